@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 import structlog
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, select, update
 from sqlmodel import Session, col
 
-from pipeline.core.db import database_now, statement_now
+from pipeline.core.db import database_now, statement_now, table
 from pipeline.core.errors import DatabaseBusy
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox
@@ -25,6 +25,20 @@ log = structlog.get_logger(__name__)
 ACTOR: Final = "deadlines"
 
 
+_submissions, _exports = table(BrokerSubmission).c, table(Export).c
+_LATE: Final = (
+    select(_submissions.id, _submissions.export_id)
+    .join(table(Export), _exports.id == _submissions.export_id)
+    .where(
+        _submissions.deadline_at <= statement_now(),
+        _submissions.overdue_at.is_(None),
+        _exports.state != ExportState.SUPERSEDED.value,
+    )
+    .order_by(_submissions.deadline_at)
+    .limit(bindparam("most"))
+)
+
+
 def notify_overdue(runtime: Runtime) -> list[DeliveryStream]:
     """Notify the operators of each status whose deadline has passed; return the streams to publish.
 
@@ -32,19 +46,8 @@ def notify_overdue(runtime: Runtime) -> list[DeliveryStream]:
     notified once, by the first sweep that finds it; the next status has its own deadline. Superseded handoffs are
     skipped.
     """
-    late = (
-        select(col(BrokerSubmission.id), col(BrokerSubmission.export_id))
-        .join(Export, col(Export.id) == col(BrokerSubmission.export_id))
-        .where(
-            col(BrokerSubmission.deadline_at) <= statement_now(),
-            col(BrokerSubmission.overdue_at).is_(None),
-            col(Export.state) != ExportState.SUPERSEDED.value,
-        )
-        .order_by(col(BrokerSubmission.deadline_at))
-        .limit(runtime.settings.sweep_limit)
-    )
     with runtime.db.read() as session:
-        found = session.execute(late).all()
+        found = session.execute(_LATE, {"most": runtime.settings.sweep_limit}).all()
     streams: list[DeliveryStream] = []
     for submission_id, export_id in found:
         try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Final
 
 import structlog
 from sqlalchemy import ColumnElement, Select, and_, case, exists, or_, select, tuple_, update
+from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
 
 from config.settings import Settings
@@ -157,6 +159,14 @@ def _poll_submission(runtime: Runtime, submission_id: str) -> PollResult:
 
 
 def _take_due_folders(session: Session, settings: Settings) -> list[Poll]:
+    found = session.execute(_take_folders(settings)).all()
+    # Checked once per poll, not once per sweep: most partners rarely have open submissions.
+    return [Poll(*row) for row in found if session.scalar(_select_open_submission(settings, *row)) is not None]
+
+
+@lru_cache(maxsize=1)
+def _take_folders(settings: Settings) -> ReturningUpdate[str, str]:
+    """Return the statement that marks the due folders as polled and returns their accounts and partners."""
     key_columns = (col(PartnerChannel.account_id), col(PartnerChannel.partner_id), col(PartnerChannel.channel))
     sent_to = exists().where(
         col(Partner.account_id) == col(PartnerChannel.account_id),
@@ -170,15 +180,13 @@ def _take_due_folders(session: Session, settings: Settings) -> list[Poll]:
         or_(col(PartnerChannel.open_until).is_(None), ~circuit_breaker.is_open()),
         sent_to,
     )
-    found = session.execute(
+    return (
         update(PartnerChannel)
         .where(tuple_(*key_columns).in_(select(*key_columns).where(ready).limit(settings.sweep_limit)), ready)
         .values(polled_at=database_now())
         .returning(col(PartnerChannel.account_id), col(PartnerChannel.partner_id))
         .execution_options(synchronize_session=False)
-    ).all()
-    # Checked once per poll, not once per sweep: most partners rarely have open submissions.
-    return [Poll(*row) for row in found if session.scalar(_select_open_submission(settings, *row)) is not None]
+    )
 
 
 def _select_open_submission(settings: Settings, account_id: str, partner_id: str) -> Select[str]:
@@ -194,6 +202,12 @@ def _select_open_submission(settings: Settings, account_id: str, partner_id: str
 
 
 def _take_due_submissions(session: Session, settings: Settings) -> list[Poll]:
+    return [Poll(*row) for row in session.execute(_take_submissions(settings))]
+
+
+@lru_cache(maxsize=1)
+def _take_submissions(settings: Settings) -> ReturningUpdate[str, str, str]:
+    """Return the statement that marks the due submissions as polled and returns their accounts, partners and ids."""
     often = col(BrokerSubmission.state).in_(UNANSWERED_STATES)
     lately = statement_now(-settings.partner_poll_seconds)
     since = case((often, lately), else_=statement_now(-settings.partner_poll_seconds * _SLOW_FACTOR))
@@ -206,7 +220,7 @@ def _take_due_submissions(session: Session, settings: Settings) -> list[Poll]:
         polled_at > _poll_cutoff(settings),
         _is_open(settings),
     )
-    found = session.execute(
+    return (
         update(BrokerSubmission)
         .where(
             col(BrokerSubmission.id).in_(
@@ -218,7 +232,6 @@ def _take_due_submissions(session: Session, settings: Settings) -> list[Poll]:
         .returning(col(BrokerSubmission.account_id), col(BrokerSubmission.partner_id), col(BrokerSubmission.id))
         .execution_options(synchronize_session=False)
     )
-    return [Poll(*row) for row in found]
 
 
 def _is_open(settings: Settings) -> ColumnElement[bool]:

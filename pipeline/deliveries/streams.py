@@ -220,35 +220,42 @@ def is_stream_free(seconds: float = 0) -> ColumnElement[bool]:
     return ~exists().where(*pending_in_stream(Delivery, _other), held)
 
 
+_stream_key: Final = (col(Delivery.export_id), col(Delivery.partner_id), col(Delivery.channel))
+_is_due: Final = and_(is_claimable(), col(Delivery.due_at) <= statement_now())
+_due = (
+    select(*_stream_key, func.min(col(Delivery.due_at)).label("since"))
+    .where(_is_due)
+    .group_by(*_stream_key)
+    .subquery()
+    .c
+)
+# Checked per stream and not per message, because it reads the whole stream. A scalar value, because PostgreSQL would
+# compute NOT EXISTS from all pending deliveries of all streams.
+_held_until = select(func.max(col(_other.lease_until))).where(*pending_in_stream(_due, _other)).scalar_subquery()
+_due_streams = (
+    select(_due.export_id, _due.partner_id, _due.channel)
+    .where(func.coalesce(_held_until <= database_now(), true()))
+    .order_by(_due.since)
+    .limit(bindparam("most"))
+)
+_TAKE_DUE: Final = (
+    update(Delivery)
+    .where(tuple_(*_stream_key).in_(_due_streams), _is_due)
+    .values(
+        due_at=database_now(bindparam("stalled_seconds")),
+        stalled_since=func.coalesce(col(Delivery.stalled_since), database_now()),
+    )
+    .returning(*_stream_key)
+    .execution_options(synchronize_session=False)
+)
+
+
 def take_due_streams(session: Session, settings: Settings, limit: int) -> list[DeliveryStream]:
     """Return unleased streams with due deliveries, and delay those so that other sweeps leave them.
 
     Streams that are leased, or whose first message waits for a retry, stay unchanged.
     """
-    key_columns = (col(Delivery.export_id), col(Delivery.partner_id), col(Delivery.channel))
-    due = and_(is_claimable(), col(Delivery.due_at) <= statement_now())
-    found = (
-        select(*key_columns, func.min(col(Delivery.due_at)).label("since"))
-        .where(due)
-        .group_by(*key_columns)
-        .subquery()
-        .c
-    )
-    # Checked per stream and not per message, because it reads the whole stream. A scalar value, because PostgreSQL
-    # would compute NOT EXISTS from all pending deliveries of all streams.
-    held_until = select(func.max(col(_other.lease_until))).where(*pending_in_stream(found, _other))
-    free = func.coalesce(held_until.scalar_subquery() <= database_now(), true())
-    streams = select(found.export_id, found.partner_id, found.channel).where(free).order_by(found.since).limit(limit)
-    postponed = session.execute(
-        update(Delivery)
-        .where(tuple_(*key_columns).in_(streams), due)
-        .values(
-            due_at=database_now(settings.stalled_seconds),
-            stalled_since=func.coalesce(col(Delivery.stalled_since), database_now()),
-        )
-        .returning(*key_columns)
-        .execution_options(synchronize_session=False)
-    )
+    postponed = session.execute(_TAKE_DUE, {"most": limit, "stalled_seconds": settings.stalled_seconds})
     return [DeliveryStream(*row) for row in dict.fromkeys(tuple(row) for row in postponed)]
 
 

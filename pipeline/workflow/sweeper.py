@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import random
+from typing import Final
 
 from sqlalchemy import bindparam, func, select, tuple_, update
-from sqlmodel import Session, col
+from sqlmodel import Session
 
 from config.settings import Settings
 from pipeline.core.db import database_now, statement_now, table
@@ -18,6 +19,48 @@ from pipeline.workflow.step_failures import WORKER_LOST
 from pipeline.workflow.step_leases import THIS_STEP, export_is_active, has_steps, step_params
 from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage, stream_tasks
 
+_steps = table(Step).c
+_step_key = (_steps.export_id, _steps.unit_no, _steps.name)
+_due = (
+    select(*_step_key)
+    .where(
+        _steps.state == StepState.READY.value,
+        _steps.due_at <= statement_now(),
+        export_is_active(_steps.export_id),
+        has_steps(_steps.export_id, [*STEPS_BY_NAME], len(STEPS_BY_NAME)),
+    )
+    .order_by(_steps.due_at)
+    .limit(bindparam("most"))
+    .with_for_update(skip_locked=True)  # SQLite has one writer and leaves this out
+)
+_TAKE_DUE: Final = (
+    update(table(Step))
+    .where(tuple_(*_step_key).in_(_due), _steps.state == StepState.READY.value)
+    .values(
+        due_at=database_now(bindparam("stalled_seconds")),
+        stalled_since=func.coalesce(_steps.stalled_since, database_now()),
+    )
+    .returning(*_step_key)
+)
+_is_lost = (
+    _steps.state == StepState.READY.value,
+    _steps.due_at <= statement_now(),
+    _steps.lease_until <= database_now(),
+    _steps.error.is_(None),
+    _steps.attempts.between(2, bindparam("most_attempts")),
+)
+_LOST: Final = (
+    select(*_step_key, _steps.fence).where(*_is_lost, export_is_active(_steps.export_id)).limit(bindparam("most"))
+)
+_later = database_now(bindparam("pause"))
+_STAGGER: Final = (
+    update(table(Step))
+    # The conditions are checked again: a slow worker may have renewed its lease meanwhile, or finished. Steps of an export
+    # that has ended meanwhile are not due.
+    .where(*THIS_STEP, _steps.fence == bindparam("held_fence"), *_is_lost)
+    .values(error=WORKER_LOST, lease_until=_later, due_at=_later)
+)
+
 
 def find_due(runtime: Runtime, *, steps: int | None = None, streams: int | None = None) -> list[TaskMessage]:
     """Return the steps and deliveries that are due and not leased, oldest first; the sweeper publishes them.
@@ -29,39 +72,13 @@ def find_due(runtime: Runtime, *, steps: int | None = None, streams: int | None 
     Leaves exports with other steps to the version of the service that accepted them.
     """
     settings = runtime.settings
-    due = (
-        select(col(Step.export_id), col(Step.unit_no), col(Step.name))
-        .where(
-            col(Step.state) == StepState.READY.value,
-            col(Step.due_at) <= statement_now(),
-            export_is_active(col(Step.export_id)),
-            has_steps(col(Step.export_id), [*STEPS_BY_NAME], len(STEPS_BY_NAME)),
-        )
-        .order_by(col(Step.due_at))
-        .limit(settings.sweep_limit if steps is None else steps)
-    )
-    if not runtime.db.is_sqlite:
-        due = due.with_for_update(skip_locked=True)
+    most = settings.sweep_limit if steps is None else steps
     with runtime.db.write() as session:
         stagger_lost_steps(session, settings)
-        rows = session.execute(
-            update(Step)
-            .where(
-                tuple_(col(Step.export_id), col(Step.unit_no), col(Step.name)).in_(due),
-                col(Step.state) == StepState.READY.value,
-            )
-            .values(
-                due_at=database_now(settings.stalled_seconds),
-                stalled_since=func.coalesce(col(Step.stalled_since), database_now()),
-            )
-            .returning(col(Step.export_id), col(Step.unit_no), col(Step.name))
-        ).all()
+        rows = session.execute(_TAKE_DUE, {"most": most, "stalled_seconds": settings.stalled_seconds}).all()
         found = take_due_streams(session, settings, settings.sweep_limit if streams is None else streams)
         failpoint("sweep.mid")
     return [TaskMessage(*row) for row in rows] + stream_tasks(found)
-
-
-_steps = table(Step).c
 
 
 def stagger_lost_steps(session: Session, settings: Settings) -> None:
@@ -70,26 +87,14 @@ def stagger_lost_steps(session: Session, settings: Settings) -> None:
     All steps of a dead process become due at once. If they started together again, they would die together again, and
     sound steps would be quarantined with the poison message.
     """
-    lost = (
-        _steps.state == StepState.READY.value,
-        _steps.due_at <= statement_now(),
-        _steps.lease_until <= database_now(),
-        _steps.error.is_(None),
-        _steps.attempts.between(2, settings.step_max_attempts - 1),
-    )
-    found = select(_steps.export_id, _steps.unit_no, _steps.name, _steps.fence).where(*lost)
-    found = found.where(export_is_active(_steps.export_id)).limit(settings.sweep_limit)
-    staggered = [
-        step_params(*at) | {"held_fence": fence, "pause": random.uniform(0, settings.lease_seconds)}  # noqa: S311 - not a secret
-        for *at, fence in session.execute(found).all()
-    ]
-    if staggered:
-        later = database_now(bindparam("pause"))
+    limits = {"most_attempts": settings.step_max_attempts - 1}
+    lost = session.execute(_LOST, limits | {"most": settings.sweep_limit}).all()
+    if lost:
+        pauses = [random.uniform(0, settings.lease_seconds) for _ in lost]  # noqa: S311 - not a secret
         session.execute(
-            update(table(Step))
-            # The conditions are checked again: a slow worker may have renewed its lease meanwhile, or finished. Steps
-            # of an export that has ended meanwhile are not due.
-            .where(*THIS_STEP, _steps.fence == bindparam("held_fence"), *lost)
-            .values(error=WORKER_LOST, lease_until=later, due_at=later),
-            staggered,
+            _STAGGER,
+            [
+                step_params(*at) | limits | {"held_fence": fence, "pause": pause}
+                for (*at, fence), pause in zip(lost, pauses, strict=True)
+            ],
         )
