@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from contextlib import nullcontext
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import structlog
@@ -78,7 +79,7 @@ _RENDERER: Final = threading.RLock()
 
 
 def run_step(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepResult:
-    """Run the step `name` and the cheap ones after it, each in its own transaction; return what was done.
+    """Run the step `name` and the cheap ones after it; return what was done.
 
     Does nothing if the step is done, leased, not yet opened, or its export has ended. So a lost, doubled or reordered
     message changes nothing. A failure is recorded and the step is retried later. The export fails after the maximum of
@@ -105,7 +106,7 @@ def _run(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepResul
         held_step = context
         with structlog.contextvars.bound_contextvars(export_id=export_id, unit_no=context.unit_no, step=context.step):
             try:
-                context, opened = _execute(runtime, held_step)
+                finished = _execute(runtime, held_step)
             except Fenced:
                 log.warning("step_fenced", fence=held_step.fence)
                 return StepResult(tuple(completed), tuple(tasks), halted=True)
@@ -117,13 +118,23 @@ def _run(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepResul
             except Exception as error:  # noqa: BLE001 - every error of a step is recorded as its failure
                 tasks += stream_tasks(step_failures.record_failure(runtime, held_step, error))
                 return StepResult(tuple(completed), tuple(tasks), halted=True)
-        completed.append(held_step.step)
-        tasks += opened
+        completed += [spec.name for spec in finished.steps]
+        tasks += finished.tasks
+        context = finished.following
     return StepResult(tuple(completed), tuple(tasks), halted=not completed)
 
 
-def _execute(runtime: Runtime, context: StepContext) -> tuple[StepContext | None, list[TaskMessage]]:
-    """Execute one claimed step; return the context of the next step to run here, or None, and the opened tasks."""
+@dataclass
+class _Finished:
+    """The steps of one transaction, the tasks that they opened, and the claimed step that this worker runs next."""
+
+    steps: list[StepSpec] = field(default_factory=list)
+    tasks: list[TaskMessage] = field(default_factory=list)
+    following: StepContext | None = None
+
+
+def _execute(runtime: Runtime, context: StepContext) -> _Finished:
+    """Execute one claimed step, and those after it that need no preparation."""
     spec = STEPS_BY_NAME[context.step]
     if context.attempt > runtime.settings.step_max_attempts:
         attempts = context.attempt - 1
@@ -133,7 +144,7 @@ def _execute(runtime: Runtime, context: StepContext) -> tuple[StepContext | None
             attempts,
         )
     shutdown.raise_if_requested()
-    failpoint(f"{spec.name}.before")
+    _begin(spec)
     # The recipients decide how long sending takes, and each send has its own limit.
     bounded = nullcontext() if spec.name in NOTIFY_STEPS else WATCHDOG.limit(runtime.settings.step_timeout_seconds)
     prepared = None
@@ -142,18 +153,44 @@ def _execute(runtime: Runtime, context: StepContext) -> tuple[StepContext | None
             if spec.prepare is not None:
                 with hold_lease(runtime, context):
                     prepared = spec.prepare(runtime, context)
-            with runtime.db.write() as session:
-                following, opened = _commit(session, runtime, context, spec, prepared)
-                failpoint(f"{spec.name}.mid")
+            finished = _finish(runtime, context, prepared)
     except IntegrityError as error:
         # A worker with a newer fence may have written the same rows. Otherwise the facts collide, and a person must
         # decide.
         if not holds_lease(runtime, context):
             raise Fenced from error
         raise Terminal(f"{spec.name} collides with recorded data: {str(error.orig).splitlines()[0]}") from error
-    failpoint(f"{spec.name}.after")
-    log.info("step_done", attempt=context.attempt)
-    return following, opened
+    for spec in finished.steps:
+        failpoint(f"{spec.name}.after")
+        log.info("step_done", step=spec.name, attempt=context.attempt)
+    return finished
+
+
+def _begin(spec: StepSpec) -> None:
+    failpoint(f"{spec.name}.before")
+
+
+def _finish(runtime: Runtime, context: StepContext, prepared: Any) -> _Finished:
+    """Commit the step together with those after it that need no preparation.
+
+    If one of the later steps fails, only the first is committed; the later one then fails by itself.
+    """
+    # Once a worker was lost, each step has its own transaction: otherwise the first would get the blame for all.
+    together = context.attempt == 1
+    while True:
+        finished = _Finished()
+        try:
+            with runtime.db.write() as session:
+                _commit(session, runtime, context, prepared, finished, together=together)
+        except (Fenced, DatabaseBusy):
+            raise
+        except Exception:
+            if not finished.steps:
+                raise
+            log.warning("steps_separated", exc_info=True)
+            together = False
+        else:
+            return finished
 
 
 def _release_step(runtime: Runtime, context: StepContext) -> None:
@@ -166,38 +203,49 @@ def _release_step(runtime: Runtime, context: StepContext) -> None:
 
 
 def _commit(
-    session: Session, runtime: Runtime, context: StepContext, spec: StepSpec, prepared: Any
-) -> tuple[StepContext | None, list[TaskMessage]]:
-    # All transactions lock in this order: the step's own new rows, the export's row, the rows of its steps.
-    export_id = context.export_id
+    session: Session, runtime: Runtime, context: StepContext, prepared: Any, finished: _Finished, *, together: bool
+) -> None:
+    """Write the step's result and open the next steps; `together` does those at once that need no preparation."""
+    # All transactions lock in this order: the step's own new rows, the export's row, the rows of its steps. A later step
+    # of the same transaction holds the export's row already, and its own new rows are of the same export.
+    spec, export_id = STEPS_BY_NAME[context.step], context.export_id
     happened = spec.write(session, context, prepared)
     events.append(session, export_id, context.step, happened)
     here = step_params(export_id, context.unit_no, context.step)
     if row_count(session.execute(_MARK_DONE, here | {"held_fence": context.fence})) != 1:
         raise Fenced
+    failpoint(f"{spec.name}.mid")
+    finished.steps.append(spec)
     if spec.name in NOTIFY_STEPS:
-        left = [
-            TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel)
-            for stream in prepared or ()
-        ]
-        return None, left + _complete_if_last(session, context)
-    opens = spec.opens
+        finished.tasks += stream_tasks(prepared or ()) + _complete_if_last(session, context)
+        return
     unit_no = context.unit_no if spec.per_unit else EXPORT_LEVEL
     if spec.name == "close_unit":
         unit_no = EXPORT_LEVEL
         if session.scalar(_COUNT_OPEN_UNITS, {"of_export": export_id}):
-            return None, []
-    if spec.continues_inline:
-        (following,) = opens
-        if (claimed := claim_opened_step(session, runtime, context, unit_no, following)) is not None:
-            return claimed, []
-        # Another unit has failed: the next step becomes ready, but starts only after a person retries the export.
+            return
+    opened = []
+    for following in map(STEPS_BY_NAME.__getitem__, spec.opens):
+        at_once = together and following.prepare is None
+        if not at_once and not spec.continues_inline:
+            opened.append(following.name)
+        elif (claimed := claim_opened_step(session, runtime, context, unit_no, following.name)) is None:
+            # Another unit has failed: the next step becomes ready, but starts only after a person retries the export.
+            opened.append(following.name)
+        elif at_once:
+            _begin(following)
+            _commit(session, runtime, claimed, None, finished, together=True)
+        else:
+            finished.following = claimed
+    if not opened:
+        return
     session.execute(
         _MARK_READY,
-        {"of_export": export_id, "of_unit": unit_no, "opened": opens, "seconds": runtime.settings.stalled_seconds},
+        {"of_export": export_id, "of_unit": unit_no, "opened": opened, "seconds": runtime.settings.stalled_seconds},
     )
     # Within a unit the caller's chain continues by itself; the worker that handed off publishes the notify steps.
-    return None, [] if spec.per_unit else [TaskMessage(export_id, step=name) for name in opens]
+    if not spec.per_unit:
+        finished.tasks += [TaskMessage(export_id, step=name) for name in opened]
 
 
 def _complete_if_last(session: Session, context: StepContext) -> list[TaskMessage]:

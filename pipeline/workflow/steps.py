@@ -35,8 +35,9 @@ class StepSpec:
 
     `prepare` does slow or external work outside a transaction, and may run more than once. `write` records its result
     in the transaction that also marks the step done, so it takes effect exactly once. `opens` names the steps that may
-    start then. If `continues_inline`, the worker runs the first of them itself, because that is cheaper than another
-    message. `needs_renderer` says that the step needs the process's renderer.
+    start then; those without `prepare` are done in the same transaction. If `continues_inline`, the worker runs the
+    only one of them itself, because that is cheaper than another message. `needs_renderer` says that the step needs the
+    process's renderer.
     """
 
     name: str

@@ -49,9 +49,10 @@ UNIT_STEPS = [spec.name for spec in STEPS if spec.per_unit]
 def test_run_step_executes_export(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     assert workflow.step(export_id, 1, "record_packages") == ("record_packages", "attach_customs")
-    assert workflow.step(export_id, 1, "render_documents") == ("render_documents", "close_unit", "hand_off")
+    rendered = ("render_documents", "close_unit", "hand_off", "notify_operator")
+    assert workflow.step(export_id, 1, "render_documents") == rendered
     assert workflow.state(export_id) == "executing"
-    for name in NOTIFY_STEPS:
+    for name in ("notify_broker", "notify_warehouse"):
         assert workflow.step(export_id, 0, name) == (name,)
     assert workflow.state(export_id) == "executed"
     assert set(workflow.step_states(export_id).values()) == {"done"}

@@ -103,11 +103,15 @@ def test_next_step_claimed_during_shutdown_is_released(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_id = workflow.accept().export_id
+    workflow.step(export_id, 1, "record_packages")
     # As if the signal came during the write of the first step.
-    monkeypatch.setitem(hooks, "record_packages.mid", shutdown.request)
-    outcome = run_step(workflow.runtime, export_id, 1, "record_packages")
-    assert (outcome.completed, outcome.tasks) == (("record_packages",), (TaskMessage(export_id, 1, "attach_customs"),))
-    left = step(workflow, export_id, "attach_customs")
+    monkeypatch.setitem(hooks, "render_documents.mid", shutdown.request)
+    outcome = run_step(workflow.runtime, export_id, 1, "render_documents")
+    assert (outcome.completed, outcome.tasks) == (
+        ("render_documents", "close_unit"),
+        (TaskMessage(export_id, 0, "hand_off"),),
+    )
+    left = step(workflow, export_id, "hand_off", unit_no=0)
     assert (left.state, left.attempts, left.lease_until) == ("ready", 0, None)
 
 

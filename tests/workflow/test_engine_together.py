@@ -1,0 +1,49 @@
+"""The engine does a step and the cheap steps after it in one transaction."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NoReturn
+
+import pytest
+
+from pipeline.core.errors import StepFailed
+from pipeline.core.failpoints import hooks
+from pipeline.workflow.step_leases import claim_step
+from pipeline.workflow.steps import STEPS_BY_NAME
+from tests.workflow.conftest import WorkflowHarness
+
+
+def test_run_step_does_cheap_steps_in_the_transaction_that_opens_them(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_id = workflow.accept().export_id
+    before = workflow.step_states(export_id)
+    during: list[dict[tuple[int, str], str]] = []
+    # Another session sees the result of a transaction only after its end.
+    monkeypatch.setitem(hooks, "attach_customs.mid", lambda: during.append(workflow.step_states(export_id)))
+    assert workflow.step(export_id, 1, "record_packages") == ("record_packages", "attach_customs")
+    assert during == [before]
+
+
+@pytest.mark.parametrize("worker_lost", [False, True])
+def test_failed_cheap_step_leaves_the_step_before_it_done(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, *, worker_lost: bool
+) -> None:
+    export_id = workflow.accept().export_id
+    before: list[str] = []
+
+    def fail(*_: object) -> NoReturn:
+        before.append(workflow.step_states(export_id)[1, "record_packages"])
+        raise StepFailed("a test refuses it")
+
+    if worker_lost:
+        step_names = [*STEPS_BY_NAME]
+        assert claim_step(workflow.runtime, export_id, 1, "record_packages", starts_export=True, step_names=step_names)
+        workflow.clock.pass_seconds(3600)
+    monkeypatch.setitem(STEPS_BY_NAME, "attach_customs", replace(STEPS_BY_NAME["attach_customs"], write=fail))
+    assert workflow.step(export_id, 1, "record_packages") == ("record_packages",)
+    # After a lost worker each step has its own transaction from the start.
+    assert before == (["done"] if worker_lost else ["ready", "done"])
+    assert workflow.state(export_id) == "failed"
+    assert workflow.events(export_id) == ["EXPORT_ACCEPTED", "PACKAGES_RECORDED", "EXPORT_FAILED"]
