@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 from sqlalchemy import bindparam, func, insert, select, update
@@ -52,10 +52,14 @@ class SendResult:
 
 @dataclass(frozen=True)
 class RecordResult:
-    """The fate of the failed message, if there is one, and the streams that got new pending deliveries."""
+    """The fate of the failed message, if there is one, and the streams that got new pending deliveries.
+
+    `left` says that the stream had more pending deliveries than those that were sent.
+    """
 
     retried: bool = False
     dead: bool = False
+    left: bool = False
     pending_streams: tuple[DeliveryStream, ...] = ()
 
 
@@ -73,10 +77,12 @@ def record_attempts(runtime: Runtime, claimed: StreamLease, sent: SendResult) ->
         events.append(session, stream.export_id, ACTOR, [])
         happened: list[NewEvent] = []
         _update_held(session, taken, _DELIVERED)
-        happened += _notified_event(session, claimed, taken)
+        counted = _count_for_partner(session, stream)
+        happened += _notified_event(claimed, taken, counted)
         if claimed.submission_id is not None and taken:
             happened += _record_handover(session, runtime.settings, claimed.submission_id, sent.receipts)
-        recorded = RecordResult()
+        # Other transactions enqueue under the same lock. What they enqueue after this one is published after the lease.
+        recorded = RecordResult(left=counted.pending > 0)
         untried = claimed.deliveries[len(taken) :]
         if sent.failure is not None:
             failing, untried = untried[0], untried[1:]
@@ -88,8 +94,8 @@ def record_attempts(runtime: Runtime, claimed: StreamLease, sent: SendResult) ->
                     session, stream, [_to_dead_delivery(claimed, failing, sent.failure)]
                 )
                 happened[-1] = replace(happened[-1], data={**happened[-1].data, **enqueued.fact})
-            recorded = RecordResult(
-                retried=pause is not None, dead=pause is None, pending_streams=tuple(enqueued.streams)
+            recorded = replace(
+                recorded, retried=pause is not None, dead=pause is None, pending_streams=tuple(enqueued.streams)
             )
             _update_held(session, untried, _RELEASED, pause=pause or 0)
             if pause is not None:
@@ -172,18 +178,27 @@ _DEAD: Final = _UPDATE_HELD.values(
 _FOLLOW_UPS: Final = frozenset({MessageType.DELIVERY_DEAD, MessageType.HANDOFF_OVERDUE, MessageType.HANDOFF_ANSWERED})
 
 _notifications = table(Notification).c
+_is_regular = _notifications.event_type.not_in(sorted(_FOLLOW_UPS))
+_is_undelivered = _deliveries.state.not_in((DeliveryState.DELIVERED.value, DeliveryState.CANCELLED.value))
 _COUNT_FOR_PARTNER: Final = (
     select(
-        func.count().filter(_deliveries.state.not_in((DeliveryState.DELIVERED.value, DeliveryState.CANCELLED.value))),
-        func.count(_deliveries.notification_id.distinct()),
+        func.count().filter(_is_regular, _is_undelivered).label("undelivered"),
+        func.count(_deliveries.notification_id.distinct()).filter(_is_regular).label("messages"),
+        func.count()
+        .filter(_deliveries.channel == bindparam("of_channel"), _deliveries.state == DeliveryState.PENDING.value)
+        .label("pending"),
     )
     .join(table(Notification), _notifications.id == _deliveries.notification_id)
-    .where(
-        _deliveries.export_id == bindparam("of_export"),
-        _deliveries.partner_id == bindparam("of_partner"),
-        _notifications.event_type.not_in(sorted(_FOLLOW_UPS)),
-    )
+    .where(_deliveries.export_id == bindparam("of_export"), _deliveries.partner_id == bindparam("of_partner"))
 )
+
+
+class _PartnerCounts(NamedTuple):
+    """Of an export and a partner: undelivered and all regular messages, and the pending deliveries of one stream."""
+
+    undelivered: int
+    messages: int
+    pending: int
 
 
 def _update_held(
@@ -286,17 +301,20 @@ def _record_handover(
     ]
 
 
-def _notified_event(session: Session, claimed: StreamLease, taken: Sequence[ClaimedDelivery]) -> list[NewEvent]:
+def _count_for_partner(session: Session, stream: DeliveryStream) -> _PartnerCounts:
+    """Return the counts of the stream's export and partner, after the taken deliveries were recorded."""
+    parameters = {"of_export": stream.export_id, "of_partner": stream.partner_id, "of_channel": stream.channel}
+    return _PartnerCounts(*session.execute(_COUNT_FOR_PARTNER, parameters).one())
+
+
+def _notified_event(claimed: StreamLease, taken: Sequence[ClaimedDelivery], counted: _PartnerCounts) -> list[NewEvent]:
     """Return the event that the partner was notified, if all messages of the export to it are delivered."""
     stream = claimed.stream
     if not any(each.first_delivery and each.event_type not in _FOLLOW_UPS for each in taken):
         return []
-    remaining, messages = session.execute(
-        _COUNT_FOR_PARTNER, {"of_export": stream.export_id, "of_partner": stream.partner_id}
-    ).one()
-    if remaining:
+    if counted.undelivered:
         return []
-    data = {"partnerId": stream.partner_id, "channel": stream.channel, "messages": messages}
+    data = {"partnerId": stream.partner_id, "channel": stream.channel, "messages": counted.messages}
     return [NewEvent(_NOTIFIED[claimed.audience], data)]
 
 

@@ -182,12 +182,14 @@ def _try_stream(runtime: Runtime, stream: DeliveryStream) -> DeliveryReport:
 
 def _send_stream(runtime: Runtime, stream: DeliveryStream) -> DeliveryReport:
     delivered = retried = dead = 0
+    left = True
     pending_streams: list[DeliveryStream] = []
     with structlog.contextvars.bound_contextvars(
         export_id=stream.export_id, partner_id=stream.partner_id, channel=stream.channel
     ):
         while (
-            not retried
+            left
+            and not retried
             and not shutdown.is_requested()
             and (claimed := streams.claim_stream(runtime, stream)) is not None
         ):
@@ -200,6 +202,7 @@ def _send_stream(runtime: Runtime, stream: DeliveryStream) -> DeliveryReport:
             delivered += len(sent.receipts)
             retried += recorded.retried
             dead += recorded.dead
+            left = recorded.left
             pending_streams += recorded.pending_streams
         if delivered or retried or dead:
             log.info("deliveries_attempted", delivered=delivered, retried=retried, dead=dead)

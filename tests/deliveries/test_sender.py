@@ -13,6 +13,7 @@ from pipeline.accounts import partners
 from pipeline.core.db import Database
 from pipeline.core.errors import Fenced
 from pipeline.core.failpoints import hooks
+from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, sender, streams
 from pipeline.deliveries.attempts import SendResult, record_attempts
 from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessage
@@ -265,6 +266,34 @@ def test_leased_stream_is_not_claimed_until_the_lease_ends(
     assert deliver(runtime, export).delivered == 0
     clock.pass_seconds(30)
     assert deliver(runtime, export).delivered == 3
+
+
+def test_message_requeued_while_its_stream_is_leased_is_sent_by_the_holder(
+    make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime, hook = make_runtime(), endpoint()
+    export = hand_off_by_webhook(runtime, hook.url)
+    assert deliver(runtime, export).delivered == 3
+    first, second, _ = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
+    claims: list[DeliveryStream] = []
+    claim = streams.claim_stream
+
+    def count_claim(runtime: Runtime, stream: DeliveryStream) -> streams.StreamLease | None:
+        claims.append(stream)
+        return claim(runtime, stream)
+
+    monkeypatch.setattr(streams, "claim_stream", count_claim)
+
+    def requeue_second(name: str) -> None:
+        if name == "delivery.sent" and len(claims) == 1:
+            sender.resend_delivery(runtime, factories.ACCOUNT, second.id, "key_test")
+            assert claim(runtime, stream_of(export)) is None, "its own task message finds the stream leased"
+
+    monkeypatch.setattr(sender, "failpoint", requeue_second)
+    sender.resend_delivery(runtime, factories.ACCOUNT, first.id, "key_test")
+    assert deliver(runtime, export).delivered == 2
+    assert states(runtime, export) == [("delivered", 2), ("delivered", 2), ("delivered", 1)]
+    assert len(claims) == 2, "no claim after nothing is left"
 
 
 def test_no_transaction_is_open_while_sending(make_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
