@@ -120,7 +120,7 @@ def _check_surrogates(tree: object) -> None:
 
 def has_zero_character(raw: bytes) -> bool:
     """Return whether a string of the JSON holds a zero character, which PostgreSQL cannot store."""
-    return _ZERO.search(raw) is not None
+    return b"\\u0000" in raw and _ZERO.search(raw) is not None
 
 
 def _zero_character_pointers(tree: object, here: str = "") -> Iterator[str]:
