@@ -25,6 +25,8 @@ _MAX_VALUES: Final = 2_000_000
 _MAX_MEMBERS: Final = 1_000
 #: The most bytes of one string in the JSON: no schema accepts a hundredth of them.
 _MAX_TEXT: Final = 1_000_000
+#: The most bytes of a body that is split into its strings at once: too few for too many values or too long a text.
+_MAX_SPLIT: Final = 256 * 1024
 #: The most bytes of a body with characters beyond U+FFFF, such as emoji: as one text, it takes four times as many in memory.
 _MAX_NON_BMP_BYTES: Final = 16 * 1024 * 1024
 #: The most values of a body that is searched for all issues, the most issues that are counted, and the most that are named.
@@ -138,8 +140,16 @@ def check_shape(raw: bytes, max_depth: int) -> int:
 
     Raises PayloadTooLarge if it is nested too deep, has too many values or members, or too long a text.
     """
-    values = strings = 0
     members: list[int] = []  # the number of members of each open object or list
+    if len(raw) <= _MAX_SPLIT and b'\\"' not in raw:
+        # Every quote begins or ends a string: to split at them takes a tenth of the time.
+        outside = b"".join(raw.split(b'"')[::2])
+        marks = outside.translate(None, _NO_MARKS)
+        # With so few members in the whole body, no object has too many.
+        few = marks.count(b":") <= _MAX_MEMBERS
+        _count_members(marks.translate(None, b":") if few else marks, members, max_depth)
+        return _count_values(outside, marks)
+    values = strings = 0
     # In chunks: a substitution in the whole body would build a list of millions of pieces before anything is counted.
     for chunk in _CHUNK.finditer(raw):
         outside, cut = _STRING.subn(b"", chunk.group())
@@ -148,12 +158,16 @@ def check_shape(raw: bytes, max_depth: int) -> int:
         ):
             raise PayloadTooLarge(f"the body holds a text of more than {_MAX_TEXT} bytes; shorten it")
         marks = outside.translate(None, _NO_MARKS)
-        values += outside.count(b",") + len(marks) - marks.count(b":")
+        values += _count_values(outside, marks)
         strings += cut
         if max(values, strings // 2) > _MAX_VALUES:
             raise PayloadTooLarge(f"the body holds more than {_MAX_VALUES} values; split the plan")
         _count_members(marks, members, max_depth)
     return values
+
+
+def _count_values(outside: bytes, marks: bytes) -> int:
+    return outside.count(b",") + len(marks) - marks.count(b":")
 
 
 def _count_members(marks: bytes, members: list[int], max_depth: int) -> None:

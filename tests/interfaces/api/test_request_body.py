@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pipeline.core import json_input
 from pipeline.core.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
@@ -83,6 +85,23 @@ def test_brackets_in_strings_do_not_count_as_depth() -> None:
     check_shape(json.dumps({"a": "[" * 100, 'b"\\"[[[[[[[[[[': ['\\"[[[[', "{{{{"]}).encode(), 2)
     with pytest.raises(PayloadTooLarge):
         check_shape(b'{"a": "\\\\", "b": [[[1]]]}', 3)
+
+
+@given(
+    pieces=st.lists(
+        st.sampled_from(['{"a":', "[", "]", "}", '"b"', '"[{:,"', ",", ":", '"', "\\\\", "\\u0041", "1"]), max_size=40
+    )
+)
+def test_small_body_is_counted_as_a_large_one(pieces: list[str]) -> None:
+    raw = "".join(pieces).encode()
+
+    def count(raw: bytes) -> int | str:
+        try:
+            return check_shape(raw, 6)
+        except PayloadTooLarge as refused:
+            return str(refused)
+
+    assert count(raw) == count(raw + b" " * json_input._MAX_SPLIT)
 
 
 def test_small_body_with_too_many_values_is_rejected() -> None:
