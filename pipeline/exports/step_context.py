@@ -4,11 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import date
+from functools import lru_cache
+from typing import Final
 
 from sqlmodel import Session, col, select
 
 from pipeline.exports.models import Export, ExportUnit
 from pipeline.exports.schemas.plan import Unit
+
+#: The units that a process remembers, and the most characters of each: as an object, a unit takes six times as much.
+_MAX_REMEMBERED: Final = 8
+_MAX_CHARACTERS: Final = 128 * 1024
 
 
 @dataclass(frozen=True)
@@ -63,5 +69,14 @@ def load_unit_row(session: Session, context: StepContext) -> ExportUnit:
 
 
 def parse_unit(row: ExportUnit) -> Unit:
-    """Return the plan's unit that `row` stores; it was validated at acceptance."""
-    return Unit.model_validate_json(row.document)
+    """Return the plan's unit that `row` stores; it was validated at acceptance. Callers share it: do not change its lists."""
+    document = row.document
+    return _parse(document) if len(document) > _MAX_CHARACTERS else _parse_once(document)
+
+
+def _parse(document: str) -> Unit:
+    return Unit.model_validate_json(document)
+
+
+# Each step of a unit needs it, and one worker usually runs them one after another.
+_parse_once: Final = lru_cache(_MAX_REMEMBERED)(_parse)

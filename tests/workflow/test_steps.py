@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
+from sqlmodel import col, select
+
+from pipeline.exports.models import ExportUnit
+from pipeline.exports.schemas.plan import Unit
 from pipeline.exports.states import EXPORT_TRANSITIONS, STEP_TRANSITIONS, ExportState, StepState
+from pipeline.exports.step_context import parse_unit
 from pipeline.workflow.steps import STEPS
+from tests.support import factories
+from tests.workflow.conftest import WorkflowHarness
 
 
 def test_states_have_transitions_or_are_terminal() -> None:
@@ -16,3 +23,20 @@ def test_states_have_transitions_or_are_terminal() -> None:
     assert sorted(opened) == sorted(spec.name for spec in STEPS[1:]), (
         "exactly one step opens each step except the first"
     )
+
+
+def test_no_step_changes_the_unit_that_all_steps_share(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept(factories.plan(units=2)).export_id
+    workflow.finish(export_id)
+    with workflow.runtime.db.read() as session:
+        rows = session.scalars(select(ExportUnit).where(col(ExportUnit.export_id) == export_id)).all()
+    for row in rows:
+        assert parse_unit(row) is parse_unit(row)
+        assert parse_unit(row) == Unit.model_validate_json(row.document)
+
+
+def test_large_unit_is_not_remembered(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept(factories.plan(lines=400, packages=1)).export_id
+    with workflow.runtime.db.read() as session:
+        row = session.scalars(select(ExportUnit).where(col(ExportUnit.export_id) == export_id)).one()
+    assert parse_unit(row) is not parse_unit(row)
