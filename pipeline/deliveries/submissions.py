@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import bindparam, delete, insert, select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
 from sqlmodel import select as sqlmodel_select
 
@@ -16,7 +18,7 @@ from config.settings import Settings
 from pipeline.accounts import secrets as account_secrets
 from pipeline.accounts.models import UsedSignature
 from pipeline.core import tenancy
-from pipeline.core.db import database_now
+from pipeline.core.db import database_now, table
 from pipeline.core.errors import InvalidApiKey, NotFound, Purged
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
@@ -42,6 +44,7 @@ _EVENTS: Final = {
     SubmissionState.RELEASED: EventType.BROKER_RELEASED,
 }
 
+_submissions = table(BrokerSubmission).c
 
 #: How long a signed request is remembered: longer than it is valid, plus any difference of clocks.
 _SIGNATURE_SECONDS: Final = 3600
@@ -70,7 +73,12 @@ def find_submission(session: Session, submission_id: str) -> SubmissionOwner:
 
 def status_deadline(settings: Settings, status: SubmissionState) -> database_now | None:
     """Return the deadline of the status after `status`, or None if none is expected."""
-    seconds = {
+    seconds = _status_seconds(settings, status)
+    return None if seconds is None else database_now(seconds)
+
+
+def _status_seconds(settings: Settings, status: SubmissionState) -> float | None:
+    return {
         SubmissionState.PENDING: settings.deadline_delivered_seconds,
         SubmissionState.SENT: settings.deadline_delivered_seconds,
         SubmissionState.DELIVERED: settings.deadline_received_seconds,
@@ -78,29 +86,38 @@ def status_deadline(settings: Settings, status: SubmissionState) -> database_now
         SubmissionState.ACCEPTED: settings.deadline_filed_seconds,
         SubmissionState.FILED: settings.deadline_released_seconds,
     }.get(status)
-    return None if seconds is None else database_now(seconds)
 
 
 def advance_status(
     session: Session, settings: Settings, submission_id: str, status: SubmissionState, **values: Any
 ) -> bool:
     """Move the submission to `status`, with its deadline, if the transition is legal. Return whether it moved."""
-    moved = session.execute(
-        update(BrokerSubmission)
+    seconds = _status_seconds(settings, status)
+    statement = _build_advance(status, expects=seconds is not None, columns=tuple(values))
+    parameters = {f"new_{name}": value for name, value in values.items()}
+    if seconds is not None:
+        parameters["deadline_seconds"] = seconds
+    return session.execute(statement, {"of_submission": submission_id} | parameters).first() is not None
+
+
+@cache
+def _build_advance(status: SubmissionState, *, expects: bool, columns: tuple[str, ...]) -> ReturningUpdate[Any]:
+    """Return the guarded UPDATE to `status`; `expects` says that a next status has a deadline."""
+    return (
+        update(table(BrokerSubmission))
         .where(
-            col(BrokerSubmission.id) == submission_id,
-            col(BrokerSubmission.state).in_([state.value for state in source_states(SUBMISSION_TRANSITIONS, status)]),
+            _submissions.id == bindparam("of_submission"),
+            _submissions.state.in_([state.value for state in source_states(SUBMISSION_TRANSITIONS, status)]),
         )
         .values(
             state=status.value,
             updated_at=database_now(),
-            deadline_at=status_deadline(settings, status),
+            deadline_at=database_now(bindparam("deadline_seconds")) if expects else None,
             overdue_at=None,
-            **values,
+            **{name: bindparam(f"new_{name}") for name in columns},
         )
-        .returning(col(BrokerSubmission.id))
+        .returning(_submissions.id)
     )
-    return moved.first() is not None
 
 
 def record_answer(
