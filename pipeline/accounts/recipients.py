@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Final
+from typing import Any, Final
 
 from pydantic import TypeAdapter
-from sqlalchemy import and_, exists, func, or_, select
+from sqlalchemy import Row, and_, bindparam, exists, func, or_, select
 from sqlmodel import Session, col
 
 from config.settings import Settings
@@ -15,6 +15,7 @@ from pipeline.accounts import secrets as account_secrets
 from pipeline.accounts.models import Partner, PartnerChannel
 from pipeline.accounts.schemas import BorderBuddyEndpoint, Endpoint, QueueEndpoint
 from pipeline.accounts.states import PartnerState
+from pipeline.core.db import table
 from pipeline.documents.schemas.profile import BrokerProfile
 
 QUEUE: Final = "queue"
@@ -131,6 +132,20 @@ def has_queue_recipients(session: Session) -> bool:
 
 
 @dataclass(frozen=True)
+class SealedEndpoint:
+    """A partner's endpoint as it was registered. Its credential is encrypted."""
+
+    channel: str
+    endpoint: Mapping[str, Any]
+    credential: str | None = None
+
+    def parse(self) -> Endpoint:
+        """Return the endpoint without its credential."""
+        endpoint: Endpoint = _ENDPOINT.validate_python(self.endpoint)
+        return endpoint
+
+
+@dataclass(frozen=True)
 class SealedTarget:
     """Where to send, with encrypted secrets. `endpoint` is None if the partner does not have that endpoint.
 
@@ -140,7 +155,7 @@ class SealedTarget:
     account_id: str
     partner_id: str
     test: bool
-    endpoint: PartnerChannel | None = None
+    endpoint: SealedEndpoint | None = None
     secrets: Sequence[str] = ()
     routing_name: str | None = None
     default: Endpoint | None = None
@@ -162,11 +177,35 @@ class SealedTarget:
             account_id=self.account_id,
             partner_id=self.partner_id,
             test=self.test,
-            endpoint=self.default if self.endpoint is None else parse_endpoint(self.endpoint),
+            endpoint=self.default if self.endpoint is None else self.endpoint.parse(),
             secrets=[unsealed(each) for each in self.secrets],
             credential=None if credential is None else unsealed(credential),
             routing_name=self.routing_name,
         )
+
+
+_partners, _channels = table(Partner).c, table(PartnerChannel).c
+_FIND_TARGET: Final = (
+    select(
+        _partners.account_id,
+        _partners.id,
+        _partners.state,
+        _partners.test,
+        _partners.routing_name,
+        _channels.endpoint,
+        _channels.credential,
+    )
+    .outerjoin_from(
+        table(Partner),
+        table(PartnerChannel),
+        and_(
+            _channels.account_id == _partners.account_id,
+            _channels.partner_id == _partners.id,
+            _channels.channel == bindparam("of_channel"),
+        ),
+    )
+    .where(_partners.account_id == bindparam("of_account"), _partners.id == bindparam("of_partner"))
+)
 
 
 def find_sealed_target(
@@ -177,7 +216,9 @@ def find_sealed_target(
     Databases may hold deliveries to the account's own id: they are never paused. If the partner no longer has the
     endpoint, the result has no address, and the channel refuses it.
     """
-    row = session.get(Partner, (account_id, partner_id))
+    row = session.execute(
+        _FIND_TARGET, {"of_account": account_id, "of_partner": partner_id, "of_channel": channel}
+    ).first()
     if row is None:
         return SealedTarget(account_id, partner_id, test_export)
     if row.state == PartnerState.PAUSED.value:
@@ -185,7 +226,7 @@ def find_sealed_target(
     # A test export reaches a partner not marked test only by the shared queue and the sandbox broker.
     if test_export and not row.test:
         return SealedTarget(account_id, SANDBOX, test=True)
-    reached = session.get(PartnerChannel, (account_id, partner_id, channel))
+    reached = None if row.endpoint is None else SealedEndpoint(channel, row.endpoint, row.credential)
     return _build_sealed_target(session, row, channel, reached, test=test_export or row.test)
 
 
@@ -198,15 +239,21 @@ def list_sealed_targets(session: Session, account_id: str, partner_id: str) -> l
         .order_by(col(PartnerChannel.position))
     )
     found = [
-        _build_sealed_target(session, row, partner_channel.channel, partner_channel, test=row.test)
-        for partner_channel in partner_channels
+        _build_sealed_target(
+            session,
+            row,
+            each.channel,
+            SealedEndpoint(each.channel, each.endpoint, each.credential),
+            test=row.test,
+        )
+        for each in partner_channels
     ]
     default = BorderBuddyEndpoint() if default_channel(row.kind, row.path) == BORDERBUDDY else QueueEndpoint()
     return found or [replace(_build_sealed_target(session, row, default.channel, None, test=row.test), default=default)]
 
 
 def _build_sealed_target(
-    session: Session, row: Partner, channel: str, endpoint: PartnerChannel | None, *, test: bool
+    session: Session, row: Partner | Row[Any], channel: str, endpoint: SealedEndpoint | None, *, test: bool
 ) -> SealedTarget:
     return SealedTarget(
         account_id=row.account_id,
@@ -217,12 +264,6 @@ def _build_sealed_target(
         secrets=() if channel == QUEUE else account_secrets.load_sealed_secrets(session, row.account_id, row.id),
         routing_name=row.routing_name,
     )
-
-
-def parse_endpoint(row: PartnerChannel) -> Endpoint:
-    """Return the endpoint as it was registered, without its credential."""
-    endpoint: Endpoint = _ENDPOINT.validate_python(row.endpoint)
-    return endpoint
 
 
 def _build_recipients(session: Session, account_id: str, rows: Sequence[Partner]) -> dict[str, Recipient]:
