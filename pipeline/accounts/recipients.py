@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -75,6 +76,45 @@ class Recipient:
         return self.channels[0]
 
 
+_partners, _channels = table(Partner).c, table(PartnerChannel).c
+_of_partner = and_(_channels.account_id == _partners.account_id, _channels.partner_id == _partners.id)
+
+_RECIPIENTS: Final = (
+    select(
+        _partners.id,
+        _partners.kind,
+        _partners.test,
+        _partners.path,
+        _partners.artifact_types,
+        _partners.profile,
+        _channels.channel,
+        _channels.endpoint,
+    )
+    .outerjoin_from(table(Partner), table(PartnerChannel), _of_partner)
+    .where(_partners.account_id == bindparam("of_account"))
+    .order_by(_partners.id, _channels.position)
+)
+_FIND_RECIPIENTS: Final = _RECIPIENTS.where(_partners.id.in_(bindparam("ids", expanding=True)))
+_FIND_OPERATORS: Final = _RECIPIENTS.where(
+    _partners.kind == "operator", _partners.state.in_([PartnerState.LIVE.value, PartnerState.PAUSED.value])
+)
+_FIND_TARGET: Final = (
+    select(
+        _partners.account_id,
+        _partners.id,
+        _partners.state,
+        _partners.test,
+        _partners.routing_name,
+        _channels.endpoint,
+        _channels.credential,
+    )
+    .outerjoin_from(
+        table(Partner), table(PartnerChannel), and_(_of_partner, _channels.channel == bindparam("of_channel"))
+    )
+    .where(_partners.account_id == bindparam("of_account"), _partners.id == bindparam("of_partner"))
+)
+
+
 def build_routing_key(account_id: str, kind: str, name: str, event: str) -> str:
     """Return the routing key of a message. With `#` as event, return the binding key of a queue.
 
@@ -84,9 +124,9 @@ def build_routing_key(account_id: str, kind: str, name: str, event: str) -> str:
 
 
 def find_recipients(session: Session, account_id: str, partner_ids: Sequence[str]) -> dict[str, Recipient]:
-    """Return the partners that exist, with their channels, by id. It makes two queries."""
-    where = (col(Partner.account_id) == account_id, col(Partner.id).in_(partner_ids))
-    return _build_recipients(session, account_id, session.scalars(select(Partner).where(*where)).all())
+    """Return the partners that exist, with their channels, by id."""
+    rows = session.execute(_FIND_RECIPIENTS, {"of_account": account_id, "ids": list(partner_ids)})
+    return _build_recipients(rows)
 
 
 def resolve_recipients(
@@ -102,16 +142,7 @@ def find_operators(session: Session, account_id: str) -> list[Recipient]:
 
     Pending messages of a paused operator are kept.
     """
-    rows = session.scalars(
-        select(Partner)
-        .where(
-            col(Partner.account_id) == account_id,
-            col(Partner.kind) == "operator",
-            col(Partner.state).in_([PartnerState.LIVE.value, PartnerState.PAUSED.value]),
-        )
-        .order_by(col(Partner.id))
-    ).all()
-    return list(_build_recipients(session, account_id, rows).values()) if rows else []
+    return list(_build_recipients(session.execute(_FIND_OPERATORS, {"of_account": account_id})).values())
 
 
 def has_queue_recipients(session: Session) -> bool:
@@ -184,30 +215,6 @@ class SealedTarget:
         )
 
 
-_partners, _channels = table(Partner).c, table(PartnerChannel).c
-_FIND_TARGET: Final = (
-    select(
-        _partners.account_id,
-        _partners.id,
-        _partners.state,
-        _partners.test,
-        _partners.routing_name,
-        _channels.endpoint,
-        _channels.credential,
-    )
-    .outerjoin_from(
-        table(Partner),
-        table(PartnerChannel),
-        and_(
-            _channels.account_id == _partners.account_id,
-            _channels.partner_id == _partners.id,
-            _channels.channel == bindparam("of_channel"),
-        ),
-    )
-    .where(_partners.account_id == bindparam("of_account"), _partners.id == bindparam("of_partner"))
-)
-
-
 def find_sealed_target(
     session: Session, account_id: str, partner_id: str, channel: str, *, test_export: bool
 ) -> SealedTarget | None:
@@ -266,17 +273,17 @@ def _build_sealed_target(
     )
 
 
-def _build_recipients(session: Session, account_id: str, rows: Sequence[Partner]) -> dict[str, Recipient]:
-    channels: dict[str, list[str]] = {row.id: [] for row in rows}
+def _build_recipients(rows: Iterable[Row[Any]]) -> dict[str, Recipient]:
+    """Return the recipients by id. Each row has a partner and one of its endpoints, in their order."""
+    partners: dict[str, Row[Any]] = {}
+    channels: dict[str, list[str]] = defaultdict(list)
     mailboxes: dict[str, tuple[str, ...]] = {}
-    for partner_channel in session.scalars(
-        select(PartnerChannel)
-        .where(col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id).in_(list(channels)))
-        .order_by(col(PartnerChannel.position))
-    ):
-        channels[partner_channel.partner_id].append(partner_channel.channel)
-        if partner_channel.channel == "email":
-            mailboxes[partner_channel.partner_id] = tuple(partner_channel.endpoint["addresses"])
+    for row in rows:
+        partners[row.id] = row
+        if row.channel is not None:
+            channels[row.id].append(row.channel)
+        if row.channel == "email":
+            mailboxes[row.id] = tuple(row.endpoint["addresses"])
     return {
         row.id: Recipient(
             partner_id=row.id,
@@ -288,7 +295,7 @@ def _build_recipients(session: Session, account_id: str, rows: Sequence[Partner]
             profile=None if row.profile is None else BrokerProfile.model_validate(row.profile),
             mailboxes=mailboxes.get(row.id, ()),
         )
-        for row in rows
+        for row in partners.values()
     }
 
 
