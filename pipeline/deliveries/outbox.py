@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple, cast
 
-from sqlalchemy import ColumnElement, func, insert, select, update
+from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 from sqlmodel import Session, col
 
 from pipeline.accounts import recipients
 from pipeline.accounts.recipients import Recipient
-from pipeline.core.db import database_now
+from pipeline.core.db import database_now, table
 from pipeline.core.ids import new_id
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.schemas.messages import (
@@ -158,23 +158,30 @@ def build_rows(
     return OutboxRows(notification_rows, delivery_rows[DeliveryState.PENDING], delivery_rows[DeliveryState.WAITING])
 
 
+_deliveries = table(Delivery).c
+_INSERT_NOTIFICATIONS: Final = insert(table(Notification))
+_INSERT_WAITING: Final = insert(table(Delivery))
+_INSERT_PENDING: Final = _INSERT_WAITING.values(due_at=database_now(bindparam("due_seconds")))
+_RELEASE_WAITING: Final = (
+    update(table(Delivery))
+    .where(_deliveries.export_id == bindparam("of_export"), _deliveries.state == DeliveryState.WAITING.value)
+    .values(state=DeliveryState.PENDING.value, due_at=database_now())
+    .returning(_deliveries.partner_id, _deliveries.channel)
+)
+
+
 def insert_rows(session: Session, written: OutboxRows, *, due_seconds: float) -> None:
     """Insert the rows with one statement per table and state. Pending deliveries are due in `due_seconds`."""
-    session.execute(insert(Notification), list(written.notifications))
+    session.execute(_INSERT_NOTIFICATIONS, list(written.notifications))
     if written.pending:
-        session.execute(insert(Delivery).values(due_at=database_now(due_seconds)), list(written.pending))
+        session.execute(_INSERT_PENDING, [{**row, "due_seconds": due_seconds} for row in written.pending])
     if written.waiting:
-        session.execute(insert(Delivery), list(written.waiting))
+        session.execute(_INSERT_WAITING, list(written.waiting))
 
 
 def release_waiting(session: Session, export_id: str) -> list[DeliveryStream]:
     """Make the deliveries pending that waited for the end of the export. Return the streams to publish."""
-    found = session.execute(
-        update(Delivery)
-        .where(col(Delivery.export_id) == export_id, col(Delivery.state) == DeliveryState.WAITING.value)
-        .values(state=DeliveryState.PENDING.value, due_at=database_now())
-        .returning(col(Delivery.partner_id), col(Delivery.channel))
-    )
+    found = session.execute(_RELEASE_WAITING, {"of_export": export_id})
     return [
         DeliveryStream(export_id, partner_id, channel)
         for partner_id, channel in dict.fromkeys(tuple(row) for row in found)
