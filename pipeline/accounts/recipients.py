@@ -94,10 +94,13 @@ _RECIPIENTS: Final = (
     .where(_partners.account_id == bindparam("of_account"))
     .order_by(_partners.id, _channels.position)
 )
-_FIND_RECIPIENTS: Final = _RECIPIENTS.where(_partners.id.in_(bindparam("ids", expanding=True)))
-_FIND_OPERATORS: Final = _RECIPIENTS.where(
+_is_named = _partners.id.in_(bindparam("ids", expanding=True))
+_is_operator = and_(
     _partners.kind == "operator", _partners.state.in_([PartnerState.LIVE.value, PartnerState.PAUSED.value])
 )
+_FIND_RECIPIENTS: Final = _RECIPIENTS.where(_is_named)
+_FIND_OPERATORS: Final = _RECIPIENTS.where(_is_operator)
+_FIND_BOTH: Final = _RECIPIENTS.where(or_(_is_named, _is_operator))
 _FIND_TARGET: Final = (
     select(
         _partners.account_id,
@@ -133,8 +136,7 @@ def resolve_recipients(
     session: Session, account_id: str, partner_ids: Sequence[str], *, test: bool
 ) -> dict[str, Recipient]:
     """Return the recipients of an export, by id. For a test export, the sandbox replaces partners not marked test."""
-    found = find_recipients(session, account_id, partner_ids)
-    return {name: _to_sandbox(each) if test else each for name, each in found.items()}
+    return _resolve_test(find_recipients(session, account_id, partner_ids), test=test)
 
 
 def find_operators(session: Session, account_id: str) -> list[Recipient]:
@@ -143,6 +145,16 @@ def find_operators(session: Session, account_id: str) -> list[Recipient]:
     Pending messages of a paused operator are kept.
     """
     return list(_build_recipients(session.execute(_FIND_OPERATORS, {"of_account": account_id})).values())
+
+
+def find_audiences(
+    session: Session, account_id: str, partner_ids: Sequence[str], *, test: bool
+) -> tuple[dict[str, Recipient], list[Recipient]]:
+    """Return the results of `resolve_recipients` and `find_operators`; `partner_ids` names no operator."""
+    rows = session.execute(_FIND_BOTH, {"of_account": account_id, "ids": list(partner_ids)})
+    found = _build_recipients(rows)
+    named = {name: each for name, each in found.items() if name in partner_ids}
+    return _resolve_test(named, test=test), [each for name, each in found.items() if name not in partner_ids]
 
 
 def has_queue_recipients(session: Session) -> bool:
@@ -297,6 +309,10 @@ def _build_recipients(rows: Iterable[Row[Any]]) -> dict[str, Recipient]:
         )
         for row in partners.values()
     }
+
+
+def _resolve_test(found: Mapping[str, Recipient], *, test: bool) -> dict[str, Recipient]:
+    return {name: _to_sandbox(each) if test else each for name, each in found.items()}
 
 
 def _to_sandbox(recipient: Recipient) -> Recipient:

@@ -6,16 +6,16 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import BindParameter, Row, bindparam, func, insert, select
 from sqlmodel import Session, col
 
 from pipeline.accounts import recipients
 from pipeline.accounts.recipients import Recipient
 from pipeline.core import money, shutdown
 from pipeline.core.blob_store import ArtifactStore
-from pipeline.core.db import database_now
+from pipeline.core.db import database_now, table
 from pipeline.core.errors import StepFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, submissions
@@ -35,6 +35,7 @@ from pipeline.exports.states import SubmissionState
 from pipeline.exports.step_context import StepContext, parse_unit
 
 _SUBMISSIONS = uuid.UUID("0b6f4d3a-1c55-5e0a-8f27-6d92b1e7c413")
+_INSERT_SUBMISSION: Final = insert(table(BrokerSubmission))
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class PreparedHandoff:
 class _ExportContents:
     """The export's results: units with their plans, documents and packages as recorded."""
 
-    units: Sequence[tuple[ExportUnit, plan.Unit]]
-    artifacts: Mapping[int, Sequence[Artifact]]
+    units: Sequence[tuple[Row[Any], plan.Unit]]
+    artifacts: Mapping[int, Sequence[Artifact | Row[Any]]]
     packages: Sequence[tuple[int, str, str | None]]  # unit_no, package_ref, sscc; in the order of the plan
     digests: Mapping[tuple[int, str], str]  # by unit_no, line_ref; empty if the lines are not inline
     inline: bool
@@ -71,8 +72,7 @@ def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
     """
     with runtime.db.read() as session:
         partner_ids = [context.broker_id, context.warehouse_id]
-        partners = recipients.resolve_recipients(session, context.account_id, partner_ids, test=context.test)
-        operators = recipients.find_operators(session, context.account_id)
+        partners, operators = recipients.find_audiences(session, context.account_id, partner_ids, test=context.test)
         contents = _load_contents(session, context)
     for partner_id in partner_ids:
         if partner_id not in partners:
@@ -111,7 +111,7 @@ def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
 def write_handoff(session: Session, _: StepContext, prepared: PreparedHandoff) -> list[NewEvent]:
     """Write profile files, submission, notifications and deliveries, with one statement per table and state."""
     rows = prepared.rows
-    session.execute(insert(BrokerSubmission).values(**prepared.submission, deadline_at=prepared.deadline_at))
+    session.execute(_INSERT_SUBMISSION.values(deadline_at=prepared.deadline_at), prepared.submission)
     outbox.insert_rows(session, rows, due_seconds=prepared.due_seconds)
     data = {
         "submissionId": prepared.submission["id"],
@@ -151,38 +151,57 @@ def _add_documents(contents: _ExportContents, documents: Sequence[ArtifactRow]) 
     return replace(contents, artifacts={no: [*contents.artifacts.get(no, ()), *added.get(no, ())] for no in units})
 
 
-def _load_contents(session: Session, context: StepContext) -> _ExportContents:
-    of_export = context.export_id
-    # No other step of the export writes notifications while this step is leased.
-    last = select(func.max(col(Notification.position))).where(col(Notification.export_id) == of_export)
-    unit_rows = session.execute(
-        select(ExportUnit, last.scalar_subquery())
-        .where(col(ExportUnit.export_id) == of_export)
-        .order_by(col(ExportUnit.unit_no))
-    ).all()
-    units = [(row, parse_unit(row)) for row, _ in unit_rows]
-    artifacts: dict[int, list[Artifact]] = defaultdict(list)
-    for artifact in session.scalars(
-        select(Artifact)
-        .where(col(Artifact.export_id) == of_export)
-        .order_by(col(Artifact.unit_no), col(Artifact.artifact_type))
-    ):
-        artifacts[artifact.unit_no].append(artifact)
-    packages = session.execute(
-        select(col(ExportPackage.unit_no), col(ExportPackage.package_ref), col(ExportPackage.sscc))
-        .where(col(ExportPackage.export_id) == of_export)
-        .order_by(col(ExportPackage.unit_no), col(ExportPackage.position))
-    ).all()
-    inline = sum(len(unit.lines) for _, unit in units) <= MAX_INLINE_LINES
-    digests = (
-        session.execute(
-            select(col(LineTreatment.unit_no), col(LineTreatment.line_ref), col(LineTreatment.digest)).where(
-                col(LineTreatment.export_id) == of_export
-            )
-        ).all()
-        if inline
-        else ()
+_units, _artifacts, _packages = table(ExportUnit).c, table(Artifact).c, table(ExportPackage).c
+_treatments, _notifications = table(LineTreatment).c, table(Notification).c
+_of_export: BindParameter[str] = bindparam("of_export")
+_last_position = select(func.max(_notifications.position)).where(_notifications.export_id == _of_export)
+_LOAD_UNITS: Final = (
+    select(
+        _units.unit_no,
+        _units.unit_ref,
+        _units.customs_package_id,
+        _units.package_number,
+        _units.treatment_digest,
+        _units.document,
+        _last_position.scalar_subquery().label("last_position"),
     )
+    .where(_units.export_id == _of_export)
+    .order_by(_units.unit_no)
+)
+_LOAD_ARTIFACTS: Final = (
+    select(
+        _artifacts.unit_no,
+        _artifacts.id,
+        _artifacts.artifact_type,
+        _artifacts.filename,
+        _artifacts.media_type,
+        _artifacts.size,
+        _artifacts.sha256,
+    )
+    .where(_artifacts.export_id == _of_export)
+    .order_by(_artifacts.unit_no, _artifacts.artifact_type)
+)
+_LOAD_PACKAGES: Final = (
+    select(_packages.unit_no, _packages.package_ref, _packages.sscc)
+    .where(_packages.export_id == _of_export)
+    .order_by(_packages.unit_no, _packages.position)
+)
+_LOAD_DIGESTS: Final = select(_treatments.unit_no, _treatments.line_ref, _treatments.digest).where(
+    _treatments.export_id == _of_export
+)
+
+
+def _load_contents(session: Session, context: StepContext) -> _ExportContents:
+    of_export = {"of_export": context.export_id}
+    # No other step of the export writes notifications while this step is leased.
+    unit_rows = session.execute(_LOAD_UNITS, of_export).all()
+    units = [(row, parse_unit(row)) for row in unit_rows]
+    artifacts: dict[int, list[Artifact | Row[Any]]] = defaultdict(list)
+    for artifact in session.execute(_LOAD_ARTIFACTS, of_export):
+        artifacts[artifact.unit_no].append(artifact)
+    packages = session.execute(_LOAD_PACKAGES, of_export).all()
+    inline = sum(len(unit.lines) for _, unit in units) <= MAX_INLINE_LINES
+    digests = session.execute(_LOAD_DIGESTS, of_export).all() if inline else ()
     return _ExportContents(
         units=units,
         artifacts=artifacts,
@@ -190,7 +209,7 @@ def _load_contents(session: Session, context: StepContext) -> _ExportContents:
         digests={(unit_no, line_ref): digest for unit_no, line_ref, digest in digests},
         inline=inline,
         supersedes=_find_superseded(session, context) if context.revision > 1 else None,
-        first_position=(unit_rows[0][1] or 0) + 1,
+        first_position=(unit_rows[0].last_position or 0) + 1,
     )
 
 
@@ -246,7 +265,7 @@ def _build_notifications(
 
 
 def _build_unit(
-    row: ExportUnit, unit: plan.Unit, contents: _ExportContents, broker: Recipient, base: str
+    row: Row[Any], unit: plan.Unit, contents: _ExportContents, broker: Recipient, base: str
 ) -> messages.HandedUnit:
     links = [_build_link(artifact, base) for artifact in contents.artifacts.get(row.unit_no, ())]
     wanted = broker.artifact_types
@@ -283,7 +302,7 @@ def _build_unit(
     )
 
 
-def _build_link(artifact: Artifact, base: str) -> messages.ArtifactLink:
+def _build_link(artifact: Artifact | Row[Any], base: str) -> messages.ArtifactLink:
     return messages.ArtifactLink(
         id=artifact.id,
         artifact_type=artifact.artifact_type,
@@ -334,9 +353,9 @@ def _build_package_notifications(context: StepContext, contents: _ExportContents
         yield NewNotification(WAREHOUSE, MessageType.PACKAGE_RECORDED, f"{row.unit_ref}/{package_ref}", message)
 
 
-def _package_number(row: ExportUnit) -> str:
+def _package_number(row: Row[Any]) -> str:
     if row.package_number is None:
         raise StepFailed(
             f"the customs package of unit {row.unit_ref} has no number, because its packages were not recorded"
         )
-    return row.package_number
+    return str(row.package_number)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from functools import lru_cache
-from typing import Final
+from typing import Any, Final
 
+from sqlalchemy import Row
 from sqlmodel import Session, col, select
 
 from pipeline.exports.models import Export, ExportUnit
@@ -68,9 +69,9 @@ def load_unit_row(session: Session, context: StepContext) -> ExportUnit:
     ).one()
 
 
-def parse_unit(row: ExportUnit) -> Unit:
+def parse_unit(row: ExportUnit | Row[Any]) -> Unit:
     """Return the plan's unit that `row` stores; it was validated at acceptance. Callers share it: do not change its lists."""
-    document = row.document
+    document: str = row.document
     return _parse(document) if len(document) > _MAX_CHARACTERS else _parse_once(document)
 
 
