@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
-from sqlalchemy import ColumnElement, and_, bindparam, case, exists, func, or_, select, true, tuple_, update
-from sqlalchemy.orm import aliased
+from sqlalchemy import ColumnElement, Row, and_, bindparam, case, exists, func, or_, select, true, tuple_, update
 from sqlmodel import Session, col
 
 from config.settings import Settings
@@ -21,7 +20,7 @@ from pipeline.accounts.partners import change_state, load_partner, lock_partner
 from pipeline.accounts.recipients import SealedTarget
 from pipeline.accounts.schemas import PartnerView
 from pipeline.accounts.states import PartnerState
-from pipeline.core.db import database_now, row_count, statement_now
+from pipeline.core.db import database_now, row_count, statement_now, table
 from pipeline.core.errors import InvalidState
 from pipeline.core.leases import LEASE_RENEWER, Lease
 from pipeline.core.runtime import Runtime
@@ -93,8 +92,8 @@ _STREAM_PARAMS: Final = SimpleNamespace(
 )
 
 
-def _is_unleased() -> ColumnElement[bool]:
-    return or_(col(Delivery.lease_until).is_(None), col(Delivery.lease_until) <= database_now())
+def _is_unleased(deliveries: Any = Delivery) -> ColumnElement[bool]:
+    return or_(deliveries.lease_until.is_(None), deliveries.lease_until <= database_now())
 
 
 def _is_worker_lost(delivery: Any) -> ColumnElement[bool]:
@@ -102,39 +101,70 @@ def _is_worker_lost(delivery: Any) -> ColumnElement[bool]:
     return and_(delivery.lease_until.is_not(None), or_(delivery.error.is_(None), delivery.error == WORKER_LOST))
 
 
-_other = aliased(Delivery)
+_deliveries, _other = table(Delivery).c, table(Delivery).alias().c
 _first_worker_lost = (
-    select(func.min(col(_other.position)))
+    select(func.min(_other.position))
     .where(*pending_in_stream(_STREAM_PARAMS, _other), _is_worker_lost(_other))
     .scalar_subquery()
 )
 # Deliveries of a lost worker are sent one by one, to find the poison message and deliver the others.
 _batch = (
-    select(col(Delivery.id))
+    select(_deliveries.id)
     .where(
-        *pending_in_stream(_STREAM_PARAMS),
-        col(Delivery.position) <= func.coalesce(_first_worker_lost, col(Delivery.position)),
+        *pending_in_stream(_STREAM_PARAMS, _deliveries),
+        _deliveries.position <= func.coalesce(_first_worker_lost, _deliveries.position),
     )
-    .order_by(col(Delivery.position))
+    .order_by(_deliveries.position)
     .limit(bindparam("most"))
 )
-_leased_by_other = exists().where(*pending_in_stream(_STREAM_PARAMS, _other), col(_other.lease_until) > database_now())
+_leased_by_other = exists().where(*pending_in_stream(_STREAM_PARAMS, _other), _other.lease_until > database_now())
 _lease_end = database_now(bindparam("lease_seconds"))
 
 _CLAIM: Final = (
-    update(Delivery)
-    .where(col(Delivery.id).in_(_batch), col(Delivery.state) == _PENDING, _is_unleased(), ~_leased_by_other)
+    update(table(Delivery))
+    .where(_deliveries.id.in_(_batch), _deliveries.state == _PENDING, _is_unleased(_deliveries), ~_leased_by_other)
     .values(
-        fence=col(Delivery.fence) + 1,
+        fence=_deliveries.fence + 1,
         lease_until=_lease_end,
         due_at=_lease_end,
         stalled_since=None,
         # A lost attempt counts in the schedule, although it may not have been made.
-        attempts_not_counted=col(Delivery.attempts_not_counted) - case((_is_worker_lost(Delivery), 1), else_=0),
-        error=case((_is_worker_lost(Delivery), WORKER_LOST)),
+        attempts_not_counted=_deliveries.attempts_not_counted - case((_is_worker_lost(_deliveries), 1), else_=0),
+        error=case((_is_worker_lost(_deliveries), WORKER_LOST)),
     )
-    .returning(Delivery)
-    .execution_options(synchronize_session=False)
+    .returning(
+        _deliveries.id,
+        _deliveries.notification_id,
+        _deliveries.audience,
+        _deliveries.position,
+        _deliveries.fence,
+        _deliveries.attempts,
+        _deliveries.attempts_not_counted,
+        _deliveries.delivered_at,
+    )
+)
+
+_RENEW: Final = (
+    update(table(Delivery))
+    .where(
+        _deliveries.id == bindparam("of_delivery"),
+        _deliveries.fence == bindparam("held_fence"),
+        _deliveries.state == _PENDING,
+    )
+    .values(lease_until=_lease_end, due_at=_lease_end)
+)
+
+_exports, _submissions = table(Export).c, table(BrokerSubmission).c
+_FIND_EXPORT: Final = select(_exports.account_id, _exports.test, _exports.purged_at, _exports.trace_parent).where(
+    _exports.id == bindparam("of_export")
+)
+_FIND_NOTIFICATIONS: Final = select(table(Notification)).where(
+    table(Notification).c.id.in_(bindparam("ids", expanding=True))
+)
+_FIND_SUBMISSION: Final = select(_submissions.id).where(
+    _submissions.export_id == bindparam("of_export"),
+    _submissions.partner_id == bindparam("of_partner"),
+    _submissions.channel == bindparam("of_channel"),
 )
 
 
@@ -144,7 +174,7 @@ def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None
     since = time.monotonic()
     stream_params = {"of_export": stream.export_id, "of_partner": stream.partner_id, "of_channel": stream.channel}
     with runtime.db.write() as session:
-        export = session.get(Export, stream.export_id)
+        export = session.execute(_FIND_EXPORT, {"of_export": stream.export_id}).first()
         if export is None or export.purged_at is not None:
             return None
         target = recipients.find_sealed_target(
@@ -157,29 +187,20 @@ def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None
         if permit is None:
             return None
         bounds = {"most": settings.delivery_batch, "lease_seconds": settings.lease_seconds}
-        rows = session.execute(_CLAIM, stream_params | bounds).scalars().all()
+        rows = session.execute(_CLAIM, stream_params | bounds).all()
         if not rows:
             if permit.exclusive:
                 circuit_breaker.release(session, endpoint)
             return None
         rows = sorted(rows, key=lambda row: row.position)
-        notifications = {
-            row.id: row
-            for row in session.scalars(
-                select(Notification).where(col(Notification.id).in_([row.notification_id for row in rows]))
-            )
-        }
+        found = session.execute(_FIND_NOTIFICATIONS, {"ids": [row.notification_id for row in rows]})
+        # A row of all columns has the attributes of the model.
+        notifications = {row.id: cast("Notification", row) for row in found}
         audience = rows[0].audience
         submission_id = None
         # The submission is only the handoff itself. Its retraction does not change the status.
         if audience == BROKER and any(row.event_type == MessageType.HANDOFF_READY for row in notifications.values()):
-            submission_id = session.scalar(
-                select(col(BrokerSubmission.id)).where(
-                    col(BrokerSubmission.export_id) == stream.export_id,
-                    col(BrokerSubmission.partner_id) == stream.partner_id,
-                    col(BrokerSubmission.channel) == stream.channel,
-                )
-            )
+            submission_id = session.scalar(_FIND_SUBMISSION, stream_params)
         if submission_id is not None:
             submissions.advance_status(session, settings, submission_id, SubmissionState.SENT)
     return StreamLease(
@@ -216,7 +237,7 @@ def is_stream_free(seconds: float = 0) -> ColumnElement[bool]:
 
     The same is true of the last `seconds` for messages that are still pending.
     """
-    held = col(_other.lease_until) > database_now(-seconds)
+    held = _other.lease_until > database_now(-seconds)
     return ~exists().where(*pending_in_stream(Delivery, _other), held)
 
 
@@ -231,7 +252,7 @@ _due = (
 )
 # Checked per stream and not per message, because it reads the whole stream. A scalar value, because PostgreSQL would
 # compute NOT EXISTS from all pending deliveries of all streams.
-_held_until = select(func.max(col(_other.lease_until))).where(*pending_in_stream(_due, _other)).scalar_subquery()
+_held_until = select(func.max(_other.lease_until)).where(*pending_in_stream(_due, _other)).scalar_subquery()
 _due_streams = (
     select(_due.export_id, _due.partner_id, _due.channel)
     .where(func.coalesce(_held_until <= database_now(), true()))
@@ -259,7 +280,7 @@ def take_due_streams(session: Session, settings: Settings, limit: int) -> list[D
     return [DeliveryStream(*row) for row in dict.fromkeys(tuple(row) for row in postponed)]
 
 
-def _to_claimed(row: Delivery, notification: Notification) -> ClaimedDelivery:
+def _to_claimed(row: Row[Any], notification: Notification) -> ClaimedDelivery:
     return ClaimedDelivery(
         id=row.id,
         fence=row.fence,
@@ -279,11 +300,7 @@ def keep_lease(runtime: Runtime, claimed: StreamLease) -> AbstractContextManager
         with runtime.db.write() as session:
             # One leased row keeps the whole stream.
             renewed = session.execute(
-                update(Delivery)
-                .where(
-                    col(Delivery.id) == first.id, col(Delivery.fence) == first.fence, col(Delivery.state) == _PENDING
-                )
-                .values(lease_until=database_now(lease), due_at=database_now(lease))
+                _RENEW, {"of_delivery": first.id, "held_fence": first.fence, "lease_seconds": lease}
             )
             return row_count(renewed) == 1
 
