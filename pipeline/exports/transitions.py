@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
-from sqlalchemy import update
-from sqlmodel import Session, col
+from sqlalchemy import Update, bindparam, update
+from sqlmodel import Session
 
-from pipeline.core.db import database_now, row_count
+from pipeline.core.db import database_now, row_count, table
 from pipeline.core.errors import InvalidState
 from pipeline.exports.models import Export
-from pipeline.exports.states import EXPORT_TRANSITIONS, ExportState, source_states
+from pipeline.exports.states import ACTIVE_STATES, EXPORT_TRANSITIONS, ExportState, source_states
+
+_exports = table(Export).c
 
 
 def transition_export(session: Session, export_id: str, target: ExportState, **values: Any) -> None:
-    """Move the export to `target`. Raises InvalidState if its state does not allow it."""
-    moved = session.execute(
-        update(Export)
-        .where(
-            col(Export.id) == export_id,
-            col(Export.state).in_([state.value for state in source_states(EXPORT_TRANSITIONS, target)]),
-        )
-        .values(state=target.value, updated_at=database_now(), **values)
-    )
+    """Move the export to `target`, and write when it ended. Raises InvalidState if its state does not allow it."""
+    parameters = {f"new_{name}": value for name, value in values.items()}
+    moved = session.execute(_build_transition(target, tuple(values)), {"of_export": export_id} | parameters)
     if row_count(moved) != 1:
         raise InvalidState(f"the export cannot become {target} from its state")
+
+
+@cache
+def _build_transition(target: ExportState, columns: tuple[str, ...]) -> Update:
+    new: dict[str, Any] = {name: bindparam(f"new_{name}") for name in columns}
+    if target is not ExportState.SUPERSEDED:  # it had ended before
+        new["finished_at"] = None if target in ACTIVE_STATES else database_now()
+    return (
+        update(table(Export))
+        .where(
+            _exports.id == bindparam("of_export"),
+            _exports.state.in_([state.value for state in source_states(EXPORT_TRANSITIONS, target)]),
+        )
+        .values(state=target.value, updated_at=database_now(), **new)
+    )

@@ -252,7 +252,7 @@ def _complete_if_last(session: Session, context: StepContext) -> list[TaskMessag
     # The event above has locked the export's row, so the three notify steps are counted one after another.
     if session.scalar(_COUNT_UNNOTIFIED, {"of_export": context.export_id}):
         return []
-    transition_export(session, context.export_id, ExportState.EXECUTED, finished_at=database_now())
+    transition_export(session, context.export_id, ExportState.EXECUTED)
     events.append(session, context.export_id, context.step, [NewEvent(EventType.EXPORT_EXECUTED)])
     return _release_deliveries(session, context.export_id)
 

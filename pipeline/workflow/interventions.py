@@ -43,7 +43,7 @@ def cancel_export(
         handed_off = session.scalar(select(col(Step.state)).where(*step_where(export_id, EXPORT_LEVEL, "hand_off")))
         if handed_off == StepState.DONE.value:
             raise InvalidState("the export was handed off already and cannot be cancelled; amend it")
-        transition_export(session, export_id, ExportState.CANCELLED, finished_at=database_now())
+        transition_export(session, export_id, ExportState.CANCELLED)
         session.execute(
             update(Step)
             .where(
@@ -68,7 +68,7 @@ def retry_export(
     with runtime.db.write() as session:
         if _lock_export(session, account_id, export_id, precondition).state != ExportState.FAILED.value:
             raise InvalidState("the export has not failed; only a failed export can be retried")
-        transition_export(session, export_id, ExportState.EXECUTING, failure=None, quarantined=False, finished_at=None)
+        transition_export(session, export_id, ExportState.EXECUTING, failure=None, quarantined=False)
         rows = session.execute(
             update(Step)
             .where(

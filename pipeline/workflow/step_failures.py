@@ -130,9 +130,7 @@ def _fail_export(
     events.append(
         session, export_id, context.step, [NewEvent(EventType.EXPORT_FAILED, {**fact, **enqueued.fact})], at=at
     )
-    transition_export(
-        session, export_id, ExportState.FAILED, failure=failure, quarantined=quarantined, finished_at=database_now()
-    )
+    transition_export(session, export_id, ExportState.FAILED, failure=failure, quarantined=quarantined)
     _update_step(
         session,
         context,
