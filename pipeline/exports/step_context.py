@@ -7,9 +7,10 @@ from datetime import date
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Row
-from sqlmodel import Session, col, select
+from sqlalchemy import Row, bindparam, select
+from sqlmodel import Session
 
+from pipeline.core.db import table
 from pipeline.exports.models import Export, ExportUnit
 from pipeline.exports.schemas.plan import Unit
 
@@ -39,7 +40,32 @@ class StepContext:
     attempt: int
 
 
-def build_context(export: Export, *, unit_no: int, step: str, fence: int, attempt: int) -> StepContext:
+_exports, _units = table(Export).c, table(ExportUnit).c
+_FIND_EXPORT: Final = select(
+    _exports.id,
+    _exports.account_id,
+    _exports.batch_id,
+    _exports.plan_hash,
+    _exports.revision,
+    _exports.test,
+    _exports.broker_id,
+    _exports.warehouse_id,
+    _exports.ruleset_id,
+    _exports.ruleset_as_of,
+    _exports.treatment_digest,
+).where(_exports.id == bindparam("of_export"))
+_FIND_UNIT: Final = select(
+    _units.unit_ref, _units.customs_package_id, _units.package_number, _units.treatment_digest, _units.document
+).where(_units.export_id == bindparam("of_export"), _units.unit_no == bindparam("of_unit"))
+
+
+def load_context(session: Session, export_id: str, *, unit_no: int, step: str, fence: int, attempt: int) -> StepContext:
+    """Return the context of a claimed step of the export."""
+    export = session.execute(_FIND_EXPORT, {"of_export": export_id}).one()
+    return build_context(export, unit_no=unit_no, step=step, fence=fence, attempt=attempt)
+
+
+def build_context(export: Export | Row[Any], *, unit_no: int, step: str, fence: int, attempt: int) -> StepContext:
     """Return the context of a claimed step of `export`."""
     return StepContext(
         export_id=export.id,
@@ -60,13 +86,9 @@ def build_context(export: Export, *, unit_no: int, step: str, fence: int, attemp
     )
 
 
-def load_unit_row(session: Session, context: StepContext) -> ExportUnit:
-    """Return the row of the step's unit."""
-    return session.exec(
-        select(ExportUnit).where(
-            col(ExportUnit.export_id) == context.export_id, col(ExportUnit.unit_no) == context.unit_no
-        )
-    ).one()
+def load_unit_row(session: Session, context: StepContext) -> Row[Any]:
+    """Return the row of the step's unit, with the columns that its steps use."""
+    return session.execute(_FIND_UNIT, {"of_export": context.export_id, "of_unit": context.unit_no}).one()
 
 
 def parse_unit(row: ExportUnit | Row[Any]) -> Unit:

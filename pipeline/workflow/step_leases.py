@@ -15,7 +15,7 @@ from pipeline.core.leases import LEASE_RENEWER, Lease
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import ACTIVE_STATES, ExportState, StepState
-from pipeline.exports.step_context import StepContext, build_context
+from pipeline.exports.step_context import StepContext, load_context
 
 #: The unit number of the steps that belong to the export as a whole.
 EXPORT_LEVEL: Final = 0
@@ -112,8 +112,7 @@ def claim_step(
         row = session.execute(_CLAIM, here | {"lease_seconds": runtime.settings.lease_seconds}).first()
         if row is None:
             return None
-        export = session.get_one(Export, export_id)
-        return build_context(export, unit_no=unit_no, step=name, fence=row.fence, attempt=row.attempts)
+        return load_context(session, export_id, unit_no=unit_no, step=name, fence=row.fence, attempt=row.attempts)
 
 
 def claim_opened_step(
