@@ -5,16 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import insert
 from sqlmodel import Session
 
+from pipeline.core.db import table
 from pipeline.core.errors import StepFailed
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import LineTreatment
 from pipeline.exports.schemas.plan import Line, Treatment, Unit, as_json
 from pipeline.exports.step_context import StepContext, load_unit_row, parse_unit
+
+_INSERT_TREATMENTS: Final = insert(table(LineTreatment))
 
 
 def line_digest(line: Line) -> str:
@@ -63,7 +66,7 @@ def attach_treatment(session: Session, context: StepContext, _: object = None) -
             f"{row.treatment_digest}"
         )
     session.execute(
-        insert(LineTreatment), treatment_rows(unit, digests, export_id=context.export_id, unit_no=context.unit_no)
+        _INSERT_TREATMENTS, treatment_rows(unit, digests, export_id=context.export_id, unit_no=context.unit_no)
     )
     data = {"unitNo": context.unit_no, "unitRef": row.unit_ref, "lines": len(unit.lines), "digest": digest}
     return (NewEvent(EventType.TREATMENT_ATTACHED, data),)

@@ -45,6 +45,7 @@ _SAME_BYTES: Final = (
     .order_by(_artifacts.id)
 )
 _LOCK_TO_RECORD: Final = _SAME_BYTES.with_for_update(read=True, of=table(Artifact))
+_INSERT_ARTIFACTS: Final = insert(table(Artifact))
 _LOCK_TO_DELETE: Final = _SAME_BYTES.with_for_update(of=table(Artifact))
 
 
@@ -82,7 +83,7 @@ def record_documents(session: Session, store: ArtifactStore, rows: Sequence[Arti
                 raise StoreUnavailable(
                     f"document {sha256} was just purged with another export; a retry stores it again"
                 )
-        session.execute(insert(Artifact), list(rows))
+        session.execute(_INSERT_ARTIFACTS, list(rows))
     return [
         NewEvent(
             EventType.CUSTOMS_ARTIFACT_GENERATED,

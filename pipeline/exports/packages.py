@@ -7,9 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import case, insert, update
-from sqlmodel import Session, col
+from sqlalchemy import bindparam, case, insert, update
+from sqlmodel import Session
 
+from pipeline.core.db import table
 from pipeline.core.errors import StepFailed
 from pipeline.core.findings import Finding
 from pipeline.core.money import format_plain, sum_exact
@@ -263,6 +264,27 @@ def _duplicate_finding(kind: str, number: str, package: Package, pointer: str) -
     )
 
 
+_accounts, _units = table(Account).c, table(ExportUnit).c
+_TAKE_NUMBERS: Final = (
+    update(table(Account))
+    .where(_accounts.id == bindparam("of_account"))
+    .values(
+        packages_numbered=_accounts.packages_numbered + bindparam("packages"),
+        ssccs_issued=case(
+            (_accounts.gs1_prefix.is_(None), _accounts.ssccs_issued),
+            else_=_accounts.ssccs_issued + bindparam("ssccs"),
+        ),
+    )
+    .returning(_accounts.packages_numbered, _accounts.ssccs_issued, _accounts.gs1_prefix)
+)
+_SET_PACKAGE_NUMBER: Final = (
+    update(table(ExportUnit))
+    .where(_units.export_id == bindparam("of_export"), _units.unit_no == bindparam("of_unit"))
+    .values(package_number=bindparam("number"))
+)
+_INSERT_PACKAGES: Final = insert(table(PackageRow))
+
+
 def record_packages(session: Session, context: StepContext, _: object = None) -> Sequence[NewEvent]:
     """Number the unit's customs package and write its packages, each with an SSCC if the account can issue them.
 
@@ -274,25 +296,12 @@ def record_packages(session: Session, context: StepContext, _: object = None) ->
     unlabelled = sum(1 for package in unit.packages if package.sscc is None) - len(reused)
     # One statement takes all numbers of the unit: the lock of the account's row keeps them unique, and a rollback releases
     # them.
-    taken = session.execute(
-        update(Account)
-        .where(col(Account.id) == context.account_id)
-        .values(
-            packages_numbered=col(Account.packages_numbered) + (1 if row.package_number is None else 0),
-            ssccs_issued=case(
-                (col(Account.gs1_prefix).is_(None), col(Account.ssccs_issued)),
-                else_=col(Account.ssccs_issued) + unlabelled,
-            ),
-        )
-        .returning(col(Account.packages_numbered), col(Account.ssccs_issued), col(Account.gs1_prefix))
-    ).one()
+    wanted = {"packages": 1 if row.package_number is None else 0, "ssccs": unlabelled}
+    taken = session.execute(_TAKE_NUMBERS, {"of_account": context.account_id} | wanted).one()
     number = row.package_number or package_number(taken.packages_numbered)
     if row.package_number is None:
-        session.execute(
-            update(ExportUnit)
-            .where(col(ExportUnit.export_id) == context.export_id, col(ExportUnit.unit_no) == context.unit_no)
-            .values(package_number=number)
-        )
+        here = {"of_export": context.export_id, "of_unit": context.unit_no}
+        session.execute(_SET_PACKAGE_NUMBER, here | {"number": number})
     first_serial = taken.ssccs_issued - unlabelled + 1
     try:
         ssccs = assign_ssccs(unit, reused, taken.gs1_prefix, first_serial)
@@ -302,7 +311,7 @@ def record_packages(session: Session, context: StepContext, _: object = None) ->
         unit, ssccs, export_id=context.export_id, unit_no=context.unit_no, account_id=context.account_id
     )
     # SSCCs of a test export are released at once, so that live packages may carry the same.
-    session.execute(insert(PackageRow), [row | {"released": context.test} for row in rows])
+    session.execute(_INSERT_PACKAGES, [row | {"released": context.test} for row in rows])
     positions = {package.package_ref: position for position, package in enumerate(unit.packages, start=1)}
     data = {
         "unitNo": context.unit_no,

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
-from sqlmodel import col
+from typing import Final
 
+from sqlalchemy import bindparam, select
+
+from pipeline.core.db import table
 from pipeline.core.errors import StepFailed
 from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
@@ -12,6 +14,17 @@ from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.models import Export, ExportPackage, LineTreatment
 from pipeline.exports.step_context import StepContext, load_unit_row, parse_unit
+
+_packages, _treatments, _exports = table(ExportPackage).c, table(LineTreatment).c, table(Export).c
+_FIND_SSCCS: Final = select(_packages.package_ref, _packages.sscc).where(
+    _packages.export_id == bindparam("of_export"),
+    _packages.unit_no == bindparam("of_unit"),
+    _packages.sscc.is_not(None),
+)
+_FIND_DIGESTS: Final = select(_treatments.line_ref, _treatments.digest).where(
+    _treatments.export_id == bindparam("of_export"), _treatments.unit_no == bindparam("of_unit")
+)
+_FIND_FINDINGS: Final = select(_exports.findings).where(_exports.id == bindparam("of_export"))
 
 
 def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:
@@ -21,20 +34,10 @@ def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:
     """
     with runtime.db.read() as session:
         row = load_unit_row(session, context)
-        at_unit = (context.export_id, context.unit_no)
-        ssccs = session.execute(
-            select(col(ExportPackage.package_ref), col(ExportPackage.sscc)).where(
-                col(ExportPackage.export_id) == at_unit[0],
-                col(ExportPackage.unit_no) == at_unit[1],
-                col(ExportPackage.sscc).is_not(None),
-            )
-        ).all()
-        digests = session.execute(
-            select(col(LineTreatment.line_ref), col(LineTreatment.digest)).where(
-                col(LineTreatment.export_id) == at_unit[0], col(LineTreatment.unit_no) == at_unit[1]
-            )
-        ).all()
-        findings = session.execute(select(col(Export.findings)).where(col(Export.id) == context.export_id)).scalar_one()
+        here = {"of_export": context.export_id, "of_unit": context.unit_no}
+        ssccs = session.execute(_FIND_SSCCS, here).all()
+        digests = session.execute(_FIND_DIGESTS, here).all()
+        findings = session.execute(_FIND_FINDINGS, {"of_export": context.export_id}).scalar_one()
     if row.package_number is None:
         raise StepFailed(f"unit {row.unit_ref} has no customs package number; its packages were never recorded")
     facts = InvoiceFacts(
@@ -45,7 +48,7 @@ def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:
         package_number=row.package_number,
         ruleset_id=context.ruleset_id,
         ruleset_as_of=context.ruleset_as_of,
-        ssccs={ref: sscc for ref, sscc in ssccs if sscc is not None},
+        ssccs=dict(ssccs),
         line_digests=dict(digests),
         unit_digest=row.treatment_digest,
         treatment_digest=context.treatment_digest,
