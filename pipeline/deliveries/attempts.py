@@ -104,7 +104,7 @@ def record_attempts(runtime: Runtime, claimed: StreamLease, sent: SendResult) ->
                 _leave_last_attempts(session, stream, runtime.settings)
         else:
             _update_held(session, untried, _RELEASED, pause=0)
-        session.execute(insert(table(Attempt)), _attempt_rows(claimed, sent))
+        session.execute(_INSERT_ATTEMPTS, _attempt_rows(claimed, sent))
         _update_breaker(session, runtime.settings, claimed, sent)
         _pause_gone_partner(session, claimed, sent)
         events.append(session, stream.export_id, ACTOR, happened)
@@ -191,6 +191,14 @@ _COUNT_FOR_PARTNER: Final = (
     .join(table(Notification), _notifications.id == _deliveries.notification_id)
     .where(_deliveries.export_id == bindparam("of_export"), _deliveries.partner_id == bindparam("of_partner"))
 )
+
+_submissions = table(BrokerSubmission).c
+_RECORD_SENT: Final = (
+    update(table(BrokerSubmission))
+    .where(_submissions.id == bindparam("of_submission"))
+    .values(sent_at=func.coalesce(_submissions.sent_at, database_now()), error_message=None)
+)
+_INSERT_ATTEMPTS: Final = insert(table(Attempt))
 
 
 class _PartnerCounts(NamedTuple):
@@ -282,11 +290,7 @@ def _record_handover(
 ) -> list[NewEvent]:
     submissions.advance_status(session, settings, submission_id, SubmissionState.DELIVERED)
     # The broker's own answer may have moved the status already. The time of sending is recorded anyway.
-    session.execute(
-        update(BrokerSubmission)
-        .where(col(BrokerSubmission.id) == submission_id)
-        .values(sent_at=func.coalesce(col(BrokerSubmission.sent_at), database_now()), error_message=None)
-    )
+    session.execute(_RECORD_SENT, {"of_submission": submission_id})
     answers = [receipt.handoff for receipt in receipts if receipt.handoff is not None]
     if answers:
         session.execute(

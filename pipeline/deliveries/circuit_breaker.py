@@ -11,7 +11,6 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from sqlalchemy import ColumnElement, Update, and_, bindparam, case, or_, select, update
-from sqlalchemy.orm import Mapped
 from sqlmodel import Session, col
 
 from config.settings import Settings
@@ -180,17 +179,6 @@ def load_breaker_states(session: Session, account_id: str, partner_id: str) -> d
         ).where(_channels.account_id == account_id, _channels.partner_id == partner_id)
     )
     return {channel: BreakerState(*values) for channel, *values in found}
-
-
-def matches_endpoint(
-    account_id: Mapped[str], partner_id: Mapped[str] | str, channel: Mapped[str] | str
-) -> ColumnElement[bool]:
-    """Return the condition that a row of `partner_channels` is this endpoint."""
-    return and_(
-        col(PartnerChannel.account_id) == account_id,
-        col(PartnerChannel.partner_id) == partner_id,
-        col(PartnerChannel.channel) == channel,
-    )
 
 
 def is_open() -> ColumnElement[bool]:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Final
+from typing import Any, Final
 
 import structlog
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import Select, and_, bindparam, func, select
 from sqlmodel import col
 
 from config.settings import Settings
@@ -18,6 +18,7 @@ from pipeline.accounts.recipients import QUEUE
 from pipeline.accounts.schemas import DeliveryView
 from pipeline.core import shutdown
 from pipeline.core.bulkhead import Bulkhead, BulkheadLimits
+from pipeline.core.db import table
 from pipeline.core.errors import (
     ChannelRefused,
     ChannelUnavailable,
@@ -32,7 +33,7 @@ from pipeline.core.errors import (
 from pipeline.core.failpoints import failpoint
 from pipeline.core.leases import Lease
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import attempts, circuit_breaker, messages, outbox, queries, streams, submissions
+from pipeline.deliveries import attempts, messages, outbox, queries, streams, submissions
 from pipeline.deliveries.attempts import RecordResult, SendResult
 from pipeline.deliveries.channels.protocol import DeliveryReceipt
 from pipeline.deliveries.channels.registry import open_channels
@@ -51,9 +52,25 @@ from pipeline.exports.step_context import StepContext
 #: Limits the sending threads at one destination, and at all unhealthy destinations together.
 SENDERS: Final[Bulkhead[EndpointKey, DeliveryStream]] = Bulkhead()
 
-#: Consecutive failures of an endpoint; 0 if it has no row.
-FAILURES: Final = func.coalesce(col(PartnerChannel.failures), 0)
-
+_deliveries, _channels = table(Delivery).c, table(PartnerChannel).c
+_FIND_STREAMS: Final = (
+    select(_deliveries.account_id, _deliveries.partner_id, _deliveries.channel, func.coalesce(_channels.failures, 0))
+    .outerjoin_from(
+        table(Delivery),
+        table(PartnerChannel),
+        and_(
+            _channels.account_id == _deliveries.account_id,
+            _channels.partner_id == _deliveries.partner_id,
+            _channels.channel == _deliveries.channel,
+        ),
+    )
+    .where(_deliveries.export_id == bindparam("of_export"), _deliveries.state == DeliveryState.PENDING.value)
+    .distinct()
+)
+_FIND_STREAM: Final = _FIND_STREAMS.where(
+    _deliveries.partner_id == bindparam("of_partner"), _deliveries.channel == bindparam("of_channel")
+)
+_FIND_STREAMS_OF_AUDIENCE: Final = _FIND_STREAMS.where(_deliveries.audience == bindparam("of_audience"))
 
 #: The part of an attempt's time after which its destination counts as unhealthy.
 _SLOW_SHARE: Final = 0.25
@@ -105,8 +122,8 @@ def deliver_stream(runtime: Runtime, export_id: str, partner_id: str, channel: s
     failure is recorded and retried, never raised. Raises Fenced if the lease was lost, DatabaseBusy if it ended before
     the result was recorded.
     """
-    which = [col(Delivery.partner_id) == partner_id, col(Delivery.channel) == channel]
-    return _send_within_limits(runtime, export_id, which, _send_stream)
+    which = {"of_export": export_id, "of_partner": partner_id, "of_channel": channel}
+    return _send_within_limits(runtime, _FIND_STREAM, which, _send_stream)
 
 
 def notify_audience(runtime: Runtime, context: StepContext, audience: str) -> list[DeliveryStream]:
@@ -117,8 +134,8 @@ def notify_audience(runtime: Runtime, context: StepContext, audience: str) -> li
     """
     report = _send_within_limits(
         runtime,
-        context.export_id,
-        [col(Delivery.audience) == audience],
+        _FIND_STREAMS_OF_AUDIENCE,
+        {"of_export": context.export_id, "of_audience": audience},
         _try_stream,
         pass_on=lambda stream: DeliveryReport(pending_streams=(stream,)),
     )
@@ -127,30 +144,20 @@ def notify_audience(runtime: Runtime, context: StepContext, audience: str) -> li
 
 def _send_within_limits(
     runtime: Runtime,
-    export_id: str,
-    which: Sequence[ColumnElement[bool]],
+    query: Select[Any],
+    which: Mapping[str, str],
     send: Callable[[Runtime, DeliveryStream], DeliveryReport],
     pass_on: Callable[[DeliveryStream], DeliveryReport] | None = None,
 ) -> DeliveryReport:
-    """Send the export's pending streams that match, each within the limits of its destination.
+    """Send the pending streams that `query` finds, each within the limits of its destination.
 
     The service's own queues have no limits. Without `pass_on`, this thread also sends the streams that wait for it.
     """
     with runtime.db.read() as session:
-        found = session.execute(
-            select(col(Delivery.account_id), col(Delivery.partner_id), col(Delivery.channel), FAILURES)
-            .outerjoin(
-                PartnerChannel,
-                circuit_breaker.matches_endpoint(
-                    col(Delivery.account_id), col(Delivery.partner_id), col(Delivery.channel)
-                ),
-            )
-            .where(col(Delivery.export_id) == export_id, col(Delivery.state) == DeliveryState.PENDING.value, *which)
-            .distinct()
-        ).all()
+        found = session.execute(query, which).all()
     reports: list[DeliveryReport] = []
     for account_id, partner_id, channel, failures in found:
-        stream = DeliveryStream(export_id, partner_id, channel)
+        stream = DeliveryStream(which["of_export"], partner_id, channel)
         if channel == QUEUE:
             reports.append(send(runtime, stream))
             continue
