@@ -17,9 +17,9 @@ VERSION: Final = "v1"
 MEMBERS: Final = ("actor", "at", "data", "export_id", "prev_hash", "seq", "type")
 _HASH_PREFIX: Final = b"exports event v1\n"
 
-# RFC 8785 differs from sorted keys for numbers with a fraction or an exponent, and for keys beyond the basic plane. A false
-# match in a text only costs time.
-_NEEDS_RFC8785: Final = re.compile("[0-9][.eE]|[\U00010000-\U0010ffff]")
+# RFC 8785 differs from sorted keys for numbers with a fraction or an exponent, and for keys beyond the basic plane. A number
+# follows a member's name, a comma or a bracket. A false match in a text only costs time.
+_NEEDS_RFC8785: Final = re.compile('(?:":|[,[])-?[0-9]+[.eE]|[\U00010000-\U0010ffff]')
 
 
 def hash_event(event: Mapping[str, Any]) -> str:
