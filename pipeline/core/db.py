@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -13,12 +13,14 @@ from typing import Any, Final, cast
 from psycopg import sql
 from psycopg.errors import LockNotAvailable
 from sqlalchemy import (
+    BindParameter,
     ColumnElement,
     CursorResult,
     DateTime,
     Dialect,
     Float,
     Result,
+    String,
     Table,
     create_engine,
     event,
@@ -349,6 +351,14 @@ def table(model: type[SQLModel]) -> Table:
     statements of the steps are built so; use the model for rare ones.
     """
     return SQLModel.metadata.tables[str(model.__tablename__)]
+
+
+def constants(values: Iterable[str]) -> list[BindParameter[str]]:
+    """Return fixed values for the IN of a frequent statement.
+
+    For plain values, SQLAlchemy writes the text of the statement anew at each call.
+    """
+    return [literal(str(value), String()) for value in values]  # psycopg would write the name of a member of an enum
 
 
 def row_count(result: Result[Any]) -> int:

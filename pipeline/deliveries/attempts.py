@@ -15,7 +15,7 @@ from sqlmodel import Session, col
 from config.settings import Settings
 from pipeline.accounts import partners
 from pipeline.accounts.states import PartnerState
-from pipeline.core.db import database_now, table
+from pipeline.core.db import constants, database_now, table
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, Fenced, WorkerLost
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
@@ -178,8 +178,8 @@ _DEAD: Final = _UPDATE_HELD.values(
 _FOLLOW_UPS: Final = frozenset({MessageType.DELIVERY_DEAD, MessageType.HANDOFF_OVERDUE, MessageType.HANDOFF_ANSWERED})
 
 _notifications = table(Notification).c
-_is_regular = _notifications.event_type.not_in(sorted(_FOLLOW_UPS))
-_is_undelivered = _deliveries.state.not_in((DeliveryState.DELIVERED.value, DeliveryState.CANCELLED.value))
+_is_regular = _notifications.event_type.not_in(constants(sorted(_FOLLOW_UPS)))
+_is_undelivered = _deliveries.state.not_in(constants((DeliveryState.DELIVERED, DeliveryState.CANCELLED)))
 _COUNT_FOR_PARTNER: Final = (
     select(
         func.count().filter(_is_regular, _is_undelivered).label("undelivered"),

@@ -18,7 +18,7 @@ from config.settings import Settings
 from pipeline.accounts import secrets as account_secrets
 from pipeline.accounts.models import UsedSignature
 from pipeline.core import tenancy
-from pipeline.core.db import database_now, table
+from pipeline.core.db import constants, database_now, table
 from pipeline.core.errors import InvalidApiKey, NotFound, Purged
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
@@ -107,7 +107,7 @@ def _build_advance(status: SubmissionState, *, expects: bool, columns: tuple[str
         update(table(BrokerSubmission))
         .where(
             _submissions.id == bindparam("of_submission"),
-            _submissions.state.in_([state.value for state in source_states(SUBMISSION_TRANSITIONS, status)]),
+            _submissions.state.in_(constants(source_states(SUBMISSION_TRANSITIONS, status))),
         )
         .values(
             state=status.value,

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Update, bindparam, update
 from sqlmodel import Session
 
-from pipeline.core.db import database_now, row_count, table
+from pipeline.core.db import constants, database_now, row_count, table
 from pipeline.core.errors import InvalidState
 from pipeline.exports.models import Export
 from pipeline.exports.states import ACTIVE_STATES, EXPORT_TRANSITIONS, ExportState, source_states
@@ -33,7 +33,7 @@ def _build_transition(target: ExportState, columns: tuple[str, ...]) -> Update:
         update(table(Export))
         .where(
             _exports.id == bindparam("of_export"),
-            _exports.state.in_([state.value for state in source_states(EXPORT_TRANSITIONS, target)]),
+            _exports.state.in_(constants(source_states(EXPORT_TRANSITIONS, target))),
         )
         .values(state=target.value, updated_at=database_now(), **new)
     )

@@ -13,7 +13,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from pipeline.core import shutdown
-from pipeline.core.db import database_now, row_count, table
+from pipeline.core.db import constants, database_now, row_count, table
 from pipeline.core.errors import DatabaseBusy, Fenced, Stopped, Terminal, WorkerLost
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
@@ -71,7 +71,9 @@ _COUNT_UNNOTIFIED: Final = (
     select(func.count())
     .select_from(table(Step))
     .where(
-        _steps.export_id == bindparam("of_export"), _steps.name.in_(NOTIFY_STEPS), _steps.state != StepState.DONE.value
+        _steps.export_id == bindparam("of_export"),
+        _steps.name.in_(constants(NOTIFY_STEPS)),
+        _steps.state != StepState.DONE.value,
     )
 )
 

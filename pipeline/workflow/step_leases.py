@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Update, and_, bindparam, exists, func, or_, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
 
-from pipeline.core.db import database_now, row_count, table
+from pipeline.core.db import constants, database_now, row_count, table
 from pipeline.core.leases import LEASE_RENEWER, Lease
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export, Step
@@ -32,54 +34,60 @@ THIS_STEP: Final = (
 )
 
 
-def has_steps(export_id: Any, names: Any, count: Any) -> ColumnElement[bool]:
-    """Return the condition that an export consists of exactly the `count` steps with these names.
+def has_steps(export_id: Any, names: Collection[str]) -> ColumnElement[bool]:
+    """Return the condition that an export consists of exactly the steps with these names.
 
     It is false if another version of the service accepted the export. A worker that claimed such a step would open the
     next one by its own table, and skip steps that it does not know. All units have the same steps, so one unit is
     checked.
     """
     other = table(Step).alias()
-    here = and_(other.c.export_id == export_id, other.c.unit_no.in_((EXPORT_LEVEL, FIRST_UNIT)))
+    unit_no = other.c.unit_no
+    here = and_(other.c.export_id == export_id, or_(unit_no == EXPORT_LEVEL, unit_no == FIRST_UNIT))
     counted = select(func.count()).select_from(other).where(here).scalar_subquery()
-    return and_(counted == count, ~exists().where(here, other.c.name.not_in(names)))
+    return and_(counted == len(names), ~exists().where(here, other.c.name.not_in(constants(names))))
 
 
 def export_is_active(export_id: Any) -> ColumnElement[bool]:
     """Return the condition that the export has not ended; no step of an ended export is started."""
-    return exists().where(_exports.id == export_id, _exports.state.in_(ACTIVE_STATES))
+    return exists().where(_exports.id == export_id, _exports.state.in_(constants(ACTIVE_STATES)))
 
 
-_HAS_OUR_STEPS: Final = has_steps(
-    bindparam("at_export"), bindparam("step_names", expanding=True), bindparam("step_count")
-)
-
-_START_EXPORT: Final = (
-    update(table(Export))
-    .where(_exports.id == bindparam("at_export"), _exports.state == ExportState.ACCEPTED.value, _HAS_OUR_STEPS)
-    .values(state=ExportState.EXECUTING.value, updated_at=database_now())
-)
-
-_CLAIM: Final = (
-    update(table(Step))
-    .where(
-        *THIS_STEP,
-        _steps.state == StepState.READY.value,
-        or_(_steps.lease_until.is_(None), _steps.lease_until <= database_now()),
-        export_is_active(bindparam("at_export")),
-        _HAS_OUR_STEPS,
+@cache
+def _build_start(step_names: tuple[str, ...]) -> Update:
+    """Return the UPDATE that begins the execution of an export with these steps."""
+    accepted = _exports.state == ExportState.ACCEPTED.value
+    return (
+        update(table(Export))
+        .where(_exports.id == bindparam("at_export"), accepted, has_steps(bindparam("at_export"), step_names))
+        .values(state=ExportState.EXECUTING.value, updated_at=database_now())
     )
-    .values(
-        fence=_steps.fence + 1,
-        attempts=_steps.attempts + 1,
-        started_at=func.coalesce(_steps.started_at, database_now()),
-        lease_until=_lease_end,
-        due_at=_lease_end,
-        stalled_since=None,
-        error=None,
+
+
+@cache
+def _build_claim(step_names: tuple[str, ...]) -> ReturningUpdate[Any]:
+    """Return the conditional UPDATE that claims a step of an export with these steps."""
+    return (
+        update(table(Step))
+        .where(
+            *THIS_STEP,
+            _steps.state == StepState.READY.value,
+            or_(_steps.lease_until.is_(None), _steps.lease_until <= database_now()),
+            export_is_active(bindparam("at_export")),
+            has_steps(bindparam("at_export"), step_names),
+        )
+        .values(
+            fence=_steps.fence + 1,
+            attempts=_steps.attempts + 1,
+            started_at=func.coalesce(_steps.started_at, database_now()),
+            lease_until=_lease_end,
+            due_at=_lease_end,
+            stalled_since=None,
+            error=None,
+        )
+        .returning(_steps.fence, _steps.attempts)
     )
-    .returning(_steps.fence, _steps.attempts)
-)
+
 
 #: Claims a step that this transaction has just opened: no other worker can have seen it ready.
 _CLAIM_OPENED: Final = (
@@ -105,11 +113,11 @@ def claim_step(
     `step_names` are the steps of an export in this version. An export with other steps is left to workers of its
     version.
     """
-    here = step_params(export_id, unit_no, name) | {"step_names": [*step_names], "step_count": len(step_names)}
+    here, names = step_params(export_id, unit_no, name), tuple(step_names)
     with runtime.db.write() as session:
         if starts_export:
-            session.execute(_START_EXPORT, here)
-        row = session.execute(_CLAIM, here | {"lease_seconds": runtime.settings.lease_seconds}).first()
+            session.execute(_build_start(names), here)
+        row = session.execute(_build_claim(names), here | {"lease_seconds": runtime.settings.lease_seconds}).first()
         if row is None:
             return None
         return load_context(session, export_id, unit_no=unit_no, step=name, fence=row.fence, attempt=row.attempts)

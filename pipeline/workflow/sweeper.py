@@ -27,7 +27,7 @@ _due = (
         _steps.state == StepState.READY.value,
         _steps.due_at <= statement_now(),
         export_is_active(_steps.export_id),
-        has_steps(_steps.export_id, [*STEPS_BY_NAME], len(STEPS_BY_NAME)),
+        has_steps(_steps.export_id, STEPS_BY_NAME),
     )
     .order_by(_steps.due_at)
     .limit(bindparam("most"))
