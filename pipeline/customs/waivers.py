@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Final
+from typing import Final, cast
 
 from sqlalchemy import bindparam, or_, select, update
 from sqlmodel import Session, col
 
-from pipeline.core.db import database_now
+from pipeline.core.db import database_now, table
 from pipeline.core.errors import InsufficientRole, NotFound
 from pipeline.core.findings import Finding
 from pipeline.core.ids import new_id
@@ -19,14 +19,15 @@ from pipeline.customs.schemas import NewWaiver, WaiverView
 from pipeline.exports.models import Account
 from pipeline.exports.schemas.plan import Plan
 
+_waivers = table(Waiver).c
 _IN_FORCE: Final = (
-    select(Waiver)
+    select(table(Waiver))
     .where(
-        col(Waiver.account_id) == bindparam("of_account"),
-        col(Waiver.revoked_at).is_(None),
-        or_(col(Waiver.ends_on).is_(None), col(Waiver.ends_on) >= bindparam("on")),
+        _waivers.account_id == bindparam("of_account"),
+        _waivers.revoked_at.is_(None),
+        or_(_waivers.ends_on.is_(None), _waivers.ends_on >= bindparam("on")),
     )
-    .order_by(col(Waiver.id))
+    .order_by(_waivers.id)
 )
 
 
@@ -92,9 +93,10 @@ def apply_waivers(
     if all(finding.severity == "block" for finding in findings):
         return list(findings), []
     partners = {plan.broker.id, plan.warehouse.id}
+    # A row of all columns has the attributes of the model.
     in_force = [
-        waiver
-        for waiver in session.scalars(_IN_FORCE, {"of_account": account_id, "on": on})
+        cast("Waiver", waiver)
+        for waiver in session.execute(_IN_FORCE, {"of_account": account_id, "on": on})
         if waiver.partner_id is None or waiver.partner_id in partners
     ]
     used: dict[str, Waiver] = {}

@@ -6,9 +6,9 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from typing import Any, Final
+from typing import Any, Final, cast
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, or_, select, update
 from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import Caller
@@ -196,19 +196,21 @@ _RESTORE_SNAPSHOT: Final = (
     update(table(PlanSnapshot)).where(_plans.id == bindparam("of_plan")).values(document=bindparam("new_document"))
 )
 
+_exports, _partners = table(Export).c, table(Partner).c
 _FIND_EXECUTED: Final = (
-    select(Export)
+    select(table(Export))
     .where(
-        col(Export.account_id) == bindparam("of_account"),
-        col(Export.batch_id) == bindparam("of_batch"),
-        col(Export.test) == bindparam("of_test"),
+        _exports.account_id == bindparam("of_account"),
+        _exports.batch_id == bindparam("of_batch"),
+        _exports.test == bindparam("of_test"),
     )
-    .order_by(col(Export.revision).desc())
+    .order_by(_exports.revision.desc())
     .limit(1)
 )
 
-_FIND_PARTNERS: Final = select(Partner).where(
-    col(Partner.account_id) == bindparam("of_account"), col(Partner.id).in_(bindparam("ids", expanding=True))
+_FIND_PARTNERS: Final = select(_partners.kind, _partners.id, _partners.state, _partners.test).where(
+    _partners.account_id == bindparam("of_account"),
+    or_(_partners.id == bindparam("broker"), _partners.id == bindparam("warehouse")),
 )
 
 
@@ -245,7 +247,8 @@ def find_executed_export(session: Session, caller: Caller, batch_id: str) -> Exp
 
     Test keys and live keys have separate batches, even if the batch ids are equal.
     """
-    return session.scalars(_FIND_EXECUTED, _batch_params(caller, batch_id)).first()
+    # A row of all columns has the attributes of the model.
+    return cast("Export | None", session.execute(_FIND_EXECUTED, _batch_params(caller, batch_id)).first())
 
 
 def _batch_params(caller: Caller, batch_id: str) -> dict[str, Any]:
@@ -286,12 +289,8 @@ def check_partners(session: Session, caller: Caller, plan: Plan) -> None:
         ("customs_broker", plan.broker.id, "/plan/broker/id"),
         ("warehouse", plan.warehouse.id, "/plan/warehouse/id"),
     )
-    partners = {
-        (partner.kind, partner.id): partner
-        for partner in session.scalars(
-            _FIND_PARTNERS, {"of_account": caller.account_id, "ids": [each[1] for each in required]}
-        )
-    }
+    named = {"of_account": caller.account_id, "broker": plan.broker.id, "warehouse": plan.warehouse.id}
+    partners = {(partner.kind, partner.id): partner for partner in session.execute(_FIND_PARTNERS, named)}
     for kind, partner_id, field in required:
         partner = partners.get((kind, partner_id))
         noun = kind.replace("_", " ")
