@@ -22,7 +22,7 @@ from typer.main import get_command
 from config.settings import Settings
 from pipeline.customs.reference.catalog import all_rows, format_markdown_list
 from pipeline.interfaces.cli.config import build_setting_views
-from pipeline.interfaces.cli.main import app
+from pipeline.interfaces.cli.main import app, load_command
 from pipeline.interfaces.cli.output import ExitCode
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / "docs"
@@ -82,12 +82,10 @@ def command_names() -> list[str]:
 
 
 def _commands(names: Iterable[str]) -> Iterator[tuple[str, str]]:
-    exports: Any = get_command(app)
     for name in names:
-        command = exports.get_command(None, name)
-        if command is None:
+        if name not in command_names():
             raise LookupError(f"unknown command: {name}")
-        yield from _rows(command, name)
+        yield from _rows(load_command(name), name)
 
 
 def _rows(command: Any, path: str) -> Iterator[tuple[str, str]]:

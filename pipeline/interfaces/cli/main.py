@@ -4,59 +4,75 @@ from __future__ import annotations
 
 import sys
 from importlib import import_module
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
-#: command -> module of pipeline.interfaces.cli
+#: command -> module of pipeline.interfaces.cli and the first sentences of its help
 _COMMANDS: Final = {
-    "demo": "demo",
-    "init": "init",
-    "serve": "server",
-    "web": "processes",
-    "worker": "processes",
-    "intake": "processes",
-    "migrate": "server",
-    "doctor": "server",
-    "execute": "exports",
-    "amend": "exports",
-    "cancel": "exports",
-    "retry": "exports",
-    "preflight": "preflight",
-    "list": "exports",
-    "inspect": "exports",
-    "events": "exports",
-    "consume": "consume",
-    "trace": "trace",
-    "verify": "verify",
-    "rebuild": "rebuild",
-    "backup": "backup",
-    "drill": "drill",
-    "schema": "schema",
+    "demo": ("demo", "Run three example plans through every part and show the results."),
+    "init": ("init", "Create an account, sandbox partners, a test key and `.env`; keep what exists."),
+    "serve": ("server", "Run the service: all of it on `memory://`, else only the API; Ctrl-C ends it."),
+    "web": ("processes", "Run only the API; takes options of uvicorn."),
+    "worker": (
+        "processes",
+        "Run a process that executes steps and renders documents; takes options of `celery worker`.",
+    ),
+    "intake": ("processes", "Run the process that receives commands and answers from queues."),
+    "migrate": ("server", "Migrate the database to this version; safe to repeat."),
+    "doctor": ("server", "Check everything that the service needs; print a remedy for each failure."),
+    "execute": ("exports", "Execute an approved plan."),
+    "amend": ("exports", "Replace an executed or failed export with a changed plan and notify its recipients."),
+    "cancel": ("exports", "Stop an export that is not handed off yet."),
+    "retry": ("exports", "Continue a failed export from where it failed."),
+    "preflight": ("preflight", "Check a plan without executing it: what is present, missing, or needs a person."),
+    "list": ("exports", "List exports, newest first, with outcome and progress."),
+    "inspect": ("exports", "Show an export's state, steps, documents, messages and customs broker's answer."),
+    "events": ("exports", "Show an export's log; with --json one event a line."),
+    "consume": ("consume", "Read a queue of BROKER_URL: show each message, then remove it."),
+    "trace": ("trace", "Show one message's recipients, channels, attempts and responses."),
+    "verify": ("verify", "Prove offline that a bundle is unchanged and that its formats carry the plan's treatment."),
+    "rebuild": ("rebuild", "Derive every table from log and plan; name each row that is missing, changed or added."),
+    "backup": ("backup", "Copy the SQLite database and its documents into a folder while the service runs."),
+    "drill": (
+        "drill",
+        "Kill a scratch instance at random under load; exit code 1 if anything is lost or duplicated.",
+    ),
+    "schema": ("schema", "Print a JSON Schema of the API, or with `asyncapi` the AsyncAPI document."),
 }
-#: noun -> module of pipeline.interfaces.cli and the name of the group in it
+#: noun -> module of pipeline.interfaces.cli, the name of the group in it, and the help of the group
 _NOUNS: Final = {
-    "artifacts": ("artifacts", "app"),
-    "plans": ("plans", "app"),
-    "rules": ("rules", "app"),
-    "deliveries": ("deliveries", "app"),
-    "accounts": ("accounts", "app"),
-    "keys": ("accounts", "keys_app"),
-    "partners": ("partners", "app"),
-    "secrets": ("secrets", "app"),
-    "waivers": ("waivers", "app"),
-    "audit": ("audit", "app"),
-    "retention": ("retention", "app"),
-    "config": ("config", "app"),
+    "artifacts": (
+        "artifacts",
+        "app",
+        "The documents of an export, and the store of all documents. `exports artifacts ID` means `list ID`.",
+    ),
+    "plans": ("plans", "app", "Export plans."),
+    "rules": ("rules", "app", "The dated customs rules that plans must follow."),
+    "deliveries": (
+        "deliveries",
+        "app",
+        "Show and resend messages to partners; without a command, run the process that sends them.",
+    ),
+    "accounts": ("accounts", "app", "The merchants that exports belong to."),
+    "keys": ("accounts", "keys_app", "The bearer keys of an account."),
+    "partners": ("partners", "app", "The customs brokers, warehouses and operators of an account."),
+    "secrets": ("secrets", "app", "The encrypted secrets of partners, and their key."),
+    "waivers": ("waivers", "app", "The warnings that an account accepts, with a record."),
+    "audit": ("audit", "app", "Prove that the log is unchanged; sign checkpoints of it."),
+    "retention": ("retention", "app", "How long records are kept."),
+    "config": ("config", "app", "The settings of this process."),
 }
 
 
 class _LazyGroup(TyperGroup):
-    """Loads a command's module when it is called: `exports inspect` must not wait for the database libraries."""
+    """Loads a command's module when it is called: `exports inspect` must not wait for the database libraries.
+
+    Help and completion only list the commands, so `get_command` returns one with its name and help, and nothing to run.
+    """
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
         for number, argument in enumerate(args, start=1):
@@ -69,14 +85,23 @@ class _LazyGroup(TyperGroup):
         return [*_COMMANDS, *_NOUNS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        if cmd_name in _COMMANDS:
-            return get_group(_load_module(_COMMANDS[cmd_name]).app).commands[cmd_name]
-        if cmd_name in _NOUNS:
-            module, group = _NOUNS[cmd_name]
-            loaded = get_group(getattr(_load_module(module), group))
-            loaded.name = cmd_name
-            return loaded
-        return None
+        *_, help_text = _COMMANDS.get(cmd_name) or _NOUNS.get(cmd_name) or (None,)
+        return help_text and TyperCommand(cmd_name, help=help_text)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        name, _, rest = super().resolve_command(ctx, args)
+        return name, name and load_command(name), rest
+
+
+def load_command(name: str) -> Any:
+    """Load and return the command or the group of commands with that name; raises LookupError if there is none."""
+    if name in _COMMANDS:
+        module, _ = _COMMANDS[name]
+        return get_group(_load_module(module).app).commands[name]
+    module, group, _ = _NOUNS[name]
+    loaded = get_group(getattr(_load_module(module), group))
+    loaded.name = name
+    return loaded
 
 
 def _load_module(name: str) -> Any:
@@ -94,6 +119,8 @@ app = typer.Typer(
 
 def _print_version(*, requested: bool) -> None:
     if requested:
+        from importlib.metadata import version  # noqa: PLC0415 - takes longer to import than the rest of this module
+
         typer.echo(f"exports {version('exports')}")
         raise typer.Exit
 

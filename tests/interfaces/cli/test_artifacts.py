@@ -6,9 +6,7 @@ import re
 from pathlib import Path
 
 from rich.console import Console
-from typer.main import get_command
 
-from pipeline.interfaces.cli.main import app
 from pipeline.interfaces.cli.output import save_picture
 from tests.interfaces.cli.test_cli_machine import list_commands
 
@@ -18,11 +16,11 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 def test_every_command_is_documented() -> None:
     page = (ROOT / "docs/cli.md").read_text()
-    assert [path for path in list_commands(get_command(app)) if f"- `{' '.join(path)}`" not in page] == []
+    assert [path for path in list_commands() if f"- `{' '.join(path)}`" not in page] == []
 
 
 def test_docs_name_only_existing_commands() -> None:
-    commands = list_commands(get_command(app))
+    commands = list_commands()
     nouns = {path[0] for path in commands if len(path) > 1}
     alone = {"deliveries"}  # runs the process of that name if no command follows
     shortened = "artifacts"  # takes an id instead of `list`

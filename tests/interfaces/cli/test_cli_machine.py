@@ -19,30 +19,39 @@ from pipeline.core.db import utc_now
 from pipeline.exports import examples
 from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.cli.config import HIDDEN
-from pipeline.interfaces.cli.main import app
+from pipeline.interfaces.cli.main import app, load_command
 from pipeline.interfaces.cli.server import WORKERS
 from tests.interfaces.cli.conftest import Commands, exports
 from tests.interfaces.cli.test_server_doctor import read_outcomes
 
 
-def list_commands(group: Any, path: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+def list_commands() -> dict[tuple[str, ...], Any]:
+    """Return every command of `exports` by its words."""
+    group: Any = get_command(app)
     found: dict[tuple[str, ...], Any] = {}
     for name in group.list_commands(None):
-        command = group.get_command(None, name)
-        inner = list_commands(command, (*path, name)) if isinstance(command, TyperGroup) else {(*path, name): command}
-        found |= inner
+        found |= list_inner_commands(load_command(name), (name,))
+    return found
+
+
+def list_inner_commands(command: Any, path: tuple[str, ...]) -> dict[tuple[str, ...], Any]:
+    if not isinstance(command, TyperGroup):
+        return {path: command}
+    found: dict[tuple[str, ...], Any] = {}
+    for name, inner in command.commands.items():
+        found |= list_inner_commands(inner, (*path, name))
     return found
 
 
 def test_every_command_except_processes_has_json_output() -> None:
-    commands = list_commands(get_command(app))
+    commands = list_commands()
     assert len(commands) >= 20
     silent = [path for path, command in commands.items() if "--json" not in [o for p in command.params for o in p.opts]]
     assert silent == [("web",), ("worker",), ("intake",)]
 
 
 def test_every_command_has_help() -> None:
-    assert [path for path, command in list_commands(get_command(app)).items() if not command.help] == []
+    assert [path for path, command in list_commands().items() if not command.help] == []
 
 
 # Settings
