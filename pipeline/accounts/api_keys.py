@@ -18,7 +18,8 @@ from sqlmodel import col, select
 
 from pipeline.accounts.models import ApiKey
 from pipeline.core import tenancy
-from pipeline.core.db import database_now, utc_now
+from pipeline.core.clock import utc_now
+from pipeline.core.db import database_now
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, Retryable, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS

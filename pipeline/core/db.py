@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, cast
 
-from psycopg import sql
-from psycopg.errors import LockNotAvailable
 from sqlalchemy import (
     BindParameter,
     ColumnElement,
@@ -35,8 +33,12 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import Session, SQLModel
 
 from pipeline.core import deadline, tenancy
+from pipeline.core.clock import Clock, utc_now
 from pipeline.core.errors import DatabaseBusy
 from pipeline.core.fair_semaphore import FairSemaphore
+
+#: PostgreSQL's code for a lock that was not free in time.
+_LOCK_NOT_AVAILABLE: Final = "55P03"
 
 _SQLITE_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
 
@@ -46,13 +48,6 @@ HIDE_PARAMETERS: Final = True
 #: Only the owner may read a new SQLite database: it holds addresses, prices and sealed secrets.
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
-
-Clock = Callable[[], datetime]
-
-
-def utc_now() -> datetime:
-    """Return the present instant."""
-    return datetime.now(UTC)
 
 
 class Instant(TypeDecorator[datetime]):
@@ -306,6 +301,8 @@ def is_behind_pooler(connection: Any) -> bool:
 
 @lru_cache(maxsize=4096)
 def _account_setting(account: str) -> str:
+    from psycopg import sql  # noqa: PLC0415 - SQLite needs no driver of PostgreSQL
+
     # Not by SELECT: that would take the reader's snapshot before its first query.
     return sql.SQL("; SET LOCAL exports.account = {}").format(account).as_string().replace("%", "%%")
 
@@ -338,9 +335,9 @@ def blocked_by_same_key(busy: DatabaseBusy, model: type[SQLModel]) -> bool:
 
     Always False on SQLite, which has one lock for everything.
     """
-    error = getattr(busy.__cause__, "orig", None)
+    error: Any = getattr(busy.__cause__, "orig", None)
     # PostgreSQL's message names the index of the other row, in every language of its messages.
-    named = (isinstance(error, LockNotAvailable) and error.diag.context) or ""
+    named = (getattr(error, "sqlstate", None) == _LOCK_NOT_AVAILABLE and error.diag.context) or ""
     return f'"{table(model).primary_key.name}"' in named
 
 

@@ -13,7 +13,8 @@ from sqlalchemy import table as named_table
 from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
 from pipeline.core import tenancy
 from pipeline.core.blob_store import ArtifactStore
-from pipeline.core.db import Clock, Database, translate_errors, utc_now
+from pipeline.core.clock import Clock, utc_now
+from pipeline.core.db import Database, translate_errors
 from pipeline.core.errors import UnsafeSettings
 from pipeline.core.tenancy import ALL_ACCOUNTS
 

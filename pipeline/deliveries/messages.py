@@ -15,7 +15,7 @@ from cloudevents.core.v1.event import CloudEvent
 
 from config.settings import Settings
 from pipeline.accounts import recipients
-from pipeline.core.db import utc_now
+from pipeline.core.clock import utc_now
 from pipeline.core.errors import ChannelUnavailable, SecretUnreadable, WorkerLost
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import email_content, links

@@ -16,7 +16,8 @@ from config.settings import Settings
 from config.weak_credentials import find_weakness
 from pipeline.accounts import recipients, secrets
 from pipeline.core import fonts
-from pipeline.core.db import Database, database_now, is_behind_pooler, translate_errors, utc_now
+from pipeline.core.clock import utc_now
+from pipeline.core.db import Database, database_now, is_behind_pooler, translate_errors
 from pipeline.core.errors import DatabaseBusy, ExportsError, MessageBrokerDown, RulesInvalid
 from pipeline.core.runtime import open_store
 from pipeline.customs.reference.bundle import load_rules

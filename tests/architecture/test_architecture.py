@@ -29,7 +29,7 @@ EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "servi
 
 #: Files that may read the clock. Elsewhere the time is an argument.
 CLOCKS = {
-    "pipeline/core/db.py": "utc_now, the clock that is handed down",
+    "pipeline/core/clock.py": "utc_now, the clock that is handed down",
     "pipeline/core/ids.py": "ids contain the time",
     "pipeline/deliveries/channels/email.py": "the mail carries the time of the attempt",
     "pipeline/deliveries/channels/http_client.py": "a Retry-After that is a date is measured from now",

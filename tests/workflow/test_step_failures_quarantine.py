@@ -11,7 +11,8 @@ import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
-from pipeline.core.db import database_now, utc_now
+from pipeline.core.clock import utc_now
+from pipeline.core.db import database_now
 from pipeline.core.errors import ArtifactConflict, RendererCrashed
 from pipeline.customs import treatment
 from pipeline.deliveries.models import Notification

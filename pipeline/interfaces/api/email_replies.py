@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
-from pipeline.core.db import utc_now
+from pipeline.core.clock import utc_now
 from pipeline.core.errors import NotFound, Purged, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import TEMPLATES, render

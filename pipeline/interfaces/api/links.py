@@ -10,7 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from pipeline.accounts.api_keys import READ, Caller
-from pipeline.core.db import utc_now
+from pipeline.core.clock import utc_now
 from pipeline.core.errors import InvalidRequest, NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render

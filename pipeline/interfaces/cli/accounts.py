@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from pipeline.accounts import api_keys, numbers, service
-from pipeline.core.db import utc_now
+from pipeline.core.clock import utc_now
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, build_table, print_result, report_errors
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 

@@ -27,7 +27,7 @@ from config.settings import Settings, use_settings
 from pipeline.accounts import api_keys, partners, service
 from pipeline.accounts.schemas import BorderBuddyEndpoint, NewPartner, QueueEndpoint
 from pipeline.client import Exports
-from pipeline.core.db import utc_now
+from pipeline.core.clock import utc_now
 from pipeline.core.errors import ExportsError
 from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.deliveries.channels import queue_reader

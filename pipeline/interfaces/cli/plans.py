@@ -13,7 +13,7 @@ import rfc8785
 import typer
 
 from config.settings import get_settings
-from pipeline.core.db import utc_now
+from pipeline.core.clock import utc_now
 from pipeline.core.errors import PayloadTooLarge
 from pipeline.core.json_input import check_shape
 from pipeline.exports import examples

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from config.settings import get_settings
-from pipeline.core.db import utc_now
+from pipeline.core.clock import utc_now
 from pipeline.core.findings import Finding
 from pipeline.core.json_input import parse_json
 from pipeline.customs.overview import AgencyStatus, plan_overview

@@ -8,7 +8,6 @@ from typing import Annotated, Final
 import typer
 
 from config.settings import Settings, get_settings
-from pipeline.core.runtime import reject_weak_credentials
 from pipeline.interfaces.cli.output import ExitCode, Failure, report_errors
 
 app = typer.Typer()
@@ -56,6 +55,8 @@ def run_worker(role: str, options: list[str]) -> None:
 
 def _ensure_message_broker(settings: Settings) -> None:
     """Reject memory:// for a single process: other processes cannot read its messages."""
+    from pipeline.core.runtime import reject_weak_credentials  # noqa: PLC0415 - it loads the database libraries
+
     reject_weak_credentials(settings)
     if settings.embedded:
         raise Failure(

@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import typer
 from rich.markup import escape
 
-from pipeline.core.db import utc_now
+from pipeline.core.clock import utc_now
 from pipeline.exports.models import LegalHold
 from pipeline.interfaces.cli.output import (
     ExitCode,

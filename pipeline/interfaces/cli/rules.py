@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, cast, get_args
 import typer
 from rich.markup import escape
 
-from pipeline.core.db import utc_now
+from pipeline.core.clock import utc_now
 from pipeline.core.money import ZERO, format_plain, sum_exact, to_decimal
 from pipeline.customs.chapter99.facts import LineFacts, MetalFacts
 from pipeline.customs.chapter99.section232 import data_needed

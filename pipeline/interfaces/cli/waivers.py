@@ -9,7 +9,7 @@ import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
-from pipeline.core.db import utc_now
+from pipeline.core.clock import utc_now
 from pipeline.customs import waivers
 from pipeline.customs.schemas import NewWaiver, WaiverView
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, build_table, print_result, report_errors

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from config.settings import Settings
 from pipeline.accounts.api_keys import READ, Caller, find_caller, find_caller_by_key_id
 from pipeline.core import tenancy
-from pipeline.core.db import utc_now
+from pipeline.core.clock import utc_now
 from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import InsufficientRole, InvalidApiKey
 from pipeline.core.runtime import Runtime

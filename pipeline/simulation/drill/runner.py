@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from pipeline.core.db import utc_now
+from pipeline.core.clock import utc_now
 from pipeline.core.errors import DatabaseBusy
 from pipeline.exports import examples
 from pipeline.simulation.drill import history as drill_history

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from config.network import LOOPBACK
-from pipeline.core.db import utc_now
+from pipeline.core.clock import utc_now
 
 
 def create_self_signed(name: str = LOOPBACK) -> tuple[ssl.SSLContext, bytes]:

@@ -17,7 +17,8 @@ from pipeline.accounts import api_keys, partners
 from pipeline.accounts.api_keys import CreatedKey
 from pipeline.accounts.models import ApiKey
 from pipeline.accounts.schemas import NewPartner
-from pipeline.core.db import database_now, utc_now
+from pipeline.core.clock import utc_now
+from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import email_replies, links
 from pipeline.deliveries.models import Notification

@@ -8,7 +8,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from pipeline.core.db import utc_now
+from pipeline.core.clock import utc_now
 from pipeline.deliveries import links
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories

@@ -19,7 +19,7 @@ from standardwebhooks import Webhook
 from config.settings import Settings
 from pipeline.accounts import api_keys, partners
 from pipeline.accounts.schemas import NewPartner
-from pipeline.core.db import utc_now
+from pipeline.core.clock import utc_now
 from pipeline.core.errors import NotFound
 from pipeline.deliveries import links, messages
 from pipeline.deliveries.models import Notification

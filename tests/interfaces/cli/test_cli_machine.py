@@ -15,7 +15,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from config.settings import Settings
-from pipeline.core.db import utc_now
+from pipeline.core.clock import utc_now
 from pipeline.exports import examples
 from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.cli.config import HIDDEN

@@ -70,6 +70,14 @@ def test_list_of_commands_loads_no_command(arguments: tuple[str, ...]) -> None:
     assert len(modules) < 400
 
 
+@pytest.mark.parametrize("arguments", [("inspect", "exp_1"), ("list",), ("plans", "new"), ("deliveries", "list")])
+def test_command_over_http_loads_no_service(arguments: tuple[str, ...]) -> None:
+    modules = list_imported(*arguments)
+    assert find_service_libraries(modules) == set()
+    assert count_ours(modules) < 65
+    assert len(modules) < 620
+
+
 def test_list_of_commands_has_their_help() -> None:
     exports: Any = get_command(app)
     for name in exports.list_commands(None):

@@ -14,7 +14,7 @@ from config.settings import Settings
 from pipeline.accounts import partners, service
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.schemas import NewPartner
-from pipeline.core.db import Clock, utc_now
+from pipeline.core.clock import Clock, utc_now
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import handoff_bundle
 from pipeline.documents import bundle as document_bundle
