@@ -39,7 +39,9 @@ Value = Annotated[Printed, PlainSerializer(_serialize_value, return_type=str)]
 class DocumentModel(BaseModel):
     """A frozen object in camelCase."""
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", frozen=True, populate_by_name=True, defer_build=True
+    )
 
 
 class Identifier(DocumentModel):

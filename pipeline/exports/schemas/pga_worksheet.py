@@ -14,7 +14,9 @@ DatumState = Literal["present", "missing", "person"]
 class WorksheetModel(BaseModel):
     """A frozen object in camelCase."""
 
-    model_config = ConfigDict(alias_generator=to_camel, extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", frozen=True, populate_by_name=True, defer_build=True
+    )
 
 
 class Datum(WorksheetModel):
