@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import Callable
+import secrets
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -13,7 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 import obstore
 import structlog
-from obstore.exceptions import BaseError, NotFoundError
+from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import LocalStore, MemoryStore, from_url
 
 from config.settings import read_variables
@@ -31,6 +34,11 @@ RETRIES: Final = 2
 RETRY_SECONDS: Final = 5.0
 #: The timeout of a check whether a document exists. The caller holds a transaction open, on SQLite the only one.
 LOOK_SECONDS: Final = 3
+
+#: The largest document that is sent in one request; a larger one is sent in parts, which cannot ask whether it exists.
+ONE_REQUEST_BYTES = 5 * 1024**2
+#: The threads that sync files at the same time: the disk then writes them together.
+_SYNC_THREADS: Final = 4
 
 #: The prefixes of the providers' variables, and the names of those that configure the connection. The library ignores these
 #: variables if it gets options as arguments, so they are read here.
@@ -68,6 +76,7 @@ class ArtifactStore:
         self._folder: Path | None = None
         self._may_create_folder = may_create_folder
         self._backend: ObjectStore | None = None
+        self._creates_only = True  # whether the store can refuse to replace an object
         if url.startswith("file:"):
             # The path is relative to the working directory unless it begins with a slash:
             # file:var/artifacts, file:///srv/artifacts.
@@ -96,23 +105,27 @@ class ArtifactStore:
             self._folder.mkdir(parents=True, exist_ok=True)
 
     def put(self, body: bytes) -> str:
-        """Store `body` and return its SHA-256 in hex.
+        """Store `body` and return its SHA-256 in hex; raise StoreUnavailable if the store does not accept it."""
+        return self.put_all([body])[0]
+
+    def put_all(self, bodies: Sequence[bytes]) -> list[str]:
+        """Store the documents together and return their SHA-256 in hex, in the same order.
 
         A document that exists is compared byte by byte: a power cut can leave a file with the right name and size but
-        wrong content. Raises StoreUnavailable if the store does not accept the document.
+        wrong content. Raises StoreUnavailable if the store does not accept a document; it may have accepted others.
         """
-        sha256 = hashlib.sha256(body).hexdigest()
-        path = _path(sha256)
+        hashes = [hashlib.sha256(body).hexdigest() for body in bodies]
+        documents = dict(zip(map(_path, hashes), bodies, strict=True))
         try:
             self._create_folder()
-            if not self._has_bytes(path, body):
-                obstore.put(self._store, path, body)
-            if self._folder is not None:
-                # Also if the file existed: its writer may have been killed before this line.
-                _sync_to_disk(self._folder / path, self._folder)
+            if self._folder is None:
+                asyncio.run(self._put_objects(documents))
+            else:
+                _ = self._store  # the disk may be unmounted
+                _write_files(self._folder, documents)
         except (BaseError, OSError) as error:
             raise StoreUnavailable(f"the artifact store did not accept a document: {type(error).__name__}") from error
-        return sha256
+        return hashes
 
     def get(self, sha256: str) -> bytes:
         """Return the bytes whose SHA-256 is `sha256`.
@@ -171,22 +184,37 @@ class ArtifactStore:
         except (BaseError, OSError) as error:
             raise StoreUnavailable(f"{type(error).__name__}: {str(error).splitlines()[0]}") from error
 
-    def _has_bytes(self, path: str, body: bytes) -> bool:
-        size = self._size(path)
-        if size == len(body) and bytes(obstore.get(self._store, path).bytes()) == body:
-            return True
-        if size is not None:
-            log.error("document_rewritten", path=path, size=size, expected=len(body))
-        return False
-
     async def _head(self, path: str) -> None:
         await asyncio.wait_for(obstore.head_async(self._store, path), LOOK_SECONDS)
 
-    def _size(self, path: str) -> int | None:
+    async def _put_objects(self, documents: Mapping[str, bytes]) -> None:
+        await asyncio.gather(*(self._put_object(path, body) for path, body in documents.items()))
+
+    async def _put_object(self, path: str, body: bytes) -> None:
+        if len(body) <= ONE_REQUEST_BYTES and self._creates_only:
+            try:
+                await obstore.put_async(self._store, path, body, mode="create")
+            except AlreadyExistsError:
+                pass
+            except BaseError as error:
+                if "501" not in str(error):
+                    raise
+                # Some stores with the interface of S3 do not implement conditions.
+                self._creates_only = False
+            else:
+                return
+        if not await self._has_bytes(path, body):
+            await obstore.put_async(self._store, path, body)
+
+    async def _has_bytes(self, path: str, body: bytes) -> bool:
         try:
-            return obstore.head(self._store, path)["size"]
+            size = (await obstore.head_async(self._store, path))["size"]
+            if size == len(body) and bytes(await (await obstore.get_async(self._store, path)).bytes_async()) == body:
+                return True
         except (NotFoundError, FileNotFoundError):
-            return None
+            return False
+        log.error("document_rewritten", path=path, size=size, expected=len(body))
+        return False
 
 
 def _open_backend(url: str) -> ObjectStore:
@@ -203,14 +231,62 @@ def _path(sha256: str) -> str:
     return f"sha256/{sha256[:2]}/{sha256[2:4]}/{sha256}"
 
 
-def _sync_to_disk(path: Path, root: Path) -> None:
-    # The store renames a finished file to its name. It survives a power cut only after an fsync of the file and of every
-    # folder above it, which may be new as well. The fsync of an unchanged folder costs almost nothing.
-    for place in (path, *path.parents):
-        handle = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        if place == root:
-            return
+def _write_files(root: Path, documents: Mapping[str, bytes]) -> None:
+    """Write the documents to their paths under `root`; they survive a power cut when this returns. Raises OSError."""
+    # Each document's file gets its name when its content is on the disk. The name survives a power cut only after an fsync
+    # of every folder above it, which may be new as well. The fsync of an unchanged folder costs almost nothing.
+    unfinished: dict[Path, Path] = {}
+    try:
+        for path, body in documents.items():
+            target = root / path
+            if not _has_content(target, body):
+                unfinished[target] = _write_beside(target, body)
+        # Also if a file existed: its writer may have been killed before this line.
+        _sync([unfinished.get(root / path, root / path) for path in documents])
+        for target, source in unfinished.items():
+            source.rename(target)
+        _sync({folder for path in documents for folder in (root / path).parents if folder.is_relative_to(root)})
+    finally:
+        for source in unfinished.values():
+            source.unlink(missing_ok=True)
+
+
+def _has_content(path: Path, body: bytes) -> bool:
+    try:
+        if path.stat().st_size == len(body) and path.read_bytes() == body:
+            return True
+    except FileNotFoundError:
+        return False
+    log.error("document_rewritten", path=str(path), expected=len(body))
+    return False
+
+
+def _write_beside(target: Path, body: bytes) -> Path:
+    # Of the folders above, only the store's own must not be created: it may be a disk that was just unmounted.
+    for folder in reversed(target.parents[:3]):
+        with suppress(FileExistsError):
+            folder.mkdir()
+    source = target.with_name(f"{target.name}.{secrets.token_hex(8)}")
+    try:
+        source.write_bytes(body)
+    except OSError:
+        source.unlink(missing_ok=True)
+        raise
+    return source
+
+
+def _sync(places: Iterable[Path]) -> None:
+    try:
+        with ThreadPoolExecutor(_SYNC_THREADS) as pool:
+            for _ in pool.map(_sync_one, places):
+                pass
+    except RuntimeError as error:  # this process may have no more threads
+        raise OSError(str(error)) from error
+
+
+def _sync_one(place: Path) -> None:
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

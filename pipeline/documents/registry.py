@@ -141,7 +141,7 @@ def artifact_types(invoice: Invoice) -> tuple[str, ...]:
 
 
 def render_documents(invoice: Invoice) -> Iterator[Document]:
-    """Yield the documents one at a time, the manifest last. A caller that stores each one keeps only one in memory.
+    """Yield the documents one at a time, the manifest last. A caller that keeps none has only one in memory.
 
     Raises RendererCrashed if the PDF engine dies, RendererUnavailable if it cannot work on this machine, and StepFailed if
     Typst rejects a document.

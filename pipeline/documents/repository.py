@@ -6,7 +6,7 @@ and is about to record. So both lock a row with the hash first, and the second s
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,6 +14,7 @@ from sqlalchemy import bindparam, func, insert, or_, select, update
 from sqlmodel import Session, col
 from sqlmodel import select as sqlmodel_select
 
+from pipeline.core import shutdown
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import NotFound, StoreUnavailable
@@ -25,6 +26,9 @@ from pipeline.exports.models import Artifact, Export
 from pipeline.exports.step_context import StepContext
 
 ArtifactRow = Mapping[str, Any]
+
+#: Documents are put into the store together when they have so many bytes; a larger one is put at once.
+TOGETHER_BYTES: Final = 4 * 1024**2
 
 #: The value that a purge leaves in place of a document that is stored in a row.
 PURGED: Final = "{}"
@@ -54,18 +58,47 @@ def store_document(runtime: Runtime, context: StepContext, unit_no: int, documen
 
     Raises StoreUnavailable; the caller may retry.
     """
-    return {
-        "id": new_id("art"),
-        "export_id": context.export_id,
-        "unit_no": unit_no,
-        "account_id": context.account_id,
-        "artifact_type": document.artifact_type,
-        "filename": document.filename,
-        "media_type": document.media_type,
-        "template_version": document.template_version,
-        "size": len(document.body),
-        "sha256": runtime.store.put(document.body),
-    }
+    return _store_together(runtime, context, unit_no, [document])[0]
+
+
+def store_documents(
+    runtime: Runtime, context: StepContext, unit_no: int, documents: Iterable[Document]
+) -> list[ArtifactRow]:
+    """Put the documents into the store and return the rows that record them.
+
+    Small documents are put together, which costs less than one after another. Of large ones, only one is in memory at a
+    time. Raises StoreUnavailable and what the iteration raises; the caller may retry. Raises Stopped between two documents.
+    """
+    rows: list[ArtifactRow] = []
+    waiting: list[Document] = []
+    for document in documents:
+        waiting.append(document)
+        if sum(len(each.body) for each in waiting) >= TOGETHER_BYTES:
+            rows += _store_together(runtime, context, unit_no, waiting)
+            waiting.clear()
+        shutdown.raise_if_requested()
+    return [*rows, *_store_together(runtime, context, unit_no, waiting)]
+
+
+def _store_together(
+    runtime: Runtime, context: StepContext, unit_no: int, documents: Sequence[Document]
+) -> list[ArtifactRow]:
+    hashes = runtime.store.put_all([document.body for document in documents])
+    return [
+        {
+            "id": new_id("art"),
+            "export_id": context.export_id,
+            "unit_no": unit_no,
+            "account_id": context.account_id,
+            "artifact_type": document.artifact_type,
+            "filename": document.filename,
+            "media_type": document.media_type,
+            "template_version": document.template_version,
+            "size": len(document.body),
+            "sha256": sha256,
+        }
+        for document, sha256 in zip(documents, hashes, strict=True)
+    ]
 
 
 def record_documents(session: Session, store: ArtifactStore, rows: Sequence[ArtifactRow]) -> list[NewEvent]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
-from pipeline.core import shutdown
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.runtime import Runtime
 from pipeline.customs.chapter99.facts import entry_date
@@ -31,14 +30,11 @@ class RenderedDocuments:
 
 
 def prepare(runtime: Runtime, context: StepContext) -> RenderedDocuments:
-    """Render the unit's documents one after another into the store.
+    """Render the unit's documents into the store.
 
     Raises RendererCrashed, RendererUnavailable and StoreUnavailable, after which a retry may succeed, and Stopped.
     """
-    rows = []
-    for document in render_unit(runtime, context):
-        rows.append(repository.store_document(runtime, context, context.unit_no, document))
-        shutdown.raise_if_requested()
+    rows = repository.store_documents(runtime, context, context.unit_no, render_unit(runtime, context))
     return RenderedDocuments(runtime.store, rows)
 
 

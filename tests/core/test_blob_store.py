@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import socket
 import threading
@@ -62,38 +63,80 @@ def test_put_of_existing_document_syncs_it_to_disk(
     store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first writer may have been killed between the rename and the sync, after its row was written."""
-    opened: dict[int, Path] = {}
-    flushed: list[Path] = []
-    really_open = os.open
-
-    def record_open(place: Path, flags: int) -> int:
-        handle = really_open(place, flags)
-        opened[handle] = place
-        return handle
-
-    monkeypatch.setattr(os, "open", record_open)
-    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(opened[handle]))
+    flushed = record_fsyncs(monkeypatch)
     store.put(BODY)
     path = find_file(tmp_path)
-    expected = [path, *path.parents][: len(path.relative_to(tmp_path).parts)]
-    assert flushed == expected, (
-        "the file and every folder up to the store's folder must be synced: any of them may be new"
-    )
+    inode, *folders = [path.stat().st_ino, *list_folders(tmp_path, path)]
+    assert flushed[0] == inode, "the content must be on the disk before the file gets its name"
+    assert set(flushed[1:]) == set(folders), "every folder up to the store's folder must be synced: any may be new"
     flushed.clear()
     store.put(BODY)
-    assert flushed == expected
+    assert set(flushed) == {inode, *folders}
+
+
+def test_documents_stored_together_sync_each_folder_once(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flushed = record_fsyncs(monkeypatch)
+    bodies = [f"document {number}".encode() for number in range(20)]
+    hashes = store.put_all([*bodies, bodies[0]])
+    assert hashes == [hashlib.sha256(body).hexdigest() for body in [*bodies, bodies[0]]]
+    assert [store.get(sha256) for sha256 in hashes] == [*bodies, bodies[0]]
+    files = [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
+    folders = {inode for path in files for inode in list_folders(tmp_path, path)}
+    assert sorted(flushed) == sorted({path.stat().st_ino for path in files} | folders)
+    assert store.put_all([]) == []
+
+
+def test_failed_put_leaves_no_file(store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError("no space left")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(StoreUnavailable):
+        store.put_all([BODY, b"another"])
+    assert not [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()]
+
+
+def test_damaged_file_among_documents_stored_together_is_rewritten(store: ArtifactStore, tmp_path: Path) -> None:
+    sha256 = store.put(BODY)
+    find_file(tmp_path).write_bytes(bytes(len(BODY)))
+    assert store.put_all([b"another", BODY])[1] == sha256
+    assert store.get(sha256) == BODY
+
+
+def record_fsyncs(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return a list to which each fsync appends the inode of its file."""
+    flushed: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda handle: flushed.append(os.fstat(handle).st_ino))
+    return flushed
+
+
+def list_folders(tmp_path: Path, path: Path) -> list[int]:
+    """Return the inodes of the folders above a file of the store, up to the store's own."""
+    return [folder.stat().st_ino for folder in path.parents if folder.is_relative_to(tmp_path / "artifacts")]
 
 
 class Bucket(BaseHTTPRequestHandler):
     """The part of S3 that stores documents."""
 
     stored: dict[str, bytes]
+    requests: list[str]
+    knows_conditions = True
 
     def do_PUT(self) -> None:
-        self.stored[self.path] = self.rfile.read(int(self.headers["content-length"]))
-        self._answer(200)
+        body = self.rfile.read(int(self.headers["content-length"]))
+        self.requests.append("PUT")
+        if "if-none-match" in self.headers and not self.knows_conditions:
+            self._answer(501)
+        elif "if-none-match" in self.headers and self.path in self.stored:
+            self._answer(412)
+        else:
+            self.stored[self.path] = body
+            self._answer(200)
 
     def do_GET(self) -> None:
+        self.requests.append(self.command)
         self._answer(200, self.stored[self.path]) if self.path in self.stored else self._answer(404)
 
     def do_HEAD(self) -> None:
@@ -137,15 +180,45 @@ def lead_to_port(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
 
 def test_bucket_with_provider_variables_stores_documents(lead_to_port: Callable[[int], None]) -> None:
     """The variables are read although the service sets its own timeouts: the bucket needs `AWS_ALLOW_HTTP`."""
-    Bucket.stored = {}
-    with ThreadingHTTPServer((LOOPBACK, 0), Bucket) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        lead_to_port(server.server_port)
-        store = ArtifactStore("s3://bucket/exports")
+    with serve_bucket(lead_to_port) as store:
         sha256 = store.put(BODY)
         assert (store.put(BODY), store.get(sha256), store.has(sha256)) == (sha256, BODY, True)
         store.delete(sha256)
         assert not store.has(sha256)
+
+
+def test_bucket_is_asked_only_for_objects_that_exist(lead_to_port: Callable[[int], None]) -> None:
+    with serve_bucket(lead_to_port) as store:
+        first, second = store.put_all([BODY, b"another"])
+        assert Bucket.requests == ["PUT", "PUT"]
+        (place,) = [path for path in Bucket.stored if path.endswith(first)]
+        Bucket.stored[place] = bytes(len(BODY))
+        Bucket.requests.clear()
+        assert store.put_all([BODY, b"another"]) == [first, second]
+        assert store.get(first) == BODY, "the damaged object was not written again"
+        assert sorted(Bucket.requests) == ["GET", "GET", "GET", "HEAD", "HEAD", "PUT", "PUT", "PUT"]
+
+
+def test_bucket_without_conditions_stores_documents(
+    lead_to_port: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bucket, "knows_conditions", False)
+    with serve_bucket(lead_to_port) as store:
+        hashes = store.put_all([BODY, b"another"])
+        Bucket.requests.clear()
+        assert store.put_all([BODY, b"another", b"third"])[:2] == hashes
+        assert sorted(Bucket.requests) == ["GET", "GET", "HEAD", "HEAD", "HEAD", "PUT"]
+        assert len(Bucket.stored) == 3
+
+
+@contextmanager
+def serve_bucket(lead_to_port: Callable[[int], None]) -> Iterator[ArtifactStore]:
+    """Serve an empty bucket during the block, and yield a store in it."""
+    Bucket.stored, Bucket.requests = {}, []
+    with ThreadingHTTPServer((LOOPBACK, 0), Bucket) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        lead_to_port(server.server_port)
+        yield ArtifactStore("s3://bucket/exports")
         server.shutdown()
 
 

@@ -171,7 +171,7 @@ def other_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     if request.param == "memory":
         yield ArtifactStore("memory:")
         return
-    Bucket.stored = {}
+    Bucket.stored, Bucket.requests = {}, []
     facts = {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1", "ALLOW_HTTP": "true"}
     with ThreadingHTTPServer((LOOPBACK, 0), Bucket) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()

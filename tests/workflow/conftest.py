@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -46,21 +46,21 @@ class FakeClock:
 
 
 class UnsteadyStore(ArtifactStore):
-    """A store that refuses the next `refusals` documents, or raises `error_on_put` for each document."""
+    """A store that refuses the next `refusals` puts, or raises `error_on_put` at each put."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
         self.refusals = 0
         self.error_on_put: Exception | None = None
 
-    def put(self, body: bytes) -> str:
-        """Store `body`, unless it is refused or an error is set."""
+    def put_all(self, bodies: Sequence[bytes]) -> list[str]:
+        """Store the documents, unless they are refused or an error is set."""
         if self.error_on_put is not None:
             raise self.error_on_put
         if self.refusals:
             self.refusals -= 1
             raise StoreUnavailable("the artifact store did not accept a document: a test refuses it")
-        return super().put(body)
+        return super().put_all(bodies)
 
 
 @dataclass

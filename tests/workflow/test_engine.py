@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -205,14 +205,14 @@ def test_worker_without_lease_writes_nothing(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
 
-    def put_after_lease_expired(body: bytes) -> str:
+    def put_after_lease_expired(bodies: Sequence[bytes]) -> list[str]:
         # Another worker claims the step while this one renders, because its lease has expired.
-        del workflow.store.put
+        del workflow.store.put_all
         workflow.clock.pass_seconds(workflow.runtime.settings.lease_seconds + 1)
         assert workflow.step(export_id, 1, "render_documents") == ("render_documents", "close_unit", "hand_off")
-        return workflow.store.put(body)
+        return workflow.store.put_all(bodies)
 
-    workflow.store.put = put_after_lease_expired  # type: ignore[method-assign]
+    workflow.store.put_all = put_after_lease_expired  # type: ignore[method-assign]
     assert workflow.step(export_id, 1, "render_documents") == ()
     assert workflow.count(Artifact) == DOCUMENTS
     assert Counter(workflow.events(export_id))["HANDED_OFF"] == 1

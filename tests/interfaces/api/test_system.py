@@ -169,7 +169,7 @@ def test_steps_retried_after_an_outage_are_counted(harness: ApiHarness, monkeypa
         raise StoreUnavailable("no room")
 
     export_id = harness.execute(factories.plan())
-    monkeypatch.setattr(ArtifactStore, "put", raise_unreachable)
+    monkeypatch.setattr(ArtifactStore, "put_all", raise_unreachable)
     for name in ("record_packages", "render_documents"):
         run_step(harness.runtime, export_id, 1, name)
     assert "exports_steps_retrying 1.0" in harness.client_with_key(None).get("/metrics").text

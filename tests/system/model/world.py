@@ -76,13 +76,13 @@ class Store(ArtifactStore):
     full = False
     broken = False
 
-    def put(self, body: bytes) -> str:
-        """Store the bytes."""
+    def put_all(self, bodies: Sequence[bytes]) -> list[str]:
+        """Store the documents."""
         if self.full:
             raise StoreUnavailable("the store is full")
         if self.broken:
             raise RendererCrashed("the PDF engine died")
-        return super().put(body)
+        return super().put_all(bodies)
 
 
 class Ids:
