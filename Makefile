@@ -86,8 +86,9 @@ fuzz: setup ## Search for inputs that break the API and its parsers; takes half 
 contracts: setup ## Publish additions to the schemas of messages, bodies and answers; rejects breaking changes
 	$(VENV)/bin/python -m tests.interfaces.contracts.published
 
-docs: setup ## Write the tables of docs/ that come from settings, commands, exit codes and customs rules
+docs: setup ## Write the tables of docs/ that come from settings, commands, exit codes and customs rules; and the list of printable characters
 	$(VENV)/bin/python -m tests.support.doc_tables
+	$(VENV)/bin/python -m tests.support.font_characters
 
 money: setup ## Check 10,000 random invoices against the rules of money and weight; takes nine minutes on one processor
 	$(VENV)/bin/pytest -m long tests/system/money

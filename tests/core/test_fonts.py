@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.core.fonts import FONTS, font_files, printable_characters, unsupported_characters
+from tests.support import font_characters
 
 
 @pytest.mark.parametrize(
@@ -29,7 +30,14 @@ def test_missing_characters_are_named_once_in_order() -> None:
     assert unsupported_characters("a😀b𓀀c😀") == ["😀", "𓀀"]
 
 
-def test_fonts_are_read_once_for_many_names() -> None:
+def test_listed_characters_are_those_of_the_fonts() -> None:
+    codes = font_characters.read_fonts()
+    listed = font_characters.CHARACTERS.read_text(encoding="utf-8")
+    assert listed == font_characters.format_ranges(codes), font_characters.REMEDY
+    assert set(map(chr, codes)) <= printable_characters()
+
+
+def test_list_is_read_once_for_many_names() -> None:
     printable_characters.cache_clear()
     for number in range(10_000):
         assert not unsupported_characters(f"Foshan Houseware 佛山家居用品有限公司 {number}")

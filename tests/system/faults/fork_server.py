@@ -38,7 +38,7 @@ _LOOK_SECONDS: Final = 0.02
 #: Slow imports that read no settings: a child has settings of its own.
 LIBRARIES: Final = """
     amqp asyncssh billiard celery.bin.celery celery.bin.worker celery.concurrency.prefork celery.concurrency.solo
-    celery.concurrency.thread celery.fixups.django celery.worker.consumer fastapi fontTools.ttLib httpcore httpx jinja2
+    celery.concurrency.thread celery.fixups.django celery.worker.consumer fastapi httpcore httpx jinja2
     kombu.transport.memory kombu.transport.pyamqp kombu.transport.redis obstore.store prometheus_client psycopg
     psycopg_binary pydantic_settings pypdf redis rich.console sqlalchemy.dialects.postgresql.psycopg sqlmodel
     standardwebhooks structlog typer uvicorn.loops.uvloop uvicorn.main uvicorn.protocols.http.httptools_impl xlsxwriter
