@@ -240,7 +240,7 @@ def _write_files(root: Path, documents: Mapping[str, bytes]) -> None:
         for path, body in documents.items():
             target = root / path
             if not _has_content(target, body):
-                unfinished[target] = _write_beside(target, body)
+                unfinished[target] = _write_unnamed(target, body)
         # Also if a file existed: its writer may have been killed before this line.
         _sync([unfinished.get(root / path, root / path) for path in documents])
         for target, source in unfinished.items():
@@ -261,7 +261,7 @@ def _has_content(path: Path, body: bytes) -> bool:
     return False
 
 
-def _write_beside(target: Path, body: bytes) -> Path:
+def _write_unnamed(target: Path, body: bytes) -> Path:
     # Of the folders above, only the store's own must not be created: it may be a disk that was just unmounted.
     for folder in reversed(target.parents[:3]):
         with suppress(FileExistsError):

@@ -21,6 +21,7 @@ SHORT_FILES = {
     "pipeline/core/columns.py": "column types; db.py would load them where no table is",
     "pipeline/core/deadline.py": "a context variable that every layer reads",
     "pipeline/core/failpoints.py": "a hook that every layer calls",
+    "pipeline/core/fonts.py": "customs and documents, which do not import each other, ask what can be printed",
     "pipeline/core/ids.py": "the one place that makes ids",
     "pipeline/core/shutdown.py": "a flag that every layer reads",
     "pipeline/core/tenancy.py": "a context variable that every layer reads",

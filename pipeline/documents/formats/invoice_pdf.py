@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.documents.formats.invoice import invoice_json
-from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, split_rows, typeset
+from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice, InvoiceLine
 
-VERSION = f"5/{ENGINE}"
+VERSION = f"6/{ENGINE}"
 
 #: The size of a line in addition to its wording, in characters.
 LINE_CHARACTERS = 500
@@ -37,7 +37,7 @@ _UNPRINTED: dict[str, Any] = {
 
 def invoice_pdf(invoice: Invoice) -> bytes:
     """Return the PDF."""
-    return typeset(invoice, TEMPLATE, split_rows(LINE_CHARACTERS + _wording_characters(line) for line in invoice.lines))
+    return typeset(invoice, TEMPLATE, plan_parts(LINE_CHARACTERS + _wording_characters(line) for line in invoice.lines))
 
 
 def _facts(invoice: Invoice, cut: slice) -> bytes:

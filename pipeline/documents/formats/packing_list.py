@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, split_rows, typeset
+from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice, PackageRow
 
 JSON_VERSION = "1"
@@ -40,7 +40,7 @@ def packing_list(invoice: Invoice) -> bytes:
     return invoice.model_dump_json(by_alias=True, include=SHOWN, indent=1).encode() + b"\n"
 
 
-PDF_VERSION = f"5/{ENGINE}"
+PDF_VERSION = f"6/{ENGINE}"
 
 #: The size of a package without its contents, and of each of its contents, in characters.
 PACKAGE_CHARACTERS, CONTENT_CHARACTERS = 250, 100
@@ -56,7 +56,7 @@ _PRINTED: dict[str, Any] = {
 
 def packing_list_pdf(invoice: Invoice) -> bytes:
     """Return the PDF."""
-    return typeset(invoice, TEMPLATE, split_rows(map(_size, invoice.packages)))
+    return typeset(invoice, TEMPLATE, plan_parts(map(_size, invoice.packages)))
 
 
 def _size(package: PackageRow) -> int:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, split_rows, typeset
+from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 from pipeline.exports.schemas.pga_worksheet import PgaWorksheet, WorksheetLine
 
-VERSION = f"5/{ENGINE}"
+VERSION = f"6/{ENGINE}"
 
 #: The sizes of a line, an answer and a datum in addition to their wording, in characters.
 LINE_CHARACTERS, ANSWER_CHARACTERS, DATUM_CHARACTERS = 300, 150, 60
@@ -30,7 +30,7 @@ def has_agencies(invoice: Invoice) -> bool:
 
 def pga_worksheet(invoice: Invoice) -> bytes:
     """Return the PDF."""
-    return typeset(invoice, TEMPLATE, split_rows(map(_size, _worksheet(invoice).lines)))
+    return typeset(invoice, TEMPLATE, plan_parts(map(_size, _worksheet(invoice).lines)))
 
 
 def _worksheet(invoice: Invoice) -> PgaWorksheet:

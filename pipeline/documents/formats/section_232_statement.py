@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, split_rows, typeset
+from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.declarations import MetalRow
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 
-VERSION = f"4/{ENGINE}"
+VERSION = f"5/{ENGINE}"
 
 #: The size of a metal row in addition to its wording, in characters.
 ROW_CHARACTERS = 420
@@ -35,7 +35,7 @@ def has_metals(invoice: Invoice) -> bool:
 
 def section_232_statement(invoice: Invoice) -> bytes:
     """Return the PDF."""
-    return typeset(invoice, TEMPLATE, split_rows(map(_size, invoice.metals)))
+    return typeset(invoice, TEMPLATE, plan_parts(map(_size, invoice.metals)))
 
 
 def _size(row: MetalRow) -> int:

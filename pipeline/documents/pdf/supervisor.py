@@ -33,7 +33,7 @@ class RendererLimits:
     start_seconds: float = 30.0
     seconds: float = 60.0
     cpu_seconds: int = 30
-    resident_bytes: int = 220 * 1024**2
+    resident_bytes: int = 160 * 1024**2
     requests: int = 500
 
 

@@ -16,7 +16,11 @@ from pipeline.documents.schemas.invoice import Invoice
 #: The bytes also depend on the versions of the engine and the joiner.
 ENGINE = f"typst-{version('typst')}/pypdf-{version('pypdf')}"
 
-#: The characters of one compiled part, which keep the engine's process below 300 MB (measured: 1 KB per character).
+#: The characters of the longest document that is set whole. A document in parts takes twice the time, because its pages
+#: are counted first.
+WHOLE_CHARACTERS = 450_000
+
+#: The characters of one part. A process sets several, and a character needs up to 400 bytes: so it stays below 300 MB.
 PART_CHARACTERS = 220_000
 
 #: The rows of the longest document that is tagged. Tags cost no measurable time, but about 3 KB per row: an invoice of 3
@@ -48,7 +52,13 @@ class TypstTemplate:
     attachment: Callable[[Invoice], bytes] | None = None
 
 
-def split_rows(sizes: Iterable[int], limit: int = PART_CHARACTERS) -> list[slice]:
+def plan_parts(sizes: Iterable[int]) -> list[slice]:
+    """Return one slice for a document that is set whole, or the slices of its parts; `sizes` are the rows' characters."""
+    listed = list(sizes)
+    return split_rows(listed, WHOLE_CHARACTERS if sum(listed) <= WHOLE_CHARACTERS else PART_CHARACTERS)
+
+
+def split_rows(sizes: Iterable[int], limit: int) -> list[slice]:
     """Return slices that divide rows of `sizes` characters into parts of at most `limit`, each with at least one row."""
     parts: list[slice] = []
     start = end = filled = 0

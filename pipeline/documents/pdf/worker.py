@@ -76,8 +76,8 @@ STANDARD: Final = "a-3b"
 #: The address space of the process; Typst reserves far more than it uses.
 ADDRESS_SPACE_BYTES = 3 * 1024**3
 
-#: The memory for the largest part of a document (330 MB measured) plus what the process may already hold (220 MB), with a
-#: margin. With less memory the engine would start, but every large document would kill it.
+#: The memory for the longest document that is set whole (240 MB measured) plus what the process may already hold (160 MB),
+#: with a margin. With less memory the engine would start, but every large document would kill it.
 LEAST_MEMORY_BYTES = 640 * 1024**2
 
 #: The page that the self-test sets; like every document it needs fonts, memory, threads and a temporary folder.

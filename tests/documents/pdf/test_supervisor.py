@@ -23,7 +23,13 @@ from pipeline.documents.formats import packing_list as packing_kind
 from pipeline.documents.formats.invoice_pdf import invoice_pdf
 from pipeline.documents.formats.packing_list import packing_list_pdf
 from pipeline.documents.pdf.supervisor import Renderer, RendererLimits
-from pipeline.documents.pdf.typesetter import split_rows, typeset
+from pipeline.documents.pdf.typesetter import (
+    PART_CHARACTERS,
+    WHOLE_CHARACTERS,
+    plan_parts,
+    split_rows,
+    typeset,
+)
 from pipeline.documents.pdf.worker import EngineMessage, write_message
 from tests.documents.samples import WHOLE, sample
 from tests.support.servers import lives, poll
@@ -122,6 +128,12 @@ def test_parts_cover_all_rows_once() -> None:
     assert split_rows([5, 5, 5], limit=10) == [slice(0, 2), slice(2, 3)]
     assert split_rows([50, 5, 50], limit=10) == [slice(0, 1), slice(1, 2), slice(2, 3)]
     assert split_rows([1], limit=10) == [slice(0, 1)]
+
+
+def test_document_is_set_whole_if_memory_allows() -> None:
+    assert plan_parts([WHOLE_CHARACTERS // 2, WHOLE_CHARACTERS // 2]) == [slice(0, 2)]
+    assert plan_parts([PART_CHARACTERS] * 3) == [slice(0, 1), slice(1, 2), slice(2, 3)]
+    assert plan_parts([WHOLE_CHARACTERS * 2]) == [slice(0, 1)]
 
 
 def test_text_longer_than_page_is_printed_completely() -> None:
