@@ -44,7 +44,7 @@ GOLDEN = {
     "cci_pdf": "9a9c43557d8d32cec01b94af6ed827af084d3c1e64ace0ac9eb19a37eae2654b",
     "cci_ubl": "e7c553701619bb05e6dc6041cd3bc7a90cbb2b05907b18b8dcc3f504d3eec6a6",
     "cci_consolidated": "425cfa4493f4a054772389dc2980a4587cf06fb4f2f918d3684383c17a831802",
-    "cci_xlsx": "ce457632efd1b566bbf218dcf5b271393ce6396ad79c8f26dd2954380762b9ff",
+    "cci_xlsx": "98ac357a4ef7a717d7c178851b172db5a58e588665506f8245a6d63de77cb54d",
     "packing_list": "e4dd4510128402774898a05638f9b0bd3c3ba790ae3eb943d4e947dbda65c5b2",
     "packing_list_pdf": "97dd774fbb95effed81563deaf28f15ee44919921ecfca217baaddff785d4af1",
     "pga_worksheet": "1d42d92fb233a3732eff7ad2d5694d982de21e4a2309ac032803016ba33f0861",

@@ -172,7 +172,8 @@ def _escape_cells(row: Sequence[Cell], others: str) -> list[str]:
 
 
 def _xlsx(profile: BrokerProfile, invoice: Invoice) -> bytes:
-    book = WorkbookWriter(f"{profile.name}: invoice {invoice.header.number}", invoice.header.invoice_date)
+    title = f"{profile.name}: invoice {invoice.header.number}"
+    book = WorkbookWriter(title, invoice.header.invoice_date, len(invoice.lines))
     book.add_sheet(profile.sheet, _table(profile, invoice), {})
     return book.close()
 

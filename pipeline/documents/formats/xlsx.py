@@ -26,21 +26,25 @@ LONGEST_TEXT, TOO_LONG = 32_767, "too long for a cell: see commercial_customs_in
 #: The width in characters of a column without an entry in the widths.
 MIN_WIDTH, DEFAULT_WIDTH = 9, 16
 
+#: Workbooks with more rows go to disk as they are written: a large invoice must not be in memory twice.
+MAX_ROWS_IN_MEMORY = 1_000
+
 _HEAD = {"bold": True, "font_color": "#FFFFFF", "bg_color": "#12395B", "text_wrap": True, "valign": "vcenter"}
 
 _DAY = "yyyy-mm-dd"
 
 
 class WorkbookWriter:
-    """Writes a workbook sheet by sheet; `close` returns its bytes."""
+    """Writes a workbook of about `rows` rows sheet by sheet; `close` returns its bytes."""
 
-    def __init__(self, title: str, day: date) -> None:
+    def __init__(self, title: str, day: date, rows: int) -> None:
         self._out = BytesIO()
-        # Rows go to disk as they are written, so a large invoice is not in memory twice.
+        in_memory = rows <= MAX_ROWS_IN_MEMORY
         self._book = xlsxwriter.Workbook(
             self._out,
             {
-                "constant_memory": True,
+                "in_memory": in_memory,
+                "constant_memory": not in_memory,
                 "strings_to_formulas": False,
                 "strings_to_urls": False,
                 "strings_to_numbers": False,
@@ -113,7 +117,7 @@ class WorkbookWriter:
 __all__ = ["TOO_LONG", "VERSION", "invoice_xlsx"]
 
 #: The bytes also depend on the versions of the writer and the compressor.
-VERSION = f"9/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
+VERSION = f"10/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
 
 _WIDTHS = {
     "address": 34, "description": 48, "export_treatment_digest": 24, "manufacturer_addr1": 26, "manufacturer_name": 28,
@@ -124,7 +128,8 @@ _WIDTHS = {
 
 def invoice_xlsx(invoice: Invoice) -> bytes:
     """Return the workbook; none of its texts can become a formula or a link."""
-    book = WorkbookWriter(f"Commercial invoice {invoice.header.number}", invoice.header.invoice_date)
+    rows = len(invoice.lines) + len(invoice.packages)
+    book = WorkbookWriter(f"Commercial invoice {invoice.header.number}", invoice.header.invoice_date, rows)
     book.add_sheet("Lines", _line_table(invoice), _WIDTHS, frozen_columns=3)
     book.add_sheet("Parties", _party_table(invoice), _WIDTHS, frozen_columns=2)
     book.add_sheet("Packages", _package_table(invoice), _WIDTHS, frozen_columns=2)

@@ -30,7 +30,7 @@ def build_cold_store_invoice() -> Invoice:
 
 
 def workbook(invoice: Invoice, written: Any) -> bytes:
-    book = WorkbookWriter("Lines", date(2026, 11, 24))
+    book = WorkbookWriter("Lines", date(2026, 11, 24), rows=10_000)
     table: list[tuple[Cell, ...]] = [tuple(next(table_rows(invoice)))]
     table += [
         tuple(written(cell) if isinstance(cell, str) else cell for cell in row.values()) for row in table_rows(invoice)
