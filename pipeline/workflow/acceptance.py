@@ -57,9 +57,8 @@ M = TypeVar("M", bound=SQLModel)
 #: How often acceptance starts over when another request wrote the same key or batch first.
 MAX_CONFLICTS: Final = 5
 
-_NOW: Final = select(database_now())
 _exports = table(Export).c
-_COUNT_ACTIVE: Final = select(func.count()).select_from(
+_COUNT_ACTIVE: Final = select(func.count().label("active"), database_now().label("now")).select_from(
     select(_exports.id)
     .where(_exports.account_id == bindparam("of_account"), _exports.finished_at.is_(None))
     .limit(bindparam("limit"))
@@ -78,6 +77,15 @@ class AmendedExport:
 
     export: Export
     package_numbers: Mapping[str, str | None]
+
+
+@dataclass(frozen=True)
+class CheckedPlan:
+    """A plan that may be executed, its findings, and the time of the database at the check."""
+
+    hashed: HashedPlan
+    found: Findings
+    now: datetime
 
 
 @dataclass(frozen=True)
@@ -124,18 +132,26 @@ def accept_plan(
     inline = inline_plan(request, raw_plan)
     idempotent = IdempotentRequest.create(caller, idempotency_key, request_fingerprint(request, inline))
 
-    def once() -> Acceptance:
-        with runtime.db.read() as session:
-            existing = idempotent.find_response(session)
-            executed = find_executed_export(session, caller, request.batch_id)
+    def check(session: Session) -> Acceptance | Export | CheckedPlan:
+        existing = idempotent.find_response(session)
         if existing is not None:
             return existing
-        resolved = resolve_plan(runtime, caller, request, inline)
+        executed = find_executed_export(session, caller, request.batch_id)
+        resolved = resolve_plan(session, caller, request, inline)
         if executed is None:
-            return _write_new(runtime, caller, resolved, idempotent, trace_parent)
+            return check_new_plan(session, runtime, caller, resolved)
         if executed.plan_hash != resolved.plan_hash:
             raise already_executed(executed)
-        return existing_response(runtime, executed, idempotent)
+        return executed
+
+    def once() -> Acceptance:
+        with runtime.db.read() as session:
+            found = check(session)
+        if isinstance(found, Acceptance):
+            return found
+        if isinstance(found, CheckedPlan):
+            return _write_new(runtime, caller, found, idempotent, trace_parent)
+        return existing_response(runtime, found, idempotent)
 
     return retry_on_conflict(once, request)
 
@@ -167,14 +183,14 @@ def inline_plan(request: ExecuteRequest, raw_plan: Mapping[str, Any] | None) -> 
 
 
 def resolve_plan(
-    runtime: Runtime, caller: Caller, request: ExecuteRequest, inline: HashedPlan | None
+    session: Session, caller: Caller, request: ExecuteRequest, inline: HashedPlan | None
 ) -> HashedPlan | PlanSnapshot:
     """Return the plan in the request, or the registered plan's snapshot (of a purged plan only the hash is left).
 
     Raises NotFound, and the error of a request with contradictory parts.
     """
     if inline is None:
-        return find_registered_plan(runtime, caller, request)
+        return find_registered_plan(session, caller, request)
     check_account(caller, inline.plan)
     if inline.plan.batch_id != request.batch_id:
         raise ValidationFailed(
@@ -189,11 +205,11 @@ def resolve_plan(
 def _write_new(
     runtime: Runtime,
     caller: Caller,
-    resolved: HashedPlan | PlanSnapshot,
+    checked: CheckedPlan,
     idempotent: IdempotentRequest,
     trace_parent: str | None,
 ) -> Acceptance:
-    new = build_export(runtime, caller, resolved, trace_parent)
+    new = build_export(runtime, caller, checked, trace_parent)
     failpoint("accept.before")
     with runtime.db.write() as session:
         new.write(session, caller, idempotent)
@@ -202,14 +218,14 @@ def _write_new(
     return new.acceptance()
 
 
-def build_export(
+def check_new_plan(
+    session: Session,
     runtime: Runtime,
     caller: Caller,
     resolved: HashedPlan | PlanSnapshot,
-    trace_parent: str | None,
-    amends: AmendedExport | None = None,
-) -> NewExport:
-    """Check the plan and return everything that acceptance writes; `amends` is the export that it replaces.
+    replaced: Export | None = None,
+) -> CheckedPlan:
+    """Return the plan with its findings if it may be executed; `replaced` is the export that it amends.
 
     Raises PlanNotApproved, PlanExpired, PlanNotExecutable, InvalidState if the plan was purged, and RateLimited if the
     account has its maximum of active exports.
@@ -218,35 +234,42 @@ def build_export(
     checked_at = runtime.clock()
     check_approval(hashed.plan, checked_at)
     limit = runtime.settings.max_open_exports
-    with runtime.db.read() as session:
-        # Exports that other requests accept at the same time are not counted. A few more than the limit do no harm.
-        active = session.execute(_COUNT_ACTIVE, {"of_account": caller.account_id, "limit": limit}).scalar_one()
-        if active >= limit:
-            raise RateLimited(
-                f"account {caller.account_id} has {limit} active exports, the maximum; try again when some have ended",
-                headers={"Retry-After": "30"},
-            )
-        replaced = None if amends is None else amends.export
-        found = evaluate_plan(session, caller.account_id, hashed.plan, on=checked_at.date(), amends=replaced)
-        now = session.execute(_NOW).scalar_one()
+    # Exports that other requests accept at the same time are not counted. A few more than the limit do no harm.
+    active, now = session.execute(_COUNT_ACTIVE, {"of_account": caller.account_id, "limit": limit}).one()
+    if active >= limit:
+        raise RateLimited(
+            f"account {caller.account_id} has {limit} active exports, the maximum; try again when some have ended",
+            headers={"Retry-After": "30"},
+        )
+    found = evaluate_plan(session, caller.account_id, hashed.plan, on=checked_at.date(), amends=replaced)
     if found.blocking:
         raise PlanNotExecutable(top_findings(found.all), count_by_rule(found.all))
+    return CheckedPlan(hashed, found, now)
+
+
+def build_export(
+    runtime: Runtime,
+    caller: Caller,
+    checked: CheckedPlan,
+    trace_parent: str | None,
+    amends: AmendedExport | None = None,
+) -> NewExport:
+    """Return everything that acceptance writes; `amends` is the export that it replaces."""
     # Digests, canonical texts and the response are built before the transaction: SQLite has only one writer.
-    rows = _build_rows(caller, hashed, found, trace_parent, now, runtime.settings.stalled_seconds, amends)
+    rows = _build_rows(caller, checked, trace_parent, runtime.settings.stalled_seconds, amends)
     body = read_model.build_view(rows).model_dump_json(by_alias=True)
-    return NewExport(hashed, rows, body, canonical_json(hashed.raw))
+    return NewExport(checked.hashed, rows, body, canonical_json(checked.hashed.raw))
 
 
 def _build_rows(
     caller: Caller,
-    hashed: HashedPlan,
-    found: Findings,
+    checked: CheckedPlan,
     trace_parent: str | None,
-    now: datetime,
     stalled_seconds: float,
     amends: AmendedExport | None,
 ) -> read_model.ExportRows:
     """Return the rows of a new export; `plan_id` stays empty until the snapshot is written."""
+    hashed, found, now = checked.hashed, checked.found, checked.now
     plan = hashed.plan
     numbers = {} if amends is None else amends.package_numbers
     digests = {unit.unit_ref: treatment.unit_digest(treatment.line_digests(unit)) for unit in plan.units}

@@ -27,6 +27,7 @@ from pipeline.workflow.acceptance import (
     ConcurrentWrite,
     NewExport,
     build_export,
+    check_new_plan,
     existing_response,
     inline_plan,
     request_fingerprint,
@@ -77,11 +78,14 @@ def amend_export(
                 precondition(read_model.read_export(session, caller.account_id, old.id))
             amended = AmendedExport(old, _package_numbers(session, old.id))
         _check_belongs(caller, request, old)
-        resolved = resolve_plan(runtime, caller, request, inline)
+        with runtime.db.read() as session:
+            resolved = resolve_plan(session, caller, request, inline)
         if newest.plan_hash == resolved.plan_hash:
             return existing_response(runtime, newest, idempotent)
         _check_amendable(old, newest)
-        new = build_export(runtime, caller, resolved, trace_parent, amended)
+        with runtime.db.read() as session:
+            checked = check_new_plan(session, runtime, caller, resolved, old)
+        new = build_export(runtime, caller, checked, trace_parent, amended)
         failpoint("amend.before")
         with runtime.db.write() as session:
             streams = _supersede(session, caller, amended, new, precondition)

@@ -143,7 +143,7 @@ def register_plan(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> Regis
     return RegisteredPlan(plan_id, hashed.plan.batch_id, hashed.plan_hash, created)
 
 
-def find_registered_plan(runtime: Runtime, caller: Caller, request: ExecuteRequest) -> PlanSnapshot:
+def find_registered_plan(session: Session, caller: Caller, request: ExecuteRequest) -> PlanSnapshot:
     """Return the snapshot of the plan registered for the request's batch, the newest if there are several.
 
     Raises NotFound.
@@ -155,8 +155,7 @@ def find_registered_plan(runtime: Runtime, caller: Caller, request: ExecuteReque
     )
     if request.plan_hash is not None:
         query = query.where(col(PlanSnapshot.plan_hash) == request.plan_hash)
-    with runtime.db.read() as session:
-        stored = session.scalars(query.order_by(col(PlanSnapshot.id).desc()).limit(1)).first()
+    stored = session.scalars(query.order_by(col(PlanSnapshot.id).desc()).limit(1)).first()
     if stored is None:
         raise NotFound(
             f"no plan is registered for batch {request.batch_id}; register one, or send it as `plan`",

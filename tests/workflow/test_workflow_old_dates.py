@@ -91,7 +91,8 @@ def test_registered_plan_with_old_dates_can_be_loaded(workflow: WorkflowHarness)
     preflight.register_plan(
         workflow.runtime, workflow.caller, export_plans.hash_plan(Plan.model_validate(plan_json), plan_json)
     )
-    kept = preflight.load_snapshot(preflight.find_registered_plan(workflow.runtime, workflow.caller, request))
+    with workflow.runtime.db.read() as session:
+        kept = preflight.load_snapshot(preflight.find_registered_plan(session, workflow.caller, request))
     assert kept.raw == plan_json
     assert Unit.model_validate_json(json.dumps(plan_json["units"][0])) == kept.plan.units[0]
 
