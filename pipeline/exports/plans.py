@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -22,11 +22,18 @@ _BEYOND_THE_BASIC_PLANE = re.compile("[\U00010000-\U0010ffff]")
 
 @dataclass(frozen=True)
 class HashedPlan:
-    """A valid plan with its hash, and its JSON as it was sent."""
+    """A valid plan with its hash, its JSON as it was sent, and the canonical JSON of its members and units."""
 
     plan: Plan
     plan_hash: str
     raw: Mapping[str, Any]
+    members: Mapping[str, str]
+    units: Sequence[str]
+
+    @property
+    def document(self) -> str:
+        """The canonical JSON of the plan."""
+        return _join_members(self.members)
 
 
 @dataclass(frozen=True)
@@ -44,23 +51,36 @@ def hash_plan(plan: Plan, raw: Mapping[str, Any]) -> HashedPlan:
 
     Raises PlanHashMismatch if the plan's `planHash` differs.
     """
-    plan_hash = hash_json({key: value for key, value in raw.items() if key not in UNHASHED})
+    # The text of a unit is a part of the plan's text, which is a part of what is hashed: each is written once.
+    units = [canonical_json(unit) for unit in raw["units"]]
+    members = {name: canonical_json(value) for name, value in raw.items() if name != "units"}
+    members["units"] = f"[{','.join(units)}]"
+    plan_hash = _hash_text(_join_members({name: text for name, text in members.items() if name not in UNHASHED}))
     if plan.plan_hash is not None and plan.plan_hash != plan_hash:
         raise plan_hash_mismatch("/plan/planHash", plan.plan_hash, plan_hash)
-    return HashedPlan(plan, plan_hash, raw)
+    return HashedPlan(plan, plan_hash, raw, members, units)
+
+
+def _join_members(members: Mapping[str, str]) -> str:
+    # The schema's names are ASCII, which every order sorts alike.
+    return "{" + ",".join(f'"{name}":{members[name]}' for name in sorted(members)) + "}"
 
 
 def hash_json(value: Mapping[str, Any]) -> str:
     """Return `sha256:` and the hash of the value's RFC 8785 canonical JSON."""
-    return "sha256:" + hashlib.sha256(canonical_json(value).encode()).hexdigest()
+    return _hash_text(canonical_json(value))
 
 
-def canonical_json(value: Mapping[str, Any]) -> str:
-    """Return the RFC 8785 form of JSON without numbers; plans hold none."""
+def _hash_text(text: str) -> str:
+    return "sha256:" + hashlib.sha256(text.encode()).hexdigest()
+
+
+def canonical_json(value: Any) -> str:
+    """Return the RFC 8785 form of a JSON value without numbers; plans hold none."""
     # RFC 8785 differs from sorted keys only for numbers, and for keys that UTF-16 sorts differently. Without these the
     # encoder in C writes the same text in a twentieth of the time.
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), sort_keys=True)
-    return rfc8785.dumps(dict(value)).decode() if _BEYOND_THE_BASIC_PLANE.search(text) else text
+    return rfc8785.dumps(value).decode() if _BEYOND_THE_BASIC_PLANE.search(text) else text
 
 
 def plan_hash_mismatch(field: str, given: str, actual: str) -> PlanHashMismatch:

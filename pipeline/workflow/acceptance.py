@@ -33,7 +33,7 @@ from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.exports.events import EventType, NewEvent, chain_events
 from pipeline.exports.hash_chain import digest_rows
 from pipeline.exports.models import Event, Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
-from pipeline.exports.plans import UNHASHED, HashedPlan, canonical_json, hash_json, hash_plan, plan_hash_mismatch
+from pipeline.exports.plans import UNHASHED, HashedPlan, hash_json, hash_plan, plan_hash_mismatch
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import ExportState
 from pipeline.workflow import read_model
@@ -258,7 +258,7 @@ def build_export(
     # Digests, canonical texts and the response are built before the transaction: SQLite has only one writer.
     rows = _build_rows(caller, checked, trace_parent, runtime.settings.stalled_seconds, amends)
     body = read_model.build_view(rows).model_dump_json(by_alias=True)
-    return NewExport(checked.hashed, rows, body, canonical_json(checked.hashed.raw))
+    return NewExport(checked.hashed, rows, body, checked.hashed.document)
 
 
 def _build_rows(
@@ -306,7 +306,7 @@ def _build_rows(
             customs_package_id=new_id("cpk"),
             package_number=numbers.get(unit.unit_ref),
             treatment_digest=digests[unit.unit_ref],
-            document=canonical_json(hashed.raw["units"][no - 1]),
+            document=hashed.units[no - 1],
             created_at=now,
         )
         for no, unit in enumerate(plan.units, 1)

@@ -37,7 +37,7 @@ from pipeline.customs.models import Waiver
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
 from pipeline.exports.models import Export, PlanSnapshot
-from pipeline.exports.plans import HashedPlan, RegisteredPlan, canonical_json, hash_plan
+from pipeline.exports.plans import HashedPlan, RegisteredPlan, hash_plan
 from pipeline.exports.schemas.export import ExecuteRequest, PreflightReport
 from pipeline.exports.schemas.plan import Plan
 
@@ -131,7 +131,7 @@ def register_plan(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> Regis
     """
     check_account(caller, hashed.plan)
     check_approval(hashed.plan, runtime.clock())
-    document = canonical_json(hashed.raw)
+    document = hashed.document
     with runtime.db.write() as session:
         executed = find_executed_export(session, caller, hashed.plan.batch_id)
         if executed is not None and executed.plan_hash != hashed.plan_hash:

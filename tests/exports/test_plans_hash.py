@@ -9,8 +9,9 @@ import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.exports.plans import canonical_json, hash_json
+from pipeline.exports.plans import canonical_json, hash_json, hash_plan
 from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.exports.schemas.plan import Plan
 from tests.support import factories
 
 TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
@@ -35,6 +36,15 @@ def test_plan_hash_equals_the_contracts() -> None:
     assert hash_json(
         {key: value for key, value in plan.items() if key not in ("approval", "planHash")}
     ) == factories.plan_hash(plan)
+
+
+def test_plan_and_units_have_the_canonical_text() -> None:
+    plan = factories.plan(units=2)
+    plan["units"][1]["lines"][0]["description"] = "Lamp 😀"
+    hashed = hash_plan(Plan.model_validate(plan), plan)
+    assert hashed.document.encode() == rfc8785.dumps(plan)
+    assert [unit.encode() for unit in hashed.units] == [rfc8785.dumps(unit) for unit in plan["units"]]
+    assert hashed.plan_hash == factories.plan_hash(plan)
 
 
 def test_request_schema_has_no_numbers() -> None:
