@@ -1,6 +1,6 @@
 """All uses of Celery's private parts: undocumented names, and classes that are not meant to be overridden.
 
-`pipeline.core.message_broker` is the same for kombu and amqp. There are two files because `core` must not know Celery.
+`pipeline.core.message_broker` is the same for kombu and amqp. They are apart because `core` must not know Celery.
 
 Each part names the upstream bug. A test in `tests/config/test_celery_internals.py` fails when Celery has fixed it.
 """

@@ -9,7 +9,6 @@ from kombu import Message
 
 from config import celery_internals
 from config.settings import get_settings
-from pipeline.core.message_broker import RedisTransport
 
 #: Headers by which Celery would delay or end a task; task messages of the service have none of them.
 _UNUSED: Final = ("eta", "expires")
@@ -23,7 +22,11 @@ class Consumer(celery_internals.Consumer):
     @property
     def transport(self) -> Any:
         """Return the transport to Redis, None for other message brokers."""
-        return RedisTransport if get_settings().message_broker == "redis" else None
+        if get_settings().message_broker != "redis":
+            return None
+        from pipeline.core.redis_transport import RedisTransport  # noqa: PLC0415 - redis takes long to import
+
+        return RedisTransport
 
     def is_acceptable(self, message: Message) -> bool:
         """Return whether Celery may read the message."""

@@ -1,7 +1,7 @@
-"""Connections to the message broker: AMQP to checked addresses, Redis with checked messages, memory without polling.
+"""Connections to the message broker: AMQP to checked addresses, memory without polling, Redis by `redis_transport`.
 
-This file has all uses of the private parts of kombu and amqp. `config.celery_internals` is the same for Celery. There are
-two files because `core` must not know Celery.
+These two files have all uses of the private parts of kombu and amqp. `config.celery_internals` is the same for Celery, which
+`core` must not know.
 
 Each part names the upstream bug. A test in `tests/core/test_message_broker.py` fails when the library has fixed it.
 """
@@ -12,22 +12,16 @@ import threading
 import time
 from queue import Empty
 from typing import Any, Final
-from uuid import uuid4
 
-import structlog
 from amqp.transport import SSLTransport, TCPTransport
 from httpcore import ConnectError, ConnectTimeout
 from kombu import Connection
 from kombu.transport import memory, pyamqp
-from kombu.transport import redis as redis_transport
-from kombu.utils.json import loads
-from redis import Redis, RedisError
+from kombu.transport.base import Transport
 
-from config.queues import DEAD, tls_options, transport_options
+from config.queues import tls_options, transport_options
 from config.settings import Settings
 from pipeline.core.outbound import resolve_allowed
-
-log = structlog.get_logger(__name__)
 
 _CONNECT_SECONDS: Final = 2.0
 
@@ -97,63 +91,6 @@ class _GuardedTransport(pyamqp.Transport):
     Connection = _Amqp
 
 
-class _Channel(redis_transport.Channel):
-    """Kombu's channel without three bugs."""
-
-    # Bug (like kombu#226, kombu#541): Redis can lose a binding while the connection lives. Kombu binds a queue once per
-    # connection and does not repeat it, so all messages to the queue are lost.
-    def queue_bind(
-        self, queue: str, exchange: str | None = None, routing_key: str = "", arguments: Any = None, **options: Any
-    ) -> None:
-        if not self.state.has_binding(queue, exchange, routing_key):
-            super().queue_bind(queue, exchange, routing_key, arguments, **options)  # type: ignore[no-untyped-call]
-            return
-        binding = self.typeof(exchange).prepare_bind(queue, exchange, routing_key, arguments)  # type: ignore[no-untyped-call]
-        self._queue_bind(exchange, *binding)  # type: ignore[no-untyped-call]
-
-    # Bug (no issue found): copies of a message in several queues share its delivery tag, by which kombu tracks
-    # unacknowledged messages of all queues. Acknowledging one copy also removes the other, which is lost if its reader dies.
-    def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
-        properties = message["properties"] | {"delivery_tag": str(uuid4())}
-        super()._put(queue, message | {"properties": properties}, **options)  # type: ignore[no-untyped-call]
-
-    # Bug (like kombu#2421 for SQS, celery#1113): a list in Redis can hold any bytes. Kombu's reader dies on a message that it
-    # cannot read, and the message is lost. Here it is moved to the dead letter queue.
-    def _create_client(self, asynchronous: bool = False) -> Redis:  # noqa: FBT001, FBT002 - the library's signature
-        client: Redis = super()._create_client(asynchronous)  # type: ignore[no-untyped-call]
-        client.set_response_callback("BRPOP", self._filter_popped)
-        return client
-
-    def _filter_popped(self, response: list[bytes] | None, **_: Any) -> list[bytes] | None:
-        """Return the response of a pop; None if it is empty or not a message."""
-        if response is None or self._is_message(response[1]):
-            return response
-        queue, unreadable = response[0].decode(errors="replace"), response[1]
-        kept = self.prepare_message(unreadable, content_type="application/octet-stream", content_encoding="binary")  # type: ignore[no-untyped-call]
-        try:
-            self.basic_publish(kept, exchange="", routing_key=DEAD)  # type: ignore[no-untyped-call]
-        except (RedisError, OSError) as error:
-            log.warning("message_lost", queue=queue, bytes=len(unreadable), error=type(error).__name__)
-        else:
-            log.warning("message_unreadable", queue=queue, bytes=len(unreadable), kept=DEAD)
-        return None
-
-    def _is_message(self, body: bytes) -> bool:
-        try:
-            message = self.Message(loads(body.decode()), channel=self)  # type: ignore[no-untyped-call]
-            where = message.delivery_info
-            names = (message.delivery_tag, where["exchange"], where["routing_key"])
-        except Exception:  # noqa: BLE001 - foreign bytes can make a decoder raise any error
-            return False
-        return isinstance(message.headers, dict) and all(isinstance(name, str) for name in names)
-
-
-class RedisTransport(redis_transport.Transport):
-    """Kombu's transport to Redis, over such channels."""
-
-    Channel = _Channel
-
-
 class _Arrivals:
     """Counts the messages that arrived in the memory of this process, and wakes the threads that wait for one."""
 
@@ -207,10 +144,6 @@ class MemoryTransport(memory.Transport):
                 return
 
 
-#: kind of message broker -> the replacement of kombu's transport
-_TRANSPORTS: Final = {"amqp": _GuardedTransport, "memory": MemoryTransport, "redis": RedisTransport}
-
-
 def make_connection(settings: Settings, *, producer_only: bool = False, **options: Any) -> Connection:
     """Return a connection to the message broker, not yet open. `options` are additional transport options."""
     return Connection(
@@ -218,5 +151,14 @@ def make_connection(settings: Settings, *, producer_only: bool = False, **option
         connect_timeout=_CONNECT_SECONDS,
         transport_options=transport_options(settings, producer_only=producer_only) | options,
         ssl=tls_options(settings),
-        transport=_TRANSPORTS[settings.message_broker],
+        transport=_find_transport(settings.message_broker),
     )
+
+
+def _find_transport(message_broker: str) -> type[Transport]:
+    """Return the replacement of kombu's transport to that kind of message broker."""
+    if message_broker == "redis":
+        from pipeline.core.redis_transport import RedisTransport  # noqa: PLC0415 - redis takes long to import
+
+        return RedisTransport
+    return {"amqp": _GuardedTransport, "memory": MemoryTransport}[message_broker]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import structlog
 from sqlalchemy import ColumnElement, Select, and_, case, exists, or_, select, tuple_, update
@@ -32,12 +32,14 @@ from pipeline.core.json_input import parse_json
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import circuit_breaker, submissions
 from pipeline.deliveries.channels.borderbuddy import BorderBuddyChannel
-from pipeline.deliveries.channels.sftp_inbox import AnswerFile, AnswerFolder, open_answer_folder
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.schemas.messages import SentAcknowledgement
 from pipeline.deliveries.sender import endpoint_limits
 from pipeline.exports.models import Export
 from pipeline.exports.states import UNANSWERED_STATES, SubmissionState
+
+if TYPE_CHECKING:
+    from pipeline.deliveries.channels.sftp_inbox import AnswerFile, AnswerFolder
 
 log = structlog.get_logger(__name__)
 
@@ -93,6 +95,9 @@ def poll_folder(runtime: Runtime, account_id: str, partner_id: str) -> PollResul
             breaker = circuit_breaker.load_breaker_states(session, account_id, partner_id).get("sftp")
         if sealed is None:
             return PollResult()
+        # Here, because asyncssh takes long to import and most processes poll no folder.
+        from pipeline.deliveries.channels.sftp_inbox import open_answer_folder  # noqa: PLC0415
+
         limits = replace(endpoint_limits(runtime.settings), per_destination=1)
         unhealthy = breaker is not None and breaker.failures > 0
         slot = FOLDER_POLLERS.acquire((account_id, partner_id), limits, unhealthy=unhealthy)

@@ -26,7 +26,6 @@ SHORT_FILES = {
     "pipeline/core/shutdown.py": "a flag that every layer reads",
     "pipeline/core/tenancy.py": "a context variable that every layer reads",
     "pipeline/customs/models.py": "each package keeps its tables in models.py",
-    "pipeline/deliveries/channels/registry.py": "an __init__ defines nothing",
     "pipeline/deliveries/retry_policy.py": "the retry schedule has one place",
     "pipeline/exports/transitions.py": "the one place that moves an export",
     "pipeline/interfaces/contracts/examples/catalog.py": "an __init__ defines nothing",
@@ -44,7 +43,7 @@ PUBLIC_PACKAGES = {"pipeline/client/__init__.py"}
 BUSINESS_WORDS = re.compile(r"export|partner|deliver|customs", re.IGNORECASE)
 CORE_EXCEPTIONS = {
     "pipeline/core/errors.py": "one class a code of the HTTP contract",
-    "pipeline/core/message_broker.py": "AMQP's own words for a message",
+    "pipeline/core/redis_transport.py": "the words of kombu for a message",
 }
 
 #: Words of module names beside the glossary's: those that recur in each package, the field's and the trade's.
@@ -54,7 +53,7 @@ STANDARD_WORDS = frozenset(
     facts failures field fonts headers history http init input interventions json judge loader main methods metrics
     middleware model models network outbound output overview parameters parsers people policy processes probe projections protocol
     publisher queries read reader readers reference registry remedies render repair replies replay report repository runner runtime schema
-    schemas secrets sender server session settings shutdown store system templating tenancy text trace upload validation
+    schemas secrets sender server session settings shutdown store system templating tenancy text trace transport upload validation
     values verifier verify view views watchdog worksheet
     api asyncapi blob cloudevent encryption openapi redaction safety semaphore fair single flight smtp ssh svg xlsx ubl
     archive attachments backup body durability heartbeats inbox polling raw weak

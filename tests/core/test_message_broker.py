@@ -1,4 +1,4 @@
-"""Tests that kombu and amqp still have the bugs that pipeline/core/message_broker.py works around.
+"""Tests that kombu and amqp still have the bugs that pipeline/core/message_broker.py and redis_transport.py work around.
 
 If a test fails after an update of a library, the bug may be fixed: remove the workaround, or change it.
 """
@@ -16,15 +16,14 @@ import pytest
 from amqp.transport import TCPTransport
 from kombu import Connection
 from kombu.simple import SimpleQueue
-from kombu.transport import memory, virtual
-from kombu.transport import redis as redis_transport
+from kombu.transport import memory, redis, virtual
 
-from pipeline.core import message_broker
+from pipeline.core import message_broker, redis_transport
 
 METADATA_SERVICE = "169.254.169.254"
 
 
-class _Recorder(redis_transport.Channel):
+class _Recorder(redis.Channel):
     """Kombu's channel to Redis with lists in place of a server."""
 
     def __init__(self) -> None:
@@ -47,7 +46,7 @@ class _Recorder(redis_transport.Channel):
         return [binding[1:] for binding in self.bound]
 
 
-class _OwnRecorder(message_broker._Channel, _Recorder):
+class _OwnRecorder(redis_transport._Channel, _Recorder):
     """Our channel with the same lists."""
 
 
@@ -64,7 +63,7 @@ def channel(request: pytest.FixtureRequest) -> Any:
 
 
 def is_own(channel: Any) -> bool:
-    return isinstance(channel, message_broker._Channel)
+    return isinstance(channel, redis_transport._Channel)
 
 
 def test_amqp_connects_to_any_address(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -104,7 +103,7 @@ def test_kombu_reader_of_redis_raises_on_unreadable_bytes(channel: Any) -> None:
     channel.client = Mock(parse_response=Mock(return_value=filtered))
     channel._in_poll, channel._queue_cycle = None, Mock()
     if is_own(channel):
-        with pytest.raises(redis_transport.Empty):
+        with pytest.raises(redis.Empty):
             channel._brpop_read()
         assert [queue for queue, _ in channel.put] == ["exports.dead"]
     else:

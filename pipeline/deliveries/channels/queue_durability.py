@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from kombu.exceptions import KombuError, OperationalError
-from redis import RedisError, ResponseError
 
 from config.settings import Settings
 from pipeline.core.errors import MessageBrokerDown
@@ -26,6 +25,8 @@ class Durability:
 
 def check_durability(settings: Settings) -> Durability:
     """Check Redis's memory policy and persistence. Raises MessageBrokerDown if Redis does not answer."""
+    from redis import RedisError, ResponseError  # noqa: PLC0415 - other message brokers do not need the library
+
     try:
         with make_connection(settings, producer_only=True) as opened:
             opened.ensure_connection(max_retries=1, interval_start=0, timeout=2)

@@ -8,14 +8,15 @@ from datetime import date, datetime
 from decimal import Decimal
 from importlib.metadata import version
 from io import BytesIO
-
-import xlsxwriter
-from xlsxwriter.format import Format
-from xlsxwriter.worksheet import Worksheet
+from typing import TYPE_CHECKING
 
 from pipeline.core.money import format_plain
 from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Certificate, Invoice, PartyBlock
+
+if TYPE_CHECKING:
+    from xlsxwriter.format import Format
+    from xlsxwriter.worksheet import Worksheet
 
 #: A number in a spreadsheet is a binary float: it keeps 15 digits, and more would silently change.
 EXACT_DIGITS = 15
@@ -38,6 +39,8 @@ class WorkbookWriter:
     """Writes a workbook of about `rows` rows sheet by sheet; `close` returns its bytes."""
 
     def __init__(self, title: str, day: date, rows: int) -> None:
+        import xlsxwriter  # noqa: PLC0415 - of the processes that know the document kinds, few render one
+
         self._out = BytesIO()
         in_memory = rows <= MAX_ROWS_IN_MEMORY
         self._book = xlsxwriter.Workbook(
