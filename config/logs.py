@@ -14,7 +14,7 @@ from config.redaction import redact
 from config.settings import Settings
 
 #: Loggers that are limited to warnings. At INFO, Celery and httpx log every task and request, which costs 15 % of throughput
-#: (measured). Alembic logs every /readyz, and asyncssh every connection with its address.
+#: (measured). Alembic logs its own steps, and asyncssh every connection with its address.
 NOISY: Final = ("alembic", "asyncssh", "celery", "kombu", "amqp", "httpx", "httpcore", "uvicorn.access")
 
 #: Characters that begin a line or move a terminal's cursor.
