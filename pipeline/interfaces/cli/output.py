@@ -20,7 +20,6 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.client import ApiProblem, ApiUnreachable, InvalidArgument
 from pipeline.core.errors import ExportsError, NotFound, Refused, Retryable
 
 P = ParamSpec("P")
@@ -124,20 +123,8 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
         as_json = bool(kwargs.get("as_json"))
         try:
             return command(*args, **kwargs)
-        except ApiProblem as error:
-            _exit_with_problem(
-                _exit_code_for(error.problem.error_code),
-                error.problem.model_dump(by_alias=True, exclude_none=True),
-                as_json,
-            )
-        except ApiUnreachable as error:
-            remedy = "Start the service with `exports serve`, or give its address by --api-url or EXPORTS_API_URL."
-            _exit_with_problem(ExitCode.UNREACHABLE, _build_problem("UNREACHABLE", str(error), remedy), as_json)
-        except InvalidArgument as error:
-            argument_name = _OPTION_OF_ARGUMENT.get(error.argument, f"the {error.argument}")
-            _exit_with_problem(
-                ExitCode.USAGE, _build_problem(ExitCode.USAGE.name, f"{argument_name} {error.reason}"), as_json
-            )
+        except typer.Exit:
+            raise
         except KeyboardInterrupt:
             raise typer.Exit(int(ExitCode.INTERRUPTED)) from None
         except Failure as error:
@@ -164,8 +151,32 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
                 "USAGE", f"invalid {error.title}", "Correct or unset it; docs/configuration.md lists every setting."
             )
             _exit_with_problem(ExitCode.USAGE, problem | {"details": {"issues": issues}}, as_json)
+        except Exception as error:
+            reported = _describe_client_error(error)
+            if reported is None:
+                raise
+            _exit_with_problem(*reported, as_json)
 
     return run
+
+
+def _describe_client_error(error: Exception) -> tuple[ExitCode, dict[str, Any]] | None:
+    """Return the exit code and the problem for an error of the client; None for any other error."""
+    # Here, because the commands of the service use no client, and its library takes long to import.
+    from pipeline.client import ApiProblem, ApiUnreachable, InvalidArgument  # noqa: PLC0415
+
+    match error:
+        case ApiProblem():
+            code = _exit_code_for(error.problem.error_code)
+            return code, error.problem.model_dump(by_alias=True, exclude_none=True)
+        case ApiUnreachable():
+            remedy = "Start the service with `exports serve`, or give its address by --api-url or EXPORTS_API_URL."
+            return ExitCode.UNREACHABLE, _build_problem("UNREACHABLE", str(error), remedy)
+        case InvalidArgument():
+            argument_name = _OPTION_OF_ARGUMENT.get(error.argument, f"the {error.argument}")
+            return ExitCode.USAGE, _build_problem(ExitCode.USAGE.name, f"{argument_name} {error.reason}")
+        case _:
+            return None
 
 
 def _format_location(location: tuple[int | str, ...]) -> str:
