@@ -24,6 +24,7 @@ SHORT_FILES = {
     "pipeline/core/fonts.py": "customs and documents, which do not import each other, ask what can be printed",
     "pipeline/core/ids.py": "the one place that makes ids",
     "pipeline/core/shutdown.py": "a flag that every layer reads",
+    "pipeline/core/startup.py": "main.py loads it before anything else",
     "pipeline/core/tenancy.py": "a context variable that every layer reads",
     "pipeline/customs/models.py": "each package keeps its tables in models.py",
     "pipeline/deliveries/retry_policy.py": "the retry schedule has one place",
@@ -53,7 +54,7 @@ STANDARD_WORDS = frozenset(
     facts failures field fonts headers history http init input interventions json judge loader main methods metrics
     middleware model models network outbound output overview parameters parsers people policy processes probe projections protocol
     publisher queries read reader readers reference registry remedies render repair replies replay report repository runner runtime schema
-    schemas secrets sender server session settings shutdown store system templating tenancy text trace transport upload validation
+    schemas secrets sender server session settings shutdown startup store system templating tenancy text trace transport upload validation
     values verifier verify view views watchdog worksheet
     api asyncapi blob cloudevent encryption openapi redaction safety semaphore fair single flight smtp ssh svg xlsx ubl
     archive attachments backup body durability heartbeats inbox polling raw weak

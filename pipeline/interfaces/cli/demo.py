@@ -30,6 +30,7 @@ from pipeline.client import Exports
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import ExportsError
 from pipeline.core.runtime import Runtime, process_runtime
+from pipeline.core.startup import pause_collection
 from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.channels.queue_reader import QueueEntry
 from pipeline.exports import examples
@@ -109,7 +110,8 @@ def _run_demo(stack: ExitStack, console: Console, home: Path, *, serve: bool, as
     console.print("[bold]Runs three approved plans through every part of the service on this machine[/]\n")
     console.print(f"  in this process  API at {settings.public_url}, worker, message broker")
     console.print(f"  in {escape(str(home)):<14}database, documents, log\n", soft_wrap=True)
-    from pipeline.interfaces import server  # noqa: PLC0415
+    with pause_collection():
+        from pipeline.interfaces import server  # noqa: PLC0415
 
     runtime = stack.enter_context(closing(process_runtime()))
     key = prepare_account(runtime)

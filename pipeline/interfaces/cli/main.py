@@ -11,6 +11,8 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_group
 
+from pipeline.core.startup import pause_collection
+
 #: command -> module of pipeline.interfaces.cli and the first sentences of its help
 _COMMANDS: Final = {
     "demo": ("demo", "Run three example plans through every part and show the results."),
@@ -105,7 +107,11 @@ def load_command(name: str) -> Any:
 
 
 def _load_module(name: str) -> Any:
-    return import_module(f"pipeline.interfaces.cli.{name}")
+    path = f"pipeline.interfaces.cli.{name}"
+    if path in sys.modules:
+        return sys.modules[path]
+    with pause_collection():
+        return import_module(path)
 
 
 app = typer.Typer(

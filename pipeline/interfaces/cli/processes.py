@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from config.settings import Settings, get_settings
+from pipeline.core.startup import pause_collection
 from pipeline.interfaces.cli.output import ExitCode, Failure, report_errors
 
 app = typer.Typer()
@@ -23,7 +24,8 @@ def web(
     port: Annotated[int, typer.Option(envvar="PORT", min=0, max=65535, help="Port to listen on.")] = 8000,
 ) -> None:
     """Run only the API; takes options of uvicorn."""
-    from pipeline.interfaces import server  # noqa: PLC0415 - its imports read the settings
+    with pause_collection():
+        from pipeline.interfaces import server  # noqa: PLC0415 - its imports read the settings
 
     _ensure_message_broker(get_settings().model_copy(update={"host": host}))
     server.run_web(host, port, context.args)
@@ -42,13 +44,16 @@ def intake() -> None:
     """Run the process that receives commands and answers from queues."""
     _ensure_message_broker(get_settings())
     # By name: the pipeline must not import `tasks`.
-    import_module("tasks.intake").main()
+    with pause_collection():
+        tasks = import_module("tasks.intake")
+    tasks.main()
 
 
 def run_worker(role: str, options: list[str]) -> None:
     """Run a Celery worker of the role until the process is stopped; `options` come after the role's own."""
     _ensure_message_broker(get_settings())
-    from pipeline.workflow import dispatch  # noqa: PLC0415 - its imports read the settings
+    with pause_collection():
+        from pipeline.workflow import dispatch  # noqa: PLC0415 - its imports read the settings
 
     dispatch.run_worker(role, options)
 

@@ -14,6 +14,7 @@ from config.logs import configure_logs
 from config.settings import Settings, get_settings, use_settings
 from pipeline.core.db import Database
 from pipeline.core.runtime import process_runtime, reject_weak_credentials
+from pipeline.core.startup import pause_collection
 from pipeline.customs.reference.bundle import load_rules
 from pipeline.interfaces.cli.output import (
     ExitCode,
@@ -26,7 +27,6 @@ from pipeline.interfaces.cli.output import (
     stdout_console,
 )
 from pipeline.interfaces.cli.session import ensure_current
-from pipeline.ops import doctor
 from pipeline.ops.migrations.runner import SchemaStatus, upgrade_database
 
 app = typer.Typer()
@@ -43,7 +43,8 @@ def serve(
     as_json: Json = False,
 ) -> None:
     """Run the service: all of it on `memory://`, else only the API; Ctrl-C ends it."""
-    from pipeline.interfaces import server  # noqa: PLC0415 - its imports read the settings, which are set here
+    with pause_collection():
+        from pipeline.interfaces import server  # noqa: PLC0415 - its imports read the settings, which are set here
 
     load_rules()  # bad rules must stop the program, not a plan
     settings = get_settings()
@@ -130,6 +131,8 @@ def migrate(as_json: Json = False) -> None:
 @report_errors
 def run_doctor(as_json: Json = False) -> None:
     """Check everything that the service needs; print a remedy for each failure."""
+    from pipeline.ops import doctor  # noqa: PLC0415 - it loads what the other commands of this file do not need
+
     console = stdout_console()
     checks = []
     for check in doctor.run_checks(get_settings()):
