@@ -134,7 +134,7 @@ def celery_options(settings: Settings) -> dict[str, Any]:
     """Return the whole Celery configuration."""
     return {
         "broker_url": settings.broker_url.get_secret_value(),
-        "broker_transport": "pipeline.core.message_broker:MemoryTransport"
+        "broker_transport": "pipeline.core.memory_transport:MemoryTransport"
         if settings.message_broker == "memory"
         else None,
         "broker_transport_options": transport_options(settings),

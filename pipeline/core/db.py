@@ -353,7 +353,7 @@ def table(model: type[SQLModel]) -> Table:
 def constants(values: Iterable[str]) -> list[BindParameter[str]]:
     """Return fixed values for the IN of a frequent statement.
 
-    For plain values, SQLAlchemy writes the text of the statement anew at each call.
+    For plain values, SQLAlchemy writes the text of the statement at each call.
     """
     return [literal(str(value), String()) for value in values]  # psycopg would write the name of a member of an enum
 

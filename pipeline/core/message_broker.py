@@ -1,6 +1,6 @@
-"""Connections to the message broker: AMQP to checked addresses, memory without polling, Redis by `redis_transport`.
+"""Connections to the message broker: AMQP to checked addresses, others by `memory_transport` and `redis_transport`.
 
-These two files have all uses of the private parts of kombu and amqp. `config.celery_internals` is the same for Celery, which
+These three files have all uses of the private parts of kombu and amqp. `config.celery_internals` is the same for Celery, which
 `core` must not know.
 
 Each part names the upstream bug. A test in `tests/core/test_message_broker.py` fails when the library has fixed it.
@@ -8,19 +8,17 @@ Each part names the upstream bug. A test in `tests/core/test_message_broker.py` 
 
 from __future__ import annotations
 
-import threading
-import time
-from queue import Empty
 from typing import Any, Final
 
 from amqp.transport import SSLTransport, TCPTransport
 from httpcore import ConnectError, ConnectTimeout
 from kombu import Connection
-from kombu.transport import memory, pyamqp
+from kombu.transport import pyamqp
 from kombu.transport.base import Transport
 
 from config.queues import tls_options, transport_options
 from config.settings import Settings
+from pipeline.core.memory_transport import MemoryTransport
 from pipeline.core.outbound import resolve_allowed
 
 _CONNECT_SECONDS: Final = 2.0
@@ -89,59 +87,6 @@ class _GuardedTransport(pyamqp.Transport):
     """Kombu's transport to RabbitMQ, over a guarded connection."""
 
     Connection = _Amqp
-
-
-class _Arrivals:
-    """Counts the messages that arrived in the memory of this process, and wakes the threads that wait for one."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._changed = threading.Condition()
-
-    def add(self) -> None:
-        """Count a message and wake the waiting threads."""
-        with self._changed:
-            self.count += 1
-            self._changed.notify_all()
-
-    def wait(self, seen: int, timeout: float | None) -> bool:
-        """Wait until the count differs from `seen`. Return False if it does not in `timeout` seconds."""
-        with self._changed:
-            return self._changed.wait_for(lambda: self.count != seen, timeout)
-
-
-_ARRIVALS: Final = _Arrivals()
-
-
-class _MemoryChannel(memory.Channel):
-    """Kombu's channel in memory, which also wakes the readers of a new message."""
-
-    def _put(self, queue: str, message: dict[str, Any], **options: Any) -> None:
-        super()._put(queue, message, **options)  # type: ignore[no-untyped-call]
-        _ARRIVALS.add()
-
-
-class MemoryTransport(memory.Transport):
-    """Kombu's transport in memory, whose readers sleep until a message arrives.
-
-    Bug (no issue found): kombu's readers look for messages at an interval. A short one costs processor time in an idle
-    process, and a long one delays every message.
-    """
-
-    Channel = _MemoryChannel
-
-    def drain_events(self, connection: Any, timeout: float | None = None, **_: Any) -> None:
-        """Deliver one message to its consumer. Raises TimeoutError if none arrives in `timeout` seconds."""
-        deadline = None if timeout is None else time.monotonic() + timeout
-        while True:
-            seen = _ARRIVALS.count
-            try:
-                self.cycle.get(self._deliver, timeout=timeout)  # type: ignore[union-attr]  # the constructor sets it
-            except Empty:
-                if not _ARRIVALS.wait(seen, None if deadline is None else deadline - time.monotonic()):
-                    raise TimeoutError from None
-            else:
-                return
 
 
 def make_connection(settings: Settings, *, producer_only: bool = False, **options: Any) -> Connection:

@@ -18,7 +18,7 @@ from kombu import Connection
 from kombu.simple import SimpleQueue
 from kombu.transport import memory, redis, virtual
 
-from pipeline.core import message_broker, redis_transport
+from pipeline.core import memory_transport, message_broker, redis_transport
 
 METADATA_SERVICE = "169.254.169.254"
 
@@ -111,7 +111,7 @@ def test_kombu_reader_of_redis_raises_on_unreadable_bytes(channel: Any) -> None:
             channel._brpop_read()
 
 
-@pytest.mark.parametrize("transport", [memory.Transport, message_broker.MemoryTransport])
+@pytest.mark.parametrize("transport", [memory.Transport, memory_transport.MemoryTransport])
 def test_kombu_reader_of_memory_looks_for_messages_at_an_interval(
     monkeypatch: pytest.MonkeyPatch, transport: type[memory.Transport]
 ) -> None:
@@ -127,19 +127,19 @@ def test_kombu_reader_of_memory_looks_for_messages_at_an_interval(
 
 
 def test_reader_of_memory_wakes_when_a_message_arrives(monkeypatch: pytest.MonkeyPatch) -> None:
-    waiting, real = threading.Event(), message_broker._ARRIVALS.wait
+    waiting, real = threading.Event(), memory_transport._ARRIVALS.wait
 
     def wait(seen: int, timeout: float | None) -> bool:
         waiting.set()
         return real(seen, timeout)
 
-    monkeypatch.setattr(message_broker._ARRIVALS, "wait", wait)
+    monkeypatch.setattr(memory_transport._ARRIVALS, "wait", wait)
     found: list[Any] = []
 
     @contextmanager
     def open_queue() -> Iterator[SimpleQueue]:
         with (
-            Connection("memory://", transport=message_broker.MemoryTransport) as connection,
+            Connection("memory://", transport=memory_transport.MemoryTransport) as connection,
             connection.SimpleQueue("some") as queue,
         ):
             yield queue
