@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import select
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
@@ -25,9 +26,10 @@ from sqlalchemy import (
     literal,
 )
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import InterfaceError, InternalError, OperationalError
+from sqlalchemy.exc import InterfaceError, InternalError, InvalidatePoolError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Session, SQLModel
@@ -48,6 +50,10 @@ HIDE_PARAMETERS: Final = True
 #: Only the owner may read a new SQLite database: it holds addresses, prices and sealed secrets.
 _FOLDER_MODE: Final = 0o700
 _FILE_MODE: Final = 0o600
+
+#: How long after its last use a connection to PostgreSQL is used without asking the server: that costs a round trip.
+_TRUSTED_SECONDS: Final = 1.0
+_USED_AT: Final = "used_at"
 
 
 class Instant(TypeDecorator[datetime]):
@@ -252,6 +258,8 @@ def _transaction_settings(timeout_seconds: float) -> Mapping[str, str]:
 
 
 def _postgresql(url: URL, pool: int, timeout_seconds: float, requested: Mapping[str, str]) -> Engine:
+    from psycopg import Error as PsycopgError  # noqa: PLC0415 - SQLite needs no driver of PostgreSQL
+
     milliseconds, lock_seconds = int(timeout_seconds * 1000), timeout_seconds / 2
     settings = "".join(f"; SET LOCAL {name} = '{value}'" for name, value in requested.items())
     engine = create_engine(
@@ -259,7 +267,6 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float, requested: Mapping[
         pool_size=pool,
         max_overflow=pool,
         pool_timeout=timeout_seconds,
-        pool_pre_ping=True,
         hide_parameters=HIDE_PARAMETERS,
         connect_args={
             "connect_timeout": max(2, int(timeout_seconds)),
@@ -282,6 +289,19 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float, requested: Mapping[
             # The next transaction may get a connection that does not have this prepared statement, or has another of its name.
             connection.prepare_threshold = None
 
+    @event.listens_for(engine, "checkin")
+    def _note_use(_: Any, record: ConnectionPoolEntry) -> None:
+        record.info[_USED_AT] = time.monotonic()
+
+    @event.listens_for(engine, "checkout")
+    def _check(connection: Any, record: ConnectionPoolEntry, _: Any) -> None:
+        idle = time.monotonic() - record.info.get(_USED_AT, time.monotonic())
+        try:
+            if idle >= _TRUSTED_SECONDS or _is_readable(connection):
+                engine.dialect.do_ping(connection)
+        except PsycopgError as error:
+            raise InvalidatePoolError from error  # the pool opens a new connection
+
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
         # A reader sees one snapshot, as every transaction on SQLite does. By default each query would get a new one.
@@ -291,6 +311,13 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float, requested: Mapping[
         )
 
     return engine
+
+
+def _is_readable(connection: Any) -> bool:
+    # A server that ended the connection has sent the reason or its end; an idle server sends nothing.
+    waiting = select.poll()
+    waiting.register(connection.fileno(), select.POLLIN)
+    return bool(waiting.poll(0))
 
 
 def is_behind_pooler(connection: Any) -> bool:
