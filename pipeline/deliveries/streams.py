@@ -158,13 +158,20 @@ _exports, _submissions = table(Export).c, table(BrokerSubmission).c
 _FIND_EXPORT: Final = select(_exports.account_id, _exports.test, _exports.purged_at, _exports.trace_parent).where(
     _exports.id == bindparam("of_export")
 )
-_FIND_NOTIFICATIONS: Final = select(table(Notification)).where(
-    table(Notification).c.id.in_(bindparam("ids", expanding=True))
+_notifications = table(Notification).c
+_submission_id = (
+    select(_submissions.id)
+    .where(
+        _submissions.export_id == _notifications.export_id,
+        _submissions.partner_id == bindparam("of_partner"),
+        _submissions.channel == bindparam("of_channel"),
+        # The submission is only the handoff itself. Its retraction does not change the status.
+        _notifications.event_type == MessageType.HANDOFF_READY.value,
+    )
+    .scalar_subquery()
 )
-_FIND_SUBMISSION: Final = select(_submissions.id).where(
-    _submissions.export_id == bindparam("of_export"),
-    _submissions.partner_id == bindparam("of_partner"),
-    _submissions.channel == bindparam("of_channel"),
+_FIND_NOTIFICATIONS: Final = select(table(Notification), _submission_id.label("submission_id")).where(
+    _notifications.id.in_(bindparam("ids", expanding=True))
 )
 
 
@@ -193,14 +200,14 @@ def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None
                 circuit_breaker.release(session, endpoint)
             return None
         rows = sorted(rows, key=lambda row: row.position)
-        found = session.execute(_FIND_NOTIFICATIONS, {"ids": [row.notification_id for row in rows]})
+        ids = {"ids": [row.notification_id for row in rows]}
+        found = session.execute(_FIND_NOTIFICATIONS, stream_params | ids).all()
         # A row of all columns has the attributes of the model.
         notifications = {row.id: cast("Notification", row) for row in found}
         audience = rows[0].audience
         submission_id = None
-        # The submission is only the handoff itself. Its retraction does not change the status.
-        if audience == BROKER and any(row.event_type == MessageType.HANDOFF_READY for row in notifications.values()):
-            submission_id = session.scalar(_FIND_SUBMISSION, stream_params)
+        if audience == BROKER:
+            submission_id = next((row.submission_id for row in found if row.submission_id is not None), None)
         if submission_id is not None:
             submissions.advance_status(session, settings, submission_id, SubmissionState.SENT)
     return StreamLease(
