@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 import time
 from collections.abc import AsyncIterator, Iterator
+from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self, TypeVar
@@ -198,12 +200,23 @@ class AsyncExports(ApiMethods, AsyncApiTransport):
 
 def _http_options(url: str, key: str | None) -> dict[str, Any]:
     base = _parse_base_url(url)
+    # A proxy from the environment cannot reach this machine's own addresses.
+    trust_env = base.host not in _LOOPBACK
     return {
         "base_url": base,
         "headers": {"Authorization": f"Bearer {check_header('key', key)}"} if key else {},
-        # A proxy from the environment cannot reach this machine's own addresses.
-        "trust_env": base.host not in _LOOPBACK,
+        "trust_env": trust_env,
+        "verify": _load_tls_settings(certificates=trust_env or base.scheme == "https", trust_env=trust_env),
     }
+
+
+@cache
+def _load_tls_settings(*, certificates: bool, trust_env: bool) -> ssl.SSLContext:
+    """Return httpx's default TLS settings, one object for all clients: loading the certificates takes longer than a call.
+
+    Without `certificates` they trust no server. A client of http:// on this machine meets no TLS, also at no proxy.
+    """
+    return httpx.create_ssl_context(trust_env=trust_env) if certificates else ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 def _parse_base_url(url: str) -> httpx.URL:
