@@ -1,10 +1,15 @@
-"""The start of a process: imports without garbage collection."""
+"""The start of a process: its time, and imports without garbage collection."""
 
 from __future__ import annotations
 
 import gc
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+
+#: When this process loaded its first module of the service, on the monotonic clock.
+STARTED: Final = time.monotonic()
 
 
 @contextmanager

@@ -30,7 +30,7 @@ from pipeline.client import Exports
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import ExportsError
 from pipeline.core.runtime import Runtime, process_runtime
-from pipeline.core.startup import pause_collection
+from pipeline.core.startup import STARTED, pause_collection
 from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.channels.queue_reader import QueueEntry
 from pipeline.exports import examples
@@ -115,7 +115,6 @@ def _run_demo(stack: ExitStack, console: Console, home: Path, *, serve: bool, as
 
     runtime = stack.enter_context(closing(process_runtime()))
     key = prepare_account(runtime)
-    began = time.monotonic()
     stack.enter_context(server.Service(runtime, listener, worker=True))
     api = stack.enter_context(Exports(settings.public_url, key))
     started = [submit_plan(api, plan) for plan in load_plans(utc_now())]
@@ -134,7 +133,7 @@ def _run_demo(stack: ExitStack, console: Console, home: Path, *, serve: bool, as
     every_message.write_text(
         "".join(json.dumps(m.event, ensure_ascii=False) + "\n" for m in messages), encoding="utf-8"
     )
-    seconds = time.monotonic() - began
+    seconds = time.monotonic() - STARTED
     if as_json:
         print_json(_build_summary(results, messages, seconds, settings))
     _print_results(console, results)

@@ -78,6 +78,14 @@ def test_command_over_http_loads_no_service(arguments: tuple[str, ...]) -> None:
     assert len(modules) < 620
 
 
+def test_help_of_serve_loads_no_channel_and_no_alembic() -> None:
+    modules = list_imported("serve", "--help")
+    rare = {"alembic", "asyncssh", "fastapi", "fontTools", "httpx", "psycopg", "pypdf", "redis", "typst", "xlsxwriter"}
+    assert {module.split(".")[0] for module in modules} & rare == set()
+    assert "sqlalchemy" in modules
+    assert len(modules) < 850
+
+
 def test_list_of_commands_has_their_help() -> None:
     exports: Any = get_command(app)
     for name in exports.list_commands(None):
