@@ -141,8 +141,8 @@ def _fail_export(
         due_at=None,
         finished_at=database_now(),
     )
-    # The steps of other units stay ready but are not due until a person retries the export. A worker that holds one of
-    # them may finish it.
+    # The steps of other units stay ready but are not due until a person retries the export: each sweep would read them. A
+    # worker that holds one of them may finish it.
     session.execute(
         update(Step)
         .where(col(Step.export_id) == export_id, col(Step.state) == StepState.READY.value)
