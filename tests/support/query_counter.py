@@ -5,8 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+from unittest.mock import patch
 
+import psycopg
 from sqlalchemy import event
 
 from pipeline.core.db import Database
@@ -22,6 +25,40 @@ def record_statements(database: Database) -> Iterator[list[str]]:
 
     with _listen_first(database, record_statement):
         yield statements
+
+
+@dataclass
+class Traffic:
+    """What a database was asked: statements without BEGIN, transactions, and of these the commits.
+
+    `round_trips` counts how often psycopg waited for PostgreSQL; on SQLite it is 0.
+    """
+
+    statements: int = 0
+    transactions: int = 0
+    commits: int = 0
+    round_trips: int = 0
+
+
+@contextmanager
+def count_traffic(database: Database) -> Iterator[Traffic]:
+    """Yield the traffic of the block, by all threads; the counts are final at its end."""
+    traffic = Traffic()
+    wait = psycopg.Connection.wait
+
+    def count_wait(self: Any, *given: Any, **named: Any) -> Any:
+        traffic.round_trips += 1
+        return wait(self, *given, **named)
+
+    def count_commit(_: Any) -> None:
+        traffic.commits += 1
+
+    event.listen(database.engine, "commit", count_commit)
+    with record_statements(database) as statements, patch.object(psycopg.Connection, "wait", count_wait):
+        yield traffic
+    event.remove(database.engine, "commit", count_commit)
+    traffic.transactions = sum(statement.startswith("BEGIN") for statement in statements)
+    traffic.statements = len(statements) - traffic.transactions
 
 
 @contextmanager
