@@ -81,7 +81,7 @@ def record_attempts(runtime: Runtime, claimed: StreamLease, sent: SendResult) ->
         happened += _notified_event(claimed, taken, counted)
         if claimed.submission_id is not None and taken:
             happened += _record_handover(session, runtime.settings, claimed.submission_id, sent.receipts)
-        # Other transactions enqueue under the same lock. What they enqueue after this one is published after the lease.
+        # Messages are enqueued under the same lock: what is enqueued later is published when the stream is free.
         recorded = RecordResult(left=counted.pending > 0)
         untried = claimed.deliveries[len(taken) :]
         if sent.failure is not None:
