@@ -13,7 +13,7 @@ from pipeline.accounts.secrets import generate_secret
 from pipeline.client import Exports
 from pipeline.deliveries.channels.webhook import build_signature_headers
 from pipeline.interfaces.contracts.examples.catalog import read_example
-from tests.interfaces.cli.conftest import ROOT, Commands
+from tests.support.command_line import ROOT, Commands
 
 PAGE = (ROOT / "docs" / "client.md").read_text()
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)

@@ -8,7 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from config.settings import Settings
-from tests.interfaces.cli.conftest import Commands, commands
+from tests.support.command_line import Commands, commands
 
 __all__ = ["commands"]
 

@@ -21,8 +21,8 @@ from pipeline.core.errors import SecretUnreadable
 from pipeline.core.runtime import Runtime
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
-from tests.interfaces.cli.conftest import Commands
 from tests.support import factories
+from tests.support.command_line import Commands
 
 ONE, TWO = SecretStr("one"), SecretStr("two")
 

@@ -1,9 +1,8 @@
-"""How `exports serve` starts, and its errors."""
+"""The errors of a start of `exports serve`."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
 
 import pytest
 
@@ -12,29 +11,6 @@ from pipeline.core.runtime import open_runtime
 from pipeline.interfaces import server
 from pipeline.interfaces.server import NotServing, Service
 from pipeline.workflow.publisher import EmbeddedWorker
-from tests.support.interpreter import run_interpreter
-
-BEGIN: Final = """
-from pipeline.workflow import dispatch, publisher
-
-class Worker:
-    def __init__(self, ready_callback, **_):
-        print(sorted(step.__name__ for step in dispatch.app.steps["worker"]), len(dispatch.app.tasks) > 9)
-        self._ready = ready_callback
-
-    def start(self):
-        self._ready(self)
-
-publisher.app.WorkController = Worker
-publisher.EmbeddedWorker(1).start()
-"""
-
-
-def test_every_embedded_worker_has_its_boot_steps_before_it_starts() -> None:
-    """Left to Celery, workers that start during the first import of the tasks have neither sweeper nor intake."""
-    begun = run_interpreter(BEGIN)
-    assert (begun.returncode, begun.stderr) == (0, "")
-    assert begun.stdout.splitlines() == ["['EmbeddedIntake', 'ShutdownPoll', 'Sweeper'] True"] * 3
 
 
 def test_worker_that_does_not_start_in_time_is_reported_and_everything_stopped(

@@ -6,19 +6,17 @@ from collections.abc import Iterator
 
 import pytest
 from celery import Celery
-from kombu import Connection, Exchange, Producer, Queue
-from structlog.testing import capture_logs
 
 from config import queues
 from config.settings import Settings
 from pipeline.workflow import dispatch
 from pipeline.workflow.sweeper import find_due
-from tests.conftest import SERVERS, OwnServer
+from tests.conftest import SERVERS
 from tests.support import factories
 from tests.support.servers import RabbitMQ, Redis
 from tests.workflow.conftest import WorkflowHarness
 
-MOST, LEAST, QUEUE = 20, 3, ("exports.room",)
+MOST, LEAST = 20, 3
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
@@ -52,26 +50,6 @@ def test_queue_capacity_is_up_to_the_limit_and_at_least_the_minimum(sender: Cele
             sender.send_task("exports.nothing", args=["exp_1", 1], queue=name)
     assert dispatch.queue_capacity(MOST, LEAST, names, names[:1]) == [MOST - 10, MOST - 5]
     assert dispatch.queue_capacity(8, LEAST, names) == [LEAST], "a full queue may hold only other work"
-
-
-@pytest.mark.servers
-@pytest.mark.parametrize("kind", [Redis, RabbitMQ])
-def test_queue_capacity_is_the_minimum_while_the_broker_is_down(
-    kind: type[Redis | RabbitMQ], own_server: OwnServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    server = own_server(kind)
-    url = server.fresh_url()
-    with use_broker(url, monkeypatch):
-        assert dispatch.queue_capacity(MOST, LEAST, QUEUE) == [MOST]
-        server.kill()
-        with capture_logs() as logs:
-            assert dispatch.queue_capacity(MOST, LEAST, QUEUE) == [LEAST]
-        assert [line["event"] for line in logs] == ["queue_depth_unknown"]
-        server.start()
-        with Connection(url, transport_options={"confirm_publish": True}) as connection:
-            queue = Queue(*QUEUE, Exchange(""), routing_key=QUEUE[0])
-            Producer(connection).publish("{}", exchange="", routing_key=queue.name, declare=[queue])
-        assert dispatch.queue_capacity(MOST, LEAST, QUEUE) == [MOST - 1]
 
 
 def test_find_due_leaves_work_beyond_its_limit_due(workflow: WorkflowHarness) -> None:

@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 
 import pytest
-import redis
 from kombu import Connection, Consumer, Exchange, Message, Queue
 
 from config.settings import Settings
@@ -17,7 +16,7 @@ from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessa
 from pipeline.deliveries.channels.queue import QueueChannel
 from tests.conftest import SERVERS, OwnServer
 from tests.deliveries.conftest import empty_queues
-from tests.support.servers import RabbitMQ, Redis, poll
+from tests.support.servers import RabbitMQ, Redis
 from tests.system.faults.matrix import mark_own_stack
 
 TARGET = Target("acc_demo", "wh_demo", test=False)
@@ -188,59 +187,3 @@ def test_redis_flush_loses_no_message_sent_afterwards(own_server: OwnServer) -> 
     server.flush()
     send(channel, message(2))
     assert ids(take_messages(server.url, "exports.warehouse", 1)) == ["msg-2"]
-
-
-def is_taken(channel: QueueChannel, number: int) -> bool:
-    """Return whether the message is taken. A message broker that just started may need more than one attempt's time."""
-    try:
-        return len(send(channel, message(number))) == 1
-    except ChannelUnavailable:
-        return False
-
-
-def close_connections(server: Redis | RabbitMQ) -> None:
-    """Close every connection at the message broker, as a restart or a firewall does."""
-    if isinstance(server, RabbitMQ):
-        server.control("close_all_connections", "test")
-        return
-    with redis.Redis.from_url(server.url) as client:
-        client.client_kill_filter(_type="normal", skipme=True)
-
-
-@pytest.mark.parametrize("kind", [Redis, RabbitMQ])
-def test_lost_connection_is_replaced_in_the_same_attempt(own_server: OwnServer, kind: type[Redis | RabbitMQ]) -> None:
-    server = own_server(kind)
-    channel = open_channel(server.url)
-    poll(lambda: is_taken(channel, 1), 60, "the message broker takes no message")
-    close_connections(server)
-    assert len(send(channel, message(2), message(3))) == 2
-
-
-@pytest.mark.parametrize("kind", [Redis, RabbitMQ])
-def test_message_broker_down_fails_fast_and_is_used_again_when_back(
-    own_server: OwnServer, kind: type[Redis | RabbitMQ]
-) -> None:
-    server = own_server(kind)
-    channel = open_channel(server.url)
-    poll(lambda: is_taken(channel, 1), 60, "the message broker takes no message")
-    server.kill()
-    began = time.monotonic()
-    with pytest.raises(ChannelUnavailable):
-        send(channel, message(2))
-    assert time.monotonic() - began < 60
-    server.start()
-    poll(lambda: is_taken(channel, 3), 60, "the message broker is not used again")
-
-
-@pytest.mark.parametrize("kind", [Redis, RabbitMQ])
-def test_hanging_message_broker_fails_within_total_time(own_server: OwnServer, kind: type[Redis | RabbitMQ]) -> None:
-    server = own_server(kind)
-    channel = open_channel(server.url)
-    poll(lambda: is_taken(channel, 1), 60, "the message broker takes no message")
-    server.freeze()
-    began = time.monotonic()
-    with pytest.raises(ChannelUnavailable):
-        send(channel, message(2))
-    assert time.monotonic() - began < 60
-    server.thaw()
-    poll(lambda: is_taken(channel, 3), 60, "the message broker is not used again")

@@ -7,8 +7,8 @@ import sqlite3
 from pathlib import Path
 
 from pipeline.interfaces.cli.output import ExitCode
-from tests.interfaces.cli.conftest import Commands
 from tests.support import factories
+from tests.support.command_line import Commands
 
 
 def test_verify_proves_chains_and_names_breaks(service: Commands, tmp_path: Path) -> None:

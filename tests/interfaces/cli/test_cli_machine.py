@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import sqlite3
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -21,8 +20,8 @@ from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.cli.config import HIDDEN
 from pipeline.interfaces.cli.main import app, load_command
 from pipeline.interfaces.cli.server import WORKERS
-from tests.interfaces.cli.conftest import Commands, exports
 from tests.interfaces.cli.test_server_doctor import read_outcomes
+from tests.support.command_line import Commands
 
 
 def list_commands() -> dict[tuple[str, ...], Any]:
@@ -304,15 +303,6 @@ def test_schemas_are_printed_by_name(commands: Commands) -> None:
 # Serve
 
 
-def test_serve_prints_its_address_and_ends_on_ctrl_c(commands: Commands, tmp_path: Path) -> None:
-    process = exports(["serve", "--port", "0"], commands.environment, tmp_path)
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("✓ serving at http://127.0.0.1:")
-    process.send_signal(signal.SIGINT)
-    process.communicate(timeout=60)
-    assert process.returncode == 0
-
-
 def test_taken_port_is_reported(service: Commands) -> None:
     taken = service.environment["EXPORTS_API_URL"].rsplit(":", 1)[1]
     result = service("serve", "--port", taken)
@@ -335,15 +325,3 @@ def test_serve_on_all_addresses_needs_a_secret_key(commands: Commands) -> None:
         assert (refused.exit_code, "EXPORTS_SECRET_KEY" in refused.stderr) == (1, True), refused.output
     refused = commands("serve", "--port", "0", "--host", "::")
     assert (refused.exit_code, "EXPORTS_SECRET_KEY" in refused.stderr) == (1, True), refused.output
-
-
-def test_serve_on_an_external_broker_runs_only_the_api(commands: Commands, tmp_path: Path) -> None:
-    environment = {**commands.environment, "BROKER_URL": "redis://127.0.0.1:9/0", "EXPORTS_SECRET_KEY": "k" * 32}
-    process = exports(["serve", "--port", "0"], environment, tmp_path)
-    assert process.stdout is not None
-    printed_lines = [process.stdout.readline().strip() for _ in range(5)]
-    process.terminate()
-    process.communicate(timeout=60)
-    assert process.returncode == 0
-    assert printed_lines[1].startswith("The message broker is a separate server")
-    assert printed_lines[2:] == list(WORKERS)

@@ -20,8 +20,8 @@ from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.states import PartnerState
 from pipeline.deliveries import remedies
 from pipeline.interfaces.cli.main import _COMMANDS, _NOUNS, app
-from tests.interfaces.cli.conftest import ROOT, Commands
 from tests.support import factories
+from tests.support.command_line import ROOT, Commands
 
 NAMES = "|".join((*_COMMANDS, *_NOUNS))
 #: A command stands in backticks, after a colon, or on its own line; two spaces or the end of a style follow it.

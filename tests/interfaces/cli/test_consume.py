@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import signal
 from collections.abc import Sequence
-from pathlib import Path
-from queue import SimpleQueue
-from threading import Thread
 from typing import Any, cast
 
 import pytest
@@ -20,8 +16,8 @@ from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.channels.protocol import OutgoingMessage
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.interfaces.contracts.examples.catalog import read_example
-from tests.conftest import SERVERS, OwnServer
-from tests.interfaces.cli.conftest import Commands, exports
+from tests.conftest import SERVERS
+from tests.support.command_line import Commands
 from tests.support.ports import free_port
 from tests.support.servers import RabbitMQ, Redis, poll
 
@@ -167,24 +163,6 @@ def test_message_whose_output_fails_is_not_removed(
     assert consume.ids("--timeout", "0") == ["m-2", "m-3"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_terminated_command_loses_no_message(
-    consume: Consume, broker_url: str, tmp_path: Path, number: signal.Signals
-) -> None:
-    send(broker_url, "m-1")
-    process = exports(["consume", "warehouse", "--follow", "--json"], {"BROKER_URL": broker_url}, tmp_path)
-    assert process.stdout is not None
-    assert json.loads(process.stdout.readline())["id"] == "m-1"
-    wait_for_count(broker_url, 0)
-    process.send_signal(number)
-    process.communicate(timeout=60)
-    assert process.returncode == (130 if number is signal.SIGINT else -number)
-    send(broker_url, "m-2")
-    # A message that was shown but not removed at the end is in the queue again.
-    again = consume.ids("--timeout", "0")
-    assert again in (["m-2"], ["m-1", "m-2"])
-
-
 def test_missing_messages_are_reported_after_the_timeout(consume: Consume, broker_url: str) -> None:
     send(broker_url, "m-1")
     shown = consume("--count", "2", "--timeout", "0.1")
@@ -221,43 +199,6 @@ def test_unknown_queue_is_reported_and_not_created(consume: Consume, broker_url:
         connection.default_channel.queue_declare("nobodys", passive=True)
 
 
-def test_followed_peek_and_a_consumer_see_the_same_messages(consume: Consume, broker_url: str, tmp_path: Path) -> None:
-    send(broker_url, "m-0")
-    assert consume.ids("--timeout", "0") == ["m-0"]
-    process = exports(["consume", "warehouse", "--peek", "--follow", "--json"], {"BROKER_URL": broker_url}, tmp_path)
-    assert process.stdout is not None
-    lines: SimpleQueue[str] = SimpleQueue()
-    output = process.stdout
-
-    def read() -> None:
-        for line in output:
-            lines.put(line)
-
-    reader = Thread(target=read)
-    reader.start()
-    sent = 0
-
-    def shown() -> bool:
-        nonlocal sent
-        sent += 1
-        send(broker_url, f"m-{sent}")
-        return not lines.empty()
-
-    try:
-        # On RabbitMQ only messages published after the start are copied.
-        poll(shown, 60, "nobody looks")
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
-    finally:
-        process.kill()
-        reader.join(60)
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
-    assert {json.loads(lines.get())["id"] for _ in range(lines.qsize())} <= {f"m-{n}" for n in range(1, sent + 1)}
-    assert consume.ids("--timeout", "0") == [f"m-{n}" for n in range(1, sent + 1)]
-
-
 @SERVERS
 def test_interrupted_reader_sends_no_further_command(
     rabbitmq_server: RabbitMQ, monkeypatch: pytest.MonkeyPatch
@@ -280,21 +221,6 @@ def test_missing_message_broker_is_unreachable(commands: Commands) -> None:
     for scheme in ("redis", "amqp"):
         result = commands("consume", "broker", "--json", BROKER_URL=f"{scheme}://127.0.0.1:{free_port()}/")
         assert (result.exit_code, json.loads(result.stdout)["errorCode"]) == (4, "UNREACHABLE")
-
-
-@pytest.mark.parametrize("kind", [Redis, RabbitMQ])
-def test_message_broker_that_stops_is_reported(
-    own_server: OwnServer, kind: type[Redis | RabbitMQ], tmp_path: Path
-) -> None:
-    server = own_server(kind)
-    url = server.fresh_url()
-    send(url, "m-1")
-    process = exports(["consume", "warehouse", "--follow", "--json"], {"BROKER_URL": url}, tmp_path)
-    assert process.stdout is not None
-    assert json.loads(process.stdout.readline())["id"] == "m-1"
-    server.kill()
-    body_text, _ = process.communicate(timeout=60)
-    assert (process.returncode, json.loads(body_text)["errorCode"]) == (4, "UNREACHABLE")
 
 
 def test_queues_of_an_embedded_broker_are_reported(commands: Commands) -> None:

@@ -13,8 +13,8 @@ import pytest
 from pipeline.interfaces.cli.output import ExitCode
 from pipeline.simulation.drill import runner
 from pipeline.simulation.drill.report import DrillReport
-from tests.interfaces.cli.conftest import Commands
 from tests.simulation.drill.test_report import report
+from tests.support.command_line import Commands
 
 
 @pytest.fixture(autouse=True)

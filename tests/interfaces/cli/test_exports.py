@@ -16,7 +16,7 @@ from tests.support.http_endpoint import Endpoint, Script
 from tests.support.servers import poll
 
 if TYPE_CHECKING:
-    from tests.interfaces.cli.conftest import Commands
+    from tests.support.command_line import Commands
 
 PlanFile = Callable[..., str]
 

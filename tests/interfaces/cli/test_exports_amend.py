@@ -12,7 +12,7 @@ import pytest
 from tests.support import factories
 
 if TYPE_CHECKING:
-    from tests.interfaces.cli.conftest import Commands
+    from tests.support.command_line import Commands
 
 PlanFile = Callable[..., str]
 

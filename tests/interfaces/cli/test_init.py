@@ -19,7 +19,7 @@ from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.cli import demo
 from pipeline.workflow.acceptance import accept_plan
-from tests.interfaces.cli.conftest import Commands
+from tests.support.command_line import Commands
 
 
 @pytest.fixture

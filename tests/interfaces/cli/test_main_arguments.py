@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.interfaces.cli.output import ExitCode
-from tests.interfaces.cli.conftest import Commands
+from tests.support.command_line import Commands
 
 #: Deeper than any parser allows.
 DEPTH = 100_000

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from typer.testing import Result
 
-from tests.interfaces.cli.conftest import Commands
+from tests.support.command_line import Commands
 
 SHIPPED = Path(__file__).parents[3] / "examples" / "profiles" / "entry-import.json"
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.interfaces.cli.conftest import Commands
 from tests.support import factories
+from tests.support.command_line import Commands
 from tests.support.memory import measure_cost_ratio
 
 pytestmark = pytest.mark.clock

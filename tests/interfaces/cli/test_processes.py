@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.interfaces import server
 from pipeline.workflow import dispatch
-from tests.interfaces.cli.conftest import Commands
+from tests.support.command_line import Commands
 
 SERVERS = {"BROKER_URL": "redis://127.0.0.1:9/0", "EXPORTS_SECRET_KEY": "k" * 32}
 

@@ -11,8 +11,8 @@ import pytest
 from sqlalchemy import text, update
 
 from pipeline.exports.models import Export, ExportPackage
-from tests.interfaces.cli.conftest import Commands
 from tests.ops.tampering import open_unguarded
+from tests.support.command_line import Commands
 from tests.workflow.conftest import WorkflowHarness, make_workflow
 from tests.workflow.revisions import execute_export
 

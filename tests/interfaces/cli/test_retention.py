@@ -14,8 +14,8 @@ from typer.testing import Result
 
 from pipeline.exports.models import Artifact, PlanSnapshot
 from pipeline.interfaces.cli.output import ExitCode
-from tests.interfaces.cli.conftest import Commands
 from tests.support import factories
+from tests.support.command_line import Commands
 from tests.workflow.conftest import WorkflowHarness, make_workflow, workflow
 from tests.workflow.revisions import execute_export
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.interfaces.cli.output import ExitCode
-from tests.interfaces.cli.conftest import Commands
+from tests.support.command_line import Commands
 
 pytestmark = pytest.mark.clock
 

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import pytest
-
 from pipeline.customs.reference.ruleset import ruleset
-from tests.interfaces.cli.conftest import Commands, exports
+from tests.support.command_line import Commands
 
 if TYPE_CHECKING:
     from tests.conftest import Stack
@@ -103,23 +100,6 @@ def test_doctor_names_partners_with_unreadable_secrets(commands: Commands) -> No
     both = json.dumps(["an older one of thirty-two characters"])
     code, checks = read_outcomes(commands, EXPORTS_SECRET_KEYS_PREVIOUS=both)
     assert (code, checks["partner secrets"]["found"]) == (0, "3 can be decrypted")
-
-
-@pytest.mark.skipif(shutil.which("prlimit") is None, reason="util-linux sets the limits")
-def test_doctor_renders_a_page_under_the_process_limits(commands: Commands, tmp_path: Path) -> None:
-    commands.json("migrate")
-
-    def examined(limit: str) -> tuple[int, dict[str, Any]]:
-        process = exports(["doctor", "--json"], commands.environment, tmp_path, f"--as={limit}")
-        output, _ = process.communicate(timeout=120)
-        return process.returncode, {check["name"]: check for check in json.loads(output)}
-
-    code, checks = examined("2900000000")
-    assert (code, checks["PDF engine"]["found"]) == (0, "set a page")
-    code, checks = examined("660000000")
-    assert (code, [name for name, check in checks.items() if not check["ok"]]) == (1, ["PDF engine"])
-    assert "may use 629 MB of address space (RLIMIT_AS)" in checks["PDF engine"]["found"]
-    assert "ulimit -a" in checks["PDF engine"]["remedy"]
 
 
 def test_doctor_prints_for_people(commands: Commands) -> None:

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from tests.interfaces.cli.conftest import Commands
 from tests.support import factories
+from tests.support.command_line import Commands
 
 pytestmark = pytest.mark.clock
 

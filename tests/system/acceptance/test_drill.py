@@ -9,10 +9,10 @@ from pathlib import Path
 import psutil
 from lxml.etree import parse
 
-from tests.interfaces.cli.conftest import exports
-from tests.interfaces.cli.test_demo import ELSEWHERE
 from tests.interfaces.contracts.sent import check_database_notifications
+from tests.support.command_line import exports
 from tests.support.servers import poll
+from tests.system.processes.test_demo import ELSEWHERE
 
 SECONDS = 250
 

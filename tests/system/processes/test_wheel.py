@@ -19,7 +19,7 @@ from typing import Final
 import pytest
 
 from tests.conftest import skip_or_fail
-from tests.interfaces.cli.conftest import ROOT
+from tests.support.command_line import ROOT
 from tests.support.ports import LOOPBACK, accepts, free_port
 from tests.support.servers import poll
 

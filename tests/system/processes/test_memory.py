@@ -14,8 +14,8 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-from tests.interfaces.cli.conftest import Commands, exports
 from tests.support import factories
+from tests.support.command_line import Commands, exports
 from tests.system.faults.matrix import mark_own_stack
 
 MEGABYTE = 1024 * 1024

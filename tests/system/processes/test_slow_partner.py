@@ -8,9 +8,9 @@ from pathlib import Path
 
 import httpx
 
-from tests.interfaces.cli.conftest import Commands, exports
 from tests.interfaces.contracts.sent import check_database_notifications
 from tests.support import factories
+from tests.support.command_line import Commands, exports
 from tests.support.http_endpoint import Endpoint, Script
 from tests.support.servers import poll
 

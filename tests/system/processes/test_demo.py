@@ -13,8 +13,8 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.interfaces.cli.conftest import exports
 from tests.interfaces.contracts.sent import check
+from tests.support.command_line import exports
 from tests.support.servers import poll
 
 pytestmark = pytest.mark.clock

@@ -1,0 +1,118 @@
+"""The command line, in this process or its own, and a running service for it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from config.settings import get_settings
+from pipeline.interfaces.cli.main import app
+from tests.interfaces.contracts.sent import check_database_notifications
+from tests.support import factories
+from tests.support.on_day import clock_environment
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def exports(
+    arguments: Sequence[str], environment: Mapping[str, str], folder: Path, limit: str | None = None
+) -> subprocess.Popen[str]:
+    """Start the real command in its own process, with an option of prlimit as its limit if given."""
+    return subprocess.Popen(
+        [*(["prlimit", limit] if limit else []), str(Path(sys.executable).with_name("exports")), *arguments],
+        cwd=folder,
+        env={
+            "PATH": os.environ["PATH"],
+            "HOME": str(folder),
+            "PYTHONPATH": str(ROOT),
+            "PYTHONUNBUFFERED": "1",
+            **clock_environment(),
+            **environment,
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+@dataclass
+class Commands:
+    """The command line in this process, with the test's settings."""
+
+    environment: dict[str, str]
+
+    def __call__(self, *arguments: str, stdin: str | None = None, **environment: str) -> Result:
+        """Run `exports` with the arguments and return the result."""
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in {**self.environment, **environment}.items():
+                patch.setenv(name, value)
+            get_settings.cache_clear()
+            try:
+                return CliRunner().invoke(app, list(arguments), input=stdin, catch_exceptions=False)
+            finally:
+                get_settings.cache_clear()
+
+    def json(self, *arguments: str, **environment: str) -> Any:
+        """Run a command with --json that must succeed, and return its output."""
+        result = self(*arguments, "--json", **environment)
+        assert result.exit_code == 0, result.output
+        return json.loads(result.stdout)
+
+
+# Fixtures; a folder whose tests use one imports it in its conftest.
+
+
+@pytest.fixture
+def commands(tmp_path: Path) -> Commands:
+    """The command line on an empty SQLite database and folder."""
+    return Commands(
+        {
+            "DATABASE_URL": f"sqlite:///{tmp_path / 'exports.db'}",
+            "ARTIFACTS_URL": f"file:{tmp_path / 'artifacts'}",
+            "EXPORTS_API_URL": "http://127.0.0.1:9",
+        }
+    )
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
+    """The command line for a running `exports serve`, with account, partners and key of the tests' plans."""
+    home = tmp_path_factory.mktemp("service")
+    environment = {
+        "DATABASE_URL": f"sqlite:///{home / 'exports.db'}",
+        "ARTIFACTS_URL": f"file:{home / 'artifacts'}",
+        "EXPORTS_ALLOW_PRIVATE_DESTINATIONS": "true",
+        "EXPORTS_LOG_LEVEL": "ERROR",
+    }
+    there = Commands(environment)
+    there.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
+    there.json("partners", "add", factories.BROKER, "--account", factories.ACCOUNT, "--kind", "customs_broker",
+               "--name", "Sandbox broker", "--path", "borderbuddy", "--queue", "--test", "--live")  # fmt: skip
+    there.json("partners", "add", factories.WAREHOUSE, "--account", factories.ACCOUNT, "--kind", "warehouse",
+               "--name", "Demo warehouse", "--test", "--live")  # fmt: skip
+    there.json("partners", "add", factories.OPERATOR, "--account", factories.ACCOUNT, "--kind", "operator",
+               "--name", "Export desk", "--test", "--live")  # fmt: skip
+    key = there.json("keys", "create", "--account", factories.ACCOUNT, "--role", "admin", "--test")["key"]
+    process = exports(["serve", "--port", "0", "--json"], environment, home)
+    try:
+        assert process.stdout is not None
+        output = "".join(process.stdout.readline() for _ in range(4))
+        there.environment |= {"EXPORTS_API_URL": json.loads(output)["address"], "EXPORTS_API_KEY": key}
+        yield there
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+    check_database_notifications(environment["DATABASE_URL"])
