@@ -5,15 +5,18 @@ from __future__ import annotations
 import gc
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Final, TypeVar
 
 T = TypeVar("T")
 
+#: The limit for ten times the input. Work whose cost grows with the square exceeds it once a fifth of `work(less)` is such.
+LINEAR: Final = 25
 
-def measure_cost_ratio(work: Callable[[T], object], less: T, more: T, *, enough: float = 40) -> float:
+
+def measure_cost_ratio(work: Callable[[T], object], less: T, more: T) -> float:
     """Return the CPU time of `work(more)` in multiples of `work(less)`; each is the lowest of three runs.
 
-    Once the ratio is below `enough`, `work(more)` is not run again: another run could only lower the ratio.
+    Once the ratio is below LINEAR, `work(more)` is not run again: another run could only lower the ratio.
     """
     collects = gc.isenabled()
     gc.disable()  # the collector would walk all objects of the process
@@ -21,7 +24,7 @@ def measure_cost_ratio(work: Callable[[T], object], less: T, more: T, *, enough:
         least = min(_seconds(work, less) for _ in range(3))
         ratio = _seconds(work, more) / least
         for _ in range(2):
-            if ratio < enough:
+            if ratio < LINEAR:
                 break
             ratio = min(ratio, _seconds(work, more) / least)
         return ratio

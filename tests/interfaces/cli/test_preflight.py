@@ -10,7 +10,7 @@ import pytest
 
 from tests.support import factories
 from tests.support.command_line import Commands
-from tests.support.memory import measure_cost_ratio
+from tests.support.memory import LINEAR, measure_cost_ratio
 
 pytestmark = pytest.mark.clock
 
@@ -150,12 +150,12 @@ def test_ten_times_the_lines_cost_about_ten_times_as_much(commands: Commands, tm
         shown = commands(*OFFLINE, str(tmp_path / f"{lines}.json"))
         assert (shown.exit_code, f"{rows[lines]} of {rows[lines]} rows are complete" in shown.stdout) == (0, True)
 
-    rows = {1_000: 2_669, 10_000: 26_669}
+    rows = {500: 1_336, 5_000: 13_336}
 
     for lines in rows:
         made = factories.plan(lines=lines, packages=lines)
         (tmp_path / f"{lines}.json").write_text(json.dumps(made), encoding="utf-8")
-    assert measure_cost_ratio(check, 1_000, 10_000) < 40
+    assert measure_cost_ratio(check, 500, 5_000) < LINEAR
 
 
 def test_on_needs_offline(commands: Commands, tmp_path: Path) -> None:
