@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
@@ -29,11 +29,10 @@ def parse_source(path: Path) -> ast.Module:
     return ast.parse(path.read_text(), name_of(path))
 
 
-def find_calls(path: Path) -> Iterator[tuple[str, ast.Call]]:
-    """Yield every call in a file with the dotted name of the called function, as far as it has one."""
-    for node in ast.walk(parse_source(path)):
-        if isinstance(node, ast.Call):
-            yield ast.unparse(node.func), node
+@cache
+def find_calls(path: Path) -> Sequence[tuple[str, ast.Call]]:
+    """Return every call in a file with the dotted name of the called function, as far as it has one."""
+    return [(ast.unparse(node.func), node) for node in ast.walk(parse_source(path)) if isinstance(node, ast.Call)]
 
 
 def locate(path: Path, node: ast.expr | ast.stmt) -> str:

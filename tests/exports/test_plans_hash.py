@@ -14,13 +14,16 @@ from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
 from tests.support import factories
 
-TEXTS = st.text(st.characters(exclude_categories=["Cs"]))
+#: Of any characters, and of those that sort or are escaped differently, without the rare ones that take another branch.
+TEXTS = st.text() | st.text('aB \x00\x1f"\\/\x7fé\u2028\ud7ff\ue000\uffee', max_size=3)
 VALUES = st.recursive(
-    st.none() | st.booleans() | TEXTS, lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner), max_leaves=20
+    st.none() | st.booleans() | TEXTS,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=20,
 )
 
 
-@given(st.dictionaries(TEXTS, VALUES))
+@given(st.dictionaries(TEXTS, VALUES, max_size=4))
 def test_canonical_json_equals_rfc_8785(value: dict[str, Any]) -> None:
     assert canonical_json(value).encode() == rfc8785.dumps(value)
 

@@ -142,7 +142,7 @@ def test_claim_step_by_sixteen_threads_gives_each_step_one_holder(
     make_workflow: Callable[[str], WorkflowHarness], database_url: str
 ) -> None:
     workflow = make_workflow(database_url)
-    export_id = workflow.accept(factories.plan(units=200)).export_id
+    export_id = workflow.accept(factories.plan(units=50)).export_id
     together = threading.Barrier(16)
     won: list[int] = []
 
@@ -150,7 +150,7 @@ def test_claim_step_by_sixteen_threads_gives_each_step_one_holder(
         together.wait()
         won.extend(
             unit_no
-            for unit_no in range(1, 201)
+            for unit_no in range(1, 51)
             if claim_step(
                 workflow.runtime, export_id, unit_no, UNIT_STEPS[0], starts_export=True, step_names=STEPS_BY_NAME
             )
@@ -162,7 +162,7 @@ def test_claim_step_by_sixteen_threads_gives_each_step_one_holder(
         racer.start()
     for racer in racers:
         racer.join()
-    assert sorted(won) == [*range(1, 201)]
+    assert sorted(won) == [*range(1, 51)]
 
 
 def test_export_with_steps_of_another_version_is_not_run(workflow: WorkflowHarness) -> None:
