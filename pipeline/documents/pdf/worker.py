@@ -1,6 +1,6 @@
 """The process of the PDF engine, the only user of Typst: it sets one document per request, on stdin and stdout.
 
-Values reach Typst as data (`sys.inputs`), never as source, so Typst never evaluates them. Documents are PDF/A-3b
+Values reach Typst as data (JSON in a file), never as source, so Typst never evaluates them. Documents are PDF/A-3b
 (ISO 19005-3): all fonts and colour profiles are embedded, and files of data may be attached.
 """
 
@@ -80,7 +80,10 @@ ADDRESS_SPACE_BYTES = 3 * 1024**3
 #: with a margin. With less memory the engine would start, but every large document would kill it.
 LEAST_MEMORY_BYTES = 640 * 1024**2
 
-#: The page that the self-test sets; like every document it needs fonts, memory, threads and a temporary folder.
+#: The folder of the files that this process has open.
+_OPEN_FILES: Final = "/dev/fd"
+
+#: The page that the self-test sets; like every document it needs fonts, memory, threads and files in memory.
 _TEST_PAGE: Final = b'#set text(font: "Inter")\nA page'
 
 #: If memory is short, the system kills this process first, not the worker that waits for it.
@@ -88,12 +91,14 @@ _OOM_SCORE = "1000"
 
 
 class TypstEngine:
-    """Typst with only the vendored fonts, without packages, in an empty root folder."""
+    """Typst with only the vendored fonts and without packages. It reads sources and inputs from files in memory."""
 
     def __init__(self) -> None:
         self._fonts = typst.Fonts(
             include_system_fonts=False, include_embedded_fonts=False, font_paths=[str(TEMPLATES / "fonts")]
         )
+        self._inputs = {name: _MemoryFile(name) for name in ("facts", "part", "attached")}
+        self._sources: dict[str, _MemoryFile] = {}
 
     def handle_request(self, request: EngineMessage) -> EngineMessage:
         """Return the response to one request; raises RuntimeError if Typst cannot set the document."""
@@ -109,7 +114,9 @@ class TypstEngine:
 
     def self_test(self) -> None:
         """Set a test page; raises RuntimeError or OSError if this machine does not allow it."""
-        _compile(self._compiler_of(_TEST_PAGE, {}), 0, STANDARD, tagged=True)
+        page = self._open_source("test page")
+        page.write(_TEST_PAGE)
+        _compile(self._compiler_of(page), 0, STANDARD, tagged=True)
 
     def _set_document(self, request: EngineMessage) -> EngineMessage:
         compiler = self._compiler(request)
@@ -123,27 +130,59 @@ class TypstEngine:
         return EngineMessage({}, [body])
 
     def _compiler(self, request: EngineMessage) -> typst.Compiler:
+        facts, attached = (*request.bodies, b"")[:2]
+        self._inputs["facts"].write(facts)
+        self._inputs["attached"].write(attached)
+        part = {**request.head["part"], "attached": len(request.bodies) > 1}
+        self._inputs["part"].write(json.dumps(part).encode())
         folder = TEMPLATES / "documents"
-        inputs = {
-            "facts": request.bodies[0].decode(),
-            "part": json.dumps(request.head["part"]),
-            **({"attached": request.bodies[1].decode()} if len(request.bodies) > 1 else {}),
-        }
-        source = b"\n".join((folder / name).read_bytes() for name in ("page.typ", request.head["template"]))
-        return self._compiler_of(source, inputs)
+        self._open_source("page.typ").write((folder / "page.typ").read_bytes())
+        name = request.head["template"]
+        template = self._open_source(name)
+        template.write(self._import("page.typ") + (folder / name).read_bytes())
+        return self._compiler_of(template)
 
-    def _compiler_of(self, source: bytes, inputs: dict[str, str]) -> typst.Compiler:
-        # The root is an empty folder that is removed at once, so a document can read no files.
-        with tempfile.TemporaryDirectory() as root:
-            return typst.Compiler(
-                input=source,
-                root=root,
-                font_paths=self._fonts,
-                ignore_system_fonts=True,
-                package_path=root,
-                package_cache_path=root,
-                sys_inputs=inputs,
-            )
+    def _open_source(self, name: str) -> _MemoryFile:
+        if name not in self._sources:
+            self._sources[name] = _MemoryFile(name)
+        return self._sources[name]
+
+    def _import(self, name: str) -> bytes:
+        return f'#import "{self._open_source(name).path}": *\n'.encode()
+
+    def _compiler_of(self, source: _MemoryFile) -> typst.Compiler:
+        # Typst keeps the layouts of texts that do not change from document to document, but only if the places of the
+        # sources and the inputs do not change either. A document can read only the files that this process has open.
+        return typst.Compiler(
+            input=f'#include "{source.path}"'.encode(),
+            root=_OPEN_FILES,
+            font_paths=self._fonts,
+            ignore_system_fonts=True,
+            package_path=_OPEN_FILES,
+            package_cache_path=_OPEN_FILES,
+            sys_inputs={name: file.path for name, file in self._inputs.items()},
+        )
+
+
+class _MemoryFile:
+    """A file without a name, which ends with this process; `path` is its path below the folder of open files."""
+
+    def __init__(self, name: str) -> None:
+        # Linux keeps it in memory, so that an invoice is never written to a disk.
+        if sys.platform == "linux":
+            self._handle = os.memfd_create(name)
+        else:
+            with tempfile.TemporaryFile() as file:
+                self._handle = os.dup(file.fileno())
+        self.path = f"/{self._handle}"
+
+    def write(self, body: bytes) -> None:
+        """Replace the content by `body`."""
+        os.ftruncate(self._handle, 0)
+        with open(self._handle, "wb", closefd=False) as file:
+            file.seek(0)
+            file.write(body)
+            file.seek(0)
 
 
 def _compile(compiler: typst.Compiler, timestamp: int, standard: Literal["a-3b", "1.7"], *, tagged: bool) -> bytes:
@@ -191,7 +230,7 @@ def serve(stdin: BinaryIO, stdout: BinaryIO, engine: TypstEngine) -> None:
             response = engine.handle_request(request)
         except RuntimeError as error:  # typst.TypstError is one
             response = EngineMessage({"error": str(error)})
-        except OSError as error:  # not caused by the document: a template is missing, or the temporary folder is full
+        except OSError as error:  # not caused by the document: a template is missing, or there is no room for a file
             response = EngineMessage({"unavailable": str(error)})
         signal.setitimer(signal.ITIMER_REAL, 0)
         spent = _cpu_left() < request.head["cpu_seconds"]
