@@ -17,13 +17,14 @@ DOCUMENTS: Final = "exports.documents"
 DELIVERIES: Final = "exports.deliveries"
 TASK_QUEUES: Final = (STEPS, DOCUMENTS, DELIVERIES)
 
-#: The queues of task messages by task name; all others go to STEPS.
+#: The queues of task messages by task name; all others go to STEPS. A finished step shows readiness that a worker of its
+#: queue makes progress.
 TASK_ROUTES: Final[Mapping[str, str]] = {
     "render_documents": DOCUMENTS,
     "close_unit": DOCUMENTS,
+    "notify_operator": DOCUMENTS,
     "notify_broker": DELIVERIES,
     "notify_warehouse": DELIVERIES,
-    "notify_operator": DELIVERIES,
     "deliver": DELIVERIES,
     "poll_folder": DELIVERIES,
     "poll_endpoint": DELIVERIES,

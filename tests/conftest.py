@@ -17,7 +17,7 @@ from typing import Any, Final, NoReturn, Protocol, TypeVar
 import hypothesis
 import pytest
 import structlog
-from kombu.transport import memory
+from kombu.transport import TRANSPORT_ALIASES, memory
 
 from config.settings import Settings
 from pipeline.core import tenancy
@@ -59,6 +59,8 @@ def pytest_configure() -> None:
     # A shell that starts the tests in the background makes them and all their processes ignore Ctrl-C.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.addaudithook(_loopback_only)
+    # The tests' own connections in memory must not look for messages only once a second.
+    TRANSPORT_ALIASES["memory"] = "pipeline.core.memory_transport:MemoryTransport"
     compiled_statements.share()
     # A thread that outlives its test must not write into output that another test reads as a command's answer.
     *processors, _ = structlog.get_config()["processors"]

@@ -48,7 +48,7 @@ def heading_of_workbook(body: bytes) -> bytes:
     with zipfile.ZipFile(io.BytesIO(body)) as archive, zipfile.ZipFile(out, "w") as changed:
         for name in archive.namelist():
             part = archive.read(name)
-            changed.writestr(name, heading(part) if name == "xl/worksheets/sheet1.xml" else part)
+            changed.writestr(name, heading(part) if name == "xl/sharedStrings.xml" else part)
     return out.getvalue()
 
 
