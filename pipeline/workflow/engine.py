@@ -187,7 +187,7 @@ def _finish(runtime: Runtime, context: StepContext, prepared: Any) -> _Finished:
         except (Fenced, DatabaseBusy):
             raise
         except Exception:
-            if not finished.steps:
+            if not together or not finished.steps:
                 raise
             log.warning("steps_separated", exc_info=True)
             together = False

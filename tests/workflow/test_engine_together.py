@@ -7,7 +7,7 @@ from typing import NoReturn
 
 import pytest
 
-from pipeline.core.errors import StepFailed
+from pipeline.core.errors import InvalidState, StepFailed
 from pipeline.core.failpoints import hooks
 from pipeline.workflow.step_leases import claim_step
 from pipeline.workflow.steps import STEPS_BY_NAME
@@ -47,3 +47,22 @@ def test_failed_cheap_step_leaves_the_step_before_it_done(
     assert before == (["done"] if worker_lost else ["ready", "done"])
     assert workflow.state(export_id) == "failed"
     assert workflow.events(export_id) == ["EXPORT_ACCEPTED", "PACKAGES_RECORDED", "EXPORT_FAILED"]
+
+
+def test_step_whose_end_fails_is_tried_once_more_by_itself(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_id = workflow.accept().export_id
+    for name in ("record_packages", "render_documents"):
+        workflow.step(export_id, 1, name)
+    workflow.step(export_id, 0, "notify_broker")
+    tries: list[str] = []
+
+    def fail(*_: object) -> NoReturn:
+        tries.append(workflow.state(export_id))
+        raise InvalidState("a test refuses it")
+
+    monkeypatch.setattr("pipeline.workflow.engine.transition_export", fail)
+    assert workflow.step(export_id, 0, "notify_warehouse") == ()
+    assert tries == ["executing"] * 2
+    assert workflow.step_states(export_id)[0, "notify_warehouse"] == "ready"
