@@ -50,7 +50,7 @@ def test_hundred_units_are_shared_by_both_workers(account: AccountClient, distri
     assert len(view["artifacts"]) == sum(len(list_kinds(unit)) for unit in plan["units"])
     # Each process logs the steps that it ran.
     made = [count_steps(worker.log(), export_id) for worker in distributed.workers]
-    assert sum(made) == 401, "not four steps for each unit and one handoff"
+    assert sum(made) == 402, "not four steps for each unit, one handoff and notify_operator"
     assert min(made) >= 40, "one worker ran almost all steps"
     assert count_overlapping(view) >= 2
     assert len(account.received_messages(export_id, 202)) == 202
