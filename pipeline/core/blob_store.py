@@ -233,22 +233,14 @@ def _path(sha256: str) -> str:
 
 def _write_files(root: Path, documents: Mapping[str, bytes]) -> None:
     """Write the documents to their paths under `root`; they survive a power cut when this returns. Raises OSError."""
-    # Each document's file gets its name when its content is on the disk. The name survives a power cut only after an fsync
-    # of every folder above it, which may be new as well. The fsync of an unchanged folder costs almost nothing.
-    unfinished: dict[Path, Path] = {}
-    try:
-        for path, body in documents.items():
-            target = root / path
-            if not _has_content(target, body):
-                unfinished[target] = _write_unnamed(target, body)
-        # Also if a file existed: its writer may have been killed before this line.
-        _sync([unfinished.get(root / path, root / path) for path in documents])
-        for target, source in unfinished.items():
-            source.rename(target)
-        _sync({folder for path in documents for folder in (root / path).parents if folder.is_relative_to(root)})
-    finally:
-        for source in unfinished.values():
-            source.unlink(missing_ok=True)
+    for path, body in documents.items():
+        if not _has_content(root / path, body):
+            _write_file(root / path, body)
+    # Also if a file existed: its writer may have been killed before this line.
+    _sync([root / path for path in documents])
+    # A file's name survives a power cut only after an fsync of every folder above it, which may be new as well. The fsync of
+    # an unchanged folder costs almost nothing.
+    _sync({folder for path in documents for folder in (root / path).parents if folder.is_relative_to(root)})
 
 
 def _has_content(path: Path, body: bytes) -> bool:
@@ -261,18 +253,19 @@ def _has_content(path: Path, body: bytes) -> bool:
     return False
 
 
-def _write_unnamed(target: Path, body: bytes) -> Path:
+def _write_file(target: Path, body: bytes) -> None:
     # Of the folders above, only the store's own must not be created: it may be a disk that was just unmounted.
     for folder in reversed(target.parents[:3]):
         with suppress(FileExistsError):
             folder.mkdir()
+    # The file gets its name at once: a process that is killed before leaves the file without its name forever.
     source = target.with_name(f"{target.name}.{secrets.token_hex(8)}")
     try:
         source.write_bytes(body)
+        source.rename(target)
     except OSError:
         source.unlink(missing_ok=True)
         raise
-    return source
 
 
 def _sync(places: Iterable[Path]) -> None:
