@@ -230,7 +230,7 @@ def serve(stdin: BinaryIO, stdout: BinaryIO, engine: TypstEngine) -> None:
             response = engine.handle_request(request)
         except RuntimeError as error:  # typst.TypstError is one
             response = EngineMessage({"error": str(error)})
-        except OSError as error:  # not caused by the document: a template is missing, or there is no room for a file
+        except OSError as error:  # not caused by the document: a template is missing, or a file does not fit
             response = EngineMessage({"unavailable": str(error)})
         signal.setitimer(signal.ITIMER_REAL, 0)
         spent = _cpu_left() < request.head["cpu_seconds"]
