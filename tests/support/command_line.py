@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,29 @@ def commands(tmp_path: Path) -> Commands:
     )
 
 
+@pytest.fixture
+def commands_with_account(commands: Commands) -> Commands:
+    """The command line, with an account, allowed to reach this machine."""
+    commands.environment["EXPORTS_ALLOW_PRIVATE_DESTINATIONS"] = "true"
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    return commands
+
+
+@contextmanager
+def run_service(environment: Mapping[str, str], folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `exports serve` in its own process; give the process and its address."""
+    process = exports(["serve", "--port", "0", "--json"], environment, folder)
+    try:
+        assert process.stdout is not None
+        yield process, json.loads("".join(process.stdout.readline() for _ in range(4)))["address"]
+    finally:
+        process.terminate()
+        assert process.wait(60) == 0
+        for stream in (process.stdout, process.stderr):
+            if stream is not None:
+                stream.close()
+
+
 @pytest.fixture(scope="session")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     """The command line for a running `exports serve`, with account, partners and key of the tests' plans."""
@@ -103,16 +127,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
     there.json("partners", "add", factories.OPERATOR, "--account", factories.ACCOUNT, "--kind", "operator",
                "--name", "Export desk", "--test", "--live")  # fmt: skip
     key = there.json("keys", "create", "--account", factories.ACCOUNT, "--role", "admin", "--test")["key"]
-    process = exports(["serve", "--port", "0", "--json"], environment, home)
-    try:
-        assert process.stdout is not None
-        output = "".join(process.stdout.readline() for _ in range(4))
-        there.environment |= {"EXPORTS_API_URL": json.loads(output)["address"], "EXPORTS_API_KEY": key}
+    with run_service(environment, home) as (_, address):
+        there.environment |= {"EXPORTS_API_URL": address, "EXPORTS_API_KEY": key}
         yield there
-    finally:
-        process.terminate()
-        assert process.wait(60) == 0
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
     check_database_notifications(environment["DATABASE_URL"])

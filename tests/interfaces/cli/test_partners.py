@@ -17,14 +17,6 @@ from tests.support.command_line import Commands
 OF = ("wh_1", "--account", "acc_1")
 
 
-@pytest.fixture
-def commands_with_account(commands: Commands) -> Commands:
-    """The command line, with an account, allowed to reach this machine."""
-    commands.environment["EXPORTS_ALLOW_PRIVATE_DESTINATIONS"] = "true"
-    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
-    return commands
-
-
 def add_partner(commands_with_account: Commands, *options: str) -> dict[str, Any]:
     created: dict[str, Any] = commands_with_account.json(
         "partners", "add", *OF, "--kind", "warehouse", "--name", "Dock 4", *options

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from tests.support.command_line import commands
+from tests.support.command_line import commands, commands_with_account
+from tests.support.consume_command import broker_url, consume
 
-__all__ = ["commands"]
+__all__ = ["broker_url", "commands", "commands_with_account", "consume"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import socket
 import threading
 from collections import Counter
@@ -15,7 +14,7 @@ import httpx
 import psutil
 
 from tests.support import factories
-from tests.support.command_line import Commands, exports
+from tests.support.command_line import Commands, run_service
 from tests.system.faults.matrix import mark_own_stack
 
 MEGABYTE = 1024 * 1024
@@ -87,32 +86,23 @@ def test_many_endless_bodies_need_bounded_memory(
     }
     commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     key = commands.json("keys", "create", "--account", factories.ACCOUNT, "--role", "admin")["key"]
-    process = exports(["serve", "--port", "0", "--json"], commands.environment, tmp_path)
-    try:
-        assert process.stdout is not None
-        address = json.loads("".join(process.stdout.readline() for _ in range(4)))["address"]
-        with httpx.Client(
-            base_url=address, headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=30
-        ) as api:
-            assert api.post("/api/exports/preflight", json=factories.plan()).status_code == 200
-            typed = "Content-Type: application/json\r\nTransfer-Encoding: chunked"
-            signed = f"Authorization: Bearer {key}\r\n{typed}"
-            measure_pages = psutil.Process(process.pid)
-            with measure_growth(measure_pages) as by_one:
-                assert send_chunked(address, signed) in {0, 413}
-            with measure_growth(measure_pages) as by_many:
-                with_key = flood(lambda: send_chunked(address, signed))
-                without = flood(lambda: send_chunked(address, typed))
-            record_property("F31: megabytes by one endless body, and by sixteen", f"{by_one[0]:.0f} {by_many[0]:.0f}")
-            # A connection that is reset before its answer is read has no status; no body is ever accepted.
-            assert set(with_key) <= {0, 413, 503}, with_key
-            assert set(without) <= {0, 401}, without
-            assert by_one[0] <= ONE
-            assert by_many[0] < GROWTH
-            assert api.post("/api/exports/preflight", json=factories.plan()).status_code == 200
-    finally:
-        process.terminate()
-        assert process.wait(60) == 0
-        for stream in (process.stdout, process.stderr):
-            if stream is not None:
-                stream.close()
+    with (
+        run_service(commands.environment, tmp_path) as (process, address),
+        httpx.Client(base_url=address, headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=30) as api,
+    ):
+        assert api.post("/api/exports/preflight", json=factories.plan()).status_code == 200
+        typed = "Content-Type: application/json\r\nTransfer-Encoding: chunked"
+        signed = f"Authorization: Bearer {key}\r\n{typed}"
+        measure_pages = psutil.Process(process.pid)
+        with measure_growth(measure_pages) as by_one:
+            assert send_chunked(address, signed) in {0, 413}
+        with measure_growth(measure_pages) as by_many:
+            with_key = flood(lambda: send_chunked(address, signed))
+            without = flood(lambda: send_chunked(address, typed))
+        record_property("F31: megabytes by one endless body, and by sixteen", f"{by_one[0]:.0f} {by_many[0]:.0f}")
+        # A connection that is reset before its answer is read has no status; no body is ever accepted.
+        assert set(with_key) <= {0, 413, 503}, with_key
+        assert set(without) <= {0, 401}, without
+        assert by_one[0] <= ONE
+        assert by_many[0] < GROWTH
+        assert api.post("/api/exports/preflight", json=factories.plan()).status_code == 200

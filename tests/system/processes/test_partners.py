@@ -16,14 +16,6 @@ from tests.support.command_line import Commands, exports
 OF = ("wh_1", "--account", "acc_1")
 
 
-@pytest.fixture
-def commands_with_account(commands: Commands) -> Commands:
-    """The command line, with an account, allowed to reach this machine."""
-    commands.environment["EXPORTS_ALLOW_PRIVATE_DESTINATIONS"] = "true"
-    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
-    return commands
-
-
 @contextmanager
 def run_receiver(folder: Path, *options: str) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """Run `exports partners receiver` in its own process; give its URL and, afterwards, the requests that it received."""

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import threading
+from contextlib import ExitStack
 from pathlib import Path
 
 import httpx
 
 from tests.interfaces.contracts.sent import check_database_notifications
 from tests.support import factories
-from tests.support.command_line import Commands, exports
+from tests.support.command_line import Commands, run_service
 from tests.support.http_endpoint import Endpoint, Script
 from tests.support.servers import poll
 
@@ -32,30 +32,24 @@ def test_unresponsive_partner_does_not_delay_other_exports(commands: Commands, t
             commands.json("partners", "add", partner, "--account", factories.ACCOUNT, "--kind", kind, "--name", partner,
                           "--webhook", url, "--live")  # fmt: skip
         key = commands.json("keys", "create", "--account", factories.ACCOUNT, "--role", "admin")["key"]
-        process = exports(["serve", "--port", "0", "--json"], commands.environment, tmp_path)
-        try:
-            assert process.stdout is not None
-            address = json.loads("".join(process.stdout.readline() for _ in range(4)))
-            with httpx.Client(
-                base_url=address["address"], headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=30
-            ) as api:
-                for number in range(5):
-                    execute(api, "br_silent", f"silent-{number}")
-                poll(lambda: len(silent.requests) == 3, 60)
-                alive_id = execute(api, factories.BROKER, "alive")
-                poll(lambda: api.get(f"/api/exports/{alive_id}").json()["state"] == "executed", 60)
-                rows = api.get("/api/deliveries", params={"exportId": alive_id}).json()["items"]
-                assert {each["state"] for each in rows if each["audience"] != "operator"} == {"delivered"}
-                assert len(silent.requests) == 3, "no other delivery waits for it"
-                answers.set()
-                poll(lambda: len(silent.requests) == 5, 60)
-        finally:
+        with (
+            run_service(commands.environment, tmp_path) as (_, address),
+            ExitStack() as ending,
+            httpx.Client(
+                base_url=address, headers={"Authorization": f"Bearer {key}"}, trust_env=False, timeout=30
+            ) as api,
+        ):
+            ending.callback(answers.set)
+            for number in range(5):
+                execute(api, "br_silent", f"silent-{number}")
+            poll(lambda: len(silent.requests) == 3, 60)
+            alive_id = execute(api, factories.BROKER, "alive")
+            poll(lambda: api.get(f"/api/exports/{alive_id}").json()["state"] == "executed", 60)
+            rows = api.get("/api/deliveries", params={"exportId": alive_id}).json()["items"]
+            assert {each["state"] for each in rows if each["audience"] != "operator"} == {"delivered"}
+            assert len(silent.requests) == 3, "no other delivery waits for it"
             answers.set()
-            process.terminate()
-            assert process.wait(60) == 0
-            for stream in (process.stdout, process.stderr):
-                if stream is not None:
-                    stream.close()
+            poll(lambda: len(silent.requests) == 5, 60)
     assert check_database_notifications(commands.environment["DATABASE_URL"]) > 5
 
 
