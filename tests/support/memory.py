@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import statistics
 import time
 from collections.abc import Callable
 from typing import Final, TypeVar
@@ -14,19 +15,19 @@ LINEAR: Final = 25
 
 
 def measure_cost_ratio(work: Callable[[T], object], less: T, more: T) -> float:
-    """Return the CPU time of `work(more)` in multiples of `work(less)`; each is the lowest of three runs.
+    """Return the CPU time of `work(more)`, the lowest of three runs, in multiples of `work(less)`, the median of five.
 
-    Once the ratio is below LINEAR, `work(more)` is not run again: another run could only lower the ratio.
+    The median, because a virtual machine's processor clock sometimes stands still for a whole short run. Once the ratio is below LINEAR, `work(more)` is not run again: another run could only lower the ratio.
     """
     collects = gc.isenabled()
     gc.disable()  # the collector would walk all objects of the process
     try:
-        least = min(_seconds(work, less) for _ in range(3))
-        ratio = _seconds(work, more) / least
+        usual = statistics.median(_seconds(work, less) for _ in range(5))
+        ratio = _seconds(work, more) / usual
         for _ in range(2):
             if ratio < LINEAR:
                 break
-            ratio = min(ratio, _seconds(work, more) / least)
+            ratio = min(ratio, _seconds(work, more) / usual)
         return ratio
     finally:
         if collects:
