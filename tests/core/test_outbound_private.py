@@ -33,7 +33,7 @@ from tests.support.certificates import Authority
 #: More spellings of reserved addresses: metadata services through IPv6, multicast, old anycast blocks.
 MORE = """
 169.254.170.2 169.254.169.253 [::ffff:169.254.169.254] [::ffff:a9fe:a9fe] [::ffff:0.0.0.0] [::ffff:224.0.0.1]
-[fe80::a9fe:a9fe] [ff05::2] [ff0e::1] [2001:10::1] [2001:20::1] [fec0::a:1] 225.1.2.3 [64:ff9b::c0a8:101]
+[fe80::a9fe:a9fe] [ff05::2] [ff0e::1] [2001:10::1] [fec0::a:1] 225.1.2.3 [64:ff9b::c0a8:101]
 """.split()
 
 

@@ -14,6 +14,18 @@ from cryptography.x509.oid import NameOID
 
 NOW = datetime.now(UTC)
 
+CERTIFICATE_SIGNING = x509.KeyUsage(
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=True,
+    crl_sign=True,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 class Authority:
     """An authority whose certificate is in the file `trusted`."""
@@ -25,6 +37,7 @@ class Authority:
         certificate = (
             self._start_certificate(self._name, self._key.public_key(), ends=NOW + timedelta(days=90))
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+            .add_extension(CERTIFICATE_SIGNING, critical=True)  # Python 3.13 trusts no authority without it
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), critical=False)
             .sign(self._key, hashes.SHA256())
         )
