@@ -54,6 +54,9 @@ log = structlog.get_logger(__name__)
 #: The pause before a retry if the database does not answer, or if a request with the same idempotency key is in progress.
 PAUSE_SECONDS = 1.0
 
+#: The longest wait for a message; then the intake looks whether it must end and whether a heartbeat is due.
+WAIT_SECONDS = 1.0
+
 #: The interval at which the queues are declared again and a heartbeat is sent. If a Redis loses a binding, messages to it
 #: are lost until the next declaration.
 HEARTBEAT_SECONDS: Final = 2.0
@@ -99,7 +102,7 @@ class Intake(ConsumerProducerMixin):
         """Process messages until `end`; then record that no heartbeat of this intake is expected."""
         self._record_heartbeat(heartbeats.expect)
         with suppress(_Stopping):
-            super().run()  # type: ignore[no-untyped-call]
+            super().run(safety_interval=WAIT_SECONDS)  # type: ignore[no-untyped-call]
         self._record_heartbeat(heartbeats.forget)
 
     @contextmanager

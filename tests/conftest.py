@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, Protocol, TypeVar
 
 import hypothesis
+import kombu.transport.redis
 import pytest
 import structlog
 from kombu.transport import TRANSPORT_ALIASES, memory
@@ -61,6 +62,8 @@ def pytest_configure() -> None:
     sys.addaudithook(_loopback_only)
     # The tests' own connections in memory must not look for messages only once a second.
     TRANSPORT_ALIASES["memory"] = "pipeline.core.memory_transport:MemoryTransport"
+    # A consumer ends only after Redis has answered its last wait for a message.
+    kombu.transport.redis.Transport.brpop_timeout = 0.05  # type: ignore[assignment]
     compiled_statements.share()
     # A thread that outlives its test must not write into output that another test reads as a command's answer.
     *processors, _ = structlog.get_config()["processors"]

@@ -48,7 +48,7 @@ def harness(
         server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
         url = server.fresh_url()
     monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: None)
-    monkeypatch.setattr(intake, "PAUSE_SECONDS", 0.05)
+    monkeypatch.setattr(intake, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 0.05)
     runtime = make_runtime(broker_url=url)
     secret = exports.register(runtime, factories.BROKER, "customs_broker").secret
@@ -61,13 +61,15 @@ def harness(
 def run_intake(runtime: Runtime) -> Iterator[None]:
     running = intake.Intake(runtime)
     thread = threading.Thread(target=running.run, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        running.end()
-        thread.join(60)
-        assert not thread.is_alive()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(intake, "WAIT_SECONDS", 0.05)
+        thread.start()
+        try:
+            yield
+        finally:
+            running.end()
+            thread.join(60)
+            assert not thread.is_alive()
 
 
 class IntakeHarness:
