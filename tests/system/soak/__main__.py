@@ -68,8 +68,7 @@ def main() -> int:
     folder.mkdir(parents=True)
     console = Console(stderr=True, highlight=False)
     console.print(f"[bold]{given.minutes:g} minutes, seed {seed}[/], in {folder}", soft_wrap=True)
-    share = min(given.minutes / 30, 1)
-    targets = Targets(executions=int(Targets.executions * share), faults=int(Targets.faults * share))
+    targets = Targets(faults=int(Targets.faults * min(given.minutes / 30, 1)))
     try:
         found = run_soak(folder, given.minutes * 60, seed, targets, ProgressPrinter(console), (least, most))
     except MissingServer as missing:

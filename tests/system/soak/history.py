@@ -61,6 +61,8 @@ class Record:
     samples: list[Sample] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
     ended: list[str] = field(default_factory=list)  # programs that ended by themselves
+    faults_at: float = 0.0  # the end of the time without faults
+    repaired_at: float = 0.0  # when the last fault was repaired and the callers began no more exports
     began: float = field(default_factory=time.monotonic)
     began_at: float = field(default_factory=time.time)
     lock: Lock = field(default_factory=Lock)

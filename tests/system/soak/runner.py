@@ -48,6 +48,8 @@ LONG_LEASE: Final = {
     "sweep_seconds": "1",
     "log_level": "WARNING",
 }
+#: The longest time without faults at the start of a soak; it is a fifth of a short soak. Its speed is the yardstick.
+CALM_SECONDS: Final = 120.0
 #: The longest wait after the last repair; the judge reports exports that have not ended by then.
 REST_SECONDS: Final = 600.0
 #: The number of exports whose documents are rendered again, to compare.
@@ -107,18 +109,23 @@ def run_soak(
         record.began, record.began_at = time.monotonic(), time.time()
         load.start()
         try:
-            for _ in _ticks(seconds):
+            calm_seconds = min(CALM_SECONDS, seconds / 5)
+            for _ in _ticks(calm_seconds):
+                gauges.tick()
+                report(record)
+            record.faults_at = record.now()
+            for _ in _ticks(seconds - calm_seconds):
                 chaos.tick()
                 gauges.tick()
                 report(record)
-            healed = chaos.repair_all()
+            record.repaired_at = chaos.repair_all()
             load.finish_submitting()
             for _ in _ticks(REST_SECONDS):
                 chaos.repair_all()
                 load.raise_errors()
                 if not load.is_running and not _list_unfinished(site, client):
                     break
-            rest = record.now() - healed
+            rest = record.now() - record.repaired_at
         finally:
             load.stop()
         for export_id in load.exports:

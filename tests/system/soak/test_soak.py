@@ -19,11 +19,11 @@ ON_REDIS, ON_RABBITMQ = 20261124, 20261125
 #: Loose targets for a minute on two busy cores (a load of five to ten): only a large slowdown misses them. A minute is
 #: too short for the slopes of memory and files, so only their maxima count.
 ANY_MACHINE = Targets(
-    executions=20,  # measured: 107 and 114
+    executions_share=0.1,  # a minute is too short for a fair share
     faults=10,  # measured: 21 and 25; a fault lasts five seconds at most, the pause after it three
     resident_megabytes=450,  # measured: 293, plus half; a pool's children are ended at 400
     files=150,  # measured: 35, after all reconnects
-    accept_p95_seconds=2,  # measured: 0.15 and 0.26; a request that waits three seconds gets a 503
+    accept_p95_ratio=20,  # measured: 1 to 3
     terminal_p99_seconds=150,  # measured: 17 to 35; a lease of 3 s, task messages again after 4, a busy machine
     rest_seconds=120,  # measured: 13 to 24
 )
@@ -49,7 +49,7 @@ def test_minute_of_faults_under_load_keeps_every_promise(
     assert soaked.stack == ("postgres-redis" if seed == ON_REDIS else "postgres-rabbitmq")
     kinds = [json.loads(line)["kind"] for line in (tmp_path / "history.jsonl").read_text().splitlines()]
     assert kinds.count("fault") == len(soaked.record.faults) >= ANY_MACHINE.faults
-    assert kinds.count("exports") == soaked.extras["exports"] >= ANY_MACHINE.executions
+    assert kinds.count("exports") == soaked.extras["exports"] >= 20
     assert kinds[0] == "soak"
     assert f"{kinds.count('exports')} exports and {kinds.count('fault')} faults" in (tmp_path / "soak.svg").read_text()
     assert {"call", "receipt", "sample", "deliveries", "attempts"} <= {*kinds}
