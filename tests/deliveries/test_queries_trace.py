@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Draft202012Validator
 from typer.testing import CliRunner
 
 from pipeline.accounts import api_keys
@@ -17,7 +17,6 @@ from pipeline.interfaces.contracts.json_schemas import build_json_schema
 from tests.deliveries.conftest import Clock
 from tests.deliveries.support import exports
 from tests.deliveries.support.scenario import OTHER, ApiHarness, hand_off
-from tests.interfaces.contracts import sent
 from tests.support import factories
 from tests.support.http_endpoint import Endpoint, Script
 
@@ -34,7 +33,7 @@ def read_trace(harness: ApiHarness, message: str) -> Any:
     """Return the published trace of the message."""
     answer = harness.client("read").get(f"/api/notifications/{message}")
     assert answer.status_code == 200, answer.text
-    Draft202012Validator(build_json_schema("notification-trace"), format_checker=sent.FORMATS).validate(answer.json())
+    Draft202012Validator(build_json_schema("notification-trace"), validate_formats=True).validate(answer.json())
     return answer.json()
 
 

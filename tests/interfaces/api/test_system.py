@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 
 import httpx
-import jsonschema
+import jsonschema_rs
 import pytest
 from fastapi.routing import APIRoute
+from jsonschema_rs import Draft202012Validator
 from sqlmodel import col, update
 
 from pipeline.core.blob_store import ArtifactStore
@@ -25,7 +26,6 @@ from pipeline.interfaces.contracts.json_schemas import PUBLISHED
 from pipeline.ops import readiness
 from pipeline.workflow.engine import run_step
 from tests.interfaces.api.conftest import ApiHarness, Open, execution
-from tests.interfaces.contracts.sent import FORMATS
 from tests.support import factories
 from tests.support.query_counter import record_statements
 from tests.support.servers import poll
@@ -255,7 +255,7 @@ def test_every_openapi_body_and_answer_is_published_with_a_valid_example(
         assert content["examples"], f"{method} {address} {place}"
         schema = {"$ref": reference, "components": document["components"]}
         for example in content["examples"].values():
-            jsonschema.validate(example["value"], schema, cls=jsonschema.Draft202012Validator, format_checker=FORMATS)
+            Draft202012Validator(schema, validate_formats=True).validate(example["value"])
         bodies += place == "body"
         answers += place.startswith("2")
         refusals += place.startswith(("4", "5"))
@@ -280,20 +280,20 @@ def _contents(document: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[st
 @pytest.mark.parametrize("name", ["plan", "execute-request", "export", "problem", "commercial-customs-invoice"])
 def test_schemas_are_published(harness: ApiHarness, name: str) -> None:
     schema = harness.client_with_key(None).get(f"/api/schemas/{name}.json").json()
-    jsonschema.Draft202012Validator.check_schema(schema)
+    jsonschema_rs.meta.validate(schema)
 
 
 def test_bodies_and_answers_fit_the_published_schemas(harness: ApiHarness) -> None:
     nobody = harness.client_with_key(None)
     plan = factories.plan()
-    jsonschema.validate(plan, nobody.get("/api/schemas/plan.json").json())
-    jsonschema.validate(execution(plan), nobody.get("/api/schemas/execute-request.json").json())
+    Draft202012Validator(nobody.get("/api/schemas/plan.json").json()).validate(plan)
+    Draft202012Validator(nobody.get("/api/schemas/execute-request.json").json()).validate(execution(plan))
     export_id = harness.execute(plan)
     harness.run(export_id)
     answer = harness.client().get(f"/api/exports/{export_id}").json()
-    jsonschema.validate(answer, nobody.get("/api/schemas/export.json").json())
+    Draft202012Validator(nobody.get("/api/schemas/export.json").json()).validate(answer)
     problem = harness.client().get("/api/exports/exp_none").json()
-    jsonschema.validate(problem, nobody.get("/api/schemas/problem.json").json())
+    Draft202012Validator(nobody.get("/api/schemas/problem.json").json()).validate(problem)
 
 
 def _references(value: object) -> list[str]:

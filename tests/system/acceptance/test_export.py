@@ -15,7 +15,7 @@ from typing import Any
 import openpyxl
 import pypdf
 import pytest
-from jsonschema import Draft202012Validator
+from jsonschema_rs import Draft202012Validator
 
 from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN
 from tests.documents.samples import list_kinds
