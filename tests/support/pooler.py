@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -15,6 +16,7 @@ class PgBouncer(Server):
     """A PgBouncer that pools transactions in front of a PostgreSQL of the tests; other settings are the defaults."""
 
     name, user = "pgbouncer", "postgres"
+    stop_signal = signal.SIGQUIT  # SIGTERM would wait for every client to disconnect
 
     def __init__(self, behind: PostgreSQL, **settings: object) -> None:
         self.program = find("pgbouncer", (), "pgbouncer")

@@ -342,7 +342,7 @@ class RabbitMQ(Server):
 
     def close(self) -> None:
         if self.process is not None:
-            self.stop()
+            self.kill()  # its data ends with it, and a polite stop takes seconds
         if self.epmd is not None:
             self.epmd.kill()
             self.epmd.wait()
