@@ -88,7 +88,7 @@ def server() -> Iterator[ScriptedServer]:
 
     http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     script.url = f"http://127.0.0.1:{http.server_port}"
-    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
+    thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.005})
     thread.start()
     yield script
     http.shutdown()
