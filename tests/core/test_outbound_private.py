@@ -211,7 +211,7 @@ def connect_celery(url: str) -> None:
     with Celery(set_as_current=False) as app:
         app.config_from_object(celery_options(_settings(broker_url=url)))
         with app.connection_for_write() as connection:
-            connection.connect()
+            connection.ensure_connection(max_retries=1, interval_start=0)
             connection.default_channel.client.ping()
 
 

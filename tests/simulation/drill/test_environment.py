@@ -11,6 +11,7 @@ from pydantic import SecretStr
 
 from config.settings import Settings
 from pipeline.core.errors import MessageBrokerDown
+from pipeline.core.message_broker import make_connection
 from pipeline.simulation.drill import environment
 from pipeline.simulation.drill.processes import DrillFailed
 from tests.conftest import OWNER
@@ -61,6 +62,13 @@ def test_server_environment_with_used_broker_is_refused(broker_url: str, postgre
 NOWHERE = "postgresql://nobody@127.0.0.1:9/postgres"
 
 
+def connect_at_once(settings: Settings) -> Connection:
+    """Return an open connection; kombu would pause for two seconds before its second attempt."""
+    connection = make_connection(settings)
+    connection.ensure_connection(max_retries=1, interval_start=0)
+    return connection
+
+
 @pytest.mark.parametrize(
     ("database_url", "broker_url", "error", "says"),
     [
@@ -81,8 +89,9 @@ NOWHERE = "postgresql://nobody@127.0.0.1:9/postgres"
     ],
 )
 def test_server_environment_with_invalid_address_is_refused(
-    database_url: str, broker_url: str, error: type[Exception], says: str
+    database_url: str, broker_url: str, error: type[Exception], says: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(environment, "make_connection", connect_at_once)
     with pytest.raises(error, match=says):
         environment.server_environment(database_url, broker_url)
 
