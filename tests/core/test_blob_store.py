@@ -32,6 +32,7 @@ def store(tmp_path: Path) -> ArtifactStore:
 @pytest.mark.timeout(60)
 def test_has_on_silent_store_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """The caller holds a transaction open. By default the library retries for three minutes."""
+    monkeypatch.setattr(blob_store, "LOOK_SECONDS", 0.2)
     with socket.create_server((LOOPBACK, 0)) as silent:
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{LOOPBACK}:{silent.getsockname()[1]}")
         for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
@@ -220,7 +221,7 @@ def serve_bucket(lead_to_port: Callable[[int], None]) -> Iterator[ArtifactStore]
     """Serve an empty bucket during the block, and yield a store in it."""
     Bucket.stored, Bucket.requests = {}, []
     with ThreadingHTTPServer((LOOPBACK, 0), Bucket) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.005,), daemon=True).start()
         lead_to_port(server.server_port)
         yield ArtifactStore("s3://bucket/exports")
         server.shutdown()

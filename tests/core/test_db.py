@@ -87,7 +87,7 @@ def test_deadline_bounds_waits_for_locks_and_connections(bare_database_url: str)
         session.execute(text("INSERT INTO things VALUES (1)"))
 
     def pass_small_deadline() -> float:
-        deadline.set_deadline(0.3)
+        deadline.set_deadline(0.1)
         began = time.monotonic()
         with pytest.raises(DatabaseBusy, match="the database did not answer"), database.write() as late:
             late.execute(change)
@@ -122,7 +122,7 @@ def test_passed_deadline_still_takes_a_free_connection(bare_database_url: str) -
     database.dispose()
 
 
-TIMEOUT_SECONDS: Final = 5.0
+TIMEOUT_SECONDS: Final = 2.0
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def hold_write_lock(path: Path) -> Iterator[None]:
         other.execute("ROLLBACK")
 
 
-@pytest.mark.parametrize("apart_seconds", [0, 0.25])
+@pytest.mark.parametrize("apart_seconds", [0, 0.1])
 def test_several_waiting_writers_wait_at_most_the_timeout(tmp_path: Path, apart_seconds: float) -> None:
     """The waits of several writers do not add up, nor do the waits for the semaphore and for SQLite."""
     database = Database(f"sqlite:///{tmp_path / 'exports.db'}", timeout_seconds=TIMEOUT_SECONDS)

@@ -108,7 +108,7 @@ def test_transaction_settings_hold_on_every_pooled_connection(pooled_url: str) -
 
 
 def test_waits_are_bounded_through_the_pooler(pooled_url: str) -> None:
-    first, second = Database(pooled_url), Database(pooled_url, timeout_seconds=0.4)
+    first, second = Database(pooled_url), Database(pooled_url, timeout_seconds=0.2)
     with first.write() as session:
         session.add(Account(id=factories.ACCOUNT, name="Maple Goods Ltd"))
     with first.write() as holder:
@@ -225,7 +225,7 @@ def test_statements_behind_a_pooler_are_not_prepared(own_server: OwnServer, post
 def test_pooler_without_free_connection_raises_database_busy(
     own_server: OwnServer, postgres_server: PostgreSQL
 ) -> None:
-    pooler = own_server(PgBouncer, postgres_server, default_pool_size=1, query_wait_timeout=1)
+    pooler = own_server(PgBouncer, postgres_server, default_pool_size=1, query_wait_timeout=0.2)
     url = pooler.url_through(postgres_server.fresh_url(owner=OWNER))
     first, second = Database(url), Database(url)
     with second.read() as session:

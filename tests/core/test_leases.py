@@ -6,6 +6,8 @@ import threading
 import time
 from contextlib import ExitStack
 
+import pytest
+
 from pipeline.core import deadline
 from pipeline.core.errors import DatabaseBusy
 from pipeline.core.leases import LeaseRenewer
@@ -85,7 +87,8 @@ class Locked(Renewals):
         return super().__call__()
 
 
-def test_renewal_that_waits_for_a_lock_lets_no_other_lease_expire() -> None:
+def test_renewal_that_waits_for_a_lock_lets_no_other_lease_expire(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadline, "SHORTEST_SECONDS", 0.001)  # the default is longer than these leases
     renewer, sound = LeaseRenewer(), Renewals()
     several = [Locked() for _ in range(3)]
     with ExitStack() as held:

@@ -13,7 +13,7 @@ from pipeline.accounts.models import UsedSignature
 from pipeline.accounts.schemas import NewPartner
 from pipeline.accounts.secrets import generate_secret
 from pipeline.core.db import database_now
-from pipeline.deliveries import outbox, polling, sender
+from pipeline.deliveries import outbox, polling, sandbox_broker, sender
 from pipeline.deliveries.channels.webhook import build_signature_headers
 from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import Acknowledgement, Notification, SandboxHandoff
@@ -30,8 +30,10 @@ from tests.support.servers import poll
     [("A", "accepted"), ("R", "rejected"), ("Q", "query"), ("D1", "accepted"), ("H1", "held"), ("INV", "accepted")],
 )
 def test_sandbox_broker_answers_as_the_invoice_number_says(
-    harness: ApiHarness, via: str, invoice: str, status: str
+    harness: ApiHarness, monkeypatch: pytest.MonkeyPatch, via: str, invoice: str, status: str
 ) -> None:
+    schedule = sandbox_broker._schedule
+    monkeypatch.setattr(sandbox_broker, "_schedule", lambda seconds, action: schedule(seconds / 10, action))
     export, _ = hand_off(harness, invoice=invoice, via=via)
     poll(lambda: harness.submission(export).state == status)
     with harness.runtime.db.read() as session:

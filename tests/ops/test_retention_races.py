@@ -28,6 +28,8 @@ from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 
 DAY = date(2032, 11, 27)
+#: An unhindered purge or hold ends in far less time.
+WAITS_SECONDS = 0.2
 SHARED = Document("shared", "shared.csv", "text/csv", "1", b"the same bytes in both")
 
 
@@ -87,7 +89,7 @@ def test_purge_waits_for_writer_of_same_bytes_and_keeps_them(workflow: WorkflowH
     row = repository.store_document(workflow.runtime, context, 1, SHARED)
     with purge_meanwhile(workflow) as thread, workflow.runtime.db.write() as session:
         repository.record_documents(session, workflow.store, [row])
-        thread.join(0.5)
+        thread.join(WAITS_SECONDS)
         assert thread.is_alive(), "the purge did not wait"
     assert workflow.store.get(row["sha256"]) == SHARED.body
     with workflow.runtime.db.read() as session:
@@ -106,7 +108,7 @@ def test_purge_keeps_registered_plan_that_is_being_executed(
 
     def meanwhile() -> None:
         purge.start()
-        purge.join(0.5)
+        purge.join(WAITS_SECONDS)
         waited.append(purge.is_alive())
 
     purge = threading.Thread(target=retention.purge_expired, args=(workflow.runtime, DAY))
@@ -127,7 +129,7 @@ def test_purge_waits_for_hold_being_placed_on_the_account(workflow: WorkflowHarn
         session.get(Account, factories.ACCOUNT, with_for_update={"key_share": True})
         purge = threading.Thread(target=retention.purge_expired, args=(workflow.runtime, DAY))
         purge.start()
-        purge.join(0.5)
+        purge.join(WAITS_SECONDS)
         assert purge.is_alive(), "the purge did not wait"
         session.add(LegalHold(id="hld_1", account_id=factories.ACCOUNT, reason="a dispute", placed_by="Legal"))
     purge.join(20)
@@ -143,7 +145,7 @@ def test_hold_on_account_waits_for_running_purge(
 
     def clear_during_hold(*arguments: Any) -> bool:
         holding.start()
-        holding.join(0.5)
+        holding.join(WAITS_SECONDS)
         placed.append(not holding.is_alive())
         return original(*arguments)
 

@@ -174,7 +174,7 @@ def other_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
     Bucket.stored, Bucket.requests = {}, []
     facts = {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1", "ALLOW_HTTP": "true"}
     with ThreadingHTTPServer((LOOPBACK, 0), Bucket) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=(0.005,), daemon=True).start()
         for name, value in (facts | {"ENDPOINT": f"http://{LOOPBACK}:{server.server_port}"}).items():
             monkeypatch.setenv(f"AWS_{name}", value)
         yield ArtifactStore("s3://bucket/exports")

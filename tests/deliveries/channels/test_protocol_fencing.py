@@ -8,10 +8,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
 import pytest
+from kombu import Connection
 
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
@@ -56,8 +58,9 @@ def open_end(name: str, endpoint: Start, folder: Path) -> Iterator[ChannelEnd]:
             yield ChannelEnd(test_sftp.channel(), test_sftp.HANDOFF, server.target(), count_manifests)
     elif name == "queue":
         empty_queues()
-        lie = lambda: len(test_queue.take_messages("memory://", "exports.warehouse", 1, seconds=0.3))  # noqa: E731
-        yield ChannelEnd(test_queue.open_channel("memory://"), message, test_queue.TARGET, lie)
+        with Connection("memory://") as connection:
+            count_messages = partial(connection.default_channel._size, "exports.warehouse")
+            yield ChannelEnd(test_queue.open_channel("memory://"), message, test_queue.TARGET, count_messages)
     else:
         hook = endpoint()
         settings = Settings.model_validate(given | {"borderbuddy_url": hook.url})

@@ -19,7 +19,7 @@ from tests.system.faults.matrix import mark_own_stack
 
 pytestmark = SERVERS
 
-TIMEOUT = 2
+TIMEOUT = 1
 
 
 def set_alarm(server: RabbitMQ, *, on: bool) -> None:

@@ -25,9 +25,9 @@ from tests.system.faults.matrix import mark_own_stack
 MESSAGE = OutgoingMessage("msg-1", "exports.package.recorded.v1", "warehouse.wh.package.recorded.v1", b'{"id": "m"}')
 
 #: A pause that a timeout for each read would tolerate; all pauses together are far longer than any test.
-STEP_SECONDS, STEPS = 0.1, 600
+STEP_SECONDS, STEPS = 0.05, 1200
 #: How long the client can read the sent bytes before a reset discards them.
-READ_SECONDS = 1
+READ_SECONDS = 0.3
 
 Speak = Callable[[socket.socket], None]
 Serve = Callable[..., str]
@@ -157,7 +157,7 @@ def test_invalid_status_line_fails(start_raw_server: Serve, speak: Speak) -> Non
 def test_time_limit_is_total_and_not_per_read(start_raw_server: Serve, speak: Speak, scheme: str) -> None:
     began = time.monotonic()
     with pytest.raises(ChannelUnavailable):
-        send(start_raw_server(speak, early=scheme == "https").replace("http:", f"{scheme}:"), 0.5)
+        send(start_raw_server(speak, early=scheme == "https").replace("http:", f"{scheme}:"), 0.2)
     assert time.monotonic() - began < STEPS * STEP_SECONDS / 2
 
 

@@ -14,6 +14,7 @@ from pipeline.accounts.models import ApiKey
 from pipeline.core.errors import InvalidApiKey, InvalidState, NotFound, ValidationFailed
 from pipeline.customs import waivers
 from pipeline.customs.schemas import NewWaiver
+from pipeline.interfaces.api import dependencies
 from pipeline.interfaces.api.dependencies import ApiKeyCache
 from tests.interfaces.api.conftest import OTHER, ApiHarness, execution
 from tests.support import factories
@@ -153,7 +154,8 @@ def test_stored_key_hash_does_not_authenticate(harness: ApiHarness) -> None:
     assert harness.client_with_key(row.secret_hash).get("/api/exports").status_code == 401
 
 
-def test_revoked_key_is_soon_rejected(harness: ApiHarness) -> None:
+def test_revoked_key_is_soon_rejected(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dependencies, "_CACHE_SECONDS", 0.2)
     key = harness.key("read")
     client = harness.client_with_key(key.bearer)
     assert client.get("/api/exports").status_code == 200

@@ -59,7 +59,7 @@ def test_key_use_is_recorded_before_the_process_ends(harness: ApiHarness, monkey
     record = api_keys.record_key_use
 
     def record_late(runtime: Runtime, caller: api_keys.Caller) -> None:
-        time.sleep(0.5)
+        time.sleep(0.2)
         record(runtime, caller)
 
     monkeypatch.setattr(dependencies, "record_key_use", record_late)

@@ -13,7 +13,7 @@ from sqlmodel import col, update
 from pipeline.accounts import api_keys
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.exports.schemas.export import EventPage, EventView
-from pipeline.interfaces.api import events
+from pipeline.interfaces.api import dependencies, events
 from pipeline.workflow.engine import run_step
 from tests.interfaces.api.conftest import ApiHarness, execution
 from tests.support import factories
@@ -128,7 +128,8 @@ def test_idle_stream_sends_heartbeats(harness: ApiHarness, monkeypatch: pytest.M
         assert [next(lines) for _ in range(4)] == [": the log of an export", "", ": ping", ""]
 
 
-def test_stream_ends_when_its_key_is_revoked(harness: ApiHarness) -> None:
+def test_stream_ends_when_its_key_is_revoked(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dependencies, "_CACHE_SECONDS", 0.1)
     key = harness.key("read")
     export_id = harness.execute(factories.plan())
     with harness.client_with_key(key.bearer).stream(

@@ -12,7 +12,9 @@ from sqlalchemy import update
 from sqlmodel import col, select
 from typer.testing import Result
 
+from pipeline.client.retry import NO_RETRIES
 from pipeline.exports.models import Artifact, PlanSnapshot
+from pipeline.interfaces.cli import connection
 from pipeline.interfaces.cli.output import ExitCode
 from tests.support import factories
 from tests.support.command_line import Commands
@@ -251,7 +253,10 @@ def test_missing_store_folder_fails_doctor_and_check(workflow: WorkflowHarness) 
     assert all(path.is_file() for path in files.values())
 
 
-def test_artifacts_argument_is_an_export_unless_it_is_a_command(commands: Commands) -> None:
+def test_artifacts_argument_is_an_export_unless_it_is_a_command(
+    commands: Commands, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(connection, "_RETRIES", NO_RETRIES)
     for arguments in (("exp_1",), ("list", "check"), ("list", "exp_1", "--out", "x"), ("--json", "exp_1")):
         assert commands("artifacts", *arguments).exit_code == ExitCode.UNREACHABLE, "there is no service"
     assert commands("artifacts").exit_code == ExitCode.USAGE

@@ -40,7 +40,7 @@ def run_test(folder: Path, fault: MailFault | None = None) -> list[Stage]:
             {
                 "smtp_url": there.url,
                 "mail_from": "exports@maple.example",
-                "delivery_timeout_seconds": 3 if fault == "slow" else 20,
+                "delivery_timeout_seconds": 2 if fault == "slow" else 20,
             }
         )
         believed = ssl.create_default_context(cafile=str(there.certificate))
