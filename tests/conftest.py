@@ -194,6 +194,7 @@ class SharedPostgreSQL(PostgreSQL):
     """Holds a database for each test that had one; to look through them all, again and again, would take time."""
 
     autovacuum = "off"
+    stop_signal = signal.SIGQUIT  # its data ends with it: no checkpoint
 
 
 @pytest.fixture(scope="session")
