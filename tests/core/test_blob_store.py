@@ -6,10 +6,9 @@ import hashlib
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,6 +18,7 @@ from config.settings import Settings
 from pipeline.core import blob_store
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import ArtifactConflict, StoreUnavailable
+from tests.support.bucket import Bucket, open_bucket, serve_bucket
 from tests.support.servers import poll
 
 BODY = b"an invoice" * 1000
@@ -122,78 +122,17 @@ def list_folders(tmp_path: Path, path: Path) -> list[int]:
     return [folder.stat().st_ino for folder in path.parents if folder.is_relative_to(tmp_path / "artifacts")]
 
 
-class Bucket(BaseHTTPRequestHandler):
-    """The part of S3 that stores documents."""
-
-    stored: dict[str, bytes]
-    requests: list[str]
-    knows_conditions = True
-
-    def do_PUT(self) -> None:
-        body = self.rfile.read(int(self.headers["content-length"]))
-        self.requests.append("PUT")
-        if "if-none-match" in self.headers and not self.knows_conditions:
-            self._answer(501)
-        elif "if-none-match" in self.headers and self.path in self.stored:
-            self._answer(412)
-        else:
-            self.stored[self.path] = body
-            self._answer(200)
-
-    def do_GET(self) -> None:
-        self.requests.append(self.command)
-        self._answer(200, self.stored[self.path]) if self.path in self.stored else self._answer(404)
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def do_POST(self) -> None:  # S3 deletes several objects in one POST
-        asked = self.rfile.read(int(self.headers["content-length"])).decode()
-        for path in [path for path in self.stored if path.partition("/bucket/")[2] in asked]:
-            del self.stored[path]
-        self._answer(200, b"<DeleteResult><Deleted><Key>one</Key></Deleted></DeleteResult>")
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-    def _answer(self, status: int, body: bytes = b"") -> None:
-        self.send_response(status)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("ETag", '"1"')
-        self.send_header("Last-Modified", "Thu, 26 Nov 2026 00:00:00 GMT")
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-
-@pytest.fixture
-def lead_to_port(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """Return a function that points the provider's variables to a port."""
-
-    def set_endpoint(port: int) -> None:
-        for name, value in {
-            "ACCESS_KEY_ID": "a",
-            "SECRET_ACCESS_KEY": "b",
-            "REGION": "us-east-1",
-            "ENDPOINT": f"http://{LOOPBACK}:{port}",
-            "ALLOW_HTTP": "true",
-        }.items():
-            monkeypatch.setenv(f"AWS_{name}", value)
-
-    return set_endpoint
-
-
-def test_bucket_with_provider_variables_stores_documents(lead_to_port: Callable[[int], None]) -> None:
+def test_bucket_with_provider_variables_stores_documents() -> None:
     """The variables are read although the service sets its own timeouts: the bucket needs `AWS_ALLOW_HTTP`."""
-    with serve_bucket(lead_to_port) as store:
+    with serve_bucket() as store:
         sha256 = store.put(BODY)
         assert (store.put(BODY), store.get(sha256), store.has(sha256)) == (sha256, BODY, True)
         store.delete(sha256)
         assert not store.has(sha256)
 
 
-def test_bucket_is_asked_only_for_objects_that_exist(lead_to_port: Callable[[int], None]) -> None:
-    with serve_bucket(lead_to_port) as store:
+def test_bucket_is_asked_only_for_objects_that_exist() -> None:
+    with serve_bucket() as store:
         first, second = store.put_all([BODY, b"another"])
         assert Bucket.requests == ["PUT", "PUT"]
         (place,) = [path for path in Bucket.stored if path.endswith(first)]
@@ -204,27 +143,14 @@ def test_bucket_is_asked_only_for_objects_that_exist(lead_to_port: Callable[[int
         assert sorted(Bucket.requests) == ["GET", "GET", "GET", "HEAD", "HEAD", "PUT", "PUT", "PUT"]
 
 
-def test_bucket_without_conditions_stores_documents(
-    lead_to_port: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bucket_without_conditions_stores_documents(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Bucket, "knows_conditions", False)
-    with serve_bucket(lead_to_port) as store:
+    with serve_bucket() as store:
         hashes = store.put_all([BODY, b"another"])
         Bucket.requests.clear()
         assert store.put_all([BODY, b"another", b"third"])[:2] == hashes
         assert sorted(Bucket.requests) == ["GET", "GET", "HEAD", "HEAD", "HEAD", "PUT"]
         assert len(Bucket.stored) == 3
-
-
-@contextmanager
-def serve_bucket(lead_to_port: Callable[[int], None]) -> Iterator[ArtifactStore]:
-    """Serve an empty bucket during the block, and yield a store in it."""
-    Bucket.stored, Bucket.requests = {}, []
-    with ThreadingHTTPServer((LOOPBACK, 0), Bucket) as server:
-        threading.Thread(target=server.serve_forever, args=(0.005,), daemon=True).start()
-        lead_to_port(server.server_port)
-        yield ArtifactStore("s3://bucket/exports")
-        server.shutdown()
 
 
 @contextmanager
@@ -245,16 +171,13 @@ def listen_silently() -> Iterator[tuple[int, list[socket.socket]]]:
         each.close()
 
 
-def test_request_to_silent_bucket_raises_store_unavailable(
-    lead_to_port: Callable[[int], None], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_request_to_silent_bucket_raises_store_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blob_store, "ANSWER_SECONDS", 0.2)
     monkeypatch.setattr(blob_store, "RETRY_SECONDS", 0.3)
     for ask in ("delete", "has", "get"):
-        with listen_silently() as (port, taken):
-            lead_to_port(port)
+        with listen_silently() as (port, taken), open_bucket(port) as store:
             with pytest.raises(StoreUnavailable):
-                getattr(ArtifactStore("s3://bucket/exports"), ask)("0" * 64)
+                getattr(store, ask)("0" * 64)
             poll(partial(bool, taken), 20, "no connection was made")
             assert len(taken) <= 1 + blob_store.RETRIES
 

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import date
-from http.server import ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
 
@@ -16,7 +14,6 @@ import pytest
 from sqlalchemy import ColumnElement, select, update
 from sqlmodel import col
 
-from config.network import LOOPBACK
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import PartnerChanges
 from pipeline.core.blob_store import ArtifactStore, BlobCondition
@@ -31,8 +28,8 @@ from pipeline.ops import retention, store_check
 from pipeline.ops.store_check import DamagedDocument, StoreReport
 from pipeline.workflow import render_documents
 from pipeline.workflow.steps import TaskMessage
-from tests.core.test_blob_store import Bucket
 from tests.support import factories
+from tests.support.bucket import serve_bucket
 from tests.workflow.conftest import WorkflowHarness
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -166,19 +163,13 @@ def test_check_of_one_export_reads_only_that_export(workflow: WorkflowHarness) -
 
 
 @pytest.fixture(params=["memory", "bucket"])
-def other_store(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[ArtifactStore]:
+def other_store(request: pytest.FixtureRequest) -> Iterator[ArtifactStore]:
     """Yield an empty store that is not a folder."""
     if request.param == "memory":
         yield ArtifactStore("memory:")
         return
-    Bucket.stored, Bucket.requests = {}, []
-    facts = {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1", "ALLOW_HTTP": "true"}
-    with ThreadingHTTPServer((LOOPBACK, 0), Bucket) as server:
-        threading.Thread(target=server.serve_forever, args=(0.005,), daemon=True).start()
-        for name, value in (facts | {"ENDPOINT": f"http://{LOOPBACK}:{server.server_port}"}).items():
-            monkeypatch.setenv(f"AWS_{name}", value)
-        yield ArtifactStore("s3://bucket/exports")
-        server.shutdown()
+    with serve_bucket() as store:
+        yield store
 
 
 def test_every_kind_of_store_is_checked_and_restored(workflow: WorkflowHarness, other_store: ArtifactStore) -> None:
