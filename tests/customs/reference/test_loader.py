@@ -92,11 +92,14 @@ def test_every_heading_is_in_family_of_its_program() -> None:
         assert family.program == row.program, row.heading
 
 
+def test_content_hash_of_a_copy_is_the_same(folder: Path) -> None:
+    assert load_ruleset(folder / "ruleset.yaml").content_hash == ruleset().content_hash
+
+
 @pytest.mark.parametrize("name", sorted(
     file.relative_to(RULES).as_posix() for file in RULES.rglob("*.*") if file.suffix in {".yaml", ".json"}
 ))  # fmt: skip
 def test_content_hash_covers_every_file(folder: Path, name: str) -> None:
-    assert load_ruleset(folder / "ruleset.yaml").content_hash == ruleset().content_hash
     with (folder / name).open("a", encoding="utf-8") as file:
         file.write("\n")
     assert load_ruleset(folder / "ruleset.yaml").content_hash != ruleset().content_hash
