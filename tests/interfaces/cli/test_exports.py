@@ -130,7 +130,7 @@ def test_wait_exits_with_the_code_of_the_brokers_answer(
 
 @pytest.mark.parametrize(
     ("status", "code", "timeout", "message"),
-    [(410, 6, "60", "✗ executed, undeliverable"), (503, 5, "1", "its handoff was not delivered in 1 s")],
+    [(410, 6, "60", "✗ executed, undeliverable"), (503, 5, "3", "its handoff was not delivered in 3 s")],
 )
 def test_wait_ends_when_the_handoff_is_delivered_or_given_up(
     service: Commands, tmp_path: Path, status: int, code: int, timeout: str, message: str
