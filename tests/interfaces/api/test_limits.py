@@ -9,6 +9,7 @@ from contextlib import ExitStack, contextmanager
 from types import SimpleNamespace
 from urllib.parse import urlsplit
 
+import anyio
 import httpx
 import pytest
 from pydantic import ValidationError
@@ -149,6 +150,20 @@ def test_processing_may_take_longer_than_the_body_timeout(open_harness: Open) ->
     harness = open_harness(max_body_seconds=0.5)
     answer = harness.client("execute").post(EXECUTE, json=execution(factories.plan()), headers={"Prefer": "wait=1"})
     assert (answer.status_code, answer.headers["preference-applied"]) == (202, "wait=1")
+
+
+@pytest.mark.anyio
+async def test_wait_for_the_caller_after_the_body_has_no_deadline() -> None:
+    async def receive() -> Message:
+        if message := next(messages):
+            return message
+        await anyio.sleep(0.05)
+        return {"type": "http.disconnect"}
+
+    messages: Iterator[Message | None] = iter([{"type": "http.request", "body": b"{}"}, None])
+    receive_in_time = limits._receive_within(receive, 0.01)
+    assert (await receive_in_time())["type"] == "http.request"
+    assert (await receive_in_time())["type"] == "http.disconnect"
 
 
 def test_live_streams_have_their_own_limit(open_harness: Open) -> None:
