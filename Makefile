@@ -22,6 +22,8 @@ endef
 SYSTEM := tests/system
 PARTS  := --ignore=$(SYSTEM)
 ON_TWO := -n 2 --dist loadfile
+# Each stack has a process of its own: most of these tests wait for leases and deadlines.
+BY_STACK := -n 3 --dist loadgroup
 
 # Its settings and log stay in its own folder, and it sends nothing.
 SEMGREP := SEMGREP_SETTINGS_FILE=.semgrep/settings.yml SEMGREP_LOG_FILE=.semgrep/log .semgrep/bin/semgrep
@@ -57,7 +59,7 @@ coverage: setup ## Run the same tests with line coverage; takes twice as long
 	$(VENV)/bin/pytest $(ON_TWO) $(PARTS) --cov --cov-report=term:skip-covered
 
 system: setup ## Run the tests of the whole service: its processes on every stack, every fault, random scenarios and benchmarks; takes half an hour
-	$(VENV)/bin/pytest -n 2 --dist loadgroup $(SYSTEM)
+	$(VENV)/bin/pytest $(BY_STACK) $(SYSTEM)
 
 kits: ## Install with npm what the tests in Node.js need (without it they are skipped, unless CI is set)
 	cd examples/consumers/node && npm ci --ignore-scripts
@@ -96,8 +98,8 @@ money: setup ## Check 10,000 random invoices against the rules of money and weig
 model: setup ## Run 2,000 random crash scenarios and check every promise after each step; takes about an hour
 	$(VENV)/bin/pytest -m long tests/system/model
 
-faults: setup ## Test every fault on every stack, one at a time; takes an hour or two
-	$(VENV)/bin/pytest -m "long or not long" tests/system/faults
+faults: setup ## Test every fault on every stack; takes an hour
+	$(VENV)/bin/pytest $(BY_STACK) -m "long or not long" tests/system/faults
 
 soak: setup ## Load and break the whole service for MINUTES (30); an even SEED uses Redis, an odd one RabbitMQ; PAUSE="3 6" sets the seconds between faults; writes var/soak
 	$(VENV)/bin/python -m tests.system.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(PAUSE),--pause $(PAUSE))
