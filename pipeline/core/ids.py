@@ -5,15 +5,40 @@ from __future__ import annotations
 import re
 import secrets
 import time
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
+_RANDOM_BITS: Final = 80
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
 
-def new_id(prefix: str) -> str:
-    """Return `prefix_` and 26 characters: 48 bits of milliseconds and 80 random bits (the layout of a ULID)."""
-    number = (time.time_ns() // 1_000_000) << 80 | secrets.randbits(80)
+def new_id(prefix: str, at: datetime | None = None) -> str:
+    """Return `prefix_` and 26 characters: 48 bits of milliseconds and 80 random bits (the layout of a ULID).
+
+    The milliseconds are those of `at`, by default of this process's clock.
+    """
+    milliseconds = time.time_ns() // 1_000_000 if at is None else _milliseconds(at)
+    return _encode(prefix, milliseconds, secrets.randbits(_RANDOM_BITS))
+
+
+def first_id(prefix: str, at: datetime) -> str:
+    """Return the smallest id of the millisecond of `at`."""
+    return _encode(prefix, _milliseconds(at), 0)
+
+
+def last_id(prefix: str, at: datetime) -> str:
+    """Return the largest id of the millisecond of `at`."""
+    return _encode(prefix, _milliseconds(at), 2**_RANDOM_BITS - 1)
+
+
+def _milliseconds(at: datetime) -> int:
+    return max(0, (at - _EPOCH) // timedelta(milliseconds=1))
+
+
+def _encode(prefix: str, milliseconds: int, low_bits: int) -> str:
+    number = milliseconds << _RANDOM_BITS | low_bits
     return prefix + "_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(125, -1, -5))
 
 

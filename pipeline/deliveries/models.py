@@ -30,6 +30,14 @@ class BrokerSubmission(SQLModel, table=True):
             sqlite_where=text("handoff_id IS NOT NULL"),
         ),
         Index("ix_broker_submissions_account_id_partner_id", "account_id", "partner_id", "updated_at"),
+        Index("ix_broker_submissions_state", "account_id", "state", "export_id"),
+        Index(
+            "ix_broker_submissions_overdue",
+            "account_id",
+            "export_id",
+            postgresql_where=text("overdue_at IS NOT NULL AND deadline_at IS NOT NULL"),
+            sqlite_where=text("overdue_at IS NOT NULL AND deadline_at IS NOT NULL"),
+        ),
     )
 
     id: str = Field(primary_key=True)
@@ -96,13 +104,20 @@ class Delivery(SQLModel, table=True):
             postgresql_where=text("state = 'pending'"),
             sqlite_where=text("state = 'pending'"),
         ),
+        Index(
+            "ix_deliveries_stalled",
+            "stalled_since",
+            postgresql_where=text("state = 'pending' AND stalled_since IS NOT NULL"),
+            sqlite_where=text("state = 'pending' AND stalled_since IS NOT NULL"),
+        ),
         Index("ix_deliveries_account_id_id", "account_id", "id"),
         Index(
-            "ix_deliveries_dead",
+            "ix_deliveries_idle",
             "account_id",
+            "state",
             "id",
-            postgresql_where=text("state = 'dead'"),
-            sqlite_where=text("state = 'dead'"),
+            postgresql_where=text("state <> 'pending' AND state <> 'delivered'"),
+            sqlite_where=text("state <> 'pending' AND state <> 'delivered'"),
         ),
         Index("ix_deliveries_partner", "account_id", "partner_id", "export_id"),
     )

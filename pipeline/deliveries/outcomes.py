@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, ColumnExpressionArgument, and_, case, literal_column, select
+from sqlalchemy import ColumnElement, ColumnExpressionArgument, and_, case, exists, func, literal_column, select
 from sqlmodel import col
 
+from pipeline.core.db import table
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outbox import WAREHOUSE
 from pipeline.exports.models import Export
 from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, Outcome, SubmissionState
 
-#: A literal, so that both databases use their index of dead letters.
-DEAD: Final = col(Delivery.state) == literal_column(f"'{DeliveryState.DEAD.value}'")
+
+def delivery_is(state: DeliveryState) -> ColumnElement[bool]:
+    """Return the condition, on a row of `deliveries`, that it has this state."""
+    # Literals, so that both databases use the index of pending deliveries, or that of idle ones by its own conditions.
+    column, active = col(Delivery.state), (DeliveryState.PENDING, DeliveryState.DELIVERED)
+    others = () if state in active else [column != literal_column(f"'{each.value}'") for each in active]
+    return and_(column == literal_column(f"'{state.value}'"), *others)
+
+
+DEAD: Final = delivery_is(DeliveryState.DEAD)
 
 #: Joins the handoff of an export: at most one row, by a unique index.
 HANDOFF: Final = and_(
@@ -25,6 +36,19 @@ QUARANTINED: Final = and_(col(Export.quarantined).is_(True), col(Export.state) =
 
 #: An answer is late and still expected. An amendment and a purge clear the deadline, but not `overdue_at`.
 OVERDUE: Final = and_(col(BrokerSubmission.overdue_at).is_not(None), col(BrokerSubmission.deadline_at).is_not(None))
+
+_STATES: Final = {
+    Outcome.IN_PROGRESS: ACTIVE_STATES,
+    Outcome.NEEDS_ATTENTION: (ExportState.FAILED.value,),
+    Outcome.CANCELLED: (ExportState.CANCELLED.value,),
+    Outcome.SUPERSEDED: (ExportState.SUPERSEDED.value,),
+}
+_WITH_BROKER: Final = (
+    SubmissionState.PENDING.value,
+    SubmissionState.SENT.value,
+    SubmissionState.DELIVERED.value,
+    SubmissionState.RECEIVED.value,
+)
 
 #: Answers of the customs broker that are outcomes by the same name: those that need a person, and the others.
 _NEEDS_PERSON: Final = (SubmissionState.REJECTED.value, SubmissionState.QUERY.value, SubmissionState.HELD.value)
@@ -52,6 +76,57 @@ def outcome_expression(*conditions: ColumnExpressionArgument[bool]) -> ColumnEle
         (status.in_(_AGREED), status),
         else_=Outcome.WITH_BROKER.value,
     )
+
+
+@dataclass(frozen=True)
+class Search:
+    """A condition that an index serves, and the columns by which that index finds the newest export first."""
+
+    where: ColumnElement[bool]
+    newest_first: Sequence[ColumnElement[Any]]
+
+
+def outcome_searches(outcome: Outcome, account_id: str) -> Sequence[Search]:
+    """Return the searches that find the account's exports with this outcome: each finds some, and no other export.
+
+    They say the same as `outcome_expression`. The statement must outer join `HANDOFF`.
+    """
+    if outcome in _STATES:
+        return [state_search(state) for state in _STATES[outcome]]
+    executed = and_(col(Export.state) == ExportState.EXECUTED.value, col(BrokerSubmission.account_id) == account_id)
+    dead = and_(DEAD, col(Delivery.audience) == WAREHOUSE, col(Delivery.account_id) == account_id)
+    # NOT EXISTS, because PostgreSQL charges each row of a join for the whole list of a NOT IN.
+    sound = and_(executed, ~exists().where(col(Delivery.export_id) == col(Export.id), dead))
+    status, by_id = col(BrokerSubmission.state), [col(Export.id).desc()]
+    if outcome is Outcome.UNDELIVERABLE:
+        undelivered = col(Export.id).in_(select(col(Delivery.export_id)).where(dead))
+        return [
+            _status_search(SubmissionState.FAILED.value, account_id, executed),
+            Search(and_(executed, status.not_in(_NEEDS_PERSON), undelivered), by_id),
+        ]
+    if outcome is Outcome.OVERDUE:
+        ended = (*_NEEDS_PERSON, SubmissionState.FAILED.value)
+        return [Search(and_(sound, OVERDUE, status.not_in(ended)), by_id)]
+    if outcome in _NEEDS_PERSON:
+        return [_status_search(outcome.value, account_id, executed)]
+    statuses = _WITH_BROKER if outcome is Outcome.WITH_BROKER else (outcome.value,)
+    return [_status_search(each, account_id, and_(sound, ~OVERDUE)) for each in statuses]
+
+
+def state_search(state: ExportState | str) -> Search:
+    """Return the search for an account's exports in this state."""
+    # A range and its order. With `=` PostgreSQL expects to find a common state soon, and reads the exports by id; but the
+    # newest hundred thousand may have another.
+    column, value = col(Export.state), str(state)
+    return Search(and_(column >= value, column <= value), [column.desc(), col(Export.id).desc()])
+
+
+def _status_search(status: str, account_id: str, condition: ColumnElement[bool]) -> Search:
+    handoffs = table(BrokerSubmission).alias().c
+    # PostgreSQL may read the exports by id if the status is common. So it begins with the newest that has it.
+    newest = select(func.max(handoffs.export_id)).where(handoffs.account_id == account_id, handoffs.state == status)
+    here = and_(col(BrokerSubmission.state) == status, col(Export.id) <= newest.scalar_subquery())
+    return Search(and_(here, condition), [col(Export.id).desc()])
 
 
 def is_quarantined(export: Export) -> bool:

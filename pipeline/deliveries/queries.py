@@ -15,7 +15,7 @@ from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import messages, sandbox_broker, submissions
 from pipeline.deliveries.models import Attempt, Delivery, Notification
-from pipeline.deliveries.outcomes import DEAD
+from pipeline.deliveries.outcomes import DEAD, delivery_is
 from pipeline.deliveries.remedies import find_remedy
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
 from pipeline.deliveries.schemas.messages import HandoffReady, MessageType
@@ -40,13 +40,12 @@ def list_deliveries(
 ) -> DeliveryPage:
     """Return a page of the account's deliveries, newest first, starting after the delivery `after`."""
     wanted = [col(Delivery.account_id) == account_id]
-    for column, value in (
-        (col(Delivery.state), state),
-        (col(Delivery.export_id), export_id),
-        (col(Delivery.partner_id), partner_id),
-    ):
-        if value is not None:
-            wanted.append(DEAD if value is DeliveryState.DEAD else column == str(value))
+    if state is not None:
+        wanted.append(delivery_is(state))
+    if export_id is not None:
+        wanted.append(col(Delivery.export_id) == export_id)
+    if partner_id is not None:
+        wanted.append(col(Delivery.partner_id) == partner_id)
     if after is not None:
         wanted.append(col(Delivery.id) < after)
     with runtime.db.read() as session:

@@ -48,11 +48,23 @@ class Export(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("account_id", "batch_id", "test", "revision"),
         Index("ix_exports_account_id_id", "account_id", "id"),
+        # The list filters by each of these, in the order of ids.
+        Index("ix_exports_state", "account_id", "state", "id"),
+        Index("ix_exports_broker", "account_id", "broker_id", "id"),
+        Index("ix_exports_warehouse", "account_id", "warehouse_id", "id"),
         Index(
-            "ix_exports_active",
+            "ix_exports_quarantined",
             "account_id",
-            postgresql_where=text("finished_at IS NULL"),
-            sqlite_where=text("finished_at IS NULL"),
+            "id",
+            postgresql_where=text("quarantined IS true"),
+            sqlite_where=text("quarantined IS 1"),
+        ),
+        Index(
+            "uq_exports_supersedes_id",
+            "supersedes_id",
+            unique=True,
+            postgresql_where=text("supersedes_id IS NOT NULL"),
+            sqlite_where=text("supersedes_id IS NOT NULL"),
         ),
     )
 
@@ -60,7 +72,7 @@ class Export(SQLModel, table=True):
     account_id: str = Field(foreign_key="accounts.id")
     batch_id: str
     revision: int = 1
-    supersedes_id: str | None = Field(default=None, index=True, unique=True)  # the export of the revision before
+    supersedes_id: str | None = None  # the export of the revision before
     plan_id: str = Field(foreign_key="plans.id")
     plan_hash: str
     test: bool
@@ -118,6 +130,24 @@ class Step(SQLModel, table=True):
     __table_args__ = (
         Index(
             "ix_steps_due_at", "due_at", postgresql_where=text("state = 'ready'"), sqlite_where=text("state = 'ready'")
+        ),
+        Index(
+            "ix_steps_lost",
+            "due_at",
+            postgresql_where=text("state = 'ready' AND error IS NULL AND attempts > 1"),
+            sqlite_where=text("state = 'ready' AND error IS NULL AND attempts > 1"),
+        ),
+        Index(
+            "ix_steps_stalled",
+            "stalled_since",
+            postgresql_where=text("state = 'ready' AND stalled_since IS NOT NULL"),
+            sqlite_where=text("state = 'ready' AND stalled_since IS NOT NULL"),
+        ),
+        Index(
+            "ix_steps_retrying",
+            "name",
+            postgresql_where=text("state = 'ready' AND error IS NOT NULL"),
+            sqlite_where=text("state = 'ready' AND error IS NOT NULL"),
         ),
         Index(
             "ix_steps_finished_at",

@@ -9,19 +9,18 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any, Final, TypeVar, cast
 
-from sqlalchemy import bindparam, func, insert, select
+from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 from sqlmodel import Session, SQLModel
 
 from pipeline.accounts.api_keys import Caller
-from pipeline.core.db import blocked_by_same_key, database_now, table
+from pipeline.core.db import blocked_by_same_key, table
 from pipeline.core.errors import (
     DatabaseBusy,
     IdempotencyInProgress,
     InvalidAccountScope,
     PlanNotExecutable,
-    RateLimited,
     ValidationFailed,
 )
 from pipeline.core.failpoints import failpoint
@@ -37,6 +36,7 @@ from pipeline.exports.plans import UNHASHED, HashedPlan, hash_json, hash_plan, p
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import ExportState
 from pipeline.workflow import read_model
+from pipeline.workflow.export_limit import check_active_exports
 from pipeline.workflow.idempotency import Acceptance, IdempotentRequest
 from pipeline.workflow.preflight import (
     Findings,
@@ -57,13 +57,6 @@ M = TypeVar("M", bound=SQLModel)
 #: How often acceptance starts over when another request wrote the same key or batch first.
 MAX_CONFLICTS: Final = 5
 
-_exports = table(Export).c
-_COUNT_ACTIVE: Final = select(func.count().label("active"), database_now().label("now")).select_from(
-    select(_exports.id)
-    .where(_exports.account_id == bindparam("of_account"), _exports.finished_at.is_(None))
-    .limit(bindparam("limit"))
-    .subquery()
-)
 _INSERTS: Final = tuple(insert(table(model)) for model in (Export, ExportUnit, Step, Event))
 
 
@@ -233,14 +226,7 @@ def check_new_plan(
     hashed = resolved if isinstance(resolved, HashedPlan) else load_snapshot(resolved)
     checked_at = runtime.clock()
     check_approval(hashed.plan, checked_at)
-    limit = runtime.settings.max_open_exports
-    # Exports that other requests accept at the same time are not counted. A few more than the limit do no harm.
-    active, now = session.execute(_COUNT_ACTIVE, {"of_account": caller.account_id, "limit": limit}).one()
-    if active >= limit:
-        raise RateLimited(
-            f"account {caller.account_id} has {limit} active exports, the maximum; try again when some have ended",
-            headers={"Retry-After": "30"},
-        )
+    now = check_active_exports(session, runtime, caller.account_id)
     found = evaluate_plan(session, caller.account_id, hashed.plan, on=checked_at.date(), amends=replaced)
     if found.blocking:
         raise PlanNotExecutable(top_findings(found.all), count_by_rule(found.all))
@@ -275,7 +261,7 @@ def _build_rows(
     digests = {unit.unit_ref: treatment.unit_digest(treatment.line_digests(unit)) for unit in plan.units}
     export = _new_row(
         Export,
-        id=new_id("exp"),
+        id=new_id("exp", now),  # so that lists find instants of acceptance by the id
         account_id=caller.account_id,
         batch_id=plan.batch_id,
         revision=1 if amends is None else amends.export.revision + 1,

@@ -8,14 +8,22 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import exists, not_, select
+from sqlalchemy import exists, not_, select, union_all
 from sqlmodel import Session, col
 from sqlmodel import select as sqlmodel_select
 
+from pipeline.core.ids import first_id, last_id
 from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
 from pipeline.deliveries.models import BrokerSubmission, Delivery
-from pipeline.deliveries.outcomes import HANDOFF, QUARANTINED, is_quarantined, outcome_expression
+from pipeline.deliveries.outcomes import (
+    HANDOFF,
+    QUARANTINED,
+    is_quarantined,
+    outcome_expression,
+    outcome_searches,
+    state_search,
+)
 from pipeline.exports.models import Event, Export
 from pipeline.exports.queries import event_view
 from pipeline.exports.schemas.export import EventView, ExportPage, ExportSummary
@@ -47,25 +55,41 @@ def list_exports(
         select(Export, derived_outcome)
         .join(BrokerSubmission, HANDOFF, isouter=True)
         .where(col(Export.account_id) == account_id)
+        .order_by(col(Export.id).desc())
+        .limit(limit + 1)
     )
-    if filters.outcomes:
-        query = query.where(derived_outcome.in_([each.value for each in filters.outcomes]))
     if filters.state is not None:
-        query = query.where(col(Export.state) == filters.state.value)
+        search = state_search(filters.state.value)
+        query = query.where(search.where).order_by(None).order_by(*search.newest_first)
     if filters.quarantined is not None:
         query = query.where(QUARANTINED if filters.quarantined else not_(QUARANTINED))
     if filters.broker_id is not None:
         query = query.where(col(Export.broker_id) == filters.broker_id)
     if filters.warehouse_id is not None:
         query = query.where(col(Export.warehouse_id) == filters.warehouse_id)
+    # An id begins with the millisecond of acceptance, so the index of ids bounds these searches too.
     if filters.accepted_after is not None:
-        query = query.where(col(Export.accepted_at) > _require_offset(filters.accepted_after, "acceptedAfter"))
+        after = _require_offset(filters.accepted_after, "acceptedAfter")
+        query = query.where(col(Export.accepted_at) > after, col(Export.id) >= first_id("exp", after))
     if filters.accepted_before is not None:
-        query = query.where(col(Export.accepted_at) < _require_offset(filters.accepted_before, "acceptedBefore"))
+        before = _require_offset(filters.accepted_before, "acceptedBefore")
+        query = query.where(col(Export.accepted_at) < before, col(Export.id) <= last_id("exp", before))
     if cursor is not None:
         # Ids are ordered by time, so the id is the only key of a page.
         query = query.where(col(Export.id) < _decode_cursor(cursor))
-    rows = session.execute(query.order_by(col(Export.id).desc()).limit(limit + 1)).all()
+    if 0 < len({*filters.outcomes}) < len(Outcome):
+        # An outcome has no index. Each of its searches has one, and finds a page.
+        pages = [
+            query.with_only_columns(col(Export.id))
+            .where(search.where)
+            .order_by(None)
+            .order_by(*search.newest_first)
+            .subquery()
+            for outcome in sorted({*filters.outcomes})
+            for search in outcome_searches(outcome, account_id)
+        ]
+        query = query.where(col(Export.id).in_(union_all(*(select(page.c.id) for page in pages))))
+    rows = session.execute(query).all()
     return ExportPage(
         items=[_summary(row, Outcome(derived)) for row, derived in rows[:limit]],
         next_cursor=_encode_cursor(rows[limit - 1][0].id) if len(rows) > limit else None,

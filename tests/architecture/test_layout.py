@@ -22,7 +22,6 @@ SHORT_FILES = {
     "pipeline/core/deadline.py": "a context variable that every layer reads",
     "pipeline/core/failpoints.py": "a hook that every layer calls",
     "pipeline/core/fonts.py": "customs and documents, which do not import each other, ask what can be printed",
-    "pipeline/core/ids.py": "the one place that makes ids",
     "pipeline/core/shutdown.py": "a flag that every layer reads",
     "pipeline/core/startup.py": "main.py loads it before anything else",
     "pipeline/core/tenancy.py": "a context variable that every layer reads",

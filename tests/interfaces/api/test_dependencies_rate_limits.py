@@ -9,6 +9,7 @@ from pipeline.accounts import service
 from pipeline.core.errors import NotFound, ValidationFailed
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open, execution
 from tests.support import factories
+from tests.support.query_counter import record_plans
 
 EXECUTE = "/api/exports/execute"
 BOTH = "desk@broker.example", "clerk@Broker.Example"
@@ -55,10 +56,18 @@ def test_retried_export_counts_again_and_only_for_its_account(open_harness: Open
 
 
 def test_active_exports_are_counted_by_an_index(harness: ApiHarness) -> None:
-    query = "EXPLAIN QUERY PLAN SELECT count(*) FROM (SELECT id FROM exports WHERE account_id = 'a' AND finished_at IS NULL LIMIT 9)"
-    with harness.runtime.db.read() as session:
-        steps = [str(row[3]) for row in session.execute(text(query))]
-    assert any("ix_exports_active" in step for step in steps), steps
+    with record_plans(harness.runtime.db) as plans:
+        harness.execute(plan(1))
+    assert any("ix_exports_state (account_id=? AND state=?)" in step for step in plans), plans
+
+
+def test_active_exports_are_counted_once_for_a_hundredth_of_the_room(open_harness: Open) -> None:
+    harness = open_harness(max_open_exports=203)
+    harness.execute(plan(1))  # counts 0, so this process accepts two more without counting
+    harness.runtime.settings.__dict__["max_open_exports"] = 1
+    client = harness.client()
+    answers = [client.post(EXECUTE, json=execution(plan(number))).status_code for number in (2, 3, 4)]
+    assert answers == [202, 202, 429]
 
 
 def test_mail_goes_to_the_domains_that_the_account_may_send_to(harness: ApiHarness) -> None:

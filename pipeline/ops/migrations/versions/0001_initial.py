@@ -590,14 +590,6 @@ def _create_indexes() -> None:
         postgresql_where=sa.text("NOT released"),
         sqlite_where=sa.text("NOT released"),
     )
-    op.create_index(
-        "ix_deliveries_dead",
-        "deliveries",
-        ["account_id", "id"],
-        unique=False,
-        postgresql_where=sa.text("state = 'dead'"),
-        sqlite_where=sa.text("state = 'dead'"),
-    )
     op.create_index(op.f("ix_legal_holds_account_id"), "legal_holds", ["account_id"], unique=False)
     op.create_index("ix_artifacts_sha256_id", "artifacts", ["sha256", "id"], unique=False)
     op.create_index("ix_attempts_at", "attempts", ["at"], unique=False)
@@ -610,12 +602,73 @@ def _create_indexes() -> None:
         sqlite_where=sa.text("finished_at IS NOT NULL"),
     )
     op.create_index(
-        "ix_exports_active",
-        "exports",
-        ["account_id"],
+        "ix_deliveries_idle",
+        "deliveries",
+        ["account_id", "state", "id"],
         unique=False,
-        postgresql_where=sa.text("finished_at IS NULL"),
-        sqlite_where=sa.text("finished_at IS NULL"),
+        postgresql_where=sa.text("state <> 'pending' AND state <> 'delivered'"),
+        sqlite_where=sa.text("state <> 'pending' AND state <> 'delivered'"),
     )
-    op.create_index(op.f("ix_exports_supersedes_id"), "exports", ["supersedes_id"], unique=True)
+    op.create_index(
+        "uq_exports_supersedes_id",
+        "exports",
+        ["supersedes_id"],
+        unique=True,
+        postgresql_where=sa.text("supersedes_id IS NOT NULL"),
+        sqlite_where=sa.text("supersedes_id IS NOT NULL"),
+    )
+    op.create_index("ix_exports_state", "exports", ["account_id", "state", "id"], unique=False)
+    op.create_index("ix_exports_broker", "exports", ["account_id", "broker_id", "id"], unique=False)
+    op.create_index("ix_exports_warehouse", "exports", ["account_id", "warehouse_id", "id"], unique=False)
+    op.create_index(
+        "ix_exports_quarantined",
+        "exports",
+        ["account_id", "id"],
+        unique=False,
+        postgresql_where=sa.text("quarantined IS true"),
+        sqlite_where=sa.text("quarantined IS 1"),
+    )
+    op.create_index(
+        "ix_steps_lost",
+        "steps",
+        ["due_at"],
+        unique=False,
+        postgresql_where=sa.text("state = 'ready' AND error IS NULL AND attempts > 1"),
+        sqlite_where=sa.text("state = 'ready' AND error IS NULL AND attempts > 1"),
+    )
+    op.create_index(
+        "ix_steps_stalled",
+        "steps",
+        ["stalled_since"],
+        unique=False,
+        postgresql_where=sa.text("state = 'ready' AND stalled_since IS NOT NULL"),
+        sqlite_where=sa.text("state = 'ready' AND stalled_since IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_deliveries_stalled",
+        "deliveries",
+        ["stalled_since"],
+        unique=False,
+        postgresql_where=sa.text("state = 'pending' AND stalled_since IS NOT NULL"),
+        sqlite_where=sa.text("state = 'pending' AND stalled_since IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_steps_retrying",
+        "steps",
+        ["name"],
+        unique=False,
+        postgresql_where=sa.text("state = 'ready' AND error IS NOT NULL"),
+        sqlite_where=sa.text("state = 'ready' AND error IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_broker_submissions_state", "broker_submissions", ["account_id", "state", "export_id"], unique=False
+    )
+    op.create_index(
+        "ix_broker_submissions_overdue",
+        "broker_submissions",
+        ["account_id", "export_id"],
+        unique=False,
+        postgresql_where=sa.text("overdue_at IS NOT NULL AND deadline_at IS NOT NULL"),
+        sqlite_where=sa.text("overdue_at IS NOT NULL AND deadline_at IS NOT NULL"),
+    )
     op.create_index("ix_exports_account_id_id", "exports", ["account_id", "id"], unique=False)

@@ -1,0 +1,23 @@
+"""Ids are ordered by the instant that they begin with."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from pipeline.core.ids import first_id, last_id, new_id
+
+AT = datetime(2026, 11, 24, 15, 4, 5, 678_901, tzinfo=UTC)
+
+
+def test_id_of_an_instant_lies_between_the_bounds_of_its_millisecond() -> None:
+    made = [new_id("exp", AT) for _ in range(9)]
+    assert all(first_id("exp", AT) <= each <= last_id("exp", AT) for each in made)
+    assert len({*made}) == 9
+    assert last_id("exp", AT - timedelta(milliseconds=1)) < first_id("exp", AT)
+    assert last_id("exp", AT) < first_id("exp", AT + timedelta(milliseconds=1))
+
+
+def test_every_instant_of_a_request_has_bounds() -> None:
+    first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
+    assert first_id("exp", first) < new_id("exp") < last_id("exp", last)
+    assert len(first_id("exp", first)) == len(last_id("exp", last)) == len(new_id("exp"))
