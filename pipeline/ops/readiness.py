@@ -99,27 +99,25 @@ class _ProgressChecks:
     def check_sweep(self, session: Session) -> ServicePart:
         """Check whether a sweeper looks for stalled work."""
         work = ((Step, _is_ready_step()), (Delivery, self._delivery_is_pending()))
-        overdue = sum(_count(session, model, is_pending, self._is_overdue(model)) for model, is_pending in work)
+        overdue = any(_any(session, model, is_pending, self._is_overdue(model)) for model, is_pending in work)
         if overdue and not any(_any(session, model, is_pending, self._was_swept(model)) for model, is_pending in work):
-            message = (
-                f"{overdue} steps and deliveries have been due for {self.stalled_after:.0f} s, and no sweep found them"
-            )
+            message = f"steps or deliveries have been due for {self.stalled_after:.0f} s, and no sweep found them"
             return ServicePart("sweep", ok=False, message=f"{message}; check that workers run and reach the database")
         return ServicePart("sweep", ok=True, message="sweeps find all due work")
 
     def check_steps(self, session: Session) -> ServicePart:
         """Check for each queue whether its workers finish steps."""
-        stuck = {queue: waiting for queue in (STEPS, DOCUMENTS) if (waiting := self._count_stuck_steps(session, queue))}
+        stuck = [queue for queue in (STEPS, DOCUMENTS) if self._has_stuck_steps(session, queue)]
         if stuck:
-            return self._stuck_part("steps", sum(stuck.values()), f"a worker consumes {' and '.join(stuck)}")
+            return self._stuck_part("steps", f"a worker consumes {' and '.join(stuck)}")
         return ServicePart("steps", ok=True, message="nothing is stuck")
 
     def check_deliveries(self, session: Session) -> ServicePart:
         """Check whether deliveries are attempted."""
-        waiting = _count(session, Delivery, self._delivery_is_pending(), self._is_stuck(Delivery))
-        waiting += self._count_stuck_steps(session, DELIVERIES)
-        if waiting and not _any(session, Attempt, col(Attempt.at) > statement_now(-self.stalled_after)):
-            return self._stuck_part("deliveries", waiting, f"a worker consumes {DELIVERIES}")
+        stuck = self._is_any_stuck(session, Delivery, self._delivery_is_pending())
+        stuck = stuck or self._has_stuck_steps(session, DELIVERIES)
+        if stuck and not _any(session, Attempt, col(Attempt.at) > statement_now(-self.stalled_after)):
+            return self._stuck_part("deliveries", f"a worker consumes {DELIVERIES}")
         return ServicePart("deliveries", ok=True, message="nothing is stuck")
 
     def check_intake(self, session: Session) -> ServicePart:
@@ -133,18 +131,17 @@ class _ProgressChecks:
             )
         return ServicePart("intake", ok=True, message="no heartbeat is missing")
 
-    def _count_stuck_steps(self, session: Session, queue: str) -> int:
-        """Return the number of stuck steps that this queue serves; zero if one of its steps finished recently."""
-        waiting = _count(session, Step, _is_ready_step(), _is_routed_to(queue), self._is_stuck(Step))
-        # Only a finished step counts as progress: a delivery worker may have written any other fact of an export.
-        if waiting and not _any(
-            session, Step, _is_routed_to(queue), col(Step.finished_at) > statement_now(-self.stalled_after)
-        ):
-            return waiting
-        return 0
+    def _has_stuck_steps(self, session: Session, queue: str) -> bool:
+        """Return whether a step that this queue serves is stuck, and none of the queue finished recently."""
+        # Only a finished step counts as progress: a delivery worker may have written any other fact of an export. It is
+        # looked for first, because the steps of another queue may be many.
+        finished = col(Step.finished_at) > statement_now(-self.stalled_after)
+        return not _any(session, Step, _is_routed_to(queue), finished) and self._is_any_stuck(
+            session, Step, _is_ready_step(), _is_routed_to(queue)
+        )
 
-    def _stuck_part(self, name: str, waiting: int, remedy: str) -> ServicePart:
-        message = f"{waiting} have been due without progress for {self.stalled_after:.0f} s; check that {remedy}"
+    def _stuck_part(self, name: str, remedy: str) -> ServicePart:
+        message = f"{name} have been due without progress for {self.stalled_after:.0f} s; check that {remedy}"
         return ServicePart(name, ok=False, message=f"{message}, and that the message broker answers")
 
     def _delivery_is_pending(self) -> ColumnElement[bool]:
@@ -159,9 +156,12 @@ class _ProgressChecks:
         due_recently = col(model.due_at) > statement_now(self.stalled - self.stalled_after)
         return and_(self._is_due_soon(model), col(model.stalled_since).is_not(None), due_recently)
 
-    def _is_stuck(self, model: type[Step | Delivery]) -> ColumnElement[bool]:
-        stalled_long = col(model.stalled_since) <= database_now(self.stalled - self.stalled_after)
-        return and_(self._is_due_soon(model), or_(self._is_overdue(model), stalled_long))
+    def _is_any_stuck(self, session: Session, model: type[Step | Delivery], *conditions: ColumnElement[bool]) -> bool:
+        # Two queries, each with its index: with OR, all work that is due soon would be read.
+        stalled_long = col(model.stalled_since) <= statement_now(self.stalled - self.stalled_after)
+        return _any(session, model, *conditions, self._is_overdue(model)) or _any(
+            session, model, *conditions, self._is_due_soon(model), stalled_long
+        )
 
     def _is_due_soon(self, model: type[Step | Delivery]) -> ColumnElement[bool]:
         # A sweep moves due work by at most `sweep_delay`, so work that is due later is irrelevant. An index covers
@@ -206,10 +206,6 @@ def _is_routed_to(queue: str) -> ColumnElement[bool]:
     if queue == STEPS:
         return col(Step.name).not_in(TASK_ROUTES)
     return col(Step.name).in_([name for name, target in TASK_ROUTES.items() if target == queue])
-
-
-def _count(session: Session, model: type[SQLModel], *conditions: ColumnElement[bool]) -> int:
-    return session.scalar(select(func.count()).select_from(model).where(*conditions)) or 0
 
 
 def _any(session: Session, model: type[SQLModel], *conditions: ColumnElement[bool]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Final
 
-from sqlalchemy import bindparam, func, select, tuple_, update
+from sqlalchemy import bindparam, func, literal_column, select, tuple_, update
 from sqlmodel import Session
 
 from config.settings import Settings
@@ -43,11 +43,13 @@ _TAKE_DUE: Final = (
     .returning(*_step_key)
 )
 _is_lost = (
-    _steps.state == StepState.READY.value,
+    # The literals are those of the index: other due steps are not read.
+    _steps.state == literal_column("'ready'"),
+    _steps.error.is_(None),
+    _steps.attempts > literal_column("1"),
+    _steps.attempts <= bindparam("most_attempts"),
     _steps.due_at <= statement_now(),
     _steps.lease_until <= database_now(),
-    _steps.error.is_(None),
-    _steps.attempts.between(2, bindparam("most_attempts")),
 )
 _LOST: Final = (
     select(*_step_key, _steps.fence).where(*_is_lost, export_is_active(_steps.export_id)).limit(bindparam("most"))

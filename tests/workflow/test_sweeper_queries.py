@@ -79,6 +79,7 @@ def test_sweep_reads_only_due_rows_by_index(
     with record_plans(workflow.runtime.db) as plans:
         sweep(workflow)
     assert searches(plans, f"ix_{table}_{column}", f"{column} <="), plans
+    assert searches(plans, "ix_steps_lost", "due_at <="), plans
 
 
 @mark_own_stack("F29")
