@@ -9,7 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from config import queues
+from config.settings import Settings
 from pipeline.core.db import Database
+from pipeline.core.message_broker import make_connection
 from pipeline.ops.migrations.runner import upgrade_database
 from tests.conftest import Stack, _start_own_server
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
@@ -92,11 +95,19 @@ def _stack(
             message_broker = end.enter_context(_start_own_server(kind))
             stack = Stack(name, postgres.fresh_url(), message_broker.fresh_url(), artifacts)
             made = Site(stack, folder, parent, message_broker=message_broker, database=postgres)
+            declare_queues(made.runtime.settings)
         migrated = Database(stack.database_url)
         upgrade_database(migrated)
         migrated.dispose()
         end.callback(made.close)
         yield made
+
+
+def declare_queues(settings: Settings) -> None:
+    """Declare the queues of the contract: RabbitMQ can lose a queue that was declared just before it is killed."""
+    with make_connection(settings) as connection:
+        for queue in (*queues.contract_queues(settings), queues.heartbeat_queue(settings)):
+            queue.bind(connection.default_channel).declare()
 
 
 @pytest.fixture

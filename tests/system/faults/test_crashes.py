@@ -342,6 +342,7 @@ def check_commanded_once(site: Site, case: OpenCase, point: str, times: int) -> 
         one.mark_repaired()  # the message broker decides when to redeliver it
         one.wait_until_finished([])
         # The message itself comes back, on Redis after its visibility timeout, and changes nothing.
+        site.wait_until(lambda: one.count_fired() == {point: times}, 300, "the intake was not killed each time")
         site.wait_until(
             lambda: site.waiting(queues.EXECUTE) == 0 and site["intake"].running, 300, "the command is still queued"
         )

@@ -13,9 +13,11 @@ import pytest
 
 from tests.support import factories
 from tests.support.on_day import library
+from tests.system.faults.case import Case
 from tests.system.faults.conftest import OpenCase
 from tests.system.faults.fork_server import ForkServer, start_fork_server
 from tests.system.faults.matrix import RABBITMQ, REDIS, SERVED, STACKS, fault
+from tests.system.faults.records import Row
 from tests.system.faults.site import Site
 
 #: The messages that one process holds: for each of two exports the customs broker's and the warehouse's.
@@ -143,6 +145,10 @@ def test_cancellation_races_completion(site: Site, case: OpenCase, point: str, e
         assert ("HANDED_OFF" in happened, "EXPORT_CANCELLED" in happened) == (ends == "executed", ends == "cancelled")
 
 
+def list_leased(one: Case) -> list[Row]:
+    return [row for row in one.snapshot().tables["deliveries"] if row["lease_until"] is not None]
+
+
 @fault("F42", everyday=(RABBITMQ,), long=STACKS)
 def test_resend_races_delivery(site: Site, case: OpenCase) -> None:
     """A message in flight cannot be resent; after its delivery it is sent again under the same id."""
@@ -151,7 +157,8 @@ def test_resend_races_delivery(site: Site, case: OpenCase) -> None:
         one.arm("worker", f"delivery.sent=barrier:{opened}", lease_seconds="60")
         export_id = one.accepted()
         site.wait_until(lambda: "delivery.sent" in one.count_fired(), 300, "the failpoint was not reached")
-        held = next(row for row in one.snapshot().tables["deliveries"] if row["lease_until"] is not None)
+        site.wait_until(lambda: len(list_leased(one)) == 1, 300, "other messages are still in flight")
+        (held,) = list_leased(one)
         refused = one.client.post(f"/api/deliveries/{held['id']}/resend", {})
         assert refused is not None
         assert (refused.status_code, refused.json()["errorCode"]) == (409, "INVALID_STATE")
