@@ -36,7 +36,7 @@ def check_active_exports(session: Session, runtime: Runtime, account_id: str) ->
     """
     left = _uncounted.setdefault(runtime.db, {})
     limit = runtime.settings.max_open_exports
-    counts = not left.get(account_id)
+    counts = left.get(account_id, 0) < 1  # threads share it without a lock, so it can fall below zero
     active, now = session.execute(_COUNT, {"of_account": account_id, "most": limit if counts else 0}).one()
     if active >= limit:
         raise RateLimited(

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 import structlog
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import ColumnElement, Select, and_, func, literal_column, select
-from sqlmodel import col
+from sqlmodel import Session, col
 
 from pipeline.accounts.models import PartnerChannel
 from pipeline.core import tenancy
+from pipeline.core.db import database_now
 from pipeline.core.errors import DatabaseBusy
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
@@ -23,8 +26,12 @@ from pipeline.deliveries.outcomes import OVERDUE, QUARANTINED, delivery_is
 from pipeline.exports.models import Account, Export, Step
 from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, StepState
 from pipeline.interfaces.api.single_flight import SingleFlight
+from pipeline.workflow.steps import STEPS
 
 log = structlog.get_logger(__name__)
+
+#: A step that finished longer ago is committed, so that no reading misses it.
+_UNCOMMITTED_SECONDS: Final = 30.0
 
 _EXPORT_STATES: Final = (*ACTIVE_STATES, ExportState.FAILED.value)
 _DELIVERY_STATES: Final = (DeliveryState.WAITING, DeliveryState.PENDING, DeliveryState.DEAD)
@@ -33,21 +40,22 @@ _READY: Final = col(Step.state) == literal_column("'ready'")
 
 
 class WorkCollector(Collector):
-    """Counts open work by state, open circuit breakers and overdue handoffs.
+    """Counts open work by state, finished steps, open circuit breakers and overdue handoffs.
 
-    What is done is not counted: it grows for years, and each count reads an index of what is open.
+    What is done is counted only since this process started: it grows for years. Each count reads an index.
     """
 
     def __init__(self, runtime: Runtime, clock: Callable[[], float] = time.monotonic) -> None:
         self._runtime = runtime
+        self._finished_steps = _FinishedSteps()
         # Counting reads all open work, and every caller that reaches the port can ask for it.
         self._counts = SingleFlight(self._count_rows, clock=clock)
 
-    def describe(self) -> Sequence[GaugeMetricFamily]:
+    def describe(self) -> Sequence[Metric]:
         """Return nothing, so that registering the collector reads no database."""
         return ()
 
-    def collect(self) -> Sequence[GaugeMetricFamily]:
+    def collect(self) -> Sequence[Metric]:
         """Return the counts; none if the database does not respond."""
         try:
             return self._counts.get()
@@ -55,7 +63,7 @@ class WorkCollector(Collector):
             log.warning("metrics_unavailable")
             return ()
 
-    def _count_rows(self) -> list[GaugeMetricFamily]:
+    def _count_rows(self) -> list[Metric]:
         by_state: tuple[tuple[str, str, Mapping[str, Select[int]]], ...] = (
             ("exports", "Active and failed exports", {state: _count_exports(state) for state in _EXPORT_STATES}),
             ("exports_steps", "Steps that a worker may start", {StepState.READY.value: _count(_READY)}),
@@ -65,13 +73,14 @@ class WorkCollector(Collector):
                 {state.value: _count(delivery_is(state)) for state in _DELIVERY_STATES},
             ),
         )
-        families: list[GaugeMetricFamily] = []
+        families: list[Metric] = []
         with tenancy.account_scope(ALL_ACCOUNTS), self._runtime.db.read() as session:
             for name, noun, counts in by_state:
                 family = GaugeMetricFamily(name, f"{noun} by state", labels=["state"])
                 for state, count in counts.items():
                     family.add_metric([state], session.scalar(count) or 0)
                 families.append(family)
+            families.append(self._finished_steps.count(session))
             quarantined = session.scalar(select(func.count()).select_from(Export).where(QUARANTINED))
             families.append(GaugeMetricFamily("exports_quarantined", "Exports that are quarantined now", quarantined))
             retrying = select(func.count()).select_from(Step)
@@ -92,6 +101,29 @@ class WorkCollector(Collector):
                 )
             )
         return families
+
+
+class _FinishedSteps:
+    """Counts the finished steps since the first reading, and reads each of them once, from the index of their ends."""
+
+    def __init__(self) -> None:
+        self._counted = Counter({spec.name: 0 for spec in STEPS})
+        self._until: datetime | None = None
+
+    def count(self, session: Session) -> CounterMetricFamily:
+        """Return the number of finished steps by name; the newest count at a later reading."""
+        until = session.scalar(select(database_now(-_UNCOMMITTED_SECONDS)))
+        if self._until is not None:
+            finished = and_(col(Step.finished_at) > self._until, col(Step.finished_at) <= until)
+            by_name = select(col(Step.name), func.count()).where(finished).group_by(col(Step.name))
+            self._counted.update({name: count for name, count in session.execute(by_name)})  # noqa: C416 - mypy does not accept a row as a pair
+        self._until = until
+        family = CounterMetricFamily(
+            "exports_steps_finished", "Steps that finished since this process started", labels=["step"]
+        )
+        for name, count in self._counted.items():
+            family.add_metric([name], count)
+        return family
 
 
 def _count(condition: ColumnElement[bool]) -> Select[int]:

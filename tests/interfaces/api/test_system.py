@@ -20,12 +20,13 @@ from pipeline.core.db import database_now
 from pipeline.core.errors import StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Step
-from pipeline.interfaces.api import single_flight, system
+from pipeline.interfaces.api import metrics, single_flight, system
 from pipeline.interfaces.api.metrics import WorkCollector
 from pipeline.interfaces.app import ROUTERS
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED
 from pipeline.ops import readiness
 from pipeline.workflow.engine import run_step
+from pipeline.workflow.steps import STEPS
 from tests.interfaces.api.conftest import ApiHarness, Open, execution
 from tests.support import factories
 from tests.support.query_counter import record_plans, record_statements
@@ -141,7 +142,23 @@ def test_metrics_use_at_most_a_fifth_of_the_time(harness: ApiHarness) -> None:
         assert work.collect() is first
         assert len(asked) == once  # at 9.9: counted in the two seconds before 2
         assert work.collect() is not first
-        assert len(asked) == 2 * once
+        assert len(asked) == 2 * once + 1  # the second reading also counts the steps that finished since the first
+
+
+def test_metrics_count_each_step_that_finishes_once(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(metrics, "_UNCOMMITTED_SECONDS", 0)
+    harness.run(harness.execute(factories.plan(batch="before")))
+    monkeypatch.setattr(single_flight, "CACHE_TIME_FACTOR", 0)
+    work = WorkCollector(harness.runtime)
+    counted = []
+    for units in (0, 2, 0):
+        if units:
+            harness.run(harness.execute(factories.plan(units=units, batch="after")))
+        (family,) = [each for each in work.collect() if each.name == "exports_steps_finished"]
+        counted.append({sample.labels["step"]: sample.value for sample in family.samples})
+    assert {*counted[0].values()} == {0}
+    assert counted[1] == {spec.name: 2 if spec.per_unit else 1 for spec in STEPS}
+    assert counted[2] == counted[1]
 
 
 def test_metrics_read_only_open_work(harness: ApiHarness) -> None:
