@@ -104,7 +104,8 @@ faults: setup ## Test every fault on every stack; takes an hour
 soak: setup ## Load and break the whole service for MINUTES (30); an even SEED uses Redis, an odd one RabbitMQ; PAUSE="3 6" sets the seconds between faults; writes var/soak
 	$(VENV)/bin/python -m tests.system.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(PAUSE),--pause $(PAUSE))
 
-bench: setup ## Run the benchmarks; prints ratios
+bench: setup ## Measure the goals of speed, beside real peers; takes half an hour
+	$(UV) sync --locked --group bench --quiet
 	$(VENV)/bin/python -m tests.system.benchmarks
 
 ci: ## Run all checks that must pass before a change lands (installs missing servers with apt)

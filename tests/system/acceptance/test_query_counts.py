@@ -13,14 +13,14 @@ from pipeline.accounts import partners, service
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.deliveries import sender
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.workflow import read_model
 from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.engine import run_step
-from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, TaskMessage
+from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
 from tests.support import factories
-from tests.support.query_counter import Traffic, count_traffic, record_statements
+from tests.support.query_counter import Traffic, record_statements
+from tests.system.benchmarks.statements import count_export
 
 CALLER = Caller(factories.ACCOUNT, "key_test", "test", frozenset({"execute", "read"}))
 
@@ -74,35 +74,9 @@ def test_statement_count_does_not_grow_with_the_plan(runtime: Runtime) -> None:
     assert max(len(sent) for sent in small.values()) <= 42
 
 
-def count_export(runtime: Runtime, units: int) -> Traffic:
-    """Accept an export, run its steps and deliver all its messages, as the task messages of workers do."""
-    plan = factories.plan(units, batch=f"batch_{units}")
-    request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
-    with count_traffic(runtime.db) as traffic:
-        accepted = accept_plan(runtime, CALLER, request, raw_plan=plan, idempotency_key=f"key-{units}")
-        unit_steps = [spec.name for spec in STEPS if spec.per_unit]
-        tasks = [TaskMessage(accepted.export_id, no, name) for no in range(1, units + 1) for name in unit_steps]
-        while tasks:
-            task = tasks.pop(0)
-            if task.step is None:
-                sender.deliver_stream(runtime, task.export_id, str(task.partner_id), str(task.channel))
-                continue
-            result = run_step(runtime, task.export_id, task.unit_no, task.step)
-            # As in a chain: leave out the steps of the unit that are done.
-            tasks = [
-                each for each in tasks if (each.unit_no, each.step) not in [(task.unit_no, n) for n in result.completed]
-            ]
-            tasks += result.tasks
-    with runtime.db.read() as session:
-        view = read_model.read_export(session, factories.ACCOUNT, accepted.export_id)
-    assert view.state == "executed"
-    assert all(each.messages == each.delivered for each in view.notifications)
-    return traffic
-
-
 def test_export_and_each_further_unit_cost_few_statements(runtime: Runtime) -> None:
-    count_export(runtime, 2)  # connects, and asks the server what it can do
-    one, four = count_export(runtime, 1), count_export(runtime, 4)
+    count_export(runtime, 2, mode="test")  # connects, and asks the server what it can do
+    one, four = count_export(runtime, 1, mode="test"), count_export(runtime, 4, mode="test")
     three = Traffic(*(many - few for few, many in zip(astuple(one), astuple(four), strict=True)))
     assert (one.statements, one.transactions, one.commits) == (115, 23, 16)
     assert (three.statements, three.transactions, three.commits) == (3 * 35, 3 * 6, 3 * 4)

@@ -1,4 +1,4 @@
-"""The speed of acceptance over HTTP, compared with a route of the same process that only parses and answers."""
+"""S5: the cost of acceptance, and its speed over HTTP against a route of the same process that only parses and answers."""
 
 from __future__ import annotations
 
@@ -7,21 +7,33 @@ import json
 import shlex
 import time
 from collections.abc import Mapping
+from contextlib import closing
 from functools import partial
 from itertools import count
 from typing import Final
 
+from pipeline.accounts.api_keys import EXECUTE as EXECUTE_ROLE
+from pipeline.accounts.api_keys import Caller
+from pipeline.core.json_input import parse_json
+from pipeline.core.runtime import open_runtime
+from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.interfaces.server import WEB_OPTIONS
+from pipeline.workflow.acceptance import accept_plan
 from tests.support import factories
 from tests.support.ports import LOOPBACK, accepts, free_port
 from tests.support.servers import poll
 from tests.system.acceptance.programs import Program
-from tests.system.benchmarks.environments import EMBEDDED, BenchmarkServers, create_key
-from tests.system.benchmarks.figures import Figure, compare
+from tests.system.benchmarks.environments import EMBEDDED, REDIS, BenchmarkServers, create_key
+from tests.system.benchmarks.exports import make_plan
+from tests.system.benchmarks.figures import Comparison, Round, compare
 from tests.system.benchmarks.floor import PATH
-from tests.system.benchmarks.processor import read_processor_seconds
+from tests.system.benchmarks.goals import Extent, Goal, at_least, at_most
+from tests.system.benchmarks.interleave import PROCESSOR
 
+CALLER: Final = Caller(factories.ACCOUNT, "bench", "live", frozenset({EXECUTE_ROLE}))
 CONNECTIONS: Final = 8
+ACCEPT, VALIDATE = "accept", "validate only"
+RATE, P99 = "requests/s", "p99 ms"
 EXECUTE: Final = "/api/exports/execute"
 #: About 12 KB of JSON.
 LINES, PACKAGES = 7, 7
@@ -46,14 +58,9 @@ class Load:
 
     def run_round(self, path: str, seconds: float) -> Mapping[str, float]:
         """Post for that many seconds, each request as soon as the answer before it arrives."""
-        before = read_processor_seconds()
         took = asyncio.run(self._post(path, seconds))
         took.sort()
-        return {
-            "requests/s": len(took) / seconds,
-            "p99 ms": took[int(len(took) * 0.99)] * 1000,
-            "processor ms": (read_processor_seconds() - before) / len(took) * 1000,
-        }
+        return {RATE: len(took) / seconds, P99: took[int(len(took) * 0.99)] * 1000}
 
     async def _post(self, path: str, seconds: float) -> list[float]:
         ends = time.perf_counter() + seconds
@@ -78,40 +85,67 @@ class Load:
         return f"POST {path} HTTP/1.1\r\n{self._head}".encode() + name + b"\r\n\r\n" + name.join(self._body)
 
 
-def measure(servers: BenchmarkServers, name: str, *, rounds: int, seconds: float) -> list[Figure]:
+def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
+    """S5: acceptance on each database, by one client in this process and over HTTP."""
+    goals = []
+    for name in (EMBEDDED, REDIS) if extent.servers else (EMBEDDED,):
+        database = "SQLite" if name == EMBEDDED else "PostgreSQL"
+        client = _measure_client(servers, name, extent)
+        goals.append(at_most("S5", f"accept, client's processor ms, {database}", 4 if name == EMBEDDED else 6, client))
+        found = _measure_http(servers, name, extent)
+        rates = f"{found.median(ACCEPT, RATE):.0f} against {found.median(VALIDATE, RATE):.0f} requests/s"
+        ratio = found.ratio(RATE, ACCEPT, VALIDATE)
+        goals.append(at_least("S5", f"accept against validate-only, {database}", 0.30, ratio, rates))
+        slowest = found.median(ACCEPT, P99)
+        goals.append(at_most("S5", f"accept, p99 ms at {CONNECTIONS} connections, {database}", 60, slowest))
+    return goals
+
+
+def _measure_client(servers: BenchmarkServers, name: str, extent: Extent) -> float:
+    """Return the processor milliseconds of this process for reading and accepting one plan; nothing is launched."""
+    with closing(open_runtime(servers.stack(name).settings)) as runtime:
+
+        def run_round() -> Mapping[str, float]:
+            bodies = []
+            for _ in range(extent.accepted):
+                plan = make_plan(LINES, PACKAGES)
+                request = {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan}
+                bodies.append(json.dumps(request).encode())
+            began = time.process_time()
+            for body in bodies:
+                parsed = parse_json(body, ExecuteRequest, max_depth=runtime.settings.max_json_depth)
+                accept_plan(
+                    runtime, CALLER, parsed.model, raw_plan=parsed.raw["plan"], idempotency_key=parsed.model.batch_id
+                )
+            return {PROCESSOR: (time.process_time() - began) / len(bodies) * 1000}
+
+        return compare({ACCEPT: run_round}, extent.rounds).median(ACCEPT, PROCESSOR)
+
+
+def _measure_http(servers: BenchmarkServers, name: str, extent: Extent) -> Comparison:
     """Compare acceptance with the floor, on the API as the Procfile starts it; accepted plans are not executed."""
     stack = servers.stack(name)
     port = free_port()
     environment = {
         **stack.environment,
         "EXPORTS_RATE_LIMIT_PER_MINUTE": "100000000",
+        "EXPORTS_MAX_OPEN_EXPORTS": "100000000",
         "HOST": LOOPBACK,
         "PORT": str(port),
     }
-    command = shlex.join(
-        [
-            "uvicorn",
-            "--factory",
-            "tests.system.benchmarks.floor:app",
-            "--host",
-            LOOPBACK,
-            "--port",
-            str(port),
-            *WEB_OPTIONS,
-        ]
-    )
+    factory = "tests.system.benchmarks.floor:app"
+    command = shlex.join(["uvicorn", "--factory", factory, "--host", LOOPBACK, "--port", str(port), *WEB_OPTIONS])
     api = Program("api", command, environment, servers.make_folder())
     api.start()
     try:
         poll(lambda: accepts(port), 30, f"the API did not start\n{api.log()}")
         load = Load(port, create_key(stack.settings))
-        part = f"accept, {'SQLite' if name == EMBEDDED else 'PostgreSQL'}, {load.bytes / 1000:.1f} kB"
-        sides = {
-            "validate only": partial(load.run_round, PATH, seconds),
-            "execute": partial(load.run_round, EXECUTE, seconds),
+        sides: dict[str, Round] = {
+            VALIDATE: partial(load.run_round, PATH, extent.accept_seconds),
+            ACCEPT: partial(load.run_round, EXECUTE, extent.accept_seconds),
         }
         try:
-            return compare(part, sides, rounds)
+            return compare(sides, extent.rounds)
         except RuntimeError as error:
             raise RuntimeError(f"{error}\n{api.log()[-3000:]}") from error
     finally:

@@ -1,24 +1,33 @@
-"""The side with the chain: exports are published as the API publishes them, and workers execute them."""
+"""The side of the service: exports are published as the API publishes them, and workers execute them."""
 
 from __future__ import annotations
 
 import sys
 
 from config.logs import configure_logs
-from pipeline.core.runtime import process_runtime
+from pipeline.core.runtime import Runtime, process_runtime
+from pipeline.workflow.dispatch import publish_export
 from pipeline.workflow.publisher import EmbeddedWorker
 from tests.interfaces.contracts.sent import check_notifications
-from tests.system.benchmarks.builds import publish_export
+from tests.system.benchmarks import builds
 from tests.system.benchmarks.exports import accept_exports, wait_until_delivered
 from tests.system.benchmarks.interleave import run_rounds
 
+__all__ = ["builds", "start_runtime"]
 
-def main(count: int) -> None:
-    """Publish `count` exports a round; on the embedded default the worker runs in this process."""
+
+def start_runtime() -> Runtime:
+    """Return the runtime of this process; on the embedded default, its workers have started."""
     runtime = process_runtime()
     configure_logs(runtime.settings)
     if runtime.settings.embedded:
         EmbeddedWorker(runtime.settings.delivery_senders).start()
+    return runtime
+
+
+def main(count: int) -> None:
+    """Publish `count` exports a round."""
+    runtime = start_runtime()
     exports: list[str] = []
 
     def prepare() -> None:
@@ -26,7 +35,7 @@ def main(count: int) -> None:
 
     def run() -> None:
         for export_id in exports:
-            publish_export(export_id)
+            publish_export(export_id, 1)
         wait_until_delivered(runtime, exports)
 
     run_rounds(prepare, run)

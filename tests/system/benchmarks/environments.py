@@ -5,7 +5,9 @@ from __future__ import annotations
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar, cast
+
+import psycopg
 
 from config.settings import Settings
 from pipeline.accounts import api_keys, partners, service
@@ -13,15 +15,14 @@ from pipeline.accounts.schemas import NewPartner
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.ops.migrations.runner import upgrade_database
-from tests.conftest import Stack
+from tests.conftest import OWNER, Stack
 from tests.support import factories
-from tests.support.servers import PostgreSQL, RabbitMQ, Redis, Server
+from tests.support.servers import PostgreSQL, Redis, Server
 
 S = TypeVar("S", bound=Server)
 
 EMBEDDED: Final = "SQLite, embedded"
 REDIS: Final = "PostgreSQL, Redis"
-RABBITMQ: Final = "PostgreSQL, RabbitMQ"
 
 
 class BenchmarkServers:
@@ -44,13 +45,17 @@ class BenchmarkServers:
         if name == EMBEDDED:
             database_url, broker_url = f"sqlite:///{folder / 'exports.db'}", "memory://"
         else:
-            broker = self._server(Redis) if name == REDIS else self._server(RabbitMQ)
-            database_url, broker_url = self._server(PostgreSQL).fresh_url(), broker.fresh_url()
+            database_url, broker_url = self.start(PostgreSQL).fresh_url(owner=OWNER), self.start(Redis).fresh_url()
         stack = Stack(name, database_url, broker_url, f"file:{folder / 'artifacts'}")
         runtime = open_runtime(stack.settings)
         prepare_database(runtime)
         runtime.close()
         return stack
+
+    def connect(self, stack: Stack) -> psycopg.Connection[Any]:
+        """Return an administrator's connection to the stack's PostgreSQL; each statement is its own transaction."""
+        url = self.start(PostgreSQL).database_url(stack.database_url.rsplit("/", 1)[1])
+        return psycopg.connect(url.replace("+psycopg", ""), autocommit=True)
 
     def make_folder(self) -> Path:
         """Return an empty folder."""
@@ -58,21 +63,27 @@ class BenchmarkServers:
         folder.mkdir()
         return folder
 
-    def _server(self, kind: type[S]) -> Any:  # the one Redis, PostgreSQL or RabbitMQ
+    def start(self, kind: type[S]) -> S:
+        """Return the only server of the kind, started at the first call; raises MissingServer."""
         if kind not in self._servers:
             self._servers[kind] = self._open.enter_context(kind())
-        return self._servers[kind]
+        return cast("S", self._servers[kind])
 
 
 def prepare_database(runtime: Runtime) -> None:
-    """Migrate the database; open the plans' account with its partners, all on the queue channel."""
+    """Migrate the database; open the plans' account."""
     upgrade_database(runtime.db)
-    service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
+    create_account(runtime, factories.ACCOUNT)
+
+
+def create_account(runtime: Runtime, account_id: str) -> None:
+    """Open an account with its partners, all on the queue channel."""
+    service.create_account(runtime, account_id, "Maple Goods Ltd", gs1_prefix="0614141")
     broker = NewPartner(id=factories.BROKER, kind="customs_broker", name="Demo broker", path="byob", live=True)
     warehouse = NewPartner(id=factories.WAREHOUSE, kind="warehouse", name="Demo warehouse", live=True)
     operator = NewPartner(id=factories.OPERATOR, kind="operator", name="Export desk", live=True)
     for partner in (broker, warehouse, operator):
-        partners.create_partner(runtime, factories.ACCOUNT, partner)
+        partners.create_partner(runtime, account_id, partner)
 
 
 def create_key(settings: Settings) -> str:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from typing import Final
 
-from sqlalchemy import func, select
-from sqlmodel import col
+from sqlalchemy import bindparam, exists, func, or_, select
 
 from pipeline.accounts.api_keys import EXECUTE, Caller
+from pipeline.core.db import table
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Delivery
@@ -18,39 +19,71 @@ from pipeline.exports.states import DeliveryState, ExportState
 from pipeline.workflow.acceptance import accept_plan
 from tests.support import factories
 
-CALLER = Caller(factories.ACCOUNT, "bench", "live", frozenset({EXECUTE}))
 LINES, PACKAGES = 5, 5
-LIMIT_SECONDS = 300.0
+LIMIT_SECONDS = 600.0
+#: The pause between two looks whether all is done. A look costs processor time of the side that it watches.
+POLL_SECONDS = 0.05
+
+_exports, _deliveries = table(Export).c, table(Delivery).c
+_UNDELIVERED: Final = select(_exports.state).where(
+    _exports.id.in_(bindparam("ids", expanding=True)),
+    or_(
+        _exports.state != ExportState.EXECUTED.value,
+        exists().where(_deliveries.export_id == _exports.id, _deliveries.state != DeliveryState.DELIVERED.value),
+    ),
+)
 
 
-def accept_exports(runtime: Runtime, count: int, *, lines: int = LINES, packages: int = PACKAGES) -> list[str]:
+def make_plan(lines: int = LINES, packages: int = PACKAGES, *, account: str = factories.ACCOUNT) -> factories.Json:
+    """Return a plan of one unit. Its goods have other names than those of every other plan.
+
+    The PDF engine keeps the layout of texts that it has seen, but goods differ from export to export.
+    """
+    batch = new_id("batch")
+    plan = factories.plan(1, lines, packages, batch=batch, account=account)
+    for line in plan["units"][0]["lines"]:
+        line["description"] += f", lot {batch[-8:]}"
+    return plan
+
+
+def accept_exports(runtime: Runtime, count: int, *, account: str = factories.ACCOUNT) -> list[str]:
     """Accept that many small plans of one unit and return the exports' ids; publish no task."""
-    return [_accept(runtime, factories.plan(1, lines, packages, batch=new_id("batch"))) for _ in range(count)]
+    return [accept(runtime, make_plan(account=account)) for _ in range(count)]
 
 
-def _accept(runtime: Runtime, plan: factories.Json) -> str:
+def accept(runtime: Runtime, plan: factories.Json) -> str:
+    """Accept the plan and return the export's id; publish no task."""
+    caller = Caller(plan["accountId"], "bench", "live", frozenset({EXECUTE}))
     request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
-    return accept_plan(runtime, CALLER, request, raw_plan=plan, idempotency_key=plan["batchId"]).export_id
+    return accept_plan(runtime, caller, request, raw_plan=plan, idempotency_key=plan["batchId"]).export_id
 
 
 def wait_until_delivered(runtime: Runtime, export_ids: Sequence[str]) -> None:
     """Return when all exports are executed and delivered; raise if one fails or it takes too long."""
     deadline = time.monotonic() + LIMIT_SECONDS
-    while not are_all_delivered(runtime, export_ids):
+    while not _are_all_delivered(runtime, export_ids):
         if time.monotonic() > deadline:
             raise TimeoutError(f"not executed after {LIMIT_SECONDS:g} s")
-        time.sleep(0.02)
+        time.sleep(POLL_SECONDS)
 
 
-def are_all_delivered(runtime: Runtime, export_ids: Sequence[str]) -> bool:
+def _are_all_delivered(runtime: Runtime, export_ids: Sequence[str]) -> bool:
     """Return whether every export is executed and every delivery is made."""
     with runtime.db.read() as session:
-        states = session.scalars(select(col(Export.state)).where(col(Export.id).in_(export_ids))).all()
-        if ExportState.FAILED in states:
-            raise RuntimeError("an export failed; read its worker's log")
-        if any(state != ExportState.EXECUTED for state in states):
-            return False
-        pending = select(func.count()).where(
-            col(Delivery.export_id).in_(export_ids), col(Delivery.state) != DeliveryState.DELIVERED.value
-        )
-        return session.scalar(pending) == 0
+        states = session.scalars(_UNDELIVERED, {"ids": export_ids}).all()
+    if ExportState.FAILED in states:
+        raise RuntimeError("an export failed; read its worker's log")
+    return not states
+
+
+def read_latencies(runtime: Runtime, export_ids: Sequence[str]) -> list[float]:
+    """Return the seconds of each export from its acceptance to its last delivery, by the database's clock."""
+    query = (
+        select(_exports.accepted_at, func.max(_deliveries.delivered_at))
+        .join(table(Delivery), _deliveries.export_id == _exports.id)
+        .where(_exports.id.in_(export_ids))
+        .group_by(_exports.id, _exports.accepted_at)
+    )
+    with runtime.db.read() as session:
+        rows = session.execute(query).all()
+    return [(delivered - accepted).total_seconds() for accepted, delivered in rows]

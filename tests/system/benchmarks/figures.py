@@ -1,63 +1,40 @@
-"""Figures of a comparison: its sides take turns, so that other load on the machine affects all of them alike."""
+"""Comparisons: the sides take turns, so that other load on the machine affects all of them alike."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from statistics import median
 
+#: Runs one round of a side; returns its measures by name.
 Round = Callable[[], Mapping[str, float]]
 
 
 @dataclass(frozen=True)
-class Figure:
-    """The median of one measure of one side, and of its ratios to the yardstick, round by round."""
+class Comparison:
+    """The measures of every round, by side and name."""
 
-    part: str
-    side: str
-    measure: str
-    median: float
-    lowest: float
-    highest: float
-    ratio: float | None = None
-    yardstick: str | None = None
+    rounds: Mapping[str, Mapping[str, list[float]]] = field(
+        default_factory=lambda: defaultdict(lambda: defaultdict(list))
+    )
 
+    def median(self, side: str, measure: str) -> float:
+        """Return the median of one measure of one side."""
+        return median(self.rounds[side][measure])
 
-@dataclass(frozen=True)
-class Skipped:
-    """A part that was not measured, and why."""
-
-    part: str
-    reason: str
+    def ratio(self, measure: str, side: str, against: str) -> float:
+        """Return the median of the ratios between two sides, round by round."""
+        pairs = zip(self.rounds[side][measure], self.rounds[against][measure], strict=True)
+        return median(one / other for one, other in pairs)
 
 
-def compare(part: str, sides: Mapping[str, Round], rounds: int) -> list[Figure]:
-    """Run each side once in every round, in alternating order; the first side is the yardstick.
-
-    A run returns its measures by name. The first round is a warm-up and does not count.
-    """
-    played: dict[tuple[str, str], list[float]] = defaultdict(list)
+def compare(sides: Mapping[str, Round], rounds: int) -> Comparison:
+    """Run each side once in every round, in alternating order. The first round is a warm-up and does not count."""
+    found = Comparison()
     for number in range(rounds + 1):
         for side in list(sides)[:: 1 if number % 2 else -1]:
             for measure, value in sides[side]().items():
                 if number:
-                    played[side, measure].append(value)
-    yardstick = next(iter(sides))
-    figures = []
-    for (side, measure), values in sorted(played.items(), key=lambda item: list(sides).index(item[0][0])):
-        against = played[yardstick, measure]
-        ratio = None if side == yardstick else median(a / b for a, b in zip(values, against, strict=True))
-        figures.append(
-            Figure(
-                part,
-                side,
-                measure,
-                median(values),
-                min(values),
-                max(values),
-                ratio,
-                None if ratio is None else yardstick,
-            )
-        )
-    return figures
+                    found.rounds[side][measure].append(value)
+    return found

@@ -1,95 +1,76 @@
-"""What one export costs the database: statements and commits by step, and whether they grow with the lines."""
+"""S4: what one export and each further unit cost the database, and how many round trips psycopg makes."""
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from dataclasses import astuple
+from typing import Literal
 
-from sqlalchemy import event
-from sqlalchemy.engine import Engine
-
-from config.settings import Settings
+from pipeline.accounts.api_keys import EXECUTE, Caller
+from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import sender
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.workflow import read_model
+from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import STEPS, TaskMessage
-from tests.system.benchmarks.environments import prepare_database
-from tests.system.benchmarks.exports import accept_exports, are_all_delivered
+from tests.support import factories
+from tests.support.query_counter import Traffic, count_traffic
+from tests.system.benchmarks.environments import EMBEDDED, REDIS, BenchmarkServers
+from tests.system.benchmarks.goals import Extent, Goal, at_most, unmeasured
 
-ACCEPT, DELIVER = "accept", "deliver"
-
-
-@dataclass
-class StatementCounts:
-    """Statements and commits by call. A step's numbers include the steps that it continued with."""
-
-    statements: Counter[str] = field(default_factory=Counter)
-    commits: Counter[str] = field(default_factory=Counter)
-
-    def watch(self, engine: Engine, during: list[str]) -> None:
-        """Count the engine's statements and commits from now on, under the last name in `during`."""
-
-        @event.listens_for(engine, "before_cursor_execute")
-        def _statement(_: Any, __: Any, statement: str, *___: Any) -> None:
-            if during and not statement.startswith("BEGIN"):
-                self.statements[during[-1]] += 1
-
-        @event.listens_for(engine, "commit")
-        def _commit(_: Any) -> None:
-            if during:
-                self.commits[during[-1]] += 1
-
-    @property
-    def after_acceptance(self) -> int:
-        """Return the number of transactions from acceptance until executed and notified."""
-        return self.commits.total() - self.commits[ACCEPT]
+#: The database prepares a statement at its fifth use, and answers other questions only once.
+WARM_UP = 6
 
 
-def count_statements(folder: Path, *, lines: int, packages: int) -> StatementCounts:
-    """Execute one export of one unit in this process, on SQLite; return its statements and commits."""
-    settings = Settings.model_validate(
-        {"database_url": f"sqlite:///{folder / 'exports.db'}", "artifacts_url": f"file:{folder / 'artifacts'}"}
-    )
-    found = StatementCounts()
-    during: list[str] = []
-    with closing(open_runtime(settings)) as runtime:
-        prepare_database(runtime)
-        found.watch(runtime.db.engine, during)
-        during.append(ACCEPT)
-        (export_id,) = accept_exports(runtime, 1, lines=lines, packages=packages)
-        _execute(runtime, export_id, during)
-        during.clear()
-        assert are_all_delivered(runtime, [export_id])
-    return found
+def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
+    """Count the traffic of an export of one unit, and of three further units."""
+    # The lease must not be renewed meanwhile.
+    settings = servers.stack(REDIS if extent.servers else EMBEDDED).settings
+    with closing(open_runtime(settings.model_copy(update={"lease_seconds": 3600}))) as runtime:
+        for _ in range(WARM_UP):
+            count_export(runtime, 2)
+        one, four = count_export(runtime, 1), count_export(runtime, 4)
+    further = Traffic(*((many - few) / 3 for few, many in zip(astuple(one), astuple(four), strict=True)))
+    round_trips = "round trips of an export of one unit"
+    return [
+        at_most("S4", "statements of an export of one unit", 45, one.statements),
+        at_most("S4", "commits of an export of one unit", 5, one.commits),
+        at_most("S4", round_trips, 20, one.round_trips)
+        if extent.servers
+        else unmeasured("S4", round_trips, "needs PostgreSQL"),
+        at_most("S4", "statements of each further unit", 12, further.statements),
+        at_most("S4", "commits of each further unit", 2, further.commits),
+    ]
 
 
-def _execute(runtime: Runtime, export_id: str, during: list[str]) -> None:
-    per_unit = [spec.name for spec in STEPS if spec.per_unit]
-    tasks: list[TaskMessage] = [TaskMessage(export_id, 1, name) for name in per_unit]
+def count_export(runtime: Runtime, units: int, *, mode: Literal["live", "test"] = "live") -> Traffic:
+    """Accept an export, run its steps and deliver all its messages, as the task messages of workers do."""
+    plan = factories.plan(units, batch=new_id("batch"))
+    caller = Caller(factories.ACCOUNT, "bench", mode, frozenset({EXECUTE}))
+    request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
+    with count_traffic(runtime.db) as traffic:
+        export_id = accept_plan(runtime, caller, request, raw_plan=plan, idempotency_key=plan["batchId"]).export_id
+        run_export(runtime, export_id, units)
+    with runtime.db.read() as session:
+        view = read_model.read_export(session, factories.ACCOUNT, export_id)
+    assert view.state == "executed"
+    assert all(each.messages == each.delivered for each in view.notifications)
+    return traffic
+
+
+def run_export(runtime: Runtime, export_id: str, units: int = 1) -> None:
+    """Run all steps of an accepted export and deliver its messages in this process."""
+    unit_steps = [spec.name for spec in STEPS if spec.per_unit]
+    tasks = [TaskMessage(export_id, no, name) for no in range(1, units + 1) for name in unit_steps]
     while tasks:
         task = tasks.pop(0)
-        during[-1] = task.step or DELIVER
         if task.step is None:
-            sender.deliver_stream(runtime, export_id, str(task.partner_id), str(task.channel))
+            sender.deliver_stream(runtime, task.export_id, str(task.partner_id), str(task.channel))
             continue
-        outcome = run_step(runtime, export_id, task.unit_no, task.step)
-        # As in a chain: leave out the links that the step has already done.
-        tasks = [later for later in tasks if later.step not in outcome.completed] + list(outcome.tasks)
-
-
-def table(few: StatementCounts, many: StatementCounts) -> list[tuple[str, int, int, int]]:
-    """Return each call's statements for few and for many lines, and its commits."""
-    rows = [(name, few.statements[name], many.statements[name], few.commits[name]) for name in few.statements]
-    return [*rows, ("whole export", few.statements.total(), many.statements.total(), few.commits.total())]
-
-
-def as_json(rows: list[tuple[str, int, int, int]]) -> list[Mapping[str, Any]]:
-    """Return the rows as JSON objects."""
-    return [
-        {"call": name, "statementsFew": few, "statementsMany": many, "commits": commits}
-        for name, few, many, commits in rows
-    ]
+        result = run_step(runtime, task.export_id, task.unit_no, task.step)
+        # As in a chain: leave out the steps of the unit that are done.
+        done = {(task.unit_no, name) for name in result.completed}
+        tasks = [each for each in tasks if (each.unit_no, each.step) not in done]
+        tasks += result.tasks

@@ -1,0 +1,68 @@
+"""S11: how long one account's exports take beside another account that has many exports waiting."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from contextlib import ExitStack
+from typing import Final
+
+from pipeline.core.runtime import Runtime
+from pipeline.workflow.dispatch import publish_export
+from tests.support import factories
+from tests.system.benchmarks.builds import VARIABLE, WITHOUT_DOCUMENTS
+from tests.system.benchmarks.dispatch import start_runtime
+from tests.system.benchmarks.environments import EMBEDDED, REDIS, BenchmarkServers, create_account
+from tests.system.benchmarks.exports import accept_exports, read_latencies, wait_until_delivered
+from tests.system.benchmarks.goals import Extent, Goal, at_most
+from tests.system.benchmarks.interleave import run_module
+from tests.system.benchmarks.throughput import make_workers
+from tests.system.faults.bounds import share
+
+#: The other account, whose time is measured, and how many exports it sends, one every so often.
+OTHER: Final = "acc_other"
+MEASURED: Final = 20
+PACE_SECONDS: Final = 0.5
+
+
+def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
+    """Measure account B alone, then while exports of account A wait."""
+    name = REDIS if extent.servers else EMBEDDED
+    # The short form is about the queue only.
+    build = {} if extent.servers else {VARIABLE: WITHOUT_DOCUMENTS}
+    stack = servers.stack(name)
+    with ExitStack() as running:
+        for worker in [] if name == EMBEDDED else make_workers(servers, stack, build):
+            worker.start()
+            running.callback(worker.stop)
+        found = run_module(__name__, (extent.waiting, MEASURED if extent.servers else 4), stack, build)
+    alone, beside = (share(seconds, 0.95) for seconds in found)
+    goal = f"p95 of account B beside {extent.waiting:,} waiting exports of account A against B alone"
+    return [at_most("S11", goal, 3, beside / alone, f"{beside:.2f} s against {alone:.2f} s")]
+
+
+def main(waiting: int, measured: int) -> None:
+    """Print the seconds of the other account's exports, alone and beside `waiting` exports."""
+    runtime = start_runtime()
+    create_account(runtime, OTHER)
+    _run_other(runtime, 2)
+    alone = _run_other(runtime, measured)
+    for _ in range(waiting):
+        (export_id,) = accept_exports(runtime, 1, account=factories.ACCOUNT)
+        publish_export(export_id, 1)
+    sys.stdout.write(json.dumps([alone, _run_other(runtime, measured)]))
+
+
+def _run_other(runtime: Runtime, count: int) -> list[float]:
+    exports = []
+    for _ in range(count):
+        exports += accept_exports(runtime, 1, account=OTHER)
+        publish_export(exports[-1], 1)
+        time.sleep(PACE_SECONDS)
+    wait_until_delivered(runtime, exports)
+    return read_latencies(runtime, exports)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]))

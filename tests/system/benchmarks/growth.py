@@ -1,0 +1,159 @@
+"""S9: what reads, sweeps and acceptance cost on a large database, against an almost empty one."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from statistics import median
+from typing import Final, Self
+
+from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.core.tenancy import account_scope
+from pipeline.deliveries.overdue import notify_overdue
+from pipeline.exports.queries import find_export
+from pipeline.exports.states import ExportState, Outcome
+from pipeline.interfaces.api.metrics import WorkCollector
+from pipeline.ops import readiness
+from pipeline.workflow import queries, sweeper
+from pipeline.workflow.queries import ExportFilter
+from tests.support import factories
+from tests.system.benchmarks.bulk import copy_export, copy_id
+from tests.system.benchmarks.environments import REDIS, BenchmarkServers
+from tests.system.benchmarks.exports import accept, accept_exports, make_plan
+from tests.system.benchmarks.goals import Extent, Goal, at_most, unmeasured
+from tests.system.benchmarks.statements import run_export
+
+#: The exports of the almost empty database.
+FEW: Final = 1_000
+#: A probe is called so often, but not again once it took so many seconds.
+CALLS: Final = 15
+_ENOUGH_SECONDS: Final = 10.0
+#: A slow statement is a figure here, not an error.
+_SETTINGS: Final = {"database_timeout_seconds": 60.0}
+#: Nine in ten of the queued exports belong to other accounts: one account may have 10,000 active exports.
+_OWN_QUEUED: Final = 9_000
+_QUEUED_ACCOUNT: Final = f"CASE WHEN n <= {_OWN_QUEUED} THEN account_id ELSE 'acc_' || mod(n, 10) END"
+#: One stored export in a thousand has failed; what nothing measured reads is left empty.
+_STORED: Final = {
+    "exports.state": "CASE WHEN mod(n, 1000) = 0 THEN 'failed' ELSE state END",
+    "exports.quarantined": "mod(n, 2000) = 0",
+    "broker_submissions.state": "'released'",
+    "broker_submissions.deadline_at": "NULL",
+    **dict.fromkeys(("plans.document", "units.document", "idempotency_records.body"), "'{}'"),
+}
+_QUEUED: Final = {"account_id": _QUEUED_ACCOUNT, "units.document": "'{}'", "plans.document": "'{}'"}
+_LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
+
+FILTERS: Final[Mapping[str, ExportFilter]] = {
+    "newest": ExportFilter(),
+    "state failed": ExportFilter(state=ExportState.FAILED),
+    "state cancelled": ExportFilter(state=ExportState.CANCELLED),
+    "quarantined": ExportFilter(quarantined=True),
+    "unknown customs broker": ExportFilter(broker_id="br_unknown"),
+    "unknown warehouse": ExportFilter(warehouse_id="wh_unknown"),
+    "accepted long ago": ExportFilter(accepted_before=_LONG_AGO),
+    "accepted from now on": ExportFilter(accepted_after=datetime.now(UTC) + timedelta(days=1)),
+    **{f"outcome {outcome.value}": ExportFilter(outcomes=(outcome,)) for outcome in Outcome},
+}
+
+Probe = Callable[[Runtime], object]
+
+
+def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
+    """Load both databases, and call every probe on each in turns."""
+    goal = f"{{}} at {extent.stored:,} stored and {extent.queued:,} queued against {FEW:,} stored"
+    if not extent.servers:
+        return [
+            unmeasured("S9", goal.format("list filters, search, metrics, readiness, sweep, accept"), "needs PostgreSQL")
+        ]
+    with ExitStack() as open_:
+        few = open_.enter_context(_Loaded(servers, FEW, 0))
+        many = open_.enter_context(_Loaded(servers, extent.stored, extent.queued))
+        filters = {name: _compare(partial(_list, wanted), few, many) for name, wanted in FILTERS.items()}
+        slowest = max(filters, key=lambda name: filters[name][0])
+        within = sum(ratio <= 1.2 for ratio, _ in filters.values())
+        ratio, note = filters[slowest]
+        lists = f"slowest of {len(filters)}, {within} within: {slowest}, {note}"
+        found = {"list filters": (ratio, lists)}
+        found["search by batch id"] = _compare(None, few, many)
+        found["/metrics"] = _compare(_collect, few, many)
+        found["/readyz"] = _compare(readiness.check_parts, few, many)
+        found["accept"] = _compare(_accept, few, many)
+        # A sweep finds at most so many steps: the small database gets enough for all calls, so that both do the same work.
+        few.queue(few.runtime.settings.sweep_limit * CALLS)
+        found["sweep"] = _compare(_sweep, few, many)
+    return [at_most("S9", goal.format(name), 1.2, *each) for name, each in found.items()]
+
+
+class _Loaded:
+    """A database with that many stored and queued exports, all copies of two that the service made."""
+
+    def __init__(self, servers: BenchmarkServers, stored: int, queued: int) -> None:
+        stack = servers.stack(REDIS)
+        self.runtime = open_runtime(stack.settings.model_copy(update=_SETTINGS))
+        self._connection = servers.connect(stack)
+        (template,) = accept_exports(self.runtime, 1)
+        run_export(self.runtime, template)
+        copy_export(self._connection, template, stored, changes=_STORED, seconds_apart=10)
+        with self.runtime.db.read() as session:
+            batch = find_export(session, factories.ACCOUNT, template).batch_id
+        self.batch_id = copy_id(batch, stored // 2)
+        if queued:
+            self.queue(queued)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+        self.runtime.close()
+
+    def queue(self, count: int) -> None:
+        """Add exports whose first step has been due for a minute."""
+        (template,) = accept_exports(self.runtime, 1)
+        copy_export(self._connection, template, count, changes=_QUEUED | {"steps.due_at": "due_at - interval '70 s'"})
+
+
+def _compare(probe: Probe | None, few: _Loaded, many: _Loaded) -> tuple[float, str]:
+    """Return the ratio of the median seconds of a call on both databases, and both in milliseconds."""
+    seconds: dict[int, list[float]] = {0: [], 1: []}
+    for _ in range(CALLS):
+        for side, database in enumerate((few, many)):
+            call = probe or partial(_search, database.batch_id)
+            began = time.perf_counter()
+            call(database.runtime)
+            seconds[side].append(time.perf_counter() - began)
+        if sum(seconds[1]) > _ENOUGH_SECONDS:
+            break
+    small, large = (median(each[1:] or each) * 1000 for each in seconds.values())
+    return large / small, f"{large:.1f} against {small:.1f} ms"
+
+
+def _list(wanted: ExportFilter, runtime: Runtime) -> None:
+    with account_scope(factories.ACCOUNT), runtime.db.read() as session:
+        queries.list_exports(session, factories.ACCOUNT, wanted, cursor=None, limit=50)
+
+
+def _search(batch_id: str, runtime: Runtime) -> None:
+    with account_scope(factories.ACCOUNT), runtime.db.read() as session:
+        find_export(session, factories.ACCOUNT, batch_id)
+
+
+def _accept(runtime: Runtime) -> None:
+    with account_scope(factories.ACCOUNT):
+        accept(runtime, make_plan())
+
+
+def _collect(runtime: Runtime) -> None:
+    # Each call is the first of a new collector, which has nothing in its cache.
+    if not WorkCollector(runtime, clock=itertools.count(step=1000).__next__).collect():
+        raise RuntimeError("the database did not answer the metrics in time")
+
+
+def _sweep(runtime: Runtime) -> None:
+    sweeper.find_due(runtime)
+    notify_overdue(runtime)

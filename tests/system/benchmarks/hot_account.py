@@ -1,0 +1,172 @@
+"""S10: how many units a second one account can have numbered, against a thousand accounts, on distant machines.
+
+The statements of the unit's first steps are recorded from the service, and sent again for other exports by 32 bare
+connections. So the processor of this machine limits the rate as late as possible. Each round trip takes 0.5 ms longer,
+which a proxy would also do, but would need more processor time than the database.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import count
+from typing import Any, Final
+from unittest.mock import patch
+
+import psycopg
+
+from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.workflow.engine import run_step
+from pipeline.workflow.steps import STEPS
+from tests.conftest import Stack
+from tests.support import factories
+from tests.system.benchmarks.bulk import copy_export, copy_id
+from tests.system.benchmarks.environments import REDIS, BenchmarkServers
+from tests.system.benchmarks.exports import accept_exports
+from tests.system.benchmarks.figures import compare
+from tests.system.benchmarks.goals import Extent, Goal, at_least, unmeasured
+
+CONNECTIONS: Final = 32
+ACCOUNTS: Final = 1_000
+ROUND_TRIP_SECONDS: Final = 0.0005
+SECONDS: Final = 4.0
+ROUNDS: Final = 3
+#: The units of each side; more than any machine does in all rounds.
+_UNITS: Final = 15_000
+_RATE: Final = "units/s"
+_TITLE: Final = f"units/s of one account against {ACCOUNTS:,} accounts, {CONNECTIONS} connections, 0.5 ms a round trip"
+
+
+def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
+    """Send the statements for exports of one account, then of a thousand, in turns."""
+    if not extent.servers:
+        return [unmeasured("S10", _TITLE, "needs PostgreSQL")]
+    stack = servers.stack(REDIS)
+    unlimited = stack.settings.model_copy(update={"max_open_exports": 10 * _UNITS})
+    with closing(open_runtime(unlimited)) as runtime, servers.connect(stack) as administrator:
+        (template,) = accept_exports(runtime, 1)
+        account = f"CASE WHEN n <= {_UNITS} THEN account_id ELSE 'acc_' || mod(n, {ACCOUNTS}) END"
+        administrator.execute(
+            f"INSERT INTO accounts (id, name, gs1_prefix, packages_numbered, ssccs_issued, created_at) SELECT 'acc_' || n,"  # noqa: S608 - our own numbers
+            f" name, gs1_prefix, 0, 0, created_at FROM accounts, generate_series(0, {ACCOUNTS - 1}) n".encode()
+        )
+        copy_export(administrator, template, 2 * _UNITS, changes={"account_id": account})
+        recorded = _record_unit(runtime)
+    with ExitStack() as open_:
+        open_.enter_context(_distant_database())
+        connections = [open_.enter_context(_connect(stack)) for _ in range(CONNECTIONS)]
+        send = partial(_send_for_some_seconds, connections, recorded, template)
+        one, many = count(1), count(_UNITS + 1)
+        sides = {
+            "one": lambda: {_RATE: send(one, lambda _: factories.ACCOUNT)},
+            "many": lambda: {_RATE: send(many, lambda number: f"acc_{number % ACCOUNTS}")},
+        }
+        found = compare(sides, ROUNDS)
+    rates = f"{found.median('one', _RATE):.0f} against {found.median('many', _RATE):.0f} units/s"
+    return [at_least("S10", _TITLE, 0.6, found.ratio(_RATE, "one", "many"), rates)]
+
+
+@dataclass(frozen=True)
+class _Recorded:
+    """The calls of psycopg for one unit, and its values that differ from unit to unit."""
+
+    calls: Sequence[tuple[str, Any, Any]]
+    export_id: str
+    numbers: Sequence[str]
+
+    def send(self, connection: psycopg.Connection[Any], export_id: str, account: str, number: int) -> None:
+        """Repeat the calls for another export of another account."""
+        other = {self.export_id: export_id, factories.ACCOUNT: account}
+        other |= {each: f"{position}-{number}" for position, each in enumerate(self.numbers)}
+        cursor = connection.cursor()
+        for call, query, values in self.calls:
+            if call == "commit":
+                connection.commit()
+            else:
+                getattr(cursor, call)(_replace(query, other), _replace(values, other))
+
+
+def _replace(value: Any, other: Mapping[str, str]) -> Any:
+    if isinstance(value, str):
+        for old, new in other.items():
+            value = value.replace(old, new)
+        return value
+    if isinstance(value, Mapping):
+        return {name: _replace(each, other) for name, each in value.items()}
+    return [_replace(each, other) for each in value] if isinstance(value, list | tuple) else value
+
+
+def _record_unit(runtime: Runtime) -> _Recorded:
+    """Run the first steps of an export, which number its packages, and return the calls."""
+    (export_id,) = accept_exports(runtime, 1)
+    calls: list[tuple[str, Any, Any]] = []
+
+    def watch(of: type, name: str) -> Any:
+        original = getattr(of, name)
+
+        def record(self: Any, query: Any = None, values: Any = None, **rest: Any) -> Any:
+            calls.append((name, query, values))
+            return original(self) if query is None else original(self, query, values, **rest)
+
+        return patch.object(of, name, record)
+
+    with (
+        watch(psycopg.Cursor, "execute"),
+        watch(psycopg.Cursor, "executemany"),
+        watch(psycopg.Connection, "commit"),
+    ):
+        run_step(runtime, export_id, 1, STEPS[0].name)
+    with runtime.db.read() as session:
+        driver = session.connection()
+        numbers = driver.exec_driver_sql(
+            "SELECT package_number FROM units WHERE export_id = %(id)s"
+            " UNION ALL SELECT sscc FROM packages WHERE export_id = %(id)s AND sscc IS NOT NULL",
+            {"id": export_id},
+        )
+        return _Recorded(calls, export_id, list(numbers.scalars()))
+
+
+@contextmanager
+def _distant_database() -> Iterator[None]:
+    wait = psycopg.Connection.wait
+
+    def wait_longer(self: Any, *given: Any, **named: Any) -> Any:
+        time.sleep(ROUND_TRIP_SECONDS)
+        return wait(self, *given, **named)
+
+    with patch.object(psycopg.Connection, "wait", wait_longer):
+        yield
+
+
+def _connect(stack: Stack) -> psycopg.Connection[Any]:
+    return psycopg.connect(stack.database_url.replace("+psycopg", ""), autocommit=True)
+
+
+def _send_for_some_seconds(
+    connections: Sequence[psycopg.Connection[Any]],
+    recorded: _Recorded,
+    template: str,
+    numbers: Iterator[int],
+    account_of: Callable[[int], str],
+) -> float:
+    """Return the units a second of all connections together."""
+    began = time.perf_counter()
+    lock = threading.Lock()
+
+    def work(connection: psycopg.Connection[Any]) -> int:
+        done = 0
+        while time.perf_counter() - began < SECONDS:
+            with lock:
+                number = next(numbers)
+            recorded.send(connection, copy_id(template, number), account_of(number), number)
+            done += 1
+        return done
+
+    with ThreadPoolExecutor(len(connections)) as threads:
+        done = sum(threads.map(work, connections))
+    return done / (time.perf_counter() - began)
