@@ -20,7 +20,7 @@ from pipeline.workflow.acceptance import accept_plan
 from tests.support import factories
 
 LINES, PACKAGES = 5, 5
-LIMIT_SECONDS = 600.0
+LIMIT_SECONDS = 1_800.0
 #: The pause between two looks whether all is done. A look costs processor time of the side that it watches.
 POLL_SECONDS = 0.05
 
