@@ -10,6 +10,9 @@ from typing import Final
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 _RANDOM_BITS: Final = 80
+#: An id can be guessed from the one before with a chance of one in two to the power of this.
+_STEP_BITS: Final = 56
+_last_drawn: Final[dict[str, tuple[int, int]]] = {}
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 
@@ -17,10 +20,23 @@ _SAFE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}")
 def new_id(prefix: str, at: datetime | None = None) -> str:
     """Return `prefix_` and 26 characters: 48 bits of milliseconds and 80 random bits (the layout of a ULID).
 
-    The milliseconds are those of `at`, by default of this process's clock.
+    The milliseconds are those of `at`, by default of this process's clock. Of the ids with one prefix that a
+    process makes in one millisecond, each is larger than the one before, so that lists keep their order.
     """
     milliseconds = time.time_ns() // 1_000_000 if at is None else _milliseconds(at)
-    return _encode(prefix, milliseconds, secrets.randbits(_RANDOM_BITS))
+    return _encode(prefix, milliseconds, _draw_bits(prefix, milliseconds))
+
+
+def _draw_bits(prefix: str, milliseconds: int) -> int:
+    """Return random bits, larger than the last ones of this prefix if they were drawn for the same millisecond."""
+    # Without a lock, which a fork could leave locked: threads at the same time draw different bits in any order.
+    last_milliseconds, bits = _last_drawn.get(prefix, (-1, 0))
+    if milliseconds == last_milliseconds:
+        bits += 1 + secrets.randbits(_STEP_BITS)
+    else:
+        bits = secrets.randbits(_RANDOM_BITS - 1)  # the upper half is for the ids that follow
+    _last_drawn[prefix] = milliseconds, bits
+    return bits
 
 
 def first_id(prefix: str, at: datetime) -> str:

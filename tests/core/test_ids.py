@@ -17,6 +17,14 @@ def test_id_of_an_instant_lies_between_the_bounds_of_its_millisecond() -> None:
     assert last_id("exp", AT) < first_id("exp", AT + timedelta(milliseconds=1))
 
 
+def test_ids_of_one_millisecond_grow_whatever_other_ids_are_made() -> None:
+    made = []
+    for number in range(1_000):
+        made.append(new_id("exp", AT))
+        new_id("exp_other", AT + timedelta(milliseconds=number))
+    assert made == sorted({*made})
+
+
 def test_every_instant_of_a_request_has_bounds() -> None:
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     assert first_id("exp", first) < new_id("exp") < last_id("exp", last)

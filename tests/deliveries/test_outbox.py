@@ -27,5 +27,5 @@ def test_enqueued_message_is_checked_against_its_schema(runtime: Runtime, monkey
         return json.dumps(event | {"data": event["data"] | {"batchId": 7}}).encode()
 
     monkeypatch.setattr(messages, "build_cloud_event", change_number)
-    with pytest.raises(SchemaMismatch, match="batchId: 7 is not of type 'string'"):
+    with pytest.raises(SchemaMismatch, match='/batchId: 7 is not of type "string"'):
         check_notifications(runtime)

@@ -182,7 +182,7 @@ def test_export_with_steps_of_another_version_is_not_run(workflow: WorkflowHarne
     workflow.clock.pass_seconds(readiness.STALLED_AFTER_SECONDS * 2)
     assert {task.step for task in find_due(workflow.runtime)} <= {None}
     left = {part.name: part.message for part in readiness.check_parts(workflow.runtime) if not part.ok}
-    assert "3 have been due without progress" in left["steps"]
+    assert "steps have been due without progress" in left["steps"]
 
 
 def test_sweep_publishes_lost_task_message_again(workflow: WorkflowHarness) -> None:
