@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from tests.system.faults.history import Violation
 from tests.system.faults.records import Row
-from tests.system.soak.gauges import find_maximum, megabytes_a_minute, open_files
+from tests.system.soak.gauges import find_maximum, kilobytes_a_minute, open_files
 from tests.system.soak.history import Record
 
 LEASE_SECONDS: Final = 3.0
@@ -22,7 +22,7 @@ class Targets:
 
     executions_share: float = 0.5
     faults: int = 300
-    resident_megabytes_a_minute: float = 1.0
+    resident_kilobytes_an_export: float = 6.0
     resident_megabytes: float = 450.0
     files: int = 150
     more_files: int = 5
@@ -79,10 +79,11 @@ def figures(
         _at_most("highest resident memory of a process, MB", megabytes, targets.resident_megabytes),
         _at_most("most open files of a process", files, targets.files),
     ]
+    exports_a_minute = sum(row["state"] == "executed" for row in ended) / max(record.repaired_at / 60, 1)
     for program in dict.fromkeys(sample.program for sample in record.samples):
-        slope = megabytes_a_minute(record.samples, program)
-        limit = targets.resident_megabytes_a_minute
-        made.append(_at_most(f"resident memory of {program}, MB/min", slope, limit))
+        growth = _ratio(kilobytes_a_minute(record.samples, program), exports_a_minute)
+        limit = targets.resident_kilobytes_an_export
+        made.append(_at_most(f"growth of {program} by each export, kB", growth, limit))
         thirds = open_files(record.samples, program)
         if thirds is not None:
             first, last = thirds

@@ -50,7 +50,7 @@ class Gauges:
                 )
 
 
-def megabytes_a_minute(samples: Sequence[Sample], program: str) -> float | None:
+def kilobytes_a_minute(samples: Sequence[Sample], program: str) -> float | None:
     """Return the growth of the program's memory by least squares within each process; None if all are short."""
     lives: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -64,7 +64,7 @@ def megabytes_a_minute(samples: Sequence[Sample], program: str) -> float | None:
         level = sum(each.resident for each in life) / len(life)
         above += sum((each.at - middle) * (each.resident - level) for each in life)
         below += sum((each.at - middle) ** 2 for each in life)
-    return above / below * 60 / _MEGABYTE if below else None
+    return above / below * 60 / 1_000 if below else None
 
 
 def find_maximum(samples: Sequence[Sample]) -> tuple[float, int]:

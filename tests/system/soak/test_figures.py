@@ -24,7 +24,7 @@ from tests.system.soak.picture import draw_soak
 SPEED = "executions a second, against those without faults"
 ACCEPTANCE = "accept p95 outside outages, against that without faults"
 SVG = "{http://www.w3.org/2000/svg}"
-TARGETS = Targets(faults=1, terminal_p99_seconds=18)
+TARGETS = Targets(faults=1, terminal_p99_seconds=18, resident_kilobytes_an_export=130)
 
 
 def build_good_record() -> tuple[Record, list[dict[str, Any]]]:
@@ -104,7 +104,7 @@ def test_good_record_reaches_every_target_and_outages_do_not_count() -> None:
         "all terminal after the last repair, s": 5.0,
         "highest resident memory of a process, MB": pytest.approx(200.2, abs=0.01),
         "most open files of a process": 40,
-        "resident memory of worker, MB/min": pytest.approx(0.03),
+        "growth of worker by each export, kB": pytest.approx(31.25),
         "open files of worker, first and last third": "40 40",
     }
     assert {figure.reached for figure in found.values()} == {True}
@@ -143,7 +143,7 @@ MISSED: dict[str, tuple[Callable[[Record, list[dict[str, Any]]], object], set[st
     "leaks": (
         add_leak,
         {
-            "resident memory of worker, MB/min",
+            "growth of worker by each export, kB",
             "open files of worker, first and last third",
             "most open files of a process",
         },
@@ -165,7 +165,7 @@ def test_violation_and_late_rest_are_reported() -> None:
 
 def test_figure_of_too_few_samples_is_not_reached() -> None:
     found = find_missed(lambda record, _: record.samples.__delitem__(slice(20, None)))
-    slope = found["resident memory of worker, MB/min"]
+    slope = found["growth of worker by each export, kB"]
     assert (slope.value, slope.reached) == (None, None)
     assert "open files of worker, first and last third" not in found
 
@@ -178,7 +178,7 @@ def test_restarted_process_has_its_own_level() -> None:
             for each in [*record.samples]
         ]
 
-    assert find_missed(restarts)["resident memory of worker, MB/min"].value == pytest.approx(0.03)
+    assert find_missed(restarts)["growth of worker by each export, kB"].value == pytest.approx(31.25)
 
 
 def test_memory_of_short_lived_processes_does_not_grow() -> None:
@@ -191,7 +191,7 @@ def test_memory_of_short_lived_processes_does_not_grow() -> None:
             for age in range(0, 240, 2)
         ]
 
-    slope = find_missed(short_lives)["resident memory of worker, MB/min"]
+    slope = find_missed(short_lives)["growth of worker by each export, kB"]
     assert (slope.value, slope.reached) == (None, None)
 
 
