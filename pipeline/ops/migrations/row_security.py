@@ -113,16 +113,18 @@ class _Policy:
 
 
 def _condition(table: sa.Table) -> str:
+    # With OR, PostgreSQL expects one row in two hundred, and plans for a nearly empty table. With CASE it expects every
+    # second one. The first branch needs no lookup.
+    return f"CASE WHEN {_CURRENT_ACCOUNT} = '{ALL_ACCOUNTS}' THEN true ELSE {_of_account(table)} END"
+
+
+def _of_account(table: sa.Table) -> str:
     if table.name == "accounts":
-        return f"{_CURRENT_ACCOUNT} = '{ALL_ACCOUNTS}' OR {_CURRENT_ACCOUNT} = id"
+        return f"{_CURRENT_ACCOUNT} = id"
     if "account_id" in table.columns:
-        return f"{_CURRENT_ACCOUNT} = '{ALL_ACCOUNTS}' OR {_CURRENT_ACCOUNT} = account_id"
+        return f"{_CURRENT_ACCOUNT} = account_id"
     joined, owner = _owner(table)
-    # A transaction that sees all accounts needs no lookup.
-    return (
-        f"{_CURRENT_ACCOUNT} = '{ALL_ACCOUNTS}' OR EXISTS (SELECT FROM {owner} of_account"
-        f" WHERE {joined} AND of_account.account_id = {_CURRENT_ACCOUNT})"
-    )
+    return f"EXISTS (SELECT FROM {owner} of_account WHERE {joined} AND of_account.account_id = {_CURRENT_ACCOUNT})"
 
 
 def _owner(table: sa.Table) -> tuple[str, str]:
