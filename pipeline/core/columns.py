@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Text
+from sqlalchemy import JSON, Index, Text, TextClause
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlmodel import Field, SQLModel
 
@@ -20,6 +20,11 @@ NAMING = {
 SQLModel.metadata.naming_convention = NAMING
 
 JSON_TYPE = JSON().with_variant(JSONB(), "postgresql")
+
+
+def partial_index(name: str, *columns: str, where: TextClause, unique: bool = False) -> Index:
+    """Return an index of the rows that fulfil the condition `where`, on both databases."""
+    return Index(name, *columns, unique=unique, postgresql_where=where, sqlite_where=where)
 
 
 def instant_column(*, nullable: bool = False) -> Any:

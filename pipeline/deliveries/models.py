@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
-from pipeline.core.columns import JSON_TYPE, instant_column, text_column, timestamp_column
+from pipeline.core.columns import JSON_TYPE, instant_column, partial_index, text_column, timestamp_column
 
 
 class BrokerSubmission(SQLModel, table=True):
@@ -17,26 +17,15 @@ class BrokerSubmission(SQLModel, table=True):
     __tablename__ = "broker_submissions"
     __table_args__ = (
         UniqueConstraint("export_id", "partner_id"),
-        Index(
-            "ix_broker_submissions_deadline_at",
-            "deadline_at",
-            postgresql_where=text("overdue_at IS NULL"),
-            sqlite_where=text("overdue_at IS NULL"),
-        ),
-        Index(
-            "ix_broker_submissions_polled_at",
-            "polled_at",
-            postgresql_where=text("handoff_id IS NOT NULL"),
-            sqlite_where=text("handoff_id IS NOT NULL"),
-        ),
+        partial_index("ix_broker_submissions_deadline_at", "deadline_at", where=text("overdue_at IS NULL")),
+        partial_index("ix_broker_submissions_polled_at", "polled_at", where=text("handoff_id IS NOT NULL")),
         Index("ix_broker_submissions_account_id_partner_id", "account_id", "partner_id", "updated_at"),
         Index("ix_broker_submissions_state", "account_id", "state", "export_id"),
-        Index(
+        partial_index(
             "ix_broker_submissions_overdue",
             "account_id",
             "export_id",
-            postgresql_where=text("overdue_at IS NOT NULL AND deadline_at IS NOT NULL"),
-            sqlite_where=text("overdue_at IS NOT NULL AND deadline_at IS NOT NULL"),
+            where=text("overdue_at IS NOT NULL AND deadline_at IS NOT NULL"),
         ),
     )
 
@@ -98,26 +87,13 @@ class Delivery(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("notification_id", "partner_id", "channel"),
         Index("ix_deliveries_stream", "export_id", "partner_id", "channel", "position"),
-        Index(
-            "ix_deliveries_due_at",
-            "due_at",
-            postgresql_where=text("state = 'pending'"),
-            sqlite_where=text("state = 'pending'"),
-        ),
-        Index(
-            "ix_deliveries_stalled",
-            "stalled_since",
-            postgresql_where=text("state = 'pending' AND stalled_since IS NOT NULL"),
-            sqlite_where=text("state = 'pending' AND stalled_since IS NOT NULL"),
+        partial_index("ix_deliveries_due_at", "due_at", where=text("state = 'pending'")),
+        partial_index(
+            "ix_deliveries_stalled", "stalled_since", where=text("state = 'pending' AND stalled_since IS NOT NULL")
         ),
         Index("ix_deliveries_account_id_id", "account_id", "id"),
-        Index(
-            "ix_deliveries_idle",
-            "account_id",
-            "state",
-            "id",
-            postgresql_where=text("state <> 'pending' AND state <> 'delivered'"),
-            sqlite_where=text("state <> 'pending' AND state <> 'delivered'"),
+        partial_index(
+            "ix_deliveries_idle", "account_id", "state", "id", where=text("state <> 'pending' AND state <> 'delivered'")
         ),
         Index("ix_deliveries_partner", "account_id", "partner_id", "export_id"),
     )

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
-from pipeline.core.columns import JSON_TYPE, instant_column, text_column, timestamp_column
+from pipeline.core.columns import JSON_TYPE, instant_column, partial_index, text_column, timestamp_column
 
 
 class Account(SQLModel, table=True):
@@ -59,12 +59,8 @@ class Export(SQLModel, table=True):
             postgresql_where=text("quarantined IS true"),
             sqlite_where=text("quarantined IS 1"),
         ),
-        Index(
-            "uq_exports_supersedes_id",
-            "supersedes_id",
-            unique=True,
-            postgresql_where=text("supersedes_id IS NOT NULL"),
-            sqlite_where=text("supersedes_id IS NOT NULL"),
+        partial_index(
+            "uq_exports_supersedes_id", "supersedes_id", where=text("supersedes_id IS NOT NULL"), unique=True
         ),
     )
 
@@ -101,13 +97,12 @@ class ExportUnit(SQLModel, table=True):
     __tablename__ = "units"
     __table_args__ = (
         UniqueConstraint("customs_package_id"),
-        Index(
+        partial_index(
             "uq_units_account_id_package_number",
             "account_id",
             "package_number",
+            where=text("NOT released"),
             unique=True,
-            postgresql_where=text("NOT released"),
-            sqlite_where=text("NOT released"),
         ),
     )
 
@@ -128,33 +123,11 @@ class Step(SQLModel, table=True):
 
     __tablename__ = "steps"
     __table_args__ = (
-        Index(
-            "ix_steps_due_at", "due_at", postgresql_where=text("state = 'ready'"), sqlite_where=text("state = 'ready'")
-        ),
-        Index(
-            "ix_steps_lost",
-            "due_at",
-            postgresql_where=text("state = 'ready' AND error IS NULL AND attempts > 1"),
-            sqlite_where=text("state = 'ready' AND error IS NULL AND attempts > 1"),
-        ),
-        Index(
-            "ix_steps_stalled",
-            "stalled_since",
-            postgresql_where=text("state = 'ready' AND stalled_since IS NOT NULL"),
-            sqlite_where=text("state = 'ready' AND stalled_since IS NOT NULL"),
-        ),
-        Index(
-            "ix_steps_retrying",
-            "name",
-            postgresql_where=text("state = 'ready' AND error IS NOT NULL"),
-            sqlite_where=text("state = 'ready' AND error IS NOT NULL"),
-        ),
-        Index(
-            "ix_steps_finished_at",
-            "finished_at",
-            postgresql_where=text("finished_at IS NOT NULL"),
-            sqlite_where=text("finished_at IS NOT NULL"),
-        ),
+        partial_index("ix_steps_due_at", "due_at", where=text("state = 'ready'")),
+        partial_index("ix_steps_lost", "due_at", where=text("state = 'ready' AND error IS NULL AND attempts > 1")),
+        partial_index("ix_steps_stalled", "stalled_since", where=text("state = 'ready' AND stalled_since IS NOT NULL")),
+        partial_index("ix_steps_retrying", "name", where=text("state = 'ready' AND error IS NOT NULL")),
+        partial_index("ix_steps_finished_at", "finished_at", where=text("finished_at IS NOT NULL")),
     )
 
     export_id: str = Field(primary_key=True, foreign_key="exports.id")
@@ -180,14 +153,7 @@ class ExportPackage(SQLModel, table=True):
     __tablename__ = "packages"
     __table_args__ = (
         ForeignKeyConstraint(["export_id", "unit_no"], ["units.export_id", "units.unit_no"]),
-        Index(
-            "uq_packages_account_id_sscc",
-            "account_id",
-            "sscc",
-            unique=True,
-            postgresql_where=text("NOT released"),
-            sqlite_where=text("NOT released"),
-        ),
+        partial_index("uq_packages_account_id_sscc", "account_id", "sscc", where=text("NOT released"), unique=True),
         Index("ix_packages_account_id_lpn", "account_id", "lpn"),
     )
 

@@ -18,7 +18,6 @@ SHORT_FILES = {
     "pipeline/accounts/states.py": "each package keeps its states in states.py",
     "pipeline/client/files.py": "the client works without the rest of the service",
     "pipeline/core/clock.py": "the one clock; db.py would load it with the database libraries",
-    "pipeline/core/columns.py": "column types; db.py would load them where no table is",
     "pipeline/core/deadline.py": "a context variable that every layer reads",
     "pipeline/core/failpoints.py": "a hook that every layer calls",
     "pipeline/core/fonts.py": "customs and documents, which do not import each other, ask what can be printed",
