@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
+from enum import StrEnum
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, cast
@@ -24,6 +25,7 @@ from sqlalchemy import (
     create_engine,
     event,
     literal,
+    literal_column,
 )
 from sqlalchemy.engine import URL, Connection, Engine, make_url
 from sqlalchemy.exc import InterfaceError, InternalError, InvalidatePoolError, OperationalError
@@ -383,6 +385,11 @@ def constants(values: Iterable[str]) -> list[BindParameter[str]]:
     For plain values, SQLAlchemy writes the text of the statement at each call.
     """
     return [literal(str(value), String()) for value in values]  # psycopg would write the name of a member of an enum
+
+
+def index_constant(value: StrEnum) -> ColumnElement[str]:
+    """Return a state as a part of the statement's text: with a bound value, a database may not use a partial index."""
+    return literal_column(f"'{value.value}'")
 
 
 def row_count(result: Result[Any]) -> int:

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, ColumnExpressionArgument, and_, case, exists, func, literal_column, select
+from sqlalchemy import ColumnElement, ColumnExpressionArgument, and_, case, exists, func, select
 from sqlmodel import col
 
-from pipeline.core.db import table
+from pipeline.core.db import index_constant, table
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outbox import WAREHOUSE
 from pipeline.exports.models import Export
@@ -18,10 +18,10 @@ from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, O
 
 def delivery_is(state: DeliveryState) -> ColumnElement[bool]:
     """Return the condition, on a row of `deliveries`, that it has this state."""
-    # Literals, so that both databases use the index of pending deliveries, or that of idle ones by its own conditions.
+    # The conditions of the index of pending deliveries, or of that of idle ones.
     column, active = col(Delivery.state), (DeliveryState.PENDING, DeliveryState.DELIVERED)
-    others = () if state in active else [column != literal_column(f"'{each.value}'") for each in active]
-    return and_(column == literal_column(f"'{state.value}'"), *others)
+    others = () if state in active else [column != index_constant(each) for each in active]
+    return and_(column == index_constant(state), *others)
 
 
 DEAD: Final = delivery_is(DeliveryState.DEAD)
@@ -37,22 +37,18 @@ QUARANTINED: Final = and_(col(Export.quarantined).is_(True), col(Export.state) =
 #: An answer is late and still expected. An amendment and a purge clear the deadline, but not `overdue_at`.
 OVERDUE: Final = and_(col(BrokerSubmission.overdue_at).is_not(None), col(BrokerSubmission.deadline_at).is_not(None))
 
+#: The outcomes that follow from the export's state alone.
 _STATES: Final = {
     Outcome.IN_PROGRESS: ACTIVE_STATES,
     Outcome.NEEDS_ATTENTION: (ExportState.FAILED.value,),
     Outcome.CANCELLED: (ExportState.CANCELLED.value,),
     Outcome.SUPERSEDED: (ExportState.SUPERSEDED.value,),
 }
-_WITH_BROKER: Final = (
-    SubmissionState.PENDING.value,
-    SubmissionState.SENT.value,
-    SubmissionState.DELIVERED.value,
-    SubmissionState.RECEIVED.value,
-)
-
 #: Answers of the customs broker that are outcomes by the same name: those that need a person, and the others.
 _NEEDS_PERSON: Final = (SubmissionState.REJECTED.value, SubmissionState.QUERY.value, SubmissionState.HELD.value)
 _AGREED: Final = (SubmissionState.ACCEPTED.value, SubmissionState.FILED.value, SubmissionState.RELEASED.value)
+_ENDED: Final = (*_NEEDS_PERSON, SubmissionState.FAILED.value)
+_WITH_BROKER: Final = tuple(each.value for each in SubmissionState if each.value not in (*_ENDED, *_AGREED))
 
 
 def outcome_expression(*conditions: ColumnExpressionArgument[bool]) -> ColumnElement[str]:
@@ -65,10 +61,7 @@ def outcome_expression(*conditions: ColumnExpressionArgument[bool]) -> ColumnEle
     status, state = col(BrokerSubmission.state), col(Export.state)
     undelivered = select(col(Delivery.export_id)).where(*conditions, DEAD, col(Delivery.audience) == WAREHOUSE)
     return case(
-        (state.in_(ACTIVE_STATES), Outcome.IN_PROGRESS.value),
-        (state == ExportState.FAILED.value, Outcome.NEEDS_ATTENTION.value),
-        (state == ExportState.CANCELLED.value, Outcome.CANCELLED.value),
-        (state == ExportState.SUPERSEDED.value, Outcome.SUPERSEDED.value),
+        *((state.in_(states), outcome.value) for outcome, states in _STATES.items()),
         (status.in_(_NEEDS_PERSON), status),
         (status == SubmissionState.FAILED.value, Outcome.UNDELIVERABLE.value),
         (col(Export.id).in_(undelivered), Outcome.UNDELIVERABLE.value),
@@ -105,8 +98,7 @@ def outcome_searches(outcome: Outcome, account_id: str) -> Sequence[Search]:
             Search(and_(executed, status.not_in(_NEEDS_PERSON), undelivered), by_id),
         ]
     if outcome is Outcome.OVERDUE:
-        ended = (*_NEEDS_PERSON, SubmissionState.FAILED.value)
-        return [Search(and_(sound, OVERDUE, status.not_in(ended)), by_id)]
+        return [Search(and_(sound, OVERDUE, status.not_in(_ENDED)), by_id)]
     if outcome in _NEEDS_PERSON:
         return [_status_search(outcome.value, account_id, executed)]
     statuses = _WITH_BROKER if outcome is Outcome.WITH_BROKER else (outcome.value,)

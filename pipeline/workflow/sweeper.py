@@ -9,7 +9,7 @@ from sqlalchemy import bindparam, func, literal_column, select, tuple_, update
 from sqlmodel import Session
 
 from config.settings import Settings
-from pipeline.core.db import database_now, statement_now, table
+from pipeline.core.db import database_now, index_constant, statement_now, table
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.streams import take_due_streams
@@ -44,7 +44,7 @@ _TAKE_DUE: Final = (
 )
 _is_lost = (
     # The literals are those of the index: other due steps are not read.
-    _steps.state == literal_column("'ready'"),
+    _steps.state == index_constant(StepState.READY),
     _steps.error.is_(None),
     _steps.attempts > literal_column("1"),
     _steps.attempts <= bindparam("most_attempts"),

@@ -11,17 +11,15 @@ from typing import Final
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
-from sqlalchemy import ColumnElement, Select, and_, func, literal_column, select
+from sqlalchemy import ColumnElement, Select, and_, func, select
 from sqlmodel import Session, col
 
-from pipeline.accounts.models import PartnerChannel
 from pipeline.core import tenancy
-from pipeline.core.db import database_now
+from pipeline.core.db import database_now, index_constant
 from pipeline.core.errors import DatabaseBusy
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries import circuit_breaker
-from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.outcomes import OVERDUE, QUARANTINED, delivery_is
 from pipeline.exports.models import Account, Export, Step
 from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, StepState
@@ -35,8 +33,7 @@ _UNCOMMITTED_SECONDS: Final = 30.0
 
 _EXPORT_STATES: Final = (*ACTIVE_STATES, ExportState.FAILED.value)
 _DELIVERY_STATES: Final = (DeliveryState.WAITING, DeliveryState.PENDING, DeliveryState.DEAD)
-#: A literal, so that both databases use their indexes of such steps.
-_READY: Final = col(Step.state) == literal_column("'ready'")
+_READY: Final = col(Step.state) == index_constant(StepState.READY)
 
 
 class WorkCollector(Collector):
@@ -81,25 +78,19 @@ class WorkCollector(Collector):
                     family.add_metric([state], session.scalar(count) or 0)
                 families.append(family)
             families.append(self._finished_steps.count(session))
-            quarantined = session.scalar(select(func.count()).select_from(Export).where(QUARANTINED))
-            families.append(GaugeMetricFamily("exports_quarantined", "Exports that are quarantined now", quarantined))
-            retrying = select(func.count()).select_from(Step)
-            retrying = retrying.where(_READY, col(Step.error).is_not(None))
-            families.append(
-                GaugeMetricFamily(
-                    "exports_steps_retrying", "Steps that failed and will be retried", session.scalar(retrying)
+            families += [
+                GaugeMetricFamily(name, help_text, session.scalar(_count(condition)))
+                for name, help_text, condition in (
+                    ("exports_quarantined", "Exports that are quarantined now", QUARANTINED),
+                    (
+                        "exports_steps_retrying",
+                        "Steps that failed and will be retried",
+                        and_(_READY, col(Step.error).is_not(None)),
+                    ),
+                    ("exports_breakers_open", "Circuit breakers that are open", circuit_breaker.is_open()),
+                    ("exports_handoffs_overdue", "Handoffs whose next status is overdue", OVERDUE),
                 )
-            )
-            breakers_open = session.scalar(
-                select(func.count()).select_from(PartnerChannel).where(circuit_breaker.is_open())
-            )
-            families.append(GaugeMetricFamily("exports_breakers_open", "Circuit breakers that are open", breakers_open))
-            overdue = select(func.count()).select_from(BrokerSubmission).where(OVERDUE)
-            families.append(
-                GaugeMetricFamily(
-                    "exports_handoffs_overdue", "Handoffs whose next status is overdue", session.scalar(overdue)
-                )
-            )
+            ]
         return families
 
 
