@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
 from sqlalchemy import bindparam, exists, func, or_, select
 
@@ -51,9 +51,9 @@ def accept_exports(runtime: Runtime, count: int, *, account: str = factories.ACC
     return [accept(runtime, make_plan(account=account)) for _ in range(count)]
 
 
-def accept(runtime: Runtime, plan: factories.Json) -> str:
+def accept(runtime: Runtime, plan: factories.Json, *, mode: Literal["live", "test"] = "live") -> str:
     """Accept the plan and return the export's id; publish no task."""
-    caller = Caller(plan["accountId"], "bench", "live", frozenset({EXECUTE}))
+    caller = Caller(plan["accountId"], "bench", mode, frozenset({EXECUTE}))
     request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
     return accept_plan(runtime, caller, request, raw_plan=plan, idempotency_key=plan["batchId"]).export_id
 

@@ -6,18 +6,16 @@ from contextlib import closing
 from dataclasses import astuple
 from typing import Literal
 
-from pipeline.accounts.api_keys import EXECUTE, Caller
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import sender
-from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.workflow import read_model
-from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import STEPS, TaskMessage
 from tests.support import factories
 from tests.support.query_counter import Traffic, count_traffic
 from tests.system.benchmarks.environments import EMBEDDED, REDIS, BenchmarkServers
+from tests.system.benchmarks.exports import accept
 from tests.system.benchmarks.goals import Extent, Goal, at_most, unmeasured
 
 #: The database prepares a statement at its fifth use, and answers other questions only once.
@@ -48,10 +46,8 @@ def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
 def count_export(runtime: Runtime, units: int, *, mode: Literal["live", "test"] = "live") -> Traffic:
     """Accept an export, run its steps and deliver all its messages, as the task messages of workers do."""
     plan = factories.plan(units, batch=new_id("batch"))
-    caller = Caller(factories.ACCOUNT, "bench", mode, frozenset({EXECUTE}))
-    request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
     with count_traffic(runtime.db) as traffic:
-        export_id = accept_plan(runtime, caller, request, raw_plan=plan, idempotency_key=plan["batchId"]).export_id
+        export_id = accept(runtime, plan, mode=mode)
         run_export(runtime, export_id, units)
     with runtime.db.read() as session:
         view = read_model.read_export(session, factories.ACCOUNT, export_id)
