@@ -258,7 +258,16 @@ def _write_file(target: Path, body: bytes) -> None:
     for folder in reversed(target.parents[:3]):
         with suppress(FileExistsError):
             folder.mkdir()
-    # The file gets its name at once: a process that is killed before leaves the file without its name forever.
+    try:
+        _link_file(target, body)
+    except FileExistsError:
+        if _has_content(target, body):
+            return  # another process was faster
+    except OSError:
+        pass  # not every file system, and no other system than Linux, has files without a name
+    else:
+        return
+    # A process that is killed before the rename leaves a file that nobody deletes.
     source = target.with_name(f"{target.name}.{secrets.token_hex(8)}")
     try:
         source.write_bytes(body)
@@ -266,6 +275,24 @@ def _write_file(target: Path, body: bytes) -> None:
     except OSError:
         source.unlink(missing_ok=True)
         raise
+
+
+def _link_file(target: Path, body: bytes) -> None:
+    """Write a file without a name, then give it its name: of a process that is killed before, nothing is left.
+
+    Raises OSError, and FileExistsError if `target` exists.
+    """
+    if not hasattr(os, "O_TMPFILE"):
+        raise OSError("the system has no files without a name")
+    folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with os.fdopen(os.open(target.parent, os.O_WRONLY | os.O_TMPFILE, 0o666), "wb") as file:
+            file.write(body)
+            file.flush()
+            # With a folder Python follows the link to the open file; without one it would link the link.
+            os.link(f"/proc/self/fd/{file.fileno()}", target.name, src_dir_fd=folder, dst_dir_fd=folder)
+    finally:
+        os.close(folder)
 
 
 def _sync(places: Iterable[Path]) -> None:

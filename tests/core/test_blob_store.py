@@ -96,11 +96,41 @@ def test_failed_put_leaves_no_file_without_its_name(
     def fail(*_: object) -> None:
         raise OSError("no space left")
 
+    monkeypatch.delattr(os, "O_TMPFILE", raising=False)
     monkeypatch.setattr(os if call == "fsync" else Path, call, fail)
     with pytest.raises(StoreUnavailable):
         store.put_all([BODY, b"another"])
     left = {path.name for path in (tmp_path / "artifacts").rglob("*") if path.is_file()}
     assert left <= {hashlib.sha256(body).hexdigest() for body in (BODY, b"another")}
+
+
+@pytest.mark.skipif(not hasattr(os, "O_TMPFILE"), reason="only Linux has files without a name")
+def test_killed_writer_leaves_no_file(store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def die(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "link", die)
+        patched.setattr(Path, "rename", die)
+        with pytest.raises(KeyboardInterrupt):
+            store.put(BODY)
+    assert [path for path in (tmp_path / "artifacts").rglob("*") if path.is_file()] == []
+    assert store.get(store.put(BODY)) == BODY
+
+
+@pytest.mark.parametrize("unable", ["O_TMPFILE", "link"])
+def test_file_system_without_unnamed_files_stores_documents(
+    store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unable: str
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError("not supported")
+
+    if unable == "link":
+        monkeypatch.setattr(os, "link", refuse)
+    else:
+        monkeypatch.delattr(os, "O_TMPFILE", raising=False)
+    assert store.get(store.put(BODY)) == BODY
+    assert find_file(tmp_path).name == hashlib.sha256(BODY).hexdigest()
 
 
 def test_damaged_file_among_documents_stored_together_is_rewritten(store: ArtifactStore, tmp_path: Path) -> None:
