@@ -210,8 +210,11 @@ def _sqlite(url: URL, timeout_seconds: float, clock: Clock) -> Engine:
         url, connect_args={"timeout": timeout_seconds, "check_same_thread": False}, hide_parameters=HIDE_PARAMETERS
     )
 
-    def instant_after(seconds: float) -> str:
-        return (clock().astimezone(UTC) + timedelta(seconds=seconds)).strftime(_SQLITE_FORMAT)
+    def instant_after(seconds: float | None) -> str | None:
+        # Without seconds it is NULL, as on PostgreSQL.
+        return (
+            None if seconds is None else (clock().astimezone(UTC) + timedelta(seconds=seconds)).strftime(_SQLITE_FORMAT)
+        )
 
     @event.listens_for(engine, "do_connect")
     def _create(*_: Any) -> None:

@@ -60,10 +60,10 @@ def attach_treatment(session: Session, context: StepContext, _: object = None) -
     unit = parse_unit(row)
     digests = line_digests(unit)
     digest = unit_digest(digests)
-    if digest != row.treatment_digest:
+    if digest != row.unit_digest:
         raise StepFailed(
             f"the treatment of unit {row.unit_ref} has digest {digest}, but the export was accepted with "
-            f"{row.treatment_digest}"
+            f"{row.unit_digest}"
         )
     session.execute(
         _INSERT_TREATMENTS, treatment_rows(unit, digests, export_id=context.export_id, unit_no=context.unit_no)

@@ -74,7 +74,7 @@ def record_attempts(runtime: Runtime, claimed: StreamLease, sent: SendResult) ->
     taken = claimed.deliveries[: len(sent.receipts)]
     with runtime.db.write() as session:
         # Lock the export's row first, as each writer of its log does: two channels of a partner must not count at once.
-        events.append(session, stream.export_id, ACTOR, [])
+        events.lock_export(session, stream.export_id)
         happened: list[NewEvent] = []
         _update_held(session, taken, _DELIVERED)
         counted = _count_for_partner(session, stream)
@@ -107,7 +107,8 @@ def record_attempts(runtime: Runtime, claimed: StreamLease, sent: SendResult) ->
         session.execute(_INSERT_ATTEMPTS, _attempt_rows(claimed, sent))
         _update_breaker(session, runtime.settings, claimed, sent)
         _pause_gone_partner(session, claimed, sent)
-        events.append(session, stream.export_id, ACTOR, happened)
+        if happened:
+            events.append(session, stream.export_id, ACTOR, happened)
         failpoint("delivery.mid")
     return recorded
 
@@ -192,11 +193,10 @@ _COUNT_FOR_PARTNER: Final = (
     .where(_deliveries.export_id == bindparam("of_export"), _deliveries.partner_id == bindparam("of_partner"))
 )
 
-_submissions = table(BrokerSubmission).c
 _RECORD_SENT: Final = (
     update(table(BrokerSubmission))
-    .where(_submissions.id == bindparam("of_submission"))
-    .values(sent_at=func.coalesce(_submissions.sent_at, database_now()), error_message=None)
+    .where(table(BrokerSubmission).c.id == bindparam("of_submission"))
+    .values(submissions.DELIVERED_NOW)
 )
 _INSERT_ATTEMPTS: Final = insert(table(Attempt))
 
@@ -288,9 +288,9 @@ def _to_dead_delivery(claimed: StreamLease, failing: ClaimedDelivery, failure: E
 def _record_handover(
     session: Session, settings: Settings, submission_id: str, receipts: Sequence[DeliveryReceipt]
 ) -> list[NewEvent]:
-    submissions.advance_status(session, settings, submission_id, SubmissionState.DELIVERED)
-    # The broker's own answer may have moved the status already. The time of sending is recorded anyway.
-    session.execute(_RECORD_SENT, {"of_submission": submission_id})
+    if not submissions.advance_status(session, settings, submission_id, SubmissionState.DELIVERED):
+        # The broker's own answer has moved the status already. The time of sending is recorded anyway.
+        session.execute(_RECORD_SENT, {"of_submission": submission_id})
     answers = [receipt.handoff for receipt in receipts if receipt.handoff is not None]
     if answers:
         session.execute(

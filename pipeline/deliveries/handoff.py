@@ -109,7 +109,7 @@ def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
 
 
 def write_handoff(session: Session, _: StepContext, prepared: PreparedHandoff) -> list[NewEvent]:
-    """Write profile files, submission, notifications and deliveries, with one statement per table and state."""
+    """Write profile files, submission, notifications and deliveries, with one statement per table."""
     rows = prepared.rows
     session.execute(_INSERT_SUBMISSION.values(deadline_at=prepared.deadline_at), prepared.submission)
     outbox.insert_rows(session, rows, due_seconds=prepared.due_seconds)

@@ -160,8 +160,7 @@ def build_rows(
 
 _deliveries = table(Delivery).c
 _INSERT_NOTIFICATIONS: Final = insert(table(Notification))
-_INSERT_WAITING: Final = insert(table(Delivery))
-_INSERT_PENDING: Final = _INSERT_WAITING.values(due_at=database_now(bindparam("due_seconds")))
+_INSERT_DELIVERIES: Final = insert(table(Delivery)).values(due_at=database_now(bindparam("due_seconds")))
 _RELEASE_WAITING: Final = (
     update(table(Delivery))
     .where(_deliveries.export_id == bindparam("of_export"), _deliveries.state == DeliveryState.WAITING.value)
@@ -171,12 +170,12 @@ _RELEASE_WAITING: Final = (
 
 
 def insert_rows(session: Session, written: OutboxRows, *, due_seconds: float) -> None:
-    """Insert the rows with one statement per table and state. Pending deliveries are due in `due_seconds`."""
+    """Insert the rows with one statement per table. Pending deliveries are due in `due_seconds`."""
     session.execute(_INSERT_NOTIFICATIONS, list(written.notifications))
-    if written.pending:
-        session.execute(_INSERT_PENDING, [{**row, "due_seconds": due_seconds} for row in written.pending])
-    if written.waiting:
-        session.execute(_INSERT_WAITING, list(written.waiting))
+    rows = [{**row, "due_seconds": due_seconds} for row in written.pending]
+    rows += [{**row, "due_seconds": None} for row in written.waiting]
+    if rows:
+        session.execute(_INSERT_DELIVERIES, rows)
 
 
 def release_waiting(session: Session, export_id: str) -> list[DeliveryStream]:

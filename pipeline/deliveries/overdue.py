@@ -63,7 +63,7 @@ def notify_overdue(runtime: Runtime) -> list[DeliveryStream]:
 
 def _notify_once(session: Session, submission_id: str, export_id: str) -> Sequence[DeliveryStream]:
     # Lock the export's row first, as each writer of its log does. A concurrent answer is then before or after this.
-    events.append(session, export_id, ACTOR, [])
+    events.lock_export(session, export_id)
     found = session.execute(
         update(BrokerSubmission)
         .where(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, insert, select, update
+from sqlalchemy import bindparam, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
@@ -45,6 +45,11 @@ _EVENTS: Final = {
 }
 
 _submissions = table(BrokerSubmission).c
+#: The values of a submission that is delivered; its first time of sending stays.
+DELIVERED_NOW: Final[Mapping[str, Any]] = {
+    "sent_at": func.coalesce(_submissions.sent_at, database_now()),
+    "error_message": None,
+}
 
 #: How long a signed request is remembered: longer than it is valid, plus any difference of clocks.
 _SIGNATURE_SECONDS: Final = 3600
@@ -103,6 +108,7 @@ def advance_status(
 @cache
 def _build_advance(status: SubmissionState, *, expects: bool, columns: tuple[str, ...]) -> ReturningUpdate[Any]:
     """Return the guarded UPDATE to `status`; `expects` says that a next status has a deadline."""
+    sent = DELIVERED_NOW if status is SubmissionState.DELIVERED else {}
     return (
         update(table(BrokerSubmission))
         .where(
@@ -114,6 +120,7 @@ def _build_advance(status: SubmissionState, *, expects: bool, columns: tuple[str
             updated_at=database_now(),
             deadline_at=database_now(bindparam("deadline_seconds")) if expects else None,
             overdue_at=None,
+            **sent,
             **{name: bindparam(f"new_{name}") for name in columns},
         )
         .returning(_submissions.id)
@@ -181,11 +188,12 @@ def receive_answer(
     with runtime.db.write() as session:
         submission = find_submission(session, submission_id)
         # Lock the export first, as each writer does. It keeps the log without gaps and serializes repeated answers.
-        events.append(session, submission.export_id, actor, [])
+        events.lock_export(session, submission.export_id)
         if session.scalar(select(col(Export.purged_at)).where(col(Export.id) == submission.export_id)) is not None:
             raise Purged.for_export(submission.export_id, "the answer was not recorded")
         happened = record_answer(session, runtime.settings, submission_id, body)
-        events.append(session, submission.export_id, actor, happened)
+        if happened:
+            events.append(session, submission.export_id, actor, happened)
         status = session.scalar(select(col(BrokerSubmission.state)).where(col(BrokerSubmission.id) == submission_id))
     return AcknowledgementReceipt(
         submission_id=submission_id, id=body.id, submission_status=status or body.status, recorded=bool(happened)

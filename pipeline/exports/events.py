@@ -8,7 +8,7 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, func, insert, select, update
 from sqlmodel import Session
@@ -50,19 +50,29 @@ class EventType(StrEnum):
 
 @dataclass(frozen=True)
 class NewEvent:
-    """An event that is not numbered yet."""
+    """An event that is not numbered yet. Without an `actor` it has that of the call that writes it."""
 
     type: EventType
     data: Mapping[str, Any] = field(default_factory=dict)
+    actor: str | None = None
+
+
+class LockedExport(NamedTuple):
+    """The export whose row this transaction holds: the instant of its new events, its state, and its units to close."""
+
+    at: datetime
+    state: str
+    open_units: int
 
 
 _exports, _events = table(Export).c, table(Event).c
 
+_open_units = (_exports.units_total - _exports.units_closed).label("open_units")
 _LOCK: Final = (
     update(table(Export))
     .where(_exports.id == bindparam("of_export"))
     .values(next_seq=_exports.next_seq)
-    .returning(database_now().label("at"))
+    .returning(database_now().label("at"), _exports.state, _open_units)
 )
 _before = (
     select(_events.hash)
@@ -75,9 +85,12 @@ _NUMBER: Final = (
     .where(_exports.id == bindparam("of_export"))
     .values(
         next_seq=_exports.next_seq + bindparam("count"),
+        units_closed=_exports.units_closed + bindparam("closed"),
         updated_at=func.coalesce(bindparam("at", type_=Instant()), database_now()),
     )
-    .returning(_exports.next_seq, _exports.updated_at, _before.label("prev_hash"))
+    .returning(
+        _exports.next_seq, _exports.updated_at.label("at"), _exports.state, _open_units, _before.label("prev_hash")
+    )
 )
 _HASH: Final = select(_events.hash).where(
     _events.export_id == bindparam("of_export"), _events.seq == bindparam("at_seq")
@@ -85,34 +98,38 @@ _HASH: Final = select(_events.hash).where(
 _WRITE: Final = insert(table(Event))
 
 
-def lock_export(session: Session, export_id: str) -> datetime:
-    """Lock the export's row and return the instant for the events written next. Every writer of the log calls this first."""
-    at: datetime = session.execute(_LOCK, {"of_export": export_id}).scalar_one()
-    return at
+def lock_export(session: Session, export_id: str) -> LockedExport:
+    """Lock the export's row and return it. Every writer of the log calls this, or `append`, first."""
+    return LockedExport(*session.execute(_LOCK, {"of_export": export_id}).one())
 
 
 def append(
-    session: Session, export_id: str, actor: str, events: Sequence[NewEvent], *, at: datetime | None = None
-) -> datetime:
-    """Write `events` in order, each chained to the event before it, and return their instant.
+    session: Session,
+    export_id: str,
+    actor: str,
+    events: Sequence[NewEvent],
+    *,
+    at: datetime | None = None,
+    closed_units: int = 0,
+) -> LockedExport:
+    """Write `events` in order, each chained to the event before it, and return the export.
 
     The numbers come from the export's row in the caller's transaction, so a rollback leaves no gap. `at` is the instant of
-    `lock_export`, if the caller has called it; otherwise it is the database's time. If `events` is empty this only calls
-    `lock_export`.
+    `lock_export`, if the caller has called it; otherwise it is the database's time. `closed_units` is the number of units
+    that the events close. If `events` is empty this only calls `lock_export`.
     """
     count = len(events)
     if not count:
-        return at or lock_export(session, export_id)
-    row = session.execute(_NUMBER, {"of_export": export_id, "count": count, "at": at}).one()
+        return lock_export(session, export_id)
+    row = session.execute(_NUMBER, {"of_export": export_id, "count": count, "closed": closed_units, "at": at}).one()
     first = row.next_seq - count
     prev_hash = row.prev_hash
     if prev_hash is None and first > 1:
         # The UPDATE waited for the row. PostgreSQL's subquery saw the log as it was before the wait, without the event that
         # the other transaction wrote.
         prev_hash = session.execute(_HASH, {"of_export": export_id, "at_seq": first - 1}).scalar_one()
-    session.execute(_WRITE, chain_events(export_id, first, actor, row.updated_at, events, prev_hash))
-    instant: datetime = row.updated_at
-    return instant
+    session.execute(_WRITE, chain_events(export_id, first, actor, row.at, events, prev_hash))
+    return LockedExport(row.at, row.state, row.open_units)
 
 
 _request: ContextVar[str | None] = ContextVar("request", default=None)
@@ -141,7 +158,7 @@ def chain_events(
             "seq": seq,
             "type": each.type.value,
             "at": at,
-            "actor": actor,
+            "actor": actor if each.actor is None else each.actor,
             "data": {**each.data, **request_member},
             "prev_hash": prev_hash,
         }

@@ -110,7 +110,8 @@ EXPORT_TRANSITIONS: Final[Mapping[ExportState, frozenset[ExportState]]] = {
 }
 
 STEP_TRANSITIONS: Final[Mapping[StepState, frozenset[StepState]]] = {
-    StepState.WAITING: frozenset({StepState.READY, StepState.CANCELLED}),
+    # A step that needs no preparation is done in the transaction that opens it.
+    StepState.WAITING: frozenset({StepState.READY, StepState.DONE, StepState.CANCELLED}),
     StepState.READY: frozenset({StepState.DONE, StepState.FAILED, StepState.CANCELLED}),
     StepState.DONE: frozenset(),
     StepState.FAILED: frozenset({StepState.READY, StepState.CANCELLED}),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache
 from typing import Any, Final
 
-from sqlalchemy import Row, bindparam, select
+from sqlalchemy import Row, and_, bindparam, select
 from sqlmodel import Session
 
 from pipeline.core.db import table
@@ -21,7 +21,10 @@ _MAX_CHARACTERS: Final = 128 * 1024
 
 @dataclass(frozen=True)
 class StepContext:
-    """The facts of one step: its export, and its unit if it has one (unit_no 0 is the export itself)."""
+    """The facts of one step: its export, and its unit if it has one (unit_no 0 is the export itself).
+
+    `unit` is the row of the unit at the claim; None if the context was built otherwise.
+    """
 
     export_id: str
     account_id: str
@@ -38,31 +41,45 @@ class StepContext:
     step: str
     fence: int
     attempt: int
+    unit: Row[Any] | None = None
 
 
 _exports, _units = table(Export).c, table(ExportUnit).c
-_FIND_EXPORT: Final = select(
-    _exports.id,
-    _exports.account_id,
-    _exports.batch_id,
-    _exports.plan_hash,
-    _exports.revision,
-    _exports.test,
-    _exports.broker_id,
-    _exports.warehouse_id,
-    _exports.ruleset_id,
-    _exports.ruleset_as_of,
-    _exports.treatment_digest,
-).where(_exports.id == bindparam("of_export"))
-_FIND_UNIT: Final = select(
-    _units.unit_ref, _units.customs_package_id, _units.package_number, _units.treatment_digest, _units.document
-).where(_units.export_id == bindparam("of_export"), _units.unit_no == bindparam("of_unit"))
+_unit_columns: Final = (
+    _units.unit_no,
+    _units.unit_ref,
+    _units.customs_package_id,
+    _units.package_number,
+    _units.treatment_digest.label("unit_digest"),
+    _units.document,
+)
+_here = and_(_units.export_id == bindparam("of_export"), _units.unit_no == bindparam("of_unit"))
+_FIND_UNIT: Final = select(*_unit_columns).where(_here)
+_FIND_EXPORT: Final = (
+    select(
+        _exports.id,
+        _exports.account_id,
+        _exports.batch_id,
+        _exports.plan_hash,
+        _exports.revision,
+        _exports.test,
+        _exports.broker_id,
+        _exports.warehouse_id,
+        _exports.ruleset_id,
+        _exports.ruleset_as_of,
+        _exports.treatment_digest,
+        *_unit_columns,
+    )
+    .select_from(table(Export).outerjoin(table(ExportUnit), _here))
+    .where(_exports.id == bindparam("of_export"))
+)
 
 
 def load_context(session: Session, export_id: str, *, unit_no: int, step: str, fence: int, attempt: int) -> StepContext:
     """Return the context of a claimed step of the export."""
-    export = session.execute(_FIND_EXPORT, {"of_export": export_id}).one()
-    return build_context(export, unit_no=unit_no, step=step, fence=fence, attempt=attempt)
+    row = session.execute(_FIND_EXPORT, {"of_export": export_id, "of_unit": unit_no}).one()
+    context = build_context(row, unit_no=unit_no, step=step, fence=fence, attempt=attempt)
+    return context if row.unit_no is None else replace(context, unit=row)
 
 
 def build_context(export: Export | Row[Any], *, unit_no: int, step: str, fence: int, attempt: int) -> StepContext:
@@ -88,6 +105,8 @@ def build_context(export: Export | Row[Any], *, unit_no: int, step: str, fence: 
 
 def load_unit_row(session: Session, context: StepContext) -> Row[Any]:
     """Return the row of the step's unit, with the columns that its steps use."""
+    if context.unit is not None and context.unit.unit_no == context.unit_no:
+        return context.unit
     return session.execute(_FIND_UNIT, {"of_export": context.export_id, "of_unit": context.unit_no}).one()
 
 

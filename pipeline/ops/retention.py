@@ -259,10 +259,10 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
             "jurisdiction": record.jurisdiction,
             "years": record.years,
         }
-        at = events.append(session, export_id, ACTOR, [NewEvent(EventType.EXPORT_PURGED, fact)])
+        purged = events.append(session, export_id, ACTOR, [NewEvent(EventType.EXPORT_PURGED, fact)])
         # Messages that a paused partner did not receive have lost their body.
         outbox.cancel_unsent(session, export_id)
-        _clear_columns(session, Export, col(Export.id) == export_id, purged_at=at, findings=[], failure=None)
+        _clear_columns(session, Export, col(Export.id) == export_id, purged_at=purged.at, findings=[], failure=None)
         _clear_columns(session, ExportUnit, col(ExportUnit.export_id) == export_id, document=repository.PURGED)
         _clear_columns(session, Notification, col(Notification.export_id) == export_id, data=repository.PURGED)
         _clear_columns(session, Step, col(Step.export_id) == export_id, error=None)

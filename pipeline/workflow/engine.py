@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 import structlog
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
 from pipeline.core import shutdown
-from pipeline.core.db import constants, database_now, row_count, table
+from pipeline.core.db import constants, table
 from pipeline.core.errors import DatabaseBusy, Fenced, Stopped, Terminal, WorkerLost
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
@@ -21,52 +22,35 @@ from pipeline.core.watchdog import WATCHDOG
 from pipeline.deliveries import outbox
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
-from pipeline.exports.models import Export, Step
-from pipeline.exports.states import ExportState, StepState
+from pipeline.exports.models import Step
+from pipeline.exports.states import ACTIVE_STATES, ExportState, StepState
 from pipeline.exports.step_context import StepContext
 from pipeline.exports.transitions import transition_export
 from pipeline.workflow import step_failures
 from pipeline.workflow.step_leases import (
     EXPORT_LEVEL,
-    THIS_STEP,
-    claim_opened_step,
+    StepChange,
+    change_steps,
     claim_step,
     hold_lease,
     holds_lease,
     release_step,
-    step_params,
 )
 from pipeline.workflow.steps import (
+    CLOSE_UNIT,
     NOTIFY_STEPS,
     STEPS,
     STEPS_BY_NAME,
     StepResult,
     StepSpec,
     TaskMessage,
-    export_where,
+    steps_at_once,
     stream_tasks,
 )
 
 log = structlog.get_logger(__name__)
 
-_exports, _steps = table(Export).c, table(Step).c
-_COUNT_OPEN_UNITS: Final = select(_exports.units_total - _exports.units_closed).where(export_where)
-
-_MARK_DONE: Final = (
-    update(table(Step))
-    .where(*THIS_STEP, _steps.state == StepState.READY.value, _steps.fence == bindparam("held_fence"))
-    .values(state=StepState.DONE.value, lease_until=None, due_at=None, finished_at=database_now(), error=None)
-)
-_MARK_READY: Final = (
-    update(table(Step))
-    .where(
-        _steps.export_id == bindparam("of_export"),
-        _steps.unit_no == bindparam("of_unit"),
-        _steps.name.in_(bindparam("opened", expanding=True)),
-        _steps.state == StepState.WAITING.value,
-    )
-    .values(state=StepState.READY.value, due_at=database_now(bindparam("seconds")))
-)
+_steps = table(Step).c
 _COUNT_UNNOTIFIED: Final = (
     select(func.count())
     .select_from(table(Step))
@@ -78,6 +62,10 @@ _COUNT_UNNOTIFIED: Final = (
 )
 
 _RENDERER: Final = threading.RLock()
+
+
+class _ExportEnded(Exception):
+    """The export ended during the transaction, so no further step may start in it."""
 
 
 def run_step(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepResult:
@@ -146,7 +134,7 @@ def _execute(runtime: Runtime, context: StepContext) -> _Finished:
             attempts,
         )
     shutdown.raise_if_requested()
-    _begin(spec)
+    failpoint(f"{spec.name}.before")
     # The recipients decide how long sending takes, and each send has its own limit.
     bounded = nullcontext() if spec.name in NOTIFY_STEPS else WATCHDOG.limit(runtime.settings.step_timeout_seconds)
     prepared = None
@@ -168,10 +156,6 @@ def _execute(runtime: Runtime, context: StepContext) -> _Finished:
     return finished
 
 
-def _begin(spec: StepSpec) -> None:
-    failpoint(f"{spec.name}.before")
-
-
 def _finish(runtime: Runtime, context: StepContext, prepared: Any) -> _Finished:
     """Commit the step together with those after it that need no preparation.
 
@@ -186,10 +170,11 @@ def _finish(runtime: Runtime, context: StepContext, prepared: Any) -> _Finished:
                 _commit(session, runtime, context, prepared, finished, together=together)
         except (Fenced, DatabaseBusy):
             raise
-        except Exception:
+        except Exception as error:
             if not together or not finished.steps:
                 raise
-            log.warning("steps_separated", exc_info=True)
+            if not isinstance(error, _ExportEnded):
+                log.warning("steps_separated", exc_info=True)
             together = False
         else:
             return finished
@@ -208,46 +193,54 @@ def _commit(
     session: Session, runtime: Runtime, context: StepContext, prepared: Any, finished: _Finished, *, together: bool
 ) -> None:
     """Write the step's result and open the next steps; `together` does those at once that need no preparation."""
-    # All transactions lock in this order: the step's own new rows, the export's row, the rows of its steps. A later step
-    # of the same transaction holds the export's row already, and its own new rows are of the same export.
-    spec, export_id = STEPS_BY_NAME[context.step], context.export_id
-    happened = spec.write(session, context, prepared)
-    events.append(session, export_id, context.step, happened)
-    here = step_params(export_id, context.unit_no, context.step)
-    if row_count(session.execute(_MARK_DONE, here | {"held_fence": context.fence})) != 1:
-        raise Fenced
-    failpoint(f"{spec.name}.mid")
+    # All transactions lock in this order: the steps' own new rows, the export's row, the rows of its steps.
+    spec, export_id, settings = STEPS_BY_NAME[context.step], context.export_id, runtime.settings
+    happened = _write(session, context, prepared)
+    changes = [StepChange.finish(context)]
     finished.steps.append(spec)
+    for following in steps_at_once(spec) if together else ():
+        began = time.monotonic()
+        failpoint(f"{following.name}.before")
+        here = replace(context, unit_no=_unit_no(following, context), step=following.name)
+        happened += _write(session, here, None)
+        changes.append(StepChange.pass_through(here.unit_no, here.step, time.monotonic() - began))
+        finished.steps.append(following)
+    export = events.append(
+        session, export_id, context.step, happened, closed_units=1 if CLOSE_UNIT in finished.steps else 0
+    )
+    active = export.state in ACTIVE_STATES
+    if not active and len(finished.steps) > 1:
+        raise _ExportEnded
+    opened = [STEPS_BY_NAME[name] for each in finished.steps for name in each.opens]
+    opened = [each for each in opened if each not in finished.steps]
+    if CLOSE_UNIT in finished.steps and export.open_units:
+        opened = []
+    # Another unit may have failed: then the next step becomes ready, but starts only after a person retries the export.
+    inline = active and finished.steps[-1].continues_inline
+    for each in opened:
+        unit_no = _unit_no(each, context)
+        if inline:
+            changes.append(StepChange.open_and_claim(unit_no, each.name, settings.lease_seconds))
+            finished.following = replace(context, unit_no=unit_no, step=each.name, fence=1, attempt=1, unit=None)
+        else:
+            changes.append(StepChange.open(unit_no, each.name, settings.stalled_seconds))
+    change_steps(session, export_id, changes)
+    for each in finished.steps:
+        failpoint(f"{each.name}.mid")
     if spec.name in NOTIFY_STEPS:
         finished.tasks += stream_tasks(prepared or ()) + _complete_if_last(session, context)
-        return
-    unit_no = context.unit_no if spec.per_unit else EXPORT_LEVEL
-    if spec.name == "close_unit":
-        unit_no = EXPORT_LEVEL
-        if session.scalar(_COUNT_OPEN_UNITS, {"of_export": export_id}):
-            return
-    opened = []
-    for following in map(STEPS_BY_NAME.__getitem__, spec.opens):
-        at_once = together and following.prepare is None
-        if not at_once and not spec.continues_inline:
-            opened.append(following.name)
-        elif (claimed := claim_opened_step(session, runtime, context, unit_no, following.name)) is None:
-            # Another unit has failed: the next step becomes ready, but starts only after a person retries the export.
-            opened.append(following.name)
-        elif at_once:
-            _begin(following)
-            _commit(session, runtime, claimed, None, finished, together=True)
-        else:
-            finished.following = claimed
-    if not opened:
-        return
-    session.execute(
-        _MARK_READY,
-        {"of_export": export_id, "of_unit": unit_no, "opened": opened, "seconds": runtime.settings.stalled_seconds},
-    )
-    # Within a unit the caller's chain continues by itself; the worker that handed off publishes the notify steps.
-    if not spec.per_unit:
-        finished.tasks += [TaskMessage(export_id, step=name) for name in opened]
+    elif not (inline or spec.per_unit):
+        # Within a unit the caller's chain continues by itself; the worker that handed off publishes the notify steps.
+        finished.tasks += [TaskMessage(export_id, step=each.name) for each in opened]
+
+
+def _write(session: Session, context: StepContext, prepared: Any) -> list[NewEvent]:
+    written = STEPS_BY_NAME[context.step].write(session, context, prepared)
+    return [replace(event, actor=context.step) for event in written]
+
+
+def _unit_no(spec: StepSpec, context: StepContext) -> int:
+    return context.unit_no if spec.per_unit else EXPORT_LEVEL
 
 
 def _complete_if_last(session: Session, context: StepContext) -> list[TaskMessage]:

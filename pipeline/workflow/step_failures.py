@@ -20,7 +20,7 @@ from pipeline.deliveries import outbox
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
-from pipeline.exports.models import Export, Step
+from pipeline.exports.models import Step
 from pipeline.exports.states import ACTIVE_STATES, ExportState, StepState
 from pipeline.exports.step_context import StepContext
 from pipeline.exports.transitions import transition_export
@@ -72,19 +72,20 @@ def _record_once(runtime: Runtime, context: StepContext, error: Exception, reaso
     with runtime.db.write() as session:
         # Lock the export's row first, as every writer of its log does: after the wait this transaction sees the newest
         # state.
-        at = events.lock_export(session, context.export_id)
+        export = events.lock_export(session, context.export_id)
         if not _lock_if_held(session, context):
             return []
-        if session.scalar(select(col(Export.state)).where(col(Export.id) == context.export_id)) not in ACTIVE_STATES:
+        if export.state not in ACTIVE_STATES:
             _update_step(session, context, error=reason, lease_until=None, due_at=None)
             return []
         if exhausted or isinstance(error, Terminal):
-            return _fail_export(session, context, error, reason, at)
+            return _fail_export(session, context, error, reason, export.at)
         # The fence counts all tries, also those that are not attempts. Of a long outage only tries 1, 2, 4, 8, ... are
         # logged.
         if not outage or context.fence.bit_count() == 1:
             fact = {"step": context.step, "unitNo": context.unit_no, "attempt": context.attempt, "reason": reason}
-            events.append(session, context.export_id, context.step, [NewEvent(EventType.STEP_RETRIED, fact)], at=at)
+            retried = NewEvent(EventType.STEP_RETRIED, fact)
+            events.append(session, context.export_id, context.step, [retried], at=export.at)
         pause = _retry_pause(runtime.settings, context.fence if outage else context.attempt)
         attempts = context.attempt - 1 if outage else context.attempt
         until = database_now(pause)

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import replace
+from dataclasses import dataclass
 from functools import cache
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from sqlalchemy import ColumnElement, Update, and_, bindparam, exists, func, or_, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
 
 from pipeline.core.db import constants, database_now, row_count, table
+from pipeline.core.errors import Fenced
 from pipeline.core.leases import LEASE_RENEWER, Lease
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export, Step
@@ -89,19 +90,81 @@ def _build_claim(step_names: tuple[str, ...]) -> ReturningUpdate[Any]:
     )
 
 
-#: Claims a step that this transaction has just opened: no other worker can have seen it ready.
-_CLAIM_OPENED: Final = (
+_CHANGE: Final = (
     update(table(Step))
-    .where(*THIS_STEP, _steps.state == StepState.WAITING.value, export_is_active(bindparam("at_export")))
+    .where(*THIS_STEP, _steps.state == bindparam("old_state"), _steps.fence == bindparam("old_fence"))
     .values(
-        state=StepState.READY.value,
-        fence=1,
-        attempts=1,
-        started_at=database_now(),
-        lease_until=_lease_end,
-        due_at=_lease_end,
+        state=bindparam("new_state"),
+        fence=bindparam("new_fence"),
+        attempts=bindparam("new_attempts"),
+        lease_until=database_now(bindparam("lease_seconds")),
+        due_at=database_now(bindparam("due_seconds")),
+        started_at=func.coalesce(_steps.started_at, database_now(bindparam("started_seconds"))),
+        finished_at=database_now(bindparam("finished_seconds")),
+        error=None,
     )
 )
+
+
+@dataclass(frozen=True)
+class StepChange:
+    """The change of a step at the end of a transaction. Seconds are counted from then; None leaves the instant empty."""
+
+    unit_no: int
+    step: str
+    old_state: StepState
+    new_state: StepState
+    old_fence: int = 0
+    new_fence: int = 0
+    attempts: int = 0
+    lease_seconds: float | None = None
+    due_seconds: float | None = None
+    started_seconds: float | None = None
+    finished_seconds: float | None = None
+
+    @classmethod
+    def finish(cls, held: StepContext) -> Self:
+        """Return the change of a step that the caller holds to done."""
+        fence, done = held.fence, StepState.DONE
+        return cls(held.unit_no, held.step, StepState.READY, done, fence, fence, held.attempt, finished_seconds=0)
+
+    @classmethod
+    def pass_through(cls, unit_no: int, step: str, seconds: float) -> Self:
+        """Return the change of a step to done in the transaction that opens it; it took `seconds`."""
+        opened, done = StepState.WAITING, StepState.DONE
+        return cls(unit_no, step, opened, done, 0, 1, 1, started_seconds=-seconds, finished_seconds=0)
+
+    @classmethod
+    def open(cls, unit_no: int, step: str, due_seconds: float) -> Self:
+        """Return the change of a step to ready, due in `due_seconds`."""
+        return cls(unit_no, step, StepState.WAITING, StepState.READY, due_seconds=due_seconds)
+
+    @classmethod
+    def open_and_claim(cls, unit_no: int, step: str, lease_seconds: float) -> Self:
+        """Return the change of a step to ready and leased to the caller. No other worker can have seen it ready."""
+        lease = {"lease_seconds": lease_seconds, "due_seconds": lease_seconds, "started_seconds": 0}
+        return cls(unit_no, step, StepState.WAITING, StepState.READY, 0, 1, 1, **lease)
+
+
+def change_steps(session: Session, export_id: str, changes: Sequence[StepChange]) -> None:
+    """Change the steps. Raise Fenced if one of them is not as the change expects it."""
+    rows = [
+        step_params(export_id, each.unit_no, each.step)
+        | {
+            "old_state": each.old_state.value,
+            "old_fence": each.old_fence,
+            "new_state": each.new_state.value,
+            "new_fence": each.new_fence,
+            "new_attempts": each.attempts,
+            "lease_seconds": each.lease_seconds,
+            "due_seconds": each.due_seconds,
+            "started_seconds": each.started_seconds,
+            "finished_seconds": each.finished_seconds,
+        }
+        for each in changes
+    ]
+    if row_count(session.execute(_CHANGE, rows)) != len(rows):
+        raise Fenced
 
 
 def claim_step(
@@ -121,20 +184,6 @@ def claim_step(
         if row is None:
             return None
         return load_context(session, export_id, unit_no=unit_no, step=name, fence=row.fence, attempt=row.attempts)
-
-
-def claim_opened_step(
-    session: Session, runtime: Runtime, context: StepContext, unit_no: int, name: str
-) -> StepContext | None:
-    """Open the step after the context's and claim its lease, in the same transaction.
-
-    Return None, and open nothing, if the export has ended.
-    """
-    lease = {"lease_seconds": runtime.settings.lease_seconds}
-    opened = session.execute(_CLAIM_OPENED, step_params(context.export_id, unit_no, name) | lease)
-    if row_count(opened) != 1:
-        return None
-    return replace(context, unit_no=unit_no, step=name, fence=1, attempt=1)
 
 
 def release_step(runtime: Runtime, context: StepContext) -> None:

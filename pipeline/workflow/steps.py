@@ -7,23 +7,18 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import bindparam, update
 from sqlmodel import Session
 
-from pipeline.core.db import table
 from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
 from pipeline.deliveries import handoff, sender
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.exports import packages
 from pipeline.exports.events import EventType, NewEvent
-from pipeline.exports.models import Export, Step
 from pipeline.exports.states import StepState
 from pipeline.exports.step_context import StepContext
 from pipeline.workflow import render_documents
 from pipeline.workflow.step_leases import EXPORT_LEVEL
-
-_exports, _steps = table(Export).c, table(Step).c
 
 Prepare = Callable[[Runtime, StepContext], Any]
 Write = Callable[[Session, StepContext, Any], Sequence[NewEvent]]
@@ -50,9 +45,6 @@ class StepSpec:
 
 
 NOTIFY_STEPS: Final = ("notify_broker", "notify_warehouse", "notify_operator")
-export_where = _exports.id == bindparam("of_export")
-
-_CLOSE_UNIT: Final = update(table(Export)).where(export_where).values(units_closed=_exports.units_closed + 1)
 
 
 def _write_nothing(_: Session, __: StepContext, ___: Any) -> Sequence[NewEvent]:
@@ -66,8 +58,7 @@ def _notify(audience: str) -> Prepare:
     return notify
 
 
-def _close_unit(session: Session, context: StepContext, _: Any) -> Sequence[NewEvent]:
-    session.execute(_CLOSE_UNIT, {"of_export": context.export_id})
+def _close_unit(_: Session, context: StepContext, __: Any) -> Sequence[NewEvent]:
     return (NewEvent(EventType.CUSTOMS_PACKAGE_CLOSED, {"unitNo": context.unit_no}),)
 
 
@@ -92,6 +83,13 @@ STEPS: Final[tuple[StepSpec, ...]] = (
     StepSpec("notify_operator", False, _write_nothing),
 )
 STEPS_BY_NAME: Final = {spec.name: spec for spec in STEPS}
+CLOSE_UNIT: Final = STEPS_BY_NAME["close_unit"]
+
+
+def steps_at_once(spec: StepSpec) -> list[StepSpec]:
+    """Return the steps that `spec` opens, directly or not, and that its transaction can do because they need no preparation."""
+    following = [STEPS_BY_NAME[name] for name in spec.opens if STEPS_BY_NAME[name].prepare is None]
+    return [each for opened in following for each in (opened, *steps_at_once(opened))]
 
 
 @dataclass(frozen=True)

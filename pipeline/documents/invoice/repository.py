@@ -50,7 +50,7 @@ def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:
         ruleset_as_of=context.ruleset_as_of,
         ssccs=dict(ssccs),
         line_digests=dict(digests),
-        unit_digest=row.treatment_digest,
+        unit_digest=row.unit_digest,
         treatment_digest=context.treatment_digest,
         test=context.test,
         unit_no=context.unit_no,
