@@ -124,6 +124,11 @@ def write_handoff(session: Session, _: StepContext, prepared: PreparedHandoff) -
     return [*recorded, NewEvent(EventType.HANDED_OFF, data)]
 
 
+def sends_only_to_queues(prepared: PreparedHandoff) -> bool:
+    """Return whether all messages that are sent now go to the service's own queues: no partner can delay them."""
+    return all(row["channel"] == recipients.QUEUE for row in prepared.rows.pending)
+
+
 def _render_profile_files(
     runtime: Runtime, context: StepContext, contents: _ExportContents, broker: Recipient
 ) -> list[ArtifactRow]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -82,49 +82,51 @@ def run_step(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepR
     """
     # A process has one renderer. A step that waits for it is not claimed yet, so a crash blames only the step that
     # renders.
-    with _RENDERER if STEPS_BY_NAME[name].needs_renderer else nullcontext():
-        return _run(runtime, export_id, unit_no, name)
+    with _RENDERER if STEPS_BY_NAME[name].needs_renderer else nullcontext(), ExitStack() as renderer:
+        return _run(runtime, export_id, unit_no, name, renderer)
 
 
-def _run(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepResult:
+def _run(runtime: Runtime, export_id: str, unit_no: int, name: str, renderer: ExitStack) -> StepResult:
     context = claim_step(
         runtime, export_id, unit_no, name, starts_export=name == STEPS[0].name, step_names=STEPS_BY_NAME
     )
+    claimed = [] if context is None else [context]
     completed: list[str] = []
     tasks: list[TaskMessage] = []
-    while context is not None:
-        held_step = context
-        with structlog.contextvars.bound_contextvars(export_id=export_id, unit_no=context.unit_no, step=context.step):
+    halted = not claimed
+    while claimed:
+        held = claimed.pop(0)
+        with structlog.contextvars.bound_contextvars(export_id=export_id, unit_no=held.unit_no, step=held.step):
             try:
-                finished = _execute(runtime, held_step)
+                finished = _execute(runtime, held, renderer)
             except Fenced:
-                log.warning("step_fenced", fence=held_step.fence)
-                return StepResult(tuple(completed), tuple(tasks), halted=True)
+                log.warning("step_fenced", fence=held.fence)
+                halted = True
             except Stopped:
-                _release_step(runtime, held_step)
-                return StepResult(
-                    tuple(completed), (*tasks, TaskMessage(export_id, held_step.unit_no, held_step.step)), halted=True
-                )
+                _release_step(runtime, held)
+                tasks.append(TaskMessage(export_id, held.unit_no, held.step))
+                halted = True
             except Exception as error:  # noqa: BLE001 - every error of a step is recorded as its failure
-                tasks += stream_tasks(step_failures.record_failure(runtime, held_step, error))
-                return StepResult(tuple(completed), tuple(tasks), halted=True)
-        completed += [spec.name for spec in finished.steps]
-        tasks += finished.tasks
-        context = finished.following
-    return StepResult(tuple(completed), tuple(tasks), halted=not completed)
+                tasks += stream_tasks(step_failures.record_failure(runtime, held, error))
+                halted = True
+            else:
+                completed += [spec.name for spec in finished.steps]
+                tasks += finished.tasks
+                claimed += finished.following
+    return StepResult(tuple(completed), tuple(tasks), halted=halted)
 
 
 @dataclass
 class _Finished:
-    """The steps of one transaction, the tasks that they opened, and the claimed step that this worker runs next."""
+    """The steps of one transaction, the tasks that they opened, and the claimed steps that this worker runs next."""
 
     steps: list[StepSpec] = field(default_factory=list)
     tasks: list[TaskMessage] = field(default_factory=list)
-    following: StepContext | None = None
+    following: list[StepContext] = field(default_factory=list)
 
 
-def _execute(runtime: Runtime, context: StepContext) -> _Finished:
-    """Execute one claimed step, and those after it that need no preparation."""
+def _execute(runtime: Runtime, context: StepContext, renderer: ExitStack) -> _Finished:
+    """Execute one claimed step, and those after it that need no preparation; `renderer` releases the renderer."""
     spec = STEPS_BY_NAME[context.step]
     if context.attempt > runtime.settings.step_max_attempts:
         attempts = context.attempt - 1
@@ -143,7 +145,7 @@ def _execute(runtime: Runtime, context: StepContext) -> _Finished:
             if spec.prepare is not None:
                 with hold_lease(runtime, context):
                     prepared = spec.prepare(runtime, context)
-            finished = _finish(runtime, context, prepared)
+            finished = _finish(runtime, context, prepared, renderer)
     except IntegrityError as error:
         # A worker with a newer fence may have written the same rows. Otherwise the facts collide, and a person must
         # decide.
@@ -156,7 +158,7 @@ def _execute(runtime: Runtime, context: StepContext) -> _Finished:
     return finished
 
 
-def _finish(runtime: Runtime, context: StepContext, prepared: Any) -> _Finished:
+def _finish(runtime: Runtime, context: StepContext, prepared: Any, renderer: ExitStack) -> _Finished:
     """Commit the step together with those after it that need no preparation.
 
     If one of the later steps fails, only the first is committed; the later one then fails by itself.
@@ -167,7 +169,7 @@ def _finish(runtime: Runtime, context: StepContext, prepared: Any) -> _Finished:
         finished = _Finished()
         try:
             with runtime.db.write() as session:
-                _commit(session, runtime, context, prepared, finished, together=together)
+                _commit(session, runtime, context, prepared, finished, renderer, together=together)
         except (Fenced, DatabaseBusy):
             raise
         except Exception as error:
@@ -190,7 +192,14 @@ def _release_step(runtime: Runtime, context: StepContext) -> None:
 
 
 def _commit(
-    session: Session, runtime: Runtime, context: StepContext, prepared: Any, finished: _Finished, *, together: bool
+    session: Session,
+    runtime: Runtime,
+    context: StepContext,
+    prepared: Any,
+    finished: _Finished,
+    renderer: ExitStack,
+    *,
+    together: bool,
 ) -> None:
     """Write the step's result and open the next steps; `together` does those at once that need no preparation."""
     # All transactions lock in this order: the steps' own new rows, the export's row, the rows of its steps.
@@ -211,27 +220,37 @@ def _commit(
     active = export.state in ACTIVE_STATES
     if not active and len(finished.steps) > 1:
         raise _ExportEnded
-    opened = [STEPS_BY_NAME[name] for each in finished.steps for name in each.opens]
-    opened = [each for each in opened if each not in finished.steps]
-    if CLOSE_UNIT in finished.steps and export.open_units:
-        opened = []
-    # Another unit may have failed: then the next step becomes ready, but starts only after a person retries the export.
-    inline = active and finished.steps[-1].continues_inline
-    for each in opened:
-        unit_no = _unit_no(each, context)
-        if inline:
-            changes.append(StepChange.open_and_claim(unit_no, each.name, settings.lease_seconds))
-            finished.following = replace(context, unit_no=unit_no, step=each.name, fence=1, attempt=1, unit=None)
-        else:
-            changes.append(StepChange.open(unit_no, each.name, settings.stalled_seconds))
+    for opener in finished.steps:
+        if opener is CLOSE_UNIT and export.open_units:
+            continue
+        # Another unit may have failed: then the next step becomes ready, but starts only after a person retries the export.
+        inline = active and opener.continues(prepared if opener is spec else None)
+        for following in map(STEPS_BY_NAME.__getitem__, opener.opens):
+            unit_no = _unit_no(following, context)
+            if following in finished.steps:
+                continue
+            if inline and (not following.needs_renderer or _take_renderer(renderer)):
+                changes.append(StepChange.open_and_claim(unit_no, following.name, settings.lease_seconds))
+                finished.following.append(
+                    replace(context, unit_no=unit_no, step=following.name, fence=1, attempt=1, unit=None)
+                )
+                continue
+            changes.append(StepChange.open(unit_no, following.name, settings.stalled_seconds))
+            # Within a unit the caller's chain continues by itself.
+            if not spec.per_unit:
+                finished.tasks.append(TaskMessage(export_id, step=following.name))
     change_steps(session, export_id, changes)
     for each in finished.steps:
         failpoint(f"{each.name}.mid")
     if spec.name in NOTIFY_STEPS:
         finished.tasks += stream_tasks(prepared or ()) + _complete_if_last(session, context)
-    elif not (inline or spec.per_unit):
-        # Within a unit the caller's chain continues by itself; the worker that handed off publishes the notify steps.
-        finished.tasks += [TaskMessage(export_id, step=each.name) for each in opened]
+
+
+def _take_renderer(renderer: ExitStack) -> bool:
+    taken = _RENDERER.acquire(blocking=False)
+    if taken:
+        renderer.callback(_RENDERER.release)
+    return taken
 
 
 def _write(session: Session, context: StepContext, prepared: Any) -> list[NewEvent]:

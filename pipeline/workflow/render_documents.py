@@ -12,13 +12,11 @@ from pipeline.core.runtime import Runtime
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.pga.worksheet import build_worksheet
 from pipeline.documents import repository
-from pipeline.documents.invoice.repository import recorded_invoice
+from pipeline.documents.invoice.repository import recorded_unit
 from pipeline.documents.registry import Document, render_documents
 from pipeline.documents.repository import ArtifactRow
-from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.events import NewEvent
-from pipeline.exports.schemas.pga_worksheet import PgaWorksheet
-from pipeline.exports.step_context import StepContext, load_unit_row, parse_unit
+from pipeline.exports.step_context import StepContext
 
 
 @dataclass(frozen=True)
@@ -43,19 +41,14 @@ def render_unit(runtime: Runtime, context: StepContext) -> Iterator[Document]:
 
     Raises RendererCrashed, RendererUnavailable and StepFailed.
     """
-    invoice = recorded_invoice(runtime, context)
+    invoice, unit = recorded_unit(runtime, context)
     if any(line.treatment.pga for line in invoice.lines):
-        invoice = invoice.model_copy(update={"worksheet": _worksheet(runtime, context, invoice)})
+        # Agencies ask for more than an invoice prints, so the worksheet is built from the plan's unit.
+        digests = {line.line_ref: line.treatment_digest for line in invoice.lines}
+        invoice = invoice.model_copy(update={"worksheet": build_worksheet(unit, entry_date(unit), digests)})
     yield from render_documents(invoice)
 
 
 def write(session: Session, context: StepContext, rendered: RenderedDocuments) -> list[NewEvent]:
     """Record the documents; raise StoreUnavailable, after which a retry may succeed."""
     return repository.record_documents(session, rendered.store, rendered.rows)
-
-
-def _worksheet(runtime: Runtime, context: StepContext, invoice: Invoice) -> PgaWorksheet:
-    # Agencies ask for more than an invoice prints, so the worksheet is built from the plan's unit.
-    with runtime.db.read() as session:
-        unit = parse_unit(load_unit_row(session, context))
-    return build_worksheet(unit, entry_date(unit), {line.line_ref: line.treatment_digest for line in invoice.lines})

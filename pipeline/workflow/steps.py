@@ -22,6 +22,15 @@ from pipeline.workflow.step_leases import EXPORT_LEVEL
 
 Prepare = Callable[[Runtime, StepContext], Any]
 Write = Callable[[Session, StepContext, Any], Sequence[NewEvent]]
+Continues = Callable[[Any], bool]
+
+
+def _always(_: Any) -> bool:
+    return True
+
+
+def _never(_: Any) -> bool:
+    return False
 
 
 @dataclass(frozen=True)
@@ -30,9 +39,9 @@ class StepSpec:
 
     `prepare` does slow or external work outside a transaction, and may run more than once. `write` records its result
     in the transaction that also marks the step done, so it takes effect exactly once. `opens` names the steps that may
-    start then; those without `prepare` are done in the same transaction. If `continues_inline`, the worker runs the
-    only one of them itself, because that is cheaper than another message. `needs_renderer` says that the step needs the
-    process's renderer.
+    start then; those without `prepare` are done in the same transaction. `continues` says, from what `prepare`
+    returned, whether the worker runs the others itself: that is cheaper than a message. It never waits for the
+    renderer. `needs_renderer` says that the step needs the process's renderer.
     """
 
     name: str
@@ -40,7 +49,7 @@ class StepSpec:
     write: Write
     prepare: Prepare | None = None
     opens: tuple[str, ...] = ()
-    continues_inline: bool = False
+    continues: Continues = _never
     needs_renderer: bool = False
 
 
@@ -63,20 +72,27 @@ def _close_unit(_: Session, context: StepContext, __: Any) -> Sequence[NewEvent]
 
 
 STEPS: Final[tuple[StepSpec, ...]] = (
-    StepSpec("record_packages", True, packages.record_packages, opens=("attach_customs",), continues_inline=True),
-    StepSpec("attach_customs", True, treatment.attach_treatment, opens=("render_documents",)),
+    StepSpec("record_packages", True, packages.record_packages, opens=("attach_customs",), continues=_always),
+    StepSpec("attach_customs", True, treatment.attach_treatment, opens=("render_documents",), continues=_always),
     StepSpec(
         "render_documents",
         True,
         render_documents.write,
         prepare=render_documents.prepare,
         opens=("close_unit",),
-        continues_inline=True,
+        continues=_always,
         needs_renderer=True,
     ),
     # The last unit to close opens the handoff; the database counts to find the last one.
-    StepSpec("close_unit", True, _close_unit, opens=("hand_off",), continues_inline=True),
-    StepSpec("hand_off", False, handoff.write_handoff, prepare=handoff.prepare_handoff, opens=NOTIFY_STEPS),
+    StepSpec("close_unit", True, _close_unit, opens=("hand_off",), continues=_always),
+    StepSpec(
+        "hand_off",
+        False,
+        handoff.write_handoff,
+        prepare=handoff.prepare_handoff,
+        opens=NOTIFY_STEPS,
+        continues=handoff.sends_only_to_queues,
+    ),
     StepSpec("notify_broker", False, _write_nothing, prepare=_notify("customs_broker")),
     StepSpec("notify_warehouse", False, _write_nothing, prepare=_notify("warehouse")),
     # The operators are notified only of an executed export: the last of the three steps releases their notification.

@@ -50,7 +50,6 @@ FLOATS = {
 #: Files that change a state, and of what.
 MACHINES = {
     "pipeline/exports/transitions.py": "exports",
-    "pipeline/workflow/engine.py": "steps",
     "pipeline/workflow/step_failures.py": "steps after a failed last attempt",
     "pipeline/workflow/step_leases.py": "steps: their leases",
     "pipeline/workflow/interventions.py": "exports and steps, by an operator",

@@ -190,7 +190,3 @@ def test_every_step_is_opened_by_one_step() -> None:
     opened = [name for spec in STEPS for name in spec.opens]
     assert sorted([*opened, STEPS[0].name]) == sorted(spec.name for spec in STEPS)
     assert [spec.name for spec in STEPS if not spec.opens] == ["notify_broker", "notify_warehouse", "notify_operator"]
-
-
-def test_worker_continues_inline_only_where_one_step_follows() -> None:
-    assert [spec.name for spec in STEPS if spec.continues_inline and len(spec.opens) != 1] == []

@@ -29,6 +29,7 @@ from pipeline.workflow.idempotency import Acceptance
 from pipeline.workflow.steps import TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories
+from tests.support.task_by_task import task_by_task
 
 
 @dataclass
@@ -81,8 +82,9 @@ class WorkflowHarness:
         return accept_plan(self.runtime, self.caller, request, raw_plan=plan, idempotency_key=key)
 
     def step(self, export_id: str, unit_no: int, name: str) -> tuple[str, ...]:
-        """Run the step of one task message and return the steps that it completed."""
-        return run_step(self.runtime, export_id, unit_no, name).completed
+        """Run the step of one task message and return the steps that it completed; the documents wait for their own."""
+        with task_by_task():
+            return run_step(self.runtime, export_id, unit_no, name).completed
 
     def run(self, tasks: list[TaskMessage]) -> None:
         """Run steps of task messages, and of those that follow, until none is left; delivery messages are dropped."""

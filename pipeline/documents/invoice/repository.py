@@ -13,6 +13,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.models import Export, ExportPackage, LineTreatment
+from pipeline.exports.schemas.plan import Unit
 from pipeline.exports.step_context import StepContext, load_unit_row, parse_unit
 
 _packages, _treatments, _exports = table(ExportPackage).c, table(LineTreatment).c, table(Export).c
@@ -28,10 +29,12 @@ _FIND_FINDINGS: Final = select(_exports.findings).where(_exports.id == bindparam
 
 
 def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:
-    """Return the invoice of the context's unit.
+    """Return the invoice of the context's unit; raise StepFailed if its packages were never recorded."""
+    return recorded_unit(runtime, context)[0]
 
-    Raises StepFailed if its packages were never recorded.
-    """
+
+def recorded_unit(runtime: Runtime, context: StepContext) -> tuple[Invoice, Unit]:
+    """Return the invoice of the context's unit and the plan's unit; raise StepFailed if its packages were never recorded."""
     with runtime.db.read() as session:
         row = load_unit_row(session, context)
         here = {"of_export": context.export_id, "of_unit": context.unit_no}
@@ -56,4 +59,5 @@ def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:
         unit_no=context.unit_no,
         findings=tuple(Finding.model_validate(finding) for finding in findings),
     )
-    return build_invoice(parse_unit(row), facts)
+    unit = parse_unit(row)
+    return build_invoice(unit, facts), unit

@@ -25,6 +25,7 @@ from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import STEPS
 from tests.conftest import Stack
 from tests.support import factories
+from tests.support.task_by_task import task_by_task
 from tests.system.benchmarks.bulk import copy_export, copy_id
 from tests.system.benchmarks.environments import REDIS, BenchmarkServers
 from tests.system.benchmarks.exports import accept_exports
@@ -119,6 +120,7 @@ def _record_unit(runtime: Runtime) -> _Recorded:
         watch(psycopg.Cursor, "execute"),
         watch(psycopg.Cursor, "executemany"),
         watch(psycopg.Connection, "commit"),
+        task_by_task(),
     ):
         run_step(runtime, export_id, 1, STEPS[0].name)
     with runtime.db.read() as session:

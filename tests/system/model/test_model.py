@@ -6,6 +6,7 @@ import secrets
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ from pipeline.workflow.amendments import amend_export
 from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.steps import STEPS, TaskMessage
 from tests.support import factories
+from tests.support.task_by_task import task_by_task
 from tests.system.faults.points import ACCEPT_POINTS, AMEND_POINTS, DELIVERY_POINTS, STEP_POINTS, SWEEP_POINTS
 from tests.system.model.endpoints import ModelLeaseRenewer
 from tests.system.model.world import World, documents, ids, template
@@ -139,10 +141,11 @@ class Exports(RuleBasedStateMachine):
     # The message broker
 
     @precondition(lambda self: self.world.messages)
-    @rule(data=st.data())
-    def deliver(self, data: st.DataObject) -> None:
-        """A worker receives any of the messages, in any order."""
-        self.world.deliver(self._place(data))
+    @rule(data=st.data(), alone=st.booleans())
+    def deliver(self, data: st.DataObject, alone: bool) -> None:  # noqa: FBT001 - Hypothesis calls it
+        """A worker receives any of the messages, in any order. It continues with the next steps, or leaves them."""
+        with task_by_task() if alone else nullcontext():
+            self.world.deliver(self._place(data))
 
     @precondition(lambda self: self.world.messages)
     @rule(most=st.integers(2, 12))

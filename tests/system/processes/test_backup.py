@@ -36,6 +36,7 @@ from pipeline.workflow.sweeper import find_due
 from tests.conftest import OWNER, SERVERS
 from tests.support import factories
 from tests.support.servers import PostgreSQL, poll
+from tests.support.task_by_task import task_by_task
 
 CALLER = Caller(factories.ACCOUNT, "key_test", "test", frozenset({"execute", "read", "operate"}))
 
@@ -89,7 +90,8 @@ def start_exports(runtime: Runtime) -> list[str]:
     for number, stage in enumerate(STAGES):
         export_id = take(runtime, f"a{number}")
         for unit_no, step in stage:
-            assert step in run_step(runtime, export_id, unit_no, step).completed
+            with task_by_task():
+                assert step in run_step(runtime, export_id, unit_no, step).completed
         exports.append(export_id)
     assert (
         claim_step(runtime, exports[LEASED], 1, "render_documents", starts_export=False, step_names=STEPS_BY_NAME)
