@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from pydantic import TypeAdapter
-from sqlalchemy import Row, and_, bindparam, exists, func, or_, select
+from sqlalchemy import ColumnElement, FromClause, Row, and_, bindparam, exists, func, or_, select
 from sqlmodel import Session, col
 
 from config.settings import Settings
@@ -101,19 +101,27 @@ _is_operator = and_(
 _FIND_RECIPIENTS: Final = _RECIPIENTS.where(_is_named)
 _FIND_OPERATORS: Final = _RECIPIENTS.where(_is_operator)
 _FIND_BOTH: Final = _RECIPIENTS.where(or_(_is_named, _is_operator))
+#: The columns that `resolve_target` reads, of the partner `of_partner` and its channel `of_channel`.
+TARGET_COLUMNS: Final = (
+    _partners.id.label("partner_id"),
+    _partners.state.label("partner_state"),
+    _partners.test.label("partner_test"),
+    _partners.routing_name,
+    _channels.endpoint,
+    _channels.credential,
+)
+_is_channel = and_(_of_partner, _channels.channel == bindparam("of_channel"))
+
+
+def join_target(source: FromClause, account_id: ColumnElement[str]) -> FromClause:
+    """Return `source` joined with the partner of `account_id` and its channel, if they exist."""
+    is_partner = and_(_partners.account_id == account_id, _partners.id == bindparam("of_partner"))
+    return source.outerjoin(table(Partner), is_partner).outerjoin(table(PartnerChannel), _is_channel)
+
+
 _FIND_TARGET: Final = (
-    select(
-        _partners.account_id,
-        _partners.id,
-        _partners.state,
-        _partners.test,
-        _partners.routing_name,
-        _channels.endpoint,
-        _channels.credential,
-    )
-    .outerjoin_from(
-        table(Partner), table(PartnerChannel), and_(_of_partner, _channels.channel == bindparam("of_channel"))
-    )
+    select(*TARGET_COLUMNS)
+    .outerjoin_from(table(Partner), table(PartnerChannel), _is_channel)
     .where(_partners.account_id == bindparam("of_account"), _partners.id == bindparam("of_partner"))
 )
 
@@ -238,15 +246,24 @@ def find_sealed_target(
     row = session.execute(
         _FIND_TARGET, {"of_account": account_id, "of_partner": partner_id, "of_channel": channel}
     ).first()
-    if row is None:
+    return resolve_target(session, row, account_id, partner_id, channel, test_export=test_export)
+
+
+def resolve_target(
+    session: Session, row: Row[Any] | None, account_id: str, partner_id: str, channel: str, *, test_export: bool
+) -> SealedTarget | None:
+    """Return what `find_sealed_target` returns, from a row with TARGET_COLUMNS."""
+    if row is None or row.partner_id is None:
         return SealedTarget(account_id, partner_id, test_export)
-    if row.state == PartnerState.PAUSED.value:
+    if row.partner_state == PartnerState.PAUSED.value:
         return None
     # A test export reaches a partner not marked test only by the shared queue and the sandbox broker.
-    if test_export and not row.test:
+    if test_export and not row.partner_test:
         return SealedTarget(account_id, SANDBOX, test=True)
     reached = None if row.endpoint is None else SealedEndpoint(channel, row.endpoint, row.credential)
-    return _build_sealed_target(session, row, channel, reached, test=test_export or row.test)
+    test = test_export or row.partner_test
+    target = SealedTarget(account_id, partner_id, test, endpoint=reached, routing_name=row.routing_name)
+    return _add_secrets(session, target, channel)
 
 
 def list_sealed_targets(session: Session, account_id: str, partner_id: str) -> list[SealedTarget]:
@@ -257,32 +274,21 @@ def list_sealed_targets(session: Session, account_id: str, partner_id: str) -> l
         .where(col(PartnerChannel.account_id) == account_id, col(PartnerChannel.partner_id) == partner_id)
         .order_by(col(PartnerChannel.position))
     )
+    target = SealedTarget(account_id, partner_id, row.test, routing_name=row.routing_name)
     found = [
-        _build_sealed_target(
-            session,
-            row,
-            each.channel,
-            SealedEndpoint(each.channel, each.endpoint, each.credential),
-            test=row.test,
-        )
+        replace(target, endpoint=SealedEndpoint(each.channel, each.endpoint, each.credential))
         for each in partner_channels
     ]
     default = BorderBuddyEndpoint() if default_channel(row.kind, row.path) == BORDERBUDDY else QueueEndpoint()
-    return found or [replace(_build_sealed_target(session, row, default.channel, None, test=row.test), default=default)]
+    return [_add_secrets(session, each, each.channel) for each in found or [replace(target, default=default)]]
 
 
-def _build_sealed_target(
-    session: Session, row: Partner | Row[Any], channel: str, endpoint: SealedEndpoint | None, *, test: bool
-) -> SealedTarget:
-    return SealedTarget(
-        account_id=row.account_id,
-        partner_id=row.id,
-        test=test,
-        endpoint=endpoint,
-        # Queue messages are not signed, so an unreadable secret must not stop them.
-        secrets=() if channel == QUEUE else account_secrets.load_sealed_secrets(session, row.account_id, row.id),
-        routing_name=row.routing_name,
-    )
+def _add_secrets(session: Session, target: SealedTarget, channel: str) -> SealedTarget:
+    # Queue messages are not signed, so an unreadable secret must not stop them.
+    if channel == QUEUE:
+        return target
+    sealed = account_secrets.load_sealed_secrets(session, target.account_id, target.partner_id)
+    return replace(target, secrets=sealed)
 
 
 def _build_recipients(rows: Iterable[Row[Any]]) -> dict[str, Recipient]:

@@ -155,8 +155,10 @@ _RENEW: Final = (
 )
 
 _exports, _submissions = table(Export).c, table(BrokerSubmission).c
-_FIND_EXPORT: Final = select(_exports.account_id, _exports.test, _exports.purged_at, _exports.trace_parent).where(
-    _exports.id == bindparam("of_export")
+_FIND_EXPORT: Final = (
+    select(_exports.account_id, _exports.test, _exports.purged_at, _exports.trace_parent, *recipients.TARGET_COLUMNS)
+    .select_from(recipients.join_target(table(Export), _exports.account_id))
+    .where(_exports.id == bindparam("of_export"))
 )
 _notifications = table(Notification).c
 _submission_id = (
@@ -181,11 +183,11 @@ def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None
     since = time.monotonic()
     stream_params = {"of_export": stream.export_id, "of_partner": stream.partner_id, "of_channel": stream.channel}
     with runtime.db.write() as session:
-        export = session.execute(_FIND_EXPORT, {"of_export": stream.export_id}).first()
+        export = session.execute(_FIND_EXPORT, stream_params).first()
         if export is None or export.purged_at is not None:
             return None
-        target = recipients.find_sealed_target(
-            session, export.account_id, stream.partner_id, stream.channel, test_export=export.test
+        target = recipients.resolve_target(
+            session, export, export.account_id, stream.partner_id, stream.channel, test_export=export.test
         )
         if target is None:
             return None

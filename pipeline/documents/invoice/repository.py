@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import bindparam, select
+from sqlalchemy import bindparam, literal, select, union_all
 
 from pipeline.core.db import table
 from pipeline.core.errors import StepFailed
@@ -17,13 +17,16 @@ from pipeline.exports.schemas.plan import Unit
 from pipeline.exports.step_context import StepContext, load_unit_row, parse_unit
 
 _packages, _treatments, _exports = table(ExportPackage).c, table(LineTreatment).c, table(Export).c
-_FIND_SSCCS: Final = select(_packages.package_ref, _packages.sscc).where(
-    _packages.export_id == bindparam("of_export"),
-    _packages.unit_no == bindparam("of_unit"),
-    _packages.sscc.is_not(None),
-)
-_FIND_DIGESTS: Final = select(_treatments.line_ref, _treatments.digest).where(
-    _treatments.export_id == bindparam("of_export"), _treatments.unit_no == bindparam("of_unit")
+#: The SSCCs of the unit's packages and the digests of its lines, by their names in the plan.
+_FIND_FACTS: Final = union_all(
+    select(literal("sscc").label("kind"), _packages.package_ref.label("name"), _packages.sscc.label("fact")).where(
+        _packages.export_id == bindparam("of_export"),
+        _packages.unit_no == bindparam("of_unit"),
+        _packages.sscc.is_not(None),
+    ),
+    select(literal("digest"), _treatments.line_ref, _treatments.digest).where(
+        _treatments.export_id == bindparam("of_export"), _treatments.unit_no == bindparam("of_unit")
+    ),
 )
 _FIND_FINDINGS: Final = select(_exports.findings).where(_exports.id == bindparam("of_export"))
 
@@ -38,12 +41,13 @@ def recorded_unit(runtime: Runtime, context: StepContext) -> tuple[Invoice, Unit
     with runtime.db.read() as session:
         row = load_unit_row(session, context)
         here = {"of_export": context.export_id, "of_unit": context.unit_no}
-        ssccs = session.execute(_FIND_SSCCS, here).all()
-        digests = session.execute(_FIND_DIGESTS, here).all()
+        facts: dict[str, dict[str, str]] = {"sscc": {}, "digest": {}}
+        for kind, name, fact in session.execute(_FIND_FACTS, here):
+            facts[kind][name] = fact
         findings = session.execute(_FIND_FINDINGS, {"of_export": context.export_id}).scalar_one()
     if row.package_number is None:
         raise StepFailed(f"unit {row.unit_ref} has no customs package number; its packages were never recorded")
-    facts = InvoiceFacts(
+    invoice_facts = InvoiceFacts(
         batch_id=context.batch_id,
         account_id=context.account_id,
         plan_hash=context.plan_hash,
@@ -51,8 +55,8 @@ def recorded_unit(runtime: Runtime, context: StepContext) -> tuple[Invoice, Unit
         package_number=row.package_number,
         ruleset_id=context.ruleset_id,
         ruleset_as_of=context.ruleset_as_of,
-        ssccs=dict(ssccs),
-        line_digests=dict(digests),
+        ssccs=facts["sscc"],
+        line_digests=facts["digest"],
         unit_digest=row.unit_digest,
         treatment_digest=context.treatment_digest,
         test=context.test,
@@ -60,4 +64,4 @@ def recorded_unit(runtime: Runtime, context: StepContext) -> tuple[Invoice, Unit
         findings=tuple(Finding.model_validate(finding) for finding in findings),
     )
     unit = parse_unit(row)
-    return build_invoice(unit, facts), unit
+    return build_invoice(unit, invoice_facts), unit
