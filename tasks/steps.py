@@ -12,7 +12,9 @@ from pipeline.workflow import dispatch, engine
 
 
 def _run_step(task: Task[Any, Any], export_id: str, unit_no: int, step: str) -> None:
-    dispatch.continue_chain(task.request, engine.run_step(process_runtime(), export_id, unit_no, step))
+    redelivered = bool((task.request.delivery_info or {}).get("redelivered"))
+    result = engine.run_step(process_runtime(), export_id, unit_no, step, redelivered=redelivered)
+    dispatch.continue_chain(task.request, result)
 
 
 @app.task(name="exports.record_packages", bind=True)

@@ -58,7 +58,7 @@ class NewEvent:
 
 
 class LockedExport(NamedTuple):
-    """The export whose row this transaction holds: the instant of its new events, its state, and its units to close."""
+    """An export whose row this transaction holds: the instant of its new events, its state, its number of open units."""
 
     at: datetime
     state: str

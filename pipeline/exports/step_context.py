@@ -23,7 +23,8 @@ _MAX_CHARACTERS: Final = 128 * 1024
 class StepContext:
     """The facts of one step: its export, and its unit if it has one (unit_no 0 is the export itself).
 
-    `unit` is the row of the unit at the claim; None if the context was built otherwise.
+    `attempt` is 0 if the step was not claimed. `unit` is the row of the unit when the context was read; None if the
+    context was built otherwise.
     """
 
     export_id: str
@@ -54,8 +55,10 @@ _unit_columns: Final = (
     _units.document,
 )
 _here = and_(_units.export_id == bindparam("of_export"), _units.unit_no == bindparam("of_unit"))
-_FIND_UNIT: Final = select(*_unit_columns).where(_here)
-_FIND_EXPORT: Final = (
+#: The columns that `load_unit_row` returns.
+FIND_UNIT: Final = select(*_unit_columns).where(_here)
+#: The columns of `read_context`, for the parameters `of_export` and `of_unit`.
+FIND_CONTEXT: Final = (
     select(
         _exports.id,
         _exports.account_id,
@@ -77,8 +80,13 @@ _FIND_EXPORT: Final = (
 
 def load_context(session: Session, export_id: str, *, unit_no: int, step: str, fence: int, attempt: int) -> StepContext:
     """Return the context of a claimed step of the export."""
-    row = session.execute(_FIND_EXPORT, {"of_export": export_id, "of_unit": unit_no}).one()
-    context = build_context(row, unit_no=unit_no, step=step, fence=fence, attempt=attempt)
+    row = session.execute(FIND_CONTEXT, {"of_export": export_id, "of_unit": unit_no}).one()
+    return read_context(row, step=step, fence=fence, attempt=attempt)
+
+
+def read_context(row: Row[Any], *, step: str, fence: int, attempt: int) -> StepContext:
+    """Return the context of a step from a row of FIND_CONTEXT."""
+    context = build_context(row, unit_no=row.unit_no or 0, step=step, fence=fence, attempt=attempt)
     return context if row.unit_no is None else replace(context, unit=row)
 
 
@@ -107,7 +115,7 @@ def load_unit_row(session: Session, context: StepContext) -> Row[Any]:
     """Return the row of the step's unit, with the columns that its steps use."""
     if context.unit is not None and context.unit.unit_no == context.unit_no:
         return context.unit
-    return session.execute(_FIND_UNIT, {"of_export": context.export_id, "of_unit": context.unit_no}).one()
+    return session.execute(FIND_UNIT, {"of_export": context.export_id, "of_unit": context.unit_no}).one()
 
 
 def parse_unit(row: ExportUnit | Row[Any]) -> Unit:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -32,9 +34,11 @@ from pipeline.workflow.step_leases import (
     StepChange,
     change_steps,
     claim_step,
+    find_untried_step,
     hold_lease,
     holds_lease,
     release_step,
+    start_export,
 )
 from pipeline.workflow.steps import (
     CLOSE_UNIT,
@@ -68,7 +72,7 @@ class _ExportEnded(Exception):
     """The export ended during the transaction, so no further step may start in it."""
 
 
-def run_step(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepResult:
+def run_step(runtime: Runtime, export_id: str, unit_no: int, name: str, *, redelivered: bool = False) -> StepResult:
     """Run the step `name` and the cheap ones after it; return what was done.
 
     Does nothing if the step is done, leased, not yet opened, or its export has ended. So a lost, doubled or reordered
@@ -78,22 +82,56 @@ def run_step(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepR
     is retried for as long as the outage lasts.
 
     If this process is asked to stop, it releases steps that were not started or can be interrupted. That does not count
-    as an attempt.
+    as an attempt. `redelivered` says that another worker got the same message, and may have died of it.
     """
     # A process has one renderer. A step that waits for it is not claimed yet, so a crash blames only the step that
     # renders.
     with _RENDERER if STEPS_BY_NAME[name].needs_renderer else nullcontext(), ExitStack() as renderer:
-        return _run(runtime, export_id, unit_no, name, renderer)
+        begun = None
+        if name == STEPS[0].name and not redelivered and not shutdown.is_requested():
+            with structlog.contextvars.bound_contextvars(export_id=export_id, unit_no=unit_no, step=name):
+                begun = _begin_unit(runtime, export_id, unit_no, name, renderer)
+        return _run(runtime, export_id, unit_no, name, renderer, begun)
 
 
-def _run(runtime: Runtime, export_id: str, unit_no: int, name: str, renderer: ExitStack) -> StepResult:
-    context = claim_step(
-        runtime, export_id, unit_no, name, starts_export=name == STEPS[0].name, step_names=STEPS_BY_NAME
-    )
-    claimed = [] if context is None else [context]
+def _begin_unit(runtime: Runtime, export_id: str, unit_no: int, name: str, renderer: ExitStack) -> _Finished | None:
+    """Do the first steps of a unit in one transaction, without a claim before it. Return None if that cannot be done.
+
+    A claim records an attempt before the work, so that a plan that kills its workers ends in quarantine. Here the second
+    attempt is the first that counts. A step with a failure is claimed too: only its holder may record that.
+    """
+    finished = _Finished()
+    try:
+        with WATCHDOG.limit(runtime.settings.step_timeout_seconds), runtime.db.write() as session:
+            found = find_untried_step(session, export_id, unit_no, name, STEPS_BY_NAME)
+            if found is None:
+                return None
+            context, accepted = found
+            spec = STEPS_BY_NAME[name]
+            failpoint(f"{spec.name}.before")
+            starts = partial(start_export, session, export_id, STEPS_BY_NAME) if accepted else None
+            _commit(session, runtime, context, None, finished, renderer, together=True, start=starts)
+    except Exception as error:  # noqa: BLE001 - the claimed attempt meets the same error and records it
+        log.info("step_will_be_claimed", reason=type(error).__name__)
+        return None
+    _log_finished(finished, 1)
+    return finished
+
+
+def _run(
+    runtime: Runtime, export_id: str, unit_no: int, name: str, renderer: ExitStack, begun: _Finished | None
+) -> StepResult:
     completed: list[str] = []
     tasks: list[TaskMessage] = []
-    halted = not claimed
+    if begun is None:
+        context = claim_step(
+            runtime, export_id, unit_no, name, starts_export=name == STEPS[0].name, step_names=STEPS_BY_NAME
+        )
+        claimed = [] if context is None else [context]
+        halted = not claimed
+    else:
+        completed, claimed, halted = [spec.name for spec in begun.steps], begun.following, False
+        tasks += begun.tasks
     while claimed:
         held = claimed.pop(0)
         with structlog.contextvars.bound_contextvars(export_id=export_id, unit_no=held.unit_no, step=held.step):
@@ -152,10 +190,14 @@ def _execute(runtime: Runtime, context: StepContext, renderer: ExitStack) -> _Fi
         if not holds_lease(runtime, context):
             raise Fenced from error
         raise Terminal(f"{spec.name} collides with recorded data: {str(error.orig).splitlines()[0]}") from error
+    _log_finished(finished, context.attempt)
+    return finished
+
+
+def _log_finished(finished: _Finished, attempt: int) -> None:
     for spec in finished.steps:
         failpoint(f"{spec.name}.after")
-        log.info("step_done", step=spec.name, attempt=context.attempt)
-    return finished
+        log.info("step_done", step=spec.name, attempt=attempt)
 
 
 def _finish(runtime: Runtime, context: StepContext, prepared: Any, renderer: ExitStack) -> _Finished:
@@ -200,20 +242,27 @@ def _commit(
     renderer: ExitStack,
     *,
     together: bool,
+    start: Callable[[], None] | None = None,
 ) -> None:
-    """Write the step's result and open the next steps; `together` does those at once that need no preparation."""
+    """Write the step's result and open the next steps; `together` does those at once that need no preparation.
+
+    `start` records that the export is executing.
+    """
     # All transactions lock in this order: the steps' own new rows, the export's row, the rows of its steps.
-    spec, export_id, settings = STEPS_BY_NAME[context.step], context.export_id, runtime.settings
+    first, export_id, settings = STEPS_BY_NAME[context.step], context.export_id, runtime.settings
+    began = time.monotonic()
     happened = _write(session, context, prepared)
-    changes = [StepChange.finish(context)]
-    finished.steps.append(spec)
-    for following in steps_at_once(spec) if together else ():
+    changes = [StepChange.finish(context, time.monotonic() - began)]
+    finished.steps.append(first)
+    for spec in steps_at_once(first) if together else ():
         began = time.monotonic()
-        failpoint(f"{following.name}.before")
-        here = replace(context, unit_no=_unit_no(following, context), step=following.name)
+        failpoint(f"{spec.name}.before")
+        here = replace(context, unit_no=_unit_no(spec, context), step=spec.name)
         happened += _write(session, here, None)
         changes.append(StepChange.pass_through(here.unit_no, here.step, time.monotonic() - began))
-        finished.steps.append(following)
+        finished.steps.append(spec)
+    if start is not None:
+        start()
     export = events.append(
         session, export_id, context.step, happened, closed_units=1 if CLOSE_UNIT in finished.steps else 0
     )
@@ -224,7 +273,7 @@ def _commit(
         if opener is CLOSE_UNIT and export.open_units:
             continue
         # Another unit may have failed: then the next step becomes ready, but starts only after a person retries the export.
-        inline = active and opener.continues(prepared if opener is spec else None)
+        inline = active and opener.continues(prepared if opener is first else None)
         for following in map(STEPS_BY_NAME.__getitem__, opener.opens):
             unit_no = _unit_no(following, context)
             if following in finished.steps:
@@ -237,12 +286,12 @@ def _commit(
                 continue
             changes.append(StepChange.open(unit_no, following.name, settings.stalled_seconds))
             # Within a unit the caller's chain continues by itself.
-            if not spec.per_unit:
+            if not first.per_unit:
                 finished.tasks.append(TaskMessage(export_id, step=following.name))
     change_steps(session, export_id, changes)
-    for each in finished.steps:
-        failpoint(f"{each.name}.mid")
-    if spec.name in NOTIFY_STEPS:
+    for spec in finished.steps:
+        failpoint(f"{spec.name}.mid")
+    if first.name in NOTIFY_STEPS:
         finished.tasks += stream_tasks(prepared or ()) + _complete_if_last(session, context)
 
 

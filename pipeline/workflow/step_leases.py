@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Self
 
-from sqlalchemy import ColumnElement, Update, and_, bindparam, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, exists, func, or_, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
 
@@ -18,7 +18,7 @@ from pipeline.core.leases import LEASE_RENEWER, Lease
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import ACTIVE_STATES, ExportState, StepState
-from pipeline.exports.step_context import StepContext, load_context
+from pipeline.exports.step_context import FIND_CONTEXT, StepContext, load_context, read_context
 
 #: The unit number of the steps that belong to the export as a whole.
 EXPORT_LEVEL: Final = 0
@@ -90,6 +90,24 @@ def _build_claim(step_names: tuple[str, ...]) -> ReturningUpdate[Any]:
     )
 
 
+@cache
+def _build_find(step_names: tuple[str, ...]) -> Select[Any]:
+    """Return the SELECT that finds a step of an export with these steps that nobody has tried yet."""
+    return (
+        FIND_CONTEXT.add_columns(_steps.fence, (_exports.state == ExportState.ACCEPTED.value).label("accepted"))
+        .join(table(Step), _steps.export_id == _exports.id)
+        .where(
+            *THIS_STEP,
+            _steps.state == StepState.READY.value,
+            _steps.attempts == 0,
+            _steps.lease_until.is_(None),
+            _steps.stalled_since.is_(None),
+            _exports.state.in_(constants(ACTIVE_STATES)),
+            has_steps(bindparam("at_export"), step_names),
+        )
+    )
+
+
 _CHANGE: Final = (
     update(table(Step))
     .where(*THIS_STEP, _steps.state == bindparam("old_state"), _steps.fence == bindparam("old_fence"))
@@ -123,10 +141,20 @@ class StepChange:
     finished_seconds: float | None = None
 
     @classmethod
-    def finish(cls, held: StepContext) -> Self:
-        """Return the change of a step that the caller holds to done."""
-        fence, done = held.fence, StepState.DONE
-        return cls(held.unit_no, held.step, StepState.READY, done, fence, fence, held.attempt, finished_seconds=0)
+    def finish(cls, context: StepContext, seconds: float) -> Self:
+        """Return the change of a step to done; without a claim, it is claimed now, and took `seconds`."""
+        claims = context.attempt == 0
+        return cls(
+            context.unit_no,
+            context.step,
+            StepState.READY,
+            StepState.DONE,
+            old_fence=context.fence,
+            new_fence=context.fence + claims,
+            attempts=context.attempt + claims,
+            started_seconds=-seconds,
+            finished_seconds=0,
+        )
 
     @classmethod
     def pass_through(cls, unit_no: int, step: str, seconds: float) -> Self:
@@ -167,6 +195,24 @@ def change_steps(session: Session, export_id: str, changes: Sequence[StepChange]
         raise Fenced
 
 
+def find_untried_step(
+    session: Session, export_id: str, unit_no: int, name: str, step_names: Collection[str]
+) -> tuple[StepContext, bool] | None:
+    """Return a step that may be done in this transaction without a claim, and whether its export was only accepted.
+
+    Return None if the step was tried, or is not ready. Nothing is locked: `change_steps` raises Fenced if another worker
+    was faster.
+    """
+    here = {"of_export": export_id, "of_unit": unit_no} | step_params(export_id, unit_no, name)
+    row = session.execute(_build_find(tuple(step_names)), here).first()
+    return None if row is None else (read_context(row, step=name, fence=row.fence, attempt=0), row.accepted)
+
+
+def start_export(session: Session, export_id: str, step_names: Collection[str]) -> None:
+    """Record that the export is executing, if it was only accepted."""
+    session.execute(_build_start(tuple(step_names)), {"at_export": export_id})
+
+
 def claim_step(
     runtime: Runtime, export_id: str, unit_no: int, name: str, *, starts_export: bool, step_names: Collection[str]
 ) -> StepContext | None:
@@ -179,7 +225,7 @@ def claim_step(
     here, names = step_params(export_id, unit_no, name), tuple(step_names)
     with runtime.db.write() as session:
         if starts_export:
-            session.execute(_build_start(names), here)
+            start_export(session, export_id, names)
         row = session.execute(_build_claim(names), here | {"lease_seconds": runtime.settings.lease_seconds}).first()
         if row is None:
             return None

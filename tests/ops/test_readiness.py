@@ -29,6 +29,7 @@ from pipeline.workflow.steps import NOTIFY_STEPS, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories
 from tests.support.query_counter import record_plans, searches
+from tests.support.task_by_task import task_by_task
 from tests.system.faults.matrix import mark_own_stack
 from tests.workflow.conftest import WorkflowHarness
 
@@ -69,7 +70,8 @@ def hand_off(workflow: WorkflowHarness) -> str:
     while tasks:
         task = tasks.pop(0)
         assert task.step is not None
-        tasks += run_step(workflow.runtime, export_id, task.unit_no, task.step).tasks
+        with task_by_task():
+            tasks += run_step(workflow.runtime, export_id, task.unit_no, task.step).tasks
         tasks = [
             each for each in tasks if each.step in {"record_packages", "render_documents", "close_unit", "hand_off"}
         ]

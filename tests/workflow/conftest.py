@@ -81,10 +81,10 @@ class WorkflowHarness:
         )
         return accept_plan(self.runtime, self.caller, request, raw_plan=plan, idempotency_key=key)
 
-    def step(self, export_id: str, unit_no: int, name: str) -> tuple[str, ...]:
+    def step(self, export_id: str, unit_no: int, name: str, *, redelivered: bool = False) -> tuple[str, ...]:
         """Run the step of one task message and return the steps that it completed; the documents wait for their own."""
         with task_by_task():
-            return run_step(self.runtime, export_id, unit_no, name).completed
+            return run_step(self.runtime, export_id, unit_no, name, redelivered=redelivered).completed
 
     def run(self, tasks: list[TaskMessage]) -> None:
         """Run steps of task messages, and of those that follow, until none is left; delivery messages are dropped."""

@@ -119,7 +119,8 @@ def test_step_of_other_unit_when_export_fails_is_recorded_and_continues_after_re
         step_failures.record_failure(workflow.runtime, failing, Terminal("it cannot be done"))
 
     monkeypatch.setitem(hooks, "record_packages.before", fail_other_unit)
-    assert workflow.step(export_id, 2, "record_packages") == ("record_packages",)
+    # The hook writes, so the step needs a claim: on SQLite nothing else could write during its transaction.
+    assert workflow.step(export_id, 2, "record_packages", redelivered=True) == ("record_packages",)
     assert workflow.events(export_id) == ["EXPORT_ACCEPTED", "EXPORT_FAILED", "PACKAGES_RECORDED"]
     monkeypatch.undo()
     for _ in range(3):

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
 from pipeline.accounts.models import PartnerChannel
 from pipeline.core import shutdown
-from pipeline.core.errors import RendererCrashed
+from pipeline.core.errors import RendererCrashed, StepFailed
 from pipeline.core.failpoints import hooks
 from pipeline.deliveries import sender
+from pipeline.exports.models import Step
 from pipeline.workflow import engine
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import STEPS, TaskMessage
+from tests.conftest import SERVERS
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 
@@ -30,6 +34,12 @@ def set_channel(workflow: WorkflowHarness, channel: str) -> None:
                 endpoint={"channel": channel, "url": "http://127.0.0.1:9/"},
             )
         )
+
+
+def read_step(workflow: WorkflowHarness, export_id: str) -> Step:
+    """Return the first step of unit 1."""
+    with workflow.runtime.db.read() as session:
+        return session.get_one(Step, (export_id, 1, "record_packages"))
 
 
 def test_one_worker_runs_all_steps_of_an_export_that_is_sent_to_queues(workflow: WorkflowHarness) -> None:
@@ -119,3 +129,73 @@ def test_claimed_steps_are_all_released_if_the_worker_stops(
     for name in names:
         assert workflow.step(export_id, 0, name) == (name,), "another worker may claim it at once"
     assert workflow.state(export_id) == "executed"
+
+
+@pytest.mark.parametrize("redelivered", [False, True])
+def test_first_steps_of_a_unit_need_a_claim_only_after_another_attempt(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, *, redelivered: bool
+) -> None:
+    export_id = workflow.accept().export_id
+
+    def die() -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setitem(hooks, "attach_customs.mid", die)
+        with pytest.raises(KeyboardInterrupt):
+            workflow.step(export_id, 1, "record_packages", redelivered=redelivered)
+    tried = read_step(workflow, export_id)
+    assert (tried.attempts, tried.lease_until is None) == ((1, False) if redelivered else (0, True))
+    assert workflow.events(export_id) == ["EXPORT_ACCEPTED"]
+    workflow.clock.pass_seconds(3600)
+    assert workflow.step(export_id, 1, "record_packages") != ()
+    done = read_step(workflow, export_id)
+    assert (done.state, done.attempts, done.fence) == ("done", tried.attempts + 1, tried.attempts + 1)
+    assert done.started_at is not None
+    assert done.finished_at is not None
+    assert done.started_at <= done.finished_at
+
+
+def test_step_that_a_sweep_found_is_claimed_first(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The worker that got its first message may have died of it."""
+    export_id = workflow.accept().export_id
+    workflow.sweep()
+    claimed: list[int] = []
+    monkeypatch.setitem(
+        hooks, "record_packages.before", lambda: claimed.append(read_step(workflow, export_id).attempts)
+    )
+    assert workflow.step(export_id, 1, "record_packages") != ()
+    assert claimed == [1]
+
+
+def test_failure_without_a_claim_is_recorded_by_the_claimed_attempt(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_id = workflow.accept().export_id
+    tries: list[int] = []
+
+    def fail() -> NoReturn:
+        tries.append(len(tries))
+        raise StepFailed("a test refuses it")
+
+    monkeypatch.setitem(hooks, "record_packages.mid", fail)
+    assert workflow.step(export_id, 1, "record_packages") == ()
+    assert workflow.events(export_id) == ["EXPORT_ACCEPTED", "EXPORT_FAILED"]
+    assert read_step(workflow, export_id).attempts == 1
+    assert len(tries) >= 2
+
+
+@pytest.mark.parametrize("database_url", [pytest.param("postgresql", marks=SERVERS)], indirect=True)
+def test_worker_that_was_slower_writes_nothing(
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow = make_workflow(database_url)
+    export_id = workflow.accept().export_id
+
+    def let_other_finish() -> None:
+        monkeypatch.delitem(hooks, "record_packages.before")
+        assert workflow.step(export_id, 1, "record_packages", redelivered=True) == ("record_packages", "attach_customs")
+
+    monkeypatch.setitem(hooks, "record_packages.before", let_other_finish)
+    assert workflow.step(export_id, 1, "record_packages") == ()
+    assert workflow.events(export_id) == ["EXPORT_ACCEPTED", "PACKAGES_RECORDED", "TREATMENT_ATTACHED"]

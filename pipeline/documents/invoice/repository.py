@@ -12,9 +12,9 @@ from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.schemas.invoice import Invoice
-from pipeline.exports.models import Export, ExportPackage, LineTreatment
+from pipeline.exports.models import Export, ExportPackage, ExportUnit, LineTreatment
 from pipeline.exports.schemas.plan import Unit
-from pipeline.exports.step_context import StepContext, load_unit_row, parse_unit
+from pipeline.exports.step_context import FIND_UNIT, StepContext, parse_unit
 
 _packages, _treatments, _exports = table(ExportPackage).c, table(LineTreatment).c, table(Export).c
 #: The SSCCs of the unit's packages and the digests of its lines, by their names in the plan.
@@ -28,7 +28,9 @@ _FIND_FACTS: Final = union_all(
         _treatments.export_id == bindparam("of_export"), _treatments.unit_no == bindparam("of_unit")
     ),
 )
-_FIND_FINDINGS: Final = select(_exports.findings).where(_exports.id == bindparam("of_export"))
+_FIND_UNIT: Final = FIND_UNIT.add_columns(_exports.findings).join(
+    table(Export), _exports.id == table(ExportUnit).c.export_id
+)
 
 
 def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:
@@ -39,12 +41,11 @@ def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:
 def recorded_unit(runtime: Runtime, context: StepContext) -> tuple[Invoice, Unit]:
     """Return the invoice of the context's unit and the plan's unit; raise StepFailed if its packages were never recorded."""
     with runtime.db.read() as session:
-        row = load_unit_row(session, context)
         here = {"of_export": context.export_id, "of_unit": context.unit_no}
+        row = session.execute(_FIND_UNIT, here).one()
         facts: dict[str, dict[str, str]] = {"sscc": {}, "digest": {}}
         for kind, name, fact in session.execute(_FIND_FACTS, here):
             facts[kind][name] = fact
-        findings = session.execute(_FIND_FINDINGS, {"of_export": context.export_id}).scalar_one()
     if row.package_number is None:
         raise StepFailed(f"unit {row.unit_ref} has no customs package number; its packages were never recorded")
     invoice_facts = InvoiceFacts(
@@ -61,7 +62,7 @@ def recorded_unit(runtime: Runtime, context: StepContext) -> tuple[Invoice, Unit
         treatment_digest=context.treatment_digest,
         test=context.test,
         unit_no=context.unit_no,
-        findings=tuple(Finding.model_validate(finding) for finding in findings),
+        findings=tuple(Finding.model_validate(finding) for finding in row.findings),
     )
     unit = parse_unit(row)
     return build_invoice(unit, invoice_facts), unit
