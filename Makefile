@@ -95,8 +95,8 @@ docs: setup ## Write the tables of docs/ that come from settings, commands, exit
 money: setup ## Check 10,000 random invoices against the rules of money and weight; takes nine minutes on one processor
 	$(VENV)/bin/pytest -m long tests/system/money
 
-model: setup ## Run 2,000 random crash scenarios and check every promise after each step; takes about an hour
-	$(VENV)/bin/pytest -m long tests/system/model
+model: setup ## Run 2,000 random crash scenarios and check every promise after each step; takes half an hour
+	$(VENV)/bin/pytest -n 2 -m long tests/system/model
 
 faults: setup ## Test every fault on every stack; takes an hour
 	$(VENV)/bin/pytest $(BY_STACK) -m "long or not long" tests/system/faults

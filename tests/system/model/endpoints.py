@@ -92,9 +92,11 @@ class ModelLeaseRenewer:
     now: Callable[[], float]
 
     @contextmanager
-    def hold(self, seconds: float, renew: Callable[[], bool], *, since: float, **log_fields: str) -> Iterator[Lease]:
-        """Yield the lease that was taken at `since`."""
-        yield ModelLease(renew, seconds, since, inf, log_fields, now=self.now)
+    def hold(
+        self, seconds: float, renew: Callable[[], bool], *, since: float | None = None, **log_fields: str
+    ) -> Iterator[Lease]:
+        """Yield the lease that was taken at `since`, or now."""
+        yield ModelLease(renew, seconds, self.now() if since is None else since, inf, log_fields, now=self.now)
 
     def monotonic(self) -> float:
         """Return the time on the model's clock."""
