@@ -10,7 +10,6 @@ import pytest
 from pydantic import SecretStr
 from sqlalchemy import update
 from sqlmodel import col, select
-from structlog.testing import capture_logs
 
 from pipeline.accounts import partners
 from pipeline.accounts.recipients import Target
@@ -25,6 +24,7 @@ from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories
 from tests.support.http_endpoint import Endpoint, Script
+from tests.support.own_logs import capture_own_logs
 
 Start = Callable[..., Endpoint]
 
@@ -98,7 +98,7 @@ def test_endpoint_is_polled_by_its_handoff_id_and_each_answer_counts_once(
 def test_poll_answer_out_of_contract_is_only_logged(make_runtime: OpenRuntime, endpoint: Start, answer: Script) -> None:
     runtime = make_runtime(borderbuddy_url=endpoint(RECEIVED, answer).url)
     sent = hand_over(runtime)
-    with capture_logs() as logs:
+    with capture_own_logs() as logs:
         assert polling.poll_endpoint(runtime, sent.id) == PollResult()
     assert [each["event"] for each in logs] == ["answers_not_read"]
     assert (list_recorded(runtime), read_submission(runtime).state) == (["BB/1:received"], "received")
@@ -119,7 +119,7 @@ def test_poll_answer_after_purge_is_dropped_and_logged(make_runtime: OpenRuntime
     runtime = make_runtime(borderbuddy_url=endpoint(RECEIVED, late).url)
     sent = hand_over(runtime)
     exports.purge(runtime, sent.export_id)
-    with capture_logs() as logs:
+    with capture_own_logs() as logs:
         assert polling.poll_endpoint(runtime, sent.id) == PollResult()
     assert [each["event"] for each in logs] == ["answers_dropped"]
     assert "canary" not in str(logs)

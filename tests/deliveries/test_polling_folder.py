@@ -14,7 +14,6 @@ import pytest
 from kombu import Connection
 from sqlalchemy import update
 from sqlmodel import col, select
-from structlog.testing import capture_logs
 
 from config import queues
 from pipeline.accounts import partners
@@ -31,6 +30,7 @@ from pipeline.workflow import dispatch
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories
+from tests.support.own_logs import capture_own_logs
 from tests.support.sftp_server import PASSWORD, SftpServer
 
 
@@ -111,7 +111,7 @@ def test_folder_with_unreadable_credential_is_read_later(
 ) -> None:
     sent = hand_over(runtime)
     write_inbox_file(server, "a1.json", build_answer(sent.id))
-    with capture_logs() as logs:
+    with capture_own_logs() as logs:
         assert read_inbox(make_runtime(secret_key="lost")) == PollResult()
     assert [(line["event"], "EXPORTS_SECRET_KEY " in line["reason"]) for line in logs] == [("answers_not_read", True)]
     assert read_inbox(runtime) == PollResult(recorded=1)
@@ -153,7 +153,7 @@ def test_answers_in_a_read_only_folder_are_recorded(runtime: Runtime, server: Sf
     write_inbox_file(server, "a.json", build_answer(sent.id, "received", 1))
     write_inbox_file(server, "b.json", build_answer(sent.id, "accepted", 2))
     (server.root / "in" / "done").write_text("a file where the folder should be")
-    with capture_logs() as logs:
+    with capture_own_logs() as logs:
         assert read_inbox(runtime) == PollResult(recorded=2)
         assert read_inbox(runtime) == PollResult(repeated=2)
     assert [each["event"] for each in logs].count("answer_file_not_moved") == 4
@@ -204,7 +204,7 @@ def test_invalid_answer_file_is_moved_to_refused_and_logged(runtime: Runtime, se
     sent = hand_over(runtime)
     write_inbox_file(server, "a.json", body)
     write_inbox_file(server, "b.json", build_answer(sent.id))
-    with capture_logs() as logs:
+    with capture_own_logs() as logs:
         assert read_inbox(runtime) == PollResult(recorded=1, refused=1)
     found = list_inbox(server)
     assert found.keys() == {"refused/a.json", "refused/a.json.reason.txt", "done/b.json"}
@@ -254,7 +254,7 @@ def test_unsafe_names_are_ignored_and_counted(runtime: Runtime, server: SftpServ
     server.faults.names = tricks
     write_inbox_file(server, "answer.txt", b"accepted")
     write_inbox_file(server, "réponse.json", build_answer(sent.id))
-    with capture_logs() as logs:
+    with capture_own_logs() as logs:
         assert read_inbox(runtime) == PollResult(ignored=len(tricks) - 1 + 2), (
             "all but the entry that servers list themselves"
         )
@@ -301,14 +301,14 @@ def test_unreachable_or_unpinned_server_is_only_logged(runtime: Runtime, server:
     sent = hand_over(runtime)
     write_inbox_file(server, "a.json", build_answer(sent.id))
     server.password = PASSWORD[::-1]
-    with capture_logs() as logs:
+    with capture_own_logs() as logs:
         assert read_inbox(runtime) == PollResult()
     server.password = PASSWORD
     with runtime.db.write() as session:
         row = session.exec(select(PartnerChannel).where(col(PartnerChannel.channel) == "sftp")).one()
         key = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
         row.endpoint = row.endpoint | {"hostKeys": [key]}
-    with capture_logs() as more:
+    with capture_own_logs() as more:
         assert read_inbox(runtime) == PollResult()
     assert [each["event"] for each in [*logs, *more]] == ["answers_not_read", "answers_not_read"]
     assert "pinned" in more[0]["reason"]

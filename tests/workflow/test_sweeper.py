@@ -10,7 +10,6 @@ from typing import Any, NoReturn
 import pytest
 from sqlalchemy import update
 from sqlmodel import col
-from structlog.testing import capture_logs
 
 from pipeline.core.errors import DatabaseBusy
 from pipeline.deliveries import overdue, polling
@@ -22,6 +21,7 @@ from pipeline.workflow.steps import TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tasks import sweeper
 from tests.support import factories
+from tests.support.own_logs import capture_own_logs
 from tests.workflow.conftest import WorkflowHarness
 
 LATE = DeliveryStream("exp_late", factories.OPERATOR, "queue")
@@ -87,7 +87,7 @@ def test_sweep_with_one_failing_part_publishes_the_others(
     workflow.accept()
     workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
     monkeypatch.setattr(f"tasks.sweeper.{part}", build_failing(ValueError("this part is broken")))
-    with capture_logs() as lines:
+    with capture_own_logs() as lines:
         assert sweeper.sweep() == 2
     assert (len(sent.tasks), len(sent.streams), len(sent.polls)) == left
     assert [line["event"] for line in lines if line["log_level"] == "error"] == ["sweep_raised"]
@@ -106,7 +106,7 @@ def test_sweep_publishes_found_work_if_the_database_is_busy_afterwards(
     workflow.accept()
     workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
     monkeypatch.setattr(f"tasks.sweeper.{part}", build_failing(DatabaseBusy("locked")))
-    with capture_logs() as lines:
+    with capture_own_logs() as lines:
         assert sweeper.sweep() == sum(left)
     assert (len(sent.tasks), len(sent.streams), len(sent.polls)) == left
     assert [line["event"] for line in lines if line["log_level"] == "warning"] == ["sweep_postponed"]
