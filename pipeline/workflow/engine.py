@@ -72,7 +72,9 @@ class _ExportEnded(Exception):
     """The export ended during the transaction, so no further step may start in it."""
 
 
-def run_step(runtime: Runtime, export_id: str, unit_no: int, name: str, *, redelivered: bool = False) -> StepResult:
+def run_step(
+    runtime: Runtime, export_id: str, unit_no: int, name: str, *, redelivered: bool = False, renders: bool = True
+) -> StepResult:
     """Run the step `name` and the cheap ones after it; return what was done.
 
     Does nothing if the step is done, leased, not yet opened, or its export has ended. So a lost, doubled or reordered
@@ -82,11 +84,13 @@ def run_step(runtime: Runtime, export_id: str, unit_no: int, name: str, *, redel
     is retried for as long as the outage lasts.
 
     If this process is asked to stop, it releases steps that were not started or can be interrupted. That does not count
-    as an attempt. `redelivered` says that another worker got the same message, and may have died of it.
+    as an attempt. `redelivered` says that another worker got the same message, and may have died of it. `renders` says
+    that this process may go on with documents.
     """
     # A process has one renderer. A step that waits for it is not claimed yet, so a crash blames only the step that
     # renders.
-    with _RENDERER if STEPS_BY_NAME[name].needs_renderer else nullcontext(), ExitStack() as renderer:
+    with _RENDERER if STEPS_BY_NAME[name].needs_renderer else nullcontext(), ExitStack() as stack:
+        renderer = stack if renders else None
         begun = None
         if name == STEPS[0].name and not redelivered and not shutdown.is_requested():
             with structlog.contextvars.bound_contextvars(export_id=export_id, unit_no=unit_no, step=name):
@@ -94,7 +98,9 @@ def run_step(runtime: Runtime, export_id: str, unit_no: int, name: str, *, redel
         return _run(runtime, export_id, unit_no, name, renderer, begun)
 
 
-def _begin_unit(runtime: Runtime, export_id: str, unit_no: int, name: str, renderer: ExitStack) -> _Finished | None:
+def _begin_unit(
+    runtime: Runtime, export_id: str, unit_no: int, name: str, renderer: ExitStack | None
+) -> _Finished | None:
     """Do the first steps of a unit in one transaction, without a claim before it. Return None if that cannot be done.
 
     A claim records an attempt before the work, so that a plan that kills its workers ends in quarantine. Here the second
@@ -119,7 +125,7 @@ def _begin_unit(runtime: Runtime, export_id: str, unit_no: int, name: str, rende
 
 
 def _run(
-    runtime: Runtime, export_id: str, unit_no: int, name: str, renderer: ExitStack, begun: _Finished | None
+    runtime: Runtime, export_id: str, unit_no: int, name: str, renderer: ExitStack | None, begun: _Finished | None
 ) -> StepResult:
     completed: list[str] = []
     tasks: list[TaskMessage] = []
@@ -163,8 +169,8 @@ class _Finished:
     following: list[StepContext] = field(default_factory=list)
 
 
-def _execute(runtime: Runtime, context: StepContext, renderer: ExitStack) -> _Finished:
-    """Execute one claimed step, and those after it that need no preparation; `renderer` releases the renderer."""
+def _execute(runtime: Runtime, context: StepContext, renderer: ExitStack | None) -> _Finished:
+    """Execute one claimed step, and those after it that need no preparation; `renderer` will release the renderer."""
     spec = STEPS_BY_NAME[context.step]
     if context.attempt > runtime.settings.step_max_attempts:
         attempts = context.attempt - 1
@@ -200,7 +206,7 @@ def _log_finished(finished: _Finished, attempt: int) -> None:
         log.info("step_done", step=spec.name, attempt=attempt)
 
 
-def _finish(runtime: Runtime, context: StepContext, prepared: Any, renderer: ExitStack) -> _Finished:
+def _finish(runtime: Runtime, context: StepContext, prepared: Any, renderer: ExitStack | None) -> _Finished:
     """Commit the step together with those after it that need no preparation.
 
     If one of the later steps fails, only the first is committed; the later one then fails by itself.
@@ -239,7 +245,7 @@ def _commit(
     context: StepContext,
     prepared: Any,
     finished: _Finished,
-    renderer: ExitStack,
+    renderer: ExitStack | None,
     *,
     together: bool,
     start: Callable[[], None] | None = None,
@@ -295,11 +301,11 @@ def _commit(
         finished.tasks += stream_tasks(prepared or ()) + _complete_if_last(session, context)
 
 
-def _take_renderer(renderer: ExitStack) -> bool:
-    taken = _RENDERER.acquire(blocking=False)
-    if taken:
-        renderer.callback(_RENDERER.release)
-    return taken
+def _take_renderer(renderer: ExitStack | None) -> bool:
+    if renderer is None or not _RENDERER.acquire(blocking=False):
+        return False
+    renderer.callback(_RENDERER.release)
+    return True
 
 
 def _write(session: Session, context: StepContext, prepared: Any) -> list[NewEvent]:

@@ -8,6 +8,9 @@ from typing import NoReturn
 
 import pytest
 
+from config.celery import app
+from config.queues import DOCUMENTS
+from config.queues import STEPS as STEPS_QUEUE
 from pipeline.accounts.models import PartnerChannel
 from pipeline.core import shutdown
 from pipeline.core.errors import RendererCrashed, StepFailed
@@ -16,7 +19,8 @@ from pipeline.deliveries import sender
 from pipeline.exports.models import Step
 from pipeline.workflow import engine
 from pipeline.workflow.engine import run_step
-from pipeline.workflow.steps import STEPS, TaskMessage
+from pipeline.workflow.steps import STEPS, StepResult, TaskMessage
+from tasks import steps
 from tests.conftest import SERVERS
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
@@ -82,6 +86,30 @@ def test_worker_leaves_documents_to_their_task_while_the_renderer_is_in_use(work
     assert engine._RENDERER.acquire(blocking=False), "nobody holds it any more"
     engine._RENDERER.release()
     assert "render_documents" in run_step(workflow.runtime, export_id, 1, "render_documents").completed
+
+
+def test_process_that_must_not_render_leaves_documents_to_their_task(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
+    result = run_step(workflow.runtime, export_id, 1, "record_packages", renders=False)
+    assert (result.completed, result.halted) == (("record_packages", "attach_customs"), False)
+    assert workflow.step_states(export_id)[1, "render_documents"] == "ready"
+
+
+@pytest.mark.parametrize("queue", [STEPS_QUEUE, DOCUMENTS])
+def test_worker_goes_on_with_documents_only_if_it_consumes_their_queue(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, queue: str
+) -> None:
+    calls: list[dict[str, object]] = []
+
+    def run(*_: object, **options: object) -> StepResult:
+        calls.append(options)
+        return StepResult(halted=True)
+
+    monkeypatch.setattr("tasks.steps.engine.run_step", run)
+    monkeypatch.setattr("tasks.steps.process_runtime", lambda: workflow.runtime)
+    monkeypatch.setattr(app.amqp.queues, "_consume_from", {queue: None})  # as `-Q` does
+    steps.record_packages("exp_1", 1)
+    assert calls == [{"redelivered": False, "renders": queue == DOCUMENTS}]
 
 
 def test_partner_that_may_delay_its_messages_is_notified_by_a_task_of_its_own(workflow: WorkflowHarness) -> None:
