@@ -13,9 +13,12 @@ from config.settings import Settings
 
 # Queues of task messages between the service's own processes. Task messages carry only ids.
 STEPS: Final = "exports.steps"
+#: The first steps of an account's exports, if the account has many active ones. Workers take turns between the queues, so
+#: that other accounts do not wait for all of them.
+BACKLOG: Final = "exports.backlog"
 DOCUMENTS: Final = "exports.documents"
 DELIVERIES: Final = "exports.deliveries"
-TASK_QUEUES: Final = (STEPS, DOCUMENTS, DELIVERIES)
+TASK_QUEUES: Final = (STEPS, BACKLOG, DOCUMENTS, DELIVERIES)
 
 #: The queues of task messages by task name; all others go to STEPS. A finished step shows readiness that a worker of its
 #: queue makes progress.

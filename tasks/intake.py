@@ -249,7 +249,7 @@ class Intake(ConsumerProducerMixin):
         )
         log.info("command_accepted", export_id=accepted.export_id, created=accepted.created)
         if accepted.created:
-            dispatch.publish_export(accepted.export_id, accepted.units)
+            dispatch.publish_export(accepted.export_id, accepted.units, waits=accepted.waits)
         return accepted.body.encode()
 
     def _acknowledge(self, message: Message, _: MessageProperties) -> bytes:

@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, SQLModel, col, select
 
-from config.queues import DELIVERIES, DOCUMENTS, STEPS, TASK_ROUTES
+from config.queues import BACKLOG, DELIVERIES, DOCUMENTS, STEPS, TASK_ROUTES
 from pipeline.accounts import recipients
 from pipeline.core import heartbeats, tenancy
 from pipeline.core.db import database_now, statement_now
@@ -109,7 +109,8 @@ class _ProgressChecks:
         """Check for each queue whether its workers finish steps."""
         stuck = [queue for queue in (STEPS, DOCUMENTS) if self._has_stuck_steps(session, queue)]
         if stuck:
-            return self._stuck_part("steps", f"a worker consumes {' and '.join(stuck)}")
+            readers = [queue if queue == DOCUMENTS else f"{queue}, {BACKLOG}" for queue in stuck]
+            return self._stuck_part("steps", f"a worker consumes {' and '.join(readers)}")
         return ServicePart("steps", ok=True, message="nothing is stuck")
 
     def check_deliveries(self, session: Session) -> ServicePart:

@@ -74,11 +74,15 @@ class AmendedExport:
 
 @dataclass(frozen=True)
 class CheckedPlan:
-    """A plan that may be executed, its findings, and the time of the database at the check."""
+    """A plan that may be executed, its findings, and the time of the database at the check.
+
+    `waits` says that its account has many active exports.
+    """
 
     hashed: HashedPlan
     found: Findings
     now: datetime
+    waits: bool
 
 
 @dataclass(frozen=True)
@@ -89,6 +93,7 @@ class NewExport:
     rows: read_model.ExportRows
     body: str
     document: str
+    waits: bool
 
     def write(self, session: Session, caller: Caller, idempotent: IdempotentRequest) -> None:
         """Write the rows and the response; raise UnknownPartner or PartnerNotLive if a partner cannot be used."""
@@ -102,7 +107,9 @@ class NewExport:
     def acceptance(self, streams: Sequence[DeliveryStream] = ()) -> Acceptance:
         """Return the response to the request."""
         units = len(self.rows.units)
-        return Acceptance(self.rows.export.id, 202, self.body, created=True, units=units, streams=tuple(streams))
+        return Acceptance(
+            self.rows.export.id, 202, self.body, created=True, units=units, waits=self.waits, streams=tuple(streams)
+        )
 
 
 def accept_plan(
@@ -226,11 +233,11 @@ def check_new_plan(
     hashed = resolved if isinstance(resolved, HashedPlan) else load_snapshot(resolved)
     checked_at = runtime.clock()
     check_approval(hashed.plan, checked_at)
-    now = check_active_exports(session, runtime, caller.account_id)
+    now, waits = check_active_exports(session, runtime, caller.account_id)
     found = evaluate_plan(session, caller.account_id, hashed.plan, on=checked_at.date(), amends=replaced)
     if found.blocking:
         raise PlanNotExecutable(top_findings(found.all), count_by_rule(found.all))
-    return CheckedPlan(hashed, found, now)
+    return CheckedPlan(hashed, found, now, waits)
 
 
 def build_export(
@@ -244,7 +251,7 @@ def build_export(
     # Digests, canonical texts and the response are built before the transaction: SQLite has only one writer.
     rows = _build_rows(caller, checked, trace_parent, runtime.settings.stalled_seconds, amends)
     body = read_model.build_view(rows).model_dump_json(by_alias=True)
-    return NewExport(checked.hashed, rows, body, checked.hashed.document)
+    return NewExport(checked.hashed, rows, body, checked.hashed.document, checked.waits)
 
 
 def _build_rows(

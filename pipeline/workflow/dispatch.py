@@ -28,7 +28,7 @@ _PUBLISH_OPTIONS: Final = {"timeout": ANSWER_SECONDS, "confirm_timeout": ANSWER_
 
 #: role -> the options of its Celery worker.
 WORKERS: Final[Mapping[str, Sequence[str]]] = {
-    "worker": ("-P", "solo", "-Q", f"{queues.STEPS},{queues.DOCUMENTS}"),
+    "worker": ("-P", "solo", "-Q", f"{queues.STEPS},{queues.BACKLOG},{queues.DOCUMENTS}"),
     # Deliveries have their own worker with sixteen threads, so that a slow partner does not delay the steps.
     "deliveries": ("-P", "threads", "-c", "16", "-Q", queues.DELIVERIES),
 }
@@ -39,10 +39,13 @@ _STANDALONE: Final = ("--without-heartbeat", "--without-mingle", "--without-goss
 UNSENT: Final = (OperationalError, CeleryOperationalError, ConnectionError, TimeoutError, OSError)
 
 
-def unit_chain(export_id: str, unit_no: int, first: str = STEPS[0].name) -> Signature:
+def unit_chain(export_id: str, unit_no: int, first: str = STEPS[0].name, *, waits: bool = False) -> Signature:
     """Return the chain of a unit's steps from `first` on: one task for each step, with ids only."""
     names = [spec.name for spec in STEPS if spec.per_unit]
-    return chain(*(step_signature(name, export_id, unit_no) for name in names[names.index(first) :]))
+    links = [step_signature(name, export_id, unit_no) for name in names[names.index(first) :]]
+    if waits:
+        links[0].set(queue=queues.BACKLOG)
+    return chain(*links)
 
 
 def handoff_chain(export_id: str) -> Signature:
@@ -53,14 +56,14 @@ def handoff_chain(export_id: str) -> Signature:
     )
 
 
-def publish_export(export_id: str, units: int) -> None:
+def publish_export(export_id: str, units: int, *, waits: bool = False) -> None:
     """Publish the chain of every unit of a new export; the sweeper sends later what cannot be sent now."""
-    publish(initial_tasks(export_id, units))
+    publish(initial_tasks(export_id, units, waits=waits))
 
 
-def initial_tasks(export_id: str, units: int) -> list[TaskMessage]:
+def initial_tasks(export_id: str, units: int, *, waits: bool = False) -> list[TaskMessage]:
     """Return the task messages of a new export: the first step of each of its units."""
-    return [TaskMessage(export_id, unit_no, STEPS[0].name) for unit_no in range(1, units + 1)]
+    return [TaskMessage(export_id, unit_no, STEPS[0].name, waits=waits) for unit_no in range(1, units + 1)]
 
 
 def publish(tasks: Iterable[TaskMessage]) -> None:
@@ -135,7 +138,7 @@ def _signature(task: TaskMessage) -> Signature:
     if task.step is None:
         return _task_signature("exports.deliver", task.export_id, task.partner_id, task.channel)
     if STEPS_BY_NAME[task.step].per_unit:
-        return unit_chain(task.export_id, task.unit_no, task.step)
+        return unit_chain(task.export_id, task.unit_no, task.step, waits=task.waits)
     if task.step == "hand_off":
         return handoff_chain(task.export_id)
     return step_signature(task.step, task.export_id, EXPORT_LEVEL)

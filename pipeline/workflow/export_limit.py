@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Final
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import bindparam, func, select
+from sqlalchemy import bindparam, exists, func, select
 from sqlmodel import Session
 
 from pipeline.core.db import Database, constants, database_now, table
@@ -18,31 +18,37 @@ from pipeline.exports.states import ACTIVE_STATES
 #: Of the room that a count finds, a process accepts this part before it counts again: a count reads each active export.
 _ROOM_PART: Final = 100
 
+#: The active exports of an account that go ahead; its further ones wait in the backlog.
+PROMPT_EXPORTS: Final = 4
+
 _exports = table(Export).c
-_COUNT: Final = select(func.count().label("active"), database_now().label("now")).select_from(
-    select(_exports.id)
-    .where(_exports.state.in_(constants(ACTIVE_STATES)), _exports.account_id == bindparam("of_account"))
-    .limit(bindparam("most"))
-    .subquery()
+_active = select(_exports.id).where(
+    _exports.state.in_(constants(ACTIVE_STATES)), _exports.account_id == bindparam("of_account")
 )
+_COUNT: Final = select(
+    func.count().label("active"),
+    database_now().label("now"),
+    exists(_active.offset(PROMPT_EXPORTS - 1).limit(1)).label("waits"),
+).select_from(_active.limit(bindparam("most")).subquery())
 
 _uncounted: Final[WeakKeyDictionary[Database, dict[str, int]]] = WeakKeyDictionary()
 
 
-def check_active_exports(session: Session, runtime: Runtime, account_id: str) -> datetime:
-    """Return the database's time. Raises RateLimited if the account has its maximum of active exports.
+def check_active_exports(session: Session, runtime: Runtime, account_id: str) -> tuple[datetime, bool]:
+    """Return the database's time, and whether a new export waits behind those of other accounts.
+
+    Raises RateLimited if the account has its maximum of active exports.
 
     Other requests and processes may accept at the same time, so an account may have a few more; they do no harm.
     """
     left = _uncounted.setdefault(runtime.db, {})
     limit = runtime.settings.max_open_exports
     counts = left.get(account_id, 0) < 1  # threads share it without a lock, so it can fall below zero
-    active, now = session.execute(_COUNT, {"of_account": account_id, "most": limit if counts else 0}).one()
+    active, now, waits = session.execute(_COUNT, {"of_account": account_id, "most": limit if counts else 0}).one()
     if active >= limit:
         raise RateLimited(
             f"account {account_id} has {limit} active exports, the maximum; try again when some have ended",
             headers={"Retry-After": "30"},
         )
     left[account_id] = (limit - active) // _ROOM_PART if counts else left[account_id] - 1
-    instant: datetime = now
-    return instant
+    return now, waits

@@ -25,6 +25,7 @@ _INSERT_RECORD: Final = insert(table(IdempotencyRecord))
 class Acceptance:
     """The response to a request to execute; `created` says that this request created the export, with `units` units.
 
+    `waits` says that the account has many active exports, so that the new one waits behind those of other accounts.
     `streams` are the delivery streams with new pending deliveries.
     """
 
@@ -34,6 +35,7 @@ class Acceptance:
     created: bool = False
     replayed: bool = False
     units: int = 0
+    waits: bool = False
     streams: tuple[DeliveryStream, ...] = ()
 
 

@@ -42,9 +42,9 @@ class Publisher:
             return
         self._thread.join(timeout=5)
 
-    def publish_export(self, export_id: str, units: int) -> None:
+    def publish_export(self, export_id: str, units: int, *, waits: bool = False) -> None:
         """Send the task messages of a new export soon."""
-        self.publish(initial_tasks(export_id, units))
+        self.publish(initial_tasks(export_id, units, waits=waits))
 
     def publish(self, tasks: Sequence[TaskMessage]) -> None:
         """Send the task messages soon."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -110,13 +110,17 @@ def steps_at_once(spec: StepSpec) -> list[StepSpec]:
 
 @dataclass(frozen=True)
 class TaskMessage:
-    """Work to publish: a step, or the delivery stream to one recipient over one channel."""
+    """Work to publish: a step, or the delivery stream to one recipient over one channel.
+
+    `waits` says that the step waits behind those of other accounts.
+    """
 
     export_id: str
     unit_no: int = EXPORT_LEVEL
     step: str | None = None
     partner_id: str | None = None
     channel: str | None = None
+    waits: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

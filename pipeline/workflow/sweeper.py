@@ -17,7 +17,7 @@ from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.workflow.step_failures import WORKER_LOST
 from pipeline.workflow.step_leases import THIS_STEP, export_is_active, has_steps, step_params
-from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage, stream_tasks
+from pipeline.workflow.steps import STEPS, STEPS_BY_NAME, TaskMessage, stream_tasks
 
 _steps = table(Step).c
 _step_key = (_steps.export_id, _steps.unit_no, _steps.name)
@@ -80,7 +80,10 @@ def find_due(runtime: Runtime, *, steps: int | None = None, streams: int | None 
         rows = session.execute(_TAKE_DUE, {"most": most, "stalled_seconds": settings.stalled_seconds}).all()
         found = take_due_streams(session, settings, settings.sweep_limit if streams is None else streams)
         failpoint("sweep.mid")
-    return [TaskMessage(*row) for row in rows] + stream_tasks(found)
+    # A new export whose first message is late usually waits in the backlog.
+    return [
+        TaskMessage(export_id, unit_no, name, waits=name == STEPS[0].name) for export_id, unit_no, name in rows
+    ] + stream_tasks(found)
 
 
 def stagger_lost_steps(session: Session, settings: Settings) -> None:

@@ -47,7 +47,7 @@ def harness(
     else:
         server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
         url = server.fresh_url()
-    monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: None)
+    monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_, **__: None)
     monkeypatch.setattr(intake, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 0.05)
     runtime = make_runtime(broker_url=url)
@@ -293,11 +293,11 @@ def test_intake_reconnects_after_the_broker_dies_during_a_command(
     harness = IntakeHarness(runtime, runtime.settings.broker_url.get_secret_value(), "")
     noticed = threading.Event()
     monkeypatch.setattr(intake.Intake, "on_connection_error", lambda *_: noticed.set())
-    monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: None)
+    monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_, **__: None)
     harness.command(request(idempotencyKey=None))
     with run_intake(runtime):
         assert len(harness.take_messages(queues.REFUSED)) == 1  # the intake now has a connection for replies
-        monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: server.kill())
+        monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_, **__: server.kill())
         harness.command(request(), reply_to="answers")
         assert noticed.wait(20)
         server.start()

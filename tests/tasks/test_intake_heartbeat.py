@@ -69,7 +69,7 @@ def idle(
 ) -> HeartbeatHarness:
     """An intake harness on its own message broker, without a running intake; it publishes no task messages."""
     server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
-    monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_: None)
+    monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_, **__: None)
     monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 0.05)
     runtime = make_runtime(broker_url=server.fresh_url())
     secret = exports.register(runtime, factories.BROKER, "customs_broker").secret

@@ -51,7 +51,7 @@ class TaskPublisher(Protocol):
     def stop(self) -> None:
         """Stop for good."""
 
-    def publish_export(self, export_id: str, units: int) -> None:
+    def publish_export(self, export_id: str, units: int, *, waits: bool = False) -> None:
         """Schedule the task messages of a new export and return at once."""
 
     def publish(self, tasks: Sequence[TaskMessage]) -> None:

@@ -150,7 +150,7 @@ async def _accepted_response(
     request: Request, runtime: Runtime, publisher: TaskPublisher, caller: Caller, accepted: Acceptance
 ) -> Response:
     if accepted.created:
-        publisher.publish_export(accepted.export_id, accepted.units)
+        publisher.publish_export(accepted.export_id, accepted.units, waits=accepted.waits)
     publisher.publish(
         [
             TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel)

@@ -54,7 +54,7 @@ class RecordingPublisher:
     def stop(self) -> None:
         self.running = False
 
-    def publish_export(self, export_id: str, units: int) -> None:
+    def publish_export(self, export_id: str, units: int, *, waits: bool = False) -> None:
         self.exports.append((export_id, units))
 
     def publish(self, tasks: Sequence[TaskMessage]) -> None:

@@ -102,7 +102,7 @@ def test_due_work_without_progress_is_not_ready(harness: ApiHarness) -> None:
         {
             "name": "steps",
             "message": "steps have been due without progress for 60 s; check that a worker consumes exports.steps,"
-            " and that the message broker answers",
+            " exports.backlog, and that the message broker answers",
         },
     ]
     harness.run(export_id)

@@ -17,6 +17,7 @@ from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import DeliveryState, ExportState
 from pipeline.workflow.acceptance import accept_plan
+from pipeline.workflow.idempotency import Acceptance
 from tests.support import factories
 
 LINES, PACKAGES = 5, 5
@@ -53,9 +54,14 @@ def accept_exports(runtime: Runtime, count: int, *, account: str = factories.ACC
 
 def accept(runtime: Runtime, plan: factories.Json, *, mode: Literal["live", "test"] = "live") -> str:
     """Accept the plan and return the export's id; publish no task."""
+    return accept_new(runtime, plan, mode=mode).export_id
+
+
+def accept_new(runtime: Runtime, plan: factories.Json, *, mode: Literal["live", "test"] = "live") -> Acceptance:
+    """Accept the plan and return the response; publish no task."""
     caller = Caller(plan["accountId"], "bench", mode, frozenset({EXECUTE}))
     request = ExecuteRequest.model_validate({"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan})
-    return accept_plan(runtime, caller, request, raw_plan=plan, idempotency_key=plan["batchId"]).export_id
+    return accept_plan(runtime, caller, request, raw_plan=plan, idempotency_key=plan["batchId"])
 
 
 def wait_until_delivered(runtime: Runtime, export_ids: Sequence[str]) -> None:

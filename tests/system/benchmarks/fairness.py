@@ -14,7 +14,7 @@ from tests.support import factories
 from tests.system.benchmarks.builds import VARIABLE, WITHOUT_DOCUMENTS
 from tests.system.benchmarks.dispatch import start_runtime
 from tests.system.benchmarks.environments import EMBEDDED, REDIS, BenchmarkServers, create_account
-from tests.system.benchmarks.exports import accept_exports, read_latencies, wait_until_delivered
+from tests.system.benchmarks.exports import accept_new, make_plan, read_latencies, wait_until_delivered
 from tests.system.benchmarks.goals import Extent, Goal, at_most
 from tests.system.benchmarks.interleave import run_module
 from tests.system.benchmarks.throughput import make_workers
@@ -49,16 +49,20 @@ def main(waiting: int, measured: int) -> None:
     _run_other(runtime, 2)
     alone = _run_other(runtime, measured)
     for _ in range(waiting):
-        (export_id,) = accept_exports(runtime, 1, account=factories.ACCOUNT)
-        publish_export(export_id, 1)
+        _start(runtime, factories.ACCOUNT)
     sys.stdout.write(json.dumps([alone, _run_other(runtime, measured)]))
+
+
+def _start(runtime: Runtime, account: str) -> str:
+    accepted = accept_new(runtime, make_plan(account=account))
+    publish_export(accepted.export_id, accepted.units, waits=accepted.waits)
+    return accepted.export_id
 
 
 def _run_other(runtime: Runtime, count: int) -> list[float]:
     exports = []
     for _ in range(count):
-        exports += accept_exports(runtime, 1, account=OTHER)
-        publish_export(exports[-1], 1)
+        exports.append(_start(runtime, OTHER))
         time.sleep(PACE_SECONDS)
     wait_until_delivered(runtime, exports)
     return read_latencies(runtime, exports)

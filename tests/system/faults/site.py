@@ -276,10 +276,15 @@ class Site:
         return find_left(started - living, living)
 
     def waiting(self, queue: str) -> int:
-        """Return how many messages are in a queue of the message broker, or unacknowledged."""
+        """Return how many messages are in a queue of the message broker, or unacknowledged; 0 if there is no queue."""
         if isinstance(self.message_broker, RabbitMQ):
             vhost = self.stack.broker_url.rsplit("/", 1)[1]
-            found = self.message_broker.manage("GET", f"queues/{vhost}/{queue}").json()
+            try:
+                found = self.message_broker.manage("GET", f"queues/{vhost}/{queue}").json()
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != httpx.codes.NOT_FOUND:
+                    raise
+                return 0
             return int(found.get("messages", 1))
         with Connection(self.stack.broker_url) as connection:
             client: Any = connection.default_channel.client

@@ -68,13 +68,16 @@ def check_flushed(site: Site, case: OpenCase, count: int) -> None:
         site.start("intake")
         await_heartbeat(site, 60)
         exports = accepted_at_once(one, count)
-        site.wait_until(lambda: site.waiting(queues.STEPS) >= count, 60, "the task messages were not published")
+        first_steps = (queues.STEPS, queues.BACKLOG)
+        site.wait_until(
+            lambda: sum(map(site.waiting, first_steps)) >= count, 60, "the task messages were not published"
+        )
         server = message_broker(site)
         if isinstance(server, Redis):
             server.flush()
         else:
             with Connection(site.stack.broker_url) as connection:
-                assert connection.default_channel.queue_purge(queues.STEPS) >= count
+                assert sum(map(connection.default_channel.queue_purge, first_steps)) >= count
         site.start("worker")
         one.mark_repaired()
         check_executed(one, exports)

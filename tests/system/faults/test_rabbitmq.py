@@ -6,7 +6,6 @@ from collections.abc import Collection
 from contextlib import suppress
 from signal import SIGTERM
 
-import httpx
 from amqp.exceptions import NotFound
 from kombu import Connection
 
@@ -38,9 +37,7 @@ def queue_tasks(one: Case, count: int) -> list[str]:
     exports: list[str] = []
 
     def wait() -> bool:
-        with suppress(httpx.HTTPStatusError):  # the queue does not exist yet
-            return one.site.waiting(queues.STEPS) >= count
-        return False
+        return one.site.waiting(queues.STEPS) >= count
 
     # Delete the messages of earlier tests; those that a killed worker held return when RabbitMQ notices its end.
     with Connection(one.site.stack.broker_url) as connection, suppress(NotFound):
