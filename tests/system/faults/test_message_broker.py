@@ -327,6 +327,7 @@ IN_FORM = {"links of another kind", "too few arguments", "arguments of another k
 @fault("F16", everyday=(REDIS, RABBITMQ))
 def test_malformed_messages_are_dropped(site: Site, case: OpenCase) -> None:
     with case() as one:
+        site.drop_unacknowledged()
         site.start("worker")
         exports = [one.accepted()]
         one.wait_until_finished(exports)  # its queues must exist: RabbitMQ drops messages for a missing queue
@@ -344,8 +345,7 @@ def test_malformed_messages_are_dropped(site: Site, case: OpenCase) -> None:
                 connection.default_channel.client.lpush(queues.STEPS, item)
         exports.append(one.accepted())
         one.wait_until_finished(exports)
-        # Redis returns the messages of a process that an earlier test killed after a minute.
-        site.wait_until(lambda: site.waiting(queues.STEPS) == 0, 180, "a message is still queued")
+        site.wait_until(lambda: site.waiting(queues.STEPS) == 0, 60, "a message is still queued")
         dropped = len(BROKEN) - len(IN_FORM)
         site.wait_until(
             lambda: site["worker"].count('"message_dropped"') == dropped, 60, "a dropped message is not in the log"
