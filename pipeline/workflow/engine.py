@@ -113,8 +113,7 @@ def _begin_unit(
             if found is None:
                 return None
             context, accepted = found
-            spec = STEPS_BY_NAME[name]
-            failpoint(f"{spec.name}.before")
+            _begin(STEPS_BY_NAME[name])
             starts = partial(start_export, session, export_id, STEPS_BY_NAME) if accepted else None
             _commit(session, runtime, context, None, finished, renderer, together=True, start=starts)
     except Exception as error:  # noqa: BLE001 - the claimed attempt meets the same error and records it
@@ -180,7 +179,7 @@ def _execute(runtime: Runtime, context: StepContext, renderer: ExitStack | None)
             attempts,
         )
     shutdown.raise_if_requested()
-    failpoint(f"{spec.name}.before")
+    _begin(spec)
     # The recipients decide how long sending takes, and each send has its own limit.
     bounded = nullcontext() if spec.name in NOTIFY_STEPS else WATCHDOG.limit(runtime.settings.step_timeout_seconds)
     prepared = None
@@ -198,6 +197,10 @@ def _execute(runtime: Runtime, context: StepContext, renderer: ExitStack | None)
         raise Terminal(f"{spec.name} collides with recorded data: {str(error.orig).splitlines()[0]}") from error
     _log_finished(finished, context.attempt)
     return finished
+
+
+def _begin(spec: StepSpec) -> None:
+    failpoint(f"{spec.name}.before")
 
 
 def _log_finished(finished: _Finished, attempt: int) -> None:
@@ -262,7 +265,7 @@ def _commit(
     finished.steps.append(first)
     for spec in steps_at_once(first) if together else ():
         began = time.monotonic()
-        failpoint(f"{spec.name}.before")
+        _begin(spec)
         here = replace(context, unit_no=_unit_no(spec, context), step=spec.name)
         happened += _write(session, here, None)
         changes.append(StepChange.pass_through(here.unit_no, here.step, time.monotonic() - began))
