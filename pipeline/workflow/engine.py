@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -38,7 +36,6 @@ from pipeline.workflow.step_leases import (
     hold_lease,
     holds_lease,
     release_step,
-    start_export,
 )
 from pipeline.workflow.steps import (
     CLOSE_UNIT,
@@ -112,10 +109,8 @@ def _begin_unit(
             found = find_untried_step(session, export_id, unit_no, name, STEPS_BY_NAME)
             if found is None:
                 return None
-            context, accepted = found
             _begin(STEPS_BY_NAME[name])
-            starts = partial(start_export, session, export_id, STEPS_BY_NAME) if accepted else None
-            _commit(session, runtime, context, None, finished, renderer, together=True, start=starts)
+            _commit(session, runtime, found, None, finished, renderer, together=True)
     except Exception as error:  # noqa: BLE001 - the claimed attempt meets the same error and records it
         log.info("step_will_be_claimed", reason=type(error).__name__)
         return None
@@ -251,12 +246,8 @@ def _commit(
     renderer: ExitStack | None,
     *,
     together: bool,
-    start: Callable[[], None] | None = None,
 ) -> None:
-    """Write the step's result and open the next steps; `together` does those at once that need no preparation.
-
-    `start` records that the export is executing.
-    """
+    """Write the step's result and open the next steps; `together` does those at once that need no preparation."""
     # All transactions lock in this order: the steps' own new rows, the export's row, the rows of its steps.
     first, export_id, settings = STEPS_BY_NAME[context.step], context.export_id, runtime.settings
     began = time.monotonic()
@@ -270,11 +261,11 @@ def _commit(
         happened += _write(session, here, None)
         changes.append(StepChange.pass_through(here.unit_no, here.step, time.monotonic() - began))
         finished.steps.append(spec)
-    if start is not None:
-        start()
     export = events.append(
         session, export_id, context.step, happened, closed_units=1 if CLOSE_UNIT in finished.steps else 0
     )
+    if export.state == ExportState.ACCEPTED.value:  # these are its first steps, and nothing has claimed one
+        transition_export(session, export_id, ExportState.EXECUTING)
     active = export.state in ACTIVE_STATES
     if not active and len(finished.steps) > 1:
         raise _ExportEnded

@@ -94,7 +94,7 @@ def _build_claim(step_names: tuple[str, ...]) -> ReturningUpdate[Any]:
 def _build_find(step_names: tuple[str, ...]) -> Select[Any]:
     """Return the SELECT that finds a step of an export with these steps that nobody has tried yet."""
     return (
-        FIND_CONTEXT.add_columns(_steps.fence, (_exports.state == ExportState.ACCEPTED.value).label("accepted"))
+        FIND_CONTEXT.add_columns(_steps.fence)
         .join(table(Step), _steps.export_id == _exports.id)
         .where(
             *THIS_STEP,
@@ -197,20 +197,14 @@ def change_steps(session: Session, export_id: str, changes: Sequence[StepChange]
 
 def find_untried_step(
     session: Session, export_id: str, unit_no: int, name: str, step_names: Collection[str]
-) -> tuple[StepContext, bool] | None:
-    """Return a step that may be done in this transaction without a claim, and whether its export was only accepted.
+) -> StepContext | None:
+    """Return a step that may be done in this transaction without a claim; None if it was tried, or is not ready.
 
-    Return None if the step was tried, or is not ready. Nothing is locked: `change_steps` raises Fenced if another worker
-    was faster.
+    Nothing is locked: `change_steps` raises Fenced if another worker was faster.
     """
     here = {"of_export": export_id, "of_unit": unit_no} | step_params(export_id, unit_no, name)
     row = session.execute(_build_find(tuple(step_names)), here).first()
-    return None if row is None else (read_context(row, step=name, fence=row.fence, attempt=0), row.accepted)
-
-
-def start_export(session: Session, export_id: str, step_names: Collection[str]) -> None:
-    """Record that the export is executing, if it was only accepted."""
-    session.execute(_build_start(tuple(step_names)), {"at_export": export_id})
+    return None if row is None else read_context(row, step=name, fence=row.fence, attempt=0)
 
 
 def claim_step(
@@ -225,7 +219,7 @@ def claim_step(
     here, names = step_params(export_id, unit_no, name), tuple(step_names)
     with runtime.db.write() as session:
         if starts_export:
-            start_export(session, export_id, names)
+            session.execute(_build_start(names), here)
         row = session.execute(_build_claim(names), here | {"lease_seconds": runtime.settings.lease_seconds}).first()
         if row is None:
             return None
