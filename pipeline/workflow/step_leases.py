@@ -108,6 +108,9 @@ def _build_find(step_names: tuple[str, ...]) -> Select[Any]:
     )
 
 
+# Their values, because psycopg would write the name of a member of an enum.
+_WAITING, _READY, _DONE = (state.value for state in (StepState.WAITING, StepState.READY, StepState.DONE))
+
 _CHANGE: Final = (
     update(table(Step))
     .where(*THIS_STEP, _steps.state == bindparam("old_state"), _steps.fence == bindparam("old_fence"))
@@ -126,15 +129,15 @@ _CHANGE: Final = (
 
 @dataclass(frozen=True)
 class StepChange:
-    """The change of a step at the end of a transaction. Seconds are counted from then; None leaves the instant empty."""
+    """The parameters of _CHANGE for one step. Seconds are counted from the statement; None leaves the instant empty."""
 
-    unit_no: int
-    step: str
-    old_state: StepState
-    new_state: StepState
+    at_unit: int
+    at_step: str
+    old_state: str
+    new_state: str
     old_fence: int = 0
     new_fence: int = 0
-    attempts: int = 0
+    new_attempts: int = 0
     lease_seconds: float | None = None
     due_seconds: float | None = None
     started_seconds: float | None = None
@@ -147,11 +150,11 @@ class StepChange:
         return cls(
             context.unit_no,
             context.step,
-            StepState.READY,
-            StepState.DONE,
+            _READY,
+            _DONE,
             old_fence=context.fence,
             new_fence=context.fence + claims,
-            attempts=context.attempt + claims,
+            new_attempts=context.attempt + claims,
             started_seconds=-seconds,
             finished_seconds=0,
         )
@@ -159,38 +162,22 @@ class StepChange:
     @classmethod
     def pass_through(cls, unit_no: int, step: str, seconds: float) -> Self:
         """Return the change of a step to done in the transaction that opens it; it took `seconds`."""
-        opened, done = StepState.WAITING, StepState.DONE
-        return cls(unit_no, step, opened, done, 0, 1, 1, started_seconds=-seconds, finished_seconds=0)
+        return cls(unit_no, step, _WAITING, _DONE, 0, 1, 1, started_seconds=-seconds, finished_seconds=0)
 
     @classmethod
     def open(cls, unit_no: int, step: str, due_seconds: float) -> Self:
         """Return the change of a step to ready, due in `due_seconds`."""
-        return cls(unit_no, step, StepState.WAITING, StepState.READY, due_seconds=due_seconds)
+        return cls(unit_no, step, _WAITING, _READY, due_seconds=due_seconds)
 
     @classmethod
     def open_and_claim(cls, unit_no: int, step: str, lease_seconds: float) -> Self:
         """Return the change of a step to ready and leased to the caller. No other worker can have seen it ready."""
-        lease = {"lease_seconds": lease_seconds, "due_seconds": lease_seconds, "started_seconds": 0}
-        return cls(unit_no, step, StepState.WAITING, StepState.READY, 0, 1, 1, **lease)
+        return cls(unit_no, step, _WAITING, _READY, 0, 1, 1, lease_seconds, lease_seconds, started_seconds=0)
 
 
 def change_steps(session: Session, export_id: str, changes: Sequence[StepChange]) -> None:
     """Change the steps. Raise Fenced if one of them is not as the change expects it."""
-    rows = [
-        step_params(export_id, each.unit_no, each.step)
-        | {
-            "old_state": each.old_state.value,
-            "old_fence": each.old_fence,
-            "new_state": each.new_state.value,
-            "new_fence": each.new_fence,
-            "new_attempts": each.attempts,
-            "lease_seconds": each.lease_seconds,
-            "due_seconds": each.due_seconds,
-            "started_seconds": each.started_seconds,
-            "finished_seconds": each.finished_seconds,
-        }
-        for each in changes
-    ]
+    rows = [{"at_export": export_id} | vars(each) for each in changes]
     if row_count(session.execute(_CHANGE, rows)) != len(rows):
         raise Fenced
 
