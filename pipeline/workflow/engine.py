@@ -106,11 +106,11 @@ def _begin_unit(
     finished = _Finished()
     try:
         with WATCHDOG.limit(runtime.settings.step_timeout_seconds), runtime.db.write() as session:
-            found = find_untried_step(session, export_id, unit_no, name, STEPS_BY_NAME)
-            if found is None:
+            context = find_untried_step(session, export_id, unit_no, name, STEPS_BY_NAME)
+            if context is None:
                 return None
             _begin(STEPS_BY_NAME[name])
-            _commit(session, runtime, found, None, finished, renderer, together=True)
+            _commit(session, runtime, context, None, finished, renderer, together=True)
     except Exception as error:  # noqa: BLE001 - the claimed attempt meets the same error and records it
         log.info("step_will_be_claimed", reason=type(error).__name__)
         return None
@@ -121,19 +121,15 @@ def _begin_unit(
 def _run(
     runtime: Runtime, export_id: str, unit_no: int, name: str, renderer: ExitStack | None, begun: _Finished | None
 ) -> StepResult:
-    completed: list[str] = []
-    tasks: list[TaskMessage] = []
-    if begun is None:
+    made = begun
+    if made is None:
         context = claim_step(
             runtime, export_id, unit_no, name, starts_export=name == STEPS[0].name, step_names=STEPS_BY_NAME
         )
-        claimed = [] if context is None else [context]
-        halted = not claimed
-    else:
-        completed, claimed, halted = [spec.name for spec in begun.steps], begun.following, False
-        tasks += begun.tasks
-    while claimed:
-        held = claimed.pop(0)
+        made = _Finished(following=[] if context is None else [context])
+    halted = begun is None and not made.following
+    while made.following:
+        held = made.following.pop(0)
         with structlog.contextvars.bound_contextvars(export_id=export_id, unit_no=held.unit_no, step=held.step):
             try:
                 finished = _execute(runtime, held, renderer)
@@ -142,21 +138,21 @@ def _run(
                 halted = True
             except Stopped:
                 _release_step(runtime, held)
-                tasks.append(TaskMessage(export_id, held.unit_no, held.step))
+                made.tasks.append(TaskMessage(export_id, held.unit_no, held.step))
                 halted = True
             except Exception as error:  # noqa: BLE001 - every error of a step is recorded as its failure
-                tasks += stream_tasks(step_failures.record_failure(runtime, held, error))
+                made.tasks += stream_tasks(step_failures.record_failure(runtime, held, error))
                 halted = True
             else:
-                completed += [spec.name for spec in finished.steps]
-                tasks += finished.tasks
-                claimed += finished.following
-    return StepResult(tuple(completed), tuple(tasks), halted=halted)
+                made.steps += finished.steps
+                made.tasks += finished.tasks
+                made.following += finished.following
+    return StepResult(tuple(spec.name for spec in made.steps), tuple(made.tasks), halted=halted)
 
 
 @dataclass
 class _Finished:
-    """The steps of one transaction, the tasks that they opened, and the claimed steps that this worker runs next."""
+    """The steps that are done, the tasks that they opened, and the claimed steps that this worker runs next."""
 
     steps: list[StepSpec] = field(default_factory=list)
     tasks: list[TaskMessage] = field(default_factory=list)
