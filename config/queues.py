@@ -18,7 +18,9 @@ STEPS: Final = "exports.steps"
 BACKLOG: Final = "exports.backlog"
 DOCUMENTS: Final = "exports.documents"
 DELIVERIES: Final = "exports.deliveries"
-TASK_QUEUES: Final = (STEPS, BACKLOG, DOCUMENTS, DELIVERIES)
+#: The queues of the worker of steps.
+STEP_QUEUES: Final = (STEPS, BACKLOG, DOCUMENTS)
+TASK_QUEUES: Final = (*STEP_QUEUES, DELIVERIES)
 
 #: The queues of task messages by task name; all others go to STEPS. A finished step shows readiness that a worker of its
 #: queue makes progress.

@@ -14,7 +14,7 @@ from celery.signals import worker_shutting_down
 
 from config.celery import app
 from config.celery_internals import ShutdownPoll
-from config.queues import BACKLOG, DELIVERIES, DOCUMENTS, STEPS
+from config.queues import DELIVERIES, STEP_QUEUES
 from config.settings import Settings, get_settings
 from pipeline.core import shutdown
 from pipeline.core.errors import ChannelUnavailable, DatabaseBusy
@@ -106,7 +106,7 @@ def _queue_channel(settings: Settings) -> QueueChannel:
 def _publish_due(runtime: Runtime) -> int:
     settings = runtime.settings
     minimum = min(settings.sweep_limit, math.ceil(MIN_TASKS_PER_SECOND * settings.sweep_seconds))
-    steps, streams = dispatch.queue_capacity(settings.sweep_limit, minimum, (STEPS, BACKLOG, DOCUMENTS), (DELIVERIES,))
+    steps, streams = dispatch.queue_capacity(settings.sweep_limit, minimum, STEP_QUEUES, (DELIVERIES,))
     due = sweeper.find_due(runtime, steps=steps, streams=streams)
     failpoint("sweep.after")
     if due:

@@ -28,7 +28,7 @@ _PUBLISH_OPTIONS: Final = {"timeout": ANSWER_SECONDS, "confirm_timeout": ANSWER_
 
 #: role -> the options of its Celery worker.
 WORKERS: Final[Mapping[str, Sequence[str]]] = {
-    "worker": ("-P", "solo", "-Q", f"{queues.STEPS},{queues.BACKLOG},{queues.DOCUMENTS}"),
+    "worker": ("-P", "solo", "-Q", ",".join(queues.STEP_QUEUES)),
     # Deliveries have their own worker with sixteen threads, so that a slow partner does not delay the steps.
     "deliveries": ("-P", "threads", "-c", "16", "-Q", queues.DELIVERIES),
 }

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Final
 
 from config.network import LOOPBACK
-from config.queues import BACKLOG, DELIVERIES, DOCUMENTS, STEPS
+from config.queues import DELIVERIES, STEP_QUEUES
 from config.settings import HOME
 from pipeline.core.errors import ExportsError
 
@@ -47,7 +47,7 @@ def process_commands(port: int, *, embedded: bool) -> Mapping[str, Sequence[str]
         return {
             "service": ("-c", "from pipeline.interfaces.cli.main import main; main()", "serve", "--port", str(port))
         }
-    steps = (*_CELERY, "-P", "solo", "-Q", f"{STEPS},{BACKLOG},{DOCUMENTS}")
+    steps = (*_CELERY, "-P", "solo", "-Q", ",".join(STEP_QUEUES))
     return {
         "api": (
             "-m",
