@@ -86,6 +86,11 @@ class WorkflowHarness:
         with task_by_task():
             return run_step(self.runtime, export_id, unit_no, name, redelivered=redelivered).completed
 
+    def read_step(self, export_id: str, name: str, unit_no: int = 1) -> Step:
+        """Return the row of a step."""
+        with self.runtime.db.read() as session:
+            return session.get_one(Step, (export_id, unit_no, name))
+
     def run(self, tasks: list[TaskMessage]) -> None:
         """Run steps of task messages, and of those that follow, until none is left; delivery messages are dropped."""
         while tasks:

@@ -63,9 +63,8 @@ def test_record_failure_during_cancellation_leaves_export_cancelled(
     run_before_lock(monkeypatch, lambda: cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test"))
     assert step_failures.record_failure(workflow.runtime, context, error) == []
     assert workflow.events(export_id)[-1] == "EXPORT_CANCELLED"
-    with workflow.runtime.db.read() as session:
-        step = session.get_one(Step, (export_id, 1, "record_packages"))
-        assert (step.state, step.lease_until, step.due_at) == ("cancelled", None, None)
+    step = workflow.read_step(export_id, "record_packages")
+    assert (step.state, step.lease_until, step.due_at) == ("cancelled", None, None)
 
 
 @ON_POSTGRESQL
@@ -88,9 +87,8 @@ def test_record_failure_after_step_was_claimed_again_records_nothing(
     run_before_lock(monkeypatch, taken_over)
     assert step_failures.record_failure(workflow.runtime, context, error) == []
     assert (workflow.state(export_id), workflow.events(export_id)) == ("executing", ["EXPORT_ACCEPTED"])
-    with workflow.runtime.db.read() as session:
-        step = session.get_one(Step, (export_id, 1, "record_packages"))
-        assert (step.state, step.error, step.fence) == ("ready", None, context.fence + 1)
+    step = workflow.read_step(export_id, "record_packages")
+    assert (step.state, step.error, step.fence) == ("ready", None, context.fence + 1)
 
 
 @ON_POSTGRESQL
@@ -142,9 +140,8 @@ def test_record_failure_in_failed_export_records_no_second_failure(
     log = workflow.events(export_id)
     assert step_failures.record_failure(workflow.runtime, second, Terminal("nor can this")) == []
     assert workflow.events(export_id) == log
-    with workflow.runtime.db.read() as session:
-        step = session.get_one(Step, (export_id, 2, "record_packages"))
-        assert (step.state, step.lease_until, step.error) == ("ready", None, "nor can this")
+    step = workflow.read_step(export_id, "record_packages", unit_no=2)
+    assert (step.state, step.lease_until, step.error) == ("ready", None, "nor can this")
 
 
 def test_holds_lease_is_true_until_step_is_claimed_again_or_done(workflow: WorkflowHarness) -> None:

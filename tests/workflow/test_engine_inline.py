@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import NoReturn
 
 import pytest
@@ -16,7 +16,6 @@ from pipeline.core import shutdown
 from pipeline.core.errors import RendererCrashed, StepFailed
 from pipeline.core.failpoints import hooks
 from pipeline.deliveries import sender
-from pipeline.exports.models import Step
 from pipeline.workflow import engine
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import STEPS, StepResult, TaskMessage
@@ -40,12 +39,6 @@ def set_channel(workflow: WorkflowHarness, channel: str) -> None:
         )
 
 
-def read_step(workflow: WorkflowHarness, export_id: str) -> Step:
-    """Return the first step of unit 1."""
-    with workflow.runtime.db.read() as session:
-        return session.get_one(Step, (export_id, 1, "record_packages"))
-
-
 def test_one_worker_runs_all_steps_of_an_export_that_is_sent_to_queues(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     result = run_step(workflow.runtime, export_id, 1, "record_packages")
@@ -66,21 +59,8 @@ def test_last_unit_continues_with_the_handoff(workflow: WorkflowHarness) -> None
 
 def test_worker_leaves_documents_to_their_task_while_the_renderer_is_in_use(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
-    held, done = threading.Event(), threading.Event()
-
-    def hold() -> None:
-        with engine._RENDERER:
-            held.set()
-            done.wait(30)
-
-    holder = threading.Thread(target=hold)
-    holder.start()
-    assert held.wait(30)
-    try:
-        result = run_step(workflow.runtime, export_id, 1, "record_packages")
-    finally:
-        done.set()
-        holder.join()
+    with engine._RENDERER, ThreadPoolExecutor(1) as other:
+        result = other.submit(run_step, workflow.runtime, export_id, 1, "record_packages").result(timeout=30)
     assert (result.completed, result.halted) == (("record_packages", "attach_customs"), False)
     assert workflow.step_states(export_id)[1, "render_documents"] == "ready"
     assert engine._RENDERER.acquire(blocking=False), "nobody holds it any more"
@@ -172,12 +152,12 @@ def test_first_steps_of_a_unit_need_a_claim_only_after_another_attempt(
         patched.setitem(hooks, "attach_customs.mid", die)
         with pytest.raises(KeyboardInterrupt):
             workflow.step(export_id, 1, "record_packages", redelivered=redelivered)
-    tried = read_step(workflow, export_id)
+    tried = workflow.read_step(export_id, "record_packages")
     assert (tried.attempts, tried.lease_until is None) == ((1, False) if redelivered else (0, True))
     assert workflow.events(export_id) == ["EXPORT_ACCEPTED"]
     workflow.clock.pass_seconds(3600)
     assert workflow.step(export_id, 1, "record_packages") != ()
-    done = read_step(workflow, export_id)
+    done = workflow.read_step(export_id, "record_packages")
     assert (done.state, done.attempts, done.fence) == ("done", tried.attempts + 1, tried.attempts + 1)
     assert done.started_at is not None
     assert done.finished_at is not None
@@ -190,7 +170,9 @@ def test_step_that_a_sweep_found_is_claimed_first(workflow: WorkflowHarness, mon
     workflow.sweep()
     claimed: list[int] = []
     monkeypatch.setitem(
-        hooks, "record_packages.before", lambda: claimed.append(read_step(workflow, export_id).attempts)
+        hooks,
+        "record_packages.before",
+        lambda: claimed.append(workflow.read_step(export_id, "record_packages").attempts),
     )
     assert workflow.step(export_id, 1, "record_packages") != ()
     assert claimed == [1]
@@ -209,7 +191,7 @@ def test_failure_without_a_claim_is_recorded_by_the_claimed_attempt(
     monkeypatch.setitem(hooks, "record_packages.mid", fail)
     assert workflow.step(export_id, 1, "record_packages") == ()
     assert workflow.events(export_id) == ["EXPORT_ACCEPTED", "EXPORT_FAILED"]
-    assert read_step(workflow, export_id).attempts == 1
+    assert workflow.read_step(export_id, "record_packages").attempts == 1
     assert len(tries) >= 2
 
 

@@ -12,7 +12,7 @@ from pipeline.core.failpoints import hooks
 from pipeline.deliveries import sender
 from pipeline.documents.registry import Document, render_documents
 from pipeline.documents.schemas.invoice import Invoice
-from pipeline.exports.models import Artifact, Step
+from pipeline.exports.models import Artifact
 from pipeline.workflow import render_documents as workflow_render_documents
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import TaskMessage
@@ -27,23 +27,18 @@ def reset_shutdown() -> Iterator[None]:
     shutdown.reset()
 
 
-def step(workflow: WorkflowHarness, export_id: str, name: str, unit_no: int = 1) -> Step:
-    with workflow.runtime.db.read() as session:
-        return session.get_one(Step, (export_id, unit_no, name))
-
-
 def test_step_before_shutdown_is_released_without_an_attempt(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     shutdown.request()
     outcome = run_step(workflow.runtime, export_id, 1, "record_packages")
     assert (outcome.completed, outcome.halted) == ((), True)
     assert outcome.tasks == (TaskMessage(export_id, 1, "record_packages"),), "another worker gets a task message"
-    left = step(workflow, export_id, "record_packages")
+    left = workflow.read_step(export_id, "record_packages")
     assert (left.state, left.attempts, left.lease_until) == ("ready", 0, None)
     assert workflow.events(export_id) == ["EXPORT_ACCEPTED"]
     shutdown.reset()
     assert workflow.step(export_id, 1, "record_packages") == ("record_packages", "attach_customs")
-    assert step(workflow, export_id, "record_packages").attempts == 1
+    assert workflow.read_step(export_id, "record_packages").attempts == 1
 
 
 def test_rendering_stops_between_documents_and_another_worker_finishes(
@@ -67,11 +62,11 @@ def test_rendering_stops_between_documents_and_another_worker_finishes(
         (),
         (TaskMessage(export_id, 1, "render_documents"),),
     )
-    assert (step(workflow, export_id, "render_documents").attempts, workflow.count(Artifact)) == (0, 0)
+    assert (workflow.read_step(export_id, "render_documents").attempts, workflow.count(Artifact)) == (0, 0)
     assert "STEP_RETRIED" not in workflow.events(export_id)
     shutdown.reset()
     assert "render_documents" in workflow.step(export_id, 1, "render_documents")
-    assert step(workflow, export_id, "render_documents").attempts == 1
+    assert workflow.read_step(export_id, "render_documents").attempts == 1
 
 
 def test_profile_documents_stop_between_units(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,7 +106,7 @@ def test_next_step_claimed_during_shutdown_is_released(
         ("render_documents", "close_unit"),
         (TaskMessage(export_id, 0, "hand_off"),),
     )
-    left = step(workflow, export_id, "hand_off", unit_no=0)
+    left = workflow.read_step(export_id, "hand_off", unit_no=0)
     assert (left.state, left.attempts, left.lease_until) == ("ready", 0, None)
 
 

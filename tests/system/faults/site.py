@@ -276,7 +276,7 @@ class Site:
         return find_left(started - living, living)
 
     def waiting(self, queue: str) -> int:
-        """Return how many messages are in a queue of the message broker, or unacknowledged; 0 if there is no queue."""
+        """Return the number of the queue's messages, with the unacknowledged ones; 0 if it does not exist."""
         if isinstance(self.message_broker, RabbitMQ):
             vhost = self.stack.broker_url.rsplit("/", 1)[1]
             try:
