@@ -67,6 +67,7 @@ class Recipient:
     channels: tuple[str, ...]
     profile: BrokerProfile | None = None
     mailboxes: tuple[str, ...] = ()  # its e-mail addresses
+    row: Row[Any] | None = field(default=None, repr=False, compare=False)  # of its queue, else of another channel
 
     @property
     def primary_channel(self) -> str:
@@ -79,16 +80,18 @@ class Recipient:
 _partners, _channels = table(Partner).c, table(PartnerChannel).c
 _of_partner = and_(_channels.account_id == _partners.account_id, _channels.partner_id == _partners.id)
 
+#: The columns that `resolve_target` reads, of a partner and one of its channels.
+TARGET_COLUMNS: Final = (
+    _partners.id.label("partner_id"),
+    _partners.state.label("partner_state"),
+    _partners.test.label("partner_test"),
+    _partners.routing_name,
+    _channels.endpoint,
+    _channels.credential,
+)
 _RECIPIENTS: Final = (
     select(
-        _partners.id,
-        _partners.kind,
-        _partners.test,
-        _partners.path,
-        _partners.artifact_types,
-        _partners.profile,
-        _channels.channel,
-        _channels.endpoint,
+        _partners.kind, _partners.path, _partners.artifact_types, _partners.profile, _channels.channel, *TARGET_COLUMNS
     )
     .outerjoin_from(table(Partner), table(PartnerChannel), _of_partner)
     .where(_partners.account_id == bindparam("of_account"))
@@ -101,20 +104,11 @@ _is_operator = and_(
 _FIND_RECIPIENTS: Final = _RECIPIENTS.where(_is_named)
 _FIND_OPERATORS: Final = _RECIPIENTS.where(_is_operator)
 _FIND_BOTH: Final = _RECIPIENTS.where(or_(_is_named, _is_operator))
-#: The columns that `resolve_target` reads, of the partner `of_partner` and its channel `of_channel`.
-TARGET_COLUMNS: Final = (
-    _partners.id.label("partner_id"),
-    _partners.state.label("partner_state"),
-    _partners.test.label("partner_test"),
-    _partners.routing_name,
-    _channels.endpoint,
-    _channels.credential,
-)
 _is_channel = and_(_of_partner, _channels.channel == bindparam("of_channel"))
 
 
 def join_target(source: FromClause, account_id: ColumnElement[str]) -> FromClause:
-    """Return `source` joined with the partner of `account_id` and its channel, if they exist."""
+    """Return `source` joined with the partner `of_partner` of `account_id` and its channel `of_channel`, if they exist."""
     is_partner = and_(_partners.account_id == account_id, _partners.id == bindparam("of_partner"))
     return source.outerjoin(table(Partner), is_partner).outerjoin(table(PartnerChannel), _is_channel)
 
@@ -293,27 +287,30 @@ def _add_secrets(session: Session, target: SealedTarget, channel: str) -> Sealed
 
 def _build_recipients(rows: Iterable[Row[Any]]) -> dict[str, Recipient]:
     """Return the recipients by id. Each row has a partner and one of its endpoints, in their order."""
-    partners: dict[str, Row[Any]] = {}
+    partners: dict[str, Row[Any]] = {}  # the row of its queue, else of another channel
     channels: dict[str, list[str]] = defaultdict(list)
     mailboxes: dict[str, tuple[str, ...]] = {}
     for row in rows:
-        partners[row.id] = row
+        partner_id = row.partner_id
+        if partner_id not in partners or row.channel == QUEUE:
+            partners[partner_id] = row
         if row.channel is not None:
-            channels[row.id].append(row.channel)
+            channels[partner_id].append(row.channel)
         if row.channel == "email":
-            mailboxes[row.id] = tuple(row.endpoint["addresses"])
+            mailboxes[partner_id] = tuple(row.endpoint["addresses"])
     return {
-        row.id: Recipient(
-            partner_id=row.id,
+        partner_id: Recipient(
+            partner_id=partner_id,
             kind=row.kind,
-            test=row.test,
+            test=row.partner_test,
             path=row.path,
             artifact_types=None if row.artifact_types is None else frozenset(row.artifact_types),
-            channels=tuple(channels[row.id]) or (default_channel(row.kind, row.path),),
+            channels=tuple(channels[partner_id]) or (default_channel(row.kind, row.path),),
             profile=None if row.profile is None else BrokerProfile.model_validate(row.profile),
-            mailboxes=mailboxes.get(row.id, ()),
+            mailboxes=mailboxes.get(partner_id, ()),
+            row=row,
         )
-        for row in partners.values()
+        for partner_id, row in partners.items()
     }
 
 
@@ -326,14 +323,11 @@ def _to_sandbox(recipient: Recipient) -> Recipient:
     if recipient.test:
         return recipient
     to_broker = recipient.kind == "customs_broker"
-    return Recipient(
-        partner_id=recipient.partner_id,
-        kind=recipient.kind,
-        test=False,
+    return replace(
+        recipient,
         path="borderbuddy" if to_broker else None,
-        artifact_types=recipient.artifact_types,
         channels=(BORDERBUDDY if to_broker else QUEUE,),
-        profile=recipient.profile,
+        mailboxes=(),
     )
 
 

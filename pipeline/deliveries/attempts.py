@@ -64,53 +64,62 @@ class RecordResult:
 
 
 def record_attempts(runtime: Runtime, claimed: StreamLease, sent: SendResult) -> RecordResult:
-    """Record the result of sending.
+    """Record the result of sending, in a transaction of its own.
 
     Taken deliveries become delivered. A failed one gets its attempt, and is retried or dead. Untried ones are released.
     Raises Fenced if the lease was lost, or if the result was recorded before: nothing is written then. The new holder
     of the lease sends again. After DatabaseBusy it is unknown if the result was recorded.
     """
-    stream = claimed.stream
-    taken = claimed.deliveries[: len(sent.receipts)]
     with runtime.db.write() as session:
         # Lock the export's row first, as each writer of its log does: two channels of a partner must not count at once.
-        events.lock_export(session, stream.export_id)
-        happened: list[NewEvent] = []
-        _update_held(session, taken, _DELIVERED)
-        counted = _count_for_partner(session, stream)
-        happened += _notified_event(claimed, taken, counted)
-        if claimed.submission_id is not None and taken:
-            happened += _record_handover(session, runtime.settings, claimed.submission_id, sent.receipts)
-        # Messages are enqueued under the same lock: what is enqueued later is published when the stream is free.
-        recorded = RecordResult(left=counted.pending > 0)
-        untried = claimed.deliveries[len(taken) :]
-        if sent.failure is not None:
-            failing, untried = untried[0], untried[1:]
-            pause = compute_retry_delay(runtime.settings, failing, sent.failure)
-            happened += _record_failure(session, runtime.settings, claimed, failing, sent.failure, pause)
-            enqueued = outbox.Enqueued()
-            if pause is None:
-                enqueued = outbox.enqueue_delivery_dead(
-                    session, stream, [_to_dead_delivery(claimed, failing, sent.failure)]
-                )
-                happened[-1] = replace(happened[-1], data={**happened[-1].data, **enqueued.fact})
-            recorded = replace(
-                recorded, retried=pause is not None, dead=pause is None, pending_streams=tuple(enqueued.streams)
-            )
-            _update_held(session, untried, _RELEASED, pause=pause or 0)
-            if pause is not None:
-                _postpone_following(session, claimed, pause)
-            elif isinstance(sent.failure, ChannelUnavailable):
-                _leave_last_attempts(session, stream, runtime.settings)
-        else:
-            _update_held(session, untried, _RELEASED, pause=0)
-        session.execute(_INSERT_ATTEMPTS, _attempt_rows(claimed, sent))
-        _update_breaker(session, runtime.settings, claimed, sent)
-        _pause_gone_partner(session, claimed, sent)
+        events.lock_export(session, claimed.stream.export_id)
+        recorded, happened = write_attempts(session, runtime.settings, claimed, sent)
         if happened:
-            events.append(session, stream.export_id, ACTOR, happened)
-        failpoint("delivery.mid")
+            events.append(session, claimed.stream.export_id, ACTOR, happened)
     return recorded
+
+
+def write_attempts(
+    session: Session, settings: Settings, claimed: StreamLease, sent: SendResult
+) -> tuple[RecordResult, list[NewEvent]]:
+    """Record the result of sending in a transaction that holds the export's row. Return also the events to append."""
+    stream = claimed.stream
+    taken = claimed.deliveries[: len(sent.receipts)]
+    happened: list[NewEvent] = []
+    _update_held(session, taken, _DELIVERED)
+    counted = _count_for_partner(session, stream)
+    happened += _notified_event(claimed, taken, counted)
+    if claimed.submission_id is not None and taken:
+        happened += _record_handover(session, settings, claimed.submission_id, sent.receipts)
+    # Messages are enqueued under the same lock: what is enqueued later is published when the stream is free.
+    recorded = RecordResult(left=counted.pending > 0)
+    untried = claimed.deliveries[len(taken) :]
+    if sent.failure is not None:
+        failing, untried = untried[0], untried[1:]
+        pause = compute_retry_delay(settings, failing, sent.failure)
+        happened += _record_failure(session, settings, claimed, failing, sent.failure, pause)
+        enqueued = outbox.Enqueued()
+        if pause is None:
+            enqueued = outbox.enqueue_delivery_dead(
+                session, stream, [_to_dead_delivery(claimed, failing, sent.failure)]
+            )
+            happened[-1] = replace(happened[-1], data={**happened[-1].data, **enqueued.fact})
+        recorded = replace(
+            recorded, retried=pause is not None, dead=pause is None, pending_streams=tuple(enqueued.streams)
+        )
+        _update_held(session, untried, _RELEASED, pause=pause or 0)
+        if pause is not None:
+            _postpone_following(session, claimed, pause)
+        elif isinstance(sent.failure, ChannelUnavailable):
+            _leave_last_attempts(session, stream, settings)
+    else:
+        _update_held(session, untried, _RELEASED, pause=0)
+    if tried := _attempt_rows(claimed, sent):
+        session.execute(_INSERT_ATTEMPTS, tried)
+    _update_breaker(session, settings, claimed, sent)
+    _pause_gone_partner(session, claimed, sent)
+    failpoint("delivery.mid")
+    return recorded, happened
 
 
 def _update_breaker(session: Session, settings: Settings, claimed: StreamLease, sent: SendResult) -> None:

@@ -6,6 +6,7 @@ import uuid
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Final
 
 from sqlalchemy import BindParameter, Row, bindparam, func, insert, select
@@ -20,10 +21,12 @@ from pipeline.core.errors import StepFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, submissions
 from pipeline.deliveries.email_content import build_handoff_subject
+from pipeline.deliveries.held_streams import hold_streams
 from pipeline.deliveries.models import BrokerSubmission, Notification
 from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, NewNotification
 from pipeline.deliveries.schemas import messages
 from pipeline.deliveries.schemas.messages import MAX_INLINE_LINES, MessageType
+from pipeline.deliveries.streams import StreamLease
 from pipeline.documents import repository
 from pipeline.documents.formats import broker_profile as profiles
 from pipeline.documents.invoice.repository import recorded_invoice
@@ -48,6 +51,9 @@ class PreparedHandoff:
     store: ArtifactStore  # has the documents
     due_seconds: float
     deadline_at: database_now | None
+    # The streams that the writer holds and sends at once. Empty if a partner could delay it.
+    held: Sequence[StreamLease]
+    lease_seconds: float | None  # None if `held` is empty
 
 
 @dataclass(frozen=True)
@@ -61,6 +67,7 @@ class _ExportContents:
     inline: bool
     supersedes: messages.SupersededHandoff | None
     first_position: int  # not 1 if operators were notified of a failure before
+    read_at: datetime  # the database's time
 
 
 def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
@@ -74,6 +81,12 @@ def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
         partner_ids = [context.broker_id, context.warehouse_id]
         partners, operators = recipients.find_audiences(session, context.account_id, partner_ids, test=context.test)
         contents = _load_contents(session, context)
+        queues = {
+            each.partner_id: recipients.resolve_target(
+                session, each.row, context.account_id, each.partner_id, recipients.QUEUE, test_export=context.test
+            )
+            for each in partners.values()
+        }
     for partner_id in partner_ids:
         if partner_id not in partners:
             raise StepFailed(f"the partner {partner_id} is not registered; register it, then retry the export")
@@ -81,7 +94,16 @@ def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
     documents = _render_profile_files(runtime, context, contents, broker)
     contents = _add_documents(contents, documents)
     submission_id = f"sub_{uuid.uuid5(_SUBMISSIONS, f'{context.export_id}/{broker.partner_id}').hex}"
-    base = runtime.settings.public_url.rstrip("/")
+    settings = runtime.settings
+    rows = outbox.build_rows(
+        context.account_id,
+        _build_notifications(context, contents, broker, submission_id, settings.public_url.rstrip("/")),
+        {BROKER: [broker], WAREHOUSE: [warehouse], OPERATOR: operators},
+        first=contents.first_position,
+        created_at=contents.read_at,
+    )
+    held = hold_streams(settings, context, rows, queues, submission_id)
+    status = SubmissionState.SENT if held else SubmissionState.PENDING
     return PreparedHandoff(
         submission={
             "id": submission_id,
@@ -91,20 +113,17 @@ def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
             "submission_type": "handoff",
             "path": broker.path or "byob",
             "channel": broker.primary_channel,
-            "state": SubmissionState.PENDING.value,
+            "state": status.value,
             "recipient": ", ".join(broker.mailboxes) or None,
             "subject": build_handoff_subject(context.batch_id, [unit.invoice.number for _, unit in contents.units]),
         },
-        rows=outbox.build_rows(
-            context.account_id,
-            _build_notifications(context, contents, broker, submission_id, base),
-            {BROKER: [broker], WAREHOUSE: [warehouse], OPERATOR: operators},
-            first=contents.first_position,
-        ),
+        rows=rows,
         documents=documents,
         store=runtime.store,
-        due_seconds=runtime.settings.stalled_seconds,
-        deadline_at=submissions.status_deadline(runtime.settings, SubmissionState.PENDING),
+        due_seconds=settings.lease_seconds if held else settings.stalled_seconds,
+        deadline_at=submissions.status_deadline(settings, status),
+        held=held,
+        lease_seconds=settings.lease_seconds if held else None,
     )
 
 
@@ -112,7 +131,7 @@ def write_handoff(session: Session, _: StepContext, prepared: PreparedHandoff) -
     """Write profile files, submission, notifications and deliveries, with one statement per table."""
     rows = prepared.rows
     session.execute(_INSERT_SUBMISSION.values(deadline_at=prepared.deadline_at), prepared.submission)
-    outbox.insert_rows(session, rows, due_seconds=prepared.due_seconds)
+    outbox.insert_rows(session, rows, due_seconds=prepared.due_seconds, lease_seconds=prepared.lease_seconds)
     data = {
         "submissionId": prepared.submission["id"],
         "partnerId": prepared.submission["partner_id"],
@@ -124,9 +143,9 @@ def write_handoff(session: Session, _: StepContext, prepared: PreparedHandoff) -
     return [*recorded, NewEvent(EventType.HANDED_OFF, data)]
 
 
-def sends_only_to_queues(prepared: PreparedHandoff) -> bool:
-    """Return whether all messages that are sent now go to the service's own queues: no partner can delay them."""
-    return all(row["channel"] == recipients.QUEUE for row in prepared.rows.pending)
+def holds_streams(prepared: PreparedHandoff) -> bool:
+    """Return whether the writer of the handoff holds all streams that are sent now."""
+    return bool(prepared.held)
 
 
 def _render_profile_files(
@@ -169,6 +188,7 @@ _LOAD_UNITS: Final = (
         _units.treatment_digest,
         _units.document,
         _last_position.scalar_subquery().label("last_position"),
+        database_now().label("read_at"),
     )
     .where(_units.export_id == _of_export)
     .order_by(_units.unit_no)
@@ -215,6 +235,7 @@ def _load_contents(session: Session, context: StepContext) -> _ExportContents:
         inline=inline,
         supersedes=_find_superseded(session, context) if context.revision > 1 else None,
         first_position=(unit_rows[0].last_position or 0) + 1,
+        read_at=unit_rows[0].read_at,
     )
 
 

@@ -116,12 +116,14 @@ def build_rows(
     recipients_by_audience: Mapping[str, Sequence[Recipient]],
     *,
     first: int = 1,
+    created_at: datetime | None = None,
 ) -> OutboxRows:
     """Return the rows of each notification and of its deliveries to all channels of its audience's recipients.
 
-    Positions start at `first`. Deliveries of `exports.export.executed` wait until the export is executed.
+    Positions start at `first`. Without `created_at` the database sets that of each notification. Deliveries of `exports.export.executed` wait until the export is executed.
     """
     notification_rows: list[dict[str, Any]] = []
+    written = {} if created_at is None else {"created_at": created_at}
     delivery_rows: dict[DeliveryState, list[dict[str, Any]]] = {DeliveryState.PENDING: [], DeliveryState.WAITING: []}
     for position, notification in enumerate(notifications, start=first):
         message = notification.message
@@ -136,6 +138,7 @@ def build_rows(
         }
         notification_rows.append(
             common
+            | written
             | {
                 "id": identity,
                 "event_type": notification.type.value,
@@ -160,7 +163,9 @@ def build_rows(
 
 _deliveries = table(Delivery).c
 _INSERT_NOTIFICATIONS: Final = insert(table(Notification))
-_INSERT_DELIVERIES: Final = insert(table(Delivery)).values(due_at=database_now(bindparam("due_seconds")))
+_INSERT_DELIVERIES: Final = insert(table(Delivery)).values(
+    due_at=database_now(bindparam("due_seconds")), lease_until=database_now(bindparam("lease_seconds"))
+)
 _RELEASE_WAITING: Final = (
     update(table(Delivery))
     .where(_deliveries.export_id == bindparam("of_export"), _deliveries.state == DeliveryState.WAITING.value)
@@ -169,11 +174,17 @@ _RELEASE_WAITING: Final = (
 )
 
 
-def insert_rows(session: Session, written: OutboxRows, *, due_seconds: float) -> None:
-    """Insert the rows with one statement per table. Pending deliveries are due in `due_seconds`."""
+def insert_rows(
+    session: Session, written: OutboxRows, *, due_seconds: float, lease_seconds: float | None = None
+) -> None:
+    """Insert the rows with one statement per table. Pending deliveries are due in `due_seconds`.
+
+    With `lease_seconds` the caller holds them for that time.
+    """
     session.execute(_INSERT_NOTIFICATIONS, list(written.notifications))
-    rows = [{**row, "due_seconds": due_seconds} for row in written.pending]
-    rows += [{**row, "due_seconds": None} for row in written.waiting]
+    claim = {"fence": 0 if lease_seconds is None else 1, "due_seconds": due_seconds, "lease_seconds": lease_seconds}
+    rows = [{**row, **claim} for row in written.pending]
+    rows += [{**row, "fence": 0, "due_seconds": None, "lease_seconds": None} for row in written.waiting]
     if rows:
         session.execute(_INSERT_DELIVERIES, rows)
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import structlog
 from sqlalchemy import Select, and_, bindparam, func, select
@@ -34,7 +34,7 @@ from pipeline.core.failpoints import failpoint
 from pipeline.core.leases import Lease
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import attempts, messages, outbox, queries, streams, submissions
-from pipeline.deliveries.attempts import RecordResult, SendResult
+from pipeline.deliveries.attempts import SendResult
 from pipeline.deliveries.channels.protocol import DeliveryReceipt
 from pipeline.deliveries.channels.registry import open_channels
 from pipeline.deliveries.circuit_breaker import EndpointKey
@@ -101,6 +101,8 @@ def is_unhealthy(settings: Settings, channel: str, failures: int) -> bool:
 log = structlog.get_logger(__name__)
 
 RECORD_RETRY_SECONDS = 0.5
+
+Recorded = TypeVar("Recorded")
 
 
 @dataclass(frozen=True)
@@ -177,9 +179,9 @@ def _send_within_limits(
     )
 
 
-def _try_stream(runtime: Runtime, stream: DeliveryStream) -> DeliveryReport:
+def _try_stream(runtime: Runtime, stream: DeliveryStream, claimed: StreamLease | None = None) -> DeliveryReport:
     try:
-        return _send_stream(runtime, stream)
+        return _send_stream(runtime, stream, claimed)
     except ExportsError as error:
         log.warning(
             "notifying_failed", partner_id=stream.partner_id, channel=stream.channel, reason=type(error).__name__
@@ -187,33 +189,68 @@ def _try_stream(runtime: Runtime, stream: DeliveryStream) -> DeliveryReport:
         return DeliveryReport()
 
 
-def _send_stream(runtime: Runtime, stream: DeliveryStream) -> DeliveryReport:
+def deliver_claimed(runtime: Runtime, claims: Iterable[StreamLease]) -> list[DeliveryStream]:
+    """Send the claimed streams until they are empty. Failures are retried later. Return the streams to publish."""
+    reports = [_try_stream(runtime, claimed.stream, claimed) for claimed in claims]
+    return [stream for report in reports for stream in report.pending_streams]
+
+
+@dataclass(frozen=True)
+class Sending:
+    """A sent stream, its result that is not recorded yet, and the lease that protects it until then."""
+
+    claimed: StreamLease
+    sent: SendResult
+    lease: Lease
+
+
+def send_held(runtime: Runtime, held: Iterable[StreamLease]) -> list[Sending]:
+    """Send the streams once, in order. If one fails the others are not tried, because all go to the same server.
+
+    Raises Fenced if a lease ended before anything of its stream was sent.
+    """
+    sendings: list[Sending] = []
+    for claimed in held:
+        if sendings and sendings[-1].sent.failure is not None:
+            sendings.append(Sending(claimed, SendResult([], [], None), sendings[-1].lease))
+        else:
+            sendings.append(_send_once(runtime, claimed))
+    return sendings
+
+
+def _send_once(runtime: Runtime, claimed: StreamLease) -> Sending:
+    failpoint("delivery.before")
+    with streams.keep_lease(runtime, claimed) as lease:
+        sent = _send_claimed(runtime, claimed, lease)
+    failpoint("delivery.sent")
+    return Sending(claimed, sent, lease)
+
+
+def _send_stream(runtime: Runtime, stream: DeliveryStream, claimed: StreamLease | None = None) -> DeliveryReport:
     delivered = retried = dead = 0
-    left = True
     pending_streams: list[DeliveryStream] = []
     with structlog.contextvars.bound_contextvars(
         export_id=stream.export_id, partner_id=stream.partner_id, channel=stream.channel
     ):
-        while (
-            left
-            and not retried
-            and not shutdown.is_requested()
-            and (claimed := streams.claim_stream(runtime, stream)) is not None
-        ):
-            failpoint("delivery.before")
-            with streams.keep_lease(runtime, claimed) as lease:
-                sent = _send_claimed(runtime, claimed, lease)
-            failpoint("delivery.sent")
-            recorded = _record_result(runtime, claimed, sent, lease)
+        claimed = claimed or _claim_next(runtime, stream)
+        while claimed is not None:
+            sending = _send_once(runtime, claimed)
+            recorded = record_while_leased(
+                sending.lease, partial(attempts.record_attempts, runtime, claimed, sending.sent)
+            )
             failpoint("delivery.after")
-            delivered += len(sent.receipts)
+            delivered += len(sending.sent.receipts)
             retried += recorded.retried
             dead += recorded.dead
-            left = recorded.left
             pending_streams += recorded.pending_streams
+            claimed = _claim_next(runtime, stream) if recorded.left and not recorded.retried else None
         if delivered or retried or dead:
             log.info("deliveries_attempted", delivered=delivered, retried=retried, dead=dead)
     return DeliveryReport(delivered, retried, dead, tuple(pending_streams))
+
+
+def _claim_next(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None:
+    return None if shutdown.is_requested() else streams.claim_stream(runtime, stream)
 
 
 def _send_claimed(runtime: Runtime, claimed: StreamLease, lease: Lease) -> SendResult:
@@ -259,11 +296,11 @@ def _send_claimed(runtime: Runtime, claimed: StreamLease, lease: Lease) -> SendR
     return SendResult(receipts, durations, failure)
 
 
-def _record_result(runtime: Runtime, claimed: StreamLease, sent: SendResult, lease: Lease) -> RecordResult:
-    # Retry while the lease is valid: unrecorded messages are sent again.
+def record_while_leased(lease: Lease, record: Callable[[], Recorded]) -> Recorded:
+    """Return what `record` returns. Retry while the lease is valid, because unrecorded messages are sent again."""
     while True:
         try:
-            return attempts.record_attempts(runtime, claimed, sent)
+            return record()
         except DatabaseBusy as busy:
             if not lease.is_valid():
                 raise

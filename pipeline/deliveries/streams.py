@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -179,39 +179,43 @@ _FIND_NOTIFICATIONS: Final = select(table(Notification), _submission_id.label("s
 
 def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None:
     """Claim the stream's next deliveries (database time). Return None if there is nothing to send now."""
-    settings = runtime.settings
+    with runtime.db.write() as session:
+        return claim_in(session, runtime.settings, stream)
+
+
+def claim_in(session: Session, settings: Settings, stream: DeliveryStream) -> StreamLease | None:
+    """Claim the stream's next deliveries in the caller's transaction, as `claim_stream` does."""
     since = time.monotonic()
     stream_params = {"of_export": stream.export_id, "of_partner": stream.partner_id, "of_channel": stream.channel}
-    with runtime.db.write() as session:
-        export = session.execute(_FIND_EXPORT, stream_params).first()
-        if export is None or export.purged_at is not None:
-            return None
-        target = recipients.resolve_target(
-            session, export, export.account_id, stream.partner_id, stream.channel, test_export=export.test
-        )
-        if target is None:
-            return None
-        endpoint = circuit_breaker.EndpointKey(export.account_id, stream.partner_id, stream.channel)
-        permit = circuit_breaker.try_acquire(session, endpoint, settings.lease_seconds)
-        if permit is None:
-            return None
-        bounds = {"most": settings.delivery_batch, "lease_seconds": settings.lease_seconds}
-        rows = session.execute(_CLAIM, stream_params | bounds).all()
-        if not rows:
-            if permit.exclusive:
-                circuit_breaker.release(session, endpoint)
-            return None
-        rows = sorted(rows, key=lambda row: row.position)
-        ids = {"ids": [row.notification_id for row in rows]}
-        found = session.execute(_FIND_NOTIFICATIONS, stream_params | ids).all()
-        # A row of all columns has the attributes of the model.
-        notifications = {row.id: cast("Notification", row) for row in found}
-        audience = rows[0].audience
-        submission_id = None
-        if audience == BROKER:
-            submission_id = next((row.submission_id for row in found if row.submission_id is not None), None)
-        if submission_id is not None:
-            submissions.advance_status(session, settings, submission_id, SubmissionState.SENT)
+    export = session.execute(_FIND_EXPORT, stream_params).first()
+    if export is None or export.purged_at is not None:
+        return None
+    target = recipients.resolve_target(
+        session, export, export.account_id, stream.partner_id, stream.channel, test_export=export.test
+    )
+    if target is None:
+        return None
+    endpoint = circuit_breaker.EndpointKey(export.account_id, stream.partner_id, stream.channel)
+    permit = circuit_breaker.try_acquire(session, endpoint, settings.lease_seconds)
+    if permit is None:
+        return None
+    bounds = {"most": settings.delivery_batch, "lease_seconds": settings.lease_seconds}
+    rows = session.execute(_CLAIM, stream_params | bounds).all()
+    if not rows:
+        if permit.exclusive:
+            circuit_breaker.release(session, endpoint)
+        return None
+    rows = sorted(rows, key=lambda row: row.position)
+    ids = {"ids": [row.notification_id for row in rows]}
+    found = session.execute(_FIND_NOTIFICATIONS, stream_params | ids).all()
+    # A row of all columns has the attributes of the model.
+    notifications = {row.id: cast("Notification", row) for row in found}
+    audience = rows[0].audience
+    submission_id = None
+    if audience == BROKER:
+        submission_id = next((row.submission_id for row in found if row.submission_id is not None), None)
+    if submission_id is not None:
+        submissions.advance_status(session, settings, submission_id, SubmissionState.SENT)
     return StreamLease(
         stream=stream,
         account_id=export.account_id,
@@ -223,6 +227,12 @@ def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None
         claimed_at=since,
         must_record=permit.must_record,
     )
+
+
+def claim_queues(session: Session, settings: Settings, streams: Iterable[DeliveryStream]) -> list[StreamLease]:
+    """Claim, in the caller's transaction, those of the streams that go to the service's own queues."""
+    claims = (claim_in(session, settings, stream) for stream in streams if stream.channel == recipients.QUEUE)
+    return [claimed for claimed in claims if claimed is not None]
 
 
 def is_claimable() -> ColumnElement[bool]:

@@ -43,6 +43,7 @@ class StepContext:
     fence: int
     attempt: int
     unit: Row[Any] | None = None
+    trace_parent: str | None = None
 
 
 _exports, _units = table(Export).c, table(ExportUnit).c
@@ -71,6 +72,7 @@ FIND_CONTEXT: Final = (
         _exports.ruleset_id,
         _exports.ruleset_as_of,
         _exports.treatment_digest,
+        _exports.trace_parent,
         *_unit_columns,
     )
     .select_from(table(Export).outerjoin(table(ExportUnit), _here))
@@ -108,6 +110,7 @@ def build_context(export: Export | Row[Any], *, unit_no: int, step: str, fence: 
         step=step,
         fence=fence,
         attempt=attempt,
+        trace_parent=export.trace_parent,
     )
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -19,7 +21,11 @@ from pipeline.core.errors import DatabaseBusy, Fenced, Stopped, Terminal, Worker
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.core.watchdog import WATCHDOG
-from pipeline.deliveries import outbox
+from pipeline.deliveries import attempts, outbox, sender, streams
+from pipeline.deliveries.handoff import PreparedHandoff
+from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.deliveries.sender import Sending
+from pipeline.deliveries.streams import StreamLease
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Step
@@ -147,16 +153,24 @@ def _run(
                 made.steps += finished.steps
                 made.tasks += finished.tasks
                 made.following += finished.following
+                if finished.held and (ended := _notify(runtime, made.following, finished.held)) is not None:
+                    made.steps += ended.steps
+                    made.tasks += ended.tasks
+                    made.following = []
     return StepResult(tuple(spec.name for spec in made.steps), tuple(made.tasks), halted=halted)
 
 
 @dataclass
 class _Finished:
-    """The steps that are done, the tasks that they opened, and the claimed steps that this worker runs next."""
+    """The steps that are done, the tasks that they opened, and the claimed steps that this worker runs next.
+
+    `held` are the claimed streams of the notify steps among them.
+    """
 
     steps: list[StepSpec] = field(default_factory=list)
     tasks: list[TaskMessage] = field(default_factory=list)
     following: list[StepContext] = field(default_factory=list)
+    held: Sequence[StreamLease] = ()
 
 
 def _execute(runtime: Runtime, context: StepContext, renderer: ExitStack | None) -> _Finished:
@@ -186,6 +200,8 @@ def _execute(runtime: Runtime, context: StepContext, renderer: ExitStack | None)
         if not holds_lease(runtime, context):
             raise Fenced from error
         raise Terminal(f"{spec.name} collides with recorded data: {str(error.orig).splitlines()[0]}") from error
+    if finished.following and isinstance(prepared, PreparedHandoff):
+        finished.held = prepared.held
     _log_finished(finished, context.attempt)
     return finished
 
@@ -289,6 +305,53 @@ def _commit(
         failpoint(f"{spec.name}.mid")
     if first.name in NOTIFY_STEPS:
         finished.tasks += stream_tasks(prepared or ()) + _complete_if_last(session, context)
+
+
+def _notify(runtime: Runtime, contexts: Sequence[StepContext], held: Sequence[StreamLease]) -> _Finished | None:
+    """Send the held streams, and record that together with the end of the notify steps and of the export.
+
+    Return None if that failed: then each step runs by itself, and what was not recorded is sent again later.
+    """
+    finished = _Finished([STEPS_BY_NAME[context.step] for context in contexts])
+    began = time.monotonic()
+    try:
+        for spec in finished.steps:
+            _begin(spec)
+        sendings = sender.send_held(runtime, held)
+        changes = [StepChange.finish(context, time.monotonic() - began) for context in contexts]
+        end = partial(_end_export, runtime, contexts[-1], changes, sendings)
+        finished.tasks, claims = sender.record_while_leased(sendings[0].lease, end)
+    except Exception:
+        log.warning("steps_separated", exc_info=True)
+        return None
+    failpoint("delivery.after")
+    _log_finished(finished, 1)
+    finished.tasks += stream_tasks(sender.deliver_claimed(runtime, claims))
+    return finished
+
+
+def _end_export(
+    runtime: Runtime, last: StepContext, changes: Sequence[StepChange], sendings: Sequence[Sending]
+) -> tuple[list[TaskMessage], list[StreamLease]]:
+    """Record the sendings and the end of the export. Return the tasks, and the streams that this worker claimed."""
+    happened: list[NewEvent] = []
+    pending: list[DeliveryStream] = []
+    with runtime.db.write() as session:
+        # This locks the export's row, before the results are counted.
+        transition_export(session, last.export_id, ExportState.EXECUTED)
+        for each in sendings:
+            recorded, its_events = attempts.write_attempts(session, runtime.settings, each.claimed, each.sent)
+            happened += its_events
+            pending += recorded.pending_streams
+        change_steps(session, last.export_id, changes)
+        happened.append(NewEvent(EventType.EXPORT_EXECUTED, actor=last.step))
+        events.append(session, last.export_id, attempts.ACTOR, happened)
+        pending += outbox.release_waiting(session, last.export_id)
+        claims = streams.claim_queues(session, runtime.settings, dict.fromkeys(pending))
+        for spec in (STEPS_BY_NAME[change.at_step] for change in changes):
+            failpoint(f"{spec.name}.mid")
+    claimed = {each.stream for each in claims}
+    return stream_tasks(each for each in dict.fromkeys(pending) if each not in claimed), claims
 
 
 def _take_renderer(renderer: ExitStack | None) -> bool:

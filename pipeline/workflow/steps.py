@@ -91,7 +91,7 @@ STEPS: Final[tuple[StepSpec, ...]] = (
         handoff.write_handoff,
         prepare=handoff.prepare_handoff,
         opens=NOTIFY_STEPS,
-        continues=handoff.sends_only_to_queues,
+        continues=handoff.holds_streams,
     ),
     StepSpec("notify_broker", False, _write_nothing, prepare=_notify("customs_broker")),
     StepSpec("notify_warehouse", False, _write_nothing, prepare=_notify("warehouse")),

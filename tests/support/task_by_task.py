@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import replace
 from unittest.mock import patch
 
+from pipeline.deliveries import handoff
 from pipeline.workflow.steps import STEPS_BY_NAME
 
 
 @contextmanager
 def task_by_task() -> Iterator[None]:
     """Let workers continue in the block as if the renderer was in use and a partner could delay the messages."""
-    ends = {name: replace(STEPS_BY_NAME[name], continues=lambda _: False) for name in ("attach_customs", "hand_off")}
-    with patch.dict(STEPS_BY_NAME, ends):
+    ends = replace(STEPS_BY_NAME["attach_customs"], continues=lambda _: False)
+    with patch.dict(STEPS_BY_NAME, attach_customs=ends), patch.object(handoff, "hold_streams", return_value=[]):
         yield

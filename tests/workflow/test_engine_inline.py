@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import NoReturn
 
 import pytest
+from sqlmodel import col, select
 
 from config.celery import app
 from config.queues import DOCUMENTS
 from config.queues import STEPS as STEPS_QUEUE
-from pipeline.accounts.models import PartnerChannel
+from pipeline.accounts.models import Partner, PartnerChannel
 from pipeline.core import shutdown
-from pipeline.core.errors import RendererCrashed, StepFailed
+from pipeline.core.errors import ChannelUnavailable, DatabaseBusy, Fenced, RendererCrashed, StepFailed
 from pipeline.core.failpoints import hooks
 from pipeline.deliveries import sender
+from pipeline.deliveries.channels.queue import QueueChannel
+from pipeline.deliveries.models import Attempt, Delivery
 from pipeline.workflow import engine
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import STEPS, StepResult, TaskMessage
+from pipeline.workflow.sweeper import find_due
 from tasks import steps
 from tests.conftest import SERVERS
 from tests.support import factories
@@ -39,13 +45,46 @@ def set_channel(workflow: WorkflowHarness, channel: str) -> None:
         )
 
 
+def read_deliveries(workflow: WorkflowHarness, export_id: str) -> dict[str, list[str]]:
+    """Return the states of the deliveries in order, by audience."""
+    states: dict[str, list[str]] = defaultdict(list)
+    with workflow.runtime.db.read() as session:
+        rows = session.scalars(
+            select(Delivery).where(col(Delivery.export_id) == export_id).order_by(col(Delivery.position))
+        )
+        for row in rows:
+            states[row.audience].append(row.state)
+    return states
+
+
+def assert_all_delivered_once(workflow: WorkflowHarness, export_id: str) -> None:
+    """Check that each delivery was recorded as delivered by one attempt, and that no lease is left."""
+    with workflow.runtime.db.read() as session:
+        rows = session.scalars(select(Delivery).where(col(Delivery.export_id) == export_id)).all()
+        recorded = session.scalars(select(col(Attempt.delivery_id))).all()
+    assert {(row.state, row.attempts, row.lease_until) for row in rows} == {("delivered", 1, None)}
+    assert sorted(recorded) == sorted(row.id for row in rows)
+
+
 def test_one_worker_runs_all_steps_of_an_export_that_is_sent_to_queues(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     result = run_step(workflow.runtime, export_id, 1, "record_packages")
     assert sorted(result.completed) == sorted(spec.name for spec in STEPS)
     assert not result.halted
     assert workflow.state(export_id) == "executed"
-    assert [(task.partner_id, task.channel) for task in result.tasks] == [("op_demo", "queue")]
+    assert result.tasks == ()
+    assert read_deliveries(workflow, export_id) == {
+        "customs_broker": ["delivered"],
+        "warehouse": ["delivered", "delivered"],
+        "operator": ["delivered"],
+    }
+    assert workflow.events(export_id)[-5:] == [
+        "HANDED_OFF",
+        "BROKER_NOTIFIED",
+        "WAREHOUSE_NOTIFIED",
+        "EXPORT_EXECUTED",
+        "OPERATOR_NOTIFIED",
+    ]
 
 
 def test_last_unit_continues_with_the_handoff(workflow: WorkflowHarness) -> None:
@@ -107,11 +146,15 @@ def test_second_claimed_step_runs_although_the_first_failed(
     export_id = workflow.accept().export_id
     notify = sender.notify_audience
 
+    def fail_all(*_: object) -> NoReturn:
+        raise Fenced
+
     def fail_broker(runtime: object, context: object, audience: str) -> object:
         if audience == "customs_broker":
             raise RendererCrashed("a test refuses it")
         return notify(runtime, context, audience)  # type: ignore[arg-type]
 
+    monkeypatch.setattr(sender, "send_held", fail_all)
     monkeypatch.setattr(sender, "notify_audience", fail_broker)
     result = run_step(workflow.runtime, export_id, 1, "record_packages")
     assert (result.completed[-1], result.halted) == ("notify_warehouse", True)
@@ -126,7 +169,12 @@ def test_claimed_steps_are_all_released_if_the_worker_stops(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     export_id = workflow.accept().export_id
-    monkeypatch.setitem(hooks, "hand_off.mid", shutdown.request)
+
+    def stop(*_: object) -> NoReturn:
+        shutdown.request()
+        raise Fenced
+
+    monkeypatch.setattr(sender, "send_held", stop)
     try:
         result = run_step(workflow.runtime, export_id, 1, "record_packages")
     finally:
@@ -137,6 +185,111 @@ def test_claimed_steps_are_all_released_if_the_worker_stops(
     for name in names:
         assert workflow.step(export_id, 0, name) == (name,), "another worker may claim it at once"
     assert workflow.state(export_id) == "executed"
+
+
+def test_worker_that_stops_sends_what_it_holds(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    export_id = workflow.accept().export_id
+    monkeypatch.setitem(hooks, "hand_off.mid", shutdown.request)
+    try:
+        result = run_step(workflow.runtime, export_id, 1, "record_packages")
+    finally:
+        shutdown.reset()
+    assert workflow.state(export_id) == "executed"
+    assert result.tasks == ()
+    # It ends each stream after the message that it is sending. The others are due at once.
+    assert read_deliveries(workflow, export_id)["warehouse"] == ["delivered", "pending"]
+    sender.deliver_stream(workflow.runtime, export_id, factories.WAREHOUSE, "queue")
+    assert_all_delivered_once(workflow, export_id)
+
+
+def test_result_of_held_streams_is_recorded_when_the_database_can_be_written_again(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_id = workflow.accept().export_id
+    tries: list[int] = []
+
+    def refuse_once() -> None:
+        tries.append(len(tries))
+        if len(tries) == 1:
+            raise DatabaseBusy("a test refuses it")
+
+    monkeypatch.setattr(sender, "RECORD_RETRY_SECONDS", 0)
+    monkeypatch.setitem(hooks, "notify_warehouse.mid", refuse_once)
+    assert run_step(workflow.runtime, export_id, 1, "record_packages").completed[-1] == "notify_warehouse"
+    assert tries == [0, 1]
+    assert_all_delivered_once(workflow, export_id)
+
+
+def test_message_broker_that_fails_delays_the_messages_but_not_the_end_of_the_export(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_id = workflow.accept().export_id
+    tried: list[int] = []
+
+    def refuse(*_: object) -> NoReturn:
+        tried.append(len(tried))
+        raise ChannelUnavailable("a test refuses it")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(QueueChannel, "send", refuse)
+        run_step(workflow.runtime, export_id, 1, "record_packages")
+    assert workflow.state(export_id) == "executed"
+    assert tried == [0, 1], "one attempt for broker and warehouse together, one for the operator"
+    with workflow.runtime.db.read() as session:
+        attempted = session.scalars(select(col(Delivery.audience)).where(col(Delivery.attempts) > 0)).all()
+    assert sorted(attempted) == ["customs_broker", "operator"]
+    workflow.clock.pass_seconds(3600)
+    for task in find_due(workflow.runtime):
+        sender.deliver_stream(workflow.runtime, export_id, str(task.partner_id), str(task.channel))
+    assert {state for states in read_deliveries(workflow, export_id).values() for state in states} == {"delivered"}
+
+
+@pytest.mark.parametrize("point", ["hand_off.after", "delivery.before", "delivery.sent", "notify_warehouse.mid"])
+def test_messages_of_a_lost_worker_are_sent_after_the_lease(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, point: str
+) -> None:
+    export_id = workflow.accept().export_id
+
+    def die() -> NoReturn:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setitem(hooks, point, die)
+        with pytest.raises(KeyboardInterrupt):
+            run_step(workflow.runtime, export_id, 1, "record_packages")
+    assert workflow.state(export_id) == "executing"
+    assert find_due(workflow.runtime) == []
+    for partner_id in (factories.BROKER, factories.WAREHOUSE):
+        report = sender.deliver_stream(workflow.runtime, export_id, partner_id, "queue")
+        assert report.delivered == 0, "the worker's lease has not expired"
+    for _ in range(3):
+        workflow.clock.pass_seconds(3600)
+        for task in find_due(workflow.runtime):
+            if task.step is None:
+                sender.deliver_stream(workflow.runtime, export_id, str(task.partner_id), str(task.channel))
+            else:
+                run_step(workflow.runtime, export_id, task.unit_no, task.step)
+    assert workflow.state(export_id) == "executed"
+    assert_all_delivered_once(workflow, export_id)
+
+
+@pytest.mark.parametrize("reason", ["paused", "many"])
+def test_stream_that_cannot_be_sent_at_once_is_not_held(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    export_id = workflow.accept().export_id
+    if reason == "paused":
+        with workflow.runtime.db.write() as session:
+            session.get_one(Partner, (factories.ACCOUNT, factories.WAREHOUSE)).state = "paused"
+    else:
+        small = workflow.runtime.settings.model_copy(update={"delivery_batch": 1})
+        monkeypatch.setattr(workflow, "runtime", replace(workflow.runtime, settings=small))
+    result = run_step(workflow.runtime, export_id, 1, "record_packages")
+    assert result.completed[-2:] == ("hand_off", "notify_operator")
+    workflow.run(list(result.tasks))
+    assert workflow.state(export_id) == "executed"
+    delivered = "pending" if reason == "paused" else "delivered"
+    assert read_deliveries(workflow, export_id)["warehouse"] == [delivered] * 2
 
 
 @pytest.mark.parametrize("redelivered", [False, True])

@@ -22,6 +22,7 @@ from pipeline.exports.models import Account, Artifact, Event, Export, ExportUnit
 from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.step_context import StepContext, build_context
 from tests.support import factories
+from tests.support.task_by_task import task_by_task
 
 KINDS = ("cci_json", "cci_pdf", "packing_list")
 
@@ -119,8 +120,9 @@ def prepare_export(runtime: Runtime, made: Mapping[str, Any] | None = None, *, t
 
 
 def hand_off(runtime: Runtime, export: PreparedExport) -> None:
-    """Run the step hand_off, as the engine does."""
-    prepared = handoff.prepare_handoff(runtime, export.context)
+    """Run the step hand_off, as the engine does, and leave its streams to others."""
+    with task_by_task():
+        prepared = handoff.prepare_handoff(runtime, export.context)
     with runtime.db.write() as session:
         events.append(session, export.export_id, "hand_off", handoff.write_handoff(session, export.context, prepared))
 
