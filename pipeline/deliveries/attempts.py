@@ -87,7 +87,7 @@ def write_attempts(
     taken = claimed.deliveries[: len(sent.receipts)]
     happened: list[NewEvent] = []
     _update_held(session, taken, _DELIVERED)
-    counted = _count_for_partner(session, stream)
+    counted = _count_for_partner(session, claimed, len(taken))
     happened += _notified_event(claimed, taken, counted)
     if claimed.submission_id is not None and taken:
         happened += _record_handover(session, settings, claimed.submission_id, sent.receipts)
@@ -314,8 +314,11 @@ def _record_handover(
     ]
 
 
-def _count_for_partner(session: Session, stream: DeliveryStream) -> _PartnerCounts:
+def _count_for_partner(session: Session, claimed: StreamLease, taken: int) -> _PartnerCounts:
     """Return the counts of the stream's export and partner, after the taken deliveries were recorded."""
+    stream, messages = claimed.stream, len(claimed.deliveries)
+    if claimed.complete:
+        return _PartnerCounts(undelivered=messages - taken, messages=messages, pending=messages - taken)
     parameters = {"of_export": stream.export_id, "of_partner": stream.partner_id, "of_channel": stream.channel}
     return _PartnerCounts(*session.execute(_COUNT_FOR_PARTNER, parameters).one())
 

@@ -48,6 +48,8 @@ def hold_streams(
                 deliveries=[_claim_new(row, notifications[row["notification_id"]]) for row in deliveries],
                 submission_id=submission_id if audience == BROKER else None,
                 claimed_at=time.monotonic(),
+                # Nothing is enqueued for a customs broker or warehouse before its export is executed.
+                complete=True,
             )
         )
     return held

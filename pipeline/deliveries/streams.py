@@ -74,6 +74,7 @@ class StreamLease:
     submission_id: str | None  # None unless this is the customs broker's primary channel
     claimed_at: float  # just before the claim, on this process's clock
     must_record: bool = False  # the endpoint failed lately, so a success must be recorded
+    complete: bool = False  # these are all deliveries of the export to the partner
 
 
 def pending_in_stream(stream: Any, deliveries: Any = Delivery) -> tuple[ColumnElement[bool], ...]:
