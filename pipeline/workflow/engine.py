@@ -315,9 +315,11 @@ def _notify(runtime: Runtime, contexts: Sequence[StepContext], held: Sequence[St
     finished = _Finished([STEPS_BY_NAME[context.step] for context in contexts])
     began = time.monotonic()
     try:
-        for spec in finished.steps:
-            _begin(spec)
-        sendings = sender.send_held(runtime, held)
+        with ExitStack() as leases:
+            for context, spec in zip(contexts, finished.steps, strict=True):
+                leases.enter_context(hold_lease(runtime, context))
+                _begin(spec)
+            sendings = sender.send_held(runtime, held)
         changes = [StepChange.finish(context, time.monotonic() - began) for context in contexts]
         end = partial(_end_export, runtime, contexts[-1], changes, sendings)
         finished.tasks, claims = sender.record_while_leased(sendings[0].lease, end)

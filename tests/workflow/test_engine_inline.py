@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NoReturn
@@ -18,9 +18,12 @@ from pipeline.accounts.models import Partner, PartnerChannel
 from pipeline.core import shutdown
 from pipeline.core.errors import ChannelUnavailable, DatabaseBusy, Fenced, RendererCrashed, StepFailed
 from pipeline.core.failpoints import hooks
+from pipeline.core.leases import LEASE_RENEWER
+from pipeline.core.runtime import Runtime
 from pipeline.deliveries import sender
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.models import Attempt, Delivery
+from pipeline.deliveries.streams import StreamLease
 from pipeline.workflow import engine
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import STEPS, StepResult, TaskMessage
@@ -242,6 +245,21 @@ def test_message_broker_that_fails_delays_the_messages_but_not_the_end_of_the_ex
     for task in find_due(workflow.runtime):
         sender.deliver_stream(workflow.runtime, export_id, str(task.partner_id), str(task.channel))
     assert {state for states in read_deliveries(workflow, export_id).values() for state in states} == {"delivered"}
+
+
+def test_steps_stay_leased_while_their_messages_are_sent(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    export_id = workflow.accept().export_id
+    send, renewed = sender.send_held, set[str | None]()
+
+    def look(runtime: Runtime, held: Iterable[StreamLease]) -> list[sender.Sending]:
+        renewed.update(lease.log_fields.get("step") for lease in LEASE_RENEWER._leases)
+        return send(runtime, held)
+
+    monkeypatch.setattr(sender, "send_held", look)
+    run_step(workflow.runtime, export_id, 1, "record_packages")
+    assert {"notify_broker", "notify_warehouse"} <= renewed
 
 
 @pytest.mark.parametrize("point", ["hand_off.after", "delivery.before", "delivery.sent", "notify_warehouse.mid"])
