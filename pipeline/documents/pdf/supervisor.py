@@ -26,8 +26,9 @@ class RendererLimits:
     """The limits at which the process is replaced or killed.
 
     Typst caches layouts and never frees them. So the process is replaced if it holds `resident_bytes` or after `requests`.
-    It is killed if a request takes longer than `seconds`, or more than `cpu_seconds` of processor time. It is also killed if
-    it is not ready `start_seconds` after its start, which takes half a second on an idle machine.
+    The next one starts at once, so that the next document does not wait for it. A process is killed if a request takes
+    longer than `seconds`, or more than `cpu_seconds` of processor time. It is also killed if it is not ready
+    `start_seconds` after its start, which takes half a second on an idle machine.
     """
 
     start_seconds: float = 30.0
@@ -45,6 +46,7 @@ class Renderer:
         self._engine = engine
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_ready = False
         self._requests = 0
         self._numbers = count(1)
 
@@ -118,6 +120,8 @@ class Renderer:
             full = response.head["resident_bytes"] > self._limits.resident_bytes or response.head["spent"]
             if full or self._requests >= self._limits.requests:
                 self._stop(process)
+                with suppress(RendererUnavailable):  # the next document reports it
+                    self._launch()
         if "unavailable" in response.head:
             raise RendererUnavailable(_unavailable(response.head["unavailable"]))
         if "error" in response.head:
@@ -177,20 +181,13 @@ class Renderer:
         return f"died with code {code}"
 
     def _ensure_running(self) -> subprocess.Popen[bytes]:
-        if self._process is not None:
-            if self._process.poll() is None:
-                return self._process
-            self._stop(self._process)
-        # The process gets no environment variables of the service: it needs neither secrets nor settings.
-        try:
-            process = subprocess.Popen(  # noqa: S603 - our own Python, and a module of ours
-                [sys.executable, "-m", self._engine],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env={"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "PATH": os.defpath},
-            )
-        except (OSError, subprocess.SubprocessError) as error:
-            raise RendererUnavailable(_unavailable(str(error))) from error
+        process = self._process
+        if process is not None and process.poll() is not None:
+            self._stop(process)
+            process = None
+        process = process or self._launch()
+        if self._is_ready:
+            return process
         # It has no document yet, so a failure now is not caused by a document.
         ready, timed_out = self._exchange(process, self._limits.start_seconds, None)
         if ready is None or "unavailable" in ready.head:
@@ -201,11 +198,25 @@ class Renderer:
                 else f"it {self._exit_reason(process, self._limits.start_seconds, timed_out=timed_out)}"
             )
             raise RendererUnavailable(_unavailable(reason))
-        self._process = process
+        self._is_ready = True
         return process
 
+    def _launch(self) -> subprocess.Popen[bytes]:
+        # The process gets no environment variables of the service: it needs neither secrets nor settings.
+        try:
+            self._process = subprocess.Popen(  # noqa: S603 - our own Python, and a module of ours
+                [sys.executable, "-m", self._engine],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env={"PYTHONPATH": str(ROOT), "PYTHONSAFEPATH": "1", "PATH": os.defpath},
+            )
+        except (OSError, subprocess.SubprocessError) as error:
+            raise RendererUnavailable(_unavailable(str(error))) from error
+        self._is_ready, self._requests = False, 0
+        return self._process
+
     def _stop(self, process: subprocess.Popen[bytes]) -> None:
-        self._process, self._requests = None, 0
+        self._process = None
         if process.stdin is not None:
             with suppress(BrokenPipeError):
                 process.stdin.close()

@@ -191,9 +191,25 @@ def test_engine_is_replaced_by_count_and_memory() -> None:
     facts = invoice_kind.TEMPLATE.facts(sample(1), slice(0, 1))
     for limits in (RendererLimits(requests=1), RendererLimits(resident_bytes=1)):
         renderer = Renderer(limits)
+        renderer.start()
+        first = renderer.pid
         renderer.set_document(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
-        assert renderer.pid is None
+        second = renderer.pid
+        assert second not in (None, first), "the next one starts before it is needed"
         renderer.set_document(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
+        assert renderer.pid not in (None, first, second)
+        renderer.close()
+
+
+def test_engine_that_dies_before_its_first_document_is_replaced() -> None:
+    facts = invoice_kind.TEMPLATE.facts(sample(1), slice(0, 1))
+    renderer = Renderer(RendererLimits(requests=1))
+    renderer.set_document(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
+    assert renderer.pid is not None
+    psutil.Process(renderer.pid).kill()
+    psutil.Process(renderer.pid).wait(10)
+    assert renderer.set_document(invoice_kind.TEMPLATE.name, facts, WHOLE, 0).startswith(b"%PDF")
+    renderer.close()
 
 
 def test_one_renderer_serves_many_threads(renderer: Renderer) -> None:
