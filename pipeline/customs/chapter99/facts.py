@@ -65,13 +65,14 @@ class LineFacts:
 def line_facts(line: Line, on: date) -> LineFacts:
     """Return the facts of a plan's line that is entered on the day `on`."""
     treatment = line.treatment
+    metals = tuple(_metal_facts(row) for row in treatment.section232) or None
     return LineFacts(
         hts_code=line.hts_code,
         origin=line.country_of_origin,
         on=on,
         spi=line.spi,
-        net_kg=line.net_weight_kg,
-        metals=tuple(_metal_facts(row) for row in treatment.section232) or None,
+        net_kg=None if metals is None else line.net_weight_kg,  # only a metal's share depends on it
+        metals=metals,
         claimed=frozenset(row.heading for row in treatment.chapter99),
     )
 

@@ -157,7 +157,12 @@ def decide_headings(facts: LineFacts, rules: Ruleset | None = None, *, only_give
 
     With `only_given`, a program whose heading depends on a missing fact does not decide the headings of other programs.
     """
-    rules = rules or ruleset()
+    return _decide(rules or ruleset(), facts, only_given=only_given)
+
+
+# A merchant's lines are alike, within a plan and from plan to plan.
+@lru_cache(maxsize=2_000)
+def _decide(rules: Ruleset, facts: LineFacts, *, only_given: bool) -> HeadingStack:
     choices: dict[str, ProgramChoice] = {}
     for program, rows, decided in _program_order(rules, facts.hts_code, facts.origin, facts.spi, facts.on):
         choice = decided or _choose_row(rules, program, rows, facts, choices, only_given=only_given)
