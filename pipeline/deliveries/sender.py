@@ -238,7 +238,6 @@ def _send_stream(runtime: Runtime, stream: DeliveryStream, claimed: StreamLease 
             recorded = record_while_leased(
                 sending.lease, partial(attempts.record_attempts, runtime, claimed, sending.sent)
             )
-            failpoint("delivery.after")
             delivered += len(sending.sent.receipts)
             retried += recorded.retried
             dead += recorded.dead
@@ -300,12 +299,15 @@ def record_while_leased(lease: Lease, record: Callable[[], Recorded]) -> Recorde
     """Return what `record` returns. Retry while the lease is valid, because unrecorded messages are sent again."""
     while True:
         try:
-            return record()
+            recorded = record()
         except DatabaseBusy as busy:
             if not lease.is_valid():
                 raise
             log.warning("attempts_not_recorded", reason=str(busy))
             time.sleep(RECORD_RETRY_SECONDS)
+        else:
+            failpoint("delivery.after")
+            return recorded
 
 
 def resend_delivery(

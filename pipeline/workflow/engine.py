@@ -210,6 +210,11 @@ def _begin(spec: StepSpec) -> None:
     failpoint(f"{spec.name}.before")
 
 
+def _before_commit(specs: Sequence[StepSpec]) -> None:
+    for spec in specs:
+        failpoint(f"{spec.name}.mid")
+
+
 def _log_finished(finished: _Finished, attempt: int) -> None:
     for spec in finished.steps:
         failpoint(f"{spec.name}.after")
@@ -301,8 +306,7 @@ def _commit(
             if not first.per_unit:
                 finished.tasks.append(TaskMessage(export_id, step=following.name))
     change_steps(session, export_id, changes)
-    for spec in finished.steps:
-        failpoint(f"{spec.name}.mid")
+    _before_commit(finished.steps)
     if first.name in NOTIFY_STEPS:
         finished.tasks += stream_tasks(prepared or ()) + _complete_if_last(session, context)
 
@@ -326,7 +330,6 @@ def _notify(runtime: Runtime, contexts: Sequence[StepContext], held: Sequence[St
     except Exception:
         log.warning("steps_separated", exc_info=True)
         return None
-    failpoint("delivery.after")
     _log_finished(finished, 1)
     finished.tasks += stream_tasks(sender.deliver_claimed(runtime, claims))
     return finished
@@ -350,8 +353,7 @@ def _end_export(
         events.append(session, last.export_id, attempts.ACTOR, happened)
         pending += outbox.release_waiting(session, last.export_id)
         claims = streams.claim_queues(session, runtime.settings, dict.fromkeys(pending))
-        for spec in (STEPS_BY_NAME[change.at_step] for change in changes):
-            failpoint(f"{spec.name}.mid")
+        _before_commit([STEPS_BY_NAME[change.at_step] for change in changes])
     claimed = {each.stream for each in claims}
     return stream_tasks(each for each in dict.fromkeys(pending) if each not in claimed), claims
 
