@@ -204,6 +204,10 @@ class Intake(ConsumerProducerMixin):
         return True
 
     def _receive(self, message: Message, act: Handler, refuse: RefusalHandler) -> None:
+        if self._ended.is_set():
+            # It may be the message that was just requeued. Each further requeue counts as a delivery, and RabbitMQ would
+            # dead-letter it after ten. It returns to its queue when the connection closes.
+            return
         properties = MessageProperties.from_message(message)
         request_id = properties.request_id
         with structlog.contextvars.bound_contextvars(request_id=request_id), events.request_id_bound(request_id):
