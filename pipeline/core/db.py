@@ -256,6 +256,8 @@ def _transaction_settings(timeout_seconds: float) -> Mapping[str, str]:
     return {
         "TimeZone": "UTC",
         "synchronous_commit": "on",
+        # Compiling takes up to a third of a second, and PostgreSQL does it whenever it expects a statement to read much.
+        "jit": "off",
         "lock_timeout": str(milliseconds // 2),
         "statement_timeout": str(milliseconds * 3),
         "idle_in_transaction_session_timeout": str(milliseconds * 3),

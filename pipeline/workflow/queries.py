@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import exists, not_, select, union_all
+from sqlalchemy import exists, not_, select, tuple_, union_all
 from sqlmodel import Session, col
 from sqlmodel import select as sqlmodel_select
 
@@ -51,13 +51,13 @@ def list_exports(
     Raises ValidationFailed if the cursor is invalid or a time has no UTC offset.
     """
     derived_outcome = outcome_expression(col(Delivery.account_id) == account_id)
-    query = (
-        select(Export, derived_outcome)
-        .join(BrokerSubmission, HANDOFF, isouter=True)
-        .where(col(Export.account_id) == account_id)
-        .order_by(col(Export.id).desc())
-        .limit(limit + 1)
-    )
+    owner, by_id = col(Export.account_id), col(Export.id)
+    query = select(Export, derived_outcome).join(BrokerSubmission, HANDOFF, isouter=True).limit(limit + 1)
+    if filters == ExportFilter():
+        # A range and its order, as in `state_search`. Otherwise PostgreSQL may read the exports of all accounts by id.
+        query = query.where(owner >= account_id, owner <= account_id).order_by(owner.desc(), by_id.desc())
+    else:
+        query = query.where(owner == account_id).order_by(by_id.desc())
     if filters.state is not None:
         search = state_search(filters.state.value)
         query = query.where(search.where).order_by(None).order_by(*search.newest_first)
@@ -76,7 +76,7 @@ def list_exports(
         query = query.where(col(Export.accepted_at) < before, col(Export.id) <= last_id("exp", before))
     if cursor is not None:
         # Ids are ordered by time, so the id is the only key of a page.
-        query = query.where(col(Export.id) < _decode_cursor(cursor))
+        query = query.where(tuple_(owner, by_id) < (account_id, _decode_cursor(cursor)))
     if 0 < len({*filters.outcomes}) < len(Outcome):
         # An outcome has no index. Each of its searches has one, and finds a page.
         pages = [
