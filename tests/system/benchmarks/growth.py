@@ -37,10 +37,10 @@ _SETTINGS: Final = {"database_timeout_seconds": 60.0}
 #: Nine in ten of the queued exports belong to other accounts: one account may have 10,000 active exports.
 _OWN_QUEUED: Final = 9_000
 _QUEUED_ACCOUNT: Final = f"CASE WHEN n <= {_OWN_QUEUED} THEN account_id ELSE 'acc_' || mod(n, 10) END"
-#: One stored export in a thousand has failed; what nothing measured reads is left empty.
+#: The failed exports of each database. Half of them are quarantined, more than a page, so that lists have the same length.
+_FAILED: Final = 200
+#: What nothing measured reads is left empty.
 _STORED: Final = {
-    "exports.state": "CASE WHEN mod(n, 1000) = 0 THEN 'failed' ELSE state END",
-    "exports.quarantined": "mod(n, 2000) = 0",
     "broker_submissions.state": "'released'",
     "broker_submissions.deadline_at": "NULL",
     **dict.fromkeys(("plans.document", "units.document", "idempotency_records.body"), "'{}'"),
@@ -98,7 +98,12 @@ class _Loaded:
         self._connection = servers.connect(stack)
         (template,) = accept_exports(self.runtime, 1)
         run_export(self.runtime, template)
-        copy_export(self._connection, template, stored, changes=_STORED, seconds_apart=10)
+        each = stored // _FAILED
+        failed = {
+            "exports.state": f"CASE WHEN mod(n, {each}) = 0 THEN 'failed' ELSE state END",
+            "exports.quarantined": f"mod(n, {2 * each}) = 0",
+        }
+        copy_export(self._connection, template, stored, changes=_STORED | failed, seconds_apart=10)
         with self.runtime.db.read() as session:
             batch = find_export(session, factories.ACCOUNT, template).batch_id
         self.batch_id = copy_id(batch, stored // 2)
