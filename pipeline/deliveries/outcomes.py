@@ -4,12 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Final
 
-from sqlalchemy import ColumnElement, ColumnExpressionArgument, and_, case, exists, func, select
+from sqlalchemy import (
+    ColumnElement,
+    ColumnExpressionArgument,
+    SQLColumnExpression,
+    and_,
+    case,
+    exists,
+    select,
+    true,
+    tuple_,
+)
 from sqlmodel import col
 
-from pipeline.core.db import index_constant, table
+from pipeline.core.db import index_constant
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outbox import WAREHOUSE
 from pipeline.exports.models import Export
@@ -73,10 +83,30 @@ def outcome_expression(*conditions: ColumnExpressionArgument[bool]) -> ColumnEle
 
 @dataclass(frozen=True)
 class Search:
-    """A condition that an index serves, and the columns by which that index finds the newest export first."""
+    """The columns by which an index finds exports, newest first, and a further condition.
 
-    where: ColumnElement[bool]
-    newest_first: Sequence[ColumnElement[Any]]
+    The last column is an id of the exports. The others have the given `values` in all exports that are found.
+    """
+
+    condition: ColumnElement[bool]
+    columns: Sequence[SQLColumnExpression[str]]
+    values: Sequence[str] = ()
+
+    @property
+    def newest_first(self) -> list[ColumnElement[str]]:
+        """The order of the exports."""
+        return [column.desc() for column in self.columns]
+
+    def where(self, after: str | None = None) -> ColumnElement[bool]:
+        """Return the condition that an export is found, and comes after the one with this id."""
+        # A range and its order. With `=` PostgreSQL expects to find a common value soon, and reads the exports by id; but
+        # the newest hundred thousand may have another.
+        found = [column >= value for column, value in zip(self.columns, self.values, strict=False)]
+        if after is None:
+            found += [column <= value for column, value in zip(self.columns, self.values, strict=False)]
+        else:
+            found.append(tuple_(*self.columns) < (*self.values, after))
+        return and_(self.condition, *found)
 
 
 def outcome_searches(outcome: Outcome, account_id: str) -> Sequence[Search]:
@@ -90,35 +120,33 @@ def outcome_searches(outcome: Outcome, account_id: str) -> Sequence[Search]:
     dead = and_(DEAD, col(Delivery.audience) == WAREHOUSE, col(Delivery.account_id) == account_id)
     # NOT EXISTS, because PostgreSQL charges each row of a join for the whole list of a NOT IN.
     sound = and_(executed, ~exists().where(col(Delivery.export_id) == col(Export.id), dead))
-    status, by_id = col(BrokerSubmission.state), [col(Export.id).desc()]
+    status, by_id = col(BrokerSubmission.state), [col(Export.id)]
     if outcome is Outcome.UNDELIVERABLE:
         undelivered = col(Export.id).in_(select(col(Delivery.export_id)).where(dead))
         return [
-            _status_search(SubmissionState.FAILED.value, account_id, executed),
+            _status_search(SubmissionState.FAILED.value, executed),
             Search(and_(executed, status.not_in(_NEEDS_PERSON), undelivered), by_id),
         ]
     if outcome is Outcome.OVERDUE:
         return [Search(and_(sound, OVERDUE, status.not_in(_ENDED)), by_id)]
     if outcome in _NEEDS_PERSON:
-        return [_status_search(outcome.value, account_id, executed)]
+        return [_status_search(outcome.value, executed)]
     statuses = _WITH_BROKER if outcome is Outcome.WITH_BROKER else (outcome.value,)
-    return [_status_search(each, account_id, and_(sound, ~OVERDUE)) for each in statuses]
+    return [_status_search(each, and_(sound, ~OVERDUE)) for each in statuses]
+
+
+def account_search(account_id: str) -> Search:
+    """Return the search for all exports of an account."""
+    return Search(true(), [col(Export.account_id), col(Export.id)], [account_id])
 
 
 def state_search(state: ExportState | str) -> Search:
     """Return the search for an account's exports in this state."""
-    # A range and its order. With `=` PostgreSQL expects to find a common state soon, and reads the exports by id; but the
-    # newest hundred thousand may have another.
-    column, value = col(Export.state), str(state)
-    return Search(and_(column >= value, column <= value), [column.desc(), col(Export.id).desc()])
+    return Search(true(), [col(Export.state), col(Export.id)], [str(state)])
 
 
-def _status_search(status: str, account_id: str, condition: ColumnElement[bool]) -> Search:
-    handoffs = table(BrokerSubmission).alias().c
-    # PostgreSQL may read the exports by id if the status is common. So it begins with the newest that has it.
-    newest = select(func.max(handoffs.export_id)).where(handoffs.account_id == account_id, handoffs.state == status)
-    here = and_(col(BrokerSubmission.state) == status, col(Export.id) <= newest.scalar_subquery())
-    return Search(and_(here, condition), [col(Export.id).desc()])
+def _status_search(status: str, condition: ColumnElement[bool]) -> Search:
+    return Search(condition, [col(BrokerSubmission.state), col(BrokerSubmission.export_id)], [status])
 
 
 def is_quarantined(export: Export) -> bool:

@@ -6,9 +6,9 @@ import base64
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import exists, not_, select, tuple_, union_all
+from sqlalchemy import Select, exists, not_, select, union_all
 from sqlmodel import Session, col
 from sqlmodel import select as sqlmodel_select
 
@@ -19,6 +19,8 @@ from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outcomes import (
     HANDOFF,
     QUARANTINED,
+    Search,
+    account_search,
     is_quarantined,
     outcome_expression,
     outcome_searches,
@@ -51,16 +53,13 @@ def list_exports(
     Raises ValidationFailed if the cursor is invalid or a time has no UTC offset.
     """
     derived_outcome = outcome_expression(col(Delivery.account_id) == account_id)
-    owner, by_id = col(Export.account_id), col(Export.id)
-    query = select(Export, derived_outcome).join(BrokerSubmission, HANDOFF, isouter=True).limit(limit + 1)
+    query = select(Export, derived_outcome).join(BrokerSubmission, HANDOFF, isouter=True)
+    search = Search(col(Export.account_id) == account_id, [col(Export.id)])
     if filters == ExportFilter():
-        # A range and its order, as in `state_search`. Otherwise PostgreSQL may read the exports of all accounts by id.
-        query = query.where(owner >= account_id, owner <= account_id).order_by(owner.desc(), by_id.desc())
-    else:
-        query = query.where(owner == account_id).order_by(by_id.desc())
-    if filters.state is not None:
+        search = account_search(account_id)
+    elif filters.state is not None:
         search = state_search(filters.state.value)
-        query = query.where(search.where).order_by(None).order_by(*search.newest_first)
+        query = query.where(col(Export.account_id) == account_id)
     if filters.quarantined is not None:
         query = query.where(QUARANTINED if filters.quarantined else not_(QUARANTINED))
     if filters.broker_id is not None:
@@ -69,26 +68,28 @@ def list_exports(
         query = query.where(col(Export.warehouse_id) == filters.warehouse_id)
     # An id begins with the millisecond of acceptance, so the index of ids bounds these searches too.
     if filters.accepted_after is not None:
-        after = _require_offset(filters.accepted_after, "acceptedAfter")
-        query = query.where(col(Export.accepted_at) > after, col(Export.id) >= first_id("exp", after))
+        since = _require_offset(filters.accepted_after, "acceptedAfter")
+        query = query.where(col(Export.accepted_at) > since, col(Export.id) >= first_id("exp", since))
     if filters.accepted_before is not None:
-        before = _require_offset(filters.accepted_before, "acceptedBefore")
-        query = query.where(col(Export.accepted_at) < before, col(Export.id) <= last_id("exp", before))
-    if cursor is not None:
+        until = _require_offset(filters.accepted_before, "acceptedBefore")
+        query = query.where(col(Export.accepted_at) < until, col(Export.id) <= last_id("exp", until))
+
+    after = None if cursor is None else _decode_cursor(cursor)
+
+    def page(search: Search, query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
         # Ids are ordered by time, so the id is the only key of a page.
-        query = query.where(tuple_(owner, by_id) < (account_id, _decode_cursor(cursor)))
+        return query.where(search.where(after)).order_by(*search.newest_first).limit(limit + 1)
+
     if 0 < len({*filters.outcomes}) < len(Outcome):
         # An outcome has no index. Each of its searches has one, and finds a page.
+        of_account = query.where(search.where()).with_only_columns(col(Export.id))
         pages = [
-            query.with_only_columns(col(Export.id))
-            .where(search.where)
-            .order_by(None)
-            .order_by(*search.newest_first)
-            .subquery()
+            page(each, of_account).subquery()
             for outcome in sorted({*filters.outcomes})
-            for search in outcome_searches(outcome, account_id)
+            for each in outcome_searches(outcome, account_id)
         ]
-        query = query.where(col(Export.id).in_(union_all(*(select(page.c.id) for page in pages))))
+        query = query.where(col(Export.id).in_(union_all(*(select(each.c.id) for each in pages))))
+    query = page(search, query)
     rows = session.execute(query).all()
     return ExportPage(
         items=[_summary(row, Outcome(derived)) for row, derived in rows[:limit]],

@@ -89,6 +89,7 @@ def test_transaction_settings_hold_on_every_pooled_connection(pooled_url: str) -
     assert database.transaction_settings == {
         "TimeZone": "UTC",
         "synchronous_commit": "on",
+        "jit": "off",
         "lock_timeout": "4000",
         "statement_timeout": "24000",
         "idle_in_transaction_session_timeout": "24000",
@@ -271,7 +272,7 @@ def test_doctor_compares_settings_in_force_with_requested_settings(
         return checks["database settings"].ok, checks["database settings"].found
 
     direct = pooled_url.replace(f":{pgbouncer_server.port}/", f":{postgres_server.port}/")
-    assert found(pooled_url) == (True, "6 are in force in each transaction, through a pooler")
-    assert found(direct) == (True, "6 are in force in each transaction, without a pooler")
+    assert found(pooled_url) == (True, "7 are in force in each transaction, through a pooler")
+    assert found(direct) == (True, "7 are in force in each transaction, without a pooler")
     with drop_setting("statement_timeout"):
         assert found(pooled_url) == (False, "in a transaction, statement_timeout is 0 but must be 15000")

@@ -188,3 +188,15 @@ def test_filter_has_its_index(runtime: Runtime, wanted: ExportFilter, index: str
     with record_plans(runtime.db) as plans, runtime.db.read() as session:
         queries.list_exports(session, factories.ACCOUNT, wanted, cursor=None, limit=50)
     assert any(index in step for step in plans), plans
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    # Without a filter PostgreSQL uses any index that begins with the account if it has few rows.
+    [ExportFilter(state=ExportState.EXECUTED), ExportFilter(outcomes=(Outcome.HELD,))],
+)
+def test_later_page_does_not_read_the_pages_before_it(runtime: Runtime, wanted: ExportFilter) -> None:
+    cursor = queries._encode_cursor("exp_1")
+    with record_plans(runtime.db) as plans, runtime.db.read() as session:
+        queries.list_exports(session, factories.ACCOUNT, wanted, cursor=cursor, limit=50)
+    assert any(re.search(r"<\(\?,\?\)|Index Cond: .*ROW\(", step) for step in plans), plans
