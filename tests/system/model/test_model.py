@@ -318,6 +318,7 @@ def prepare_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     monkeypatch.setattr("pipeline.deliveries.sender.SENDERS", Bulkhead(renewer.monotonic))
     monkeypatch.setattr("pipeline.deliveries.streams.LEASE_RENEWER", renewer)
     monkeypatch.setattr("pipeline.deliveries.streams.time", renewer)
+    monkeypatch.setattr("pipeline.deliveries.held_streams.time", renewer)
     FOLDER.append(tmp_path)
     yield
     FOLDER.pop()
