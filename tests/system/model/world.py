@@ -17,6 +17,7 @@ from pipeline.accounts import partners, service
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core import failpoints
+from pipeline.core import ids as product_ids
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import Database
 from pipeline.core.errors import Fenced, RendererCrashed, StoreUnavailable
@@ -42,8 +43,11 @@ ONCE: Final = frozenset(
     {"EXPORT_ACCEPTED", "PACKAGES_RECORDED", "TREATMENT_ATTACHED", "CUSTOMS_PACKAGE_CLOSED", "HANDED_OFF"}
     | {"EXPORT_EXECUTED", "EXPORT_CANCELLED"}
 )
-#: Failpoints after the send and before the record: the message is sent again after a crash or a lost lease.
-IN_FLIGHT: Final = frozenset({"delivery.between", "delivery.sent", "delivery.mid"})
+#: Failpoints after the send and before the record: the message is sent again after a crash or a lost lease. The results of
+#: held streams are recorded with the end of their steps.
+IN_FLIGHT: Final = frozenset(
+    {"delivery.between", "delivery.sent", "delivery.mid", "notify_broker.mid", "notify_warehouse.mid"}
+)
 LEASE_SECONDS: Final = 30.0
 #: Short, so that messages become dead letters within a scenario.
 SCHEDULE_SECONDS: Final = (5.0, 300.0)
@@ -93,6 +97,7 @@ class Ids:
     def restart(self) -> None:
         """Start again at the first id."""
         self.made = 0
+        product_ids._last_drawn.clear()
 
     def randbits(self, _: int) -> int:
         """Return the next number."""
@@ -344,8 +349,8 @@ class World:
         assert not missing, missing
         doubled = sum(count - 1 for count in self.endpoints.taken.values())
         in_flight = sum(count for point, count in self.hits.items() if point in IN_FLIGHT)
-        # Each time in flight has at most as many messages as one claim takes.
-        assert doubled <= in_flight * self.runtime.settings.delivery_batch + self.resent
+        # Each time in flight has at most as many messages as the two streams of a handoff that one worker holds.
+        assert doubled <= in_flight * 2 * self.runtime.settings.delivery_batch + self.resent
 
     def read_end_states(self) -> Mapping[str, ExportState]:
         """Return the state of each export, after all have ended and all deliveries are made."""
