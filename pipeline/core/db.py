@@ -43,8 +43,7 @@ from pipeline.core.fair_semaphore import FairSemaphore
 
 #: PostgreSQL's code for a lock that was not free in time.
 _LOCK_NOT_AVAILABLE: Final = "55P03"
-
-_SQLITE_FORMAT = "%Y-%m-%d %H:%M:%S.%f"
+_SQLITE_FORMAT: Final = "%Y-%m-%d %H:%M:%S.%f"
 
 #: Errors leave out a statement's parameters: they hold addresses and prices, which no log may hold.
 HIDE_PARAMETERS: Final = True
@@ -256,8 +255,7 @@ def _transaction_settings(timeout_seconds: float) -> Mapping[str, str]:
     return {
         "TimeZone": "UTC",
         "synchronous_commit": "on",
-        # Compiling takes up to a third of a second, and PostgreSQL does it whenever it expects a statement to read much.
-        "jit": "off",
+        "jit": "off",  # compiling takes up to 0.3 s, for every statement that PostgreSQL expects to read much
         "lock_timeout": str(milliseconds // 2),
         "statement_timeout": str(milliseconds * 3),
         "idle_in_transaction_session_timeout": str(milliseconds * 3),

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any, NoReturn
+from typing import Any
 
 import pytest
 from amqp.exceptions import MessageNacked
@@ -53,40 +53,30 @@ def harness(
     runtime = make_runtime(broker_url=url)
     secret = exports.register(runtime, factories.BROKER, "customs_broker").secret
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
-    with run_intake(runtime) as end:
-        yield IntakeHarness(runtime, url, secret, end)
+    with run_intake(runtime):
+        yield IntakeHarness(runtime, url, secret)
 
 
 @contextmanager
-def run_intake(runtime: Runtime) -> Iterator[Callable[[], None]]:
-    """Run an intake in the block. Yield what ends it before."""
+def run_intake(runtime: Runtime) -> Iterator[None]:
     running = intake.Intake(runtime)
     thread = threading.Thread(target=running.run, daemon=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(intake, "WAIT_SECONDS", 0.05)
         thread.start()
-
-        def end() -> None:
+        try:
+            yield
+        finally:
             running.end()
             thread.join(60)
             assert not thread.is_alive()
-
-        try:
-            yield end
-        finally:
-            end()
 
 
 class IntakeHarness:
     """The queues as partners and upstream services use them."""
 
-    def __init__(self, runtime: Runtime, url: str, secret: str, end: Callable[[], None] | None = None) -> None:
-        self.runtime, self.url, self.secret, self._end = runtime, url, secret, end
-
-    def end(self) -> None:
-        """End the intake of the harness, if it has one."""
-        assert self._end is not None
-        self._end()
+    def __init__(self, runtime: Runtime, url: str, secret: str) -> None:
+        self.runtime, self.url, self.secret = runtime, url, secret
 
     def send(
         self, routing_key: str, body: bytes, *, headers: Json | None = None, declare: bool = True, **properties: Any
@@ -355,24 +345,6 @@ def test_command_is_kept_while_the_database_is_busy_or_its_key_is_in_progress(
     assert len(harness.take_messages("answers")) == 1
     assert len(tries) == 16
     assert harness.take_messages(queues.DEAD, seconds=0.3) == harness.take_messages(queues.REFUSED, seconds=0.3) == []
-
-
-def test_ended_intake_puts_a_postponed_command_back_once(
-    harness: IntakeHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tries: list[float] = []
-
-    def refuse(*_: Any, **__: Any) -> NoReturn:
-        tries.append(time.monotonic())
-        raise DatabaseBusy("away")
-
-    monkeypatch.setattr("tasks.intake.accept_plan", refuse)
-    monkeypatch.setattr(intake, "PAUSE_SECONDS", 60)
-    harness.command(request())
-    poll(lambda: bool(tries), 30, "the intake did not take the command")
-    harness.end()
-    assert len(tries) == 1, "each requeue counts as a delivery, and the queue allows ten"
-    assert len(harness.take_messages(queues.EXECUTE)) == 1
 
 
 def test_old_signed_acknowledgement_advances_the_submission_once(harness: IntakeHarness) -> None:

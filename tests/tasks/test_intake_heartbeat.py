@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 import redis
@@ -272,6 +273,24 @@ def test_intake_with_lost_bindings_is_not_ready(
     # A heartbeat that was on its way is recorded with the earlier time.
     clock.pass_seconds(readiness.STALLED_AFTER_SECONDS + 1)
     poll(lambda: not intake_is_ready(busy.runtime), 20, "the intake is ready although it receives nothing")
+
+
+def test_ended_intake_puts_a_postponed_command_back_once(
+    idle: HeartbeatHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[float] = []
+
+    def refuse(*_: Any, **__: Any) -> NoReturn:
+        tries.append(time.monotonic())
+        raise DatabaseBusy("away")
+
+    monkeypatch.setattr("tasks.intake.accept_plan", refuse)
+    monkeypatch.setattr(intake, "PAUSE_SECONDS", 60)
+    with run_intake(idle.runtime):
+        idle.command(request())
+        poll(lambda: bool(tries), 30, "the intake did not take the command")
+    assert len(tries) == 1, "each requeue counts as a delivery, and the queue allows ten"
+    assert len(idle.take_messages(queues.EXECUTE)) == 1
 
 
 def test_ended_intake_leaves_no_heartbeat_row(idle: HeartbeatHarness, clock: Clock) -> None:
