@@ -31,7 +31,7 @@ from pipeline.exports.states import ACTIVE_STATES, EXPORT_TRANSITIONS, DeliveryS
 from pipeline.ops.migrations.runner import upgrade_database
 from pipeline.ops.rebuild import service as rebuild_service
 from pipeline.workflow.engine import run_step
-from pipeline.workflow.steps import STEPS, STEPS_BY_NAME, TaskMessage
+from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, STEPS_BY_NAME, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories
 from tests.system.faults.history import find_early_dead_letters
@@ -45,9 +45,7 @@ ONCE: Final = frozenset(
 )
 #: Failpoints after the send and before the record: the message is sent again after a crash or a lost lease. The results of
 #: held streams are recorded with the end of their steps.
-IN_FLIGHT: Final = frozenset(
-    {"delivery.between", "delivery.sent", "delivery.mid", "notify_broker.mid", "notify_warehouse.mid"}
-)
+IN_FLIGHT: Final = frozenset({"delivery.between", "delivery.sent", "delivery.mid", *(f"{s}.mid" for s in NOTIFY_STEPS)})
 LEASE_SECONDS: Final = 30.0
 #: Short, so that messages become dead letters within a scenario.
 SCHEDULE_SECONDS: Final = (5.0, 300.0)
