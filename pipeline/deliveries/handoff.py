@@ -51,9 +51,8 @@ class PreparedHandoff:
     store: ArtifactStore  # has the documents
     due_seconds: float
     deadline_at: database_now | None
-    # The streams that the writer holds and sends at once. Empty if a partner could delay it.
+    # The streams that the writer holds until they are due, and sends at once. Empty if a partner could delay it.
     held: Sequence[StreamLease]
-    lease_seconds: float | None  # None if `held` is empty
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,6 @@ def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
         due_seconds=settings.lease_seconds if held else settings.stalled_seconds,
         deadline_at=submissions.status_deadline(settings, status),
         held=held,
-        lease_seconds=settings.lease_seconds if held else None,
     )
 
 
@@ -131,7 +129,7 @@ def write_handoff(session: Session, _: StepContext, prepared: PreparedHandoff) -
     """Write profile files, submission, notifications and deliveries, with one statement per table."""
     rows = prepared.rows
     session.execute(_INSERT_SUBMISSION.values(deadline_at=prepared.deadline_at), prepared.submission)
-    outbox.insert_rows(session, rows, due_seconds=prepared.due_seconds, lease_seconds=prepared.lease_seconds)
+    outbox.insert_rows(session, rows, due_seconds=prepared.due_seconds, held=holds_streams(prepared))
     data = {
         "submissionId": prepared.submission["id"],
         "partnerId": prepared.submission["partner_id"],

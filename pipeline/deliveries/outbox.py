@@ -120,7 +120,8 @@ def build_rows(
 ) -> OutboxRows:
     """Return the rows of each notification and of its deliveries to all channels of its audience's recipients.
 
-    Positions start at `first`. Without `created_at` the database sets that of each notification. Deliveries of `exports.export.executed` wait until the export is executed.
+    Positions start at `first`. Without `created_at` the database sets that of each notification. Deliveries of
+    `exports.export.executed` wait until the export is executed.
     """
     notification_rows: list[dict[str, Any]] = []
     written = {} if created_at is None else {"created_at": created_at}
@@ -174,15 +175,13 @@ _RELEASE_WAITING: Final = (
 )
 
 
-def insert_rows(
-    session: Session, written: OutboxRows, *, due_seconds: float, lease_seconds: float | None = None
-) -> None:
+def insert_rows(session: Session, written: OutboxRows, *, due_seconds: float, held: bool = False) -> None:
     """Insert the rows with one statement per table. Pending deliveries are due in `due_seconds`.
 
-    With `lease_seconds` the caller holds them for that time.
+    If `held`, the caller holds them until then.
     """
     session.execute(_INSERT_NOTIFICATIONS, list(written.notifications))
-    claim = {"fence": 0 if lease_seconds is None else 1, "due_seconds": due_seconds, "lease_seconds": lease_seconds}
+    claim = {"fence": int(held), "due_seconds": due_seconds, "lease_seconds": due_seconds if held else None}
     rows = [{**row, **claim} for row in written.pending]
     rows += [{**row, "fence": 0, "due_seconds": None, "lease_seconds": None} for row in written.waiting]
     if rows:
