@@ -150,13 +150,10 @@ def _run(
                 made.tasks += stream_tasks(step_failures.record_failure(runtime, held, error))
                 halted = True
             else:
-                made.steps += finished.steps
-                made.tasks += finished.tasks
-                made.following += finished.following
+                made.add(finished)
                 if finished.held and (ended := _notify(runtime, made.following, finished.held)) is not None:
-                    made.steps += ended.steps
-                    made.tasks += ended.tasks
                     made.following = []
+                    made.add(ended)
     return StepResult(tuple(spec.name for spec in made.steps), tuple(made.tasks), halted=halted)
 
 
@@ -171,6 +168,12 @@ class _Finished:
     tasks: list[TaskMessage] = field(default_factory=list)
     following: list[StepContext] = field(default_factory=list)
     held: Sequence[StreamLease] = ()
+
+    def add(self, other: _Finished) -> None:
+        """Add what was done after this; the held streams are the caller's."""
+        self.steps += other.steps
+        self.tasks += other.tasks
+        self.following += other.following
 
 
 def _execute(runtime: Runtime, context: StepContext, renderer: ExitStack | None) -> _Finished:
