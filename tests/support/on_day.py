@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -54,10 +55,19 @@ def build_clock_environment(instant: datetime) -> Mapping[str, str]:
     return {"LD_PRELOAD": library(), "FAKETIME": f"{seconds:+d}", **_STEADY}
 
 
+def _keep_apart(moment: datetime) -> Mapping[str, str]:
+    """Return the variable that gives pytest a folder of its own for temporary files."""
+    # Each pytest deletes old folders of others when it ends, and fails if another does so at that moment. A lock file
+    # of a run on the real day looks a year old here, so that its folder may be deleted while it runs.
+    folder = Path(tempfile.gettempdir(), f"pytest-{os.getuid()}-{moment:%Y-%m-%d}")
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return {"PYTEST_DEBUG_TEMPROOT": str(folder)}
+
+
 def main(instant: str, zone: str, *arguments: str) -> None:
     """Run pytest on that day, in place of this process."""
     moment = datetime.fromisoformat(instant).replace(tzinfo=ZoneInfo(zone))
-    environment = {**os.environ, **build_clock_environment(moment), "TZ": zone}
+    environment = {**os.environ, **build_clock_environment(moment), "TZ": zone, **_keep_apart(moment)}
     print(f"pytest as of {moment.isoformat()} ({zone})", flush=True)  # noqa: T201 - names the run that follows
     os.execve(sys.executable, [sys.executable, "-m", "pytest", *arguments], environment)  # noqa: S606
 
