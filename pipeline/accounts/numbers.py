@@ -12,6 +12,7 @@ from sqlmodel import col, select
 from pipeline.core.errors import NotFound, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Account
+from pipeline.exports.numbers import drop_blocks
 from pipeline.exports.packages import package_number
 from pipeline.exports.sscc import issue_sscc
 
@@ -42,11 +43,13 @@ def skip_numbers(runtime: Runtime, account_id: str, *, packages: int = 0, ssccs:
         raise ValidationFailed("nothing to skip; give a number of packages or SSCCs", field="/packages")
     with runtime.db.write() as session:
         # With the lock, workers wait: no number is issued between the check and the update.
-        account = session.scalars(select(Account).where(col(Account.id) == account_id).with_for_update()).one_or_none()
+        locked = select(Account).where(col(Account.id) == account_id).with_for_update(key_share=True)
+        account = session.scalars(locked).one_or_none()
         if account is None:
             raise NotFound(f"there is no account {account_id}", field="/accountId")
         if ssccs:
             _check_capacity(account, ssccs)
+        drop_blocks(session, account_id)  # a lost transaction may have given their numbers too
         taken = session.execute(
             update(Account)
             .where(col(Account.id) == account_id)

@@ -25,6 +25,21 @@ class Account(SQLModel, table=True):
     created_at: datetime = timestamp_column()
 
 
+class NumberBlock(SQLModel, table=True):
+    """Numbers that an account has reserved, and not yet given: the last ones up to `last_package` and `last_sscc`."""
+
+    __tablename__ = "number_blocks"
+    __table_args__ = (
+        partial_index("ix_number_blocks_left", "account_id", "ssccs_left", where=text("packages_left > 0")),
+    )
+
+    account_id: str = Field(foreign_key="accounts.id", primary_key=True)
+    last_package: int = Field(primary_key=True, sa_type=BigInteger)
+    packages_left: int
+    last_sscc: int = Field(sa_type=BigInteger)
+    ssccs_left: int = Field(sa_type=BigInteger)
+
+
 class PlanSnapshot(SQLModel, table=True):
     """A plan as it was registered or sent, in canonical JSON; it never changes, except to `{}` when it is purged."""
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Final
 
-from sqlalchemy import bindparam, case, insert, update
+from sqlalchemy import bindparam, insert, update
 from sqlmodel import Session
 
 from pipeline.core.db import table
@@ -16,8 +16,9 @@ from pipeline.core.findings import Finding
 from pipeline.core.money import format_plain, sum_exact
 from pipeline.exports import sscc
 from pipeline.exports.events import EventType, NewEvent
-from pipeline.exports.models import Account, Export, ExportUnit
+from pipeline.exports.models import Export, ExportUnit
 from pipeline.exports.models import ExportPackage as PackageRow
+from pipeline.exports.numbers import take_numbers
 from pipeline.exports.schemas.plan import Package, Plan, Unit
 from pipeline.exports.sscc import is_sscc, issue_sscc, sscc_check_digit
 from pipeline.exports.step_context import StepContext, load_unit_row, parse_unit
@@ -264,19 +265,7 @@ def _duplicate_finding(kind: str, number: str, package: Package, pointer: str) -
     )
 
 
-_accounts, _units = table(Account).c, table(ExportUnit).c
-_TAKE_NUMBERS: Final = (
-    update(table(Account))
-    .where(_accounts.id == bindparam("of_account"))
-    .values(
-        packages_numbered=_accounts.packages_numbered + bindparam("packages"),
-        ssccs_issued=case(
-            (_accounts.gs1_prefix.is_(None), _accounts.ssccs_issued),
-            else_=_accounts.ssccs_issued + bindparam("ssccs"),
-        ),
-    )
-    .returning(_accounts.packages_numbered, _accounts.ssccs_issued, _accounts.gs1_prefix)
-)
+_units = table(ExportUnit).c
 _SET_PACKAGE_NUMBER: Final = (
     update(table(ExportUnit))
     .where(_units.export_id == bindparam("of_export"), _units.unit_no == bindparam("of_unit"))
@@ -294,15 +283,12 @@ def record_packages(session: Session, context: StepContext, _: object = None) ->
     unit = parse_unit(row)
     reused = sscc.find_reused(session, context, context.revision, unit) if context.revision > 1 else {}
     unlabelled = sum(1 for package in unit.packages if package.sscc is None) - len(reused)
-    # One statement takes all numbers of the unit: the lock of the account's row keeps them unique, and a rollback releases
-    # them.
-    wanted = {"packages": 1 if row.package_number is None else 0, "ssccs": unlabelled}
-    taken = session.execute(_TAKE_NUMBERS, {"of_account": context.account_id} | wanted).one()
-    number = row.package_number or package_number(taken.packages_numbered)
+    taken = take_numbers(session, context.account_id, packages=1 if row.package_number is None else 0, ssccs=unlabelled)
+    number = row.package_number or package_number(taken.package)
     if row.package_number is None:
         here = {"of_export": context.export_id, "of_unit": context.unit_no}
         session.execute(_SET_PACKAGE_NUMBER, here | {"number": number})
-    first_serial = taken.ssccs_issued - unlabelled + 1
+    first_serial = taken.sscc - unlabelled + 1
     try:
         ssccs = assign_ssccs(unit, reused, taken.gs1_prefix, first_serial)
     except ValueError as error:

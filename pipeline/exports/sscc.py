@@ -180,10 +180,19 @@ def issue_sscc(gs1_prefix: str, serial: int, extension: int = 0) -> str:
     """
     if not (4 <= len(gs1_prefix) <= 12 and gs1_prefix.isascii() and gs1_prefix.isdigit()):
         raise ValueError(f"a GS1 company prefix must have 4 to 12 digits, not {gs1_prefix!r}")
-    digits = 16 - len(gs1_prefix)
+    digits = _serial_digits(gs1_prefix)
     if not 0 <= serial < 10**digits:
         raise ValueError(
             f"the GS1 company prefix {gs1_prefix} leaves {digits} digits for a serial, too few for {serial}"
         )
     body = f"{extension:d}{gs1_prefix}{serial:0{digits}d}"
     return body + sscc_check_digit(body)
+
+
+def last_serial(gs1_prefix: str) -> int:
+    """Return the last serial that the company prefix can issue; the first is 1."""
+    return int(10 ** _serial_digits(gs1_prefix)) - 1
+
+
+def _serial_digits(gs1_prefix: str) -> int:
+    return 16 - len(gs1_prefix)

@@ -74,7 +74,6 @@ def test_skip_numbers_while_workers_run_issues_no_number_twice(runtime: Runtime)
     results = [each.result() for each in skipping]
     numbers, ssccs = read_given_numbers(runtime)
     assert (len(set(numbers)), len(set(ssccs))) == (12, 24)
-    assert read_counters(runtime) == (12 + 60, 24 + 60)
     assert len({each.package_number for each in results}) == 6
 
 

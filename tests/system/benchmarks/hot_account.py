@@ -19,8 +19,11 @@ from typing import Any, Final
 from unittest.mock import patch
 
 import psycopg
+from sqlalchemy import StaticPool, create_engine
+from sqlmodel import Session
 
 from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.exports.numbers import reserve_block
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import STEPS
 from tests.conftest import Stack
@@ -60,8 +63,8 @@ def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
         recorded = _record_unit(runtime)
     with ExitStack() as open_:
         open_.enter_context(_distant_database())
-        connections = [open_.enter_context(_connect(stack)) for _ in range(CONNECTIONS)]
-        send = partial(_send_for_some_seconds, connections, recorded, template)
+        sessions = [open_.enter_context(_connect(stack)) for _ in range(CONNECTIONS)]
+        send = partial(_send_for_some_seconds, sessions, recorded, template)
         one, many = count(1), count(_UNITS + 1)
         sides = {
             "one": lambda: {_RATE: send(one, lambda _: factories.ACCOUNT)},
@@ -80,16 +83,20 @@ class _Recorded:
     export_id: str
     numbers: Sequence[str]
 
-    def send(self, connection: psycopg.Connection[Any], export_id: str, account: str, number: int) -> None:
-        """Repeat the calls for another export of another account."""
+    def send(self, session: Session, export_id: str, account: str, number: int) -> None:
+        """Repeat the calls for another export of another account, and reserve a block if the service would."""
         other = {self.export_id: export_id, factories.ACCOUNT: account}
         other |= {each: f"{position}-{number}" for position, each in enumerate(self.numbers)}
+        connection = session.connection().connection.driver_connection
+        assert connection is not None
         cursor = connection.cursor()
         for call, query, values in self.calls:
             if call == "commit":
                 connection.commit()
-            else:
-                getattr(cursor, call)(_replace(query, other), _replace(values, other))
+                continue
+            getattr(cursor, call)(_replace(query, other), _replace(values, other))
+            if "number_blocks" in query and cursor.fetchone() is None:
+                reserve_block(session, account, packages=values["packages"], ssccs=values["ssccs"])
 
 
 def _replace(value: Any, other: Mapping[str, str]) -> Any:
@@ -145,12 +152,17 @@ def _distant_database() -> Iterator[None]:
         yield
 
 
-def _connect(stack: Stack) -> psycopg.Connection[Any]:
-    return psycopg.connect(stack.database_url.replace("+psycopg", ""), autocommit=True)
+@contextmanager
+def _connect(stack: Stack) -> Iterator[Session]:
+    """Yield a session that only sends: the recorded calls begin and end the transactions."""
+    engine = create_engine(stack.database_url, poolclass=StaticPool, isolation_level="AUTOCOMMIT")
+    with Session(engine) as session:
+        yield session
+    engine.dispose()
 
 
 def _send_for_some_seconds(
-    connections: Sequence[psycopg.Connection[Any]],
+    sessions: Sequence[Session],
     recorded: _Recorded,
     template: str,
     numbers: Iterator[int],
@@ -160,15 +172,15 @@ def _send_for_some_seconds(
     began = time.perf_counter()
     lock = threading.Lock()
 
-    def work(connection: psycopg.Connection[Any]) -> int:
+    def work(session: Session) -> int:
         done = 0
         while time.perf_counter() - began < SECONDS:
             with lock:
                 number = next(numbers)
-            recorded.send(connection, copy_id(template, number), account_of(number), number)
+            recorded.send(session, copy_id(template, number), account_of(number), number)
             done += 1
         return done
 
-    with ThreadPoolExecutor(len(connections)) as threads:
-        done = sum(threads.map(work, connections))
+    with ThreadPoolExecutor(len(sessions)) as threads:
+        done = sum(threads.map(work, sessions))
     return done / (time.perf_counter() - began)

@@ -26,6 +26,7 @@ TABLES = (
     "heartbeats",
     "sandbox_handoffs",
     "api_keys",
+    "number_blocks",
     "partners",
     "plans",
     "waivers",
@@ -137,6 +138,16 @@ def _create_tables() -> None:
         sa.Column("last_used_at", Instant(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_api_keys_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_api_keys")),
+    )
+    op.create_table(
+        "number_blocks",
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("last_package", sa.BigInteger(), nullable=False),
+        sa.Column("packages_left", sa.Integer(), nullable=False),
+        sa.Column("last_sscc", sa.BigInteger(), nullable=False),
+        sa.Column("ssccs_left", sa.BigInteger(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_number_blocks_account_id")),
+        sa.PrimaryKeyConstraint("account_id", "last_package", name=op.f("pk_number_blocks")),
     )
     op.create_table(
         "partners",
@@ -545,6 +556,14 @@ def _create_indexes() -> None:
     )
     op.create_index(
         "ix_deliveries_stream", "deliveries", ["export_id", "partner_id", "channel", "position"], unique=False
+    )
+    op.create_index(
+        "ix_number_blocks_left",
+        "number_blocks",
+        ["account_id", "ssccs_left"],
+        unique=False,
+        postgresql_where=sa.text("packages_left > 0"),
+        sqlite_where=sa.text("packages_left > 0"),
     )
     op.create_index("ix_packages_account_id_lpn", "packages", ["account_id", "lpn"], unique=False)
     op.create_index(
