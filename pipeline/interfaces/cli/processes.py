@@ -33,9 +33,16 @@ def web(
 
 @app.command(context_settings=_FORWARDED_OPTIONS)
 @report_errors
-def worker(context: typer.Context) -> None:
+def worker(
+    context: typer.Context,
+    concurrency: Annotated[
+        int, typer.Option("--concurrency", "-c", min=1, help="How many steps at once, each in a process of its own.")
+    ] = 1,
+) -> None:
     """Run a process that executes steps and renders documents; takes options of `celery worker`."""
-    run_worker("worker", context.args)
+    # The children are forked after the imports, so that they share that memory.
+    pool = ["-P", "prefork", "-c", str(concurrency)] if concurrency > 1 else []
+    run_worker("worker", [*pool, *context.args])
 
 
 @app.command()

@@ -75,10 +75,14 @@ def test_web_listens_on_host_and_port_of_the_environment(
 
 def test_options_of_celery_are_passed_on(commands: Commands, started_processes: list[Any]) -> None:
     assert commands("worker", "-Q", "exports.documents", "-P", "prefork", **SERVERS).exit_code == 0
+    assert commands("worker", "--concurrency", "2", "-Q", "exports.steps", **SERVERS).exit_code == 0
+    assert commands("worker", "-c", "1", **SERVERS).exit_code == 0
     assert commands("deliveries", "-c", "4", **SERVERS).exit_code == 0
     assert commands("deliveries", **SERVERS).exit_code == 0
     assert started_processes == [
         ("worker", ["-Q", "exports.documents", "-P", "prefork"]),
+        ("worker", ["-P", "prefork", "-c", "2", "-Q", "exports.steps"]),
+        ("worker", []),
         ("deliveries", ["-c", "4"]),
         ("deliveries", []),
     ]

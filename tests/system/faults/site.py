@@ -181,7 +181,7 @@ class Site:
             "worker": Program(self, "worker", everything),
             "worker-2": Program(self, "worker-2", everything),
             "worker-3": Program(self, "worker-3", everything),
-            "prefork": Program(self, "prefork", everything + " -P prefork -c 2"),
+            "prefork": Program(self, "prefork", everything + " --concurrency 2"),
             # As in production: one runs the steps; the processes that deliver have sixteen threads each.
             "steps": Program(self, "steps", commands["worker"]),
             "deliveries": Program(self, "deliveries", commands["deliveries"]),

@@ -188,7 +188,7 @@ def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
     command = f"{read_procfile()['web']} --port {port}"
     site.programs[SPARED[1]] = Program(site, SPARED[1], command)
     site.programs[WORKER].fork_server = wrong_clock_server
-    site.programs[POOL].command = site.programs["steps"].command + " -P prefork -c 2"
+    site.programs[POOL].command = site.programs["steps"].command + " --concurrency 2"
     site.start(API, SPARED[1], WORKER, SPARED[0], POOL, DELIVERIES)
     # The start of six programs on two cores is not part of the measurement.
     second, others = (
