@@ -1,4 +1,4 @@
-"""The sweep: every few seconds, each worker searches for stalled work and publishes it again."""
+"""The sweep: every few seconds, one of the workers searches for stalled work and publishes it again."""
 
 from __future__ import annotations
 
@@ -16,19 +16,23 @@ from config.celery import app
 from config.celery_internals import ShutdownPoll
 from config.queues import DELIVERIES, STEP_QUEUES
 from config.settings import Settings, get_settings
-from pipeline.core import shutdown
+from pipeline.core import heartbeats, shutdown
 from pipeline.core.errors import ChannelUnavailable, DatabaseBusy
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime, process_runtime, reject_weak_credentials
 from pipeline.deliveries import overdue, polling
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.workflow import dispatch, sweeper
+from pipeline.workflow.steps import STEPS_BY_NAME
 
 log = structlog.get_logger(__name__)
 
 #: The task messages per second that a sweep may publish even to a full queue. If all of them are useless, they cost a tenth
 #: of a worker's time.
 MIN_TASKS_PER_SECOND: Final = 5
+
+#: The part of the pause by which it is longer or shorter, so that workers that were started together do not sweep together.
+JITTER: Final = 0.2
 
 #: How long a sweep waits for one of the connections that send to queues.
 CONNECTION_SECONDS: Final = 1.0
@@ -59,13 +63,27 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def _run(self) -> None:
         pause = get_settings().sweep_seconds
-        # Jitter, so that workers that were started together do not sweep together.
-        while not self._ended.wait(pause * random.uniform(0.8, 1.2)):  # noqa: S311 - not a secret
+        while not self._ended.wait(pause * random.uniform(1 - JITTER, 1 + JITTER)):  # noqa: S311 - not a secret
             try:
-                sweep()
+                sweep_in_turn(pause)
             except Exception:
                 # If this thread ended, this worker would publish no lost work again.
                 log.exception("sweep_raised")
+
+
+def sweep_in_turn(pause: float) -> None:
+    """Sweep, unless a worker with the same steps did so during most of a pause; `pause` is in seconds."""
+    runtime = process_runtime()
+    if runtime.settings.embedded:  # there is no other worker
+        sweep()
+        return
+    # A worker of another version leaves exports with other steps alone.
+    name = f"sweep {','.join(sorted(STEPS_BY_NAME))}"
+    try:
+        if heartbeats.take_turn(runtime, name, pause * (1 - JITTER)) and sweep() >= runtime.settings.sweep_limit:
+            heartbeats.forget(runtime, name)  # there is more to publish: all workers sweep
+    except DatabaseBusy as busy:
+        log.warning("sweep_postponed", reason=str(busy))
 
 
 def sweep() -> int:

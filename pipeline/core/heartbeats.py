@@ -1,4 +1,7 @@
-"""Heartbeats: when a message last came through the message broker to a process that only the broker can reach."""
+"""Heartbeats: when a message last came through the message broker to a process that only the broker can reach.
+
+The same table gives turns to processes that do the same work: each turn goes to one of them.
+"""
 
 from __future__ import annotations
 
@@ -18,12 +21,13 @@ from pipeline.core.runtime import Runtime
 class Heartbeat(SQLModel, table=True):
     """When a heartbeat last reached the processes of this name, or since when they wait for the first one.
 
-    A process that ends by SIGTERM deletes the row; other processes of its name write it again.
+    A process that ends by SIGTERM deletes the row; other processes of its name write it again. For turns: when the last
+    one was taken.
     """
 
     __tablename__ = "heartbeats"
 
-    name: str = Field(primary_key=True)  # intake
+    name: str = Field(primary_key=True)  # intake, or sweep with the steps that it knows
     arrived_at: datetime = timestamp_column()
 
 
@@ -63,3 +67,20 @@ def missed(session: Session, name: str, seconds: float) -> bool:
     """Return whether processes of this name should run and have waited `seconds` for a heartbeat."""
     late = (col(Heartbeat.name) == name, col(Heartbeat.arrived_at) <= statement_now(-seconds))
     return session.scalar(select(1).where(*late)) is not None
+
+
+def take_turn(runtime: Runtime, name: str, seconds: float) -> bool:
+    """Return whether this process takes the turn `name`: nobody did in the last `seconds`. Raises DatabaseBusy."""
+    free = update(Heartbeat).where(col(Heartbeat.name) == name, col(Heartbeat.arrived_at) <= database_now(-seconds))
+    with runtime.db.write() as session:
+        if row_count(session.execute(free.values(arrived_at=database_now()))):
+            return True
+    with runtime.db.read() as session:
+        if session.get(Heartbeat, name) is not None:
+            return False
+    try:
+        with runtime.db.write() as session:
+            session.execute(insert(table(Heartbeat)).values(name=name))
+    except IntegrityError:  # another process took the first turn
+        return False
+    return True

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import update
 from sqlmodel import col
 
@@ -25,6 +26,7 @@ from tests.support.own_logs import capture_own_logs
 from tests.workflow.conftest import WorkflowHarness
 
 LATE = DeliveryStream("exp_late", factories.OPERATOR, "queue")
+REDIS = SecretStr("redis://127.0.0.1:1/0")
 DUE_POLL = Poll(factories.ACCOUNT, factories.BROKER)
 
 
@@ -134,6 +136,45 @@ def test_sweep_asks_for_minimum_capacity_within_its_limit(
     monkeypatch.setattr(sweeper, "process_runtime", lambda: replace(workflow.runtime, settings=changed))
     sweeper.sweep()
     assert calls == [(limit, least)]
+
+
+def sweep_with(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, published: int, **changes: Any) -> int:
+    """Take two turns at once, of sweeps that publish so much; return the number of sweeps."""
+    sweeps: list[int] = []
+
+    def sweep() -> int:
+        sweeps.append(published)
+        return published
+
+    monkeypatch.setattr(sweeper, "sweep", sweep)
+    changed = workflow.runtime.settings.model_copy(update=changes)
+    monkeypatch.setattr(sweeper, "process_runtime", lambda: replace(workflow.runtime, settings=changed))
+    for _ in range(2):
+        sweeper.sweep_in_turn(60)
+    return len(sweeps)
+
+
+def test_one_worker_of_several_sweeps(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = {"broker_url": REDIS, "sweep_limit": 100}
+    assert sweep_with(workflow, monkeypatch, 99, **servers) == 1
+
+
+def test_all_workers_sweep_if_one_cannot_publish_everything(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    servers = {"broker_url": REDIS, "sweep_limit": 100}
+    assert sweep_with(workflow, monkeypatch, 100, **servers) == 2
+
+
+def test_worker_with_other_steps_sweeps_too(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    servers = {"broker_url": REDIS}
+    assert sweep_with(workflow, monkeypatch, 1, **servers) == 1
+    monkeypatch.setattr(sweeper, "STEPS_BY_NAME", {"other": None})
+    assert sweep_with(workflow, monkeypatch, 1, **servers) == 1
+
+
+def test_embedded_worker_always_sweeps(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sweep_with(workflow, monkeypatch, 1, broker_url=SecretStr("memory://")) == 2
 
 
 def test_find_due_neither_waits_for_the_renderer_nor_runs_steps(workflow: WorkflowHarness) -> None:
