@@ -99,6 +99,7 @@ class TypstEngine:
         )
         self._inputs = {name: _MemoryFile(name) for name in ("facts", "part", "attached")}
         self._sources: dict[str, _MemoryFile] = {}
+        self._compilers: dict[str, typst.Compiler] = {}
 
     def handle_request(self, request: EngineMessage) -> EngineMessage:
         """Return the response to one request; raises RuntimeError if Typst cannot set the document."""
@@ -106,7 +107,8 @@ class TypstEngine:
             case "set":
                 return self._set_document(request)
             case "count":
-                return EngineMessage({"pages": int(self._compiler(request).query("<end>", field="value", one=True))})
+                compiler = self._new_compiler(self._write_sources(request))
+                return EngineMessage({"pages": int(compiler.query("<end>", field="value", one=True))})
             case "join":
                 return _join(request)
             case task:
@@ -116,20 +118,21 @@ class TypstEngine:
         """Set a test page; raises RuntimeError or OSError if this machine does not allow it."""
         page = self._open_source("test page")
         page.write(_TEST_PAGE)
-        _compile(self._compiler_of(page), 0, STANDARD, tagged=True)
+        self._compile(page, 0, STANDARD, tagged=True)
 
     def _set_document(self, request: EngineMessage) -> EngineMessage:
-        compiler = self._compiler(request)
+        template = self._write_sources(request)
         try:
-            body = _compile(compiler, request.head["timestamp"], STANDARD, tagged=request.head["tagged"])
+            body = self._compile(template, request.head["timestamp"], STANDARD, tagged=request.head["tagged"])
         except typst.TypstError as error:
             if "PDF/A" not in str(error):
                 raise
             # No font can draw a character, which PDF/A forbids: a plain PDF with an empty box is better than none.
-            body = _compile(compiler, request.head["timestamp"], "1.7", tagged=request.head["tagged"])
+            body = self._compile(template, request.head["timestamp"], "1.7", tagged=request.head["tagged"])
         return EngineMessage({}, [body])
 
-    def _compiler(self, request: EngineMessage) -> typst.Compiler:
+    def _write_sources(self, request: EngineMessage) -> _MemoryFile:
+        """Write all files of the document and return that of its template."""
         facts, attached = (*request.bodies, b"")[:2]
         self._inputs["facts"].write(facts)
         self._inputs["attached"].write(attached)
@@ -140,7 +143,7 @@ class TypstEngine:
         name = request.head["template"]
         template = self._open_source(name)
         template.write(self._import("page.typ") + (folder / name).read_bytes())
-        return self._compiler_of(template)
+        return template
 
     def _open_source(self, name: str) -> _MemoryFile:
         if name not in self._sources:
@@ -150,11 +153,22 @@ class TypstEngine:
     def _import(self, name: str) -> bytes:
         return f'#import "{self._open_source(name).path}": *\n'.encode()
 
-    def _compiler_of(self, source: _MemoryFile) -> typst.Compiler:
+    def _compile(self, source: _MemoryFile, timestamp: int, standard: Literal["a-3b", "1.7"], *, tagged: bool) -> bytes:
+        # A compiler keeps what it has parsed, and reads files again that have changed.
+        if source.path not in self._compilers:
+            self._compilers[source.path] = self._new_compiler(source)
+        body = self._compilers[source.path].compile(
+            input=_include(source), format="pdf", timestamp=timestamp, pdf_tags=tagged, pdf_standards=standard
+        )
+        if not isinstance(body, bytes):
+            raise RuntimeError("Typst must return a single document, but returned several")
+        return body
+
+    def _new_compiler(self, source: _MemoryFile) -> typst.Compiler:
         # Typst keeps the layouts of texts that do not change from document to document, but only if the places of the
         # sources and the inputs do not change either. A document can read only the files that this process has open.
         return typst.Compiler(
-            input=f'#include "{source.path}"'.encode(),
+            input=_include(source),
             root=_OPEN_FILES,
             font_paths=self._fonts,
             ignore_system_fonts=True,
@@ -162,6 +176,10 @@ class TypstEngine:
             package_cache_path=_OPEN_FILES,
             sys_inputs={name: file.path for name, file in self._inputs.items()},
         )
+
+
+def _include(source: _MemoryFile) -> bytes:
+    return f'#include "{source.path}"'.encode()
 
 
 class _MemoryFile:
@@ -183,13 +201,6 @@ class _MemoryFile:
             file.seek(0)
             file.write(body)
             file.seek(0)
-
-
-def _compile(compiler: typst.Compiler, timestamp: int, standard: Literal["a-3b", "1.7"], *, tagged: bool) -> bytes:
-    body = compiler.compile(format="pdf", timestamp=timestamp, pdf_tags=tagged, pdf_standards=standard)
-    if not isinstance(body, bytes):
-        raise RuntimeError("Typst must return a single document, but returned several")
-    return body
 
 
 def _join(request: EngineMessage) -> EngineMessage:
