@@ -73,20 +73,37 @@ def record_attempts(runtime: Runtime, claimed: StreamLease, sent: SendResult) ->
     with runtime.db.write() as session:
         # Lock the export's row first, as each writer of its log does: two channels of a partner must not count at once.
         events.lock_export(session, claimed.stream.export_id)
-        recorded, happened = write_attempts(session, runtime.settings, claimed, sent)
+        (recorded,), happened = write_attempts(session, runtime.settings, [(claimed, sent)])
         if happened:
             events.append(session, claimed.stream.export_id, ACTOR, happened)
     return recorded
 
 
 def write_attempts(
+    session: Session, settings: Settings, sendings: Sequence[tuple[StreamLease, SendResult]]
+) -> tuple[list[RecordResult], list[NewEvent]]:
+    """Record the results of sending streams of one export, in a transaction that holds the export's row.
+
+    Return also the events to append.
+    """
+    _update_held(session, [each for sending in sendings for each in _taken(*sending)], _DELIVERED)
+    written = [_write_result(session, settings, claimed, sent) for claimed, sent in sendings]
+    if tried := [row for sending in sendings for row in _attempt_rows(*sending)]:
+        session.execute(_INSERT_ATTEMPTS, tried)
+    failpoint("delivery.mid")
+    return [recorded for recorded, _ in written], [event for _, happened in written for event in happened]
+
+
+def _taken(claimed: StreamLease, sent: SendResult) -> Sequence[ClaimedDelivery]:
+    return claimed.deliveries[: len(sent.receipts)]
+
+
+def _write_result(
     session: Session, settings: Settings, claimed: StreamLease, sent: SendResult
 ) -> tuple[RecordResult, list[NewEvent]]:
-    """Record the result of sending in a transaction that holds the export's row. Return also the events to append."""
     stream = claimed.stream
-    taken = claimed.deliveries[: len(sent.receipts)]
+    taken = _taken(claimed, sent)
     happened: list[NewEvent] = []
-    _update_held(session, taken, _DELIVERED)
     counted = _count_for_partner(session, claimed, len(taken))
     happened += _notified_event(claimed, taken, counted)
     if claimed.submission_id is not None and taken:
@@ -114,11 +131,8 @@ def write_attempts(
             _leave_last_attempts(session, stream, settings)
     else:
         _update_held(session, untried, _RELEASED, pause=0)
-    if tried := _attempt_rows(claimed, sent):
-        session.execute(_INSERT_ATTEMPTS, tried)
     _update_breaker(session, settings, claimed, sent)
     _pause_gone_partner(session, claimed, sent)
-    failpoint("delivery.mid")
     return recorded, happened
 
 

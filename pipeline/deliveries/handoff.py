@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Row, bindparam, func, insert, select
+from sqlalchemy import BindParameter, Boolean, Row, bindparam, func, insert, literal, select, union_all
 from sqlmodel import Session, col
 
 from pipeline.accounts import recipients
@@ -21,12 +21,11 @@ from pipeline.core.errors import StepFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, submissions
 from pipeline.deliveries.email_content import build_handoff_subject
-from pipeline.deliveries.held_streams import hold_streams
+from pipeline.deliveries.held_streams import HeldStreams, hold_streams
 from pipeline.deliveries.models import BrokerSubmission, Notification
 from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, NewNotification
 from pipeline.deliveries.schemas import messages
 from pipeline.deliveries.schemas.messages import MAX_INLINE_LINES, MessageType
-from pipeline.deliveries.streams import StreamLease
 from pipeline.documents import repository
 from pipeline.documents.formats import broker_profile as profiles
 from pipeline.documents.invoice.repository import recorded_invoice
@@ -51,8 +50,7 @@ class PreparedHandoff:
     store: ArtifactStore  # has the documents
     due_seconds: float
     deadline_at: database_now | None
-    # The streams that the writer holds until they are due, and sends at once. Empty if a partner could delay it.
-    held: Sequence[StreamLease]
+    held: HeldStreams
 
 
 @dataclass(frozen=True)
@@ -84,7 +82,7 @@ def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
             each.partner_id: recipients.resolve_target(
                 session, each.row, context.account_id, each.partner_id, recipients.QUEUE, test_export=context.test
             )
-            for each in partners.values()
+            for each in (*partners.values(), *operators)
         }
     for partner_id in partner_ids:
         if partner_id not in partners:
@@ -102,7 +100,7 @@ def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
         created_at=contents.read_at,
     )
     held = hold_streams(settings, context, rows, queues, submission_id)
-    status = SubmissionState.SENT if held else SubmissionState.PENDING
+    status = SubmissionState.SENT if held.now else SubmissionState.PENDING
     return PreparedHandoff(
         submission={
             "id": submission_id,
@@ -119,7 +117,7 @@ def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
         rows=rows,
         documents=documents,
         store=runtime.store,
-        due_seconds=settings.lease_seconds if held else settings.stalled_seconds,
+        due_seconds=settings.lease_seconds if held.now else settings.stalled_seconds,
         deadline_at=submissions.status_deadline(settings, status),
         held=held,
     )
@@ -143,7 +141,7 @@ def write_handoff(session: Session, _: StepContext, prepared: PreparedHandoff) -
 
 def holds_streams(prepared: PreparedHandoff) -> bool:
     """Return whether the writer of the handoff holds all streams that are sent now."""
-    return bool(prepared.held)
+    return bool(prepared.held.now)
 
 
 def _render_profile_files(
@@ -204,14 +202,19 @@ _LOAD_ARTIFACTS: Final = (
     .where(_artifacts.export_id == _of_export)
     .order_by(_artifacts.unit_no, _artifacts.artifact_type)
 )
-_LOAD_PACKAGES: Final = (
-    select(_packages.unit_no, _packages.package_ref, _packages.sscc)
-    .where(_packages.export_id == _of_export)
-    .order_by(_packages.unit_no, _packages.position)
-)
-_LOAD_DIGESTS: Final = select(_treatments.unit_no, _treatments.line_ref, _treatments.digest).where(
-    _treatments.export_id == _of_export
-)
+#: The SSCCs of packages, in the order of the plan, and the digests of lines if they are inline.
+_LOAD_FACTS: Final = union_all(
+    select(
+        literal("package").label("kind"),
+        _packages.unit_no.label("unit_no"),
+        _packages.position.label("position"),
+        _packages.package_ref.label("name"),
+        _packages.sscc.label("fact"),
+    ).where(_packages.export_id == _of_export),
+    select(literal("line"), _treatments.unit_no, _treatments.position, _treatments.line_ref, _treatments.digest).where(
+        _treatments.export_id == _of_export, bindparam("inline", type_=Boolean())
+    ),
+).order_by("unit_no", "position")
 
 
 def _load_contents(session: Session, context: StepContext) -> _ExportContents:
@@ -222,14 +225,13 @@ def _load_contents(session: Session, context: StepContext) -> _ExportContents:
     artifacts: dict[int, list[Artifact | Row[Any]]] = defaultdict(list)
     for artifact in session.execute(_LOAD_ARTIFACTS, of_export):
         artifacts[artifact.unit_no].append(artifact)
-    packages = session.execute(_LOAD_PACKAGES, of_export).all()
     inline = sum(len(unit.lines) for _, unit in units) <= MAX_INLINE_LINES
-    digests = session.execute(_LOAD_DIGESTS, of_export).all() if inline else ()
+    facts = session.execute(_LOAD_FACTS, of_export | {"inline": inline}).all()
     return _ExportContents(
         units=units,
         artifacts=artifacts,
-        packages=[(unit_no, ref, sscc) for unit_no, ref, sscc in packages],
-        digests={(unit_no, line_ref): digest for unit_no, line_ref, digest in digests},
+        packages=[(each.unit_no, each.name, each.fact) for each in facts if each.kind == "package"],
+        digests={(each.unit_no, each.name): each.fact for each in facts if each.kind == "line"},
         inline=inline,
         supersedes=_find_superseded(session, context) if context.revision > 1 else None,
         first_position=(unit_rows[0].last_position or 0) + 1,

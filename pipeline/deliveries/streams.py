@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any, Final, cast
 
@@ -155,6 +155,23 @@ _RENEW: Final = (
     .values(lease_until=_lease_end, due_at=_lease_end)
 )
 
+_is_held = and_(
+    _deliveries.partner_id.in_(bindparam("of_partners", expanding=True)),
+    _deliveries.channel == recipients.QUEUE,
+    ~exists().where(*pending_in_stream(_deliveries, _other), _other.lease_until > database_now()),
+)
+_RELEASE_AND_CLAIM: Final = (
+    update(table(Delivery))
+    .where(_deliveries.export_id == bindparam("of_export"), _deliveries.state == DeliveryState.WAITING.value)
+    .values(
+        state=_PENDING,
+        fence=_deliveries.fence + case((_is_held, 1), else_=0),
+        lease_until=case((_is_held, _lease_end)),
+        due_at=case((_is_held, _lease_end), else_=database_now()),
+    )
+    .returning(_deliveries.partner_id, _deliveries.channel, _deliveries.lease_until.is_not(None).label("claimed"))
+)
+
 _exports, _submissions = table(Export).c, table(BrokerSubmission).c
 _FIND_EXPORT: Final = (
     select(_exports.account_id, _exports.test, _exports.purged_at, _exports.trace_parent, *recipients.TARGET_COLUMNS)
@@ -181,11 +198,10 @@ _FIND_NOTIFICATIONS: Final = select(table(Notification), _submission_id.label("s
 def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None:
     """Claim the stream's next deliveries (database time). Return None if there is nothing to send now."""
     with runtime.db.write() as session:
-        return claim_in(session, runtime.settings, stream)
+        return _claim(session, runtime.settings, stream)
 
 
-def claim_in(session: Session, settings: Settings, stream: DeliveryStream) -> StreamLease | None:
-    """Claim the stream's next deliveries in the caller's transaction, as `claim_stream` does."""
+def _claim(session: Session, settings: Settings, stream: DeliveryStream) -> StreamLease | None:
     since = time.monotonic()
     stream_params = {"of_export": stream.export_id, "of_partner": stream.partner_id, "of_channel": stream.channel}
     export = session.execute(_FIND_EXPORT, stream_params).first()
@@ -230,10 +246,18 @@ def claim_in(session: Session, settings: Settings, stream: DeliveryStream) -> St
     )
 
 
-def claim_queues(session: Session, settings: Settings, streams: Iterable[DeliveryStream]) -> list[StreamLease]:
-    """Claim, in the caller's transaction, those of the streams that go to the service's own queues."""
-    claims = (claim_in(session, settings, stream) for stream in streams if stream.channel == recipients.QUEUE)
-    return [claimed for claimed in claims if claimed is not None]
+def release_and_claim(
+    session: Session, settings: Settings, export_id: str, held: Iterable[StreamLease]
+) -> tuple[list[DeliveryStream], list[StreamLease]]:
+    """Make the deliveries pending that waited for the end of the export, and claim those that are `held`.
+
+    Return the streams to publish, and the claimed ones. A stream that another worker sends from is not claimed.
+    """
+    leases = {each.stream.partner_id: replace(each, claimed_at=time.monotonic()) for each in held}
+    of_export = {"of_export": export_id, "of_partners": list(leases), "lease_seconds": settings.lease_seconds}
+    found = session.execute(_RELEASE_AND_CLAIM, of_export).all()
+    to_publish = [DeliveryStream(export_id, row.partner_id, row.channel) for row in found if not row.claimed]
+    return list(dict.fromkeys(to_publish)), [leases[row.partner_id] for row in found if row.claimed]
 
 
 def is_claimable() -> ColumnElement[bool]:

@@ -10,12 +10,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy import bindparam, case, func, insert, select, update
 from sqlmodel import Session
 
 from pipeline.core.db import Instant, database_now, table
 from pipeline.exports.hash_chain import hash_event
 from pipeline.exports.models import Event, Export
+from pipeline.exports.states import ExportState
 
 
 class EventType(StrEnum):
@@ -92,6 +93,9 @@ _NUMBER: Final = (
         _exports.next_seq, _exports.updated_at.label("at"), _exports.state, _open_units, _before.label("prev_hash")
     )
 )
+_NUMBER_AND_START: Final = _NUMBER.values(
+    state=case((_exports.state == ExportState.ACCEPTED.value, ExportState.EXECUTING.value), else_=_exports.state)
+)
 _HASH: Final = select(_events.hash).where(
     _events.export_id == bindparam("of_export"), _events.seq == bindparam("at_seq")
 )
@@ -111,17 +115,20 @@ def append(
     *,
     at: datetime | None = None,
     closed_units: int = 0,
+    starts: bool = False,
 ) -> LockedExport:
     """Write `events` in order, each chained to the event before it, and return the export.
 
     The numbers come from the export's row in the caller's transaction, so a rollback leaves no gap. `at` is the instant of
     `lock_export`, if the caller has called it; otherwise it is the database's time. `closed_units` is the number of units
-    that the events close. If `events` is empty this only calls `lock_export`.
+    that the events close. If it `starts`, an accepted export is executing from now on. If `events` is empty this only
+    calls `lock_export`.
     """
     count = len(events)
     if not count:
         return lock_export(session, export_id)
-    row = session.execute(_NUMBER, {"of_export": export_id, "count": count, "closed": closed_units, "at": at}).one()
+    number = _NUMBER_AND_START if starts else _NUMBER
+    row = session.execute(number, {"of_export": export_id, "count": count, "closed": closed_units, "at": at}).one()
     first = row.next_seq - count
     prev_hash = row.prev_hash
     if prev_hash is None and first > 1:

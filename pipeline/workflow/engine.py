@@ -23,7 +23,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.watchdog import WATCHDOG
 from pipeline.deliveries import attempts, outbox, sender, streams
 from pipeline.deliveries.handoff import PreparedHandoff
-from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.deliveries.held_streams import HeldStreams
 from pipeline.deliveries.sender import Sending
 from pipeline.deliveries.streams import StreamLease
 from pipeline.exports import events
@@ -151,7 +151,7 @@ def _run(
                 halted = True
             else:
                 made.add(finished)
-                if finished.held and (ended := _notify(runtime, made.following, finished.held)) is not None:
+                if finished.held.now and (ended := _notify(runtime, made.following, finished.held)) is not None:
                     made.following = []
                     made.add(ended)
     return StepResult(tuple(spec.name for spec in made.steps), tuple(made.tasks), halted=halted)
@@ -167,7 +167,7 @@ class _Finished:
     steps: list[StepSpec] = field(default_factory=list)
     tasks: list[TaskMessage] = field(default_factory=list)
     following: list[StepContext] = field(default_factory=list)
-    held: Sequence[StreamLease] = ()
+    held: HeldStreams = field(default_factory=HeldStreams)
 
     def add(self, other: _Finished) -> None:
         """Add what was done after this; the held streams are the caller's."""
@@ -281,11 +281,8 @@ def _commit(
         happened += _write(session, here, None)
         changes.append(StepChange.pass_through(here.unit_no, here.step, time.monotonic() - began))
         finished.steps.append(spec)
-    export = events.append(
-        session, export_id, context.step, happened, closed_units=1 if CLOSE_UNIT in finished.steps else 0
-    )
-    if export.state == ExportState.ACCEPTED.value:  # these are its first steps, and nothing has claimed one
-        transition_export(session, export_id, ExportState.EXECUTING)
+    closed = 1 if CLOSE_UNIT in finished.steps else 0
+    export = events.append(session, export_id, context.step, happened, closed_units=closed, starts=first is STEPS[0])
     active = export.state in ACTIVE_STATES
     if not active and len(finished.steps) > 1:
         raise _ExportEnded
@@ -314,7 +311,7 @@ def _commit(
         finished.tasks += stream_tasks(prepared or ()) + _complete_if_last(session, context)
 
 
-def _notify(runtime: Runtime, contexts: Sequence[StepContext], held: Sequence[StreamLease]) -> _Finished | None:
+def _notify(runtime: Runtime, contexts: Sequence[StepContext], held: HeldStreams) -> _Finished | None:
     """Send the held streams, and record that together with the end of the notify steps and of the export.
 
     Return None if that failed: then each step runs by itself, and what was not recorded is sent again later.
@@ -326,9 +323,9 @@ def _notify(runtime: Runtime, contexts: Sequence[StepContext], held: Sequence[St
             for context, spec in zip(contexts, finished.steps, strict=True):
                 leases.enter_context(hold_lease(runtime, context))
                 _begin(spec)
-            sendings = sender.send_held(runtime, held)
+            sendings = sender.send_held(runtime, held.now)
         changes = [StepChange.finish(context, time.monotonic() - began) for context in contexts]
-        end = partial(_end_export, runtime, contexts[-1], changes, sendings)
+        end = partial(_end_export, runtime, contexts[-1], changes, sendings, held.at_end)
         finished.tasks, claims = sender.record_while_leased(sendings[0].lease, end)
     except Exception:
         log.warning("steps_separated", exc_info=True)
@@ -339,26 +336,28 @@ def _notify(runtime: Runtime, contexts: Sequence[StepContext], held: Sequence[St
 
 
 def _end_export(
-    runtime: Runtime, last: StepContext, changes: Sequence[StepChange], sendings: Sequence[Sending]
+    runtime: Runtime,
+    last: StepContext,
+    changes: Sequence[StepChange],
+    sendings: Sequence[Sending],
+    held: Sequence[StreamLease],
 ) -> tuple[list[TaskMessage], list[StreamLease]]:
-    """Record the sendings and the end of the export. Return the tasks, and the streams that this worker claimed."""
-    happened: list[NewEvent] = []
-    pending: list[DeliveryStream] = []
+    """Record the sendings and the end of the export. Return the tasks, and those of the `held` streams that are claimed."""
     with runtime.db.write() as session:
         # This locks the export's row, before the results are counted.
         transition_export(session, last.export_id, ExportState.EXECUTED)
-        for each in sendings:
-            recorded, its_events = attempts.write_attempts(session, runtime.settings, each.claimed, each.sent)
-            happened += its_events
-            pending += recorded.pending_streams
+        recorded, happened = attempts.write_attempts(
+            session, runtime.settings, [(each.claimed, each.sent) for each in sendings]
+        )
         change_steps(session, last.export_id, changes)
         happened.append(NewEvent(EventType.EXPORT_EXECUTED, actor=last.step))
         events.append(session, last.export_id, attempts.ACTOR, happened)
-        pending += outbox.release_waiting(session, last.export_id)
-        claims = streams.claim_queues(session, runtime.settings, dict.fromkeys(pending))
+        to_publish, claims = streams.release_and_claim(session, runtime.settings, last.export_id, held)
         _before_commit([STEPS_BY_NAME[change.at_step] for change in changes])
+    # A claimed stream is sent until it is empty.
     claimed = {each.stream for each in claims}
-    return stream_tasks(each for each in dict.fromkeys(pending) if each not in claimed), claims
+    enqueued = [stream for each in recorded for stream in each.pending_streams if stream not in claimed]
+    return stream_tasks(dict.fromkeys([*enqueued, *to_publish])), claims
 
 
 def _take_renderer(renderer: ExitStack | None) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from unittest.mock import patch
 
 from pipeline.deliveries import handoff
+from pipeline.deliveries.held_streams import HeldStreams
 from pipeline.workflow.steps import STEPS_BY_NAME
 
 
@@ -15,5 +16,8 @@ from pipeline.workflow.steps import STEPS_BY_NAME
 def task_by_task() -> Iterator[None]:
     """Let workers continue in the block as if the renderer was in use and a partner could delay the messages."""
     ends = replace(STEPS_BY_NAME["attach_customs"], continues=lambda _: False)
-    with patch.dict(STEPS_BY_NAME, attach_customs=ends), patch.object(handoff, "hold_streams", return_value=[]):
+    with (
+        patch.dict(STEPS_BY_NAME, attach_customs=ends),
+        patch.object(handoff, "hold_streams", return_value=HeldStreams()),
+    ):
         yield
