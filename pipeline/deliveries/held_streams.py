@@ -12,7 +12,7 @@ from typing import Any, cast
 from config.settings import Settings
 from pipeline.accounts.recipients import QUEUE, SealedTarget
 from pipeline.deliveries.models import Notification
-from pipeline.deliveries.outbox import BROKER, OPERATOR, DeliveryStream, OutboxRows
+from pipeline.deliveries.outbox import BROKER, DeliveryStream, OutboxRows
 from pipeline.deliveries.streams import ClaimedDelivery, StreamLease
 from pipeline.exports.step_context import StepContext
 
@@ -53,8 +53,9 @@ def hold_streams(
             deliveries=[_claim_new(row, notifications[row["notification_id"]]) for row in deliveries],
             submission_id=submission_id if first["audience"] == BROKER else None,
             claimed_at=time.monotonic(),
-            # Nothing is enqueued for a customs broker or warehouse before its export is executed.
-            complete=first["audience"] != OPERATOR,
+            # Nothing is enqueued for a customs broker or warehouse before its export is executed. The claim of an
+            # operator's stream finds out.
+            complete=True,
         )
 
     now = [hold(deliveries) for deliveries in _group_by_partner(rows.pending)]

@@ -26,7 +26,7 @@ from pipeline.core.leases import LEASE_RENEWER, Lease
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import circuit_breaker, submissions
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outbox import BROKER, DeliveryStream
+from pipeline.deliveries.outbox import BROKER, OPERATOR, DeliveryStream
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.models import Export
 from pipeline.exports.states import DeliveryState, SubmissionState
@@ -160,6 +160,11 @@ _is_held = and_(
     _deliveries.channel == recipients.QUEUE,
     ~exists().where(*pending_in_stream(_deliveries, _other), _other.lease_until > database_now()),
 )
+_count_to_operators = (
+    select(func.count())
+    .where(_other.export_id == bindparam("of_export"), _other.audience == OPERATOR)
+    .scalar_subquery()
+)
 _RELEASE_AND_CLAIM: Final = (
     update(table(Delivery))
     .where(_deliveries.export_id == bindparam("of_export"), _deliveries.state == DeliveryState.WAITING.value)
@@ -169,7 +174,12 @@ _RELEASE_AND_CLAIM: Final = (
         lease_until=case((_is_held, _lease_end)),
         due_at=case((_is_held, _lease_end), else_=database_now()),
     )
-    .returning(_deliveries.partner_id, _deliveries.channel, _deliveries.lease_until.is_not(None).label("claimed"))
+    .returning(
+        _deliveries.partner_id,
+        _deliveries.channel,
+        _deliveries.lease_until.is_not(None).label("claimed"),
+        _count_to_operators.label("to_operators"),
+    )
 )
 
 _exports, _submissions = table(Export).c, table(BrokerSubmission).c
@@ -253,11 +263,14 @@ def release_and_claim(
 
     Return the streams to publish, and the claimed ones. A stream that another worker sends from is not claimed.
     """
-    leases = {each.stream.partner_id: replace(each, claimed_at=time.monotonic()) for each in held}
+    since, leases = time.monotonic(), {each.stream.partner_id: each for each in held}
     of_export = {"of_export": export_id, "of_partners": list(leases), "lease_seconds": settings.lease_seconds}
     found = session.execute(_RELEASE_AND_CLAIM, of_export).all()
     to_publish = [DeliveryStream(export_id, row.partner_id, row.channel) for row in found if not row.claimed]
-    return list(dict.fromkeys(to_publish)), [leases[row.partner_id] for row in found if row.claimed]
+    # Only operators' messages wait. If there are no others, the lease has all of its partner.
+    complete = all(row.to_operators == len(found) for row in found)
+    claimed = [replace(leases[row.partner_id], claimed_at=since, complete=complete) for row in found if row.claimed]
+    return list(dict.fromkeys(to_publish)), claimed
 
 
 def is_claimable() -> ColumnElement[bool]:

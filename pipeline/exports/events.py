@@ -10,13 +10,13 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import bindparam, case, func, insert, select, update
+from sqlalchemy import bindparam, func, insert, select, update
 from sqlmodel import Session
 
 from pipeline.core.db import Instant, database_now, table
 from pipeline.exports.hash_chain import hash_event
 from pipeline.exports.models import Event, Export
-from pipeline.exports.states import ExportState
+from pipeline.exports.transitions import start_accepted
 
 
 class EventType(StrEnum):
@@ -93,9 +93,7 @@ _NUMBER: Final = (
         _exports.next_seq, _exports.updated_at.label("at"), _exports.state, _open_units, _before.label("prev_hash")
     )
 )
-_NUMBER_AND_START: Final = _NUMBER.values(
-    state=case((_exports.state == ExportState.ACCEPTED.value, ExportState.EXECUTING.value), else_=_exports.state)
-)
+_NUMBER_AND_START: Final = start_accepted(_NUMBER)
 _HASH: Final = select(_events.hash).where(
     _events.export_id == bindparam("of_export"), _events.seq == bindparam("at_seq")
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Update, bindparam, update
+from sqlalchemy import Update, bindparam, case, update
+from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session
 
 from pipeline.core.db import constants, database_now, row_count, table
@@ -22,6 +23,12 @@ def transition_export(session: Session, export_id: str, target: ExportState, **v
     moved = session.execute(_build_transition(target, tuple(values)), {"of_export": export_id} | parameters)
     if row_count(moved) != 1:
         raise InvalidState(f"the export cannot become {target} from its state")
+
+
+def start_accepted(statement: ReturningUpdate[Any]) -> ReturningUpdate[Any]:
+    """Return the UPDATE of exports with the start of an accepted one; the state of another stays."""
+    is_accepted = _exports.state == ExportState.ACCEPTED.value
+    return statement.values(state=case((is_accepted, ExportState.EXECUTING.value), else_=_exports.state))
 
 
 @cache

@@ -56,6 +56,7 @@ MACHINES = {
     "pipeline/workflow/amendments.py": "steps of an export that a newer revision replaces",
     "pipeline/deliveries/submissions.py": "broker submissions, by the broker's answers",
     "pipeline/deliveries/outbox.py": "deliveries",
+    "pipeline/deliveries/streams.py": "deliveries: their leases",
     "pipeline/deliveries/attempts.py": "deliveries: results of sending",
     "pipeline/accounts/partners.py": "partners",
 }

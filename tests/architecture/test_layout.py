@@ -26,7 +26,6 @@ SHORT_FILES = {
     "pipeline/core/tenancy.py": "a context variable that every layer reads",
     "pipeline/customs/models.py": "each package keeps its tables in models.py",
     "pipeline/deliveries/retry_policy.py": "the retry schedule has one place",
-    "pipeline/exports/transitions.py": "the one place that moves an export",
     "pipeline/interfaces/contracts/examples/catalog.py": "an __init__ defines nothing",
     "pipeline/interfaces/cli/connection.py": "commands that only speak HTTP load no database library",
     "pipeline/interfaces/cli/schema.py": "one file a command",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -14,7 +13,7 @@ from sqlmodel import col, select
 from config.celery import app
 from config.queues import DOCUMENTS
 from config.queues import STEPS as STEPS_QUEUE
-from pipeline.accounts.models import Partner, PartnerChannel
+from pipeline.accounts.models import Partner
 from pipeline.core import shutdown
 from pipeline.core.errors import ChannelUnavailable, DatabaseBusy, Fenced, RendererCrashed, StepFailed
 from pipeline.core.failpoints import hooks
@@ -22,7 +21,7 @@ from pipeline.core.leases import LEASE_RENEWER
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import sender
 from pipeline.deliveries.channels.queue import QueueChannel
-from pipeline.deliveries.models import Attempt, Delivery
+from pipeline.deliveries.models import Delivery
 from pipeline.deliveries.streams import StreamLease
 from pipeline.workflow import engine
 from pipeline.workflow.engine import run_step
@@ -32,41 +31,7 @@ from tasks import steps
 from tests.conftest import SERVERS
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
-
-
-def set_channel(workflow: WorkflowHarness, channel: str) -> None:
-    """Give the warehouse this channel."""
-    with workflow.runtime.db.write() as session:
-        session.add(
-            PartnerChannel(
-                account_id=factories.ACCOUNT,
-                partner_id=factories.WAREHOUSE,
-                channel=channel,
-                position=1,
-                endpoint={"channel": channel, "url": "http://127.0.0.1:9/"},
-            )
-        )
-
-
-def read_deliveries(workflow: WorkflowHarness, export_id: str) -> dict[str, list[str]]:
-    """Return the states of the deliveries in order, by audience."""
-    states: dict[str, list[str]] = defaultdict(list)
-    with workflow.runtime.db.read() as session:
-        rows = session.scalars(
-            select(Delivery).where(col(Delivery.export_id) == export_id).order_by(col(Delivery.position))
-        )
-        for row in rows:
-            states[row.audience].append(row.state)
-    return states
-
-
-def assert_all_delivered_once(workflow: WorkflowHarness, export_id: str) -> None:
-    """Check that each delivery was recorded as delivered by one attempt, and that no lease is left."""
-    with workflow.runtime.db.read() as session:
-        rows = session.scalars(select(Delivery).where(col(Delivery.export_id) == export_id)).all()
-        recorded = session.scalars(select(col(Attempt.delivery_id))).all()
-    assert {(row.state, row.attempts, row.lease_until) for row in rows} == {("delivered", 1, None)}
-    assert sorted(recorded) == sorted(row.id for row in rows)
+from tests.workflow.deliveries import assert_all_delivered_once, read_deliveries, set_channel
 
 
 def test_one_worker_runs_all_steps_of_an_export_that_is_sent_to_queues(workflow: WorkflowHarness) -> None:
