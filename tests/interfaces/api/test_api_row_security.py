@@ -24,6 +24,7 @@ from pipeline.deliveries import queries, sandbox_broker
 from pipeline.deliveries.channels.webhook import build_signature_headers
 from pipeline.deliveries.models import SandboxHandoff
 from pipeline.exports.models import LegalHold
+from pipeline.exports.numbers import reserve_block
 from pipeline.ops import doctor
 from pipeline.ops.migrations import row_security
 from pipeline.ops.migrations.runner import upgrade_database
@@ -72,6 +73,7 @@ def harness(open_harness: Open, own_url: str) -> ApiHarness:
         kept = {"id": "n", "submission_id": submission["id"], "path": "webhook", "outcome": "none"}
         session.add(SandboxHandoff(**kept, invoice_numbers=[], answer={}))
         session.add(LegalHold(id="h", account_id=factories.ACCOUNT, reason="an inquiry", placed_by="somebody"))
+        reserve_block(session, factories.ACCOUNT, packages=1, ssccs=0)
     return harness
 
 
