@@ -12,7 +12,6 @@ from sqlmodel import col, select
 from pipeline.core.errors import NotFound, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Account
-from pipeline.exports.numbers import drop_blocks
 from pipeline.exports.packages import package_number
 from pipeline.exports.sscc import issue_sscc
 
@@ -49,13 +48,14 @@ def skip_numbers(runtime: Runtime, account_id: str, *, packages: int = 0, ssccs:
             raise NotFound(f"there is no account {account_id}", field="/accountId")
         if ssccs:
             _check_capacity(account, ssccs)
-        drop_blocks(session, account_id)  # a lost transaction may have given their numbers too
         taken = session.execute(
             update(Account)
             .where(col(Account.id) == account_id)
             .values(
                 packages_numbered=col(Account.packages_numbered) + packages,
                 ssccs_issued=col(Account.ssccs_issued) + ssccs,
+                # A lost transaction may have given the numbers of the reserved blocks too.
+                blocks_dropped_to=col(Account.packages_numbered),
             )
             .returning(col(Account.packages_numbered), col(Account.ssccs_issued), col(Account.gs1_prefix))
         ).one()

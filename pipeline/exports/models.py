@@ -22,6 +22,9 @@ class Account(SQLModel, table=True):
     mail_domains: list[str] | None = Field(default=None, sa_type=JSON_TYPE)  # None: mail may go to any domain
     packages_numbered: int = Field(default=0, sa_type=BigInteger)
     ssccs_issued: int = Field(default=0, sa_type=BigInteger)
+    blocks_dropped_to: int = Field(
+        default=0, sa_type=BigInteger
+    )  # no number is taken from blocks up to this package number
     created_at: datetime = timestamp_column()
 
 

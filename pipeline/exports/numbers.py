@@ -38,7 +38,7 @@ _TAKE_FROM_ACCOUNT: Final = (
 #: returns no row if nothing else is left. One statement, because most transactions need no more.
 _TAKE: Final = text("""
 WITH wanted AS (
-    SELECT gs1_prefix, CASE WHEN gs1_prefix IS NULL THEN 0 ELSE CAST(:ssccs AS bigint) END AS ssccs
+    SELECT gs1_prefix, blocks_dropped_to, CASE WHEN gs1_prefix IS NULL THEN 0 ELSE CAST(:ssccs AS bigint) END AS ssccs
     FROM accounts WHERE id = :account
 ), block AS (
     UPDATE number_blocks
@@ -46,6 +46,7 @@ WITH wanted AS (
     WHERE account_id = :account AND last_package = (
         SELECT last_package FROM number_blocks
         WHERE account_id = :account AND packages_left > 0 AND ssccs_left >= (SELECT ssccs FROM wanted)
+            AND last_package > (SELECT blocks_dropped_to FROM wanted)
         ORDER BY ssccs_left LIMIT 1 FOR UPDATE SKIP LOCKED
     )
     RETURNING last_package - packages_left AS package, last_sscc - ssccs_left AS sscc
@@ -57,6 +58,7 @@ WITH wanted AS (
         WHERE id = :account AND NOT EXISTS (
             SELECT 1 FROM number_blocks
             WHERE account_id = :account AND packages_left > 0 AND ssccs_left >= (SELECT ssccs FROM wanted)
+                AND last_package > (SELECT blocks_dropped_to FROM wanted)
         )
         FOR NO KEY UPDATE SKIP LOCKED
     )
@@ -71,10 +73,10 @@ _LOCK_ACCOUNT: Final = (
     .with_for_update(key_share=True)
 )
 _INSERT_BLOCK: Final = insert(table(NumberBlock))
-_DELETE_USED_UP: Final = delete(table(NumberBlock)).where(
-    _blocks.account_id == bindparam("account"), _blocks.packages_left == 0
-)
-_DELETE_ALL: Final = delete(table(NumberBlock)).where(_blocks.account_id == bindparam("account"))
+_of_account = _blocks.account_id == bindparam("account")
+# A transaction that waits for the account may hold a block: it locked the row, then found that it does not suffice.
+_used_up = select(_blocks.last_package).where(_of_account, _blocks.packages_left == 0).with_for_update(skip_locked=True)
+_DELETE_USED_UP: Final = delete(table(NumberBlock)).where(_of_account, _blocks.last_package.in_(_used_up))
 
 
 @dataclass(frozen=True)
@@ -120,8 +122,3 @@ def reserve_block(session: Session, account_id: str, *, packages: int, ssccs: in
     return TakenNumbers(
         end.packages_numbered - block["packages_left"], end.ssccs_issued - block["ssccs_left"], end.gs1_prefix
     )
-
-
-def drop_blocks(session: Session, account_id: str) -> None:
-    """Never give the numbers that are still in blocks."""
-    session.execute(_DELETE_ALL, {"account": account_id})

@@ -14,6 +14,7 @@ from pipeline.accounts.numbers import MAX_SKIPPED, NextNumbers, skip_numbers
 from pipeline.core.errors import NotFound, ValidationFailed
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.exports.models import Account, ExportPackage, ExportUnit
+from pipeline.exports.numbers import reserve_block
 from pipeline.exports.packages import record_packages
 from pipeline.exports.step_context import StepContext
 from tests.exports.accepted import accept, open_account
@@ -63,6 +64,16 @@ def test_skip_numbers_returns_numbers_of_next_export(runtime: Runtime) -> None:
     )
     with runtime.db.read() as session:
         assert session.get_one(Account, "acc_other").packages_numbered == 0
+
+
+def test_skip_numbers_drops_the_numbers_of_reserved_blocks(runtime: Runtime) -> None:
+    open_account(runtime.db, ACCOUNT, PREFIX)
+    with runtime.db.write() as session:
+        reserve_block(session, ACCOUNT, packages=1, ssccs=2)
+    assert skip_numbers(runtime, ACCOUNT, packages=40, ssccs=100) == NextNumbers("CP-000141", "006141410000003013")
+    (after,) = accept(runtime.db, plan())
+    number(runtime, after)
+    assert read_given_numbers(runtime) == (["CP-000141"], ["006141410000003013", "006141410000003020"])
 
 
 def test_skip_numbers_while_workers_run_issues_no_number_twice(runtime: Runtime) -> None:

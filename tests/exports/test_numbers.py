@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from pipeline.core.db import Database
 from pipeline.exports.models import Account, NumberBlock
-from pipeline.exports.numbers import BLOCK_UNITS, TakenNumbers, drop_blocks, reserve_block, take_numbers
+from pipeline.exports.numbers import BLOCK_UNITS, TakenNumbers, reserve_block, take_numbers
 from pipeline.exports.sscc import last_serial
 from tests.conftest import SERVERS
 from tests.exports.accepted import open_account
@@ -138,15 +138,16 @@ def test_last_serials_of_a_prefix_are_not_reserved(database: Database) -> None:
     assert [each[3] for each in read_blocks(database)] == [0]
 
 
-def test_dropped_blocks_are_never_given(database: Database) -> None:
+def test_transaction_with_a_used_up_block_may_wait_for_the_account(database: Database) -> None:
     open_account(database, ACCOUNT, PREFIX)
-    open_account(database, "acc_other", PREFIX)
     reserve(database)
-    with database.write() as session:
-        reserve_block(session, "acc_other", packages=1, ssccs=2)
-        drop_blocks(session, ACCOUNT)
-    assert take(database) == TakenNumbers(101, 202, PREFIX)
-    assert [each[0] for each in read_blocks(database)] == [100]
+    for _ in range(BLOCK_UNITS - 1):
+        take(database)
+    with ThreadPoolExecutor(1) as pool, database.write() as session:
+        # As if it had locked the block before its last number was taken.
+        session.execute(select(NumberBlock).with_for_update())
+        assert pool.submit(reserve, database).result(10).package == 101
+        assert reserve_block(session, ACCOUNT, packages=1, ssccs=2).package == 201
 
 
 def test_concurrent_transactions_take_each_number_once(database: Database) -> None:

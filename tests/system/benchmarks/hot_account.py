@@ -56,8 +56,8 @@ def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
         (template,) = accept_exports(runtime, 1)
         account = f"CASE WHEN n <= {_UNITS} THEN account_id ELSE 'acc_' || mod(n, {ACCOUNTS}) END"
         administrator.execute(
-            f"INSERT INTO accounts (id, name, gs1_prefix, packages_numbered, ssccs_issued, created_at) SELECT 'acc_' || n,"  # noqa: S608 - our own numbers
-            f" name, gs1_prefix, 0, 0, created_at FROM accounts, generate_series(0, {ACCOUNTS - 1}) n".encode()
+            f"INSERT INTO accounts (id, name, gs1_prefix, packages_numbered, ssccs_issued, blocks_dropped_to, created_at) SELECT 'acc_' || n,"  # noqa: S608 - our own numbers
+            f" name, gs1_prefix, 0, 0, 0, created_at FROM accounts, generate_series(0, {ACCOUNTS - 1}) n".encode()
         )
         copy_export(administrator, template, 2 * _UNITS, changes={"account_id": account})
         recorded = _record_unit(runtime)

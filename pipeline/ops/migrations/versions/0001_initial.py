@@ -104,6 +104,7 @@ def _create_tables() -> None:
         sa.Column("mail_domains", JSON_COLUMN, nullable=True),
         sa.Column("packages_numbered", sa.BigInteger(), nullable=False),
         sa.Column("ssccs_issued", sa.BigInteger(), nullable=False),
+        sa.Column("blocks_dropped_to", sa.BigInteger(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_accounts")),
     )
