@@ -9,7 +9,7 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import delete, insert, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, Session, SQLModel, col
 
@@ -70,17 +70,20 @@ def missed(session: Session, name: str, seconds: float) -> bool:
 
 
 def take_turn(runtime: Runtime, name: str, seconds: float) -> bool:
-    """Return whether this process takes the turn `name`: nobody did in the last `seconds`. Raises DatabaseBusy."""
-    free = update(Heartbeat).where(col(Heartbeat.name) == name, col(Heartbeat.arrived_at) <= database_now(-seconds))
-    with runtime.db.write() as session:
-        if row_count(session.execute(free.values(arrived_at=database_now()))):
-            return True
+    """Return whether this process takes the turn `name`: no process did in the last `seconds`. Raises DatabaseBusy."""
+    arrived = col(Heartbeat.arrived_at)
+    # A time in the future was written before the clock was set back.
+    is_free = or_(arrived <= database_now(-seconds), arrived > database_now())
     with runtime.db.read() as session:
-        if session.get(Heartbeat, name) is not None:
-            return False
-    try:
-        with runtime.db.write() as session:
+        free = session.scalar(select(is_free).where(col(Heartbeat.name) == name))
+    if free is None:
+        # If two processes write the first row at once, the turn is the first one's.
+        with suppress(IntegrityError), runtime.db.write() as session:
             session.execute(insert(table(Heartbeat)).values(name=name))
-    except IntegrityError:  # another process took the first turn
+            return True
         return False
-    return True
+    if not free:
+        return False
+    with runtime.db.write() as session:
+        taken = update(Heartbeat).where(col(Heartbeat.name) == name, is_free).values(arrived_at=database_now())
+        return row_count(session.execute(taken)) == 1

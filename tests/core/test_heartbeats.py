@@ -39,6 +39,13 @@ def test_turn_is_free_again_only_after_its_seconds(runtime: Runtime) -> None:
     assert not heartbeats.take_turn(runtime, "sweep", 30)
 
 
+def test_turn_is_free_if_the_clock_was_set_back(runtime: Runtime) -> None:
+    assert heartbeats.take_turn(runtime, "sweep", 30)
+    make_older(runtime, -3600)
+    assert heartbeats.take_turn(runtime, "sweep", 30)
+    assert not heartbeats.take_turn(runtime, "sweep", 30)
+
+
 @pytest.mark.parametrize("seconds_ago", [None, 31])
 def test_one_of_several_processes_takes_the_turn(runtime: Runtime, seconds_ago: int | None) -> None:
     if seconds_ago is not None:

@@ -20,7 +20,8 @@ from tests.system.benchmarks.throughput import make_workers
 from tests.system.faults.bounds import share
 
 _PAUSE_SECONDS: Final = 0.1
-_WARM_UP: Final = 2
+#: So that each worker has executed some: the first one builds its statements.
+_WARM_UP: Final = 12
 
 
 def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
