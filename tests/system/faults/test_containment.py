@@ -22,8 +22,12 @@ from tests.system.faults.matrix import mark_own_stack
 
 @pytest.fixture
 def renderer(request: pytest.FixtureRequest) -> Iterator[Renderer]:
-    """A renderer whose engine takes poison, with one second of CPU unless the test names another limit."""
-    renderer = Renderer(RendererLimits(cpu_seconds=getattr(request, "param", 1)), engine=poisoned_engine.__name__)
+    """A renderer whose engine takes poison, with one second of CPU unless the test names another limit.
+
+    It is not replaced after a number of documents.
+    """
+    limits = RendererLimits(cpu_seconds=getattr(request, "param", 1), requests=1_000_000)
+    renderer = Renderer(limits, engine=poisoned_engine.__name__)
     yield renderer
     renderer.close()
 
