@@ -74,7 +74,7 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
 def sweep_in_turn(pause: float) -> None:
     """Sweep, unless a worker with the same steps did so during most of a pause; `pause` is in seconds."""
     runtime = process_runtime()
-    if runtime.settings.embedded:  # there is no other worker
+    if runtime.settings.embedded:  # only this process has workers
         sweep()
         return
     # A worker of another version leaves exports with other steps alone.

@@ -53,8 +53,8 @@ def hold_streams(
             deliveries=[_claim_new(row, notifications[row["notification_id"]]) for row in deliveries],
             submission_id=submission_id if first["audience"] == BROKER else None,
             claimed_at=time.monotonic(),
-            # Nothing is enqueued for a customs broker or warehouse before its export is executed. The claim of an
-            # operator's stream finds out.
+            # Nothing is enqueued for a customs broker or warehouse before its export is executed. For an operator,
+            # release_and_claim() counts again.
             complete=True,
         )
 

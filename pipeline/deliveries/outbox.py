@@ -167,12 +167,6 @@ _INSERT_NOTIFICATIONS: Final = insert(table(Notification))
 _INSERT_DELIVERIES: Final = insert(table(Delivery)).values(
     due_at=database_now(bindparam("due_seconds")), lease_until=database_now(bindparam("lease_seconds"))
 )
-_RELEASE_WAITING: Final = (
-    update(table(Delivery))
-    .where(_deliveries.export_id == bindparam("of_export"), _deliveries.state == DeliveryState.WAITING.value)
-    .values(state=DeliveryState.PENDING.value, due_at=database_now())
-    .returning(_deliveries.partner_id, _deliveries.channel)
-)
 
 
 def insert_rows(session: Session, written: OutboxRows, *, due_seconds: float, held: bool = False) -> None:
@@ -186,15 +180,6 @@ def insert_rows(session: Session, written: OutboxRows, *, due_seconds: float, he
     rows += [{**row, "fence": 0, "due_seconds": None, "lease_seconds": None} for row in written.waiting]
     if rows:
         session.execute(_INSERT_DELIVERIES, rows)
-
-
-def release_waiting(session: Session, export_id: str) -> list[DeliveryStream]:
-    """Make the deliveries pending that waited for the end of the export. Return the streams to publish."""
-    found = session.execute(_RELEASE_WAITING, {"of_export": export_id})
-    return [
-        DeliveryStream(export_id, partner_id, channel)
-        for partner_id, channel in dict.fromkeys(tuple(row) for row in found)
-    ]
 
 
 class Requeued(NamedTuple):

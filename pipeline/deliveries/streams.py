@@ -155,33 +155,6 @@ _RENEW: Final = (
     .values(lease_until=_lease_end, due_at=_lease_end)
 )
 
-_is_held = and_(
-    _deliveries.partner_id.in_(bindparam("of_partners", expanding=True)),
-    _deliveries.channel == recipients.QUEUE,
-    ~exists().where(*pending_in_stream(_deliveries, _other), _other.lease_until > database_now()),
-)
-_count_to_operators = (
-    select(func.count())
-    .where(_other.export_id == bindparam("of_export"), _other.audience == OPERATOR)
-    .scalar_subquery()
-)
-_RELEASE_AND_CLAIM: Final = (
-    update(table(Delivery))
-    .where(_deliveries.export_id == bindparam("of_export"), _deliveries.state == DeliveryState.WAITING.value)
-    .values(
-        state=_PENDING,
-        fence=_deliveries.fence + case((_is_held, 1), else_=0),
-        lease_until=case((_is_held, _lease_end)),
-        due_at=case((_is_held, _lease_end), else_=database_now()),
-    )
-    .returning(
-        _deliveries.partner_id,
-        _deliveries.channel,
-        _deliveries.lease_until.is_not(None).label("claimed"),
-        _count_to_operators.label("to_operators"),
-    )
-)
-
 _exports, _submissions = table(Export).c, table(BrokerSubmission).c
 _FIND_EXPORT: Final = (
     select(_exports.account_id, _exports.test, _exports.purged_at, _exports.trace_parent, *recipients.TARGET_COLUMNS)
@@ -256,23 +229,6 @@ def _claim(session: Session, settings: Settings, stream: DeliveryStream) -> Stre
     )
 
 
-def release_and_claim(
-    session: Session, settings: Settings, export_id: str, held: Iterable[StreamLease]
-) -> tuple[list[DeliveryStream], list[StreamLease]]:
-    """Make the deliveries pending that waited for the end of the export, and claim those that are `held`.
-
-    Return the streams to publish, and the claimed ones. A stream that another worker sends from is not claimed.
-    """
-    since, leases = time.monotonic(), {each.stream.partner_id: each for each in held}
-    of_export = {"of_export": export_id, "of_partners": list(leases), "lease_seconds": settings.lease_seconds}
-    found = session.execute(_RELEASE_AND_CLAIM, of_export).all()
-    to_publish = [DeliveryStream(export_id, row.partner_id, row.channel) for row in found if not row.claimed]
-    # Only operators' messages wait. If there are no others, the lease has all of its partner.
-    complete = all(row.to_operators == len(found) for row in found)
-    claimed = [replace(leases[row.partner_id], claimed_at=since, complete=complete) for row in found if row.claimed]
-    return list(dict.fromkeys(to_publish)), claimed
-
-
 def is_claimable() -> ColumnElement[bool]:
     """Return the condition, on a row of `deliveries`, that a sender could send it if it is due."""
     paused = exists().where(
@@ -289,13 +245,58 @@ def is_claimable() -> ColumnElement[bool]:
     return and_(col(Delivery.state) == _PENDING, _is_unleased(), ~paused, ~is_open)
 
 
-def is_stream_free(seconds: float = 0) -> ColumnElement[bool]:
+def is_stream_free(seconds: float = 0, deliveries: Any = Delivery) -> ColumnElement[bool]:
     """Return the condition, on a row of `deliveries`, that no message of its stream is being sent or waits for a retry.
 
     The same is true of the last `seconds` for messages that are still pending.
     """
     held = _other.lease_until > database_now(-seconds)
-    return ~exists().where(*pending_in_stream(Delivery, _other), held)
+    return ~exists().where(*pending_in_stream(deliveries, _other), held)
+
+
+_is_held = and_(
+    _deliveries.partner_id.in_(bindparam("of_partners", expanding=True)),
+    _deliveries.channel == recipients.QUEUE,
+    is_stream_free(deliveries=_deliveries),
+)
+_count_to_operators = (
+    select(func.count())
+    .where(_other.export_id == bindparam("of_export"), _other.audience == OPERATOR)
+    .scalar_subquery()
+)
+_RELEASE_AND_CLAIM: Final = (
+    update(table(Delivery))
+    .where(_deliveries.export_id == bindparam("of_export"), _deliveries.state == DeliveryState.WAITING.value)
+    .values(
+        state=_PENDING,
+        fence=_deliveries.fence + case((_is_held, 1), else_=0),
+        lease_until=case((_is_held, _lease_end)),
+        due_at=case((_is_held, _lease_end), else_=database_now()),
+    )
+    .returning(
+        _deliveries.partner_id,
+        _deliveries.channel,
+        _deliveries.lease_until.is_not(None).label("claimed"),
+        _count_to_operators.label("to_operators"),
+    )
+)
+
+
+def release_and_claim(
+    session: Session, settings: Settings, export_id: str, held: Iterable[StreamLease] = ()
+) -> tuple[list[DeliveryStream], list[StreamLease]]:
+    """Make the deliveries pending that waited for the end of the export, and claim those that are `held`.
+
+    Return the streams to publish, and the claimed ones. A stream that another worker sends from is not claimed.
+    """
+    since, leases = time.monotonic(), {each.stream.partner_id: each for each in held}
+    of_export = {"of_export": export_id, "of_partners": list(leases), "lease_seconds": settings.lease_seconds}
+    found = session.execute(_RELEASE_AND_CLAIM, of_export).all()
+    to_publish = [DeliveryStream(export_id, row.partner_id, row.channel) for row in found if not row.claimed]
+    # Only operators' messages wait. If there are no others, the lease has all of its partner.
+    complete = all(row.to_operators == len(found) for row in found)
+    claimed = [replace(leases[row.partner_id], claimed_at=since, complete=complete) for row in found if row.claimed]
+    return list(dict.fromkeys(to_publish)), claimed
 
 
 _stream_key: Final = (col(Delivery.export_id), col(Delivery.partner_id), col(Delivery.channel))

@@ -15,13 +15,14 @@ from sqlalchemy import bindparam, func, select
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session
 
+from config.settings import Settings
 from pipeline.core import shutdown
 from pipeline.core.db import constants, table
 from pipeline.core.errors import DatabaseBusy, Fenced, Stopped, Terminal, WorkerLost
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.core.watchdog import WATCHDOG
-from pipeline.deliveries import attempts, outbox, sender, streams
+from pipeline.deliveries import attempts, sender, streams
 from pipeline.deliveries.handoff import PreparedHandoff
 from pipeline.deliveries.held_streams import HeldStreams
 from pipeline.deliveries.sender import Sending
@@ -308,7 +309,7 @@ def _commit(
     change_steps(session, export_id, changes)
     _before_commit(finished.steps)
     if first.name in NOTIFY_STEPS:
-        finished.tasks += stream_tasks(prepared or ()) + _complete_if_last(session, context)
+        finished.tasks += stream_tasks(prepared or ()) + _complete_if_last(session, settings, context)
 
 
 def _notify(runtime: Runtime, contexts: Sequence[StepContext], held: HeldStreams) -> _Finished | None:
@@ -376,14 +377,11 @@ def _unit_no(spec: StepSpec, context: StepContext) -> int:
     return context.unit_no if spec.per_unit else EXPORT_LEVEL
 
 
-def _complete_if_last(session: Session, context: StepContext) -> list[TaskMessage]:
+def _complete_if_last(session: Session, settings: Settings, context: StepContext) -> list[TaskMessage]:
     # The event above has locked the export's row, so the three notify steps are counted one after another.
     if session.scalar(_COUNT_UNNOTIFIED, {"of_export": context.export_id}):
         return []
     transition_export(session, context.export_id, ExportState.EXECUTED)
     events.append(session, context.export_id, context.step, [NewEvent(EventType.EXPORT_EXECUTED)])
-    return _release_deliveries(session, context.export_id)
-
-
-def _release_deliveries(session: Session, export_id: str) -> list[TaskMessage]:
-    return stream_tasks(outbox.release_waiting(session, export_id))
+    to_publish, _ = streams.release_and_claim(session, settings, context.export_id)
+    return stream_tasks(to_publish)

@@ -15,7 +15,7 @@ from pipeline.accounts import partners
 from pipeline.accounts.models import Partner, PartnerSecret
 from pipeline.core.errors import StepFailed
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import handoff, outbox, sender
+from pipeline.deliveries import handoff, outbox, sender, streams
 from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.models import BrokerSubmission, Notification
 from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
@@ -232,7 +232,7 @@ def test_no_active_operator_means_no_operator_message(make_runtime: OpenRuntime)
         enqueued = outbox.enqueue_export_failed(
             session, replace(export.context, step="hand_off"), "it broke", attempts=1, quarantined=False
         )
-        assert outbox.release_waiting(session, export.export_id) == []
+        assert streams.release_and_claim(session, runtime.settings, export.export_id) == ([], [])
     assert (list(enqueued.streams), enqueued.fact["notifications"], enqueued.fact["deliveries"]) == ([], 1, 0)
     assert {each.audience for each in exports.list_deliveries(runtime, export.export_id)} == {
         "customs_broker",

@@ -18,7 +18,7 @@ from pipeline.deliveries import outbox, sender, submissions
 from pipeline.deliveries.channels import webhook
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
-from pipeline.deliveries.streams import take_due_streams
+from pipeline.deliveries.streams import release_and_claim, take_due_streams
 from pipeline.workflow import read_model
 from tests.deliveries.channels.test_queue import take_messages
 from tests.deliveries.conftest import Clock, OpenRuntime
@@ -192,7 +192,7 @@ def test_operator_message_neither_repeats_nor_prevents_the_notified_event(make_r
     assert sender.deliver_stream(runtime, *stream).delivered == 1
     assert exports.read_event_types(runtime, export.export_id) == ["HANDED_OFF", "BROKER_QUERIED"]
     with runtime.db.write() as session:
-        outbox.release_waiting(session, export.export_id)
+        release_and_claim(session, runtime.settings, export.export_id)
     record_answer(runtime, "a-2", "rejected", message="Not steel.")
     assert sender.deliver_stream(runtime, *stream).delivered == 2
     assert exports.read_event_types(runtime, export.export_id).count("OPERATOR_NOTIFIED") == 1

@@ -117,7 +117,8 @@ def test_operator_is_notified_after_the_export_has_ended(runtime: Runtime) -> No
     operator = (export.export_id, factories.OPERATOR, "queue")
     assert sender.deliver_stream(runtime, *operator).delivered == 0
     with runtime.db.write() as session:
-        assert outbox.release_waiting(session, export.export_id) == [DeliveryStream(*operator)]
+        to_publish, claimed = streams.release_and_claim(session, runtime.settings, export.export_id)
+        assert (to_publish, claimed) == ([DeliveryStream(*operator)], [])
     assert sender.deliver_stream(runtime, *operator).delivered == 1
     assert exports.read_event_types(runtime, export.export_id) == ["HANDED_OFF", "OPERATOR_NOTIFIED"]
 
