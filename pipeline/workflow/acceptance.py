@@ -234,7 +234,7 @@ def check_new_plan(
     checked_at = runtime.clock()
     check_approval(hashed.plan, checked_at)
     now, waits = check_active_exports(session, runtime, caller.account_id)
-    found = evaluate_plan(session, caller.account_id, hashed.plan, on=checked_at.date(), amends=replaced)
+    found = evaluate_plan(session, caller.account_id, hashed, on=checked_at.date(), amends=replaced)
     if found.blocking:
         raise PlanNotExecutable(top_findings(found.all), count_by_rule(found.all))
     return CheckedPlan(hashed, found, now, waits)

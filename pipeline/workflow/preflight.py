@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from threading import Lock
 from typing import Any, Final, cast
 
 from sqlalchemy import bindparam, insert, or_, select, update
@@ -32,7 +34,7 @@ from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.customs import waivers
 from pipeline.customs.chapter99.facts import entry_date
-from pipeline.customs.checks.plan import check_plan
+from pipeline.customs.checks.plan import check_approval_texts, check_hashed_part, check_plan
 from pipeline.customs.models import Waiver
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
@@ -40,6 +42,13 @@ from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.plans import HashedPlan, RegisteredPlan, hash_plan
 from pipeline.exports.schemas.export import ExecuteRequest, PreflightReport
 from pipeline.exports.schemas.plan import Plan
+
+#: The findings of the plans that this process checked last, by plan hash and day. The hash covers all but the approval.
+_known_findings: OrderedDict[tuple[str, date], list[Finding]] = OrderedDict()
+_known_lock: Final = Lock()
+_MAX_PLANS: Final = 256
+#: Longer lists are not kept, because they need much memory.
+_MAX_FINDINGS: Final = 50
 
 
 @dataclass(frozen=True)
@@ -55,18 +64,36 @@ class Findings:
         return any(finding.severity == "block" for finding in self.all)
 
 
-def evaluate_plan(session: Session, account_id: str, plan: Plan, *, on: date, amends: Export | None = None) -> Findings:
+def evaluate_plan(
+    session: Session, account_id: str, hashed: HashedPlan, *, on: date, amends: Export | None = None
+) -> Findings:
     """Return all findings of the plan: rules apply by the dates of its entries, waivers by `on`.
 
     `on` is the day of the check. `amends` is the export that the plan replaces.
     """
-    found = [*check_plan_alone(plan, on=on), *packages.check_used_ssccs(session, account_id, plan, amends)]
+    plan = hashed.plan
+    found = [*_check_alone_once(hashed, on), *packages.check_used_ssccs(session, account_id, plan, amends)]
     return Findings(*waivers.apply_waivers(session, account_id, plan, found, on=on))
 
 
 def check_plan_alone(plan: Plan, *, on: date) -> list[Finding]:
     """Return the findings that need only the plan, on the day `on`: first of its packages, then of customs."""
     return [*packages.check_plan(plan), *check_plan(plan, on=on)]
+
+
+def _check_alone_once(hashed: HashedPlan, on: date) -> list[Finding]:
+    """Return what `check_plan_alone` returns. An execution takes over the findings that its preflight made here."""
+    key = (hashed.plan_hash, on)
+    with _known_lock:
+        found = _known_findings.get(key)
+    if found is None:
+        found = [*packages.check_plan(hashed.plan), *check_hashed_part(hashed.plan, on=on)]
+        if len(found) <= _MAX_FINDINGS:
+            with _known_lock:
+                _known_findings[key] = found
+                if len(_known_findings) > _MAX_PLANS:
+                    _known_findings.popitem(last=False)
+    return [*found, *check_approval_texts(hashed.plan)]
 
 
 def build_report(hashed: HashedPlan, findings: Sequence[Finding]) -> PreflightReport:
@@ -99,7 +126,7 @@ def preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> list[Find
         if executed is not None and executed.plan_hash != hashed.plan_hash:
             refused.append(_refusal_finding("A03", already_executed(executed)))
         # A changed plan replaces the batch's own export, so its labels are free for it.
-        found = evaluate_plan(session, caller.account_id, hashed.plan, on=now.date(), amends=executed)
+        found = evaluate_plan(session, caller.account_id, hashed, on=now.date(), amends=executed)
         return [*refused, *found.all]
 
 

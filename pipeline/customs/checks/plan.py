@@ -27,7 +27,18 @@ def check_plan(plan: Plan, *, on: date) -> list[Finding]:
     Dated rules apply by the expected day of entry of each unit, so the result does not depend on the day of the check.
     `on` is the day of the check; it only shows whether the day of entry has passed.
     """
+    return [*check_hashed_part(plan, on=on), *check_approval_texts(plan)]
+
+
+def check_hashed_part(plan: Plan, *, on: date) -> list[Finding]:
+    """Return what `check_plan` finds in the part of the plan that the plan hash covers: all but the approval."""
     return list(_check_plan(plan, on))
+
+
+def check_approval_texts(plan: Plan) -> Iterator[Finding]:
+    """Yield what `check_plan` finds in the approval."""
+    if plan.approval is not None:
+        yield from check_characters(plan.approval, "/approval")
 
 
 def _check_plan(plan: Plan, on: date) -> Iterator[Finding]:
@@ -44,9 +55,7 @@ def _check_plan(plan: Plan, on: date) -> Iterator[Finding]:
     if plan.export_country not in entry_rules().countries.codes:
         yield country_finding("/exportCountry", plan.export_country)
     yield from checks.check_ruleset(plan)
-    for pointer, part in (("/approval", plan.approval), ("/ruleset", plan.ruleset)):
-        if part is not None:
-            yield from check_characters(part, pointer)
+    yield from check_characters(plan.ruleset, "/ruleset")
     refs: set[str] = set()
     numbers: set[str] = set()
     for index, unit in enumerate(plan.units):
