@@ -22,6 +22,7 @@ from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime, process_runtime, reject_weak_credentials
 from pipeline.deliveries import overdue, polling
 from pipeline.deliveries.channels.queue import QueueChannel
+from pipeline.ops import work_counts
 from pipeline.workflow import dispatch, sweeper
 from pipeline.workflow.steps import STEPS_BY_NAME
 
@@ -94,7 +95,7 @@ def sweep() -> int:
     """
     failpoint("sweep.before")
     published = 0
-    for look in (_declare_queues, _publish_due, _notify_overdue, _poll_brokers):
+    for look in (_declare_queues, _publish_due, _notify_overdue, _poll_brokers, _keep_counts):
         try:
             published += look(process_runtime())
         except DatabaseBusy as busy:
@@ -143,6 +144,11 @@ def _poll_brokers(runtime: Runtime) -> int:
     polls = polling.take_due_polls(runtime)
     dispatch.publish_polls(polls)
     return len(polls)
+
+
+def _keep_counts(runtime: Runtime) -> int:
+    work_counts.keep_counts(runtime)
+    return 0
 
 
 @worker_shutting_down.connect

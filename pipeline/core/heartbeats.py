@@ -1,6 +1,7 @@
 """Heartbeats: when a message last came through the message broker to a process that only the broker can reach.
 
-The same table gives turns to processes that do the same work: each turn goes to one of them.
+The same table gives turns to processes that do the same work: each turn goes to one of them. It also says when work was
+last done.
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ class Heartbeat(SQLModel, table=True):
     """When a heartbeat last reached the processes of this name, or since when they wait for the first one.
 
     A process that ends by SIGTERM deletes the row; other processes of its name write it again. For turns: when the last
-    one was taken.
+    one was taken. For work: when it was last done.
     """
 
     __tablename__ = "heartbeats"
 
-    name: str = Field(primary_key=True)  # intake, or sweep with the steps that it knows
+    name: str = Field(primary_key=True)  # intake, work counts, or sweep with the steps that it knows
     arrived_at: datetime = timestamp_column()
 
 
@@ -52,9 +53,14 @@ def record(runtime: Runtime, name: str) -> None:
     """Record that a heartbeat arrived at a process of this name. Raises DatabaseBusy."""
     # If two processes write the first row at once, one of them is enough.
     with suppress(IntegrityError), runtime.db.write() as session:
-        arrived = update(Heartbeat).where(col(Heartbeat.name) == name).values(arrived_at=database_now())
-        if not row_count(session.execute(arrived)):
-            session.execute(insert(table(Heartbeat)).values(name=name))
+        write(session, name)
+
+
+def write(session: Session, name: str) -> None:
+    """Record in the session's transaction that a heartbeat arrived. Raises IntegrityError if another wrote the first."""
+    arrived = update(Heartbeat).where(col(Heartbeat.name) == name).values(arrived_at=database_now())
+    if not row_count(session.execute(arrived)):
+        session.execute(insert(table(Heartbeat)).values(name=name))
 
 
 def forget(runtime: Runtime, name: str) -> None:
@@ -67,6 +73,13 @@ def missed(session: Session, name: str, seconds: float) -> bool:
     """Return whether processes of this name should run and have waited `seconds` for a heartbeat."""
     late = (col(Heartbeat.name) == name, col(Heartbeat.arrived_at) <= statement_now(-seconds))
     return session.scalar(select(1).where(*late)) is not None
+
+
+def is_recent(session: Session, name: str, seconds: float) -> bool:
+    """Return whether a heartbeat arrived in the last `seconds`."""
+    # A time in the future was written before the clock was set back.
+    recent = (col(Heartbeat.arrived_at) > statement_now(-seconds), col(Heartbeat.arrived_at) <= statement_now())
+    return session.scalar(select(1).where(col(Heartbeat.name) == name, *recent)) is not None
 
 
 def take_turn(runtime: Runtime, name: str, seconds: float) -> bool:

@@ -142,6 +142,8 @@ class Step(SQLModel, table=True):
     __tablename__ = "steps"
     __table_args__ = (
         partial_index("ix_steps_due_at", "due_at", where=text("state = 'ready'")),
+        # The first steps of all queued exports are due; this finds the others.
+        partial_index("ix_steps_due_later", "due_at", where=text("state = 'ready' AND name <> 'record_packages'")),
         partial_index("ix_steps_lost", "due_at", where=text("state = 'ready' AND error IS NULL AND attempts > 1")),
         partial_index("ix_steps_stalled", "stalled_since", where=text("state = 'ready' AND stalled_since IS NOT NULL")),
         partial_index("ix_steps_retrying", "name", where=text("state = 'ready' AND error IS NOT NULL")),

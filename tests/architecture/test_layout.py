@@ -55,7 +55,7 @@ STANDARD_WORDS = frozenset(
     schemas secrets sender server session settings shutdown startup store system templating tenancy text trace transport upload validation
     values verifier verify view views watchdog worksheet
     api asyncapi blob cloudevent encryption openapi redaction safety semaphore fair single flight smtp ssh svg xlsx ubl
-    archive attachments backup body durability heartbeats inbox polling raw weak
+    archive attachments backup body counts durability heartbeats inbox polling raw weak
     232 chapter99 characters consolidation declarations goods layouts money packing pga profile sandbox section section232
     conditions list lists parties usmca wording
     """.split()

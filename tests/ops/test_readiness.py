@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 
 import pytest
 from pydantic import SecretStr
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select, text, update
 from sqlmodel import col
 
 from pipeline.accounts import partners
@@ -25,14 +25,20 @@ from pipeline.exports.models import Step
 from pipeline.ops import readiness
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.step_failures import MAX_RETRY_PAUSE_SECONDS
-from pipeline.workflow.steps import NOTIFY_STEPS, TaskMessage
+from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, TaskMessage
 from pipeline.workflow.sweeper import find_due
+from tests.conftest import SERVERS
 from tests.support import factories
 from tests.support.query_counter import record_plans, searches
 from tests.support.task_by_task import task_by_task
 from tests.system.faults.matrix import mark_own_stack
 from tests.workflow.conftest import WorkflowHarness
 
+_QUEUE_FIRST_STEPS = """
+INSERT INTO steps (export_id, unit_no, name, position, state, fence, attempts, due_at)
+SELECT export_id, unit_no + n, name, position, state, fence, attempts, due_at FROM steps, generate_series(1, 5000) n
+WHERE name = 'record_packages' AND state = 'ready'
+"""
 STALLED_AFTER = readiness.STALLED_AFTER_SECONDS
 
 
@@ -118,6 +124,22 @@ def test_check_parts_reads_only_due_rows(make_workflow: Callable[[str], Workflow
         whole = rf"ix_{table}_due_at on {table}  .*\n(?! +Index Cond: .*due_at <=)"
         read = rf"SCAN {table}(?! USING INDEX ix_steps_retrying)|Seq Scan on {table}|{whole}"
         assert not re.search(read, "\n".join(plans)), plans
+
+
+@pytest.mark.parametrize("database_url", [pytest.param("postgresql", marks=SERVERS)], indirect=True)
+def test_first_steps_of_queued_exports_are_not_read_for_later_steps(
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str
+) -> None:
+    workflow = make_workflow(database_url)
+    workflow.accept()
+    with workflow.runtime.db.write() as session:
+        session.execute(text(_QUEUE_FIRST_STEPS))
+        session.execute(update(Step).where(col(Step.due_at).is_not(None)).values(due_at=database_now(-3600)))
+        session.execute(text("ANALYZE steps"))
+    with record_plans(workflow.runtime.db) as plans:
+        assert "steps" in list_failing_parts(workflow)
+    assert searches(plans, "ix_steps_due_later", "due_at <="), plans
+    assert STEPS[0].name == "record_packages"
 
 
 def test_idle_service_is_ready_however_long_it_is_idle(workflow: WorkflowHarness) -> None:

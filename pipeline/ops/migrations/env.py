@@ -15,6 +15,7 @@ from pipeline.core.db import Instant
 from pipeline.customs import models as customs_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.deliveries import models as delivery_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.exports import models  # noqa: F401 - importing them is what fills the metadata
+from pipeline.ops import work_counts  # noqa: F401 - importing them is what fills the metadata
 
 
 def _render_item(kind: str, item: Any, _: AutogenContext) -> str | Literal[False]:

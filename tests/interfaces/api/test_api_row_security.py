@@ -25,9 +25,10 @@ from pipeline.deliveries.channels.webhook import build_signature_headers
 from pipeline.deliveries.models import SandboxHandoff
 from pipeline.exports.models import LegalHold
 from pipeline.exports.numbers import reserve_block
-from pipeline.ops import doctor
+from pipeline.ops import doctor, work_counts
 from pipeline.ops.migrations import row_security
 from pipeline.ops.migrations.runner import upgrade_database
+from pipeline.ops.work_counts import WorkCount
 from pipeline.workflow import queries as workflow_queries
 from tests.conftest import OWNER
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open, execution
@@ -73,6 +74,7 @@ def harness(open_harness: Open, own_url: str) -> ApiHarness:
         kept = {"id": "n", "submission_id": submission["id"], "path": "webhook", "outcome": "none"}
         session.add(SandboxHandoff(**kept, invoice_numbers=[], answer={}))
         session.add(LegalHold(id="h", account_id=factories.ACCOUNT, reason="an inquiry", placed_by="somebody"))
+        session.add(WorkCount(account_id=factories.ACCOUNT, name=work_counts.EXPORTS, state="accepted", value=1))
         reserve_block(session, factories.ACCOUNT, packages=1, ssccs=0)
     return harness
 

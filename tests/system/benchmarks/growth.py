@@ -17,7 +17,7 @@ from pipeline.deliveries.overdue import notify_overdue
 from pipeline.exports.queries import find_export
 from pipeline.exports.states import ExportState, Outcome
 from pipeline.interfaces.api.metrics import WorkCollector
-from pipeline.ops import readiness
+from pipeline.ops import readiness, work_counts
 from pipeline.workflow import queries, sweeper
 from pipeline.workflow.queries import ExportFilter
 from tests.support import factories
@@ -39,6 +39,8 @@ _OWN_QUEUED: Final = 9_000
 _QUEUED_ACCOUNT: Final = f"CASE WHEN n <= {_OWN_QUEUED} THEN account_id ELSE 'acc_' || mod(n, 10) END"
 #: The failed exports of each database. Half of them are quarantined, more than a page, so that lists have the same length.
 _FAILED: Final = 200
+#: The queued exports of the almost empty database: as many as a list of active exports shows.
+_PAGE: Final = 51
 #: What nothing measured reads is left empty.
 _STORED: Final = {
     "broker_submissions.state": "'released'",
@@ -71,7 +73,7 @@ def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
             unmeasured("S9", goal.format("list filters, search, metrics, readiness, sweep, accept"), "needs PostgreSQL")
         ]
     with ExitStack() as open_:
-        few = open_.enter_context(_Loaded(servers, FEW, 0))
+        few = open_.enter_context(_Loaded(servers, FEW, _PAGE))
         many = open_.enter_context(_Loaded(servers, extent.stored, extent.queued))
         filters = {name: _compare(partial(_list, wanted), few, many) for name, wanted in FILTERS.items()}
         slowest = max(filters, key=lambda name: filters[name][0])
@@ -80,7 +82,7 @@ def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
         lists = f"slowest of {len(filters)}, {within} within: {slowest}, {note}"
         found = {"list filters": (ratio, lists)}
         found["search by batch id"] = _compare(None, few, many)
-        found["/metrics"] = _compare(_collect, few, many)
+        found["/metrics"] = _compare_metrics(few, many)
         found["/readyz"] = _compare(readiness.check_parts, few, many)
         found["accept"] = _compare(_accept, few, many)
         # A sweep finds at most so many steps: the small database gets enough for all calls, so that both do the same work.
@@ -157,6 +159,19 @@ def _collect(runtime: Runtime) -> None:
     # Each call is the first of a new collector, which has nothing in its cache.
     if not WorkCollector(runtime, clock=itertools.count(step=1000).__next__).collect():
         raise RuntimeError("the database did not answer the metrics in time")
+
+
+def _compare_metrics(few: _Loaded, many: _Loaded) -> tuple[float, str]:
+    """Compare a scrape while a sweeper keeps the counts; the note also says how long the sweeper counts."""
+    took = []
+    for database in (few, many):
+        began = time.perf_counter()
+        if not work_counts.keep_counts(database.runtime):
+            raise RuntimeError("the counts were kept already")
+        took.append((time.perf_counter() - began) * 1000)
+    ratio, note = _compare(_collect, few, many)
+    counting = f"the sweeper counts for {took[1]:.0f} against {took[0]:.0f} ms every {work_counts.KEEP_SECONDS:.0f} s"
+    return ratio, f"{note}; {counting}"
 
 
 def _sweep(runtime: Runtime) -> None:

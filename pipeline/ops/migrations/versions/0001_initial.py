@@ -24,6 +24,7 @@ APPEND_ONLY = {
 TABLES = (
     "accounts",
     "heartbeats",
+    "work_counts",
     "sandbox_handoffs",
     "api_keys",
     "number_blocks",
@@ -113,6 +114,14 @@ def _create_tables() -> None:
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("arrived_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_heartbeats")),
+    )
+    op.create_table(
+        "work_counts",
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("value", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("account_id", "name", "state", name=op.f("pk_work_counts")),
     )
     op.create_table(
         "sandbox_handoffs",
@@ -545,6 +554,14 @@ def _create_indexes() -> None:
         unique=False,
         postgresql_where=sa.text("state = 'ready'"),
         sqlite_where=sa.text("state = 'ready'"),
+    )
+    op.create_index(
+        "ix_steps_due_later",
+        "steps",
+        ["due_at"],
+        unique=False,
+        postgresql_where=sa.text("state = 'ready' AND name <> 'record_packages'"),
+        sqlite_where=sa.text("state = 'ready' AND name <> 'record_packages'"),
     )
     op.create_index("ix_deliveries_account_id_id", "deliveries", ["account_id", "id"], unique=False)
     op.create_index(

@@ -1,0 +1,131 @@
+"""Counts of open work by account, which the sweeper keeps so that no request has to count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+from sqlalchemy import BigInteger, ColumnElement, and_, delete, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Field, Session, SQLModel, col
+
+from pipeline.core import heartbeats, tenancy
+from pipeline.core.db import index_constant, table
+from pipeline.core.runtime import Runtime
+from pipeline.core.tenancy import ALL_ACCOUNTS
+from pipeline.deliveries import circuit_breaker
+from pipeline.deliveries.models import BrokerSubmission, Delivery
+from pipeline.deliveries.outcomes import OVERDUE, QUARANTINED, delivery_is
+from pipeline.exports.models import Account, Export, Step
+from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, StepState
+
+#: How often the sweeper counts.
+KEEP_SECONDS: Final = 10.0
+#: Older counts are not used: no sweeper runs, or the database is too busy for one.
+STALE_SECONDS: Final = 30.0
+
+EXPORTS, DELIVERIES, QUARANTINED_EXPORTS, OVERDUE_HANDOFFS = "exports", "deliveries", "quarantined", "overdue"
+STEPS, RETRYING_STEPS, OPEN_BREAKERS = "steps", "retrying", "breakers"
+
+EXPORT_STATES: Final = (*ACTIVE_STATES, ExportState.FAILED.value)
+DELIVERY_STATES: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value, DeliveryState.DEAD.value)
+
+#: The account of counts over all accounts: steps have none, and no index finds the others by account.
+ALL: Final = ""
+
+_KEPT_AT: Final = "work counts"
+_READY: Final = col(Step.state) == index_constant(StepState.READY)
+
+
+class WorkCount(SQLModel, table=True):
+    """How many items of an account have a property; an empty account stands for all."""
+
+    __tablename__ = "work_counts"
+
+    account_id: str = Field(primary_key=True)
+    name: str = Field(primary_key=True)
+    state: str = Field(primary_key=True)
+    value: int = Field(sa_type=BigInteger)
+
+
+class CountKey(NamedTuple):
+    """What is counted; `state` is empty for a count without states."""
+
+    account_id: str
+    name: str
+    state: str = ""
+
+
+_counts = table(WorkCount).c
+
+
+def read_counts(session: Session) -> Mapping[CountKey, int]:
+    """Return the counts that the sweeper keeps, or count now if they are stale. Zeros are left out."""
+    if heartbeats.is_recent(session, _KEPT_AT, STALE_SECONDS):
+        return _read_kept(session)
+    return dict(_count(session))
+
+
+def keep_counts(runtime: Runtime) -> bool:
+    """Count and write what has changed, unless that was done recently; return whether it counted.
+
+    Raises DatabaseBusy.
+    """
+    with tenancy.account_scope(ALL_ACCOUNTS):
+        with runtime.db.read() as session:
+            if heartbeats.is_recent(session, _KEPT_AT, KEEP_SECONDS):
+                return False
+            kept, found = _read_kept(session), dict(_count(session))
+        new = [(*key, value) for key, value in found.items() if key not in kept]
+        # If two sweepers write the same new count, one of them is enough.
+        with suppress(IntegrityError), runtime.db.write() as session:
+            for key in kept.keys() - found.keys():
+                session.execute(delete(WorkCount).where(*_is(key)))
+            for key in kept.keys() & found.keys():
+                if kept[key] != found[key]:
+                    session.execute(update(WorkCount).where(*_is(key)).values(value=found[key]))
+            if new:
+                session.execute(insert(table(WorkCount)), [dict(zip(_counts.keys(), row, strict=True)) for row in new])
+            heartbeats.write(session, _KEPT_AT)
+    return True
+
+
+def _read_kept(session: Session) -> dict[CountKey, int]:
+    return {CountKey(*key): value for *key, value in session.execute(select(*_counts))}
+
+
+def _is(key: CountKey) -> list[ColumnElement[bool]]:
+    return [_counts[name] == value for name, value in key._asdict().items()]
+
+
+def _count(session: Session) -> Iterator[tuple[CountKey, int]]:
+    whole = {
+        CountKey(ALL, STEPS, StepState.READY.value): _READY,
+        CountKey(ALL, RETRYING_STEPS): and_(_READY, col(Step.error).is_not(None)),
+        CountKey(ALL, OPEN_BREAKERS): circuit_breaker.is_open(),
+        CountKey(ALL, DELIVERIES, DeliveryState.PENDING.value): delivery_is(DeliveryState.PENDING),
+    }
+    for key, condition in whole.items():
+        if value := session.scalar(select(func.count()).where(condition)):
+            yield key, value
+    by_state = [
+        *((EXPORTS, state, Export.account_id, col(Export.state) == state) for state in EXPORT_STATES),
+        *(
+            (DELIVERIES, state.value, Delivery.account_id, delivery_is(state))
+            for state in (DeliveryState.WAITING, DeliveryState.DEAD)
+        ),
+    ]
+    for name, state, account_column, condition in by_state:
+        # Accounts first, because the indexes of states begin with them.
+        of_account = select(func.count()).where(col(account_column) == col(Account.id), condition)
+        counted = select(col(Account.id), of_account.correlate(Account).scalar_subquery())
+        yield from (
+            (CountKey(account_id, name, state), value) for account_id, value in session.execute(counted) if value
+        )
+    for name, account_column, condition in (
+        (QUARANTINED_EXPORTS, Export.account_id, QUARANTINED),
+        (OVERDUE_HANDOFFS, BrokerSubmission.account_id, OVERDUE),
+    ):
+        grouped = select(col(account_column), func.count()).where(condition).group_by(col(account_column))
+        yield from ((CountKey(account_id, name), value) for account_id, value in session.execute(grouped))

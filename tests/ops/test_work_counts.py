@@ -1,0 +1,80 @@
+"""Tests of the counts of open work: the sweeper keeps them, and readers count only if it does not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from pipeline.core import tenancy
+from pipeline.core.tenancy import ALL_ACCOUNTS
+from pipeline.ops import work_counts
+from pipeline.ops.work_counts import CountKey
+from pipeline.workflow.interventions import cancel_export
+from tests.support import factories
+from tests.support.query_counter import record_statements
+from tests.workflow.conftest import WorkflowHarness
+
+ACCEPTED = CountKey(factories.ACCOUNT, work_counts.EXPORTS, "accepted")
+READY = CountKey(work_counts.ALL, work_counts.STEPS, "ready")
+
+
+def read_counts(workflow: WorkflowHarness) -> Mapping[CountKey, int]:
+    with tenancy.account_scope(ALL_ACCOUNTS), workflow.runtime.db.read() as session:
+        return work_counts.read_counts(session)
+
+
+def keep_counts(workflow: WorkflowHarness) -> list[str]:
+    """Keep the counts after the pause, and return the verbs of the statements that changed them."""
+    workflow.clock.pass_seconds(work_counts.KEEP_SECONDS + 1)
+    with record_statements(workflow.runtime.db) as statements:
+        assert work_counts.keep_counts(workflow.runtime)
+    return [text.split()[0] for text in statements if "work_counts" in text and not text.startswith("SELECT")]
+
+
+def test_kept_counts_are_read_until_they_are_stale(workflow: WorkflowHarness) -> None:
+    workflow.accept(factories.plan(batch="first"))
+    keep_counts(workflow)
+    workflow.accept(factories.plan(batch="second"))
+    assert read_counts(workflow) == {ACCEPTED: 1, READY: 1}
+    workflow.clock.pass_seconds(work_counts.STALE_SECONDS + 1)
+    assert read_counts(workflow) == {ACCEPTED: 2, READY: 2}
+
+
+def test_counts_are_kept_again_only_after_a_pause(workflow: WorkflowHarness) -> None:
+    keep_counts(workflow)
+    workflow.accept()
+    workflow.clock.pass_seconds(work_counts.KEEP_SECONDS - 1)
+    assert not work_counts.keep_counts(workflow.runtime)
+    assert read_counts(workflow) == {}
+
+
+def test_keeping_writes_only_what_has_changed(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept().export_id
+    assert keep_counts(workflow) == ["INSERT"]
+    assert keep_counts(workflow) == []
+    workflow.accept(factories.plan(batch="other"))
+    assert keep_counts(workflow) == ["UPDATE", "UPDATE"]
+    cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
+    workflow.finish(export_id)
+    keep_counts(workflow)
+    kept = read_counts(workflow)
+    workflow.clock.pass_seconds(work_counts.STALE_SECONDS + 1)
+    assert kept == read_counts(workflow)
+    assert ACCEPTED not in kept
+
+
+def test_counts_of_a_future_time_are_not_used(workflow: WorkflowHarness) -> None:
+    keep_counts(workflow)
+    workflow.accept()
+    workflow.clock.pass_seconds(-3600)
+    assert read_counts(workflow) == {ACCEPTED: 1, READY: 1}
+
+
+def test_several_sweepers_keep_counts_at_once(
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str
+) -> None:
+    workflow = make_workflow(database_url)
+    workflow.accept()
+    with ThreadPoolExecutor(8) as pool:
+        assert any(pool.map(lambda _: work_counts.keep_counts(workflow.runtime), range(8)))
+    assert read_counts(workflow) == {ACCEPTED: 1, READY: 1}
