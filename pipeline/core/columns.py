@@ -1,4 +1,4 @@
-"""Column types of the tables: instants, JSON, long texts; and the naming of constraints."""
+"""Column types of the tables: instants, JSON, long texts; rows as JSON; and the naming of constraints."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import JSON, Index, Text, TextClause
 from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.functions import FunctionElement
 from sqlmodel import Field, SQLModel
 
 from pipeline.core.db import Instant, database_now
@@ -41,3 +43,23 @@ def timestamp_column() -> Any:
 def text_column() -> Any:
     """Return a column for a text of any length."""
     return Field(sa_type=Text)
+
+
+class json_object_of(FunctionElement[Any]):  # noqa: N801 - named like an SQL function
+    """The rows of a query as one JSON object, from the first expression to the second.
+
+    Without rows it is NULL on PostgreSQL, and an empty object on SQLite.
+    """
+
+    type = JSON()
+    inherit_cache = True
+
+
+@compiles(json_object_of, "postgresql")
+def _postgresql_object(element: json_object_of, compiler: Any, **kwargs: Any) -> str:
+    return f"json_object_agg({compiler.process(element.clauses, **kwargs)})"
+
+
+@compiles(json_object_of, "sqlite")
+def _sqlite_object(element: json_object_of, compiler: Any, **kwargs: Any) -> str:
+    return f"json_group_object({compiler.process(element.clauses, **kwargs)})"

@@ -7,15 +7,17 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from operator import attrgetter, itemgetter
 from typing import Any, Final
 
-from sqlalchemy import BindParameter, Boolean, Row, bindparam, func, insert, literal, select, union_all
+from sqlalchemy import BindParameter, Row, bindparam, case, func, insert, select
 from sqlmodel import Session, col
 
 from pipeline.accounts import recipients
 from pipeline.accounts.recipients import Recipient
 from pipeline.core import money, shutdown
 from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.columns import json_object_of
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import StepFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
@@ -67,9 +69,12 @@ class _ExportContents:
     read_at: datetime  # the database's time
 
 
-def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
+def prepare_handoff(
+    runtime: Runtime, context: StepContext, unrecorded: Sequence[ArtifactRow] | None = None
+) -> PreparedHandoff:
     """Read the export's results, choose path and channels, and prepare the messages.
 
+    `unrecorded` are the documents of an export that the caller records together with the handoff; else they are read.
     The number of queries does not depend on the size of the export. The file of a broker's profile is rendered unit by
     unit. Raises StepFailed if a partner is not registered, or its profile names an unknown field. For such a file it
     also raises StoreUnavailable and Stopped.
@@ -77,7 +82,7 @@ def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
     with runtime.db.read() as session:
         partner_ids = [context.broker_id, context.warehouse_id]
         partners, operators = recipients.find_audiences(session, context.account_id, partner_ids, test=context.test)
-        contents = _load_contents(session, context)
+        contents = _load_contents(session, context, with_artifacts=unrecorded is None)
         queues = {
             each.partner_id: recipients.resolve_target(
                 session, each.row, context.account_id, each.partner_id, recipients.QUEUE, test_export=context.test
@@ -89,7 +94,7 @@ def prepare_handoff(runtime: Runtime, context: StepContext) -> PreparedHandoff:
             raise StepFailed(f"the partner {partner_id} is not registered; register it, then retry the export")
     broker, warehouse = partners[context.broker_id], partners[context.warehouse_id]
     documents = _render_profile_files(runtime, context, contents, broker)
-    contents = _add_documents(contents, documents)
+    contents = _add_documents(contents, [*sorted(unrecorded or (), key=itemgetter("artifact_type")), *documents])
     submission_id = f"sub_{uuid.uuid5(_SUBMISSIONS, f'{context.export_id}/{broker.partner_id}').hex}"
     settings = runtime.settings
     rows = outbox.build_rows(
@@ -166,15 +171,25 @@ def _render_profile_files(
 
 
 def _add_documents(contents: _ExportContents, documents: Sequence[ArtifactRow]) -> _ExportContents:
-    added = {row["unit_no"]: [Artifact(**row)] for row in documents}
-    units = contents.artifacts.keys() | added.keys()
-    return replace(contents, artifacts={no: [*contents.artifacts.get(no, ()), *added.get(no, ())] for no in units})
+    artifacts = defaultdict(list, {unit_no: [*those] for unit_no, those in contents.artifacts.items()})
+    for row in documents:
+        artifacts[row["unit_no"]].append(Artifact(**row))
+    return replace(contents, artifacts=artifacts)
 
 
 _units, _artifacts, _packages = table(ExportUnit).c, table(Artifact).c, table(ExportPackage).c
 _treatments, _notifications = table(LineTreatment).c, table(Notification).c
 _of_export: BindParameter[str] = bindparam("of_export")
 _last_position = select(func.max(_notifications.position)).where(_notifications.export_id == _of_export)
+_ssccs = select(json_object_of(_packages.package_ref, _packages.sscc)).where(
+    _packages.export_id == _units.export_id, _packages.unit_no == _units.unit_no
+)
+_digests = select(json_object_of(_treatments.line_ref, _treatments.digest)).where(
+    _treatments.export_id == _units.export_id, _treatments.unit_no == _units.unit_no
+)
+_count_lines = (
+    select(func.count()).select_from(table(LineTreatment)).where(_treatments.export_id == _of_export).scalar_subquery()
+)
 _LOAD_UNITS: Final = (
     select(
         _units.unit_no,
@@ -183,55 +198,49 @@ _LOAD_UNITS: Final = (
         _units.package_number,
         _units.treatment_digest,
         _units.document,
+        _ssccs.scalar_subquery().label("ssccs"),
+        # Large exports are handed off without their lines.
+        case((_count_lines <= MAX_INLINE_LINES, _digests.scalar_subquery())).label("digests"),
         _last_position.scalar_subquery().label("last_position"),
         database_now().label("read_at"),
     )
     .where(_units.export_id == _of_export)
     .order_by(_units.unit_no)
 )
-_LOAD_ARTIFACTS: Final = (
-    select(
-        _artifacts.unit_no,
-        _artifacts.id,
-        _artifacts.artifact_type,
-        _artifacts.filename,
-        _artifacts.media_type,
-        _artifacts.size,
-        _artifacts.sha256,
-    )
-    .where(_artifacts.export_id == _of_export)
-    .order_by(_artifacts.unit_no, _artifacts.artifact_type)
-)
-#: The SSCCs of packages, in the order of the plan, and the digests of lines if they are inline.
-_LOAD_FACTS: Final = union_all(
-    select(
-        literal("package").label("kind"),
-        _packages.unit_no.label("unit_no"),
-        _packages.position.label("position"),
-        _packages.package_ref.label("name"),
-        _packages.sscc.label("fact"),
-    ).where(_packages.export_id == _of_export),
-    select(literal("line"), _treatments.unit_no, _treatments.position, _treatments.line_ref, _treatments.digest).where(
-        _treatments.export_id == _of_export, bindparam("inline", type_=Boolean())
-    ),
-).order_by("unit_no", "position")
+_LOAD_ARTIFACTS: Final = select(
+    _artifacts.unit_no,
+    _artifacts.id,
+    _artifacts.artifact_type,
+    _artifacts.filename,
+    _artifacts.media_type,
+    _artifacts.size,
+    _artifacts.sha256,
+).where(_artifacts.export_id == _of_export)
 
 
-def _load_contents(session: Session, context: StepContext) -> _ExportContents:
+def _load_contents(session: Session, context: StepContext, *, with_artifacts: bool) -> _ExportContents:
     of_export = {"of_export": context.export_id}
     # No other step of the export writes notifications while this step is leased.
     unit_rows = session.execute(_LOAD_UNITS, of_export).all()
     units = [(row, parse_unit(row)) for row in unit_rows]
     artifacts: dict[int, list[Artifact | Row[Any]]] = defaultdict(list)
-    for artifact in session.execute(_LOAD_ARTIFACTS, of_export):
+    recorded = session.execute(_LOAD_ARTIFACTS, of_export).all() if with_artifacts else []
+    # Sorted here, because PostgreSQL sorts by the rules of a language.
+    for artifact in sorted(recorded, key=attrgetter("artifact_type")):
         artifacts[artifact.unit_no].append(artifact)
     inline = sum(len(unit.lines) for _, unit in units) <= MAX_INLINE_LINES
-    facts = session.execute(_LOAD_FACTS, of_export | {"inline": inline}).all()
     return _ExportContents(
         units=units,
         artifacts=artifacts,
-        packages=[(each.unit_no, each.name, each.fact) for each in facts if each.kind == "package"],
-        digests={(each.unit_no, each.name): each.fact for each in facts if each.kind == "line"},
+        packages=[
+            (row.unit_no, package.package_ref, (row.ssccs or {})[package.package_ref])
+            for row, unit in units
+            for package in unit.packages
+            if package.package_ref in (row.ssccs or {})
+        ],
+        digests={
+            (row.unit_no, line_ref): digest for row, _ in units for line_ref, digest in (row.digests or {}).items()
+        },
         inline=inline,
         supersedes=_find_superseded(session, context) if context.revision > 1 else None,
         first_position=(unit_rows[0].last_position or 0) + 1,

@@ -23,7 +23,7 @@ _MAX_CHARACTERS: Final = 128 * 1024
 class StepContext:
     """The facts of one step: its export, and its unit if it has one (unit_no 0 is the export itself).
 
-    `attempt` is 0 if the step was not claimed. `unit` is the row of the unit when the context was read; None if the
+    `units` is the number of the export's units. `attempt` is 0 if the step was not claimed. `unit` is the row of the unit when the context was read; None if the
     context was built otherwise.
     """
 
@@ -38,6 +38,7 @@ class StepContext:
     ruleset_id: str
     ruleset_as_of: date
     treatment_digest: str
+    units: int
     unit_no: int
     step: str
     fence: int
@@ -72,6 +73,7 @@ FIND_CONTEXT: Final = (
         _exports.ruleset_id,
         _exports.ruleset_as_of,
         _exports.treatment_digest,
+        _exports.units_total,
         _exports.trace_parent,
         *_unit_columns,
     )
@@ -106,6 +108,7 @@ def build_context(export: Export | Row[Any], *, unit_no: int, step: str, fence: 
         ruleset_id=export.ruleset_id,
         ruleset_as_of=export.ruleset_as_of,
         treatment_digest=export.treatment_digest,
+        units=export.units_total,
         unit_no=unit_no,
         step=step,
         fence=fence,

@@ -45,7 +45,6 @@ from pipeline.workflow.preflight import (
     check_approval,
     check_partners,
     evaluate_plan,
-    find_executed_export,
     find_registered_plan,
     load_snapshot,
     store_snapshot,
@@ -133,16 +132,15 @@ def accept_plan(
     idempotent = IdempotentRequest.create(caller, idempotency_key, request_fingerprint(request, inline))
 
     def check(session: Session) -> Acceptance | Export | CheckedPlan:
-        existing = idempotent.find_response(session)
-        if existing is not None:
-            return existing
-        executed = find_executed_export(session, caller, request.batch_id)
+        earlier = idempotent.find_response_or_export(session, caller, request.batch_id)
+        if isinstance(earlier, Acceptance):
+            return earlier
         resolved = resolve_plan(session, caller, request, inline)
-        if executed is None:
+        if earlier is None:
             return check_new_plan(session, runtime, caller, resolved)
-        if executed.plan_hash != resolved.plan_hash:
-            raise already_executed(executed)
-        return executed
+        if earlier.plan_hash != resolved.plan_hash:
+            raise already_executed(earlier)
+        return earlier
 
     def once() -> Acceptance:
         with runtime.db.read() as session:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -23,7 +23,6 @@ from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.core.watchdog import WATCHDOG
 from pipeline.deliveries import attempts, sender, streams
-from pipeline.deliveries.handoff import PreparedHandoff
 from pipeline.deliveries.held_streams import HeldStreams
 from pipeline.deliveries.sender import Sending
 from pipeline.deliveries.streams import StreamLease
@@ -46,12 +45,14 @@ from pipeline.workflow.step_leases import (
 )
 from pipeline.workflow.steps import (
     CLOSE_UNIT,
+    HAND_OFF,
     NOTIFY_STEPS,
     STEPS,
     STEPS_BY_NAME,
     StepResult,
     StepSpec,
     TaskMessage,
+    prepare_steps,
     steps_at_once,
     stream_tasks,
 )
@@ -117,7 +118,7 @@ def _begin_unit(
             if context is None:
                 return None
             _begin(STEPS_BY_NAME[name])
-            _commit(session, runtime, context, None, finished, renderer, together=True)
+            _commit(session, runtime, context, {}, finished, renderer, together=True)
     except Exception as error:  # noqa: BLE001 - the claimed attempt meets the same error and records it
         log.info("step_will_be_claimed", reason=type(error).__name__)
         return None
@@ -191,12 +192,12 @@ def _execute(runtime: Runtime, context: StepContext, renderer: ExitStack | None)
     _begin(spec)
     # The recipients decide how long sending takes, and each send has its own limit.
     bounded = nullcontext() if spec.name in NOTIFY_STEPS else WATCHDOG.limit(runtime.settings.step_timeout_seconds)
-    prepared = None
+    prepared: Mapping[str, Any] = {}
     try:
         with bounded:
             if spec.prepare is not None:
                 with hold_lease(runtime, context):
-                    prepared = spec.prepare(runtime, context)
+                    prepared = prepare_steps(runtime, context)
             finished = _finish(runtime, context, prepared, renderer)
     except IntegrityError as error:
         # A worker with a newer fence may have written the same rows. Otherwise the facts collide, and a person must
@@ -204,8 +205,8 @@ def _execute(runtime: Runtime, context: StepContext, renderer: ExitStack | None)
         if not holds_lease(runtime, context):
             raise Fenced from error
         raise Terminal(f"{spec.name} collides with recorded data: {str(error.orig).splitlines()[0]}") from error
-    if finished.following and isinstance(prepared, PreparedHandoff):
-        finished.held = prepared.held
+    if finished.following and HAND_OFF in finished.steps:
+        finished.held = prepared[HAND_OFF.name].held
     _log_finished(finished, context.attempt)
     return finished
 
@@ -225,8 +226,10 @@ def _log_finished(finished: _Finished, attempt: int) -> None:
         log.info("step_done", step=spec.name, attempt=attempt)
 
 
-def _finish(runtime: Runtime, context: StepContext, prepared: Any, renderer: ExitStack | None) -> _Finished:
-    """Commit the step together with those after it that need no preparation.
+def _finish(
+    runtime: Runtime, context: StepContext, prepared: Mapping[str, Any], renderer: ExitStack | None
+) -> _Finished:
+    """Commit the step together with those after it that need no preparation, or are prepared.
 
     If one of the later steps fails, only the first is committed; the later one then fails by itself.
     """
@@ -262,24 +265,27 @@ def _commit(
     session: Session,
     runtime: Runtime,
     context: StepContext,
-    prepared: Any,
+    prepared: Mapping[str, Any],
     finished: _Finished,
     renderer: ExitStack | None,
     *,
     together: bool,
 ) -> None:
-    """Write the step's result and open the next steps; `together` does those at once that need no preparation."""
+    """Write the step's result and open the next steps; `together` does those at once that are prepared or need it not.
+
+    `prepared` are the results of preparation, by step.
+    """
     # All transactions lock in this order: the steps' own new rows, the export's row, the rows of its steps.
     first, export_id, settings = STEPS_BY_NAME[context.step], context.export_id, runtime.settings
     began = time.monotonic()
-    happened = _write(session, context, prepared)
+    happened = _write(session, context, prepared.get(first.name))
     changes = [StepChange.finish(context, time.monotonic() - began)]
     finished.steps.append(first)
-    for spec in steps_at_once(first) if together else ():
+    for spec in steps_at_once(first, prepared) if together else ():
         began = time.monotonic()
         _begin(spec)
         here = replace(context, unit_no=_unit_no(spec, context), step=spec.name)
-        happened += _write(session, here, None)
+        happened += _write(session, here, prepared.get(spec.name))
         changes.append(StepChange.pass_through(here.unit_no, here.step, time.monotonic() - began))
         finished.steps.append(spec)
     closed = 1 if CLOSE_UNIT in finished.steps else 0
@@ -291,7 +297,7 @@ def _commit(
         if opener is CLOSE_UNIT and export.open_units:
             continue
         # Another unit may have failed: then the next step becomes ready, but starts only after a person retries the export.
-        inline = active and opener.continues(prepared if opener is first else None)
+        inline = active and opener.continues(prepared.get(opener.name))
         for following in map(STEPS_BY_NAME.__getitem__, opener.opens):
             unit_no = _unit_no(following, context)
             if following in finished.steps:
@@ -304,12 +310,12 @@ def _commit(
                 continue
             changes.append(StepChange.open(unit_no, following.name, settings.stalled_seconds))
             # Within a unit the caller's chain continues by itself.
-            if not first.per_unit:
+            if not opener.per_unit:
                 finished.tasks.append(TaskMessage(export_id, step=following.name))
     change_steps(session, export_id, changes)
     _before_commit(finished.steps)
     if first.name in NOTIFY_STEPS:
-        finished.tasks += stream_tasks(prepared or ()) + _complete_if_last(session, settings, context)
+        finished.tasks += stream_tasks(prepared.get(first.name) or ()) + _complete_if_last(session, settings, context)
 
 
 def _notify(runtime: Runtime, contexts: Sequence[StepContext], held: HeldStreams) -> _Finished | None:

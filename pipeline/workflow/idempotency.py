@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Any, Final, Self, cast
 
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, insert, literal, select, true
 from sqlmodel import Session
 
 from pipeline.accounts.api_keys import Caller
 from pipeline.core.db import table
 from pipeline.core.errors import IdempotencyKeyReused
 from pipeline.deliveries.outbox import DeliveryStream
-from pipeline.exports.models import IdempotencyRecord
+from pipeline.exports.models import Export, IdempotencyRecord
+from pipeline.workflow.preflight import FIND_EXECUTED, batch_params
 
 _records = table(IdempotencyRecord).c
 _FIND_RECORD: Final = select(_records.fingerprint, _records.export_id, _records.status, _records.body).where(
     _records.account_id == bindparam("of_account"), _records.key == bindparam("of_key")
+)
+_earlier = FIND_EXECUTED.subquery()
+_FIND_EARLIER: Final = select(
+    *_earlier.c,
+    *(_records[name].label(f"key_{name}") for name in ("fingerprint", "export_id", "status", "body")),
+).select_from(
+    select(literal(1))
+    .subquery()
+    .outerjoin(_earlier, true())
+    .outerjoin(table(IdempotencyRecord), _FIND_RECORD.whereclause)
 )
 _INSERT_RECORD: Final = insert(table(IdempotencyRecord))
 
@@ -57,15 +68,26 @@ class IdempotentRequest:
         """Return the stored response, or None; raise IdempotencyKeyReused if the key was used for another request."""
         if self.key is None:
             return None
-        record = session.execute(_FIND_RECORD, {"of_account": self.account_id, "of_key": self.key}).first()
-        if record is None:
-            return None
-        if record.fingerprint != self.fingerprint:
+        record = session.execute(_FIND_RECORD, self._params()).first()
+        return None if record is None else self._replay(*record)
+
+    def find_response_or_export(self, session: Session, caller: Caller, batch_id: str) -> Acceptance | Export | None:
+        """Return what `find_response` returns; else the newest export of the batch, or None. This is one statement."""
+        row = session.execute(_FIND_EARLIER, self._params() | batch_params(caller, batch_id)).one()
+        if row.key_export_id is not None:
+            return self._replay(row.key_fingerprint, row.key_export_id, row.key_status, row.key_body)
+        return None if row.id is None else cast("Export", row)
+
+    def _params(self) -> dict[str, Any]:
+        return {"of_account": self.account_id, "of_key": self.key}
+
+    def _replay(self, fingerprint: str, export_id: str, status: int, body: str) -> Acceptance:
+        if fingerprint != self.fingerprint:
             raise IdempotencyKeyReused(
                 "this idempotency key was used with another request; use a new key for a new request",
                 field="Idempotency-Key",
             )
-        return Acceptance(record.export_id, record.status, record.body, replayed=True)
+        return Acceptance(export_id, status, body, replayed=True)
 
     def store_response(self, session: Session, export_id: str, body: str) -> None:
         """Store the response, if the request has a key."""

@@ -10,7 +10,8 @@ from datetime import date, datetime
 from threading import Lock
 from typing import Any, Final, cast
 
-from sqlalchemy import bindparam, insert, or_, select, update
+from sqlalchemy import bindparam, case, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import Caller
@@ -206,24 +207,22 @@ def load_snapshot(stored: PlanSnapshot) -> HashedPlan:
 
 _plans = table(PlanSnapshot).c
 
-# Locked, so that no purge removes it before the export that uses it is written.
-_FIND_SNAPSHOT: Final = (
-    select(_plans.id, (_plans.document == PURGED).label("purged"))
-    .where(
-        _plans.account_id == bindparam("of_account"),
-        _plans.batch_id == bindparam("of_batch"),
-        _plans.plan_hash == bindparam("of_hash"),
-        _plans.test == bindparam("of_test"),
+# The row is locked in both cases, so that no purge removes it before the export that uses it is written.
+_STORE_SNAPSHOT: Final = {
+    dialect: each.on_conflict_do_update(
+        index_elements=["account_id", "batch_id", "plan_hash", "test"],
+        # A purged plan that is sent again gets its document back.
+        set_={"document": case((_plans.document == PURGED, each.excluded.document), else_=_plans.document)},
+    ).returning(_plans.id)
+    for dialect, each in (
+        ("postgresql", postgresql.insert(table(PlanSnapshot))),
+        ("sqlite", sqlite.insert(table(PlanSnapshot))),
     )
-    .with_for_update()
-)
-_INSERT_SNAPSHOT: Final = insert(table(PlanSnapshot))
-_RESTORE_SNAPSHOT: Final = (
-    update(table(PlanSnapshot)).where(_plans.id == bindparam("of_plan")).values(document=bindparam("new_document"))
-)
+}
 
 _exports, _partners = table(Export).c, table(Partner).c
-_FIND_EXECUTED: Final = (
+#: The newest revision of the export of a batch, for the parameters that `batch_params` returns.
+FIND_EXECUTED: Final = (
     select(table(Export))
     .where(
         _exports.account_id == bindparam("of_account"),
@@ -241,31 +240,18 @@ _FIND_PARTNERS: Final = select(_partners.kind, _partners.id, _partners.state, _p
 
 
 def store_snapshot(session: Session, caller: Caller, hashed: HashedPlan, document: str) -> tuple[str, bool]:
-    """Write the plan's snapshot, its canonical JSON `document`, unless it exists; return its id and whether it is new.
-
-    A purged plan that is sent again gets its document back.
-    """
-    existing = session.execute(
-        _FIND_SNAPSHOT, _batch_params(caller, hashed.plan.batch_id) | {"of_hash": hashed.plan_hash}
-    ).first()
-    if existing is not None:
-        if existing.purged:
-            session.execute(_RESTORE_SNAPSHOT, {"of_plan": existing.id, "new_document": document})
-        return existing.id, False
-    plan_id = new_id("pln")
-    session.execute(
-        _INSERT_SNAPSHOT,
-        {
-            "id": plan_id,
-            "account_id": caller.account_id,
-            "batch_id": hashed.plan.batch_id,
-            "plan_hash": hashed.plan_hash,
-            "test": caller.test,
-            "document": document,
-            "entry_on": max(entry_date(unit) for unit in hashed.plan.units),
-        },
-    )
-    return plan_id, True
+    """Write the plan's snapshot, its canonical JSON `document`, unless it exists; return its id and whether it is new."""
+    new = {
+        "id": new_id("pln"),
+        "account_id": caller.account_id,
+        "batch_id": hashed.plan.batch_id,
+        "plan_hash": hashed.plan_hash,
+        "test": caller.test,
+        "document": document,
+        "entry_on": max(entry_date(unit) for unit in hashed.plan.units),
+    }
+    stored_id: str = session.execute(_STORE_SNAPSHOT[session.get_bind().dialect.name], new).scalar_one()
+    return stored_id, stored_id == new["id"]
 
 
 def find_executed_export(session: Session, caller: Caller, batch_id: str) -> Export | None:
@@ -274,10 +260,11 @@ def find_executed_export(session: Session, caller: Caller, batch_id: str) -> Exp
     Test keys and live keys have separate batches, even if the batch ids are equal.
     """
     # A row of all columns has the attributes of the model.
-    return cast("Export | None", session.execute(_FIND_EXECUTED, _batch_params(caller, batch_id)).first())
+    return cast("Export | None", session.execute(FIND_EXECUTED, batch_params(caller, batch_id)).first())
 
 
-def _batch_params(caller: Caller, batch_id: str) -> dict[str, Any]:
+def batch_params(caller: Caller, batch_id: str) -> dict[str, Any]:
+    """Return the parameters of `FIND_EXECUTED`."""
     return {"of_account": caller.account_id, "of_batch": batch_id, "of_test": caller.test}
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Final
 
+import structlog
 from sqlmodel import Session
 
 from pipeline.core.runtime import Runtime
@@ -19,6 +20,8 @@ from pipeline.exports.states import StepState
 from pipeline.exports.step_context import StepContext
 from pipeline.workflow import render_documents
 from pipeline.workflow.step_leases import EXPORT_LEVEL
+
+log = structlog.get_logger(__name__)
 
 Prepare = Callable[[Runtime, StepContext], Any]
 Write = Callable[[Session, StepContext, Any], Sequence[NewEvent]]
@@ -99,13 +102,40 @@ STEPS: Final[tuple[StepSpec, ...]] = (
     StepSpec("notify_operator", False, _write_nothing),
 )
 STEPS_BY_NAME: Final = {spec.name: spec for spec in STEPS}
+RENDER_DOCUMENTS: Final = STEPS_BY_NAME["render_documents"]
 CLOSE_UNIT: Final = STEPS_BY_NAME["close_unit"]
+HAND_OFF: Final = STEPS_BY_NAME["hand_off"]
 
 
-def steps_at_once(spec: StepSpec) -> list[StepSpec]:
-    """Return the steps that `spec` opens, directly or not, and that its transaction can do because they need no preparation."""
-    following = [STEPS_BY_NAME[name] for name in spec.opens if STEPS_BY_NAME[name].prepare is None]
-    return [each for opened in following for each in (opened, *steps_at_once(opened))]
+def steps_at_once(spec: StepSpec, prepared: Collection[str] = ()) -> list[StepSpec]:
+    """Return the steps that `spec` opens, directly or not, and that its transaction can do.
+
+    They need no preparation, or it is done: `prepared` are the names of those.
+    """
+    following = [STEPS_BY_NAME[name] for name in spec.opens if STEPS_BY_NAME[name].prepare is None or name in prepared]
+    return [each for opened in following for each in (opened, *steps_at_once(opened, prepared))]
+
+
+def prepares_handoff(context: StepContext) -> bool:
+    """Return whether the worker that makes the documents of this unit prepares the handoff, too."""
+    return context.units == 1 and context.attempt == 1
+
+
+def prepare_steps(runtime: Runtime, context: StepContext) -> dict[str, Any]:
+    """Return the results of preparation, by step: of the context's step, and of others that are cheap to do with it.
+
+    The first attempt at the documents of an export's only unit prepares the handoff, too. If that fails, it is left
+    out: the handoff then meets the same error as a step of its own.
+    """
+    spec = STEPS_BY_NAME[context.step]
+    prepared: dict[str, Any] = {} if spec.prepare is None else {spec.name: spec.prepare(runtime, context)}
+    if spec is RENDER_DOCUMENTS and prepares_handoff(context):
+        here = replace(context, unit_no=EXPORT_LEVEL, step=HAND_OFF.name, unit=None)
+        try:
+            prepared[HAND_OFF.name] = handoff.prepare_handoff(runtime, here, prepared[spec.name].rows)
+        except Exception as error:  # noqa: BLE001 - the step itself records the error
+            log.info("handoff_prepared_later", reason=type(error).__name__)
+    return prepared
 
 
 @dataclass(frozen=True)

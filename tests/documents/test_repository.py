@@ -30,6 +30,7 @@ CONTEXT = StepContext(
     ruleset_id="rules",
     ruleset_as_of=date(2026, 11, 24),
     treatment_digest=digest("treatment"),
+    units=2,
     unit_no=2,
     step="render_documents",
     fence=1,

@@ -97,11 +97,12 @@ def test_profile_documents_stop_between_units(workflow: WorkflowHarness, monkeyp
 def test_next_step_claimed_during_shutdown_is_released(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    export_id = workflow.accept().export_id
-    workflow.step(export_id, 1, "record_packages")
+    export_id = workflow.accept(factories.plan(units=2)).export_id
+    for unit_no, name in ((1, "record_packages"), (1, "render_documents"), (2, "record_packages")):
+        workflow.step(export_id, unit_no, name)
     # As if the signal came during the write of the first step.
     monkeypatch.setitem(hooks, "render_documents.mid", shutdown.request)
-    outcome = run_step(workflow.runtime, export_id, 1, "render_documents")
+    outcome = run_step(workflow.runtime, export_id, 2, "render_documents")
     assert (outcome.completed, outcome.tasks) == (
         ("render_documents", "close_unit"),
         (TaskMessage(export_id, 0, "hand_off"),),

@@ -77,10 +77,11 @@ def test_statement_count_does_not_grow_with_the_plan(runtime: Runtime) -> None:
 
 def test_export_and_each_further_unit_cost_few_statements(runtime: Runtime) -> None:
     count_export(runtime, 2, mode="test")  # connects, and asks the server what it can do
-    one, four = count_export(runtime, 1, mode="test"), count_export(runtime, 4, mode="test")
-    three = Traffic(*(many - few for few, many in zip(astuple(one), astuple(four), strict=True)))
-    assert (one.statements, one.transactions, one.commits) == (50, 9, 6)
-    assert (three.statements, three.transactions, three.commits) == (3 * 15, 3 * 3, 3 * 2)
+    # An export of several units has a transaction more: its handoff waits for all of them.
+    one, two, five = (count_export(runtime, units, mode="test") for units in (1, 2, 5))
+    three = Traffic(*(many - few for few, many in zip(astuple(two), astuple(five), strict=True)))
+    assert (one.statements, one.transactions, one.commits) == (42, 8, 5)
+    assert (three.statements, three.transactions, three.commits) == (3 * 14, 3 * 3, 3 * 2)
     # Not exact: psycopg prepares a statement at its fifth use, and sends many rows in as few parts as fit.
-    assert one.round_trips <= 125
+    assert one.round_trips <= 110
     assert three.round_trips <= 3 * 42
