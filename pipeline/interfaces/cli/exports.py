@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Final
 
 import typer
 from rich.markup import escape
 from rich.text import Text
+from typer.core import TyperCommand
 
 from pipeline.client import Corrupted, Execution, Exports, StillRunning
 from pipeline.exports.schemas.export import EventView, ExportView
@@ -31,18 +34,46 @@ from pipeline.interfaces.cli.progress import FINAL_EVENTS, ProgressReporter
 
 app = typer.Typer()
 
+
+#: How often `--wait` asks for the customs broker's next answer if the service does not expect one.
+_ASK_AGAIN_SECONDS: Final = 1.0
+
+
+class WaitGoal(StrEnum):
+    """What `--wait` waits for."""
+
+    EXECUTED = "executed"
+    ANSWER = "answer"
+    RELEASED = "released"
+
+
+class _CommandWithWait(TyperCommand):
+    """A command whose option `--wait` may stand alone: it then means `--wait=executed`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        options = args.index("--") if "--" in args else len(args)
+        return super().parse_args(
+            ctx,
+            [f"--wait={WaitGoal.EXECUTED}" if each == "--wait" else each for each in args[:options]] + args[options:],
+        )
+
+
+Wait = Annotated[
+    WaitGoal | None,
+    typer.Option(
+        help="Show each step until the handoff is delivered (`executed`, also `--wait` alone), the customs broker has"
+        " reviewed it (`answer`), or customs has released the goods (`released`). Ends earlier if a person must look."
+    ),
+]
 PlanFile = Annotated[Path, typer.Argument(metavar="PLAN.json", help="The approved plan; `-` reads standard input.")]
 ExportId = Annotated[str, typer.Argument(metavar="ID", help="The export's id, or its batch's.")]
 
 
-@app.command()
+@app.command(cls=_CommandWithWait)
 @report_errors
 def execute(
     plan: PlanFile,
-    wait: Annotated[
-        bool,
-        typer.Option("--wait", help="Show each step until the export has ended and the handoff is delivered."),
-    ] = False,
+    wait: Wait = None,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds that --wait waits.")] = 300,
     key: Annotated[
         str | None,
@@ -56,21 +87,15 @@ def execute(
     body = read_plan(plan)
     with connect(api_url, api_key) as api:
         execution = api.execute(body, idempotency_key=key or compute_idempotency_key(body))
-        _print_execution(api, execution, timeout if wait else None, as_json=as_json)
+        _print_execution(api, execution, wait, timeout, as_json=as_json)
 
 
-@app.command()
+@app.command(cls=_CommandWithWait)
 @report_errors
 def amend(
     export: ExportId,
     plan: PlanFile,
-    wait: Annotated[
-        bool,
-        typer.Option(
-            "--wait",
-            help="Show each step until the new revision has ended and its handoff is delivered.",
-        ),
-    ] = False,
+    wait: Wait = None,
     timeout: Annotated[float, typer.Option(min=0, help="Seconds that --wait waits.")] = 300,
     key: Annotated[
         str | None,
@@ -98,22 +123,24 @@ def amend(
         execution = api.amend(
             old, body, idempotency_key=key or f"amend-{old}-{compute_idempotency_key(body)}", if_match=if_match
         )
-        _print_execution(api, execution, timeout if wait else None, as_json=as_json)
+        _print_execution(api, execution, wait, timeout, as_json=as_json)
 
 
-def _print_execution(api: Exports, execution: Execution, timeout: float | None, *, as_json: bool) -> None:
-    """Print the export, with a `timeout` after it has ended; exit with the code for its outcome."""
+def _print_execution(
+    api: Exports, execution: Execution, wait: WaitGoal | None, timeout: float, *, as_json: bool
+) -> None:
+    """Print the export, if `wait` after it came so far; exit with the code for its outcome."""
     export = execution.export
-    if timeout is not None:
+    if wait is not None:
         if not as_json:
             stderr_console().print(f"[bold]{escape(export.export_id)}[/]  {escape(export.batch_id)}")
-        export = watch(api, export, timeout, quiet=as_json)
+        export = watch(api, export, timeout, wait, quiet=as_json)
     hints = ["The service already has a request with this key: this is its first answer again."] * execution.replayed
-    hints += [f"exports events {escape(export.export_id)} --follow   shows its progress"] * (timeout is None)
+    hints += [f"exports events {escape(export.export_id)} --follow   shows its progress"] * (wait is None)
     print_result(export, export_view.format_headline(export), hint="\n".join(hints) or None, as_json=as_json)
-    if timeout is not None and export.state is not ExportState.EXECUTED:
+    if wait is not None and export.state is not ExportState.EXECUTED:
         raise typer.Exit(int(ExitCode.REFUSED))
-    if timeout is not None and export.outcome in NEEDS_PERSON:
+    if wait is not None and export.outcome in NEEDS_PERSON:
         raise typer.Exit(int(ExitCode.NEEDS_PERSON))
 
 
@@ -135,8 +162,10 @@ def retry(export: ExportId, api_url: ApiUrl = None, api_key: ApiKey = None, as_j
     print_result(retried, export_view.format_headline(retried), as_json=as_json)
 
 
-def watch(api: Exports, export: ExportView, timeout_seconds: float, *, quiet: bool) -> ExportView:
-    """Show the export's progress until it has ended and its handoff is delivered or given up; return it as it is then.
+def watch(
+    api: Exports, export: ExportView, timeout_seconds: float, goal: WaitGoal = WaitGoal.EXECUTED, *, quiet: bool
+) -> ExportView:
+    """Show the export's progress until it came so far, or needs a person; return it as it is then.
 
     Raises Failure with TIMED_OUT if that takes longer than `timeout_seconds`; the export continues.
     """
@@ -145,29 +174,61 @@ def watch(api: Exports, export: ExportView, timeout_seconds: float, *, quiet: bo
     ended = False
     try:
         with _spinner(console.is_terminal and not quiet, export):
-            for event in api.follow(export.export_id, timeout_seconds=timeout_seconds):
-                for line in reporter.report([event]):
+            for event in _follow(api, export.export_id, timeout_seconds):
+                for line in reporter.report([] if event is None else [event]):
                     if not quiet:
                         console.print(line.styled, soft_wrap=True)
-                if not ended and event.type not in FINAL_EVENTS:
+                if event is not None and not ended and event.type not in FINAL_EVENTS:
                     continue
                 export = api.inspect(export.export_id)
                 ended = export.state not in ACTIVE_STATES  # a retry may have followed an earlier end
-                if ended and not _is_handoff_pending(export):
-                    return export
+                if ended and not _is_awaited(export, goal):
+                    break
     except StillRunning as error:
         export = api.inspect(export.export_id)
-        if ended and not _is_handoff_pending(export):
-            return export
-        message = f"{export.export_id} is executed, but its handoff was not delivered in {timeout_seconds:g} s"
-        remedy = f"It continues by itself. `exports inspect {export.export_id}` shows its progress."
-        raise Failure(message if ended else str(error), code=ExitCode.TIMED_OUT, remedy=remedy) from error
-    return api.inspect(export.export_id)
+        if not ended or _is_awaited(export, goal):
+            message = f"{export.export_id} is executed, but {_MISSING[goal]} in {timeout_seconds:g} s"
+            remedy = f"It continues by itself. `exports inspect {export.export_id}` shows its progress."
+            raise Failure(message if ended else str(error), code=ExitCode.TIMED_OUT, remedy=remedy) from error
+    return export
 
 
-def _is_handoff_pending(export: ExportView) -> bool:
-    """Return whether an executed export's handoff is neither delivered, given up nor overdue."""
-    return export.state is ExportState.EXECUTED and any(
+def _follow(api: Exports, export_id: str, timeout_seconds: float) -> Iterator[EventView | None]:
+    """Yield each event, and None when the service expects no more; a customs broker may still send one.
+
+    Raises StillRunning after `timeout_seconds`.
+    """
+    deadline, after = time.monotonic() + timeout_seconds, 0
+    while True:
+        for event in api.follow(export_id, after=after, timeout_seconds=max(0.0, deadline - time.monotonic())):
+            after = event.seq
+            yield event
+        yield None
+        if time.monotonic() >= deadline:
+            raise StillRunning(f"{export_id} did not come so far in {timeout_seconds:g} s")
+        time.sleep(max(0.0, min(_ASK_AGAIN_SECONDS, deadline - time.monotonic())))
+
+
+_MISSING: Final = {
+    WaitGoal.EXECUTED: "its handoff was not delivered",
+    WaitGoal.ANSWER: "the customs broker did not review it",
+    WaitGoal.RELEASED: "customs did not release it",
+}
+#: The outcomes of an executed export at which a goal is not reached, and nobody has to do anything.
+_AWAITED: Final = {
+    WaitGoal.ANSWER: {Outcome.WITH_BROKER},
+    WaitGoal.RELEASED: {Outcome.WITH_BROKER, Outcome.ACCEPTED, Outcome.FILED},
+}
+
+
+def _is_awaited(export: ExportView, goal: WaitGoal) -> bool:
+    """Return whether an ended export may reach the goal by itself."""
+    if export.state is not ExportState.EXECUTED:
+        return False
+    if goal is not WaitGoal.EXECUTED:
+        return export.outcome in _AWAITED[goal]
+    # The handoff is neither delivered, given up nor overdue.
+    return any(
         handoff.submission_status in (SubmissionState.PENDING, SubmissionState.SENT) and handoff.overdue_at is None
         for handoff in export.broker_submissions
     )

@@ -129,6 +129,32 @@ def test_wait_exits_with_the_code_of_the_brokers_answer(
 
 
 @pytest.mark.parametrize(
+    ("goal", "invoice", "code", "headline"),
+    [
+        ("answer", "A", 0, "✓ executed, accepted"),
+        ("answer", "R", 6, "✗ executed, rejected"),
+        ("answer", "P", 5, "the customs broker did not review it in 2 s"),
+        ("released", "A", 5, "customs did not release it in 2 s"),
+        ("released", "H", 6, "! executed, held"),
+    ],
+)
+def test_wait_for_a_goal_exits_with_the_outcomes_code(
+    service: Commands, tmp_path: Path, goal: str, invoice: str, code: int, headline: str
+) -> None:
+    path = tmp_path / "plan.json"
+    path.write_text(json.dumps(factories.plan(batch=f"batch-{goal}-{invoice}", invoice=f"{invoice}0")))
+    timeout = "2" if code == 5 else "60"
+    result = service("execute", str(path), f"--wait={goal}", "--timeout", timeout)
+    assert (result.exit_code, headline in result.output) == (code, True), result.output
+
+
+def test_unknown_goal_of_wait_names_the_known_ones(service: Commands, plan_file: PlanFile) -> None:
+    result = service("execute", plan_file(), "--wait=filed")
+    assert result.exit_code == 2
+    assert "released" in result.stderr
+
+
+@pytest.mark.parametrize(
     ("status", "code", "timeout", "message"),
     [(410, 6, "60", "✗ executed, undeliverable"), (503, 5, "3", "its handoff was not delivered in 3 s")],
 )

@@ -27,8 +27,8 @@ class Service:
         self.state = LOG[0][1]
 
     def follow(self, _: str, **__: Any) -> Iterator[Any]:
-        for kind, self.state in LOG:
-            yield SimpleNamespace(type=kind)
+        for seq, (kind, self.state) in enumerate(LOG, 1):
+            yield SimpleNamespace(type=kind, seq=seq)
 
     def inspect(self, export_id: str) -> Any:
         return SimpleNamespace(export_id=export_id, state=self.state, broker_submissions=[])
