@@ -23,6 +23,7 @@ from pipeline.core.runtime import Runtime, process_runtime, reject_weak_credenti
 from pipeline.deliveries import overdue, polling
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.ops import work_counts
+from pipeline.ops.stats import rollup
 from pipeline.workflow import dispatch, sweeper
 from pipeline.workflow.steps import STEPS_BY_NAME
 
@@ -148,6 +149,8 @@ def _poll_brokers(runtime: Runtime) -> int:
 
 def _keep_counts(runtime: Runtime) -> int:
     work_counts.keep_counts(runtime)
+    while rollup.roll_up(runtime):
+        shutdown.raise_if_requested()
     return 0
 
 

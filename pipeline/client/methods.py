@@ -133,4 +133,5 @@ class ApiMethods:
     waivers: Final = Operation(operator_requests.waivers)
     waive: Final = Operation(operator_requests.waive)
     revoke_waiver: Final = Operation(operator_requests.revoke_waiver)
+    stats: Final = Operation(operator_requests.stats)
     health: Final = Operation(operator_requests.health)

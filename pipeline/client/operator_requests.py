@@ -27,7 +27,7 @@ from pipeline.deliveries.schemas.views import (
     SandboxHandoffView,
     SandboxPage,
 )
-from pipeline.ops.schemas import Health
+from pipeline.ops.schemas import Health, StatsView
 
 
 def delivery_page(
@@ -209,6 +209,11 @@ def revoke_waiver(waiver: str) -> Call[WaiverView]:
 def health() -> Call[Health]:
     """Return the state of every part of the service."""
     return get("api/system/health", parse_as(Health))
+
+
+def stats(*, range: str = "24h") -> Call[StatsView]:  # noqa: A002 - the contract's name
+    """Return what happened to the account's exports in the `range`: `3h`, `24h`, `7d` or `90d`."""
+    return get("api/stats", parse_as(StatsView), range=range)
 
 
 def readiness() -> Call[None]:

@@ -29,9 +29,9 @@ def partial_index(name: str, *columns: str, where: TextClause, unique: bool = Fa
     return Index(name, *columns, unique=unique, postgresql_where=where, sqlite_where=where)
 
 
-def instant_column(*, nullable: bool = False) -> Any:
+def instant_column(*, nullable: bool = False, primary_key: bool = False) -> Any:
     """Return a column for an aware UTC instant."""
-    return Field(default=None, sa_type=Instant, nullable=nullable)
+    return Field(default=None, sa_type=Instant, nullable=nullable, primary_key=primary_key)
 
 
 def timestamp_column() -> Any:

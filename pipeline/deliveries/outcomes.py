@@ -109,7 +109,7 @@ class Search:
         return and_(self.condition, *found)
 
 
-def outcome_searches(outcome: Outcome, account_id: str) -> Sequence[Search]:
+def outcome_searches(outcome: Outcome, account_id: str | SQLColumnExpression[str]) -> Sequence[Search]:
     """Return the searches that find the account's exports with this outcome: each finds some, and no other export.
 
     They say the same as `outcome_expression`. The statement must outer join `HANDOFF`.

@@ -1,10 +1,17 @@
-"""The health of the service, as the API returns it."""
+"""The health of the service and the statistics of an account, as the API returns them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
 from typing import Literal
 
+from pydantic import ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
 from pipeline.exports.schemas.export import View
+from pipeline.exports.states import Outcome
 
 
 class PartView(View):
@@ -21,3 +28,91 @@ class Health(View):
     status: Literal["ok", "degraded"]
     version: str
     parts: list[PartView]
+
+
+class StatsRange(StrEnum):
+    """How far back statistics reach."""
+
+    HOURS_3 = "3h"
+    HOURS_24 = "24h"
+    DAYS_7 = "7d"
+    DAYS_90 = "90d"
+
+
+class _StatsPart(View):
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+
+class Percentiles(_StatsPart):
+    """How long something took, in seconds within a tenth; null if it did not happen."""
+
+    count: int
+    p50: float | None
+    p95: float | None
+    p99: float | None
+
+
+class OutcomeSeries(_StatsPart):
+    """How many exports reached an outcome in each period."""
+
+    outcome: Outcome
+    counts: list[int]
+
+
+class StepDurations(Percentiles):
+    """How long a step took."""
+
+    step: str
+
+
+class QueueSeries(_StatsPart):
+    """The most due work of a queue, and the longest delay in it, in each period; for the whole service."""
+
+    queue: str
+    depth: list[int]
+    delay_seconds: list[int]
+
+
+class StatusCount(_StatsPart):
+    """How many handoffs reached a status, and the median time since the status before."""
+
+    status: str
+    count: int
+    median_seconds: float | None
+
+
+class BrokerFunnel(_StatsPart):
+    """How far the handoffs to a customs broker came."""
+
+    partner_id: str
+    statuses: list[StatusCount]
+
+
+class CorrectionSeries(_StatsPart):
+    """How often a customs broker corrected a field; `*` stands for an index."""
+
+    partner_id: str
+    field: str
+    counts: list[int]
+
+
+class CurrentCounts(_StatsPart):
+    """The exports that have an outcome now, counted up to 10,000, and those accepted by customs brokers today (UTC)."""
+
+    outcomes: dict[Outcome, int]
+    accepted_today: int
+
+
+class StatsView(_StatsPart):
+    """The statistics of an account; each list of counts has one entry for each of `periods`."""
+
+    periods: Sequence[datetime] = Field(description="The instants at which the periods start")
+    period_seconds: int
+    now: CurrentCounts
+    outcomes: list[OutcomeSeries]
+    handoff: Percentiles = Field(description="From the acceptance of an export to its handoff")
+    handoff_series: list[Percentiles]
+    steps: list[StepDurations]
+    queues: list[QueueSeries]
+    brokers: list[BrokerFunnel]
+    corrections: list[CorrectionSeries]

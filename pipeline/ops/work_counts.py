@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Final, NamedTuple
@@ -16,20 +17,37 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries import circuit_breaker
 from pipeline.deliveries.models import BrokerSubmission, Delivery
-from pipeline.deliveries.outcomes import OVERDUE, QUARANTINED, delivery_is
+from pipeline.deliveries.outcomes import HANDOFF, OVERDUE, QUARANTINED, delivery_is, outcome_searches
 from pipeline.exports.models import Account, Export, Step
-from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, StepState
+from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, Outcome, StepState
 
 #: How often the sweeper counts.
 KEEP_SECONDS: Final = 10.0
 #: Older counts are not used: no sweeper runs, or the database is too busy for one.
 STALE_SECONDS: Final = 30.0
 
-EXPORTS, DELIVERIES, QUARANTINED_EXPORTS, OVERDUE_HANDOFFS = "exports", "deliveries", "quarantined", "overdue"
+EXPORTS, OUTCOMES, DELIVERIES, QUARANTINED_EXPORTS, OVERDUE_HANDOFFS = (
+    "exports",
+    "outcomes",
+    "deliveries",
+    "quarantined",
+    "overdue",
+)
 STEPS, RETRYING_STEPS, OPEN_BREAKERS = "steps", "retrying", "breakers"
 
 EXPORT_STATES: Final = (*ACTIVE_STATES, ExportState.FAILED.value)
 DELIVERY_STATES: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value, DeliveryState.DEAD.value)
+
+#: The outcomes of executed exports that are not final. Of each, so many exports of an account are counted.
+OPEN_OUTCOMES: Final = (
+    Outcome.WITH_BROKER,
+    Outcome.REJECTED,
+    Outcome.QUERY,
+    Outcome.HELD,
+    Outcome.OVERDUE,
+    Outcome.UNDELIVERABLE,
+)
+MOST_OUTCOMES: Final = 10_000
 
 #: The account of counts over all accounts: steps have none, and no index finds the others by account.
 ALL: Final = ""
@@ -61,7 +79,10 @@ _counts = table(WorkCount).c
 
 
 def read_counts(session: Session) -> Mapping[CountKey, int]:
-    """Return the counts that the sweeper keeps, or count now if they are stale. Zeros are left out."""
+    """Return the counts that the sweeper keeps, or count now if they are stale. Zeros are left out.
+
+    A transaction of one account reads the counts of that account.
+    """
     if heartbeats.is_recent(session, _KEPT_AT, STALE_SECONDS):
         return _read_kept(session)
     return dict(_count(session))
@@ -122,6 +143,21 @@ def _count(session: Session) -> Iterator[tuple[CountKey, int]]:
         counted = select(col(Account.id), of_account.correlate(Account).scalar_subquery())
         yield from (
             (CountKey(account_id, name, state), value) for account_id, value in session.execute(counted) if value
+        )
+    for outcome in OPEN_OUTCOMES:
+        found: Counter[str] = Counter()
+        for search in outcome_searches(outcome, col(Account.id)):
+            some = (
+                select(col(Export.id))
+                .join(BrokerSubmission, HANDOFF, isouter=True)
+                .where(col(Export.account_id) == col(Account.id), search.where())
+                .limit(MOST_OUTCOMES)
+            )
+            of_account = select(func.count()).select_from(some.correlate(Account).subquery())
+            counted = select(col(Account.id), of_account.scalar_subquery())
+            found.update({account_id: value for account_id, value in session.execute(counted)})  # noqa: C416 - mypy does not accept a row as a pair
+        yield from (
+            (CountKey(account_id, OUTCOMES, outcome.value), value) for account_id, value in found.items() if value
         )
     for name, account_column, condition in (
         (QUARANTINED_EXPORTS, Export.account_id, QUARANTINED),

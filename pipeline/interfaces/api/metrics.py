@@ -35,6 +35,9 @@ _BY_STATE: Final = (
     ("exports_steps", "Steps that a worker may start", work_counts.STEPS, (StepState.READY.value,)),
     ("exports_deliveries", "Deliveries that are not delivered", work_counts.DELIVERIES, work_counts.DELIVERY_STATES),
 )
+_OUTCOMES_HELP: Final = (
+    f"Executed exports by outcome, if it is not final; of each account at most {work_counts.MOST_OUTCOMES}"
+)
 _WHOLE: Final = (
     ("exports_quarantined", "Exports that are quarantined now", work_counts.QUARANTINED_EXPORTS),
     ("exports_steps_retrying", "Steps that failed and will be retried", work_counts.RETRYING_STEPS),
@@ -80,7 +83,10 @@ class WorkCollector(Collector):
             for state in states:
                 family.add_metric([state], totals[counted, state])
             families.append(family)
-        families.append(finished)
+        outcomes = GaugeMetricFamily("exports_outcomes", _OUTCOMES_HELP, labels=["outcome"])
+        for outcome in work_counts.OPEN_OUTCOMES:
+            outcomes.add_metric([outcome.value], totals[work_counts.OUTCOMES, outcome.value])
+        families += [outcomes, finished]
         families += [GaugeMetricFamily(name, help_text, totals[counted, ""]) for name, help_text, counted in _WHOLE]
         return families
 

@@ -14,7 +14,7 @@ from typer.core import TyperGroup
 
 from pipeline.interfaces.cli import exports
 from pipeline.interfaces.cli.output import ExitCode, build_table, report_errors, stderr_console, stdout_console
-from pipeline.interfaces.cli.progress import format_size
+from pipeline.interfaces.event_text import format_size
 
 if TYPE_CHECKING:
     from pipeline.ops.store_check import DamagedDocument, StoreReport

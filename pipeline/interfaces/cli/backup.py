@@ -9,8 +9,8 @@ import typer
 from rich.markup import escape
 
 from pipeline.interfaces.cli.output import ExitCode, Json, build_table, print_json, report_errors, stdout_console
-from pipeline.interfaces.cli.progress import format_size
 from pipeline.interfaces.cli.session import open_current_runtime
+from pipeline.interfaces.event_text import format_size
 from pipeline.ops import backup
 
 app = typer.Typer()

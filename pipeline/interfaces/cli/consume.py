@@ -29,7 +29,7 @@ from pipeline.interfaces.cli.output import (
     stderr_console,
     stdout_console,
 )
-from pipeline.interfaces.cli.progress import count_noun
+from pipeline.interfaces.event_text import count_noun
 
 app = typer.Typer()
 

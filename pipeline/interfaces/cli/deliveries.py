@@ -23,7 +23,7 @@ from pipeline.interfaces.cli.output import (
     with_remedy,
 )
 from pipeline.interfaces.cli.processes import run_worker
-from pipeline.interfaces.cli.progress import count_noun
+from pipeline.interfaces.event_text import count_noun
 
 app = typer.Typer()
 

@@ -15,7 +15,7 @@ from pipeline.core.text_safety import make_legible
 from pipeline.exports.schemas.export import BrokerSubmissionView, EventView, ExportSummary, ExportView, StepView
 from pipeline.exports.states import ExportState, Outcome, StepState
 from pipeline.interfaces.cli.output import build_table
-from pipeline.interfaces.cli.progress import ATTENTION, BAD, GOOD, NEUTRAL, format_size
+from pipeline.interfaces.event_text import ATTENTION, BAD, GOOD, NEUTRAL, format_size
 
 _OUTCOME_STYLES: Final = {
     Outcome.IN_PROGRESS: (NEUTRAL, "cyan"),

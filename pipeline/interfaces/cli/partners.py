@@ -40,9 +40,9 @@ from pipeline.interfaces.cli.output import (
     report_errors,
     with_remedy,
 )
-from pipeline.interfaces.cli.progress import BAD, GOOD
 from pipeline.interfaces.cli.server import shutdown_event
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
+from pipeline.interfaces.event_text import BAD, GOOD
 from pipeline.simulation.partners.http import ReceivedRequest, WebhookFault, WebhookReceiver
 from pipeline.simulation.partners.sftp import FileFault, FileReceiver
 from pipeline.simulation.partners.smtp import MailFault, MailReceiver

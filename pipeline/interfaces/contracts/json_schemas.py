@@ -78,6 +78,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         waiver=schemas.WaiverView,
         waiver_list=schemas.WaiverList,
         health=ops_schemas.Health,
+        stats=ops_schemas.StatsView,
         problem=problems.Problem,
         commercial_customs_invoice=invoice.Invoice,
         file_manifest=views.FileManifest,

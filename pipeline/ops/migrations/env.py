@@ -16,6 +16,7 @@ from pipeline.customs import models as customs_models  # noqa: F401 - importing 
 from pipeline.deliveries import models as delivery_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.exports import models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.ops import work_counts  # noqa: F401 - importing them is what fills the metadata
+from pipeline.ops.stats import models as stat_models  # noqa: F401 - importing them is what fills the metadata
 
 
 def _render_item(kind: str, item: Any, _: AutogenContext) -> str | Literal[False]:

@@ -15,6 +15,7 @@ from sqlmodel import SQLModel
 from config.settings import Settings
 from pipeline.accounts import api_keys, partners
 from pipeline.core import tenancy
+from pipeline.core.clock import utc_now
 from pipeline.core.db import Database, row_count
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS, NO_ACCOUNT
@@ -28,6 +29,7 @@ from pipeline.exports.numbers import reserve_block
 from pipeline.ops import doctor, work_counts
 from pipeline.ops.migrations import row_security
 from pipeline.ops.migrations.runner import upgrade_database
+from pipeline.ops.stats.models import OUTCOME, Stat
 from pipeline.ops.work_counts import WorkCount
 from pipeline.workflow import queries as workflow_queries
 from tests.conftest import OWNER
@@ -74,6 +76,18 @@ def harness(open_harness: Open, own_url: str) -> ApiHarness:
         kept = {"id": "n", "submission_id": submission["id"], "path": "webhook", "outcome": "none"}
         session.add(SandboxHandoff(**kept, invoice_numbers=[], answer={}))
         session.add(LegalHold(id="h", account_id=factories.ACCOUNT, reason="an inquiry", placed_by="somebody"))
+        session.add(
+            Stat(
+                account_id=factories.ACCOUNT,
+                name=OUTCOME,
+                seconds=300,
+                starts_at=utc_now(),
+                partner_id="",
+                label="accepted",
+                bin=0,
+                value=1,
+            )
+        )
         session.add(WorkCount(account_id=factories.ACCOUNT, name=work_counts.EXPORTS, state="accepted", value=1))
         reserve_block(session, factories.ACCOUNT, packages=1, ssccs=0)
     return harness

@@ -55,6 +55,7 @@ ROLES_BY_CALL = {
     ("POST", "/api/deliveries/{delivery}/resend"): {"operate", "admin"},
     ("POST", "/api/partners/br_sandbox/replay"): {"operate", "admin"},
     ("GET", "/api/notifications/{notification}"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/stats"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/system/health"): {"execute", "read", "operate", "admin"},
 }
 

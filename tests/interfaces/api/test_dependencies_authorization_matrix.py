@@ -230,7 +230,7 @@ def test_declared_roles_match_the_table(calls: list[Call]) -> None:
 def test_pages_and_links_without_a_session_show_nothing(harness: ApiHarness, objects: dict[str, str]) -> None:
     client = harness.client_with_key(None)
     export_id, artifact = objects["/api/exports/{id}"], objects["/api/artifacts/{id}"]
-    for path in ("", f"/exports/{export_id}", "/sandbox", f"/artifacts/{artifact}"):
+    for path in ("", "/exports", f"/exports/{export_id}", "/sandbox", f"/artifacts/{artifact}"):
         response = client.get(f"/console{path}")
         assert (response.status_code, response.headers["location"]) == (303, "/console/sign-in"), path
     assert client.get("/answers/" + "A" * 48).status_code == 404

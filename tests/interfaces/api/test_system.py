@@ -132,6 +132,13 @@ def test_work_and_requests_are_counted(harness: ApiHarness) -> None:
     assert "exp_none" not in text
 
 
+def test_outcomes_are_counted(harness: ApiHarness) -> None:
+    harness.run(harness.execute(factories.plan()))
+    text = harness.client_with_key(None).get("/metrics").text
+    assert 'exports_outcomes{outcome="with_broker"} 1.0' in text
+    assert 'exports_outcomes{outcome="rejected"} 0.0' in text
+
+
 def test_metrics_use_at_most_a_fifth_of_the_time(harness: ApiHarness) -> None:
     hands = iter([0, 2, 9.9, 10, 11, 11])
     work = WorkCollector(harness.runtime, lambda: next(hands))

@@ -24,6 +24,7 @@ APPEND_ONLY = {
 TABLES = (
     "accounts",
     "heartbeats",
+    "stats",
     "work_counts",
     "sandbox_handoffs",
     "api_keys",
@@ -114,6 +115,20 @@ def _create_tables() -> None:
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("arrived_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_heartbeats")),
+    )
+    op.create_table(
+        "stats",
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("seconds", sa.Integer(), nullable=False),
+        sa.Column("starts_at", Instant(), nullable=False),
+        sa.Column("partner_id", sa.String(), nullable=False),
+        sa.Column("label", sa.String(), nullable=False),
+        sa.Column("bin", sa.Integer(), nullable=False),
+        sa.Column("value", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint(
+            "account_id", "name", "seconds", "starts_at", "partner_id", "label", "bin", name=op.f("pk_stats")
+        ),
     )
     op.create_table(
         "work_counts",
@@ -562,6 +577,15 @@ def _create_indexes() -> None:
         unique=False,
         postgresql_where=sa.text("state = 'ready' AND name <> 'record_packages'"),
         sqlite_where=sa.text("state = 'ready' AND name <> 'record_packages'"),
+    )
+    op.create_index("ix_stats_ended", "stats", ["seconds", "starts_at"], unique=False)
+    op.create_index(
+        "ix_events_at",
+        "events",
+        ["at"],
+        unique=False,
+        postgresql_using="brin",
+        postgresql_with={"autosummarize": "on"},
     )
     op.create_index("ix_deliveries_account_id_id", "deliveries", ["account_id", "id"], unique=False)
     op.create_index(

@@ -1,0 +1,98 @@
+"""The events of an export as sentences, for pages and terminals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from pipeline.exports.schemas.export import EventView
+from pipeline.exports.states import SubmissionState
+
+GOOD, BAD, NEUTRAL, ATTENTION = "✓", "✗", "·", "!"
+
+_Facts = Mapping[str, Any]
+
+
+def describe_event(event: EventView) -> tuple[str, str]:
+    """Return the mark of the event and its sentence, without an end."""
+    mark, words = _DESCRIPTIONS.get(event.type, (NEUTRAL, event.type.replace("_", " ").lower()))
+    if event.data.get("status") == SubmissionState.HELD.value:
+        mark = ATTENTION
+    text = words if isinstance(words, str) else words(event.data)
+    return mark, text if callable(words) else text + _describe_reason(event.data)
+
+
+def _describe_packages(data: _Facts) -> str:
+    number = f" in {data['packageNumber']}" if data.get("packageNumber") else ""
+    return f"{count_noun(int(data.get('packages', 0)), 'package')} recorded{number}"
+
+
+def _describe_notified(audience: str) -> Callable[[_Facts], str]:
+    def describe(data: _Facts) -> str:
+        sent = f": {count_noun(int(data['messages']), 'message')}" if data.get("messages") else ""
+        return f"{audience} {data.get('partnerId', '')} notified{sent}"
+
+    return describe
+
+
+def _describe_answer(data: _Facts) -> str:
+    reason = f" ({data['message']})" if data.get("message") else ""
+    return f"customs broker answered: {data.get('status')}{reason}"
+
+
+def _describe_amendment(data: _Facts) -> str:
+    if data.get("supersedes"):
+        return f"revision {data.get('revision')}, supersedes {data['supersedes']}"
+    return f"superseded by {data.get('supersededBy')}, revision {data.get('revision')}"
+
+
+def _describe_reason(data: _Facts) -> str:
+    return next((f": {data[key]}" for key in ("message", "reason") if data.get(key)), "")
+
+
+_DESCRIPTIONS: Final[Mapping[str, tuple[str, str | Callable[[_Facts], str]]]] = {
+    "EXPORT_ACCEPTED": (NEUTRAL, "accepted"),
+    "PACKAGES_RECORDED": (GOOD, _describe_packages),
+    "TREATMENT_ATTACHED": (
+        GOOD,
+        lambda data: f"customs treatment attached to {count_noun(int(data.get('lines', 0)), 'line')}",
+    ),
+    "CUSTOMS_ARTIFACT_GENERATED": (GOOD, lambda data: f"document {data.get('filename', '')} rendered"),
+    "CUSTOMS_PACKAGE_CLOSED": (GOOD, "customs package closed"),
+    "HANDED_OFF": (GOOD, lambda data: f"handed off to {data.get('partnerId', 'the customs broker')}"),
+    "BROKER_NOTIFIED": (GOOD, _describe_notified("customs broker")),
+    "WAREHOUSE_NOTIFIED": (GOOD, _describe_notified("warehouse")),
+    "OPERATOR_NOTIFIED": (GOOD, _describe_notified("operator")),
+    "BROKER_ACKNOWLEDGED": (GOOD, _describe_answer),
+    "BROKER_RELEASED": (GOOD, _describe_answer),
+    "BROKER_REJECTED": (ATTENTION, _describe_answer),
+    "BROKER_QUERIED": (ATTENTION, _describe_answer),
+    "EXPORT_EXECUTED": (GOOD, "executed"),
+    "EXPORT_FAILED": (
+        BAD,
+        lambda data: f"{'quarantined' if data.get('quarantined') else 'failed'}{_describe_reason(data)}",
+    ),
+    "EXPORT_CANCELLED": (BAD, "cancelled"),
+    "EXPORT_AMENDED": (NEUTRAL, _describe_amendment),
+    "STEP_RETRIED": (
+        ATTENTION,
+        lambda data: f"{data.get('step')} will be retried after attempt {data.get('attempt')}{_describe_reason(data)}",
+    ),
+    "DELIVERY_FAILED": (ATTENTION, "delivery failed"),
+    "DELIVERY_DEAD": (BAD, "delivery given up"),
+    "DELIVERY_RESENT": (NEUTRAL, lambda data: f"message to {data.get('partnerId', 'a partner')} resent"),
+    "EXPORT_RESUMED": (NEUTRAL, "resumed"),
+    "EXPORT_PURGED": (NEUTRAL, "purged after the retention period"),
+    "ROWS_RESTORED": (NEUTRAL, "rows restored from the log"),
+    "HANDOFF_OVERDUE": (ATTENTION, "customs broker has not answered in time"),
+}
+
+
+def count_noun(number: int, noun: str) -> str:
+    """Return a number with its noun."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def format_size(size: int) -> str:
+    """Return a size with its unit."""
+    return f"{size / 1000:.0f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"

@@ -1,0 +1,196 @@
+"""Reads the statistics of an account: a few rows for each period, however many exports there are."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from sqlalchemy import BigInteger, Row, cast, func, select
+from sqlmodel import Session, col
+
+from pipeline.core import tenancy
+from pipeline.core.db import database_now
+from pipeline.core.runtime import Runtime
+from pipeline.core.tenancy import ALL_ACCOUNTS
+from pipeline.exports.states import Outcome, SubmissionState
+from pipeline.ops import work_counts
+from pipeline.ops.schemas import (
+    BrokerFunnel,
+    CorrectionSeries,
+    CurrentCounts,
+    OutcomeSeries,
+    Percentiles,
+    QueueSeries,
+    StatsRange,
+    StatsView,
+    StatusCount,
+    StepDurations,
+)
+from pipeline.ops.stats.durations import percentile
+from pipeline.ops.stats.models import ALL, CORRECTION, HANDOFF, OUTCOME, QUEUE_DELAY, QUEUE_DEPTH, STATUS, STEP, Stat
+from pipeline.workflow.steps import STEPS
+
+#: The length of the range, and of its periods in seconds.
+_RANGES: Final[Mapping[StatsRange, tuple[timedelta, int]]] = {
+    StatsRange.HOURS_3: (timedelta(hours=3), 300),
+    StatsRange.HOURS_24: (timedelta(hours=24), 3_600),
+    StatsRange.DAYS_7: (timedelta(days=7), 21_600),
+    StatsRange.DAYS_90: (timedelta(days=90), 86_400),
+}
+_DAY: Final = 86_400
+#: The statuses of a handoff in their order; a partner may skip some.
+_FUNNEL: Final = tuple(
+    each.value
+    for each in (
+        SubmissionState.SENT,
+        SubmissionState.DELIVERED,
+        SubmissionState.RECEIVED,
+        SubmissionState.ACCEPTED,
+        SubmissionState.FILED,
+        SubmissionState.RELEASED,
+        SubmissionState.REJECTED,
+        SubmissionState.QUERY,
+        SubmissionState.HELD,
+    )
+)
+#: The corrections that are listed: those that customs brokers made most often.
+_MAX_CORRECTIONS: Final = 20
+
+
+def read_stats(runtime: Runtime, account_id: str, wanted: StatsRange) -> StatsView:
+    """Return the account's statistics. The rollup adds an event half a minute after it was written.
+
+    Raises DatabaseBusy.
+    """
+    with runtime.db.read() as session:
+        now = session.scalar(select(database_now())) or runtime.clock()
+        periods, seconds = _periods(now, wanted)
+        own = _Reader(session, account_id, periods, seconds)
+        outcomes = own.read_series(OUTCOME)
+        handoff, handoff_series = own.read_durations(HANDOFF)
+        steps = own.read_bins(STEP)
+        statuses = own.read_bins(STATUS)
+        corrections = own.read_series(CORRECTION)
+        counts = work_counts.read_counts(session)
+        today = _Reader(session, account_id, [_start(now, _DAY)], _DAY).read_series(OUTCOME)
+    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
+        service = _Reader(session, ALL, periods, seconds)
+        depth, delay = service.read_series(QUEUE_DEPTH), service.read_series(QUEUE_DELAY)
+    none = [0] * len(periods)
+    return StatsView(
+        periods=periods,
+        period_seconds=seconds,
+        now=CurrentCounts(
+            outcomes=_current(counts, account_id),
+            accepted_today=sum(today.get(("", Outcome.ACCEPTED.value), ())),
+        ),
+        outcomes=[OutcomeSeries(outcome=each, counts=outcomes.get(("", each.value), none)) for each in Outcome],
+        handoff=_percentiles(handoff),
+        handoff_series=[_percentiles(each) for each in handoff_series],
+        steps=[
+            StepDurations(step=spec.name, **_percentiles(steps.get(("", spec.name), {})).model_dump()) for spec in STEPS
+        ],
+        queues=[
+            QueueSeries(queue=queue, depth=counted, delay_seconds=delay.get(("", queue), none))
+            for (_, queue), counted in sorted(depth.items())
+        ],
+        brokers=_funnels(statuses),
+        corrections=_most_frequent(corrections),
+    )
+
+
+def _periods(now: datetime, wanted: StatsRange) -> tuple[list[datetime], int]:
+    length, seconds = _RANGES[wanted]
+    count = int(length.total_seconds()) // seconds
+    last = _start(now, seconds)
+    return [last - timedelta(seconds=seconds * back) for back in range(count - 1, -1, -1)], seconds
+
+
+def _start(at: datetime, seconds: int) -> datetime:
+    return datetime.fromtimestamp(at.timestamp() // seconds * seconds, UTC)
+
+
+class _Reader:
+    """Reads the numbers of one account in the given periods."""
+
+    def __init__(self, session: Session, account_id: str, periods: Sequence[datetime], seconds: int) -> None:
+        self._session, self._account_id, self._seconds = session, account_id, seconds
+        self._places = {start: place for place, start in enumerate(periods)}
+        self._since = periods[0]
+
+    def read_series(self, name: str) -> dict[tuple[str, str], list[int]]:
+        """Return the numbers of each partner and label by period."""
+        series: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * len(self._places))
+        for row in self._rows(name, Stat.partner_id, Stat.label, Stat.starts_at):
+            if row.starts_at in self._places:
+                series[row.partner_id, row.label][self._places[row.starts_at]] = row.total
+        return series
+
+    def read_bins(self, name: str) -> dict[tuple[str, str], dict[int, int]]:
+        """Return the durations of each partner and label over all periods, as counts by bin."""
+        bins: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)
+        for row in self._rows(name, Stat.partner_id, Stat.label, Stat.bin):
+            bins[row.partner_id, row.label][row.bin] = row.total
+        return bins
+
+    def read_durations(self, name: str) -> tuple[dict[int, int], list[dict[int, int]]]:
+        """Return the durations as counts by bin: over all periods, and in each."""
+        whole: dict[int, int] = defaultdict(int)
+        series: list[dict[int, int]] = [{} for _ in self._places]
+        for row in self._rows(name, Stat.starts_at, Stat.bin):
+            if row.starts_at in self._places:
+                whole[row.bin] += row.total
+                series[self._places[row.starts_at]][row.bin] = row.total
+        return whole, series
+
+    def _rows(self, name: str, *columns: Any) -> Iterable[Row[Any]]:
+        here = (
+            col(Stat.account_id) == self._account_id,
+            col(Stat.name) == name,
+            col(Stat.seconds) == self._seconds,
+            col(Stat.starts_at) >= self._since,
+        )
+        grouped = select(*map(col, columns), cast(func.sum(col(Stat.value)), BigInteger).label("total")).where(*here)
+        return self._session.execute(grouped.group_by(*map(col, columns)))
+
+
+def _percentiles(counts: Mapping[int, int]) -> Percentiles:
+    p50, p95, p99 = (percentile(counts, share) for share in (0.5, 0.95, 0.99))
+    return Percentiles(count=sum(counts.values()), p50=p50, p95=p95, p99=p99)
+
+
+def _funnels(statuses: Mapping[tuple[str, str], Mapping[int, int]]) -> list[BrokerFunnel]:
+    return [
+        BrokerFunnel(
+            partner_id=partner_id,
+            statuses=[
+                StatusCount(
+                    status=status,
+                    count=sum(statuses.get((partner_id, status), {}).values()),
+                    median_seconds=percentile(statuses.get((partner_id, status), {}), 0.5),
+                )
+                for status in _FUNNEL
+            ],
+        )
+        for partner_id in sorted({partner for partner, _ in statuses})
+    ]
+
+
+def _most_frequent(corrections: Mapping[tuple[str, str], list[int]]) -> list[CorrectionSeries]:
+    ordered = sorted(corrections.items(), key=lambda each: (-sum(each[1]), each[0]))
+    return [
+        CorrectionSeries(partner_id=partner_id, field=field, counts=counts)
+        for (partner_id, field), counts in ordered[:_MAX_CORRECTIONS]
+    ]
+
+
+def _current(counts: Mapping[work_counts.CountKey, int], account_id: str) -> dict[Outcome, int]:
+    def count(name: str, state: str) -> int:
+        return counts.get(work_counts.CountKey(account_id, name, state), 0)
+
+    active = count(work_counts.EXPORTS, "accepted") + count(work_counts.EXPORTS, "executing")
+    failed = count(work_counts.EXPORTS, "failed")
+    executed = {outcome: count(work_counts.OUTCOMES, outcome.value) for outcome in work_counts.OPEN_OUTCOMES}
+    return {Outcome.IN_PROGRESS: active, Outcome.NEEDS_ATTENTION: failed} | executed

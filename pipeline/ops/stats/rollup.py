@@ -1,0 +1,269 @@
+"""The rollup: the sweeper counts new events and finished steps once, and adds them to the statistics."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Row, case, delete, func, insert, literal_column, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col
+
+from config.queues import STEPS, TASK_ROUTES
+from pipeline.core import tenancy
+from pipeline.core.db import constants, database_now, index_constant, row_count, table
+from pipeline.core.heartbeats import Heartbeat
+from pipeline.core.runtime import Runtime
+from pipeline.core.tenancy import ALL_ACCOUNTS
+from pipeline.deliveries.models import Delivery
+from pipeline.deliveries.outbox import OPERATOR
+from pipeline.exports.events import EventType
+from pipeline.exports.models import Event, Export, Step
+from pipeline.exports.states import DeliveryState, Outcome, StepState, SubmissionState
+from pipeline.ops.stats.durations import bin_of
+from pipeline.ops.stats.models import (
+    ALL,
+    CORRECTION,
+    HANDOFF,
+    OUTCOME,
+    PERIODS,
+    QUEUE_DELAY,
+    QUEUE_DEPTH,
+    STATUS,
+    STEP,
+    Stat,
+)
+
+#: How often the sweeper counts.
+ROLL_UP_SECONDS: Final = 10.0
+#: An event that is older is committed, so that no rollup misses it.
+UNCOMMITTED_SECONDS: Final = 30.0
+#: The first rollup begins so long ago.
+FIRST: Final = timedelta(days=2)
+#: The longest time that one transaction counts.
+WINDOW: Final = timedelta(minutes=10)
+
+_CURSOR: Final = "stats"
+_INDEX_IN_POINTER: Final = re.compile(r"/\d+(?=/|$)")
+
+_events, _exports, _steps, _stats = (table(model).c for model in (Event, Export, Step, Stat))
+_STATUS_EVENTS: Final = (
+    EventType.HANDED_OFF,
+    EventType.BROKER_NOTIFIED,
+    EventType.BROKER_ACKNOWLEDGED,
+    EventType.BROKER_REJECTED,
+    EventType.BROKER_QUERIED,
+    EventType.BROKER_RELEASED,
+)
+_OUTCOMES: Final[Mapping[str, Outcome]] = {
+    EventType.EXPORT_ACCEPTED: Outcome.IN_PROGRESS,
+    EventType.EXPORT_EXECUTED: Outcome.WITH_BROKER,
+    EventType.EXPORT_FAILED: Outcome.NEEDS_ATTENTION,
+    EventType.EXPORT_CANCELLED: Outcome.CANCELLED,
+    EventType.HANDOFF_OVERDUE: Outcome.OVERDUE,
+}
+_COUNTED: Final = (*_STATUS_EVENTS, *_OUTCOMES, EventType.EXPORT_AMENDED, EventType.DELIVERY_DEAD)
+
+
+class Fact(NamedTuple):
+    """One thing that happened; `seconds` is its duration if it has one."""
+
+    account_id: str
+    name: str
+    partner_id: str
+    label: str
+    at: datetime
+    seconds: float | None = None
+
+
+def roll_up(runtime: Runtime) -> bool:
+    """Count what happened since the last rollup, and add it; return whether more is left. Raises DatabaseBusy."""
+    with tenancy.account_scope(ALL_ACCOUNTS):
+        with runtime.db.read() as session:
+            now = session.scalar(select(database_now())) or runtime.clock()
+            since = session.scalar(select(col(Heartbeat.arrived_at)).where(col(Heartbeat.name) == _CURSOR))
+        began = now - FIRST if since is None else since
+        latest = now - timedelta(seconds=UNCOMMITTED_SECONDS)
+        if latest < began + timedelta(seconds=ROLL_UP_SECONDS):
+            return False
+        until = min(latest, began + WINDOW)
+        count_until(runtime, began, until, now=now if until == latest else None)
+    return until < latest
+
+
+def count_until(runtime: Runtime, since: datetime, until: datetime, *, now: datetime | None = None) -> bool:
+    """Count what happened between two instants, and with `now` the due work; return False if it was counted before.
+
+    The counts and the instant until which they count are written together, so that nothing counts twice.
+    """
+    with runtime.db.read() as session:
+        facts = [*_read_events(session, since, until), *_read_steps(session, since, until)]
+        samples = {} if now is None else _sample_queues(session, now)
+    counts = Counter(key for fact in facts for key in _keys(fact))
+    # If two sweepers write the first cursor, the first one counts.
+    with suppress(IntegrityError), runtime.db.write() as session:
+        if _move_cursor(session, since, until):
+            _write(session, counts, adds=True)
+            _write(session, samples, adds=False)
+            _delete_old(session, until)
+            return True
+    return False
+
+
+def _move_cursor(session: Session, since: datetime, until: datetime) -> bool:
+    cursor = col(Heartbeat.name) == _CURSOR
+    if session.scalar(select(1).where(cursor)) is None:
+        session.execute(insert(table(Heartbeat)).values(name=_CURSOR, arrived_at=until))
+        return True
+    moved = update(Heartbeat).where(cursor, col(Heartbeat.arrived_at) == since).values(arrived_at=until)
+    return row_count(session.execute(moved)) == 1
+
+
+def _read_events(session: Session, since: datetime, until: datetime) -> Iterator[Fact]:
+    earlier = table(Event).alias()
+    previous = (
+        select(func.max(earlier.c.at))
+        .where(
+            earlier.c.export_id == _events.export_id,
+            earlier.c.seq < _events.seq,
+            earlier.c.type.in_(constants(_STATUS_EVENTS)),
+        )
+        .scalar_subquery()
+    )
+    rows = session.execute(
+        select(
+            _events.type,
+            _events.at,
+            _events.data,
+            _exports.account_id,
+            _exports.broker_id,
+            _exports.accepted_at,
+            case((_events.type.in_(constants(_STATUS_EVENTS)), previous)).label("previous_at"),
+        )
+        .join(table(Export), _exports.id == _events.export_id)
+        .where(_events.at > since, _events.at <= until, _events.type.in_(constants(_COUNTED)))
+    )
+    for row in rows:
+        yield from _facts_of(row)
+
+
+def _facts_of(row: Row[Any]) -> Iterator[Fact]:
+    if outcome := _outcome_of(row):
+        yield Fact(row.account_id, OUTCOME, "", outcome, row.at)
+    since_accepted = (row.at - row.accepted_at).total_seconds()
+    if row.type == EventType.HANDED_OFF:
+        yield Fact(row.account_id, HANDOFF, "", "", row.at, since_accepted)
+    if status := _status_of(row):
+        since = since_accepted if row.previous_at is None else (row.at - row.previous_at).total_seconds()
+        yield Fact(row.account_id, STATUS, row.broker_id, status, row.at, since)
+    for field in row.data.get("fields", ()):
+        pointer = _INDEX_IN_POINTER.sub("/*", field["pointer"])
+        yield Fact(row.account_id, CORRECTION, row.broker_id, pointer, row.at)
+
+
+def _outcome_of(row: Row[Any]) -> str | None:
+    if row.type in _OUTCOMES:
+        return _OUTCOMES[row.type].value
+    if row.type == EventType.EXPORT_AMENDED:
+        return Outcome.SUPERSEDED.value if "supersededBy" in row.data else None
+    if row.type == EventType.DELIVERY_DEAD:
+        return None if row.data["audience"] == OPERATOR else Outcome.UNDELIVERABLE.value
+    status = row.data.get("status")
+    return status if row.data.get("moved") and status in {each.value for each in Outcome} else None
+
+
+def _status_of(row: Row[Any]) -> str | None:
+    if row.type == EventType.HANDED_OFF:
+        return SubmissionState.SENT.value
+    if row.type == EventType.BROKER_NOTIFIED:
+        return SubmissionState.DELIVERED.value
+    return row.data.get("status") if row.type in _STATUS_EVENTS and row.data.get("moved") else None
+
+
+def _read_steps(session: Session, since: datetime, until: datetime) -> Iterator[Fact]:
+    rows = session.execute(
+        select(_exports.account_id, _steps.name, _steps.started_at, _steps.finished_at)
+        .join(table(Export), _exports.id == _steps.export_id)
+        .where(_steps.finished_at > since, _steps.finished_at <= until)
+    )
+    for row in rows:
+        seconds = (row.finished_at - row.started_at).total_seconds()
+        yield Fact(row.account_id, STEP, "", row.name, row.finished_at, seconds)
+
+
+def _sample_queues(session: Session, now: datetime) -> Mapping[tuple[Any, ...], int]:
+    """Return the due work of each queue, and how many seconds the oldest of it is late."""
+    ready = _steps.state == index_constant(StepState.READY)
+    is_later = _steps.name != literal_column("'record_packages'")
+    oldest_first = select(_steps.due_at).where(ready, ~is_later).order_by(_steps.due_at).limit(1).scalar_subquery()
+    # The first steps of all queued exports may be many. An index has all steps, and another those that are not first.
+    count, first_due_at = session.execute(
+        select(func.count(), oldest_first).select_from(table(Step)).where(ready)
+    ).one()
+    later = session.execute(
+        select(_steps.name, func.count(), func.min(_steps.due_at)).where(ready, is_later).group_by(_steps.name)
+    ).all()
+    pending = select(func.count(), func.min(col(Delivery.due_at))).where(
+        col(Delivery.state) == index_constant(DeliveryState.PENDING)
+    )
+    rows = [
+        ("record_packages", count - sum(each[1] for each in later), first_due_at),
+        *later,
+        ("deliver", *session.execute(pending).one()),
+    ]
+    depth: Counter[str] = Counter()
+    delay: dict[str, int] = {}
+    for name, count, due_at in rows:
+        queue = TASK_ROUTES.get(name, STEPS)
+        depth[queue] += count
+        late = 0 if due_at is None else (now - due_at).total_seconds()
+        delay[queue] = max(delay.get(queue, 0), round(late), 0)
+    return {
+        (ALL, name, seconds, _period_start(now, seconds), "", queue, 0): value
+        for name, values in ((QUEUE_DEPTH, depth), (QUEUE_DELAY, delay))
+        for queue, value in values.items()
+        for seconds in PERIODS
+    }
+
+
+def _keys(fact: Fact) -> Iterator[tuple[Any, ...]]:
+    number = 0 if fact.seconds is None else bin_of(fact.seconds)
+    for seconds in PERIODS:
+        start = _period_start(fact.at, seconds)
+        yield fact.account_id, fact.name, seconds, start, fact.partner_id, fact.label, number
+
+
+def _period_start(at: datetime, seconds: int) -> datetime:
+    return datetime.fromtimestamp(at.timestamp() // seconds * seconds, UTC)
+
+
+def _write(session: Session, counts: Mapping[tuple[Any, ...], int], *, adds: bool) -> None:
+    """Add to the numbers of these keys, or raise them to these values."""
+    if not counts:
+        return
+    names = [column.name for column in _stats]
+    rows = [dict(zip(names, (*key, value), strict=True)) for key, value in sorted(counts.items())]
+    session.execute(_UPSERTS[session.get_bind().dialect.name, adds], rows)
+
+
+def _build_upsert(new: Any, *, adds: bool) -> Any:
+    higher = case((new.excluded.value > _stats.value, new.excluded.value), else_=_stats.value)
+    value = _stats.value + new.excluded.value if adds else higher
+    return new.on_conflict_do_update(index_elements=[*table(Stat).primary_key], set_={"value": value})
+
+
+_UPSERTS: Final = {
+    (dialect, adds): _build_upsert(new, adds=adds)
+    for dialect, new in (("postgresql", postgresql.insert(table(Stat))), ("sqlite", sqlite.insert(table(Stat))))
+    for adds in (True, False)
+}
+
+
+def _delete_old(session: Session, now: datetime) -> None:
+    for seconds, kept in PERIODS.items():
+        session.execute(delete(Stat).where(col(Stat.seconds) == seconds, col(Stat.starts_at) < now - kept))

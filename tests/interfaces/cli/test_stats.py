@@ -1,0 +1,27 @@
+"""The command `exports stats`."""
+
+from __future__ import annotations
+
+from pipeline.interfaces.cli.stats import draw_trend
+from tests.support.command_line import Commands
+
+
+def test_stats_are_shown_as_tables_and_as_json(service: Commands) -> None:
+    result = service("stats", "--range", "7d")
+    assert result.exit_code == 0, result.output
+    assert "The last 7d, in periods of 6 h" in result.stdout
+    assert "acceptance to handoff" in result.stdout
+    found = service.json("stats")
+    assert (len(found["periods"]), found["periodSeconds"]) == (24, 3600)
+
+
+def test_unknown_range_names_the_known_ones(service: Commands) -> None:
+    result = service("stats", "--range", "2h")
+    assert result.exit_code == 2
+    assert "90d" in result.stderr
+
+
+def test_trend_is_as_high_as_its_counts() -> None:
+    assert draw_trend([0, 1, 4, 8]) == " ▁▄█"
+    assert draw_trend([0, 0]) == "  "
+    assert draw_trend([1, 1000]) == "▁█"
