@@ -45,6 +45,11 @@ FLOATS = {
     "pipeline/deliveries/sender.py": "seconds",
     "pipeline/simulation/drill/report.py": "seconds",
     "pipeline/deliveries/connection_tests.py": "milliseconds",
+    "pipeline/interfaces/console/home_views.py": "positions in a picture",
+    "pipeline/interfaces/console/plots.py": "positions in a picture",
+    "pipeline/interfaces/durations.py": "seconds",
+    "pipeline/ops/stats/durations.py": "seconds",
+    "pipeline/ops/stats/rollup.py": "seconds",
 }
 
 #: Files that change a state, and of what.

@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from pipeline.deliveries.handoff_bundle import safe_filename
 from pipeline.deliveries.schemas.views import SandboxHandoffView
-from pipeline.exports.schemas.export import ArtifactView, BrokerSubmissionView, ExportSummary, ExportView, StepView
+from pipeline.exports.schemas.export import (
+    ArtifactView,
+    BrokerSubmissionView,
+    EventView,
+    ExportSummary,
+    ExportView,
+    LineTreatmentView,
+    StepView,
+)
 from pipeline.exports.states import NEEDS_PERSON, ExportState, Outcome, SubmissionState
+from pipeline.interfaces.console.plots import Span, Timeline, draw_timeline
+from pipeline.interfaces.event_text import ATTENTION, BAD, GOOD, describe_event
 
 __all__ = [
     "build_outcome_links",
@@ -109,13 +119,26 @@ class ShownUnit:
 
 @dataclass(frozen=True)
 class ShownEvent:
-    """An event."""
+    """An event as a sentence, with the class of its colour, and its data as JSON."""
 
     seq: int
     type: str
+    mark: str
+    text: str
     at: str
     actor: str
     data: str
+
+
+@dataclass(frozen=True)
+class ShownLine:
+    """The treatment of an invoice line: each chip is a code, and what it says."""
+
+    unit_ref: str
+    line_ref: str
+    hts_code: str
+    origin: str
+    chips: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -148,16 +171,19 @@ class ExportPageView:
     updated: str
     units: list[ShownUnit]
     steps: list[ShownStep]
+    timeline: Timeline | None
+    lines: list[ShownLine]
+    more_lines: int
     events: list[ShownEvent]
 
 
 def build_outcome_links(chosen: Collection[Outcome], *, filtered: bool) -> list[StateLink]:
     """Return the links that filter the list by outcome; `filtered` if the list is filtered by anything."""
     return [
-        StateLink("all", "/console", chosen=not filtered),
-        StateLink("waits for a person", f"/console?{encode_outcomes(NEEDS_PERSON)}", {*chosen} == NEEDS_PERSON),
+        StateLink("all", "/console/exports", chosen=not filtered),
+        StateLink("waits for a person", f"/console/exports?{encode_outcomes(NEEDS_PERSON)}", {*chosen} == NEEDS_PERSON),
         *(
-            StateLink(_outcome_words(each), f"/console?{encode_outcomes([each])}", {*chosen} == {each})
+            StateLink(_outcome_words(each), f"/console/exports?{encode_outcomes([each])}", {*chosen} == {each})
             for each in Outcome
         ),
     ]
@@ -171,8 +197,8 @@ def encode_outcomes(outcomes: Collection[Outcome]) -> str:
 def build_state_links(chosen: ExportState | None, *, quarantined: bool) -> list[StateLink]:
     """Return the links that filter the list by state."""
     return [
-        *(StateLink(state.value, f"/console?state={state.value}", state is chosen) for state in ExportState),
-        StateLink("quarantined", "/console?quarantined=true", quarantined),
+        *(StateLink(state.value, f"/console/exports?state={state.value}", state is chosen) for state in ExportState),
+        StateLink("quarantined", "/console/exports?quarantined=true", quarantined),
     ]
 
 
@@ -222,13 +248,68 @@ def show_page(export: ExportView) -> ExportPageView:
             for unit in export.units
         ],
         steps=[_show_step(step) for step in export.steps],
-        events=[
-            ShownEvent(
-                event.seq, event.type, format_instant(event.at), event.actor, json.dumps(event.data, ensure_ascii=False)
-            )
-            for event in reversed(export.events)
-        ],
+        timeline=_build_timeline(export),
+        lines=[_show_line(each) for each in export.treatment.lines],
+        more_lines=export.treatment.line_count - len(export.treatment.lines),
+        events=[_show_event(event) for event in reversed(export.events)],
     )
+
+
+def _build_timeline(export: ExportView) -> Timeline | None:
+    """Return when each step ran; None if none has started."""
+    several = len(export.units) > 1
+    spans = [
+        Span(
+            f"{unit.unit_ref} {_step_words(step)}" if several else _step_words(step), step.started_at, step.finished_at
+        )
+        for unit in export.units
+        for step in unit.steps
+        if step.started_at is not None
+    ]
+    spans += [
+        Span(_step_words(step), step.started_at, step.finished_at)
+        for step in export.steps
+        if step.started_at is not None
+    ]
+    return draw_timeline(spans, export.accepted_at, export.updated_at) if spans else None
+
+
+def _step_words(step: StepView) -> str:
+    return step.name.replace("_", " ")
+
+
+def _show_event(event: EventView) -> ShownEvent:
+    mark, text = describe_event(event)
+    return ShownEvent(
+        event.seq,
+        event.type,
+        {GOOD: "good", BAD: "bad", ATTENTION: "busy"}.get(mark, "over"),
+        f"{text[:1].upper()}{text[1:]}.",
+        format_instant(event.at),
+        event.actor,
+        json.dumps(event.data, ensure_ascii=False, indent=1),
+    )
+
+
+def _show_line(line: LineTreatmentView) -> ShownLine:
+    chips = [
+        (each["heading"], " ".join(filter(None, (each["program"], _percent(each.get("ratePercent"))))))
+        for each in line.chapter99
+    ]
+    chips += [(each["metal"], f"{each['metalWeightKg']} kg") for each in line.section232]
+    chips += [
+        (each["flag"], " ".join(filter(None, (each["agency"], each["program"], _disclaimer(each)))))
+        for each in line.pga
+    ]
+    return ShownLine(line.unit_ref, line.line_ref, line.hts_code, line.country_of_origin, chips)
+
+
+def _percent(rate: str | None) -> str:
+    return "" if rate is None else f"{rate} %"
+
+
+def _disclaimer(answer: Mapping[str, Any]) -> str:
+    return f"disclaimed {answer['disclaimer']}" if answer.get("disclaimer") else ""
 
 
 def show_handoff(item: SandboxHandoffView) -> ShownHandoff:

@@ -113,7 +113,7 @@ def show_start() -> Response:
     return RedirectResponse("/console", 308, HEADERS)
 
 
-@router.get("")
+@router.get("/exports")
 def show_exports(
     request: Request,
     state: Annotated[ExportState | None, Query()] = None,
@@ -131,7 +131,7 @@ def show_exports(
         found = workflow_queries.list_exports(session, caller.account_id, filters, cursor=cursor, limit=_PAGE_SIZE)
     next_link = None
     if found.next_cursor is not None:
-        next_link = f"/console?cursor={quote(found.next_cursor)}" + (f"&state={state.value}" if state else "")
+        next_link = f"/console/exports?cursor={quote(found.next_cursor)}" + (f"&state={state.value}" if state else "")
         next_link += "&quarantined=true" if quarantined else ""
         next_link += f"&{export_views.encode_outcomes(outcome)}" if outcome else ""
     return page_response(

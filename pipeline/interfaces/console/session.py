@@ -68,13 +68,18 @@ CSRF_FIELD: Final = "csrf_token"
 
 async def read_form_fields(request: Request) -> Mapping[str, str]:
     """Return the fields of a form; bytes beyond MAX_FORM_BYTES are cut off."""
+    return {name: values[0] for name, values in (await read_form_lists(request)).items()}
+
+
+async def read_form_lists(request: Request, max_bytes: int = MAX_FORM_BYTES) -> Mapping[str, list[str]]:
+    """Return all values of each field of a form; bytes beyond `max_bytes` are cut off."""
     body = b""
     async for part in request.stream():
         body += part
-        if len(body) > MAX_FORM_BYTES:
+        if len(body) > max_bytes:
             break
-    given = parse_qs(body[:MAX_FORM_BYTES].decode(errors="replace"))
-    return {name: values[0].strip() for name, values in given.items()}
+    given = parse_qs(body[:max_bytes].decode(errors="replace"))
+    return {name: [value.strip() for value in values] for name, values in given.items()}
 
 
 def check_same_origin(settings: Settings, request: Request) -> None:

@@ -153,7 +153,7 @@ def test_console_links_an_export_with_its_revisions(harness: ApiHarness) -> None
     client = sign_in_browser(harness, "read")
     assert f'href="/console/exports/{new}"' in client.get(f"/console/exports/{old}").text
     assert f'href="/console/exports/{old}"' in client.get(f"/console/exports/{new}").text
-    assert "revision 2" in client.get("/console").text
+    assert "revision 2" in client.get("/console/exports").text
 
 
 def test_stream_of_a_superseded_export_ends_after_its_deliveries(harness: ApiHarness) -> None:

@@ -46,7 +46,7 @@ def test_quarantined_export_is_shown_everywhere_and_retried(
     }
     assert (shown["true"][0]["quarantined"], shown["true"][0]["failure"]) == (True, f"render_documents: {REASON}")
     assert "exports_quarantined 1.0" in harness.client_with_key(None).get("/metrics").text
-    page = looker.get("/console?quarantined=true").text
+    page = looker.get("/console/exports?quarantined=true").text
     assert (broken in page, sound in page) == (True, False)
     page = looker.get(f"/console/exports/{broken}").text
     assert '<span class="pill failed">quarantined</span>' in page
@@ -96,7 +96,7 @@ def test_cancelled_or_superseded_export_is_not_quarantined(
         view = client.get(f"/api/exports/{export_id}").json()
         assert (view["outcome"], view["quarantined"]) == (outcome, False)
         assert ">quarantined<" not in looker.get(f"/console/exports/{export_id}").text
-    assert '<span class="pill failed">quarantined</span>' not in looker.get("/console").text
+    assert '<span class="pill failed">quarantined</span>' not in looker.get("/console/exports").text
 
 
 def test_quarantined_filter_that_is_not_a_boolean_is_rejected(harness: ApiHarness) -> None:

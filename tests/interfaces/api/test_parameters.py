@@ -26,7 +26,7 @@ def read_issues(harness: ApiHarness, address: str) -> list[dict[str, Any]]:
         ("/api/deliveries?partner=br_hook", "/query/partner", "did you mean partnerId?"),
         ("/api/exports/exp_none?x=1", "/query/x", "it takes no parameters"),
         ("/api/exports/exp_none/events?colour=red", "/query/colour", "it takes after, limit"),
-        ("/console?stat=failed", "/query/stat", "did you mean state?"),
+        ("/console/exports?stat=failed", "/query/stat", "did you mean state?"),
     ],
 )
 def test_unknown_parameter_is_rejected_with_a_suggestion(

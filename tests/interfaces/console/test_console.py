@@ -28,7 +28,7 @@ def sign_in_browser(harness: ApiHarness, *roles: str, account: str = factories.A
 
 def test_pages_without_a_session_redirect_to_sign_in(harness: ApiHarness) -> None:
     export_id = harness.execute(factories.plan())
-    for address in ("/console", f"/console/exports/{export_id}", "/console/artifacts/art_1"):
+    for address in ("/console", "/console/exports", f"/console/exports/{export_id}", "/console/artifacts/art_1"):
         response = harness.client_with_key(None).get(address)
         assert (response.status_code, response.headers["location"]) == (303, "/console/sign-in")
 
@@ -94,7 +94,7 @@ def test_export_page_shows_the_export_in_full(harness: ApiHarness) -> None:
     waiting = client.get(f"/console/exports/{export_id}").text
     assert 'http-equiv="refresh"' in waiting
     harness.run(export_id)
-    assert factories.BATCH in client.get("/console").text
+    assert factories.BATCH in client.get("/console/exports").text
     view = harness.client().get(f"/api/exports/{export_id}").json()
     page = client.get(f"/console/exports/{export_id}").text
     assert 'http-equiv="refresh"' not in page
@@ -102,6 +102,12 @@ def test_export_page_shows_the_export_in_full(harness: ApiHarness) -> None:
     shown += [each["packageNumber"] for each in view["customs_packages"]]
     shown += [each["type"] for each in view["events"]] + [each["sha256"] for each in view["artifacts"]]
     assert [each for each in shown if each not in page] == []
+    line = view["treatment"]["lines"][0]
+    chips = [each["heading"] for each in line["chapter99"]] + [each["flag"] for each in line["pga"]]
+    assert chips
+    assert [each for each in [line["htsCode"], *chips] if each not in page] == []
+    assert page.count('class="fill sent"><title>') == 4 * 2 + 4
+    assert "Handed off to" in page
     (first, *_) = re.findall(r'href="(/console/artifacts/[^"]+)"', page)
     document = client.get(first)
     assert document.headers["content-disposition"].startswith("attachment; ")
@@ -111,8 +117,8 @@ def test_export_page_shows_the_export_in_full(harness: ApiHarness) -> None:
 def test_list_is_filtered_by_state(harness: ApiHarness) -> None:
     client = sign_in_browser(harness, "read")
     export_id = harness.execute(factories.plan())
-    assert export_id in client.get("/console", params={"state": "accepted"}).text
-    assert export_id not in client.get("/console", params={"state": "failed"}).text
+    assert export_id in client.get("/console/exports", params={"state": "accepted"}).text
+    assert export_id not in client.get("/console/exports", params={"state": "failed"}).text
 
 
 @pytest.mark.parametrize(
@@ -137,13 +143,13 @@ def test_outcome_is_shown_filterable_and_not_green(
     pill = f'<span class="pill {mark}">{outcome}</span>'
     page = client.get(f"/console/exports/{export_id}").text
     assert pill in page
-    assert pill in client.get("/console").text
+    assert pill in client.get("/console/exports").text
     assert ("<dt>Overdue since</dt>" in page, "2026-11-24 16:00:00 UTC" in page) == (overdue, overdue)
     query_value = outcome.replace(" ", "_")
     for answer, found in (
-        (client.get("/console", params={"outcome": query_value}).text, True),
-        (client.get("/console", params={"outcome": "held"}).text, False),
-        (client.get("/console", params={"outcome": [each.value for each in NEEDS_PERSON]}).text, mark == "bad"),
+        (client.get("/console/exports", params={"outcome": query_value}).text, True),
+        (client.get("/console/exports", params={"outcome": "held"}).text, False),
+        (client.get("/console/exports", params={"outcome": [each.value for each in NEEDS_PERSON]}).text, mark == "bad"),
         (harness.client().get("/api/exports", params={"outcome": query_value}).text, True),
         (harness.client().get("/api/exports", params={"outcome": ["held", "query"]}).text, False),
     ):
@@ -166,8 +172,8 @@ def test_outcome_filter_is_kept_on_the_next_page(harness: ApiHarness, monkeypatc
     monkeypatch.setattr(exports, "_PAGE_SIZE", 1)
     for batch in ("one", "two"):
         harness.execute(factories.plan(batch=batch))
-    page = sign_in_browser(harness, "read").get("/console?outcome=in_progress&outcome=held").text
-    assert re.search(r'href="/console\?cursor=[^"&]+&amp;outcome=held&amp;outcome=in_progress"', page)
+    page = sign_in_browser(harness, "read").get("/console/exports?outcome=in_progress&outcome=held").text
+    assert re.search(r'href="/console/exports\?cursor=[^"&]+&amp;outcome=held&amp;outcome=in_progress"', page)
 
 
 def test_session_of_another_account_sees_nothing(harness: ApiHarness) -> None:
@@ -175,7 +181,7 @@ def test_session_of_another_account_sees_nothing(harness: ApiHarness) -> None:
     harness.run(export_id)
     artifact = harness.client().get(f"/api/exports/{export_id}").json()["artifacts"][0]["id"]
     stranger = sign_in_browser(harness, "read", account=OTHER)
-    assert export_id not in stranger.get("/console").text
+    assert export_id not in stranger.get("/console/exports").text
     assert stranger.get(f"/console/exports/{export_id}").status_code == 404
     assert stranger.get(f"/console/artifacts/{artifact}").status_code == 404
 
@@ -185,7 +191,7 @@ def test_pages_escape_text_and_load_nothing_from_elsewhere(harness: ApiHarness) 
     response = client.get("/console/exports/<script>alert(1)")
     assert response.status_code == 404
     assert "<script" not in response.text
-    for address in ("/console", "/console/sign-in", "/docs"):
+    for address in ("/console", "/console/exports", "/console/sign-in", "/docs"):
         response = client.get(address)
         assert response.headers["content-security-policy"].startswith("default-src 'none'; style-src 'self';")
         assert response.headers["content-type"] == "text/html; charset=utf-8"

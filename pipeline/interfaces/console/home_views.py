@@ -1,0 +1,215 @@
+"""Views of statistics for the first page: tiles, plots and tables as text and positions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from pipeline.exports.states import NEEDS_PERSON, Outcome
+from pipeline.interfaces.console.export_views import StateLink, encode_outcomes
+from pipeline.interfaces.console.plots import (
+    TREND_SLOT,
+    Bar,
+    Plot,
+    Series,
+    draw_lines,
+    draw_trend,
+    format_count,
+    stack_bars,
+)
+from pipeline.interfaces.durations import format_duration
+from pipeline.ops.schemas import BrokerFunnel, Percentiles, StatsRange, StatsView
+from pipeline.ops.work_counts import MOST_OUTCOMES
+
+_EXPORTS: Final = "/console/exports"
+#: The series of the plot of outcomes, from below: their names, the classes of their colours, and what they count.
+_OUTCOMES: Final[Sequence[tuple[str, str, Collection[Outcome]]]] = (
+    ("released", "released", {Outcome.RELEASED}),
+    ("filed", "filed", {Outcome.FILED}),
+    ("accepted", "accepted", {Outcome.ACCEPTED}),
+    ("handed to customs brokers", "sent", {Outcome.WITH_BROKER}),
+    ("cancelled or superseded", "over", {Outcome.CANCELLED, Outcome.SUPERSEDED}),
+    ("in need of a person", "bad", NEEDS_PERSON),
+)
+
+
+#: The shortest length that is visible on a scale from 0 to 100.
+_THINNEST: Final = 0.8
+
+
+@dataclass(frozen=True)
+class Tile:
+    """A figure with a link; `mark` is the class of its colour."""
+
+    name: str
+    value: str
+    link: str
+    mark: str
+    note: str
+
+
+@dataclass(frozen=True)
+class DurationRow:
+    """How long a step took, as text; and p50, p95 and the length from p50 to p99 on a logarithmic scale from 0 to 100."""
+
+    name: str
+    count: str
+    p50: str
+    p95: str
+    p99: str
+    places: tuple[float, float, float] | None
+
+
+@dataclass(frozen=True)
+class FunnelRow:
+    """How many handoffs reached a status; `share` is that of all handoffs, from 0 to 100."""
+
+    status: str
+    mark: str
+    count: str
+    share: float
+    median: str
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """The statuses of the handoffs to a customs broker."""
+
+    partner_id: str
+    link: str
+    rows: Sequence[FunnelRow]
+
+
+@dataclass(frozen=True)
+class CorrectionRow:
+    """A field that a customs broker corrected, how often, and its trend in a picture of that width."""
+
+    field: str
+    partner_id: str
+    count: int
+    trend: Sequence[Bar]
+    width: int
+
+
+@dataclass(frozen=True)
+class HomeView:
+    """Everything on the first page."""
+
+    tiles: Sequence[Tile]
+    plots: Sequence[Plot]
+    durations: Sequence[DurationRow]
+    funnels: Sequence[Funnel]
+    corrections: Sequence[CorrectionRow]
+
+
+def build_home(found: StatsView) -> HomeView:
+    """Return the first page."""
+    periods, seconds = found.periods, found.period_seconds
+    by_outcome = {each.outcome: each.counts for each in found.outcomes}
+    outcomes = [
+        Series(name, mark, [sum(by_outcome[each][at] for each in counted) for at in range(len(periods))])
+        for name, mark, counted in _OUTCOMES
+    ]
+    percentiles = [
+        Series(name, mark, [getattr(each, name) for each in found.handoff_series])
+        for name, mark in (("p99", "sent"), ("p95", "busy"), ("p50", "good"))
+    ]
+    marks = ("sent", "good", "busy", "bad")
+    queues = [(each, marks[at % len(marks)]) for at, each in enumerate(found.queues)]
+    depths = [Series(each.queue.removeprefix("exports."), mark, each.depth) for each, mark in queues]
+    delays = [Series(each.queue.removeprefix("exports."), mark, each.delay_seconds) for each, mark in queues]
+    return HomeView(
+        tiles=_build_tiles(found),
+        plots=[
+            stack_bars("Outcomes that exports reached", outcomes, periods, seconds),
+            draw_lines("Acceptance to handoff", percentiles, periods, seconds, format_duration),
+            draw_lines("Due work by queue, whole service", depths, periods, seconds, format_count, whole=True),
+            draw_lines("Longest delay by queue, whole service", delays, periods, seconds, format_duration),
+        ],
+        durations=[_build_duration(each.step.replace("_", " "), each) for each in found.steps],
+        funnels=[_build_funnel(each) for each in found.brokers],
+        corrections=[
+            CorrectionRow(
+                each.field, each.partner_id, sum(each.counts), draw_trend(each.counts), TREND_SLOT * len(each.counts)
+            )
+            for each in found.corrections
+        ],
+    )
+
+
+def build_range_links(chosen: StatsRange) -> list[StateLink]:
+    """Return the links that choose how far back the page reaches."""
+    return [StateLink(each.value, f"/console?range={each.value}", each is chosen) for each in StatsRange]
+
+
+def _build_tiles(found: StatsView) -> list[Tile]:
+    current = found.now.outcomes
+
+    def tile(name: str, outcomes: Collection[Outcome], mark: str, note: str, link: str | None = None) -> Tile:
+        counts = [current.get(each, 0) for each in outcomes]
+        more = "+" if any(count >= MOST_OUTCOMES for count in counts) else ""
+        total = sum(counts)
+        return Tile(
+            name,
+            f"{total:,}{more}",
+            link or f"{_EXPORTS}?{encode_outcomes(outcomes)}",
+            mark if total else "over",
+            note,
+        )
+
+    p95 = found.handoff.p95
+    return [
+        tile(
+            "Needs a person",
+            NEEDS_PERSON,
+            "bad",
+            "rejected, queried, held, overdue, undeliverable or failed",
+            "/console/inbox",
+        ),
+        tile("Overdue", {Outcome.OVERDUE}, "bad", "no answer before the deadline"),
+        tile("In progress", {Outcome.IN_PROGRESS}, "busy", "accepted or executing"),
+        tile("With customs brokers", {Outcome.WITH_BROKER}, "busy", "handed off, not reviewed yet"),
+        Tile(
+            "Accepted today",
+            f"{found.now.accepted_today:,}",
+            f"{_EXPORTS}?{encode_outcomes([Outcome.ACCEPTED])}",
+            "good" if found.now.accepted_today else "over",
+            "by customs brokers, since 00:00 UTC",
+        ),
+        Tile("Acceptance to handoff", format_duration(p95), _EXPORTS, "over", "p95 of the chosen time"),
+    ]
+
+
+def _build_duration(name: str, found: Percentiles) -> DurationRow:
+    p50, p95, p99 = found.p50, found.p95, found.p99
+    places = None
+    if p50 is not None and p95 is not None and p99 is not None:
+        places = _place(p50), _place(p95), max(_place(p99) - _place(p50), _THINNEST)
+    return DurationRow(
+        name, f"{found.count:,}", format_duration(p50), format_duration(p95), format_duration(p99), places
+    )
+
+
+def _place(seconds: float) -> float:
+    # From a millisecond to ten minutes.
+    return round(min(1.0, max(0.0, math.log10(max(seconds, 0.001) / 0.001) / math.log10(600 / 0.001))) * 100, 1)
+
+
+def _build_funnel(found: BrokerFunnel) -> Funnel:
+    highest = max((each.count for each in found.statuses), default=0) or 1
+    return Funnel(
+        found.partner_id,
+        f"/console/partners/{found.partner_id}",
+        [
+            FunnelRow(
+                each.status,
+                "bad" if each.status in ("rejected", "query", "held") else "good",
+                f"{each.count:,}",
+                round(100 * each.count / highest, 1),
+                format_duration(each.median_seconds) if each.count else "",
+            )
+            for each in found.statuses
+        ],
+    )

@@ -1,0 +1,143 @@
+"""The console's first page: tiles that lead to lists, and plots of what happened."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from xml.etree.ElementTree import fromstring
+
+import pytest
+
+from pipeline.interfaces.console import plots
+from pipeline.interfaces.console.plots import Series, Span
+from pipeline.interfaces.durations import format_duration
+from pipeline.ops.stats import rollup
+from tests.interfaces.api.conftest import ApiHarness
+from tests.interfaces.console.test_console import sign_in_browser
+from tests.support import factories
+
+PERIODS = [datetime(2026, 11, 24, tzinfo=UTC) + timedelta(hours=hour) for hour in range(24)]
+
+
+@pytest.fixture
+def counted(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> ApiHarness:
+    """A harness with an executed and a waiting export, which are counted."""
+    monkeypatch.setattr(rollup, "UNCOMMITTED_SECONDS", -1.0)
+    harness.run(harness.execute(factories.plan(batch="done")))
+    harness.execute(factories.plan(batch="waits"))
+    while rollup.roll_up(harness.runtime):
+        pass
+    return harness
+
+
+def read_svgs(page: str) -> list[str]:
+    """Return the plots of a page, each as SVG that an XML parser accepts."""
+    found = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    for svg in found:
+        fromstring(svg)  # noqa: S314 - our own page
+    return found
+
+
+def test_tiles_count_and_lead_to_the_list(counted: ApiHarness) -> None:
+    client = sign_in_browser(counted, "read")
+    page = client.get("/console").text
+    tiles = re.findall(r'<a class="card tile \w+" href="([^"]+)"><span>([^<]+)</span><strong>([^<]+)</strong>', page)
+    values = {name: value for _, name, value in tiles}
+    assert values["Needs a person"] == "0"
+    assert (values["In progress"], values["With customs brokers"]) == ("1", "1")
+    links = {name: link.replace("&amp;", "&") for link, name, _ in tiles}
+    assert "waits" in client.get(links["In progress"]).text
+    assert "done" not in client.get(links["In progress"]).text
+    for link in links.values():
+        assert client.get(link).status_code == 200
+
+
+def test_page_draws_what_happened(counted: ApiHarness) -> None:
+    page = sign_in_browser(counted, "read").get("/console?range=3h").text
+    assert "2 in need" not in page
+    assert ": 1 handed to customs brokers</title>" in page
+    assert "hand off" in page
+    assert "Nothing happened" in page  # nothing was due when it was counted
+    assert len(read_svgs(page)) > 5
+    assert re.search(r"<td>delivered</td><td>1</td>", page)
+
+
+@pytest.mark.parametrize("wanted", ["3h", "24h", "7d", "90d"])
+def test_each_range_has_a_page_for_an_empty_account(harness: ApiHarness, wanted: str) -> None:
+    page = sign_in_browser(harness, "read").get(f"/console?range={wanted}").text
+    assert page.count("Nothing happened in this time.") == 4
+    assert f'href="/console?range={wanted}" aria-current="true"' in page
+    read_svgs(page)
+
+
+def test_unknown_range_is_refused(harness: ApiHarness) -> None:
+    assert sign_in_browser(harness, "read").get("/console?range=2h").status_code == 400
+    refused = harness.client("read").get("/api/stats?range=2h")
+    assert (refused.status_code, refused.json()["errorCode"]) == (400, "VALIDATION_ERROR")
+
+
+def test_stats_by_api_need_the_role_read(counted: ApiHarness) -> None:
+    assert counted.client("partner:br_1").get("/api/stats").status_code == 403
+    found = counted.client("read").get("/api/stats").json()
+    assert found["periodSeconds"] == 3600
+    assert len(found["periods"]) == 24
+    assert found["now"]["outcomes"]["with_broker"] == 1
+    assert {each["step"]: each["count"] for each in found["steps"]}["hand_off"] == 1
+
+
+def test_bars_stand_on_one_another_and_fill_the_plot() -> None:
+    counts = [Series("a", "good", [1.0] * 24), Series("b", "bad", [3.0] * 24)]
+    plot = plots.stack_bars("Exports", counts, PERIODS, 3600)
+    lower, upper = plot.bars[0], plot.bars[1]
+    assert upper.y + upper.height == pytest.approx(lower.y, abs=0.2)
+    assert lower.y + lower.height == pytest.approx(plot.bottom, abs=0.2)
+    assert upper.height == pytest.approx(3 * lower.height, rel=0.02)
+    assert [tick.text for tick in plot.y_ticks] == ["0", "1", "2", "3", "4"]
+    assert plot.x_ticks[-1].text == "23:00"
+    assert lower.text == "00:00: 1 a"
+
+
+@pytest.mark.parametrize("highest", [0.0004, 0.3, 1, 7, 99, 12_345, 10**9])
+def test_axis_reaches_the_highest_value_in_few_ticks(highest: float) -> None:
+    plot = plots.draw_lines("Time", [Series("p50", "good", [highest] * 24)], PERIODS, 3600, format_duration)
+    assert 2 <= len(plot.y_ticks) <= 6
+    heights = [float(y) for y in re.findall(r" ([\d.]+)", plot.lines[0].path)]
+    assert min(heights) >= plot.y_ticks[-1].at - 0.1
+    assert not plot.empty
+
+
+def test_line_is_broken_where_nothing_was_measured() -> None:
+    values = [None, 1.0, None, 2.0, 3.0, *[None] * 19]
+    plot = plots.draw_lines("Time", [Series("p50", "good", values)], PERIODS, 3600, format_duration)
+    (line,) = plot.lines
+    assert (line.path.count("M"), line.path.count("L"), len(line.dots)) == (2, 1, 1)
+
+
+def test_timeline_places_spans_between_acceptance_and_the_last_end() -> None:
+    start = PERIODS[0]
+    spans = [
+        Span("first", start, start + timedelta(seconds=1)),
+        Span("second", start + timedelta(seconds=1), start + timedelta(seconds=4)),
+        Span("goes on", start + timedelta(seconds=3), None),
+    ]
+    timeline = plots.draw_timeline(spans, start, start + timedelta(seconds=2))
+    first, second, third = timeline.bars
+    assert (first.x, third.x + third.width) == (timeline.left, timeline.width - 8)
+    assert second.x == pytest.approx(first.x + first.width, abs=0.2)
+    assert second.width == pytest.approx(3 * first.width, rel=0.01)
+    assert (second.text, third.mark) == ("second: 3 s", "busy")
+    assert [tick.text for tick in timeline.x_ticks] == ["0 ms", "1 s", "2 s", "3 s", "4 s"]
+
+
+def test_timeline_of_many_steps_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "_MAX_SPANS", 2)
+    timeline = plots.draw_timeline([Span("x", PERIODS[0], PERIODS[0])] * 5, PERIODS[0], PERIODS[0])
+    assert (len(timeline.bars), timeline.more) == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (0.0044, "4 ms"), (1, "1 s"), (1.24, "1.2 s"), (59, "59 s"), (90, "1.5 min"), (86_400, "1 d")],
+)
+def test_durations_have_a_unit(seconds: float | None, text: str) -> None:
+    assert format_duration(seconds) == text
