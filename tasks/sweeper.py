@@ -149,8 +149,8 @@ def _poll_brokers(runtime: Runtime) -> int:
 
 def _keep_counts(runtime: Runtime) -> int:
     work_counts.keep_counts(runtime)
-    while rollup.roll_up(runtime):
-        shutdown.raise_if_requested()
+    while rollup.roll_up(runtime) and not shutdown.is_requested():
+        pass
     return 0
 
 

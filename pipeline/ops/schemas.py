@@ -97,7 +97,7 @@ class CorrectionSeries(_StatsPart):
 
 
 class CurrentCounts(_StatsPart):
-    """The exports that have an outcome now, counted up to 10,000, and those accepted by customs brokers today (UTC)."""
+    """The exports that have an outcome now, counted up to 1,000, and those accepted by customs brokers today (UTC)."""
 
     outcomes: dict[Outcome, int]
     accepted_today: int

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from typing import Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 from sqlalchemy import BigInteger, ColumnElement, and_, delete, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, Session, SQLModel, col
 
 from pipeline.core import heartbeats, tenancy
-from pipeline.core.db import index_constant, table
+from pipeline.core.db import Database, index_constant, table
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries import circuit_breaker
@@ -21,10 +23,12 @@ from pipeline.deliveries.outcomes import HANDOFF, OVERDUE, QUARANTINED, delivery
 from pipeline.exports.models import Account, Export, Step
 from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, Outcome, StepState
 
-#: How often the sweeper counts.
+#: How often the sweeper counts, if that is quick; else it pauses longer.
 KEEP_SECONDS: Final = 10.0
+_PAUSE_FACTOR: Final = 20
+_MAX_PAUSE: Final = 50.0
 #: Older counts are not used: no sweeper runs, or the database is too busy for one.
-STALE_SECONDS: Final = 30.0
+STALE_SECONDS: Final = 60.0
 
 EXPORTS, OUTCOMES, DELIVERIES, QUARANTINED_EXPORTS, OVERDUE_HANDOFFS = (
     "exports",
@@ -47,7 +51,7 @@ OPEN_OUTCOMES: Final = (
     Outcome.OVERDUE,
     Outcome.UNDELIVERABLE,
 )
-MOST_OUTCOMES: Final = 10_000
+MOST_OUTCOMES: Final = 1_000
 
 #: The account of counts over all accounts: steps have none, and no index finds the others by account.
 ALL: Final = ""
@@ -76,6 +80,7 @@ class CountKey(NamedTuple):
 
 
 _counts = table(WorkCount).c
+_not_before: Final[WeakKeyDictionary[Database, float]] = WeakKeyDictionary()
 
 
 def read_counts(session: Session) -> Mapping[CountKey, int]:
@@ -93,11 +98,18 @@ def keep_counts(runtime: Runtime) -> bool:
 
     Raises DatabaseBusy.
     """
+    began = time.monotonic()
+    if began < _not_before.get(runtime.db, began):
+        return False
     with tenancy.account_scope(ALL_ACCOUNTS):
         with runtime.db.read() as session:
             if heartbeats.is_recent(session, _KEPT_AT, KEEP_SECONDS):
                 return False
             kept, found = _read_kept(session), dict(_count(session))
+        ended = time.monotonic()
+        pause = min(_PAUSE_FACTOR * (ended - began), _MAX_PAUSE)
+        if pause > KEEP_SECONDS:
+            _not_before[runtime.db] = ended + pause
         new = [(*key, value) for key, value in found.items() if key not in kept]
         # If two sweepers write the same new count, one of them is enough.
         with suppress(IntegrityError), runtime.db.write() as session:

@@ -12,6 +12,7 @@ from sqlalchemy import func, update
 from sqlmodel import col, select
 
 from pipeline.core import tenancy
+from pipeline.core.clock import utc_now
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.heartbeats import Heartbeat
 from pipeline.core.tenancy import ALL_ACCOUNTS
@@ -24,7 +25,7 @@ from pipeline.exports.models import Event
 from pipeline.exports.states import Outcome
 from pipeline.ops.schemas import StatsRange, StatsView
 from pipeline.ops.stats import durations, queries, rollup
-from pipeline.ops.stats.models import ALL, OUTCOME, PERIODS, QUEUE_DEPTH, STEP, Stat
+from pipeline.ops.stats.models import ALL, CORRECTION, OUTCOME, PERIODS, QUEUE_DEPTH, STEP, Stat
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.interventions import cancel_export
 from pipeline.workflow.steps import STEPS
@@ -224,6 +225,26 @@ def test_idle_rollup_catches_up_in_windows(workflow: WorkflowHarness) -> None:
     workflow.clock.pass_seconds(3 * rollup.WINDOW.total_seconds())
     assert [rollup.roll_up(workflow.runtime) for _ in range(4)] == [True, True, False, False]
     assert reached(read(workflow)) == {"in_progress": 2}
+
+
+def test_hostile_pointer_is_cut_and_counted(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> None:
+    workflow = make_workflow(database_url)
+    export_id = execute(workflow)
+    answer(workflow, export_id, "rejected", "/" + "\U0001f4e6" * 255)
+    with tenancy.account_scope(ALL_ACCOUNTS):
+        ends = utc_now() + timedelta(days=1) if database_url.startswith("postgresql") else workflow.clock.now
+        assert rollup.count_until(workflow.runtime, ends - timedelta(days=3650), ends)
+    with workflow.runtime.db.read() as session:
+        labels = set(session.scalars(select(Stat.label).where(col(Stat.name) == CORRECTION)))
+    assert {len(label) for label in labels} == {200}
+
+
+def test_rollup_of_a_new_database_needs_few_windows(workflow: WorkflowHarness) -> None:
+    assert not rollup.roll_up(workflow.runtime)
+    workflow.accept()
+    workflow.clock.pass_seconds(rollup.UNCOMMITTED_SECONDS + rollup.ROLL_UP_SECONDS)
+    assert not rollup.roll_up(workflow.runtime)
+    assert reached(read(workflow)) == {"in_progress": 1}
 
 
 def test_stats_of_another_account_are_not_shown(workflow: WorkflowHarness) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
 
 from pipeline.core import tenancy
 from pipeline.core.tenancy import ALL_ACCOUNTS
@@ -46,6 +49,15 @@ def test_counts_are_kept_again_only_after_a_pause(workflow: WorkflowHarness) -> 
     workflow.clock.pass_seconds(work_counts.KEEP_SECONDS - 1)
     assert not work_counts.keep_counts(workflow.runtime)
     assert read_counts(workflow) == {}
+
+
+def test_slow_count_is_followed_by_a_longer_pause(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Counting took two seconds; then a sweep after 39 and one after 41.
+    instants = iter([0, 2, 41, 43, 43])
+    monkeypatch.setattr(work_counts, "time", SimpleNamespace(monotonic=lambda: next(instants)))
+    for kept in (True, False, True):
+        workflow.clock.pass_seconds(work_counts.KEEP_SECONDS + 1)
+        assert work_counts.keep_counts(workflow.runtime) is kept
 
 
 def test_keeping_writes_only_what_has_changed(workflow: WorkflowHarness) -> None:

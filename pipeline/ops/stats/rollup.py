@@ -43,10 +43,13 @@ from pipeline.ops.stats.models import (
 ROLL_UP_SECONDS: Final = 10.0
 #: An event that is older is committed, so that no rollup misses it.
 UNCOMMITTED_SECONDS: Final = 30.0
-#: The first rollup begins so long ago.
+#: The first rollup begins at most so long ago.
 FIRST: Final = timedelta(days=2)
 #: The longest time that one transaction counts.
 WINDOW: Final = timedelta(minutes=10)
+
+#: Partners write the pointers of corrections; an index entry must not become too long.
+_MAX_LABEL: Final = 200
 
 _CURSOR: Final = "stats"
 _INDEX_IN_POINTER: Final = re.compile(r"/\d+(?=/|$)")
@@ -87,13 +90,19 @@ def roll_up(runtime: Runtime) -> bool:
         with runtime.db.read() as session:
             now = session.scalar(select(database_now())) or runtime.clock()
             since = session.scalar(select(col(Heartbeat.arrived_at)).where(col(Heartbeat.name) == _CURSOR))
-        began = now - FIRST if since is None else since
-        latest = now - timedelta(seconds=UNCOMMITTED_SECONDS)
+            latest = now - timedelta(seconds=UNCOMMITTED_SECONDS)
+            began = since or _find_first(session, now - FIRST) or latest
         if latest < began + timedelta(seconds=ROLL_UP_SECONDS):
             return False
         until = min(latest, began + WINDOW)
         count_until(runtime, began, until, now=now if until == latest else None)
     return until < latest
+
+
+def _find_first(session: Session, since: datetime) -> datetime | None:
+    """Return an instant just before the first event after `since`, or None if there is none."""
+    first = session.scalar(select(func.min(_events.at)).where(_events.at > since))
+    return None if first is None else first - timedelta(milliseconds=1)
 
 
 def count_until(runtime: Runtime, since: datetime, until: datetime, *, now: datetime | None = None) -> bool:
@@ -162,7 +171,7 @@ def _facts_of(row: Row[Any]) -> Iterator[Fact]:
         since = since_accepted if row.previous_at is None else (row.at - row.previous_at).total_seconds()
         yield Fact(row.account_id, STATUS, row.broker_id, status, row.at, since)
     for field in row.data.get("fields", ()):
-        pointer = _INDEX_IN_POINTER.sub("/*", field["pointer"])
+        pointer = _INDEX_IN_POINTER.sub("/*", field.get("pointer", ""))[:_MAX_LABEL]
         yield Fact(row.account_id, CORRECTION, row.broker_id, pointer, row.at)
 
 
@@ -172,7 +181,7 @@ def _outcome_of(row: Row[Any]) -> str | None:
     if row.type == EventType.EXPORT_AMENDED:
         return Outcome.SUPERSEDED.value if "supersededBy" in row.data else None
     if row.type == EventType.DELIVERY_DEAD:
-        return None if row.data["audience"] == OPERATOR else Outcome.UNDELIVERABLE.value
+        return None if row.data.get("audience") == OPERATOR else Outcome.UNDELIVERABLE.value
     status = row.data.get("status")
     return status if row.data.get("moved") and status in {each.value for each in Outcome} else None
 
@@ -189,7 +198,7 @@ def _read_steps(session: Session, since: datetime, until: datetime) -> Iterator[
     rows = session.execute(
         select(_exports.account_id, _steps.name, _steps.started_at, _steps.finished_at)
         .join(table(Export), _exports.id == _steps.export_id)
-        .where(_steps.finished_at > since, _steps.finished_at <= until)
+        .where(_steps.finished_at > since, _steps.finished_at <= until, _steps.started_at.is_not(None))
     )
     for row in rows:
         seconds = (row.finished_at - row.started_at).total_seconds()

@@ -578,6 +578,14 @@ def _create_indexes() -> None:
         postgresql_where=sa.text("state = 'ready' AND name <> 'record_packages'"),
         sqlite_where=sa.text("state = 'ready' AND name <> 'record_packages'"),
     )
+    op.create_index(
+        "ix_acknowledgements_entry_number",
+        "acknowledgements",
+        ["entry_number"],
+        unique=False,
+        postgresql_where=sa.text("entry_number IS NOT NULL"),
+        sqlite_where=sa.text("entry_number IS NOT NULL"),
+    )
     op.create_index("ix_stats_ended", "stats", ["seconds", "starts_at"], unique=False)
     op.create_index(
         "ix_events_at",
