@@ -53,6 +53,9 @@ class Acknowledgement(SQLModel, table=True):
     """One answer of the broker. A repeated answer is the same row."""
 
     __tablename__ = "acknowledgements"
+    __table_args__ = (
+        partial_index("ix_acknowledgements_entry_number", "entry_number", where=text("entry_number IS NOT NULL")),
+    )
 
     submission_id: str = Field(primary_key=True, foreign_key="broker_submissions.id")
     id: str = Field(primary_key=True)

@@ -31,6 +31,7 @@ from pipeline.interfaces.console.session import (
 from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow import read_model
 from pipeline.workflow.queries import ExportFilter
+from pipeline.workflow.search import search_exports
 
 router = APIRouter(prefix="/console", include_in_schema=False)
 
@@ -144,6 +145,20 @@ def show_exports(
             next_link=next_link,
         )
     )
+
+
+@router.get("/search")
+def search(request: Request, q: Annotated[str, Query(max_length=128)] = "") -> Response:
+    """Show the exports with a number, or the export itself if there is one."""
+    runtime = get_runtime(request)
+    caller = find_caller(request)
+    if caller is None:
+        return redirect_to_sign_in()
+    with runtime.db.read() as session:
+        hits = search_exports(session, caller.account_id, q)
+    if len(hits) == 1:
+        return RedirectResponse(f"/console/exports/{quote(hits[0].export_id)}", 303, HEADERS)
+    return page_response(render("console/search.html", **page_context(request, caller), wanted=q, hits=hits))
 
 
 @router.get("/exports/{id}")

@@ -114,6 +114,18 @@ def test_export_page_shows_the_export_in_full(harness: ApiHarness) -> None:
     assert document.content
 
 
+def test_search_leads_to_the_export_or_lists_several(harness: ApiHarness) -> None:
+    client = sign_in_browser(harness, "read")
+    export_id = harness.execute(factories.plan(batch="one"))
+    found = client.get("/console/search", params={"q": "one"})
+    assert (found.status_code, found.headers["location"]) == (303, f"/console/exports/{export_id}")
+    nothing = client.get("/console/search", params={"q": "<b>none"})
+    assert "No export has this number." in nothing.text
+    assert "<b>none" not in nothing.text
+    assert client.get("/console/search", params={"q": "x" * 129}).status_code == 400
+    assert harness.client_with_key(None).get("/console/search?q=one").headers["location"] == "/console/sign-in"
+
+
 def test_list_is_filtered_by_state(harness: ApiHarness) -> None:
     client = sign_in_browser(harness, "read")
     export_id = harness.execute(factories.plan())

@@ -1,0 +1,84 @@
+"""Tests of the search: an export is found by each of its numbers, and only by its own account."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from sqlmodel import col, select
+
+from pipeline.core import tenancy
+from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery
+from pipeline.exports.models import ExportPackage, ExportUnit
+from pipeline.workflow.engine import run_step
+from pipeline.workflow.search import SearchHit, search_exports
+from tests.support import factories
+from tests.support.query_counter import record_plans
+from tests.workflow.conftest import WorkflowHarness
+
+
+def search(workflow: WorkflowHarness, wanted: str, account: str = factories.ACCOUNT) -> list[SearchHit]:
+    with tenancy.account_scope(account), workflow.runtime.db.read() as session:
+        return search_exports(session, account, wanted)
+
+
+@pytest.fixture
+def numbers(workflow: WorkflowHarness) -> dict[str, str]:
+    """The numbers of an executed and answered export, beside another export."""
+    workflow.accept(factories.plan(batch="other"))
+    plan = factories.plan(batch="wanted")
+    plan["units"][0]["packages"][0]["lpn"] = "LPN-7731-1"
+    export_id = workflow.accept(plan).export_id
+    run_step(workflow.runtime, export_id, 1, "record_packages")
+    with workflow.runtime.db.write() as session:
+        submission = session.scalars(select(BrokerSubmission)).one()
+        session.add(
+            Acknowledgement(submission_id=submission.id, id="a", status="filed", entry_number="XYZ12345678", fields=[])
+        )
+        unit = session.scalars(select(ExportUnit).where(col(ExportUnit.export_id) == export_id)).one()
+        package = session.scalars(select(ExportPackage).where(col(ExportPackage.lpn) == "LPN-7731-1")).first()
+        delivery = session.scalars(select(Delivery)).first()
+        assert package is not None
+        assert delivery is not None
+        return {
+            "export": export_id,
+            "batch": "wanted",
+            "customs package": unit.customs_package_id,
+            "delivery": delivery.id,
+            "package number": unit.package_number or "",
+            "SSCC": package.sscc or "",
+            "LPN": package.lpn or "",
+            "entry number": "XYZ12345678",
+        }
+
+
+def test_export_is_found_by_each_of_its_numbers(workflow: WorkflowHarness, numbers: dict[str, str]) -> None:
+    for kind, number in numbers.items():
+        (hit,) = search(workflow, f" {number} ")
+        assert (hit.kind, hit.export_id, hit.batch_id) == (kind, numbers["export"], "wanted")
+        assert search(workflow, number, "acc_other") == []
+
+
+@pytest.mark.parametrize("written", ["(00) 0 0614141 000000001 2", "00006141410000000012", "0061-4141-0000-0000-12"])
+def test_sscc_is_found_as_labels_write_it(workflow: WorkflowHarness, numbers: dict[str, str], written: str) -> None:
+    assert [hit.export_id for hit in search(workflow, written)] == [numbers["export"]]
+
+
+def test_entry_number_is_found_with_its_hyphens(workflow: WorkflowHarness, numbers: dict[str, str]) -> None:
+    assert [hit.export_id for hit in search(workflow, "XYZ-1234567-8")] == [numbers["export"]]
+
+
+@pytest.mark.parametrize("wanted", ["", "  ", "%", "' OR 1=1 --", "\U0001f4e6", "9" * 128])
+def test_other_texts_find_nothing(workflow: WorkflowHarness, numbers: dict[str, str], wanted: str) -> None:
+    assert numbers
+    assert search(workflow, wanted) == []
+
+
+def test_search_reads_indexes(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> None:
+    workflow = make_workflow(database_url)
+    with record_plans(workflow.runtime.db) as plans:
+        search(workflow, "006141410000000012")
+    text = "\n".join(plans)
+    assert "Seq Scan" not in text
+    for index in ("uq_packages_account_id_sscc", "ix_packages_account_id_lpn", "ix_acknowledgements_entry_number"):
+        assert index in text, text
