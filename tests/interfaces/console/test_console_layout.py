@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import update
 from sqlmodel import col
 
+from pipeline.core import tenancy
+from pipeline.core.clock import utc_now
+from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries.models import Delivery
 from pipeline.exports.states import SubmissionState
+from pipeline.ops.stats import rollup
 from tests.deliveries.test_outcomes import shape
 from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
@@ -42,10 +47,15 @@ def pages(harness: ApiHarness) -> dict[str, str]:
     with harness.runtime.db.write() as session:
         given_up = col(Delivery.export_id) == late, col(Delivery.state) == "dead"
         session.execute(update(Delivery).where(*given_up).values(error="the endpoint answered 503 at every attempt"))
-    assert client.get("/console").text.count("<td>") > 10
+    ends = utc_now() + timedelta(seconds=1)
+    with tenancy.account_scope(ALL_ACCOUNTS):
+        rollup.count_until(harness.runtime, ends - timedelta(days=1), ends)
+    assert client.get("/console/exports").text.count("<td") > 10
     dead = api.get("/api/deliveries", params={"state": "dead"}).json()["items"]
     addresses = {
-        "list": "/console",
+        "home": "/console?range=3h",
+        "inbox": "/console/inbox",
+        "list": "/console/exports",
         "rejected": f"/console/exports/{rejected}",
         "late": f"/console/exports/{late}",
         "waiting": f"/console/exports/{waiting}",
