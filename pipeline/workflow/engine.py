@@ -283,7 +283,8 @@ def _commit(
     finished.steps.append(first)
     for spec in steps_at_once(first, prepared) if together else ():
         began = time.monotonic()
-        _begin(spec)
+        if spec.name not in prepared:
+            _begin(spec)
         here = replace(context, unit_no=_unit_no(spec, context), step=spec.name)
         happened += _write(session, here, prepared.get(spec.name))
         changes.append(StepChange.pass_through(here.unit_no, here.step, time.monotonic() - began))

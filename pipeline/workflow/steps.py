@@ -10,6 +10,7 @@ from typing import Any, Final
 import structlog
 from sqlmodel import Session
 
+from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
 from pipeline.deliveries import handoff, sender
@@ -131,6 +132,7 @@ def prepare_steps(runtime: Runtime, context: StepContext) -> dict[str, Any]:
     prepared: dict[str, Any] = {} if spec.prepare is None else {spec.name: spec.prepare(runtime, context)}
     if spec is RENDER_DOCUMENTS and prepares_handoff(context):
         here = replace(context, unit_no=EXPORT_LEVEL, step=HAND_OFF.name, unit=None)
+        failpoint("hand_off.before")
         try:
             prepared[HAND_OFF.name] = handoff.prepare_handoff(runtime, here, prepared[spec.name].rows)
         except Exception as error:  # noqa: BLE001 - the step itself records the error
