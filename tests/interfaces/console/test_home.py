@@ -23,10 +23,10 @@ PERIODS = [datetime(2026, 11, 24, tzinfo=UTC) + timedelta(hours=hour) for hour i
 def counted(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> ApiHarness:
     """A harness with an executed and a waiting export, which are counted."""
     monkeypatch.setattr(rollup, "UNCOMMITTED_SECONDS", -1.0)
+    monkeypatch.setattr(rollup, "ROLL_UP_SECONDS", 0.0)
     harness.run(harness.execute(factories.plan(batch="done")))
     harness.execute(factories.plan(batch="waits"))
-    while rollup.roll_up(harness.runtime):
-        pass
+    rollup.roll_up(harness.runtime)
     return harness
 
 

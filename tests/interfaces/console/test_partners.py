@@ -167,7 +167,7 @@ def test_reader_has_no_buttons_and_is_rejected(webhook_harness: ApiHarness) -> N
     register(webhook_harness, "http://127.0.0.1:9/")
     page = f"/console/partners/{HOOKED}"
     reader, operator = sign_in_browser(webhook_harness, "read"), sign_in_browser(webhook_harness, "operate")
-    assert re.findall(r'<form[^>]* action="([^"]+)"', reader.get(page).text) == ["/console/sign-out"]
+    assert re.findall(r'<form[^>]* action="([^"]+)"', reader.get(page).text) == ["/console/search", "/console/sign-out"]
     assert f"{page}/pause" not in operator.get(page).text
     csrf_token = re.findall(r'name="csrf_token" value="([^"]+)"', operator.get(page).text)[0]
     assert operator.post(f"{page}/pause", data={"csrf_token": csrf_token}).status_code == 403
