@@ -7,23 +7,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
+from operator import attrgetter
 from typing import Any, Final
 
 from sqlalchemy import Row, select
 from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import Caller
-from pipeline.core.errors import InsufficientRole
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import queries as delivery_queries
 from pipeline.deliveries import sender
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outcomes import HANDOFF, is_quarantined, outcome_searches
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.exports import queries
 from pipeline.exports.models import Export
 from pipeline.exports.states import DeliveryState, Outcome
-from pipeline.workflow.interventions import cancel_export, retry_export
+from pipeline.workflow.interventions import cancel_export, find_for_change, retry_export
 from pipeline.workflow.steps import TaskMessage, stream_tasks
 
 #: The most items of one cause that are listed, oldest first.
@@ -76,6 +75,11 @@ class InboxItem:
     since: datetime
     deadline: datetime | None = None
 
+    @property
+    def urgency(self) -> datetime:
+        """The instant by which items are sorted."""
+        return self.deadline or self.since
+
 
 @dataclass(frozen=True)
 class InboxGroup:
@@ -86,12 +90,6 @@ class InboxGroup:
     reason: str
     items: Sequence[InboxItem]
     more: bool = False
-
-    @property
-    def urgency(self) -> datetime:
-        """The instant by which the group is sorted."""
-        first = self.items[0]
-        return first.deadline or first.since
 
 
 def load_inbox(runtime: Runtime, account_id: str) -> list[InboxGroup]:
@@ -110,12 +108,10 @@ def load_inbox(runtime: Runtime, account_id: str) -> list[InboxGroup]:
     if dead.next_cursor is not None:
         cut.add(Cause.DEAD_LETTER)
     groups = [
-        InboxGroup(
-            cause, partner_id, reason, sorted(items, key=lambda each: each.deadline or each.since), more=cause in cut
-        )
+        InboxGroup(cause, partner_id, reason, sorted(items, key=attrgetter("urgency")), more=cause in cut)
         for (cause, partner_id, reason), items in grouped.items()
     ]
-    return sorted(groups, key=lambda each: each.urgency)
+    return sorted(groups, key=lambda group: group.items[0].urgency)
 
 
 def apply_remedy(runtime: Runtime, caller: Caller, remedy: Remedy, target: str) -> list[TaskMessage]:
@@ -126,12 +122,9 @@ def apply_remedy(runtime: Runtime, caller: Caller, remedy: Remedy, target: str) 
     if remedy is Remedy.RESEND:
         _, stream = sender.resend_delivery(runtime, caller.account_id, target, caller.key_id, test_only=caller.test)
         return stream_tasks([stream])
-    with runtime.db.read() as session:
-        export = queries.find_export(session, caller.account_id, target, test=caller.test)
-    if caller.test and not export.test:
-        raise InsufficientRole(f"export {export.id} is a live export, which a test key must not change; use a live key")
+    export_id = find_for_change(runtime, caller, target)
     change = retry_export if remedy is Remedy.RETRY else cancel_export
-    return change(runtime, caller.account_id, export.id, caller.key_id)
+    return change(runtime, caller.account_id, export_id, caller.key_id)
 
 
 def _find_items(
@@ -196,8 +189,7 @@ def _describe_overdue(session: Session, rows: Sequence[Row[Any]]) -> list[tuple[
             submission.updated_at,
             submission.deadline_at,
         )
-        reason = "The customs broker has not answered in time. Ask it; resend the handoff if it has nothing."
-        found.append((Cause.OVERDUE, export.broker_id, reason, item))
+        found.append((Cause.OVERDUE, export.broker_id, _REASONS[Cause.OVERDUE], item))
     return found
 
 
@@ -227,6 +219,7 @@ def _describe_answers(
 
 
 _REASONS: Final = {
+    Cause.OVERDUE: "The customs broker has not answered in time. Ask it; resend the handoff if it has nothing.",
     Cause.REJECTED: "The customs broker rejects it. Correct the plan, and amend the export.",
     Cause.QUERY: "The customs broker asks. Answer it, or correct the plan and amend the export.",
     Cause.HELD: "Customs holds the goods. The customs broker knows what is missing.",

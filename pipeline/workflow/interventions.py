@@ -7,11 +7,12 @@ from collections.abc import Callable
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
+from pipeline.accounts.api_keys import Caller
 from pipeline.core.db import database_now
-from pipeline.core.errors import InvalidState, NotFound, Purged
+from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, Purged
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import retractions
-from pipeline.exports import events
+from pipeline.exports import events, queries
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, ExportPackage, Step
 from pipeline.exports.schemas.export import ExportView
@@ -23,6 +24,15 @@ from pipeline.workflow.steps import TaskMessage
 
 #: Raises PreconditionFailed if the export changed since the caller last read it.
 Precondition = Callable[[ExportView], None]
+
+
+def find_for_change(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> str:
+    """Return the id of the export that the caller may change; raise NotFound or InsufficientRole."""
+    with runtime.db.read() as session:
+        export = queries.find_export(session, caller.account_id, export_or_batch_id, test=caller.test)
+    if caller.test and not export.test:
+        raise InsufficientRole(f"export {export.id} is a live export, which a test key must not change; use a live key")
+    return export.id
 
 
 def cancel_export(

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from pipeline.accounts.api_keys import Caller
 from pipeline.core import deadline
-from pipeline.core.errors import InsufficientRole, Refused
+from pipeline.core.errors import Refused
 from pipeline.core.field_types import BoundedInstant
 from pipeline.core.json_input import Parsed, validation_failed
 from pipeline.core.problems import Issue
@@ -256,7 +256,7 @@ def cancel_export(
     caller: Operator,
 ) -> Response:
     """Cancel an export that was not handed off yet, and notify its recipients; a repeat gets the same answer."""
-    export_id = _find_for_change(runtime, caller, id)
+    export_id = interventions.find_for_change(runtime, caller, id)
     publisher.publish(
         interventions.cancel_export(
             runtime, caller.account_id, export_id, caller.key_id, precondition=_precondition(request)
@@ -274,21 +274,13 @@ def retry_export(
     caller: Operator,
 ) -> Response:
     """Continue a failed export from the step that failed."""
-    export_id = _find_for_change(runtime, caller, id)
+    export_id = interventions.find_for_change(runtime, caller, id)
     publisher.publish(
         interventions.retry_export(
             runtime, caller.account_id, export_id, caller.key_id, precondition=_precondition(request)
         )
     )
     return _export_response(runtime, caller, export_id, 202)
-
-
-def _find_for_change(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> str:
-    with runtime.db.read() as session:
-        export = queries.find_export(session, caller.account_id, export_or_batch_id, test=caller.test)
-    if caller.test and not export.test:
-        raise InsufficientRole(f"export {export.id} is a live export, which a test key must not change; use a live key")
-    return export.id
 
 
 def _precondition(request: Request) -> Callable[[ExportView], None]:
