@@ -358,7 +358,7 @@ def _show_step(step: StepView) -> ShownStep:
     if step.started_at is not None and step.finished_at is not None:
         milliseconds = (step.finished_at - step.started_at).total_seconds() * 1000
         took = f"{milliseconds:.0f} ms"
-    return ShownStep(step.name.replace("_", " "), step.state.value, took, step.error or "")
+    return ShownStep(_step_words(step), step.state.value, took, step.error or "")
 
 
 def _show_artifact(artifact: ArtifactView) -> ShownArtifact:

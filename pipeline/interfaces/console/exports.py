@@ -100,9 +100,7 @@ def _sign_out(request: Request, fields: Mapping[str, str]) -> Response:
     try:
         check_csrf_token(get_runtime(request), request, fields)
     except Refused as refused:
-        return page_response(
-            render("console/missing.html", **page_context(request, caller), message=refused.message), refused.status
-        )
+        return refused_page(request, caller, refused)
     response = RedirectResponse("/console/sign-in", 303, HEADERS)
     response.delete_cookie(COOKIE, path="/console", httponly=True, samesite="strict")
     return response
@@ -172,9 +170,7 @@ def show_export(id: str, request: Request) -> Response:  # noqa: A002 - the cont
         with runtime.db.read() as session:
             export = read_model.read_export(session, caller.account_id, id, test=caller.test)
     except NotFound as missing:
-        return page_response(
-            render("console/missing.html", **page_context(request, caller), message=missing.message), 404
-        )
+        return refused_page(request, caller, missing)
     deliveries = queries.list_deliveries(runtime, caller.account_id, export_id=export.export_id, limit=_PAGE_SIZE)
     return page_response(
         render(
@@ -249,6 +245,12 @@ def page_context(request: Request, caller: Caller) -> dict[str, str]:
 def redirect_to_sign_in() -> Response:
     """Redirect to the sign-in page."""
     return RedirectResponse("/console/sign-in", 303, HEADERS)
+
+
+def refused_page(request: Request, caller: Caller, refused: Refused) -> Response:
+    """Return a page that only says why the request was refused."""
+    html = render("console/missing.html", **page_context(request, caller), message=refused.message)
+    return page_response(html, refused.status)
 
 
 def page_response(html: str, status: int = 200) -> Response:

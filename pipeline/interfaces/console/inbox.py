@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -20,6 +20,7 @@ from pipeline.interfaces.console.exports import (
     page_context,
     page_response,
     redirect_to_sign_in,
+    refused_page,
 )
 from pipeline.interfaces.console.session import check_csrf_token, read_form_lists
 from pipeline.workflow import inbox
@@ -60,40 +61,40 @@ def show_inbox(request: Request) -> Response:
 @router.post("/review")
 async def review_choice(request: Request) -> Response:
     """Say what the chosen remedy will do, and ask whether to do it; nothing is changed."""
-    return await run_in_threadpool(_review, request, await read_form_lists(request, _MAX_FORM_BYTES))
+    return await run_in_threadpool(_follow_choice, request, await read_form_lists(request, _MAX_FORM_BYTES), _review)
 
 
 @router.post("/apply")
 async def apply_choice(request: Request) -> Response:
     """Apply the remedy to each chosen item, and show what was done and what was refused."""
-    return await run_in_threadpool(_apply, request, await read_form_lists(request, _MAX_FORM_BYTES))
+    return await run_in_threadpool(_follow_choice, request, await read_form_lists(request, _MAX_FORM_BYTES), _apply)
 
 
-def _review(request: Request, form: Mapping[str, list[str]]) -> Response:
+def _follow_choice(
+    request: Request, form: Mapping[str, list[str]], answer: Callable[[Request, Caller, _ChosenRemedy], Response]
+) -> Response:
+    # All in one thread: tenancy, which decides the visible rows, is set for this thread only.
     caller = find_caller(request)
     if caller is None:
         return redirect_to_sign_in()
     try:
         choice = _read_choice(request, caller, form)
     except Refused as refused:
-        return _refused_page(request, caller, refused)
+        return refused_page(request, caller, refused)
+    return answer(request, caller, choice)
+
+
+def _review(request: Request, caller: Caller, choice: _ChosenRemedy) -> Response:
     review = inbox_views.build_review(choice.remedy, choice.targets)
     return page_response(render("console/inbox_review.html", **page_context(request, caller), review=review))
 
 
-def _apply(request: Request, form: Mapping[str, list[str]]) -> Response:
-    runtime, caller = get_runtime(request), find_caller(request)
-    if caller is None:
-        return redirect_to_sign_in()
-    try:
-        choice = _read_choice(request, caller, form)
-    except Refused as refused:
-        return _refused_page(request, caller, refused)
+def _apply(request: Request, caller: Caller, choice: _ChosenRemedy) -> Response:
     tasks: list[TaskMessage] = []
     results: dict[str, str | None] = {}
     for target in choice.targets:
         try:
-            tasks += inbox.apply_remedy(runtime, caller, choice.remedy, target)
+            tasks += inbox.apply_remedy(get_runtime(request), caller, choice.remedy, target)
         except Refused as refused:
             results[target] = refused.message
         else:
@@ -112,8 +113,3 @@ def _read_choice(request: Request, caller: Caller, form: Mapping[str, list[str]]
     if not targets:
         raise ValidationFailed("nothing was chosen; tick at least one row")
     return _ChosenRemedy(Remedy(remedy), targets[: inbox.MOST_ITEMS])
-
-
-def _refused_page(request: Request, caller: Caller, refused: Refused) -> Response:
-    html = render("console/missing.html", **page_context(request, caller), message=refused.message)
-    return page_response(html, refused.status)

@@ -27,6 +27,7 @@ from pipeline.interfaces.console.exports import (
     page_context,
     page_response,
     redirect_to_sign_in,
+    refused_page,
 )
 from pipeline.interfaces.console.session import check_csrf_token, read_form_fields
 from pipeline.workflow.steps import TaskMessage
@@ -81,7 +82,7 @@ def show_partner(
             runtime, request, caller, id, notice=None if replayed is None else f"{replayed} messages are pending again."
         )
     except Refused as refused:
-        return _missing_page(request, caller, refused)
+        return refused_page(request, caller, refused)
 
 
 @router.post("/partners/{id}/{action}")
@@ -127,7 +128,7 @@ def show_delivery(id: str, request: Request) -> Response:  # noqa: A002 - the co
     try:
         return _delivery_page(runtime, request, caller, id)
     except Refused as refused:
-        return _missing_page(request, caller, refused)
+        return refused_page(request, caller, refused)
 
 
 @router.post("/deliveries/{id}/resend")
@@ -172,7 +173,7 @@ def _resend(request: Request, fields: Mapping[str, str], delivery_id: str) -> Re
         try:
             return _delivery_page(runtime, request, caller, delivery_id, refusal=refused)
         except Refused as missing:
-            return _missing_page(request, caller, missing)
+            return refused_page(request, caller, missing)
     _publish_streams(request, [stream])
     return _redirect_to(f"/console/deliveries/{quote(delivery_id)}")
 
@@ -238,13 +239,7 @@ def _refused_page(runtime: Runtime, request: Request, caller: Caller, partner_id
     try:
         return _partner_page(runtime, request, caller, partner_id, refusal=refused)
     except Refused as missing:
-        return _missing_page(request, caller, missing)
-
-
-def _missing_page(request: Request, caller: Caller, refused: Refused) -> Response:
-    return page_response(
-        render("console/missing.html", **page_context(request, caller), message=refused.message), refused.status
-    )
+        return refused_page(request, caller, missing)
 
 
 def _publish_streams(request: Request, streams: list[DeliveryStream]) -> None:

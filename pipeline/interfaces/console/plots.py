@@ -12,6 +12,7 @@ from pipeline.interfaces.durations import format_duration
 
 WIDTH, HEIGHT = 560, 220
 TREND_SLOT, TREND_HEIGHT = 4, 16
+_TIMELINE_WIDTH, _TIMELINE_LEFT = 1080, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 8, 12, 26
 _INNER_WIDTH: Final = WIDTH - _LEFT - _RIGHT
 _INNER_HEIGHT: Final = HEIGHT - _TOP - _BOTTOM
@@ -99,15 +100,15 @@ class Timeline:
     height: int
     bottom: int
     x_text_at: int
-    width: int = 1080
-    left: int = 210
+    width: int = _TIMELINE_WIDTH
+    left: int = _TIMELINE_LEFT
 
 
 def draw_timeline(spans: Sequence[Span], start: datetime, latest: datetime) -> Timeline:
     """Return the spans on a scale from `start` to the last end; those that go on reach `latest`, or the last end."""
     shown = spans[:_MAX_SPANS]
     end = max([latest, *(each.end for each in shown if each.end is not None)])
-    width, left, row = 1080, 210, 22
+    width, left, row = _TIMELINE_WIDTH, _TIMELINE_LEFT, 22
     seconds = max((end - start).total_seconds(), 1e-3)
     scale = (width - left - _RIGHT) / seconds
     bars, names = [], []
