@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import ColumnElement, and_, func, literal_column, or_
+from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, SQLModel, col, select
 
 from config.queues import BACKLOG, DELIVERIES, DOCUMENTS, STEPS, TASK_ROUTES
@@ -22,7 +22,7 @@ from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.ops.migrations.runner import SchemaStatus, schema_status
 from pipeline.workflow.step_failures import MAX_RETRY_PAUSE_SECONDS
-from pipeline.workflow.step_leases import export_is_active
+from pipeline.workflow.step_leases import IS_LATER_STEP, export_is_active
 
 #: How long due work may make no progress before the service reports that it is not ready.
 STALLED_AFTER_SECONDS: Final = 60
@@ -207,8 +207,7 @@ def _is_routed_to(queue: str) -> ColumnElement[bool]:
     if queue == STEPS:
         return col(Step.name).not_in(TASK_ROUTES)
     routed = [name for name, target in TASK_ROUTES.items() if target == queue]
-    # The index of these steps leaves out the first steps, which may be many.
-    return and_(col(Step.name).in_(routed), col(Step.name) != literal_column("'record_packages'"))
+    return and_(col(Step.name).in_(routed), IS_LATER_STEP)
 
 
 def _any(session: Session, model: type[SQLModel], *conditions: ColumnElement[bool]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Self
 
-from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, exists, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, exists, func, literal_column, or_, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
 
@@ -33,6 +33,10 @@ THIS_STEP: Final = (
     _steps.unit_no == bindparam("at_unit"),
     _steps.name == bindparam("at_step"),
 )
+
+
+#: Not the first step of its unit: all queued exports may wait for that. An index finds only these.
+IS_LATER_STEP: Final = _steps.name != literal_column("'record_packages'")
 
 
 def has_steps(export_id: Any, names: Collection[str]) -> ColumnElement[bool]:

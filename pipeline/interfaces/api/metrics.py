@@ -23,12 +23,10 @@ from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.interfaces.api.single_flight import SingleFlight
 from pipeline.ops import work_counts
+from pipeline.ops.stats.rollup import UNCOMMITTED_SECONDS as _UNCOMMITTED_SECONDS
 from pipeline.workflow.steps import STEPS
 
 log = structlog.get_logger(__name__)
-
-#: A step that finished longer ago is committed, so that no reading misses it.
-_UNCOMMITTED_SECONDS: Final = 30.0
 
 _BY_STATE: Final = (
     ("exports", "Active and failed exports", work_counts.EXPORTS, work_counts.EXPORT_STATES),

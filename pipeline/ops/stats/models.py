@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from sqlalchemy import BigInteger, Index
@@ -25,6 +25,11 @@ QUEUE_DEPTH, QUEUE_DELAY = "queue_depth", "queue_delay"
 
 #: The account of numbers over all accounts.
 ALL: Final = ""
+
+
+def period_start(at: datetime, seconds: int) -> datetime:
+    """Return the start of the period of this length that holds the instant."""
+    return datetime.fromtimestamp(at.timestamp() // seconds * seconds, UTC)
 
 
 class Stat(SQLModel, table=True):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from sqlalchemy import BigInteger, Row, cast, func, select
@@ -29,7 +29,18 @@ from pipeline.ops.schemas import (
     StepDurations,
 )
 from pipeline.ops.stats.durations import percentile
-from pipeline.ops.stats.models import ALL, CORRECTION, HANDOFF, OUTCOME, QUEUE_DELAY, QUEUE_DEPTH, STATUS, STEP, Stat
+from pipeline.ops.stats.models import (
+    ALL,
+    CORRECTION,
+    HANDOFF,
+    OUTCOME,
+    QUEUE_DELAY,
+    QUEUE_DEPTH,
+    STATUS,
+    STEP,
+    Stat,
+    period_start,
+)
 from pipeline.workflow.steps import STEPS
 
 #: The length of the range, and of its periods in seconds.
@@ -65,7 +76,7 @@ def read_stats(runtime: Runtime, account_id: str, wanted: StatsRange) -> StatsVi
     Raises DatabaseBusy.
     """
     with runtime.db.read() as session:
-        now = session.scalar(select(database_now())) or runtime.clock()
+        now = session.execute(select(database_now())).scalar_one()
         periods, seconds = _periods(now, wanted)
         own = _Reader(session, account_id, periods, seconds)
         outcomes = own.read_series(OUTCOME)
@@ -74,7 +85,7 @@ def read_stats(runtime: Runtime, account_id: str, wanted: StatsRange) -> StatsVi
         statuses = own.read_bins(STATUS)
         corrections = own.read_series(CORRECTION)
         counts = work_counts.read_counts(session)
-        today = _Reader(session, account_id, [_start(now, _DAY)], _DAY).read_series(OUTCOME)
+        today = _Reader(session, account_id, [period_start(now, _DAY)], _DAY).read_series(OUTCOME)
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
         service = _Reader(session, ALL, periods, seconds)
         depth, delay = service.read_series(QUEUE_DEPTH), service.read_series(QUEUE_DELAY)
@@ -104,12 +115,8 @@ def read_stats(runtime: Runtime, account_id: str, wanted: StatsRange) -> StatsVi
 def _periods(now: datetime, wanted: StatsRange) -> tuple[list[datetime], int]:
     length, seconds = _RANGES[wanted]
     count = int(length.total_seconds()) // seconds
-    last = _start(now, seconds)
+    last = period_start(now, seconds)
     return [last - timedelta(seconds=seconds * back) for back in range(count - 1, -1, -1)], seconds
-
-
-def _start(at: datetime, seconds: int) -> datetime:
-    return datetime.fromtimestamp(at.timestamp() // seconds * seconds, UTC)
 
 
 class _Reader:

@@ -6,10 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import Row, case, delete, func, insert, literal_column, select, update
+from sqlalchemy import Row, case, delete, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
@@ -37,11 +37,13 @@ from pipeline.ops.stats.models import (
     STATUS,
     STEP,
     Stat,
+    period_start,
 )
+from pipeline.workflow.step_leases import IS_LATER_STEP
 
 #: How often the sweeper counts.
 ROLL_UP_SECONDS: Final = 10.0
-#: An event that is older is committed, so that no rollup misses it.
+#: What happened longer ago is committed, so that no reading misses it.
 UNCOMMITTED_SECONDS: Final = 30.0
 #: The first rollup begins at most so long ago.
 FIRST: Final = timedelta(days=2)
@@ -88,9 +90,9 @@ def roll_up(runtime: Runtime) -> bool:
     """Count what happened since the last rollup, and add it; return whether more is left. Raises DatabaseBusy."""
     with tenancy.account_scope(ALL_ACCOUNTS):
         with runtime.db.read() as session:
-            now = session.scalar(select(database_now())) or runtime.clock()
-            since = session.scalar(select(col(Heartbeat.arrived_at)).where(col(Heartbeat.name) == _CURSOR))
-            latest = now - timedelta(seconds=UNCOMMITTED_SECONDS)
+            cursor = select(col(Heartbeat.arrived_at)).where(col(Heartbeat.name) == _CURSOR)
+            now, since = session.execute(select(database_now(), cursor.scalar_subquery())).one()
+            latest: datetime = now - timedelta(seconds=UNCOMMITTED_SECONDS)
             began = since or _find_first(session, now - FIRST) or latest
         if latest < began + timedelta(seconds=ROLL_UP_SECONDS):
             return False
@@ -208,14 +210,13 @@ def _read_steps(session: Session, since: datetime, until: datetime) -> Iterator[
 def _sample_queues(session: Session, now: datetime) -> Mapping[tuple[Any, ...], int]:
     """Return the due work of each queue, and how many seconds the oldest of it is late."""
     ready = _steps.state == index_constant(StepState.READY)
-    is_later = _steps.name != literal_column("'record_packages'")
-    oldest_first = select(_steps.due_at).where(ready, ~is_later).order_by(_steps.due_at).limit(1).scalar_subquery()
+    oldest_first = select(_steps.due_at).where(ready, ~IS_LATER_STEP).order_by(_steps.due_at).limit(1).scalar_subquery()
     # The first steps of all queued exports may be many. An index has all steps, and another those that are not first.
     count, first_due_at = session.execute(
         select(func.count(), oldest_first).select_from(table(Step)).where(ready)
     ).one()
     later = session.execute(
-        select(_steps.name, func.count(), func.min(_steps.due_at)).where(ready, is_later).group_by(_steps.name)
+        select(_steps.name, func.count(), func.min(_steps.due_at)).where(ready, IS_LATER_STEP).group_by(_steps.name)
     ).all()
     pending = select(func.count(), func.min(col(Delivery.due_at))).where(
         col(Delivery.state) == index_constant(DeliveryState.PENDING)
@@ -233,7 +234,7 @@ def _sample_queues(session: Session, now: datetime) -> Mapping[tuple[Any, ...], 
         late = 0 if due_at is None else (now - due_at).total_seconds()
         delay[queue] = max(delay.get(queue, 0), round(late), 0)
     return {
-        (ALL, name, seconds, _period_start(now, seconds), "", queue, 0): value
+        (ALL, name, seconds, period_start(now, seconds), "", queue, 0): value
         for name, values in ((QUEUE_DEPTH, depth), (QUEUE_DELAY, delay))
         for queue, value in values.items()
         for seconds in PERIODS
@@ -243,12 +244,8 @@ def _sample_queues(session: Session, now: datetime) -> Mapping[tuple[Any, ...], 
 def _keys(fact: Fact) -> Iterator[tuple[Any, ...]]:
     number = 0 if fact.seconds is None else bin_of(fact.seconds)
     for seconds in PERIODS:
-        start = _period_start(fact.at, seconds)
+        start = period_start(fact.at, seconds)
         yield fact.account_id, fact.name, seconds, start, fact.partner_id, fact.label, number
-
-
-def _period_start(at: datetime, seconds: int) -> datetime:
-    return datetime.fromtimestamp(at.timestamp() // seconds * seconds, UTC)
 
 
 def _write(session: Session, counts: Mapping[tuple[Any, ...], int], *, adds: bool) -> None:
