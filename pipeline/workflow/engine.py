@@ -52,6 +52,7 @@ from pipeline.workflow.steps import (
     StepResult,
     StepSpec,
     TaskMessage,
+    begin_step,
     prepare_steps,
     steps_at_once,
     stream_tasks,
@@ -117,7 +118,7 @@ def _begin_unit(
             context = find_untried_step(session, export_id, unit_no, name, STEPS_BY_NAME)
             if context is None:
                 return None
-            _begin(STEPS_BY_NAME[name])
+            begin_step(STEPS_BY_NAME[name])
             _commit(session, runtime, context, {}, finished, renderer, together=True)
     except Exception as error:  # noqa: BLE001 - the claimed attempt meets the same error and records it
         log.info("step_will_be_claimed", reason=type(error).__name__)
@@ -189,7 +190,7 @@ def _execute(runtime: Runtime, context: StepContext, renderer: ExitStack | None)
             attempts,
         )
     shutdown.raise_if_requested()
-    _begin(spec)
+    begin_step(spec)
     # The recipients decide how long sending takes, and each send has its own limit.
     bounded = nullcontext() if spec.name in NOTIFY_STEPS else WATCHDOG.limit(runtime.settings.step_timeout_seconds)
     prepared: Mapping[str, Any] = {}
@@ -209,10 +210,6 @@ def _execute(runtime: Runtime, context: StepContext, renderer: ExitStack | None)
         finished.held = prepared[HAND_OFF.name].held
     _log_finished(finished, context.attempt)
     return finished
-
-
-def _begin(spec: StepSpec) -> None:
-    failpoint(f"{spec.name}.before")
 
 
 def _before_commit(specs: Sequence[StepSpec]) -> None:
@@ -284,7 +281,7 @@ def _commit(
     for spec in steps_at_once(first, prepared) if together else ():
         began = time.monotonic()
         if spec.name not in prepared:
-            _begin(spec)
+            begin_step(spec)
         here = replace(context, unit_no=_unit_no(spec, context), step=spec.name)
         happened += _write(session, here, prepared.get(spec.name))
         changes.append(StepChange.pass_through(here.unit_no, here.step, time.monotonic() - began))
@@ -330,7 +327,7 @@ def _notify(runtime: Runtime, contexts: Sequence[StepContext], held: HeldStreams
         with ExitStack() as leases:
             for context, spec in zip(contexts, finished.steps, strict=True):
                 leases.enter_context(hold_lease(runtime, context))
-                _begin(spec)
+                begin_step(spec)
             sendings = sender.send_held(runtime, held.now)
         changes = [StepChange.finish(context, time.monotonic() - began) for context in contexts]
         end = partial(_end_export, runtime, contexts[-1], changes, sendings, held.at_end)

@@ -117,6 +117,11 @@ def steps_at_once(spec: StepSpec, prepared: Collection[str] = ()) -> list[StepSp
     return [each for opened in following for each in (opened, *steps_at_once(opened, prepared))]
 
 
+def begin_step(spec: StepSpec) -> None:
+    """Fire the failpoint before the step's first action."""
+    failpoint(f"{spec.name}.before")
+
+
 def prepares_handoff(context: StepContext) -> bool:
     """Return whether the worker that makes the documents of this unit prepares the handoff, too."""
     return context.units == 1 and context.attempt == 1
@@ -132,7 +137,7 @@ def prepare_steps(runtime: Runtime, context: StepContext) -> dict[str, Any]:
     prepared: dict[str, Any] = {} if spec.prepare is None else {spec.name: spec.prepare(runtime, context)}
     if spec is RENDER_DOCUMENTS and prepares_handoff(context):
         here = replace(context, unit_no=EXPORT_LEVEL, step=HAND_OFF.name, unit=None)
-        failpoint("hand_off.before")
+        begin_step(HAND_OFF)
         try:
             prepared[HAND_OFF.name] = handoff.prepare_handoff(runtime, here, prepared[spec.name].rows)
         except Exception as error:  # noqa: BLE001 - the step itself records the error
