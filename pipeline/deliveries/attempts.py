@@ -19,10 +19,11 @@ from pipeline.core.db import constants, database_now, table
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, Fenced, WorkerLost
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import circuit_breaker, outbox, submissions
+from pipeline.deliveries import circuit_breaker, operator_messages, outbox, submissions
 from pipeline.deliveries.channels.protocol import DeliveryReceipt
 from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, DeadDelivery, DeliveryStream
+from pipeline.deliveries.operator_messages import DeadDelivery
+from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, DeliveryStream
 from pipeline.deliveries.retry_policy import Failure, compute_retry_delay
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.streams import ClaimedDelivery, StreamLease, pending_in_stream
@@ -107,7 +108,7 @@ def _write_result(
     counted = _count_for_partner(session, claimed, len(taken))
     happened += _notified_event(claimed, taken, counted)
     if claimed.submission_id is not None and taken:
-        happened += _record_handover(session, settings, claimed.submission_id, sent.receipts)
+        happened += _record_handover(session, settings, claimed.submission_id, stream.export_id, sent.receipts)
     # Messages are enqueued under the same lock: what is enqueued later is published when the stream is free.
     recorded = RecordResult(left=counted.pending > 0)
     untried = claimed.deliveries[len(taken) :]
@@ -117,7 +118,7 @@ def _write_result(
         happened += _record_failure(session, settings, claimed, failing, sent.failure, pause)
         enqueued = outbox.Enqueued()
         if pause is None:
-            enqueued = outbox.enqueue_delivery_dead(
+            enqueued = operator_messages.enqueue_delivery_dead(
                 session, stream, [_to_dead_delivery(claimed, failing, sent.failure)]
             )
             happened[-1] = replace(happened[-1], data={**happened[-1].data, **enqueued.fact})
@@ -309,7 +310,7 @@ def _to_dead_delivery(claimed: StreamLease, failing: ClaimedDelivery, failure: E
 
 
 def _record_handover(
-    session: Session, settings: Settings, submission_id: str, receipts: Sequence[DeliveryReceipt]
+    session: Session, settings: Settings, submission_id: str, export_id: str, receipts: Sequence[DeliveryReceipt]
 ) -> list[NewEvent]:
     if not submissions.advance_status(session, settings, submission_id, SubmissionState.DELIVERED):
         # The broker's own answer has moved the status already. The time of sending is recorded anyway.
@@ -324,7 +325,7 @@ def _record_handover(
     return [
         event
         for answer in answers
-        for event in submissions.record_answer(session, settings, submission_id, answer.acknowledgement)
+        for event in submissions.record_answer(session, settings, submission_id, export_id, answer.acknowledgement)
     ]
 
 

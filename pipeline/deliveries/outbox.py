@@ -8,25 +8,16 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, Final, NamedTuple
 
 from sqlalchemy import ColumnElement, bindparam, func, insert, select, update
 from sqlmodel import Session, col
 
-from pipeline.accounts import recipients
 from pipeline.accounts.recipients import Recipient
 from pipeline.core.db import database_now, table
 from pipeline.core.ids import new_id
-from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.schemas.messages import (
-    AcknowledgementBody,
-    DeliveryDead,
-    ExportFailed,
-    ExportMessage,
-    HandoffAnswered,
-    HandoffOverdue,
-    MessageType,
-)
+from pipeline.deliveries.models import Delivery, Notification
+from pipeline.deliveries.schemas.messages import ExportMessage, MessageType
 from pipeline.exports.hash_chain import digest_rows
 from pipeline.exports.models import Export
 from pipeline.exports.states import DELIVERY_TRANSITIONS, DeliveryState, source_states
@@ -233,125 +224,6 @@ def describe_export(export: Export | StepContext) -> dict[str, Any]:
         "plan_hash": export.plan_hash,
         "treatment_digest": export.treatment_digest,
     }
-
-
-def enqueue_export_failed(
-    session: Session, context: StepContext, failure: str, *, attempts: int, quarantined: bool
-) -> Enqueued:
-    """Enqueue a message to the operators that the export has failed, in the caller's transaction."""
-    message = ExportFailed(
-        **describe_export(context),
-        step=context.step,
-        reason=failure,
-        attempts=attempts,
-        quarantined=quarantined,
-        inspect=f"/api/exports/{context.export_id}",
-    )
-    # An export may fail, be retried and fail again. Each failure gets a message; the fence makes its id unique.
-    subject = f"{context.unit_no}/{context.step}/{context.fence}"
-    notification = NewNotification(OPERATOR, MessageType.EXPORT_FAILED, subject, message)
-    return _notify_operators(session, context.account_id, [notification])
-
-
-@dataclass(frozen=True)
-class DeadDelivery:
-    """A dead delivery, as the message to the operators describes it."""
-
-    delivery_id: str
-    notification_id: str
-    audience: str
-    event_type: str
-    attempts: int
-    reason: str
-
-
-def enqueue_delivery_dead(session: Session, stream: DeliveryStream, given_up: Sequence[DeadDelivery]) -> Enqueued:
-    """Enqueue messages to the operators that deliveries of the stream are dead.
-
-    Dead deliveries to operators are left out.
-    """
-    export = session.get_one(Export, stream.export_id)
-    notifications = [
-        NewNotification(
-            OPERATOR,
-            MessageType.DELIVERY_DEAD,
-            f"{each.delivery_id}/{each.attempts}",
-            DeliveryDead(
-                **describe_export(export),
-                delivery_id=each.delivery_id,
-                notification_id=each.notification_id,
-                audience=each.audience,
-                partner_id=stream.partner_id,
-                channel=stream.channel,
-                event_type=each.event_type,
-                attempts=each.attempts,
-                reason=each.reason,
-                resend=f"/api/deliveries/{each.delivery_id}/resend",
-            ),
-        )
-        for each in given_up
-        if each.audience != OPERATOR
-    ]
-    return _notify_operators(session, export.account_id, notifications) if notifications else Enqueued()
-
-
-@dataclass(frozen=True)
-class OverdueStatus:
-    """An overdue submission status, as the message to the operators describes it."""
-
-    submission_id: str
-    export_id: str
-    partner_id: str
-    channel: str
-    status: str
-    deadline_at: datetime
-
-
-def enqueue_handoff_overdue(session: Session, late: OverdueStatus) -> Enqueued:
-    """Enqueue a message to the operators that a submission status is overdue."""
-    export = session.get_one(Export, late.export_id)
-    message = HandoffOverdue(
-        **describe_export(export),
-        submission_id=late.submission_id,
-        partner_id=late.partner_id,
-        channel=late.channel,
-        submission_status=late.status,
-        deadline_at=late.deadline_at,
-        inspect=f"/api/exports/{export.id}",
-    )
-    # Each status is overdue only once, but a resent handoff passes through all of them again.
-    subject = f"{late.submission_id}/{late.status}/{late.deadline_at.isoformat()}"
-    return _notify_operators(
-        session, export.account_id, [NewNotification(OPERATOR, MessageType.HANDOFF_OVERDUE, subject, message)]
-    )
-
-
-def enqueue_handoff_answered(session: Session, submission: BrokerSubmission, answer: AcknowledgementBody) -> Enqueued:
-    """Enqueue a message to the operators about an answer that needs a person. The next sweep publishes the streams.
-
-    Answers come by several interfaces, and none of them waits for the message broker.
-    """
-    export = session.get_one(Export, submission.export_id)
-    message = HandoffAnswered(
-        **describe_export(export),
-        submission_id=submission.id,
-        partner_id=submission.partner_id,
-        channel=submission.channel,
-        answer_id=answer.id,
-        status=cast(Any, answer.status),
-        submission_status=submission.state,
-        reference=answer.reference,
-        message=answer.message,
-        fields=answer.fields,
-        inspect=f"/api/exports/{export.id}",
-    )
-    subject = f"{submission.id}/{answer.id}"
-    notification = NewNotification(OPERATOR, MessageType.HANDOFF_ANSWERED, subject, message)
-    return _notify_operators(session, export.account_id, [notification])
-
-
-def _notify_operators(session: Session, account_id: str, notifications: Sequence[NewNotification]) -> Enqueued:
-    return enqueue(session, account_id, notifications, {OPERATOR: recipients.find_operators(session, account_id)})
 
 
 def next_position(session: Session, export_id: str) -> int:

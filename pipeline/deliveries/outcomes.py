@@ -11,13 +11,14 @@ from sqlalchemy import (
     ColumnExpressionArgument,
     SQLColumnExpression,
     and_,
+    bindparam,
     case,
     exists,
     select,
     true,
     tuple_,
 )
-from sqlmodel import col
+from sqlmodel import Session, col
 
 from pipeline.core.db import index_constant
 from pipeline.deliveries.models import BrokerSubmission, Delivery
@@ -79,6 +80,19 @@ def outcome_expression(*conditions: ColumnExpressionArgument[bool]) -> ColumnEle
         (status.in_(_AGREED), status),
         else_=Outcome.WITH_BROKER.value,
     )
+
+
+_READ_OUTCOME: Final = (
+    select(outcome_expression(col(Delivery.export_id) == bindparam("of_export")))
+    .select_from(Export)
+    .join(BrokerSubmission, HANDOFF, isouter=True)
+    .where(col(Export.id) == bindparam("of_export"))
+)
+
+
+def read_outcome(session: Session, export_id: str) -> Outcome:
+    """Return the outcome of one export, as this transaction sees it."""
+    return Outcome(session.execute(_READ_OUTCOME, {"of_export": export_id}).scalar_one())
 
 
 @dataclass(frozen=True)

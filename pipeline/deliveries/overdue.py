@@ -12,9 +12,10 @@ from sqlmodel import Session, col
 from pipeline.core.db import database_now, statement_now, table
 from pipeline.core.errors import DatabaseBusy
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import outbox
+from pipeline.deliveries import operator_messages
 from pipeline.deliveries.models import BrokerSubmission
-from pipeline.deliveries.outbox import DeliveryStream, OverdueStatus
+from pipeline.deliveries.operator_messages import OverdueStatus
+from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export
@@ -92,6 +93,6 @@ def _notify_once(session: Session, submission_id: str, export_id: str) -> Sequen
         "submissionStatus": late.status,
         "deadlineAt": late.deadline_at.isoformat().replace("+00:00", "Z"),
     }
-    enqueued = outbox.enqueue_handoff_overdue(session, late)
+    enqueued = operator_messages.enqueue_handoff_overdue(session, late)
     events.append(session, export_id, ACTOR, [NewEvent(EventType.HANDOFF_OVERDUE, {**fact, **enqueued.fact})])
     return enqueued.streams

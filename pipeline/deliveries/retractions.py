@@ -16,6 +16,7 @@ from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, Enqueued, Ne
 from pipeline.deliveries.schemas import messages
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.models import Export, ExportPackage, ExportUnit
+from pipeline.exports.states import Outcome
 
 _SUPERSEDED: Final = (MessageType.HANDOFF_SUPERSEDED.value, MessageType.PACKAGE_SUPERSEDED.value)
 
@@ -70,6 +71,7 @@ def retract_cancelled(session: Session, export: Export) -> Enqueued:
         partners.setdefault(audience, set()).add(partner_id)
     before = None if export.supersedes_id is None else session.get_one(Export, export.supersedes_id)
     message = messages.ExportCancelled(
+        outcome=Outcome.CANCELLED,
         **outbox.describe_export(export),
         supersedes=None if before is None else messages.RevisionRef(export_id=before.id, revision=before.revision),
         inspect=f"/api/exports/{export.id}",

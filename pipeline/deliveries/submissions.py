@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import bindparam, delete, func, insert, select, update
+from sqlalchemy import bindparam, delete, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
@@ -23,9 +24,10 @@ from pipeline.core.errors import InvalidApiKey, NotFound, Purged
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.core.text_safety import make_legible
-from pipeline.deliveries import outbox
+from pipeline.deliveries import operator_messages
 from pipeline.deliveries.channels.webhook import check_signature, digest_signed
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
+from pipeline.deliveries.outcomes import read_outcome
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
@@ -127,8 +129,17 @@ def _build_advance(status: SubmissionState, *, expects: bool, columns: tuple[str
     )
 
 
+_INSERT_ANSWER: Final = {
+    dialect: each.on_conflict_do_nothing().returning(table(Acknowledgement).c.id)
+    for dialect, each in (
+        ("postgresql", postgresql.insert(table(Acknowledgement))),
+        ("sqlite", sqlite.insert(table(Acknowledgement))),
+    )
+}
+
+
 def record_answer(
-    session: Session, settings: Settings, submission_id: str, answer: AcknowledgementBody
+    session: Session, settings: Settings, submission_id: str, export_id: str, answer: AcknowledgementBody
 ) -> list[NewEvent]:
     """Record the broker's answer and advance the submission. Return no event if it was recorded before.
 
@@ -138,32 +149,26 @@ def record_answer(
     Unsafe characters are replaced before recording. A refusal would lose the answer.
     """
     answer = _make_legible(answer)
-    known = session.scalar(
-        select(col(Acknowledgement.id)).where(
-            col(Acknowledgement.submission_id) == submission_id, col(Acknowledgement.id) == answer.id
-        )
-    )
-    if known is not None:
-        return []
     answer_json = as_json(answer)
-    session.execute(
-        insert(Acknowledgement).values(
-            submission_id=submission_id,
-            id=answer.id,
-            status=answer.status,
-            reference=answer.reference,
-            entry_number=answer.entry_number,
-            message=answer.message,
-            fields=answer_json["fields"],
-        )
-    )
+    new = {
+        "submission_id": submission_id,
+        "id": answer.id,
+        "status": answer.status,
+        "reference": answer.reference,
+        "entry_number": answer.entry_number,
+        "message": answer.message,
+        "fields": answer_json["fields"],
+    }
+    if session.execute(_INSERT_ANSWER[session.get_bind().dialect.name], new).first() is None:
+        return []
     status = SubmissionState(answer.status)
     moved = advance_status(session, settings, submission_id, status)
-    enqueued = outbox.Enqueued()
+    outcome = read_outcome(session, export_id)
+    facts = {name: value for name, value in answer_json.items() if value not in (None, [])}
+    facts["outcome"] = outcome.value
     if status in _NOTIFIED:
         row = session.get_one(BrokerSubmission, submission_id, populate_existing=True)
-        enqueued = outbox.enqueue_handoff_answered(session, row, answer)
-    facts = {name: value for name, value in answer_json.items() if value not in (None, [])} | dict(enqueued.fact)
+        facts |= operator_messages.enqueue_handoff_answered(session, row, answer, outcome).fact
     return [NewEvent(_EVENTS[status], {"submissionId": submission_id, "moved": moved} | facts)]
 
 
@@ -191,7 +196,7 @@ def receive_answer(
         events.lock_export(session, submission.export_id)
         if session.scalar(select(col(Export.purged_at)).where(col(Export.id) == submission.export_id)) is not None:
             raise Purged.for_export(submission.export_id, "the answer was not recorded")
-        happened = record_answer(session, runtime.settings, submission_id, body)
+        happened = record_answer(session, runtime.settings, submission_id, submission.export_id, body)
         if happened:
             events.append(session, submission.export_id, actor, happened)
         status = session.scalar(select(col(BrokerSubmission.state)).where(col(BrokerSubmission.id) == submission_id))

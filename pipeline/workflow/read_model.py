@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select
 from pipeline.core.errors import NotFound
 from pipeline.core.findings import Finding
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outcomes import HANDOFF, is_quarantined, outcome_expression
+from pipeline.deliveries.outcomes import is_quarantined, read_outcome
 from pipeline.deliveries.submissions import build_submission_views
 from pipeline.exports.models import Artifact, Event, Export, ExportPackage, ExportUnit, LineTreatment, Step
 from pipeline.exports.queries import event_view, find_export
@@ -129,14 +129,7 @@ def load_export_rows(session: Session, export: Export) -> ExportRows:
         superseded_by=session.exec(select(Export.id).where(col(Export.supersedes_id) == export_id)).first()
         if export.state == ExportState.SUPERSEDED.value
         else None,
-        outcome=Outcome(
-            session.execute(
-                select(outcome_expression(col(Delivery.export_id) == export_id))
-                .select_from(Export)
-                .join(BrokerSubmission, HANDOFF, isouter=True)
-                .where(col(Export.id) == export_id)
-            ).scalar_one()
-        ),
+        outcome=read_outcome(session, export_id),
     )
 
 

@@ -16,7 +16,7 @@ from pipeline.core import shutdown
 from pipeline.core.db import database_now
 from pipeline.core.errors import OUTAGES, DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerLost
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import outbox
+from pipeline.deliveries import operator_messages
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
@@ -127,7 +127,9 @@ def _fail_export(
         "quarantined": quarantined,
     }
     failure = f"{context.step}: {reason}"
-    enqueued = outbox.enqueue_export_failed(session, context, failure, attempts=attempts, quarantined=quarantined)
+    enqueued = operator_messages.enqueue_export_failed(
+        session, context, failure, attempts=attempts, quarantined=quarantined
+    )
     events.append(
         session, export_id, context.step, [NewEvent(EventType.EXPORT_FAILED, {**fact, **enqueued.fact})], at=at
     )

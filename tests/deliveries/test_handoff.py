@@ -15,7 +15,7 @@ from pipeline.accounts import partners
 from pipeline.accounts.models import Partner, PartnerSecret
 from pipeline.core.errors import StepFailed
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import handoff, outbox, sender, streams
+from pipeline.deliveries import handoff, operator_messages, outbox, sender, streams
 from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.models import BrokerSubmission, Notification
 from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
@@ -229,7 +229,7 @@ def test_no_active_operator_means_no_operator_message(make_runtime: OpenRuntime)
     export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
     with runtime.db.write() as session:
-        enqueued = outbox.enqueue_export_failed(
+        enqueued = operator_messages.enqueue_export_failed(
             session, replace(export.context, step="hand_off"), "it broke", attempts=1, quarantined=False
         )
         assert streams.release_and_claim(session, runtime.settings, export.export_id) == ([], [])

@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 
 from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import outbox, overdue, sender, submissions
+from pipeline.deliveries import operator_messages, outbox, overdue, sender, submissions
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
@@ -51,15 +51,15 @@ def test_failed_overdue_notification_does_not_block_others(
         exports.hand_off(runtime, export)
     clock.pass_seconds(15 * MINUTE)
     bad, *good = [DeliveryStream(export.export_id, factories.OPERATOR, "queue") for export in exports_late]
-    real = outbox.enqueue_handoff_overdue
+    real = operator_messages.enqueue_handoff_overdue
 
-    def report_overdue(session: Session, late: outbox.OverdueStatus) -> outbox.Enqueued:
+    def report_overdue(session: Session, late: operator_messages.OverdueStatus) -> outbox.Enqueued:
         if late.export_id == bad.export_id:
             raise ValueError("this one cannot be notified")
         return real(session, late)
 
     with monkeypatch.context() as patched:
-        patched.setattr(outbox, "enqueue_handoff_overdue", report_overdue)
+        patched.setattr(operator_messages, "enqueue_handoff_overdue", report_overdue)
         assert sorted(stream.export_id for stream in overdue.notify_overdue(runtime)) == sorted(
             stream.export_id for stream in good
         )

@@ -49,7 +49,9 @@ def answer(workflow: WorkflowHarness, export_id: str, status: str, *pointers: st
     with workflow.runtime.db.write() as session:
         submission = session.scalars(select(BrokerSubmission).where(col(BrokerSubmission.export_id) == export_id)).one()
         events.lock_export(session, export_id)
-        happened = submissions.record_answer(session, workflow.runtime.settings, submission.id, body)
+        happened = submissions.record_answer(
+            session, workflow.runtime.settings, submission.id, submission.export_id, body
+        )
         events.append(session, export_id, "broker", happened)
 
 

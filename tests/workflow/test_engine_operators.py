@@ -10,9 +10,10 @@ from sqlmodel import col
 
 from pipeline.core.db import database_now
 from pipeline.core.failpoints import hooks
-from pipeline.deliveries import outbox, sender
+from pipeline.deliveries import operator_messages, sender
 from pipeline.deliveries.models import Delivery
-from pipeline.deliveries.outbox import DeadDelivery, DeliveryStream
+from pipeline.deliveries.operator_messages import DeadDelivery
+from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import TaskMessage
 from tests.support import factories
@@ -25,7 +26,7 @@ def enqueue_for_operator(workflow: WorkflowHarness, export_id: str, *, leased: b
     dead = DeadDelivery("dlv_1", "note", "warehouse", "exports.package.recorded.v1", 11, "a test refuses it")
     with workflow.runtime.db.write() as session:
         stream = DeliveryStream(export_id, factories.WAREHOUSE, "queue")
-        outbox.enqueue_delivery_dead(session, stream, [dead])
+        operator_messages.enqueue_delivery_dead(session, stream, [dead])
         if leased:
             session.execute(
                 update(Delivery)

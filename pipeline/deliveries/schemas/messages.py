@@ -10,6 +10,7 @@ from pydantic import AwareDatetime, Field, StringConstraints
 from pipeline.core.field_types import BoundedInstant
 from pipeline.exports.schemas import plan
 from pipeline.exports.schemas.plan import StrictModel
+from pipeline.exports.states import Outcome
 
 #: The maximum number of invoice lines, of all units together, inside a handoff. With more lines it has links instead.
 MAX_INLINE_LINES: Final = 500
@@ -31,6 +32,15 @@ class MessageType(StrEnum):
     HANDOFF_ANSWERED = "exports.handoff.answered.v1"
     EXPORT_CANCELLED = "exports.export.cancelled.v1"
     DELIVERY_DEAD = "exports.delivery.dead.v1"
+
+
+AtThisMoment = Annotated[
+    Outcome | None,
+    Field(
+        description="The outcome of the export when the message was written; null in messages of earlier versions."
+        " `GET /api/exports/{id}` has the current one"
+    ),
+]
 
 
 class ExportMessage(StrictModel):
@@ -210,6 +220,7 @@ class ExportExecuted(ExportMessage):
 class ExportFailed(ExportMessage):
     """To the operator: a step failed and a person must look."""
 
+    outcome: AtThisMoment = None
     step: str
     reason: str
     attempts: int | None = Field(None, description="How many times the step was started")
@@ -222,6 +233,7 @@ class ExportFailed(ExportMessage):
 class HandoffOverdue(ExportMessage):
     """To the operator: the submission's next status is overdue. Ask the customs broker."""
 
+    outcome: AtThisMoment = None
     submission_id: str
     partner_id: str
     channel: str
@@ -246,6 +258,7 @@ class FieldAnswer(StrictModel):
 class HandoffAnswered(ExportMessage):
     """To the operator: a broker rejects a handoff or asks about it, or customs holds the goods. A person must act."""
 
+    outcome: AtThisMoment = None
     submission_id: str
     partner_id: str
     channel: str
@@ -263,6 +276,7 @@ class HandoffAnswered(ExportMessage):
 class ExportCancelled(ExportMessage):
     """To the operator, and to recipients of an earlier revision: the export was cancelled, and no message follows."""
 
+    outcome: AtThisMoment = None
     supersedes: RevisionRef | None = Field(description="The revision that it was to replace, which is no longer valid")
     inspect: Relative
 
@@ -270,6 +284,7 @@ class ExportCancelled(ExportMessage):
 class DeliveryDead(ExportMessage):
     """To the operator: a message could not be delivered. An operator can resend it."""
 
+    outcome: AtThisMoment = None
     delivery_id: str
     notification_id: str
     audience: str

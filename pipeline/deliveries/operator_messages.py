@@ -1,0 +1,157 @@
+"""Messages to the operators: a person must look at an export. Each carries the outcome at the moment of its event."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, cast
+
+from sqlmodel import Session
+
+from pipeline.accounts import recipients
+from pipeline.deliveries import outbox
+from pipeline.deliveries.models import BrokerSubmission
+from pipeline.deliveries.outbox import OPERATOR, DeliveryStream, Enqueued, NewNotification
+from pipeline.deliveries.outcomes import read_outcome
+from pipeline.deliveries.schemas.messages import (
+    AcknowledgementBody,
+    DeliveryDead,
+    ExportFailed,
+    HandoffAnswered,
+    HandoffOverdue,
+    MessageType,
+)
+from pipeline.exports.models import Export
+from pipeline.exports.states import Outcome
+from pipeline.exports.step_context import StepContext
+
+
+def enqueue_export_failed(
+    session: Session, context: StepContext, failure: str, *, attempts: int, quarantined: bool
+) -> Enqueued:
+    """Enqueue a message to the operators that the export has failed, in the caller's transaction."""
+    message = ExportFailed(
+        **outbox.describe_export(context),
+        outcome=Outcome.NEEDS_ATTENTION,
+        step=context.step,
+        reason=failure,
+        attempts=attempts,
+        quarantined=quarantined,
+        inspect=f"/api/exports/{context.export_id}",
+    )
+    # An export may fail, be retried and fail again. Each failure gets a message; the fence makes its id unique.
+    subject = f"{context.unit_no}/{context.step}/{context.fence}"
+    notification = NewNotification(OPERATOR, MessageType.EXPORT_FAILED, subject, message)
+    return _notify_operators(session, context.account_id, [notification], Outcome.NEEDS_ATTENTION)
+
+
+@dataclass(frozen=True)
+class DeadDelivery:
+    """A dead delivery, as the message to the operators describes it."""
+
+    delivery_id: str
+    notification_id: str
+    audience: str
+    event_type: str
+    attempts: int
+    reason: str
+
+
+def enqueue_delivery_dead(session: Session, stream: DeliveryStream, given_up: Sequence[DeadDelivery]) -> Enqueued:
+    """Enqueue messages to the operators that deliveries of the stream are dead.
+
+    Dead deliveries to operators are left out.
+    """
+    export, outcome = session.get_one(Export, stream.export_id), read_outcome(session, stream.export_id)
+    notifications = [
+        NewNotification(
+            OPERATOR,
+            MessageType.DELIVERY_DEAD,
+            f"{each.delivery_id}/{each.attempts}",
+            DeliveryDead(
+                **outbox.describe_export(export),
+                outcome=outcome,
+                delivery_id=each.delivery_id,
+                notification_id=each.notification_id,
+                audience=each.audience,
+                partner_id=stream.partner_id,
+                channel=stream.channel,
+                event_type=each.event_type,
+                attempts=each.attempts,
+                reason=each.reason,
+                resend=f"/api/deliveries/{each.delivery_id}/resend",
+            ),
+        )
+        for each in given_up
+        if each.audience != OPERATOR
+    ]
+    if not notifications:
+        return Enqueued(fact={"outcome": outcome.value})
+    return _notify_operators(session, export.account_id, notifications, outcome)
+
+
+@dataclass(frozen=True)
+class OverdueStatus:
+    """An overdue submission status, as the message to the operators describes it."""
+
+    submission_id: str
+    export_id: str
+    partner_id: str
+    channel: str
+    status: str
+    deadline_at: datetime
+
+
+def enqueue_handoff_overdue(session: Session, late: OverdueStatus) -> Enqueued:
+    """Enqueue a message to the operators that a submission status is overdue."""
+    export, outcome = session.get_one(Export, late.export_id), read_outcome(session, late.export_id)
+    message = HandoffOverdue(
+        **outbox.describe_export(export),
+        outcome=outcome,
+        submission_id=late.submission_id,
+        partner_id=late.partner_id,
+        channel=late.channel,
+        submission_status=late.status,
+        deadline_at=late.deadline_at,
+        inspect=f"/api/exports/{export.id}",
+    )
+    # Each status is overdue only once, but a resent handoff passes through all of them again.
+    subject = f"{late.submission_id}/{late.status}/{late.deadline_at.isoformat()}"
+    notification = NewNotification(OPERATOR, MessageType.HANDOFF_OVERDUE, subject, message)
+    return _notify_operators(session, export.account_id, [notification], outcome)
+
+
+def enqueue_handoff_answered(
+    session: Session, submission: BrokerSubmission, answer: AcknowledgementBody, outcome: Outcome
+) -> Enqueued:
+    """Enqueue a message to the operators about an answer that needs a person. The next sweep publishes the streams.
+
+    Answers come by several interfaces, and none of them waits for the message broker.
+    """
+    export = session.get_one(Export, submission.export_id)
+    message = HandoffAnswered(
+        **outbox.describe_export(export),
+        outcome=outcome,
+        submission_id=submission.id,
+        partner_id=submission.partner_id,
+        channel=submission.channel,
+        answer_id=answer.id,
+        status=cast(Any, answer.status),
+        submission_status=submission.state,
+        reference=answer.reference,
+        message=answer.message,
+        fields=answer.fields,
+        inspect=f"/api/exports/{export.id}",
+    )
+    subject = f"{submission.id}/{answer.id}"
+    notification = NewNotification(OPERATOR, MessageType.HANDOFF_ANSWERED, subject, message)
+    return _notify_operators(session, export.account_id, [notification], outcome)
+
+
+def _notify_operators(
+    session: Session, account_id: str, notifications: Sequence[NewNotification], outcome: Outcome
+) -> Enqueued:
+    operators = {OPERATOR: recipients.find_operators(session, account_id)}
+    enqueued = outbox.enqueue(session, account_id, notifications, operators)
+    return Enqueued(enqueued.streams, {"outcome": outcome.value, **enqueued.fact})
