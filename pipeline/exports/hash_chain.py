@@ -1,4 +1,4 @@
-"""The hash chain of a log: how an event's hash is computed, so that anyone can check it."""
+"""The hash chain of a log: how the hash of an event or an act is computed, so that anyone can check it."""
 
 from __future__ import annotations
 
@@ -16,6 +16,9 @@ VERSION: Final = "v1"
 #: The members of an event that are hashed.
 MEMBERS: Final = ("actor", "at", "data", "export_id", "prev_hash", "seq", "type")
 _HASH_PREFIX: Final = b"exports event v1\n"
+#: The members of an act of the audit trail that are hashed.
+ACT_MEMBERS: Final = ("account_id", "action", "actor", "at", "detail", "prev_hash", "seq", "subject")
+_ACT_HASH_PREFIX: Final = b"exports act v1\n"
 
 # RFC 8785 differs from sorted keys for numbers with a fraction or an exponent, and for keys beyond the basic plane. A number
 # follows a member's name, a comma or a bracket. A false match in a text only costs time.
@@ -28,8 +31,17 @@ def hash_event(event: Mapping[str, Any]) -> str:
     `event` has at least the columns of MEMBERS; `prev_hash` is None for the first event of an export. `at` is hashed in UTC
     with its microseconds.
     """
-    hashed = {name: event[name] for name in MEMBERS} | {"at": format_instant(event["at"])}
-    return f"{VERSION}:{hashlib.sha256(_HASH_PREFIX + canonical_bytes(hashed)).hexdigest()}"
+    return _hash_members(_HASH_PREFIX, MEMBERS, event)
+
+
+def hash_act(act: Mapping[str, Any]) -> str:
+    """Return the hash of an act as `hash_event` does; it has at least the columns of ACT_MEMBERS."""
+    return _hash_members(_ACT_HASH_PREFIX, ACT_MEMBERS, act)
+
+
+def _hash_members(prefix: bytes, members: Sequence[str], row: Mapping[str, Any]) -> str:
+    hashed = {name: row[name] for name in members} | {"at": format_instant(row["at"])}
+    return f"{VERSION}:{hashlib.sha256(prefix + canonical_bytes(hashed)).hexdigest()}"
 
 
 def digest_rows(rows: Sequence[Any]) -> str:

@@ -261,6 +261,37 @@ class Event(SQLModel, table=True):
     hash: str
 
 
+class AuditTrail(SQLModel, table=True):
+    """The audit trail of an account: its row is locked to number the next act. It exists from the first act on."""
+
+    __tablename__ = "audit_trails"
+
+    account_id: str = Field(primary_key=True, foreign_key="accounts.id")
+    next_seq: int
+
+
+class Act(SQLModel, table=True):
+    """One act of a person or a key on an account; the trail is append-only and hash-chained."""
+
+    __tablename__ = "acts"
+    __table_args__ = (
+        # The list filters by each of these, and by both, in the order of numbers.
+        Index("ix_acts_actor", "account_id", "actor", "seq"),
+        Index("ix_acts_action", "account_id", "action", "seq"),
+        Index("ix_acts_actor_action", "account_id", "actor", "action", "seq"),
+    )
+
+    account_id: str = Field(primary_key=True, foreign_key="accounts.id")
+    seq: int = Field(primary_key=True)
+    at: datetime = timestamp_column()
+    actor: str  # the id of a person or a key
+    action: str
+    subject: str  # the id of what the actor acted on
+    detail: dict[str, Any] = Field(sa_type=JSON_TYPE)
+    prev_hash: str | None = None  # the hash of the act before it; see pipeline/exports/hash_chain.py
+    hash: str
+
+
 class IdempotencyRecord(SQLModel, table=True):
     """The first response to a request with an idempotency key; a repeated request gets it again."""
 

@@ -16,6 +16,7 @@ from config.logs import configure_logs
 from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.customs.reference.bundle import load_rules
 from pipeline.interfaces.api import (
+    audit,
     deliveries,
     documents,
     email_replies,
@@ -54,6 +55,7 @@ ROUTERS = (
     submissions.router,
     email_replies.router,
     waivers.router,
+    audit.router,
     sandbox.router,
     stats.router,
     system.router,

@@ -26,6 +26,7 @@ SHORT_FILES = {
     "pipeline/core/tenancy.py": "a context variable that every layer reads",
     "pipeline/customs/models.py": "each package keeps its tables in models.py",
     "pipeline/deliveries/retry_policy.py": "the retry schedule has one place",
+    "pipeline/interfaces/api/audit.py": "each group of calls has its file",
     "pipeline/interfaces/api/stats.py": "each group of calls has its file",
     "pipeline/interfaces/durations.py": "pages and terminals show them",
     "pipeline/ops/stats/durations.py": "the rollup and its readers share the bins",

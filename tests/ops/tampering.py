@@ -9,7 +9,7 @@ import sqlalchemy as sa
 
 from pipeline.core.db import Database
 
-GUARDED = ("events", "attempts")
+GUARDED = ("events", "acts", "attempts")
 
 
 @contextmanager

@@ -315,6 +315,26 @@ class EventPage(View):
     next_after: int | None = Field(alias="nextAfter")
 
 
+class ActView(View):
+    """One act of a person or a key, as the audit trail of the account has it."""
+
+    seq: int = Field(description="Its number in the trail, from 1 without gaps")
+    at: datetime
+    actor: str = Field(description="The id of the person or the key")
+    action: str
+    subject: str = Field(description="The id of what the actor acted on")
+    detail: dict[str, Any]
+    prev_hash: str | None = Field(alias="prevHash", description="The hash of the act before it")
+    hash: str
+
+
+class ActPage(View):
+    """One page of the audit trail, newest first; `nextBefore` is the `before` of the next page, null on the last."""
+
+    items: list[ActView]
+    next_before: int | None = Field(alias="nextBefore")
+
+
 class PlanReceipt(View):
     """A registered plan."""
 

@@ -1,7 +1,8 @@
-"""`exports audit`: the proof that the log is unchanged, and signed checkpoints that show later whether events are missing."""
+"""`exports audit`: what people did; the proof that the logs are unchanged, and signed checkpoints that show missing entries."""
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -11,21 +12,56 @@ from pydantic import ValidationError
 from rich.markup import escape
 from rich.text import Text
 
+from pipeline.exports.audit_trail import Action, list_acts
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
     Json,
     build_table,
     print_json,
+    print_result,
     report_errors,
     stdout_console,
 )
-from pipeline.interfaces.cli.session import open_current_runtime
+from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 from pipeline.ops import audit
 
-app = typer.Typer(no_args_is_help=True, help="Prove that the log is unchanged; sign checkpoints of it.")
+app = typer.Typer(no_args_is_help=True, help="Show what people did; prove that the logs are unchanged.")
 
 Account = Annotated[str | None, typer.Option("--account", metavar="ID", help="Only this account's exports.")]
+
+
+@app.command("list")
+@report_errors
+def print_acts(
+    account: Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="The account whose trail is shown.")],
+    actor: Annotated[str | None, typer.Option("--actor", metavar="ID", help="Only this person or key.")] = None,
+    action: Annotated[Action | None, typer.Option("--action", help="Only this action.", show_choices=False)] = None,
+    before: Annotated[int | None, typer.Option("--before", metavar="SEQ", min=1, help="Only older acts.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 50,
+    as_json: Json = False,
+) -> None:
+    """Show what people and keys did on an account, newest first."""
+    with open_current_runtime(must_exist=True) as runtime:
+        ensure_account(runtime, account)
+        with runtime.db.read() as session:
+            page = list_acts(session, account, actor=actor, action=action, before=before, limit=limit)
+    table = build_table(
+        ("act", "at", "actor", "action", "subject", "detail"),
+        (
+            (
+                str(each.seq),
+                f"{each.at:%Y-%m-%d %H:%M:%S}",
+                each.actor,
+                each.action,
+                each.subject,
+                json.dumps(each.detail, ensure_ascii=False) if each.detail else "",
+            )
+            for each in page.items
+        ),
+    )
+    more = None if page.next_before is None else f"--before {page.next_before}   shows older acts"
+    print_result(page, table, hint=more, as_json=as_json)
 
 
 @app.command()
@@ -38,7 +74,7 @@ def verify(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Verify every export's hash chain; name the first event of each that does not fit."""
+    """Verify every hash chain of events and acts; name the first entry of each that does not fit."""
     if export is not None and checkpoint is not None:
         raise Failure(
             "--checkpoint must stand without --export: it covers many exports; leave --export out", code=ExitCode.USAGE
@@ -63,6 +99,7 @@ def verify(
                 "intact": intact,
                 "exports": found.exports,
                 "events": found.events,
+                "acts": found.acts,
                 "broken": found.broken,
                 "faults": found.breaks,
                 "checkpoint": mismatch,
@@ -100,11 +137,14 @@ def _read_checkpoint(path: Path) -> audit.SignedCheckpoint:
 def _print_result(found: audit.AuditReport, mismatch: str | None) -> None:
     console = stdout_console()
     if found.breaks:
-        rows = ((each.export_id, str(each.seq), Text(each.kind, "bold red"), each.message) for each in found.breaks)
-        console.print(build_table(("export", "event", "is", "because"), rows))
+        rows = (
+            (each.export_id or each.account_id or "", str(each.seq), Text(each.kind, "bold red"), each.message)
+            for each in found.breaks
+        )
+        console.print(build_table(("export or account", "entry", "is", "because"), rows))
     if mismatch is not None:
         console.print(f"[bold red]✗[/] {escape(mismatch)}", soft_wrap=True)
-    counted = f"{found.exports} exports, {found.events} events"
+    counted = f"{found.exports} exports, {found.events} events, {found.acts} acts"
     if found.broken:
         console.print(f"[bold red]✗[/] {found.broken} chains are broken: {counted}", soft_wrap=True)
     else:

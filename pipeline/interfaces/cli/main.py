@@ -65,7 +65,7 @@ _NOUNS: Final = {
     "partners": ("partners", "app", "The customs brokers, warehouses and operators of an account."),
     "secrets": ("secrets", "app", "The encrypted secrets of partners, and their key."),
     "waivers": ("waivers", "app", "The warnings that an account accepts, with a record."),
-    "audit": ("audit", "app", "Prove that the log is unchanged; sign checkpoints of it."),
+    "audit": ("audit", "app", "Show what people did; prove that the logs are unchanged."),
     "retention": ("retention", "app", "How long records are kept."),
     "config": ("config", "app", "The settings of this process."),
 }

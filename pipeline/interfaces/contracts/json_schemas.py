@@ -60,6 +60,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         export_page=export.ExportPage,
         event_page=export.EventPage,
         customs_package=export.CustomsPackageView,
+        act_page=export.ActPage,
         plan_receipt=export.PlanReceipt,
         preflight_report=export.PreflightReport,
         acknowledgement_receipt=messages.AcknowledgementReceipt,

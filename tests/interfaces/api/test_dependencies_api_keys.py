@@ -48,6 +48,7 @@ ROLES_BY_CALL = {
     ("PATCH", "/api/partners/br_sandbox"): {"admin"},
     ("POST", "/api/waivers"): {"admin"},
     ("GET", "/api/waivers"): {"admin"},
+    ("GET", "/api/audit"): {"admin"},
     ("GET", "/sandbox/handoffs"): {"execute", "read", "operate", "admin"},
     ("DELETE", "/api/waivers/{waiver}"): {"admin"},
     ("GET", "/api/deliveries"): {"execute", "read", "operate", "admin"},

@@ -18,6 +18,7 @@ JSON_COLUMN = sa.JSON().with_variant(JSONB(), "postgresql")
 #: Tables of the log, each with the query for the rows that an INSERT OR REPLACE would replace.
 APPEND_ONLY = {
     "events": "SELECT 1 FROM events WHERE (export_id = NEW.export_id AND seq = NEW.seq) OR rowid = NEW.rowid",
+    "acts": "SELECT 1 FROM acts WHERE (account_id = NEW.account_id AND seq = NEW.seq) OR rowid = NEW.rowid",
     "attempts": "SELECT 1 FROM attempts WHERE (delivery_id = NEW.delivery_id AND number = NEW.number) OR rowid = NEW.rowid",
 }
 
@@ -27,6 +28,8 @@ TABLES = (
     "stats",
     "work_counts",
     "sandbox_handoffs",
+    "audit_trails",
+    "acts",
     "api_keys",
     "number_blocks",
     "partners",
@@ -148,6 +151,27 @@ def _create_tables() -> None:
         sa.Column("answer", JSON_COLUMN, nullable=False),
         sa.Column("received_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sandbox_handoffs")),
+    )
+    op.create_table(
+        "audit_trails",
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("next_seq", sa.Integer(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_audit_trails_account_id")),
+        sa.PrimaryKeyConstraint("account_id", name=op.f("pk_audit_trails")),
+    )
+    op.create_table(
+        "acts",
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("seq", sa.Integer(), nullable=False),
+        sa.Column("at", Instant(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("action", sa.String(), nullable=False),
+        sa.Column("subject", sa.String(), nullable=False),
+        sa.Column("detail", JSON_COLUMN, nullable=False),
+        sa.Column("prev_hash", sa.String(), nullable=True),
+        sa.Column("hash", sa.String(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_acts_account_id")),
+        sa.PrimaryKeyConstraint("account_id", "seq", name=op.f("pk_acts")),
     )
     op.create_table(
         "api_keys",
@@ -741,3 +765,6 @@ def _create_indexes() -> None:
         sqlite_where=sa.text("overdue_at IS NOT NULL AND deadline_at IS NOT NULL"),
     )
     op.create_index("ix_exports_account_id_id", "exports", ["account_id", "id"], unique=False)
+    op.create_index("ix_acts_actor", "acts", ["account_id", "actor", "seq"], unique=False)
+    op.create_index("ix_acts_action", "acts", ["account_id", "action", "seq"], unique=False)
+    op.create_index("ix_acts_actor_action", "acts", ["account_id", "actor", "action", "seq"], unique=False)

@@ -1,0 +1,126 @@
+"""The audit trail of an account: what people and keys did, numbered without gaps and hash-chained like an export's log."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Final
+
+from sqlalchemy import bindparam, insert, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session
+
+from pipeline.core.db import database_now, table
+from pipeline.exports.hash_chain import hash_act
+from pipeline.exports.models import Act, AuditTrail
+from pipeline.exports.schemas.export import ActPage, ActView
+
+#: A longer subject is cut: it may be what an attacker typed.
+_MAX_SUBJECT: Final = 256
+
+
+class Action(StrEnum):
+    """What a person or a key did; the subject is the id of the noun."""
+
+    SIGNED_IN = "signed_in"
+    SIGN_IN_FAILED = "sign_in_failed"
+    SIGNED_OUT = "signed_out"
+    SESSION_ENDED = "session_ended"
+    ACCOUNT_ENTERED = "account_entered"
+    CREDENTIALS_SET = "credentials_set"
+    PROVIDER_CONNECTED = "provider_connected"
+    RECOVERY_CODES_CREATED = "recovery_codes_created"
+    PERSON_INVITED = "person_invited"
+    PERSON_JOINED = "person_joined"
+    PERSON_REMOVED = "person_removed"
+    PERSON_DISABLED = "person_disabled"
+    PERSON_ENABLED = "person_enabled"
+    LINK_CREATED = "link_created"
+    ROLES_CHANGED = "roles_changed"
+    PLAN_CHECKED = "plan_checked"
+    EXPORT_EXECUTED = "export_executed"
+    EXPORT_AMENDED = "export_amended"
+    EXPORT_CANCELLED = "export_cancelled"
+    EXPORT_RETRIED = "export_retried"
+    EXPORT_HELD = "export_held"
+    DOCUMENT_DOWNLOADED = "document_downloaded"
+    DELIVERY_RESENT = "delivery_resent"
+    DELIVERIES_REPLAYED = "deliveries_replayed"
+    PARTNER_CREATED = "partner_created"
+    PARTNER_CHANGED = "partner_changed"
+    PARTNER_TESTED = "partner_tested"
+    PARTNER_ACTIVATED = "partner_activated"
+    PARTNER_PAUSED = "partner_paused"
+    PARTNER_RESUMED = "partner_resumed"
+    PARTNER_KEY_ROTATED = "partner_key_rotated"
+    KEY_CREATED = "key_created"
+    KEY_ROTATED = "key_rotated"
+    KEY_REVOKED = "key_revoked"
+    WAIVER_GRANTED = "waiver_granted"
+    WAIVER_REVOKED = "waiver_revoked"
+
+
+_trails, _acts = table(AuditTrail).c, table(Act).c
+_HASH: Final = select(_acts.hash).where(_acts.account_id == bindparam("of_account"), _acts.seq == bindparam("at_seq"))
+_WRITE: Final = insert(table(Act))
+
+
+def record_act(
+    session: Session,
+    account_id: str,
+    actor: str,
+    action: Action,
+    subject: str,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Write one act to the account's audit trail, in the caller's transaction.
+
+    `actor` is the id of a person or a key, `subject` the id of what was acted on. `detail` is a flat JSON object without
+    secrets. Call it last: it locks the trail until the transaction ends.
+    """
+    # The dialects have the same statement, each as a class of its own.
+    kind = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    number = (
+        kind(table(AuditTrail))
+        .values(account_id=account_id, next_seq=2)
+        .on_conflict_do_update(index_elements=["account_id"], set_={"next_seq": _trails.next_seq + 1})
+        .returning(_trails.next_seq, database_now().label("at"))
+    )
+    numbered = session.execute(number).one()
+    seq: int = numbered.next_seq - 1
+    prev_hash = None
+    if seq > 1:
+        prev_hash = session.execute(_HASH, {"of_account": account_id, "at_seq": seq - 1}).scalar_one()
+    act: dict[str, Any] = {
+        "account_id": account_id,
+        "seq": seq,
+        "at": numbered.at,
+        "actor": actor,
+        "action": action.value,
+        "subject": subject[:_MAX_SUBJECT],
+        "detail": dict(detail or {}),
+        "prev_hash": prev_hash,
+    }
+    session.execute(_WRITE, act | {"hash": hash_act(act)})
+
+
+def list_acts(
+    session: Session,
+    account_id: str,
+    *,
+    actor: str | None = None,
+    action: Action | None = None,
+    before: int | None = None,
+    limit: int = 50,
+) -> ActPage:
+    """Return a page of the account's acts, newest first: those with a number below `before`."""
+    wanted = [_acts.account_id == account_id]
+    if actor is not None:
+        wanted.append(_acts.actor == actor)
+    if action is not None:
+        wanted.append(_acts.action == action.value)
+    if before is not None:
+        wanted.append(_acts.seq < before)
+    found = session.scalars(select(Act).where(*wanted).order_by(_acts.seq.desc()).limit(limit + 1)).all()
+    items = [ActView.model_validate(row) for row in found[:limit]]
+    return ActPage(items=items, next_before=items[-1].seq if len(found) > limit else None)

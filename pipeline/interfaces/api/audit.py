@@ -1,0 +1,31 @@
+"""The audit trail of an account: what people and keys did."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from pipeline.exports.audit_trail import Action, list_acts
+from pipeline.exports.schemas.export import ActPage
+from pipeline.interfaces.api.dependencies import Admin, RuntimeDep
+from pipeline.interfaces.api.openapi import LIST_REFUSALS
+
+router = APIRouter(prefix="/api/audit", tags=["system"])
+
+
+@router.get("", response_model=ActPage, responses=LIST_REFUSALS)
+def list_audit_trail(
+    runtime: RuntimeDep,
+    caller: Admin,
+    actor: Annotated[str | None, Query(max_length=64, description="The id of a person or a key")] = None,
+    action: Annotated[Action | None, Query()] = None,
+    before: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="`nextBefore` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+) -> ActPage:
+    """List what people and keys did on the account, newest first.
+
+    Each act has the hash of the act before it; `exports audit verify` checks the chain.
+    """
+    with runtime.db.read() as session:
+        return list_acts(session, caller.account_id, actor=actor, action=action, before=before, limit=limit)
