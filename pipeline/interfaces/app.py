@@ -38,7 +38,7 @@ from pipeline.interfaces.api.middleware import RequestContext, RequestMetrics
 from pipeline.interfaces.api.openapi import add_contract
 from pipeline.interfaces.api.parameters import check_query
 from pipeline.interfaces.api.single_flight import SingleFlight
-from pipeline.interfaces.console import api_reference, home, inbox
+from pipeline.interfaces.console import api_reference, assets, home, inbox, live, sign_in
 from pipeline.interfaces.console import exports as console_exports
 from pipeline.interfaces.console import partners as partner_pages
 from pipeline.ops import readiness
@@ -60,6 +60,9 @@ ROUTERS = (
     stats.router,
     system.router,
     system.contract_router,
+    assets.router,
+    sign_in.router,
+    live.router,
     home.router,
     inbox.router,
     console_exports.router,

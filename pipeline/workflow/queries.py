@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Select, exists, not_, select, union_all
+from sqlalchemy import Select, exists, func, not_, select, union_all
 from sqlmodel import Session, col
 from sqlmodel import select as sqlmodel_select
 
+from pipeline.core.db import database_now
 from pipeline.core.ids import first_id, last_id
 from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
@@ -30,6 +31,9 @@ from pipeline.exports.models import Event, Export
 from pipeline.exports.queries import event_view
 from pipeline.exports.schemas.export import EventView, ExportPage, ExportSummary
 from pipeline.exports.states import ACTIVE_STATES, UNANSWERED_STATES, DeliveryState, ExportState, Outcome
+
+#: An event that is older does not change the version of an account.
+_RECENT_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -160,6 +164,26 @@ def events_after(session: Session, export_id: str, seq: int, limit: int) -> Even
         .limit(limit)
     ).all()
     return EventBatch([event_view(row) for row in rows], not rows and _is_settled(session, export_id))
+
+
+def read_export_version(session: Session, export_id: str) -> str:
+    """Return a text that changes with each event of the export and each attempt at one of its deliveries."""
+    last_seq = sqlmodel_select(func.max(col(Event.seq))).where(col(Event.export_id) == export_id).scalar_subquery()
+    attempts = (
+        sqlmodel_select(func.sum(col(Delivery.attempts))).where(col(Delivery.export_id) == export_id).scalar_subquery()
+    )
+    row = session.execute(select(last_seq, attempts)).one()
+    return f"{row[0]}.{row[1] or 0}"
+
+
+def read_account_version(session: Session, account_id: str) -> str:
+    """Return a text that changes with each event of the account; empty if there was none in the last half minute."""
+    newest = session.scalar(
+        select(func.max(col(Event.at)))
+        .join(Export, col(Export.id) == col(Event.export_id))
+        .where(col(Event.at) > database_now(-_RECENT_SECONDS), col(Export.account_id) == account_id)
+    )
+    return "" if newest is None else newest.isoformat()
 
 
 def _is_settled(session: Session, export_id: str) -> bool:

@@ -158,7 +158,7 @@ def jinja_templates() -> list[str]:
     found = sorted(
         path.relative_to(TEMPLATES).as_posix()
         for path in TEMPLATES.rglob("*")
-        if path.suffix in JINJA_SUFFIXES and path.parent.name != "fonts"
+        if path.suffix in JINJA_SUFFIXES and path.parent.name not in {"fonts", "vendor"}
     )
     assert found, "found no template"
     return found
@@ -173,7 +173,7 @@ def find_rendered() -> dict[str, str]:
     found = {}
     for path in list_sources("pipeline"):
         for called, node in find_calls(path):
-            if called.split(".")[-1] in {"render", "get_template"} and node.args:
+            if called.split(".")[-1] in {"render", "get_template", "page"} and node.args:
                 for constant in ast.walk(node.args[0]):
                     if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
                         found[constant.value] = locate(path, node)

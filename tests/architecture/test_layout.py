@@ -30,6 +30,8 @@ SHORT_FILES = {
     "pipeline/interfaces/api/stats.py": "each group of calls has its file",
     "pipeline/interfaces/durations.py": "pages and terminals show them",
     "pipeline/ops/stats/durations.py": "the rollup and its readers share the bins",
+    "pipeline/interfaces/console/home.py": "the first page has its file",
+    "pipeline/interfaces/console/assets.py": "what a browser loads besides pages",
     "pipeline/interfaces/contracts/examples/catalog.py": "an __init__ defines nothing",
     "pipeline/interfaces/cli/connection.py": "commands that only speak HTTP load no database library",
     "pipeline/interfaces/cli/schema.py": "one file a command",
@@ -55,10 +57,10 @@ STANDARD_WORDS = frozenset(
     facts failures field fonts headers history http init input interventions json judge loader main methods metrics
     middleware model models network outbound output overview parameters parsers people policy processes probe projections protocol
     publisher queries read reader readers reference registry remedies render repair replies replay report repository runner runtime schema
-    schemas secrets sender server session settings shutdown startup store system templating tenancy text trace transport upload validation
+    schemas secrets sender server session settings shutdown sign startup store system templating tenancy text trace transport upload validation
     values verifier verify view views watchdog worksheet
     api asyncapi blob cloudevent encryption openapi redaction safety semaphore fair single flight smtp ssh svg xlsx ubl
-    archive attachments backup body counts durability durations event heartbeats home plots rollup stats inbox polling raw weak
+    archive assets attachments backup body counts durability durations event heartbeats home live pages plots rollup stats inbox polling raw weak
     232 chapter99 characters consolidation declarations goods layouts money packing pga profile sandbox section section232
     conditions list lists parties usmca wording
     """.split()

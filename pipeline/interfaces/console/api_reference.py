@@ -11,7 +11,7 @@ from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
 from pipeline.core.templating import render
-from pipeline.interfaces.console.exports import HEADERS
+from pipeline.interfaces.console.pages import HEADERS
 
 router = APIRouter(include_in_schema=False)
 

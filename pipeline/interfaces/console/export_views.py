@@ -161,9 +161,8 @@ class ShownSubmission:
 
 @dataclass(frozen=True)
 class ExportPageView:
-    """An export's page; with `refresh` the browser reloads it."""
+    """An export's page."""
 
-    refresh: bool
     outcome: str
     outcome_mark: str
     submissions: list[ShownSubmission]
@@ -228,7 +227,6 @@ def show_page(export: ExportView) -> ExportPageView:
         documents[artifact.customs_package_id].append(_show_artifact(artifact))
     packages = {package.id: package for package in export.customs_packages}
     return ExportPageView(
-        refresh=export.state in {ExportState.ACCEPTED, ExportState.EXECUTING},
         outcome=_outcome_words(export.outcome),
         outcome_mark=_outcome_mark(export.outcome),
         submissions=[

@@ -1,13 +1,12 @@
-"""Sessions of the console and the fields of its forms, which are bounded and need a CSRF token."""
+"""Sessions of the console, and the CSRF tokens of their forms."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Final
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import urlsplit
 
 from starlette.requests import Request
 
@@ -60,28 +59,6 @@ def _signature(runtime: Runtime, payload: str) -> str:
     return hmac.new(key, payload.encode(), hashlib.sha256).hexdigest()
 
 
-MAX_FORM_BYTES: Final = 4096
-
-#: The hidden field of every form except the one for signing in.
-CSRF_FIELD: Final = "csrf_token"
-
-
-async def read_form_fields(request: Request) -> Mapping[str, str]:
-    """Return the fields of a form; bytes beyond MAX_FORM_BYTES are cut off."""
-    return {name: values[0] for name, values in (await read_form_lists(request)).items()}
-
-
-async def read_form_lists(request: Request, max_bytes: int = MAX_FORM_BYTES) -> Mapping[str, list[str]]:
-    """Return all values of each field of a form; bytes beyond `max_bytes` are cut off."""
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > max_bytes:
-            break
-    given = parse_qs(body[:max_bytes].decode(errors="replace"))
-    return {name: [value.strip() for value in values] for name, values in given.items()}
-
-
 def check_same_origin(settings: Settings, request: Request) -> None:
     """Raise InsufficientRole if the browser says that a page of another site sent the form.
 
@@ -98,11 +75,11 @@ def check_same_origin(settings: Settings, request: Request) -> None:
         raise InsufficientRole("this form came from another site; open this service's own page and sign in there")
 
 
-def check_csrf_token(runtime: Runtime, request: Request, fields: Mapping[str, str]) -> None:
-    """Raise InsufficientRole unless the form comes from a page of the signed-in session.
+def check_csrf_token(runtime: Runtime, request: Request, csrf_token: str) -> None:
+    """Raise InsufficientRole unless the form's token is that of the signed-in session.
 
     A page of another site in the same browser cannot know the token: it is not part of the cookie.
     """
     expected = compute_csrf_token(runtime, request.cookies.get(COOKIE, ""))
-    if not hmac.compare_digest(fields.get(CSRF_FIELD, "").encode(), expected.encode()):
+    if not hmac.compare_digest(csrf_token.encode(), expected.encode()):
         raise InsufficientRole("this form does not belong to your session; load the page again")

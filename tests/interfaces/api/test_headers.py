@@ -25,7 +25,11 @@ ALWAYS = {
 
 NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
 DOWNLOAD = "sandbox; default-src 'none'"
-PAGE = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+ANSWER_PAGE = "default-src 'none'; style-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+PAGE = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; frame-src 'self';"
+    " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+)
 
 #: kind of answer -> content type, content security policy, cache control
 KINDS: Mapping[str, tuple[str, str, str]] = {
@@ -43,9 +47,9 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     "console": ("text/html; charset=utf-8", PAGE, "no-store"),
     "document in the console": ("text/html; charset=utf-8", DOWNLOAD, "no-store"),
     "sign in": ("text/html; charset=utf-8", PAGE, "no-store"),
-    "bad answer link": ("text/html; charset=utf-8", PAGE, "no-store"),
+    "bad answer link": ("text/html; charset=utf-8", ANSWER_PAGE, "no-store"),
     "docs": ("text/html; charset=utf-8", PAGE, "no-cache"),
-    "style": ("text/css; charset=utf-8", NO_PAGE, "no-store"),
+    "style": ("text/css; charset=utf-8", NO_PAGE, "no-cache"),
     "contract": ("application/json", NO_PAGE, "no-store"),
     "metrics": ("text/plain; version=1.0.0; charset=utf-8", NO_PAGE, "no-store"),
     "live": ("text/event-stream; charset=utf-8", NO_PAGE, "no-cache"),
@@ -89,7 +93,7 @@ def answers(harness: ApiHarness) -> dict[str, httpx.Response]:
         "sign in": stranger.get("/console/sign-in"),
         "bad answer link": stranger.get(f"/answers/{'x' * 48}"),
         "docs": stranger.get("/docs"),
-        "style": stranger.get("/console/style.css"),
+        "style": stranger.get("/console/assets/style.css"),
         "contract": stranger.get("/openapi.json"),
         "metrics": stranger.get("/metrics"),
         "live": stream,

@@ -73,7 +73,7 @@ def pages(harness: ApiHarness) -> dict[str, str]:
 
 
 def test_pages_break_no_word_and_fit_the_window(harness: ApiHarness, tmp_path: Path) -> None:
-    style = harness.client_with_key(None).get("/console/style.css").text
+    style = harness.client_with_key(None).get("/console/assets/style.css").text
     made = pages(harness)
     found = measure_pages(made, style, WIDTHS, tmp_path)
     assert found.keys() == {f"{name} at {width}" for name in made for width in WIDTHS}

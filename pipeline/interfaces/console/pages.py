@@ -1,0 +1,188 @@
+"""The base of every page of the console: its route class, and the visit and the form that a route receives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+from urllib.parse import parse_qs
+
+from fastapi import Depends, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import RedirectResponse, Response
+
+from pipeline.accounts.api_keys import Caller, record_key_use
+from pipeline.core import tenancy
+from pipeline.core.errors import InvalidApiKey, PayloadTooLarge, Refused
+from pipeline.core.runtime import Runtime
+from pipeline.core.templating import render
+from pipeline.interfaces.api.dependencies import get_publisher, get_runtime
+from pipeline.interfaces.api.errors import to_refusal
+from pipeline.interfaces.console.session import COOKIE, authenticate, check_csrf_token, compute_csrf_token
+from pipeline.workflow.steps import TaskMessage
+
+#: Pages load only what this service serves. Neither script nor style may stand in a page.
+HEADERS: Final = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self';"
+    " connect-src 'self'; frame-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'",
+    "Cache-Control": "no-store",
+}
+
+#: How many rows a page of a list shows.
+PAGE_SIZE: Final = 50
+
+#: The largest form of most pages, in bytes.
+_SMALL_FORM: Final = 16 * 1024
+
+
+class SignedOut(Exception):
+    """No session, or one that has ended: the browser must go to the sign-in page."""
+
+
+@dataclass(frozen=True)
+class Visit:
+    """A request by somebody who is signed in."""
+
+    request: Request
+    caller: Caller
+    csrf_token: str
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime of the process."""
+        return get_runtime(self.request)
+
+    @property
+    def account_id(self) -> str:
+        """The account whose rows this visit sees."""
+        return self.caller.account_id
+
+    @property
+    def address(self) -> str:
+        """The address of the page, with its query."""
+        url = self.request.url
+        return f"{url.path}?{url.query}" if url.query else url.path
+
+    def publish(self, tasks: Sequence[TaskMessage]) -> None:
+        """Schedule task messages and return at once."""
+        get_publisher(self.request).publish(tasks)
+
+    def page(self, template: str, status: int = 200, *, live: str | None = None, **values: object) -> Response:
+        """Return a page of the console; with `live`, an address of events, it follows what changes."""
+        base = {
+            "account": self.account_id,
+            "csrf_token": self.csrf_token,
+            "address": self.address,
+            "live": live,
+        }
+        return page_response(render(template, **base, **values), status)
+
+    def refusal(self, refused: Refused) -> Response:
+        """Return a page that only says why the request was refused."""
+        return self.page("console/missing.html", refused.status, title=refused.title, message=refused.message)
+
+
+@dataclass(frozen=True)
+class Form:
+    """The fields of a form that a page of this session sent. Values have no space at their ends."""
+
+    values: Mapping[str, Sequence[str]]
+
+    def get(self, name: str, default: str = "") -> str:
+        """Return the first value of a field; `default` if it is empty or missing."""
+        return next(iter(self.values.get(name, ())), default)
+
+    def get_all(self, name: str) -> list[str]:
+        """Return all values of a field, in order, without repetitions."""
+        return [*dict.fromkeys(self.values.get(name, ()))]
+
+
+class ConsoleRoute(APIRoute):
+    """A route whose refusals are pages, and which redirects to sign-in if nobody is signed in."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """Return the handler of the route."""
+        handle = super().get_route_handler()
+
+        async def answer(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except SignedOut:
+                return redirect_to("/console/sign-in")
+            except (Refused, RequestValidationError) as error:
+                visit: Visit | None = getattr(request.state, "visit", None)
+                if visit is None:
+                    raise
+                return await run_in_threadpool(visit.refusal, to_refusal(error))
+
+        return answer
+
+
+async def open_visit(request: Request) -> Visit:
+    """Return the visit of who is signed in; raises SignedOut if nobody is."""
+    runtime = get_runtime(request)
+    cookie = request.cookies.get(COOKIE, "")
+    try:
+        caller = await run_in_threadpool(authenticate, runtime, cookie)
+    except Refused as refused:
+        raise SignedOut from refused
+    # Set here, in the context of the request: a thread's own context ends with its call.
+    tenancy.set_account(caller.account_id)
+    if request.app.state.keys.should_touch(caller.key_id):
+        await run_in_threadpool(record_key_use, runtime, caller)
+    visit = Visit(request, caller, compute_csrf_token(runtime, cookie))
+    request.state.visit = visit
+    return visit
+
+
+async def is_still_signed_in(visit: Visit) -> bool:
+    """Return whether the session of a long request still lasts."""
+    cookie = visit.request.cookies.get(COOKIE, "")
+    try:
+        await run_in_threadpool(authenticate, visit.runtime, cookie)
+    except InvalidApiKey:
+        return False
+    return True
+
+
+Visitor = Annotated[Visit, Depends(open_visit)]
+
+
+def limit_form(max_bytes: int) -> Callable[[Request, Visit], Coroutine[Any, Any, Form]]:
+    """Return the dependency that reads a form of at most `max_bytes` and checks its CSRF token."""
+
+    async def read_form(request: Request, visit: Visitor) -> Form:
+        form = await read_fields(request, max_bytes)
+        check_csrf_token(visit.runtime, request, form.get("csrf_token"))
+        return form
+
+    return read_form
+
+
+Fields = Annotated[Form, Depends(limit_form(_SMALL_FORM))]
+
+
+async def read_fields(request: Request, max_bytes: int = _SMALL_FORM) -> Form:
+    """Return the fields of a form; raises PayloadTooLarge if it has more than `max_bytes`."""
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > max_bytes:
+            raise PayloadTooLarge(
+                f"the form has more than {max_bytes} bytes; send less", headers={"Connection": "close"}
+            )
+    # More fields than bytes allow cannot be in it.
+    given = parse_qs(body.decode(errors="replace"))
+    return Form({name: [value.strip() for value in values] for name, values in given.items()})
+
+
+def page_response(html: str, status: int = 200) -> Response:
+    """Return a page of the console."""
+    return Response(html, status, HEADERS, "text/html; charset=utf-8")
+
+
+def redirect_to(address: str) -> Response:
+    """Return a redirect that makes the browser load `address` with GET."""
+    return RedirectResponse(address, 303, HEADERS)

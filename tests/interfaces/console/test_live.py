@@ -1,0 +1,56 @@
+"""The stream of changes: pages follow it, and it ends with the session."""
+
+from __future__ import annotations
+
+import pytest
+
+from pipeline.accounts.api_keys import list_keys, revoke_key
+from pipeline.interfaces.console import live
+from pipeline.workflow import queries
+from tests.interfaces.api.conftest import OTHER, ApiHarness
+from tests.interfaces.console.test_console import sign_in_browser
+from tests.support import factories
+
+
+@pytest.mark.parametrize("of_export", [True, False])
+def test_stream_says_what_changed_and_ends_with_the_session(
+    harness: ApiHarness, monkeypatch: pytest.MonkeyPatch, *, of_export: bool
+) -> None:
+    monkeypatch.setattr(live, "_PAUSE_SECONDS", 0.01)
+    export_id = harness.execute(factories.plan())
+    client = sign_in_browser(harness, "read")
+    address = f"/console/live?export={factories.BATCH}" if of_export else "/console/live"
+    with client.stream("GET", address) as response:
+        lines = response.iter_lines()
+        assert next(lines) == ": changes"
+        harness.run(export_id)
+        assert "event: changed" in lines
+        for key in list_keys(harness.runtime, factories.ACCOUNT):
+            revoke_key(harness.runtime, factories.ACCOUNT, key.id)
+        assert [line for line in lines if line.startswith("error")] == []
+
+
+def test_stream_of_an_unknown_export_is_a_page_that_says_so(harness: ApiHarness) -> None:
+    response = sign_in_browser(harness, "read").get("/console/live?export=exp_unknown")
+    assert (response.status_code, response.headers["content-type"]) == (404, "text/html; charset=utf-8")
+
+
+def test_version_of_an_export_changes_with_its_events(harness: ApiHarness) -> None:
+    export_id = harness.execute(factories.plan())
+    seen = []
+    for _ in range(2):
+        with harness.runtime.db.read() as session:
+            seen.append(queries.read_export_version(session, export_id))
+        harness.run(export_id)
+    assert len({*seen}) == 2
+
+
+def test_version_of_an_account_changes_only_with_its_own_events(harness: ApiHarness) -> None:
+    def read_version(account: str) -> str:
+        with harness.runtime.db.read() as session:
+            return queries.read_account_version(session, account)
+
+    assert read_version(factories.ACCOUNT) == ""
+    harness.execute(factories.plan())
+    accepted = read_version(factories.ACCOUNT)
+    assert (accepted != "", read_version(OTHER)) == (True, "")
