@@ -39,6 +39,7 @@ from pipeline.interfaces.api.openapi import add_contract
 from pipeline.interfaces.api.parameters import check_query
 from pipeline.interfaces.api.single_flight import SingleFlight
 from pipeline.interfaces.console import api_reference, assets, home, inbox, live, sign_in
+from pipeline.interfaces.console import documents as document_pages
 from pipeline.interfaces.console import exports as console_exports
 from pipeline.interfaces.console import partners as partner_pages
 from pipeline.ops import readiness
@@ -66,6 +67,7 @@ ROUTERS = (
     home.router,
     inbox.router,
     console_exports.router,
+    document_pages.router,
     partner_pages.router,
     api_reference.router,
 )

@@ -60,7 +60,7 @@ STANDARD_WORDS = frozenset(
     schemas secrets sender server session settings shutdown sign startup store system templating tenancy text trace transport upload validation
     values verifier verify view views watchdog worksheet
     api asyncapi blob cloudevent encryption openapi redaction safety semaphore fair single flight smtp ssh svg xlsx ubl
-    archive assets attachments backup body counts durability durations event heartbeats home live pages plots rollup stats inbox polling raw weak
+    archive assets attachments backup body citations counts durability durations event gantt heartbeats home live pages picture pictures plots previews rollup stats inbox polling raw weak
     232 chapter99 characters consolidation declarations goods layouts money packing pga profile sandbox section section232
     conditions list lists parties usmca wording
     """.split()

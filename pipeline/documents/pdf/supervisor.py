@@ -41,6 +41,9 @@ class RendererLimits:
 class Renderer:
     """One engine process that handles one request at a time; threads may share it."""
 
+    #: The beginning of the error if the engine rejects a document.
+    refusal = "Typst cannot set a document"
+
     def __init__(self, limits: RendererLimits | None = None, engine: str = "pipeline.documents.pdf.worker") -> None:
         self._limits = limits or RendererLimits()
         self._engine = engine
@@ -104,7 +107,7 @@ class Renderer:
             bounds = {"seconds": self._limits.seconds, "cpu_seconds": self._limits.cpu_seconds}
             limited = EngineMessage({**message.head, **bounds, "number": number}, message.bodies)
             response, timed_out = self._exchange(process, self._limits.seconds, limited)
-            document = message.head.get("template", "a document of several parts")
+            document = message.head.get("template", "a document")
             if response is None:
                 self._stop(process)
                 raise RendererCrashed(
@@ -125,7 +128,7 @@ class Renderer:
         if "unavailable" in response.head:
             raise RendererUnavailable(_unavailable(response.head["unavailable"]))
         if "error" in response.head:
-            raise StepFailed(f"Typst cannot set a document: {response.head['error']}")
+            raise StepFailed(f"{self.refusal}: {response.head['error']}")
         return response
 
     def _exchange(

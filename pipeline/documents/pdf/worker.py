@@ -22,7 +22,7 @@ from hashlib import sha256
 from io import BytesIO
 from math import ceil, inf
 from pathlib import Path
-from typing import Any, BinaryIO, Final, Literal, cast
+from typing import Any, BinaryIO, Final, Literal, Protocol, cast
 
 import typst
 
@@ -66,6 +66,16 @@ def _read_frame(stream: BinaryIO) -> bytes | None:
     (length,) = struct.unpack(">I", size)
     body = stream.read(length)
     return body if len(body) == length else None
+
+
+class Engine(Protocol):
+    """What handles the requests of a process."""
+
+    def handle_request(self, request: EngineMessage) -> EngineMessage:
+        """Return the response to one request; raises RuntimeError if the document is at fault."""
+
+    def self_test(self) -> None:
+        """Handle a small document; raises RuntimeError or OSError if this machine does not allow it."""
 
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "templates"
@@ -227,7 +237,7 @@ def _join(request: EngineMessage) -> EngineMessage:
     return EngineMessage({}, [out.getvalue()])
 
 
-def serve(stdin: BinaryIO, stdout: BinaryIO, engine: TypstEngine) -> None:
+def serve(stdin: BinaryIO, stdout: BinaryIO, engine: Engine) -> None:
     """Handle requests until stdin ends.
 
     The response has `error` if Typst cannot set the document, and `unavailable` if the machine lacks something. `spent`
@@ -302,7 +312,7 @@ def limit_resources() -> None:
             Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
 
 
-def main(make: Callable[[], TypstEngine] = TypstEngine) -> None:
+def main(make: Callable[[], Engine] = TypstEngine) -> None:
     """Limit the process, set a test page, then handle requests on stdin and stdout.
 
     The first message is empty if the test page was set, or has `unavailable` with the reason.

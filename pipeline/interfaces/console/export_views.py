@@ -224,7 +224,7 @@ def show_page(export: ExportView) -> ExportPageView:
     """Return an export for its page."""
     documents: defaultdict[str, list[ShownArtifact]] = defaultdict(list)
     for artifact in export.artifacts:
-        documents[artifact.customs_package_id].append(_show_artifact(artifact))
+        documents[artifact.customs_package_id].append(_show_artifact(export.export_id, artifact))
     packages = {package.id: package for package in export.customs_packages}
     return ExportPageView(
         outcome=_outcome_words(export.outcome),
@@ -359,13 +359,13 @@ def _show_step(step: StepView) -> ShownStep:
     return ShownStep(_step_words(step), step.state.value, took, step.error or "")
 
 
-def _show_artifact(artifact: ArtifactView) -> ShownArtifact:
+def _show_artifact(export_id: str, artifact: ArtifactView) -> ShownArtifact:
     return ShownArtifact(
         filename=artifact.filename,
         kind=artifact.artifact_type,
         size=f"{-(-artifact.size // 1000):,} kB",
         sha256=artifact.sha256,
-        link=f"/console/artifacts/{artifact.id}",
+        link=f"/console/exports/{export_id}/documents/{artifact.id}",
     )
 
 

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Query
 from starlette.responses import RedirectResponse, Response
 
 from pipeline.deliveries import queries, sandbox_broker
-from pipeline.documents import repository
 from pipeline.exports.states import ExportState, Outcome
 from pipeline.interfaces.console import export_views, partner_views
 from pipeline.interfaces.console.pages import HEADERS, PAGE_SIZE, ConsoleRoute, Visitor, redirect_to
@@ -89,16 +88,3 @@ def show_sandbox(visit: Visitor, cursor: Annotated[str | None, Query(max_length=
         handoffs=[export_views.show_handoff(item) for item in found.items],
         next_link=None if found.next_cursor is None else f"/console/sandbox?cursor={quote(found.next_cursor)}",
     )
-
-
-@router.get("/artifacts/{id}")
-def download_artifact(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contract's name
-    """Return a document of one of the account's exports."""
-    with visit.runtime.db.read() as session:
-        row = repository.find_artifact(session, visit.account_id, id).artifact
-    headers = {
-        "Content-Disposition": f'attachment; filename="{export_views.safe_filename(row.filename)}"',
-        "Content-Security-Policy": "sandbox; default-src 'none'",
-        "Cache-Control": "no-store",
-    }
-    return Response(visit.runtime.store.get(row.sha256), headers=headers, media_type=row.media_type)

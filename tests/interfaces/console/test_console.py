@@ -106,7 +106,8 @@ def test_export_page_shows_the_export_in_full(harness: ApiHarness) -> None:
     assert [each for each in [line["htsCode"], *chips] if each not in page] == []
     assert page.count('class="fill sent"><title>') == 4 * 2 + 4
     assert "Handed off to" in page
-    (first, *_) = re.findall(r'href="(/console/artifacts/[^"]+)"', page)
+    (shown, *_) = re.findall(rf'href="(/console/exports/{export_id}/documents/[^"]+)"', page)
+    (first,) = re.findall(r'href="(/console/artifacts/[^"]+)">Download', client.get(shown).text)
     document = client.get(first)
     assert document.headers["content-disposition"].startswith("attachment; ")
     assert document.content

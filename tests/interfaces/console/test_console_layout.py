@@ -67,6 +67,8 @@ def pages(harness: ApiHarness) -> dict[str, str]:
         "sandbox": "/console/sandbox",
         "reference": "/docs",
     }
+    for each in api.get(f"/api/exports/{late}").json()["artifacts"]:
+        addresses[each["artifact_type"]] = f"/console/exports/{late}/documents/{each['id']}"
     return {"sign-in": harness.client_with_key(None).get("/console/sign-in").text} | {
         name: client.get(address).text for name, address in addresses.items()
     }
