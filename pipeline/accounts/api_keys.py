@@ -14,6 +14,7 @@ from typing import Final, Literal, cast
 
 import structlog
 from sqlalchemy import or_, update
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 
 from pipeline.accounts.models import ApiKey
@@ -21,8 +22,10 @@ from pipeline.core import tenancy
 from pipeline.core.clock import utc_now
 from pipeline.core.db import database_now
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, Retryable, ValidationFailed
+from pipeline.core.field_types import check_printable
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
+from pipeline.core.text_safety import check_readable
 from pipeline.exports.models import Account
 
 log = structlog.get_logger(__name__)
@@ -42,10 +45,12 @@ ROLES: Final = (EXECUTE, READ, OPERATE, ADMIN)
 _IMPLIED: Final = {EXECUTE: {READ}, OPERATE: {READ}, ADMIN: {EXECUTE, READ, OPERATE}}
 
 _PARTNER_ROLE = re.compile(r"^partner:[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
+MAX_NAME: Final = 128
 
 # Bitcoin's base 58: it leaves out characters that look alike.
 _ALPHABET = "123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz"
 _SHORT, _SECRET, _CHECK = 10, 44, 6
+_KEY_ID = re.compile(rf"^[{_ALPHABET}]{{{_SHORT}}}$")
 _KEY = re.compile(
     rf"^exp_(live|test)_([{_ALPHABET}]{{{_SHORT}}})_([{_ALPHABET}]{{{_SECRET}}})([{_ALPHABET}]{{{_CHECK}}})$"
 )
@@ -128,43 +133,87 @@ def create_key(
     mode: Mode,
     roles: Collection[str],
     expires_at: datetime | None = None,
+    key_id: str | None = None,
 ) -> CreatedKey:
     """Create a key of the account and return it with its secret. The secret is not stored.
 
-    Raises ValidationFailed if a role is unknown, NotFound if the account does not exist.
+    A form names the new key by `key_id`, from `generate_key_id`, so that the same form cannot create two keys. Raises
+    ValidationFailed if a role is unknown or the name is not readable, NotFound if the account does not exist, and
+    InvalidState if the key `key_id` exists.
     """
+    _check_name(name)
     for role in roles:
         if role not in ROLES and not _PARTNER_ROLE.fullmatch(role):
             known = ", ".join(ROLES)
             raise ValidationFailed(f"{role} is not a role; give {known} or partner:PARTNER_ID", field="/roles")
-    key_id = "".join(secrets.choice(_ALPHABET) for _ in range(_SHORT))
+    return _store_key(runtime, account_id, name, mode, roles, expires_at, key_id or generate_key_id())
+
+
+def _store_key(
+    runtime: Runtime,
+    account_id: str,
+    name: str,
+    mode: Mode,
+    roles: Collection[str],
+    expires_at: datetime | None,
+    key_id: str,
+) -> CreatedKey:
+    if not _KEY_ID.fullmatch(key_id):
+        raise ValidationFailed("the form does not name its new key; load the page again", field="/id")
     prefix = f"exp_{mode}_{key_id}_"
     secret = _encode_base58(int.from_bytes(secrets.token_bytes(32)), _SECRET)
     bearer = prefix + secret + _compute_checksum(prefix + secret)
-    with runtime.db.write() as session:
-        if session.get(Account, account_id) is None:
-            raise NotFound(f"there is no account {account_id}")
-        session.add(
-            ApiKey(
-                id=key_id,
-                account_id=account_id,
-                name=name,
-                mode=mode,
-                roles=sorted(set(roles)),
-                secret_hash=_hash_bearer(bearer),
-                expires_at=expires_at,
-            )
-        )
+    row = ApiKey(
+        id=key_id,
+        account_id=account_id,
+        name=name,
+        mode=mode,
+        roles=sorted(set(roles)),
+        secret_hash=_hash_bearer(bearer),
+        expires_at=expires_at,
+    )
+    try:
+        with runtime.db.write() as session:
+            if session.get(Account, account_id) is None:
+                raise NotFound(f"there is no account {account_id}")
+            session.add(row)
+    except IntegrityError as error:
+        raise InvalidState(
+            f"key {key_id} was created already, and was shown only then; if you did not store it, revoke it and create"
+            " another"
+        ) from error
     return CreatedKey(key_id, bearer, expires_at)
 
 
+def generate_key_id() -> str:
+    """Return a new random id of a key."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(_SHORT))
+
+
+def _check_name(name: str) -> None:
+    """Raise ValidationFailed if people would read the name differently than systems do."""
+    if not 0 < len(name) <= MAX_NAME:
+        raise ValidationFailed(f"the name must have 1 to {MAX_NAME} characters; say what the key is for", field="/name")
+    try:
+        check_readable(check_printable(name))
+    except ValueError as error:
+        raise ValidationFailed(f"the name {error}", field="/name") from error
+
+
 def rotate_key(
-    runtime: Runtime, account_id: str, key_id: str, *, overlap: timedelta, expires_at: datetime | None = None
+    runtime: Runtime,
+    account_id: str,
+    key_id: str,
+    *,
+    overlap: timedelta,
+    expires_at: datetime | None = None,
+    new_id: str | None = None,
 ) -> CreatedKey:
     """Create a key with the same roles, and expire the old key when `overlap` is over, unless it expires sooner.
 
     The new key expires at `expires_at`, by default when the old key was to expire: a rotation does not extend a key.
-    Raises NotFound if the account does not have the key, InvalidState if the key is expired or revoked.
+    `new_id` is as in `create_key`. Raises NotFound if the account does not have the key, InvalidState if the key is
+    expired or revoked, or the key `new_id` exists.
     """
     with runtime.db.read() as session:
         row = session.get(ApiKey, key_id)
@@ -174,14 +223,8 @@ def rotate_key(
     if row.revoked_at is not None or (row.expires_at is not None and row.expires_at <= now):
         raise InvalidState(f"key {key_id} has expired or was revoked; create a new one")
     ends_at = now + overlap
-    created = create_key(
-        runtime,
-        account_id,
-        row.name,
-        mode=cast("Mode", row.mode),
-        roles=row.roles,
-        expires_at=expires_at or row.expires_at,
-    )
+    mode, until = cast("Mode", row.mode), expires_at or row.expires_at
+    created = _store_key(runtime, account_id, row.name, mode, row.roles, until, new_id or generate_key_id())
     with runtime.db.write() as session:
         session.execute(
             update(ApiKey)
@@ -198,6 +241,15 @@ def list_keys(runtime: Runtime, account_id: str) -> Sequence[ApiKeyRecord]:
             select(ApiKey).where(col(ApiKey.account_id) == account_id).order_by(col(ApiKey.created_at), col(ApiKey.id))
         ).all()
     return [_to_record(row) for row in rows]
+
+
+def get_key(runtime: Runtime, account_id: str, key_id: str) -> ApiKeyRecord:
+    """Return one key of the account. Raises NotFound."""
+    with runtime.db.read() as session:
+        row = session.get(ApiKey, key_id)
+    if row is None or row.account_id != account_id:
+        raise NotFound(f"there is no key {key_id}")
+    return _to_record(row)
 
 
 def revoke_key(runtime: Runtime, account_id: str, key_id: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import func, insert, select, update
@@ -23,7 +24,7 @@ from pipeline.accounts.schemas import (
 )
 from pipeline.accounts.states import PARTNER_MOVES, PartnerState
 from pipeline.core.db import database_now, row_count
-from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, ValidationFailed
+from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, PreconditionFailed, ValidationFailed
 from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
@@ -36,6 +37,9 @@ from pipeline.exports.states import source_states
 #: Fields of a change whose column has another name, and fields that null clears.
 _COLUMNS = {"artifactTypes": "artifact_types"}
 _NULLABLE = frozenset({"artifactTypes", "profile"})
+
+#: The console's page of a new partner has this name in the place of an id.
+NEW: Final = "new"
 
 #: What to do to make a partner live, by its state.
 ACTIVATION_STEPS: Final[Mapping[PartnerState, str]] = {
@@ -75,7 +79,7 @@ def create_partner(runtime: Runtime, account_id: str, new: NewPartner, *, test_o
         )
     endpoints.check_endpoints(runtime.settings, new.kind, new.path, new.channels, field="/channels")
     _check_documents(new.kind, new.artifact_types, new.profile)
-    if new.id in (account_id, SANDBOX):
+    if new.id in (account_id, SANDBOX, NEW):
         raise ValidationFailed(f"the id {new.id} is reserved; choose another id", field="/id")
     secret = secrets.generate_secret()
     try:
@@ -143,15 +147,27 @@ def get_partner(runtime: Runtime, account_id: str, partner_id: str) -> PartnerVi
 
 
 def update_partner(
-    runtime: Runtime, account_id: str, partner_id: str, changes: PartnerChanges, *, test_only: bool = False
+    runtime: Runtime,
+    account_id: str,
+    partner_id: str,
+    changes: PartnerChanges,
+    *,
+    test_only: bool = False,
+    read_at: datetime | None = None,
 ) -> PartnerView:
     """Apply `changes`. The signing secret stays. A verified partner with new endpoints must be tested again.
 
-    Raises NotFound, and ValidationFailed if the channels do not fit the partner. Raises InsufficientRole if `test_only`
-    and the partner is not marked test, or would lose the mark.
+    `read_at` is the `updated_at` of the partner that the caller saw; if it has changed since, nothing is applied. Raises
+    NotFound, PreconditionFailed, and ValidationFailed if the channels do not fit the partner. Raises InsufficientRole if
+    `test_only` and the partner is not marked test, or would lose the mark.
     """
     with runtime.db.write() as session:
         row = lock_partner(session, account_id, partner_id, test_only=test_only)
+        if read_at is not None and row.updated_at != read_at:
+            raise PreconditionFailed(
+                f"{partner_id} was changed at {row.updated_at:%Y-%m-%d %H:%M:%S} UTC, after this form was opened; compare"
+                " the values, then save again"
+            )
         if test_only and changes.test is False:
             raise InsufficientRole("a test key cannot remove the mark test; use a live key", field="/test")
         path = changes.path or row.path
@@ -228,15 +244,29 @@ def change_state(
 
 
 def rotate_secret(
-    runtime: Runtime, account_id: str, partner_id: str, overlap_hours: int, *, test_only: bool = False
+    runtime: Runtime,
+    account_id: str,
+    partner_id: str,
+    overlap_hours: int,
+    *,
+    test_only: bool = False,
+    newest: int | None = None,
 ) -> RotatedSecret:
     """Give the partner a new signing secret, shown only once. The older ones stay valid for `overlap_hours`.
 
-    Raises NotFound, and InsufficientRole if `test_only` and the partner is not marked test.
+    `newest` is the number of the newest secret that the caller saw, 0 if there was none, so that the same form cannot rotate twice. Raises
+    NotFound, InvalidState if there is a newer secret, and InsufficientRole if `test_only` and the partner is not marked
+    test.
     """
     secret = secrets.generate_secret()
     with runtime.db.write() as session:
         lock_partner(session, account_id, partner_id, test_only=test_only)
+        known = [each.number for each in secrets.list_secrets(session, account_id, partner_id)]
+        if newest is not None and newest != max(known, default=0):
+            raise InvalidState(
+                f"the secret of {partner_id} was rotated after this page was opened, and was shown only then; open the page"
+                " again to see which secrets are valid"
+            )
         ends_at = secrets.expire_secrets(session, account_id, partner_id, overlap_hours * 3600)
         secrets.store_secret(session, runtime.settings, account_id, partner_id, secret)
     return RotatedSecret(partner_id=partner_id, secret=secret, previous_ends_at=ends_at)

@@ -75,6 +75,25 @@ def load_valid_secrets(session: Session, settings: Settings, account_id: str, pa
 
 
 @dataclass(frozen=True)
+class SecretRecord:
+    """A valid signing secret of a partner, without the secret. `ends_at` is None for the newest."""
+
+    number: int
+    created_at: datetime
+    ends_at: datetime | None
+
+
+def list_secrets(session: Session, account_id: str, partner_id: str) -> list[SecretRecord]:
+    """Return the partner's valid secrets, the newest first."""
+    rows = session.execute(
+        select(col(PartnerSecret.number), col(PartnerSecret.created_at), col(PartnerSecret.ends_at))
+        .where(col(PartnerSecret.account_id) == account_id, col(PartnerSecret.partner_id) == partner_id, _is_valid())
+        .order_by(col(PartnerSecret.number).desc())
+    )
+    return [SecretRecord(*row) for row in rows]
+
+
+@dataclass(frozen=True)
 class SecretsReport:
     """The number of valid secrets and credentials, and the owners of those that the keys cannot decrypt."""
 

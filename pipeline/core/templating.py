@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -43,3 +44,8 @@ def environment() -> Environment:
 def render(template: str, **facts: object) -> str:
     """Return the text of `template` (a path below templates/) with `facts` as its values."""
     return environment().get_template(template).render(facts)
+
+
+def render_pieces(template: str, **facts: object) -> Iterator[str]:
+    """Yield the text of `template` in pieces; it waits where a loop over an iterator of `facts` waits."""
+    return environment().get_template(template).generate(facts)

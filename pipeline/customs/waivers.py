@@ -66,6 +66,12 @@ def list_waivers(runtime: Runtime, account_id: str) -> list[WaiverView]:
         return [_to_view(row) for row in rows]
 
 
+def get_waiver(runtime: Runtime, account_id: str, waiver_id: str) -> WaiverView:
+    """Return one waiver. Raises NotFound."""
+    with runtime.db.read() as session:
+        return _load_view(session, account_id, waiver_id)
+
+
 def revoke_waiver(
     runtime: Runtime, account_id: str, waiver_id: str, *, revoked_by: str, test_only: bool = False
 ) -> WaiverView:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -59,21 +59,37 @@ class _RunningTests:
 
 _RUNNING: Final = _RunningTests()
 
+#: Is called with a channel and None when its test begins, then with each of its stages when it ends, from several threads.
+StageObserver = Callable[[str, Stage | None], None]
+
+
+def ignore_stage(_channel: str, _stage: Stage | None) -> None:
+    """Do nothing, for callers that wait for the whole result."""
+
 
 def run_connection_test(
-    runtime: Runtime, account_id: str, partner_id: str, *, tested_by: str, test_key: bool = False
+    runtime: Runtime,
+    account_id: str,
+    partner_id: str,
+    *,
+    tested_by: str,
+    test_key: bool = False,
+    on_stage: StageObserver = ignore_stage,
 ) -> PartnerTested:
     """Test all endpoints of the partner in parallel, within the settings' time, and return the results.
 
     A partner that was never live becomes verified if all pass, else testing. No transaction is open during the test.
+    `on_stage` follows its progress.
     Raises NotFound. Raises InsufficientRole if a test key tests a partner not marked test. Raises RateLimited if a test
     of the account is running, or too many tests run in this process.
     """
     with _RUNNING.reserve(account_id):
-        return _run_test(runtime, account_id, partner_id, tested_by, test_key=test_key)
+        return _run_test(runtime, account_id, partner_id, tested_by, on_stage, test_key=test_key)
 
 
-def _run_test(runtime: Runtime, account_id: str, partner_id: str, tested_by: str, *, test_key: bool) -> PartnerTested:
+def _run_test(
+    runtime: Runtime, account_id: str, partner_id: str, tested_by: str, on_stage: StageObserver, *, test_key: bool
+) -> PartnerTested:
     test_id = new_id("cnt")
     with runtime.db.read() as session:
         partner = partners.load_partner(session, account_id, partner_id)
@@ -83,7 +99,7 @@ def _run_test(runtime: Runtime, account_id: str, partner_id: str, tested_by: str
         began = session.execute(select(database_now())).scalar_one()
     message = _build_message(runtime.settings, account_id, partner, test_id, began)
     with ThreadPoolExecutor(len(targets), thread_name_prefix="connection-test") as pool:
-        results = list(pool.map(lambda target: _test_endpoint(runtime.settings, message, target), targets))
+        results = list(pool.map(lambda target: _test_endpoint(runtime.settings, message, target, on_stage), targets))
     passed = all(endpoint.passed for endpoint in results)
     with runtime.db.write() as session:
         session.execute(
@@ -148,8 +164,15 @@ class _EndpointResult:
         return {"channel": self.channel, "passed": self.passed, "stages": stages}
 
 
-def _test_endpoint(settings: Settings, message: OutgoingMessage, target: SealedTarget) -> _EndpointResult:
-    return _EndpointResult(target.channel, tuple(_run_stages(settings, message, target)))
+def _test_endpoint(
+    settings: Settings, message: OutgoingMessage, target: SealedTarget, on_stage: StageObserver
+) -> _EndpointResult:
+    on_stage(target.channel, None)
+    stages = []
+    for stage in _run_stages(settings, message, target):
+        on_stage(target.channel, stage)
+        stages.append(stage)
+    return _EndpointResult(target.channel, tuple(stages))
 
 
 def _run_stages(settings: Settings, message: OutgoingMessage, target: SealedTarget) -> Iterator[Stage]:

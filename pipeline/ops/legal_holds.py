@@ -34,11 +34,14 @@ def place_hold(runtime: Runtime, account_id: str, *, export_id: str | None, reas
     return hold
 
 
-def release_hold(runtime: Runtime, hold_id: str, *, released_by: str) -> LegalHold:
-    """Release a hold and return it; its record is kept. Raise NotFound, and InvalidState if it was released already."""
+def release_hold(runtime: Runtime, hold_id: str, *, released_by: str, account_id: str | None = None) -> LegalHold:
+    """Release a hold, of this account if one is given, and return it; its record is kept.
+
+    Raise NotFound, and InvalidState if it was released already.
+    """
     with runtime.db.write() as session:
         hold = session.get(LegalHold, hold_id, with_for_update=True)
-        if hold is None:
+        if hold is None or account_id not in (None, hold.account_id):
             raise NotFound(f"there is no legal hold {hold_id}")
         if hold.released_at is not None:
             raise InvalidState(f"legal hold {hold_id} was released by {hold.released_by} already")
