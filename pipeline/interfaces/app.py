@@ -38,10 +38,22 @@ from pipeline.interfaces.api.middleware import RequestContext, RequestMetrics
 from pipeline.interfaces.api.openapi import add_contract
 from pipeline.interfaces.api.parameters import check_query
 from pipeline.interfaces.api.single_flight import SingleFlight
-from pipeline.interfaces.console import api_reference, assets, home, inbox, live, sign_in
+from pipeline.interfaces.console import (
+    api_reference,
+    assets,
+    connection_tests,
+    home,
+    inbox,
+    keys,
+    live,
+    partner_secrets,
+    partner_settings,
+    sign_in,
+)
 from pipeline.interfaces.console import documents as document_pages
 from pipeline.interfaces.console import exports as console_exports
 from pipeline.interfaces.console import partners as partner_pages
+from pipeline.interfaces.console import waivers as waiver_pages
 from pipeline.ops import readiness
 from pipeline.workflow.publisher import Publisher
 
@@ -68,6 +80,12 @@ ROUTERS = (
     inbox.router,
     console_exports.router,
     document_pages.router,
+    keys.router,
+    waiver_pages.router,
+    # Before the pages of partners, which take every address below a partner.
+    partner_settings.router,
+    partner_secrets.router,
+    connection_tests.router,
     partner_pages.router,
     api_reference.router,
 )

@@ -169,11 +169,11 @@ def parse_template(name: str) -> nodes.Template:
 
 
 def find_rendered() -> dict[str, str]:
-    """Return the template names that code passes to render(), and where."""
+    """Return the template names that code passes to render() or a page, and where."""
     found = {}
     for path in list_sources("pipeline"):
         for called, node in find_calls(path):
-            if called.split(".")[-1] in {"render", "get_template", "page"} and node.args:
+            if called.split(".")[-1] in {"render", "get_template", "page", "page_in_pieces"} and node.args:
                 for constant in ast.walk(node.args[0]):
                     if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
                         found[constant.value] = locate(path, node)

@@ -11,13 +11,13 @@ from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from pipeline.accounts.api_keys import Caller, record_key_use
 from pipeline.core import tenancy
 from pipeline.core.errors import InvalidApiKey, PayloadTooLarge, Refused
 from pipeline.core.runtime import Runtime
-from pipeline.core.templating import render
+from pipeline.core.templating import render, render_pieces
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime
 from pipeline.interfaces.api.errors import to_refusal
 from pipeline.interfaces.console.session import COOKIE, authenticate, check_csrf_token, compute_csrf_token
@@ -71,13 +71,22 @@ class Visit:
 
     def page(self, template: str, status: int = 200, *, live: str | None = None, **values: object) -> Response:
         """Return a page of the console; with `live`, an address of events, it follows what changes."""
-        base = {
+        return page_response(render(template, **self._base(live), **values), status)
+
+    def page_in_pieces(self, template: str, **values: object) -> Response:
+        """Return a page that is sent while it is made: a loop over an iterator of `values` sends a row at each step."""
+        # A proxy must not collect the page until its end.
+        headers = {**HEADERS, "X-Accel-Buffering": "no"}
+        pieces = render_pieces(template, **self._base(None), **values)
+        return StreamingResponse(pieces, headers=headers, media_type="text/html; charset=utf-8")
+
+    def _base(self, live: str | None) -> dict[str, object]:
+        return {
             "account": self.account_id,
             "csrf_token": self.csrf_token,
             "address": self.address,
             "live": live,
         }
-        return page_response(render(template, **base, **values), status)
 
     def refusal(self, refused: Refused) -> Response:
         """Return a page that only says why the request was refused."""

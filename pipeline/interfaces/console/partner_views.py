@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from pipeline.accounts.partners import ACTIVATION_STEPS
 from pipeline.accounts.schemas import ConnectionTestView, DeliveryView, Endpoint, PartnerView, QueueEndpoint
@@ -73,6 +73,7 @@ class ShownPartner:
     tested: str
     endpoints: list[ShownEndpoint]
     actions: list[str]
+    links: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,7 @@ def show_partner(shown: PartnerView, breakers: Mapping[str, BreakerState]) -> Sh
         endpoints=[
             ShownEndpoint(
                 channel=endpoint.channel,
-                address=_format_address(endpoint, shown),
+                address=format_address(endpoint, shown),
                 breaker=_describe_breaker(breakers.get(endpoint.channel, BreakerState())),
                 is_open=breakers.get(endpoint.channel, BreakerState()).open_until is not None,
                 stages=[
@@ -160,10 +161,12 @@ def show_partner(shown: PartnerView, breakers: Mapping[str, BreakerState]) -> Sh
             for endpoint in shown.channels
         ],
         actions=_allowed_actions(shown.state),
+        links=_list_links(shown),
     )
 
 
-def _format_address(endpoint: Endpoint, partner: PartnerView) -> str:
+def format_address(endpoint: Endpoint, partner: PartnerView) -> str:
+    """Return where the endpoint is: its address or addresses, or the binding key of a queue."""
     if isinstance(endpoint, QueueEndpoint):
         return f"bind its own queue with {partner.queue_binding}"
     return getattr(endpoint, "address", "") or ", ".join(getattr(endpoint, "addresses", ()))
@@ -234,6 +237,17 @@ def parse_instant(text: str) -> datetime:
 def _allowed_actions(state: PartnerState) -> list[str]:
     next_actions = {PartnerState.VERIFIED: ["activate"], PartnerState.LIVE: ["pause"], PartnerState.PAUSED: ["resume"]}
     return ["test", *next_actions.get(state, [])]
+
+
+def _list_links(partner: PartnerView) -> list[tuple[str, str]]:
+    """Return the addresses and names of the partner's other pages."""
+    link = f"/console/partners/{quote(partner.id)}"
+    unfinished = partner.state not in (PartnerState.LIVE, PartnerState.PAUSED)
+    return [
+        *([(f"{link}/setup", "Continue the set-up")] if unfinished else []),
+        (f"{link}/settings", "Settings"),
+        (f"{link}/secret", "Signing secrets"),
+    ]
 
 
 def _describe_test(test: ConnectionTestView | None) -> str:

@@ -1,4 +1,4 @@
-"""The console's pages of partners and their deliveries: test, activate, pause, resend, replay."""
+"""The console's pages of partners and their deliveries: activate, pause, resend, replay."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from starlette.responses import Response
 from pipeline.accounts import partners
 from pipeline.accounts.api_keys import ADMIN, OPERATE
 from pipeline.core.errors import NotFound, Refused
-from pipeline.deliveries import circuit_breaker, connection_tests, queries, replay, sender, streams
+from pipeline.deliveries import circuit_breaker, queries, replay, sender, streams
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.states import DeliveryState
@@ -24,9 +24,6 @@ router = APIRouter(prefix="/console", include_in_schema=False, route_class=Conso
 
 #: action of a partner's page -> the function that runs it for an administrator
 _ACTIONS: Final[dict[str, Callable[[Visit, str], Any]]] = {
-    "test": lambda visit, partner: connection_tests.run_connection_test(
-        visit.runtime, visit.account_id, partner, tested_by=visit.caller.key_id, test_key=visit.caller.test
-    ),
     "activate": lambda visit, partner: partners.activate_partner(
         visit.runtime, visit.account_id, partner, test_only=visit.caller.test
     ),
@@ -47,7 +44,9 @@ def show_partners(visit: Visitor) -> Response:
         partner_views.show_row(each, dead.get(each.id, 0))
         for each in partners.list_partners(visit.runtime, visit.account_id)
     ]
-    return visit.page("console/partners.html", partners=rows, live="/console/live")
+    return visit.page(
+        "console/partners.html", partners=rows, administers=visit.caller.has_role(ADMIN), live="/console/live"
+    )
 
 
 @router.get("/partners/{id}")

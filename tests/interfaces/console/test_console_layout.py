@@ -65,6 +65,16 @@ def pages(harness: ApiHarness) -> dict[str, str]:
         "deliveries": "/console/deliveries",
         "delivery": f"/console/deliveries/{dead[0]['id']}",
         "sandbox": "/console/sandbox",
+        "kind": "/console/partners/new",
+        "channel": "/console/partners/new?kind=customs_broker",
+        "new partner": "/console/partners/new?kind=customs_broker&channel=sftp",
+        "settings": f"/console/partners/{factories.BROKER}/settings",
+        "set-up": f"/console/partners/{factories.BROKER}/setup",
+        "secrets": f"/console/partners/{factories.BROKER}/secret",
+        "keys": "/console/keys",
+        "new key": "/console/keys/new",
+        "waivers": "/console/waivers",
+        "new waiver": "/console/waivers/new",
         "reference": "/docs",
     }
     for each in api.get(f"/api/exports/{late}").json()["artifacts"]:

@@ -1,0 +1,70 @@
+"""The inputs of the console's forms: label, help, what was typed, and the error beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.core.errors import Refused
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One option of an input. `help` is one sentence."""
+
+    value: str
+    label: str
+    help: str = ""
+    chosen: bool = False
+
+
+@dataclass(frozen=True)
+class Input:
+    """One input of a form. `kind` is text, area, password, number, date, checkbox, checkboxes, radio or select.
+
+    `value` is what was typed, or what is stored; it is always empty for a credential. `error` is empty if there is none.
+    """
+
+    name: str
+    label: str
+    kind: str = "text"
+    value: str = ""
+    help: str = ""
+    error: str = ""
+    required: bool = False
+    choices: Sequence[Choice] = ()
+
+    @property
+    def dense(self) -> bool:
+        """Whether its choices are short enough for columns."""
+        return not any(each.help for each in self.choices)
+
+
+@dataclass(frozen=True)
+class FormError:
+    """One error of a form, and the input that it belongs to, empty if it belongs to none."""
+
+    message: str
+    input: str = ""
+
+
+def read_text_lines(text: str) -> list[str]:
+    """Return the lines of a text that are not empty, without the spaces around them."""
+    return [line.strip() for line in text.splitlines() if line.strip()]
+
+
+def read_errors(refused: Refused) -> dict[str, str]:
+    """Return the messages of a refusal by JSON Pointer; one that names no place has the pointer `""`."""
+    issues = (refused.details or {}).get("issues", ())
+    if issues:
+        return {str(issue["path"]): str(issue["message"]) for issue in issues}
+    return {refused.field or "": refused.message}
+
+
+def list_errors(inputs: Sequence[Input], errors: Mapping[str, str]) -> list[FormError]:
+    """Return what to show at the top of a form: each error with a link to its input, and those that no input shows."""
+    shown = [FormError(f"{each.label}: {each.error}", each.name) for each in inputs if each.error]
+    at_inputs = {each.error for each in inputs}
+    return shown + [
+        FormError(f"{pointer} {message}".strip()) for pointer, message in errors.items() if message not in at_inputs
+    ]

@@ -1,0 +1,101 @@
+"""The console's pages of waivers: list, record, the exports that used one, and revoke. An administrator uses them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Final
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from pipeline.accounts import partners
+from pipeline.accounts.api_keys import ADMIN
+from pipeline.core.errors import Refused
+from pipeline.customs import waivers
+from pipeline.interfaces.console import waiver_views
+from pipeline.interfaces.console.input import read_errors
+from pipeline.interfaces.console.pages import ConsoleRoute, Fields, Form, Visit, Visitor, redirect_to
+from pipeline.workflow.waivers import find_waiver_uses
+
+router = APIRouter(prefix="/console/waivers", include_in_schema=False, route_class=ConsoleRoute)
+
+#: The most waivers on one page.
+MOST_WAIVERS: Final = 200
+
+
+@router.get("")
+def show_waivers(visit: Visitor, ended: Annotated[bool, Query()] = False) -> Response:  # noqa: FBT002 - a filter, on or off
+    """Show the account's waivers, newest first; with `ended` those that ended or were revoked."""
+    visit.caller.require(ADMIN)
+    today = visit.runtime.clock().date()
+    found = waivers.list_waivers(visit.runtime, visit.account_id)
+    wanted = [each for each in reversed(found) if waiver_views.has_ended(each, today) == ended]
+    return visit.page(
+        "console/waivers.html",
+        waivers=[waiver_views.show_waiver(each, today) for each in wanted[:MOST_WAIVERS]],
+        ended=ended,
+        more=max(0, len(wanted) - MOST_WAIVERS),
+    )
+
+
+@router.get("/new")
+def show_new_waiver(
+    visit: Visitor,
+    rule: Annotated[str, Query(max_length=64)] = "",
+    pointer: Annotated[str, Query(max_length=512)] = "",
+) -> Response:
+    """Show the form that records a waiver; a link from a finding fills in its rule and place."""
+    visit.caller.require(ADMIN)
+    return _new_page(visit, Form({"rule": [rule], "pointer": [pointer]}), None)
+
+
+@router.post("")
+def record_waiver(visit: Visitor, fields: Fields) -> Response:
+    """Record a waiver, and show its page."""
+    caller = visit.caller
+    caller.require(ADMIN)
+    try:
+        new = waiver_views.read_new_waiver(fields)
+        known = {each.id for each in partners.list_partners(visit.runtime, caller.account_id)}
+        waiver_views.check_waiver(new, known, visit.runtime.clock().date())
+        made = waivers.grant_waiver(
+            visit.runtime, caller.account_id, new, waived_by=caller.key_id, test_only=caller.test
+        )
+    except Refused as refused:
+        return _new_page(visit, fields, refused)
+    return redirect_to(f"/console/waivers/{made.id}")
+
+
+@router.get("/{id}")
+def show_waiver(
+    id: str,  # noqa: A002 - the path's name
+    visit: Visitor,
+    before: Annotated[str | None, Query(max_length=64)] = None,
+) -> Response:
+    """Show one waiver, and the exports that used it."""
+    visit.caller.require(ADMIN)
+    waiver = waivers.get_waiver(visit.runtime, visit.account_id, id)
+    with visit.runtime.db.read() as session:
+        uses = find_waiver_uses(session, visit.account_id, waiver, before=before)
+    return visit.page(
+        "console/waiver.html",
+        waiver=waiver_views.show_waiver(waiver, visit.runtime.clock().date()),
+        uses=waiver_views.show_uses(waiver, uses, continued=before is not None),
+        changeable=not visit.caller.test,
+    )
+
+
+@router.post("/{id}/revoke")
+def revoke_waiver(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa: A002 - the token is checked
+    """Revoke the waiver now, and show its page."""
+    visit.caller.require(ADMIN)
+    waivers.revoke_waiver(
+        visit.runtime, visit.account_id, id, revoked_by=visit.caller.key_id, test_only=visit.caller.test
+    )
+    return redirect_to(f"/console/waivers/{id}")
+
+
+def _new_page(visit: Visit, fields: Form, refused: Refused | None) -> Response:
+    known = partners.list_partners(visit.runtime, visit.account_id)
+    errors = {} if refused is None else read_errors(refused)
+    form = waiver_views.build_form(fields, known, errors)
+    return visit.page("console/waiver_new.html", 200 if refused is None else refused.status, form=form)

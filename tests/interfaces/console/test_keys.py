@@ -1,0 +1,164 @@
+"""The pages of API keys: who may use them, that a key is shown once, and what each form refuses."""
+
+from __future__ import annotations
+
+import re
+
+import httpx
+import pytest
+
+from pipeline.accounts import api_keys
+from pipeline.core.errors import InvalidApiKey
+from tests.interfaces.api.conftest import OTHER, ApiHarness
+from tests.interfaces.console.test_console import sign_in_browser
+from tests.support import factories
+
+NEW = {"name": "warehouse system", "role": ["read", "operate"], "mode": "live", "days": "30"}
+
+
+def read_form(client: httpx.Client, page: str) -> dict[str, str]:
+    """Return the hidden fields of the form on a page."""
+    shown = client.get(page)
+    assert shown.status_code == 200, shown.text
+    main = shown.text.partition('id="main"')[2]
+    return dict(re.findall(r'<input type="hidden" name="(\w+)" value="([^"]*)">', main))
+
+
+def find_shown_key(page: str) -> str:
+    found = re.findall(r"exp_(?:live|test)_\w+", page)
+    assert len(found) == 1, page
+    return str(found[0])
+
+
+def test_key_is_created_and_shown_once(harness: ApiHarness) -> None:
+    client = sign_in_browser(harness, "admin")
+    form = read_form(client, "/console/keys/new") | NEW
+    made = client.post("/console/keys", data=form)
+    assert (made.status_code, made.headers["cache-control"]) == (200, "no-store")
+    bearer = find_shown_key(made.text)
+    caller = api_keys.find_caller(harness.runtime, bearer)
+    assert (caller.account_id, caller.mode, caller.roles) == (factories.ACCOUNT, "live", frozenset({"read", "operate"}))
+    # A reload sends the form again.
+    again = client.post("/console/keys", data=form)
+    assert (again.status_code, "created already" in again.text) == (409, True)
+    for page in (again, client.get("/console/keys"), client.get(f"/console/keys/{caller.key_id}/rotate")):
+        assert bearer not in page.text
+    listed = client.get("/console/keys").text
+    assert "warehouse system" in listed
+    assert "valid until" in listed
+    assert len(api_keys.list_keys(harness.runtime, factories.ACCOUNT)) == 2
+
+
+def test_key_for_a_partner_answers_only_for_it(harness: ApiHarness) -> None:
+    client = sign_in_browser(harness, "admin")
+    form = read_form(client, "/console/keys/new") | {"name": "broker", "partner": factories.BROKER, "mode": "live"}
+    caller = api_keys.find_caller(harness.runtime, find_shown_key(client.post("/console/keys", data=form).text))
+    assert (caller.partner_ids, caller.has_role("read")) == (frozenset({factories.BROKER}), False)
+    strange = client.post("/console/keys", data=form | {"partner": "br_none"})
+    assert (strange.status_code, "there is no partner br_none" in strange.text) == (400, True)
+
+
+@pytest.mark.parametrize(
+    ("changes", "place", "message"),
+    [
+        ({"name": ""}, "name", "must have 1 to 128 characters"),
+        ({"name": "x" * 129}, "name", "must have 1 to 128 characters"),
+        ({"name": "a\u202eb"}, "name", "change the direction of writing"),
+        ({"role": []}, "role", "choose at least one role"),
+        ({"mode": "both"}, "mode", "choose live or test"),
+        ({"days": "0"}, "days", "must be a whole number from 1 to 3650"),
+        ({"days": "a lot"}, "days", "must be a whole number from 1 to 3650"),
+        ({"days": "9" * 400}, "days", "must be a whole number from 1 to 3650"),
+    ],
+)
+def test_invalid_input_is_explained_at_its_place(
+    harness: ApiHarness, changes: dict[str, str | list[str]], place: str, message: str
+) -> None:
+    client = sign_in_browser(harness, "admin")
+    form = read_form(client, "/console/keys/new") | NEW | changes
+    refused = client.post("/console/keys", data=form)
+    assert refused.status_code == 400
+    shown = re.search(rf'id="error-{place}">([^<]*)<', refused.text)
+    assert shown is not None
+    assert message in shown[1]
+    assert f'<a href="#in-{place}">' in refused.text
+    typed = form["name"]
+    assert not typed or f'value="{typed}"' in refused.text
+    assert len(api_keys.list_keys(harness.runtime, factories.ACCOUNT)) == 1
+
+
+def test_unknown_role_and_foreign_key_id_are_rejected(harness: ApiHarness) -> None:
+    client = sign_in_browser(harness, "admin")
+    form = read_form(client, "/console/keys/new") | NEW
+    assert "root is not a role" in client.post("/console/keys", data=form | {"role": "root"}).text
+    foreign = harness.key("read", account=OTHER).id
+    for key_id in (foreign, "", "0OIl", "x" * 11):
+        refused = client.post("/console/keys", data=form | {"id": key_id})
+        assert refused.status_code in (400, 409), key_id
+    assert api_keys.get_key(harness.runtime, OTHER, foreign).name == "of a test"
+    assert len(api_keys.list_keys(harness.runtime, factories.ACCOUNT)) == 1
+
+
+def test_key_is_rotated_with_an_overlap(harness: ApiHarness) -> None:
+    client, old = sign_in_browser(harness, "admin"), harness.key("execute")
+    page = f"/console/keys/{old.id}/rotate"
+    form = read_form(client, page) | {"overlap": "2", "days": ""}
+    made = client.post(page, data=form)
+    fresh = api_keys.find_caller(harness.runtime, find_shown_key(made.text))
+    assert fresh.roles == {"execute"}
+    assert f"<code>{old.id}</code> is valid until" in made.text
+    assert api_keys.find_caller(harness.runtime, old.bearer).key_id == old.id
+    assert client.post(page, data=form).status_code == 409
+    at_once = read_form(client, page) | {"overlap": "0", "days": "1"}
+    assert client.post(page, data=at_once).status_code == 200
+    with pytest.raises(InvalidApiKey):
+        api_keys.find_caller(harness.runtime, old.bearer)
+    expired = client.post(page, data=at_once | {"id": api_keys.generate_key_id()})
+    assert (expired.status_code, "has expired or was revoked" in expired.text) == (409, True)
+
+
+def test_revocation_says_what_it_does_and_ends_the_own_session(harness: ApiHarness) -> None:
+    client = sign_in_browser(harness, "admin")
+    (own,) = api_keys.list_keys(harness.runtime, factories.ACCOUNT)
+    page = f"/console/keys/{own.id}/revoke"
+    shown = client.get(page).text
+    assert "You are signed in with this key" in shown
+    assert "the last valid key with the role admin" in shown
+    assert client.post(page, data=read_form(client, page)).headers["location"] == "/console/keys"
+    assert client.get("/console/keys").headers["location"] == "/console/sign-in"
+
+
+def test_keys_belong_to_administrators_of_the_account(harness: ApiHarness) -> None:
+    victim = harness.key("read")
+    operator, stranger = sign_in_browser(harness, "operate"), sign_in_browser(harness, "admin", account=OTHER)
+    token = read_form(stranger, "/console/keys/new")["csrf_token"]
+    for page in ("/console/keys", "/console/keys/new", f"/console/keys/{victim.id}/revoke"):
+        assert operator.get(page).status_code == 403
+    for action in ("rotate", "revoke"):
+        assert stranger.get(f"/console/keys/{victim.id}/{action}").status_code == 404
+        sent = stranger.post(f"/console/keys/{victim.id}/{action}", data={"csrf_token": token, "overlap": "0"})
+        assert sent.status_code == 404
+    assert victim.id not in stranger.get("/console/keys").text
+    assert api_keys.find_caller(harness.runtime, victim.bearer).key_id == victim.id
+    assert sign_in_browser(harness, "admin").post("/console/keys", data=NEW).status_code == 403  # no token
+
+
+def test_test_key_cannot_touch_live_keys(harness: ApiHarness) -> None:
+    live, test = harness.key("read"), harness.key("read", mode="test")
+    client = harness.client_with_key(None)
+    client.post("/console/sign-in", data={"key": harness.key("admin", mode="test").bearer})
+    form = read_form(client, "/console/keys/new")
+    refused = client.post("/console/keys", data=form | NEW)
+    assert (refused.status_code, "a test key cannot create or change live keys" in refused.text) == (403, True)
+    assert client.get(f"/console/keys/{live.id}/revoke").status_code == 403
+    assert client.post(f"/console/keys/{live.id}/revoke", data=form).status_code == 403
+    assert client.post("/console/keys", data=form | NEW | {"mode": "test"}).status_code == 200
+    assert client.post(f"/console/keys/{test.id}/revoke", data=form).status_code == 303
+
+
+def test_name_of_a_key_does_not_become_markup(harness: ApiHarness) -> None:
+    client = sign_in_browser(harness, "admin")
+    form = read_form(client, "/console/keys/new") | NEW | {"name": "<script>alert(1)</script>"}
+    for page in (client.post("/console/keys", data=form), client.get("/console/keys")):
+        assert "<script>" not in page.text
+        assert "&lt;script&gt;" in page.text

@@ -1,0 +1,113 @@
+"""The pages of waivers: recording, what is refused, the exports that used one, and revocation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.customs import waivers
+from pipeline.workflow.waivers import find_waiver_uses
+from tests.interfaces.api.conftest import OTHER, ApiHarness
+from tests.interfaces.console.test_console import sign_in_browser
+from tests.interfaces.console.test_keys import read_form
+from tests.interfaces.console.test_partner_settings import find_error
+from tests.support import factories
+
+NEW = {"rule": "V17", "reason": "Freight is on\r\nthe carrier's bill."}
+
+
+def warned_plan(batch: str) -> factories.Json:
+    """Return a plan with a warning of V17: its terms include carriage, but no charge shows it."""
+    plan = factories.plan(batch=batch, invoice=f"INV-{batch}")
+    return factories.change_plan(plan, "/units/0/invoice/charges/0/code", "handling")
+
+
+def find_warning(harness: ApiHarness, plan: factories.Json) -> dict[str, Any]:
+    report = harness.client().post("/api/exports/preflight", json=plan).json()
+    found = [each for each in report["findings"] if each["rule"] == "V17"]
+    assert found, report
+    return dict(found[0])
+
+
+def test_waiver_is_recorded_used_and_revoked(harness: ApiHarness) -> None:
+    client = sign_in_browser(harness, "admin")
+    assert "record the first one" in client.get("/console/waivers").text
+    assert "waivedBy" not in find_warning(harness, warned_plan("b1"))
+    form = read_form(client, "/console/waivers/new") | NEW
+    made = client.post("/console/waivers", data=form)
+    assert made.status_code == 303
+    page = made.headers["location"]
+    (waiver,) = waivers.list_waivers(harness.runtime, factories.ACCOUNT)
+    assert (waiver.rule, waiver.reason, waiver.pointer) == ("V17", "Freight is on the carrier's bill.", None)
+    assert find_warning(harness, warned_plan("b1"))["waivedBy"] == waiver.id
+    assert "No export used it." in client.get(page).text
+    used = [harness.execute(warned_plan(batch)) for batch in ("b1", "b2", "b3")]
+    unused = harness.execute(factories.plan(batch="b4", invoice="INV-4"))
+    shown = client.get(page).text
+    for export_id in used:
+        assert f'href="/console/exports/{export_id}"' in shown
+    assert unused not in shown
+    assert "All 4 exports since it was recorded were searched." in shown
+    with harness.runtime.db.read() as session:
+        first = find_waiver_uses(session, factories.ACCOUNT, waiver, limit=2)
+        assert ([each.export_id for each in first.found], first.before) == ([used[2]], used[2])
+        rest = find_waiver_uses(session, factories.ACCOUNT, waiver, limit=2, before=first.before)
+        assert ([each.export_id for each in rest.found], rest.before) == ([used[1], used[0]], None)
+    assert "the next 1 export" in client.get(f"{page}?before={used[1]}").text
+    assert client.post(f"{page}/revoke", data=form).headers["location"] == page
+    assert "revoked" in client.get(page).text
+    assert "/revoke" not in client.get(page).text
+    assert "waivedBy" not in find_warning(harness, warned_plan("b5"))
+    assert "V17" not in client.get("/console/waivers").text
+    assert "V17" in client.get("/console/waivers?ended=true").text
+
+
+@pytest.mark.parametrize(
+    ("typed", "place", "message"),
+    [
+        ({"rule": ""}, "rule", "is required"),
+        ({"rule": "no rule!"}, "rule", "must match the pattern"),
+        ({"reason": ""}, "reason", "is required"),
+        ({"reason": "a\u202eb"}, "reason", "change the direction of writing"),
+        ({"pointer": "units"}, "pointer", "must match the pattern"),
+        ({"partner": "br_none"}, "partner", "is not a partner of this account"),
+        ({"ends_on": "soon"}, "ends_on", "must be an ISO 8601 date"),
+        ({"ends_on": "2020-01-01"}, "ends_on", "is before today"),
+    ],
+)
+def test_invalid_waiver_is_explained_at_its_place(
+    harness: ApiHarness, typed: dict[str, str], place: str, message: str
+) -> None:
+    client = sign_in_browser(harness, "admin")
+    refused = client.post("/console/waivers", data=read_form(client, "/console/waivers/new") | NEW | typed)
+    assert refused.status_code == 400
+    assert message in find_error(refused.text, place)
+    assert waivers.list_waivers(harness.runtime, factories.ACCOUNT) == []
+
+
+def test_link_from_a_finding_fills_in_the_form(harness: ApiHarness) -> None:
+    client = sign_in_browser(harness, "admin")
+    shown = client.get("/console/waivers/new", params={"rule": "V17", "pointer": '/units/0/"><b>'}).text
+    assert 'value="V17"' in shown
+    assert "<b>" not in shown
+
+
+def test_waivers_belong_to_administrators_of_the_account(harness: ApiHarness) -> None:
+    client = sign_in_browser(harness, "admin")
+    page = client.post("/console/waivers", data=read_form(client, "/console/waivers/new") | NEW).headers["location"]
+    operator, stranger = sign_in_browser(harness, "operate"), sign_in_browser(harness, "admin", account=OTHER)
+    for address in ("/console/waivers", "/console/waivers/new", page):
+        assert operator.get(address).status_code == 403
+    token = read_form(stranger, "/console/waivers/new")
+    assert stranger.get(page).status_code == 404
+    assert stranger.post(f"{page}/revoke", data=token).status_code == 404
+    assert client.post(f"{page}/revoke").status_code == 403
+    tester = harness.client_with_key(None)
+    tester.post("/console/sign-in", data={"key": harness.key("admin", mode="test").bearer})
+    form = read_form(tester, "/console/waivers/new")
+    for address, sent in (("/console/waivers", form | NEW), (f"{page}/revoke", form)):
+        refused = tester.post(address, data=sent)
+        assert (refused.status_code, "a test key must not change waivers" in refused.text) == (403, True)
+    (waiver,) = waivers.list_waivers(harness.runtime, factories.ACCOUNT)
+    assert waiver.revoked_at is None
