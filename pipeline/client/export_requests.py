@@ -13,9 +13,20 @@ import httpx
 
 from pipeline.client.errors import Corrupted
 from pipeline.client.files import safe_name
-from pipeline.client.request import Call, ResultPage, RetryWhen, check_header, drop_none, encode_segment, get, parse_as
+from pipeline.client.request import (
+    Call,
+    ResultPage,
+    RetryWhen,
+    check_header,
+    drop_none,
+    encode_segment,
+    get,
+    parse_as,
+    to_request_body,
+)
 from pipeline.deliveries.schemas.views import DocumentLink
 from pipeline.exports.schemas.export import (
+    AcknowledgeRequest,
     ArtifactView,
     CustomsPackageView,
     EventPage,
@@ -26,6 +37,7 @@ from pipeline.exports.schemas.export import (
     PlanReceipt,
     PreflightReport,
 )
+from pipeline.exports.schemas.inbox import Cause, InboxView
 
 Plan = Mapping[str, Any]
 
@@ -218,6 +230,28 @@ def cancel(export: str, *, if_match: str | None = None) -> Call[ExportView]:
 def retry(export: str, *, if_match: str | None = None) -> Call[ExportView]:
     """Continue a failed export from the step that failed."""
     return Call("POST", f"{_export_path(export)}/retry", _parse_export, headers=_if_match_headers(if_match))
+
+
+def inbox(*, cause: Cause | None = None, acknowledged: bool = False) -> Call[InboxView]:
+    """Return what needs a person, oldest deadline first, or what was acknowledged."""
+    return get("api/inbox", parse_as(InboxView), cause=cause, acknowledged=str(acknowledged).lower())
+
+
+def acknowledge_export(export: str, note: str | None = None, *, if_match: str | None = None) -> Call[ExportView]:
+    """Take an export from the inbox until a new fact arrives, with a note; a repeat changes nothing."""
+    return Call(
+        "POST",
+        f"{_export_path(export)}/acknowledge",
+        _parse_export,
+        json=to_request_body(AcknowledgeRequest(note=note)),
+        headers=_if_match_headers(if_match),
+        retry_when=RetryWhen.ALWAYS,
+    )
+
+
+def reopen_export(export: str, *, if_match: str | None = None) -> Call[ExportView]:
+    """Undo the acknowledgement of an export."""
+    return Call("POST", f"{_export_path(export)}/reopen", _parse_export, headers=_if_match_headers(if_match))
 
 
 def customs_package(package: str) -> Call[CustomsPackageView]:

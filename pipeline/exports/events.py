@@ -8,9 +8,11 @@ from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any, Final, NamedTuple
 
 from sqlalchemy import bindparam, func, insert, select, update
+from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session
 
 from pipeline.core.db import Instant, database_now, table
@@ -46,7 +48,28 @@ class EventType(StrEnum):
     BROKER_QUERIED = "BROKER_QUERIED"
     BROKER_RELEASED = "BROKER_RELEASED"
     HANDOFF_OVERDUE = "HANDOFF_OVERDUE"
+    OUTCOME_ACKNOWLEDGED = "OUTCOME_ACKNOWLEDGED"
+    OUTCOME_REOPENED = "OUTCOME_REOPENED"
     ROWS_RESTORED = "ROWS_RESTORED"
+
+
+#: New facts about an export, and the undoing: after each, what a person acknowledged before needs a person again.
+REOPENING: Final = frozenset(
+    {
+        EventType.EXPORT_FAILED,
+        EventType.EXPORT_RESUMED,
+        EventType.EXPORT_CANCELLED,
+        EventType.EXPORT_AMENDED,
+        EventType.DELIVERY_DEAD,
+        EventType.DELIVERY_RESENT,
+        EventType.BROKER_ACKNOWLEDGED,
+        EventType.BROKER_REJECTED,
+        EventType.BROKER_QUERIED,
+        EventType.BROKER_RELEASED,
+        EventType.HANDOFF_OVERDUE,
+        EventType.OUTCOME_REOPENED,
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -93,7 +116,17 @@ _NUMBER: Final = (
         _exports.next_seq, _exports.updated_at.label("at"), _exports.state, _open_units, _before.label("prev_hash")
     )
 )
-_NUMBER_AND_START: Final = start_accepted(_NUMBER)
+
+
+@cache
+def _build_number(*, starts: bool, reopens: bool, acknowledges: bool) -> ReturningUpdate[Any]:
+    """Return the UPDATE that numbers events, and writes what they change in the export's row."""
+    statement = start_accepted(_NUMBER) if starts else _NUMBER
+    if reopens:
+        return statement.values(acknowledged_seq=None)
+    return statement.values(acknowledged_seq=_exports.next_seq) if acknowledges else statement
+
+
 _HASH: Final = select(_events.hash).where(
     _events.export_id == bindparam("of_export"), _events.seq == bindparam("at_seq")
 )
@@ -125,7 +158,12 @@ def append(
     count = len(events)
     if not count:
         return lock_export(session, export_id)
-    number = _NUMBER_AND_START if starts else _NUMBER
+    types = {each.type for each in events}
+    number = _build_number(
+        starts=starts,
+        reopens=not types.isdisjoint(REOPENING),
+        acknowledges=types == {EventType.OUTCOME_ACKNOWLEDGED},
+    )
     row = session.execute(number, {"of_export": export_id, "count": count, "closed": closed_units, "at": at}).one()
     first = row.next_seq - count
     prev_hash = row.prev_hash

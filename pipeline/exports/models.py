@@ -77,6 +77,7 @@ class Export(SQLModel, table=True):
             postgresql_where=text("quarantined IS true"),
             sqlite_where=text("quarantined IS 1"),
         ),
+        partial_index("ix_exports_acknowledged", "account_id", "id", where=text("acknowledged_seq IS NOT NULL")),
         partial_index(
             "uq_exports_supersedes_id", "supersedes_id", where=text("supersedes_id IS NOT NULL"), unique=True
         ),
@@ -102,6 +103,7 @@ class Export(SQLModel, table=True):
     findings: list[dict[str, Any]] = Field(sa_type=JSON_TYPE)
     failure: str | None = None
     quarantined: bool = False  # failed because its work killed workers or raised an unknown error
+    acknowledged_seq: int | None = None  # the event by which a person acknowledged it; no fact needs a person since
     trace_parent: str | None = None
     accepted_at: datetime = timestamp_column()
     updated_at: datetime = timestamp_column()

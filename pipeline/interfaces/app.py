@@ -22,6 +22,7 @@ from pipeline.interfaces.api import (
     email_replies,
     events,
     exports,
+    inbox,
     links,
     partners,
     sandbox,
@@ -43,7 +44,6 @@ from pipeline.interfaces.console import (
     assets,
     connection_tests,
     home,
-    inbox,
     keys,
     live,
     partner_secrets,
@@ -52,6 +52,7 @@ from pipeline.interfaces.console import (
 )
 from pipeline.interfaces.console import documents as document_pages
 from pipeline.interfaces.console import exports as console_exports
+from pipeline.interfaces.console import inbox as inbox_pages
 from pipeline.interfaces.console import partners as partner_pages
 from pipeline.interfaces.console import waivers as waiver_pages
 from pipeline.ops import readiness
@@ -59,6 +60,7 @@ from pipeline.workflow.publisher import Publisher
 
 ROUTERS = (
     exports.router,
+    inbox.router,
     events.router,
     documents.router,
     links.router,
@@ -77,7 +79,7 @@ ROUTERS = (
     sign_in.router,
     live.router,
     home.router,
-    inbox.router,
+    inbox_pages.router,
     console_exports.router,
     document_pages.router,
     keys.router,

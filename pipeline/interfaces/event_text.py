@@ -46,6 +46,14 @@ def _describe_amendment(data: _Facts) -> str:
     return f"superseded by {data.get('supersededBy')}, revision {data.get('revision')}"
 
 
+def _say_outcome(data: _Facts) -> str:
+    return str(data.get("outcome", "")).replace("_", " ")
+
+
+def _describe_note(data: _Facts) -> str:
+    return f" ({data['note']})" if data.get("note") else ""
+
+
 def _describe_reason(data: _Facts) -> str:
     return next((f": {data[key]}" for key in ("message", "reason") if data.get(key)), "")
 
@@ -84,6 +92,8 @@ _DESCRIPTIONS: Final[Mapping[str, tuple[str, str | Callable[[_Facts], str]]]] = 
     "EXPORT_RESUMED": (NEUTRAL, "resumed"),
     "EXPORT_PURGED": (NEUTRAL, "purged after the retention period"),
     "ROWS_RESTORED": (NEUTRAL, "rows restored from the log"),
+    "OUTCOME_ACKNOWLEDGED": (NEUTRAL, lambda data: f"acknowledged: {_say_outcome(data)}{_describe_note(data)}"),
+    "OUTCOME_REOPENED": (NEUTRAL, "no longer acknowledged"),
     "HANDOFF_OVERDUE": (ATTENTION, "customs broker has not answered in time"),
 }
 

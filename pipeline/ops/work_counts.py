@@ -22,6 +22,7 @@ from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outcomes import HANDOFF, OVERDUE, QUARANTINED, delivery_is, outcome_searches
 from pipeline.exports.models import Account, Export, Step
 from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, Outcome, StepState
+from pipeline.workflow.inbox import open_items
 
 #: How often the sweeper counts, if that is quick; else it pauses longer.
 KEEP_SECONDS: Final = 10.0
@@ -37,6 +38,7 @@ EXPORTS, OUTCOMES, DELIVERIES, QUARANTINED_EXPORTS, OVERDUE_HANDOFFS = (
     "quarantined",
     "overdue",
 )
+INBOX: Final = "inbox"
 STEPS, RETRYING_STEPS, OPEN_BREAKERS = "steps", "retrying", "breakers"
 
 EXPORT_STATES: Final = (*ACTIVE_STATES, ExportState.FAILED.value)
@@ -52,6 +54,8 @@ OPEN_OUTCOMES: Final = (
     Outcome.UNDELIVERABLE,
 )
 MOST_OUTCOMES: Final = 1_000
+#: So many open items of the inbox are counted.
+MOST_INBOX: Final = 1_000
 
 #: The account of counts over all accounts: steps have none, and no index finds the others by account.
 ALL: Final = ""
@@ -124,6 +128,14 @@ def keep_counts(runtime: Runtime) -> bool:
     return True
 
 
+def read_inbox_count(session: Session, account_id: str) -> int | None:
+    """Return how many items are in the account's inbox, at most MOST_INBOX; None if that was not counted recently."""
+    if not heartbeats.is_recent(session, _KEPT_AT, STALE_SECONDS):
+        return None
+    kept = select(_counts.value).where(*_is(CountKey(account_id, INBOX)))
+    return min(session.scalar(kept) or 0, MOST_INBOX)
+
+
 def _read_kept(session: Session) -> dict[CountKey, int]:
     return {CountKey(*key): value for *key, value in session.execute(select(*_counts))}
 
@@ -171,9 +183,19 @@ def _count(session: Session) -> Iterator[tuple[CountKey, int]]:
         yield from (
             (CountKey(account_id, OUTCOMES, outcome.value), value) for account_id, value in found.items() if value
         )
+    yield from _count_inbox(session)
     for name, account_column, condition in (
         (QUARANTINED_EXPORTS, Export.account_id, QUARANTINED),
         (OVERDUE_HANDOFFS, BrokerSubmission.account_id, OVERDUE),
     ):
         grouped = select(col(account_column), func.count()).where(condition).group_by(col(account_column))
         yield from ((CountKey(account_id, name), value) for account_id, value in session.execute(grouped))
+
+
+def _count_inbox(session: Session) -> Iterator[tuple[CountKey, int]]:
+    found: Counter[str] = Counter()
+    for items in open_items(col(Account.id)):
+        of_account = select(func.count()).select_from(items.limit(MOST_INBOX).correlate(Account).subquery())
+        counted = select(col(Account.id), of_account.scalar_subquery())
+        found.update({account_id: value for account_id, value in session.execute(counted)})  # noqa: C416 - mypy does not accept a row as a pair
+    yield from ((CountKey(account_id, INBOX), value) for account_id, value in found.items() if value)

@@ -5,85 +5,51 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from enum import StrEnum
+from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import Row, select
+from sqlalchemy import ColumnElement, Row, Select, SQLColumnExpression, and_, or_, select
 from sqlmodel import Session, col
 
-from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.models import Partner
+from pipeline.accounts.states import PartnerState
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import queries as delivery_queries
-from pipeline.deliveries import sender
-from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outcomes import HANDOFF, is_quarantined, outcome_searches
-from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.exports.models import Export
-from pipeline.exports.states import DeliveryState, Outcome
-from pipeline.workflow.interventions import cancel_export, find_for_change, retry_export
-from pipeline.workflow.steps import TaskMessage, stream_tasks
+from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.outcomes import DEAD, HANDOFF, Search, outcome_searches
+from pipeline.deliveries.remedies import find_remedy
+from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED, MessageType
+from pipeline.exports.models import Event, Export, PlanSnapshot
+from pipeline.exports.schemas.export import AcknowledgedView
+from pipeline.exports.schemas.inbox import Cause, InboxItem, InboxView
+from pipeline.exports.states import DeliveryState, ExportState, Outcome
+from pipeline.workflow.read_model import build_acknowledged
 
-#: The most items of one cause that are listed, oldest first.
-MOST_ITEMS: Final = 100
+#: The most items of one cause that are listed, those of the oldest exports.
+MOST_ITEMS: Final = 200
 
-
-class Cause(StrEnum):
-    """Why an export needs a person."""
-
-    QUARANTINED = "quarantined"
-    FAILED = "failed"
-    OVERDUE = "overdue"
-    REJECTED = "rejected"
-    QUERY = "query"
-    HELD = "held"
-    DEAD_LETTER = "dead_letter"
-
-
-class Remedy(StrEnum):
-    """What the service can do about it."""
-
-    RETRY = "retry"
-    CANCEL = "cancel"
-    RESEND = "resend"
-
-
-REMEDIES: Final[Mapping[Cause, tuple[Remedy, ...]]] = {
-    Cause.QUARANTINED: (Remedy.RETRY, Remedy.CANCEL),
-    Cause.FAILED: (Remedy.RETRY, Remedy.CANCEL),
-    Cause.OVERDUE: (Remedy.RESEND,),
-    Cause.REJECTED: (),
-    Cause.QUERY: (),
-    Cause.HELD: (),
-    Cause.DEAD_LETTER: (Remedy.RESEND,),
-}
 _ANSWERS: Final = {Outcome.REJECTED: Cause.REJECTED, Outcome.QUERY: Cause.QUERY, Outcome.HELD: Cause.HELD}
+_OUTCOMES: Final = (Outcome.NEEDS_ATTENTION, Outcome.OVERDUE, *_ANSWERS)
 
+_REASONS: Final = {
+    Cause.OVERDUE: "The customs broker has not answered in time. Ask it; resend the handoff if it has nothing.",
+    Cause.REJECTED: "The customs broker rejects it. Correct the plan, and amend the export.",
+    Cause.QUERY: "The customs broker asks. Answer it, or correct the plan and amend the export.",
+    Cause.HELD: "Customs holds the goods. Ask the customs broker what is missing.",
+    Cause.PAUSED: "Nothing is sent to it until a person resumes it. Its messages are kept.",
+}
 
-@dataclass(frozen=True)
-class InboxItem:
-    """One export, or one dead letter: `target` is the id that a remedy is applied to, empty if none can be.
-
-    `deadline` is the one that passed, or that comes next.
-    """
-
-    target: str
-    export_id: str
-    batch_id: str
-    text: str
-    since: datetime
-    deadline: datetime | None = None
-
-    @property
-    def urgency(self) -> datetime:
-        """The instant by which items are sorted."""
-        return self.deadline or self.since
+_OPEN: Final = col(Export.acknowledged_seq).is_(None)
+_KEPT: Final = col(Export.purged_at).is_(None)
+#: A dead letter that can still be sent: a newer revision replaces some messages of the older one.
+_SENDABLE: Final = or_(
+    col(Export.state) != ExportState.SUPERSEDED.value, col(Notification.event_type).not_in(HELD_UNTIL_SUPERSEDED)
+)
 
 
 @dataclass(frozen=True)
 class InboxGroup:
-    """The items of one cause with the same partner and reason, most urgent first; there are `more` if it was cut."""
+    """The items of one cause with the same partner and reason, oldest deadline first; there are `more` if it was cut."""
 
     cause: Cause
     partner_id: str | None
@@ -92,141 +58,275 @@ class InboxGroup:
     more: bool = False
 
 
-def load_inbox(runtime: Runtime, account_id: str) -> list[InboxGroup]:
-    """Return what needs a person, most urgent first. Raises DatabaseBusy."""
-    grouped: dict[tuple[Cause, str | None, str], list[InboxItem]] = defaultdict(list)
-    cut: set[Cause] = set()
+def load_inbox(
+    runtime: Runtime, account_id: str, *, cause: Cause | None = None, acknowledged: bool = False
+) -> InboxView:
+    """Return what needs a person, or what was acknowledged, of all causes or one. Raises DatabaseBusy."""
+    items: list[InboxItem] = []
+    cut: list[Cause] = []
     with runtime.db.read() as session:
-        for cause, partner_id, reason, item in _find_items(session, account_id, cut):
-            grouped[cause, partner_id, reason].append(item)
-    dead = delivery_queries.list_deliveries(runtime, account_id, state=DeliveryState.DEAD, limit=MOST_ITEMS)
-    batches = _find_batches(runtime, {each.export_id for each in dead.items})
-    for each in dead.items:
-        item = InboxItem(each.id, each.export_id, batches.get(each.export_id, ""), each.event_type, each.created_at)
-        reason = f"{each.error or 'no attempt was possible'}{f'; {each.remedy}' if each.remedy else ''}"
-        grouped[Cause.DEAD_LETTER, each.partner_id, reason].append(item)
-    if dead.next_cursor is not None:
-        cut.add(Cause.DEAD_LETTER)
-    groups = [
-        InboxGroup(cause, partner_id, reason, sorted(items, key=attrgetter("urgency")), more=cause in cut)
+        for found in _find_items(session, account_id, cause, acknowledged=acknowledged):
+            items += found[:MOST_ITEMS]
+            if len(found) > MOST_ITEMS:
+                cut += {each.cause for each in found}
+    items = [each for each in items if cause in (None, each.cause)]
+    return InboxView(items=sorted(items, key=attrgetter("deadline")), cut=sorted({*cut}))
+
+
+def group_items(inbox: InboxView) -> list[InboxGroup]:
+    """Return the items in groups, the group with the oldest deadline first."""
+    grouped: dict[tuple[Cause, str | None, str], list[InboxItem]] = defaultdict(list)
+    for item in inbox.items:
+        grouped[item.cause, item.partner_id, item.reason].append(item)
+    return [
+        InboxGroup(cause, partner_id, reason, items, more=cause in inbox.cut)
         for (cause, partner_id, reason), items in grouped.items()
     ]
-    return sorted(groups, key=lambda group: group.items[0].urgency)
 
 
-def apply_remedy(runtime: Runtime, caller: Caller, remedy: Remedy, target: str) -> list[TaskMessage]:
-    """Retry or cancel an export, or resend a delivery; return the task messages.
-
-    Raises NotFound, InvalidState, Purged, and InsufficientRole for a live export and a test key.
-    """
-    if remedy is Remedy.RESEND:
-        _, stream = sender.resend_delivery(runtime, caller.account_id, target, caller.key_id, test_only=caller.test)
-        return stream_tasks([stream])
-    export_id = find_for_change(runtime, caller, target)
-    change = retry_export if remedy is Remedy.RETRY else cancel_export
-    return change(runtime, caller.account_id, export_id, caller.key_id)
+def open_items(account_id: SQLColumnExpression[str]) -> Iterator[Select[Any]]:
+    """Yield the statements that together find each open item of an account once, to count them."""
+    for outcome in _OUTCOMES:
+        for search in outcome_searches(outcome, account_id):
+            yield _select_exports(account_id, outcome, search, col(Export.id))
+    yield _select_dead(account_id, col(Delivery.id))
+    yield _select_paused(account_id, col(Partner.id))
 
 
 def _find_items(
-    session: Session, account_id: str, cut: set[Cause]
-) -> Iterator[tuple[Cause, str | None, str, InboxItem]]:
-    for outcome in (Outcome.NEEDS_ATTENTION, Outcome.OVERDUE, *_ANSWERS):
-        rows = _find_exports(session, account_id, outcome)
+    session: Session, account_id: str, cause: Cause | None, *, acknowledged: bool
+) -> Iterator[list[InboxItem]]:
+    for outcome, causes in {
+        Outcome.NEEDS_ATTENTION: (Cause.QUARANTINED, Cause.FAILED),
+        Outcome.OVERDUE: (Cause.OVERDUE,),
+        **{outcome: (answer,) for outcome, answer in _ANSWERS.items()},
+    }.items():
+        if cause not in (None, *causes) or (acknowledged and outcome is Outcome.NEEDS_ATTENTION):
+            continue
+        rows = list(chain.from_iterable(_find_exports(session, account_id, outcome, acknowledged=acknowledged)))
+        seen = _load_acknowledged(session, rows)
         if outcome is Outcome.NEEDS_ATTENTION:
-            found = [_describe_failure(row.Export) for row in rows[:MOST_ITEMS]]
+            yield [_describe_failure(row) for row in rows]
         elif outcome is Outcome.OVERDUE:
-            found = _describe_overdue(session, rows[:MOST_ITEMS])
+            yield _describe_overdue(session, rows, seen)
         else:
-            found = _describe_answers(session, _ANSWERS[outcome], rows[:MOST_ITEMS])
-        if len(rows) > MOST_ITEMS:
-            cut.update(cause for cause, *_ in found)
-        yield from found
+            yield _describe_answers(session, _ANSWERS[outcome], rows, seen)
+    if cause in (None, Cause.DEAD_LETTER):
+        yield _find_dead(session, account_id, acknowledged=acknowledged)
+    if cause in (None, Cause.PAUSED) and not acknowledged:
+        yield _find_paused(session, account_id)
 
 
-def _find_exports(session: Session, account_id: str, outcome: Outcome) -> list[Row[Any]]:
-    """Return the oldest exports with this outcome, and their handoffs."""
-    rows: list[Row[Any]] = []
+_EXPORT_COLUMNS: Final[tuple[Any, ...]] = (
+    col(Export.id).label("export_id"),
+    col(Export.batch_id),
+    col(Export.next_seq),
+    col(Export.acknowledged_seq),
+    col(PlanSnapshot.entry_on),
+)
+
+
+def _select_exports(
+    account_id: str | SQLColumnExpression[str],
+    outcome: Outcome,
+    search: Search,
+    *columns: Any,
+    acknowledged: bool = False,
+) -> Select[Any]:
+    seen = [] if outcome is Outcome.NEEDS_ATTENTION else [_OPEN if not acknowledged else ~_OPEN]
+    return (
+        select(*columns)
+        .select_from(Export)
+        .join(BrokerSubmission, HANDOFF, isouter=True)
+        .where(col(Export.account_id) == account_id, search.where(), _KEPT, *seen)
+    )
+
+
+def _find_exports(
+    session: Session, account_id: str, outcome: Outcome, *, acknowledged: bool
+) -> Iterator[Sequence[Row[Any]]]:
+    """Yield for each search of the outcome the oldest exports that it finds, with their handoffs."""
+    columns = (
+        *_EXPORT_COLUMNS,
+        col(Export.broker_id),
+        col(Export.revision),
+        col(Export.failure),
+        col(Export.quarantined),
+        col(Export.updated_at),
+        col(BrokerSubmission.id).label("submission_id"),
+        col(BrokerSubmission.state).label("status"),
+        col(BrokerSubmission.updated_at).label("answered_at"),
+        col(BrokerSubmission.deadline_at),
+    )
     for search in outcome_searches(outcome, account_id):
-        query = (
-            select(Export, BrokerSubmission)
-            .join(BrokerSubmission, HANDOFF, isouter=True)
-            .where(col(Export.account_id) == account_id, search.where())
-            .order_by(*search.columns)
-            .limit(MOST_ITEMS + 1)
-        )
-        rows += session.execute(query).all()
-    return rows
+        query = _select_exports(account_id, outcome, search, *columns, acknowledged=acknowledged)
+        query = query.join(PlanSnapshot, col(PlanSnapshot.id) == col(Export.plan_id))
+        yield session.execute(query.order_by(*search.columns).limit(MOST_ITEMS + 1)).all()
 
 
-def _describe_failure(export: Export) -> tuple[Cause, str | None, str, InboxItem]:
-    cause = Cause.QUARANTINED if is_quarantined(export) else Cause.FAILED
-    reason = export.failure or "no reason was recorded"
-    item = InboxItem(export.id, export.id, export.batch_id, f"revision {export.revision}", export.updated_at)
-    return cause, None, reason, item
+def _load_acknowledged(session: Session, rows: Sequence[Row[Any]]) -> Mapping[str, AcknowledgedView]:
+    """Return the acknowledgements of the exports, by their ids."""
+    noted = {row.export_id: row.acknowledged_seq for row in rows if row.acknowledged_seq is not None}
+    if not noted:
+        return {}
+    found = session.scalars(
+        select(Event)
+        .join(Export, and_(col(Export.id) == col(Event.export_id), col(Export.acknowledged_seq) == col(Event.seq)))
+        .where(col(Export.id).in_(noted))
+    )
+    return {event.export_id: build_acknowledged(event) for event in found}
 
 
-def _describe_overdue(session: Session, rows: Sequence[Row[Any]]) -> list[tuple[Cause, str | None, str, InboxItem]]:
+def _describe_export(row: Row[Any]) -> dict[str, Any]:
+    return {
+        "export_id": row.export_id,
+        "batch_id": row.batch_id,
+        "entry_on": row.entry_on,
+        "seen_seq": row.next_seq - 1,
+    }
+
+
+def _describe_failure(row: Row[Any]) -> InboxItem:
+    return InboxItem(
+        **_describe_export(row),
+        cause=Cause.QUARANTINED if row.quarantined else Cause.FAILED,
+        reason=row.failure or "no reason was recorded",
+        text=f"revision {row.revision}",
+        since=row.updated_at,
+    )
+
+
+def _describe_overdue(
+    session: Session, rows: Sequence[Row[Any]], seen: Mapping[str, AcknowledgedView]
+) -> list[InboxItem]:
     handoffs = {
         row.export_id: row.id
         for row in session.execute(
             select(col(Delivery.export_id), col(Delivery.id))
             .join(Notification, col(Notification.id) == col(Delivery.notification_id))
             .where(
-                col(Delivery.export_id).in_([row.Export.id for row in rows]),
+                col(Delivery.export_id).in_([row.export_id for row in rows]),
                 col(Notification.event_type) == MessageType.HANDOFF_READY.value,
                 col(Delivery.state).in_((DeliveryState.DELIVERED.value, DeliveryState.DEAD.value)),
             )
         )
     }
-    found = []
-    for row in rows:
-        export, submission = row.Export, row.BrokerSubmission
-        item = InboxItem(
-            handoffs.get(export.id, ""),
-            export.id,
-            export.batch_id,
-            f"last status {submission.state}",
-            submission.updated_at,
-            submission.deadline_at,
+    return [
+        InboxItem(
+            **_describe_export(row),
+            cause=Cause.OVERDUE,
+            partner_id=row.broker_id,
+            reason=_REASONS[Cause.OVERDUE],
+            text=f"last status {row.status}",
+            delivery_id=handoffs.get(row.export_id),
+            since=row.answered_at,
+            deadline_at=row.deadline_at,
+            acknowledged=seen.get(row.export_id),
         )
-        found.append((Cause.OVERDUE, export.broker_id, _REASONS[Cause.OVERDUE], item))
-    return found
+        for row in rows
+    ]
 
 
 def _describe_answers(
-    session: Session, cause: Cause, rows: Sequence[Row[Any]]
-) -> list[tuple[Cause, str | None, str, InboxItem]]:
+    session: Session, cause: Cause, rows: Sequence[Row[Any]], seen: Mapping[str, AcknowledgedView]
+) -> list[InboxItem]:
     answers = {
         answer.submission_id: answer
         for answer in session.scalars(
             select(Acknowledgement)
             .where(
-                col(Acknowledgement.submission_id).in_([row.BrokerSubmission.id for row in rows]),
+                col(Acknowledgement.submission_id).in_([row.submission_id for row in rows]),
                 col(Acknowledgement.status) == cause.value,
             )
             .order_by(col(Acknowledgement.received_at))
         )
     }
-    found = []
-    for row in rows:
-        export, submission = row.Export, row.BrokerSubmission
-        answer = answers.get(submission.id)
-        fields = [] if answer is None else [field["pointer"] for field in answer.fields]
-        text = " ".join(["" if answer is None else answer.message or "", ", ".join(fields)]).strip()
-        item = InboxItem("", export.id, export.batch_id, text, submission.updated_at, submission.deadline_at)
-        found.append((cause, export.broker_id, _REASONS[cause], item))
-    return found
+    return [
+        InboxItem(
+            **_describe_export(row),
+            cause=cause,
+            partner_id=row.broker_id,
+            reason=_REASONS[cause],
+            text=_describe_answer(answers.get(row.submission_id)),
+            since=row.answered_at,
+            acknowledged=seen.get(row.export_id),
+        )
+        for row in rows
+    ]
 
 
-_REASONS: Final = {
-    Cause.OVERDUE: "The customs broker has not answered in time. Ask it; resend the handoff if it has nothing.",
-    Cause.REJECTED: "The customs broker rejects it. Correct the plan, and amend the export.",
-    Cause.QUERY: "The customs broker asks. Answer it, or correct the plan and amend the export.",
-    Cause.HELD: "Customs holds the goods. The customs broker knows what is missing.",
-}
+def _describe_answer(answer: Acknowledgement | None) -> str:
+    if answer is None:
+        return ""
+    return " ".join([answer.message or "", ", ".join(field["pointer"] for field in answer.fields)]).strip()
 
 
-def _find_batches(runtime: Runtime, export_ids: set[str]) -> Mapping[str, str]:
-    with runtime.db.read() as session:
-        rows = session.execute(select(col(Export.id), col(Export.batch_id)).where(col(Export.id).in_(export_ids)))
-        return {row.id: row.batch_id for row in rows}
+def _select_dead(account_id: str | SQLColumnExpression[str], *columns: Any, acknowledged: bool = False) -> Select[Any]:
+    return (
+        select(*columns)
+        .select_from(Delivery)
+        .join(Export, col(Export.id) == col(Delivery.export_id))
+        .join(Notification, col(Notification.id) == col(Delivery.notification_id))
+        .where(col(Delivery.account_id) == account_id, DEAD, _KEPT, _SENDABLE, _OPEN if not acknowledged else ~_OPEN)
+    )
+
+
+def _find_dead(session: Session, account_id: str, *, acknowledged: bool) -> list[InboxItem]:
+    columns = (
+        *_EXPORT_COLUMNS,
+        *(col(each) for each in (Delivery.id, Delivery.partner_id, Delivery.channel, Delivery.error)),
+        col(Delivery.created_at),
+        col(Notification.event_type),
+        col(Attempt.status),
+    )
+    last: ColumnElement[bool] = and_(
+        col(Attempt.delivery_id) == col(Delivery.id), col(Attempt.number) == col(Delivery.attempts)
+    )
+    rows = session.execute(
+        _select_dead(account_id, *columns, acknowledged=acknowledged)
+        .join(PlanSnapshot, col(PlanSnapshot.id) == col(Export.plan_id))
+        .join(Attempt, last, isouter=True)
+        .order_by(col(Delivery.id))
+        .limit(MOST_ITEMS + 1)
+    ).all()
+    seen = _load_acknowledged(session, rows)
+    return [
+        InboxItem(
+            **_describe_export(row),
+            cause=Cause.DEAD_LETTER,
+            partner_id=row.partner_id,
+            reason=_describe_dead(account_id, row),
+            text=row.event_type,
+            delivery_id=row.id,
+            since=row.created_at,
+            acknowledged=seen.get(row.export_id),
+        )
+        for row in rows
+    ]
+
+
+def _describe_dead(account_id: str, row: Row[Any]) -> str:
+    if row.error is None:
+        return "no attempt was possible"
+    return f"{row.error}; {find_remedy(account_id, row.partner_id, row.channel, row.status)}"
+
+
+def _select_paused(account_id: str | SQLColumnExpression[str], *columns: Any) -> Select[Any]:
+    return select(*columns).where(
+        col(Partner.account_id) == account_id, col(Partner.state) == PartnerState.PAUSED.value
+    )
+
+
+def _find_paused(session: Session, account_id: str) -> list[InboxItem]:
+    columns = (col(Partner.id), col(Partner.name), col(Partner.updated_at))
+    rows = session.execute(_select_paused(account_id, *columns).order_by(col(Partner.id)).limit(MOST_ITEMS + 1))
+    return [
+        InboxItem(
+            cause=Cause.PAUSED,
+            partner_id=row.id,
+            reason=_REASONS[Cause.PAUSED],
+            text=row.name,
+            since=row.updated_at,
+        )
+        for row in rows
+    ]

@@ -46,7 +46,7 @@ def cancel_export(
     was handed off.
     """
     with runtime.db.write() as session:
-        export = _lock_export(session, account_id, export_id, None)
+        export = lock_export(session, account_id, export_id, None)
         if export.state == ExportState.CANCELLED.value:
             return []
         _check_precondition(session, export, precondition)
@@ -76,7 +76,7 @@ def retry_export(
     Raises NotFound, what `precondition` raises, and InvalidState if it has not failed.
     """
     with runtime.db.write() as session:
-        if _lock_export(session, account_id, export_id, precondition).state != ExportState.FAILED.value:
+        if lock_export(session, account_id, export_id, precondition).state != ExportState.FAILED.value:
             raise InvalidState("the export has not failed; only a failed export can be retried")
         transition_export(session, export_id, ExportState.EXECUTING, failure=None, quarantined=False)
         rows = session.execute(
@@ -100,7 +100,7 @@ def retry_export(
     return [TaskMessage(export_id, row.unit_no, row.name) for row in rows]
 
 
-def _lock_export(session: Session, account_id: str, export_id: str, precondition: Precondition | None) -> Export:
+def lock_export(session: Session, account_id: str, export_id: str, precondition: Precondition | None) -> Export:
     """Lock the export's row and return it; raise NotFound, Purged, or what `precondition` raises."""
     export = session.get(Export, export_id, with_for_update=True)
     if export is None or export.account_id != account_id:

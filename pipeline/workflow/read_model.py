@@ -21,6 +21,7 @@ from pipeline.exports.queries import event_view, find_export
 from pipeline.exports.schemas.export import (
     MAX_EVENTS_SHOWN,
     MAX_LINES_SHOWN,
+    AcknowledgedView,
     ArtifactView,
     CustomsPackageSummary,
     CustomsPackageView,
@@ -71,6 +72,7 @@ class ExportRows:
     treatments: Sequence[LineTreatment] = ()
     treatment_count: int = 0
     superseded_by: str | None = None
+    acknowledged: Event | None = None
     outcome: Outcome = Outcome.IN_PROGRESS
 
 
@@ -129,6 +131,9 @@ def load_export_rows(session: Session, export: Export) -> ExportRows:
         superseded_by=session.exec(select(Export.id).where(col(Export.supersedes_id) == export_id)).first()
         if export.state == ExportState.SUPERSEDED.value
         else None,
+        acknowledged=None
+        if export.acknowledged_seq is None
+        else session.get_one(Event, (export_id, export.acknowledged_seq)),
         outcome=read_outcome(session, export_id),
     )
 
@@ -158,6 +163,7 @@ def build_view(rows: ExportRows) -> ExportView:
         revision=export.revision,
         failure=export.failure,
         quarantined=is_quarantined(export),
+        acknowledged=None if rows.acknowledged is None else build_acknowledged(rows.acknowledged),
         purged_at=export.purged_at,
         supersedes=export.supersedes_id,
         superseded_by=rows.superseded_by,
@@ -205,6 +211,14 @@ def build_view(rows: ExportRows) -> ExportView:
             bundle=f"/api/exports/{export.id}/bundle",
             deliveries=f"/api/deliveries?exportId={export.id}",
         ),
+    )
+
+
+def build_acknowledged(event: Event) -> AcknowledgedView:
+    """Return the view of the event by which a person acknowledged an export."""
+    data = event.data
+    return AcknowledgedView(
+        seq=event.seq, outcome=Outcome(data["outcome"]), by=event.actor, at=event.at, note=data.get("note")
     )
 
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from pipeline.core.findings import Finding, RuleCount
-from pipeline.exports.schemas.plan import AccountId, BatchId, Plan, Sha256, StrictModel
+from pipeline.exports.schemas.plan import AccountId, BatchId, LongText, Plan, Sha256, StrictModel
 from pipeline.exports.states import ExportState, Outcome, StepState, SubmissionState
 
 #: The most events and lines in an export's view; `links` lead to the rest.
@@ -240,6 +240,22 @@ class Links(View):
     deliveries: str
 
 
+class AcknowledgedView(View):
+    """A person's acknowledgement of what an export needs."""
+
+    seq: int = Field(description="The number of the event that records it")
+    outcome: Outcome = Field(description="The outcome that was acknowledged")
+    by: str
+    at: datetime
+    note: str | None
+
+
+class AcknowledgeRequest(StrictModel):
+    """Acknowledge the outcome of an export."""
+
+    note: LongText | None = Field(None, description="What was done about it, or why nothing is to be done")
+
+
 class ExportView(View):
     """An export in its present state."""
 
@@ -258,6 +274,9 @@ class ExportView(View):
     quarantined: bool = Field(
         False,
         description="It failed because its work killed workers or raised an unknown error; an operator must retry or cancel it",
+    )
+    acknowledged: AcknowledgedView | None = Field(
+        None, description="The acknowledgement of its outcome; null from the next fact on that needs a person"
     )
     purged_at: datetime | None = Field(
         None, alias="purgedAt", description="When its payload was purged; its hashes and its log are kept"

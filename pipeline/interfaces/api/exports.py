@@ -140,7 +140,7 @@ async def amend_export(
         requested,
         raw_plan=body.raw.get("plan"),
         idempotency_key=_check_idempotency_key(idempotency_key) or requested.idempotency_key,
-        precondition=_precondition(request),
+        precondition=read_precondition(request),
         trace_parent=parse_trace_parent(request.headers.get("traceparent")),
     )
     return await _accepted_response(request, runtime, publisher, caller, accepted)
@@ -259,10 +259,10 @@ def cancel_export(
     export_id = interventions.find_for_change(runtime, caller, id)
     publisher.publish(
         interventions.cancel_export(
-            runtime, caller.account_id, export_id, caller.key_id, precondition=_precondition(request)
+            runtime, caller.account_id, export_id, caller.key_id, precondition=read_precondition(request)
         )
     )
-    return _export_response(runtime, caller, export_id, 200)
+    return export_response(runtime, caller, export_id)
 
 
 @router.post("/{id}/retry", status_code=202, response_model=ExportView, responses=CHANGE_REFUSALS)
@@ -277,18 +277,19 @@ def retry_export(
     export_id = interventions.find_for_change(runtime, caller, id)
     publisher.publish(
         interventions.retry_export(
-            runtime, caller.account_id, export_id, caller.key_id, precondition=_precondition(request)
+            runtime, caller.account_id, export_id, caller.key_id, precondition=read_precondition(request)
         )
     )
-    return _export_response(runtime, caller, export_id, 202)
+    return export_response(runtime, caller, export_id, 202)
 
 
-def _precondition(request: Request) -> Callable[[ExportView], None]:
+def read_precondition(request: Request) -> Callable[[ExportView], None]:
     """Return a check, run in the transaction itself, that rejects an export whose version `If-Match` does not name."""
     return lambda view: check_if_match(request, compute_etag(view.model_dump_json(by_alias=True).encode()))
 
 
-def _export_response(runtime: Runtime, caller: Caller, export_id: str, status: int) -> Response:
+def export_response(runtime: Runtime, caller: Caller, export_id: str, status: int = 200) -> Response:
+    """Return the export as it is now, with its entity tag."""
     content = _read_export_body(runtime, caller, export_id)
     return Response(content, status, {"ETag": compute_etag(content), "Cache-Control": "no-store"}, JSON)
 

@@ -31,6 +31,8 @@ _COMMANDS: Final = {
     "cancel": ("exports", "Stop an export that is not handed off yet."),
     "retry": ("exports", "Continue a failed export from where it failed."),
     "preflight": ("preflight", "Check a plan without executing it: what is present, missing, or needs a person."),
+    "inbox": ("inbox", "List what needs a person, oldest deadline first, with the remedies."),
+    "acknowledge": ("inbox", "Take exports from the inbox until a new fact arrives; with --undo put them back."),
     "list": ("exports", "List exports, newest first, with outcome and progress."),
     "inspect": ("exports", "Show an export's state, steps, documents, messages and customs broker's answer."),
     "events": ("exports", "Show an export's log; with --json one event a line."),

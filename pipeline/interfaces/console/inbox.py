@@ -2,42 +2,62 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Final
+from urllib.parse import parse_qs
 
-from fastapi import APIRouter, Depends
+from fastapi import APIRouter, Depends, Query
+from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
-from pipeline.accounts.api_keys import OPERATE
-from pipeline.core.errors import Refused, ValidationFailed
-from pipeline.interfaces.console import inbox_views
-from pipeline.interfaces.console.pages import ConsoleRoute, Form, Visitor, limit_form
+from pipeline.accounts import partners
+from pipeline.accounts.api_keys import EXECUTE, OPERATE
+from pipeline.core import deadline
+from pipeline.core.errors import DatabaseBusy, Refused, ValidationFailed
+from pipeline.deliveries import connection_tests
+from pipeline.exports.schemas.inbox import Remedy
+from pipeline.exports.schemas.plan import LongText
+from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
+from pipeline.interfaces.console import inbox_views, partner_views
+from pipeline.interfaces.console.inbox_views import ChosenItem, Result
+from pipeline.interfaces.console.pages import ConsoleRoute, Form, Visit, Visitor, limit_form
 from pipeline.workflow import inbox
-from pipeline.workflow.inbox import Remedy
+from pipeline.workflow.remedies import Target, apply_remedy, required_role
 from pipeline.workflow.steps import TaskMessage
 
 router = APIRouter(prefix="/console/inbox", include_in_schema=False, route_class=ConsoleRoute)
 
-#: A form with room for the ids of all items of a group.
-ChosenItems = Annotated[Form, Depends(limit_form(64 * inbox.MOST_ITEMS + 4096))]
+#: A form with room for all items of a group, and for a note.
+ChosenItems = Annotated[Form, Depends(limit_form(400 * inbox.MOST_ITEMS + 16 * 1024))]
+
+#: How long one request applies remedies; the next request continues.
+_APPLY_SECONDS: Final = 5.0
+_NOTE: Final = TypeAdapter(LongText)
 
 
 @dataclass(frozen=True)
 class _ChosenRemedy:
-    """What a person chose: a remedy, and what to apply it to."""
+    """What a person chose: a remedy, what to apply it to, and the note of an acknowledgement."""
 
     remedy: Remedy
-    targets: list[str]
+    items: list[ChosenItem]
+    note: str
 
 
 @router.get("")
-def show_inbox(visit: Visitor) -> Response:
-    """Show what needs a person, grouped by cause, most urgent first."""
-    groups = inbox.load_inbox(visit.runtime, visit.account_id)
+def show_inbox(visit: Visitor, acknowledged: Annotated[bool, Query()] = False) -> Response:  # noqa: FBT002 - a filter that is on or off
+    """Show what needs a person, grouped by cause, oldest deadline first; or what was acknowledged."""
+    found = inbox.load_inbox(visit.runtime, visit.account_id, acknowledged=acknowledged)
+    remedies = {each for each in Remedy if visit.caller.has_role(required_role(each))}
+    if visit.caller.has_role(EXECUTE) or visit.caller.has_role(OPERATE):
+        remedies.add(Remedy.AMEND)
+    else:
+        remedies.discard(Remedy.AMEND)
     return visit.page(
         "console/inbox.html",
-        groups=[inbox_views.show_group(each) for each in groups],
-        operates=visit.caller.has_role(OPERATE),
+        groups=[inbox_views.show_group(each, remedies) for each in inbox.group_items(found)],
+        acknowledged=acknowledged,
         live="/console/live",
     )
 
@@ -45,33 +65,94 @@ def show_inbox(visit: Visitor) -> Response:
 @router.post("/review")
 def review_choice(visit: Visitor, form: ChosenItems) -> Response:
     """Say what the chosen remedy will do, and ask whether to do it; nothing is changed."""
-    visit.caller.require(OPERATE)
-    choice = _read_choice(form)
-    return visit.page("console/inbox_review.html", review=inbox_views.build_review(choice.remedy, choice.targets))
+    choice = _read_choice(visit, form)
+    review = inbox_views.build_review(choice.remedy, choice.items, choice.note)
+    return visit.page("console/inbox_review.html", review=review, refusal=None)
 
 
 @router.post("/apply")
 def apply_choice(visit: Visitor, form: ChosenItems) -> Response:
-    """Apply the remedy to each chosen item, and show what was done and what was refused."""
-    visit.caller.require(OPERATE)
-    choice = _read_choice(form)
+    """Apply the remedy to each chosen item, for some seconds; show what was done, what was refused, and what is left."""
+    choice = _read_choice(visit, form)
+    try:
+        note = _NOTE.validate_python(choice.note) if choice.note else None
+    except ValidationError as error:
+        refusal = f"The note {error.errors()[0]['msg'].lower()}; change it."
+        review = inbox_views.build_review(choice.remedy, choice.items, choice.note)
+        return visit.page("console/inbox_review.html", 400, review=review, refusal=refusal)
+    results, left = _apply(visit, choice, note)
+    return visit.page(
+        "console/inbox_results.html", results=inbox_views.build_results(choice.remedy, results, left, choice.note)
+    )
+
+
+@router.post("/test")
+def test_connection(visit: Visitor, form: ChosenItems) -> Response:
+    """Run the connection test of a group's partner, and show its stages with the items that can be resent."""
+    partner_id = form.get("partner")
+    visit.caller.require(required_role(Remedy.TEST))
+    connection_tests.run_connection_test(
+        visit.runtime, visit.account_id, partner_id, tested_by=visit.caller.key_id, test_key=visit.caller.test
+    )
+    deadline.set_deadline(REQUEST_WAIT_SECONDS)  # the test may have taken longer
+    items = _read_items(form)
+    return visit.page(
+        "console/inbox_test.html",
+        partner=partner_views.show_partner(partners.get_partner(visit.runtime, visit.account_id, partner_id), {}),
+        resend=inbox_views.build_review(Remedy.RESEND, items) if any(each.delivery_id for each in items) else None,
+    )
+
+
+def _apply(visit: Visit, choice: _ChosenRemedy, note: str | None) -> tuple[list[Result], list[ChosenItem]]:
+    """Return the results in order, and the items that the time did not suffice for."""
     tasks: list[TaskMessage] = []
-    results: dict[str, str | None] = {}
-    for target in choice.targets:
+    results: list[Result] = []
+    left = list(choice.items)
+    until = time.monotonic() + _APPLY_SECONDS
+    while left and time.monotonic() < until:
+        item = left[0]
+        deadline.set_deadline(REQUEST_WAIT_SECONDS)
         try:
-            tasks += inbox.apply_remedy(visit.runtime, visit.caller, choice.remedy, target)
+            tasks += apply_remedy(visit.runtime, visit.caller, choice.remedy, _to_target(item), note)
+        except DatabaseBusy:
+            break
         except Refused as refused:
-            results[target] = refused.message
+            results.append(inbox_views.show_result(choice.remedy, item, refused.message))
         else:
-            results[target] = None
+            results.append(inbox_views.show_result(choice.remedy, item))
+        left.pop(0)
     visit.publish(tasks)
-    return visit.page("console/inbox_results.html", results=inbox_views.build_results(choice.remedy, results))
+    return results, left
 
 
-def _read_choice(form: Form) -> _ChosenRemedy:
-    remedy, targets = form.get("remedy"), form.get_all("target")
+def _to_target(item: ChosenItem) -> Target:
+    return Target(item.export_id, item.delivery_id, item.partner_id, item.seen_seq)
+
+
+def _read_choice(visit: Visit, form: Form) -> _ChosenRemedy:
+    remedy, items = form.get("remedy"), _read_items(form)
     if remedy not in {*Remedy}:
         raise ValidationFailed("the form names no remedy; choose a button of the inbox")
-    if not targets:
+    visit.caller.require(required_role(Remedy(remedy)))
+    if not items:
         raise ValidationFailed("nothing was chosen; tick at least one row")
-    return _ChosenRemedy(Remedy(remedy), targets[: inbox.MOST_ITEMS])
+    # An export stands in the inbox once for each of its dead letters.
+    once = {_to_target(each).id_for(Remedy(remedy)): each for each in reversed(items)}
+    return _ChosenRemedy(Remedy(remedy), [*reversed(once.values())], form.get("note"))
+
+
+def _read_items(form: Form) -> list[ChosenItem]:
+    return [_read_item(each) for each in form.get_all("target")[: inbox.MOST_ITEMS]]
+
+
+def _read_item(value: str) -> ChosenItem:
+    given = {name: values[0] for name, values in parse_qs(value).items()}
+    seen = given.get("seen", "")
+    return ChosenItem(
+        export_id=given.get("export", ""),
+        delivery_id=given.get("delivery", ""),
+        partner_id=given.get("partner", ""),
+        # Digits that are no event's number are not compared.
+        seen_seq=int(seen) if seen.isascii() and seen.isdigit() and len(seen) <= 9 else None,
+        name=given.get("name", ""),
+    )

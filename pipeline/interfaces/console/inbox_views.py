@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
+from pipeline.exports.schemas.inbox import REMEDIES, Cause, InboxItem, Remedy
 from pipeline.interfaces.console.export_views import format_instant
-from pipeline.workflow.inbox import REMEDIES, Cause, InboxGroup, InboxItem, Remedy
+from pipeline.interfaces.event_text import count_noun
+from pipeline.workflow.inbox import InboxGroup
 
 _TITLES: Final = {
     Cause.QUARANTINED: "Quarantined: a step killed workers or raised an unknown error",
@@ -18,8 +20,19 @@ _TITLES: Final = {
     Cause.QUERY: "Query",
     Cause.HELD: "Held by customs",
     Cause.DEAD_LETTER: "Not delivered",
+    Cause.PAUSED: "Paused",
 }
-_BUTTONS: Final = {Remedy.RETRY: "Retry", Remedy.CANCEL: "Cancel", Remedy.RESEND: "Resend"}
+_BUTTONS: Final = {
+    Remedy.RETRY: "Retry",
+    Remedy.CANCEL: "Cancel",
+    Remedy.RESEND: "Resend",
+    Remedy.AMEND: "Fix and amend",
+    Remedy.TEST: "Test the connection",
+    Remedy.RESUME: "Resume",
+    Remedy.PAUSE: "Pause",
+    Remedy.ACKNOWLEDGE: "Acknowledge",
+    Remedy.REOPEN: "Put back into the inbox",
+}
 _EFFECTS: Final = {
     Remedy.RETRY: "Each export continues from the step that failed, with all attempts again. Until its handoff, you can"
     " still cancel it.",
@@ -27,21 +40,86 @@ _EFFECTS: Final = {
     " this. To send the goods later, execute the plan under a new batch id.",
     Remedy.RESEND: "Each message is sent again with the same id, so that its recipient recognises a repeat. You cannot"
     " undo this.",
+    Remedy.RESUME: "The partner gets its kept messages now, and new ones as they come. You can pause it again.",
+    Remedy.PAUSE: "Nothing is sent to the partner. Its messages are kept until you resume it.",
+    Remedy.ACKNOWLEDGE: "Each export leaves the inbox with your key's id, the time and the note. Its outcome stays, and"
+    " nobody is notified. It comes back when a new fact arrives. You can undo this.",
+    Remedy.REOPEN: "Each export is in the inbox again. You can acknowledge it again.",
 }
-_DONE: Final = {Remedy.RETRY: "continues", Remedy.CANCEL: "is cancelled", Remedy.RESEND: "is pending again"}
+_DONE: Final = {
+    Remedy.RETRY: "continues",
+    Remedy.CANCEL: "is cancelled",
+    Remedy.RESEND: "is pending again",
+    Remedy.RESUME: "is resumed",
+    Remedy.PAUSE: "is paused",
+    Remedy.ACKNOWLEDGE: "is acknowledged",
+    Remedy.REOPEN: "is in the inbox again",
+}
+#: The remedy that undoes another one, and the text of its button.
+_UNDO: Final = {
+    Remedy.ACKNOWLEDGE: (Remedy.REOPEN, "Undo"),
+    Remedy.REOPEN: (Remedy.ACKNOWLEDGE, "Acknowledge again"),
+    Remedy.RESUME: (Remedy.PAUSE, "Pause again"),
+    Remedy.PAUSE: (Remedy.RESUME, "Resume"),
+}
+_CANNOT_UNDO: Final = {
+    Remedy.RETRY: "This cannot be undone. Until its handoff, an export can still be cancelled.",
+    Remedy.CANCEL: "This cannot be undone.",
+    Remedy.RESEND: "This cannot be undone.",
+}
+_NOUNS: Final = {Remedy.RESEND: "message", Remedy.RESUME: "partner", Remedy.PAUSE: "partner"}
+
+
+@dataclass(frozen=True)
+class ChosenItem:
+    """An item that a person ticked, as the form names it; `name` is only shown."""
+
+    export_id: str = ""
+    delivery_id: str = ""
+    partner_id: str = ""
+    seen_seq: int | None = None
+    name: str = ""
+
+    @property
+    def value(self) -> str:
+        """The value of the item's checkbox."""
+        seen = None if self.seen_seq is None else str(self.seen_seq)
+        given = {
+            "export": self.export_id,
+            "delivery": self.delivery_id,
+            "partner": self.partner_id,
+            "seen": seen,
+            "name": self.name,
+        }
+        return urlencode({name: each for name, each in given.items() if each})
+
+    @property
+    def label(self) -> str:
+        """The item's name for people."""
+        return self.name or self.export_id or self.partner_id
+
+    @property
+    def link(self) -> str:
+        """The address of the item's page."""
+        if self.export_id:
+            return f"/console/exports/{quote(self.export_id, safe='')}"
+        return f"/console/partners/{quote(self.partner_id, safe='')}"
 
 
 @dataclass(frozen=True)
 class ShownItem:
-    """One row; without a `target` it has no checkbox."""
+    """One row; without a `value` it has no checkbox."""
 
-    target: str
+    value: str
     link: str
-    batch_id: str
-    export_id: str
+    name: str
+    id: str
     text: str
     since: str
     deadline: str
+    amend_link: str
+    acknowledged: str
+    note: str
 
 
 @dataclass(frozen=True)
@@ -52,10 +130,10 @@ class ShownGroup:
     reason: str
     partner_id: str
     partner_link: str
-    tests_connection: bool
     count: str
     items: Sequence[ShownItem]
     buttons: Sequence[tuple[str, str]]
+    tests: str
     has_deadlines: bool
 
 
@@ -67,62 +145,124 @@ class Review:
     title: str
     effect: str
     button: str
-    targets: Sequence[tuple[str, str]]
+    items: Sequence[ChosenItem]
+    has_note: bool
+    note: str
 
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one item: `refusal` says why nothing was done."""
+    """What became of one item; if it was `refused`, the text says why nothing was done."""
 
-    name: str
-    link: str
+    item: ChosenItem
     text: str
-    refusal: bool
+    refused: bool
 
 
-def show_group(group: InboxGroup) -> ShownGroup:
-    """Return a group for the page."""
+@dataclass(frozen=True)
+class Results:
+    """What became of all items: `left` are those to continue with, `undo` those that can be undone."""
+
+    title: str
+    summary: str
+    items: Sequence[Result]
+    remedy: str
+    left: Sequence[ChosenItem]
+    note: str
+    undo_remedy: str
+    undo_button: str
+    undo: Sequence[ChosenItem]
+    cannot_undo: str
+
+
+def show_group(group: InboxGroup, allowed: Collection[Remedy]) -> ShownGroup:
+    """Return a group for the page, with the remedies that the visitor may apply."""
     count = len(group.items)
+    remedies = [
+        remedy
+        for remedy in (*REMEDIES[group.cause], Remedy.REOPEN)
+        if remedy in allowed and any(remedy in each.remedies for each in group.items)
+    ]
+    has_boxes = bool({*remedies} - {Remedy.AMEND, Remedy.TEST})
     return ShownGroup(
         title=_TITLES[group.cause],
         reason=group.reason,
         partner_id=group.partner_id or "",
-        partner_link=f"/console/partners/{quote(group.partner_id or '')}",
-        tests_connection=group.cause is Cause.DEAD_LETTER,
+        partner_link=f"/console/partners/{quote(group.partner_id or '', safe='')}",
         count=f"the oldest {count}" if group.more else str(count),
-        items=[_show_item(each) for each in group.items],
-        buttons=[(remedy.value, _BUTTONS[remedy]) for remedy in REMEDIES[group.cause]],
-        has_deadlines=any(each.deadline is not None for each in group.items),
+        items=[_show_item(each, has_box=has_boxes, amends=Remedy.AMEND in remedies) for each in group.items],
+        buttons=[(each.value, _BUTTONS[each]) for each in remedies if each not in (Remedy.AMEND, Remedy.TEST)],
+        tests=_BUTTONS[Remedy.TEST] if Remedy.TEST in remedies else "",
+        has_deadlines=any(each.deadline_at or each.entry_on for each in group.items),
     )
 
 
-def build_review(remedy: Remedy, targets: Sequence[str]) -> Review:
-    """Return the page that asks before a remedy is applied."""
-    noun = "message" if remedy is Remedy.RESEND else "export"
-    counted = f"{len(targets)} {noun}{'' if len(targets) == 1 else 's'}"
-    button = f"{_BUTTONS[remedy]} {counted}"
-    return Review(remedy.value, f"{button}?", _EFFECTS[remedy], button, [(each, _link(each)) for each in targets])
-
-
-def build_results(remedy: Remedy, results: Mapping[str, str | None]) -> Sequence[Result]:
-    """Return what became of each target; a text is the reason of a refusal."""
-    return [
-        Result(target, _link(target), _DONE[remedy] if refusal is None else refusal, refusal is not None)
-        for target, refusal in results.items()
-    ]
-
-
-def _show_item(item: InboxItem) -> ShownItem:
+def _show_item(item: InboxItem, *, has_box: bool, amends: bool) -> ShownItem:
+    chosen = ChosenItem(
+        export_id=item.export_id or "",
+        delivery_id=item.delivery_id or "",
+        partner_id=item.partner_id or "" if item.export_id is None else "",
+        seen_seq=item.seen_seq if item.export_id is not None else None,
+        name=item.batch_id or "",
+    )
+    seen = item.acknowledged
     return ShownItem(
-        item.target,
-        f"/console/exports/{quote(item.export_id)}",
-        item.batch_id,
-        item.export_id,
-        item.text,
-        format_instant(item.since),
-        "" if item.deadline is None else format_instant(item.deadline),
+        value=chosen.value if has_box else "",
+        link=chosen.link,
+        name=item.batch_id or item.partner_id or "",
+        id=item.export_id or "",
+        text=item.text,
+        since=format_instant(item.since),
+        deadline=_format_deadline(item),
+        amend_link=f"{chosen.link}/amend" if amends and item.export_id is not None else "",
+        acknowledged="" if seen is None else f"by {seen.by}, {format_instant(seen.at)}",
+        note="" if seen is None else seen.note or "",
     )
 
 
-def _link(target: str) -> str:
-    return f"/console/{'deliveries' if target.startswith('dlv_') else 'exports'}/{quote(target)}"
+def _format_deadline(item: InboxItem) -> str:
+    if item.deadline_at is not None:
+        return f"answer due {format_instant(item.deadline_at)}"
+    return "" if item.entry_on is None else f"entry on {item.entry_on.isoformat()}"
+
+
+def build_review(remedy: Remedy, items: Sequence[ChosenItem], note: str = "") -> Review:
+    """Return the page that asks before a remedy is applied."""
+    counted = count_noun(len(items), _NOUNS.get(remedy, "export"))
+    button = f"{_BUTTONS[remedy]}: {counted}" if remedy is Remedy.REOPEN else f"{_BUTTONS[remedy]} {counted}"
+    return Review(
+        remedy=remedy.value,
+        title=f"{button}?",
+        effect=_EFFECTS.get(remedy, ""),
+        button=button,
+        items=items,
+        has_note=remedy is Remedy.ACKNOWLEDGE,
+        note=note,
+    )
+
+
+def show_result(remedy: Remedy, item: ChosenItem, refusal: str | None = None) -> Result:
+    """Return what became of one item; a `refusal` is the reason why nothing was done."""
+    return Result(item, _DONE[remedy] if refusal is None else refusal, refusal is not None)
+
+
+def build_results(remedy: Remedy, results: Sequence[Result], left: Sequence[ChosenItem], note: str) -> Results:
+    """Return the page of results; `left` are the items that were not tried yet."""
+    done = [each.item for each in results if not each.refused]
+    refused = len(results) - len(done)
+    parts = [f"{len(done)} of {len(results) + len(left)} done", *([f"{refused} refused"] if refused else [])]
+    undo_remedy, undo_button = _UNDO.get(remedy, (None, ""))
+    return Results(
+        title="Not finished yet" if left else "Done" if done else "Nothing was done",
+        summary=", ".join([*parts, *([f"{len(left)} not tried yet"] if left else [])]),
+        # What was refused comes first: a person must look at it.
+        items=sorted(results, key=lambda each: not each.refused),
+        remedy=remedy.value,
+        left=left,
+        note=note,
+        undo_remedy=undo_remedy.value if undo_remedy is not None and done else "",
+        undo_button=undo_button,
+        # What was done is a new event, which the person has caused.
+        undo=[ChosenItem(each.export_id, each.delivery_id, each.partner_id, None, each.name) for each in done],
+        cannot_undo=_CANNOT_UNDO.get(remedy, "") if done else "",
+    )

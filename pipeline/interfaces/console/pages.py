@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from urllib.parse import parse_qs
@@ -15,12 +16,13 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 
 from pipeline.accounts.api_keys import Caller, record_key_use
 from pipeline.core import tenancy
-from pipeline.core.errors import InvalidApiKey, PayloadTooLarge, Refused
+from pipeline.core.errors import DatabaseBusy, InvalidApiKey, PayloadTooLarge, Refused
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render, render_pieces
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime
 from pipeline.interfaces.api.errors import to_refusal
 from pipeline.interfaces.console.session import COOKIE, authenticate, check_csrf_token, compute_csrf_token
+from pipeline.ops import work_counts
 from pipeline.workflow.steps import TaskMessage
 
 #: Pages load only what this service serves. Neither script nor style may stand in a page.
@@ -82,11 +84,18 @@ class Visit:
 
     def _base(self, live: str | None) -> dict[str, object]:
         return {
+            "waiting": self._count_inbox(),
             "account": self.account_id,
             "csrf_token": self.csrf_token,
             "address": self.address,
             "live": live,
         }
+
+    def _count_inbox(self) -> int | None:
+        # Without its count a page is still of use.
+        with suppress(DatabaseBusy), self.runtime.db.read() as session:
+            return work_counts.read_inbox_count(session, self.account_id)
+        return None
 
     def refusal(self, refused: Refused) -> Response:
         """Return a page that only says why the request was refused."""

@@ -12,7 +12,7 @@ from pipeline.core import problems
 from pipeline.customs import schemas
 from pipeline.deliveries.schemas import cloudevent, messages, views
 from pipeline.documents.schemas import invoice, profile
-from pipeline.exports.schemas import export, plan
+from pipeline.exports.schemas import export, inbox, plan
 from pipeline.ops import schemas as ops_schemas
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -44,6 +44,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
     **_inbound(
         plan=plan.Plan,
         execute_request=export.ExecuteRequest,
+        acknowledge_request=export.AcknowledgeRequest,
         acknowledgement=messages.AcknowledgementBody,
         sent_acknowledgement=messages.SentAcknowledgement,
         handoff_answer=messages.HandoffAnswer,
@@ -59,6 +60,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         export=export.ExportView,
         export_page=export.ExportPage,
         event_page=export.EventPage,
+        inbox=inbox.InboxView,
         customs_package=export.CustomsPackageView,
         act_page=export.ActPage,
         plan_receipt=export.PlanReceipt,

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from pipeline.exports.events import EventType
+from pipeline.exports.events import REOPENING, EventType
 from pipeline.exports.models import Event
 from pipeline.exports.states import ExportState
 
@@ -70,6 +70,7 @@ class ExportHistory:
     state: ExportState = ExportState.ACCEPTED
     failure: str | None = None
     quarantined: bool = False
+    acknowledged_seq: int | None = None
     purged_at: datetime | None = None  # when its payload was purged
     failed_step: tuple[int, str] | None = None
     cancelled: bool = False
@@ -100,7 +101,12 @@ def fold_log(export_id: str, log: Iterable[Event]) -> ExportHistory:
                 f"event {event.seq} is {event.type}, which this version does not know: a newer version wrote it"
             )
         try:
-            _apply_event(folded, EventType(event.type), event.data, event)
+            kind = EventType(event.type)
+            _apply_event(folded, kind, event.data, event)
+            if kind is EventType.OUTCOME_ACKNOWLEDGED:
+                folded.acknowledged_seq = event.seq
+            elif kind in REOPENING:
+                folded.acknowledged_seq = None
             if "messagesDigest" in event.data:
                 folded.enqueued.append(
                     EnqueuedMessages(event.seq, event.data["notifications"], event.data["messagesDigest"])

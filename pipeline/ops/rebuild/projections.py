@@ -135,6 +135,7 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         "accepted_at": history.accepted_at,
         "failure": None if facts.purged else history.failure,
         "quarantined": history.quarantined,
+        "acknowledged_seq": history.acknowledged_seq,
         "purged_at": history.purged_at,
     }
     if facts.purged:

@@ -33,6 +33,9 @@ ROLES_BY_CALL = {
     ("POST", "/api/exports/{id}/amend"): {"execute", "operate", "admin"},
     ("POST", "/api/exports/{id}/cancel"): {"operate", "admin"},
     ("POST", "/api/exports/{id}/retry"): {"operate", "admin"},
+    ("POST", "/api/exports/{id}/acknowledge"): {"operate", "admin"},
+    ("POST", "/api/exports/{id}/reopen"): {"operate", "admin"},
+    ("GET", "/api/inbox"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/exports/{id}/bundle"): {"execute", "read", "operate", "admin", "partner:br_sandbox"},
     ("GET", "/api/customs-packages/{customs_package}"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/artifacts/{artifact}"): {"execute", "read", "operate", "admin", "partner:br_sandbox"},
@@ -66,6 +69,7 @@ def body_for(template: str, plan: factories.Json) -> factories.Json | None:
     bodies = {
         "/api/exports/execute": execution(plan),
         "/api/exports/{id}/amend": execution(plan),
+        "/api/exports/{id}/acknowledge": {"note": "It is known."},
         "/api/exports/plans": plan,
         "/api/exports/preflight": plan,
         "/api/partners": {"id": "wh_new", "kind": "warehouse", "name": "A new one"},

@@ -254,6 +254,8 @@ def _damage(connection: sa.Connection, model: type[SQLModel], column: str) -> An
         value = was + 7
     elif isinstance(was, list):
         value = [*was, {"metal": "steel"}]
+    elif was is None and isinstance(columns[column].type, sa.Integer):
+        value = 7
     elif isinstance(columns[column].type, Instant) and was is None:
         value = datetime(2001, 1, 1, tzinfo=UTC)
     elif was is None or isinstance(was, str):

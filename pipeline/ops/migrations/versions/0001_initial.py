@@ -287,6 +287,7 @@ def _create_tables() -> None:
         sa.Column("findings", JSON_COLUMN, nullable=False),
         sa.Column("failure", sa.String(), nullable=True),
         sa.Column("quarantined", sa.Boolean(), nullable=False),
+        sa.Column("acknowledged_seq", sa.Integer(), nullable=True),
         sa.Column("trace_parent", sa.String(), nullable=True),
         sa.Column("accepted_at", Instant(), nullable=False),
         sa.Column("updated_at", Instant(), nullable=False),
@@ -720,6 +721,14 @@ def _create_indexes() -> None:
         unique=False,
         postgresql_where=sa.text("quarantined IS true"),
         sqlite_where=sa.text("quarantined IS 1"),
+    )
+    op.create_index(
+        "ix_exports_acknowledged",
+        "exports",
+        ["account_id", "id"],
+        unique=False,
+        postgresql_where=sa.text("acknowledged_seq IS NOT NULL"),
+        sqlite_where=sa.text("acknowledged_seq IS NOT NULL"),
     )
     op.create_index(
         "ix_steps_lost",

@@ -1,0 +1,74 @@
+"""What needs a person: list it, acknowledge it, undo that."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from pipeline.core.json_input import Parsed
+from pipeline.exports.schemas.export import AcknowledgeRequest, ExportView
+from pipeline.exports.schemas.inbox import Cause, InboxView
+from pipeline.interfaces.api.dependencies import Operator, Reader, RuntimeDep
+from pipeline.interfaces.api.exports import export_response, read_precondition
+from pipeline.interfaces.api.openapi import CHANGE_REFUSALS, LIST_REFUSALS, refusal_responses
+from pipeline.interfaces.api.request_body import describe_body, json_body
+from pipeline.workflow import inbox
+from pipeline.workflow.acknowledgements import acknowledge_export, reopen_export
+from pipeline.workflow.interventions import find_for_change
+
+router = APIRouter(prefix="/api", tags=["exports"])
+
+
+@router.get("/inbox", response_model=InboxView, responses=LIST_REFUSALS)
+def read_inbox(
+    runtime: RuntimeDep,
+    caller: Reader,
+    cause: Annotated[Cause | None, Query(description="Only items with this cause")] = None,
+    acknowledged: Annotated[bool, Query(description="The acknowledged items instead of the open ones")] = False,  # noqa: FBT002 - a filter that is on or off
+) -> InboxView:
+    """List what needs a person, oldest deadline first; of each cause at most 200 items."""
+    return inbox.load_inbox(runtime, caller.account_id, cause=cause, acknowledged=acknowledged)
+
+
+@router.post(
+    "/exports/{id}/acknowledge",
+    response_model=ExportView,
+    responses={**CHANGE_REFUSALS, **refusal_responses(400, 413)},
+    openapi_extra=describe_body(AcknowledgeRequest),
+)
+async def acknowledge(
+    id: str,  # noqa: A002 - the contract's name
+    request: Request,
+    runtime: RuntimeDep,
+    caller: Operator,
+    body: Annotated[Parsed[AcknowledgeRequest], json_body(AcknowledgeRequest)],
+) -> Response:
+    """Take an export from the inbox until a new fact arrives; its outcome stays. A repeat changes nothing.
+
+    With `If-Match`, only if the export is still as it was read. A failed export cannot be acknowledged.
+    """
+
+    def change() -> Response:
+        export_id = find_for_change(runtime, caller, id)
+        acknowledge_export(
+            runtime,
+            caller.account_id,
+            export_id,
+            caller.key_id,
+            body.model.note,
+            precondition=read_precondition(request),
+        )
+        return export_response(runtime, caller, export_id)
+
+    return await run_in_threadpool(change)
+
+
+@router.post("/exports/{id}/reopen", response_model=ExportView, responses=CHANGE_REFUSALS)
+def reopen(id: str, request: Request, runtime: RuntimeDep, caller: Operator) -> Response:  # noqa: A002 - the contract's name
+    """Undo the acknowledgement of an export: it is in the inbox again."""
+    export_id = find_for_change(runtime, caller, id)
+    reopen_export(runtime, caller.account_id, export_id, caller.key_id, precondition=read_precondition(request))
+    return export_response(runtime, caller, export_id)

@@ -1,0 +1,177 @@
+"""A person acknowledges what an export needs; a new fact or the undoing brings it back, and the log says who and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+from sqlmodel import col
+
+from pipeline.core.errors import InvalidState, NotFound, PreconditionFailed, Purged
+from pipeline.deliveries import submissions
+from pipeline.deliveries.models import BrokerSubmission
+from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.exports.models import Export
+from pipeline.exports.schemas.export import ExportView
+from pipeline.exports.schemas.inbox import Cause, InboxItem
+from pipeline.ops.rebuild import service
+from pipeline.workflow import inbox, read_model
+from pipeline.workflow.acknowledgements import acknowledge_export, reopen_export
+from tests.support import factories
+from tests.workflow.conftest import WorkflowHarness
+from tests.workflow.revisions import execute_export, make_amendment
+
+KEY = "key_person"
+
+
+@pytest.fixture
+def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
+    """Return a workflow harness on each database."""
+    return make_workflow(database_url)
+
+
+def answer(workflow: WorkflowHarness, export_id: str, answer_id: str, status: str) -> None:
+    with workflow.runtime.db.read() as session:
+        query = select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
+        submission_id = session.scalars(query).one()
+    body = AcknowledgementBody.model_validate({"id": answer_id, "status": status})
+    submissions.receive_answer(workflow.runtime, submission_id, body, "partner:br")
+
+
+def query_export(workflow: WorkflowHarness) -> str:
+    """Execute an export about which the customs broker asks."""
+    export_id = execute_export(workflow, factories.plan())
+    answer(workflow, export_id, "a-1", "query")
+    return export_id
+
+
+def acknowledge(workflow: WorkflowHarness, export_id: str, note: str | None = None, **seen: int) -> None:
+    acknowledge_export(workflow.runtime, factories.ACCOUNT, export_id, KEY, note, seen_seq=seen.get("seen"))
+
+
+def read(workflow: WorkflowHarness, export_id: str) -> ExportView:
+    with workflow.runtime.db.read() as session:
+        return read_model.read_export(session, factories.ACCOUNT, export_id)
+
+
+def list_items(workflow: WorkflowHarness, **filters: Any) -> list[InboxItem]:
+    return inbox.load_inbox(workflow.runtime, factories.ACCOUNT, **filters).items
+
+
+def assert_rows_follow_from_log(workflow: WorkflowHarness, export_id: str) -> None:
+    with workflow.runtime.db.read() as session:
+        found = service.compare_export(session, export_id)
+    assert (found.refusal, found.differences) == (None, [])
+
+
+def test_acknowledgement_names_person_time_and_note(workflow_on_both: WorkflowHarness) -> None:
+    workflow = workflow_on_both
+    export_id = query_export(workflow)
+    acknowledge(workflow, export_id, "asked the importer")
+    view = read(workflow, export_id)
+    assert view.acknowledged is not None
+    event = view.events[-1]
+    assert (event.type, event.actor, event.data) == (
+        "OUTCOME_ACKNOWLEDGED",
+        KEY,
+        {"outcome": "query", "note": "asked the importer"},
+    )
+    seen = view.acknowledged
+    assert (seen.seq, seen.by, seen.at, seen.outcome, seen.note) == (
+        event.seq,
+        KEY,
+        event.at,
+        "query",
+        "asked the importer",
+    )
+    assert (view.outcome, list_items(workflow)) == ("query", [])
+    (item,) = list_items(workflow, acknowledged=True)
+    assert (item.acknowledged, item.remedies) == (seen, ("reopen",))
+    assert_rows_follow_from_log(workflow, export_id)
+
+
+def test_repeated_acknowledgement_changes_nothing(workflow: WorkflowHarness) -> None:
+    export_id = query_export(workflow)
+    acknowledge(workflow, export_id, "first")
+    acknowledge(workflow, export_id, "second")
+    view = read(workflow, export_id)
+    assert workflow.events(export_id).count("OUTCOME_ACKNOWLEDGED") == 1
+    assert view.acknowledged is not None
+    assert view.acknowledged.note == "first"
+
+
+def test_concurrent_acknowledgements_are_one_event(workflow_on_both: WorkflowHarness) -> None:
+    workflow = workflow_on_both
+    export_id = query_export(workflow)
+    with ThreadPoolExecutor(6) as pool:
+        list(pool.map(lambda _: acknowledge(workflow, export_id), range(6)))
+    assert workflow.events(export_id).count("OUTCOME_ACKNOWLEDGED") == 1
+
+
+@pytest.mark.parametrize("status", ["query", "rejected", "received", "released"])
+def test_each_answer_ends_the_acknowledgement(workflow_on_both: WorkflowHarness, status: str) -> None:
+    workflow = workflow_on_both
+    export_id = query_export(workflow)
+    acknowledge(workflow, export_id)
+    answer(workflow, export_id, "a-2", status)
+    assert read(workflow, export_id).acknowledged is None
+    assert len(list_items(workflow)) == (0 if status == "released" else 1)
+    assert_rows_follow_from_log(workflow, export_id)
+
+
+def test_amendment_ends_the_acknowledgement(workflow: WorkflowHarness) -> None:
+    export_id = query_export(workflow)
+    acknowledge(workflow, export_id)
+    make_amendment(workflow, export_id, factories.plan(lines=4))
+    assert read(workflow, export_id).acknowledged is None
+    assert_rows_follow_from_log(workflow, export_id)
+
+
+def test_undone_acknowledgement_is_open_again(workflow_on_both: WorkflowHarness) -> None:
+    workflow = workflow_on_both
+    export_id = query_export(workflow)
+    acknowledge(workflow, export_id)
+    reopen_export(workflow.runtime, factories.ACCOUNT, export_id, KEY)
+    assert [each.cause for each in list_items(workflow)] == [Cause.QUERY]
+    assert list_items(workflow, acknowledged=True) == []
+    assert_rows_follow_from_log(workflow, export_id)
+    with pytest.raises(InvalidState, match="is not acknowledged"):
+        reopen_export(workflow.runtime, factories.ACCOUNT, export_id, KEY)
+
+
+def test_fact_after_the_seen_event_refuses_the_acknowledgement(workflow: WorkflowHarness) -> None:
+    export_id = query_export(workflow)
+    (item,) = list_items(workflow)
+    answer(workflow, export_id, "a-2", "query")
+    with pytest.raises(PreconditionFailed, match="a new fact"):
+        acknowledge(workflow, export_id, seen=item.seen_seq)
+    (item,) = list_items(workflow)
+    acknowledge(workflow, export_id, seen=item.seen_seq)
+
+
+def test_export_that_needs_nobody_is_refused(workflow: WorkflowHarness) -> None:
+    export_id = execute_export(workflow, factories.plan())
+    with pytest.raises(InvalidState, match="its outcome is with_broker"):
+        acknowledge(workflow, export_id)
+    with pytest.raises(NotFound):
+        acknowledge(workflow, "exp_none")
+    with pytest.raises(NotFound):
+        acknowledge_export(workflow.runtime, "acc_other", export_id, KEY)
+
+
+def test_purged_export_is_not_in_the_inbox(workflow: WorkflowHarness) -> None:
+    export_id = query_export(workflow)
+    with workflow.runtime.db.write() as session:
+        session.execute(update(Export).values(purged_at=workflow.clock()))
+    assert list_items(workflow) == []
+    with pytest.raises(Purged):
+        acknowledge(workflow, export_id)
+
+
+def test_only_the_wanted_cause_is_listed(workflow: WorkflowHarness) -> None:
+    query_export(workflow)
+    assert [each.cause for each in list_items(workflow, cause=Cause.QUERY)] == [Cause.QUERY]
+    assert list_items(workflow, cause=Cause.HELD) == []
