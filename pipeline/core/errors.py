@@ -67,6 +67,7 @@ class ChannelUnavailable(Retryable):
     """A partner's endpoint did not accept a delivery.
 
     `status` and `answer` are the endpoint's response, None if it gave none. `retry_after_seconds` is what it asked for.
+    `exchange` describes the request and the response, without their bodies.
     """
 
     def __init__(
@@ -76,10 +77,12 @@ class ChannelUnavailable(Retryable):
         status: str | None = None,
         answer: str | None = None,
         retry_after_seconds: float | None = None,
+        exchange: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.answer = answer
+        self.exchange = exchange
         self.retry_after_seconds = retry_after_seconds
 
 
@@ -114,15 +117,23 @@ class RulesInvalid(Terminal):
 class ChannelRefused(Terminal):
     """A partner's endpoint refused a delivery for good.
 
-    `status` and `answer` are its response; `gone` says that it accepts no more deliveries at all.
+    `status` and `answer` are its response; `gone` says that it accepts no more deliveries at all. `exchange` as in
+    ChannelUnavailable.
     """
 
     def __init__(
-        self, message: str, *, status: str | None = None, answer: str | None = None, gone: bool = False
+        self,
+        message: str,
+        *,
+        status: str | None = None,
+        answer: str | None = None,
+        gone: bool = False,
+        exchange: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.status = status
         self.answer = answer
+        self.exchange = exchange
         self.gone = gone
 
 

@@ -20,7 +20,7 @@ from pipeline.core.errors import ChannelRefused, ChannelUnavailable, Fenced, Wor
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import circuit_breaker, operator_messages, outbox, submissions
-from pipeline.deliveries.channels.protocol import DeliveryReceipt
+from pipeline.deliveries.channels.protocol import DeliveryReceipt, describe_target
 from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.operator_messages import DeadDelivery
 from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, DeliveryStream
@@ -350,6 +350,8 @@ def _notified_event(claimed: StreamLease, taken: Sequence[ClaimedDelivery], coun
 
 
 def _attempt_rows(claimed: StreamLease, sent: SendResult) -> list[dict[str, Any]]:
+    # A channel that does not describe its requests is known by its address.
+    known = describe_target(claimed.target)
     rows: list[dict[str, Any]] = [
         {
             "delivery_id": each.id,
@@ -358,6 +360,7 @@ def _attempt_rows(claimed: StreamLease, sent: SendResult) -> list[dict[str, Any]
             "status": receipt.status,
             "answer": receipt.answer,
             "error_class": None,
+            "exchange": receipt.exchange or known,
             "duration_ms": duration,
         }
         for each, receipt, duration in zip(claimed.deliveries, sent.receipts, sent.durations_ms, strict=False)
@@ -373,6 +376,7 @@ def _attempt_rows(claimed: StreamLease, sent: SendResult) -> list[dict[str, Any]
                 "status": type(sent.failure).__name__ if answered is None else answered.status,
                 "answer": None if answered is None else answered.answer,
                 "error_class": type(sent.failure).__name__,
+                "exchange": known if answered is None else answered.exchange or known,
                 "duration_ms": sent.durations_ms[-1],
             }
         )

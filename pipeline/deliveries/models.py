@@ -135,6 +135,7 @@ class Attempt(SQLModel, table=True):
     duration_ms: int
     answer: str | None = None
     error_class: str | None = None
+    exchange: dict[str, Any] | None = Field(default=None, sa_type=JSON_TYPE)  # see channels/protocol.py
     at: datetime = timestamp_column()
 
 

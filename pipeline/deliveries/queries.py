@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import func, select
+from sqlalchemy.orm import defer
 from sqlmodel import Session, col
 
 from pipeline.accounts.schemas import AttemptView, DeliveryPage, DeliveryView
@@ -111,6 +112,7 @@ def _build_views(
     attempts_by_delivery: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in session.scalars(
         select(Attempt)
+        .options(defer(Attempt.exchange))  # type: ignore[arg-type]  # SQLModel types a column as its value
         .join(Delivery, col(Delivery.id) == col(Attempt.delivery_id))
         # Attempts are numbered in order, so this reads only the newest ones.
         .where(

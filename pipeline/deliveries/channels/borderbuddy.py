@@ -56,7 +56,9 @@ class BorderBuddyChannel:
             for message in messages:
                 own = headers | {"idempotency-key": message.id}
                 answer = session.post(url, message.body, own, before_send=target.check_lease)
-                yield DeliveryReceipt(str(answer.status), answer.excerpt, _parse_handoff(answer.body))
+                yield DeliveryReceipt(
+                    str(answer.status), answer.excerpt, _parse_handoff(answer.body), exchange=answer.exchange
+                )
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
         """Run the stages of a connection test. See Channel. The endpoint must refuse an event with a wrong token."""

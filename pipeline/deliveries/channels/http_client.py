@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpcore
@@ -14,7 +15,7 @@ import httpcore
 from pipeline.accounts.recipients import no_lease_check
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.core.outbound import GuardedNetwork, trusted_certificates
-from pipeline.deliveries.channels.protocol import excerpt
+from pipeline.deliveries.channels.protocol import describe_exchange, excerpt
 
 MAX_RESPONSE_BYTES = 64 * 1024
 
@@ -23,11 +24,12 @@ _GONE = 410
 
 @dataclass(frozen=True)
 class HttpResponse:
-    """The endpoint's answer. `excerpt` is the part of it that may be shown."""
+    """The endpoint's answer. `excerpt` is the part of it that may be shown, `exchange` describes the request and it."""
 
     status: int
     body: bytes
     excerpt: str | None = None
+    exchange: Mapping[str, Any] | None = None
 
 
 class HttpSession:
@@ -73,8 +75,14 @@ class HttpSession:
                 method, url, headers=list(sent.items()), content=body, extensions={"trace": follow}
             ) as response:
                 beginning = _read_beginning(response)
-                answer = HttpResponse(response.status, beginning, excerpt(beginning) if self._may_show else None)
                 names = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in response.headers}
+                shown = names if self._may_show else {}
+                answer = HttpResponse(
+                    response.status,
+                    beginning,
+                    excerpt(beginning) if self._may_show else None,
+                    describe_exchange(method, url, sent, shown),
+                )
         except (
             httpcore.TimeoutException,
             httpcore.NetworkError,
@@ -86,15 +94,26 @@ class HttpSession:
         ) as error:
             name = type(error).__name__
             # The error quotes answers that are not HTTP.
-            raise ChannelUnavailable(f"{name}: {error}" if self._may_show else name, status=name) from error
+            raise ChannelUnavailable(
+                f"{name}: {error}" if self._may_show else name,
+                status=name,
+                exchange=describe_exchange(method, url, sent),
+            ) from error
         if 200 <= answer.status < 300:
             return answer
         if answer.status == _GONE:
-            raise ChannelRefused("the endpoint answered 410 Gone", status="410", answer=answer.excerpt, gone=True)
+            raise ChannelRefused(
+                "the endpoint answered 410 Gone",
+                status="410",
+                answer=answer.excerpt,
+                gone=True,
+                exchange=answer.exchange,
+            )
         raise ChannelUnavailable(
             f"the endpoint answered {answer.status}",
             status=str(answer.status),
             answer=answer.excerpt,
+            exchange=answer.exchange,
             retry_after_seconds=_parse_retry_after(names.get("retry-after")) if answer.status in (429, 503) else None,
         )
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any, Final, Protocol
 
+from config.redaction import hide_secrets
 from config.settings import Settings
-from pipeline.accounts.recipients import Target
+from pipeline.accounts.recipients import SealedTarget, Target
 from pipeline.core.errors import ExportsError
 from pipeline.deliveries.schemas.messages import HandoffAnswer
 
@@ -102,11 +103,15 @@ class OutgoingMessage:
 
 @dataclass(frozen=True)
 class DeliveryReceipt:
-    """Proof that the recipient took a message: its reply, and the customs broker's answer if it came at once."""
+    """Proof that the recipient took a message: its reply, and the customs broker's answer if it came at once.
+
+    `exchange` is what `describe_exchange` returns, None if only the address is known.
+    """
 
     status: str
     answer: str | None = None
     handoff: HandoffAnswer | None = None
+    exchange: Mapping[str, Any] | None = None
 
 
 class Channel(Protocol):
@@ -143,7 +148,73 @@ class Channel(Protocol):
 ChannelFactory = Callable[[Settings], Channel]
 
 
+#: The headers whose values are stored with an attempt. Of others, only the names of those that were sent are.
+_SHOWN_HEADERS: Final = frozenset(
+    {
+        "accept",
+        "accept-encoding",
+        "allow",
+        "content-length",
+        "content-type",
+        "date",
+        "host",
+        "idempotency-key",
+        "request-id",
+        "retry-after",
+        "server",
+        "via",
+        "webhook-id",
+        "webhook-timestamp",
+        "www-authenticate",
+        "x-request-id",
+    }
+)
+_HEADER_CHARACTERS: Final = 200
+_ADDRESS_CHARACTERS: Final = 500
+_HIDDEN: Final = "[hidden]"
+
+
+def describe_exchange(
+    method: str, address: str, sent: Mapping[str, str] | None = None, received: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return what is stored of a request and its response with an attempt: at most some kilobytes, and no secret.
+
+    `sent` and `received` are headers, their names in lower case. Of the address, the user and the values of the query are
+    hidden.
+    """
+    described: dict[str, Any] = {"method": method, "address": _hide_query(address)[:_ADDRESS_CHARACTERS]}
+    if sent is not None:
+        described["sent"] = {
+            name: value[:_HEADER_CHARACTERS] if name in _SHOWN_HEADERS else _HIDDEN for name, value in sent.items()
+        }
+    if received is not None:
+        described["received"] = {
+            name: _replace_unprintable(hide_secrets(value))[:_HEADER_CHARACTERS]
+            for name, value in received.items()
+            if name in _SHOWN_HEADERS
+        }
+    return described
+
+
+def describe_target(target: SealedTarget) -> dict[str, Any] | None:
+    """Return what is known of a request whose channel did not describe it; None if the target has no address."""
+    endpoint = {} if target.endpoint is None else target.endpoint.endpoint
+    address = endpoint.get("address") or ", ".join(endpoint.get("addresses", ()))
+    return describe_exchange(target.channel, address) if address else None
+
+
+def _hide_query(address: str) -> str:
+    beginning, mark, query = address.partition("?")
+    names = "&".join(f"{pair.partition('=')[0]}={_HIDDEN}" for pair in query.split("&"))
+    return hide_secrets(beginning) + (mark + names if mark else "")
+
+
 def excerpt(answer: bytes) -> str | None:
     """Return the beginning of an answer as printable text, or None if it is empty."""
     text = answer[:ANSWER_CHARACTERS].decode("utf-8", "replace")
-    return "".join(c if c.isprintable() else " " for c in text).strip() or None
+    return _replace_unprintable(text).strip() or None
+
+
+def _replace_unprintable(text: str) -> str:
+    # PostgreSQL stores no zero character.
+    return "".join(each if each.isprintable() else " " for each in text)

@@ -48,7 +48,7 @@ class WebhookChannel:
             for message in messages:
                 headers = _JSON | build_signature_headers(message.id, message.body, *target.secrets)
                 answer = session.post(target.endpoint.address, message.body, headers, before_send=target.check_lease)
-                yield DeliveryReceipt(str(answer.status), answer.excerpt)
+                yield DeliveryReceipt(str(answer.status), answer.excerpt, exchange=answer.exchange)
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Stage]:
         """Run the stages of a connection test. See Channel. The endpoint must refuse a wrongly signed event."""

@@ -12,11 +12,12 @@ from starlette.responses import Response
 from pipeline.accounts import partners
 from pipeline.accounts.api_keys import ADMIN, OPERATE
 from pipeline.core.errors import NotFound, Refused
-from pipeline.deliveries import circuit_breaker, queries, replay, sender, streams
+from pipeline.deliveries import circuit_breaker, history, queries, replay, sender, streams
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.console import partner_views
+from pipeline.interfaces.console.message_views import show_message
 from pipeline.interfaces.console.pages import PAGE_SIZE, ConsoleRoute, Fields, Visit, Visitor, redirect_to
 from pipeline.workflow.steps import TaskMessage
 
@@ -155,11 +156,14 @@ def _partner_page(
 
 
 def _delivery_page(visit: Visit, delivery_id: str, *, refusal: Refused | None = None) -> Response:
-    shown = partner_views.show_delivery(queries.get_delivery(visit.runtime, visit.account_id, delivery_id))
+    delivery = queries.get_delivery(visit.runtime, visit.account_id, delivery_id)
+    shown = partner_views.show_delivery(delivery)
+    message = history.load_sent_message(visit.runtime, visit.account_id, delivery_id)
     return visit.page(
         "console/delivery.html",
         200 if refusal is None else refusal.status,
         delivery=shown,
+        message=show_message(delivery, message),
         resendable=shown.resendable and visit.caller.has_role(OPERATE),
         refusal=None if refusal is None else refusal.message,
     )

@@ -9,10 +9,13 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import update
 
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
+from pipeline.core.clock import utc_now
 from pipeline.deliveries import sender
+from pipeline.exports.models import Export
 from pipeline.simulation.partners.http import WebhookReceiver
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.interfaces.console.test_console import sign_in_browser
@@ -130,6 +133,41 @@ def test_dead_letter_is_listed_explained_and_resent(webhook_harness: ApiHarness,
     assert len(ids) == 1
     assert '<span class="pill delivered">delivered</span>' in client.get(f"/console/deliveries/{letter}").text
     assert "There are no deliveries." in client.get("/console/deliveries?state=dead").text
+
+
+@pytest.mark.usefixtures("treat_as_internet")
+def test_delivery_page_shows_request_and_response_of_each_attempt(webhook_harness: ApiHarness, endpoint: Any) -> None:
+    hook = endpoint(Script(503, b"<b>busy</b>", headers={"Retry-After": "9", "Set-Cookie": "a=secret"}), Script(410))
+    secret = register(webhook_harness, f"{hook.url}/in?token=secret")
+    letter = make_dead_letter(webhook_harness)
+    page = sign_in_browser(webhook_harness, "read").get(f"/console/deliveries/{letter}").text
+    assert page.count("<strong>POST</strong>") == 2
+    assert f'<code class="long">{hook.url}/in?token=[hidden]</code>' in page
+    assert '<dt>webhook-signature</dt><dd class="long">[hidden]</dd>' in page
+    assert "<dt>retry-after</dt>" in page
+    assert "&lt;b&gt;busy&lt;/b&gt;" in page
+    sent = dict(hook.requests[0].headers)
+    assert [word for word in ("secret", secret, sent["webhook-signature"]) if word in page] == []
+    assert f'<dd class="long">{sent["webhook-id"]}</dd>' in page
+    assert "<code>packageRef</code>" in page
+    assert page.count('<details class="attempt" open>') == 1
+
+
+def test_delivery_page_says_that_an_endpoint_did_not_answer(webhook_harness: ApiHarness) -> None:
+    register(webhook_harness, "http://127.0.0.1:9/hook")
+    letter = make_dead_letter(webhook_harness)
+    page = sign_in_browser(webhook_harness, "read").get(f"/console/deliveries/{letter}").text
+    assert "There was no response." in page
+    assert "http://127.0.0.1:9/hook" in page
+
+
+def test_delivery_page_of_a_purged_export_has_no_body(webhook_harness: ApiHarness) -> None:
+    register(webhook_harness, "http://127.0.0.1:9/hook")
+    letter = make_dead_letter(webhook_harness)
+    with webhook_harness.runtime.db.write() as session:
+        session.execute(update(Export).values(purged_at=utc_now()))
+    page = sign_in_browser(webhook_harness, "read").get(f"/console/deliveries/{letter}")
+    assert (page.status_code, "It was purged with its export" in page.text) == (200, True)
 
 
 def test_partner_page_replays_messages_since_an_instant(webhook_harness: ApiHarness, endpoint: Any) -> None:

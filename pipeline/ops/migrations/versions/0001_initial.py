@@ -577,6 +577,7 @@ def _create_tables() -> None:
         sa.Column("duration_ms", sa.Integer(), nullable=False),
         sa.Column("answer", sa.String(), nullable=True),
         sa.Column("error_class", sa.String(), nullable=True),
+        sa.Column("exchange", JSON_COLUMN, nullable=True),
         sa.Column("at", Instant(), nullable=False),
         sa.ForeignKeyConstraint(["delivery_id"], ["deliveries.id"], name=op.f("fk_attempts_delivery_id")),
         sa.PrimaryKeyConstraint("delivery_id", "number", name=op.f("pk_attempts")),
