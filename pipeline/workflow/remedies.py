@@ -20,7 +20,7 @@ OF_PARTNERS: Final = frozenset({Remedy.RESUME, Remedy.PAUSE, Remedy.TEST})
 
 
 @dataclass(frozen=True)
-class Target:
+class RemedyTarget:
     """What a remedy is applied to, as far as it needs it; `seen_seq` is the newest event that the person saw."""
 
     export_id: str = ""
@@ -41,7 +41,7 @@ def required_role(remedy: Remedy) -> str:
 
 
 def apply_remedy(
-    runtime: Runtime, caller: Caller, remedy: Remedy, target: Target, note: str | None = None
+    runtime: Runtime, caller: Caller, remedy: Remedy, target: RemedyTarget, note: str | None = None
 ) -> list[TaskMessage]:
     """Apply the remedy to its target and return the task messages; the `note` is that of an acknowledgement.
 
@@ -67,7 +67,7 @@ def apply_remedy(
 
 
 def _apply_to_export(
-    runtime: Runtime, caller: Caller, remedy: Remedy, export_id: str, target: Target, note: str | None
+    runtime: Runtime, caller: Caller, remedy: Remedy, export_id: str, target: RemedyTarget, note: str | None
 ) -> list[TaskMessage]:
     who = (caller.account_id, export_id, caller.key_id)
     match remedy:

@@ -88,4 +88,4 @@ class InboxView(StrictModel):
     """What needs a person, oldest deadline first."""
 
     items: list[InboxItem]
-    cut: list[Cause] = Field(description="The causes of which only the oldest items are listed")
+    cut: list[Cause] = Field(description="The causes with more items: only the oldest are listed")

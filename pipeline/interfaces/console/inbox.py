@@ -23,7 +23,7 @@ from pipeline.interfaces.console import inbox_views, partner_views
 from pipeline.interfaces.console.inbox_views import ChosenItem, Result
 from pipeline.interfaces.console.pages import ConsoleRoute, Form, Visit, Visitor, limit_form
 from pipeline.workflow import inbox
-from pipeline.workflow.remedies import Target, apply_remedy, required_role
+from pipeline.workflow.remedies import RemedyTarget, apply_remedy, required_role
 from pipeline.workflow.steps import TaskMessage
 
 router = APIRouter(prefix="/console/inbox", include_in_schema=False, route_class=ConsoleRoute)
@@ -125,8 +125,8 @@ def _apply(visit: Visit, choice: _ChosenRemedy, note: str | None) -> tuple[list[
     return results, left
 
 
-def _to_target(item: ChosenItem) -> Target:
-    return Target(item.export_id, item.delivery_id, item.partner_id, item.seen_seq)
+def _to_target(item: ChosenItem) -> RemedyTarget:
+    return RemedyTarget(item.export_id, item.delivery_id, item.partner_id, item.seen_seq)
 
 
 def _read_choice(visit: Visit, form: Form) -> _ChosenRemedy:
@@ -152,7 +152,7 @@ def _read_item(value: str) -> ChosenItem:
         export_id=given.get("export", ""),
         delivery_id=given.get("delivery", ""),
         partner_id=given.get("partner", ""),
-        # Digits that are no event's number are not compared.
+        # A number with more digits cannot be that of an event.
         seen_seq=int(seen) if seen.isascii() and seen.isdigit() and len(seen) <= 9 else None,
         name=given.get("name", ""),
     )
