@@ -1,4 +1,4 @@
-"""Tables of API keys, and of partners with their endpoints, secrets and connection tests."""
+"""Tables of API keys, and of partners with their endpoints, secrets, portal links and connection tests."""
 
 from __future__ import annotations
 
@@ -81,6 +81,26 @@ class PartnerSecret(SQLModel, table=True):
     sealed: str
     created_at: datetime = timestamp_column()
     ends_at: datetime | None = instant_column(nullable=True)
+
+
+class PortalLink(SQLModel, table=True):
+    """A link by which a partner opens its portal. Only the hash of its token is stored."""
+
+    __tablename__ = "portal_links"
+    __table_args__ = (
+        ForeignKeyConstraint(["account_id", "partner_id"], ["partners.account_id", "partners.id"]),
+        Index("ix_portal_links_account_id_partner_id", "account_id", "partner_id"),
+    )
+
+    id: str = Field(primary_key=True)
+    account_id: str
+    partner_id: str
+    token_hash: str
+    created_by: str
+    created_at: datetime = timestamp_column()
+    expires_at: datetime = instant_column()
+    revoked_at: datetime | None = instant_column(nullable=True)
+    last_used_at: datetime | None = instant_column(nullable=True)  # accurate to a minute, to save writes
 
 
 class UsedSignature(SQLModel, table=True):

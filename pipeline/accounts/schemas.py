@@ -206,6 +206,36 @@ class RotatedSecret(StrictModel):
     previous_ends_at: datetime = Field(description="When the older secrets end")
 
 
+class NewPortalLink(StrictModel):
+    """A portal link to create."""
+
+    days: int = Field(7, ge=1, le=90, description="How long the link works")
+
+
+class PortalLinkView(StrictModel):
+    """A link by which a partner opens its portal, without the token."""
+
+    id: str
+    partner_id: str
+    created_by: str = Field(description="The API key that created it, or cli")
+    created_at: datetime
+    expires_at: datetime
+    revoked_at: datetime | None
+    last_used_at: datetime | None = Field(description="Accurate to a minute")
+
+
+class CreatedPortalLink(PortalLinkView):
+    """A new portal link with its URL, which is never shown again."""
+
+    url: str = Field(description="Opens the portal of this partner: anyone who has it can act as the partner")
+
+
+class PortalLinkList(StrictModel):
+    """The newest 100 portal links of a partner, newest first, including ended ones."""
+
+    items: list[PortalLinkView]
+
+
 class PartnerList(StrictModel):
     """The partners of the account, ordered by id."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from base64 import b64encode
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from pipeline.core.runtime import Runtime
 
 SECRET_BYTES: Final = 32
 RESEAL_BATCH_SIZE: Final = 200
+MAX_SECRETS_CHECKED: Final = 20
 
 #: The columns that hold encrypted text.
 _SEALED: Final[Sequence[tuple[type[SQLModel], Any]]] = (
@@ -133,6 +134,26 @@ def load_sealed_secrets(session: Session, account_id: str, partner_id: str) -> l
         .order_by(col(PartnerSecret.number).desc())
     )
     return list(found)
+
+
+@dataclass(frozen=True)
+class SealedSecret:
+    """A signing secret of a partner, still encrypted; `ends_at` is None for the newest one."""
+
+    number: int
+    ends_at: datetime | None
+    sealed: str = field(repr=False)
+
+
+def list_sealed_secrets(session: Session, account_id: str, partner_id: str) -> list[SealedSecret]:
+    """Return the partner's newest secrets, the newest first, also those that have ended."""
+    rows = session.execute(
+        select(col(PartnerSecret.number), col(PartnerSecret.ends_at), col(PartnerSecret.sealed))
+        .where(col(PartnerSecret.account_id) == account_id, col(PartnerSecret.partner_id) == partner_id)
+        .order_by(col(PartnerSecret.number).desc())
+        .limit(MAX_SECRETS_CHECKED)
+    )
+    return [SealedSecret(*row) for row in rows]
 
 
 def build_secret_box(settings: Settings) -> SecretBox:

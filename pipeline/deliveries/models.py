@@ -99,6 +99,14 @@ class Delivery(SQLModel, table=True):
             "ix_deliveries_idle", "account_id", "state", "id", where=text("state <> 'pending' AND state <> 'delivered'")
         ),
         Index("ix_deliveries_partner", "account_id", "partner_id", "export_id"),
+        partial_index(
+            "ix_deliveries_partner_state",
+            "account_id",
+            "partner_id",
+            "state",
+            "export_id",
+            where=text("state <> 'delivered'"),
+        ),
     )
 
     id: str = Field(primary_key=True)

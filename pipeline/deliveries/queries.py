@@ -57,7 +57,7 @@ def list_deliveries(
             .order_by(col(Delivery.id).desc())
             .limit(limit + 1)
         ).all()
-        views = _build_views(session, [(row, event_type) for row, event_type in found[:limit]])
+        views = build_delivery_views(session, [(row, event_type) for row, event_type in found[:limit]])
     return DeliveryPage(items=views, next_cursor=views[-1].id if len(found) > limit else None)
 
 
@@ -85,7 +85,7 @@ def list_notification_deliveries(session: Session, notification: Notification) -
         .where(col(Delivery.notification_id) == notification.id)
         .order_by(col(Delivery.partner_id), col(Delivery.channel))
     )
-    return _build_views(session, [(row, notification.event_type) for row in found], MAX_ATTEMPTS_TRACED)
+    return build_delivery_views(session, [(row, notification.event_type) for row in found], MAX_ATTEMPTS_TRACED)
 
 
 def load_delivery(session: Session, account_id: str, delivery_id: str) -> DeliveryView:
@@ -97,7 +97,7 @@ def load_delivery(session: Session, account_id: str, delivery_id: str) -> Delive
     ).first()
     if found is None:
         raise NotFound(f"there is no delivery {delivery_id} in this account")
-    return _build_views(session, [(found[0], found[1])])[0]
+    return build_delivery_views(session, [(found[0], found[1])])[0]
 
 
 def _find_remedy(row: Delivery, attempts: Sequence[Attempt]) -> str | None:
@@ -106,9 +106,10 @@ def _find_remedy(row: Delivery, attempts: Sequence[Attempt]) -> str | None:
     return find_remedy(row.account_id, row.partner_id, row.channel, attempts[0].status)
 
 
-def _build_views(
+def build_delivery_views(
     session: Session, rows: Sequence[tuple[Delivery, str]], max_attempts: int = MAX_ATTEMPTS_SHOWN
 ) -> list[DeliveryView]:
+    """Return the views of deliveries, each given with the type of its message, with the newest attempts."""
     attempts_by_delivery: dict[str, list[Attempt]] = defaultdict(list)
     for attempt in session.scalars(
         select(Attempt)

@@ -42,6 +42,39 @@ _BY_CHANNEL: Final[Mapping[str, str]] = {
     "queue": "check that the message broker runs (`exports doctor`), and that a queue is bound to the partner's routing key",
     "email": "read the mail server's reply; correct the partner's addresses, or EXPORTS_SMTP_URL",
 }
+#: What the partner itself can do, by channel and status of the last attempt.
+_FOR_PARTNER: Final[Mapping[str, Mapping[str, str]]] = {
+    "webhook": {
+        "401": "verify the exact bytes of the body with your newest secret, and set your clock",
+        "403": "verify the exact bytes of the body with your newest secret, and set your clock",
+        "404": "serve this address, or ask the exporter to register another",
+        "405": "accept POST at this address",
+        "410": "your endpoint answered that it is gone, so you were paused: ask the exporter to resume you",
+        "413": "accept bodies of up to 32 MB",
+        "415": "accept the content type application/cloudevents+json",
+    },
+    "sftp": {
+        "HostKeyNotVerifiable": "compare your server's host key with the exporter's copy; give the exporter the new one",
+        "PermissionDenied": "check user and credential with the exporter",
+        "NoSftpSession": "look into your server's log: chroot folder, subsystem sftp",
+        "SFTPNoSpaceOnFilesystem": "free disk space on your server",
+        "SFTPQuotaExceeded": "free disk space on your server",
+        "SFTPPermissionDenied": "give the exporter's user all rights in out/",
+        "FileCorrupt": "your server stores other bytes than were sent: check its disk",
+    },
+}
+_AT_EXPORTER: Final = "this is not your failure: ask the exporter, then resend the message"
+
+
+def find_partner_remedy(channel: str, status: str | None) -> str:
+    """Return, in one sentence, what the partner can do before it resends the message."""
+    if status in _BY_LOCAL_FAILURE or channel not in ("webhook", "sftp"):
+        return _AT_EXPORTER
+    return (
+        _FOR_PARTNER[channel].get(status or "")
+        or _find_http_remedy(channel, status, yours="your")
+        or "test your endpoint here to find out what to correct"
+    )
 
 
 def find_remedy(account_id: str, partner_id: str, channel: str, status: str | None) -> str:
@@ -56,13 +89,13 @@ def find_remedy(account_id: str, partner_id: str, channel: str, status: str | No
     return known or f"run the connection test to find out what to correct: {test}"
 
 
-def _find_http_remedy(channel: str, status: str | None) -> str | None:
+def _find_http_remedy(channel: str, status: str | None, *, yours: str = "the") -> str | None:
     if channel not in ("webhook", "borderbuddy") or status is None or not status.isdigit():
         return None
     if status in ("429", "503"):
-        return "the endpoint is too busy: ask its operator, and resend when it has capacity"
+        return f"{yours} endpoint is too busy: ask its operator, and resend when it has capacity"
     return {
-        "3": "register the address that it redirects to: redirects are not followed",
-        "4": "the endpoint refuses the message: see the endpoint's log",
-        "5": "the endpoint fails: see the endpoint's log; resend when it is fixed",
+        "3": f"register the address that {yours} endpoint redirects to: redirects are not followed",
+        "4": f"{yours} endpoint refuses the message: see its log",
+        "5": f"{yours} endpoint fails: see its log; resend when it is fixed",
     }.get(status[0])

@@ -36,6 +36,10 @@ class Action(StrEnum):
     PERSON_DISABLED = "person_disabled"
     PERSON_ENABLED = "person_enabled"
     LINK_CREATED = "link_created"
+    PORTAL_LINK_CREATED = "portal_link_created"
+    PORTAL_LINK_REVOKED = "portal_link_revoked"
+    PORTAL_OPENED = "portal_opened"
+    HANDOFF_ANSWERED = "handoff_answered"
     ROLES_CHANGED = "roles_changed"
     PLAN_CHECKED = "plan_checked"
     EXPORT_EXECUTED = "export_executed"
@@ -75,7 +79,7 @@ def record_act(
 ) -> None:
     """Write one act to the account's audit trail, in the caller's transaction.
 
-    `actor` is the id of a person or a key, `subject` the id of what was acted on. `detail` is a flat JSON object without
+    `actor` is the id of a person or a key, or `portal:` and the id of a partner's link, `subject` the id of what was acted on. `detail` is a flat JSON object without
     secrets. Call it last: it locks the trail until the transaction ends.
     """
     # The dialects have the same statement, each as a class of its own.

@@ -25,6 +25,7 @@ from pipeline.interfaces.api import (
     inbox,
     links,
     partners,
+    portal_links,
     sandbox,
     stats,
     submissions,
@@ -54,7 +55,11 @@ from pipeline.interfaces.console import documents as document_pages
 from pipeline.interfaces.console import exports as console_exports
 from pipeline.interfaces.console import inbox as inbox_pages
 from pipeline.interfaces.console import partners as partner_pages
+from pipeline.interfaces.console import portal_links as portal_link_pages
 from pipeline.interfaces.console import waivers as waiver_pages
+from pipeline.interfaces.portal import deliveries as portal_deliveries
+from pipeline.interfaces.portal import endpoint, handoffs, samples
+from pipeline.interfaces.portal import home as portal_home
 from pipeline.ops import readiness
 from pipeline.workflow.publisher import Publisher
 
@@ -65,6 +70,7 @@ ROUTERS = (
     documents.router,
     links.router,
     partners.router,
+    portal_links.router,
     deliveries.router,
     deliveries.notifications_router,
     submissions.router,
@@ -88,8 +94,14 @@ ROUTERS = (
     partner_settings.router,
     partner_secrets.router,
     connection_tests.router,
+    portal_link_pages.router,
     partner_pages.router,
     api_reference.router,
+    portal_home.router,
+    portal_deliveries.router,
+    handoffs.router,
+    endpoint.router,
+    samples.router,
 )
 
 #: Describe only the contract; served together with /openapi.json or not at all.

@@ -54,10 +54,10 @@ CORE_EXCEPTIONS = {
 STANDARD_WORDS = frozenset(
     """
     app base builder catalog client compare consumer context db demo dependencies diff dispatch env environment examples
-    facts failures field fonts headers history http init input interventions json judge loader main methods metrics
+    facts failures field fonts forms headers history http init input interventions json judge loader main methods metrics
     middleware model models network outbound output overview parameters parsers people policy processes probe projections protocol
-    publisher queries read reader readers reference registry remedies render repair replies replay report repository runner runtime schema
-    schemas secrets sender server session settings shutdown sign startup store system templating tenancy text trace transport upload validation
+    publisher queries read reader readers reference registry remedies render repair replies replay report repository runner runtime samples schema
+    schemas secrets sender server session settings shutdown sign signature startup store system templating tenancy text trace transport upload validation
     values verifier verify view views watchdog worksheet
     api asyncapi blob cloudevent encryption openapi redaction safety semaphore fair single flight smtp ssh svg xlsx ubl
     archive assets attachments backup body citations counts durability durations event gantt heartbeats home live pages picture pictures plots previews rollup stats inbox polling raw weak

@@ -103,7 +103,8 @@ class WebhookChannel:
 
 CHANNEL: Final[ChannelFactory] = WebhookChannel
 
-_SECONDS: Final = re.compile(r"[1-9][0-9]{0,11}")
+#: The seconds of a timestamp that the service reads.
+SECONDS: Final = re.compile(r"[1-9][0-9]{0,11}")
 
 
 def _generate_foreign_secret() -> str:
@@ -130,7 +131,7 @@ def check_signature(body: bytes, headers: Mapping[str, str], secrets: Sequence[s
     says so, because the signer has the secret.
     """
     # The library reads 1764000000.5 as 1764000000. Then one signature would have many spellings and digests.
-    if not _SECONDS.fullmatch(headers.get("webhook-timestamp", "")):
+    if not SECONDS.fullmatch(headers.get("webhook-timestamp", "")):
         raise invalid_signature()
     for secret in secrets:
         # A malformed header makes the library raise other errors than its own.
@@ -138,9 +139,7 @@ def check_signature(body: bytes, headers: Mapping[str, str], secrets: Sequence[s
             if timely:
                 Webhook(secret).verify(body, dict(headers), json_parse=False)
                 return
-            moment = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
-            expected = build_signature_headers(headers["webhook-id"], body, secret, at=moment)["webhook-signature"]
-            if any(hmac.compare_digest(expected, given) for given in headers["webhook-signature"].split()):
+            if is_signed_by(body, headers, secret):
                 return
     if timely:
         check_signature(body, headers, secrets, timely=False)
@@ -149,6 +148,13 @@ def check_signature(body: bytes, headers: Mapping[str, str], secrets: Sequence[s
             f"{int(datetime.now(UTC).timestamp())}; set your clock, and sign each request when you send it"
         )
     raise invalid_signature()
+
+
+def is_signed_by(body: bytes, headers: Mapping[str, str], secret: str) -> bool:
+    """Return whether the three headers sign `body` with the secret, at any time. A malformed header raises any error."""
+    moment = datetime.fromtimestamp(int(headers["webhook-timestamp"]), UTC)
+    expected = build_signature_headers(headers["webhook-id"], body, secret, at=moment)["webhook-signature"]
+    return any(hmac.compare_digest(expected, given) for given in headers["webhook-signature"].split())
 
 
 def digest_signed(body: bytes, headers: Mapping[str, str]) -> str:

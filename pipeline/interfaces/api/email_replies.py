@@ -16,8 +16,9 @@ from pipeline.core.clock import utc_now
 from pipeline.core.errors import NotFound, Purged, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import TEMPLATES, render
-from pipeline.deliveries import email_replies
-from pipeline.deliveries.email_replies import Handoff, PreviousReply, ReplyForm, ReplyLink
+from pipeline.deliveries import answer_forms, email_replies
+from pipeline.deliveries.answer_forms import AnswerForm
+from pipeline.deliveries.email_replies import Handoff, PreviousReply, ReplyLink
 from pipeline.interfaces.api.dependencies import ApiKeyCache, RuntimeDep, retry_after_header
 from pipeline.interfaces.api.request_body import read_body_up_to
 
@@ -74,7 +75,7 @@ def show_form(token: str, request: Request, runtime: RuntimeDep) -> Response:
     if isinstance(found, Response):
         return found
     _, handoff = found
-    return _form_page(handoff, ReplyForm())
+    return _form_page(handoff, AnswerForm())
 
 
 @router.post("/{token}")
@@ -143,20 +144,20 @@ def _purged_page() -> Response:
     )
 
 
-def _parse_form(body: bytes) -> ReplyForm:
+def _parse_form(body: bytes) -> AnswerForm:
     try:
         form_values = parse_qs(body.decode(errors="replace"), keep_blank_values=True, max_num_fields=50)
     except ValueError:
-        return ReplyForm()
+        return AnswerForm()
 
     def first(name: str) -> str:
         return form_values.get(name, [""])[0]
 
     rows = [(first(f"place{row}"), first(f"wrong{row}")) for row in range(FIELD_ROWS)]
-    return ReplyForm(first("status"), first("message"), first("entryNumber"), rows)
+    return AnswerForm(first("status"), first("message"), first("entryNumber"), rows)
 
 
-def _form_page(handoff: Handoff, form: ReplyForm, *, refusal: str | None = None, status: int = 200) -> Response:
+def _form_page(handoff: Handoff, form: AnswerForm, *, refusal: str | None = None, status: int = 200) -> Response:
     names = {pointer: place for place, pointer in handoff.field_pointers.items()}
     earlier = {each.status for each in handoff.previous_replies}
     open_now = handoff.final_reply is None and handoff.replaced is None
@@ -178,7 +179,7 @@ def _form_page(handoff: Handoff, form: ReplyForm, *, refusal: str | None = None,
         rows=[(row, *(form.fields[row] if row < len(form.fields) else ("", ""))) for row in range(FIELD_ROWS)],
         places=list(handoff.field_pointers) if open_now else [],
         refusal=refusal,
-        max_message=email_replies.MAX_MESSAGE,
+        max_message=answer_forms.MAX_MESSAGE,
     )
     return Response(html, status, HEADERS, "text/html; charset=utf-8")
 

@@ -84,6 +84,8 @@ class RequestLimit:
 def _has_key(scope: Scope, headers: Headers) -> bool:
     """Return whether the request brings a key to a path that checks it first; a wrong key holds its place only briefly."""
     path = scope["path"]
+    if path.startswith("/portal") and path != "/portal/open":
+        return "cookie" in headers
     if path.startswith("/console"):
         # A page without a session is short. A form is read before its sender is known.
         return scope["method"] == "GET" and "cookie" in headers

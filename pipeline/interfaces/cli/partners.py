@@ -31,6 +31,7 @@ from pipeline.core.errors import Refused
 from pipeline.core.json_input import parse_json
 from pipeline.deliveries import connection_tests, streams
 from pipeline.documents.schemas.profile import BrokerProfile
+from pipeline.interfaces.cli import portal_links
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
@@ -40,6 +41,7 @@ from pipeline.interfaces.cli.output import (
     report_errors,
     with_remedy,
 )
+from pipeline.interfaces.cli.portal_links import OfAccount, Partner
 from pipeline.interfaces.cli.server import shutdown_event
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 from pipeline.interfaces.event_text import BAD, GOOD
@@ -53,12 +55,6 @@ app = typer.Typer(no_args_is_help=True, help="The customs brokers, warehouses an
 MAX_DEPTH: Final = 8
 
 _ALLOW_PRIVATE: Final = "  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it."
-
-OfAccount = Annotated[
-    str, typer.Option("--account", metavar="ACCOUNT", help="The account that the partner belongs to.")
-]
-
-Partner = Annotated[str, typer.Argument(metavar="ID", help="The partner's id in plans.")]
 
 
 @app.command("add")
@@ -264,6 +260,10 @@ def rotate_secret(
         f" {result.previous_ends_at:%Y-%m-%d %H:%M} UTC.",
         as_json=as_json,
     )
+
+
+for name, command in portal_links.COMMANDS.items():
+    app.command(name)(report_errors(command))
 
 
 @app.command("receiver")

@@ -19,6 +19,8 @@ _STYLE, _SCRIPT = "text/css", "text/javascript"
 _ASSETS: Final = {
     "style.css": (_FOLDER / "style.css", _STYLE),
     "console.js": (_FOLDER / "console.js", _SCRIPT),
+    "portal.css": (TEMPLATES / "portal" / "style.css", _STYLE),
+    "portal.js": (TEMPLATES / "portal" / "portal.js", _SCRIPT),
     "htmx-4.0.1.js": (_FOLDER / "vendor" / "htmx-4.0.1.min.js", _SCRIPT),
     "htmx-sse-4.0.1.js": (_FOLDER / "vendor" / "hx-sse-4.0.1.min.js", _SCRIPT),
 }

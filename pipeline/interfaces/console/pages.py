@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Annotated, Any, Final
+from typing import Annotated, Any, Final, Protocol
 from urllib.parse import parse_qs
 
 from fastapi import Depends, Request
@@ -40,7 +40,11 @@ _SMALL_FORM: Final = 16 * 1024
 
 
 class SignedOut(Exception):
-    """No session, or one that has ended: the browser must go to the sign-in page."""
+    """No session, or one that has ended: the browser must go to the page at `address` that begins one."""
+
+    def __init__(self, address: str = "/console/sign-in") -> None:
+        super().__init__(address)
+        self.address = address
 
 
 @dataclass(frozen=True)
@@ -117,6 +121,14 @@ class Form:
         return [*dict.fromkeys(self.values.get(name, ()))]
 
 
+class RefusingVisit(Protocol):
+    """A visit that can show why its request was refused."""
+
+    def refusal(self, refused: Refused) -> Response:
+        """Return a page that only says why the request was refused."""
+        ...
+
+
 class ConsoleRoute(APIRoute):
     """A route whose refusals are pages, and which redirects to sign-in if nobody is signed in."""
 
@@ -127,10 +139,10 @@ class ConsoleRoute(APIRoute):
         async def answer(request: Request) -> Response:
             try:
                 return await handle(request)
-            except SignedOut:
-                return redirect_to("/console/sign-in")
+            except SignedOut as signed_out:
+                return redirect_to(signed_out.address)
             except (Refused, RequestValidationError) as error:
-                visit: Visit | None = getattr(request.state, "visit", None)
+                visit: RefusingVisit | None = getattr(request.state, "visit", None)
                 if visit is None:
                     raise
                 return await run_in_threadpool(visit.refusal, to_refusal(error))

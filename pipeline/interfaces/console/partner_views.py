@@ -247,6 +247,7 @@ def _list_links(partner: PartnerView) -> list[tuple[str, str]]:
         *([(f"{link}/setup", "Continue the set-up")] if unfinished else []),
         (f"{link}/settings", "Settings"),
         (f"{link}/secret", "Signing secrets"),
+        (f"{link}/portal-links", "Portal links"),
     ]
 
 

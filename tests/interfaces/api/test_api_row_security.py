@@ -60,6 +60,7 @@ def harness(open_harness: Open, own_url: str) -> ApiHarness:
     rotated = harness.client("admin").post(f"/api/partners/{factories.BROKER}/rotate-secret", json={"overlapHours": 1})
     secret = rotated.raise_for_status().json()["secret"]
     harness.client("admin").post(f"/api/partners/{factories.BROKER}/test").raise_for_status()
+    harness.client("admin").post(f"/api/partners/{factories.BROKER}/portal-links", json={"days": 1}).raise_for_status()
     harness.client("admin").post("/api/waivers", json={"rule": "V17", "reason": "It is known."}).raise_for_status()
     export_id = harness.execute(factories.plan())
     once = harness.client("execute")

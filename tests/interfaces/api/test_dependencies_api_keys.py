@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlmodel import select
 
-from pipeline.accounts import api_keys, service
+from pipeline.accounts import api_keys, portal_links, service
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.models import ApiKey
 from pipeline.core.errors import InvalidApiKey, InvalidState, NotFound, ValidationFailed
@@ -47,6 +47,10 @@ ROLES_BY_CALL = {
     ("POST", "/api/partners/br_sandbox/test"): {"admin"},
     ("POST", "/api/partners/br_sandbox/activate"): {"admin"},
     ("POST", "/api/partners/br_sandbox/rotate-secret"): {"admin"},
+    ("POST", "/api/partners/br_sandbox/portal-links"): {"admin"},
+    ("GET", "/api/partners/br_sandbox/portal-links"): {"admin"},
+    ("DELETE", "/api/partners/br_sandbox/portal-links"): {"admin"},
+    ("DELETE", "/api/partners/br_sandbox/portal-links/{link}"): {"admin"},
     ("POST", "/api/partners"): {"admin"},
     ("PATCH", "/api/partners/br_sandbox"): {"admin"},
     ("POST", "/api/waivers"): {"admin"},
@@ -76,6 +80,7 @@ def body_for(template: str, plan: factories.Json) -> factories.Json | None:
         "/api/partners/br_sandbox": {"name": "Another name"},
         "/api/partners/br_sandbox/replay": {"since": "2026-01-01T00:00:00Z"},
         "/api/partners/br_sandbox/rotate-secret": {"overlapHours": 1},
+        "/api/partners/br_sandbox/portal-links": {"days": 1},
         "/api/waivers": {"rule": "V17", "reason": "It is known."},
     }
     return bodies.get(template)
@@ -92,7 +97,12 @@ def test_call_accepts_only_its_roles(harness: ApiHarness, call: tuple[str, str])
             harness.runtime, factories.ACCOUNT, NewWaiver(rule="V17", reason="Known."), waived_by="me"
         )
         ids["waiver"] = waiver.id
-    if set(re.findall(r"{(\w+)}|bundle", template)) - {"id", "waiver"}:
+    if "{link}" in template:
+        link = portal_links.create_portal_link(
+            harness.runtime, factories.ACCOUNT, factories.BROKER, 1, created_by="a test"
+        )
+        ids["link"] = link.id
+    if set(re.findall(r"{(\w+)}|bundle", template)) - {"id", "waiver", "link"}:
         harness.run(export_id)
         view = harness.client().get(f"/api/exports/{export_id}").json()
         delivery = harness.client().get("/api/deliveries").json()["items"][0]

@@ -17,7 +17,8 @@ from sqlmodel import col, select
 
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
-from pipeline.deliveries import email_content, email_replies
+from pipeline.deliveries import answer_forms, email_content, email_replies
+from pipeline.deliveries.answer_forms import AnswerForm
 from pipeline.deliveries.models import Acknowledgement, Notification
 from pipeline.exports.models import Export
 from pipeline.exports.states import ExportState
@@ -186,17 +187,15 @@ def send_reply_link(sent: SentReply, lines: int) -> email_replies.ReplyLink:
 
 
 def test_longest_detailed_invoice_lists_the_fields_of_each_line(sent: SentReply) -> None:
-    handoff = email_replies.load_handoff(sent.harness.runtime, send_reply_link(sent, email_replies.MAX_DETAILED_LINES))
-    assert f"/units/0/lines/{email_replies.MAX_DETAILED_LINES - 1}/htsCode" in handoff.field_pointers.values()
+    handoff = email_replies.load_handoff(sent.harness.runtime, send_reply_link(sent, answer_forms.MAX_DETAILED_LINES))
+    assert f"/units/0/lines/{answer_forms.MAX_DETAILED_LINES - 1}/htsCode" in handoff.field_pointers.values()
 
 
 def test_long_invoice_lists_lines_without_their_fields(sent: SentReply) -> None:
-    given = send_reply_link(sent, email_replies.MAX_DETAILED_LINES + 1)
+    given = send_reply_link(sent, answer_forms.MAX_DETAILED_LINES + 1)
     handoff = email_replies.load_handoff(sent.harness.runtime, given)
-    assert len(handoff.field_pointers) == 18 + email_replies.MAX_DETAILED_LINES + 1
-    form = email_replies.ReplyForm(
-        "query", fields=[("line 61 (PAN-00061)", "How many?"), ("/units/0/lines/60/htsCode", "Old?")]
-    )
+    assert len(handoff.field_pointers) == 18 + answer_forms.MAX_DETAILED_LINES + 1
+    form = AnswerForm("query", fields=[("line 61 (PAN-00061)", "How many?"), ("/units/0/lines/60/htsCode", "Old?")])
     assert email_replies.record_reply(sent.harness.runtime, given, handoff, form).submission_status == "query"
     (reply,) = email_replies.load_handoff(sent.harness.runtime, given).previous_replies
     assert [each.pointer for each in reply.fields] == ["/units/0/lines/60", "/units/0/lines/60/htsCode"]

@@ -39,6 +39,7 @@ TABLES = (
     "exports",
     "partner_channels",
     "partner_secrets",
+    "portal_links",
     "used_signatures",
     "broker_submissions",
     "events",
@@ -335,6 +336,24 @@ def _create_tables() -> None:
             name=op.f("fk_partner_secrets_account_id_partner_id"),
         ),
         sa.PrimaryKeyConstraint("account_id", "partner_id", "number", name=op.f("pk_partner_secrets")),
+    )
+    op.create_table(
+        "portal_links",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("partner_id", sa.String(), nullable=False),
+        sa.Column("token_hash", sa.String(), nullable=False),
+        sa.Column("created_by", sa.String(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("expires_at", Instant(), nullable=False),
+        sa.Column("revoked_at", Instant(), nullable=True),
+        sa.Column("last_used_at", Instant(), nullable=True),
+        sa.ForeignKeyConstraint(
+            ["account_id", "partner_id"],
+            ["partners.account_id", "partners.id"],
+            name=op.f("fk_portal_links_account_id_partner_id"),
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_portal_links")),
     )
     op.create_table(
         "used_signatures",
@@ -676,7 +695,16 @@ def _create_indexes() -> None:
         ["account_id", "partner_id", "updated_at"],
         unique=False,
     )
+    op.create_index("ix_portal_links_account_id_partner_id", "portal_links", ["account_id", "partner_id"], unique=False)
     op.create_index("ix_deliveries_partner", "deliveries", ["account_id", "partner_id", "export_id"], unique=False)
+    op.create_index(
+        "ix_deliveries_partner_state",
+        "deliveries",
+        ["account_id", "partner_id", "state", "export_id"],
+        unique=False,
+        postgresql_where=sa.text("state <> 'delivered'"),
+        sqlite_where=sa.text("state <> 'delivered'"),
+    )
     op.create_index(
         "uq_units_account_id_package_number",
         "units",

@@ -1,0 +1,150 @@
+"""Forms in which a person of a customs broker answers a handoff: the fields that it may name, and its validation."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, cast
+
+from pipeline.core.errors import ValidationFailed
+from pipeline.core.problems import Issue
+from pipeline.core.text_safety import make_legible
+from pipeline.deliveries.schemas.messages import AcknowledgementBody, FieldAnswer, HandedUnit
+
+#: With more lines than this, the list of fields names whole lines, not their fields.
+MAX_DETAILED_LINES: Final = 60
+
+MAX_MESSAGE: Final = 1000
+
+#: Answers that may say what is wrong with fields, and answers that may have an entry number.
+_NAMES_FIELDS: Final = frozenset({"rejected", "query"})
+_HAS_ENTRY: Final = frozenset({"accepted", "filed", "released", "held"})
+
+_ENTRY_NUMBER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]{0,31}")
+_POINTER: Final = re.compile(r"(/[^/]*)+")
+
+
+@dataclass(frozen=True)
+class AnswerForm:
+    """The filled-in form, unchecked. `fields` are pairs of a field and what is said about it.
+
+    An entry number counts only with `accepted` and later statuses, fields only with `rejected` and `query`.
+    """
+
+    status: str = ""
+    message: str = ""
+    entry_number: str = ""
+    fields: Sequence[tuple[str, str]] = ()
+
+
+def list_fields(units: Sequence[HandedUnit]) -> dict[str, str]:
+    """Return the fields of a handoff that an answer may name: JSON Pointers by readable name."""
+    return dict(_iterate_fields(units))
+
+
+def check_form(
+    form: AnswerForm, pointers: Mapping[str, str], statuses: Collection[str], answer_id: str
+) -> AcknowledgementBody:
+    """Return the answer of the form.
+
+    Raises ValidationFailed with one issue for each wrong input, each a sentence for the person who filled in the form:
+    /status, /message, /entryNumber, /place<row> or /wrong<row>.
+    """
+    # Ignore inputs that do not belong to the chosen answer: they may be hidden leftovers of another choice.
+    message = make_legible(form.message).strip()
+    entry_number = form.entry_number.strip() if form.status in _HAS_ENTRY else ""
+    checked = [*_check_fields(form, pointers)] if form.status in _NAMES_FIELDS else []
+    fields = [each for each in checked if isinstance(each, FieldAnswer)]
+    issues = [each for each in checked if isinstance(each, Issue)]
+    if form.status not in statuses:
+        issues.insert(0, _issue("/status", "Choose one of the answers."))
+    if len(message) > MAX_MESSAGE:
+        issues.append(_issue("/message", f"The message has more than {MAX_MESSAGE:,} characters; shorten it."))
+    if entry_number and not _ENTRY_NUMBER.fullmatch(entry_number):
+        text = "An entry number must have only letters, digits and hyphens, for example ABC-1234567-8."
+        issues.append(_issue("/entryNumber", text))
+    if form.status in _NAMES_FIELDS and not (message or checked):
+        issues.append(_issue("/message", "Write what is wrong or what you ask, in the message or at a field."))
+    if issues:
+        first, listed = issues[0], [each.model_dump() for each in issues]
+        raise ValidationFailed(first.message, field=first.path, details={"issues": listed})
+    return AcknowledgementBody(
+        id=answer_id,
+        status=cast(Any, form.status),
+        message=message or None,
+        entry_number=entry_number or None,
+        fields=fields,
+    )
+
+
+def _issue(path: str, message: str) -> Issue:
+    return Issue(path=path, message=message, code="invalid")
+
+
+def _check_fields(form: AnswerForm, pointers: Mapping[str, str]) -> Iterator[FieldAnswer | Issue]:
+    for row, (typed_place, typed_message) in enumerate(form.fields):
+        place, message = typed_place.strip(), make_legible(typed_message).strip()
+        pointer = pointers.get(place, place)
+        if not place and not message:
+            continue
+        if not place:
+            yield _issue(f"/place{row}", f"Choose the field that this is about: {message[:80]}")
+        elif not _POINTER.fullmatch(pointer) or len(pointer) > 256:
+            yield _issue(f"/place{row}", f"“{place[:80]}” is not a field of this handoff; choose one from the list.")
+        elif not message or len(message) > MAX_MESSAGE:
+            yield _issue(
+                f"/wrong{row}",
+                f"Write what is wrong or asked about “{place[:80]}”, in at most {MAX_MESSAGE:,} characters.",
+            )
+        else:
+            yield FieldAnswer(pointer=pointer, message=message)
+
+
+def _iterate_fields(units: Sequence[HandedUnit]) -> Iterator[tuple[str, str]]:
+    detailed = sum(len(unit.lines or ()) for unit in units) <= MAX_DETAILED_LINES
+    for number, unit in enumerate(units):
+        unit_pointer, prefix = f"/units/{number}", f"{unit.unit_ref}, " if len(units) > 1 else ""
+        for name, pointer in _UNIT_FIELDS.items():
+            yield f"{prefix}{name}", f"{unit_pointer}{pointer}"
+        for position, line in enumerate(unit.lines or ()):
+            label = f"{prefix}line {position + 1} ({line.sku})"
+            yield label, f"{unit_pointer}/lines/{position}"
+            if detailed:
+                for name, pointer in _LINE_FIELDS.items():
+                    yield f"{label}: {name}", f"{unit_pointer}/lines/{position}{pointer}"
+
+
+_UNIT_FIELDS: Final = {
+    "invoice number": "/invoice/number",
+    "invoice date": "/invoice/date",
+    "currency": "/invoice/currency",
+    "terms of delivery": "/invoice/incoterm",
+    "invoice total": "/invoice/total",
+    "charges": "/invoice/charges",
+    "seller": "/parties/seller",
+    "buyer": "/parties/buyer",
+    "ship to": "/parties/shipTo",
+    "importer of record": "/parties/importerOfRecord",
+    "manufacturers": "/parties/manufacturers",
+    "entry type": "/entry/type",
+    "port of entry": "/entry/portOfEntry",
+    "carrier": "/entry/carrierScac",
+    "shipment control number": "/entry/shipmentControlNumber",
+    "arrival": "/entry/estimatedArrivalAt",
+    "packages": "/packages",
+    "certificates of origin": "/usmcaCertificates",
+}
+_LINE_FIELDS: Final = {
+    "description": "/description",
+    "HTS code": "/htsCode",
+    "country of origin": "/countryOfOrigin",
+    "manufacturer": "/manufacturerRef",
+    "quantity": "/quantity",
+    "value": "/lineValue",
+    "weight": "/netWeightKg",
+    "preference": "/spi",
+    "chapter 99": "/treatment/chapter99",
+    "metals (section 232)": "/treatment/section232",
+    "agencies (PGA)": "/treatment/pga",
+}

@@ -1,0 +1,279 @@
+"""What a partner sees of itself in its portal: its deliveries and messages, and a customs broker's handoffs and documents.
+
+Every query is by the visitor's account and partner. Messages that were not sent yet, or never, are left out, and so are
+test exports that the sandbox receives in the partner's place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import ColumnElement, exists, func, select, true, tuple_
+from sqlalchemy.orm import Mapped, aliased
+from sqlmodel import Session, col
+
+from pipeline.accounts.portal_links import PortalVisitor
+from pipeline.accounts.schemas import DeliveryPage, DeliveryView
+from pipeline.core.db import index_constant
+from pipeline.core.errors import NotFound, Purged
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries.messages import build_cloud_event
+from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.queries import build_delivery_views
+from pipeline.deliveries.schemas.messages import ArtifactLink, HandoffReady, MessageType
+from pipeline.deliveries.submissions import read_submission
+from pipeline.exports.models import Export
+from pipeline.exports.schemas.export import BrokerSubmissionView
+from pipeline.exports.states import DeliveryState, ExportState, SubmissionState
+
+#: The states of deliveries that a partner sees.
+SHOWN_STATES: Final = (DeliveryState.PENDING, DeliveryState.DELIVERED, DeliveryState.DEAD)
+
+#: Counts end here, so that a count never reads a whole table.
+MAX_COUNTED: Final = 1000
+
+
+def list_deliveries(
+    runtime: Runtime, visitor: PortalVisitor, *, state: DeliveryState | None, after: str | None, limit: int
+) -> DeliveryPage:
+    """Return a page of the partner's deliveries, those of the newest export first, starting after the delivery `after`.
+
+    Raises NotFound if `after` is not a delivery of the partner.
+    """
+    export_id, delivery_id = col(Delivery.export_id), col(Delivery.id)
+    with runtime.db.read() as session:
+        wanted = _are_own(visitor) if state is None else _are_own(visitor, state)
+        if after is not None:
+            last = _find_delivery(session, visitor, after)
+            wanted.append(tuple_(export_id, delivery_id) < (last.export_id, last.id))
+            # A bound for the index, which has only the export.
+            wanted.append(export_id <= last.export_id)
+        found = session.execute(
+            select(Delivery, col(Notification.event_type))
+            .join(Notification, col(Notification.id) == col(Delivery.notification_id))
+            .where(*wanted)
+            .order_by(export_id.desc(), delivery_id.desc())
+            .limit(limit + 1)
+        ).all()
+        views = build_delivery_views(session, [(row, event_type) for row, event_type in found[:limit]])
+    return DeliveryPage(items=views, next_cursor=views[-1].id if len(found) > limit else None)
+
+
+def count_deliveries(runtime: Runtime, visitor: PortalVisitor) -> dict[DeliveryState, int]:
+    """Return how many of the partner's deliveries are in each state, each at most MAX_COUNTED + 1."""
+    with runtime.db.read() as session:
+        return {
+            state: session.scalar(
+                select(func.count()).select_from(
+                    select(col(Delivery.id)).where(*_are_own(visitor, state)).limit(MAX_COUNTED + 1).subquery()
+                )
+            )
+            or 0
+            for state in SHOWN_STATES
+        }
+
+
+@dataclass(frozen=True)
+class SentMessage:
+    """A delivery and its message, as every channel carries it. `body` is None if it was purged."""
+
+    delivery: DeliveryView
+    body: bytes | None
+
+
+def read_message(runtime: Runtime, visitor: PortalVisitor, delivery_id: str) -> SentMessage:
+    """Return one of the partner's deliveries with its message. Raises NotFound."""
+    with runtime.db.read() as session:
+        row = _find_delivery(session, visitor, delivery_id)
+        notification = session.get_one(Notification, row.notification_id)
+        export = session.get_one(Export, row.export_id)
+        (view,) = build_delivery_views(session, [(row, notification.event_type)])
+        if export.purged_at is not None:
+            return SentMessage(view, None)
+        body = build_cloud_event(runtime.settings, notification, export.trace_parent, holder=visitor.partner_id)
+        return SentMessage(view, body)
+
+
+def find_message(runtime: Runtime, visitor: PortalVisitor, notification_id: str) -> bytes | None:
+    """Return the message with this CloudEvent id. None if the partner does not see it, or it was purged."""
+    with runtime.db.read() as session:
+        delivery_id = session.scalar(
+            select(col(Delivery.id))
+            .where(col(Delivery.notification_id) == notification_id, *_are_own(visitor))
+            .limit(1)
+        )
+    return None if delivery_id is None else read_message(runtime, visitor, delivery_id).body
+
+
+@dataclass(frozen=True)
+class HandoffSummary:
+    """A handoff in the list of a customs broker."""
+
+    submission_id: str
+    batch_id: str
+    revision: int
+    test: bool
+    status: SubmissionState
+    deadline_at: datetime | None
+    updated_at: datetime
+
+
+@dataclass(frozen=True)
+class HandoffList:
+    """One page of handoffs, the last changed first."""
+
+    items: Sequence[HandoffSummary]
+    next_cursor: str | None
+
+
+def list_handoffs(runtime: Runtime, visitor: PortalVisitor, *, after: str | None, limit: int) -> HandoffList:
+    """Return a page of the handoffs to the partner, starting after the submission `after`. Raises NotFound."""
+    updated_at, submission_id = col(BrokerSubmission.updated_at), col(BrokerSubmission.id)
+    with runtime.db.read() as session:
+        wanted = _are_own_handoffs(visitor)
+        if after is not None:
+            last = _find_submission(session, visitor, after)
+            wanted.append(tuple_(updated_at, submission_id) < (last.updated_at, last.id))
+        found = session.execute(
+            select(BrokerSubmission, Export)
+            .join(Export, col(Export.id) == col(BrokerSubmission.export_id))
+            .where(*wanted)
+            .order_by(updated_at.desc(), submission_id.desc())
+            .limit(limit + 1)
+        ).all()
+    items = [
+        HandoffSummary(
+            submission_id=row.id,
+            batch_id=export.batch_id,
+            revision=export.revision,
+            test=export.test,
+            status=SubmissionState(row.state),
+            deadline_at=row.deadline_at,
+            updated_at=row.updated_at,
+        )
+        for row, export in found[:limit]
+    ]
+    return HandoffList(items, items[-1].submission_id if len(found) > limit else None)
+
+
+@dataclass(frozen=True)
+class PartnerHandoff:
+    """A handoff in full: its status and answers, and its message, which is None if it was purged."""
+
+    submission: BrokerSubmissionView
+    batch_id: str
+    revision: int
+    test: bool
+    replaced: str | None  # superseded or cancelled: an answer is not needed any more
+    message: HandoffReady | None
+
+    @property
+    def documents(self) -> Sequence[ArtifactLink]:
+        """The documents that the message names, each once."""
+        units = [] if self.message is None else self.message.units
+        named = {link.id: link for unit in units for link in (unit.invoice_data, *unit.artifacts) if link}
+        return list(named.values())
+
+
+def read_handoff(runtime: Runtime, visitor: PortalVisitor, submission_id: str) -> PartnerHandoff:
+    """Return one handoff to the partner. Raises NotFound."""
+    with runtime.db.read() as session:
+        row = _find_submission(session, visitor, submission_id)
+        export = session.get_one(Export, row.export_id)
+        data = session.scalar(
+            select(col(Notification.data)).where(
+                col(Notification.export_id) == row.export_id,
+                col(Notification.event_type) == MessageType.HANDOFF_READY.value,
+            )
+        )
+        view = read_submission(session, visitor.account_id, submission_id)
+    if view is None:
+        raise _no_handoff(submission_id)
+    ended = (ExportState.SUPERSEDED.value, ExportState.CANCELLED.value)
+    return PartnerHandoff(
+        submission=view,
+        batch_id=export.batch_id,
+        revision=export.revision,
+        test=export.test,
+        replaced=export.state if export.state in ended else None,
+        message=None if data is None or export.purged_at is not None else HandoffReady.model_validate_json(data),
+    )
+
+
+def read_document(
+    runtime: Runtime, visitor: PortalVisitor, submission_id: str, artifact_id: str
+) -> tuple[ArtifactLink, bytes]:
+    """Return a document of a handoff to the partner. Raises NotFound, Purged and StoreUnavailable."""
+    handoff = read_handoff(runtime, visitor, submission_id)
+    if handoff.message is None:
+        raise Purged.for_export(handoff.batch_id, "its documents are gone")
+    link = next((each for each in handoff.documents if each.id == artifact_id), None)
+    if link is None:
+        raise NotFound(f"handoff {submission_id} has no document {artifact_id}")
+    return link, runtime.store.get(link.sha256)
+
+
+def check_delivery(runtime: Runtime, visitor: PortalVisitor, delivery_id: str) -> None:
+    """Raise NotFound unless it is a delivery that the partner sees."""
+    with runtime.db.read() as session:
+        _find_delivery(session, visitor, delivery_id)
+
+
+def _are_own(visitor: PortalVisitor, *states: DeliveryState) -> list[ColumnElement[bool]]:
+    """Return the conditions of the partner's deliveries in these states, by default in all that it sees."""
+    column = col(Delivery.state)
+    wanted = [
+        col(Delivery.account_id) == visitor.account_id,
+        col(Delivery.partner_id) == visitor.partner_id,
+        column.in_([index_constant(state) for state in states or SHOWN_STATES]),
+        _reaches_partner(visitor, col(Delivery.export_id)),
+    ]
+    # The condition of the index of deliveries that are not delivered.
+    undelivered = states and DeliveryState.DELIVERED not in states
+    return [*wanted, column != index_constant(DeliveryState.DELIVERED)] if undelivered else wanted
+
+
+def _are_own_handoffs(visitor: PortalVisitor) -> list[ColumnElement[bool]]:
+    """Return the conditions of the handoffs to the partner whose message it sees."""
+    is_sent = exists().where(
+        col(Delivery.export_id) == col(BrokerSubmission.export_id),
+        col(Delivery.partner_id) == col(BrokerSubmission.partner_id),
+        col(Delivery.state).in_([state.value for state in SHOWN_STATES]),
+    )
+    return [
+        col(BrokerSubmission.account_id) == visitor.account_id,
+        col(BrokerSubmission.partner_id) == visitor.partner_id,
+        is_sent,
+        _reaches_partner(visitor, col(BrokerSubmission.export_id)),
+    ]
+
+
+def _reaches_partner(visitor: PortalVisitor, export_id: Mapped[str]) -> ColumnElement[bool]:
+    if visitor.test:
+        return true()
+    # An alias: a query that joins the export must not take its row for this one.
+    reached = aliased(Export)
+    return exists().where(col(reached.id) == export_id, col(reached.test).is_(False))
+
+
+def _find_delivery(session: Session, visitor: PortalVisitor, delivery_id: str) -> Delivery:
+    row = session.scalars(select(Delivery).where(col(Delivery.id) == delivery_id, *_are_own(visitor))).first()
+    if row is None:
+        raise NotFound(f"you have no delivery {delivery_id}")
+    return row
+
+
+def _find_submission(session: Session, visitor: PortalVisitor, submission_id: str) -> BrokerSubmission:
+    row = session.scalars(
+        select(BrokerSubmission).where(col(BrokerSubmission.id) == submission_id, *_are_own_handoffs(visitor))
+    ).first()
+    if row is None:
+        raise _no_handoff(submission_id)
+    return row
+
+
+def _no_handoff(submission_id: str) -> NotFound:
+    return NotFound(f"you have no handoff {submission_id}")

@@ -1,0 +1,1 @@
+"""The portal: the pages on which a partner looks after its own deliveries."""

@@ -1,0 +1,132 @@
+"""The portal's pages of a customs broker's handoffs: list, documents, and a form to answer one."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Mapping
+from typing import Annotated, Final
+from urllib.parse import quote
+
+from fastapi import APIRouter, Depends, Query
+from starlette.responses import Response
+
+from pipeline.core.errors import NotFound, Purged, Refused, ValidationFailed
+from pipeline.deliveries import answer_forms, portal, submissions
+from pipeline.deliveries.answer_forms import AnswerForm
+from pipeline.exports.audit_trail import Action
+from pipeline.interfaces.api.headers import download_headers
+from pipeline.interfaces.console.pages import ConsoleRoute, Form, redirect_to
+from pipeline.interfaces.portal import handoff_views
+from pipeline.interfaces.portal.pages import PAGE_SIZE, Holder, PortalFields, PortalVisit, open_portal_visit
+
+
+def _require_broker(visit: Holder) -> None:
+    if visit.load_partner().kind != "customs_broker":
+        raise NotFound("only a customs broker has handoffs")
+
+
+router = APIRouter(
+    prefix="/portal/handoffs",
+    include_in_schema=False,
+    route_class=ConsoleRoute,
+    dependencies=[Depends(open_portal_visit), Depends(_require_broker)],
+)
+
+#: answer -> its words on the form
+ANSWERS: Final = {
+    "received": "Received; our answer follows",
+    "accepted": "We accept it and will file",
+    "query": "We have a question",
+    "rejected": "We reject it: something has to be corrected",
+    "filed": "The entry is filed",
+    "held": "Customs holds the goods",
+    "released": "Customs released the goods",
+}
+FIELD_ROWS: Final = 6
+
+_FORM_ID: Final = re.compile(r"[0-9a-f]{32}")
+
+
+@router.get("")
+def show_handoffs(visit: Holder, cursor: Annotated[str | None, Query(max_length=128)] = None) -> Response:
+    """Show the handoffs to the customs broker, the last changed first."""
+    found = portal.list_handoffs(visit.runtime, visit.visitor, after=cursor, limit=PAGE_SIZE)
+    following = found.next_cursor
+    return visit.page(
+        "portal/handoffs.html",
+        handoffs=[handoff_views.show_handoff_row(each) for each in found.items],
+        next_link=None if following is None else f"/portal/handoffs?cursor={quote(following)}",
+    )
+
+
+@router.get("/{id}")
+def show_handoff(id: str, visit: Holder) -> Response:  # noqa: A002 - the contract's name
+    """Show one handoff: its statuses and answers so far, its documents, and a form to answer it."""
+    return _handoff_page(visit, id, AnswerForm(), _new_form_id())
+
+
+@router.get("/{id}/documents/{artifact}")
+def download_document(id: str, artifact: str, visit: Holder) -> Response:  # noqa: A002 - the contract's name
+    """Return a document of one handoff."""
+    link, body = portal.read_document(visit.runtime, visit.visitor, id, artifact)
+    visit.record(Action.DOCUMENT_DOWNLOADED, artifact)
+    headers = {**download_headers(link.filename), "Cache-Control": "no-store"}
+    return Response(body, headers=headers, media_type=link.media_type)
+
+
+@router.post("/{id}/answer")
+def answer_handoff(id: str, visit: Holder, fields: PortalFields) -> Response:  # noqa: A002 - the contract's name
+    """Record an answer, once for each loaded form; a refused form keeps what was typed."""
+    runtime, visitor = visit.runtime, visit.visitor
+    form = _parse_form(fields)
+    form_id = fields.get("form_id")
+    try:
+        if not _FORM_ID.fullmatch(form_id):
+            raise ValidationFailed("the form is incomplete; load the page again", field="/form_id")
+        handoff = portal.read_handoff(runtime, visitor, id)
+        pointers = {} if handoff.message is None else answer_forms.list_fields(handoff.message.units)
+        answer_id = f"{visitor.actor}:{form_id}"
+        answer = answer_forms.check_form(form, pointers, ANSWERS, answer_id)
+        receipt = submissions.receive_answer(runtime, id, answer, visitor.actor)
+    except NotFound:
+        raise
+    except (ValidationFailed, Purged) as refused:
+        return _handoff_page(visit, id, form, form_id, refusal=refused)
+    if receipt.recorded:
+        visit.record(Action.HANDOFF_ANSWERED, id, {"status": answer.status})
+    return redirect_to(f"/portal/handoffs/{quote(id)}")
+
+
+def _parse_form(fields: Form) -> AnswerForm:
+    rows = [(fields.get(f"place{row}"), fields.get(f"wrong{row}")) for row in range(FIELD_ROWS)]
+    return AnswerForm(fields.get("status"), fields.get("message"), fields.get("entryNumber"), rows)
+
+
+def _handoff_page(
+    visit: PortalVisit, submission_id: str, form: AnswerForm, form_id: str, *, refusal: Refused | None = None
+) -> Response:
+    handoff = portal.read_handoff(visit.runtime, visit.visitor, submission_id)
+    pointers = {} if handoff.message is None else answer_forms.list_fields(handoff.message.units)
+    names = {pointer: place for place, pointer in pointers.items()}
+    return visit.page(
+        "portal/handoff.html",
+        200 if refusal is None else refusal.status,
+        handoff=handoff_views.show_handoff(handoff, names),
+        form=handoff_views.show_answer_form(form, ANSWERS, FIELD_ROWS, _list_errors(refusal)),
+        form_id=form_id,
+        places=list(pointers),
+        refusal=None if refusal is None else refusal.message,
+        answerable=handoff.message is not None,
+        max_message=answer_forms.MAX_MESSAGE,
+    )
+
+
+def _list_errors(refusal: Refused | None) -> Mapping[str, str]:
+    """Return what is wrong with each input, by the input's name."""
+    issues = [] if refusal is None else (refusal.details or {}).get("issues", [])
+    return {issue["path"].removeprefix("/"): issue["message"] for issue in issues}
+
+
+def _new_form_id() -> str:
+    return secrets.token_hex(16)

@@ -1,0 +1,120 @@
+"""The base of every page of the portal: the visit and the form that a route receives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Final
+
+import structlog
+from fastapi import Depends, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import Response
+
+from pipeline.accounts import partners
+from pipeline.accounts.portal_links import PortalVisitor, record_link_use
+from pipeline.accounts.schemas import PartnerView
+from pipeline.core import tenancy
+from pipeline.core.errors import InsufficientRole, NotFound, Refused
+from pipeline.core.runtime import Runtime
+from pipeline.core.templating import render
+from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.exports.audit_trail import Action, record_act
+from pipeline.interfaces.api.dependencies import get_publisher, get_runtime, rate_limited
+from pipeline.interfaces.api.limits import COUNT
+from pipeline.interfaces.console.pages import Form, SignedOut, page_response, read_fields
+from pipeline.interfaces.portal import session
+from pipeline.interfaces.portal.views import build_nav
+from pipeline.workflow.steps import TaskMessage
+
+#: The page that begins a session.
+OPEN: Final = "/portal/open"
+
+PAGE_SIZE: Final = 50
+
+_SMALL_FORM: Final = 64 * 1024
+
+
+@dataclass(frozen=True)
+class PortalVisit:
+    """A request by the holder of a portal link. Every query that serves it is by the visitor's account and partner."""
+
+    request: Request
+    visitor: PortalVisitor
+    csrf_token: str
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime of the process."""
+        return get_runtime(self.request)
+
+    def load_partner(self) -> PartnerView:
+        """Return the visitor's partner."""
+        return partners.get_partner(self.runtime, self.visitor.account_id, self.visitor.partner_id)
+
+    def publish(self, streams: Sequence[DeliveryStream]) -> None:
+        """Schedule the sending of streams and return at once."""
+        get_publisher(self.request).publish(
+            [TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel) for stream in streams]
+        )
+
+    def record(self, action: Action, subject: str, detail: Mapping[str, Any] | None = None) -> None:
+        """Write what the visitor just did to the account's audit trail."""
+        with self.runtime.db.write() as transaction:
+            record_act(transaction, self.visitor.account_id, self.visitor.actor, action, subject, detail)
+
+    def page(self, template: str, status: int = 200, **values: object) -> Response:
+        """Return a page of the portal."""
+        partner = self.load_partner()
+        base = {
+            "partner": partner,
+            "csrf_token": self.csrf_token,
+            "nav": build_nav(partner.kind, self.request.url.path),
+        }
+        return page_response(render(template, **base, **values), status)
+
+    def refusal(self, refused: Refused) -> Response:
+        """Return a page that only says why the request was refused."""
+        response = self.page("portal/refused.html", refused.status, title=refused.title, message=refused.message)
+        response.headers.update(refused.headers)
+        return response
+
+
+async def open_portal_visit(request: Request) -> PortalVisit:
+    """Return the visit of the link's holder. Raises SignedOut without a session, and RateLimited."""
+    runtime, cookie = get_runtime(request), request.cookies.get(session.COOKIE, "")
+    try:
+        visitor = await run_in_threadpool(session.authenticate, runtime, cookie)
+    except NotFound as ended:
+        raise SignedOut(OPEN) from ended
+    structlog.contextvars.bind_contextvars(account_id=visitor.account_id, portal_link_id=visitor.link_id)
+    # Set here, in the context of the request: a thread's own context ends with its call.
+    tenancy.set_account(visitor.account_id)
+    visit = PortalVisit(request, visitor, session.compute_csrf_token(runtime, cookie))
+    request.state.visit = visit
+    keys = request.app.state.keys
+    _, wait = keys.take_token(visitor.link_id)
+    if wait:
+        raise rate_limited(f"a link may make {keys.per_minute} requests in a minute", wait)
+    request.scope[COUNT](visitor.account_id)
+    if keys.should_touch(visitor.link_id):
+        await run_in_threadpool(record_link_use, runtime, visitor)
+    return visit
+
+
+Holder = Annotated[PortalVisit, Depends(open_portal_visit)]
+
+
+def limit_portal_form(max_bytes: int) -> Callable[[Request, PortalVisit], Coroutine[Any, Any, Form]]:
+    """Return the dependency that reads a form of at most `max_bytes` and checks its CSRF token."""
+
+    async def read_form(request: Request, visit: Holder) -> Form:
+        form = await read_fields(request, max_bytes)
+        if not session.is_equal(form.get("csrf_token"), visit.csrf_token):
+            raise InsufficientRole("this form does not belong to your session; load the page again")
+        return form
+
+    return read_form
+
+
+PortalFields = Annotated[Form, Depends(limit_portal_form(_SMALL_FORM))]

@@ -1,0 +1,286 @@
+"""Views of the portal's pages: states, times and remedies as text, so that templates compute nothing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from urllib.parse import urlencode
+
+from pipeline.accounts.schemas import DeliveryView, PartnerView, QueueEndpoint
+from pipeline.accounts.secrets import SecretRecord
+from pipeline.accounts.states import PartnerState
+from pipeline.deliveries import portal
+from pipeline.deliveries.circuit_breaker import BreakerState
+from pipeline.deliveries.portal import SentMessage
+from pipeline.deliveries.remedies import find_partner_remedy
+from pipeline.deliveries.signature_checks import SignatureCheck
+from pipeline.exports.states import DeliveryState
+from pipeline.interfaces.console.export_views import StateLink, format_instant
+from pipeline.interfaces.console.partner_views import ShownEndpoint, ShownTry, show_partner
+
+#: A longer message is only offered as a file.
+MAX_SHOWN_BYTES: Final = 256 * 1024
+
+#: Channels whose server belongs to the partner. What a test finds about other servers concerns only the exporter.
+_OWN_SERVERS: Final = frozenset({"webhook", "sftp"})
+#: Channels that a partner may test: the message of the test reaches the partner itself.
+_TESTABLE: Final = _OWN_SERVERS | {"email"}
+
+_NEXT: Final[Mapping[PartnerState, str]] = {
+    PartnerState.DRAFT: "You are not live yet: no live export reaches you. Test your endpoint; then the exporter makes you live.",
+    PartnerState.TESTING: "You are not live yet: correct what the test found, and test your endpoint again.",
+    PartnerState.VERIFIED: "Your endpoint passed its test. The exporter can make you live now.",
+    PartnerState.LIVE: "",
+    PartnerState.PAUSED: "You are paused: nothing is sent to you, and pending messages are kept. Ask the exporter to resume you.",
+}
+
+
+_PAGES: Final = (
+    ("Deliveries", "/portal/deliveries"),
+    ("Handoffs", "/portal/handoffs"),
+    ("Endpoint", "/portal/endpoint"),
+    ("Secret", "/portal/secret"),
+    ("Verify", "/portal/verify"),
+    ("Samples", "/portal/samples"),
+)
+
+
+@dataclass(frozen=True)
+class PortalTile:
+    """A figure of the overview, with a link to its list."""
+
+    name: str
+    figure: str
+    link: str
+    mark: str
+
+
+@dataclass(frozen=True)
+class PortalOverview:
+    """The partner on its first page. `notice` is empty if it is live."""
+
+    state: str
+    notice: str
+    kind: str
+    test: bool
+    artifacts: str
+    tested: str
+    link_ends: str
+    endpoints: Sequence[ShownEndpoint]
+
+
+@dataclass(frozen=True)
+class EndpointPage:
+    """The endpoints and their last test. `binding` is empty if the partner has no queue."""
+
+    tested: str
+    testable: bool
+    binding: str
+    endpoints: Sequence[ShownEndpoint]
+
+
+@dataclass(frozen=True)
+class ShownMessage:
+    """A delivery in a list or on its page."""
+
+    link: str
+    id: str
+    export_id: str
+    notification_id: str
+    event_type: str
+    channel: str
+    state: str
+    attempts: int
+    when: str
+    error: str
+    remedy: str
+    resendable: bool
+    tries: list[ShownTry]
+
+
+@dataclass(frozen=True)
+class ShownPayload:
+    """The message of a delivery. `text` is empty if it is too long to show, or purged."""
+
+    headers: Sequence[tuple[str, str]]
+    text: str
+    size: str
+    purged: bool
+
+
+@dataclass(frozen=True)
+class PortalSecret:
+    """A signing secret without the secret itself."""
+
+    number: int
+    created: str
+    state: str
+    mark: str
+
+
+def build_nav(kind: str, path: str) -> list[StateLink]:
+    """Return the links to the pages for this kind of partner; the one of `path` is chosen."""
+    pages = [("Overview", "/portal"), *_PAGES]
+    return [
+        StateLink(name, link, path == link or (link != "/portal" and path.startswith(f"{link}/")))
+        for name, link in pages
+        if name != "Handoffs" or kind == "customs_broker"
+    ]
+
+
+def show_overview(partner: PartnerView, breakers: Mapping[str, BreakerState], ends_at: datetime) -> PortalOverview:
+    """Return the first page; the visitor's link ends at `ends_at`."""
+    shown = show_partner(partner, breakers)
+    return PortalOverview(
+        state=shown.state,
+        notice=_NEXT[partner.state],
+        kind=shown.kind,
+        test=shown.test,
+        artifacts=shown.artifacts if partner.kind == "customs_broker" else "",
+        tested=shown.tested,
+        link_ends=format_instant(ends_at),
+        endpoints=shown.endpoints,
+    )
+
+
+def show_endpoint_page(partner: PartnerView, breakers: Mapping[str, BreakerState]) -> EndpointPage:
+    """Return the endpoints with the stages of their last test; without those of servers that belong to the exporter."""
+    shown = show_partner(partner, breakers)
+    return EndpointPage(
+        tested=shown.tested,
+        testable=can_test(partner),
+        binding=partner.queue_binding if any(isinstance(each, QueueEndpoint) for each in partner.channels) else "",
+        endpoints=[each if each.channel in _OWN_SERVERS else _hide_findings(each) for each in shown.endpoints],
+    )
+
+
+def describe_verdict(checks: Sequence[SignatureCheck]) -> str:
+    """Return in one sentence whether a receiver must take the message that was checked."""
+    failed = [check for check in checks if not check.passed]
+    if not failed:
+        return "The signature is valid: take the message."
+    if [check.name for check in failed] == ["time"]:
+        return "The signature is right, but the message is not from now: a receiver must refuse it."
+    return "The signature is not valid: a receiver must refuse the message."
+
+
+def build_tiles(counts: Mapping[DeliveryState, int]) -> list[PortalTile]:
+    """Return the figures of the overview."""
+    marks = {DeliveryState.PENDING: "busy", DeliveryState.DELIVERED: "good", DeliveryState.DEAD: "bad"}
+    names = {DeliveryState.DEAD: "dead letters"}
+    return [
+        PortalTile(
+            name=names.get(state, state.value),
+            figure=f"{min(count, portal.MAX_COUNTED):,}{'+' if count > portal.MAX_COUNTED else ''}",
+            link=build_deliveries_link(state, None),
+            mark=marks[state] if count else "",
+        )
+        for state, count in counts.items()
+    ]
+
+
+def can_test(partner: PartnerView) -> bool:
+    """Return whether a test reaches the partner itself, and not only a server of the exporter."""
+    return any(each.channel in _TESTABLE for each in partner.channels)
+
+
+def show_message(each: DeliveryView) -> ShownMessage:
+    """Return a delivery for a page of its partner."""
+    if each.delivered_at is not None:
+        when = f"delivered {format_instant(each.delivered_at)}"
+    else:
+        when = "" if each.due_at is None else f"due {format_instant(each.due_at)}"
+    status = each.tries[0].status if each.tries else None
+    return ShownMessage(
+        link=f"/portal/deliveries/{each.id}",
+        id=each.id,
+        export_id=each.export_id,
+        notification_id=each.notification_id,
+        event_type=each.event_type,
+        channel=each.channel,
+        state=each.state.value,
+        attempts=each.attempts,
+        when=when,
+        error=each.error or "",
+        remedy=find_partner_remedy(each.channel, status) if each.error and each.tries else "",
+        resendable=each.state in (DeliveryState.DELIVERED, DeliveryState.DEAD),
+        tries=[
+            ShownTry(
+                number=attempt.number,
+                outcome=attempt.outcome,
+                status=attempt.status or "",
+                answer=attempt.answer or "",
+                took=f"{attempt.duration_ms:,} ms",
+                at=format_instant(attempt.at),
+            )
+            for attempt in each.tries
+        ],
+    )
+
+
+def show_payload(sent: SentMessage) -> ShownPayload:
+    """Return the message of a delivery: its headers by channel, and its body as indented JSON."""
+    delivery = sent.delivery
+    content_type = ("content-type", "application/cloudevents+json; charset=utf-8")
+    headers = {
+        "webhook": [
+            content_type,
+            ("webhook-id", delivery.notification_id),
+            ("webhook-timestamp", "seconds since 1970, of the attempt"),
+            ("webhook-signature", "v1,… for each valid secret, of the attempt"),
+        ],
+        "borderbuddy": [content_type, ("idempotency-key", delivery.notification_id)],
+        "queue": [
+            ("content_type", "application/cloudevents+json"),
+            ("message_id", delivery.notification_id),
+            ("type", delivery.event_type),
+        ],
+        "sftp": [("file", f"out/{delivery.notification_id}/message.json")],
+    }
+    body = sent.body or b""
+    shown = json.dumps(json.loads(body), ensure_ascii=False, indent=2) if 0 < len(body) <= MAX_SHOWN_BYTES else ""
+    return ShownPayload(headers.get(delivery.channel, []), shown, format_size(len(body)), purged=sent.body is None)
+
+
+def build_state_links(chosen: DeliveryState | None) -> list[StateLink]:
+    """Return the links that filter the list of deliveries."""
+    return [
+        StateLink("all" if state is None else state.value, build_deliveries_link(state, None), state is chosen)
+        for state in (None, *portal.SHOWN_STATES)
+    ]
+
+
+def build_deliveries_link(state: DeliveryState | None, cursor: str | None) -> str:
+    """Return the URL of a list of deliveries."""
+    filters = {"state": None if state is None else state.value, "cursor": cursor}
+    query = urlencode({name: value for name, value in filters.items() if value is not None})
+    return "/portal/deliveries" + (f"?{query}" if query else "")
+
+
+def show_secrets(records: Sequence[SecretRecord]) -> list[PortalSecret]:
+    """Return the partner's valid secrets, the newest first."""
+    return [
+        PortalSecret(
+            number=each.number,
+            created=format_instant(each.created_at),
+            state="newest" if each.ends_at is None else f"valid until {format_instant(each.ends_at)}",
+            mark="good" if each.ends_at is None else "busy",
+        )
+        for each in records
+    ]
+
+
+def _hide_findings(endpoint: ShownEndpoint) -> ShownEndpoint:
+    stages = [
+        type(stage)(stage.name, stage.mark, stage.took, "", "ask the exporter" if stage.mark == "failed" else "")
+        for stage in endpoint.stages
+    ]
+    return ShownEndpoint(endpoint.channel, endpoint.address, endpoint.breaker, endpoint.is_open, stages)
+
+
+def format_size(size: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{size:,} bytes" if size < 10_000 else f"{size // 1000:,} kB"

@@ -1,0 +1,196 @@
+"""The portal's handoffs: a customs broker answers its own by form, under the rules of the API."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import httpx
+import pytest
+
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import NewPartner
+from pipeline.exports.audit_trail import list_acts
+from tests.deliveries.support import exports
+from tests.interfaces.api.conftest import ApiHarness
+from tests.interfaces.portal.conftest import find_ids, open_portal, submit
+from tests.support import factories
+
+BROKER, OTHER_BROKER = "br_own", "br_else"
+
+
+def hand_off(harness: ApiHarness, broker: str = BROKER, batch: str = factories.BATCH) -> str:
+    """Hand an export off to a customs broker that reads a queue, and return the export's id."""
+    if broker not in {each.id for each in partners.list_partners(harness.runtime, factories.ACCOUNT)}:
+        new = {"id": broker, "kind": "customs_broker", "name": "Demo Brokers", "live": True}
+        channels = [{"channel": "queue"}]
+        partners.create_partner(
+            harness.runtime, factories.ACCOUNT, NewPartner.model_validate(new | {"channels": channels})
+        )
+    export_id = harness.execute(factories.plan(units=2, broker=broker, batch=batch))
+    harness.run(export_id)
+    return export_id
+
+
+def read_submission(harness: ApiHarness, export_id: str) -> Mapping[str, Any]:
+    view: Mapping[str, Any] = harness.client().get(f"/api/exports/{export_id}").json()["broker_submission"]
+    return view
+
+
+def find_handoff(browser: httpx.Client) -> str:
+    (handoff,) = find_ids(browser, "/portal/handoffs", "handoffs")
+    return handoff
+
+
+def answer(browser: httpx.Client, handoff: str, **form: str) -> httpx.Response:
+    return submit(browser, f"/portal/handoffs/{handoff}", f"/portal/handoffs/{handoff}/answer", **form)
+
+
+def test_broker_answers_from_received_to_released(harness: ApiHarness) -> None:
+    export_id = hand_off(harness)
+    browser = open_portal(harness, BROKER)
+    handoff = find_handoff(browser)
+    for status, form in (
+        ("received", {}),
+        ("accepted", {"message": "Thank you"}),
+        ("filed", {"entryNumber": "ABC-1234567-8"}),
+        ("held", {"message": "An exam"}),
+        ("released", {}),
+    ):
+        taken = answer(browser, handoff, status=status, **form)
+        assert (taken.status_code, taken.headers["location"]) == (303, f"/portal/handoffs/{handoff}")
+        assert read_submission(harness, export_id)["submission_status"] == status
+        assert f'<span class="pill {status}">{status}</span>' in browser.get(f"/portal/handoffs/{handoff}").text
+    answers = read_submission(harness, export_id)["acknowledgements"]
+    assert [each["status"] for each in answers] == ["received", "accepted", "filed", "held", "released"]
+    assert answers[2]["entry_number"] == "ABC-1234567-8"
+    events = harness.client().get(f"/api/exports/{export_id}/events").json()["items"]
+    actors = {each["actor"][:11] for each in events if each["type"] in {"BROKER_ACKNOWLEDGED", "BROKER_RELEASED"}}
+    assert actors == {"portal:lnk_"}
+    with harness.runtime.db.read() as session:
+        acts = list_acts(session, factories.ACCOUNT).items
+    assert [(act.action, act.subject, act.detail) for act in acts[:1]] == [
+        ("handoff_answered", handoff, {"status": "released"})
+    ]
+
+
+@pytest.mark.parametrize("status", ["rejected", "query"])
+def test_rejection_names_fields_by_pointer(harness: ApiHarness, status: str) -> None:
+    export_id = hand_off(harness)
+    browser = open_portal(harness, BROKER)
+    handoff = find_handoff(browser)
+    fields = {"place0": "U1, line 2 (SHIRT-00002): HTS code", "wrong0": "It has expired"}
+    fields |= {"place3": "/units/1/invoice/total", "wrong3": "It does not add up"}
+    assert answer(browser, handoff, status=status, **fields).status_code == 303
+    (given,) = read_submission(harness, export_id)["acknowledgements"]
+    assert given["fields"] == [
+        {"pointer": "/units/0/lines/1/htsCode", "message": "It has expired"},
+        {"pointer": "/units/1/invoice/total", "message": "It does not add up"},
+    ]
+    page = browser.get(f"/portal/handoffs/{handoff}").text
+    assert "U1, line 2 (SHIRT-00002): HTS code" in page
+    assert "It does not add up" in page
+
+
+def test_wrong_form_names_each_input_and_keeps_what_was_typed(harness: ApiHarness) -> None:
+    export_id = hand_off(harness)
+    browser = open_portal(harness, BROKER)
+    handoff = find_handoff(browser)
+    typed = {"status": "query", "place0": "no such field", "wrong0": "<b>why</b>", "place1": "", "wrong1": "of what"}
+    refused = answer(browser, handoff, **typed, place2="/units/0/entry")
+    assert refused.status_code == 400
+    for name in ("place0", "place1", "wrong2"):
+        assert f'id="{name}-error"' in refused.text
+        assert f'aria-describedby="{name}-error"' in refused.text
+    assert 'value="&lt;b&gt;why&lt;/b&gt;"' in refused.text
+    assert re.search(r'value="query" required checked', refused.text)
+    for form, error in (
+        ({}, "Choose one of the answers."),
+        ({"status": "superseded"}, "Choose one of the answers."),
+        ({"status": "rejected"}, "Write what is wrong or what you ask"),
+        ({"status": "filed", "entryNumber": "ABC 1"}, "An entry number must have only letters, digits and hyphens"),
+        ({"status": "received", "message": "x" * 1001}, "The message has more than 1,000 characters"),
+    ):
+        wrong = answer(browser, handoff, **form)
+        assert wrong.status_code == 400
+        assert error in wrong.text
+        assert form.get("message", "") in wrong.text
+    assert read_submission(harness, export_id)["acknowledgements"] == []
+
+
+def test_form_that_is_sent_twice_counts_once(harness: ApiHarness) -> None:
+    export_id = hand_off(harness)
+    browser = open_portal(harness, BROKER)
+    handoff = find_handoff(browser)
+    page = browser.get(f"/portal/handoffs/{handoff}").text
+    form = dict(re.findall(r'type="hidden" name="(\w+)" value="(\w+)"', page)) | {"status": "accepted"}
+    for _ in range(2):
+        assert browser.post(f"/portal/handoffs/{handoff}/answer", data=form).status_code == 303
+    assert len(read_submission(harness, export_id)["acknowledgements"]) == 1
+    for form_id in ("", "x", "0" * 31, "../" * 10):
+        refused = browser.post(f"/portal/handoffs/{handoff}/answer", data=form | {"form_id": form_id})
+        assert (refused.status_code, "the form is incomplete" in refused.text) == (400, True)
+
+
+def test_documents_of_the_handoff_are_downloaded(harness: ApiHarness) -> None:
+    hand_off(harness)
+    browser = open_portal(harness, BROKER)
+    page = browser.get(f"/portal/handoffs/{find_handoff(browser)}").text
+    links = re.findall(r'href="(/portal/handoffs/\w+/documents/\w+)"', page)
+    assert len(links) > 5
+    fetched = [browser.get(link) for link in links]
+    assert {each.status_code for each in fetched} == {200}
+    for each in fetched:
+        assert each.headers["content-disposition"].startswith("attachment")
+        assert each.headers["content-security-policy"] == "sandbox; default-src 'none'"
+    view = harness.client().get(f"/api/exports/{factories.BATCH}").json()
+    known = {each["sha256"] for each in view["artifacts"]}
+    assert {hashlib.sha256(each.content).hexdigest() for each in fetched} <= known
+
+
+def test_handoffs_of_other_brokers_are_not_found(harness: ApiHarness) -> None:
+    ours, theirs = hand_off(harness), hand_off(harness, OTHER_BROKER, "batch_other")
+    browser, other = open_portal(harness, BROKER), open_portal(harness, OTHER_BROKER)
+    own, foreign = find_handoff(browser), find_handoff(other)
+    document = re.findall(r"documents/(art_\w+)", other.get(f"/portal/handoffs/{foreign}").text)[0]
+    page = browser.get(f"/portal/handoffs/{own}").text
+    form = dict(re.findall(r'type="hidden" name="(\w+)" value="(\w+)"', page)) | {"status": "accepted"}
+    for wrong in (foreign, "sub_none", ours, "%2e%2e"):
+        for address in (f"/portal/handoffs/{wrong}", f"/portal/handoffs/{wrong}/documents/{document}"):
+            assert browser.get(address).status_code == 404
+        assert browser.post(f"/portal/handoffs/{wrong}/answer", data=form).status_code == 404
+    assert browser.get(f"/portal/handoffs/{own}/documents/{document}").status_code == 404
+    assert browser.get("/portal/handoffs", params={"cursor": foreign}).status_code == 404
+    assert read_submission(harness, theirs)["acknowledgements"] == []
+
+
+@pytest.mark.parametrize("partner", [factories.WAREHOUSE, factories.OPERATOR])
+def test_other_kinds_of_partners_have_no_handoffs(harness: ApiHarness, partner: str) -> None:
+    hand_off(harness)
+    handoff = find_handoff(open_portal(harness, BROKER))
+    browser = open_portal(harness, partner)
+    overview = browser.get("/portal").text
+    assert "/portal/handoffs" not in overview
+    token = re.findall(r'csrf_token" value="(\w+)', overview)[0]
+    for address in ("/portal/handoffs", f"/portal/handoffs/{handoff}", f"/portal/handoffs/{handoff}/documents/a"):
+        assert browser.get(address).status_code == 404
+    form = {"csrf_token": token, "form_id": "0" * 32, "status": "accepted"}
+    assert browser.post(f"/portal/handoffs/{handoff}/answer", data=form).status_code == 404
+
+
+def test_purged_handoff_cannot_be_answered(harness: ApiHarness) -> None:
+    export_id = hand_off(harness)
+    browser = open_portal(harness, BROKER)
+    handoff = find_handoff(browser)
+    page = browser.get(f"/portal/handoffs/{handoff}").text
+    document = re.findall(rf"/portal/handoffs/{handoff}/documents/\w+", page)[0]
+    form = dict(re.findall(r'type="hidden" name="(\w+)" value="(\w+)"', page)) | {"status": "accepted"}
+    exports.purge(harness.runtime, export_id)
+    refused = browser.post(f"/portal/handoffs/{handoff}/answer", data=form)
+    assert refused.status_code == 409
+    assert "the answer was not recorded" in refused.text
+    assert "It cannot be answered any more" in refused.text
+    assert f'action="/portal/handoffs/{handoff}/answer"' not in refused.text
+    assert browser.get(document).status_code == 409
