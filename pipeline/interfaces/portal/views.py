@@ -14,7 +14,7 @@ from pipeline.accounts.secrets import SecretRecord
 from pipeline.accounts.states import PartnerState
 from pipeline.deliveries import portal
 from pipeline.deliveries.circuit_breaker import BreakerState
-from pipeline.deliveries.portal import SentMessage
+from pipeline.deliveries.portal import PartnerMessage
 from pipeline.deliveries.remedies import find_partner_remedy
 from pipeline.deliveries.signature_checks import SignatureCheck
 from pipeline.exports.states import DeliveryState
@@ -83,7 +83,7 @@ class EndpointPage:
 
 
 @dataclass(frozen=True)
-class ShownMessage:
+class PortalMessage:
     """A delivery in a list or on its page."""
 
     link: str
@@ -187,14 +187,14 @@ def can_test(partner: PartnerView) -> bool:
     return any(each.channel in _TESTABLE for each in partner.channels)
 
 
-def show_message(each: DeliveryView) -> ShownMessage:
+def show_message(each: DeliveryView) -> PortalMessage:
     """Return a delivery for a page of its partner."""
     if each.delivered_at is not None:
         when = f"delivered {format_instant(each.delivered_at)}"
     else:
         when = "" if each.due_at is None else f"due {format_instant(each.due_at)}"
     status = each.tries[0].status if each.tries else None
-    return ShownMessage(
+    return PortalMessage(
         link=f"/portal/deliveries/{each.id}",
         id=each.id,
         export_id=each.export_id,
@@ -221,7 +221,7 @@ def show_message(each: DeliveryView) -> ShownMessage:
     )
 
 
-def show_payload(sent: SentMessage) -> ShownPayload:
+def show_payload(sent: PartnerMessage) -> ShownPayload:
     """Return the message of a delivery: its headers by channel, and its body as indented JSON."""
     delivery = sent.delivery
     content_type = ("content-type", "application/cloudevents+json; charset=utf-8")
