@@ -77,14 +77,14 @@ def count_deliveries(runtime: Runtime, visitor: PortalVisitor) -> dict[DeliveryS
 
 
 @dataclass(frozen=True)
-class PartnerMessage:
+class DeliveredMessage:
     """A delivery and its message, as every channel carries it. `body` is None if it was purged."""
 
     delivery: DeliveryView
     body: bytes | None
 
 
-def read_message(runtime: Runtime, visitor: PortalVisitor, delivery_id: str) -> PartnerMessage:
+def read_message(runtime: Runtime, visitor: PortalVisitor, delivery_id: str) -> DeliveredMessage:
     """Return one of the partner's deliveries with its message. Raises NotFound."""
     with runtime.db.read() as session:
         row = _find_delivery(session, visitor, delivery_id)
@@ -92,9 +92,9 @@ def read_message(runtime: Runtime, visitor: PortalVisitor, delivery_id: str) -> 
         export = session.get_one(Export, row.export_id)
         (view,) = build_delivery_views(session, [(row, notification.event_type)])
         if export.purged_at is not None:
-            return PartnerMessage(view, None)
+            return DeliveredMessage(view, None)
         body = build_cloud_event(runtime.settings, notification, export.trace_parent, holder=visitor.partner_id)
-        return PartnerMessage(view, body)
+        return DeliveredMessage(view, body)
 
 
 def find_message(runtime: Runtime, visitor: PortalVisitor, notification_id: str) -> bytes | None:

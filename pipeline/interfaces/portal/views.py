@@ -14,7 +14,7 @@ from pipeline.accounts.secrets import SecretRecord
 from pipeline.accounts.states import PartnerState
 from pipeline.deliveries import portal
 from pipeline.deliveries.circuit_breaker import BreakerState
-from pipeline.deliveries.portal import PartnerMessage
+from pipeline.deliveries.portal import DeliveredMessage
 from pipeline.deliveries.remedies import find_partner_remedy
 from pipeline.deliveries.signature_checks import SignatureCheck
 from pipeline.exports.states import DeliveryState
@@ -221,7 +221,7 @@ def show_message(each: DeliveryView) -> PortalMessage:
     )
 
 
-def show_payload(sent: PartnerMessage) -> ShownPayload:
+def show_payload(sent: DeliveredMessage) -> ShownPayload:
     """Return the message of a delivery: its headers by channel, and its body as indented JSON."""
     delivery = sent.delivery
     content_type = ("content-type", "application/cloudevents+json; charset=utf-8")
