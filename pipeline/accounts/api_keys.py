@@ -62,13 +62,28 @@ def role_implies(held: str, role: str) -> bool:
 
 
 @dataclass(frozen=True)
+class Identity:
+    """The person behind a caller, and the session by which they act."""
+
+    email: str
+    name: str
+    session_id: str
+
+
+@dataclass(frozen=True)
 class Caller:
-    """The caller of a request. The account comes only from the key."""
+    """The caller of a request: a key, or a person. The account comes only from the key, or from the person's session."""
 
     account_id: str
-    key_id: str
+    actor: str  # the id of the key or the person, as every record names it
     mode: Mode
     roles: frozenset[str]
+    person: Identity | None = None  # None for a key
+
+    @property
+    def key_id(self) -> str:
+        """The id of the key or the person."""
+        return self.actor
 
     @property
     def test(self) -> bool:
@@ -81,12 +96,17 @@ class Caller:
         return frozenset(role.removeprefix("partner:") for role in self.roles if role.startswith("partner:"))
 
     def has_role(self, role: str) -> bool:
-        """Return whether the key has the role, or a role that implies it."""
+        """Return whether the caller has the role, or a role that implies it."""
         return role in self.roles or any(role_implies(held, role) for held in self.roles)
 
     def require(self, *roles: str) -> None:
-        """Raise InsufficientRole unless the key has one of the roles."""
+        """Raise InsufficientRole unless the caller has one of the roles."""
         if not any(self.has_role(role) for role in roles):
+            if self.person is not None:
+                raise InsufficientRole(
+                    f"this needs the role {' or '.join(roles)}; you have {', '.join(sorted(self.roles)) or 'none'}."
+                    f" An administrator of {self.account_id} can change your roles"
+                )
             raise InsufficientRole(
                 f"this call needs a key with the role {' or '.join(roles)};"
                 f" this key has {', '.join(sorted(self.roles)) or 'none'}. {self.describe_key_creation(roles[0])}"
@@ -302,10 +322,10 @@ def record_key_use(runtime: Runtime, caller: Caller) -> None:
     try:
         with tenancy.account_scope(caller.account_id), runtime.db.write() as session:
             session.execute(
-                update(ApiKey).where(col(ApiKey.id) == caller.key_id, long_ago).values(last_used_at=database_now())
+                update(ApiKey).where(col(ApiKey.id) == caller.actor, long_ago).values(last_used_at=database_now())
             )
     except Retryable as error:
-        log.warning("key_use_not_recorded", key_id=caller.key_id, reason=str(error))
+        log.warning("key_use_not_recorded", key_id=caller.actor, reason=str(error))
 
 
 def parse_key_id(bearer: str) -> str:

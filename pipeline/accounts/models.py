@@ -1,14 +1,14 @@
-"""Tables of API keys, and of partners with their endpoints, secrets, portal links and connection tests."""
+"""Tables of API keys, of people with their sessions, and of partners with their endpoints, secrets, portal links and connection tests."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ForeignKeyConstraint, Index, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
-from pipeline.core.columns import JSON_TYPE, instant_column, timestamp_column
+from pipeline.core.columns import JSON_TYPE, instant_column, partial_index, timestamp_column
 
 
 class ApiKey(SQLModel, table=True):
@@ -26,6 +26,108 @@ class ApiKey(SQLModel, table=True):
     expires_at: datetime | None = instant_column(nullable=True)
     revoked_at: datetime | None = instant_column(nullable=True)
     last_used_at: datetime | None = instant_column(nullable=True)  # accurate to a minute, to save writes
+
+
+class Person(SQLModel, table=True):
+    """A person who signs in; a person may belong to several accounts."""
+
+    __tablename__ = "people"
+
+    id: str = Field(primary_key=True)
+    email: str = Field(unique=True)  # in lower case
+    name: str
+    disabled_at: datetime | None = instant_column(nullable=True)
+    created_at: datetime = timestamp_column()
+
+
+class Credential(SQLModel, table=True):
+    """How a person proves who they are. No account sees it. Without a row, only a one-time link helps."""
+
+    __tablename__ = "credentials"
+    __table_args__ = (UniqueConstraint("issuer", "subject"),)
+
+    person_id: str = Field(primary_key=True, foreign_key="people.id")
+    password_hash: str | None = None  # argon2id
+    totp_secret: str | None = None  # encrypted
+    totp_step: int = Field(default=0, sa_type=BigInteger)  # the time step of the last accepted code
+    issuer: str | None = None  # of the OpenID provider
+    subject: str | None = None  # the person's id there
+    changed_at: datetime = timestamp_column()
+
+
+class RecoveryCode(SQLModel, table=True):
+    """A code that replaces one TOTP code once; only its hash is stored."""
+
+    __tablename__ = "recovery_codes"
+
+    person_id: str = Field(primary_key=True, foreign_key="people.id")
+    code_hash: str = Field(primary_key=True)
+    used_at: datetime | None = instant_column(nullable=True)
+
+
+class Membership(SQLModel, table=True):
+    """What a person may do on an account, from the instant at which the person joined."""
+
+    __tablename__ = "memberships"
+    __table_args__ = (Index("ix_memberships_person_id", "person_id"),)
+
+    account_id: str = Field(primary_key=True, foreign_key="accounts.id")
+    person_id: str = Field(primary_key=True, foreign_key="people.id")
+    mode: str  # live | test
+    roles: list[str] = Field(sa_type=JSON_TYPE)
+    invited_by: str
+    invited_at: datetime = timestamp_column()
+    joined_at: datetime | None = instant_column(nullable=True)
+
+
+class OneTimeLink(SQLModel, table=True):
+    """A link by which a person joins an account or gets new credentials; only the hash of its token is stored."""
+
+    __tablename__ = "one_time_links"
+    __table_args__ = (Index("ix_one_time_links_person_id", "person_id"),)
+
+    token_hash: str = Field(primary_key=True)
+    account_id: str = Field(foreign_key="accounts.id")
+    person_id: str = Field(foreign_key="people.id")
+    purpose: str  # join | reset | enter
+    expires_at: datetime = instant_column()
+    used_at: datetime | None = instant_column(nullable=True)
+    created_at: datetime = timestamp_column()
+
+
+class SignedInSession(SQLModel, table=True):
+    """A signed-in browser, on one account at a time; only the hash of its token is stored."""
+
+    __tablename__ = "sessions"
+    __table_args__ = (
+        Index("ix_sessions_person_id", "person_id", "id"),
+        partial_index("ix_sessions_account_id", "account_id", "id", where=text("ended_at IS NULL")),
+        Index("ix_sessions_expires_at", "expires_at"),
+    )
+
+    id: str = Field(primary_key=True)
+    token_hash: str = Field(unique=True)
+    person_id: str = Field(foreign_key="people.id")
+    account_id: str = Field(foreign_key="accounts.id")
+    method: str  # password | provider | link
+    address: str  # of the client, without its last part
+    agent: str  # the browser and its system
+    created_at: datetime = timestamp_column()
+    seen_at: datetime = timestamp_column()  # accurate to a minute, to save writes
+    expires_at: datetime = instant_column()
+    ended_at: datetime | None = instant_column(nullable=True)
+
+
+class Guessing(SQLModel, table=True):
+    """The failed sign-ins from one place or for one e-mail address, until they are an hour old."""
+
+    __tablename__ = "guesses"
+    __table_args__ = (Index("ix_guesses_last_at", "last_at"),)
+
+    key: str = Field(primary_key=True)  # a hash: the address may be of somebody who is unknown
+    failures: int
+    last_at: datetime = instant_column()
+    locked_until: datetime | None = instant_column(nullable=True)
 
 
 class Partner(SQLModel, table=True):

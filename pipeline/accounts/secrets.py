@@ -1,4 +1,4 @@
-"""Signing secrets of partners: stored encrypted, shown once, rotated with an overlap during which both are valid."""
+"""Secrets that are stored encrypted; those of partners are rotated with an overlap during which both are valid."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, func, insert, inspect, or_, select, true, 
 from sqlmodel import Session, SQLModel, col
 
 from config.settings import Settings
-from pipeline.accounts.models import PartnerChannel, PartnerSecret
+from pipeline.accounts.models import Credential, PartnerChannel, PartnerSecret
 from pipeline.core.db import database_now, row_count
 from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import SecretUnreadable
@@ -27,6 +27,7 @@ MAX_SECRETS_CHECKED: Final = 20
 _SEALED: Final[Sequence[tuple[type[SQLModel], Any]]] = (
     (PartnerSecret, col(PartnerSecret.sealed)),
     (PartnerChannel, col(PartnerChannel.credential)),
+    (Credential, col(Credential.totp_secret)),
 )
 
 
@@ -110,7 +111,7 @@ def check_secrets(session: Session, settings: Settings) -> SecretsReport:
         wanted = select(*inspect(model).primary_key, text).where(text.is_not(None), is_valid)
         for *key, each in session.execute(wanted.execution_options(yield_per=RESEAL_BATCH_SIZE)):
             count += 1
-            owner = _format_owner(key[0], key[1])
+            owner = _owner_of(key)
             try:
                 secret_box.open(each, owner)
             except SecretUnreadable:
@@ -171,6 +172,11 @@ def unseal_secret(settings: Settings, account_id: str, partner_id: str, sealed: 
     return build_secret_box(settings).open(sealed, _format_owner(account_id, partner_id))
 
 
+def _owner_of(key: Sequence[Any]) -> str:
+    # The number of a secret, or the channel of a credential, is not part of its owner; a person is an owner alone.
+    return "/".join(key[:2])
+
+
 def _format_owner(account_id: str, partner_id: str) -> str:
     return f"{account_id}/{partner_id}"
 
@@ -184,7 +190,7 @@ class ResealBatch:
 
 
 def reseal_secrets(runtime: Runtime, *, batch: int = RESEAL_BATCH_SIZE) -> Iterator[ResealBatch]:
-    """Encrypt everything of partners under the newest key, `batch` texts per transaction, and yield each result.
+    """Encrypt everything under the newest key, `batch` texts per transaction, and yield each result.
 
     Each batch is committed. After a crash, or if two runs overlap, the next run continues with the rest.
     """
@@ -203,7 +209,7 @@ def _reseal_table(runtime: Runtime, model: type[SQLModel], text: Any, batch: int
         with runtime.db.write() as session:
             rows = session.execute(wanted if after is None else wanted.where(tuple_(*key_columns) > after)).all()
             for *key, sealed in rows:
-                owner = _format_owner(key[0], key[1])
+                owner = _owner_of(key)
                 try:
                     resealed = secret_box.seal(secret_box.open(sealed, owner), owner)
                 except SecretUnreadable:

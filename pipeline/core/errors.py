@@ -194,6 +194,12 @@ class InvalidApiKey(Refused):
     code, status, title = "INVALID_API_KEY", 401, "The API key is not valid"
 
 
+class SignInFailed(Refused):
+    """The person did not prove who they are, or the session has ended."""
+
+    code, status, title = "SIGN_IN_FAILED", 401, "You are not signed in"
+
+
 class InvalidAccountScope(Refused):
     """The body names an account that is not the key's."""
 

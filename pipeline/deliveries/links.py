@@ -18,6 +18,7 @@ from sqlmodel import Session, col
 from config.settings import Settings
 from pipeline.accounts import api_keys, secrets
 from pipeline.accounts.api_keys import READ, Caller
+from pipeline.accounts.people import PERSON_PREFIX, find_member_caller
 from pipeline.core import tenancy
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, NotFound
 from pipeline.core.runtime import Runtime
@@ -43,7 +44,9 @@ class LinkClaims:
     key_id: str
     account_id: str
     artifact_id: str
-    holder: str  # partner:ID or key:ID; the link is valid only while the holder may read the document
+    holder: (
+        str  # partner:ID or key:ID, also for a person; the link is valid only while the holder may read the document
+    )
     ends_at: datetime
 
 
@@ -53,7 +56,7 @@ def partner_holder(partner_id: str) -> str:
 
 
 def key_holder(key_id: str) -> str:
-    """Return the holder of links for an API key. They end with the key."""
+    """Return the holder of links for an API key or a person. They end with the key, or the membership."""
     return f"key:{key_id}"
 
 
@@ -95,6 +98,8 @@ def find_linked_document(runtime: Runtime, claims: LinkClaims) -> Artifact:
             kind, _, holder = claims.holder.partition(":")
             if kind == "partner":
                 caller = Caller(claims.account_id, "", "live", frozenset({claims.holder}))
+            elif holder.startswith(PERSON_PREFIX):
+                caller = find_member_caller(runtime, claims.account_id, holder)
             else:
                 caller = api_keys.find_caller_by_key_id(runtime, holder)
             if caller.account_id != claims.account_id:
@@ -121,7 +126,7 @@ def check_may_read(caller: Caller, broker_id: str, missing: str) -> None:
 
 def create_key_link(settings: Settings, caller: Caller, row: Artifact, now: datetime) -> DocumentLink:
     """Return a link to a document that the caller's key may read. It is valid for minutes, and ends with the key."""
-    return _build_link(settings, key_holder(caller.key_id), row.account_id, row, now)
+    return _build_link(settings, key_holder(caller.actor), row.account_id, row, now)
 
 
 def create_handoff_links(

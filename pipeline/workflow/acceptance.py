@@ -321,7 +321,7 @@ def _build_rows(
         happened.append(
             NewEvent(EventType.EXPORT_AMENDED, {"supersedes": amends.export.id, "revision": export.revision})
         )
-    log = [_new_row(Event, **row) for row in chain_events(export.id, 1, caller.key_id, now, happened)]
+    log = [_new_row(Event, **row) for row in chain_events(export.id, 1, caller.actor, now, happened)]
     # The task messages are sent at once; from `due_at` on the sweeper finds the steps.
     due_at = now + timedelta(seconds=stalled_seconds)
     steps = [_new_row(Step, **row) for row in initial_steps(export.id, [unit.unit_no for unit in units], due_at)]

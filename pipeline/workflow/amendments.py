@@ -154,5 +154,5 @@ def _supersede(
     planned = {(unit.unit_ref, package.package_ref) for unit in new.hashed.plan.units for package in unit.packages}
     enqueued = retractions.retract_superseded(session, old, RevisionRef(export_id=by.id, revision=by.revision), planned)
     fact = {"supersededBy": by.id, "revision": by.revision, **enqueued.fact}
-    events.append(session, old.id, caller.key_id, [NewEvent(EventType.EXPORT_AMENDED, fact)])
+    events.append(session, old.id, caller.actor, [NewEvent(EventType.EXPORT_AMENDED, fact)])
     return enqueued.streams

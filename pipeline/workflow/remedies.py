@@ -54,7 +54,7 @@ def apply_remedy(
         raise ValidationFailed(f"{remedy.value} cannot be applied to this item; choose another remedy")
     match remedy:
         case Remedy.RESEND:
-            _, stream = sender.resend_delivery(runtime, account_id, wanted, caller.key_id, test_only=caller.test)
+            _, stream = sender.resend_delivery(runtime, account_id, wanted, caller.actor, test_only=caller.test)
             return stream_tasks([stream])
         case Remedy.RESUME:
             streams.resume_partner(runtime, account_id, wanted, test_only=caller.test)
@@ -69,7 +69,7 @@ def apply_remedy(
 def _apply_to_export(
     runtime: Runtime, caller: Caller, remedy: Remedy, export_id: str, target: RemedyTarget, note: str | None
 ) -> list[TaskMessage]:
-    who = (caller.account_id, export_id, caller.key_id)
+    who = (caller.account_id, export_id, caller.actor)
     match remedy:
         case Remedy.RETRY:
             return retry_export(runtime, *who)

@@ -61,7 +61,7 @@ STANDARD_WORDS = frozenset(
     values verifier verify view views watchdog worksheet
     api asyncapi blob cloudevent encryption openapi redaction safety semaphore fair single flight smtp ssh svg xlsx ubl
     archive assets attachments backup body citations counts durability durations event gantt heartbeats home live pages picture pictures plots previews rollup stats inbox polling raw weak
-    232 chapter99 characters consolidation declarations goods layouts money packing pga profile sandbox section section232
+    guessing own 232 chapter99 characters consolidation declarations goods layouts money packing pga profile sandbox section section232
     conditions list lists parties usmca wording
     """.split()
 )

@@ -8,7 +8,7 @@ import threading
 import pytest
 from sqlmodel import func, select, update
 
-from pipeline.accounts import api_keys, partners
+from pipeline.accounts import partners
 from pipeline.accounts.models import UsedSignature
 from pipeline.accounts.schemas import NewPartner
 from pipeline.accounts.secrets import generate_secret
@@ -21,6 +21,7 @@ from pipeline.deliveries.polling import PollResult
 from tests.deliveries.support import exports
 from tests.deliveries.support.scenario import OTHER, ApiHarness, hand_off
 from tests.support import factories
+from tests.support.people import sign_in_client
 from tests.support.servers import poll
 
 
@@ -86,8 +87,7 @@ def test_sandbox_lists_handoffs_newest_first(harness: ApiHarness) -> None:
     assert harness.client("read", account=OTHER).get("/sandbox/handoffs").json()["items"] == []
     person = harness.client_without_key()
     assert person.get("/console/sandbox").headers["location"] == "/console/sign-in"
-    key = api_keys.create_key(harness.runtime, factories.ACCOUNT, "a person's", mode="live", roles=("read",))
-    person.post("/console/sign-in", data={"key": key.bearer})
+    sign_in_client(person, harness.runtime, "read")
     page = person.get("/console/sandbox").text
     assert all(each.export_id in page for each in made)
     assert "Rejected by the sandbox broker" in page

@@ -59,7 +59,7 @@ def resend_delivery(
     caller: Operator,
 ) -> DeliveryView:
     """Send a delivered or dead message again, with the same id."""
-    delivery, stream = sender.resend_delivery(runtime, caller.account_id, id, caller.key_id, test_only=caller.test)
+    delivery, stream = sender.resend_delivery(runtime, caller.account_id, id, caller.actor, test_only=caller.test)
     publisher.publish([TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel)])
     return delivery
 
@@ -88,7 +88,7 @@ async def replay_messages(
         caller.account_id,
         id,
         body.model,
-        caller.key_id,
+        caller.actor,
         test_only=caller.test,
     )
     publisher.publish(

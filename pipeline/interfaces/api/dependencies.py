@@ -171,13 +171,13 @@ async def authenticate(request: Request, bearer: str) -> Caller:
                 refused.message, headers={"WWW-Authenticate": 'Bearer realm="exports", error="invalid_token"'}
             ) from None
         keys.put(bearer, caller)
-        if keys.should_touch(caller.key_id):
+        if keys.should_touch(caller.actor):
             # The request does not wait for it; the end of the process does. The event loop holds only weak references.
             task = asyncio.create_task(run_in_threadpool(record_key_use, get_runtime(request), caller))
             tasks: set[asyncio.Task[None]] = request.app.state.key_use_tasks
             tasks.add(task)
             task.add_done_callback(tasks.discard)
-    structlog.contextvars.bind_contextvars(account_id=caller.account_id, key_id=caller.key_id)
+    structlog.contextvars.bind_contextvars(account_id=caller.account_id, key_id=caller.actor)
     tenancy.set_account(caller.account_id)
     return caller
 
@@ -188,7 +188,7 @@ def count_request(request: Request, caller: Caller) -> None:
     Also raises it if the key's account has its maximum of requests in progress.
     """
     keys: ApiKeyCache = request.app.state.keys
-    left, wait = keys.take_token(caller.key_id)
+    left, wait = keys.take_token(caller.actor)
     headers: list[tuple[str, str]] = request.scope.setdefault("exports.headers", [])
     headers.append(("RateLimit-Policy", f'"key";q={keys.per_minute};w=60'))
     headers.append(("RateLimit", f'"key";r={left};t={max(1, round(wait))}'))

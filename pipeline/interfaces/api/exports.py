@@ -259,7 +259,7 @@ def cancel_export(
     export_id = interventions.find_for_change(runtime, caller, id)
     publisher.publish(
         interventions.cancel_export(
-            runtime, caller.account_id, export_id, caller.key_id, precondition=read_precondition(request)
+            runtime, caller.account_id, export_id, caller.actor, precondition=read_precondition(request)
         )
     )
     return export_response(runtime, caller, export_id)
@@ -277,7 +277,7 @@ def retry_export(
     export_id = interventions.find_for_change(runtime, caller, id)
     publisher.publish(
         interventions.retry_export(
-            runtime, caller.account_id, export_id, caller.key_id, precondition=read_precondition(request)
+            runtime, caller.account_id, export_id, caller.actor, precondition=read_precondition(request)
         )
     )
     return export_response(runtime, caller, export_id, 202)

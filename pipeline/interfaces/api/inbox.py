@@ -57,7 +57,7 @@ async def acknowledge(
             runtime,
             caller.account_id,
             export_id,
-            caller.key_id,
+            caller.actor,
             body.model.note,
             precondition=read_precondition(request),
         )
@@ -70,5 +70,5 @@ async def acknowledge(
 def reopen(id: str, request: Request, runtime: RuntimeDep, caller: Operator) -> Response:  # noqa: A002 - the contract's name
     """Undo the acknowledgement of an export: it is in the inbox again."""
     export_id = find_for_change(runtime, caller, id)
-    reopen_export(runtime, caller.account_id, export_id, caller.key_id, precondition=read_precondition(request))
+    reopen_export(runtime, caller.account_id, export_id, caller.actor, precondition=read_precondition(request))
     return export_response(runtime, caller, export_id)

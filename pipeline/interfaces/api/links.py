@@ -75,7 +75,7 @@ def _renew_links(runtime: Runtime, submission_id: str, caller: Caller | None, he
         partner = authenticate_signature(runtime, submission_id, b"", headers)
         submission, holder = find_submission(runtime, submission_id), links.partner_holder(partner.partner_id)
     else:
-        submission, holder = find_submission(runtime, submission_id), links.key_holder(caller.key_id)
+        submission, holder = find_submission(runtime, submission_id), links.key_holder(caller.actor)
         missing = f"there is no broker submission {submission_id}"
         if submission.account_id != caller.account_id:
             raise NotFound(missing)

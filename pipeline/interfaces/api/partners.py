@@ -83,7 +83,7 @@ def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested: 
     If all pass, the partner is verified and can be activated.
     """
     return connection_tests.run_connection_test(
-        runtime, caller.account_id, id, tested_by=caller.key_id, test_key=caller.test
+        runtime, caller.account_id, id, tested_by=caller.actor, test_key=caller.test
     )
 
 

@@ -35,7 +35,7 @@ async def create_portal_link(
 
     def create() -> CreatedPortalLink:
         return portal_links.create_portal_link(
-            runtime, caller.account_id, id, body.model.days, created_by=caller.key_id, test_only=caller.test
+            runtime, caller.account_id, id, body.model.days, created_by=caller.actor, test_only=caller.test
         )
 
     created = await run_in_threadpool(create)
@@ -55,7 +55,7 @@ def revoke_portal_links(id: str, runtime: RuntimeDep, caller: Admin) -> PortalLi
     """Revoke all portal links of the partner and end their sessions now; the answer lists those that were valid."""
     return PortalLinkList(
         items=portal_links.revoke_portal_links(
-            runtime, caller.account_id, id, revoked_by=caller.key_id, test_only=caller.test
+            runtime, caller.account_id, id, revoked_by=caller.actor, test_only=caller.test
         )
     )
 
@@ -64,5 +64,5 @@ def revoke_portal_links(id: str, runtime: RuntimeDep, caller: Admin) -> PortalLi
 def revoke_portal_link(id: str, link: str, runtime: RuntimeDep, caller: Admin) -> PortalLinkView:  # noqa: A002 - the contract's name
     """Revoke one portal link and end its sessions now; repeats have no effect."""
     return portal_links.revoke_portal_link(
-        runtime, caller.account_id, id, link, revoked_by=caller.key_id, test_only=caller.test
+        runtime, caller.account_id, id, link, revoked_by=caller.actor, test_only=caller.test
     )

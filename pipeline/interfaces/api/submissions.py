@@ -70,7 +70,7 @@ def _authorize_answer(runtime: Runtime, submission_id: str, caller: Caller) -> s
         )
     if caller.test and not _is_test(runtime, submission.export_id):
         raise InsufficientRole("the submission belongs to a live export; answer it with a live key")
-    return caller.key_id
+    return caller.actor
 
 
 def _is_test(runtime: Runtime, export_id: str) -> bool:

@@ -31,7 +31,7 @@ async def create_waiver(
 
     def grant() -> WaiverView:
         return waivers.grant_waiver(
-            runtime, caller.account_id, body.model, waived_by=caller.key_id, test_only=caller.test
+            runtime, caller.account_id, body.model, waived_by=caller.actor, test_only=caller.test
         )
 
     waiver = await run_in_threadpool(grant)
@@ -48,4 +48,4 @@ def list_waivers(runtime: RuntimeDep, caller: Admin) -> WaiverList:
 @router.delete("/{id}", response_model=WaiverView, responses=READ_REFUSALS)
 def revoke_waiver(id: str, runtime: RuntimeDep, caller: Admin) -> WaiverView:  # noqa: A002 - the contract's name
     """End a waiver now; exports accepted under it stay accepted."""
-    return waivers.revoke_waiver(runtime, caller.account_id, id, revoked_by=caller.key_id, test_only=caller.test)
+    return waivers.revoke_waiver(runtime, caller.account_id, id, revoked_by=caller.actor, test_only=caller.test)

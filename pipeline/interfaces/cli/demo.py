@@ -24,7 +24,7 @@ from rich.text import Text
 from config.logs import configure_logs
 from config.queues import CUSTOMS_BROKER, OPERATOR, WAREHOUSE
 from config.settings import Settings, use_settings
-from pipeline.accounts import api_keys, partners, service
+from pipeline.accounts import api_keys, partners, people, service
 from pipeline.accounts.schemas import BorderBuddyEndpoint, NewPartner, QueueEndpoint
 from pipeline.client import Exports
 from pipeline.core.clock import utc_now
@@ -47,6 +47,7 @@ from pipeline.interfaces.cli.output import (
     stderr_console,
     stdout_console,
 )
+from pipeline.interfaces.cli.people import build_link
 from pipeline.interfaces.cli.progress import ProgressLine, ProgressReporter
 from pipeline.interfaces.cli.server import shutdown_event
 from pipeline.ops.migrations.runner import upgrade_database
@@ -145,8 +146,10 @@ def _run_demo(stack: ExitStack, console: Console, home: Path, *, serve: bool, as
     if serve:
         shutdown = shutdown_event()
         console.print(
-            f"\n  serving at [bold]{settings.public_url}/console[/] until Ctrl-C; sign in with the key, or in a terminal:"
+            f"\n  serving at [bold]{settings.public_url}/console[/] until Ctrl-C; this link signs you in once:"
         )
+        console.print(f"    {build_link(settings, create_entry_token(runtime))}", soft_wrap=True, markup=False)
+        console.print("  or in a terminal:")
         console.print(f"    export EXPORTS_API_URL={settings.public_url} EXPORTS_API_KEY={key}", soft_wrap=True)
         console.print(f"    exports inspect {results[0].export.batch_id}")
         shutdown.wait()
@@ -235,6 +238,7 @@ def _build_summary(
 
 QUEUES: Final = (CUSTOMS_BROKER, WAREHOUSE, OPERATOR)
 ACCOUNT: Final = "acc_demo"
+EMAIL: Final = "admin@maple.example"
 #: The GS1 company prefix of the examples in GS1's own documents.
 GS1_PREFIX: Final = "0614141"
 
@@ -300,6 +304,20 @@ def prepare_account(runtime: Runtime) -> str:
         if partner.id not in known:
             partners.create_partner(runtime, ACCOUNT, partner)
     return api_keys.create_key(runtime, ACCOUNT, "demo", mode="test", roles=[api_keys.ADMIN]).bearer
+
+
+def create_entry_token(runtime: Runtime) -> str:
+    """Return the token of a link that signs in an administrator of the demo once, without a password."""
+    return people.invite_person(
+        runtime,
+        ACCOUNT,
+        "demo",
+        email=EMAIL,
+        name="Demo administrator",
+        roles=[api_keys.ADMIN],
+        mode="test",
+        purpose=people.Purpose.ENTER,
+    ).token
 
 
 def load_plans(now: datetime) -> list[ExamplePlan]:

@@ -140,7 +140,8 @@ def _print_result(account: str, created: list[str], key: str | None) -> None:
         return
     console.print(f"[green]✓[/] {ENV_FILE} with the settings of this folder and a test key, shown only now:")
     console.print(f"  {key}", soft_wrap=True, markup=False)
-    console.print(f"  It may {', '.join(ROLES[:-1])} and {ROLES[-1]}, and signs you in at /console.")
+    console.print(f"  It may {', '.join(ROLES[:-1])} and {ROLES[-1]}. To use /console, invite yourself:")
+    console.print(f"  exports people add --account {escape(account)} --role admin --email YOUR_ADDRESS", soft_wrap=True)
     stderr_console().print(
         "[dim]  Next: `exports serve`, then in another terminal"
         f" `exports plans new --account {escape(account)} --broker {demo.PARTNERS[0].id} > plan.json`"

@@ -63,6 +63,7 @@ _NOUNS: Final = {
         "Show and resend messages to partners; without a command, run the process that sends them.",
     ),
     "accounts": ("accounts", "app", "The merchants that exports belong to."),
+    "people": ("people", "app", "The people who sign in to the console."),
     "keys": ("accounts", "keys_app", "The bearer keys of an account."),
     "partners": ("partners", "app", "The customs brokers, warehouses and operators of an account."),
     "secrets": ("secrets", "app", "The encrypted secrets of partners, and their key."),

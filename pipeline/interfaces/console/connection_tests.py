@@ -67,7 +67,7 @@ def _run_test(visit: Visit, partner_id: str, progress: _Progress) -> None:
                 visit.runtime,
                 visit.account_id,
                 partner_id,
-                tested_by=visit.caller.key_id,
+                tested_by=visit.caller.actor,
                 test_key=visit.caller.test,
                 on_stage=report,
             )

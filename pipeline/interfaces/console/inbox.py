@@ -92,7 +92,7 @@ def test_connection(visit: Visitor, form: ChosenItems) -> Response:
     partner_id = form.get("partner")
     visit.caller.require(required_role(Remedy.TEST))
     connection_tests.run_connection_test(
-        visit.runtime, visit.account_id, partner_id, tested_by=visit.caller.key_id, test_key=visit.caller.test
+        visit.runtime, visit.account_id, partner_id, tested_by=visit.caller.actor, test_key=visit.caller.test
     )
     deadline.set_deadline(REQUEST_WAIT_SECONDS)  # the test may have taken longer
     items = _read_items(form)

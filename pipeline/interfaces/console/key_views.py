@@ -43,7 +43,6 @@ class ShownKey:
     mark: str
     created: str
     used: str
-    own: bool
     changeable: bool
 
 
@@ -100,22 +99,17 @@ def show_key(key: ApiKeyRecord, caller: Caller, now: datetime) -> ShownKey:
         mark=mark,
         created=format_instant(key.created_at),
         used="never" if key.last_used_at is None else format_instant(key.last_used_at),
-        own=key.id == caller.key_id,
         changeable=not has_ended(key, now) and not (caller.test and key.mode == "live"),
     )
 
 
-def describe_revocation(
-    key: ApiKeyRecord, others: Sequence[ApiKeyRecord], caller: Caller, now: datetime
-) -> Sequence[str]:
+def describe_revocation(key: ApiKeyRecord, others: Sequence[ApiKeyRecord], now: datetime) -> Sequence[str]:
     """Return what happens when the key is revoked, one sentence each; `others` are the account's other keys."""
     effects = ["Every request with this key is refused at once, also in programs that run now. You cannot undo this."]
     if key.last_used_at is not None:
         effects.append(
             f"It was last used {format_instant(key.last_used_at)}. Rotate it instead to keep programs running."
         )
-    if key.id == caller.key_id:
-        effects.append("You are signed in with this key. You are signed out.")
     if ADMIN in key.roles and not any(ADMIN in each.roles and not has_ended(each, now) for each in others):
         effects.append(
             "It is the last valid key with the role admin. After that, only `exports keys create` on the server creates one."

@@ -105,7 +105,7 @@ def show_revocation(id: str, visit: Visitor) -> Response:  # noqa: A002 - the pa
     return visit.page(
         "console/key_revoke.html",
         key=key_views.show_key(key, visit.caller, now),
-        effects=key_views.describe_revocation(key, others, visit.caller, now),
+        effects=key_views.describe_revocation(key, others, now),
     )
 
 
@@ -127,7 +127,9 @@ def _load_key(visit: Visit, key_id: str) -> ApiKeyRecord:
 def _check_mode(visit: Visit, mode: api_keys.Mode) -> None:
     """Raise InsufficientRole if a test key would change or create a live key."""
     if visit.caller.test and mode == "live":
-        raise InsufficientRole("a test key cannot create or change live keys; sign in with a live key", field="/mode")
+        raise InsufficientRole(
+            "a test key cannot create or change live keys; ask an administrator of the account", field="/mode"
+        )
 
 
 def _new_page(visit: Visit, fields: Form, refused: Refused | None) -> Response:

@@ -8,20 +8,23 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Protocol
 from urllib.parse import parse_qs
 
+import structlog
 from fastapi import Depends, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response, StreamingResponse
 
-from pipeline.accounts.api_keys import Caller, record_key_use
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.sessions import find_caller_by_session
 from pipeline.core import tenancy
-from pipeline.core.errors import DatabaseBusy, InvalidApiKey, PayloadTooLarge, Refused
+from pipeline.core.errors import DatabaseBusy, PayloadTooLarge, Refused, SignInFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render, render_pieces
+from pipeline.exports.audit_trail import Action, record_act
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime
 from pipeline.interfaces.api.errors import to_refusal
-from pipeline.interfaces.console.session import COOKIE, authenticate, check_csrf_token, compute_csrf_token
+from pipeline.interfaces.console.session import check_csrf_token, compute_csrf_token, read_token
 from pipeline.ops import work_counts
 from pipeline.workflow.steps import TaskMessage
 
@@ -66,6 +69,17 @@ class Visit:
         return self.caller.account_id
 
     @property
+    def person_name(self) -> str:
+        """The name of who is signed in, or the e-mail address."""
+        person = self.caller.person
+        return self.caller.actor if person is None else person.name or person.email
+
+    def record(self, action: Action, subject: str, **detail: object) -> None:
+        """Record in the account's audit trail what this person did."""
+        with self.runtime.db.write() as session:
+            record_act(session, self.account_id, self.caller.actor, action, subject, detail)
+
+    @property
     def address(self) -> str:
         """The address of the page, with its query."""
         url = self.request.url
@@ -90,6 +104,7 @@ class Visit:
         return {
             "waiting": self._count_inbox(),
             "account": self.account_id,
+            "person": self.person_name,
             "csrf_token": self.csrf_token,
             "address": self.address,
             "live": live,
@@ -153,28 +168,29 @@ class ConsoleRoute(APIRoute):
 async def open_visit(request: Request) -> Visit:
     """Return the visit of who is signed in; raises SignedOut if nobody is."""
     runtime = get_runtime(request)
-    cookie = request.cookies.get(COOKIE, "")
+    token = read_token(runtime.settings, request)
+    # A page that refreshes itself must not keep a session alive that nobody uses.
+    touch = "hx-request" not in request.headers
     try:
-        caller = await run_in_threadpool(authenticate, runtime, cookie)
-    except Refused as refused:
+        caller = await run_in_threadpool(find_caller_by_session, runtime, token, touch=touch)
+    except SignInFailed as refused:
         raise SignedOut from refused
     # Set here, in the context of the request: a thread's own context ends with its call.
     tenancy.set_account(caller.account_id)
-    if request.app.state.keys.should_touch(caller.key_id):
-        await run_in_threadpool(record_key_use, runtime, caller)
-    visit = Visit(request, caller, compute_csrf_token(runtime, cookie))
+    structlog.contextvars.bind_contextvars(account_id=caller.account_id, person_id=caller.actor)
+    visit = Visit(request, caller, compute_csrf_token(runtime, token, caller.account_id))
     request.state.visit = visit
     return visit
 
 
 async def is_still_signed_in(visit: Visit) -> bool:
     """Return whether the session of a long request still lasts."""
-    cookie = visit.request.cookies.get(COOKIE, "")
+    token = read_token(visit.runtime.settings, visit.request)
     try:
-        await run_in_threadpool(authenticate, visit.runtime, cookie)
-    except InvalidApiKey:
+        caller = await run_in_threadpool(find_caller_by_session, visit.runtime, token, touch=False)
+    except SignInFailed:
         return False
-    return True
+    return caller.account_id == visit.account_id
 
 
 Visitor = Annotated[Visit, Depends(open_visit)]
@@ -185,7 +201,7 @@ def limit_form(max_bytes: int) -> Callable[[Request, Visit], Coroutine[Any, Any,
 
     async def read_form(request: Request, visit: Visitor) -> Form:
         form = await read_fields(request, max_bytes)
-        check_csrf_token(visit.runtime, request, form.get("csrf_token"))
+        check_csrf_token(visit.csrf_token, form.get("csrf_token"))
         return form
 
     return read_form

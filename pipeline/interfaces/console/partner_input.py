@@ -195,7 +195,7 @@ def _common_inputs(kind: str, fields: Form, errors: Mapping[str, str], *, test_k
         )
     ]
     if not sandbox:
-        forced = " You are signed in with a test key, which can only register test partners." if test_key else ""
+        forced = " You may only act on test partners, so you can only register test partners." if test_key else ""
         inputs.append(
             Input(
                 "test",

@@ -111,7 +111,7 @@ def resend_delivery(id: str, visit: Visitor, form: Fields) -> Response:  # noqa:
     try:
         visit.caller.require(OPERATE)
         _, stream = sender.resend_delivery(
-            visit.runtime, visit.account_id, id, visit.caller.key_id, test_only=visit.caller.test
+            visit.runtime, visit.account_id, id, visit.caller.actor, test_only=visit.caller.test
         )
     except Refused as refused:
         return _delivery_page(visit, id, refusal=refused)
@@ -124,7 +124,7 @@ def _replay(visit: Visit, partner_id: str, since: str) -> int:
     messages = 0
     while True:
         report, streams = replay.replay_messages(
-            visit.runtime, visit.account_id, partner_id, request, visit.caller.key_id, test_only=visit.caller.test
+            visit.runtime, visit.account_id, partner_id, request, visit.caller.actor, test_only=visit.caller.test
         )
         _publish_streams(visit, streams)
         messages += report.messages

@@ -56,7 +56,7 @@ def create_link(id: str, visit: Visitor, form: Fields) -> Response:  # noqa: A00
             visit.account_id,
             id,
             _parse_days(typed),
-            created_by=visit.caller.key_id,
+            created_by=visit.caller.actor,
             test_only=visit.caller.test,
             link_id=form.get("link_id", "none"),
         )
@@ -70,7 +70,7 @@ def revoke_links(id: str, visit: Visitor, form: Fields) -> Response:  # noqa: A0
     """Revoke the link that the form names, or all links if it names none."""
     runtime, caller, link = visit.runtime, visit.caller, form.get("link")
     caller.require(ADMIN)
-    account, by, test_only = caller.account_id, caller.key_id, caller.test
+    account, by, test_only = caller.account_id, caller.actor, caller.test
     try:
         if link:
             portal_links.revoke_portal_link(runtime, account, id, link, revoked_by=by, test_only=test_only)

@@ -1,68 +1,96 @@
-"""Sessions of the console, and the CSRF tokens of their forms."""
+"""The cookies of a session of the console, the CSRF tokens of its forms, and the client that it comes from."""
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-from datetime import datetime, timedelta
 from typing import Final
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
+from starlette.responses import Response
 
 from config.settings import Settings
-from pipeline.accounts.api_keys import READ, Caller, find_caller, find_caller_by_key_id
-from pipeline.core import tenancy
-from pipeline.core.clock import utc_now
+from pipeline.accounts.sessions import LIFETIME_SECONDS, Client, describe_client
+from pipeline.accounts.sign_in import SignedIn
 from pipeline.core.encryption import SecretBox
-from pipeline.core.errors import InsufficientRole, InvalidApiKey
+from pipeline.core.errors import InsufficientRole
 from pipeline.core.runtime import Runtime
 
-COOKIE: Final = "exports_console"
-SESSION_LIFETIME: Final = timedelta(hours=8)
+#: Over https the browser binds the cookie to this host: no other host of the domain can set it.
+_COOKIE: Final = "exports_console"
+_HOST_COOKIE: Final = "__Host-exports_console"
+_DEVICE_COOKIE: Final = "exports_device"
+_DEVICE_SECONDS: Final = 365 * 24 * 3600
 
 
-def sign_in(runtime: Runtime, bearer: str, *, now: datetime | None = None) -> str:
-    """Return the cookie's value for a key with the role `read`.
+def cookie_name(settings: Settings) -> str:
+    """Return the name of the cookie with the session's token."""
+    return _HOST_COOKIE if is_secure(settings) else _COOKIE
 
-    Raises InvalidApiKey, InsufficientRole.
+
+def is_secure(settings: Settings) -> bool:
+    """Return whether browsers reach this service over https."""
+    return settings.public_url.startswith("https:")
+
+
+def read_token(settings: Settings, request: Request) -> str:
+    """Return the session's token; empty if the browser sent none."""
+    return request.cookies.get(cookie_name(settings), "")
+
+
+def read_device(request: Request) -> str | None:
+    """Return the mark of a browser in which somebody has signed in before; None if it has none."""
+    return request.cookies.get(_DEVICE_COOKIE)
+
+
+def read_client(request: Request) -> Client:
+    """Return the client as far as a session keeps it."""
+    host = None if request.client is None else request.client.host
+    return describe_client(host, request.headers.get("user-agent", ""))
+
+
+def set_cookies(settings: Settings, response: Response, signed_in: SignedIn) -> None:
+    """Give the browser the token of a new session, in place of any other, and its mark."""
+    # With `strict`, the browser would not send it with the request that follows the OpenID provider's page.
+    _set_cookie(settings, response, cookie_name(settings), signed_in.token, LIFETIME_SECONDS)
+    _set_cookie(settings, response, _DEVICE_COOKIE, signed_in.device, _DEVICE_SECONDS)
+
+
+def _set_cookie(settings: Settings, response: Response, name: str, value: str, seconds: int) -> None:
+    response.set_cookie(
+        name, value, max_age=seconds, path="/", secure=is_secure(settings), httponly=True, samesite="lax"
+    )
+
+
+def delete_cookie(settings: Settings, response: Response) -> None:
+    """Remove the session's token from the browser."""
+    response.delete_cookie(cookie_name(settings), path="/", secure=is_secure(settings), httponly=True, samesite="lax")
+
+
+def compute_csrf_token(runtime: Runtime, token: str, account_id: str) -> str:
+    """Return the token that forms carry, so that only a page of this session can send them.
+
+    It holds for one account: a page that was opened before the person entered another account cannot act there.
     """
-    caller = find_caller(runtime, bearer, now=now)
-    caller.require(READ)
-    until = int(((now or utc_now()) + SESSION_LIFETIME).timestamp())
-    payload = f"{caller.key_id}.{until}"
-    return f"{payload}.{_signature(runtime, payload)}"
-
-
-def authenticate(runtime: Runtime, cookie: str, *, now: datetime | None = None) -> Caller:
-    """Return the cookie's caller; raises InvalidApiKey if the cookie is not valid, or its session or key has ended."""
-    payload, _, signature = cookie.rpartition(".")
-    key_id, _, until = payload.partition(".")
-    moment = now or utc_now()
-    if not hmac.compare_digest(signature.encode(), _signature(runtime, payload).encode()):
-        raise InvalidApiKey("sign in with an API key")
-    if moment.timestamp() >= int(until):
-        raise InvalidApiKey("the session has ended; sign in again")
-    caller = find_caller_by_key_id(runtime, key_id, now=moment)
-    caller.require(READ)
-    tenancy.set_account(caller.account_id)
-    return caller
-
-
-def compute_csrf_token(runtime: Runtime, cookie: str) -> str:
-    """Return the token that forms carry, so that only a page of this session can send them."""
-    return _signature(runtime, f"form\n{cookie}")
-
-
-def _signature(runtime: Runtime, payload: str) -> str:
     key = SecretBox(runtime.settings.secret_key).token("console-sessions").encode()
-    return hmac.new(key, payload.encode(), hashlib.sha256).hexdigest()
+    text = f"form\n{account_id}\n{token}".encode(errors="replace")
+    return hmac.new(key, text, hashlib.sha256).hexdigest()
+
+
+def check_csrf_token(expected: str, given: str) -> None:
+    """Raise InsufficientRole unless the form's token is that of the session and the account.
+
+    A page of another site in the same browser cannot know the token: it is not part of the cookie.
+    """
+    if not hmac.compare_digest(given.encode(errors="replace"), expected.encode()):
+        raise InsufficientRole("this form does not belong to your session and account; load the page again")
 
 
 def check_same_origin(settings: Settings, request: Request) -> None:
     """Raise InsufficientRole if the browser says that a page of another site sent the form.
 
-    Before sign-in there is no CSRF token; another site's page could sign the user in with its own key. An old browser,
+    Before sign-in there is no CSRF token; another site's page could sign the user in as somebody else. An old browser,
     or one without TLS, names only the page's origin; a program names nothing.
     """
     site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
@@ -73,13 +101,3 @@ def check_same_origin(settings: Settings, request: Request) -> None:
         own = origin is None or origin.partition("://")[2] in here
     if not own:
         raise InsufficientRole("this form came from another site; open this service's own page and sign in there")
-
-
-def check_csrf_token(runtime: Runtime, request: Request, csrf_token: str) -> None:
-    """Raise InsufficientRole unless the form's token is that of the signed-in session.
-
-    A page of another site in the same browser cannot know the token: it is not part of the cookie.
-    """
-    expected = compute_csrf_token(runtime, request.cookies.get(COOKIE, ""))
-    if not hmac.compare_digest(csrf_token.encode(), expected.encode()):
-        raise InsufficientRole("this form does not belong to your session; load the page again")

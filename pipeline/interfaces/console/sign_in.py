@@ -1,60 +1,187 @@
-"""The pages that begin and end a session."""
+"""The pages that begin and end a session: sign-in by password and code, one-time links, sign-out."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Request
 from starlette.responses import Response
 
-from pipeline.core.errors import Refused
+from pipeline.accounts import people, sessions, sign_in
+from pipeline.accounts.people import LinkView, Purpose
+from pipeline.accounts.sign_in import SignedIn
+from pipeline.core import tenancy
+from pipeline.core.errors import NotFound, Refused, SignInFailed
+from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render
+from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.interfaces.api.dependencies import RuntimeDep
-from pipeline.interfaces.console.pages import ConsoleRoute, Fields, Visitor, page_response, read_fields, redirect_to
-from pipeline.interfaces.console.session import COOKIE, SESSION_LIFETIME, check_same_origin, sign_in
+from pipeline.interfaces.console import sign_in_views
+from pipeline.interfaces.console.pages import (
+    ConsoleRoute,
+    Fields,
+    Form,
+    Visitor,
+    page_response,
+    read_fields,
+    redirect_to,
+)
+from pipeline.interfaces.console.session import (
+    check_same_origin,
+    delete_cookie,
+    read_client,
+    read_device,
+    read_token,
+    set_cookies,
+)
 
 router = APIRouter(prefix="/console", include_in_schema=False, route_class=ConsoleRoute)
 
+Token = Annotated[str, Path(max_length=128)]
+
+
+async def read_open_form(request: Request) -> Form:
+    """Return the fields of a form that needs no session; where it came from is not checked yet."""
+    return await read_fields(request)
+
+
+OpenForm = Annotated[Form, Depends(read_open_form)]
+
 
 @router.get("/sign-in")
-def show_sign_in() -> Response:
-    """Show the form that asks for a key."""
-    return _sign_in_page(None)
+def show_sign_in(runtime: RuntimeDep) -> Response:
+    """Show the form for e-mail address, password and code."""
+    return sign_in_page(runtime, None)
 
 
 @router.post("/sign-in")
-async def submit_sign_in(request: Request, runtime: RuntimeDep) -> Response:
-    """Check a key and start a session of some hours; the key itself is not stored."""
+def submit_sign_in(request: Request, runtime: RuntimeDep, form: OpenForm) -> Response:
+    """Check the password and the code, and start a session."""
     try:
         check_same_origin(runtime.settings, request)
-        given = (await read_fields(request)).get("key")
-        cookie = await run_in_threadpool(sign_in, runtime, given)
+        signed_in = _check_password(runtime, request, form.get("email"), form)
     except Refused as refused:
-        return _sign_in_page(refused)
-    response = redirect_to("/console")
-    secure = runtime.settings.public_url.startswith("https:")
-    response.set_cookie(
-        COOKIE,
-        cookie,
-        max_age=int(SESSION_LIFETIME.total_seconds()),
-        path="/console",
-        secure=secure,
-        httponly=True,
-        samesite="strict",
-    )
-    return response
+        return sign_in_page(runtime, refused, email=form.get("email"))
+    return start_console(runtime, signed_in)
 
 
 @router.post("/sign-out")
 def sign_out(visit: Visitor, form: Fields) -> Response:
     """End the session."""
+    if visit.caller.person is not None:
+        sessions.end_session(visit.runtime, visit.caller, visit.caller.person.session_id)
     response = redirect_to("/console/sign-in")
-    response.delete_cookie(COOKIE, path="/console", httponly=True, samesite="strict")
+    delete_cookie(visit.runtime.settings, response)
     return response
 
 
-def _sign_in_page(refused: Refused | None) -> Response:
-    message, status = (None, 200) if refused is None else (refused.message, refused.status)
-    response = page_response(render("console/sign_in.html", refusal=message), status)
+@router.get("/links/{token}")
+def show_link(token: Token, request: Request, runtime: RuntimeDep) -> Response:
+    """Show what a one-time link is for. Only the form uses it: a mail program may look at a link."""
+    try:
+        return _link_page(runtime, request, token, _load_link(runtime, token), None)
+    except NotFound as missing:
+        return _refused_link_page(missing)
+
+
+@router.post("/links/{token}")
+def use_link(token: Token, request: Request, runtime: RuntimeDep, form: OpenForm) -> Response:
+    """Use a one-time link: enter, join an account, or set a password and a code."""
+    try:
+        link = _load_link(runtime, token)
+    except NotFound as missing:
+        return _refused_link_page(missing)
+    try:
+        check_same_origin(runtime.settings, request)
+        return _use_link(runtime, request, token, link, form)
+    except Refused as refused:
+        return _link_page(runtime, request, token, link, refused)
+
+
+def _use_link(runtime: Runtime, request: Request, token: str, link: LinkView, form: Form) -> Response:
+    client = read_client(request)
+    if link.purpose is Purpose.ENTER:
+        return start_console(runtime, sign_in.enter_by_link(runtime, token, client))
+    if link.purpose is Purpose.JOIN and link.has_credentials:
+        return _accept_invitation(runtime, request, token, link, form)
+    made = sign_in.set_up_credentials(
+        runtime, token, password=form.get("password"), code=form.get("code"), client=client
+    )
+    html = render("console/recovery_codes.html", codes=made.recovery_codes, account=link.account_id, next="/console")
+    response = open_page(html)
+    set_cookies(runtime.settings, response, made.signed_in)
+    return response
+
+
+def _accept_invitation(runtime: Runtime, request: Request, token: str, link: LinkView, form: Form) -> Response:
+    session_token = read_token(runtime.settings, request)
+    response = redirect_to("/console")
+    if not _is_signed_in_as(runtime, session_token, link.person_id):
+        signed_in = _check_password(runtime, request, link.email, form)
+        set_cookies(runtime.settings, response, signed_in)
+        session_token = signed_in.token
+    caller = sessions.find_caller_by_session(runtime, session_token)
+    sign_in.accept_invitation(runtime, token, caller)
+    sessions.enter_account(runtime, caller, link.account_id)
+    return response
+
+
+def _check_password(runtime: Runtime, request: Request, email: str, form: Form) -> SignedIn:
+    return sign_in.sign_in_by_password(
+        runtime,
+        email=email,
+        password=form.get("password"),
+        code=form.get("code"),
+        client=read_client(request),
+        device=read_device(request),
+    )
+
+
+def _is_signed_in_as(runtime: Runtime, session_token: str, person_id: str) -> bool:
+    try:
+        return sessions.find_caller_by_session(runtime, session_token).actor == person_id
+    except SignInFailed:
+        return False
+
+
+def _load_link(runtime: Runtime, token: str) -> LinkView:
+    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
+        return people.load_link(session, token)
+
+
+def start_console(runtime: Runtime, signed_in: SignedIn) -> Response:
+    """Return a redirect to the console with the cookies of the new session."""
+    response = redirect_to("/console")
+    set_cookies(runtime.settings, response, signed_in)
+    return response
+
+
+def sign_in_page(runtime: Runtime, refused: Refused | None, *, email: str = "") -> Response:
+    """Return the form for signing in, with what was wrong."""
+    html = render("console/sign_in.html", refusal=None if refused is None else refused.message, email=email)
+    return open_page(html, refused)
+
+
+def open_page(html: str, refused: Refused | None = None) -> Response:
+    """Return a page that needs no session."""
+    response = page_response(html, 200 if refused is None else refused.status)
+    if refused is not None:
+        response.headers.update(refused.headers)
     # With `no-referrer`, the browser would also hide that the form came from this site.
     response.headers["Referrer-Policy"] = "same-origin"
     return response
+
+
+def _link_page(runtime: Runtime, request: Request, token: str, link: LinkView, refused: Refused | None) -> Response:
+    refusal = None if refused is None else refused.message
+    if link.purpose is Purpose.ENTER:
+        return open_page(render("console/link_enter.html", link=link, refusal=refusal), refused)
+    if link.purpose is Purpose.JOIN and link.has_credentials:
+        known = _is_signed_in_as(runtime, read_token(runtime.settings, request), link.person_id)
+        return open_page(render("console/link_join.html", link=link, known=known, refusal=refusal), refused)
+    set_up = sign_in_views.build_set_up(runtime.settings, link)
+    return open_page(render("console/link_set_up.html", link=link, set_up=set_up, refusal=refusal), refused)
+
+
+def _refused_link_page(refused: Refused) -> Response:
+    return open_page(render("console/link_refused.html", refusal=refused.message), refused)

@@ -58,7 +58,7 @@ def record_waiver(visit: Visitor, fields: Fields) -> Response:
         known = {each.id for each in partners.list_partners(visit.runtime, caller.account_id)}
         waiver_views.check_waiver(new, known, visit.runtime.clock().date())
         made = waivers.grant_waiver(
-            visit.runtime, caller.account_id, new, waived_by=caller.key_id, test_only=caller.test
+            visit.runtime, caller.account_id, new, waived_by=caller.actor, test_only=caller.test
         )
     except Refused as refused:
         return _new_page(visit, fields, refused)
@@ -89,7 +89,7 @@ def revoke_waiver(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa:
     """Revoke the waiver now, and show its page."""
     visit.caller.require(ADMIN)
     waivers.revoke_waiver(
-        visit.runtime, visit.account_id, id, revoked_by=visit.caller.key_id, test_only=visit.caller.test
+        visit.runtime, visit.account_id, id, revoked_by=visit.caller.actor, test_only=visit.caller.test
     )
     return redirect_to(f"/console/waivers/{id}")
 

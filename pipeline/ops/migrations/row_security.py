@@ -1,7 +1,7 @@
 """Row-level security on PostgreSQL: policies that separate accounts in every query, derived from the models.
 
-A table with `account_id` has its own policy. A table without it uses the account of the table that it refers to. A new
-table without a path to an account stops the migration until a developer adds one.
+A table with `account_id` has its own policy. A table without it uses the account of the table that it refers to. No account
+sees the tables of credentials. A new table without a path to an account stops the migration until a developer adds one.
 """
 
 from __future__ import annotations
@@ -28,11 +28,17 @@ from pipeline.ops.stats import models as stat_models  # noqa: F401 - importing t
 SETTING: Final = "exports.account"
 POLICY: Final = "own_rows"
 
-#: Tables that refer to others without a foreign key: column -> the table whose `id` it holds.
-_IMPLICIT_KEYS: Final[Mapping[str, tuple[str, str]]] = {"sandbox_handoffs": ("submission_id", "broker_submissions")}
+#: Tables whose account no foreign key names: the table that has it, and how a row of it is joined.
+_IMPLICIT_KEYS: Final[Mapping[str, tuple[str, str]]] = {
+    "sandbox_handoffs": ("broker_submissions", "of_account.id = sandbox_handoffs.submission_id"),
+    "people": ("memberships", "of_account.person_id = people.id"),
+}
 
 #: Tables without an account, which every transaction may see.
 SHARED: Final[frozenset[str]] = frozenset({"heartbeats"})
+
+#: Tables that only a transaction over all accounts sees: those that prove who a person is.
+HIDDEN: Final[frozenset[str]] = frozenset({"credentials", "recovery_codes", "guesses"})
 
 _CURRENT_ACCOUNT: Final = f"current_setting('{SETTING}', true)"
 
@@ -121,6 +127,8 @@ def _condition(table: sa.Table) -> str:
 
 
 def _of_account(table: sa.Table) -> str:
+    if table.name in HIDDEN:
+        return "false"
     if table.name == "accounts":
         return f"{_CURRENT_ACCOUNT} = id"
     if "account_id" in table.columns:
@@ -131,8 +139,8 @@ def _of_account(table: sa.Table) -> str:
 
 def _owner(table: sa.Table) -> tuple[str, str]:
     if table.name in _IMPLICIT_KEYS:
-        column, owner = _IMPLICIT_KEYS[table.name]
-        return f"of_account.id = {table.name}.{column}", owner
+        owner, joined = _IMPLICIT_KEYS[table.name]
+        return joined, owner
     for key in sorted(table.foreign_key_constraints, key=lambda each: each.referred_table.name):
         if "account_id" in key.referred_table.columns:
             pairs = (f"of_account.{e.column.name} = {table.name}.{e.parent.name}" for e in key.elements)

@@ -71,14 +71,6 @@ def test_key_use_is_recorded_before_the_process_ends(harness: ApiHarness, monkey
     assert read_last_used(harness.runtime, key) is not None
 
 
-def test_console_sign_in_records_key_use(harness: ApiHarness) -> None:
-    key = harness.key("read")
-    browser = harness.client_with_key(None)
-    signed = browser.post("/console/sign-in", data={"key": key.bearer})
-    assert browser.get("/console").status_code == 200, signed.text
-    assert read_last_used(harness.runtime, key) is not None
-
-
 def test_key_use_is_recorded_once_a_minute_across_processes(harness: ApiHarness) -> None:
     key = harness.key("read")
     caller = api_keys.find_caller(harness.runtime, key.bearer)

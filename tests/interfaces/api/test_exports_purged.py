@@ -13,6 +13,7 @@ from pipeline.exports.models import Event
 from pipeline.ops import retention
 from tests.interfaces.api.conftest import ApiHarness, execution
 from tests.support import factories
+from tests.support.people import sign_in_client
 
 SAID = "canary: the importer's number is wrong"
 
@@ -64,7 +65,7 @@ def test_every_call_answers_for_a_purged_export(harness: ApiHarness, purged_view
     replay = {"since": "2020-01-01T00:00:00Z"}
     assert client.post(f"/api/partners/{factories.BROKER}/replay", json=replay).json()["messages"] == 0
     console = harness.client_with_key(None)
-    console.post("/console/sign-in", data={"key": harness.key("read").bearer})
+    sign_in_client(console, harness.runtime, "read")
     assert console.get(f"/console/exports/{export_id}").status_code == 200
     assert console.get(f"/console/artifacts/{artifact}").status_code == 404
 

@@ -12,6 +12,7 @@ from pipeline.core.clock import utc_now
 from pipeline.deliveries import links
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
+from tests.support.people import sign_in_client
 
 #: Headers of every answer.
 ALWAYS = {
@@ -70,7 +71,7 @@ def answers(harness: ApiHarness) -> dict[str, httpx.Response]:
         harness.runtime.settings, factories.ACCOUNT, artifact["id"], f"partner:{factories.BROKER}", until
     ).rpartition("/")[2]
     browser = harness.client_with_key(None)
-    browser.post("/console/sign-in", data={"key": harness.key("read").bearer})
+    sign_in_client(browser, harness.runtime, "read")
     live = {"headers": {"Accept": "text/event-stream"}}
     with client.stream("GET", f"/api/exports/{export_id}/events", **live) as stream:  # type: ignore[arg-type]
         pass  # the headers have arrived; the stream does not end by itself

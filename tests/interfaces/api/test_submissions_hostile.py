@@ -13,6 +13,7 @@ from pipeline.exports.schemas.export import BrokerSubmissionView, EventView
 from pipeline.interfaces.cli import export_view
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
+from tests.support.people import sign_in_client
 
 PERSIAN = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
 DECEIVING = f"Line\t1\r\nof \u202eexe.gnp\u202c sta\u200binless \x1b[31m{PERSIAN}\x9b"
@@ -62,7 +63,7 @@ def test_answer_with_hostile_characters_is_recorded_and_logged_in_legible_form(h
 def test_console_isolates_the_text_direction_of_answers(harness: ApiHarness) -> None:
     export_id = reject_handoff(harness)
     browser = harness.client_with_key(None)
-    browser.post("/console/sign-in", data={"key": harness.key("read").bearer})
+    sign_in_client(browser, harness.runtime, "read")
     page = browser.get(f"/console/exports/{export_id}").text
     assert f"<bdi>{SHOWN}</bdi>" in page
     assert f'<code><bdi>{SHOWN_POINTER}</bdi></code></td><td class="text"><bdi> </bdi></td>' in page

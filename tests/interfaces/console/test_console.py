@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import re
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 
 import httpx
 import pytest
 
-from pipeline.accounts import api_keys
-from pipeline.core.errors import InvalidApiKey
+from pipeline.accounts.api_keys import Mode
 from pipeline.exports.states import NEEDS_PERSON, SubmissionState
 from pipeline.interfaces.console import exports
-from pipeline.interfaces.console.session import COOKIE, authenticate, sign_in
+from pipeline.interfaces.console.session import cookie_name
 from tests.deliveries.test_outcomes import shape
 from tests.interfaces.api.conftest import OTHER, ApiHarness
 from tests.support import factories
+from tests.support.people import sign_in_client
 
 
-def sign_in_browser(harness: ApiHarness, *roles: str, account: str = factories.ACCOUNT) -> httpx.Client:
-    """Return a client that has signed in with a new key."""
+def sign_in_browser(
+    harness: ApiHarness, *roles: str, account: str = factories.ACCOUNT, mode: Mode = "live"
+) -> httpx.Client:
+    """Return the browser of a new person who has signed in."""
     client = harness.client_with_key(None)
-    response = client.post("/console/sign-in", data={"key": harness.key(*roles, account=account).bearer})
-    assert (response.status_code, response.headers["location"]) == (303, "/console")
+    sign_in_client(client, harness.runtime, *roles, account=account, mode=mode)
     return client
 
 
@@ -31,61 +32,6 @@ def test_pages_without_a_session_redirect_to_sign_in(harness: ApiHarness) -> Non
     for address in ("/console", "/console/exports", f"/console/exports/{export_id}", "/console/artifacts/art_1"):
         response = harness.client_with_key(None).get(address)
         assert (response.status_code, response.headers["location"]) == (303, "/console/sign-in")
-
-
-def test_sign_in_with_an_invalid_key_sets_no_cookie(harness: ApiHarness) -> None:
-    client = harness.client_with_key(None)
-    for key, status in (("", 401), ("exp_live_x", 401), (harness.key("partner:br_1").bearer, 403)):
-        response = client.post("/console/sign-in", data={"key": key})
-        assert (response.status_code, "set-cookie" in response.headers) == (status, False)
-        assert 'role="alert"' in response.text
-
-
-@pytest.mark.parametrize("site", ["cross-site", "same-site"])
-def test_sign_in_from_another_site_is_rejected(harness: ApiHarness, site: str) -> None:
-    form = {"key": harness.key("read").bearer}
-    refused = harness.client_with_key(None).post("/console/sign-in", data=form, headers={"Sec-Fetch-Site": site})
-    assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
-    assert "another site" in refused.text
-    for own in ("same-origin", "none"):
-        taken = harness.client_with_key(None).post("/console/sign-in", data=form, headers={"Sec-Fetch-Site": own})
-        assert taken.headers["location"] == "/console"
-
-
-@pytest.mark.parametrize(
-    "origin", ["https://stranger.example", "http://testserver.stranger.example", "null", "http://["]
-)
-def test_sign_in_with_a_foreign_origin_is_rejected(harness: ApiHarness, origin: str) -> None:
-    form, client = {"key": harness.key("read").bearer}, harness.client_with_key(None)
-    refused = client.post("/console/sign-in", data=form, headers={"Origin": origin})
-    assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
-    assert refused.headers["referrer-policy"] == client.get("/console/sign-in").headers["referrer-policy"]
-    for own in (str(client.base_url).rstrip("/"), harness.runtime.settings.public_url):
-        assert client.post("/console/sign-in", data=form, headers={"Origin": own}).headers["location"] == "/console"
-
-
-def test_cookie_holds_no_secret_and_is_http_only(harness: ApiHarness) -> None:
-    bearer = harness.key("read").bearer
-    response = harness.client_with_key(None).post("/console/sign-in", data={"key": bearer})
-    cookie = response.headers["set-cookie"]
-    assert {"HttpOnly", "SameSite=strict", "Path=/console"} <= set(cookie.split("; "))
-    assert bearer.rsplit("_", 1)[1] not in cookie
-
-
-def test_session_ends_with_its_lifetime_key_or_signature(harness: ApiHarness) -> None:
-    key = harness.key("read")
-    now = datetime.now(UTC)
-    cookie = sign_in(harness.runtime, key.bearer, now=now)
-    assert authenticate(harness.runtime, cookie, now=now).key_id == key.id
-    key_id, until, signature = cookie.split(".")
-    for forged in ("", "a", f"{key_id}.{int(until) + 9}.{signature}", f"{harness.key('admin').id}.{until}.{signature}"):
-        with pytest.raises(InvalidApiKey):
-            authenticate(harness.runtime, forged, now=now)
-    with pytest.raises(InvalidApiKey):
-        authenticate(harness.runtime, cookie, now=now + timedelta(hours=8))
-    api_keys.revoke_key(harness.runtime, factories.ACCOUNT, key.id)
-    with pytest.raises(InvalidApiKey):
-        authenticate(harness.runtime, cookie, now=now)
 
 
 def test_export_page_shows_the_export_in_full(harness: ApiHarness) -> None:
@@ -218,14 +164,14 @@ def test_pages_escape_text_and_load_nothing_from_elsewhere(harness: ApiHarness) 
 
 def test_sign_out_ends_the_session(harness: ApiHarness) -> None:
     client = sign_in_browser(harness, "read")
-    assert COOKIE in client.cookies
+    assert cookie_name(harness.runtime.settings) in client.cookies
     found = re.search(
         r'action="/console/sign-out"><input type="hidden" name="csrf_token" value="([0-9a-f]{64})">',
         client.get("/console").text,
     )
     assert found
     client.post("/console/sign-out", data={"csrf_token": found[1]})
-    assert COOKIE not in client.cookies
+    assert cookie_name(harness.runtime.settings) not in client.cookies
     assert client.get("/console").status_code == 303
 
 

@@ -75,6 +75,7 @@ def pages(harness: ApiHarness) -> dict[str, str]:
         "new key": "/console/keys/new",
         "waivers": "/console/waivers",
         "new waiver": "/console/waivers/new",
+        "me": "/console/me",
         "reference": "/docs",
     }
     for each in api.get(f"/api/exports/{late}").json()["artifacts"]:

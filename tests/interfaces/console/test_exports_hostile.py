@@ -18,6 +18,7 @@ from pipeline.interfaces.api.headers import download_headers
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
 from tests.support.hostile_inputs import BREAKING, EVERYTHING, build_whole_plan
+from tests.support.people import sign_in_client
 from tests.workflow.test_acceptance_hostile_plans import fill_free_texts, join_tricks
 
 #: Text that would act on a page if it were markup.
@@ -62,7 +63,7 @@ def render_everywhere(harness: ApiHarness, made: dict[str, Any]) -> dict[str, st
     letter = email_content.build_email_body(settings, notification, [paper])
     assert letter.subject.isprintable()
     browser = harness.client_with_key(None)
-    browser.post("/console/sign-in", data={"key": harness.key("read", "operate").bearer})
+    sign_in_client(browser, harness.runtime, "read", "operate")
     token = email_replies.build_reply_link(settings, notification).token
     pages = {
         "list": browser.get("/console"),

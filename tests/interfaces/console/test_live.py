@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import pytest
+from sqlmodel import col
 
-from pipeline.accounts.api_keys import list_keys, revoke_key
+from pipeline.accounts.models import SignedInSession
+from pipeline.accounts.sessions import end_sessions
 from pipeline.interfaces.console import live
 from pipeline.workflow import queries
 from tests.interfaces.api.conftest import OTHER, ApiHarness
@@ -25,8 +27,8 @@ def test_stream_says_what_changed_and_ends_with_the_session(
         assert next(lines) == ": changes"
         harness.run(export_id)
         assert "event: changed" in lines
-        for key in list_keys(harness.runtime, factories.ACCOUNT):
-            revoke_key(harness.runtime, factories.ACCOUNT, key.id)
+        with harness.runtime.db.write() as session:
+            end_sessions(session, col(SignedInSession.account_id) == factories.ACCOUNT)
         assert [line for line in lines if line.startswith("error")] == []
 
 

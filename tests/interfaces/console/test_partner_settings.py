@@ -245,8 +245,7 @@ def test_wizard_and_settings_belong_to_administrators_of_the_account(lab: ApiHar
 
 
 def test_test_key_registers_only_test_partners(lab: ApiHarness) -> None:
-    client = lab.client_with_key(None)
-    client.post("/console/sign-in", data={"key": lab.key("admin", mode="test").bearer})
+    client = sign_in_browser(lab, "admin", mode="test")
     form = read_form(client, f"{WIZARD}?kind=operator&channel=queue") | {"id": "op_t", "name": "Desk"}
     refused = client.post(WIZARD, data=form)
     assert (refused.status_code, "a test key can only register" in refused.text) == (403, True)

@@ -21,6 +21,7 @@ from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
 from tests.support.http_endpoint import Endpoint, Script
+from tests.support.people import sign_in_client
 
 HOOKED = "wh_hook"
 
@@ -246,7 +247,7 @@ def test_test_key_cannot_test_a_live_partner_or_resend_live_messages(
     letter = make_dead_letter(webhook_harness)
     tried = len(hook.requests)
     client = webhook_harness.client_with_key(None)
-    client.post("/console/sign-in", data={"key": webhook_harness.key("admin", mode="test").bearer})
+    sign_in_client(client, webhook_harness.runtime, "admin", mode="test")
     assert post(client, f"/console/partners/{HOOKED}", f"/console/partners/{HOOKED}/test").status_code == 403
     assert post(client, f"/console/deliveries/{letter}", f"/console/deliveries/{letter}/resend").status_code == 403
     assert (len(hook.requests), webhook_harness.publisher.tasks) == (tried, [])

@@ -103,8 +103,7 @@ def test_waivers_belong_to_administrators_of_the_account(harness: ApiHarness) ->
     assert stranger.get(page).status_code == 404
     assert stranger.post(f"{page}/revoke", data=token).status_code == 404
     assert client.post(f"{page}/revoke").status_code == 403
-    tester = harness.client_with_key(None)
-    tester.post("/console/sign-in", data={"key": harness.key("admin", mode="test").bearer})
+    tester = sign_in_browser(harness, "admin", mode="test")
     form = read_form(tester, "/console/waivers/new")
     for address, sent in (("/console/waivers", form | NEW), (f"{page}/revoke", form)):
         refused = tester.post(address, data=sent)

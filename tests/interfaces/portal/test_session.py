@@ -18,6 +18,7 @@ from pipeline.interfaces.portal.session import COOKIE, authenticate
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.interfaces.portal.conftest import create_link, find_ids, open_portal, submit
 from tests.support import factories
+from tests.support.people import sign_in_client
 
 PAGES = ("", "/deliveries", "/handoffs", "/endpoint", "/secret", "/verify", "/samples", "/samples.zip")
 
@@ -129,7 +130,7 @@ def test_forged_cookies_open_nothing(harness: ApiHarness) -> None:
 def test_console_session_and_api_key_open_no_portal(harness: ApiHarness) -> None:
     key = harness.key("admin")
     browser = harness.client_with_key(None)
-    browser.post("/console/sign-in", data={"key": key.bearer})
+    sign_in_client(browser, harness.runtime, "admin")
     stolen = browser.cookies["exports_console"]
     for client in (harness.client_with_key(key.bearer), harness.client_with_key(None)):
         client.cookies.set(COOKIE, stolen)

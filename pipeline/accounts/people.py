@@ -1,0 +1,388 @@
+"""People and their memberships of accounts: invitations by one-time links, roles, removal."""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Final, cast
+
+from sqlalchemy import delete, func, insert, select, update
+from sqlmodel import Session, col
+
+from pipeline.accounts.api_keys import ADMIN, ROLES, Caller, Mode
+from pipeline.accounts.models import Credential, Membership, OneTimeLink, Person, SignedInSession
+from pipeline.accounts.sessions import end_sessions, hash_token
+from pipeline.core import tenancy
+from pipeline.core.db import database_now, row_count
+from pipeline.core.errors import InvalidState, NotFound, ValidationFailed
+from pipeline.core.field_types import check_printable
+from pipeline.core.ids import new_id
+from pipeline.core.runtime import Runtime
+from pipeline.core.tenancy import ALL_ACCOUNTS
+from pipeline.core.text_safety import check_readable
+from pipeline.exports.audit_trail import Action, record_act
+from pipeline.exports.models import Account
+
+#: The ids of people begin with it; those of keys have no `_`.
+PERSON_PREFIX: Final = "per_"
+
+LINK_SECONDS: Final = 3 * 24 * 3600
+MAX_MEMBERS_LISTED: Final = 500
+
+_EMAIL: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")
+_MAX_EMAIL: Final = 254
+_MAX_NAME: Final = 100
+_TOKEN_BYTES: Final = 32
+
+
+class Purpose(StrEnum):
+    """What a one-time link is for: to join an account, to set new credentials, or to enter without any (the demo)."""
+
+    JOIN = "join"
+    RESET = "reset"
+    ENTER = "enter"
+
+
+@dataclass(frozen=True)
+class Member:
+    """A person of an account."""
+
+    person_id: str
+    email: str
+    name: str
+    mode: Mode
+    roles: Sequence[str]
+    invited_at: datetime
+    joined_at: datetime | None
+    disabled_at: datetime | None
+
+
+@dataclass(frozen=True)
+class Invitation:
+    """A person with a new one-time link; `token` is its only copy."""
+
+    person_id: str
+    email: str
+    token: str
+
+
+@dataclass(frozen=True)
+class LinkView:
+    """A one-time link that can be used: whose it is, and whether the person has credentials."""
+
+    token_hash: str
+    purpose: Purpose
+    account_id: str
+    person_id: str
+    email: str
+    name: str
+    has_credentials: bool
+
+
+def is_email(text: str) -> bool:
+    """Return whether the text is an e-mail address of ASCII characters."""
+    return len(text) <= _MAX_EMAIL and _EMAIL.fullmatch(text) is not None
+
+
+def normalize_email(email: str) -> str:
+    """Return the e-mail address in lower case. Raises ValidationFailed if it is none."""
+    text = email.strip().lower()
+    if not is_email(text):
+        raise ValidationFailed(
+            "the e-mail address must be like anna@maple.example, in ASCII characters", field="/email"
+        )
+    return text
+
+
+def invite_person(
+    runtime: Runtime,
+    account_id: str,
+    actor: str,
+    *,
+    email: str,
+    roles: Collection[str],
+    name: str = "",
+    mode: Mode = "live",
+    purpose: Purpose = Purpose.JOIN,
+) -> Invitation:
+    """Invite a person to the account and return the one-time link; an earlier link to the account ends.
+
+    Raises ValidationFailed; NotFound for an unknown account; InvalidState if the person is a member.
+    """
+    address, wanted, shown = normalize_email(email), _check_roles(roles), _check_name(name)
+    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
+        if session.get(Account, account_id) is None:
+            raise NotFound(f"there is no account {account_id}")
+        person = session.execute(select(Person).where(col(Person.email) == address)).scalar_one_or_none()
+        if person is None:
+            person = Person(id=new_id("per"), email=address, name=shown)
+            session.add(person)
+            session.flush()
+        membership = session.get(Membership, (account_id, person.id))
+        if membership is not None and membership.joined_at is not None and purpose is Purpose.JOIN:
+            raise InvalidState(f"{address} is a member of {account_id} already; change the roles instead")
+        if membership is None:
+            membership = Membership(
+                account_id=account_id, person_id=person.id, mode=mode, roles=wanted, invited_by=actor
+            )
+        else:
+            membership.roles, membership.mode = wanted, mode
+        session.add(membership)
+        session.flush()
+        record_act(session, account_id, actor, Action.PERSON_INVITED, person.id, {"roles": wanted, "mode": mode})
+        return Invitation(person.id, address, _write_link(session, account_id, person.id, purpose))
+
+
+def create_reset_link(
+    runtime: Runtime, account_id: str, actor: str, person_id: str, *, of_operator: bool
+) -> Invitation:
+    """Return a new one-time link by which a member joins or, if they have joined, sets new credentials.
+
+    Raises NotFound; InvalidState if an administrator asks for somebody who also belongs to another account: the holder of
+    the link can act there too. Only `of_operator`, who has the command line, may do that.
+    """
+    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
+        person, membership = _load_member(session, account_id, person_id)
+        elsewhere = select(func.count()).where(
+            col(Membership.person_id) == person_id, col(Membership.account_id) != account_id
+        )
+        purpose = Purpose.JOIN if membership.joined_at is None else Purpose.RESET
+        if purpose is Purpose.RESET and not of_operator and session.scalar(elsewhere):
+            raise InvalidState(
+                f"{person.email} also belongs to another account, so only the operator of this installation can help:"
+                f" `exports people link --account {account_id} --email {person.email}`"
+            )
+        record_act(session, account_id, actor, Action.LINK_CREATED, person_id, {"purpose": purpose.value})
+        return Invitation(person_id, person.email, _write_link(session, account_id, person_id, purpose))
+
+
+def list_members(session: Session, account_id: str) -> Sequence[Member]:
+    """Return the people of the account by e-mail address, at most MAX_MEMBERS_LISTED."""
+    found = session.execute(
+        select(Person, Membership)
+        .join(Membership, col(Membership.person_id) == col(Person.id))
+        .where(col(Membership.account_id) == account_id)
+        .order_by(col(Person.email))
+        .limit(MAX_MEMBERS_LISTED)
+    )
+    return [_to_member(person, membership) for person, membership in found]
+
+
+def find_member(session: Session, account_id: str, *, email: str) -> Member:
+    """Return the member with the e-mail address. Raises NotFound."""
+    found = session.execute(
+        select(Person, Membership)
+        .join(Membership, col(Membership.person_id) == col(Person.id))
+        .where(col(Membership.account_id) == account_id, col(Person.email) == email.strip().lower())
+    ).one_or_none()
+    if found is None:
+        raise NotFound(f"{email} is not a person of account {account_id}")
+    return _to_member(*found)
+
+
+def list_accounts_of(session: Session, person_id: str) -> Sequence[str]:
+    """Return the ids of the accounts that the person has joined."""
+    joined = select(col(Membership.account_id)).where(
+        col(Membership.person_id) == person_id, col(Membership.joined_at).is_not(None)
+    )
+    return session.scalars(joined.order_by(col(Membership.account_id))).all()
+
+
+def find_member_caller(runtime: Runtime, account_id: str, person_id: str) -> Caller:
+    """Return the person as a caller on the account, without a session. Raises NotFound if they may not act there."""
+    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
+        person, membership = _load_member(session, account_id, person_id)
+    if person.disabled_at is not None or membership.joined_at is None:
+        raise NotFound(f"{person_id} may not act on account {account_id}")
+    return Caller(account_id, person_id, cast("Mode", membership.mode), frozenset(membership.roles))
+
+
+def name_people(session: Session, ids: Collection[str]) -> dict[str, str]:
+    """Return the names of those ids that are people's: the name, or the e-mail address if there is none."""
+    found = session.execute(select(col(Person.id), col(Person.name), col(Person.email)).where(col(Person.id).in_(ids)))
+    return {row.id: row.name or row.email for row in found}
+
+
+def change_roles(runtime: Runtime, caller: Caller, person_id: str, roles: Collection[str]) -> None:
+    """Give a member of the caller's account other roles; they apply to the next request of each session.
+
+    Raises ValidationFailed; NotFound; InvalidState if no administrator would be left.
+    """
+    wanted = _check_roles(roles)
+    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
+        _, membership = _load_member(session, caller.account_id, person_id, lock=True)
+        before = membership.roles
+        if before == wanted:
+            return
+        if ADMIN in before and ADMIN not in wanted:
+            _check_other_administrator(session, caller.account_id, person_id)
+        membership.roles = wanted
+        session.add(membership)
+        session.flush()
+        detail = {"from": before, "to": wanted}
+        record_act(session, caller.account_id, caller.actor, Action.ROLES_CHANGED, person_id, detail)
+
+
+def remove_person(runtime: Runtime, caller: Caller, person_id: str) -> None:
+    """Remove a member from the caller's account, and end their sessions and links on it.
+
+    Raises NotFound; InvalidState if no administrator would be left.
+    """
+    account_id = caller.account_id
+    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
+        _, membership = _load_member(session, account_id, person_id, lock=True)
+        if ADMIN in membership.roles:
+            _check_other_administrator(session, account_id, person_id)
+        end_sessions(
+            session, col(SignedInSession.person_id) == person_id, col(SignedInSession.account_id) == account_id
+        )
+        _end_links(session, person_id, account_id)
+        session.delete(membership)
+        session.flush()
+        record_act(session, account_id, caller.actor, Action.PERSON_REMOVED, person_id)
+
+
+def disable_person(runtime: Runtime, actor: str, email: str, *, disabled: bool = True) -> None:
+    """Disable a person on all accounts, and end their sessions and links at once; or enable them again.
+
+    Raises NotFound.
+    """
+    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
+        person = session.execute(select(Person).where(col(Person.email) == email.strip().lower())).scalar_one_or_none()
+        if person is None:
+            raise NotFound(f"there is no person {email}")
+        session.execute(
+            update(Person).where(col(Person.id) == person.id).values(disabled_at=database_now() if disabled else None)
+        )
+        if disabled:
+            end_sessions(session, col(SignedInSession.person_id) == person.id)
+            _end_links(session, person.id)
+        accounts = select(col(Membership.account_id)).where(col(Membership.person_id) == person.id)
+        for account_id in session.scalars(accounts.order_by(col(Membership.account_id))).all():
+            action = Action.PERSON_DISABLED if disabled else Action.PERSON_ENABLED
+            record_act(session, account_id, actor, action, person.id)
+
+
+def load_link(session: Session, token: str) -> LinkView:
+    """Return the one-time link. Raises NotFound if it was used, has expired, or never existed."""
+    row = session.execute(
+        select(OneTimeLink, Person, col(Credential.person_id).label("known"))
+        .join(Person, col(Person.id) == col(OneTimeLink.person_id))
+        .join(Credential, col(Credential.person_id) == col(Person.id), isouter=True)
+        .where(
+            col(OneTimeLink.token_hash) == hash_token(token),
+            col(OneTimeLink.used_at).is_(None),
+            col(OneTimeLink.expires_at) > database_now(),
+            col(Person.disabled_at).is_(None),
+        )
+    ).one_or_none()
+    if row is None:
+        raise NotFound("this link was used, has expired or is incomplete; ask for a new one")
+    link, person, known = row
+    return LinkView(
+        token_hash=link.token_hash,
+        purpose=Purpose(link.purpose),
+        account_id=link.account_id,
+        person_id=person.id,
+        email=person.email,
+        name=person.name,
+        has_credentials=known is not None,
+    )
+
+
+def spend_link(session: Session, link: LinkView) -> None:
+    """Mark the link as used, in the caller's transaction. Raises NotFound if another request was first."""
+    used = update(OneTimeLink).where(col(OneTimeLink.token_hash) == link.token_hash, col(OneTimeLink.used_at).is_(None))
+    if not row_count(session.execute(used.values(used_at=database_now()))):
+        raise NotFound("this link was used; ask for a new one")
+
+
+def join_account(session: Session, account_id: str, person_id: str) -> None:
+    """Let the person act on the account from now on, in the caller's transaction, and record it.
+
+    Raises NotFound if the invitation was taken back.
+    """
+    joined = update(Membership).where(col(Membership.account_id) == account_id, col(Membership.person_id) == person_id)
+    if not row_count(session.execute(joined.values(joined_at=func.coalesce(Membership.joined_at, database_now())))):
+        raise NotFound(f"the invitation to {account_id} was taken back; ask for a new one")
+    record_act(session, account_id, person_id, Action.PERSON_JOINED, person_id)
+
+
+def _write_link(session: Session, account_id: str, person_id: str, purpose: Purpose) -> str:
+    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    _end_links(session, person_id, account_id)
+    session.execute(
+        insert(OneTimeLink).values(
+            token_hash=hash_token(token),
+            account_id=account_id,
+            person_id=person_id,
+            purpose=purpose.value,
+            expires_at=database_now(LINK_SECONDS),
+        )
+    )
+    return token
+
+
+def _end_links(session: Session, person_id: str, account_id: str | None = None) -> None:
+    old = delete(OneTimeLink).where(col(OneTimeLink.person_id) == person_id)
+    session.execute(old if account_id is None else old.where(col(OneTimeLink.account_id) == account_id))
+
+
+def _load_member(session: Session, account_id: str, person_id: str, *, lock: bool = False) -> tuple[Person, Membership]:
+    if lock:
+        # Two administrators who remove each other at the same time would leave none.
+        session.execute(select(col(Account.id)).where(col(Account.id) == account_id).with_for_update())
+    person, membership = session.get(Person, person_id), session.get(Membership, (account_id, person_id))
+    if person is None or membership is None:
+        raise NotFound(f"{person_id} is not a person of account {account_id}")
+    return person, membership
+
+
+def _check_other_administrator(session: Session, account_id: str, person_id: str) -> None:
+    others = session.execute(
+        select(col(Membership.roles))
+        .join(Person, col(Person.id) == col(Membership.person_id))
+        .where(
+            col(Membership.account_id) == account_id,
+            col(Membership.person_id) != person_id,
+            col(Membership.joined_at).is_not(None),
+            col(Person.disabled_at).is_(None),
+        )
+    )
+    if not any(ADMIN in roles for (roles,) in others):
+        raise InvalidState("this is the last administrator of the account; make another person administrator first")
+
+
+def _check_roles(roles: Collection[str]) -> list[str]:
+    unknown = sorted(set(roles) - set(ROLES))
+    if unknown or not roles:
+        named = f"{unknown[0]} is not a role" if unknown else "a person needs a role"
+        raise ValidationFailed(f"{named}; give {', '.join(ROLES)}", field="/roles")
+    return sorted(set(roles))
+
+
+def _check_name(name: str) -> str:
+    text = name.strip()
+    if len(text) > _MAX_NAME:
+        raise ValidationFailed(f"the name must have at most {_MAX_NAME} characters", field="/name")
+    try:
+        return check_readable(check_printable(text)) if text else ""
+    except ValueError as error:
+        raise ValidationFailed(f"the name {error}", field="/name") from error
+
+
+def _to_member(person: Person, membership: Membership) -> Member:
+    return Member(
+        person_id=person.id,
+        email=person.email,
+        name=person.name,
+        mode=cast("Mode", membership.mode),
+        roles=membership.roles,
+        invited_at=membership.invited_at,
+        joined_at=membership.joined_at,
+        disabled_at=person.disabled_at,
+    )

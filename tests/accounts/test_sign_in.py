@@ -1,0 +1,281 @@
+"""Signing in: what proves a person, and that guessing is bounded without locking anybody out."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+
+import pytest
+from argon2 import PasswordHasher
+from sqlalchemy import select
+
+from pipeline.accounts import credentials, guessing, people, sessions, sign_in
+from pipeline.accounts.models import Credential, Guessing, OneTimeLink, SignedInSession
+from pipeline.accounts.sign_in import ProvenIdentity
+from pipeline.core.clock import utc_now
+from pipeline.core.errors import InvalidState, RateLimited, SignInFailed, ValidationFailed
+from pipeline.core.runtime import Runtime
+from pipeline.ops import audit
+from tests.support import factories
+from tests.support.people import CLIENT, PASSWORD, add_person, age, find, read_actions, try_sign_in
+
+ISSUER = "https://id.example"
+
+
+@pytest.fixture
+def runtime(two_accounts: Runtime) -> Runtime:
+    """A runtime with two accounts, on each database."""
+    return two_accounts
+
+
+def test_person_sets_up_signs_in_and_acts_with_their_roles(runtime: Runtime) -> None:
+    person = add_person(runtime, "read", "operate")
+    caller = find(runtime, try_sign_in(runtime, person, email=" Anna@Maple.example "))
+    assert (caller.account_id, caller.actor, caller.mode) == (factories.ACCOUNT, person.id, "live")
+    assert caller.roles == {"read", "operate"}
+    assert caller.person is not None
+    assert caller.person.email == "anna@maple.example"
+    assert read_actions(runtime) == [
+        "person_invited", "credentials_set", "person_joined", "signed_in", "signed_in",
+    ]  # fmt: skip
+    assert audit.verify_chains(runtime).intact
+
+
+def test_nothing_secret_is_stored_in_clear(runtime: Runtime) -> None:
+    person = add_person(runtime)
+    with runtime.db.read() as session:
+        row = session.scalars(select(Credential)).one()
+        link = session.scalars(select(OneTimeLink)).one()
+        stored = session.scalars(select(SignedInSession)).one()
+    kept = f"{row.password_hash} {row.totp_secret} {link.token_hash} {stored.token_hash}"
+    assert row.password_hash is not None
+    assert row.password_hash.startswith("$argon2id$")
+    for secret in (PASSWORD, person.secret, person.token, *person.recovery_codes):
+        assert secret not in kept
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"password": "another horse battery"},
+        {"password": ""},
+        {"password": "x" * 100_000},
+        {"code": "000000"},
+        {"code": ""},
+        {"code": "x" * 10_000},
+        {"code": "\ud800"},
+        {"password": "\ud800"},
+        {"email": "\x00"},
+        {"code": "\x00"},
+        {"email": "nobody@maple.example"},
+        {"email": "\ud800"},
+        {"email": ""},
+    ],
+)
+def test_whatever_is_wrong_the_answer_is_the_same(runtime: Runtime, changes: dict[str, str]) -> None:
+    person = add_person(runtime)
+    with pytest.raises(SignInFailed) as refused:
+        try_sign_in(runtime, person, **changes)
+    assert refused.value.message == sign_in._WRONG
+
+
+def test_unknown_person_costs_a_hash_too(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    verified: list[str] = []
+    verify = PasswordHasher.verify
+
+    def count(hasher: PasswordHasher, hash: str, password: str) -> bool:  # noqa: A002 - as in the library
+        verified.append(hash)
+        return bool(verify(hasher, hash, password))
+
+    monkeypatch.setattr(PasswordHasher, "verify", count)
+    person = add_person(runtime)
+    for email in (person.email, "nobody@maple.example"):
+        with pytest.raises(SignInFailed):
+            try_sign_in(runtime, person, email=email, password="wrong and long enough")
+    assert len(verified) == 2
+
+
+def test_code_and_recovery_code_work_once(runtime: Runtime) -> None:
+    person = add_person(runtime)
+    code = person.code(runtime)
+    find(runtime, try_sign_in(runtime, person, code=f"{code[:3]} {code[3:]}"))
+    with pytest.raises(SignInFailed):
+        try_sign_in(runtime, person, code=code)
+    first = next(iter(person.recovery_codes))
+    find(runtime, try_sign_in(runtime, person, code=first.upper().replace("-", " ")))
+    with pytest.raises(SignInFailed):
+        try_sign_in(runtime, person, code=first)
+    with runtime.db.read() as session:
+        assert credentials.describe_credential(session, person.id).recovery_codes == credentials.RECOVERY_CODES - 1
+
+
+def test_code_of_an_earlier_step_is_refused_after_a_later_one(runtime: Runtime) -> None:
+    person = add_person(runtime)
+    try_sign_in(runtime, person)
+    with pytest.raises(SignInFailed):
+        try_sign_in(runtime, person, code=person.code(runtime, steps=0))
+
+
+def test_same_code_at_the_same_time_opens_one_session(runtime: Runtime) -> None:
+    person = add_person(runtime)
+    code, together, opened = person.code(runtime), threading.Barrier(4), []
+
+    def attempt() -> None:
+        together.wait()
+        try:
+            opened.append(try_sign_in(runtime, person, code=code))
+        except SignInFailed:
+            return
+
+    run_together(attempt, 4)
+    assert len(opened) == 1
+
+
+def run_together(what: Callable[[], None], count: int) -> None:
+    threads = [threading.Thread(target=what) for _ in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_guessing_pauses_and_the_pause_ends(runtime: Runtime) -> None:
+    person = add_person(runtime)
+    for _ in range(guessing.FREE_OF_PERSON):
+        with pytest.raises(SignInFailed):
+            try_sign_in(runtime, person, code="000000")
+    with pytest.raises(RateLimited, match="try again in 30 s") as refused:
+        try_sign_in(runtime, person)
+    assert refused.value.headers["Retry-After"] == "30"
+    age(runtime, Guessing, locked_until=utc_now() - timedelta(seconds=1))
+    find(runtime, try_sign_in(runtime, person))
+    with runtime.db.read() as session:
+        assert [row.failures for row in session.scalars(select(Guessing))] == [guessing.FREE_OF_PERSON]
+
+
+def test_pauses_double_up_to_the_longest(runtime: Runtime) -> None:
+    add_person(runtime)
+    counter, pauses = guessing.Counter("k", 1), []
+    for _ in range(9):
+        with runtime.db.write() as session:
+            guessing.take_attempt(session, [counter])
+        with runtime.db.read() as session:
+            row = session.get_one(Guessing, "k")
+        assert row.locked_until is not None
+        pauses.append((row.locked_until - row.last_at).total_seconds())
+        age(runtime, Guessing, locked_until=utc_now() - timedelta(seconds=1))
+    assert pauses == [30, 60, 120, 240, 480, 900, 900, 900, 900]
+
+
+def test_failures_are_forgotten_after_an_hour(runtime: Runtime) -> None:
+    person = add_person(runtime)
+    for _ in range(guessing.FREE_OF_PERSON):
+        with pytest.raises(SignInFailed):
+            try_sign_in(runtime, person, code="000000")
+    age(runtime, Guessing, last_at=utc_now() - timedelta(hours=2))
+    find(runtime, try_sign_in(runtime, person))
+
+
+def test_guesses_at_the_same_time_all_count(runtime: Runtime) -> None:
+    person = add_person(runtime)
+    answers: list[type[Exception]] = []
+
+    def guess() -> None:
+        try:
+            try_sign_in(runtime, person, code="000000")
+        except (SignInFailed, RateLimited) as error:
+            answers.append(type(error))
+
+    run_together(guess, 10)
+    assert answers.count(SignInFailed) == guessing.FREE_OF_PERSON
+    assert answers.count(RateLimited) == 10 - guessing.FREE_OF_PERSON
+
+
+def test_attacker_cannot_lock_out_a_known_browser(runtime: Runtime) -> None:
+    person = add_person(runtime)
+    device = guessing.create_device(runtime.settings, person.email)
+    for _ in range(guessing.FREE_OF_PERSON):
+        with pytest.raises(SignInFailed):
+            try_sign_in(runtime, person, code="000000")
+    for forged in (None, "", "a.b", guessing.create_device(runtime.settings, "bob@maple.example"), "\ud800"):
+        with pytest.raises(RateLimited):
+            try_sign_in(runtime, person, device=forged)
+    find(runtime, try_sign_in(runtime, person, device=device))
+    for _ in range(guessing.FREE_OF_PERSON):
+        with pytest.raises(SignInFailed):
+            try_sign_in(runtime, person, device=device, code="000000")
+    with pytest.raises(RateLimited):
+        try_sign_in(runtime, person, device=device)
+
+
+def test_one_network_cannot_guess_for_many_people(runtime: Runtime) -> None:
+    person = add_person(runtime)
+    network = sessions.describe_client("192.0.2.7", "")
+    for number in range(guessing.FREE_OF_NETWORK):
+        with pytest.raises(SignInFailed):
+            try_sign_in(runtime, person, email=f"p{number}@maple.example", client=network)
+    with pytest.raises(RateLimited):
+        try_sign_in(runtime, person, client=network)
+    find(runtime, try_sign_in(runtime, person))
+
+
+def test_changed_password_ends_the_other_sessions(runtime: Runtime) -> None:
+    person = add_person(runtime)
+    other = try_sign_in(runtime, person)
+    caller = find(runtime, person.token)
+    new = "another long horse battery"
+    codes = iter(person.recovery_codes)
+    for password, code in (("no", next(codes)), (PASSWORD, "000000")):
+        with pytest.raises(SignInFailed):
+            sign_in.change_password(runtime, caller, password=password, code=code, new_password=new)
+    with pytest.raises(ValidationFailed):
+        sign_in.change_password(runtime, caller, password=PASSWORD, code=next(codes), new_password="short")
+    sign_in.change_password(runtime, caller, password=PASSWORD, code=next(codes), new_password=new)
+    find(runtime, person.token)
+    with pytest.raises(SignInFailed):
+        find(runtime, other)
+    with pytest.raises(SignInFailed):
+        try_sign_in(runtime, person, code=next(codes))
+    assert try_sign_in(runtime, person, password=new, code=next(codes))
+
+
+@pytest.mark.parametrize(
+    "password", ["", "short", "aaaaaaaaaaaaaaaa", "my anna@maple.example", "x" * 257, "abababababababab"]
+)
+def test_weak_password_is_refused_and_the_link_stays(runtime: Runtime, password: str) -> None:
+    invited = people.invite_person(runtime, factories.ACCOUNT, "cli", email="anna@maple.example", roles=["read"])
+    with pytest.raises(ValidationFailed, match="password"):
+        sign_in.set_up_credentials(runtime, invited.token, password=password, code="000000", client=CLIENT)
+    with runtime.db.read() as session:
+        assert people.load_link(session, invited.token).email == "anna@maple.example"
+
+
+def test_provider_signs_in_who_was_invited_by_a_verified_address(runtime: Runtime) -> None:
+    identity = ProvenIdentity(ISSUER, "sub-1", "anna@maple.example")
+    with pytest.raises(SignInFailed, match="was not invited"):
+        sign_in.sign_in_by_provider(runtime, identity, CLIENT)
+    people.invite_person(runtime, factories.ACCOUNT, "cli", email="anna@maple.example", roles=["read"])
+    with pytest.raises(SignInFailed, match="not verified"):
+        sign_in.sign_in_by_provider(runtime, ProvenIdentity(ISSUER, "sub-1", None), CLIENT)
+    first = find(runtime, sign_in.sign_in_by_provider(runtime, identity, CLIENT).token)
+    renamed = ProvenIdentity(ISSUER, "sub-1", "anna.new@maple.example")
+    assert find(runtime, sign_in.sign_in_by_provider(runtime, renamed, CLIENT).token).actor == first.actor
+    with pytest.raises(SignInFailed, match="signs in in another way"):
+        sign_in.sign_in_by_provider(runtime, ProvenIdentity(ISSUER, "sub-2", "anna@maple.example"), CLIENT)
+    people.disable_person(runtime, "cli", "anna@maple.example")
+    with pytest.raises(SignInFailed, match="disabled"):
+        sign_in.sign_in_by_provider(runtime, identity, CLIENT)
+
+
+def test_provider_is_not_connected_to_a_password_by_address_alone(runtime: Runtime) -> None:
+    person = add_person(runtime)
+    identity = ProvenIdentity(ISSUER, "sub-1", person.email)
+    with pytest.raises(SignInFailed, match="signs in in another way"):
+        sign_in.sign_in_by_provider(runtime, identity, CLIENT)
+    sign_in.connect_own_provider(runtime, find(runtime, person.token), identity)
+    assert find(runtime, sign_in.sign_in_by_provider(runtime, identity, CLIENT).token).actor == person.id
+    find(runtime, try_sign_in(runtime, person))
+    bob = add_person(runtime, email="bob@maple.example")
+    with pytest.raises(InvalidState, match="another person"):
+        sign_in.connect_own_provider(runtime, find(runtime, bob.token), identity)

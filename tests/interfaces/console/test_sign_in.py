@@ -1,0 +1,224 @@
+"""The pages of sign-in and one-time links: who gets a session, with which cookies, and from which site."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import select, update
+from sqlmodel import col
+
+from pipeline.accounts import credentials, people
+from pipeline.accounts.models import SignedInSession
+from pipeline.accounts.sessions import IDLE_SECONDS, hash_token
+from pipeline.core.clock import utc_now
+from pipeline.interfaces.console.session import compute_csrf_token
+from pipeline.interfaces.console.sign_in_views import draw_qr_code
+from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
+from tests.support import factories
+from tests.support.people import PASSWORD, TestPerson, add_person, read_now, sign_in_client
+
+NAME = "exports_console"
+
+
+def post_sign_in(
+    client: httpx.Client, harness: ApiHarness, person: TestPerson, headers: Any = None, **changes: str
+) -> httpx.Response:
+    form = {"email": person.email, "password": PASSWORD, "code": person.code(harness.runtime)} | changes
+    return client.post("/console/sign-in", data=form, headers=headers)
+
+
+def read_csrf_token(page: str) -> str:
+    found = re.search(r'name="csrf_token" value="([0-9a-f]{64})"', page)
+    assert found
+    return found[1]
+
+
+def test_right_password_and_code_start_a_session(harness: ApiHarness) -> None:
+    person, client = add_person(harness.runtime, "read"), harness.client_with_key(None)
+    answer = post_sign_in(client, harness, person)
+    assert (answer.status_code, answer.headers["location"]) == (303, "/console")
+    cookies = {each.partition("=")[0]: set(each.split("; ")[1:]) for each in answer.headers.get_list("set-cookie")}
+    assert cookies.keys() == {NAME, "exports_device"}
+    assert all({"HttpOnly", "SameSite=lax", "Path=/"} <= attributes for attributes in cookies.values())
+    assert "anna@maple.example" in client.get("/console").text
+
+
+@pytest.mark.parametrize("changes", [{"password": "wrong"}, {"code": "000000"}, {"email": "nobody@maple.example"}])
+def test_wrong_answer_sets_no_cookie_and_keeps_the_address(harness: ApiHarness, changes: dict[str, str]) -> None:
+    person = add_person(harness.runtime, "read")
+    answer = post_sign_in(harness.client_with_key(None), harness, person, **changes)
+    assert (answer.status_code, "set-cookie" in answer.headers) == (401, False)
+    assert 'role="alert">the e-mail address, the password or the code is wrong' in answer.text
+    assert f'value="{changes.get("email", person.email)}"' in answer.text
+    assert PASSWORD not in answer.text
+
+
+def test_an_api_key_does_not_sign_in(harness: ApiHarness) -> None:
+    key = harness.key("admin").bearer
+    client = harness.client_with_key(None)
+    for form in ({"key": key}, {"email": "anna@maple.example", "password": key, "code": key}):
+        assert client.post("/console/sign-in", data=form).status_code == 401
+    client.cookies.set(NAME, key, domain=client.base_url.host)
+    assert client.get("/console").status_code == 303
+
+
+def test_too_many_attempts_are_answered_429(harness: ApiHarness) -> None:
+    person, client = add_person(harness.runtime, "read"), harness.client_with_key(None)
+    statuses = [post_sign_in(client, harness, person, code="000000").status_code for _ in range(6)]
+    assert statuses == [401] * 5 + [429]
+    refused = post_sign_in(client, harness, person)
+    assert 0 < int(refused.headers["retry-after"]) <= 30
+    assert "try again in" in refused.text
+
+
+@pytest.mark.parametrize("site", ["cross-site", "same-site"])
+def test_sign_in_from_another_site_is_rejected(harness: ApiHarness, site: str) -> None:
+    person = add_person(harness.runtime, "read")
+    refused = post_sign_in(harness.client_with_key(None), harness, person, {"Sec-Fetch-Site": site})
+    assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
+    assert "another site" in refused.text
+    for number, own in enumerate(("same-origin", "none")):
+        code = [*person.recovery_codes][number]
+        taken = post_sign_in(harness.client_with_key(None), harness, person, {"Sec-Fetch-Site": own}, code=code)
+        assert taken.headers["location"] == "/console"
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://stranger.example", "http://testserver.stranger.example", "null", "http://["]
+)
+def test_sign_in_with_a_foreign_origin_is_rejected(harness: ApiHarness, origin: str) -> None:
+    person, client = add_person(harness.runtime, "read"), harness.client_with_key(None)
+    refused = post_sign_in(client, harness, person, {"Origin": origin})
+    assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
+    assert refused.headers["referrer-policy"] == client.get("/console/sign-in").headers["referrer-policy"]
+    for number, own in enumerate((str(client.base_url).rstrip("/"), harness.runtime.settings.public_url)):
+        code = [*person.recovery_codes][number]
+        assert post_sign_in(client, harness, person, {"Origin": own}, code=code).headers["location"] == "/console"
+
+
+def test_sign_in_replaces_a_planted_session(harness: ApiHarness) -> None:
+    victim = add_person(harness.runtime, "read")
+    client = harness.client_with_key(None)
+    planted = sign_in_client(client, harness.runtime, "read")
+    answer = post_sign_in(client, harness, victim)
+    assert planted.token not in answer.headers["set-cookie"]
+    assert victim.email in client.get("/console").text
+
+
+def test_https_binds_the_cookie_to_the_host(open_harness: Open) -> None:
+    harness = open_harness(public_url="https://exports.example")
+    person, client = add_person(harness.runtime, "read"), harness.client_with_key(None)
+    answer = post_sign_in(client, harness, person)
+    (cookie,) = [each for each in answer.headers.get_list("set-cookie") if "console" in each]
+    assert cookie.startswith("__Host-exports_console=")
+    assert {"Secure", "HttpOnly", "Path=/", "SameSite=lax"} <= set(cookie.split("; "))
+    client.cookies.clear()
+    assert client.get("/console", headers={"Cookie": f"{NAME}={person.token}"}).status_code == 303
+    assert client.get("/console", headers={"Cookie": f"__Host-{NAME}={person.token}"}).status_code == 200
+
+
+def test_signed_out_session_is_ended_in_the_database(harness: ApiHarness) -> None:
+    client = harness.client_with_key(None)
+    person = sign_in_client(client, harness.runtime, "read")
+    client.post("/console/sign-out", data={"csrf_token": read_csrf_token(client.get("/console").text)})
+    client.cookies.set(NAME, person.token, domain=client.base_url.host)
+    assert client.get("/console").headers["location"] == "/console/sign-in"
+
+
+def test_invited_person_sets_up_and_gets_recovery_codes(harness: ApiHarness) -> None:
+    invited = people.invite_person(
+        harness.runtime, factories.ACCOUNT, "cli", email="anna@maple.example", roles=["read"]
+    )
+    client, address = harness.client_with_key(None), f"/console/links/{invited.token}"
+    page = client.get(address)
+    assert (page.status_code, page.headers["referrer-policy"]) == (200, "same-origin")
+    secret = credentials.derive_totp_secret(harness.runtime.settings, hash_token(invited.token))
+    assert " ".join(secret[at : at + 4] for at in range(0, 32, 4)) in page.text
+    assert client.get(address).text == page.text, "looking at a link does not use it"
+    right = {"password": PASSWORD, "code": credentials.generate_code(secret, read_now(harness.runtime))}
+    for wrong, message in (({"code": "000000"}, "the code is not"), ({"password": "short"}, "12 to 256 characters")):
+        refused = client.post(address, data=right | wrong)
+        assert (refused.status_code, message in refused.text, "set-cookie" in refused.headers) == (400, True, False)
+        assert PASSWORD not in refused.text
+    foreign = client.post(address, data=right, headers={"Sec-Fetch-Site": "cross-site"})
+    assert foreign.status_code == 403
+    done = client.post(address, data=right)
+    codes = re.findall(r"<li><code>([a-z2-7-]{19})</code>", done.text)
+    assert (done.status_code, len(codes)) == (200, credentials.RECOVERY_CODES)
+    assert client.get("/console").status_code == 200
+    again = client.post(address, data=right)
+    assert (again.status_code, "ask for a new one" in again.text) == (404, True)
+    other = harness.client_with_key(None)
+    signed = other.post("/console/sign-in", data={"email": invited.email, "password": PASSWORD, "code": codes[0]})
+    assert signed.headers["location"] == "/console"
+
+
+def test_existing_person_joins_another_account_by_link(harness: ApiHarness) -> None:
+    client = harness.client_with_key(None)
+    person = sign_in_client(client, harness.runtime, "read")
+    links = [
+        f"/console/links/{people.invite_person(harness.runtime, OTHER, 'cli', email=person.email, roles=['admin']).token}"
+        for _ in range(2)
+    ]
+    assert client.get(links[0]).status_code == 404, "a newer invitation replaces the older"
+    stranger = harness.client_with_key(None)
+    shown = stranger.get(links[1]).text
+    assert ('name="password"' in shown, "<svg" in shown) == (True, False)
+    assert stranger.post(links[1], data={"password": PASSWORD, "code": "000000"}).status_code == 401
+    assert 'name="password"' not in client.get(links[1]).text
+    joined = client.post(links[1])
+    assert joined.headers["location"] == "/console"
+    assert OTHER in client.get("/console").text
+
+
+def test_existing_person_signs_in_and_joins_in_one_step(harness: ApiHarness) -> None:
+    person, client = add_person(harness.runtime, "read"), harness.client_with_key(None)
+    invited = people.invite_person(harness.runtime, OTHER, "cli", email=person.email, roles=["admin"])
+    form = {"password": PASSWORD, "code": person.code(harness.runtime)}
+    assert client.post(f"/console/links/{invited.token}", data=form).headers["location"] == "/console"
+    assert OTHER in client.get("/console").text
+
+
+def test_page_of_another_account_cannot_act_after_a_switch(harness: ApiHarness) -> None:
+    client = harness.client_with_key(None)
+    person = sign_in_client(client, harness.runtime, "read")
+    before = read_csrf_token(client.get("/console").text)
+    invited = people.invite_person(harness.runtime, OTHER, "cli", email=person.email, roles=["admin"])
+    client.post(f"/console/links/{invited.token}")
+    assert client.post("/console/sign-out", data={"csrf_token": before}).status_code == 403
+    assert before == compute_csrf_token(harness.runtime, person.token, factories.ACCOUNT)
+    after = read_csrf_token(client.get("/console").text)
+    assert client.post("/console/sign-out", data={"csrf_token": after}).status_code == 303
+
+
+@pytest.mark.parametrize("token", ["none", "x" * 64, "%00", "<script>"])
+def test_unknown_link_says_so(harness: ApiHarness, token: str) -> None:
+    client = harness.client_with_key(None)
+    for answer in (client.get(f"/console/links/{token}"), client.post(f"/console/links/{token}", data={"code": "1"})):
+        assert answer.status_code == 404
+        assert "<script>alert" not in answer.text
+
+
+@pytest.mark.parametrize(("headers", "kept"), [({"HX-Request": "true"}, False), ({}, True)])
+def test_only_people_keep_a_session_alive(harness: ApiHarness, headers: dict[str, str], *, kept: bool) -> None:
+    client = harness.client_with_key(None)
+    sign_in_client(client, harness.runtime, "read")
+    long_ago = utc_now() - timedelta(seconds=IDLE_SECONDS - 30)
+    with harness.runtime.db.write() as session:
+        session.execute(update(SignedInSession).values(seen_at=long_ago))
+    assert client.get("/console", headers=headers).status_code == 200
+    with harness.runtime.db.read() as session:
+        (seen_at,) = session.scalars(select(col(SignedInSession.seen_at)))
+    assert (seen_at > long_ago) == kept
+
+
+def test_qr_code_has_a_quiet_zone_and_dark_runs() -> None:
+    code = draw_qr_code("otpauth://totp/x?secret=ABCDEFGH")
+    runs = [(int(x), int(y), int(w)) for x, y, w in re.findall(r"M(\d+) (\d+)h(\d+)v1h-\d+z", code.path)]
+    assert (min(x for x, _, _ in runs), min(y for _, y, _ in runs)) == (4, 4)
+    assert max(x + w for x, _, w in runs) == max(y + 1 for _, y, _ in runs) == code.size - 4
+    assert (4, 4, 7) in runs, "the finder pattern"
