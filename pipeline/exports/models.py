@@ -124,6 +124,20 @@ class ExportUnit(SQLModel, table=True):
             where=text("NOT released"),
             unique=True,
         ),
+        partial_index(
+            "ix_units_invoice_number",
+            "account_id",
+            "invoice_number",
+            "export_id",
+            where=text("invoice_number IS NOT NULL"),
+        ),
+        partial_index(
+            "ix_units_purchase_order",
+            "account_id",
+            "purchase_order",
+            "export_id",
+            where=text("purchase_order IS NOT NULL"),
+        ),
     )
 
     export_id: str = Field(primary_key=True, foreign_key="exports.id")
@@ -132,6 +146,9 @@ class ExportUnit(SQLModel, table=True):
     unit_ref: str
     customs_package_id: str
     package_number: str | None = None
+    # The search finds the export by them, until its payload is purged.
+    invoice_number: str | None = None
+    purchase_order: str | None = None
     released: bool = False  # a newer revision of its export uses the package number now
     treatment_digest: str
     document: str = text_column()

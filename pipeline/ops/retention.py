@@ -263,7 +263,14 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
         # Messages that a paused partner did not receive have lost their body.
         outbox.cancel_unsent(session, export_id)
         _clear_columns(session, Export, col(Export.id) == export_id, purged_at=purged.at, findings=[], failure=None)
-        _clear_columns(session, ExportUnit, col(ExportUnit.export_id) == export_id, document=repository.PURGED)
+        _clear_columns(
+            session,
+            ExportUnit,
+            col(ExportUnit.export_id) == export_id,
+            document=repository.PURGED,
+            invoice_number=None,
+            purchase_order=None,
+        )
         _clear_columns(session, Notification, col(Notification.export_id) == export_id, data=repository.PURGED)
         _clear_columns(session, Step, col(Step.export_id) == export_id, error=None)
         _clear_columns(session, Delivery, col(Delivery.export_id) == export_id, error=None)

@@ -296,6 +296,8 @@ def _build_rows(
             unit_ref=unit.unit_ref,
             customs_package_id=new_id("cpk"),
             package_number=numbers.get(unit.unit_ref),
+            invoice_number=unit.invoice.number,
+            purchase_order=unit.invoice.purchase_order,
             treatment_digest=digests[unit.unit_ref],
             document=hashed.units[no - 1],
             created_at=now,

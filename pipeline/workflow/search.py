@@ -35,7 +35,8 @@ class SearchHit:
 def search_exports(session: Session, account_id: str, given: str) -> list[SearchHit]:
     """Return the account's exports with this number, newest first; an export is listed once.
 
-    Finds ids of exports, batches, customs packages and deliveries, customs package numbers, SSCCs, LPNs and entry numbers.
+    Finds ids of exports, batches, customs packages and deliveries, numbers of invoices, purchase orders and customs
+    packages, SSCCs, LPNs and entry numbers.
     Spaces, dots and hyphens in SSCCs and entry numbers do not count. A number that is free again finds nothing: that of a
     test, or of a cancelled or superseded export.
     """
@@ -44,7 +45,7 @@ def search_exports(session: Session, account_id: str, given: str) -> list[Search
         return []
     kinds: dict[str, str] = {}
     for kind, query in _queries(account_id, wanted):
-        # Not sorted here: to sort by id, PostgreSQL might read all exports of the account.
+        # Not sorted by id: for that PostgreSQL might read all exports of the account.
         for export_id in session.scalars(query.limit(MOST_HITS)):
             kinds.setdefault(export_id, kind)
     rows = session.scalars(select(Export).where(col(Export.account_id) == account_id, col(Export.id).in_(kinds)))
@@ -58,6 +59,13 @@ def _queries(account_id: str, wanted: str) -> Iterator[tuple[str, Select[str]]]:
     yield "batch", select(col(Export.id)).where(col(Export.account_id) == account_id, col(Export.batch_id) == wanted)
     yield "customs package", select(col(ExportUnit.export_id)).where(col(ExportUnit.customs_package_id) == wanted)
     yield "delivery", select(col(Delivery.export_id)).where(col(Delivery.id) == wanted)
+    for kind, number in (
+        ("invoice", col(ExportUnit.invoice_number)),
+        ("purchase order", col(ExportUnit.purchase_order)),
+    ):
+        # Many exports may have one number. Sorted by the columns of the index, so that its newest rows suffice.
+        of_number = select(col(ExportUnit.export_id)).where(col(ExportUnit.account_id) == account_id, number == wanted)
+        yield kind, of_number.order_by(number.desc(), col(ExportUnit.export_id).desc())
     yield (
         "package number",
         select(col(ExportUnit.export_id)).where(

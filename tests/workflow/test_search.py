@@ -28,6 +28,7 @@ def numbers(workflow: WorkflowHarness) -> dict[str, str]:
     workflow.accept(factories.plan(batch="other"))
     plan = factories.plan(batch="wanted")
     plan["units"][0]["packages"][0]["lpn"] = "LPN-7731-1"
+    plan["units"][0]["invoice"] |= {"number": "INV-7731", "purchaseOrder": "PO 7731/A"}
     export_id = workflow.accept(plan).export_id
     run_step(workflow.runtime, export_id, 1, "record_packages")
     with workflow.runtime.db.write() as session:
@@ -48,6 +49,8 @@ def numbers(workflow: WorkflowHarness) -> dict[str, str]:
             "package number": unit.package_number or "",
             "SSCC": package.sscc or "",
             "LPN": package.lpn or "",
+            "invoice": "INV-7731",
+            "purchase order": "PO 7731/A",
             "entry number": "XYZ12345678",
         }
 
@@ -80,5 +83,6 @@ def test_search_reads_indexes(make_workflow: Callable[[str], WorkflowHarness], d
         search(workflow, "006141410000000012")
     text = "\n".join(plans)
     assert "Seq Scan" not in text
-    for index in ("uq_packages_account_id_sscc", "ix_packages_account_id_lpn", "ix_acknowledgements_entry_number"):
+    names = "uq_packages_account_id_sscc ix_packages_account_id_lpn ix_acknowledgements_entry_number"
+    for index in f"{names} ix_units_invoice_number ix_units_purchase_order".split():
         assert index in text, text

@@ -186,10 +186,12 @@ def _unit_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
             values["unit_ref"] = plan_unit.unit_ref
             values["treatment_digest"] = treatment.unit_digest(treatment.line_digests(plan_unit))
             values["document"] = canonical_json(facts.plan.raw["units"][unit_no - 1])
+            values["invoice_number"] = plan_unit.invoice.number
+            values["purchase_order"] = plan_unit.invoice.purchase_order
         elif unit.treated is not None:
             values |= {"unit_ref": unit.treated["unitRef"], "treatment_digest": unit.treated["digest"]}
         if facts.purged:
-            values["document"] = PURGED
+            values |= {"document": PURGED, "invoice_number": None, "purchase_order": None}
         key = {"export_id": history.export_id, "unit_no": unit_no}
         yield ExpectedRow(ExportUnit, key, values, defaults={"created_at": history.accepted_at})
 

@@ -562,6 +562,8 @@ def _create_tables() -> None:
         sa.Column("unit_ref", sa.String(), nullable=False),
         sa.Column("customs_package_id", sa.String(), nullable=False),
         sa.Column("package_number", sa.String(), nullable=True),
+        sa.Column("invoice_number", sa.String(), nullable=True),
+        sa.Column("purchase_order", sa.String(), nullable=True),
         sa.Column("released", sa.Boolean(), nullable=False),
         sa.Column("treatment_digest", sa.String(), nullable=False),
         sa.Column("document", sa.Text(), nullable=False),
@@ -802,6 +804,22 @@ def _create_indexes() -> None:
         unique=True,
         postgresql_where=sa.text("NOT released"),
         sqlite_where=sa.text("NOT released"),
+    )
+    op.create_index(
+        "ix_units_invoice_number",
+        "units",
+        ["account_id", "invoice_number", "export_id"],
+        unique=False,
+        postgresql_where=sa.text("invoice_number IS NOT NULL"),
+        sqlite_where=sa.text("invoice_number IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_units_purchase_order",
+        "units",
+        ["account_id", "purchase_order", "export_id"],
+        unique=False,
+        postgresql_where=sa.text("purchase_order IS NOT NULL"),
+        sqlite_where=sa.text("purchase_order IS NOT NULL"),
     )
     op.create_index(op.f("ix_legal_holds_account_id"), "legal_holds", ["account_id"], unique=False)
     op.create_index("ix_artifacts_sha256_id", "artifacts", ["sha256", "id"], unique=False)
