@@ -338,3 +338,15 @@ class LegalHold(SQLModel, table=True):
     placed_at: datetime = timestamp_column()
     released_by: str | None = None
     released_at: datetime | None = instant_column(nullable=True)
+
+
+class SavedFilter(SQLModel, table=True):
+    """A filter of the list of exports, saved under a name for the people of an account."""
+
+    __tablename__ = "saved_filters"
+
+    account_id: str = Field(primary_key=True, foreign_key="accounts.id")
+    name: str = Field(primary_key=True)
+    query: str = text_column()
+    saved_by: str
+    saved_at: datetime = timestamp_column()

@@ -1,9 +1,162 @@
-// What the console adds to its pages in a browser. Every page also works without it.
+// What a browser adds to the pages of the console. Every page also works without it.
 "use strict";
 
-// A page that follows changes waits while somebody types: nothing may move under the cursor.
+const find = (selector, root = document) => root.querySelector(selector);
+const findAll = (selector, root = document) => [...root.querySelectorAll(selector)];
+const isTyping = () => document.activeElement?.matches("input:not([type=checkbox]), textarea, select");
+
+// ---- Following changes: a page waits while somebody types or has chosen rows, so that nothing moves under the cursor.
+
 document.addEventListener("htmx:before:request", (event) => {
-  const target = event.detail.ctx?.sourceElement;
-  const focus = document.activeElement;
-  if (target?.id === "main" && focus?.matches("#main input, #main textarea, #main select")) event.preventDefault();
+  const source = event.detail.ctx.sourceElement;
+  if (source.id !== "main") return;
+  const busy = document.activeElement?.matches("#main input, #main textarea, #main select") || find("dialog[open]");
+  if (busy || !getSelection().isCollapsed) event.preventDefault();
 });
+
+// ---- Times: the local time, with UTC as its title. The server writes UTC.
+
+const minutes = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+
+function showLocalTimes(root) {
+  for (const each of findAll("time[datetime]:not([title])", root)) {
+    each.title = each.textContent;
+    each.textContent = minutes.format(new Date(each.dateTime));
+  }
+}
+
+// A deadline counts down: <time class="countdown"> has the deadline, and the words beside it say what is due.
+function showCountdowns() {
+  for (const each of findAll("[data-deadline]")) {
+    const seconds = Math.round((new Date(each.dataset.deadline) - Date.now()) / 1000);
+    const [days, hours, rest] = [86400, 3600, 60].map((unit, at, all) =>
+      Math.floor((at ? Math.abs(seconds) % all[at - 1] : Math.abs(seconds)) / unit));
+    const parts = [[days, "d"], [hours, "h"], [rest, "min"]].filter(([count]) => count).slice(0, 2);
+    const span = parts.map(([count, unit]) => `${count} ${unit}`).join(" ") || "less than a minute";
+    each.textContent = seconds < 0 ? `overdue for ${span}` : `due in ${span}`;
+    each.classList.toggle("refusal", seconds < 0);
+  }
+}
+
+// ---- Copying: <button data-copy="text">
+
+document.addEventListener("click", async (event) => {
+  const button = event.target.closest("[data-copy]");
+  if (!button) return;
+  await navigator.clipboard.writeText(button.dataset.copy);
+  const label = button.textContent;
+  button.textContent = "Copied";
+  setTimeout(() => { button.textContent = label; }, 1500);
+});
+
+// ---- Choosing rows: <input type="checkbox" data-all="name"> chooses every row's box of that name in its form.
+
+document.addEventListener("change", (event) => {
+  const name = event.target.dataset.all;
+  if (name === undefined) return;
+  for (const box of findAll(`input[name="${name}"]`, event.target.form)) box.checked = event.target.checked;
+});
+
+// ---- Keyboard
+
+const PAGES = { t: "/console", i: "/console/inbox", e: "/console/exports", p: "/console/partners", d: "/console/deliveries?state=dead" };
+let waitsForPage = false;
+
+function moveRow(step) {
+  const links = findAll("#main tbody tr").map((row) => find("a[href]", row)).filter(Boolean);
+  if (!links.length) return;
+  const at = links.indexOf(document.activeElement);
+  links[Math.min(Math.max(at < 0 && step < 0 ? 0 : at + step, 0), links.length - 1)].focus();
+}
+
+document.addEventListener("keydown", (event) => {
+  const palette = find("#palette");
+  if (!palette) return;
+  if (event.key.toLowerCase() === "k" && (event.ctrlKey || event.metaKey)) {
+    event.preventDefault();
+    openPalette(palette);
+    return;
+  }
+  if (event.ctrlKey || event.metaKey || event.altKey || isTyping() || find("dialog[open]")) return;
+  if (waitsForPage && PAGES[event.key]) {
+    location.href = PAGES[event.key];
+  } else if (event.key === "/") {
+    event.preventDefault();
+    find(".search").focus();
+  } else if (event.key === "?") {
+    openPalette(palette);
+  } else if (event.key === "j" || event.key === "k") {
+    moveRow(event.key === "j" ? 1 : -1);
+  }
+  waitsForPage = event.key === "g";
+});
+
+// ---- The command palette: pages and exports by any of their numbers
+
+function openPalette(palette) {
+  if (!palette.open) palette.showModal();
+  const field = find("input", palette);
+  field.value = "";
+  showChoices(palette, "");
+  field.focus();
+}
+
+function showChoices(palette, wanted) {
+  for (const each of findAll("li[data-command]", palette)) {
+    each.hidden = !each.textContent.toLowerCase().includes(wanted.toLowerCase());
+  }
+}
+
+document.addEventListener("input", (event) => {
+  const palette = event.target.closest("#palette");
+  if (palette) showChoices(palette, event.target.value);
+});
+
+document.addEventListener("click", (event) => {
+  const opener = event.target.closest("[data-opens-palette]");
+  if (opener) openPalette(find("#palette"));
+  // A click beside the box meets the dialog itself.
+  if (event.target.id === "palette") event.target.close();
+});
+
+document.addEventListener("keydown", (event) => {
+  const palette = event.target.closest("#palette");
+  if (!palette) return;
+  const links = findAll("a", palette).filter((each) => each.offsetParent);
+  const at = links.indexOf(document.activeElement);
+  if (event.key === "Escape") {
+    // A search field would only become empty.
+    event.preventDefault();
+    palette.close();
+  } else if (event.key === "ArrowDown" || event.key === "ArrowUp") {
+    event.preventDefault();
+    (links[at + (event.key === "ArrowDown" ? 1 : -1)] ?? find("input", palette)).focus();
+  } else if (event.key === "Enter" && at < 0 && links.length) {
+    // The first export, else the first page that matches; the form's own search if nothing does.
+    event.preventDefault();
+    (find("#palette-hits a", palette) ?? links[0]).click();
+  }
+});
+
+// ---- A part that is wider than the window scrolls, also by keyboard.
+
+function showScrollers() {
+  for (const each of findAll(".card")) {
+    if (each.scrollWidth > each.clientWidth) each.tabIndex = 0;
+    else each.removeAttribute("tabindex");
+  }
+}
+
+// ----
+
+function show(root) {
+  showLocalTimes(root);
+  showCountdowns();
+  showScrollers();
+}
+
+document.addEventListener("DOMContentLoaded", () => show(document));
+document.addEventListener("htmx:after:swap", () => show(document));
+addEventListener("resize", showScrollers);
+document.addEventListener("toggle", showScrollers, true);
+setInterval(showCountdowns, 15000);

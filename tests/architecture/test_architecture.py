@@ -154,6 +154,10 @@ def test_states_change_only_in_listed_files() -> None:
 # Templates
 
 
+#: The functions whose first argument is a template.
+RENDERING = {"render", "get_template", "page", "page_in_pieces", "public_page", "open_page"}
+
+
 def jinja_templates() -> list[str]:
     found = sorted(
         path.relative_to(TEMPLATES).as_posix()
@@ -173,7 +177,7 @@ def find_rendered() -> dict[str, str]:
     found = {}
     for path in list_sources("pipeline"):
         for called, node in find_calls(path):
-            if called.split(".")[-1] in {"render", "get_template", "page", "page_in_pieces"} and node.args:
+            if called.split(".")[-1] in RENDERING and node.args:
                 for constant in ast.walk(node.args[0]):
                     if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
                         found[constant.value] = locate(path, node)

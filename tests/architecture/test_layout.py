@@ -30,6 +30,7 @@ SHORT_FILES = {
     "pipeline/interfaces/api/stats.py": "each group of calls has its file",
     "pipeline/interfaces/durations.py": "pages and terminals show them",
     "pipeline/ops/stats/durations.py": "the rollup and its readers share the bins",
+    "pipeline/interfaces/console/instants.py": "views of every page show them",
     "pipeline/interfaces/console/home.py": "the first page has its file",
     "pipeline/interfaces/console/assets.py": "what a browser loads besides pages",
     "pipeline/interfaces/contracts/examples/catalog.py": "an __init__ defines nothing",
@@ -57,7 +58,7 @@ STANDARD_WORDS = frozenset(
     facts failures field fonts forms headers history http init input interventions json judge loader main methods metrics
     middleware model models network outbound output overview parameters parsers people policy processes probe projections protocol
     publisher queries read reader readers reference registry remedies render repair replies replay report repository runner runtime samples schema
-    schemas secrets sender server session settings shutdown sign signature startup store system templating tenancy text trace transport upload validation
+    schemas filters saved secrets sender server session settings shutdown sign signature startup store system templating tenancy text trace transport upload validation
     values verifier verify view views watchdog worksheet
     api asyncapi blob cloudevent encryption openapi redaction safety semaphore fair single flight smtp ssh svg xlsx ubl
     archive assets attachments backup body citations counts durability durations event gantt heartbeats home live pages picture pictures plots previews rollup stats inbox polling raw weak

@@ -1,4 +1,4 @@
-"""Pages in Chromium's layout: words that are broken over two lines, and pages that are wider than the window."""
+"""Pages in Chromium: their layout, and a browser for a person who is signed in."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
+
+import httpx
+from playwright.sync_api import Page, sync_playwright
 
 from tests.conftest import skip_or_fail
 from tests.support import on_day
@@ -88,3 +92,35 @@ def measure_pages(pages: Mapping[str, str], style: str, widths: Sequence[int], f
     assert measured_json is not None, shown[:2000]
     found: dict[str, Any] = json.loads(html.unescape(measured_json[1]))
     return found
+
+
+@contextmanager
+def open_browser(client: httpx.Client, *, width: int = 1440, dark: bool = False) -> Iterator[Page]:
+    """Yield a page of a browser in Toronto that has the client's cookies.
+
+    At the end, no script may have failed, and the content security policy may have refused nothing.
+    """
+    if BROWSER is None:
+        skip_or_fail("Chromium is not installed; the package is chromium")
+    complaints: list[str] = []
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=BROWSER, args=list(FLAGS))
+        context = chromium.new_context(
+            base_url=str(client.base_url),
+            viewport={"width": width, "height": 900},
+            color_scheme="dark" if dark else "light",
+            timezone_id="America/Toronto",
+            locale="en-CA",
+        )
+        context.add_cookies(
+            [
+                {"name": cookie.name, "value": cookie.value or "", "url": str(client.base_url.join(cookie.path))}
+                for cookie in client.cookies.jar
+            ]
+        )
+        page = context.new_page()
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        yield page
+        chromium.close()
+    assert complaints == []

@@ -10,8 +10,7 @@ from typing import Any
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
-from pipeline.core.templating import render
-from pipeline.interfaces.console.pages import HEADERS
+from pipeline.interfaces.console.pages import public_page
 
 router = APIRouter(include_in_schema=False)
 
@@ -62,14 +61,15 @@ def read_reference(request: Request) -> Response:
     """Show every call with its parameters, body and answers."""
     app: FastAPI = request.app
     document = app.openapi()
-    html = render(
+    response = public_page(
         "console/reference.html",
         title=document["info"]["title"],
         version=document["info"]["version"],
         about=_strip_markdown(document["info"]["description"]).split("\n\n"),
         chapters=_build_chapters(document),
     )
-    return Response(html, headers=HEADERS | {"Cache-Control": "no-cache"}, media_type="text/html; charset=utf-8")
+    response.headers["Cache-Control"] = "no-cache"
+    return response
 
 
 def _build_chapters(document: Mapping[str, Any]) -> list[Chapter]:

@@ -18,6 +18,7 @@ _STYLE, _SCRIPT = "text/css", "text/javascript"
 #: name in an address -> file and media type
 _ASSETS: Final = {
     "style.css": (_FOLDER / "style.css", _STYLE),
+    "icon.svg": (_FOLDER / "icon.svg", "image/svg+xml"),
     "console.js": (_FOLDER / "console.js", _SCRIPT),
     "portal.css": (TEMPLATES / "portal" / "style.css", _STYLE),
     "portal.js": (TEMPLATES / "portal" / "portal.js", _SCRIPT),

@@ -12,7 +12,7 @@ from pipeline.documents.pdf.pictures import MAX_PDF_BYTES, PICTURES, WIDTH
 from pipeline.documents.queries import DocumentPlace
 from pipeline.exports.models import Artifact
 from pipeline.interfaces.console import previews
-from pipeline.interfaces.console.export_views import format_instant
+from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.previews import HTML, PDF, Preview, PreviewFailed, TreeNode
 from pipeline.interfaces.event_text import count_noun, format_size
 

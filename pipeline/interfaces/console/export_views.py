@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Final
-from urllib.parse import urlencode
 
 from pipeline.deliveries.handoff_bundle import safe_filename
 from pipeline.deliveries.schemas.views import SandboxHandoffView
@@ -16,58 +14,25 @@ from pipeline.exports.schemas.export import (
     ArtifactView,
     BrokerSubmissionView,
     EventView,
-    ExportSummary,
     ExportView,
     LineTreatmentView,
     StepView,
 )
-from pipeline.exports.states import NEEDS_PERSON, ExportState, Outcome, SubmissionState
+from pipeline.exports.states import SubmissionState
+from pipeline.interfaces.console.instants import format_instant
+from pipeline.interfaces.console.list_views import GOOD_OUTCOMES, describe_outcome, mark_outcome
 from pipeline.interfaces.console.plots import Span, Timeline, draw_timeline
 from pipeline.interfaces.event_text import ATTENTION, BAD, GOOD, describe_event
 
 __all__ = [
-    "build_outcome_links",
-    "build_state_links",
-    "encode_outcomes",
-    "format_instant",
     "safe_filename",
     "show_handoff",
     "show_page",
-    "show_row",
 ]
 
-_GOOD: Final = frozenset({Outcome.ACCEPTED, Outcome.FILED, Outcome.RELEASED})
 _BAD_STATUSES: Final = frozenset(
     {SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD, SubmissionState.FAILED}
 )
-
-
-@dataclass(frozen=True)
-class StateLink:
-    """A filter of the list."""
-
-    name: str
-    link: str
-    chosen: bool
-
-
-@dataclass(frozen=True)
-class ExportRow:
-    """An export in the list."""
-
-    link: str
-    batch_id: str
-    export_id: str
-    state: str
-    outcome: str
-    outcome_mark: str
-    units: str
-    broker: str
-    warehouse: str
-    accepted: str
-    test: bool
-    revision: int
-    quarantined: bool
 
 
 @dataclass(frozen=True)
@@ -176,50 +141,6 @@ class ExportPageView:
     events: list[ShownEvent]
 
 
-def build_outcome_links(chosen: Collection[Outcome], *, filtered: bool) -> list[StateLink]:
-    """Return the links that filter the list by outcome; `filtered` if the list is filtered by anything."""
-    return [
-        StateLink("all", "/console/exports", chosen=not filtered),
-        StateLink("waits for a person", f"/console/exports?{encode_outcomes(NEEDS_PERSON)}", {*chosen} == NEEDS_PERSON),
-        *(
-            StateLink(_outcome_words(each), f"/console/exports?{encode_outcomes([each])}", {*chosen} == {each})
-            for each in Outcome
-        ),
-    ]
-
-
-def encode_outcomes(outcomes: Collection[Outcome]) -> str:
-    """Return the query string that selects these outcomes."""
-    return urlencode([("outcome", each.value) for each in sorted(outcomes)])
-
-
-def build_state_links(chosen: ExportState | None, *, quarantined: bool) -> list[StateLink]:
-    """Return the links that filter the list by state."""
-    return [
-        *(StateLink(state.value, f"/console/exports?state={state.value}", state is chosen) for state in ExportState),
-        StateLink("quarantined", "/console/exports?quarantined=true", quarantined),
-    ]
-
-
-def show_row(export: ExportSummary) -> ExportRow:
-    """Return an export as a row of the list."""
-    return ExportRow(
-        link=f"/console/exports/{export.export_id}",
-        batch_id=export.batch_id,
-        export_id=export.export_id,
-        state=export.state.value,
-        outcome=_outcome_words(export.outcome),
-        outcome_mark=_outcome_mark(export.outcome),
-        units=f"{export.units_closed} of {export.units_total}",
-        broker=export.broker_id,
-        warehouse=export.warehouse_id,
-        accepted=format_instant(export.accepted_at),
-        test=export.test,
-        revision=export.revision,
-        quarantined=export.quarantined,
-    )
-
-
 def show_page(export: ExportView) -> ExportPageView:
     """Return an export for its page."""
     documents: defaultdict[str, list[ShownArtifact]] = defaultdict(list)
@@ -227,8 +148,8 @@ def show_page(export: ExportView) -> ExportPageView:
         documents[artifact.customs_package_id].append(_show_artifact(export.export_id, artifact))
     packages = {package.id: package for package in export.customs_packages}
     return ExportPageView(
-        outcome=_outcome_words(export.outcome),
-        outcome_mark=_outcome_mark(export.outcome),
+        outcome=describe_outcome(export.outcome),
+        outcome_mark=mark_outcome(export.outcome),
         submissions=[
             ShownSubmission(each, _status_mark(each.submission_status), _show_deadline(each))
             for each in export.broker_submissions
@@ -325,22 +246,10 @@ def show_handoff(item: SandboxHandoffView) -> ShownHandoff:
     )
 
 
-def _outcome_words(outcome: Outcome) -> str:
-    return outcome.value.replace("_", " ")
-
-
-def _outcome_mark(outcome: Outcome) -> str:
-    if outcome in _GOOD:
-        return "good"
-    if outcome in NEEDS_PERSON:
-        return "bad"
-    return "busy" if outcome in (Outcome.IN_PROGRESS, Outcome.WITH_BROKER) else "over"
-
-
 def _status_mark(status: SubmissionState) -> str:
     if status in _BAD_STATUSES:
         return "bad"
-    return "good" if status.value in _GOOD else "busy"
+    return "good" if status.value in GOOD_OUTCOMES else "busy"
 
 
 def _show_deadline(submission: BrokerSubmissionView) -> ShownDeadline | None:
@@ -367,8 +276,3 @@ def _show_artifact(export_id: str, artifact: ArtifactView) -> ShownArtifact:
         sha256=artifact.sha256,
         link=f"/console/exports/{export_id}/documents/{artifact.id}",
     )
-
-
-def format_instant(at: datetime) -> str:
-    """Return an instant as the pages show it."""
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

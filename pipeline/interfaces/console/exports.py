@@ -5,17 +5,22 @@ from __future__ import annotations
 from typing import Annotated
 from urllib.parse import quote
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Depends, Query
 from starlette.responses import RedirectResponse, Response
 
+from pipeline.accounts import partners
+from pipeline.core.errors import Refused
 from pipeline.deliveries import queries, sandbox_broker
-from pipeline.exports.states import ExportState, Outcome
-from pipeline.interfaces.console import export_views, partner_views
-from pipeline.interfaces.console.pages import HEADERS, PAGE_SIZE, ConsoleRoute, Visitor, redirect_to
+from pipeline.exports.queries import find_export
+from pipeline.interfaces.console import export_views, list_views, partner_views
+from pipeline.interfaces.console.list_views import ListFilter
+from pipeline.interfaces.console.live import build_live_address
+from pipeline.interfaces.console.pages import HEADERS, PAGE_SIZE, ConsoleRoute, Fields, Visit, Visitor, redirect_to
 from pipeline.workflow import queries as workflow_queries
-from pipeline.workflow import read_model
-from pipeline.workflow.queries import ExportFilter
+from pipeline.workflow import read_model, saved_filters
 from pipeline.workflow.search import search_exports
+
+ChosenFilter = Annotated[ListFilter, Depends(list_views.read_filter)]
 
 router = APIRouter(prefix="/console", include_in_schema=False, route_class=ConsoleRoute)
 
@@ -28,28 +33,48 @@ def show_start() -> Response:
 
 @router.get("/exports")
 def show_exports(
-    visit: Visitor,
-    state: Annotated[ExportState | None, Query()] = None,
-    outcome: Annotated[list[Outcome], Query(max_length=len(Outcome))] = [],  # noqa: B006 - never changed
-    quarantined: Annotated[bool, Query()] = False,  # noqa: FBT002 - a filter that is on or off
-    cursor: Annotated[str | None, Query(max_length=128)] = None,
+    visit: Visitor, chosen: ChosenFilter, cursor: Annotated[str | None, Query(max_length=128)] = None
 ) -> Response:
     """Show the account's exports, newest first."""
+    return _list_page(visit, chosen, cursor)
+
+
+@router.post("/exports/filters")
+def save_filter(visit: Visitor, chosen: ChosenFilter, form: Fields) -> Response:
+    """Save the filter of the address under the form's name, or delete the one with that name; show the list again."""
+    if form.get("delete"):
+        saved_filters.delete_filter(visit.runtime, visit.account_id, form.get("delete"))
+        return redirect_to(chosen.link())
+    try:
+        saved_filters.save_filter(
+            visit.runtime, visit.account_id, form.get("name"), chosen.encode(), visit.caller.key_id
+        )
+    except Refused as refused:
+        return _list_page(visit, chosen, None, refusal=refused)
+    return redirect_to(chosen.link())
+
+
+def _list_page(visit: Visit, chosen: ListFilter, cursor: str | None, *, refusal: Refused | None = None) -> Response:
+    live_address = build_live_address(visit)
     with visit.runtime.db.read() as session:
-        filters = ExportFilter(state=state, quarantined=quarantined or None, outcomes=outcome)
-        found = workflow_queries.list_exports(session, visit.account_id, filters, cursor=cursor, limit=PAGE_SIZE)
-    next_link = None
-    if found.next_cursor is not None:
-        next_link = f"/console/exports?cursor={quote(found.next_cursor)}" + (f"&state={state.value}" if state else "")
-        next_link += "&quarantined=true" if quarantined else ""
-        next_link += f"&{export_views.encode_outcomes(outcome)}" if outcome else ""
+        found = workflow_queries.list_exports(
+            session, visit.account_id, chosen.to_export_filter(), cursor=cursor, limit=PAGE_SIZE
+        )
+    known = partners.list_partners(visit.runtime, visit.account_id)
     return visit.page(
         "console/exports.html",
-        outcomes=export_views.build_outcome_links(outcome, filtered=bool(state or outcome or quarantined)),
-        states=export_views.build_state_links(state, quarantined=quarantined),
-        exports=[export_views.show_row(item) for item in found.items],
-        next_link=next_link,
-        live="/console/live",
+        200 if refusal is None else refusal.status,
+        chosen=chosen,
+        query=chosen.encode(),
+        outcomes=list_views.build_outcome_links(chosen),
+        states=list_views.build_state_links(chosen),
+        brokers=list_views.build_partner_choices(known, "customs_broker", chosen.broker),
+        warehouses=list_views.build_partner_choices(known, "warehouse", chosen.warehouse),
+        saved=list_views.build_saved_links(saved_filters.list_filters(visit.runtime, visit.account_id), chosen),
+        refusal=None if refusal is None else refusal.message,
+        exports=[list_views.show_row(item) for item in found.items],
+        next_link=None if found.next_cursor is None else chosen.link(found.next_cursor),
+        live=live_address,
     )
 
 
@@ -63,11 +88,22 @@ def search(visit: Visitor, q: Annotated[str, Query(max_length=128)] = "") -> Res
     return visit.page("console/search.html", wanted=q, hits=hits)
 
 
+@router.get("/search/hits")
+def suggest(visit: Visitor, q: Annotated[str, Query(max_length=128)] = "") -> Response:
+    """Return the exports with a number as a part of the page."""
+    with visit.runtime.db.read() as session:
+        hits = search_exports(session, visit.account_id, q)
+    return visit.page("console/search_hits.html", wanted=q.strip(), hits=hits)
+
+
 @router.get("/exports/{id}")
 def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contract's name
     """Show one export in full."""
     with visit.runtime.db.read() as session:
-        export = read_model.read_export(session, visit.account_id, id, test=visit.caller.test)
+        export_id = find_export(session, visit.account_id, id, test=visit.caller.test).id
+    live_address = build_live_address(visit, export_id)
+    with visit.runtime.db.read() as session:
+        export = read_model.read_export(session, visit.account_id, export_id, test=visit.caller.test)
     deliveries = queries.list_deliveries(visit.runtime, visit.account_id, export_id=export.export_id, limit=PAGE_SIZE)
     return visit.page(
         "console/export.html",
@@ -75,7 +111,7 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
         page=export_views.show_page(export),
         deliveries=[partner_views.show_delivery(each) for each in deliveries.items],
         more_deliveries=deliveries.next_cursor is not None,
-        live=f"/console/live?export={quote(export.export_id)}",
+        live=live_address,
     )
 
 

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from pipeline.interfaces.console import home_views
+from pipeline.interfaces.console.live import build_live_address
 from pipeline.interfaces.console.pages import ConsoleRoute, Visitor
 from pipeline.ops.schemas import StatsRange
 from pipeline.ops.stats import queries
@@ -21,9 +22,10 @@ def show_home(
     range: Annotated[StatsRange, Query()] = StatsRange.HOURS_24,  # noqa: A002 - as in the API
 ) -> Response:
     """Show tiles that lead to lists of exports, and plots of what happened."""
+    live_address = build_live_address(visit)
     return visit.page(
         "console/home.html",
         page=home_views.build_home(queries.read_stats(visit.runtime, visit.account_id, range)),
         ranges=home_views.build_range_links(range),
-        live="/console/live",
+        live=live_address,
     )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.exports.states import NEEDS_PERSON, Outcome
-from pipeline.interfaces.console.export_views import StateLink, encode_outcomes
+from pipeline.interfaces.console.list_views import FilterLink, ListFilter
 from pipeline.interfaces.console.plots import (
     TREND_SLOT,
     Bar,
@@ -139,9 +139,9 @@ def build_home(found: StatsView) -> HomeView:
     )
 
 
-def build_range_links(chosen: StatsRange) -> list[StateLink]:
+def build_range_links(chosen: StatsRange) -> list[FilterLink]:
     """Return the links that choose how far back the page reaches."""
-    return [StateLink(each.value, f"/console?range={each.value}", each is chosen) for each in StatsRange]
+    return [FilterLink(each.value, f"/console?range={each.value}", each is chosen) for each in StatsRange]
 
 
 def _build_tiles(found: StatsView) -> list[Tile]:
@@ -154,7 +154,7 @@ def _build_tiles(found: StatsView) -> list[Tile]:
         return Tile(
             name,
             f"{total:,}{more}",
-            link or f"{_EXPORTS}?{encode_outcomes(outcomes)}",
+            link or ListFilter(outcomes=frozenset(outcomes)).link(),
             mark if total else "over",
             note,
         )
@@ -174,7 +174,7 @@ def _build_tiles(found: StatsView) -> list[Tile]:
         Tile(
             "Accepted today",
             f"{found.now.accepted_today:,}",
-            f"{_EXPORTS}?{encode_outcomes([Outcome.ACCEPTED])}",
+            ListFilter(outcomes=frozenset({Outcome.ACCEPTED})).link(),
             "good" if found.now.accepted_today else "over",
             "by customs brokers, since 00:00 UTC",
         ),

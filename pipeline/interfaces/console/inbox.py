@@ -21,6 +21,7 @@ from pipeline.exports.schemas.plan import LongText
 from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
 from pipeline.interfaces.console import inbox_views, partner_views
 from pipeline.interfaces.console.inbox_views import ChosenItem, Result
+from pipeline.interfaces.console.live import build_live_address
 from pipeline.interfaces.console.pages import ConsoleRoute, Form, Visit, Visitor, limit_form
 from pipeline.workflow import inbox
 from pipeline.workflow.remedies import RemedyTarget, apply_remedy, required_role
@@ -48,6 +49,7 @@ class _ChosenRemedy:
 @router.get("")
 def show_inbox(visit: Visitor, acknowledged: Annotated[bool, Query()] = False) -> Response:  # noqa: FBT002 - a filter that is on or off
     """Show what needs a person, grouped by cause, oldest deadline first; or what was acknowledged."""
+    live_address = build_live_address(visit)
     found = inbox.load_inbox(visit.runtime, visit.account_id, acknowledged=acknowledged)
     remedies = {each for each in Remedy if visit.caller.has_role(required_role(each))}
     if visit.caller.has_role(EXECUTE) or visit.caller.has_role(OPERATE):
@@ -58,7 +60,7 @@ def show_inbox(visit: Visitor, acknowledged: Annotated[bool, Query()] = False) -
         "console/inbox.html",
         groups=[inbox_views.show_group(each, remedies) for each in inbox.group_items(found)],
         acknowledged=acknowledged,
-        live="/console/live",
+        live=live_address,
     )
 
 

@@ -8,7 +8,7 @@ from typing import Final
 from urllib.parse import quote, urlencode
 
 from pipeline.exports.schemas.inbox import REMEDIES, Cause, InboxItem, Remedy
-from pipeline.interfaces.console.export_views import format_instant
+from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.event_text import count_noun
 from pipeline.workflow.inbox import InboxGroup
 

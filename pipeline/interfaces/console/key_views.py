@@ -13,8 +13,8 @@ from pipeline.accounts.schemas import PartnerView
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
-from pipeline.interfaces.console.export_views import format_instant
 from pipeline.interfaces.console.input import Choice, FormError, Input, list_errors
+from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.pages import Form
 
 #: What each role allows, in one sentence.

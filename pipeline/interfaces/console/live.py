@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Annotated, Final
+from urllib.parse import urlencode
 
 import anyio
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
 from fastapi.sse import EventSourceResponse, format_sse_event
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from pipeline.core import deadline
-from pipeline.exports import queries as export_queries
+from pipeline.exports.queries import find_export
 from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
 from pipeline.interfaces.console.pages import ConsoleRoute, Visit, Visitor, is_still_signed_in
 from pipeline.workflow import queries
@@ -27,34 +28,48 @@ _MAX_AGE_SECONDS: Final = 30.0
 
 
 @router.get("/live")
-def follow_changes(visit: Visitor, export: Annotated[str | None, Query(max_length=64)] = None) -> Response:
-    """Send `changed` when something changed in the export, or in the account if none is given."""
-    runtime, account_id = visit.runtime, visit.account_id
-    if export is not None:
-        with runtime.db.read() as session:
-            export_id = export_queries.find_export(session, account_id, export, test=visit.caller.test).id
-
-    def read_version() -> str:
-        with runtime.db.read() as session:
-            if export is None:
-                return queries.read_account_version(session, account_id)
-            return queries.read_export_version(session, export_id)
-
+def follow_changes(
+    visit: Visitor,
+    seen: Annotated[str, Query(max_length=64)],
+    export: Annotated[str | None, Query(max_length=64)] = None,
+    last_event_id: Annotated[str | None, Header(alias="Last-Event-ID", max_length=64)] = None,
+) -> Response:
+    """Send `changed` when the export, or the account if none is given, has another version than the page has seen."""
+    with visit.runtime.db.read() as session:
+        export_id = (
+            None if export is None else find_export(session, visit.account_id, export, test=visit.caller.test).id
+        )
     return EventSourceResponse(
-        _stream_changes(visit, read_version), headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        _stream_changes(visit, export_id, seen if last_event_id is None else last_event_id),
+        headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 
 
-async def _stream_changes(visit: Visit, read_version: Callable[[], str]) -> AsyncIterator[bytes]:
+def build_live_address(visit: Visit, export_id: str | None = None) -> str:
+    """Return the address of the changes since now in the export, or in the account if none is given.
+
+    Call it before what the page shows is read: a change in between is then sent, not missed.
+    """
+    fields = {"seen": read_version(visit, export_id), **({} if export_id is None else {"export": export_id})}
+    return f"/console/live?{urlencode(fields)}"
+
+
+def read_version(visit: Visit, export_id: str | None) -> str:
+    """Return a text that changes with the export, or with the account if none is given."""
+    with visit.runtime.db.read() as session:
+        if export_id is None:
+            return queries.read_account_version(session, visit.account_id)
+        return queries.read_export_version(session, export_id)
+
+
+async def _stream_changes(visit: Visit, export_id: str | None, seen: str) -> AsyncIterator[bytes]:
     """Yield an event for each change while the session lasts; between reads it holds neither a thread nor a connection."""
     yield b": changes\n\n"
-    seen, sent_at = await run_in_threadpool(read_version), time.monotonic()
-    while True:
+    sent_at = time.monotonic()
+    while await is_still_signed_in(visit):
+        version = await run_in_threadpool(read_version, visit, export_id)
+        if version != seen or time.monotonic() - sent_at >= _MAX_AGE_SECONDS:
+            yield format_sse_event(data_str="", event="changed", id=version or "none")
+            seen, sent_at = version, time.monotonic()
         await anyio.sleep(_PAUSE_SECONDS)
         deadline.set_deadline(REQUEST_WAIT_SECONDS)
-        if not await is_still_signed_in(visit):
-            return
-        version = await run_in_threadpool(read_version)
-        if version != seen or time.monotonic() - sent_at >= _MAX_AGE_SECONDS:
-            yield format_sse_event(data_str=version, event="changed")
-            seen, sent_at = version, time.monotonic()

@@ -9,7 +9,7 @@ from typing import Any
 from config.queues import EXCHANGE_NAME
 from pipeline.accounts.schemas import AttemptView, DeliveryView
 from pipeline.deliveries.history import SentMessage
-from pipeline.interfaces.console.export_views import format_instant
+from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.previews import TreeNode, read_tree
 from pipeline.interfaces.event_text import format_size
 

@@ -38,6 +38,9 @@ HEADERS: Final = {
 #: How many rows a page of a list shows.
 PAGE_SIZE: Final = 50
 
+#: What the layout shows of a visit.
+_OF_VISIT: Final = ("waiting", "account", "person", "csrf_token", "address", "live")
+
 #: The largest form of most pages, in bytes.
 _SMALL_FORM: Final = 16 * 1024
 
@@ -93,6 +96,10 @@ class Visit:
         """Return a page of the console; with `live`, an address of events, it follows what changes."""
         return page_response(render(template, **self._base(live), **values), status)
 
+    def refusal(self, refused: Refused) -> Response:
+        """Return a page that only says why the request was refused."""
+        return self.page("console/missing.html", refused.status, title=refused.title, message=refused.message)
+
     def page_in_pieces(self, template: str, **values: object) -> Response:
         """Return a page that is sent while it is made: a loop over an iterator of `values` sends a row at each step."""
         # A proxy must not collect the page until its end.
@@ -115,10 +122,6 @@ class Visit:
         with suppress(DatabaseBusy), self.runtime.db.read() as session:
             return work_counts.read_inbox_count(session, self.account_id)
         return None
-
-    def refusal(self, refused: Refused) -> Response:
-        """Return a page that only says why the request was refused."""
-        return self.page("console/missing.html", refused.status, title=refused.title, message=refused.message)
 
 
 @dataclass(frozen=True)
@@ -158,9 +161,8 @@ class ConsoleRoute(APIRoute):
                 return redirect_to(signed_out.address)
             except (Refused, RequestValidationError) as error:
                 visit: RefusingVisit | None = getattr(request.state, "visit", None)
-                if visit is None:
-                    raise
-                return await run_in_threadpool(visit.refusal, to_refusal(error))
+                show = public_refusal if visit is None else visit.refusal
+                return await run_in_threadpool(show, to_refusal(error))
 
         return answer
 
@@ -222,6 +224,16 @@ async def read_fields(request: Request, max_bytes: int = _SMALL_FORM) -> Form:
     # More fields than bytes allow cannot be in it.
     given = parse_qs(body.decode(errors="replace"))
     return Form({name: [value.strip() for value in values] for name, values in given.items()})
+
+
+def public_refusal(refused: Refused) -> Response:
+    """Return a page for everybody that only says why the request was refused."""
+    return public_page("console/missing.html", refused.status, title=refused.title, message=refused.message)
+
+
+def public_page(template: str, status: int = 200, **values: object) -> Response:
+    """Return a page for everybody, without menu and account."""
+    return page_response(render(template, **dict.fromkeys(_OF_VISIT), **values), status)
 
 
 def page_response(html: str, status: int = 200) -> Response:

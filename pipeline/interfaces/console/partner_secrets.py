@@ -14,8 +14,8 @@ from pipeline.accounts import partners, secrets
 from pipeline.accounts.api_keys import ADMIN
 from pipeline.accounts.secrets import SecretRecord
 from pipeline.core.errors import Refused, ValidationFailed
-from pipeline.interfaces.console.export_views import format_instant
 from pipeline.interfaces.console.input import FormError, Input, list_errors, read_errors
+from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.pages import ConsoleRoute, Fields, Visit, Visitor
 
 router = APIRouter(prefix="/console/partners", include_in_schema=False, route_class=ConsoleRoute)

@@ -11,7 +11,7 @@ from config.settings import Settings
 from pipeline.accounts.schemas import CreatedPartner, Endpoint, PartnerView, QueueEndpoint
 from pipeline.accounts.states import PartnerState
 from pipeline.interfaces.console import channels
-from pipeline.interfaces.console.export_views import format_instant
+from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.partner_views import format_address
 
 #: What each kind of partner is for, in one sentence.

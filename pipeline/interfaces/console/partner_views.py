@@ -15,7 +15,8 @@ from pipeline.core.errors import ValidationFailed
 from pipeline.core.field_types import check_year
 from pipeline.deliveries.circuit_breaker import BreakerState
 from pipeline.exports.states import DeliveryState
-from pipeline.interfaces.console.export_views import StateLink, format_instant
+from pipeline.interfaces.console.instants import format_instant
+from pipeline.interfaces.console.list_views import FilterLink
 
 _RESENDABLE: Final = frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD})
 
@@ -174,10 +175,11 @@ def format_address(endpoint: Endpoint, partner: PartnerView) -> str:
 
 def show_delivery(each: DeliveryView) -> ShownDelivery:
     """Return a delivery for a page."""
+    when: str = ""
     if each.delivered_at is not None:
-        when = f"delivered {format_instant(each.delivered_at)}"
-    else:
-        when = "" if each.due_at is None else f"due {format_instant(each.due_at)}"
+        when = format_instant(each.delivered_at, "delivered ")
+    elif each.due_at is not None:
+        when = format_instant(each.due_at, "due ")
     return ShownDelivery(
         link=f"/console/deliveries/{each.id}",
         id=each.id,
@@ -208,10 +210,10 @@ def show_delivery(each: DeliveryView) -> ShownDelivery:
     )
 
 
-def build_state_links(chosen: DeliveryState | None, partner_id: str | None) -> list[StateLink]:
+def build_state_links(chosen: DeliveryState | None, partner_id: str | None) -> list[FilterLink]:
     """Return the links that filter the list of deliveries."""
     return [
-        StateLink(
+        FilterLink(
             "all" if state is None else state.value, build_deliveries_link(state, partner_id, None), state is chosen
         )
         for state in (None, *DeliveryState)
@@ -254,8 +256,10 @@ def _list_links(partner: PartnerView) -> list[tuple[str, str]]:
 def _describe_test(test: ConnectionTestView | None) -> str:
     if test is None:
         return "never tested"
-    result = f"{'passed' if test.passed else 'did not pass'} {format_instant(test.tested_at)}"
-    return f"{result}, before an endpoint was changed" if test.outdated else result
+    result = "passed" if test.passed else "did not pass"
+    return format_instant(
+        test.tested_at, f"{result} before an endpoint was changed, " if test.outdated else f"{result} "
+    )
 
 
 def _describe_breaker(breaker: BreakerState) -> str:

@@ -17,6 +17,7 @@ from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.console import partner_views
+from pipeline.interfaces.console.live import build_live_address
 from pipeline.interfaces.console.message_views import show_message
 from pipeline.interfaces.console.pages import PAGE_SIZE, ConsoleRoute, Fields, Visit, Visitor, redirect_to
 from pipeline.workflow.steps import TaskMessage
@@ -40,13 +41,14 @@ _ACTIONS: Final[dict[str, Callable[[Visit, str], Any]]] = {
 @router.get("/partners")
 def show_partners(visit: Visitor) -> Response:
     """Show the account's partners: state, last connection test, and number of dead letters."""
+    live_address = build_live_address(visit)
     dead = queries.count_dead_letters(visit.runtime, visit.account_id)
     rows = [
         partner_views.show_row(each, dead.get(each.id, 0))
         for each in partners.list_partners(visit.runtime, visit.account_id)
     ]
     return visit.page(
-        "console/partners.html", partners=rows, administers=visit.caller.has_role(ADMIN), live="/console/live"
+        "console/partners.html", partners=rows, administers=visit.caller.has_role(ADMIN), live=live_address
     )
 
 
@@ -85,6 +87,7 @@ def show_deliveries(
     cursor: Annotated[str | None, Query(max_length=128)] = None,
 ) -> Response:
     """Show the account's deliveries, newest first."""
+    live_address = build_live_address(visit)
     found = queries.list_deliveries(
         visit.runtime, visit.account_id, state=state, partner_id=partner, after=cursor, limit=PAGE_SIZE
     )
@@ -95,7 +98,7 @@ def show_deliveries(
         states=partner_views.build_state_links(state, partner),
         deliveries=[partner_views.show_delivery(each) for each in found.items],
         next_link=None if following is None else partner_views.build_deliveries_link(state, partner, following),
-        live="/console/live",
+        live=live_address,
     )
 
 

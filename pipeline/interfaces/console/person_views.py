@@ -9,7 +9,7 @@ from typing import Final
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.credentials import CredentialView
 from pipeline.accounts.sessions import SessionView
-from pipeline.interfaces.console.export_views import format_instant
+from pipeline.interfaces.console.instants import format_instant
 
 _METHODS: Final = {"provider": "OpenID provider", "link": "one-time link"}
 

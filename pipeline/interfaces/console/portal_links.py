@@ -16,7 +16,7 @@ from pipeline.accounts.portal_links import generate_link_id
 from pipeline.accounts.schemas import CreatedPortalLink, PortalLinkView
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import Refused, ValidationFailed
-from pipeline.interfaces.console.export_views import format_instant
+from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.pages import ConsoleRoute, Fields, Visit, Visitor, redirect_to
 
 router = APIRouter(prefix="/console/partners/{id}/portal-links", include_in_schema=False, route_class=ConsoleRoute)

@@ -13,7 +13,6 @@ from pipeline.accounts.sign_in import SignedIn
 from pipeline.core import tenancy
 from pipeline.core.errors import NotFound, Refused, SignInFailed
 from pipeline.core.runtime import Runtime
-from pipeline.core.templating import render
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.interfaces.api.dependencies import RuntimeDep
 from pipeline.interfaces.console import sign_in_views
@@ -22,7 +21,7 @@ from pipeline.interfaces.console.pages import (
     Fields,
     Form,
     Visitor,
-    page_response,
+    public_page,
     read_fields,
     redirect_to,
 )
@@ -107,8 +106,7 @@ def _use_link(runtime: Runtime, request: Request, token: str, link: LinkView, fo
     made = sign_in.set_up_credentials(
         runtime, token, password=form.get("password"), code=form.get("code"), client=client
     )
-    html = render("console/recovery_codes.html", codes=made.recovery_codes, account=link.account_id, next="/console")
-    response = open_page(html)
+    response = open_page("console/recovery_codes.html", codes=made.recovery_codes, next="/console")
     set_cookies(runtime.settings, response, made.signed_in)
     return response
 
@@ -158,13 +156,13 @@ def start_console(runtime: Runtime, signed_in: SignedIn) -> Response:
 
 def sign_in_page(runtime: Runtime, refused: Refused | None, *, email: str = "") -> Response:
     """Return the form for signing in, with what was wrong."""
-    html = render("console/sign_in.html", refusal=None if refused is None else refused.message, email=email)
-    return open_page(html, refused)
+    return open_page("console/sign_in.html", refused, email=email)
 
 
-def open_page(html: str, refused: Refused | None = None) -> Response:
-    """Return a page that needs no session."""
-    response = page_response(html, 200 if refused is None else refused.status)
+def open_page(template: str, refused: Refused | None = None, **values: object) -> Response:
+    """Return a page that needs no session; the template gets the message of `refused` as `refusal`."""
+    refusal, status = (None, 200) if refused is None else (refused.message, refused.status)
+    response = public_page(template, status, refusal=refusal, **values)
     if refused is not None:
         response.headers.update(refused.headers)
     # With `no-referrer`, the browser would also hide that the form came from this site.
@@ -173,15 +171,14 @@ def open_page(html: str, refused: Refused | None = None) -> Response:
 
 
 def _link_page(runtime: Runtime, request: Request, token: str, link: LinkView, refused: Refused | None) -> Response:
-    refusal = None if refused is None else refused.message
     if link.purpose is Purpose.ENTER:
-        return open_page(render("console/link_enter.html", link=link, refusal=refusal), refused)
+        return open_page("console/link_enter.html", refused, link=link)
     if link.purpose is Purpose.JOIN and link.has_credentials:
         known = _is_signed_in_as(runtime, read_token(runtime.settings, request), link.person_id)
-        return open_page(render("console/link_join.html", link=link, known=known, refusal=refusal), refused)
+        return open_page("console/link_join.html", refused, link=link, known=known)
     set_up = sign_in_views.build_set_up(runtime.settings, link)
-    return open_page(render("console/link_set_up.html", link=link, set_up=set_up, refusal=refusal), refused)
+    return open_page("console/link_set_up.html", refused, link=link, set_up=set_up)
 
 
 def _refused_link_page(refused: Refused) -> Response:
-    return open_page(render("console/link_refused.html", refusal=refused.message), refused)
+    return open_page("console/link_refused.html", refused)

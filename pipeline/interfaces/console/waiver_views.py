@@ -13,8 +13,8 @@ from pipeline.accounts.schemas import PartnerView
 from pipeline.core.json_input import parse_json, validation_failed
 from pipeline.core.problems import Issue
 from pipeline.customs.schemas import NewWaiver, WaiverView
-from pipeline.interfaces.console.export_views import format_instant
 from pipeline.interfaces.console.input import Choice, FormError, Input, list_errors
+from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.pages import Form
 from pipeline.workflow.waivers import WaiverUses
 

@@ -11,7 +11,7 @@ from pipeline.core.text_safety import make_legible
 from pipeline.deliveries.answer_forms import AnswerForm
 from pipeline.deliveries.portal import HandoffSummary, PartnerHandoff
 from pipeline.exports.states import SubmissionState
-from pipeline.interfaces.console.export_views import format_instant
+from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.portal.views import format_size
 
 #: The statuses of a handoff in their order, for the ladder on its page.

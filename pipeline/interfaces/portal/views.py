@@ -18,7 +18,8 @@ from pipeline.deliveries.portal import DeliveredMessage
 from pipeline.deliveries.remedies import find_partner_remedy
 from pipeline.deliveries.signature_checks import SignatureCheck
 from pipeline.exports.states import DeliveryState
-from pipeline.interfaces.console.export_views import StateLink, format_instant
+from pipeline.interfaces.console.instants import format_instant
+from pipeline.interfaces.console.list_views import FilterLink
 from pipeline.interfaces.console.partner_views import ShownEndpoint, ShownTry, show_partner
 
 #: A longer message is only offered as a file.
@@ -121,11 +122,11 @@ class PortalSecret:
     mark: str
 
 
-def build_nav(kind: str, path: str) -> list[StateLink]:
+def build_nav(kind: str, path: str) -> list[FilterLink]:
     """Return the links to the pages for this kind of partner; the one of `path` is chosen."""
     pages = [("Overview", "/portal"), *_PAGES]
     return [
-        StateLink(name, link, path == link or (link != "/portal" and path.startswith(f"{link}/")))
+        FilterLink(name, link, path == link or (link != "/portal" and path.startswith(f"{link}/")))
         for name, link in pages
         if name != "Handoffs" or kind == "customs_broker"
     ]
@@ -189,10 +190,11 @@ def can_test(partner: PartnerView) -> bool:
 
 def show_message(each: DeliveryView) -> PortalMessage:
     """Return a delivery for a page of its partner."""
+    when: str = ""
     if each.delivered_at is not None:
-        when = f"delivered {format_instant(each.delivered_at)}"
-    else:
-        when = "" if each.due_at is None else f"due {format_instant(each.due_at)}"
+        when = format_instant(each.delivered_at, "delivered ")
+    elif each.due_at is not None:
+        when = format_instant(each.due_at, "due ")
     status = each.tries[0].status if each.tries else None
     return PortalMessage(
         link=f"/portal/deliveries/{each.id}",
@@ -245,10 +247,10 @@ def show_payload(sent: DeliveredMessage) -> ShownPayload:
     return ShownPayload(headers.get(delivery.channel, []), shown, format_size(len(body)), purged=sent.body is None)
 
 
-def build_state_links(chosen: DeliveryState | None) -> list[StateLink]:
+def build_state_links(chosen: DeliveryState | None) -> list[FilterLink]:
     """Return the links that filter the list of deliveries."""
     return [
-        StateLink("all" if state is None else state.value, build_deliveries_link(state, None), state is chosen)
+        FilterLink("all" if state is None else state.value, build_deliveries_link(state, None), state is chosen)
         for state in (None, *portal.SHOWN_STATES)
     ]
 
@@ -266,7 +268,7 @@ def show_secrets(records: Sequence[SecretRecord]) -> list[PortalSecret]:
         PortalSecret(
             number=each.number,
             created=format_instant(each.created_at),
-            state="newest" if each.ends_at is None else f"valid until {format_instant(each.ends_at)}",
+            state="newest" if each.ends_at is None else format_instant(each.ends_at, "valid until "),
             mark="good" if each.ends_at is None else "busy",
         )
         for each in records

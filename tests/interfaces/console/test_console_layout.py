@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 from sqlalchemy import update
 from sqlmodel import col
 
@@ -23,8 +24,8 @@ from tests.support.browser import measure_pages
 WIDTHS = (1440, 390)
 
 
-def pages(harness: ApiHarness) -> dict[str, str]:
-    """Return every page of the console, each with content."""
+def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
+    """Return a client that is signed in, and the address of every page of the console, each with content."""
     rejected, late, waiting = (
         harness.execute(factories.plan(units=units, batch=batch, invoice=f"INV-{len(batch)}"))
         for units, batch in ((2, "batch_2026_11_24_001"), (1, "BATCH-of-a-quite-long-name"), (1, "b"))
@@ -80,14 +81,14 @@ def pages(harness: ApiHarness) -> dict[str, str]:
     }
     for each in api.get(f"/api/exports/{late}").json()["artifacts"]:
         addresses[each["artifact_type"]] = f"/console/exports/{late}/documents/{each['id']}"
-    return {"sign-in": harness.client_with_key(None).get("/console/sign-in").text} | {
-        name: client.get(address).text for name, address in addresses.items()
-    }
+    return client, addresses
 
 
 def test_pages_break_no_word_and_fit_the_window(harness: ApiHarness, tmp_path: Path) -> None:
     style = harness.client_with_key(None).get("/console/assets/style.css").text
-    made = pages(harness)
+    client, addresses = build_pages(harness)
+    made = {name: client.get(address).text for name, address in addresses.items()}
+    made["sign-in"] = harness.client_with_key(None).get("/console/sign-in").text
     found = measure_pages(made, style, WIDTHS, tmp_path)
     assert found.keys() == {f"{name} at {width}" for name in made for width in WIDTHS}
     assert [name for name, layout in found.items() if layout["words"] < 40] == []

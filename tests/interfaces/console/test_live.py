@@ -21,7 +21,7 @@ def test_stream_says_what_changed_and_ends_with_the_session(
     monkeypatch.setattr(live, "_PAUSE_SECONDS", 0.01)
     export_id = harness.execute(factories.plan())
     client = sign_in_browser(harness, "read")
-    address = f"/console/live?export={factories.BATCH}" if of_export else "/console/live"
+    address = f"/console/live?seen=2.0&export={factories.BATCH}" if of_export else "/console/live?seen="
     with client.stream("GET", address) as response:
         lines = response.iter_lines()
         assert next(lines) == ": changes"
@@ -33,7 +33,7 @@ def test_stream_says_what_changed_and_ends_with_the_session(
 
 
 def test_stream_of_an_unknown_export_is_a_page_that_says_so(harness: ApiHarness) -> None:
-    response = sign_in_browser(harness, "read").get("/console/live?export=exp_unknown")
+    response = sign_in_browser(harness, "read").get("/console/live?seen=&export=exp_unknown")
     assert (response.status_code, response.headers["content-type"]) == (404, "text/html; charset=utf-8")
 
 

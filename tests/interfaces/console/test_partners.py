@@ -95,7 +95,7 @@ def test_partner_page_tests_activates_pauses_and_resumes(webhook_harness: ApiHar
         assert post(client, page, f"{page}/{action}").status_code == 303
         assert partners.get_partner(webhook_harness.runtime, factories.ACCOUNT, HOOKED).state == state
         assert f'<span class="pill {state}">{state}</span>' in client.get(page).text
-    assert "passed 20" in client.get("/console/partners").text
+    assert "passed <time" in client.get("/console/partners").text
 
 
 def test_failed_stage_is_shown_with_its_remedy(webhook_harness: ApiHarness) -> None:
@@ -205,7 +205,11 @@ def test_reader_has_no_buttons_and_is_rejected(webhook_harness: ApiHarness) -> N
     register(webhook_harness, "http://127.0.0.1:9/")
     page = f"/console/partners/{HOOKED}"
     reader, operator = sign_in_browser(webhook_harness, "read"), sign_in_browser(webhook_harness, "operate")
-    assert re.findall(r'<form[^>]* action="([^"]+)"', reader.get(page).text) == ["/console/search", "/console/sign-out"]
+    assert re.findall(r'<form[^>]* action="([^"]+)"', reader.get(page).text) == [
+        "/console/search",
+        "/console/sign-out",
+        "/console/search",
+    ]
     assert f"{page}/pause" not in operator.get(page).text
     csrf_token = re.findall(r'name="csrf_token" value="([^"]+)"', operator.get(page).text)[0]
     assert operator.post(f"{page}/pause", data={"csrf_token": csrf_token}).status_code == 403

@@ -41,6 +41,7 @@ TABLES = (
     "number_blocks",
     "partners",
     "plans",
+    "saved_filters",
     "waivers",
     "connection_tests",
     "exports",
@@ -555,6 +556,16 @@ def _create_tables() -> None:
         sa.PrimaryKeyConstraint("export_id", "unit_no", "name", name=op.f("pk_steps")),
     )
     op.create_table(
+        "saved_filters",
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("query", sa.Text(), nullable=False),
+        sa.Column("saved_by", sa.String(), nullable=False),
+        sa.Column("saved_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_saved_filters_account_id")),
+        sa.PrimaryKeyConstraint("account_id", "name", name=op.f("pk_saved_filters")),
+    )
+    op.create_table(
         "units",
         sa.Column("export_id", sa.String(), nullable=False),
         sa.Column("unit_no", sa.Integer(), nullable=False),
@@ -695,7 +706,7 @@ def _create_tables() -> None:
     )
 
 
-def _create_indexes() -> None:
+def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
     # Of equally good indexes, SQLite's planner takes the one that was created last: the order matters.
     op.create_index(op.f("ix_api_keys_account_id"), "api_keys", ["account_id"], unique=False)
     op.create_index("ix_notifications_export_id_position", "notifications", ["export_id", "position"], unique=False)

@@ -1,0 +1,204 @@
+"""The list of exports for its page: its filters as links, and its rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Annotated, Final
+from urllib.parse import urlencode
+
+from fastapi import Query
+from pydantic import BeforeValidator
+
+from pipeline.accounts.schemas import PartnerView
+from pipeline.exports.schemas.export import ExportSummary
+from pipeline.exports.states import NEEDS_PERSON, ExportState, Outcome
+from pipeline.interfaces.console.instants import format_instant
+from pipeline.workflow.queries import ExportFilter
+from pipeline.workflow.saved_filters import SavedFilterView
+
+_LIST: Final = "/console/exports"
+GOOD_OUTCOMES: Final = frozenset({Outcome.ACCEPTED, Outcome.FILED, Outcome.RELEASED})
+
+
+#: A browser sends an empty field of a form, too.
+OptionalDay = Annotated[date | None, BeforeValidator(lambda given: given or None)]
+
+
+@dataclass(frozen=True)
+class FilterLink:
+    """A filter that one click applies."""
+
+    name: str
+    link: str
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class SavedLink:
+    """A saved filter; `name` as the form that deletes it sends it."""
+
+    name: str
+    link: str
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class FilterOption:
+    """An option of a list of the form."""
+
+    value: str
+    text: str
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class ListFilter:
+    """The filters of the list, as its address has them. Days are days of UTC, and both are included."""
+
+    state: ExportState | None = None
+    outcomes: frozenset[Outcome] = frozenset()
+    quarantined: bool = False
+    broker: str = ""
+    warehouse: str = ""
+    first_day: date | None = None
+    last_day: date | None = None
+
+    def to_export_filter(self) -> ExportFilter:
+        """Return the conditions for the query."""
+        return ExportFilter(
+            state=self.state,
+            broker_id=self.broker or None,
+            warehouse_id=self.warehouse or None,
+            # The query leaves out the instants that bound it.
+            accepted_after=None if self.first_day is None else _midnight(self.first_day) - timedelta(microseconds=1),
+            accepted_before=None if self.last_day is None else _midnight(self.last_day) + timedelta(days=1),
+            quarantined=self.quarantined or None,
+            outcomes=self.outcomes,
+        )
+
+    def encode(self) -> str:
+        """Return the query string of the list's address; empty if nothing is filtered."""
+        days = {"from": self.first_day, "to": self.last_day}
+        fields = [("outcome", each.value) for each in sorted(self.outcomes)]
+        fields += [("state", self.state.value)] if self.state else []
+        fields += [("quarantined", "true")] if self.quarantined else []
+        fields += [(name, given) for name, given in (("broker", self.broker), ("warehouse", self.warehouse)) if given]
+        fields += [(name, day.isoformat()) for name, day in days.items() if day is not None]
+        return urlencode(fields)
+
+    def link(self, cursor: str | None = None) -> str:
+        """Return the address of the list, at its beginning or after `cursor`."""
+        parts = [self.encode(), "" if cursor is None else urlencode({"cursor": cursor})]
+        query = "&".join(part for part in parts if part)
+        return f"{_LIST}?{query}" if query else _LIST
+
+
+def read_filter(
+    state: Annotated[ExportState | None, Query()] = None,
+    outcome: Annotated[list[Outcome], Query(max_length=len(Outcome))] = [],  # noqa: B006 - never changed
+    quarantined: Annotated[bool, Query()] = False,  # noqa: FBT002 - a filter that is on or off
+    broker: Annotated[str, Query(max_length=64)] = "",
+    warehouse: Annotated[str, Query(max_length=64)] = "",
+    first_day: Annotated[OptionalDay, Query(alias="from")] = None,
+    last_day: Annotated[OptionalDay, Query(alias="to")] = None,
+) -> ListFilter:
+    """Return the filters that the address has."""
+    return ListFilter(state, frozenset(outcome), quarantined, broker, warehouse, first_day, last_day)
+
+
+def build_outcome_links(chosen: ListFilter) -> list[FilterLink]:
+    """Return the links that filter the list by outcome; the other filters stay."""
+    groups = {"all": frozenset[Outcome](), "needs a person": NEEDS_PERSON}
+    groups |= {describe_outcome(each): frozenset({each}) for each in Outcome}
+    return [
+        FilterLink(name, replace(chosen, outcomes=outcomes).link(), chosen.outcomes == outcomes)
+        for name, outcomes in groups.items()
+    ]
+
+
+def build_state_links(chosen: ListFilter) -> list[FilterLink]:
+    """Return the links that filter the list by state; the other filters stay."""
+    every = [
+        FilterLink(
+            "all", replace(chosen, state=None, quarantined=False).link(), not (chosen.state or chosen.quarantined)
+        )
+    ]
+    every += [
+        FilterLink(state.value, replace(chosen, state=state).link(), state is chosen.state) for state in ExportState
+    ]
+    return [*every, FilterLink("quarantined", replace(chosen, quarantined=True).link(), chosen.quarantined)]
+
+
+def build_partner_choices(partners: Sequence[PartnerView], kind: str, chosen: str) -> list[FilterOption]:
+    """Return the partners of one kind as options; one that does not exist any more stays an option while it is chosen."""
+    names = {each.id: f"{each.name} ({each.id})" for each in partners if each.kind == kind}
+    if chosen:
+        names.setdefault(chosen, chosen)
+    return [
+        FilterOption("", "any", not chosen),
+        *(FilterOption(each, text, each == chosen) for each, text in names.items()),
+    ]
+
+
+def build_saved_links(saved: Sequence[SavedFilterView], chosen: ListFilter) -> list[SavedLink]:
+    """Return the account's saved filters as links."""
+    query = chosen.encode()
+    return [SavedLink(each.name, f"{_LIST}?{each.query}", each.query == query) for each in saved]
+
+
+@dataclass(frozen=True)
+class ExportRow:
+    """An export in the list."""
+
+    link: str
+    batch_id: str
+    export_id: str
+    state: str
+    outcome: str
+    outcome_mark: str
+    units: str
+    broker: str
+    warehouse: str
+    accepted: str
+    test: bool
+    revision: int
+    quarantined: bool
+
+
+def show_row(export: ExportSummary) -> ExportRow:
+    """Return an export as a row of the list."""
+    return ExportRow(
+        link=f"{_LIST}/{export.export_id}",
+        batch_id=export.batch_id,
+        export_id=export.export_id,
+        state=export.state.value,
+        outcome=describe_outcome(export.outcome),
+        outcome_mark=mark_outcome(export.outcome),
+        units=f"{export.units_closed} of {export.units_total}",
+        broker=export.broker_id,
+        warehouse=export.warehouse_id,
+        accepted=format_instant(export.accepted_at),
+        test=export.test,
+        revision=export.revision,
+        quarantined=export.quarantined,
+    )
+
+
+def describe_outcome(outcome: Outcome) -> str:
+    """Return an outcome in words."""
+    return outcome.value.replace("_", " ")
+
+
+def mark_outcome(outcome: Outcome) -> str:
+    """Return the class of an outcome's colour."""
+    if outcome in GOOD_OUTCOMES:
+        return "good"
+    if outcome in NEEDS_PERSON:
+        return "bad"
+    return "busy" if outcome in (Outcome.IN_PROGRESS, Outcome.WITH_BROKER) else "over"
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, time(), UTC)

@@ -1,0 +1,81 @@
+"""The list's filters: links keep the other filters, a form's empty fields count as none, days are whole."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, date, datetime, timedelta
+from html import unescape
+
+import pytest
+
+from pipeline.exports.states import ExportState, Outcome
+from pipeline.interfaces.console.instants import format_instant
+from pipeline.interfaces.console.list_views import ListFilter, build_outcome_links
+from tests.interfaces.api.conftest import ApiHarness
+from tests.interfaces.console.test_console import sign_in_browser
+from tests.support import factories
+
+WHOLE = ListFilter(
+    ExportState.EXECUTED, frozenset({Outcome.HELD}), False, "br_1", "wh 1&2", date(2026, 11, 27), date(2026, 11, 28)
+)
+
+
+def test_link_of_an_outcome_keeps_the_other_filters() -> None:
+    (link,) = [each for each in build_outcome_links(WHOLE) if each.name == "query"]
+    rest = "state=executed&broker=br_1&warehouse=wh+1%262&from=2026-11-27&to=2026-11-28"
+    assert (link.link, link.chosen) == (f"/console/exports?outcome=query&{rest}", False)
+    assert WHOLE.link("c=1") == f"/console/exports?outcome=held&{rest}&cursor=c%3D1"
+
+
+def test_days_are_whole_days_of_utc() -> None:
+    conditions = WHOLE.to_export_filter()
+    first, last = datetime(2026, 11, 27, tzinfo=UTC), datetime(2026, 11, 28, 23, 59, 59, 999999, tzinfo=UTC)
+    assert conditions.accepted_after is not None
+    assert conditions.accepted_before is not None
+    assert conditions.accepted_after < first <= last < conditions.accepted_before
+    assert conditions.accepted_before - conditions.accepted_after == timedelta(days=2, microseconds=1)
+
+
+@pytest.mark.parametrize(
+    ("query", "found"),
+    [
+        ("state=&broker=&warehouse=&from=&to=", 400),
+        ("broker=&warehouse=&from=&to=", 1),
+        (f"broker={factories.BROKER}&warehouse={factories.WAREHOUSE}", 1),
+        ("broker=br_none", 0),
+        ("from=2001-01-01&to=2001-01-02", 0),
+        ("from=2001-01-01", 1),
+        ("from=yesterday", 400),
+        ("brocker=br_1", 400),
+    ],
+)
+def test_list_is_filtered_by_partner_and_day(harness: ApiHarness, query: str, found: int) -> None:
+    harness.execute(factories.plan())
+    answer = sign_in_browser(harness, "read").get(f"/console/exports?{query}")
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    if answer.status_code == 200:
+        assert answer.text.count('<td data-label="Outcome">') == found
+    else:
+        assert answer.status_code == found
+
+
+def test_filter_is_saved_for_all_people_of_the_account(harness: ApiHarness) -> None:
+    client, colleague = sign_in_browser(harness, "read"), sign_in_browser(harness, "read")
+    page = client.get("/console/exports?outcome=held&broker=br_1").text
+    (action,) = re.findall(r'action="(/console/exports/filters\?[^"]+)"', page)
+    token = re.findall(r'name="csrf_token" value="([^"]+)"', page)[0]
+    assert client.post(unescape(action), data={"name": "Held & mine"}).status_code == 403
+    saved = client.post(unescape(action), data={"csrf_token": token, "name": "Held & mine"})
+    assert saved.headers["location"] == "/console/exports?outcome=held&broker=br_1"
+    shown = colleague.get("/console/exports").text
+    assert '<a href="/console/exports?outcome=held&amp;broker=br_1">Held &amp; mine</a>' in shown
+    refused = client.post("/console/exports/filters", data={"csrf_token": token, "name": "Nothing"})
+    assert (refused.status_code, 'role="alert"' in refused.text) == (400, True)
+    client.post("/console/exports/filters", data={"csrf_token": token, "delete": "Held & mine"})
+    assert "Held &amp; mine" not in colleague.get("/console/exports").text
+
+
+def test_instant_is_an_element_with_the_instant_and_escapes_the_words_before_it() -> None:
+    shown = format_instant(datetime(2026, 11, 28, 9, 5, 7, tzinfo=UTC), "due <b> ")
+    assert shown == "due <b> 2026-11-28 09:05:07 UTC"
+    assert shown.__html__() == 'due &lt;b&gt; <time datetime="2026-11-28T09:05:07Z">2026-11-28 09:05:07 UTC</time>'

@@ -1,0 +1,131 @@
+"""The pages in a real browser: they follow changes, obey the keyboard, and are accessible."""
+
+from __future__ import annotations
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from pipeline.interfaces.console import live
+from tests.conftest import skip_or_fail
+from tests.interfaces.api.conftest import ApiHarness
+from tests.interfaces.console.test_console import sign_in_browser
+from tests.interfaces.console.test_console_layout import build_pages
+from tests.support import factories
+from tests.support.browser import open_browser
+
+AXE: Final = Path(__file__).parent / "javascript" / "node_modules" / "axe-core" / "axe.min.js"
+WCAG: Final = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+
+
+def test_page_follows_changes_and_keeps_what_a_person_opened_and_typed(
+    harness: ApiHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_PAUSE_SECONDS", 0.05)
+    export_id = harness.execute(factories.plan())
+    with open_browser(sign_in_browser(harness, "read")) as page:
+        page.goto(f"/console/exports/{export_id}")
+        page.evaluate("window.unloaded = false")
+        page.locator("summary").last.click()
+        page.fill(".search", "half a number")
+        before = page.locator("#main details").count()
+        with ThreadPoolExecutor(1) as worker:  # this thread has the browser's event loop
+            worker.submit(harness.run, export_id).result()
+        page.locator(".status", has_text="Executed").wait_for()
+        assert page.evaluate("window.unloaded") is False
+        assert page.input_value(".search") == "half a number"
+        assert page.locator("#main details").count() > before
+        assert page.locator("#main details[open]").count() >= 1
+
+
+def test_page_does_not_change_while_a_person_types_in_it(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_PAUSE_SECONDS", 0.05)
+    harness.execute(factories.plan(batch="one"))
+    with open_browser(sign_in_browser(harness, "read")) as page:
+        page.goto("/console/exports?state=accepted")
+        page.fill("input[name=name]", "Half a name")
+        changed = "new Promise(done => document.getElementById('live').addEventListener('changed', () => done(true)))"
+        page.evaluate(f"window.seen = {changed}")
+        harness.execute(factories.plan(batch="two"))
+        assert page.evaluate("window.seen")
+        assert (page.locator("#main tbody tr").count(), page.input_value("input[name=name]")) == (1, "Half a name")
+        page.locator("input[name=name]").blur()
+        harness.execute(factories.plan(batch="three"))
+        page.get_by_text("three", exact=True).wait_for()
+        assert page.input_value("input[name=name]") == "Half a name"
+
+
+def test_palette_finds_pages_and_exports(harness: ApiHarness) -> None:
+    plan = factories.plan()
+    plan["units"][0]["invoice"]["number"] = "INV-7731"
+    export_id = harness.execute(plan)
+    with open_browser(sign_in_browser(harness, "read")) as page:
+        page.goto("/console")
+        page.keyboard.press("Control+k")
+        page.keyboard.type("part")
+        assert page.locator("#palette li:visible a").all_inner_texts() == ["Partners"]
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/console/partners")
+        page.keyboard.press("Control+k")
+        page.keyboard.type("INV-7731")
+        page.locator("#palette-hits a").wait_for()
+        page.keyboard.press("Enter")
+        page.wait_for_url(f"**/console/exports/{export_id}")
+        page.keyboard.press("Control+k")
+        page.keyboard.type("no such number")
+        page.get_by_text("No export has exactly this number").wait_for()
+        page.keyboard.press("Escape")
+        assert page.locator("#palette:visible").count() == 0
+
+
+def test_keys_move_through_pages_and_rows(harness: ApiHarness) -> None:
+    first, second = (harness.execute(factories.plan(batch=batch)) for batch in ("one", "two"))
+    with open_browser(sign_in_browser(harness, "read")) as page:
+        page.goto("/console")
+        page.keyboard.type("ge")
+        page.wait_for_url("**/console/exports")
+        for key, export_id in (("j", second), ("j", first), ("j", first), ("k", second)):
+            page.keyboard.press(key)
+            assert page.evaluate("document.activeElement.getAttribute('href')") == f"/console/exports/{export_id}"
+        page.keyboard.press("/")
+        page.keyboard.type("gj one")
+        page.keyboard.press("Enter")
+        page.wait_for_url("**/console/search?q=gj+one")
+        page.goto("/console/exports")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.textContent") == "Skip to the content"
+
+
+def test_times_are_local_and_tell_utc(harness: ApiHarness) -> None:
+    harness.execute(factories.plan())
+    client = sign_in_browser(harness, "read")
+    (written,) = re.findall(r"<time datetime=\"[^\"]+Z\">([^<]+ UTC)</time>", client.get("/console/exports").text)
+    with open_browser(client) as page:
+        page.goto("/console/exports")
+        shown = page.locator("#main time")
+        assert (shown.get_attribute("title"), "UTC" in shown.inner_text()) == (written, False)
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1440, False), (390, True)])
+def test_pages_are_accessible(harness: ApiHarness, *, width: int, dark: bool) -> None:
+    """The rules of WCAG 2.2 AA that a program can check; axe-core checks them."""
+    if not AXE.exists():
+        skip_or_fail("axe-core is not installed; install it with `make kits`")
+    client, addresses = build_pages(harness)
+    found = {}
+    with open_browser(client, width=width, dark=dark) as page:
+        for name, address in addresses.items():
+            if name != "missing":  # the browser itself complains of its status
+                page.goto(address)
+                page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
+                page.evaluate(AXE.read_text(encoding="utf-8"))
+                options = {"runOnly": {"type": "tag", "values": WCAG}}
+                result = page.evaluate("options => axe.run(document, options)", options)
+                assert len(result["passes"]) > 5, name
+                found[name] = [
+                    (rule["id"], [node["html"] for node in rule["nodes"]][:3]) for rule in result["violations"]
+                ]
+    assert {name: violations for name, violations in found.items() if violations} == {}
