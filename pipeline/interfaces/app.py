@@ -41,6 +41,7 @@ from pipeline.interfaces.api.openapi import add_contract
 from pipeline.interfaces.api.parameters import check_query
 from pipeline.interfaces.api.single_flight import SingleFlight
 from pipeline.interfaces.console import (
+    amendments,
     api_reference,
     assets,
     connection_tests,
@@ -88,6 +89,7 @@ ROUTERS = (
     home.router,
     inbox_pages.router,
     own_person.router,
+    amendments.router,
     console_exports.router,
     document_pages.router,
     keys.router,

@@ -11,6 +11,7 @@ from sqlmodel import Session, col
 from pipeline.accounts.api_keys import Caller
 from pipeline.core.errors import InsufficientRole, InvalidAccountScope, InvalidState, Purged, ValidationFailed
 from pipeline.core.failpoints import failpoint
+from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import retractions
 from pipeline.deliveries.outbox import DeliveryStream
@@ -18,6 +19,7 @@ from pipeline.deliveries.schemas.messages import RevisionRef
 from pipeline.exports import events, queries
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, ExportPackage, ExportUnit, Step
+from pipeline.exports.plans import HashedPlan
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import ACTIVE_STATES, EXPORT_TRANSITIONS, ExportState, StepState, source_states
 from pipeline.exports.transitions import transition_export
@@ -36,7 +38,7 @@ from pipeline.workflow.acceptance import (
 )
 from pipeline.workflow.idempotency import Acceptance, IdempotentRequest
 from pipeline.workflow.interventions import Precondition
-from pipeline.workflow.preflight import find_executed_export
+from pipeline.workflow.preflight import find_executed_export, preflight
 
 _AMENDABLE: Final = frozenset(state.value for state in source_states(EXPORT_TRANSITIONS, ExportState.SUPERSEDED))
 
@@ -77,7 +79,7 @@ def amend_export(
             if precondition is not None:
                 precondition(read_model.read_export(session, caller.account_id, old.id))
             amended = AmendedExport(old, _package_numbers(session, old.id))
-        _check_belongs(caller, request, old)
+        _check_belongs(caller, request.batch_id, old)
         with runtime.db.read() as session:
             resolved = resolve_plan(session, caller, request, inline)
         if newest.plan_hash == resolved.plan_hash:
@@ -97,10 +99,30 @@ def amend_export(
     return retry_on_conflict(once, request)
 
 
-def _check_belongs(caller: Caller, request: ExecuteRequest, old: Export) -> None:
-    if request.batch_id != old.batch_id:
+def preflight_amendment(runtime: Runtime, caller: Caller, export_or_batch_id: str, hashed: HashedPlan) -> list[Finding]:
+    """Return the findings that an amendment with this plan would have, by the same checks; nothing is written.
+
+    Raises NotFound, ValidationFailed if the plan is of another batch, InsufficientRole for the mode of the key, and
+    InvalidState or Purged if the export cannot be amended.
+    """
+    old = find_amendable(runtime, caller, export_or_batch_id)
+    _check_belongs(caller, hashed.plan.batch_id, old)
+    return preflight(runtime, caller, hashed, amends=True)
+
+
+def find_amendable(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> Export:
+    """Return the export if it can be amended now. Raises NotFound, InvalidState and Purged."""
+    with runtime.db.read() as session:
+        old = queries.find_export(session, caller.account_id, export_or_batch_id, test=caller.test)
+        newest = find_executed_export(session, caller, old.batch_id) or old
+    _check_amendable(old, newest)
+    return old
+
+
+def _check_belongs(caller: Caller, batch_id: str, old: Export) -> None:
+    if batch_id != old.batch_id:
         raise ValidationFailed(
-            f"batchId must be {old.batch_id}, as in export {old.id}, not {request.batch_id}; send the same batchId",
+            f"batchId must be {old.batch_id}, as in export {old.id}, not {batch_id}; send the same batchId",
             field="/batchId",
         )
     if caller.test != old.test:

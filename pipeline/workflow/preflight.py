@@ -109,8 +109,10 @@ def build_report(hashed: HashedPlan, findings: Sequence[Finding]) -> PreflightRe
     )
 
 
-def preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> list[Finding]:
+def preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan, *, amends: bool = False) -> list[Finding]:
     """Return the findings and refusals that an execution would return, by the same checks; nothing is written.
+
+    If it `amends`, the plan may replace the executed one of its batch.
 
     Raises InvalidAccountScope if the plan belongs to another account.
     """
@@ -124,7 +126,7 @@ def preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> list[Find
         except (UnknownPartner, PartnerNotLive) as unreached:
             refused.append(_refusal_finding("A01", unreached))
         executed = find_executed_export(session, caller, hashed.plan.batch_id)
-        if executed is not None and executed.plan_hash != hashed.plan_hash:
+        if not amends and executed is not None and executed.plan_hash != hashed.plan_hash:
             refused.append(_refusal_finding("A03", already_executed(executed)))
         # A changed plan replaces the batch's own export, so its labels are free for it.
         found = evaluate_plan(session, caller.account_id, hashed, on=now.date(), amends=executed)

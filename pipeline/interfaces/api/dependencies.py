@@ -33,7 +33,8 @@ from pipeline.core import tenancy
 from pipeline.core.errors import InvalidApiKey, RateLimited
 from pipeline.core.runtime import Runtime
 from pipeline.interfaces.api.limits import COUNT
-from pipeline.workflow.steps import TaskMessage
+from pipeline.workflow.idempotency import Acceptance
+from pipeline.workflow.steps import TaskMessage, stream_tasks
 
 #: How long a valid key is cached; a revoked key works no longer than this.
 _CACHE_SECONDS: Final = 1.0
@@ -56,6 +57,13 @@ class TaskPublisher(Protocol):
 
     def publish(self, tasks: Sequence[TaskMessage]) -> None:
         """Schedule task messages and return at once."""
+
+
+def publish_acceptance(publisher: TaskPublisher, accepted: Acceptance) -> None:
+    """Schedule the task messages of an accepted plan: those of a new export, and of the deliveries that it caused."""
+    if accepted.created:
+        publisher.publish_export(accepted.export_id, accepted.units, waits=accepted.waits)
+    publisher.publish(stream_tasks(accepted.streams))
 
 
 @dataclass

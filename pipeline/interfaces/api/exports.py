@@ -40,6 +40,7 @@ from pipeline.interfaces.api.dependencies import (
     Reader,
     RuntimeDep,
     TaskPublisher,
+    publish_acceptance,
 )
 from pipeline.interfaces.api.headers import check_if_match, compute_etag, conditional_response, parse_preferred_wait
 from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
@@ -55,7 +56,6 @@ from pipeline.workflow import acceptance, amendments, interventions, read_model
 from pipeline.workflow import preflight as workflow_preflight
 from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow.idempotency import Acceptance
-from pipeline.workflow.steps import TaskMessage
 
 router = APIRouter(prefix="/api/exports", tags=["exports"])
 
@@ -149,14 +149,7 @@ async def amend_export(
 async def _accepted_response(
     request: Request, runtime: Runtime, publisher: TaskPublisher, caller: Caller, accepted: Acceptance
 ) -> Response:
-    if accepted.created:
-        publisher.publish_export(accepted.export_id, accepted.units, waits=accepted.waits)
-    publisher.publish(
-        [
-            TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel)
-            for stream in accepted.streams
-        ]
-    )
+    publish_acceptance(publisher, accepted)
     headers = {"Location": f"/api/exports/{accepted.export_id}", "Cache-Control": "no-store"}
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"

@@ -13,9 +13,11 @@ from starlette.responses import Response
 
 from pipeline.accounts import partners
 from pipeline.accounts.api_keys import EXECUTE, OPERATE
+from pipeline.accounts.people import name_people
 from pipeline.core import deadline
 from pipeline.core.errors import DatabaseBusy, Refused, ValidationFailed
 from pipeline.deliveries import connection_tests
+from pipeline.exports.audit_trail import Action
 from pipeline.exports.schemas.inbox import Remedy
 from pipeline.exports.schemas.plan import LongText
 from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
@@ -34,6 +36,8 @@ ChosenItems = Annotated[Form, Depends(limit_form(400 * inbox.MOST_ITEMS + 16 * 1
 
 #: How long one request applies remedies; the next request continues.
 _APPLY_SECONDS: Final = 5.0
+#: What no export's log names.
+_RECORDED: Final = {Remedy.RESUME: Action.PARTNER_RESUMED, Remedy.PAUSE: Action.PARTNER_PAUSED}
 _NOTE: Final = TypeAdapter(LongText)
 
 
@@ -56,9 +60,11 @@ def show_inbox(visit: Visitor, acknowledged: Annotated[bool, Query()] = False) -
         remedies.add(Remedy.AMEND)
     else:
         remedies.discard(Remedy.AMEND)
+    with visit.runtime.db.read() as session:
+        names = name_people(session, {each.acknowledged.by for each in found.items if each.acknowledged is not None})
     return visit.page(
         "console/inbox.html",
-        groups=[inbox_views.show_group(each, remedies) for each in inbox.group_items(found)],
+        groups=[inbox_views.show_group(each, remedies, names) for each in inbox.group_items(found)],
         acknowledged=acknowledged,
         live=live_address,
     )
@@ -97,6 +103,7 @@ def test_connection(visit: Visitor, form: ChosenItems) -> Response:
         visit.runtime, visit.account_id, partner_id, tested_by=visit.caller.actor, test_key=visit.caller.test
     )
     deadline.set_deadline(REQUEST_WAIT_SECONDS)  # the test may have taken longer
+    visit.record(Action.PARTNER_TESTED, partner_id)
     items = _read_items(form)
     return visit.page(
         "console/inbox_test.html",
@@ -121,6 +128,8 @@ def _apply(visit: Visit, choice: _ChosenRemedy, note: str | None) -> tuple[list[
         except Refused as refused:
             results.append(inbox_views.show_result(choice.remedy, item, refused.message))
         else:
+            if choice.remedy in _RECORDED:
+                visit.record(_RECORDED[choice.remedy], item.partner_id)
             results.append(inbox_views.show_result(choice.remedy, item))
         left.pop(0)
     visit.publish(tasks)

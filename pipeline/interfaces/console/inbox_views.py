@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlencode
@@ -42,7 +42,7 @@ _EFFECTS: Final = {
     " undo this.",
     Remedy.RESUME: "The partner gets its kept messages now, and new ones as they come. You can pause it again.",
     Remedy.PAUSE: "Nothing is sent to the partner. Its messages are kept until you resume it.",
-    Remedy.ACKNOWLEDGE: "Each export leaves the inbox with your key's id, the time and the note. Its outcome stays, and"
+    Remedy.ACKNOWLEDGE: "Each export leaves the inbox; its log names you and the note. Its outcome stays, and"
     " nobody is notified. It comes back when a new fact arrives. You can undo this.",
     Remedy.REOPEN: "Each export is in the inbox again. You can acknowledge it again.",
 }
@@ -175,8 +175,8 @@ class Results:
     cannot_undo: str
 
 
-def show_group(group: InboxGroup, allowed: Collection[Remedy]) -> ShownGroup:
-    """Return a group for the page, with the remedies that the visitor may apply."""
+def show_group(group: InboxGroup, allowed: Collection[Remedy], names: Mapping[str, str]) -> ShownGroup:
+    """Return a group for the page, with the remedies that the visitor may apply; `names` are those of people by id."""
     count = len(group.items)
     remedies = [
         remedy
@@ -190,14 +190,14 @@ def show_group(group: InboxGroup, allowed: Collection[Remedy]) -> ShownGroup:
         partner_id=group.partner_id or "",
         partner_link=f"/console/partners/{quote(group.partner_id or '', safe='')}",
         count=f"the oldest {count}" if group.more else str(count),
-        items=[_show_item(each, has_box=has_boxes, amends=Remedy.AMEND in remedies) for each in group.items],
+        items=[_show_item(each, names, has_box=has_boxes, amends=Remedy.AMEND in remedies) for each in group.items],
         buttons=[(each.value, _BUTTONS[each]) for each in remedies if each not in (Remedy.AMEND, Remedy.TEST)],
         tests=_BUTTONS[Remedy.TEST] if Remedy.TEST in remedies else "",
         has_deadlines=any(each.deadline_at or each.entry_on for each in group.items),
     )
 
 
-def _show_item(item: InboxItem, *, has_box: bool, amends: bool) -> ShownItem:
+def _show_item(item: InboxItem, names: Mapping[str, str], *, has_box: bool, amends: bool) -> ShownItem:
     chosen = ChosenItem(
         export_id=item.export_id or "",
         delivery_id=item.delivery_id or "",
@@ -215,7 +215,7 @@ def _show_item(item: InboxItem, *, has_box: bool, amends: bool) -> ShownItem:
         since=format_instant(item.since),
         deadline=_format_deadline(item),
         amend_link=f"{chosen.link}/amend" if amends and item.export_id is not None else "",
-        acknowledged="" if seen is None else f"by {seen.by}, {format_instant(seen.at)}",
+        acknowledged="" if seen is None else f"by {names.get(seen.by, seen.by)}, {format_instant(seen.at)}",
         note="" if seen is None else seen.note or "",
     )
 

@@ -58,6 +58,7 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
         "inbox": "/console/inbox",
         "list": "/console/exports",
         "rejected": f"/console/exports/{rejected}",
+        "amend": f"/console/exports/{rejected}/amend",
         "late": f"/console/exports/{late}",
         "waiting": f"/console/exports/{waiting}",
         "missing": "/console/exports/none",

@@ -18,6 +18,7 @@ from pipeline.core.db import database_now
 from pipeline.deliveries import overdue, submissions
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.exports.audit_trail import list_acts
 from pipeline.exports.models import Event, Export
 from pipeline.exports.schemas.inbox import Cause
 from pipeline.interfaces.console import inbox as inbox_pages
@@ -196,6 +197,7 @@ def test_acknowledged_export_leaves_the_inbox_and_is_put_back(harness: ApiHarnes
     assert "Nothing needs a person." in client.get("/console/inbox").text
     listed = client.get("/console/inbox?acknowledged=true").text
     assert "asked &lt;them&gt;" in listed
+    assert re.search(r"by [0-9a-f]{8}@maple.example, 20", listed)
     assert export_id in listed
     assert "is in the inbox again" in post_items(client, "apply", "reopen", *read_targets(done.text)).text
     assert export_id in client.get("/console/inbox").text
@@ -271,6 +273,9 @@ def test_paused_partner_is_resumed_and_paused_again(harness: ApiHarness) -> None
     done = post_items(client, "apply", "resume", *read_targets(page))
     assert "is resumed" in done.text
     assert "Nothing needs a person." in client.get("/console/inbox").text
+    with harness.runtime.db.read() as session:
+        act = list_acts(session, factories.ACCOUNT, limit=1).items[0]
+    assert (act.action, act.subject) == ("partner_resumed", factories.WAREHOUSE)
     assert "is paused" in post_items(client, "apply", "pause", *read_targets(done.text)).text
     assert "Paused" in client.get("/console/inbox").text
 

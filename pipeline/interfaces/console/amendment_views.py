@@ -1,0 +1,149 @@
+"""Views of an amendment: the inputs of the named places, the findings of the corrected plan, and what changes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from typing import Any, Final
+
+from pipeline.core.findings import Finding, top_findings
+from pipeline.exports.plan_diff import MISSING, diff_plans, read_value
+from pipeline.exports.plans import UNHASHED
+from pipeline.interfaces.event_text import count_noun
+from pipeline.workflow.plan_input import AmendablePlan, TypedPlan, TypedValue, format_value
+
+#: The most changes that a check lists.
+_MOST_CHANGES: Final = 200
+_MOST_CHARACTERS: Final = 300
+#: A text with more characters, or of several lines, gets an input of several lines.
+_ONE_LINE: Final = 60
+
+
+@dataclass(frozen=True)
+class ShownPlace:
+    """The input for one place: `kind` is line, area or truth."""
+
+    number: int
+    pointer: str
+    label: str
+    kind: str
+    old: str
+    was: str
+    now: str
+    rows: int
+    status: str
+    message: str
+    error: str
+
+
+@dataclass(frozen=True)
+class ShownChange:
+    """One change of the plan, old and new."""
+
+    pointer: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class ShownCheck:
+    """The result of a check: what is wrong, what changes, and what the form needs to send the plan."""
+
+    verdict: str
+    mark: str
+    errors: Sequence[tuple[str, str]]
+    findings: Sequence[Finding]
+    changes: Sequence[ShownChange]
+    counted: str
+    checked_hash: str
+    approved_at: str
+    sendable: bool
+
+
+def show_places(plan: AmendablePlan, typed: Sequence[TypedValue], errors: Mapping[str, str]) -> list[ShownPlace]:
+    """Return the inputs, with what the customs broker says about each place."""
+    named = {each.pointer: each for each in plan.places}
+    shown = []
+    for number, each in enumerate(typed):
+        old = read_value(plan.raw, each.pointer)
+        place = named.get(each.pointer)
+        shown.append(
+            ShownPlace(
+                number=number,
+                pointer=each.pointer,
+                label=_describe_place(plan.raw, each.pointer),
+                kind=_choose_kind(old, each.now),
+                old="not in the plan" if old is MISSING else _shorten(old),
+                was=each.was,
+                now=each.now,
+                rows=min(16, 2 + each.now.count("\n")),
+                status="" if place is None else place.status,
+                message="" if place is None else place.message,
+                error=errors.get(each.pointer, ""),
+            )
+        )
+    return shown
+
+
+def show_check(plan: AmendablePlan, corrected: TypedPlan, findings: Sequence[Finding], at: datetime) -> ShownCheck:
+    """Return the result of a check made `at` this instant."""
+    new = {name: value for name, value in corrected.raw.items() if name not in UNHASHED}
+    found = list(islice(diff_plans(plan.raw, new), _MOST_CHANGES + 1))
+    hashed = corrected.hashed
+    blocking = sum(finding.severity == "block" for finding in findings)
+    changed = hashed is not None and hashed.plan_hash != plan.plan_hash
+    if hashed is None:
+        verdict, mark = "The plan cannot be read. Correct it, then check it again.", "bad"
+    elif blocking:
+        verdict, mark = f"{count_noun(blocking, 'finding')} must be fixed before it can be sent.", "bad"
+    elif not changed:
+        verdict, mark = "The plan is as before. Change it, then check it again.", "busy"
+    elif findings:
+        verdict, mark = "It can be sent. Read the warnings.", "busy"
+    else:
+        verdict, mark = "It can be sent. Preflight has no finding.", "good"
+    more = len(found) > _MOST_CHANGES
+    return ShownCheck(
+        verdict=verdict,
+        mark=mark,
+        errors=[*corrected.errors.items()][:_MOST_CHANGES],
+        findings=top_findings(findings),
+        changes=[ShownChange(each.pointer, _shorten(each.old), _shorten(each.new)) for each in found[:_MOST_CHANGES]],
+        counted=f"The first {_MOST_CHANGES} changes of the plan"
+        if more
+        else f"{count_noun(len(found), 'change')} of the plan",
+        checked_hash="" if hashed is None else hashed.plan_hash,
+        approved_at=at.isoformat(),
+        sendable=changed and not blocking,
+    )
+
+
+def _choose_kind(old: Any, now: str) -> str:
+    if isinstance(old, bool):
+        return "truth"
+    return "area" if isinstance(old, dict | list) or len(now) > _ONE_LINE or "\n" in now else "line"
+
+
+def _describe_place(raw: Mapping[str, Any], pointer: str) -> str:
+    """Return the place for people: its member, and the unit and the line by their names."""
+    parts = pointer.split("/")[1:]
+    names = []
+    for end in range(2, len(parts) + 1):
+        entry = read_value(raw, "/" + "/".join(parts[:end]))
+        if isinstance(entry, Mapping):
+            names += [f"{noun} {entry[ref]}" for ref, noun in _NOUNS.items() if isinstance(entry.get(ref), str)]
+    member = parts[-1] if parts else "the plan"
+    return f"{member} of {', '.join(reversed(names))}" if names else member
+
+
+_NOUNS: Final = {"unitRef": "unit", "lineRef": "line", "packageRef": "package"}
+
+
+def _shorten(value: Any) -> str:
+    if value is MISSING:
+        return "nothing"
+    text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else format_value(value) or "empty"
+    return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"

@@ -1,0 +1,76 @@
+"""Values of a plan by JSON Pointer, and the changes between two plans."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import pytest
+
+from pipeline.exports.plan_diff import MISSING, NoSuchPlace, PlanChange, diff_plans, read_value, set_value
+
+PLAN: dict[str, Any] = {
+    "units": [
+        {"unitRef": "U1", "lines": [{"lineRef": "L1", "sku": "A", "spi": None}, {"lineRef": "L2", "sku": "B"}]},
+    ],
+    "a/b~c": ["x", "y"],
+    "related": False,
+}
+
+
+def changed(pointer: str, value: Any) -> dict[str, Any]:
+    plan = copy.deepcopy(PLAN)
+    set_value(plan, pointer, value)
+    return plan
+
+
+@pytest.mark.parametrize(
+    ("pointer", "value"),
+    [
+        ("/units/0/lines/1/sku", "B"),
+        ("/a~1b~0c/1", "y"),
+        ("/units/0/lines/0/spi", None),
+        ("/units/9/lines", MISSING),
+        ("/units/-/lines", MISSING),
+        ("/units/0/lines/0/sku/0", MISSING),
+        ("/units/99999999999999999999", MISSING),
+        ("/none", MISSING),
+        ("", PLAN),
+    ],
+)
+def test_pointer_leads_to_its_value(pointer: str, value: Any) -> None:
+    assert read_value(PLAN, pointer) == value
+
+
+@pytest.mark.parametrize(
+    ("pointer", "old"),
+    [
+        ("/units/0/lines/1/sku", "B"),
+        ("/a~1b~0c/0", "x"),
+        ("/units/0/lines/1/spi", MISSING),
+        ("/a~1b~0c/2", MISSING),
+    ],
+)
+def test_written_value_is_the_only_change(pointer: str, old: Any) -> None:
+    assert list(diff_plans(PLAN, changed(pointer, "new"))) == [PlanChange(pointer, old, "new")]
+
+
+@pytest.mark.parametrize("pointer", ["", "/units/7/lines", "/units/0/lines/9", "/related/x", "/none/x", "/units/x"])
+def test_place_that_cannot_hold_a_value_is_refused(pointer: str) -> None:
+    with pytest.raises(NoSuchPlace):
+        changed(pointer, "new")
+
+
+def test_removed_and_added_lines_are_compared_by_name() -> None:
+    plan = copy.deepcopy(PLAN)
+    lines = plan["units"][0]["lines"]
+    lines.insert(0, {"lineRef": "L0"})
+    removed = lines.pop(1)
+    assert list(diff_plans(PLAN, plan)) == [
+        PlanChange("/units/0/lines/0", MISSING, {"lineRef": "L0"}),
+        PlanChange("/units/0/lines/0", removed, MISSING),
+    ]
+
+
+def test_equal_plans_have_no_change() -> None:
+    assert list(diff_plans(PLAN, copy.deepcopy(PLAN))) == []
