@@ -17,6 +17,7 @@ from pipeline.deliveries.circuit_breaker import BreakerState
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.list_views import FilterLink
+from pipeline.interfaces.event_text import count_noun
 
 _RESENDABLE: Final = frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD})
 
@@ -263,8 +264,9 @@ def _describe_test(test: ConnectionTestView | None) -> str:
 
 
 def _describe_breaker(breaker: BreakerState) -> str:
+    failures = count_noun(breaker.failures, "failure")
     if breaker.open_until is not None:
-        return f"circuit breaker open until {format_instant(breaker.open_until)} after {breaker.failures} failures in a row"
+        return f"circuit breaker open until {format_instant(breaker.open_until)} after {failures} in a row"
     if breaker.failures:
-        return f"{breaker.failures} failures in a row"
+        return f"{failures} in a row"
     return ""
