@@ -19,7 +19,7 @@ class BrokerSubmission(SQLModel, table=True):
         UniqueConstraint("export_id", "partner_id"),
         partial_index("ix_broker_submissions_deadline_at", "deadline_at", where=text("overdue_at IS NULL")),
         partial_index("ix_broker_submissions_polled_at", "polled_at", where=text("handoff_id IS NOT NULL")),
-        Index("ix_broker_submissions_account_id_partner_id", "account_id", "partner_id", "updated_at"),
+        Index("ix_broker_submissions_account_id_partner_id", "account_id", "partner_id", "updated_at", "id"),
         Index("ix_broker_submissions_state", "account_id", "state", "export_id"),
         partial_index(
             "ix_broker_submissions_overdue",
@@ -98,13 +98,14 @@ class Delivery(SQLModel, table=True):
         partial_index(
             "ix_deliveries_idle", "account_id", "state", "id", where=text("state <> 'pending' AND state <> 'delivered'")
         ),
-        Index("ix_deliveries_partner", "account_id", "partner_id", "export_id"),
+        Index("ix_deliveries_partner", "account_id", "partner_id", "export_id", "id"),
         partial_index(
             "ix_deliveries_partner_state",
             "account_id",
             "partner_id",
             "state",
             "export_id",
+            "id",
             where=text("state <> 'delivered'"),
         ),
     )

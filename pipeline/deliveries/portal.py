@@ -51,14 +51,18 @@ def list_deliveries(
             wanted.append(tuple_(export_id, delivery_id) < (last.export_id, last.id))
             # A bound for the index, which has only the export.
             wanted.append(export_id <= last.export_id)
-        found = session.execute(
-            select(Delivery, col(Notification.event_type))
-            .join(Notification, col(Notification.id) == col(Delivery.notification_id))
-            .where(*wanted)
-            .order_by(export_id.desc(), delivery_id.desc())
-            .limit(limit + 1)
+        found = session.scalars(
+            select(Delivery).where(*wanted).order_by(export_id.desc(), delivery_id.desc()).limit(limit + 1)
         ).all()
-        views = build_delivery_views(session, [(row, event_type) for row, event_type in found[:limit]])
+        # Not a join, for which PostgreSQL may read all deliveries of the partner before it sorts them.
+        types = dict(
+            session.execute(
+                select(col(Notification.id), col(Notification.event_type)).where(
+                    col(Notification.id).in_([row.notification_id for row in found])
+                )
+            ).all()
+        )
+        views = build_delivery_views(session, [(row, types[row.notification_id]) for row in found[:limit]])
     return DeliveryPage(items=views, next_cursor=views[-1].id if len(found) > limit else None)
 
 
@@ -254,9 +258,10 @@ def _are_own_handoffs(visitor: PortalVisitor) -> list[ColumnElement[bool]]:
 def _reaches_partner(visitor: PortalVisitor, export_id: Mapped[str]) -> ColumnElement[bool]:
     if visitor.test:
         return true()
-    # An alias: a query that joins the export must not take its row for this one.
+    # An alias: a query that joins the export must not take its row for this one. A scalar, which PostgreSQL looks up for
+    # each row of a page; for EXISTS, it may read all exports.
     reached = aliased(Export)
-    return exists().where(col(reached.id) == export_id, col(reached.test).is_(False))
+    return select(col(reached.test)).where(col(reached.id) == export_id).scalar_subquery().is_(False)
 
 
 def _find_delivery(session: Session, visitor: PortalVisitor, delivery_id: str) -> Delivery:

@@ -84,7 +84,7 @@ def check_message(
             "headers",
             passed=False,
             found=f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing, or given with two values",
-            remedy="paste the three headers, each as `name: value` on its own line; a proxy must pass them on",
+            remedy="paste the three headers, each as name: value on its own line; a proxy must pass them on",
         )
         return
     yield SignatureCheck("headers", passed=True, found="all three are there")
@@ -101,7 +101,7 @@ def check_message(
         yield SignatureCheck(
             "format",
             passed=False,
-            found="webhook-signature is not `v1,` and 44 characters of base64",
+            found="webhook-signature is not v1, and 44 characters of base64",
             remedy="paste the header whole, with all its signatures, separated by one space",
         )
         return
@@ -152,7 +152,7 @@ def _check_match(
         "signature",
         passed=False,
         found="none of your secrets made this signature for this body, id and time",
-        remedy="wrong secret, or altered body or headers: sign `id.timestamp.body` with the secret's bytes after `whsec_`",
+        remedy="wrong secret, or altered body or headers: sign id.timestamp.body with the secret's bytes after whsec_",
     )
 
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from pipeline.core.errors import Purged, Refused, ValidationFailed
-from pipeline.deliveries import portal, replay, sender
+from pipeline.deliveries import history, portal, replay, sender
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.audit_trail import Action
 from pipeline.exports.states import DeliveryState
@@ -119,11 +119,14 @@ def _list_page(
 
 
 def _delivery_page(visit: PortalVisit, delivery_id: str, *, refusal: Refused | None = None) -> Response:
-    sent = portal.read_message(visit.runtime, visit.visitor, delivery_id)
+    runtime, visitor = visit.runtime, visit.visitor
+    sent = portal.read_message(runtime, visitor, delivery_id)
+    exchanges = history.load_sent_message(runtime, visitor.account_id, delivery_id).exchanges
     return visit.page(
         "portal/delivery.html",
         200 if refusal is None else refusal.status,
         delivery=views.show_message(sent.delivery),
         payload=views.show_payload(sent),
+        attempts=views.show_attempts(sent, exchanges),
         refusal=None if refusal is None else refusal.message,
     )

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 from pipeline.accounts.schemas import DeliveryView, PartnerView, QueueEndpoint
@@ -14,13 +14,16 @@ from pipeline.accounts.secrets import SecretRecord
 from pipeline.accounts.states import PartnerState
 from pipeline.deliveries import portal
 from pipeline.deliveries.circuit_breaker import BreakerState
+from pipeline.deliveries.history import SentMessage
 from pipeline.deliveries.portal import DeliveredMessage
 from pipeline.deliveries.remedies import find_partner_remedy
 from pipeline.deliveries.signature_checks import SignatureCheck
 from pipeline.exports.states import DeliveryState
+from pipeline.interfaces.console import message_views
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.list_views import FilterLink
-from pipeline.interfaces.console.partner_views import ShownEndpoint, ShownTry, show_partner
+from pipeline.interfaces.console.message_views import ShownAttempt
+from pipeline.interfaces.console.partner_views import ShownEndpoint, show_partner
 
 #: A longer message is only offered as a file.
 MAX_SHOWN_BYTES: Final = 256 * 1024
@@ -99,7 +102,6 @@ class PortalMessage:
     error: str
     remedy: str
     resendable: bool
-    tries: list[ShownTry]
 
 
 @dataclass(frozen=True)
@@ -209,32 +211,19 @@ def show_message(each: DeliveryView) -> PortalMessage:
         error=each.error or "",
         remedy=find_partner_remedy(each.channel, status) if each.error and each.tries else "",
         resendable=each.state in (DeliveryState.DELIVERED, DeliveryState.DEAD),
-        tries=[
-            ShownTry(
-                number=attempt.number,
-                outcome=attempt.outcome,
-                status=attempt.status or "",
-                answer=attempt.answer or "",
-                took=f"{attempt.duration_ms:,} ms",
-                at=format_instant(attempt.at),
-            )
-            for attempt in each.tries
-        ],
     )
 
 
+def show_attempts(sent: DeliveredMessage, exchanges: Mapping[int, Mapping[str, Any]]) -> list[ShownAttempt]:
+    """Return the attempts of a delivery; those by servers of the exporter without what was exchanged."""
+    known = exchanges if sent.delivery.channel in _OWN_SERVERS else {}
+    return message_views.show_message(sent.delivery, SentMessage(None, known)).attempts
+
+
 def show_payload(sent: DeliveredMessage) -> ShownPayload:
-    """Return the message of a delivery: its headers by channel, and its body as indented JSON."""
+    """Return the message of a delivery: its properties on a queue or its file, and its body as indented JSON."""
     delivery = sent.delivery
-    content_type = ("content-type", "application/cloudevents+json; charset=utf-8")
     headers = {
-        "webhook": [
-            content_type,
-            ("webhook-id", delivery.notification_id),
-            ("webhook-timestamp", "seconds since 1970, of the attempt"),
-            ("webhook-signature", "v1,… for each valid secret, of the attempt"),
-        ],
-        "borderbuddy": [content_type, ("idempotency-key", delivery.notification_id)],
         "queue": [
             ("content_type", "application/cloudevents+json"),
             ("message_id", delivery.notification_id),

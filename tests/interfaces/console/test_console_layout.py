@@ -64,6 +64,7 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
         "missing": "/console/exports/none",
         "partners": "/console/partners",
         "partner": f"/console/partners/{factories.WAREHOUSE}",
+        "portal links": f"/console/partners/{factories.WAREHOUSE}/portal-links",
         "deliveries": "/console/deliveries",
         "delivery": f"/console/deliveries/{dead[0]['id']}",
         "sandbox": "/console/sandbox",

@@ -795,15 +795,17 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
     op.create_index(
         "ix_broker_submissions_account_id_partner_id",
         "broker_submissions",
-        ["account_id", "partner_id", "updated_at"],
+        ["account_id", "partner_id", "updated_at", "id"],
         unique=False,
     )
     op.create_index("ix_portal_links_account_id_partner_id", "portal_links", ["account_id", "partner_id"], unique=False)
-    op.create_index("ix_deliveries_partner", "deliveries", ["account_id", "partner_id", "export_id"], unique=False)
+    op.create_index(
+        "ix_deliveries_partner", "deliveries", ["account_id", "partner_id", "export_id", "id"], unique=False
+    )
     op.create_index(
         "ix_deliveries_partner_state",
         "deliveries",
-        ["account_id", "partner_id", "state", "export_id"],
+        ["account_id", "partner_id", "state", "export_id", "id"],
         unique=False,
         postgresql_where=sa.text("state <> 'delivered'"),
         sqlite_where=sa.text("state <> 'delivered'"),
