@@ -184,6 +184,11 @@ def find_member(session: Session, account_id: str, *, email: str) -> Member:
     return _to_member(*found)
 
 
+def get_member(session: Session, account_id: str, person_id: str) -> Member:
+    """Return the member with the id. Raises NotFound."""
+    return _to_member(*_load_member(session, account_id, person_id))
+
+
 def list_accounts_of(session: Session, person_id: str) -> Sequence[str]:
     """Return the ids of the accounts that the person has joined."""
     joined = select(col(Membership.account_id)).where(

@@ -53,10 +53,12 @@ from pipeline.interfaces.console import (
     partner_settings,
     sign_in,
 )
+from pipeline.interfaces.console import audit as audit_pages
 from pipeline.interfaces.console import documents as document_pages
 from pipeline.interfaces.console import exports as console_exports
 from pipeline.interfaces.console import inbox as inbox_pages
 from pipeline.interfaces.console import partners as partner_pages
+from pipeline.interfaces.console import people as people_pages
 from pipeline.interfaces.console import portal_links as portal_link_pages
 from pipeline.interfaces.console import waivers as waiver_pages
 from pipeline.interfaces.portal import deliveries as portal_deliveries
@@ -90,6 +92,8 @@ ROUTERS = (
     inbox_pages.router,
     own_person.router,
     amendments.router,
+    people_pages.router,
+    audit_pages.router,
     console_exports.router,
     document_pages.router,
     keys.router,

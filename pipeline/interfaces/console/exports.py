@@ -47,7 +47,7 @@ def save_filter(visit: Visitor, chosen: ChosenFilter, form: Fields) -> Response:
         return redirect_to(chosen.link())
     try:
         saved_filters.save_filter(
-            visit.runtime, visit.account_id, form.get("name"), chosen.encode(), visit.caller.key_id
+            visit.runtime, visit.account_id, form.get("name"), chosen.encode(), visit.caller.actor
         )
     except Refused as refused:
         return _list_page(visit, chosen, None, refusal=refused)

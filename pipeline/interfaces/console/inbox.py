@@ -133,6 +133,11 @@ def _apply(visit: Visit, choice: _ChosenRemedy, note: str | None) -> tuple[list[
             results.append(inbox_views.show_result(choice.remedy, item))
         left.pop(0)
     visit.publish(tasks)
+    done = [
+        each.item.delivery_id or each.item.export_id or each.item.partner_id for each in results if not each.refused
+    ]
+    if done:
+        visit.record(Action.REMEDY_APPLIED, done[0] or "", remedy=choice.remedy.value, subjects=done)
     return results, left
 
 

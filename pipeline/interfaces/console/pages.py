@@ -24,6 +24,7 @@ from pipeline.core.templating import render, render_pieces
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime
 from pipeline.interfaces.api.errors import to_refusal
+from pipeline.interfaces.console import acts
 from pipeline.interfaces.console.session import check_csrf_token, compute_csrf_token, read_token
 from pipeline.ops import work_counts
 from pipeline.workflow.steps import TaskMessage
@@ -156,15 +157,32 @@ class ConsoleRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             try:
-                return await handle(request)
+                response = await handle(request)
             except SignedOut as signed_out:
                 return redirect_to(signed_out.address)
             except (Refused, RequestValidationError) as error:
                 visit: RefusingVisit | None = getattr(request.state, "visit", None)
                 show = public_refusal if visit is None else visit.refusal
                 return await run_in_threadpool(show, to_refusal(error))
+            await run_in_threadpool(_record_form, request, self.path, response)
+            return response
 
         return answer
+
+
+def _record_form(request: Request, path: str, response: Response) -> None:
+    """Record in the audit trail what a form of the console did; a refused form did nothing."""
+    visit = getattr(request.state, "visit", None)
+    if request.method != "POST" or response.status_code >= 400 or not isinstance(visit, Visit):
+        return
+    action = acts.find_action(path, request.path_params)
+    if action is None:
+        return
+    form: Form = request.state.form
+    detail = {name: form.get(name) for name in ("remedy", "overlap", "since", "reason", "rule") if form.get(name)}
+    sent = {name: [*values] for name, values in form.values.items()}
+    for subject in acts.find_subjects(request.path_params, sent, response.headers.get("location", "")):
+        visit.record(action, subject, **detail)
 
 
 async def open_visit(request: Request) -> Visit:
@@ -204,6 +222,7 @@ def limit_form(max_bytes: int) -> Callable[[Request, Visit], Coroutine[Any, Any,
     async def read_form(request: Request, visit: Visitor) -> Form:
         form = await read_fields(request, max_bytes)
         check_csrf_token(visit.csrf_token, form.get("csrf_token"))
+        request.state.form = form
         return form
 
     return read_form

@@ -79,6 +79,8 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
         "waivers": "/console/waivers",
         "new waiver": "/console/waivers/new",
         "me": "/console/me",
+        "people": "/console/people",
+        "audit": "/console/audit",
         "reference": "/docs",
     }
     for each in api.get(f"/api/exports/{late}").json()["artifacts"]:

@@ -1,0 +1,47 @@
+"""The page of the audit trail: what people and keys did on the account."""
+
+from __future__ import annotations
+
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from pipeline.accounts import people
+from pipeline.accounts.api_keys import ADMIN
+from pipeline.core.errors import ValidationFailed
+from pipeline.exports.audit_trail import Action, list_acts
+from pipeline.interfaces.console import person_views
+from pipeline.interfaces.console.pages import PAGE_SIZE, ConsoleRoute, Visitor
+
+router = APIRouter(prefix="/console/audit", include_in_schema=False, route_class=ConsoleRoute)
+
+
+@router.get("")
+def show_audit_trail(
+    visit: Visitor,
+    actor: Annotated[str, Query(max_length=64)] = "",
+    action: Annotated[str, Query(max_length=64)] = "",
+    before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+) -> Response:
+    """Show the acts, newest first; an empty filter shows all."""
+    visit.caller.require(ADMIN)
+    if action and action not in {*Action}:
+        raise ValidationFailed(f"{action} is not an action; choose one of the list", field="/query/action")
+    wanted = Action(action) if action else None
+    with visit.runtime.db.read() as session:
+        page = list_acts(session, visit.account_id, actor=actor or None, action=wanted, before=before, limit=PAGE_SIZE)
+        members = people.list_members(session, visit.account_id)
+        ids = {each.actor for each in page.items} | {each.subject for each in page.items} | {actor}
+        names = people.name_people(session, ids)
+    older = {"actor": actor, "action": wanted or "", "before": page.next_before}
+    return visit.page(
+        "console/audit.html",
+        acts=[person_views.show_act(each, names) for each in page.items],
+        actor=actor,
+        actor_name=names.get(actor, actor),
+        people=[person_views.show_member(each) for each in members],
+        actions=person_views.build_act_filters(wanted),
+        next_link=None if page.next_before is None else f"/console/audit?{urlencode(older)}",
+    )
