@@ -14,11 +14,13 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from pipeline.accounts.api_keys import EXECUTE, OPERATE
+from pipeline.core import deadline
 from pipeline.core.errors import Refused
 from pipeline.core.findings import Finding
 from pipeline.exports.plan_diff import read_value
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.interfaces.api.dependencies import get_publisher, publish_acceptance
+from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
 from pipeline.interfaces.console import amendment_views
 from pipeline.interfaces.console.pages import HEADERS, ConsoleRoute, Form, Visit, Visitor, limit_form, redirect_to
 from pipeline.workflow.amendments import amend_export, find_amendable, preflight_amendment
@@ -115,6 +117,7 @@ def send_amendment(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa
         return _check(visit, plan, typed, refusal=refusal)
     hashed = corrected.hashed
     request = ExecuteRequest(account_id=visit.account_id, batch_id=plan.batch_id, plan=hashed.plan)
+    deadline.set_deadline(REQUEST_WAIT_SECONDS)  # reading a long plan takes a second
     try:
         accepted = amend_export(
             visit.runtime,
@@ -137,6 +140,7 @@ def _check(
     corrected = _correct(visit, plan, typed, now)
     findings: Sequence[Finding] = ()
     if corrected.hashed is not None:
+        deadline.set_deadline(REQUEST_WAIT_SECONDS)
         try:
             findings = preflight_amendment(visit.runtime, visit.caller, plan.export_id, corrected.hashed)
         except Refused as refused:
