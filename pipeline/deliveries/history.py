@@ -20,7 +20,7 @@ from pipeline.exports.models import Export
 from pipeline.exports.states import DeliveryState
 
 #: The most deliveries of one export that are read: the first ones, which include its handoff.
-MAX_DELIVERIES: Final = 300
+MAX_DELIVERIES: Final = 200
 _MAX_ATTEMPTS: Final = 1_000
 
 
@@ -52,18 +52,27 @@ class PastDelivery:
 
 def load_past_deliveries(session: Session, export_id: str) -> list[PastDelivery]:
     """Return the first deliveries of the export, in the order of their messages."""
+    columns = (
+        col(Delivery.id),
+        col(Delivery.partner_id),
+        col(Delivery.channel),
+        col(Delivery.state),
+        col(Delivery.created_at),
+        col(Delivery.due_at),
+        col(Delivery.delivered_at),
+    )
     rows = session.execute(
-        select(Delivery, col(Notification.event_type))
+        select(*columns, col(Notification.event_type))
         .join(Notification, col(Notification.id) == col(Delivery.notification_id))
         .where(col(Delivery.export_id) == export_id)
         .order_by(col(Delivery.position), col(Delivery.partner_id), col(Delivery.channel))
         .limit(MAX_DELIVERIES)
     ).all()
-    attempts = _load_attempts(session, [row.id for row, _ in rows])
+    attempts = _load_attempts(session, [row.id for row in rows])
     return [
         PastDelivery(
             row.id,
-            event_type,
+            row.event_type,
             row.partner_id,
             row.channel,
             DeliveryState(row.state),
@@ -72,7 +81,7 @@ def load_past_deliveries(session: Session, export_id: str) -> list[PastDelivery]
             row.delivered_at,
             attempts.get(row.id, ()),
         )
-        for row, event_type in rows
+        for row in rows
     ]
 
 

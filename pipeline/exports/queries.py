@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Final
+
 from sqlmodel import Session, col, or_, select
 
 from pipeline.core.errors import NotFound
@@ -48,3 +51,32 @@ def find_export(session: Session, account_id: str, export_or_batch_id: str, *, t
 def read_state(session: Session, export_id: str) -> ExportState:
     """Return the state of an existing export."""
     return ExportState(session.exec(select(Export.state).where(col(Export.id) == export_id)).one())
+
+
+def list_events_before(session: Session, export_id: str, before: int, *, limit: int) -> list[EventView]:
+    """Return the events with a lower number than `before`, the newest first."""
+    rows = session.exec(
+        select(Event)
+        .where(col(Event.export_id) == export_id, col(Event.seq) < before)
+        .order_by(col(Event.seq).desc())
+        .limit(limit)
+    )
+    return [event_view(row) for row in rows]
+
+
+#: The most revisions of a batch that are listed.
+MAX_REVISIONS: Final = 50
+
+
+def list_revisions(session: Session, export: Export) -> Sequence[Export]:
+    """Return the newest revisions of the export's batch, also the export itself, the newest first."""
+    return session.exec(
+        select(Export)
+        .where(
+            col(Export.account_id) == export.account_id,
+            col(Export.batch_id) == export.batch_id,
+            col(Export.test) == export.test,
+        )
+        .order_by(col(Export.revision).desc())
+        .limit(MAX_REVISIONS)
+    ).all()

@@ -51,6 +51,7 @@ from pipeline.interfaces.console import (
     own_person,
     partner_secrets,
     partner_settings,
+    revisions,
     sign_in,
 )
 from pipeline.interfaces.console import audit as audit_pages
@@ -96,6 +97,7 @@ ROUTERS = (
     audit_pages.router,
     console_exports.router,
     document_pages.router,
+    revisions.router,
     keys.router,
     waiver_pages.router,
     # Before the pages of partners, which take every address below a partner.

@@ -58,7 +58,8 @@ class DeliveryTally:
 class ExportRows:
     """The rows of a view; the units may come without their documents.
 
-    `treatments` are the first MAX_LINES_SHOWN of `treatment_count`; `events` are the newest MAX_EVENTS_SHOWN, in order.
+    `treatments` are the first of `treatment_count`, by default MAX_LINES_SHOWN; `events` are the newest ones, in order, by
+    default MAX_EVENTS_SHOWN.
     """
 
     export: Export
@@ -85,12 +86,20 @@ def read_export(session: Session, account_id: str, export_or_batch_id: str, *, t
     return build_view(load_export_rows(session, find_export(session, account_id, export_or_batch_id, test=test)))
 
 
-def load_export_rows(session: Session, export: Export) -> ExportRows:
-    """Return the rows that the view of `export` is made of."""
+def load_export_rows(
+    session: Session,
+    export: Export,
+    *,
+    max_events: int = MAX_EVENTS_SHOWN,
+    max_lines: int = MAX_LINES_SHOWN,
+    documents_of: range | None = None,
+) -> ExportRows:
+    """Return the rows that the view of `export` is made of; `documents_of` are the units whose documents are read."""
     export_id = export.id
     newest = session.exec(
-        select(Event).where(col(Event.export_id) == export_id).order_by(col(Event.seq).desc()).limit(MAX_EVENTS_SHOWN)
+        select(Event).where(col(Event.export_id) == export_id).order_by(col(Event.seq).desc()).limit(max_events)
     ).all()
+    units = [] if documents_of is None else [col(Artifact.unit_no).between(documents_of.start, documents_of.stop - 1)]
     submissions = session.exec(
         select(BrokerSubmission).where(col(BrokerSubmission.export_id) == export_id).order_by(col(BrokerSubmission.id))
     ).all()
@@ -108,7 +117,7 @@ def load_export_rows(session: Session, export: Export) -> ExportRows:
         events=newest[::-1],
         artifacts=session.exec(
             select(Artifact)
-            .where(col(Artifact.export_id) == export_id)
+            .where(col(Artifact.export_id) == export_id, *units)
             .order_by(col(Artifact.unit_no), col(Artifact.artifact_type))
         ).all(),
         tallies=_tallies(session, export_id),
@@ -122,7 +131,7 @@ def load_export_rows(session: Session, export: Export) -> ExportRows:
             select(LineTreatment)
             .where(col(LineTreatment.export_id) == export_id)
             .order_by(col(LineTreatment.unit_no), col(LineTreatment.position))
-            .limit(MAX_LINES_SHOWN)
+            .limit(max_lines)
         ).all(),
         treatment_count=session.scalar(
             select(func.count()).select_from(LineTreatment).where(col(LineTreatment.export_id) == export_id)

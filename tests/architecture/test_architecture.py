@@ -46,6 +46,7 @@ FLOATS = {
     "pipeline/simulation/drill/report.py": "seconds",
     "pipeline/deliveries/connection_tests.py": "milliseconds",
     "pipeline/interfaces/console/home_views.py": "positions in a picture",
+    "pipeline/interfaces/console/gantt.py": "positions in a picture",
     "pipeline/interfaces/console/plots.py": "positions in a picture",
     "pipeline/interfaces/durations.py": "seconds",
     "pipeline/ops/stats/durations.py": "seconds",

@@ -1,24 +1,42 @@
-"""The console's read-only pages: the list of exports, and one export in full."""
+"""The console's pages of exports: the list, one export, and its units, lines, deliveries and events."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import quote
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import RedirectResponse, Response
 
 from pipeline.accounts import partners
+from pipeline.accounts.api_keys import OPERATE
+from pipeline.core.clock import utc_now
 from pipeline.core.errors import Refused
+from pipeline.core.findings import Finding
+from pipeline.customs.queries import find_line, list_treatments
 from pipeline.deliveries import queries, sandbox_broker
-from pipeline.exports.queries import find_export
+from pipeline.deliveries.history import load_past_deliveries
+from pipeline.exports.queries import find_export, list_events_before, list_revisions
 from pipeline.interfaces.console import export_views, list_views, partner_views
+from pipeline.interfaces.console.event_views import show_event
+from pipeline.interfaces.console.gantt_views import build_gantt
+from pipeline.interfaces.console.line_views import is_below, show_decision, show_lines
 from pipeline.interfaces.console.list_views import ListFilter
 from pipeline.interfaces.console.live import build_live_address
 from pipeline.interfaces.console.pages import HEADERS, PAGE_SIZE, ConsoleRoute, Fields, Visit, Visitor, redirect_to
+from pipeline.interfaces.console.revision_views import show_revisions
+from pipeline.interfaces.console.status_views import show_findings, show_status
+from pipeline.interfaces.console.unit_views import UNITS_ON_A_PAGE, show_step, show_units
 from pipeline.workflow import queries as workflow_queries
-from pipeline.workflow import read_model, saved_filters
+from pipeline.workflow import saved_filters
+from pipeline.workflow.read_model import build_view, load_export_rows
 from pipeline.workflow.search import search_exports
+
+#: What an export's page shows of each; other pages have the rest.
+_UNITS: Final = 6
+_LINES: Final = 20
+_DELIVERIES: Final = 20
+_EVENTS: Final = 30
 
 ChosenFilter = Annotated[ListFilter, Depends(list_views.read_filter)]
 
@@ -98,20 +116,147 @@ def suggest(visit: Visitor, q: Annotated[str, Query(max_length=128)] = "") -> Re
 
 @router.get("/exports/{id}")
 def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contract's name
-    """Show one export in full."""
+    """Show one export: how it stands, what needs a person, and the beginning of everything else."""
+    now = utc_now()
     with visit.runtime.db.read() as session:
         export_id = find_export(session, visit.account_id, id, test=visit.caller.test).id
+    # Taken before the export is read: what changes meanwhile makes the page load again.
     live_address = build_live_address(visit, export_id)
     with visit.runtime.db.read() as session:
-        export = read_model.read_export(session, visit.account_id, export_id, test=visit.caller.test)
-    deliveries = queries.list_deliveries(visit.runtime, visit.account_id, export_id=export.export_id, limit=PAGE_SIZE)
+        row = find_export(session, visit.account_id, export_id)
+        rows = load_export_rows(session, row, max_events=_EVENTS, max_lines=0, documents_of=range(1, _UNITS + 1))
+        lines = list_treatments(session, row.id, limit=_LINES)
+        past = load_past_deliveries(session, row.id)
+        revisions = list_revisions(session, row)
+    export = build_view(rows)
+    deliveries = queries.list_deliveries(visit.runtime, visit.account_id, export_id=row.id, limit=_DELIVERIES)
+    link = f"/console/exports/{quote(row.id)}"
     return visit.page(
         "console/export.html",
         export=export,
-        page=export_views.show_page(export),
+        shown=show_status(export, now),
+        warnings=show_findings(each for each in export.findings if each.severity != "note"),
+        notes=show_findings(each for each in export.findings if each.severity == "note"),
+        gantt=build_gantt(export, past, now),
+        units=show_units(export, 0, _UNITS),
+        units_total=len(export.units),
+        all_units=f"{link}/units" if len(export.units) > _UNITS else None,
+        steps=[show_step(step) for step in export.steps],
+        lines=show_lines(row.id, lines, row.accepted_at.date()),
+        all_lines=f"{link}/lines" if export.treatment.line_count > len(lines) else None,
         deliveries=[partner_views.show_delivery(each) for each in deliveries.items],
-        more_deliveries=deliveries.next_cursor is not None,
+        all_deliveries=f"{link}/deliveries" if deliveries.next_cursor else None,
+        revisions=show_revisions(row, revisions),
+        events=[show_event(event) for event in reversed(export.events)],
+        all_events=f"{link}/events" if row.next_seq - 1 > len(export.events) else None,
+        operates=visit.caller.has_role(OPERATE),
         live=live_address,
+    )
+
+
+@router.get("/exports/{id}/units")
+def show_all_units(
+    id: str,  # noqa: A002 - the contract's name
+    visit: Visitor,
+    after: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+) -> Response:
+    """Show the units after number `after`, with their steps and documents."""
+    with visit.runtime.db.read() as session:
+        row = find_export(session, visit.account_id, id, test=visit.caller.test)
+        shown = range(after + 1, after + UNITS_ON_A_PAGE + 1)
+        export = build_view(load_export_rows(session, row, max_events=0, max_lines=0, documents_of=shown))
+    more = len(export.units) > after + UNITS_ON_A_PAGE
+    return visit.page(
+        "console/units.html",
+        export=export,
+        export_link=f"/console/exports/{quote(row.id)}",
+        units=show_units(export, after, UNITS_ON_A_PAGE),
+        next_link=f"/console/exports/{quote(row.id)}/units?after={after + UNITS_ON_A_PAGE}" if more else None,
+    )
+
+
+@router.get("/exports/{id}/lines")
+def show_all_lines(
+    id: str,  # noqa: A002 - the contract's name
+    visit: Visitor,
+    after: Annotated[str, Query(pattern=r"^[0-9]{1,9}\.[0-9]{1,9}$")] = "0.0",
+) -> Response:
+    """Show the lines after unit and position `after`, such as 3.17, with the chips of their treatment."""
+    unit_no, _, position = after.partition(".")
+    with visit.runtime.db.read() as session:
+        row = find_export(session, visit.account_id, id, test=visit.caller.test)
+        found = list_treatments(session, row.id, after=(int(unit_no), int(position)), limit=PAGE_SIZE + 1)
+    lines, next_link = found[:PAGE_SIZE], None
+    if len(found) > PAGE_SIZE:
+        last = lines[-1].treatment
+        next_link = f"/console/exports/{quote(row.id)}/lines?after={last.unit_no}.{last.position}"
+    return visit.page(
+        "console/lines.html",
+        export=row,
+        export_link=f"/console/exports/{quote(row.id)}",
+        lines=show_lines(row.id, lines, row.accepted_at.date()),
+        next_link=next_link,
+    )
+
+
+@router.get("/exports/{id}/units/{unit_no}/lines/{position}")
+def show_line(
+    id: str,  # noqa: A002 - the contract's name
+    unit_no: Annotated[int, Path(ge=1, le=1_000_000)],
+    position: Annotated[int, Path(ge=1, le=1_000_000)],
+    visit: Visitor,
+) -> Response:
+    """Show the treatment of a line with the reasons for each heading."""
+    with visit.runtime.db.read() as session:
+        row = find_export(session, visit.account_id, id, test=visit.caller.test)
+        found = find_line(session, row, unit_no, position)
+    prefix = f"/units/{unit_no - 1}/lines/{position - 1}"
+    findings = [Finding.model_validate(each) for each in row.findings if is_below(each["pointer"], prefix)]
+    return visit.page(
+        "console/line.html",
+        export=row,
+        export_link=f"/console/exports/{quote(row.id)}",
+        decision=show_decision(row, found, findings),
+    )
+
+
+@router.get("/exports/{id}/deliveries")
+def show_all_deliveries(
+    id: str,  # noqa: A002 - the contract's name
+    visit: Visitor,
+    cursor: Annotated[str | None, Query(max_length=128)] = None,
+) -> Response:
+    """Show the deliveries of the export, newest first."""
+    with visit.runtime.db.read() as session:
+        row = find_export(session, visit.account_id, id, test=visit.caller.test)
+    found = queries.list_deliveries(visit.runtime, visit.account_id, export_id=row.id, after=cursor, limit=PAGE_SIZE)
+    following, link = found.next_cursor, f"/console/exports/{quote(row.id)}/deliveries"
+    return visit.page(
+        "console/deliveries.html",
+        partner=None,
+        states=[],
+        deliveries=[partner_views.show_delivery(each) for each in found.items],
+        next_link=None if following is None else f"{link}?cursor={quote(following)}",
+    )
+
+
+@router.get("/exports/{id}/events")
+def show_all_events(
+    id: str,  # noqa: A002 - the contract's name
+    visit: Visitor,
+    before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
+) -> Response:
+    """Show the events before number `before`, newest first."""
+    with visit.runtime.db.read() as session:
+        row = find_export(session, visit.account_id, id, test=visit.caller.test)
+        events = list_events_before(session, row.id, before or row.next_seq, limit=PAGE_SIZE)
+    more = events and events[-1].seq > 1
+    return visit.page(
+        "console/events.html",
+        export=row,
+        export_link=f"/console/exports/{quote(row.id)}",
+        events=[show_event(each) for each in events],
+        next_link=f"/console/exports/{quote(row.id)}/events?before={events[-1].seq}" if more else None,
     )
 
 

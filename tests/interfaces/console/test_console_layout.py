@@ -16,7 +16,7 @@ from pipeline.deliveries.models import Delivery
 from pipeline.exports.states import SubmissionState
 from pipeline.ops.stats import rollup
 from tests.deliveries.test_outcomes import shape
-from tests.interfaces.api.conftest import ApiHarness
+from tests.interfaces.api.conftest import ApiHarness, execution
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
 from tests.support.browser import measure_pages
@@ -83,6 +83,12 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
         "audit": "/console/audit",
         "reference": "/docs",
     }
+    for name in ("units", "lines", "events", "deliveries", "units/1/lines/1"):
+        addresses[f"export {name}"] = f"/console/exports/{late}/{name}"
+    changed = factories.plan(units=2, lines=4, batch="batch_2026_11_24_001", invoice="INV-19")
+    amended = api.post(f"/api/exports/{rejected}/amend", json=execution(changed))
+    assert amended.status_code == 202, amended.text
+    addresses["revisions"] = f"/console/exports/{rejected}/compare/{amended.json()['exportId']}"
     for each in api.get(f"/api/exports/{late}").json()["artifacts"]:
         addresses[each["artifact_type"]] = f"/console/exports/{late}/documents/{each['id']}"
     return client, addresses

@@ -269,4 +269,4 @@ def test_rejected_fields_are_shown_on_the_export_page(webhook_harness: ApiHarnes
     webhook_harness.client("operate").post(f"/api/broker-submissions/{submission}/acknowledgements", json=rejection)
     page = sign_in_browser(webhook_harness, "read").get(f"/console/exports/{export_id}").text
     pointer, message = "<bdi>/units/0/lines/0/htsCode</bdi>", "<bdi>Not this one.</bdi>"
-    assert f'<code>{pointer}</code></td><td class="text">{message}</td>' in page
+    assert f'<code>{pointer}</code></td><td class="text" data-label="Remark">{message}</td>' in page

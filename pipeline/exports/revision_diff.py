@@ -1,0 +1,138 @@
+"""The differences of two plans: entries of lists are compared by their id, so that a new line does not shift all others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any, Final
+
+#: The field that identifies the entries of a list, by the list's name.
+_IDS: Final[Mapping[str, str]] = {
+    "units": "unitRef",
+    "lines": "lineRef",
+    "packages": "packageRef",
+    "usmcaCertificates": "ref",
+    "manufacturers": "ref",
+    "contents": "lineRef",
+    "chapter99": "heading",
+    "section232": "metal",
+    "pga": "flag",
+    "charges": "code",
+    "discounts": "name",
+}
+
+#: Fields that differ in every revision and say nothing about the goods.
+_LEFT_OUT: Final = frozenset({"planHash", "approval"})
+
+
+class PlanPart(StrEnum):
+    """The part of a plan that a difference belongs to."""
+
+    HEADER = "header"
+    ENTRY = "entry"
+    PARTIES = "parties"
+    INVOICE = "invoice"
+    LINES = "lines"
+    PACKAGES = "packages"
+    CERTIFICATES = "certificates"
+
+
+_PARTS: Final[Mapping[str, PlanPart]] = {
+    "entry": PlanPart.ENTRY,
+    "parties": PlanPart.PARTIES,
+    "invoice": PlanPart.INVOICE,
+    "lines": PlanPart.LINES,
+    "packages": PlanPart.PACKAGES,
+    "usmcaCertificates": PlanPart.CERTIFICATES,
+}
+
+
+@dataclass(frozen=True)
+class FieldChange:
+    """One difference: its field by ids, such as `U1 lines L2 unitPrice`, and both values, None if there is none.
+
+    Of a whole entry or unit, `field` is empty. `pointer` is the JSON Pointer into the older plan, None if the older plan has no such field. `in_treatment` says that
+    it changes what customs must know of a line.
+    """
+
+    part: PlanPart
+    unit_ref: str
+    entry_ref: str
+    field: str
+    old: Any
+    new: Any
+    pointer: str | None
+    in_treatment: bool
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where two values stand: the steps by id, and the pointer into the older plan."""
+
+    steps: tuple[str, ...] = ()
+    pointer: str | None = ""
+
+    def enter(self, step: str, place: str | int | None) -> _Place:
+        inner = None if self.pointer is None or place is None else f"{self.pointer}/{_escape(str(place))}"
+        return _Place((*self.steps, step), inner)
+
+
+def compare_plans(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[FieldChange]:
+    """Yield what differs, in the order of the older plan; an entry that was added or removed is one difference."""
+    kept = [{name: value for name, value in plan.items() if name not in _LEFT_OUT} for plan in (old, new)]
+    for place, before, after in _compare(kept[0], kept[1], _Place()):
+        yield _build_change(place, before, after)
+
+
+def _compare(old: Any, new: Any, place: _Place) -> Iterator[tuple[_Place, Any, Any]]:
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in dict.fromkeys([*old, *new]):
+            yield from _compare(old.get(name), new.get(name), place.enter(name, name if name in old else None))
+    elif isinstance(old, list) and isinstance(new, list):
+        yield from _compare_lists(old, new, place)
+    elif old != new and not (_is_empty(old) and _is_empty(new)):
+        yield place, old, new
+
+
+def _compare_lists(old: Sequence[Any], new: Sequence[Any], place: _Place) -> Iterator[tuple[_Place, Any, Any]]:
+    key = _IDS.get(place.steps[-1] if place.steps else "")
+    before, after = _index(old, key), _index(new, key)
+    if before is None or after is None:
+        if old != new:
+            yield place, list(old), list(new)
+        return
+    for ref in dict.fromkeys([*before, *after]):
+        position, value = before.get(ref, (None, None))
+        yield from _compare(value, after.get(ref, (None, None))[1], place.enter(ref, position))
+
+
+def _index(entries: Sequence[Any], key: str | None) -> dict[str, tuple[int | None, Any]] | None:
+    """Return the entries and their positions by id; None if they are single values, or if an id is missing or repeated."""
+    if not all(isinstance(each, dict) for each in entries):
+        return None
+    refs = [str(position if key is None else each.get(key)) for position, each in enumerate(entries)]
+    if len(set(refs)) < len(refs):
+        return None
+    return {ref: (position, each) for position, (ref, each) in enumerate(zip(refs, entries, strict=True))}
+
+
+def _build_change(place: _Place, old: Any, new: Any) -> FieldChange:
+    steps = place.steps
+    part, unit_ref, entry_ref = PlanPart.HEADER, "", ""
+    if steps[0] == "units" and len(steps) > 1:
+        unit_ref, steps = steps[1], steps[2:]
+        part = _PARTS.get(steps[0], PlanPart.HEADER) if steps else PlanPart.HEADER
+        steps = steps[1:] if part is not PlanPart.HEADER else steps
+        if part in (PlanPart.LINES, PlanPart.PACKAGES, PlanPart.CERTIFICATES) and steps:
+            entry_ref, steps = steps[0], steps[1:]
+    in_treatment = part is PlanPart.LINES and steps[:1] in ((), ("treatment",), ("htsCode",), ("countryOfOrigin",))
+    return FieldChange(part, unit_ref, entry_ref, " ".join(steps), old, new, place.pointer, in_treatment)
+
+
+def _is_empty(value: Any) -> bool:
+    return value is None or value in ({}, [], "")
+
+
+def _escape(step: str) -> str:
+    return step.replace("~", "~0").replace("/", "~1")

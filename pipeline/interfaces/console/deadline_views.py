@@ -1,0 +1,53 @@
+"""Views of deadlines: what a partner must do by when, counting down, or since when it is overdue."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from pipeline.exports.schemas.export import BrokerSubmissionView
+from pipeline.exports.states import SubmissionState
+from pipeline.interfaces.console.instants import format_instant
+from pipeline.interfaces.durations import format_countdown
+
+_TASKS: Final = {
+    SubmissionState.PENDING: "This service delivers the handoff to {partner}",
+    SubmissionState.SENT: "This service delivers the handoff to {partner}",
+    SubmissionState.DELIVERED: "{partner} answers the handoff",
+    SubmissionState.RECEIVED: "{partner} accepts or rejects the handoff",
+    SubmissionState.ACCEPTED: "{partner} files the entry",
+    SubmissionState.FILED: "Customs releases the goods",
+}
+
+
+@dataclass(frozen=True)
+class ShownDeadline:
+    """What must happen, the time left as text, and the instant for people and for programs."""
+
+    task: str
+    text: str
+    at: str
+    instant: str
+    overdue: bool
+
+
+def show_deadline(submission: BrokerSubmissionView, now: datetime) -> ShownDeadline | None:
+    """Return the deadline of a submission, None if no status is awaited."""
+    task = _TASKS.get(submission.submission_status)
+    if submission.deadline_at is None or task is None:
+        return None
+    overdue = submission.overdue_at is not None or submission.deadline_at <= now
+    return ShownDeadline(
+        task.format(partner=submission.partner_id),
+        count_down(submission.deadline_at, now),
+        format_instant(submission.deadline_at),
+        submission.deadline_at.isoformat(timespec="seconds"),
+        overdue,
+    )
+
+
+def count_down(at: datetime, now: datetime) -> str:
+    """Return the time left or passed, such as `due in 3 h 12 min`. A script of the browser writes the same."""
+    seconds = (at - now).total_seconds()
+    return f"due in {format_countdown(seconds)}" if seconds > 0 else f"overdue for {format_countdown(-seconds)}"

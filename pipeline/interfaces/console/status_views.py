@@ -1,0 +1,198 @@
+"""Views of how an export stands: outcome, the broker's status, deadlines, and what needs a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from pipeline.core.findings import Finding
+from pipeline.exports.schemas.export import AcknowledgementView, BrokerSubmissionView, ExportView
+from pipeline.exports.schemas.inbox import Remedy
+from pipeline.exports.states import DeliveryState, ExportState, Outcome, SubmissionState
+from pipeline.interfaces.console.deadline_views import ShownDeadline, show_deadline
+from pipeline.interfaces.console.export_views import status_mark
+from pipeline.interfaces.console.instants import format_instant
+from pipeline.interfaces.console.list_views import describe_outcome, mark_outcome
+from pipeline.interfaces.event_text import count_noun
+
+#: The findings that are open at first, and the most on a page.
+_OPEN_FINDINGS: Final = 3
+_MAX_FINDINGS: Final = 100
+_RETRY_OR_CANCEL: Final = ((Remedy.RETRY.value, "Retry"), (Remedy.CANCEL.value, "Cancel"))
+_ACKNOWLEDGE: Final = ((Remedy.ACKNOWLEDGE.value, "Acknowledge"),)
+
+
+@dataclass(frozen=True)
+class ShownBrokerAnswer:
+    """One answer of the customs broker; each field has its pointer into the plan and the broker's remark."""
+
+    status: str
+    mark: str
+    at: str
+    message: str
+    entry_number: str
+    fields: list[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class ShownSubmission:
+    """The handoff to the customs broker, with its newest answer first."""
+
+    partner_id: str
+    partner_link: str
+    status: str
+    mark: str
+    overdue: bool
+    subject: str
+    path: str
+    error: str
+    answers: list[ShownBrokerAnswer]
+
+
+@dataclass(frozen=True)
+class PersonTask:
+    """One thing that a person must do: why, what to do, and the buttons or the link for it."""
+
+    reason: str
+    remedy: str
+    link: str = ""
+    link_text: str = ""
+    buttons: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class ShownFindings:
+    """The `first` findings, the `folded` ones, how many there are in all, and how many are `left_out`."""
+
+    first: list[Finding]
+    folded: list[Finding]
+    total: int
+    left_out: int
+
+
+@dataclass(frozen=True)
+class ShownStatus:
+    """How an export stands; `target` is what the inbox's forms send for it."""
+
+    outcome: str
+    outcome_mark: str
+    submissions: list[ShownSubmission]
+    deadlines: list[ShownDeadline]
+    tasks: list[PersonTask]
+    target: str
+    acknowledged: str
+    accepted: str
+    updated: str
+
+
+def show_findings(findings: Iterable[Finding]) -> ShownFindings:
+    """Return findings for a page, the first ones open."""
+    found = [*findings]
+    return ShownFindings(
+        found[:_OPEN_FINDINGS], found[_OPEN_FINDINGS:_MAX_FINDINGS], len(found), max(len(found) - _MAX_FINDINGS, 0)
+    )
+
+
+def show_status(export: ExportView, now: datetime) -> ShownStatus:
+    """Return how the export stands at `now`."""
+    seen = export.events[-1].seq if export.events else 0
+    deadlines = [show_deadline(each, now) for each in export.broker_submissions]
+    return ShownStatus(
+        describe_outcome(export.outcome),
+        mark_outcome(export.outcome),
+        [_show_submission(each) for each in export.broker_submissions],
+        [each for each in deadlines if each is not None],
+        [*_find_tasks(export)],
+        urlencode({"export": export.export_id, "name": export.batch_id, "seen": seen}),
+        _describe_acknowledgement(export),
+        format_instant(export.accepted_at),
+        format_instant(export.updated_at),
+    )
+
+
+def _describe_acknowledgement(export: ExportView) -> str:
+    known = export.acknowledged
+    if known is None:
+        return ""
+    note = f": {known.note}" if known.note else ""
+    return f"{known.by} acknowledged this on {format_instant(known.at)}{note}"
+
+
+def _show_submission(each: BrokerSubmissionView) -> ShownSubmission:
+    return ShownSubmission(
+        each.partner_id,
+        f"/console/partners/{quote(each.partner_id)}",
+        each.submission_status.value,
+        status_mark(each.submission_status),
+        each.overdue_at is not None,
+        each.subject,
+        each.path if each.channel == each.path else f"{each.path}, {each.channel}",
+        each.error_message or "",
+        [_show_answer(answer) for answer in reversed(each.acknowledgements)],
+    )
+
+
+def _show_answer(answer: AcknowledgementView) -> ShownBrokerAnswer:
+    return ShownBrokerAnswer(
+        answer.status,
+        status_mark(SubmissionState(answer.status)),
+        format_instant(answer.received_at),
+        answer.message or "",
+        answer.entry_number or "",
+        [(str(field.get("pointer", "")), str(field.get("message", ""))) for field in answer.fields],
+    )
+
+
+def _find_tasks(export: ExportView) -> Iterator[PersonTask]:
+    if export.state is ExportState.FAILED:
+        why = (
+            "killed workers or raised an unknown error, so the export is quarantined"
+            if export.quarantined
+            else "failed"
+        )
+        yield PersonTask(
+            f"A step {why}: {export.failure or 'no reason was recorded'}",
+            "Remove the cause, then retry the export; or cancel it.",
+            buttons=_RETRY_OR_CANCEL,
+        )
+    for each in export.broker_submissions:
+        task = _find_broker_task(export, each)
+        if task is not None:
+            yield replace(task, buttons=() if export.acknowledged else _ACKNOWLEDGE)
+    for dead in (each for each in export.notifications if each.dead):
+        yield PersonTask(
+            f"{count_noun(dead.dead, 'message')} {dead.event_type} did not reach {dead.partner_id} by {dead.channel}:"
+            f" {dead.last_error or 'all attempts are used up'}",
+            "Correct the partner's endpoint, then resend what is dead.",
+            f"/console/deliveries?state={DeliveryState.DEAD.value}&partner={quote(dead.partner_id)}",
+            "Dead letters of this partner",
+        )
+
+
+def _find_broker_task(export: ExportView, each: BrokerSubmissionView) -> PersonTask | None:
+    if export.state is ExportState.SUPERSEDED:
+        return None
+    broker, link = each.partner_id, f"/console/partners/{quote(each.partner_id)}"
+    amend_link = f"/console/exports/{quote(export.export_id)}/amend"
+    match each.submission_status:
+        case SubmissionState.REJECTED:
+            remedy = "Correct the fields that the broker names, and send the plan again as an amendment."
+            return PersonTask(f"{broker} rejected the handoff.", remedy, amend_link, "Fix and amend")
+        case SubmissionState.QUERY:
+            remedy = "Answer the broker, or correct the plan and send it again as an amendment."
+            return PersonTask(f"{broker} asks a question.", remedy, amend_link, "Fix and amend")
+        case SubmissionState.HELD:
+            return PersonTask(
+                "Customs holds the goods.", f"Ask {broker} what customs needs.", link, "The customs broker"
+            )
+    if export.outcome is Outcome.OVERDUE and each.overdue_at is not None:
+        return PersonTask(
+            f"{broker} missed a deadline.",
+            "Ask the broker; if the handoff is lost, resend it.",
+            link,
+            "The customs broker",
+        )
+    return None

@@ -1,0 +1,221 @@
+"""The pages of one export: order, deadlines, chart, lines with sources and reasons, and bounds for large exports."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+
+import httpx
+import pytest
+from sqlalchemy import func, select, update
+from sqlmodel import col
+
+from pipeline.core.clock import utc_now
+from pipeline.deliveries.models import BrokerSubmission, Delivery
+from pipeline.exports.models import Event, Export
+from pipeline.exports.states import SubmissionState
+from tests.deliveries.test_outcomes import shape
+from tests.interfaces.api.conftest import OTHER, ApiHarness
+from tests.interfaces.console.test_console import sign_in_browser
+from tests.support import factories
+
+
+@pytest.fixture
+def client(harness: ApiHarness) -> httpx.Client:
+    return sign_in_browser(harness, "read")
+
+
+def run(harness: ApiHarness, plan: factories.Json | None = None) -> str:
+    export_id = harness.execute(plan or factories.plan())
+    harness.run(export_id)
+    return export_id
+
+
+def list_headings(page: str) -> list[str]:
+    return re.findall(r"<h2[^>]*>(?:<a[^>]*>)?([^<]+?) *<", page)
+
+
+def test_broker_and_deadline_come_first_then_what_needs_a_person(harness: ApiHarness, client: httpx.Client) -> None:
+    export_id = run(harness)
+    shape(harness.runtime, export_id, status=SubmissionState.DELIVERED, overdue=True, dead="warehouse")
+    page = client.get(f"/console/exports/{export_id}").text
+    assert [each.strip() for each in list_headings(page)] == [
+        factories.BROKER,
+        "Deadlines",
+        "What needs a person",
+        "Time since acceptance",
+        "Documents",
+        "Lines",
+        "Messages",
+        "Revisions",
+        "Events",
+    ]
+    assert "did not reach" in page
+    assert re.search(r'<strong data-deadline="20[^"]+" class="refusal">overdue for [^<]+</strong>, since <time ', page)
+
+
+def test_deadline_counts_down_until_it_passes(harness: ApiHarness, client: httpx.Client) -> None:
+    export_id = run(harness)
+    shape(harness.runtime, export_id, status=SubmissionState.ACCEPTED)
+    for seconds, text in ((3 * 3600 + 125, "due in 3 h 2 min, at "), (-65, "overdue for 1 min ")):
+        with harness.runtime.db.write() as session:
+            session.execute(update(BrokerSubmission).values(deadline_at=utc_now() + timedelta(seconds=seconds)))
+        page = client.get(f"/console/exports/{export_id}").text
+        assert f"{factories.BROKER} files the entry" in page
+        assert text in re.sub(r"<[^>]+>", "", page[page.index("Deadlines") :][:600])
+
+
+def test_buttons_need_the_role_and_lead_to_the_review(harness: ApiHarness, client: httpx.Client) -> None:
+    export_id = harness.execute(factories.plan())
+    with harness.runtime.db.write() as session:
+        session.execute(
+            update(Export).where(col(Export.id) == export_id).values(state="failed", failure="<b>broken</b>")
+        )
+    page = client.get(f"/console/exports/{export_id}").text
+    assert "A step failed: &lt;b&gt;broken&lt;/b&gt;" in page
+    assert "/console/inbox/review" not in page
+    operator = sign_in_browser(harness, "operate")
+    page = operator.get(f"/console/exports/{export_id}").text
+    target = re.findall(r'name="target" value="([^"]+)"', page)[0].replace("&amp;", "&")
+    token = re.findall(r'name="csrf_token" value="([^"]+)"', page)[0]
+    review = operator.post("/console/inbox/review", data={"csrf_token": token, "target": target, "remedy": "retry"})
+    assert (review.status_code, factories.BATCH in review.text) == (200, True)
+
+
+def test_chart_shows_steps_attempts_and_answers_and_a_table_says_the_same(
+    harness: ApiHarness, client: httpx.Client
+) -> None:
+    export_id = run(harness, factories.plan(units=2))
+    page = client.get(f"/console/exports/{export_id}").text
+    for name in ("U1 record packages", "U2 render documents", "hand off", f"handoff.ready to {factories.BROKER}"):
+        assert f">{name}</text>" in page
+        assert f'<td class="whole">{name}</td>' in page
+    assert re.search(r"<title>handoff.ready to [^:]+: attempt 1 delivered", page)
+
+
+def test_chips_open_their_source_and_the_line_gives_the_reasons(harness: ApiHarness, client: httpx.Client) -> None:
+    export_id = run(harness)
+    line = harness.client().get(f"/api/exports/{export_id}").json()["treatment"]["lines"][0]
+    for address in (f"/console/exports/{export_id}", f"/console/exports/{export_id}/lines"):
+        page = client.get(address).text
+        for heading in line["chapter99"]:
+            assert f'<a href="https://hts.usitc.gov/search?query={heading["heading"]}"' in page
+        assert re.search(r"in force 20\d\d-\d\d-\d\d to further notice", page)
+    page = client.get(f"/console/exports/{export_id}/units/1/lines/1").text
+    assert "The reasons come from ruleset us-ca-2026-11-27.2, with which the export was executed." in page
+    assert line["digest"] in page
+    for heading in line["chapter99"]:
+        assert re.search(rf"<strong>{re.escape(heading['heading'])}</strong>.*?in the plan", page)
+    assert "Headings that were considered and are not taken" in page
+
+
+def test_reasons_of_other_rules_say_so(harness: ApiHarness, client: httpx.Client) -> None:
+    export_id = run(harness)
+    with harness.runtime.db.write() as session:
+        session.execute(update(Export).values(ruleset_id="us-older"))
+    page = client.get(f"/console/exports/{export_id}/units/1/lines/1").text
+    assert "The export was executed with ruleset us-older. The reasons come from the present ruleset" in page
+
+
+def test_lines_that_do_not_exist_or_are_purged_have_a_clear_page(harness: ApiHarness, client: httpx.Client) -> None:
+    export_id = run(harness)
+    assert client.get(f"/console/exports/{export_id}/units/1/lines/99").status_code == 404
+    assert client.get(f"/console/exports/{export_id}/units/0/lines/1").status_code == 400
+    assert client.get(f"/console/exports/{export_id}/lines?after=x").status_code == 400
+    with harness.runtime.db.write() as session:
+        session.execute(update(Export).values(purged_at=utc_now()))
+    purged = client.get(f"/console/exports/{export_id}/units/1/lines/1")
+    assert (purged.status_code, "the export was purged" in purged.text) == (404, True)
+
+
+def test_large_export_is_bounded_and_its_lists_go_on(harness: ApiHarness, client: httpx.Client) -> None:
+    export_id = run(harness, factories.plan(units=23, lines=3, packages=1))
+    page = client.get(f"/console/exports/{export_id}").text
+    assert len(page) < 300_000
+    assert page.count('<details class="unit"') == 6
+    assert ">all 23 units</a>" in page
+    assert ">all 69 lines</a>" in page
+    assert len(re.findall(r"<text x=\"0\"[^>]*>U\d+ to U\d+</text>", page)) <= 16
+    with harness.runtime.db.read() as session:
+        events, deliveries = (session.scalar(select(func.count()).select_from(each)) or 0 for each in (Event, Delivery))
+    assert min(deliveries, events) > 20
+    for name, pattern, total in (
+        ("units", r'<details class="unit"', 23),
+        ("lines", r'title="The reasons"', 69),
+        ("events", r'<td data-label="No.">', events),
+        ("deliveries", r'href="/console/deliveries/dlv_[^"]+"', deliveries),
+    ):
+        count, address = 0, f"/console/exports/{export_id}/{name}"
+        while address:
+            page = client.get(address).text
+            count += len(re.findall(pattern, page))
+            (address,) = re.findall(r'href="(/console/exports/[^"]+\?(?:after|before|cursor)=[^"]+)"', page) or [""]
+        assert count == total, name
+
+
+def test_pages_of_other_accounts_do_not_exist(harness: ApiHarness) -> None:
+    export_id = run(harness)
+    stranger = sign_in_browser(harness, "read", account=OTHER)
+    addresses = [
+        f"/console/exports/{export_id}{more}"
+        for more in ("", "/units", "/lines", "/events", "/deliveries", "/units/1/lines/1", f"/compare/{export_id}")
+    ]
+    assert {stranger.get(address).status_code for address in addresses} == {404}
+    assert {harness.client_with_key(None).get(address).status_code for address in addresses} == {303}
+
+
+def amend(harness: ApiHarness, export_id: str, plan: factories.Json) -> str:
+    body = {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan}
+    response = harness.client().post(f"/api/exports/{export_id}/amend", json=body)
+    assert response.status_code == 202, response.text
+    harness.run(response.json()["exportId"])
+    return str(response.json()["exportId"])
+
+
+def test_revisions_are_compared_and_the_brokers_remarks_are_marked(harness: ApiHarness, client: httpx.Client) -> None:
+    plan = factories.plan(lines=3)
+    older = run(harness, plan)
+    submission = harness.client().get(f"/api/exports/{older}").json()["broker_submission"]["id"]
+    answer = {
+        "id": "ack-1",
+        "status": "rejected",
+        "message": "correct it",
+        "fields": [
+            {"pointer": "/units/0/invoice/purchaseOrder", "message": "is <b>missing</b>"},
+            {"pointer": "/units/0/invoice/saleDate", "message": "is a Sunday"},
+        ],
+    }
+    assert (
+        harness.client().post(f"/api/broker-submissions/{submission}/acknowledgements", json=answer).status_code == 200
+    )
+    changed = factories.change_plan(plan, "/units/0/invoice/purchaseOrder", "PO-9")
+    changed = factories.change_plan(
+        changed, "/units/0/lines/0/description", "Polo shirts <i>of cotton</i>, knitted, for men"
+    )
+    newer = amend(harness, older, changed)
+    page = client.get(f"/console/exports/{newer}").text
+    link = f"/console/exports/{older}/compare/{newer}"
+    assert f'href="{link}">side by side' in page
+    page = client.get(link).text
+    assert page == client.get(f"/console/exports/{newer}/compare/{older}").text.replace(
+        f"/console/exports/{newer}/compare/{older}", link
+    )
+    assert "<bdi>is &lt;b&gt;missing&lt;/b&gt;</bdi>" in page
+    assert re.search(r"saleDate.*?not changed", page)
+    assert re.search(r'purchaseOrder.*?<bdi class="long new">PO-9</bdi>.*?added.*?the broker asked', page)
+    assert "&lt;i&gt;of cotton&lt;/i&gt;" in page
+    assert f'href="/console/exports/{older}/documents/' in page
+    assert f'href="/console/exports/{newer}/documents/' in page
+    same = client.get(f"/console/exports/{older}/compare/{older}").text
+    assert "The plans do not differ" in same
+
+
+def test_exports_of_different_batches_and_purged_ones_are_not_compared(
+    harness: ApiHarness, client: httpx.Client
+) -> None:
+    one, other = run(harness), run(harness, factories.plan(batch="other", invoice="B"))
+    refused = client.get(f"/console/exports/{one}/compare/{other}")
+    assert (refused.status_code, "different batches" in refused.text) == (404, True)
+    with harness.runtime.db.write() as session:
+        session.execute(update(Export).where(col(Export.id) == one).values(purged_at=utc_now()))
+    assert client.get(f"/console/exports/{one}/compare/{one}").status_code == 409
