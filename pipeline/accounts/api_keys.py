@@ -7,7 +7,7 @@ import hmac
 import re
 import secrets
 import zlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, Literal, cast
@@ -20,12 +20,13 @@ from sqlmodel import col, select
 from pipeline.accounts.models import ApiKey
 from pipeline.core import tenancy
 from pipeline.core.clock import utc_now
-from pipeline.core.db import database_now
+from pipeline.core.db import database_now, row_count
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, InvalidState, NotFound, Retryable, ValidationFailed
 from pipeline.core.field_types import check_printable
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.core.text_safety import check_readable
+from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.models import Account
 
 log = structlog.get_logger(__name__)
@@ -154,10 +155,11 @@ def create_key(
     roles: Collection[str],
     expires_at: datetime | None = None,
     key_id: str | None = None,
+    actor: str | None = None,
 ) -> CreatedKey:
     """Create a key of the account and return it with its secret. The secret is not stored.
 
-    A form names the new key by `key_id`, from `generate_key_id`, so that the same form cannot create two keys. Raises
+    The audit trail records the act of `actor`, the id of a person or a key; of the command line it is None. A form names the new key by `key_id`, from `generate_key_id`, so that the same form cannot create two keys. Raises
     ValidationFailed if a role is unknown or the name is not readable, NotFound if the account does not exist, and
     InvalidState if the key `key_id` exists.
     """
@@ -166,18 +168,19 @@ def create_key(
         if role not in ROLES and not _PARTNER_ROLE.fullmatch(role):
             known = ", ".join(ROLES)
             raise ValidationFailed(f"{role} is not a role; give {known} or partner:PARTNER_ID", field="/roles")
-    return _store_key(runtime, account_id, name, mode, roles, expires_at, key_id or generate_key_id())
+    row = _build_row(account_id, name, mode, roles, expires_at, key_id or generate_key_id())
+    return _store_key(runtime, row, Action.KEY_CREATED, actor, {"mode": mode, "roles": ", ".join(sorted(roles))})
 
 
-def _store_key(
-    runtime: Runtime,
-    account_id: str,
-    name: str,
-    mode: Mode,
-    roles: Collection[str],
-    expires_at: datetime | None,
-    key_id: str,
-) -> CreatedKey:
+@dataclass(frozen=True)
+class _NewRow:
+    row: ApiKey
+    bearer: str
+
+
+def _build_row(
+    account_id: str, name: str, mode: Mode, roles: Collection[str], expires_at: datetime | None, key_id: str
+) -> _NewRow:
     if not _KEY_ID.fullmatch(key_id):
         raise ValidationFailed("the form does not name its new key; load the page again", field="/id")
     prefix = f"exp_{mode}_{key_id}_"
@@ -192,17 +195,27 @@ def _store_key(
         secret_hash=_hash_bearer(bearer),
         expires_at=expires_at,
     )
+    return _NewRow(row, bearer)
+
+
+def _store_key(
+    runtime: Runtime, new: _NewRow, action: Action, actor: str | None, detail: Mapping[str, str]
+) -> CreatedKey:
+    account_id, key_id, expires_at = new.row.account_id, new.row.id, new.row.expires_at
     try:
         with runtime.db.write() as session:
             if session.get(Account, account_id) is None:
                 raise NotFound(f"there is no account {account_id}")
-            session.add(row)
+            session.add(new.row)
+            session.flush()
+            if actor is not None:
+                record_act(session, account_id, actor, action, key_id, detail)
     except IntegrityError as error:
         raise InvalidState(
             f"key {key_id} was created already, and was shown only then; if you did not store it, revoke it and create"
             " another"
         ) from error
-    return CreatedKey(key_id, bearer, expires_at)
+    return CreatedKey(key_id, new.bearer, expires_at)
 
 
 def generate_key_id() -> str:
@@ -228,11 +241,12 @@ def rotate_key(
     overlap: timedelta,
     expires_at: datetime | None = None,
     new_id: str | None = None,
+    actor: str | None = None,
 ) -> CreatedKey:
     """Create a key with the same roles, and expire the old key when `overlap` is over, unless it expires sooner.
 
     The new key expires at `expires_at`, by default when the old key was to expire: a rotation does not extend a key.
-    `new_id` is as in `create_key`. Raises NotFound if the account does not have the key, InvalidState if the key is
+    `new_id` and `actor` are as in `create_key`. Raises NotFound if the account does not have the key, InvalidState if the key is
     expired or revoked, or the key `new_id` exists.
     """
     with runtime.db.read() as session:
@@ -244,7 +258,8 @@ def rotate_key(
         raise InvalidState(f"key {key_id} has expired or was revoked; create a new one")
     ends_at = now + overlap
     mode, until = cast("Mode", row.mode), expires_at or row.expires_at
-    created = _store_key(runtime, account_id, row.name, mode, row.roles, until, new_id or generate_key_id())
+    new = _build_row(account_id, row.name, mode, row.roles, until, new_id or generate_key_id())
+    created = _store_key(runtime, new, Action.KEY_ROTATED, actor, {"replaces": key_id})
     with runtime.db.write() as session:
         session.execute(
             update(ApiKey)
@@ -272,8 +287,8 @@ def get_key(runtime: Runtime, account_id: str, key_id: str) -> ApiKeyRecord:
     return _to_record(row)
 
 
-def revoke_key(runtime: Runtime, account_id: str, key_id: str) -> None:
-    """Revoke the key now. Revoking it again changes nothing.
+def revoke_key(runtime: Runtime, account_id: str, key_id: str, *, actor: str | None = None) -> None:
+    """Revoke the key now. Revoking it again changes nothing. `actor` is as in `create_key`.
 
     Raises NotFound if the account does not have the key.
     """
@@ -281,11 +296,13 @@ def revoke_key(runtime: Runtime, account_id: str, key_id: str) -> None:
         row = session.get(ApiKey, key_id)
         if row is None or row.account_id != account_id:
             raise NotFound(f"there is no key {key_id}")
-        session.execute(
+        revoked = session.execute(
             update(ApiKey)
             .where(col(ApiKey.id) == key_id, col(ApiKey.revoked_at).is_(None))
             .values(revoked_at=database_now())
         )
+        if actor is not None and row_count(revoked):
+            record_act(session, account_id, actor, Action.KEY_REVOKED, key_id)
 
 
 def find_caller(runtime: Runtime, bearer: str, *, now: datetime | None = None) -> Caller:

@@ -22,7 +22,7 @@ from pipeline.accounts.schemas import (
     PartnerView,
     RotatedSecret,
 )
-from pipeline.accounts.states import PARTNER_MOVES, PartnerState
+from pipeline.accounts.states import PARTNER_MOVES, PartnerState, describe_activation
 from pipeline.core.db import database_now, row_count
 from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, PreconditionFailed, ValidationFailed
 from pipeline.core.json_input import validation_failed
@@ -31,6 +31,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.documents.formats import broker_profile as profiles
 from pipeline.documents.registry import ARTIFACT_TYPES
 from pipeline.documents.schemas.profile import BrokerProfile
+from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.schemas.plan import as_json
 from pipeline.exports.states import source_states
 
@@ -41,36 +42,13 @@ _NULLABLE = frozenset({"artifactTypes", "profile"})
 #: The console's page of a new partner has this name in the place of an id.
 NEW: Final = "new"
 
-#: What to do to make a partner live, by its state.
-ACTIVATION_STEPS: Final[Mapping[PartnerState, str]] = {
-    PartnerState.DRAFT: "run its connection test, and activate it when the test has passed",
-    PartnerState.TESTING: "fix what its last connection test found, test it again, and activate it",
-    PartnerState.VERIFIED: "activate it first",
-    PartnerState.LIVE: "there is nothing to do",
-    PartnerState.PAUSED: "resume it first",
-}
 
-_TEST: Final = "`exports partners test {partner} --account {account}`"
-_ACTIVATE: Final = "`exports partners activate {partner} --account {account}`"
-_RESUME: Final = "`exports partners resume {partner} --account {account}`"
-_ACTIVATION_COMMANDS: Final[Mapping[PartnerState, str]] = {
-    PartnerState.DRAFT: f": {_TEST}, then {_ACTIVATE}",
-    PartnerState.TESTING: f": {_TEST}, then {_ACTIVATE}",
-    PartnerState.VERIFIED: f": {_ACTIVATE}",
-    PartnerState.LIVE: "",
-    PartnerState.PAUSED: f": {_RESUME}",
-}
-
-
-def describe_activation(account_id: str, partner_id: str, state: PartnerState) -> str:
-    """Return how to make a partner in this state live, with the commands."""
-    return ACTIVATION_STEPS[state] + _ACTIVATION_COMMANDS[state].format(partner=partner_id, account=account_id)
-
-
-def create_partner(runtime: Runtime, account_id: str, new: NewPartner, *, test_only: bool = False) -> CreatedPartner:
+def create_partner(
+    runtime: Runtime, account_id: str, new: NewPartner, *, test_only: bool = False, actor: str | None = None
+) -> CreatedPartner:
     """Register a partner and return it with its signing secret, which is shown only once.
 
-    Raises ValidationFailed if the id is taken or the channels do not fit the partner. Raises InsufficientRole if
+    The audit trail records the act of `actor`, here and below: the id of a person or a key, None on the command line. Raises ValidationFailed if the id is taken or the channels do not fit the partner. Raises InsufficientRole if
     `test_only` and the partner is not marked test.
     """
     if test_only and not new.test:
@@ -104,6 +82,7 @@ def create_partner(runtime: Runtime, account_id: str, new: NewPartner, *, test_o
             default = default_channel(new.kind, new.path)
             endpoints.replace_endpoints(session, runtime.settings, account_id, new.id, new.channels, default)
             created = load_partner(session, account_id, new.id)
+            record_partner_act(session, account_id, actor, Action.PARTNER_CREATED, new.id)
     except IntegrityError as error:
         raise ValidationFailed(f"partner {new.id} exists already; choose another id", field="/id") from error
     return CreatedPartner(**dict(created), secret=secret)
@@ -154,6 +133,7 @@ def update_partner(
     *,
     test_only: bool = False,
     read_at: datetime | None = None,
+    actor: str | None = None,
 ) -> PartnerView:
     """Apply `changes`. The signing secret stays. A verified partner with new endpoints must be tested again.
 
@@ -189,11 +169,15 @@ def update_partner(
             default = default_channel(row.kind, path)
             endpoints.replace_endpoints(session, runtime.settings, account_id, partner_id, changes.channels, default)
             change_state(session, account_id, partner_id, PartnerState.TESTING, only_from=PartnerState.VERIFIED)
+        changed = {"fields": ", ".join(sorted(changes.model_fields_set))}
+        record_partner_act(session, account_id, actor, Action.PARTNER_CHANGED, partner_id, changed)
         session.expire_all()
         return load_partner(session, account_id, partner_id)
 
 
-def activate_partner(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
+def activate_partner(
+    runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False, actor: str | None = None
+) -> PartnerView:
     """Activate a partner whose endpoints all passed the connection test, so that live exports reach it.
 
     Raises NotFound, InvalidState if the partner is not verified, and InsufficientRole if `test_only` and it is not
@@ -205,11 +189,14 @@ def activate_partner(runtime: Runtime, account_id: str, partner_id: str, *, test
             raise InvalidState(
                 f"{partner_id} is {row.state}; {describe_activation(account_id, partner_id, PartnerState(row.state))}"
             )
+        record_partner_act(session, account_id, actor, Action.PARTNER_ACTIVATED, partner_id)
         session.expire_all()
         return load_partner(session, account_id, partner_id)
 
 
-def pause_partner(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
+def pause_partner(
+    runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False, actor: str | None = None
+) -> PartnerView:
     """Stop sending to the partner until it is resumed. Pending messages are kept.
 
     Raises NotFound, and InvalidState if the partner was never live.
@@ -221,6 +208,7 @@ def pause_partner(runtime: Runtime, account_id: str, partner_id: str, *, test_on
             and row.state != PartnerState.PAUSED.value
         ):
             raise InvalidState(f"{partner_id} is {row.state}; only a live partner can be paused")
+        record_partner_act(session, account_id, actor, Action.PARTNER_PAUSED, partner_id)
         session.expire_all()
         return load_partner(session, account_id, partner_id)
 
@@ -251,6 +239,7 @@ def rotate_secret(
     *,
     test_only: bool = False,
     newest: int | None = None,
+    actor: str | None = None,
 ) -> RotatedSecret:
     """Give the partner a new signing secret, shown only once. The older ones stay valid for `overlap_hours`.
 
@@ -269,7 +258,22 @@ def rotate_secret(
             )
         ends_at = secrets.expire_secrets(session, account_id, partner_id, overlap_hours * 3600)
         secrets.store_secret(session, runtime.settings, account_id, partner_id, secret)
+        detail = {"overlapHours": overlap_hours}
+        record_partner_act(session, account_id, actor, Action.PARTNER_KEY_ROTATED, partner_id, detail)
     return RotatedSecret(partner_id=partner_id, secret=secret, previous_ends_at=ends_at)
+
+
+def record_partner_act(
+    session: Session,
+    account_id: str,
+    actor: str | None,
+    action: Action,
+    partner_id: str,
+    detail: Mapping[str, str | int] | None = None,
+) -> None:
+    """Write an act on a partner to the account's audit trail, unless `actor` is None."""
+    if actor is not None:
+        record_act(session, account_id, actor, action, partner_id, detail)
 
 
 def apply_test_result(session: Session, account_id: str, partner_id: str, test_id: str) -> PartnerTested:

@@ -9,13 +9,14 @@ from typing import Final, cast
 from sqlalchemy import bindparam, or_, select, update
 from sqlmodel import Session, col
 
-from pipeline.core.db import database_now, table
+from pipeline.core.db import database_now, row_count, table
 from pipeline.core.errors import InsufficientRole, NotFound
 from pipeline.core.findings import Finding
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.customs.models import Waiver
 from pipeline.customs.schemas import NewWaiver, WaiverView
+from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.models import Account
 from pipeline.exports.schemas.plan import Plan
 
@@ -56,6 +57,7 @@ def grant_waiver(
             )
         )
         session.flush()
+        record_act(session, account_id, waived_by, Action.WAIVER_GRANTED, waiver_id, {"rule": new.rule})
         return _load_view(session, account_id, waiver_id)
 
 
@@ -81,11 +83,13 @@ def revoke_waiver(
     """
     _refuse_test_keys(test_only=test_only)
     with runtime.db.write() as session:
-        session.execute(
+        revoked = session.execute(
             update(Waiver)
             .where(col(Waiver.id) == waiver_id, col(Waiver.account_id) == account_id, col(Waiver.revoked_at).is_(None))
             .values(revoked_at=database_now(), revoked_by=revoked_by)
         )
+        if row_count(revoked):
+            record_act(session, account_id, revoked_by, Action.WAIVER_REVOKED, waiver_id)
         return _load_view(session, account_id, waiver_id)
 
 

@@ -27,6 +27,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
 from pipeline.deliveries.channels.registry import open_channels
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTested
+from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.schemas.plan import as_json
 
 #: How many partners a process tests at once. Each test holds a thread while its endpoints do not answer.
@@ -113,7 +114,9 @@ def _run_test(
                 tested_at=began,
             )
         )
-        return partners.apply_test_result(session, account_id, partner_id, test_id)
+        tested = partners.apply_test_result(session, account_id, partner_id, test_id)
+        record_act(session, account_id, tested_by, Action.PARTNER_TESTED, partner_id, {"passed": passed})
+        return tested
 
 
 def _build_message(

@@ -16,7 +16,7 @@ from sqlmodel import Session, col
 from config.settings import Settings
 from pipeline.accounts import recipients
 from pipeline.accounts.models import Partner, PartnerChannel
-from pipeline.accounts.partners import change_state, load_partner, lock_partner
+from pipeline.accounts.partners import change_state, load_partner, lock_partner, record_partner_act
 from pipeline.accounts.recipients import SealedTarget
 from pipeline.accounts.schemas import PartnerView
 from pipeline.accounts.states import PartnerState
@@ -28,6 +28,7 @@ from pipeline.deliveries import circuit_breaker, submissions
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import BROKER, OPERATOR, DeliveryStream
 from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.exports.audit_trail import Action
 from pipeline.exports.models import Export
 from pipeline.exports.states import DeliveryState, SubmissionState
 
@@ -365,7 +366,9 @@ def keep_lease(runtime: Runtime, claimed: StreamLease) -> AbstractContextManager
     return LEASE_RENEWER.hold(lease, renew, since=claimed.claimed_at, delivery_id=first.id)
 
 
-def resume_partner(runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False) -> PartnerView:
+def resume_partner(
+    runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False, actor: str | None = None
+) -> PartnerView:
     """Resume a paused partner; pending messages are due now. Raises NotFound, InvalidState if it is not paused."""
     with runtime.db.write() as session:
         lock_partner(session, account_id, partner_id, test_only=test_only)
@@ -380,5 +383,6 @@ def resume_partner(runtime: Runtime, account_id: str, partner_id: str, *, test_o
             )
             .values(due_at=database_now())
         )
+        record_partner_act(session, account_id, actor, Action.PARTNER_RESUMED, partner_id)
         session.expire_all()
         return load_partner(session, account_id, partner_id)

@@ -49,6 +49,8 @@ class Action(StrEnum):
     EXPORT_RETRIED = "export_retried"
     EXPORT_HELD = "export_held"
     REMEDY_APPLIED = "remedy_applied"
+    HOLD_PLACED = "hold_placed"
+    HOLD_RELEASED = "hold_released"
     DOCUMENT_DOWNLOADED = "document_downloaded"
     DELIVERY_RESENT = "delivery_resent"
     DELIVERIES_REPLAYED = "deliveries_replayed"

@@ -10,6 +10,7 @@ from pipeline.core.db import database_now
 from pipeline.core.errors import InvalidState, NotFound
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
+from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.models import Account, Export, LegalHold, PlanSnapshot
 
 
@@ -29,6 +30,7 @@ def place_hold(runtime: Runtime, account_id: str, *, export_id: str | None, reas
                 raise InvalidState(f"export {export_id} was purged already; nothing is left to hold")
         session.add(hold)
         session.flush()
+        record_act(session, account_id, placed_by, Action.HOLD_PLACED, hold.id, {"export": export_id or "all"})
         session.refresh(hold)
         session.expunge(hold)
     return hold
@@ -50,6 +52,7 @@ def release_hold(runtime: Runtime, hold_id: str, *, released_by: str, account_id
             .where(col(LegalHold.id) == hold_id)
             .values(released_by=released_by, released_at=database_now())
         )
+        record_act(session, hold.account_id, released_by, Action.HOLD_RELEASED, hold_id)
         session.refresh(hold)
         session.expunge(hold)
     return hold

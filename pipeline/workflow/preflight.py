@@ -16,8 +16,7 @@ from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.models import Partner
-from pipeline.accounts.partners import describe_activation
-from pipeline.accounts.states import PartnerState
+from pipeline.accounts.states import PartnerState, describe_activation
 from pipeline.core.db import table
 from pipeline.core.errors import (
     AlreadyExecuted,

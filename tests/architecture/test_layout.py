@@ -15,7 +15,6 @@ GLOSSARY = ROOT / "docs" / "glossary.md"
 
 #: Files below 40 lines, each with the reason for a file of its own.
 SHORT_FILES = {
-    "pipeline/accounts/states.py": "each package keeps its states in states.py",
     "pipeline/client/files.py": "the client works without the rest of the service",
     "pipeline/core/clock.py": "the one clock; db.py would load it with the database libraries",
     "pipeline/core/deadline.py": "a context variable that every layer reads",

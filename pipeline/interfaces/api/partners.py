@@ -39,7 +39,7 @@ async def create_partner(
 ) -> CreatedPartner:
     """Register a customs broker, warehouse or operator; only this answer shows its signing secret."""
     created = await run_in_threadpool(
-        partners.create_partner, runtime, caller.account_id, body.model, test_only=caller.test
+        partners.create_partner, runtime, caller.account_id, body.model, test_only=caller.test, actor=caller.key_id
     )
     response.headers["Location"] = f"/api/partners/{created.id}"
     response.headers["Cache-Control"] = "no-store"
@@ -72,7 +72,7 @@ async def change_partner(
 ) -> PartnerView:
     """Change the fields that the body names; all others, and the signing secret, stay."""
     return await run_in_threadpool(
-        partners.update_partner, runtime, caller.account_id, id, body.model, test_only=caller.test
+        partners.update_partner, runtime, caller.account_id, id, body.model, test_only=caller.test, actor=caller.key_id
     )
 
 
@@ -90,7 +90,7 @@ def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested: 
 @router.post("/{id}/activate", response_model=PartnerView, responses=refusal_responses(404, 409))
 def activate_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Let live exports reach a verified partner."""
-    return partners.activate_partner(runtime, caller.account_id, id, test_only=caller.test)
+    return partners.activate_partner(runtime, caller.account_id, id, test_only=caller.test, actor=caller.key_id)
 
 
 @router.post(
@@ -109,17 +109,23 @@ async def rotate_secret(
     """Give the partner a new signing secret; only this answer shows it. The older ones stay valid during the overlap."""
     response.headers["Cache-Control"] = "no-store"
     return await run_in_threadpool(
-        partners.rotate_secret, runtime, caller.account_id, id, body.model.overlap_hours, test_only=caller.test
+        partners.rotate_secret,
+        runtime,
+        caller.account_id,
+        id,
+        body.model.overlap_hours,
+        test_only=caller.test,
+        actor=caller.key_id,
     )
 
 
 @router.post("/{id}/pause", response_model=PartnerView, responses=refusal_responses(404, 409))
 def pause_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Stop sending to the partner until it is resumed. Pending messages are kept."""
-    return partners.pause_partner(runtime, caller.account_id, id, test_only=caller.test)
+    return partners.pause_partner(runtime, caller.account_id, id, test_only=caller.test, actor=caller.key_id)
 
 
 @router.post("/{id}/resume", response_model=PartnerView, responses=refusal_responses(404, 409))
 def resume_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Send the partner its pending and new messages again."""
-    return streams.resume_partner(runtime, caller.account_id, id, test_only=caller.test)
+    return streams.resume_partner(runtime, caller.account_id, id, test_only=caller.test, actor=caller.key_id)

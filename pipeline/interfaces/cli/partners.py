@@ -26,7 +26,7 @@ from pipeline.accounts.schemas import (
     SftpEndpoint,
     WebhookEndpoint,
 )
-from pipeline.accounts.states import PartnerState
+from pipeline.accounts.states import PartnerState, describe_activation
 from pipeline.core.errors import Refused
 from pipeline.core.json_input import parse_json
 from pipeline.deliveries import connection_tests, streams
@@ -115,7 +115,7 @@ def add(
         lines.append(f"  bind its own queue with {escape(result.queue_binding)}")
     hint = "  Give the secret to the partner now; it is not shown again."
     if result.state == PartnerState.DRAFT:
-        steps = partners.describe_activation(account, result.id, result.state)
+        steps = describe_activation(account, result.id, result.state)
         hint += f"\n  It is a draft; {escape(steps)}."
     print_result(result, *lines, hint=hint, as_json=as_json)
 

@@ -49,7 +49,9 @@ def create_partner(visit: Visitor, fields: Fields) -> Response:
         raise NotFound("the form names no channel of this kind of partner; begin with its kind")
     try:
         new = partner_input.read_new_partner(kind, channel, fields)
-        created = partners.create_partner(visit.runtime, visit.account_id, new, test_only=visit.caller.test)
+        created = partners.create_partner(
+            visit.runtime, visit.account_id, new, test_only=visit.caller.test, actor=visit.caller.key_id
+        )
     except Refused as refused:
         return _new_page(visit, kind, channel, fields, refused)
     return visit.page(
@@ -89,7 +91,13 @@ def change_partner(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa
         read_at = partner_input.read_instant(fields)
         changes = partner_input.read_changes(partner, fields)
         saved = partners.update_partner(
-            visit.runtime, visit.account_id, id, changes, test_only=visit.caller.test, read_at=read_at
+            visit.runtime,
+            visit.account_id,
+            id,
+            changes,
+            test_only=visit.caller.test,
+            actor=visit.caller.key_id,
+            read_at=read_at,
         )
     except Refused as refused:
         # Somebody else may have changed the partner since it was read above.

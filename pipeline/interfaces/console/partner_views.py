@@ -8,9 +8,8 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from pipeline.accounts.partners import ACTIVATION_STEPS
 from pipeline.accounts.schemas import ConnectionTestView, DeliveryView, Endpoint, PartnerView, QueueEndpoint
-from pipeline.accounts.states import PartnerState
+from pipeline.accounts.states import ACTIVATION_STEPS, PartnerState
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.field_types import check_year
 from pipeline.deliveries.circuit_breaker import BreakerState
@@ -75,7 +74,7 @@ class ShownPartner:
     tested: str
     endpoints: list[ShownEndpoint]
     actions: list[str]
-    links: list[tuple[str, str]]
+    links: list[tuple[str, str, bool]]  # address, text, and whether only an administrator may open it
 
 
 @dataclass(frozen=True)
@@ -242,15 +241,17 @@ def _allowed_actions(state: PartnerState) -> list[str]:
     return ["test", *next_actions.get(state, [])]
 
 
-def _list_links(partner: PartnerView) -> list[tuple[str, str]]:
+def _list_links(partner: PartnerView) -> list[tuple[str, str, bool]]:
     """Return the addresses and names of the partner's other pages."""
     link = f"/console/partners/{quote(partner.id)}"
     unfinished = partner.state not in (PartnerState.LIVE, PartnerState.PAUSED)
     return [
-        *([(f"{link}/setup", "Continue the set-up")] if unfinished else []),
-        (f"{link}/settings", "Settings"),
-        (f"{link}/secret", "Signing secrets"),
-        (f"{link}/portal-links", "Portal links"),
+        *([(f"{link}/setup", "Continue the set-up", False)] if unfinished else []),
+        (f"{link}/settings", "Settings", True),
+        (f"{link}/secret", "Signing secrets", True),
+        (f"{link}/example", "Example dossier", False),
+        *([(f"{link}/profile", "Import file", False)] if partner.kind == "customs_broker" else []),
+        (f"{link}/portal-links", "Portal links", True),
     ]
 
 

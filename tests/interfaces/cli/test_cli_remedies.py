@@ -15,9 +15,8 @@ import pytest
 from typer import _click as click
 from typer.main import get_command
 
-from pipeline.accounts import partners
 from pipeline.accounts.api_keys import Caller
-from pipeline.accounts.states import PartnerState
+from pipeline.accounts.states import PartnerState, describe_activation
 from pipeline.deliveries import remedies
 from pipeline.interfaces.cli.main import _COMMANDS, _NOUNS, app
 from tests.support import factories
@@ -120,7 +119,7 @@ def test_remedies_of_a_draft_partner_make_it_live(commands: Commands) -> None:
     commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     commands.json("partners", "add", "br_1", "--account", factories.ACCOUNT, "--kind", "customs_broker",
                   "--name", "Customs broker", "--queue")  # fmt: skip
-    remedy_text = partners.describe_activation(factories.ACCOUNT, "br_1", PartnerState.DRAFT)
+    remedy_text = describe_activation(factories.ACCOUNT, "br_1", PartnerState.DRAFT)
     for command in PRINTED.findall(remedy_text):
         result = commands(*shlex.split(command)[1:])
         assert result.exit_code == 0, result.output

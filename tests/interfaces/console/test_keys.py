@@ -9,6 +9,7 @@ import pytest
 
 from pipeline.accounts import api_keys
 from pipeline.core.errors import InvalidApiKey
+from pipeline.exports.audit_trail import list_acts
 from tests.interfaces.api.conftest import OTHER, ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
@@ -47,6 +48,29 @@ def test_key_is_created_and_shown_once(harness: ApiHarness) -> None:
     assert "warehouse system" in listed
     assert "valid until" in listed
     assert len(api_keys.list_keys(harness.runtime, factories.ACCOUNT)) == 1
+
+
+def test_acts_on_keys_are_in_the_audit_trail(harness: ApiHarness) -> None:
+    client = sign_in_browser(harness, "admin")
+    (own,) = api_keys.list_keys(harness.runtime, factories.ACCOUNT)
+    form = read_form(client, "/console/keys/new") | NEW
+    bearer = find_shown_key(client.post("/console/keys", data=form).text)
+    first = api_keys.parse_key_id(bearer)
+    page = f"/console/keys/{first}"
+    rotated = client.post(f"{page}/rotate", data=read_form(client, f"{page}/rotate") | {"overlap": "1"})
+    second = api_keys.parse_key_id(find_shown_key(rotated.text))
+    for _ in range(2):  # revoking it again changes nothing
+        client.post(f"{page}/revoke", data=form)
+    with harness.runtime.db.read() as session:
+        acts = [each for each in list_acts(session, factories.ACCOUNT).items if each.action.startswith("key")]
+    assert [(each.action, each.subject, each.actor) for each in acts] == [
+        ("key_revoked", first, own.id),
+        ("key_rotated", second, own.id),
+        ("key_created", first, own.id),
+    ]
+    assert acts[1].detail == {"replaces": first}
+    assert acts[2].detail == {"mode": "live", "roles": "operate, read"}
+    assert bearer not in str(acts)
 
 
 def test_key_for_a_partner_answers_only_for_it(harness: ApiHarness) -> None:

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
-from pipeline.accounts import partners
+from pipeline.accounts import api_keys, partners
 from pipeline.accounts.models import PartnerChannel
 from pipeline.accounts.partners import get_partner
 from pipeline.accounts.schemas import NewPartner, PartnerChanges
 from pipeline.core.errors import NotFound
+from pipeline.exports.audit_trail import list_acts
 from pipeline.simulation.partners.http import WebhookReceiver
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.interfaces.console.test_console import sign_in_browser
@@ -66,6 +67,25 @@ def test_wizard_leads_from_the_kind_to_a_live_partner(lab: ApiHarness) -> None:
     assert client.post("/console/partners/wh_9/activate", data=form).status_code == 303
     assert get_partner(lab.runtime, factories.ACCOUNT, "wh_9").state == "live"
     assert "Open the partner" in client.get(setup).text
+    for action in ("pause", "resume"):
+        assert client.post(f"/console/partners/wh_9/{action}", data=form).status_code == 303
+    page = "/console/partners/wh_9/settings"
+    assert client.post(page, data=edit_fields(client.get(page).text) | {"name": "Dock 10"}).status_code == 303
+    page = "/console/partners/wh_9/secret"
+    assert client.post(page, data=read_form(client, page) | {"overlap": "1"}).status_code == 200
+    with lab.runtime.db.read() as session:
+        acts = [each for each in list_acts(session, factories.ACCOUNT).items if each.subject == "wh_9"]
+    assert [each.action for each in reversed(acts)] == [
+        "partner_created",
+        "partner_tested",
+        "partner_activated",
+        "partner_paused",
+        "partner_resumed",
+        "partner_changed",
+        "partner_key_rotated",
+    ]
+    assert {each.actor for each in acts} == {each.id for each in api_keys.list_keys(lab.runtime, factories.ACCOUNT)}
+    assert secret not in str(acts)
 
 
 @pytest.mark.parametrize(
