@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
 from operator import attrgetter, itemgetter
 from typing import Any, Final
 
@@ -15,7 +14,7 @@ from sqlmodel import Session, col
 
 from pipeline.accounts import recipients
 from pipeline.accounts.recipients import Recipient
-from pipeline.core import money, shutdown
+from pipeline.core import shutdown
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.columns import json_object_of
 from pipeline.core.db import database_now, table
@@ -23,18 +22,18 @@ from pipeline.core.errors import StepFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, submissions
 from pipeline.deliveries.email_content import build_handoff_subject
+from pipeline.deliveries.handoff_messages import ExportContents, build_notifications
 from pipeline.deliveries.held_streams import HeldStreams, hold_streams
 from pipeline.deliveries.models import BrokerSubmission, Notification
-from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, NewNotification
+from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE
 from pipeline.deliveries.schemas import messages
-from pipeline.deliveries.schemas.messages import MAX_INLINE_LINES, MessageType
+from pipeline.deliveries.schemas.messages import MAX_INLINE_LINES
 from pipeline.documents import repository
 from pipeline.documents.formats import broker_profile as profiles
 from pipeline.documents.invoice.repository import recorded_invoice
 from pipeline.documents.repository import ArtifactRow
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment
-from pipeline.exports.schemas import plan
 from pipeline.exports.states import SubmissionState
 from pipeline.exports.step_context import StepContext, parse_unit
 
@@ -53,20 +52,6 @@ class PreparedHandoff:
     due_seconds: float
     deadline_at: database_now | None
     held: HeldStreams
-
-
-@dataclass(frozen=True)
-class _ExportContents:
-    """The export's results: units with their plans, documents and packages as recorded."""
-
-    units: Sequence[tuple[Row[Any], plan.Unit]]
-    artifacts: Mapping[int, Sequence[Artifact | Row[Any]]]
-    packages: Sequence[tuple[int, str, str | None]]  # unit_no, package_ref, sscc; in the order of the plan
-    digests: Mapping[tuple[int, str], str]  # by unit_no, line_ref; empty if the lines are not inline
-    inline: bool
-    supersedes: messages.SupersededHandoff | None
-    first_position: int  # not 1 if operators were notified of a failure before
-    read_at: datetime  # the database's time
 
 
 def prepare_handoff(
@@ -99,7 +84,7 @@ def prepare_handoff(
     settings = runtime.settings
     rows = outbox.build_rows(
         context.account_id,
-        _build_notifications(context, contents, broker, submission_id, settings.public_url.rstrip("/")),
+        build_notifications(context, contents, broker, submission_id, settings.public_url.rstrip("/")),
         {BROKER: [broker], WAREHOUSE: [warehouse], OPERATOR: operators},
         first=contents.first_position,
         created_at=contents.read_at,
@@ -150,7 +135,7 @@ def holds_streams(prepared: PreparedHandoff) -> bool:
 
 
 def _render_profile_files(
-    runtime: Runtime, context: StepContext, contents: _ExportContents, broker: Recipient
+    runtime: Runtime, context: StepContext, contents: ExportContents, broker: Recipient
 ) -> list[ArtifactRow]:
     """Render and store the profile file of each unit, if the broker has a profile."""
     if broker.profile is None:
@@ -170,7 +155,7 @@ def _render_profile_files(
     return files
 
 
-def _add_documents(contents: _ExportContents, documents: Sequence[ArtifactRow]) -> _ExportContents:
+def _add_documents(contents: ExportContents, documents: Sequence[ArtifactRow]) -> ExportContents:
     artifacts = defaultdict(list, {unit_no: [*those] for unit_no, those in contents.artifacts.items()})
     for row in documents:
         artifacts[row["unit_no"]].append(Artifact(**row))
@@ -218,7 +203,7 @@ _LOAD_ARTIFACTS: Final = select(
 ).where(_artifacts.export_id == _of_export)
 
 
-def _load_contents(session: Session, context: StepContext, *, with_artifacts: bool) -> _ExportContents:
+def _load_contents(session: Session, context: StepContext, *, with_artifacts: bool) -> ExportContents:
     of_export = {"of_export": context.export_id}
     # No other step of the export writes notifications while this step is leased.
     unit_rows = session.execute(_LOAD_UNITS, of_export).all()
@@ -229,7 +214,7 @@ def _load_contents(session: Session, context: StepContext, *, with_artifacts: bo
     for artifact in sorted(recorded, key=attrgetter("artifact_type")):
         artifacts[artifact.unit_no].append(artifact)
     inline = sum(len(unit.lines) for _, unit in units) <= MAX_INLINE_LINES
-    return _ExportContents(
+    return ExportContents(
         units=units,
         artifacts=artifacts,
         packages=[
@@ -267,130 +252,3 @@ def _find_superseded(session: Session, context: StepContext) -> messages.Superse
         return None
     export_id, revision, submission_id = row
     return messages.SupersededHandoff(export_id=export_id, revision=revision, submission_id=submission_id)
-
-
-def _build_notifications(
-    context: StepContext, contents: _ExportContents, broker: Recipient, submission_id: str, base: str
-) -> Iterator[NewNotification]:
-    ready = messages.HandoffReady(
-        **outbox.describe_export(context),
-        submission_id=submission_id,
-        supersedes=contents.supersedes,
-        acknowledgement_url=f"{base}/api/broker-submissions/{submission_id}/acknowledgements",
-        ruleset=plan.RulesetRef(id=context.ruleset_id, as_of=context.ruleset_as_of),
-        units=[_build_unit(row, unit, contents, broker, base) for row, unit in contents.units],
-    )
-    yield NewNotification(BROKER, MessageType.HANDOFF_READY, submission_id, ready)
-    yield from _build_package_notifications(context, contents)
-    executed = messages.ExportExecuted(
-        **outbox.describe_export(context),
-        customs_packages=[
-            messages.CustomsPackageRef(
-                unit_ref=row.unit_ref,
-                customs_package_id=row.customs_package_id,
-                package_number=_package_number(row),
-            )
-            for row, _ in contents.units
-        ],
-        package_count=len(contents.packages),
-        submission_id=submission_id,
-        inspect=f"/api/exports/{context.export_id}",
-    )
-    yield NewNotification(OPERATOR, MessageType.EXPORT_EXECUTED, "executed", executed)
-
-
-def _build_unit(
-    row: Row[Any], unit: plan.Unit, contents: _ExportContents, broker: Recipient, base: str
-) -> messages.HandedUnit:
-    links = [_build_link(artifact, base) for artifact in contents.artifacts.get(row.unit_no, ())]
-    wanted = broker.artifact_types
-    return messages.HandedUnit(
-        unit_ref=row.unit_ref,
-        customs_package_id=row.customs_package_id,
-        package_number=_package_number(row),
-        treatment_digest=row.treatment_digest,
-        entry=unit.entry,
-        parties=unit.parties,
-        invoice=unit.invoice,
-        totals=messages.InvoiceTotals(
-            line_count=len(unit.lines),
-            package_count=len(unit.packages),
-            goods_value=money.sum_exact(line.line_value for line in unit.lines),
-            invoice_total=unit.invoice.total,
-            net_weight_kg=money.sum_exact(line.net_weight_kg for line in unit.lines),
-            gross_weight_kg=money.sum_exact(line.gross_weight_kg for line in unit.lines),
-        ),
-        usmca_certificates=unit.usmca_certificates if contents.inline else None,
-        lines=[
-            messages.HandedLine(**dict(line), treatment_digest=contents.digests[row.unit_no, line.line_ref])
-            for line in unit.lines
-        ]
-        if contents.inline
-        else None,
-        invoice_data=next((link for link in links if link.artifact_type == "cci_json"), None),
-        # A broker with a profile always gets its file.
-        artifacts=[
-            link
-            for link in links
-            if wanted is None or link.artifact_type in wanted or link.artifact_type == profiles.ARTIFACT_TYPE
-        ],
-    )
-
-
-def _build_link(artifact: Artifact | Row[Any], base: str) -> messages.ArtifactLink:
-    return messages.ArtifactLink(
-        id=artifact.id,
-        artifact_type=artifact.artifact_type,
-        filename=artifact.filename,
-        media_type=artifact.media_type,
-        size=artifact.size,
-        sha256=artifact.sha256,
-        download_url=f"{base}/api/artifacts/{artifact.id}",
-    )
-
-
-def _build_package_notifications(context: StepContext, contents: _ExportContents) -> Iterator[NewNotification]:
-    planned = {(row.unit_no, package.package_ref): package for row, unit in contents.units for package in unit.packages}
-    skus = {(row.unit_no, line.line_ref): line.sku for row, unit in contents.units for line in unit.lines}
-    rows = {row.unit_no: row for row, _ in contents.units}
-    ship_to = {
-        row.unit_no: messages.ShipTo(name=unit.parties.ship_to.name, address=unit.parties.ship_to.address)
-        for row, unit in contents.units
-    }
-    for unit_no, package_ref, sscc in contents.packages:
-        row, package = rows[unit_no], planned[unit_no, package_ref]
-        message = messages.PackageRecorded(
-            **outbox.describe_export(context),
-            version=context.revision,
-            unit_ref=row.unit_ref,
-            customs_package_id=row.customs_package_id,
-            customs_package_number=_package_number(row),
-            package_ref=package_ref,
-            sscc=sscc,
-            lpn=package.lpn,
-            parent_ref=package.parent_ref,
-            type=package.type,
-            length_cm=package.length_cm,
-            width_cm=package.width_cm,
-            height_cm=package.height_cm,
-            gross_weight_kg=package.gross_weight_kg,
-            tare_weight_kg=package.tare_weight_kg,
-            order_id=package.order_id,
-            tracking_number=package.tracking_number,
-            contents=[
-                messages.PackedContent(
-                    line_ref=content.line_ref, sku=skus[unit_no, content.line_ref], quantity=content.quantity
-                )
-                for content in package.contents
-            ],
-            ship_to=ship_to[unit_no],
-        )
-        yield NewNotification(WAREHOUSE, MessageType.PACKAGE_RECORDED, f"{row.unit_ref}/{package_ref}", message)
-
-
-def _package_number(row: Row[Any]) -> str:
-    if row.package_number is None:
-        raise StepFailed(
-            f"the customs package of unit {row.unit_ref} has no number, because its packages were not recorded"
-        )
-    return str(row.package_number)

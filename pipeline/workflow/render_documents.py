@@ -15,7 +15,9 @@ from pipeline.documents import repository
 from pipeline.documents.invoice.repository import recorded_unit
 from pipeline.documents.registry import Document, render_documents
 from pipeline.documents.repository import ArtifactRow
+from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.events import NewEvent
+from pipeline.exports.schemas.plan import Unit
 from pipeline.exports.step_context import StepContext
 
 
@@ -41,7 +43,14 @@ def render_unit(runtime: Runtime, context: StepContext) -> Iterator[Document]:
 
     Raises RendererCrashed, RendererUnavailable and StepFailed.
     """
-    invoice, unit = recorded_unit(runtime, context)
+    yield from render_invoice(*recorded_unit(runtime, context))
+
+
+def render_invoice(invoice: Invoice, unit: Unit) -> Iterator[Document]:
+    """Yield the documents of `unit` one at a time, rendered from its invoice.
+
+    Raises RendererCrashed, RendererUnavailable and StepFailed.
+    """
     if any(line.treatment.pga for line in invoice.lines):
         # Agencies ask for more than an invoice prints, so the worksheet is built from the plan's unit.
         digests = {line.line_ref: line.treatment_digest for line in invoice.lines}

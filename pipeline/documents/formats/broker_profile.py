@@ -152,6 +152,16 @@ def profile_document(profile: BrokerProfile, invoice: Invoice) -> Document:
     )
 
 
+def list_rows(profile: BrokerProfile, invoice: Invoice) -> Iterator[list[str]]:
+    """Yield the cells of the broker's file as text: the headers, then each row, whatever its format.
+
+    Raises ValidationFailed if the profile names a field that does not exist.
+    """
+    check_profile(profile, "/profile")
+    for row in _table(profile, invoice):
+        yield [_text(cell) for cell in row]
+
+
 def _csv(profile: BrokerProfile, invoice: Invoice) -> bytes:
     out = StringIO()
     writer = csv.writer(out, delimiter=profile.delimiter, lineterminator="\r\n")

@@ -39,7 +39,7 @@ async def create_partner(
 ) -> CreatedPartner:
     """Register a customs broker, warehouse or operator; only this answer shows its signing secret."""
     created = await run_in_threadpool(
-        partners.create_partner, runtime, caller.account_id, body.model, test_only=caller.test, actor=caller.key_id
+        partners.create_partner, runtime, caller.account_id, body.model, test_only=caller.test, actor=caller.actor
     )
     response.headers["Location"] = f"/api/partners/{created.id}"
     response.headers["Cache-Control"] = "no-store"
@@ -72,7 +72,7 @@ async def change_partner(
 ) -> PartnerView:
     """Change the fields that the body names; all others, and the signing secret, stay."""
     return await run_in_threadpool(
-        partners.update_partner, runtime, caller.account_id, id, body.model, test_only=caller.test, actor=caller.key_id
+        partners.update_partner, runtime, caller.account_id, id, body.model, test_only=caller.test, actor=caller.actor
     )
 
 
@@ -90,7 +90,7 @@ def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested: 
 @router.post("/{id}/activate", response_model=PartnerView, responses=refusal_responses(404, 409))
 def activate_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Let live exports reach a verified partner."""
-    return partners.activate_partner(runtime, caller.account_id, id, test_only=caller.test, actor=caller.key_id)
+    return partners.activate_partner(runtime, caller.account_id, id, test_only=caller.test, actor=caller.actor)
 
 
 @router.post(
@@ -115,17 +115,17 @@ async def rotate_secret(
         id,
         body.model.overlap_hours,
         test_only=caller.test,
-        actor=caller.key_id,
+        actor=caller.actor,
     )
 
 
 @router.post("/{id}/pause", response_model=PartnerView, responses=refusal_responses(404, 409))
 def pause_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Stop sending to the partner until it is resumed. Pending messages are kept."""
-    return partners.pause_partner(runtime, caller.account_id, id, test_only=caller.test, actor=caller.key_id)
+    return partners.pause_partner(runtime, caller.account_id, id, test_only=caller.test, actor=caller.actor)
 
 
 @router.post("/{id}/resume", response_model=PartnerView, responses=refusal_responses(404, 409))
 def resume_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Send the partner its pending and new messages again."""
-    return streams.resume_partner(runtime, caller.account_id, id, test_only=caller.test, actor=caller.key_id)
+    return streams.resume_partner(runtime, caller.account_id, id, test_only=caller.test, actor=caller.actor)

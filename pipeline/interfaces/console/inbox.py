@@ -103,7 +103,6 @@ def test_connection(visit: Visitor, form: ChosenItems) -> Response:
         visit.runtime, visit.account_id, partner_id, tested_by=visit.caller.actor, test_key=visit.caller.test
     )
     deadline.set_deadline(REQUEST_WAIT_SECONDS)  # the test may have taken longer
-    visit.record(Action.PARTNER_TESTED, partner_id)
     items = _read_items(form)
     return visit.page(
         "console/inbox_test.html",

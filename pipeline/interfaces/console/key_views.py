@@ -112,7 +112,7 @@ def describe_revocation(key: ApiKeyRecord, others: Sequence[ApiKeyRecord], now: 
         )
     if ADMIN in key.roles and not any(ADMIN in each.roles and not has_ended(each, now) for each in others):
         effects.append(
-            "It is the last valid key with the role admin. After that, only `exports keys create` on the server creates one."
+            "It is the last valid key with the role admin. After that, only the command line of the server creates one."
         )
     return effects
 

@@ -62,7 +62,7 @@ def create_key(visit: Visitor, fields: Fields) -> Response:
             roles=new.roles,
             expires_at=new.expires_at,
             key_id=new.key_id,
-            actor=visit.caller.key_id,
+            actor=visit.caller.actor,
         )
     except Refused as refused:
         return _new_page(visit, fields, refused)
@@ -90,7 +90,7 @@ def rotate_key(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa: A0
             overlap=timedelta(hours=rotation.overlap_hours),
             expires_at=rotation.expires_at,
             new_id=rotation.key_id,
-            actor=visit.caller.key_id,
+            actor=visit.caller.actor,
         )
     except Refused as refused:
         return _rotation_page(visit, id, fields, refused)
@@ -116,7 +116,7 @@ def revoke_key(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa: A0
     """Revoke the key now, and show the list."""
     visit.caller.require(ADMIN)
     _load_key(visit, id)
-    api_keys.revoke_key(visit.runtime, visit.account_id, id, actor=visit.caller.key_id)
+    api_keys.revoke_key(visit.runtime, visit.account_id, id, actor=visit.caller.actor)
     return redirect_to("/console/keys")
 
 

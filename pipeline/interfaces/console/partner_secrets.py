@@ -63,7 +63,7 @@ def rotate_secret(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa:
             id,
             overlap,
             test_only=visit.caller.test,
-            actor=visit.caller.key_id,
+            actor=visit.caller.actor,
             newest=_read_number(newest, 10**6, "/newest"),
         )
     except Refused as refused:

@@ -50,7 +50,7 @@ def create_partner(visit: Visitor, fields: Fields) -> Response:
     try:
         new = partner_input.read_new_partner(kind, channel, fields)
         created = partners.create_partner(
-            visit.runtime, visit.account_id, new, test_only=visit.caller.test, actor=visit.caller.key_id
+            visit.runtime, visit.account_id, new, test_only=visit.caller.test, actor=visit.caller.actor
         )
     except Refused as refused:
         return _new_page(visit, kind, channel, fields, refused)
@@ -96,7 +96,7 @@ def change_partner(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa
             id,
             changes,
             test_only=visit.caller.test,
-            actor=visit.caller.key_id,
+            actor=visit.caller.actor,
             read_at=read_at,
         )
     except Refused as refused:

@@ -128,6 +128,13 @@ def show_setup(partner: PartnerView) -> ShownSetup:
         f"{link}/settings",
         "Change the settings",
     )
+    example = SetupStep(
+        "Example dossier",
+        "done" if passed else "next",
+        ["The messages and documents that the partner will get, for an example plan. Show them to the partner."],
+        f"{link}/example",
+        "Look at the example",
+    )
     return ShownSetup(
         id=partner.id,
         name=partner.name,
@@ -136,6 +143,7 @@ def show_setup(partner: PartnerView) -> ShownSetup:
         steps=[
             settings,
             _build_test_step(partner, link, passed=passed),
+            example,
             _build_live_step(partner, link, passed=passed),
         ],
     )
@@ -150,7 +158,7 @@ def _build_test_step(partner: PartnerView, link: str, *, passed: bool) -> SetupS
         result = f"The last test {'passed' if test.passed else 'did not pass'}, {format_instant(test.tested_at)}."
         texts.append(result + (" The channels were changed after it." if test.outdated else ""))
         failed = [
-            f"{endpoint.channel}, {stage.name}: {stage.found}. {(stage.remedy or '').capitalize()}".strip()
+            f"{endpoint.channel}, {stage.name}: {stage.found}; {stage.remedy or 'test again'}."
             for endpoint in test.endpoints
             for stage in endpoint.stages
             if not stage.passed

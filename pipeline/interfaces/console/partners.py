@@ -27,13 +27,13 @@ router = APIRouter(prefix="/console", include_in_schema=False, route_class=Conso
 #: action of a partner's page -> the function that runs it for an administrator
 _ACTIONS: Final[dict[str, Callable[[Visit, str], Any]]] = {
     "activate": lambda visit, partner: partners.activate_partner(
-        visit.runtime, visit.account_id, partner, test_only=visit.caller.test, actor=visit.caller.key_id
+        visit.runtime, visit.account_id, partner, test_only=visit.caller.test, actor=visit.caller.actor
     ),
     "pause": lambda visit, partner: partners.pause_partner(
-        visit.runtime, visit.account_id, partner, test_only=visit.caller.test, actor=visit.caller.key_id
+        visit.runtime, visit.account_id, partner, test_only=visit.caller.test, actor=visit.caller.actor
     ),
     "resume": lambda visit, partner: streams.resume_partner(
-        visit.runtime, visit.account_id, partner, test_only=visit.caller.test, actor=visit.caller.key_id
+        visit.runtime, visit.account_id, partner, test_only=visit.caller.test, actor=visit.caller.actor
     ),
 }
 

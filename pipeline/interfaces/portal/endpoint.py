@@ -11,7 +11,6 @@ from pipeline.accounts import partners, secrets
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import InvalidState, Refused, ValidationFailed
 from pipeline.deliveries import circuit_breaker, connection_tests, portal, signature_checks
-from pipeline.exports.audit_trail import Action
 from pipeline.interfaces.console.pages import ConsoleRoute, Form, redirect_to
 from pipeline.interfaces.portal import views
 from pipeline.interfaces.portal.pages import Holder, PortalFields, PortalVisit, limit_portal_form
@@ -38,12 +37,11 @@ def test_endpoint(visit: Holder, form: PortalFields) -> Response:
     try:
         if not views.can_test(visit.load_partner()):
             raise InvalidState("you have no endpoint of your own to test; a queue is bound by yourself")
-        result = connection_tests.run_connection_test(
+        connection_tests.run_connection_test(
             visit.runtime, visitor.account_id, visitor.partner_id, tested_by=visitor.actor
         )
     except Refused as refused:
         return _endpoint_page(visit, refusal=refused)
-    visit.record(Action.PARTNER_TESTED, visitor.partner_id, {"passed": result.passed})
     return redirect_to("/portal/endpoint")
 
 
@@ -60,10 +58,11 @@ def rotate_secret(visit: Holder, form: PortalFields) -> Response:
     try:
         hours = _parse_hours(typed)
         newest = _parse_number(form.get("newest"))
-        rotated = partners.rotate_secret(visit.runtime, visitor.account_id, visitor.partner_id, hours, newest=newest)
+        rotated = partners.rotate_secret(
+            visit.runtime, visitor.account_id, visitor.partner_id, hours, newest=newest, actor=visitor.actor
+        )
     except Refused as refused:
         return _secret_page(visit, refusal=refused, overlap=typed)
-    visit.record(Action.PARTNER_KEY_ROTATED, visitor.partner_id, {"overlapHours": hours})
     return _secret_page(visit, secret=rotated.secret)
 
 
