@@ -63,7 +63,7 @@ _FOR_PARTNER: Final[Mapping[str, Mapping[str, str]]] = {
         "FileCorrupt": "your server stores other bytes than were sent: check its disk",
     },
 }
-_AT_EXPORTER: Final = "this is not your failure: ask the exporter, then resend the message"
+_AT_EXPORTER: Final = "ask the exporter for the cause, then resend the message"
 
 
 def find_partner_remedy(channel: str, status: str | None) -> str:

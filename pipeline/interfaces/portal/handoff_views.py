@@ -12,7 +12,7 @@ from pipeline.deliveries.answer_forms import AnswerForm
 from pipeline.deliveries.portal import HandoffSummary, PartnerHandoff
 from pipeline.exports.states import SubmissionState
 from pipeline.interfaces.console.instants import format_instant
-from pipeline.interfaces.portal.views import format_size
+from pipeline.interfaces.event_text import format_size
 
 #: The statuses of a handoff in their order, for the ladder on its page.
 _LADDER: Final = ("sent", "delivered", "received", "accepted", "filed", "released")

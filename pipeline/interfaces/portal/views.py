@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -24,6 +24,7 @@ from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.list_views import FilterLink
 from pipeline.interfaces.console.message_views import ShownAttempt
 from pipeline.interfaces.console.partner_views import ShownEndpoint, show_partner
+from pipeline.interfaces.event_text import format_size
 
 #: A longer message is only offered as a file.
 MAX_SHOWN_BYTES: Final = 256 * 1024
@@ -145,7 +146,7 @@ def show_overview(partner: PartnerView, breakers: Mapping[str, BreakerState], en
         artifacts=shown.artifacts if partner.kind == "customs_broker" else "",
         tested=shown.tested,
         link_ends=format_instant(ends_at),
-        endpoints=shown.endpoints,
+        endpoints=[_describe_queue(each, partner) for each in shown.endpoints],
     )
 
 
@@ -156,7 +157,10 @@ def show_endpoint_page(partner: PartnerView, breakers: Mapping[str, BreakerState
         tested=shown.tested,
         testable=can_test(partner),
         binding=partner.queue_binding if any(isinstance(each, QueueEndpoint) for each in partner.channels) else "",
-        endpoints=[each if each.channel in _OWN_SERVERS else _hide_findings(each) for each in shown.endpoints],
+        endpoints=[
+            each if each.channel in _OWN_SERVERS else _hide_findings(_describe_queue(each, partner))
+            for each in shown.endpoints
+        ],
     )
 
 
@@ -264,14 +268,15 @@ def show_secrets(records: Sequence[SecretRecord]) -> list[PortalSecret]:
     ]
 
 
+def _describe_queue(endpoint: ShownEndpoint, partner: PartnerView) -> ShownEndpoint:
+    if endpoint.channel != "queue":
+        return endpoint
+    return replace(endpoint, address=f"your own queue, bound with {partner.queue_binding}")
+
+
 def _hide_findings(endpoint: ShownEndpoint) -> ShownEndpoint:
     stages = [
         type(stage)(stage.name, stage.mark, stage.took, "", "ask the exporter" if stage.mark == "failed" else "")
         for stage in endpoint.stages
     ]
-    return ShownEndpoint(endpoint.channel, endpoint.address, endpoint.breaker, endpoint.is_open, stages)
-
-
-def format_size(size: int) -> str:
-    """Return a number of bytes for people."""
-    return f"{size:,} bytes" if size < 10_000 else f"{size // 1000:,} kB"
+    return replace(endpoint, stages=stages)
