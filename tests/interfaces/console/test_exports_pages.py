@@ -15,7 +15,7 @@ from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.exports.models import Event, Export
 from pipeline.exports.states import SubmissionState
 from tests.deliveries.test_outcomes import shape
-from tests.interfaces.api.conftest import OTHER, ApiHarness
+from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
 
@@ -219,3 +219,21 @@ def test_exports_of_different_batches_and_purged_ones_are_not_compared(
     with harness.runtime.db.write() as session:
         session.execute(update(Export).where(col(Export.id) == one).values(purged_at=utc_now()))
     assert client.get(f"/console/exports/{one}/compare/{one}").status_code == 409
+
+
+def test_pages_work_on_each_database(open_harness: Open, database_url: str) -> None:
+    harness = open_harness(database_url)
+    client = sign_in_browser(harness, "read")
+    export_id = run(harness, factories.plan(units=2))
+    view = harness.client().get(f"/api/exports/{export_id}").json()
+    delivery = harness.client().get("/api/deliveries", params={"exportId": export_id}).json()["items"][0]
+    documents = [f"/documents/{each['id']}" for each in view["artifacts"][:3]]
+    more = ("", "/units", "/lines?after=1.1", "/units/2/lines/3", "/events", "/deliveries", f"/compare/{export_id}")
+    for address in (
+        *(f"/console/exports/{export_id}{each}" for each in (*more, *documents)),
+        f"/console/deliveries/{delivery['id']}",
+    ):
+        page = client.get(address)
+        assert (page.status_code, page.text.count("</html>")) == (200, 1), address
+    following = [client.get(f"/console/exports/{export_id}{each}").text.count('rel="next"') for each in documents]
+    assert following == [1, 1, 1]
