@@ -57,10 +57,10 @@ def apply_remedy(
             _, stream = sender.resend_delivery(runtime, account_id, wanted, caller.actor, test_only=caller.test)
             return stream_tasks([stream])
         case Remedy.RESUME:
-            streams.resume_partner(runtime, account_id, wanted, test_only=caller.test)
+            streams.resume_partner(runtime, account_id, wanted, test_only=caller.test, actor=caller.actor)
             return []
         case Remedy.PAUSE:
-            partners.pause_partner(runtime, account_id, wanted, test_only=caller.test)
+            partners.pause_partner(runtime, account_id, wanted, test_only=caller.test, actor=caller.actor)
             return []
         case _:
             return _apply_to_export(runtime, caller, remedy, find_for_change(runtime, caller, wanted), target, note)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import RedirectResponse, Response
 
 from pipeline.accounts import partners
-from pipeline.accounts.api_keys import OPERATE
+from pipeline.accounts.api_keys import EXECUTE, OPERATE
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import Refused
 from pipeline.core.findings import Finding
@@ -17,6 +17,8 @@ from pipeline.customs.queries import find_line, list_treatments
 from pipeline.deliveries import queries, sandbox_broker
 from pipeline.deliveries.history import load_past_deliveries
 from pipeline.exports.queries import find_export, list_events_before, list_revisions
+from pipeline.exports.schemas.export import ExportView
+from pipeline.exports.states import EXPORT_TRANSITIONS, ExportState, source_states
 from pipeline.interfaces.console import export_views, list_views, partner_views
 from pipeline.interfaces.console.event_views import show_event
 from pipeline.interfaces.console.gantt_views import build_gantt
@@ -114,6 +116,12 @@ def suggest(visit: Visitor, q: Annotated[str, Query(max_length=128)] = "") -> Re
     return visit.page("console/search_hits.html", wanted=q.strip(), hits=hits)
 
 
+def _may_amend(visit: Visit, export: ExportView) -> bool:
+    replaceable = export.state in source_states(EXPORT_TRANSITIONS, ExportState.SUPERSEDED)
+    may = visit.caller.has_role(EXECUTE) or visit.caller.has_role(OPERATE)
+    return may and replaceable and export.purged_at is None
+
+
 @router.get("/exports/{id}")
 def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contract's name
     """Show one export: how it stands, what needs a person, and the beginning of everything else."""
@@ -135,6 +143,7 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
         "console/export.html",
         export=export,
         shown=show_status(export, now),
+        amend_link=f"{link}/amend" if _may_amend(visit, export) else None,
         warnings=show_findings(each for each in export.findings if each.severity != "note"),
         notes=show_findings(each for each in export.findings if each.severity == "note"),
         gantt=build_gantt(export, past, now),

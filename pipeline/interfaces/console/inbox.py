@@ -26,7 +26,7 @@ from pipeline.interfaces.console.inbox_views import ChosenItem, Result
 from pipeline.interfaces.console.live import build_live_address
 from pipeline.interfaces.console.pages import ConsoleRoute, Form, Visit, Visitor, limit_form
 from pipeline.workflow import inbox
-from pipeline.workflow.remedies import RemedyTarget, apply_remedy, required_role
+from pipeline.workflow.remedies import OF_PARTNERS, RemedyTarget, apply_remedy, required_role
 from pipeline.workflow.steps import TaskMessage
 
 router = APIRouter(prefix="/console/inbox", include_in_schema=False, route_class=ConsoleRoute)
@@ -36,8 +36,6 @@ ChosenItems = Annotated[Form, Depends(limit_form(400 * inbox.MOST_ITEMS + 16 * 1
 
 #: How long one request applies remedies; the next request continues.
 _APPLY_SECONDS: Final = 5.0
-#: What no export's log names.
-_RECORDED: Final = {Remedy.RESUME: Action.PARTNER_RESUMED, Remedy.PAUSE: Action.PARTNER_PAUSED}
 _NOTE: Final = TypeAdapter(LongText)
 
 
@@ -127,15 +125,13 @@ def _apply(visit: Visit, choice: _ChosenRemedy, note: str | None) -> tuple[list[
         except Refused as refused:
             results.append(inbox_views.show_result(choice.remedy, item, refused.message))
         else:
-            if choice.remedy in _RECORDED:
-                visit.record(_RECORDED[choice.remedy], item.partner_id)
             results.append(inbox_views.show_result(choice.remedy, item))
         left.pop(0)
     visit.publish(tasks)
     done = [
         each.item.delivery_id or each.item.export_id or each.item.partner_id for each in results if not each.refused
     ]
-    if done:
+    if done and choice.remedy not in OF_PARTNERS:  # the trail has those already
         visit.record(Action.REMEDY_APPLIED, done[0] or "", remedy=choice.remedy.value, subjects=done)
     return results, left
 

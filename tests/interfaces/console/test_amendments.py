@@ -73,6 +73,7 @@ def list_exports(harness: ApiHarness) -> list[Export]:
 
 def test_form_opens_at_the_places_that_the_broker_names(harness: ApiHarness) -> None:
     export_id, client = reject_export(harness), sign_in_browser(harness, "read", "operate")
+    assert f'href="/console/exports/{export_id}/amend"' in client.get(f"/console/exports/{export_id}").text
     page = client.get(f"/console/exports/{export_id}/amend").text
     form = open_form(client, export_id)
     old = factories.plan(batch="asked")["units"][0]["lines"][0]["sku"]
