@@ -92,6 +92,13 @@ class Settings(BaseSettings):
         (), description="Earlier secret keys; they open secrets until `exports secrets rotate`"
     )
 
+    # Sign-in by an OpenID provider
+    oidc_issuer: str | None = Field(
+        None, description="OpenID provider by which people may sign in, such as https://id.maple.example"
+    )
+    oidc_client_id: str | None = Field(None, description="Client id of this installation at that provider")
+    oidc_client_secret: SecretStr | None = Field(None, description="Client secret there; none for a public client")
+
     # The API that the command line calls
     api_url: str = Field(f"http://{LOOPBACK}:8000", description="The API that the `exports` command calls")
     api_key: SecretStr | None = Field(None, description="The key that the `exports` command sends")
@@ -273,6 +280,17 @@ class Settings(BaseSettings):
             raise ValueError("EXPORTS_SMTP_URL would send its password unencrypted; use smtp+starttls:// or smtps://")
         if not sender:
             raise ValueError("EXPORTS_SMTP_URL needs a sender; set EXPORTS_MAIL_FROM too")
+        return self
+
+    @model_validator(mode="after")
+    def _check_provider(self) -> Settings:
+        if self.oidc_issuer is None:
+            return self
+        address = urlsplit(self.oidc_issuer)
+        if address.scheme != "https" and not (address.scheme == "http" and is_loopback(address.hostname)):
+            raise ValueError("EXPORTS_OIDC_ISSUER must begin with https://, because it proves who people are")
+        if not self.oidc_client_id:
+            raise ValueError("EXPORTS_OIDC_ISSUER needs a client; set EXPORTS_OIDC_CLIENT_ID too")
         return self
 
     @model_validator(mode="after")

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
 
 from config.logs import configure_logs
+from pipeline.accounts.open_id import OpenIdProvider
 from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.customs.reference.bundle import load_rules
 from pipeline.interfaces.api import (
@@ -54,6 +55,7 @@ from pipeline.interfaces.console import (
     partner_examples,
     partner_secrets,
     partner_settings,
+    provider,
     revisions,
     sign_in,
 )
@@ -91,6 +93,7 @@ ROUTERS = (
     system.contract_router,
     assets.router,
     sign_in.router,
+    provider.router,
     live.router,
     home.router,
     inbox_pages.router,
@@ -158,6 +161,7 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     app.state.keys = ApiKeyCache(runtime.settings.rate_limit_per_minute)
     app.state.key_use_tasks = set[asyncio.Task[None]]()
     app.state.links = ApiKeyCache(email_replies.REQUESTS_PER_MINUTE)
+    app.state.provider = None if runtime.settings.oidc_issuer is None else OpenIdProvider(runtime.settings)
     app.state.registry = registry
     app.state.parts = SingleFlight(lambda: readiness.check_parts(runtime), max_seconds=system.READY_SECONDS)
     # The last one added is the outermost.

@@ -73,6 +73,7 @@ def _own_page(visit: Visit, refused: Refused | None = None, notice: str | None =
             found=sessions.list_sessions(session, person_id=caller.actor),
             credential=credential,
         )
+    provider = visit.runtime.settings.oidc_issuer is not None
     refusal = None if refused is None else refused.message
     status = 200 if refused is None else refused.status
-    return visit.page("console/me.html", status, page=page, refusal=refusal, notice=notice)
+    return visit.page("console/me.html", status, page=page, refusal=refusal, notice=notice, provider=provider)

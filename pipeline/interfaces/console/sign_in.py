@@ -156,7 +156,8 @@ def start_console(runtime: Runtime, signed_in: SignedIn) -> Response:
 
 def sign_in_page(runtime: Runtime, refused: Refused | None, *, email: str = "") -> Response:
     """Return the form for signing in, with what was wrong."""
-    return open_page("console/sign_in.html", refused, email=email)
+    provider = runtime.settings.oidc_issuer is not None
+    return open_page("console/sign_in.html", refused, email=email, provider=provider)
 
 
 def open_page(template: str, refused: Refused | None = None, **values: object) -> Response:
@@ -177,7 +178,8 @@ def _link_page(runtime: Runtime, request: Request, token: str, link: LinkView, r
         known = _is_signed_in_as(runtime, read_token(runtime.settings, request), link.person_id)
         return open_page("console/link_join.html", refused, link=link, known=known)
     set_up = sign_in_views.build_set_up(runtime.settings, link)
-    return open_page("console/link_set_up.html", refused, link=link, set_up=set_up)
+    provider = runtime.settings.oidc_issuer is not None and link.purpose is Purpose.JOIN
+    return open_page("console/link_set_up.html", refused, link=link, set_up=set_up, provider=provider, token=token)
 
 
 def _refused_link_page(refused: Refused) -> Response:

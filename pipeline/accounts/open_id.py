@@ -1,0 +1,206 @@
+"""Sign-in by an OpenID provider: authorization code with PKCE, and the proof of who the person is."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+from urllib.parse import quote, urlencode, urlsplit
+
+import httpcore
+import structlog
+from authlib.common.security import generate_token
+from authlib.oauth2.auth import encode_client_secret_basic
+from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_request
+from authlib.oauth2.rfc7636 import create_s256_code_challenge
+from authlib.oidc.core import CodeIDToken
+from joserfc import jwt
+from joserfc.errors import JoseError
+from joserfc.jwk import KeySet
+
+from config.settings import Settings
+from pipeline.accounts.sign_in import ProvenIdentity
+from pipeline.core.errors import SignInFailed
+from pipeline.core.outbound import GuardedNetwork, trusted_certificates
+
+log = structlog.get_logger(__name__)
+
+#: All requests of one sign-in together, and each answer.
+_SECONDS: Final = 8.0
+_MAX_BYTES: Final = 256 * 1024
+#: How long the provider's description and keys are used without asking again.
+_CACHED_SECONDS: Final = 600.0
+_LEEWAY_SECONDS: Final = 60
+_SCOPE: Final = "openid email profile"
+#: Signatures with a public key only: with another kind, the client's secret would be enough to sign.
+_ALGORITHMS: Final = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+
+_UNAVAILABLE: Final = "your OpenID provider does not answer; try again, or sign in with your password and a code"
+
+
+@dataclass(frozen=True)
+class Authorization:
+    """A sign-in that was begun: the provider's address, and what the browser must bring back."""
+
+    url: str
+    state: str
+    nonce: str
+    verifier: str
+
+
+class OpenIdProvider:
+    """The provider of the settings. For several threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._issuer = (settings.oidc_issuer or "").rstrip("/")
+        self._client_id = settings.oidc_client_id or ""
+        self._secret = None if settings.oidc_client_secret is None else settings.oidc_client_secret.get_secret_value()
+        self._cached: dict[str, tuple[float, dict[str, Any]]] = {}
+        self._lock = threading.Lock()
+
+    def begin(self, redirect_uri: str) -> Authorization:
+        """Return the address to which the browser goes. Raises SignInFailed if the provider does not answer."""
+        state, nonce, verifier = generate_token(32), generate_token(32), generate_token(64)
+        url = prepare_grant_uri(
+            self._read_metadata()["authorization_endpoint"],
+            client_id=self._client_id,
+            response_type="code",
+            redirect_uri=redirect_uri,
+            scope=_SCOPE,
+            state=state,
+            nonce=nonce,
+            code_challenge=create_s256_code_challenge(verifier),
+            code_challenge_method="S256",
+        )
+        return Authorization(url, state, nonce, verifier)
+
+    def finish(self, begun: Authorization, redirect_uri: str, answer: Mapping[str, str]) -> ProvenIdentity:
+        """Return who the person is, from the provider's answer in the browser's address.
+
+        Raises SignInFailed in plain words: the person refused, the answer belongs to another sign-in, or the proof is wrong.
+        """
+        if answer.get("state") != begun.state:
+            raise SignInFailed("this answer of your OpenID provider belongs to another sign-in; begin again")
+        if "iss" in answer and answer["iss"].rstrip("/") != self._issuer:
+            raise SignInFailed("this answer came from another OpenID provider; begin again")
+        if "code" not in answer:
+            log.warning("provider_refused", error=answer.get("error", "")[:64])
+            raise SignInFailed("your OpenID provider did not sign you in; try again there, or use your password")
+        tokens = self._exchange(begun, redirect_uri, answer["code"])
+        claims = self._verify(str(tokens.get("id_token", "")), begun.nonce, tokens.get("access_token"))
+        return ProvenIdentity(self._issuer, str(claims["sub"]), _read_verified_email(claims))
+
+    def _exchange(self, begun: Authorization, redirect_uri: str, code: str) -> dict[str, Any]:
+        given = {"code": code, "code_verifier": begun.verifier}
+        body = prepare_token_request("authorization_code", "", redirect_uri, **given)
+        headers = {"Content-Type": "application/x-www-form-urlencoded", "Accept": "application/json"}
+        metadata = self._read_metadata()
+        methods = metadata.get("token_endpoint_auth_methods_supported", ["client_secret_basic"])
+        if self._secret is not None and "client_secret_basic" in methods:
+            encode_client_secret_basic(
+                _BasicClient(quote(self._client_id), quote(self._secret)), "POST", "", headers, ""
+            )
+        else:
+            secret = {} if self._secret is None else {"client_secret": self._secret}
+            body += "&" + urlencode({"client_id": self._client_id} | secret)
+        return self._fetch("POST", metadata["token_endpoint"], headers, body.encode())
+
+    def _verify(self, id_token: str, nonce: str, access_token: object) -> CodeIDToken:
+        try:
+            try:
+                token = jwt.decode(id_token, self._read_keys(fresh=False), algorithms=_ALGORITHMS)
+            except (JoseError, ValueError):
+                # The provider may have changed its keys since they were read.
+                token = jwt.decode(id_token, self._read_keys(fresh=True), algorithms=_ALGORITHMS)
+            claims = CodeIDToken(
+                token.claims,
+                token.header,
+                {
+                    "iss": {"essential": True, "values": [self._issuer, self._issuer + "/"]},
+                    "aud": {"value": self._client_id},
+                },
+                {"nonce": nonce, "client_id": self._client_id, "access_token": access_token},
+            )
+            claims.validate(leeway=_LEEWAY_SECONDS)
+        except (JoseError, ValueError, TypeError, KeyError) as error:
+            log.warning("provider_token_refused", error=type(error).__name__, reason=str(error)[:200])
+            raise SignInFailed(
+                "the proof of your OpenID provider is not valid; begin again, or tell an administrator"
+            ) from error
+        return claims
+
+    def _read_metadata(self) -> dict[str, Any]:
+        found = self._read_cached(f"{self._issuer}/.well-known/openid-configuration", fresh=False)
+        if str(found.get("issuer", "")).rstrip("/") != self._issuer:
+            log.error("provider_issuer_differs", configured=self._issuer, found=str(found.get("issuer"))[:200])
+            raise SignInFailed(_UNAVAILABLE)
+        for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
+            same_scheme = urlsplit(str(found.get(name, ""))).scheme in {"https", urlsplit(self._issuer).scheme}
+            if not found.get(name) or not same_scheme:
+                log.error("provider_description_incomplete", member=name)
+                raise SignInFailed(_UNAVAILABLE)
+        return found
+
+    def _read_keys(self, *, fresh: bool) -> KeySet:
+        return KeySet.import_key_set(self._read_cached(self._read_metadata()["jwks_uri"], fresh=fresh))  # type: ignore[arg-type]
+
+    def _read_cached(self, url: str, *, fresh: bool) -> dict[str, Any]:
+        with self._lock:
+            until, value = self._cached.get(url, (0.0, {}))
+        if fresh or until < time.monotonic():
+            value = self._fetch("GET", url, {"Accept": "application/json"}, None)
+            with self._lock:
+                self._cached[url] = time.monotonic() + _CACHED_SECONDS, value
+        return value
+
+    def _fetch(self, method: str, url: str, headers: Mapping[str, str], body: bytes | None) -> dict[str, Any]:
+        """Return the JSON object of an answer. Raises SignInFailed if there is none in time, or it is too large."""
+        # The operator chose the provider, and it may stand in the own network.
+        network = GuardedNetwork(private=True)
+        network.start_deadline(_SECONDS)
+        sent = {"host": urlsplit(url).netloc, "accept-encoding": "identity", **headers}
+        if body is not None:
+            sent["content-length"] = str(len(body))
+        content = b""
+        try:
+            with (
+                httpcore.ConnectionPool(ssl_context=trusted_certificates(), network_backend=network) as pool,
+                pool.stream(method, url, headers=list(sent.items()), content=body) as response,
+            ):
+                for part in response.iter_stream():
+                    content += part
+                    if len(content) > _MAX_BYTES:
+                        raise ValueError("the answer is too large")
+            if response.status != 200:
+                raise ValueError(f"the answer has the status {response.status}")
+            found = json.loads(content)
+            if not isinstance(found, dict):
+                raise TypeError("the answer is not a JSON object")
+        except (
+            httpcore.TimeoutException,
+            httpcore.NetworkError,
+            httpcore.ProtocolError,
+            httpcore.UnsupportedProtocol,
+            OSError,
+            ValueError,
+            TypeError,
+            RecursionError,
+        ) as error:
+            log.warning("provider_unavailable", url=url, error=type(error).__name__, reason=str(error)[:200])
+            raise SignInFailed(_UNAVAILABLE) from error
+        return found
+
+
+@dataclass(frozen=True)
+class _BasicClient:
+    client_id: str
+    client_secret: str
+
+
+def _read_verified_email(claims: Mapping[str, Any]) -> str | None:
+    email = claims.get("email")
+    verified = claims.get("email_verified") in (True, "true")
+    return email.strip().lower() if isinstance(email, str) and verified else None

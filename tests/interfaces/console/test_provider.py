@@ -1,0 +1,203 @@
+"""Sign-in by an OpenID provider: who gets in, and that no forged or broken answer does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import httpx
+import pytest
+from joserfc.jwk import OctKey, RSAKey
+from pydantic import ValidationError
+
+from config.settings import Settings
+from pipeline.accounts import open_id, people
+from tests.interfaces.api.conftest import ApiHarness, Open
+from tests.support import factories
+from tests.support.open_id import CLIENT_ID, CLIENT_SECRET, FakeProvider, run_provider
+from tests.support.people import PASSWORD, add_person, sign_in_client
+
+EMAIL = "anna@maple.example"
+
+
+@pytest.fixture
+def provider() -> Iterator[FakeProvider]:
+    """A running provider."""
+    with run_provider() as running:
+        yield running
+
+
+@pytest.fixture
+def installation(open_harness: Open, provider: FakeProvider) -> ApiHarness:
+    """An installation whose people sign in by the provider."""
+    return open_harness(oidc_issuer=provider.issuer, oidc_client_id=CLIENT_ID, oidc_client_secret=CLIENT_SECRET)
+
+
+def invite(harness: ApiHarness, *roles: str) -> people.Invitation:
+    return people.invite_person(harness.runtime, factories.ACCOUNT, "cli", email=EMAIL, roles=roles or ["read"])
+
+
+def go(client: httpx.Client, provider: FakeProvider, query: str = "", **answer: str) -> httpx.Response:
+    """Follow the way to the provider and back, with a changed answer."""
+    begun = client.get(f"/console/provider{query}")
+    assert begun.status_code == 303, begun.text
+    back = urlsplit(provider.authorize(begun.headers["location"]))
+    given = {name: values[0] for name, values in parse_qs(back.query).items()} | answer
+    return client.get(back.path, params={name: value for name, value in given.items() if value})
+
+
+def test_invited_person_signs_in_and_is_known_by_subject(installation: ApiHarness, provider: FakeProvider) -> None:
+    invite(installation)
+    client = installation.client_with_key(None)
+    assert "/console/provider" in client.get("/console/sign-in").text
+    assert go(client, provider).headers["location"] == "/console"
+    assert EMAIL in client.get("/console/me").text
+    provider.claims = {"email": "renamed@maple.example", "email_verified": False}
+    assert go(installation.client_with_key(None), provider).headers["location"] == "/console"
+
+
+@pytest.mark.parametrize(
+    ("claims", "message"),
+    [
+        ({"email": "bob@maple.example"}, "bob@maple.example was not invited"),
+        ({"email_verified": False}, "not verified your e-mail address"),
+        ({"email": None}, "not verified your e-mail address"),
+        ({"nonce": "another"}, "the proof of your OpenID provider is not valid"),
+        ({"nonce": None}, "the proof of your OpenID provider is not valid"),
+        ({"aud": "another"}, "the proof of your OpenID provider is not valid"),
+        ({"aud": [CLIENT_ID, "another"]}, "the proof of your OpenID provider is not valid"),
+        ({"iss": "https://another.example"}, "the proof of your OpenID provider is not valid"),
+        ({"exp": 1}, "the proof of your OpenID provider is not valid"),
+        ({"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"}, "the proof of your OpenID provider is not valid"),
+    ],
+)
+def test_wrong_claims_open_no_session(
+    installation: ApiHarness, provider: FakeProvider, claims: dict[str, Any], message: str
+) -> None:
+    invite(installation)
+    provider.claims = claims
+    client = installation.client_with_key(None)
+    refused = go(client, provider)
+    assert (refused.status_code, message in refused.text) == (401, True)
+    assert client.get("/console").status_code == 303
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"key": RSAKey.generate_key(2048, {"kid": "1"})},
+        {"key": OctKey.import_key(CLIENT_SECRET * 2), "header": {"alg": "HS256"}},
+    ],
+)
+def test_forged_signature_opens_no_session(
+    installation: ApiHarness, provider: FakeProvider, changes: dict[str, Any]
+) -> None:
+    invite(installation)
+    provider.changes = changes
+    assert go(installation.client_with_key(None), provider).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        ({"state": "another"}, "belongs to another sign-in"),
+        ({"iss": "https://another.example"}, "came from another OpenID provider"),
+        ({"code": "", "error": "access_denied"}, "did not sign you in"),
+        ({"code": "forged"}, "does not answer"),
+    ],
+)
+def test_changed_answer_opens_no_session(
+    installation: ApiHarness, provider: FakeProvider, answer: dict[str, str], message: str
+) -> None:
+    invite(installation)
+    refused = go(installation.client_with_key(None), provider, **answer)
+    assert (refused.status_code, message in refused.text) == (401, True)
+
+
+def test_answer_in_another_browser_or_again_is_refused(installation: ApiHarness, provider: FakeProvider) -> None:
+    invite(installation)
+    client = installation.client_with_key(None)
+    back = urlsplit(provider.authorize(client.get("/console/provider").headers["location"]))
+    address = f"{back.path}?{back.query}"
+    assert "did not begin this sign-in" in installation.client_with_key(None).get(address).text
+    assert client.get(address).headers["location"] == "/console"
+    assert client.get(address).status_code == 401
+
+
+def test_changed_keys_are_read_again(installation: ApiHarness, provider: FakeProvider) -> None:
+    invite(installation)
+    assert go(installation.client_with_key(None), provider).status_code == 303
+    provider.rotate_key()
+    assert go(installation.client_with_key(None), provider).status_code == 303
+    assert provider.asked.count("/keys") == 2
+    assert provider.asked.count("/.well-known/openid-configuration") == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"status": 500},
+        {"body": b"not json"},
+        {"body": b"[]"},
+        {"body": b" " * (open_id._MAX_BYTES + 1)},
+        {"metadata": {"issuer": "https://another.example"}},
+        {"metadata": {"token_endpoint": None}},
+        {"metadata": {"authorization_endpoint": "javascript:alert(1)"}},
+    ],
+)
+def test_broken_provider_is_said_and_the_password_works(
+    installation: ApiHarness, provider: FakeProvider, changes: dict[str, Any]
+) -> None:
+    person = add_person(installation.runtime, "read")
+    provider.changes = changes
+    client = installation.client_with_key(None)
+    refused = client.get("/console/provider")
+    assert (refused.status_code, "does not answer" in refused.text) == (401, True)
+    form = {"email": person.email, "password": PASSWORD, "code": person.code(installation.runtime)}
+    assert client.post("/console/sign-in", data=form).headers["location"] == "/console"
+
+
+def test_link_is_used_by_the_provider_and_only_for_its_person(installation: ApiHarness, provider: FakeProvider) -> None:
+    invited = invite(installation)
+    client = installation.client_with_key(None)
+    assert f"/console/provider?link={invited.token}" in client.get(f"/console/links/{invited.token}").text
+    assert go(client, provider, f"?link={invited.token}").headers["location"] == "/console"
+    assert client.get(f"/console/links/{invited.token}").status_code == 404
+    other = people.invite_person(
+        installation.runtime, factories.ACCOUNT, "cli", email="bob@maple.example", roles=["admin"]
+    )
+    refused = go(installation.client_with_key(None), provider, f"?link={other.token}")
+    assert (refused.status_code, "the link is for bob@maple.example" in refused.text) == (401, True)
+
+
+def test_signed_in_person_connects_the_provider(installation: ApiHarness, provider: FakeProvider) -> None:
+    client = installation.client_with_key(None)
+    person = sign_in_client(client, installation.runtime, "read")
+    assert go(installation.client_with_key(None), provider).status_code == 401
+    assert go(client, provider, "?connect=true").headers["location"] == "/console/me"
+    assert "Connected" in client.get("/console/me").text
+    fresh = installation.client_with_key(None)
+    assert go(fresh, provider).headers["location"] == "/console"
+    assert person.email in fresh.get("/console/me").text
+    assert go(installation.client_with_key(None), provider, "?connect=true").status_code == 401
+
+
+def test_installation_without_a_provider_says_so(harness: ApiHarness) -> None:
+    client = harness.client_with_key(None)
+    assert "/console/provider" not in client.get("/console/sign-in").text
+    assert client.get("/console/provider").status_code == 404
+    assert client.get("/console/provider/callback?code=x&state=y").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"oidc_issuer": "http://id.example", "oidc_client_id": "x"},
+        {"oidc_issuer": "https://id.example"},
+        {"oidc_issuer": "id.example", "oidc_client_id": "x"},
+    ],
+)
+def test_unsafe_settings_are_refused(settings: dict[str, str]) -> None:
+    with pytest.raises(ValidationError, match="EXPORTS_OIDC_"):
+        Settings.model_validate(settings)
