@@ -77,6 +77,8 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
         "keys": "/console/keys",
         "new key": "/console/keys/new",
         "example": f"/console/partners/{factories.BROKER}/example",
+        "import file": f"/console/partners/{factories.BROKER}/profile",
+        "import file edit": f"/console/partners/{factories.BROKER}/profile/edit",
         "holds": "/console/holds",
         "new hold": "/console/holds/new",
         "waivers": "/console/waivers",
