@@ -8,18 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from pipeline.interfaces.durations import format_duration
-
 WIDTH, HEIGHT = 560, 220
 TREND_SLOT, TREND_HEIGHT = 4, 16
-_TIMELINE_WIDTH, _TIMELINE_LEFT = 1080, 210
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 8, 12, 26
 _INNER_WIDTH: Final = WIDTH - _LEFT - _RIGHT
 _INNER_HEIGHT: Final = HEIGHT - _TOP - _BOTTOM
 _MAX_TICKS: Final = 4
 _MAX_LABELS: Final = 6
 _STEPS: Final = (1, 2, 2.5, 5, 10)
-_MAX_SPANS: Final = 40
 
 
 @dataclass(frozen=True)
@@ -78,53 +74,6 @@ class Plot:
     bottom: int = HEIGHT - _BOTTOM
     y_text_at: int = _LEFT - 6
     x_text_at: int = HEIGHT - _BOTTOM + 18
-
-
-@dataclass(frozen=True)
-class Span:
-    """A named time from start to end; without an end it goes on."""
-
-    name: str
-    start: datetime
-    end: datetime | None
-
-
-@dataclass(frozen=True)
-class Timeline:
-    """Spans below one another: each is a bar with its text; `more` were left out."""
-
-    bars: Sequence[Bar]
-    names: Sequence[Tick]
-    x_ticks: Sequence[Tick]
-    more: int
-    height: int
-    bottom: int
-    x_text_at: int
-    width: int = _TIMELINE_WIDTH
-    left: int = _TIMELINE_LEFT
-
-
-def draw_timeline(spans: Sequence[Span], start: datetime, latest: datetime) -> Timeline:
-    """Return the spans on a scale from `start` to the last end; those that go on reach `latest`, or the last end."""
-    shown = spans[:_MAX_SPANS]
-    end = max([latest, *(each.end for each in shown if each.end is not None)])
-    width, left, row = _TIMELINE_WIDTH, _TIMELINE_LEFT, 22
-    seconds = max((end - start).total_seconds(), 1e-3)
-    scale = (width - left - _RIGHT) / seconds
-    bars, names = [], []
-    for at, span in enumerate(shown):
-        until = span.end or end
-        x = left + max((span.start - start).total_seconds(), 0) * scale
-        length = max((until - span.start).total_seconds() * scale, 2)
-        text = f"{span.name}: {format_duration((until - span.start).total_seconds())}"
-        bars.append(_bar(x, at * row + 4, length, row - 8, "sent" if span.end else "busy", text))
-        names.append(Tick(at * row + row / 2, span.name))
-    bottom = len(shown) * row
-    ticks = [
-        Tick(round(left + (width - left - _RIGHT) * part / 4, 1), format_duration(seconds * part / 4))
-        for part in range(5)
-    ]
-    return Timeline(bars, names, ticks, len(spans) - len(shown), bottom + 24, bottom, bottom + 18)
 
 
 def stack_bars(title: str, series: Sequence[Series], periods: Sequence[datetime], seconds: int) -> Plot:

@@ -9,7 +9,7 @@ from xml.etree.ElementTree import fromstring
 import pytest
 
 from pipeline.interfaces.console import plots
-from pipeline.interfaces.console.plots import Series, Span
+from pipeline.interfaces.console.plots import Series
 from pipeline.interfaces.durations import format_duration
 from pipeline.ops.stats import rollup
 from tests.interfaces.api.conftest import ApiHarness
@@ -111,28 +111,6 @@ def test_line_is_broken_where_nothing_was_measured() -> None:
     plot = plots.draw_lines("Time", [Series("p50", "good", values)], PERIODS, 3600, format_duration)
     (line,) = plot.lines
     assert (line.path.count("M"), line.path.count("L"), len(line.dots)) == (2, 1, 1)
-
-
-def test_timeline_places_spans_between_acceptance_and_the_last_end() -> None:
-    start = PERIODS[0]
-    spans = [
-        Span("first", start, start + timedelta(seconds=1)),
-        Span("second", start + timedelta(seconds=1), start + timedelta(seconds=4)),
-        Span("goes on", start + timedelta(seconds=3), None),
-    ]
-    timeline = plots.draw_timeline(spans, start, start + timedelta(seconds=2))
-    first, second, third = timeline.bars
-    assert (first.x, third.x + third.width) == (timeline.left, timeline.width - 8)
-    assert second.x == pytest.approx(first.x + first.width, abs=0.2)
-    assert second.width == pytest.approx(3 * first.width, rel=0.01)
-    assert (second.text, third.mark) == ("second: 3 s", "busy")
-    assert [tick.text for tick in timeline.x_ticks] == ["0 ms", "1 s", "2 s", "3 s", "4 s"]
-
-
-def test_timeline_of_many_steps_is_cut(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "_MAX_SPANS", 2)
-    timeline = plots.draw_timeline([Span("x", PERIODS[0], PERIODS[0])] * 5, PERIODS[0], PERIODS[0])
-    assert (len(timeline.bars), timeline.more) == (2, 3)
 
 
 @pytest.mark.parametrize(
