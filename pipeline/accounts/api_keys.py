@@ -82,11 +82,6 @@ class Caller:
     person: Identity | None = None  # None for a key
 
     @property
-    def key_id(self) -> str:
-        """The id of the key or the person."""
-        return self.actor
-
-    @property
     def test(self) -> bool:
         """Whether the caller's work must not reach live endpoints."""
         return self.mode == "test"

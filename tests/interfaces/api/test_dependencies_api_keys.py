@@ -189,7 +189,7 @@ def test_rotated_key_and_its_successor_work_during_the_overlap(harness: ApiHarne
     later = datetime.now(UTC) + timedelta(hours=1, seconds=1)
     with pytest.raises(InvalidApiKey):
         api_keys.find_caller(harness.runtime, old.bearer, now=later)
-    assert api_keys.find_caller(harness.runtime, new.bearer, now=later).key_id == new.id
+    assert api_keys.find_caller(harness.runtime, new.bearer, now=later).actor == new.id
     with pytest.raises(NotFound):
         api_keys.rotate_key(harness.runtime, OTHER, new.id, overlap=timedelta(hours=1))
     assert len(api_keys.list_keys(harness.runtime, factories.ACCOUNT)) == 2
@@ -214,7 +214,7 @@ def test_rotated_key_inherits_the_expiry_unless_given(harness: ApiHarness) -> No
     second = api_keys.rotate_key(harness.runtime, factories.ACCOUNT, first.id, overlap=day, expires_at=in_a_year)
     kept = {each.id: each.expires_at for each in api_keys.list_keys(harness.runtime, factories.ACCOUNT)}
     assert (first.expires_at, kept[second.id], second.expires_at) == (in_a_month, in_a_year, in_a_year)
-    assert api_keys.find_caller(harness.runtime, second.bearer, now=in_a_month + day).key_id == second.id
+    assert api_keys.find_caller(harness.runtime, second.bearer, now=in_a_month + day).actor == second.id
     third = api_keys.rotate_key(harness.runtime, factories.ACCOUNT, second.id, overlap=day)
     with pytest.raises(InvalidApiKey):
         api_keys.find_caller(harness.runtime, third.bearer, now=in_a_year)

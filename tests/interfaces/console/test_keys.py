@@ -42,7 +42,7 @@ def test_key_is_created_and_shown_once(harness: ApiHarness) -> None:
     # A reload sends the form again.
     again = client.post("/console/keys", data=form)
     assert (again.status_code, "created already" in again.text) == (409, True)
-    for page in (again, client.get("/console/keys"), client.get(f"/console/keys/{caller.key_id}/rotate")):
+    for page in (again, client.get("/console/keys"), client.get(f"/console/keys/{caller.actor}/rotate")):
         assert bearer not in page.text
     listed = client.get("/console/keys").text
     assert "warehouse system" in listed

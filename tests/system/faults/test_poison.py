@@ -190,7 +190,7 @@ def test_poison_is_quarantined_after_five_attempts_and_others_complete(
 
     with supervise(workers(stack, tmp_path, takes_poison=False)):  # the cause is repaired
         for export_id in poisoned:
-            retry_export(runtime, factories.ACCOUNT, export_id, CALLER.key_id)
+            retry_export(runtime, factories.ACCOUNT, export_id, CALLER.actor)
         poll(lambda: are_at_rest(runtime, [*poisoned]), SECONDS, "the retried exports did not complete")
     for export_id in poisoned:
         view = read_export(runtime, export_id)
