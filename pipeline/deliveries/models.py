@@ -106,7 +106,8 @@ class Delivery(SQLModel, table=True):
             "state",
             "export_id",
             "id",
-            where=text("state <> 'delivered'"),
+            # Written so that PostgreSQL does not take it for other queries of one state, such as the sweeper's.
+            where=text("(state <> 'delivered') IS TRUE"),
         ),
     )
 

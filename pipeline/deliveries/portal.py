@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, exists, func, select, true, tuple_
+from sqlalchemy import ColumnElement, exists, func, literal_column, select, true, tuple_
 from sqlalchemy.orm import Mapped, aliased
 from sqlmodel import Session, col
 
@@ -29,6 +29,8 @@ from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import BrokerSubmissionView
 from pipeline.exports.states import DeliveryState, ExportState, SubmissionState
 
+#: The condition of the index of deliveries by state, as the index says it.
+_IS_UNDELIVERED: Final[ColumnElement[bool]] = literal_column("(deliveries.state <> 'delivered') IS TRUE")
 #: The states of deliveries that a partner sees.
 SHOWN_STATES: Final = (DeliveryState.PENDING, DeliveryState.DELIVERED, DeliveryState.DEAD)
 
@@ -228,16 +230,14 @@ def check_delivery(runtime: Runtime, visitor: PortalVisitor, delivery_id: str) -
 
 def _are_own(visitor: PortalVisitor, *states: DeliveryState) -> list[ColumnElement[bool]]:
     """Return the conditions of the partner's deliveries in these states, by default in all that it sees."""
-    column = col(Delivery.state)
     wanted = [
         col(Delivery.account_id) == visitor.account_id,
         col(Delivery.partner_id) == visitor.partner_id,
-        column.in_([index_constant(state) for state in states or SHOWN_STATES]),
+        col(Delivery.state).in_([index_constant(state) for state in states or SHOWN_STATES]),
         _reaches_partner(visitor, col(Delivery.export_id)),
     ]
-    # The condition of the index of deliveries that are not delivered.
     undelivered = states and DeliveryState.DELIVERED not in states
-    return [*wanted, column != index_constant(DeliveryState.DELIVERED)] if undelivered else wanted
+    return [*wanted, _IS_UNDELIVERED] if undelivered else wanted
 
 
 def _are_own_handoffs(visitor: PortalVisitor) -> list[ColumnElement[bool]]:

@@ -9,8 +9,8 @@ from sqlmodel import Session, col, or_, select
 
 from pipeline.core.errors import NotFound
 from pipeline.exports.models import Event, Export
-from pipeline.exports.schemas.export import EventView
-from pipeline.exports.states import ExportState
+from pipeline.exports.schemas.export import AcknowledgedView, EventView
+from pipeline.exports.states import ExportState, Outcome
 
 
 def event_view(event: Event) -> EventView:
@@ -22,6 +22,14 @@ def event_view(event: Event) -> EventView:
         at=event.at,
         actor=event.actor,
         data=event.data,
+    )
+
+
+def build_acknowledged(event: Event) -> AcknowledgedView:
+    """Return the view of the event by which a person acknowledged an export."""
+    data = event.data
+    return AcknowledgedView(
+        seq=event.seq, outcome=Outcome(data["outcome"]), by=event.actor, at=event.at, note=data.get("note")
     )
 
 

@@ -20,10 +20,10 @@ from pipeline.deliveries.outcomes import DEAD, HANDOFF, Search, outcome_searches
 from pipeline.deliveries.remedies import find_remedy
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED, MessageType
 from pipeline.exports.models import Event, Export, PlanSnapshot
+from pipeline.exports.queries import build_acknowledged
 from pipeline.exports.schemas.export import AcknowledgedView
 from pipeline.exports.schemas.inbox import Cause, InboxItem, InboxView
 from pipeline.exports.states import DeliveryState, ExportState, Outcome
-from pipeline.workflow.read_model import build_acknowledged
 
 #: The most items of one cause that are listed, those of the oldest exports.
 MOST_ITEMS: Final = 200

@@ -17,11 +17,10 @@ from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delive
 from pipeline.deliveries.outcomes import is_quarantined, read_outcome
 from pipeline.deliveries.submissions import build_submission_views
 from pipeline.exports.models import Artifact, Event, Export, ExportPackage, ExportUnit, LineTreatment, Step
-from pipeline.exports.queries import event_view, find_export
+from pipeline.exports.queries import build_acknowledged, event_view, find_export
 from pipeline.exports.schemas.export import (
     MAX_EVENTS_SHOWN,
     MAX_LINES_SHOWN,
-    AcknowledgedView,
     ArtifactView,
     CustomsPackageSummary,
     CustomsPackageView,
@@ -220,14 +219,6 @@ def build_view(rows: ExportRows) -> ExportView:
             bundle=f"/api/exports/{export.id}/bundle",
             deliveries=f"/api/deliveries?exportId={export.id}",
         ),
-    )
-
-
-def build_acknowledged(event: Event) -> AcknowledgedView:
-    """Return the view of the event by which a person acknowledged an export."""
-    data = event.data
-    return AcknowledgedView(
-        seq=event.seq, outcome=Outcome(data["outcome"]), by=event.actor, at=event.at, note=data.get("note")
     )
 
 

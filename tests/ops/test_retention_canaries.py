@@ -120,6 +120,7 @@ def test_purged_plan_leaves_words_only_in_documented_places(mail_workflow: Workf
     assert left.pop("partner_channels.endpoint") == {"canary901x"}, (
         "an endpoint belongs to the partner and is not a record"
     )
+    assert left.pop("attempts.exchange") == {"canary901x"}, "an attempt keeps the partner's address"
     assert (
         set().union(*(left.pop(f"acknowledgements.{name}") for name in ("id", "reference", "entry_number"))) == ANSWERED
     )

@@ -74,10 +74,12 @@ def build_body(method: str, path: str) -> factories.Json | None:
         ("POST", "/api/exports/{id}/amend"): execution(factories.plan()),
         ("POST", "/api/exports/plans"): plan,
         ("POST", "/api/exports/preflight"): plan,
+        ("POST", "/api/exports/{id}/acknowledge"): {"note": "The broker was called."},
         ("POST", "/api/partners"): {"id": "wh_new", "kind": "warehouse", "name": "A new one"},
         ("PATCH", "/api/partners/{id}"): {"name": "Another name"},
         ("POST", "/api/partners/{id}/replay"): {"since": "2026-01-01T00:00:00Z"},
         ("POST", "/api/partners/{id}/rotate-secret"): {"overlapHours": 1},
+        ("POST", "/api/partners/{id}/portal-links"): {"days": 7},
         ("POST", "/api/waivers"): {"rule": "V17", "reason": "It is known."},
         ("POST", "/api/broker-submissions/{id}/acknowledgements"): {"id": "1", "status": "received"},
     }.get((method, path))

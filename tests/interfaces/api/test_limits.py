@@ -104,7 +104,7 @@ STRANGERS = [
     ("/api/broker-submissions/sub_0/links", {}),
     ("/answers/none", {"Authorization": "Bearer none"}),
     ("/console/sign-in", {"Authorization": "Bearer none", "Cookie": "exports_console=none"}),
-    ("/console/deliveries/none/resend", {"Cookie": "exports_console=none"}),
+    ("/portal/open", {"Cookie": "exports_portal=none"}),
 ]
 
 

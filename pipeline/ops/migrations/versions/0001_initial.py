@@ -807,8 +807,8 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
         "deliveries",
         ["account_id", "partner_id", "state", "export_id", "id"],
         unique=False,
-        postgresql_where=sa.text("state <> 'delivered'"),
-        sqlite_where=sa.text("state <> 'delivered'"),
+        postgresql_where=sa.text("(state <> 'delivered') IS TRUE"),
+        sqlite_where=sa.text("(state <> 'delivered') IS TRUE"),
     )
     op.create_index(
         "uq_units_account_id_package_number",
