@@ -17,7 +17,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.exports import queries
 from pipeline.exports.models import Export, PlanSnapshot
-from pipeline.exports.plan_diff import MISSING, NoSuchPlace, read_value, set_value
+from pipeline.exports.plan_values import MISSING, NoSuchPlace, read_value, set_value
 from pipeline.exports.plans import UNHASHED, HashedPlan, hash_plan
 from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.states import SubmissionState

@@ -10,8 +10,9 @@ from itertools import islice
 from typing import Any, Final
 
 from pipeline.core.findings import Finding, top_findings
-from pipeline.exports.plan_diff import MISSING, diff_plans, read_value
+from pipeline.exports.plan_values import MISSING, read_value
 from pipeline.exports.plans import UNHASHED
+from pipeline.exports.revision_diff import FieldChange, compare_plans
 from pipeline.interfaces.event_text import count_noun
 from pipeline.workflow.plan_input import AmendablePlan, TypedPlan, TypedValue, format_value
 
@@ -41,9 +42,9 @@ class ShownPlace:
 
 @dataclass(frozen=True)
 class ShownChange:
-    """One change of the plan, old and new."""
+    """One change of the plan, old and new; `place` names its unit, entry and field."""
 
-    pointer: str
+    place: str
     old: str
     new: str
 
@@ -91,7 +92,7 @@ def show_places(plan: AmendablePlan, typed: Sequence[TypedValue], errors: Mappin
 def show_check(plan: AmendablePlan, corrected: TypedPlan, findings: Sequence[Finding], at: datetime) -> ShownCheck:
     """Return the result of a check made `at` this instant."""
     new = {name: value for name, value in corrected.raw.items() if name not in UNHASHED}
-    found = list(islice(diff_plans(plan.raw, new), _MOST_CHANGES + 1))
+    found = list(islice(compare_plans(plan.raw, new), _MOST_CHANGES + 1))
     hashed = corrected.hashed
     blocking = sum(finding.severity == "block" for finding in findings)
     changed = hashed is not None and hashed.plan_hash != plan.plan_hash
@@ -111,7 +112,7 @@ def show_check(plan: AmendablePlan, corrected: TypedPlan, findings: Sequence[Fin
         mark=mark,
         errors=[*corrected.errors.items()][:_MOST_CHANGES],
         findings=top_findings(findings),
-        changes=[ShownChange(each.pointer, _shorten(each.old), _shorten(each.new)) for each in found[:_MOST_CHANGES]],
+        changes=[_show_change(each) for each in found[:_MOST_CHANGES]],
         counted=f"The first {_MOST_CHANGES} changes of the plan"
         if more
         else f"{count_noun(len(found), 'change')} of the plan",
@@ -142,8 +143,13 @@ def _describe_place(raw: Mapping[str, Any], pointer: str) -> str:
 _NOUNS: Final = {"unitRef": "unit", "lineRef": "line", "packageRef": "package"}
 
 
+def _show_change(each: FieldChange) -> ShownChange:
+    names = (each.unit_ref, each.part.value, each.entry_ref, each.field)
+    return ShownChange(" ".join(name for name in names if name), _shorten(each.old), _shorten(each.new))
+
+
 def _shorten(value: Any) -> str:
-    if value is MISSING:
+    if value is None:
         return "nothing"
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else format_value(value) or "empty"
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"

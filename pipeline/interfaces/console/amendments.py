@@ -17,7 +17,7 @@ from pipeline.accounts.api_keys import EXECUTE, OPERATE
 from pipeline.core import deadline
 from pipeline.core.errors import Refused
 from pipeline.core.findings import Finding
-from pipeline.exports.plan_diff import read_value
+from pipeline.exports.plan_values import read_value
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.interfaces.api.dependencies import get_publisher, publish_acceptance
 from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS

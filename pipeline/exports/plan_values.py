@@ -1,0 +1,62 @@
+"""The values of a plan by JSON Pointer: read them and set them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+
+class _Missing:
+    """The value of a place that a plan does not have."""
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final[Any] = _Missing()
+
+
+class NoSuchPlace(Exception):
+    """A JSON Pointer leads to no place of the plan that could hold a value."""
+
+
+def read_value(plan: Any, pointer: str) -> Any:
+    """Return the value at the JSON Pointer; MISSING if the plan has none there."""
+    value = plan
+    for part in _split(pointer):
+        if isinstance(value, Mapping):
+            value = value.get(part, MISSING)
+        elif isinstance(value, Sequence) and not isinstance(value, str) and _is_index(part) and int(part) < len(value):
+            value = value[int(part)]
+        else:
+            return MISSING
+    return value
+
+
+def set_value(plan: Any, pointer: str, value: Any) -> None:
+    """Write the value at the JSON Pointer: replace what is there, add a member, or append an entry.
+
+    Raises NoSuchPlace if the plan has no object or list there.
+    """
+    *parents, last = _split(pointer) or [""]
+    place = read_value(plan, "".join(f"/{_escape(each)}" for each in parents))
+    if isinstance(place, dict) and pointer:
+        place[last] = value
+    elif isinstance(place, list) and _is_index(last) and int(last) < len(place):
+        place[int(last)] = value
+    elif isinstance(place, list) and (last == "-" or last == str(len(place))):
+        place.append(value)
+    else:
+        raise NoSuchPlace(pointer)
+
+
+def _is_index(part: str) -> bool:
+    return part.isascii() and part.isdigit() and len(part) <= 9
+
+
+def _split(pointer: str) -> list[str]:
+    return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
+
+
+def _escape(part: str) -> str:
+    return part.replace("~", "~0").replace("/", "~1")
