@@ -57,6 +57,32 @@ document.addEventListener("change", (event) => {
   for (const box of findAll(`input[name="${name}"]`, event.target.form)) box.checked = event.target.checked;
 });
 
+// ---- Drafts: <form data-draft="key"> keeps what was typed in this tab, in case the session ends before it is sent.
+
+const listDraftFields = (form) => findAll("input:not([type=hidden]), textarea, select", form).filter((each) => each.name);
+
+document.addEventListener("input", (event) => {
+  const form = event.target.form;
+  if (form?.dataset.draft === undefined) return;
+  const typed = listDraftFields(form).filter((each) => each.value !== each.dataset.served);
+  sessionStorage.setItem(`draft:${form.dataset.draft}`, JSON.stringify(typed.map((each) => [each.name, each.value])));
+});
+
+function restoreDrafts() {
+  for (const form of findAll("form[data-draft]:not([data-restored])")) {
+    form.dataset.restored = "";
+    const fields = listDraftFields(form);
+    for (const each of fields) each.dataset.served = each.value;
+    for (const [name, value] of JSON.parse(sessionStorage.getItem(`draft:${form.dataset.draft}`) ?? "[]")) {
+      for (const each of fields.filter((field) => field.name === name)) each.value = value;
+    }
+  }
+}
+
+document.addEventListener("submit", (event) => {
+  if (event.target.getAttribute("action") === "/console/sign-out") sessionStorage.clear();
+});
+
 // ---- Keyboard
 
 const PAGES = { t: "/console", i: "/console/inbox", e: "/console/exports", p: "/console/partners", d: "/console/deliveries?state=dead" };
@@ -153,6 +179,7 @@ function show(root) {
   showLocalTimes(root);
   showCountdowns();
   showScrollers();
+  restoreDrafts();
 }
 
 document.addEventListener("DOMContentLoaded", () => show(document));

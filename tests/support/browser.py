@@ -94,6 +94,14 @@ def measure_pages(pages: Mapping[str, str], style: str, widths: Sequence[int], f
     return found
 
 
+def list_cookies(client: httpx.Client) -> Sequence[Any]:
+    """Return the client's cookies as a browser takes them."""
+    return [
+        {"name": each.name, "value": each.value or "", "url": str(client.base_url.join(each.path))}
+        for each in client.cookies.jar
+    ]
+
+
 @contextmanager
 def open_browser(client: httpx.Client, *, width: int = 1440, dark: bool = False) -> Iterator[Page]:
     """Yield a page of a browser in Toronto that has the client's cookies.
@@ -112,15 +120,10 @@ def open_browser(client: httpx.Client, *, width: int = 1440, dark: bool = False)
             timezone_id="America/Toronto",
             locale="en-CA",
         )
-        context.add_cookies(
-            [
-                {"name": cookie.name, "value": cookie.value or "", "url": str(client.base_url.join(cookie.path))}
-                for cookie in client.cookies.jar
-            ]
-        )
+        context.add_cookies(list_cookies(client))
         page = context.new_page()
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("console", lambda said: complaints.append(said.text) if said.type == "error" else None)
+        page.on("console", lambda said: complaints.append(f"{page.url}: {said.text}") if said.type == "error" else None)
         yield page
         chromium.close()
-    assert complaints == []
+    assert complaints == [], complaints

@@ -66,7 +66,8 @@ def test_console_isolates_the_text_direction_of_answers(harness: ApiHarness) -> 
     sign_in_client(browser, harness.runtime, "read")
     page = browser.get(f"/console/exports/{export_id}").text
     assert f"<bdi>{SHOWN}</bdi>" in page
-    assert f'<code><bdi>{SHOWN_POINTER}</bdi></code></td><td class="text"><bdi> </bdi></td>' in page
+    remark = '<td class="text" data-label="Remark"><bdi> </bdi></td>'
+    assert f"<code><bdi>{SHOWN_POINTER}</bdi></code></td>{remark}" in page
     assert check_readable(page) == page
 
 

@@ -9,6 +9,7 @@ import httpx
 from sqlalchemy import update
 from sqlmodel import col
 
+from pipeline.accounts import people
 from pipeline.core import tenancy
 from pipeline.core.clock import utc_now
 from pipeline.core.tenancy import ALL_ACCOUNTS
@@ -88,12 +89,19 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
         "audit": "/console/audit",
         "reference": "/docs",
     }
+    with tenancy.account_scope(ALL_ACCOUNTS):
+        invited = people.invite_person(
+            harness.runtime, factories.ACCOUNT, "cli", email="anna@maple.example", roles=["read"], mode="live"
+        )
+    addresses |= {"person": f"/console/people/{invited.person_id}", "link": f"/console/links/{invited.token}"}
     for name in ("units", "lines", "events", "deliveries", "units/1/lines/1"):
         addresses[f"export {name}"] = f"/console/exports/{late}/{name}"
-    changed = factories.plan(units=2, lines=4, batch="batch_2026_11_24_001", invoice="INV-19")
-    amended = api.post(f"/api/exports/{rejected}/amend", json=execution(changed))
+    before = harness.execute(factories.plan(units=2, batch="batch_2026_11_24_002", invoice="INV-18"))
+    harness.run(before)
+    changed = factories.plan(units=2, lines=4, batch="batch_2026_11_24_002", invoice="INV-19")
+    amended = api.post(f"/api/exports/{before}/amend", json=execution(changed))
     assert amended.status_code == 202, amended.text
-    addresses["revisions"] = f"/console/exports/{rejected}/compare/{amended.json()['exportId']}"
+    addresses["revisions"] = f"/console/exports/{before}/compare/{amended.json()['exportId']}"
     for each in api.get(f"/api/exports/{late}").json()["artifacts"]:
         addresses[each["artifact_type"]] = f"/console/exports/{late}/documents/{each['id']}"
     return client, addresses

@@ -8,14 +8,18 @@ from pathlib import Path
 from typing import Final
 
 import pytest
+from sqlalchemy import update
 
+from pipeline.accounts.models import SignedInSession
+from pipeline.core.db import database_now
 from pipeline.interfaces.console import live
 from tests.conftest import skip_or_fail
 from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.interfaces.console.test_console_layout import build_pages
 from tests.support import factories
-from tests.support.browser import open_browser
+from tests.support.browser import list_cookies, open_browser
+from tests.support.people import sign_in_client
 
 AXE: Final = Path(__file__).parent / "javascript" / "node_modules" / "axe-core" / "axe.min.js"
 WCAG: Final = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
@@ -56,6 +60,25 @@ def test_page_does_not_change_while_a_person_types_in_it(harness: ApiHarness, mo
         harness.execute(factories.plan(batch="three"))
         page.get_by_text("three", exact=True).wait_for()
         assert page.input_value("input[name=name]") == "Half a name"
+
+
+def test_amendment_survives_the_end_of_the_session(harness: ApiHarness) -> None:
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
+    client = sign_in_browser(harness, "admin")
+    address = f"/console/exports/{export_id}/amend"
+    with open_browser(client) as page:
+        page.goto(address)
+        page.get_by_text("The whole plan as JSON").click()
+        page.fill("#text", "half a plan")
+        with harness.runtime.db.write() as session:
+            session.execute(update(SignedInSession).values(ended_at=database_now()))
+        page.locator("#main form button", has_text="Add the field").click()
+        page.wait_for_url("**/console/sign-in")
+        sign_in_client(client, harness.runtime, "admin")
+        page.context.add_cookies(list_cookies(client))
+        page.goto(address)
+        assert page.input_value("#text") == "half a plan"
 
 
 def test_palette_finds_pages_and_exports(harness: ApiHarness) -> None:
