@@ -31,6 +31,9 @@ FLAGS: Final = (
     "--disable-sync",
 )
 
+_AXE: Final = Path(__file__).parents[1] / "interfaces/console/javascript/node_modules/axe-core/axe.min.js"
+_WCAG: Final = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
+
 _MEASURE: Final = """
 function broken(frame) {
   const page = frame.contentDocument, found = new Set();
@@ -127,3 +130,23 @@ def open_browser(client: httpx.Client, *, width: int = 1440, dark: bool = False)
         yield page
         chromium.close()
     assert complaints == [], complaints
+
+
+def find_violations(page: Page, addresses: Mapping[str, str]) -> dict[str, Any]:
+    """Return the rules of WCAG 2.2 AA that pages violate, with some of the elements, by the pages' names.
+
+    axe-core checks the rules that a program can check.
+    """
+    if not _AXE.exists():
+        skip_or_fail("axe-core is not installed; install it with `make kits`")
+    found = {}
+    for name, address in addresses.items():
+        page.goto(address)
+        # Open folded parts, to check them too.
+        page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
+        page.evaluate(_AXE.read_text(encoding="utf-8"))
+        options = {"runOnly": {"type": "tag", "values": _WCAG}}
+        result = page.evaluate("options => axe.run(document, options)", options)
+        assert len(result["passes"]) > 5, name
+        found[name] = [(rule["id"], [node["html"] for node in rule["nodes"]][:3]) for rule in result["violations"]]
+    return {name: violations for name, violations in found.items() if violations}

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import Final
 
 import pytest
 from sqlalchemy import update
@@ -13,16 +11,12 @@ from sqlalchemy import update
 from pipeline.accounts.models import SignedInSession
 from pipeline.core.db import database_now
 from pipeline.interfaces.console import live
-from tests.conftest import skip_or_fail
 from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.interfaces.console.test_console_layout import build_pages
 from tests.support import factories
-from tests.support.browser import list_cookies, open_browser
+from tests.support.browser import find_violations, list_cookies, open_browser
 from tests.support.people import sign_in_client
-
-AXE: Final = Path(__file__).parent / "javascript" / "node_modules" / "axe-core" / "axe.min.js"
-WCAG: Final = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
 
 
 def test_page_follows_changes_and_keeps_what_a_person_opened_and_typed(
@@ -135,20 +129,7 @@ def test_times_are_local_and_tell_utc(harness: ApiHarness) -> None:
 @pytest.mark.parametrize(("width", "dark"), [(1440, False), (390, True)])
 def test_pages_are_accessible(harness: ApiHarness, *, width: int, dark: bool) -> None:
     """The rules of WCAG 2.2 AA that a program can check; axe-core checks them."""
-    if not AXE.exists():
-        skip_or_fail("axe-core is not installed; install it with `make kits`")
     client, addresses = build_pages(harness)
-    found = {}
+    del addresses["missing"]  # the browser itself complains of its status
     with open_browser(client, width=width, dark=dark) as page:
-        for name, address in addresses.items():
-            if name != "missing":  # the browser itself complains of its status
-                page.goto(address)
-                page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
-                page.evaluate(AXE.read_text(encoding="utf-8"))
-                options = {"runOnly": {"type": "tag", "values": WCAG}}
-                result = page.evaluate("options => axe.run(document, options)", options)
-                assert len(result["passes"]) > 5, name
-                found[name] = [
-                    (rule["id"], [node["html"] for node in rule["nodes"]][:3]) for rule in result["violations"]
-                ]
-    assert {name: violations for name, violations in found.items() if violations} == {}
+        assert find_violations(page, addresses) == {}

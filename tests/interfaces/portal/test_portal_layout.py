@@ -7,41 +7,53 @@ import subprocess
 from itertools import pairwise
 from pathlib import Path
 
+import httpx
+import pytest
+
 from tests.conftest import skip_or_fail
 from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.portal.conftest import create_link, find_ids, open_portal, submit
 from tests.interfaces.portal.test_handoffs import BROKER, answer, hand_off
 from tests.support import factories
-from tests.support.browser import BROWSER, FLAGS, measure_pages
+from tests.support.browser import BROWSER, FLAGS, find_violations, measure_pages, open_browser
 
 WIDTHS = (1440, 390)
 
 
-def pages(harness: ApiHarness) -> dict[str, str]:
-    """Return every page of the portal, each with content."""
+def build_addresses(harness: ApiHarness) -> tuple[httpx.Client, str, dict[str, str]]:
+    """Return a customs broker's client, a handoff that it has rejected, and the address of every page, each with content."""
     hand_off(harness, batch="BATCH-of-a-quite-long-name")
-    broker, warehouse = open_portal(harness, BROKER), open_portal(harness, factories.WAREHOUSE)
+    broker = open_portal(harness, BROKER)
     (handoff,) = find_ids(broker, "/portal/handoffs", "handoffs")
     (delivery,) = find_ids(broker, "/portal/deliveries", "deliveries")
     found = {"field": "U2, line 3 (BAG-00003): country of origin", "problem": "It differs from the certificate"}
     answer(broker, handoff, status="rejected", place0=found["field"], wrong0=found["problem"])
-    addresses = {
-        "overview": "/portal",
-        "deliveries": "/portal/deliveries",
-        "delivery": f"/portal/deliveries/{delivery}",
-        "handoffs": "/portal/handoffs",
-        "handoff": f"/portal/handoffs/{handoff}",
-        "endpoint": "/portal/endpoint",
-        "samples": "/portal/samples",
-        "missing": "/portal/deliveries/none",
-        "entrance": "/portal/open",
-    }
+    return (
+        broker,
+        handoff,
+        {
+            "overview": "/portal",
+            "deliveries": "/portal/deliveries",
+            "delivery": f"/portal/deliveries/{delivery}",
+            "handoffs": "/portal/handoffs",
+            "handoff": f"/portal/handoffs/{handoff}",
+            "endpoint": "/portal/endpoint",
+            "samples": "/portal/samples",
+            "entrance": "/portal/open",
+        },
+    )
+
+
+def pages(harness: ApiHarness) -> dict[str, str]:
+    """Return every page of the portal, each with content."""
+    broker, handoff, addresses = build_addresses(harness)
     headers = "webhook-id: m_1\nwebhook-timestamp: 1764000000\nwebhook-signature: v1,K5oZfzN95Z9UVu1EsfQmfVNQhnkZ2pj9o9NDN/H/pI4="
     return {name: broker.get(address).text for name, address in addresses.items()} | {
         "refused answer": answer(broker, handoff, status="filed", entryNumber="not a number").text,
         "rotated": submit(broker, "/portal/secret", "/portal/secret/rotate", overlap="24").text,
         "verified": submit(broker, "/portal/verify", "/portal/verify", headers=headers, body='{"id": "m_1"}').text,
-        "packages": warehouse.get("/portal/deliveries").text,
+        "missing": broker.get("/portal/deliveries/none").text,
+        "packages": open_portal(harness, factories.WAREHOUSE).get("/portal/deliveries").text,
     }
 
 
@@ -54,6 +66,13 @@ def test_portal_breaks_no_word_and_fits_the_window(harness: ApiHarness, tmp_path
     assert [name for name, layout in found.items() if layout["words"] < 40] == []
     assert {name: layout["broken"] for name, layout in found.items() if layout["broken"]} == {}
     assert [name for name, layout in found.items() if layout["wide"] > int(name.rsplit(" ", 1)[1])] == []
+
+
+@pytest.mark.parametrize(("width", "dark"), [(1440, True), (390, False)])
+def test_portal_is_accessible(harness: ApiHarness, *, width: int, dark: bool) -> None:
+    client, _, addresses = build_addresses(harness)
+    with open_browser(client, width=width, dark=dark) as page:
+        assert find_violations(page, addresses) == {}
 
 
 def test_every_input_has_a_label_and_every_form_its_token(harness: ApiHarness) -> None:
