@@ -36,7 +36,6 @@ class Action(StrEnum):
     PERSON_DISABLED = "person_disabled"
     PERSON_ENABLED = "person_enabled"
     LINK_CREATED = "link_created"
-    LINK_REVOKED = "link_revoked"
     PORTAL_LINK_CREATED = "portal_link_created"
     PORTAL_LINK_REVOKED = "portal_link_revoked"
     PORTAL_OPENED = "portal_opened"

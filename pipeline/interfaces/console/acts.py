@@ -11,8 +11,6 @@ from pipeline.exports.audit_trail import Action
 RECORDED: Final[Mapping[str, Action]] = {
     "/console/exports/{id}/amend/send": Action.EXPORT_AMENDED,
     "/console/partners/{id}/replay": Action.DELIVERIES_REPLAYED,
-    "/console/partners/{id}/portal-links": Action.LINK_CREATED,
-    "/console/partners/{id}/portal-links/revoke": Action.LINK_REVOKED,
     "/console/deliveries/{id}/resend": Action.DELIVERY_RESENT,
 }
 
@@ -28,6 +26,8 @@ OTHERS: Final = frozenset(
         "/console/partners/{id}/settings",
         "/console/partners/{id}/secret",
         "/console/partners/{id}/test",
+        "/console/partners/{id}/portal-links",
+        "/console/partners/{id}/portal-links/revoke",
         "/console/keys",
         "/console/keys/{id}/rotate",
         "/console/keys/{id}/revoke",
