@@ -113,7 +113,7 @@ ci: ## Run all checks that must pass before a change lands (installs missing ser
 	.ci/run
 
 clean: ## Remove what the targets above created
-	rm -rf examples/consumers/node/node_modules tests/interfaces/contracts/javascript/node_modules .venv .venv-* .uv .semgrep sbom.json .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf examples/consumers/node/node_modules tests/interfaces/*/javascript/node_modules .venv .venv-* .uv .semgrep sbom.json .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/ready: pyproject.toml uv.lock $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
 	@$(need_python)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from io import BytesIO
 
 import pytest
+from pypdf import PdfReader
 from sqlalchemy import update
 
 from pipeline.accounts.models import SignedInSession
@@ -124,6 +126,16 @@ def test_times_are_local_and_tell_utc(harness: ApiHarness) -> None:
         page.goto("/console/exports")
         shown = page.locator("#main time")
         assert (shown.get_attribute("title"), "UTC" in shown.inner_text()) == (written, False)
+
+
+def test_list_is_printed_from_the_first_page_on(harness: ApiHarness) -> None:
+    for number in range(40):
+        harness.execute(factories.plan(batch=f"batch_{number}"))
+    with open_browser(sign_in_browser(harness, "read")) as page:
+        page.goto("/console/exports")
+        printed = PdfReader(BytesIO(page.pdf(format="Letter")))
+    first = printed.pages[0].extract_text()
+    assert ("batch_39" in first, "Sign out" in first, len(printed.pages) > 1) == (True, False, True)
 
 
 @pytest.mark.parametrize(("width", "dark"), [(1440, False), (390, True)])
