@@ -88,7 +88,9 @@ def test_pages_forbid_framing_caching_and_inline_scripts(harness: ApiHarness) ->
         assert "unsafe" not in policy
         assert answer.headers["cache-control"] == "no-store"
         assert answer.headers["referrer-policy"] == ("same-origin" if page == "/open" else "no-referrer")
-        assert re.findall(r"<script(?! src=\"/console/assets/portal.js\" defer></script>)", answer.text) == []
+        assert (
+            re.findall(r"<script(?! src=\"/console/assets/(?:console|portal).js\" defer></script>)", answer.text) == []
+        )
         assert not re.search(r'(src|href|action)="(https?:)?//', answer.text)
 
 
