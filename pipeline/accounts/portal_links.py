@@ -20,7 +20,6 @@ from pipeline.accounts.models import Partner, PortalLink
 from pipeline.accounts.partners import load_partner, lock_partner
 from pipeline.accounts.schemas import CreatedPortalLink, PortalLinkView
 from pipeline.core import tenancy
-from pipeline.core.clock import utc_now
 from pipeline.core.db import database_now
 from pipeline.core.errors import InvalidState, NotFound, Retryable, ValidationFailed
 from pipeline.core.ids import new_id
@@ -194,12 +193,14 @@ def _find_visitor(runtime: Runtime, link_id: str, token_hash: str | None) -> Por
     is_partner = (col(Partner.account_id) == PortalLink.account_id) & (col(Partner.id) == PortalLink.partner_id)
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
         found = session.execute(
-            select(PortalLink, col(Partner.test)).join(Partner, is_partner).where(col(PortalLink.id) == link_id)
+            select(PortalLink, col(Partner.test))
+            .join(Partner, is_partner)
+            .where(col(PortalLink.id) == link_id, *_is_valid())
         ).first()
     known = _hash_token("unknown") if found is None else found[0].token_hash
     if token_hash is not None and not hmac.compare_digest(known, token_hash):
         raise portal_link_not_found()
-    if found is None or found[0].revoked_at is not None or found[0].expires_at <= utc_now():
+    if found is None:
         raise portal_link_not_found()
     row, test = found
     return PortalVisitor(row.id, row.account_id, row.partner_id, test, row.expires_at)

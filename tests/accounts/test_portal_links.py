@@ -13,7 +13,7 @@ from pipeline.accounts import portal_links
 from pipeline.accounts.models import Partner, PartnerChannel, PartnerSecret, PortalLink
 from pipeline.accounts.portal_links import MAX_VALID_LINKS, find_visitor, open_portal
 from pipeline.accounts.schemas import CreatedPortalLink
-from pipeline.core.clock import utc_now
+from pipeline.core.db import database_now
 from pipeline.core.errors import InsufficientRole, InvalidState, NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.exports.audit_trail import list_acts
@@ -101,15 +101,15 @@ def test_wrong_tokens_are_all_answered_alike(registered: Runtime) -> None:
 def test_expired_and_revoked_links_open_nothing(registered: Runtime) -> None:
     expired, revoked, valid = create(registered), create(registered), create(registered)
     with registered.db.write() as session:
-        past = utc_now() - timedelta(seconds=1)
-        session.execute(update(PortalLink).where(col(PortalLink.id) == expired.id).values(expires_at=past))
+        ended = update(PortalLink).where(col(PortalLink.id) == expired.id)
+        session.execute(ended.values(expires_at=database_now(-1)))
     view = portal_links.revoke_portal_link(registered, factories.ACCOUNT, PARTNER, revoked.id, revoked_by="key_1")
     assert view.revoked_at is not None
-    for ended in (expired, revoked):
+    for each in (expired, revoked):
         with pytest.raises(NotFound):
-            open_portal(registered, token_of(ended))
+            open_portal(registered, token_of(each))
         with pytest.raises(NotFound):
-            find_visitor(registered, ended.id)
+            find_visitor(registered, each.id)
     assert open_portal(registered, token_of(valid)).link_id == valid.id
 
 
