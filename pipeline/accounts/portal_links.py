@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import hmac
 import re
 import secrets
@@ -19,6 +18,7 @@ from config.settings import Settings
 from pipeline.accounts.models import Partner, PortalLink
 from pipeline.accounts.partners import load_partner, lock_partner
 from pipeline.accounts.schemas import CreatedPortalLink, PortalLinkView
+from pipeline.accounts.sessions import hash_token
 from pipeline.core import tenancy
 from pipeline.core.db import database_now
 from pipeline.core.errors import InvalidState, NotFound, Retryable, ValidationFailed
@@ -93,7 +93,7 @@ def create_portal_link(
             id=link_id,
             account_id=account_id,
             partner_id=partner_id,
-            token_hash=_hash_token(token),
+            token_hash=hash_token(token),
             created_by=created_by,
             created_at=now,
             expires_at=now + timedelta(days=days),
@@ -153,7 +153,7 @@ def open_portal(runtime: Runtime, token: str) -> PortalVisitor:
     match = _TOKEN.fullmatch(token)
     if match is None:
         raise portal_link_not_found()
-    visitor = _find_visitor(runtime, match[1], _hash_token(token))
+    visitor = _find_visitor(runtime, match[1], hash_token(token))
     with tenancy.account_scope(visitor.account_id), runtime.db.write() as session:
         session.execute(
             update(PortalLink).where(col(PortalLink.id) == visitor.link_id).values(last_used_at=database_now())
@@ -197,7 +197,7 @@ def _find_visitor(runtime: Runtime, link_id: str, token_hash: str | None) -> Por
             .join(Partner, is_partner)
             .where(col(PortalLink.id) == link_id, *_is_valid())
         ).first()
-    known = _hash_token("unknown") if found is None else found[0].token_hash
+    known = hash_token("unknown") if found is None else found[0].token_hash
     if token_hash is not None and not hmac.compare_digest(known, token_hash):
         raise portal_link_not_found()
     if found is None:
@@ -257,8 +257,3 @@ def _to_view(row: PortalLink) -> PortalLinkView:
         revoked_at=row.revoked_at,
         last_used_at=row.last_used_at,
     )
-
-
-def _hash_token(token: str) -> str:
-    # SHA-256 is enough for 256 random bits.
-    return hashlib.sha256(token.encode()).hexdigest()

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from pipeline.core.json_input import json_pointer
+
 
 class _Missing:
     """The value of a place that a plan does not have."""
@@ -39,7 +41,7 @@ def set_value(plan: Any, pointer: str, value: Any) -> None:
     Raises NoSuchPlace if the plan has no object or list there.
     """
     *parents, last = _split(pointer) or [""]
-    place = read_value(plan, "".join(f"/{_escape(each)}" for each in parents))
+    place = read_value(plan, json_pointer(parents))
     if isinstance(place, dict) and pointer:
         place[last] = value
     elif isinstance(place, list) and _is_index(last) and int(last) < len(place):
@@ -56,7 +58,3 @@ def _is_index(part: str) -> bool:
 
 def _split(pointer: str) -> list[str]:
     return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]
-
-
-def _escape(part: str) -> str:
-    return part.replace("~", "~0").replace("/", "~1")

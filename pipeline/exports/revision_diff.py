@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any, Final
 
+from pipeline.core.json_input import json_pointer
+
 #: The field that identifies the entries of a list, by the list's name.
 _IDS: Final[Mapping[str, str]] = {
     "units": "unitRef",
@@ -74,7 +76,7 @@ class _Place:
     pointer: str | None = ""
 
     def enter(self, step: str, place: str | int | None) -> _Place:
-        inner = None if self.pointer is None or place is None else f"{self.pointer}/{_escape(str(place))}"
+        inner = None if self.pointer is None or place is None else self.pointer + json_pointer([place])
         return _Place((*self.steps, step), inner)
 
 
@@ -132,7 +134,3 @@ def _build_change(place: _Place, old: Any, new: Any) -> FieldChange:
 
 def _is_empty(value: Any) -> bool:
     return value is None or value in ({}, [], "")
-
-
-def _escape(step: str) -> str:
-    return step.replace("~", "~0").replace("/", "~1")

@@ -20,7 +20,7 @@ from config.queues import ANSWER_SECONDS
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.polling import Poll
 from pipeline.workflow.step_leases import EXPORT_LEVEL
-from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, STEPS_BY_NAME, StepResult, TaskMessage
+from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, STEPS_BY_NAME, StepResult, TaskMessage, stream_tasks
 
 log = structlog.get_logger(__name__)
 
@@ -75,7 +75,7 @@ def publish(tasks: Iterable[TaskMessage]) -> None:
 
 def publish_streams(streams: Iterable[DeliveryStream]) -> None:
     """Send a task message for each stream."""
-    publish(TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel) for stream in streams)
+    publish(stream_tasks(streams))
 
 
 def publish_polls(polls: Iterable[Poll]) -> None:

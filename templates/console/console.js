@@ -16,16 +16,16 @@ document.addEventListener("htmx:before:request", (event) => {
 
 // ---- Times: the local time, with UTC as its title. The server writes UTC.
 
-const minutes = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const localTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
 
 function showLocalTimes(root) {
   for (const each of findAll("time[datetime]:not([title])", root)) {
     each.title = each.textContent;
-    each.textContent = minutes.format(new Date(each.dateTime));
+    each.textContent = localTime.format(new Date(each.dateTime));
   }
 }
 
-// A deadline counts down: <time class="countdown"> has the deadline, and the words beside it say what is due.
+// A deadline counts down: data-deadline has its instant, and the words beside it say what is due.
 function showCountdowns() {
   for (const each of findAll("[data-deadline]")) {
     const seconds = Math.round((new Date(each.dataset.deadline) - Date.now()) / 1000);

@@ -16,7 +16,7 @@ from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.api.dependencies import Operator, PublisherDep, Reader, RuntimeDep
 from pipeline.interfaces.api.openapi import LIST_REFUSALS, READ_REFUSALS, refusal_responses
 from pipeline.interfaces.api.request_body import describe_body, json_body
-from pipeline.workflow.steps import TaskMessage
+from pipeline.workflow.steps import stream_tasks
 
 router = APIRouter(tags=["deliveries"])
 
@@ -60,7 +60,7 @@ def resend_delivery(
 ) -> DeliveryView:
     """Send a delivered or dead message again, with the same id."""
     delivery, stream = sender.resend_delivery(runtime, caller.account_id, id, caller.actor, test_only=caller.test)
-    publisher.publish([TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel)])
+    publisher.publish(stream_tasks([stream]))
     return delivery
 
 
@@ -91,9 +91,7 @@ async def replay_messages(
         caller.actor,
         test_only=caller.test,
     )
-    publisher.publish(
-        [TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel) for stream in streams]
-    )
+    publisher.publish(stream_tasks(streams))
     return report
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from pipeline.exports.audit_trail import Action
 
-#: The path of a form -> the act that it records. The subject is the id in the path, in the form, or in the new address.
+#: The path of a form -> the act that it records; the subject is the id in the path.
 RECORDED: Final[Mapping[str, Action]] = {
     "/console/exports/{id}/amend/send": Action.EXPORT_AMENDED,
     "/console/partners/{id}/replay": Action.DELIVERIES_REPLAYED,
@@ -57,10 +57,3 @@ def find_action(path: str, parameters: Mapping[str, str]) -> Action | None:
     """Return the act that a form records; `path` is that of its route. None if it records nothing here."""
     # One route runs several actions of a partner, by the last part of its path.
     return RECORDED.get(path.replace("{action}", parameters.get("action", "")))
-
-
-def find_subjects(parameters: Mapping[str, str], form: Mapping[str, list[str]], location: str) -> list[str]:
-    """Return the ids of what was acted on, the path's first; at least one."""
-    if "id" in parameters:
-        return [parameters["id"]]
-    return form.get("partner") or form.get("id") or [location.partition("?")[0].rpartition("/")[2]]

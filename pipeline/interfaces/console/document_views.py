@@ -45,7 +45,7 @@ class NearbyDocument:
 
 @dataclass(frozen=True)
 class ShownDocument:
-    """A document on its page; `failure` says why there is no preview, `data_failure` why there is none of its data."""
+    """A document on its page; `failure` says why its preview is missing, `data_failure` why its data is."""
 
     export_link: str
     title: str

@@ -13,6 +13,7 @@ from pipeline.accounts.api_keys import EXECUTE, OPERATE
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import Refused
 from pipeline.core.findings import Finding
+from pipeline.core.templating import render
 from pipeline.customs.queries import find_line, list_treatments
 from pipeline.deliveries import queries, sandbox_broker
 from pipeline.deliveries.history import load_past_deliveries
@@ -25,7 +26,16 @@ from pipeline.interfaces.console.gantt_views import build_gantt
 from pipeline.interfaces.console.line_views import is_below, show_decision, show_lines
 from pipeline.interfaces.console.list_views import ListFilter
 from pipeline.interfaces.console.live import build_live_address
-from pipeline.interfaces.console.pages import HEADERS, PAGE_SIZE, ConsoleRoute, Fields, Visit, Visitor, redirect_to
+from pipeline.interfaces.console.pages import (
+    HEADERS,
+    PAGE_SIZE,
+    ConsoleRoute,
+    Fields,
+    Visit,
+    Visitor,
+    page_response,
+    redirect_to,
+)
 from pipeline.interfaces.console.revision_views import show_revisions
 from pipeline.interfaces.console.status_views import show_findings, show_status
 from pipeline.interfaces.console.unit_views import UNITS_ON_A_PAGE, show_step, show_units
@@ -113,7 +123,7 @@ def suggest(visit: Visitor, q: Annotated[str, Query(max_length=128)] = "") -> Re
     """Return the exports with a number as a part of the page."""
     with visit.runtime.db.read() as session:
         hits = search_exports(session, visit.account_id, q)
-    return visit.page("console/search_hits.html", wanted=q.strip(), hits=hits)
+    return page_response(render("console/search_hits.html", wanted=q.strip(), hits=hits))
 
 
 def _may_amend(visit: Visit, export: ExportView) -> bool:

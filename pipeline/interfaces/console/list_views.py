@@ -36,15 +36,6 @@ class FilterLink:
 
 
 @dataclass(frozen=True)
-class SavedLink:
-    """A saved filter; `name` as the form that deletes it sends it."""
-
-    name: str
-    link: str
-    chosen: bool
-
-
-@dataclass(frozen=True)
 class FilterOption:
     """An option of a list of the form."""
 
@@ -142,10 +133,10 @@ def build_partner_choices(partners: Sequence[PartnerView], kind: str, chosen: st
     ]
 
 
-def build_saved_links(saved: Sequence[SavedFilterView], chosen: ListFilter) -> list[SavedLink]:
+def build_saved_links(saved: Sequence[SavedFilterView], chosen: ListFilter) -> list[FilterLink]:
     """Return the account's saved filters as links."""
     query = chosen.encode()
-    return [SavedLink(each.name, f"{_LIST}?{each.query}", each.query == query) for each in saved]
+    return [FilterLink(each.name, f"{_LIST}?{each.query}", each.query == query) for each in saved]
 
 
 @dataclass(frozen=True)

@@ -164,7 +164,8 @@ class ConsoleRoute(APIRoute):
                 visit: RefusingVisit | None = getattr(request.state, "visit", None)
                 show = public_refusal if visit is None else visit.refusal
                 return await run_in_threadpool(show, to_refusal(error))
-            await run_in_threadpool(_record_form, request, self.path, response)
+            if request.method == "POST":
+                await run_in_threadpool(_record_form, request, self.path, response)
             return response
 
         return answer
@@ -173,16 +174,13 @@ class ConsoleRoute(APIRoute):
 def _record_form(request: Request, path: str, response: Response) -> None:
     """Record in the audit trail what a form of the console did; a refused form did nothing."""
     visit = getattr(request.state, "visit", None)
-    if request.method != "POST" or response.status_code >= 400 or not isinstance(visit, Visit):
+    if response.status_code >= 400 or not isinstance(visit, Visit):
         return
     action = acts.find_action(path, request.path_params)
     if action is None:
         return
-    form: Form = request.state.form
-    detail = {name: form.get(name) for name in ("remedy", "overlap", "since", "reason", "rule") if form.get(name)}
-    sent = {name: [*values] for name, values in form.values.items()}
-    for subject in acts.find_subjects(request.path_params, sent, response.headers.get("location", "")):
-        visit.record(action, subject, **detail)
+    since = request.state.form.get("since")
+    visit.record(action, request.path_params["id"], **({"since": since} if since else {}))
 
 
 async def open_visit(request: Request) -> Visit:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Annotated, Any, Final
 from urllib.parse import quote
 
@@ -13,14 +13,13 @@ from pipeline.accounts import partners
 from pipeline.accounts.api_keys import ADMIN, OPERATE
 from pipeline.core.errors import NotFound, Refused
 from pipeline.deliveries import circuit_breaker, history, queries, replay, sender, streams
-from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.console import partner_views
 from pipeline.interfaces.console.live import build_live_address
 from pipeline.interfaces.console.message_views import show_message
 from pipeline.interfaces.console.pages import PAGE_SIZE, ConsoleRoute, Fields, Visit, Visitor, redirect_to
-from pipeline.workflow.steps import TaskMessage
+from pipeline.workflow.steps import stream_tasks
 
 router = APIRouter(prefix="/console", include_in_schema=False, route_class=ConsoleRoute)
 
@@ -118,7 +117,7 @@ def resend_delivery(id: str, visit: Visitor, form: Fields) -> Response:  # noqa:
         )
     except Refused as refused:
         return _delivery_page(visit, id, refusal=refused)
-    _publish_streams(visit, [stream])
+    visit.publish(stream_tasks([stream]))
     return redirect_to(f"/console/deliveries/{quote(id)}")
 
 
@@ -129,7 +128,7 @@ def _replay(visit: Visit, partner_id: str, since: str) -> int:
         report, streams = replay.replay_messages(
             visit.runtime, visit.account_id, partner_id, request, visit.caller.actor, test_only=visit.caller.test
         )
-        _publish_streams(visit, streams)
+        visit.publish(stream_tasks(streams))
         messages += report.messages
         if report.next is None:
             return messages
@@ -169,10 +168,4 @@ def _delivery_page(visit: Visit, delivery_id: str, *, refusal: Refused | None = 
         message=show_message(delivery, message),
         resendable=shown.resendable and visit.caller.has_role(OPERATE),
         refusal=None if refusal is None else refusal.message,
-    )
-
-
-def _publish_streams(visit: Visit, streams: Sequence[DeliveryStream]) -> None:
-    visit.publish(
-        [TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel) for stream in streams]
     )

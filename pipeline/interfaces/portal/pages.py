@@ -25,7 +25,7 @@ from pipeline.interfaces.api.limits import COUNT
 from pipeline.interfaces.console.pages import Form, SignedOut, page_response, read_fields
 from pipeline.interfaces.portal import session
 from pipeline.interfaces.portal.views import build_nav
-from pipeline.workflow.steps import TaskMessage
+from pipeline.workflow.steps import stream_tasks
 
 #: The page that begins a session.
 OPEN: Final = "/portal/open"
@@ -54,9 +54,7 @@ class PortalVisit:
 
     def publish(self, streams: Sequence[DeliveryStream]) -> None:
         """Schedule the sending of streams and return at once."""
-        get_publisher(self.request).publish(
-            [TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel) for stream in streams]
-        )
+        get_publisher(self.request).publish(stream_tasks(streams))
 
     def record(self, action: Action, subject: str, detail: Mapping[str, Any] | None = None) -> None:
         """Write what the visitor just did to the account's audit trail."""
