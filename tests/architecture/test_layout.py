@@ -31,7 +31,6 @@ SHORT_FILES = {
     "pipeline/ops/stats/durations.py": "the rollup and its readers share the bins",
     "pipeline/interfaces/console/instants.py": "views of every page show them",
     "pipeline/interfaces/console/home.py": "the first page has its file",
-    "pipeline/interfaces/console/assets.py": "what a browser loads besides pages",
     "pipeline/interfaces/contracts/examples/catalog.py": "an __init__ defines nothing",
     "pipeline/interfaces/cli/connection.py": "commands that only speak HTTP load no database library",
     "pipeline/interfaces/cli/schema.py": "one file a command",

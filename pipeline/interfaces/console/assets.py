@@ -22,16 +22,20 @@ _ASSETS: Final = {
     "console.js": (_FOLDER / "console.js", _SCRIPT),
     "portal.css": (TEMPLATES / "portal" / "style.css", _STYLE),
     "portal.js": (TEMPLATES / "portal" / "portal.js", _SCRIPT),
-    "htmx-4.0.1.js": (_FOLDER / "vendor" / "htmx-4.0.1.min.js", _SCRIPT),
-    "htmx-sse-4.0.1.js": (_FOLDER / "vendor" / "hx-sse-4.0.1.min.js", _SCRIPT),
 }
+
+#: One file: htmx reads the page soon after it has run, and an extension that comes later is never asked.
+_HTMX: Final = "htmx-4.0.1-sse.js"
+_HTMX_PARTS: Final = [_FOLDER / "vendor" / f"{name}-4.0.1.min.js" for name in ("htmx", "hx-sse")]
 
 
 @router.get("/console/assets/{name}")
 def read_asset(name: str) -> Response:
     """Return a file that pages load. A browser asks again whether the project's own files have changed."""
+    if name == _HTMX:
+        body, cached = b"\n".join(path.read_bytes() for path in _HTMX_PARTS), "public, max-age=31536000, immutable"
+        return Response(body, media_type=_SCRIPT, headers={"Cache-Control": cached})
     if name not in _ASSETS:
         raise NotFound(f"there is no file {name}")
     path, media_type = _ASSETS[name]
-    cached = "public, max-age=31536000, immutable" if path.parent.name == "vendor" else "no-cache"
-    return Response(path.read_bytes(), media_type=media_type, headers={"Cache-Control": cached})
+    return Response(path.read_bytes(), media_type=media_type, headers={"Cache-Control": "no-cache"})

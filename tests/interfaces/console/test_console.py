@@ -162,6 +162,15 @@ def test_pages_escape_text_and_load_nothing_from_elsewhere(harness: ApiHarness) 
     assert client.get("/console/assets/style.css").headers["content-type"].startswith("text/css")
 
 
+def test_htmx_and_its_extension_are_one_file(harness: ApiHarness) -> None:
+    """From a file of its own, the extension sometimes came after htmx had read the page, which then followed nothing."""
+    client = sign_in_browser(harness, "read")
+    (script,) = re.findall(r'<script src="([^"]*htmx[^"]*)"', client.get("/console").text)
+    loaded = client.get(script)
+    assert (loaded.status_code, loaded.headers["content-type"]) == (200, "text/javascript; charset=utf-8")
+    assert loaded.text.index("registerExtension(") < loaded.text.index('registerExtension("sse"')
+
+
 def test_sign_out_ends_the_session(harness: ApiHarness) -> None:
     client = sign_in_browser(harness, "read")
     assert cookie_name(harness.runtime.settings) in client.cookies
