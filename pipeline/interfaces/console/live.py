@@ -63,7 +63,10 @@ def read_version(visit: Visit, export_id: str | None) -> str:
 
 
 async def _stream_changes(visit: Visit, export_id: str | None, seen: str) -> AsyncIterator[bytes]:
-    """Yield an event for each change while the session lasts; between reads it holds neither a thread nor a connection."""
+    """Yield an event for each change, and one at the end of the session, so that the page shows that it ended.
+
+    Between reads it holds neither a thread nor a connection.
+    """
     yield b": changes\n\n"
     sent_at = time.monotonic()
     while await is_still_signed_in(visit):
@@ -73,3 +76,4 @@ async def _stream_changes(visit: Visit, export_id: str | None, seen: str) -> Asy
             seen, sent_at = version, time.monotonic()
         await anyio.sleep(_PAUSE_SECONDS)
         deadline.set_deadline(REQUEST_WAIT_SECONDS)
+    yield format_sse_event(data_str="", event="changed")

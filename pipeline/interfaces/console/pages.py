@@ -24,6 +24,7 @@ from pipeline.core.templating import render, render_pieces
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime
 from pipeline.interfaces.api.errors import to_refusal
+from pipeline.interfaces.api.limits import COUNT
 from pipeline.interfaces.console import acts
 from pipeline.interfaces.console.session import check_csrf_token, compute_csrf_token, read_token
 from pipeline.ops import work_counts
@@ -159,7 +160,7 @@ class ConsoleRoute(APIRoute):
             try:
                 response = await handle(request)
             except SignedOut as signed_out:
-                return redirect_to(signed_out.address)
+                return _redirect_to_sign_in(request, signed_out.address)
             except (Refused, RequestValidationError) as error:
                 visit: RefusingVisit | None = getattr(request.state, "visit", None)
                 show = public_refusal if visit is None else visit.refusal
@@ -198,6 +199,7 @@ async def open_visit(request: Request) -> Visit:
     structlog.contextvars.bind_contextvars(account_id=caller.account_id, person_id=caller.actor)
     visit = Visit(request, caller, compute_csrf_token(runtime, token, caller.account_id))
     request.state.visit = visit
+    request.scope[COUNT](caller.account_id)
     return visit
 
 
@@ -261,3 +263,10 @@ def page_response(html: str, status: int = 200) -> Response:
 def redirect_to(address: str) -> Response:
     """Return a redirect that makes the browser load `address` with GET."""
     return RedirectResponse(address, 303, HEADERS)
+
+
+def _redirect_to_sign_in(request: Request, address: str) -> Response:
+    if "hx-request" in request.headers:
+        # The script would put the page of a redirect into a part of this one, and open an ended stream again at once.
+        return Response(status_code=401, headers={**HEADERS, "HX-Redirect": address})
+    return redirect_to(address)

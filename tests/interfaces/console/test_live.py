@@ -9,7 +9,7 @@ from pipeline.accounts.models import SignedInSession
 from pipeline.accounts.sessions import end_sessions
 from pipeline.interfaces.console import live
 from pipeline.workflow import queries
-from tests.interfaces.api.conftest import OTHER, ApiHarness
+from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
 
@@ -29,7 +29,25 @@ def test_stream_says_what_changed_and_ends_with_the_session(
         assert "event: changed" in lines
         with harness.runtime.db.write() as session:
             end_sessions(session, col(SignedInSession.account_id) == factories.ACCOUNT)
-        assert [line for line in lines if line.startswith("error")] == []
+        assert [line for line in lines if line.startswith("event")][-1:] == ["event: changed"]
+    ended = client.get(address, headers={"HX-Request": "true"})
+    assert (ended.status_code, ended.headers["hx-redirect"]) == (401, "/console/sign-in")
+    assert client.get(address).status_code == 303
+
+
+def test_streams_of_one_account_leave_room_for_others(open_harness: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_PAUSE_SECONDS", 0.01)
+    harness = open_harness(max_account_requests=1)
+    client, address = sign_in_browser(harness, "read"), "/console/live?seen="
+    neighbour = sign_in_browser(harness, "read", account=OTHER)
+    as_stream = {"Accept": "text/event-stream"}
+    with client.stream("GET", address, headers=as_stream) as response:
+        assert response.status_code == 200
+        refused = client.get(address, headers=as_stream)
+        assert (refused.status_code, "1 live streams in progress" in refused.text) == (429, True)
+        assert client.get("/console/exports").status_code == 200
+        with neighbour.stream("GET", address, headers=as_stream) as other:
+            assert other.status_code == 200
 
 
 def test_stream_of_an_unknown_export_is_a_page_that_says_so(harness: ApiHarness) -> None:

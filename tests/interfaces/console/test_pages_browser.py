@@ -58,6 +58,15 @@ def test_page_does_not_change_while_a_person_types_in_it(harness: ApiHarness, mo
         assert page.input_value("input[name=name]") == "Half a name"
 
 
+def test_page_leads_to_sign_in_when_the_session_ends(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_PAUSE_SECONDS", 0.05)
+    with open_browser(sign_in_browser(harness, "read"), expected="status of 401") as page:
+        page.goto("/console/exports")
+        with harness.runtime.db.write() as session:
+            session.execute(update(SignedInSession).values(ended_at=database_now()))
+        page.wait_for_url("**/console/sign-in")
+
+
 def test_amendment_survives_the_end_of_the_session(harness: ApiHarness) -> None:
     export_id = harness.execute(factories.plan())
     harness.run(export_id)
