@@ -81,19 +81,23 @@ class StatusCount(_StatsPart):
     median_seconds: float | None
 
 
-class BrokerFunnel(_StatsPart):
-    """How far the handoffs to a customs broker came."""
-
-    partner_id: str
-    statuses: list[StatusCount]
-
-
 class CorrectionSeries(_StatsPart):
     """How often a customs broker corrected a field; `*` stands for an index."""
 
     partner_id: str
     field: str
     counts: list[int]
+
+
+class BrokerFunnel(_StatsPart):
+    """How far the handoffs to a customs broker came, and how quickly it reviews them."""
+
+    partner_id: str
+    review: Percentiles = Field(description="From the handoff to the first review: accepted, rejected or query")
+    sent_back: int = Field(description="The first reviews that were a rejection or a query")
+    overdue: int = Field(description="How often a status did not come before its deadline")
+    most_corrected: CorrectionSeries | None = Field(description="The field that it corrected most often")
+    statuses: list[StatusCount]
 
 
 class CurrentCounts(_StatsPart):
@@ -114,5 +118,5 @@ class StatsView(_StatsPart):
     handoff_series: list[Percentiles]
     steps: list[StepDurations]
     queues: list[QueueSeries]
-    brokers: list[BrokerFunnel]
+    brokers: list[BrokerFunnel] = Field(description="The slowest first, by the median time to its first review")
     corrections: list[CorrectionSeries]

@@ -11,6 +11,8 @@ import pytest
 from sqlalchemy import func, update
 from sqlmodel import col, select
 
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import NewPartner
 from pipeline.core import tenancy
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import ChannelUnavailable
@@ -19,6 +21,7 @@ from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries import submissions
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.models import BrokerSubmission
+from pipeline.deliveries.overdue import notify_overdue
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.exports import events
 from pipeline.exports.models import Event
@@ -33,9 +36,9 @@ from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 
 
-def execute(workflow: WorkflowHarness, batch: str = "batch", units: int = 1) -> str:
+def execute(workflow: WorkflowHarness, batch: str = "batch", units: int = 1, *, broker: str = factories.BROKER) -> str:
     """Execute an export and return its id."""
-    export_id = workflow.accept(factories.plan(units=units, batch=batch)).export_id
+    export_id = workflow.accept(factories.plan(units=units, batch=batch, broker=broker)).export_id
     for unit_no in range(1, units + 1):
         run_step(workflow.runtime, export_id, unit_no, "record_packages")
     assert workflow.state(export_id) == "executed"
@@ -53,6 +56,12 @@ def answer(workflow: WorkflowHarness, export_id: str, status: str, *pointers: st
             session, workflow.runtime.settings, submission.id, submission.export_id, body
         )
         events.append(session, export_id, "broker", happened)
+
+
+def add_broker(workflow: WorkflowHarness, partner_id: str) -> None:
+    """Add another customs broker."""
+    new = {"id": partner_id, "kind": "customs_broker", "name": "Example broker", "path": "byob", "live": True}
+    partners.create_partner(workflow.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
 
 
 def roll_up(workflow: WorkflowHarness) -> None:
@@ -171,6 +180,43 @@ def test_median_is_the_time_since_the_status_before(workflow: WorkflowHarness) -
     medians = {each.status: each.median_seconds for each in broker.statuses if each.median_seconds}
     assert medians["received"] == pytest.approx(60, rel=0.1)
     assert medians["accepted"] == pytest.approx(3600, rel=0.1)
+
+
+def test_customs_brokers_are_ordered_by_the_time_to_their_first_review(workflow: WorkflowHarness) -> None:
+    add_broker(workflow, "br_slow")
+    slow = execute(workflow, "slow", broker="br_slow")
+    for each in ("a", "b", "c"):
+        export_id = execute(workflow, each)
+        workflow.clock.pass_seconds(60)
+        answer(workflow, export_id, "accepted")
+    workflow.clock.pass_seconds(3600)
+    answer(workflow, slow, "received")
+    workflow.clock.pass_seconds(3600)
+    answer(workflow, slow, "query", "/units/0/entry", "/units/1/entry", "/batchId")
+    workflow.clock.pass_seconds(3600)
+    answer(workflow, slow, "accepted")
+    roll_up(workflow)
+    first, second = read(workflow, StatsRange.DAYS_7).brokers
+    assert (first.partner_id, first.review.count, first.sent_back) == ("br_slow", 1, 1)
+    assert first.review.p50 == pytest.approx(3 * 60 + 2 * 3600, rel=0.1)
+    assert first.most_corrected is not None
+    assert (first.most_corrected.field, sum(first.most_corrected.counts)) == ("/units/*/entry", 2)
+    assert (second.partner_id, second.review.count, second.sent_back) == (factories.BROKER, 3, 0)
+    assert second.review.p50 == pytest.approx(60, rel=0.1)
+    assert second.most_corrected is None
+
+
+def test_silent_customs_broker_is_the_slowest(workflow: WorkflowHarness) -> None:
+    add_broker(workflow, "br_silent")
+    execute(workflow, "silent", broker="br_silent")
+    workflow.clock.pass_seconds(workflow.runtime.settings.deadline_received_seconds + 1)
+    answered = execute(workflow, "answered")
+    answer(workflow, answered, "rejected")
+    assert notify_overdue(workflow.runtime)
+    roll_up(workflow)
+    first, second = read(workflow, StatsRange.DAYS_7).brokers
+    assert (first.partner_id, first.overdue, first.review.count, first.review.p50) == ("br_silent", 1, 0, None)
+    assert (second.overdue, second.sent_back) == (0, 1)
 
 
 def test_current_outcomes_are_those_of_the_list(workflow: WorkflowHarness) -> None:

@@ -31,10 +31,11 @@ def stats(
     """Show what happened to exports: outcomes, durations, queues, customs brokers, corrections."""
     with connect(api_url, api_key) as api:
         found = api.stats(range=range_.value)
-    print_result(found, *_render(found, range_), as_json=as_json)
+    print_result(found, *render_stats(found, range_), as_json=as_json)
 
 
-def _render(found: StatsView, range_: StatsRange) -> Iterator[RenderableType]:
+def render_stats(found: StatsView, range_: StatsRange) -> Iterator[RenderableType]:
+    """Yield the tables of the statistics."""
     yield Text(f"The last {range_.value}, in periods of {format_duration(found.period_seconds)}", style="bold")
     current = found.now.outcomes
     reached = [(each, sum(each.counts)) for each in found.outcomes]
@@ -68,6 +69,22 @@ def _render(found: StatsView, range_: StatsRange) -> Iterator[RenderableType]:
             for each in found.queues
         ),
     )
+    if found.brokers:
+        yield ""
+        yield build_table(
+            ("customs broker, slowest first", "median to review", "p95", "sent back", "overdue", "corrects most"),
+            (
+                (
+                    each.partner_id,
+                    format_duration(each.review.p50),
+                    format_duration(each.review.p95),
+                    f"{each.sent_back} of {each.review.count}",
+                    str(each.overdue),
+                    "" if each.most_corrected is None else each.most_corrected.field,
+                )
+                for each in found.brokers
+            ),
+        )
     for broker in found.brokers:
         yield ""
         yield build_table(

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.exports.states import NEEDS_PERSON, Outcome
+from pipeline.exports.states import NEEDS_PERSON, Outcome, SubmissionState
 from pipeline.interfaces.console.list_views import FilterLink, ListFilter
 from pipeline.interfaces.console.plots import (
     TREND_SLOT,
@@ -20,10 +20,15 @@ from pipeline.interfaces.console.plots import (
     stack_bars,
 )
 from pipeline.interfaces.durations import format_duration
-from pipeline.ops.schemas import BrokerFunnel, Percentiles, StatsRange, StatsView
+from pipeline.ops.schemas import BrokerFunnel, CorrectionSeries, Percentiles, StatsRange, StatsView
 from pipeline.ops.work_counts import MOST_OUTCOMES
 
-_EXPORTS: Final = "/console/exports"
+_RANGES: Final[Mapping[StatsRange, str]] = {
+    StatsRange.HOURS_3: "3 hours",
+    StatsRange.HOURS_24: "24 hours",
+    StatsRange.DAYS_7: "7 days",
+    StatsRange.DAYS_90: "90 days",
+}
 #: The series of the plot of outcomes, from below: their names, the classes of their colours, and what they count.
 _OUTCOMES: Final[Sequence[tuple[str, str, Collection[Outcome]]]] = (
     ("released", "released", {Outcome.RELEASED}),
@@ -35,6 +40,9 @@ _OUTCOMES: Final[Sequence[tuple[str, str, Collection[Outcome]]]] = (
 )
 
 
+_SENT_BACK: Final = frozenset({Outcome.REJECTED, Outcome.QUERY})
+#: The slowest customs brokers that are shown open; the others are folded.
+_OPEN: Final = 6
 #: The shortest length that is visible on a scale from 0 to 100.
 _THINNEST: Final = 0.8
 
@@ -75,20 +83,32 @@ class FunnelRow:
 
 @dataclass(frozen=True)
 class Funnel:
-    """The statuses of the handoffs to a customs broker."""
+    """How quickly a customs broker reviews its handoffs, what it sends back, and the statuses that they reached."""
 
     partner_id: str
     link: str
+    handoffs: str
+    median: str
+    p95: str
+    speed: float
+    sent_back: str
+    sent_back_link: str
+    overdue: str
+    overdue_link: str
+    field: str
+    times: str
     rows: Sequence[FunnelRow]
 
 
 @dataclass(frozen=True)
 class CorrectionRow:
-    """A field that a customs broker corrected, how often, and its trend in a picture of that width."""
+    """A field that a customs broker corrected, how often, and its trend as text and in a picture of that width."""
 
     field: str
     partner_id: str
-    count: int
+    link: str
+    count: str
+    halves: str
     trend: Sequence[Bar]
     width: int
 
@@ -100,7 +120,8 @@ class HomeView:
     tiles: Sequence[Tile]
     plots: Sequence[Plot]
     durations: Sequence[DurationRow]
-    funnels: Sequence[Funnel]
+    brokers: Sequence[Funnel]
+    more_brokers: Sequence[Funnel]
     corrections: Sequence[CorrectionRow]
 
 
@@ -118,6 +139,8 @@ def build_home(found: StatsView) -> HomeView:
     ]
     marks = ("sent", "good", "busy", "bad")
     queues = [(each, marks[at % len(marks)]) for at, each in enumerate(found.queues)]
+    slowest = max((each.review.p50 or 0 for each in found.brokers), default=0)
+    funnels = [_build_funnel(each, slowest) for each in found.brokers]
     depths = [Series(each.queue.removeprefix("exports."), mark, each.depth) for each, mark in queues]
     delays = [Series(each.queue.removeprefix("exports."), mark, each.delay_seconds) for each, mark in queues]
     return HomeView(
@@ -129,19 +152,15 @@ def build_home(found: StatsView) -> HomeView:
             draw_lines("Longest delay by queue, whole service", delays, periods, seconds, format_duration),
         ],
         durations=[_build_duration(each.step.replace("_", " "), each) for each in found.steps],
-        funnels=[_build_funnel(each) for each in found.brokers],
-        corrections=[
-            CorrectionRow(
-                each.field, each.partner_id, sum(each.counts), draw_trend(each.counts), TREND_SLOT * len(each.counts)
-            )
-            for each in found.corrections
-        ],
+        brokers=funnels[:_OPEN],
+        more_brokers=funnels[_OPEN:],
+        corrections=[_build_correction(each) for each in found.corrections],
     )
 
 
 def build_range_links(chosen: StatsRange) -> list[FilterLink]:
     """Return the links that choose how far back the page reaches."""
-    return [FilterLink(each.value, f"/console?range={each.value}", each is chosen) for each in StatsRange]
+    return [FilterLink(_RANGES[each], f"/console?range={each.value}", each is chosen) for each in StatsRange]
 
 
 def _build_tiles(found: StatsView) -> list[Tile]:
@@ -178,7 +197,7 @@ def _build_tiles(found: StatsView) -> list[Tile]:
             "good" if found.now.accepted_today else "over",
             "by customs brokers, since 00:00 UTC",
         ),
-        Tile("Acceptance to handoff", format_duration(p95), _EXPORTS, "over", "p95 of the chosen time"),
+        Tile("Acceptance to handoff", format_duration(p95), "#steps", "over", "p95 of the chosen time"),
     ]
 
 
@@ -197,12 +216,24 @@ def _place(seconds: float) -> float:
     return round(min(1.0, max(0.0, math.log10(max(seconds, 0.001) / 0.001) / math.log10(600 / 0.001))) * 100, 1)
 
 
-def _build_funnel(found: BrokerFunnel) -> Funnel:
+def _build_funnel(found: BrokerFunnel, slowest: float) -> Funnel:
     highest = max((each.count for each in found.statuses), default=0) or 1
+    handoffs = max((each.count for each in found.statuses if each.status == SubmissionState.SENT), default=0)
+    reviewed, corrected = found.review.count, found.most_corrected
     return Funnel(
-        found.partner_id,
-        f"/console/partners/{found.partner_id}",
-        [
+        partner_id=found.partner_id,
+        link=_link_partner(found.partner_id),
+        handoffs=f"{handoffs:,}",
+        median=format_duration(found.review.p50) if reviewed else "no review",
+        p95=format_duration(found.review.p95),
+        speed=round(100 * (found.review.p50 or 0) / slowest, 1) if slowest else 0,
+        sent_back=f"{found.sent_back:,} ({found.sent_back / reviewed:.0%})" if reviewed else "0",
+        sent_back_link=ListFilter(outcomes=_SENT_BACK, broker=found.partner_id).link(),
+        overdue=f"{found.overdue:,}",
+        overdue_link=ListFilter(outcomes=frozenset({Outcome.OVERDUE}), broker=found.partner_id).link(),
+        field="" if corrected is None else corrected.field,
+        times="" if corrected is None else _count_times(sum(corrected.counts)),
+        rows=[
             FunnelRow(
                 each.status,
                 "bad" if each.status in ("rejected", "query", "held") else "good",
@@ -213,3 +244,24 @@ def _build_funnel(found: BrokerFunnel) -> Funnel:
             for each in found.statuses
         ],
     )
+
+
+def _build_correction(found: CorrectionSeries) -> CorrectionRow:
+    middle = len(found.counts) // 2
+    return CorrectionRow(
+        field=found.field,
+        partner_id=found.partner_id,
+        link=_link_partner(found.partner_id),
+        count=f"{sum(found.counts):,}",
+        halves=f"{sum(found.counts[:middle]):,}, then {sum(found.counts[middle:]):,}",
+        trend=draw_trend(found.counts),
+        width=TREND_SLOT * len(found.counts),
+    )
+
+
+def _count_times(count: int) -> str:
+    return "once" if count == 1 else f"{count:,} times"
+
+
+def _link_partner(partner_id: str) -> str:
+    return f"/console/partners/{partner_id}"

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from sqlalchemy import BigInteger, Row, cast, func, select
 from sqlmodel import Session, col
@@ -34,8 +34,10 @@ from pipeline.ops.stats.models import (
     CORRECTION,
     HANDOFF,
     OUTCOME,
+    OVERDUE,
     QUEUE_DELAY,
     QUEUE_DEPTH,
+    REVIEW,
     STATUS,
     STEP,
     Stat,
@@ -66,6 +68,9 @@ _FUNNEL: Final = tuple(
         SubmissionState.HELD,
     )
 )
+_SENT_BACK: Final = (SubmissionState.REJECTED.value, SubmissionState.QUERY.value)
+#: partner and label -> its durations as counts by bin
+_Bins: TypeAlias = Mapping[tuple[str, str], Mapping[int, int]]
 #: The corrections that are listed: those that customs brokers made most often.
 _MAX_CORRECTIONS: Final = 20
 
@@ -83,7 +88,8 @@ def read_stats(runtime: Runtime, account_id: str, wanted: StatsRange) -> StatsVi
         handoff, handoff_series = own.read_durations(HANDOFF)
         steps = own.read_bins(STEP)
         statuses = own.read_bins(STATUS)
-        corrections = own.read_series(CORRECTION)
+        reviews = own.read_bins(REVIEW)
+        corrections = _order_corrections(own.read_series(CORRECTION))
         counts = work_counts.read_counts(session)
         today = _Reader(session, account_id, [period_start(now, _DAY)], _DAY).read_series(OUTCOME)
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
@@ -107,8 +113,8 @@ def read_stats(runtime: Runtime, account_id: str, wanted: StatsRange) -> StatsVi
             QueueSeries(queue=queue, depth=counted, delay_seconds=delay.get(("", queue), none))
             for (_, queue), counted in sorted(depth.items())
         ],
-        brokers=_funnels(statuses),
-        corrections=_most_frequent(corrections),
+        brokers=_funnels(statuses, reviews, corrections),
+        corrections=corrections[:_MAX_CORRECTIONS],
     )
 
 
@@ -168,28 +174,52 @@ def _percentiles(counts: Mapping[int, int]) -> Percentiles:
     return Percentiles(count=sum(counts.values()), p50=p50, p95=p95, p99=p99)
 
 
-def _funnels(statuses: Mapping[tuple[str, str], Mapping[int, int]]) -> list[BrokerFunnel]:
-    return [
-        BrokerFunnel(
-            partner_id=partner_id,
-            statuses=[
-                StatusCount(
-                    status=status,
-                    count=sum(statuses.get((partner_id, status), {}).values()),
-                    median_seconds=percentile(statuses.get((partner_id, status), {}), 0.5),
-                )
-                for status in _FUNNEL
-            ],
+def _funnels(statuses: _Bins, reviews: _Bins, corrections: Sequence[CorrectionSeries]) -> list[BrokerFunnel]:
+    most_corrected: dict[str, CorrectionSeries] = {}
+    for each in corrections:
+        most_corrected.setdefault(each.partner_id, each)
+    status_bins, review_bins = _by_partner(statuses), _by_partner(reviews)
+    funnels = []
+    for partner_id, by_status in sorted(status_bins.items()):
+        counts = {status: sum(bins.values()) for status, bins in by_status.items()}
+        first_reviews = review_bins.get(partner_id, {})
+        funnels.append(
+            BrokerFunnel(
+                partner_id=partner_id,
+                review=_percentiles(sum(map(Counter, first_reviews.values()), Counter[int]())),
+                sent_back=sum(sum(first_reviews.get(status, {}).values()) for status in _SENT_BACK),
+                overdue=counts.get(OVERDUE, 0),
+                most_corrected=most_corrected.get(partner_id),
+                statuses=[
+                    StatusCount(
+                        status=status,
+                        count=counts.get(status, 0),
+                        median_seconds=percentile(by_status.get(status, {}), 0.5),
+                    )
+                    for status in _FUNNEL
+                ],
+            )
         )
-        for partner_id in sorted({partner for partner, _ in statuses})
-    ]
+    return sorted(funnels, key=_slowness, reverse=True)
 
 
-def _most_frequent(corrections: Mapping[tuple[str, str], list[int]]) -> list[CorrectionSeries]:
+def _by_partner(bins: _Bins) -> dict[str, dict[str, Mapping[int, int]]]:
+    found: dict[str, dict[str, Mapping[int, int]]] = defaultdict(dict)
+    for (partner_id, label), each in bins.items():
+        found[partner_id][label] = each
+    return found
+
+
+def _slowness(broker: BrokerFunnel) -> tuple[bool, float, int]:
+    """Return what orders customs brokers: one that reviewed nothing in time is slower than all that reviewed."""
+    silent = broker.review.p50 is None and broker.overdue > 0
+    return silent, broker.review.p50 or 0.0, broker.overdue
+
+
+def _order_corrections(corrections: Mapping[tuple[str, str], list[int]]) -> list[CorrectionSeries]:
     ordered = sorted(corrections.items(), key=lambda each: (-sum(each[1]), each[0]))
     return [
-        CorrectionSeries(partner_id=partner_id, field=field, counts=counts)
-        for (partner_id, field), counts in ordered[:_MAX_CORRECTIONS]
+        CorrectionSeries(partner_id=partner_id, field=field, counts=counts) for (partner_id, field), counts in ordered
     ]
 
 

@@ -31,9 +31,11 @@ from pipeline.ops.stats.models import (
     CORRECTION,
     HANDOFF,
     OUTCOME,
+    OVERDUE,
     PERIODS,
     QUEUE_DELAY,
     QUEUE_DEPTH,
+    REVIEW,
     STATUS,
     STEP,
     Stat,
@@ -64,6 +66,17 @@ _STATUS_EVENTS: Final = (
     EventType.BROKER_REJECTED,
     EventType.BROKER_QUERIED,
     EventType.BROKER_RELEASED,
+)
+_REVIEWS: Final = frozenset(
+    each.value
+    for each in (
+        SubmissionState.ACCEPTED,
+        SubmissionState.REJECTED,
+        SubmissionState.QUERY,
+        SubmissionState.FILED,
+        SubmissionState.HELD,
+        SubmissionState.RELEASED,
+    )
 )
 _OUTCOMES: Final[Mapping[str, Outcome]] = {
     EventType.EXPORT_ACCEPTED: Outcome.IN_PROGRESS,
@@ -137,15 +150,14 @@ def _move_cursor(session: Session, since: datetime, until: datetime) -> bool:
 
 def _read_events(session: Session, since: datetime, until: datetime) -> Iterator[Fact]:
     earlier = table(Event).alias()
-    previous = (
-        select(func.max(earlier.c.at))
-        .where(
-            earlier.c.export_id == _events.export_id,
-            earlier.c.seq < _events.seq,
-            earlier.c.type.in_(constants(_STATUS_EVENTS)),
-        )
-        .scalar_subquery()
-    )
+    reviewed = earlier.c.data["status"].as_string().in_(constants(sorted(_REVIEWS)))
+
+    def find(found: Any, *conditions: Any) -> Any:
+        before = earlier.c.export_id == _events.export_id, earlier.c.seq < _events.seq
+        of_status = earlier.c.type.in_(constants(_STATUS_EVENTS))
+        return select(found).where(*before, of_status, *conditions).scalar_subquery()
+
+    has_status = _events.type.in_(constants((*_STATUS_EVENTS, EventType.HANDOFF_OVERDUE)))
     rows = session.execute(
         select(
             _events.type,
@@ -154,7 +166,9 @@ def _read_events(session: Session, since: datetime, until: datetime) -> Iterator
             _exports.account_id,
             _exports.broker_id,
             _exports.accepted_at,
-            case((_events.type.in_(constants(_STATUS_EVENTS)), previous)).label("previous_at"),
+            case((has_status, find(func.max(earlier.c.at)))).label("previous_at"),
+            case((has_status, find(func.min(earlier.c.at)))).label("handed_off_at"),
+            case((has_status, find(func.count(), reviewed))).label("reviews"),
         )
         .join(table(Export), _exports.id == _events.export_id)
         .where(_events.at > since, _events.at <= until, _events.type.in_(constants(_COUNTED)))
@@ -172,6 +186,9 @@ def _facts_of(row: Row[Any]) -> Iterator[Fact]:
     if status := _status_of(row):
         since = since_accepted if row.previous_at is None else (row.at - row.previous_at).total_seconds()
         yield Fact(row.account_id, STATUS, row.broker_id, status, row.at, since)
+        if status in _REVIEWS and not row.reviews:
+            since = since_accepted if row.handed_off_at is None else (row.at - row.handed_off_at).total_seconds()
+            yield Fact(row.account_id, REVIEW, row.broker_id, status, row.at, since)
     for field in row.data.get("fields", ()):
         pointer = _INDEX_IN_POINTER.sub("/*", field.get("pointer", ""))[:_MAX_LABEL]
         yield Fact(row.account_id, CORRECTION, row.broker_id, pointer, row.at)
@@ -193,6 +210,8 @@ def _status_of(row: Row[Any]) -> str | None:
         return SubmissionState.SENT.value
     if row.type == EventType.BROKER_NOTIFIED:
         return SubmissionState.DELIVERED.value
+    if row.type == EventType.HANDOFF_OVERDUE:
+        return OVERDUE
     return row.data.get("status") if row.type in _STATUS_EVENTS and row.data.get("moved") else None
 
 

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
-from pipeline.interfaces.cli.stats import draw_trend
+import re
+from io import StringIO
+
+from rich.console import Console
+
+from pipeline.interfaces.cli.stats import draw_trend, render_stats
+from pipeline.ops.schemas import StatsRange
+from tests.interfaces.console.test_home import build_stats
 from tests.support.command_line import Commands
 
 
@@ -13,6 +20,18 @@ def test_stats_are_shown_as_tables_and_as_json(service: Commands) -> None:
     assert "acceptance to handoff" in result.stdout
     found = service.json("stats")
     assert (len(found["periods"]), found["periodSeconds"]) == (24, 3600)
+
+
+def test_customs_brokers_stand_slowest_first_with_the_field_that_they_correct_most() -> None:
+    shown = Console(width=200, file=StringIO())
+    shown.print(*render_stats(build_stats(brokers=2), StatsRange.DAYS_7))
+    text = shown.file.getvalue()  # type: ignore[attr-defined]
+    rows = [re.split(r"  +", line.strip()) for line in text.splitlines() if line.startswith("br_") and " of " in line]
+    assert rows == [
+        ["br_0", "1.7 min", "1.7 min", "1 of 1", "0", "/batchId"],
+        ["br_1", "1.6 min", "1.7 min", "1 of 1", "0", "/batchId"],
+        ["br_silent", "-", "-", "0 of 0", "2"],
+    ]
 
 
 def test_unknown_range_names_the_known_ones(service: Commands) -> None:

@@ -8,9 +8,19 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
-from pipeline.interfaces.console import plots
+from pipeline.exports.states import Outcome
+from pipeline.interfaces.console import home_views, plots
 from pipeline.interfaces.console.plots import Series
 from pipeline.interfaces.durations import format_duration
+from pipeline.ops.schemas import (
+    BrokerFunnel,
+    CorrectionSeries,
+    CurrentCounts,
+    OutcomeSeries,
+    Percentiles,
+    StatsView,
+    StatusCount,
+)
 from pipeline.ops.stats import rollup
 from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
@@ -28,6 +38,35 @@ def counted(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> ApiHarness:
     harness.execute(factories.plan(batch="waits"))
     rollup.roll_up(harness.runtime)
     return harness
+
+
+def build_stats(brokers: int) -> StatsView:
+    """Return statistics with so many customs brokers, each a second faster than the one before, and a silent one."""
+    none = Percentiles(count=0, p50=None, p95=None, p99=None)
+    funnels = [
+        BrokerFunnel(
+            partner_id=f"br_{at}",
+            review=Percentiles(count=1, p50=100.0 - at, p95=100.0, p99=100.0),
+            sent_back=1,
+            overdue=0,
+            most_corrected=CorrectionSeries(partner_id=f"br_{at}", field="/batchId", counts=[0] * 23 + [1]),
+            statuses=[StatusCount(status="sent", count=1200, median_seconds=1.0)],
+        )
+        for at in range(brokers)
+    ]
+    silent = {"partner_id": "br_silent", "review": none, "sent_back": 0, "overdue": 2, "most_corrected": None}
+    return StatsView(
+        periods=PERIODS,
+        period_seconds=3600,
+        now=CurrentCounts(outcomes={}, accepted_today=0),
+        outcomes=[OutcomeSeries(outcome=each, counts=[0] * 24) for each in Outcome],
+        handoff=none,
+        handoff_series=[none] * 24,
+        steps=[],
+        queues=[],
+        brokers=[*funnels, funnels[0].model_copy(update=silent)],
+        corrections=[],
+    )
 
 
 def read_svgs(page: str) -> list[str]:
@@ -49,7 +88,10 @@ def test_tiles_count_and_lead_to_the_list(counted: ApiHarness) -> None:
     assert "waits" in client.get(links["In progress"]).text
     assert "done" not in client.get(links["In progress"]).text
     for link in links.values():
-        assert client.get(link).status_code == 200
+        address, _, place = link.partition("#")
+        shown = client.get(address or "/console")
+        assert shown.status_code == 200
+        assert not place or f'id="{place}"' in shown.text
 
 
 def test_page_draws_what_happened(counted: ApiHarness) -> None:
@@ -60,6 +102,47 @@ def test_page_draws_what_happened(counted: ApiHarness) -> None:
     assert "Nothing happened" in page  # nothing was due when it was counted
     assert len(read_svgs(page)) > 5
     assert re.search(r"<td>delivered</td><td>1</td>", page)
+
+
+def test_slowest_customs_broker_and_its_most_corrected_field_stand_first(
+    harness: ApiHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollup, "UNCOMMITTED_SECONDS", -1.0)
+    monkeypatch.setattr(rollup, "ROLL_UP_SECONDS", 0.0)
+    export_id = harness.execute(factories.plan(batch="sent-back"))
+    harness.run(export_id)
+    api = harness.client()
+    submission = api.get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]
+    pointers = ("/units/0/lines/1/htsCode", "/units/0/lines/2/htsCode", "/units/0/<b>bold</b>")
+    answer = {
+        "id": "1",
+        "status": "rejected",
+        "fields": [{"pointer": pointer, "message": "wrong"} for pointer in pointers],
+    }
+    assert api.post(f"/api/broker-submissions/{submission}/acknowledgements", json=answer).status_code == 200
+    rollup.roll_up(harness.runtime)
+    client = sign_in_browser(harness, "read")
+    page = client.get("/console?range=7d").text
+    brokers = page[page.index("Customs brokers, slowest first") : page.index("Outcomes that exports reached")]
+    assert f"<bdi>{factories.BROKER}</bdi>" in brokers
+    assert "<bdi>/units/*/lines/*/htsCode</bdi></code> 2 times" in brokers
+    (sent_back,) = re.findall(r'href="([^"]+)">1 \(100%\)</a>', brokers)
+    assert "sent-back" in client.get(sent_back.replace("&amp;", "&")).text
+    corrections = page[page.index("Corrections by customs brokers") :]
+    assert "0, then 2" in corrections
+    assert "<b>bold" not in page
+    found = api.get("/api/stats?range=7d").json()["brokers"][0]
+    assert (found["review"]["count"], found["sentBack"], found["overdue"]) == (1, 1, 0)
+    assert found["mostCorrected"]["field"] == "/units/*/lines/*/htsCode"
+
+
+def test_faster_customs_brokers_are_folded() -> None:
+    page = home_views.build_home(build_stats(brokers=9))
+    assert [each.partner_id for each in page.brokers] == [f"br_{at}" for at in range(6)]
+    assert (page.brokers[0].speed, page.brokers[5].speed, page.brokers[0].handoffs) == (100.0, 95.0, "1,200")
+    assert (page.brokers[0].field, page.brokers[0].times) == ("/batchId", "once")
+    assert [each.median for each in page.more_brokers[-2:]] == ["1.5 min", "no review"]
+    assert page.more_brokers[-1].sent_back == "0"
 
 
 @pytest.mark.parametrize("wanted", ["3h", "24h", "7d", "90d"])
