@@ -203,12 +203,10 @@ def pause_partner(
     """
     with runtime.db.write() as session:
         row = lock_partner(session, account_id, partner_id, test_only=test_only)
-        if (
-            not change_state(session, account_id, partner_id, PartnerState.PAUSED)
-            and row.state != PartnerState.PAUSED.value
-        ):
+        if change_state(session, account_id, partner_id, PartnerState.PAUSED):
+            record_partner_act(session, account_id, actor, Action.PARTNER_PAUSED, partner_id)
+        elif row.state != PartnerState.PAUSED.value:
             raise InvalidState(f"{partner_id} is {row.state}; only a live partner can be paused")
-        record_partner_act(session, account_id, actor, Action.PARTNER_PAUSED, partner_id)
         session.expire_all()
         return load_partner(session, account_id, partner_id)
 

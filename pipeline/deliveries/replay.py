@@ -19,6 +19,7 @@ from pipeline.deliveries.outbox import BROKER, DeliveryStream
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.deliveries.schemas.views import ReplayReport, ReplayRequest
 from pipeline.exports import events
+from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export
 from pipeline.exports.states import DeliveryState, SubmissionState
@@ -66,6 +67,9 @@ def replay_messages(
         for export_id, count in sorted(counts.items()):
             data = {"partnerId": partner_id, "messages": count, "since": request.since.isoformat()}
             events.append(session, export_id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
+        if requeued:
+            detail = {"since": request.since.isoformat(), "messages": len(requeued)}
+            record_act(session, account_id, actor, Action.DELIVERIES_REPLAYED, partner_id, detail)
     # The database returns the rows in any order.
     streams = [
         DeliveryStream(export_id, partner_id, channel)

@@ -44,6 +44,7 @@ from pipeline.deliveries.retry_policy import Failure
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.deliveries.streams import StreamLease
 from pipeline.exports import events
+from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export
 from pipeline.exports.states import DELIVERY_TRANSITIONS, DeliveryState, SubmissionState, source_states
@@ -348,6 +349,7 @@ def resend_delivery(
             )
         data = {"deliveryId": delivery_id, "notificationId": view.notification_id, "partnerId": view.partner_id}
         events.append(session, stream.export_id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
+        record_act(session, account_id, actor, Action.DELIVERY_RESENT, delivery_id)
         session.expire_all()
         return queries.load_delivery(session, account_id, delivery_id), stream
 

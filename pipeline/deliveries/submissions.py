@@ -30,6 +30,7 @@ from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.outcomes import read_outcome
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 from pipeline.exports import events
+from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import AcknowledgementView, BrokerSubmissionView
@@ -184,11 +185,11 @@ def _make_legible(answer: AcknowledgementBody) -> AcknowledgementBody:
 
 
 def receive_answer(
-    runtime: Runtime, submission_id: str, body: AcknowledgementBody, actor: str
+    runtime: Runtime, submission_id: str, body: AcknowledgementBody, actor: str, *, by_person: bool = False
 ) -> AcknowledgementReceipt:
     """Record an answer from outside, in one transaction. Repeating it with the same id is harmless.
 
-    Raises NotFound, and Purged; then nothing is recorded.
+    An answer `by_person` is an act in the audit trail as well. Raises NotFound, and Purged; then nothing is recorded.
     """
     with runtime.db.write() as session:
         submission = find_submission(session, submission_id)
@@ -200,6 +201,9 @@ def receive_answer(
         if happened:
             events.append(session, submission.export_id, actor, happened)
         status = session.scalar(select(col(BrokerSubmission.state)).where(col(BrokerSubmission.id) == submission_id))
+        if happened and by_person:
+            detail = {"status": body.status}
+            record_act(session, submission.account_id, actor, Action.HANDOFF_ANSWERED, submission_id, detail)
     return AcknowledgementReceipt(
         submission_id=submission_id, id=body.id, submission_status=status or body.status, recorded=bool(happened)
     )

@@ -41,13 +41,11 @@ class Action(StrEnum):
     PORTAL_OPENED = "portal_opened"
     HANDOFF_ANSWERED = "handoff_answered"
     ROLES_CHANGED = "roles_changed"
-    PLAN_CHECKED = "plan_checked"
-    EXPORT_EXECUTED = "export_executed"
     EXPORT_AMENDED = "export_amended"
     EXPORT_CANCELLED = "export_cancelled"
     EXPORT_RETRIED = "export_retried"
-    EXPORT_HELD = "export_held"
-    REMEDY_APPLIED = "remedy_applied"
+    EXPORT_ACKNOWLEDGED = "export_acknowledged"
+    EXPORT_REOPENED = "export_reopened"
     HOLD_PLACED = "hold_placed"
     HOLD_RELEASED = "hold_released"
     DOCUMENT_DOWNLOADED = "document_downloaded"
@@ -80,7 +78,7 @@ def record_act(
     subject: str,
     detail: Mapping[str, Any] | None = None,
 ) -> None:
-    """Write one act to the account's audit trail, in the caller's transaction.
+    """Write one act to the account's audit trail, in the transaction of what it changed: either both exist, or neither.
 
     `actor` is the id of a person or a key, or `portal:` and the id of a partner's link, `subject` the id of what was acted on. `detail` is a flat JSON object without
     secrets. Call it last: it locks the trail until the transaction ends.

@@ -12,6 +12,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Delivery
 from pipeline.deliveries.outcomes import DEAD, read_outcome
 from pipeline.exports import events
+from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import REOPENING, EventType, NewEvent
 from pipeline.exports.models import Event, Export
 from pipeline.exports.states import NEEDS_PERSON, Outcome
@@ -48,6 +49,7 @@ def acknowledge_export(
         _check_acknowledgeable(session, export, outcome)
         fact = {"outcome": outcome.value, **({} if note is None else {"note": note})}
         events.append(session, export_id, actor, [NewEvent(EventType.OUTCOME_ACKNOWLEDGED, fact)])
+        record_act(session, account_id, actor, Action.EXPORT_ACKNOWLEDGED, export_id, {"outcome": outcome.value})
 
 
 def reopen_export(
@@ -61,6 +63,7 @@ def reopen_export(
         if lock_export(session, account_id, export_id, precondition).acknowledged_seq is None:
             raise InvalidState(f"export {export_id} is not acknowledged; there is nothing to undo")
         events.append(session, export_id, actor, [NewEvent(EventType.OUTCOME_REOPENED)])
+        record_act(session, account_id, actor, Action.EXPORT_REOPENED, export_id)
 
 
 def _find_newer_fact(session: Session, export_id: str, seq: int) -> bool:

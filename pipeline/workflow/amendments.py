@@ -17,6 +17,7 @@ from pipeline.deliveries import retractions
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.schemas.messages import RevisionRef
 from pipeline.exports import events, queries
+from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, ExportPackage, ExportUnit, Step
 from pipeline.exports.plans import HashedPlan
@@ -92,6 +93,8 @@ def amend_export(
         with runtime.db.write() as session:
             streams = _supersede(session, caller, amended, new, precondition)
             new.write(session, caller, idempotent)
+            detail = {"by": new.rows.export.id, "revision": new.rows.export.revision}
+            record_act(session, caller.account_id, caller.actor, Action.EXPORT_AMENDED, amended.export.id, detail)
             failpoint("amend.mid")
         failpoint("amend.after")
         return new.acceptance(streams)

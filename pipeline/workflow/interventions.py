@@ -13,6 +13,7 @@ from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, Purge
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import retractions
 from pipeline.exports import events, queries
+from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, ExportPackage, Step
 from pipeline.exports.schemas.export import ExportView
@@ -65,6 +66,7 @@ def cancel_export(
         session.execute(update(ExportPackage).where(col(ExportPackage.export_id) == export_id).values(released=True))
         enqueued = retractions.retract_cancelled(session, export)
         events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_CANCELLED, enqueued.fact)])
+        record_act(session, account_id, actor, Action.EXPORT_CANCELLED, export_id)
     return [TaskMessage(export_id, partner_id=stream.partner_id, channel=stream.channel) for stream in enqueued.streams]
 
 
@@ -97,6 +99,7 @@ def retry_export(
             .returning(col(Step.unit_no), col(Step.name))
         ).all()
         events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_RESUMED)])
+        record_act(session, account_id, actor, Action.EXPORT_RETRIED, export_id)
     return [TaskMessage(export_id, row.unit_no, row.name) for row in rows]
 
 

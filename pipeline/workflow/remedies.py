@@ -16,7 +16,7 @@ from pipeline.workflow.interventions import cancel_export, find_for_change, retr
 from pipeline.workflow.steps import TaskMessage, stream_tasks
 
 #: The remedies of partners; the others are of exports and deliveries.
-OF_PARTNERS: Final = frozenset({Remedy.RESUME, Remedy.PAUSE, Remedy.TEST})
+_OF_PARTNERS: Final = frozenset({Remedy.RESUME, Remedy.PAUSE, Remedy.TEST})
 
 
 @dataclass(frozen=True)
@@ -30,14 +30,14 @@ class RemedyTarget:
 
     def id_for(self, remedy: Remedy) -> str:
         """Return the id that the remedy acts on."""
-        if remedy in OF_PARTNERS:
+        if remedy in _OF_PARTNERS:
             return self.partner_id
         return self.delivery_id if remedy is Remedy.RESEND else self.export_id
 
 
 def required_role(remedy: Remedy) -> str:
     """Return the role that the remedy needs."""
-    return ADMIN if remedy in OF_PARTNERS else OPERATE
+    return ADMIN if remedy in _OF_PARTNERS else OPERATE
 
 
 def apply_remedy(

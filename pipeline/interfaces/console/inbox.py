@@ -17,7 +17,6 @@ from pipeline.accounts.people import name_people
 from pipeline.core import deadline
 from pipeline.core.errors import DatabaseBusy, Refused, ValidationFailed
 from pipeline.deliveries import connection_tests
-from pipeline.exports.audit_trail import Action
 from pipeline.exports.schemas.inbox import Remedy
 from pipeline.exports.schemas.plan import LongText
 from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
@@ -26,7 +25,7 @@ from pipeline.interfaces.console.inbox_views import ChosenItem, Result
 from pipeline.interfaces.console.live import build_live_address
 from pipeline.interfaces.console.pages import ConsoleRoute, Form, Visit, Visitor, limit_form
 from pipeline.workflow import inbox
-from pipeline.workflow.remedies import OF_PARTNERS, RemedyTarget, apply_remedy, required_role
+from pipeline.workflow.remedies import RemedyTarget, apply_remedy, required_role
 from pipeline.workflow.steps import TaskMessage
 
 router = APIRouter(prefix="/console/inbox", include_in_schema=False, route_class=ConsoleRoute)
@@ -128,11 +127,6 @@ def _apply(visit: Visit, choice: _ChosenRemedy, note: str | None) -> tuple[list[
             results.append(inbox_views.show_result(choice.remedy, item))
         left.pop(0)
     visit.publish(tasks)
-    done = [
-        each.item.delivery_id or each.item.export_id or each.item.partner_id for each in results if not each.refused
-    ]
-    if done and choice.remedy not in OF_PARTNERS:  # the trail has those already
-        visit.record(Action.REMEDY_APPLIED, done[0] or "", remedy=choice.remedy.value, subjects=done)
     return results, left
 
 

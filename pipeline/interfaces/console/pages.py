@@ -21,11 +21,9 @@ from pipeline.core import tenancy
 from pipeline.core.errors import DatabaseBusy, PayloadTooLarge, Refused, SignInFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render, render_pieces
-from pipeline.exports.audit_trail import Action, record_act
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime
 from pipeline.interfaces.api.errors import to_refusal
 from pipeline.interfaces.api.limits import COUNT
-from pipeline.interfaces.console import acts
 from pipeline.interfaces.console.session import check_csrf_token, compute_csrf_token, read_token
 from pipeline.ops import work_counts
 from pipeline.workflow.steps import TaskMessage
@@ -78,11 +76,6 @@ class Visit:
         """The name of who is signed in, or the e-mail address."""
         person = self.caller.person
         return self.caller.actor if person is None else person.name or person.email
-
-    def record(self, action: Action, subject: str, **detail: object) -> None:
-        """Record in the account's audit trail what this person did."""
-        with self.runtime.db.write() as session:
-            record_act(session, self.account_id, self.caller.actor, action, subject, detail)
 
     @property
     def address(self) -> str:
@@ -158,30 +151,15 @@ class ConsoleRoute(APIRoute):
 
         async def answer(request: Request) -> Response:
             try:
-                response = await handle(request)
+                return await handle(request)
             except SignedOut as signed_out:
                 return _redirect_to_sign_in(request, signed_out.address)
             except (Refused, RequestValidationError) as error:
                 visit: RefusingVisit | None = getattr(request.state, "visit", None)
                 show = public_refusal if visit is None else visit.refusal
                 return await run_in_threadpool(show, to_refusal(error))
-            if request.method == "POST":
-                await run_in_threadpool(_record_form, request, self.path, response)
-            return response
 
         return answer
-
-
-def _record_form(request: Request, path: str, response: Response) -> None:
-    """Record in the audit trail what a form of the console did; a refused form did nothing."""
-    visit = getattr(request.state, "visit", None)
-    if response.status_code >= 400 or not isinstance(visit, Visit):
-        return
-    action = acts.find_action(path, request.path_params)
-    if action is None:
-        return
-    since = request.state.form.get("since")
-    visit.record(action, request.path_params["id"], **({"since": since} if since else {}))
 
 
 async def open_visit(request: Request) -> Visit:
@@ -222,7 +200,6 @@ def limit_form(max_bytes: int) -> Callable[[Request, Visit], Coroutine[Any, Any,
     async def read_form(request: Request, visit: Visitor) -> Form:
         form = await read_fields(request, max_bytes)
         check_csrf_token(visit.csrf_token, form.get("csrf_token"))
-        request.state.form = form
         return form
 
     return read_form

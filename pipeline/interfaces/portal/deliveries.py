@@ -11,7 +11,6 @@ from starlette.responses import Response
 from pipeline.core.errors import Purged, Refused, ValidationFailed
 from pipeline.deliveries import history, portal, replay, sender
 from pipeline.deliveries.schemas.views import ReplayRequest
-from pipeline.exports.audit_trail import Action
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.api.headers import download_headers
 from pipeline.interfaces.console.pages import ConsoleRoute, redirect_to
@@ -71,7 +70,6 @@ def resend_delivery(id: str, visit: Holder, form: PortalFields) -> Response:  # 
         _, stream = sender.resend_delivery(visit.runtime, visitor.account_id, id, visitor.actor)
     except Refused as refused:
         return _delivery_page(visit, id, refusal=refused)
-    visit.record(Action.DELIVERY_RESENT, id)
     visit.publish([stream])
     return redirect_to(f"/portal/deliveries/{quote(id)}")
 
@@ -86,10 +84,8 @@ def _resend_dead_letters(visit: PortalVisit, since: str) -> int:
         visit.publish(streams)
         resent += report.messages
         if report.next is None:
-            break
+            return resent
         request = request.model_copy(update={"until": report.until, "after": report.next})
-    visit.record(Action.DELIVERIES_REPLAYED, visitor.partner_id, {"since": since, "messages": resent})
-    return resent
 
 
 def _list_page(

@@ -88,13 +88,11 @@ def answer_handoff(id: str, visit: Holder, fields: PortalFields) -> Response:  #
         pointers = {} if handoff.message is None else answer_forms.list_fields(handoff.message.units)
         answer_id = f"{visitor.actor}:{form_id}"
         answer = answer_forms.check_form(form, pointers, ANSWERS, answer_id)
-        receipt = submissions.receive_answer(runtime, id, answer, visitor.actor)
+        submissions.receive_answer(runtime, id, answer, visitor.actor, by_person=True)
     except NotFound:
         raise
     except (ValidationFailed, Purged) as refused:
         return _handoff_page(visit, id, form, form_id, refusal=refused)
-    if receipt.recorded:
-        visit.record(Action.HANDOFF_ANSWERED, id, {"status": answer.status})
     return redirect_to(f"/portal/handoffs/{quote(id)}")
 
 
