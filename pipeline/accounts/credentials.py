@@ -88,10 +88,14 @@ def check_password(password: str, *, known: Collection[str]) -> None:
         raise ValidationFailed("the password contains your e-mail address or name; choose another", field="/password")
 
 
-def derive_totp_secret(settings: Settings, token_hash: str) -> str:
-    """Return the TOTP secret, in base 32, that a one-time link offers: the same each time the page is shown."""
+def derive_totp_secret(settings: Settings, token_hash: str, browser: str) -> str:
+    """Return the TOTP secret, in base 32, that a one-time link offers: the same each time a browser shows the page.
+
+    `browser` is a random mark of that browser. Others who saw the link before, such as its sender, get another secret.
+    """
     key = build_secret_box(settings).token("totp-of-a-one-time-link").encode()
-    return b32encode(hmac.digest(key, token_hash.encode(), "sha256")[:_TOTP_SECRET_BYTES]).decode()
+    text = f"{token_hash}\n{browser}".encode(errors="replace")
+    return b32encode(hmac.digest(key, text, "sha256")[:_TOTP_SECRET_BYTES]).decode()
 
 
 def build_totp_uri(secret: str, email: str, installation: str) -> str:
@@ -144,12 +148,14 @@ def store_password(
 ) -> list[str]:
     """Store a password and a TOTP secret whose code of `totp_step` was used; return new recovery codes.
 
-    They replace what the person had. The OpenID provider stays connected.
+    They replace what the person had, also the connection to an OpenID provider: another person may have made it.
     """
     values = {
         "password_hash": password_hash,
         "totp_secret": build_secret_box(settings).seal(totp_secret, person_id),
         "totp_step": totp_step,
+        "issuer": None,
+        "subject": None,
         "changed_at": database_now(),
     }
     _write_credential(session, person_id, values)

@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from math import ceil
 from typing import Final
 
+import structlog
 from sqlalchemy import delete, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
@@ -20,6 +21,8 @@ from pipeline.accounts.models import Guessing
 from pipeline.accounts.secrets import build_secret_box
 from pipeline.core.db import database_now
 from pipeline.core.errors import RateLimited
+
+log = structlog.get_logger(__name__)
 
 #: Failures without a pause, for one person and for one network.
 FREE_OF_PERSON: Final = 5
@@ -64,6 +67,7 @@ def take_attempt(session: Session, counters: Sequence[Counter]) -> None:
     pauses = [row.locked_until - now for row in rows if row.locked_until is not None and row.locked_until > now]
     if pauses:
         seconds = ceil(max(pauses).total_seconds())
+        log.warning("sign_in_paused", counters=[each.key for each in counters], seconds=seconds)
         raise RateLimited(
             f"there were too many attempts to sign in; try again in {_describe_pause(seconds)}",
             headers={"Retry-After": str(seconds)},

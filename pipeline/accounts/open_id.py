@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import threading
 import time
 from collections.abc import Mapping
@@ -22,7 +23,8 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from config.settings import Settings
-from pipeline.accounts.sign_in import ProvenIdentity
+from pipeline.accounts.people import is_email
+from pipeline.accounts.provider_sign_in import ProvenIdentity
 from pipeline.core.errors import SignInFailed
 from pipeline.core.outbound import GuardedNetwork, trusted_certificates
 
@@ -37,6 +39,9 @@ _LEEWAY_SECONDS: Final = 60
 _SCOPE: Final = "openid email profile"
 #: Signatures with a public key only: with another kind, the client's secret would be enough to sign.
 _ALGORITHMS: Final = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
+
+#: OpenID Connect Core, section 2.
+_SUBJECT: Final = re.compile(r"[\x20-\x7e]{1,255}")
 
 _UNAVAILABLE: Final = "your OpenID provider does not answer; try again, or sign in with your password and a code"
 
@@ -84,14 +89,16 @@ class OpenIdProvider:
         """
         if answer.get("state") != begun.state:
             raise SignInFailed("this answer of your OpenID provider belongs to another sign-in; begin again")
-        if "iss" in answer and answer["iss"].rstrip("/") != self._issuer:
+        # A provider that promises to name itself must do so: RFC 9207.
+        named = self._read_metadata().get("authorization_response_iss_parameter_supported") is True
+        if (named or "iss" in answer) and answer.get("iss", "").rstrip("/") != self._issuer:
             raise SignInFailed("this answer came from another OpenID provider; begin again")
         if "code" not in answer:
             log.warning("provider_refused", error=answer.get("error", "")[:64])
             raise SignInFailed("your OpenID provider did not sign you in; try again there, or use your password")
         tokens = self._exchange(begun, redirect_uri, answer["code"])
         claims = self._verify(str(tokens.get("id_token", "")), begun.nonce, tokens.get("access_token"))
-        return ProvenIdentity(self._issuer, str(claims["sub"]), _read_verified_email(claims))
+        return ProvenIdentity(self._issuer, claims["sub"], _read_verified_email(claims))
 
     def _exchange(self, begun: Authorization, redirect_uri: str, code: str) -> dict[str, Any]:
         given = {"code": code, "code_verifier": begun.verifier}
@@ -125,6 +132,8 @@ class OpenIdProvider:
                 {"nonce": nonce, "client_id": self._client_id, "access_token": access_token},
             )
             claims.validate(leeway=_LEEWAY_SECONDS)
+            if not isinstance(claims["sub"], str) or not _SUBJECT.fullmatch(claims["sub"]):
+                raise ValueError("sub is not a text of 1 to 255 ASCII characters")
         except (JoseError, ValueError, TypeError, KeyError) as error:
             log.warning("provider_token_refused", error=type(error).__name__, reason=str(error)[:200])
             raise SignInFailed(
@@ -202,5 +211,7 @@ class _BasicClient:
 
 def _read_verified_email(claims: Mapping[str, Any]) -> str | None:
     email = claims.get("email")
-    verified = claims.get("email_verified") in (True, "true")
-    return email.strip().lower() if isinstance(email, str) and verified else None
+    if claims.get("email_verified") not in (True, "true") or not isinstance(email, str):
+        return None
+    # Checked first: some letters that are not ASCII have a lower case that is, so that two addresses would be one.
+    return email.lower() if is_email(email) else None

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import re
-import secrets
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from enum import StrEnum
 from typing import Final, cast
 
-from sqlalchemy import delete, func, insert, select, update
+from sqlalchemy import func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import ADMIN, ROLES, Caller, Mode
-from pipeline.accounts.models import Credential, Membership, OneTimeLink, Person, SignedInSession
-from pipeline.accounts.sessions import end_sessions, hash_token
+from pipeline.accounts.models import Membership, Person, SignedInSession
+from pipeline.accounts.one_time_links import Purpose, end_links, write_link
+from pipeline.accounts.sessions import end_sessions
 from pipeline.core import tenancy
 from pipeline.core.db import database_now, row_count
-from pipeline.core.errors import InvalidState, NotFound, ValidationFailed
+from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, ValidationFailed
 from pipeline.core.field_types import check_printable
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
@@ -30,21 +30,11 @@ from pipeline.exports.models import Account
 #: The ids of people begin with it; those of keys have no `_`.
 PERSON_PREFIX: Final = "per_"
 
-LINK_SECONDS: Final = 3 * 24 * 3600
 MAX_MEMBERS_LISTED: Final = 500
 
 _EMAIL: Final = re.compile(r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9-]{1,63}(\.[A-Za-z0-9-]{1,63})+")
 _MAX_EMAIL: Final = 254
 _MAX_NAME: Final = 100
-_TOKEN_BYTES: Final = 32
-
-
-class Purpose(StrEnum):
-    """What a one-time link is for: to join an account, to set new credentials, or to enter without any (the demo)."""
-
-    JOIN = "join"
-    RESET = "reset"
-    ENTER = "enter"
 
 
 @dataclass(frozen=True)
@@ -70,19 +60,6 @@ class Invitation:
     token: str
 
 
-@dataclass(frozen=True)
-class LinkView:
-    """A one-time link that can be used: whose it is, and whether the person has credentials."""
-
-    token_hash: str
-    purpose: Purpose
-    account_id: str
-    person_id: str
-    email: str
-    name: str
-    has_credentials: bool
-
-
 def is_email(text: str) -> bool:
     """Return whether the text is an e-mail address of ASCII characters."""
     return len(text) <= _MAX_EMAIL and _EMAIL.fullmatch(text) is not None
@@ -90,12 +67,13 @@ def is_email(text: str) -> bool:
 
 def normalize_email(email: str) -> str:
     """Return the e-mail address in lower case. Raises ValidationFailed if it is none."""
-    text = email.strip().lower()
+    text = email.strip()
+    # Checked first: some letters that are not ASCII have a lower case that is, such as the Kelvin sign.
     if not is_email(text):
         raise ValidationFailed(
             "the e-mail address must be like anna@maple.example, in ASCII characters", field="/email"
         )
-    return text
+    return text.lower()
 
 
 def invite_person(
@@ -108,20 +86,18 @@ def invite_person(
     name: str = "",
     mode: Mode = "live",
     purpose: Purpose = Purpose.JOIN,
+    test_only: bool = False,
 ) -> Invitation:
     """Invite a person to the account and return the one-time link; an earlier link to the account ends.
 
-    Raises ValidationFailed; NotFound for an unknown account; InvalidState if the person is a member.
+    Raises ValidationFailed; NotFound for an unknown account; InvalidState if the person is a member; InsufficientRole if
+    `test_only` and the person was invited to act on live exports.
     """
     address, wanted, shown = normalize_email(email), _check_roles(roles), _check_name(name)
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
         if session.get(Account, account_id) is None:
             raise NotFound(f"there is no account {account_id}")
-        person = session.execute(select(Person).where(col(Person.email) == address)).scalar_one_or_none()
-        if person is None:
-            person = Person(id=new_id("per"), email=address, name=shown)
-            session.add(person)
-            session.flush()
+        person = write_person(session, address, shown)
         membership = session.get(Membership, (account_id, person.id))
         if membership is not None and membership.joined_at is not None and purpose is Purpose.JOIN:
             raise InvalidState(f"{address} is a member of {account_id} already; change the roles instead")
@@ -129,24 +105,40 @@ def invite_person(
             membership = Membership(
                 account_id=account_id, person_id=person.id, mode=mode, roles=wanted, invited_by=actor
             )
+            # An administrator of another account, who may hold such a link, must not act on this one.
+            end_links(session, person.id, purpose=Purpose.RESET)
         else:
+            _check_may_manage(membership, test_only=test_only)
             membership.roles, membership.mode = wanted, mode
         session.add(membership)
         session.flush()
         record_act(session, account_id, actor, Action.PERSON_INVITED, person.id, {"roles": wanted, "mode": mode})
-        return Invitation(person.id, address, _write_link(session, account_id, person.id, purpose))
+        return Invitation(person.id, address, write_link(session, account_id, person.id, purpose))
+
+
+def write_person(session: Session, email: str, name: str) -> Person:
+    """Return the person with the e-mail address, created if there is none, and locked until the transaction ends."""
+    kind = postgresql.insert if session.get_bind().dialect.name == "postgresql" else sqlite.insert
+    new = kind(Person).values(id=new_id("per"), email=email, name=name)
+    session.execute(new.on_conflict_do_nothing(index_elements=["email"]))
+    found: Person = session.execute(select(Person).where(col(Person.email) == email).with_for_update()).scalar_one()
+    return found
 
 
 def create_reset_link(
-    runtime: Runtime, account_id: str, actor: str, person_id: str, *, of_operator: bool
+    runtime: Runtime, account_id: str, actor: str, person_id: str, *, of_operator: bool, test_only: bool = False
 ) -> Invitation:
     """Return a new one-time link by which a member joins or, if they have joined, sets new credentials.
 
     Raises NotFound; InvalidState if an administrator asks for somebody who also belongs to another account: the holder of
-    the link can act there too. Only `of_operator`, who has the command line, may do that.
+    the link can act there too. Only `of_operator`, who has the command line, may do that. Raises InsufficientRole if
+    `test_only` and the person may act on live exports: the holder of the link could too.
     """
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
+        # An invitation to another account, which ends such links, waits for this transaction.
+        session.execute(select(col(Person.id)).where(col(Person.id) == person_id).with_for_update())
         person, membership = _load_member(session, account_id, person_id)
+        _check_may_manage(membership, test_only=test_only)
         elsewhere = select(func.count()).where(
             col(Membership.person_id) == person_id, col(Membership.account_id) != account_id
         )
@@ -157,7 +149,7 @@ def create_reset_link(
                 f" `exports people link --account {account_id} --email {person.email}`"
             )
         record_act(session, account_id, actor, Action.LINK_CREATED, person_id, {"purpose": purpose.value})
-        return Invitation(person_id, person.email, _write_link(session, account_id, person_id, purpose))
+        return Invitation(person_id, person.email, write_link(session, account_id, person_id, purpose))
 
 
 def list_members(session: Session, account_id: str) -> Sequence[Member]:
@@ -215,16 +207,18 @@ def name_people(session: Session, ids: Collection[str]) -> dict[str, str]:
 def change_roles(runtime: Runtime, caller: Caller, person_id: str, roles: Collection[str]) -> None:
     """Give a member of the caller's account other roles; they apply to the next request of each session.
 
-    Raises ValidationFailed; NotFound; InvalidState if no administrator would be left.
+    Raises ValidationFailed; NotFound; InvalidState if no administrator would be left; InsufficientRole if the caller may
+    act only on test exports, and the person on live ones.
     """
     wanted = _check_roles(roles)
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
         _, membership = _load_member(session, caller.account_id, person_id, lock=True)
+        _check_may_manage(membership, test_only=caller.test)
         before = membership.roles
         if before == wanted:
             return
         if ADMIN in before and ADMIN not in wanted:
-            _check_other_administrator(session, caller.account_id, person_id)
+            _check_other_administrator(session, membership)
         membership.roles = wanted
         session.add(membership)
         session.flush()
@@ -235,20 +229,25 @@ def change_roles(runtime: Runtime, caller: Caller, person_id: str, roles: Collec
 def remove_person(runtime: Runtime, caller: Caller, person_id: str) -> None:
     """Remove a member from the caller's account, and end their sessions and links on it.
 
-    Raises NotFound; InvalidState if no administrator would be left.
+    Raises NotFound; InvalidState if no administrator would be left; InsufficientRole as `change_roles` does.
     """
     account_id = caller.account_id
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
         _, membership = _load_member(session, account_id, person_id, lock=True)
+        _check_may_manage(membership, test_only=caller.test)
         if ADMIN in membership.roles:
-            _check_other_administrator(session, account_id, person_id)
-        end_sessions(
-            session, col(SignedInSession.person_id) == person_id, col(SignedInSession.account_id) == account_id
-        )
-        _end_links(session, person_id, account_id)
-        session.delete(membership)
+            _check_other_administrator(session, membership)
+        end_access(session, membership)
         session.flush()
         record_act(session, account_id, caller.actor, Action.PERSON_REMOVED, person_id)
+
+
+def end_access(session: Session, membership: Membership) -> None:
+    """Delete the membership, and end the person's sessions and links on the account, in the caller's transaction."""
+    account_id, person_id = membership.account_id, membership.person_id
+    end_sessions(session, col(SignedInSession.person_id) == person_id, col(SignedInSession.account_id) == account_id)
+    end_links(session, person_id, account_id=account_id)
+    session.delete(membership)
 
 
 def disable_person(runtime: Runtime, actor: str, email: str, *, disabled: bool = True) -> None:
@@ -265,45 +264,11 @@ def disable_person(runtime: Runtime, actor: str, email: str, *, disabled: bool =
         )
         if disabled:
             end_sessions(session, col(SignedInSession.person_id) == person.id)
-            _end_links(session, person.id)
+            end_links(session, person.id)
         accounts = select(col(Membership.account_id)).where(col(Membership.person_id) == person.id)
         for account_id in session.scalars(accounts.order_by(col(Membership.account_id))).all():
             action = Action.PERSON_DISABLED if disabled else Action.PERSON_ENABLED
             record_act(session, account_id, actor, action, person.id)
-
-
-def load_link(session: Session, token: str) -> LinkView:
-    """Return the one-time link. Raises NotFound if it was used, has expired, or never existed."""
-    row = session.execute(
-        select(OneTimeLink, Person, col(Credential.person_id).label("known"))
-        .join(Person, col(Person.id) == col(OneTimeLink.person_id))
-        .join(Credential, col(Credential.person_id) == col(Person.id), isouter=True)
-        .where(
-            col(OneTimeLink.token_hash) == hash_token(token),
-            col(OneTimeLink.used_at).is_(None),
-            col(OneTimeLink.expires_at) > database_now(),
-            col(Person.disabled_at).is_(None),
-        )
-    ).one_or_none()
-    if row is None:
-        raise NotFound("this link was used, has expired or is incomplete; ask for a new one")
-    link, person, known = row
-    return LinkView(
-        token_hash=link.token_hash,
-        purpose=Purpose(link.purpose),
-        account_id=link.account_id,
-        person_id=person.id,
-        email=person.email,
-        name=person.name,
-        has_credentials=known is not None,
-    )
-
-
-def spend_link(session: Session, link: LinkView) -> None:
-    """Mark the link as used, in the caller's transaction. Raises NotFound if another request was first."""
-    used = update(OneTimeLink).where(col(OneTimeLink.token_hash) == link.token_hash, col(OneTimeLink.used_at).is_(None))
-    if not row_count(session.execute(used.values(used_at=database_now()))):
-        raise NotFound("this link was used; ask for a new one")
 
 
 def join_account(session: Session, account_id: str, person_id: str) -> None:
@@ -317,26 +282,6 @@ def join_account(session: Session, account_id: str, person_id: str) -> None:
     record_act(session, account_id, person_id, Action.PERSON_JOINED, person_id)
 
 
-def _write_link(session: Session, account_id: str, person_id: str, purpose: Purpose) -> str:
-    token = secrets.token_urlsafe(_TOKEN_BYTES)
-    _end_links(session, person_id, account_id)
-    session.execute(
-        insert(OneTimeLink).values(
-            token_hash=hash_token(token),
-            account_id=account_id,
-            person_id=person_id,
-            purpose=purpose.value,
-            expires_at=database_now(LINK_SECONDS),
-        )
-    )
-    return token
-
-
-def _end_links(session: Session, person_id: str, account_id: str | None = None) -> None:
-    old = delete(OneTimeLink).where(col(OneTimeLink.person_id) == person_id)
-    session.execute(old if account_id is None else old.where(col(OneTimeLink.account_id) == account_id))
-
-
 def _load_member(session: Session, account_id: str, person_id: str, *, lock: bool = False) -> tuple[Person, Membership]:
     if lock:
         # Two administrators who remove each other at the same time would leave none.
@@ -347,13 +292,23 @@ def _load_member(session: Session, account_id: str, person_id: str, *, lock: boo
     return person, membership
 
 
-def _check_other_administrator(session: Session, account_id: str, person_id: str) -> None:
+def _check_may_manage(membership: Membership, *, test_only: bool) -> None:
+    """Raise InsufficientRole if somebody who may act only on test exports would change who acts on live ones."""
+    if test_only and membership.mode != "test":
+        raise InsufficientRole(
+            "you may act only on test exports, and this person also on live ones; ask an administrator who may do both"
+        )
+
+
+def _check_other_administrator(session: Session, membership: Membership) -> None:
     others = session.execute(
         select(col(Membership.roles))
         .join(Person, col(Person.id) == col(Membership.person_id))
         .where(
-            col(Membership.account_id) == account_id,
-            col(Membership.person_id) != person_id,
+            col(Membership.account_id) == membership.account_id,
+            col(Membership.person_id) != membership.person_id,
+            # One who may act only on test exports cannot help on live ones.
+            col(Membership.mode).in_(("live", membership.mode)),
             col(Membership.joined_at).is_not(None),
             col(Person.disabled_at).is_(None),
         )

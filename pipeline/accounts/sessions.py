@@ -10,7 +10,7 @@ from datetime import datetime
 from ipaddress import IPv4Address, ip_address, ip_network
 from typing import Final, cast
 
-from sqlalchemy import ColumnElement, delete, insert, select, update
+from sqlalchemy import ColumnElement, Select, delete, insert, select, update
 from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import Caller, Identity, Mode
@@ -165,14 +165,19 @@ def find_caller_by_session(runtime: Runtime, token: str, *, touch: bool = True) 
 
 
 def list_sessions(
-    session: Session, *, person_id: str | None = None, account_id: str | None = None
+    session: Session, *, person_id: str | None = None, account_id: str | None = None, test_only: bool = False
 ) -> Sequence[SessionView]:
-    """Return the newest sessions that last: of a person, on an account, or of a person on an account."""
+    """Return the newest sessions that last: of a person, on an account, or of a person on an account.
+
+    With `test_only`, those of the account's people who may act only on test exports.
+    """
     wanted = [*_lasts()]
     if person_id is not None:
         wanted.append(col(SignedInSession.person_id) == person_id)
     if account_id is not None:
         wanted.append(col(SignedInSession.account_id) == account_id)
+        if test_only:
+            wanted.append(col(SignedInSession.person_id).in_(_select_test_people(account_id)))
     found = session.execute(
         select(SignedInSession, col(Person.email), col(Person.name))
         .join(Person, col(Person.id) == col(SignedInSession.person_id))
@@ -200,11 +205,14 @@ def list_sessions(
 def end_session(runtime: Runtime, caller: Caller, session_id: str, *, of_account: bool = False) -> None:
     """End one of the caller's own sessions, or with `of_account` any session on the caller's account.
 
-    Raises NotFound if there is no such session that lasts.
+    Raises NotFound if there is no such session that lasts, or the caller may act only on test exports, and the person of
+    the session on live ones.
     """
     wanted = [col(SignedInSession.id) == session_id, *_lasts()]
     if of_account:
         wanted.append(col(SignedInSession.account_id) == caller.account_id)
+        if caller.test:
+            wanted.append(col(SignedInSession.person_id).in_(_select_test_people(caller.account_id)))
     else:
         wanted.append(col(SignedInSession.person_id) == caller.actor)
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
@@ -245,6 +253,24 @@ def enter_account(runtime: Runtime, caller: Caller, account_id: str) -> None:
         )
         if row_count(session.execute(changed.values(account_id=account_id))):
             record_act(session, account_id, caller.actor, Action.ACCOUNT_ENTERED, caller.person.session_id)
+
+
+def end_replaced_session(runtime: Runtime, token: str) -> None:
+    """End the session that a browser had before it signed in again, if it lasts, and record it."""
+    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
+        replaced = session.execute(
+            select(col(SignedInSession.id), col(SignedInSession.account_id), col(SignedInSession.person_id)).where(
+                col(SignedInSession.token_hash) == hash_token(token), *_lasts()
+            )
+        ).one_or_none()
+        if replaced is not None and end_sessions(session, col(SignedInSession.id) == replaced.id):
+            record_act(session, replaced.account_id, replaced.person_id, Action.SIGNED_OUT, replaced.id)
+
+
+def _select_test_people(account_id: str) -> Select[str]:
+    return select(col(Membership.person_id)).where(
+        col(Membership.account_id) == account_id, col(Membership.mode) == "test"
+    )
 
 
 def _lasts() -> Sequence[ColumnElement[bool]]:

@@ -14,16 +14,9 @@ from sqlmodel import Session, col
 
 from pipeline.accounts import credentials, guessing
 from pipeline.accounts.api_keys import Caller, Identity
-from pipeline.accounts.models import Credential, Membership, Person, SignedInSession
-from pipeline.accounts.people import (
-    LinkView,
-    Purpose,
-    is_email,
-    join_account,
-    list_accounts_of,
-    load_link,
-    spend_link,
-)
+from pipeline.accounts.models import Credential, Person, SignedInSession
+from pipeline.accounts.one_time_links import LinkView, Purpose, load_link, spend_link
+from pipeline.accounts.people import is_email, join_account, list_accounts_of
 from pipeline.accounts.sessions import Client, end_sessions, start_session
 from pipeline.core import tenancy
 from pipeline.core.db import database_now
@@ -57,15 +50,6 @@ class SetUp:
     recovery_codes: Sequence[str]
 
 
-@dataclass(frozen=True)
-class ProvenIdentity:
-    """What an OpenID provider said about a person."""
-
-    issuer: str
-    subject: str
-    email: str | None  # None if the provider has not verified it
-
-
 def sign_in_by_password(
     runtime: Runtime, *, email: str, password: str, code: str, client: Client, device: str | None = None
 ) -> SignedIn:
@@ -87,21 +71,26 @@ def sign_in_by_password(
         person, credential = (None, None) if found is None else (found[0], found[1])
         is_right = credentials.is_password(None if credential is None else credential.password_hash, password)
         with runtime.db.write() as session:
-            if is_right and person is not None and credential is not None:
-                now: datetime = session.execute(select(database_now())).scalar_one()
-                current = session.get(Credential, person.id)
-                unchanged = current is not None and current.password_hash == credential.password_hash
-                if unchanged and credentials.use_code(session, runtime.settings, credential, code, now):
-                    guessing.forget_attempts(session, counters)
-                    token = start_session(session, person.id, _choose_account(session, person.id), "password", client)
-                    return SignedIn(token, guessing.create_device(runtime.settings, address))
+            if (
+                is_right
+                and person is not None
+                and credential is not None
+                and _is_current(session, credential)
+                and _use_code(session, runtime, credential, code)
+            ):
+                guessing.forget_attempts(session, counters)
+                token = start_session(session, person.id, choose_account(session, person.id), "password", client)
+                return SignedIn(token, guessing.create_device(runtime.settings, address))
             _record_failure(session, None if person is None else person.id, client, counters)
     raise SignInFailed(_WRONG)
 
 
-def set_up_credentials(runtime: Runtime, token: str, *, password: str, code: str, client: Client) -> SetUp:
+def set_up_credentials(
+    runtime: Runtime, token: str, *, password: str, code: str, client: Client, browser: str
+) -> SetUp:
     """Give the person of a one-time link a password and TOTP, let them join the account, and start a session.
 
+    `browser` is the random mark of the browser that showed the TOTP secret.
     Raises NotFound if the link does not work any more, ValidationFailed for a weak password or a wrong code, InvalidState
     if the person has credentials and the link is only an invitation: then `accept_invitation` applies.
     """
@@ -111,7 +100,7 @@ def set_up_credentials(runtime: Runtime, token: str, *, password: str, code: str
             now: datetime = session.execute(select(database_now())).scalar_one()
         _check_may_set(link)
         credentials.check_password(password, known=(link.email, link.name))
-        secret = credentials.derive_totp_secret(runtime.settings, link.token_hash)
+        secret = credentials.derive_totp_secret(runtime.settings, link.token_hash, browser)
         step = credentials.find_totp_step(secret, code, now)
         if step is None:
             raise ValidationFailed(
@@ -125,7 +114,7 @@ def set_up_credentials(runtime: Runtime, token: str, *, password: str, code: str
             codes = credentials.store_password(session, runtime.settings, link.person_id, password_hash, secret, step)
             if link.purpose is Purpose.RESET:
                 end_sessions(session, col(SignedInSession.person_id) == link.person_id)
-            record_act(session, link.account_id, link.person_id, Action.CREDENTIALS_SET, link.person_id)
+            _record_credentials(session, link.person_id, link.account_id)
             if link.purpose is Purpose.JOIN:
                 join_account(session, link.account_id, link.person_id)
             session_token = start_session(session, link.person_id, link.account_id, "password", client)
@@ -174,7 +163,7 @@ def change_password(runtime: Runtime, caller: Caller, *, password: str, code: st
     person = _require_person(caller)
     credentials.check_password(new_password, known=(person.email, person.name))
     new_hash = credentials.hash_password(new_password)
-    with _proven(runtime, caller, password, code) as session:
+    with prove_again(runtime, caller, password, code) as session:
         session.execute(
             update(Credential)
             .where(col(Credential.person_id) == caller.actor)
@@ -182,8 +171,7 @@ def change_password(runtime: Runtime, caller: Caller, *, password: str, code: st
         )
         others = (col(SignedInSession.person_id) == caller.actor, col(SignedInSession.id) != person.session_id)
         ended = end_sessions(session, *others)
-        detail = {"sessionsEnded": len(ended)}
-        record_act(session, caller.account_id, caller.actor, Action.CREDENTIALS_SET, caller.actor, detail)
+        _record_credentials(session, caller.actor, caller.account_id, sessionsEnded=len(ended))
 
 
 def create_recovery_codes(runtime: Runtime, caller: Caller, *, password: str, code: str) -> Sequence[str]:
@@ -191,8 +179,7 @@ def create_recovery_codes(runtime: Runtime, caller: Caller, *, password: str, co
 
     Raises SignInFailed if the password or the code is wrong, RateLimited.
     """
-    _require_person(caller)
-    with _proven(runtime, caller, password, code) as session:
+    with prove_again(runtime, caller, password, code) as session:
         codes = credentials.replace_recovery_codes(session, caller.actor)
         record_act(session, caller.account_id, caller.actor, Action.RECOVERY_CODES_CREATED, caller.actor)
     return codes
@@ -205,8 +192,9 @@ def _require_person(caller: Caller) -> Identity:
 
 
 @contextmanager
-def _proven(runtime: Runtime, caller: Caller, password: str, code: str) -> Iterator[Session]:
+def prove_again(runtime: Runtime, caller: Caller, password: str, code: str) -> Iterator[Session]:
     """Yield a transaction after the caller has proven again who they are. Raises SignInFailed, RateLimited."""
+    _require_person(caller)
     counters = (guessing.Counter(f"person:{caller.actor}", guessing.FREE_OF_PERSON),)
     with tenancy.account_scope(ALL_ACCOUNTS):
         with runtime.db.write() as session:
@@ -214,82 +202,38 @@ def _proven(runtime: Runtime, caller: Caller, password: str, code: str) -> Itera
             credential = session.get(Credential, caller.actor)
         is_right = credentials.is_password(None if credential is None else credential.password_hash, password)
         with runtime.db.write() as session:
-            now: datetime = session.execute(select(database_now())).scalar_one()
             if (
-                credential is None
-                or not is_right
-                or not credentials.use_code(session, runtime.settings, credential, code, now)
+                credential is not None
+                and is_right
+                and _is_current(session, credential)
+                and _use_code(session, runtime, credential, code)
             ):
-                raise SignInFailed("the password or the code is wrong; a code works once, so wait for the next one")
-            guessing.forget_attempts(session, counters)
-            yield session
+                guessing.forget_attempts(session, counters)
+                yield session
+                return
+            detail = {"session": "" if caller.person is None else caller.person.session_id}
+            record_act(session, caller.account_id, caller.actor, Action.SIGN_IN_FAILED, caller.actor, detail)
+    raise SignInFailed("the password or the code is wrong; a code works once, so wait for the next one")
 
 
-def sign_in_by_provider(
-    runtime: Runtime, identity: ProvenIdentity, client: Client, *, link_token: str | None = None
-) -> SignedIn:
-    """Start a session for the person whom an OpenID provider has named.
-
-    A person is known by issuer and subject. At the first sign-in it is the verified e-mail address of an invitation that
-    counts, and only as long as the person has no credentials: another person may have made those.
-    Raises SignInFailed in plain words.
-    """
-    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
-        person = session.execute(
-            select(Person)
-            .join(Credential, col(Credential.person_id) == col(Person.id))
-            .where(col(Credential.issuer) == identity.issuer, col(Credential.subject) == identity.subject)
-        ).scalar_one_or_none()
-        if person is None:
-            person = _connect_invited(session, identity)
-        if person.disabled_at is not None:
-            raise SignInFailed("your access was disabled; ask an administrator")
-        if link_token is not None:
-            link = load_link(session, link_token)
-            if link.person_id != person.id:
-                raise SignInFailed(f"the link is for {link.email}; your provider signed in another person")
-            spend_link(session, link)
-        # The provider has verified the address that was invited.
-        pending = select(col(Membership.account_id)).where(
-            col(Membership.person_id) == person.id, col(Membership.joined_at).is_(None)
-        )
-        if identity.email == person.email:
-            for account_id in session.scalars(pending.order_by(col(Membership.account_id))).all():
-                join_account(session, account_id, person.id)
-        account_id = _choose_account(session, person.id)
-        token = start_session(session, person.id, account_id, "provider", client)
-        return SignedIn(token, guessing.create_device(runtime.settings, person.email))
+def _is_current(session: Session, credential: Credential) -> bool:
+    """Return whether the password is still that of `credential`, which was read before it was checked."""
+    current = session.get(Credential, credential.person_id)
+    return current is not None and current.password_hash == credential.password_hash
 
 
-def _connect_invited(session: Session, identity: ProvenIdentity) -> Person:
-    if identity.email is None:
-        raise SignInFailed("your provider has not verified your e-mail address, so no invitation can be found for it")
-    person: Person | None = session.scalar(select(Person).where(col(Person.email) == identity.email))
-    if person is None:
-        raise SignInFailed(f"{identity.email} was not invited; ask an administrator for an invitation")
-    if session.get(Credential, person.id) is not None:
-        raise SignInFailed(
-            f"{identity.email} signs in in another way; sign in so, then connect your provider on your own page"
-        )
-    credentials.connect_provider(session, person.id, identity.issuer, identity.subject)
-    return person
+def _use_code(session: Session, runtime: Runtime, credential: Credential, code: str) -> bool:
+    now: datetime = session.execute(select(database_now())).scalar_one()
+    return credentials.use_code(session, runtime.settings, credential, code, now)
 
 
-def connect_own_provider(runtime: Runtime, caller: Caller, identity: ProvenIdentity) -> None:
-    """Let the person who is signed in also sign in by the OpenID provider. Raises InvalidState if another person does."""
-    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
-        taken = session.execute(
-            select(col(Credential.person_id)).where(
-                col(Credential.issuer) == identity.issuer, col(Credential.subject) == identity.subject
-            )
-        ).scalar_one_or_none()
-        if taken is not None and taken != caller.actor:
-            raise InvalidState("another person of this installation signs in with that account of your provider")
-        credentials.connect_provider(session, caller.actor, identity.issuer, identity.subject)
-        record_act(session, caller.account_id, caller.actor, Action.PROVIDER_CONNECTED, caller.actor)
+def _record_credentials(session: Session, person_id: str, account_id: str, **detail: object) -> None:
+    """Record new credentials on this account and on all others of the person: they hold there too."""
+    for each in sorted({account_id, *list_accounts_of(session, person_id)}):
+        record_act(session, each, person_id, Action.CREDENTIALS_SET, person_id, detail)
 
 
-def _choose_account(session: Session, person_id: str) -> str:
+def choose_account(session: Session, person_id: str) -> str:
     """Return the account of the person's last session, or the first one. Raises SignInFailed if there is none."""
     joined = list_accounts_of(session, person_id)
     if not joined:

@@ -7,14 +7,25 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.accounts import credentials, people, sessions, sign_in
+from pipeline.accounts import one_time_links, people, sessions, sign_in
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.models import OneTimeLink
 from pipeline.core.clock import utc_now
-from pipeline.core.errors import InvalidState, NotFound, SignInFailed, ValidationFailed
+from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, SignInFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
 from tests.support import factories
-from tests.support.people import CLIENT, OTHER, PASSWORD, add_person, age, find, read_actions, try_sign_in
+from tests.support.people import (
+    BROWSER,
+    CLIENT,
+    OTHER,
+    PASSWORD,
+    add_person,
+    age,
+    find,
+    read_actions,
+    try_sign_in,
+    use_link,
+)
 
 ISSUER = "https://id.example"
 
@@ -86,20 +97,33 @@ def test_two_administrators_cannot_remove_each_other(runtime: Runtime) -> None:
 def test_link_works_once_and_not_after_its_end(runtime: Runtime) -> None:
     invited = people.invite_person(runtime, factories.ACCOUNT, "cli", email="anna@maple.example", roles=["read"])
     with pytest.raises(NotFound):
-        sign_in.set_up_credentials(runtime, "another", password=PASSWORD, code="000000", client=CLIENT)
+        sign_in.set_up_credentials(runtime, "another", password=PASSWORD, code="000000", client=CLIENT, browser=BROWSER)
     with pytest.raises(ValidationFailed, match="the code is not"):
-        sign_in.set_up_credentials(runtime, invited.token, password=PASSWORD, code="000000", client=CLIENT)
+        sign_in.set_up_credentials(
+            runtime, invited.token, password=PASSWORD, code="000000", client=CLIENT, browser=BROWSER
+        )
     age(runtime, OneTimeLink, expires_at=utc_now() - timedelta(seconds=1))
     with pytest.raises(NotFound):
-        sign_in.set_up_credentials(runtime, invited.token, password=PASSWORD, code="000000", client=CLIENT)
+        sign_in.set_up_credentials(
+            runtime, invited.token, password=PASSWORD, code="000000", client=CLIENT, browser=BROWSER
+        )
     person = add_person(runtime)
     assert person.id == invited.person_id
     with runtime.db.read() as session, pytest.raises(NotFound):
-        people.load_link(session, invited.token)
+        one_time_links.load_link(session, invited.token)
 
 
 @pytest.mark.parametrize(
-    "email", ["", "anna", "anna@maple", "a b@maple.example", "anná@maple.example", "a@b.example\n\n@"]
+    "email",
+    [
+        "",
+        "anna",
+        "anna@maple",
+        "Anna@maple.example".replace("A", "\u212a"),
+        "a b@maple.example",
+        "anná@maple.example",
+        "a@b.example\n\n@",
+    ],
 )
 def test_malformed_email_is_refused(runtime: Runtime, email: str) -> None:
     with pytest.raises(ValidationFailed):
@@ -115,7 +139,9 @@ def test_invitation_of_another_account_needs_the_persons_own_sign_in(runtime: Ru
     with pytest.raises(NotFound):
         sessions.enter_account(runtime, caller, OTHER)
     with pytest.raises(InvalidState, match="has a way to sign in"):
-        sign_in.set_up_credentials(runtime, invited.token, password=PASSWORD, code="000000", client=CLIENT)
+        sign_in.set_up_credentials(
+            runtime, invited.token, password=PASSWORD, code="000000", client=CLIENT, browser=BROWSER
+        )
     stranger = add_person(runtime, email="bob@maple.example")
     with pytest.raises(InvalidState, match=r"is for anna@maple\.example"):
         sign_in.accept_invitation(runtime, invited.token, find(runtime, stranger.token))
@@ -136,10 +162,87 @@ def test_administrator_cannot_take_over_a_person_of_another_account(runtime: Run
     with pytest.raises(InvalidState, match="also belongs to another account"):
         people.create_reset_link(runtime, factories.ACCOUNT, "per_admin", person.id, of_operator=False)
     reset = people.create_reset_link(runtime, factories.ACCOUNT, "cli", person.id, of_operator=True)
-    secret = credentials.derive_totp_secret(runtime.settings, sessions.hash_token(reset.token))
-    made = sign_in.set_up_credentials(
-        runtime, reset.token, password=PASSWORD, code=credentials.generate_code(secret, utc_now()), client=CLIENT
-    )
-    find(runtime, made.signed_in.token)
+    find(runtime, use_link(runtime, reset).token)
     with pytest.raises(SignInFailed):
         find(runtime, person.token)
+
+
+def test_reset_link_ends_when_another_account_invites_the_person(runtime: Runtime) -> None:
+    """An administrator who kept such a link would act as the person on the other account."""
+    person = add_person(runtime)
+    link = people.create_reset_link(runtime, factories.ACCOUNT, "per_admin", person.id, of_operator=False)
+    people.invite_person(runtime, OTHER, "cli", email=person.email, roles=["admin"])
+    with pytest.raises(NotFound):
+        use_link(runtime, link)
+
+
+def test_administrator_of_test_exports_cannot_reach_live_ones(runtime: Runtime) -> None:
+    anna = add_person(runtime)
+    tester = find(runtime, add_person(runtime, email="tess@maple.example", mode="test").token)
+    pending = people.invite_person(runtime, factories.ACCOUNT, "cli", email="bob@maple.example", roles=["admin"])
+    assert tester.test
+    for person_id in (anna.id, pending.person_id):
+        with pytest.raises(InsufficientRole, match="only on test exports"):
+            people.create_reset_link(
+                runtime, factories.ACCOUNT, tester.actor, person_id, of_operator=False, test_only=True
+            )
+        with pytest.raises(InsufficientRole):
+            people.change_roles(runtime, tester, person_id, ["read"])
+        with pytest.raises(InsufficientRole):
+            people.remove_person(runtime, tester, person_id)
+    with pytest.raises(InsufficientRole):
+        people.invite_person(
+            runtime,
+            factories.ACCOUNT,
+            tester.actor,
+            email="bob@maple.example",
+            roles=["admin"],
+            mode="test",
+            test_only=True,
+        )
+    with runtime.db.read() as session:
+        (seen,) = sessions.list_sessions(session, account_id=factories.ACCOUNT, test_only=True)
+    assert seen.person_id == tester.actor
+    of_anna = find(runtime, anna.token).person
+    assert of_anna is not None
+    with pytest.raises(NotFound):
+        sessions.end_session(runtime, tester, of_anna.session_id, of_account=True)
+
+
+def test_administrator_of_test_exports_does_not_count_as_the_other_one(runtime: Runtime) -> None:
+    anna = find(runtime, add_person(runtime).token)
+    add_person(runtime, email="tess@maple.example", mode="test")
+    with pytest.raises(InvalidState, match="last administrator"):
+        people.remove_person(runtime, anna, anna.actor)
+    with pytest.raises(InvalidState, match="last administrator"):
+        people.change_roles(runtime, anna, anna.actor, ["read"])
+
+
+def test_same_person_is_invited_twice_at_the_same_time(runtime: Runtime) -> None:
+    together, failed = threading.Barrier(2), []
+
+    def invite(account: str) -> None:
+        together.wait()
+        try:
+            people.invite_person(runtime, account, "cli", email="new@maple.example", roles=["read"])
+        except Exception as error:  # noqa: BLE001 - any failure is one too many
+            failed.append(error)
+
+    threads = [threading.Thread(target=invite, args=[account]) for account in (factories.ACCOUNT, OTHER)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    with runtime.db.read() as session:
+        assert people.find_member(session, OTHER, email="new@maple.example").person_id == (
+            people.find_member(session, factories.ACCOUNT, email="new@maple.example").person_id
+        )
+
+
+def test_new_credentials_are_recorded_on_every_account_of_the_person(runtime: Runtime) -> None:
+    person = add_person(runtime)
+    invited = people.invite_person(runtime, OTHER, "cli", email=person.email, roles=["read"])
+    sign_in.accept_invitation(runtime, invited.token, find(runtime, person.token))
+    use_link(runtime, people.create_reset_link(runtime, factories.ACCOUNT, "cli", person.id, of_operator=True))
+    assert read_actions(runtime, OTHER)[-1] == "credentials_set"

@@ -24,6 +24,7 @@ from tests.support import factories
 
 OTHER: Final = "acc_other"
 PASSWORD: Final = "correct horse battery staple"  # noqa: S105 - it protects nothing
+BROWSER: Final = "a-browser"
 CLIENT: Final = Client("127.0.0.0/24", "Firefox on Linux")
 
 
@@ -75,15 +76,21 @@ def add_person(
     """Invite a person, by default an administrator, and follow the link: set a password and TOTP."""
     with tenancy.account_scope(ALL_ACCOUNTS):
         invitation = people.invite_person(runtime, account, "cli", email=email, roles=roles or (ADMIN,), mode=mode)
-        secret = credentials.derive_totp_secret(runtime.settings, hash_token(invitation.token))
-        made = sign_in.set_up_credentials(
-            runtime,
-            invitation.token,
-            password=PASSWORD,
-            code=credentials.generate_code(secret, read_now(runtime)),
-            client=CLIENT,
-        )
-    return TestPerson(invitation.person_id, email, secret, made.signed_in.token, made.recovery_codes)
+        return use_link(runtime, invitation)
+
+
+def use_link(runtime: Runtime, link: people.Invitation) -> TestPerson:
+    """Follow a one-time link: set a password and TOTP, and sign in."""
+    secret = credentials.derive_totp_secret(runtime.settings, hash_token(link.token), BROWSER)
+    made = sign_in.set_up_credentials(
+        runtime,
+        link.token,
+        password=PASSWORD,
+        code=credentials.generate_code(secret, read_now(runtime)),
+        client=CLIENT,
+        browser=BROWSER,
+    )
+    return TestPerson(link.person_id, link.email, secret, made.signed_in.token, made.recovery_codes)
 
 
 def try_sign_in(runtime: Runtime, person: TestPerson, **changes: Any) -> str:

@@ -25,6 +25,7 @@ from config.logs import configure_logs
 from config.queues import CUSTOMS_BROKER, OPERATOR, WAREHOUSE
 from config.settings import Settings, use_settings
 from pipeline.accounts import api_keys, partners, people, service
+from pipeline.accounts.one_time_links import Purpose
 from pipeline.accounts.schemas import BorderBuddyEndpoint, NewPartner, QueueEndpoint
 from pipeline.client import Exports
 from pipeline.core.clock import utc_now
@@ -316,7 +317,7 @@ def create_entry_token(runtime: Runtime) -> str:
         name="Demo administrator",
         roles=[api_keys.ADMIN],
         mode="test",
-        purpose=people.Purpose.ENTER,
+        purpose=Purpose.ENTER,
     ).token
 
 

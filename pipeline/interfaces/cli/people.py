@@ -9,7 +9,8 @@ from rich.markup import escape
 
 from config.settings import Settings
 from pipeline.accounts import people
-from pipeline.accounts.people import LINK_SECONDS, Invitation
+from pipeline.accounts.one_time_links import LINK_SECONDS
+from pipeline.accounts.people import Invitation
 from pipeline.interfaces.cli.accounts import KeyRole
 from pipeline.interfaces.cli.output import Json, build_table, print_result, report_errors
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime

@@ -18,7 +18,7 @@ router = APIRouter(prefix="/console/me", include_in_schema=False, route_class=Co
 @router.get("")
 def show_own_person(visit: Visitor) -> Response:
     """Show the person's accounts, sessions and ways to sign in."""
-    return _own_page(visit)
+    return show_own_page(visit)
 
 
 @router.post("/account")
@@ -47,8 +47,8 @@ def change_password(visit: Visitor, form: Fields) -> Response:
             new_password=form.get("new_password"),
         )
     except Refused as refused:
-        return _own_page(visit, refused)
-    return _own_page(visit, notice="The password was changed. All your other sessions have ended.")
+        return show_own_page(visit, refused)
+    return show_own_page(visit, notice="The password was changed. All your other sessions have ended.")
 
 
 @router.post("/recovery-codes")
@@ -59,11 +59,12 @@ def create_recovery_codes(visit: Visitor, form: Fields) -> Response:
             visit.runtime, visit.caller, password=form.get("password"), code=form.get("code")
         )
     except Refused as refused:
-        return _own_page(visit, refused)
+        return show_own_page(visit, refused)
     return visit.page("console/recovery_codes.html", codes=codes, next="/console/me")
 
 
-def _own_page(visit: Visit, refused: Refused | None = None, notice: str | None = None) -> Response:
+def show_own_page(visit: Visit, refused: Refused | None = None, notice: str | None = None) -> Response:
+    """Return the page of the person who is signed in, with what was refused or done."""
     caller = visit.caller
     with tenancy.account_scope(ALL_ACCOUNTS), visit.runtime.db.read() as session:
         credential = credentials.describe_credential(session, caller.actor)

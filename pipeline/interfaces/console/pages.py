@@ -166,8 +166,8 @@ async def open_visit(request: Request) -> Visit:
     """Return the visit of who is signed in; raises SignedOut if nobody is."""
     runtime = get_runtime(request)
     token = read_token(runtime.settings, request)
-    # A page that refreshes itself must not keep a session alive that nobody uses.
-    touch = "hx-request" not in request.headers
+    # A page that refreshes itself or follows changes must not keep a session alive that nobody uses.
+    touch = "hx-request" not in request.headers and "text/event-stream" not in request.headers.get("accept", "")
     try:
         caller = await run_in_threadpool(find_caller_by_session, runtime, token, touch=touch)
     except SignInFailed as refused:

@@ -36,6 +36,7 @@ def invite_person(visit: Visitor, form: Fields) -> Response:
             name=form.get("name"),
             roles=form.get_all("role"),
             mode="test" if caller.test or form.get("test") else "live",
+            test_only=caller.test,
         )
     except Refused as refused:
         return _people_page(visit, form, refused)
@@ -73,7 +74,14 @@ def create_link(id: str, visit: Visitor, form: Fields) -> Response:  # noqa: A00
     """Show a new one-time link for a person who lost the first one, the password or the app."""
     visit.caller.require(ADMIN)
     try:
-        invited = people.create_reset_link(visit.runtime, visit.account_id, visit.caller.actor, id, of_operator=False)
+        invited = people.create_reset_link(
+            visit.runtime,
+            visit.account_id,
+            visit.caller.actor,
+            id,
+            of_operator=False,
+            test_only=visit.caller.test,
+        )
     except Refused as refused:
         return _person_page(visit, id, refused)
     return _link_page(visit, invited)
@@ -93,7 +101,7 @@ def remove_person(id: str, visit: Visitor, form: Fields) -> Response:  # noqa: A
 def _people_page(visit: Visit, form: Form | None = None, refused: Refused | None = None) -> Response:
     with visit.runtime.db.read() as session:
         members = people.list_members(session, visit.account_id)
-        found = sessions.list_sessions(session, account_id=visit.account_id)
+        found = sessions.list_sessions(session, account_id=visit.account_id, test_only=visit.caller.test)
     return visit.page(
         "console/people.html",
         200 if refused is None else refused.status,

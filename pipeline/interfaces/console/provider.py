@@ -8,56 +8,57 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from pipeline.accounts import sessions, sign_in
+from pipeline.accounts import provider_sign_in, sessions, sign_in
 from pipeline.accounts.open_id import Authorization, OpenIdProvider
 from pipeline.accounts.secrets import build_secret_box
+from pipeline.core import tenancy
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import NotFound, Refused, SecretUnreadable, SignInFailed
 from pipeline.core.runtime import Runtime
+from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.interfaces.api.dependencies import RuntimeDep
-from pipeline.interfaces.console.pages import ConsoleRoute, redirect_to
-from pipeline.interfaces.console.session import is_secure, read_client, read_token
-from pipeline.interfaces.console.sign_in import sign_in_page, start_console
+from pipeline.interfaces.console.own_person import show_own_page
+from pipeline.interfaces.console.pages import ConsoleRoute, Fields, Visitor, redirect_to
+from pipeline.interfaces.console.session import check_same_origin, is_secure, read_client, read_token
+from pipeline.interfaces.console.sign_in import open_page, sign_in_page, start_console
 
 router = APIRouter(prefix="/console/provider", include_in_schema=False, route_class=ConsoleRoute)
 
-#: What the browser must bring back, sealed; only to the address below.
+#: What the browser must bring back, sealed. Over https no other host of the domain can plant it.
 _COOKIE: Final = "exports_provider"
-_PATH: Final = "/console/provider"
+_HOST_COOKIE: Final = "__Host-exports_provider"
 _SECONDS: Final = 600
 _OWNER: Final = "sign-in-by-provider"
 
 
 @router.get("")
-def begin_sign_in(
-    request: Request,
-    runtime: RuntimeDep,
-    link: Annotated[str, Query(max_length=128)] = "",
-    connect: Annotated[bool, Query()] = False,  # noqa: FBT002 - a choice in an address
-) -> Response:
-    """Send the browser to the provider; `link` is a one-time link to use, `connect` adds the provider to who is signed in."""
+def begin_sign_in(request: Request, runtime: RuntimeDep, link: Annotated[str, Query(max_length=128)] = "") -> Response:
+    """Send the browser to the provider; `link` is a one-time link to use."""
     try:
+        if link:
+            # Another site's page must not make the person join an account.
+            check_same_origin(runtime.settings, request)
         begun = _find_provider(request).begin(_callback(runtime))
     except Refused as refused:
         return sign_in_page(runtime, refused)
-    kept = {
-        "state": begun.state,
-        "nonce": begun.nonce,
-        "verifier": begun.verifier,
-        "link": link,
-        "connect": connect,
-        "until": utc_now().timestamp() + _SECONDS,
-    }
     response = redirect_to(begun.url)
-    response.set_cookie(
-        _COOKIE,
-        build_secret_box(runtime.settings).seal(json.dumps(kept), _OWNER),
-        max_age=_SECONDS,
-        path=_PATH,
-        secure=is_secure(runtime.settings),
-        httponly=True,
-        samesite="lax",
-    )
+    _keep(runtime, response, begun, link=link)
+    return response
+
+
+@router.post("/connect")
+def begin_connection(visit: Visitor, form: Fields) -> Response:
+    """Check the password and a code again, and send the browser to the provider that the person connects."""
+    runtime = visit.runtime
+    try:
+        begun = _find_provider(visit.request).begin(_callback(runtime))
+        with sign_in.prove_again(runtime, visit.caller, form.get("password"), form.get("code")):
+            pass
+    except Refused as refused:
+        return show_own_page(visit, refused)
+    # Browsers let a form of this site end only at this site, so the page leads on.
+    response = open_page("console/provider_next.html", provider_address=begun.url)
+    _keep(runtime, response, begun, person=visit.caller.actor)
     return response
 
 
@@ -68,19 +69,27 @@ def finish_sign_in(request: Request, runtime: RuntimeDep) -> Response:
         kept = _read_kept(runtime, request)
         begun = Authorization("", kept["state"], kept["nonce"], kept["verifier"])
         identity = _find_provider(request).finish(begun, _callback(runtime), dict(request.query_params))
-        if kept["connect"]:
-            caller = sessions.find_caller_by_session(runtime, read_token(runtime.settings, request))
-            sign_in.connect_own_provider(runtime, caller, identity)
+        if kept["person"]:
+            _connect(runtime, request, kept["person"], identity)
             response = redirect_to("/console/me")
         else:
-            signed_in = sign_in.sign_in_by_provider(
+            signed_in = provider_sign_in.sign_in_by_provider(
                 runtime, identity, read_client(request), link_token=kept["link"] or None
             )
-            response = start_console(runtime, signed_in)
+            response = start_console(runtime, request, signed_in)
     except Refused as refused:
         response = sign_in_page(runtime, refused)
-    response.delete_cookie(_COOKIE, path=_PATH, secure=is_secure(runtime.settings), httponly=True, samesite="lax")
+    secure = is_secure(runtime.settings)
+    response.delete_cookie(_cookie_name(runtime), path="/", secure=secure, httponly=True, samesite="lax")
     return response
+
+
+def _connect(runtime: Runtime, request: Request, person_id: str, identity: provider_sign_in.ProvenIdentity) -> None:
+    caller = sessions.find_caller_by_session(runtime, read_token(runtime.settings, request))
+    if caller.actor != person_id:
+        raise SignInFailed("another person has signed in since; connect the provider again")
+    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
+        provider_sign_in.connect_own_provider(session, caller, identity)
 
 
 def _find_provider(request: Request) -> OpenIdProvider:
@@ -91,13 +100,38 @@ def _find_provider(request: Request) -> OpenIdProvider:
 
 
 def _callback(runtime: Runtime) -> str:
-    return f"{runtime.settings.public_url.rstrip('/')}{_PATH}/callback"
+    return f"{runtime.settings.public_url.rstrip('/')}/console/provider/callback"
+
+
+def _cookie_name(runtime: Runtime) -> str:
+    return _HOST_COOKIE if is_secure(runtime.settings) else _COOKIE
+
+
+def _keep(runtime: Runtime, response: Response, begun: Authorization, *, link: str = "", person: str = "") -> None:
+    """Let the browser keep what belongs to the sign-in; with `person`, it connects the provider to that person."""
+    kept = {
+        "state": begun.state,
+        "nonce": begun.nonce,
+        "verifier": begun.verifier,
+        "link": link,
+        "person": person,
+        "until": utc_now().timestamp() + _SECONDS,
+    }
+    response.set_cookie(
+        _cookie_name(runtime),
+        build_secret_box(runtime.settings).seal(json.dumps(kept), _OWNER),
+        max_age=_SECONDS,
+        path="/",
+        secure=is_secure(runtime.settings),
+        httponly=True,
+        samesite="lax",
+    )
 
 
 def _read_kept(runtime: Runtime, request: Request) -> dict[str, Any]:
     try:
         kept: dict[str, Any] = json.loads(
-            build_secret_box(runtime.settings).open(request.cookies.get(_COOKIE, ""), _OWNER)
+            build_secret_box(runtime.settings).open(request.cookies.get(_cookie_name(runtime), ""), _OWNER)
         )
     except (SecretUnreadable, ValueError) as error:
         raise SignInFailed(

@@ -11,7 +11,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from config.settings import Settings
-from pipeline.accounts.sessions import LIFETIME_SECONDS, Client, describe_client
+from pipeline.accounts.one_time_links import LINK_SECONDS
+from pipeline.accounts.sessions import LIFETIME_SECONDS, Client, describe_client, end_replaced_session
 from pipeline.accounts.sign_in import SignedIn
 from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import InsufficientRole
@@ -22,6 +23,9 @@ _COOKIE: Final = "exports_console"
 _HOST_COOKIE: Final = "__Host-exports_console"
 _DEVICE_COOKIE: Final = "exports_device"
 _DEVICE_SECONDS: Final = 365 * 24 * 3600
+#: The random mark of a browser that was shown a TOTP secret.
+_SET_UP_COOKIE: Final = "exports_set_up"
+_SET_UP_PATH: Final = "/console/links"
 
 
 def cookie_name(settings: Settings) -> str:
@@ -50,8 +54,31 @@ def read_client(request: Request) -> Client:
     return describe_client(host, request.headers.get("user-agent", ""))
 
 
-def set_cookies(settings: Settings, response: Response, signed_in: SignedIn) -> None:
-    """Give the browser the token of a new session, in place of any other, and its mark."""
+def read_set_up_mark(request: Request) -> str:
+    """Return the mark of the browser, which the TOTP secret of a one-time link depends on; empty if it has none."""
+    return request.cookies.get(_SET_UP_COOKIE, "")
+
+
+def set_set_up_mark(settings: Settings, response: Response, mark: str) -> None:
+    """Give the browser its mark. It is sent when the page is opened by a link in an e-mail too."""
+    response.set_cookie(
+        _SET_UP_COOKIE,
+        mark,
+        max_age=LINK_SECONDS,
+        path=_SET_UP_PATH,
+        secure=is_secure(settings),
+        httponly=True,
+        samesite="lax",
+    )
+
+
+def begin_session(runtime: Runtime, request: Request, response: Response, signed_in: SignedIn) -> None:
+    """Give the browser the token of a new session, and end the one that it had."""
+    end_replaced_session(runtime, read_token(runtime.settings, request))
+    _set_cookies(runtime.settings, response, signed_in)
+
+
+def _set_cookies(settings: Settings, response: Response, signed_in: SignedIn) -> None:
     # With `strict`, the browser would not send it with the request that follows the OpenID provider's page.
     _set_cookie(settings, response, cookie_name(settings), signed_in.token, LIFETIME_SECONDS)
     _set_cookie(settings, response, _DEVICE_COOKIE, signed_in.device, _DEVICE_SECONDS)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import secrets
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
 from starlette.responses import Response
 
-from pipeline.accounts import people, sessions, sign_in
-from pipeline.accounts.people import LinkView, Purpose
+from pipeline.accounts import one_time_links, sessions, sign_in
+from pipeline.accounts.one_time_links import LinkView, Purpose
 from pipeline.accounts.sign_in import SignedIn
 from pipeline.core import tenancy
 from pipeline.core.errors import NotFound, Refused, SignInFailed
@@ -26,12 +27,14 @@ from pipeline.interfaces.console.pages import (
     redirect_to,
 )
 from pipeline.interfaces.console.session import (
+    begin_session,
     check_same_origin,
     delete_cookie,
     read_client,
     read_device,
+    read_set_up_mark,
     read_token,
-    set_cookies,
+    set_set_up_mark,
 )
 
 router = APIRouter(prefix="/console", include_in_schema=False, route_class=ConsoleRoute)
@@ -61,7 +64,7 @@ def submit_sign_in(request: Request, runtime: RuntimeDep, form: OpenForm) -> Res
         signed_in = _check_password(runtime, request, form.get("email"), form)
     except Refused as refused:
         return sign_in_page(runtime, refused, email=form.get("email"))
-    return start_console(runtime, signed_in)
+    return start_console(runtime, request, signed_in)
 
 
 @router.post("/sign-out")
@@ -100,14 +103,19 @@ def use_link(token: Token, request: Request, runtime: RuntimeDep, form: OpenForm
 def _use_link(runtime: Runtime, request: Request, token: str, link: LinkView, form: Form) -> Response:
     client = read_client(request)
     if link.purpose is Purpose.ENTER:
-        return start_console(runtime, sign_in.enter_by_link(runtime, token, client))
+        return start_console(runtime, request, sign_in.enter_by_link(runtime, token, client))
     if link.purpose is Purpose.JOIN and link.has_credentials:
         return _accept_invitation(runtime, request, token, link, form)
     made = sign_in.set_up_credentials(
-        runtime, token, password=form.get("password"), code=form.get("code"), client=client
+        runtime,
+        token,
+        password=form.get("password"),
+        code=form.get("code"),
+        client=client,
+        browser=read_set_up_mark(request),
     )
     response = open_page("console/recovery_codes.html", codes=made.recovery_codes, next="/console")
-    set_cookies(runtime.settings, response, made.signed_in)
+    begin_session(runtime, request, response, made.signed_in)
     return response
 
 
@@ -116,7 +124,7 @@ def _accept_invitation(runtime: Runtime, request: Request, token: str, link: Lin
     response = redirect_to("/console")
     if not _is_signed_in_as(runtime, session_token, link.person_id):
         signed_in = _check_password(runtime, request, link.email, form)
-        set_cookies(runtime.settings, response, signed_in)
+        begin_session(runtime, request, response, signed_in)
         session_token = signed_in.token
     caller = sessions.find_caller_by_session(runtime, session_token)
     sign_in.accept_invitation(runtime, token, caller)
@@ -144,13 +152,13 @@ def _is_signed_in_as(runtime: Runtime, session_token: str, person_id: str) -> bo
 
 def _load_link(runtime: Runtime, token: str) -> LinkView:
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
-        return people.load_link(session, token)
+        return one_time_links.load_link(session, token)
 
 
-def start_console(runtime: Runtime, signed_in: SignedIn) -> Response:
+def start_console(runtime: Runtime, request: Request, signed_in: SignedIn) -> Response:
     """Return a redirect to the console with the cookies of the new session."""
     response = redirect_to("/console")
-    set_cookies(runtime.settings, response, signed_in)
+    begin_session(runtime, request, response, signed_in)
     return response
 
 
@@ -174,12 +182,16 @@ def open_page(template: str, refused: Refused | None = None, **values: object) -
 def _link_page(runtime: Runtime, request: Request, token: str, link: LinkView, refused: Refused | None) -> Response:
     if link.purpose is Purpose.ENTER:
         return open_page("console/link_enter.html", refused, link=link)
+    provider = runtime.settings.oidc_issuer is not None and link.purpose is Purpose.JOIN
+    shown = {"link": link, "provider": provider, "token": token}
     if link.purpose is Purpose.JOIN and link.has_credentials:
         known = _is_signed_in_as(runtime, read_token(runtime.settings, request), link.person_id)
-        return open_page("console/link_join.html", refused, link=link, known=known)
-    set_up = sign_in_views.build_set_up(runtime.settings, link)
-    provider = runtime.settings.oidc_issuer is not None and link.purpose is Purpose.JOIN
-    return open_page("console/link_set_up.html", refused, link=link, set_up=set_up, provider=provider, token=token)
+        return open_page("console/link_join.html", refused, known=known, **shown)
+    mark = read_set_up_mark(request) or secrets.token_urlsafe(16)
+    set_up = sign_in_views.build_set_up(runtime.settings, link, mark)
+    response = open_page("console/link_set_up.html", refused, set_up=set_up, **shown)
+    set_set_up_mark(runtime.settings, response, mark)
+    return response
 
 
 def _refused_link_page(refused: Refused) -> Response:

@@ -12,7 +12,7 @@ import segno
 
 from config.settings import Settings
 from pipeline.accounts import credentials
-from pipeline.accounts.people import LinkView
+from pipeline.accounts.one_time_links import LinkView
 
 #: The empty modules around a QR code, without which readers do not find it.
 _QUIET_ZONE: Final = 4
@@ -36,9 +36,9 @@ class SetUpView:
     min_characters: int
 
 
-def build_set_up(settings: Settings, link: LinkView) -> SetUpView:
-    """Return what the page of a link shows; each time it is the same secret."""
-    secret = credentials.derive_totp_secret(settings, link.token_hash)
+def build_set_up(settings: Settings, link: LinkView, browser: str) -> SetUpView:
+    """Return what the page of a link shows; in the browser with this mark it is the same secret each time."""
+    secret = credentials.derive_totp_secret(settings, link.token_hash, browser)
     uri = credentials.build_totp_uri(secret, link.email, urlsplit(settings.public_url).hostname or "")
     groups = " ".join(secret[at : at + 4] for at in range(0, len(secret), 4))
     return SetUpView(draw_qr_code(uri), uri, groups, credentials.MIN_PASSWORD_CHARACTERS)

@@ -108,7 +108,7 @@ def test_forms_are_recorded_with_person_and_subject(harness: ApiHarness) -> None
     only = client.get(f"/console/audit?actor={person.id}&action=partner_paused").text
     assert only.count('data-label="What">') == 1
     assert client.get("/console/audit?before=1").text.count('data-label="What">') == 0
-    for wrong in ("before=0", "action=dance"):
+    for wrong in ("before=0", "action=dance", "actor=%00"):
         assert client.get(f"/console/audit?{wrong}").status_code == 400
 
 

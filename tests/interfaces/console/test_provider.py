@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -14,9 +16,10 @@ from pydantic import ValidationError
 from config.settings import Settings
 from pipeline.accounts import open_id, people
 from tests.interfaces.api.conftest import ApiHarness, Open
+from tests.interfaces.console.test_people import send
 from tests.support import factories
 from tests.support.open_id import CLIENT_ID, CLIENT_SECRET, FakeProvider, run_provider
-from tests.support.people import PASSWORD, add_person, sign_in_client
+from tests.support.people import PASSWORD, TestPerson, add_person, sign_in_client
 
 EMAIL = "anna@maple.example"
 
@@ -70,6 +73,13 @@ def test_invited_person_signs_in_and_is_known_by_subject(installation: ApiHarnes
         ({"iss": "https://another.example"}, "the proof of your OpenID provider is not valid"),
         ({"exp": 1}, "the proof of your OpenID provider is not valid"),
         ({"at_hash": "AAAAAAAAAAAAAAAAAAAAAA"}, "the proof of your OpenID provider is not valid"),
+        ({"azp": "another"}, "the proof of your OpenID provider is not valid"),
+        ({"iat": 2**40}, "the proof of your OpenID provider is not valid"),
+        ({"sub": ""}, "the proof of your OpenID provider is not valid"),
+        ({"sub": 7}, "the proof of your OpenID provider is not valid"),
+        ({"sub": "a\x00b"}, "the proof of your OpenID provider is not valid"),
+        ({"email": "anna@maple.example\x00"}, "not verified your e-mail address"),
+        ({"email": "Kim@maple.example".replace("K", "\u212a")}, "not verified your e-mail address"),
     ],
 )
 def test_wrong_claims_open_no_session(
@@ -125,6 +135,14 @@ def test_answer_in_another_browser_or_again_is_refused(installation: ApiHarness,
     assert client.get(address).status_code == 401
 
 
+def test_provider_that_promises_to_name_itself_must_do_so(installation: ApiHarness, provider: FakeProvider) -> None:
+    invite(installation)
+    provider.changes = {"metadata": {"authorization_response_iss_parameter_supported": True}}
+    client = installation.client_with_key(None)
+    assert "came from another OpenID provider" in go(client, provider, iss="").text
+    assert go(client, provider).headers["location"] == "/console"
+
+
 def test_changed_keys_are_read_again(installation: ApiHarness, provider: FakeProvider) -> None:
     invite(installation)
     assert go(installation.client_with_key(None), provider).status_code == 303
@@ -171,16 +189,70 @@ def test_link_is_used_by_the_provider_and_only_for_its_person(installation: ApiH
     assert (refused.status_code, "the link is for bob@maple.example" in refused.text) == (401, True)
 
 
+def begin_connection(client: httpx.Client, harness: ApiHarness, person: TestPerson, **changes: str) -> httpx.Response:
+    """Send the form of the person's own page."""
+    form = {"password": PASSWORD, "code": person.code(harness.runtime)} | changes
+    return send(client, "/console/provider/connect", **form)
+
+
+def read_address(page: httpx.Response) -> str:
+    """Return where the page leads on."""
+    found = re.search(r'<meta http-equiv="refresh" content="0; url=([^"]+)">', page.text)
+    assert found, page.text
+    return html.unescape(found[1])
+
+
 def test_signed_in_person_connects_the_provider(installation: ApiHarness, provider: FakeProvider) -> None:
     client = installation.client_with_key(None)
     person = sign_in_client(client, installation.runtime, "read")
     assert go(installation.client_with_key(None), provider).status_code == 401
-    assert go(client, provider, "?connect=true").headers["location"] == "/console/me"
+    back = urlsplit(provider.authorize(read_address(begin_connection(client, installation, person))))
+    assert client.get(f"{back.path}?{back.query}").headers["location"] == "/console/me"
     assert "Connected" in client.get("/console/me").text
     fresh = installation.client_with_key(None)
     assert go(fresh, provider).headers["location"] == "/console"
     assert person.email in fresh.get("/console/me").text
-    assert go(installation.client_with_key(None), provider, "?connect=true").status_code == 401
+
+
+def test_connecting_needs_the_form_the_password_and_a_code(installation: ApiHarness, provider: FakeProvider) -> None:
+    """Else another site's page, or who finds an open browser, could connect an account of their own."""
+    client = installation.client_with_key(None)
+    person = sign_in_client(client, installation.runtime, "read")
+    assert client.post("/console/provider/connect", data={"password": PASSWORD}).status_code == 403
+    for wrong in ({"password": "wrong"}, {"code": "000000"}):
+        refused = begin_connection(client, installation, person, **wrong)
+        assert (refused.status_code, "the password or the code is wrong" in refused.text) == (401, True)
+    assert client.get("/console/provider?connect=true").status_code == 400
+    assert "Not connected" in client.get("/console/me").text
+
+
+def test_connection_holds_for_the_person_who_began_it(installation: ApiHarness, provider: FakeProvider) -> None:
+    client = installation.client_with_key(None)
+    person = sign_in_client(client, installation.runtime, "read")
+    back = urlsplit(provider.authorize(read_address(begin_connection(client, installation, person))))
+    sign_in_client(client, installation.runtime, "read")
+    refused = client.get(f"{back.path}?{back.query}")
+    assert (refused.status_code, "another person has signed in since" in refused.text) == (401, True)
+    assert "Not connected" in client.get("/console/me").text
+
+
+def test_link_is_not_used_from_another_site(installation: ApiHarness, provider: FakeProvider) -> None:
+    link = invite(installation)
+    client = installation.client_with_key(None)
+    refused = client.get(f"/console/provider?link={link.token}", headers={"Sec-Fetch-Site": "cross-site"})
+    assert (refused.status_code, "another site" in refused.text) == (403, True)
+
+
+def test_https_binds_the_begun_sign_in_to_the_host(open_harness: Open, provider: FakeProvider) -> None:
+    harness = open_harness(
+        public_url="https://exports.example",
+        oidc_issuer=provider.issuer,
+        oidc_client_id=CLIENT_ID,
+        oidc_client_secret=CLIENT_SECRET,
+    )
+    (cookie,) = harness.client_with_key(None).get("/console/provider").headers.get_list("set-cookie")
+    assert cookie.startswith("__Host-exports_provider=")
+    assert {"Secure", "HttpOnly", "Path=/", "SameSite=lax"} <= set(cookie.split("; "))
 
 
 def test_installation_without_a_provider_says_so(harness: ApiHarness) -> None:

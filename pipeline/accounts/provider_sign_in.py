@@ -1,0 +1,111 @@
+"""Sign-in of the person whom an OpenID provider has named: who it is here, and which accounts they join."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlmodel import Session, col
+
+from pipeline.accounts import credentials, guessing
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.models import Credential, Membership, Person
+from pipeline.accounts.one_time_links import Purpose, load_link, spend_link
+from pipeline.accounts.people import join_account, list_accounts_of
+from pipeline.accounts.sessions import Client, start_session
+from pipeline.accounts.sign_in import SignedIn, choose_account
+from pipeline.core import tenancy
+from pipeline.core.errors import InvalidState, SignInFailed
+from pipeline.core.runtime import Runtime
+from pipeline.core.tenancy import ALL_ACCOUNTS
+from pipeline.exports.audit_trail import Action, record_act
+
+
+@dataclass(frozen=True)
+class ProvenIdentity:
+    """What an OpenID provider said about a person."""
+
+    issuer: str
+    subject: str
+    email: str | None  # None if the provider has not verified it
+
+
+def sign_in_by_provider(
+    runtime: Runtime, identity: ProvenIdentity, client: Client, *, link_token: str | None = None
+) -> SignedIn:
+    """Start a session for the person whom an OpenID provider has named.
+
+    A person is known by issuer and subject. At the first sign-in it is the verified e-mail address of an invitation that
+    counts, and only as long as the person has no credentials: another person may have made those. A person joins the
+    account of the link that they opened. Without a link, only a person without any account joins the one that invited them.
+    Raises SignInFailed in plain words, and NotFound if the link does not work any more.
+    """
+    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
+        person = find_person(session, identity)
+        is_new = person is None
+        if person is None:
+            person = _find_invited(session, identity)
+        if person.disabled_at is not None:
+            raise SignInFailed("your access was disabled; ask an administrator")
+        account_id = _join_invited(session, person, link_token)
+        if is_new:
+            credentials.connect_provider(session, person.id, identity.issuer, identity.subject)
+            record_act(session, account_id, person.id, Action.PROVIDER_CONNECTED, person.id)
+        token = start_session(session, person.id, account_id, "provider", client)
+        return SignedIn(token, guessing.create_device(runtime.settings, person.email))
+
+
+def find_person(session: Session, identity: ProvenIdentity) -> Person | None:
+    """Return the person who is known by issuer and subject. None if there is none."""
+    known = (
+        select(Person)
+        .join(Credential, col(Credential.person_id) == col(Person.id))
+        .where(col(Credential.issuer) == identity.issuer, col(Credential.subject) == identity.subject)
+    )
+    return session.execute(known).scalar_one_or_none()
+
+
+def connect_own_provider(session: Session, caller: Caller, identity: ProvenIdentity) -> None:
+    """Let the caller also sign in by the OpenID provider, and record it. Raises InvalidState if another person does."""
+    taken = find_person(session, identity)
+    if taken is not None and taken.id != caller.actor:
+        raise InvalidState("another person of this installation signs in with that account of your provider")
+    credentials.connect_provider(session, caller.actor, identity.issuer, identity.subject)
+    for account_id in sorted({caller.account_id, *list_accounts_of(session, caller.actor)}):
+        record_act(session, account_id, caller.actor, Action.PROVIDER_CONNECTED, caller.actor)
+
+
+def _find_invited(session: Session, identity: ProvenIdentity) -> Person:
+    """Return the person without credentials whom the provider's address names. Raises SignInFailed."""
+    if identity.email is None:
+        raise SignInFailed("your provider has not verified your e-mail address, so no invitation can be found for it")
+    person: Person | None = session.scalar(select(Person).where(col(Person.email) == identity.email).with_for_update())
+    if person is None:
+        raise SignInFailed(f"{identity.email} was not invited; ask an administrator for an invitation")
+    if session.get(Credential, person.id) is not None:
+        raise SignInFailed(
+            f"{identity.email} signs in in another way; sign in so, then connect your provider on your own page"
+        )
+    return person
+
+
+def _join_invited(session: Session, person: Person, link_token: str | None) -> str:
+    """Let the person join the account that invited them, and return the account of the new session.
+
+    Only a link shows that the person wants to join one more account: anybody can invite anybody.
+    """
+    if link_token is not None:
+        link = load_link(session, link_token)
+        if link.person_id != person.id or link.purpose is not Purpose.JOIN:
+            raise SignInFailed(f"the link is for {link.email}; your provider signed in another person")
+        spend_link(session, link)
+        join_account(session, link.account_id, person.id)
+        return link.account_id
+    if not list_accounts_of(session, person.id):
+        invited = select(col(Membership.account_id)).where(col(Membership.person_id) == person.id)
+        accounts = session.scalars(invited).all()
+        if len(accounts) > 1:
+            raise SignInFailed("several accounts have invited you; open the link of the one that you want to join")
+        for account_id in accounts:
+            join_account(session, account_id, person.id)
+    return choose_account(session, person.id)
