@@ -249,7 +249,7 @@ class Intake(ConsumerProducerMixin):
             request,
             raw_plan=parsed.raw.get("plan"),
             idempotency_key=request.idempotency_key,
-            trace_parent=properties.trace_parent,
+            trace=properties.trace,
         )
         log.info("command_accepted", export_id=accepted.export_id, created=accepted.created)
         if accepted.created:

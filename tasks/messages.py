@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from kombu import Message
 
 from pipeline.core import ids
-from pipeline.deliveries.schemas.cloudevent import parse_trace_parent
+from pipeline.core.trace_context import TraceContext, parse_trace_context
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class MessageProperties:
     """The validated properties of a message. On Redis they can be any JSON."""
 
     request_id: str
-    trace_parent: str | None
+    trace: TraceContext | None
     reply_to: str | None
     correlation_id: str
 
@@ -35,7 +35,7 @@ class MessageProperties:
         reply_to = properties.get("reply_to")
         return cls(
             request_id=request_id,
-            trace_parent=parse_trace_parent(headers.get("traceparent")),
+            trace=parse_trace_context([headers.get("traceparent")], [headers.get("tracestate")]),
             reply_to=reply_to if isinstance(reply_to, str) and reply_to else None,
             correlation_id=str(properties.get("correlation_id") or request_id),
         )

@@ -12,6 +12,7 @@ from sqlmodel import Session, col
 from config.settings import Settings
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import InvalidState, Purged
+from pipeline.core.trace_context import TraceContext
 from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox import BROKER
@@ -58,7 +59,7 @@ def gather_bundle(session: Session, settings: Settings, export: Export) -> Bundl
         raise InvalidState("the handoff, which is part of the bundle, is not written yet; retry later")
     bodies = {
         PLAN: session.get_one(PlanSnapshot, export.plan_id).document.encode(),
-        MESSAGE: build_cloud_event(settings, handoff, export.trace_parent),
+        MESSAGE: build_cloud_event(settings, handoff, TraceContext.from_row(export)),
     }
     documents = session.execute(
         select(

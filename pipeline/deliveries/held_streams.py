@@ -49,7 +49,7 @@ def hold_streams(
             account_id=context.account_id,
             audience=first["audience"],
             target=target,
-            trace_parent=context.trace_parent,
+            trace=context.trace,
             deliveries=[_claim_new(row, notifications[row["notification_id"]]) for row in deliveries],
             submission_id=submission_id if first["audience"] == BROKER else None,
             claimed_at=time.monotonic(),

@@ -13,6 +13,7 @@ from sqlmodel import Session, col
 
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
+from pipeline.core.trace_context import TraceContext
 from pipeline.deliveries import messages
 from pipeline.deliveries.models import Attempt, Delivery, Notification
 from pipeline.deliveries.queries import MAX_ATTEMPTS_SHOWN
@@ -110,7 +111,7 @@ def load_sent_message(runtime: Runtime, account_id: str, delivery_id: str) -> Se
         export = session.get_one(Export, delivery.export_id)
         body = None
         if export.purged_at is None:
-            body = messages.build_cloud_event(runtime.settings, notification, export.trace_parent)
+            body = messages.build_cloud_event(runtime.settings, notification, TraceContext.from_row(export))
         rows = session.execute(
             select(col(Attempt.number), col(Attempt.exchange)).where(
                 col(Attempt.delivery_id) == delivery_id,

@@ -18,6 +18,7 @@ from pipeline.accounts import recipients
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import ChannelUnavailable, SecretUnreadable, WorkerLost
 from pipeline.core.runtime import Runtime
+from pipeline.core.trace_context import TraceContext
 from pipeline.deliveries import email_content, links
 from pipeline.deliveries.channels.protocol import Attachment, Channel, DeliveryReceipt, OutgoingMessage
 from pipeline.deliveries.channels.registry import open_channels
@@ -86,12 +87,13 @@ def _build_message(
             target.routing_name or target.partner_id,
             notification.event_type.removeprefix("exports."),
         ),
-        body=build_cloud_event(runtime.settings, notification, claimed.trace_parent, holder=target.partner_id),
+        body=build_cloud_event(runtime.settings, notification, claimed.trace, holder=target.partner_id),
         export_id=notification.export_id,
         attachments=attachments,
         email_body=email_content.build_email_body(runtime.settings, notification, attachments, sent_at=now)
         if channel.read_by_people
         else None,
+        trace=claimed.trace,
     )
 
 
@@ -117,7 +119,7 @@ def _list_attachments(runtime: Runtime, notification: Notification, partner_id: 
 
 
 def build_cloud_event(
-    settings: Settings, row: Notification, trace_parent: str | None, *, holder: str | None = None
+    settings: Settings, row: Notification, trace: TraceContext | None, *, holder: str | None = None
 ) -> bytes:
     """Return the notification as a CloudEvent 1.0 in structured JSON, the same bytes at each call.
 
@@ -136,6 +138,6 @@ def build_cloud_event(
         "datacontenttype": "application/json",
         "dataschema": f"{settings.public_url.rstrip('/')}/api/schemas/{row.event_type}.json",
     }
-    if trace_parent is not None:
-        attributes["traceparent"] = trace_parent
+    if trace is not None:
+        attributes |= trace.attributes
     return JSONFormat().write(CloudEvent(attributes, data))

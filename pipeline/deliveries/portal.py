@@ -20,6 +20,7 @@ from pipeline.accounts.schemas import DeliveryPage, DeliveryView
 from pipeline.core.db import index_constant
 from pipeline.core.errors import NotFound, Purged
 from pipeline.core.runtime import Runtime
+from pipeline.core.trace_context import TraceContext
 from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.queries import build_delivery_views
@@ -99,7 +100,9 @@ def read_message(runtime: Runtime, visitor: PortalVisitor, delivery_id: str) -> 
         (view,) = build_delivery_views(session, [(row, notification.event_type)])
         if export.purged_at is not None:
             return DeliveredMessage(view, None)
-        body = build_cloud_event(runtime.settings, notification, export.trace_parent, holder=visitor.partner_id)
+        body = build_cloud_event(
+            runtime.settings, notification, TraceContext.from_row(export), holder=visitor.partner_id
+        )
         return DeliveredMessage(view, body)
 
 

@@ -14,6 +14,7 @@ from sqlmodel import Session, col
 from pipeline.accounts.schemas import AttemptView, DeliveryPage, DeliveryView
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
+from pipeline.core.trace_context import TraceContext
 from pipeline.deliveries import messages, sandbox_broker, submissions
 from pipeline.deliveries.models import Attempt, Delivery, Notification
 from pipeline.deliveries.outcomes import DEAD, delivery_is
@@ -186,7 +187,7 @@ def trace_notification(runtime: Runtime, account_id: str, notification_id: str) 
             test=export.test,
             created_at=notification.created_at,
             event=CloudEventEnvelope.model_validate(
-                json.loads(messages.build_cloud_event(runtime.settings, notification, export.trace_parent))
+                json.loads(messages.build_cloud_event(runtime.settings, notification, TraceContext.from_row(export)))
             ),
             deliveries=list_notification_deliveries(session, notification),
             sandbox=sandbox_broker.find_handoff(session, account_id, notification.id),

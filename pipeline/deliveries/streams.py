@@ -24,6 +24,7 @@ from pipeline.core.db import database_now, row_count, statement_now, table
 from pipeline.core.errors import InvalidState
 from pipeline.core.leases import LEASE_RENEWER, Lease
 from pipeline.core.runtime import Runtime
+from pipeline.core.trace_context import TraceContext
 from pipeline.deliveries import circuit_breaker, submissions
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import BROKER, OPERATOR, DeliveryStream
@@ -70,7 +71,7 @@ class StreamLease:
     account_id: str
     audience: str
     target: SealedTarget
-    trace_parent: str | None
+    trace: TraceContext | None
     deliveries: Sequence[ClaimedDelivery]
     submission_id: str | None  # None unless this is the customs broker's primary channel
     claimed_at: float  # just before the claim, on this process's clock
@@ -158,7 +159,14 @@ _RENEW: Final = (
 
 _exports, _submissions = table(Export).c, table(BrokerSubmission).c
 _FIND_EXPORT: Final = (
-    select(_exports.account_id, _exports.test, _exports.purged_at, _exports.trace_parent, *recipients.TARGET_COLUMNS)
+    select(
+        _exports.account_id,
+        _exports.test,
+        _exports.purged_at,
+        _exports.trace_parent,
+        _exports.trace_state,
+        *recipients.TARGET_COLUMNS,
+    )
     .select_from(recipients.join_target(table(Export), _exports.account_id))
     .where(_exports.id == bindparam("of_export"))
 )
@@ -222,7 +230,7 @@ def _claim(session: Session, settings: Settings, stream: DeliveryStream) -> Stre
         account_id=export.account_id,
         audience=audience,
         target=target,
-        trace_parent=export.trace_parent,
+        trace=TraceContext.from_row(export),
         deliveries=[_to_claimed(row, notifications[row.notification_id]) for row in rows],
         submission_id=submission_id,
         claimed_at=since,

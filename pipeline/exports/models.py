@@ -104,7 +104,8 @@ class Export(SQLModel, table=True):
     failure: str | None = None
     quarantined: bool = False  # failed because its work killed workers or raised an unknown error
     acknowledged_seq: int | None = None  # the event by which a person acknowledged it; no fact needs a person since
-    trace_parent: str | None = None
+    trace_parent: str | None = None  # of the request that was accepted; messages repeat it
+    trace_state: str | None = None
     accepted_at: datetime = timestamp_column()
     updated_at: datetime = timestamp_column()
     finished_at: datetime | None = instant_column(nullable=True)  # None while the export is active, also after a retry

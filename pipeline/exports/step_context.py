@@ -11,6 +11,7 @@ from sqlalchemy import Row, and_, bindparam, select
 from sqlmodel import Session
 
 from pipeline.core.db import table
+from pipeline.core.trace_context import TraceContext
 from pipeline.exports.models import Export, ExportUnit
 from pipeline.exports.schemas.plan import Unit
 
@@ -44,7 +45,7 @@ class StepContext:
     fence: int
     attempt: int
     unit: Row[Any] | None = None
-    trace_parent: str | None = None
+    trace: TraceContext | None = None
 
 
 _exports, _units = table(Export).c, table(ExportUnit).c
@@ -75,6 +76,7 @@ FIND_CONTEXT: Final = (
         _exports.treatment_digest,
         _exports.units_total,
         _exports.trace_parent,
+        _exports.trace_state,
         *_unit_columns,
     )
     .select_from(table(Export).outerjoin(table(ExportUnit), _here))
@@ -113,7 +115,7 @@ def build_context(export: Export | Row[Any], *, unit_no: int, step: str, fence: 
         step=step,
         fence=fence,
         attempt=attempt,
-        trace_parent=export.trace_parent,
+        trace=TraceContext.from_row(export),
     )
 
 

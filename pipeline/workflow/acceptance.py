@@ -27,6 +27,7 @@ from pipeline.core.failpoints import failpoint
 from pipeline.core.findings import count_by_rule, top_findings
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
+from pipeline.core.trace_context import TraceContext
 from pipeline.customs import treatment
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.exports.events import EventType, NewEvent, chain_events
@@ -118,7 +119,7 @@ def accept_plan(
     *,
     raw_plan: Mapping[str, Any] | None,
     idempotency_key: str | None,
-    trace_parent: str | None = None,
+    trace: TraceContext | None = None,
 ) -> Acceptance:
     """Accept an approved plan for execution, in one transaction, and return the response.
 
@@ -148,7 +149,7 @@ def accept_plan(
         if isinstance(found, Acceptance):
             return found
         if isinstance(found, CheckedPlan):
-            return _write_new(runtime, caller, found, idempotent, trace_parent)
+            return _write_new(runtime, caller, found, idempotent, trace)
         return existing_response(runtime, found, idempotent)
 
     return retry_on_conflict(once, request)
@@ -205,9 +206,9 @@ def _write_new(
     caller: Caller,
     checked: CheckedPlan,
     idempotent: IdempotentRequest,
-    trace_parent: str | None,
+    trace: TraceContext | None,
 ) -> Acceptance:
-    new = build_export(runtime, caller, checked, trace_parent)
+    new = build_export(runtime, caller, checked, trace)
     failpoint("accept.before")
     with runtime.db.write() as session:
         new.write(session, caller, idempotent)
@@ -242,12 +243,12 @@ def build_export(
     runtime: Runtime,
     caller: Caller,
     checked: CheckedPlan,
-    trace_parent: str | None,
+    trace: TraceContext | None,
     amends: AmendedExport | None = None,
 ) -> NewExport:
     """Return everything that acceptance writes; `amends` is the export that it replaces."""
     # Digests, canonical texts and the response are built before the transaction: SQLite has only one writer.
-    rows = _build_rows(caller, checked, trace_parent, runtime.settings.stalled_seconds, amends)
+    rows = _build_rows(caller, checked, trace, runtime.settings.stalled_seconds, amends)
     body = read_model.build_view(rows).model_dump_json(by_alias=True)
     return NewExport(checked.hashed, rows, body, checked.hashed.document, checked.waits)
 
@@ -255,7 +256,7 @@ def build_export(
 def _build_rows(
     caller: Caller,
     checked: CheckedPlan,
-    trace_parent: str | None,
+    trace: TraceContext | None,
     stalled_seconds: float,
     amends: AmendedExport | None,
 ) -> read_model.ExportRows:
@@ -283,7 +284,8 @@ def _build_rows(
         treatment_digest=treatment.export_digest(digests),
         findings=[finding.model_dump(mode="json", by_alias=True) for finding in top_findings(found.all)],
         next_seq=2 if amends is None else 3,
-        trace_parent=trace_parent,
+        trace_parent=None if trace is None else trace.parent,
+        trace_state=None if trace is None else trace.state,
         accepted_at=now,
         updated_at=now,
     )
@@ -314,7 +316,7 @@ def _build_rows(
                 "units": len(units),
                 "customsPackages": [_package_identity(unit) for unit in units],
                 "findingsDigest": digest_rows(export.findings),
-                **({} if trace_parent is None else {"traceParent": trace_parent}),
+                **_trace_fact(trace),
                 **_recorded_findings(found),
             },
         )
@@ -341,6 +343,12 @@ def _column_defaults(model: type[SQLModel]) -> dict[str, Any]:
         column.name: column.default.arg if isinstance(column.default, ScalarElementColumnDefault) else None
         for column in table(model).c
     }
+
+
+def _trace_fact(trace: TraceContext | None) -> dict[str, str]:
+    if trace is None:
+        return {}
+    return {"traceParent": trace.parent} | ({} if trace.state is None else {"traceState": trace.state})
 
 
 def _package_identity(unit: ExportUnit) -> dict[str, str]:

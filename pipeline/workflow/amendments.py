@@ -13,6 +13,7 @@ from pipeline.core.errors import InsufficientRole, InvalidAccountScope, InvalidS
 from pipeline.core.failpoints import failpoint
 from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
+from pipeline.core.trace_context import TraceContext
 from pipeline.deliveries import retractions
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.schemas.messages import RevisionRef
@@ -53,7 +54,7 @@ def amend_export(
     raw_plan: Mapping[str, Any] | None,
     idempotency_key: str | None,
     precondition: Precondition | None = None,
-    trace_parent: str | None = None,
+    trace: TraceContext | None = None,
 ) -> Acceptance:
     """Accept an approved plan that replaces an executed or failed export, in one transaction, and return the response.
 
@@ -88,7 +89,7 @@ def amend_export(
         _check_amendable(old, newest)
         with runtime.db.read() as session:
             checked = check_new_plan(session, runtime, caller, resolved, old)
-        new = build_export(runtime, caller, checked, trace_parent, amended)
+        new = build_export(runtime, caller, checked, trace, amended)
         failpoint("amend.before")
         with runtime.db.write() as session:
             streams = _supersede(session, caller, amended, new, precondition)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -99,6 +100,13 @@ def test_failed_message_stops_the_stream_and_leaves_the_rest(
     ids = [request.headers["webhook-id"] for request in hook.requests]
     assert ids == [ids[0], ids[1], ids[1], ids[3]]
     assert hook.requests[1].body == hook.requests[2].body, "the same bytes on every attempt"
+    for request in hook.requests:
+        event = json.loads(request.body)
+        assert (event["traceparent"], event["tracestate"]) == (exports.TRACE_PARENT, exports.TRACE_STATE)
+        assert request.headers["traceparent"] == exports.TRACE_PARENT
+        assert request.headers["tracestate"] == exports.TRACE_STATE
+    assert failed.exchange is not None
+    assert failed.exchange["sent"]["traceparent"] == exports.TRACE_PARENT
     assert exports.read_event_types(runtime, export.export_id) == [
         "HANDED_OFF",
         "DELIVERY_FAILED",

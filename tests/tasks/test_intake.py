@@ -169,11 +169,13 @@ NOT_TRACES = (TRACE + "\n", TRACE.upper(), "00-" + "a" * 1003 + "\r\n", 7, [TRAC
 
 @pytest.mark.parametrize(("given", "kept"), [(TRACE, TRACE), *((each, None) for each in NOT_TRACES)])
 def test_valid_trace_parent_of_a_command_is_kept(harness: IntakeHarness, given: object, kept: str | None) -> None:
-    harness.command(request(), reply_to="answers", headers={"traceparent": given})
+    harness.command(request(), reply_to="answers", headers={"traceparent": given, "tracestate": "vendor=1, other=2"})
     assert len(harness.take_messages("answers")) == 1
     (export,) = harness.rows(Export)
     (accepted,) = [each for each in harness.rows(Event) if each.type == "EXPORT_ACCEPTED"]
     assert (export.trace_parent, accepted.data.get("traceParent")) == (kept, kept)
+    state = "vendor=1,other=2" if kept else None
+    assert (export.trace_state, accepted.data.get("traceState")) == (state, state)
 
 
 def test_malformed_message_properties_do_not_end_the_intake(harness: IntakeHarness) -> None:

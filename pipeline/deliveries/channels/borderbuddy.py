@@ -54,7 +54,7 @@ class BorderBuddyChannel:
         headers |= _JSON
         with self._open_session() as session:
             for message in messages:
-                own = headers | {"idempotency-key": message.id}
+                own = headers | message.trace_headers | {"idempotency-key": message.id}
                 answer = session.post(url, message.body, own, before_send=target.check_lease)
                 yield DeliveryReceipt(
                     str(answer.status), answer.excerpt, _parse_handoff(answer.body), exchange=answer.exchange

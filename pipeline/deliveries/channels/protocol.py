@@ -11,6 +11,7 @@ from config.redaction import hide_secrets
 from config.settings import Settings
 from pipeline.accounts.recipients import SealedTarget, Target
 from pipeline.core.errors import ExportsError
+from pipeline.core.trace_context import TraceContext
 from pipeline.deliveries.schemas.messages import HandoffAnswer
 
 
@@ -99,6 +100,12 @@ class OutgoingMessage:
     export_id: str = ""
     attachments: Sequence[Attachment] = ()  # for channels that carry documents
     email_body: EmailBody | None = None  # for channels that people read
+    trace: TraceContext | None = None
+
+    @property
+    def trace_headers(self) -> dict[str, str]:
+        """The headers that name the trace of this message; HTTP channels send them."""
+        return {} if self.trace is None else self.trace.attributes
 
 
 @dataclass(frozen=True)
@@ -162,6 +169,7 @@ _SHOWN_HEADERS: Final = frozenset(
         "request-id",
         "retry-after",
         "server",
+        "traceparent",
         "via",
         "webhook-id",
         "webhook-timestamp",

@@ -46,7 +46,8 @@ class WebhookChannel:
             raise ChannelRefused("the webhook has no address or secret; set the partner's channel again")
         with self._open_session() as session:
             for message in messages:
-                headers = _JSON | build_signature_headers(message.id, message.body, *target.secrets)
+                signed = build_signature_headers(message.id, message.body, *target.secrets)
+                headers = _JSON | message.trace_headers | signed
                 answer = session.post(target.endpoint.address, message.body, headers, before_send=target.check_lease)
                 yield DeliveryReceipt(str(answer.status), answer.excerpt, exchange=answer.exchange)
 

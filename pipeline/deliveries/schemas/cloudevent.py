@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import re
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
+from pipeline.core.trace_context import TRACE_PARENT
+
 MEDIA_TYPE = "application/cloudevents+json"
 
 #: The headers of Standard Webhooks.
 SIGNATURE_HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")
-
-_TRACE_PARENT: Final = r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"
-
-
-def parse_trace_parent(given: object) -> str | None:
-    """Return the caller's W3C Trace Context, or None if it is invalid: the standard says to ignore it then."""
-    return given if isinstance(given, str) and re.fullmatch(_TRACE_PARENT, given) else None
 
 
 class CloudEventEnvelope(BaseModel):
@@ -41,9 +35,14 @@ class CloudEventEnvelope(BaseModel):
     time: datetime
     datacontenttype: Literal["application/json"]
     dataschema: str = Field(description="Where the JSON Schema of `data` is published")
-    traceparent: Annotated[str, StringConstraints(pattern=_TRACE_PARENT)] | SkipJsonSchema[None] = Field(
+    traceparent: Annotated[str, StringConstraints(pattern=TRACE_PARENT)] | SkipJsonSchema[None] = Field(
         None,
         description="W3C Trace Context of the request that created the export, if it had one",
+        exclude_if=lambda value: value is None,
+    )
+    tracestate: Annotated[str, StringConstraints(min_length=1, max_length=512)] | SkipJsonSchema[None] = Field(
+        None,
+        description="What the tracing systems of that request's sender keep with it",
         exclude_if=lambda value: value is None,
     )
     data: dict[str, Any] = Field(description="The message; `dataschema` describes it")

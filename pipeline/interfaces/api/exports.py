@@ -20,7 +20,6 @@ from pipeline.core.field_types import BoundedInstant
 from pipeline.core.json_input import Parsed, validation_failed
 from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries.schemas.cloudevent import parse_trace_parent
 from pipeline.exports import plans as export_plans
 from pipeline.exports import queries
 from pipeline.exports.schemas.export import (
@@ -42,7 +41,13 @@ from pipeline.interfaces.api.dependencies import (
     TaskPublisher,
     publish_acceptance,
 )
-from pipeline.interfaces.api.headers import check_if_match, compute_etag, conditional_response, parse_preferred_wait
+from pipeline.interfaces.api.headers import (
+    check_if_match,
+    compute_etag,
+    conditional_response,
+    parse_preferred_wait,
+    read_trace_context,
+)
 from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
 from pipeline.interfaces.api.openapi import (
     AMEND_REFUSALS,
@@ -97,7 +102,7 @@ async def execute_export(
         requested,
         raw_plan=body.raw.get("plan"),
         idempotency_key=_check_idempotency_key(idempotency_key) or requested.idempotency_key,
-        trace_parent=parse_trace_parent(request.headers.get("traceparent")),
+        trace=read_trace_context(request),
     )
     return await _accepted_response(request, runtime, publisher, caller, accepted)
 
@@ -141,7 +146,7 @@ async def amend_export(
         raw_plan=body.raw.get("plan"),
         idempotency_key=_check_idempotency_key(idempotency_key) or requested.idempotency_key,
         precondition=read_precondition(request),
-        trace_parent=parse_trace_parent(request.headers.get("traceparent")),
+        trace=read_trace_context(request),
     )
     return await _accepted_response(request, runtime, publisher, caller, accepted)
 

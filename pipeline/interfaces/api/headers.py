@@ -1,4 +1,4 @@
-"""Headers of requests and answers: entity tags (RFC 9110), `Prefer: wait` (RFC 7240), and headers of downloads."""
+"""Headers of requests and answers: entity tags, `Prefer: wait` (RFC 7240), trace context, and headers of downloads."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from pipeline.core.errors import PreconditionFailed
+from pipeline.core.trace_context import TraceContext, parse_trace_context
 from pipeline.documents.bundle import safe_filename
 
 _WAIT_PREFERENCE = re.compile(r'^wait\s*=\s*"?([0-9]{1,9})"?$', re.IGNORECASE)
@@ -67,6 +68,11 @@ def parse_preferred_wait(request: Request, longest_seconds: float) -> float | No
             if match is not None:
                 return min(float(match[1]), longest_seconds)
     return None
+
+
+def read_trace_context(request: Request) -> TraceContext | None:
+    """Return the caller's W3C Trace Context, or None if it sent none or an invalid one."""
+    return parse_trace_context(request.headers.getlist("traceparent"), request.headers.getlist("tracestate"))
 
 
 def _lists_etag(lines: list[str], etag: str, *, weak: bool) -> bool:

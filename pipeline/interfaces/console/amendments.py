@@ -20,6 +20,7 @@ from pipeline.core.findings import Finding
 from pipeline.exports.plan_values import read_value
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.interfaces.api.dependencies import get_publisher, publish_acceptance
+from pipeline.interfaces.api.headers import read_trace_context
 from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
 from pipeline.interfaces.console import amendment_views
 from pipeline.interfaces.console.pages import HEADERS, ConsoleRoute, Form, Visit, Visitor, limit_form, redirect_to
@@ -126,6 +127,7 @@ def send_amendment(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa
             request,
             raw_plan=hashed.raw,
             idempotency_key=f"console-{typed.key}-{typed.checked_hash.removeprefix('sha256:')[:16]}",
+            trace=read_trace_context(visit.request),
         )
     except Refused as refused:
         return _check(visit, plan, typed, refusal=f"Not sent: {refused.message}", status=refused.status)

@@ -41,6 +41,10 @@ _OTHER_MESSAGES: Final[Mapping[str, tuple[str, str, str]]] = {
     "export": ("export", JSON, "The export that a command created, as it is now."),
     "receipt": ("acknowledgement-receipt", JSON, "An acknowledgement was recorded."),
 }
+_TRACE_HEADERS: Final[Json] = {
+    "traceparent": {"type": "string", "description": "W3C Trace Context; an invalid one is ignored"},
+    "tracestate": {"type": "string", "description": "The rest of the W3C Trace Context"},
+}
 _MESSAGES_BY_QUEUE: Final[Mapping[str, tuple[str, ...]]] = {
     queues.EXECUTE: ("command",),
     queues.ACKNOWLEDGEMENTS: ("acknowledgement",),
@@ -279,6 +283,7 @@ def _build_messages() -> Json:
     others["acknowledgement"]["headers"] = _build_signature_headers(
         "over the exact bytes of the body, with the partner's secret"
     )
+    others["command"]["headers"] = {"type": "object", "properties": _TRACE_HEADERS}
     return {**events, **others}
 
 
@@ -298,10 +303,15 @@ def _build_event(kind: str, model: type[BaseModel]) -> Json:
         },
         "bindings": {
             "amqp": {"contentEncoding": "utf-8", "messageType": kind, "bindingVersion": "0.3.0"},
-            "http": {"headers": _build_signature_headers("of a webhook"), "bindingVersion": "0.3.0"},
+            "http": {"headers": _build_webhook_headers(), "bindingVersion": "0.3.0"},
         },
         "examples": [{"name": kind, "payload": read_example(kind)}],
     }
+
+
+def _build_webhook_headers() -> Json:
+    signed = _build_signature_headers("of a webhook, and the trace that the message belongs to")
+    return signed | {"properties": signed["properties"] | _TRACE_HEADERS}
 
 
 def _build_signature_headers(which: str) -> Json:

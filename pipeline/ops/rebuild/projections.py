@@ -132,6 +132,7 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         "units_closed": sum(unit.closed for unit in history.units.values()),
         "next_seq": history.events + 1,
         "trace_parent": history.accepted.get("traceParent"),
+        "trace_state": history.accepted.get("traceState"),
         "accepted_at": history.accepted_at,
         "failure": None if facts.purged else history.failure,
         "quarantined": history.quarantined,

@@ -47,6 +47,7 @@ def test_handoff_is_posted_with_token_and_idempotency_key(make_runtime: OpenRunt
     assert request.path == "/v1"
     assert request.headers["authorization"] == "Bearer of-the-broker"
     assert request.headers["idempotency-key"] == delivery.notification_id == json.loads(request.body)["id"]
+    assert request.headers["traceparent"] == json.loads(request.body)["traceparent"] == exports.TRACE_PARENT
 
 
 @pytest.mark.parametrize(

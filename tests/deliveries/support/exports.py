@@ -26,6 +26,9 @@ from tests.support.task_by_task import task_by_task
 
 KINDS = ("cci_json", "cci_pdf", "packing_list")
 
+TRACE_PARENT = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+TRACE_STATE = "vendor=t61rcWkgMzE"
+
 
 @dataclass(frozen=True)
 class PreparedExport:
@@ -78,7 +81,8 @@ def prepare_export(runtime: Runtime, made: Mapping[str, Any] | None = None, *, t
             units_total=len(plan.units),
             treatment_digest=treatment.export_digest(digests),
             findings=[],
-            trace_parent="00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            trace_parent=TRACE_PARENT,
+            trace_state=TRACE_STATE,
         )
         session.add(export)
         session.flush()

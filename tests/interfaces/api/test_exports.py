@@ -10,7 +10,7 @@ import httpx
 import pytest
 from sqlmodel import col, select, update
 
-from pipeline.exports.models import Export
+from pipeline.exports.models import Event, Export
 from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow import read_model
 from tests.interfaces.api.conftest import ApiHarness, execution, post_until_not_busy
@@ -58,6 +58,30 @@ def test_repeated_idempotency_key_gets_the_first_answer(harness: ApiHarness) -> 
     assert again.headers["idempotent-replayed"] == "true"
     assert again.headers["location"] == first.headers["location"]
     assert len(harness.publisher.exports) == 1
+
+
+def test_trace_context_is_not_part_of_the_request(harness: ApiHarness) -> None:
+    client = harness.client("execute")
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    key = {"Idempotency-Key": "key-1"}
+    first = client.post(EXECUTE, json=execution(PLAN), headers=key | {"traceparent": parent, "tracestate": "a=1, b=2"})
+    for changed in ({"traceparent": parent.replace("4bf9", "aaaa")}, {"traceparent": "nonsense"}, {}):
+        again = client.post(EXECUTE, json=execution(PLAN), headers=key | changed)
+        assert (again.status_code, again.text) == (202, first.text)
+    client.post(EXECUTE, json=execution(PLAN), headers={"traceparent": parent.replace("4bf9", "aaaa")})
+    with harness.runtime.db.read() as session:
+        (export,) = session.exec(select(Export)).all()
+        accepted = session.exec(select(Event).where(col(Event.seq) == 1)).one()
+    assert (export.trace_parent, export.trace_state) == (parent, "a=1,b=2")
+    assert (accepted.data["traceParent"], accepted.data["traceState"]) == (parent, "a=1,b=2")
+
+
+def test_repeated_trace_parent_headers_are_ignored(harness: ApiHarness) -> None:
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    headers = [("traceparent", parent), ("traceparent", parent.replace("4bf9", "aaaa"))]
+    assert harness.client("execute").post(EXECUTE, json=execution(PLAN), headers=headers).status_code == 202
+    with harness.runtime.db.read() as session:
+        assert session.exec(select(Export.trace_parent)).all() == [None]
 
 
 def test_idempotency_key_of_the_header_overrides_the_bodys(harness: ApiHarness) -> None:

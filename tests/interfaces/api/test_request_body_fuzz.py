@@ -19,6 +19,7 @@ from sqlmodel import select
 from pipeline.accounts.api_keys import parse_key_id
 from pipeline.core.errors import ChannelUnavailable, InvalidRequest, Refused
 from pipeline.core.json_input import parse_json
+from pipeline.core.trace_context import TRACE_PARENT, TraceContext
 from pipeline.customs.reference.loader import RulesReader
 from pipeline.deliveries.channels import borderbuddy
 from pipeline.deliveries.sandbox_broker import _parse_event
@@ -109,7 +110,16 @@ def fuzz_parser(name: str, folder: Path, examples: int) -> None:
 
 
 #: Properties beside a message's body, used or not, with any value that JSON or AMQP allows.
-BAD_PROPERTIES: Final = ("message_id", "id", "traceparent", "reply_to", "correlation_id", "webhook-id", "content_type")
+BAD_PROPERTIES: Final = (
+    "message_id",
+    "id",
+    "traceparent",
+    "tracestate",
+    "reply_to",
+    "correlation_id",
+    "webhook-id",
+    "content_type",
+)
 GOOD_TRACE: Final = b"00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
 SAID: Final = st.one_of(
     st.one_of(mangle(GOOD_TRACE), st.sampled_from(NASTY), st.just(GOOD_TRACE)).map(lambda raw: raw.decode("latin-1")),
@@ -128,10 +138,9 @@ def fuzz_headers(examples: int) -> None:
     def is_used_or_left(properties: dict[str, Any], headers: dict[str, Any]) -> None:
         beside = MessageProperties.from_message(Message(properties=properties, headers=headers))
         assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]{0,127}", beside.request_id)
-        assert beside.trace_parent is None or re.fullmatch(
-            r"00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}", beside.trace_parent
-        )
-        assert beside.trace_parent in (None, headers.get("traceparent"))
+        trace = beside.trace
+        assert trace is None or re.fullmatch(TRACE_PARENT, trace.parent)
+        assert trace is None or trace.parent[3:52] in str(headers.get("traceparent"))
         assert beside.reply_to in {None, *(value for value in properties.values() if isinstance(value, str))}
         assert isinstance(beside.correlation_id, str)
 
@@ -153,7 +162,8 @@ def test_message_properties_of_any_shape_are_accepted_or_ignored_long() -> None:
 
 def test_message_trace_is_taken_from_its_properties() -> None:
     given = GOOD_TRACE.decode()
-    assert MessageProperties.from_message(Message(headers={"traceparent": given})).trace_parent == given
+    message = Message(headers={"traceparent": given, "tracestate": "vendor=1"})
+    assert MessageProperties.from_message(message).trace == TraceContext(given, "vendor=1")
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -224,5 +234,5 @@ def test_malformed_preferences_and_tags_are_ignored(harness: ApiHarness) -> None
         "W/",
         "*" * 5_000,
     ):
-        for name in ("Prefer", "If-None-Match", "If-Match", "traceparent", "X-Request-Id"):
+        for name in ("Prefer", "If-None-Match", "If-Match", "traceparent", "tracestate", "X-Request-Id"):
             assert client.get("/api/exports/exp_none", headers={name: value}).status_code == 404, (name, value)

@@ -381,6 +381,7 @@ def _create_tables() -> None:
         sa.Column("quarantined", sa.Boolean(), nullable=False),
         sa.Column("acknowledged_seq", sa.Integer(), nullable=True),
         sa.Column("trace_parent", sa.String(), nullable=True),
+        sa.Column("trace_state", sa.String(), nullable=True),
         sa.Column("accepted_at", Instant(), nullable=False),
         sa.Column("updated_at", Instant(), nullable=False),
         sa.Column("finished_at", Instant(), nullable=True),
