@@ -47,6 +47,7 @@ from pipeline.exports import events
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.workflow import dispatch
 from pipeline.workflow.acceptance import accept_plan
+from tasks import celery_messages
 from tasks.messages import MessageProperties, Reply, raw_body
 
 log = structlog.get_logger(__name__)
@@ -236,7 +237,10 @@ class Intake(ConsumerProducerMixin):
             message.ack()
 
     def _accept(self, message: Message, properties: MessageProperties) -> bytes:
-        parsed = parse_json(self._body(message), ExecuteRequest, max_depth=self._runtime.settings.max_json_depth)
+        body, max_depth = self._body(message), self._runtime.settings.max_json_depth
+        if properties.task is not None:
+            body = celery_messages.read_command(properties.task, message, max_depth=max_depth)
+        parsed = parse_json(body, ExecuteRequest, max_depth=max_depth)
         request = parsed.model
         if request.idempotency_key is None:
             raise ValidationFailed(
@@ -304,7 +308,13 @@ class Intake(ConsumerProducerMixin):
         if properties.reply_to in self._own_queues:
             log.warning("reply_not_sent", reason="the queue to reply to is one of the service's own")
             return
+        if properties.task is not None:
+            reply = celery_messages.build_result(reply, properties.correlation_id)
         self._publish(reply, "", properties.reply_to, correlation_id=properties.correlation_id)
+        if properties.task is not None and self._runtime.settings.message_broker == "redis":
+            # An app that reads no results names a queue too, and nobody would remove it.
+            with suppress(*self._broker_errors):
+                self.producer.channel.client.expire(properties.reply_to, celery_messages.RESULT_SECONDS)
 
     def _publish(
         self, reply: Reply, exchange: Any, routing_key: str, *, declared: Sequence[Queue] = (), **properties: Any

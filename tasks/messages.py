@@ -26,18 +26,22 @@ class MessageProperties:
     trace: TraceContext | None
     reply_to: str | None
     correlation_id: str
+    task: str | None  # the name of the task, if the message is a call by Celery
 
     @classmethod
     def from_message(cls, message: Message) -> MessageProperties:
         """Return the properties of `message`. Invalid ones are ignored, and a missing id is replaced by a new one."""
         properties, headers = message.properties, message.headers
         request_id = ids.safe_request_id(str(properties.get("message_id") or headers.get("id") or ""), "cmd")
-        reply_to = properties.get("reply_to")
+        task = headers.get("task")
+        # Celery names a queue for results even if its caller wants none.
+        reply_to = None if task and headers.get("ignore_result") else properties.get("reply_to")
         return cls(
             request_id=request_id,
             trace=parse_trace_context([headers.get("traceparent")], [headers.get("tracestate")]),
             reply_to=reply_to if isinstance(reply_to, str) and reply_to else None,
             correlation_id=str(properties.get("correlation_id") or request_id),
+            task=task if isinstance(task, str) else None,
         )
 
 

@@ -78,6 +78,13 @@ class IntakeHarness:
     def __init__(self, runtime: Runtime, url: str, secret: str) -> None:
         self.runtime, self.url, self.secret = runtime, url, secret
 
+    def declare(self) -> None:
+        """Declare the exchange and the queues, as an intake does when it starts."""
+        with Connection(self.url) as connection:
+            channel = connection.channel()
+            for queue in queues.contract_queues(self.runtime.settings):
+                queue.bind(channel).declare()
+
     def send(
         self, routing_key: str, body: bytes, *, headers: Json | None = None, declare: bool = True, **properties: Any
     ) -> None:
