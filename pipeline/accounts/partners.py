@@ -20,7 +20,6 @@ from pipeline.accounts.schemas import (
     PartnerChanges,
     PartnerTested,
     PartnerView,
-    RotatedSecret,
 )
 from pipeline.accounts.states import PARTNER_MOVES, PartnerState, describe_activation
 from pipeline.core.db import database_now, row_count
@@ -238,8 +237,8 @@ def rotate_secret(
     test_only: bool = False,
     newest: int | None = None,
     actor: str | None = None,
-) -> RotatedSecret:
-    """Give the partner a new signing secret, shown only once. The older ones stay valid for `overlap_hours`.
+) -> secrets.Rotation:
+    """Give the partner a new signing secret, and return it with those that stay valid for `overlap_hours`.
 
     `newest` is the number of the newest secret that the caller saw, 0 if there was none, so that the same form cannot rotate twice. Raises
     NotFound, InvalidState if there is a newer secret, and InsufficientRole if `test_only` and the partner is not marked
@@ -255,10 +254,11 @@ def rotate_secret(
                 " again to see which secrets are valid"
             )
         ends_at = secrets.expire_secrets(session, account_id, partner_id, overlap_hours * 3600)
+        older = secrets.load_older_secrets(session, runtime.settings, account_id, partner_id)
         secrets.store_secret(session, runtime.settings, account_id, partner_id, secret)
         detail = {"overlapHours": overlap_hours}
         record_partner_act(session, account_id, actor, Action.PARTNER_KEY_ROTATED, partner_id, detail)
-    return RotatedSecret(partner_id=partner_id, secret=secret, previous_ends_at=ends_at)
+    return secrets.Rotation(partner_id, secret, ends_at, older)
 
 
 def record_partner_act(

@@ -14,6 +14,7 @@ from sqlmodel import Session, SQLModel, col
 
 from config.settings import Settings
 from pipeline.accounts.models import Credential, PartnerChannel, PartnerSecret
+from pipeline.accounts.schemas import RotatedSecret
 from pipeline.core.db import database_now, row_count
 from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import SecretUnreadable
@@ -93,6 +94,53 @@ def list_secrets(session: Session, account_id: str, partner_id: str) -> list[Sec
         .order_by(col(PartnerSecret.number).desc())
     )
     return [SecretRecord(*row) for row in rows]
+
+
+@dataclass(frozen=True)
+class OlderSecret:
+    """A secret that signs until `ends_at`, beside the newest. `secret` is None if no key decrypts it."""
+
+    number: int
+    ends_at: datetime
+    secret: str | None = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Rotation:
+    """A partner's new secret, and the older ones that are still valid, the newest first. Show each only once."""
+
+    partner_id: str
+    secret: str = field(repr=False)
+    previous_ends_at: datetime
+    older: Sequence[OlderSecret]
+
+    def to_view(self) -> RotatedSecret:
+        """Return the rotation as the contract has it: without the older secrets."""
+        return RotatedSecret(partner_id=self.partner_id, secret=self.secret, previous_ends_at=self.previous_ends_at)
+
+
+def load_older_secrets(session: Session, settings: Settings, account_id: str, partner_id: str) -> list[OlderSecret]:
+    """Return the partner's valid secrets that have an end, decrypted, the newest first."""
+    rows = session.execute(
+        select(col(PartnerSecret.number), col(PartnerSecret.ends_at), col(PartnerSecret.sealed))
+        .where(
+            col(PartnerSecret.account_id) == account_id,
+            col(PartnerSecret.partner_id) == partner_id,
+            col(PartnerSecret.ends_at) > database_now(),
+        )
+        .order_by(col(PartnerSecret.number).desc())
+    )
+    return [
+        OlderSecret(number, ends_at, _try_unseal(settings, account_id, partner_id, sealed))
+        for number, ends_at, sealed in rows
+    ]
+
+
+def _try_unseal(settings: Settings, account_id: str, partner_id: str, sealed: str) -> str | None:
+    try:
+        return unseal_secret(settings, account_id, partner_id, sealed)
+    except SecretUnreadable:
+        return None
 
 
 @dataclass(frozen=True)

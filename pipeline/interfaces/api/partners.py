@@ -108,7 +108,7 @@ async def rotate_secret(
 ) -> RotatedSecret:
     """Give the partner a new signing secret; only this answer shows it. The older ones stay valid during the overlap."""
     response.headers["Cache-Control"] = "no-store"
-    return await run_in_threadpool(
+    rotation = await run_in_threadpool(
         partners.rotate_secret,
         runtime,
         caller.account_id,
@@ -117,6 +117,7 @@ async def rotate_secret(
         test_only=caller.test,
         actor=caller.actor,
     )
+    return rotation.to_view()
 
 
 @router.post("/{id}/pause", response_model=PartnerView, responses=refusal_responses(404, 409))

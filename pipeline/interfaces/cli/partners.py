@@ -251,7 +251,7 @@ def rotate_secret(
 ) -> None:
     """Give a partner a new signing secret, shown once; both are valid during the overlap."""
     with open_current_runtime() as runtime:
-        result = partners.rotate_secret(runtime, account, partner, overlap)
+        result = partners.rotate_secret(runtime, account, partner, overlap).to_view()
     print_result(
         result,
         f"[green]{GOOD}[/] [bold]{escape(result.partner_id)}[/] has a new signing secret",

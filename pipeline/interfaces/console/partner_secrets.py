@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from pipeline.accounts import partners, secrets
 from pipeline.accounts.api_keys import ADMIN
-from pipeline.accounts.secrets import SecretRecord
+from pipeline.accounts.secrets import OlderSecret, SecretRecord
 from pipeline.core.errors import Refused, ValidationFailed
 from pipeline.interfaces.console.input import FormError, Input, list_errors, read_errors
 from pipeline.interfaces.console.instants import format_instant
@@ -32,6 +32,15 @@ class ShownSecret:
     created: str
     state: str
     mark: str
+
+
+@dataclass(frozen=True)
+class SecretOnce:
+    """An older secret that a page shows once, at the rotation; `text` is empty if it cannot be decrypted."""
+
+    number: int
+    text: str
+    until: str
 
 
 @dataclass(frozen=True)
@@ -73,10 +82,14 @@ def rotate_secret(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa:
         partner_id=id,
         link=f"/console/partners/{quote(id)}/secret",
         secret=rotated.secret,
-        overlap=overlap > 0,
-        ends=format_instant(rotated.previous_ends_at),
+        older=show_older_secrets(rotated.older),
         secrets=_list_secrets(visit, id),
     )
+
+
+def show_older_secrets(older: Sequence[OlderSecret]) -> list[SecretOnce]:
+    """Return the older secrets of a rotation for its page."""
+    return [SecretOnce(each.number, each.secret or "", format_instant(each.ends_at)) for each in older]
 
 
 def _secrets_page(visit: Visit, partner_id: str, hours: str, refused: Refused | None) -> Response:

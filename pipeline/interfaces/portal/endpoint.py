@@ -8,10 +8,12 @@ from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
 from pipeline.accounts import partners, secrets
+from pipeline.accounts.secrets import Rotation
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import InvalidState, Refused, ValidationFailed
 from pipeline.deliveries import circuit_breaker, connection_tests, portal, signature_checks
 from pipeline.interfaces.console.pages import ConsoleRoute, Form, redirect_to
+from pipeline.interfaces.console.partner_secrets import show_older_secrets
 from pipeline.interfaces.portal import views
 from pipeline.interfaces.portal.pages import Holder, PortalFields, PortalVisit, limit_portal_form
 
@@ -63,7 +65,7 @@ def rotate_secret(visit: Holder, form: PortalFields) -> Response:
         )
     except Refused as refused:
         return _secret_page(visit, refusal=refused, overlap=typed)
-    return _secret_page(visit, secret=rotated.secret)
+    return _secret_page(visit, rotated=rotated)
 
 
 @router.get("/verify")
@@ -111,14 +113,15 @@ def _endpoint_page(visit: PortalVisit, *, refusal: Refused | None = None) -> Res
 
 
 def _secret_page(
-    visit: PortalVisit, *, secret: str | None = None, refusal: Refused | None = None, overlap: str = "24"
+    visit: PortalVisit, *, rotated: Rotation | None = None, refusal: Refused | None = None, overlap: str = "24"
 ) -> Response:
     with visit.runtime.db.read() as reading:
         records = secrets.list_secrets(reading, visit.visitor.account_id, visit.visitor.partner_id)
     values: dict[str, Any] = {
         "secrets": views.show_secrets(records),
         "newest": records[0].number if records else 0,
-        "secret": secret,
+        "secret": None if rotated is None else rotated.secret,
+        "older": [] if rotated is None else show_older_secrets(rotated.older),
         "overlap": overlap,
         "refusal": None if refusal is None else refusal.message,
     }

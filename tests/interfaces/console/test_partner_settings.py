@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import html
 import re
 import socket
 from typing import Any
 
 import pytest
+from sqlalchemy import update
+from sqlmodel import col
 
-from pipeline.accounts import partners
-from pipeline.accounts.models import PartnerChannel
+from pipeline.accounts import partners, secrets
+from pipeline.accounts.models import PartnerChannel, PartnerSecret
 from pipeline.accounts.partners import get_partner
 from pipeline.accounts.schemas import NewPartner, PartnerChanges
 from pipeline.core.errors import NotFound
@@ -316,23 +319,42 @@ def test_each_stage_is_sent_when_it_ends(lab: ApiHarness) -> None:
             assert ">result</td>" in shown + "".join(pieces)
 
 
-def test_secret_is_rotated_once_by_each_form(lab: ApiHarness) -> None:
+def load_secrets(lab: ApiHarness) -> list[str]:
+    """Return the valid secrets of br_files, the newest first."""
+    with lab.runtime.db.read() as session:
+        return secrets.load_valid_secrets(session, lab.runtime.settings, factories.ACCOUNT, "br_files")
+
+
+def test_secret_is_rotated_once_by_each_form(lab: ApiHarness, capsys: pytest.CaptureFixture[str]) -> None:
     register_sftp(lab)
+    (old,) = load_secrets(lab)
     client, page = sign_in_browser(lab, "admin"), "/console/partners/br_files/secret"
     form = read_form(client, page) | {"overlap": "2"}
+    capsys.readouterr()
     made = client.post(page, data=form)
     assert (made.status_code, made.headers["cache-control"]) == (200, "no-store")
-    (secret,) = re.findall(r"whsec_[A-Za-z0-9+/=]+", made.text)
+    secret, older = re.findall(r"whsec_[A-Za-z0-9+/=]+", html.unescape(made.text))
+    assert [secret, older] == load_secrets(lab)
+    assert older == old
+    assert re.search(r"It is accepted until <strong><time ", made.text)
     assert made.text.count("<td>number") == 2
     again = client.post(page, data=form)
     assert (again.status_code, "was rotated after this page was opened" in again.text) == (409, True)
     for shown in (again, client.get(page)):
         assert "whsec_" not in shown.text
         assert secret not in shown.text
+    printed = "".join(capsys.readouterr())
+    assert (secret in printed, older in printed) == (False, False)
     for overlap in ("", "169", "-1", "9" * 99):
         refused = client.post(page, data=read_form(client, page) | {"overlap": overlap})
         assert (refused.status_code, find_error(refused.text, "overlap")[:24]) == (400, "must be a whole number f")
+    with lab.runtime.db.write() as session:
+        session.execute(update(PartnerSecret).where(col(PartnerSecret.number) == 1).values(sealed="v1:of another key"))
+    third = client.post(page, data=read_form(client, page) | {"overlap": "1"})
+    assert len(re.findall(r"whsec_[A-Za-z0-9+/=]+", third.text)) == 2
+    assert "It cannot be decrypted, so it signs nothing." in third.text
     last = client.post(page, data=read_form(client, page) | {"overlap": "0"})
+    assert len(re.findall(r"whsec_[A-Za-z0-9+/=]+", last.text)) == 1
     assert "The older secrets have ended." in last.text
     assert client.get(page).text.count("<td>number") == 1
 
