@@ -15,6 +15,7 @@ from sqlalchemy import Row
 from config.settings import Settings
 from pipeline.accounts.recipients import Recipient
 from pipeline.accounts.schemas import PartnerView
+from pipeline.core.cache import BuildCache
 from pipeline.core.errors import (
     InvalidState,
     NotFound,
@@ -106,9 +107,15 @@ def build_example_unit(account_id: str, today: date) -> ExampleUnit:
     return ExampleUnit(hashed, unit, build_invoice(unit, facts))
 
 
-@lru_cache(maxsize=4)
 def render_example(account_id: str, today: date) -> Sequence[Document]:
-    """Return the documents of the example unit. Raises NotReady if the renderer does not work now."""
+    """Return the documents of the account's example unit; the process of the PDF engine sets the PDFs.
+
+    Raises NotReady if the renderer does not work now, or if too many requests wait for it.
+    """
+    return _rendered.get((account_id, today), partial(_render_example, account_id, today))
+
+
+def _render_example(account_id: str, today: date) -> Sequence[Document]:
     example = build_example_unit(account_id, today)
     try:
         return list(render_invoice(example.invoice, example.unit))
@@ -117,6 +124,10 @@ def render_example(account_id: str, today: date) -> Sequence[Document]:
             f"the example documents cannot be rendered now: {error}; try again in a moment",
             headers={"Retry-After": "5"},
         ) from error
+
+
+#: The documents of an account have 300 kB.
+_rendered: Final[BuildCache[tuple[str, date], Sequence[Document]]] = BuildCache("the example documents", most_kept=16)
 
 
 def load_invoice(runtime: Runtime, account_id: str, export_id: str) -> Invoice:
@@ -156,8 +167,8 @@ def build_example_message(settings: Settings, account_id: str, partner: PartnerV
 
     Raises what `list_documents` raises.
     """
-    example = build_example_unit(account_id, today)
     documents = list_documents(account_id, partner, today)
+    example = build_example_unit(account_id, today)
     wanted = _FIRST_MESSAGE[partner.kind]
     new = next(
         each for each in _build_notifications(settings, account_id, partner, example, documents) if each.type is wanted

@@ -52,7 +52,7 @@ CORE_EXCEPTIONS = {
 #: Words of module names beside the glossary's: those that recur in each package, the field's and the trade's.
 STANDARD_WORDS = frozenset(
     """
-    app base builder catalog client compare consumer context db demo dependencies diff dispatch env environment examples
+    app base builder cache catalog client compare consumer context db demo dependencies diff dispatch env environment examples
     facts failures field fonts forms headers history http init input interventions json judge loader main methods metrics
     middleware model models network outbound output overview parameters parsers people policy processes probe projections protocol
     publisher queries read reader readers reference registry remedies render repair replies replay report repository runner runtime samples schema

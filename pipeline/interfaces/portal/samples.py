@@ -6,13 +6,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
-from functools import lru_cache
+from functools import partial
 from typing import Any, Final
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from config import queues
+from pipeline.core.cache import BuildCache
 from pipeline.core.errors import NotFound
 from pipeline.deliveries.schemas.views import DeliveredFile, FileManifest
 from pipeline.documents.bundle import BundleMember, bundle_member, zip_members
@@ -40,6 +41,8 @@ _ANSWERS: Final = ("acknowledgement", "sent-acknowledgement", "acknowledgement-r
 
 #: The plan and the message of the sample handoff; both are of the same export.
 _PLAN, _MESSAGE = "cookware", "exports.handoff.ready.v1"
+
+_packed: Final[BuildCache[tuple[str, date], bytes]] = BuildCache("the samples", most_kept=6)
 
 
 @dataclass(frozen=True)
@@ -85,7 +88,8 @@ def download_sample(name: str, visit: Holder) -> Response:
 @router.get("/samples.zip")
 def download_samples(visit: Holder) -> Response:
     """Return all samples and schemas of this kind of partner as one zip, with a sample handoff for a customs broker."""
-    packed = _pack_samples(visit.load_partner().kind, visit.runtime.clock().date())
+    kind, today = visit.load_partner().kind, visit.runtime.clock().date()
+    packed = _packed.get((kind, today), partial(_pack_samples, kind, today))
     return Response(packed, headers=download_headers("samples.zip"), media_type="application/zip")
 
 
@@ -102,7 +106,6 @@ def _show_sample(name: str) -> ShownSample:
     return ShownSample(name, words, f"/portal/samples/{name}.json", f"/api/schemas/{name}.json")
 
 
-@lru_cache(maxsize=6)
 def _pack_samples(kind: str, today: date) -> bytes:
     files: dict[str, bytes] = {}
     for name in (*_list_messages(kind), *_list_answers(kind)):

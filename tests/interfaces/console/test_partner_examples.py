@@ -5,13 +5,19 @@ from __future__ import annotations
 import html
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
+from pipeline.core.cache import MOST_WAITING, BuildCache
+from pipeline.documents.pdf.supervisor import RENDERER
+from pipeline.workflow import examples
 from tests.interfaces.api.conftest import OTHER, ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
@@ -78,3 +84,25 @@ def test_example_belongs_to_the_account(harness: ApiHarness) -> None:
     for address in ("/console/partners/br_e/example", "/console/partners/br_e/example/cci_json"):
         assert stranger.get(address).status_code == 404
         assert harness.client_with_key(None).get(address).headers["location"] == "/console/sign-in"
+
+
+def test_other_requests_do_not_wait_for_the_renderer(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(examples, "_rendered", BuildCache("the example documents", most_kept=1))
+    register(harness)
+    client = sign_in_browser(harness, "read")
+    cookies, address = dict(client.cookies), f"{harness.url}/console/partners/br_e/example"
+
+    def load(of: str) -> int:
+        # A connection for each request: none waits for another's answer.
+        return httpx.get(of, cookies=cookies, timeout=120, trust_env=False).status_code
+
+    more = MOST_WAITING + 2
+    with ThreadPoolExecutor(more) as pool:
+        with RENDERER._lock:
+            loads = [pool.submit(load, address) for _ in range(more)]
+            refused = list(islice(as_completed(loads), more - MOST_WAITING))
+            assert [each.result() for each in refused] == [503, 503]
+            for _ in range(45):  # more than the service has threads
+                assert load(f"{harness.url}/console/partners/br_e") == 200
+            assert sum(each.done() for each in loads) == len(refused)
+        assert [each.result() for each in loads].count(200) == MOST_WAITING
