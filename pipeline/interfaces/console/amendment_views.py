@@ -9,10 +9,12 @@ from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
+from pipeline.accounts.api_keys import Caller
 from pipeline.core.findings import Finding, top_findings
 from pipeline.exports.plan_values import MISSING, read_value
 from pipeline.exports.plans import UNHASHED
 from pipeline.exports.revision_diff import FieldChange, compare_plans
+from pipeline.interfaces.console.finding_views import ShownFinding, show_findings
 from pipeline.interfaces.event_text import count_noun
 from pipeline.workflow.plan_input import AmendablePlan, TypedPlan, TypedValue, format_value
 
@@ -56,7 +58,7 @@ class ShownCheck:
     verdict: str
     mark: str
     errors: Sequence[tuple[str, str]]
-    findings: Sequence[Finding]
+    findings: Sequence[ShownFinding]
     changes: Sequence[ShownChange]
     counted: str
     checked_hash: str
@@ -89,8 +91,10 @@ def show_places(plan: AmendablePlan, typed: Sequence[TypedValue], errors: Mappin
     return shown
 
 
-def show_check(plan: AmendablePlan, corrected: TypedPlan, findings: Sequence[Finding], at: datetime) -> ShownCheck:
-    """Return the result of a check made `at` this instant."""
+def show_check(
+    plan: AmendablePlan, corrected: TypedPlan, findings: Sequence[Finding], at: datetime, reader: Caller
+) -> ShownCheck:
+    """Return the result of a check made `at` this instant, for this reader."""
     new = {name: value for name, value in corrected.raw.items() if name not in UNHASHED}
     found = list(islice(compare_plans(plan.raw, new), _MOST_CHANGES + 1))
     hashed = corrected.hashed
@@ -111,7 +115,7 @@ def show_check(plan: AmendablePlan, corrected: TypedPlan, findings: Sequence[Fin
         verdict=verdict,
         mark=mark,
         errors=[*corrected.errors.items()][:_MOST_CHANGES],
-        findings=top_findings(findings),
+        findings=show_findings(top_findings(findings), reader),
         changes=[_show_change(each) for each in found[:_MOST_CHANGES]],
         counted=f"The first {_MOST_CHANGES} changes of the plan"
         if more

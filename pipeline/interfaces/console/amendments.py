@@ -148,7 +148,7 @@ def _check(
         except Refused as refused:
             refusal, status = refusal or f"{refused.message}.", refused.status
             corrected = TypedPlan(corrected.raw)
-    check = amendment_views.show_check(plan, corrected, findings, now)
+    check = amendment_views.show_check(plan, corrected, findings, now, visit.caller)
     return _page(visit, plan, typed, check=check, refusal=refusal, status=status, errors=corrected.errors)
 
 

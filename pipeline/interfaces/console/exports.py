@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import RedirectResponse, Response
 
 from pipeline.accounts import partners
-from pipeline.accounts.api_keys import EXECUTE, OPERATE
+from pipeline.accounts.api_keys import ADMIN, EXECUTE, OPERATE
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import Refused
 from pipeline.core.findings import Finding
@@ -22,6 +22,7 @@ from pipeline.exports.schemas.export import ExportView
 from pipeline.exports.states import EXPORT_TRANSITIONS, ExportState, source_states
 from pipeline.interfaces.console import export_views, list_views, partner_views
 from pipeline.interfaces.console.event_views import show_event
+from pipeline.interfaces.console.finding_views import fold_findings, show_findings
 from pipeline.interfaces.console.gantt_views import build_gantt
 from pipeline.interfaces.console.line_views import is_below, show_decision, show_lines
 from pipeline.interfaces.console.list_views import ListFilter
@@ -37,7 +38,7 @@ from pipeline.interfaces.console.pages import (
     redirect_to,
 )
 from pipeline.interfaces.console.revision_views import show_revisions
-from pipeline.interfaces.console.status_views import show_findings, show_status
+from pipeline.interfaces.console.status_views import show_status
 from pipeline.interfaces.console.unit_views import UNITS_ON_A_PAGE, show_step, show_units
 from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow import saved_filters
@@ -132,6 +133,10 @@ def _may_amend(visit: Visit, export: ExportView) -> bool:
     return may and replaceable and export.purged_at is None
 
 
+def _may_hold(visit: Visit, export: ExportView) -> bool:
+    return visit.caller.has_role(ADMIN) and not visit.caller.test and export.purged_at is None
+
+
 @router.get("/exports/{id}")
 def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contract's name
     """Show one export: how it stands, what needs a person, and the beginning of everything else."""
@@ -153,9 +158,10 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
         "console/export.html",
         export=export,
         shown=show_status(export, now),
+        hold_link=f"/console/holds/new?export={quote(row.id)}" if _may_hold(visit, export) else None,
         amend_link=f"{link}/amend" if _may_amend(visit, export) else None,
-        warnings=show_findings(each for each in export.findings if each.severity != "note"),
-        notes=show_findings(each for each in export.findings if each.severity == "note"),
+        warnings=fold_findings((each for each in export.findings if each.severity != "note"), visit.caller),
+        notes=fold_findings((each for each in export.findings if each.severity == "note"), visit.caller),
         gantt=build_gantt(export, past, now),
         units=show_units(export, 0, _UNITS),
         units_total=len(export.units),
@@ -235,7 +241,7 @@ def show_line(
         "console/line.html",
         export=row,
         export_link=f"/console/exports/{quote(row.id)}",
-        decision=show_decision(row, found, findings),
+        decision=show_decision(row, found, show_findings(findings, visit.caller)),
     )
 
 

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Any
 
-from pipeline.core.findings import Finding
 from pipeline.core.money import format_plain
 from pipeline.customs.chapter99.facts import entry_date, line_facts
 from pipeline.customs.chapter99.section232 import data_needed
@@ -18,6 +17,7 @@ from pipeline.customs.reference.pga import pga_rules
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.exports.models import Export, LineTreatment
 from pipeline.interfaces.console.citations import ShownSource, link_tariff, show_evidence, show_source
+from pipeline.interfaces.console.finding_views import ShownFinding
 
 _VERDICT_WORDS = {
     "yes": "applies",
@@ -93,7 +93,7 @@ class ShownDecision:
     other_steps: list[ShownStepOfDecision]
     other_count: int
     answers: list[FlagAnswerView]
-    findings: Sequence[Finding]
+    findings: Sequence[ShownFinding]
 
 
 def show_lines(export_id: str, lines: Sequence[TreatedLine], on: date) -> list[ShownLine]:
@@ -159,7 +159,7 @@ def _show_flag(answer: Mapping[str, Any], on: date) -> ShownChip:
     return ShownChip(answer["flag"], text, "agency", source, "")
 
 
-def show_decision(export: Export, found: LineInPlan, line_findings: Sequence[Finding]) -> ShownDecision:
+def show_decision(export: Export, found: LineInPlan, line_findings: Sequence[ShownFinding]) -> ShownDecision:
     """Return the recorded treatment of a line and the reasons that the present rules give for it."""
     line, on, rules = found.line, entry_date(found.unit), ruleset()
     steps = [

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from pipeline.accounts import partners
 from pipeline.accounts.api_keys import ADMIN, OPERATE
+from pipeline.accounts.schemas import DeliveryView
 from pipeline.core.errors import NotFound, Refused
 from pipeline.deliveries import circuit_breaker, history, queries, replay, sender, streams
 from pipeline.deliveries.schemas.views import ReplayRequest
@@ -157,6 +158,17 @@ def _partner_page(
     )
 
 
+def _may_test(visit: Visit, delivery: DeliveryView) -> bool:
+    """Return whether a connection test may show why a dead letter was not taken, and this person may run it."""
+    if delivery.state is not DeliveryState.DEAD or not visit.caller.has_role(ADMIN):
+        return False
+    try:
+        partner = partners.get_partner(visit.runtime, visit.account_id, delivery.partner_id)
+    except NotFound:  # a message to the account itself has no partner
+        return False
+    return partner.test or not visit.caller.test
+
+
 def _delivery_page(visit: Visit, delivery_id: str, *, refusal: Refused | None = None) -> Response:
     delivery = queries.get_delivery(visit.runtime, visit.account_id, delivery_id)
     shown = partner_views.show_delivery(delivery)
@@ -167,5 +179,6 @@ def _delivery_page(visit: Visit, delivery_id: str, *, refusal: Refused | None = 
         delivery=shown,
         message=show_message(delivery, message),
         resendable=shown.resendable and visit.caller.has_role(OPERATE),
+        test_link=f"{shown.partner_link}/test" if _may_test(visit, delivery) else None,
         refusal=None if refusal is None else refusal.message,
     )

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from pipeline.core.findings import Finding
 from pipeline.exports.schemas.export import AcknowledgementView, BrokerSubmissionView, ExportView
 from pipeline.exports.schemas.inbox import Remedy
 from pipeline.exports.states import DeliveryState, ExportState, Outcome, SubmissionState
@@ -19,8 +18,6 @@ from pipeline.interfaces.console.list_views import describe_outcome, mark_outcom
 from pipeline.interfaces.event_text import count_noun
 
 #: The findings that are open at first, and the most on a page.
-_OPEN_FINDINGS: Final = 3
-_MAX_FINDINGS: Final = 100
 _RETRY_OR_CANCEL: Final = ((Remedy.RETRY.value, "Retry"), (Remedy.CANCEL.value, "Cancel"))
 _ACKNOWLEDGE: Final = ((Remedy.ACKNOWLEDGE.value, "Acknowledge"),)
 
@@ -64,16 +61,6 @@ class PersonTask:
 
 
 @dataclass(frozen=True)
-class ShownFindings:
-    """The `first` findings, the `folded` ones, how many there are in all, and how many are `left_out`."""
-
-    first: list[Finding]
-    folded: list[Finding]
-    total: int
-    left_out: int
-
-
-@dataclass(frozen=True)
 class ShownStatus:
     """How an export stands; `target` is what the inbox's forms send for it."""
 
@@ -86,14 +73,6 @@ class ShownStatus:
     acknowledged: str
     accepted: str
     updated: str
-
-
-def show_findings(findings: Iterable[Finding]) -> ShownFindings:
-    """Return findings for a page, the first ones open."""
-    found = [*findings]
-    return ShownFindings(
-        found[:_OPEN_FINDINGS], found[_OPEN_FINDINGS:_MAX_FINDINGS], len(found), max(len(found) - _MAX_FINDINGS, 0)
-    )
 
 
 def show_status(export: ExportView, now: datetime) -> ShownStatus:

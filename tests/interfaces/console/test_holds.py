@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from pipeline.exports.audit_trail import list_acts
@@ -10,6 +12,7 @@ from tests.interfaces.api.conftest import OTHER, ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.interfaces.console.test_keys import read_form
 from tests.interfaces.console.test_partner_settings import find_error
+from tests.interfaces.console.test_waivers import read_filled
 from tests.support import factories
 
 NEW = {"scope": "account", "reason": "A dispute with\r\nthe carrier."}
@@ -42,6 +45,18 @@ def test_hold_is_placed_and_released(harness: ApiHarness) -> None:
         ("hold_placed", one.id),
         ("hold_placed", whole.id),
     ]
+
+
+def test_link_from_an_export_places_a_hold_on_it(harness: ApiHarness) -> None:
+    export_id = harness.execute(factories.plan())
+    client, page = sign_in_browser(harness, "read", "admin"), f"/console/exports/{export_id}"
+    (link,) = re.findall(r'href="(/console/holds/new[^"]*)"', client.get(page).text)
+    form = read_filled(client, link) | {"scope": "export", "reason": "An audit"}
+    assert client.post("/console/holds", data=form).status_code == 303
+    (hold,) = legal_holds.list_holds(harness.runtime, factories.ACCOUNT)
+    assert hold.export_id == export_id
+    for other in (sign_in_browser(harness, "read", "operate"), sign_in_browser(harness, "read", "admin", mode="test")):
+        assert "/console/holds/new" not in other.get(page).text
 
 
 @pytest.mark.parametrize(

@@ -154,6 +154,20 @@ def test_delivery_page_shows_request_and_response_of_each_attempt(webhook_harnes
     assert page.count('<details class="attempt" open>') == 1
 
 
+def test_dead_letter_leads_to_the_connection_test(webhook_harness: ApiHarness) -> None:
+    register(webhook_harness, "http://127.0.0.1:9/hook")
+    letter = make_dead_letter(webhook_harness)
+    page, action = f"/console/deliveries/{letter}", f"/console/partners/{HOOKED}/test"
+    for roles in (("read",), ("read", "operate")):
+        assert action not in sign_in_browser(webhook_harness, *roles).get(page).text
+    client = sign_in_browser(webhook_harness, "read", "admin")
+    assert f'action="{action}"' in client.get(page).text
+    assert post(client, page, action).status_code == 200
+    tested = partners.get_partner(webhook_harness.runtime, factories.ACCOUNT, HOOKED).last_test
+    assert tested is not None
+    assert not tested.passed
+
+
 def test_delivery_page_says_that_an_endpoint_did_not_answer(webhook_harness: ApiHarness) -> None:
     register(webhook_harness, "http://127.0.0.1:9/hook")
     letter = make_dead_letter(webhook_harness)

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import html
+import re
 from typing import Any
 
+import httpx
 import pytest
 
+from pipeline.accounts.api_keys import Caller
+from pipeline.core.findings import Finding
 from pipeline.customs import waivers
+from pipeline.interfaces.console.finding_views import show_findings
 from pipeline.workflow.waivers import find_waiver_uses
 from tests.interfaces.api.conftest import OTHER, ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
@@ -91,6 +97,48 @@ def test_link_from_a_finding_fills_in_the_form(harness: ApiHarness) -> None:
     shown = client.get("/console/waivers/new", params={"rule": "V17", "pointer": '/units/0/"><b>'}).text
     assert 'value="V17"' in shown
     assert "<b>" not in shown
+
+
+def read_filled(client: httpx.Client, page: str) -> dict[str, str]:
+    """Return the hidden fields of the form on a page, and what its other inputs are filled with."""
+    shown = client.get(page).text.partition('id="main"')[2]
+    return dict(re.findall(r'<input(?=[^>]* name="(\w+)")(?=[^>]* value="([^"]*)")', html.unescape(shown)))
+
+
+def test_finding_of_an_export_leads_to_its_waiver(harness: ApiHarness) -> None:
+    export_id = harness.execute(warned_plan("b1"))
+    client = sign_in_browser(harness, "read", "admin")
+    (found,) = re.findall(
+        r'href="(/console/waivers/new[^"]*V17[^"]*)"', client.get(f"/console/exports/{export_id}").text
+    )
+    page = html.unescape(found)
+    made = client.post("/console/waivers", data=read_filled(client, page) | {"reason": "Freight is on the bill."})
+    assert made.status_code == 303
+    (waiver,) = waivers.list_waivers(harness.runtime, factories.ACCOUNT)
+    assert (waiver.rule, waiver.pointer) == ("V17", find_warning(harness, warned_plan("b2"))["pointer"])
+    later = client.get(f"/console/exports/{harness.execute(warned_plan('b2'))}").text
+    assert ("/console/waivers/new?rule=V17" in later, f'href="/console/waivers/{waiver.id}"' in later) == (False, True)
+    for other in (sign_in_browser(harness, "read", "operate"), sign_in_browser(harness, "read", "admin", mode="test")):
+        assert "/console/waivers/" not in other.get(f"/console/exports/{export_id}").text
+
+
+@pytest.mark.parametrize(
+    ("changes", "link"),
+    [
+        ({}, "/console/waivers/new?rule=V17&pointer=%2Funits%2F0%2Finvoice"),
+        ({"pointer": ""}, "/console/waivers/new?rule=V17&pointer="),
+        ({"severity": "block"}, ""),
+        ({"pointer": '/units/0/"><b>'}, ""),
+        ({"pointer": "/" + "x" * 600}, ""),
+        ({"waived_by": "wvr_1"}, ""),
+    ],
+)
+def test_only_a_finding_that_a_waiver_fits_has_the_link(changes: dict[str, str], link: str) -> None:
+    facts = {"rule": "V17", "severity": "warn", "pointer": "/units/0/invoice", "message": "m", "remedy": "r"}
+    finding = Finding.model_validate(facts | changes)
+    reader = Caller(factories.ACCOUNT, "per_1", "live", frozenset({"admin"}))
+    (shown,) = show_findings([finding], reader)
+    assert (shown.waive_link, bool(shown.waiver_link)) == (link, "waived_by" in changes)
 
 
 def test_waivers_belong_to_administrators_of_the_account(harness: ApiHarness) -> None:

@@ -1,0 +1,82 @@
+"""Views of findings: each with the link that waives it, or the waiver that accepts it already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from pydantic import TypeAdapter, ValidationError
+
+from pipeline.accounts.api_keys import ADMIN, Caller
+from pipeline.core.findings import Finding
+from pipeline.customs.schemas import Scope
+
+_OPEN_FINDINGS: Final = 3
+_MAX_FINDINGS: Final = 100
+_SCOPE: Final[TypeAdapter[str]] = TypeAdapter(Scope)
+
+
+@dataclass(frozen=True)
+class ShownFinding:
+    """A finding on a page. The links are empty if its reader may not waive it, or if it is not waived."""
+
+    rule: str
+    severity: str
+    pointer: str
+    message: str
+    remedy: str
+    waive_link: str
+    waiver_link: str
+
+
+@dataclass(frozen=True)
+class ShownFindings:
+    """The `first` findings, the `folded` ones, how many there are in all, and how many are `left_out`."""
+
+    first: Sequence[ShownFinding]
+    folded: Sequence[ShownFinding]
+    total: int
+    left_out: int
+
+
+def fold_findings(findings: Iterable[Finding], reader: Caller) -> ShownFindings:
+    """Return findings for a page, the first ones open."""
+    found = [*findings]
+    shown = show_findings(found[:_MAX_FINDINGS], reader)
+    return ShownFindings(shown[:_OPEN_FINDINGS], shown[_OPEN_FINDINGS:], len(found), max(len(found) - _MAX_FINDINGS, 0))
+
+
+def show_findings(findings: Iterable[Finding], reader: Caller) -> list[ShownFinding]:
+    """Return findings for a page that this person reads."""
+    waives = reader.has_role(ADMIN) and not reader.test
+    return [_show_finding(each, waives=waives) for each in findings]
+
+
+def _show_finding(finding: Finding, *, waives: bool) -> ShownFinding:
+    waive_link = waiver_link = ""
+    if waives and finding.waived_by is not None:
+        waiver_link = f"/console/waivers/{quote(finding.waived_by, safe='')}"
+    elif waives and finding.severity != "block" and _is_scope(finding.pointer):
+        waive_link = "/console/waivers/new?" + urlencode({"rule": finding.rule, "pointer": finding.pointer})
+    return ShownFinding(
+        finding.rule,
+        finding.severity,
+        finding.pointer,
+        finding.message,
+        finding.remedy,
+        waive_link,
+        waiver_link,
+    )
+
+
+def _is_scope(pointer: str) -> bool:
+    """Return whether a waiver can be limited to this place; an empty one is the whole plan."""
+    if not pointer:
+        return True
+    try:
+        _SCOPE.validate_python(pointer)
+    except ValidationError:
+        return False
+    return True
