@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from celery import Celery
-from celery.signals import setup_logging
+from celery.signals import setup_logging, worker_init
 
-from config.celery_internals import OwnModules
+from config.celery_internals import OwnModules, refuse_control_commands
 from config.logs import configure_logs
 from config.queues import celery_options
 from config.settings import get_settings
@@ -22,3 +22,9 @@ app.set_default()
 def _configure_logging(**_: Any) -> None:
     # A handler of this signal also keeps Celery from installing its own log handlers.
     configure_logs(get_settings())
+
+
+@worker_init.connect
+def _restrict_remote_control(**_: Any) -> None:
+    if get_settings().celery_inspect:
+        refuse_control_commands()

@@ -22,6 +22,9 @@ log = structlog.get_logger(__name__)
 #: The longest time until a worker that waits for messages notices a signal.
 SHUTDOWN_POLL_SECONDS: Final = 0.25
 
+#: Commands that Flower sends: they only make a worker send events.
+_HARMLESS_CONTROL: Final = {"enable_events", "heartbeat"}
+
 
 class OwnModules(AppLoader):  # type: ignore[misc]
     """Imports the installed modules.
@@ -159,3 +162,20 @@ def run_celery(arguments: Sequence[str]) -> None:
     from celery.bin.celery import celery  # noqa: PLC0415 - importing takes a second, and other processes do not need it
 
     celery(list(arguments), prog_name="celery", auto_envvar_prefix="CELERY")
+
+
+def refuse_control_commands() -> None:
+    """Let workers of this process answer only commands that change nothing.
+
+    Celery's remote control has no rights: any client of the message broker could end a worker, or close its queues. No
+    setting separates the commands that inspect from those that act.
+    """
+    from celery.worker.control import Panel  # noqa: PLC0415 - most processes run no worker
+
+    for name, command in Panel.meta.items():
+        if command.type != "inspect" and name not in _HARMLESS_CONTROL:
+            Panel.data[name] = _refuse_command
+
+
+def _refuse_command(*_: Any, **__: Any) -> dict[str, str]:
+    return {"error": "refused: this worker only answers commands that change nothing; stop it by a signal"}

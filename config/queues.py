@@ -176,6 +176,6 @@ def celery_options(settings: Settings) -> dict[str, Any]:
         "worker_soft_shutdown_timeout": 20.0,
         "worker_enable_soft_shutdown_on_idle": True,
         "worker_hijack_root_logger": False,
-        "worker_send_task_events": False,
-        "worker_enable_remote_control": False,
+        "worker_send_task_events": settings.celery_inspect,
+        "worker_enable_remote_control": settings.celery_inspect,
     }

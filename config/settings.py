@@ -224,6 +224,9 @@ class Settings(BaseSettings):
     max_json_depth: Count = Field(32, description="Deepest nesting of a request body")
     max_wait_seconds: Seconds = Field(30, description="Longest `Prefer: wait` that is honoured")
     rate_limit_per_minute: Count = Field(6000, description="Requests of a key in a minute, per process")
+    celery_inspect: bool = Field(
+        False, description="Whether workers answer `celery inspect` and send events, for Flower; see docs/queues.md"
+    )
     publish_backlog: Count = Field(
         10_000, description="Exports that the API holds for publishing; the sweeper publishes the rest"
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 from kombu import Message
 
@@ -20,13 +20,10 @@ class Consumer(celery_internals.Consumer):
     """Drops messages that are not the service's. On Redis, bytes that are not a message are dropped before kombu reads them."""
 
     @property
-    def transport(self) -> Any:
-        """Return the transport to Redis, None for other message brokers."""
-        if get_settings().message_broker != "redis":
-            return None
-        from pipeline.core.redis_transport import RedisTransport  # noqa: PLC0415 - redis takes long to import
-
-        return RedisTransport
+    def transport(self) -> str | None:
+        """Return the name of the transport to Redis, None for other message brokers."""
+        # A name, because `celery inspect` answers with it, and only text can be sent.
+        return "pipeline.core.redis_transport:RedisTransport" if get_settings().message_broker == "redis" else None
 
     def is_acceptable(self, message: Message) -> bool:
         """Return whether Celery may read the message."""

@@ -33,7 +33,7 @@ WORKERS: Final[Mapping[str, Sequence[str]]] = {
     "deliveries": ("-P", "threads", "-c", "16", "-Q", queues.DELIVERIES),
 }
 #: Workers coordinate through the database, not with each other.
-_STANDALONE: Final = ("--without-heartbeat", "--without-mingle", "--without-gossip")
+_STANDALONE: Final = ("--without-mingle", "--without-gossip")
 
 #: The errors that mean "the message broker did not accept the message"; the sweeper sends it later.
 UNSENT: Final = (OperationalError, CeleryOperationalError, ConnectionError, TimeoutError, OSError)
@@ -167,4 +167,7 @@ def try_send(signature: Signature) -> bool:
 def run_worker(role: str, options: Sequence[str] = ()) -> None:
     """Run a Celery worker of the role, one of WORKERS, until it is stopped; `options` are Celery's and come last."""
     name = f"{role}-{os.getpid()}@%h"
-    run_celery(["-A", "config.celery", "--quiet", "worker", "-n", name, *WORKERS[role], *_STANDALONE, *options])
+    heartbeat = () if app.conf.worker_send_task_events else ("--without-heartbeat",)
+    run_celery(
+        ["-A", "config.celery", "--quiet", "worker", "-n", name, *WORKERS[role], *_STANDALONE, *heartbeat, *options]
+    )
