@@ -13,7 +13,7 @@ from tests.interfaces.api.conftest import OTHER, ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.interfaces.console.test_sign_in import read_csrf_token
 from tests.support import factories
-from tests.support.people import add_person, sign_in_client
+from tests.support.people import PASSWORD, add_person, sign_in_client
 
 NEW: dict[str, Any] = {"email": "bob@maple.example", "name": "Bob", "role": ["read", "operate"]}
 
@@ -126,3 +126,37 @@ def test_own_sessions_are_listed_and_ended(harness: ApiHarness) -> None:
     assert second.get("/console").status_code == 303
     assert first.get("/console").status_code == 200
     assert "9 of your recovery codes are left" in page
+
+
+def test_own_password_is_changed_with_the_old_one_only(harness: ApiHarness) -> None:
+    client = harness.client_with_key(None)
+    person = sign_in_client(client, harness.runtime, "read")
+    changed = {"password": PASSWORD, "new_password": "another horse battery staple"}
+    for wrong in ({"password": "of somebody else"}, {"code": "000000"}, {"new_password": "short"}):
+        refused = send(client, "/console/me/password", **(changed | {"code": person.code(harness.runtime)} | wrong))
+        assert refused.status_code in {400, 401}
+    assert read_trail(harness).count(("credentials_set", person.id)) == 1
+    code, again = [*person.recovery_codes][:2]
+    assert send(client, "/console/me/password", **changed, code=code).status_code == 200
+    assert read_trail(harness)[-1] == ("credentials_set", person.id)
+    form = {"email": person.email, "code": again}
+    fresh = harness.client_with_key(None)
+    assert fresh.post("/console/sign-in", data=form | {"password": PASSWORD}).status_code == 401
+    assert fresh.post("/console/sign-in", data=form | {"password": changed["new_password"]}).status_code == 303
+
+
+def test_own_recovery_codes_are_made_with_the_password_only(harness: ApiHarness) -> None:
+    client = harness.client_with_key(None)
+    person = sign_in_client(client, harness.runtime, "read")
+    code, old = [*person.recovery_codes][:2]
+    refused = send(client, "/console/me/recovery-codes", password="of somebody else", code=code)
+    assert refused.status_code in {400, 401}
+    assert read_trail(harness)[-1][0] != "recovery_codes_created"
+    made = send(client, "/console/me/recovery-codes", password=PASSWORD, code=code)
+    assert (made.status_code, made.headers["cache-control"]) == (200, "no-store")
+    assert read_trail(harness)[-1] == ("recovery_codes_created", person.id)
+    form = {"email": person.email, "password": PASSWORD}
+    fresh = harness.client_with_key(None)
+    assert fresh.post("/console/sign-in", data=form | {"code": old}).status_code == 401
+    (new, *_) = re.findall(r"<code[^>]*>([a-z0-9-]{8,})</code>", made.text)
+    assert fresh.post("/console/sign-in", data=form | {"code": new}).status_code == 303

@@ -1,0 +1,385 @@
+"""Every form of the console and the portal is pressed by every role, and changes the database only for those who may."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import ModuleType
+from typing import Any, Final
+
+import httpx
+import pytest
+from sqlalchemy import select, update
+from sqlmodel import SQLModel, col
+
+from pipeline.accounts import partners, people, portal_links
+from pipeline.accounts.models import Partner
+from pipeline.accounts.schemas import NewPartner
+from pipeline.core import tenancy
+from pipeline.core.tenancy import ALL_ACCOUNTS
+from pipeline.customs import waivers
+from pipeline.customs.schemas import NewWaiver
+from pipeline.exports.models import Act
+from pipeline.ops import legal_holds
+from tests.interfaces.api.conftest import ApiHarness, Open
+from tests.interfaces.console import (
+    test_amendments,
+    test_broker_profile,
+    test_inbox,
+    test_partner_settings,
+    test_people,
+    test_provider,
+    test_sign_in,
+)
+from tests.interfaces.console.test_console import sign_in_browser
+from tests.interfaces.console.test_console_layout import build_pages
+from tests.interfaces.console.test_partners import HOOKED, make_dead_letter, register
+from tests.interfaces.console.test_sign_in import read_csrf_token
+from tests.interfaces.portal import test_deliveries, test_endpoint, test_handoffs, test_session
+from tests.interfaces.portal.test_portal_layout import build_addresses
+from tests.support import factories
+from tests.support.forms import FormReader, find_forms, list_routes
+from tests.support.people import add_person
+
+ROLES: Final = ("read", "execute", "operate", "admin")
+ADMIN: Final = ("admin",)
+OPERATE: Final = ("admin", "operate")
+
+#: Columns that a request changes although its form did nothing.
+NOISE: Final = frozenset({"last_used_at", "used_at"})
+
+
+@dataclass(frozen=True)
+class Press:
+    """A form: the page that has it, its address, who may send it, and the table and the act that it then writes."""
+
+    page: str
+    action: str
+    roles: Sequence[str]
+    table: str
+    act: str | None
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+#: route -> its form; names in braces are ids of the world that `build_world` makes. In order: a press may need the last.
+PRESSES: Final[Mapping[str, Press]] = {
+    "/console/exports/filters": Press(
+        "/console/exports?outcome=rejected",
+        "/console/exports/filters?outcome=rejected",
+        ROLES,
+        "saved_filters",
+        None,
+        {"name": "Mine"},
+    ),
+    "/console/deliveries/{id}/resend": Press(
+        "/console/deliveries/{letter}", "/console/deliveries/{letter}/resend", OPERATE, "deliveries", "delivery_resent"
+    ),
+    "/console/partners/{id}/activate": Press(
+        "/console/partners/wh_new", "/console/partners/wh_new/activate", ADMIN, "partners", "partner_activated"
+    ),
+    "/console/partners/{id}/pause": Press(
+        "/console/partners/wh_new", "/console/partners/wh_new/pause", ADMIN, "partners", "partner_paused"
+    ),
+    "/console/partners/{id}/resume": Press(
+        "/console/partners/wh_new", "/console/partners/wh_new/resume", ADMIN, "partners", "partner_resumed"
+    ),
+    "/console/partners/{id}/test": Press(
+        "/console/partners/wh_hook", "/console/partners/wh_hook/test", ADMIN, "connection_tests", "partner_tested"
+    ),
+    "/console/partners/{id}/replay": Press(
+        "/console/partners/{broker}",
+        "/console/partners/{broker}/replay",
+        OPERATE,
+        "deliveries",
+        "deliveries_replayed",
+        {"since": "2026-01-01T00:00"},
+    ),
+    "/console/partners/{id}/settings": Press(
+        "/console/partners/wh_hook/settings",
+        "/console/partners/wh_hook/settings",
+        ADMIN,
+        "partners",
+        "partner_changed",
+        {"name": "Another name"},
+    ),
+    "/console/partners/{id}/secret": Press(
+        "/console/partners/wh_hook/secret",
+        "/console/partners/wh_hook/secret",
+        ADMIN,
+        "partner_secrets",
+        "partner_key_rotated",
+    ),
+    "/console/partners/{id}/portal-links": Press(
+        "/console/partners/wh_hook/portal-links",
+        "/console/partners/wh_hook/portal-links",
+        ADMIN,
+        "portal_links",
+        "portal_link_created",
+    ),
+    "/console/partners/{id}/portal-links/revoke": Press(
+        "/console/partners/wh_hook/portal-links",
+        "/console/partners/wh_hook/portal-links/revoke",
+        ADMIN,
+        "portal_links",
+        "portal_link_revoked",
+    ),
+    "/console/keys": Press(
+        "/console/keys/new",
+        "/console/keys",
+        ADMIN,
+        "api_keys",
+        "key_created",
+        {"name": "A key", "mode": "live", "role": "read"},
+    ),
+    "/console/keys/{id}/rotate": Press(
+        "/console/keys/{key}/rotate", "/console/keys/{key}/rotate", ADMIN, "api_keys", "key_rotated"
+    ),
+    "/console/keys/{id}/revoke": Press(
+        "/console/keys/{key}/revoke", "/console/keys/{key}/revoke", ADMIN, "api_keys", "key_revoked"
+    ),
+    "/console/waivers": Press(
+        "/console/waivers/new",
+        "/console/waivers",
+        ADMIN,
+        "waivers",
+        "waiver_granted",
+        {"rule": "V17", "reason": "On the bill"},
+    ),
+    "/console/waivers/{id}/revoke": Press(
+        "/console/waivers/{waiver}", "/console/waivers/{waiver}/revoke", ADMIN, "waivers", "waiver_revoked"
+    ),
+    "/console/holds": Press(
+        "/console/holds/new",
+        "/console/holds",
+        ADMIN,
+        "legal_holds",
+        "hold_placed",
+        {"scope": "account", "reason": "An audit"},
+    ),
+    "/console/holds/{id}/release": Press(
+        "/console/holds/{hold}/release", "/console/holds/{hold}/release", ADMIN, "legal_holds", "hold_released"
+    ),
+    "/console/people": Press(
+        "/console/people",
+        "/console/people",
+        ADMIN,
+        "people",
+        "person_invited",
+        {"email": "new@maple.example", "name": "New", "role": "read"},
+    ),
+    "/console/people/{id}/roles": Press(
+        "/console/people/{person}",
+        "/console/people/{person}/roles",
+        ADMIN,
+        "memberships",
+        "roles_changed",
+        {"role": "operate"},
+    ),
+    "/console/people/{id}/link": Press(
+        "/console/people/{person}", "/console/people/{person}/link", ADMIN, "one_time_links", "link_created"
+    ),
+    "/console/people/sessions/{id}/end": Press(
+        "/console/people", "/console/people/sessions/{session}/end", ADMIN, "sessions", "session_ended"
+    ),
+    "/console/people/{id}/remove": Press(
+        "/console/people/{person}", "/console/people/{person}/remove", ADMIN, "memberships", "person_removed"
+    ),
+}
+
+Test = Callable[..., object]
+#: route -> the tests that press its form and look at the effect, and at who may not, because it needs more than one press.
+ELSEWHERE: Final[Mapping[str, Sequence[Test]]] = {
+    "/console/sign-in": [test_sign_in.test_right_password_and_code_start_a_session],
+    "/console/sign-out": [test_sign_in.test_signed_out_session_is_ended_in_the_database],
+    "/console/links/{token}": [test_sign_in.test_invited_person_sets_up_and_gets_recovery_codes],
+    "/console/provider/connect": [
+        test_provider.test_signed_in_person_connects_the_provider,
+        test_provider.test_connecting_needs_the_form_the_password_and_a_code,
+    ],
+    "/console/me/account": [test_sign_in.test_page_of_another_account_cannot_act_after_a_switch],
+    "/console/me/sessions/{id}/end": [test_people.test_own_sessions_are_listed_and_ended],
+    "/console/me/password": [test_people.test_own_password_is_changed_with_the_old_one_only],
+    "/console/me/recovery-codes": [test_people.test_own_recovery_codes_are_made_with_the_password_only],
+    "/console/exports/{id}/amend": [
+        test_amendments.test_another_place_is_added_by_its_pointer,
+        test_amendments.test_only_the_right_role_and_account_may_amend,
+    ],
+    "/console/exports/{id}/amend/check": [
+        test_amendments.test_correction_is_checked_shown_and_sent,
+        test_amendments.test_only_the_right_role_and_account_may_amend,
+    ],
+    "/console/exports/{id}/amend/send": [
+        test_amendments.test_correction_is_checked_shown_and_sent,
+        test_amendments.test_only_the_right_role_and_account_may_amend,
+    ],
+    "/console/inbox/review": [
+        test_inbox.test_failed_exports_are_grouped_by_reason_and_retried_in_bulk,
+        test_inbox.test_reader_sees_no_button_and_may_apply_nothing,
+    ],
+    "/console/inbox/apply": [
+        test_inbox.test_failed_exports_are_grouped_by_reason_and_retried_in_bulk,
+        test_inbox.test_reader_sees_no_button_and_may_apply_nothing,
+    ],
+    "/console/inbox/test": [test_inbox.test_connection_is_tested_from_a_group_and_its_messages_resent],
+    "/console/partners/new": [
+        test_partner_settings.test_wizard_leads_from_the_kind_to_a_live_partner,
+        test_partner_settings.test_wizard_and_settings_belong_to_administrators_of_the_account,
+    ],
+    "/console/partners/{id}/profile/edit": [
+        test_broker_profile.test_first_profile_is_set_up_previewed_and_removed,
+        test_broker_profile.test_profiles_belong_to_brokers_and_administrators,
+    ],
+    "/portal/open": [
+        test_session.test_link_opens_the_portal_of_its_partner,
+        test_session.test_wrong_links_open_nothing,
+    ],
+    "/portal/leave": [test_session.test_leaving_ends_the_session_and_keeps_the_link],
+    "/portal/deliveries/resend-dead": [test_deliveries.test_dead_letters_since_an_instant_are_resent],
+    "/portal/deliveries/{id}/resend": [
+        test_deliveries.test_dead_letter_has_a_remedy_for_the_partner_and_is_resent,
+        test_deliveries.test_deliveries_of_other_partners_cannot_be_seen_or_resent,
+    ],
+    "/portal/handoffs/{id}/answer": [
+        test_handoffs.test_broker_answers_from_received_to_released,
+        test_handoffs.test_handoffs_of_other_brokers_are_not_found,
+    ],
+    "/portal/endpoint/test": [test_endpoint.test_endpoint_is_tested_in_stages],
+    "/portal/secret/rotate": [test_endpoint.test_both_secrets_are_shown_once],
+    "/portal/verify": [test_endpoint.test_pasted_message_is_judged],
+}
+
+
+#: The forms of pages that no link leads to: they come after another form, or for another state or setting.
+AFTER_A_PRESS: Final = frozenset(
+    {
+        "/console/exports/{id}/amend/send",
+        "/console/holds/{id}/release",
+        "/console/inbox/apply",
+        "/console/me/account",
+        "/console/me/sessions/{id}/end",
+        "/console/partners/{id}/activate",
+        "/console/partners/{id}/portal-links/revoke",
+        "/console/partners/{id}/resume",
+        "/console/people/sessions/{id}/end",
+        "/console/provider/connect",
+        "/console/waivers/{id}/revoke",
+    }
+)
+
+
+def test_every_form_of_the_console_has_a_test_of_its_effect(harness: ApiHarness) -> None:
+    client, addresses = build_pages(harness)
+    found = find_forms(client, [*addresses.values(), "/console/sign-in"])
+    assert found - {*PRESSES, *ELSEWHERE} == set()
+    unreached = {each for each in {*PRESSES, *ELSEWHERE} if each.startswith("/console")} - found
+    assert unreached - AFTER_A_PRESS == set()
+
+
+def test_every_form_of_the_portal_has_a_test_of_its_effect(harness: ApiHarness) -> None:
+    client, _, addresses = build_addresses(harness)
+    found = find_forms(client, [*addresses.values(), "/portal/secret", "/portal/verify"])
+    assert found - {*ELSEWHERE} == set()
+    assert len(found) > 5
+
+
+def test_every_route_that_takes_a_form_is_in_a_table() -> None:
+    routes = {each for each in list_routes("POST") if each.startswith(("/console", "/portal"))}
+    of_partner = re.compile(r"(/console/partners/\{id\})/(activate|pause|resume|replay)")
+    tested = {of_partner.sub(r"\1/{action}", each) for each in {*PRESSES, *ELSEWHERE}}
+    assert (routes - tested, tested - routes) == (set(), set())
+
+
+@pytest.mark.parametrize("route", ELSEWHERE)
+def test_named_test_sends_the_form(route: str) -> None:
+    word = re.sub(r"/?\{\w+\}", "", route).rsplit("/", 1)[1]
+    for test in ELSEWHERE[route]:
+        module = inspect.getmodule(test)
+        assert isinstance(module, ModuleType)
+        assert word in inspect.getsource(module), f"{test.__name__} does not send {route}"
+
+
+def build_world(harness: ApiHarness) -> dict[str, str]:
+    """Return the ids of what the forms are pressed on, by the names of the table of presses."""
+    runtime, account = harness.runtime, factories.ACCOUNT
+    register(harness, "http://127.0.0.1:9/hook")
+    letter = make_dead_letter(harness)
+    new = NewPartner.model_validate({"id": "wh_new", "kind": "warehouse", "name": "New warehouse"})
+    partners.create_partner(runtime, account, new)
+    with runtime.db.write() as session:
+        session.execute(update(Partner).where(col(Partner.id) == "wh_new").values(state="verified"))
+    portal_links.create_portal_link(runtime, account, HOOKED, 7, created_by="a test")
+    waiver = waivers.grant_waiver(
+        runtime, account, NewWaiver.model_validate({"rule": "V17", "reason": "On the bill"}), waived_by="a test"
+    )
+    hold = legal_holds.place_hold(runtime, account, export_id=None, reason="An audit", placed_by="a test")
+    other = add_person(runtime, "admin", email="zoe@maple.example")
+    with tenancy.account_scope(ALL_ACCOUNTS):
+        invited = people.invite_person(runtime, account, "cli", email="anna@maple.example", roles=["read"], mode="live")
+    client = sign_in_browser(harness, "admin")
+    page = client.get(f"/console/people/{other.id}").text + client.get("/console/people").text
+    return {
+        "letter": letter,
+        "broker": factories.BROKER,
+        "key": harness.key("read", "operate").id,
+        "waiver": waiver.id,
+        "hold": hold.id,
+        "person": invited.person_id,
+        "session": re.findall(r"/console/people/sessions/(ses_[^/\"]+)/end", page)[0],
+    }
+
+
+def read_tables(harness: ApiHarness) -> dict[str, list[str]]:
+    """Return the rows of every table, without what each request changes."""
+    found = {}
+    with tenancy.account_scope(ALL_ACCOUNTS), harness.runtime.db.read() as session:
+        for each in SQLModel.metadata.sorted_tables:
+            columns = [column for column in each.c if column.name not in NOISE]
+            found[each.name] = sorted(map(str, session.execute(select(*columns)).all()))
+    return found
+
+
+def read_last_act(harness: ApiHarness) -> str:
+    with harness.runtime.db.read() as session:
+        query = select(col(Act.action)).where(col(Act.account_id) == factories.ACCOUNT).order_by(col(Act.seq).desc())
+        return str(session.scalars(query.limit(1)).one())
+
+
+def press(client: httpx.Client, action: str, form: Mapping[str, Any], token: str) -> httpx.Response:
+    return client.post(action, data={**form, "csrf_token": token})
+
+
+def find_token(client: httpx.Client) -> str:
+    return read_csrf_token(client.get("/console/me").text)
+
+
+def test_forms_change_the_database_only_for_the_roles_that_may(open_harness: Open) -> None:
+    harness = open_harness(allow_private_destinations=True, delivery_schedule_seconds=(0.001,))
+    world = build_world(harness)
+    clients = {role: sign_in_browser(harness, role) for role in ROLES}
+    tokens = {role: find_token(client) for role, client in clients.items()}
+    reader = sign_in_browser(harness, *ROLES)
+    for route, each in PRESSES.items():
+        page, action = each.page.format(**world), each.action.format(**world)
+        forms = FormReader(reader.get(page).text, page).forms
+        assert action in forms, f"{page} has no form for {action}: {[*forms]}"
+        form = {**forms[action], **each.fields}
+        before = read_tables(harness)
+        for role in [role for role in ROLES if role not in each.roles]:
+            refused = press(clients[role], action, form, tokens[role])
+            assert refused.status_code == 403, (route, role, refused.status_code)
+            assert read_tables(harness) == before, (route, role)
+        anonymous = press(harness.client_with_key(None), action, form, tokens["admin"])
+        assert (anonymous.status_code, read_tables(harness) == before) == (303, True), route
+        forged = press(clients[each.roles[-1]], action, form, "0" * 64)
+        assert (forged.status_code, read_tables(harness) == before) == (403, True), route
+        allowed = each.roles[-1]
+        done = press(clients[allowed], action, form, tokens[allowed])
+        assert done.status_code in {200, 303}, (route, done.status_code, done.text)
+        after = read_tables(harness)
+        changed = {name for name, rows in after.items() if rows != before[name]}
+        assert each.table in changed, (route, changed)
+        assert ("acts" in changed) == (each.act is not None), (route, changed)
+        if each.act is not None:
+            assert read_last_act(harness) == each.act, route
