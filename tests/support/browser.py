@@ -107,7 +107,7 @@ def list_cookies(client: httpx.Client) -> Sequence[Any]:
 
 @contextmanager
 def open_browser(
-    client: httpx.Client, *, width: int = 1440, dark: bool = False, expected: str = "\0"
+    client: httpx.Client, *, width: int = 1440, dark: bool = False, expected: str = "\0", bypass_csp: bool = False
 ) -> Iterator[Page]:
     """Yield a page of a browser in Toronto that has the client's cookies.
 
@@ -125,6 +125,7 @@ def open_browser(
             color_scheme="dark" if dark else "light",
             timezone_id="America/Toronto",
             locale="en-CA",
+            bypass_csp=bypass_csp,
         )
         context.add_cookies(list_cookies(client))
         page = context.new_page()
