@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from sqlalchemy import func, update
@@ -28,7 +28,17 @@ from pipeline.exports.models import Event
 from pipeline.exports.states import Outcome
 from pipeline.ops.schemas import StatsRange, StatsView
 from pipeline.ops.stats import durations, queries, rollup
-from pipeline.ops.stats.models import ALL, CORRECTION, OUTCOME, PERIODS, QUEUE_DEPTH, STEP, Stat
+from pipeline.ops.stats.models import (
+    ALL,
+    CORRECTION,
+    OUTCOME,
+    PERIODS,
+    QUEUE_DEPTH,
+    STEP,
+    Stat,
+    cover_periods,
+    period_start,
+)
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.interventions import cancel_export
 from pipeline.workflow.steps import STEPS
@@ -261,7 +271,7 @@ def test_old_periods_are_deleted_and_long_ones_stay(workflow: WorkflowHarness) -
         session.execute(update(Heartbeat).values(arrived_at=workflow.clock.now - timedelta(minutes=2)))
     roll_up(workflow)
     with workflow.runtime.db.read() as session:
-        assert set(session.scalars(select(Stat.seconds).where(col(Stat.name) == OUTCOME))) == {86_400}
+        assert set(session.scalars(select(Stat.seconds).where(col(Stat.name) == OUTCOME))) == {86_400, 604_800}
     assert reached(read(workflow, StatsRange.DAYS_7)) == {}
     assert reached(read(workflow, StatsRange.DAYS_90)) == {"in_progress": 1}
 
@@ -320,6 +330,34 @@ def test_each_range_has_equal_periods_that_end_now(workflow: WorkflowHarness, wa
     assert reached(found) == {"in_progress": 1, "with_broker": 1}
     assert all(len(each.counts) == len(found.periods) for each in found.outcomes)
     assert len(found.handoff_series) == len(found.periods)
+
+
+def test_durations_of_a_range_are_those_of_its_periods(workflow: WorkflowHarness) -> None:
+    for _ in range(6):
+        execute(workflow, f"at-{workflow.clock.now:%d-%H-%M-%S}")
+        roll_up(workflow)
+        workflow.clock.pass_seconds(31 * 3600 + 7)
+        with tenancy.account_scope(ALL_ACCOUNTS), workflow.runtime.db.write() as session:
+            session.execute(update(Heartbeat).values(arrived_at=workflow.clock.now - timedelta(seconds=1)))
+    for wanted in StatsRange:
+        found = read(workflow, wanted)
+        accepted = reached(found).get("in_progress", 0)
+        sent = [each for broker in found.brokers for each in broker.statuses if each.status == "sent"]
+        assert sum(each.count for each in sent) == accepted
+        assert {each.count for each in found.steps} == {accepted}
+    assert reached(read(workflow, StatsRange.DAYS_90)) == {"in_progress": 6, "with_broker": 6}
+
+
+@pytest.mark.parametrize("days", [0.1, 1, 7, 90])
+@pytest.mark.parametrize("seconds", [300, 3600, 21_600, 86_400])
+def test_few_periods_cover_a_time_without_gap_or_overlap(seconds: int, days: float) -> None:
+    until = datetime(2026, 11, 29, 17, 43, 12, tzinfo=UTC)
+    since = period_start(until - timedelta(days=days), seconds)
+    covering = cover_periods(since, until)
+    ends = [start + timedelta(seconds=length) for length, start in covering]
+    assert [start for _, start in covering] == [since, *ends[:-1]]
+    assert ends[-2:][0] <= until < ends[-1] or len(ends) == 1
+    assert len(covering) < 40
 
 
 @pytest.mark.parametrize("seconds", [0, 0.001, 0.02, 1, 61, 86_400, 10**8])

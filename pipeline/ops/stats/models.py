@@ -16,6 +16,7 @@ PERIODS: Final = {
     3_600: timedelta(days=2),
     21_600: timedelta(days=9),
     86_400: timedelta(days=400),
+    604_800: timedelta(days=400),  # few rows for a quarter
 }
 
 #: What is counted: exports that reached an outcome; finished steps; the time from acceptance to the handoff; handoffs that
@@ -32,6 +33,19 @@ ALL: Final = ""
 def period_start(at: datetime, seconds: int) -> datetime:
     """Return the start of the period of this length that holds the instant."""
     return datetime.fromtimestamp(at.timestamp() // seconds * seconds, UTC)
+
+
+def cover_periods(since: datetime, until: datetime) -> list[tuple[int, datetime]]:
+    """Return few periods that cover the time from the start of a period to `until`: the length and start of each.
+
+    The last one may end after `until`: nothing is counted of the future.
+    """
+    covering: list[tuple[int, datetime]] = []
+    while since <= until:
+        seconds = max(each for each in PERIODS if period_start(since, each) == since)
+        covering.append((seconds, since))
+        since += timedelta(seconds=seconds)
+    return covering
 
 
 class Stat(SQLModel, table=True):

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
-from sqlalchemy import BigInteger, Row, cast, func, select
-from sqlmodel import Session, col
+from sqlalchemy import BigInteger, Row, and_, cast, func, or_, select
+from sqlmodel import Session
 
 from pipeline.core import tenancy
-from pipeline.core.db import database_now
+from pipeline.core.db import database_now, table
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.exports.states import Outcome, SubmissionState
@@ -41,6 +43,7 @@ from pipeline.ops.stats.models import (
     STATUS,
     STEP,
     Stat,
+    cover_periods,
     period_start,
 )
 from pipeline.workflow.steps import STEPS
@@ -53,6 +56,7 @@ _RANGES: Final[Mapping[StatsRange, tuple[timedelta, int]]] = {
     StatsRange.DAYS_90: (timedelta(days=90), 86_400),
 }
 _DAY: Final = 86_400
+_stats = table(Stat).c
 #: The statuses of a handoff in their order; a partner may skip some.
 _FUNNEL: Final = tuple(
     each.value
@@ -131,12 +135,12 @@ class _Reader:
     def __init__(self, session: Session, account_id: str, periods: Sequence[datetime], seconds: int) -> None:
         self._session, self._account_id, self._seconds = session, account_id, seconds
         self._places = {start: place for place, start in enumerate(periods)}
-        self._since = periods[0]
+        self._periods = periods
 
     def read_series(self, name: str) -> dict[tuple[str, str], list[int]]:
         """Return the numbers of each partner and label by period."""
         series: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0] * len(self._places))
-        for row in self._rows(name, Stat.partner_id, Stat.label, Stat.starts_at):
+        for row in self._own_rows(name, _stats.partner_id, _stats.label, _stats.starts_at):
             if row.starts_at in self._places:
                 series[row.partner_id, row.label][self._places[row.starts_at]] = row.total
         return series
@@ -144,7 +148,9 @@ class _Reader:
     def read_bins(self, name: str) -> dict[tuple[str, str], dict[int, int]]:
         """Return the durations of each partner and label over all periods, as counts by bin."""
         bins: dict[tuple[str, str], dict[int, int]] = defaultdict(dict)
-        for row in self._rows(name, Stat.partner_id, Stat.label, Stat.bin):
+        # Long periods have far fewer rows than the short ones in them.
+        covering = cover_periods(self._periods[0], self._periods[-1])
+        for row in self._rows(name, covering, _stats.partner_id, _stats.label, _stats.bin):
             bins[row.partner_id, row.label][row.bin] = row.total
         return bins
 
@@ -152,21 +158,23 @@ class _Reader:
         """Return the durations as counts by bin: over all periods, and in each."""
         whole: dict[int, int] = defaultdict(int)
         series: list[dict[int, int]] = [{} for _ in self._places]
-        for row in self._rows(name, Stat.starts_at, Stat.bin):
+        for row in self._own_rows(name, _stats.starts_at, _stats.bin):
             if row.starts_at in self._places:
                 whole[row.bin] += row.total
                 series[self._places[row.starts_at]][row.bin] = row.total
         return whole, series
 
-    def _rows(self, name: str, *columns: Any) -> Iterable[Row[Any]]:
-        here = (
-            col(Stat.account_id) == self._account_id,
-            col(Stat.name) == name,
-            col(Stat.seconds) == self._seconds,
-            col(Stat.starts_at) >= self._since,
-        )
-        grouped = select(*map(col, columns), cast(func.sum(col(Stat.value)), BigInteger).label("total")).where(*here)
-        return self._session.execute(grouped.group_by(*map(col, columns)))
+    def _own_rows(self, name: str, *columns: Any) -> Iterable[Row[Any]]:
+        return self._rows(name, [(self._seconds, start) for start in self._periods], *columns)
+
+    def _rows(self, name: str, periods: Sequence[tuple[int, datetime]], *columns: Any) -> Iterable[Row[Any]]:
+        spans = []
+        for seconds, group in groupby(periods, key=itemgetter(0)):
+            starts = [start for _, start in group]
+            spans.append(and_(_stats.seconds == seconds, _stats.starts_at.between(starts[0], starts[-1])))
+        here = _stats.account_id == self._account_id, _stats.name == name, or_(*spans)
+        grouped = select(*columns, cast(func.sum(_stats.value), BigInteger).label("total")).where(*here)
+        return self._session.execute(grouped.group_by(*columns))
 
 
 def _percentiles(counts: Mapping[int, int]) -> Percentiles:
