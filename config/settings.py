@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from config.network import LOOPBACK, is_loopback
+from config.provider_roles import ProviderRoles, parse_provider_roles
 from config.weak_credentials import find_weakness
 
 #: The folder of the installed packages: config/, pipeline/, tasks/, templates/.
@@ -98,6 +99,16 @@ class Settings(BaseSettings):
     )
     oidc_client_id: str | None = Field(None, description="Client id of this installation at that provider")
     oidc_client_secret: SecretStr | None = Field(None, description="Client secret there; none for a public client")
+    oidc_scopes: str = Field(
+        "openid email profile", description="Scopes to ask for; some providers send groups only for one"
+    )
+    oidc_roles_claim: str = Field(
+        "groups", min_length=1, description="Claim with a text or a list, such as the groups of a person"
+    )
+    oidc_roles: Annotated[ProviderRoles, NoDecode] = Field(
+        ProviderRoles(),
+        description='Roles on accounts by value of that claim, as in {"export-desk": {"acc_1": ["operate"]}}',
+    )
 
     # The API that the command line calls
     api_url: str = Field(f"http://{LOOPBACK}:8000", description="The API that the `exports` command calls")
@@ -285,15 +296,24 @@ class Settings(BaseSettings):
             raise ValueError("EXPORTS_SMTP_URL needs a sender; set EXPORTS_MAIL_FROM too")
         return self
 
+    @field_validator("oidc_roles", mode="before")
+    @classmethod
+    def _parse_roles(cls, given: object) -> ProviderRoles:
+        return parse_provider_roles(given)
+
     @model_validator(mode="after")
     def _check_provider(self) -> Settings:
         if self.oidc_issuer is None:
+            if self.oidc_roles.given:
+                raise ValueError("EXPORTS_OIDC_ROLES needs a provider; set EXPORTS_OIDC_ISSUER too")
             return self
         address = urlsplit(self.oidc_issuer)
         if address.scheme != "https" and not (address.scheme == "http" and is_loopback(address.hostname)):
             raise ValueError("EXPORTS_OIDC_ISSUER must begin with https://, because it proves who people are")
         if not self.oidc_client_id:
             raise ValueError("EXPORTS_OIDC_ISSUER needs a client; set EXPORTS_OIDC_CLIENT_ID too")
+        if not {"openid", "email"} <= {*self.oidc_scopes.split()}:
+            raise ValueError("EXPORTS_OIDC_SCOPES must contain openid and email")
         return self
 
     @model_validator(mode="after")

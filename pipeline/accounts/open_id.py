@@ -36,10 +36,11 @@ _MAX_BYTES: Final = 256 * 1024
 #: How long the provider's description and keys are used without asking again.
 _CACHED_SECONDS: Final = 600.0
 _LEEWAY_SECONDS: Final = 60
-_SCOPE: Final = "openid email profile"
 #: Signatures with a public key only: with another kind, the client's secret would be enough to sign.
 _ALGORITHMS: Final = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
+#: Endpoints that a provider may lack.
+_OPTIONAL: Final = frozenset({"userinfo_endpoint"})
 #: OpenID Connect Core, section 2.
 _SUBJECT: Final = re.compile(r"[\x20-\x7e]{1,255}")
 
@@ -63,6 +64,8 @@ class OpenIdProvider:
         self._issuer = (settings.oidc_issuer or "").rstrip("/")
         self._client_id = settings.oidc_client_id or ""
         self._secret = None if settings.oidc_client_secret is None else settings.oidc_client_secret.get_secret_value()
+        self._scope = settings.oidc_scopes
+        self._roles_claim = settings.oidc_roles_claim if settings.oidc_roles.given else None
         self._cached: dict[str, tuple[float, dict[str, Any]]] = {}
         self._lock = threading.Lock()
 
@@ -74,7 +77,7 @@ class OpenIdProvider:
             client_id=self._client_id,
             response_type="code",
             redirect_uri=redirect_uri,
-            scope=_SCOPE,
+            scope=self._scope,
             state=state,
             nonce=nonce,
             code_challenge=create_s256_code_challenge(verifier),
@@ -97,8 +100,29 @@ class OpenIdProvider:
             log.warning("provider_refused", error=answer.get("error", "")[:64])
             raise SignInFailed("your OpenID provider did not sign you in; try again there, or use your password")
         tokens = self._exchange(begun, redirect_uri, answer["code"])
-        claims = self._verify(str(tokens.get("id_token", "")), begun.nonce, tokens.get("access_token"))
-        return ProvenIdentity(self._issuer, claims["sub"], _read_verified_email(claims))
+        proven = self._verify(str(tokens.get("id_token", "")), begun.nonce, tokens.get("access_token"))
+        claims = self._complete(proven, tokens.get("access_token"))
+        name = claims.get("name")
+        return ProvenIdentity(
+            issuer=self._issuer,
+            subject=claims["sub"],
+            email=_read_verified_email(claims),
+            name=name if isinstance(name, str) else "",
+            role_values=None if self._roles_claim is None else _read_texts(claims, self._roles_claim),
+        )
+
+    def _complete(self, proven: CodeIDToken, access_token: object) -> Mapping[str, Any]:
+        """Return the claims of the ID token, with those that the provider only has at its userinfo endpoint."""
+        wanted = {"email"} if self._roles_claim is None else {"email", self._roles_claim}
+        address = self._read_metadata().get("userinfo_endpoint")
+        if wanted <= proven.keys() or address is None or not isinstance(access_token, str):
+            return dict(proven)
+        headers = {"Accept": "application/json", "Authorization": f"Bearer {access_token}"}
+        found = self._fetch("GET", address, headers, None)
+        if found.get("sub") != proven["sub"]:
+            log.warning("provider_userinfo_of_another_person")
+            raise SignInFailed("your OpenID provider described another person; begin again")
+        return found | dict(proven)
 
     def _exchange(self, begun: Authorization, redirect_uri: str, code: str) -> dict[str, Any]:
         given = {"code": code, "code_verifier": begun.verifier}
@@ -146,7 +170,9 @@ class OpenIdProvider:
         if str(found.get("issuer", "")).rstrip("/") != self._issuer:
             log.error("provider_issuer_differs", configured=self._issuer, found=str(found.get("issuer"))[:200])
             raise SignInFailed(_UNAVAILABLE)
-        for name in ("authorization_endpoint", "token_endpoint", "jwks_uri"):
+        for name in ("authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"):
+            if name in _OPTIONAL and found.get(name) is None:
+                continue
             same_scheme = urlsplit(str(found.get(name, ""))).scheme in {"https", urlsplit(self._issuer).scheme}
             if not found.get(name) or not same_scheme:
                 log.error("provider_description_incomplete", member=name)
@@ -207,6 +233,18 @@ class OpenIdProvider:
 class _BasicClient:
     client_id: str
     client_secret: str
+
+
+def _read_texts(claims: Mapping[str, Any], name: str) -> list[str] | None:
+    """Return the texts of a claim, which is one or a list of them. None if there is no such claim."""
+    value = claims.get(name)
+    if isinstance(value, str):
+        return [value]
+    if isinstance(value, list) and all(isinstance(each, str) for each in value):
+        return value
+    if value is not None:
+        log.warning("provider_claim_malformed", claim=name)
+    return None
 
 
 def _read_verified_email(claims: Mapping[str, Any]) -> str | None:

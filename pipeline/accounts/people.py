@@ -93,7 +93,7 @@ def invite_person(
     Raises ValidationFailed; NotFound for an unknown account; InvalidState if the person is a member; InsufficientRole if
     `test_only` and the person was invited to act on live exports.
     """
-    address, wanted, shown = normalize_email(email), _check_roles(roles), _check_name(name)
+    address, wanted, shown = normalize_email(email), _check_roles(roles), check_name(name)
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
         if session.get(Account, account_id) is None:
             raise NotFound(f"there is no account {account_id}")
@@ -325,7 +325,8 @@ def _check_roles(roles: Collection[str]) -> list[str]:
     return sorted(set(roles))
 
 
-def _check_name(name: str) -> str:
+def check_name(name: str) -> str:
+    """Return the name of a person without spaces at its ends; it may be empty. Raises ValidationFailed."""
     text = name.strip()
     if len(text) > _MAX_NAME:
         raise ValidationFailed(f"the name must have at most {_MAX_NAME} characters", field="/name")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import structlog
 from sqlalchemy import select
 from sqlmodel import Session, col
 
@@ -11,14 +13,17 @@ from pipeline.accounts import credentials, guessing
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.models import Credential, Membership, Person
 from pipeline.accounts.one_time_links import Purpose, load_link, spend_link
-from pipeline.accounts.people import join_account, list_accounts_of
+from pipeline.accounts.people import check_name, join_account, list_accounts_of, write_person
+from pipeline.accounts.provider_memberships import read_given_roles, write_given_roles
 from pipeline.accounts.sessions import Client, start_session
 from pipeline.accounts.sign_in import SignedIn, choose_account
 from pipeline.core import tenancy
-from pipeline.core.errors import InvalidState, SignInFailed
+from pipeline.core.errors import InvalidState, SignInFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.exports.audit_trail import Action, record_act
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,9 @@ class ProvenIdentity:
     issuer: str
     subject: str
     email: str | None  # None if the provider has not verified it
+    name: str = ""
+    #: The values of the claim for roles; None if the provider sent no such claim.
+    role_values: Sequence[str] | None = None
 
 
 def sign_in_by_provider(
@@ -38,8 +46,11 @@ def sign_in_by_provider(
     A person is known by issuer and subject. At the first sign-in it is the verified e-mail address of an invitation that
     counts, and only as long as the person has no credentials: another person may have made those. A person joins the
     account of the link that they opened. Without a link, only a person without any account joins the one that invited them.
+    If the provider gives the roles, the person needs no invitation, and gets and loses memberships before.
     Raises SignInFailed in plain words, and NotFound if the link does not work any more.
     """
+    if runtime.settings.oidc_roles.given:
+        _update_roles(runtime, identity)
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
         person = find_person(session, identity)
         is_new = person is None
@@ -53,6 +64,53 @@ def sign_in_by_provider(
             record_act(session, account_id, person.id, Action.PROVIDER_CONNECTED, person.id)
         token = start_session(session, person.id, account_id, "provider", client)
         return SignedIn(token, guessing.create_device(runtime.settings, person.email))
+
+
+def _update_roles(runtime: Runtime, identity: ProvenIdentity) -> None:
+    """Make the person's memberships those that the provider gives, in a transaction of its own.
+
+    Raises SignInFailed if it gives none. The person has lost the memberships then.
+    """
+    settings = runtime.settings
+    given = read_given_roles(settings.oidc_roles.given, identity.role_values or ())
+    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
+        person = find_person(session, identity)
+        if person is None and given:
+            person = _create_person(session, identity)
+        if person is not None and person.disabled_at is None:
+            write_given_roles(session, person.id, settings.oidc_roles.given, given)
+    if not given:
+        found = None if identity.role_values is None else len(identity.role_values)
+        log.warning("provider_gives_no_role", claim=settings.oidc_roles_claim, values=found)
+        lacks = (
+            f"did not send the claim {settings.oidc_roles_claim}, which says what you may do here"
+            if identity.role_values is None
+            else "gives you no role here"
+        )
+        raise SignInFailed(f"your OpenID provider {lacks}; ask an administrator of the provider")
+
+
+def _create_person(session: Session, identity: ProvenIdentity) -> Person:
+    """Return the person of the provider's verified address, created if there is none. Raises SignInFailed."""
+    if identity.email is None:
+        raise SignInFailed("your provider has not verified your e-mail address, which names you here")
+    try:
+        name = check_name(identity.name)
+    except ValidationFailed:
+        name = ""
+    person = write_person(session, identity.email, name)
+    _check_without_credentials(session, person)
+    if person.disabled_at is None:
+        credentials.connect_provider(session, person.id, identity.issuer, identity.subject)
+    return person
+
+
+def _check_without_credentials(session: Session, person: Person) -> None:
+    """Raise SignInFailed if the person has credentials: another person may have made them."""
+    if session.get(Credential, person.id) is not None:
+        raise SignInFailed(
+            f"{person.email} signs in in another way; sign in so, then connect your provider on your own page"
+        )
 
 
 def find_person(session: Session, identity: ProvenIdentity) -> Person | None:
@@ -82,10 +140,7 @@ def _find_invited(session: Session, identity: ProvenIdentity) -> Person:
     person: Person | None = session.scalar(select(Person).where(col(Person.email) == identity.email).with_for_update())
     if person is None:
         raise SignInFailed(f"{identity.email} was not invited; ask an administrator for an invitation")
-    if session.get(Credential, person.id) is not None:
-        raise SignInFailed(
-            f"{identity.email} signs in in another way; sign in so, then connect your provider on your own page"
-        )
+    _check_without_credentials(session, person)
     return person
 
 

@@ -78,6 +78,9 @@ def sign_in_by_password(
                 and _is_current(session, credential)
                 and _use_code(session, runtime, credential, code)
             ):
+                if runtime.settings.oidc_roles.given and credential.subject is not None:
+                    # A password must not keep the roles that the provider takes away.
+                    raise SignInFailed("your OpenID provider says what you may do here; sign in with it")
                 guessing.forget_attempts(session, counters)
                 token = start_session(session, person.id, choose_account(session, person.id), "password", client)
                 return SignedIn(token, guessing.create_device(runtime.settings, address))

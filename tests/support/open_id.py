@@ -23,10 +23,11 @@ CLIENT_SECRET: Final = "secret of/the+client"  # noqa: S105 - it protects nothin
 
 @dataclass
 class FakeProvider:
-    """A provider with one person; `claims` and `changes` alter what it says of them, and how it answers."""
+    """A provider with one person; `claims`, `userinfo` and `changes` alter what it says of them, and how it answers."""
 
     issuer: str
     claims: dict[str, Any] = field(default_factory=dict)
+    userinfo: dict[str, Any] = field(default_factory=dict)
     changes: dict[str, Any] = field(default_factory=dict)
     key: RSAKey = field(default_factory=lambda: RSAKey.generate_key(2048, {"kid": "1"}))
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -58,6 +59,8 @@ class FakeProvider:
             "token_endpoint": f"{self.issuer}/token",
             "jwks_uri": f"{self.issuer}/keys",
         }
+        if self.userinfo:
+            described["userinfo_endpoint"] = f"{self.issuer}/userinfo"
         return described | dict(self.changes.get("metadata", {}))
 
     def exchange(self, form: dict[str, str], authorization: str) -> tuple[int, dict[str, Any]]:
@@ -97,6 +100,8 @@ def run_provider() -> Iterator[FakeProvider]:
             provider.asked.append(self.path)
             if self.path == "/.well-known/openid-configuration":
                 self.answer(200, provider.describe())
+            elif self.path == "/userinfo" and self.headers.get("authorization") == "Bearer a":
+                self.answer(200, provider.userinfo)
             elif self.path == "/keys":
                 self.answer(200, {"keys": [provider.key.as_dict(private=False)]})
             else:

@@ -143,6 +143,29 @@ def test_provider_that_promises_to_name_itself_must_do_so(installation: ApiHarne
     assert go(client, provider).headers["location"] == "/console"
 
 
+def test_claims_of_the_userinfo_endpoint_count(open_harness: Open, provider: FakeProvider) -> None:
+    """By default, some providers send addresses and groups only there."""
+    harness = open_harness(
+        oidc_issuer=provider.issuer,
+        oidc_client_id=CLIENT_ID,
+        oidc_client_secret=CLIENT_SECRET,
+        oidc_scopes="openid email groups",
+        oidc_roles={"desk": {factories.ACCOUNT: ["operate"]}},
+    )
+    client = harness.client_with_key(None)
+    provider.claims = {"email": None, "email_verified": None}
+    provider.userinfo = {"sub": "another", "email": EMAIL, "email_verified": True, "groups": ["desk"]}
+    assert "described another person" in go(client, provider).text
+    provider.claims = {}
+    provider.userinfo |= {"sub": "sub-1"}
+    assert go(client, provider).headers["location"] == "/console"
+    assert "operate" in client.get("/console/me").text
+    provider.userinfo |= {"groups": [{"name": "desk"}]}
+    refused = go(client, provider)
+    assert (refused.status_code, "did not send the claim groups" in refused.text) == (401, True)
+    assert client.get("/console").status_code == 303
+
+
 def test_changed_keys_are_read_again(installation: ApiHarness, provider: FakeProvider) -> None:
     invite(installation)
     assert go(installation.client_with_key(None), provider).status_code == 303
