@@ -112,6 +112,7 @@ class SignedInSession(SQLModel, table=True):
     method: str  # password | provider | link
     address: str  # of the client, without its last part
     agent: str  # the browser and its system
+    id_token: str | None = None  # of the OpenID provider, encrypted; tells it whose session ends there too
     created_at: datetime = timestamp_column()
     seen_at: datetime = timestamp_column()  # accurate to a minute, to save writes
     expires_at: datetime = instant_column()

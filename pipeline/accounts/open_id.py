@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode, urlsplit
 import httpcore
 import structlog
 from authlib.common.security import generate_token
+from authlib.common.urls import add_params_to_uri
 from authlib.oauth2.auth import encode_client_secret_basic
 from authlib.oauth2.rfc6749.parameters import prepare_grant_uri, prepare_token_request
 from authlib.oauth2.rfc7636 import create_s256_code_challenge
@@ -39,8 +40,10 @@ _LEEWAY_SECONDS: Final = 60
 #: Signatures with a public key only: with another kind, the client's secret would be enough to sign.
 _ALGORITHMS: Final = ["RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"]
 
+#: The longest ID token in an address.
+_MAX_HINT: Final = 4096
 #: Endpoints that a provider may lack.
-_OPTIONAL: Final = frozenset({"userinfo_endpoint"})
+_OPTIONAL: Final = frozenset({"userinfo_endpoint", "end_session_endpoint"})
 #: OpenID Connect Core, section 2.
 _SUBJECT: Final = re.compile(r"[\x20-\x7e]{1,255}")
 
@@ -108,8 +111,26 @@ class OpenIdProvider:
             subject=claims["sub"],
             email=_read_verified_email(claims),
             name=name if isinstance(name, str) else "",
+            id_token=str(tokens["id_token"]),
             role_values=None if self._roles_claim is None else _read_texts(claims, self._roles_claim),
         )
+
+    def build_logout_address(self, id_token: str, return_to: str) -> str | None:
+        """Return the address at which the browser ends the person's session at the provider too, and comes back.
+
+        None if the provider has none, or does not answer.
+        """
+        try:
+            address = self._read_metadata().get("end_session_endpoint")
+        except SignInFailed:
+            return None
+        if address is None:
+            return None
+        asked = {"client_id": self._client_id, "post_logout_redirect_uri": return_to}
+        # Servers refuse longer addresses; without the token, the provider asks the person.
+        if id_token and len(id_token) <= _MAX_HINT:
+            asked["id_token_hint"] = id_token
+        return str(add_params_to_uri(str(address), asked))
 
     def _complete(self, proven: CodeIDToken, access_token: object) -> Mapping[str, Any]:
         """Return the claims of the ID token, with those that the provider only has at its userinfo endpoint."""
@@ -170,7 +191,7 @@ class OpenIdProvider:
         if str(found.get("issuer", "")).rstrip("/") != self._issuer:
             log.error("provider_issuer_differs", configured=self._issuer, found=str(found.get("issuer"))[:200])
             raise SignInFailed(_UNAVAILABLE)
-        for name in ("authorization_endpoint", "token_endpoint", "jwks_uri", "userinfo_endpoint"):
+        for name in ("authorization_endpoint", "token_endpoint", "jwks_uri", *_OPTIONAL):
             if name in _OPTIONAL and found.get(name) is None:
                 continue
             same_scheme = urlsplit(str(found.get(name, ""))).scheme in {"https", urlsplit(self._issuer).scheme}

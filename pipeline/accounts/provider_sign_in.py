@@ -11,14 +11,15 @@ from sqlmodel import Session, col
 
 from pipeline.accounts import credentials, guessing
 from pipeline.accounts.api_keys import Caller
-from pipeline.accounts.models import Credential, Membership, Person
+from pipeline.accounts.models import Credential, Membership, Person, SignedInSession
 from pipeline.accounts.one_time_links import Purpose, load_link, spend_link
 from pipeline.accounts.people import check_name, join_account, list_accounts_of, write_person
 from pipeline.accounts.provider_memberships import read_given_roles, write_given_roles
+from pipeline.accounts.secrets import build_secret_box
 from pipeline.accounts.sessions import Client, start_session
 from pipeline.accounts.sign_in import SignedIn, choose_account
 from pipeline.core import tenancy
-from pipeline.core.errors import InvalidState, SignInFailed, ValidationFailed
+from pipeline.core.errors import InvalidState, SecretUnreadable, SignInFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.exports.audit_trail import Action, record_act
@@ -36,6 +37,7 @@ class ProvenIdentity:
     name: str = ""
     #: The values of the claim for roles; None if the provider sent no such claim.
     role_values: Sequence[str] | None = None
+    id_token: str = ""
 
 
 def sign_in_by_provider(
@@ -62,7 +64,8 @@ def sign_in_by_provider(
         if is_new:
             credentials.connect_provider(session, person.id, identity.issuer, identity.subject)
             record_act(session, account_id, person.id, Action.PROVIDER_CONNECTED, person.id)
-        token = start_session(session, person.id, account_id, "provider", client)
+        id_token = build_secret_box(runtime.settings).seal(identity.id_token, person.id)
+        token = start_session(session, person.id, account_id, "provider", client, id_token=id_token)
         return SignedIn(token, guessing.create_device(runtime.settings, person.email))
 
 
@@ -111,6 +114,22 @@ def _check_without_credentials(session: Session, person: Person) -> None:
         raise SignInFailed(
             f"{person.email} signs in in another way; sign in so, then connect your provider on your own page"
         )
+
+
+def read_id_token(runtime: Runtime, caller: Caller) -> str | None:
+    """Return the ID token of the caller's session, empty if no key opens it. None if the session is not by a provider."""
+    if caller.person is None:
+        return None
+    with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
+        sealed = session.scalar(
+            select(col(SignedInSession.id_token)).where(col(SignedInSession.id) == caller.person.session_id)
+        )
+    if sealed is None:
+        return None
+    try:
+        return build_secret_box(runtime.settings).open(sealed, caller.actor)
+    except SecretUnreadable:
+        return ""
 
 
 def find_person(session: Session, identity: ProvenIdentity) -> Person | None:

@@ -95,8 +95,13 @@ def find_network(address: str | None) -> str:
     return str(ip_network(f"{mapped or parsed}/{kept}", strict=False))
 
 
-def start_session(session: Session, person_id: str, account_id: str, method: str, client: Client) -> str:
-    """Start a session on the account, in the caller's transaction, and record it; return its token, the only copy."""
+def start_session(
+    session: Session, person_id: str, account_id: str, method: str, client: Client, *, id_token: str | None = None
+) -> str:
+    """Start a session on the account, in the caller's transaction, and record it; return its token, the only copy.
+
+    `id_token` is that of an OpenID provider, encrypted.
+    """
     token, session_id = secrets.token_urlsafe(_TOKEN_BYTES), new_id("ses")
     forgotten = delete(SignedInSession).where(col(SignedInSession.expires_at) < statement_now(-_KEPT_SECONDS))
     session.execute(forgotten)
@@ -109,6 +114,7 @@ def start_session(session: Session, person_id: str, account_id: str, method: str
             method=method,
             address=client.address,
             agent=client.agent,
+            id_token=id_token,
             expires_at=database_now(LIFETIME_SECONDS),
         )
     )
@@ -230,7 +236,7 @@ def end_sessions(session: Session, *wanted: ColumnElement[bool]) -> list[str]:
     ending = (
         update(SignedInSession)
         .where(col(SignedInSession.ended_at).is_(None), *wanted)
-        .values(ended_at=database_now())
+        .values(ended_at=database_now(), id_token=None)
         .returning(col(SignedInSession.account_id))
     )
     return list(session.scalars(ending).all())

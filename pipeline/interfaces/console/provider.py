@@ -57,7 +57,7 @@ def begin_connection(visit: Visitor, form: Fields) -> Response:
     except Refused as refused:
         return show_own_page(visit, refused)
     # Browsers let a form of this site end only at this site, so the page leads on.
-    response = open_page("console/provider_next.html", provider_address=begun.url)
+    response = open_page("console/provider_next.html", provider_address=begun.url, signed_out=False)
     _keep(runtime, response, begun, person=visit.caller.actor)
     return response
 

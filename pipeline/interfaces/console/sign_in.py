@@ -8,8 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Request
 from starlette.responses import Response
 
-from pipeline.accounts import one_time_links, sessions, sign_in
+from pipeline.accounts import one_time_links, provider_sign_in, sessions, sign_in
 from pipeline.accounts.one_time_links import LinkView, Purpose
+from pipeline.accounts.open_id import OpenIdProvider
 from pipeline.accounts.sign_in import SignedIn
 from pipeline.core import tenancy
 from pipeline.core.errors import NotFound, Refused, SignInFailed
@@ -69,11 +70,22 @@ def submit_sign_in(request: Request, runtime: RuntimeDep, form: OpenForm) -> Res
 
 @router.post("/sign-out")
 def sign_out(visit: Visitor, form: Fields) -> Response:
-    """End the session."""
-    if visit.caller.person is not None:
-        sessions.end_session(visit.runtime, visit.caller, visit.caller.person.session_id)
-    response = redirect_to("/console/sign-in")
-    delete_cookie(visit.runtime.settings, response)
+    """End the session, and send the browser to the OpenID provider that has signed in the person, to end that one too."""
+    settings, caller = visit.runtime.settings, visit.caller
+    provider: OpenIdProvider | None = visit.request.app.state.provider
+    id_token = provider_sign_in.read_id_token(visit.runtime, caller)
+    if caller.person is not None:
+        sessions.end_session(visit.runtime, caller, caller.person.session_id)
+    address = None
+    if provider is not None and id_token is not None:
+        address = provider.build_logout_address(id_token, f"{settings.public_url.rstrip('/')}/console/sign-in")
+    response = (
+        redirect_to("/console/sign-in")
+        if address is None
+        # Browsers let a form of this site end only at this site, so the page leads on.
+        else open_page("console/provider_next.html", provider_address=address, signed_out=True)
+    )
+    delete_cookie(settings, response)
     return response
 
 

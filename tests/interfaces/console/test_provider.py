@@ -12,9 +12,11 @@ import httpx
 import pytest
 from joserfc.jwk import OctKey, RSAKey
 from pydantic import ValidationError
+from sqlalchemy import select, update
 
 from config.settings import Settings
 from pipeline.accounts import open_id, people
+from pipeline.accounts.models import SignedInSession
 from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.interfaces.console.test_people import send
 from tests.support import factories
@@ -257,6 +259,67 @@ def test_connection_holds_for_the_person_who_began_it(installation: ApiHarness, 
     refused = client.get(f"{back.path}?{back.query}")
     assert (refused.status_code, "another person has signed in since" in refused.text) == (401, True)
     assert "Not connected" in client.get("/console/me").text
+
+
+@pytest.mark.parametrize(
+    ("changes", "length", "hint"),
+    [
+        ({"metadata": {"end_session_endpoint": "https://id.example/end?a=b"}}, 0, True),
+        ({"metadata": {"end_session_endpoint": "https://id.example/end?a=b"}}, 5000, False),
+        ({}, 0, None),
+    ],
+)
+def test_sign_out_leads_to_the_provider_that_offers_it(
+    installation: ApiHarness, provider: FakeProvider, changes: dict[str, Any], length: int, *, hint: bool | None
+) -> None:
+    invite(installation)
+    client = installation.client_with_key(None)
+    provider.changes, provider.claims = changes, {"padding": "x" * length}
+    go(client, provider)
+    left = send(client, "/console/sign-out")
+    assert client.get("/console").headers["location"] == "/console/sign-in"
+    if hint is None:
+        assert left.headers["location"] == "/console/sign-in"
+        return
+    asked = parse_qs(urlsplit(read_address(left)).query)
+    assert (asked["a"], asked["client_id"]) == (["b"], [CLIENT_ID])
+    assert asked["post_logout_redirect_uri"] == [f"{installation.runtime.settings.public_url}/console/sign-in"]
+    assert ("id_token_hint" in asked) == hint
+    with installation.runtime.db.read() as session:
+        assert [each.id_token for each in session.scalars(select(SignedInSession))] == [None], "it is of no use now"
+
+
+def test_sign_out_ends_the_session_though_no_key_opens_its_id_token(
+    installation: ApiHarness, provider: FakeProvider
+) -> None:
+    invite(installation)
+    client = installation.client_with_key(None)
+    provider.changes = {"metadata": {"end_session_endpoint": f"{provider.issuer}/end"}}
+    go(client, provider)
+    with installation.runtime.db.write() as session:
+        session.execute(update(SignedInSession).values(id_token="sealed under a key that was removed"))
+    assert "id_token_hint" not in read_address(send(client, "/console/sign-out"))
+    assert client.get("/console").headers["location"] == "/console/sign-in"
+
+
+@pytest.mark.parametrize("changes", [{"status": 503}, {"metadata": {"end_session_endpoint": "javascript:alert(1)"}}])
+def test_sign_out_ends_the_session_though_the_provider_is_broken(
+    installation: ApiHarness, provider: FakeProvider, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(open_id, "_CACHED_SECONDS", -1.0)
+    invite(installation)
+    client = installation.client_with_key(None)
+    go(client, provider)
+    provider.changes = changes
+    assert send(client, "/console/sign-out").headers["location"] == "/console/sign-in"
+    assert client.get("/console").headers["location"] == "/console/sign-in"
+
+
+def test_password_sign_out_stays_here(installation: ApiHarness, provider: FakeProvider) -> None:
+    provider.changes = {"metadata": {"end_session_endpoint": f"{provider.issuer}/end"}}
+    client = installation.client_with_key(None)
+    sign_in_client(client, installation.runtime, "read")
+    assert send(client, "/console/sign-out").headers["location"] == "/console/sign-in"
 
 
 def test_link_is_not_used_from_another_site(installation: ApiHarness, provider: FakeProvider) -> None:

@@ -248,6 +248,7 @@ def _create_tables() -> None:
         sa.Column("method", sa.String(), nullable=False),
         sa.Column("address", sa.String(), nullable=False),
         sa.Column("agent", sa.String(), nullable=False),
+        sa.Column("id_token", sa.String(), nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("seen_at", Instant(), nullable=False),
         sa.Column("expires_at", Instant(), nullable=False),
