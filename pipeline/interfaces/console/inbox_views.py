@@ -108,8 +108,9 @@ class ChosenItem:
 
 @dataclass(frozen=True)
 class ShownItem:
-    """One row; without a `value` it has no checkbox."""
+    """One row; without a `value` it has no checkbox. Its `key` is its own among all rows, now and later."""
 
+    key: str
     value: str
     link: str
     name: str
@@ -190,14 +191,18 @@ def show_group(group: InboxGroup, allowed: Collection[Remedy], names: Mapping[st
         partner_id=group.partner_id or "",
         partner_link=f"/console/partners/{quote(group.partner_id or '', safe='')}",
         count=f"the oldest {count}" if group.more else str(count),
-        items=[_show_item(each, names, has_box=has_boxes, amends=Remedy.AMEND in remedies) for each in group.items],
+        items=[
+            _show_item(group, each, names, has_box=has_boxes, amends=Remedy.AMEND in remedies) for each in group.items
+        ],
         buttons=[(each.value, _BUTTONS[each]) for each in remedies if each not in (Remedy.AMEND, Remedy.TEST)],
         tests=_BUTTONS[Remedy.TEST] if Remedy.TEST in remedies else "",
         has_deadlines=any(each.deadline_at or each.entry_on for each in group.items),
     )
 
 
-def _show_item(item: InboxItem, names: Mapping[str, str], *, has_box: bool, amends: bool) -> ShownItem:
+def _show_item(
+    group: InboxGroup, item: InboxItem, names: Mapping[str, str], *, has_box: bool, amends: bool
+) -> ShownItem:
     chosen = ChosenItem(
         export_id=item.export_id or "",
         delivery_id=item.delivery_id or "",
@@ -207,6 +212,7 @@ def _show_item(item: InboxItem, names: Mapping[str, str], *, has_box: bool, amen
     )
     seen = item.acknowledged
     return ShownItem(
+        key=f"{group.cause.value}-{item.delivery_id or item.export_id or item.partner_id}",
         value=chosen.value if has_box else "",
         link=chosen.link,
         name=item.batch_id or item.partner_id or "",

@@ -16,6 +16,7 @@ from pipeline.interfaces.console import live
 from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.interfaces.console.test_console_layout import build_pages
+from tests.interfaces.console.test_inbox import answer
 from tests.support import factories
 from tests.support.browser import find_violations, list_cookies, open_browser
 from tests.support.people import sign_in_client
@@ -154,3 +155,20 @@ def test_pages_are_accessible(harness: ApiHarness, *, width: int, dark: bool) ->
     del addresses["missing"]  # the browser itself complains of its status
     with open_browser(client, width=width, dark=dark) as page:
         assert find_violations(page, addresses) == {}
+
+
+def test_a_chosen_row_stays_chosen_when_another_one_leaves(
+    harness: ApiHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(live, "_PAUSE_SECONDS", 0.05)
+    first, *_ = (answer(harness, "rejected", batch) for batch in ("one", "two", "three"))
+    with open_browser(sign_in_browser(harness, "operate")) as page:
+        page.goto("/console/inbox")
+        page.get_by_label("two", exact=True).uncheck()
+        page.get_by_label("two", exact=True).blur()
+        acknowledge = f"/api/exports/{first}/acknowledge"
+        with ThreadPoolExecutor(1) as worker:  # this thread has the browser's event loop
+            worker.submit(harness.client("operate").post, acknowledge, json={}).result().raise_for_status()
+        page.get_by_label("one", exact=True).wait_for(state="detached")
+        chosen = {each.get_attribute("aria-label"): each.is_checked() for each in page.locator("[name=target]").all()}
+        assert chosen == {"two": False, "three": True}
