@@ -12,6 +12,7 @@ from fastapi import Query
 from pydantic import BeforeValidator
 
 from pipeline.accounts.schemas import PartnerView
+from pipeline.core.field_types import BoundedDay
 from pipeline.exports.schemas.export import ExportSummary
 from pipeline.exports.states import NEEDS_PERSON, ExportState, Outcome
 from pipeline.interfaces.console.instants import format_instant
@@ -23,7 +24,7 @@ GOOD_OUTCOMES: Final = frozenset({Outcome.ACCEPTED, Outcome.FILED, Outcome.RELEA
 
 
 #: A browser sends an empty field of a form, too.
-OptionalDay = Annotated[date | None, BeforeValidator(lambda given: given or None)]
+OptionalDay = Annotated[BoundedDay | None, BeforeValidator(lambda given: given or None)]
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,8 @@ def test_days_are_whole_days_of_utc() -> None:
         ("from=2001-01-01&to=2001-01-02", 0),
         ("from=2001-01-01", 1),
         ("from=yesterday", 400),
+        ("from=0001-01-01", 400),
+        ("to=9999-12-31", 400),
         ("brocker=br_1", 400),
     ],
 )
