@@ -121,11 +121,11 @@ def correct_plan(
         if each.now == each.was:
             continue
         try:
-            set_value(raw, each.pointer, _read_value(read_value(base, each.pointer), each.now))
+            set_value(raw, each.pointer, _read_value(runtime, read_value(base, each.pointer), each.now))
         except NoSuchPlace:
             errors[each.pointer] = "the plan has no such place; correct the plan's JSON instead"
-        except ValueError:
-            errors[each.pointer] = "must be JSON, like the value before; correct it"
+        except Refused as refused:
+            errors[each.pointer] = f"must be JSON, like the value before: {refused.message}"
     raw = {name: value for name, value in raw.items() if name not in UNHASHED}
     if errors:
         return TypedPlan(raw, errors=errors)
@@ -133,10 +133,8 @@ def correct_plan(
 
 
 def _read_text(runtime: Runtime, base: Mapping[str, Any], text: str | None) -> tuple[dict[str, Any], dict[str, str]]:
-    given = (json.dumps(base) if text is None else text).encode(errors="replace")
     try:
-        check_shape(given, runtime.settings.max_json_depth)
-        raw = load_json(given)
+        raw = _load_typed(runtime, json.dumps(base) if text is None else text)
     except Refused as refused:
         return {}, {"": refused.message.replace("the body", "the plan", 1)}
     if not isinstance(raw, dict):
@@ -144,14 +142,21 @@ def _read_text(runtime: Runtime, base: Mapping[str, Any], text: str | None) -> t
     return raw, {}
 
 
-def _read_value(old: Any, text: str) -> Any:
-    """Return the text as a value of the same kind as the old one; None for an empty text."""
+def _load_typed(runtime: Runtime, text: str) -> Any:
+    """Return the JSON value of a text. Raises Refused if it is not JSON, or is nested too deep."""
+    given = text.encode(errors="replace")
+    check_shape(given, runtime.settings.max_json_depth)
+    return load_json(given)
+
+
+def _read_value(runtime: Runtime, old: Any, text: str) -> Any:
+    """Return the text as a value of the same kind as the old one; None for an empty text. Raises what `_load_typed` raises."""
     if not text:
         return None
     if isinstance(old, bool):
         return {"true": True, "false": False}.get(text, text)
     if isinstance(old, dict | list):
-        return json.loads(text)
+        return _load_typed(runtime, text)
     return text
 
 
