@@ -59,22 +59,24 @@ document.addEventListener("change", (event) => {
 
 // ---- Drafts: <form data-draft="key"> keeps what was typed in this tab, in case the session ends before it is sent.
 
-const listDraftFields = (form) => findAll("input:not([type=hidden]), textarea, select", form).filter((each) => each.name);
+// A field has its own key if its name is only its place in the form: the next time, another field may have that place.
+
+const readDraft = (form) => JSON.parse(sessionStorage.getItem(`draft:${form.dataset.draft}`) ?? "{}");
+const keyOf = (field) => field.dataset.key ?? field.name;
 
 document.addEventListener("input", (event) => {
   const form = event.target.form;
   if (form?.dataset.draft === undefined) return;
-  const typed = listDraftFields(form).filter((each) => each.value !== each.dataset.served);
-  sessionStorage.setItem(`draft:${form.dataset.draft}`, JSON.stringify(typed.map((each) => [each.name, each.value])));
+  const draft = { ...readDraft(form), [keyOf(event.target)]: event.target.value };
+  sessionStorage.setItem(`draft:${form.dataset.draft}`, JSON.stringify(draft));
 });
 
 function restoreDrafts() {
   for (const form of findAll("form[data-draft]:not([data-restored])")) {
     form.dataset.restored = "";
-    const fields = listDraftFields(form);
-    for (const each of fields) each.dataset.served = each.value;
-    for (const [name, value] of JSON.parse(sessionStorage.getItem(`draft:${form.dataset.draft}`) ?? "[]")) {
-      for (const each of fields.filter((field) => field.name === name)) each.value = value;
+    const draft = readDraft(form);
+    for (const each of findAll("input:not([type=hidden]), textarea, select", form)) {
+      if (Object.hasOwn(draft, keyOf(each))) each.value = draft[keyOf(each)];
     }
   }
 }

@@ -16,7 +16,7 @@ from pipeline.interfaces.console import live
 from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.interfaces.console.test_console_layout import build_pages
-from tests.interfaces.console.test_inbox import answer
+from tests.interfaces.console.test_inbox import answer, answer_again
 from tests.support import factories
 from tests.support.browser import find_violations, list_cookies, open_browser
 from tests.support.people import sign_in_client
@@ -85,6 +85,21 @@ def test_amendment_survives_the_end_of_the_session(harness: ApiHarness) -> None:
         page.context.add_cookies(list_cookies(client))
         page.goto(address)
         assert page.input_value("#text") == "half a plan"
+
+
+def test_draft_follows_its_field_when_the_customs_broker_answers_again(harness: ApiHarness) -> None:
+    field = "/units/0/lines/0/sku"
+    export_id = answer(harness, "query", fields=[{"pointer": field, "message": "Which pan is it?"}])
+    with open_browser(sign_in_browser(harness, "operate")) as page:
+        page.goto(f"/console/exports/{export_id}/amend")
+        page.get_by_label("sku of").fill("PAN-28")
+        newer = {"pointer": "/units/0/invoice/number", "message": "It was used before."}
+        with ThreadPoolExecutor(1) as worker:  # this thread has the browser's event loop
+            worker.submit(answer_again, harness, export_id, "rejected", "a-2", fields=[newer]).result()
+        page.reload()
+        assert page.locator("[name=now-0]").get_attribute("data-key") == "/units/0/invoice/number"
+        assert page.locator("[name=now-0]").input_value() != "PAN-28"
+        assert page.get_by_label("sku of").input_value() == "PAN-28"
 
 
 def test_palette_finds_pages_and_exports(harness: ApiHarness) -> None:
