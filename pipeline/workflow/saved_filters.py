@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import delete, func, select
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import col
 
+from pipeline.core.db import database_now, table
 from pipeline.core.errors import InvalidState, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.text_safety import check_readable
@@ -16,6 +18,18 @@ from pipeline.exports.models import SavedFilter
 
 MOST_FILTERS: Final = 50
 MAX_NAME: Final = 60
+
+
+_SAVE: Final = {
+    dialect: each.on_conflict_do_update(
+        index_elements=["account_id", "name"],
+        set_={"query": each.excluded.query, "saved_by": each.excluded.saved_by, "saved_at": database_now()},
+    )
+    for dialect, each in (
+        ("postgresql", postgresql.insert(table(SavedFilter))),
+        ("sqlite", sqlite.insert(table(SavedFilter))),
+    )
+}
 
 
 @dataclass(frozen=True)
@@ -54,8 +68,8 @@ def save_filter(runtime: Runtime, account_id: str, name: str, query: str, saved_
         others = select(func.count()).where(of_account, col(SavedFilter.name) != name)
         if session.execute(others).scalar_one() >= MOST_FILTERS:
             raise InvalidState(f"the account has {MOST_FILTERS} saved filters; delete one first")
-        session.execute(delete(SavedFilter).where(of_account, col(SavedFilter.name) == name))
-        session.add(SavedFilter(account_id=account_id, name=name, query=query, saved_by=saved_by))
+        new = {"account_id": account_id, "name": name, "query": query, "saved_by": saved_by}
+        session.execute(_SAVE[session.get_bind().dialect.name], new)
 
 
 def delete_filter(runtime: Runtime, account_id: str, name: str) -> None:
