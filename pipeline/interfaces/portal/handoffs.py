@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 import secrets
 from collections.abc import Mapping
@@ -11,14 +12,14 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Query
 from starlette.responses import Response
 
-from pipeline.core.errors import NotFound, Purged, Refused, ValidationFailed
+from pipeline.core.errors import NotFound, Refused, ValidationFailed
 from pipeline.deliveries import answer_forms, portal, submissions
 from pipeline.deliveries.answer_forms import AnswerForm
 from pipeline.exports.audit_trail import Action
 from pipeline.interfaces.api.headers import download_headers
 from pipeline.interfaces.console.pages import ConsoleRoute, Form, redirect_to
 from pipeline.interfaces.portal import handoff_views
-from pipeline.interfaces.portal.pages import PAGE_SIZE, Holder, PortalFields, PortalVisit, open_portal_visit
+from pipeline.interfaces.portal.pages import PAGE_SIZE, Holder, PortalFields, PortalVisit
 
 
 def _require_broker(visit: Holder) -> None:
@@ -30,7 +31,7 @@ router = APIRouter(
     prefix="/portal/handoffs",
     include_in_schema=False,
     route_class=ConsoleRoute,
-    dependencies=[Depends(open_portal_visit), Depends(_require_broker)],
+    dependencies=[Depends(_require_broker)],
 )
 
 #: answer -> its words on the form
@@ -77,7 +78,7 @@ def download_document(id: str, artifact: str, visit: Holder) -> Response:  # noq
 
 @router.post("/{id}/answer")
 def answer_handoff(id: str, visit: Holder, fields: PortalFields) -> Response:  # noqa: A002 - the contract's name
-    """Record an answer, once for each loaded form; a refused form keeps what was typed."""
+    """Record an answer; a form that is sent twice counts once, one that was changed meanwhile is another answer."""
     runtime, visitor = visit.runtime, visit.visitor
     form = _parse_form(fields)
     form_id = fields.get("form_id")
@@ -86,12 +87,12 @@ def answer_handoff(id: str, visit: Holder, fields: PortalFields) -> Response:  #
             raise ValidationFailed("the form is incomplete; load the page again", field="/form_id")
         handoff = portal.read_handoff(runtime, visitor, id)
         pointers = {} if handoff.message is None else answer_forms.list_fields(handoff.message.units)
-        answer_id = f"{visitor.actor}:{form_id}"
+        answer_id = f"{visitor.actor}:{form_id}:{hashlib.sha256(repr(form).encode()).hexdigest()[:16]}"
         answer = answer_forms.check_form(form, pointers, ANSWERS, answer_id)
         submissions.receive_answer(runtime, id, answer, visitor.actor, by_person=True)
     except NotFound:
         raise
-    except (ValidationFailed, Purged) as refused:
+    except Refused as refused:
         return _handoff_page(visit, id, form, form_id, refusal=refused)
     return redirect_to(f"/portal/handoffs/{quote(id)}")
 

@@ -129,6 +129,12 @@ def test_form_that_is_sent_twice_counts_once(harness: ApiHarness) -> None:
     for _ in range(2):
         assert browser.post(f"/portal/handoffs/{handoff}/answer", data=form).status_code == 303
     assert len(read_submission(harness, export_id)["acknowledgements"]) == 1
+    changed = form | {"message": "We file it tomorrow."}
+    assert browser.post(f"/portal/handoffs/{handoff}/answer", data=changed).status_code == 303
+    assert [each["message"] for each in read_submission(harness, export_id)["acknowledgements"]] == [
+        None,
+        "We file it tomorrow.",
+    ]
     for form_id in ("", "x", "0" * 31, "../" * 10):
         refused = browser.post(f"/portal/handoffs/{handoff}/answer", data=form | {"form_id": form_id})
         assert (refused.status_code, "the form is incomplete" in refused.text) == (400, True)
