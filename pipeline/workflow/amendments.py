@@ -42,7 +42,8 @@ from pipeline.workflow.idempotency import Acceptance, IdempotentRequest
 from pipeline.workflow.interventions import Precondition
 from pipeline.workflow.preflight import find_executed_export, preflight
 
-_AMENDABLE: Final = frozenset(state.value for state in source_states(EXPORT_TRANSITIONS, ExportState.SUPERSEDED))
+#: The states in which an export can be amended.
+AMENDABLE: Final = frozenset(state.value for state in source_states(EXPORT_TRANSITIONS, ExportState.SUPERSEDED))
 
 
 def amend_export(
@@ -115,10 +116,11 @@ def preflight_amendment(runtime: Runtime, caller: Caller, export_or_batch_id: st
 
 
 def find_amendable(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> Export:
-    """Return the export if it can be amended now. Raises NotFound, InvalidState and Purged."""
+    """Return the export if the caller can amend it now. Raises NotFound, InsufficientRole, InvalidState and Purged."""
     with runtime.db.read() as session:
         old = queries.find_export(session, caller.account_id, export_or_batch_id, test=caller.test)
         newest = find_executed_export(session, caller, old.batch_id) or old
+    _check_mode(caller, old)
     _check_amendable(old, newest)
     return old
 
@@ -129,6 +131,10 @@ def _check_belongs(caller: Caller, batch_id: str, old: Export) -> None:
             f"batchId must be {old.batch_id}, as in export {old.id}, not {batch_id}; send the same batchId",
             field="/batchId",
         )
+    _check_mode(caller, old)
+
+
+def _check_mode(caller: Caller, old: Export) -> None:
     if caller.test != old.test:
         mode = "test" if old.test else "live"
         raise InsufficientRole(f"export {old.id} is a {mode} export; amend it with a {mode} key")
@@ -146,7 +152,7 @@ def _check_amendable(old: Export, newest: Export) -> None:
         )
     if old.purged_at is not None:
         raise Purged.for_export(old.id, "send the plan with a new batch id")
-    if old.state not in _AMENDABLE:
+    if old.state not in AMENDABLE:
         raise InvalidState(f"export {old.id} is {old.state} and cannot be amended; send the plan with a new batch id")
 
 

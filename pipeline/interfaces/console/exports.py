@@ -17,9 +17,8 @@ from pipeline.core.templating import render
 from pipeline.customs.queries import find_line, list_treatments
 from pipeline.deliveries import queries, sandbox_broker
 from pipeline.deliveries.history import load_past_deliveries
+from pipeline.exports.models import Export
 from pipeline.exports.queries import find_export, list_events_before, list_revisions
-from pipeline.exports.schemas.export import ExportView
-from pipeline.exports.states import EXPORT_TRANSITIONS, ExportState, source_states
 from pipeline.interfaces.console import export_views, list_views, partner_views
 from pipeline.interfaces.console.event_views import show_event
 from pipeline.interfaces.console.finding_views import fold_findings, show_findings
@@ -42,6 +41,7 @@ from pipeline.interfaces.console.status_views import show_status
 from pipeline.interfaces.console.unit_views import UNITS_ON_A_PAGE, show_step, show_units
 from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow import saved_filters
+from pipeline.workflow.amendments import AMENDABLE
 from pipeline.workflow.read_model import build_view, load_export_rows
 from pipeline.workflow.search import search_exports
 
@@ -127,13 +127,12 @@ def suggest(visit: Visitor, q: Annotated[str, Query(max_length=128)] = "") -> Re
     return page_response(render("console/search_hits.html", wanted=q.strip(), hits=hits))
 
 
-def _may_amend(visit: Visit, export: ExportView) -> bool:
-    replaceable = export.state in source_states(EXPORT_TRANSITIONS, ExportState.SUPERSEDED)
+def _may_amend(visit: Visit, export: Export) -> bool:
     may = visit.caller.has_role(EXECUTE) or visit.caller.has_role(OPERATE)
-    return may and replaceable and export.purged_at is None
+    return may and export.state in AMENDABLE and export.purged_at is None and export.test == visit.caller.test
 
 
-def _may_hold(visit: Visit, export: ExportView) -> bool:
+def _may_hold(visit: Visit, export: Export) -> bool:
     return visit.caller.has_role(ADMIN) and not visit.caller.test and export.purged_at is None
 
 
@@ -154,12 +153,13 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
     export = build_view(rows)
     deliveries = queries.list_deliveries(visit.runtime, visit.account_id, export_id=row.id, limit=_DELIVERIES)
     link = f"/console/exports/{quote(row.id)}"
+    amend_link = f"{link}/amend" if _may_amend(visit, row) else ""
     return visit.page(
         "console/export.html",
         export=export,
-        shown=show_status(export, now),
-        hold_link=f"/console/holds/new?export={quote(row.id)}" if _may_hold(visit, export) else None,
-        amend_link=f"{link}/amend" if _may_amend(visit, export) else None,
+        shown=show_status(export, now, amend_link),
+        hold_link=f"/console/holds/new?export={quote(row.id)}" if _may_hold(visit, row) else None,
+        amend_link=amend_link,
         warnings=fold_findings((each for each in export.findings if each.severity != "note"), visit.caller),
         notes=fold_findings((each for each in export.findings if each.severity == "note"), visit.caller),
         gantt=build_gantt(export, past, now),

@@ -75,8 +75,8 @@ class ShownStatus:
     updated: str
 
 
-def show_status(export: ExportView, now: datetime) -> ShownStatus:
-    """Return how the export stands at `now`."""
+def show_status(export: ExportView, now: datetime, amend_link: str = "") -> ShownStatus:
+    """Return how the export stands at `now`; without an `amend_link`, its reader cannot amend it."""
     seen = export.events[-1].seq if export.events else 0
     deadlines = [show_deadline(each, now) for each in export.broker_submissions]
     return ShownStatus(
@@ -84,7 +84,7 @@ def show_status(export: ExportView, now: datetime) -> ShownStatus:
         mark_outcome(export.outcome),
         [_show_submission(each) for each in export.broker_submissions],
         [each for each in deadlines if each is not None],
-        [*_find_tasks(export)],
+        [*_find_tasks(export, amend_link)],
         urlencode({"export": export.export_id, "name": export.batch_id, "seen": seen}),
         _describe_acknowledgement(export),
         format_instant(export.accepted_at),
@@ -125,7 +125,7 @@ def _show_answer(answer: AcknowledgementView) -> ShownBrokerAnswer:
     )
 
 
-def _find_tasks(export: ExportView) -> Iterator[PersonTask]:
+def _find_tasks(export: ExportView, amend_link: str) -> Iterator[PersonTask]:
     if export.state is ExportState.FAILED:
         why = (
             "killed workers or raised an unknown error, so the export is quarantined"
@@ -138,7 +138,7 @@ def _find_tasks(export: ExportView) -> Iterator[PersonTask]:
             buttons=_RETRY_OR_CANCEL,
         )
     for each in export.broker_submissions:
-        task = _find_broker_task(export, each)
+        task = _find_broker_task(export, each, amend_link)
         if task is not None:
             yield replace(task, buttons=() if export.acknowledged else _ACKNOWLEDGE)
     for dead in (each for each in export.notifications if each.dead):
@@ -151,11 +151,10 @@ def _find_tasks(export: ExportView) -> Iterator[PersonTask]:
         )
 
 
-def _find_broker_task(export: ExportView, each: BrokerSubmissionView) -> PersonTask | None:
+def _find_broker_task(export: ExportView, each: BrokerSubmissionView, amend_link: str) -> PersonTask | None:
     if export.state is ExportState.SUPERSEDED:
         return None
     broker, link = each.partner_id, f"/console/partners/{quote(each.partner_id)}"
-    amend_link = f"/console/exports/{quote(export.export_id)}/amend"
     match each.submission_status:
         case SubmissionState.REJECTED:
             remedy = "Correct the fields that the broker names, and send the plan again as an amendment."

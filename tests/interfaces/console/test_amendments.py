@@ -238,3 +238,23 @@ def test_running_export_cannot_be_amended(harness: ApiHarness) -> None:
     response = sign_in_browser(harness, "read", "operate").get(f"/console/exports/{export_id}/amend")
     assert response.status_code == 409
     assert "wait until it has ended" in response.text
+
+
+def test_export_of_the_other_mode_is_refused_before_anything_is_typed(harness: ApiHarness) -> None:
+    export_id = harness.execute(factories.plan(broker="br_test", warehouse="wh_test"), mode="test")
+    harness.run(export_id)
+    client = sign_in_browser(harness, "admin")
+    assert "Fix and amend" not in client.get(f"/console/exports/{export_id}").text
+    refused = client.get(f"/console/exports/{export_id}/amend")
+    assert (refused.status_code, "is a test export" in refused.text) == (403, True)
+    tester = sign_in_browser(harness, "admin", mode="test")
+    assert tester.get(f"/console/exports/{export_id}/amend").status_code == 200
+
+
+@pytest.mark.parametrize("typed", ["[" * 100_000, '{"sku": "a", "sku": "b"}', "[NaN]", "[1"])
+def test_value_that_is_not_sound_json_is_refused_at_its_place(harness: ApiHarness, typed: str) -> None:
+    export_id, client = reject_export(harness), sign_in_browser(harness, "read", "operate")
+    form = open_form(client, export_id) | {"pointer-0": "/units/0/lines/0", "was-0": "{}", "now-0": typed}
+    checked = send(client, export_id, "/check", form)
+    assert (checked.status_code, "must be JSON, like the value before: " in checked.text) == (200, True)
+    assert len(list_exports(harness)) == 1
