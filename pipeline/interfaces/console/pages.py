@@ -45,6 +45,10 @@ _OF_VISIT: Final = ("waiting", "account", "person", "csrf_token", "address", "li
 _SMALL_FORM: Final = 16 * 1024
 
 
+#: The most fields of a form: a broker profile has 200 columns of seven.
+_MOST_FIELDS: Final = 2_000
+
+
 class SignedOut(Exception):
     """No session, or one that has ended: the browser must go to the page at `address` that begins one."""
 
@@ -209,7 +213,7 @@ Fields = Annotated[Form, Depends(limit_form(_SMALL_FORM))]
 
 
 async def read_fields(request: Request, max_bytes: int = _SMALL_FORM) -> Form:
-    """Return the fields of a form; raises PayloadTooLarge if it has more than `max_bytes`."""
+    """Return the fields of a form; raises PayloadTooLarge if it has more than `max_bytes` or _MOST_FIELDS."""
     body = b""
     async for part in request.stream():
         body += part
@@ -217,8 +221,15 @@ async def read_fields(request: Request, max_bytes: int = _SMALL_FORM) -> Form:
             raise PayloadTooLarge(
                 f"the form has more than {max_bytes} bytes; send less", headers={"Connection": "close"}
             )
-    # More fields than bytes allow cannot be in it.
-    given = parse_qs(body.decode(errors="replace"))
+    # A form of a megabyte takes a second, in which this thread would answer nothing else.
+    return await run_in_threadpool(_parse_fields, body)
+
+
+def _parse_fields(body: bytes) -> Form:
+    try:
+        given = parse_qs(body.decode(errors="replace"), max_num_fields=_MOST_FIELDS)
+    except ValueError as error:
+        raise PayloadTooLarge(f"the form has more than {_MOST_FIELDS} fields; send less") from error
     return Form({name: [value.strip() for value in values] for name, values in given.items()})
 
 
