@@ -73,6 +73,7 @@ def show_exports(
 @router.post("/exports/filters")
 def save_filter(visit: Visitor, chosen: ChosenFilter, form: Fields) -> Response:
     """Save the filter of the address under the form's name, or delete the one with that name; show the list again."""
+    visit.caller.require(OPERATE)
     if form.get("delete"):
         saved_filters.delete_filter(visit.runtime, visit.account_id, form.get("delete"))
         return redirect_to(chosen.link())
@@ -101,6 +102,7 @@ def _list_page(visit: Visit, chosen: ListFilter, cursor: str | None, *, refusal:
         states=list_views.build_state_links(chosen),
         brokers=list_views.build_partner_choices(known, "customs_broker", chosen.broker),
         warehouses=list_views.build_partner_choices(known, "warehouse", chosen.warehouse),
+        operates=visit.caller.has_role(OPERATE),
         saved=list_views.build_saved_links(saved_filters.list_filters(visit.runtime, visit.account_id), chosen),
         refusal=None if refusal is None else refusal.message,
         exports=[list_views.show_row(item) for item in found.items],

@@ -68,7 +68,7 @@ PRESSES: Final[Mapping[str, Press]] = {
     "/console/exports/filters": Press(
         "/console/exports?outcome=rejected",
         "/console/exports/filters?outcome=rejected",
-        ROLES,
+        OPERATE,
         "saved_filters",
         None,
         {"name": "Mine"},

@@ -62,7 +62,7 @@ def test_list_is_filtered_by_partner_and_day(harness: ApiHarness, query: str, fo
 
 
 def test_filter_is_saved_for_all_people_of_the_account(harness: ApiHarness) -> None:
-    client, colleague = sign_in_browser(harness, "read"), sign_in_browser(harness, "read")
+    client, colleague = sign_in_browser(harness, "operate"), sign_in_browser(harness, "read")
     page = client.get("/console/exports?outcome=held&broker=br_1").text
     (action,) = re.findall(r'action="(/console/exports/filters\?[^"]+)"', page)
     token = re.findall(r'name="csrf_token" value="([^"]+)"', page)[0]
@@ -71,8 +71,16 @@ def test_filter_is_saved_for_all_people_of_the_account(harness: ApiHarness) -> N
     assert saved.headers["location"] == "/console/exports?outcome=held&broker=br_1"
     shown = colleague.get("/console/exports").text
     assert '<a href="/console/exports?outcome=held&amp;broker=br_1">Held &amp; mine</a>' in shown
+    # Who only reads cannot change what the others see.
+    shown = colleague.get("/console/exports?outcome=held").text
+    assert "/console/exports/filters" not in shown
+    own = {"csrf_token": re.findall(r'name="csrf_token" value="([^"]+)"', shown)[0], "delete": "Held & mine"}
+    assert colleague.post("/console/exports/filters", data=own).status_code == 403
     refused = client.post("/console/exports/filters", data={"csrf_token": token, "name": "Nothing"})
     assert (refused.status_code, 'role="alert"' in refused.text) == (400, True)
+    crowded = {"csrf_token": token, "name": ["x"] * 2_000}
+    refused = client.post(unescape(action), data=crowded)
+    assert (refused.status_code, "more than 2000 fields" in refused.text) == (413, True)
     client.post("/console/exports/filters", data={"csrf_token": token, "delete": "Held & mine"})
     assert "Held &amp; mine" not in colleague.get("/console/exports").text
 

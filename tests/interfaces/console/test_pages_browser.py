@@ -45,7 +45,7 @@ def test_page_follows_changes_and_keeps_what_a_person_opened_and_typed(
 def test_page_does_not_change_while_a_person_types_in_it(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(live, "_PAUSE_SECONDS", 0.05)
     harness.execute(factories.plan(batch="one"))
-    with open_browser(sign_in_browser(harness, "read")) as page:
+    with open_browser(sign_in_browser(harness, "operate")) as page:
         page.goto("/console/exports?state=accepted")
         page.fill("input[name=name]", "Half a name")
         changed = "new Promise(done => document.getElementById('live').addEventListener('changed', () => done(true)))"
