@@ -52,10 +52,10 @@ _PARTS: Final[Mapping[str, PlanPart]] = {
 
 @dataclass(frozen=True)
 class FieldChange:
-    """One difference: its field by ids, such as `U1 lines L2 unitPrice`, and both values, None if there is none.
+    """One difference: its unit, entry and field by their ids, and both values, None if there is none.
 
-    Of a whole entry or unit, `field` is empty. `pointer` is the JSON Pointer into the older plan, None if the older plan has no such field. `in_treatment` says that
-    it changes what customs must know of a line.
+    `field` is empty if a whole entry or unit differs. `pointer` is the JSON Pointer into the older plan, None if that has
+    no such field. `in_treatment` says that it changes what customs must know of a line.
     """
 
     part: PlanPart

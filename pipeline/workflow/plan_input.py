@@ -16,7 +16,7 @@ from pipeline.core.json_input import check_shape, load_json, parse_json
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.exports import queries
-from pipeline.exports.models import Export, PlanSnapshot
+from pipeline.exports.models import PlanSnapshot
 from pipeline.exports.plan_values import MISSING, NoSuchPlace, read_value, set_value
 from pipeline.exports.plans import UNHASHED, HashedPlan, hash_plan
 from pipeline.exports.schemas.plan import Plan
@@ -73,16 +73,17 @@ def load_amendable_plan(runtime: Runtime, caller: Caller, export_or_batch_id: st
     with runtime.db.read() as session:
         export = queries.find_export(session, caller.account_id, export_or_batch_id, test=caller.test)
         hashed = load_snapshot(session.get_one(PlanSnapshot, export.plan_id))
-        places = _load_places(session, export)
+        places = load_places(session, export.id)
     raw = {name: value for name, value in hashed.raw.items() if name not in UNHASHED}
     return AmendablePlan(export.id, export.batch_id, export.revision, export.plan_hash, raw, places)
 
 
-def _load_places(session: Session, export: Export) -> list[PointedPlace]:
+def load_places(session: Session, export_id: str) -> list[PointedPlace]:
+    """Return the places of an export's plan that its customs broker rejected or asked about, the newest answer first."""
     answers = session.scalars(
         select(Acknowledgement)
         .join(BrokerSubmission, col(BrokerSubmission.id) == col(Acknowledgement.submission_id))
-        .where(col(BrokerSubmission.export_id) == export.id, col(Acknowledgement.status).in_(_NAMING))
+        .where(col(BrokerSubmission.export_id) == export_id, col(Acknowledgement.status).in_(_NAMING))
         .order_by(col(Acknowledgement.received_at).desc(), col(Acknowledgement.id))
         .limit(20)
     )

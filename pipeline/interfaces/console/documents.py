@@ -11,8 +11,8 @@ from pipeline.core.errors import ExportsError, NotFound, RendererUnavailable, St
 from pipeline.documents import queries, repository
 from pipeline.documents.pdf.pictures import MAX_PDF_BYTES, PICTURES
 from pipeline.exports.models import Artifact
+from pipeline.interfaces.api.headers import download_headers
 from pipeline.interfaces.console.document_views import show_document
-from pipeline.interfaces.console.export_views import safe_filename
 from pipeline.interfaces.console.pages import ConsoleRoute, Visit, Visitor
 from pipeline.interfaces.console.previews import HTML, PDF
 
@@ -34,11 +34,7 @@ def show_document_page(id: str, artifact: str, visit: Visitor) -> Response:  # n
 def download_artifact(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contract's name
     """Return a document of one of the account's exports, as a file to keep."""
     row = _find_row(visit, id)
-    headers = {
-        "Content-Disposition": f'attachment; filename="{safe_filename(row.filename)}"',
-        "Content-Security-Policy": "sandbox; default-src 'none'",
-        "Cache-Control": "no-store",
-    }
+    headers = download_headers(row.filename) | {"Cache-Control": "no-store"}
     return Response(visit.runtime.store.get(row.sha256), headers=headers, media_type=row.media_type)
 
 

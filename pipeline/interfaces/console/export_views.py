@@ -5,13 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from pipeline.deliveries.handoff_bundle import safe_filename
 from pipeline.deliveries.schemas.views import SandboxHandoffView
 from pipeline.exports.states import SubmissionState
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.list_views import GOOD_OUTCOMES
-
-__all__ = ["safe_filename", "show_handoff", "status_mark"]
 
 _BAD_STATUSES: Final = frozenset(
     {SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD, SubmissionState.FAILED}

@@ -16,7 +16,7 @@ from pipeline.accounts.schemas import PartnerView
 from pipeline.core.errors import NotFound
 from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
 from pipeline.documents.registry import Document
-from pipeline.interfaces.console.export_views import safe_filename
+from pipeline.interfaces.api.headers import download_headers
 from pipeline.interfaces.console.pages import ConsoleRoute, Visitor
 from pipeline.interfaces.contracts.examples.catalog import read_example
 from pipeline.interfaces.event_text import format_size
@@ -105,13 +105,9 @@ def read_document(
     media_type = document.media_type
     if shown and not media_type.startswith(_SHOWN):
         media_type = "text/plain; charset=utf-8"
-    headers = {
-        "Content-Disposition": f'inline; filename="{safe_filename(document.filename)}"'
-        if shown
-        else f'attachment; filename="{safe_filename(document.filename)}"',
-        "Content-Security-Policy": _SANDBOX,
-        "Cache-Control": "no-store",
-    }
+    headers = download_headers(document.filename) | {"Content-Security-Policy": _SANDBOX, "Cache-Control": "no-store"}
+    if shown:
+        headers["Content-Disposition"] = "inline"
     return Response(document.body, headers=headers, media_type=media_type)
 
 

@@ -9,12 +9,12 @@ from sqlmodel import Session, col, select
 from starlette.responses import Response
 
 from pipeline.core.errors import NotFound, Purged
-from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.exports.models import Artifact, Export, ExportUnit, PlanSnapshot
 from pipeline.exports.queries import find_export
 from pipeline.exports.revision_diff import compare_plans
 from pipeline.interfaces.console.pages import ConsoleRoute, Visitor
 from pipeline.interfaces.console.revision_views import DocumentHash, RevisionFacts, show_comparison
+from pipeline.workflow.plan_input import load_places
 
 router = APIRouter(prefix="/console", include_in_schema=False, route_class=ConsoleRoute)
 
@@ -31,9 +31,9 @@ def compare_revisions(id: str, other: str, visit: Visitor) -> Response:  # noqa:
         if (older.batch_id, older.test) != (newer.batch_id, newer.test):
             raise NotFound(f"{id} and {other} belong to different batches; compare revisions of one batch")
         facts = [_load_facts(session, each) for each in (older, newer)]
-        pointers = _load_rejected_fields(session, older.id)
+        remarks = {each.pointer: each.message for each in load_places(session, older.id)}
     changes = compare_plans(facts[0].plan, facts[1].plan)
-    return visit.page("console/compare.html", comparison=show_comparison(facts[0], facts[1], changes, pointers))
+    return visit.page("console/compare.html", comparison=show_comparison(facts[0], facts[1], changes, remarks))
 
 
 def _load_facts(session: Session, export: Export) -> RevisionFacts:
@@ -54,14 +54,3 @@ def _load_facts(session: Session, export: Export) -> RevisionFacts:
         (unit_ref, kind): DocumentHash(sha256, artifact_id) for unit_ref, kind, sha256, artifact_id in documents
     }
     return RevisionFacts(export, json.loads(document), by_place)
-
-
-def _load_rejected_fields(session: Session, export_id: str) -> dict[str, str]:
-    """Return what the broker asked to correct in the revision: its remark by pointer into the plan."""
-    answers = session.exec(
-        select(Acknowledgement)
-        .join(BrokerSubmission, col(BrokerSubmission.id) == col(Acknowledgement.submission_id))
-        .where(col(BrokerSubmission.export_id) == export_id)
-        .order_by(col(Acknowledgement.received_at), col(Acknowledgement.id))
-    )
-    return {str(each.get("pointer", "")): str(each.get("message", "")) for answer in answers for each in answer.fields}

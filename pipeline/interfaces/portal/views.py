@@ -23,7 +23,7 @@ from pipeline.interfaces.console import message_views
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.list_views import FilterLink
 from pipeline.interfaces.console.message_views import ShownAttempt
-from pipeline.interfaces.console.partner_views import ShownEndpoint, show_partner
+from pipeline.interfaces.console.partner_views import ShownDelivery, ShownEndpoint, show_delivery, show_partner
 from pipeline.interfaces.event_text import format_size
 
 #: A longer message is only offered as a file.
@@ -85,24 +85,6 @@ class EndpointPage:
     testable: bool
     binding: str
     endpoints: Sequence[ShownEndpoint]
-
-
-@dataclass(frozen=True)
-class PortalMessage:
-    """A delivery in a list or on its page."""
-
-    link: str
-    id: str
-    export_id: str
-    notification_id: str
-    event_type: str
-    channel: str
-    state: str
-    attempts: int
-    when: str
-    error: str
-    remedy: str
-    resendable: bool
 
 
 @dataclass(frozen=True)
@@ -194,27 +176,13 @@ def can_test(partner: PartnerView) -> bool:
     return any(each.channel in _TESTABLE for each in partner.channels)
 
 
-def show_message(each: DeliveryView) -> PortalMessage:
-    """Return a delivery for a page of its partner."""
-    when: str = ""
-    if each.delivered_at is not None:
-        when = format_instant(each.delivered_at, "delivered ")
-    elif each.due_at is not None:
-        when = format_instant(each.due_at, "due ")
+def show_message(each: DeliveryView) -> ShownDelivery:
+    """Return a delivery for a page of its partner: with the portal's link, and what the partner itself can do."""
     status = each.tries[0].status if each.tries else None
-    return PortalMessage(
+    return replace(
+        show_delivery(each),
         link=f"/portal/deliveries/{each.id}",
-        id=each.id,
-        export_id=each.export_id,
-        notification_id=each.notification_id,
-        event_type=each.event_type,
-        channel=each.channel,
-        state=each.state.value,
-        attempts=each.attempts,
-        when=when,
-        error=each.error or "",
         remedy=find_partner_remedy(each.channel, status) if each.error and each.tries else "",
-        resendable=each.state in (DeliveryState.DELIVERED, DeliveryState.DEAD),
     )
 
 
@@ -276,7 +244,7 @@ def _describe_queue(endpoint: ShownEndpoint, partner: PartnerView) -> ShownEndpo
 
 def _hide_findings(endpoint: ShownEndpoint) -> ShownEndpoint:
     stages = [
-        type(stage)(stage.name, stage.mark, stage.took, "", "ask the exporter" if stage.mark == "failed" else "")
+        replace(stage, found="", remedy="ask the exporter" if stage.mark == "failed" else "")
         for stage in endpoint.stages
     ]
     return replace(endpoint, stages=stages)
