@@ -187,6 +187,6 @@ def _show_hold(hold: LegalHold) -> ShownHold:
         export_link="" if hold.export_id is None else f"/console/exports/{quote(hold.export_id)}",
         export_id=hold.export_id or "",
         reason=hold.reason,
-        placed=f"{format_instant(hold.placed_at)} by {hold.placed_by}",
-        released="" if hold.released_at is None else f"{format_instant(hold.released_at)} by {hold.released_by}",
+        placed=format_instant(hold.placed_at, after=f" by {hold.placed_by}"),
+        released="" if hold.released_at is None else format_instant(hold.released_at, after=f" by {hold.released_by}"),
     )

@@ -221,14 +221,14 @@ def _show_item(
         since=format_instant(item.since),
         deadline=_format_deadline(item),
         amend_link=f"{chosen.link}/amend" if amends and item.export_id is not None else "",
-        acknowledged="" if seen is None else f"by {names.get(seen.by, seen.by)}, {format_instant(seen.at)}",
+        acknowledged="" if seen is None else format_instant(seen.at, f"by {names.get(seen.by, seen.by)}, "),
         note="" if seen is None else seen.note or "",
     )
 
 
 def _format_deadline(item: InboxItem) -> str:
     if item.deadline_at is not None:
-        return f"answer due {format_instant(item.deadline_at)}"
+        return format_instant(item.deadline_at, "answer due ")
     return "" if item.entry_on is None else f"entry on {item.entry_on.isoformat()}"
 
 

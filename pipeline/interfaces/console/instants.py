@@ -10,20 +10,19 @@ from markupsafe import escape
 class InstantText(str):
     """An instant in UTC as text; in a page, a `time` element that also has the instant for programs."""
 
-    __slots__ = ("at", "before")
+    __slots__ = ("html",)
 
-    at: datetime
-    before: str
+    html: str
 
     def __html__(self) -> str:
         """Return the element; Jinja calls this instead of escaping the text."""
-        moment = self.at.isoformat(timespec="seconds").replace("+00:00", "Z")
-        return f'{escape(self.before)}<time datetime="{moment}">{escape(self.removeprefix(self.before))}</time>'
+        return self.html
 
 
-def format_instant(at: datetime, before: str = "") -> InstantText:
-    """Return an instant as the pages show it, after the words `before`."""
+def format_instant(at: datetime, before: str = "", after: str = "") -> InstantText:
+    """Return an instant as the pages show it, between the words `before` and `after`."""
     utc = at.astimezone(UTC)
-    shown = InstantText(f"{before}{utc:%Y-%m-%d %H:%M:%S} UTC")
-    shown.at, shown.before = utc, before
+    words, moment = f"{utc:%Y-%m-%d %H:%M:%S} UTC", utc.isoformat(timespec="seconds").replace("+00:00", "Z")
+    shown = InstantText(f"{before}{words}{after}")
+    shown.html = f'{escape(before)}<time datetime="{moment}">{words}</time>{escape(after)}'
     return shown

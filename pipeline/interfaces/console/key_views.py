@@ -82,12 +82,13 @@ def has_ended(key: ApiKeyRecord, now: datetime) -> bool:
 
 def show_key(key: ApiKeyRecord, caller: Caller, now: datetime) -> ShownKey:
     """Return a key for a page."""
-    state, mark = "valid, does not expire", "good"
+    state: str = "valid, does not expire"
+    mark = "good"
     if key.revoked_at is not None:
-        state, mark = f"revoked {format_instant(key.revoked_at)}", "bad"
+        state, mark = format_instant(key.revoked_at, "revoked "), "bad"
     elif key.expires_at is not None:
         ended = key.expires_at <= now
-        state, mark = f"{'expired' if ended else 'valid until'} {format_instant(key.expires_at)}", ""
+        state = format_instant(key.expires_at, "expired " if ended else "valid until ")
         mark = "bad" if ended else "busy" if key.expires_at - now < timedelta(days=14) else "good"
     return ShownKey(
         link=f"/console/keys/{quote(key.id)}",
@@ -108,7 +109,7 @@ def describe_revocation(key: ApiKeyRecord, others: Sequence[ApiKeyRecord], now: 
     effects = ["Every request with this key is refused at once, also in programs that run now. You cannot undo this."]
     if key.last_used_at is not None:
         effects.append(
-            f"It was last used {format_instant(key.last_used_at)}. Rotate it instead to keep programs running."
+            format_instant(key.last_used_at, "It was last used ", ". Rotate it instead to keep programs running.")
         )
     if ADMIN in key.roles and not any(ADMIN in each.roles and not has_ended(each, now) for each in others):
         effects.append(

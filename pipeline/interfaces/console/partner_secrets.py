@@ -129,7 +129,7 @@ def _show_secret(secret: SecretRecord) -> ShownSecret:
     created = format_instant(secret.created_at)
     if secret.ends_at is None:
         return ShownSecret(secret.number, created, "valid, signs our messages", "good")
-    return ShownSecret(secret.number, created, f"valid until {format_instant(secret.ends_at)}", "busy")
+    return ShownSecret(secret.number, created, format_instant(secret.ends_at, "valid until "), "busy")
 
 
 def _read_number(text: str, most: int, field: str) -> int:

@@ -155,8 +155,9 @@ def _build_test_step(partner: PartnerView, link: str, *, passed: bool) -> SetupS
     if test is None and passed:
         texts.append("It was never tested: it was registered as live.")
     if test is not None:
-        result = f"The last test {'passed' if test.passed else 'did not pass'}, {format_instant(test.tested_at)}."
-        texts.append(result + (" The channels were changed after it." if test.outdated else ""))
+        result = f"The last test {'passed' if test.passed else 'did not pass'}, "
+        outdated = ". The channels were changed after it." if test.outdated else "."
+        texts.append(format_instant(test.tested_at, result, outdated))
         failed = [
             f"{endpoint.channel}, {stage.name}: {stage.found}; {stage.remedy or 'test again'}."
             for endpoint in test.endpoints

@@ -267,7 +267,7 @@ def _describe_test(test: ConnectionTestView | None) -> str:
 def _describe_breaker(breaker: BreakerState) -> str:
     failures = count_noun(breaker.failures, "failure")
     if breaker.open_until is not None:
-        return f"circuit breaker open until {format_instant(breaker.open_until)} after {failures} in a row"
+        return format_instant(breaker.open_until, "circuit breaker open until ", f" after {failures} in a row")
     if breaker.failures:
         return f"{failures} in a row"
     return ""

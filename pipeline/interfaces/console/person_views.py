@@ -131,11 +131,11 @@ _ROLE_TEXTS: Final = {
 
 def show_member(member: Member) -> ShownMember:
     """Return a person for a list."""
-    state, mark = f"invited {format_instant(member.invited_at)}", "busy"
+    state, mark = format_instant(member.invited_at, "invited "), "busy"
     if member.disabled_at is not None:
-        state, mark = f"disabled {format_instant(member.disabled_at)}", "bad"
+        state, mark = format_instant(member.disabled_at, "disabled "), "bad"
     elif member.joined_at is not None:
-        state, mark = f"joined {format_instant(member.joined_at)}", "good"
+        state, mark = format_instant(member.joined_at, "joined "), "good"
     return ShownMember(
         link=f"/console/people/{quote(member.person_id)}",
         id=member.person_id,

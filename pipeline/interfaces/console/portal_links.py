@@ -115,9 +115,9 @@ def _parse_days(text: str) -> int:
 def _show_link(row: PortalLinkView, now: datetime) -> PortalLinkRow:
     valid = row.revoked_at is None and row.expires_at > now
     if row.revoked_at is not None:
-        state = f"revoked {format_instant(row.revoked_at)}"
+        state = format_instant(row.revoked_at, "revoked ")
     else:
-        state = f"{'until' if valid else 'expired'} {format_instant(row.expires_at)}"
+        state = format_instant(row.expires_at, "until " if valid else "expired ")
     return PortalLinkRow(
         id=row.id,
         created=format_instant(row.created_at),

@@ -97,7 +97,7 @@ def _describe_acknowledgement(export: ExportView) -> str:
     if known is None:
         return ""
     note = f": {known.note}" if known.note else ""
-    return f"{known.by} acknowledged this on {format_instant(known.at)}{note}"
+    return format_instant(known.at, f"{known.by} acknowledged this on ", note)
 
 
 def _show_submission(each: BrokerSubmissionView) -> ShownSubmission:

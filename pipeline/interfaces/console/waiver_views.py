@@ -82,8 +82,9 @@ def has_ended(waiver: WaiverView, today: date) -> bool:
 def show_waiver(waiver: WaiverView, today: date) -> ShownWaiver:
     """Return a waiver for a page."""
     ended = has_ended(waiver, today)
+    state: str
     if waiver.revoked_at is not None:
-        state = f"revoked {format_instant(waiver.revoked_at)} by {waiver.revoked_by}"
+        state = format_instant(waiver.revoked_at, "revoked ", f" by {waiver.revoked_by}")
     elif waiver.ends_on is None:
         state = "in force until it is revoked"
     else:

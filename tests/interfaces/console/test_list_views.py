@@ -85,7 +85,10 @@ def test_filter_is_saved_for_all_people_of_the_account(harness: ApiHarness) -> N
     assert "Held &amp; mine" not in colleague.get("/console/exports").text
 
 
-def test_instant_is_an_element_with_the_instant_and_escapes_the_words_before_it() -> None:
-    shown = format_instant(datetime(2026, 11, 28, 9, 5, 7, tzinfo=UTC), "due <b> ")
-    assert shown == "due <b> 2026-11-28 09:05:07 UTC"
-    assert shown.__html__() == 'due &lt;b&gt; <time datetime="2026-11-28T09:05:07Z">2026-11-28 09:05:07 UTC</time>'
+def test_instant_is_an_element_with_the_instant_and_escapes_the_words_around_it() -> None:
+    shown = format_instant(datetime(2026, 11, 28, 9, 5, 7, tzinfo=UTC), "due <b> ", " <i>")
+    assert shown == "due <b> 2026-11-28 09:05:07 UTC <i>"
+    assert (
+        shown.__html__()
+        == 'due &lt;b&gt; <time datetime="2026-11-28T09:05:07Z">2026-11-28 09:05:07 UTC</time> &lt;i&gt;'
+    )

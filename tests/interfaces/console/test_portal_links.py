@@ -36,7 +36,7 @@ def test_link_is_created_shown_once_used_and_revoked(harness: ApiHarness) -> Non
     assert (link.expires_at - link.created_at).days == 3
     revoked = browser.post(f"{PAGE}/revoke", data=read_form(browser) | {"link": link.id})
     assert (revoked.status_code, revoked.headers["location"]) == (303, PAGE)
-    assert ">revoked 20" in browser.get(PAGE).text
+    assert ">revoked <time" in browser.get(PAGE).text
     assert partner.get("/portal").headers["location"] == "/portal/open"
 
 
@@ -64,7 +64,7 @@ def test_all_links_are_revoked(harness: ApiHarness) -> None:
         browser.post(PAGE, data=read_form(browser) | {"days": "3"})
     assert browser.post(f"{PAGE}/revoke", data=read_form(browser)).status_code == 303
     page = browser.get(PAGE).text
-    assert page.count(">revoked 20") == 3
+    assert page.count(">revoked <time") == 3
     assert "Revoke all" not in page
 
 
