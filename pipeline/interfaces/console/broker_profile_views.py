@@ -14,7 +14,7 @@ from pipeline.core.json_input import parse_json
 from pipeline.documents.formats.broker_profile import FIELDS, list_rows
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.documents.schemas.profile import MAX_COLUMNS, BrokerProfile, ProfileColumn
-from pipeline.interfaces.console.input import Choice, FormError, Input, list_errors, read_text_lines
+from pipeline.interfaces.console.input import Choice, FormError, Input, list_errors, read_text_lines, read_whole_number
 from pipeline.interfaces.console.pages import Form
 
 #: The source of a preview that is not one of the account's exports.
@@ -250,8 +250,7 @@ def _build_row(fields: Form, name: str, place: int, error: str) -> ColumnRow:
 
 def _list_used_rows(fields: Form) -> Iterator[str]:
     """Yield the names of the rows that are not empty, in the order of their positions."""
-    given = fields.get("rows")
-    count = min(int(given), 2 * MAX_COLUMNS) if given.isascii() and given.isdigit() and len(given) < 9 else 0
+    count = read_whole_number(fields.get("rows"), 0, MAX_COLUMNS) or 0
     used = [
         (_read_position(fields.get(f"c{at}.at"), at), at)
         for at in range(count)

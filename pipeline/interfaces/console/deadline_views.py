@@ -48,6 +48,6 @@ def show_deadline(submission: BrokerSubmissionView, now: datetime) -> ShownDeadl
 
 
 def count_down(at: datetime, now: datetime) -> str:
-    """Return the time left or passed, such as `due in 3 h 12 min`. A script of the browser writes the same."""
+    """Return the time left or passed, such as `due in 3 h 12 min`. A script of the browser then counts on, in minutes."""
     seconds = (at - now).total_seconds()
     return f"due in {format_countdown(seconds)}" if seconds > 0 else f"overdue for {format_countdown(-seconds)}"

@@ -53,6 +53,14 @@ def read_text_lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+def read_whole_number(text: str, least: int, most: int) -> int | None:
+    """Return the whole number of a text; None if it is not a number from `least` to `most`."""
+    # Digits of other scripts, and numbers of any length, are also numbers for `int`.
+    if text.isascii() and text.isdigit() and len(text) <= len(str(most)) and least <= int(text) <= most:
+        return int(text)
+    return None
+
+
 def read_errors(refused: Refused) -> dict[str, str]:
     """Return the messages of a refusal by JSON Pointer; one that names no place has the pointer `""`."""
     issues = (refused.details or {}).get("issues", ())

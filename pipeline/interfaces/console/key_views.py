@@ -13,7 +13,7 @@ from pipeline.accounts.schemas import PartnerView
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
-from pipeline.interfaces.console.input import Choice, FormError, Input, list_errors
+from pipeline.interfaces.console.input import Choice, FormError, Input, list_errors, read_whole_number
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.pages import Form
 
@@ -235,9 +235,7 @@ def check_partner_roles(roles: Sequence[str], known: Collection[str]) -> None:
 def _read_number(fields: Form, name: str, least: int, most: int, issues: list[Issue]) -> int | None:
     """Return the whole number of an input, None if it is empty or wrong; a wrong one is added to `issues`."""
     text = fields.get(name)
-    if not text:
-        return None
-    if text.isascii() and text.isdigit() and len(text) < 9 and least <= int(text) <= most:
-        return int(text)
-    issues.append(Issue(path=f"/{name}", message=f"must be a whole number from {least} to {most}", code="number"))
-    return None
+    number = read_whole_number(text, least, most)
+    if text and number is None:
+        issues.append(Issue(path=f"/{name}", message=f"must be a whole number from {least} to {most}", code="number"))
+    return number

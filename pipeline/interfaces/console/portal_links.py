@@ -16,6 +16,7 @@ from pipeline.accounts.portal_links import generate_link_id
 from pipeline.accounts.schemas import CreatedPortalLink, PortalLinkView
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import Refused, ValidationFailed
+from pipeline.interfaces.console.input import read_whole_number
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.pages import ConsoleRoute, Fields, Visit, Visitor, redirect_to
 
@@ -106,8 +107,8 @@ def _links_page(
 
 
 def _parse_days(text: str) -> int:
-    days = int(text) if text.isascii() and text.isdigit() and len(text) <= 3 else 0
-    if not 1 <= days <= _MAX_DAYS:
+    days = read_whole_number(text, 1, _MAX_DAYS)
+    if days is None:
         raise ValidationFailed(f"the link must work for 1 to {_MAX_DAYS} days", field="days")
     return days
 
