@@ -113,7 +113,8 @@ class Visit:
             "person": self.person_name,
             "csrf_token": self.csrf_token,
             "address": self.address,
-            "live": live,
+            # The answer to a form has no page of its own to load again.
+            "live": live if self.request.method == "GET" else None,
         }
 
     def _count_inbox(self) -> int | None:
