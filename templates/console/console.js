@@ -38,7 +38,11 @@ function showCountdowns() {
   }
 }
 
-// ---- Copying: <button data-copy="text">
+// ---- Copying: <button data-copy="text">. A browser copies only for pages that came over https or from this machine.
+
+function hideCopying() {
+  for (const each of findAll("[data-copy]")) each.hidden = !navigator.clipboard;
+}
 
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
@@ -181,6 +185,7 @@ function show(root) {
   showLocalTimes(root);
   showCountdowns();
   showScrollers();
+  hideCopying();
   restoreDrafts();
 }
 

@@ -153,6 +153,22 @@ def test_times_are_local_and_tell_utc(harness: ApiHarness) -> None:
         assert (shown.get_attribute("title"), "UTC" in shown.inner_text()) == (written, False)
 
 
+@pytest.mark.parametrize("secure", [True, False])
+def test_copy_is_offered_only_if_the_browser_allows_it(harness: ApiHarness, *, secure: bool) -> None:
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
+    client = sign_in_browser(harness, "read")
+    document = re.findall(
+        r'href="(/console/exports/[^"]+/documents/[^"]+)"', client.get(f"/console/exports/{export_id}").text
+    )[0]
+    with open_browser(client) as page:
+        if not secure:
+            page.add_init_script("delete Navigator.prototype.clipboard")
+        page.goto(document)
+        page.wait_for_load_state()
+        assert page.locator("[data-copy]").is_visible() is secure
+
+
 def test_list_is_printed_from_the_first_page_on(harness: ApiHarness) -> None:
     for number in range(40):
         harness.execute(factories.plan(batch=f"batch_{number}"))
