@@ -9,6 +9,7 @@ from sqlalchemy import Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from pipeline.core.columns import JSON_TYPE, instant_column, partial_index, text_column, timestamp_column
+from pipeline.exports.states import InboxState
 
 
 class BrokerSubmission(SQLModel, table=True):
@@ -27,6 +28,22 @@ class BrokerSubmission(SQLModel, table=True):
             "export_id",
             where=text("overdue_at IS NOT NULL AND deadline_at IS NOT NULL"),
         ),
+        # Written so that PostgreSQL takes these two only for the inbox, which writes the same conditions.
+        partial_index(
+            "ix_broker_submissions_inbox",
+            "account_id",
+            "inbox",
+            "state",
+            "export_id",
+            where=text("(state IN ('rejected', 'query', 'held')) IS TRUE"),
+        ),
+        partial_index(
+            "ix_broker_submissions_inbox_overdue",
+            "account_id",
+            "inbox",
+            "export_id",
+            where=text("(overdue_at IS NOT NULL AND deadline_at IS NOT NULL) IS TRUE"),
+        ),
     )
 
     id: str = Field(primary_key=True)
@@ -44,6 +61,8 @@ class BrokerSubmission(SQLModel, table=True):
     overdue_at: datetime | None = instant_column(nullable=True)  # when operators were notified that it is overdue
     handoff_id: str | None = None  # the customs broker's id, if it is polled for answers
     polled_at: datetime | None = instant_column(nullable=True)
+    # An InboxState, which a trigger on `exports` keeps.
+    inbox: str = InboxState.OPEN.value
     error_message: str | None = None
     created_at: datetime = timestamp_column()
     updated_at: datetime = timestamp_column()
@@ -109,6 +128,9 @@ class Delivery(SQLModel, table=True):
             # Written so that PostgreSQL does not take it for other queries of one state, such as the sweeper's.
             where=text("(state <> 'delivered') IS TRUE"),
         ),
+        partial_index(
+            "ix_deliveries_inbox", "account_id", "inbox", "id", where=text("(state = 'dead') IS TRUE")
+        ),  # for the inbox, too
     )
 
     id: str = Field(primary_key=True)
@@ -128,6 +150,7 @@ class Delivery(SQLModel, table=True):
     due_at: datetime | None = instant_column(nullable=True)
     stalled_since: datetime | None = instant_column(nullable=True)  # when a sweep first found it due; unclaimed since
     delivered_at: datetime | None = instant_column(nullable=True)
+    inbox: str = InboxState.OPEN.value  # as of a submission, but of dead letters only
     error: str | None = None
     created_at: datetime = timestamp_column()
 

@@ -69,6 +69,14 @@ UNANSWERED_STATES: Final = (
 )
 
 
+class InboxState(StrEnum):
+    """If a handoff or a dead letter can be in the inbox: its export decides that."""
+
+    OPEN = "open"  # it is in the inbox, if it needs a person
+    ACKNOWLEDGED = "acknowledged"  # a person has seen what the export needs
+    CLOSED = "closed"  # nobody can do anything: the export is purged or, for a handoff, superseded
+
+
 class Outcome(StrEnum):
     """What became of an export, for people: derived from its state, its handoff and its dead letters; never stored."""
 

@@ -9,21 +9,22 @@ from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Select, SQLColumnExpression, and_, or_, select
+from sqlalchemy import ColumnElement, Row, Select, SQLColumnExpression, and_, literal_column, or_, select
 from sqlmodel import Session, col
 
 from pipeline.accounts.models import Partner
 from pipeline.accounts.states import PartnerState
+from pipeline.core.db import index_constant
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outcomes import DEAD, HANDOFF, Search, outcome_searches
+from pipeline.deliveries.outcomes import HANDOFF, Search, outcome_searches
 from pipeline.deliveries.remedies import find_remedy
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED, MessageType
 from pipeline.exports.models import Event, Export, PlanSnapshot
 from pipeline.exports.queries import build_acknowledged
 from pipeline.exports.schemas.export import AcknowledgedView
 from pipeline.exports.schemas.inbox import Cause, InboxItem, InboxView
-from pipeline.exports.states import DeliveryState, ExportState, Outcome
+from pipeline.exports.states import DeliveryState, ExportState, InboxState, Outcome
 
 #: The most items of one cause that are listed, those of the oldest exports.
 MOST_ITEMS: Final = 200
@@ -39,8 +40,15 @@ _REASONS: Final = {
     Cause.PAUSED: "Nothing is sent to it until a person resumes it. Its messages are kept.",
 }
 
-_OPEN: Final = col(Export.acknowledged_seq).is_(None)
 _KEPT: Final = col(Export.purged_at).is_(None)
+#: The conditions of the indexes of the inbox.
+_ANSWERED: Final[ColumnElement[bool]] = literal_column(
+    "(broker_submissions.state IN ('rejected', 'query', 'held')) IS TRUE"
+)
+_LATE: Final[ColumnElement[bool]] = literal_column(
+    "(broker_submissions.overdue_at IS NOT NULL AND broker_submissions.deadline_at IS NOT NULL) IS TRUE"
+)
+_DEAD: Final[ColumnElement[bool]] = literal_column("(deliveries.state = 'dead') IS TRUE")
 #: A dead letter that can still be sent: a newer revision replaces some messages of the older one.
 _SENDABLE: Final = or_(
     col(Export.state) != ExportState.SUPERSEDED.value, col(Notification.event_type).not_in(HELD_UNTIL_SUPERSEDED)
@@ -133,13 +141,23 @@ def _select_exports(
     *columns: Any,
     acknowledged: bool = False,
 ) -> Select[Any]:
-    seen = [] if outcome is Outcome.NEEDS_ATTENTION else [_OPEN if not acknowledged else ~_OPEN]
+    wanted = []
+    if outcome is not Outcome.NEEDS_ATTENTION:
+        wanted = [
+            _is_in_inbox(BrokerSubmission, acknowledged=acknowledged),
+            _LATE if outcome is Outcome.OVERDUE else _ANSWERED,
+        ]
     return (
         select(*columns)
         .select_from(Export)
         .join(BrokerSubmission, HANDOFF, isouter=True)
-        .where(col(Export.account_id) == account_id, search.where(), _KEPT, *seen)
+        .where(col(Export.account_id) == account_id, search.where(), _KEPT, *wanted)
     )
+
+
+def _is_in_inbox(model: type[BrokerSubmission | Delivery], *, acknowledged: bool) -> ColumnElement[bool]:
+    """Return the condition that the export's person has not acknowledged it, or has."""
+    return col(model.inbox) == index_constant(InboxState.ACKNOWLEDGED if acknowledged else InboxState.OPEN)
 
 
 def _find_exports(
@@ -267,7 +285,12 @@ def _select_dead(account_id: str | SQLColumnExpression[str], *columns: Any, ackn
         .select_from(Delivery)
         .join(Export, col(Export.id) == col(Delivery.export_id))
         .join(Notification, col(Notification.id) == col(Delivery.notification_id))
-        .where(col(Delivery.account_id) == account_id, DEAD, _KEPT, _SENDABLE, _OPEN if not acknowledged else ~_OPEN)
+        .where(
+            col(Delivery.account_id) == account_id,
+            _DEAD,
+            _is_in_inbox(Delivery, acknowledged=acknowledged),
+            _SENDABLE,
+        )
     )
 
 

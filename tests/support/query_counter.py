@@ -92,5 +92,5 @@ def searches(plans: Sequence[str], index: str, border: str) -> bool:
     """Return whether an index is searched from or to a limit (`due_at <=`), and not read as a whole."""
     column, bound = border.split()
     sqlite = rf"INDEX {index} \(.*{column}{bound[0]}\?"
-    postgresql = rf"\b{index}\b.*\n +Index Cond: .*\b{column} {bound} "
+    postgresql = rf"\b{index}\b.*\n +Index Cond: .*\b{column}(?:\)::text)? {bound} "
     return re.search(f"{sqlite}|{postgresql}", "\n".join(plans)) is not None

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
-from sqlmodel import col
+from sqlalchemy import insert, select, text, update
+from sqlmodel import Session, col
 
+from pipeline.core.db import table
 from pipeline.core.errors import InvalidState, NotFound, PreconditionFailed, Purged
 from pipeline.deliveries import submissions
-from pipeline.deliveries.models import BrokerSubmission
+from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.exports import events
+from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExportView
 from pipeline.exports.schemas.inbox import Cause, InboxItem
@@ -21,6 +25,7 @@ from pipeline.ops.rebuild import service
 from pipeline.workflow import inbox, read_model
 from pipeline.workflow.acknowledgements import acknowledge_export, reopen_export
 from tests.support import factories
+from tests.support.query_counter import record_plans, searches
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export, make_amendment
 
@@ -59,6 +64,23 @@ def read(workflow: WorkflowHarness, export_id: str) -> ExportView:
 
 def list_items(workflow: WorkflowHarness, **filters: Any) -> list[InboxItem]:
     return inbox.load_inbox(workflow.runtime, factories.ACCOUNT, **filters).items
+
+
+def kill_messages(workflow: WorkflowHarness, export_id: str) -> None:
+    """Let the messages to the warehouse be given up, as the sender does."""
+    with workflow.runtime.db.write() as session:
+        of_warehouse = [col(Delivery.export_id) == export_id, col(Delivery.audience) == "warehouse"]
+        session.execute(update(Delivery).where(*of_warehouse).values(state="dead"))
+        fact = {"deliveryId": session.scalars(select(col(Delivery.id)).where(*of_warehouse)).first()}
+        events.append(session, export_id, "worker", [NewEvent(EventType.DELIVERY_DEAD, fact)])
+
+
+def read_marks(workflow: WorkflowHarness, export_id: str) -> tuple[set[str], set[str]]:
+    """Return the marks of the export's handoff and of its dead letters."""
+    with workflow.runtime.db.read() as session:
+        handoffs = session.scalars(select(BrokerSubmission.inbox).where(col(BrokerSubmission.export_id) == export_id))
+        dead = select(Delivery.inbox).where(col(Delivery.export_id) == export_id, col(Delivery.state) == "dead")
+        return set(handoffs), set(session.scalars(dead))
 
 
 def assert_rows_follow_from_log(workflow: WorkflowHarness, export_id: str) -> None:
@@ -169,6 +191,81 @@ def test_purged_export_is_not_in_the_inbox(workflow: WorkflowHarness) -> None:
     assert list_items(workflow) == []
     with pytest.raises(Purged):
         acknowledge(workflow, export_id)
+
+
+def test_marks_follow_each_change_of_the_export(workflow_on_both: WorkflowHarness) -> None:
+    workflow = workflow_on_both
+    export_id, other = query_export(workflow), execute_export(workflow, factories.plan(batch="other"))
+    for each in (export_id, other):
+        kill_messages(workflow, each)
+    assert read_marks(workflow, export_id) == ({"open"}, {"open"})
+    acknowledge(workflow, export_id)
+    assert read_marks(workflow, export_id) == ({"acknowledged"}, {"acknowledged"})
+    assert {(each.export_id, each.cause) for each in list_items(workflow)} == {(other, Cause.DEAD_LETTER)}
+    assert {each.cause for each in list_items(workflow, acknowledged=True)} == {Cause.QUERY, Cause.DEAD_LETTER}
+    reopen_export(workflow.runtime, factories.ACCOUNT, export_id, KEY)
+    assert read_marks(workflow, export_id) == ({"open"}, {"open"})
+    acknowledge(workflow, export_id)
+    answer(workflow, export_id, "a-2", "rejected")
+    assert read_marks(workflow, export_id) == ({"open"}, {"open"})
+    acknowledge(workflow, export_id)
+    make_amendment(workflow, export_id, factories.plan(lines=4))
+    assert read_marks(workflow, export_id) == ({"closed"}, {"open"}), "a message to the warehouse can still be sent"
+    acknowledge(workflow, export_id)
+    assert read_marks(workflow, export_id) == ({"closed"}, {"acknowledged"})
+    with workflow.runtime.db.write() as session:
+        session.execute(update(Export).where(col(Export.id) == export_id).values(purged_at=workflow.clock()))
+    assert read_marks(workflow, export_id) == ({"closed"}, {"closed"})
+    assert read_marks(workflow, other) == ({"open"}, {"open"})
+
+
+def test_refused_acknowledgement_leaves_the_marks(workflow_on_both: WorkflowHarness) -> None:
+    workflow = workflow_on_both
+    export_id = query_export(workflow)
+    with suppress(PreconditionFailed), workflow.runtime.db.write() as session:
+        events.append(session, export_id, KEY, [NewEvent(EventType.OUTCOME_ACKNOWLEDGED, {"outcome": "query"})])
+        raise PreconditionFailed("the transaction is rolled back")
+    assert (read_marks(workflow, export_id)[0], len(list_items(workflow))) == ({"open"}, 1)
+
+
+def test_handoff_after_an_acknowledgement_is_open(workflow_on_both: WorkflowHarness) -> None:
+    workflow = workflow_on_both
+    export_id = workflow.accept().export_id
+    with workflow.runtime.db.write() as session:
+        events.append(session, export_id, KEY, [NewEvent(EventType.OUTCOME_ACKNOWLEDGED, {"outcome": "undeliverable"})])
+    for name in ("record_packages", "render_documents"):
+        workflow.step(export_id, 1, name)
+    assert read_marks(workflow, export_id)[0] == {"open"}
+    assert_rows_follow_from_log(workflow, export_id)
+
+
+def copy_export(session: Session, export_id: str, count: int) -> None:
+    """Add copies of an export with its handoff, messages and deliveries; the database knows how many rows there are."""
+    ids = {"id", "batch_id", "export_id", "notification_id"}
+    for model in (Export, BrokerSubmission, Notification, Delivery):
+        columns = table(model).c
+        owner = columns["id" if model is Export else "export_id"]
+        for number in range(count):
+            copied = [each + f"-{number}" if each.name in ids else each for each in columns]
+            session.execute(
+                insert(table(model)).from_select([*columns.keys()], select(*copied).where(owner == export_id))
+            )
+    session.execute(text("ANALYZE"))
+
+
+@pytest.mark.parametrize("acknowledged", [False, True])
+def test_inbox_reads_no_item_of_the_other_list(workflow_on_both: WorkflowHarness, *, acknowledged: bool) -> None:
+    workflow = workflow_on_both
+    export_id, other = query_export(workflow), execute_export(workflow, factories.plan(batch="other"))
+    for each in (export_id, other):
+        kill_messages(workflow, each)
+    (acknowledge if not acknowledged else read)(workflow, export_id)
+    with workflow.runtime.db.write() as session:
+        copy_export(session, export_id, 300)
+    with record_plans(workflow.runtime.db) as plans:
+        list_items(workflow, acknowledged=acknowledged)
+    for index in ("broker_submissions_inbox", "broker_submissions_inbox_overdue", "deliveries_inbox"):
+        assert searches(plans, f"ix_{index}", "inbox ="), plans
 
 
 def test_only_the_wanted_cause_is_listed(workflow: WorkflowHarness) -> None:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pipeline.exports.events import REOPENING, EventType
 from pipeline.exports.models import Event
-from pipeline.exports.states import ExportState
+from pipeline.exports.states import ExportState, InboxState
 
 #: The events that carry an answer of the customs broker.
 BROKER_ANSWERS: Final = frozenset(
@@ -80,6 +80,23 @@ class ExportHistory:
     broker_answers: list[tuple[datetime, EventData]] = field(default_factory=list)
     dead_letters: list[tuple[int, EventData]] = field(default_factory=list)  # with the event's number
     replays: list[tuple[int, datetime, EventData]] = field(default_factory=list)
+
+    @property
+    def dead_letter_inbox(self) -> InboxState:
+        """If the export's dead letters can be in the inbox."""
+        if self.purged_at is not None:
+            return InboxState.CLOSED
+        return InboxState.OPEN if self.acknowledged_seq is None else InboxState.ACKNOWLEDGED
+
+    @property
+    def handoff_inbox(self) -> tuple[InboxState, ...]:
+        """If the export's handoff can be in the inbox; the likeliest first."""
+        if self.superseded:
+            return (InboxState.CLOSED,)
+        found = self.dead_letter_inbox
+        # An acknowledgement before the handoff was about a dead letter; the handoff began as open.
+        early = found is InboxState.ACKNOWLEDGED and (self.acknowledged_seq or 0) < (self.handed_off_seq or 0)
+        return (InboxState.OPEN, found) if early else (found,)
 
     def unit(self, data: EventData) -> UnitHistory:
         """Return the history of the unit that the event is about."""

@@ -11,7 +11,7 @@ from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery, Noti
 from pipeline.deliveries.outbox import messages_digest
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.documents.repository import PURGED
-from pipeline.exports.states import DeliveryState, SubmissionState
+from pipeline.exports.states import DeliveryState, InboxState, SubmissionState
 from pipeline.ops.raw_rows import MALFORMED, UNREADABLE, row_values
 from pipeline.ops.rebuild.history import EnqueuedMessages, ExportHistory
 from pipeline.ops.rebuild.projections import ExpectedRow
@@ -132,9 +132,15 @@ def _expected_delivery(
         Delivery,
         {"id": row.id},
         {name: value for name, value in values.items() if value is not UNREADABLE},
-        {"state": tuple(state.value for state in states)},
+        {"state": tuple(state.value for state in states), "inbox": _possible_inboxes(history, states)},
         {"delivered_at": delivered[-1].at if delivered else None},
     )
+
+
+def _possible_inboxes(history: ExportHistory, states: Sequence[DeliveryState]) -> tuple[InboxState, ...]:
+    """Return for each possible state of a delivery if it can be in the inbox. Only dead letters are ever closed there."""
+    each = (history.dead_letter_inbox if state is DeliveryState.DEAD else InboxState.OPEN for state in states)
+    return tuple(dict.fromkeys(each))
 
 
 def _possible_states(
@@ -206,5 +212,7 @@ def _expected_submission(history: ExportHistory, message_rows: MessageRows, data
     else:
         states = (SubmissionState.PENDING, SubmissionState.SENT)
     return ExpectedRow(
-        BrokerSubmission, {"id": data["submissionId"]}, allowed={"state": tuple(state.value for state in states)}
+        BrokerSubmission,
+        {"id": data["submissionId"]},
+        allowed={"state": tuple(state.value for state in states), "inbox": history.handoff_inbox},
     )

@@ -1,4 +1,4 @@
-"""All tables, and the triggers that keep the log append-only."""
+"""All tables, and the triggers that keep the log append-only and the inbox right."""
 
 from __future__ import annotations
 
@@ -21,6 +21,25 @@ APPEND_ONLY = {
     "acts": "SELECT 1 FROM acts WHERE (account_id = NEW.account_id AND seq = NEW.seq) OR rowid = NEW.rowid",
     "attempts": "SELECT 1 FROM attempts WHERE (delivery_id = NEW.delivery_id AND number = NEW.number) OR rowid = NEW.rowid",
 }
+
+#: How an export's row decides about the inbox: for its handoffs, and for its dead letters.
+_ACKNOWLEDGED_OR_OPEN = "WHEN {row}.acknowledged_seq IS NOT NULL THEN 'acknowledged' ELSE 'open' END"
+_HANDOFF_STATE = (
+    f"CASE WHEN {{row}}.purged_at IS NOT NULL OR {{row}}.state = 'superseded' THEN 'closed' {_ACKNOWLEDGED_OR_OPEN}"
+)
+_DEAD_STATE = f"CASE WHEN {{row}}.purged_at IS NOT NULL THEN 'closed' {_ACKNOWLEDGED_OR_OPEN}"
+_INBOX_CHANGED = " OR ".join(
+    f"{each.format(row='OLD')} <> {each.format(row='NEW')}" for each in (_HANDOFF_STATE, _DEAD_STATE)
+)
+_INBOX_TRIGGER = (
+    "CREATE TRIGGER exports_inbox AFTER UPDATE OF acknowledged_seq, state, purged_at ON exports"
+    f" FOR EACH ROW WHEN ({_INBOX_CHANGED})"
+)
+_KEEP_INBOX = (  # noqa: S608 - our own names
+    "UPDATE broker_submissions SET inbox = {handoff} WHERE export_id = NEW.id AND inbox <> {handoff};"
+    " UPDATE deliveries SET inbox = {dead} WHERE export_id = NEW.id AND inbox <> {dead}"
+    " AND (state = 'dead' OR {dead} = 'open');"
+).format(handoff=_HANDOFF_STATE.format(row="NEW"), dead=_DEAD_STATE.format(row="NEW"))
 
 TABLES = (
     "accounts",
@@ -81,6 +100,7 @@ def downgrade() -> None:
         op.drop_table(table)
     if op.get_bind().dialect.name == "postgresql":
         op.execute("DROP FUNCTION refuse_change()")
+        op.execute("DROP FUNCTION keep_inbox()")
 
 
 def _create_sqlite_triggers() -> None:
@@ -90,6 +110,7 @@ def _create_sqlite_triggers() -> None:
             op.execute(f"CREATE TRIGGER {table}_no_{verb.lower()} BEFORE {verb} ON {table} {refuse}")
         # INSERT OR REPLACE deletes the older row without firing a trigger for DELETE.
         op.execute(f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN EXISTS ({replaced}) {refuse}")
+    op.execute(f"{_INBOX_TRIGGER} BEGIN {_KEEP_INBOX} END")
 
 
 def _create_postgresql_triggers() -> None:
@@ -107,6 +128,10 @@ def _create_postgresql_triggers() -> None:
             f"CREATE TRIGGER {table}_never_emptied BEFORE TRUNCATE ON {table} "
             "FOR EACH STATEMENT EXECUTE FUNCTION refuse_change()"
         )
+    op.execute(
+        f"CREATE FUNCTION keep_inbox() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {_KEEP_INBOX} RETURN NULL; END $$"
+    )
+    op.execute(f"{_INBOX_TRIGGER} EXECUTE FUNCTION keep_inbox()")
 
 
 def _create_tables() -> None:
@@ -479,6 +504,7 @@ def _create_tables() -> None:
         sa.Column("overdue_at", Instant(), nullable=True),
         sa.Column("handoff_id", sa.String(), nullable=True),
         sa.Column("polled_at", Instant(), nullable=True),
+        sa.Column("inbox", sa.String(), nullable=False),
         sa.Column("error_message", sa.String(), nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("updated_at", Instant(), nullable=False),
@@ -640,6 +666,7 @@ def _create_tables() -> None:
         sa.Column("due_at", Instant(), nullable=True),
         sa.Column("stalled_since", Instant(), nullable=True),
         sa.Column("delivered_at", Instant(), nullable=True),
+        sa.Column("inbox", sa.String(), nullable=False),
         sa.Column("error", sa.String(), nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
         sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_deliveries_export_id")),
@@ -924,6 +951,30 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
         unique=False,
         postgresql_where=sa.text("overdue_at IS NOT NULL AND deadline_at IS NOT NULL"),
         sqlite_where=sa.text("overdue_at IS NOT NULL AND deadline_at IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_broker_submissions_inbox",
+        "broker_submissions",
+        ["account_id", "inbox", "state", "export_id"],
+        unique=False,
+        postgresql_where=sa.text("(state IN ('rejected', 'query', 'held')) IS TRUE"),
+        sqlite_where=sa.text("(state IN ('rejected', 'query', 'held')) IS TRUE"),
+    )
+    op.create_index(
+        "ix_broker_submissions_inbox_overdue",
+        "broker_submissions",
+        ["account_id", "inbox", "export_id"],
+        unique=False,
+        postgresql_where=sa.text("(overdue_at IS NOT NULL AND deadline_at IS NOT NULL) IS TRUE"),
+        sqlite_where=sa.text("(overdue_at IS NOT NULL AND deadline_at IS NOT NULL) IS TRUE"),
+    )
+    op.create_index(
+        "ix_deliveries_inbox",
+        "deliveries",
+        ["account_id", "inbox", "id"],
+        unique=False,
+        postgresql_where=sa.text("(state = 'dead') IS TRUE"),
+        sqlite_where=sa.text("(state = 'dead') IS TRUE"),
     )
     op.create_index("ix_exports_account_id_id", "exports", ["account_id", "id"], unique=False)
     op.create_index("ix_acts_actor", "acts", ["account_id", "actor", "seq"], unique=False)
