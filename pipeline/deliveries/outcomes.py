@@ -8,12 +8,12 @@ from typing import Final
 
 from sqlalchemy import (
     ColumnElement,
-    ColumnExpressionArgument,
     SQLColumnExpression,
     and_,
     bindparam,
     case,
     exists,
+    literal_column,
     select,
     true,
     tuple_,
@@ -62,20 +62,26 @@ _ENDED: Final = (*_NEEDS_PERSON, SubmissionState.FAILED.value)
 _WITH_BROKER: Final = tuple(each.value for each in SubmissionState if each.value not in (*_ENDED, *_AGREED))
 
 
-def outcome_expression(*conditions: ColumnExpressionArgument[bool]) -> ColumnElement[str]:
+def outcome_expression() -> ColumnElement[str]:
     """Return the outcome of an export as an expression. The statement must outer join `HANDOFF`.
 
-    `conditions` limit the search for dead letters: to an account, or to one export. Only dead letters to the warehouse
-    count here. For the customs broker, the submission's status counts: after an answer, a dead copy on another channel
-    changes nothing. Dead letters to operators do not count.
+    Only dead letters to the warehouse count here. For the customs broker, the submission's status counts: after an
+    answer, a dead copy on another channel changes nothing. Dead letters to operators do not count.
     """
     status, state = col(BrokerSubmission.state), col(Export.state)
-    undelivered = select(col(Delivery.export_id)).where(*conditions, DEAD, col(Delivery.audience) == WAREHOUSE)
+    # With IN or EXISTS, PostgreSQL may read all dead letters at once, however few exports are listed.
+    dead_letter = (
+        select(literal_column("1"))
+        .where(col(Delivery.export_id) == col(Export.id), DEAD, col(Delivery.audience) == WAREHOUSE)
+        .limit(1)
+        .correlate(Export)
+        .scalar_subquery()
+    )
     return case(
         *((state.in_(states), outcome.value) for outcome, states in _STATES.items()),
         (status.in_(_NEEDS_PERSON), status),
         (status == SubmissionState.FAILED.value, Outcome.UNDELIVERABLE.value),
-        (col(Export.id).in_(undelivered), Outcome.UNDELIVERABLE.value),
+        (dead_letter.is_not(None), Outcome.UNDELIVERABLE.value),
         (OVERDUE, Outcome.OVERDUE.value),
         (status.in_(_AGREED), status),
         else_=Outcome.WITH_BROKER.value,
@@ -83,7 +89,7 @@ def outcome_expression(*conditions: ColumnExpressionArgument[bool]) -> ColumnEle
 
 
 _READ_OUTCOME: Final = (
-    select(outcome_expression(col(Delivery.export_id) == bindparam("of_export")))
+    select(outcome_expression())
     .select_from(Export)
     .join(BrokerSubmission, HANDOFF, isouter=True)
     .where(col(Export.id) == bindparam("of_export"))

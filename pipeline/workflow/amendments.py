@@ -8,7 +8,7 @@ from typing import Any, Final
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
-from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.api_keys import EXECUTE, OPERATE, Caller
 from pipeline.core.errors import InsufficientRole, InvalidAccountScope, InvalidState, Purged, ValidationFailed
 from pipeline.core.failpoints import failpoint
 from pipeline.core.findings import Finding
@@ -42,8 +42,9 @@ from pipeline.workflow.idempotency import Acceptance, IdempotentRequest
 from pipeline.workflow.interventions import Precondition
 from pipeline.workflow.preflight import find_executed_export, preflight
 
-#: The states in which an export can be amended.
-AMENDABLE: Final = frozenset(state.value for state in source_states(EXPORT_TRANSITIONS, ExportState.SUPERSEDED))
+#: Each of these roles may amend an export.
+AMENDING_ROLES: Final = (EXECUTE, OPERATE)
+_AMENDABLE: Final = frozenset(state.value for state in source_states(EXPORT_TRANSITIONS, ExportState.SUPERSEDED))
 
 
 def amend_export(
@@ -115,6 +116,12 @@ def preflight_amendment(runtime: Runtime, caller: Caller, export_or_batch_id: st
     return preflight(runtime, caller, hashed, amends=True)
 
 
+def can_amend(caller: Caller, export: Export) -> bool:
+    """Return whether the caller may amend the export as it is; a newer revision may refuse it all the same."""
+    may = any(caller.has_role(role) for role in AMENDING_ROLES) and caller.test == export.test
+    return may and export.purged_at is None and export.state in _AMENDABLE
+
+
 def find_amendable(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> Export:
     """Return the export if the caller can amend it now. Raises NotFound, InsufficientRole, InvalidState and Purged."""
     with runtime.db.read() as session:
@@ -152,7 +159,7 @@ def _check_amendable(old: Export, newest: Export) -> None:
         )
     if old.purged_at is not None:
         raise Purged.for_export(old.id, "send the plan with a new batch id")
-    if old.state not in AMENDABLE:
+    if old.state not in _AMENDABLE:
         raise InvalidState(f"export {old.id} is {old.state} and cannot be amended; send the plan with a new batch id")
 
 

@@ -56,7 +56,7 @@ def list_exports(
 
     Raises ValidationFailed if the cursor is invalid or a time has no UTC offset.
     """
-    derived_outcome = outcome_expression(col(Delivery.account_id) == account_id)
+    derived_outcome = outcome_expression()
     query = select(Export, derived_outcome).join(BrokerSubmission, HANDOFF, isouter=True)
     search = Search(col(Export.account_id) == account_id, [col(Export.id)])
     if filters == ExportFilter():

@@ -12,6 +12,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries import sender, streams
 from pipeline.exports.schemas.inbox import Remedy
 from pipeline.workflow.acknowledgements import acknowledge_export, reopen_export
+from pipeline.workflow.amendments import AMENDING_ROLES
 from pipeline.workflow.interventions import cancel_export, find_for_change, retry_export
 from pipeline.workflow.steps import TaskMessage, stream_tasks
 
@@ -35,9 +36,11 @@ class RemedyTarget:
         return self.delivery_id if remedy is Remedy.RESEND else self.export_id
 
 
-def required_role(remedy: Remedy) -> str:
-    """Return the role that the remedy needs."""
-    return ADMIN if remedy in _OF_PARTNERS else OPERATE
+def required_roles(remedy: Remedy) -> tuple[str, ...]:
+    """Return the roles that may apply the remedy; one is enough."""
+    if remedy is Remedy.AMEND:
+        return AMENDING_ROLES
+    return (ADMIN,) if remedy in _OF_PARTNERS else (OPERATE,)
 
 
 def apply_remedy(
@@ -48,7 +51,7 @@ def apply_remedy(
     Raises NotFound, InvalidState, PreconditionFailed and Purged; ValidationFailed if the remedy is not for this target;
     and InsufficientRole for a missing role, or for a live export and a test key.
     """
-    caller.require(required_role(remedy))
+    caller.require(*required_roles(remedy))
     account_id, wanted = caller.account_id, target.id_for(remedy)
     if not wanted:
         raise ValidationFailed(f"{remedy.value} cannot be applied to this item; choose another remedy")

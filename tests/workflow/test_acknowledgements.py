@@ -78,8 +78,10 @@ def kill_messages(workflow: WorkflowHarness, export_id: str) -> None:
 def read_marks(workflow: WorkflowHarness, export_id: str) -> tuple[set[str], set[str]]:
     """Return the marks of the export's handoff and of its dead letters."""
     with workflow.runtime.db.read() as session:
-        handoffs = session.scalars(select(BrokerSubmission.inbox).where(col(BrokerSubmission.export_id) == export_id))
-        dead = select(Delivery.inbox).where(col(Delivery.export_id) == export_id, col(Delivery.state) == "dead")
+        handoffs = session.scalars(
+            select(col(BrokerSubmission.inbox)).where(col(BrokerSubmission.export_id) == export_id)
+        )
+        dead = select(col(Delivery.inbox)).where(col(Delivery.export_id) == export_id, col(Delivery.state) == "dead")
         return set(handoffs), set(session.scalars(dead))
 
 

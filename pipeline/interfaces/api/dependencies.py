@@ -33,6 +33,7 @@ from pipeline.core import tenancy
 from pipeline.core.errors import InvalidApiKey, RateLimited
 from pipeline.core.runtime import Runtime
 from pipeline.interfaces.api.limits import COUNT
+from pipeline.workflow.amendments import AMENDING_ROLES
 from pipeline.workflow.idempotency import Acceptance
 from pipeline.workflow.steps import TaskMessage, stream_tasks
 
@@ -266,5 +267,5 @@ KeyHolder = Annotated[Caller, Depends(_caller_with_any_role)]
 Executor = Annotated[Caller, require(EXECUTE)]
 Reader = Annotated[Caller, require(READ)]
 Operator = Annotated[Caller, require(OPERATE)]
-Amender = Annotated[Caller, require(EXECUTE, OPERATE)]
+Amender = Annotated[Caller, require(*AMENDING_ROLES)]
 Admin = Annotated[Caller, require(ADMIN)]

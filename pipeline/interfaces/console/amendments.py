@@ -13,7 +13,6 @@ from uuid import UUID, uuid4
 from fastapi import APIRouter, Depends
 from starlette.responses import Response
 
-from pipeline.accounts.api_keys import EXECUTE, OPERATE
 from pipeline.core import deadline
 from pipeline.core.errors import Refused
 from pipeline.core.findings import Finding
@@ -24,7 +23,7 @@ from pipeline.interfaces.api.headers import read_trace_context
 from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
 from pipeline.interfaces.console import amendment_views
 from pipeline.interfaces.console.pages import HEADERS, ConsoleRoute, Form, Visit, Visitor, limit_form, redirect_to
-from pipeline.workflow.amendments import amend_export, find_amendable, preflight_amendment
+from pipeline.workflow.amendments import AMENDING_ROLES, amend_export, find_amendable, preflight_amendment
 from pipeline.workflow.plan_input import (
     MAX_PLACES,
     AmendablePlan,
@@ -63,7 +62,7 @@ class _Typed:
 @router.get("")
 def show_amendment(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contract's name
     """Show the plan at the places that the customs broker named."""
-    visit.caller.require(EXECUTE, OPERATE)
+    visit.caller.require(*AMENDING_ROLES)
     find_amendable(visit.runtime, visit.caller, id)
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     shown = [format_value(read_value(plan.raw, each.pointer)) for each in plan.places]
@@ -85,7 +84,7 @@ def download_plan(id: str, visit: Visitor) -> Response:  # noqa: A002 - the cont
 @router.post("")
 def add_place(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
     """Show the form again as it was typed, with an input for one more place of the plan."""
-    visit.caller.require(EXECUTE, OPERATE)
+    visit.caller.require(*AMENDING_ROLES)
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     typed, pointer = _read_typed(form), form.get("add")
     if not pointer.startswith("/") or len(pointer) > 256:
@@ -100,7 +99,7 @@ def add_place(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa: A00
 @router.post("/check")
 def check_plan(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
     """Show the findings of the corrected plan and what changes; nothing is written."""
-    visit.caller.require(EXECUTE, OPERATE)
+    visit.caller.require(*AMENDING_ROLES)
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     return _check(visit, plan, _read_typed(form))
 
@@ -108,7 +107,7 @@ def check_plan(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa: A0
 @router.post("/send")
 def send_amendment(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
     """Amend the export with the plan that was checked, which approves it; then show the new revision."""
-    visit.caller.require(EXECUTE, OPERATE)
+    visit.caller.require(*AMENDING_ROLES)
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     typed = _read_typed(form)
     approved_at = _read_approved_at(visit, typed)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import RedirectResponse, Response
 
 from pipeline.accounts import partners
-from pipeline.accounts.api_keys import ADMIN, EXECUTE, OPERATE
+from pipeline.accounts.api_keys import ADMIN, OPERATE
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import Refused
 from pipeline.core.findings import Finding
@@ -25,7 +25,7 @@ from pipeline.interfaces.console.finding_views import fold_findings, show_findin
 from pipeline.interfaces.console.gantt_views import build_gantt
 from pipeline.interfaces.console.line_views import is_below, show_decision, show_lines
 from pipeline.interfaces.console.list_views import ListFilter
-from pipeline.interfaces.console.live import build_live_address
+from pipeline.interfaces.console.live import build_export_live_address, build_live_address
 from pipeline.interfaces.console.pages import (
     HEADERS,
     PAGE_SIZE,
@@ -41,7 +41,7 @@ from pipeline.interfaces.console.status_views import show_status
 from pipeline.interfaces.console.unit_views import UNITS_ON_A_PAGE, show_step, show_units
 from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow import saved_filters
-from pipeline.workflow.amendments import AMENDABLE
+from pipeline.workflow.amendments import can_amend
 from pipeline.workflow.read_model import build_view, load_export_rows
 from pipeline.workflow.search import search_exports
 
@@ -129,11 +129,6 @@ def suggest(visit: Visitor, q: Annotated[str, Query(max_length=128)] = "") -> Re
     return page_response(render("console/search_hits.html", wanted=q.strip(), hits=hits))
 
 
-def _may_amend(visit: Visit, export: Export) -> bool:
-    may = visit.caller.has_role(EXECUTE) or visit.caller.has_role(OPERATE)
-    return may and export.state in AMENDABLE and export.purged_at is None and export.test == visit.caller.test
-
-
 def _may_hold(visit: Visit, export: Export) -> bool:
     return visit.caller.has_role(ADMIN) and not visit.caller.test and export.purged_at is None
 
@@ -143,11 +138,9 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
     """Show one export: how it stands, what needs a person, and the beginning of everything else."""
     now = utc_now()
     with visit.runtime.db.read() as session:
-        export_id = find_export(session, visit.account_id, id, test=visit.caller.test).id
-    # Taken before the export is read: what changes meanwhile makes the page load again.
-    live_address = build_live_address(visit, export_id)
-    with visit.runtime.db.read() as session:
-        row = find_export(session, visit.account_id, export_id)
+        # One snapshot: the version is that of what the page shows, and a later change makes it load again.
+        row = find_export(session, visit.account_id, id, test=visit.caller.test)
+        live_address = build_export_live_address(session, row.id)
         rows = load_export_rows(session, row, max_events=_EVENTS, max_lines=0, documents_of=range(1, _UNITS + 1))
         lines = list_treatments(session, row.id, limit=_LINES)
         past = load_past_deliveries(session, row.id)
@@ -155,7 +148,7 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
     export = build_view(rows)
     deliveries = queries.list_deliveries(visit.runtime, visit.account_id, export_id=row.id, limit=_DELIVERIES)
     link = f"/console/exports/{quote(row.id)}"
-    amend_link = f"{link}/amend" if _may_amend(visit, row) else ""
+    amend_link = f"{link}/amend" if can_amend(visit.caller, row) else ""
     return visit.page(
         "console/export.html",
         export=export,

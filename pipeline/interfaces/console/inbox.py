@@ -12,7 +12,6 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
 from pipeline.accounts import partners
-from pipeline.accounts.api_keys import EXECUTE, OPERATE
 from pipeline.accounts.people import name_people
 from pipeline.core import deadline
 from pipeline.core.errors import DatabaseBusy, Refused, ValidationFailed
@@ -25,7 +24,7 @@ from pipeline.interfaces.console.inbox_views import ChosenItem, Result
 from pipeline.interfaces.console.live import build_live_address
 from pipeline.interfaces.console.pages import ConsoleRoute, Form, Visit, Visitor, limit_form
 from pipeline.workflow import inbox
-from pipeline.workflow.remedies import RemedyTarget, apply_remedy, required_role
+from pipeline.workflow.remedies import RemedyTarget, apply_remedy, required_roles
 from pipeline.workflow.steps import TaskMessage
 
 router = APIRouter(prefix="/console/inbox", include_in_schema=False, route_class=ConsoleRoute)
@@ -52,11 +51,7 @@ def show_inbox(visit: Visitor, acknowledged: Annotated[bool, Query()] = False) -
     """Show what needs a person, grouped by cause, oldest deadline first; or what was acknowledged."""
     live_address = build_live_address(visit)
     found = inbox.load_inbox(visit.runtime, visit.account_id, acknowledged=acknowledged)
-    remedies = {each for each in Remedy if visit.caller.has_role(required_role(each))}
-    if visit.caller.has_role(EXECUTE) or visit.caller.has_role(OPERATE):
-        remedies.add(Remedy.AMEND)
-    else:
-        remedies.discard(Remedy.AMEND)
+    remedies = {each for each in Remedy if any(map(visit.caller.has_role, required_roles(each)))}
     with visit.runtime.db.read() as session:
         names = name_people(session, {each.acknowledged.by for each in found.items if each.acknowledged is not None})
     return visit.page(
@@ -95,7 +90,7 @@ def apply_choice(visit: Visitor, form: ChosenItems) -> Response:
 def test_connection(visit: Visitor, form: ChosenItems) -> Response:
     """Run the connection test of a group's partner, and show its stages with the items that can be resent."""
     partner_id = form.get("partner")
-    visit.caller.require(required_role(Remedy.TEST))
+    visit.caller.require(*required_roles(Remedy.TEST))
     connection_tests.run_connection_test(
         visit.runtime, visit.account_id, partner_id, tested_by=visit.caller.actor, test_key=visit.caller.test
     )
@@ -138,7 +133,7 @@ def _read_choice(visit: Visit, form: Form) -> _ChosenRemedy:
     remedy, items = form.get("remedy"), _read_items(form)
     if remedy not in {*Remedy}:
         raise ValidationFailed("the form names no remedy; choose a button of the inbox")
-    visit.caller.require(required_role(Remedy(remedy)))
+    visit.caller.require(*required_roles(Remedy(remedy)))
     if not items:
         raise ValidationFailed("nothing was chosen; tick at least one row")
     # An export stands in the inbox once for each of its dead letters.

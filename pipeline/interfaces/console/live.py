@@ -10,6 +10,7 @@ from urllib.parse import urlencode
 import anyio
 from fastapi import APIRouter, Header, Query
 from fastapi.sse import EventSourceResponse, format_sse_event
+from sqlmodel import Session
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -45,16 +46,20 @@ def follow_changes(
     )
 
 
-def build_live_address(visit: Visit, export_id: str | None = None) -> str:
-    """Return the address of the changes since now in the export, or in the account if none is given.
+def build_live_address(visit: Visit) -> str:
+    """Return the address of the changes since now in the account.
 
     Call it before what the page shows is read: a change in between is then sent, not missed.
     """
-    fields = {"seen": read_version(visit, export_id), **({} if export_id is None else {"export": export_id})}
-    return f"/console/live?{urlencode(fields)}"
+    return f"/console/live?{urlencode({'seen': _read_version(visit, None)})}"
 
 
-def read_version(visit: Visit, export_id: str | None) -> str:
+def build_export_live_address(session: Session, export_id: str) -> str:
+    """Return the address of the changes in the export that are later than the session's snapshot."""
+    return f"/console/live?{urlencode({'seen': queries.read_export_version(session, export_id), 'export': export_id})}"
+
+
+def _read_version(visit: Visit, export_id: str | None) -> str:
     """Return a text that changes with the export, or with the account if none is given."""
     with visit.runtime.db.read() as session:
         if export_id is None:
@@ -70,7 +75,7 @@ async def _stream_changes(visit: Visit, export_id: str | None, seen: str) -> Asy
     yield b": changes\n\n"
     sent_at = time.monotonic()
     while await is_still_signed_in(visit):
-        version = await run_in_threadpool(read_version, visit, export_id)
+        version = await run_in_threadpool(_read_version, visit, export_id)
         if version != seen or time.monotonic() - sent_at >= _MAX_AGE_SECONDS:
             yield format_sse_event(data_str="", event="changed", id=version or "none")
             seen, sent_at = version, time.monotonic()
