@@ -14,6 +14,65 @@ document.addEventListener("htmx:before:request", (event) => {
   if (busy || !getSelection().isCollapsed) event.preventDefault();
 });
 
+// ---- Trouble: a page that cannot refresh keeps what it shows, and says why; `name` is that of a text in #trouble.
+
+let trouble = null;
+
+function showTrouble(name) {
+  // Signed out, the page tries nothing any more.
+  if (trouble === "signed-out") return;
+  trouble = name;
+  for (const each of findAll("#trouble > p")) each.hidden = each.dataset.trouble !== name;
+  if (name === "signed-out") find("#live")?.remove();
+}
+
+const nameTrouble = (status, other) => (status === 401 ? "signed-out" : [403, 404, 410].includes(status) ? "gone" : other);
+
+document.addEventListener("htmx:response:error", (event) => {
+  const { sourceElement: source, response } = event.detail.ctx;
+  if (source.id === "main") showTrouble(nameTrouble(response.status, "failed"));
+  if (source.id === "live") showTrouble(nameTrouble(response.status, "refused"));
+  if (source.closest("#palette")) find("#palette-hits").textContent = "The search did not answer. Type again to repeat it.";
+});
+document.addEventListener("htmx:error", (event) => {
+  if (event.detail.ctx?.sourceElement.id === "main") showTrouble("failed");
+  if (event.detail.ctx?.sourceElement.id === "live") showTrouble("refused");
+});
+document.addEventListener("htmx:after:request", (event) => {
+  const { sourceElement: source, response, text } = event.detail.ctx;
+  if (source.id !== "main" || response.status >= 400) return;
+  if (text.includes('<main id="main"')) {
+    if (["failed", "gone"].includes(trouble)) showTrouble(null);
+  } else {
+    // Another server answered, such as a proxy.
+    event.preventDefault();
+    showTrouble("failed");
+  }
+});
+document.addEventListener("htmx:sse:error", (event) => showTrouble(nameTrouble(event.detail.status, "lost")));
+document.addEventListener("htmx:sse:after:connection", () => { if (trouble === "lost") showTrouble(null); });
+
+// What was typed comes back once, after a link with data-keeps-typed has led to this address again.
+
+const typedKey = () => `typed:${location.pathname}${location.search}`;
+const listTypedFields = () => findAll("#main form").flatMap((form) => findAll("input:not([type=hidden], [type=password]), textarea, select", form));
+
+document.addEventListener("click", (event) => {
+  if (!event.target.closest("[data-keeps-typed]")) return;
+  sessionStorage.setItem(typedKey(), JSON.stringify(listTypedFields().map((each) => [each.name, each.value, each.checked])));
+});
+
+function restoreTyped() {
+  const typed = JSON.parse(sessionStorage.getItem(typedKey()) ?? "[]");
+  sessionStorage.removeItem(typedKey());
+  listTypedFields().forEach((field, at) => {
+    const [name, value, checked] = typed[at] ?? [];
+    if (name !== field.name) return;
+    if (field.type === "checkbox" || field.type === "radio") field.checked = checked;
+    else field.value = value;
+  });
+}
+
 // ---- Times: the local time, with UTC as its title. The server writes UTC.
 
 const localTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
@@ -189,7 +248,10 @@ function show(root) {
   restoreDrafts();
 }
 
-document.addEventListener("DOMContentLoaded", () => show(document));
+document.addEventListener("DOMContentLoaded", () => {
+  show(document);
+  restoreTyped();
+});
 document.addEventListener("htmx:after:swap", () => show(document));
 addEventListener("resize", showScrollers);
 document.addEventListener("toggle", showScrollers, true);

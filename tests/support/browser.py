@@ -8,7 +8,7 @@ import os
 import re
 import shutil
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
@@ -107,12 +107,17 @@ def list_cookies(client: httpx.Client) -> Sequence[Any]:
 
 @contextmanager
 def open_browser(
-    client: httpx.Client, *, width: int = 1440, dark: bool = False, expected: str = "\0", bypass_csp: bool = False
+    client: httpx.Client,
+    *,
+    width: int = 1440,
+    dark: bool = False,
+    expected: Collection[str] = (),
+    bypass_csp: bool = False,
 ) -> Iterator[Page]:
     """Yield a page of a browser in Toronto that has the client's cookies.
 
     At the end, no script may have failed, and the content security policy may have refused nothing. The browser may have
-    complained only of what contains the `expected` text.
+    complained only of what contains one of the `expected` texts.
     """
     if BROWSER is None:
         skip_or_fail("Chromium is not installed; the package is chromium")
@@ -133,7 +138,8 @@ def open_browser(
         page.on("console", lambda said: complaints.append(f"{page.url}: {said.text}") if said.type == "error" else None)
         yield page
         chromium.close()
-    assert [each for each in complaints if expected not in each] == []
+    unexpected = [each for each in complaints if not any(text in each for text in expected)]
+    assert unexpected == [], unexpected
 
 
 def find_violations(page: Page, addresses: Mapping[str, str]) -> dict[str, Any]:

@@ -24,7 +24,12 @@ from pipeline.core.templating import render, render_pieces
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime
 from pipeline.interfaces.api.errors import to_refusal
 from pipeline.interfaces.api.limits import COUNT
-from pipeline.interfaces.console.session import check_csrf_token, compute_csrf_token, read_token
+from pipeline.interfaces.console.session import (
+    check_csrf_token,
+    compute_csrf_token,
+    keep_return_address,
+    read_token,
+)
 from pipeline.ops import work_counts
 from pipeline.workflow.steps import TaskMessage
 
@@ -257,5 +262,9 @@ def redirect_to(address: str) -> Response:
 def _redirect_to_sign_in(request: Request, address: str) -> Response:
     if "hx-request" in request.headers:
         # The script would put the page of a redirect into a part of this one, and open an ended stream again at once.
-        return Response(status_code=401, headers={**HEADERS, "HX-Redirect": address})
-    return redirect_to(address)
+        # It says itself that the session has ended, and the page keeps what was typed.
+        return Response(status_code=401, headers=HEADERS)
+    response = redirect_to(address)
+    if request.method == "GET" and request.headers.get("sec-fetch-dest", "document") == "document":
+        keep_return_address(get_runtime(request).settings, response, request.url.path, request.url.query)
+    return response

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from typing import Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -22,6 +22,10 @@ from pipeline.core.runtime import Runtime
 _COOKIE: Final = "exports_console"
 _HOST_COOKIE: Final = "__Host-exports_console"
 _DEVICE_COOKIE: Final = "exports_device"
+#: The page to come back to after sign-in, for some minutes.
+_RETURN_COOKIE: Final = "exports_return"
+_RETURN_SECONDS: Final = 600
+_MAX_RETURN_CHARACTERS: Final = 1000
 _DEVICE_SECONDS: Final = 365 * 24 * 3600
 #: The random mark of a browser that was shown a TOTP secret.
 _SET_UP_COOKIE: Final = "exports_set_up"
@@ -93,6 +97,26 @@ def _set_cookie(settings: Settings, response: Response, name: str, value: str, s
 def delete_cookie(settings: Settings, response: Response) -> None:
     """Remove the session's token from the browser."""
     response.delete_cookie(cookie_name(settings), path="/", secure=is_secure(settings), httponly=True, samesite="lax")
+
+
+def keep_return_address(settings: Settings, response: Response, path: str, query: str) -> None:
+    """Let the browser come back to a page of the console after it has signed in."""
+    address = quote(f"{path}?{query}" if query else path, safe="")
+    if path.startswith("/console/") and len(address) <= _MAX_RETURN_CHARACTERS:
+        _set_cookie(settings, response, _RETURN_COOKIE, address, _RETURN_SECONDS)
+
+
+def read_return_address(request: Request) -> str:
+    """Return the page to come back to, which is always one of the console on this host."""
+    address = unquote(request.cookies.get(_RETURN_COOKIE, ""))
+    # Another host of the domain may have set the cookie, so it is not trusted.
+    return address if address.startswith("/console/") and address.isprintable() else "/console"
+
+
+def forget_return_address(settings: Settings, request: Request, response: Response) -> None:
+    """Let the next sign-in lead to the first page."""
+    if _RETURN_COOKIE in request.cookies:
+        response.delete_cookie(_RETURN_COOKIE, path="/", secure=is_secure(settings), httponly=True, samesite="lax")
 
 
 def compute_csrf_token(runtime: Runtime, token: str, account_id: str) -> str:

@@ -31,8 +31,10 @@ from pipeline.interfaces.console.session import (
     begin_session,
     check_same_origin,
     delete_cookie,
+    forget_return_address,
     read_client,
     read_device,
+    read_return_address,
     read_set_up_mark,
     read_token,
     set_set_up_mark,
@@ -86,6 +88,7 @@ def sign_out(visit: Visitor, form: Fields) -> Response:
         else open_page("console/provider_next.html", provider_address=address, signed_out=True)
     )
     delete_cookie(settings, response)
+    forget_return_address(settings, visit.request, response)
     return response
 
 
@@ -168,8 +171,9 @@ def _load_link(runtime: Runtime, token: str) -> LinkView:
 
 
 def start_console(runtime: Runtime, request: Request, signed_in: SignedIn) -> Response:
-    """Return a redirect to the console with the cookies of the new session."""
-    response = redirect_to("/console")
+    """Return a redirect to the page that asked for sign-in, with the cookies of the new session."""
+    response = redirect_to(read_return_address(request))
+    forget_return_address(runtime.settings, request, response)
     begin_session(runtime, request, response, signed_in)
     return response
 

@@ -95,7 +95,7 @@ def open_pages(client: httpx.Client, starts: Sequence[str]) -> str:
     addresses = [address for address, _ in crawl(client, starts, most=2)]
     dialogs: list[str] = []
     texts = []
-    with open_browser(client, bypass_csp=True, expected="Failed to load resource") as page:
+    with open_browser(client, bypass_csp=True, expected=["Failed to load resource"]) as page:
 
         def dismiss(dialog: Dialog) -> None:
             dialogs.append(f"{page.url}: {dialog.message}")

@@ -10,6 +10,7 @@ import pytest
 from pypdf import PdfReader
 from sqlalchemy import update
 
+from pipeline.accounts import sessions
 from pipeline.accounts.models import SignedInSession
 from pipeline.core.db import database_now
 from pipeline.interfaces.console import live
@@ -19,7 +20,7 @@ from tests.interfaces.console.test_console_layout import build_pages
 from tests.interfaces.console.test_inbox import answer, answer_again
 from tests.support import factories
 from tests.support.browser import find_violations, list_cookies, open_browser
-from tests.support.people import sign_in_client
+from tests.support.people import PASSWORD, add_person, sign_in_client
 
 
 def test_page_follows_changes_and_keeps_what_a_person_opened_and_typed(
@@ -59,13 +60,81 @@ def test_page_does_not_change_while_a_person_types_in_it(harness: ApiHarness, mo
         assert page.input_value("input[name=name]") == "Half a name"
 
 
-def test_page_leads_to_sign_in_when_the_session_ends(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("idle", [False, True])
+def test_page_says_that_it_is_signed_out_and_comes_back(
+    harness: ApiHarness, monkeypatch: pytest.MonkeyPatch, *, idle: bool
+) -> None:
+    """Whether the session was ended, or nobody used it: a page that refreshes itself is not a use."""
     monkeypatch.setattr(live, "_PAUSE_SECONDS", 0.05)
-    with open_browser(sign_in_browser(harness, "read"), expected="status of 401") as page:
-        page.goto("/console/exports")
+    monkeypatch.setattr(live, "_MAX_AGE_SECONDS", 0.0)
+    harness.execute(factories.plan(batch="one"))
+    person = add_person(harness.runtime, "read")
+    client = sign_in_browser(harness, "read")
+    with open_browser(client, expected=["status of 401", "status 401"]) as page:
+        page.goto("/console/exports?state=accepted")
+        page.fill("input[name=name]", "Half a name")
         with harness.runtime.db.write() as session:
-            session.execute(update(SignedInSession).values(ended_at=database_now()))
+            past = database_now(-sessions.IDLE_SECONDS)
+            session.execute(update(SignedInSession).values({"seen_at": past} if idle else {"ended_at": past}))
+        page.get_by_text("You are signed out").wait_for()
+        assert (page.locator("#main tbody tr").count(), page.input_value("input[name=name]")) == (1, "Half a name")
+        assert page.locator("#live").count() == 0, "the page connects no more"
+        page.get_by_text("Sign in and come back").click()
         page.wait_for_url("**/console/sign-in")
+        page.fill("#email", person.email)
+        page.fill("#password", PASSWORD)
+        page.fill("#code", person.code(harness.runtime))
+        page.locator("#main button").click()
+        page.wait_for_url("**/console/exports?state=accepted")
+        assert page.input_value("input[name=name]") == "Half a name"
+        page.reload()
+        assert page.input_value("input[name=name]") == "", "it came back once"
+
+
+@pytest.mark.parametrize(
+    ("status", "said"), [(500, "could not be refreshed"), (503, "could not be refreshed"), (410, "removed or purged")]
+)
+def test_page_keeps_its_content_when_a_refresh_fails(
+    harness: ApiHarness, monkeypatch: pytest.MonkeyPatch, status: int, said: str
+) -> None:
+    monkeypatch.setattr(live, "_PAUSE_SECONDS", 0.05)
+    harness.execute(factories.plan(batch="one"))
+    with open_browser(
+        sign_in_browser(harness, "read"), expected=[f"status of {status}", f"status {status}", "htmx:response:error"]
+    ) as page:
+        page.goto("/console/exports")
+        page.route("**/console/exports", lambda route: route.fulfill(status=status, body="<main id=main>no</main>"))
+        harness.execute(factories.plan(batch="two"))
+        page.get_by_text(said).wait_for()
+        assert page.locator("#main tbody tr").count() == 1
+        page.unroute("**/console/exports")
+        harness.execute(factories.plan(batch="three"))
+        page.get_by_text("three", exact=True).wait_for()
+        assert page.locator("#trouble > p:visible").count() == 0
+
+
+def test_page_says_that_another_server_answered_or_none(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(live, "_PAUSE_SECONDS", 0.05)
+    harness.execute(factories.plan(batch="one"))
+    with open_browser(
+        sign_in_browser(harness, "read"), expected=["Failed to load resource", "htmx:error", "htmx:response:error"]
+    ) as page:
+        page.goto("/console/exports")
+        page.route("**/console/exports", lambda route: route.fulfill(status=200, body="<h1>Proxy</h1>"))
+        harness.execute(factories.plan(batch="two"))
+        page.get_by_text("could not be refreshed").wait_for()
+        assert page.locator("#main tbody tr").count() == 1
+        page.unroute("**/console/exports")
+        harness.execute(factories.plan(batch="three"))
+        page.get_by_text("three", exact=True).wait_for()
+        page.route("**/console/exports", lambda route: route.abort())
+        harness.execute(factories.plan(batch="four"))
+        page.get_by_text("could not be refreshed").wait_for()
+        assert page.locator("#main tbody tr").count() == 3
+        page.route("**/console/live*", lambda route: route.fulfill(status=429))
+        page.unroute("**/console/exports")
+        page.reload()
+        page.get_by_text("the service refused its connection").wait_for()
 
 
 def test_amendment_survives_the_end_of_the_session(harness: ApiHarness) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -52,6 +53,34 @@ def test_right_password_and_code_start_a_session(harness: ApiHarness) -> None:
     assert cookies.keys() == {NAME, "exports_device"}
     assert all({"HttpOnly", "SameSite=lax", "Path=/"} <= attributes for attributes in cookies.values())
     assert "anna@maple.example" in client.get("/console").text
+
+
+@pytest.mark.parametrize(
+    ("kept", "location"),
+    [
+        ("/console/exports?state=failed", "/console/exports?state=failed"),
+        ("//evil.example/console/", "/console"),
+        ("https://evil.example/console/", "/console"),
+        ("/consolex", "/console"),
+        ("/console/\r\nSet-Cookie: a=b", "/console"),
+        ("", "/console"),
+    ],
+)
+def test_sign_in_comes_back_only_to_a_page_of_the_console(harness: ApiHarness, kept: str, location: str) -> None:
+    person, client = add_person(harness.runtime, "read"), harness.client_with_key(None)
+    answer = post_sign_in(client, harness, person, headers={"Cookie": f"exports_return={quote(kept, safe='')}"})
+    assert answer.headers["location"] == location
+
+
+def test_page_that_asks_for_sign_in_is_remembered_for_one_sign_in(harness: ApiHarness) -> None:
+    person, client = add_person(harness.runtime, "read"), harness.client_with_key(None)
+    client.get("/console/exports?broker=br%261", headers={"Sec-Fetch-Dest": "document"})
+    client.get("/console/exports/exp_1", headers={"Sec-Fetch-Dest": "iframe"})
+    client.get("/console/live?seen=", headers={"HX-Request": "true"})
+    assert post_sign_in(client, harness, person).headers["location"] == "/console/exports?broker=br%261"
+    assert "exports_return" not in client.cookies
+    client.get(f"/console/exports/{'e' * 2000}")
+    assert "exports_return" not in client.cookies
 
 
 @pytest.mark.parametrize("changes", [{"password": "wrong"}, {"code": "000000"}, {"email": "nobody@maple.example"}])
