@@ -37,6 +37,9 @@ def delivery_is(state: DeliveryState) -> ColumnElement[bool]:
 
 DEAD: Final = delivery_is(DeliveryState.DEAD)
 
+#: The condition of the index of a partner's deliveries by state, as the index says it.
+IS_UNDELIVERED: Final[ColumnElement[bool]] = literal_column("(deliveries.state <> 'delivered') IS TRUE")
+
 #: Joins the handoff of an export: at most one row, by a unique index.
 HANDOFF: Final = and_(
     col(BrokerSubmission.export_id) == col(Export.id), col(BrokerSubmission.partner_id) == col(Export.broker_id)

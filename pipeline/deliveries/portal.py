@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import ColumnElement, exists, func, literal_column, select, true, tuple_
+from sqlalchemy import ColumnElement, exists, func, select, true, tuple_
 from sqlalchemy.orm import Mapped, aliased
 from sqlmodel import Session, col
 
@@ -23,20 +23,16 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.trace_context import TraceContext
 from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.queries import build_delivery_views
+from pipeline.deliveries.outcomes import IS_UNDELIVERED
+from pipeline.deliveries.queries import MAX_COUNTED, build_delivery_views, comes_after
 from pipeline.deliveries.schemas.messages import ArtifactLink, HandoffReady, MessageType
 from pipeline.deliveries.submissions import read_submission
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import BrokerSubmissionView
 from pipeline.exports.states import DeliveryState, ExportState, SubmissionState
 
-#: The condition of the index of deliveries by state, as the index says it.
-_IS_UNDELIVERED: Final[ColumnElement[bool]] = literal_column("(deliveries.state <> 'delivered') IS TRUE")
 #: The states of deliveries that a partner sees.
 SHOWN_STATES: Final = (DeliveryState.PENDING, DeliveryState.DELIVERED, DeliveryState.DEAD)
-
-#: Counts end here, so that a count never reads a whole table.
-MAX_COUNTED: Final = 1000
 
 
 def list_deliveries(
@@ -51,9 +47,7 @@ def list_deliveries(
         wanted = _are_own(visitor) if state is None else _are_own(visitor, state)
         if after is not None:
             last = _find_delivery(session, visitor, after)
-            wanted.append(tuple_(export_id, delivery_id) < (last.export_id, last.id))
-            # A bound for the index, which has only the export.
-            wanted.append(export_id <= last.export_id)
+            wanted += comes_after(last.export_id, last.id)
         found = session.scalars(
             select(Delivery).where(*wanted).order_by(export_id.desc(), delivery_id.desc()).limit(limit + 1)
         ).all()
@@ -240,7 +234,7 @@ def _are_own(visitor: PortalVisitor, *states: DeliveryState) -> list[ColumnEleme
         _reaches_partner(visitor, col(Delivery.export_id)),
     ]
     undelivered = states and DeliveryState.DELIVERED not in states
-    return [*wanted, _IS_UNDELIVERED] if undelivered else wanted
+    return [*wanted, IS_UNDELIVERED] if undelivered else wanted
 
 
 def _are_own_handoffs(visitor: PortalVisitor) -> list[ColumnElement[bool]]:

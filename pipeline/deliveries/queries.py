@@ -7,17 +7,21 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, func, select, tuple_
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col
 
+from pipeline.accounts.models import Partner
 from pipeline.accounts.schemas import AttemptView, DeliveryPage, DeliveryView
+from pipeline.core.db import index_constant
 from pipeline.core.errors import NotFound
+from pipeline.core.json_input import validation_failed
+from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
 from pipeline.core.trace_context import TraceContext
 from pipeline.deliveries import messages, sandbox_broker, submissions
 from pipeline.deliveries.models import Attempt, Delivery, Notification
-from pipeline.deliveries.outcomes import DEAD, delivery_is
+from pipeline.deliveries.outcomes import IS_UNDELIVERED, delivery_is
 from pipeline.deliveries.remedies import find_remedy
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
 from pipeline.deliveries.schemas.messages import HandoffReady, MessageType
@@ -26,6 +30,8 @@ from pipeline.exports.models import Export
 from pipeline.exports.states import DeliveryState
 
 MAX_ATTEMPTS_SHOWN: Final = 20
+#: Counts end here, so that a count never reads a whole table.
+MAX_COUNTED: Final = 1000
 #: For the trace of one message. With resends there may be more attempts than the schedule has.
 MAX_ATTEMPTS_TRACED: Final = 200
 
@@ -40,36 +46,69 @@ def list_deliveries(
     after: str | None = None,
     limit: int = 100,
 ) -> DeliveryPage:
-    """Return a page of the account's deliveries, newest first, starting after the delivery `after`."""
+    """Return a page of the account's deliveries, newest first, starting after the delivery `after`.
+
+    Those of a partner come in the order of their exports. Raises ValidationFailed if there is no delivery `after`.
+    """
     wanted = [col(Delivery.account_id) == account_id]
     if state is not None:
         wanted.append(delivery_is(state))
     if export_id is not None:
         wanted.append(col(Delivery.export_id) == export_id)
+    order = [col(Delivery.id).desc()]
     if partner_id is not None:
         wanted.append(col(Delivery.partner_id) == partner_id)
-    if after is not None:
-        wanted.append(col(Delivery.id) < after)
+        # The order of the partner's indexes. By ids of deliveries alone, the newest ones of all partners are read.
+        order = [col(Delivery.export_id).desc(), *order]
+        if state not in (None, DeliveryState.DELIVERED):
+            wanted.append(IS_UNDELIVERED)
     with runtime.db.read() as session:
+        if after is not None:
+            wanted += [col(Delivery.id) < after] if partner_id is None else _after_cursor(session, account_id, after)
         found = session.execute(
             select(Delivery, col(Notification.event_type))
             .join(Notification, col(Notification.id) == col(Delivery.notification_id))
             .where(*wanted)
-            .order_by(col(Delivery.id).desc())
+            .order_by(*order)
             .limit(limit + 1)
         ).all()
         views = build_delivery_views(session, [(row, event_type) for row, event_type in found[:limit]])
     return DeliveryPage(items=views, next_cursor=views[-1].id if len(found) > limit else None)
 
 
+def comes_after(export_id: str, delivery_id: str) -> list[ColumnElement[bool]]:
+    """Return the conditions that a delivery comes after this one, newest export first."""
+    columns = tuple_(col(Delivery.export_id), col(Delivery.id))
+    # The second is a bound for the index of all, which has only the export.
+    return [columns < (export_id, delivery_id), col(Delivery.export_id) <= export_id]
+
+
+def _after_cursor(session: Session, account_id: str, delivery_id: str) -> list[ColumnElement[bool]]:
+    last = session.scalar(
+        select(col(Delivery.export_id)).where(col(Delivery.id) == delivery_id, col(Delivery.account_id) == account_id)
+    )
+    if last is None:
+        message = "is not a cursor of a list; leave it out to begin with the newest"
+        raise validation_failed([Issue(path="/query/cursor", message=message, code="cursor")])
+    return comes_after(last, delivery_id)
+
+
 def count_dead_letters(runtime: Runtime, account_id: str) -> Mapping[str, int]:
-    """Return the number of dead deliveries, by partner."""
-    with runtime.db.read() as session:
-        found = session.execute(
-            select(col(Delivery.partner_id), func.count())
-            .where(col(Delivery.account_id) == account_id, DEAD)
-            .group_by(col(Delivery.partner_id))
+    """Return the number of dead deliveries by partner, of each at most MAX_COUNTED + 1."""
+    of_partner = (
+        select(col(Delivery.id))
+        .where(
+            col(Delivery.account_id) == account_id,
+            col(Delivery.partner_id) == col(Partner.id),
+            IS_UNDELIVERED,
+            col(Delivery.state) == index_constant(DeliveryState.DEAD),
         )
+        .limit(MAX_COUNTED + 1)
+        .correlate(Partner)
+    )
+    counted = select(func.count()).select_from(of_partner.subquery()).scalar_subquery()
+    with runtime.db.read() as session:
+        found = session.execute(select(col(Partner.id), counted).where(col(Partner.account_id) == account_id))
         return {row[0]: row[1] for row in found}
 
 

@@ -67,15 +67,23 @@ class InboxGroup:
 
 
 def load_inbox(
-    runtime: Runtime, account_id: str, *, cause: Cause | None = None, acknowledged: bool = False
+    runtime: Runtime,
+    account_id: str,
+    *,
+    cause: Cause | None = None,
+    acknowledged: bool = False,
+    limit: int = MOST_ITEMS,
 ) -> InboxView:
-    """Return what needs a person, or what was acknowledged, of all causes or one. Raises DatabaseBusy."""
+    """Return what needs a person, or what was acknowledged, of all causes or one; of each at most `limit`.
+
+    Raises DatabaseBusy.
+    """
     items: list[InboxItem] = []
     cut: list[Cause] = []
     with runtime.db.read() as session:
-        for found in _find_items(session, account_id, cause, acknowledged=acknowledged):
-            items += found[:MOST_ITEMS]
-            if len(found) > MOST_ITEMS:
+        for found in _find_items(session, account_id, cause, acknowledged=acknowledged, limit=limit + 1):
+            items += found[:limit]
+            if len(found) > limit:
                 cut += {each.cause for each in found}
     items = [each for each in items if cause in (None, each.cause)]
     return InboxView(items=sorted(items, key=attrgetter("deadline")), cut=sorted({*cut}))
@@ -102,7 +110,7 @@ def open_items(account_id: SQLColumnExpression[str]) -> Iterator[Select[Any]]:
 
 
 def _find_items(
-    session: Session, account_id: str, cause: Cause | None, *, acknowledged: bool
+    session: Session, account_id: str, cause: Cause | None, *, acknowledged: bool, limit: int
 ) -> Iterator[list[InboxItem]]:
     for outcome, causes in {
         Outcome.NEEDS_ATTENTION: (Cause.QUARANTINED, Cause.FAILED),
@@ -111,7 +119,9 @@ def _find_items(
     }.items():
         if cause not in (None, *causes) or (acknowledged and outcome is Outcome.NEEDS_ATTENTION):
             continue
-        rows = list(chain.from_iterable(_find_exports(session, account_id, outcome, acknowledged=acknowledged)))
+        rows = list(
+            chain.from_iterable(_find_exports(session, account_id, outcome, acknowledged=acknowledged, limit=limit))
+        )
         seen = _load_acknowledged(session, rows)
         if outcome is Outcome.NEEDS_ATTENTION:
             yield [_describe_failure(row) for row in rows]
@@ -120,9 +130,9 @@ def _find_items(
         else:
             yield _describe_answers(session, _ANSWERS[outcome], rows, seen)
     if cause in (None, Cause.DEAD_LETTER):
-        yield _find_dead(session, account_id, acknowledged=acknowledged)
+        yield _find_dead(session, account_id, acknowledged=acknowledged, limit=limit)
     if cause in (None, Cause.PAUSED) and not acknowledged:
-        yield _find_paused(session, account_id)
+        yield _find_paused(session, account_id, limit)
 
 
 _EXPORT_COLUMNS: Final[tuple[Any, ...]] = (
@@ -161,7 +171,7 @@ def _is_in_inbox(model: type[BrokerSubmission | Delivery], *, acknowledged: bool
 
 
 def _find_exports(
-    session: Session, account_id: str, outcome: Outcome, *, acknowledged: bool
+    session: Session, account_id: str, outcome: Outcome, *, acknowledged: bool, limit: int
 ) -> Iterator[Sequence[Row[Any]]]:
     """Yield for each search of the outcome the oldest exports that it finds, with their handoffs."""
     columns = (
@@ -179,7 +189,7 @@ def _find_exports(
     for search in outcome_searches(outcome, account_id):
         query = _select_exports(account_id, outcome, search, *columns, acknowledged=acknowledged)
         query = query.join(PlanSnapshot, col(PlanSnapshot.id) == col(Export.plan_id))
-        yield session.execute(query.order_by(*search.columns).limit(MOST_ITEMS + 1)).all()
+        yield session.execute(query.order_by(*search.columns).limit(limit)).all()
 
 
 def _load_acknowledged(session: Session, rows: Sequence[Row[Any]]) -> Mapping[str, AcknowledgedView]:
@@ -294,7 +304,7 @@ def _select_dead(account_id: str | SQLColumnExpression[str], *columns: Any, ackn
     )
 
 
-def _find_dead(session: Session, account_id: str, *, acknowledged: bool) -> list[InboxItem]:
+def _find_dead(session: Session, account_id: str, *, acknowledged: bool, limit: int) -> list[InboxItem]:
     columns = (
         *_EXPORT_COLUMNS,
         *(col(each) for each in (Delivery.id, Delivery.partner_id, Delivery.channel, Delivery.error)),
@@ -310,7 +320,7 @@ def _find_dead(session: Session, account_id: str, *, acknowledged: bool) -> list
         .join(PlanSnapshot, col(PlanSnapshot.id) == col(Export.plan_id))
         .join(Attempt, last, isouter=True)
         .order_by(col(Delivery.id))
-        .limit(MOST_ITEMS + 1)
+        .limit(limit)
     ).all()
     seen = _load_acknowledged(session, rows)
     return [
@@ -340,9 +350,9 @@ def _select_paused(account_id: str | SQLColumnExpression[str], *columns: Any) ->
     )
 
 
-def _find_paused(session: Session, account_id: str) -> list[InboxItem]:
+def _find_paused(session: Session, account_id: str, limit: int) -> list[InboxItem]:
     columns = (col(Partner.id), col(Partner.name), col(Partner.updated_at))
-    rows = session.execute(_select_paused(account_id, *columns).order_by(col(Partner.id)).limit(MOST_ITEMS + 1))
+    rows = session.execute(_select_paused(account_id, *columns).order_by(col(Partner.id)).limit(limit))
     return [
         InboxItem(
             cause=Cause.PAUSED,

@@ -22,7 +22,7 @@ from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
 from pipeline.interfaces.console import inbox_views, partner_views
 from pipeline.interfaces.console.inbox_views import ChosenItem, Result
 from pipeline.interfaces.console.live import build_live_address
-from pipeline.interfaces.console.pages import ConsoleRoute, Form, Visit, Visitor, limit_form
+from pipeline.interfaces.console.pages import PAGE_SIZE, ConsoleRoute, Form, Visit, Visitor, limit_form
 from pipeline.workflow import inbox
 from pipeline.workflow.remedies import RemedyTarget, apply_remedy, required_roles
 from pipeline.workflow.steps import TaskMessage
@@ -50,7 +50,7 @@ class _ChosenRemedy:
 def show_inbox(visit: Visitor, acknowledged: Annotated[bool, Query()] = False) -> Response:  # noqa: FBT002 - a filter that is on or off
     """Show what needs a person, grouped by cause, oldest deadline first; or what was acknowledged."""
     live_address = build_live_address(visit)
-    found = inbox.load_inbox(visit.runtime, visit.account_id, acknowledged=acknowledged)
+    found = inbox.load_inbox(visit.runtime, visit.account_id, acknowledged=acknowledged, limit=PAGE_SIZE)
     remedies = {each for each in Remedy if any(map(visit.caller.has_role, required_roles(each)))}
     with visit.runtime.db.read() as session:
         names = name_people(session, {each.acknowledged.by for each in found.items if each.acknowledged is not None})

@@ -13,6 +13,7 @@ from pipeline.accounts.states import ACTIVATION_STEPS, PartnerState
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.field_types import check_year
 from pipeline.deliveries.circuit_breaker import BreakerState
+from pipeline.deliveries.queries import MAX_COUNTED
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.list_views import FilterLink
@@ -33,7 +34,7 @@ class PartnerRow:
     test: bool
     channels: str
     tested: str
-    dead: int
+    dead: str
     dead_link: str
 
 
@@ -111,6 +112,13 @@ class ShownDelivery:
     tries: list[ShownTry]
 
 
+def _format_count(count: int) -> str:
+    """Return a number that was counted up to a limit; empty for none."""
+    if count > MAX_COUNTED:
+        return f"more than {MAX_COUNTED:,}"
+    return str(count) if count else ""
+
+
 def show_row(partner: PartnerView, dead: int) -> PartnerRow:
     """Return a partner as a row of the list."""
     return PartnerRow(
@@ -122,7 +130,7 @@ def show_row(partner: PartnerView, dead: int) -> PartnerRow:
         test=partner.test,
         channels=", ".join(endpoint.channel for endpoint in partner.channels),
         tested=_describe_test(partner.last_test),
-        dead=dead,
+        dead=_format_count(dead),
         dead_link=build_deliveries_link(DeliveryState.DEAD, partner.id, None),
     )
 

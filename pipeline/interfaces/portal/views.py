@@ -12,10 +12,10 @@ from urllib.parse import urlencode
 from pipeline.accounts.schemas import DeliveryView, PartnerView, QueueEndpoint
 from pipeline.accounts.secrets import SecretRecord
 from pipeline.accounts.states import PartnerState
-from pipeline.deliveries import portal
 from pipeline.deliveries.circuit_breaker import BreakerState
 from pipeline.deliveries.history import SentMessage
-from pipeline.deliveries.portal import DeliveredMessage
+from pipeline.deliveries.portal import SHOWN_STATES, DeliveredMessage
+from pipeline.deliveries.queries import MAX_COUNTED
 from pipeline.deliveries.remedies import find_partner_remedy
 from pipeline.deliveries.signature_checks import SignatureCheck
 from pipeline.exports.states import DeliveryState
@@ -163,7 +163,7 @@ def build_tiles(counts: Mapping[DeliveryState, int]) -> list[PortalTile]:
     return [
         PortalTile(
             name=names.get(state, state.value),
-            figure=f"{min(count, portal.MAX_COUNTED):,}{'+' if count > portal.MAX_COUNTED else ''}",
+            figure=f"{min(count, MAX_COUNTED):,}{'+' if count > MAX_COUNTED else ''}",
             link=build_deliveries_link(state, None),
             mark=marks[state] if count else "",
         )
@@ -212,7 +212,7 @@ def build_state_links(chosen: DeliveryState | None) -> list[FilterLink]:
     """Return the links that filter the list of deliveries."""
     return [
         FilterLink("all" if state is None else state.value, build_deliveries_link(state, None), state is chosen)
-        for state in (None, *portal.SHOWN_STATES)
+        for state in (None, *SHOWN_STATES)
     ]
 
 

@@ -352,8 +352,8 @@ def test_menu_counts_the_open_items(harness: ApiHarness) -> None:
 
 
 def test_cause_with_many_exports_lists_the_oldest(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox, "MOST_ITEMS", 2)
+    monkeypatch.setattr(inbox_pages, "PAGE_SIZE", 2)
     oldest = fail_exports(harness, "a", "b", "c")
-    (group,) = inbox.group_items(inbox.load_inbox(harness.runtime, factories.ACCOUNT))
+    (group,) = inbox.group_items(inbox.load_inbox(harness.runtime, factories.ACCOUNT, limit=2))
     assert (group.more, [each.export_id for each in group.items]) == (True, oldest[:2])
     assert "the oldest 2" in sign_in_browser(harness, "read").get("/console/inbox").text
