@@ -41,14 +41,14 @@ GOLDEN = {
     "cci_json": "05b8bd5b5f43e838e835560fdef21e4a422ec14d0b2cfd3154a2bbb21b1679fe",
     "cci_csv": "3f2403a3ff90a36d0a422a09289350d73fc24d7e7e83a16497e61445073911aa",
     "cci_human_readable": "84f39b462deb7c6c11130f7436eee2f19919d679e864387db7f53166dbdc8077",
-    "cci_pdf": "3f27495cdf5396b2ac81f76586194ddb4732d7747349d8f7ff4b779c38ee4abe",
+    "cci_pdf": "2d97bfb43a5b819ad0d6758deaeafd35df5728d4fc37d5ba5eef5e20fb23c768",
     "cci_ubl": "e7c553701619bb05e6dc6041cd3bc7a90cbb2b05907b18b8dcc3f504d3eec6a6",
     "cci_consolidated": "425cfa4493f4a054772389dc2980a4587cf06fb4f2f918d3684383c17a831802",
     "cci_xlsx": "98ac357a4ef7a717d7c178851b172db5a58e588665506f8245a6d63de77cb54d",
     "packing_list": "e4dd4510128402774898a05638f9b0bd3c3ba790ae3eb943d4e947dbda65c5b2",
-    "packing_list_pdf": "3e5207d8e5adab41194810c62aeb13e20dec2b16702146d06ef38d7ed5e71bd6",
-    "pga_worksheet": "192c4ca1d1047e8984b043798b26d36e31bf69f16c946eb911aecff2e373cdaf",
-    "section_232_statement": "fda1fdb6f08320a4efa0ea0d6b98bf034c6bf31ce8d1ccc74edb827697495c06",
+    "packing_list_pdf": "7e5e6f4c44ec587c5efefa9ef1da8d94bc0c587e9d5f64c50ae6ace06131025d",
+    "pga_worksheet": "ceef5f28f054c12ec1d41baa5c2f6938b9205b9ce7e3fc0cebe1744366ac2f85",
+    "section_232_statement": "098780921553f96ca9d783aeae2307c19e03bac29cf4e84d2c0d1fc568da2a37",
     "pga_records": "5bb16087d333fbf2e38f4962a803d12062245812a30d241ddc32e0e6ac1ce8fd",
 }
 

@@ -40,7 +40,7 @@ def packing_list(invoice: Invoice) -> bytes:
     return invoice.model_dump_json(by_alias=True, include=SHOWN, indent=1).encode() + b"\n"
 
 
-PDF_VERSION = f"7/{ENGINE}"
+PDF_VERSION = f"8/{ENGINE}"
 
 #: The size of a package without its contents, and of each of its contents, in characters.
 PACKAGE_CHARACTERS, CONTENT_CHARACTERS = 250, 100

@@ -23,7 +23,7 @@ WHOLE_CHARACTERS = 450_000
 #: The characters of one part. A process sets several, and a character needs up to 400 bytes: so it stays below 300 MB.
 PART_CHARACTERS = 220_000
 
-#: The rows of the longest document that is tagged. Tags cost no measurable time, but about 3 KB per row: an invoice of 3
+#: The rows of the longest document that is tagged, and so PDF/UA-1. Tags cost no measurable time, but about 3 KB per row: an invoice of 3
 #: lines has 69 KB instead of 42, one of 100 lines 440 instead of 117. One of 300 lines would have 1,185 KB instead of 264,
 #: more than some carriers accept. For a longer document, or one in parts, the web page is the accessible form.
 TAGGED_ROWS = 100

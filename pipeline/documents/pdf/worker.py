@@ -1,7 +1,7 @@
 """The process of the PDF engine, the only user of Typst: it sets one document per request, on stdin and stdout.
 
 Values reach Typst as data (JSON in a file), never as source, so Typst never evaluates them. Documents are PDF/A-3b
-(ISO 19005-3): all fonts and colour profiles are embedded, and files of data may be attached.
+(ISO 19005-3): all fonts and colour profiles are embedded, and files of data may be attached. Tagged ones are also PDF/UA-1.
 """
 
 from __future__ import annotations
@@ -80,8 +80,13 @@ class Engine(Protocol):
 
 TEMPLATES = Path(__file__).resolve().parents[3] / "templates"
 
+_Standard = Literal["a-3b", "ua-1", "1.7"]
+
 #: ISO 19005-3, level b: an archived PDF always looks the same, and may have other files attached.
-STANDARD: Final = "a-3b"
+ARCHIVED: Final[tuple[_Standard, ...]] = ("a-3b",)
+
+#: The same, and ISO 14289-1: a screen reader finds title, language, headings and the header cells of tables.
+ARCHIVED_AND_ACCESSIBLE: Final[tuple[_Standard, ...]] = ("a-3b", "ua-1")
 
 #: The address space of the process; Typst reserves far more than it uses.
 ADDRESS_SPACE_BYTES = 3 * 1024**3
@@ -128,17 +133,18 @@ class TypstEngine:
         """Set a test page; raises RuntimeError or OSError if this machine does not allow it."""
         page = self._open_source("test page")
         page.write(_TEST_PAGE)
-        self._compile(page, 0, STANDARD, tagged=True)
+        self._compile(page, 0, ARCHIVED, tagged=True)
 
     def _set_document(self, request: EngineMessage) -> EngineMessage:
-        template = self._write_sources(request)
+        template, tagged = self._write_sources(request), request.head["tagged"]
+        standards = ARCHIVED_AND_ACCESSIBLE if tagged else ARCHIVED
         try:
-            body = self._compile(template, request.head["timestamp"], STANDARD, tagged=request.head["tagged"])
+            body = self._compile(template, request.head["timestamp"], standards, tagged=tagged)
         except typst.TypstError as error:
-            if "PDF/A" not in str(error):
+            if "PDF/A" not in str(error) and "PDF/UA" not in str(error):
                 raise
-            # No font can draw a character, which PDF/A forbids: a plain PDF with an empty box is better than none.
-            body = self._compile(template, request.head["timestamp"], "1.7", tagged=request.head["tagged"])
+            # No font can draw a character, which both forbid: a plain PDF with an empty box is better than none.
+            body = self._compile(template, request.head["timestamp"], ("1.7",), tagged=tagged)
         return EngineMessage({}, [body])
 
     def _write_sources(self, request: EngineMessage) -> _MemoryFile:
@@ -163,12 +169,12 @@ class TypstEngine:
     def _import(self, name: str) -> bytes:
         return f'#import "{self._open_source(name).path}": *\n'.encode()
 
-    def _compile(self, source: _MemoryFile, timestamp: int, standard: Literal["a-3b", "1.7"], *, tagged: bool) -> bytes:
+    def _compile(self, source: _MemoryFile, timestamp: int, standards: tuple[_Standard, ...], *, tagged: bool) -> bytes:
         # A compiler keeps what it has parsed, and reads files again that have changed.
         if source.path not in self._compilers:
             self._compilers[source.path] = self._new_compiler(source)
         body = self._compilers[source.path].compile(
-            input=_include(source), format="pdf", timestamp=timestamp, pdf_tags=tagged, pdf_standards=standard
+            input=_include(source), format="pdf", timestamp=timestamp, pdf_tags=tagged, pdf_standards=list(standards)
         )
         if not isinstance(body, bytes):
             raise RuntimeError("Typst must return a single document, but returned several")

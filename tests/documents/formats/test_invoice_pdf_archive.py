@@ -1,22 +1,28 @@
-"""The printed documents are PDF/A-3b: everything to show them is embedded, and the invoice's data is attached."""
+"""The printed documents are PDF/A-3b: everything to show them is embedded, and the invoice's data is attached.
+
+Short ones are also PDF/UA-1, for screen readers.
+"""
 
 from __future__ import annotations
 
 import re
 from io import BytesIO
+from pathlib import Path
 from typing import Any
 
 import pytest
+from pdfua import validate
 from pypdf import PdfReader
 
 from pipeline.documents.formats import invoice_pdf as invoice_kind
 from pipeline.documents.formats.invoice import invoice_json
 from pipeline.documents.formats.invoice_pdf import invoice_pdf
 from pipeline.documents.formats.packing_list import packing_list_pdf
+from pipeline.documents.formats.pga_worksheet import pga_worksheet
 from pipeline.documents.formats.section_232_statement import section_232_statement
 from pipeline.documents.pdf.typesetter import TAGGED_ROWS, split_rows, typeset
 from pipeline.documents.schemas.invoice import Invoice
-from tests.documents.samples import sample
+from tests.documents.samples import build_full_invoice, sample
 
 NAME = "commercial_customs_invoice.json"
 
@@ -83,19 +89,48 @@ def list_kinds(body: bytes) -> set[str]:
     return kinds
 
 
-@pytest.mark.parametrize("print_it", [invoice_pdf, packing_list_pdf, section_232_statement])
+PRINTED = (invoice_pdf, packing_list_pdf, pga_worksheet, section_232_statement)
+
+
+@pytest.mark.parametrize("print_it", PRINTED)
 def test_short_documents_are_tagged_and_reproducible(print_it: Any) -> None:
     body = print_it(sample(3))
     assert is_tagged(body)
-    assert {"/Document", "/Table", "/TR", "/TH", "/TD"} <= list_kinds(body)
+    assert {"/Document", "/H1", "/Table", "/TR", "/TH", "/TD"} <= list_kinds(body)
     assert_archivable(body)
     assert print_it(sample(3)) == body
+
+
+def list_problems(body: bytes, folder: Path) -> list[str]:
+    """Return what a checker of PDF/UA-1 finds, each with the id of its rule."""
+    path = folder / "document.pdf"
+    path.write_bytes(body)
+    return [f"{finding.rule_id} {finding.message}" for finding in validate(str(path)).findings]
+
+
+@pytest.mark.parametrize("print_it", PRINTED)
+@pytest.mark.parametrize("invoice", [sample(1), build_full_invoice(), sample(60)], ids=["1", "full", "60"])
+def test_short_documents_are_accessible(print_it: Any, invoice: Invoice, tmp_path: Path) -> None:
+    body = print_it(invoice)
+    assert list_problems(body, tmp_path) == []
+    root: Any = PdfReader(BytesIO(body)).trailer["/Root"].get_object()
+    assert (root["/Lang"], root["/ViewerPreferences"]["/DisplayDocTitle"]) == ("en", True)
+    assert b"<pdfuaid:part>1</pdfuaid:part>" in root["/Metadata"].get_object().get_data()
+
+
+def test_checker_finds_missing_header_cells(tmp_path: Path) -> None:
+    broken = invoice_pdf(sample(1)).replace(b"/S/TH", b"/S/TD")
+    problems = list_problems(broken, tmp_path)
+    assert problems
+    assert all(problem.startswith("UA-15-003") for problem in problems)
 
 
 def test_long_documents_are_not_tagged() -> None:
     assert is_tagged(invoice_pdf(sample(TAGGED_ROWS)))
     assert not is_tagged(invoice_pdf(sample(TAGGED_ROWS + 1)))
     assert not is_tagged(read_parts(sample(30))), "the tags of parts cannot be joined"
+    root: Any = PdfReader(BytesIO(invoice_pdf(sample(TAGGED_ROWS + 1)))).trailer["/Root"].get_object()
+    assert b"pdfuaid" not in root["/Metadata"].get_object().get_data()
 
 
 def test_tagged_invoice_is_below_half_a_megabyte() -> None:
