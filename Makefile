@@ -63,6 +63,7 @@ system: setup ## Run the tests of the whole service: its processes on every stac
 
 kits: ## Install with npm what the tests in Node.js need (without it they are skipped, unless CI is set)
 	cd examples/consumers/node && npm ci --ignore-scripts
+	cd tests/interfaces/api/javascript && npm ci --ignore-scripts
 	cd tests/interfaces/contracts/javascript && npm ci --ignore-scripts
 	cd tests/interfaces/console/javascript && npm ci --ignore-scripts
 

@@ -38,7 +38,7 @@ from pipeline.interfaces.api.errors import add_problem_handlers
 from pipeline.interfaces.api.limits import BodyLimit, RequestDeadline, RequestLimit
 from pipeline.interfaces.api.metrics import WorkCollector
 from pipeline.interfaces.api.middleware import RequestContext, RequestMetrics
-from pipeline.interfaces.api.openapi import add_contract
+from pipeline.interfaces.api.openapi_document import add_contract
 from pipeline.interfaces.api.parameters import check_query
 from pipeline.interfaces.api.single_flight import SingleFlight
 from pipeline.interfaces.console import (
@@ -179,7 +179,7 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     routers = [router for router in ROUTERS if runtime.settings.docs or router not in _CONTRACT_ROUTERS]
     for router in routers:
         app.include_router(router)
-    add_contract(app, routers)
+    add_contract(app, routers, runtime.settings.public_url)
     return app
 
 

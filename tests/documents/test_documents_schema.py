@@ -11,7 +11,7 @@ from jsonschema_rs import Draft202012Validator
 
 from pipeline.documents.formats.invoice import invoice_json
 from pipeline.documents.schemas.invoice import Invoice
-from pipeline.interfaces.api.system import read_schema
+from pipeline.interfaces.api.system import read_json_schema
 from tests.documents.samples import sample
 
 NAME = "commercial-customs-invoice"
@@ -19,7 +19,7 @@ NAME = "commercial-customs-invoice"
 
 @pytest.fixture(scope="module")
 def published() -> dict[str, Any]:
-    result = read_schema(NAME)
+    result = read_json_schema(NAME)
     jsonschema_rs.meta.validate(result)
     return result
 

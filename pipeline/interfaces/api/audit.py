@@ -19,9 +19,9 @@ def list_audit_trail(
     runtime: RuntimeDep,
     caller: Admin,
     actor: Annotated[str | None, Query(max_length=64, description="The id of a person or a key")] = None,
-    action: Annotated[Action | None, Query()] = None,
+    action: Annotated[Action | None, Query(description="Only acts of this kind")] = None,
     before: Annotated[int | None, Query(ge=1, le=2**31 - 1, description="`nextBefore` of the page before")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Annotated[int, Query(ge=1, le=200, description="How many items a page has")] = 50,
 ) -> ActPage:
     """List what people and keys did on the account, newest first.
 

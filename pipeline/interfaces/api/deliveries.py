@@ -25,11 +25,15 @@ router = APIRouter(tags=["deliveries"])
 def list_deliveries(
     runtime: RuntimeDep,
     caller: Reader,
-    state: Annotated[DeliveryState | None, Query()] = None,
-    export_id: Annotated[str | None, Query(alias="exportId", max_length=64)] = None,
-    partner_id: Annotated[str | None, Query(alias="partnerId", max_length=64)] = None,
+    state: Annotated[DeliveryState | None, Query(description="Only deliveries in this state")] = None,
+    export_id: Annotated[
+        str | None, Query(alias="exportId", max_length=64, description="Only deliveries of this export")
+    ] = None,
+    partner_id: Annotated[
+        str | None, Query(alias="partnerId", max_length=64, description="Only deliveries to this partner")
+    ] = None,
     cursor: Annotated[str | None, Query(max_length=128, description="`nextCursor` of the page before")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Annotated[int, Query(ge=1, le=200, description="How many items a page has")] = 50,
 ) -> DeliveryPage:
     """List the account's deliveries, newest first, each with its latest attempts."""
     return queries.list_deliveries(

@@ -222,7 +222,7 @@ PublisherDep = Annotated[TaskPublisher, Depends(get_publisher)]
 CallerDep = Annotated[Caller, Depends(get_caller)]
 
 #: Declares in the OpenAPI document that a call needs a key; get_caller reads the key itself.
-BEARER_SCHEME: Final = HTTPBearer(auto_error=False, description="An API key: exp_live_... or exp_test_...")
+BEARER_SCHEME: Final = HTTPBearer(scheme_name="apiKey", auto_error=False)
 
 
 #: The role of a key of the partner that received the handoff.

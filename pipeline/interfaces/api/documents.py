@@ -18,6 +18,8 @@ from pipeline.workflow import read_model
 
 router = APIRouter(prefix="/api", tags=["packages"])
 
+#: Without a schema, client generators leave the answer out.
+_BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
 _NOT_MODIFIED: Final[Responses] = {304: {"description": "Not changed"}}
 
 
@@ -32,7 +34,7 @@ def read_customs_package(id: str, request: Request, runtime: RuntimeDep, caller:
 @router.get(
     "/artifacts/{id}",
     response_class=Response,
-    responses={200: {"content": {"application/octet-stream": {}}}, **_NOT_MODIFIED, **READ_REFUSALS},
+    responses={200: {"content": {"application/octet-stream": _BYTES}}, **_NOT_MODIFIED, **READ_REFUSALS},
 )
 def download_artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
     """Return a document's bytes; the entity tag is their SHA-256. A customs broker's key may read its handoffs' documents."""
@@ -54,7 +56,7 @@ def download_artifact(id: str, request: Request, runtime: RuntimeDep, caller: Ke
 @router.get(
     "/exports/{id}/bundle",
     response_class=Response,
-    responses={200: {"content": {"application/zip": {}}}, **_NOT_MODIFIED, **refusal_responses(404, 409)},
+    responses={200: {"content": {"application/zip": _BYTES}}, **_NOT_MODIFIED, **refusal_responses(404, 409)},
 )
 def download_bundle(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
     """Return an export's plan, broker message and documents as one zip file; its bytes are always the same."""

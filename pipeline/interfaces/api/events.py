@@ -45,7 +45,7 @@ async def read_events(
     runtime: RuntimeDep,
     caller: Reader,
     after: Annotated[int, Query(ge=0, le=2**31, description="Only events after this `seq`")] = 0,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 200,
+    limit: Annotated[int, Query(ge=1, le=1000, description="How many events a page has; a stream has all")] = 200,
     last_event_id: Annotated[
         int | None,
         Header(

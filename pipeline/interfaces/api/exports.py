@@ -83,7 +83,10 @@ async def execute_export(
     body: Annotated[Parsed[ExecuteRequest], json_body(ExecuteRequest)],
     idempotency_key: Annotated[
         str | None,
-        Header(description="A repeat with the same key and body gets the same answer; up to 255 printable characters"),
+        Header(
+            alias="Idempotency-Key",
+            description="A repeat with the same key and body gets the same answer; up to 255 printable characters",
+        ),
     ] = None,
     prefer: Annotated[
         str | None,
@@ -123,7 +126,10 @@ async def amend_export(
     body: Annotated[Parsed[ExecuteRequest], json_body(ExecuteRequest)],
     idempotency_key: Annotated[
         str | None,
-        Header(description="A repeat with the same key and body gets the same answer; up to 255 printable characters"),
+        Header(
+            alias="Idempotency-Key",
+            description="A repeat with the same key and body gets the same answer; up to 255 printable characters",
+        ),
     ] = None,
     prefer: Annotated[
         str | None,
@@ -214,7 +220,7 @@ async def preflight_plan(
 def list_exports(
     runtime: RuntimeDep,
     caller: Reader,
-    state: Annotated[ExportState | None, Query()] = None,
+    state: Annotated[ExportState | None, Query(description="Only exports in this state")] = None,
     outcome: Annotated[
         list[Outcome],
         Query(max_length=len(Outcome), description="Only exports with this outcome; repeat it for any of several"),
@@ -229,7 +235,7 @@ def list_exports(
     ] = None,
     quarantined: Annotated[bool | None, Query(description="Only exports that are, or are not, quarantined")] = None,
     cursor: Annotated[str | None, Query(max_length=128, description="`nextCursor` of the page before")] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    limit: Annotated[int, Query(ge=1, le=200, description="How many items a page has")] = 50,
 ) -> ExportPage:
     """List the account's exports, newest first."""
     requested = workflow_queries.ExportFilter(

@@ -15,8 +15,7 @@ from pipeline.interfaces.api.dependencies import Operator, Reader, RuntimeDep
 from pipeline.interfaces.api.exports import export_response, read_precondition
 from pipeline.interfaces.api.openapi import CHANGE_REFUSALS, LIST_REFUSALS, refusal_responses
 from pipeline.interfaces.api.request_body import describe_body, json_body
-from pipeline.workflow import inbox
-from pipeline.workflow.acknowledgements import acknowledge_export, reopen_export
+from pipeline.workflow import acknowledgements, inbox
 from pipeline.workflow.interventions import find_for_change
 
 router = APIRouter(prefix="/api", tags=["exports"])
@@ -39,7 +38,7 @@ def read_inbox(
     responses={**CHANGE_REFUSALS, **refusal_responses(400, 413)},
     openapi_extra=describe_body(AcknowledgeRequest),
 )
-async def acknowledge(
+async def acknowledge_export(
     id: str,  # noqa: A002 - the contract's name
     request: Request,
     runtime: RuntimeDep,
@@ -53,7 +52,7 @@ async def acknowledge(
 
     def change() -> Response:
         export_id = find_for_change(runtime, caller, id)
-        acknowledge_export(
+        acknowledgements.acknowledge_export(
             runtime,
             caller.account_id,
             export_id,
@@ -67,8 +66,10 @@ async def acknowledge(
 
 
 @router.post("/exports/{id}/reopen", response_model=ExportView, responses=CHANGE_REFUSALS)
-def reopen(id: str, request: Request, runtime: RuntimeDep, caller: Operator) -> Response:  # noqa: A002 - the contract's name
+def reopen_export(id: str, request: Request, runtime: RuntimeDep, caller: Operator) -> Response:  # noqa: A002 - the contract's name
     """Undo the acknowledgement of an export: it is in the inbox again."""
     export_id = find_for_change(runtime, caller, id)
-    reopen_export(runtime, caller.account_id, export_id, caller.actor, precondition=read_precondition(request))
+    acknowledgements.reopen_export(
+        runtime, caller.account_id, export_id, caller.actor, precondition=read_precondition(request)
+    )
     return export_response(runtime, caller, export_id)

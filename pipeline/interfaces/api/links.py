@@ -27,7 +27,7 @@ from pipeline.interfaces.api.dependencies import (
     roles_allowing,
 )
 from pipeline.interfaces.api.headers import download_headers
-from pipeline.interfaces.api.openapi import READ_REFUSALS, refusal_responses
+from pipeline.interfaces.api.openapi import READ_REFUSALS, SIGNED_OR_BY_KEY, refusal_responses
 from pipeline.interfaces.api.request_body import read_body_up_to
 from pipeline.interfaces.api.submissions import authenticate_signature, find_submission
 
@@ -43,7 +43,7 @@ _PAGE: Final = {
 
 
 @router.post("/api/artifacts/{id}/links", response_model=DocumentLink, responses=READ_REFUSALS)
-def create_link(id: str, runtime: RuntimeDep, caller: KeyHolder) -> DocumentLink:  # noqa: A002 - the contract's name
+def create_document_link(id: str, runtime: RuntimeDep, caller: KeyHolder) -> DocumentLink:  # noqa: A002 - the contract's name
     """Return a link to a document; it works without a key for some minutes, and no longer than the caller's key."""
     with runtime.db.read() as session:
         access = repository.find_artifact(session, caller.account_id, id)
@@ -55,9 +55,9 @@ def create_link(id: str, runtime: RuntimeDep, caller: KeyHolder) -> DocumentLink
     "/api/broker-submissions/{id}/links",
     response_model=DocumentLinks,
     responses=refusal_responses(400, 404, 413),
-    openapi_extra={"x-roles": list(roles_allowing(READ, PARTNER))},
+    openapi_extra=SIGNED_OR_BY_KEY | {"x-roles": list(roles_allowing(READ, PARTNER))},
 )
-async def renew_links(id: str, request: Request, runtime: RuntimeDep) -> DocumentLinks:  # noqa: A002 - the contract's name
+async def renew_document_links(id: str, request: Request, runtime: RuntimeDep) -> DocumentLinks:  # noqa: A002 - the contract's name
     """Return new links to the documents of a handoff, for a reader of its message whose links have expired.
 
     The call has no body. It carries a key that may read the documents, or the three Standard Webhooks headers made with

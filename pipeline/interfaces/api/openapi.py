@@ -1,106 +1,52 @@
-"""The OpenAPI document: FastAPI's description of the routes, and the bodies that our code reads itself."""
+"""What the routes say about themselves in the OpenAPI document: who may call, and which refusals answer."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
 from typing import Any, Final
-
-from fastapi import APIRouter, FastAPI
-from fastapi.dependencies.models import Dependant
-from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
-from pydantic import BaseModel
-from pydantic.json_schema import models_json_schema
 
 from pipeline.core.errors import Refused
 from pipeline.core.problems import Problem, problem_document
-from pipeline.interfaces.api.dependencies import roles_of
+from pipeline.deliveries.schemas.cloudevent import SIGNATURE_HEADERS
 from pipeline.interfaces.api.errors import MEDIA_TYPE
-from pipeline.interfaces.contracts.examples.catalog import read_example
-from pipeline.interfaces.contracts.json_schemas import PUBLISHED
 
-_DESCRIPTION: Final = """\
-Executes approved export plans: package records, customs treatment, importable invoices, the handoff to the customs
-broker, and messages to brokers, warehouses and operators. It files no entry.
+Security = list[dict[str, list[str]]]
 
-Clients branch on `errorCode`; every error message says what to do. Decimals are strings.
-"""
+_BY_KEY: Final[dict[str, list[str]]] = {"apiKey": []}
+#: All three headers together are one signature.
+SIGNATURE: Final[dict[str, list[str]]] = {name: [] for name in SIGNATURE_HEADERS}
 
+#: `openapi_extra` of routes that read a credential of their own, or none.
+PUBLIC: Final[dict[str, Security]] = {"security": []}
+SIGNED: Final[dict[str, Security]] = {"security": [SIGNATURE]}
+SIGNED_OR_BY_KEY: Final[dict[str, Security]] = {"security": [_BY_KEY, SIGNATURE]}
+BY_SANDBOX_TOKEN: Final[dict[str, Security]] = {"security": [{"sandboxToken": []}]}
 
-#: The documents of this process by the ids of the routers that they describe; making one takes a third of a second.
-_DOCUMENTS: Final[dict[tuple[int, ...], dict[str, Any]]] = {}
-
-
-def add_contract(app: FastAPI, routers: Sequence[APIRouter]) -> None:
-    """Add the complete document as /openapi.json; `x-roles` names the roles of keys that may make a call."""
-
-    def document() -> dict[str, Any]:
-        # Routers compare by their routes and have no hash; they live as long as the process.
-        key = tuple(map(id, routers))
-        if key not in _DOCUMENTS:
-            _DOCUMENTS[key] = _build_document(app, routers)
-        return _DOCUMENTS[key]
-
-    app.openapi = document  # type: ignore[method-assign]  # FastAPI's documented way to extend the document
-
-
-def _build_document(app: FastAPI, routers: Sequence[APIRouter]) -> dict[str, Any]:
-    openapi = get_openapi(title=app.title, version=app.version, description=_DESCRIPTION, routes=app.routes)
-    schemas = openapi.setdefault("components", {}).setdefault("schemas", {})
-    # Our code reads the bodies, so FastAPI does not know them.
-    models: list[type[BaseModel]] = [Problem]
-    models += [each.model for each in PUBLISHED.values() if not each.outbound]
-    _, definitions = models_json_schema(
-        [(model, "validation") for model in models], ref_template="#/components/schemas/{model}"
-    )
-    for name, schema in definitions["$defs"].items():
-        schemas.setdefault(name, schema)
-    # FastAPI's own error format; no route answers with it.
-    for operation in _operations(openapi):
-        answer = operation["responses"].get("422", {})
-        if "HTTPValidationError" in str(answer):
-            del operation["responses"]["422"]
-        _add_examples(operation)
-    _add_roles(openapi, routers)
-    schemas.pop("HTTPValidationError", None)
-    schemas.pop("ValidationError", None)
-    return openapi
-
-
-_SCHEMA_NAMES: Final = {published.model.__name__: name for name, published in PUBLISHED.items()}
-
-
-def _add_examples(operation: dict[str, Any]) -> None:
-    """Add the published example to each JSON body and answer."""
-    for part in (operation.get("requestBody", {}), *operation["responses"].values()):
-        content = part.get("content", {}).get("application/json", {})
-        name = _SCHEMA_NAMES.get(content.get("schema", {}).get("$ref", "").rpartition("/")[2])
-        if name is not None:
-            content["examples"] = {name: {"value": read_example(name)}}
-
-
-def _add_roles(document: dict[str, Any], routers: Sequence[APIRouter]) -> None:
-    for router in routers:
-        for route in router.routes:
-            if not isinstance(route, APIRoute) or not route.include_in_schema:
-                continue
-            role_sets = [roles_of(each.call) for each in _iterate_dependencies(route.dependant)]
-            roles = next((each for each in role_sets if each is not None), None)
-            for method in route.methods or ():
-                operation = document["paths"][route.path][method.lower()]
-                # Empty if the route reads a credential of its own or needs none.
-                operation.setdefault("x-roles", list(roles or ()))
-
-
-def _iterate_dependencies(dependant: Dependant) -> Iterator[Dependant]:
-    for each in dependant.dependencies:
-        yield each
-        yield from _iterate_dependencies(each)
-
-
-def _operations(document: dict[str, Any]) -> list[dict[str, Any]]:
-    return [operation for path in document["paths"].values() for operation in path.values()]
-
+SECURITY_SCHEMES: Final[dict[str, dict[str, str]]] = {
+    "apiKey": {"type": "http", "scheme": "bearer", "description": "An API key: `exp_live_...` or `exp_test_...`."},
+    "sandboxToken": {
+        "type": "http",
+        "scheme": "bearer",
+        "description": "The token by which this installation calls its own sandbox broker.",
+    },
+    "webhook-id": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "webhook-id",
+        "description": "The message's id. It is one of the three headers of a signature by Standard Webhooks 1.0.",
+    },
+    "webhook-timestamp": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "webhook-timestamp",
+        "description": "When the message was signed, in seconds since 1970.",
+    },
+    "webhook-signature": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "webhook-signature",
+        "description": "`v1,` and the Base64 of HMAC-SHA256 with the partner's secret over `id.timestamp.body`.",
+    },
+}
 
 Responses = dict[int | str, dict[str, Any]]
 

@@ -99,7 +99,7 @@ def activate_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView
     responses=refusal_responses(400, 404, 413),
     openapi_extra=describe_body(SecretRotation),
 )
-async def rotate_secret(
+async def rotate_partner_secret(
     id: str,  # noqa: A002 - the contract's name
     response: Response,
     runtime: RuntimeDep,

@@ -22,7 +22,7 @@ from pipeline.deliveries.schemas.messages import HandoffAnswer, HandoffStatus
 from pipeline.deliveries.schemas.views import SandboxPage
 from pipeline.deliveries.submissions import Signer
 from pipeline.interfaces.api.dependencies import Reader, RuntimeDep
-from pipeline.interfaces.api.openapi import LIST_REFUSALS, refusal_responses
+from pipeline.interfaces.api.openapi import BY_SANDBOX_TOKEN, LIST_REFUSALS, SIGNED, refusal_responses
 
 router = APIRouter(prefix="/sandbox", tags=["sandbox"])
 
@@ -60,8 +60,9 @@ _UNVERIFIED_BODIES: Final = _UnverifiedBodies()
     "/borderbuddy/handoffs",
     response_model=HandoffAnswer,
     responses={202: {"description": "Accepted; an answer may follow"}, **refusal_responses(400, 404)},
+    openapi_extra=BY_SANDBOX_TOKEN,
 )
-async def take_handoff(request: Request, runtime: RuntimeDep) -> Response:
+async def take_sandbox_handoff(request: Request, runtime: RuntimeDep) -> Response:
     """Accept a handoff as the borderbuddy contract describes; the invoice number's first letter selects the answer."""
     _check_sandbox_token(request, runtime)
     # The sandbox broker is a party of its own and serves every account.
@@ -76,8 +77,9 @@ async def take_handoff(request: Request, runtime: RuntimeDep) -> Response:
     "/borderbuddy/handoffs/{handoff_id}",
     response_model=HandoffStatus,
     responses=refusal_responses(404),
+    openapi_extra=BY_SANDBOX_TOKEN,
 )
-async def list_handoff_answers(handoff_id: str, request: Request, runtime: RuntimeDep) -> HandoffStatus:
+async def list_sandbox_answers(handoff_id: str, request: Request, runtime: RuntimeDep) -> HandoffStatus:
     """Return the answers to a handoff so far, as the borderbuddy contract describes."""
     _check_sandbox_token(request, runtime)
     tenancy.set_account(ALL_ACCOUNTS)
@@ -89,8 +91,9 @@ async def list_handoff_answers(handoff_id: str, request: Request, runtime: Runti
     status_code=204,
     response_class=Response,
     responses=refusal_responses(400, 404),
+    openapi_extra=SIGNED,
 )
-async def take_webhook(account_id: str, partner_id: str, request: Request, runtime: RuntimeDep) -> Response:
+async def take_sandbox_webhook(account_id: str, partner_id: str, request: Request, runtime: RuntimeDep) -> Response:
     """Accept a webhook signed with the partner's secret; answers to a handoff follow as acknowledgements."""
     secrets = await run_in_threadpool(_find_secrets, runtime, account_id, partner_id)
     headers = dict(request.headers.items())
@@ -102,11 +105,11 @@ async def take_webhook(account_id: str, partner_id: str, request: Request, runti
 
 
 @router.get("/handoffs", response_model=SandboxPage, responses=LIST_REFUSALS)
-def list_handoffs(
+def list_sandbox_handoffs(
     runtime: RuntimeDep,
     caller: Reader,
-    cursor: Annotated[str | None, Query(max_length=128)] = None,
-    limit: Annotated[int, Query(ge=1, le=200)] = 50,
+    cursor: Annotated[str | None, Query(max_length=128, description="`nextCursor` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="How many items a page has")] = 50,
 ) -> SandboxPage:
     """List what the sandbox broker received from the account, newest first."""
     return sandbox_broker.list_handoffs(runtime, caller.account_id, after=cursor, limit=limit)

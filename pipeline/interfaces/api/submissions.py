@@ -17,7 +17,7 @@ from pipeline.deliveries.schemas.messages import AcknowledgementBody, Acknowledg
 from pipeline.deliveries.submissions import Signer, SubmissionOwner
 from pipeline.exports.models import Export
 from pipeline.interfaces.api.dependencies import PARTNER, RuntimeDep, get_caller, roles_allowing
-from pipeline.interfaces.api.openapi import refusal_responses
+from pipeline.interfaces.api.openapi import SIGNED_OR_BY_KEY, refusal_responses
 from pipeline.interfaces.api.request_body import describe_body, read_body_up_to
 
 router = APIRouter(prefix="/api/broker-submissions", tags=["broker submissions"])
@@ -29,9 +29,11 @@ MAX_BYTES: Final = 64 * 1024
     "/{id}/acknowledgements",
     response_model=AcknowledgementReceipt,
     responses=refusal_responses(400, 404, 409, 413),
-    openapi_extra=describe_body(AcknowledgementBody) | {"x-roles": list(roles_allowing(OPERATE, PARTNER))},
+    openapi_extra=describe_body(AcknowledgementBody)
+    | SIGNED_OR_BY_KEY
+    | {"x-roles": list(roles_allowing(OPERATE, PARTNER))},
 )
-async def acknowledge(id: str, request: Request, runtime: RuntimeDep) -> AcknowledgementReceipt:  # noqa: A002 - the contract's name
+async def acknowledge_handoff(id: str, request: Request, runtime: RuntimeDep) -> AcknowledgementReceipt:  # noqa: A002 - the contract's name
     """Record the customs broker's answer, once by its `id`, and advance the submission's status; repeats have no effect.
 
     The call carries a key with the role `partner:<id>` or `operate`, or the three Standard Webhooks headers made with

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from pipeline.core.errors import NotFound, NotReady
 from pipeline.interfaces.api.dependencies import Reader, RuntimeDep
-from pipeline.interfaces.api.openapi import refusal_responses
+from pipeline.interfaces.api.openapi import PUBLIC, refusal_responses
 from pipeline.interfaces.api.single_flight import SingleFlight
 from pipeline.interfaces.contracts import asyncapi
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
@@ -32,8 +32,8 @@ async def read_liveness() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses=refusal_responses())
-def check_ready(request: Request) -> dict[str, str]:
+@router.get("/readyz", responses={status: refusal_responses()[status] for status in (400, 503)}, openapi_extra=PUBLIC)
+def read_readiness(request: Request) -> dict[str, str]:
     """Answer whether the service makes progress on due work; 503 names the part that fails."""
     parts: SingleFlight[list[ServicePart]] = request.app.state.parts
     failing = [part for part in parts.get() if not part.ok]
@@ -63,15 +63,19 @@ def read_metrics(request: Request) -> Response:
     return Response(generate_latest(request.app.state.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-@router.get("/api/schemas/{name}.json", responses={status: refusal_responses(404)[status] for status in (400, 404)})
-def read_schema(name: str) -> dict[str, Any]:
+@router.get(
+    "/api/schemas/{name}.json",
+    responses={status: refusal_responses(404)[status] for status in (400, 404)},
+    openapi_extra=PUBLIC,
+)
+def read_json_schema(name: str) -> dict[str, Any]:
     """Return the JSON Schema of a published document."""
     if name not in PUBLISHED:
         raise NotFound(f"there is no schema {name}; use one of {', '.join(PUBLISHED)}")
     return build_json_schema(name)
 
 
-@contract_router.get("/asyncapi.json", responses={400: refusal_responses()[400]})
-def read_asyncapi() -> dict[str, Any]:
+@contract_router.get("/asyncapi.json", responses={400: refusal_responses()[400]}, openapi_extra=PUBLIC)
+def read_async_api() -> dict[str, Any]:
     """Return the AsyncAPI 3.0 document: every queue, webhook and message, in and out."""
     return asyncapi.build_document(version("exports"))

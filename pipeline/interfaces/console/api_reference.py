@@ -87,7 +87,7 @@ def _document_call(method: str, path: str, operation: Mapping[str, Any]) -> Docu
         path=path,
         anchor=operation["operationId"],
         text=_strip_markdown(operation.get("description", operation.get("summary", ""))),
-        needs_key="security" in operation,
+        needs_key=bool(operation["security"]),
         body=next(_iterate_schemas(body), ""),
         parameters=[
             DocumentedParameter(
