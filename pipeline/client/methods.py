@@ -126,6 +126,7 @@ class ApiMethods:
     delivery_page: Final = Operation(operator_requests.delivery_page)
     deliveries: Final = Listing(operator_requests.deliveries)
     delivery: Final = Operation(operator_requests.delivery)
+    payload: Final = Operation(operator_requests.payload)
     trace: Final = Operation(operator_requests.trace)
     document_links: Final = Operation(operator_requests.document_links)
     resend: Final = Operation(operator_requests.resend)

@@ -69,6 +69,11 @@ def delivery(delivery: str) -> Call[DeliveryView]:
     return get(_delivery_path(delivery), parse_as(DeliveryView))
 
 
+def payload(delivery: str) -> Call[bytes]:
+    """Return the message of a delivery: the bytes that the partner receives."""
+    return get(f"{_delivery_path(delivery)}/payload", lambda response: response.content)
+
+
 def trace(message: str) -> Call[NotificationTrace]:
     """Return what became of one message, by its CloudEvent id: each delivery, each attempt, and each response."""
     return get(f"api/notifications/{encode_segment(message)}", parse_as(NotificationTrace))

@@ -14,7 +14,7 @@ from sqlmodel import Session, col
 from pipeline.accounts.models import Partner
 from pipeline.accounts.schemas import AttemptView, DeliveryPage, DeliveryView
 from pipeline.core.db import index_constant
-from pipeline.core.errors import NotFound
+from pipeline.core.errors import InsufficientRole, NotFound, Purged
 from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
@@ -128,6 +128,31 @@ def list_notification_deliveries(session: Session, notification: Notification) -
     return build_delivery_views(session, [(row, notification.event_type) for row in found], MAX_ATTEMPTS_TRACED)
 
 
+def read_payload(runtime: Runtime, account_id: str, delivery_id: str, *, test_only: bool) -> bytes:
+    """Return the CloudEvent of a delivery: the bytes that the partner receives, with its links to documents.
+
+    Raises NotFound, also for a delivery of another account, and Purged. Raises InsufficientRole if `test_only` and the
+    export is live.
+    """
+    with runtime.db.read() as session:
+        delivery = session.get(Delivery, delivery_id)
+        if delivery is None or delivery.account_id != account_id:
+            raise _delivery_not_found(delivery_id)
+        export = session.get_one(Export, delivery.export_id)
+        if export.purged_at is not None:
+            raise Purged.for_export(export.id, "the text of its messages is gone")
+        if test_only and not export.test:
+            raise InsufficientRole(f"delivery {delivery_id} belongs to a live export; read its payload with a live key")
+        notification = session.get_one(Notification, delivery.notification_id)
+        return messages.build_cloud_event(
+            runtime.settings, notification, TraceContext.from_row(export), holder=delivery.partner_id
+        )
+
+
+def _delivery_not_found(delivery_id: str) -> NotFound:
+    return NotFound(f"there is no delivery {delivery_id} in this account")
+
+
 def load_delivery(session: Session, account_id: str, delivery_id: str) -> DeliveryView:
     """Return the same as `get_delivery`, in the caller's transaction."""
     found = session.execute(
@@ -136,7 +161,7 @@ def load_delivery(session: Session, account_id: str, delivery_id: str) -> Delive
         .where(col(Delivery.account_id) == account_id, col(Delivery.id) == delivery_id)
     ).first()
     if found is None:
-        raise NotFound(f"there is no delivery {delivery_id} in this account")
+        raise _delivery_not_found(delivery_id)
     return build_delivery_views(session, [(found[0], found[1])])[0]
 
 

@@ -23,7 +23,6 @@ from pipeline.core.errors import ChannelRefused, ChannelUnavailable, InvalidRequ
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import submissions
 from pipeline.deliveries.channels.http_client import open_http_session
-from pipeline.deliveries.channels.webhook import build_signature_headers
 from pipeline.deliveries.models import BrokerSubmission, SandboxHandoff
 from pipeline.deliveries.schemas.messages import (
     AcknowledgementBody,
@@ -34,6 +33,7 @@ from pipeline.deliveries.schemas.messages import (
     MessageType,
 )
 from pipeline.deliveries.schemas.views import SandboxHandoffView, SandboxPage
+from pipeline.deliveries.signature import build_signature_headers
 from pipeline.deliveries.submissions import Signer
 from pipeline.exports.schemas.plan import as_json
 

@@ -15,8 +15,8 @@ from sqlmodel import Session
 from config.settings import Settings
 from pipeline.accounts import secrets as account_secrets
 from pipeline.core.errors import SecretUnreadable
-from pipeline.deliveries.channels.webhook import SECONDS, is_signed_by
 from pipeline.deliveries.schemas.cloudevent import SIGNATURE_HEADERS
+from pipeline.deliveries.signature import SECONDS, is_signed_by
 
 #: A signature is valid this long before and after its timestamp.
 TOLERANCE: Final = timedelta(minutes=5)

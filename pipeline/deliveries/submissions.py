@@ -25,10 +25,10 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.core.text_safety import make_legible
 from pipeline.deliveries import operator_messages
-from pipeline.deliveries.channels.webhook import check_signature, digest_signed
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.outcomes import read_outcome
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
+from pipeline.deliveries.signature import check_signature, digest_signed
 from pipeline.exports import events
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent

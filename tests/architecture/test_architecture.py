@@ -32,7 +32,8 @@ CLOCKS = {
     "pipeline/core/ids.py": "ids contain the time",
     "pipeline/deliveries/channels/email.py": "the mail carries the time of the attempt",
     "pipeline/deliveries/channels/http_client.py": "a Retry-After that is a date is measured from now",
-    "pipeline/deliveries/channels/webhook.py": "the signature carries the time of the attempt",
+    "pipeline/deliveries/channels/webhook.py": "a connection test signs an event an hour ago",
+    "pipeline/deliveries/signature.py": "the signature carries the time of the attempt",
 }
 
 #: Files that make a float, and what the float is; it is never money.

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline.accounts.secrets import generate_secret
-from pipeline.deliveries.channels.webhook import build_signature_headers
+from pipeline.deliveries.signature import build_signature_headers
 from pipeline.deliveries.signature_checks import KnownSecret, SignatureCheck, check_message, parse_headers
 
 NOW = datetime(2026, 11, 24, 15, 0, tzinfo=UTC)

@@ -14,8 +14,7 @@ from pipeline.accounts import secrets
 from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import SecretUnreadable
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import outbox, sender, submissions
-from pipeline.deliveries.channels import webhook
+from pipeline.deliveries import outbox, sender, signature, submissions
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.streams import release_and_claim, take_due_streams
@@ -147,7 +146,7 @@ def test_answer_with_wrong_time_is_refused_and_names_the_clock(harness: ApiHarne
     body = json.dumps({"id": "a", "status": "rejected"}).encode()
 
     def data(secret: str, at: datetime) -> httpx.Response:
-        headers = webhook.build_signature_headers("a", body, secret, at=at) | {"content-type": "application/json"}
+        headers = signature.build_signature_headers("a", body, secret, at=at) | {"content-type": "application/json"}
         address = f"/api/broker-submissions/{submission.id}/acknowledgements"
         return harness.client_without_key().post(address, content=body, headers=headers)
 
@@ -171,7 +170,7 @@ def test_answer_without_readable_secret_is_to_be_retried(harness: ApiHarness, mo
         raise SecretUnreadable("sealed under another EXPORTS_SECRET_KEY")
 
     monkeypatch.setattr(SecretBox, "open", lose_answer)
-    headers = webhook.build_signature_headers("a", b"{}", "whsec_Zm9yZWlnbiB0byB1cw==", at=datetime.now(UTC))
+    headers = signature.build_signature_headers("a", b"{}", "whsec_Zm9yZWlnbiB0byB1cw==", at=datetime.now(UTC))
     address = f"/api/broker-submissions/{submission.id}/acknowledgements"
     answer = harness.client_without_key().post(
         address, content=b"{}", headers=headers | {"content-type": "application/json"}

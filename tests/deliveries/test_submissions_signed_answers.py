@@ -14,10 +14,10 @@ from pipeline.accounts.schemas import NewPartner
 from pipeline.accounts.secrets import generate_secret
 from pipeline.core.db import database_now
 from pipeline.deliveries import outbox, polling, sandbox_broker, sender
-from pipeline.deliveries.channels.webhook import build_signature_headers
 from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import Acknowledgement, Notification, SandboxHandoff
 from pipeline.deliveries.polling import PollResult
+from pipeline.deliveries.signature import build_signature_headers
 from tests.deliveries.support import exports
 from tests.deliveries.support.scenario import OTHER, ApiHarness, hand_off
 from tests.support import factories

@@ -25,6 +25,7 @@ from pipeline.deliveries.channels.protocol import (
     excerpt,
     run_stages,
 )
+from pipeline.deliveries.schemas.cloudevent import CONTENT_TYPE
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffAnswer, HandoffStatus
 
 M = TypeVar("M", bound=BaseModel)
@@ -32,7 +33,7 @@ M = TypeVar("M", bound=BaseModel)
 #: The purpose from which the bearer token of the built-in sandbox broker is derived.
 SANDBOX_TOKEN = "sandbox-broker"  # noqa: S105 - a purpose, not a token
 
-_JSON: Final = {"content-type": "application/cloudevents+json; charset=utf-8"}
+_JSON: Final = {"content-type": CONTENT_TYPE}
 
 _TOKEN: Final = "set EXPORTS_BORDERBUDDY_TOKEN to the token that the endpoint gave you"  # noqa: S105 - a remedy
 _CHECK: Final = "make the endpoint check the bearer token first, and answer 401 if it is wrong"

@@ -11,6 +11,8 @@ from pydantic.json_schema import SkipJsonSchema
 from pipeline.core.trace_context import TRACE_PARENT
 
 MEDIA_TYPE = "application/cloudevents+json"
+#: The content type of a message over HTTP.
+CONTENT_TYPE: Final = f"{MEDIA_TYPE}; charset=utf-8"
 
 #: The headers of Standard Webhooks.
 SIGNATURE_HEADERS: Final = ("webhook-id", "webhook-timestamp", "webhook-signature")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from pipeline.accounts.schemas import DeliveryPage, DeliveryView
 from pipeline.core.json_input import Parsed
 from pipeline.deliveries import queries, sender
 from pipeline.deliveries import replay as delivery_replay
+from pipeline.deliveries.schemas.cloudevent import MEDIA_TYPE
 from pipeline.deliveries.schemas.views import NotificationTrace, ReplayReport, ReplayRequest
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.api.dependencies import Operator, PublisherDep, Reader, RuntimeDep
@@ -51,6 +52,17 @@ def list_deliveries(
 def read_delivery(id: str, runtime: RuntimeDep, caller: Reader) -> DeliveryView:  # noqa: A002 - the contract's name
     """Return one delivery with its latest attempts."""
     return queries.get_delivery(runtime, caller.account_id, id)
+
+
+@router.get(
+    "/api/deliveries/{id}/payload",
+    response_class=Response,
+    responses={200: {"content": {MEDIA_TYPE: {}}}, **refusal_responses(404, 409)},
+)
+def read_delivery_payload(id: str, runtime: RuntimeDep, caller: Operator) -> Response:  # noqa: A002 - the contract's name
+    """Return the message of a delivery: the bytes that the partner receives. A test key reads those of test exports."""
+    body = queries.read_payload(runtime, caller.account_id, id, test_only=caller.test)
+    return Response(body, media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 
 
 @router.post(

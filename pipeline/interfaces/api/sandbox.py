@@ -16,10 +16,10 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries import sandbox_broker
 from pipeline.deliveries.channels.borderbuddy import SANDBOX_TOKEN
-from pipeline.deliveries.channels.webhook import check_signature, invalid_signature
 from pipeline.deliveries.schemas.cloudevent import SIGNATURE_HEADERS
 from pipeline.deliveries.schemas.messages import HandoffAnswer, HandoffStatus
 from pipeline.deliveries.schemas.views import SandboxPage
+from pipeline.deliveries.signature import check_signature, invalid_signature
 from pipeline.deliveries.submissions import Signer
 from pipeline.interfaces.api.dependencies import Reader, RuntimeDep
 from pipeline.interfaces.api.openapi import BY_SANDBOX_TOKEN, LIST_REFUSALS, SIGNED, refusal_responses

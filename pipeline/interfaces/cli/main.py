@@ -37,6 +37,10 @@ _COMMANDS: Final = {
     "inspect": ("exports", "Show an export's state, steps, documents, messages and customs broker's answer."),
     "events": ("exports", "Show an export's log; with --json one event a line."),
     "stats": ("stats", "Show what happened to exports: outcomes, durations, queues, customs brokers, corrections."),
+    "listen": (
+        "listener",
+        "Forward new messages to your receiver, signed like real ones; the real deliveries do not change. Ctrl-C ends it.",
+    ),
     "consume": ("consume", "Read a queue of BROKER_URL: show each message, then remove it."),
     "trace": ("trace", "Show one message's recipients, channels, attempts and responses."),
     "verify": ("verify", "Prove offline that a bundle is unchanged and that its formats carry the plan's treatment."),

@@ -23,8 +23,8 @@ from pipeline.core.tenancy import ALL_ACCOUNTS, NO_ACCOUNT
 from pipeline.customs import waivers
 from pipeline.customs.models import Waiver
 from pipeline.deliveries import queries, sandbox_broker
-from pipeline.deliveries.channels.webhook import build_signature_headers
 from pipeline.deliveries.models import SandboxHandoff
+from pipeline.deliveries.signature import build_signature_headers
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.models import LegalHold, SavedFilter
 from pipeline.exports.numbers import reserve_block

@@ -60,6 +60,7 @@ ROLES_BY_CALL = {
     ("DELETE", "/api/waivers/{waiver}"): {"admin"},
     ("GET", "/api/deliveries"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/deliveries/{delivery}"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/deliveries/{delivery}/payload"): {"operate", "admin"},
     ("POST", "/api/deliveries/{delivery}/resend"): {"operate", "admin"},
     ("POST", "/api/partners/br_sandbox/replay"): {"operate", "admin"},
     ("GET", "/api/notifications/{notification}"): {"execute", "read", "operate", "admin"},

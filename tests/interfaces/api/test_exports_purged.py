@@ -45,6 +45,7 @@ def test_every_call_answers_for_a_purged_export(harness: ApiHarness, purged_view
         ("POST", f"/api/broker-submissions/{submission}/links", None, 404),
         ("GET", f"/api/deliveries/{deliveries[0]['id']}", None, 200),
         *[("GET", f"/api/notifications/{each['notificationId']}", None, 404) for each in deliveries],
+        *[("GET", f"/api/deliveries/{each['id']}/payload", None, 409) for each in deliveries],
         *[("POST", f"/api/deliveries/{each['id']}/resend", None, 409) for each in deliveries],
         ("POST", f"/api/exports/{export_id}/cancel", None, 409),
         ("POST", f"/api/exports/{export_id}/retry", None, 409),

@@ -70,7 +70,16 @@ def test_list_of_commands_loads_no_command(arguments: tuple[str, ...]) -> None:
     assert len(modules) < 400
 
 
-@pytest.mark.parametrize("arguments", [("inspect", "exp_1"), ("list",), ("plans", "new"), ("deliveries", "list")])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("inspect", "exp_1"),
+        ("list",),
+        ("plans", "new"),
+        ("deliveries", "list"),
+        ("listen", "--forward-to", "http://127.0.0.1:9"),
+    ],
+)
 def test_command_over_http_loads_no_service(arguments: tuple[str, ...]) -> None:
     modules = list_imported(*arguments)
     assert find_service_libraries(modules) == set()

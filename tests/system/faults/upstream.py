@@ -13,8 +13,8 @@ from config import queues
 from pipeline.accounts import secrets
 from pipeline.core import heartbeats
 from pipeline.core.heartbeats import Heartbeat
-from pipeline.deliveries.channels.webhook import build_signature_headers
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
+from pipeline.deliveries.signature import build_signature_headers
 from pipeline.exports.models import Export
 from tests.support import factories
 from tests.system.faults.case import SETTLE_SECONDS, Case
