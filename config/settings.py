@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import lru_cache
 from pathlib import Path
@@ -41,6 +42,16 @@ Count = Annotated[int, Field(gt=0)]
 def read_variables(prefix: str, names: Iterable[str]) -> dict[str, str]:
     """Return the values of the variables `prefix` + `names` that are set, such as `AWS_PROXY_URL`, by name."""
     return {name: os.environ[variable] for name in names if (variable := prefix + name.upper()) in os.environ}
+
+
+@contextmanager
+def variable_set(name: str, value: str) -> Iterator[None]:
+    """Set an environment variable in the block, for libraries and for processes that the block starts."""
+    os.environ[name] = value
+    try:
+        yield
+    finally:
+        os.environ.pop(name, None)
 
 
 def _unprefixed(name: str) -> AliasChoices:
@@ -80,6 +91,13 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port that `exports serve` listens on; 0 takes a free one")
     public_url: str = Field(
         f"http://{LOOPBACK}:8000", description="Address at which callers and partners reach the API"
+    )
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="Port on which `worker`, `deliveries` and `intake` serve metrics; 0 serves none"
+    )
+    metrics_host: str = Field(LOOPBACK, description="Address of that port")
+    metrics_brokers: int = Field(
+        20, ge=0, description="Customs brokers that `/metrics` names: those with the most overdue handoffs"
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged")
     log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text for people")

@@ -58,7 +58,7 @@ def build_result(reply: Reply, task_id: str) -> Reply:
     """Return the reply as Celery's result: its value, or for a problem document an exception named after the error code."""
     value: Any = json.loads(reply.body)
     status = "SUCCESS"
-    if reply.content_type == "application/problem+json":
+    if reply.is_refusal:
         status = "FAILURE"
         value = {"exc_type": value["errorCode"], "exc_message": [value["message"], value], "exc_module": "exports"}
     result = {"task_id": task_id, "status": status, "result": value, "traceback": None, "children": []}

@@ -37,6 +37,7 @@ from pipeline.core.errors import (
 from pipeline.core.failpoints import failpoint
 from pipeline.core.json_input import parse_json
 from pipeline.core.message_broker import make_connection
+from pipeline.core.metrics import observe
 from pipeline.core.problems import problem_document
 from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.deliveries import submissions
@@ -44,6 +45,7 @@ from pipeline.deliveries.channels.protocol import OutgoingMessage
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.schemas.messages import SentAcknowledgement
 from pipeline.exports import events
+from pipeline.exports.metrics import ACCEPTED, INTAKE_SECONDS, POSTPONED, REFUSED
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.workflow import dispatch
 from pipeline.workflow.acceptance import accept_plan
@@ -145,14 +147,14 @@ class Intake(ConsumerProducerMixin):
 
     def receive_command(self, message: Message) -> None:
         """Accept one command, or publish the refusal to the queue of refusals."""
-        self._receive(message, self._accept, self._refuse_command)
+        self._receive(message, queues.EXECUTE, self._accept, self._refuse_command)
 
     def receive_acknowledgement(self, message: Message) -> None:
         """Record one answer of a customs broker.
 
         A refused answer becomes a dead letter; an answer to a purged export is dropped.
         """
-        self._receive(message, self._acknowledge, self._dead_letter)
+        self._receive(message, queues.ACKNOWLEDGEMENTS, self._acknowledge, self._dead_letter)
 
     def receive_heartbeat(self, message: Message) -> None:
         """Record that a heartbeat arrived, on the same way as a command."""
@@ -204,13 +206,14 @@ class Intake(ConsumerProducerMixin):
             return False
         return True
 
-    def _receive(self, message: Message, act: Handler, refuse: RefusalHandler) -> None:
+    def _receive(self, message: Message, queue: str, act: Handler, refuse: RefusalHandler) -> None:
         if self._ended.is_set():
             # It may be the message that was just requeued. Each further requeue counts as a delivery, and RabbitMQ would
             # dead-letter it after ten. It returns to its queue when the connection closes.
             return
         properties = MessageProperties.from_message(message)
         request_id = properties.request_id
+        began = time.monotonic()
         with structlog.contextvars.bound_contextvars(request_id=request_id), events.request_id_bound(request_id):
             failpoint("intake.before")
             while True:
@@ -221,6 +224,7 @@ class Intake(ConsumerProducerMixin):
                     log.warning("message_postponed", reason=str(later))
                     if self._ended.wait(PAUSE_SECONDS):
                         message.requeue()
+                        observe(INTAKE_SECONDS, time.monotonic() - began, queue, POSTPONED)
                         return
                     continue
                 except Refused as refused:
@@ -235,6 +239,7 @@ class Intake(ConsumerProducerMixin):
             self._reply(reply, properties)
             failpoint("intake.after")
             message.ack()
+        observe(INTAKE_SECONDS, time.monotonic() - began, queue, REFUSED if reply.is_refusal else ACCEPTED)
 
     def _accept(self, message: Message, properties: MessageProperties) -> bytes:
         body, max_depth = self._body(message), self._runtime.settings.max_json_depth

@@ -17,6 +17,11 @@ class Reply:
     content_type: str
     body: bytes
 
+    @property
+    def is_refusal(self) -> bool:
+        """Whether it says why the message was refused."""
+        return self.content_type == "application/problem+json"
+
 
 @dataclass(frozen=True)
 class MessageProperties:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 import random
 import threading
+import time
+from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any, Final
 
@@ -17,11 +19,23 @@ from config.celery_internals import ShutdownPoll
 from config.queues import DELIVERIES, STEP_QUEUES
 from config.settings import Settings, get_settings
 from pipeline.core import heartbeats, shutdown
+from pipeline.core.clock import utc_now
 from pipeline.core.errors import ChannelUnavailable, DatabaseBusy
 from pipeline.core.failpoints import failpoint
+from pipeline.core.metrics import count, observe, set_gauge
 from pipeline.core.runtime import Runtime, process_runtime, reject_weak_credentials
 from pipeline.deliveries import overdue, polling
 from pipeline.deliveries.channels.queue import QueueChannel
+from pipeline.exports.metrics import (
+    DELIVERY,
+    LAST_SWEEP,
+    OVERDUE,
+    POLL,
+    STEP,
+    SWEEP_ERRORS,
+    SWEEP_SECONDS,
+    SWEPT,
+)
 from pipeline.ops import work_counts
 from pipeline.ops.stats import rollup
 from pipeline.workflow import dispatch, sweeper
@@ -96,15 +110,24 @@ def sweep() -> int:
     """
     failpoint("sweep.before")
     published = 0
-    for look in (_declare_queues, _publish_due, _notify_overdue, _poll_brokers, _keep_counts):
+    failed = False
+    began = time.monotonic()
+    for part, look in _PARTS.items():
         try:
             published += look(process_runtime())
         except DatabaseBusy as busy:
             log.warning("sweep_postponed", reason=str(busy))
+            count(SWEEP_ERRORS, part)
+            failed = True
             break
         except Exception:
             # Each worker would raise the same error, and no worker would reach the parts after this one.
             log.exception("sweep_raised")
+            count(SWEEP_ERRORS, part)
+            failed = True
+    observe(SWEEP_SECONDS, time.monotonic() - began)
+    if not failed:
+        set_gauge(LAST_SWEEP, utc_now().timestamp())
     return published
 
 
@@ -132,18 +155,23 @@ def _publish_due(runtime: Runtime) -> int:
     if due:
         log.info("due_tasks_published", count=len(due))
         dispatch.publish(due)
+    found = sum(task.step is not None for task in due)
+    count(SWEPT, STEP, by=found)
+    count(SWEPT, DELIVERY, by=len(due) - found)
     return len(due)
 
 
 def _notify_overdue(runtime: Runtime) -> int:
     streams = overdue.notify_overdue(runtime)
     dispatch.publish_streams(streams)
+    count(SWEPT, OVERDUE, by=len(streams))
     return len(streams)
 
 
 def _poll_brokers(runtime: Runtime) -> int:
     polls = polling.take_due_polls(runtime)
     dispatch.publish_polls(polls)
+    count(SWEPT, POLL, by=len(polls))
     return len(polls)
 
 
@@ -152,6 +180,16 @@ def _keep_counts(runtime: Runtime) -> int:
     while rollup.roll_up(runtime) and not shutdown.is_requested():
         pass
     return 0
+
+
+#: The parts of a sweep, in their order.
+_PARTS: Final[Mapping[str, Callable[[Runtime], int]]] = {
+    "queues": _declare_queues,
+    "due": _publish_due,
+    "overdue": _notify_overdue,
+    "polls": _poll_brokers,
+    "counts": _keep_counts,
+}
 
 
 @worker_shutting_down.connect

@@ -145,6 +145,10 @@ class UnsafeSettings(Terminal):
     """The settings are unsafe: no process may serve with them."""
 
 
+class MetricsNotServed(Terminal):
+    """This process cannot serve its metrics; the message says why, and what to do."""
+
+
 class Fenced(ExportsError):
     """Another worker holds this step now: write nothing more."""
 

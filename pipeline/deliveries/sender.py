@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final, TypeVar
@@ -32,6 +33,7 @@ from pipeline.core.errors import (
 )
 from pipeline.core.failpoints import failpoint
 from pipeline.core.leases import Lease
+from pipeline.core.metrics import count, observe
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import attempts, messages, outbox, queries, streams, submissions
 from pipeline.deliveries.attempts import SendResult
@@ -46,6 +48,7 @@ from pipeline.deliveries.streams import StreamLease
 from pipeline.exports import events
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.metrics import DELIVERED, DELIVERY, DELIVERY_SECONDS, FAILED, LEASES_LOST, REFUSED
 from pipeline.exports.models import Export
 from pipeline.exports.states import DELIVERY_TRANSITIONS, DeliveryState, SubmissionState, source_states
 from pipeline.exports.step_context import StepContext
@@ -221,10 +224,28 @@ def send_held(runtime: Runtime, held: Iterable[StreamLease]) -> list[Sending]:
 
 def _send_once(runtime: Runtime, claimed: StreamLease) -> Sending:
     failpoint("delivery.before")
-    with streams.keep_lease(runtime, claimed) as lease:
+    with _count_lost_lease(), streams.keep_lease(runtime, claimed) as lease:
         sent = _send_claimed(runtime, claimed, lease)
+    _measure(claimed, sent)
     failpoint("delivery.sent")
     return Sending(claimed, sent, lease)
+
+
+@contextmanager
+def _count_lost_lease() -> Iterator[None]:
+    try:
+        yield
+    except Fenced:
+        count(LEASES_LOST, DELIVERY)
+        raise
+
+
+def _measure(claimed: StreamLease, sent: SendResult) -> None:
+    results = [DELIVERED] * len(sent.receipts)
+    if sent.failure is not None:
+        results.append(REFUSED if isinstance(sent.failure, ChannelRefused) else FAILED)
+    for milliseconds, result in zip(sent.durations_ms, results, strict=True):
+        observe(DELIVERY_SECONDS, milliseconds / 1000, claimed.stream.channel, claimed.audience, result)
 
 
 def _send_stream(runtime: Runtime, stream: DeliveryStream, claimed: StreamLease | None = None) -> DeliveryReport:
@@ -300,7 +321,8 @@ def record_while_leased(lease: Lease, record: Callable[[], Recorded]) -> Recorde
     """Return what `record` returns. Retry while the lease is valid, because unrecorded messages are sent again."""
     while True:
         try:
-            recorded = record()
+            with _count_lost_lease():
+                recorded = record()
         except DatabaseBusy as busy:
             if not lease.is_valid():
                 raise

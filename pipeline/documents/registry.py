@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
+from pipeline.core.metrics import observe
 from pipeline.documents.formats import (
     invoice,
     invoice_pdf,
@@ -18,6 +20,7 @@ from pipeline.documents.formats import (
 )
 from pipeline.documents.formats import packing_list as formats_packing_list
 from pipeline.documents.schemas.invoice import Invoice
+from pipeline.exports.metrics import DOCUMENT_SECONDS
 
 
 @dataclass(frozen=True)
@@ -150,7 +153,9 @@ def render_documents(invoice: Invoice) -> Iterator[Document]:
     for kind in KINDS:
         if not kind.applies_to(invoice):
             continue
+        began = time.monotonic()
         body = kind.make(invoice)
+        observe(DOCUMENT_SECONDS, time.monotonic() - began, kind.artifact_type)
         document = Document(kind.artifact_type, kind.filename, kind.media_type, kind.template_version, body)
         entries.append(
             manifest.ManifestEntry(
@@ -158,4 +163,7 @@ def render_documents(invoice: Invoice) -> Iterator[Document]:
             )
         )
         yield document
-    yield Document(*MANIFEST, manifest.unit_manifest(invoice, entries))
+    began = time.monotonic()
+    body = manifest.unit_manifest(invoice, entries)
+    observe(DOCUMENT_SECONDS, time.monotonic() - began, MANIFEST[0])
+    yield Document(*MANIFEST, body)

@@ -14,6 +14,8 @@ from starlette.concurrency import run_in_threadpool
 
 from config.logs import configure_logs
 from pipeline.accounts.open_id import OpenIdProvider
+from pipeline.core.metrics import build_registry
+from pipeline.core.metrics_server import find_shared_folder
 from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.customs.reference.bundle import load_rules
 from pipeline.interfaces.api import (
@@ -154,7 +156,7 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
         redirect_slashes=False,
         dependencies=[Depends(check_query)],
     )
-    registry = CollectorRegistry()
+    registry = build_registry()
     registry.register(WorkCollector(runtime))
     app.state.runtime = runtime
     app.state.publisher = publisher
@@ -174,7 +176,9 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
         seconds=settings.max_body_seconds,
     )
     app.add_middleware(RequestLimit, max_requests=settings.max_requests, max_per_account=settings.max_account_requests)
-    app.add_middleware(RequestContext, metrics=RequestMetrics(registry))
+    # Processes that share their metrics read those of requests, too, from the folder.
+    counted = RequestMetrics(registry if find_shared_folder() is None else CollectorRegistry())
+    app.add_middleware(RequestContext, metrics=counted)
     add_problem_handlers(app)
     routers = [router for router in ROUTERS if runtime.settings.docs or router not in _CONTRACT_ROUTERS]
     for router in routers:

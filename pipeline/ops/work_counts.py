@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, Session, SQLModel, col
 
 from pipeline.core import heartbeats, tenancy
-from pipeline.core.db import Database, index_constant, table
+from pipeline.core.db import Database, database_now, index_constant, table
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries import circuit_breaker
@@ -40,6 +40,8 @@ EXPORTS, OUTCOMES, DELIVERIES, QUARANTINED_EXPORTS, OVERDUE_HANDOFFS = (
 )
 INBOX: Final = "inbox"
 STEPS, RETRYING_STEPS, OPEN_BREAKERS = "steps", "retrying", "breakers"
+#: By queue: the work that waits or is running, and for how many seconds the oldest of it has been due.
+QUEUE_DEPTH, QUEUE_DELAY = "queue depth", "queue delay"
 
 EXPORT_STATES: Final = (*ACTIVE_STATES, ExportState.FAILED.value)
 DELIVERY_STATES: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value, DeliveryState.DEAD.value)
@@ -76,7 +78,7 @@ class WorkCount(SQLModel, table=True):
 
 
 class CountKey(NamedTuple):
-    """What is counted; `state` is empty for a count without states."""
+    """What is counted; `state` is also a queue or a customs broker, and empty for a count without states."""
 
     account_id: str
     name: str
@@ -145,6 +147,8 @@ def _is(key: CountKey) -> list[ColumnElement[bool]]:
 
 
 def _count(session: Session) -> Iterator[tuple[CountKey, int]]:
+    from pipeline.ops.queue_samples import sample_queues  # noqa: PLC0415 - it loads kombu, and the tables must not
+
     whole = {
         CountKey(ALL, STEPS, StepState.READY.value): _READY,
         CountKey(ALL, RETRYING_STEPS): and_(_READY, col(Step.error).is_not(None)),
@@ -184,12 +188,22 @@ def _count(session: Session) -> Iterator[tuple[CountKey, int]]:
             (CountKey(account_id, OUTCOMES, outcome.value), value) for account_id, value in found.items() if value
         )
     yield from _count_inbox(session)
-    for name, account_column, condition in (
-        (QUARANTINED_EXPORTS, Export.account_id, QUARANTINED),
-        (OVERDUE_HANDOFFS, BrokerSubmission.account_id, OVERDUE),
-    ):
-        grouped = select(col(account_column), func.count()).where(condition).group_by(col(account_column))
-        yield from ((CountKey(account_id, name), value) for account_id, value in session.execute(grouped))
+    now = session.execute(select(database_now())).scalar_one()
+    for queue, sample in sample_queues(session, now).items():
+        for name, value in ((QUEUE_DEPTH, sample.depth), (QUEUE_DELAY, sample.seconds_late)):
+            if value:
+                yield CountKey(ALL, name, queue), value
+    owner = col(Export.account_id)
+    quarantined = select(owner, func.count()).where(QUARANTINED).group_by(owner)
+    yield from (
+        (CountKey(account_id, QUARANTINED_EXPORTS), value) for account_id, value in session.execute(quarantined)
+    )
+    of_broker = col(BrokerSubmission.account_id), col(BrokerSubmission.partner_id)
+    overdue = select(*of_broker, func.count()).where(OVERDUE).group_by(*of_broker)
+    yield from (
+        (CountKey(account_id, OVERDUE_HANDOFFS, broker_id), value)
+        for account_id, broker_id, value in session.execute(overdue)
+    )
 
 
 def _count_inbox(session: Session) -> Iterator[tuple[CountKey, int]]:

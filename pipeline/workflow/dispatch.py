@@ -17,8 +17,10 @@ from config import queues
 from config.celery import app
 from config.celery_internals import run_celery
 from config.queues import ANSWER_SECONDS
+from pipeline.core.metrics import count
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.polling import Poll
+from pipeline.exports.metrics import NOT_SENT, SENT, TASK_MESSAGES
 from pipeline.workflow.step_leases import EXPORT_LEVEL
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, STEPS_BY_NAME, StepResult, TaskMessage, stream_tasks
 
@@ -160,8 +162,15 @@ def try_send(signature: Signature) -> bool:
         signature.apply_async()
     except UNSENT as error:
         log.warning("task_message_not_sent", task=signature.get("task"), error=type(error).__name__)
+        count(TASK_MESSAGES, _first_task(signature), NOT_SENT)
         return False
+    count(TASK_MESSAGES, _first_task(signature), SENT)
     return True
+
+
+def _first_task(signature: Signature) -> str:
+    links = getattr(signature, "tasks", None)
+    return str((links[0] if links else signature)["task"]).removeprefix("exports.")
 
 
 def run_worker(role: str, options: Sequence[str] = ()) -> None:

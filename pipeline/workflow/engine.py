@@ -20,6 +20,7 @@ from pipeline.core import shutdown
 from pipeline.core.db import constants, table
 from pipeline.core.errors import DatabaseBusy, Fenced, Stopped, Terminal, WorkerLost
 from pipeline.core.failpoints import failpoint
+from pipeline.core.metrics import count, observe
 from pipeline.core.runtime import Runtime
 from pipeline.core.watchdog import WATCHDOG
 from pipeline.deliveries import attempts, sender, streams
@@ -28,6 +29,7 @@ from pipeline.deliveries.sender import Sending
 from pipeline.deliveries.streams import StreamLease
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
+from pipeline.exports.metrics import DONE, FAILED, FENCED, LEASES_LOST, RELEASED, RETRIED, STEP, STEP_SECONDS
 from pipeline.exports.models import Step
 from pipeline.exports.states import ACTIVE_STATES, ExportState, StepState
 from pipeline.exports.step_context import StepContext
@@ -139,24 +141,29 @@ def _run(
     halted = begun is None and not made.following
     while made.following:
         held = made.following.pop(0)
+        began = time.monotonic()
         with structlog.contextvars.bound_contextvars(export_id=export_id, unit_no=held.unit_no, step=held.step):
             try:
                 finished = _execute(runtime, held, renderer)
             except Fenced:
                 log.warning("step_fenced", fence=held.fence)
-                halted = True
+                count(LEASES_LOST, STEP)
+                result = FENCED
             except Stopped:
-                _release_step(runtime, held)
+                release_step(runtime, held)
                 made.tasks.append(TaskMessage(export_id, held.unit_no, held.step))
-                halted = True
+                result = RELEASED
             except Exception as error:  # noqa: BLE001 - every error of a step is recorded as its failure
                 made.tasks += stream_tasks(step_failures.record_failure(runtime, held, error))
-                halted = True
+                result = FAILED if step_failures.is_final(runtime.settings, held, error) else RETRIED
             else:
                 made.add(finished)
                 if finished.held.now and (ended := _notify(runtime, made.following, finished.held)) is not None:
                     made.following = []
                     made.add(ended)
+                continue
+            halted = True
+            observe(STEP_SECONDS, time.monotonic() - began, held.step, result)
     return StepResult(tuple(spec.name for spec in made.steps), tuple(made.tasks), halted=halted)
 
 
@@ -164,13 +171,14 @@ def _run(
 class _Finished:
     """The steps that are done, the tasks that they opened, and the claimed steps that this worker runs next.
 
-    `held` are the claimed streams of the notify steps among them.
+    `held` are the claimed streams of the notify steps among them; `seconds` is the time of each step that is done.
     """
 
     steps: list[StepSpec] = field(default_factory=list)
     tasks: list[TaskMessage] = field(default_factory=list)
     following: list[StepContext] = field(default_factory=list)
     held: HeldStreams = field(default_factory=HeldStreams)
+    seconds: list[float] = field(default_factory=list)
 
     def add(self, other: _Finished) -> None:
         """Add what was done after this; the held streams are the caller's."""
@@ -181,7 +189,7 @@ class _Finished:
 
 def _execute(runtime: Runtime, context: StepContext, renderer: ExitStack | None) -> _Finished:
     """Execute one claimed step, and those after it that need no preparation; `renderer` will release the renderer."""
-    spec = STEPS_BY_NAME[context.step]
+    spec, began = STEPS_BY_NAME[context.step], time.monotonic()
     if context.attempt > runtime.settings.step_max_attempts:
         attempts = context.attempt - 1
         raise WorkerLost(
@@ -208,6 +216,8 @@ def _execute(runtime: Runtime, context: StepContext, renderer: ExitStack | None)
         raise Terminal(f"{spec.name} collides with recorded data: {str(error.orig).splitlines()[0]}") from error
     if finished.following and HAND_OFF in finished.steps:
         finished.held = prepared[HAND_OFF.name].held
+    # The first step also took the time of its preparation and of the commit.
+    finished.seconds[0] = time.monotonic() - began - sum(finished.seconds[1:])
     _log_finished(finished, context.attempt)
     return finished
 
@@ -218,7 +228,8 @@ def _before_commit(specs: Sequence[StepSpec]) -> None:
 
 
 def _log_finished(finished: _Finished, attempt: int) -> None:
-    for spec in finished.steps:
+    for spec, seconds in zip(finished.steps, finished.seconds, strict=True):
+        observe(STEP_SECONDS, seconds, spec.name, DONE)
         failpoint(f"{spec.name}.after")
         log.info("step_done", step=spec.name, attempt=attempt)
 
@@ -249,15 +260,6 @@ def _finish(
             return finished
 
 
-def _release_step(runtime: Runtime, context: StepContext) -> None:
-    try:
-        release_step(runtime, context)
-    except DatabaseBusy:
-        log.warning("step_not_released")  # its lease will expire
-    else:
-        log.info("step_released")
-
-
 def _commit(
     session: Session,
     runtime: Runtime,
@@ -276,7 +278,8 @@ def _commit(
     first, export_id, settings = STEPS_BY_NAME[context.step], context.export_id, runtime.settings
     began = time.monotonic()
     happened = _write(session, context, prepared.get(first.name))
-    changes = [StepChange.finish(context, time.monotonic() - began)]
+    finished.seconds.append(time.monotonic() - began)
+    changes = [StepChange.finish(context, finished.seconds[-1])]
     finished.steps.append(first)
     for spec in steps_at_once(first, prepared) if together else ():
         began = time.monotonic()
@@ -284,7 +287,8 @@ def _commit(
             begin_step(spec)
         here = replace(context, unit_no=_unit_no(spec, context), step=spec.name)
         happened += _write(session, here, prepared.get(spec.name))
-        changes.append(StepChange.pass_through(here.unit_no, here.step, time.monotonic() - began))
+        finished.seconds.append(time.monotonic() - began)
+        changes.append(StepChange.pass_through(here.unit_no, here.step, finished.seconds[-1]))
         finished.steps.append(spec)
     closed = 1 if CLOSE_UNIT in finished.steps else 0
     export = events.append(session, export_id, context.step, happened, closed_units=closed, starts=first is STEPS[0])
@@ -335,6 +339,7 @@ def _notify(runtime: Runtime, contexts: Sequence[StepContext], held: HeldStreams
     except Exception:
         log.warning("steps_separated", exc_info=True)
         return None
+    finished.seconds = [time.monotonic() - began for _ in finished.steps]
     _log_finished(finished, 1)
     finished.tasks += stream_tasks(sender.deliver_claimed(runtime, claims))
     return finished

@@ -13,6 +13,8 @@ from config.celery import app
 from config.celery_internals import allow_workers, stop_workers
 from config.queues import TASK_QUEUES
 from pipeline.core import shutdown
+from pipeline.core.metrics import count
+from pipeline.exports.metrics import DELIVER, DROPPED, TASK_MESSAGES
 from pipeline.workflow.dispatch import initial_tasks, publish, step_signature, try_send
 from pipeline.workflow.step_leases import EXPORT_LEVEL
 from pipeline.workflow.steps import STEPS, TaskMessage
@@ -54,6 +56,8 @@ class Publisher:
             self._backlog.put_nowait(tasks)
         except queue.Full:
             log.warning("publish_backlog_full")
+            for task in tasks:
+                count(TASK_MESSAGES, task.step or DELIVER, DROPPED)
 
     def _run(self) -> None:
         while (tasks := self._backlog.get()) is not None:

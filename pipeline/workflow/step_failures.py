@@ -66,9 +66,14 @@ def record_failure(runtime: Runtime, context: StepContext, error: Exception) -> 
             time.sleep(RECORD_RETRY_SECONDS)
 
 
+def is_final(settings: Settings, context: StepContext, error: Exception) -> bool:
+    """Return whether the error fails the export: a retry cannot help, or it was the last attempt."""
+    exhausted = not isinstance(error, OUTAGES) and context.attempt >= settings.step_max_attempts
+    return exhausted or isinstance(error, Terminal)
+
+
 def _record_once(runtime: Runtime, context: StepContext, error: Exception, reason: str) -> Sequence[DeliveryStream]:
     outage = isinstance(error, OUTAGES)
-    exhausted = not outage and context.attempt >= runtime.settings.step_max_attempts
     with runtime.db.write() as session:
         # Lock the export's row first, as every writer of its log does: after the wait this transaction sees the newest
         # state.
@@ -78,7 +83,7 @@ def _record_once(runtime: Runtime, context: StepContext, error: Exception, reaso
         if export.state not in ACTIVE_STATES:
             _update_step(session, context, error=reason, lease_until=None, due_at=None)
             return []
-        if exhausted or isinstance(error, Terminal):
+        if is_final(runtime.settings, context, error):
             return _fail_export(session, context, error, reason, export.at)
         # The fence counts all tries, also those that are not attempts. Of a long outage only tries 1, 2, 4, 8, ... are
         # logged.

@@ -8,17 +8,20 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final, Self
 
+import structlog
 from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, exists, func, literal_column, or_, select, update
 from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session, col
 
 from pipeline.core.db import constants, database_now, row_count, table
-from pipeline.core.errors import Fenced
+from pipeline.core.errors import DatabaseBusy, Fenced
 from pipeline.core.leases import LEASE_RENEWER, Lease
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import ACTIVE_STATES, ExportState, StepState
 from pipeline.exports.step_context import FIND_CONTEXT, StepContext, load_context, read_context
+
+log = structlog.get_logger(__name__)
 
 #: The unit number of the steps that belong to the export as a whole.
 EXPORT_LEVEL: Final = 0
@@ -218,13 +221,19 @@ def claim_step(
 
 
 def release_step(runtime: Runtime, context: StepContext) -> None:
-    """Release a claimed step without counting the attempt, so that another worker may claim it at once."""
-    with runtime.db.write() as session:
-        session.execute(
-            update(Step)
-            .where(*context_where(context), col(Step.fence) == context.fence, col(Step.state) == StepState.READY.value)
-            .values(attempts=col(Step.attempts) - 1, lease_until=None, due_at=database_now())
-        )
+    """Release a claimed step without counting the attempt, so that another worker may claim it at once.
+
+    If the database does not answer, the lease of the step expires.
+    """
+    held = (*context_where(context), col(Step.fence) == context.fence, col(Step.state) == StepState.READY.value)
+    released = update(Step).where(*held)
+    try:
+        with runtime.db.write() as session:
+            session.execute(released.values(attempts=col(Step.attempts) - 1, lease_until=None, due_at=database_now()))
+    except DatabaseBusy:
+        log.warning("step_not_released")
+    else:
+        log.info("step_released")
 
 
 def hold_lease(runtime: Runtime, context: StepContext) -> AbstractContextManager[Lease]:

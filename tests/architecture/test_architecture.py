@@ -51,7 +51,7 @@ FLOATS = {
     "pipeline/interfaces/console/plots.py": "positions in a picture",
     "pipeline/interfaces/durations.py": "seconds",
     "pipeline/ops/stats/durations.py": "seconds",
-    "pipeline/ops/stats/rollup.py": "seconds",
+    "pipeline/ops/queue_samples.py": "seconds",
 }
 
 #: Files that change a state, and of what.

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from config import queues
 from pipeline.core import tenancy
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.ops import work_counts
@@ -19,6 +20,8 @@ from tests.workflow.conftest import WorkflowHarness
 
 ACCEPTED = CountKey(factories.ACCOUNT, work_counts.EXPORTS, "accepted")
 READY = CountKey(work_counts.ALL, work_counts.STEPS, "ready")
+DELAY = CountKey(work_counts.ALL, work_counts.QUEUE_DELAY, queues.STEPS)
+DEPTH = CountKey(work_counts.ALL, work_counts.QUEUE_DEPTH, queues.STEPS)
 
 
 def read_counts(workflow: WorkflowHarness) -> Mapping[CountKey, int]:
@@ -38,9 +41,9 @@ def test_kept_counts_are_read_until_they_are_stale(workflow: WorkflowHarness) ->
     workflow.accept(factories.plan(batch="first"))
     keep_counts(workflow)
     workflow.accept(factories.plan(batch="second"))
-    assert read_counts(workflow) == {ACCEPTED: 1, READY: 1}
+    assert read_counts(workflow) == {ACCEPTED: 1, READY: 1, DEPTH: 1, DELAY: 1}
     workflow.clock.pass_seconds(work_counts.STALE_SECONDS + 1)
-    assert read_counts(workflow) == {ACCEPTED: 2, READY: 2}
+    assert read_counts(workflow) == {ACCEPTED: 2, READY: 2, DEPTH: 2, DELAY: 62}
 
 
 def test_counts_are_kept_again_only_after_a_pause(workflow: WorkflowHarness) -> None:
@@ -63,15 +66,18 @@ def test_slow_count_is_followed_by_a_longer_pause(workflow: WorkflowHarness, mon
 def test_keeping_writes_only_what_has_changed(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     assert keep_counts(workflow) == ["INSERT"]
-    assert keep_counts(workflow) == []
+    work_is_later = ["UPDATE"]
+    assert keep_counts(workflow) == work_is_later
     workflow.accept(factories.plan(batch="other"))
-    assert keep_counts(workflow) == ["UPDATE", "UPDATE"]
+    assert keep_counts(workflow) == ["UPDATE", "UPDATE", "UPDATE", *work_is_later]
     cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
     workflow.finish(export_id)
     keep_counts(workflow)
-    kept = read_counts(workflow)
+    kept, waits = read_counts(workflow), DELAY._replace(state=queues.DELIVERIES)
     workflow.clock.pass_seconds(work_counts.STALE_SECONDS + 1)
-    assert kept == read_counts(workflow)
+    found = read_counts(workflow)
+    assert {**kept, waits: 0} == {**found, waits: 0}
+    assert found[waits] == kept[waits] + work_counts.STALE_SECONDS + 1
     assert ACCEPTED not in kept
 
 
@@ -79,7 +85,7 @@ def test_counts_of_a_future_time_are_not_used(workflow: WorkflowHarness) -> None
     keep_counts(workflow)
     workflow.accept()
     workflow.clock.pass_seconds(-3600)
-    assert read_counts(workflow) == {ACCEPTED: 1, READY: 1}
+    assert read_counts(workflow) == {ACCEPTED: 1, READY: 1, DEPTH: 1}
 
 
 def test_several_sweepers_keep_counts_at_once(
@@ -89,4 +95,4 @@ def test_several_sweepers_keep_counts_at_once(
     workflow.accept()
     with ThreadPoolExecutor(8) as pool:
         assert any(pool.map(lambda _: work_counts.keep_counts(workflow.runtime), range(8)))
-    assert read_counts(workflow) == {ACCEPTED: 1, READY: 1}
+    assert read_counts(workflow) == {ACCEPTED: 1, READY: 1, DEPTH: 1}

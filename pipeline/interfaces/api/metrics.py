@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
@@ -23,7 +23,9 @@ from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.interfaces.api.single_flight import SingleFlight
 from pipeline.ops import work_counts
+from pipeline.ops.queue_samples import QUEUES
 from pipeline.ops.stats.rollup import UNCOMMITTED_SECONDS as _UNCOMMITTED_SECONDS
+from pipeline.ops.work_counts import OVERDUE_HANDOFFS, CountKey
 from pipeline.workflow.steps import STEPS
 
 log = structlog.get_logger(__name__)
@@ -40,12 +42,21 @@ _WHOLE: Final = (
     ("exports_quarantined", "Exports that are quarantined now", work_counts.QUARANTINED_EXPORTS),
     ("exports_steps_retrying", "Steps that failed and will be retried", work_counts.RETRYING_STEPS),
     ("exports_breakers_open", "Circuit breakers that are open", work_counts.OPEN_BREAKERS),
-    ("exports_handoffs_overdue", "Handoffs whose next status is overdue", work_counts.OVERDUE_HANDOFFS),
 )
+_QUEUES: Final = (
+    ("exports_queue_depth", "Work of the queue that waits or is running", work_counts.QUEUE_DEPTH),
+    (
+        "exports_queue_oldest_due_seconds",
+        "How long the oldest work of the queue has been due",
+        work_counts.QUEUE_DELAY,
+    ),
+)
+#: The customs broker of handoffs of those that are not named.
+_OTHERS: Final = ("", "other")
 
 
 class WorkCollector(Collector):
-    """Counts open work by state, finished steps, open circuit breakers and overdue handoffs.
+    """Counts open work by state and queue, finished steps, open circuit breakers and overdue handoffs.
 
     The sweeper keeps the counts. What is done is counted only since this process started: it grows for years.
     """
@@ -61,12 +72,13 @@ class WorkCollector(Collector):
         return ()
 
     def collect(self) -> Sequence[Metric]:
-        """Return the counts; none if the database does not respond."""
+        """Return the counts, and whether the database responds; if not, there are no counts."""
+        counts: Sequence[Metric] = ()
         try:
-            return self._counts.get()
+            counts = self._counts.get()
         except DatabaseBusy:
             log.warning("metrics_unavailable")
-            return ()
+        return [GaugeMetricFamily("exports_database_up", "1 if the database responds, else 0", bool(counts)), *counts]
 
     def _read_counts(self) -> list[Metric]:
         with tenancy.account_scope(ALL_ACCOUNTS), self._runtime.db.read() as session:
@@ -84,9 +96,27 @@ class WorkCollector(Collector):
         outcomes = GaugeMetricFamily("exports_outcomes", _OUTCOMES_HELP, labels=["outcome"])
         for outcome in work_counts.OPEN_OUTCOMES:
             outcomes.add_metric([outcome.value], totals[work_counts.OUTCOMES, outcome.value])
-        families += [outcomes, finished]
+        families += [outcomes, finished, self._count_overdue(counts)]
+        for name, help_text, counted in _QUEUES:
+            family = GaugeMetricFamily(name, help_text, labels=["queue"])
+            for queue in QUEUES:
+                family.add_metric([queue], totals[counted, queue])
+            families.append(family)
         families += [GaugeMetricFamily(name, help_text, totals[counted, ""]) for name, help_text, counted in _WHOLE]
         return families
+
+    def _count_overdue(self, counts: Mapping[CountKey, int]) -> Metric:
+        """Name the customs brokers with the most overdue handoffs, so that there are not too many time series."""
+        family = GaugeMetricFamily(
+            "exports_handoffs_overdue", "Handoffs whose next status is overdue", labels=["account", "broker"]
+        )
+        of_broker = Counter(
+            {(key.account_id, key.state): value for key, value in counts.items() if key.name == OVERDUE_HANDOFFS}
+        )
+        named = of_broker.most_common(self._runtime.settings.metrics_brokers)
+        for broker, value in (*named, (_OTHERS, of_broker.total() - sum(value for _, value in named))):
+            family.add_metric(broker, value)
+        return family
 
 
 class _FinishedSteps:

@@ -22,7 +22,7 @@ from pipeline.interfaces.cli.output import (
     report_errors,
     with_remedy,
 )
-from pipeline.interfaces.cli.processes import run_worker
+from pipeline.interfaces.cli.processes import MetricsPort, run_worker
 from pipeline.interfaces.event_text import count_noun
 
 app = typer.Typer()
@@ -35,10 +35,11 @@ def deliveries(
     concurrency: Annotated[
         int | None, typer.Option("--concurrency", "-c", min=1, help="Messages that the process sends at once.")
     ] = None,
+    metrics_port: MetricsPort = None,
 ) -> None:
     """Show and resend messages to partners; without a command, run the process that sends them."""
     if context.invoked_subcommand is None:
-        run_worker("deliveries", [] if concurrency is None else ["-c", str(concurrency)])
+        run_worker("deliveries", [] if concurrency is None else ["-c", str(concurrency)], metrics_port)
 
 
 @app.command("list")

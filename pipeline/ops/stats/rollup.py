@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -14,17 +14,17 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
-from config.queues import STEPS, TASK_ROUTES
-from pipeline.core import tenancy
-from pipeline.core.db import constants, database_now, index_constant, row_count, table
+from pipeline.core import metrics, tenancy
+from pipeline.core.db import constants, database_now, row_count, table
 from pipeline.core.heartbeats import Heartbeat
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
-from pipeline.deliveries.models import Delivery
 from pipeline.deliveries.outbox import OPERATOR
 from pipeline.exports.events import EventType
+from pipeline.exports.metrics import HANDOFF_SECONDS, OUTCOMES, STATUS_SECONDS
 from pipeline.exports.models import Event, Export, Step
-from pipeline.exports.states import DeliveryState, Outcome, StepState, SubmissionState
+from pipeline.exports.states import Outcome, SubmissionState
+from pipeline.ops.queue_samples import sample_queues
 from pipeline.ops.stats.durations import bin_of
 from pipeline.ops.stats.models import (
     ALL,
@@ -41,7 +41,6 @@ from pipeline.ops.stats.models import (
     Stat,
     period_start,
 )
-from pipeline.workflow.step_leases import IS_LATER_STEP
 
 #: How often the sweeper counts.
 ROLL_UP_SECONDS: Final = 10.0
@@ -130,13 +129,27 @@ def count_until(runtime: Runtime, since: datetime, until: datetime, *, now: date
         samples = {} if now is None else _sample_queues(session, now)
     counts = Counter(key for fact in facts for key in _keys(fact))
     # If two sweepers write the first cursor, the first one counts.
-    with suppress(IntegrityError), runtime.db.write() as session:
-        if _move_cursor(session, since, until):
+    with suppress(IntegrityError):
+        with runtime.db.write() as session:
+            if not _move_cursor(session, since, until):
+                return False
             _write(session, counts, adds=True)
             _write(session, samples, adds=False)
             _delete_old(session, until)
-            return True
+        _observe(facts)
+        return True
     return False
+
+
+def _observe(facts: Iterable[Fact]) -> None:
+    """Count the facts in the metrics, which have no account and no partner."""
+    for fact in facts:
+        if fact.name == OUTCOME:
+            metrics.count(OUTCOMES, fact.label)
+        elif fact.name == HANDOFF:
+            metrics.observe(HANDOFF_SECONDS, fact.seconds or 0)
+        elif fact.name == STATUS:
+            metrics.observe(STATUS_SECONDS, fact.seconds or 0, fact.label)
 
 
 def _move_cursor(session: Session, since: datetime, until: datetime) -> bool:
@@ -228,34 +241,10 @@ def _read_steps(session: Session, since: datetime, until: datetime) -> Iterator[
 
 def _sample_queues(session: Session, now: datetime) -> Mapping[tuple[Any, ...], int]:
     """Return the due work of each queue, and how many seconds the oldest of it is late."""
-    ready = _steps.state == index_constant(StepState.READY)
-    oldest_first = select(_steps.due_at).where(ready, ~IS_LATER_STEP).order_by(_steps.due_at).limit(1).scalar_subquery()
-    # The first steps of all queued exports may be many. An index has all steps, and another those that are not first.
-    count, first_due_at = session.execute(
-        select(func.count(), oldest_first).select_from(table(Step)).where(ready)
-    ).one()
-    later = session.execute(
-        select(_steps.name, func.count(), func.min(_steps.due_at)).where(ready, IS_LATER_STEP).group_by(_steps.name)
-    ).all()
-    pending = select(func.count(), func.min(col(Delivery.due_at))).where(
-        col(Delivery.state) == index_constant(DeliveryState.PENDING)
-    )
-    rows = [
-        ("record_packages", count - sum(each[1] for each in later), first_due_at),
-        *later,
-        ("deliver", *session.execute(pending).one()),
-    ]
-    depth: Counter[str] = Counter()
-    delay: dict[str, int] = {}
-    for name, count, due_at in rows:
-        queue = TASK_ROUTES.get(name, STEPS)
-        depth[queue] += count
-        late = 0 if due_at is None else (now - due_at).total_seconds()
-        delay[queue] = max(delay.get(queue, 0), round(late), 0)
     return {
         (ALL, name, seconds, period_start(now, seconds), "", queue, 0): value
-        for name, values in ((QUEUE_DEPTH, depth), (QUEUE_DELAY, delay))
-        for queue, value in values.items()
+        for queue, sample in sample_queues(session, now).items()
+        for name, value in ((QUEUE_DEPTH, sample.depth), (QUEUE_DELAY, sample.seconds_late))
         for seconds in PERIODS
     }
 
