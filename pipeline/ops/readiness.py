@@ -28,6 +28,18 @@ from pipeline.workflow.step_leases import IS_LATER_STEP, export_is_active
 STALLED_AFTER_SECONDS: Final = 60
 
 
+#: part -> its section of docs/runbook.md
+_RUNBOOK_SECTIONS: Final = {
+    "database": "database-does-not-answer",
+    "sweep": "no-worker-sweeps",
+    "steps": "work-is-late",
+    "deliveries": "work-is-late",
+    "outage": "steps-fail",
+    "intake": "intake-refuses-messages-or-does-not-run",
+    "queues": "message-broker-does-not-answer",
+}
+
+
 @dataclass(frozen=True)
 class ServicePart:
     """One part of the service, and its state as a sentence."""
@@ -35,6 +47,11 @@ class ServicePart:
     name: str
     ok: bool
     message: str
+
+    @property
+    def runbook(self) -> str:
+        """The section of the runbook that says what to do if it fails."""
+        return f"docs/runbook.md#{_RUNBOOK_SECTIONS[self.name]}"
 
 
 def check_parts(runtime: Runtime, *, stalled_after_seconds: float = STALLED_AFTER_SECONDS) -> list[ServicePart]:

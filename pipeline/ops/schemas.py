@@ -20,6 +20,7 @@ class PartView(View):
     name: str
     status: Literal["ok", "failing"]
     message: str
+    runbook: str | None = Field(default=None, description="The section of the runbook, if the part fails")
 
 
 class Health(View):

@@ -17,6 +17,7 @@ from pipeline.core import tenancy
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.heartbeats import Heartbeat
+from pipeline.core.metrics import REGISTRY
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries import submissions
 from pipeline.deliveries.channels.queue import QueueChannel
@@ -227,6 +228,9 @@ def test_silent_customs_broker_is_the_slowest(workflow: WorkflowHarness) -> None
     first, second = read(workflow, StatsRange.DAYS_7).brokers
     assert (first.partner_id, first.overdue, first.review.count, first.review.p50) == ("br_silent", 1, 0, None)
     assert (second.overdue, second.sent_back) == (0, 1)
+    # Overdue is not a status that a handoff reaches.
+    assert REGISTRY.get_sample_value("exports_handoff_status_seconds_count", {"status": "sent"})
+    assert REGISTRY.get_sample_value("exports_handoff_status_seconds_count", {"status": "overdue"}) is None
 
 
 def test_current_outcomes_are_those_of_the_list(workflow: WorkflowHarness) -> None:

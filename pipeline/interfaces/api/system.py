@@ -40,7 +40,9 @@ def read_readiness(request: Request) -> dict[str, str]:
     if failing:
         raise NotReady(
             "; ".join(f"{part.name}: {part.message}" for part in failing),
-            details={"parts": [{"name": part.name, "message": part.message} for part in failing]},
+            details={
+                "parts": [{"name": part.name, "message": part.message, "runbook": part.runbook} for part in failing]
+            },
             headers={"Retry-After": "5"},
         )
     return {"status": "ok"}
@@ -53,7 +55,15 @@ def read_health(runtime: RuntimeDep, _: Reader) -> Health:
     return Health(
         status="ok" if all(part.ok for part in parts) else "degraded",
         version=version("exports"),
-        parts=[PartView(name=p.name, status="ok" if p.ok else "failing", message=p.message) for p in parts],
+        parts=[
+            PartView(
+                name=part.name,
+                status="ok" if part.ok else "failing",
+                message=part.message,
+                runbook=None if part.ok else part.runbook,
+            )
+            for part in parts
+        ],
     )
 
 

@@ -148,7 +148,7 @@ def _observe(facts: Iterable[Fact]) -> None:
             metrics.count(OUTCOMES, fact.label)
         elif fact.name == HANDOFF:
             metrics.observe(HANDOFF_SECONDS, fact.seconds or 0)
-        elif fact.name == STATUS:
+        elif fact.name == STATUS and fact.label != OVERDUE:
             metrics.observe(STATUS_SECONDS, fact.seconds or 0, fact.label)
 
 

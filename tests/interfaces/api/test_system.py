@@ -98,11 +98,13 @@ def test_due_work_without_progress_is_not_ready(harness: ApiHarness) -> None:
             "name": "sweep",
             "message": "steps or deliveries have been due for 60 s, and no sweep found them; check that workers run and"
             " reach the database",
+            "runbook": "docs/runbook.md#no-worker-sweeps",
         },
         {
             "name": "steps",
             "message": "steps have been due without progress for 60 s; check that a worker consumes exports.steps,"
             " exports.backlog, and that the message broker answers",
+            "runbook": "docs/runbook.md#work-is-late",
         },
     ]
     harness.run(export_id)
