@@ -69,6 +69,7 @@ from pipeline.interfaces.console import partners as partner_pages
 from pipeline.interfaces.console import people as people_pages
 from pipeline.interfaces.console import portal_links as portal_link_pages
 from pipeline.interfaces.console import waivers as waiver_pages
+from pipeline.interfaces.console.pages import public_refusal
 from pipeline.interfaces.portal import deliveries as portal_deliveries
 from pipeline.interfaces.portal import endpoint, handoffs, samples
 from pipeline.interfaces.portal import home as portal_home
@@ -162,6 +163,7 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     app.state.publisher = publisher
     app.state.keys = ApiKeyCache(runtime.settings.rate_limit_per_minute)
     app.state.key_use_tasks = set[asyncio.Task[None]]()
+    app.state.show_refusal = public_refusal
     app.state.links = ApiKeyCache(email_replies.REQUESTS_PER_MINUTE)
     app.state.provider = None if runtime.settings.oidc_issuer is None else OpenIdProvider(runtime.settings)
     app.state.registry = registry

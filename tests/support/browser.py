@@ -1,21 +1,20 @@
-"""Pages in Chromium: their layout, and a browser for a person who is signed in."""
+"""Pages in Chromium: an album of all, what is wrong with their layout, and a browser for a person who is signed in."""
 
 from __future__ import annotations
 
-import html
-import json
 import os
 import re
 import shutil
-import subprocess
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import httpx
 from playwright.sync_api import Page, sync_playwright
 
+from pipeline.core.templating import TEMPLATES, environment
 from tests.conftest import skip_or_fail
 from tests.support import on_day
 
@@ -32,69 +31,117 @@ FLAGS: Final = (
 )
 
 _AXE: Final = Path(__file__).parents[1] / "interfaces/console/javascript/node_modules/axe-core/axe.min.js"
+#: The headers of a page that matter when it is opened later.
+_KEPT: Final = ("content-type", "content-security-policy", "referrer-policy")
 _WCAG: Final = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
 
-_MEASURE: Final = """
-function broken(frame) {
-  const page = frame.contentDocument, found = new Set();
-  const walker = page.createTreeWalker(page.body, NodeFilter.SHOW_TEXT);
-  for (let node; (node = walker.nextNode()); ) {
-    if (node.parentElement.closest(".long")) continue;
-    for (const word of node.data.matchAll(/[\\p{L}\\p{N}_]+/gu)) {
-      const range = page.createRange();
-      range.setStart(node, word.index);
-      range.setEnd(node, word.index + word[0].length);
-      const lines = new Set([...range.getClientRects()].filter((box) => box.width > 0).map((box) => Math.round(box.top)));
-      if (lines.size > 1) found.add(word[0]);
-    }
-  }
-  return [...found];
+_RUN_AXE: Final = """
+async (rules) => {
+  const { passes, violations } = await axe.run(document, { ...rules, resultTypes: ["violations"] });
+  return {
+    passes: passes.length,
+    violations: violations.map(({ id, nodes }) => [id, nodes.slice(0, 3).map((node) => node.html)]),
+  };
 }
-addEventListener("load", () => {
-  const measured = {};
-  for (const frame of document.querySelectorAll("iframe")) {
-    const page = frame.contentDocument.documentElement;
-    measured[frame.title] = { broken: broken(frame), wide: page.scrollWidth, words: page.innerText.length };
-  }
-  document.getElementById("measured").textContent = JSON.stringify(measured);
-});
 """
+_LAYOUT: Final = (Path(__file__).parent / "layout.js").read_text(encoding="utf-8")
+
+Scheme = Literal["light", "dark"]
+
+#: The forms in which every page is looked at: no rule of the styles depends on both.
+FORMS: Final[tuple[tuple[int, Scheme], ...]] = ((1440, "light"), (390, "dark"))
 
 
-def measure_pages(pages: Mapping[str, str], style: str, widths: Sequence[int], folder: Path) -> dict[str, Any]:
-    """Return for each `name at width` the broken words, the page's width and the length of its text.
+@dataclass
+class Album:
+    """Pages as a server answered them, by name, and the templates that made them."""
 
-    Elements marked as long, such as a digest, do not count as words.
+    pages: dict[str, httpx.Response] = field(default_factory=dict)
+    templates: set[str] = field(default_factory=set)
+
+    def add(self, name: str, send: Callable[[], httpx.Response]) -> httpx.Response:
+        """Keep and return the page that `send` gets."""
+        assert name not in self.pages, name
+        # An empty cache, to see which templates this page takes.
+        environment.cache_clear()
+        answer = send()
+        assert answer.headers["content-type"].startswith("text/html"), (name, answer)
+        self.pages[name] = answer
+        cache: Any = environment().cache
+        self.templates |= {template for _, template in cache}
+        return answer
+
+    def find_missing(self, folder: str) -> set[str]:
+        """Return the templates of a folder below templates/ that make a page but none of these pages."""
+        files = (TEMPLATES / folder).glob("*.html")
+        made = {f"{folder}/{each.name}" for each in files if each.read_text(encoding="utf-8").startswith("{% extends")}
+        assert made
+        return made - self.templates
+
+
+def look_at_pages(client: httpx.Client, album: Album, folder: str, *, width: int, scheme: Scheme) -> dict[str, Any]:
+    """Return what is wrong with each page, by name; pages without a fault are left out.
+
+    If PICTURES names a folder, a picture of each page, light and dark, stands there below `folder`.
     """
-    frames = []
-    for name, page in pages.items():
-        whole = re.sub(r"<link[^>]*>", lambda _: f"<style>{style}</style>", page)
-        # Open folded parts, to measure them too.
-        whole = whole.replace("<details", "<details open")
-        frames += [
-            f'<iframe title="{name} at {width}" width="{width}" height="800" style="border: 0" srcdoc="{html.escape(whole)}"></iframe>'
-            for width in widths
-        ]
-    page_file = folder / "pages.html"
-    page_file.write_text(
-        f'<!DOCTYPE html><meta charset="utf-8"><pre id="measured"></pre>{"".join(frames)}<script>{_MEASURE}</script>',
-        encoding="utf-8",
-    )
-    if BROWSER is None:
-        skip_or_fail("Chromium is not installed; the package is chromium")
-    shown = subprocess.run(
-        [BROWSER, *FLAGS, f"--user-data-dir={folder / 'profile'}", "--dump-dom", page_file.as_uri()],
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=True,
-        # A browser on a fake clock waits for ever, and no page looks different on another day.
-        env={name: value for name, value in os.environ.items() if name not in on_day.clock_environment()},
-    ).stdout
-    measured_json = re.search(r'<pre id="measured">(.*?)</pre>', shown, re.DOTALL)
-    assert measured_json is not None, shown[:2000]
-    found: dict[str, Any] = json.loads(html.unescape(measured_json[1]))
+    pictures = Path(os.environ["PICTURES"], folder) if "PICTURES" in os.environ else None
+    found = {}
+    with open_browser(client, width=width) as page:
+        for name, answer in album.pages.items():
+            _open_answer(page, answer)
+            if pictures is not None:
+                _take_pictures(page, pictures, f"{name} {width}")
+            page.emulate_media(color_scheme=scheme)
+            # Open folded parts, to look at them too.
+            page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
+            if faults := measure_layout(page, width) | find_violations(page):
+                found[name] = faults
     return found
+
+
+def measure_layout(page: Page, width: int) -> dict[str, Any]:
+    """Return the faults of an open page's layout at this width."""
+    page.set_viewport_size({"width": width, "height": 900})
+    measured: dict[str, Any] = page.evaluate(_LAYOUT)
+    faults: dict[str, Any] = {name: measured[name] for name in ("broken", "clipped", "overlapped") if measured[name]}
+    if measured["wide"] > width:
+        faults["wide"] = measured["wide"]
+    if measured["letters"] < 40:
+        faults["letters"] = measured["letters"]
+    return faults
+
+
+def find_violations(page: Page) -> dict[str, Any]:
+    """Return the rules of WCAG 2.2 AA that an open page violates, with some of the elements.
+
+    axe-core checks the rules that a program can check.
+    """
+    if not _AXE.exists():
+        skip_or_fail("axe-core is not installed; install it with `make kits`")
+    page.evaluate(_AXE.read_text(encoding="utf-8"))
+    rules = {"runOnly": {"type": "tag", "values": _WCAG}, "rules": {"target-size": {"enabled": True}}}
+    result = page.evaluate(_RUN_AXE, rules)
+    assert result["passes"] > 1, page.url
+    return dict(result["violations"])
+
+
+def _open_answer(page: Page, answer: httpx.Response) -> None:
+    """Open a page that a server has sent already; what it loads comes from the server."""
+    address = str(answer.request.url)
+    headers = {name: value for name, value in answer.headers.items() if name in _KEPT}
+    # A page that leads on at once is looked at as well.
+    body = re.sub(r'<meta http-equiv="refresh"[^>]*>', "", answer.text)
+    page.route(address, lambda route: route.fulfill(body=body, headers=headers), times=1)
+    page.goto(address)
+
+
+def _take_pictures(page: Page, folder: Path, name: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    schemes: tuple[Scheme, ...] = ("light", "dark")
+    for scheme in schemes:
+        page.emulate_media(color_scheme=scheme)
+        file = re.sub(r"\W+", "-", f"{name} {scheme}") + ".png"
+        page.screenshot(path=folder / file, full_page=True)
 
 
 def list_cookies(client: httpx.Client) -> Sequence[Any]:
@@ -123,7 +170,10 @@ def open_browser(
         skip_or_fail("Chromium is not installed; the package is chromium")
     complaints: list[str] = []
     with sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=BROWSER, args=list(FLAGS))
+        # A browser on a fake clock waits for ever, and no page looks different on another day.
+        clock = on_day.clock_environment()
+        machine: dict[str, str | float | bool] = {name: os.environ[name] for name in os.environ if name not in clock}
+        chromium = driver.chromium.launch(executable_path=BROWSER, args=list(FLAGS), env=machine)
         context = chromium.new_context(
             base_url=str(client.base_url),
             viewport={"width": width, "height": 900},
@@ -140,23 +190,3 @@ def open_browser(
         chromium.close()
     unexpected = [each for each in complaints if not any(text in each for text in expected)]
     assert unexpected == [], unexpected
-
-
-def find_violations(page: Page, addresses: Mapping[str, str]) -> dict[str, Any]:
-    """Return the rules of WCAG 2.2 AA that pages violate, with some of the elements, by the pages' names.
-
-    axe-core checks the rules that a program can check.
-    """
-    if not _AXE.exists():
-        skip_or_fail("axe-core is not installed; install it with `make kits`")
-    found = {}
-    for name, address in addresses.items():
-        page.goto(address)
-        # Open folded parts, to check them too.
-        page.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
-        page.evaluate(_AXE.read_text(encoding="utf-8"))
-        options = {"runOnly": {"type": "tag", "values": _WCAG}}
-        result = page.evaluate("options => axe.run(document, options)", options)
-        assert len(result["passes"]) > 5, name
-        found[name] = [(rule["id"], [node["html"] for node in rule["nodes"]][:3]) for rule in result["violations"]]
-    return {name: violations for name, violations in found.items() if violations}

@@ -8,6 +8,7 @@ from typing import Any, Final
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.routing import Match
@@ -32,6 +33,9 @@ log = structlog.get_logger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 
+#: Where people look at pages.
+_PAGES: Final = ("/console", "/portal")
+
 
 class MethodNotAllowed(Refused):
     """The address exists, but does not take the method."""
@@ -51,7 +55,11 @@ def get_request_id(scope: Scope) -> str:
 
 
 def problem_response(scope: Scope, refused: Refused) -> Response:
-    """Return the response that describes `refused`."""
+    """Return the response that describes `refused`: a page for a browser that opens a page, else a problem document."""
+    if scope["path"].startswith(_PAGES) and "text/html" in Headers(scope=scope).get("accept", ""):
+        page: Response = scope["app"].state.show_refusal(refused, get_request_id(scope))
+        page.headers.update(refused.headers)
+        return page
     return Response(
         problem_document(refused, get_request_id(scope)).model_dump_json(by_alias=True, exclude_none=True),
         refused.status,

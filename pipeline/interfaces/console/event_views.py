@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -26,8 +27,8 @@ class ShownEvent:
     data: str
 
 
-def show_event(event: EventView) -> ShownEvent:
-    """Return an event for a page."""
+def show_event(event: EventView, names: Mapping[str, str]) -> ShownEvent:
+    """Return an event for a page; `names` are those of people by id."""
     mark, text = describe_event(event)
     return ShownEvent(
         event.seq,
@@ -35,6 +36,6 @@ def show_event(event: EventView) -> ShownEvent:
         _MARKS.get(mark, "over"),
         f"{text[:1].upper()}{text[1:]}.",
         format_instant(event.at),
-        event.actor,
+        names.get(event.actor, event.actor),
         json.dumps(event.data, ensure_ascii=False, indent=1),
     )

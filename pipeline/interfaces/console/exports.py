@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 
 from pipeline.accounts import partners
 from pipeline.accounts.api_keys import ADMIN, OPERATE
+from pipeline.accounts.people import name_people
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import Refused
 from pipeline.core.findings import Finding
@@ -145,14 +146,16 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
         lines = list_treatments(session, row.id, limit=_LINES)
         past = load_past_deliveries(session, row.id)
         revisions = list_revisions(session, row)
-    export = build_view(rows)
+        export = build_view(rows)
+        known = {export.acknowledged.by} if export.acknowledged is not None else set()
+        names = name_people(session, known | {each.actor for each in export.events})
     deliveries = queries.list_deliveries(visit.runtime, visit.account_id, export_id=row.id, limit=_DELIVERIES)
     link = f"/console/exports/{quote(row.id)}"
     amend_link = f"{link}/amend" if can_amend(visit.caller, row) else ""
     return visit.page(
         "console/export.html",
         export=export,
-        shown=show_status(export, now, amend_link),
+        shown=show_status(export, now, names, amend_link),
         hold_link=f"/console/holds/new?export={quote(row.id)}" if _may_hold(visit, row) else None,
         amend_link=amend_link,
         warnings=fold_findings((each for each in export.findings if each.severity != "note"), visit.caller),
@@ -167,7 +170,7 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
         deliveries=[partner_views.show_delivery(each) for each in deliveries.items],
         all_deliveries=f"{link}/deliveries" if deliveries.next_cursor else None,
         revisions=show_revisions(row, revisions),
-        events=[show_event(event) for event in reversed(export.events)],
+        events=[show_event(event, names) for event in reversed(export.events)],
         all_events=f"{link}/events" if row.next_seq - 1 > len(export.events) else None,
         operates=visit.caller.has_role(OPERATE),
         live=live_address,
@@ -270,12 +273,13 @@ def show_all_events(
     with visit.runtime.db.read() as session:
         row = find_export(session, visit.account_id, id, test=visit.caller.test)
         events = list_events_before(session, row.id, before or row.next_seq, limit=PAGE_SIZE)
+        names = name_people(session, {each.actor for each in events})
     more = events and events[-1].seq > 1
     return visit.page(
         "console/events.html",
         export=row,
         export_link=f"/console/exports/{quote(row.id)}",
-        events=[show_event(each) for each in events],
+        events=[show_event(each, names) for each in events],
         next_link=f"/console/exports/{quote(row.id)}/events?before={events[-1].seq}" if more else None,
     )
 

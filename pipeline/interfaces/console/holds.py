@@ -10,6 +10,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
+from pipeline.accounts import people
 from pipeline.accounts.api_keys import ADMIN
 from pipeline.core.errors import InsufficientRole, NotFound, Refused
 from pipeline.core.field_types import check_printable
@@ -58,7 +59,7 @@ def show_holds(visit: Visitor, released: Annotated[bool, Query()] = False) -> Re
     wanted = [each for each in reversed(found) if (each.released_at is not None) == released]
     return visit.page(
         "console/holds.html",
-        holds=[_show_hold(each) for each in wanted[:MOST_HOLDS]],
+        holds=_show_holds(visit, wanted[:MOST_HOLDS]),
         released=released,
         more=max(0, len(wanted) - MOST_HOLDS),
         changeable=not visit.caller.test,
@@ -94,7 +95,7 @@ def show_release(id: str, visit: Visitor) -> Response:  # noqa: A002 - the path'
     found = [each for each in legal_holds.list_holds(visit.runtime, visit.account_id) if each.id == id]
     if not found:
         raise NotFound(f"there is no legal hold {id}")
-    return visit.page("console/hold_release.html", hold=_show_hold(found[0]))
+    return visit.page("console/hold_release.html", hold=_show_holds(visit, found)[0])
 
 
 @router.post("/{id}/release")
@@ -180,13 +181,24 @@ def _build_form(fields: Form, errors: Mapping[str, str]) -> HoldForm:
     return HoldForm(inputs, list_errors(inputs, errors))
 
 
-def _show_hold(hold: LegalHold) -> ShownHold:
+def _show_holds(visit: Visit, holds: Sequence[LegalHold]) -> list[ShownHold]:
+    ids = {by for each in holds for by in (each.placed_by, each.released_by) if by}
+    with visit.runtime.db.read() as session:
+        names = people.name_people(session, ids)
+    return [_show_hold(each, names) for each in holds]
+
+
+def _show_hold(hold: LegalHold, names: Mapping[str, str]) -> ShownHold:
+    placed_by, released_by = (
+        names.get(hold.placed_by, hold.placed_by),
+        names.get(hold.released_by or "", hold.released_by),
+    )
     return ShownHold(
         link=f"/console/holds/{quote(hold.id)}",
         id=hold.id,
         export_link="" if hold.export_id is None else f"/console/exports/{quote(hold.export_id)}",
         export_id=hold.export_id or "",
         reason=hold.reason,
-        placed=format_instant(hold.placed_at, after=f" by {hold.placed_by}"),
-        released="" if hold.released_at is None else format_instant(hold.released_at, after=f" by {hold.released_by}"),
+        placed=format_instant(hold.placed_at, after=f" by {placed_by}"),
+        released="" if hold.released_at is None else format_instant(hold.released_at, after=f" by {released_by}"),
     )

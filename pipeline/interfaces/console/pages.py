@@ -24,6 +24,7 @@ from pipeline.core.templating import render, render_pieces
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime
 from pipeline.interfaces.api.errors import to_refusal
 from pipeline.interfaces.api.limits import COUNT
+from pipeline.interfaces.console.list_views import FilterLink
 from pipeline.interfaces.console.session import (
     check_csrf_token,
     compute_csrf_token,
@@ -43,8 +44,18 @@ HEADERS: Final = {
 #: How many rows a page of a list shows.
 PAGE_SIZE: Final = 50
 
+#: The pages that every page links to.
+_NAV: Final = {
+    "Today": "/console",
+    "Inbox": "/console/inbox",
+    "Exports": "/console/exports",
+    "Partners": "/console/partners",
+    "Dead letters": "/console/deliveries?state=dead",
+    "Sandbox": "/console/sandbox",
+}
+
 #: What the layout shows of a visit.
-_OF_VISIT: Final = ("waiting", "account", "person", "csrf_token", "address", "live")
+_OF_VISIT: Final = ("nav", "waiting", "account", "person", "csrf_token", "address", "live")
 
 #: The largest form of most pages, in bytes.
 _SMALL_FORM: Final = 16 * 1024
@@ -102,7 +113,8 @@ class Visit:
 
     def refusal(self, refused: Refused) -> Response:
         """Return a page that only says why the request was refused."""
-        return self.page("console/missing.html", refused.status, title=refused.title, message=refused.message)
+        facts = {"title": refused.title, "message": refused.message, "request_id": ""}
+        return self.page("console/missing.html", refused.status, **facts)
 
     def page_in_pieces(self, template: str, **values: object) -> Response:
         """Return a page that is sent while it is made: a loop over an iterator of `values` sends a row at each step."""
@@ -113,6 +125,7 @@ class Visit:
 
     def _base(self, live: str | None) -> dict[str, object]:
         return {
+            "nav": _build_nav(self.request.url.path),
             "waiting": self._count_inbox(),
             "account": self.account_id,
             "person": self.person_name,
@@ -127,6 +140,15 @@ class Visit:
         with suppress(DatabaseBusy), self.runtime.db.read() as session:
             return work_counts.read_inbox_count(session, self.account_id)
         return None
+
+
+def _build_nav(path: str) -> list[FilterLink]:
+    """Return the links to the pages; the one of `path`, or of a page below it, is chosen."""
+    places = [(name, link, link.partition("?")[0]) for name, link in _NAV.items()]
+    return [
+        FilterLink(name, link, path == place or (place != "/console" and path.startswith(f"{place}/")))
+        for name, link, place in places
+    ]
 
 
 @dataclass(frozen=True)
@@ -239,9 +261,10 @@ def _parse_fields(body: bytes) -> Form:
     return Form({name: [value.strip() for value in values] for name, values in given.items()})
 
 
-def public_refusal(refused: Refused) -> Response:
-    """Return a page for everybody that only says why the request was refused."""
-    return public_page("console/missing.html", refused.status, title=refused.title, message=refused.message)
+def public_refusal(refused: Refused, request_id: str = "") -> Response:
+    """Return a page for everybody that only says why the request was refused, and the id of the request if it is given."""
+    facts = {"title": refused.title, "message": refused.message, "request_id": request_id}
+    return public_page("console/missing.html", refused.status, **facts)
 
 
 def public_page(template: str, status: int = 200, **values: object) -> Response:

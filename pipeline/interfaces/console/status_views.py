@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -75,8 +75,11 @@ class ShownStatus:
     updated: str
 
 
-def show_status(export: ExportView, now: datetime, amend_link: str = "") -> ShownStatus:
-    """Return how the export stands at `now`; without an `amend_link`, its reader cannot amend it."""
+def show_status(export: ExportView, now: datetime, names: Mapping[str, str], amend_link: str = "") -> ShownStatus:
+    """Return how the export stands at `now`; `names` are those of people by id.
+
+    Without an `amend_link`, its reader cannot amend it.
+    """
     seen = export.events[-1].seq if export.events else 0
     deadlines = [show_deadline(each, now) for each in export.broker_submissions]
     return ShownStatus(
@@ -86,18 +89,18 @@ def show_status(export: ExportView, now: datetime, amend_link: str = "") -> Show
         [each for each in deadlines if each is not None],
         [*_find_tasks(export, amend_link)],
         urlencode({"export": export.export_id, "name": export.batch_id, "seen": seen}),
-        _describe_acknowledgement(export),
+        _describe_acknowledgement(export, names),
         format_instant(export.accepted_at),
         format_instant(export.updated_at),
     )
 
 
-def _describe_acknowledgement(export: ExportView) -> str:
+def _describe_acknowledgement(export: ExportView, names: Mapping[str, str]) -> str:
     known = export.acknowledged
     if known is None:
         return ""
     note = f": {known.note}" if known.note else ""
-    return format_instant(known.at, f"{known.by} acknowledged this on ", note)
+    return format_instant(known.at, f"{names.get(known.by, known.by)} acknowledged this on ", note)
 
 
 def _show_submission(each: BrokerSubmissionView) -> ShownSubmission:

@@ -79,12 +79,13 @@ def has_ended(waiver: WaiverView, today: date) -> bool:
     return waiver.revoked_at is not None or (waiver.ends_on is not None and waiver.ends_on < today)
 
 
-def show_waiver(waiver: WaiverView, today: date) -> ShownWaiver:
-    """Return a waiver for a page."""
+def show_waiver(waiver: WaiverView, today: date, names: Mapping[str, str]) -> ShownWaiver:
+    """Return a waiver for a page; `names` are those of people by id."""
     ended = has_ended(waiver, today)
     state: str
     if waiver.revoked_at is not None:
-        state = format_instant(waiver.revoked_at, "revoked ", f" by {waiver.revoked_by}")
+        by = names.get(waiver.revoked_by or "", waiver.revoked_by)
+        state = format_instant(waiver.revoked_at, "revoked ", f" by {by}")
     elif waiver.ends_on is None:
         state = "in force until it is revoked"
     else:
@@ -96,7 +97,7 @@ def show_waiver(waiver: WaiverView, today: date) -> ShownWaiver:
         place=waiver.pointer or "everywhere in the plan",
         partner=waiver.partner_id or "every partner",
         reason=waiver.reason,
-        by=waiver.waived_by,
+        by=names.get(waiver.waived_by, waiver.waived_by),
         granted=format_instant(waiver.created_at),
         state=state,
         mark="" if ended else "good",

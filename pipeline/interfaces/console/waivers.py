@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from pipeline.accounts import partners
+from pipeline.accounts import partners, people
 from pipeline.accounts.api_keys import ADMIN
 from pipeline.core.errors import Refused
 from pipeline.customs import waivers
+from pipeline.customs.schemas import WaiverView
 from pipeline.interfaces.console import waiver_views
 from pipeline.interfaces.console.input import read_errors
 from pipeline.interfaces.console.pages import ConsoleRoute, Fields, Form, Visit, Visitor, redirect_to
@@ -29,9 +31,10 @@ def show_waivers(visit: Visitor, ended: Annotated[bool, Query()] = False) -> Res
     today = visit.runtime.clock().date()
     found = waivers.list_waivers(visit.runtime, visit.account_id)
     wanted = [each for each in reversed(found) if waiver_views.has_ended(each, today) == ended]
+    names = _name_people(visit, wanted[:MOST_WAIVERS])
     return visit.page(
         "console/waivers.html",
-        waivers=[waiver_views.show_waiver(each, today) for each in wanted[:MOST_WAIVERS]],
+        waivers=[waiver_views.show_waiver(each, today, names) for each in wanted[:MOST_WAIVERS]],
         ended=ended,
         more=max(0, len(wanted) - MOST_WAIVERS),
     )
@@ -78,7 +81,7 @@ def show_waiver(
         uses = find_waiver_uses(session, visit.account_id, waiver, before=before)
     return visit.page(
         "console/waiver.html",
-        waiver=waiver_views.show_waiver(waiver, visit.runtime.clock().date()),
+        waiver=waiver_views.show_waiver(waiver, visit.runtime.clock().date(), _name_people(visit, [waiver])),
         uses=waiver_views.show_uses(waiver, uses, continued=before is not None),
         changeable=not visit.caller.test,
     )
@@ -92,6 +95,12 @@ def revoke_waiver(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa:
         visit.runtime, visit.account_id, id, revoked_by=visit.caller.actor, test_only=visit.caller.test
     )
     return redirect_to(f"/console/waivers/{id}")
+
+
+def _name_people(visit: Visit, found: Sequence[WaiverView]) -> Mapping[str, str]:
+    """Return the names of those who recorded and revoked the waivers, by id."""
+    with visit.runtime.db.read() as session:
+        return people.name_people(session, {by for each in found for by in (each.waived_by, each.revoked_by) if by})
 
 
 def _new_page(visit: Visit, fields: Form, refused: Refused | None) -> Response:

@@ -10,12 +10,15 @@ import pytest
 
 from pipeline.accounts.api_keys import Mode
 from pipeline.exports.states import NEEDS_PERSON, SubmissionState
+from pipeline.interfaces.api import limits
 from pipeline.interfaces.console import exports
 from pipeline.interfaces.console.session import cookie_name
 from tests.deliveries.test_outcomes import shape
-from tests.interfaces.api.conftest import OTHER, ApiHarness
+from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
+from tests.interfaces.api.test_limits import hold_request
 from tests.support import factories
 from tests.support.people import sign_in_client
+from tests.support.servers import poll
 
 
 def sign_in_browser(
@@ -213,3 +216,23 @@ def test_api_reference_names_every_call(harness: ApiHarness) -> None:
     page = nobody.get("/docs").text
     for path in nobody.get("/openapi.json").json()["paths"]:
         assert f"<code>{path}</code>" in page
+
+
+def test_a_browser_gets_a_page_where_a_program_gets_a_problem_document(
+    open_harness: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(limits, "_WITHOUT_KEY_MIN", 1)
+    harness = open_harness(max_requests=1)
+    client, html = sign_in_browser(harness, "read"), {"Accept": "text/html,*/*;q=0.8"}
+    for address in ("/console/nothing", "/portal/nothing", "/console/exports/a/b/c/d"):
+        shown, told = client.get(address, headers=html), client.get(address)
+        assert (shown.status_code, told.status_code) == (404, 404)
+        assert shown.headers["content-security-policy"].startswith("default-src 'none'")
+        assert shown.headers["x-request-id"] in shown.text
+        assert told.headers["content-type"] == "application/problem+json"
+    assert client.get("/api/nothing", headers=html).headers["content-type"] == "application/problem+json"
+    stranger, page = harness.client_with_key(None), "/console/sign-in"
+    with hold_request(harness, {}, b"{", page):
+        poll(lambda: stranger.get(page, headers=html).status_code == 503, 20, "a second request was answered")
+        busy = stranger.get(page, headers=html)
+    assert ("1 requests without a key in progress" in busy.text, busy.headers["retry-after"]) == (True, "1")

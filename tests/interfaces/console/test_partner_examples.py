@@ -86,6 +86,7 @@ def test_example_belongs_to_the_account(harness: ApiHarness) -> None:
         assert harness.client_with_key(None).get(address).headers["location"] == "/console/sign-in"
 
 
+@pytest.mark.pdf_engine
 def test_other_requests_do_not_wait_for_the_renderer(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(examples, "_rendered", BuildCache("the example documents", most_kept=1))
     register(harness)

@@ -1,0 +1,118 @@
+"""What a stranger does without the documentation, in a real browser: they read, click what is visible, and reach the end."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from playwright.sync_api import Page, expect
+
+from pipeline.accounts.partners import get_partner
+from pipeline.exports.states import SubmissionState
+from pipeline.simulation.partners.http import WebhookReceiver
+from tests.deliveries.test_outcomes import shape
+from tests.interfaces.api.conftest import ApiHarness, Open
+from tests.interfaces.console.test_console import sign_in_browser
+from tests.interfaces.console.test_inbox import answer, fail_exports
+from tests.support import factories
+from tests.support.browser import open_browser
+
+UNIT_PRICE = "/units/0/lines/0/unitPrice"
+
+
+def click(page: Page, role: Any, name: str) -> None:
+    """Click the one thing on the page that has this role and name."""
+    page.get_by_role(role, name=name, exact=True).click()
+
+
+def test_stranger_sees_at_once_which_exports_need_them_and_why(harness: ApiHarness) -> None:
+    answer(
+        harness,
+        "rejected",
+        "priced",
+        message="The unit price is wrong",
+        fields=[{"pointer": UNIT_PRICE, "message": "9.95"}],
+    )
+    answer(harness, "released", "done", "a-2")
+    fail_exports(harness, "stopped", reason="the renderer died")
+    late = harness.execute(factories.plan(batch="late", invoice="INV-late"))
+    harness.run(late)
+    shape(harness.runtime, late, status=SubmissionState.DELIVERED, overdue=True)
+    with open_browser(sign_in_browser(harness, "read", "operate")) as page:
+        began = time.monotonic()
+        page.goto("/console")
+        tile = page.get_by_role("link", name="Needs a person")
+        expect(tile).to_contain_text("3")
+        tile.click()
+        shown = page.locator("main")
+        for batch, reason in (
+            ("priced", "The unit price is wrong"),
+            ("stopped", "the renderer died"),
+            ("late", "has not answered"),
+        ):
+            expect(shown).to_contain_text(batch)
+            expect(shown).to_contain_text(reason)
+        assert "done" not in shown.inner_text().split()
+        # A person needs some of the five seconds to read.
+        assert time.monotonic() - began < 5
+
+
+def test_stranger_fixes_a_rejected_export_until_it_is_accepted(harness: ApiHarness) -> None:
+    sku = "/units/0/lines/0/sku"
+    answer(harness, "rejected", "asked", fields=[{"pointer": sku, "message": "Which pan is it?"}])
+    with open_browser(sign_in_browser(harness, "read", "operate")) as page:
+        page.goto("/console")
+        page.get_by_role("link", name="Needs a person").click()
+        click(page, "link", "Fix and amend")
+        expect(page.locator("main")).to_contain_text("Which pan is it?")
+        page.get_by_label("sku of line L1, unit U1").fill("PAN-28")
+        click(page, "button", "Check")
+        expect(page.get_by_role("heading", name="1 change of the plan")).to_be_visible()
+        click(page, "button", "Send amendment")
+        page.get_by_role("heading", name="asked").wait_for()
+        export_id = page.url.rsplit("/", 1)[1]
+        with ThreadPoolExecutor(1) as worker:  # this thread has the browser's event loop
+            worker.submit(accept, harness, export_id).result()
+        page.reload()
+        expect(page.get_by_role("heading", level=1)).to_contain_text("accepted")
+        click(page, "link", "Inbox")
+        expect(page.locator("main")).to_contain_text("Nothing needs a person.")
+
+
+def accept(harness: ApiHarness, export_id: str) -> None:
+    """Run an export, and accept it as its customs broker."""
+    harness.run(export_id)
+    submission = harness.client().get(f"/api/exports/{export_id}").json()["broker_submission"]["id"]
+    accepted = {"id": "ack-2", "status": "accepted"}
+    taken = harness.client().post(f"/api/broker-submissions/{submission}/acknowledgements", json=accepted)
+    assert taken.status_code == 200, taken.text
+
+
+def test_stranger_onboards_a_webhook_broker(open_harness: Open) -> None:
+    harness = open_harness(allow_private_destinations=True)
+    with WebhookReceiver() as placeholder:
+        url = placeholder.url
+    port = int(url.rsplit(":", 1)[1].split("/", 1)[0])
+    with open_browser(sign_in_browser(harness, "admin")) as page:
+        page.goto("/console")
+        click(page, "link", "Partners")
+        click(page, "link", "New partner")
+        page.get_by_role("link", name="Customs broker").click()
+        page.get_by_role("link", name="Webhook").click()
+        page.get_by_label("Address of the webhook").fill(url)
+        page.get_by_role("textbox", name="Id", exact=True).fill("br_9")
+        page.get_by_role("textbox", name="Name", exact=True).fill("Border Brokers")
+        click(page, "button", "Save as a draft")
+        secret = page.get_by_label("The signing secret").inner_text()
+        click(page, "link", "I stored it: test the connection")
+        with WebhookReceiver([secret], port=port):
+            click(page, "button", "Run the connection test")
+            expect(page.locator("main")).to_contain_text("Every stage passed. The partner is verified.")
+        click(page, "link", "Next steps")
+        click(page, "link", "Look at the example")
+        expect(page.get_by_role("heading", level=1)).to_contain_text("Border Brokers")
+        click(page, "link", "Next steps")
+        click(page, "button", "Go live")
+        expect(page.get_by_role("heading", level=1)).to_contain_text("live")
+    assert get_partner(harness.runtime, factories.ACCOUNT, "br_9").state == "live"
