@@ -12,6 +12,7 @@ from pipeline.documents.formats import (
     invoice,
     invoice_pdf,
     manifest,
+    package_labels,
     pga_records,
     pga_worksheet,
     section_232_statement,
@@ -106,6 +107,14 @@ KINDS: tuple[DocumentKind, ...] = (
         "application/pdf",
         formats_packing_list.PDF_VERSION,
         formats_packing_list.packing_list_pdf,
+    ),
+    DocumentKind(
+        "package_labels",
+        "package_labels.pdf",
+        "application/pdf",
+        package_labels.VERSION,
+        package_labels.package_labels,
+        package_labels.has_labels,
     ),
     DocumentKind(
         "pga_worksheet",

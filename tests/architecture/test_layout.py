@@ -25,6 +25,7 @@ SHORT_FILES = {
     "pipeline/core/tenancy.py": "a context variable that every layer reads",
     "pipeline/customs/models.py": "each package keeps its tables in models.py",
     "pipeline/deliveries/retry_policy.py": "the retry schedule has one place",
+    "pipeline/documents/formats/barcode.py": "the packing list and the package labels draw it",
     "pipeline/interfaces/api/audit.py": "each group of calls has its file",
     "pipeline/interfaces/api/stats.py": "each group of calls has its file",
     "pipeline/interfaces/durations.py": "pages and terminals show them",

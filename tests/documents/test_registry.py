@@ -30,6 +30,7 @@ NAMES = {
     "cci_xlsx": "commercial_customs_invoice.xlsx",
     "packing_list": "packing_list.json",
     "packing_list_pdf": "packing_list.pdf",
+    "package_labels": "package_labels.pdf",
     "pga_worksheet": "pga_worksheet.pdf",
     "pga_records": "pga_records.txt",
     "section_232_statement": "section_232_statement.pdf",
@@ -46,7 +47,8 @@ GOLDEN = {
     "cci_consolidated": "425cfa4493f4a054772389dc2980a4587cf06fb4f2f918d3684383c17a831802",
     "cci_xlsx": "98ac357a4ef7a717d7c178851b172db5a58e588665506f8245a6d63de77cb54d",
     "packing_list": "e4dd4510128402774898a05638f9b0bd3c3ba790ae3eb943d4e947dbda65c5b2",
-    "packing_list_pdf": "7e5e6f4c44ec587c5efefa9ef1da8d94bc0c587e9d5f64c50ae6ace06131025d",
+    "packing_list_pdf": "6bf40c9ec4d589c8f054476952cd72afa834fd80080096c2807aa9ad6d190374",
+    "package_labels": "3e16331dd4c3f1e792fe4c54d68f8acdced6162c3d2811a7bf72d48a6661297f",
     "pga_worksheet": "ceef5f28f054c12ec1d41baa5c2f6938b9205b9ce7e3fc0cebe1744366ac2f85",
     "section_232_statement": "098780921553f96ca9d783aeae2307c19e03bac29cf4e84d2c0d1fc568da2a37",
     "pga_records": "5bb16087d333fbf2e38f4962a803d12062245812a30d241ddc32e0e6ac1ce8fd",
@@ -121,6 +123,8 @@ def test_manifest_lists_other_documents_with_digest_and_size(documents: dict[str
 def test_documents_have_export_digest_and_line_digests(documents: dict[str, Document]) -> None:
     export, lines = digest("treatment"), [digest(f"L{number}") for number in range(1, 6)]
     for kind, document in documents.items():
+        if kind == "package_labels":
+            continue  # for the warehouse: only what a scanner and a driver read
         text = _text(document)
         assert export in text, kind
         # The printed packing list has packages, not lines; metals and agencies concern only some lines.
@@ -131,7 +135,14 @@ def test_documents_have_export_digest_and_line_digests(documents: dict[str, Docu
 
 
 def test_test_documents_are_marked(documents: dict[str, Document]) -> None:
-    for kind in ("cci_human_readable", "cci_pdf", "cci_ubl", "packing_list_pdf", "section_232_statement"):
+    for kind in (
+        "cci_human_readable",
+        "cci_pdf",
+        "cci_ubl",
+        "packing_list_pdf",
+        "package_labels",
+        "section_232_statement",
+    ):
         assert "TEST: NOT FOR CUSTOMS USE" in _text(documents[kind]), kind
     for kind in ("cci_json", "cci_consolidated", "packing_list", "manifest"):
         assert json.loads(documents[kind].body)["test"] is True, kind

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from pipeline.documents.formats.barcode import sscc_bars
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice, PackageRow
 
@@ -40,10 +41,10 @@ def packing_list(invoice: Invoice) -> bytes:
     return invoice.model_dump_json(by_alias=True, include=SHOWN, indent=1).encode() + b"\n"
 
 
-PDF_VERSION = f"8/{ENGINE}"
+PDF_VERSION = f"9/{ENGINE}"
 
-#: The size of a package without its contents, and of each of its contents, in characters.
-PACKAGE_CHARACTERS, CONTENT_CHARACTERS = 250, 100
+#: The size of a package without its contents, of its barcode, and of each of its contents, in characters.
+PACKAGE_CHARACTERS, BARCODE_CHARACTERS, CONTENT_CHARACTERS = 250, 400, 100
 
 _PRINTED_PARTY = {"name", "address_lines", "contact_lines"}
 _PRINTED: dict[str, Any] = {
@@ -60,7 +61,8 @@ def packing_list_pdf(invoice: Invoice) -> bytes:
 
 
 def _size(package: PackageRow) -> int:
-    return PACKAGE_CHARACTERS + sum(CONTENT_CHARACTERS + len(line.description) for line in package.contents)
+    size = PACKAGE_CHARACTERS + (BARCODE_CHARACTERS if package.sscc else 0)
+    return size + sum(CONTENT_CHARACTERS + len(line.description) for line in package.contents)
 
 
 def _facts(invoice: Invoice, cut: slice) -> bytes:
@@ -68,8 +70,8 @@ def _facts(invoice: Invoice, cut: slice) -> bytes:
     return some.model_dump_json(include=_PRINTED, context=FOR_PEOPLE).encode()
 
 
-def _remarks(_invoice: Invoice, _cut: slice) -> dict[str, Any]:
-    return {}
+def _remarks(invoice: Invoice, cut: slice) -> dict[str, Any]:
+    return {"bars": {package.sscc: sscc_bars(package.sscc) for package in invoice.packages[cut] if package.sscc}}
 
 
 TEMPLATE = TypstTemplate("packing_list.typ", _facts, _remarks)

@@ -1,0 +1,138 @@
+"""Barcodes of SSCCs: an independent reader reads them from the pages, and each package with an SSCC has a label."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from io import BytesIO
+from typing import Any
+
+import biip
+import pypdfium2
+import pytest
+import zxingcpp
+from pypdf import PdfReader
+
+from pipeline.documents.formats import package_labels as kind
+from pipeline.documents.formats.package_labels import MAX_CONTENTS, has_labels, package_labels
+from pipeline.documents.formats.packing_list import packing_list_pdf
+from pipeline.documents.invoice.builder import build_invoice
+from pipeline.documents.pdf.typesetter import split_rows, typeset
+from pipeline.documents.schemas.invoice import Invoice
+from pipeline.exports.schemas.plan import Unit
+from pipeline.exports.sscc import issue_sscc
+from tests.documents.formats.test_invoice_pdf_archive import assert_archivable, is_tagged
+from tests.documents.samples import build_facts, sample, unit_data
+
+PREFIX = "0614141"
+
+
+def labelled(lines: int = 3, *, test: bool = False, change: Callable[[dict[str, Any]], None] | None = None) -> Invoice:
+    """Return an invoice whose packages all have an SSCC."""
+    data = unit_data(lines)
+    if change:
+        change(data)
+    unit = Unit.model_validate(data)
+    numbers = {package.package_ref: issue_sscc(PREFIX, at + 1) for at, package in enumerate(unit.packages)}
+    return build_invoice(unit, replace(build_facts(unit, test=test), ssccs=numbers))
+
+
+def read_barcodes(body: bytes, dots_per_inch: int) -> list[list[str]]:
+    """Return the SSCCs that a reader finds on each page, from top to bottom; each is a GS1-128 symbol with valid digits."""
+    pages: list[list[str]] = []
+    for page in pypdfium2.PdfDocument(body):
+        found = zxingcpp.read_barcodes(page.render(scale=dots_per_inch / 72, grayscale=True).to_pil())
+        ssccs = []
+        for each in sorted(found, key=lambda symbol: symbol.position.top_left.y):
+            assert each.symbology_identifier == "]C1", "GS1-128"
+            read = biip.parse("]C1" + each.bytes.decode()).sscc
+            assert read is not None, each.text
+            ssccs.append(read.value)
+        pages.append(ssccs)
+    return pages
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_label_of_each_package_is_read_by_scanner(*, test: bool) -> None:
+    invoice = labelled(test=test)
+    # 203 dpi is the coarsest label printer.
+    assert read_barcodes(package_labels(invoice), 203) == [[package.sscc] for package in invoice.packages]
+
+
+@pytest.mark.parametrize("test", [False, True])
+def test_packing_list_has_barcode_of_each_package(*, test: bool) -> None:
+    invoice = labelled(4, test=test)
+    assert read_barcodes(packing_list_pdf(invoice), 300) == [[package.sscc for package in invoice.packages]]
+
+
+def test_deep_packages_have_readable_barcodes() -> None:
+    def change(data: dict[str, Any]) -> None:
+        for outer, inner in zip(data["packages"][:-1], data["packages"][1:], strict=True):
+            inner["parentRef"] = outer["packageRef"]
+
+    invoice = labelled(8, change=change)
+    assert invoice.packages[-1].depth == 8
+    found = read_barcodes(packing_list_pdf(invoice), 300)
+    assert [sscc for page in found for sscc in page] == [package.sscc for package in invoice.packages]
+
+
+def test_only_packages_with_sscc_have_labels() -> None:
+    invoice = sample(3)
+    with_sscc = [package.sscc for package in invoice.packages if package.sscc]
+    assert len(with_sscc) == 1 < len(invoice.packages)
+    assert read_barcodes(package_labels(invoice), 203) == [with_sscc]
+    bare = tuple(package.model_copy(update={"sscc": None}) for package in invoice.packages)
+    assert not has_labels(invoice.model_copy(update={"packages": bare}))
+
+
+def test_label_shows_package_and_destination() -> None:
+    (pallet, carton, *_) = [page.extract_text() for page in PdfReader(BytesIO(package_labels(labelled(2)))).pages]
+    for fact in ("Package 1 of 3", "pallet", "210.500 kg", "Carries other packages"):
+        assert fact in pallet, fact
+    for fact in (
+        "Package 2 of 3",
+        "carton",
+        "Lakeside Kitchen",
+        "Lackawanna NY 14218",
+        "ABCD1234567",
+        "PAN-24",
+        "(00) ",
+    ):
+        assert fact in carton, fact
+
+
+def test_label_stays_one_page_with_long_texts() -> None:
+    def change(data: dict[str, Any]) -> None:
+        for party in ("seller", "buyer", "shipTo"):
+            data["parties"][party]["name"] = "Very long name of a company" * 7
+            data["parties"][party]["address"].update(line1="L" * 100, line2="Second line" * 8, city="City" * 12)
+        data["invoice"].update(number="N" * 35, purchaseOrder="PO 7781 and more" * 4)
+        for row in data["lines"]:
+            row.update(sku="S" * 50, description="long description" * 25)
+        data["packages"][1].update(trackingNumber="1Z" + "9" * 40, orderId="o" * 60)
+        data["packages"][1]["contents"] = [{"lineRef": f"L{at}", "quantity": "12"} for at in range(1, MAX_CONTENTS + 1)]
+        data["packages"] = data["packages"][:2]
+
+    invoice = labelled(MAX_CONTENTS, change=change)
+    assert read_barcodes(package_labels(invoice), 203) == [[package.sscc] for package in invoice.packages]
+
+
+def test_label_counts_many_contents() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["packages"] = data["packages"][:2]
+        data["packages"][1]["contents"] = [{"lineRef": f"L{at}", "quantity": "12"} for at in range(1, 31)]
+
+    text = PdfReader(BytesIO(package_labels(labelled(30, change=change)))).pages[1].extract_text()
+    assert "30 different articles" in text
+    assert "PAN-24" not in text
+
+
+def test_labels_in_parts_lose_none_and_are_archivable() -> None:
+    invoice = labelled(30)
+    body = typeset(invoice, kind.TEMPLATE, split_rows([1] * len(invoice.packages), limit=7))
+    assert read_barcodes(body, 203) == [[package.sscc] for package in invoice.packages]
+    assert not is_tagged(body)
+    assert is_tagged(package_labels(invoice))
+    for each in (body, package_labels(invoice)):
+        assert_archivable(each)
+    assert package_labels(invoice) == package_labels(labelled(30))
