@@ -31,6 +31,7 @@ SHORT_FILES = {
     "pipeline/interfaces/durations.py": "pages and terminals show them",
     "pipeline/ops/stats/durations.py": "the rollup and its readers share the bins",
     "pipeline/interfaces/console/instants.py": "views of every page show them",
+    "pipeline/interfaces/console/api_reference.py": "the one page with a policy of its own",
     "pipeline/interfaces/console/home.py": "the first page has its file",
     "pipeline/interfaces/contracts/examples/catalog.py": "an __init__ defines nothing",
     "pipeline/interfaces/cli/connection.py": "commands that only speak HTTP load no database library",

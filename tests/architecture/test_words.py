@@ -35,7 +35,7 @@ WORD_LISTS = {"tests/architecture/test_words.py", "tests/architecture/words.py"}
 SUFFIXES = {".md", ".html", ".txt", ".xml", ".j2", ".toml", ".yaml", ".yml", ".css", ".js", ".mjs", ".typ", ".mako"}
 
 #: Texts of others: licences and schemas that we copy, and tariff texts that the rules quote.
-COPIED = ("*LICENSE*", "tests/documents/formats/ubl-2.1/*", "config/rules/*.yaml")
+COPIED = ("*LICENSE*", "templates/console/vendor/*", "tests/documents/formats/ubl-2.1/*", "config/rules/*.yaml")
 
 
 def list_files() -> list[str]:

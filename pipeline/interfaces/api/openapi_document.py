@@ -102,7 +102,7 @@ def build_document(routers: Sequence[APIRouter], public_url: str) -> Json:
             _complete_operation(route, document["paths"][route.path][method.lower()], schemas)
     _require_discriminators(document, schemas)
     document["webhooks"] = build_webhooks([SIGNATURE])
-    complete: Json = _drop_null_defaults(document)
+    complete: Json = _drop_noise(document)
     return complete
 
 
@@ -131,7 +131,9 @@ def _iterate_routes(routers: Sequence[APIRouter]) -> Iterator[APIRoute]:
 def _complete_operation(route: APIRoute, operation: Json, schemas: Json) -> None:
     operation["operationId"] = to_camel(route.name)
     # The first sentence, up to its first aside.
-    operation["summary"] = operation["description"].split("\n")[0].split(";")[0].split(". ")[0].rstrip(".")
+    operation["summary"] = (
+        operation["description"].split("\n")[0].split(";")[0].split(". ")[0].rstrip(".").replace("`", "")
+    )
     if "HTTPValidationError" in str(operation["responses"].get("422", {})):
         del operation["responses"]["422"]
     for parameter in operation.get("parameters", ()):
@@ -189,12 +191,20 @@ def _iterate_dependencies(dependant: Dependant) -> Iterator[Dependant]:
         yield from _iterate_dependencies(each)
 
 
-def _drop_null_defaults(value: Any) -> Any:
-    """Return the document without `default: null`, with which generators make optional members mandatory."""
+def _drop_noise(value: Any) -> Any:
+    """Return the document without `default: null`, with which generators make optional members mandatory.
+
+    It also drops the titles that only repeat the name of a member.
+    """
     if isinstance(value, dict):
         return {
-            key: inner if key in {"example", "examples"} else _drop_null_defaults(inner)
+            key: inner if key in {"example", "examples"} else _drop_noise(inner)
             for key, inner in value.items()
-            if not (key == "default" and inner is None)
+            if not (key == "default" and inner is None) and not (key == "title" and _is_generated(inner, value))
         }
-    return [_drop_null_defaults(each) for each in value] if isinstance(value, list) else value
+    return [_drop_noise(each) for each in value] if isinstance(value, list) else value
+
+
+def _is_generated(title: Any, schema: Json) -> bool:
+    # Models have properties or values, and generators call their types as their titles say.
+    return isinstance(title, str) and not {"properties", "enum", "version"} & schema.keys()

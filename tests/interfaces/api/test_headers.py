@@ -31,6 +31,11 @@ PAGE = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; frame-src 'self';"
     " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
+# The viewer of the API reference writes its styles into the page.
+REFERENCE = (
+    "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; connect-src 'self';"
+    " form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
+)
 
 #: kind of answer -> content type, content security policy, cache control
 KINDS: Mapping[str, tuple[str, str, str]] = {
@@ -49,7 +54,7 @@ KINDS: Mapping[str, tuple[str, str, str]] = {
     "document in the console": ("text/html; charset=utf-8", DOWNLOAD, "no-store"),
     "sign in": ("text/html; charset=utf-8", PAGE, "no-store"),
     "bad answer link": ("text/html; charset=utf-8", ANSWER_PAGE, "no-store"),
-    "docs": ("text/html; charset=utf-8", PAGE, "no-cache"),
+    "docs": ("text/html; charset=utf-8", REFERENCE, "no-cache"),
     "style": ("text/css; charset=utf-8", NO_PAGE, "no-cache"),
     "contract": ("application/json", NO_PAGE, "no-store"),
     "metrics": ("text/plain; version=1.0.0; charset=utf-8", NO_PAGE, "no-store"),

@@ -87,7 +87,6 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
         "me": "/console/me",
         "people": "/console/people",
         "audit": "/console/audit",
-        "reference": "/docs",
     }
     with tenancy.account_scope(ALL_ACCOUNTS):
         invited = people.invite_person(
