@@ -131,6 +131,8 @@ class Settings(BaseSettings):
     # The API that the command line calls
     api_url: str = Field(f"http://{LOOPBACK}:8000", description="The API that the `exports` command calls")
     api_key: SecretStr | None = Field(None, description="The key that the `exports` command sends")
+    profile: str | None = Field(None, description="The profile of `exports login`, unless one of the two above is set")
+    account: str | None = Field(None, description="The account of `exports` commands without `--account`")
 
     # Execution
     lease_seconds: Seconds = Field(30, description="How long a step or delivery stays leased without renewal")
@@ -275,11 +277,9 @@ class Settings(BaseSettings):
             bare = name.removeprefix(_PREFIX)
             if name.startswith(_PREFIX) and bare not in known and name not in _FOREIGN_VARIABLES:
                 meant = get_close_matches(bare, known, 1)
-                remedy = (
-                    f"did you mean {_PREFIX}{meant[0]}?"
-                    if meant
-                    else "unset it; docs/configuration.md has every setting"
-                )
+                remedy = "unset it; docs/configuration.md has every setting"
+                if meant:
+                    remedy = f"did you mean {_PREFIX}{meant[0]}?"
                 raise ValueError(f"{name} is not a setting; {remedy}")
         return self
 

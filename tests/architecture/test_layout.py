@@ -34,7 +34,6 @@ SHORT_FILES = {
     "pipeline/interfaces/console/api_reference.py": "the one page with a policy of its own",
     "pipeline/interfaces/console/home.py": "the first page has its file",
     "pipeline/interfaces/contracts/examples/catalog.py": "an __init__ defines nothing",
-    "pipeline/interfaces/cli/connection.py": "commands that only speak HTTP load no database library",
     "pipeline/interfaces/cli/schema.py": "one file a command",
     "pipeline/interfaces/cli/secrets.py": "one file a command",
     "tasks/deliveries.py": "one file a kind of task",
@@ -64,7 +63,7 @@ STANDARD_WORDS = frozenset(
     archive assets attachments backup body citations counts durability durations event gantt heartbeats home live pages picture pictures plots previews rollup stats inbox polling raw weak
     guessing own 232 chapter99 characters consolidation declarations goods layouts money packing pga profile sandbox section section232
     conditions list lists parties usmca wording
-    listener profiles
+    listener login profiles
     """.split()
 )
 

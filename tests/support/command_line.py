@@ -81,6 +81,7 @@ def commands(tmp_path: Path) -> Commands:
             "DATABASE_URL": f"sqlite:///{tmp_path / 'exports.db'}",
             "ARTIFACTS_URL": f"file:{tmp_path / 'artifacts'}",
             "EXPORTS_API_URL": "http://127.0.0.1:9",
+            "XDG_CONFIG_HOME": str(tmp_path / "config"),
         }
     )
 
@@ -117,6 +118,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Commands]:
         "ARTIFACTS_URL": f"file:{home / 'artifacts'}",
         "EXPORTS_ALLOW_PRIVATE_DESTINATIONS": "true",
         "EXPORTS_LOG_LEVEL": "ERROR",
+        "XDG_CONFIG_HOME": str(home / "config"),
     }
     there = Commands(environment)
     there.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")

@@ -12,6 +12,7 @@ from rich.markup import escape
 from pipeline.accounts import api_keys, numbers, service
 from pipeline.core.clock import utc_now
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, build_table, print_result, report_errors
+from pipeline.interfaces.cli.profiles import default_account
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 
 app = typer.Typer(no_args_is_help=True, help="The merchants that exports belong to.")
@@ -20,7 +21,16 @@ keys_app = typer.Typer(no_args_is_help=True, help="The bearer keys of an account
 _MAX_DAYS: Final = 36_500
 
 AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id, such as acc_demo.")]
-OfAccount = Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="The account that the key belongs to.")]
+OfAccount = Annotated[
+    str,
+    typer.Option(
+        "--account",
+        metavar="ACCOUNT",
+        default_factory=default_account,
+        show_default=False,
+        help="The account that the key belongs to.",
+    ),
+]
 
 
 class KeyRole(StrEnum):

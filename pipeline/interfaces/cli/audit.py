@@ -23,6 +23,7 @@ from pipeline.interfaces.cli.output import (
     report_errors,
     stdout_console,
 )
+from pipeline.interfaces.cli.profiles import default_account
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 from pipeline.ops import audit
 
@@ -34,7 +35,16 @@ Account = Annotated[str | None, typer.Option("--account", metavar="ID", help="On
 @app.command("list")
 @report_errors
 def print_acts(
-    account: Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="The account whose trail is shown.")],
+    account: Annotated[
+        str,
+        typer.Option(
+            "--account",
+            metavar="ACCOUNT",
+            default_factory=default_account,
+            show_default=False,
+            help="The account whose trail is shown.",
+        ),
+    ],
     actor: Annotated[str | None, typer.Option("--actor", metavar="ID", help="Only this person or key.")] = None,
     action: Annotated[Action | None, typer.Option("--action", help="Only this action.", show_choices=False)] = None,
     before: Annotated[int | None, typer.Option("--before", metavar="SEQ", min=1, help="Only older acts.")] = None,

@@ -9,6 +9,7 @@ import typer
 from config.settings import get_settings
 from pipeline.client import Exports, InvalidArgument, Retries
 from pipeline.interfaces.cli.output import ExitCode, Failure
+from pipeline.interfaces.cli.profiles import find_profile
 
 ApiUrl = Annotated[str | None, typer.Option("--api-url", metavar="URL", help="The API's address. [EXPORTS_API_URL]")]
 ApiKey = Annotated[
@@ -18,21 +19,35 @@ ApiKey = Annotated[
     ),
 ]
 
-#: argument of the client -> option and setting that supply it
-_OPTION_NAMES: Final = {"url": ("--api-url", "EXPORTS_API_URL"), "key": ("--api-key", "EXPORTS_API_KEY")}
+#: What supplies a value of the profile; `exports login` corrects it.
+_OF_PROFILE: Final = "the profile's address or key"
 
 #: Short: a person waits at a terminal and should soon see that the service does not respond.
 _RETRIES: Final = Retries(tries=3, first_pause_seconds=0.2, max_pause_seconds=1, total_seconds=15)
 
 
 def connect(api_url: str | None, api_key: str | None) -> Exports:
-    """Return a client of the API from the options, else the settings; raises Failure if the URL or key is not valid."""
+    """Return a client of the API from the options, else `--profile`, else the settings, else the profile; raises Failure if the URL or key is not valid."""
+    # A profile's key must not reach another address.
+    profile = find_profile() if api_url is None else None
+    if profile is not None:
+        key_name = "--api-key" if api_key else _OF_PROFILE
+        return open_client(
+            profile.api_url, api_key or profile.api_key.get_secret_value(), url_name=_OF_PROFILE, key_name=key_name
+        )
     settings = get_settings()
-    key = api_key or (settings.api_key.get_secret_value() if settings.api_key else None)
+    return open_client(
+        settings.api_url if api_url is None else api_url,
+        api_key or (settings.api_key.get_secret_value() if settings.api_key else None),
+        url_name="EXPORTS_API_URL" if api_url is None else "--api-url",
+        key_name="--api-key" if api_key else "EXPORTS_API_KEY",
+    )
+
+
+def open_client(url: str, key: str | None, *, url_name: str, key_name: str) -> Exports:
+    """Return a client of the API; raises Failure with the name of the URL or key that is not valid."""
     try:
-        return Exports(settings.api_url if api_url is None else api_url, key, retries=_RETRIES)
+        return Exports(url, key, retries=_RETRIES)
     except InvalidArgument as error:
-        option, setting = _OPTION_NAMES[error.argument]
-        given = bool(api_key) if error.argument == "key" else api_url is not None
-        option_names = option if given else setting
-        raise Failure(f"{option_names} {error.reason}", code=ExitCode.USAGE) from error
+        name = key_name if error.argument == "key" else url_name
+        raise Failure(f"{name} {error.reason}", code=ExitCode.USAGE) from error

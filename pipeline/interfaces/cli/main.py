@@ -17,6 +17,10 @@ from pipeline.core.startup import pause_collection
 _COMMANDS: Final = {
     "demo": ("demo", "Run three example plans through every part and show the results."),
     "init": ("init", "Create an account, sandbox partners, a test key and `.env`; keep what exists."),
+    "login": (
+        "login",
+        "Keep the API's address, your key and a default account; the key is asked for, or read from standard input.",
+    ),
     "serve": ("server", "Run the service: all of it on `memory://`, else only the API; Ctrl-C ends it."),
     "web": ("processes", "Run only the API; takes options of uvicorn."),
     "worker": (
@@ -74,6 +78,7 @@ _NOUNS: Final = {
     "waivers": ("waivers", "app", "The warnings that an account accepts, with a record."),
     "audit": ("audit", "app", "Show what people did; prove that the logs are unchanged."),
     "retention": ("retention", "app", "How long records are kept."),
+    "profiles": ("login", "profiles_app", "The connections that `exports login` keeps."),
     "config": ("config", "app", "The settings of this process."),
 }
 
@@ -145,6 +150,10 @@ def _exports(
     _: Annotated[
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
+    profile: Annotated[
+        str | None,
+        typer.Option(metavar="PROFILE", help="Use this profile of `exports login`. [EXPORTS_PROFILE]"),
+    ] = None,
 ) -> None:
     """Execute approved export plans exactly once: packages, customs documents, handoff and messages."""
 

@@ -13,6 +13,7 @@ from pipeline.accounts.one_time_links import LINK_SECONDS
 from pipeline.accounts.people import Invitation
 from pipeline.interfaces.cli.accounts import KeyRole
 from pipeline.interfaces.cli.output import Json, build_table, print_result, report_errors
+from pipeline.interfaces.cli.profiles import default_account
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 
 app = typer.Typer(no_args_is_help=True, help="The people who sign in to the console.")
@@ -20,7 +21,16 @@ app = typer.Typer(no_args_is_help=True, help="The people who sign in to the cons
 #: The actor of what the command line does.
 OPERATOR: Final = "operator"
 
-OfAccount = Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="The account that the person belongs to.")]
+OfAccount = Annotated[
+    str,
+    typer.Option(
+        "--account",
+        metavar="ACCOUNT",
+        default_factory=default_account,
+        show_default=False,
+        help="The account that the person belongs to.",
+    ),
+]
 Email = Annotated[str, typer.Option("--email", metavar="EMAIL", help="The person's e-mail address.")]
 
 

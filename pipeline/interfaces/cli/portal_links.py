@@ -12,11 +12,19 @@ from pipeline.accounts import portal_links
 from pipeline.accounts.schemas import PortalLinkView
 from pipeline.core.clock import utc_now
 from pipeline.interfaces.cli.output import Json, build_table, print_result
+from pipeline.interfaces.cli.profiles import default_account
 from pipeline.interfaces.cli.session import open_current_runtime
 from pipeline.interfaces.event_text import GOOD, count_noun
 
 OfAccount = Annotated[
-    str, typer.Option("--account", metavar="ACCOUNT", help="The account that the partner belongs to.")
+    str,
+    typer.Option(
+        "--account",
+        metavar="ACCOUNT",
+        default_factory=default_account,
+        show_default=False,
+        help="The account that the partner belongs to.",
+    ),
 ]
 Partner = Annotated[str, typer.Argument(metavar="ID", help="The partner's id in plans.")]
 

@@ -13,11 +13,21 @@ from pipeline.core.clock import utc_now
 from pipeline.customs import waivers
 from pipeline.customs.schemas import NewWaiver, WaiverView
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, build_table, print_result, report_errors
+from pipeline.interfaces.cli.profiles import default_account
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 
 app = typer.Typer(no_args_is_help=True, help="The warnings that an account accepts, with a record.")
 
-OfAccount = Annotated[str, typer.Option("--account", metavar="ACCOUNT", help="The account that waives.")]
+OfAccount = Annotated[
+    str,
+    typer.Option(
+        "--account",
+        metavar="ACCOUNT",
+        default_factory=default_account,
+        show_default=False,
+        help="The account that waives.",
+    ),
+]
 By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides this; it is recorded.")]
 
 

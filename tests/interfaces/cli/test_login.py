@@ -1,0 +1,105 @@
+"""`exports login`, the profiles that it keeps, and which address, key and account a command then uses."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import factories
+from tests.support.command_line import Commands
+
+#: As if unset: the command line then has no address and no key of its own.
+UNSET = ("EXPORTS_API_URL", "EXPORTS_API_KEY")
+
+
+@pytest.fixture
+def fresh(service: Commands, tmp_path: Path) -> Commands:
+    """The command line of a person without settings, at the running service."""
+    kept = {name: value for name, value in service.environment.items() if name not in UNSET}
+    return Commands(kept | {"XDG_CONFIG_HOME": str(tmp_path / "config")})
+
+
+def login(fresh: Commands, service: Commands, *options: str) -> dict[str, Any]:
+    url, key = service.environment["EXPORTS_API_URL"], service.environment["EXPORTS_API_KEY"]
+    result = fresh("login", *options, "--api-url", url, "--json", stdin=f"{key}\n")
+    assert result.exit_code == 0, result.output
+    assert key not in result.output
+    view: dict[str, Any] = json.loads(result.stdout)
+    return view
+
+
+def read_file(fresh: Commands) -> Path:
+    return Path(fresh.environment["XDG_CONFIG_HOME"]) / "exports" / "profiles.json"
+
+
+def test_commands_use_the_profile_after_login(fresh: Commands, service: Commands) -> None:
+    assert fresh("list").exit_code == 4
+    view = login(fresh, service, "--account", factories.ACCOUNT)
+    assert (view["profile"], view["current"], view["account"]) == ("default", True, factories.ACCOUNT)
+    assert "items" in fresh.json("list")
+    assert stat.S_IMODE(read_file(fresh).stat().st_mode) == 0o600
+    assert stat.S_IMODE(read_file(fresh).parent.stat().st_mode) == 0o700
+    assert service.environment["EXPORTS_API_KEY"] not in fresh("profiles", "list").output
+
+
+def test_account_of_the_profile_is_the_default(fresh: Commands, service: Commands) -> None:
+    missing = fresh("partners", "list")
+    assert (missing.exit_code, "EXPORTS_ACCOUNT" in missing.stderr) == (2, True)
+    assert fresh.json("partners", "list", EXPORTS_ACCOUNT=factories.ACCOUNT)
+    login(fresh, service, "--account", factories.ACCOUNT)
+    assert {row["id"] for row in fresh.json("partners", "list")} >= {factories.BROKER}
+    assert fresh("partners", "list", "--account", "acc_other").exit_code == 3
+    assert fresh("partners", "list", EXPORTS_ACCOUNT="acc_other").exit_code == 3
+    assert fresh("partners", "list", "--help").exit_code == 0
+
+
+def test_key_of_a_profile_reaches_no_other_address(fresh: Commands, service: Commands) -> None:
+    login(fresh, service)
+    url = service.environment["EXPORTS_API_URL"]
+    for arguments, environment in ((("--api-url", url), {}), ((), {"EXPORTS_API_URL": url})):
+        refused = fresh("list", *arguments, "--json", **environment)
+        assert json.loads(refused.stdout)["errorCode"] == "INVALID_API_KEY", refused.output
+
+
+def test_environment_wins_and_the_option_wins_over_it(fresh: Commands, service: Commands) -> None:
+    login(fresh, service, "staging")
+    assert fresh("list", EXPORTS_API_URL="http://127.0.0.1:9").exit_code == 4
+    assert fresh("--profile", "staging", "list", EXPORTS_API_URL="http://127.0.0.1:9").exit_code == 0
+    unknown = fresh("--profile", "stagin", "list")
+    assert (unknown.exit_code, "known are: staging" in unknown.stderr) == (3, True)
+
+
+def test_profiles_are_chosen_and_removed(fresh: Commands, service: Commands) -> None:
+    login(fresh, service, "one")
+    login(fresh, service, "two")
+    assert [(row["profile"], row["current"]) for row in fresh.json("profiles", "list")] == [
+        ("one", False),
+        ("two", True),
+    ]
+    fresh.json("profiles", "use", "one")
+    fresh.json("profiles", "remove", "one")
+    assert fresh("list").exit_code == 4
+    assert fresh("list", EXPORTS_PROFILE="two").exit_code == 0
+    assert fresh("profiles", "use", "one").exit_code == 3
+
+
+def test_rejected_key_is_not_kept(fresh: Commands, service: Commands) -> None:
+    url = service.environment["EXPORTS_API_URL"]
+    for key, code in (("exp_test_nobody_nothing", 1), ("", 2), (" ", 2), ("ü", 2)):
+        result = fresh("login", "--api-url", url, stdin=f"{key}\n")
+        assert result.exit_code == code, result.output
+    assert fresh("login", "--api-url", "nowhere", stdin="key\n").exit_code == 2
+    assert not read_file(fresh).exists()
+
+
+def test_file_that_holds_no_profiles_is_named(fresh: Commands) -> None:
+    read_file(fresh).parent.mkdir(parents=True)
+    for text in ("", "{", '{"profiles": {"a": {"apiUrl": 1}}}'):
+        read_file(fresh).write_text(text)
+        result = fresh("list")
+        assert (result.exit_code, "does not hold profiles" in result.stderr) == (2, True), result.output
+        assert fresh("partners", "list").exit_code == 2
