@@ -134,7 +134,8 @@ def read_printed(kind: str, invoice: Invoice) -> PrintedDocument:
 def test_text_never_leaves_margins_or_overlaps(name: str) -> None:
     invoice = INVOICES[name]()
     for kind in KINDS:
-        if kind.media_type == "application/pdf" and kind.applies_to(invoice):
+        # A label is smaller, and cuts long texts: the tests of labels look at them.
+        if kind.media_type == "application/pdf" and kind.artifact_type != "package_labels" and kind.applies_to(invoice):
             assert not list(read_printed_document(kind.make(invoice)).list_faults()), kind.artifact_type
 
 
