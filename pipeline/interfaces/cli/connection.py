@@ -44,6 +44,14 @@ def connect(api_url: str | None, api_key: str | None) -> Exports:
     )
 
 
+def find_address(api_url: str | None) -> str:
+    """Return the API's address as `connect` finds it, without a slash at the end; raises Failure if it is not valid."""
+    profile = find_profile() if api_url is None else None
+    address = profile.api_url if profile else api_url or get_settings().api_url
+    open_client(address, None, url_name="the API's address", key_name="").close()
+    return address.rstrip("/")
+
+
 def open_client(url: str, key: str | None, *, url_name: str, key_name: str) -> Exports:
     """Return a client of the API; raises Failure with the name of the URL or key that is not valid."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -15,10 +16,11 @@ from rich.text import Text
 from typer.core import TyperCommand
 
 from pipeline.client import Corrupted, Execution, Exports, StillRunning
+from pipeline.client.request import encode_segment
 from pipeline.exports.schemas.export import EventView, ExportView
 from pipeline.exports.states import ACTIVE_STATES, NEEDS_PERSON, ExportState, Outcome, SubmissionState
 from pipeline.interfaces.cli import export_view
-from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
+from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect, find_address
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
@@ -281,6 +283,24 @@ def inspect(
             return
         found = api.inspect(export)
     print_result(found, *export_view.render_export(found), as_json=as_json)
+
+
+@app.command("open")
+@report_errors
+def open_console(
+    export: Annotated[str | None, typer.Argument(metavar="[ID]", help="The export's id, or its batch's.")] = None,
+    browser: Annotated[bool, typer.Option(help="Open it; without a browser it is only printed.")] = True,
+    api_url: ApiUrl = None,
+    as_json: Json = False,
+) -> None:
+    """Open the console, or an export's page in it, in your browser; print its address."""
+    address = f"{find_address(api_url)}/console"
+    if export is not None:
+        address += f"/exports/{encode_segment(export)}"
+    print_result({"address": address}, escape(address), as_json=as_json)
+    if browser and not as_json:
+        # False if there is no browser; the address is printed already.
+        webbrowser.open(address)
 
 
 @app.command()

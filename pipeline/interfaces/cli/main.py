@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -38,6 +39,7 @@ _COMMANDS: Final = {
     "inbox": ("inbox", "List what needs a person, oldest deadline first, with the remedies."),
     "acknowledge": ("inbox", "Take exports from the inbox until a new fact arrives; with --undo put them back."),
     "list": ("exports", "List exports, newest first, with outcome and progress."),
+    "open": ("exports", "Open the console, or an export's page in it, in your browser; print its address."),
     "inspect": ("exports", "Show an export's state, steps, documents, messages and customs broker's answer."),
     "events": ("exports", "Show an export's log; with --json one event a line."),
     "stats": ("stats", "Show what happened to exports: outcomes, durations, queues, customs brokers, corrections."),
@@ -104,6 +106,9 @@ class _LazyGroup(TyperGroup):
         return help_text and TyperCommand(cmd_name, help=help_text)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        close = [] if self.get_command(ctx, args[0]) else get_close_matches(args[0], self.list_commands(ctx))
+        if close and not ctx.resilient_parsing:
+            ctx.fail(f"No such command {args[0]!r}. Did you mean {', '.join(map(repr, close))}?")
         name, _, rest = super().resolve_command(ctx, args)
         return name, name and load_command(name), rest
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.interfaces.cli.output import ExitCode
-from tests.support.command_line import Commands
+from tests.support.command_line import Commands, exports
+from tests.support.servers import poll
 
 #: Deeper than any parser allows.
 DEPTH = 100_000
@@ -123,3 +124,40 @@ def test_password_file_that_is_not_utf8_is_named(commands: Commands, tmp_path: P
     result = commands(*add, "--sftp", "sftp://me@host/folder", "--credential", str(tmp_path / "password"))
     assert (result.exit_code, "--credential" in result.stderr) == (ExitCode.USAGE, True)
     assert json.loads(commands("partners", "list", "--account", "acc_1", "--json").stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "meant"),
+    [
+        (("partner", "list"), "'partners'"),
+        (("lst",), "'list'"),
+        (("ls",), "'list'"),
+        (("partners", "activat"), "'activate'"),
+        (("list", "--outcom", "failed"), "--outcome"),
+    ],
+)
+def test_typo_names_what_was_meant(commands: Commands, arguments: tuple[str, ...], meant: str) -> None:
+    result = commands(*arguments)
+    assert (result.exit_code, meant in result.stderr) == (2, True), result.stderr
+
+
+def test_unlike_word_has_no_suggestion(commands: Commands) -> None:
+    result = commands("frobnicate")
+    assert (result.exit_code, "Did you mean" in result.stderr) == (2, False), result.stderr
+
+
+def test_console_page_is_opened_or_only_printed(commands: Commands, tmp_path: Path) -> None:
+    page = "http://127.0.0.1:9/console/exports/exp_1"
+    assert commands.json("open", "exp_1") == {"address": page}
+    assert commands("open", "exp_1", "--no-browser").stdout == f"{page}\n"
+    assert commands("open", "a/b", "--no-browser").stdout.endswith("/console/exports/a%2Fb\n")
+    assert commands("open", "--no-browser").stdout == "http://127.0.0.1:9/console\n"
+    assert commands("open", "", "--no-browser").exit_code == 2
+    assert commands("open", "--api-url", "file:///etc", "--no-browser").exit_code == 2
+    browser = tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\necho "$1" > {tmp_path / "opened"}\n')
+    browser.chmod(0o700)
+    environment = {"BROWSER": str(browser), "EXPORTS_API_URL": "http://127.0.0.1:9"}
+    process = exports(["open", "exp_1"], environment, tmp_path)
+    assert process.communicate(timeout=60) == (f"{page}\n", "")
+    poll(lambda: (tmp_path / "opened").exists() and (tmp_path / "opened").read_text() == f"{page}\n")

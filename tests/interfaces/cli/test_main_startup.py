@@ -102,6 +102,33 @@ def test_list_of_commands_has_their_help() -> None:
         assert exports.get_command(None, name).help == " ".join(first_paragraph.split())
 
 
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        ("exports partn", {"partners"}),
+        ("exports li", {"list", "listen"}),
+        ("exports profiles u", {"use"}),
+        ("exports partners ro", {"rotate-secret"}),
+        ("exports list --out", {"--outcome"}),
+    ],
+)
+def test_nouns_verbs_and_options_are_completed(words: str, completed: set[str]) -> None:
+    process = subprocess.run(
+        [str(Path(sys.executable).with_name("exports"))],
+        env={
+            "PATH": os.environ["PATH"],
+            "_EXPORTS_COMPLETE": "complete_bash",
+            "COMP_WORDS": words,
+            "COMP_CWORD": str(words.count(" ")),
+        },
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert {*process.stdout.split()} == completed, process.stderr
+
+
 def test_unknown_command_is_not_listed() -> None:
     exports: Any = get_command(app)
     assert exports.get_command(None, "nope") is None
