@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date
+from datetime import date
 
 from pipeline.core import money
 from pipeline.core.field_types import mask_number
@@ -156,7 +156,6 @@ def _header(header: plan.InvoiceHeader) -> out.Header:
 
 def _transport(entry: plan.Entry) -> out.Transport:
     arrival = entry.estimated_arrival_at
-    arrival = None if arrival is None else arrival.astimezone(UTC)
     return out.Transport(
         entry_type=entry.type,
         port_of_entry=entry.port_of_entry,
@@ -164,9 +163,7 @@ def _transport(entry: plan.Entry) -> out.Transport:
         carrier_scac=entry.carrier_scac,
         shipment_control_number=entry.shipment_control_number,
         export_date=entry.export_date,
-        estimated_arrival_at=None
-        if arrival is None
-        else Printed(f"{arrival:%Y-%m-%dT%H:%M:%SZ}", f"{arrival:%Y-%m-%d %H:%M} UTC"),
+        estimated_arrival_at=None if arrival is None else wording.format_moment(arrival),
         manifest_quantity=entry.manifest_quantity,
         manifest_gross_weight_kg=None
         if entry.manifest_gross_weight_kg is None

@@ -91,7 +91,7 @@ def _marks(line: plan.Line) -> Iterator[out.Mark]:
     for row in treatment.pga:
         codes = "/".join(code for code in (row.program, row.processing) if code)
         data = [
-            f"{name}: {value if isinstance(value, str) else ', '.join(value)}"
+            f"{wording.spell_name(name)}: {value if isinstance(value, str) else ', '.join(value)}"
             for name, value in sorted(row.data.items())
         ]
         yield _mark(

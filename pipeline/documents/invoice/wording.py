@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
-from typing import TypeVar
+from typing import Final, TypeVar
 
 from pipeline.core import money
 from pipeline.core.errors import StepFailed
@@ -19,6 +20,11 @@ MAX_RANGES = 12
 
 # The places between a small letter or digit and a capital, at which camelCase splits into words.
 _CAPITALS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+#: Words that are written in capitals: agencies, and numbers that they give.
+_ABBREVIATIONS: Final = frozenset(
+    "aphis atf cas cbp cpsc ddtc dea dot duns ein epa fcc fda fei fsis fws gtin hts id lpco mid nhtsa nmfs ttb uid usda".split()
+)
 
 
 def look_up(items: Mapping[str, T], ref: str, kind: str, wanted_by: str) -> T:
@@ -37,10 +43,14 @@ def sorted_pairs(values: Mapping[str, str]) -> tuple[Pair, ...]:
 
 
 def spell_names(values: tuple[Pair, ...]) -> tuple[Pair, ...]:
-    """Return the pairs with their names as words, such as `fibre content` for `fibreContent`."""
-    return tuple(
-        pair.model_copy(update={"name": _CAPITALS.sub(" ", space_words(pair.name)).lower()}) for pair in values
-    )
+    """Return the pairs with their names as words."""
+    return tuple(pair.model_copy(update={"name": spell_name(pair.name)}) for pair in values)
+
+
+def spell_name(name: str) -> str:
+    """Return a name of the plan's data as words, such as `FDA product code` for `fdaProductCode`."""
+    words = _CAPITALS.sub(" ", space_words(name)).lower().split(" ")
+    return " ".join(word.upper() if word in _ABBREVIATIONS else word for word in words)
 
 
 def format_amount(value: Decimal, currency: str) -> Printed:
@@ -56,6 +66,11 @@ def format_number(value: Decimal) -> Printed:
 def group_digits(value: Decimal) -> str:
     """Return `value` with all of its digits and a comma at every thousand."""
     return f"{value:,f}"
+
+
+def format_moment(moment: datetime) -> Printed:
+    """Return a time with its zone: in UTC, and as the plan gives it, such as `2026-11-27 13:00 UTC-05:00`."""
+    return Printed(f"{moment.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}", f"{moment:%Y-%m-%d %H:%M} {moment.tzname()}")
 
 
 def format_code(word: str) -> Printed:
