@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -34,6 +34,13 @@ class Problem(BaseModel):
     field: str | None = None
     details: dict[str, Any] | None = None
     request_id: str
+    help: str | None = Field(
+        None, description="The page with the cause and the remedy of `errorCode`, relative to the API's address"
+    )
+
+
+#: `type` names the problem for ever, also where no page is: on queues, and with the pages turned off.
+HELP: Final = "/docs/problems#"
 
 
 def problem_document(refused: Refused, request_id: str) -> Problem:
@@ -48,4 +55,5 @@ def problem_document(refused: Refused, request_id: str) -> Problem:
         field=refused.field,
         details=dict(refused.details) if refused.details is not None else None,
         request_id=request_id,
+        help=f"{HELP}{refused.code}",
     )

@@ -46,6 +46,10 @@ async def read_events(
     caller: Reader,
     after: Annotated[int, Query(ge=0, le=2**31, description="Only events after this `seq`")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000, description="How many events a page has; a stream has all")] = 200,
+    named: Annotated[  # noqa: FBT002 - an option that is on or off
+        bool,
+        Query(description="Whether a stream names each event by its `type`; without names, `onmessage` hears all"),
+    ] = False,
     last_event_id: Annotated[
         int | None,
         Header(
@@ -78,13 +82,19 @@ async def read_events(
         # 204 stops a browser from reconnecting forever.
         return Response(status_code=204)
     return EventSourceResponse(
-        _stream_events(request, runtime, export_id, last_seq, page),
+        _stream_events(request, runtime, export_id, last_seq, page, named=named),
         headers={"Cache-Control": "no-cache", "X-Accel-Buffering": "no"},
     )
 
 
 async def _stream_events(
-    request: Request, runtime: Runtime, export_id: str, last_seq: int, page: workflow_queries.EventBatch
+    request: Request,
+    runtime: Runtime,
+    export_id: str,
+    last_seq: int,
+    page: workflow_queries.EventBatch,
+    *,
+    named: bool,
 ) -> AsyncIterator[bytes]:
     """Yield the events while the key is valid; between reads it holds neither a thread nor a connection."""
 
@@ -98,7 +108,9 @@ async def _stream_events(
     while True:
         for event in page.events:
             last_seq = event.seq
-            yield format_sse_event(data_str=event.model_dump_json(by_alias=True), event=event.type, id=str(event.seq))
+            yield format_sse_event(
+                data_str=event.model_dump_json(by_alias=True), event=event.type if named else None, id=str(event.seq)
+            )
         if page.events:
             pause, last_sent_at = _MIN_PAUSE, time.monotonic()
         elif page.settled:

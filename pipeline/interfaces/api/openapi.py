@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from pipeline.core.errors import Refused
-from pipeline.core.problems import Problem, problem_document
+from pipeline.core.problems import HELP, Problem, problem_document
 from pipeline.deliveries.schemas.cloudevent import SIGNATURE_HEADERS
 from pipeline.interfaces.api.errors import MEDIA_TYPE
 
@@ -65,7 +65,7 @@ _CODES_BY_STATUS: Final = {
 }
 
 
-_REFUSALS_BY_CODE: Final[dict[str, type[Refused]]] = {
+REFUSALS_BY_CODE: Final[dict[str, type[Refused]]] = {
     Refused.code: Refused,
     **{kind.code: kind for kind in Refused.__subclasses__()},
 }
@@ -95,12 +95,13 @@ def refusal_responses(*statuses: int) -> Responses:
 
 
 def _example_problem(code: str) -> dict[str, Any]:
-    kind = _REFUSALS_BY_CODE[code]
+    kind = REFUSALS_BY_CODE[code]
     # The class's own sentence; the message of a real refusal has the facts of its request instead.
     refused = Refused((kind.__doc__ or "").split("\n", 1)[0])
     problem = problem_document(refused, "req_01m883p0kdjh038wy1y8a4at2n").model_dump(by_alias=True, exclude_none=True)
     return problem | {
         "type": f"urn:exports:problem:{code}",
+        "help": f"{HELP}{code}",
         "title": kind.title,
         "status": kind.status,
         "errorCode": code,

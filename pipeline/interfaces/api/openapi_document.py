@@ -15,6 +15,7 @@ from pydantic.alias_generators import to_camel
 from pydantic.json_schema import models_json_schema
 
 from pipeline.core.problems import Problem
+from pipeline.exports.events import EventType
 from pipeline.interfaces.api.dependencies import roles_of
 from pipeline.interfaces.api.openapi import SECURITY_SCHEMES, SIGNATURE
 from pipeline.interfaces.contracts.examples.catalog import read_example
@@ -100,6 +101,8 @@ def build_document(routers: Sequence[APIRouter], public_url: str) -> Json:
     for route in _iterate_routes(routers):
         for method in route.methods or ():
             _complete_operation(route, document["paths"][route.path][method.lower()], schemas)
+    # Open: a later version adds types.
+    schemas["EventView"]["properties"]["type"]["x-extensible-enum"] = [*EventType]
     _require_discriminators(document, schemas)
     document["webhooks"] = build_webhooks([SIGNATURE])
     complete: Json = _drop_noise(document)

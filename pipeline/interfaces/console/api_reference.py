@@ -1,13 +1,17 @@
-"""The API reference: a viewer of the OpenAPI document; it loads nothing from other hosts."""
+"""The API reference: a viewer of the OpenAPI document, which loads nothing from other hosts, and the error codes."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from fastapi import APIRouter, FastAPI, Request
 from starlette.responses import Response
 
 from pipeline.core.templating import render
+from pipeline.interfaces.api.openapi import REFUSALS_BY_CODE
+from pipeline.interfaces.api.remedies import REMEDIES
+from pipeline.interfaces.console.pages import public_page
 
 router = APIRouter(include_in_schema=False)
 
@@ -25,3 +29,35 @@ def read_reference(request: Request) -> Response:
     app: FastAPI = request.app
     html = render("console/reference.html", title=app.title, version=app.version)
     return Response(html, headers=_HEADERS, media_type="text/html; charset=utf-8")
+
+
+@dataclass(frozen=True)
+class DocumentedProblem:
+    """One error code with its cause and its remedy."""
+
+    code: str
+    status: int
+    title: str
+    cause: str
+    remedy: str
+
+
+@router.get("/docs/problems")
+def read_problems() -> Response:
+    """Show every error code; the `help` of a problem document leads to its section."""
+    problems = [
+        DocumentedProblem(
+            code,
+            kind.status,
+            kind.title,
+            _strip_markdown((kind.__doc__ or "").split("\n")[0]),
+            _strip_markdown(REMEDIES[code]),
+        )
+        for code, kind in sorted(REFUSALS_BY_CODE.items())
+    ]
+    return public_page("console/problems.html", problems=problems)
+
+
+def _strip_markdown(text: str) -> str:
+    # The texts are Markdown, but only use its marks for code.
+    return text.replace("`", "")

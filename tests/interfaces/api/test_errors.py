@@ -38,10 +38,22 @@ def assert_refused(response: httpx.Response, status: int, code: str, field: str 
     assert (response.status_code, body["errorCode"], body.get("field")) == (status, code, field), body
     assert response.headers["content-type"] == "application/problem+json"
     assert body["type"] == f"urn:exports:problem:{code}"
+    assert body["help"] == f"/docs/problems#{code}"
     assert body["status"] == status
     assert body["message"] == body["detail"]
     assert body["requestId"] == response.headers["x-request-id"]
-    assert set(body) <= {"type", "title", "status", "detail", "errorCode", "message", "field", "details", "requestId"}
+    assert set(body) <= {
+        "type",
+        "title",
+        "status",
+        "detail",
+        "errorCode",
+        "message",
+        "field",
+        "details",
+        "requestId",
+        "help",
+    }
     return body
 
 

@@ -12,11 +12,13 @@ from sqlmodel import col, update
 
 from pipeline.accounts import api_keys
 from pipeline.deliveries.models import BrokerSubmission
+from pipeline.exports.events import EventType
 from pipeline.exports.schemas.export import EventPage, EventView
 from pipeline.interfaces.api import dependencies, events
 from pipeline.workflow.engine import run_step
 from tests.interfaces.api.conftest import ApiHarness, execution
 from tests.support import factories
+from tests.support.browser import open_browser
 from tests.support.task_by_task import task_by_task
 
 LIVE = {"Accept": "text/event-stream"}
@@ -38,7 +40,7 @@ def read_events(response: httpx.Response) -> Iterator[tuple[str, str, EventView]
         if line and name:
             fields[name] = value
         elif not line and "data" in fields:
-            yield fields["id"], fields["event"], EventView.model_validate_json(fields["data"])
+            yield fields["id"], fields.get("event", ""), EventView.model_validate_json(fields["data"])
             fields = {}
 
 
@@ -87,7 +89,7 @@ def test_stream_yields_past_and_new_events_and_ends(harness: ApiHarness) -> None
 
     def follow() -> list[tuple[str, str, EventView]]:
         received = []
-        with client.stream("GET", f"/api/exports/{factories.BATCH}/events", headers=LIVE) as response:
+        with client.stream("GET", f"/api/exports/{factories.BATCH}/events?named=true", headers=LIVE) as response:
             assert response.headers["content-type"].startswith("text/event-stream")
             assert response.headers["x-accel-buffering"] == "no"
             for each in read_events(response):
@@ -104,6 +106,30 @@ def test_stream_yields_past_and_new_events_and_ends(harness: ApiHarness) -> None
     assert [number for number, _, _ in received] == [str(n) for n in range(1, len(received) + 1)]
     assert [name for _, name, _ in received] == [event.type for _, _, event in received]
     assert {"EXPORT_ACCEPTED", "BROKER_NOTIFIED", "EXPORT_EXECUTED"} <= {name for _, name, _ in received}
+
+
+def test_onmessage_of_a_browser_hears_every_event(harness: ApiHarness) -> None:
+    client = harness.client("read")
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
+    answer_handoff(harness, export_id)
+    logged = client.get(f"/api/exports/{export_id}/events").json()["items"]
+    script = """address => new Promise(resolve => {
+      const heard = [], source = new EventSource(address);
+      source.onmessage = message => heard.push([message.lastEventId, JSON.parse(message.data).type]);
+      source.onerror = () => source.readyState === EventSource.CLOSED && resolve(heard);
+    })"""
+    with open_browser(harness.client_with_key(None)) as page:
+        page.goto("/docs/problems")
+        page.set_extra_http_headers({"Authorization": client.headers["authorization"]})
+        # The stream ends with the log; the browser connects again, and is answered 204.
+        heard = page.evaluate(script, f"/api/exports/{export_id}/events")
+    assert heard == [[str(each["seq"]), each["type"]] for each in logged]
+
+
+def test_contract_lists_every_event_type(harness: ApiHarness) -> None:
+    schemas = harness.client_with_key(None).get("/openapi.json").json()["components"]["schemas"]
+    assert schemas["EventView"]["properties"]["type"]["x-extensible-enum"] == list(EventType)
 
 
 def test_broken_stream_continues_after_last_event_id(harness: ApiHarness) -> None:
@@ -138,7 +164,7 @@ def test_stream_ends_when_its_key_is_revoked(harness: ApiHarness, monkeypatch: p
         "GET", f"/api/exports/{export_id}/events", headers=LIVE
     ) as response:
         received = read_events(response)
-        assert next(received)[1] == "EXPORT_ACCEPTED"
+        assert next(received)[2].type == "EXPORT_ACCEPTED"
         api_keys.revoke_key(harness.runtime, factories.ACCOUNT, key.id)
         # Otherwise it would continue until the client's timeout.
         assert list(received) == []

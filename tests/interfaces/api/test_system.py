@@ -52,7 +52,7 @@ def test_only_listed_addresses_are_open_without_a_key(harness: ApiHarness) -> No
     nobody = harness.client_with_key(None)
     pages = {"/console/sign-in", "/console/assets/style.css", "/answers/style.css", "/portal/open"}
     read = {address for address in addresses if nobody.get(address).status_code == 200} - pages
-    assert read == {"/livez", "/readyz", "/metrics", "/docs", "/openapi.json", "/asyncapi.json"}
+    assert read == {"/livez", "/readyz", "/metrics", "/docs", "/docs/problems", "/openapi.json", "/asyncapi.json"}
     page = (ROOT / "docs/security.md").read_text()
     for address in (*read, "/api/schemas/"):
         assert f"`{address}" in page

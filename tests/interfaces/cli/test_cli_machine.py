@@ -296,8 +296,9 @@ def test_schemas_are_printed_by_name(commands: Commands) -> None:
     assert {"plan", "export", "problem"} <= set(names)
     assert commands.json("schema", "plan")["title"] == "Plan"
     assert commands("schema", "none").exit_code == 3
-    assert names[-1] == "asyncapi"
+    assert names[-2:] == ["asyncapi", "openapi"]
     assert commands.json("schema", "asyncapi")["asyncapi"] == "3.0.0"
+    assert commands.json("schema", "openapi")["paths"]["/api/exports/execute"]["post"]["operationId"] == "executeExport"
 
 
 # Serve

@@ -5,6 +5,8 @@ from __future__ import annotations
 import httpx
 import pytest
 
+from pipeline.interfaces.api.openapi import REFUSALS_BY_CODE
+from pipeline.interfaces.api.remedies import REMEDIES
 from pipeline.interfaces.console.assets import VIEWER
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support.browser import open_browser
@@ -57,3 +59,24 @@ def test_viewer_is_compressed_for_those_that_accept_it(harness: ApiHarness) -> N
     assert packed.content == plain.content
     assert len(plain.content) > 3 * int(packed.headers["content-length"])
     assert b"@scalar/api-reference 1.46.4" in plain.content[:1000]
+
+
+def test_every_error_code_has_a_cause_and_a_remedy() -> None:
+    assert REMEDIES.keys() == REFUSALS_BY_CODE.keys()
+
+
+def test_problem_leads_to_the_section_of_its_code(harness: ApiHarness) -> None:
+    nobody = harness.client_with_key(None)
+    problem = nobody.get("/api/exports").json()
+    assert problem["type"] == "urn:exports:problem:INVALID_API_KEY"
+
+    page, _, anchor = problem["help"].partition("#")
+    with open_browser(nobody) as browser:
+        browser.goto(f"{page}#{anchor}")
+        section = browser.locator(f"#{anchor}")
+        assert "What to do:" in section.inner_text()
+        assert section.locator("h2").inner_text().startswith("INVALID_API_KEY")
+        assert section.bounding_box() is not None
+        shown = browser.locator("section").all_inner_texts()
+    assert len(shown) == len(REMEDIES)
+    assert all(code in "".join(shown) for code in REMEDIES)

@@ -87,6 +87,7 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
         "me": "/console/me",
         "people": "/console/people",
         "audit": "/console/audit",
+        "problems": "/docs/problems",
     }
     with tenancy.account_scope(ALL_ACCOUNTS):
         invited = people.invite_person(
