@@ -57,6 +57,9 @@ CONNECTION_SECONDS: Final = 1.0
 class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
     """The thread that sweeps. Several at once do no harm, but one per process is enough."""
 
+    # A child that is forked while this thread imports a module would wait forever for the module's lock.
+    requires = ("celery.worker.components:Pool",)
+
     def __init__(self, parent: Any, *, sweep: bool = True, **options: Any) -> None:
         self.enabled = sweep
         # Every worker runs this before it takes a message.
@@ -66,7 +69,8 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
         super().__init__(parent, **options)
 
     def start(self, parent: Any) -> None:
-        """Start the thread."""
+        """Start the thread, after the imports that opening the database needs: a pool forks again when a child ends."""
+        process_runtime()
         self._thread.start()
 
     def stop(self, parent: Any) -> None:

@@ -8,9 +8,12 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
+from celery.worker import WorkController
+from celery.worker.components import Pool
 from sqlalchemy import event, update
 from sqlmodel import col, select
 
+from config.celery import app
 from pipeline.accounts import partners
 from pipeline.core.db import database_now
 from pipeline.core.errors import InvalidState, NotFound
@@ -18,6 +21,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, queries, sender, streams
 from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery
 from pipeline.deliveries.outbox import DeliveryStream
+from tasks.sweeper import Sweeper
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts, deliver, hand_off_by_webhook, stream_of
@@ -238,3 +242,10 @@ def test_cancelled_delivery_is_not_sent(make_runtime: OpenRuntime, endpoint: Sta
         session.execute(update(Delivery).values(state="cancelled"))
     assert deliver(runtime, export) == sender.DeliveryReport()
     assert hook.requests == []
+
+
+def test_sweep_begins_after_the_pool_has_forked() -> None:
+    """A child that is forked during an import of the sweeping thread would wait forever for the module's lock."""
+    blueprint = WorkController.Blueprint(steps=app.steps["worker"])
+    order = list(blueprint._finalize_steps(blueprint.claim_steps()))
+    assert order.index(Sweeper) > order.index(Pool)
