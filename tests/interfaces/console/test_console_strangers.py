@@ -6,15 +6,18 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+import pytest
 from playwright.sync_api import Page, expect
 
-from pipeline.accounts.partners import get_partner
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import NewPartner
 from pipeline.exports.states import SubmissionState
+from pipeline.ops.stats import rollup
 from pipeline.simulation.partners.http import WebhookReceiver
 from tests.deliveries.test_outcomes import shape
 from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.interfaces.console.test_console import sign_in_browser
-from tests.interfaces.console.test_inbox import answer, fail_exports
+from tests.interfaces.console.test_inbox import answer, answer_again, fail_exports
 from tests.support import factories
 from tests.support.browser import open_browser
 
@@ -80,6 +83,33 @@ def test_stranger_fixes_a_rejected_export_until_it_is_accepted(harness: ApiHarne
         expect(page.locator("main")).to_contain_text("Nothing needs a person.")
 
 
+def test_stranger_finds_the_slowest_broker_of_the_week_and_the_field_that_it_sends_back_most(
+    harness: ApiHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollup, "UNCOMMITTED_SECONDS", -1.0)
+    monkeypatch.setattr(rollup, "ROLL_UP_SECONDS", 0.0)
+    new = {"id": "br_quick", "kind": "customs_broker", "name": "Quick Brokers", "channels": [{"channel": "queue"}]}
+    partners.create_partner(harness.runtime, factories.ACCOUNT, NewPartner.model_validate({**new, "live": True}))
+    slow = harness.execute(factories.plan(batch="slow"))
+    harness.run(slow)
+    quick = harness.execute(factories.plan(batch="quick", invoice="INV-quick", broker="br_quick"))
+    harness.run(quick)
+    answer_again(harness, quick, "accepted", "a-1")
+    hts_codes = [f"/units/0/lines/{line}/htsCode" for line in (1, 2)]
+    fields = [{"pointer": pointer, "message": "wrong"} for pointer in (UNIT_PRICE, *hts_codes)]
+    answer_again(harness, slow, "rejected", "a-2", fields=fields)
+    rollup.roll_up(harness.runtime)
+    with open_browser(sign_in_browser(harness, "read")) as page:
+        page.goto("/console")
+        click(page, "link", "7 days")
+        section = page.locator("section").filter(has=page.get_by_role("heading", name="Customs brokers, slowest first"))
+        rows = section.get_by_role("row")
+        expect(rows).to_have_count(3)
+        expect(rows.nth(1)).to_contain_text(factories.BROKER)
+        expect(rows.nth(1)).to_contain_text("/units/*/lines/*/htsCode 2 times")
+        expect(rows.nth(2)).to_contain_text("br_quick")
+
+
 def accept(harness: ApiHarness, export_id: str) -> None:
     """Run an export, and accept it as its customs broker."""
     harness.run(export_id)
@@ -115,4 +145,4 @@ def test_stranger_onboards_a_webhook_broker(open_harness: Open) -> None:
         click(page, "link", "Next steps")
         click(page, "button", "Go live")
         expect(page.get_by_role("heading", level=1)).to_contain_text("live")
-    assert get_partner(harness.runtime, factories.ACCOUNT, "br_9").state == "live"
+    assert partners.get_partner(harness.runtime, factories.ACCOUNT, "br_9").state == "live"
