@@ -73,9 +73,10 @@ function restoreTyped() {
   });
 }
 
-// ---- Times: the local time, with UTC as its title. The server writes UTC.
+// ---- Times: the local time, with UTC as its title. The server writes UTC. Both have 24 hours: after "p.m." a sentence
+// would end with two full stops.
 
-const localTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium" });
+const localTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
 
 function showLocalTimes(root) {
   for (const each of findAll("time[datetime]:not([title])", root)) {

@@ -56,6 +56,7 @@ class HandoffDocument:
 
     link: str
     filename: str
+    package: str
     kind: str
     size: str
 
@@ -128,6 +129,8 @@ def show_handoff(handoff: PartnerHandoff, names: Mapping[str, str]) -> HandoffPa
     """Return a handoff for its page; `names` are the readable names of fields, by JSON Pointer."""
     submission = handoff.submission
     link = f"/portal/handoffs/{submission.id}"
+    units = [] if handoff.message is None else handoff.message.units
+    packages = {each.id: unit.package_number for unit in units for each in (unit.invoice_data, *unit.artifacts) if each}
     notice = {
         "superseded": "A newer revision has replaced this handoff: an answer is not needed any more.",
         "cancelled": "This export was cancelled: an answer is not needed any more.",
@@ -158,6 +161,7 @@ def show_handoff(handoff: PartnerHandoff, names: Mapping[str, str]) -> HandoffPa
             HandoffDocument(
                 f"{link}/documents/{each.id}",
                 make_legible(each.filename),
+                packages[each.id],
                 each.artifact_type,
                 format_size(each.size),
             )
