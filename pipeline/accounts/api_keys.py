@@ -270,7 +270,7 @@ def list_keys(runtime: Runtime, account_id: str) -> Sequence[ApiKeyRecord]:
         rows = session.exec(
             select(ApiKey).where(col(ApiKey.account_id) == account_id).order_by(col(ApiKey.created_at), col(ApiKey.id))
         ).all()
-    return [_to_record(row) for row in rows]
+    return [build_record(row) for row in rows]
 
 
 def get_key(runtime: Runtime, account_id: str, key_id: str) -> ApiKeyRecord:
@@ -279,7 +279,7 @@ def get_key(runtime: Runtime, account_id: str, key_id: str) -> ApiKeyRecord:
         row = session.get(ApiKey, key_id)
     if row is None or row.account_id != account_id:
         raise NotFound(f"there is no key {key_id}")
-    return _to_record(row)
+    return build_record(row)
 
 
 def revoke_key(runtime: Runtime, account_id: str, key_id: str, *, actor: str | None = None) -> None:
@@ -357,7 +357,8 @@ def _to_caller(row: ApiKey, moment: datetime) -> Caller:
     return Caller(row.account_id, row.id, cast("Mode", row.mode), frozenset(row.roles))
 
 
-def _to_record(row: ApiKey) -> ApiKeyRecord:
+def build_record(row: ApiKey) -> ApiKeyRecord:
+    """Return a key's row as its record."""
     return ApiKeyRecord(
         id=row.id,
         account_id=row.account_id,

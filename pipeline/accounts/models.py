@@ -15,9 +15,10 @@ class ApiKey(SQLModel, table=True):
     """An API key. Only the hash of its secret is stored."""
 
     __tablename__ = "api_keys"
+    __table_args__ = (Index("ix_api_keys_account_id", "account_id", "created_at", "id"),)
 
     id: str = Field(primary_key=True)
-    account_id: str = Field(foreign_key="accounts.id", index=True)
+    account_id: str = Field(foreign_key="accounts.id")
     name: str
     mode: str  # live | test
     roles: list[str] = Field(sa_type=JSON_TYPE)
@@ -69,7 +70,10 @@ class Membership(SQLModel, table=True):
     """What a person may do on an account, from the instant at which the person joined."""
 
     __tablename__ = "memberships"
-    __table_args__ = (Index("ix_memberships_person_id", "person_id"),)
+    __table_args__ = (
+        Index("ix_memberships_account_id", "account_id", "invited_at", "person_id"),
+        Index("ix_memberships_person_id", "person_id"),
+    )
 
     account_id: str = Field(primary_key=True, foreign_key="accounts.id")
     person_id: str = Field(primary_key=True, foreign_key="people.id")
@@ -192,7 +196,7 @@ class PortalLink(SQLModel, table=True):
     __tablename__ = "portal_links"
     __table_args__ = (
         ForeignKeyConstraint(["account_id", "partner_id"], ["partners.account_id", "partners.id"]),
-        Index("ix_portal_links_account_id_partner_id", "account_id", "partner_id"),
+        Index("ix_portal_links_account_id_partner_id", "account_id", "partner_id", "id"),
     )
 
     id: str = Field(primary_key=True)

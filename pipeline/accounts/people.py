@@ -161,7 +161,7 @@ def list_members(session: Session, account_id: str) -> Sequence[Member]:
         .order_by(col(Person.email))
         .limit(MAX_MEMBERS_LISTED)
     )
-    return [_to_member(person, membership) for person, membership in found]
+    return [build_member(person, membership) for person, membership in found]
 
 
 def find_member(session: Session, account_id: str, *, email: str) -> Member:
@@ -173,12 +173,12 @@ def find_member(session: Session, account_id: str, *, email: str) -> Member:
     ).one_or_none()
     if found is None:
         raise NotFound(f"{email} is not a person of account {account_id}")
-    return _to_member(*found)
+    return build_member(*found)
 
 
 def get_member(session: Session, account_id: str, person_id: str) -> Member:
     """Return the member with the id. Raises NotFound."""
-    return _to_member(*_load_member(session, account_id, person_id))
+    return build_member(*_load_member(session, account_id, person_id))
 
 
 def list_accounts_of(session: Session, person_id: str) -> Sequence[str]:
@@ -336,7 +336,8 @@ def check_name(name: str) -> str:
         raise ValidationFailed(f"the name {error}", field="/name") from error
 
 
-def _to_member(person: Person, membership: Membership) -> Member:
+def build_member(person: Person, membership: Membership) -> Member:
+    """Return a person of an account from both rows."""
     return Member(
         person_id=person.id,
         email=person.email,

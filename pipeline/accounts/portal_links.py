@@ -80,7 +80,7 @@ def create_portal_link(
     with runtime.db.write() as session:
         lock_partner(session, account_id, partner_id, test_only=test_only)
         valid = session.scalar(
-            select(func.count()).select_from(PortalLink).where(*_of_partner(account_id, partner_id), *_is_valid())
+            select(func.count()).select_from(PortalLink).where(*is_of_partner(account_id, partner_id), *is_valid_link())
         )
         if session.get(PortalLink, link_id) is not None:
             raise InvalidState(
@@ -99,7 +99,7 @@ def create_portal_link(
             expires_at=now + timedelta(days=days),
         )
         session.add(row)
-        created = CreatedPortalLink(**dict(_to_view(row)), url=build_portal_url(runtime.settings, token))
+        created = CreatedPortalLink(**dict(build_view(row)), url=build_portal_url(runtime.settings, token))
         detail = {"linkId": link_id, "days": days}
         record_act(session, account_id, created_by, Action.PORTAL_LINK_CREATED, partner_id, detail)
         return created
@@ -121,11 +121,11 @@ def list_portal_links(runtime: Runtime, account_id: str, partner_id: str) -> lis
         load_partner(session, account_id, partner_id)
         rows = session.scalars(
             select(PortalLink)
-            .where(*_of_partner(account_id, partner_id))
+            .where(*is_of_partner(account_id, partner_id))
             .order_by(col(PortalLink.id).desc())
             .limit(MAX_LINKS_SHOWN)
         )
-        return [_to_view(row) for row in rows]
+        return [build_view(row) for row in rows]
 
 
 def revoke_portal_link(
@@ -142,7 +142,7 @@ def revoke_portal_links(
     runtime: Runtime, account_id: str, partner_id: str, *, revoked_by: str, test_only: bool = False
 ) -> list[PortalLinkView]:
     """Revoke all links of the partner and their sessions now. Return those that were valid, newest first. Raises NotFound."""
-    return _revoke(runtime, account_id, partner_id, _is_valid(), revoked_by, test_only=test_only)
+    return _revoke(runtime, account_id, partner_id, is_valid_link(), revoked_by, test_only=test_only)
 
 
 def open_portal(runtime: Runtime, token: str) -> PortalVisitor:
@@ -195,7 +195,7 @@ def _find_visitor(runtime: Runtime, link_id: str, token_hash: str | None) -> Por
         found = session.execute(
             select(PortalLink, col(Partner.test))
             .join(Partner, is_partner)
-            .where(col(PortalLink.id) == link_id, *_is_valid())
+            .where(col(PortalLink.id) == link_id, *is_valid_link())
         ).first()
     known = hash_token("unknown") if found is None else found[0].token_hash
     if token_hash is not None and not hmac.compare_digest(known, token_hash):
@@ -220,7 +220,7 @@ def _revoke(
         lock_partner(session, account_id, partner_id, test_only=test_only)
         rows = session.scalars(
             select(PortalLink)
-            .where(*_of_partner(account_id, partner_id), *wanted)
+            .where(*is_of_partner(account_id, partner_id), *wanted)
             .order_by(col(PortalLink.id).desc())
             .limit(MAX_LINKS_SHOWN)
         ).all()
@@ -232,22 +232,25 @@ def _revoke(
             .execution_options(synchronize_session=False)
         )
         session.expire_all()
-        revoked = [_to_view(row) for row in rows]
+        revoked = [build_view(row) for row in rows]
         for link_id in still_valid:
             detail = {"linkId": link_id}
             record_act(session, account_id, revoked_by, Action.PORTAL_LINK_REVOKED, partner_id, detail)
         return revoked
 
 
-def _of_partner(account_id: str, partner_id: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+def is_of_partner(account_id: str, partner_id: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Return the conditions that a link is of this partner."""
     return col(PortalLink.account_id) == account_id, col(PortalLink.partner_id) == partner_id
 
 
-def _is_valid() -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+def is_valid_link() -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+    """Return the conditions that a link has not expired and was not revoked."""
     return col(PortalLink.revoked_at).is_(None), col(PortalLink.expires_at) > database_now()
 
 
-def _to_view(row: PortalLink) -> PortalLinkView:
+def build_view(row: PortalLink) -> PortalLinkView:
+    """Return a link's row as its view."""
     return PortalLinkView(
         id=row.id,
         partner_id=row.partner_id,

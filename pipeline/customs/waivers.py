@@ -13,6 +13,7 @@ from pipeline.core.db import database_now, row_count, table
 from pipeline.core.errors import InsufficientRole, NotFound
 from pipeline.core.findings import Finding
 from pipeline.core.ids import new_id
+from pipeline.core.pages import Page, read_page
 from pipeline.core.runtime import Runtime
 from pipeline.customs.models import Waiver
 from pipeline.customs.schemas import NewWaiver, WaiverView
@@ -66,6 +67,20 @@ def list_waivers(runtime: Runtime, account_id: str) -> list[WaiverView]:
     with runtime.db.read() as session:
         rows = session.scalars(select(Waiver).where(col(Waiver.account_id) == account_id).order_by(col(Waiver.id)))
         return [_to_view(row) for row in rows]
+
+
+def list_waiver_page(
+    runtime: Runtime, account_id: str, *, ended: bool, on: date, after: str | None, limit: int
+) -> Page[WaiverView]:
+    """Return a page of the waivers in force on a day, or of those that `ended`, newest first, after the one with the id `after`.
+
+    Raises ValidationFailed if the account has no waiver `after`.
+    """
+    over = or_(col(Waiver.revoked_at).is_not(None), col(Waiver.ends_on) < on)
+    wanted = over.is_(True) if ended else over.is_not(True)
+    query = select(Waiver).where(col(Waiver.account_id) == account_id)
+    with runtime.db.read() as session:
+        return read_page(session, query, [col(Waiver.id)], _to_view, after=after, limit=limit, wanted=wanted)
 
 
 def get_waiver(runtime: Runtime, account_id: str, waiver_id: str) -> WaiverView:

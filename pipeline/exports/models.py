@@ -330,9 +330,10 @@ class LegalHold(SQLModel, table=True):
     """A hold that keeps records from the purge: those of one export and its batch, or all of an account. Never deleted."""
 
     __tablename__ = "legal_holds"
+    __table_args__ = (Index("ix_legal_holds_account_id", "account_id", "id"),)
 
     id: str = Field(primary_key=True)
-    account_id: str = Field(foreign_key="accounts.id", index=True)
+    account_id: str = Field(foreign_key="accounts.id")
     export_id: str | None = Field(default=None, foreign_key="exports.id")
     reason: str = text_column()
     placed_by: str

@@ -9,6 +9,7 @@ from sqlmodel import Session, col
 from pipeline.core.db import database_now
 from pipeline.core.errors import InvalidState, NotFound
 from pipeline.core.ids import new_id
+from pipeline.core.pages import Page, read_page
 from pipeline.core.runtime import Runtime
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.models import Account, Export, LegalHold, PlanSnapshot
@@ -67,6 +68,36 @@ def list_holds(runtime: Runtime, account_id: str | None = None) -> list[LegalHol
         holds = list(session.scalars(query))
         session.expunge_all()
     return holds
+
+
+def list_hold_page(
+    runtime: Runtime, account_id: str, *, released: bool, after: str | None, limit: int
+) -> Page[LegalHold]:
+    """Return a page of the holds in force, or of the `released` ones, newest first, after the one with the id `after`.
+
+    Raises ValidationFailed if the account has no hold `after`.
+    """
+    at = col(LegalHold.released_at)
+    wanted = at.is_not(None) if released else at.is_(None)
+    query = select(LegalHold).where(col(LegalHold.account_id) == account_id)
+    with runtime.db.read() as session:
+        page = read_page(session, query, [col(LegalHold.id)], _detach, after=after, limit=limit, wanted=wanted)
+        session.expunge_all()
+    return page
+
+
+def get_hold(runtime: Runtime, account_id: str, hold_id: str) -> LegalHold:
+    """Return one hold of the account. Raises NotFound."""
+    with runtime.db.read() as session:
+        hold = session.get(LegalHold, hold_id)
+        session.expunge_all()
+    if hold is None or hold.account_id != account_id:
+        raise NotFound(f"there is no legal hold {hold_id}")
+    return hold
+
+
+def _detach(hold: LegalHold) -> LegalHold:
+    return hold
 
 
 def oldest_hold_of_export() -> ColumnElement[str | None]:

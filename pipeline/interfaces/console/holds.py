@@ -20,13 +20,21 @@ from pipeline.core.text_safety import check_readable
 from pipeline.exports.models import LegalHold
 from pipeline.interfaces.console.input import Choice, FormError, Input, list_errors, read_errors
 from pipeline.interfaces.console.instants import format_instant
-from pipeline.interfaces.console.pages import ConsoleRoute, Fields, Form, Visit, Visitor, redirect_to
+from pipeline.interfaces.console.pages import (
+    PAGE_SIZE,
+    ConsoleRoute,
+    Cursor,
+    Fields,
+    Form,
+    Visit,
+    Visitor,
+    build_next_link,
+    redirect_to,
+)
 from pipeline.ops import legal_holds
 
 router = APIRouter(prefix="/console/holds", include_in_schema=False, route_class=ConsoleRoute)
 
-#: The most holds on one page.
-MOST_HOLDS: Final = 200
 _MAX_REASON: Final = 1000
 
 
@@ -52,16 +60,17 @@ class HoldForm:
 
 
 @router.get("")
-def show_holds(visit: Visitor, released: Annotated[bool, Query()] = False) -> Response:  # noqa: FBT002 - on or off
+def show_holds(visit: Visitor, released: Annotated[bool, Query()] = False, cursor: Cursor = None) -> Response:  # noqa: FBT002 - on or off
     """Show the account's legal holds, newest first; with `released` those that have ended."""
     visit.caller.require(ADMIN)
-    found = legal_holds.list_holds(visit.runtime, visit.account_id)
-    wanted = [each for each in reversed(found) if (each.released_at is not None) == released]
+    found = legal_holds.list_hold_page(
+        visit.runtime, visit.account_id, released=released, after=cursor, limit=PAGE_SIZE
+    )
     return visit.page(
         "console/holds.html",
-        holds=_show_holds(visit, wanted[:MOST_HOLDS]),
+        holds=_show_holds(visit, found.items),
         released=released,
-        more=max(0, len(wanted) - MOST_HOLDS),
+        next_link=build_next_link("/console/holds", found.next_cursor, released=released),
         changeable=not visit.caller.test,
     )
 
@@ -92,10 +101,8 @@ def place_hold(visit: Visitor, fields: Fields) -> Response:
 def show_release(id: str, visit: Visitor) -> Response:  # noqa: A002 - the path's name
     """Say what a release does, and ask whether to do it."""
     visit.caller.require(ADMIN)
-    found = [each for each in legal_holds.list_holds(visit.runtime, visit.account_id) if each.id == id]
-    if not found:
-        raise NotFound(f"there is no legal hold {id}")
-    return visit.page("console/hold_release.html", hold=_show_holds(visit, found)[0])
+    hold = legal_holds.get_hold(visit.runtime, visit.account_id, id)
+    return visit.page("console/hold_release.html", hold=_show_holds(visit, [hold])[0])
 
 
 @router.post("/{id}/release")

@@ -3,38 +3,44 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from pipeline.accounts import api_keys, partners
+from pipeline.accounts import api_keys, lists, partners
 from pipeline.accounts.api_keys import ADMIN, ApiKeyRecord, CreatedKey
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import InsufficientRole, Refused
 from pipeline.interfaces.console import key_views
 from pipeline.interfaces.console.input import read_errors
-from pipeline.interfaces.console.pages import ConsoleRoute, Fields, Form, Visit, Visitor, redirect_to
+from pipeline.interfaces.console.pages import (
+    PAGE_SIZE,
+    ConsoleRoute,
+    Cursor,
+    Fields,
+    Form,
+    Visit,
+    Visitor,
+    build_next_link,
+    redirect_to,
+)
 
 router = APIRouter(prefix="/console/keys", include_in_schema=False, route_class=ConsoleRoute)
 
-#: The most keys on one page.
-MOST_KEYS: Final = 200
-
 
 @router.get("")
-def show_keys(visit: Visitor, ended: Annotated[bool, Query()] = False) -> Response:  # noqa: FBT002 - a filter, on or off
+def show_keys(visit: Visitor, ended: Annotated[bool, Query()] = False, cursor: Cursor = None) -> Response:  # noqa: FBT002 - a filter, on or off
     """Show the account's keys, newest first; with `ended` those that expired or were revoked."""
     visit.caller.require(ADMIN)
     now = utc_now()
-    found = api_keys.list_keys(visit.runtime, visit.account_id)
-    wanted = [each for each in reversed(found) if key_views.has_ended(each, now) == ended]
+    with visit.runtime.db.read() as session:
+        found = lists.list_key_page(session, visit.account_id, ended=ended, now=now, after=cursor, limit=PAGE_SIZE)
     return visit.page(
         "console/keys.html",
-        keys=[key_views.show_key(each, visit.caller, now) for each in wanted[:MOST_KEYS]],
+        keys=[key_views.show_key(each, visit.caller, now) for each in found.items],
         ended=ended,
-        others=len(found) - len(wanted),
-        more=max(0, len(wanted) - MOST_KEYS),
+        next_link=build_next_link("/console/keys", found.next_cursor, ended=ended),
     )
 
 

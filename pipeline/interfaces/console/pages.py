@@ -6,10 +6,10 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Protocol
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, urlencode
 
 import structlog
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
@@ -43,6 +43,9 @@ HEADERS: Final = {
 
 #: How many rows a page of a list shows.
 PAGE_SIZE: Final = 50
+
+#: The id of the last row of the page before.
+Cursor = Annotated[str | None, Query(max_length=128)]
 
 #: The pages that every page links to.
 _NAV: Final = {
@@ -259,6 +262,12 @@ def _parse_fields(body: bytes) -> Form:
     except ValueError as error:
         raise PayloadTooLarge(f"the form has more than {_MOST_FIELDS} fields; send less") from error
     return Form({name: [value.strip() for value in values] for name, values in given.items()})
+
+
+def build_next_link(address: str, cursor: str | None, **filters: bool) -> str | None:
+    """Return the address of a list's next page, with the filters that are on; None without a `cursor`."""
+    chosen = {name: "true" for name, on in filters.items() if on}
+    return None if cursor is None else f"{address}?{urlencode(chosen | {'cursor': cursor})}"
 
 
 def public_refusal(refused: Refused, request_id: str = "") -> Response:

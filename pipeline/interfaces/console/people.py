@@ -5,21 +5,31 @@ from __future__ import annotations
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from pipeline.accounts import people, sessions
+from pipeline.accounts import lists, people, sessions
 from pipeline.accounts.api_keys import ADMIN
 from pipeline.accounts.people import Invitation
 from pipeline.core.errors import Refused
 from pipeline.interfaces.console import person_views
-from pipeline.interfaces.console.pages import ConsoleRoute, Fields, Form, Visit, Visitor, redirect_to
+from pipeline.interfaces.console.pages import (
+    PAGE_SIZE,
+    ConsoleRoute,
+    Cursor,
+    Fields,
+    Form,
+    Visit,
+    Visitor,
+    build_next_link,
+    redirect_to,
+)
 
 router = APIRouter(prefix="/console/people", include_in_schema=False, route_class=ConsoleRoute)
 
 
 @router.get("")
-def show_people(visit: Visitor) -> Response:
+def show_people(visit: Visitor, cursor: Cursor = None) -> Response:
     """Show the account's people and sessions."""
     visit.caller.require(ADMIN)
-    return _people_page(visit)
+    return _people_page(visit, cursor=cursor)
 
 
 @router.post("")
@@ -98,14 +108,17 @@ def remove_person(id: str, visit: Visitor, form: Fields) -> Response:  # noqa: A
     return redirect_to("/console/people")
 
 
-def _people_page(visit: Visit, form: Form | None = None, refused: Refused | None = None) -> Response:
+def _people_page(
+    visit: Visit, form: Form | None = None, refused: Refused | None = None, *, cursor: str | None = None
+) -> Response:
     with visit.runtime.db.read() as session:
-        members = people.list_members(session, visit.account_id)
+        members = lists.list_member_page(session, visit.account_id, after=cursor, limit=PAGE_SIZE)
         found = sessions.list_sessions(session, account_id=visit.account_id, test_only=visit.caller.test)
     return visit.page(
         "console/people.html",
         200 if refused is None else refused.status,
-        people=[person_views.show_member(each) for each in members],
+        people=[person_views.show_member(each) for each in members.items],
+        next_link=build_next_link("/console/people", members.next_cursor),
         sessions=[person_views.show_session(each, visit.caller) for each in found],
         form=person_views.build_invitation_form(form, visit.caller),
         refusal=None if refused is None else refused.message,

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from pipeline.accounts import partners, portal_links
+from pipeline.accounts import lists, partners, portal_links
 from pipeline.accounts.api_keys import ADMIN
 from pipeline.accounts.portal_links import generate_link_id
 from pipeline.accounts.schemas import CreatedPortalLink, PortalLinkView
@@ -18,7 +18,16 @@ from pipeline.core.clock import utc_now
 from pipeline.core.errors import Refused, ValidationFailed
 from pipeline.interfaces.console.input import read_whole_number
 from pipeline.interfaces.console.instants import format_instant
-from pipeline.interfaces.console.pages import ConsoleRoute, Fields, Visit, Visitor, redirect_to
+from pipeline.interfaces.console.pages import (
+    PAGE_SIZE,
+    ConsoleRoute,
+    Cursor,
+    Fields,
+    Visit,
+    Visitor,
+    build_next_link,
+    redirect_to,
+)
 
 router = APIRouter(prefix="/console/partners/{id}/portal-links", include_in_schema=False, route_class=ConsoleRoute)
 
@@ -40,10 +49,10 @@ class PortalLinkRow:
 
 
 @router.get("")
-def show_links(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contract's name
+def show_links(id: str, visit: Visitor, cursor: Cursor = None) -> Response:  # noqa: A002 - the contract's name
     """Show the partner's portal links with their last use, and a form that creates one."""
     visit.caller.require(ADMIN)
-    return _links_page(visit, id)
+    return _links_page(visit, id, cursor=cursor)
 
 
 @router.post("")
@@ -89,17 +98,21 @@ def _links_page(
     created: CreatedPortalLink | None = None,
     refusal: Refused | None = None,
     days: str = _DEFAULT_DAYS,
+    cursor: str | None = None,
 ) -> Response:
     partner = partners.get_partner(visit.runtime, visit.account_id, partner_id)
-    rows = portal_links.list_portal_links(visit.runtime, visit.account_id, partner_id)
+    with visit.runtime.db.read() as session:
+        found = lists.list_link_page(session, visit.account_id, partner_id, after=cursor, limit=PAGE_SIZE)
+        revocable = lists.has_valid_link(session, visit.account_id, partner_id)
     now = utc_now()
     return visit.page(
         "console/portal_links.html",
         200 if refusal is None else refusal.status,
         partner=partner,
         url=None if created is None else created.url,
-        links=[_show_link(row, now) for row in rows],
-        revocable=any(row.revoked_at is None and row.expires_at > now for row in rows),
+        links=[_show_link(row, now) for row in found.items],
+        next_link=build_next_link(f"/console/partners/{quote(partner_id)}/portal-links", found.next_cursor),
+        revocable=revocable,
         link_id=generate_link_id(),
         days=days,
         refusal=None if refusal is None else refusal.message,

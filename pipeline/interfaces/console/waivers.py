@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Final
+from typing import Annotated
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -15,28 +15,36 @@ from pipeline.customs import waivers
 from pipeline.customs.schemas import WaiverView
 from pipeline.interfaces.console import waiver_views
 from pipeline.interfaces.console.input import read_errors
-from pipeline.interfaces.console.pages import ConsoleRoute, Fields, Form, Visit, Visitor, redirect_to
+from pipeline.interfaces.console.pages import (
+    PAGE_SIZE,
+    ConsoleRoute,
+    Cursor,
+    Fields,
+    Form,
+    Visit,
+    Visitor,
+    build_next_link,
+    redirect_to,
+)
 from pipeline.workflow.waivers import find_waiver_uses
 
 router = APIRouter(prefix="/console/waivers", include_in_schema=False, route_class=ConsoleRoute)
 
-#: The most waivers on one page.
-MOST_WAIVERS: Final = 200
-
 
 @router.get("")
-def show_waivers(visit: Visitor, ended: Annotated[bool, Query()] = False) -> Response:  # noqa: FBT002 - a filter, on or off
+def show_waivers(visit: Visitor, ended: Annotated[bool, Query()] = False, cursor: Cursor = None) -> Response:  # noqa: FBT002 - a filter, on or off
     """Show the account's waivers, newest first; with `ended` those that ended or were revoked."""
     visit.caller.require(ADMIN)
     today = visit.runtime.clock().date()
-    found = waivers.list_waivers(visit.runtime, visit.account_id)
-    wanted = [each for each in reversed(found) if waiver_views.has_ended(each, today) == ended]
-    names = _name_people(visit, wanted[:MOST_WAIVERS])
+    found = waivers.list_waiver_page(
+        visit.runtime, visit.account_id, ended=ended, on=today, after=cursor, limit=PAGE_SIZE
+    )
+    names = _name_people(visit, found.items)
     return visit.page(
         "console/waivers.html",
-        waivers=[waiver_views.show_waiver(each, today, names) for each in wanted[:MOST_WAIVERS]],
+        waivers=[waiver_views.show_waiver(each, today, names) for each in found.items],
         ended=ended,
-        more=max(0, len(wanted) - MOST_WAIVERS),
+        next_link=build_next_link("/console/waivers", found.next_cursor, ended=ended),
     )
 
 

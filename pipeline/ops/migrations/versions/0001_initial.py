@@ -737,7 +737,7 @@ def _create_tables() -> None:
 
 def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
     # Of equally good indexes, SQLite's planner takes the one that was created last: the order matters.
-    op.create_index(op.f("ix_api_keys_account_id"), "api_keys", ["account_id"], unique=False)
+    op.create_index("ix_api_keys_account_id", "api_keys", ["account_id", "created_at", "id"], unique=False)
     op.create_index("ix_notifications_export_id_position", "notifications", ["export_id", "position"], unique=False)
     op.create_index(
         "ix_steps_due_at",
@@ -801,7 +801,7 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
         postgresql_where=sa.text("NOT released"),
         sqlite_where=sa.text("NOT released"),
     )
-    op.create_index(op.f("ix_waivers_account_id"), "waivers", ["account_id"], unique=False)
+    op.create_index("ix_waivers_account_id", "waivers", ["account_id", "id"], unique=False)
     op.create_index(
         "ix_connection_tests_account_id_partner_id", "connection_tests", ["account_id", "partner_id"], unique=False
     )
@@ -827,7 +827,9 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
         ["account_id", "partner_id", "updated_at", "id"],
         unique=False,
     )
-    op.create_index("ix_portal_links_account_id_partner_id", "portal_links", ["account_id", "partner_id"], unique=False)
+    op.create_index(
+        "ix_portal_links_account_id_partner_id", "portal_links", ["account_id", "partner_id", "id"], unique=False
+    )
     op.create_index(
         "ix_deliveries_partner", "deliveries", ["account_id", "partner_id", "export_id", "id"], unique=False
     )
@@ -863,7 +865,7 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
         postgresql_where=sa.text("purchase_order IS NOT NULL"),
         sqlite_where=sa.text("purchase_order IS NOT NULL"),
     )
-    op.create_index(op.f("ix_legal_holds_account_id"), "legal_holds", ["account_id"], unique=False)
+    op.create_index("ix_legal_holds_account_id", "legal_holds", ["account_id", "id"], unique=False)
     op.create_index("ix_artifacts_sha256_id", "artifacts", ["sha256", "id"], unique=False)
     op.create_index("ix_attempts_at", "attempts", ["at"], unique=False)
     op.create_index(
@@ -980,6 +982,7 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
     op.create_index("ix_acts_actor", "acts", ["account_id", "actor", "seq"], unique=False)
     op.create_index("ix_acts_action", "acts", ["account_id", "action", "seq"], unique=False)
     op.create_index("ix_acts_actor_action", "acts", ["account_id", "actor", "action", "seq"], unique=False)
+    op.create_index("ix_memberships_account_id", "memberships", ["account_id", "invited_at", "person_id"], unique=False)
     op.create_index("ix_memberships_person_id", "memberships", ["person_id"], unique=False)
     op.create_index("ix_one_time_links_person_id", "one_time_links", ["person_id"], unique=False)
     op.create_index("ix_sessions_person_id", "sessions", ["person_id", "id"], unique=False)
