@@ -29,7 +29,7 @@ BY_STACK := -n 3 --dist loadgroup
 SEMGREP := SEMGREP_SETTINGS_FILE=.semgrep/settings.yml SEMGREP_LOG_FILE=.semgrep/log .semgrep/bin/semgrep
 QUIETLY := --metrics=off --disable-version-check
 
-.PHONY: help setup demo kits test pictures calendar leap-day last-minute coverage system lint fix semgrep sbom fuzz contracts docs money model faults soak bench ci clean
+.PHONY: help setup demo kits test pictures readme calendar leap-day last-minute coverage system lint fix semgrep sbom fuzz contracts docs money model faults soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -60,6 +60,9 @@ coverage: setup ## Run the same tests with line coverage; takes twice as long
 
 pictures: setup ## Keep a picture of each page of console and portal in var/pictures: desktop and phone, light and dark
 	PICTURES=var/pictures $(VENV)/bin/pytest $(ON_TWO) tests/interfaces/console/test_console_layout.py tests/interfaces/portal/test_portal_layout.py
+
+readme: setup ## Make the pictures of the console at the top of the README, with the data of the demo
+	$(VENV)/bin/python -m tests.support.console_pictures
 
 system: setup ## Run the tests of the whole service: its processes on every stack, every fault, random scenarios and benchmarks; takes half an hour
 	$(VENV)/bin/pytest $(BY_STACK) $(SYSTEM)

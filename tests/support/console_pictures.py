@@ -1,0 +1,66 @@
+"""Make the pictures of the console at the top of the README: its first page after the demo, light and dark."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from playwright.sync_api import sync_playwright
+
+from tests.support.browser import BROWSER, FLAGS, Scheme
+
+IMAGES: Final = Path(__file__).parents[2] / "docs/images"
+MAX_BYTES: Final = 200_000
+_LINK: Final = re.compile(r"http://\S+/console/links/\S+")
+
+
+@contextmanager
+def serve_demo() -> Iterator[str]:
+    """Run the demo in a folder of its own, and yield the link that signs in to its console once."""
+    with tempfile.TemporaryDirectory() as home:
+        command = [str(Path(sys.executable).parent / "exports"), "demo", "--home", home, "--serve"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as demo:
+            try:
+                assert demo.stdout is not None
+                yield next(found[0] for line in demo.stdout if (found := _LINK.search(line)))
+            finally:
+                demo.terminate()
+
+
+def take_pictures(link: str) -> None:
+    """Write the pictures of the first page. Raises ValueError for a file that is too large."""
+    if BROWSER is None:
+        raise FileNotFoundError("Chromium is not installed; the package is chromium")
+    with sync_playwright() as driver:
+        page = driver.chromium.launch(executable_path=BROWSER, args=list(FLAGS)).new_page(
+            viewport={"width": 1280, "height": 800}, locale="en-CA", timezone_id="America/Toronto"
+        )
+        page.goto(link)
+        page.get_by_role("button", name="Enter the console").click()
+        page.get_by_role("heading", name="Today").wait_for()
+        # The three exports are counted within a minute.
+        deadline = time.monotonic() + 120
+        while "3" not in page.get_by_role("link", name="Accepted today").locator("strong").inner_text():
+            if time.monotonic() > deadline:
+                raise TimeoutError("the first page does not count three accepted exports after two minutes")
+            page.wait_for_timeout(1000)
+            page.reload()
+        schemes: tuple[Scheme, ...] = ("light", "dark")
+        for scheme in schemes:
+            page.emulate_media(color_scheme=scheme)
+            file = IMAGES / f"console-{scheme}.png"
+            page.screenshot(path=file)
+            if (size := file.stat().st_size) > MAX_BYTES:
+                raise ValueError(f"{file} has {size} bytes; make it smaller than {MAX_BYTES}")
+
+
+if __name__ == "__main__":
+    with serve_demo() as link:
+        take_pictures(link)
