@@ -39,7 +39,7 @@ _BY_LOCAL_FAILURE: Final[Mapping[str, str]] = {
     "WorkerLost": "see in the logs of the sending process why it ended; fix that, then resend the message",
 }
 _BY_CHANNEL: Final[Mapping[str, str]] = {
-    "queue": "check that the message broker runs (`exports doctor`), and that a queue is bound to the partner's routing key",
+    "queue": "check that the message broker runs (run exports doctor), and that a queue is bound to the partner's routing key",
     "email": "read the mail server's reply; correct the partner's addresses, or EXPORTS_SMTP_URL",
 }
 #: What the partner itself can do, by channel and status of the last attempt.
