@@ -6,6 +6,9 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
+from urllib.parse import urlsplit
+
+from config.network import is_loopback
 
 NAME: Final = "EXPORTS_OIDC_ROLES"
 #: The roles that people may have.
@@ -89,3 +92,18 @@ def _check_roles(roles: object, claim: str, account: str) -> tuple[str, ...]:
     if unknown:
         raise ValueError(f"{NAME}: {where} contain {unknown[0]!r}; give {', '.join(ROLES)}")
     return tuple(sorted(set(roles)))
+
+
+def check_provider(issuer: str | None, client_id: str | None, scopes: str, roles: ProviderRoles) -> None:
+    """Raise ValueError unless the settings of the OpenID provider fit together; without an issuer there is none."""
+    if issuer is None:
+        if roles.given:
+            raise ValueError("EXPORTS_OIDC_ROLES needs a provider; set EXPORTS_OIDC_ISSUER too")
+        return
+    address = urlsplit(issuer)
+    if address.scheme != "https" and not (address.scheme == "http" and is_loopback(address.hostname)):
+        raise ValueError("EXPORTS_OIDC_ISSUER must begin with https://, because it proves who people are")
+    if not client_id:
+        raise ValueError("EXPORTS_OIDC_ISSUER needs a client; set EXPORTS_OIDC_CLIENT_ID too")
+    if not {"openid", "email"} <= {*scopes.split()}:
+        raise ValueError("EXPORTS_OIDC_SCOPES must contain openid and email")

@@ -15,18 +15,13 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, NoDecode, SettingsConfigDict
 
+from config.mail import check_mail
 from config.network import LOOPBACK, is_loopback
-from config.provider_roles import ProviderRoles, parse_provider_roles
+from config.provider_roles import ProviderRoles, check_provider, parse_provider_roles
 from config.weak_credentials import find_weakness
 
 #: The folder of the installed packages: config/, pipeline/, tasks/, templates/.
 HOME = Path(__file__).resolve().parent.parent
-
-_SMTP_URL = re.compile(
-    r"(?P<scheme>smtp|smtp\+starttls|smtps)://(?P<user>[^\s:@/]+:[^\s@/]+@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?"
-)
-_MAILBOX = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+"
-_MAIL_FROM = re.compile(rf'[^\x00-\x1f\x7f<>"]+ <{_MAILBOX}>|{_MAILBOX}')
 
 _PREFIX: Final = "EXPORTS_"
 #: Variables of the example programs for partners, which may run on the same machine.
@@ -52,6 +47,14 @@ def variable_set(name: str, value: str) -> Iterator[None]:
         yield
     finally:
         os.environ.pop(name, None)
+
+
+def load_variables(prefix: str) -> frozenset[str]:
+    """Copy the variables in `.env` with the prefix into the environment, for a library that reads it. Return all names."""
+    for name, value in DotEnvSettingsSource(Settings).env_vars.items():
+        if name.upper().startswith(prefix) and value is not None:
+            os.environ.setdefault(name.upper(), value)
+    return frozenset(name for name in os.environ if name.startswith(prefix))
 
 
 def _unprefixed(name: str) -> AliasChoices:
@@ -101,6 +104,23 @@ class Settings(BaseSettings):
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged")
     log_format: Literal["json", "text"] = Field("json", description="One JSON object a line, or text for people")
+
+    # Traces. The OpenTelemetry SDK reads these and its other variables, such as OTEL_SERVICE_NAME, itself.
+    otel_exporter_otlp_endpoint: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices(
+            "OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "otel_exporter_otlp_endpoint"
+        ),
+        description="OpenTelemetry collector that gets traces by OTLP over HTTP, such as http://127.0.0.1:4318",
+    )
+    otel_traces_exporter: str = Field(
+        "otlp",
+        validation_alias=_unprefixed("otel_traces_exporter"),
+        description="`none` turns traces off although there is a collector",
+    )
+    otel_sdk_disabled: str = Field(
+        "false", validation_alias=_unprefixed("otel_sdk_disabled"), description="`true` does the same"
+    )
 
     # Secrets
     secret_key: SecretStr = Field(
@@ -294,24 +314,14 @@ class Settings(BaseSettings):
             if not url.startswith(schemes):
                 given = url.split(":", 1)[0]
                 raise ValueError(f"{name} must begin with one of {', '.join(schemes)}, not with {given!r}")
+        endpoint = self.otel_exporter_otlp_endpoint
+        if endpoint is not None and not re.match("https?://.|$", endpoint.get_secret_value()):
+            raise ValueError("OTEL_EXPORTER_OTLP_ENDPOINT must begin with http:// or https://")
         return self
 
     @model_validator(mode="after")
     def _check_mail(self) -> Settings:
-        sender = "" if self.mail_from is None else self.mail_from
-        if sender and not _MAIL_FROM.fullmatch(sender):
-            raise ValueError("EXPORTS_MAIL_FROM must be an address, as in `Export desk <exports@maple.example>`")
-        if self.smtp_url is None:
-            return self
-        server = _SMTP_URL.fullmatch(self.smtp_url.get_secret_value())
-        if server is None:
-            raise ValueError(
-                "EXPORTS_SMTP_URL must be a mail server's URL, as in smtp+starttls://user:password@host:587"
-            )
-        if server["user"] and server["scheme"] == "smtp":
-            raise ValueError("EXPORTS_SMTP_URL would send its password unencrypted; use smtp+starttls:// or smtps://")
-        if not sender:
-            raise ValueError("EXPORTS_SMTP_URL needs a sender; set EXPORTS_MAIL_FROM too")
+        check_mail(self.mail_from, None if self.smtp_url is None else self.smtp_url.get_secret_value())
         return self
 
     @field_validator("oidc_roles", mode="before")
@@ -321,17 +331,7 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_provider(self) -> Settings:
-        if self.oidc_issuer is None:
-            if self.oidc_roles.given:
-                raise ValueError("EXPORTS_OIDC_ROLES needs a provider; set EXPORTS_OIDC_ISSUER too")
-            return self
-        address = urlsplit(self.oidc_issuer)
-        if address.scheme != "https" and not (address.scheme == "http" and is_loopback(address.hostname)):
-            raise ValueError("EXPORTS_OIDC_ISSUER must begin with https://, because it proves who people are")
-        if not self.oidc_client_id:
-            raise ValueError("EXPORTS_OIDC_ISSUER needs a client; set EXPORTS_OIDC_CLIENT_ID too")
-        if not {"openid", "email"} <= {*self.oidc_scopes.split()}:
-            raise ValueError("EXPORTS_OIDC_SCOPES must contain openid and email")
+        check_provider(self.oidc_issuer, self.oidc_client_id, self.oidc_scopes, self.oidc_roles)
         return self
 
     @model_validator(mode="after")

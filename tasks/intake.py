@@ -23,7 +23,7 @@ from config.celery import app
 from config.logs import configure_logs
 from pipeline.accounts.api_keys import EXECUTE, Caller
 from pipeline.accounts.recipients import Target
-from pipeline.core import heartbeats, ids
+from pipeline.core import heartbeats, ids, tracing
 from pipeline.core.errors import (
     ChannelUnavailable,
     DatabaseBusy,
@@ -115,9 +115,7 @@ class Intake(ConsumerProducerMixin):
             opened.ensure_connection(self.on_connection_error, callback=self._on_connection_retry)
             yield opened
 
-    def get_consumers(
-        self, consumer: Callable[..., Consumer], channel: Any
-    ) -> list[Consumer]:  # kombu's channels have no type
+    def get_consumers(self, consumer: Callable[..., Consumer], channel: Any) -> list[Consumer]:  # untyped by kombu
         """Return the consumers of commands, acknowledgements and heartbeats; kombu does not decode the messages."""
         self._channel = channel
         self._declare()
@@ -208,13 +206,13 @@ class Intake(ConsumerProducerMixin):
 
     def _receive(self, message: Message, queue: str, act: Handler, refuse: RefusalHandler) -> None:
         if self._ended.is_set():
-            # It may be the message that was just requeued. Each further requeue counts as a delivery, and RabbitMQ would
-            # dead-letter it after ten. It returns to its queue when the connection closes.
+            # It may be the message that was just requeued. It returns to its queue when the connection closes.
             return
         properties = MessageProperties.from_message(message)
         request_id = properties.request_id
         began = time.monotonic()
-        with structlog.contextvars.bound_contextvars(request_id=request_id), events.request_id_bound(request_id):
+        bound = structlog.contextvars.bound_contextvars(request_id=request_id), events.request_id_bound(request_id)
+        with bound[0], bound[1], tracing.open_span(f"receive {queue}", properties.trace, kind="consumer"):
             failpoint("intake.before")
             while True:
                 try:
@@ -258,8 +256,10 @@ class Intake(ConsumerProducerMixin):
             request,
             raw_plan=parsed.raw.get("plan"),
             idempotency_key=request.idempotency_key,
-            trace=properties.trace,
+            trace=tracing.current_trace(properties.trace),
         )
+        outcome = "accepted" if accepted.created else "repeated"
+        tracing.annotate(export_id=accepted.export_id, account_id=request.account_id, outcome=outcome)
         log.info("command_accepted", export_id=accepted.export_id, created=accepted.created)
         if accepted.created:
             dispatch.publish_export(accepted.export_id, accepted.units, waits=accepted.waits)
@@ -284,6 +284,7 @@ class Intake(ConsumerProducerMixin):
     def _handle_refusal(
         self, message: Message, refused: Refused, refuse: RefusalHandler, properties: MessageProperties
     ) -> Reply:
+        tracing.annotate(outcome="refused", refusal=refused.code)
         log.info("message_refused", code=refused.code)
         problem = (
             problem_document(refused, properties.request_id).model_dump_json(by_alias=True, exclude_none=True).encode()

@@ -12,13 +12,13 @@ from typing import Any, Final
 
 import structlog
 from celery import bootsteps
-from celery.signals import worker_shutting_down
+from celery.signals import worker_init, worker_process_shutdown, worker_shutting_down
 
 from config.celery import app
 from config.celery_internals import ShutdownPoll
 from config.queues import DELIVERIES, STEP_QUEUES
 from config.settings import Settings, get_settings
-from pipeline.core import heartbeats, shutdown
+from pipeline.core import heartbeats, shutdown, tracing
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import ChannelUnavailable, DatabaseBusy
 from pipeline.core.failpoints import failpoint
@@ -196,9 +196,19 @@ _PARTS: Final[Mapping[str, Callable[[Runtime], int]]] = {
 }
 
 
+@worker_init.connect
+def _start_tracing(**_: Any) -> None:
+    tracing.start_tracing(get_settings())  # before the pool forks its processes
+
+
 @worker_shutting_down.connect
 def _request_shutdown(**_: Any) -> None:
     shutdown.request()
+
+
+@worker_process_shutdown.connect
+def _send_last_spans(**_: Any) -> None:
+    tracing.stop_tracing()  # a forked process runs no exit handlers
 
 
 app.steps["worker"].add(Sweeper)

@@ -11,7 +11,7 @@ from sqlalchemy import column, inspect, select
 from sqlalchemy import table as named_table
 
 from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
-from pipeline.core import tenancy
+from pipeline.core import tenancy, tracing
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.clock import Clock, utc_now
 from pipeline.core.db import Database, translate_errors
@@ -72,6 +72,7 @@ def process_runtime() -> Runtime:
     """
     settings = get_settings()
     reject_weak_credentials(settings)
+    tracing.start_tracing(settings)
     runtime = open_runtime(settings)
     if hasattr(os, "register_at_fork"):
         os.register_at_fork(after_in_child=runtime.db.abandon_connections)

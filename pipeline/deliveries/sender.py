@@ -36,6 +36,7 @@ from pipeline.core.leases import Lease
 from pipeline.core.metrics import count, observe
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import attempts, messages, outbox, queries, streams, submissions
+from pipeline.deliveries.attempt_spans import trace_attempts
 from pipeline.deliveries.attempts import SendResult
 from pipeline.deliveries.channels.protocol import DeliveryReceipt
 from pipeline.deliveries.channels.registry import open_channels
@@ -289,7 +290,7 @@ def _send_claimed(runtime: Runtime, claimed: StreamLease, lease: Lease) -> SendR
     failure: Failure | None = None
     began = before = time.monotonic()
     try:
-        sending = messages.send_messages(runtime, claimed, check_lease)
+        sending = trace_attempts(claimed, messages.send_messages(runtime, claimed, check_lease))
         # Check before each message: a process that was suspended for long may have lost its lease.
         while lease.is_valid() and (receipt := next(sending, None)) is not None:
             now = time.monotonic()

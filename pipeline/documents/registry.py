@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
 
+from pipeline.core import tracing
 from pipeline.core.metrics import observe
 from pipeline.documents.formats import (
     invoice,
@@ -163,7 +164,8 @@ def render_documents(invoice: Invoice) -> Iterator[Document]:
         if not kind.applies_to(invoice):
             continue
         began = time.monotonic()
-        body = kind.make(invoice)
+        with tracing.open_span("render_document", attributes={"document_kind": kind.artifact_type}):
+            body = kind.make(invoice)
         observe(DOCUMENT_SECONDS, time.monotonic() - began, kind.artifact_type)
         document = Document(kind.artifact_type, kind.filename, kind.media_type, kind.template_version, body)
         entries.append(

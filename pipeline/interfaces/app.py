@@ -156,6 +156,8 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
         # A redirect would name the host of the request, and http even behind a proxy that speaks TLS.
         redirect_slashes=False,
         dependencies=[Depends(check_query)],
+        # Its own spans and logs would have the addresses of links, which are secret, and the texts of errors.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     registry = build_registry()
     registry.register(WorkCollector(runtime))

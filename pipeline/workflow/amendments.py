@@ -9,6 +9,7 @@ from sqlalchemy import select, update
 from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import EXECUTE, OPERATE, Caller
+from pipeline.core import tracing
 from pipeline.core.errors import InsufficientRole, InvalidAccountScope, InvalidState, Purged, ValidationFailed
 from pipeline.core.failpoints import failpoint
 from pipeline.core.findings import Finding
@@ -92,6 +93,7 @@ def amend_export(
         with runtime.db.read() as session:
             checked = check_new_plan(session, runtime, caller, resolved, old)
         new = build_export(runtime, caller, checked, trace, amended)
+        tracing.link_trace(TraceContext.from_row(old))
         failpoint("amend.before")
         with runtime.db.write() as session:
             streams = _supersede(session, caller, amended, new, precondition)

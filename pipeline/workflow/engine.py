@@ -29,7 +29,7 @@ from pipeline.deliveries.sender import Sending
 from pipeline.deliveries.streams import StreamLease
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
-from pipeline.exports.metrics import DONE, FAILED, FENCED, LEASES_LOST, RELEASED, RETRIED, STEP, STEP_SECONDS
+from pipeline.exports.metrics import FAILED, FENCED, LEASES_LOST, RELEASED, RETRIED, STEP, STEP_SECONDS
 from pipeline.exports.models import Step
 from pipeline.exports.states import ACTIVE_STATES, ExportState, StepState
 from pipeline.exports.step_context import StepContext
@@ -45,6 +45,7 @@ from pipeline.workflow.step_leases import (
     holds_lease,
     release_step,
 )
+from pipeline.workflow.step_spans import DoneStep, record_passed, report_done, trace_step
 from pipeline.workflow.steps import (
     CLOSE_UNIT,
     HAND_OFF,
@@ -58,6 +59,7 @@ from pipeline.workflow.steps import (
     prepare_steps,
     steps_at_once,
     stream_tasks,
+    write_step,
 )
 
 log = structlog.get_logger(__name__)
@@ -116,16 +118,22 @@ def _begin_unit(
     """
     finished = _Finished()
     try:
-        with WATCHDOG.limit(runtime.settings.step_timeout_seconds), runtime.db.write() as session:
+        with (
+            ExitStack() as span,  # it ends after the commit
+            WATCHDOG.limit(runtime.settings.step_timeout_seconds),
+            runtime.db.write() as session,
+        ):
             context = find_untried_step(session, export_id, unit_no, name, STEPS_BY_NAME)
             if context is None:
                 return None
+            span.enter_context(trace_step(context))
             begin_step(STEPS_BY_NAME[name])
             _commit(session, runtime, context, {}, finished, renderer, together=True)
     except Exception as error:  # noqa: BLE001 - the claimed attempt meets the same error and records it
         log.info("step_will_be_claimed", reason=type(error).__name__)
         return None
-    _log_finished(finished, 1)
+    record_passed(finished.times[1:])
+    report_done(finished.times, 1)
     return finished
 
 
@@ -142,18 +150,21 @@ def _run(
     while made.following:
         held = made.following.pop(0)
         began = time.monotonic()
-        with structlog.contextvars.bound_contextvars(export_id=export_id, unit_no=held.unit_no, step=held.step):
+        with trace_step(held) as span:
             try:
                 finished = _execute(runtime, held, renderer)
-            except Fenced:
+            except Fenced as error:
+                span.fail(error, "fenced")
                 log.warning("step_fenced", fence=held.fence)
                 count(LEASES_LOST, STEP)
                 result = FENCED
             except Stopped:
+                span.set(outcome="released")
                 release_step(runtime, held)
                 made.tasks.append(TaskMessage(export_id, held.unit_no, held.step))
                 result = RELEASED
             except Exception as error:  # noqa: BLE001 - every error of a step is recorded as its failure
+                span.fail(error, "failed")
                 made.tasks += stream_tasks(step_failures.record_failure(runtime, held, error))
                 result = FAILED if step_failures.is_final(runtime.settings, held, error) else RETRIED
             else:
@@ -171,14 +182,14 @@ def _run(
 class _Finished:
     """The steps that are done, the tasks that they opened, and the claimed steps that this worker runs next.
 
-    `held` are the claimed streams of the notify steps among them; `seconds` is the time of each step that is done.
+    `held` are the claimed streams of the notify steps among them; `times` is when each step that is done took effect.
     """
 
     steps: list[StepSpec] = field(default_factory=list)
     tasks: list[TaskMessage] = field(default_factory=list)
     following: list[StepContext] = field(default_factory=list)
     held: HeldStreams = field(default_factory=HeldStreams)
-    seconds: list[float] = field(default_factory=list)
+    times: list[DoneStep] = field(default_factory=list)
 
     def add(self, other: _Finished) -> None:
         """Add what was done after this; the held streams are the caller's."""
@@ -217,21 +228,16 @@ def _execute(runtime: Runtime, context: StepContext, renderer: ExitStack | None)
     if finished.following and HAND_OFF in finished.steps:
         finished.held = prepared[HAND_OFF.name].held
     # The first step also took the time of its preparation and of the commit.
-    finished.seconds[0] = time.monotonic() - began - sum(finished.seconds[1:])
-    _log_finished(finished, context.attempt)
+    others = sum(each.seconds for each in finished.times[1:])
+    finished.times[0] = finished.times[0]._replace(seconds=time.monotonic() - began - others)
+    record_passed(finished.times[1:])
+    report_done(finished.times, context.attempt)
     return finished
 
 
 def _before_commit(specs: Sequence[StepSpec]) -> None:
     for spec in specs:
         failpoint(f"{spec.name}.mid")
-
-
-def _log_finished(finished: _Finished, attempt: int) -> None:
-    for spec, seconds in zip(finished.steps, finished.seconds, strict=True):
-        observe(STEP_SECONDS, seconds, spec.name, DONE)
-        failpoint(f"{spec.name}.after")
-        log.info("step_done", step=spec.name, attempt=attempt)
 
 
 def _finish(
@@ -277,18 +283,18 @@ def _commit(
     # All transactions lock in this order: the steps' own new rows, the export's row, the rows of its steps.
     first, export_id, settings = STEPS_BY_NAME[context.step], context.export_id, runtime.settings
     began = time.monotonic()
-    happened = _write(session, context, prepared.get(first.name))
-    finished.seconds.append(time.monotonic() - began)
-    changes = [StepChange.finish(context, finished.seconds[-1])]
+    happened = write_step(session, context, prepared.get(first.name))
+    finished.times.append(DoneStep.end_now(context, time.monotonic() - began))
+    changes = [StepChange.finish(context, finished.times[-1].seconds)]
     finished.steps.append(first)
     for spec in steps_at_once(first, prepared) if together else ():
         began = time.monotonic()
         if spec.name not in prepared:
             begin_step(spec)
         here = replace(context, unit_no=_unit_no(spec, context), step=spec.name)
-        happened += _write(session, here, prepared.get(spec.name))
-        finished.seconds.append(time.monotonic() - began)
-        changes.append(StepChange.pass_through(here.unit_no, here.step, finished.seconds[-1]))
+        happened += write_step(session, here, prepared.get(spec.name))
+        finished.times.append(DoneStep.end_now(here, time.monotonic() - began))
+        changes.append(StepChange.pass_through(here.unit_no, here.step, finished.times[-1].seconds))
         finished.steps.append(spec)
     closed = 1 if CLOSE_UNIT in finished.steps else 0
     export = events.append(session, export_id, context.step, happened, closed_units=closed, starts=first is STEPS[0])
@@ -336,11 +342,12 @@ def _notify(runtime: Runtime, contexts: Sequence[StepContext], held: HeldStreams
         changes = [StepChange.finish(context, time.monotonic() - began) for context in contexts]
         end = partial(_end_export, runtime, contexts[-1], changes, sendings, held.at_end)
         finished.tasks, claims = sender.record_while_leased(sendings[0].lease, end)
+        finished.times = [DoneStep.end_now(context, time.monotonic() - began) for context in contexts]
     except Exception:
         log.warning("steps_separated", exc_info=True)
         return None
-    finished.seconds = [time.monotonic() - began for _ in finished.steps]
-    _log_finished(finished, 1)
+    record_passed(finished.times)
+    report_done(finished.times, 1)
     finished.tasks += stream_tasks(sender.deliver_claimed(runtime, claims))
     return finished
 
@@ -375,11 +382,6 @@ def _take_renderer(renderer: ExitStack | None) -> bool:
         return False
     renderer.callback(_RENDERER.release)
     return True
-
-
-def _write(session: Session, context: StepContext, prepared: Any) -> list[NewEvent]:
-    written = STEPS_BY_NAME[context.step].write(session, context, prepared)
-    return [replace(event, actor=context.step) for event in written]
 
 
 def _unit_no(spec: StepSpec, context: StepContext) -> int:

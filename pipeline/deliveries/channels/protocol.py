@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 from config.redaction import hide_secrets
 from config.settings import Settings
 from pipeline.accounts.recipients import SealedTarget, Target
+from pipeline.core import tracing
 from pipeline.core.errors import ExportsError
 from pipeline.core.trace_context import TraceContext
 from pipeline.deliveries.schemas.messages import HandoffAnswer
@@ -104,8 +105,9 @@ class OutgoingMessage:
 
     @property
     def trace_headers(self) -> dict[str, str]:
-        """The headers that name the trace of this message; HTTP channels send them."""
-        return {} if self.trace is None else self.trace.attributes
+        """The headers by which HTTP channels name the trace: of the attempt if it is traced, else of the export."""
+        trace = tracing.current_trace(self.trace)
+        return {} if trace is None else trace.attributes
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from pipeline.accounts.api_keys import Caller
-from pipeline.core import deadline
+from pipeline.core import deadline, tracing
 from pipeline.core.errors import Refused
 from pipeline.core.field_types import BoundedInstant
 from pipeline.core.json_input import Parsed, validation_failed
@@ -161,6 +161,8 @@ async def _accepted_response(
     request: Request, runtime: Runtime, publisher: TaskPublisher, caller: Caller, accepted: Acceptance
 ) -> Response:
     publish_acceptance(publisher, accepted)
+    outcome = "accepted" if accepted.created else "repeated"
+    tracing.annotate(export_id=accepted.export_id, account_id=caller.account_id, outcome=outcome)
     headers = {"Location": f"/api/exports/{accepted.export_id}", "Cache-Control": "no-store"}
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"

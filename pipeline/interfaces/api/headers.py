@@ -7,8 +7,10 @@ import re
 from collections.abc import Mapping
 
 from fastapi import Request
+from starlette.datastructures import Headers
 from starlette.responses import Response
 
+from pipeline.core import tracing
 from pipeline.core.errors import PreconditionFailed
 from pipeline.core.trace_context import TraceContext, parse_trace_context
 from pipeline.documents.bundle import safe_filename
@@ -71,8 +73,16 @@ def parse_preferred_wait(request: Request, longest_seconds: float) -> float | No
 
 
 def read_trace_context(request: Request) -> TraceContext | None:
-    """Return the caller's W3C Trace Context, or None if it sent none or an invalid one."""
-    return parse_trace_context(request.headers.getlist("traceparent"), request.headers.getlist("tracestate"))
+    """Return the trace context for what the request creates: of its span, or the caller's if the request is not traced.
+
+    None if there is no span, and the caller sent no trace context or an invalid one.
+    """
+    return tracing.current_trace() or parse_headers(request.headers)
+
+
+def parse_headers(headers: Headers) -> TraceContext | None:
+    """Return the caller's trace context, or None if it sent none or an invalid one."""
+    return parse_trace_context(headers.getlist("traceparent"), headers.getlist("tracestate"))
 
 
 def _lists_etag(lines: list[str], etag: str, *, weak: bool) -> bool:

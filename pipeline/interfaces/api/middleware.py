@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from asyncio import CancelledError
+from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
 import structlog
@@ -12,11 +13,13 @@ from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pipeline.core import ids, tenancy
+from pipeline.core import ids, tenancy, tracing
 from pipeline.core.errors import NotReady
 from pipeline.core.tenancy import NO_ACCOUNT
+from pipeline.core.tracing import Span
 from pipeline.exports import events
 from pipeline.interfaces.api.errors import internal_error, problem_response
+from pipeline.interfaces.api.headers import parse_headers
 
 log = structlog.get_logger(__name__)
 
@@ -31,6 +34,9 @@ _SECURITY: Final = {
     "Permissions-Policy": "camera=(), display-capture=(), geolocation=(), microphone=(), payment=(), usb=()",
     "Cache-Control": "no-store",
 }
+
+#: What load balancers and Prometheus ask every few seconds.
+_UNTRACED: Final = frozenset({"/livez", "/readyz", "/metrics"})
 
 
 class RequestMetrics:
@@ -62,6 +68,15 @@ class RequestContext:
             return
         request_id = ids.safe_request_id(Headers(scope=scope).get("x-request-id", ""), "req")
         scope["exports.request_id"] = request_id
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(request_id=request_id)
+        try:
+            with _trace_request(scope) as span:
+                await self._answer(scope, receive, send, request_id, span)
+        finally:
+            structlog.contextvars.clear_contextvars()
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, request_id: str, span: Span) -> None:
         started_at = time.perf_counter()
         status = 0
 
@@ -76,10 +91,9 @@ class RequestContext:
                 for name, value in scope.get("exports.headers", ()):
                     headers[name] = value
                 self._count(scope, status, time.perf_counter() - started_at)
+                span.end_request(_method(scope), _route(scope), status)
             await send(message)
 
-        structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(request_id=request_id)
         try:
             # No account's rows are visible until a credential names the account.
             with tenancy.account_scope(NO_ACCOUNT), events.request_id_bound(request_id):
@@ -97,14 +111,19 @@ class RequestContext:
             if status:
                 raise
             await problem_response(scope, internal_error())(scope, receive, send_with_id)
-        finally:
-            structlog.contextvars.clear_contextvars()
 
     def _count(self, scope: Scope, status: int, seconds: float) -> None:
         route = _route(scope)
-        method = scope["method"] if scope["method"] in _METHODS else "other"
+        method = _method(scope)
         self.metrics.requests.labels(method, route, str(status)).inc()
         self.metrics.seconds.labels(method, route).observe(seconds)
+
+
+def _trace_request(scope: Scope) -> AbstractContextManager[Span]:
+    if scope["path"] in _UNTRACED:
+        return nullcontext(Span())
+    # The path would be a secret in a link, and an id in most others; so the span gets only the route.
+    return tracing.open_span(_method(scope), parse_headers(Headers(scope=scope)), kind="server")
 
 
 def _shutdown_refusal() -> NotReady:
@@ -115,6 +134,10 @@ def _shutdown_refusal() -> NotReady:
 
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def _method(scope: Scope) -> str:
+    return scope["method"] if scope["method"] in _METHODS else "other"
 
 
 def _route(scope: Scope) -> str:
