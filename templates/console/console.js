@@ -49,8 +49,8 @@ document.addEventListener("htmx:after:request", (event) => {
     showTrouble("failed");
   }
 });
-document.addEventListener("htmx:sse:error", (event) => showTrouble(nameTrouble(event.detail.status, "lost")));
-document.addEventListener("htmx:sse:after:connection", () => { if (trouble === "lost") showTrouble(null); });
+document.addEventListener("htmx:sse:error", (event) => showTrouble(nameTrouble(event.detail.status, trouble === "refused" ? trouble : "lost")));
+document.addEventListener("htmx:sse:after:connection", () => { if (["lost", "refused"].includes(trouble)) showTrouble(null); });
 
 // What was typed comes back once, after a link with data-keeps-typed has led to this address again.
 

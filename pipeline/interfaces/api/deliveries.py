@@ -57,7 +57,7 @@ def read_delivery(id: str, runtime: RuntimeDep, caller: Reader) -> DeliveryView:
 @router.get(
     "/api/deliveries/{id}/payload",
     response_class=Response,
-    responses={200: {"content": {MEDIA_TYPE: {}}}, **refusal_responses(404, 409)},
+    responses={200: {"content": {MEDIA_TYPE: {"schema": {"type": "object"}}}}, **refusal_responses(404, 409)},
 )
 def read_delivery_payload(id: str, runtime: RuntimeDep, caller: Operator) -> Response:  # noqa: A002 - the contract's name
     """Return the message of a delivery: the bytes that the partner receives. A test key reads those of test exports."""

@@ -65,7 +65,7 @@ def list_refusals() -> list[type[Refused]]:
 def test_every_refusal_class_has_the_same_envelope(kind: type[Refused]) -> None:
     finding = Finding(rule="V01", severity="block", pointer="/units/0", message="It is wrong", remedy="Correct it.")
     raised = PlanNotExecutable([finding]) if kind is PlanNotExecutable else kind("what is wrong", field="/a")
-    response = problem_response({"exports.request_id": "req_1"}, raised)
+    response = problem_response({"exports.request_id": "req_1", "path": "/api/exports", "headers": []}, raised)
     body = json.loads(bytes(response.body))
     assert Problem.model_validate(body).error_code == kind.code
     assert (response.status_code, body["status"], body["title"]) == (kind.status, kind.status, kind.title)

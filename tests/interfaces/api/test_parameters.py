@@ -25,7 +25,7 @@ def read_issues(harness: ApiHarness, address: str) -> list[dict[str, Any]]:
         ("/api/exports?acceptedafter=2026-01-01T00:00:00Z", "/query/acceptedafter", "did you mean acceptedAfter?"),
         ("/api/deliveries?partner=br_hook", "/query/partner", "did you mean partnerId?"),
         ("/api/exports/exp_none?x=1", "/query/x", "it takes no parameters"),
-        ("/api/exports/exp_none/events?colour=red", "/query/colour", "it takes after, limit"),
+        ("/api/exports/exp_none/events?colour=red", "/query/colour", "it takes after, limit, named"),
     ],
 )
 def test_unknown_parameter_is_rejected_with_a_suggestion(
