@@ -21,7 +21,7 @@ _PRINTED: dict[str, Any] = {
     "test": True,
     "header": {"number", "purchase_order"},
     "transport": {"carrier_scac", "shipment_control_number"},
-    "provenance": {"package_number"},
+    "provenance": {"package_number", "treatment_digest"},
     "parties": {"seller": _PARTY, "ship_to": _PARTY},
     "package_summary": {"count"},
     "packages": {
