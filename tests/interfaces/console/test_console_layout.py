@@ -11,7 +11,6 @@ from sqlmodel import col
 
 from pipeline.accounts import people
 from pipeline.core import tenancy
-from pipeline.core.clock import utc_now
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries.models import Delivery
 from pipeline.exports.states import SubmissionState
@@ -49,7 +48,7 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
     with harness.runtime.db.write() as session:
         given_up = col(Delivery.export_id) == late, col(Delivery.state) == "dead"
         session.execute(update(Delivery).where(*given_up).values(error="the endpoint answered 503 at every attempt"))
-    ends = utc_now() + timedelta(seconds=1)
+    ends = harness.runtime.clock() + timedelta(seconds=1)
     with tenancy.account_scope(ALL_ACCOUNTS):
         rollup.count_until(harness.runtime, ends - timedelta(days=1), ends)
     assert client.get("/console/exports").text.count("<td") > 10
