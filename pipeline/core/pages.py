@@ -9,6 +9,7 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import ColumnElement, Select, SQLColumnExpression, true, tuple_
 from sqlmodel import Session
 
+from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
 
@@ -21,6 +22,12 @@ class Page(Generic[Item]):
 
     items: Sequence[Item]
     next_cursor: str | None
+
+
+def unknown_cursor(of: str = "a list") -> ValidationFailed:
+    """Return the error for a cursor that no page of the list gave."""
+    message = f"is not a cursor of {of}; leave it out to begin with the newest"
+    return validation_failed([Issue(path="/query/cursor", message=message, code="cursor")])
 
 
 def read_page(
@@ -44,8 +51,7 @@ def read_page(
         border = query.with_only_columns(*order).where(order[-1] == after)
         last = session.execute(border).first() if after.isprintable() else None
         if last is None:
-            message = "is not a cursor of this list; leave it out to begin with the newest"
-            raise validation_failed([Issue(path="/query/cursor", message=message, code="cursor")])
+            raise unknown_cursor("this list")
         page = page.where(tuple_(*order) < tuple(last))
     rows = session.execute(page.order_by(*(column.desc() for column in order)).limit(limit + 1)).all()
     more = len(rows) > limit

@@ -15,8 +15,7 @@ from pipeline.accounts.models import Partner
 from pipeline.accounts.schemas import AttemptView, DeliveryPage, DeliveryView
 from pipeline.core.db import index_constant
 from pipeline.core.errors import InsufficientRole, NotFound, Purged
-from pipeline.core.json_input import validation_failed
-from pipeline.core.problems import Issue
+from pipeline.core.pages import unknown_cursor
 from pipeline.core.runtime import Runtime
 from pipeline.core.trace_context import TraceContext
 from pipeline.deliveries import messages, sandbox_broker, submissions
@@ -48,7 +47,7 @@ def list_deliveries(
 ) -> DeliveryPage:
     """Return a page of the account's deliveries, newest first, starting after the delivery `after`.
 
-    Those of a partner come in the order of their exports. Raises ValidationFailed if there is no delivery `after`.
+    Those of a partner come in the order of their exports. Raises ValidationFailed if the delivery `after` is unknown.
     """
     wanted = [col(Delivery.account_id) == account_id]
     if state is not None:
@@ -88,8 +87,7 @@ def _after_cursor(session: Session, account_id: str, delivery_id: str) -> list[C
         select(col(Delivery.export_id)).where(col(Delivery.id) == delivery_id, col(Delivery.account_id) == account_id)
     )
     if last is None:
-        message = "is not a cursor of a list; leave it out to begin with the newest"
-        raise validation_failed([Issue(path="/query/cursor", message=message, code="cursor")])
+        raise unknown_cursor()
     return comes_after(last, delivery_id)
 
 

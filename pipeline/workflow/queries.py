@@ -15,6 +15,7 @@ from sqlmodel import select as sqlmodel_select
 from pipeline.core.db import database_now
 from pipeline.core.ids import first_id, last_id
 from pipeline.core.json_input import validation_failed
+from pipeline.core.pages import unknown_cursor
 from pipeline.core.problems import Issue
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outcomes import (
@@ -132,8 +133,7 @@ def _decode_cursor(cursor: str) -> str:
         if not export_id.isprintable():
             raise ValueError("an id is printable")
     except ValueError:
-        message = "is not a cursor of a list; leave it out to begin with the newest"
-        raise validation_failed([Issue(path="/query/cursor", message=message, code="cursor")]) from None
+        raise unknown_cursor() from None
     return export_id
 
 
