@@ -257,7 +257,7 @@ class _BasicClient:
 
 
 def _read_texts(claims: Mapping[str, Any], name: str) -> list[str] | None:
-    """Return the texts of a claim, which is one or a list of them. None if there is no such claim."""
+    """Return the texts of a claim, which is one or a list of them. None if the claims lack it."""
     value = claims.get(name)
     if isinstance(value, str):
         return [value]

@@ -211,8 +211,8 @@ def list_sessions(
 def end_session(runtime: Runtime, caller: Caller, session_id: str, *, of_account: bool = False) -> None:
     """End one of the caller's own sessions, or with `of_account` any session on the caller's account.
 
-    Raises NotFound if there is no such session that lasts, or the caller may act only on test exports, and the person of
-    the session on live ones.
+    Raises NotFound if the session is unknown or has ended, or if the caller may act only on test exports, and the person
+    of the session on live ones.
     """
     wanted = [col(SignedInSession.id) == session_id, *_lasts()]
     if of_account:

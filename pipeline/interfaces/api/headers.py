@@ -75,7 +75,7 @@ def parse_preferred_wait(request: Request, longest_seconds: float) -> float | No
 def read_trace_context(request: Request) -> TraceContext | None:
     """Return the trace context for what the request creates: of its span, or the caller's if the request is not traced.
 
-    None if there is no span, and the caller sent no trace context or an invalid one.
+    None if nothing is traced and the caller sent no valid trace context.
     """
     return tracing.current_trace() or parse_headers(request.headers)
 

@@ -299,7 +299,7 @@ def open_console(
         address += f"/exports/{encode_segment(export)}"
     print_result({"address": address}, escape(address), as_json=as_json)
     if browser and not as_json:
-        # False if there is no browser; the address is printed already.
+        # False without a browser; the address is printed already.
         webbrowser.open(address)
 
 

@@ -51,7 +51,7 @@ def profiles_file() -> Path:
 
 
 def read_profiles() -> ProfileFile:
-    """Return the profiles; none if there is no file. Raises Failure if it cannot be read."""
+    """Return the profiles, empty without a file. Raises Failure if it cannot be read."""
     path = profiles_file()
     try:
         return ProfileFile.model_validate_json(path.read_bytes())
