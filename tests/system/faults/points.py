@@ -12,6 +12,8 @@ from pipeline.workflow.steps import STEPS
 ROOT: Final = Path(__file__).resolve().parents[3]
 SOURCE_FOLDERS: Final = ("config", "pipeline", "tasks")
 MOMENTS: Final = ("before", "mid", "after")
+#: How a failpoint of every step begins in the source.
+STEP_NAMES: Final = ("{spec.name}.", "{step.context.step}.")
 
 #: The processes at each point: workers at `steps` and `delivery`; at the others the API, the sweeper or the intake.
 STEP_POINTS: Final = tuple(f"{spec.name}.{moment}" for spec in STEPS for moment in MOMENTS)
@@ -45,7 +47,7 @@ def _read_argument(argument: ast.expr) -> list[str]:
     if isinstance(argument, ast.Constant):
         return [str(argument.value)]
     match ast.unparse(argument).strip("f'"):
-        case str(text) if text.startswith("{spec.name}."):
-            return [f"{spec.name}.{text.removeprefix('{spec.name}.')}" for spec in STEPS]
+        case str(text) if text.startswith(STEP_NAMES):
+            return [f"{spec.name}.{text.rpartition('.')[2]}" for spec in STEPS]
         case text:
             raise AssertionError(f"a failpoint must have a literal name or its step's: {text}")
