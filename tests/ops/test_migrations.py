@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import ast
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
+from io import StringIO
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
@@ -14,14 +19,16 @@ from sqlmodel import SQLModel
 
 from pipeline.core.db import Database
 from pipeline.exports.models import Account
-from pipeline.ops.migrations import runner
+from pipeline.ops.migrations import row_security, runner
 from pipeline.ops.migrations.runner import (
     SchemaStatus,
     check_models_match,
     downgrade_database,
     schema_status,
     upgrade_database,
+    write_upgrade,
 )
+from tests.support.command_line import ROOT
 
 #: Later revisions must let processes of an older version go on working.
 INITIAL = "0001"
@@ -55,6 +62,53 @@ def test_upgrade_leaves_database_of_newer_version_unchanged(bare_database: Datab
     assert schema_status(bare_database) is SchemaStatus.AHEAD
 
 
+def run_script(database: Database, script: str) -> None:
+    """Run SQL as the database's own program does: statement by statement, with the script's transactions."""
+    with database.engine.connect() as connection:
+        raw: Any = connection.connection.driver_connection
+        if database.is_sqlite:
+            raw.executescript(script)
+            return
+        raw.autocommit = True
+        raw.execute(script)
+
+
+def test_printed_upgrade_leads_to_the_models(bare_database: Database) -> None:
+    script = StringIO()
+    assert write_upgrade(bare_database, script) is SchemaStatus.BEHIND
+    assert tables(bare_database) == set()
+
+    run_script(bare_database, script.getvalue())
+
+    assert schema_status(bare_database) is SchemaStatus.CURRENT
+    check_models_match(bare_database)
+    with bare_database.engine.connect() as connection:
+        assert bare_database.is_sqlite or row_security.tables_without_policy(connection) == []
+    nothing = StringIO()
+    assert write_upgrade(bare_database, nothing) is SchemaStatus.CURRENT
+    assert nothing.getvalue() == ""
+
+
+def test_alembic_works_on_the_database_of_the_settings(bare_database_url: str) -> None:
+    def run(*arguments: str) -> str:
+        command = [sys.executable, "-m", "alembic", *arguments]
+        environment = {**os.environ, "DATABASE_URL": bare_database_url}
+        ended = subprocess.run(
+            command, check=False, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert ended.returncode == 0, ended.stderr
+        return ended.stdout
+
+    assert run("upgrade", "head", "--sql").count("CREATE TABLE") == len(SQLModel.metadata.tables) + 1
+    run("upgrade", "head")
+    assert run("current").strip() == f"{runner.list_revisions()[0]} (head)"
+    run("check")
+    database = Database(bare_database_url)
+    with database.engine.connect() as connection:
+        assert database.is_sqlite or row_security.tables_without_policy(connection) == []
+    database.dispose()
+
+
 def find_breaking_calls(source: str) -> list[str]:
     """Return the calls of a revision's `upgrade` that break older versions on the same tables."""
     (upgrade,) = (
@@ -80,7 +134,7 @@ def find_breaking_calls(source: str) -> list[str]:
 
 
 def test_revisions_are_those_of_alembic() -> None:
-    scripts = ScriptDirectory.from_config(runner._config(None))
+    scripts = ScriptDirectory.from_config(runner._config())
     assert [script.revision for script in scripts.walk_revisions()] == runner.list_revisions()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from contextlib import closing
 from typing import Annotated, Any, Final
@@ -27,7 +28,7 @@ from pipeline.interfaces.cli.output import (
     stdout_console,
 )
 from pipeline.interfaces.cli.session import ensure_current
-from pipeline.ops.migrations.runner import SchemaStatus, upgrade_database
+from pipeline.ops.migrations.runner import SchemaStatus, upgrade_database, write_upgrade
 
 app = typer.Typer()
 
@@ -114,15 +115,24 @@ _MIGRATION_RESULTS: Final = {
 
 @app.command()
 @report_errors
-def migrate(as_json: Json = False) -> None:
+def migrate(
+    as_sql: Annotated[bool, typer.Option("--sql", help="Print the SQL for this database, and change nothing.")] = False,
+    as_json: Json = False,
+) -> None:
     """Migrate the database to this version; safe to repeat."""
+    if as_sql and as_json:
+        raise Failure("--sql prints SQL, and --json prints JSON", remedy="Give one of them.", code=ExitCode.USAGE)
     settings = get_settings()
     reject_weak_credentials(settings)  # with weak ones no process would start on this database
     database = Database(settings.database_url, timeout_seconds=settings.database_timeout_seconds)
     try:
-        before = upgrade_database(database)
+        before = write_upgrade(database, sys.stdout) if as_sql else upgrade_database(database)
     finally:
         database.dispose()
+    if as_sql:
+        if before is not SchemaStatus.BEHIND:
+            print(f"-- The database {_MIGRATION_RESULTS[before]}.")  # noqa: T201
+        return
     text = f"[green]✓[/] the database {_MIGRATION_RESULTS[before]}"
     print_result({"migrated": before is SchemaStatus.BEHIND}, text, as_json=as_json)
 

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any, Literal
 
 import sqlalchemy as sa
 from alembic import context
 from alembic.autogenerate.api import AutogenContext
+from alembic.runtime.migration import MigrationInfo
+from sqlalchemy.engine import Connection
 from sqlmodel import AutoString, SQLModel
 
+from config.settings import get_settings
 from pipeline.accounts import models as account_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.core import heartbeats  # noqa: F401 - importing them is what fills the metadata
-from pipeline.core.db import Instant
+from pipeline.core.db import Database, Instant
 from pipeline.customs import models as customs_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.deliveries import models as delivery_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.exports import models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.ops import work_counts  # noqa: F401 - importing them is what fills the metadata
+from pipeline.ops.migrations import row_security
+from pipeline.ops.migrations.runner import open_schema_connection
 from pipeline.ops.stats import models as stat_models  # noqa: F401 - importing them is what fills the metadata
 
 
@@ -29,18 +35,51 @@ def _render_item(kind: str, item: Any, _: AutogenContext) -> str | Literal[False
     return False
 
 
-def _migrate(connection: Any) -> None:
+def _run(**target: Any) -> None:
+    reached: set[str] = set()
+
+    def note_version(ctx: Any, step: MigrationInfo, heads: Collection[Any], run_args: Any) -> None:
+        reached.clear()
+        reached.update(heads if step.is_upgrade else ())
+
     context.configure(
-        connection=connection,
         target_metadata=SQLModel.metadata,
         render_item=_render_item,
-        # SQLite cannot alter most columns, so Alembic copies the table.
-        render_as_batch=connection.dialect.name == "sqlite",
         transaction_per_migration=True,
+        on_version_apply=note_version,
+        **target,
     )
     with context.begin_transaction():
         context.run_migrations()
+    if reached == {context.get_head_revision()} and context.get_context().dialect.name == "postgresql":
+        with context.begin_transaction():
+            for name, condition in row_security.protected_tables():
+                for statement in row_security.policy_statements(name, condition):
+                    context.execute(statement)
+
+
+def _run_online(connection: Connection) -> None:
+    # SQLite cannot alter most columns, so Alembic copies the table.
+    _run(connection=connection, render_as_batch=connection.dialect.name == "sqlite")
     connection.commit()
 
 
-_migrate(context.config.attributes["connection"])
+def _run_command() -> None:
+    """Run a command of the service, or of the program `alembic` on the database of the service's settings."""
+    given = context.config.attributes
+    if context.is_offline_mode():
+        dialect = given.get("dialect") or _configured_database().url.get_backend_name()
+        # Another style of parameters would double each percent sign.
+        _run(dialect_name=dialect, literal_binds=True, dialect_opts={"paramstyle": "named"})
+    elif "connection" in given:
+        _run_online(given["connection"])
+    else:
+        with open_schema_connection(_configured_database()) as connection:
+            _run_online(connection)
+
+
+def _configured_database() -> Database:
+    return Database(get_settings().database_url)
+
+
+_run_command()

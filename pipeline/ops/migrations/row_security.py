@@ -71,15 +71,17 @@ def apply_policies(connection: Connection) -> None:
     """
     unprotected = set(tables_without_policy(connection))
     for name, condition in protected_tables():
-        if name not in unprotected:
-            continue
-        for statement in (
-            f"DROP POLICY IF EXISTS {POLICY} ON {name}",
-            f"CREATE POLICY {POLICY} ON {name} USING ({condition})",
-            f"ALTER TABLE {name} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY",
-        ):
-            connection.exec_driver_sql(statement.replace("%", "%%"))
+        if name in unprotected:
+            for statement in policy_statements(name, condition):
+                connection.exec_driver_sql(statement.replace("%", "%%"))
     connection.commit()
+
+
+def policy_statements(table: str, condition: str) -> Iterator[str]:
+    """Yield the SQL that creates or replaces a table's policy."""
+    yield f"DROP POLICY IF EXISTS {POLICY} ON {table}"
+    yield f"CREATE POLICY {POLICY} ON {table} USING ({condition})"
+    yield f"ALTER TABLE {table} ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY"
 
 
 def drop_policies(connection: Connection) -> None:

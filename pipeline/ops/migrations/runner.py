@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from enum import Enum
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from sqlalchemy import column, inspect, select, table
 from sqlalchemy.engine import Connection
@@ -35,22 +35,36 @@ def upgrade_database(database: Database, revision: str = "head") -> SchemaStatus
         return before
     from alembic import command  # noqa: PLC0415 - a database at the newest revision needs no Alembic
 
-    with _schema_connection(database) as connection:
-        command.upgrade(_config(connection), revision)
+    with open_schema_connection(database) as connection:
+        command.upgrade(_config(connection=connection), revision)
         if revision == "head" and not database.is_sqlite:
             row_security.apply_policies(connection)
     return before
+
+
+def write_upgrade(database: Database, output: TextIO) -> SchemaStatus:
+    """Write the SQL that `upgrade_database` would run on the database; return its status. The database stays unchanged."""
+    with translate_errors(), database.engine.connect() as connection:
+        at = _find_revision(connection)
+    status = _compare(at)
+    if status is SchemaStatus.BEHIND:
+        from alembic import command  # noqa: PLC0415
+
+        config = _config(dialect=database.engine.dialect.name)
+        config.output_buffer = output
+        command.upgrade(config, f"{at or 'base'}:head", sql=True)
+    return status
 
 
 def downgrade_database(database: Database, revision: str) -> None:
     """Migrate the database back to `revision`."""
     from alembic import command  # noqa: PLC0415
 
-    with _schema_connection(database) as connection:
+    with open_schema_connection(database) as connection:
         if not database.is_sqlite:
             # Tables of an older version may lack the columns that policies use; `upgrade_database` creates the policies again.
             row_security.drop_policies(connection)
-        command.downgrade(_config(connection), revision)
+        command.downgrade(_config(connection=connection), revision)
 
 
 def check_models_match(database: Database) -> None:
@@ -58,7 +72,7 @@ def check_models_match(database: Database) -> None:
     from alembic import command  # noqa: PLC0415
 
     with database.engine.connect() as connection:
-        command.check(_config(connection))
+        command.check(_config(connection=connection))
 
 
 class SchemaStatus(Enum):
@@ -75,7 +89,10 @@ def schema_status(database: Database) -> SchemaStatus:
     Raises DatabaseBusy if the database does not answer.
     """
     with translate_errors(), database.engine.connect() as connection:
-        at = _find_revision(connection)
+        return _compare(_find_revision(connection))
+
+
+def _compare(at: str | None) -> SchemaStatus:
     newest, *older = list_revisions()
     if at == newest:
         return SchemaStatus.CURRENT
@@ -96,7 +113,7 @@ def list_revisions() -> list[str]:
 
 
 @contextmanager
-def _schema_connection(database: Database) -> Iterator[Connection]:
+def open_schema_connection(database: Database) -> Iterator[Connection]:
     """Yield a connection to alter tables on.
 
     SQLite alters a table by copying it and dropping the old one, which would delete referring rows. So its foreign keys
@@ -116,10 +133,10 @@ def _schema_connection(database: Database) -> Iterator[Connection]:
             raw.execute("PRAGMA foreign_keys=ON")
 
 
-def _config(connection: object) -> Config:
+def _config(**attributes: object) -> Config:
     from alembic.config import Config  # noqa: PLC0415
 
-    config = Config(stdout=sys.stdout)  # its default is the output at the import, which may be closed
+    # The default of `stdout` is the output at the import, which may be closed.
+    config = Config(stdout=sys.stdout, attributes=attributes)
     config.set_main_option("script_location", str(Path(__file__).parent))
-    config.attributes["connection"] = connection
     return config

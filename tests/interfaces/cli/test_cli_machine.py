@@ -104,6 +104,15 @@ def test_migrating_twice_changes_nothing(commands: Commands) -> None:
     assert commands.json("migrate") == {"migrated": False}
 
 
+def test_migration_is_printed_and_not_done(commands: Commands) -> None:
+    printed = commands("migrate", "--sql")
+    assert (printed.exit_code, printed.stderr) == (0, "")
+    assert "CREATE TABLE exports (" in printed.stdout
+    assert commands("migrate", "--sql", "--json").exit_code == 2
+    assert commands.json("migrate") == {"migrated": True}
+    assert commands("migrate", "--sql").stdout == "-- The database was already at the newest revision.\n"
+
+
 def test_newer_schema_is_used_and_not_migrated(commands: Commands) -> None:
     commands.json("migrate")
     with closing(sqlite3.connect(commands.environment["DATABASE_URL"].removeprefix("sqlite:///"))) as connection:

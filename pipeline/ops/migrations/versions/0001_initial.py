@@ -88,7 +88,7 @@ def upgrade() -> None:
     """Create all tables and triggers."""
     _create_tables()
     _create_indexes()
-    if op.get_bind().dialect.name == "sqlite":
+    if op.get_context().dialect.name == "sqlite":
         _create_sqlite_triggers()
     else:
         _create_postgresql_triggers()
@@ -98,7 +98,7 @@ def downgrade() -> None:
     """Drop all tables, and with them their triggers."""
     for table in reversed(TABLES):
         op.drop_table(table)
-    if op.get_bind().dialect.name == "postgresql":
+    if op.get_context().dialect.name == "postgresql":
         op.execute("DROP FUNCTION refuse_change()")
         op.execute("DROP FUNCTION keep_inbox()")
 
