@@ -7,9 +7,8 @@ from __future__ import annotations
 
 import os
 
+from exports_client import ApiProblem, Exports
 from flask import Flask, Response, jsonify, request
-
-from pipeline.client import ApiProblem, Exports
 
 app = Flask(__name__)
 exports = Exports(os.environ["EXPORTS_API_URL"], os.environ["EXPORTS_API_KEY"])

@@ -16,6 +16,7 @@ import pytest
 
 from pipeline.client import AsyncExports, Exports, Retries
 from tests.interfaces.api.conftest import harness, open_harness  # noqa: F401 - fixtures of others
+from tests.support.client_package import client_package, client_wheel  # noqa: F401 - fixtures of others
 from tests.support.command_line import service  # noqa: F401 - fixtures of others
 
 Json = dict[str, Any]

@@ -20,13 +20,18 @@ SNIPPETS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 
 
 def test_every_snippet_runs_one_after_another(
-    service: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    service: Commands,
+    client_package: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert len(SNIPPETS) == 8
     old, new = generate_secret(), generate_secret()
     for name, value in {**service.environment, "OLD_SECRET": old, "NEW_SECRET": new}.items():
         monkeypatch.setenv(name, value)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(client_package)
     plan = json.loads(service("plans", "example", "cookware").stdout) | {"batchId": "batch_of_the_client_page"}
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     space: dict[str, Any] = {}

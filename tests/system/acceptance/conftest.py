@@ -10,6 +10,7 @@ import pytest
 from config import queues
 from tests.conftest import SERVERS, _start_own_server
 from tests.interfaces.contracts import sent
+from tests.support.client_package import client_package, client_wheel  # noqa: F401 - fixtures of others
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
 from tests.system.acceptance.account import AccountClient, open_account
 from tests.system.acceptance.installation import Distributed, Embedded, Service, open_distributed, open_embedded

@@ -80,8 +80,9 @@ def test_amqp_recipes_get_the_export(
 
 
 def test_flask_recipe_executes_by_http(
-    distributed: Distributed, account: AccountClient, monkeypatch: pytest.MonkeyPatch
+    distributed: Distributed, account: AccountClient, client_package: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.syspath_prepend(client_package)
     monkeypatch.setenv("EXPORTS_API_URL", distributed.url)
     monkeypatch.setenv("EXPORTS_API_KEY", account.http.headers["Authorization"].removeprefix("Bearer "))
     recipe = runpy.run_path(str(UPSTREAM / "flask_orders.py"))
