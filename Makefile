@@ -29,7 +29,7 @@ BY_STACK := -n 3 --dist loadgroup
 SEMGREP := SEMGREP_SETTINGS_FILE=.semgrep/settings.yml SEMGREP_LOG_FILE=.semgrep/log .semgrep/bin/semgrep
 QUIETLY := --metrics=off --disable-version-check
 
-.PHONY: help setup demo kits test pictures readme calendar leap-day last-minute coverage system lint fix semgrep sbom fuzz contracts docs money model faults soak bench ci clean
+.PHONY: help setup demo kits test pictures readme calendar leap-day last-minute coverage system lint fix semgrep sbom fuzz contracts client docs money model faults soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -68,6 +68,7 @@ system: setup ## Run the tests of the whole service: its processes on every stac
 	$(VENV)/bin/pytest $(BY_STACK) $(SYSTEM)
 
 kits: ## Install with npm what the tests in Node.js need (without it they are skipped, unless CI is set)
+	cd clients/typescript && npm ci --ignore-scripts
 	cd examples/consumers/node && npm ci --ignore-scripts
 	cd tests/interfaces/api/javascript && npm ci --ignore-scripts
 	cd tests/interfaces/contracts/javascript && npm ci --ignore-scripts
@@ -96,6 +97,9 @@ fuzz: setup ## Search for inputs that break the API and its parsers; takes half 
 contracts: setup ## Publish additions to the schemas of messages, bodies and answers; rejects breaking changes
 	$(VENV)/bin/python -m tests.interfaces.contracts.published
 
+client: setup ## Write the types of the TypeScript client from the OpenAPI document; needs Node.js and `make kits`
+	$(VENV)/bin/python -m tests.support.typescript_client
+
 docs: setup ## Write the tables of docs/ that come from settings, commands, exit codes and customs rules; and the list of printable characters
 	$(VENV)/bin/python -m tests.support.doc_tables
 	$(VENV)/bin/python -m tests.support.font_characters
@@ -120,7 +124,7 @@ ci: ## Run all checks that must pass before a change lands (installs missing ser
 	.ci/run
 
 clean: ## Remove what the targets above created
-	rm -rf examples/consumers/node/node_modules tests/interfaces/*/javascript/node_modules .venv .venv-* .uv .semgrep sbom.json .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf clients/*/node_modules clients/*/dist examples/consumers/node/node_modules tests/interfaces/*/javascript/node_modules .venv .venv-* .uv .semgrep sbom.json .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/ready: pyproject.toml uv.lock $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
 	@$(need_python)

@@ -32,7 +32,22 @@ NO_LETTERS = re.compile(r"[^a-z]+")
 #: The files that list the words.
 WORD_LISTS = {"tests/architecture/test_words.py", "tests/architecture/words.py"}
 
-SUFFIXES = {".md", ".html", ".txt", ".xml", ".j2", ".toml", ".yaml", ".yml", ".css", ".js", ".mjs", ".typ", ".mako"}
+SUFFIXES = {
+    ".md",
+    ".html",
+    ".txt",
+    ".xml",
+    ".j2",
+    ".toml",
+    ".yaml",
+    ".yml",
+    ".css",
+    ".js",
+    ".mjs",
+    ".ts",
+    ".typ",
+    ".mako",
+}
 
 #: Texts of others: licences and schemas that we copy, and tariff texts that the rules quote.
 COPIED = ("*LICENSE*", "templates/console/vendor/*", "tests/documents/formats/ubl-2.1/*", "config/rules/*.yaml")
