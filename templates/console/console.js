@@ -10,7 +10,7 @@ const isTyping = () => document.activeElement?.matches("input:not([type=checkbox
 document.addEventListener("htmx:before:request", (event) => {
   const source = event.detail.ctx.sourceElement;
   if (source.id !== "main") return;
-  const busy = document.activeElement?.matches("#main input, #main textarea, #main select") || find("dialog[open]");
+  const busy = document.activeElement?.matches("#main input, #main textarea, #main select, #unsent") || find("dialog[open]");
   if (busy || !getSelection().isCollapsed) event.preventDefault();
 });
 
@@ -52,26 +52,134 @@ document.addEventListener("htmx:after:request", (event) => {
 document.addEventListener("htmx:sse:error", (event) => showTrouble(nameTrouble(event.detail.status, trouble === "refused" ? trouble : "lost")));
 document.addEventListener("htmx:sse:after:connection", () => { if (["lost", "refused"].includes(trouble)) showTrouble(null); });
 
-// What was typed comes back once, after a link with data-keeps-typed has led to this address again.
+// ---- What was typed and not sent comes back once, to the same person in this tab: after sign-in, if the session ended
+// before the form was sent; after a page that only refuses the form; and after an answer that never came. Passwords and
+// codes are not kept.
 
-const typedKey = () => `typed:${location.pathname}${location.search}`;
-const listTypedFields = () => findAll("#main form").flatMap((form) => findAll("input:not([type=hidden], [type=password]), textarea, select", form));
+const UNSENT = "unsent";
+const UNSENT_MILLISECONDS = 24 * 3600 * 1000;
+const SECRETS = "[type=password], [autocomplete=one-time-code], [data-secret]";
+const here = () => document.body.dataset;
+
+function readUnsent() {
+  const kept = JSON.parse(sessionStorage.getItem(UNSENT) ?? "null");
+  return kept && Date.now() - kept.at < UNSENT_MILLISECONDS ? kept : null;
+}
+
+function keepUnsent(kept) {
+  try {
+    sessionStorage.setItem(UNSENT, JSON.stringify(kept));
+  } catch {
+    // The tab has no room for it: a draft may still have it.
+    sessionStorage.removeItem(UNSENT);
+  }
+}
+
+function readForm(form, submitter) {
+  const fields = [];
+  for (const [name, value] of new FormData(form, submitter)) {
+    const field = findAll(`[name="${CSS.escape(name)}"]`, form)[0];
+    if (name === "csrf_token" || field?.matches(SECRETS) || typeof value !== "string") continue;
+    fields.push([name, value, field?.type === "hidden" ? null : field?.labels?.[0]?.textContent.trim() ?? name]);
+  }
+  return { action: form.getAttribute("action"), to: submitter?.getAttribute("formaction") ?? form.getAttribute("action"), fields };
+}
+
+const startUnsent = (sent, forms) =>
+  ({ who: here().who, account: here().account, page: here().page ?? null, at: Date.now(), sent, forms });
+
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  if (here().who === undefined || event.defaultPrevented || form.method !== "post" || form.matches(".leave")) return;
+  keepUnsent(startUnsent(true, [readForm(form, event.submitter)]));
+});
 
 document.addEventListener("click", (event) => {
   if (!event.target.closest("[data-keeps-typed]")) return;
-  sessionStorage.setItem(typedKey(), JSON.stringify(listTypedFields().map((each) => [each.name, each.value, each.checked])));
+  keepUnsent(startUnsent(false, findAll("#main form").map((form) => readForm(form))));
 });
 
-function restoreTyped() {
-  const typed = JSON.parse(sessionStorage.getItem(typedKey()) ?? "[]");
-  sessionStorage.removeItem(typedKey());
-  listTypedFields().forEach((field, at) => {
-    const [name, value, checked] = typed[at] ?? [];
-    if (name !== field.name) return;
-    if (field.type === "checkbox" || field.type === "radio") field.checked = checked;
-    else field.value = value;
-  });
+// Other forms of a page may have the same address; then their hidden fields say which one it was.
+function findFormOf({ action, fields }) {
+  const forms = findAll("#main form").filter((form) => form.getAttribute("action") === action);
+  const hidden = fields.filter(([, , label]) => label === null);
+  return forms.find((form) => hidden.every(([name, value]) => form.elements[name]?.value === value)) ?? (forms.length === 1 ? forms[0] : null);
 }
+
+function fillForm(form, fields) {
+  const left = [...fields];
+  for (const field of findAll("input:not([type=hidden]), textarea, select", form)) {
+    if (field.matches(SECRETS)) continue;
+    const isChoice = field.type === "checkbox" || field.type === "radio";
+    const before = isChoice ? field.checked : field.value;
+    const at = left.findIndex(([name, value]) => name === field.name && (!isChoice || value === field.value));
+    if (isChoice) field.checked = at >= 0;
+    else if (at >= 0) field.value = left.splice(at, 1)[0][1];
+    if (before !== (isChoice ? field.checked : field.value)) field.closest("details")?.setAttribute("open", "");
+  }
+}
+
+function showUnsent(name, kept, beside) {
+  const notice = find("#unsent");
+  for (const each of findAll("[data-unsent]", notice)) each.hidden = each.dataset.unsent !== name;
+  notice.hidden = false;
+  if (name === "elsewhere") find("a", notice).href = kept.page;
+  if (name === "alone") {
+    find("dl", notice).replaceChildren(...kept.forms.flatMap(({ fields }) => fields).filter(([, , label]) => label !== null)
+      .map(([, value, label]) => {
+        const row = document.createElement("div");
+        for (const [tag, text] of [["dt", label], ["dd", value]]) row.append(Object.assign(document.createElement(tag), { textContent: text }));
+        return row;
+      }));
+  }
+  beside?.before(notice);
+  notice.focus();
+}
+
+function sendUnsent({ to, fields }) {
+  const form = Object.assign(document.createElement("form"), { method: "post", action: to, hidden: true });
+  for (const [name, value] of [...fields, ["csrf_token", find("input[name=csrf_token]").value]]) {
+    form.append(Object.assign(document.createElement("textarea"), { name, value }));
+  }
+  document.body.append(form);
+  form.requestSubmit();
+}
+
+function restoreUnsent() {
+  // What one person typed is not for the next one in this tab. A page for everybody, such as sign-in, names nobody.
+  const kept = readUnsent();
+  const isRefusal = find("[data-refusal]") !== null;
+  if (kept && isRefusal) keepUnsent({ ...kept, sent: false });
+  if (here().who === undefined) return;
+  if (here().who !== (sessionStorage.getItem("who") ?? here().who)) sessionStorage.clear();
+  sessionStorage.setItem("who", here().who);
+  if (!kept || kept.who !== here().who || kept.account !== here().account) return;
+  const cameBack = performance.getEntriesByType("navigation")[0]?.type === "back_forward" && kept.page === here().page;
+  if (kept.sent && !isRefusal && !cameBack) {
+    // The service has answered it.
+    sessionStorage.removeItem(UNSENT);
+  } else if (kept.page === here().page || kept.page === null) {
+    const found = kept.forms.map((each) => [findFormOf(each), each.fields]).filter(([form]) => form);
+    for (const [form, fields] of found) fillForm(form, fields);
+    if (found.length) showUnsent("again", kept, found[0][0]);
+    else if (kept.forms.some(({ fields }) => fields.some(([, , label]) => label !== null))) showUnsent("alone", kept);
+    if (found.length) sessionStorage.removeItem(UNSENT);
+  } else if (isRefusal || kept.led) {
+    showUnsent("elsewhere", kept);
+  } else {
+    keepUnsent({ ...kept, sent: false, led: true });
+    location.replace(kept.page);
+  }
+}
+
+document.addEventListener("click", (event) => {
+  const act = event.target.closest("[data-unsent-act]")?.dataset.unsentAct;
+  if (act === undefined) return;
+  const kept = readUnsent();
+  sessionStorage.removeItem(UNSENT);
+  find("#unsent").hidden = true;
+  if (act === "send" && kept) sendUnsent(kept.forms[0]);
+});
 
 // ---- Times: the local time, with UTC as its title. The server writes UTC. Both have 24 hours: after "p.m." a sentence
 // would end with two full stops.
@@ -146,7 +254,7 @@ function restoreDrafts() {
 }
 
 document.addEventListener("submit", (event) => {
-  if (event.target.getAttribute("action") === "/console/sign-out") sessionStorage.clear();
+  if (event.target.matches(".leave")) sessionStorage.clear();
 });
 
 // ---- Keyboard
@@ -251,7 +359,7 @@ function show(root) {
 
 document.addEventListener("DOMContentLoaded", () => {
   show(document);
-  restoreTyped();
+  restoreUnsent();
 });
 document.addEventListener("htmx:after:swap", () => show(document));
 addEventListener("resize", showScrollers);

@@ -197,4 +197,4 @@ def _input_kind(info: FieldInfo) -> str:
     if not _is_credential(info):
         return "area" if _is_list(info) else "text"
     longest = max((each.max_length for each in info.metadata if hasattr(each, "max_length")), default=0)
-    return "area" if longest > _LONGEST_LINE else "password"
+    return "secret" if longest > _LONGEST_LINE else "password"

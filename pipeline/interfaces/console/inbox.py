@@ -138,7 +138,8 @@ def _read_choice(visit: Visit, form: Form) -> _ChosenRemedy:
         raise ValidationFailed("nothing was chosen; tick at least one row")
     # An export stands in the inbox once for each of its dead letters.
     once = {_to_target(each).id_for(Remedy(remedy)): each for each in reversed(items)}
-    return _ChosenRemedy(Remedy(remedy), [*reversed(once.values())], form.get("note"))
+    # A note is one line in the log, and its input has several.
+    return _ChosenRemedy(Remedy(remedy), [*reversed(once.values())], " ".join(form.get("note").split()))
 
 
 def _read_items(form: Form) -> list[ChosenItem]:

@@ -20,7 +20,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Input:
-    """One input of a form. `kind` is text, area, password, number, date, checkbox, checkboxes, radio or select.
+    """One input of a form. `kind` is text, area, password, secret (several lines), number, date, checkbox, checkboxes, radio or select.
 
     `value` is what was typed, or what is stored; it is always empty for a credential. `error` is empty if there is none.
     """

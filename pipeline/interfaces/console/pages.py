@@ -58,7 +58,7 @@ _NAV: Final = {
 }
 
 #: What the layout shows of a visit.
-_OF_VISIT: Final = ("nav", "waiting", "account", "person", "csrf_token", "address", "live")
+_OF_VISIT: Final = ("nav", "waiting", "account", "person", "csrf_token", "address", "live", "actor", "typed_at")
 
 #: The largest form of most pages, in bytes.
 _SMALL_FORM: Final = 16 * 1024
@@ -133,8 +133,10 @@ class Visit:
             "account": self.account_id,
             "person": self.person_name,
             "csrf_token": self.csrf_token,
+            "actor": self.caller.actor,
             "address": self.address,
-            # The answer to a form has no page of its own to load again.
+            # Where a browser finds the page again; the answer to a form has no address of its own.
+            "typed_at": self.address if self.request.method == "GET" else None,
             "live": live if self.request.method == "GET" else None,
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
@@ -67,9 +68,20 @@ class PortalVisit:
         base = {
             "partner": partner,
             "csrf_token": self.csrf_token,
+            **self._name_page(),
             "nav": build_nav(partner.kind, self.request.url.path),
         }
         return page_response(render(template, **base, **values), status)
+
+    def _name_page(self) -> dict[str, str | None]:
+        """Return who a browser keeps a form for that was not sent, and where it finds the page again."""
+        url, owner = self.request.url, f"{self.visitor.account_id}\n{self.visitor.partner_id}"
+        address = f"{url.path}?{url.query}" if url.query else url.path
+        return {
+            # A new link of the same partner is the same holder; the page does not name the account.
+            "actor": hashlib.sha256(owner.encode()).hexdigest()[:16],
+            "typed_at": address if self.request.method == "GET" else None,
+        }
 
     def refusal(self, refused: Refused) -> Response:
         """Return a page that only says why the request was refused."""

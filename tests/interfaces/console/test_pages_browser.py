@@ -19,7 +19,7 @@ from tests.interfaces.console.test_console import sign_in_browser
 from tests.interfaces.console.test_inbox import answer, answer_again
 from tests.support import factories
 from tests.support.browser import list_cookies, open_browser
-from tests.support.people import PASSWORD, add_person, sign_in_client
+from tests.support.people import PASSWORD, sign_in_client
 
 
 def test_page_follows_changes_and_keeps_what_a_person_opened_and_typed(
@@ -67,8 +67,8 @@ def test_page_says_that_it_is_signed_out_and_comes_back(
     monkeypatch.setattr(live, "_PAUSE_SECONDS", 0.05)
     monkeypatch.setattr(live, "_MAX_AGE_SECONDS", 0.0)
     harness.execute(factories.plan(batch="one"))
-    person = add_person(harness.runtime, "operate")
-    client = sign_in_browser(harness, "operate")
+    client = harness.client_with_key(None)
+    person = sign_in_client(client, harness.runtime, "operate")
     with open_browser(client, expected=["status of 401", "status 401"]) as page:
         page.goto("/console/exports?state=accepted")
         page.fill("input[name=name]", "Half a name")
