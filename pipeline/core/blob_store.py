@@ -87,6 +87,11 @@ class ArtifactStore:
             self._backend = _open_backend(url)
 
     @property
+    def folder(self) -> Path | None:
+        """The folder of a local store; None for another store."""
+        return self._folder
+
+    @property
     def _store(self) -> ObjectStore:
         """The store's backend. Raises StoreUnavailable if its folder is missing."""
         # Checked each time: a write creates all missing folders of its path, even if the disk was just unmounted.

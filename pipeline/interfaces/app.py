@@ -38,7 +38,7 @@ from pipeline.interfaces.api import (
 from pipeline.interfaces.api.dependencies import ApiKeyCache, TaskPublisher
 from pipeline.interfaces.api.errors import add_problem_handlers
 from pipeline.interfaces.api.limits import BodyLimit, RequestDeadline, RequestLimit
-from pipeline.interfaces.api.metrics import WorkCollector
+from pipeline.interfaces.api.metrics import UpkeepCollector, WorkCollector
 from pipeline.interfaces.api.middleware import RequestContext, RequestMetrics
 from pipeline.interfaces.api.openapi_document import add_contract
 from pipeline.interfaces.api.parameters import check_query
@@ -161,6 +161,7 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     )
     registry = build_registry()
     registry.register(WorkCollector(runtime))
+    registry.register(UpkeepCollector(runtime))
     app.state.runtime = runtime
     app.state.publisher = publisher
     app.state.keys = ApiKeyCache(runtime.settings.rate_limit_per_minute)

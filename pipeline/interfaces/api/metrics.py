@@ -1,11 +1,14 @@
-"""Metrics of the work in the database."""
+"""Metrics of the work in the database, of the customs rules, and of the disks that the service fills."""
 
 from __future__ import annotations
 
-import time
+import shutil
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime, time, timedelta
+from pathlib import Path
+from time import monotonic
 from typing import Final
 
 import structlog
@@ -19,6 +22,7 @@ from pipeline.core.db import database_now
 from pipeline.core.errors import DatabaseBusy
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
+from pipeline.customs.reference.ruleset import ruleset
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.interfaces.api.single_flight import SingleFlight
@@ -61,7 +65,7 @@ class WorkCollector(Collector):
     The sweeper keeps the counts. What is done is counted only since this process started: it grows for years.
     """
 
-    def __init__(self, runtime: Runtime, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, runtime: Runtime, clock: Callable[[], float] = monotonic) -> None:
         self._runtime = runtime
         self._finished_steps = _FinishedSteps()
         # Without a sweeper, counting reads all open work, and every caller that reaches the port can ask for it.
@@ -117,6 +121,50 @@ class WorkCollector(Collector):
         for broker, value in (*named, (_OTHERS, of_broker.total() - sum(value for _, value in named))):
             family.add_metric(broker, value)
         return family
+
+
+class UpkeepCollector(Collector):
+    """Shows what needs care from time to time: the age of the customs rules, and the disks of database and documents."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        # A disk of the network may not answer for long.
+        self._disks = SingleFlight(self._read_disks)
+
+    def describe(self) -> Sequence[Metric]:
+        """Return nothing, so that registering the collector reads no disk."""
+        return ()
+
+    def collect(self) -> Sequence[Metric]:
+        """Return the day of the rules, and the size and free space of each disk."""
+        rules = ruleset()
+        as_of = GaugeMetricFamily(
+            "exports_ruleset_as_of_timestamp_seconds", "The day of the customs rules", labels=["ruleset"]
+        )
+        as_of.add_metric([rules.id], datetime.combine(rules.as_of, time.min, UTC).timestamp())
+        limit = GaugeMetricFamily(
+            "exports_ruleset_review_seconds", "Age at which a person must review the customs rules", labels=["ruleset"]
+        )
+        limit.add_metric([rules.id], timedelta(days=rules.review.within_days).total_seconds())
+        return [as_of, limit, *self._disks.get()]
+
+    def _read_disks(self) -> list[Metric]:
+        size = GaugeMetricFamily("exports_disk_size_bytes", "Size of the disk", labels=["use"])
+        free = GaugeMetricFamily("exports_disk_free_bytes", "Free space of the disk", labels=["use"])
+        for use, path in self._list_disks():
+            # A folder that is missing may be a disk that is not mounted: the disk below it is another one.
+            with suppress(OSError):
+                usage = shutil.disk_usage(path)
+                size.add_metric([use], usage.total)
+                free.add_metric([use], usage.free)
+        return [size, free]
+
+    def _list_disks(self) -> Iterator[tuple[str, str | Path]]:
+        if self._runtime.store.folder is not None:
+            yield "artifacts", self._runtime.store.folder
+        database = self._runtime.db
+        if database.is_sqlite and database.url.database:
+            yield "database", database.url.database
 
 
 class _FinishedSteps:

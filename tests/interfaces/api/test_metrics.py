@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shutil
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -13,6 +15,7 @@ from sqlalchemy import insert, update
 from pipeline.core.db import database_now, table
 from pipeline.core.metrics import REGISTRY
 from pipeline.core.runtime import open_runtime
+from pipeline.customs.reference.ruleset import ruleset
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.interfaces.api.metrics import WorkCollector
 from pipeline.ops import work_counts
@@ -52,6 +55,25 @@ def test_page_has_the_documented_metrics_with_their_labels(executed: ApiHarness)
     known = {name: set(instrument._labelnames) for name, instrument in REGISTRY._names_to_collectors.items()}  # type: ignore[attr-defined]  # no public call lists them
     found = {name: (each.type, list_labels(each) or known.get(name, set())) for name, each in families.items()}
     assert found == documented
+
+
+def test_rules_and_disks_are_measured(open_harness: Open, tmp_path: Path) -> None:
+    folder, rules = tmp_path / "artifacts", ruleset()
+    harness = open_harness(artifacts_url=f"file:{folder}")
+    assert list_disks(harness) == {"database"}, "no document was stored yet"
+    harness.run(harness.execute(factories.plan()))
+    shown = parse(read_page(harness))
+    day = datetime.fromtimestamp(value(shown, "exports_ruleset_as_of_timestamp_seconds", ruleset=rules.id), UTC)
+    assert day.date() == rules.as_of
+    assert value(shown, "exports_ruleset_review_seconds", ruleset=rules.id) == rules.review.within_days * 86400
+    assert value(shown, "exports_disk_size_bytes", use="artifacts") == shutil.disk_usage(folder).total
+    assert 0 < value(shown, "exports_disk_free_bytes", use="artifacts") < shutil.disk_usage(folder).total
+    folder.rename(tmp_path / "unmounted")
+    assert list_disks(harness) == {"database"}
+
+
+def list_disks(harness: ApiHarness) -> set[str]:
+    return {sample.labels["use"] for sample in parse(read_page(harness))["exports_disk_free_bytes"].samples}
 
 
 def test_promtool_has_no_criticism(executed: ApiHarness) -> None:
