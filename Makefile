@@ -67,7 +67,7 @@ readme: setup ## Make the pictures of the console at the top of the README, with
 system: setup ## Run the tests of the whole service: its processes on every stack, every fault, random scenarios and benchmarks; takes half an hour
 	$(VENV)/bin/pytest $(BY_STACK) $(SYSTEM)
 
-kits: ## Install with npm what the tests in Node.js need (without it they are skipped, unless CI is set)
+kits: .generators/ready ## Install what the tests in Node.js and of generated clients need (without it they are skipped, unless CI is set)
 	cd clients/typescript && npm ci --ignore-scripts
 	cd examples/consumers/node && npm ci --ignore-scripts
 	cd tests/interfaces/api/javascript && npm ci --ignore-scripts
@@ -124,11 +124,17 @@ ci: ## Run all checks that must pass before a change lands (installs missing ser
 	.ci/run
 
 clean: ## Remove what the targets above created
-	rm -rf clients/*/node_modules clients/*/dist examples/consumers/node/node_modules tests/interfaces/*/javascript/node_modules .venv .venv-* .uv .semgrep sbom.json .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf clients/*/node_modules clients/*/dist examples/consumers/node/node_modules tests/interfaces/*/javascript/node_modules .venv .venv-* .uv .semgrep .generators sbom.json .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/ready: pyproject.toml uv.lock $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
 	@$(need_python)
 	$(UV) sync --locked --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+	@touch $@
+
+.generators/ready: .ci/generators/requirements.txt $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
+	@$(need_python)
+	$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" .generators
+	$(UV) pip install --quiet --python .generators/bin/python --require-hashes --only-binary :all: -r .ci/generators/requirements.txt
 	@touch $@
 
 .semgrep/ready: .ci/semgrep/requirements.txt $(if $(filter .uv/%,$(UV)),.uv/bin/uv)

@@ -2959,7 +2959,7 @@ export interface components {
             signedOn: string;
         };
         /**
-         * Address
+         * OutboundAddress
          * @description A postal address.
          */
         OutboundAddress: {
@@ -2972,7 +2972,7 @@ export interface components {
             country: string;
         };
         /**
-         * ArtifactLink
+         * OutboundArtifactLink
          * @description A document: its kind, size and hash, and where to fetch it.
          */
         OutboundArtifactLink: {
@@ -2990,7 +2990,7 @@ export interface components {
             signedUntil?: string | null;
         };
         /**
-         * Assist
+         * OutboundAssist
          * @description Goods or services supplied for the production and not in the prices (19 CFR 141.86(a)(11)); not part of the total.
          */
         OutboundAssist: {
@@ -2999,7 +2999,7 @@ export interface components {
             amount?: string | null;
         };
         /**
-         * CertifiedGoods
+         * OutboundCertifiedGoods
          * @description Goods that a certification of origin covers: their description and HS subheading.
          */
         OutboundCertifiedGoods: {
@@ -3008,7 +3008,7 @@ export interface components {
             hsCode: string;
         };
         /**
-         * Chapter99
+         * OutboundChapter99
          * @description One chapter 99 heading of the line, with the rate the planner expects.
          */
         OutboundChapter99: {
@@ -3018,7 +3018,7 @@ export interface components {
             basis: string;
         };
         /**
-         * Charge
+         * OutboundCharge
          * @description A charge of the invoice, itemised by name and amount (19 CFR 141.86(a)(8)).
          */
         OutboundCharge: {
@@ -3034,7 +3034,7 @@ export interface components {
             includedInPrices?: boolean;
         };
         /**
-         * CloudEventEnvelope
+         * OutboundCloudEventEnvelope
          * @description A CloudEvent as we send it. Later versions of CloudEvents may add attributes.
          */
         OutboundCloudEventEnvelope: {
@@ -3065,7 +3065,7 @@ export interface components {
             [key: string]: unknown;
         };
         /**
-         * ConnectionTested
+         * OutboundConnectionTested
          * @description To the tested partner: this is a connection test. Take it and do nothing.
          */
         OutboundConnectionTested: {
@@ -3073,7 +3073,7 @@ export interface components {
             partnerId: string;
         };
         /**
-         * Contact
+         * OutboundContact
          * @description A person or department that answers questions.
          */
         OutboundContact: {
@@ -3083,7 +3083,7 @@ export interface components {
             phone?: string | null;
         };
         /**
-         * CustomsPackageRef
+         * OutboundCustomsPackageRef
          * @description The identifiers of a customs package.
          */
         OutboundCustomsPackageRef: {
@@ -3092,7 +3092,7 @@ export interface components {
             packageNumber: string;
         };
         /**
-         * DeliveryDead
+         * OutboundDeliveryDead
          * @description To the operator: a message could not be delivered. An operator can resend it.
          */
         OutboundDeliveryDead: {
@@ -3117,7 +3117,7 @@ export interface components {
             resend: string;
         };
         /**
-         * Discount
+         * OutboundDiscount
          * @description A discount on the invoice as a whole.
          */
         OutboundDiscount: {
@@ -3126,7 +3126,7 @@ export interface components {
             amount: string;
         };
         /**
-         * Entry
+         * OutboundEntry
          * @description The data of the entry header for the filer.
          */
         OutboundEntry: {
@@ -3148,7 +3148,7 @@ export interface components {
             estimatedArrivalAt?: string | null;
         };
         /**
-         * ExportCancelled
+         * OutboundExportCancelled
          * @description To the operator, and to recipients of an earlier revision: the export was cancelled, and no message follows.
          */
         OutboundExportCancelled: {
@@ -3167,7 +3167,7 @@ export interface components {
             inspect: string;
         };
         /**
-         * ExportExecuted
+         * OutboundExportExecuted
          * @description To the operator: all steps are done, and all messages are delivered or pending.
          */
         OutboundExportExecuted: {
@@ -3185,7 +3185,7 @@ export interface components {
             inspect: string;
         };
         /**
-         * ExportFailed
+         * OutboundExportFailed
          * @description To the operator: a step failed and a person must look.
          */
         OutboundExportFailed: {
@@ -3211,7 +3211,7 @@ export interface components {
             inspect: string;
         };
         /**
-         * FieldAnswer
+         * OutboundFieldAnswer
          * @description What is wrong with one field, or asked about it.
          */
         OutboundFieldAnswer: {
@@ -3220,7 +3220,7 @@ export interface components {
             message: string;
         };
         /**
-         * HandedLine
+         * OutboundHandedLine
          * @description A line of the invoice as in the plan, with the digest of its treatment.
          */
         OutboundHandedLine: {
@@ -3256,7 +3256,7 @@ export interface components {
             treatmentDigest: string;
         };
         /**
-         * HandedUnit
+         * OutboundHandedUnit
          * @description One customs package: entry, parties, and the invoice as data.
          */
         OutboundHandedUnit: {
@@ -3277,7 +3277,7 @@ export interface components {
             artifacts: components["schemas"]["OutboundArtifactLink"][];
         };
         /**
-         * HandoffAnswered
+         * OutboundHandoffAnswered
          * @description To the operator: a broker rejects a handoff or asks about it, or customs holds the goods. A person must act.
          */
         OutboundHandoffAnswered: {
@@ -3309,7 +3309,7 @@ export interface components {
             inspect: string;
         };
         /**
-         * HandoffOverdue
+         * OutboundHandoffOverdue
          * @description To the operator: the submission's next status is overdue. Ask the customs broker.
          */
         OutboundHandoffOverdue: {
@@ -3333,7 +3333,7 @@ export interface components {
             inspect: string;
         };
         /**
-         * HandoffReady
+         * OutboundHandoffReady
          * @description To the customs broker: an export is ready to be filed. One message per export.
          */
         OutboundHandoffReady: {
@@ -3353,7 +3353,7 @@ export interface components {
             units: components["schemas"]["OutboundHandedUnit"][];
         };
         /**
-         * HandoffSuperseded
+         * OutboundHandoffSuperseded
          * @description To the customs broker: a handoff is no longer valid. The handoff of a newer revision follows and replaces it.
          */
         OutboundHandoffSuperseded: {
@@ -3371,7 +3371,7 @@ export interface components {
             supersededBy: components["schemas"]["OutboundRevisionRef"];
         };
         /**
-         * Importer
+         * OutboundImporter
          * @description The importer of record: its number always; name and address if they differ from the buyer's.
          */
         OutboundImporter: {
@@ -3381,7 +3381,7 @@ export interface components {
             contact?: components["schemas"]["OutboundContact"] | null;
         };
         /**
-         * InvoiceHeader
+         * OutboundInvoiceHeader
          * @description The head of the commercial invoice: number, terms and total.
          */
         OutboundInvoiceHeader: {
@@ -3424,7 +3424,7 @@ export interface components {
             assistItems?: components["schemas"]["OutboundAssist"][];
         };
         /**
-         * InvoiceTotals
+         * OutboundInvoiceTotals
          * @description The totals of one invoice. Weights are in kg.
          */
         OutboundInvoiceTotals: {
@@ -3440,7 +3440,7 @@ export interface components {
             grossWeightKg: string;
         };
         /**
-         * Manufacturer
+         * OutboundManufacturer
          * @description The manufacturer of the goods, and its manufacturer identification code (19 CFR 102 appendix).
          */
         OutboundManufacturer: {
@@ -3450,13 +3450,13 @@ export interface components {
             mid: string;
         };
         /**
-         * Outcome
+         * OutboundOutcome
          * @description What became of an export, for people: derived from its state, its handoff and its dead letters; never stored.
          * @enum {string}
          */
         OutboundOutcome: "in_progress" | "needs_attention" | "with_broker" | "accepted" | "filed" | "released" | "rejected" | "query" | "held" | "overdue" | "undeliverable" | "cancelled" | "superseded";
         /**
-         * PackageRecorded
+         * OutboundPackageRecorded
          * @description To the warehouse: one package. It has no price, value or customs fact, except the opaque digest.
          */
         OutboundPackageRecorded: {
@@ -3493,7 +3493,7 @@ export interface components {
             shipTo: components["schemas"]["OutboundShipTo"];
         };
         /**
-         * PackageSuperseded
+         * OutboundPackageSuperseded
          * @description To the warehouse: the message about one package is no longer valid. It has no price or customs fact.
          */
         OutboundPackageSuperseded: {
@@ -3519,7 +3519,7 @@ export interface components {
             dropped: boolean;
         };
         /**
-         * PackedContent
+         * OutboundPackedContent
          * @description Goods directly in the package, with the quantity.
          */
         OutboundPackedContent: {
@@ -3529,7 +3529,7 @@ export interface components {
             quantity: string;
         };
         /**
-         * Parties
+         * OutboundParties
          * @description All parties named on the invoice.
          */
         OutboundParties: {
@@ -3541,7 +3541,7 @@ export interface components {
             manufacturers: components["schemas"]["OutboundManufacturer"][];
         };
         /**
-         * Party
+         * OutboundParty
          * @description A party of the invoice: its name, address and identification numbers.
          */
         OutboundParty: {
@@ -3553,7 +3553,7 @@ export interface components {
             };
         };
         /**
-         * Pga
+         * OutboundPga
          * @description The data of the line for one partner government agency, or the reason why it needs none.
          */
         OutboundPga: {
@@ -3568,7 +3568,7 @@ export interface components {
             };
         };
         /**
-         * Rebate
+         * OutboundRebate
          * @description A rebate, drawback or bounty on the export of the goods (19 CFR 141.86(a)(9)); not part of the total.
          */
         OutboundRebate: {
@@ -3577,7 +3577,7 @@ export interface components {
             amount: string;
         };
         /**
-         * RevisionRef
+         * OutboundRevisionRef
          * @description A revision. Each revision is an export with its own id.
          */
         OutboundRevisionRef: {
@@ -3585,7 +3585,7 @@ export interface components {
             revision: number;
         };
         /**
-         * RulesetRef
+         * OutboundRulesetRef
          * @description The dated rules that the planner used.
          */
         OutboundRulesetRef: {
@@ -3594,7 +3594,7 @@ export interface components {
             asOf: string;
         };
         /**
-         * Section232
+         * OutboundSection232
          * @description One metal of the line: its weight, and where it was melted, smelted and cast.
          */
         OutboundSection232: {
@@ -3612,7 +3612,7 @@ export interface components {
             usMetalPercent?: string | null;
         };
         /**
-         * ShipTo
+         * OutboundShipTo
          * @description The destination of the goods.
          */
         OutboundShipTo: {
@@ -3620,7 +3620,7 @@ export interface components {
             address: components["schemas"]["OutboundAddress"];
         };
         /**
-         * SupersededHandoff
+         * OutboundSupersededHandoff
          * @description An earlier handoff to the customs broker that is no longer valid.
          */
         OutboundSupersededHandoff: {
@@ -3629,7 +3629,7 @@ export interface components {
             submissionId: string;
         };
         /**
-         * Treatment
+         * OutboundTreatment
          * @description What customs must know of one line, as the planner decided; `undetermined` says what it could not decide.
          */
         OutboundTreatment: {
@@ -3639,7 +3639,7 @@ export interface components {
             undetermined?: string | null;
         };
         /**
-         * UsmcaCertificate
+         * OutboundUsmcaCertificate
          * @description A USMCA certification of origin, with the elements of annex 5-A; leave out the party that is the certifier.
          */
         OutboundUsmcaCertificate: {

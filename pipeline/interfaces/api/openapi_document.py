@@ -98,6 +98,9 @@ def build_document(routers: Sequence[APIRouter], public_url: str) -> Json:
     for name, schema in _build_body_schemas().items():
         schemas.setdefault(name, schema)
     schemas.update(build_message_schemas())
+    for name, schema in schemas.items():
+        # Generators name types by it, and two types cannot have one name.
+        schema["title"] = name
     for route in _iterate_routes(routers):
         for method in route.methods or ():
             _complete_operation(route, document["paths"][route.path][method.lower()], schemas)

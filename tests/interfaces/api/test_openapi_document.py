@@ -105,6 +105,12 @@ def test_webhooks_are_the_messages_of_the_asyncapi_document(document: dict[str, 
         assert content["examples"][kind]["value"]["type"] == kind
 
 
+def test_no_two_schemas_have_one_title(document: dict[str, Any]) -> None:
+    # Generators name their types by the titles.
+    titles = [each["title"] for each in document["components"]["schemas"].values() if "title" in each]
+    assert len(titles) == len(set(titles)) > 100
+
+
 def test_optional_members_have_no_default_of_null(document: dict[str, Any]) -> None:
     assert '"default": null' not in json.dumps(document)
 
@@ -155,5 +161,5 @@ def test_linters_find_nothing_but_what_is_wrong(lint_document: Any, document: di
 def test_linters_lock_matches_the_installation_and_names_no_registry() -> None:
     packages = json.loads((FOLDER / "package-lock.json").read_text(encoding="utf-8"))["packages"]
     installed = {name: each for name, each in packages.items() if name}
-    assert {"node_modules/@redocly/cli", "node_modules/@stoplight/spectral-cli"} <= set(installed)
+    assert {f"node_modules/{name}" for name in ("@redocly/cli", "@stoplight/spectral-cli", "orval")} <= set(installed)
     assert all(each["integrity"].startswith("sha512-") and "resolved" not in each for each in installed.values())
