@@ -58,7 +58,7 @@ _NAV: Final = {
 }
 
 #: What the layout shows of a visit.
-_OF_VISIT: Final = ("nav", "waiting", "account", "person", "csrf_token", "address", "live", "actor", "typed_at")
+_OF_VISIT: Final = ("nav", "waiting", "account", "person", "csrf_token", "address", "live", "kept_for", "typed_at")
 
 #: The largest form of most pages, in bytes.
 _SMALL_FORM: Final = 16 * 1024
@@ -133,7 +133,7 @@ class Visit:
             "account": self.account_id,
             "person": self.person_name,
             "csrf_token": self.csrf_token,
-            "actor": self.caller.actor,
+            "kept_for": self.caller.actor,
             "address": self.address,
             # Where a browser finds the page again; the answer to a form has no address of its own.
             "typed_at": self.address if self.request.method == "GET" else None,

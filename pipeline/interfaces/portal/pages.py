@@ -79,7 +79,7 @@ class PortalVisit:
         address = f"{url.path}?{url.query}" if url.query else url.path
         return {
             # A new link of the same partner is the same holder; the page does not name the account.
-            "actor": hashlib.sha256(owner.encode()).hexdigest()[:16],
+            "kept_for": hashlib.sha256(owner.encode()).hexdigest()[:16],
             "typed_at": address if self.request.method == "GET" else None,
         }
 
