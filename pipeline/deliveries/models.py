@@ -21,6 +21,15 @@ class BrokerSubmission(SQLModel, table=True):
         partial_index("ix_broker_submissions_deadline_at", "deadline_at", where=text("overdue_at IS NULL")),
         partial_index("ix_broker_submissions_polled_at", "polled_at", where=text("handoff_id IS NOT NULL")),
         Index("ix_broker_submissions_account_id_partner_id", "account_id", "partner_id", "updated_at", "id"),
+        # The portal's list of handoffs whose next answer is due.
+        partial_index(
+            "ix_broker_submissions_due",
+            "account_id",
+            "partner_id",
+            "deadline_at",
+            "id",
+            where=text("deadline_at IS NOT NULL"),
+        ),
         Index("ix_broker_submissions_state", "account_id", "state", "export_id"),
         partial_index(
             "ix_broker_submissions_overdue",

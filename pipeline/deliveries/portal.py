@@ -31,6 +31,8 @@ from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import BrokerSubmissionView
 from pipeline.exports.states import DeliveryState, ExportState, SubmissionState
 
+_IS_DUE: Final = col(BrokerSubmission.deadline_at).is_not(None)
+
 #: The states of deliveries that a partner sees.
 SHOWN_STATES: Final = (DeliveryState.PENDING, DeliveryState.DELIVERED, DeliveryState.DEAD)
 
@@ -126,25 +128,35 @@ class HandoffSummary:
 
 @dataclass(frozen=True)
 class HandoffList:
-    """One page of handoffs, the last changed first."""
+    """One page of handoffs."""
 
     items: Sequence[HandoffSummary]
     next_cursor: str | None
 
 
-def list_handoffs(runtime: Runtime, visitor: PortalVisitor, *, after: str | None, limit: int) -> HandoffList:
-    """Return a page of the handoffs to the partner, starting after the submission `after`. Raises NotFound."""
-    updated_at, submission_id = col(BrokerSubmission.updated_at), col(BrokerSubmission.id)
+def list_handoffs(
+    runtime: Runtime, visitor: PortalVisitor, *, after: str | None, limit: int, due: bool = False
+) -> HandoffList:
+    """Return a page of the handoffs to the partner, the last changed first, starting after the submission `after`.
+
+    With `due`, those whose next answer has a deadline, the earliest deadline first. Raises NotFound.
+    """
+    place = col(BrokerSubmission.deadline_at if due else BrokerSubmission.updated_at), col(BrokerSubmission.id)
     with runtime.db.read() as session:
         wanted = _are_own_handoffs(visitor)
+        if due:
+            wanted.append(_IS_DUE)
         if after is not None:
             last = _find_submission(session, visitor, after)
-            wanted.append(tuple_(updated_at, submission_id) < (last.updated_at, last.id))
+            # One that was answered since has no deadline: the list begins again.
+            reached = last.deadline_at if due else last.updated_at
+            if reached is not None:
+                wanted.append(tuple_(*place) > (reached, last.id) if due else tuple_(*place) < (reached, last.id))
         found = session.execute(
             select(BrokerSubmission, Export)
             .join(Export, col(Export.id) == col(BrokerSubmission.export_id))
             .where(*wanted)
-            .order_by(updated_at.desc(), submission_id.desc())
+            .order_by(*(place if due else [each.desc() for each in place]))
             .limit(limit + 1)
         ).all()
     items = [
@@ -160,6 +172,13 @@ def list_handoffs(runtime: Runtime, visitor: PortalVisitor, *, after: str | None
         for row, export in found[:limit]
     ]
     return HandoffList(items, items[-1].submission_id if len(found) > limit else None)
+
+
+def count_due_handoffs(runtime: Runtime, visitor: PortalVisitor) -> int:
+    """Return how many handoffs to the partner have a deadline for its next answer, at most MAX_COUNTED + 1."""
+    due = select(col(BrokerSubmission.id)).where(*_are_own_handoffs(visitor), _IS_DUE).limit(MAX_COUNTED + 1)
+    with runtime.db.read() as session:
+        return session.scalar(select(func.count()).select_from(due.subquery())) or 0
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.exports.states import DeliveryState
 from tests.deliveries.support import exports
 from tests.support import factories
+from tests.support.people import read_now
 from tests.support.query_counter import record_plans
 from tests.workflow.conftest import WorkflowHarness
 
@@ -194,3 +195,27 @@ def test_message_of_the_partner_is_found_by_its_id(runtime_on_both: Runtime) -> 
     assert portal.find_message(runtime_on_both, BROKER, sent.delivery.notification_id) == sent.body
     assert portal.find_message(runtime_on_both, WAREHOUSE, sent.delivery.notification_id) is None
     assert portal.find_message(runtime_on_both, BROKER, "") is None
+
+
+def test_handoffs_with_an_answer_due_are_paged_the_earliest_deadline_first(runtime_on_both: Runtime) -> None:
+    made = [hand_off(runtime_on_both, f"b{number}") for number in range(4)]
+    now = read_now(runtime_on_both)
+    due = {made[0]: 3, made[1]: 1, made[2]: 2, made[3]: None}
+    for export_id, hours in due.items():
+        set_state(runtime_on_both, export_id, factories.BROKER, DeliveryState.DELIVERED)
+        deadline_at = None if hours is None else now + timedelta(hours=hours)
+        with runtime_on_both.db.write() as session:
+            submission = update(BrokerSubmission).where(col(BrokerSubmission.export_id) == export_id)
+            session.execute(submission.values(deadline_at=deadline_at))
+    assert portal.count_due_handoffs(runtime_on_both, BROKER) == 3
+    with record_plans(runtime_on_both.db) as plans:
+        first = portal.list_handoffs(runtime_on_both, BROKER, after=None, limit=2, due=True)
+    assert any("ix_broker_submissions_due" in step for step in plans), plans
+    second = portal.list_handoffs(runtime_on_both, BROKER, after=first.next_cursor, limit=2, due=True)
+    assert [each.batch_id for each in (*first.items, *second.items)] == ["b1", "b2", "b0"]
+    assert second.next_cursor is None
+    with runtime_on_both.db.write() as session:
+        session.execute(update(BrokerSubmission).values(deadline_at=None))
+    assert portal.count_due_handoffs(runtime_on_both, BROKER) == 0
+    again = portal.list_handoffs(runtime_on_both, BROKER, after=first.next_cursor, limit=2, due=True)
+    assert again.items == []

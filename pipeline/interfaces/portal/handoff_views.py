@@ -12,6 +12,7 @@ from pipeline.deliveries.answer_forms import AnswerForm
 from pipeline.deliveries.portal import HandoffSummary, PartnerHandoff
 from pipeline.exports.states import SubmissionState
 from pipeline.interfaces.console.instants import format_instant
+from pipeline.interfaces.console.list_views import FilterLink
 from pipeline.interfaces.event_text import format_size
 
 #: The statuses of a handoff in their order, for the ladder on its page.
@@ -51,6 +52,19 @@ class ShownAnswer:
 
 
 @dataclass(frozen=True)
+class HandoffUnit:
+    """A customs package of a handoff, as a person knows it."""
+
+    package: str
+    invoice: str
+    total: str
+    lines: int
+    packages: int
+    importer: str
+    port: str
+
+
+@dataclass(frozen=True)
 class HandoffDocument:
     """A document of a handoff."""
 
@@ -75,6 +89,7 @@ class HandoffPage:
     notice: str
     ladder: Sequence[LadderStep]
     answers: Sequence[ShownAnswer]
+    units: Sequence[HandoffUnit]
     documents: Sequence[HandoffDocument]
 
 
@@ -110,6 +125,11 @@ class ShownAnswerForm:
     entry_number: str
     entry_error: str
     rows: Sequence[FieldRow]
+
+
+def build_due_links(*, due: bool) -> list[FilterLink]:
+    """Return the links that filter the list of handoffs."""
+    return [FilterLink("all", "/portal/handoffs", not due), FilterLink("answer due", "/portal/handoffs?due=true", due)]
 
 
 def show_handoff_row(each: HandoffSummary) -> HandoffRow:
@@ -156,6 +176,18 @@ def show_handoff(handoff: PartnerHandoff, names: Mapping[str, str]) -> HandoffPa
                 fields=[(names.get(field["pointer"], field["pointer"]), field["message"]) for field in each.fields],
             )
             for each in submission.acknowledgements
+        ],
+        units=[
+            HandoffUnit(
+                package=unit.package_number,
+                invoice=unit.invoice.number,
+                total=f"{unit.totals.invoice_total} {unit.invoice.currency}",
+                lines=unit.totals.line_count,
+                packages=unit.totals.package_count,
+                importer=unit.parties.importer_of_record.name or unit.parties.buyer.name,
+                port=unit.entry.port_of_entry,
+            )
+            for unit in units
         ],
         documents=[
             HandoffDocument(

@@ -17,7 +17,7 @@ from pipeline.deliveries import answer_forms, portal, submissions
 from pipeline.deliveries.answer_forms import AnswerForm
 from pipeline.exports.audit_trail import Action
 from pipeline.interfaces.api.headers import download_headers
-from pipeline.interfaces.console.pages import ConsoleRoute, Form, redirect_to
+from pipeline.interfaces.console.pages import ConsoleRoute, Form, build_next_link, redirect_to
 from pipeline.interfaces.portal import handoff_views
 from pipeline.interfaces.portal.pages import PAGE_SIZE, Holder, PortalFields, PortalVisit
 
@@ -50,14 +50,19 @@ _FORM_ID: Final = re.compile(r"[0-9a-f]{32}")
 
 
 @router.get("")
-def show_handoffs(visit: Holder, cursor: Annotated[str | None, Query(max_length=128)] = None) -> Response:
-    """Show the handoffs to the customs broker, the last changed first."""
-    found = portal.list_handoffs(visit.runtime, visit.visitor, after=cursor, limit=PAGE_SIZE)
-    following = found.next_cursor
+def show_handoffs(
+    visit: Holder,
+    cursor: Annotated[str | None, Query(max_length=128)] = None,
+    due: Annotated[bool, Query()] = False,  # noqa: FBT002 - a parameter of the address
+) -> Response:
+    """Show the handoffs to the customs broker, the last changed first; with `due`, the earliest deadline first."""
+    found = portal.list_handoffs(visit.runtime, visit.visitor, after=cursor, limit=PAGE_SIZE, due=due)
     return visit.page(
         "portal/handoffs.html",
         handoffs=[handoff_views.show_handoff_row(each) for each in found.items],
-        next_link=None if following is None else f"/portal/handoffs?cursor={quote(following)}",
+        filters=handoff_views.build_due_links(due=due),
+        due=due,
+        next_link=build_next_link("/portal/handoffs", found.next_cursor, due=due),
     )
 
 

@@ -54,7 +54,14 @@ def show_overview(visit: Holder) -> Response:
     return visit.page(
         "portal/overview.html",
         page=views.show_overview(partner, breakers, visitor.expires_at),
-        tiles=views.build_tiles(portal.count_deliveries(visit.runtime, visitor)),
+        tiles=[
+            *(
+                [views.build_due_tile(portal.count_due_handoffs(visit.runtime, visitor))]
+                if partner.kind == "customs_broker"
+                else []
+            ),
+            *views.build_tiles(portal.count_deliveries(visit.runtime, visitor)),
+        ],
     )
 
 

@@ -156,6 +156,11 @@ def describe_verdict(checks: Sequence[SignatureCheck]) -> str:
     return "The signature is not valid: a receiver must refuse the message."
 
 
+def build_due_tile(count: int) -> PortalTile:
+    """Return the figure of the handoffs whose next answer is due."""
+    return PortalTile("answers due", _format_count(count), "/portal/handoffs?due=true", "busy" if count else "good")
+
+
 def build_tiles(counts: Mapping[DeliveryState, int]) -> list[PortalTile]:
     """Return the figures of the overview."""
     marks = {DeliveryState.PENDING: "busy", DeliveryState.DELIVERED: "good", DeliveryState.DEAD: "bad"}
@@ -163,7 +168,7 @@ def build_tiles(counts: Mapping[DeliveryState, int]) -> list[PortalTile]:
     return [
         PortalTile(
             name=names.get(state, state.value),
-            figure=f"{min(count, MAX_COUNTED):,}{'+' if count > MAX_COUNTED else ''}",
+            figure=_format_count(count),
             link=build_deliveries_link(state, None),
             mark=marks[state] if count else "",
         )
@@ -234,6 +239,10 @@ def show_secrets(records: Sequence[SecretRecord]) -> list[PortalSecret]:
         )
         for each in records
     ]
+
+
+def _format_count(count: int) -> str:
+    return f"{min(count, MAX_COUNTED):,}{'+' if count > MAX_COUNTED else ''}"
 
 
 def _describe_queue(endpoint: ShownEndpoint, partner: PartnerView) -> ShownEndpoint:

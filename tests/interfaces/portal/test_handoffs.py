@@ -76,6 +76,20 @@ def test_broker_answers_from_received_to_released(harness: ApiHarness) -> None:
     ]
 
 
+def test_broker_sees_which_answers_are_due_and_what_a_handoff_contains(harness: ApiHarness) -> None:
+    hand_off(harness)
+    browser = open_portal(harness, BROKER)
+    assert "<span>answers due</span><strong>1</strong>" in browser.get("/portal").text
+    page = browser.get(f"/portal/handoffs/{find_handoff(browser)}").text
+    assert page.index("<h2>Customs packages</h2>") < page.index("<h2>Documents</h2>") < page.index("<h2>Answer</h2>")
+    assert re.findall(r'data-label="Total">([^<]+)<', page) == ["228.00 USD", "228.00 USD"]
+    assert factories.BATCH in browser.get("/portal/handoffs?due=true").text
+    answer(browser, find_handoff(browser), status="released")
+    assert "<span>answers due</span><strong>0</strong>" in browser.get("/portal").text
+    assert "No answer is due." in browser.get("/portal/handoffs?due=true").text
+    assert "answers due" not in open_portal(harness, factories.WAREHOUSE).get("/portal").text
+
+
 @pytest.mark.parametrize("status", ["rejected", "query"])
 def test_rejection_names_fields_by_pointer(harness: ApiHarness, status: str) -> None:
     export_id = hand_off(harness)

@@ -947,6 +947,14 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
         "ix_broker_submissions_state", "broker_submissions", ["account_id", "state", "export_id"], unique=False
     )
     op.create_index(
+        "ix_broker_submissions_due",
+        "broker_submissions",
+        ["account_id", "partner_id", "deadline_at", "id"],
+        unique=False,
+        postgresql_where=sa.text("deadline_at IS NOT NULL"),
+        sqlite_where=sa.text("deadline_at IS NOT NULL"),
+    )
+    op.create_index(
         "ix_broker_submissions_overdue",
         "broker_submissions",
         ["account_id", "export_id"],
