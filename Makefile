@@ -29,7 +29,7 @@ BY_STACK := -n 3 --dist loadgroup
 SEMGREP := SEMGREP_SETTINGS_FILE=.semgrep/settings.yml SEMGREP_LOG_FILE=.semgrep/log .semgrep/bin/semgrep
 QUIETLY := --metrics=off --disable-version-check
 
-.PHONY: help setup demo kits test pictures readme calendar leap-day last-minute coverage system lint fix semgrep sbom fuzz contracts client docs money model faults soak bench ci clean
+.PHONY: help setup demo kits test pictures readme calendar leap-day last-minute coverage system lint fix semgrep sbom fuzz contracts client docs site money model faults soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -103,6 +103,13 @@ client: setup ## Write the types of the TypeScript client from the OpenAPI docum
 docs: setup ## Write the tables of docs/ that come from settings, commands, exit codes and customs rules; and the list of printable characters
 	$(VENV)/bin/python -m tests.support.doc_tables
 	$(VENV)/bin/python -m tests.support.font_characters
+
+SITE_FILES := LICENSE Procfile '*.md' 'docs/*' 'examples/*' 'clients/*' 'config/rules/*' 'config/monitoring/*' ':!templates' ':!tests/documents' ':!tests/interfaces'
+
+site: setup ## Write the documentation as a site to var/site
+	rm -rf var/site-source && mkdir -p var/site-source
+	git ls-files -z -- $(SITE_FILES) | xargs -0 cp --parents --target-directory=var/site-source
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
 
 money: setup ## Check 10,000 random invoices against the rules of money and weight; takes nine minutes on one processor
 	$(VENV)/bin/pytest -m long tests/system/money

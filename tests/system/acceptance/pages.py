@@ -31,15 +31,19 @@ VOLATILE: Final = (
 
 LEFT_OUT: Final = "..."
 
+#: The title of a box whose program does not end.
+KEEPS_RUNNING: Final = "keeps running"
+
 
 @dataclass(frozen=True)
 class Box:
-    """A fenced block: its language, its first line, and whether it keeps running."""
+    """A fenced block: its language, its first line, whether it keeps running, and the file that a reader saves it as."""
 
     language: str
     keeps_running: bool
     text: str
     line: int
+    file: str | None = None
 
     @property
     def commands(self) -> str:
@@ -52,9 +56,10 @@ def parse_boxes(page: str) -> list[Box]:
     found = [
         Box(
             match["info"].split()[0] if match["info"] else "",
-            match["info"].endswith(" keeps running"),
+            match["info"].endswith(f' title="{KEEPS_RUNNING}"'),
             match["text"],
             page.count("\n", 0, match.start()) + 1,
+            named[1] if (named := re.fullmatch(r'\w+ title="(\S+\.\w+)"', match["info"])) else None,
         )
         for match in FENCE.finditer(page)
     ]
@@ -75,8 +80,12 @@ class PageReader:
         self._exported.touch()
         self._running: list[subprocess.Popen[bytes]] = []
 
-    def run_box(self, box: Box) -> str:
-        """Run the box to its end and return its output. Its exit status must be 0."""
+    def save_box(self, box: Box) -> None:
+        """Save the box as the file that the page names."""
+        (self._folder / str(box.file)).write_text(box.text, encoding="utf-8")
+
+    def run_box(self, box: Box, typed: str = "") -> str:
+        """Run the box to its end, type lines into it, and return its output. Its exit status must be 0."""
         if box.language == "python":
             script = self._folder / f"box_{box.line}.py"
             script.write_text(box.text, encoding="utf-8")
@@ -87,7 +96,7 @@ class PageReader:
             ["bash", "-euo", "pipefail", "-c", command],
             cwd=self._folder,
             env=self._environment,
-            stdin=subprocess.DEVNULL,
+            input=typed,
             capture_output=True,
             text=True,
             timeout=240,

@@ -124,9 +124,9 @@ def test_find_differences_compares_shown_and_real_output() -> None:
 
 
 def test_parse_boxes_finds_every_fence() -> None:
-    assert [(box.language, box.keeps_running, box.line) for box in parse_boxes("a\n```sh keeps running\nb\n```\n")] == [
-        ("sh", True, 2)
-    ]
+    assert [
+        (box.language, box.keeps_running, box.line) for box in parse_boxes('a\n```sh title="keeps running"\nb\n```\n')
+    ] == [("sh", True, 2)]
     for page in ("```sh\nb\n", "  ```sh\nb\n  ```\n"):
         with pytest.raises(AssertionError):
             parse_boxes(page)

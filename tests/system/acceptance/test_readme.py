@@ -1,13 +1,13 @@
-"""README.md, "Run it": the paths of one process and of production, followed literally in an empty folder."""
+"""README.md, followed literally: its service of one process, and the requests to a service."""
 
 from __future__ import annotations
 
 import os
 import re
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -15,26 +15,17 @@ from typing import Final
 import httpx
 import pytest
 
-from tests.conftest import OwnServer
+from tests.conftest import skip_or_fail
 from tests.support.ports import LOOPBACK, free_port
-from tests.support.servers import PostgreSQL, Redis, poll
+from tests.support.servers import poll
 from tests.system.acceptance.pages import Box, PageReader, parse_boxes
 from tests.system.acceptance.programs import ROOT
 
 SECONDS: Final = 240.0
 STOP_SECONDS: Final = 60.0
 
-ADDRESSES: Final = ("DATABASE_URL", "BROKER_URL", "ARTIFACTS_URL", "EXPORTS_PUBLIC_URL", "PORT")
 
-
-def find_path(name: str, following: str) -> list[Box]:
-    """Return the boxes of the path that begins with the bold `name`, up to the path `following`."""
-    page = (ROOT / "README.md").read_text(encoding="utf-8")
-    return parse_boxes(page.split(f"\n**{name}.** ")[1].split(f"\n**{following}.** ")[0])
-
-
-ONE_PROCESS: Final = find_path("One process", "In production")
-IN_PRODUCTION: Final = find_path("In production", "On many machines")
+FIRST, REQUEST, COMMANDS, PREPARE, SERVE, EXECUTE = parse_boxes((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 @contextmanager
@@ -70,41 +61,31 @@ def start_box(page_reader: PageReader, box: Box, url: str) -> None:
         pytest.fail(output.read_text(encoding="utf-8")[-6000:])
 
 
+def test_first_box_names_targets_of_make() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE))
+    assert {line.split()[1] for line in FIRST.commands.splitlines()} == {"demo", "test"} <= targets
+
+
 @pytest.mark.timeout(900)
-def test_path_of_one_process(tmp_path: Path) -> None:
-    prepare, serve, execute = ONE_PROCESS
-    assert [box.keeps_running for box in ONE_PROCESS] == [False, True, False]
+def test_plan_is_executed_at_the_demo(tmp_path: Path) -> None:
+    if missing := [tool for tool in ("curl", "jq") if shutil.which(tool) is None]:
+        skip_or_fail(f"{', '.join(missing)} is not installed; the Debian package has the same name")
+    with open_reader(tmp_path, {}) as page_reader:
+        page_reader.run_box(Box("console", keeps_running=False, text="$ source .venv/bin/activate\n", line=0))
+        output = page_reader.start_box(Box("console", keeps_running=True, text="$ exports demo --serve\n", line=0))
+        poll(lambda: "export EXPORTS_API_URL=" in output.read_text(), SECONDS, "the demo does not serve")
+        (line,) = [line.strip() for line in output.read_text().splitlines() if "export EXPORTS_API_URL=" in line]
+        page_reader.run_box(Box("console", keeps_running=False, text=f"$ {line}\n", line=0))
+        assert re.match(r"HTTP/1.1 20[02] ", page_reader.run_box(REQUEST))
+        assert "✓ executed" in page_reader.run_box(COMMANDS)
+    assert [*tmp_path.glob("documents/**/*.pdf")] != []
+
+
+@pytest.mark.timeout(900)
+def test_one_process_executes_a_plan(tmp_path: Path) -> None:
     port = str(free_port())
     url = f"http://{LOOPBACK}:{port}"
     with open_reader(tmp_path, {"EXPORTS_PORT": port, "EXPORTS_API_URL": url}) as page_reader:
-        assert "exp_test_" in page_reader.run_box(prepare)
-        start_box(page_reader, serve, url)
-        assert "✓ executed" in page_reader.run_box(execute)
-
-
-@pytest.mark.timeout(900)
-@pytest.mark.servers
-def test_path_of_production(tmp_path: Path, postgres_server: PostgreSQL, own_server: OwnServer) -> None:
-    prepare, start = IN_PRODUCTION
-    assert [box.keeps_running for box in IN_PRODUCTION] == [False, True]
-    port = free_port()
-    url = f"http://{LOOPBACK}:{port}"
-    own = {
-        "DATABASE_URL": postgres_server.fresh_url(owner="exports"),
-        "BROKER_URL": own_server(Redis).fresh_url(),
-        "ARTIFACTS_URL": f"file:{tmp_path / 'artifacts'}",
-        "EXPORTS_PUBLIC_URL": url,
-        "PORT": str(port),
-    }
-    with open_reader(tmp_path, {"HOST": LOOPBACK, "EXPORTS_API_URL": url}) as page_reader:
-        assert "exp_test_" in page_reader.run_box(with_addresses(prepare, own))
-        start_box(page_reader, start, url)
-        assert "✓ executed" in page_reader.run_box(ONE_PROCESS[-1])
-
-
-def with_addresses(box: Box, own: Mapping[str, str]) -> Box:
-    """Return the box with the reader's own addresses in the line that leaves them open; the rest stays the same."""
-    (line,) = [line for line in box.text.splitlines() if line.startswith("$ export DATABASE_URL=")]
-    assert tuple(re.findall(r"(\w+)=", line)) == ADDRESSES
-    exported = " ".join(f"{name}='{own[name]}'" for name in ADDRESSES)
-    return replace(box, text=box.text.replace(line, f"$ export {exported}"))
+        assert "exp_test_" in page_reader.run_box(PREPARE)
+        start_box(page_reader, SERVE, url)
+        assert "✓ executed" in page_reader.run_box(EXECUTE)

@@ -1,0 +1,64 @@
+"""The documentation as a site: complete, without a broken link, and without a file of another server."""
+
+from __future__ import annotations
+
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Final
+
+import pytest
+
+from tests.architecture.sources import ROOT
+
+#: The attributes by which a page loads a file, by tag. `a` only leads there.
+LOADED: Final = {"script": "src", "link": "href", "img": "src", "source": "srcset", "iframe": "src"}
+NOT_LOADED: Final = {"canonical", "next", "prev", "alternate"}
+
+
+class LoadedFiles(HTMLParser):
+    """Collects the addresses of all files that a page loads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: set[str] = set()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        given = dict(attrs)
+        address = given.get(LOADED.get(tag, ""))
+        if address and not NOT_LOADED & {*(given.get("rel") or "").split()}:
+            self.found.add(address)
+
+
+def list_loaded(page: Path) -> set[str]:
+    """Return the addresses of all files that a page loads."""
+    reader = LoadedFiles()
+    reader.feed(page.read_text(encoding="utf-8"))
+    return reader.found
+
+
+@pytest.fixture(scope="module")
+def site() -> Path:
+    """The site; a broken link or a page without a place in the navigation fails the build."""
+    built = subprocess.run(["make", "site"], cwd=ROOT, check=False, capture_output=True, text=True, timeout=120)
+    assert built.returncode == 0, built.stderr
+    return ROOT / "var" / "site"
+
+
+def test_site_loads_only_its_own_files(site: Path) -> None:
+    pages = [*site.rglob("*.html")]
+    assert len(pages) > 30
+    foreign = {(page.name, each) for page in pages for each in list_loaded(page) if each.startswith(("http", "//"))}
+    assert foreign == set()
+    for page in pages:
+        assert "```" not in page.read_text(encoding="utf-8"), f"{page} shows a fence"
+        files = {
+            (page.parent / each.partition("?")[0]).resolve()
+            for each in list_loaded(page)
+            if not each.startswith(("data:", "/"))
+        }
+        assert [each.name for each in files if not each.is_file()] == [], page
+
+
+def test_site_is_searched_without_a_server(site: Path) -> None:
+    assert "EXPORTS_SECRET_KEY" in (site / "search" / "search_index.json").read_text(encoding="utf-8")
