@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,12 +47,12 @@ class Backup:
     missing: list[MissingDocument] = field(default_factory=list)
 
 
-def create_backup(runtime: Runtime, folder: Path) -> Backup:
+def create_backup(runtime: Runtime, folder: Path, report: Callable[[Backup], None] = lambda _: None) -> Backup:
     """Copy the SQLite database and its documents into `folder`, which is new or empty; writers are not stopped.
 
     The database is copied first, as of one instant. A document is stored before any row names it, so every document of
     the copied database can be copied afterwards, unless it is purged meanwhile. Each document is checked against its
-    hash. The result lists those that are missing. Only the owner can read the backup.
+    hash. The result lists those that are missing. Only the owner can read the backup. `report` is called after each document.
 
     Raises InvalidState if the database is not SQLite, the folder is not empty, or the copy cannot be written. Raises
     StoreUnavailable if the store does not answer. After an error the folder is left empty.
@@ -65,7 +65,7 @@ def create_backup(runtime: Runtime, folder: Path) -> Backup:
     with _owner_only_umask():
         is_new = _prepare_folder(folder)
         try:
-            return _copy(runtime, source, folder)
+            return _copy(runtime, source, folder, report)
         except BaseException as error:
             _clean_up(folder, whole=is_new)
             if isinstance(error, OSError | sqlite3.Error):
@@ -106,7 +106,7 @@ def _clean_up(folder: Path, *, whole: bool) -> None:
             folder.rmdir()
 
 
-def _copy(runtime: Runtime, source: str, folder: Path) -> Backup:
+def _copy(runtime: Runtime, source: str, folder: Path, report: Callable[[Backup], None]) -> Backup:
     backup = Backup(folder)
     unfinished = folder / _UNFINISHED
     with closing(sqlite3.connect(source)) as live, closing(sqlite3.connect(unfinished)) as copy:
@@ -121,6 +121,7 @@ def _copy(runtime: Runtime, source: str, folder: Path) -> Backup:
         target = ArtifactStore(f"file:{folder.resolve() / DOCUMENTS}")
         for sha256 in _recorded_hashes(copy):
             _copy_document(runtime, target, sha256, backup)
+            report(backup)
     # Renamed last: if this file has its final name, the backup is complete.
     unfinished.replace(folder / DATABASE)
     return backup

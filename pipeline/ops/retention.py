@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import MAXYEAR, date, datetime
 from typing import Any, Final
@@ -104,10 +104,11 @@ def find_expired(runtime: Runtime, on: date) -> Iterator[ExpiredRecord | Unreada
             after = rows[-1][0] or rows[-1][1]
 
 
-def purge_expired(runtime: Runtime, on: date) -> PurgeResult:
+def purge_expired(runtime: Runtime, on: date, report: Callable[[int], None] = lambda _: None) -> PurgeResult:
     """Remove the payload of every expired export and plan that is not held, one per transaction, then the documents.
 
     Hashes and the log stay, so every chain can still be verified. The next purge completes one that was interrupted.
+    `report` is called with the number of purged exports and plans.
     """
     exports = plans = 0
     unreadable = []
@@ -121,6 +122,7 @@ def purge_expired(runtime: Runtime, on: date) -> PurgeResult:
             plans += _purge_plan(runtime, each)
         else:
             exports += _purge_export(runtime, each.export_id, each)
+        report(exports + plans)
     return PurgeResult(exports, plans, _purge_documents(runtime), tuple(unreadable))
 
 

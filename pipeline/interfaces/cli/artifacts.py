@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
@@ -13,7 +11,7 @@ from rich.text import Text
 from typer.core import TyperGroup
 
 from pipeline.interfaces.cli import exports
-from pipeline.interfaces.cli.output import ExitCode, build_table, report_errors, stderr_console, stdout_console
+from pipeline.interfaces.cli.output import ExitCode, build_table, report_errors, show_progress, stdout_console
 from pipeline.interfaces.event_text import format_size
 
 if TYPE_CHECKING:
@@ -21,9 +19,6 @@ if TYPE_CHECKING:
 
 #: How many documents the table shows; all are counted, and `--json` prints all.
 MAX_SHOWN: Final = 20
-
-#: Seconds between lines of progress if standard error is not a terminal.
-_LINE_INTERVAL_SECONDS: Final = 10
 
 #: The command that `exports artifacts ID` stands for.
 DEFAULT_COMMAND: Final = "list"
@@ -78,8 +73,10 @@ def _check_store(export: str | None, *, restore: bool, as_json: bool) -> None:
         elif len(shown) < MAX_SHOWN:
             shown.append(bad)
 
-    with open_current_runtime(must_exist=True) as runtime, _open_progress() as report_progress:
-        report = store_check.check_store(runtime, report_bad, report_progress, export_id=export, restore=restore)
+    with open_current_runtime(must_exist=True) as runtime, show_progress("checking documents") as show:
+        report = store_check.check_store(
+            runtime, report_bad, lambda report: show(_format_progress(report)), export_id=export, restore=restore
+        )
     if as_json:
         typer.echo(json.dumps(_count_conditions(report)))
     else:
@@ -88,28 +85,10 @@ def _check_store(export: str | None, *, restore: bool, as_json: bool) -> None:
         raise typer.Exit(int(ExitCode.REFUSED))
 
 
-@contextmanager
-def _open_progress() -> Iterator[Callable[[StoreReport], None]]:
-    """Give a function that shows progress on standard error: in one place on a terminal, else as a line at intervals."""
-    console = stderr_console()
-    last = time.monotonic()
-
-    def format_progress(report: StoreReport) -> str:
-        bad = f", {report.conditions.total()} are not as recorded" if report.conditions else ""
-        restored = f", {report.restored} restored" if report.restored else ""
-        return f"{report.documents} documents ({format_size(report.size)}) checked{bad}{restored}"
-
-    def print_line(report: StoreReport) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _LINE_INTERVAL_SECONDS:
-            last = time.monotonic()
-            console.print(format_progress(report), soft_wrap=True)
-
-    if not console.is_terminal:
-        yield print_line
-        return
-    with console.status("checking the first documents") as status:
-        yield lambda report: status.update(format_progress(report))
+def _format_progress(report: StoreReport) -> str:
+    bad = f", {report.conditions.total()} are not as recorded" if report.conditions else ""
+    restored = f", {report.restored} restored" if report.restored else ""
+    return f"{report.documents} documents ({format_size(report.size)}) checked{bad}{restored}"
 
 
 def _to_json(bad: DamagedDocument) -> dict[str, Any]:
@@ -140,22 +119,19 @@ def _count_conditions(report: StoreReport) -> dict[str, int]:
 def _print_result(report: StoreReport, shown: Sequence[DamagedDocument], *, restore: bool) -> None:
     console = stdout_console()
     if shown:
-        table = build_table(
-            ("export", "unit", "document", "is", "because"),
+        rows: list[tuple[str | Text, ...]] = [
             (
-                (
-                    bad.export_id,
-                    str(bad.unit_no),
-                    bad.filename,
-                    Text("restored", "green") if bad.restored else Text(bad.condition, "bold red"),
-                    bad.reason or "",
-                )
-                for bad in shown
-            ),
-        )
+                bad.export_id,
+                str(bad.unit_no),
+                bad.filename,
+                Text("restored", "green") if bad.restored else Text(bad.condition, "bold red"),
+                bad.reason or "",
+            )
+            for bad in shown
+        ]
         if report.conditions.total() > len(shown):
-            table.add_row("", "", "", "", f"and {report.conditions.total() - len(shown)} more; --json prints all")
-        console.print(table)
+            rows.append(("", "", "", "", f"and {report.conditions.total() - len(shown)} more; --json prints all"))
+        console.print(build_table(("export", "unit", "document", "is", "because"), rows))
     looked_at = f"{report.documents} documents ({format_size(report.size)})"
     if report.restored:
         console.print(

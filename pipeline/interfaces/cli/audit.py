@@ -21,6 +21,7 @@ from pipeline.interfaces.cli.output import (
     print_json,
     print_result,
     report_errors,
+    show_progress,
     stdout_console,
 )
 from pipeline.interfaces.cli.profiles import default_account
@@ -90,7 +91,7 @@ def verify(
             "--checkpoint must stand without --export: it covers many exports; leave --export out", code=ExitCode.USAGE
         )
     signed = None if checkpoint is None else _read_checkpoint(checkpoint)
-    with open_current_runtime(must_exist=True) as runtime:
+    with open_current_runtime(must_exist=True) as runtime, show_progress("verifying hash chains"):
         if signed is None:
             found, mismatch = audit.verify_chains(runtime, export_id=export), None
         else:

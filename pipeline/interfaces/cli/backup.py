@@ -8,7 +8,15 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from pipeline.interfaces.cli.output import ExitCode, Json, build_table, print_json, report_errors, stdout_console
+from pipeline.interfaces.cli.output import (
+    ExitCode,
+    Json,
+    build_table,
+    print_json,
+    report_errors,
+    show_progress,
+    stdout_console,
+)
 from pipeline.interfaces.cli.session import open_current_runtime
 from pipeline.interfaces.event_text import format_size
 from pipeline.ops import backup
@@ -26,14 +34,18 @@ def take(
     as_json: Json = False,
 ) -> None:
     """Copy the SQLite database and its documents into a folder while the service runs."""
-    with open_current_runtime(must_exist=True) as runtime:
-        report = backup.create_backup(runtime, folder)
+    with open_current_runtime(must_exist=True) as runtime, show_progress("copying the database") as show:
+        report = backup.create_backup(runtime, folder, lambda report: show(_format_progress(report)))
     if as_json:
         print_json(_to_json(report))
     else:
         _print_result(report)
     if report.missing:
         raise typer.Exit(int(ExitCode.REFUSED))
+
+
+def _format_progress(report: backup.Backup) -> str:
+    return f"{report.documents} documents ({format_size(report.size)}) copied"
 
 
 def _to_json(report: backup.Backup) -> dict[str, object]:

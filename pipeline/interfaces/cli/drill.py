@@ -17,7 +17,7 @@ from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
     Json,
-    build_table,
+    build_record,
     print_json,
     report_errors,
     stderr_console,
@@ -150,10 +150,8 @@ def _print_result(console: Console, report: DrillReport) -> None:
             f"exports drill --kills {len(report.history.kills)} --seed {report.seed} --lease {report.lease_seconds:g}",
         ),
     )
-    table = build_table(("", ""), ((Text(name, "bold"), value) for name, value in rows))
-    table.show_header = False
     console.print()
-    console.print(table)
+    console.print(build_record(rows))
     for title, findings in (("lost", judgement.lost), ("duplicated", judgement.duplicated)):
         for finding in findings[:_MAX_SHOWN]:
             console.print(f"  [red]{title}[/]  {escape(str(finding))}", soft_wrap=True)

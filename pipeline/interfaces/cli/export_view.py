@@ -8,13 +8,12 @@ from typing import Any, Final
 
 from rich.console import RenderableType
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from pipeline.core.text_safety import make_legible
 from pipeline.exports.schemas.export import BrokerSubmissionView, EventView, ExportSummary, ExportView, StepView
 from pipeline.exports.states import ExportState, Outcome, StepState
-from pipeline.interfaces.cli.output import build_table
+from pipeline.interfaces.cli.output import FittedTable, build_table
 from pipeline.interfaces.event_text import ATTENTION, BAD, GOOD, NEUTRAL, format_size
 
 _OUTCOME_STYLES: Final = {
@@ -49,7 +48,7 @@ def _format_state(state: ExportState, outcome: Outcome, *, quarantined: bool) ->
     return f"[{style}]{mark} {', '.join([*words, *(['quarantined'] if quarantined else [])])}[/]"
 
 
-def build_exports_table(found: Iterable[ExportSummary]) -> Table:
+def build_exports_table(found: Iterable[ExportSummary]) -> FittedTable:
     """Return a table of exports, one a row: batch, outcome, units, partners, acceptance and id."""
     return build_table(
         ("batch", "outcome", "units", "customs broker", "warehouse", "accepted", "export"),
@@ -93,7 +92,7 @@ def render_export(export: ExportView) -> Iterator[RenderableType]:
         yield Text(f"{finding.severity} {finding.rule} {finding.pointer}: {finding.message}")
 
 
-def _build_units_table(export: ExportView) -> Table:
+def _build_units_table(export: ExportView) -> FittedTable:
     rows: list[tuple[str | Text, ...]] = [
         (unit.unit_ref, package.package_number or package.id, package.state, _format_steps(unit.steps))
         for unit, package in zip(export.units, export.customs_packages, strict=True)
@@ -113,7 +112,7 @@ def _format_step_mark(state: StepState) -> str:
     return f"[red]{BAD}[/]" if state in {StepState.FAILED, StepState.CANCELLED} else f"[dim]{NEUTRAL}[/]"
 
 
-def build_artifacts_table(export: ExportView) -> Table:
+def build_artifacts_table(export: ExportView) -> FittedTable:
     """Return a table of the documents: customs package, file name, kind, size and id."""
     names = {package.id: package.package_number or package.id for package in export.customs_packages}
     return build_table(
@@ -125,7 +124,7 @@ def build_artifacts_table(export: ExportView) -> Table:
     )
 
 
-def build_notifications_table(export: ExportView) -> Table:
+def build_notifications_table(export: ExportView) -> FittedTable:
     """Return a table of the messages, counted by recipient, channel and type."""
     return build_table(
         ("recipient", "by", "message", "messages", "delivered", "pending", "dead"),

@@ -16,6 +16,7 @@ from rich.text import Text
 from typer.core import TyperCommand
 
 from pipeline.client import Corrupted, Execution, Exports, StillRunning
+from pipeline.client.files import write_file
 from pipeline.client.request import encode_segment
 from pipeline.exports.schemas.export import EventView, ExportView
 from pipeline.exports.states import ACTIVE_STATES, NEEDS_PERSON, ExportState, Outcome, SubmissionState
@@ -28,6 +29,7 @@ from pipeline.interfaces.cli.output import (
     print_json,
     print_result,
     report_errors,
+    show_progress,
     stderr_console,
     stdout_console,
 )
@@ -325,6 +327,16 @@ def events(
                 stdout_console().print(export_view.format_event(event), soft_wrap=True)
 
 
+def _download(api: Exports, export: ExportView, folder: Path, *, with_bundle: bool) -> list[Path]:
+    total = len(export.artifacts) + with_bundle
+    paths: list[Path] = []
+    with show_progress(f"downloading {total} documents") as show:
+        for file in api.files(export, with_bundle=with_bundle):
+            paths.append(write_file(folder / file.path, file.content))
+            show(f"{len(paths)} of {total} documents downloaded")
+    return paths
+
+
 @report_errors
 def list_artifacts(
     export: ExportId,
@@ -343,7 +355,7 @@ def list_artifacts(
         found = api.inspect(export)
         if folder is not None:
             try:
-                paths = api.save(found, folder, with_bundle=bundle)
+                paths = _download(api, found, folder, with_bundle=bundle)
             except Corrupted as error:
                 raise Failure(
                     str(error), remedy="The document was not written. Tell the operator of the service."

@@ -5,13 +5,12 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from pipeline.exports.schemas.export import ExportView
 from pipeline.exports.schemas.inbox import Cause, InboxItem, InboxView, Remedy
 from pipeline.interfaces.cli import export_view
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
-from pipeline.interfaces.cli.output import Json, build_table, print_result, report_errors
+from pipeline.interfaces.cli.output import FittedTable, Json, build_table, print_result, report_errors
 
 app = typer.Typer()
 
@@ -60,7 +59,7 @@ def acknowledge(
             print_result(shown, export_view.format_headline(shown), as_json=as_json)
 
 
-def _build_table(found: InboxView) -> Table:
+def _build_table(found: InboxView) -> FittedTable:
     return build_table(
         ("cause", "item", "partner", "deadline", "what", "remedies"),
         (

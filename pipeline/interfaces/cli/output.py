@@ -7,7 +7,9 @@ import inspect
 import json
 import re
 import sys
-from collections.abc import Callable, Iterable
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Any, Final, NoReturn, ParamSpec, Self, TextIO, TypeVar
@@ -15,8 +17,10 @@ from typing import Annotated, Any, Final, NoReturn, ParamSpec, Self, TextIO, Typ
 import typer
 from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
-from rich.console import Console, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, RenderableType
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -57,6 +61,15 @@ Json = Annotated[bool, typer.Option("--json", help="Print only JSON on standard 
 #: Columns if the output is not a terminal, so that tables need not be folded.
 _PIPED_WIDTH: Final = 200
 
+#: Wider cells are prose, which a table may break between words.
+_UNBROKEN_WIDTH: Final = 40
+
+#: Spaces between two columns.
+_GAP: Final = 2
+
+#: Seconds between two lines of progress if standard error is not a terminal.
+_LINE_INTERVAL_SECONDS: Final = 10
+
 
 def stdout_console() -> Console:
     """Return the console of standard output, for results."""
@@ -85,7 +98,7 @@ def print_result(value: object, *parts: RenderableType, as_json: bool, hint: str
         print_json(value)
         return
     for part in parts:
-        stdout_console().print(part, soft_wrap=not isinstance(part, Table))
+        stdout_console().print(part, soft_wrap=not isinstance(part, FittedTable))
     if hint is not None:
         stderr_console().print(f"[dim]{hint}[/]", soft_wrap=True)
 
@@ -95,14 +108,95 @@ def with_remedy(text: str, remedy: str | None) -> Text:
     return Text.assemble(text, (f"\n→ {remedy}" if remedy else "", "yellow"))
 
 
-def build_table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> Table:
-    """Return a table without lines around it; a cell of type str is shown as it is, without markup."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for column in columns:
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(cell) if isinstance(cell, str) else cell for cell in row))
-    return table
+class FittedTable:
+    """A table without lines around it. If it is too wide, the last columns stand below each row, with their names."""
+
+    def __init__(self, columns: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
+        self.columns = columns
+        self.rows = rows
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        widths = [self._measure_column(number) for number in range(len(self.columns))]
+        shown = len(widths)
+        while shown > 1 and sum(widths[:shown]) + _GAP * (shown - 1) > options.max_width:
+            shown -= 1
+        if shown == len(widths):
+            yield self._build_table(widths, self.rows)
+            return
+        yield self._build_table(widths[:shown], [])
+        for row in self.rows:
+            yield self._build_table(widths[:shown], [row], with_header=False)
+            parts = [
+                Text.assemble((f"{column} ", "dim"), cell)
+                for column, cell in zip(self.columns[shown:], row[shown:], strict=True)
+                if cell.plain
+            ]
+            for line in _fill_lines(parts, options.max_width - _GAP):
+                yield Padding(line, (0, 0, 0, _GAP))
+
+    def _measure_column(self, number: int) -> int:
+        cells = [Text(self.columns[number]), *(row[number] for row in self.rows)]
+        widest = max(cell_len(line) for cell in cells for line in cell.plain.split("\n"))
+        # Only prose is broken, and between words: a part of an id is useless.
+        return min(widest, max(_UNBROKEN_WIDTH, *(cell_len(word) for cell in cells for word in cell.plain.split())))
+
+    def _build_table(self, widths: Sequence[int], rows: Sequence[Sequence[Text]], *, with_header: bool = True) -> Table:
+        table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="bold", show_header=with_header)
+        for column, width in zip(self.columns, widths, strict=False):
+            table.add_column(column, overflow="fold", min_width=width, no_wrap=width < _UNBROKEN_WIDTH)
+        for row in rows:
+            table.add_row(*row[: len(widths)])
+        return table
+
+
+def _fill_lines(parts: Iterable[Text], width: int) -> Iterator[Text]:
+    """Yield lines of at most that width with as many parts as they hold; only a longer part is broken."""
+    gap = Text(" " * _GAP)
+    line: list[Text] = []
+    for part in parts:
+        if line and sum(each.cell_len + _GAP for each in line) + part.cell_len > width:
+            yield gap.join(line)
+            line = []
+        line.append(part)
+    if line:
+        yield gap.join(line)
+
+
+def build_record(cells: Iterable[tuple[str, str | Text]]) -> Table:
+    """Return named cells below each other, without lines around them."""
+    record = Table.grid(padding=(0, 2, 0, 0))
+    record.add_column(no_wrap=True, style="bold")
+    record.add_column(overflow="fold")
+    for name, cell in cells:
+        record.add_row(name, cell)
+    return record
+
+
+def build_table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) -> FittedTable:
+    """Return a table for a person; a cell of type str is shown as it is, without markup."""
+    return FittedTable([*columns], [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows])
+
+
+@contextmanager
+def show_progress(first: str) -> Iterator[Callable[[str], None]]:
+    """Give a function that shows progress on standard error: in one place on a terminal, else as a line at intervals.
+
+    `first` is shown until the first call.
+    """
+    console = stderr_console()
+    last = time.monotonic()
+
+    def print_line(text: str) -> None:
+        nonlocal last
+        if time.monotonic() - last >= _LINE_INTERVAL_SECONDS:
+            last = time.monotonic()
+            console.print(text, soft_wrap=True, markup=False)
+
+    if not console.is_terminal:
+        yield print_line
+        return
+    with console.status(escape(first)) as status:
+        yield lambda text: status.update(escape(text))
 
 
 class Failure(Exception):

@@ -11,7 +11,6 @@ from typing import Annotated, Final
 import typer
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from config.settings import get_settings
@@ -26,6 +25,7 @@ from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
+    FittedTable,
     Json,
     build_table,
     format_finding,
@@ -115,7 +115,7 @@ def _print_result(console: Console, rows: Sequence[AgencyStatus], report: Prefli
     _print_findings(console, report)
 
 
-def _build_table(rows: Sequence[AgencyStatus]) -> Table:
+def _build_table(rows: Sequence[AgencyStatus]) -> FittedTable:
     return build_table(
         ("unit", "line", "agency", "present", "missing", "needs a person"),
         (

@@ -8,7 +8,15 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from pipeline.interfaces.cli.output import ExitCode, Json, build_table, print_json, report_errors, stdout_console
+from pipeline.interfaces.cli.output import (
+    ExitCode,
+    Json,
+    build_table,
+    print_json,
+    report_errors,
+    show_progress,
+    stdout_console,
+)
 from pipeline.interfaces.cli.session import open_current_runtime
 from pipeline.ops.rebuild import service
 from pipeline.ops.rebuild.service import RebuildReport, RebuildResult
@@ -30,8 +38,13 @@ def rebuild(
     as_json: Json = False,
 ) -> None:
     """Derive every table from log and plan; name each row that is missing, changed or added."""
-    with open_current_runtime(must_exist=True) as runtime:
-        found = service.rebuild_exports(runtime, export_id=export, apply=apply)
+    with open_current_runtime(must_exist=True) as runtime, show_progress("comparing exports") as show:
+        found = service.rebuild_exports(
+            runtime,
+            lambda report: show(f"{report.exports} exports compared, {len(report.damaged)} are damaged"),
+            export_id=export,
+            apply=apply,
+        )
     left = sum(1 for one in found.damaged if one.after_restore is None or not one.after_restore.intact)
     if as_json:
         print_json({"exports": found.exports, "damaged": [_to_json(one) for one in found.damaged], "left": left})

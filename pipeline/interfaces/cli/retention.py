@@ -19,6 +19,7 @@ from pipeline.interfaces.cli.output import (
     build_table,
     print_result,
     report_errors,
+    show_progress,
     stderr_console,
 )
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
@@ -59,7 +60,8 @@ def purge(
             _print_due([each for each in found if isinstance(each, ExpiredRecord)], today, as_json=as_json)
             _warn_of_unreadable([each.plan_id for each in found if isinstance(each, UnreadablePlan)])
             return
-        result = retention.purge_expired(runtime, today)
+        with show_progress("looking for expired records") as show:
+            result = retention.purge_expired(runtime, today, lambda purged: show(f"{purged} exports and plans purged"))
     purged = f"{result.exports} exports and {result.plans} plans without an export purged"
     print_result(result, f"[green]✓[/] {purged}, {result.documents} documents deleted", as_json=as_json)
     _warn_of_unreadable(result.unreadable)

@@ -7,14 +7,13 @@ from typing import Annotated, Final
 
 import typer
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
 from pipeline.accounts.schemas import AttemptView, DeliveryView
 from pipeline.deliveries.schemas.views import NotificationTrace, SandboxHandoffView
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
 from pipeline.interfaces.cli.export_view import format_submission
-from pipeline.interfaces.cli.output import Json, build_table, print_result, report_errors
+from pipeline.interfaces.cli.output import FittedTable, Json, build_table, print_result, report_errors
 
 app = typer.Typer()
 
@@ -38,7 +37,7 @@ def trace(
     print_result(found, *_render_trace(found), as_json=as_json)
 
 
-def _render_trace(found: NotificationTrace) -> Iterator[Text | Table]:
+def _render_trace(found: NotificationTrace) -> Iterator[Text | FittedTable]:
     export_text = f"export {escape(found.export_id)}, batch {escape(found.batch_id)}, revision {found.revision}"
     yield Text.from_markup(
         f"[bold]{escape(found.event_type)}[/]  {escape(found.id)}{'  [yellow]test[/]' if found.test else ''}\n"
@@ -56,7 +55,7 @@ def _render_trace(found: NotificationTrace) -> Iterator[Text | Table]:
             yield Text("  no answer yet", style="dim")
 
 
-def _build_deliveries_table(deliveries: list[DeliveryView]) -> Table:
+def _build_deliveries_table(deliveries: list[DeliveryView]) -> FittedTable:
     rows = []
     for delivery in deliveries:
         head = [delivery.partner_id, delivery.channel, _format_state(delivery)]

@@ -17,6 +17,7 @@ from pipeline.interfaces.cli.output import (
     build_table,
     print_json,
     report_errors,
+    show_progress,
     stdout_console,
 )
 from pipeline.ops.verification import verifier
@@ -36,7 +37,8 @@ def verify(
 ) -> None:
     """Prove offline that a bundle is unchanged and that its formats carry the plan's treatment."""
     try:
-        report = verifier.verify_bundle(bundle)
+        with show_progress("checking the bundle"):
+            report = verifier.verify_bundle(bundle)
     except OSError as error:
         raise Failure(f"{bundle} cannot be read: {error.strerror}", code=ExitCode.NOT_FOUND) from error
     except verifier.UnreadableBundle as error:

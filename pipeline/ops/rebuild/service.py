@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sqlalchemy import select, union
@@ -29,21 +30,27 @@ class RebuildReport:
         return not self.damaged
 
 
-def rebuild_exports(runtime: Runtime, *, export_id: str | None = None, apply: bool = False) -> RebuildReport:
+def rebuild_exports(
+    runtime: Runtime,
+    on_progress: Callable[[RebuildReport], None] = lambda _: None,
+    *,
+    export_id: str | None = None,
+    apply: bool = False,
+) -> RebuildReport:
     """Derive the tables of every export, or of one, and compare; with `apply` also restore, and report what remains.
 
-    Holds one export at a time in memory. Raises NotFound.
+    Holds one export at a time in memory, and calls `on_progress` after each. Raises NotFound.
     """
     report = RebuildReport()
     for name in _export_ids(runtime, export_id):
         with runtime.db.read() as session:
             result = compare_export(session, name)
         report.exports += 1
-        if result.intact:
-            continue
-        if apply and result.refusal is None:
-            result.after_restore = restore_export(runtime, name)
-        report.damaged.append(result)
+        if not result.intact:
+            if apply and result.refusal is None:
+                result.after_restore = restore_export(runtime, name)
+            report.damaged.append(result)
+        on_progress(report)
     return report
 
 
