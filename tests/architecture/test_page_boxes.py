@@ -22,6 +22,7 @@ from tests.system.acceptance.pages import Box, parse_boxes
 RUN: Final = {
     "README.md": "tests/system/acceptance/test_readme.py",
     "clients/python/README.md": "tests/client/test_client_package.py",
+    "clients/typescript/README.md": "tests/client/test_client_typescript.py",
     "docs/client.md": "tests/client/test_client_docs_page.py",
     "docs/partners.md": "tests/system/acceptance/test_partner_pages.py",
     "docs/start/": "tests/system/acceptance/test_start_pages.py",
