@@ -22,6 +22,7 @@ from pipeline.client.methods import ApiMethods, Operation
 from pipeline.client.request import RetryWhen
 from pipeline.deliveries.signature import build_signature_headers
 from pipeline.interfaces.contracts.examples.catalog import read_example
+from tests.client.test_client_samples import iterate_samples
 from tests.conftest import skip_or_fail
 from tests.support import typescript_client
 from tests.support.command_line import ROOT, Commands
@@ -69,7 +70,7 @@ def compile_project(folder: Path) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with the packed client among its packages; the tests and the page are compiled against its types."""
+    """A project with the packed client among its packages; its types fit the tests, the page, and the API's samples."""
     assert len(SNIPPETS) == 4
     npm = find_program("npm")
     source, folder = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("project")
@@ -89,6 +90,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
             (packages / each.name).symlink_to(each)
     shutil.copytree(FOLDER / "test", folder / "test")
     (folder / "test" / "page.ts").write_text("".join(SNIPPETS))
+    for _, name, samples in iterate_samples("https://exports.example"):
+        (folder / "test" / f"sample-{name}.ts").write_text(samples["TypeScript"])
     shutil.copy(FOLDER / "tsconfig.json", folder)
     (folder / "package.json").write_text('{"type": "module"}')
     compile_project(folder / "test")

@@ -16,6 +16,7 @@ from pydantic.json_schema import models_json_schema
 
 from pipeline.core.problems import Problem
 from pipeline.exports.events import EventType
+from pipeline.interfaces.api.code_samples import build_samples
 from pipeline.interfaces.api.dependencies import roles_of
 from pipeline.interfaces.api.openapi import SECURITY_SCHEMES, SIGNATURE
 from pipeline.interfaces.contracts.examples.catalog import read_example
@@ -103,7 +104,10 @@ def build_document(routers: Sequence[APIRouter], public_url: str) -> Json:
         schema["title"] = name
     for route in _iterate_routes(routers):
         for method in route.methods or ():
-            _complete_operation(route, document["paths"][route.path][method.lower()], schemas)
+            operation = document["paths"][route.path][method.lower()]
+            _complete_operation(route, operation, schemas)
+            if samples := build_samples(method.lower(), route.path, operation, public_url):
+                operation["x-codeSamples"] = samples
     # Open: a later version adds types.
     schemas["EventView"]["properties"]["type"]["x-extensible-enum"] = [*EventType]
     _require_discriminators(document, schemas)
