@@ -9,7 +9,7 @@ from pipeline.interfaces.api.openapi import REFUSALS_BY_CODE
 from pipeline.interfaces.api.remedies import REMEDIES
 from pipeline.interfaces.console.assets import VIEWER
 from tests.interfaces.api.conftest import ApiHarness
-from tests.support.browser import open_browser
+from tests.support.browser import find_violations, open_browser
 
 
 @pytest.mark.parametrize("width", [1440, 390])
@@ -24,11 +24,21 @@ def test_reference_shows_every_call_and_loads_from_its_own_host(harness: ApiHarn
         page.goto("/docs")
         page.get_by_role("heading", name="Execute an approved plan").first.wait_for(timeout=60_000)
         page.wait_for_load_state("networkidle")
+        # On a phone, the page shows what comes near.
+        names = [tag["name"] for tag in document["tags"]]
+        page.wait_for_function(
+            "(names) => { window.scrollBy(0, 2000); return names.every((name) => document.body.innerText.includes(name)) }",
+            arg=names,
+            polling=200,
+            timeout=60_000,
+        )
         shown = page.evaluate("document.body.innerText")
         assert page.evaluate("document.documentElement.scrollWidth") <= width
         background = page.evaluate(
             "getComputedStyle(document.querySelector('.scalar-app')).getPropertyValue('--scalar-background-1')"
         )
+        violations = find_violations(page)
+    assert violations == {}
     assert "curl" in shown
     assert "/api/exports/execute" in shown
     assert [tag["name"] for tag in document["tags"] if tag["name"] not in shown] == []
@@ -36,7 +46,8 @@ def test_reference_shows_every_call_and_loads_from_its_own_host(harness: ApiHarn
     base = str(client.base_url)
     assert f"{base.rstrip('/')}/console/assets/{VIEWER}" in asked
     assert [url for url in asked if httpx.URL(url).host != client.base_url.host and not url.startswith("data:")] == []
-    assert len(asked) <= 6, asked
+    # The browser asks for the icon again when the address names another section.
+    assert len(set(asked)) <= 6, asked
 
 
 def test_reference_needs_no_key_and_allows_no_inline_script(harness: ApiHarness) -> None:
@@ -58,7 +69,7 @@ def test_viewer_is_compressed_for_those_that_accept_it(harness: ApiHarness) -> N
     assert packed.headers["content-encoding"] == "gzip"
     assert packed.content == plain.content
     assert len(plain.content) > 3 * int(packed.headers["content-length"])
-    assert b"@scalar/api-reference 1.46.4" in plain.content[:1000]
+    assert b"1.76.0" in plain.content
 
 
 def test_every_error_code_has_a_cause_and_a_remedy() -> None:
