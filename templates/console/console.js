@@ -77,8 +77,9 @@ function keepUnsent(kept) {
 
 function readForm(form, submitter) {
   const fields = [];
+  const named = new Map([...form.elements].reverse().map((each) => [each.name, each]));
   for (const [name, value] of new FormData(form, submitter)) {
-    const field = findAll(`[name="${CSS.escape(name)}"]`, form)[0];
+    const field = named.get(name);
     if (name === "csrf_token" || field?.matches(SECRETS) || typeof value !== "string") continue;
     fields.push([name, value, field?.type === "hidden" ? null : field?.labels?.[0]?.textContent.trim() ?? name]);
   }
@@ -206,7 +207,8 @@ function showCountdowns() {
   }
 }
 
-// ---- Copying: <button data-copy="text">. A browser copies only for pages that came over https or from this machine.
+// ---- Copying: <button data-copy="text">, or without a text that of the element before it. A browser copies only for
+// pages that came over https or from this machine.
 
 function hideCopying() {
   for (const each of findAll("[data-copy]")) each.hidden = !navigator.clipboard;
@@ -215,7 +217,7 @@ function hideCopying() {
 document.addEventListener("click", async (event) => {
   const button = event.target.closest("[data-copy]");
   if (!button) return;
-  await navigator.clipboard.writeText(button.dataset.copy);
+  await navigator.clipboard.writeText(button.dataset.copy || button.previousElementSibling.textContent);
   const label = button.textContent;
   button.textContent = "Copied";
   setTimeout(() => { button.textContent = label; }, 1500);

@@ -115,7 +115,7 @@ def _links_page(
         revocable=revocable,
         link_id=generate_link_id(),
         days=days,
-        refusal=None if refusal is None else refusal.message,
+        refusal=None if refusal is None else refusal.sentence,
     )
 
 

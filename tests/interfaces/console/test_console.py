@@ -192,7 +192,7 @@ def test_sign_out_without_a_csrf_token_is_rejected(harness: ApiHarness, csrf_tok
     client = sign_in_browser(harness, "read")
     refused = client.post("/console/sign-out", data={} if csrf_token is None else {"csrf_token": csrf_token})
     assert (refused.status_code, "set-cookie" in refused.headers) == (403, False)
-    assert "this form does not belong to your session" in refused.text
+    assert "This form does not belong to your session" in refused.text
     assert client.get("/console").status_code == 200
 
 

@@ -237,6 +237,17 @@ def test_copy_is_offered_only_if_the_browser_allows_it(harness: ApiHarness, *, s
         assert page.locator("[data-copy]").is_visible() is secure
 
 
+def test_what_is_shown_once_can_be_copied(harness: ApiHarness) -> None:
+    with open_browser(sign_in_browser(harness, "admin")) as page:
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.goto(f"/console/partners/{factories.WAREHOUSE}/portal-links")
+        page.get_by_role("button", name="Create").click()
+        shown = page.get_by_label("The new link").inner_text()
+        page.get_by_role("button", name="Copy").click()
+        page.get_by_role("button", name="Copied").wait_for()
+        assert page.evaluate("navigator.clipboard.readText()") == shown
+
+
 def test_list_is_printed_from_the_first_page_on(harness: ApiHarness) -> None:
     for number in range(40):
         harness.execute(factories.plan(batch=f"batch_{number}"))

@@ -88,7 +88,7 @@ def test_wrong_answer_sets_no_cookie_and_keeps_the_address(harness: ApiHarness, 
     person = add_person(harness.runtime, "read")
     answer = post_sign_in(harness.client_with_key(None), harness, person, **changes)
     assert (answer.status_code, "set-cookie" in answer.headers) == (401, False)
-    assert 'role="alert">the e-mail address, the password or the code is wrong' in answer.text
+    assert 'role="alert">The e-mail address, the password or the code is wrong' in answer.text
     assert f'value="{changes.get("email", person.email)}"' in answer.text
     assert PASSWORD not in answer.text
 
@@ -178,7 +178,7 @@ def test_invited_person_sets_up_and_gets_recovery_codes(harness: ApiHarness) -> 
     secret = read_totp_secret(page.text)
     assert client.get(address).text == page.text, "looking at a link does not use it"
     right = {"password": PASSWORD, "code": credentials.generate_code(secret, read_now(harness.runtime))}
-    for wrong, message in (({"code": "000000"}, "the code is not"), ({"password": "short"}, "12 to 256 characters")):
+    for wrong, message in (({"code": "000000"}, "The code is not"), ({"password": "short"}, "12 to 256 characters")):
         refused = client.post(address, data=right | wrong)
         assert (refused.status_code, message in refused.text) == (400, True)
         assert NAME not in refused.headers["set-cookie"]

@@ -113,7 +113,7 @@ def test_dead_letters_since_an_instant_are_resent(webhook_harness: ApiHarness, e
     for wrong in ("", "yesterday", "2026-13-01T00:00"):
         refused = submit(browser, "/portal/deliveries", action, since=wrong)
         assert refused.status_code == 400
-        assert "the instant must be in UTC, such as" in refused.text
+        assert "The instant must be in UTC, such as" in refused.text
         assert f'value="{wrong}"' in refused.text
     done = submit(browser, "/portal/deliveries", action, since="2020-01-01T00:00")
     assert "1 dead letters are pending again." in browser.get(done.headers["location"]).text

@@ -73,7 +73,7 @@ def test_queue_has_a_binding_and_samples_instead_of_a_test(harness: ApiHarness, 
     assert 'action="/portal/endpoint/test"' not in page
     token = re.findall(r'csrf_token" value="(\w+)', page)[0]
     refused = browser.post("/portal/endpoint/test", data={"csrf_token": token})
-    assert (refused.status_code, "you have no endpoint of your own to test" in refused.text) == (409, True)
+    assert (refused.status_code, "You have no endpoint of your own to test" in refused.text) == (409, True)
 
 
 def test_findings_about_the_exporters_servers_are_hidden(private_harness: ApiHarness) -> None:
@@ -123,7 +123,7 @@ def test_wrong_overlap_rotates_nothing(private_harness: ApiHarness, overlap: str
     browser = open_portal(private_harness, HOOKED)
     refused = submit(browser, "/portal/secret", "/portal/secret/rotate", overlap=overlap)
     assert refused.status_code == 400
-    assert "the overlap must be a number of hours from 0 to 168" in refused.text
+    assert "The overlap must be a number of hours from 0 to 168" in refused.text
     with private_harness.runtime.db.read() as session:
         assert secrets.load_valid_secrets(session, private_harness.runtime.settings, factories.ACCOUNT, HOOKED) == [
             secret

@@ -67,7 +67,7 @@ def test_wrong_links_open_nothing(harness: ApiHarness) -> None:
     for given in ("", "x", link[:-1], link.replace("lnk_", "lnk_0"), f"{link}#", link.partition("#")[0]):
         refused = browser.post("/portal/open", data={"link": given})
         assert (refused.status_code, "set-cookie" in refused.headers) == (404, False)
-        assert "this link is not valid or has ended" in refused.text
+        assert "This link is not valid or has ended" in refused.text
         assert link.partition(".")[2][:20] not in refused.text
 
 
@@ -173,7 +173,7 @@ def test_forms_need_the_token_of_their_session(harness: ApiHarness) -> None:
         for action in actions:
             refused = browser.post(f"/portal{action}", data={"csrf_token": csrf_token, "overlap": "1"})
             assert refused.status_code == 403, action
-            assert "this form does not belong to your session" in refused.text
+            assert "This form does not belong to your session" in refused.text
     assert len(re.findall(r'data-label="No\."', browser.get("/portal/secret").text)) == 0
 
 
