@@ -31,6 +31,14 @@ API_PORT: Final = "8000"
 RECEIVER_PORT: Final = "8090"
 
 
+#: How programs reach the package registries from this machine.
+REGISTRIES: Final = {
+    name: value
+    for name, value in os.environ.items()
+    if name.lower().startswith(("pip_", "ssl_", "requests_", "node_", "npm_config_"))
+}
+
+
 class Start:
     """A reader of one page of docs/start, whose boxes have the machine's own ports and addresses."""
 
@@ -66,11 +74,17 @@ class Start:
 
 
 @contextmanager
-def follow(page: str, folder: Path, own: Mapping[str, str]) -> Iterator[Start]:
+def follow(page: str, folder: Path, own: Mapping[str, str], **environment: str) -> Iterator[Start]:
     """Yield the reader of a page that starts in a clone of the repository."""
     port = str(free_port())
     url = f"http://{LOOPBACK}:{port}"
-    settings = {"HOST": LOOPBACK, "EXPORTS_PORT": port, "EXPORTS_API_URL": url, "EXPORTS_PUBLIC_URL": url}
+    settings = {
+        "HOST": LOOPBACK,
+        "EXPORTS_PORT": port,
+        "EXPORTS_API_URL": url,
+        "EXPORTS_PUBLIC_URL": url,
+        **environment,
+    }
     with open_reader(folder, settings) as reader:
         yield (start := Start(reader, page, url, {API_PORT: port, **own}))
         start.end()
@@ -82,11 +96,10 @@ def test_python_alone(tmp_path: Path) -> None:
     shutil.copy(build(ROOT, tmp_path / "wheel", "wheel"), folder)
     port = str(free_port())
     url = f"http://{LOOPBACK}:{port}"
-    # The registry of this machine, and no package of this environment.
-    machine = {name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "REQUESTS_"))}
     base = Path(sys.executable).resolve().parent
+    # No package of this environment is found.
     path = os.pathsep.join([str(base), *(each for each in os.environ["PATH"].split(os.pathsep) if ".venv" not in each)])
-    reader = PageReader(folder, {**machine, "EXPORTS_PORT": port, "EXPORTS_API_URL": url}, path=path)
+    reader = PageReader(folder, {**REGISTRIES, "EXPORTS_PORT": port, "EXPORTS_API_URL": url}, path=path)
     start = Start(reader, "python.md", url, {})
     try:
         assert "exp_test_" in start.run()
@@ -129,6 +142,21 @@ def test_celery_application(tmp_path: Path, own_server: OwnServer) -> None:
         first, again = start.reader.run_box(ordered), start.reader.run_box(ordered)
     assert (export_ids := re.findall(r"exp_[0-9a-z]{20,}", first)) != []
     assert export_ids[0] in again
+
+
+def test_node_program(tmp_path: Path) -> None:
+    if missing := [tool for tool in ("node", "npm") if shutil.which(tool) is None]:
+        skip_or_fail(f"{', '.join(missing)} is not installed; Debian's packages nodejs and npm have them")
+    made = shutil.ignore_patterns("node_modules", "dist", "*.tgz")
+    shutil.copytree(ROOT / "clients/typescript", tmp_path / "clients/typescript", ignore=made)
+    # npm's audit asks a server that a registry in a closed network does not have.
+    with follow("node.md", tmp_path, {}, npm_config_audit="false", **REGISTRIES) as start:
+        start.run()
+        start.start_service()
+        start.run()
+        start.reader.save_box(start.read())
+        printed = start.run()
+    assert re.search(r"^exp_\w+ executed \d+ documents$", printed, re.MULTILINE)
 
 
 def test_warehouse_with_a_scanner(tmp_path: Path) -> None:
