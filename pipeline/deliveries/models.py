@@ -30,28 +30,11 @@ class BrokerSubmission(SQLModel, table=True):
             "id",
             where=text("deadline_at IS NOT NULL"),
         ),
-        Index("ix_broker_submissions_state", "account_id", "state", "export_id"),
         partial_index(
             "ix_broker_submissions_overdue",
             "account_id",
             "export_id",
             where=text("overdue_at IS NOT NULL AND deadline_at IS NOT NULL"),
-        ),
-        # Written so that PostgreSQL takes these two only for the inbox, which writes the same conditions.
-        partial_index(
-            "ix_broker_submissions_inbox",
-            "account_id",
-            "inbox",
-            "state",
-            "export_id",
-            where=text("(state IN ('rejected', 'query', 'held')) IS TRUE"),
-        ),
-        partial_index(
-            "ix_broker_submissions_inbox_overdue",
-            "account_id",
-            "inbox",
-            "export_id",
-            where=text("(overdue_at IS NOT NULL AND deadline_at IS NOT NULL) IS TRUE"),
         ),
     )
 
@@ -70,8 +53,6 @@ class BrokerSubmission(SQLModel, table=True):
     overdue_at: datetime | None = instant_column(nullable=True)  # when operators were notified that it is overdue
     handoff_id: str | None = None  # the customs broker's id, if it is polled for answers
     polled_at: datetime | None = instant_column(nullable=True)
-    # An InboxState, which a trigger on `exports` keeps.
-    inbox: str = InboxState.OPEN.value
     error_message: str | None = None
     created_at: datetime = timestamp_column()
     updated_at: datetime = timestamp_column()
@@ -159,7 +140,7 @@ class Delivery(SQLModel, table=True):
     due_at: datetime | None = instant_column(nullable=True)
     stalled_since: datetime | None = instant_column(nullable=True)  # when a sweep first found it due; unclaimed since
     delivered_at: datetime | None = instant_column(nullable=True)
-    inbox: str = InboxState.OPEN.value  # as of a submission, but of dead letters only
+    inbox: str = InboxState.OPEN.value  # of a dead letter; a trigger on `exports` keeps it
     error: str | None = None
     created_at: datetime = timestamp_column()
 

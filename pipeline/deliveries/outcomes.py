@@ -1,4 +1,4 @@
-"""The outcome of exports as an SQL expression, used to list, filter and show exports."""
+"""The outcome of exports, which triggers keep in their rows, and the searches that an index bounds."""
 
 from __future__ import annotations
 
@@ -6,25 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from sqlalchemy import (
-    ColumnElement,
-    SQLColumnExpression,
-    and_,
-    bindparam,
-    case,
-    exists,
-    literal_column,
-    select,
-    true,
-    tuple_,
-)
+from sqlalchemy import ColumnElement, SQLColumnExpression, and_, bindparam, literal_column, select, true, tuple_
 from sqlmodel import Session, col
 
 from pipeline.core.db import index_constant
 from pipeline.deliveries.models import BrokerSubmission, Delivery
-from pipeline.deliveries.outbox import WAREHOUSE
 from pipeline.exports.models import Export
-from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, Outcome, SubmissionState
+from pipeline.exports.states import DeliveryState, ExportState, Outcome
 
 
 def delivery_is(state: DeliveryState) -> ColumnElement[bool]:
@@ -51,67 +39,38 @@ QUARANTINED: Final = and_(col(Export.quarantined).is_(True), col(Export.state) =
 #: An answer is late and still expected. An amendment and a purge clear the deadline, but not `overdue_at`.
 OVERDUE: Final = and_(col(BrokerSubmission.overdue_at).is_not(None), col(BrokerSubmission.deadline_at).is_not(None))
 
-#: The outcomes that follow from the export's state alone.
+_READ_OUTCOME: Final = select(col(Export.outcome)).where(col(Export.id) == bindparam("of_export"))
+
+#: The outcomes that follow from the export's state alone, each with its states. All others are of executed exports.
 _STATES: Final = {
-    Outcome.IN_PROGRESS: ACTIVE_STATES,
-    Outcome.NEEDS_ATTENTION: (ExportState.FAILED.value,),
-    Outcome.CANCELLED: (ExportState.CANCELLED.value,),
-    Outcome.SUPERSEDED: (ExportState.SUPERSEDED.value,),
+    Outcome.IN_PROGRESS: (ExportState.ACCEPTED, ExportState.EXECUTING),
+    Outcome.NEEDS_ATTENTION: (ExportState.FAILED,),
+    Outcome.CANCELLED: (ExportState.CANCELLED,),
+    Outcome.SUPERSEDED: (ExportState.SUPERSEDED,),
 }
-#: Answers of the customs broker that are outcomes by the same name: those that need a person, and the others.
-_NEEDS_PERSON: Final = (SubmissionState.REJECTED.value, SubmissionState.QUERY.value, SubmissionState.HELD.value)
-_AGREED: Final = (SubmissionState.ACCEPTED.value, SubmissionState.FILED.value, SubmissionState.RELEASED.value)
-_ENDED: Final = (*_NEEDS_PERSON, SubmissionState.FAILED.value)
-_WITH_BROKER: Final = tuple(each.value for each in SubmissionState if each.value not in (*_ENDED, *_AGREED))
-
-
-def outcome_expression() -> ColumnElement[str]:
-    """Return the outcome of an export as an expression. The statement must outer join `HANDOFF`.
-
-    Only dead letters to the warehouse count here. For the customs broker, the submission's status counts: after an
-    answer, a dead copy on another channel changes nothing. Dead letters to operators do not count.
-    """
-    status, state = col(BrokerSubmission.state), col(Export.state)
-    # With IN or EXISTS, PostgreSQL may read all dead letters at once, however few exports are listed.
-    dead_letter = (
-        select(literal_column("1"))
-        .where(col(Delivery.export_id) == col(Export.id), DEAD, col(Delivery.audience) == WAREHOUSE)
-        .limit(1)
-        .correlate(Export)
-        .scalar_subquery()
-    )
-    return case(
-        *((state.in_(states), outcome.value) for outcome, states in _STATES.items()),
-        (status.in_(_NEEDS_PERSON), status),
-        (status == SubmissionState.FAILED.value, Outcome.UNDELIVERABLE.value),
-        (dead_letter.is_not(None), Outcome.UNDELIVERABLE.value),
-        (OVERDUE, Outcome.OVERDUE.value),
-        (status.in_(_AGREED), status),
-        else_=Outcome.WITH_BROKER.value,
-    )
-
-
-_READ_OUTCOME: Final = (
-    select(outcome_expression())
-    .select_from(Export)
-    .join(BrokerSubmission, HANDOFF, isouter=True)
-    .where(col(Export.id) == bindparam("of_export"))
-)
 
 
 def read_outcome(session: Session, export_id: str) -> Outcome:
-    """Return the outcome of one export, as this transaction sees it."""
+    """Return the outcome of one export, as this transaction sees it.
+
+    Only dead letters to the warehouse count in it. For the customs broker, the submission's status counts: after an
+    answer, a dead copy on another channel changes nothing. Dead letters to operators do not count.
+    """
     return Outcome(session.execute(_READ_OUTCOME, {"of_export": export_id}).scalar_one())
+
+
+def can_have_outcome(state: ExportState, outcome: Outcome) -> bool:
+    """Return whether an export in this state can have the outcome."""
+    return state in _STATES.get(outcome, (ExportState.EXECUTED,))
 
 
 @dataclass(frozen=True)
 class Search:
-    """The columns by which an index finds exports, newest first, and a further condition.
+    """The columns by which an index finds exports, newest first.
 
-    The last column is an id of the exports. The others have the given `values` in all exports that are found.
+    The last column is the id of the exports. The others have the given `values` in all exports that are found.
     """
 
-    condition: ColumnElement[bool]
     columns: Sequence[SQLColumnExpression[str]]
     values: Sequence[str] = ()
 
@@ -120,56 +79,37 @@ class Search:
         """The order of the exports."""
         return [column.desc() for column in self.columns]
 
-    def where(self, after: str | None = None) -> ColumnElement[bool]:
-        """Return the condition that an export is found, and comes after the one with this id."""
+    def where(
+        self, *, first: str | None = None, last: str | None = None, after: str | None = None
+    ) -> ColumnElement[bool]:
+        """Return the condition that an export is found, its id is between two ids, and comes after a third one."""
         # A range and its order. With `=` PostgreSQL expects to find a common value soon, and reads the exports by id; but
-        # the newest hundred thousand may have another.
-        found = [column >= value for column, value in zip(self.columns, self.values, strict=False)]
-        if after is None:
-            found += [column <= value for column, value in zip(self.columns, self.values, strict=False)]
+        # the newest hundred thousand may have another. A bound of ids is one with the values, else it bounds no index.
+        row, values = tuple_(*self.columns), list(zip(self.columns, self.values, strict=False))
+        found = [row >= (*self.values, first)] if first is not None else [column >= value for column, value in values]
+        # SQLite takes one upper bound for the index, so there is only one.
+        if after is not None and (last is None or after <= last):
+            found.append(row < (*self.values, after))
+        elif last is not None:
+            found.append(row <= (*self.values, last))
         else:
-            found.append(tuple_(*self.columns) < (*self.values, after))
-        return and_(self.condition, *found)
-
-
-def outcome_searches(outcome: Outcome, account_id: str | SQLColumnExpression[str]) -> Sequence[Search]:
-    """Return the searches that find the account's exports with this outcome: each finds some, and no other export.
-
-    They say the same as `outcome_expression`. The statement must outer join `HANDOFF`.
-    """
-    if outcome in _STATES:
-        return [state_search(state) for state in _STATES[outcome]]
-    executed = and_(col(Export.state) == ExportState.EXECUTED.value, col(BrokerSubmission.account_id) == account_id)
-    dead = and_(DEAD, col(Delivery.audience) == WAREHOUSE, col(Delivery.account_id) == account_id)
-    # NOT EXISTS, because PostgreSQL charges each row of a join for the whole list of a NOT IN.
-    sound = and_(executed, ~exists().where(col(Delivery.export_id) == col(Export.id), dead))
-    status, by_id = col(BrokerSubmission.state), [col(Export.id)]
-    if outcome is Outcome.UNDELIVERABLE:
-        undelivered = col(Export.id).in_(select(col(Delivery.export_id)).where(dead))
-        return [
-            _status_search(SubmissionState.FAILED.value, executed),
-            Search(and_(executed, status.not_in(_NEEDS_PERSON), undelivered), by_id),
-        ]
-    if outcome is Outcome.OVERDUE:
-        return [Search(and_(sound, OVERDUE, status.not_in(_ENDED)), by_id)]
-    if outcome in _NEEDS_PERSON:
-        return [_status_search(outcome.value, executed)]
-    statuses = _WITH_BROKER if outcome is Outcome.WITH_BROKER else (outcome.value,)
-    return [_status_search(each, and_(sound, ~OVERDUE)) for each in statuses]
+            found += [column <= value for column, value in values]
+        return and_(true(), *found)
 
 
 def account_search(account_id: str) -> Search:
     """Return the search for all exports of an account."""
-    return Search(true(), [col(Export.account_id), col(Export.id)], [account_id])
+    return Search([col(Export.account_id), col(Export.id)], [account_id])
 
 
-def state_search(state: ExportState | str) -> Search:
+def state_search(state: ExportState) -> Search:
     """Return the search for an account's exports in this state."""
-    return Search(true(), [col(Export.state), col(Export.id)], [str(state)])
+    return Search([col(Export.state), col(Export.id)], [state.value])
 
 
-def _status_search(status: str, condition: ColumnElement[bool]) -> Search:
-    return Search(condition, [col(BrokerSubmission.state), col(BrokerSubmission.export_id)], [status])
+def outcome_search(outcome: Outcome) -> Search:
+    """Return the search for an account's exports with this outcome."""
+    return Search([col(Export.outcome), col(Export.id)], [outcome.value])
 
 
 def is_quarantined(export: Export) -> bool:

@@ -9,6 +9,7 @@ from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from pipeline.core.columns import JSON_TYPE, instant_column, partial_index, text_column, timestamp_column
+from pipeline.exports.states import Outcome
 
 
 class Account(SQLModel, table=True):
@@ -77,7 +78,30 @@ class Export(SQLModel, table=True):
             postgresql_where=text("quarantined IS true"),
             sqlite_where=text("quarantined IS 1"),
         ),
-        partial_index("ix_exports_acknowledged", "account_id", "id", where=text("acknowledged_seq IS NOT NULL")),
+        Index("ix_exports_outcome", "account_id", "outcome", "id"),
+        Index("ix_exports_broker_outcome", "account_id", "broker_id", "outcome", "id"),
+        Index("ix_exports_warehouse_outcome", "account_id", "warehouse_id", "outcome", "id"),
+        # Written so that PostgreSQL takes these two only for the inbox, which writes the same conditions.
+        partial_index(
+            "ix_exports_inbox",
+            "account_id",
+            "outcome",
+            "id",
+            where=text(
+                "(outcome IN ('needs_attention', 'overdue', 'rejected', 'query', 'held') AND purged_at IS NULL"
+                " AND (acknowledged_seq IS NULL OR outcome = 'needs_attention')) IS TRUE"
+            ),
+        ),
+        partial_index(
+            "ix_exports_inbox_acknowledged",
+            "account_id",
+            "outcome",
+            "id",
+            where=text(
+                "(outcome IN ('needs_attention', 'overdue', 'rejected', 'query', 'held') AND purged_at IS NULL"
+                " AND acknowledged_seq IS NOT NULL) IS TRUE"
+            ),
+        ),
         partial_index(
             "uq_exports_supersedes_id", "supersedes_id", where=text("supersedes_id IS NOT NULL"), unique=True
         ),
@@ -102,6 +126,7 @@ class Export(SQLModel, table=True):
     treatment_digest: str
     findings: list[dict[str, Any]] = Field(sa_type=JSON_TYPE)
     failure: str | None = None
+    outcome: str = Outcome.IN_PROGRESS.value  # triggers keep it, on this table, on submissions and on deliveries
     quarantined: bool = False  # failed because its work killed workers or raised an unknown error
     acknowledged_seq: int | None = None  # the event by which a person acknowledged it; no fact needs a person since
     trace_parent: str | None = None  # of the request that was accepted; messages repeat it

@@ -70,15 +70,15 @@ UNANSWERED_STATES: Final = (
 
 
 class InboxState(StrEnum):
-    """If a handoff or a dead letter can be in the inbox: its export decides that."""
+    """If a dead letter can be in the inbox: its export decides that."""
 
-    OPEN = "open"  # it is in the inbox, if it needs a person
+    OPEN = "open"  # it is in the inbox
     ACKNOWLEDGED = "acknowledged"  # a person has seen what the export needs
-    CLOSED = "closed"  # nobody can do anything: the export is purged or, for a handoff, superseded
+    CLOSED = "closed"  # nobody can do anything: the export is purged
 
 
 class Outcome(StrEnum):
-    """What became of an export, for people: derived from its state, its handoff and its dead letters; never stored."""
+    """What became of an export, for people: derived from its state, its handoff and its dead letters."""
 
     IN_PROGRESS = "in_progress"  # accepted or executing
     NEEDS_ATTENTION = "needs_attention"  # it failed, or is quarantined

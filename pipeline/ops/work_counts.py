@@ -9,7 +9,18 @@ from contextlib import suppress
 from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
-from sqlalchemy import BigInteger, ColumnElement, and_, delete, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    ScalarSelect,
+    SQLColumnExpression,
+    and_,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, Session, SQLModel, col
 
@@ -19,7 +30,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries import circuit_breaker
 from pipeline.deliveries.models import BrokerSubmission, Delivery
-from pipeline.deliveries.outcomes import HANDOFF, OVERDUE, QUARANTINED, delivery_is, outcome_searches
+from pipeline.deliveries.outcomes import OVERDUE, QUARANTINED, delivery_is, outcome_search
 from pipeline.exports.models import Account, Export, Step
 from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, Outcome, StepState
 from pipeline.workflow.inbox import open_items
@@ -138,6 +149,22 @@ def read_inbox_count(session: Session, account_id: str) -> int | None:
     return min(session.scalar(kept) or 0, MOST_INBOX)
 
 
+def count_outcomes(session: Session, account_id: str) -> Mapping[Outcome, int]:
+    """Return how many exports of the account have each outcome that is not final now, each at most MOST_OUTCOMES."""
+    outcomes = (Outcome.IN_PROGRESS, Outcome.NEEDS_ATTENTION, *OPEN_OUTCOMES)
+    counts = [_count_some(account_id, outcome) for outcome in outcomes]
+    return dict(zip(outcomes, session.execute(select(*counts)).one(), strict=True))
+
+
+def _count_some(account_id: str | SQLColumnExpression[str], outcome: Outcome) -> ScalarSelect[int]:
+    some = (
+        select(col(Export.id))
+        .where(col(Export.account_id) == account_id, outcome_search(outcome).where())
+        .limit(MOST_OUTCOMES)
+    )
+    return select(func.count()).select_from(some.correlate(Account).subquery()).scalar_subquery()
+
+
 def _read_kept(session: Session) -> dict[CountKey, int]:
     return {CountKey(*key): value for *key, value in session.execute(select(*_counts))}
 
@@ -173,19 +200,11 @@ def _count(session: Session) -> Iterator[tuple[CountKey, int]]:
             (CountKey(account_id, name, state), value) for account_id, value in session.execute(counted) if value
         )
     for outcome in OPEN_OUTCOMES:
-        found: Counter[str] = Counter()
-        for search in outcome_searches(outcome, col(Account.id)):
-            some = (
-                select(col(Export.id))
-                .join(BrokerSubmission, HANDOFF, isouter=True)
-                .where(col(Export.account_id) == col(Account.id), search.where())
-                .limit(MOST_OUTCOMES)
-            )
-            of_account = select(func.count()).select_from(some.correlate(Account).subquery())
-            counted = select(col(Account.id), of_account.scalar_subquery())
-            found.update({account_id: value for account_id, value in session.execute(counted)})  # noqa: C416 - mypy does not accept a row as a pair
+        counted = select(col(Account.id), _count_some(col(Account.id), outcome))
         yield from (
-            (CountKey(account_id, OUTCOMES, outcome.value), value) for account_id, value in found.items() if value
+            (CountKey(account_id, OUTCOMES, outcome.value), value)
+            for account_id, value in session.execute(counted)
+            if value
         )
     yield from _count_inbox(session)
     now = session.execute(select(database_now())).scalar_one()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from operator import attrgetter
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ from pipeline.accounts.states import PartnerState
 from pipeline.core.db import index_constant
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outcomes import HANDOFF, Search, outcome_searches
+from pipeline.deliveries.outcomes import HANDOFF, outcome_search
 from pipeline.deliveries.remedies import find_remedy
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED, MessageType
 from pipeline.exports.models import Event, Export, PlanSnapshot
@@ -40,13 +39,14 @@ _REASONS: Final = {
     Cause.PAUSED: "Nothing is sent to it until a person resumes it. Its messages are kept.",
 }
 
-_KEPT: Final = col(Export.purged_at).is_(None)
-#: The conditions of the indexes of the inbox.
-_ANSWERED: Final[ColumnElement[bool]] = literal_column(
-    "(broker_submissions.state IN ('rejected', 'query', 'held')) IS TRUE"
+#: The conditions of the indexes of the inbox. A failed export stays in it even if its dead letters are acknowledged.
+_IN_INBOX: Final[ColumnElement[bool]] = literal_column(
+    "(outcome IN ('needs_attention', 'overdue', 'rejected', 'query', 'held') AND purged_at IS NULL"
+    " AND (acknowledged_seq IS NULL OR outcome = 'needs_attention')) IS TRUE"
 )
-_LATE: Final[ColumnElement[bool]] = literal_column(
-    "(broker_submissions.overdue_at IS NOT NULL AND broker_submissions.deadline_at IS NOT NULL) IS TRUE"
+_ACKNOWLEDGED: Final[ColumnElement[bool]] = literal_column(
+    "(outcome IN ('needs_attention', 'overdue', 'rejected', 'query', 'held') AND purged_at IS NULL"
+    " AND acknowledged_seq IS NOT NULL) IS TRUE"
 )
 _DEAD: Final[ColumnElement[bool]] = literal_column("(deliveries.state = 'dead') IS TRUE")
 #: A dead letter that can still be sent: a newer revision replaces some messages of the older one.
@@ -103,8 +103,7 @@ def group_items(inbox: InboxView) -> list[InboxGroup]:
 def open_items(account_id: SQLColumnExpression[str]) -> Iterator[Select[Any]]:
     """Yield the statements that together find each open item of an account once, to count them."""
     for outcome in _OUTCOMES:
-        for search in outcome_searches(outcome, account_id):
-            yield _select_exports(account_id, outcome, search, col(Export.id))
+        yield _select_exports(account_id, outcome, col(Export.id))
     yield _select_dead(account_id, col(Delivery.id))
     yield _select_paused(account_id, col(Partner.id))
 
@@ -119,9 +118,7 @@ def _find_items(
     }.items():
         if cause not in (None, *causes) or (acknowledged and outcome is Outcome.NEEDS_ATTENTION):
             continue
-        rows = list(
-            chain.from_iterable(_find_exports(session, account_id, outcome, acknowledged=acknowledged, limit=limit))
-        )
+        rows = _find_exports(session, account_id, outcome, acknowledged=acknowledged, limit=limit)
         seen = _load_acknowledged(session, rows)
         if outcome is Outcome.NEEDS_ATTENTION:
             yield [_describe_failure(row) for row in rows]
@@ -145,35 +142,19 @@ _EXPORT_COLUMNS: Final[tuple[Any, ...]] = (
 
 
 def _select_exports(
-    account_id: str | SQLColumnExpression[str],
-    outcome: Outcome,
-    search: Search,
-    *columns: Any,
-    acknowledged: bool = False,
+    account_id: str | SQLColumnExpression[str], outcome: Outcome, *columns: Any, acknowledged: bool = False
 ) -> Select[Any]:
-    wanted = []
-    if outcome is not Outcome.NEEDS_ATTENTION:
-        wanted = [
-            _is_in_inbox(BrokerSubmission, acknowledged=acknowledged),
-            _LATE if outcome is Outcome.OVERDUE else _ANSWERED,
-        ]
-    return (
-        select(*columns)
-        .select_from(Export)
-        .join(BrokerSubmission, HANDOFF, isouter=True)
-        .where(col(Export.account_id) == account_id, search.where(), _KEPT, *wanted)
+    return select(*columns).where(
+        col(Export.account_id) == account_id,
+        outcome_search(outcome).where(),
+        _ACKNOWLEDGED if acknowledged else _IN_INBOX,
     )
-
-
-def _is_in_inbox(model: type[BrokerSubmission | Delivery], *, acknowledged: bool) -> ColumnElement[bool]:
-    """Return the condition that the export's person has not acknowledged it, or has."""
-    return col(model.inbox) == index_constant(InboxState.ACKNOWLEDGED if acknowledged else InboxState.OPEN)
 
 
 def _find_exports(
     session: Session, account_id: str, outcome: Outcome, *, acknowledged: bool, limit: int
-) -> Iterator[Sequence[Row[Any]]]:
-    """Yield for each search of the outcome the oldest exports that it finds, with their handoffs."""
+) -> Sequence[Row[Any]]:
+    """Return the oldest exports with this outcome, with their handoffs."""
     columns = (
         *_EXPORT_COLUMNS,
         col(Export.broker_id),
@@ -186,10 +167,12 @@ def _find_exports(
         col(BrokerSubmission.updated_at).label("answered_at"),
         col(BrokerSubmission.deadline_at),
     )
-    for search in outcome_searches(outcome, account_id):
-        query = _select_exports(account_id, outcome, search, *columns, acknowledged=acknowledged)
-        query = query.join(PlanSnapshot, col(PlanSnapshot.id) == col(Export.plan_id))
-        yield session.execute(query.order_by(*search.columns).limit(limit)).all()
+    query = (
+        _select_exports(account_id, outcome, *columns, acknowledged=acknowledged)
+        .join(BrokerSubmission, HANDOFF, isouter=True)
+        .join(PlanSnapshot, col(PlanSnapshot.id) == col(Export.plan_id))
+    )
+    return session.execute(query.order_by(*outcome_search(outcome).columns).limit(limit)).all()
 
 
 def _load_acknowledged(session: Session, rows: Sequence[Row[Any]]) -> Mapping[str, AcknowledgedView]:
@@ -298,7 +281,7 @@ def _select_dead(account_id: str | SQLColumnExpression[str], *columns: Any, ackn
         .where(
             col(Delivery.account_id) == account_id,
             _DEAD,
-            _is_in_inbox(Delivery, acknowledged=acknowledged),
+            col(Delivery.inbox) == index_constant(InboxState.ACKNOWLEDGED if acknowledged else InboxState.OPEN),
             _SENDABLE,
         )
     )

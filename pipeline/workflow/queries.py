@@ -19,19 +19,19 @@ from pipeline.core.pages import unknown_cursor
 from pipeline.core.problems import Issue
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outcomes import (
-    HANDOFF,
     QUARANTINED,
     Search,
     account_search,
+    can_have_outcome,
     is_quarantined,
-    outcome_expression,
-    outcome_searches,
+    outcome_search,
     state_search,
 )
 from pipeline.exports.models import Event, Export
 from pipeline.exports.queries import event_view
 from pipeline.exports.schemas.export import EventView, ExportPage, ExportSummary
 from pipeline.exports.states import ACTIVE_STATES, UNANSWERED_STATES, DeliveryState, ExportState, Outcome
+
 
 #: An event that is older does not change the version of an account.
 _RECENT_SECONDS: Final = 30.0
@@ -57,14 +57,11 @@ def list_exports(
 
     Raises ValidationFailed if the cursor is invalid or a time has no UTC offset.
     """
-    derived_outcome = outcome_expression()
-    query = select(Export, derived_outcome).join(BrokerSubmission, HANDOFF, isouter=True)
-    search = Search(col(Export.account_id) == account_id, [col(Export.id)])
-    if filters == ExportFilter():
-        search = account_search(account_id)
-    elif filters.state is not None:
-        search = state_search(filters.state.value)
-        query = query.where(col(Export.account_id) == account_id)
+    query = select(Export).where(col(Export.account_id) == account_id)
+    # Without a filter, the index of the account bounds the search; else that of the filter's column or of ids.
+    search = account_search(account_id) if filters == ExportFilter() else Search([col(Export.id)])
+    if filters.state is not None:
+        search = state_search(filters.state)
     if filters.quarantined is not None:
         query = query.where(QUARANTINED if filters.quarantined else not_(QUARANTINED))
     if filters.broker_id is not None:
@@ -72,42 +69,51 @@ def list_exports(
     if filters.warehouse_id is not None:
         query = query.where(col(Export.warehouse_id) == filters.warehouse_id)
     # An id begins with the millisecond of acceptance, so the index of ids bounds these searches too.
+    first = last = None
     if filters.accepted_after is not None:
         since = _require_offset(filters.accepted_after, "acceptedAfter")
-        query = query.where(col(Export.accepted_at) > since, col(Export.id) >= first_id("exp", since))
+        query, first = query.where(col(Export.accepted_at) > since), first_id("exp", since)
     if filters.accepted_before is not None:
         until = _require_offset(filters.accepted_before, "acceptedBefore")
-        query = query.where(col(Export.accepted_at) < until, col(Export.id) <= last_id("exp", until))
+        query, last = query.where(col(Export.accepted_at) < until), last_id("exp", until)
 
     after = None if cursor is None else _decode_cursor(cursor)
 
     def page(search: Search, query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
         # Ids are ordered by time, so the id is the only key of a page.
-        return query.where(search.where(after)).order_by(*search.newest_first).limit(limit + 1)
+        found = query.where(search.where(first=first, last=last, after=after))
+        return found.order_by(*search.newest_first).limit(limit + 1)
 
-    if 0 < len({*filters.outcomes}) < len(Outcome):
-        # An outcome has no index. Each of its searches has one, and finds a page.
-        of_account = query.where(search.where()).with_only_columns(col(Export.id))
-        pages = [
-            page(each, of_account).subquery()
-            for outcome in sorted({*filters.outcomes})
-            for each in outcome_searches(outcome, account_id)
-        ]
+    outcomes = _find_searched_outcomes(filters)
+    if outcomes is not None:
+        # The index has the exports of each outcome in the order of ids: a page of each is read.
+        ids = query.with_only_columns(col(Export.id)).where(search.where())
+        pages = [page(outcome_search(each), ids).subquery() for each in outcomes]
+        if not pages:
+            return ExportPage(items=[], next_cursor=None)
         query = query.where(col(Export.id).in_(union_all(*(select(each.c.id) for each in pages))))
-    query = page(search, query)
-    rows = session.execute(query).all()
+        search = Search([col(Export.id)])
+    rows = session.scalars(page(search, query)).all()
     return ExportPage(
-        items=[_summary(row, Outcome(derived)) for row, derived in rows[:limit]],
-        next_cursor=_encode_cursor(rows[limit - 1][0].id) if len(rows) > limit else None,
+        items=[_summary(row) for row in rows[:limit]],
+        next_cursor=_encode_cursor(rows[limit - 1].id) if len(rows) > limit else None,
     )
 
 
-def _summary(row: Export, derived: Outcome) -> ExportSummary:
+def _find_searched_outcomes(filters: ExportFilter) -> Sequence[Outcome] | None:
+    """Return the outcomes to search for, without those that the other filters exclude; None if each outcome is wanted."""
+    state = ExportState.FAILED if filters.quarantined else filters.state
+    wanted = {*filters.outcomes} or {*Outcome}
+    possible = {each for each in Outcome if state is None or can_have_outcome(state, each)}
+    return None if possible <= wanted else sorted(possible & wanted)
+
+
+def _summary(row: Export) -> ExportSummary:
     return ExportSummary(
         export_id=row.id,
         batch_id=row.batch_id,
         state=ExportState(row.state),
-        outcome=derived,
+        outcome=Outcome(row.outcome),
         plan_hash=row.plan_hash,
         revision=row.revision,
         test=row.test,

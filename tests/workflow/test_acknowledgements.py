@@ -24,6 +24,7 @@ from pipeline.exports.schemas.inbox import Cause, InboxItem
 from pipeline.ops.rebuild import service
 from pipeline.workflow import inbox, read_model
 from pipeline.workflow.acknowledgements import acknowledge_export, reopen_export
+from pipeline.workflow.steps import NOTIFY_STEPS
 from tests.support import factories
 from tests.support.query_counter import record_plans, searches
 from tests.workflow.conftest import WorkflowHarness
@@ -76,13 +77,16 @@ def kill_messages(workflow: WorkflowHarness, export_id: str) -> None:
 
 
 def read_marks(workflow: WorkflowHarness, export_id: str) -> tuple[set[str], set[str]]:
-    """Return the marks of the export's handoff and of its dead letters."""
+    """Return the lists of the inbox that have the export's handoff, and the marks of its dead letters."""
+    lists = {"open": list_items(workflow), "acknowledged": list_items(workflow, acknowledged=True)}
+    handoffs = {
+        name
+        for name, items in lists.items()
+        if any(each.export_id == export_id and each.cause is not Cause.DEAD_LETTER for each in items)
+    }
     with workflow.runtime.db.read() as session:
-        handoffs = session.scalars(
-            select(col(BrokerSubmission.inbox)).where(col(BrokerSubmission.export_id) == export_id)
-        )
         dead = select(col(Delivery.inbox)).where(col(Delivery.export_id) == export_id, col(Delivery.state) == "dead")
-        return set(handoffs), set(session.scalars(dead))
+        return handoffs, set(session.scalars(dead))
 
 
 def assert_rows_follow_from_log(workflow: WorkflowHarness, export_id: str) -> None:
@@ -212,13 +216,13 @@ def test_marks_follow_each_change_of_the_export(workflow_on_both: WorkflowHarnes
     assert read_marks(workflow, export_id) == ({"open"}, {"open"})
     acknowledge(workflow, export_id)
     make_amendment(workflow, export_id, factories.plan(lines=4))
-    assert read_marks(workflow, export_id) == ({"closed"}, {"open"}), "a message to the warehouse can still be sent"
+    assert read_marks(workflow, export_id) == (set(), {"open"}), "a message to the warehouse can still be sent"
     acknowledge(workflow, export_id)
-    assert read_marks(workflow, export_id) == ({"closed"}, {"acknowledged"})
+    assert read_marks(workflow, export_id) == (set(), {"acknowledged"})
     with workflow.runtime.db.write() as session:
         session.execute(update(Export).where(col(Export.id) == export_id).values(purged_at=workflow.clock()))
-    assert read_marks(workflow, export_id) == ({"closed"}, {"closed"})
-    assert read_marks(workflow, other) == ({"open"}, {"open"})
+    assert read_marks(workflow, export_id) == (set(), {"closed"})
+    assert read_marks(workflow, other) == (set(), {"open"})
 
 
 def test_refused_acknowledgement_leaves_the_marks(workflow_on_both: WorkflowHarness) -> None:
@@ -230,13 +234,14 @@ def test_refused_acknowledgement_leaves_the_marks(workflow_on_both: WorkflowHarn
     assert (read_marks(workflow, export_id)[0], len(list_items(workflow))) == ({"open"}, 1)
 
 
-def test_handoff_after_an_acknowledgement_is_open(workflow_on_both: WorkflowHarness) -> None:
+def test_answer_after_an_early_acknowledgement_is_open(workflow_on_both: WorkflowHarness) -> None:
     workflow = workflow_on_both
     export_id = workflow.accept().export_id
     with workflow.runtime.db.write() as session:
         events.append(session, export_id, KEY, [NewEvent(EventType.OUTCOME_ACKNOWLEDGED, {"outcome": "undeliverable"})])
-    for name in ("record_packages", "render_documents"):
-        workflow.step(export_id, 1, name)
+    for unit_no, name in ((1, "record_packages"), (1, "render_documents"), *((0, name) for name in NOTIFY_STEPS)):
+        workflow.step(export_id, unit_no, name)
+    answer(workflow, export_id, "a-1", "held")
     assert read_marks(workflow, export_id)[0] == {"open"}
     assert_rows_follow_from_log(workflow, export_id)
 
@@ -266,8 +271,9 @@ def test_inbox_reads_no_item_of_the_other_list(workflow_on_both: WorkflowHarness
         copy_export(session, export_id, 300)
     with record_plans(workflow.runtime.db) as plans:
         list_items(workflow, acknowledged=acknowledged)
-    for index in ("broker_submissions_inbox", "broker_submissions_inbox_overdue", "deliveries_inbox"):
-        assert searches(plans, f"ix_{index}", "inbox ="), plans
+    index = "ix_exports_inbox_acknowledged" if acknowledged else "ix_exports_inbox"
+    assert searches(plans, index, "outcome <="), plans
+    assert searches(plans, "ix_deliveries_inbox", "inbox ="), plans
 
 
 def test_only_the_wanted_cause_is_listed(workflow: WorkflowHarness) -> None:

@@ -88,16 +88,6 @@ class ExportHistory:
             return InboxState.CLOSED
         return InboxState.OPEN if self.acknowledged_seq is None else InboxState.ACKNOWLEDGED
 
-    @property
-    def handoff_inbox(self) -> tuple[InboxState, ...]:
-        """If the export's handoff can be in the inbox; the likeliest first."""
-        if self.superseded:
-            return (InboxState.CLOSED,)
-        found = self.dead_letter_inbox
-        # An acknowledgement before the handoff was about a dead letter; the handoff began as open.
-        early = found is InboxState.ACKNOWLEDGED and (self.acknowledged_seq or 0) < (self.handed_off_seq or 0)
-        return (InboxState.OPEN, found) if early else (found,)
-
     def unit(self, data: EventData) -> UnitHistory:
         """Return the history of the unit that the event is about."""
         self.started = True

@@ -94,7 +94,7 @@ def read_stats(runtime: Runtime, account_id: str, wanted: StatsRange) -> StatsVi
         statuses = own.read_bins(STATUS)
         reviews = own.read_bins(REVIEW)
         corrections = _order_corrections(own.read_series(CORRECTION))
-        counts = work_counts.read_counts(session)
+        counts = work_counts.count_outcomes(session, account_id)
         today = _Reader(session, account_id, [period_start(now, _DAY)], _DAY).read_series(OUTCOME)
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
         service = _Reader(session, ALL, periods, seconds)
@@ -104,7 +104,7 @@ def read_stats(runtime: Runtime, account_id: str, wanted: StatsRange) -> StatsVi
         periods=periods,
         period_seconds=seconds,
         now=CurrentCounts(
-            outcomes=_current(counts, account_id),
+            outcomes=dict(counts),
             accepted_today=sum(today.get(("", Outcome.ACCEPTED.value), ())),
         ),
         outcomes=[OutcomeSeries(outcome=each, counts=outcomes.get(("", each.value), none)) for each in Outcome],
@@ -229,13 +229,3 @@ def _order_corrections(corrections: Mapping[tuple[str, str], list[int]]) -> list
     return [
         CorrectionSeries(partner_id=partner_id, field=field, counts=counts) for (partner_id, field), counts in ordered
     ]
-
-
-def _current(counts: Mapping[work_counts.CountKey, int], account_id: str) -> dict[Outcome, int]:
-    def count(name: str, state: str) -> int:
-        return counts.get(work_counts.CountKey(account_id, name, state), 0)
-
-    active = count(work_counts.EXPORTS, "accepted") + count(work_counts.EXPORTS, "executing")
-    failed = count(work_counts.EXPORTS, "failed")
-    executed = {outcome: count(work_counts.OUTCOMES, outcome.value) for outcome in work_counts.OPEN_OUTCOMES}
-    return {Outcome.IN_PROGRESS: active, Outcome.NEEDS_ATTENTION: failed} | executed

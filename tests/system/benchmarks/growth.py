@@ -103,6 +103,7 @@ class _Loaded:
         each = stored // _FAILED
         failed = {
             "exports.state": f"CASE WHEN mod(n, {each}) = 0 THEN 'failed' ELSE state END",
+            "exports.outcome": f"CASE WHEN mod(n, {each}) = 0 THEN 'needs_attention' ELSE 'released' END",
             "exports.quarantined": f"mod(n, {2 * each}) = 0",
         }
         copy_export(self._connection, template, stored, changes=_STORED | failed, seconds_apart=10)

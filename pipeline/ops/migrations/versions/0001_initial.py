@@ -1,4 +1,4 @@
-"""All tables, and the triggers that keep the log append-only and the inbox right."""
+"""All tables, and the triggers that keep the log append-only, and outcomes and the inbox right."""
 
 from __future__ import annotations
 
@@ -22,24 +22,74 @@ APPEND_ONLY = {
     "attempts": "SELECT 1 FROM attempts WHERE (delivery_id = NEW.delivery_id AND number = NEW.number) OR rowid = NEW.rowid",
 }
 
-#: How an export's row decides about the inbox: for its handoffs, and for its dead letters.
-_ACKNOWLEDGED_OR_OPEN = "WHEN {row}.acknowledged_seq IS NOT NULL THEN 'acknowledged' ELSE 'open' END"
-_HANDOFF_STATE = (
-    f"CASE WHEN {{row}}.purged_at IS NOT NULL OR {{row}}.state = 'superseded' THEN 'closed' {_ACKNOWLEDGED_OR_OPEN}"
-)
-_DEAD_STATE = f"CASE WHEN {{row}}.purged_at IS NOT NULL THEN 'closed' {_ACKNOWLEDGED_OR_OPEN}"
-_INBOX_CHANGED = " OR ".join(
-    f"{each.format(row='OLD')} <> {each.format(row='NEW')}" for each in (_HANDOFF_STATE, _DEAD_STATE)
+#: How an export's row decides about its dead letters in the inbox.
+_DEAD_STATE = (
+    "CASE WHEN {row}.purged_at IS NOT NULL THEN 'closed'"
+    " WHEN {row}.acknowledged_seq IS NOT NULL THEN 'acknowledged' ELSE 'open' END"
 )
 _INBOX_TRIGGER = (
-    "CREATE TRIGGER exports_inbox AFTER UPDATE OF acknowledged_seq, state, purged_at ON exports"
-    f" FOR EACH ROW WHEN ({_INBOX_CHANGED})"
+    "CREATE TRIGGER exports_inbox AFTER UPDATE OF acknowledged_seq, purged_at ON exports"
+    f" FOR EACH ROW WHEN ({_DEAD_STATE.format(row='OLD')} <> {_DEAD_STATE.format(row='NEW')})"
 )
 _KEEP_INBOX = (  # noqa: S608 - our own names
-    "UPDATE broker_submissions SET inbox = {handoff} WHERE export_id = NEW.id AND inbox <> {handoff};"
-    " UPDATE deliveries SET inbox = {dead} WHERE export_id = NEW.id AND inbox <> {dead}"
+    "UPDATE deliveries SET inbox = {dead} WHERE export_id = NEW.id AND inbox <> {dead}"
     " AND (state = 'dead' OR {dead} = 'open');"
-).format(handoff=_HANDOFF_STATE.format(row="NEW"), dead=_DEAD_STATE.format(row="NEW"))
+).format(dead=_DEAD_STATE.format(row="NEW"))
+
+#: The outcome of a row of `exports`.
+_OUTCOME = """
+    CASE
+        WHEN state IN ('accepted', 'executing') THEN 'in_progress'
+        WHEN state = 'failed' THEN 'needs_attention'
+        WHEN state IN ('cancelled', 'superseded') THEN state
+        ELSE coalesce((
+            SELECT CASE
+                WHEN handoff.state IN ('rejected', 'query', 'held') THEN handoff.state
+                WHEN handoff.state = 'failed' OR EXISTS (
+                    SELECT 1 FROM deliveries
+                    WHERE deliveries.export_id = exports.id AND deliveries.state = 'dead' AND deliveries.audience = 'warehouse'
+                ) THEN 'undeliverable'
+                WHEN handoff.overdue_at IS NOT NULL AND handoff.deadline_at IS NOT NULL THEN 'overdue'
+                WHEN handoff.state IN ('accepted', 'filed', 'released') THEN handoff.state
+                ELSE 'with_broker'
+            END
+            FROM broker_submissions handoff
+            WHERE handoff.export_id = exports.id AND handoff.partner_id = exports.broker_id
+        ), 'with_broker')
+    END"""
+_KEEP_OUTCOME = "UPDATE exports SET outcome = {outcome} WHERE id = {of} AND outcome <> {outcome};"
+#: What the outcome depends on, in a row of each table.
+_HANDOFF_FACT = (
+    "CASE WHEN {row}.state IN ('pending', 'sent', 'delivered', 'received') THEN 'sent' ELSE {row}.state END"
+    " || CASE WHEN {row}.overdue_at IS NOT NULL AND {row}.deadline_at IS NOT NULL THEN ' late' ELSE '' END"
+)
+_DEAD_FACT = "({row}.state = 'dead' AND {row}.audience = 'warehouse')"
+#: Name of the trigger -> its event, its condition, and the id of the export.
+_OUTCOME_TRIGGERS = {
+    "exports_outcome_new": (
+        "INSERT ON exports",
+        "NEW.state <> 'accepted' OR NEW.outcome <> 'in_progress'",
+        "NEW.id",
+    ),
+    "exports_outcome": (
+        "UPDATE OF state, broker_id ON exports",
+        "(OLD.state, OLD.broker_id) <> (NEW.state, NEW.broker_id) AND (OLD.state, NEW.state) <> ('accepted', 'executing')",
+        "NEW.id",
+    ),
+    "broker_submissions_outcome_new": ("INSERT ON broker_submissions", "NEW.state <> 'pending'", "NEW.export_id"),
+    "broker_submissions_outcome": (
+        "UPDATE OF state, overdue_at, deadline_at ON broker_submissions",
+        f"{_HANDOFF_FACT.format(row='OLD')} <> {_HANDOFF_FACT.format(row='NEW')}",
+        "NEW.export_id",
+    ),
+    "deliveries_outcome_new": ("INSERT ON deliveries", _DEAD_FACT.format(row="NEW"), "NEW.export_id"),
+    "deliveries_outcome": (
+        "UPDATE OF state, audience ON deliveries",
+        f"{_DEAD_FACT.format(row='OLD')} <> {_DEAD_FACT.format(row='NEW')}",
+        "NEW.export_id",
+    ),
+    "deliveries_outcome_old": ("DELETE ON deliveries", _DEAD_FACT.format(row="OLD"), "OLD.export_id"),
+}
 
 TABLES = (
     "accounts",
@@ -101,6 +151,9 @@ def downgrade() -> None:
     if op.get_context().dialect.name == "postgresql":
         op.execute("DROP FUNCTION refuse_change()")
         op.execute("DROP FUNCTION keep_inbox()")
+        for name in _OUTCOME_TRIGGERS:
+            op.execute(f"DROP FUNCTION {name}()")
+        op.execute("DROP FUNCTION keep_outcome(text)")
 
 
 def _create_sqlite_triggers() -> None:
@@ -111,6 +164,9 @@ def _create_sqlite_triggers() -> None:
         # INSERT OR REPLACE deletes the older row without firing a trigger for DELETE.
         op.execute(f"CREATE TRIGGER {table}_no_replace BEFORE INSERT ON {table} WHEN EXISTS ({replaced}) {refuse}")
     op.execute(f"{_INBOX_TRIGGER} BEGIN {_KEEP_INBOX} END")
+    for name, (happens, condition, of) in _OUTCOME_TRIGGERS.items():
+        keep = _KEEP_OUTCOME.format(outcome=_OUTCOME, of=of)
+        op.execute(f"CREATE TRIGGER {name} AFTER {happens} FOR EACH ROW WHEN ({condition}) BEGIN {keep} END")
 
 
 def _create_postgresql_triggers() -> None:
@@ -132,6 +188,18 @@ def _create_postgresql_triggers() -> None:
         f"CREATE FUNCTION keep_inbox() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN {_KEEP_INBOX} RETURN NULL; END $$"
     )
     op.execute(f"{_INBOX_TRIGGER} EXECUTE FUNCTION keep_inbox()")
+    # The second statement sees what a transaction wrote that had locked the export.
+    lock = "PERFORM 1 FROM exports WHERE id = of_export FOR NO KEY UPDATE;"
+    op.execute(
+        "CREATE FUNCTION keep_outcome(of_export text) RETURNS void LANGUAGE plpgsql AS "
+        f"$$ BEGIN {lock} {_KEEP_OUTCOME.format(outcome=_OUTCOME, of='of_export')} END $$"
+    )
+    for name, (happens, condition, of) in _OUTCOME_TRIGGERS.items():
+        op.execute(
+            f"CREATE FUNCTION {name}() RETURNS trigger LANGUAGE plpgsql AS "
+            f"$$ BEGIN PERFORM keep_outcome({of}); RETURN NULL; END $$"
+        )
+        op.execute(f"CREATE TRIGGER {name} AFTER {happens} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION {name}()")
 
 
 def _create_tables() -> None:
@@ -404,6 +472,7 @@ def _create_tables() -> None:
         sa.Column("treatment_digest", sa.String(), nullable=False),
         sa.Column("findings", JSON_COLUMN, nullable=False),
         sa.Column("failure", sa.String(), nullable=True),
+        sa.Column("outcome", sa.String(), nullable=False),
         sa.Column("quarantined", sa.Boolean(), nullable=False),
         sa.Column("acknowledged_seq", sa.Integer(), nullable=True),
         sa.Column("trace_parent", sa.String(), nullable=True),
@@ -504,7 +573,6 @@ def _create_tables() -> None:
         sa.Column("overdue_at", Instant(), nullable=True),
         sa.Column("handoff_id", sa.String(), nullable=True),
         sa.Column("polled_at", Instant(), nullable=True),
-        sa.Column("inbox", sa.String(), nullable=False),
         sa.Column("error_message", sa.String(), nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("updated_at", Instant(), nullable=False),
@@ -895,6 +963,39 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
     op.create_index("ix_exports_state", "exports", ["account_id", "state", "id"], unique=False)
     op.create_index("ix_exports_broker", "exports", ["account_id", "broker_id", "id"], unique=False)
     op.create_index("ix_exports_warehouse", "exports", ["account_id", "warehouse_id", "id"], unique=False)
+    op.create_index("ix_exports_outcome", "exports", ["account_id", "outcome", "id"], unique=False)
+    op.create_index("ix_exports_broker_outcome", "exports", ["account_id", "broker_id", "outcome", "id"], unique=False)
+    op.create_index(
+        "ix_exports_warehouse_outcome", "exports", ["account_id", "warehouse_id", "outcome", "id"], unique=False
+    )
+    op.create_index(
+        "ix_exports_inbox",
+        "exports",
+        ["account_id", "outcome", "id"],
+        unique=False,
+        postgresql_where=sa.text(
+            "(outcome IN ('needs_attention', 'overdue', 'rejected', 'query', 'held') AND purged_at IS NULL"
+            " AND (acknowledged_seq IS NULL OR outcome = 'needs_attention')) IS TRUE"
+        ),
+        sqlite_where=sa.text(
+            "(outcome IN ('needs_attention', 'overdue', 'rejected', 'query', 'held') AND purged_at IS NULL"
+            " AND (acknowledged_seq IS NULL OR outcome = 'needs_attention')) IS TRUE"
+        ),
+    )
+    op.create_index(
+        "ix_exports_inbox_acknowledged",
+        "exports",
+        ["account_id", "outcome", "id"],
+        unique=False,
+        postgresql_where=sa.text(
+            "(outcome IN ('needs_attention', 'overdue', 'rejected', 'query', 'held') AND purged_at IS NULL"
+            " AND acknowledged_seq IS NOT NULL) IS TRUE"
+        ),
+        sqlite_where=sa.text(
+            "(outcome IN ('needs_attention', 'overdue', 'rejected', 'query', 'held') AND purged_at IS NULL"
+            " AND acknowledged_seq IS NOT NULL) IS TRUE"
+        ),
+    )
     op.create_index(
         "ix_exports_quarantined",
         "exports",
@@ -902,14 +1003,6 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
         unique=False,
         postgresql_where=sa.text("quarantined IS true"),
         sqlite_where=sa.text("quarantined IS 1"),
-    )
-    op.create_index(
-        "ix_exports_acknowledged",
-        "exports",
-        ["account_id", "id"],
-        unique=False,
-        postgresql_where=sa.text("acknowledged_seq IS NOT NULL"),
-        sqlite_where=sa.text("acknowledged_seq IS NOT NULL"),
     )
     op.create_index(
         "ix_steps_lost",
@@ -944,9 +1037,6 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
         sqlite_where=sa.text("state = 'ready' AND error IS NOT NULL"),
     )
     op.create_index(
-        "ix_broker_submissions_state", "broker_submissions", ["account_id", "state", "export_id"], unique=False
-    )
-    op.create_index(
         "ix_broker_submissions_due",
         "broker_submissions",
         ["account_id", "partner_id", "deadline_at", "id"],
@@ -961,22 +1051,6 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
         unique=False,
         postgresql_where=sa.text("overdue_at IS NOT NULL AND deadline_at IS NOT NULL"),
         sqlite_where=sa.text("overdue_at IS NOT NULL AND deadline_at IS NOT NULL"),
-    )
-    op.create_index(
-        "ix_broker_submissions_inbox",
-        "broker_submissions",
-        ["account_id", "inbox", "state", "export_id"],
-        unique=False,
-        postgresql_where=sa.text("(state IN ('rejected', 'query', 'held')) IS TRUE"),
-        sqlite_where=sa.text("(state IN ('rejected', 'query', 'held')) IS TRUE"),
-    )
-    op.create_index(
-        "ix_broker_submissions_inbox_overdue",
-        "broker_submissions",
-        ["account_id", "inbox", "export_id"],
-        unique=False,
-        postgresql_where=sa.text("(overdue_at IS NOT NULL AND deadline_at IS NOT NULL) IS TRUE"),
-        sqlite_where=sa.text("(overdue_at IS NOT NULL AND deadline_at IS NOT NULL) IS TRUE"),
     )
     op.create_index(
         "ix_deliveries_inbox",
