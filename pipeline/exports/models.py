@@ -78,6 +78,7 @@ class Export(SQLModel, table=True):
             postgresql_where=text("quarantined IS true"),
             sqlite_where=text("quarantined IS 1"),
         ),
+        Index("ix_exports_updated_at", "account_id", "updated_at"),  # for its newest entry
         Index("ix_exports_outcome", "account_id", "outcome", "id"),
         Index("ix_exports_broker_outcome", "account_id", "broker_id", "outcome", "id"),
         Index("ix_exports_warehouse_outcome", "account_id", "warehouse_id", "outcome", "id"),

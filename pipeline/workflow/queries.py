@@ -12,7 +12,6 @@ from sqlalchemy import Select, exists, func, not_, select, union_all
 from sqlmodel import Session, col
 from sqlmodel import select as sqlmodel_select
 
-from pipeline.core.db import database_now
 from pipeline.core.ids import first_id, last_id
 from pipeline.core.json_input import validation_failed
 from pipeline.core.pages import unknown_cursor
@@ -31,10 +30,6 @@ from pipeline.exports.models import Event, Export
 from pipeline.exports.queries import event_view
 from pipeline.exports.schemas.export import EventView, ExportPage, ExportSummary
 from pipeline.exports.states import ACTIVE_STATES, UNANSWERED_STATES, DeliveryState, ExportState, Outcome
-
-
-#: An event that is older does not change the version of an account.
-_RECENT_SECONDS: Final = 30.0
 
 
 @dataclass(frozen=True)
@@ -183,11 +178,11 @@ def read_export_version(session: Session, export_id: str) -> str:
 
 
 def read_account_version(session: Session, account_id: str) -> str:
-    """Return a text that changes with each event of the account; empty if there was none in the last half minute."""
+    """Return a text that changes with each event of the account; empty if there was none."""
+    # Each event writes its time in its export's row.
+    updated_at = col(Export.updated_at)
     newest = session.scalar(
-        select(func.max(col(Event.at)))
-        .join(Export, col(Export.id) == col(Event.export_id))
-        .where(col(Event.at) > database_now(-_RECENT_SECONDS), col(Export.account_id) == account_id)
+        select(updated_at).where(col(Export.account_id) == account_id).order_by(updated_at.desc()).limit(1)
     )
     return "" if newest is None else newest.isoformat()
 

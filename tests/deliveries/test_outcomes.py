@@ -6,7 +6,7 @@ import re
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 from sqlmodel import Session, col
 
 from pipeline.core.runtime import Runtime
@@ -260,6 +260,16 @@ def test_page_after_a_cursor_stays_within_the_days(runtime: Runtime) -> None:
             after = queries._encode_cursor(cursor)
             page = queries.list_exports(session, factories.ACCOUNT, wanted, cursor=after, limit=9)
         assert [each.export_id for each in page.items] == found
+
+
+def test_version_of_an_account_is_read_from_one_index_entry(runtime: Runtime) -> None:
+    hand_off(runtime)
+    with record_plans(runtime.db) as plans, runtime.db.read() as session:
+        version = queries.read_account_version(session, factories.ACCOUNT)
+        export = session.scalars(select(Export)).one()
+        assert version == export.updated_at.isoformat()
+        assert queries.read_account_version(session, "acc_none") == ""
+    assert any("ix_exports_updated_at" in step for step in plans), plans
 
 
 def test_outcome_of_a_removed_dead_letter_is_that_of_the_handoff(runtime: Runtime) -> None:

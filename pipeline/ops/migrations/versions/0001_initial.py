@@ -963,6 +963,7 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
     op.create_index("ix_exports_state", "exports", ["account_id", "state", "id"], unique=False)
     op.create_index("ix_exports_broker", "exports", ["account_id", "broker_id", "id"], unique=False)
     op.create_index("ix_exports_warehouse", "exports", ["account_id", "warehouse_id", "id"], unique=False)
+    op.create_index("ix_exports_updated_at", "exports", ["account_id", "updated_at"], unique=False)
     op.create_index("ix_exports_outcome", "exports", ["account_id", "outcome", "id"], unique=False)
     op.create_index("ix_exports_broker_outcome", "exports", ["account_id", "broker_id", "outcome", "id"], unique=False)
     op.create_index(
