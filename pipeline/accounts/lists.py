@@ -1,7 +1,9 @@
-"""Pages of an account's keys, people and portal links, newest first."""
+"""Pages of an account's keys, people and portal links, newest first; and the names of its partners."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import exists, or_, select
@@ -9,10 +11,11 @@ from sqlmodel import Session, col
 
 from pipeline.accounts import api_keys, people, portal_links
 from pipeline.accounts.api_keys import ApiKeyRecord
-from pipeline.accounts.models import ApiKey, Membership, Person, PortalLink
+from pipeline.accounts.models import ApiKey, Membership, Partner, Person, PortalLink
 from pipeline.accounts.people import Member
 from pipeline.accounts.schemas import PortalLinkView
 from pipeline.core.pages import Page, read_page
+from pipeline.core.runtime import Runtime
 
 
 def list_key_page(
@@ -65,3 +68,20 @@ def has_valid_link(session: Session, account_id: str, partner_id: str) -> bool:
     """Return whether any portal link of the partner opens its portal now."""
     valid = exists().where(*portal_links.is_of_partner(account_id, partner_id), *portal_links.is_valid_link())
     return bool(session.scalar(select(valid)))
+
+
+@dataclass(frozen=True)
+class PartnerName:
+    """A partner as an option of a form."""
+
+    id: str
+    kind: str
+    name: str
+
+
+def list_partner_names(runtime: Runtime, account_id: str) -> Sequence[PartnerName]:
+    """Return all partners of the account, ordered by id."""
+    columns = col(Partner.id), col(Partner.kind), col(Partner.name)
+    with runtime.db.read() as session:
+        rows = session.execute(select(*columns).where(col(Partner.account_id) == account_id).order_by(col(Partner.id)))
+        return [PartnerName(*row) for row in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
@@ -100,22 +101,21 @@ def _take_routing_name(session: Session, account_id: str, new: NewPartner) -> No
         session.execute(named.values(routing_name=f"{account_id}:{new.id}"))
 
 
-def list_partners(runtime: Runtime, account_id: str) -> list[PartnerView]:
-    """Return the account's partners, ordered by id."""
+def list_partners(runtime: Runtime, account_id: str, *, after: str = "", limit: int | None = None) -> list[PartnerView]:
+    """Return the account's partners in the order of ids: all, or at most `limit`, those after the id `after`."""
     with runtime.db.read() as session:
-        rows = session.scalars(
-            select(Partner).where(col(Partner.account_id) == account_id).order_by(col(Partner.id))
-        ).all()
-        channels = session.scalars(
+        wanted = select(Partner).where(col(Partner.account_id) == account_id, col(Partner.id) > after)
+        rows = session.scalars(wanted.order_by(col(Partner.id)).limit(limit)).all()
+        of_rows = [] if limit is None else [col(PartnerChannel.partner_id).in_([row.id for row in rows])]
+        channels: dict[str, list[PartnerChannel]] = defaultdict(list)
+        for channel in session.scalars(
             select(PartnerChannel)
-            .where(col(PartnerChannel.account_id) == account_id)
+            .where(col(PartnerChannel.account_id) == account_id, *of_rows)
             .order_by(col(PartnerChannel.position))
-        ).all()
+        ):
+            channels[channel.partner_id].append(channel)
         tests = _load_newest_tests(session, account_id, rows)
-        return [
-            _to_view(row, [channel for channel in channels if channel.partner_id == row.id], tests.get(row.id))
-            for row in rows
-        ]
+        return [_to_view(row, channels[row.id], tests.get(row.id)) for row in rows]
 
 
 def get_partner(runtime: Runtime, account_id: str, partner_id: str) -> PartnerView:

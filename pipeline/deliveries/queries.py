@@ -91,8 +91,8 @@ def _after_cursor(session: Session, account_id: str, delivery_id: str) -> list[C
     return comes_after(last, delivery_id)
 
 
-def count_dead_letters(runtime: Runtime, account_id: str) -> Mapping[str, int]:
-    """Return the number of dead deliveries by partner, of each at most MAX_COUNTED + 1."""
+def count_dead_letters(runtime: Runtime, account_id: str, partner_ids: Sequence[str]) -> Mapping[str, int]:
+    """Return the number of dead deliveries of each of the partners, at most MAX_COUNTED + 1."""
     of_partner = (
         select(col(Delivery.id))
         .where(
@@ -106,7 +106,8 @@ def count_dead_letters(runtime: Runtime, account_id: str) -> Mapping[str, int]:
     )
     counted = select(func.count()).select_from(of_partner.subquery()).scalar_subquery()
     with runtime.db.read() as session:
-        found = session.execute(select(col(Partner.id), counted).where(col(Partner.account_id) == account_id))
+        of_account = col(Partner.account_id) == account_id, col(Partner.id).in_(partner_ids)
+        found = session.execute(select(col(Partner.id), counted).where(*of_account))
         return {row[0]: row[1] for row in found}
 
 

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import RedirectResponse, Response
 
-from pipeline.accounts import partners
+from pipeline.accounts import lists
 from pipeline.accounts.api_keys import ADMIN, OPERATE
 from pipeline.accounts.people import name_people
 from pipeline.core.clock import utc_now
@@ -93,7 +93,7 @@ def _list_page(visit: Visit, chosen: ListFilter, cursor: str | None, *, refusal:
         found = workflow_queries.list_exports(
             session, visit.account_id, chosen.to_export_filter(), cursor=cursor, limit=PAGE_SIZE
         )
-    known = partners.list_partners(visit.runtime, visit.account_id)
+    known = lists.list_partner_names(visit.runtime, visit.account_id)
     return visit.page(
         "console/exports.html",
         200 if refusal is None else refusal.status,

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import quote
 
 from pipeline.accounts.api_keys import ADMIN, EXECUTE, OPERATE, READ, ApiKeyRecord, Caller, Mode
-from pipeline.accounts.schemas import PartnerView
+from pipeline.accounts.lists import PartnerName
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
@@ -118,7 +118,7 @@ def describe_revocation(key: ApiKeyRecord, others: Sequence[ApiKeyRecord], now: 
     return effects
 
 
-def build_new_form(fields: Form, partners: Sequence[PartnerView], errors: Mapping[str, str], caller: Caller) -> KeyForm:
+def build_new_form(fields: Form, partners: Sequence[PartnerName], errors: Mapping[str, str], caller: Caller) -> KeyForm:
     """Return the form of a new key, with what was typed."""
     roles, mode = fields.get_all("role"), fields.get("mode") or ("test" if caller.test else "live")
     inputs = [

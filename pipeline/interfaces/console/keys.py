@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from pipeline.accounts import api_keys, lists, partners
+from pipeline.accounts import api_keys, lists
 from pipeline.accounts.api_keys import ADMIN, ApiKeyRecord, CreatedKey
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import InsufficientRole, Refused
@@ -58,7 +58,7 @@ def create_key(visit: Visitor, fields: Fields) -> Response:
     try:
         new = key_views.read_new_key(fields, utc_now())
         _check_mode(visit, new.mode)
-        known = {each.id for each in partners.list_partners(visit.runtime, visit.account_id)}
+        known = {each.id for each in lists.list_partner_names(visit.runtime, visit.account_id)}
         key_views.check_partner_roles(new.roles, known)
         created = api_keys.create_key(
             visit.runtime,
@@ -141,7 +141,7 @@ def _check_mode(visit: Visit, mode: api_keys.Mode) -> None:
 
 
 def _new_page(visit: Visit, fields: Form, refused: Refused | None) -> Response:
-    known = partners.list_partners(visit.runtime, visit.account_id)
+    known = lists.list_partner_names(visit.runtime, visit.account_id)
     errors = {} if refused is None else read_errors(refused)
     form = key_views.build_new_form(fields, known, errors, visit.caller)
     return visit.page("console/key_new.html", 200 if refused is None else refused.status, form=form)

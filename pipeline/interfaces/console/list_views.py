@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from fastapi import Query
 from pydantic import BeforeValidator
 
-from pipeline.accounts.schemas import PartnerView
+from pipeline.accounts.lists import PartnerName
 from pipeline.core.field_types import BoundedDay
 from pipeline.exports.schemas.export import ExportSummary
 from pipeline.exports.states import NEEDS_PERSON, ExportState, Outcome
@@ -123,7 +123,7 @@ def build_state_links(chosen: ListFilter) -> list[FilterLink]:
     return [*every, FilterLink("quarantined", replace(chosen, quarantined=True).link(), chosen.quarantined)]
 
 
-def build_partner_choices(partners: Sequence[PartnerView], kind: str, chosen: str) -> list[FilterOption]:
+def build_partner_choices(partners: Sequence[PartnerName], kind: str, chosen: str) -> list[FilterOption]:
     """Return the partners of one kind as options; one that does not exist any more stays an option while it is chosen."""
     names = {each.id: f"{each.name} ({each.id})" for each in partners if each.kind == kind}
     if chosen:

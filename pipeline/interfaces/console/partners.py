@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Any, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -39,16 +39,18 @@ _ACTIONS: Final[dict[str, Callable[[Visit, str], Any]]] = {
 
 
 @router.get("/partners")
-def show_partners(visit: Visitor) -> Response:
+def show_partners(visit: Visitor, after: Annotated[str, Query(max_length=64)] = "") -> Response:
     """Show the account's partners: state, last connection test, and number of dead letters."""
     live_address = build_live_address(visit)
-    dead = queries.count_dead_letters(visit.runtime, visit.account_id)
-    rows = [
-        partner_views.show_row(each, dead.get(each.id, 0))
-        for each in partners.list_partners(visit.runtime, visit.account_id)
-    ]
+    found = partners.list_partners(visit.runtime, visit.account_id, after=after, limit=PAGE_SIZE + 1)
+    shown = found[:PAGE_SIZE]
+    dead = queries.count_dead_letters(visit.runtime, visit.account_id, [each.id for each in shown])
     return visit.page(
-        "console/partners.html", partners=rows, administers=visit.caller.has_role(ADMIN), live=live_address
+        "console/partners.html",
+        partners=[partner_views.show_row(each, dead.get(each.id, 0)) for each in shown],
+        next_link=f"/console/partners?{urlencode({'after': shown[-1].id})}" if len(found) > PAGE_SIZE else None,
+        administers=visit.caller.has_role(ADMIN),
+        live=live_address,
     )
 
 

@@ -9,7 +9,7 @@ from datetime import date
 from typing import Any, Final
 from urllib.parse import quote
 
-from pipeline.accounts.schemas import PartnerView
+from pipeline.accounts.lists import PartnerName
 from pipeline.core.json_input import parse_json, validation_failed
 from pipeline.core.problems import Issue
 from pipeline.customs.schemas import NewWaiver, WaiverView
@@ -129,7 +129,7 @@ def show_uses(waiver: WaiverView, uses: WaiverUses, *, continued: bool) -> Shown
     )
 
 
-def build_form(fields: Form, partners: Sequence[PartnerView], errors: Mapping[str, str]) -> WaiverForm:
+def build_form(fields: Form, partners: Sequence[PartnerName], errors: Mapping[str, str]) -> WaiverForm:
     """Return the form of a new waiver, with what was typed."""
     chosen = fields.get("partner")
     choices = [Choice("", "every partner", chosen=not chosen)] + [

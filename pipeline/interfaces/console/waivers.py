@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from pipeline.accounts import partners, people
+from pipeline.accounts import lists, people
 from pipeline.accounts.api_keys import ADMIN
 from pipeline.core.errors import Refused
 from pipeline.customs import waivers
@@ -66,7 +66,7 @@ def record_waiver(visit: Visitor, fields: Fields) -> Response:
     caller.require(ADMIN)
     try:
         new = waiver_views.read_new_waiver(fields)
-        known = {each.id for each in partners.list_partners(visit.runtime, caller.account_id)}
+        known = {each.id for each in lists.list_partner_names(visit.runtime, caller.account_id)}
         waiver_views.check_waiver(new, known, visit.runtime.clock().date())
         made = waivers.grant_waiver(
             visit.runtime, caller.account_id, new, waived_by=caller.actor, test_only=caller.test
@@ -112,7 +112,7 @@ def _name_people(visit: Visit, found: Sequence[WaiverView]) -> Mapping[str, str]
 
 
 def _new_page(visit: Visit, fields: Form, refused: Refused | None) -> Response:
-    known = partners.list_partners(visit.runtime, visit.account_id)
+    known = lists.list_partner_names(visit.runtime, visit.account_id)
     errors = {} if refused is None else read_errors(refused)
     form = waiver_views.build_form(fields, known, errors)
     return visit.page("console/waiver_new.html", 200 if refused is None else refused.status, form=form)

@@ -16,12 +16,14 @@ from pipeline.accounts.schemas import NewPartner
 from pipeline.core.clock import utc_now
 from pipeline.deliveries import sender
 from pipeline.exports.models import Export
+from pipeline.interfaces.console import partners as partner_pages
 from pipeline.simulation.partners.http import WebhookReceiver
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
 from tests.support.http_endpoint import Endpoint, Script
 from tests.support.people import sign_in_client
+from tests.support.query_counter import record_statements
 
 HOOKED = "wh_hook"
 
@@ -96,6 +98,26 @@ def test_partner_page_tests_activates_pauses_and_resumes(webhook_harness: ApiHar
         assert partners.get_partner(webhook_harness.runtime, factories.ACCOUNT, HOOKED).state == state
         assert f'<span class="pill {state}">{state}</span>' in client.get(page).text
     assert "passed <time" in client.get("/console/partners").text
+
+
+def test_partners_are_listed_by_pages(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(partner_pages, "PAGE_SIZE", 2)
+    client, found, address = sign_in_browser(harness, "read"), [], "/console/partners"
+    while address:
+        page = client.get(address).text
+        found.append(re.findall(r"<br><code>(\w+)</code>", page))
+        (address,) = re.findall(r'<a href="([^"]+)">More partners</a>', page) or [""]
+    every = [each.id for each in partners.list_partners(harness.runtime, factories.ACCOUNT)]
+    assert found == [every[:2], every[2:4], every[4:]]
+    assert len(every) == 5
+
+
+def test_list_of_exports_reads_only_the_names_of_partners(harness: ApiHarness) -> None:
+    client = sign_in_browser(harness, "read")
+    with record_statements(harness.runtime.db) as statements:
+        page = client.get("/console/exports").text
+    assert f'<option value="{factories.BROKER}">' in page
+    assert [each for each in statements if "FROM partner_channels" in each or "FROM connection_tests" in each] == []
 
 
 def test_failed_stage_is_shown_with_its_remedy(webhook_harness: ApiHarness) -> None:
