@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
+from sqlalchemy import and_, case, func
+from sqlalchemy import select as select_columns
 from sqlmodel import Session, col, or_, select
 
 from pipeline.core.errors import NotFound
-from pipeline.exports.models import Event, Export
+from pipeline.exports.models import Event, Export, ExportUnit, Step
 from pipeline.exports.schemas.export import AcknowledgedView, EventView
-from pipeline.exports.states import ExportState, Outcome
+from pipeline.exports.states import ExportState, Outcome, StepState
 
 
 def event_view(event: Event) -> EventView:
@@ -88,3 +92,36 @@ def list_revisions(session: Session, export: Export) -> Sequence[Export]:
         .order_by(col(Export.revision).desc())
         .limit(MAX_REVISIONS)
     ).all()
+
+
+@dataclass(frozen=True)
+class UnitSpan:
+    """From when to when the steps of a unit ran. `ended_at` is None unless all are done."""
+
+    unit_ref: str
+    started_at: datetime | None
+    ended_at: datetime | None
+    failed: bool
+
+
+def list_unit_spans(session: Session, export_id: str) -> Sequence[UnitSpan]:
+    """Return the spans of all units of an export, in their order."""
+    state, unit = col(Step.state), (col(ExportUnit.unit_no), col(ExportUnit.unit_ref))
+    of_unit = and_(col(Step.export_id) == col(ExportUnit.export_id), col(Step.unit_no) == col(ExportUnit.unit_no))
+    rows = session.execute(
+        select_columns(
+            col(ExportUnit.unit_ref),
+            func.min(col(Step.started_at)),
+            func.max(col(Step.finished_at)),
+            func.sum(case((state == StepState.DONE.value, 0), else_=1)),
+            func.sum(case((state == StepState.FAILED.value, 1), else_=0)),
+        )
+        .join(Step, of_unit)
+        .where(col(ExportUnit.export_id) == export_id)
+        .group_by(*unit)
+        .order_by(unit[0])
+    )
+    return [
+        UnitSpan(unit_ref, started_at, None if undone else finished_at, bool(failed))
+        for unit_ref, started_at, finished_at, undone, failed in rows
+    ]

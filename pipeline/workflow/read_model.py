@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import func
+from sqlalchemy import ColumnElement, func, or_
 from sqlalchemy.orm import defer
 from sqlmodel import Session, col, select
 
@@ -37,6 +37,7 @@ from pipeline.exports.schemas.export import (
 )
 from pipeline.exports.states import ExportState, Outcome, StepState
 from pipeline.workflow.status_text import describe_export
+from pipeline.workflow.step_leases import EXPORT_LEVEL, FIRST_UNIT
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class DeliveryTally:
 
 @dataclass(frozen=True)
 class ExportRows:
-    """The rows of a view; the units may come without their documents.
+    """The rows of a view; the units may come without their documents. The view shows the units `units_of`; None for all.
 
     `treatments` are the first of `treatment_count`, by default MAX_LINES_SHOWN; `events` are the newest ones, in order, by
     default MAX_EVENTS_SHOWN.
@@ -74,6 +75,7 @@ class ExportRows:
     superseded_by: str | None = None
     acknowledged: Event | None = None
     outcome: Outcome = Outcome.IN_PROGRESS
+    units_of: range | None = None
 
 
 def read_export(session: Session, account_id: str, export_or_batch_id: str, *, test: bool = False) -> ExportView:
@@ -91,14 +93,24 @@ def load_export_rows(
     *,
     max_events: int = MAX_EVENTS_SHOWN,
     max_lines: int = MAX_LINES_SHOWN,
-    documents_of: range | None = None,
+    units_of: range | None = None,
 ) -> ExportRows:
-    """Return the rows that the view of `export` is made of; `documents_of` are the units whose documents are read."""
+    """Return the rows that the view of `export` is made of; it shows the units `units_of`, or all if that is None."""
     export_id = export.id
     newest = session.exec(
         select(Event).where(col(Event.export_id) == export_id).order_by(col(Event.seq).desc()).limit(max_events)
     ).all()
-    units = [] if documents_of is None else [col(Artifact.unit_no).between(documents_of.start, documents_of.stop - 1)]
+    steps = session.exec(
+        select(Step)
+        .where(col(Step.export_id) == export_id, *([] if units_of is None else [_is_shown(export_id, units_of)]))
+        .order_by(col(Step.unit_no), col(Step.position))
+    ).all()
+    units, documents, lines = [], [], []
+    if units_of is not None:
+        units = [col(ExportUnit.unit_no).in_({FIRST_UNIT, *units_of, *(step.unit_no for step in steps)})]
+        documents, lines = (
+            [col(model.unit_no).between(units_of.start, units_of.stop - 1)] for model in (Artifact, LineTreatment)
+        )
     submissions = session.exec(
         select(BrokerSubmission).where(col(BrokerSubmission.export_id) == export_id).order_by(col(BrokerSubmission.id))
     ).all()
@@ -106,17 +118,15 @@ def load_export_rows(
         export=export,
         units=session.exec(
             select(ExportUnit)
-            .where(col(ExportUnit.export_id) == export_id)
+            .where(col(ExportUnit.export_id) == export_id, *units)
             .order_by(col(ExportUnit.unit_no))
             .options(defer(ExportUnit.document))  # type: ignore[arg-type]  # SQLModel types a column as its value
         ).all(),
-        steps=session.exec(
-            select(Step).where(col(Step.export_id) == export_id).order_by(col(Step.unit_no), col(Step.position))
-        ).all(),
+        steps=steps,
         events=newest[::-1],
         artifacts=session.exec(
             select(Artifact)
-            .where(col(Artifact.export_id) == export_id, *units)
+            .where(col(Artifact.export_id) == export_id, *documents)
             .order_by(col(Artifact.unit_no), col(Artifact.artifact_type))
         ).all(),
         tallies=_tallies(session, export_id),
@@ -128,7 +138,7 @@ def load_export_rows(
         ).all(),
         treatments=session.exec(
             select(LineTreatment)
-            .where(col(LineTreatment.export_id) == export_id)
+            .where(col(LineTreatment.export_id) == export_id, *lines)
             .order_by(col(LineTreatment.unit_no), col(LineTreatment.position))
             .limit(max_lines)
         ).all(),
@@ -143,6 +153,20 @@ def load_export_rows(
         if export.acknowledged_seq is None
         else session.get_one(Event, (export_id, export.acknowledged_seq)),
         outcome=read_outcome(session, export_id),
+        units_of=units_of,
+    )
+
+
+def _is_shown(export_id: str, units_of: range) -> ColumnElement[bool]:
+    """Return the condition that a step is the export's, of one of these units, or one that the status text may name."""
+    unit_no, state = col(Step.unit_no), col(Step.state)
+    is_open = col(Step.export_id) == export_id, state == StepState.READY.value
+    furthest_behind = select(unit_no).where(*is_open).order_by(col(Step.position), unit_no).limit(1).scalar_subquery()
+    return or_(
+        unit_no == EXPORT_LEVEL,
+        unit_no.between(units_of.start, units_of.stop - 1),
+        unit_no == furthest_behind,
+        state == StepState.FAILED.value,
     )
 
 
@@ -150,6 +174,7 @@ def build_view(rows: ExportRows) -> ExportView:
     """Return the view of `rows`; a pure function."""
     export = rows.export
     packages = {unit.unit_no: unit for unit in rows.units}
+    units = [unit for unit in rows.units if rows.units_of is None or unit.unit_no in rows.units_of]
     steps: defaultdict[int, list[Step]] = defaultdict(list)
     for step in rows.steps:
         steps[step.unit_no].append(step)
@@ -183,7 +208,7 @@ def build_view(rows: ExportRows) -> ExportView:
                 customs_package_id=unit.customs_package_id,
                 steps=[StepView.model_validate(step) for step in steps[unit.unit_no]],
             )
-            for unit in rows.units
+            for unit in units
         ],
         steps=[StepView.model_validate(step) for step in steps[0]],
         customs_package_id=rows.units[0].customs_package_id,
@@ -197,7 +222,7 @@ def build_view(rows: ExportRows) -> ExportView:
                 created_at=unit.created_at,
                 link=f"/api/customs-packages/{unit.customs_package_id}",
             )
-            for unit in rows.units
+            for unit in units
         ],
         artifacts=[
             _artifact_view(artifact, packages[artifact.unit_no].customs_package_id) for artifact in rows.artifacts

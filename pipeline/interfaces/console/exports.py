@@ -19,11 +19,11 @@ from pipeline.customs.queries import find_line, list_treatments
 from pipeline.deliveries import queries, sandbox_broker
 from pipeline.deliveries.history import load_past_deliveries
 from pipeline.exports.models import Export
-from pipeline.exports.queries import find_export, list_events_before, list_revisions
+from pipeline.exports.queries import find_export, list_events_before, list_revisions, list_unit_spans
 from pipeline.interfaces.console import export_views, list_views, partner_views
 from pipeline.interfaces.console.event_views import show_event
 from pipeline.interfaces.console.finding_views import fold_findings, show_findings
-from pipeline.interfaces.console.gantt_views import build_gantt
+from pipeline.interfaces.console.gantt_views import MAX_UNIT_ROWS, build_gantt
 from pipeline.interfaces.console.line_views import is_below, show_decision, show_lines
 from pipeline.interfaces.console.list_views import ListFilter
 from pipeline.interfaces.console.live import build_export_live_address, build_live_address
@@ -142,7 +142,10 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
         # One snapshot: the version is that of what the page shows, and a later change makes it load again.
         row = find_export(session, visit.account_id, id, test=visit.caller.test)
         live_address = build_export_live_address(session, row.id)
-        rows = load_export_rows(session, row, max_events=_EVENTS, max_lines=0, documents_of=range(1, _UNITS + 1))
+        many = row.units_total > MAX_UNIT_ROWS
+        shown_units = range(1, (_UNITS if many else row.units_total) + 1)
+        rows = load_export_rows(session, row, max_events=_EVENTS, max_lines=0, units_of=shown_units)
+        spans = list_unit_spans(session, row.id) if many else []
         lines = list_treatments(session, row.id, limit=_LINES)
         past = load_past_deliveries(session, row.id)
         revisions = list_revisions(session, row)
@@ -160,10 +163,10 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
         amend_link=amend_link,
         warnings=fold_findings((each for each in export.findings if each.severity != "note"), visit.caller),
         notes=fold_findings((each for each in export.findings if each.severity == "note"), visit.caller),
-        gantt=build_gantt(export, past, now),
-        units=show_units(export, 0, _UNITS),
-        units_total=len(export.units),
-        all_units=f"{link}/units" if len(export.units) > _UNITS else None,
+        gantt=build_gantt(export, spans, past, now),
+        units=show_units(export, _UNITS, opened=row.units_total == 1),
+        units_total=row.units_total,
+        all_units=f"{link}/units" if row.units_total > _UNITS else None,
         steps=[show_step(step) for step in export.steps],
         lines=show_lines(row.id, lines, row.accepted_at.date()),
         all_lines=f"{link}/lines" if export.treatment.line_count > len(lines) else None,
@@ -187,13 +190,13 @@ def show_all_units(
     with visit.runtime.db.read() as session:
         row = find_export(session, visit.account_id, id, test=visit.caller.test)
         shown = range(after + 1, after + UNITS_ON_A_PAGE + 1)
-        export = build_view(load_export_rows(session, row, max_events=0, max_lines=0, documents_of=shown))
-    more = len(export.units) > after + UNITS_ON_A_PAGE
+        export = build_view(load_export_rows(session, row, max_events=0, max_lines=0, units_of=shown))
+    more = row.units_total > after + UNITS_ON_A_PAGE
     return visit.page(
         "console/units.html",
         export=export,
         export_link=f"/console/exports/{quote(row.id)}",
-        units=show_units(export, after, UNITS_ON_A_PAGE),
+        units=show_units(export, UNITS_ON_A_PAGE, opened=row.units_total == 1),
         next_link=f"/console/exports/{quote(row.id)}/units?after={after + UNITS_ON_A_PAGE}" if more else None,
     )
 

@@ -8,6 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from pipeline.deliveries.history import PastDelivery
+from pipeline.exports.queries import UnitSpan
 from pipeline.exports.schemas.export import BrokerSubmissionView, ExportView, StepView, UnitView
 from pipeline.exports.states import DeliveryState, StepState, SubmissionState
 from pipeline.interfaces.console.gantt import ChartRow, Gantt, Stretch, draw_gantt, since
@@ -15,7 +16,7 @@ from pipeline.interfaces.event_text import count_noun
 
 #: Up to so many units have a row for each step; up to so many have one row; more units share rows.
 _UNITS_IN_STEPS: Final = 2
-_MAX_UNIT_ROWS: Final = 16
+MAX_UNIT_ROWS: Final = 16
 _MAX_DELIVERY_ROWS: Final = 14
 #: The most attempts of equal messages in one row; failed ones come first.
 _MAX_ATTEMPTS: Final = 30
@@ -28,11 +29,16 @@ _ANSWER_MARKS: Final = {
 }
 
 
-def build_gantt(export: ExportView, deliveries: Sequence[PastDelivery], now: datetime) -> Gantt | None:
-    """Return the chart of the export; None if nothing has started. What is not finished goes on until `now`."""
+def build_gantt(
+    export: ExportView, spans: Sequence[UnitSpan], deliveries: Sequence[PastDelivery], now: datetime
+) -> Gantt | None:
+    """Return the chart of the export; None if nothing has started. What is not finished goes on until `now`.
+
+    `spans` are those of all units if there are more than MAX_UNIT_ROWS; else the view shows all units.
+    """
     began = export.accepted_at
     rows = [
-        *_unit_rows(export.units, began, now),
+        *(_group_rows(spans, began, now) if spans else _unit_rows(export.units, began, now)),
         *(_step_row("", step, began, now) for step in export.steps),
         *_delivery_rows(deliveries, began, now),
         *(_answer_row(each, began, now) for each in export.broker_submissions),
@@ -45,37 +51,42 @@ def _unit_rows(units: Sequence[UnitView], began: datetime, now: datetime) -> Ite
         for unit in units:
             prefix = f"{unit.unit_ref} " if len(units) > 1 else ""
             yield from (_step_row(prefix, step, began, now) for step in unit.steps)
-    elif len(units) <= _MAX_UNIT_ROWS:
+    else:
         for unit in units:
             yield ChartRow(unit.unit_ref, [bar for step in unit.steps for bar in _step_bars(step, began, now)])
-    else:
-        size = -(-len(units) // _MAX_UNIT_ROWS)
-        yield from (_group_row(units[at : at + size], began, now) for at in range(0, len(units), size))
 
 
-def _group_row(units: Sequence[UnitView], began: datetime, now: datetime) -> ChartRow:
-    """Return a row with a bar for each unit: it shows how far the units were done side by side."""
-    name = f"{units[0].unit_ref} to {units[-1].unit_ref}"
-    bars = []
-    for unit in units:
-        started = [step.started_at for step in unit.steps if step.started_at is not None]
-        if not started:
-            continue
-        done = all(step.state is StepState.DONE for step in unit.steps)
-        ended = [step.finished_at for step in unit.steps if step.finished_at is not None]
-        until = max(ended) if ended and done else now
-        failed = any(step.state is StepState.FAILED for step in unit.steps)
-        mark = "bad" if failed else "sent" if done else "busy"
-        state = "failed" if failed else "closed" if done else "not closed"
-        bars.append(
+def _group_rows(spans: Sequence[UnitSpan], began: datetime, now: datetime) -> Iterator[ChartRow]:
+    size = -(-len(spans) // MAX_UNIT_ROWS)
+    for at in range(0, len(spans), size):
+        yield _group_row(spans[at : at + size], began, now)
+
+
+def _group_row(spans: Sequence[UnitSpan], began: datetime, now: datetime) -> ChartRow:
+    """Return a row with a bar for the units that are closed, one for those that are not, and one for failed ones."""
+    groups: defaultdict[tuple[str, str], list[UnitSpan]] = defaultdict(list)
+    for each in spans:
+        if each.started_at is not None:
+            groups[_describe_span(each)].append(each)
+    return ChartRow(
+        f"{spans[0].unit_ref} to {spans[-1].unit_ref}",
+        [
             Stretch(
-                since(began, min(started)),
-                since(began, until),
+                min(since(began, each.started_at) for each in same if each.started_at is not None),
+                max(since(began, each.ended_at or now) for each in same),
                 mark,
-                f"{unit.unit_ref}, {len(unit.steps)} steps, {state}",
+                f"{count_noun(len(same), 'unit')} {state}",
             )
-        )
-    return ChartRow(name, bars)
+            for (mark, state), same in sorted(groups.items(), key=lambda group: group[0], reverse=True)
+        ],
+    )
+
+
+def _describe_span(span: UnitSpan) -> tuple[str, str]:
+    """Return the mark of a bar of such units, and their state."""
+    if span.failed:
+        return "bad", "failed"
+    return ("busy", "not closed") if span.ended_at is None else ("sent", "closed")
 
 
 def _step_row(prefix: str, step: StepView, began: datetime, now: datetime) -> ChartRow:

@@ -47,8 +47,8 @@ class ShownUnit:
     opened: bool
 
 
-def show_units(export: ExportView, first: int, count: int) -> list[ShownUnit]:
-    """Return `count` units from the `first` one, counted from 0; it is open if it is the only one."""
+def show_units(export: ExportView, count: int, *, opened: bool) -> list[ShownUnit]:
+    """Return the first `count` units of the view; with `opened` their steps and documents are unfolded."""
     documents: defaultdict[str, list[ShownArtifact]] = defaultdict(list)
     for artifact in export.artifacts:
         documents[artifact.customs_package_id].append(_show_artifact(export.export_id, artifact))
@@ -60,9 +60,9 @@ def show_units(export: ExportView, first: int, count: int) -> list[ShownUnit]:
             packages[unit.customs_package_id].state,
             [show_step(step) for step in unit.steps],
             documents[unit.customs_package_id],
-            opened=len(export.units) == 1,
+            opened=opened,
         )
-        for unit in export.units[first : first + count]
+        for unit in export.units[:count]
     ]
 
 

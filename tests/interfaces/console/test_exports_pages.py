@@ -12,8 +12,10 @@ from sqlmodel import col
 
 from pipeline.core.clock import utc_now
 from pipeline.deliveries.models import BrokerSubmission, Delivery
-from pipeline.exports.models import Event, Export
+from pipeline.exports.models import Event, Export, Step
 from pipeline.exports.states import SubmissionState
+from pipeline.workflow.engine import run_step
+from pipeline.workflow.read_model import build_view, load_export_rows
 from tests.deliveries.test_outcomes import shape
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.interfaces.console.test_console import sign_in_browser
@@ -151,6 +153,31 @@ def test_large_export_is_bounded_and_its_lists_go_on(harness: ApiHarness, client
             count += len(re.findall(pattern, page))
             (address,) = re.findall(r'href="(/console/exports/[^"]+\?(?:after|before|cursor)=[^"]+)"', page) or [""]
         assert count == total, name
+
+
+def test_only_the_shown_units_of_a_large_export_are_loaded(harness: ApiHarness, client: httpx.Client) -> None:
+    export_id = harness.execute(factories.plan(units=23, lines=1, packages=1))
+    run_step(harness.runtime, export_id, 23, "record_packages")
+    with harness.runtime.db.read() as session:
+        rows = load_export_rows(session, session.get_one(Export, export_id), units_of=range(3, 6))
+    # The first unit, those on the page, and the one with the step that is furthest behind.
+    assert [each.unit_no for each in rows.units] == [1, 3, 4, 5]
+    assert {each.unit_no for each in rows.steps} == {0, 1, 3, 4, 5}
+    view = build_view(rows)
+    assert [each.unit_ref for each in view.units] == ["U3", "U4", "U5"]
+    assert view.status == "Recording packages: 1 of 23 units are closed"
+    assert "1 unit closed" in client.get(f"/console/exports/{export_id}").text
+
+
+def test_failed_unit_behind_the_shown_ones_is_named(harness: ApiHarness, client: httpx.Client) -> None:
+    export_id = harness.execute(factories.plan(units=23, lines=1, packages=1))
+    with harness.runtime.db.write() as session:
+        of_unit = col(Step.export_id) == export_id, col(Step.unit_no) == 20, col(Step.name) == "record_packages"
+        session.execute(update(Step).where(*of_unit).values(state="failed", error="no number", started_at=utc_now()))
+        session.execute(update(Export).values(state="failed"))
+    page = client.get(f"/console/exports/{export_id}").text
+    assert "Failed at record_packages of U20: no number" in page
+    assert "1 unit failed" in page
 
 
 def test_pages_of_other_accounts_do_not_exist(harness: ApiHarness) -> None:
