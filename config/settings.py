@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
@@ -15,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, NoDecode, SettingsConfigDict
 
+from config.addresses import check_addresses
 from config.mail import check_mail
 from config.network import LOOPBACK, is_loopback
 from config.provider_roles import ProviderRoles, check_provider, parse_provider_roles
@@ -94,6 +94,9 @@ class Settings(BaseSettings):
     port: int = Field(8000, ge=0, le=65535, description="Port that `exports serve` listens on; 0 takes a free one")
     public_url: str = Field(
         f"http://{LOOPBACK}:8000", description="Address at which callers and partners reach the API"
+    )
+    internal_url: str | None = Field(
+        None, description="Address at which the service's own processes reach the API; default: EXPORTS_PUBLIC_URL"
     )
     metrics_port: int = Field(
         0, ge=0, le=65535, description="Port on which `worker`, `deliveries` and `intake` serve metrics; 0 serves none"
@@ -222,7 +225,7 @@ class Settings(BaseSettings):
     borderbuddy_url: str | None = Field(None, description="Endpoint for handoffs on the borderbuddy path")
     borderbuddy_token: SecretStr | None = Field(None, description="Bearer token for that endpoint")
     borderbuddy_sandbox_url: str | None = Field(
-        None, description="The same for test exports; default: the sandbox broker at EXPORTS_PUBLIC_URL"
+        None, description="The same for test exports; default: the sandbox broker at EXPORTS_INTERNAL_URL"
     )
 
     # E-mail
@@ -305,18 +308,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _check_schemes(self) -> Settings:
-        checks = (
-            ("DATABASE_URL", self.database_url, ("sqlite:", "postgresql:", "postgres:", "postgresql+psycopg:")),
-            ("BROKER_URL", self.broker_url.get_secret_value(), ("memory:", "redis:", "rediss:", "amqp:", "amqps:")),
-            ("ARTIFACTS_URL", self.artifacts_url, ("file:", "memory:", "s3:", "gs:", "az:")),
-        )
-        for name, url, schemes in checks:
-            if not url.startswith(schemes):
-                given = url.split(":", 1)[0]
-                raise ValueError(f"{name} must begin with one of {', '.join(schemes)}, not with {given!r}")
         endpoint = self.otel_exporter_otlp_endpoint
-        if endpoint is not None and not re.match("https?://.|$", endpoint.get_secret_value()):
-            raise ValueError("OTEL_EXPORTER_OTLP_ENDPOINT must begin with http:// or https://")
+        collector = None if endpoint is None else endpoint.get_secret_value()
+        check_addresses(self.database_url, self.broker_url.get_secret_value(), self.artifacts_url, collector)
         return self
 
     @model_validator(mode="after")
@@ -382,7 +376,12 @@ class Settings(BaseSettings):
     @property
     def borderbuddy_sandbox(self) -> str:
         """The endpoint for handoffs of test exports on the borderbuddy path."""
-        return self.borderbuddy_sandbox_url or f"{self.public_url}/sandbox/borderbuddy/handoffs"
+        return self.borderbuddy_sandbox_url or f"{self.own_url}/sandbox/borderbuddy/handoffs"
+
+    @property
+    def own_url(self) -> str:
+        """The address at which the service's own processes reach its API, without a slash at the end."""
+        return (self.internal_url or self.public_url).rstrip("/")
 
 
 _override: list[Settings] = []

@@ -113,7 +113,7 @@ def take_message(runtime: Runtime, body: bytes, via: Via, *, signer: Signer | No
         _store_handoff(runtime, event_id, ready, numbers, script, at_once, via)
     late = _delayed_answer(event_id, script, via)
     if late is not None and secrets:
-        url = f"{runtime.settings.public_url.rstrip('/')}/api/broker-submissions/{submission.id}/acknowledgements"
+        url = f"{runtime.settings.own_url}/api/broker-submissions/{submission.id}/acknowledgements"
         answer = late
         _schedule(script.delay_seconds, lambda: _post_answer(url, answer, secrets[0]))
     return at_once

@@ -64,3 +64,10 @@ def test_command_reports_an_unknown_setting(commands: Commands) -> None:
     result = commands("accounts", "list", EXPORTS_LEASE_SECOND="5")
     assert result.exit_code == 2
     assert "/: EXPORTS_LEASE_SECOND is not a setting; did you mean EXPORTS_LEASE_SECONDS?" in result.stderr
+
+
+def test_own_processes_reach_the_api_by_the_internal_address_if_there_is_one() -> None:
+    outside = {"public_url": "https://exports.example/"}
+    inside = Settings.model_validate({**outside, "internal_url": "http://web:8000/"})
+    assert inside.borderbuddy_sandbox == "http://web:8000/sandbox/borderbuddy/handoffs"
+    assert Settings.model_validate(outside).own_url == "https://exports.example"
