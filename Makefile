@@ -135,7 +135,7 @@ clean: ## Remove what the targets above created
 
 $(VENV)/ready: pyproject.toml uv.lock $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
 	@$(need_python)
-	$(UV) sync --locked --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+	$(UV) sync --locked $(if $(CI),--group charts) --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
 	@touch $@
 
 .generators/ready: .ci/generators/requirements.txt $(if $(filter .uv/%,$(UV)),.uv/bin/uv)

@@ -95,9 +95,11 @@ def commands_with_account(commands: Commands) -> Commands:
 
 
 @contextmanager
-def run_service(environment: Mapping[str, str], folder: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """Run `exports serve` in its own process; give the process and its address."""
-    process = exports(["serve", "--port", "0", "--json"], environment, folder)
+def run_service(
+    environment: Mapping[str, str], folder: Path, port: int = 0
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """Run `exports serve` in its own process, by default on a free port; give the process and its address."""
+    process = exports(["serve", "--port", str(port), "--json"], environment, folder)
     try:
         assert process.stdout is not None
         yield process, json.loads("".join(process.stdout.readline() for _ in range(4)))["address"]
