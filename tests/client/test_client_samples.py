@@ -65,7 +65,9 @@ def test_python_runs_on_the_real_service(
     (tmp_path / "plan.json").write_text(json.dumps(plan))
     refused = {}
     for _, name, samples in iterate_samples(service.environment["EXPORTS_API_URL"]):
-        source = samples["Python"].replace("batch_2026_1124_01", plan["batchId"])
+        # Other pages use the same key on the same service.
+        source = samples["Python"].replace("order-run-481", "order-of-the-samples")
+        source = source.replace("batch_2026_1124_01", plan["batchId"])
         try:
             exec(compile(source, name, "exec"), {})  # noqa: S102 - our own sample
         except client.ApiProblem as problem:

@@ -89,7 +89,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if each.name not in {".bin", ".package-lock.json"}:
             (packages / each.name).symlink_to(each)
     shutil.copytree(FOLDER / "test", folder / "test")
-    (folder / "test" / "page.ts").write_text("".join(SNIPPETS))
+    # Other pages use the same key on the same service.
+    page = "".join(SNIPPETS).replace("order-run-481", "order-of-the-typescript-page")
+    (folder / "test" / "page.ts").write_text(page)
     for _, name, samples in iterate_samples("https://exports.example"):
         (folder / "test" / f"sample-{name}.ts").write_text(samples["TypeScript"])
     shutil.copy(FOLDER / "tsconfig.json", folder)
