@@ -220,6 +220,7 @@ class ExportPackage(SQLModel, table=True):
     __table_args__ = (
         ForeignKeyConstraint(["export_id", "unit_no"], ["units.export_id", "units.unit_no"]),
         partial_index("uq_packages_account_id_sscc", "account_id", "sscc", where=text("NOT released"), unique=True),
+        partial_index("ix_packages_released_sscc", "account_id", "sscc", "export_id", where=text("released")),
         Index("ix_packages_account_id_lpn", "account_id", "lpn"),
     )
 

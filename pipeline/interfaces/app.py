@@ -59,6 +59,7 @@ from pipeline.interfaces.console import (
     partner_settings,
     provider,
     revisions,
+    search,
     sign_in,
 )
 from pipeline.interfaces.console import audit as audit_pages
@@ -105,6 +106,7 @@ ROUTERS = (
     people_pages.router,
     audit_pages.router,
     console_exports.router,
+    search.router,
     document_pages.router,
     revisions.router,
     keys.router,

@@ -19,6 +19,7 @@ MOST_HITS: Final = 20
 _SSCC: Final = re.compile(r"(?:\(?00\)?)?(\d{18})")
 #: As the indexes say it.
 _IN_USE: Final[ColumnElement[bool]] = literal_column("NOT released")
+_RELEASED: Final[ColumnElement[bool]] = literal_column("released")
 _SEPARATORS: Final = re.compile(r"[\s.-]")
 
 
@@ -37,8 +38,8 @@ def search_exports(session: Session, account_id: str, given: str) -> list[Search
 
     Finds ids of exports, batches, customs packages and deliveries, numbers of invoices, purchase orders and customs
     packages, SSCCs, LPNs and entry numbers.
-    Spaces, dots and hyphens in SSCCs and entry numbers do not count. A number that is free again finds nothing: that of a
-    test, or of a cancelled or superseded export.
+    Spaces, dots and hyphens in SSCCs and entry numbers do not count. A package number that is free again finds nothing:
+    a newer revision has it.
     """
     wanted = given.strip()
     if not wanted:
@@ -74,9 +75,12 @@ def _queries(account_id: str, wanted: str) -> Iterator[tuple[str, Select[str]]]:
     )
     of_account = col(ExportPackage.account_id) == account_id
     if found := _SSCC.fullmatch(plain):
+        of_sscc = select(col(ExportPackage.export_id)).where(of_account, col(ExportPackage.sscc) == found[1])
+        yield "SSCC", of_sscc.where(_IN_USE)
+        # Of a test, or of a cancelled or superseded export.
         yield (
             "SSCC",
-            select(col(ExportPackage.export_id)).where(of_account, col(ExportPackage.sscc) == found[1], _IN_USE),
+            of_sscc.where(_RELEASED).order_by(col(ExportPackage.sscc).desc(), col(ExportPackage.export_id).desc()),
         )
     yield "LPN", select(col(ExportPackage.export_id)).where(of_account, col(ExportPackage.lpn) == wanted)
     yield (

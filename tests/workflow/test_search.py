@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from sqlalchemy import update
 from sqlmodel import col, select
 
 from pipeline.core import tenancy
@@ -67,6 +68,13 @@ def test_sscc_is_found_as_labels_write_it(workflow: WorkflowHarness, numbers: di
     assert [hit.export_id for hit in search(workflow, written)] == [numbers["export"]]
 
 
+def test_released_sscc_is_found(workflow: WorkflowHarness, numbers: dict[str, str]) -> None:
+    with workflow.runtime.db.write() as session:
+        session.execute(update(ExportPackage).values(released=True))
+    (hit,) = search(workflow, numbers["SSCC"])
+    assert (hit.kind, hit.export_id) == ("SSCC", numbers["export"])
+
+
 def test_entry_number_is_found_with_its_hyphens(workflow: WorkflowHarness, numbers: dict[str, str]) -> None:
     assert [hit.export_id for hit in search(workflow, "XYZ-1234567-8")] == [numbers["export"]]
 
@@ -83,6 +91,6 @@ def test_search_reads_indexes(make_workflow: Callable[[str], WorkflowHarness], d
         search(workflow, "006141410000000012")
     text = "\n".join(plans)
     assert "Seq Scan" not in text
-    names = "uq_packages_account_id_sscc ix_packages_account_id_lpn ix_acknowledgements_entry_number"
+    names = "uq_packages_account_id_sscc ix_packages_released_sscc ix_packages_account_id_lpn ix_acknowledgements_entry_number"
     for index in f"{names} ix_units_invoice_number ix_units_purchase_order".split():
         assert index in text, text

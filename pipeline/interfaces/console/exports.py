@@ -14,7 +14,6 @@ from pipeline.accounts.people import name_people
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import Refused
 from pipeline.core.findings import Finding
-from pipeline.core.templating import render
 from pipeline.customs.queries import find_line, list_treatments
 from pipeline.deliveries import queries, sandbox_broker
 from pipeline.deliveries.history import load_past_deliveries
@@ -34,7 +33,6 @@ from pipeline.interfaces.console.pages import (
     Fields,
     Visit,
     Visitor,
-    page_response,
     redirect_to,
 )
 from pipeline.interfaces.console.revision_views import show_revisions
@@ -44,7 +42,6 @@ from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow import saved_filters
 from pipeline.workflow.amendments import can_amend
 from pipeline.workflow.read_model import build_view, load_export_rows
-from pipeline.workflow.search import search_exports
 
 #: What an export's page shows of each; other pages have the rest.
 _UNITS: Final = 6
@@ -110,24 +107,6 @@ def _list_page(visit: Visit, chosen: ListFilter, cursor: str | None, *, refusal:
         next_link=None if found.next_cursor is None else chosen.link(found.next_cursor),
         live=live_address,
     )
-
-
-@router.get("/search")
-def search(visit: Visitor, q: Annotated[str, Query(max_length=128)] = "") -> Response:
-    """Show the exports with a number, or the export itself if there is one."""
-    with visit.runtime.db.read() as session:
-        hits = search_exports(session, visit.account_id, q)
-    if len(hits) == 1:
-        return redirect_to(f"/console/exports/{quote(hits[0].export_id)}")
-    return visit.page("console/search.html", wanted=q, hits=hits)
-
-
-@router.get("/search/hits")
-def suggest(visit: Visitor, q: Annotated[str, Query(max_length=128)] = "") -> Response:
-    """Return the exports with a number as a part of the page."""
-    with visit.runtime.db.read() as session:
-        hits = search_exports(session, visit.account_id, q)
-    return page_response(render("console/search_hits.html", wanted=q.strip(), hits=hits))
 
 
 def _may_hold(visit: Visit, export: Export) -> bool:
@@ -259,7 +238,10 @@ def show_all_deliveries(
     following, link = found.next_cursor, f"/console/exports/{quote(row.id)}/deliveries"
     return visit.page(
         "console/deliveries.html",
+        export=row,
+        export_link=f"/console/exports/{quote(row.id)}",
         partner=None,
+        wanted="",
         states=[],
         deliveries=[partner_views.show_delivery(each) for each in found.items],
         next_link=None if following is None else f"{link}?cursor={quote(following)}",

@@ -253,8 +253,11 @@ def _list_links(partner: PartnerView) -> list[tuple[str, str, bool]]:
     """Return the addresses and names of the partner's other pages."""
     link = f"/console/partners/{quote(partner.id)}"
     unfinished = partner.state not in (PartnerState.LIVE, PartnerState.PAUSED)
+    exports = {"customs_broker": "broker", "warehouse": "warehouse"}.get(partner.kind)
     return [
         *([(f"{link}/setup", "Continue the set-up", False)] if unfinished else []),
+        *([(f"/console/exports?{exports}={quote(partner.id)}", "Exports", False)] if exports else []),
+        (f"/console/deliveries?partner={quote(partner.id)}", "Deliveries", False),
         (f"{link}/settings", "Settings", True),
         (f"{link}/secret", "Signing secrets", True),
         (f"{link}/example", "Example dossier", False),

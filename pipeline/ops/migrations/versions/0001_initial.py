@@ -862,6 +862,14 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
     )
     op.create_index("ix_packages_account_id_lpn", "packages", ["account_id", "lpn"], unique=False)
     op.create_index(
+        "ix_packages_released_sscc",
+        "packages",
+        ["account_id", "sscc", "export_id"],
+        unique=False,
+        postgresql_where=sa.text("released"),
+        sqlite_where=sa.text("released"),
+    )
+    op.create_index(
         "uq_packages_account_id_sscc",
         "packages",
         ["account_id", "sscc"],
