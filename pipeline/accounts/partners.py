@@ -24,7 +24,14 @@ from pipeline.accounts.schemas import (
 )
 from pipeline.accounts.states import PARTNER_MOVES, PartnerState, describe_activation
 from pipeline.core.db import database_now, row_count
-from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, PreconditionFailed, ValidationFailed
+from pipeline.core.errors import (
+    ASK_FOR_LIVE,
+    InsufficientRole,
+    InvalidState,
+    NotFound,
+    PreconditionFailed,
+    ValidationFailed,
+)
 from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
@@ -53,7 +60,7 @@ def create_partner(
     """
     if test_only and not new.test:
         raise InsufficientRole(
-            "a test key can only register partners that are marked test; set test, or use a live key", field="/test"
+            f"test mode registers only partners that are marked test; mark it test, or {ASK_FOR_LIVE}", field="/test"
         )
     endpoints.check_endpoints(runtime.settings, new.kind, new.path, new.channels, field="/channels")
     _check_documents(new.kind, new.artifact_types, new.profile)
@@ -148,7 +155,7 @@ def update_partner(
                 " the values, then save again"
             )
         if test_only and changes.test is False:
-            raise InsufficientRole("a test key cannot remove the mark test; use a live key", field="/test")
+            raise InsufficientRole(f"test mode cannot remove the mark test; {ASK_FOR_LIVE}", field="/test")
         path = changes.path or row.path
         if changes.channels is not None:
             endpoints.check_endpoints(runtime.settings, row.kind, path, changes.channels, field="/channels")
@@ -313,7 +320,7 @@ def lock_partner(session: Session, account_id: str, partner_id: str, *, test_onl
     if row is None:
         raise NotFound(f"there is no partner {partner_id} in this account")
     if test_only and not row.test:
-        raise InsufficientRole(f"{partner_id} is not marked test, so a test key cannot change it; use a live key")
+        raise InsufficientRole(f"{partner_id} is not marked test, so test mode cannot change it; {ASK_FOR_LIVE}")
     return row
 
 

@@ -218,9 +218,19 @@ class InvalidAccountScope(Refused):
 
 
 class InsufficientRole(Refused):
-    """The key lacks the role that the call needs."""
+    """The caller lacks the role or the mode that the call needs."""
 
     code, status, title = "INSUFFICIENT_ROLE", 403, "Not allowed"
+
+
+#: The remedy if a caller in test mode asks for what concerns live exports.
+ASK_FOR_LIVE: Final = "use a live key, or ask a person who may act on live exports"
+
+
+class ForeignForm(InsufficientRole):
+    """The form does not come from a page of this session."""
+
+    title = "This form cannot be used"
 
 
 class NotFound(Refused):

@@ -72,6 +72,13 @@ _REMEDIES: Final = {
     "datetime_parsing": "must be an instant with its offset, such as 2026-11-24T15:04:05Z",
     "timezone_aware": "must say its offset, such as 2026-11-24T15:04:05Z",
 }
+#: The same if the limit is 1.
+_ONE: Final = {
+    "too_short": "must have at least 1 entry",
+    "too_long": "must have at most 1 entry",
+    "string_too_short": "must not be empty",
+    "string_too_long": "must have at most 1 character",
+}
 
 
 @dataclass(frozen=True)
@@ -324,7 +331,10 @@ def _path_in_body(location: Sequence[str | int], body: Any) -> list[str | int]:
 
 def _remedy(issue: Any) -> str:  # pydantic's TypedDict; its context has any type
     context = issue.get("ctx", {})
-    template = _REMEDIES.get(issue["type"])
+    kind = issue["type"]
+    template = (_ONE if 1 in (context.get("min_length"), context.get("max_length")) else {}).get(kind) or _REMEDIES.get(
+        kind
+    )
     if template is not None:
         return template.format(**context)
     return error_phrase(str(issue["msg"]))

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import escape
 
 from pipeline.core.money import format_plain
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
+
+_IN_BACKTICKS: Final = re.compile(r"`([^`]+)`")
+#: A plain word, not an id, a path or an address.
+_FIRST_WORD: Final = re.compile(r"\A[a-z]+(?=[ ,;:]|$)")
+#: A full stop after an address would be taken as a part of it.
+_ENDED: Final = re.compile(r"([.!?:]|://\S+)$")
+_BREAKS: Final = re.compile(r"([_.](?=.))")
 
 
 def _autoescape(name: str | None) -> bool:
@@ -26,6 +35,32 @@ def _exact_digits(value: object) -> Any:
     return format_plain(exact) if isinstance(exact, Decimal) else exact
 
 
+class PageText(str):
+    """A part of a page: markup, with all texts in it escaped."""
+
+    __slots__ = ()
+
+    def __html__(self) -> str:
+        """Return the text; Jinja calls this instead of escaping it."""
+        return self
+
+
+def _mark_code(text: object) -> PageText:
+    """Return a text for a page; what stands in backticks is code."""
+    return PageText(_IN_BACKTICKS.sub(r"<code>\1</code>", str(escape(text))))
+
+
+def _format_sentence(text: object) -> PageText:
+    """Return a message for a page as a sentence: with a capital letter and a full stop; what stands in backticks is code."""
+    marked = _FIRST_WORD.sub(lambda found: found[0].capitalize(), str(_mark_code(text)).strip())
+    return PageText(f"{marked}." if marked and not _ENDED.search(marked) else marked)
+
+
+def _allow_breaks(name: object) -> PageText:
+    """Return a file name for a page, which may break after `_` and before its suffix."""
+    return PageText(_BREAKS.sub(r"\1<wbr>", str(escape(name))))
+
+
 @cache
 def environment() -> Environment:
     """Return the environment: a missing value is an error, and every value is escaped except in `.txt` files."""
@@ -37,7 +72,12 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    env.filters["exact"] = _exact_digits
+    env.filters |= {
+        "exact": _exact_digits,
+        "code": _mark_code,
+        "sentence": _format_sentence,
+        "breakable": _allow_breaks,
+    }
     return env
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import bindparam, or_, select, update
 from sqlmodel import Session, col
 
 from pipeline.core.db import database_now, row_count, table
-from pipeline.core.errors import InsufficientRole, NotFound
+from pipeline.core.errors import ASK_FOR_LIVE, InsufficientRole, NotFound
 from pipeline.core.findings import Finding
 from pipeline.core.ids import new_id
 from pipeline.core.pages import Page, read_page
@@ -140,7 +140,7 @@ def apply_waivers(
 
 def _refuse_test_keys(*, test_only: bool) -> None:
     if test_only:
-        raise InsufficientRole("a test key must not change waivers, because they apply to live plans; use a live key")
+        raise InsufficientRole(f"waivers apply to live plans, so test mode must not change them; {ASK_FOR_LIVE}")
 
 
 def _applies_to(waiver: Waiver, finding: Finding) -> bool:

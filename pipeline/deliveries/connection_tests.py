@@ -21,7 +21,7 @@ from pipeline.accounts.models import ConnectionTest
 from pipeline.accounts.recipients import SealedTarget
 from pipeline.accounts.schemas import PartnerTested, PartnerView
 from pipeline.core.db import database_now
-from pipeline.core.errors import ExportsError, InsufficientRole, RateLimited, SecretUnreadable
+from pipeline.core.errors import ASK_FOR_LIVE, ExportsError, InsufficientRole, RateLimited, SecretUnreadable
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
@@ -95,7 +95,7 @@ def _run_test(
     with runtime.db.read() as session:
         partner = partners.load_partner(session, account_id, partner_id)
         if test_key and not partner.test:
-            raise InsufficientRole(f"{partner_id} is not marked test, so a test key cannot reach it; use a live key")
+            raise InsufficientRole(f"{partner_id} is not marked test, so test mode does not reach it; {ASK_FOR_LIVE}")
         targets = recipients.list_sealed_targets(session, account_id, partner_id)
         began = session.execute(select(database_now())).scalar_one()
     message = _build_message(runtime.settings, account_id, partner, test_id, began)

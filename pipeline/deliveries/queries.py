@@ -14,7 +14,7 @@ from sqlmodel import Session, col
 from pipeline.accounts.models import Partner
 from pipeline.accounts.schemas import AttemptView, DeliveryPage, DeliveryView
 from pipeline.core.db import index_constant
-from pipeline.core.errors import InsufficientRole, NotFound, Purged
+from pipeline.core.errors import ASK_FOR_LIVE, InsufficientRole, NotFound, Purged
 from pipeline.core.pages import unknown_cursor
 from pipeline.core.runtime import Runtime
 from pipeline.core.trace_context import TraceContext
@@ -141,7 +141,7 @@ def read_payload(runtime: Runtime, account_id: str, delivery_id: str, *, test_on
         if export.purged_at is not None:
             raise Purged.for_export(export.id, "the text of its messages is gone")
         if test_only and not export.test:
-            raise InsufficientRole(f"delivery {delivery_id} belongs to a live export; read its payload with a live key")
+            raise InsufficientRole(f"delivery {delivery_id} belongs to a live export; {ASK_FOR_LIVE}")
         notification = session.get_one(Notification, delivery.notification_id)
         return messages.build_cloud_event(
             runtime.settings, notification, TraceContext.from_row(export), holder=delivery.partner_id

@@ -21,6 +21,7 @@ from pipeline.core import shutdown
 from pipeline.core.bulkhead import Bulkhead, BulkheadLimits
 from pipeline.core.db import table
 from pipeline.core.errors import (
+    ASK_FOR_LIVE,
     ChannelRefused,
     ChannelUnavailable,
     DatabaseBusy,
@@ -351,7 +352,7 @@ def resend_delivery(
         if export.purged_at is not None:
             raise Purged.for_export(export.id, "the text of its messages is gone")
         if test_only and not export.test:
-            raise InsufficientRole(f"delivery {delivery_id} belongs to a live export; resend it with a live key")
+            raise InsufficientRole(f"delivery {delivery_id} belongs to a live export; {ASK_FOR_LIVE}")
         newer = session.scalar(select(col(Export.id)).where(col(Export.supersedes_id) == stream.export_id))
         if newer is not None and view.event_type in HELD_UNTIL_SUPERSEDED:
             raise InvalidState(

@@ -105,4 +105,7 @@ def count_noun(number: int, noun: str) -> str:
 
 def format_size(size: int) -> str:
     """Return a size with its unit."""
-    return f"{size / 1000:.0f} kB" if size < 1_000_000 else f"{size / 1_000_000:.1f} MB"
+    if size < 1000:
+        return count_noun(size, "byte")
+    kilobytes = (size + 500) // 1000
+    return f"{kilobytes} kB" if kilobytes < 1000 else f"{size / 1_000_000:.1f} MB"

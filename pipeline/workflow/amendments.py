@@ -146,7 +146,9 @@ def _check_belongs(caller: Caller, batch_id: str, old: Export) -> None:
 def _check_mode(caller: Caller, old: Export) -> None:
     if caller.test != old.test:
         mode = "test" if old.test else "live"
-        raise InsufficientRole(f"export {old.id} is a {mode} export; amend it with a {mode} key")
+        raise InsufficientRole(
+            f"export {old.id} is a {mode} export; use a {mode} key, or ask a person who may act on {mode} exports"
+        )
 
 
 def _check_amendable(old: Export, newest: Export) -> None:

@@ -9,7 +9,7 @@ from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import Caller
 from pipeline.core.db import database_now
-from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, Purged
+from pipeline.core.errors import ASK_FOR_LIVE, InsufficientRole, InvalidState, NotFound, Purged
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import retractions
 from pipeline.exports import events, queries
@@ -32,7 +32,7 @@ def find_for_change(runtime: Runtime, caller: Caller, export_or_batch_id: str) -
     with runtime.db.read() as session:
         export = queries.find_export(session, caller.account_id, export_or_batch_id, test=caller.test)
     if caller.test and not export.test:
-        raise InsufficientRole(f"export {export.id} is a live export, which a test key must not change; use a live key")
+        raise InsufficientRole(f"export {export.id} is live, so test mode must not change it; {ASK_FOR_LIVE}")
     return export.id
 
 

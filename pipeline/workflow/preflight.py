@@ -318,6 +318,6 @@ def check_partners(session: Session, caller: Caller, plan: Plan) -> None:
             raise PartnerNotLive(f"the {noun} {partner_id} is {state}; {remedy}", field=field)
         if caller.mode == "test" and not partner.test:
             raise UnknownPartner(
-                f"the {noun} {partner_id} is live and a test key must not reach it; name a test partner",
+                f"the {noun} {partner_id} is live, and a test export must not reach it; name a test partner",
                 field=field,
             )

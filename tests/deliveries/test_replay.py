@@ -211,7 +211,7 @@ def test_test_key_cannot_replay_to_a_live_endpoint(make_runtime: OpenRuntime, en
     live = hand_off(runtime)
     assert replay_to(runtime, WAREHOUSE, test_only=True)[0].messages == 0
     one = exports.list_deliveries(runtime, live, WAREHOUSE)[0].id
-    with pytest.raises(InsufficientRole, match="resend it with a live key"):
+    with pytest.raises(InsufficientRole, match="use a live key"):
         sender.resend_delivery(runtime, factories.ACCOUNT, one, "key_test", test_only=True)
     assert states(runtime, live, WAREHOUSE) == ["delivered", "delivered"]
 

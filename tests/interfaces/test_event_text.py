@@ -42,3 +42,19 @@ def test_sentence_says_what_the_data_hold() -> None:
     )
     assert describe("EXPORT_FAILED", reason="no room", quarantined=True) == (BAD, "quarantined: no room")
     assert describe("CUSTOMS_ARTIFACT_GENERATED", filename="invoice.pdf") == (GOOD, "document invoice.pdf rendered")
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0 bytes"),
+        (1, "1 byte"),
+        (999, "999 bytes"),
+        (1_499, "1 kB"),
+        (999_499, "999 kB"),
+        (999_500, "1.0 MB"),
+        (16_777_216, "16.8 MB"),
+    ],
+)
+def test_size_has_the_unit_that_fits(size: int, shown: str) -> None:
+    assert event_text.format_size(size) == shown

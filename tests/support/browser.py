@@ -106,6 +106,8 @@ def measure_layout(page: Page, width: int) -> dict[str, Any]:
     faults: dict[str, Any] = {name: measured[name] for name in ("broken", "clipped", "overlapped") if measured[name]}
     if measured["wide"] > width:
         faults["wide"] = measured["wide"]
+    if measured["wider"]:
+        faults["wider"] = measured["wider"]
     if measured["letters"] < 40:
         faults["letters"] = measured["letters"]
     return faults
@@ -129,8 +131,8 @@ def _open_answer(page: Page, answer: httpx.Response) -> None:
     """Open a page that a server has sent already; what it loads comes from the server."""
     address = str(answer.request.url)
     headers = {name: value for name, value in answer.headers.items() if name in _KEPT}
-    # A page that leads on at once is looked at as well.
-    body = re.sub(r'<meta http-equiv="refresh"[^>]*>', "", answer.text)
+    # A page that leads on at once is looked at as well, and none shows what happened later.
+    body = re.sub(r'<meta http-equiv="refresh"[^>]*>|<div id="live"[^>]*></div>', "", answer.text)
     page.route(address, lambda route: route.fulfill(body=body, headers=headers), times=1)
     page.goto(address)
 

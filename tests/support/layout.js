@@ -70,7 +70,13 @@
       }
     }
   }
+  // Cards whose content is wider than they are. What may be wide, such as a table of a file, scrolls in a part of its own.
+  const wider = [...document.querySelectorAll(".card")]
+    .filter((card) => seen(card) && card.scrollWidth > card.clientWidth + 1)
+    .map((card) => card.innerText.trim().slice(0, 60));
+
   return {
+    wider,
     broken: [...broken],
     clipped: [...clipped],
     overlapped,

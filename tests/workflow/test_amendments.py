@@ -313,7 +313,7 @@ def test_amendment_with_invalid_plan_is_refused(workflow: WorkflowHarness) -> No
         make_amendment(workflow, "exp_unknown")
     test = workflow.caller.__class__(factories.ACCOUNT, "key_test", "test", workflow.caller.roles)
     workflow.caller, live = test, workflow.caller
-    with pytest.raises(InsufficientRole, match="amend it with a live key"):
+    with pytest.raises(InsufficientRole, match="use a live key"):
         make_amendment(workflow, old)
     workflow.caller = live
     assert (workflow.state(old), workflow.count(Export)) == ("executed", 1)

@@ -16,7 +16,7 @@ export const REMEDIES = {
   INVALID_ACCOUNT_SCOPE:
     "Send the `accountId` of the key, or use a key of that account.",
   INSUFFICIENT_ROLE:
-    "Use a key with the role that `message` names. An administrator of the account can create it.",
+    "Use a key with the role and mode that `message` names. An administrator of the account can create it.",
   NOT_FOUND:
     "Check the id and the address. A test key finds only test exports, and no key finds another account's.",
   METHOD_NOT_ALLOWED:

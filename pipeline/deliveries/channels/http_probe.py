@@ -91,9 +91,8 @@ class Probe:
             reason = "the name is not valid" if isinstance(error, UnicodeError) else str(error)
             raise StageFailed(f"{self._host}: {reason}", "check the name, and that public DNS has it") from error
         first = self._addresses[0]
-        return f"{self._host} is {first}" + (
-            "" if is_public(first) else ", a private address, which the settings allow"
-        )
+        kind = "a public address" if is_public(first) else "a private address, which the settings allow"
+        return f"{first} is {kind}" if first == self._host else f"{self._host} is {first}, {kind}"
 
     def _connect(self) -> str:
         try:

@@ -11,7 +11,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "INVALID_API_KEY": "Send `Authorization: Bearer KEY`. If the key has expired or was revoked, create one: `exports keys create --account ACCOUNT --role execute`.",
     "SIGN_IN_FAILED": "Sign in again at `/console/sign-in`.",
     "INVALID_ACCOUNT_SCOPE": "Send the `accountId` of the key, or use a key of that account.",
-    "INSUFFICIENT_ROLE": "Use a key with the role that `message` names. An administrator of the account can create it.",
+    "INSUFFICIENT_ROLE": "Use a key with the role and mode that `message` names. An administrator of the account can create it.",
     "NOT_FOUND": "Check the id and the address. A test key finds only test exports, and no key finds another account's.",
     "METHOD_NOT_ALLOWED": "Use a method that the header `Allow` lists.",
     "REQUEST_TIMEOUT": "Send the request again. If it is slow each time, look at the network and at the body's size.",

@@ -50,14 +50,9 @@ def read_problems() -> Response:
             code,
             kind.status,
             kind.title,
-            _strip_markdown((kind.__doc__ or "").split("\n")[0]),
-            _strip_markdown(REMEDIES[code]),
+            (kind.__doc__ or "").split("\n")[0],
+            REMEDIES[code],
         )
         for code, kind in sorted(REFUSALS_BY_CODE.items())
     ]
     return public_page("console/problems.html", problems=problems)
-
-
-def _strip_markdown(text: str) -> str:
-    # The texts are Markdown, but only use its marks for code.
-    return text.replace("`", "")

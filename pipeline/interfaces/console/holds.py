@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from pipeline.accounts import people
 from pipeline.accounts.api_keys import ADMIN
-from pipeline.core.errors import InsufficientRole, NotFound, Refused
+from pipeline.core.errors import ASK_FOR_LIVE, InsufficientRole, NotFound, Refused
 from pipeline.core.field_types import check_printable
 from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
@@ -116,7 +116,7 @@ def release_hold(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa: 
 
 def _refuse_test_keys(visit: Visit) -> None:
     if visit.caller.test:
-        raise InsufficientRole("a test key cannot change legal holds, because they keep live records; use a live key")
+        raise InsufficientRole(f"legal holds keep live records, so test mode cannot change them; {ASK_FOR_LIVE}")
 
 
 def _read_hold(fields: Form) -> tuple[str, str | None]:

@@ -136,7 +136,8 @@ def _check_mode(visit: Visit, mode: api_keys.Mode) -> None:
     """Raise InsufficientRole if a test key would change or create a live key."""
     if visit.caller.test and mode == "live":
         raise InsufficientRole(
-            "a test key cannot create or change live keys; ask an administrator of the account", field="/mode"
+            "test mode cannot create or change live keys; ask an administrator who may act on live exports",
+            field="/mode",
         )
 
 

@@ -57,14 +57,15 @@ def build_new_form(
     """Return the form of a new partner of this kind with this channel, with what was typed."""
     placed = channels.place_errors([channel], errors)
     prefix = {"customs_broker": "br", "warehouse": "wh", "operator": "op"}[kind]
-    of_id = placed.get("/id", "")
+    if "pattern" in placed.get("/id", ""):
+        placed = {**placed, "/id": _ID_FORM}
     inputs = [
         Input(
             "id",
             "Id",
             value=fields.get("id"),
             help=f"Plans name the partner by it, such as {prefix}_1. It cannot be changed later.",
-            error=_ID_FORM if "pattern" in of_id else of_id,
+            error=placed.get("/id", ""),
             required=True,
         ),
         *_common_inputs(kind, fields, placed, test_key=test_key, sandbox=channel.name == SANDBOX),

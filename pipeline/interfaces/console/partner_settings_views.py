@@ -124,7 +124,7 @@ def show_setup(partner: PartnerView) -> ShownSetup:
     settings = SetupStep(
         "Kind, channel and settings",
         "done",
-        [f"A {partner.kind.replace('_', ' ')}, reached by {by}."],
+        [f"A {partner.kind.replace('_', ' ')}, {f'reached by {by}' if by else 'without a channel'}."],
         f"{link}/settings",
         "Change the settings",
     )

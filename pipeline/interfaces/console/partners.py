@@ -96,7 +96,9 @@ def show_deliveries(
     following = found.next_cursor
     return visit.page(
         "console/deliveries.html",
+        export=None,
         partner=partner,
+        wanted="" if state is None else state.value,
         states=partner_views.build_state_links(state, partner),
         deliveries=[partner_views.show_delivery(each) for each in found.items],
         next_link=None if following is None else partner_views.build_deliveries_link(state, partner, following),

@@ -13,6 +13,7 @@ TREND_SLOT, TREND_HEIGHT = 4, 16
 _LEFT, _RIGHT, _TOP, _BOTTOM = 56, 8, 12, 26
 _INNER_WIDTH: Final = WIDTH - _LEFT - _RIGHT
 _INNER_HEIGHT: Final = HEIGHT - _TOP - _BOTTOM
+_DAY: Final = 86_400
 _MAX_TICKS: Final = 4
 _MAX_LABELS: Final = 6
 _STEPS: Final = (1, 2, 2.5, 5, 10)
@@ -50,10 +51,11 @@ class Curve:
 
 @dataclass(frozen=True)
 class Tick:
-    """A position on an axis, and its text."""
+    """A position on an axis, and its text; an `instant` that is not empty is shown in the local time."""
 
     at: float
     text: str
+    instant: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def stack_bars(title: str, series: Sequence[Series], periods: Sequence[datetime]
                 continue
             height = value / top * _INNER_HEIGHT
             y -= height
-            text = f"{format_period(start, seconds)}: {value:.0f} {each.name}"
+            text = f"{format_period(start, seconds)} UTC: {value:.0f} {each.name}"
             bars.append(_bar(_LEFT + at * slot + slot * 0.1, y, slot * 0.8, height, each.mark, text))
     legend = [(each.name, each.mark) for each in series if any(each.values)]
     return Plot(title, bars, [], _x_ticks(periods, seconds), y_ticks, legend, empty=not any(totals))
@@ -142,7 +144,7 @@ def draw_trend(counts: Sequence[int]) -> Sequence[Bar]:
 
 def format_period(start: datetime, seconds: int) -> str:
     """Return the start of a period, with its day if it is long."""
-    return f"{start:%m-%d}" if seconds >= 86_400 else f"{start:%H:%M}" if seconds <= 3_600 else f"{start:%m-%d %H:%M}"
+    return f"{start:%m-%d}" if seconds >= _DAY else f"{start:%H:%M}" if seconds <= 3_600 else f"{start:%m-%d %H:%M}"
 
 
 def format_count(value: float) -> str:
@@ -171,7 +173,12 @@ def _scale(highest: float, format_value: Callable[[float], str], *, whole: bool)
 def _x_ticks(periods: Sequence[datetime], seconds: int) -> list[Tick]:
     slot, every = _INNER_WIDTH / len(periods), math.ceil(len(periods) / _MAX_LABELS)
     return [
-        Tick(round(_LEFT + (at + 0.5) * slot, 1), format_period(start, seconds))
+        Tick(
+            round(_LEFT + (at + 0.5) * slot, 1),
+            format_period(start, seconds),
+            # A day of the statistics is a day of UTC.
+            start.isoformat() if seconds < _DAY else "",
+        )
         for at, start in enumerate(periods)
         if (len(periods) - 1 - at) % every == 0
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -12,6 +13,7 @@ from starlette.responses import Response
 
 from pipeline.accounts import lists, partners, portal_links
 from pipeline.accounts.api_keys import ADMIN
+from pipeline.accounts.people import name_people
 from pipeline.accounts.portal_links import generate_link_id
 from pipeline.accounts.schemas import CreatedPortalLink, PortalLinkView
 from pipeline.core.clock import utc_now
@@ -104,13 +106,14 @@ def _links_page(
     with visit.runtime.db.read() as session:
         found = lists.list_link_page(session, visit.account_id, partner_id, after=cursor, limit=PAGE_SIZE)
         revocable = lists.has_valid_link(session, visit.account_id, partner_id)
+        names = name_people(session, {row.created_by for row in found.items})
     now = utc_now()
     return visit.page(
         "console/portal_links.html",
         200 if refusal is None else refusal.status,
         partner=partner,
         url=None if created is None else created.url,
-        links=[_show_link(row, now) for row in found.items],
+        links=[_show_link(row, now, names) for row in found.items],
         next_link=build_next_link(f"/console/partners/{quote(partner_id)}/portal-links", found.next_cursor),
         revocable=revocable,
         link_id=generate_link_id(),
@@ -126,7 +129,7 @@ def _parse_days(text: str) -> int:
     return days
 
 
-def _show_link(row: PortalLinkView, now: datetime) -> PortalLinkRow:
+def _show_link(row: PortalLinkView, now: datetime, names: Mapping[str, str]) -> PortalLinkRow:
     valid = row.revoked_at is None and row.expires_at > now
     if row.revoked_at is not None:
         state = format_instant(row.revoked_at, "revoked ")
@@ -135,7 +138,7 @@ def _show_link(row: PortalLinkView, now: datetime) -> PortalLinkRow:
     return PortalLinkRow(
         id=row.id,
         created=format_instant(row.created_at),
-        created_by=row.created_by,
+        created_by=names.get(row.created_by, row.created_by),
         last_used="never" if row.last_used_at is None else format_instant(row.last_used_at),
         state=state,
         mark="good" if valid else "",

@@ -12,7 +12,7 @@ from typing import Any, Final
 from pipeline.core.money import sum_exact, to_decimal
 from pipeline.exports.models import Export
 from pipeline.exports.revision_diff import FieldChange, PlanPart
-from pipeline.interfaces.console.document_views import document_link
+from pipeline.interfaces.console.document_views import describe_kind, document_link
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.line_views import is_below
 from pipeline.interfaces.event_text import count_noun
@@ -234,7 +234,7 @@ def _changed_documents(older: RevisionFacts, newer: RevisionFacts) -> Iterator[C
         if old is None or not _is_same(new, old):
             yield ChangedDocument(
                 unit_ref,
-                kind.replace("_", " "),
+                describe_kind(kind),
                 "" if old is None else document_link(older.export.id, old.artifact_id),
                 "" if new is None else document_link(newer.export.id, new.artifact_id),
             )

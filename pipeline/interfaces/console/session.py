@@ -15,7 +15,7 @@ from pipeline.accounts.one_time_links import LINK_SECONDS
 from pipeline.accounts.sessions import LIFETIME_SECONDS, Client, describe_client, end_replaced_session
 from pipeline.accounts.sign_in import SignedIn
 from pipeline.core.encryption import SecretBox
-from pipeline.core.errors import InsufficientRole
+from pipeline.core.errors import ForeignForm
 from pipeline.core.runtime import Runtime
 
 #: Over https the browser binds the cookie to this host: no other host of the domain can set it.
@@ -130,16 +130,16 @@ def compute_csrf_token(runtime: Runtime, token: str, account_id: str) -> str:
 
 
 def check_csrf_token(expected: str, given: str) -> None:
-    """Raise InsufficientRole unless the form's token is that of the session and the account.
+    """Raise ForeignForm unless the form's token is that of the session and the account.
 
     A page of another site in the same browser cannot know the token: it is not part of the cookie.
     """
     if not hmac.compare_digest(given.encode(errors="replace"), expected.encode()):
-        raise InsufficientRole("this form does not belong to your session and account; load the page again")
+        raise ForeignForm("this form does not belong to your session and account; load the page again")
 
 
 def check_same_origin(settings: Settings, request: Request) -> None:
-    """Raise InsufficientRole if the browser says that a page of another site sent the form.
+    """Raise ForeignForm if the browser says that a page of another site sent the form.
 
     Before sign-in there is no CSRF token; another site's page could sign the user in as somebody else. An old browser,
     or one without TLS, names only the page's origin; a program names nothing.
@@ -151,4 +151,4 @@ def check_same_origin(settings: Settings, request: Request) -> None:
         here = {request.headers.get("host"), urlsplit(settings.public_url).netloc}
         own = origin is None or origin.partition("://")[2] in here
     if not own:
-        raise InsufficientRole("this form came from another site; open this service's own page and sign in there")
+        raise ForeignForm("this form came from another site; open this service's own page and sign in there")

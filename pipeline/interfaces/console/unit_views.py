@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.exports.schemas.export import ArtifactView, ExportView, StepView
-from pipeline.interfaces.console.document_views import document_link
+from pipeline.interfaces.console.document_views import describe_kind, document_link
 from pipeline.interfaces.durations import format_duration
 from pipeline.interfaces.event_text import format_size
 
@@ -77,7 +77,7 @@ def show_step(step: StepView) -> ShownStep:
 def _show_artifact(export_id: str, artifact: ArtifactView) -> ShownArtifact:
     return ShownArtifact(
         artifact.filename,
-        artifact.artifact_type.replace("_", " "),
+        describe_kind(artifact.artifact_type),
         format_size(artifact.size),
         document_link(export_id, artifact.id),
     )

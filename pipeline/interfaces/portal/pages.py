@@ -16,7 +16,7 @@ from pipeline.accounts import partners
 from pipeline.accounts.portal_links import PortalVisitor, record_link_use
 from pipeline.accounts.schemas import PartnerView
 from pipeline.core import tenancy
-from pipeline.core.errors import InsufficientRole, NotFound, Refused
+from pipeline.core.errors import ForeignForm, NotFound, Refused
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render
 from pipeline.deliveries.outbox import DeliveryStream
@@ -121,7 +121,7 @@ def limit_portal_form(max_bytes: int) -> Callable[[Request, PortalVisit], Corout
     async def read_form(request: Request, visit: Holder) -> Form:
         form = await read_fields(request, max_bytes)
         if not session.is_equal(form.get("csrf_token"), visit.csrf_token):
-            raise InsufficientRole("this form does not belong to your session; load the page again")
+            raise ForeignForm("this form does not belong to your session; load the page again")
         return form
 
     return read_form

@@ -117,7 +117,7 @@ def test_small_body_with_too_many_values_is_rejected() -> None:
         ("/units/0/invoice/relatedParties", 1, "must be true or false"),
         ("/units/0/invoice/total", 12.5, "must be a decimal in a string"),
         ("/units/0/lines", {}, "must be a list"),
-        ("/units/0/lines", [], "must have at least 1 entries"),
+        ("/units/0/lines", [], "must have at least 1 entry"),
         ("/units/0/invoice/incoterm", "XXX", "must be 'EXW', "),
         (
             "/units/0/lines/0/treatment/pga",

@@ -140,7 +140,7 @@ def test_test_key_cannot_change_waivers(harness: ApiHarness) -> None:
         trying.delete(f"/api/waivers/{created['id']}"),
     ):
         assert (refused.status_code, refused.json()["errorCode"]) == (403, "INSUFFICIENT_ROLE")
-        assert refused.json()["message"].endswith("use a live key")
+        assert refused.json()["message"].endswith("ask a person who may act on live exports")
     assert trying.get("/api/waivers").json()["items"] == [created]
 
 

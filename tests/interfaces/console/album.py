@@ -8,11 +8,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 import httpx
+from sqlalchemy import update
+from sqlmodel import col
 
 from pipeline.accounts import credentials, people
 from pipeline.accounts.one_time_links import Purpose
 from pipeline.core import tenancy
 from pipeline.core.tenancy import ALL_ACCOUNTS
+from pipeline.exports.models import Export
 from tests.interfaces.api.conftest import OTHER, ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.interfaces.console.test_keys import read_form
@@ -121,10 +124,13 @@ def add_acts(album: Album, harness: ApiHarness, client: httpx.Client) -> None:
     album.add("acknowledged", lambda: client.get("/console/inbox?acknowledged=true"))
     tested = {"partner": "wh_hook"}
     album.add("inbox test", lambda: fill_form(client, "/console/inbox", "/console/inbox/test", **tested))
-    for name, query in (("found", "BATCH"), ("not found", "nothing"), ("several found", "INV-24-00001")):
-        shown = client.get("/console/search", params={"q": query}, follow_redirects=True)
-        if "/search" in str(shown.url):
-            album.add(name, lambda query=query: client.get("/console/search", params={"q": query}))  # type: ignore[misc]
+    for name, query, shown in (
+        ("several found", "batch_2026_11_24_002", "Found by"),
+        ("partners found", "sandbox", "Exports of br_sandbox"),
+        ("nothing found", "nothing", "No export has this number."),
+    ):
+        found = album.add(name, lambda query=query: client.get("/console/search", params={"q": query}))  # type: ignore[misc]
+        assert shown in found.text, name
 
 
 def add_sign_in(album: Album, harness: ApiHarness) -> None:
@@ -164,6 +170,26 @@ def add_errors(album: Album, harness: ApiHarness, client: httpx.Client) -> None:
     album.add("no such partner", lambda: client.get("/console/partners/none"))
     album.add("read by a reader", lambda: reader.get(f"/console/partners/{factories.WAREHOUSE}"))
     album.add("inbox of a reader", lambda: reader.get("/console/inbox"))
+    broken = update(Export).where(
+        col(Export.id) == harness.execute(factories.plan(batch="broken", invoice="INV-BROKEN"))
+    )
+    for state in ("no state", "accepted"):
+        with harness.runtime.db.write() as session:
+            session.execute(broken.values(state=state))
+        if state == "no state":
+            defect = album.add("defect", lambda: client.get("/console/exports/broken", headers=page))
+            assert defect.status_code == 500
+    album.add("signed out", lambda: show_trouble(client.get("/console/inbox"), "signed-out"))
+
+
+def show_trouble(answer: httpx.Response, name: str) -> httpx.Response:
+    """Return a page that shows its notice of this name, which else a script shows."""
+    notice = f'data-trouble="{name}"'
+    assert f"{notice} hidden" in answer.text
+    text = answer.text.replace(f"{notice} hidden", notice)
+    return httpx.Response(
+        200, headers={"content-type": answer.headers["content-type"]}, text=text, request=answer.request
+    )
 
 
 def add_empty_lists(album: Album, harness: ApiHarness) -> None:

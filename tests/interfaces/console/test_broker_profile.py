@@ -74,7 +74,7 @@ def test_profile_is_shown_with_a_preview_of_its_file(harness: ApiHarness) -> Non
     assert [len(row) for row in read_rows(own)] == [len(headers)] * len(read_rows(own))
     for source in ("exp_none", '"><b>'):
         missing = client.get(PAGE, params={"source": source})
-        assert (missing.status_code, "there is no export" in missing.text, "<b>" in missing.text) == (200, True, False)
+        assert (missing.status_code, "There is no export" in missing.text, "<b>" in missing.text) == (200, True, False)
 
 
 def test_first_profile_is_set_up_previewed_and_removed(harness: ApiHarness) -> None:
@@ -123,13 +123,13 @@ def test_every_profile_of_the_examples_survives_the_form(harness: ApiHarness) ->
         ({"c0.constant": ["x"]}, "must have either a field or a constant"),
         ({"c0.date_format": ["MM/DD/YYYY"]}, "invoice_no is not a date; remove dateFormat"),
         ({"c0.header": [""]}, "header is required"),
-        ({"c0.words": ["NO"]}, "must have at least 1 characters"),
+        ({"c0.words": ["NO"]}, "must not be empty"),
         ({"c1.header": ["Invoice"]}, "two columns have the header"),
         ({"filename": ["import.exe"]}, "must match the pattern"),
         ({"filename": ["manifest.json"], "format": ["json"]}, "is the name of a document of the customs package"),
         ({"filename": ["import.csv"], "format": ["xlsx"]}, "must not end in .csv"),
-        ({"rows": ["0"]}, "must have at least 1 entries"),
-        ({"rows": ["9" * 50]}, "must have at least 1 entries"),
+        ({"rows": ["0"]}, "must have at least 1 entry"),
+        ({"rows": ["9" * 50]}, "must have at least 1 entry"),
         ({"delimiter": ["dash"]}, "delimiter"),
     ],
 )

@@ -67,6 +67,16 @@ def test_search_leads_to_the_export_or_lists_several(harness: ApiHarness) -> Non
     export_id = harness.execute(factories.plan(batch="one"))
     found = client.get("/console/search", params={"q": "one"})
     assert (found.status_code, found.headers["location"]) == (303, f"/console/exports/{export_id}")
+    leads = {
+        "2026-11-24": "/console/exports?from=2026-11-24&to=2026-11-24",
+        "op_demo": "/console/partners/op_demo",
+    }
+    for wanted, link in leads.items():
+        assert client.get("/console/search", params={"q": wanted}).headers["location"] == link
+    several = client.get("/console/search", params={"q": factories.BROKER.upper()}).text
+    for link in (f"/console/partners/{factories.BROKER}", f"/console/exports?broker={factories.BROKER}"):
+        assert f'href="{link}"' in several
+        assert f'href="{link}"' in client.get("/console/search/hits", params={"q": factories.BROKER}).text
     nothing = client.get("/console/search", params={"q": "<b>none"})
     assert "No export has this number." in nothing.text
     assert "<b>none" not in nothing.text

@@ -11,6 +11,7 @@ from sqlmodel import col
 
 from pipeline.accounts import people
 from pipeline.core import tenancy
+from pipeline.core.clock import utc_now
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries.models import Delivery
 from pipeline.exports.states import SubmissionState
@@ -48,9 +49,11 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
     with harness.runtime.db.write() as session:
         given_up = col(Delivery.export_id) == late, col(Delivery.state) == "dead"
         session.execute(update(Delivery).where(*given_up).values(error="the endpoint answered 503 at every attempt"))
-    ends = harness.runtime.clock() + timedelta(seconds=1)
+    # As the database says it: the harness has a clock of its own.
+    ends = utc_now() + timedelta(seconds=1)
     with tenancy.account_scope(ALL_ACCOUNTS):
-        rollup.count_until(harness.runtime, ends - timedelta(days=1), ends)
+        assert rollup.count_until(harness.runtime, ends - timedelta(days=1), ends, now=ends)
+    assert 'class="fill sent"><title>' in client.get("/console?range=3h").text
     assert client.get("/console/exports").text.count("<td") > 10
     dead = api.get("/api/deliveries", params={"state": "dead"}).json()["items"]
     addresses = {
@@ -131,6 +134,9 @@ def test_faults_of_a_page_are_detected(harness: ApiHarness) -> None:
         },
         '<input placeholder="A hint that is longer than its input" style="width: 9ch">': {
             "clipped": ["A hint that is longer than its input"]
+        },
+        '<div class="card" style="width: 9ch; overflow-x: auto"><p style="width: 20ch">Wider than its card</p></div>': {
+            "wider": ["Wider than its card"]
         },
         '<p>One text</p><p style="margin-top: -2.2em">and another</p>': {"overlapped": [["and another", "One text"]]},
     }

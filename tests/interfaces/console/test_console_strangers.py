@@ -51,7 +51,7 @@ def test_stranger_sees_at_once_which_exports_need_them_and_why(harness: ApiHarne
         shown = page.locator("main")
         for batch, reason in (
             ("priced", "The unit price is wrong"),
-            ("stopped", "the renderer died"),
+            ("stopped", "The renderer died"),
             ("late", "has not answered"),
         ):
             expect(shown).to_contain_text(batch)
@@ -69,8 +69,11 @@ def test_stranger_fixes_a_rejected_export_until_it_is_accepted(harness: ApiHarne
         page.get_by_role("link", name="Needs a person").click()
         click(page, "link", "Fix and amend")
         expect(page.locator("main")).to_contain_text("Which pan is it?")
+        expect(page.get_by_label("sku of line L1, unit U1")).to_be_focused()
+        expect(page.get_by_text("The plan is as before.")).to_be_visible()
         page.get_by_label("sku of line L1, unit U1").fill("PAN-28")
-        click(page, "button", "Check")
+        # A change is checked when the field is left.
+        page.keyboard.press("Tab")
         expect(page.get_by_role("heading", name="1 change of the plan")).to_be_visible()
         click(page, "button", "Send amendment")
         page.get_by_role("heading", name="asked").wait_for()

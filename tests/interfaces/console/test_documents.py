@@ -63,7 +63,7 @@ def test_pdf_is_shown_as_pictures_beside_the_json_of_its_unit(
     picture = client.get(pictures[0][0])
     assert (picture.status_code, picture.headers["content-type"]) == (200, "image/png")
     assert (picture.content[:4], picture.headers["cache-control"]) == (b"\x89PNG", "no-store")
-    assert f'href="{documents["cci_json"]["page"]}">commercial_customs_invoice.json' in page
+    assert f'href="{documents["cci_json"]["page"]}">commercial_<wbr>customs_<wbr>invoice.<wbr>json' in page
     assert "<code>classifications</code>" in page
     missing = client.get(f"/console/artifacts/{documents['cci_pdf']['id']}/pages/{len(pictures) + 1}")
     assert (missing.status_code, "has no page" in missing.text) == (422, True)

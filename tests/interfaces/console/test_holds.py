@@ -95,6 +95,6 @@ def test_holds_belong_to_administrators_of_the_account(harness: ApiHarness) -> N
     form = read_form(tester, "/console/holds/new")
     assert tester.post(page, data=form).status_code == 403
     refused = tester.post("/console/holds", data=form | NEW)
-    assert (refused.status_code, "a test key cannot change legal holds" in refused.text) == (403, True)
+    assert (refused.status_code, "test mode cannot change them" in refused.text) == (403, True)
     (kept,) = legal_holds.list_holds(harness.runtime)
     assert kept.released_at is None

@@ -101,7 +101,7 @@ def test_page_draws_what_happened(counted: ApiHarness) -> None:
     assert "hand off" in page
     assert "Nothing happened" in page  # nothing was due when it was counted
     assert len(read_svgs(page)) > 5
-    assert re.search(r"<td>delivered</td><td>1</td>", page)
+    assert '<td>delivered</td><td data-label="Handoffs">1</td>' in page
 
 
 def test_slowest_customs_broker_and_its_most_corrected_field_stand_first(
@@ -177,7 +177,7 @@ def test_bars_stand_on_one_another_and_fill_the_plot() -> None:
     assert upper.height == pytest.approx(3 * lower.height, rel=0.02)
     assert [tick.text for tick in plot.y_ticks] == ["0", "1", "2", "3", "4"]
     assert plot.x_ticks[-1].text == "23:00"
-    assert lower.text == "00:00: 1 a"
+    assert lower.text == "00:00 UTC: 1 a"
 
 
 @pytest.mark.parametrize("highest", [0.0004, 0.3, 1, 7, 99, 12_345, 10**9])

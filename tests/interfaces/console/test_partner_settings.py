@@ -271,7 +271,7 @@ def test_test_key_registers_only_test_partners(lab: ApiHarness) -> None:
     client = sign_in_browser(lab, "admin", mode="test")
     form = read_form(client, f"{WIZARD}?kind=operator&channel=queue") | {"id": "op_t", "name": "Desk"}
     refused = client.post(WIZARD, data=form)
-    assert (refused.status_code, "a test key can only register" in refused.text) == (403, True)
+    assert (refused.status_code, "test mode registers only partners" in refused.text) == (403, True)
     assert client.post(WIZARD, data=form | {"test": "yes"}).status_code == 200
     page = "/console/partners/op_t/settings"
     unmarked = edit_fields(client.get(page).text) | {"test": []}
@@ -289,7 +289,7 @@ def test_connection_test_page_shows_the_remedy_of_a_failed_stage(lab: ApiHarness
         )
         token = read_form(client, "/console/partners/wh_bad/setup")
         shown = client.post("/console/partners/wh_bad/test", data=token).text
-    assert "<strong>make it verify webhook-signature first" in shown
+    assert "<strong>Make it verify webhook-signature first" in shown
     assert "The partner is testing." in shown
     assert "<b>Bad</b>" not in shown
     setup = client.get("/console/partners/wh_bad/setup").text

@@ -127,8 +127,10 @@ def test_failed_stage_is_shown_with_its_remedy(webhook_harness: ApiHarness) -> N
         register(webhook_harness, bad.url, live=False)
         post(client, page, f"{page}/test")
     shown = client.get(page).text
-    assert re.search(r'wrongly signed event</td><td><span class="pill failed">failed</span>', shown)
-    assert "<strong>make it verify webhook-signature first" in shown
+    assert re.search(
+        r'wrongly signed event</td><td data-label="Outcome"><span class="pill failed">failed</span>', shown
+    )
+    assert "<strong>Make it verify webhook-signature first" in shown
     assert post(client, page, f"{page}/test").status_code == 200
     assert partners.get_partner(webhook_harness.runtime, factories.ACCOUNT, HOOKED).state == "testing"
 
@@ -144,8 +146,8 @@ def test_dead_letter_is_listed_explained_and_resent(webhook_harness: ApiHarness,
     )
     for page in ("/console/deliveries?state=dead", f"/console/partners/{HOOKED}", f"/console/deliveries/{letter}"):
         shown = client.get(page).text
-        assert "the endpoint answered 404" in shown
-        assert "<strong>correct the address of the webhook</strong>" in shown
+        assert "The endpoint answered 404" in shown
+        assert "<strong>Correct the address of the webhook.</strong>" in shown
     assert client.get(f"/console/deliveries/{letter}").text.count("no such path") == 2
     response = post(client, f"/console/deliveries/{letter}", f"/console/deliveries/{letter}/resend")
     assert (response.status_code, response.headers["location"]) == (303, f"/console/deliveries/{letter}")

@@ -49,8 +49,8 @@ def test_administrator_invites_changes_and_removes_a_person(harness: ApiHarness)
     ("changes", "message"),
     [
         ({"email": "bob"}, "must be like"),
-        ({"role": []}, "a person needs a role"),
-        ({"role": "king"}, "king is not a role"),
+        ({"role": []}, "A person needs a role"),
+        ({"role": "king"}, "King is not a role"),
         ({"name": "x" * 101}, "at most 100 characters"),
         ({"name": "<script>alert(1)</script>", "email": ""}, "must be like"),
     ],

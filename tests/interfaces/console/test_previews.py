@@ -110,7 +110,7 @@ def test_records_of_80_columns_get_a_ruler_and_other_text_none(documents: dict[s
 
 def test_archive_is_its_list_of_contents() -> None:
     shown = read_preview(make_zip({"a/b.pdf": b"x" * 3_000, "c.json": b"{}"}), ZIP)
-    assert [sheet.rows for sheet in shown.sheets] == [[["a/b.pdf", "3 kB"], ["c.json", "0 kB"]]]
+    assert [sheet.rows for sheet in shown.sheets] == [[["a/b.pdf", "3 kB"], ["c.json", "2 bytes"]]]
 
 
 @pytest.mark.parametrize(

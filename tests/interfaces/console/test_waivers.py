@@ -155,6 +155,6 @@ def test_waivers_belong_to_administrators_of_the_account(harness: ApiHarness) ->
     form = read_form(tester, "/console/waivers/new")
     for address, sent in (("/console/waivers", form | NEW), (f"{page}/revoke", form)):
         refused = tester.post(address, data=sent)
-        assert (refused.status_code, "test key must not change waivers" in refused.text) == (403, True)
+        assert (refused.status_code, "test mode must not change them" in refused.text) == (403, True)
     (waiver,) = waivers.list_waivers(harness.runtime, factories.ACCOUNT)
     assert waiver.revoked_at is None

@@ -87,7 +87,7 @@ def test_dead_letter_has_a_remedy_for_the_partner_and_is_resent(webhook_harness:
     (delivery,) = find_ids(browser, "/portal/deliveries?state=dead", "deliveries")
     address = f"/portal/deliveries/{delivery}"
     page = browser.get(address).text
-    assert "verify the exact bytes of the body with your newest secret" in page
+    assert "Verify the exact bytes of the body with your newest secret" in page
     assert "who are you" in page
     assert "exports partners" not in page
     resent = submit(browser, address, f"{address}/resend")

@@ -154,7 +154,7 @@ def test_secret_of_another_partner_fits_nothing(private_harness: ApiHarness) -> 
     headers = "\n".join(f"{name}: {value}" for name, value in signed.items())
     browser = open_portal(private_harness, HOOKED)
     judged = submit(browser, "/portal/verify", "/portal/verify", headers=headers, body=BODY)
-    assert "none of your secrets made this signature for this body" in judged.text
+    assert "None of your secrets made this signature for this body" in judged.text
 
 
 def test_huge_message_is_refused_with_a_page(private_harness: ApiHarness) -> None:
