@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 import psutil
@@ -151,6 +152,9 @@ class Topology:
     def environment(self, name: str) -> dict[str, str]:
         """Return the variables of a container: those of the image, and its own."""
         own = {key: self.translate(value) for key, value in self.services[name]["environment"].items()}
+        # The name of a container that is not mapped would reach a foreign server, or none.
+        hosts = {urlsplit(value).hostname for value in own.values() if "://" in value}
+        assert hosts <= {LOOPBACK, None}, hosts
         for variable in {"PORT", "EXPORTS_METRICS_PORT"} & own.keys():
             assert f"{name}:{own[variable]}" in self.places
             own[variable] = str(self.port(name))

@@ -20,8 +20,10 @@ import pyseccomp
 
 PR_SET_NO_NEW_PRIVS, PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN = 38, 65, 1
 libc = ctypes.CDLL(None, use_errno=True)
-if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) or libc.prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0):
+if libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0):
     raise OSError(ctypes.get_errno(), "prctl")
+if libc.prctl(PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN, 0, 0, 0):
+    print("this kernel has no PR_SET_MDWE", file=sys.stderr)  # Linux before 6.3
 allowed = pyseccomp.SyscallFilter(pyseccomp.ERRNO(getattr(errno, sys.argv[1])))
 for name in open(sys.argv[2]).read().split():
     try:
@@ -56,5 +58,7 @@ def test_demo_runs_under_the_filter(tmp_path: Path) -> None:
 )
 def test_filter_refuses_what_the_service_does_not_need(tmp_path: Path, code: str) -> None:
     done = run_filtered(tmp_path, sys.executable, "-c", code)
+    if "mmap" in code and "no PR_SET_MDWE" in done.stderr:
+        pytest.skip("only Linux 6.3 and later refuse such memory without systemd")
     assert done.returncode == 1
     assert "PermissionError" in done.stderr
