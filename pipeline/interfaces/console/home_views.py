@@ -41,8 +41,9 @@ _OUTCOMES: Final[Sequence[tuple[str, str, Collection[Outcome]]]] = (
 
 
 _SENT_BACK: Final = frozenset({Outcome.REJECTED, Outcome.QUERY})
-#: The slowest customs brokers that are shown open; the others are folded.
+#: The slowest customs brokers that are shown open, and all that are shown; the others are folded or left out.
 _OPEN: Final = 6
+_MOST_BROKERS: Final = 24
 #: The shortest length that is visible on a scale from 0 to 100.
 _THINNEST: Final = 0.8
 
@@ -122,6 +123,7 @@ class HomeView:
     durations: Sequence[DurationRow]
     brokers: Sequence[Funnel]
     more_brokers: Sequence[Funnel]
+    brokers_left_out: int
     corrections: Sequence[CorrectionRow]
 
 
@@ -140,7 +142,7 @@ def build_home(found: StatsView) -> HomeView:
     marks = ("sent", "good", "busy", "bad")
     queues = [(each, marks[at % len(marks)]) for at, each in enumerate(found.queues)]
     slowest = max((each.review.p50 or 0 for each in found.brokers), default=0)
-    funnels = [_build_funnel(each, slowest) for each in found.brokers]
+    funnels = [_build_funnel(each, slowest) for each in found.brokers[:_MOST_BROKERS]]
     depths = [Series(each.queue.removeprefix("exports."), mark, each.depth) for each, mark in queues]
     delays = [Series(each.queue.removeprefix("exports."), mark, each.delay_seconds) for each, mark in queues]
     return HomeView(
@@ -154,6 +156,7 @@ def build_home(found: StatsView) -> HomeView:
         durations=[_build_duration(each.step.replace("_", " "), each) for each in found.steps],
         brokers=funnels[:_OPEN],
         more_brokers=funnels[_OPEN:],
+        brokers_left_out=len(found.brokers) - len(funnels),
         corrections=[_build_correction(each) for each in found.corrections],
     )
 

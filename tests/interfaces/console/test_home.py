@@ -143,6 +143,12 @@ def test_faster_customs_brokers_are_folded() -> None:
     assert (page.brokers[0].field, page.brokers[0].times) == ("/batchId", "once")
     assert [each.median for each in page.more_brokers[-2:]] == ["1.5 min", "no review"]
     assert page.more_brokers[-1].sent_back == "0"
+    assert page.brokers_left_out == 0
+
+
+def test_page_of_many_customs_brokers_is_bounded() -> None:
+    page = home_views.build_home(build_stats(brokers=500))
+    assert (len(page.brokers), len(page.more_brokers), page.brokers_left_out) == (6, 18, 477)
 
 
 @pytest.mark.parametrize("wanted", ["3h", "24h", "7d", "90d"])
