@@ -90,7 +90,7 @@ def invoice_consolidated(invoice: Invoice) -> bytes:
     return body.encode() + b"\n"
 
 
-HTML_VERSION = "6"
+HTML_VERSION = "7"
 
 
 def invoice_html(invoice: Invoice) -> bytes:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from pipeline.documents.invoice import wording
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 from pipeline.exports.schemas.pga_worksheet import PgaWorksheet, WorksheetLine
 
-VERSION = f"9/{ENGINE}"
+VERSION = f"10/{ENGINE}"
 
 #: The sizes of a line, an answer and a datum in addition to their wording, in characters.
 LINE_CHARACTERS, ANSWER_CHARACTERS, DATUM_CHARACTERS = 300, 150, 60
@@ -54,6 +55,10 @@ def _facts(invoice: Invoice, cut: slice) -> bytes:
     facts = invoice.model_dump(mode="json", include=_PRINTED, context=FOR_PEOPLE)
     # The records are a separate document.
     facts["worksheet"] = some.model_dump(mode="json", exclude={"lines": {"__all__": {"records"}}})
+    for line in facts["worksheet"]["lines"]:
+        for datum in (datum for answer in line["answers"] for datum in answer["data"]):
+            if datum["label"] == datum["key"]:  # the rules do not know the datum
+                datum["label"] = wording.spell_title(datum["key"])
     return json.dumps(facts, ensure_ascii=False).encode()
 
 

@@ -120,7 +120,7 @@ class WorkbookWriter:
 __all__ = ["TOO_LONG", "VERSION", "invoice_xlsx"]
 
 #: The bytes also depend on the versions of the writer and the compressor.
-VERSION = f"11/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
+VERSION = f"12/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
 
 _WIDTHS = {
     "address": 34, "description": 48, "export_treatment_digest": 24, "manufacturer_addr1": 26, "manufacturer_name": 28,
@@ -177,7 +177,7 @@ def _party(role: str, party: PartyBlock) -> tuple[Cell, ...]:
         (where.line1, where.line2, where.city, where.region, where.postal_code, where.country) if where else (None,) * 6
     )
     contact = (who.name, who.title, who.email, who.phone) if who else (None,) * 4
-    known_by = "; ".join(f"{each.name} {each.value.exact}" for each in party.identifiers)
+    known_by = "; ".join(f"{each.name.exact} {each.value.exact}" for each in party.identifiers)
     return (role, party.name, *address, *contact, known_by or None)
 
 

@@ -9,7 +9,7 @@ from datetime import date
 from pipeline.core import money
 from pipeline.core.field_types import mask_number
 from pipeline.core.findings import Finding
-from pipeline.documents.invoice import declarations, wording
+from pipeline.documents.invoice import code_wording, declarations, wording
 from pipeline.documents.invoice import lines as rows
 from pipeline.documents.invoice import packages as boxes
 from pipeline.documents.invoice.consolidation import consolidate_lines
@@ -157,7 +157,7 @@ def _header(header: plan.InvoiceHeader) -> out.Header:
 def _transport(entry: plan.Entry) -> out.Transport:
     arrival = entry.estimated_arrival_at
     return out.Transport(
-        entry_type=entry.type,
+        entry_type=code_wording.format_entry_type(entry.type),
         port_of_entry=entry.port_of_entry,
         mode_of_transport=wording.format_code(entry.mode_of_transport),
         carrier_scac=entry.carrier_scac,
@@ -216,7 +216,7 @@ def _party(
         contact=contact,
         contact_lines=tuple(answer for answer in answers if answer),
         identifiers=tuple(
-            Identifier(name=name, value=Printed(value, mask_number(value)))
+            Identifier(name=Printed(name, wording.spell_title(name)), value=Printed(value, mask_number(value)))
             for name, value in sorted(identifiers.items())
         ),
     )

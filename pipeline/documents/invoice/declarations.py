@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 
 from pipeline.core import money
-from pipeline.documents.invoice import wording
+from pipeline.documents.invoice import code_wording, wording
 from pipeline.documents.schemas import declarations
 from pipeline.documents.schemas import invoice as out
 from pipeline.documents.schemas.invoice import Printed
@@ -51,7 +51,7 @@ def _headings(treatment: plan.Treatment) -> tuple[declarations.MetalHeading, ...
             heading=row.heading,
             program=row.program,
             rate_percent=None if row.rate_percent is None else _format_percent(row.rate_percent),
-            basis=wording.format_code(row.basis),
+            basis=code_wording.format_basis(row.basis),
         )
         for row in named
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from pipeline.core import money
-from pipeline.documents.invoice import wording
+from pipeline.documents.invoice import code_wording, wording
 from pipeline.documents.schemas import invoice as out
 from pipeline.exports.schemas import plan
 
@@ -75,8 +75,10 @@ def _sorted_data(treatment: plan.Treatment) -> plan.Treatment:
 def _marks(line: plan.Line) -> Iterator[out.Mark]:
     treatment = line.treatment
     for heading in treatment.chapter99:
-        rate = None if heading.rate_percent is None else f"{money.format_plain(heading.rate_percent)} %"
-        yield _mark("chapter99", heading.heading, heading.program, rate, wording.space_words(heading.basis))
+        basis = code_wording.format_basis(heading.basis).shown
+        if heading.rate_percent is not None:
+            basis = f"{money.format_plain(heading.rate_percent)} % {basis}"
+        yield _mark("chapter99", heading.heading, code_wording.format_program(heading.program), basis)
     for metal in treatment.section232:
         yield _mark(
             "metal",
@@ -91,7 +93,7 @@ def _marks(line: plan.Line) -> Iterator[out.Mark]:
     for row in treatment.pga:
         codes = "/".join(code for code in (row.program, row.processing) if code)
         data = [
-            f"{wording.spell_name(name)}: {value if isinstance(value, str) else ', '.join(value)}"
+            f"{code_wording.name_agency_datum(name)}: {value if isinstance(value, str) else ', '.join(value)}"
             for name, value in sorted(row.data.items())
         ]
         yield _mark(

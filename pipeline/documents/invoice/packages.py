@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.core import money
 from pipeline.core.errors import StepFailed
-from pipeline.documents.invoice import wording
+from pipeline.documents.invoice import code_wording, wording
 from pipeline.documents.schemas import invoice as out
 from pipeline.documents.schemas.invoice import Printed
 from pipeline.exports.schemas import plan
@@ -15,16 +15,6 @@ CM3_IN_M3 = money.to_decimal("0.000001")
 
 #: The most marks that the invoice itself shows.
 MAX_MARKS_SHOWN = 8
-
-PACKAGE_TYPES = {
-    "BAG": "bag",
-    "BOX": "box",
-    "CRT": "crate",
-    "CTN": "carton",
-    "DRM": "drum",
-    "PKG": "package",
-    "PLT": "pallet",
-}
 
 
 def package_rows(unit: plan.Unit, ssccs: Mapping[str, str]) -> tuple[out.PackageRow, ...]:
@@ -53,7 +43,7 @@ def package_rows(unit: plan.Unit, ssccs: Mapping[str, str]) -> tuple[out.Package
             out.PackageRow(
                 number=number,
                 package_ref=package.package_ref,
-                type=_package_type(package.type),
+                type=code_wording.format_package_type(package.type),
                 mark=_package_mark(sscc, package),
                 sscc=sscc,
                 lpn=package.lpn,
@@ -103,7 +93,8 @@ def package_summary(packages: Sequence[plan.Package], rows: Sequence[out.Package
         for box in outermost
     )
     by_type = tuple(
-        out.PackageTypeTotal(type=_package_type(code), count=count) for code, count in sorted(counts.items())
+        out.PackageTypeTotal(type=code_wording.format_package_type(code), count=count)
+        for code, count in sorted(counts.items())
     )
     shown_types = ", ".join(f"{row.count:,} {row.type.shown}{'' if row.count == 1 else 's'}" for row in by_type)
     return out.PackageSummary(
@@ -125,10 +116,6 @@ def _marks(rows: Sequence[out.PackageRow]) -> str:
         return f"numbers 1-{len(rows):,} with their marks on the packing list"
     # Non-breaking spaces keep a number and its mark on one line.
     return ", ".join(f"{row.number}: {row.mark.shown}".replace(" ", "\u00a0") for row in rows)
-
-
-def _package_type(code: str) -> Printed:
-    return Printed(code, PACKAGE_TYPES.get(code, code))
 
 
 def _package_mark(sscc: str | None, package: plan.Package) -> Printed:

@@ -53,6 +53,12 @@ def spell_name(name: str) -> str:
     return " ".join(word.upper() if word in _ABBREVIATIONS else word for word in words)
 
 
+def spell_title(name: str) -> str:
+    """Return a name of the plan's data as words with a capital, such as `Business number` for `businessNumber`."""
+    words = spell_name(name)
+    return words[:1].upper() + words[1:]
+
+
 def format_amount(value: Decimal, currency: str) -> Printed:
     """Return an amount in `currency`: the exact value, and with grouped digits and its decimals."""
     return Printed(value, money.format_amount(value, currency))

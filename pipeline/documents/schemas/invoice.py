@@ -59,7 +59,7 @@ class Header(DocumentModel):
 class Transport(DocumentModel):
     """The data of the entry header: where, how and when the goods cross the border."""
 
-    entry_type: str
+    entry_type: Value
     port_of_entry: str
     mode_of_transport: Value
     carrier_scac: str | None

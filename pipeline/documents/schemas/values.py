@@ -47,7 +47,7 @@ class DocumentModel(BaseModel):
 class Identifier(DocumentModel):
     """An identifier of a party."""
 
-    name: str
+    name: Value
     value: Value
 
 

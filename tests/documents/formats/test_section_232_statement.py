@@ -33,7 +33,7 @@ def remove_spaces(body: bytes) -> str:
 def test_every_declared_fact_is_on_page() -> None:
     text = remove_spaces(section_232_statement(sample(3, change=two_metals)))
     for fact in (
-        "Section232statement", "12-3456789XX", "7323.93.0045", "9903.82.0925%onfullvalue", "Steel10.80014.475.00%",
+        "Section232statement", "12-3456789XX", "7323.93.0045", "9903.82.0925%ofthefullvalue", "Steel10.80014.475.00%",
         "Copper1.2514.48.68%", "primarysmeltCL", "secondarysmeltUS", "castMX", "12.5%", "meltedandpouredCA",
     ):  # fmt: skip
         assert fact.replace("10.800", "10.8") in text, fact

@@ -20,7 +20,7 @@ from tests.documents.samples import sample
 #: By element of the regulation: its facts in the sample in the wording of the page, and in the wording of the other
 #: formats if it differs.
 ELEMENTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
-    "141.86(a)(1) port of entry": (["ENTRY TYPE, PORT 01, 0901"], ["0901"]),
+    "141.86(a)(1) port of entry": (["ENTRY TYPE AND PORT 01 consumption, formal; port 0901"], ["0901"]),
     "141.86(a)(2) when and where sold": (["SALE 2026-11-20, Toronto ON"], ["2026-11-20", "Toronto ON"]),
     "141.86(a)(2) by whom": (["SELLER AND EXPORTER Maple Goods Ltd 120 Front Street West"], ["Maple Goods Ltd"]),
     "141.86(a)(2) to whom": (["BUYER Lakeside Kitchen Supply Inc. 45 Delaware Avenue"], ["45 Delaware Avenue"]),

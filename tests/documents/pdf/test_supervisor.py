@@ -140,7 +140,7 @@ def test_text_longer_than_page_is_printed_completely() -> None:
 
     text = remove_spaces(invoice_pdf(sample(1, change=change)))
     for number in range(30):
-        assert f"f{number}:word{number}filler" in text
+        assert f"F{number}:word{number}filler" in text
 
 
 def test_missing_fact_fails_template(renderer: Renderer) -> None:

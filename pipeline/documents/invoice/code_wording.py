@@ -1,0 +1,146 @@
+"""The words that printed documents show for codes of the plan. A code without words here is printed as it is.
+
+The words of `PROGRAMS`, `ENTRY_TYPES` and `AGENCY_DATA` are those of the rules. They are repeated, because the same
+plan and template version must give the same bytes after the rules have changed; a test compares them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from pipeline.documents.invoice import wording
+from pipeline.documents.schemas.invoice import Printed
+
+#: The programs of chapter 99 headings.
+PROGRAMS: Final[Mapping[str, str]] = {
+    "IEEPA": "IEEPA duties",
+    "S122": "Section 122 import surcharge",
+    "S232_ALUMINUM_LEGACY": "Section 232, aluminum until 2026-04-05",
+    "S232_AUTOS": "Section 232, passenger vehicles and light trucks",
+    "S232_AUTO_PARTS": "Section 232, automobile parts",
+    "S232_COPPER_LEGACY": "Section 232, copper until 2026-04-05",
+    "S232_METALS": "Section 232, metals",
+    "S232_MHDV": "Section 232, medium- and heavy-duty vehicles",
+    "S232_MHDV_PARTS": "Section 232, parts of medium- and heavy-duty vehicles",
+    "S232_PHARMA": "Section 232, patented pharmaceuticals",
+    "S232_SEMICONDUCTORS": "Section 232, semiconductors",
+    "S232_STEEL_LEGACY": "Section 232, steel until 2026-04-05",
+    "S232_UAS": "Section 232, unmanned aircraft systems",
+    "S232_WOOD": "Section 232, timber, lumber and furniture",
+    "S301_BR": "Section 301, Brazil",
+    "S301_CN": "Section 301, China",
+    "S301_CN_REVIEW": "Section 301, China, four-year review",
+    "S301_FL": "Section 301, forced labor",
+    "S338_CA": "Section 338, Canada",
+}
+
+#: What the rate of a chapter 99 heading applies to.
+BASES: Final[Mapping[str, str]] = {
+    "full_value": "of the full value",
+    "metal_content": "of the value of the metal",
+    "non_metal_content": "of the value without the metal",
+    "non_us_content": "of the value without the U.S. content",
+    "special_rate_only": "with the special rate only",
+    "total_with_column_1": "in all with the column 1 rate",
+    "us_content": "of the value of the U.S. content",
+}
+
+ENTRY_TYPES: Final[Mapping[str, str]] = {
+    "01": "consumption, formal",
+    "02": "consumption, quota and visa",
+    "03": "consumption, antidumping and countervailing duty",
+    "06": "consumption from a foreign trade zone",
+    "07": "consumption, quota and visa with antidumping and countervailing duty",
+    "11": "consumption, informal",
+    "12": "consumption, informal quota and visa",
+    "21": "warehouse",
+    "22": "re-warehouse",
+    "23": "temporary importation under bond",
+    "31": "warehouse withdrawal for consumption",
+    "32": "warehouse withdrawal for consumption, quota and visa",
+    "34": "warehouse withdrawal for consumption, antidumping and countervailing duty",
+    "38": "warehouse withdrawal for consumption, quota and visa with antidumping and countervailing duty",
+    "52": "government, dutiable",
+    "61": "immediate transportation",
+    "62": "transportation and exportation",
+    "63": "immediate exportation",
+}
+
+#: The data for agencies whose names as words are not the agencies' terms.
+AGENCY_DATA: Final[Mapping[str, str]] = {
+    "allowance": "Consumption allowance",
+    "animalType": "Kind of animal",
+    "arrivalDatetime": "Day and time of arrival",
+    "arrivalPort": "Port of arrival",
+    "certifierEmail": "Certifier's e-mail",
+    "certifierId": "Certifier's id",
+    "certifierName": "Certifier's name",
+    "citesPermit": "CITES permit",
+    "cola": "Certificate of label approval (COLA)",
+    "deviceListing": "Device listing number",
+    "drugListing": "Drug listing number",
+    "drugRegistration": "Drug establishment registration",
+    "ds2031": "Form DS-2031",
+    "fdaImporter": "FDA importer of record",
+    "foreignEstablishment": "Foreign establishment number",
+    "form2877Declaration": "Form FDA 2877 declaration",
+    "form370": "NOAA form 370",
+    "formType": "EPA form",
+    "harvestCountry": "Country of harvest",
+    "hs7Box": "HS-7 box",
+    "intendedUseText": "Intended use in words",
+    "manufactureDate": "Date of manufacture",
+    "manufacturePlace": "Place of manufacture",
+    "organicCertificate": "Organic import certificate",
+    "permitOrPhyto": "Permit or phytosanitary certificate",
+    "plantQuantity": "Quantity of plant material",
+    "plantUom": "Unit of plant material",
+    "producerEstablishment": "Producer establishment number",
+    "productId": "Product id",
+    "quantityBaseUom": "Quantities, outermost first, base unit last",
+    "quantityKg": "Quantity in kg",
+    "recordsContact": "Contact for test records",
+    "sourceType": "Source type (39 production, 262 growth)",
+    "testDate": "Date of the latest test",
+    "testLab": "Test laboratory",
+    "tscaCertification": "TSCA certification",
+    "value": "Value of the goods in US dollars",
+    "versionId": "Version id",
+    "vin": "Vehicle identification number",
+}
+
+PACKAGE_TYPES: Final[Mapping[str, str]] = {
+    "BAG": "bag",
+    "BOX": "box",
+    "CRT": "crate",
+    "CTN": "carton",
+    "DRM": "drum",
+    "PKG": "package",
+    "PLT": "pallet",
+}
+
+
+def format_program(code: str) -> str:
+    """Return the name of a chapter 99 program, such as `Section 232, metals`."""
+    return PROGRAMS.get(code, code)
+
+
+def format_basis(code: str) -> Printed:
+    """Return what a rate applies to, such as `full_value` and `of the full value`."""
+    return Printed(code, BASES.get(code) or f"of the {wording.space_words(code)}")
+
+
+def format_entry_type(code: str) -> Printed:
+    """Return a CBP entry type with its name, such as `01 consumption, formal`."""
+    return Printed(code, f"{code} {ENTRY_TYPES[code]}" if code in ENTRY_TYPES else code)
+
+
+def name_agency_datum(key: str) -> str:
+    """Return the agency's term for a datum, such as `FDA product code`."""
+    return AGENCY_DATA.get(key) or wording.spell_title(key)
+
+
+def format_package_type(code: str) -> Printed:
+    """Return a type of packages, such as `CTN` and `carton`."""
+    return Printed(code, PACKAGE_TYPES.get(code, code))

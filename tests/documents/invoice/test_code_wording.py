@@ -1,0 +1,86 @@
+"""The words of printed codes: those of the rules, and the plan's own code if the rules do not know it."""
+
+from __future__ import annotations
+
+import json
+from io import BytesIO
+from typing import Any
+
+import pytest
+from pypdf import PdfReader
+
+from pipeline.customs.reference.entry import entry_rules
+from pipeline.customs.reference.pga import pga_rules
+from pipeline.customs.reference.ruleset import ruleset
+from pipeline.documents.formats.invoice import invoice_html, invoice_json
+from pipeline.documents.formats.invoice_pdf import invoice_pdf
+from pipeline.documents.formats.pga_worksheet import pga_worksheet
+from pipeline.documents.formats.section_232_statement import section_232_statement
+from pipeline.documents.formats.ubl import invoice_ubl
+from pipeline.documents.invoice import code_wording as words
+from pipeline.documents.schemas.invoice import Invoice
+from tests.documents.samples import sample
+
+
+def test_words_are_those_of_rules() -> None:
+    rules, agencies = ruleset(), pga_rules()
+    assert {program.id: program.name for program in rules.programs} == words.PROGRAMS
+    assert entry_rules().entry_types.types == words.ENTRY_TYPES
+    shown = {key: words.name_agency_datum(key) for key in agencies.elements}
+    assert shown == {key: element.label for key, element in agencies.elements.items()}
+
+
+def test_each_basis_of_rules_has_words() -> None:
+    assert {row.basis for row in ruleset().rows} <= words.BASES.keys()
+
+
+@pytest.fixture
+def invoice() -> Invoice:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["treatment"]["chapter99"][0]["program"] = "S301_FL"
+
+    return sample(2, change=change)
+
+
+def test_pages_show_words(invoice: Invoice) -> None:
+    page = _text(invoice_pdf(invoice))
+    for fact in (
+        "9903.05.29 Section 301, forced labor · 10 % of the full value",
+        "Section 232, metals · 25 % of the full value",
+        "FDA FD1 disclaimed A · Reason: not a food contact surface claim",
+        "01 consumption, formal; port 0901",
+        "Business number",
+        "EIN 12-3456789",
+    ):
+        assert fact in page, fact
+    assert "25 % of the full value" in _text(section_232_statement(invoice))
+    assert "01 consumption, formal" in _text(pga_worksheet(invoice))
+    assert "Reason not a food contact surface claim" in _text(pga_worksheet(invoice))
+
+
+def test_no_page_shows_code_with_words(invoice: Invoice) -> None:
+    pages = [_text(make(invoice)) for make in (invoice_pdf, section_232_statement, pga_worksheet)]
+    for page in (*pages, invoice_html(invoice).decode()):
+        for code in ("S301_FL", "S232_METALS", "full_value", "businessNumber"):
+            assert code not in page, code
+
+
+def test_data_keep_codes(invoice: Invoice) -> None:
+    data = json.loads(invoice_json(invoice))
+    assert data["transport"]["entryType"] == "01"
+    assert data["parties"]["seller"]["identifiers"] == [{"name": "businessNumber", "value": "123456789RM0001"}]
+    assert data["lines"][0]["treatment"]["chapter99"][0]["program"] == "S301_FL"
+    assert b'schemeID="businessNumber"' in invoice_ubl(invoice)
+    assert b'<Entry type="01"' in invoice_ubl(invoice)
+
+
+def test_unknown_codes_stay() -> None:
+    assert words.format_program("OWN_PROGRAM") == "OWN_PROGRAM"
+    assert words.format_basis("own_basis").shown == "of the own basis"
+    assert words.format_entry_type("99").shown == "99"
+    assert words.name_agency_datum("ownDatum") == "Own datum"
+    assert words.format_package_type("ZZ").shown == "ZZ"
+
+
+def _text(body: bytes) -> str:
+    return " ".join(" ".join(page.extract_text().split()) for page in PdfReader(BytesIO(body)).pages)
