@@ -181,13 +181,6 @@ class Refused(ExportsError):
         self.details = details
         self.headers = headers or {}
 
-    @property
-    def sentence(self) -> str:
-        """The message as a sentence, for a page: with a capital, unless it begins with an id, and a full stop."""
-        first, _, _ = self.message.partition(" ")
-        begun = self.message[:1].upper() + self.message[1:] if first.isalpha() else self.message
-        return begun if begun.endswith((".", "?", "!")) else f"{begun}."
-
 
 class InvalidRequest(Refused):
     """The body is not JSON, or not a JSON object."""

@@ -145,7 +145,7 @@ def _check(
         try:
             findings = preflight_amendment(visit.runtime, visit.caller, plan.export_id, corrected.hashed)
         except Refused as refused:
-            refusal, status = refusal or refused.sentence, refused.status
+            refusal, status = refusal or refused.message, refused.status
             corrected = TypedPlan(corrected.raw)
     check = amendment_views.show_check(plan, corrected, findings, now, visit.caller)
     return _page(visit, plan, typed, check=check, refusal=refusal, status=status, errors=corrected.errors)

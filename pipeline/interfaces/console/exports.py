@@ -102,7 +102,7 @@ def _list_page(visit: Visit, chosen: ListFilter, cursor: str | None, *, refusal:
         warehouses=list_views.build_partner_choices(known, "warehouse", chosen.warehouse),
         operates=visit.caller.has_role(OPERATE),
         saved=list_views.build_saved_links(saved_filters.list_filters(visit.runtime, visit.account_id), chosen),
-        refusal=None if refusal is None else refusal.sentence,
+        refusal=None if refusal is None else refusal.message,
         exports=[list_views.show_row(item) for item in found.items],
         next_link=None if found.next_cursor is None else chosen.link(found.next_cursor),
         live=live_address,

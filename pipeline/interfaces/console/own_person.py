@@ -75,6 +75,6 @@ def show_own_page(visit: Visit, refused: Refused | None = None, notice: str | No
             credential=credential,
         )
     provider = visit.runtime.settings.oidc_issuer is not None
-    refusal = None if refused is None else refused.sentence
+    refusal = None if refused is None else refused.message
     status = 200 if refused is None else refused.status
     return visit.page("console/me.html", status, page=page, refusal=refusal, notice=notice, provider=provider)

@@ -116,7 +116,7 @@ class Visit:
 
     def refusal(self, refused: Refused) -> Response:
         """Return a page that only says why the request was refused."""
-        facts = {"title": refused.title, "message": refused.sentence, "request_id": ""}
+        facts = {"title": refused.title, "message": refused.message, "request_id": ""}
         return self.page("console/missing.html", refused.status, **facts)
 
     def page_in_pieces(self, template: str, **values: object) -> Response:
@@ -274,7 +274,7 @@ def build_next_link(address: str, cursor: str | None, **filters: bool) -> str | 
 
 def public_refusal(refused: Refused, request_id: str = "") -> Response:
     """Return a page for everybody that only says why the request was refused, and the id of the request if it is given."""
-    facts = {"title": refused.title, "message": refused.sentence, "request_id": request_id}
+    facts = {"title": refused.title, "message": refused.message, "request_id": request_id}
     return public_page("console/missing.html", refused.status, **facts)
 
 

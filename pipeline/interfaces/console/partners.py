@@ -158,7 +158,7 @@ def _partner_page(
         dead=[partner_views.show_delivery(each) for each in dead.items],
         more=partner_views.build_deliveries_link(DeliveryState.DEAD, partner_id, None) if dead.next_cursor else None,
         notice=notice,
-        refusal=None if refusal is None else refusal.sentence,
+        refusal=None if refusal is None else refusal.message,
     )
 
 
@@ -184,5 +184,5 @@ def _delivery_page(visit: Visit, delivery_id: str, *, refusal: Refused | None = 
         message=show_message(delivery, message),
         resendable=shown.resendable and visit.caller.has_role(OPERATE),
         test_link=f"{shown.partner_link}/test" if _may_test(visit, delivery) else None,
-        refusal=None if refusal is None else refusal.sentence,
+        refusal=None if refusal is None else refusal.message,
     )

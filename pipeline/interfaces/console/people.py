@@ -121,7 +121,7 @@ def _people_page(
         next_link=build_next_link("/console/people", members.next_cursor),
         sessions=[person_views.show_session(each, visit.caller) for each in found],
         form=person_views.build_invitation_form(form, visit.caller),
-        refusal=None if refused is None else refused.sentence,
+        refusal=None if refused is None else refused.message,
     )
 
 
@@ -133,7 +133,7 @@ def _person_page(visit: Visit, person_id: str, refused: Refused | None = None) -
         200 if refused is None else refused.status,
         member=person_views.show_member(member),
         roles=person_views.build_role_choices(member.roles),
-        refusal=None if refused is None else refused.sentence,
+        refusal=None if refused is None else refused.message,
     )
 
 

@@ -118,7 +118,7 @@ def _links_page(
         revocable=revocable,
         link_id=generate_link_id(),
         days=days,
-        refusal=None if refusal is None else refusal.sentence,
+        refusal=None if refusal is None else refusal.message,
     )
 
 

@@ -186,7 +186,7 @@ def sign_in_page(runtime: Runtime, refused: Refused | None, *, email: str = "") 
 
 def open_page(template: str, refused: Refused | None = None, **values: object) -> Response:
     """Return a page that needs no session; the template gets the message of `refused` as `refusal`."""
-    refusal, status = (None, 200) if refused is None else (refused.sentence, refused.status)
+    refusal, status = (None, 200) if refused is None else (refused.message, refused.status)
     response = public_page(template, status, refusal=refusal, **values)
     if refused is not None:
         response.headers.update(refused.headers)

@@ -109,7 +109,7 @@ def _list_page(
         deliveries=[views.show_message(each) for each in found.items],
         next_link=None if following is None else views.build_deliveries_link(state, following),
         notice=notice,
-        refusal=None if refusal is None else refusal.sentence,
+        refusal=None if refusal is None else refusal.message,
         since=since,
     )
 
@@ -124,5 +124,5 @@ def _delivery_page(visit: PortalVisit, delivery_id: str, *, refusal: Refused | N
         delivery=views.show_message(sent.delivery),
         payload=views.show_payload(sent),
         attempts=views.show_attempts(sent, exchanges),
-        refusal=None if refusal is None else refusal.sentence,
+        refusal=None if refusal is None else refusal.message,
     )

@@ -108,7 +108,7 @@ def _endpoint_page(visit: PortalVisit, *, refusal: Refused | None = None) -> Res
         "portal/endpoint.html",
         200 if refusal is None else refusal.status,
         page=views.show_endpoint_page(partner, breakers),
-        refusal=None if refusal is None else refusal.sentence,
+        refusal=None if refusal is None else refusal.message,
     )
 
 
@@ -123,6 +123,6 @@ def _secret_page(
         "secret": None if rotated is None else rotated.secret,
         "older": [] if rotated is None else show_older_secrets(rotated.older),
         "overlap": overlap,
-        "refusal": None if refusal is None else refusal.sentence,
+        "refusal": None if refusal is None else refusal.message,
     }
     return visit.page("portal/secret.html", 200 if refusal is None else refusal.status, **values)

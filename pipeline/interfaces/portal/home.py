@@ -66,7 +66,7 @@ def show_overview(visit: Holder) -> Response:
 
 
 def _entrance_page(refused: Refused | None) -> Response:
-    message, status = (None, 200) if refused is None else (refused.sentence, refused.status)
+    message, status = (None, 200) if refused is None else (refused.message, refused.status)
     response = page_response(render("portal/open.html", refusal=message, kept_for=None), status)
     # With `no-referrer`, the browser would also hide that the form came from this site.
     response.headers["Referrer-Policy"] = "same-origin"

@@ -85,7 +85,7 @@ class PortalVisit:
 
     def refusal(self, refused: Refused) -> Response:
         """Return a page that only says why the request was refused."""
-        response = self.page("portal/refused.html", refused.status, title=refused.title, message=refused.sentence)
+        response = self.page("portal/refused.html", refused.status, title=refused.title, message=refused.message)
         response.headers.update(refused.headers)
         return response
 
