@@ -1956,7 +1956,7 @@ export interface components {
         };
         /**
          * Outcome
-         * @description What became of an export, for people: derived from its state, its handoff and its dead letters; never stored.
+         * @description What became of an export, for people: derived from its state, its handoff and its dead letters.
          * @enum {string}
          */
         Outcome: "in_progress" | "needs_attention" | "with_broker" | "accepted" | "filed" | "released" | "rejected" | "query" | "held" | "overdue" | "undeliverable" | "cancelled" | "superseded";
@@ -3451,7 +3451,7 @@ export interface components {
         };
         /**
          * OutboundOutcome
-         * @description What became of an export, for people: derived from its state, its handoff and its dead letters; never stored.
+         * @description What became of an export, for people: derived from its state, its handoff and its dead letters.
          * @enum {string}
          */
         OutboundOutcome: "in_progress" | "needs_attention" | "with_broker" | "accepted" | "filed" | "released" | "rejected" | "query" | "held" | "overdue" | "undeliverable" | "cancelled" | "superseded";
@@ -3973,6 +3973,8 @@ export interface operations {
                 "Idempotency-Key"?: string | null;
                 /** @description `wait=N`: answer when the export has ended, after at most N seconds */
                 Prefer?: string | null;
+                /** @description Only if the resource still has this version: the `ETag` of the answer that you read */
+                "If-Match"?: string;
             };
             path: {
                 /** @description The export's id, or its batch's id for the newest revision */
@@ -4429,7 +4431,10 @@ export interface operations {
     readExport: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The `ETag` that you have; the same version is answered with 304 and no body */
+                "If-None-Match"?: string;
+            };
             path: {
                 /** @description The export's id, or its batch's id for the newest revision */
                 id: string;
@@ -4441,6 +4446,8 @@ export interface operations {
             /** @description An export in its present state. */
             200: {
                 headers: {
+                    /** @description The version, for `If-Match` and `If-None-Match` */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -4513,7 +4520,10 @@ export interface operations {
     cancelExport: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Only if the resource still has this version: the `ETag` of the answer that you read */
+                "If-Match"?: string;
+            };
             path: {
                 /** @description The export's id, or its batch's id for the newest revision */
                 id: string;
@@ -4608,7 +4618,10 @@ export interface operations {
     retryExport: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Only if the resource still has this version: the `ETag` of the answer that you read */
+                "If-Match"?: string;
+            };
             path: {
                 /** @description The export's id, or its batch's id for the newest revision */
                 id: string;
@@ -4773,7 +4786,10 @@ export interface operations {
     acknowledgeExport: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Only if the resource still has this version: the `ETag` of the answer that you read */
+                "If-Match"?: string;
+            };
             path: {
                 /** @description The export's id, or its batch's id for the newest revision */
                 id: string;
@@ -4890,7 +4906,10 @@ export interface operations {
     reopenExport: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description Only if the resource still has this version: the `ETag` of the answer that you read */
+                "If-Match"?: string;
+            };
             path: {
                 /** @description The export's id, or its batch's id for the newest revision */
                 id: string;
@@ -5080,7 +5099,10 @@ export interface operations {
     readCustomsPackage: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The `ETag` that you have; the same version is answered with 304 and no body */
+                "If-None-Match"?: string;
+            };
             path: {
                 /** @description The customs package's id */
                 id: string;
@@ -5092,6 +5114,8 @@ export interface operations {
             /** @description The customs package of one unit: its documents, its packages and its treatment. */
             200: {
                 headers: {
+                    /** @description The version, for `If-Match` and `If-None-Match` */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5164,7 +5188,10 @@ export interface operations {
     downloadArtifact: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The `ETag` that you have; the same version is answered with 304 and no body */
+                "If-None-Match"?: string;
+            };
             path: {
                 /** @description The document's id */
                 id: string;
@@ -5176,6 +5203,8 @@ export interface operations {
             /** @description The call succeeded */
             200: {
                 headers: {
+                    /** @description The version, for `If-Match` and `If-None-Match` */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {
@@ -5248,7 +5277,10 @@ export interface operations {
     downloadBundle: {
         parameters: {
             query?: never;
-            header?: never;
+            header?: {
+                /** @description The `ETag` that you have; the same version is answered with 304 and no body */
+                "If-None-Match"?: string;
+            };
             path: {
                 /** @description The export's id, or its batch's id for the newest revision */
                 id: string;
@@ -5260,6 +5292,8 @@ export interface operations {
             /** @description The call succeeded */
             200: {
                 headers: {
+                    /** @description The version, for `If-Match` and `If-None-Match` */
+                    ETag?: string;
                     [name: string]: unknown;
                 };
                 content: {

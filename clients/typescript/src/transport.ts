@@ -80,7 +80,8 @@ export class Transport {
     const signals = [signal, limit].filter((each) => each !== undefined);
     try {
       const { data, error, response } = await this.#send(verb, path, { ...rest, signal: AbortSignal.any(signals) });
-      if (!response.ok) throw parseRefusal(error, response);
+      // 304 answers If-None-Match: nothing has changed, and there is no body.
+      if (!response.ok && response.status !== 304) throw parseRefusal(error, response);
       return { data, response };
     } catch (error) {
       signal?.throwIfAborted();

@@ -138,6 +138,13 @@ def _iterate_routes(routers: Sequence[APIRouter]) -> Iterator[APIRoute]:
                 yield route
 
 
+#: Header -> the status that says that its condition failed, and what the header does.
+_VERSION_HEADERS: Final = {
+    "If-Match": ("412", "Only if the resource still has this version: the `ETag` of the answer that you read"),
+    "If-None-Match": ("304", "The `ETag` that you have; the same version is answered with 304 and no body"),
+}
+
+
 def _complete_operation(route: APIRoute, operation: Json, schemas: Json) -> None:
     operation["operationId"] = to_camel(route.name)
     # The first sentence, up to its first aside.
@@ -151,6 +158,7 @@ def _complete_operation(route: APIRoute, operation: Json, schemas: Json) -> None
             parts = route.path.split("/")
             place = next(at for at, part in enumerate(parts) if f"{{{parameter['name']}}}" in part)
             parameter["description"] = _PATH_PARAMETERS[parts[place - 1], parameter["name"]]
+    _add_version_headers(operation)
     for answer in operation["responses"].values():
         if answer["description"] == "Successful Response":
             answer["description"] = _describe_answer(answer, schemas)
@@ -159,6 +167,19 @@ def _complete_operation(route: APIRoute, operation: Json, schemas: Json) -> None
     roles = next((each for each in role_sets if each is not None), None)
     # Empty if the route reads a credential of its own or needs none.
     operation.setdefault("x-roles", list(roles or ()))
+
+
+def _add_version_headers(operation: Json) -> None:
+    """Describe the conditional headers: FastAPI does not know them, because our code compares them itself."""
+    answers = operation["responses"]
+    headers = {name: text for name, (status, text) in _VERSION_HEADERS.items() if status in answers}
+    operation.setdefault("parameters", []).extend(
+        {"name": name, "in": "header", "required": False, "schema": {"type": "string"}, "description": text}
+        for name, text in headers.items()
+    )
+    if "304" in answers:
+        tag = {"schema": {"type": "string"}, "description": "The version, for `If-Match` and `If-None-Match`"}
+        answers["200"]["headers"] = {"ETag": tag}
 
 
 def _require_discriminators(value: Any, schemas: Json) -> None:
