@@ -260,6 +260,7 @@ class DeliveryView(StrictModel):
     id: str
     notification_id: str = Field(description="The CloudEvent id, the same on every attempt and channel")
     export_id: str
+    batch_id: str
     event_type: str
     audience: str
     partner_id: str

@@ -11,6 +11,7 @@ from pipeline.core.errors import ValidationFailed
 from pipeline.core.problems import Issue
 from pipeline.core.text_safety import make_legible
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, FieldAnswer, HandedUnit
+from pipeline.exports.field_text import LINE_FIELDS, UNIT_FIELDS
 
 #: With more lines than this, the list of fields names whole lines, not their fields.
 MAX_DETAILED_LINES: Final = 60
@@ -105,46 +106,11 @@ def _iterate_fields(units: Sequence[HandedUnit]) -> Iterator[tuple[str, str]]:
     detailed = sum(len(unit.lines or ()) for unit in units) <= MAX_DETAILED_LINES
     for number, unit in enumerate(units):
         unit_pointer, prefix = f"/units/{number}", f"{unit.unit_ref}, " if len(units) > 1 else ""
-        for name, pointer in _UNIT_FIELDS.items():
+        for name, pointer in UNIT_FIELDS.items():
             yield f"{prefix}{name}", f"{unit_pointer}{pointer}"
         for position, line in enumerate(unit.lines or ()):
             label = f"{prefix}line {position + 1} ({line.sku})"
             yield label, f"{unit_pointer}/lines/{position}"
             if detailed:
-                for name, pointer in _LINE_FIELDS.items():
+                for name, pointer in LINE_FIELDS.items():
                     yield f"{label}: {name}", f"{unit_pointer}/lines/{position}{pointer}"
-
-
-_UNIT_FIELDS: Final = {
-    "invoice number": "/invoice/number",
-    "invoice date": "/invoice/date",
-    "currency": "/invoice/currency",
-    "terms of delivery": "/invoice/incoterm",
-    "invoice total": "/invoice/total",
-    "charges": "/invoice/charges",
-    "seller": "/parties/seller",
-    "buyer": "/parties/buyer",
-    "ship to": "/parties/shipTo",
-    "importer of record": "/parties/importerOfRecord",
-    "manufacturers": "/parties/manufacturers",
-    "entry type": "/entry/type",
-    "port of entry": "/entry/portOfEntry",
-    "carrier": "/entry/carrierScac",
-    "shipment control number": "/entry/shipmentControlNumber",
-    "arrival": "/entry/estimatedArrivalAt",
-    "packages": "/packages",
-    "certificates of origin": "/usmcaCertificates",
-}
-_LINE_FIELDS: Final = {
-    "description": "/description",
-    "HTS code": "/htsCode",
-    "country of origin": "/countryOfOrigin",
-    "manufacturer": "/manufacturerRef",
-    "quantity": "/quantity",
-    "value": "/lineValue",
-    "weight": "/netWeightKg",
-    "preference": "/spi",
-    "chapter 99": "/treatment/chapter99",
-    "metals (section 232)": "/treatment/section232",
-    "agencies (PGA)": "/treatment/pga",
-}

@@ -32,6 +32,7 @@ from pipeline.deliveries.schemas.messages import (
     HandoffSuperseded,
     MessageType,
 )
+from pipeline.exports.field_text import describe_field
 
 #: How many customs packages, documents and fields an e-mail lists. The JSON message has all of them.
 MAX_PACKAGES: Final = 20
@@ -327,7 +328,7 @@ def _build_answered(message: HandoffAnswered, page: tuple[str, str]) -> EmailCon
         ("Reference", message.reference or ""),
         ("Submission", message.submission_id),
     ]
-    fields = [(each.pointer, each.message) for each in message.fields[:MAX_FIELDS]]
+    fields = [(describe_field(each.pointer), each.message) for each in message.fields[:MAX_FIELDS]]
     if len(message.fields) > MAX_FIELDS:
         fields.append(("and", f"{len(message.fields) - MAX_FIELDS} more"))
     return EmailContent(

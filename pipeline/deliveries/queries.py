@@ -187,11 +187,18 @@ def build_delivery_views(
         .order_by(col(Attempt.delivery_id), col(Attempt.number).desc())
     ):
         attempts_by_delivery[attempt.delivery_id].append(attempt)
+    # Not a join of the lists: the export is read only for the rows of a page.
+    batches = dict(
+        session.execute(
+            select(col(Export.id), col(Export.batch_id)).where(col(Export.id).in_({row.export_id for row, _ in rows}))
+        ).all()
+    )
     return [
         DeliveryView(
             id=row.id,
             notification_id=row.notification_id,
             export_id=row.export_id,
+            batch_id=batches[row.export_id],
             event_type=event_type,
             audience=row.audience,
             partner_id=row.partner_id,

@@ -63,6 +63,9 @@ _FOR_PARTNER: Final[Mapping[str, Mapping[str, str]]] = {
         "FileCorrupt": "your server stores other bytes than were sent: check its disk",
     },
 }
+#: The remedy of a failure that the status does not explain, and the command that does it.
+_TEST: Final = "run the connection test to find out what to correct"
+_COMMAND: Final = ": `exports partners test "
 _AT_EXPORTER: Final = "ask the exporter for the cause, then resend the message"
 
 
@@ -73,7 +76,7 @@ def find_partner_remedy(channel: str, status: str | None) -> str:
     return (
         _FOR_PARTNER[channel].get(status or "")
         or _find_http_remedy(channel, status, yours="your")
-        or "test your endpoint here to find out what to correct"
+        or "test your endpoint on the page Endpoint to find out what to correct"
     )
 
 
@@ -85,8 +88,12 @@ def find_remedy(account_id: str, partner_id: str, channel: str, status: str | No
         or _BY_CHANNEL.get(channel)
         or _find_http_remedy(channel, status)
     )
-    test = f"`exports partners test {partner_id} --account {account_id}`"
-    return known or f"run the connection test to find out what to correct: {test}"
+    return known or f"{_TEST}{_COMMAND}{partner_id} --account {account_id}`"
+
+
+def omit_command(remedy: str) -> str:
+    """Return a remedy for a page, which has a button in the place of the command of the connection test."""
+    return remedy.partition(_COMMAND)[0]
 
 
 def _find_http_remedy(channel: str, status: str | None, *, yours: str = "the") -> str | None:

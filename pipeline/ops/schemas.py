@@ -95,7 +95,7 @@ class BrokerFunnel(_StatsPart):
 
     partner_id: str
     review: Percentiles = Field(description="From the handoff to the first review: accepted, rejected or query")
-    sent_back: int = Field(description="The first reviews that were a rejection or a query")
+    sent_back: int = Field(description="How often it rejected a handoff or asked about it: the sum of both statuses")
     overdue: int = Field(description="How often a status did not come before its deadline")
     most_corrected: CorrectionSeries | None = Field(description="The field that it corrected most often")
     statuses: list[StatusCount]

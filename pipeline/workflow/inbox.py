@@ -258,18 +258,13 @@ def _describe_answers(
             cause=cause,
             partner_id=row.broker_id,
             reason=_REASONS[cause],
-            text=_describe_answer(answers.get(row.submission_id)),
+            text="" if (answer := answers.get(row.submission_id)) is None else answer.message or "",
+            fields=[] if answer is None else answer.fields,
             since=row.answered_at,
             acknowledged=seen.get(row.export_id),
         )
         for row in rows
     ]
-
-
-def _describe_answer(answer: Acknowledgement | None) -> str:
-    if answer is None:
-        return ""
-    return " ".join([answer.message or "", ", ".join(field["pointer"] for field in answer.fields)]).strip()
 
 
 def _select_dead(account_id: str | SQLColumnExpression[str], *columns: Any, acknowledged: bool = False) -> Select[Any]:

@@ -209,7 +209,7 @@ def test_email_with_many_packages_and_documents_stays_short(mail_runtime: Runtim
             "Export batch_1: br_1 rejects the handoff",
             [
                 "has a newer status: “accepted”",
-                "/units/0/lines/2/htsCode",
+                "unit 1, line 3, HTS code",
                 "The code does not fit.",
                 "POST /api/exports/exp_1/amend",
             ],
@@ -264,7 +264,7 @@ def test_each_answer_has_its_own_text_and_long_field_lists_are_cut(
     )
     assert body.subject == f"Export batch_1: {subject}"
     assert does in " ".join(body.text.split())
-    assert (body.text.count("/htsCode"), "3 more" in body.text) == (email_content.MAX_FIELDS, True)
+    assert (body.text.count("HTS code"), "3 more" in body.text) == (email_content.MAX_FIELDS, True)
     assert "has a newer status" not in body.text
 
 

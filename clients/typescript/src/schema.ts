@@ -1323,7 +1323,7 @@ export interface components {
             partnerId: string;
             /** @description From the handoff to the first review: accepted, rejected or query */
             review: components["schemas"]["Percentiles"];
-            /** @description The first reviews that were a rejection or a query */
+            /** @description How often it rejected a handoff or asked about it: the sum of both statuses */
             sentBack: number;
             /** @description How often a status did not come before its deadline */
             overdue: number;
@@ -1579,6 +1579,7 @@ export interface components {
             /** @description The CloudEvent id, the same on every attempt and channel */
             notificationId: string;
             exportId: string;
+            batchId: string;
             eventType: string;
             audience: string;
             partnerId: string;
@@ -1841,6 +1842,10 @@ export interface components {
             reason: string;
             /** @description What the customs broker said, or which message is concerned */
             text: string;
+            /** @description What the customs broker said about fields, each with a JSON Pointer into the plan */
+            fields?: {
+                [key: string]: unknown;
+            }[];
             /** @description Null for a paused partner */
             exportId?: string | null;
             batchId?: string | null;

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from pydantic import Field
 
@@ -59,6 +59,10 @@ class InboxItem(StrictModel):
     partner_id: str | None = Field(None, description="The partner that the item is about")
     reason: str = Field(description="Why it needs a person, and what to do; the same in items that are alike")
     text: str = Field(description="What the customs broker said, or which message is concerned")
+    fields: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="What the customs broker said about fields, each with a JSON Pointer into the plan",
+    )
     export_id: str | None = Field(None, description="Null for a paused partner")
     batch_id: str | None = None
     delivery_id: str | None = Field(None, description="The delivery that `resend` sends again")

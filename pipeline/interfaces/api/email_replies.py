@@ -19,6 +19,7 @@ from pipeline.core.templating import TEMPLATES, render
 from pipeline.deliveries import answer_forms, email_replies
 from pipeline.deliveries.answer_forms import AnswerForm
 from pipeline.deliveries.email_replies import Handoff, PreviousReply, ReplyLink
+from pipeline.exports.field_text import describe_field
 from pipeline.interfaces.api.dependencies import ApiKeyCache, RuntimeDep, retry_after_header
 from pipeline.interfaces.api.request_body import read_body_up_to
 
@@ -195,7 +196,7 @@ def _show_answer(reply: PreviousReply, names: Mapping[str, str]) -> _ShownAnswer
         at=_format_instant(reply.at),
         message=reply.message,
         entry_number=reply.entry_number,
-        fields=[(names.get(each.pointer, each.pointer), each.message) for each in reply.fields],
+        fields=[(names.get(each.pointer) or describe_field(each.pointer), each.message) for each in reply.fields],
     )
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from pipeline.exports.field_text import describe_field
 from pipeline.exports.schemas.export import ExportView
 from pipeline.exports.schemas.inbox import Cause, InboxItem, InboxView, Remedy
 from pipeline.interfaces.cli import export_view
@@ -68,12 +69,16 @@ def _build_table(found: InboxView) -> FittedTable:
                 item.batch_id or item.partner_id or "",
                 item.partner_id or "",
                 _format_deadline(item),
-                f"{item.text} {_format_note(item)}".strip(),
+                "\n".join(filter(None, (item.text, *_describe_fields(item), _format_note(item)))),
                 "\n".join(_describe_remedies(item)),
             )
             for item in found.items
         ),
     )
+
+
+def _describe_fields(item: InboxItem) -> list[str]:
+    return [f"{describe_field(each['pointer'])}: {each['message']}" for each in item.fields]
 
 
 def _format_deadline(item: InboxItem) -> str:

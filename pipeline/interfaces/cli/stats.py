@@ -78,7 +78,7 @@ def render_stats(found: StatsView, range_: StatsRange) -> Iterator[RenderableTyp
                     each.partner_id,
                     format_duration(each.review.p50),
                     format_duration(each.review.p95),
-                    f"{each.sent_back} of {each.review.count}",
+                    str(each.sent_back),
                     str(each.overdue),
                     "" if each.most_corrected is None else each.most_corrected.field,
                 )

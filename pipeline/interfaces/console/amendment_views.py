@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from pipeline.accounts.api_keys import Caller
 from pipeline.core.findings import Finding, top_findings
+from pipeline.exports.field_text import NamedField, describe_field, name_field
 from pipeline.exports.plan_values import MISSING, read_value
 from pipeline.exports.plans import UNHASHED
 from pipeline.exports.revision_diff import FieldChange, compare_plans
@@ -57,7 +58,7 @@ class ShownCheck:
 
     verdict: str
     mark: str
-    errors: Sequence[tuple[str, str]]
+    errors: Sequence[tuple[NamedField, str]]
     findings: Sequence[ShownFinding]
     changes: Sequence[ShownChange]
     counted: str
@@ -77,7 +78,7 @@ def show_places(plan: AmendablePlan, typed: Sequence[TypedValue], errors: Mappin
             ShownPlace(
                 number=number,
                 pointer=each.pointer,
-                label=_describe_place(plan.raw, each.pointer),
+                label=describe_field(each.pointer, plan.raw),
                 kind=_choose_kind(old, each.now),
                 old="not in the plan" if old is MISSING else _shorten(old),
                 was=each.was,
@@ -114,7 +115,7 @@ def show_check(
     return ShownCheck(
         verdict=verdict,
         mark=mark,
-        errors=[*corrected.errors.items()][:_MOST_CHANGES],
+        errors=[(name_field(at), error) for at, error in islice(corrected.errors.items(), _MOST_CHANGES)],
         findings=show_findings(top_findings(findings), reader),
         changes=[_show_change(each) for each in found[:_MOST_CHANGES]],
         counted=f"The first {_MOST_CHANGES} changes of the plan"
@@ -130,21 +131,6 @@ def _choose_kind(old: Any, now: str) -> str:
     if isinstance(old, bool):
         return "truth"
     return "area" if isinstance(old, dict | list) or len(now) > _ONE_LINE or "\n" in now else "line"
-
-
-def _describe_place(raw: Mapping[str, Any], pointer: str) -> str:
-    """Return the place for people: its member, and the unit and the line by their names."""
-    parts = pointer.split("/")[1:]
-    names = []
-    for end in range(2, len(parts) + 1):
-        entry = read_value(raw, "/" + "/".join(parts[:end]))
-        if isinstance(entry, Mapping):
-            names += [f"{noun} {entry[ref]}" for ref, noun in _NOUNS.items() if isinstance(entry.get(ref), str)]
-    member = parts[-1] if parts else "the plan"
-    return f"{member} of {', '.join(reversed(names))}" if names else member
-
-
-_NOUNS: Final = {"unitRef": "unit", "lineRef": "line", "packageRef": "package"}
 
 
 def _show_change(each: FieldChange) -> ShownChange:

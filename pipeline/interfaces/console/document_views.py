@@ -15,6 +15,7 @@ from pipeline.interfaces.console import previews
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.previews import HTML, PDF, Preview, PreviewFailed, TreeNode
 from pipeline.interfaces.event_text import count_noun, format_size
+from pipeline.interfaces.kind_text import describe_document_kind
 
 T = TypeVar("T")
 
@@ -23,22 +24,6 @@ MAX_PICTURES: Final = 40
 
 #: The height that the browser reserves for a picture, of a page in US Letter.
 _PICTURE_HEIGHT: Final = WIDTH * 11 * 2 // 17
-
-#: The kinds whose names in words are not those of the contract.
-_KINDS: Final = {
-    "cci_json": "invoice, JSON",
-    "cci_csv": "invoice, CSV",
-    "cci_human_readable": "invoice, web page",
-    "cci_pdf": "invoice, PDF",
-    "cci_ubl": "invoice, UBL",
-    "cci_consolidated": "consolidated invoice, JSON",
-    "cci_xlsx": "invoice, Excel",
-    "packing_list": "packing list, JSON",
-    "packing_list_pdf": "packing list, PDF",
-    "pga_worksheet": "PGA worksheet",
-    "pga_records": "PGA records",
-    "section_232_statement": "Section 232 statement",
-}
 
 
 @dataclass(frozen=True)
@@ -85,18 +70,13 @@ class ShownDocument:
     data_failure: str
 
 
-def describe_kind(artifact_type: str) -> str:
-    """Return the kind of a document in words."""
-    return _KINDS.get(artifact_type, artifact_type.replace("_", " "))
-
-
 def show_document(runtime: Runtime, place: DocumentPlace) -> ShownDocument:
     """Return the document for its page; reads it from the store, and its data if it has some."""
     row = place.artifact
     shown = ShownDocument(
         export_link=f"/console/exports/{row.export_id}",
         title=row.filename,
-        kind=describe_kind(row.artifact_type),
+        kind=describe_document_kind(row.artifact_type),
         unit_ref=place.unit_ref,
         package_number=place.package_number or "no number yet",
         size=format_size(row.size),

@@ -38,6 +38,7 @@ from pipeline.interfaces.console.pages import (
 from pipeline.interfaces.console.revision_views import show_revisions
 from pipeline.interfaces.console.status_views import show_status
 from pipeline.interfaces.console.unit_views import UNITS_ON_A_PAGE, show_step, show_units
+from pipeline.interfaces.kind_text import describe_message_type
 from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow import saved_filters
 from pipeline.workflow.amendments import can_amend
@@ -149,6 +150,7 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
         steps=[show_step(step) for step in export.steps],
         lines=show_lines(row.id, lines, row.accepted_at.date()),
         all_lines=f"{link}/lines" if export.treatment.line_count > len(lines) else None,
+        sent_messages=[(describe_message_type(each.event_type), each) for each in export.notifications],
         deliveries=[partner_views.show_delivery(each) for each in deliveries.items],
         all_deliveries=f"{link}/deliveries" if deliveries.next_cursor else None,
         revisions=show_revisions(row, revisions),

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.accounts.api_keys import ADMIN, Caller
 from pipeline.core.findings import Finding
 from pipeline.customs.schemas import Scope
+from pipeline.exports.field_text import NamedField, name_field
 
 _OPEN_FINDINGS: Final = 3
 _MAX_FINDINGS: Final = 100
@@ -24,7 +25,7 @@ class ShownFinding:
 
     rule: str
     severity: str
-    pointer: str
+    field: NamedField
     message: str
     remedy: str
     waive_link: str
@@ -63,7 +64,7 @@ def _show_finding(finding: Finding, *, waives: bool) -> ShownFinding:
     return ShownFinding(
         finding.rule,
         finding.severity,
-        finding.pointer,
+        name_field(finding.pointer),
         finding.message,
         finding.remedy,
         waive_link,

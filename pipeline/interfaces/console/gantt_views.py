@@ -13,6 +13,7 @@ from pipeline.exports.schemas.export import BrokerSubmissionView, ExportView, St
 from pipeline.exports.states import DeliveryState, StepState, SubmissionState
 from pipeline.interfaces.console.gantt import ChartRow, Gantt, Stretch, draw_gantt, since
 from pipeline.interfaces.event_text import count_noun
+from pipeline.interfaces.kind_text import describe_message_type
 
 #: Up to so many units have a row for each step; up to so many have one row; more units share rows.
 _UNITS_IN_STEPS: Final = 2
@@ -109,7 +110,7 @@ def _delivery_rows(deliveries: Sequence[PastDelivery], began: datetime, now: dat
             groups[each.event_type, each.partner_id, each.channel].append(each)
     rows = [
         ChartRow(
-            f"{event_type.removeprefix('exports.').removesuffix('.v1')} to {partner_id}",
+            f"{describe_message_type(event_type)} to {partner_id}",
             [*_delivery_bars(same, channel, began, now)],
         )
         for (event_type, partner_id, channel), same in groups.items()

@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from pipeline.exports.field_text import NamedField, name_field
 from pipeline.exports.states import NEEDS_PERSON, Outcome, SubmissionState
 from pipeline.interfaces.console.list_views import FilterLink, ListFilter
 from pipeline.interfaces.console.plots import (
@@ -96,7 +97,7 @@ class Funnel:
     sent_back_link: str
     overdue: str
     overdue_link: str
-    field: str
+    field: NamedField | None
     times: str
     rows: Sequence[FunnelRow]
 
@@ -105,7 +106,7 @@ class Funnel:
 class CorrectionRow:
     """A field that a customs broker corrected, how often, and its trend as text and in a picture of that width."""
 
-    field: str
+    field: NamedField
     partner_id: str
     link: str
     count: str
@@ -230,11 +231,11 @@ def _build_funnel(found: BrokerFunnel, slowest: float) -> Funnel:
         median=format_duration(found.review.p50) if reviewed else "no review",
         p95=format_duration(found.review.p95),
         speed=round(100 * (found.review.p50 or 0) / slowest, 1) if slowest else 0,
-        sent_back=f"{found.sent_back:,} ({found.sent_back / reviewed:.0%})" if reviewed else "0",
+        sent_back=f"{found.sent_back:,}",
         sent_back_link=ListFilter(outcomes=_SENT_BACK, broker=found.partner_id).link(),
         overdue=f"{found.overdue:,}",
         overdue_link=ListFilter(outcomes=frozenset({Outcome.OVERDUE}), broker=found.partner_id).link(),
-        field="" if corrected is None else corrected.field,
+        field=None if corrected is None else name_field(corrected.field),
         times="" if corrected is None else _count_times(sum(corrected.counts)),
         rows=[
             FunnelRow(
@@ -252,7 +253,7 @@ def _build_funnel(found: BrokerFunnel, slowest: float) -> Funnel:
 def _build_correction(found: CorrectionSeries) -> CorrectionRow:
     middle = len(found.counts) // 2
     return CorrectionRow(
-        field=found.field,
+        field=name_field(found.field),
         partner_id=found.partner_id,
         link=_link_partner(found.partner_id),
         count=f"{sum(found.counts):,}",

@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlencode
 
+from pipeline.deliveries.remedies import omit_command
+from pipeline.exports.field_text import NamedField, name_field
 from pipeline.exports.schemas.inbox import REMEDIES, Cause, InboxItem, Remedy
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.event_text import count_noun
+from pipeline.interfaces.kind_text import describe_message_type
 from pipeline.workflow.inbox import InboxGroup
 
 _TITLES: Final = {
@@ -116,6 +119,8 @@ class ShownItem:
     name: str
     id: str
     text: str
+    text_title: str
+    remarks: Sequence[tuple[NamedField, str]]
     since: str
     deadline: str
     amend_link: str
@@ -187,7 +192,7 @@ def show_group(group: InboxGroup, allowed: Collection[Remedy], names: Mapping[st
     has_boxes = bool({*remedies} - {Remedy.AMEND, Remedy.TEST})
     return ShownGroup(
         title=_TITLES[group.cause],
-        reason=group.reason,
+        reason=omit_command(group.reason),
         partner_id=group.partner_id or "",
         partner_link=f"/console/partners/{quote(group.partner_id or '', safe='')}",
         count=f"the oldest {count}" if group.more else str(count),
@@ -217,7 +222,9 @@ def _show_item(
         link=chosen.link,
         name=item.batch_id or item.partner_id or "",
         id=item.export_id or "",
-        text=item.text,
+        text=describe_message_type(item.text) if group.cause is Cause.DEAD_LETTER else item.text,
+        text_title=item.text if group.cause is Cause.DEAD_LETTER else "",
+        remarks=[(name_field(each["pointer"]), each["message"]) for each in item.fields],
         since=format_instant(item.since),
         deadline=_format_deadline(item),
         amend_link=f"{chosen.link}/amend" if amends and item.export_id is not None else "",

@@ -13,12 +13,13 @@ from pydantic import BaseModel
 from pipeline.accounts.schemas import NewPartner, PartnerChanges, PartnerView
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import parse_json
-from pipeline.documents.registry import KINDS, MANIFEST
+from pipeline.documents.registry import ARTIFACT_TYPES
 from pipeline.exports.schemas.plan import as_json
 from pipeline.interfaces.console import channels
 from pipeline.interfaces.console.channels import SANDBOX, ChannelKind
 from pipeline.interfaces.console.input import Choice, FormError, Input, list_errors
 from pipeline.interfaces.console.pages import Form
+from pipeline.interfaces.kind_text import describe_document_kind
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -216,10 +217,7 @@ def _common_inputs(kind: str, fields: Form, errors: Mapping[str, str], *, test_k
                 "checkboxes",
                 help="Choose none to send all.",
                 error=next((text for at, text in errors.items() if at.startswith("/artifactTypes")), ""),
-                choices=[
-                    Choice(name, filename, "", name in wanted)
-                    for name, filename in (*((each.artifact_type, each.filename) for each in KINDS), MANIFEST[:2])
-                ],
+                choices=[Choice(name, describe_document_kind(name), "", name in wanted) for name in ARTIFACT_TYPES],
             )
         )
     return inputs

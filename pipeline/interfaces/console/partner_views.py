@@ -14,10 +14,12 @@ from pipeline.core.errors import ValidationFailed
 from pipeline.core.field_types import check_year
 from pipeline.deliveries.circuit_breaker import BreakerState
 from pipeline.deliveries.queries import MAX_COUNTED
+from pipeline.deliveries.remedies import omit_command
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.list_views import FilterLink
 from pipeline.interfaces.event_text import count_noun
+from pipeline.interfaces.kind_text import describe_document_kind, describe_message_type
 
 _RESENDABLE: Final = frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD})
 
@@ -98,8 +100,10 @@ class ShownDelivery:
     id: str
     export_link: str
     export_id: str
+    batch_id: str
     notification_id: str
     event_type: str
+    title: str
     partner_link: str
     partner_id: str
     channel: str
@@ -147,7 +151,9 @@ def show_partner(shown: PartnerView, breakers: Mapping[str, BreakerState]) -> Sh
         state=shown.state.value,
         test=shown.test,
         path=shown.path or "",
-        artifacts="all" if shown.artifact_types is None else ", ".join(shown.artifact_types),
+        artifacts="all"
+        if shown.artifact_types is None
+        else "; ".join(map(describe_document_kind, shown.artifact_types)),
         next="" if shown.state is PartnerState.LIVE else ACTIVATION_STEPS[shown.state],
         tested=_describe_test(shown.last_test),
         endpoints=[
@@ -193,8 +199,10 @@ def show_delivery(each: DeliveryView) -> ShownDelivery:
         id=each.id,
         export_link=f"/console/exports/{each.export_id}",
         export_id=each.export_id,
+        batch_id=each.batch_id,
         notification_id=each.notification_id,
         event_type=each.event_type,
+        title=describe_message_type(each.event_type),
         partner_link=f"/console/partners/{each.partner_id}",
         partner_id=each.partner_id,
         channel=each.channel,
@@ -202,7 +210,7 @@ def show_delivery(each: DeliveryView) -> ShownDelivery:
         attempts=each.attempts,
         when=when,
         error=each.error or "",
-        remedy=each.remedy or "",
+        remedy=omit_command(each.remedy or ""),
         resendable=each.state in _RESENDABLE,
         tries=[
             ShownTry(

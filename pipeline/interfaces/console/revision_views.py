@@ -10,12 +10,14 @@ from itertools import islice
 from typing import Any, Final
 
 from pipeline.core.money import sum_exact, to_decimal
+from pipeline.exports.field_text import NamedField, name_field
 from pipeline.exports.models import Export
 from pipeline.exports.revision_diff import FieldChange, PlanPart
-from pipeline.interfaces.console.document_views import describe_kind, document_link
+from pipeline.interfaces.console.document_views import document_link
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.line_views import is_below
 from pipeline.interfaces.event_text import count_noun
+from pipeline.interfaces.kind_text import describe_document_kind
 
 #: The most differences on the page, and the most characters of a value.
 MAX_CHANGES: Final = 500
@@ -112,8 +114,8 @@ class ShownComparison:
     newer: ShownRevision
     groups: list[ChangeGroup]
     more: str
-    corrected: list[tuple[str, str]]
-    left: list[tuple[str, str]]
+    corrected: list[tuple[NamedField, str]]
+    left: list[tuple[NamedField, str]]
     totals: list[ShownTotal]
     documents: list[ChangedDocument]
     same_documents: str
@@ -157,8 +159,8 @@ def show_comparison(
             if (rows := [_show_change(each, remarks) for each in shown if each.part is part])
         ],
         f"{count_noun(more, 'difference')} not shown" if more else "",
-        [*touched.items()],
-        [(pointer, remark) for pointer, remark in remarks.items() if pointer not in touched],
+        [(name_field(pointer, older.plan), remark) for pointer, remark in touched.items()],
+        [(name_field(pointer, older.plan), remark) for pointer, remark in remarks.items() if pointer not in touched],
         [*_show_totals(older, newer)],
         [*islice(_changed_documents(older, newer), MAX_CHANGES)],
         count_noun(
@@ -234,7 +236,7 @@ def _changed_documents(older: RevisionFacts, newer: RevisionFacts) -> Iterator[C
         if old is None or not _is_same(new, old):
             yield ChangedDocument(
                 unit_ref,
-                describe_kind(kind),
+                describe_document_kind(kind),
                 "" if old is None else document_link(older.export.id, old.artifact_id),
                 "" if new is None else document_link(newer.export.id, new.artifact_id),
             )

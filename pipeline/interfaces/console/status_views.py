@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 from urllib.parse import quote, urlencode
 
+from pipeline.exports.field_text import NamedField, name_field
 from pipeline.exports.schemas.export import AcknowledgementView, BrokerSubmissionView, ExportView
 from pipeline.exports.schemas.inbox import Remedy
 from pipeline.exports.states import DeliveryState, ExportState, Outcome, SubmissionState
@@ -16,6 +17,7 @@ from pipeline.interfaces.console.export_views import status_mark
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.list_views import describe_outcome, mark_outcome
 from pipeline.interfaces.event_text import count_noun
+from pipeline.interfaces.kind_text import describe_message_type
 
 #: The findings that are open at first, and the most on a page.
 _RETRY_OR_CANCEL: Final = ((Remedy.RETRY.value, "Retry"), (Remedy.CANCEL.value, "Cancel"))
@@ -24,14 +26,14 @@ _ACKNOWLEDGE: Final = ((Remedy.ACKNOWLEDGE.value, "Acknowledge"),)
 
 @dataclass(frozen=True)
 class ShownBrokerAnswer:
-    """One answer of the customs broker; each field has its pointer into the plan and the broker's remark."""
+    """One answer of the customs broker; each field has its place in the plan and the broker's remark."""
 
     status: str
     mark: str
     at: str
     message: str
     entry_number: str
-    fields: list[tuple[str, str]]
+    fields: list[tuple[NamedField, str]]
 
 
 @dataclass(frozen=True)
@@ -124,7 +126,7 @@ def _show_answer(answer: AcknowledgementView) -> ShownBrokerAnswer:
         format_instant(answer.received_at),
         answer.message or "",
         answer.entry_number or "",
-        [(str(field.get("pointer", "")), str(field.get("message", ""))) for field in answer.fields],
+        [(name_field(str(field.get("pointer", ""))), str(field.get("message", ""))) for field in answer.fields],
     )
 
 
@@ -146,7 +148,7 @@ def _find_tasks(export: ExportView, amend_link: str) -> Iterator[PersonTask]:
             yield replace(task, buttons=() if export.acknowledged else _ACKNOWLEDGE)
     for dead in (each for each in export.notifications if each.dead):
         yield PersonTask(
-            f"{count_noun(dead.dead, 'message')} {dead.event_type} did not reach {dead.partner_id} by {dead.channel}:"
+            f"{count_noun(dead.dead, 'message')} ({describe_message_type(dead.event_type)}) did not reach {dead.partner_id} by {dead.channel}:"
             f" {dead.last_error or 'all attempts are used up'}",
             "Correct the partner's endpoint, then resend what is dead.",
             f"/console/deliveries?state={DeliveryState.DEAD.value}&partner={quote(dead.partner_id)}",

@@ -10,10 +10,12 @@ from typing import Final
 from pipeline.core.text_safety import make_legible
 from pipeline.deliveries.answer_forms import AnswerForm
 from pipeline.deliveries.portal import HandoffSummary, PartnerHandoff
+from pipeline.exports.field_text import describe_field
 from pipeline.exports.states import SubmissionState
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.list_views import FilterLink
 from pipeline.interfaces.event_text import format_size
+from pipeline.interfaces.kind_text import describe_document_kind
 
 #: The statuses of a handoff in their order, for the ladder on its page.
 _LADDER: Final = ("sent", "delivered", "received", "accepted", "filed", "released")
@@ -173,7 +175,10 @@ def show_handoff(handoff: PartnerHandoff, names: Mapping[str, str]) -> HandoffPa
                 at=format_instant(each.received_at),
                 message=each.message or "",
                 entry_number=each.entry_number or "",
-                fields=[(names.get(field["pointer"], field["pointer"]), field["message"]) for field in each.fields],
+                fields=[
+                    (names.get(field["pointer"]) or describe_field(field["pointer"]), field["message"])
+                    for field in each.fields
+                ],
             )
             for each in submission.acknowledgements
         ],
@@ -194,7 +199,7 @@ def show_handoff(handoff: PartnerHandoff, names: Mapping[str, str]) -> HandoffPa
                 f"{link}/documents/{each.id}",
                 make_legible(each.filename),
                 packages[each.id],
-                each.artifact_type,
+                describe_document_kind(each.artifact_type),
                 format_size(each.size),
             )
             for each in handoff.documents

@@ -190,12 +190,12 @@ def _funnels(statuses: _Bins, reviews: _Bins, corrections: Sequence[CorrectionSe
     funnels = []
     for partner_id, by_status in sorted(status_bins.items()):
         counts = {status: sum(bins.values()) for status, bins in by_status.items()}
-        first_reviews = review_bins.get(partner_id, {})
+        first_reviews = review_bins.get(partner_id, {}).values()
         funnels.append(
             BrokerFunnel(
                 partner_id=partner_id,
-                review=_percentiles(sum(map(Counter, first_reviews.values()), Counter[int]())),
-                sent_back=sum(sum(first_reviews.get(status, {}).values()) for status in _SENT_BACK),
+                review=_percentiles(sum(map(Counter, first_reviews), Counter[int]())),
+                sent_back=sum(counts.get(status, 0) for status in _SENT_BACK),
                 overdue=counts.get(OVERDUE, 0),
                 most_corrected=most_corrected.get(partner_id),
                 statuses=[

@@ -80,7 +80,7 @@ def test_form_opens_at_the_places_that_the_broker_names(harness: ApiHarness) -> 
     assert (form["pointer-0"], form["was-0"], form["now-0"]) == (SKU, old, old)
     assert form["now-1"] == "false"
     assert "Which &lt;pan&gt; is it?" in page
-    assert "sku of line L1, unit U1" in page
+    assert "unit U1, line L1, SKU" in page
     assert "not in the plan" in page
     assert json.loads(form["text"])["batchId"] == "asked"
 

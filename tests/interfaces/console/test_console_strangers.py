@@ -69,9 +69,9 @@ def test_stranger_fixes_a_rejected_export_until_it_is_accepted(harness: ApiHarne
         page.get_by_role("link", name="Needs a person").click()
         click(page, "link", "Fix and amend")
         expect(page.locator("main")).to_contain_text("Which pan is it?")
-        expect(page.get_by_label("sku of line L1, unit U1")).to_be_focused()
+        expect(page.get_by_label("unit U1, line L1, SKU")).to_be_focused()
         expect(page.get_by_text("The plan is as before.")).to_be_visible()
-        page.get_by_label("sku of line L1, unit U1").fill("PAN-28")
+        page.get_by_label("unit U1, line L1, SKU").fill("PAN-28")
         # A change is checked when the field is left.
         page.keyboard.press("Tab")
         expect(page.get_by_role("heading", name="1 change of the plan")).to_be_visible()
@@ -109,7 +109,7 @@ def test_stranger_finds_the_slowest_broker_of_the_week_and_the_field_that_it_sen
         rows = section.get_by_role("row")
         expect(rows).to_have_count(3)
         expect(rows.nth(1)).to_contain_text(factories.BROKER)
-        expect(rows.nth(1)).to_contain_text("/units/*/lines/*/htsCode 2 times")
+        expect(rows.nth(1)).to_contain_text("HTS code of a line, 2 times")
         expect(rows.nth(2)).to_contain_text("br_quick")
 
 

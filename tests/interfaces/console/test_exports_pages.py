@@ -89,10 +89,10 @@ def test_chart_shows_steps_attempts_and_answers_and_a_table_says_the_same(
 ) -> None:
     export_id = run(harness, factories.plan(units=2))
     page = client.get(f"/console/exports/{export_id}").text
-    for name in ("U1 record packages", "U2 render documents", "hand off", f"handoff.ready to {factories.BROKER}"):
+    for name in ("U1 record packages", "U2 render documents", "hand off", f"Handoff to {factories.BROKER}"):
         assert f">{name}</text>" in page
         assert f'<td class="whole">{name}</td>' in page
-    assert re.search(r"<title>handoff.ready to [^:]+: attempt 1 delivered", page)
+    assert re.search(r"<title>Handoff to [^:]+: attempt 1 delivered", page)
 
 
 def test_chips_open_their_source_and_the_line_gives_the_reasons(harness: ApiHarness, client: httpx.Client) -> None:

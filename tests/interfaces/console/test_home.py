@@ -8,6 +8,7 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
+from pipeline.exports.field_text import NamedField
 from pipeline.exports.states import Outcome
 from pipeline.interfaces.console import home_views, plots
 from pipeline.interfaces.console.plots import Series
@@ -125,8 +126,8 @@ def test_slowest_customs_broker_and_its_most_corrected_field_stand_first(
     page = client.get("/console?range=7d").text
     brokers = page[page.index("Customs brokers, slowest first") : page.index("Outcomes that exports reached")]
     assert f"<bdi>{factories.BROKER}</bdi>" in brokers
-    assert "<bdi>/units/*/lines/*/htsCode</bdi></code> 2 times" in brokers
-    (sent_back,) = re.findall(r'href="([^"]+)">1 \(100%\)</a>', brokers)
+    assert '<bdi title="/units/*/lines/*/htsCode">HTS code of a line</bdi>, 2 times' in brokers
+    (sent_back,) = re.findall(r'href="([^"]+)">1</a>', brokers)
     assert "sent-back" in client.get(sent_back.replace("&amp;", "&")).text
     corrections = page[page.index("Corrections by customs brokers") :]
     assert "0, then 2" in corrections
@@ -140,7 +141,7 @@ def test_faster_customs_brokers_are_folded() -> None:
     page = home_views.build_home(build_stats(brokers=9))
     assert [each.partner_id for each in page.brokers] == [f"br_{at}" for at in range(6)]
     assert (page.brokers[0].speed, page.brokers[5].speed, page.brokers[0].handoffs) == (100.0, 95.0, "1,200")
-    assert (page.brokers[0].field, page.brokers[0].times) == ("/batchId", "once")
+    assert (page.brokers[0].field, page.brokers[0].times) == (NamedField("/batchId", "batch id"), "once")
     assert [each.median for each in page.more_brokers[-2:]] == ["1.5 min", "no review"]
     assert page.more_brokers[-1].sent_back == "0"
     assert page.brokers_left_out == 0

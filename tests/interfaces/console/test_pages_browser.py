@@ -160,14 +160,14 @@ def test_draft_follows_its_field_when_the_customs_broker_answers_again(harness: 
     export_id = answer(harness, "query", fields=[{"pointer": field, "message": "Which pan is it?"}])
     with open_browser(sign_in_browser(harness, "operate")) as page:
         page.goto(f"/console/exports/{export_id}/amend")
-        page.get_by_label("sku of").fill("PAN-28")
+        page.get_by_label("line L1, SKU").fill("PAN-28")
         newer = {"pointer": "/units/0/invoice/number", "message": "It was used before."}
         with ThreadPoolExecutor(1) as worker:  # this thread has the browser's event loop
             worker.submit(answer_again, harness, export_id, "rejected", "a-2", fields=[newer]).result()
         page.reload()
         assert page.locator("[name=now-0]").get_attribute("data-key") == "/units/0/invoice/number"
         assert page.locator("[name=now-0]").input_value() != "PAN-28"
-        assert page.get_by_label("sku of").input_value() == "PAN-28"
+        assert page.get_by_label("line L1, SKU").input_value() == "PAN-28"
 
 
 def test_palette_finds_pages_and_exports(harness: ApiHarness) -> None:

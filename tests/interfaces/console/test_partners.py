@@ -157,7 +157,7 @@ def test_dead_letter_is_listed_explained_and_resent(webhook_harness: ApiHarness,
     ids = {request.headers["webhook-id"] for request in hook.requests}
     assert len(ids) == 1
     assert '<span class="pill delivered">delivered</span>' in client.get(f"/console/deliveries/{letter}").text
-    assert "There are no deliveries." in client.get("/console/deliveries?state=dead").text
+    assert "No delivery is dead." in client.get("/console/deliveries?state=dead").text
 
 
 @pytest.mark.usefixtures("treat_as_internet")
@@ -306,5 +306,6 @@ def test_rejected_fields_are_shown_on_the_export_page(webhook_harness: ApiHarnes
     }
     webhook_harness.client("operate").post(f"/api/broker-submissions/{submission}/acknowledgements", json=rejection)
     page = sign_in_browser(webhook_harness, "read").get(f"/console/exports/{export_id}").text
-    pointer, message = "<bdi>/units/0/lines/0/htsCode</bdi>", "<bdi>Not this one.</bdi>"
-    assert f'<code>{pointer}</code></td><td class="text" data-label="Remark">{message}</td>' in page
+    pointer, message = "<bdi>unit 1, line 1, HTS code</bdi>", "<bdi>Not this one.</bdi>"
+    place = f'{pointer}<br><code class="long quiet"><bdi>/units/0/lines/0/htsCode</bdi></code>'
+    assert f'<td>{place}</td><td class="text" data-label="Remark">{message}</td>' in page

@@ -51,7 +51,7 @@ def register_broker(harness: ApiHarness) -> tuple[str, int]:
 
 def open_handoff(page: Page) -> None:
     """Open the delivery of the only handoff in the list of deliveries."""
-    page.get_by_role("main").get_by_role("link", name="exports.handoff.ready.v1").click()
+    page.get_by_role("main").get_by_role("link", name="Handoff").click()
 
 
 def resend(harness: ApiHarness, page: Page, export_id: str) -> None:

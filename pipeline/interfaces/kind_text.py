@@ -1,0 +1,48 @@
+"""Document kinds and types of messages in words, for pages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MessageType
+
+_DOCUMENTS: Final[Mapping[str, str]] = {
+    "cci_json": "invoice, JSON",
+    "cci_csv": "invoice, CSV",
+    "cci_human_readable": "invoice, web page",
+    "cci_pdf": "invoice, PDF",
+    "cci_ubl": "invoice, UBL",
+    "cci_consolidated": "consolidated invoice, JSON",
+    "cci_xlsx": "invoice, Excel",
+    "packing_list": "packing list, JSON",
+    "packing_list_pdf": "packing list, PDF",
+    "package_labels": "package labels, PDF",
+    "pga_worksheet": "PGA worksheet",
+    "pga_records": "PGA records",
+    "section_232_statement": "Section 232 statement",
+    "manifest": "manifest of the documents",
+}
+_MESSAGES: Final[Mapping[str, str]] = {
+    MessageType.HANDOFF_READY: "Handoff",
+    MessageType.HANDOFF_SUPERSEDED: "Handoff superseded",
+    MessageType.PACKAGE_RECORDED: "Package",
+    MessageType.PACKAGE_SUPERSEDED: "Package superseded",
+    MessageType.EXPORT_EXECUTED: "Export executed",
+    MessageType.EXPORT_FAILED: "Export failed",
+    MessageType.EXPORT_CANCELLED: "Export cancelled",
+    MessageType.HANDOFF_OVERDUE: "Handoff overdue",
+    MessageType.HANDOFF_ANSWERED: "Handoff answered",
+    MessageType.DELIVERY_DEAD: "Delivery dead",
+    CONNECTION_TEST: "Connection test",
+}
+
+
+def describe_document_kind(kind: str) -> str:
+    """Return a document kind in words. A kind that this version does not know keeps the words of its name."""
+    return _DOCUMENTS.get(kind) or kind.replace("_", " ")
+
+
+def describe_message_type(event_type: str) -> str:
+    """Return the type of a message in words. A type that this version does not know is returned as it is."""
+    return _MESSAGES.get(event_type, event_type)
