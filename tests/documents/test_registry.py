@@ -49,7 +49,7 @@ GOLDEN = {
     "packing_list": "e4dd4510128402774898a05638f9b0bd3c3ba790ae3eb943d4e947dbda65c5b2",
     "packing_list_pdf": "6bf40c9ec4d589c8f054476952cd72afa834fd80080096c2807aa9ad6d190374",
     "package_labels": "f9bab569860b6d9a285b51be50ea4a6b547be9bc0b3a195041da10809769de78",
-    "pga_worksheet": "d430a9ccd2dc4cca040cb7ddeebae2508a17ae504bdd49a147b41c0d6d6ba008",
+    "pga_worksheet": "0fd91d072ad5649e2786bc2ff328e78b17bc69cf4cde0ac7783b795d3bd89f02",
     "section_232_statement": "3b71aae094f4f220f190ed4fee2c745c24da55a8a35d30fbd6983107756baa34",
     "pga_records": "5bb16087d333fbf2e38f4962a803d12062245812a30d241ddc32e0e6ac1ce8fd",
 }

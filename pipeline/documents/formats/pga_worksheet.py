@@ -1,8 +1,13 @@
-"""The PGA worksheet as a printed page in US Letter: what the filer must key for partner government agencies."""
+"""The PGA worksheet as a printed page in US Letter: what the filer must key for partner government agencies.
+
+Lines with equal answers to the agencies are printed once, with their line numbers.
+"""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 from pipeline.documents.invoice import wording
@@ -10,10 +15,15 @@ from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts,
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 from pipeline.exports.schemas.pga_worksheet import PgaWorksheet, WorksheetLine
 
-VERSION = f"10/{ENGINE}"
+VERSION = f"11/{ENGINE}"
 
 #: The sizes of a line, an answer and a datum in addition to their wording, in characters.
 LINE_CHARACTERS, ANSWER_CHARACTERS, DATUM_CHARACTERS = 300, 150, 60
+
+#: The most lines that are printed as one: a group is not divided among the parts of a long document.
+MAX_GROUPED_LINES = 500
+
+LineGroup = Sequence[WorksheetLine]
 
 _PRINTED: dict[str, Any] = {
     "test": True,
@@ -31,7 +41,25 @@ def has_agencies(invoice: Invoice) -> bool:
 
 def pga_worksheet(invoice: Invoice) -> bytes:
     """Return the PDF."""
-    return typeset(invoice, TEMPLATE, plan_parts(map(_size, _worksheet(invoice).lines)))
+    groups = group_lines(_worksheet(invoice))
+    return typeset(invoice, grouped_template(groups), plan_parts(map(_size, groups)))
+
+
+def group_lines(worksheet: PgaWorksheet) -> list[LineGroup]:
+    """Return the lines in groups with equal answers and notes, in the order of their first lines."""
+    groups: dict[tuple[object, ...], list[WorksheetLine]] = {}
+    for line in worksheet.lines:
+        groups.setdefault((line.answers, line.notes), []).append(line)
+    return [
+        lines[start : start + MAX_GROUPED_LINES]
+        for lines in groups.values()
+        for start in range(0, len(lines), MAX_GROUPED_LINES)
+    ]
+
+
+def grouped_template(groups: Sequence[LineGroup]) -> TypstTemplate:
+    """Return the template whose rows are these groups."""
+    return TypstTemplate("pga_worksheet.typ", partial(_facts, groups), _remarks)
 
 
 def _worksheet(invoice: Invoice) -> PgaWorksheet:
@@ -40,30 +68,50 @@ def _worksheet(invoice: Invoice) -> PgaWorksheet:
     return invoice.worksheet
 
 
-def _size(line: WorksheetLine) -> int:
-    size = LINE_CHARACTERS + len(line.description) + sum(map(len, line.notes))
-    for answer in line.answers:
+def _size(group: LineGroup) -> int:
+    size = sum(LINE_CHARACTERS + len(line.description) for line in group) + sum(map(len, group[0].notes))
+    for answer in group[0].answers:
         size += ANSWER_CHARACTERS
         for datum in answer.data:
             size += DATUM_CHARACTERS + sum(map(len, datum.values)) + len(datum.note or "")
     return size
 
 
-def _facts(invoice: Invoice, cut: slice) -> bytes:
-    worksheet = _worksheet(invoice)
-    some = worksheet.model_copy(update={"lines": worksheet.lines[cut]})
+def _facts(groups: Sequence[LineGroup], invoice: Invoice, cut: slice) -> bytes:
     facts = invoice.model_dump(mode="json", include=_PRINTED, context=FOR_PEOPLE)
-    # The records are a separate document.
-    facts["worksheet"] = some.model_dump(mode="json", exclude={"lines": {"__all__": {"records"}}})
-    for line in facts["worksheet"]["lines"]:
-        for datum in (datum for answer in line["answers"] for datum in answer["data"]):
-            if datum["label"] == datum["key"]:  # the rules do not know the datum
-                datum["label"] = wording.spell_title(datum["key"])
+    facts["worksheet"] = _worksheet(invoice).model_dump(mode="json", exclude={"lines"})
+    facts["worksheet"]["groups"] = [_group_facts(group) for group in groups[cut]]
+    digests = sorted((line.number, line.treatment_digest) for group in groups[cut] for line in group)
+    facts["worksheet"]["digests"] = digests
     return json.dumps(facts, ensure_ascii=False).encode()
+
+
+def _group_facts(group: LineGroup) -> dict[str, Any]:
+    # The records are a separate document, so of a line only its answers are dumped.
+    facts = group[0].model_dump(mode="json", include={"answers", "notes"})
+    for datum in (datum for answer in facts["answers"] for datum in answer["data"]):
+        if datum["label"] == datum["key"]:  # the rules do not know the datum
+            datum["label"] = wording.spell_title(datum["key"])
+    articles: dict[tuple[str, str, str], list[WorksheetLine]] = {}
+    for line in group:
+        articles.setdefault((line.description, line.hts_code, line.country_of_origin), []).append(line)
+    many = len(group) > 1
+    facts["title"] = f"{len(group):,} lines with the same answers" if many else f"Line {group[0].number}"
+    facts["articles"] = [
+        {
+            "lines": _name_lines(lines) if many else f"{group[0].line_ref} · {group[0].sku}",
+            "description": description,
+            "hts_code": hts_code,
+            "origin": origin,
+        }
+        for (description, hts_code, origin), lines in articles.items()
+    ]
+    return facts
+
+
+def _name_lines(lines: LineGroup) -> str:
+    return f"{'line' if len(lines) == 1 else 'lines'} {wording.format_ranges([line.number for line in lines])}"
 
 
 def _remarks(_invoice: Invoice, _cut: slice) -> dict[str, Any]:
     return {}
-
-
-TEMPLATE = TypstTemplate("pga_worksheet.typ", _facts, _remarks)

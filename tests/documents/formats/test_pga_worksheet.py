@@ -42,10 +42,13 @@ def food(**more: str | list[str]) -> Json:
     return row("FD1", "FDA", program="FOO", processing="PRO", intendedUse="130.000", data=data | more)
 
 
-def build_invoice(*rows: Json, lines: int = 1, description: str | None = None) -> Invoice:
+def build_invoice(*rows: Json, lines: int = 1, description: str | None = None, lots: int = 1) -> Invoice:
+    """Return an invoice whose lines have these rows; with several `lots`, lines in turn have one more datum each."""
+
     def change(data: Json) -> None:
-        for line in data["lines"]:
-            line["treatment"]["pga"] = list(rows)
+        for at, line in enumerate(data["lines"]):
+            lot = {"lotNumber": f"LOT-{at % lots}"} if lots > 1 else {}
+            line["treatment"]["pga"] = [one | {"data": one["data"] | lot} for one in rows]
             line["description"] = description or line["description"]
 
     return sample(lines, change=change)
@@ -91,7 +94,7 @@ def test_worksheet_shows_present_missing_and_person() -> None:
 
 
 def test_every_page_and_line_has_treatment_digest() -> None:
-    invoice = build_invoice(food(), lines=12)
+    invoice = build_invoice(food(), lines=12, lots=12)
     pages = PdfReader(BytesIO(pga_worksheet(invoice))).pages
     assert len(pages) > 2
     for number, page in enumerate(pages, start=1):
@@ -103,13 +106,54 @@ def test_every_page_and_line_has_treatment_digest() -> None:
 
 
 def test_worksheet_in_parts_loses_no_line() -> None:
-    invoice = build_invoice(food(), lines=9)
-    body = typeset(invoice, worksheet_kind.TEMPLATE, split_rows([1] * 9, limit=4))
+    invoice = build_invoice(food(), lines=9, lots=9)
+    assert invoice.worksheet is not None
+    groups = worksheet_kind.group_lines(invoice.worksheet)
+    body = typeset(invoice, worksheet_kind.grouped_template(groups), split_rows([1] * len(groups), limit=4))
     pages = PdfReader(BytesIO(body)).pages
     text = remove_spaces("".join(page.extract_text() for page in pages))
     assert all(line.treatment_digest in text for line in invoice.lines)
     assert text.count("Endoftheworksheet:9lines") == 1
     assert f"Page{len(pages)}of{len(pages)}" in text
+
+
+def test_lines_with_equal_answers_are_printed_once() -> None:
+    page = remove_spaces(read_worksheet(build_invoice(food(), lines=6, lots=2)))
+    assert page.count("FDAproductcode41FBT04") == 2
+    assert page.count("3lineswiththesameanswers") == 2
+    for facts in (
+        "Fryingpan,stainlesssteel,forhouseholdcookingline17323.93.0045originCN",
+        "Spatula,nylon,forhouseholdcookingline33924.10.2000originCA",
+        "LotnumberLOT-0",
+        "LotnumberLOT-1",
+    ):
+        assert facts in page, facts
+    same = remove_spaces(read_worksheet(build_invoice(food(), lines=6, description="Frying pan")))
+    assert "6lineswiththesameanswersFryingpanlines1,47323.93.0045originCN" in same
+    assert "Line1" in remove_spaces(read_worksheet(build_invoice(food())))
+
+
+def test_only_lines_with_equal_agencies_and_notes_are_grouped() -> None:
+    def change(data: Json) -> None:
+        rows = [[food()], [food(), row("FD2", "FDA")], [food()], [food()]]
+        for line, flags in zip(data["lines"], rows, strict=True):
+            line["treatment"]["pga"] = flags
+        data["lines"][3]["description"] = "A description that its record cannot hold" * 3
+
+    worksheet = sample(4, change=change).worksheet
+    assert worksheet is not None
+    assert [[line.number for line in group] for group in worksheet_kind.group_lines(worksheet)] == [[1, 3], [2], [4]]
+
+
+def test_group_of_many_lines_is_divided() -> None:
+    worksheet = build_invoice(food(), lines=1_001).worksheet
+    assert worksheet is not None
+    assert [len(group) for group in worksheet_kind.group_lines(worksheet)] == [500, 500, 1]
+
+
+def test_worksheet_of_many_like_lines_is_short() -> None:
+    body = pga_worksheet(build_invoice(food(), lines=300))
+    assert len(PdfReader(BytesIO(body)).pages) <= 4
 
 
 def test_long_and_foreign_text_is_printed_completely() -> None:
