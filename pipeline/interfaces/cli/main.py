@@ -56,7 +56,10 @@ _COMMANDS: Final = {
         "drill",
         "Kill a scratch instance at random under load; exit code 1 if anything is lost or duplicated.",
     ),
-    "schema": ("schema", "Print a JSON Schema of the API, or with `asyncapi` or `openapi` that document."),
+    "schema": (
+        "schema",
+        "Print a JSON Schema of the API, with `asyncapi` or `openapi` that document, or with `http` its calls as an .http file.",
+    ),
 }
 #: noun -> module of pipeline.interfaces.cli, the name of the group in it, and the help of the group
 _NOUNS: Final = {
