@@ -76,7 +76,7 @@ def find_partner_remedy(channel: str, status: str | None) -> str:
     return (
         _FOR_PARTNER[channel].get(status or "")
         or _find_http_remedy(channel, status, yours="your")
-        or "test your endpoint on the page Endpoint to find out what to correct"
+        or "test your endpoint to find out what to correct"
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Annotated, Final
 from urllib.parse import quote
 
@@ -19,6 +20,9 @@ from pipeline.interfaces.portal import views
 from pipeline.interfaces.portal.pages import PAGE_SIZE, Holder, PortalFields, PortalVisit
 
 router = APIRouter(prefix="/portal/deliveries", include_in_schema=False, route_class=ConsoleRoute)
+
+#: How far back the form for dead letters reaches, until a person chooses another instant.
+_RESENT_DAYS: Final = timedelta(days=7)
 
 _STATES: Final = {state.value: state for state in portal.SHOWN_STATES}
 
@@ -95,7 +99,7 @@ def _list_page(
     *,
     notice: str = "",
     refusal: Refused | None = None,
-    since: str = "",
+    since: str | None = None,
 ) -> Response:
     if given is not None and given not in _STATES:
         raise ValidationFailed(f"there is no state {given[:16]}; use {', '.join(_STATES)}", field="state")
@@ -110,7 +114,7 @@ def _list_page(
         next_link=None if following is None else views.build_deliveries_link(state, following),
         notice=notice,
         refusal=None if refusal is None else refusal.message,
-        since=since,
+        since=views.format_input(visit.runtime.clock() - _RESENT_DAYS) if since is None else since,
     )
 
 
@@ -122,6 +126,7 @@ def _delivery_page(visit: PortalVisit, delivery_id: str, *, refusal: Refused | N
         "portal/delivery.html",
         200 if refusal is None else refusal.status,
         delivery=views.show_message(sent.delivery),
+        test_link=views.find_test_link(sent.delivery),
         payload=views.show_payload(sent),
         attempts=views.show_attempts(sent, exchanges),
         refusal=None if refusal is None else refusal.message,

@@ -26,6 +26,7 @@ from pipeline.interfaces.console.pages import ConsoleRoute
 from pipeline.interfaces.contracts.asyncapi import QUEUES_BY_TYPE
 from pipeline.interfaces.contracts.examples.catalog import read_example
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
+from pipeline.interfaces.kind_text import describe_message_type
 from pipeline.interfaces.portal.pages import Holder
 
 router = APIRouter(prefix="/portal", include_in_schema=False, route_class=ConsoleRoute)
@@ -37,7 +38,13 @@ _QUEUES: Final = {
 }
 
 #: What a customs broker sends, and what it gets back.
-_ANSWERS: Final = ("acknowledgement", "sent-acknowledgement", "acknowledgement-receipt", "problem")
+_TITLES: Final = {
+    "acknowledgement": "Answer by HTTP",
+    "sent-acknowledgement": "Answer by queue or file",
+    "acknowledgement-receipt": "Receipt",
+    "problem": "Refusal",
+}
+_ANSWERS: Final = tuple(_TITLES)
 
 #: The plan and the message of the sample handoff; both are of the same export.
 _PLAN, _MESSAGE = "cookware", "exports.handoff.ready.v1"
@@ -50,6 +57,7 @@ class ShownSample:
     """An example with its schema."""
 
     name: str
+    title: str
     words: str
     link: str
     schema_link: str
@@ -103,7 +111,13 @@ def _list_answers(kind: str) -> Sequence[str]:
 
 def _show_sample(name: str) -> ShownSample:
     words = (PUBLISHED[name].model.__doc__ or "").partition("\n")[0].replace("`", "")
-    return ShownSample(name, words, f"/portal/samples/{name}.json", f"/api/schemas/{name}.json")
+    return ShownSample(
+        name,
+        _TITLES.get(name) or describe_message_type(name),
+        words,
+        f"/portal/samples/{name}.json",
+        f"/api/schemas/{name}.json",
+    )
 
 
 def _pack_samples(kind: str, today: date) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -189,6 +189,16 @@ def show_message(each: DeliveryView) -> ShownDelivery:
         link=f"/portal/deliveries/{each.id}",
         remedy=find_partner_remedy(each.channel, status) if each.error and each.tries else "",
     )
+
+
+def find_test_link(each: DeliveryView) -> str:
+    """Return the address of the page that tests the endpoint of a delivery that failed; empty if it cannot help."""
+    return "/portal/endpoint" if each.error and each.channel in _OWN_SERVERS else ""
+
+
+def format_input(at: datetime) -> str:
+    """Return an instant in UTC as the value of an input of a form."""
+    return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def show_attempts(sent: DeliveredMessage, exchanges: Mapping[int, Mapping[str, Any]]) -> list[ShownAttempt]:

@@ -105,7 +105,7 @@ def test_broker_does_all_of_its_work_from_the_link_alone(open_harness: Open) -> 
         expect(page.get_by_label("The message as indented JSON")).to_contain_text(f'"batchId": "{factories.BATCH}"')
 
         # The endpoint is up again. Its test says so, and the handoff is sent again.
-        click(page, "link", "Endpoint")
+        click(page, "link", "Test your endpoint")
         click(page, "button", "Test the endpoint")
         expect(shown).to_contain_text("Connection test: passed")
         click(page, "link", "Deliveries")
