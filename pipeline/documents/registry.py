@@ -14,6 +14,7 @@ from pipeline.documents.formats import (
     invoice_pdf,
     manifest,
     package_labels,
+    paps_cover_sheet,
     pga_records,
     pga_worksheet,
     section_232_statement,
@@ -116,6 +117,14 @@ KINDS: tuple[DocumentKind, ...] = (
         package_labels.VERSION,
         package_labels.package_labels,
         package_labels.has_labels,
+    ),
+    DocumentKind(
+        "paps_cover_sheet",
+        "paps_cover_sheet.pdf",
+        "application/pdf",
+        paps_cover_sheet.VERSION,
+        paps_cover_sheet.paps_cover_sheet,
+        paps_cover_sheet.is_for_truck,
     ),
     DocumentKind(
         "pga_worksheet",

@@ -18,6 +18,7 @@ _DOCUMENTS: Final[Mapping[str, str]] = {
     "packing_list": "packing list, JSON",
     "packing_list_pdf": "packing list, PDF",
     "package_labels": "package labels, PDF",
+    "paps_cover_sheet": "PAPS cover sheet",
     "pga_worksheet": "PGA worksheet",
     "pga_records": "PGA records",
     "section_232_statement": "Section 232 statement",

@@ -102,6 +102,7 @@ def build_example_unit(account_id: str, today: date) -> ExampleUnit:
         treatment_digest=treatment.export_digest({unit.unit_ref: of_unit}),
         test=True,
         unit_no=_UNIT_NO,
+        customs_broker=plan.broker.id,
         findings=tuple(check_plan_alone(plan, on=today)),
     )
     return ExampleUnit(hashed, unit, build_invoice(unit, facts))

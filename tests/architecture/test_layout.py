@@ -66,6 +66,7 @@ STANDARD_WORDS = frozenset(
     sdk spans tracing
     conditions list lists parties usmca wording
     listener login profiles
+    cover paps sheet
     """.split()
 )
 

@@ -36,7 +36,14 @@ def set_importer(number: str) -> Invoice:
 
 
 def read_text(kind: str, body: bytes) -> str:
-    if kind in {"cci_pdf", "section_232_statement", "pga_worksheet", "packing_list_pdf", "package_labels"}:
+    if kind in {
+        "cci_pdf",
+        "section_232_statement",
+        "pga_worksheet",
+        "packing_list_pdf",
+        "package_labels",
+        "paps_cover_sheet",
+    }:
         return "\n".join(page.extract_text() for page in PdfReader(BytesIO(body)).pages)
     if kind == "cci_xlsx":
         book = load_workbook(BytesIO(body))

@@ -31,6 +31,7 @@ NAMES = {
     "packing_list": "packing_list.json",
     "packing_list_pdf": "packing_list.pdf",
     "package_labels": "package_labels.pdf",
+    "paps_cover_sheet": "paps_cover_sheet.pdf",
     "pga_worksheet": "pga_worksheet.pdf",
     "pga_records": "pga_records.txt",
     "section_232_statement": "section_232_statement.pdf",
@@ -49,6 +50,7 @@ GOLDEN = {
     "packing_list": "e4dd4510128402774898a05638f9b0bd3c3ba790ae3eb943d4e947dbda65c5b2",
     "packing_list_pdf": "6bf40c9ec4d589c8f054476952cd72afa834fd80080096c2807aa9ad6d190374",
     "package_labels": "f9bab569860b6d9a285b51be50ea4a6b547be9bc0b3a195041da10809769de78",
+    "paps_cover_sheet": "5aaa55bb90a771e008d9d6ce728f400343d409943c6d34469de18025dccbf4c6",
     "pga_worksheet": "0fd91d072ad5649e2786bc2ff328e78b17bc69cf4cde0ac7783b795d3bd89f02",
     "section_232_statement": "3b71aae094f4f220f190ed4fee2c745c24da55a8a35d30fbd6983107756baa34",
     "pga_records": "5bb16087d333fbf2e38f4962a803d12062245812a30d241ddc32e0e6ac1ce8fd",
@@ -128,7 +130,7 @@ def test_documents_have_export_digest_and_line_digests(documents: dict[str, Docu
         text = _text(document)
         assert export in text, kind
         # The printed packing list has packages, not lines; metals and agencies concern only some lines.
-        digests = [] if kind == "packing_list_pdf" else lines
+        digests = [] if kind in {"packing_list_pdf", "paps_cover_sheet"} else lines
         if kind in {"pga_worksheet", "pga_records", "section_232_statement"}:
             digests = [lines[place] for place in (0, 1, 3, 4)]
         assert all(line in text for line in digests), kind
@@ -141,6 +143,7 @@ def test_test_documents_are_marked(documents: dict[str, Document]) -> None:
         "cci_ubl",
         "packing_list_pdf",
         "package_labels",
+        "paps_cover_sheet",
         "section_232_statement",
     ):
         assert "TEST: NOT FOR CUSTOMS USE" in _text(documents[kind]), kind

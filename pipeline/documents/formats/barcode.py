@@ -1,4 +1,4 @@
-"""Barcodes as paths that the templates draw: GS1-128 for packages."""
+"""Barcodes as paths that the templates draw: GS1-128 for packages, Code 128 for trucks."""
 
 from __future__ import annotations
 
@@ -17,6 +17,18 @@ def sscc_bars(sscc: str) -> str:
     from barcode.codex import Gs1_128  # noqa: PLC0415 - only printing needs it, and it loads what draws pictures
 
     (modules,) = Gs1_128(_SSCC + sscc).build()
+    return _draw_bars(modules)
+
+
+def code128_bars(text: str) -> tuple[int, str]:
+    """Return the width in modules of the Code 128 symbol of an ASCII text, and its bars as for `sscc_bars`."""
+    from barcode.codex import Code128  # noqa: PLC0415 - as above
+
+    (modules,) = Code128(text).build()
+    return len(modules), _draw_bars(modules)
+
+
+def _draw_bars(modules: str) -> str:
     bars, at = [], 0
     for module, run in groupby(modules):
         width = len(list(run))

@@ -39,7 +39,8 @@ class InvoiceFacts:
     """The facts that the documents of a unit print in addition to the plan. The same plan and facts give the same bytes.
 
     `ssccs` is keyed by package ref, `line_digests` by line ref; digests are `sha256:<hex>`. `findings` are those of the
-    whole plan; the invoice shows those of the plan and of its own unit. `unit_no` counts from 1.
+    whole plan; the invoice shows those of the plan and of its own unit. `unit_no` counts from 1. `customs_broker` is the
+    id of the partner that the plan names.
     """
 
     batch_id: str
@@ -55,6 +56,7 @@ class InvoiceFacts:
     treatment_digest: str
     test: bool
     unit_no: int = 1
+    customs_broker: str | None = None
     findings: Sequence[Finding] = ()
 
 
@@ -130,6 +132,7 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
         packages=packages,
         declaration=_declaration(unit),
         findings=tuple(_findings(facts.findings, facts.unit_no)),
+        customs_broker=facts.customs_broker,
     )
 
 

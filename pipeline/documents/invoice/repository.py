@@ -56,6 +56,7 @@ def recorded_unit(runtime: Runtime, context: StepContext) -> tuple[Invoice, Unit
         treatment_digest=context.treatment_digest,
         test=context.test,
         unit_no=context.unit_no,
+        customs_broker=context.broker_id,
         findings=tuple(Finding.model_validate(finding) for finding in row.findings),
     )
     unit = parse_unit(row)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
 
@@ -19,6 +19,10 @@ __all__ = [
     "FOR_PEOPLE", "Certificate", "Consolidation", "DocumentModel", "FindingRow", "Identifier", "MetalRow", "MetalTotal", "Pair",
     "Printed", "Value",
 ]  # fmt: skip
+
+
+#: The broker's id in an invoice: for the PAPS cover sheet only, and left out of the published invoice.
+CustomsBroker = Annotated[str | None, Field(exclude=True)]
 
 
 class Provenance(DocumentModel):
@@ -292,3 +296,4 @@ class Invoice(DocumentModel):
     declaration: Declaration
     findings: tuple[FindingRow, ...]
     worksheet: InvoiceWorksheet = None
+    customs_broker: CustomsBroker = None

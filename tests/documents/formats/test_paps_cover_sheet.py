@@ -1,0 +1,90 @@
+"""The PAPS cover sheet of a truck: a reader reads its barcode, and it is one page with the facts of the arrival."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from io import BytesIO
+from typing import Any
+
+import pypdfium2
+import pytest
+import zxingcpp
+from pypdf import PdfReader
+
+from pipeline.documents.formats.paps_cover_sheet import MAX_ARTICLES, is_for_truck, paps_cover_sheet
+from tests.documents.formats.test_invoice_pdf_archive import assert_archivable, is_tagged
+from tests.documents.samples import sample
+
+Change = Callable[[dict[str, Any]], None]
+
+
+def set_entry(**changes: Any) -> Change:
+    return lambda data: data["entry"].update(changes)
+
+
+def read_page(body: bytes) -> str:
+    (page,) = PdfReader(BytesIO(body)).pages
+    return " ".join(page.extract_text().replace("\u200b", "").split())
+
+
+@pytest.mark.parametrize("test", [False, True])
+@pytest.mark.parametrize(
+    ("scac", "number", "read"),
+    [
+        ("ABCD", "ABCD1234567", "ABCD1234567"),
+        ("ABCD", "1234567", "ABCD1234567"),
+        ("AB", "x-9", "ABx-9"),
+        ("ABCD", "9" * 30, "ABCD" + "9" * 30),
+        ("ABCD", "AbC-9" * 6, "ABCD" + "AbC-9" * 6),
+    ],
+)
+def test_barcode_is_scac_and_number(*, scac: str, number: str, read: str, test: bool) -> None:
+    entry = set_entry(carrierScac=scac, shipmentControlNumber=number)
+    (page,) = pypdfium2.PdfDocument(paps_cover_sheet(sample(test=test, change=entry)))
+    (found,) = zxingcpp.read_barcodes(page.render(scale=300 / 72, grayscale=True).to_pil())
+    assert (found.symbology_identifier, found.text) == ("]C0", read)
+
+
+def test_page_has_facts_of_arrival() -> None:
+    invoice = sample(change=set_entry(manifestQuantity="7", manifestGrossWeightKg="310.5"))
+    page = read_page(paps_cover_sheet(invoice.model_copy(update={"customs_broker": "br_northline"})))
+    for fact in (
+        "PORT OF ENTRY 0901",
+        "ESTIMATED ARRIVAL, LOCAL TIME 2026-11-27 13:00 UTC-05:00",
+        "CUSTOMS BROKER br_northline",
+        "01 consumption, formal",
+        "PACKAGES 7",
+        "GROSS WEIGHT 310.5 kg",
+        "QUANTITIES 36 NO",
+        "Lackawanna NY 14218",
+        "Spatula, nylon",
+    ):
+        assert fact in page, fact
+    assert "12-3456789XX" not in page, "a driver needs no importer number"
+
+
+def test_sheet_without_manifest_and_arrival() -> None:
+    page = read_page(paps_cover_sheet(sample(change=set_entry(estimatedArrivalAt=None))))
+    for fact in ("LOCAL TIME not given", "PACKAGES 3 cartons, 1 pallet", "GROSS WEIGHT 210.500 kg"):
+        assert fact in page, fact
+
+
+@pytest.mark.parametrize(
+    "changes", [{"modeOfTransport": "rail"}, {"carrierScac": None}, {"shipmentControlNumber": None}]
+)
+def test_only_truck_with_both_numbers_has_sheet(changes: dict[str, Any]) -> None:
+    assert is_for_truck(sample())
+    assert not is_for_truck(sample(change=set_entry(**changes)))
+
+
+def test_sheet_of_many_long_articles_is_one_archivable_page() -> None:
+    def change(data: dict[str, Any]) -> None:
+        for at, line in enumerate(data["lines"]):
+            line["description"] = f"Article {at} 佛山 of a long name" * 12
+        data["parties"]["shipTo"]["name"] = "Very long name of a receiver" * 7
+
+    body = paps_cover_sheet(sample(60, change=change))
+    page = read_page(body)
+    assert f"and {60 - MAX_ARTICLES} more on the invoice" in page
+    assert is_tagged(body)
+    assert_archivable(body)
