@@ -63,9 +63,8 @@ _FOR_PARTNER: Final[Mapping[str, Mapping[str, str]]] = {
         "FileCorrupt": "your server stores other bytes than were sent: check its disk",
     },
 }
-#: The remedy of a failure that the status does not explain, and the command that does it.
+#: The remedy of a failure that the status does not explain; its command follows.
 _TEST: Final = "run the connection test to find out what to correct"
-_COMMAND: Final = ": `exports partners test "
 _AT_EXPORTER: Final = "ask the exporter for the cause, then resend the message"
 
 
@@ -88,12 +87,13 @@ def find_remedy(account_id: str, partner_id: str, channel: str, status: str | No
         or _BY_CHANNEL.get(channel)
         or _find_http_remedy(channel, status)
     )
-    return known or f"{_TEST}{_COMMAND}{partner_id} --account {account_id}`"
+    return known or f"{_TEST}: `exports partners test {partner_id} --account {account_id}`"
 
 
 def omit_command(remedy: str) -> str:
     """Return a remedy for a page, which has a button in the place of the command of the connection test."""
-    return remedy.partition(_COMMAND)[0]
+    before, found, _ = remedy.partition(_TEST)
+    return before + found
 
 
 def _find_http_remedy(channel: str, status: str | None, *, yours: str = "the") -> str | None:
