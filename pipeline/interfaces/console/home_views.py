@@ -188,7 +188,7 @@ def _build_tiles(found: StatsView) -> list[Tile]:
             "Needs a person",
             NEEDS_PERSON,
             "bad",
-            "rejected, queried, held, overdue, undeliverable or failed",
+            "rejected, queried, held, overdue, undeliverable or failed; also if acknowledged",
             "/console/inbox",
         ),
         tile("Overdue", {Outcome.OVERDUE}, "bad", "no answer before the deadline"),
