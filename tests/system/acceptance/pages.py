@@ -133,11 +133,17 @@ class PageReader:
             process.wait(seconds)
 
     def end(self) -> None:
-        """Kill the running boxes."""
+        """Kill the running boxes, and the programs that they started in groups of their own, as honcho does."""
         for process in self._running:
+            started: list[psutil.Process] = []
+            with contextlib.suppress(psutil.NoSuchProcess):
+                started = psutil.Process(process.pid).children(recursive=True)
             # The group id is the pid of our first process, so it cannot mean another's group.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
+            for each in started:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill()
             process.wait()
 
 
