@@ -23,7 +23,8 @@ _CAPITALS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 #: Words that are written in capitals: agencies, and numbers that they give.
 _ABBREVIATIONS: Final = frozenset(
-    "aphis atf cas cbp cpsc ddtc dea dot duns ein epa fcc fda fei fsis fws gtin hts id lpco mid nhtsa nmfs ttb uid usda".split()
+    "aphis atf bn cas cbp cpsc ddtc dea dot duns ein eori epa fcc fda fei fsis fws gln gtin hts id irs lpco mid nhtsa nmfs ssn"
+    " ttb uid usda vat".split()
 )
 
 

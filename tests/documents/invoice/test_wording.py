@@ -25,6 +25,14 @@ def test_names_are_words(name: str, words: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "title"),
+    [("businessNumber", "Business number"), ("BN", "BN"), ("ein", "EIN"), ("IRS_NUMBER", "IRS number"), ("", "")],
+)
+def test_title_keeps_abbreviations(name: str, title: str) -> None:
+    assert wording.spell_title(name) == title
+
+
+@pytest.mark.parametrize(
     ("moment", "shown"),
     [("2026-11-27T13:00:00-05:00", "2026-11-27 13:00 UTC-05:00"), ("2026-11-27T18:00:00Z", "2026-11-27 18:00 UTC")],
 )
