@@ -67,7 +67,7 @@ def test_console_isolates_the_text_direction_of_answers(harness: ApiHarness) -> 
     page = browser.get(f"/console/exports/{export_id}").text
     assert f"<bdi>{SHOWN}</bdi>" in page
     remark = '<td class="text" data-label="Remark"><bdi> </bdi></td>'
-    assert f"<code><bdi>{SHOWN_POINTER}</bdi></code></td>{remark}" in page
+    assert f'<code class="long quiet"><bdi>{SHOWN_POINTER}</bdi></code></td>{remark}' in page
     assert check_readable(page) == page
 
 
