@@ -26,6 +26,7 @@ from tests.client.test_client_samples import iterate_samples
 from tests.conftest import skip_or_fail
 from tests.support import typescript_client
 from tests.support.command_line import ROOT, Commands
+from tests.support.on_day import clock_environment
 from tests.support.typescript_client import FOLDER
 
 #: On a machine with much work, the compiler takes minutes.
@@ -54,7 +55,7 @@ def run(arguments: list[str], folder: Path, **environment: str) -> str:
     done = subprocess.run(
         arguments,
         cwd=folder,
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), **environment},
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), **clock_environment(), **environment},
         capture_output=True,
         text=True,
         timeout=300,
