@@ -332,9 +332,8 @@ def _path_in_body(location: Sequence[str | int], body: Any) -> list[str | int]:
 def _remedy(issue: Any) -> str:  # pydantic's TypedDict; its context has any type
     context = issue.get("ctx", {})
     kind = issue["type"]
-    template = (_ONE if 1 in (context.get("min_length"), context.get("max_length")) else {}).get(kind) or _REMEDIES.get(
-        kind
-    )
+    is_one = 1 in (context.get("min_length"), context.get("max_length"))
+    template = _ONE[kind] if is_one and kind in _ONE else _REMEDIES.get(kind)
     if template is not None:
         return template.format(**context)
     return error_phrase(str(issue["msg"]))
