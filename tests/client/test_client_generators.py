@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +16,7 @@ import pytest
 from pipeline.interfaces.api.openapi_document import build_document
 from pipeline.interfaces.app import ROUTERS
 from tests.conftest import skip_or_fail
-from tests.support.command_line import ROOT, Commands
+from tests.support.command_line import ROOT, Commands, run_program
 
 PYTHON: Final = ROOT / ".generators" / "bin"
 NODE_MODULES: Final = ROOT / "tests" / "interfaces" / "api" / "javascript" / "node_modules"
@@ -128,19 +127,8 @@ TYPESCRIPT_OPTIONS: Final = {
 
 
 def run(arguments: list[str | Path], folder: Path, **environment: str) -> str:
-    """Run a program that must succeed, and return what it printed."""
-    path = f"{PYTHON}:{os.environ['PATH']}"
-    done = subprocess.run(
-        arguments,
-        cwd=folder,
-        env={"PATH": path, "HOME": str(folder), **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+    """Run a program that finds the Python of the generators first, and return what it printed."""
+    return run_program(arguments, folder, PATH=f"{PYTHON}:{os.environ['PATH']}", **environment)
 
 
 def write_inputs(service: Commands, folder: Path, batch: str) -> None:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
-import os
 import re
 import shutil
-import subprocess
 import tarfile
 import tomllib
 from datetime import UTC, datetime, timedelta
@@ -25,8 +23,7 @@ from pipeline.interfaces.contracts.examples.catalog import read_example
 from tests.client.test_client_samples import iterate_samples
 from tests.conftest import skip_or_fail
 from tests.support import typescript_client
-from tests.support.command_line import ROOT, Commands
-from tests.support.on_day import clock_environment
+from tests.support.command_line import ROOT, Commands, run_program
 from tests.support.typescript_client import FOLDER
 
 #: On a machine with much work, the compiler takes minutes.
@@ -50,23 +47,10 @@ def find_program(name: str) -> str:
     return program
 
 
-def run(arguments: list[str], folder: Path, **environment: str) -> str:
-    """Run a program that must succeed, and return what it printed."""
-    done = subprocess.run(
-        arguments,
-        cwd=folder,
-        env={"PATH": os.environ["PATH"], "HOME": str(folder), **clock_environment(), **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
 def compile_project(folder: Path) -> None:
-    run([find_program("node"), str(FOLDER / "node_modules/typescript/bin/tsc"), "--project", str(folder)], folder)
+    run_program(
+        [find_program("node"), str(FOLDER / "node_modules/typescript/bin/tsc"), "--project", str(folder)], folder
+    )
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +63,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         shutil.copy(FOLDER / name, source)
     shutil.copytree(FOLDER / "src", source / "src")
     (source / "node_modules").symlink_to(FOLDER / "node_modules")
-    run([npm, "pack", "--offline", "--loglevel=error"], source)
+    run_program([npm, "pack", "--offline", "--loglevel=error"], source)
 
     packages = folder / "node_modules"
     packages.mkdir()
@@ -102,7 +86,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run_tests(project: Path, name: str, **environment: str) -> None:
-    run([find_program("node"), "--test", f"test/build/{name}.test.js"], project, **environment)
+    run_program([find_program("node"), "--test", f"test/build/{name}.test.js"], project, **environment)
 
 
 def test_generated_files_are_current() -> None:
@@ -159,7 +143,7 @@ def test_example_of_the_page_runs(project: Path, service: Commands) -> None:
     folder.mkdir()
     (folder / "plan.json").write_text(json.dumps(read_plan(service, "batch_of_the_typescript_page")))
 
-    printed = run([find_program("node"), "../test/build/page.js"], folder, **service.environment)
+    printed = run_program([find_program("node"), "../test/build/page.js"], folder, **service.environment)
 
     assert re.match(r"exp_\w+ executed ", printed)
     assert "EXPORT_EXECUTED" in printed

@@ -46,6 +46,21 @@ def exports(
     )
 
 
+def run_program(arguments: Sequence[str | Path], folder: Path, **environment: str) -> str:
+    """Run a program that must succeed, on the clock of the tests, and return what it printed."""
+    done = subprocess.run(
+        arguments,
+        cwd=folder,
+        env={"PATH": os.environ["PATH"], "HOME": str(folder), **clock_environment(), **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
 @dataclass
 class Commands:
     """The command line in this process, with the test's settings."""
