@@ -228,11 +228,11 @@ def test_a_browser_gets_a_page_where_a_program_gets_a_problem_document(
     harness = open_harness(max_requests=1)
     client, html = sign_in_browser(harness, "read"), {"Accept": "text/html,*/*;q=0.8"}
     for address in ("/console/nothing", "/portal/nothing", "/console/exports/a/b/c/d"):
-        shown, told = client.get(address, headers=html), client.get(address)
-        assert (shown.status_code, told.status_code) == (404, 404)
+        shown, answered = client.get(address, headers=html), client.get(address)
+        assert (shown.status_code, answered.status_code) == (404, 404)
         assert shown.headers["content-security-policy"].startswith("default-src 'none'")
         assert shown.headers["x-request-id"] in shown.text
-        assert told.headers["content-type"] == "application/problem+json"
+        assert answered.headers["content-type"] == "application/problem+json"
     assert client.get("/api/nothing", headers=html).headers["content-type"] == "application/problem+json"
     stranger, page = harness.client_with_key(None), "/console/sign-in"
     with hold_request(harness, {}, b"{", page):
