@@ -69,6 +69,7 @@ def test_client_has_the_version_of_the_service() -> None:
 
 def test_wheel_names_its_licence_and_types(client_wheel: Path) -> None:
     names = zipfile.ZipFile(client_wheel).namelist()
+    assert (SOURCE / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
     assert "exports_client/py.typed" in names
     assert [name for name in names if name.endswith("licenses/LICENSE")] != []
     assert {name.split("/")[0].split("-")[0] for name in names} == {"exports_client"}
