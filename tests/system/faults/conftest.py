@@ -8,6 +8,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from celery import Celery
 
 from config import queues
 from config.settings import Settings
@@ -104,9 +105,12 @@ def _stack(
 
 
 def declare_queues(settings: Settings) -> None:
-    """Declare the queues of the contract: RabbitMQ can lose a queue that was declared just before it is killed."""
+    """Declare every queue, as the service does: a RabbitMQ that is killed while it declares a queue can lose that queue."""
+    celery = Celery(set_as_current=False)
+    celery.conf.update(queues.celery_options(settings))
+    tasks = (celery.amqp.queues[name] for name in queues.TASK_QUEUES)
     with make_connection(settings) as connection:
-        for queue in (*queues.contract_queues(settings), queues.heartbeat_queue(settings)):
+        for queue in (*queues.contract_queues(settings), queues.heartbeat_queue(settings), *tasks):
             queue.bind(connection.default_channel).declare()
 
 

@@ -133,9 +133,7 @@ def test_message_broker_killed_while_the_intake_holds_a_command(site: Site, case
     with case() as one:
         site.start("worker")
         first = one.accepted()
-        one.wait_until_finished(
-            [first]
-        )  # the queues must exist: a queue that RabbitMQ is declaring when killed is a known bug of RabbitMQ
+        one.wait_until_finished([first])
         plans = [one.client.plan() for _ in range(3)]
         one.arm("intake", "intake.mid=sleep:2000")
         for plan in plans:
