@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -31,8 +32,11 @@ class Problem(BaseModel):
     detail: str
     error_code: str
     message: str
-    field: str | None = None
-    details: dict[str, Any] | None = None
+    field: str | None = Field(None, description="The name of the field, such as `batchId` or `plan.units.0.unitRef`")
+    pointer: str | None = Field(None, description="The same field as an RFC 6901 JSON Pointer, such as `/batchId`")
+    details: dict[str, Any] | None = Field(
+        None, description="Of a VALIDATION_ERROR: `issues`, each with `path`, `pointer`, `message` and `code`"
+    )
     request_id: str
     help: str | None = Field(
         None, description="The page with the cause and the remedy of `errorCode`, relative to the API's address"
@@ -41,6 +45,9 @@ class Problem(BaseModel):
 
 #: `type` names the problem for ever, also where no page is: on queues, and with the pages turned off.
 HELP: Final = "/docs/problems#"
+
+#: The first part of pointers that lead to a part of the request outside its body.
+_OUTSIDE_THE_BODY: Final = frozenset({"header", "query", "path"})
 
 
 def problem_document(refused: Refused, request_id: str) -> Problem:
@@ -52,8 +59,32 @@ def problem_document(refused: Refused, request_id: str) -> Problem:
         detail=refused.message,
         error_code=refused.code,
         message=refused.message,
-        field=refused.field,
-        details=dict(refused.details) if refused.details is not None else None,
+        field=None if refused.field is None else format_name(refused.field),
+        pointer=refused.field if refused.field is not None and _is_pointer(refused.field) else None,
+        details=None if refused.details is None else _name_issues(refused.details),
         request_id=request_id,
         help=f"{HELP}{refused.code}",
     )
+
+
+def format_name(pointer: str) -> str:
+    """Return the name of the field that a JSON Pointer leads to: `/items/0/quantity` is `items.0.quantity`.
+
+    The name of a header or a parameter is its own, without the kind: `/query/limit` is `limit`. Other texts stay unchanged.
+    """
+    if not pointer.startswith("/"):
+        return pointer
+    parts = [part.replace("~1", "/").replace("~0", "~") for part in pointer[1:].split("/")]
+    return ".".join(parts[1:] if len(parts) > 1 and parts[0] in _OUTSIDE_THE_BODY else parts)
+
+
+def _is_pointer(field: str) -> bool:
+    return not field or field.startswith("/")
+
+
+def _name_issues(details: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the details, with the name of the field beside the pointer of each issue."""
+    if "issues" not in details:
+        return dict(details)
+    issues = [{**issue, "path": format_name(issue["path"]), "pointer": issue["path"]} for issue in details["issues"]]
+    return {**details, "issues": issues}

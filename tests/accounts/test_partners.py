@@ -91,7 +91,7 @@ def test_rotated_secret_is_shown_once_and_both_secrets_sign_answers(harness: Api
     assert [receive_request(1, old), receive_request(2, new)] == [200, 200]
     clock.pass_seconds(2 * 3600)
     assert [receive_request(3, old), receive_request(4, new)] == [401, 200]
-    assert api.post(url, json={"overlapHours": 169}).json()["field"] == "/overlapHours"
+    assert api.post(url, json={"overlapHours": 169}).json()["pointer"] == "/overlapHours"
     assert api.post(url, json={}).status_code == 200
 
 
@@ -120,7 +120,7 @@ def test_rotated_secret_is_shown_once_and_both_secrets_sign_answers(harness: Api
 def test_invalid_partner_is_refused_and_not_written(harness: ApiHarness, changes: dict[str, Any], field: str) -> None:
     api = harness.client()
     refused = api.post("/api/partners", json=NEW | changes)
-    assert (refused.status_code, refused.json()["errorCode"], refused.json()["field"]) == (
+    assert (refused.status_code, refused.json()["errorCode"], refused.json()["pointer"]) == (
         400,
         "VALIDATION_ERROR",
         field,

@@ -247,7 +247,7 @@ def test_refused_command_is_answered_on_both_queues(harness: IntakeHarness) -> N
     (reply,), (refusal,) = harness.take_messages("answers"), harness.take_messages(queues.REFUSED)
     assert reply.content_type == refusal.content_type == "application/problem+json"
     assert json.loads(reply.body) == json.loads(refusal.body)
-    assert json.loads(reply.body)["field"] == "/idempotencyKey"
+    assert json.loads(reply.body)["pointer"] == "/idempotencyKey"
     assert harness.rows(Export) == []
 
 

@@ -18,9 +18,10 @@ export class ClientError extends Error {
   override readonly name: string = "ClientError";
 }
 
-/** One invalid field of a request: `path` is a JSON Pointer into the body. */
+/** One invalid field of a request: `path` names it, and `pointer` is a JSON Pointer into the body. */
 export interface Issue {
   path: string;
+  pointer: string;
   message: string;
   code: string;
 }
@@ -31,8 +32,10 @@ export class ApiProblem extends ClientError {
   /** What to branch on. A later version of the service may add codes. */
   readonly code: ErrorCode | (string & {});
   readonly status: number;
-  /** The field that is wrong, if it is one. */
+  /** The name of the field that is wrong, if it is one. */
   readonly field: string | undefined;
+  /** The same field as a JSON Pointer, if it is in the body. */
+  readonly pointer: string | undefined;
   /** Every invalid field of the body. */
   readonly issues: readonly Issue[];
   /** What to do about `code`; undefined for a code that this version does not know. */
@@ -52,6 +55,7 @@ export class ApiProblem extends ClientError {
     this.code = problem.errorCode;
     this.status = problem.status;
     this.field = problem.field ?? undefined;
+    this.pointer = problem.pointer ?? undefined;
     const issues = problem.details?.["issues"];
     this.issues = Array.isArray(issues) ? issues : [];
     this.remedy = (REMEDIES as Record<string, string>)[problem.errorCode];

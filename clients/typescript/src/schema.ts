@@ -17,7 +17,8 @@ export interface paths {
          * Execute an approved plan, exactly once for each account and batch
          * @description Execute an approved plan, exactly once for each account and batch.
          *
-         *     The answer is the export as it is now: 202 while it runs, 200 if it ended within `Prefer: wait`.
+         *     The answer is the export as it is now: 202 while it runs, 200 if it ended within the wait. `Prefer: wait` asks for a
+         *     wait. Without it, the execution of a registered plan waits a few seconds, and that of a plan in the body does not wait.
          */
         post: operations["executeExport"];
         delete?: never;
@@ -2831,7 +2832,11 @@ export interface components {
             detail: string;
             errorCode: string;
             message: string;
+            /** @description The name of the field, such as `batchId` or `plan.units.0.unitRef` */
             field?: string | null;
+            /** @description The same field as an RFC 6901 JSON Pointer, such as `/batchId` */
+            pointer?: string | null;
+            /** @description Of a VALIDATION_ERROR: `issues`, each with `path`, `pointer`, `message` and `code` */
             details?: {
                 [key: string]: unknown;
             } | null;

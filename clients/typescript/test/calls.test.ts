@@ -94,15 +94,16 @@ test("retries are bounded in number, and in time by what the service asks", asyn
 });
 
 test("a refusal is a typed error with code, field, issues, remedy and help", async (t) => {
-  const issues = [{ path: "/plan/units", message: "must not be empty", code: "too_short" }];
+  const issues = [{ path: "plan.units", pointer: "/plan/units", message: "must not be empty", code: "too_short" }];
   const server = await ScriptedServer.start(
     t,
-    problem(400, "VALIDATION_ERROR", { field: "/plan/units", details: { issues }, help: "/docs/problems#VALIDATION_ERROR" }),
+    problem(400, "VALIDATION_ERROR", { field: "plan.units", pointer: "/plan/units", details: { issues }, help: "/docs/problems#VALIDATION_ERROR" }),
   );
   const error = await catchError(server.client().POST("/api/exports/plans", { body: {} as never }));
   assert.ok(error instanceof ApiProblem);
   assert.equal(error.name, "ApiProblem");
-  assert.deepEqual([error.code, error.status, error.field, error.issues], ["VALIDATION_ERROR", 400, "/plan/units", issues]);
+  assert.deepEqual([error.code, error.status, error.field, error.issues], ["VALIDATION_ERROR", 400, "plan.units", issues]);
+  assert.equal(error.pointer, "/plan/units");
   assert.match(error.remedy ?? "", /^Correct each field/);
   assert.equal(error.help, `${server.url}/docs/problems#VALIDATION_ERROR`);
   assert.equal(error.requestId, "req_1");

@@ -65,7 +65,7 @@ test("lists, entity tags and refusals are those of the service", async () => {
   const invalid = await api.execute({ ...plan, units: [] }).catch((error: unknown) => error);
   assert.ok(invalid instanceof ApiProblem);
   assert.equal(invalid.code, "VALIDATION_ERROR");
-  assert.equal(invalid.issues[0]?.path, "/plan/units");
+  assert.equal(invalid.issues[0]?.pointer, "/plan/units");
 
   const stranger = new Exports({ url, key: "exp_test_none" });
   await assert.rejects(stranger.GET("/api/exports"), (error) => error instanceof ApiProblem && error.code === "INVALID_API_KEY");

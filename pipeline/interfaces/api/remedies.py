@@ -7,7 +7,7 @@ from typing import Final
 
 REMEDIES: Final[Mapping[str, str]] = {
     "INVALID_REQUEST": "Send a JSON object in UTF-8 with `Content-Type: application/json`, and correct what `message` names.",
-    "VALIDATION_ERROR": "Correct each field of `details.issues`: `path` points to it, and `message` says what it must be.",
+    "VALIDATION_ERROR": "Correct each field of `details.issues`: `path` names it, `pointer` points to it, and `message` says what it must be.",
     "INVALID_API_KEY": "Send `Authorization: Bearer KEY`. If the key has expired or was revoked, create one: `exports keys create --account ACCOUNT --role execute`.",
     "SIGN_IN_FAILED": "Sign in again at `/console/sign-in`.",
     "INVALID_ACCOUNT_SCOPE": "Send the `accountId` of the key, or use a key of that account.",

@@ -302,11 +302,12 @@ def _exit_with_problem(code: ExitCode, problem: dict[str, Any], as_json: bool) -
 def format_problem(problem: dict[str, Any]) -> list[str]:
     """Return a problem document as lines for a person: message, field, details and remedy."""
     lines = [f"[bold red]error[/] {escape(str(problem['message']))} [dim]({escape(str(problem['errorCode']))})[/]"]
-    if problem.get("field"):
-        lines.append(f"  at {escape(str(problem['field']))}")
+    if where := problem.get("pointer") or problem.get("field"):
+        lines.append(f"  at {escape(str(where))}")
     details = problem.get("details") or {}
     lines += [
-        f"  {escape(str(issue['path'] or '/'))}: {escape(str(issue['message']))}" for issue in details.get("issues", [])
+        f"  {escape(str(issue.get('pointer', issue['path']) or '/'))}: {escape(str(issue['message']))}"
+        for issue in details.get("issues", [])
     ]
     for finding in details.get("findings", []):
         lines.extend(format_finding(finding))

@@ -26,4 +26,4 @@ def test_trail_is_filtered_and_paged(harness: ApiHarness) -> None:
 
 def test_unknown_action_is_refused_by_name(harness: ApiHarness) -> None:
     answer = harness.client("admin").get("/api/audit", params={"action": "dance"})
-    assert (answer.status_code, answer.json()["details"]["issues"][0]["path"]) == (400, "/query/action")
+    assert (answer.status_code, answer.json()["details"]["issues"][0]["pointer"]) == (400, "/query/action")

@@ -207,7 +207,7 @@ def test_test_key_changes_no_live_object(harness: ApiHarness, calls: list[Call])
     new = {"id": "wh_new", "kind": "warehouse", "name": "A new one"}
     assert client.post("/api/partners", json=new).status_code == 403
     assert client.post("/api/partners", json=new | {"test": True}).status_code == 201
-    assert client.patch("/api/partners/wh_new", json={"test": False}).json()["field"] == "/test"
+    assert client.patch("/api/partners/wh_new", json={"test": False}).json()["pointer"] == "/test"
     assert client.patch("/api/partners/wh_new", json={"name": "Another name"}).status_code == 200
 
 

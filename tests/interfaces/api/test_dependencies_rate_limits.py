@@ -75,7 +75,7 @@ def test_mail_goes_to_the_domains_that_the_account_may_send_to(harness: ApiHarne
     service.set_mail_domains(harness.runtime, factories.ACCOUNT, ["Broker.Example"])
     for elsewhere in ("desk@other.example", "desk@broker.example.other.example", "desk@mail.broker.example"):
         refused = client.post("/api/partners", json=build_mail_partner("desk@broker.example", elsewhere))
-        assert (refused.status_code, refused.json()["field"]) == (400, "/channels/0/addresses/1")
+        assert (refused.status_code, refused.json()["pointer"]) == (400, "/channels/0/addresses/1")
         assert "may send mail to broker.example" in refused.json()["message"]
     assert client.post("/api/partners", json=build_mail_partner(*BOTH)).status_code == 201
     change = {"channels": build_mail_partner("desk@other.example")["channels"]}

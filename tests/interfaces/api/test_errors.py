@@ -35,7 +35,9 @@ PLAN = factories.plan()
 def assert_refused(response: httpx.Response, status: int, code: str, field: str | None = None) -> Mapping[str, Any]:
     """Assert that the answer is the envelope of `code`, and return it."""
     body: dict[str, Any] = response.json()
-    assert (response.status_code, body["errorCode"], body.get("field")) == (status, code, field), body
+    assert (response.status_code, body["errorCode"], body.get("pointer", body.get("field"))) == (status, code, field), (
+        body
+    )
     assert response.headers["content-type"] == "application/problem+json"
     assert body["type"] == f"urn:exports:problem:{code}"
     assert body["help"] == f"/docs/problems#{code}"
@@ -50,6 +52,7 @@ def assert_refused(response: httpx.Response, status: int, code: str, field: str 
         "errorCode",
         "message",
         "field",
+        "pointer",
         "details",
         "requestId",
         "help",
@@ -88,20 +91,19 @@ def test_all_invalid_fields_are_named_with_remedies(harness: ApiHarness) -> None
     wrong["units"][0]["invoice"]["totals"] = "1.00"
     response = harness.client().post("/api/exports/execute", json=execution(wrong))
     body = assert_refused(response, 400, "VALIDATION_ERROR", "/plan/units/0/invoice/relatedParties")
-    assert body["details"]["issues"] == [
-        {"path": "/plan/units/0/invoice/relatedParties", "message": "must be true or false", "code": "bool_type"},
-        {"path": "/plan/units/0/invoice/total", "message": "is required; add it", "code": "missing"},
-        {
-            "path": "/plan/units/0/invoice/totals",
-            "message": "is not a field of the schema; remove it or correct its name",
-            "code": "extra_forbidden",
-        },
-        {
-            "path": "/plan/units/0/lines/1/htsCode",
-            "message": "must match the pattern ^[0-9]{10}$",
-            "code": "string_pattern_mismatch",
-        },
+    issues = body["details"]["issues"]
+    assert [(each["pointer"], each["message"], each["code"]) for each in issues] == [
+        ("/plan/units/0/invoice/relatedParties", "must be true or false", "bool_type"),
+        ("/plan/units/0/invoice/total", "is required; add it", "missing"),
+        (
+            "/plan/units/0/invoice/totals",
+            "is not a field of the schema; remove it or correct its name",
+            "extra_forbidden",
+        ),
+        ("/plan/units/0/lines/1/htsCode", "must match the pattern ^[0-9]{10}$", "string_pattern_mismatch"),
     ]
+    assert body["field"] == "plan.units.0.invoice.relatedParties"
+    assert [each["path"] for each in issues] == [each["pointer"][1:].replace("/", ".") for each in issues]
     assert body["message"] == "/plan/units/0/invoice/relatedParties must be true or false (the first of 4 issues)"
     assert harness.rows() == before
 

@@ -97,9 +97,9 @@ def test_idempotency_key_of_the_header_overrides_the_bodys(harness: ApiHarness) 
 @pytest.mark.parametrize("key", ["", "a b", "x" * 256])
 def test_idempotency_key_is_short_and_printable(harness: ApiHarness, key: str) -> None:
     response = harness.client("execute").post(EXECUTE, json=execution(PLAN), headers={"Idempotency-Key": key})
-    assert (response.status_code, response.json()["field"]) == (400, "/header/Idempotency-Key")
+    assert (response.status_code, response.json()["pointer"]) == (400, "/header/Idempotency-Key")
     response = harness.client("execute").post(EXECUTE, json=execution(PLAN, idempotencyKey=key))
-    assert (response.status_code, response.json()["field"]) == (400, "/idempotencyKey")
+    assert (response.status_code, response.json()["pointer"]) == (400, "/idempotencyKey")
     assert harness.rows()["exports"] == 0
 
 
@@ -291,7 +291,7 @@ def test_list_is_filtered(harness: ApiHarness) -> None:
 )
 def test_invalid_filter_is_rejected(harness: ApiHarness, filters: dict[str, str], field: str) -> None:
     response = harness.client("read").get("/api/exports", params=filters)
-    assert (response.status_code, response.json()["errorCode"], response.json()["field"]) == (
+    assert (response.status_code, response.json()["errorCode"], response.json()["pointer"]) == (
         400,
         "VALIDATION_ERROR",
         field,

@@ -102,4 +102,4 @@ def test_cancelled_or_superseded_export_is_not_quarantined(
 def test_quarantined_filter_that_is_not_a_boolean_is_rejected(harness: ApiHarness) -> None:
     response = harness.client().get("/api/exports?quarantined=perhaps")
     assert response.status_code == 400
-    assert response.json()["details"]["issues"][0]["path"] == "/query/quarantined"
+    assert response.json()["details"]["issues"][0]["pointer"] == "/query/quarantined"

@@ -33,8 +33,11 @@ def test_unknown_parameter_is_rejected_with_a_suggestion(
 ) -> None:
     (issue,) = read_issues(harness, address)
     assert issue == {
-        "path": path, "message": f"is not a parameter of this call; {says}", "code": "unknown_parameter",
-    }  # fmt: skip
+        "path": path.removeprefix("/query/"),
+        "pointer": path,
+        "message": f"is not a parameter of this call; {says}",
+        "code": "unknown_parameter",
+    }
 
 
 def test_page_says_which_parameter_is_unknown(harness: ApiHarness) -> None:
@@ -69,7 +72,9 @@ def test_suggestions_for_unknown_parameters_are_bounded(harness: ApiHarness, mon
     names = [f"a{number}" for number in range(9_000)]
     answer = harness.client_with_key(None).get(f"/api/exports?{'&'.join(names)}")
     assert answer.status_code == 400
-    assert [issue["path"] for issue in answer.json()["details"]["issues"]] == [f"/query/{name}" for name in looked_at]
+    assert [issue["pointer"] for issue in answer.json()["details"]["issues"]] == [
+        f"/query/{name}" for name in looked_at
+    ]
     assert looked_at == names[:10]
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import parse_json
+from pipeline.core.problems import format_name
 from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.console import partner_views
 from tests.interfaces.api.conftest import ApiHarness
@@ -75,7 +76,8 @@ def put(body: Json, pointer: str, value: str) -> Json:
 def assert_refused(answer: httpx.Response, field: str) -> None:
     assert answer.status_code == 400, (field, answer.text)
     assert answer.json()["errorCode"] == "VALIDATION_ERROR"
-    assert answer.json()["details"]["issues"] == [{"path": field, "message": REMEDY, "code": "value_error"}]
+    named = {"path": format_name(field), "pointer": field}
+    assert answer.json()["details"]["issues"] == [named | {"message": REMEDY, "code": "value_error"}]
 
 
 def test_calls_reject_dates_out_of_range(harness: ApiHarness) -> None:

@@ -34,7 +34,7 @@ def test_profile_with_an_unknown_field_is_rejected_and_nothing_is_written(harnes
     new = {"id": "br_own", "kind": "customs_broker", "name": "Demo customs broker", "profile": wrong}
     refused = client.post("/api/partners", json=new)
     assert (refused.status_code, refused.json()["errorCode"]) == (400, "VALIDATION_ERROR")
-    assert refused.json()["details"]["issues"][0]["path"] == f"/profile/columns/{len(PROFILE['columns'])}/field"
+    assert refused.json()["details"]["issues"][0]["pointer"] == f"/profile/columns/{len(PROFILE['columns'])}/field"
     assert client.get("/api/partners/br_own").status_code == 404
     patched = client.patch(f"/api/partners/{factories.BROKER}", json={"profile": wrong})
     assert patched.status_code == 400
@@ -44,9 +44,9 @@ def test_profile_with_an_unknown_field_is_rejected_and_nothing_is_written(harnes
 def test_profile_of_a_warehouse_and_unknown_documents_are_rejected(harness: ApiHarness) -> None:
     client = harness.client()
     refused = client.patch(f"/api/partners/{factories.WAREHOUSE}", json={"profile": PROFILE}).json()
-    assert (refused["errorCode"], refused["field"]) == ("VALIDATION_ERROR", "/profile")
+    assert (refused["errorCode"], refused["pointer"]) == ("VALIDATION_ERROR", "/profile")
     refused = client.patch(f"/api/partners/{factories.BROKER}", json={"artifactTypes": ["cci_pdf", "cci_dwg"]}).json()
-    assert refused["details"]["issues"][0]["path"] == "/artifactTypes/1"
+    assert refused["details"]["issues"][0]["pointer"] == "/artifactTypes/1"
 
 
 def test_profile_file_is_rendered_at_the_handoff_and_readable_by_the_broker(harness: ApiHarness) -> None:

@@ -33,7 +33,7 @@ def test_link_is_created_listed_and_revoked(harness: ApiHarness) -> None:
 def test_wrong_body_names_the_field(harness: ApiHarness, body: object) -> None:
     refused = harness.client("admin").post(LINKS, json=body)
     assert refused.status_code == 400
-    assert isinstance(body, list) or refused.json()["field"] in {"/days", "/hours"}
+    assert isinstance(body, list) or refused.json()["pointer"] in {"/days", "/hours"}
 
 
 def test_links_of_other_accounts_and_partners_are_not_found(harness: ApiHarness) -> None:

@@ -45,7 +45,7 @@ def test_zero_character_in_a_url_is_rejected(harness: ApiHarness) -> None:
 def test_unknown_cursor_is_rejected(harness: ApiHarness, cursor: str) -> None:
     response = harness.client().get("/api/exports", params={"cursor": cursor})
     assert (response.status_code, response.json()["errorCode"]) == (400, "VALIDATION_ERROR")
-    assert response.json()["field"] == "/query/cursor"
+    assert response.json()["pointer"] == "/query/cursor"
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_zero_character_in_a_body_is_rejected(
     harness: ApiHarness, address: str, body: factories.Json, field: str
 ) -> None:
     response = harness.client().post(address, json=body)
-    assert (response.status_code, response.json()["field"]) == (400, field)
+    assert (response.status_code, response.json()["pointer"]) == (400, field)
 
 
 @pytest.mark.parametrize(

@@ -133,7 +133,7 @@ def test_malformed_plan_names_the_field(commands: Commands, tmp_path: Path, poin
     path = write_plan(tmp_path, factories.change_plan(factories.plan(), pointer, value))
     shown = commands(*OFFLINE, path, "--json")
     problem = json.loads(shown.stdout)
-    assert (shown.exit_code, problem["errorCode"], problem["field"]) == (1, "VALIDATION_ERROR", pointer)
+    assert (shown.exit_code, problem["errorCode"], problem["pointer"]) == (1, "VALIDATION_ERROR", pointer)
     assert commands(*OFFLINE, path).exit_code == 1
 
 

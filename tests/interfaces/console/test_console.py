@@ -125,7 +125,7 @@ def test_outcome_is_shown_filterable_and_not_green(
     ):
         assert (export_id in answer) is found
     refused = harness.client().get("/api/exports?outcome=lost")
-    assert (refused.status_code, refused.json()["details"]["issues"][0]["path"]) == (400, "/query/outcome/0")
+    assert (refused.status_code, refused.json()["details"]["issues"][0]["pointer"]) == (400, "/query/outcome/0")
 
 
 def test_running_deadline_is_shown(harness: ApiHarness) -> None:

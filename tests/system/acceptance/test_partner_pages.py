@@ -102,7 +102,7 @@ def test_every_box_of_the_page_works(page_reader: PageReader, on_rabbitmq: Distr
     with closing(sqlite3.connect(folder / "broker.db")) as store:
         assert store.execute("SELECT state, answered FROM handoffs").fetchall() == [("to file", 1)]
     refused = [each for each in on_rabbitmq.files.received_messages() if each.queue == queues.REFUSED]
-    assert [each.body["field"] for each in refused if each.properties["correlation_id"] == "command-1"] == [
+    assert [each.body["pointer"] for each in refused if each.properties["correlation_id"] == "command-1"] == [
         "/idempotencyKey"
     ]
 
