@@ -92,9 +92,7 @@ class Settings(BaseSettings):
     )
     host: str = Field(LOOPBACK, description="Address that `exports serve` listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port that `exports serve` listens on; 0 takes a free one")
-    public_url: str = Field(
-        f"http://{LOOPBACK}:8000", description="Address at which callers and partners reach the API"
-    )
+    public_url: str = Field(f"http://{LOOPBACK}:8000", description="Address of the API for callers and partners")
     internal_url: str | None = Field(
         None, description="Address at which the service's own processes reach the API; default: EXPORTS_PUBLIC_URL"
     )
@@ -199,12 +197,8 @@ class Settings(BaseSettings):
     deadline_delivered_seconds: Seconds = Field(
         900, description="From the handoff until its delivery to the broker's system"
     )
-    deadline_received_seconds: Seconds = Field(
-        3600, description="From then until the broker confirms that it can be read"
-    )
-    deadline_answered_seconds: Seconds = Field(
-        86_400, description="From then until the broker accepts, rejects or asks"
-    )
+    deadline_received_seconds: Seconds = Field(3600, description="From then until the broker can read it")
+    deadline_answered_seconds: Seconds = Field(86_400, description="From then until the broker answers it")
     deadline_filed_seconds: Seconds = Field(172_800, description="From acceptance until the entry is filed")
     deadline_released_seconds: Seconds = Field(432_000, description="From then until customs releases or holds")
 
@@ -277,6 +271,9 @@ class Settings(BaseSettings):
     max_open_exports: Count = Field(10_000, description="Active exports of an account; more get 429")
     max_json_depth: Count = Field(32, description="Deepest nesting of a request body")
     max_wait_seconds: Seconds = Field(30, description="Longest `Prefer: wait` that is honoured")
+    execute_wait_seconds: float = Field(
+        3, ge=0, description="How long the execution of a registered plan waits without `Prefer`; 0 answers at once"
+    )
     rate_limit_per_minute: Count = Field(6000, description="Requests of a key in a minute, per process")
     celery_inspect: bool = Field(
         False, description="Whether workers answer `celery inspect` and send events, for Flower; see docs/queues.md"

@@ -37,7 +37,7 @@ from pipeline.interfaces.api import (
 )
 from pipeline.interfaces.api.dependencies import ApiKeyCache, TaskPublisher
 from pipeline.interfaces.api.errors import add_problem_handlers
-from pipeline.interfaces.api.limits import BodyLimit, RequestDeadline, RequestLimit
+from pipeline.interfaces.api.limits import BodyLimit, RequestDeadline, RequestLimit, UnaskedWaits
 from pipeline.interfaces.api.metrics import UpkeepCollector, WorkCollector
 from pipeline.interfaces.api.middleware import RequestContext, RequestMetrics
 from pipeline.interfaces.api.openapi_document import add_contract
@@ -131,6 +131,9 @@ ROUTERS = (
 #: Describe only the contract; served together with /openapi.json or not at all.
 _CONTRACT_ROUTERS = (system.contract_router, api_reference.router)
 
+#: The part of the requests at a time that may wait for an export without having asked for it.
+_UNASKED_WAITS_PART: Final = 20
+
 #: How long the end of the process waits until the last use of keys is recorded; requests do not wait for it.
 _KEY_USE_SECONDS: Final = 2
 
@@ -169,6 +172,7 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     app.state.keys = ApiKeyCache(runtime.settings.rate_limit_per_minute)
     app.state.key_use_tasks = set[asyncio.Task[None]]()
     app.state.show_refusal = public_refusal
+    app.state.unasked_waits = UnaskedWaits(max(1, runtime.settings.max_requests // _UNASKED_WAITS_PART))
     app.state.links = ApiKeyCache(email_replies.REQUESTS_PER_MINUTE)
     app.state.provider = None if runtime.settings.oidc_issuer is None else OpenIdProvider(runtime.settings)
     app.state.registry = registry

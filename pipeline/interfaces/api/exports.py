@@ -48,7 +48,7 @@ from pipeline.interfaces.api.headers import (
     parse_preferred_wait,
     read_trace_context,
 )
-from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
+from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS, UnaskedWaits
 from pipeline.interfaces.api.openapi import (
     AMEND_REFUSALS,
     CHANGE_REFUSALS,
@@ -95,7 +95,8 @@ async def execute_export(
 ) -> Response:
     """Execute an approved plan, exactly once for each account and batch.
 
-    The answer is the export as it is now: 202 while it runs, 200 if it ended within `Prefer: wait`.
+    The answer is the export as it is now: 202 while it runs, 200 if it ended within the wait. `Prefer: wait` asks for a
+    wait. Without it, the execution of a registered plan waits a few seconds, and that of a plan in the body does not wait.
     """
     requested = body.model
     accepted = await run_in_threadpool(
@@ -107,7 +108,8 @@ async def execute_export(
         idempotency_key=_check_idempotency_key(idempotency_key) or requested.idempotency_key,
         trace=read_trace_context(request),
     )
-    return await _accepted_response(request, runtime, publisher, caller, accepted)
+    default_wait = runtime.settings.execute_wait_seconds if requested.plan is None else 0
+    return await _accepted_response(request, runtime, publisher, caller, accepted, default_wait)
 
 
 @router.post(
@@ -158,7 +160,12 @@ async def amend_export(
 
 
 async def _accepted_response(
-    request: Request, runtime: Runtime, publisher: TaskPublisher, caller: Caller, accepted: Acceptance
+    request: Request,
+    runtime: Runtime,
+    publisher: TaskPublisher,
+    caller: Caller,
+    accepted: Acceptance,
+    default_wait: float = 0,
 ) -> Response:
     publish_acceptance(publisher, accepted)
     outcome = "accepted" if accepted.created else "repeated"
@@ -167,10 +174,17 @@ async def _accepted_response(
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
     wait = parse_preferred_wait(request, runtime.settings.max_wait_seconds)
-    if wait is None:
-        return Response(accepted.body, accepted.status, headers, JSON)
-    headers["Preference-Applied"] = f"wait={wait:.0f}"
-    ended = await _wait_until_ended(runtime, accepted.export_id, wait)
+    if wait is not None:
+        headers["Preference-Applied"] = f"wait={wait:.0f}"
+        ended = await _wait_until_ended(runtime, accepted.export_id, wait)
+    else:
+        unasked: UnaskedWaits = request.app.state.unasked_waits
+        if not default_wait or not unasked.begin():
+            return Response(accepted.body, accepted.status, headers, JSON)
+        try:
+            ended = await _wait_until_ended(runtime, accepted.export_id, default_wait)
+        finally:
+            unasked.end()
     content = await run_in_threadpool(_read_export_body, runtime, caller, accepted.export_id)
     return Response(content, 200 if ended else 202, headers, JSON)
 

@@ -63,13 +63,20 @@ def check_if_match(request: Request, etag: str) -> None:
 
 
 def parse_preferred_wait(request: Request, longest_seconds: float) -> float | None:
-    """Return how many seconds the caller wants to wait for the outcome, at most `longest_seconds`; None if it does not."""
-    for line in request.headers.getlist("prefer"):
-        for preference in line.split(","):
-            match = _WAIT_PREFERENCE.match(preference.partition(";")[0].strip())
-            if match is not None:
-                return min(float(match[1]), longest_seconds)
-    return None
+    """Return how many seconds the caller wants to wait for the outcome, at most `longest_seconds`; None if it does not say.
+
+    `respond-async` without `wait` asks not to wait.
+    """
+    preferences = [
+        preference.partition(";")[0].strip()
+        for line in request.headers.getlist("prefer")
+        for preference in line.split(",")
+    ]
+    for preference in preferences:
+        match = _WAIT_PREFERENCE.match(preference)
+        if match is not None:
+            return min(float(match[1]), longest_seconds)
+    return 0.0 if "respond-async" in map(str.lower, preferences) else None
 
 
 def read_trace_context(request: Request) -> TraceContext | None:

@@ -33,6 +33,28 @@ COUNT: Final = "exports.count"
 REQUEST_WAIT_SECONDS: Final = 3.0
 
 
+class UnaskedWaits:
+    """Counts the requests that wait for an export without having asked for it; more than a maximum do not wait.
+
+    Each holds a connection and reads the database a few times a second. Only the event loop uses it.
+    """
+
+    def __init__(self, maximum: int) -> None:
+        self.maximum = maximum
+        self._waiting = 0
+
+    def begin(self) -> bool:
+        """Count one more waiting request and return True; return False if there are as many as allowed."""
+        if self._waiting >= self.maximum:
+            return False
+        self._waiting += 1
+        return True
+
+    def end(self) -> None:
+        """Count one waiting request less."""
+        self._waiting -= 1
+
+
 class RequestLimit:
     """Limits the requests in progress, and separately the live streams.
 

@@ -178,7 +178,8 @@ def open_harness(sqlite_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[O
 
         def start(database_url: str = sqlite_url, **settings: Any) -> ApiHarness:
             urls = {"database_url": database_url, "artifacts_url": "memory:", "broker_url": "memory://"}
-            runtime = open_runtime(Settings.model_validate(urls | settings))
+            # No worker runs: an execution of a registered plan would wait for nothing.
+            runtime = open_runtime(Settings.model_validate({"execute_wait_seconds": 0} | urls | settings))
             # Plans are checked as of the builders' day; the database keeps its own clock.
             runtime = replace(runtime, clock=lambda: factories.NOW)
             opened.callback(runtime.close)

@@ -13,7 +13,7 @@ from sqlmodel import col, select, update
 from pipeline.exports.models import Event, Export
 from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow import read_model
-from tests.interfaces.api.conftest import ApiHarness, execution, post_until_not_busy
+from tests.interfaces.api.conftest import ApiHarness, Open, execution, post_until_not_busy
 from tests.support import factories
 from tests.support.query_counter import record_statements
 from tests.support.servers import poll
@@ -151,6 +151,53 @@ def test_prefer_wait_answers_200_when_the_export_has_ended(harness: ApiHarness) 
         response = waiting.result(timeout=60)
     assert (response.status_code, response.headers["preference-applied"]) == (200, "wait=30")
     assert response.json()["state"] == "executed"
+
+
+def register_and_execute(client: httpx.Client, **headers: str) -> httpx.Response:
+    client.post("/api/exports/plans", json=PLAN).raise_for_status()
+    body = {"accountId": factories.ACCOUNT, "batchId": PLAN["batchId"]}
+    return client.post(EXECUTE, json=body, headers=headers)
+
+
+def test_registered_plan_is_awaited_without_a_preference(open_harness: Open) -> None:
+    harness = open_harness(execute_wait_seconds=60)
+    client = harness.client("execute")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(register_and_execute, client)
+        poll(lambda: bool(harness.publisher.exports) or waiting.done(), 60, "nothing was launched")
+        assert not waiting.done(), waiting.result().text
+        harness.run(harness.publisher.exports[0][0])
+        response = waiting.result(timeout=60)
+    assert (response.status_code, response.json()["state"]) == (200, "executed")
+    assert "preference-applied" not in response.headers
+    assert response.json()["artifacts"]
+    assert response.json()["notifications"]
+
+
+@pytest.mark.parametrize("preference", ["wait=0", "respond-async", "Respond-Async; x=1"])
+def test_caller_may_ask_not_to_wait(open_harness: Open, preference: str) -> None:
+    harness = open_harness(execute_wait_seconds=60)
+    response = register_and_execute(harness.client("execute"), Prefer=preference)
+    assert (response.status_code, response.json()["state"]) == (202, "accepted")
+
+
+def test_plan_in_the_body_is_not_awaited_without_a_preference(open_harness: Open) -> None:
+    response = open_harness(execute_wait_seconds=60).client("execute").post(EXECUTE, json=execution(PLAN))
+    assert (response.status_code, response.json()["state"]) == (202, "accepted")
+
+
+def test_only_some_requests_wait_without_having_asked(open_harness: Open) -> None:
+    harness = open_harness(execute_wait_seconds=60, max_requests=20)
+    client = harness.client("execute")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(register_and_execute, client)
+        poll(lambda: bool(harness.publisher.exports) or waiting.done(), 60, "nothing was launched")
+        assert register_and_execute(harness.client("execute")).status_code == 202
+        assert not waiting.done(), waiting.result().text
+        harness.run(harness.publisher.exports[0][0])
+        assert waiting.result(timeout=60).status_code == 200
+        # Its place is free again, and the export has ended.
+        assert register_and_execute(client).status_code == 200
 
 
 def test_registered_plan_is_executed_by_its_batch(harness: ApiHarness) -> None:
