@@ -8,7 +8,7 @@ from pipeline.documents.formats.invoice import invoice_json
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice, InvoiceLine
 
-VERSION = f"10/{ENGINE}"
+VERSION = f"11/{ENGINE}"
 
 #: The size of a line in addition to its wording, in characters.
 LINE_CHARACTERS = 500

@@ -8,7 +8,7 @@ from pipeline.documents.formats.barcode import sscc_bars
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice, PackageRow
 
-VERSION = f"1/{ENGINE}"
+VERSION = f"2/{ENGINE}"
 
 #: The size of a label in addition to its wording, in characters.
 LABEL_CHARACTERS = 1_000

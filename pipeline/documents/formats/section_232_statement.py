@@ -8,7 +8,7 @@ from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts,
 from pipeline.documents.schemas.declarations import MetalRow
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 
-VERSION = f"9/{ENGINE}"
+VERSION = f"10/{ENGINE}"
 
 #: The size of a metal row in addition to its wording, in characters.
 ROW_CHARACTERS = 420

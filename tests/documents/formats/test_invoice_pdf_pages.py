@@ -183,6 +183,19 @@ def test_table_head_is_on_every_page_with_lines() -> None:
         assert ("UNITPRICE" in text) == ("SKU" in text), page
 
 
+@pytest.mark.parametrize("charges", range(5, 9))
+def test_short_summary_is_on_one_page_with_its_heading(charges: int) -> None:
+    def change(data: dict[str, Any]) -> None:
+        row = {"code": "freight", "amount": "1.00", "includedInPrices": True}
+        data["invoice"]["charges"] = [{**row, "name": f"Freight leg {leg}"} for leg in range(charges)]
+
+    invoice = sample(4, change=change)
+    printed = read_printed("cci_pdf", invoice)
+    (page,) = (at for at in range(1, printed.pages + 1) if "Byclassification" in printed.text(at))
+    rows = printed.text(page).partition("Byclassification")[2].partition("Manufacturers")[0]
+    assert rows.count("7323.93") + rows.count("3924.10") == len(invoice.classifications)
+
+
 def test_running_head_is_clipped_only_at_end() -> None:
     """The box that cuts off a long name has room for accents, and for characters taller than Latin letters."""
 

@@ -117,6 +117,26 @@ def test_label_stays_one_page_with_long_texts() -> None:
     assert read_barcodes(package_labels(invoice), 203) == [[package.sscc] for package in invoice.packages]
 
 
+def test_long_description_ends_with_ellipsis() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["description"] = "Stock pot 佛山 with a lid" * 40
+
+    text = PdfReader(BytesIO(package_labels(labelled(1, change=change)))).pages[1].extract_text()
+    (line,) = (each for each in text.splitlines() if "Stock pot" in each)
+    assert line.endswith("\u2026")
+    assert 2 <= line.count("Stock pot") <= 4, "as much as fits, and nothing below it"
+
+
+def test_title_of_test_label_is_one_line() -> None:
+    invoice = labelled(1, test=True)
+    update = {
+        "package_summary": invoice.package_summary.model_copy(update={"count": 10_000}),
+        "packages": tuple(each.model_copy(update={"number": 9_999}) for each in invoice.packages),
+    }
+    (page, *_) = PdfReader(BytesIO(package_labels(invoice.model_copy(update=update)))).pages
+    assert page.extract_text().splitlines()[0].startswith("Package 9999 of 10000")
+
+
 def test_label_counts_many_contents() -> None:
     def change(data: dict[str, Any]) -> None:
         data["packages"] = data["packages"][:2]

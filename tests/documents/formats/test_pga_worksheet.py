@@ -18,6 +18,7 @@ from pipeline.documents.pdf.supervisor import RENDERER
 from pipeline.documents.pdf.typesetter import split_rows, typeset
 from pipeline.documents.registry import ARTIFACT_TYPES, artifact_types, render_documents
 from pipeline.documents.schemas.invoice import Invoice
+from tests.documents.pdf_text import read_printed_document
 from tests.documents.samples import digest, sample
 
 Json = dict[str, Any]
@@ -149,6 +150,20 @@ def test_group_of_many_lines_is_divided() -> None:
     worksheet = build_invoice(food(), lines=1_001).worksheet
     assert worksheet is not None
     assert [len(group) for group in worksheet_kind.group_lines(worksheet)] == [500, 500, 1]
+
+
+def test_answers_of_line_are_on_page_of_its_head() -> None:
+    def change(data: dict[str, Any]) -> None:
+        for at, line in enumerate(data["lines"]):
+            line["description"] = f"Article {at}" + " of a long name" * (at % 7 * 2)
+            for answer in line["treatment"]["pga"]:
+                answer["data"] = {"reason": f"reason {at}"}
+
+    printed = read_printed_document(pga_worksheet(sample(40, change=change)))
+    assert printed.pages > 4
+    for page in range(2, printed.pages + 1):
+        first = printed.text(page)
+        assert first.startswith(("Line", "Endoftheworksheet", "TREATMENTDIGESTS")), first[:40]
 
 
 def test_worksheet_of_many_like_lines_is_short() -> None:

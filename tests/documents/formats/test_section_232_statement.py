@@ -12,6 +12,7 @@ from pypdf import PdfReader
 from pipeline.documents.formats import section_232_statement as kind
 from pipeline.documents.formats.section_232_statement import has_metals, section_232_statement
 from pipeline.documents.pdf.typesetter import split_rows, typeset
+from tests.documents.pdf_text import read_printed_document
 from tests.documents.samples import sample
 
 COPPER = {
@@ -56,6 +57,15 @@ def test_share_is_of_net_weight_and_none_without_weight(net: str, shown: str | N
 
     share = sample(3, change=change).metals[0].share_percent
     assert (share and share.shown) == shown
+
+
+def test_description_is_below_heading_beside_three_countries() -> None:
+    pieces = read_printed_document(section_232_statement(sample(1, change=two_metals))).pieces
+    (headings, countries, goods) = (
+        [each.y for each in pieces if word in each.text] for word in ("9903.82.09", "MX", "Frying")
+    )
+    assert goods[1] > countries[0], "the row of copper"
+    assert all(above - below < 14 for above, below in zip(headings, goods, strict=False))
 
 
 def test_unit_without_metals_has_no_statement() -> None:
