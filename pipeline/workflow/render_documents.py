@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Final
 
+from sqlalchemy import bindparam, select
 from sqlmodel import Session
 
+from pipeline.accounts.models import Partner
 from pipeline.core.blob_store import ArtifactStore
+from pipeline.core.db import table
 from pipeline.core.runtime import Runtime
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.pga.worksheet import build_worksheet
@@ -19,6 +23,11 @@ from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.events import NewEvent
 from pipeline.exports.schemas.plan import Unit
 from pipeline.exports.step_context import StepContext
+
+_partners = table(Partner).c
+_FIND_NAME: Final = select(_partners.name).where(
+    _partners.account_id == bindparam("of_account"), _partners.id == bindparam("of_partner")
+)
 
 
 @dataclass(frozen=True)
@@ -41,9 +50,14 @@ def prepare(runtime: Runtime, context: StepContext) -> RenderedDocuments:
 def render_unit(runtime: Runtime, context: StepContext) -> Iterator[Document]:
     """Yield the documents of the context's unit one at a time, rendered from its records; nothing is stored.
 
+    A customs broker that was renamed since has its new name.
+
     Raises RendererCrashed, RendererUnavailable and StepFailed.
     """
-    yield from render_invoice(*recorded_unit(runtime, context))
+    invoice, unit = recorded_unit(runtime, context)
+    with runtime.db.read() as session:
+        name = session.scalar(_FIND_NAME, {"of_account": context.account_id, "of_partner": context.broker_id})
+    yield from render_invoice(invoice.model_copy(update={"customs_broker": name or context.broker_id}), unit)
 
 
 def render_invoice(invoice: Invoice, unit: Unit) -> Iterator[Document]:

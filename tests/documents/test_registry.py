@@ -50,7 +50,7 @@ GOLDEN = {
     "packing_list": "e4dd4510128402774898a05638f9b0bd3c3ba790ae3eb943d4e947dbda65c5b2",
     "packing_list_pdf": "9bc3b93506aa09cb396c2f06bab28f719bf9afeed3f2f6e1a81914609d9ffad3",
     "package_labels": "da7db3d8816714e3d5d3ee448f7584073126ea1381ee0257476ce49b1f751fa9",
-    "paps_cover_sheet": "5aaa55bb90a771e008d9d6ce728f400343d409943c6d34469de18025dccbf4c6",
+    "paps_cover_sheet": "cf3f7c3f1d90b86855668e3404da9aa2a91780fb7c1f8efe598fd583ca08482f",
     "pga_worksheet": "2530c053c40857f08448dd2e5f56266a93a55d05be96c83508c6303849140141",
     "section_232_statement": "9089d5690958afe077576e9411a6360cd22d12a7bf391fd4b73e82bf3f05eb66",
     "pga_records": "5bb16087d333fbf2e38f4962a803d12062245812a30d241ddc32e0e6ac1ce8fd",

@@ -9,7 +9,7 @@ from pipeline.documents.formats.barcode import code128_bars
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 
-VERSION = f"1/{ENGINE}"
+VERSION = f"2/{ENGINE}"
 
 #: The most articles that the page names; of more it gives the number, and the invoice names them.
 MAX_ARTICLES: Final = 6
@@ -49,6 +49,8 @@ def _facts(invoice: Invoice, _cut: slice) -> bytes:
     articles = list(dict.fromkeys(line.description for line in invoice.lines))
     facts["articles"], facts["more"] = articles[:MAX_ARTICLES], len(articles[MAX_ARTICLES:])
     facts["broker"] = invoice.customs_broker
+    declarant = invoice.declaration
+    facts["contact"] = [each for each in (declarant.name, declarant.phone or declarant.email) if each]
     return json.dumps(facts, ensure_ascii=False).encode()
 
 

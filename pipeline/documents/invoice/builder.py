@@ -40,7 +40,7 @@ class InvoiceFacts:
 
     `ssccs` is keyed by package ref, `line_digests` by line ref; digests are `sha256:<hex>`. `findings` are those of the
     whole plan; the invoice shows those of the plan and of its own unit. `unit_no` counts from 1. `customs_broker` is the
-    id of the partner that the plan names.
+    name of the partner that the plan names, or its id.
     """
 
     batch_id: str

@@ -21,7 +21,8 @@ __all__ = [
 ]  # fmt: skip
 
 
-#: The broker's id in an invoice: for the PAPS cover sheet only, and left out of the published invoice.
+#: The customs broker's name, or its id if no partner has it: for the PAPS cover sheet only, and left out of the published
+#: invoice.
 CustomsBroker = Annotated[str | None, Field(exclude=True)]
 
 

@@ -47,17 +47,20 @@ def test_barcode_is_scac_and_number(*, scac: str, number: str, read: str, test: 
 
 def test_page_has_facts_of_arrival() -> None:
     invoice = sample(change=set_entry(manifestQuantity="7", manifestGrossWeightKg="310.5"))
-    page = read_page(paps_cover_sheet(invoice.model_copy(update={"customs_broker": "br_northline"})))
+    page = read_page(paps_cover_sheet(invoice.model_copy(update={"customs_broker": "Example Brokerage"})))
     for fact in (
         "PORT OF ENTRY 0901",
         "ESTIMATED ARRIVAL, LOCAL TIME 2026-11-27 13:00 UTC-05:00",
-        "CUSTOMS BROKER br_northline",
+        "CUSTOMS BROKER Example Brokerage",
         "01 consumption, formal",
         "PACKAGES 7",
         "GROSS WEIGHT 310.5 kg",
         "QUANTITIES 36 NO",
         "Lackawanna NY 14218",
         "Spatula, nylon",
+        "EXPORTER'S CONTACT Export desk, +1 416 555 0101",
+        "DRIVER'S PHONE",
+        "TRAILER OR CONTAINER AND SEAL",
     ):
         assert fact in page, fact
     assert "12-3456789XX" not in page, "a driver needs no importer number"
@@ -80,7 +83,7 @@ def test_only_truck_with_both_numbers_has_sheet(changes: dict[str, Any]) -> None
 def test_sheet_of_many_long_articles_is_one_archivable_page() -> None:
     def change(data: dict[str, Any]) -> None:
         for at, line in enumerate(data["lines"]):
-            line["description"] = f"Article {at} 佛山 of a long name" * 12
+            line["description"] = f"Article {at} 佛山 of a long name" * 30
         data["parties"]["shipTo"]["name"] = "Very long name of a receiver" * 7
 
     body = paps_cover_sheet(sample(60, change=change))
