@@ -137,5 +137,6 @@ class ApiMethods:
     waivers: Final = Operation(operator_requests.waivers)
     waive: Final = Operation(operator_requests.waive)
     revoke_waiver: Final = Operation(operator_requests.revoke_waiver)
+    tariff_number: Final = Operation(operator_requests.tariff_number)
     stats: Final = Operation(operator_requests.stats)
     health: Final = Operation(operator_requests.health)

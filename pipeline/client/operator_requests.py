@@ -1,8 +1,9 @@
-"""The calls about partners, their messages and answers, waivers, and the service's health."""
+"""The calls about partners, their messages and answers, waivers, the tariff, and the service's health."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import date
 
 from pipeline.accounts.schemas import (
     CreatedPartner,
@@ -17,7 +18,7 @@ from pipeline.accounts.schemas import (
     SecretRotation,
 )
 from pipeline.client.request import Call, ResultPage, RetryWhen, encode_segment, get, parse_as, to_request_body
-from pipeline.customs.schemas import NewWaiver, WaiverList, WaiverView
+from pipeline.customs.schemas import NewWaiver, TariffNumberView, WaiverList, WaiverView
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 from pipeline.deliveries.schemas.views import (
     DocumentLinks,
@@ -209,6 +210,15 @@ def waive(new: NewWaiver) -> Call[WaiverView]:
 def revoke_waiver(waiver: str) -> Call[WaiverView]:
     """End a waiver now; exports accepted under it stay accepted."""
     return Call("DELETE", f"api/waivers/{encode_segment(waiver)}", parse_as(WaiverView))
+
+
+def tariff_number(number: str, *, on: date | None = None) -> Call[TariffNumberView]:
+    """Return a number of the tariff on a day, by default today: units of quantity, rates and footnotes.
+
+    Raises ApiProblem (NOT_FOUND) if no edition of the tariff is in force on that day, or if it does not have the number.
+    """
+    day = None if on is None else on.isoformat()
+    return get(f"api/tariff/{encode_segment(number)}", parse_as(TariffNumberView), on=day)
 
 
 def health() -> Call[Health]:

@@ -1,13 +1,13 @@
-"""The table of waivers."""
+"""The tables of customs: waivers of accounts, and editions of the tariff, which all accounts share."""
 
 from __future__ import annotations
 
 from datetime import date, datetime
 
-from sqlalchemy import Index
+from sqlalchemy import Index, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
-from pipeline.core.columns import instant_column, text_column, timestamp_column
+from pipeline.core.columns import JSON_TYPE, instant_column, text_column, timestamp_column
 
 
 class Waiver(SQLModel, table=True):
@@ -27,3 +27,46 @@ class Waiver(SQLModel, table=True):
     created_at: datetime = timestamp_column()
     revoked_by: str | None = None
     revoked_at: datetime | None = instant_column(nullable=True)
+
+
+class TariffEdition(SQLModel, table=True):
+    """An imported edition of the tariff: in force from its first day until its last day or the next edition."""
+
+    __tablename__ = "tariff_editions"
+    __table_args__ = (UniqueConstraint("name"), UniqueConstraint("effective_from"))
+
+    id: str = Field(primary_key=True)
+    name: str
+    effective_from: date
+    effective_to: date | None = None
+    content_hash: str = Field(description="SHA-256 of the file that was imported")
+    source: str = text_column()
+    rows: int
+    numbers: int
+    chapters: list[str] = Field(sa_type=JSON_TYPE, description="The chapters that the file has, two digits each")
+    imported_at: datetime = timestamp_column()
+
+
+class TariffRow(SQLModel, table=True):
+    """One row of an edition, in the order of the file; a row without a number heads the rows below it."""
+
+    __tablename__ = "tariff_rows"
+    __table_args__ = (
+        Index("ix_tariff_rows_number8", "edition_id", "number8"),
+        Index("ix_tariff_rows_heading", "edition_id", "heading", "position"),
+    )
+
+    edition_id: str = Field(foreign_key="tariff_editions.id", primary_key=True)
+    position: int = Field(primary_key=True)
+    heading: str = Field(description="Four digits: the heading that the row stands under")
+    number: str = Field(description="4, 6, 8 or 10 digits; empty for a row without a number")
+    number8: str | None = Field(default=None, description="The first eight digits of a number that has as many")
+    indent: int
+    description: str = text_column()
+    units: list[str] = Field(sa_type=JSON_TYPE)
+    general: str = text_column()
+    special: str = text_column()
+    other: str = text_column()
+    quota_quantity: str = text_column()
+    additional_duties: str = text_column()
+    footnotes: list[str] = Field(sa_type=JSON_TYPE)

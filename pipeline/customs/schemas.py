@@ -1,15 +1,16 @@
-"""The requests and responses for waivers; closed, camelCase."""
+"""The requests and responses for waivers and the tariff; closed, camelCase, decimals as strings."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
 from pipeline.core.field_types import BoundedDay, Day
-from pipeline.exports.schemas.plan import LongReadableText, PartnerId, StrictModel
+from pipeline.exports.schemas.plan import LongReadableText, Number, PartnerId, StrictModel
 
+RateKind = Literal["free", "ad_valorem", "specific", "compound", "text"]
 RuleId = Annotated[str, Field(pattern=r"^[A-Za-z][A-Za-z0-9_.-]{1,39}$", description="Such as V17")]
 Scope = Annotated[
     str,
@@ -50,3 +51,48 @@ class WaiverList(StrictModel):
     """The account's waivers, oldest first, with the revoked ones."""
 
     items: list[WaiverView]
+
+
+class EditionView(StrictModel):
+    """The edition of the tariff that a response was read from."""
+
+    name: str
+    effective_from: Day
+    effective_to: Day | None = Field(description="Its own last day; a newer edition ends it earlier")
+    content_hash: str
+    source: str
+
+
+class RateView(StrictModel):
+    """A rate of duty: its text, and its parts if the text is understood."""
+
+    text: str
+    kind: RateKind = Field(description="`text`: the text is not understood, and a person must read it")
+    percent: Number | None = Field(description="Percent of the value")
+    amount: Number | None = Field(description="US dollars for each `per`")
+    per: str | None = Field(description="A unit of quantity as the tariff writes it, or `each`")
+
+
+class SpecialRateView(StrictModel):
+    """A rate of the special column, with the symbols of its programs."""
+
+    rate: RateView
+    programs: list[str] = Field(description="Empty if the text is not understood")
+
+
+class TariffNumberView(StrictModel):
+    """A number of the tariff on a day: description, units of quantity, rates and footnotes."""
+
+    number: str = Field(description="4, 6, 8 or 10 digits without points")
+    on: Day
+    edition: EditionView
+    descriptions: list[str] = Field(description="From the heading to the number itself")
+    units: list[str] = Field(description="Units of quantity, as the tariff writes them; those of a statistical suffix")
+    rates_from: str | None = Field(description="The number that has the rates: eight digits for a statistical suffix")
+    general: RateView | None = Field(description="Column 1, general")
+    special: list[SpecialRateView] = Field(description="Column 1, special")
+    other: RateView | None = Field(description="Column 2")
+    quota_quantity: str | None
+    additional_duties: str | None
+    footnotes: list[str]
+    suffixes: list[str] = Field(description="The numbers of ten digits below a number of eight")

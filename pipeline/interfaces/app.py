@@ -33,6 +33,7 @@ from pipeline.interfaces.api import (
     stats,
     submissions,
     system,
+    tariff,
     waivers,
 )
 from pipeline.interfaces.api.dependencies import ApiKeyCache, TaskPublisher
@@ -90,6 +91,7 @@ ROUTERS = (
     submissions.router,
     email_replies.router,
     waivers.router,
+    tariff.router,
     audit.router,
     sandbox.router,
     stats.router,

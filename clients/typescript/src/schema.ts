@@ -746,6 +746,28 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/tariff/{number}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Return a number of the tariff as it is on a day, from the edition that the operator imported
+         * @description Return a number of the tariff as it is on a day, from the edition that the operator imported.
+         *
+         *     All accounts read the same editions.
+         */
+        get: operations["readNumber"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/audit": {
         parameters: {
             query?: never;
@@ -1623,6 +1645,19 @@ export interface components {
             links: components["schemas"]["DocumentLink"][];
         };
         /**
+         * EditionView
+         * @description The edition of the tariff that a response was read from.
+         */
+        EditionView: {
+            name: string;
+            /** Format: date */
+            effectiveFrom: string;
+            /** @description Its own last day; a newer edition ends it earlier */
+            effectiveTo: string | null;
+            contentHash: string;
+            source: string;
+        };
+        /**
          * EmailEndpoint
          * @description E-mail with documents attached, or linked if they are large. For customs brokers and operators.
          */
@@ -2169,6 +2204,25 @@ export interface components {
             delaySeconds: number[];
         };
         /**
+         * RateView
+         * @description A rate of duty: its text, and its parts if the text is understood.
+         */
+        RateView: {
+            text: string;
+            /**
+             * Kind
+             * @description `text`: the text is not understood, and a person must read it
+             * @enum {string}
+             */
+            kind: "free" | "ad_valorem" | "specific" | "compound" | "text";
+            /** @description Percent of the value */
+            percent: string | null;
+            /** @description US dollars for each `per` */
+            amount: string | null;
+            /** @description A unit of quantity as the tariff writes it, or `each` */
+            per: string | null;
+        };
+        /**
          * ReplayReport
          * @description One page of a replay: how many messages are pending again, and where the next page begins.
          */
@@ -2276,6 +2330,15 @@ export interface components {
             privateKey?: string | null;
         };
         /**
+         * SpecialRateView
+         * @description A rate of the special column, with the symbols of its programs.
+         */
+        SpecialRateView: {
+            rate: components["schemas"]["RateView"];
+            /** @description Empty if the text is not understood */
+            programs: string[];
+        };
+        /**
          * StageView
          * @description One stage of the connection test of one endpoint.
          */
@@ -2358,6 +2421,34 @@ export interface components {
          * @enum {string}
          */
         SubmissionState: "pending" | "sent" | "delivered" | "received" | "accepted" | "rejected" | "query" | "filed" | "released" | "held" | "failed";
+        /**
+         * TariffNumberView
+         * @description A number of the tariff on a day: description, units of quantity, rates and footnotes.
+         */
+        TariffNumberView: {
+            /** @description 4, 6, 8 or 10 digits without points */
+            number: string;
+            /** Format: date */
+            on: string;
+            edition: components["schemas"]["EditionView"];
+            /** @description From the heading to the number itself */
+            descriptions: string[];
+            /** @description Units of quantity, as the tariff writes them; those of a statistical suffix */
+            units: string[];
+            /** @description The number that has the rates: eight digits for a statistical suffix */
+            ratesFrom: string | null;
+            /** @description Column 1, general */
+            general: components["schemas"]["RateView"] | null;
+            /** @description Column 1, special */
+            special: components["schemas"]["SpecialRateView"][];
+            /** @description Column 2 */
+            other: components["schemas"]["RateView"] | null;
+            quotaQuantity: string | null;
+            additionalDuties: string | null;
+            footnotes: string[];
+            /** @description The numbers of ten digits below a number of eight */
+            suffixes: string[];
+        };
         /**
          * TreatmentView
          * @description The treatment of the whole export; `digest` is on every document and message.
@@ -3712,6 +3803,7 @@ export type DeliveryState = components['schemas']['DeliveryState'];
 export type DeliveryView = components['schemas']['DeliveryView'];
 export type DocumentLink = components['schemas']['DocumentLink'];
 export type DocumentLinks = components['schemas']['DocumentLinks'];
+export type EditionView = components['schemas']['EditionView'];
 export type EmailEndpoint = components['schemas']['EmailEndpoint'];
 export type EndpointTestView = components['schemas']['EndpointTestView'];
 export type EventPage = components['schemas']['EventPage'];
@@ -3747,6 +3839,7 @@ export type PreflightReport = components['schemas']['PreflightReport'];
 export type ProfileColumn = components['schemas']['ProfileColumn'];
 export type QueueEndpoint = components['schemas']['QueueEndpoint'];
 export type QueueSeries = components['schemas']['QueueSeries'];
+export type RateView = components['schemas']['RateView'];
 export type ReplayReport = components['schemas']['ReplayReport'];
 export type RotatedSecret = components['schemas']['RotatedSecret'];
 export type RuleCount = components['schemas']['RuleCount'];
@@ -3754,6 +3847,7 @@ export type RulesetView = components['schemas']['RulesetView'];
 export type SandboxHandoffView = components['schemas']['SandboxHandoffView'];
 export type SandboxPage = components['schemas']['SandboxPage'];
 export type SftpEndpoint = components['schemas']['SftpEndpoint'];
+export type SpecialRateView = components['schemas']['SpecialRateView'];
 export type StageView = components['schemas']['StageView'];
 export type StatsRange = components['schemas']['StatsRange'];
 export type StatsView = components['schemas']['StatsView'];
@@ -3762,6 +3856,7 @@ export type StepDurations = components['schemas']['StepDurations'];
 export type StepState = components['schemas']['StepState'];
 export type StepView = components['schemas']['StepView'];
 export type SubmissionState = components['schemas']['SubmissionState'];
+export type TariffNumberView = components['schemas']['TariffNumberView'];
 export type TreatmentView = components['schemas']['TreatmentView'];
 export type UnitView = components['schemas']['UnitView'];
 export type WaiverList = components['schemas']['WaiverList'];
@@ -7437,6 +7532,86 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["WaiverView"];
+                };
+            };
+            /** @description `errorCode` is INVALID_REQUEST or VALIDATION_ERROR */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_API_KEY */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_ACCOUNT_SCOPE or INSUFFICIENT_ROLE */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is NOT_FOUND */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is RATE_LIMITED */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is NOT_READY */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readNumber: {
+        parameters: {
+            query?: {
+                /** @description Day of entry; by default today in UTC */
+                on?: string | null;
+            };
+            header?: never;
+            path: {
+                /** @description A number of the tariff: 4, 6, 8 or 10 digits, with or without points */
+                number: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A number of the tariff on a day: description, units of quantity, rates and footnotes. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["TariffNumberView"];
                 };
             };
             /** @description `errorCode` is INVALID_REQUEST or VALIDATION_ERROR */

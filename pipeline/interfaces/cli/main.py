@@ -70,6 +70,7 @@ _NOUNS: Final = {
     ),
     "plans": ("plans", "app", "Export plans."),
     "rules": ("rules", "app", "The dated customs rules that plans must follow."),
+    "tariff": ("tariff", "app", "The tariff by day: editions of the HTSUS that the USITC publishes."),
     "deliveries": (
         "deliveries",
         "app",

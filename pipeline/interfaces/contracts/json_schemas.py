@@ -84,6 +84,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         document_links=views.DocumentLinks,
         waiver=schemas.WaiverView,
         waiver_list=schemas.WaiverList,
+        tariff_number=schemas.TariffNumberView,
         health=ops_schemas.Health,
         stats=ops_schemas.StatsView,
         problem=problems.Problem,

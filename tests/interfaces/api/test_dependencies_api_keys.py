@@ -19,6 +19,7 @@ from pipeline.interfaces.api.dependencies import ApiKeyCache
 from tests.interfaces.api.conftest import OTHER, ApiHarness, execution
 from tests.support import factories
 from tests.support.servers import poll
+from tests.support.tariff import import_revision
 
 ROLES = ("execute", "read", "operate", "admin", "partner:br_sandbox")
 
@@ -64,6 +65,7 @@ ROLES_BY_CALL = {
     ("POST", "/api/deliveries/{delivery}/resend"): {"operate", "admin"},
     ("POST", "/api/partners/br_sandbox/replay"): {"operate", "admin"},
     ("GET", "/api/notifications/{notification}"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/tariff/{number}"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/stats"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/system/health"): {"execute", "read", "operate", "admin"},
 }
@@ -98,12 +100,15 @@ def test_call_accepts_only_its_roles(harness: ApiHarness, call: tuple[str, str])
             harness.runtime, factories.ACCOUNT, NewWaiver(rule="V17", reason="Known."), waived_by="me"
         )
         ids["waiver"] = waiver.id
+    if "{number}" in template:
+        import_revision(harness.runtime)
+        ids["number"] = "6115.94.00.00"
     if "{link}" in template:
         link = portal_links.create_portal_link(
             harness.runtime, factories.ACCOUNT, factories.BROKER, 1, created_by="a test"
         )
         ids["link"] = link.id
-    if set(re.findall(r"{(\w+)}|bundle", template)) - {"id", "waiver", "link"}:
+    if set(re.findall(r"{(\w+)}|bundle", template)) - {"id", "waiver", "link", "number"}:
         harness.run(export_id)
         view = harness.client().get(f"/api/exports/{export_id}").json()
         delivery = harness.client().get("/api/deliveries").json()["items"][0]

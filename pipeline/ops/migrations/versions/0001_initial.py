@@ -94,6 +94,8 @@ _OUTCOME_TRIGGERS = {
 TABLES = (
     "accounts",
     "heartbeats",
+    "tariff_editions",
+    "tariff_rows",
     "stats",
     "work_counts",
     "sandbox_handoffs",
@@ -418,6 +420,41 @@ def _create_tables() -> None:
         sa.UniqueConstraint(
             "account_id", "batch_id", "plan_hash", "test", name=op.f("uq_plans_account_id_batch_id_plan_hash_test")
         ),
+    )
+    op.create_table(
+        "tariff_editions",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("effective_from", sa.Date(), nullable=False),
+        sa.Column("effective_to", sa.Date(), nullable=True),
+        sa.Column("content_hash", sa.String(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("rows", sa.Integer(), nullable=False),
+        sa.Column("numbers", sa.Integer(), nullable=False),
+        sa.Column("chapters", JSON_COLUMN, nullable=False),
+        sa.Column("imported_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tariff_editions")),
+        sa.UniqueConstraint("effective_from", name=op.f("uq_tariff_editions_effective_from")),
+        sa.UniqueConstraint("name", name=op.f("uq_tariff_editions_name")),
+    )
+    op.create_table(
+        "tariff_rows",
+        sa.Column("edition_id", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("heading", sa.String(), nullable=False),
+        sa.Column("number", sa.String(), nullable=False),
+        sa.Column("number8", sa.String(), nullable=True),
+        sa.Column("indent", sa.Integer(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("units", JSON_COLUMN, nullable=False),
+        sa.Column("general", sa.Text(), nullable=False),
+        sa.Column("special", sa.Text(), nullable=False),
+        sa.Column("other", sa.Text(), nullable=False),
+        sa.Column("quota_quantity", sa.Text(), nullable=False),
+        sa.Column("additional_duties", sa.Text(), nullable=False),
+        sa.Column("footnotes", JSON_COLUMN, nullable=False),
+        sa.ForeignKeyConstraint(["edition_id"], ["tariff_editions.id"], name=op.f("fk_tariff_rows_edition_id")),
+        sa.PrimaryKeyConstraint("edition_id", "position", name=op.f("pk_tariff_rows")),
     )
     op.create_table(
         "waivers",
@@ -877,6 +914,8 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
         postgresql_where=sa.text("NOT released"),
         sqlite_where=sa.text("NOT released"),
     )
+    op.create_index("ix_tariff_rows_heading", "tariff_rows", ["edition_id", "heading", "position"], unique=False)
+    op.create_index("ix_tariff_rows_number8", "tariff_rows", ["edition_id", "number8"], unique=False)
     op.create_index("ix_waivers_account_id", "waivers", ["account_id", "id"], unique=False)
     op.create_index(
         "ix_connection_tests_account_id_partner_id", "connection_tests", ["account_id", "partner_id"], unique=False

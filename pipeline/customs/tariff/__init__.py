@@ -1,0 +1,1 @@
+"""The tariff by day: imported editions, their numbers, units of quantity and rates."""

@@ -1,0 +1,116 @@
+"""Reads numbers of the tariff: a number with its rates and descriptions on a day."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from datetime import date
+from typing import Final
+
+from sqlmodel import Session, col, select
+
+from pipeline.core.errors import InvalidRequest, NotFound
+from pipeline.customs.models import TariffEdition, TariffRow
+from pipeline.customs.schemas import EditionView, RateView, SpecialRateView, TariffNumberView
+from pipeline.customs.tariff.editions import find_edition
+from pipeline.customs.tariff.rates import Rate, parse_rate, parse_special_rates
+
+_NUMBER: Final = re.compile(r"\d{4}(\d{2}){0,3}", re.ASCII)
+_RATE_DIGITS: Final = 8
+
+
+def parse_number(text: str) -> str:
+    """Return the digits of a tariff number with or without points.
+
+    Raises InvalidRequest if there are not 4, 6, 8 or 10.
+    """
+    digits = re.sub(r"[.\s]", "", text)
+    if _NUMBER.fullmatch(digits) is None:
+        raise InvalidRequest(f"{text[:40]!r} is not a tariff number; give 4, 6, 8 or 10 digits, such as 6115.94.00.00")
+    return digits
+
+
+def format_number(digits: str) -> str:
+    """Return the number as the tariff writes it, such as 6115.94.00.00."""
+    return ".".join(part for part in (digits[:4], digits[4:6], digits[6:8], digits[8:]) if part)
+
+
+def show_number(session: Session, number: str, on: date) -> TariffNumberView:
+    """Return a tariff number as it was on the day.
+
+    Raises NotFound if no edition is in force then, or if the edition does not have the number.
+    """
+    edition = find_edition(session, on)
+    if edition is None:
+        raise NotFound(
+            f"no edition of the tariff is in force on {on}; the operator imports one by `exports tariff import FILE --from DAY`"
+        )
+    rows = session.exec(
+        select(TariffRow)
+        .where(col(TariffRow.edition_id) == edition.id, col(TariffRow.heading) == number[:4])
+        .order_by(col(TariffRow.position))
+    ).all()
+    place = next((place for place, row in enumerate(rows) if row.number == number), None)
+    if place is None:
+        suffixes = [format_number(row.number) for row in rows if _is_suffix(row, number[:_RATE_DIGITS])]
+        near = f"; below {format_number(number[:_RATE_DIGITS])} it has {', '.join(suffixes[:20])}" if suffixes else ""
+        raise NotFound(
+            f"edition {edition.name} does not have the number {format_number(number)}{near or '; correct it'}"
+        )
+    return _build_view(edition, rows, place, on)
+
+
+def _build_view(edition: TariffEdition, rows: Sequence[TariffRow], place: int, on: date) -> TariffNumberView:
+    row = rows[place]
+    priced = row if row.general or row.special or row.other else _find_rate_row(rows, row)
+    return TariffNumberView(
+        number=row.number,
+        on=on,
+        edition=EditionView(
+            name=edition.name,
+            effective_from=edition.effective_from,
+            effective_to=edition.effective_to,
+            content_hash=edition.content_hash,
+            source=edition.source,
+        ),
+        descriptions=_describe_path(rows, place),
+        units=row.units,
+        rates_from=priced.number if priced else None,
+        general=_view_rate(parse_rate(priced.general)) if priced else None,
+        special=[
+            SpecialRateView(rate=_build_rate(each.rate), programs=list(each.programs))
+            for each in (parse_special_rates(priced.special) if priced else ())
+        ],
+        other=_view_rate(parse_rate(priced.other)) if priced else None,
+        quota_quantity=row.quota_quantity or None,
+        additional_duties=row.additional_duties or None,
+        footnotes=list(dict.fromkeys([*row.footnotes, *(priced.footnotes if priced else ())])),
+        suffixes=[each.number for each in rows if _is_suffix(each, row.number)],
+    )
+
+
+def _is_suffix(row: TariffRow, number8: str) -> bool:
+    return row.number8 == number8 and len(row.number) > _RATE_DIGITS
+
+
+def _find_rate_row(rows: Sequence[TariffRow], row: TariffRow) -> TariffRow | None:
+    # By the number, not by the indent: the file's indents skip levels.
+    return next((each for each in rows if each.number == row.number8), None)
+
+
+def _describe_path(rows: Sequence[TariffRow], place: int) -> list[str]:
+    """Return the descriptions of the rows that the row at `place` stands under, from the heading down, and its own."""
+    indent, path = rows[place].indent, [rows[place].description]
+    for row in reversed(rows[:place]):
+        if row.indent < indent:
+            indent = row.indent
+            path.append(row.description)
+    return path[::-1]
+
+
+def _view_rate(rate: Rate | None) -> RateView | None:
+    return None if rate is None else _build_rate(rate)
+
+
+def _build_rate(rate: Rate) -> RateView:
+    return RateView(text=rate.text, kind=rate.kind, percent=rate.percent, amount=rate.amount, per=rate.per)

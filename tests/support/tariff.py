@@ -1,0 +1,29 @@
+"""Two small editions of the tariff in the shape of the USITC's files, and their import."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Final
+
+from pipeline.core.runtime import Runtime
+from pipeline.customs.models import TariffEdition
+from pipeline.customs.tariff.editions import import_edition
+
+FOLDER: Final = Path(__file__).parents[1] / "customs" / "tariff" / "editions"
+#: As JSON, with markup, entities, suffixes, headings without a number, skipped indents, and both spellings of a member.
+REVISION_6: Final = FOLDER / "hts_2026_revision_6.json"
+#: As CSV, with a byte order mark, units as JSON in a cell, and changes of four numbers.
+REVISION_7: Final = FOLDER / "hts_2026_revision_7.csv"
+
+
+def import_revision(
+    runtime: Runtime,
+    path: Path = REVISION_6,
+    first_day: date = date(2026, 1, 1),
+    last_day: date | None = None,
+) -> TariffEdition:
+    """Import an edition and return it."""
+    return import_edition(
+        runtime, path, name=path.stem, effective_from=first_day, effective_to=last_day, source="a test"
+    ).edition
