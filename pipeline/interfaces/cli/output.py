@@ -109,13 +109,19 @@ def with_remedy(text: str, remedy: str | None) -> Text:
 
 
 class FittedTable:
-    """A table without lines around it. If it is too wide, the last columns stand below each row, with their names."""
+    """A table without lines around it; without rows it says `none`.
+
+    If it is too wide, the last columns stand below each row, with their names.
+    """
 
     def __init__(self, columns: Sequence[str], rows: Sequence[Sequence[Text]]) -> None:
         self.columns = columns
         self.rows = rows
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        if not self.rows:
+            yield Text("none", style="dim")
+            return
         widths = [self._measure_column(number) for number in range(len(self.columns))]
         shown = len(widths)
         while shown > 1 and sum(widths[:shown]) + _GAP * (shown - 1) > options.max_width:
@@ -138,7 +144,8 @@ class FittedTable:
         cells = [Text(self.columns[number]), *(row[number] for row in self.rows)]
         widest = max(cell_len(line) for cell in cells for line in cell.plain.split("\n"))
         # Only prose is broken, and between words: a part of an id is useless.
-        return min(widest, max(_UNBROKEN_WIDTH, *(cell_len(word) for cell in cells for word in cell.plain.split())))
+        words = [word for cell in cells for word in cell.plain.split()]
+        return min(widest, max(_UNBROKEN_WIDTH, *map(cell_len, words))) if words else widest
 
     def _build_table(self, widths: Sequence[int], rows: Sequence[Sequence[Text]], *, with_header: bool = True) -> Table:
         table = Table(box=None, padding=(0, _GAP, 0, 0), header_style="bold", show_header=with_header)

@@ -71,8 +71,13 @@ def test_prose_is_broken_between_words() -> None:
     assert [word for line in lines[1:] for word in line.split()][1:] == prose.split()
 
 
-def test_empty_table_has_only_its_header() -> None:
-    assert render(80, rows=[]) == ["batch  outcome  customs broker  export"]
+@pytest.mark.parametrize("columns", [COLUMNS, ("", "profile")])
+def test_empty_table_says_none(columns: tuple[str, ...]) -> None:
+    assert render(80, columns=columns, rows=[]) == ["none"]
+
+
+def test_column_without_a_word_takes_no_room() -> None:
+    assert render(80, columns=("", "profile"), rows=[("", "default")]) == ["  profile", "  default"]
 
 
 def run_in_terminal(*arguments: str, **environment: str) -> str:
