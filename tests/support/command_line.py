@@ -17,8 +17,10 @@ from typer.testing import CliRunner, Result
 
 from config.settings import get_settings
 from pipeline.interfaces.cli.main import app
+from pipeline.interfaces.cli.output import ExitCode
 from tests.interfaces.contracts.sent import check_database_notifications
 from tests.support import factories
+from tests.support.command_output import check_output
 from tests.support.on_day import clock_environment
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -68,15 +70,18 @@ class Commands:
     environment: dict[str, str]
 
     def __call__(self, *arguments: str, stdin: str | None = None, **environment: str) -> Result:
-        """Run `exports` with the arguments and return the result."""
+        """Run `exports` with the arguments and return the result; check what `--json` printed by its schema."""
         with pytest.MonkeyPatch.context() as patch:
             for name, value in {**self.environment, **environment}.items():
                 patch.setenv(name, value)
             get_settings.cache_clear()
             try:
-                return CliRunner().invoke(app, list(arguments), input=stdin, catch_exceptions=False)
+                result = CliRunner().invoke(app, list(arguments), input=stdin, catch_exceptions=False)
             finally:
                 get_settings.cache_clear()
+        if "--json" in arguments and result.exit_code != ExitCode.USAGE:
+            check_output(arguments, result.stdout, result.exit_code)
+        return result
 
     def json(self, *arguments: str, **environment: str) -> Any:
         """Run a command with --json that must succeed, and return its output."""

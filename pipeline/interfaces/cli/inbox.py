@@ -57,7 +57,8 @@ def acknowledge(
     with connect(api_url, api_key) as api:
         for export in exports:
             shown: ExportView = api.reopen_export(export) if undo else api.acknowledge_export(export, note)
-            print_result(shown, export_view.format_headline(shown), as_json=as_json)
+            # Of several exports, one a line: those before an error are printed, too.
+            print_result(shown.model_dump_json(by_alias=True), export_view.format_headline(shown), as_json=as_json)
 
 
 def _build_table(found: InboxView) -> FittedTable:

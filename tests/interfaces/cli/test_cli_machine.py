@@ -305,7 +305,7 @@ def test_schemas_are_printed_by_name(commands: Commands) -> None:
     assert {"plan", "export", "problem"} <= set(names)
     assert commands.json("schema", "plan")["title"] == "Plan"
     assert commands("schema", "none").exit_code == 3
-    assert names[-3:] == ["asyncapi", "openapi", "http"]
+    assert names[-4:] == ["asyncapi", "openapi", "http", "cli"]
     assert commands.json("schema", "asyncapi")["asyncapi"] == "3.0.0"
     assert commands.json("schema", "openapi")["paths"]["/api/exports/execute"]["post"]["operationId"] == "executeExport"
 

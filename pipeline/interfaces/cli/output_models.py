@@ -1,0 +1,374 @@
+"""The objects that commands print with `--json` and that the API does not have."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from pipeline.accounts.api_keys import Mode
+from pipeline.exports.schemas.export import PreflightReport
+from pipeline.ops.audit import ChainBreak
+from pipeline.ops.rebuild.compare import Difference
+
+
+class CommandOutput(BaseModel):
+    """An object that a command prints, with names in camelCase."""
+
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
+
+
+class NamedInSnakeCase(BaseModel):
+    """An object that a command prints, with names as in the rules files."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class CommandError(BaseModel):
+    """What any command prints if it fails; an error of the API has all members of its `problem`."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
+
+    error_code: str
+    message: str
+    remedy: str | None = None
+    field: str | None = None
+    details: dict[str, Any] | None = None
+    request_id: str | None = None
+
+
+class AccountOutput(CommandOutput):
+    """An account."""
+
+    id: str
+    name: str
+    gs1_prefix: str | None
+
+
+class ListedAccount(AccountOutput):
+    """An account in the list."""
+
+    mail_domains: list[str] | None = Field(description="To which the account may send mail; null for any")
+
+
+class MailDomains(CommandOutput):
+    """The domains to which an account may send mail; null for any."""
+
+    id: str
+    mail_domains: list[str] | None
+
+
+class SkippedNumbers(CommandOutput):
+    """The numbers that were skipped, and the next ones."""
+
+    id: str
+    packages_skipped: int
+    ssccs_skipped: int
+    next_package_number: str
+    next_sscc: str | None
+
+
+class CreatedKeyOutput(CommandOutput):
+    """A new key; `key` is shown only now."""
+
+    id: str
+    key: str
+    account_id: str
+    mode: Mode
+    roles: list[str]
+
+
+class RotatedKey(CommandOutput):
+    """A new key with the rights of the one that it replaces; `key` is shown only now."""
+
+    id: str
+    key: str
+    account_id: str
+    replaces: str
+    expires_at: datetime | None
+
+
+class ListedKey(CommandOutput):
+    """A key, without its secret."""
+
+    id: str
+    name: str
+    mode: Mode
+    roles: list[str]
+    created_at: datetime
+    expires_at: datetime | None
+    revoked_at: datetime | None
+    last_used_at: datetime | None
+
+
+class RevokedKey(CommandOutput):
+    """A revoked key."""
+
+    id: str
+    revoked: Literal[True]
+
+
+class InvitedPerson(CommandOutput):
+    """A one-time link, shown only now."""
+
+    person_id: str
+    email: str
+    link: str
+
+
+class PersonAccess(CommandOutput):
+    """Whether a person is disabled."""
+
+    email: str
+    disabled: bool
+
+
+class ProfileOutput(CommandOutput):
+    """A profile, without its key."""
+
+    profile: str
+    api_url: str
+    account: str | None
+    current: bool
+
+
+class InitOutput(CommandOutput):
+    """What `init` made; `key` is shown only now."""
+
+    account: str
+    made: list[str]
+    key: str | None
+    env_file: str | None
+
+
+class DemoExport(CommandOutput):
+    """An export of the demo."""
+
+    plan: str
+    export_id: str
+    batch_id: str
+    state: str
+    status: str
+    submission_statuses: list[str]
+    invoices: list[str]
+    bundle: str
+
+
+class MessageCount(CommandOutput):
+    """How many messages of one type a queue received."""
+
+    queue: str
+    type: str
+    count: int
+
+
+class DemoOutput(CommandOutput):
+    """The result of the demo."""
+
+    address: str
+    seconds: float
+    exports: list[DemoExport]
+    messages: list[MessageCount]
+
+
+class ServiceAddress(CommandOutput):
+    """Where the service listens; printed once it does."""
+
+    address: str
+    embedded: bool = Field(description="Whether the worker runs in the same process")
+
+
+class Migration(CommandOutput):
+    """Whether the database was changed."""
+
+    migrated: bool
+
+
+class BadDocument(CommandOutput):
+    """A recorded document that the store does not have as recorded."""
+
+    export_id: str
+    unit_no: int
+    artifact_type: str
+    filename: str
+    sha256: str
+    condition: Literal["missing", "damaged", "unreadable"]
+    restored: bool
+    reason: str | None
+
+
+class StoreCounts(CommandOutput):
+    """The counts of a check of the store; the last line."""
+
+    documents: int
+    bytes: int
+    missing: int
+    damaged: int
+    unreadable: int
+    restored: int
+    left: int
+
+
+class AgencyRow(CommandOutput):
+    """What a line has for an agency, and what it lacks."""
+
+    unit_ref: str
+    line_ref: str
+    agency: str
+    present: list[str]
+    missing: list[str]
+    person: list[str] = Field(description="What needs a person")
+    waived: list[str]
+
+
+class PreflightOutput(PreflightReport):
+    """The report of the API, with the table of lines and agencies."""
+
+    standings: list[AgencyRow]
+
+
+class ExportTag(CommandOutput):
+    """The tag of an export for `amend --if-match`."""
+
+    etag: str
+
+
+class AddressOutput(CommandOutput):
+    """An address."""
+
+    address: str
+
+
+class FileReceiverOutput(AddressOutput):
+    """How to reach the test SFTP server."""
+
+    host_key: str
+    password: str
+
+
+class MailReceiverOutput(CommandOutput):
+    """How to reach the test mail server."""
+
+    url: str
+    certificate: str
+
+
+class ReceiverRequest(CommandOutput):
+    """A request to the test endpoint, and the status of its answer; null if it hung up."""
+
+    status: int | None
+    id: str
+    type: str
+
+
+class UnreadableMessage(CommandOutput):
+    """A message in a queue that is not JSON."""
+
+    unreadable: str
+
+
+class ReplayTotal(CommandOutput):
+    """How many messages are sent again."""
+
+    partner_id: str
+    messages: int
+    exports: int
+
+
+class ListenerStart(CommandOutput):
+    """The first line of `listen`."""
+
+    forward_to: str
+    secret: str
+
+
+class ForwardAttempt(CommandOutput):
+    """An attempt to forward a message."""
+
+    id: str
+    type: str
+    partner_id: str
+    delivery_id: str
+    export_id: str
+    status: int | None
+    error: str | None
+    duration_ms: int
+    retry_in_seconds: int | None
+
+
+class MemberResult(CommandOutput):
+    """The check of one file of a bundle; `failure` is null if it holds."""
+
+    path: str
+    artifact_type: str | None
+    proof: str
+    lines: int | None
+    digest: str | None
+    failure: str | None
+
+
+class BundleResult(CommandOutput):
+    """The check of a bundle."""
+
+    intact: bool
+    batch_id: str | None
+    plan_hash: str | None
+    treatment_digest: str | None
+    container: str | None = Field(description="What is wrong with the zip file itself")
+    checks: list[MemberResult]
+
+
+class AuditResult(CommandOutput):
+    """The check of every hash chain."""
+
+    intact: bool
+    exports: int
+    events: int
+    acts: int
+    broken: int
+    faults: list[ChainBreak]
+    checkpoint: str | None = Field(description="How the log differs from the given checkpoint")
+
+
+class DamagedExport(CommandOutput):
+    """How the tables of an export differ from its log, and with --apply what is left."""
+
+    export_id: str
+    refused: str | None
+    differences: list[Difference]
+    left: list[Difference] = Field(default=[], description="Only with --apply")
+
+
+class RebuildOutput(CommandOutput):
+    """The comparison of tables and logs."""
+
+    exports: int
+    damaged: list[DamagedExport]
+    left: int
+
+
+class UncopiedDocument(CommandOutput):
+    """A document that is not in the backup."""
+
+    export_id: str
+    filename: str
+    reason: str
+
+
+class BackupOutput(CommandOutput):
+    """What the backup holds."""
+
+    folder: str
+    exports: int
+    documents: int
+    bytes: int
+    purged: int
+    uncopied: list[UncopiedDocument]
+
+
+class ResealedSecrets(CommandOutput):
+    """How many secrets were encrypted again."""
+
+    resealed: int

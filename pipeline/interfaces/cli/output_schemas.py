@@ -1,0 +1,254 @@
+"""The JSON Schema of what each command prints with `--json`; `exports schema cli` prints them."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any, Final
+
+from pydantic import Field, TypeAdapter
+
+from pipeline.accounts.people import Member
+from pipeline.accounts.schemas import (
+    CreatedPartner,
+    CreatedPortalLink,
+    DeliveryPage,
+    DeliveryView,
+    PartnerTested,
+    PartnerView,
+    PortalLinkView,
+    RotatedSecret,
+)
+from pipeline.core.errors import NotFound
+from pipeline.customs.chapter99.section232 import DataNeeded
+from pipeline.customs.chapter99.stack import DecisionStep, HeadingOutcome
+from pipeline.customs.reference.catalog import DatedRow
+from pipeline.customs.reference.chapter99 import HeadingFamily, HeadingRow, ImportBan
+from pipeline.customs.reference.diff import Change
+from pipeline.customs.schemas import WaiverView
+from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
+from pipeline.deliveries.schemas.views import NotificationTrace
+from pipeline.exports.models import LegalHold
+from pipeline.exports.schemas.export import ActPage, ArtifactView, EventView, ExportPage, ExportView
+from pipeline.exports.schemas.inbox import InboxView
+from pipeline.exports.schemas.plan import Plan
+from pipeline.interfaces.cli import output_models as models
+from pipeline.interfaces.cli.config import SettingView
+from pipeline.interfaces.contracts.json_schemas import DIALECT, Json, allow_more_members
+from pipeline.ops.audit import SignedCheckpoint
+from pipeline.ops.doctor import CheckResult
+from pipeline.ops.retention import ExpiredRecord, PurgeResult
+from pipeline.ops.schemas import StatsView
+
+
+class ShownHeading(HeadingRow):
+    """A row of a heading, and whether it is in force on the day."""
+
+    is_in_force: bool = Field(alias="in_force")
+
+
+class HeadingOutput(models.NamedInSnakeCase):
+    """All rows of a heading of chapter 99, and the family of headings that it belongs to."""
+
+    heading: str
+    on: date
+    rows: list[ShownHeading]
+    family: HeadingFamily | None
+
+
+class FoundList(models.NamedInSnakeCase):
+    """A list that the line is on, and the code by which it is."""
+
+    list: str
+    code: str
+
+
+class UndecidedProgram(models.NamedInSnakeCase):
+    """A program whose heading depends on a fact that was not given."""
+
+    program: str
+    outcomes: list[HeadingOutcome]
+
+
+class DecisionOutput(models.NamedInSnakeCase):
+    """The headings of a line, what they depend on, and each step of the decision."""
+
+    hts_code: str
+    origin: str
+    on: date
+    ruleset: str
+    lists: list[FoundList]
+    headings: list[str]
+    undecided: list[UndecidedProgram]
+    excluded: list[ImportBan]
+    data: list[DataNeeded]
+    steps: list[DecisionStep]
+
+
+class RulesetSummary(models.NamedInSnakeCase):
+    """A ruleset, and how many of its rows have each status."""
+
+    id: str
+    as_of: date
+    content_hash: str
+    confirmed: int
+    probable: int
+    check: int
+
+
+class DrillRecovery(models.NamedInSnakeCase):
+    """The recovery from one kill."""
+
+    at: float
+    process: str
+    under_way: int
+    seconds: float | None
+
+
+class DrillFindings(models.NamedInSnakeCase):
+    """What the drill lost or duplicated, in words."""
+
+    lost: list[str]
+    duplicated: list[str]
+
+
+class DrillOutput(models.NamedInSnakeCase):
+    """The figures of a drill."""
+
+    kills: int
+    exports: int
+    executed: int
+    lost: int
+    duplicated: int
+    recovery_p50_s: float | None = Field(description="Seconds from a kill until all interrupted exports are done")
+    recovery_p99_s: float | None
+    recovery_max_s: float | None
+    requests_repeated: int
+    messages: int
+    messages_redelivered: int
+    seed: int
+    stack: str
+    lease_seconds: float
+    seconds: float | None
+    findings: DrillFindings
+    recoveries: list[DrillRecovery]
+
+
+#: command -> the type of what it prints with `--json`; the commands of `LINES` print one such document a line
+OUTPUTS: Final[dict[str, Any]] = {
+    "demo": models.DemoOutput,
+    "init": models.InitOutput,
+    "login": models.ProfileOutput,
+    "serve": models.ServiceAddress,
+    "migrate": models.Migration,
+    "doctor": list[CheckResult],
+    "execute": ExportView,
+    "amend": ExportView,
+    "cancel": ExportView,
+    "retry": ExportView,
+    "preflight": models.PreflightOutput,
+    "inbox": InboxView,
+    "acknowledge": ExportView,
+    "list": ExportPage,
+    "open": models.AddressOutput,
+    "inspect": ExportView | models.ExportTag,
+    "events": EventView,
+    "stats": StatsView,
+    "listen": models.ListenerStart | models.ForwardAttempt,
+    "consume": CloudEventEnvelope | models.UnreadableMessage,
+    "trace": NotificationTrace,
+    "verify": models.BundleResult,
+    "rebuild": models.RebuildOutput,
+    "backup": models.BackupOutput,
+    "drill": DrillOutput,
+    "schema": list[str] | dict[str, Any] | str,
+    "artifacts list": list[ArtifactView] | list[str],
+    "artifacts check": models.BadDocument | models.StoreCounts,
+    "artifacts restore": models.BadDocument | models.StoreCounts,
+    "plans new": Plan,
+    "plans example": Plan,
+    "rules list": list[DatedRow],
+    "rules show": HeadingOutput,
+    "rules why": DecisionOutput,
+    "rules diff": list[Change],
+    "rules check": RulesetSummary,
+    "deliveries list": DeliveryPage,
+    "deliveries show": DeliveryView,
+    "deliveries resend": DeliveryView,
+    "deliveries replay": models.ReplayTotal,
+    "accounts create": models.AccountOutput,
+    "accounts mail-domains": models.MailDomains,
+    "accounts skip-numbers": models.SkippedNumbers,
+    "accounts list": list[models.ListedAccount],
+    "people add": models.InvitedPerson,
+    "people link": models.InvitedPerson,
+    "people list": list[Member],
+    "people disable": models.PersonAccess,
+    "people enable": models.PersonAccess,
+    "keys create": models.CreatedKeyOutput,
+    "keys list": list[models.ListedKey],
+    "keys rotate": models.RotatedKey,
+    "keys revoke": models.RevokedKey,
+    "partners add": CreatedPartner,
+    "partners list": list[PartnerView],
+    "partners test": PartnerTested,
+    "partners activate": PartnerView,
+    "partners pause": PartnerView,
+    "partners resume": PartnerView,
+    "partners rotate-secret": RotatedSecret,
+    "partners link": CreatedPortalLink,
+    "partners links": list[PortalLinkView],
+    "partners unlink": list[PortalLinkView],
+    "partners receiver": models.AddressOutput | models.ReceiverRequest,
+    "partners file-receiver": models.FileReceiverOutput,
+    "partners mail-receiver": models.MailReceiverOutput,
+    "secrets rotate": models.ResealedSecrets,
+    "waivers add": WaiverView,
+    "waivers list": list[WaiverView],
+    "waivers revoke": WaiverView,
+    "audit list": ActPage,
+    "audit verify": models.AuditResult,
+    "audit checkpoint": SignedCheckpoint,
+    "retention purge": PurgeResult | list[ExpiredRecord],
+    "retention hold": LegalHold,
+    "retention release": LegalHold,
+    "retention holds": list[LegalHold],
+    "profiles list": list[models.ProfileOutput],
+    "profiles use": models.ProfileOutput,
+    "profiles remove": models.ProfileOutput,
+    "config show": list[SettingView],
+    "error": models.CommandError,
+}
+
+LINES: Final = frozenset(
+    {
+        "acknowledge",
+        "artifacts check",
+        "artifacts restore",
+        "consume",
+        "events",
+        "listen",
+        "partners receiver",
+    }
+)
+
+
+def build_output_schema(command: str) -> Json:
+    """Return the JSON Schema 2020-12 of what the command prints with `--json`; raises NotFound if there is none."""
+    if command not in OUTPUTS:
+        raise NotFound(f"there is no schema for the command {command}; `exports schema cli` has all")
+    schema = TypeAdapter(OUTPUTS[command]).json_schema(mode="serialization")
+    return {"$schema": DIALECT, **allow_more_members(schema)}
+
+
+def build_output_document() -> Json:
+    """Return one JSON Schema 2020-12 with a property for each command, and `error` for a command that failed."""
+    adapters = [(command, "serialization", TypeAdapter(kind)) for command, kind in OUTPUTS.items()]
+    schemas, shared = TypeAdapter.json_schemas(adapters)  # type: ignore[arg-type]
+    properties = {
+        command: {"description": "One document a line"} | schemas[command, "serialization"]
+        if command in LINES
+        else schemas[command, "serialization"]
+        for command in OUTPUTS
+    }
+    title = "What the commands of exports print with --json"
+    return {"$schema": DIALECT, "title": title, **allow_more_members({"properties": properties, **shared})}
