@@ -147,7 +147,7 @@ def list_accounts(as_json: Json = False) -> None:
     print_result(value, table, as_json=as_json)
 
 
-@keys_app.command("create")
+@keys_app.command("create", epilog="Example: exports keys create --account acc_1 --role execute --role read --days 90")
 @report_errors
 def create_key(
     account: OfAccount,

@@ -76,7 +76,7 @@ class _MessageView:
                 self._ids.popitem(last=False)
 
 
-@app.command()
+@app.command(epilog="Example: exports consume warehouse --peek --follow")
 @report_errors
 def consume(
     reads: Annotated[QueueOwner, typer.Argument(help="Whose queue to read.")],

@@ -123,7 +123,7 @@ def resend(
     print_result(requeued, text, as_json=as_json)
 
 
-@app.command()
+@app.command(epilog="Example: exports deliveries replay --partner wh_123 --since 2026-11-24T15:00:00Z --state dead")
 @report_errors
 def replay(
     partner: Annotated[str, typer.Option("--partner", metavar="ID", help="The partner; no other receives messages.")],

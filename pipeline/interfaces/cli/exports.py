@@ -73,7 +73,7 @@ PlanFile = Annotated[Path, typer.Argument(metavar="PLAN.json", help="The approve
 ExportId = Annotated[str, typer.Argument(metavar="ID", help="The export's id, or its batch's.")]
 
 
-@app.command(cls=_CommandWithWait)
+@app.command(cls=_CommandWithWait, epilog="Example: exports execute plan.json --wait=answer")
 @report_errors
 def execute(
     plan: PlanFile,
@@ -247,7 +247,7 @@ def _spinner(shown: bool, export: ExportView) -> Iterator[None]:
         yield
 
 
-@app.command("list")
+@app.command("list", epilog="Example: exports list --needs-person --broker br_123")
 @report_errors
 def list_exports(
     outcome: Annotated[

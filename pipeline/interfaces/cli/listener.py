@@ -49,7 +49,7 @@ _SECRET_BYTES: Final = 32
 _TRANSIENT_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 
 
-@app.command()
+@app.command(epilog="Example: exports listen --forward-to http://localhost:3000/events --last 5")
 @report_errors
 def listen(
     forward_to: Annotated[

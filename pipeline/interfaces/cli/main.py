@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from difflib import get_close_matches
 from importlib import import_module
@@ -58,7 +59,7 @@ _COMMANDS: Final = {
     ),
     "schema": (
         "schema",
-        "Print a JSON Schema of the API, with `asyncapi` or `openapi` that document, or with `http` its calls as an .http file.",
+        "Print a JSON Schema of the API; also the documents `asyncapi` and `openapi`, `http` (calls as an .http file) and `cli` (what commands print with --json).",
     ),
 }
 #: noun -> module of pipeline.interfaces.cli, the name of the group in it, and the help of the group
@@ -89,6 +90,22 @@ _NOUNS: Final = {
 }
 
 
+#: command or noun -> its panel in the help, in the order of the help
+_PANELS: Final = {
+    name: title
+    for title, names in {
+        "Start": "demo init login profiles open",
+        "Exports": "execute list inspect events artifacts preflight plans amend cancel retry inbox acknowledge stats",
+        "Messages": "deliveries listen consume trace schema",
+        "Accounts and partners": "accounts people keys partners waivers secrets",
+        "Customs rules": "rules",
+        "The service": "serve web worker intake migrate doctor config",
+        "Checks and repairs": "verify audit rebuild retention backup drill",
+    }.items()
+    for name in names.split()
+}
+
+
 class _LazyGroup(TyperGroup):
     """Loads a command's module when it is called: `exports inspect` must not wait for the database libraries.
 
@@ -100,14 +117,20 @@ class _LazyGroup(TyperGroup):
             if any("\ud800" <= character <= "\udfff" for character in argument):
                 # The argument is not shown: it may be a key. It could not be compared, sent or printed.
                 raise typer.BadParameter(f"argument {number} must be UTF-8 text", ctx=ctx)
+        if args[:1] == ["help"]:
+            args = [*args[1:], "--help"]
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*_COMMANDS, *_NOUNS]
+        return [*_PANELS]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         *_, help_text = _COMMANDS.get(cmd_name) or _NOUNS.get(cmd_name) or (None,)
-        return help_text and TyperCommand(cmd_name, help=help_text)
+        if help_text is None:
+            return None
+        # The list has a line for each command: what stands after the semicolon is in its own help.
+        short_text = re.split(r";|\. ", help_text)[0].removesuffix(".")
+        return TyperCommand(cmd_name, help=help_text, short_help=short_text, rich_help_panel=_PANELS[cmd_name])
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         close = [] if self.get_command(ctx, args[0]) else get_close_matches(args[0], self.list_commands(ctx))
@@ -141,7 +164,9 @@ app = typer.Typer(
     cls=_LazyGroup,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="Exit codes: 0 done, 1 refused or failed, 2 usage, 3 not found, 4 unreachable or not ready, 5 timed out, 6 needs a person.",
+    epilog="Exit codes: 0 done, 1 refused or failed, 2 usage, 3 not found, 4 unreachable or not ready, 5 timed out, 6 needs a person."
+    "\n\nEnvironment: EXPORTS_API_URL, EXPORTS_API_KEY, EXPORTS_PROFILE and EXPORTS_ACCOUNT choose the connection; NO_COLOR turns"
+    " colours off. `exports config show` lists every setting.",
 )
 
 

@@ -57,7 +57,10 @@ MAX_DEPTH: Final = 8
 _ALLOW_PRIVATE: Final = "  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the connection test reach it."
 
 
-@app.command("add")
+@app.command(
+    "add",
+    epilog="Example: exports partners add br_123 --account acc_1 --kind customs_broker --name Broker --webhook https://hooks.example/in",
+)
 @report_errors
 def add(
     partner: Annotated[str, typer.Argument(metavar="ID", help="The partner's id in plans, such as br_123 or wh_123.")],

@@ -43,7 +43,7 @@ _MAX_ROWS: Final = 80
 _MAX_FINDINGS: Final = 40
 
 
-@app.command()
+@app.command(epilog="Example: exports preflight plan.json --offline")
 @report_errors
 def preflight(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.json", help="The plan; `-` reads standard input.")],

@@ -139,7 +139,7 @@ def show(heading: Annotated[str, typer.Argument(metavar="HEADING")], on: On = No
         stdout_console().print(f"  [dim]{family.status}: {escape(family.source)}[/]", soft_wrap=True)
 
 
-@app.command()
+@app.command(epilog="Example: exports rules why 7323.93.0045 --origin CA --metal steel=0.8 --net 1")
 @report_errors
 def why(
     hts: Annotated[str, typer.Argument(metavar="HTS", help="Ten digits, with or without dots.")],

@@ -31,7 +31,7 @@ OfAccount = Annotated[
 By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides this; it is recorded.")]
 
 
-@app.command("add")
+@app.command("add", epilog="Example: exports waivers add PGA_FDA --account acc_1 --reason 'filed by hand' --by pat")
 @report_errors
 def add(
     rule: Annotated[str, typer.Argument(metavar="RULE", help="The rule whose findings are waived, such as V17.")],
