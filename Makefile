@@ -29,7 +29,7 @@ BY_STACK := -n 3 --dist loadgroup
 SEMGREP := SEMGREP_SETTINGS_FILE=.semgrep/settings.yml SEMGREP_LOG_FILE=.semgrep/log .semgrep/bin/semgrep
 QUIETLY := --metrics=off --disable-version-check
 
-.PHONY: help setup demo kits test pictures readme calendar leap-day last-minute coverage system lint fix semgrep sbom fuzz contracts client docs site money model faults soak bench ci clean
+.PHONY: help setup demo kits test pictures readme calendar leap-day last-minute coverage system lint fix semgrep sbom release fuzz contracts client docs site money model faults soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -61,8 +61,8 @@ coverage: setup ## Run the same tests with line coverage; takes twice as long
 pictures: setup ## Keep a picture of each page of console and portal in var/pictures: desktop and phone, light and dark
 	PICTURES=var/pictures $(VENV)/bin/pytest $(ON_TWO) tests/interfaces/console/test_console_layout.py tests/interfaces/portal/test_portal_layout.py
 
-readme: setup ## Make the pictures of the console at the top of the README, with the data of the demo
-	$(VENV)/bin/python -m tests.support.console_pictures
+readme: setup ## Make the pictures of the README, with the data of the demo
+	$(VENV)/bin/python -m tests.support.readme_pictures
 
 system: setup ## Run the tests of the whole service: its processes on every stack, every fault, random scenarios and benchmarks; takes half an hour
 	$(VENV)/bin/pytest $(BY_STACK) $(SYSTEM)
@@ -90,6 +90,14 @@ semgrep: .semgrep/ready ## Check the code against our own data-flow rules, witho
 
 sbom: setup ## Write sbom.json: every package of the environment, as CycloneDX, without the network
 	$(VENV)/bin/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-format JSON --output-file sbom.json
+
+release: setup ## Build what a release publishes into dist: packages for pip and npm, bill of materials, checksums; needs `make kits`
+	rm -rf dist && mkdir dist
+	for folder in . clients/python; do (cd $$folder && $(CURDIR)/$(VENV)/bin/python -m hatchling build --directory $(CURDIR)/dist) || exit 1; done
+	cd clients/typescript && npm run build && npm pack --ignore-scripts --pack-destination $(CURDIR)/dist
+	$(UV) export --quiet --locked --no-default-groups --no-emit-project --output-file dist/requirements.txt
+	$(VENV)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-format JSON --output-file dist/sbom.json dist/requirements.txt
+	cd dist && sha256sum * > SHA256SUMS
 
 fuzz: setup ## Search for inputs that break the API and its parsers; takes half an hour
 	$(VENV)/bin/pytest -m long tests/interfaces/api tests/system/acceptance/test_api_schema.py
@@ -131,7 +139,7 @@ ci: ## Run all checks that must pass before a change lands (installs missing ser
 	.ci/run
 
 clean: ## Remove what the targets above created
-	rm -rf clients/*/node_modules clients/*/dist examples/consumers/node/node_modules tests/interfaces/*/javascript/node_modules .venv .venv-* .uv .semgrep .generators sbom.json .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf dist clients/*/node_modules clients/*/dist examples/consumers/node/node_modules tests/interfaces/*/javascript/node_modules .venv .venv-* .uv .semgrep .generators sbom.json .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/ready: pyproject.toml uv.lock $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
 	@$(need_python)
