@@ -45,7 +45,9 @@ def deliveries(
 @app.command("list")
 @report_errors
 def list_deliveries(
-    export: Annotated[str | None, typer.Option("--export", metavar="ID", help="Only this export's.")] = None,
+    export: Annotated[
+        str | None, typer.Option("--export", metavar="ID", help="Only this export's, by its id or its batch's.")
+    ] = None,
     partner: Annotated[str | None, typer.Option("--partner", metavar="ID", help="Only to this partner.")] = None,
     state: Annotated[DeliveryState | None, typer.Option(help="Only in this state.")] = None,
     api_url: ApiUrl = None,
@@ -54,7 +56,8 @@ def list_deliveries(
 ) -> None:
     """List one page of deliveries, newest first."""
     with connect(api_url, api_key) as api:
-        page = api.delivery_page(export=export, partner=partner, state=state)
+        export_id = None if export is None else api.inspect(export).export_id
+        page = api.delivery_page(export=export_id, partner=partner, state=state)
     table = build_table(
         ("delivery", "to", "by", "message", "state", "attempts", "last error, and what to do"),
         (

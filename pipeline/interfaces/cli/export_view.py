@@ -14,7 +14,7 @@ from pipeline.core.text_safety import make_legible
 from pipeline.exports.schemas.export import BrokerSubmissionView, EventView, ExportSummary, ExportView, StepView
 from pipeline.exports.states import ExportState, Outcome, StepState
 from pipeline.interfaces.cli.output import FittedTable, build_table
-from pipeline.interfaces.event_text import ATTENTION, BAD, GOOD, NEUTRAL, format_size
+from pipeline.interfaces.event_text import ATTENTION, BAD, GOOD, NEUTRAL, describe_event, format_size
 
 _OUTCOME_STYLES: Final = {
     Outcome.IN_PROGRESS: (NEUTRAL, "cyan"),
@@ -162,10 +162,11 @@ def format_submission(submission: BrokerSubmissionView) -> Text:
 
 
 def format_event(event: EventView) -> Text:
-    """Return an event as one line: number, time, type, actor and facts."""
-    facts = "  ".join(f"{key}={value}" for key, value in event.data.items())
+    """Return an event as one line: number, time, what happened, by what, and its type; `--json` has its data."""
+    mark, sentence = describe_event(event)
+    text = f"{mark} {escape(make_legible(sentence))}"
     return Text.from_markup(
-        f"[dim]{event.seq:>5}  {event.at:%H:%M:%S.%f}[/]  [bold]{event.type}[/]  [dim]{escape(event.actor)}[/]  {escape(make_legible(facts))}"
+        f"[dim]{event.seq:>5}  {event.at:%H:%M:%S.%f}[/]  {text}  [dim]{escape(event.actor)}  {event.type}[/]"
     )
 
 

@@ -144,6 +144,7 @@ def run_doctor(as_json: Json = False) -> None:
     from pipeline.ops import doctor  # noqa: PLC0415 - it loads what the other commands of this file do not need
 
     console = stdout_console()
+    width = max(len(name) for name, *_ in doctor.CHECKS)
     checks = []
     for check in doctor.run_checks(get_settings()):
         checks.append(check)
@@ -151,11 +152,11 @@ def run_doctor(as_json: Json = False) -> None:
             continue
         mark = "[green]✓[/]" if check.ok else "[bold red]✗[/]"
         console.print(
-            f"{mark} [bold]{check.name:<14}[/]  [dim]{check.seconds * 1000:6.0f} ms[/]  {escape(check.found)}",
+            f"{mark} [bold]{check.name:<{width}}[/]  [dim]{check.seconds * 1000:6.0f} ms[/]  {escape(check.found)}",
             soft_wrap=True,
         )
         if check.remedy:
-            console.print(f"                             {escape(check.remedy)}", soft_wrap=True)
+            console.print(f"  [yellow]→ {escape(check.remedy)}[/]", soft_wrap=True)
     if as_json:
         print_json(checks)
     if not all(check.ok for check in checks):

@@ -246,6 +246,21 @@ def test_events_are_numbered_without_a_gap(service: Commands, executed: dict[str
     assert len(service("events", executed["exportId"], "--after", "2").stdout.splitlines()) >= len(lines) - 2
 
 
+def test_events_are_sentences_with_actor_and_type(service: Commands, executed: dict[str, Any]) -> None:
+    shown = service("events", executed["exportId"]).stdout.splitlines()
+    assert shown[0].split("  ")[-3:][0] == "· accepted"
+    assert shown[0].endswith("EXPORT_ACCEPTED")
+    assert [line for line in shown if "{" in line or "sha256:" in line] == []
+
+
+def test_deliveries_of_an_export_are_found_by_its_batch(service: Commands, executed: dict[str, Any]) -> None:
+    by_export, by_batch = (
+        service.json("deliveries", "list", "--export", executed[name])["items"] for name in ("exportId", "batch_id")
+    )
+    assert [each["id"] for each in by_batch] == [each["id"] for each in by_export] != []
+    assert service("deliveries", "list", "--export", "exp_nobody").exit_code == 3
+
+
 def test_followed_events_end_with_the_export(service: Commands, executed: dict[str, Any]) -> None:
     lines = service("events", executed["exportId"], "--follow", "--json").stdout.splitlines()
     types = [json.loads(line)["type"] for line in lines]

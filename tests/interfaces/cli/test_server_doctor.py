@@ -112,3 +112,8 @@ def test_doctor_passes_on_every_stack(stack: Stack) -> None:
     code, checks = read_outcomes(Commands({**stack.environment}))
     assert code == 0, checks
     assert "inside" in checks["message broker"]["found"] or "answers" in checks["message broker"]["found"]
+
+
+def test_checks_stand_in_columns(commands: Commands) -> None:
+    shown = [line for line in commands("doctor").stdout.splitlines() if line[:1] in {"✓", "✗"}]
+    assert len({line.index(" ms ") for line in shown}) == 1
