@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import JSON, Index, Text, TextClause
+from sqlalchemy import JSON, ColumnElement, Index, Text, TextClause
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql.functions import FunctionElement
@@ -24,7 +24,7 @@ SQLModel.metadata.naming_convention = NAMING
 JSON_TYPE = JSON().with_variant(JSONB(), "postgresql")
 
 
-def partial_index(name: str, *columns: str, where: TextClause, unique: bool = False) -> Index:
+def partial_index(name: str, *columns: str, where: TextClause | ColumnElement[bool], unique: bool = False) -> Index:
     """Return an index of the rows that fulfil the condition `where`, on both databases."""
     return Index(name, *columns, unique=unique, postgresql_where=where, sqlite_where=where)
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, UniqueConstraint, text
+from sqlalchemy import Index, UniqueConstraint, column, text
 from sqlmodel import Field, SQLModel
 
 from pipeline.core.columns import JSON_TYPE, instant_column, partial_index, text_column, timestamp_column
-from pipeline.exports.states import InboxState
+from pipeline.exports.states import InboxState, Milestone
 
 
 class BrokerSubmission(SQLModel, table=True):
@@ -36,6 +36,19 @@ class BrokerSubmission(SQLModel, table=True):
             "export_id",
             where=text("overdue_at IS NOT NULL AND deadline_at IS NOT NULL"),
         ),
+        # The list filters by each milestone, in the order of its instants.
+        *(
+            partial_index(
+                f"ix_broker_submissions_{name}first_{each}",
+                "account_id",
+                *columns,
+                f"first_{each}_at",
+                "export_id",
+                where=column(f"first_{each}_at").is_not(None),
+            )
+            for each in Milestone
+            for name, columns in (("", ()), ("partner_", ("partner_id",)))
+        ),
     )
 
     id: str = Field(primary_key=True)
@@ -51,6 +64,9 @@ class BrokerSubmission(SQLModel, table=True):
     sent_at: datetime | None = instant_column(nullable=True)
     deadline_at: datetime | None = instant_column(nullable=True)  # when the next status must be reached
     overdue_at: datetime | None = instant_column(nullable=True)  # when operators were notified that it is overdue
+    first_accepted_at: datetime | None = instant_column(nullable=True)
+    first_sent_back_at: datetime | None = instant_column(nullable=True)
+    first_overdue_at: datetime | None = instant_column(nullable=True)
     handoff_id: str | None = None  # the customs broker's id, if it is polled for answers
     polled_at: datetime | None = instant_column(nullable=True)
     error_message: str | None = None

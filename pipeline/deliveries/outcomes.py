@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from sqlalchemy import ColumnElement, SQLColumnExpression, and_, bindparam, literal_column, select, true, tuple_
@@ -12,7 +13,7 @@ from sqlmodel import Session, col
 from pipeline.core.db import index_constant
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.exports.models import Export
-from pipeline.exports.states import DeliveryState, ExportState, Outcome
+from pipeline.exports.states import DeliveryState, ExportState, Milestone, Outcome
 
 
 def delivery_is(state: DeliveryState) -> ColumnElement[bool]:
@@ -38,6 +39,13 @@ QUARANTINED: Final = and_(col(Export.quarantined).is_(True), col(Export.state) =
 
 #: An answer is late and still expected. An amendment and a purge clear the deadline, but not `overdue_at`.
 OVERDUE: Final = and_(col(BrokerSubmission.overdue_at).is_not(None), col(BrokerSubmission.deadline_at).is_not(None))
+
+#: When the handoff of an export reached each milestone, or NULL.
+REACHED_AT: Final[Mapping[Milestone, SQLColumnExpression[datetime | None]]] = {
+    Milestone.ACCEPTED: col(BrokerSubmission.first_accepted_at),
+    Milestone.SENT_BACK: col(BrokerSubmission.first_sent_back_at),
+    Milestone.OVERDUE: col(BrokerSubmission.first_overdue_at),
+}
 
 _READ_OUTCOME: Final = select(col(Export.outcome)).where(col(Export.id) == bindparam("of_export"))
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Final
 
 import structlog
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlmodel import Session, col
 
 from pipeline.core.db import database_now, statement_now, table
@@ -72,7 +72,10 @@ def _notify_once(session: Session, submission_id: str, export_id: str) -> Sequen
             col(BrokerSubmission.deadline_at) <= database_now(),
             col(BrokerSubmission.overdue_at).is_(None),
         )
-        .values(overdue_at=database_now())
+        .values(
+            overdue_at=database_now(),
+            first_overdue_at=func.coalesce(col(BrokerSubmission.first_overdue_at), database_now()),
+        )
         .returning(
             col(BrokerSubmission.id),
             col(BrokerSubmission.export_id),

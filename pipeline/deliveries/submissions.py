@@ -35,7 +35,7 @@ from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import AcknowledgementView, BrokerSubmissionView
 from pipeline.exports.schemas.plan import as_json
-from pipeline.exports.states import SUBMISSION_TRANSITIONS, SubmissionState, source_states
+from pipeline.exports.states import MILESTONES, SUBMISSION_TRANSITIONS, SubmissionState, source_states
 
 _EVENTS: Final = {
     SubmissionState.RECEIVED: EventType.BROKER_ACKNOWLEDGED,
@@ -112,6 +112,8 @@ def advance_status(
 def _build_advance(status: SubmissionState, *, expects: bool, columns: tuple[str, ...]) -> ReturningUpdate[Any]:
     """Return the guarded UPDATE to `status`; `expects` says that a next status has a deadline."""
     sent = DELIVERED_NOW if status is SubmissionState.DELIVERED else {}
+    reached = f"first_{MILESTONES[status]}_at" if status in MILESTONES else None
+    first = {} if reached is None else {reached: func.coalesce(_submissions[reached], database_now())}
     return (
         update(table(BrokerSubmission))
         .where(
@@ -124,6 +126,7 @@ def _build_advance(status: SubmissionState, *, expects: bool, columns: tuple[str
             deadline_at=database_now(bindparam("deadline_seconds")) if expects else None,
             overdue_at=None,
             **sent,
+            **first,
             **{name: bindparam(f"new_{name}") for name in columns},
         )
         .returning(_submissions.id)

@@ -95,6 +95,14 @@ class Outcome(StrEnum):
     SUPERSEDED = "superseded"
 
 
+class Milestone(StrEnum):
+    """What a handoff reaches once, for the first time; what comes later does not change it."""
+
+    ACCEPTED = "accepted"  # the customs broker accepted it, or went on at once: filed, released, held
+    SENT_BACK = "sent_back"  # the customs broker rejected it, or asked about it
+    OVERDUE = "overdue"  # a status did not come before its deadline
+
+
 #: The outcomes that need a person.
 NEEDS_PERSON: Final = frozenset(
     {
@@ -161,6 +169,16 @@ SUBMISSION_TRANSITIONS: Final[Mapping[SubmissionState, frozenset[SubmissionState
     SubmissionState.HELD: frozenset({SubmissionState.RELEASED}),
     SubmissionState.RELEASED: frozenset(),
     SubmissionState.FAILED: _ANSWERS | {SubmissionState.PENDING, SubmissionState.DELIVERED},
+}
+
+#: The milestone of a handoff that reached a status.
+MILESTONES: Final[Mapping[SubmissionState, Milestone]] = {
+    SubmissionState.ACCEPTED: Milestone.ACCEPTED,
+    SubmissionState.FILED: Milestone.ACCEPTED,
+    SubmissionState.HELD: Milestone.ACCEPTED,
+    SubmissionState.RELEASED: Milestone.ACCEPTED,
+    SubmissionState.REJECTED: Milestone.SENT_BACK,
+    SubmissionState.QUERY: Milestone.SENT_BACK,
 }
 
 

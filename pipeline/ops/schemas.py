@@ -95,17 +95,25 @@ class BrokerFunnel(_StatsPart):
 
     partner_id: str
     review: Percentiles = Field(description="From the handoff to the first review: accepted, rejected or query")
-    sent_back: int = Field(description="How often it rejected a handoff or asked about it: the sum of both statuses")
-    overdue: int = Field(description="How often a status did not come before its deadline")
+    sent_back: int = Field(
+        description="The handoffs that it rejected or asked about for the first time: those of `reached=sent_back`"
+    )
+    overdue: int = Field(
+        description="The handoffs that missed a deadline for the first time: those of `reached=overdue`"
+    )
     most_corrected: CorrectionSeries | None = Field(description="The field that it corrected most often")
     statuses: list[StatusCount]
 
 
 class CurrentCounts(_StatsPart):
-    """The exports that have an outcome now, counted up to 1,000, and those accepted by customs brokers today (UTC)."""
+    """The exports that have an outcome now, the inbox, and what customs brokers accepted today."""
 
-    outcomes: dict[Outcome, int]
-    accepted_today: int
+    outcomes: dict[Outcome, int] = Field(description="Each counted up to 1,000")
+    inbox: int = Field(description="What needs a person and is not acknowledged, counted up to 1,000")
+    accepted_today: int = Field(
+        description="The handoffs that customs brokers accepted for the first time since 00:00 UTC: those of"
+        " `reached=accepted`"
+    )
 
 
 class StatsView(_StatsPart):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import datetime
 from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -18,6 +19,7 @@ from sqlalchemy import (
     delete,
     func,
     insert,
+    literal,
     select,
     update,
 )
@@ -30,9 +32,9 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries import circuit_breaker
 from pipeline.deliveries.models import BrokerSubmission, Delivery
-from pipeline.deliveries.outcomes import OVERDUE, QUARANTINED, delivery_is, outcome_search
+from pipeline.deliveries.outcomes import OVERDUE, QUARANTINED, REACHED_AT, delivery_is, outcome_search
 from pipeline.exports.models import Account, Export, Step
-from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, Outcome, StepState
+from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, Milestone, Outcome, StepState
 from pipeline.workflow.inbox import open_items
 
 #: How often the sweeper counts, if that is quick; else it pauses longer.
@@ -154,6 +156,23 @@ def count_outcomes(session: Session, account_id: str) -> Mapping[Outcome, int]:
     outcomes = (Outcome.IN_PROGRESS, Outcome.NEEDS_ATTENTION, *OPEN_OUTCOMES)
     counts = [_count_some(account_id, outcome) for outcome in outcomes]
     return dict(zip(outcomes, session.execute(select(*counts)).one(), strict=True))
+
+
+def count_inbox(session: Session, account_id: str) -> int:
+    """Return how many items are in the account's inbox now, at most MOST_INBOX."""
+    counts = [
+        select(func.count()).select_from(items.limit(MOST_INBOX).subquery()).scalar_subquery()
+        for items in open_items(literal(account_id))
+    ]
+    found: Sequence[int] = session.execute(select(*counts)).one()
+    return min(sum(found), MOST_INBOX)
+
+
+def count_reached(session: Session, account_id: str, milestone: Milestone, since: datetime) -> int:
+    """Return how many handoffs of the account reached the milestone since then, at most MOST_OUTCOMES."""
+    of_account, reached_at = col(BrokerSubmission.account_id) == account_id, REACHED_AT[milestone]
+    some = select(col(BrokerSubmission.export_id)).where(of_account, reached_at >= since).limit(MOST_OUTCOMES)
+    return session.scalar(select(func.count()).select_from(some.subquery())) or 0
 
 
 def _count_some(account_id: str | SQLColumnExpression[str], outcome: Outcome) -> ScalarSelect[int]:

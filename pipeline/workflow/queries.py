@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Select, exists, func, not_, select, union_all
+from sqlalchemy import ColumnElement, Select, exists, func, not_, select, tuple_, union_all
 from sqlmodel import Session, col
 from sqlmodel import select as sqlmodel_select
 
@@ -19,6 +19,7 @@ from pipeline.core.problems import Issue
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outcomes import (
     QUARANTINED,
+    REACHED_AT,
     Search,
     account_search,
     can_have_outcome,
@@ -29,7 +30,7 @@ from pipeline.deliveries.outcomes import (
 from pipeline.exports.models import Event, Export
 from pipeline.exports.queries import event_view
 from pipeline.exports.schemas.export import EventView, ExportPage, ExportSummary
-from pipeline.exports.states import ACTIVE_STATES, UNANSWERED_STATES, DeliveryState, ExportState, Outcome
+from pipeline.exports.states import ACTIVE_STATES, UNANSWERED_STATES, DeliveryState, ExportState, Milestone, Outcome
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,9 @@ class ExportFilter:
     accepted_before: datetime | None = None
     quarantined: bool | None = None
     outcomes: Collection[Outcome] = ()
+    reached: Milestone | None = None
+    reached_after: datetime | None = None
+    reached_before: datetime | None = None
 
 
 def list_exports(
@@ -50,27 +54,24 @@ def list_exports(
 ) -> ExportPage:
     """Return the page after `cursor`.
 
-    Raises ValidationFailed if the cursor is invalid or a time has no UTC offset.
+    Raises ValidationFailed if the cursor is invalid, a time has no UTC offset, or the milestone of a time is missing.
     """
-    query = select(Export).where(col(Export.account_id) == account_id)
+    if filters.reached is not None:
+        return _list_reached(session, account_id, filters, filters.reached, cursor=cursor, limit=limit)
+    for name, given in (("reachedAfter", filters.reached_after), ("reachedBefore", filters.reached_before)):
+        if given is not None:
+            message = f"needs reached: one of {', '.join(Milestone)}"
+            raise validation_failed([Issue(path=f"/query/{name}", message=message, code="missing")])
+    query = select(Export).where(col(Export.account_id) == account_id, *_build_conditions(filters))
     # Without a filter, the index of the account bounds the search; else that of the filter's column or of ids.
     search = account_search(account_id) if filters == ExportFilter() else Search([col(Export.id)])
     if filters.state is not None:
         search = state_search(filters.state)
-    if filters.quarantined is not None:
-        query = query.where(QUARANTINED if filters.quarantined else not_(QUARANTINED))
     if filters.broker_id is not None:
         query = query.where(col(Export.broker_id) == filters.broker_id)
-    if filters.warehouse_id is not None:
-        query = query.where(col(Export.warehouse_id) == filters.warehouse_id)
     # An id begins with the millisecond of acceptance, so the index of ids bounds these searches too.
-    first = last = None
-    if filters.accepted_after is not None:
-        since = _require_offset(filters.accepted_after, "acceptedAfter")
-        query, first = query.where(col(Export.accepted_at) > since), first_id("exp", since)
-    if filters.accepted_before is not None:
-        until = _require_offset(filters.accepted_before, "acceptedBefore")
-        query, last = query.where(col(Export.accepted_at) < until), last_id("exp", until)
+    first = None if filters.accepted_after is None else first_id("exp", filters.accepted_after)
+    last = None if filters.accepted_before is None else last_id("exp", filters.accepted_before)
 
     after = None if cursor is None else _decode_cursor(cursor)
 
@@ -92,6 +93,51 @@ def list_exports(
     return ExportPage(
         items=[_summary(row) for row in rows[:limit]],
         next_cursor=_encode_cursor(rows[limit - 1].id) if len(rows) > limit else None,
+    )
+
+
+def _build_conditions(filters: ExportFilter) -> Iterator[ColumnElement[bool]]:
+    """Yield the conditions on the row of an export that no index bounds alone."""
+    if filters.quarantined is not None:
+        yield QUARANTINED if filters.quarantined else not_(QUARANTINED)
+    if filters.warehouse_id is not None:
+        yield col(Export.warehouse_id) == filters.warehouse_id
+    if filters.accepted_after is not None:
+        yield col(Export.accepted_at) > _require_offset(filters.accepted_after, "acceptedAfter")
+    if filters.accepted_before is not None:
+        yield col(Export.accepted_at) < _require_offset(filters.accepted_before, "acceptedBefore")
+
+
+def _list_reached(
+    session: Session, account_id: str, filters: ExportFilter, reached: Milestone, *, cursor: str | None, limit: int
+) -> ExportPage:
+    """Return the page of exports whose handoff reached the milestone, the newest milestone first.
+
+    The index of the milestone, or of the customs broker's, bounds the search.
+    """
+    at, export_id = REACHED_AT[reached], col(BrokerSubmission.export_id)
+    query = select(Export, at).join(Export, col(Export.id) == export_id)
+    query = query.where(at.is_not(None), col(BrokerSubmission.account_id) == account_id)
+    if filters.broker_id is not None:
+        query = query.where(col(BrokerSubmission.partner_id) == filters.broker_id)
+    if filters.reached_after is not None:
+        query = query.where(at > _require_offset(filters.reached_after, "reachedAfter"))
+    if filters.reached_before is not None:
+        query = query.where(at < _require_offset(filters.reached_before, "reachedBefore"))
+    if cursor is not None:
+        after_at, after_id = _decode_reached_cursor(cursor)
+        query = query.where(at <= after_at, tuple_(at, export_id) < (after_at, after_id))
+    if filters.state is not None:
+        query = query.where(col(Export.state) == filters.state.value)
+    if filters.outcomes:
+        query = query.where(col(Export.outcome).in_(sorted(filters.outcomes)))
+    for condition in _build_conditions(filters):
+        query = query.where(condition)
+    rows = session.execute(query.order_by(at.desc(), export_id.desc()).limit(limit + 1)).all()
+    last = rows[limit - 1] if len(rows) > limit else None
+    return ExportPage(
+        items=[_summary(row).model_copy(update={"reached_at": reached_at}) for row, reached_at in rows[:limit]],
+        next_cursor=None if last is None else _encode_cursor(f"{last[1].isoformat()} {last[0].id}"),
     )
 
 
@@ -136,6 +182,17 @@ def _decode_cursor(cursor: str) -> str:
     except ValueError:
         raise unknown_cursor() from None
     return export_id
+
+
+def _decode_reached_cursor(cursor: str) -> tuple[datetime, str]:
+    instant, _, export_id = _decode_cursor(cursor).partition(" ")
+    try:
+        at = datetime.fromisoformat(instant)
+    except ValueError:
+        raise unknown_cursor() from None
+    if at.tzinfo is None or not export_id:
+        raise unknown_cursor()
+    return at, export_id
 
 
 def _require_offset(given: datetime, name: str) -> datetime:

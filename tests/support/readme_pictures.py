@@ -56,9 +56,9 @@ def take_pictures_of_console(link: str) -> None:
         page.get_by_role("heading", name="Today").wait_for()
         # The three exports are counted within a minute.
         deadline = time.monotonic() + 120
-        while "3" not in page.get_by_role("link", name="Accepted today").locator("strong").inner_text():
+        while page.locator('#brokers td[data-label="Handoffs"]').all_inner_texts() != ["3"]:
             if time.monotonic() > deadline:
-                raise TimeoutError("the first page does not count three accepted exports after two minutes")
+                raise TimeoutError("the first page does not count three handoffs after two minutes")
             page.wait_for_timeout(1000)
             page.reload()
         schemes: tuple[Scheme, ...] = ("light", "dark")

@@ -1346,9 +1346,9 @@ export interface components {
             partnerId: string;
             /** @description From the handoff to the first review: accepted, rejected or query */
             review: components["schemas"]["Percentiles"];
-            /** @description How often it rejected a handoff or asked about it: the sum of both statuses */
+            /** @description The handoffs that it rejected or asked about for the first time: those of `reached=sent_back` */
             sentBack: number;
-            /** @description How often a status did not come before its deadline */
+            /** @description The handoffs that missed a deadline for the first time: those of `reached=overdue` */
             overdue: number;
             /** @description The field that it corrected most often */
             mostCorrected: components["schemas"]["CorrectionSeries"] | null;
@@ -1530,12 +1530,16 @@ export interface components {
         };
         /**
          * CurrentCounts
-         * @description The exports that have an outcome now, counted up to 1,000, and those accepted by customs brokers today (UTC).
+         * @description The exports that have an outcome now, the inbox, and what customs brokers accepted today.
          */
         CurrentCounts: {
+            /** @description Each counted up to 1,000 */
             outcomes: {
                 [key: string]: number;
             };
+            /** @description What needs a person and is not acknowledged, counted up to 1,000 */
+            inbox: number;
+            /** @description The handoffs that customs brokers accepted for the first time since 00:00 UTC: those of `reached=accepted` */
             acceptedToday: number;
         };
         /**
@@ -1704,7 +1708,7 @@ export interface components {
         };
         /**
          * ExportPage
-         * @description One page of a list, newest first; `nextCursor` is null on the last.
+         * @description One page of a list, newest first, by `reachedAt` with the filter `reached`; `nextCursor` is null on the last.
          */
         ExportPage: {
             items: components["schemas"]["ExportSummary"][];
@@ -1740,6 +1744,8 @@ export interface components {
             acceptedAt: string;
             /** Format: date-time */
             updatedAt: string;
+            /** @description When its handoff reached the milestone of the filter `reached` */
+            reachedAt?: string | null;
             link: string;
         };
         /**
@@ -1939,6 +1945,12 @@ export interface components {
             bundle: string;
             deliveries: string;
         };
+        /**
+         * Milestone
+         * @description What a handoff reaches once, for the first time; what comes later does not change it.
+         * @enum {string}
+         */
+        Milestone: "accepted" | "sent_back" | "overdue";
         /**
          * NotificationTrace
          * @description The trace of one message: recipients, channels, attempts and answers.
@@ -3821,6 +3833,7 @@ export type InboxItem = components['schemas']['InboxItem'];
 export type InboxView = components['schemas']['InboxView'];
 export type LineTreatmentView = components['schemas']['LineTreatmentView'];
 export type Links = components['schemas']['Links'];
+export type Milestone = components['schemas']['Milestone'];
 export type NotificationTrace = components['schemas']['NotificationTrace'];
 export type NotificationView = components['schemas']['NotificationView'];
 export type Outcome = components['schemas']['Outcome'];
@@ -4464,6 +4477,12 @@ export interface operations {
                 acceptedAfter?: string | null;
                 /** @description An instant with its offset */
                 acceptedBefore?: string | null;
+                /** @description Only exports whose handoff reached this; those that reached it last come first */
+                reached?: components["schemas"]["Milestone"] | null;
+                /** @description When it reached it for the first time: an instant with its offset */
+                reachedAfter?: string | null;
+                /** @description An instant with its offset */
+                reachedBefore?: string | null;
                 /** @description Only exports that are, or are not, quarantined */
                 quarantined?: boolean | null;
                 /** @description `nextCursor` of the page before */
@@ -4477,7 +4496,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description One page of a list, newest first; `nextCursor` is null on the last. */
+            /** @description One page of a list, newest first, by `reachedAt` with the filter `reached`; `nextCursor` is null on the last. */
             200: {
                 headers: {
                     [name: string]: unknown;

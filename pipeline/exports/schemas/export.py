@@ -317,11 +317,14 @@ class ExportSummary(View):
     quarantined: bool = False
     accepted_at: datetime = Field(alias="acceptedAt")
     updated_at: datetime = Field(alias="updatedAt")
+    reached_at: datetime | None = Field(
+        default=None, alias="reachedAt", description="When its handoff reached the milestone of the filter `reached`"
+    )
     link: str
 
 
 class ExportPage(View):
-    """One page of a list, newest first; `nextCursor` is null on the last."""
+    """One page of a list, newest first, by `reachedAt` with the filter `reached`; `nextCursor` is null on the last."""
 
     items: list[ExportSummary]
     next_cursor: str | None = Field(alias="nextCursor")

@@ -30,7 +30,7 @@ from pipeline.exports.schemas.export import (
     PreflightReport,
 )
 from pipeline.exports.schemas.plan import Plan
-from pipeline.exports.states import ACTIVE_STATES, ExportState, Outcome
+from pipeline.exports.states import ACTIVE_STATES, ExportState, Milestone, Outcome
 from pipeline.interfaces.api.dependencies import (
     Amender,
     Executor,
@@ -249,13 +249,33 @@ def list_exports(
     accepted_before: Annotated[
         BoundedInstant | None, Query(alias="acceptedBefore", description="An instant with its offset")
     ] = None,
+    reached: Annotated[
+        Milestone | None,
+        Query(description="Only exports whose handoff reached this; those that reached it last come first"),
+    ] = None,
+    reached_after: Annotated[
+        BoundedInstant | None,
+        Query(alias="reachedAfter", description="When it reached it for the first time: an instant with its offset"),
+    ] = None,
+    reached_before: Annotated[
+        BoundedInstant | None, Query(alias="reachedBefore", description="An instant with its offset")
+    ] = None,
     quarantined: Annotated[bool | None, Query(description="Only exports that are, or are not, quarantined")] = None,
     cursor: Annotated[str | None, Query(max_length=128, description="`nextCursor` of the page before")] = None,
     limit: Annotated[int, Query(ge=1, le=200, description="How many items a page has")] = 50,
 ) -> ExportPage:
     """List the account's exports, newest first."""
     requested = workflow_queries.ExportFilter(
-        state, broker, warehouse, accepted_after, accepted_before, quarantined, outcome
+        state,
+        broker,
+        warehouse,
+        accepted_after,
+        accepted_before,
+        quarantined,
+        outcome,
+        reached,
+        reached_after,
+        reached_before,
     )
     with runtime.db.read() as session:
         return workflow_queries.list_exports(session, caller.account_id, requested, cursor=cursor, limit=limit)

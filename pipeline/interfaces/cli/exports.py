@@ -6,6 +6,7 @@ import time
 import webbrowser
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -19,7 +20,7 @@ from pipeline.client import Corrupted, Execution, Exports, StillRunning
 from pipeline.client.files import write_file
 from pipeline.client.request import encode_segment
 from pipeline.exports.schemas.export import EventView, ExportView
-from pipeline.exports.states import ACTIVE_STATES, NEEDS_PERSON, ExportState, Outcome, SubmissionState
+from pipeline.exports.states import ACTIVE_STATES, NEEDS_PERSON, ExportState, Milestone, Outcome, SubmissionState
 from pipeline.interfaces.cli import export_view
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect, find_address
 from pipeline.interfaces.cli.output import (
@@ -255,6 +256,13 @@ def list_exports(
     ] = None,
     needs_person: Annotated[bool, typer.Option("--needs-person", help="Only exports that wait for a person.")] = False,
     broker: Annotated[str | None, typer.Option("--broker", metavar="ID", help="Only this customs broker's.")] = None,
+    reached: Annotated[
+        Milestone | None, typer.Option(help="Only exports whose handoff reached this; the last that did come first.")
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="INSTANT", help="With --reached: since then, such as 2026-11-24T15:00:00Z."),
+    ] = None,
     limit: Annotated[int, typer.Option(min=1, max=200, help="Maximum number of exports.")] = 50,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
@@ -262,10 +270,26 @@ def list_exports(
 ) -> None:
     """List exports, newest first, with outcome and progress."""
     wanted_outcomes = {*(outcome or ()), *(NEEDS_PERSON if needs_person else ())}
+    if since is not None and reached is None:
+        raise Failure("--since needs --reached", code=ExitCode.USAGE, remedy=f"Add one of: {', '.join(Milestone)}.")
+    after = None if since is None else _parse_instant("--since", since) - timedelta(microseconds=1)
     with connect(api_url, api_key) as api:
-        page = api.export_page(outcomes=sorted(wanted_outcomes), broker=broker, limit=limit)
+        page = api.export_page(
+            outcomes=sorted(wanted_outcomes), broker=broker, reached=reached, reached_after=after, limit=limit
+        )
     more = "There are more; filter by --outcome or --broker, or raise --limit." if page.next_cursor else None
     print_result(page, export_view.build_exports_table(page.items), hint=more, as_json=as_json)
+
+
+def _parse_instant(option: str, given: str) -> datetime:
+    remedy = "Give an instant with its offset, such as 2026-11-24T15:00:00Z."
+    try:
+        instant = datetime.fromisoformat(given)
+    except ValueError:
+        raise Failure(f"{option} {given} is not an instant", code=ExitCode.USAGE, remedy=remedy) from None
+    if instant.tzinfo is None:
+        raise Failure(f"{option} {given} has no offset", code=ExitCode.USAGE, remedy=remedy)
+    return instant
 
 
 @app.command()

@@ -99,6 +99,8 @@ def _list_page(visit: Visit, chosen: ListFilter, cursor: str | None, *, refusal:
         query=chosen.encode(),
         outcomes=list_views.build_outcome_links(chosen),
         states=list_views.build_state_links(chosen),
+        milestones=list_views.build_milestone_links(chosen),
+        milestone=list_views.show_chosen_milestone(chosen),
         brokers=list_views.build_partner_choices(known, "customs_broker", chosen.broker),
         warehouses=list_views.build_partner_choices(known, "warehouse", chosen.warehouse),
         operates=visit.caller.has_role(OPERATE),

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Final
 
 from pipeline.exports.field_text import NamedField, name_field
-from pipeline.exports.states import NEEDS_PERSON, Outcome, SubmissionState
+from pipeline.exports.states import NEEDS_PERSON, Milestone, Outcome, SubmissionState
 from pipeline.interfaces.console.list_views import FilterLink, ListFilter
 from pipeline.interfaces.console.plots import (
     TREND_SLOT,
@@ -22,7 +23,8 @@ from pipeline.interfaces.console.plots import (
 )
 from pipeline.interfaces.durations import format_duration
 from pipeline.ops.schemas import BrokerFunnel, CorrectionSeries, Percentiles, StatsRange, StatsView
-from pipeline.ops.work_counts import MOST_OUTCOMES
+from pipeline.ops.stats.models import period_start
+from pipeline.ops.work_counts import MOST_INBOX, MOST_OUTCOMES
 
 _RANGES: Final[Mapping[StatsRange, str]] = {
     StatsRange.HOURS_3: "3 hours",
@@ -40,11 +42,10 @@ _OUTCOMES: Final[Sequence[tuple[str, str, Collection[Outcome]]]] = (
     ("in need of a person", "bad", NEEDS_PERSON),
 )
 
-
-_SENT_BACK: Final = frozenset({Outcome.REJECTED, Outcome.QUERY})
 #: The slowest customs brokers that are shown open, and all that are shown; the others are folded or left out.
 _OPEN: Final = 6
 _MOST_BROKERS: Final = 24
+_DAY: Final = 86_400
 #: The shortest length that is visible on a scale from 0 to 100.
 _THINNEST: Final = 0.8
 
@@ -143,7 +144,7 @@ def build_home(found: StatsView) -> HomeView:
     marks = ("sent", "good", "busy", "bad")
     queues = [(each, marks[at % len(marks)]) for at, each in enumerate(found.queues)]
     slowest = max((each.review.p50 or 0 for each in found.brokers), default=0)
-    funnels = [_build_funnel(each, slowest) for each in found.brokers[:_MOST_BROKERS]]
+    funnels = [_build_funnel(each, slowest, periods[0]) for each in found.brokers[:_MOST_BROKERS]]
     depths = [Series(each.queue.removeprefix("exports."), mark, each.depth) for each, mark in queues]
     delays = [Series(each.queue.removeprefix("exports."), mark, each.delay_seconds) for each, mark in queues]
     return HomeView(
@@ -154,7 +155,10 @@ def build_home(found: StatsView) -> HomeView:
             draw_lines("Due work by queue, whole service", depths, periods, seconds, format_count, whole=True),
             draw_lines("Longest delay by queue, whole service", delays, periods, seconds, format_duration),
         ],
-        durations=[_build_duration(each.step.replace("_", " "), each) for each in found.steps],
+        durations=[
+            _build_duration("acceptance to handoff", found.handoff),
+            *(_build_duration(each.step.replace("_", " "), each) for each in found.steps),
+        ],
         brokers=funnels[:_OPEN],
         more_brokers=funnels[_OPEN:],
         brokers_left_out=len(found.brokers) - len(funnels),
@@ -168,40 +172,33 @@ def build_range_links(chosen: StatsRange) -> list[FilterLink]:
 
 
 def _build_tiles(found: StatsView) -> list[Tile]:
-    current = found.now.outcomes
+    current, inbox, accepted = found.now.outcomes, found.now.inbox, found.now.accepted_today
+    accepted_filter = ListFilter(reached=Milestone.ACCEPTED, reached_since=period_start(found.periods[-1], _DAY))
 
-    def tile(name: str, outcomes: Collection[Outcome], mark: str, note: str, link: str | None = None) -> Tile:
-        counts = [current.get(each, 0) for each in outcomes]
-        more = "+" if any(count >= MOST_OUTCOMES for count in counts) else ""
-        total = sum(counts)
-        return Tile(
-            name,
-            f"{total:,}{more}",
-            link or ListFilter(outcomes=frozenset(outcomes)).link(),
-            mark if total else "over",
-            note,
-        )
+    def tile(name: str, outcome: Outcome, mark: str, note: str) -> Tile:
+        count = current.get(outcome, 0)
+        shown = f"{count:,}+" if count >= MOST_OUTCOMES else str(count)
+        return Tile(name, shown, ListFilter(outcomes=frozenset({outcome})).link(), mark if count else "over", note)
 
-    p95 = found.handoff.p95
     return [
-        tile(
+        Tile(
             "Needs a person",
-            NEEDS_PERSON,
-            "bad",
-            "rejected, queried, held, overdue, undeliverable or failed; also if acknowledged",
+            f"{inbox:,}+" if inbox >= MOST_INBOX else str(inbox),
             "/console/inbox",
+            "bad" if inbox else "over",
+            "the inbox: rejected, queried, held, overdue, undeliverable, failed",
         ),
-        tile("Overdue", {Outcome.OVERDUE}, "bad", "no answer before the deadline"),
-        tile("In progress", {Outcome.IN_PROGRESS}, "busy", "accepted or executing"),
-        tile("With customs brokers", {Outcome.WITH_BROKER}, "busy", "handed off, not reviewed yet"),
+        tile("Overdue", Outcome.OVERDUE, "bad", "no answer before the deadline; also if acknowledged"),
+        tile("In progress", Outcome.IN_PROGRESS, "busy", "accepted or executing"),
+        tile("With customs brokers", Outcome.WITH_BROKER, "busy", "handed off, not reviewed yet"),
         Tile(
             "Accepted today",
-            f"{found.now.accepted_today:,}",
-            ListFilter(outcomes=frozenset({Outcome.ACCEPTED})).link(),
-            "good" if found.now.accepted_today else "over",
+            f"{accepted:,}",
+            accepted_filter.link(),
+            "good" if accepted else "over",
             "by customs brokers, since 00:00 UTC",
         ),
-        Tile("Acceptance to handoff", format_duration(p95), "#steps", "over", "p95 of the chosen time"),
+        Tile("Acceptance to handoff", format_duration(found.handoff.p95), "#steps", "over", "p95 of the chosen time"),
     ]
 
 
@@ -220,7 +217,10 @@ def _place(seconds: float) -> float:
     return round(min(1.0, max(0.0, math.log10(max(seconds, 0.001) / 0.001) / math.log10(600 / 0.001))) * 100, 1)
 
 
-def _build_funnel(found: BrokerFunnel, slowest: float) -> Funnel:
+def _build_funnel(found: BrokerFunnel, slowest: float, since: datetime) -> Funnel:
+    def link(reached: Milestone) -> str:
+        return ListFilter(broker=found.partner_id, reached=reached, reached_since=since).link()
+
     highest = max((each.count for each in found.statuses), default=0) or 1
     handoffs = max((each.count for each in found.statuses if each.status == SubmissionState.SENT), default=0)
     reviewed, corrected = found.review.count, found.most_corrected
@@ -232,9 +232,9 @@ def _build_funnel(found: BrokerFunnel, slowest: float) -> Funnel:
         p95=format_duration(found.review.p95),
         speed=round(100 * (found.review.p50 or 0) / slowest, 1) if slowest else 0,
         sent_back=f"{found.sent_back:,}",
-        sent_back_link=ListFilter(outcomes=_SENT_BACK, broker=found.partner_id).link(),
+        sent_back_link=link(Milestone.SENT_BACK),
         overdue=f"{found.overdue:,}",
-        overdue_link=ListFilter(outcomes=frozenset({Outcome.OVERDUE}), broker=found.partner_id).link(),
+        overdue_link=link(Milestone.OVERDUE),
         field=None if corrected is None else name_field(corrected.field),
         times="" if corrected is None else _count_times(sum(corrected.counts)),
         rows=[

@@ -12,9 +12,9 @@ from fastapi import Query
 from pydantic import BeforeValidator
 
 from pipeline.accounts.lists import PartnerName
-from pipeline.core.field_types import BoundedDay
+from pipeline.core.field_types import BoundedDay, BoundedInstant
 from pipeline.exports.schemas.export import ExportSummary
-from pipeline.exports.states import NEEDS_PERSON, ExportState, Outcome
+from pipeline.exports.states import NEEDS_PERSON, ExportState, Milestone, Outcome
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.workflow.queries import ExportFilter
 from pipeline.workflow.saved_filters import SavedFilterView
@@ -22,6 +22,13 @@ from pipeline.workflow.saved_filters import SavedFilterView
 _LIST: Final = "/console/exports"
 GOOD_OUTCOMES: Final = frozenset({Outcome.ACCEPTED, Outcome.FILED, Outcome.RELEASED})
 
+
+#: The filters by a milestone, as the page names them.
+_MILESTONES: Final = {
+    Milestone.ACCEPTED: "accepted by customs brokers",
+    Milestone.SENT_BACK: "sent back",
+    Milestone.OVERDUE: "overdue once",
+}
 
 #: A browser sends an empty field of a form, too.
 OptionalDay = Annotated[BoundedDay | None, BeforeValidator(lambda given: given or None)]
@@ -56,6 +63,8 @@ class ListFilter:
     warehouse: str = ""
     first_day: date | None = None
     last_day: date | None = None
+    reached: Milestone | None = None
+    reached_since: datetime | None = None
 
     def to_export_filter(self) -> ExportFilter:
         """Return the conditions for the query."""
@@ -68,6 +77,8 @@ class ListFilter:
             accepted_before=None if self.last_day is None else _midnight(self.last_day) + timedelta(days=1),
             quarantined=self.quarantined or None,
             outcomes=self.outcomes,
+            reached=self.reached,
+            reached_after=None if self.reached_since is None else self.reached_since - timedelta(microseconds=1),
         )
 
     def encode(self) -> str:
@@ -78,6 +89,12 @@ class ListFilter:
         fields += [("quarantined", "true")] if self.quarantined else []
         fields += [(name, given) for name, given in (("broker", self.broker), ("warehouse", self.warehouse)) if given]
         fields += [(name, day.isoformat()) for name, day in days.items() if day is not None]
+        fields += [("reached", self.reached.value)] if self.reached else []
+        fields += (
+            [("since", self.reached_since.astimezone(UTC).isoformat().replace("+00:00", "Z"))]
+            if self.reached_since
+            else []
+        )
         return urlencode(fields)
 
     def link(self, cursor: str | None = None) -> str:
@@ -95,9 +112,11 @@ def read_filter(
     warehouse: Annotated[str, Query(max_length=64)] = "",
     first_day: Annotated[OptionalDay, Query(alias="from")] = None,
     last_day: Annotated[OptionalDay, Query(alias="to")] = None,
+    reached: Annotated[Milestone | None, Query()] = None,
+    since: Annotated[BoundedInstant | None, Query()] = None,
 ) -> ListFilter:
     """Return the filters that the address has."""
-    return ListFilter(state, frozenset(outcome), quarantined, broker, warehouse, first_day, last_day)
+    return ListFilter(state, frozenset(outcome), quarantined, broker, warehouse, first_day, last_day, reached, since)
 
 
 def build_outcome_links(chosen: ListFilter) -> list[FilterLink]:
@@ -123,6 +142,34 @@ def build_state_links(chosen: ListFilter) -> list[FilterLink]:
     return [*every, FilterLink("quarantined", replace(chosen, quarantined=True).link(), chosen.quarantined)]
 
 
+def build_milestone_links(chosen: ListFilter) -> list[FilterLink]:
+    """Return the links that filter the list by milestone; the other filters stay, also the time of the milestone."""
+    every = FilterLink("any", replace(chosen, reached=None, reached_since=None).link(), chosen.reached is None)
+    links = [
+        FilterLink(name, replace(chosen, reached=each).link(), each is chosen.reached)
+        for each, name in _MILESTONES.items()
+    ]
+    return [every, *links]
+
+
+@dataclass(frozen=True)
+class ChosenMilestone:
+    """The milestone that the list is filtered by: its name as a heading, and since when; `any_time` leaves that out."""
+
+    name: str
+    since: str | None
+    any_time: str
+
+
+def show_chosen_milestone(chosen: ListFilter) -> ChosenMilestone | None:
+    """Return the milestone that the list is filtered by, or None without that filter."""
+    if chosen.reached is None:
+        return None
+    since = None if chosen.reached_since is None else format_instant(chosen.reached_since, before="since ")
+    name = _MILESTONES[chosen.reached]
+    return ChosenMilestone(name[0].upper() + name[1:], since, replace(chosen, reached_since=None).link())
+
+
 def build_partner_choices(partners: Sequence[PartnerName], kind: str, chosen: str) -> list[FilterOption]:
     """Return the partners of one kind as options; one that does not exist any more stays an option while it is chosen."""
     names = {each.id: f"{each.name} ({each.id})" for each in partners if each.kind == kind}
@@ -142,7 +189,7 @@ def build_saved_links(saved: Sequence[SavedFilterView], chosen: ListFilter) -> l
 
 @dataclass(frozen=True)
 class ExportRow:
-    """An export in the list."""
+    """An export in the list; `at` is when its handoff reached the milestone of the filter, else when it was accepted."""
 
     link: str
     batch_id: str
@@ -153,7 +200,7 @@ class ExportRow:
     units: str
     broker: str
     warehouse: str
-    accepted: str
+    at: str
     test: bool
     revision: int
     quarantined: bool
@@ -171,7 +218,7 @@ def show_row(export: ExportSummary) -> ExportRow:
         units=f"{export.units_closed} of {export.units_total}",
         broker=export.broker_id,
         warehouse=export.warehouse_id,
-        accepted=format_instant(export.accepted_at),
+        at=format_instant(export.reached_at or export.accepted_at),
         test=export.test,
         revision=export.revision,
         quarantined=export.quarantined,

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from pipeline.exports.events import REOPENING, EventType
 from pipeline.exports.models import Event
-from pipeline.exports.states import ExportState, InboxState
+from pipeline.exports.states import MILESTONES, ExportState, InboxState, Milestone, SubmissionState
 
 #: The events that carry an answer of the customs broker.
 BROKER_ANSWERS: Final = frozenset(
@@ -78,6 +78,7 @@ class ExportHistory:
     unsent_cancelled_seq: int | None = None  # the number of the event that cancelled unsent deliveries
     enqueued: list[EnqueuedMessages] = field(default_factory=list)
     broker_answers: list[tuple[datetime, EventData]] = field(default_factory=list)
+    milestones: dict[Milestone, datetime] = field(default_factory=dict)  # when the handoff reached each first
     dead_letters: list[tuple[int, EventData]] = field(default_factory=list)  # with the event's number
     replays: list[tuple[int, datetime, EventData]] = field(default_factory=list)
 
@@ -110,6 +111,9 @@ def fold_log(export_id: str, log: Iterable[Event]) -> ExportHistory:
         try:
             kind = EventType(event.type)
             _apply_event(folded, kind, event.data, event)
+            milestone = _find_milestone(kind, event.data)
+            if milestone is not None:
+                folded.milestones.setdefault(milestone, event.at)
             if kind is EventType.OUTCOME_ACKNOWLEDGED:
                 folded.acknowledged_seq = event.seq
             elif kind in REOPENING:
@@ -123,6 +127,12 @@ def fold_log(export_id: str, log: Iterable[Event]) -> ExportHistory:
     if folded.accepted_at is None:
         raise MissingFact("the log does not begin with EXPORT_ACCEPTED")
     return folded
+
+
+def _find_milestone(kind: EventType, data: EventData) -> Milestone | None:
+    if kind is EventType.HANDOFF_OVERDUE:
+        return Milestone.OVERDUE
+    return MILESTONES.get(SubmissionState(data["status"])) if kind in BROKER_ANSWERS and data["moved"] else None
 
 
 def _apply_event(folded: ExportHistory, kind: EventType, data: EventData, event: Event) -> None:

@@ -296,9 +296,9 @@ def _submission_row(facts: ExportFacts) -> Iterator[ExpectedRow]:
     numbers = [] if facts.plan is None else [unit.invoice.number for unit in facts.plan.plan.units]
     subject = build_handoff_subject(_accepted_fact(facts, "batchId"), numbers)
     # The status of a submission also depends on its deliveries: see messages.
-    yield ExpectedRow(
-        BrokerSubmission, {"id": data["submissionId"]}, values, defaults={} if facts.purged else {"subject": subject}
-    )
+    reached: dict[str, Any] = {f"first_{each}_at": at for each, at in history.milestones.items()}
+    defaults = reached if facts.purged else reached | {"subject": subject}
+    yield ExpectedRow(BrokerSubmission, {"id": data["submissionId"]}, values, defaults=defaults)
 
 
 def _answer_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:

@@ -21,9 +21,9 @@ PERIODS: Final = {
 
 #: What is counted: exports that reached an outcome; finished steps; the time from acceptance to the handoff; handoffs that
 #: reached a status or became overdue; the time from the handoff to the customs broker's first review, by its status; fields
-#: that customs brokers corrected; the most due work of a queue, and the longest delay in it.
+#: that customs brokers corrected; handoffs that reached a milestone; the most due work of a queue, and the longest delay in it.
 OUTCOME, STEP, HANDOFF, STATUS, CORRECTION = "outcome", "step", "handoff", "status", "correction"
-REVIEW, OVERDUE = "review", "overdue"
+REVIEW, OVERDUE, REACHED = "review", "overdue", "reached"
 QUEUE_DEPTH, QUEUE_DELAY = "queue_depth", "queue_delay"
 
 #: The account of numbers over all accounts.

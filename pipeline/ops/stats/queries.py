@@ -16,7 +16,7 @@ from pipeline.core import tenancy
 from pipeline.core.db import database_now, table
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
-from pipeline.exports.states import Outcome, SubmissionState
+from pipeline.exports.states import Milestone, Outcome, SubmissionState
 from pipeline.ops import work_counts
 from pipeline.ops.schemas import (
     BrokerFunnel,
@@ -36,9 +36,9 @@ from pipeline.ops.stats.models import (
     CORRECTION,
     HANDOFF,
     OUTCOME,
-    OVERDUE,
     QUEUE_DELAY,
     QUEUE_DEPTH,
+    REACHED,
     REVIEW,
     STATUS,
     STEP,
@@ -72,7 +72,6 @@ _FUNNEL: Final = tuple(
         SubmissionState.HELD,
     )
 )
-_SENT_BACK: Final = (SubmissionState.REJECTED.value, SubmissionState.QUERY.value)
 #: partner and label -> its durations as counts by bin
 _Bins: TypeAlias = Mapping[tuple[str, str], Mapping[int, int]]
 #: The corrections that are listed: those that customs brokers made most often.
@@ -92,10 +91,13 @@ def read_stats(runtime: Runtime, account_id: str, wanted: StatsRange) -> StatsVi
         handoff, handoff_series = own.read_durations(HANDOFF)
         steps = own.read_bins(STEP)
         statuses = own.read_bins(STATUS)
-        reviews = own.read_bins(REVIEW)
+        reviews, reached = own.read_bins(REVIEW), own.read_bins(REACHED)
         corrections = _order_corrections(own.read_series(CORRECTION))
         counts = work_counts.count_outcomes(session, account_id)
-        today = _Reader(session, account_id, [period_start(now, _DAY)], _DAY).read_series(OUTCOME)
+        inbox = work_counts.count_inbox(session, account_id)
+        midnight = period_start(now, _DAY)
+        today = _Reader(session, account_id, [midnight], _DAY).read_series(REACHED)
+        accepted_since = work_counts.count_reached(session, account_id, Milestone.ACCEPTED, midnight)
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.read() as session:
         service = _Reader(session, ALL, periods, seconds)
         depth, delay = service.read_series(QUEUE_DEPTH), service.read_series(QUEUE_DELAY)
@@ -105,7 +107,9 @@ def read_stats(runtime: Runtime, account_id: str, wanted: StatsRange) -> StatsVi
         period_seconds=seconds,
         now=CurrentCounts(
             outcomes=dict(counts),
-            accepted_today=sum(today.get(("", Outcome.ACCEPTED.value), ())),
+            inbox=inbox,
+            # The rollup is late, and the other count has a limit.
+            accepted_today=max(accepted_since, sum(_of_milestone(today, Milestone.ACCEPTED))),
         ),
         outcomes=[OutcomeSeries(outcome=each, counts=outcomes.get(("", each.value), none)) for each in Outcome],
         handoff=_percentiles(handoff),
@@ -117,7 +121,7 @@ def read_stats(runtime: Runtime, account_id: str, wanted: StatsRange) -> StatsVi
             QueueSeries(queue=queue, depth=counted, delay_seconds=delay.get(("", queue), none))
             for (_, queue), counted in sorted(depth.items())
         ],
-        brokers=_funnels(statuses, reviews, corrections),
+        brokers=_funnels(statuses, reviews, reached, corrections),
         corrections=corrections[:_MAX_CORRECTIONS],
     )
 
@@ -182,21 +186,28 @@ def _percentiles(counts: Mapping[int, int]) -> Percentiles:
     return Percentiles(count=sum(counts.values()), p50=p50, p95=p95, p99=p99)
 
 
-def _funnels(statuses: _Bins, reviews: _Bins, corrections: Sequence[CorrectionSeries]) -> list[BrokerFunnel]:
+def _of_milestone(today: Mapping[tuple[str, str], list[int]], milestone: Milestone) -> Iterable[int]:
+    return (sum(counts) for (_, label), counts in today.items() if label == milestone)
+
+
+def _funnels(
+    statuses: _Bins, reviews: _Bins, reached: _Bins, corrections: Sequence[CorrectionSeries]
+) -> list[BrokerFunnel]:
     most_corrected: dict[str, CorrectionSeries] = {}
     for each in corrections:
         most_corrected.setdefault(each.partner_id, each)
-    status_bins, review_bins = _by_partner(statuses), _by_partner(reviews)
+    status_bins, review_bins, reached_bins = _by_partner(statuses), _by_partner(reviews), _by_partner(reached)
     funnels = []
     for partner_id, by_status in sorted(status_bins.items()):
         counts = {status: sum(bins.values()) for status, bins in by_status.items()}
         first_reviews = review_bins.get(partner_id, {}).values()
+        milestones = {each: sum(bins.values()) for each, bins in reached_bins.get(partner_id, {}).items()}
         funnels.append(
             BrokerFunnel(
                 partner_id=partner_id,
                 review=_percentiles(sum(map(Counter, first_reviews), Counter[int]())),
-                sent_back=sum(counts.get(status, 0) for status in _SENT_BACK),
-                overdue=counts.get(OVERDUE, 0),
+                sent_back=milestones.get(Milestone.SENT_BACK, 0),
+                overdue=milestones.get(Milestone.OVERDUE, 0),
                 most_corrected=most_corrected.get(partner_id),
                 statuses=[
                     StatusCount(

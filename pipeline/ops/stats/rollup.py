@@ -23,7 +23,7 @@ from pipeline.deliveries.outbox import OPERATOR
 from pipeline.exports.events import EventType
 from pipeline.exports.metrics import HANDOFF_SECONDS, OUTCOMES, STATUS_SECONDS
 from pipeline.exports.models import Event, Export, Step
-from pipeline.exports.states import Outcome, SubmissionState
+from pipeline.exports.states import MILESTONES, Milestone, Outcome, SubmissionState
 from pipeline.ops.queue_samples import sample_queues
 from pipeline.ops.stats.durations import bin_of
 from pipeline.ops.stats.models import (
@@ -35,6 +35,7 @@ from pipeline.ops.stats.models import (
     PERIODS,
     QUEUE_DELAY,
     QUEUE_DEPTH,
+    REACHED,
     REVIEW,
     STATUS,
     STEP,
@@ -165,10 +166,19 @@ def _read_events(session: Session, since: datetime, until: datetime) -> Iterator
     earlier = table(Event).alias()
     reviewed = earlier.c.data["status"].as_string().in_(constants(sorted(_REVIEWS)))
 
+    before = earlier.c.export_id == _events.export_id, earlier.c.seq < _events.seq
+
     def find(found: Any, *conditions: Any) -> Any:
-        before = earlier.c.export_id == _events.export_id, earlier.c.seq < _events.seq
         of_status = earlier.c.type.in_(constants(_STATUS_EVENTS))
         return select(found).where(*before, of_status, *conditions).scalar_subquery()
+
+    def count_earlier(milestone: Milestone) -> Any:
+        if milestone is Milestone.OVERDUE:
+            overdue = earlier.c.type == EventType.HANDOFF_OVERDUE.value
+            return select(func.count()).where(*before, overdue).scalar_subquery()
+        statuses = [status.value for status, each in MILESTONES.items() if each is milestone]
+        of_milestone = earlier.c.data["status"].as_string().in_(constants(sorted(statuses)))
+        return find(func.count(), of_milestone, earlier.c.data["moved"].as_boolean())
 
     has_status = _events.type.in_(constants((*_STATUS_EVENTS, EventType.HANDOFF_OVERDUE)))
     rows = session.execute(
@@ -182,6 +192,7 @@ def _read_events(session: Session, since: datetime, until: datetime) -> Iterator
             case((has_status, find(func.max(earlier.c.at)))).label("previous_at"),
             case((has_status, find(func.min(earlier.c.at)))).label("handed_off_at"),
             case((has_status, find(func.count(), reviewed))).label("reviews"),
+            *(case((has_status, count_earlier(each))).label(each) for each in Milestone),
         )
         .join(table(Export), _exports.id == _events.export_id)
         .where(_events.at > since, _events.at <= until, _events.type.in_(constants(_COUNTED)))
@@ -202,6 +213,9 @@ def _facts_of(row: Row[Any]) -> Iterator[Fact]:
         if status in _REVIEWS and not row.reviews:
             since = since_accepted if row.handed_off_at is None else (row.at - row.handed_off_at).total_seconds()
             yield Fact(row.account_id, REVIEW, row.broker_id, status, row.at, since)
+        milestone = Milestone.OVERDUE if status == OVERDUE else MILESTONES.get(SubmissionState(status))
+        if milestone is not None and not getattr(row, milestone):
+            yield Fact(row.account_id, REACHED, row.broker_id, milestone.value, row.at)
     for field in row.data.get("fields", ()):
         pointer = _INDEX_IN_POINTER.sub("/*", field.get("pointer", ""))[:_MAX_LABEL]
         yield Fact(row.account_id, CORRECTION, row.broker_id, pointer, row.at)

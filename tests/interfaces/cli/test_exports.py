@@ -103,6 +103,20 @@ def test_wait_that_times_out_has_its_own_exit_code(service: Commands, plan_file:
     assert "It continues by itself." in result.stderr
 
 
+def outcome_of(listed: Any, invoice: str) -> str | None:
+    """Return the outcome of the export of that invoice in a list, or None if it is not in it."""
+    outcomes = {each["batch_id"]: each["outcome"] for each in listed["items"]}
+    return outcomes.get(f"batch-answered-{invoice}")
+
+
+def test_since_needs_what_was_reached(service: Commands) -> None:
+    result = service("list", "--since", "2026-11-24T00:00:00Z")
+    assert (result.exit_code, "--since needs --reached" in result.stderr) == (2, True)
+    for given, wrong in (("yesterday", "is not an instant"), ("2026-11-24T00:00:00", "has no offset")):
+        result = service("list", "--reached", "accepted", "--since", given)
+        assert (result.exit_code, wrong in result.stderr) == (2, True)
+
+
 @pytest.mark.parametrize(
     ("invoice", "code", "headline"),
     [
@@ -125,6 +139,10 @@ def test_wait_exits_with_the_code_of_the_brokers_answer(
     listed = service.json("list", "--outcome", outcome)["items"]
     assert f"batch-answered-{invoice}" in [each["batch_id"] for each in listed]
     assert {each["outcome"] for each in listed} == {outcome}
+    if invoice == "R":
+        sent_back = ("list", "--reached", "sent_back")
+        assert outcome_of(service.json(*sent_back, "--since", "2026-01-01T00:00:00Z"), invoice) == "rejected"
+        assert outcome_of(service.json(*sent_back, "--since", "2199-01-01T00:00:00Z"), invoice) is None
     waiting = service("list", "--needs-person", "--limit", "200")
     assert (f"batch-answered-{invoice}" in waiting.stdout, waiting.exit_code) == (code == 6, 0)
 

@@ -60,6 +60,7 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
         "home": "/console?range=3h",
         "inbox": "/console/inbox",
         "list": "/console/exports",
+        "sent back": "/console/exports?reached=sent_back&since=2026-01-01T00:00:00Z",
         "rejected": f"/console/exports/{rejected}",
         "amend": f"/console/exports/{rejected}/amend",
         "late": f"/console/exports/{late}",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from html import unescape
 from xml.etree.ElementTree import fromstring
 
 import pytest
@@ -59,7 +60,7 @@ def build_stats(brokers: int) -> StatsView:
     return StatsView(
         periods=PERIODS,
         period_seconds=3600,
-        now=CurrentCounts(outcomes={}, accepted_today=0),
+        now=CurrentCounts(outcomes={}, inbox=0, accepted_today=0),
         outcomes=[OutcomeSeries(outcome=each, counts=[0] * 24) for each in Outcome],
         handoff=none,
         handoff_series=[none] * 24,
@@ -95,6 +96,33 @@ def test_tiles_count_and_lead_to_the_list(counted: ApiHarness) -> None:
         assert not place or f'id="{place}"' in shown.text
 
 
+def test_tile_counts_what_its_link_lists(counted: ApiHarness) -> None:
+    api, client = counted.client(), sign_in_browser(counted, "operate")
+    for batch, status in (("a", "accepted"), ("b", "filed"), ("c", "rejected"), ("d", "query")):
+        counted.run(counted.execute(factories.plan(batch=batch)))
+        submission = api.get(f"/api/exports/{batch}").json()["broker_submission"]["id"]
+        answer = {"id": "1", "status": status}
+        assert api.post(f"/api/broker-submissions/{submission}/acknowledgements", json=answer).status_code == 200
+    assert counted.client("operate").post("/api/exports/d/acknowledge", json={}).status_code == 200
+    tiles = {
+        name: (value, unescape(link))
+        for link, name, value in re.findall(
+            r'<a class="card tile \w+" href="([^"]+)"><span>([^<]+)</span><strong>([^<]+)</strong>',
+            client.get("/console").text,
+        )
+    }
+    for name, mark in (
+        ("Needs a person", 'type="checkbox"'),
+        ("Overdue", '<td data-label="Outcome">'),
+        ("In progress", '<td data-label="Outcome">'),
+        ("With customs brokers", '<td data-label="Outcome">'),
+        ("Accepted today", '<td data-label="Outcome">'),
+    ):
+        value, link = tiles[name]
+        assert (name, client.get(link).text.count(mark)) == (name, int(value))
+    assert (tiles["Needs a person"][0], tiles["Accepted today"][0]) == ("1", "2")
+
+
 def test_page_draws_what_happened(counted: ApiHarness) -> None:
     page = sign_in_browser(counted, "read").get("/console?range=3h").text
     assert "2 in need" not in page
@@ -128,6 +156,9 @@ def test_slowest_customs_broker_and_its_most_corrected_field_stand_first(
     assert f"<bdi>{factories.BROKER}</bdi>" in brokers
     assert '<span title="/units/*/lines/*/htsCode"><bdi>HTS code of a line</bdi></span>, 2 times' in brokers
     (sent_back,) = re.findall(r'href="([^"]+)">1</a>', brokers)
+    # The number stays that of the list when the outcome goes on.
+    answer = {"id": "2", "status": "accepted"}
+    assert api.post(f"/api/broker-submissions/{submission}/acknowledgements", json=answer).status_code == 200
     assert "sent-back" in client.get(sent_back.replace("&amp;", "&")).text
     corrections = page[page.index("Corrections by customs brokers") :]
     assert "0, then 2" in corrections

@@ -8,9 +8,9 @@ from html import unescape
 
 import pytest
 
-from pipeline.exports.states import ExportState, Outcome
+from pipeline.exports.states import ExportState, Milestone, Outcome
 from pipeline.interfaces.console.instants import format_instant
-from pipeline.interfaces.console.list_views import ListFilter, build_outcome_links
+from pipeline.interfaces.console.list_views import ListFilter, build_milestone_links, build_outcome_links
 from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
@@ -25,6 +25,27 @@ def test_link_of_an_outcome_keeps_the_other_filters() -> None:
     rest = "state=executed&broker=br_1&warehouse=wh+1%262&from=2026-11-27&to=2026-11-28"
     assert (link.link, link.chosen) == (f"/console/exports?outcome=query&{rest}", False)
     assert WHOLE.link("c=1") == f"/console/exports?outcome=held&{rest}&cursor=c%3D1"
+
+
+def test_link_of_a_milestone_keeps_the_other_filters_and_its_time() -> None:
+    chosen = ListFilter(broker="br_1", reached=Milestone.SENT_BACK, reached_since=datetime(2026, 11, 27, tzinfo=UTC))
+    assert chosen.link() == "/console/exports?broker=br_1&reached=sent_back&since=2026-11-27T00%3A00%3A00Z"
+    links = {each.name: each for each in build_milestone_links(chosen)}
+    assert links["any"].link == "/console/exports?broker=br_1"
+    assert links["overdue once"].link == chosen.link().replace("sent_back", "overdue")
+    assert [each.name for each in links.values() if each.chosen] == ["sent back"]
+    conditions = chosen.to_export_filter()
+    assert conditions.reached_after is not None
+    assert conditions.reached_after < datetime(2026, 11, 27, tzinfo=UTC)
+
+
+def test_list_of_a_milestone_says_since_when(harness: ApiHarness) -> None:
+    client = sign_in_browser(harness, "read")
+    page = client.get("/console/exports?reached=accepted&since=2026-11-27T00:00:00Z").text
+    assert "<strong>Accepted by customs brokers</strong> since <time " in page
+    assert '<a href="/console/exports?reached=accepted">Show any time</a>' in page
+    assert client.get("/console/exports?since=2026-11-27T00:00:00Z").status_code == 400
+    assert client.get("/console/exports?reached=never").status_code == 400
 
 
 def test_days_are_whole_days_of_utc() -> None:

@@ -50,6 +50,7 @@ BOOKKEEPING = {
     "broker_submissions": {
         *("recipient", "subject", "sent_at", "deadline_at", "overdue_at", "handoff_id", "polled_at"),
         *("error_message", "created_at", "updated_at"),
+        *("first_accepted_at", "first_sent_back_at", "first_overdue_at"),
     },
     "acknowledgements": {"received_at"},
     "notifications": {"created_at"},

@@ -608,6 +608,9 @@ def _create_tables() -> None:
         sa.Column("sent_at", Instant(), nullable=True),
         sa.Column("deadline_at", Instant(), nullable=True),
         sa.Column("overdue_at", Instant(), nullable=True),
+        sa.Column("first_accepted_at", Instant(), nullable=True),
+        sa.Column("first_sent_back_at", Instant(), nullable=True),
+        sa.Column("first_overdue_at", Instant(), nullable=True),
         sa.Column("handoff_id", sa.String(), nullable=True),
         sa.Column("polled_at", Instant(), nullable=True),
         sa.Column("error_message", sa.String(), nullable=True),
@@ -1100,6 +1103,17 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
         postgresql_where=sa.text("overdue_at IS NOT NULL AND deadline_at IS NOT NULL"),
         sqlite_where=sa.text("overdue_at IS NOT NULL AND deadline_at IS NOT NULL"),
     )
+    for milestone in ("accepted", "sent_back", "overdue"):
+        reached = sa.column(f"first_{milestone}_at").is_not(None)
+        for name, columns in (("", []), ("partner_", ["partner_id"])):
+            op.create_index(
+                f"ix_broker_submissions_{name}first_{milestone}",
+                "broker_submissions",
+                ["account_id", *columns, f"first_{milestone}_at", "export_id"],
+                unique=False,
+                postgresql_where=reached,
+                sqlite_where=reached,
+            )
     op.create_index(
         "ix_deliveries_inbox",
         "deliveries",
