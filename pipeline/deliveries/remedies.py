@@ -21,6 +21,9 @@ _BY_STATUS: Final[Mapping[str, Mapping[str, str]]] = {
         "404": "correct EXPORTS_BORDERBUDDY_URL",
         "410": "the endpoint is gone and the partner was paused: correct EXPORTS_BORDERBUDDY_URL, then resume the partner",
     },
+    "queue": {
+        "MessageNacked": "a queue of the message broker is full: let its consumer take messages, then resend the message",
+    },
     "sftp": {
         "HostKeyNotVerifiable": "ask the partner for its host key; if the new key is theirs, pin it in the partner's channel",
         "PermissionDenied": "ask the partner for user and credential, and set the partner's channel again",
@@ -39,7 +42,6 @@ _BY_LOCAL_FAILURE: Final[Mapping[str, str]] = {
     "WorkerLost": "see in the logs of the sending process why it ended; fix that, then resend the message",
 }
 _BY_CHANNEL: Final[Mapping[str, str]] = {
-    "queue": "check that the message broker runs (run exports doctor), and that a queue is bound to the partner's routing key",
     "email": "read the mail server's reply; correct the partner's addresses, or EXPORTS_SMTP_URL",
 }
 #: What the partner itself can do, by channel and status of the last attempt.

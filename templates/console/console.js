@@ -186,11 +186,22 @@ document.addEventListener("click", (event) => {
 // would end with two full stops.
 
 const localTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
+// The axis of a plot has room for the hour alone, and names the zone once.
+const localHour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
+const localZone = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" });
 
 function showLocalTimes(root) {
   for (const each of findAll("time[datetime]:not([title])", root)) {
     each.title = each.textContent;
     each.textContent = localTime.format(new Date(each.dateTime));
+  }
+  for (const each of findAll("text[data-instant]", root)) {
+    each.textContent = localHour.format(new Date(each.dataset.instant));
+    delete each.dataset.instant;
+  }
+  for (const each of findAll("text[data-zone]", root)) {
+    each.textContent = localZone.formatToParts(new Date()).find(({ type }) => type === "timeZoneName").value;
+    delete each.dataset.zone;
   }
 }
 

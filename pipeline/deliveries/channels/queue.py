@@ -130,7 +130,7 @@ class QueueChannel:
                 return stage()
             except self._foreign as error:
                 raise StageFailed(
-                    str(_to_unavailable(error)), "check that the message broker runs: `exports doctor`"
+                    str(_to_unavailable(error)), "start the message broker, or correct BROKER_URL"
                 ) from error
 
         return checked
@@ -143,7 +143,8 @@ class QueueChannel:
         ]
         if not names:
             raise StageFailed(
-                f"no queue is bound to {message.routing_key}", "bind one to the exchange; see docs/queues.md"
+                f"no queue is bound to {message.routing_key}",
+                f"bind one with it to the exchange {queues.EXCHANGE_NAME}",
             )
         return ", ".join(names)
 

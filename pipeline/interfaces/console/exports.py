@@ -11,14 +11,18 @@ from starlette.responses import RedirectResponse, Response
 from pipeline.accounts import lists
 from pipeline.accounts.api_keys import ADMIN, OPERATE
 from pipeline.accounts.people import name_people
+from pipeline.accounts.schemas import DeliveryView
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import Refused
 from pipeline.core.findings import Finding
 from pipeline.customs.queries import find_line, list_treatments
 from pipeline.deliveries import queries, sandbox_broker
 from pipeline.deliveries.history import load_past_deliveries
+from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.exports.models import Export
 from pipeline.exports.queries import find_export, list_events_before, list_revisions, list_unit_spans
+from pipeline.exports.schemas.export import ExportView
+from pipeline.exports.states import DeliveryState, ExportState
 from pipeline.interfaces.console import export_views, list_views, partner_views
 from pipeline.interfaces.console.event_views import show_event
 from pipeline.interfaces.console.finding_views import fold_findings, show_findings
@@ -42,6 +46,7 @@ from pipeline.interfaces.kind_text import describe_message_type
 from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow import saved_filters
 from pipeline.workflow.amendments import can_amend
+from pipeline.workflow.inbox import MOST_ITEMS
 from pipeline.workflow.read_model import build_view, load_export_rows
 
 #: What an export's page shows of each; other pages have the rest.
@@ -112,6 +117,17 @@ def _list_page(visit: Visit, chosen: ListFilter, cursor: str | None, *, refusal:
     )
 
 
+def _list_dead_letters(visit: Visit, export: ExportView) -> list[DeliveryView]:
+    """Return the dead letters that can be resent: a newer revision replaces some messages of the older one."""
+    if not any(each.dead for each in export.notifications):
+        return []
+    found = queries.list_deliveries(
+        visit.runtime, visit.account_id, export_id=export.export_id, state=DeliveryState.DEAD, limit=MOST_ITEMS
+    ).items
+    replaced = HELD_UNTIL_SUPERSEDED if export.state is ExportState.SUPERSEDED else ()
+    return [each for each in found if each.event_type not in replaced]
+
+
 def _may_hold(visit: Visit, export: Export) -> bool:
     return visit.caller.has_role(ADMIN) and not visit.caller.test and export.purged_at is None
 
@@ -135,12 +151,14 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
         known = {export.acknowledged.by} if export.acknowledged is not None else set()
         names = name_people(session, known | {each.actor for each in export.events})
     deliveries = queries.list_deliveries(visit.runtime, visit.account_id, export_id=row.id, limit=_DELIVERIES)
+    dead_letters = _list_dead_letters(visit, export)
     link = f"/console/exports/{quote(row.id)}"
     amend_link = f"{link}/amend" if can_amend(visit.caller, row) else ""
     return visit.page(
         "console/export.html",
         export=export,
-        shown=show_status(export, now, names, amend_link),
+        shown=show_status(export, now, names, amend_link, deliveries.items, dead_letters),
+        tests=visit.caller.has_role(ADMIN),
         hold_link=f"/console/holds/new?export={quote(row.id)}" if _may_hold(visit, row) else None,
         amend_link=amend_link,
         warnings=fold_findings((each for each in export.findings if each.severity != "note"), visit.caller),

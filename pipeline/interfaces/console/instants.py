@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
+from typing import Final
 
 from markupsafe import escape
+
+_IN_TEXT: Final = re.compile(r"\b(\d{4}-\d\d-\d\d) (\d\d:\d\d:\d\d) UTC\b")
 
 
 class InstantText(str):
@@ -17,6 +21,13 @@ class InstantText(str):
     def __html__(self) -> str:
         """Return the element; Jinja calls this instead of escaping the text."""
         return self.html
+
+
+def mark_instants(text: str) -> InstantText:
+    """Return a text as pages show it: each instant in it, such as `2026-11-24 15:04:05 UTC`, is a `time` element."""
+    shown = InstantText(text)
+    shown.html = _IN_TEXT.sub(r'<time datetime="\1T\2Z">\g<0></time>', str(escape(text)))
+    return shown
 
 
 def format_instant(at: datetime, before: str = "", after: str = "") -> InstantText:

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 from urllib.parse import quote, urlencode
 
+from pipeline.accounts.schemas import DeliveryView
+from pipeline.deliveries.remedies import omit_command
+from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.field_text import NamedField, name_field
 from pipeline.exports.schemas.export import AcknowledgementView, BrokerSubmissionView, ExportView
 from pipeline.exports.schemas.inbox import Remedy
-from pipeline.exports.states import DeliveryState, ExportState, Outcome, SubmissionState
+from pipeline.exports.states import DeliveryState, ExportState, SubmissionState
 from pipeline.interfaces.console.deadline_views import ShownDeadline, show_deadline
 from pipeline.interfaces.console.export_views import status_mark
-from pipeline.interfaces.console.instants import format_instant
+from pipeline.interfaces.console.inbox_views import ChosenItem
+from pipeline.interfaces.console.instants import format_instant, mark_instants
 from pipeline.interfaces.console.list_views import describe_outcome, mark_outcome
 from pipeline.interfaces.event_text import count_noun
 from pipeline.interfaces.kind_text import describe_message_type
 
 #: The findings that are open at first, and the most on a page.
 _RETRY_OR_CANCEL: Final = ((Remedy.RETRY.value, "Retry"), (Remedy.CANCEL.value, "Cancel"))
+_RESEND: Final = (Remedy.RESEND.value, "Resend")
 _ACKNOWLEDGE: Final = ((Remedy.ACKNOWLEDGE.value, "Acknowledge"),)
 
 
@@ -53,13 +59,19 @@ class ShownSubmission:
 
 @dataclass(frozen=True)
 class PersonTask:
-    """One thing that a person must do: why, what to do, and the buttons or the link for it."""
+    """One thing that a person must do: why, what to do, and the link or the buttons for it.
+
+    The buttons act on the `targets`, or on the export if there are none. `tested` is the partner whose connection can
+    be tested.
+    """
 
     reason: str
     remedy: str
     link: str = ""
     link_text: str = ""
     buttons: tuple[tuple[str, str], ...] = ()
+    targets: tuple[str, ...] = ()
+    tested: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,6 +80,7 @@ class ShownStatus:
 
     outcome: str
     outcome_mark: str
+    sentence: str
     submissions: list[ShownSubmission]
     deadlines: list[ShownDeadline]
     tasks: list[PersonTask]
@@ -77,19 +90,31 @@ class ShownStatus:
     updated: str
 
 
-def show_status(export: ExportView, now: datetime, names: Mapping[str, str], amend_link: str = "") -> ShownStatus:
+def show_status(
+    export: ExportView,
+    now: datetime,
+    names: Mapping[str, str],
+    amend_link: str = "",
+    deliveries: Sequence[DeliveryView] = (),
+    dead_letters: Sequence[DeliveryView] = (),
+) -> ShownStatus:
     """Return how the export stands at `now`; `names` are those of people by id.
 
-    Without an `amend_link`, its reader cannot amend it.
+    Without an `amend_link`, its reader cannot amend it. A lost handoff is found in `deliveries`; `dead_letters` are
+    those that can be resent.
     """
-    seen = export.events[-1].seq if export.events else 0
+    seen = _count_events(export)
     deadlines = [show_deadline(each, now) for each in export.broker_submissions]
     return ShownStatus(
         describe_outcome(export.outcome),
         mark_outcome(export.outcome),
+        mark_instants(export.status),
         [_show_submission(each) for each in export.broker_submissions],
         [each for each in deadlines if each is not None],
-        [*_find_tasks(export, amend_link)],
+        [
+            *_find_tasks(export, amend_link, deliveries),
+            *_find_dead_letter_tasks(export, dead_letters),
+        ],
         urlencode({"export": export.export_id, "name": export.batch_id, "seen": seen}),
         _describe_acknowledgement(export, names),
         format_instant(export.accepted_at),
@@ -130,7 +155,7 @@ def _show_answer(answer: AcknowledgementView) -> ShownBrokerAnswer:
     )
 
 
-def _find_tasks(export: ExportView, amend_link: str) -> Iterator[PersonTask]:
+def _find_tasks(export: ExportView, amend_link: str, deliveries: Sequence[DeliveryView]) -> Iterator[PersonTask]:
     if export.state is ExportState.FAILED:
         why = (
             "killed workers or raised an unknown error, so the export is quarantined"
@@ -143,20 +168,43 @@ def _find_tasks(export: ExportView, amend_link: str) -> Iterator[PersonTask]:
             buttons=_RETRY_OR_CANCEL,
         )
     for each in export.broker_submissions:
-        task = _find_broker_task(export, each, amend_link)
+        task = _find_broker_task(export, each, amend_link, deliveries)
         if task is not None:
-            yield replace(task, buttons=() if export.acknowledged else _ACKNOWLEDGE)
-    for dead in (each for each in export.notifications if each.dead):
+            yield replace(task, buttons=(*task.buttons, *(() if export.acknowledged else _ACKNOWLEDGE)))
+
+
+def _count_events(export: ExportView) -> int:
+    return export.events[-1].seq if export.events else 0
+
+
+def _choose_delivery(export: ExportView, each: DeliveryView) -> str:
+    title = describe_message_type(each.event_type)
+    chosen = ChosenItem(export.export_id, each.id, seen_seq=_count_events(export), name=f"{title} to {each.partner_id}")
+    return chosen.value
+
+
+def _find_dead_letter_tasks(export: ExportView, dead_letters: Sequence[DeliveryView]) -> Iterator[PersonTask]:
+    """Yield a task for each partner, channel, error and remedy of the dead letters."""
+    groups: dict[tuple[str, str, str, str], list[DeliveryView]] = defaultdict(list)
+    for each in dead_letters:
+        error = each.error or "no attempt was possible"
+        groups[each.partner_id, each.channel, error, omit_command(each.remedy or "")].append(each)
+    for (partner_id, channel, error, remedy), letters in groups.items():
+        titles = dict.fromkeys(describe_message_type(each.event_type) for each in letters)
         yield PersonTask(
-            f"{count_noun(dead.dead, 'message')} ({describe_message_type(dead.event_type)}) did not reach {dead.partner_id} by {dead.channel}:"
-            f" {dead.last_error or 'all attempts are used up'}",
-            "Correct the partner's endpoint, then resend what is dead.",
-            f"/console/deliveries?state={DeliveryState.DEAD.value}&partner={quote(dead.partner_id)}",
-            "Dead letters of this partner",
+            f"{count_noun(len(letters), 'message')} ({', '.join(titles)}) did not reach {partner_id} by {channel}: {error}",
+            remedy or "Correct the partner's endpoint, then resend the message.",
+            f"/console/partners/{quote(partner_id)}",
+            "The partner",
+            (_RESEND,) if export.acknowledged else (_RESEND, *_ACKNOWLEDGE),
+            targets=tuple(_choose_delivery(export, each) for each in letters),
+            tested=partner_id,
         )
 
 
-def _find_broker_task(export: ExportView, each: BrokerSubmissionView, amend_link: str) -> PersonTask | None:
+def _find_broker_task(
+    export: ExportView, each: BrokerSubmissionView, amend_link: str, deliveries: Sequence[DeliveryView]
+) -> PersonTask | None:
     if export.state is ExportState.SUPERSEDED:
         return None
     broker, link = each.partner_id, f"/console/partners/{quote(each.partner_id)}"
@@ -171,11 +219,18 @@ def _find_broker_task(export: ExportView, each: BrokerSubmissionView, amend_link
             return PersonTask(
                 "Customs holds the goods.", f"Ask {broker} what customs needs.", link, "The customs broker"
             )
-    if export.outcome is Outcome.OVERDUE and each.overdue_at is not None:
+    if each.overdue_at is not None and each.deadline_at is not None:
+        handoffs = [
+            _choose_delivery(export, delivery)
+            for delivery in deliveries
+            if delivery.event_type == MessageType.HANDOFF_READY and delivery.state is DeliveryState.DELIVERED
+        ]
         return PersonTask(
             f"{broker} missed a deadline.",
             "Ask the broker; if the handoff is lost, resend it.",
             link,
             "The customs broker",
+            (_RESEND,) if handoffs else (),
+            targets=tuple(handoffs),
         )
     return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
+from html import unescape
 
 import httpx
 import pytest
@@ -11,9 +12,10 @@ from sqlalchemy import func, select, update
 from sqlmodel import col
 
 from pipeline.core.clock import utc_now
-from pipeline.deliveries.models import BrokerSubmission, Delivery
+from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.models import Event, Export, Step
-from pipeline.exports.states import SubmissionState
+from pipeline.exports.states import ExportState, SubmissionState
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.read_model import build_view, load_export_rows
 from tests.deliveries.test_outcomes import shape
@@ -54,6 +56,51 @@ def test_broker_and_deadline_come_first_then_what_needs_a_person(harness: ApiHar
     ]
     assert "did not reach" in page
     assert re.search(r'<strong data-deadline="20[^"]+" class="refusal">overdue for [^<]+</strong>, since <time ', page)
+    # The status is a sentence for machines, too; the page shows its instants in local time.
+    assert re.search(r'class="status">[^<]*overdue: [^<]+ by <time datetime="20[^"]+Z">20[^<]+ UTC</time>', page)
+
+
+def test_dead_letters_are_resent_from_the_page(harness: ApiHarness, client: httpx.Client) -> None:
+    export_id = run(harness)
+    shape(harness.runtime, export_id, dead="warehouse")
+    address = f"/console/exports/{export_id}"
+    assert 'value="resend"' not in client.get(address).text
+    operator = sign_in_browser(harness, "operate")
+    page = operator.get(address).text
+    assert "Test the connection" not in page
+    (form,) = re.findall(r'<form method="post" action="/console/inbox/review".*?</form>', page, re.DOTALL)
+    given = {"csrf_token": re.findall(r'name="csrf_token" value="([^"]+)"', form)[0], "remedy": "resend"}
+    targets = [unescape(each) for each in re.findall(r'name="target" value="([^"]+)"', form)]
+    review = operator.post("/console/inbox/review", data={**given, "target": targets}).text
+    assert f"to {factories.WAREHOUSE}" in review
+    assert "is pending again" in operator.post("/console/inbox/apply", data={**given, "target": targets}).text
+    with harness.runtime.db.read() as session:
+        states = session.scalars(select(col(Delivery.state)).where(col(Delivery.audience) == "warehouse")).all()
+    assert {*states} == {"pending"}
+    assert len(targets) == len(states)
+
+
+def test_late_handoff_is_resent_from_the_page(harness: ApiHarness) -> None:
+    export_id = run(harness)
+    shape(harness.runtime, export_id, status=SubmissionState.DELIVERED, overdue=True)
+    page = sign_in_browser(harness, "operate").get(f"/console/exports/{export_id}").text
+    (form,) = re.findall(r'<form method="post" action="/console/inbox/review".*?</form>', page, re.DOTALL)
+    (target,) = re.findall(r'name="target" value="([^"]+)"', form)
+    with harness.runtime.db.read() as session:
+        handoff = session.scalars(
+            select(col(Delivery.id))
+            .join(Notification, col(Notification.id) == col(Delivery.notification_id))
+            .where(col(Notification.event_type) == MessageType.HANDOFF_READY.value)
+        ).one()
+    assert f"delivery={handoff}&" in unescape(target)
+    assert re.findall(r'name="remedy" value="([^"]+)"', form) == ["resend", "acknowledge"]
+
+
+def test_dead_letter_that_a_newer_revision_replaces_is_not_offered(harness: ApiHarness) -> None:
+    export_id = run(harness)
+    shape(harness.runtime, export_id, ExportState.SUPERSEDED, dead="customs_broker")
+    page = sign_in_browser(harness, "operate").get(f"/console/exports/{export_id}").text
+    assert "did not reach" not in page
 
 
 def test_deadline_counts_down_until_it_passes(harness: ApiHarness, client: httpx.Client) -> None:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 from io import BytesIO
+from zoneinfo import ZoneInfo
 
 import pytest
 from pypdf import PdfReader
@@ -14,6 +16,7 @@ from pipeline.accounts import sessions
 from pipeline.accounts.models import SignedInSession
 from pipeline.core.db import database_now
 from pipeline.interfaces.console import live
+from pipeline.ops.stats import rollup
 from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.interfaces.console.test_inbox import answer, answer_again
@@ -256,6 +259,35 @@ def test_list_is_printed_from_the_first_page_on(harness: ApiHarness) -> None:
         printed = PdfReader(BytesIO(page.pdf(format="Letter")))
     first = printed.pages[0].extract_text()
     assert ("batch_39" in first, "Sign out" in first, len(printed.pages) > 1) == (True, False, True)
+
+
+def test_export_is_printed_open_without_acts_and_without_json(harness: ApiHarness) -> None:
+    export_id = answer(harness, "rejected", "one", message="The value is wrong")
+    with open_browser(sign_in_browser(harness, "admin", "operate")) as page:
+        page.goto(f"/console/exports/{export_id}")
+        printed = PdfReader(BytesIO(page.pdf(format="Letter")))
+    text = "\n".join(each.extract_text() for each in printed.pages)
+    for shown in ("The value is wrong", "What needs a person", "commercial_customs_invoice.json", "chapter 99"):
+        assert shown in text
+    for hidden in ("Sign out", "Acknowledge", "place a legal hold", "CUSTOMS_ARTIFACT_GENERATED"):
+        assert hidden not in text
+
+
+def test_times_of_a_plot_are_local(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rollup, "UNCOMMITTED_SECONDS", -1.0)
+    monkeypatch.setattr(rollup, "ROLL_UP_SECONDS", 0.0)
+    harness.run(harness.execute(factories.plan()))
+    rollup.roll_up(harness.runtime)
+    client = sign_in_browser(harness, "read")
+    instants = re.findall(r'data-instant="([^"]+)"', client.get("/console?range=3h").text)
+    local = [datetime.fromisoformat(each).astimezone(ZoneInfo("America/Toronto")) for each in instants]
+    with open_browser(client) as page:
+        page.goto("/console?range=3h")
+        plot = page.locator("figure.plot svg[role=img]").first
+        shown = plot.locator("text[text-anchor=middle]").all_text_contents()
+        assert shown == [f"{each:%H:%M}" for each in local[: len(shown)]]
+        assert shown
+        assert plot.locator("text").filter(has_text="UTC").count() == 0
 
 
 def test_a_chosen_row_stays_chosen_when_another_one_leaves(
