@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation, localcontext
+from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
 
-ZERO = Decimal(0)
+ZERO, ONE = Decimal(0), Decimal(1)
 
 #: Enough digits that no sum of a plan's amounts is rounded: 10,000 lines of 18 digits.
 EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
@@ -84,3 +84,23 @@ def format_amount(amount: Decimal, currency: str) -> str:
     """Return `amount` for people: with digit groups, to the currency's minor unit, or finer if the amount is finer."""
     digits = max(minor_units(currency), -int(amount.as_tuple().exponent))
     return f"{amount:,.{digits}f}"
+
+
+def divide_exact(part: Decimal, whole: Decimal) -> Decimal:
+    """Return `part` divided by `whole`, which is not zero, to 60 digits."""
+    return EXACT.divide(part, whole)
+
+
+def take_percent(amount: Decimal, percent: Decimal) -> Decimal:
+    """Return `percent` of `amount`, rounded to hundredths as `round_cents` does."""
+    return round_cents(EXACT.divide(EXACT.multiply(amount, percent), Decimal(100)))
+
+
+def round_cents(amount: Decimal) -> Decimal:
+    """Return `amount` rounded to hundredths, half away from zero, as customs rounds duties."""
+    return amount.quantize(Decimal("0.01"), rounding=ROUND_HALF_UP, context=EXACT)
+
+
+def round_dollars(amount: Decimal) -> Decimal:
+    """Return `amount` rounded to whole units, half away from zero, as customs rounds an entered value."""
+    return amount.quantize(Decimal(1), rounding=ROUND_HALF_UP, context=EXACT)

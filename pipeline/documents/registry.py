@@ -10,6 +10,8 @@ from hashlib import sha256
 from pipeline.core import tracing
 from pipeline.core.metrics import observe
 from pipeline.documents.formats import (
+    entry_import,
+    entry_worksheet,
     invoice,
     invoice_pdf,
     manifest,
@@ -149,6 +151,30 @@ KINDS: tuple[DocumentKind, ...] = (
         section_232_statement.VERSION,
         section_232_statement.section_232_statement,
         section_232_statement.has_metals,
+    ),
+    DocumentKind(
+        "entry_estimate",
+        "entry_estimate.json",
+        "application/json",
+        entry_import.JSON_VERSION,
+        entry_import.entry_estimate,
+        entry_import.has_estimate,
+    ),
+    DocumentKind(
+        "entry_import",
+        "entry_import.zip",
+        "application/zip",
+        entry_import.ZIP_VERSION,
+        entry_import.entry_import,
+        entry_import.has_estimate,
+    ),
+    DocumentKind(
+        "entry_worksheet",
+        "entry_worksheet.pdf",
+        "application/pdf",
+        entry_worksheet.VERSION,
+        entry_worksheet.entry_worksheet,
+        entry_import.has_estimate,
     ),
 )
 

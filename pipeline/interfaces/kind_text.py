@@ -22,6 +22,9 @@ _DOCUMENTS: Final[Mapping[str, str]] = {
     "pga_worksheet": "PGA worksheet",
     "pga_records": "PGA records",
     "section_232_statement": "Section 232 statement",
+    "entry_estimate": "entry estimate, JSON",
+    "entry_import": "entry header and lines, CSV in a ZIP",
+    "entry_worksheet": "entry worksheet, PDF",
     "manifest": "manifest of the documents",
 }
 _MESSAGES: Final[Mapping[str, str]] = {

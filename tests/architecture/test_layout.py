@@ -67,6 +67,7 @@ STANDARD_WORDS = frozenset(
     conditions list lists parties usmca wording
     listener login profiles
     cover paps sheet
+    valuation
     """.split()
 )
 

@@ -10,7 +10,9 @@ from typing import Any, Final
 
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.pga.worksheet import build_worksheet
+from pipeline.customs.valuation.estimate import build_estimate
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
+from pipeline.documents.invoice.consolidation import list_entry_lines
 from pipeline.documents.registry import artifact_types
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Unit
@@ -256,7 +258,10 @@ def list_kinds(data: dict[str, Any]) -> tuple[str, ...]:
 def _finished(unit: Unit, *, test: bool = False) -> Invoice:
     facts = build_facts(unit, test=test)
     worksheet_rows = build_worksheet(unit, entry_date(unit), facts.line_digests)
-    return build_invoice(unit, facts).model_copy(update={"worksheet": worksheet_rows})
+    invoice = build_invoice(unit, facts)
+    groups = [line.line_numbers for line in list_entry_lines(invoice)]
+    estimate = build_estimate(unit, entry_date(unit), groups)
+    return invoice.model_copy(update={"worksheet": worksheet_rows, "estimate": estimate})
 
 
 def build_full_invoice() -> Invoice:

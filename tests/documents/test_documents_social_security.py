@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from io import BytesIO
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from openpyxl import load_workbook
@@ -23,8 +24,9 @@ PRINTED = {
     "cci_human_readable": "Importer number",
     "section_232_statement": "Importer number",
     "pga_worksheet": "IMPORTER NUMBER",
+    "entry_worksheet": "IMPORTER NUMBER",
 }
-DATA = {"cci_json", "cci_ubl", "cci_xlsx"}
+DATA = {"cci_json", "cci_ubl", "cci_xlsx", "entry_import"}
 
 
 def set_importer(number: str) -> Invoice:
@@ -36,18 +38,14 @@ def set_importer(number: str) -> Invoice:
 
 
 def read_text(kind: str, body: bytes) -> str:
-    if kind in {
-        "cci_pdf",
-        "section_232_statement",
-        "pga_worksheet",
-        "packing_list_pdf",
-        "package_labels",
-        "paps_cover_sheet",
-    }:
+    if body.startswith(b"%PDF"):
         return "\n".join(page.extract_text() for page in PdfReader(BytesIO(body)).pages)
     if kind == "cci_xlsx":
         book = load_workbook(BytesIO(body))
         return "\n".join(str(cell.value) for sheet in book for row in sheet.iter_rows() for cell in row)
+    if kind == "entry_import":
+        with ZipFile(BytesIO(body)) as archive:
+            return "\n".join(archive.read(name).decode() for name in archive.namelist())
     return body.decode()
 
 

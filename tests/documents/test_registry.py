@@ -35,6 +35,9 @@ NAMES = {
     "pga_worksheet": "pga_worksheet.pdf",
     "pga_records": "pga_records.txt",
     "section_232_statement": "section_232_statement.pdf",
+    "entry_estimate": "entry_estimate.json",
+    "entry_import": "entry_import.zip",
+    "entry_worksheet": "entry_worksheet.pdf",
     "manifest": "manifest.json",
 }
 
@@ -54,6 +57,9 @@ GOLDEN = {
     "pga_worksheet": "2530c053c40857f08448dd2e5f56266a93a55d05be96c83508c6303849140141",
     "section_232_statement": "9089d5690958afe077576e9411a6360cd22d12a7bf391fd4b73e82bf3f05eb66",
     "pga_records": "5bb16087d333fbf2e38f4962a803d12062245812a30d241ddc32e0e6ac1ce8fd",
+    "entry_estimate": "4491074ecaec3aae51be8a9a2e59faf02838a9bc0a43805473e92ee61c7ccf50",
+    "entry_import": "38d257021161b44888210f17328436c13a9b5fc1429c4dc609a5cdceed082e63",
+    "entry_worksheet": "44896acc46e651b244f62ce50c2636fd97cc4f07788a77bad909c0151aecbc4c",
 }
 
 
@@ -145,9 +151,10 @@ def test_test_documents_are_marked(documents: dict[str, Document]) -> None:
         "package_labels",
         "paps_cover_sheet",
         "section_232_statement",
+        "entry_worksheet",
     ):
         assert "TEST: NOT FOR CUSTOMS USE" in _text(documents[kind]), kind
-    for kind in ("cci_json", "cci_consolidated", "packing_list", "manifest"):
+    for kind in ("cci_json", "cci_consolidated", "packing_list", "entry_estimate", "manifest"):
         assert json.loads(documents[kind].body)["test"] is True, kind
     live = {document.artifact_type: document for document in render_documents(sample(1))}
     for kind in ("cci_human_readable", "cci_pdf", "packing_list_pdf"):
@@ -191,4 +198,7 @@ def _text(document: Document) -> str:
     if document.artifact_type == "cci_xlsx":
         sheets = load_workbook(BytesIO(document.body), read_only=True)
         return "\n".join(str(cell) for sheet in sheets for row in sheet.iter_rows(values_only=True) for cell in row)
+    if document.media_type == "application/zip":
+        with ZipFile(BytesIO(document.body)) as archive:
+            return "\n".join(archive.read(name).decode("utf-8-sig") for name in archive.namelist())
     return document.body.decode()

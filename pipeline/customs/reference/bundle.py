@@ -15,6 +15,7 @@ from pipeline.customs.reference.loader import RulesReader
 from pipeline.customs.reference.pga import PgaRules
 from pipeline.customs.reference.pga_layouts import RecordRules
 from pipeline.customs.reference.ruleset import MANIFEST, Ruleset, load_ruleset, ruleset
+from pipeline.customs.reference.valuation import ValuationRules
 
 #: By file name: the kind of its rows, and its model.
 REFERENCE: Final[Mapping[str, tuple[str, type[ReferenceData]]]] = MappingProxyType(
@@ -25,6 +26,7 @@ REFERENCE: Final[Mapping[str, tuple[str, type[ReferenceData]]]] = MappingProxyTy
         "attributes.yaml": ("attributes", AttributeRules),
         "pga.yaml": ("agencies", PgaRules),
         "pga_records.yaml": ("agency records", RecordRules),
+        "valuation.yaml": ("values and fees", ValuationRules),
     }
 )
 

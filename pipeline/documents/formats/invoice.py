@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
 from io import StringIO
@@ -18,9 +19,14 @@ CSV_VERSION = "5"
 
 def invoice_csv(invoice: Invoice) -> bytes:
     """Return the table with one row per line; text that a spreadsheet would run as a formula gets an apostrophe."""
+    return write_table(table_rows(invoice))
+
+
+def write_table(rows: Iterable[Mapping[str, Cell]]) -> bytes:
+    """Return the rows, which all have the same columns, as CSV under their names; without a row the table is empty."""
     out = StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
-    for number, row in enumerate(table_rows(invoice)):
+    for number, row in enumerate(rows):
         if number == 0:
             writer.writerow(row)
         writer.writerow([_format_cell(cell, first=place == 0) for place, cell in enumerate(row.values())])

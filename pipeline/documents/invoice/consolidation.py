@@ -18,17 +18,29 @@ def consolidate_lines(lines: Sequence[out.InvoiceLine], currency: str) -> declar
 
     Metal weights add up like the net weights. All other customs data of merged lines is equal.
     """
-    groups: dict[tuple[object, ...], list[out.InvoiceLine]] = {}
-    for line in lines:
-        groups.setdefault(_merge_key(line), []).append(line)
-    if len(groups) == len(lines):
+    merged = _merge_lines(lines, currency)
+    if len(merged) == len(lines):
         return None
     return declarations.Consolidation(
         line_count=len(lines),
-        merged_line_count=len(groups),
-        lines_saved=len(lines) - len(groups),
-        lines=tuple(_merge_group(number, group, currency) for number, group in enumerate(groups.values(), start=1)),
+        merged_line_count=len(merged),
+        lines_saved=len(lines) - len(merged),
+        lines=merged,
     )
+
+
+def list_entry_lines(invoice: out.Invoice) -> tuple[declarations.MergedLine, ...]:
+    """Return the lines as an entry has them: merged, if any two can be."""
+    if invoice.consolidation is not None:
+        return invoice.consolidation.lines
+    return _merge_lines(invoice.lines, invoice.header.currency)
+
+
+def _merge_lines(lines: Sequence[out.InvoiceLine], currency: str) -> tuple[declarations.MergedLine, ...]:
+    groups: dict[tuple[object, ...], list[out.InvoiceLine]] = {}
+    for line in lines:
+        groups.setdefault(_merge_key(line), []).append(line)
+    return tuple(_merge_group(number, group, currency) for number, group in enumerate(groups.values(), start=1))
 
 
 def _merge_key(line: out.InvoiceLine) -> tuple[object, ...]:

@@ -12,6 +12,7 @@ from pydantic.json_schema import SkipJsonSchema as Wording
 
 from pipeline.documents.schemas.declarations import Certificate, Consolidation, FindingRow, MetalRow, MetalTotal
 from pipeline.documents.schemas.values import FOR_PEOPLE, DocumentModel, Identifier, Pair, Printed, Value
+from pipeline.exports.schemas.entry_estimate import InvoiceEstimate
 from pipeline.exports.schemas.pga_worksheet import InvoiceWorksheet
 from pipeline.exports.schemas.plan import Address, Contact, Treatment
 
@@ -297,4 +298,5 @@ class Invoice(DocumentModel):
     declaration: Declaration
     findings: tuple[FindingRow, ...]
     worksheet: InvoiceWorksheet = None
+    estimate: InvoiceEstimate = None
     customs_broker: CustomsBroker = None

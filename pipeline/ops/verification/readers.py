@@ -129,7 +129,8 @@ def merged_rows(body: bytes) -> Iterator[MergedLines]:
 
 def _merged_objects(body: bytes) -> list[dict[str, Any]]:
     try:
-        rows: list[dict[str, Any]] = json_object(body)["consolidation"]["lines"]
+        found = json_object(body)
+        rows: list[dict[str, Any]] = found.get("consolidation", found)["lines"]
     except (KeyError, TypeError) as error:
         raise UnreadableBundle("it has no list of merged lines") from error
     return rows
@@ -193,6 +194,7 @@ READERS: Final[Mapping[str, LineReader]] = {
     "cci_xlsx": xlsx_lines,
     "cci_ubl": ubl_lines,
     "cci_consolidated": merged_lines,
+    "entry_estimate": merged_lines,
     "packing_list": json_lines,
     "manifest": json_lines,
 }

@@ -19,7 +19,7 @@ from pipeline.documents.formats import broker_profile
 from pipeline.exports.plans import UNHASHED, canonical_json, hash_json
 from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.ops.verification.archive import Archive, open_archive
-from pipeline.ops.verification.readers import READERS, attached_file, json_object, merged_rows
+from pipeline.ops.verification.readers import READERS, attached_file, json_object, merged_lines, merged_rows
 from pipeline.ops.verification.treatment import CarriedLine, UnreadableBundle, find_difference, find_merged_difference
 
 __all__ = ["BundleReport", "MemberCheck", "UnreadableBundle", "verify_bundle"]
@@ -225,10 +225,10 @@ class _Verification:
                 return check
             found = list(reader(body))
             failure = find_difference(planned.lines, found)
-            if kind == "cci_consolidated":
+            if reader is merged_lines:
                 failure = failure or find_merged_difference(planned.lines, merged_rows(body))
             digests = {line.line_ref: line.recomputed or line.stated or "" for line in found}
-            recomputed = kind == "cci_consolidated" or any(line.recomputed for line in found)
+            recomputed = reader is merged_lines or any(line.recomputed for line in found)
             return MemberCheck(
                 check.path,
                 check.artifact_type,

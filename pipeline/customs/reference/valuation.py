@@ -1,0 +1,104 @@
+"""The dated reference data of the entered value: what each charge does to it, and the fees of an entry."""
+
+from __future__ import annotations
+
+from datetime import date
+from functools import cached_property
+from itertools import combinations
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.customs.reference.base import Figure, ReferenceData, ReferenceRow, load_once, load_rules_file
+
+
+class ValueRule(ReferenceRow):
+    """A rule in words."""
+
+    text: str
+
+
+class ChargeRule(ValueRule):
+    """What a charge does: it counts for the entered value if it is dutiable, also if the prices do not include it."""
+
+    code: str
+    dutiable: bool
+
+
+class EntryFee(ReferenceRow):
+    """A fee of an entry: a percentage of the entered value between a minimum and a maximum, or a flat amount in dollars.
+
+    Without `entry_types` or `modes` it is due for all of them. Lines with an `exempt_spi` do not count.
+    """
+
+    code: Annotated[str, Field(pattern=r"^[0-9]{3}$")]
+    name: str
+    entry_types: frozenset[str] = frozenset()
+    modes: frozenset[str] = frozenset()
+    exempt_spi: frozenset[str] = frozenset()
+    percent: Figure | None = None
+    minimum: Figure | None = None
+    maximum: Figure | None = None
+    flat: Figure | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_two(self) -> Self:
+        if (self.percent is None) == (self.flat is None):
+            raise ValueError(f"fee {self.code} needs either percent or flat")
+        return self
+
+    def is_due(self, entry_type: str, mode: str) -> bool:
+        """Return whether the fee is due for the entry type and the mode of transport."""
+        return (not self.entry_types or entry_type in self.entry_types) and (not self.modes or mode in self.modes)
+
+
+class BondRule(ValueRule):
+    """The amount of a single transaction bond."""
+
+    agency_factor: Figure
+
+
+class ValuationRules(ReferenceData):
+    """The rules of the entered value and of the fees."""
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")]
+    as_of: date
+    rounding: ValueRule
+    charges: tuple[ChargeRule, ...]
+    discount: ValueRule
+    assist: ValueRule
+    fees: tuple[EntryFee, ...]
+    bond: BondRule
+
+    @model_validator(mode="after")
+    def _is_consistent(self) -> Self:
+        for left, right in combinations(self.fees, 2):
+            if left.code == right.code and left.overlaps(right):
+                raise ValueError(f"fee {left.code} has two rows for one day")
+        for one, other in combinations(self.charges, 2):
+            if one.code == other.code:
+                raise ValueError(f"charge {one.code} has two rows")
+        return self
+
+    @cached_property
+    def _charges(self) -> dict[str, ChargeRule]:
+        return {row.code: row for row in self.charges}
+
+    def find_charge(self, code: str) -> ChargeRule:
+        """Return the rule of a charge; an unknown code has the rule of `other`."""
+        return self._charges.get(code) or self._charges["other"]
+
+    def fees_on(self, on: date) -> tuple[EntryFee, ...]:
+        """Return the fees in force on the day."""
+        return tuple(fee for fee in self.fees if fee.in_force(on))
+
+    def lacks_fees(self, on: date) -> bool:
+        """Return whether the day is after the last day of a dated fee that no later row continues."""
+        ended = {fee.code for fee in self.fees if fee.has_ended(on)}
+        return bool(ended - {fee.code for fee in self.fees_on(on)})
+
+
+@load_once
+def valuation_rules() -> ValuationRules:
+    """Return the rules of the entered value."""
+    return load_rules_file(ValuationRules, "valuation.yaml")

@@ -1,0 +1,180 @@
+"""Builds the estimate of an entry: entered values by entry line, duties by heading, fees, and the bond."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from datetime import date
+from decimal import Decimal
+
+from pipeline.core.money import ONE, ZERO, format_plain, multiply, sum_exact, take_percent
+from pipeline.customs.reference.valuation import EntryFee, ValuationRules, valuation_rules
+from pipeline.customs.valuation.entered_value import (
+    LineValue,
+    line_values,
+    list_adjustments,
+    total_adjustment,
+    total_charges,
+)
+from pipeline.exports.schemas.entry_estimate import BondHint, DutyRow, EntryEstimate, EntryLine, FeeRow
+from pipeline.exports.schemas.plan import Line, Unit
+
+#: Special programs that make the column 1 duty free.
+_FREE_SPI = frozenset({"S", "S+"})
+_COLUMN_1 = "column 1"
+
+
+def build_estimate(unit: Unit, on: date, groups: Sequence[Sequence[int]]) -> EntryEstimate:
+    """Return the estimate of the unit, entered on the day `on`.
+
+    `groups` holds the numbers of the invoice lines of each entry line; they count from 1.
+    """
+    rules, header = valuation_rules(), unit.invoice
+    adjustments = tuple(list_adjustments(rules, header))
+    rate = ONE if header.currency == "USD" else header.exchange_rate
+    entries = [[unit.lines[number - 1] for number in group] for group in groups]
+    values = line_values(
+        [sum_exact(line.line_value for line in lines) for lines in entries],
+        total_adjustment(adjustments),
+        total_charges(rules, header),
+        rate,
+    )
+    rows = tuple(
+        _entry_line(number, group, lines[0], value)
+        for number, (group, lines, value) in enumerate(zip(groups, entries, values, strict=True), start=1)
+    )
+    fees = tuple(_fees(rules, unit, on, rows)) if rate is not None else ()
+    entered = _sum_known([row.entered_value_usd for row in rows])
+    duty = None if rate is None else sum_exact(row.duty_usd for row in rows if row.duty_usd is not None)
+    total = None if duty is None else sum_exact((duty, *(fee.amount_usd for fee in fees)))
+    return EntryEstimate(
+        entry_type=unit.entry.type,
+        entered_on=on,
+        rules_as_of=rules.as_of,
+        currency=header.currency,
+        exchange_rate=rate,
+        rounding=rules.rounding.text,
+        adjustments=adjustments,
+        lines=rows,
+        total_value=sum_exact(row.value for row in rows),
+        total_dutiable_value=sum_exact(row.dutiable_value for row in rows),
+        total_entered_value_usd=entered,
+        duty_usd=duty,
+        fees=fees,
+        total_usd=total,
+        bond=None if entered is None or total is None else _bond(rules, unit, sum_exact((entered, total))),
+        missing=tuple(_missing(rules, unit, on, rows, rate)),
+    )
+
+
+def _entry_line(number: int, group: Sequence[int], line: Line, value: LineValue) -> EntryLine:
+    duties = tuple(_duties(line, value.entered_usd))
+    return EntryLine(
+        number=number,
+        line_numbers=tuple(group),
+        hts_code=line.hts_code,
+        country_of_origin=line.country_of_origin,
+        spi=line.spi,
+        value=value.value,
+        adjustment=value.adjustment,
+        dutiable_value=value.dutiable,
+        dutiable_value_usd=value.usd,
+        entered_value_usd=value.entered_usd,
+        charges_usd=value.charges_usd,
+        duties=duties,
+        duty_usd=None
+        if value.entered_usd is None
+        else sum_exact(row.amount_usd for row in duties if row.amount_usd is not None),
+    )
+
+
+def _duties(line: Line, entered: Decimal | None) -> Iterator[DutyRow]:
+    holds_column_1 = False
+    for row in line.treatment.chapter99:
+        rate = None if row.rate_percent is None else f"{format_plain(row.rate_percent)} %"
+        amount, note = None, None
+        if row.rate_percent is None:
+            note = "the plan gives no rate"
+        elif row.basis not in {"full_value", "total_with_column_1"} and row.rate_percent:
+            note = f"the rate is on {row.basis.replace('_', ' ')}, whose value the plan does not give"
+        elif entered is None:
+            note = "there is no exchange rate"
+        else:
+            amount = take_percent(entered, row.rate_percent)
+        if row.basis == "total_with_column_1":
+            holds_column_1, note = True, note or "includes column 1"
+        yield DutyRow(heading=row.heading, rate=rate, amount_usd=amount, note=note)
+    if holds_column_1:
+        return
+    if line.spi in _FREE_SPI:
+        free = None if entered is None else ZERO
+        yield DutyRow(heading=_COLUMN_1, rate=f"free ({line.spi})", amount_usd=free, note="as claimed")
+    else:
+        yield DutyRow(heading=_COLUMN_1, rate=None, amount_usd=None, note="look the rate up in the tariff")
+
+
+def _fees(rules: ValuationRules, unit: Unit, on: date, rows: Sequence[EntryLine]) -> Iterator[FeeRow]:
+    for fee in rules.fees_on(on):
+        if not fee.is_due(unit.entry.type, unit.entry.mode_of_transport):
+            continue
+        counted = [row for row in rows if row.spi not in fee.exempt_spi]
+        base = sum_exact(row.entered_value_usd for row in counted if row.entered_value_usd is not None)
+        if counted:
+            yield _fee_row(fee, base, len(rows) - len(counted))
+
+
+def _fee_row(fee: EntryFee, base: Decimal, exempt: int) -> FeeRow:
+    if fee.flat is not None:
+        amount, rate, arithmetic = fee.flat, f"{format_plain(fee.flat)} an entry", "flat"
+    else:
+        percent = fee.percent or ZERO
+        exact = take_percent(base, percent)
+        amount = exact if fee.minimum is None else max(exact, fee.minimum)
+        amount = amount if fee.maximum is None else min(amount, fee.maximum)
+        rate = f"{format_plain(percent)} %"
+        arithmetic = f"{format_plain(base)} x {rate} = {format_plain(exact)}"
+        if amount != exact:
+            arithmetic += f"; {'minimum' if amount > exact else 'maximum'} {format_plain(amount)}"
+    if exempt:
+        arithmetic += f"; {exempt} exempt {'line' if exempt == 1 else 'lines'} left out"
+    return FeeRow(
+        code=fee.code,
+        name=fee.name,
+        rate=rate,
+        base_usd=base,
+        amount_usd=amount,
+        arithmetic=arithmetic,
+        source=fee.source,
+        status=fee.status,
+    )
+
+
+def _bond(rules: ValuationRules, unit: Unit, covered: Decimal) -> BondHint:
+    regulated = any(row.disclaimer is None and row.data for line in unit.lines for row in line.treatment.pga)
+    amount = multiply(covered, rules.bond.agency_factor) if regulated else covered
+    return BondHint(amount_usd=amount, text=rules.bond.text, source=rules.bond.source, status=rules.bond.status)
+
+
+def _missing(
+    rules: ValuationRules, unit: Unit, on: date, rows: Sequence[EntryLine], rate: Decimal | None
+) -> Iterator[str]:
+    header = unit.invoice
+    if rate is None:
+        yield f"the exchange rate of {header.currency}: the filer takes that of the day of export"
+    unpriced = [assist.name for assist in header.assist_items if assist.amount is None]
+    for name in unpriced:
+        yield f"the value of the assist {name}"
+    if header.assists == "declared" and not header.assist_items:
+        yield "the values of the assists, which the plan declares but does not list"
+    if not sum_exact(row.value for row in rows):
+        yield "values of the goods: charges and discounts could not be apportioned"
+    if rules.lacks_fees(on):
+        yield f"the fees of {on}: the rules end before that day"
+    unknown = Counter((row.heading, row.note) for line in rows for row in line.duties if row.amount_usd is None)
+    for (heading, note), lines in sorted(unknown.items(), key=str):
+        yield f"the duty of {heading} for {lines} {'line' if lines == 1 else 'lines'}: {note}"
+
+
+def _sum_known(amounts: Sequence[Decimal | None]) -> Decimal | None:
+    known = [amount for amount in amounts if amount is not None]
+    return sum_exact(known) if len(known) == len(amounts) else None

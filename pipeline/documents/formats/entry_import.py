@@ -1,0 +1,184 @@
+"""The entry as data: the estimate in JSON, and header and entry lines as CSV files in one ZIP, to open an entry by import."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from io import BytesIO
+from typing import Any
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
+
+from pipeline.documents.formats.columns import Cell, agency_columns, chapter99_columns, join_values, metal_columns
+from pipeline.documents.formats.invoice import write_table
+from pipeline.documents.invoice.consolidation import list_entry_lines
+from pipeline.documents.schemas.declarations import MergedLine
+from pipeline.documents.schemas.invoice import Invoice, PartyBlock
+from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
+
+JSON_VERSION, ZIP_VERSION = "1", "1"
+
+_SHOWN: dict[str, Any] = {
+    "schema_version": True,
+    "test": True,
+    "provenance": True,
+    "header": {"number", "invoice_date"},
+}
+
+
+def has_estimate(invoice: Invoice) -> bool:
+    """Return whether the invoice has an estimate of its entry."""
+    return invoice.estimate is not None
+
+
+def find_estimate(invoice: Invoice) -> EntryEstimate:
+    """Return the estimate of the invoice; raises ValueError if it has none."""
+    if invoice.estimate is None:
+        raise ValueError("the entry's documents need an invoice with an estimate; this one has none")
+    return invoice.estimate
+
+
+def entry_estimate(invoice: Invoice) -> bytes:
+    """Return the entry lines and the estimate as UTF-8 JSON in camelCase."""
+    facts = invoice.model_dump(mode="json", by_alias=True, include=_SHOWN)
+    facts["lines"] = [
+        line.model_dump(mode="json", by_alias=True, exclude={"lines_shown"}) for line in list_entry_lines(invoice)
+    ]
+    facts["estimate"] = find_estimate(invoice).model_dump(mode="json", by_alias=True)
+    return json.dumps(facts, ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+def entry_import(invoice: Invoice) -> bytes:
+    """Return the ZIP with `header.csv`, `lines.csv`, `charges.csv` and `estimate.csv`; the same facts give the same bytes."""
+    estimate = find_estimate(invoice)
+    tables: Mapping[str, Iterable[Mapping[str, Cell]]] = {
+        "header.csv": [_header_row(invoice, estimate)],
+        "lines.csv": _line_rows(invoice, estimate),
+        "charges.csv": _charge_rows(estimate),
+        "estimate.csv": _estimate_rows(estimate),
+    }
+    out = BytesIO()
+    day = invoice.header.invoice_date
+    with ZipFile(out, "w", ZIP_STORED) as archive:
+        for name, rows in tables.items():
+            archive.writestr(ZipInfo(name, (max(day.year, 1980), day.month, day.day, 0, 0, 0)), write_table(rows))
+    return out.getvalue()
+
+
+def _header_row(invoice: Invoice, estimate: EntryEstimate) -> dict[str, Cell]:
+    header, transport, parties = invoice.header, invoice.transport, invoice.parties
+    importer = parties.importer_of_record
+    return {
+        "invoice_no": header.number,
+        "invoice_date": header.invoice_date,
+        "entry_type": str(transport.entry_type.exact),
+        "port_of_entry": transport.port_of_entry,
+        "entry_date": estimate.entered_on,
+        "mode_of_transport": str(transport.mode_of_transport.exact),
+        "carrier_scac": transport.carrier_scac,
+        "shipment_control_number": transport.shipment_control_number,
+        "export_date": transport.export_date,
+        "export_country": invoice.lines[0].country_of_export,
+        "estimated_arrival": None if transport.estimated_arrival_at is None else transport.estimated_arrival_at.exact,
+        "importer_number": str(importer.importer_number.exact),
+        **_party_columns("importer", importer),
+        **_party_columns("consignee", parties.ship_to),
+        **_party_columns("buyer", parties.buyer),
+        **_party_columns("seller", parties.seller),
+        "incoterm": header.incoterm,
+        "incoterm_place": header.incoterm_place,
+        "related_party": "Y" if header.related_parties else "N",
+        "currency": header.currency,
+        "fx_rate": estimate.exchange_rate,
+        "goods_value": estimate.total_value,
+        "invoice_total": invoice.totals.invoice_total.exact,
+        "dutiable_value": estimate.total_dutiable_value,
+        "entered_value_usd": estimate.total_entered_value_usd,
+        "entry_lines": len(estimate.lines),
+        "packages": invoice.package_summary.outermost_count,
+        "gross_kg": invoice.totals.gross_weight_kg.exact,
+        "net_kg": invoice.totals.net_weight_kg.exact,
+        "po_no": header.purchase_order,
+        "batch_id": invoice.provenance.batch_id,
+        "package_no": invoice.provenance.package_number,
+        "revision": invoice.provenance.revision,
+        "plan_hash": invoice.provenance.plan_hash,
+        "export_treatment_digest": invoice.provenance.treatment_digest,
+        "test": "Y" if invoice.test else "N",
+    }
+
+
+def _party_columns(role: str, party: PartyBlock) -> dict[str, Cell]:
+    parts = ("line1", "line2", "city", "region", "postal_code", "country")
+    columns = ("addr1", "addr2", "city", "state", "zip", "country")
+    address = {} if party.address is None else party.address.model_dump()
+    return {f"{role}_name": party.name} | {
+        f"{role}_{column}": address.get(part) for column, part in zip(columns, parts, strict=True)
+    }
+
+
+def _line_rows(invoice: Invoice, estimate: EntryEstimate) -> Iterator[dict[str, Cell]]:
+    for merged, entry in zip(list_entry_lines(invoice), estimate.lines, strict=True):
+        yield _line_row(merged, entry, invoice.header.currency, estimate)
+
+
+def _line_row(merged: MergedLine, entry: EntryLine, currency: str, estimate: EntryEstimate) -> dict[str, Cell]:
+    headings, agencies = chapter99_columns(merged.treatment.chapter99), agency_columns(merged.treatment.pga)
+    return {
+        "entry_line": merged.number,
+        "invoice_lines": "|".join(map(str, merged.line_numbers)),
+        "description": join_values(merged.descriptions),
+        "hts10": merged.hts_code.exact,
+        **headings,
+        "spi": merged.spi,
+        "usmca_cert_ref": merged.usmca_certificate_ref,
+        "origin": merged.country_of_origin,
+        "export_country": merged.country_of_export,
+        "mid": merged.mid,
+        "manufacturer_name": merged.manufacturer_name,
+        "qty": merged.quantity.exact,
+        "uom": merged.unit,
+        "gross_kg": merged.gross_weight_kg.exact,
+        "net_kg": merged.net_weight_kg.exact,
+        "line_value": entry.value,
+        "currency": currency,
+        "adjustment": entry.adjustment,
+        "dutiable_value": entry.dutiable_value,
+        "fx_rate": estimate.exchange_rate,
+        "dutiable_value_usd": entry.dutiable_value_usd,
+        "entered_value_usd": entry.entered_value_usd,
+        "charges_usd": entry.charges_usd,
+        **metal_columns(merged.treatment.section232),
+        **agencies,
+        "treatment_digests": "|".join(merged.treatment_digests),
+    }
+
+
+def _charge_rows(estimate: EntryEstimate) -> Iterator[dict[str, Cell]]:
+    for row in estimate.adjustments:
+        yield {
+            "kind": row.kind,
+            "name": row.name,
+            "amount": row.amount,
+            "currency": estimate.currency,
+            "effect": row.effect,
+            "reason": row.text,
+            "source": row.source,
+            "status": row.status,
+        }
+
+
+def _estimate_rows(estimate: EntryEstimate) -> Iterator[dict[str, Cell]]:
+    for line in estimate.lines:
+        for duty in line.duties:
+            yield _estimate_row(
+                f"line {line.number}", duty.heading, duty.rate, line.entered_value_usd, duty.amount_usd, duty.note
+            )
+    for fee in estimate.fees:
+        yield _estimate_row("entry", fee.code, fee.rate, fee.base_usd, fee.amount_usd, f"{fee.name}: {fee.arithmetic}")
+
+
+def _estimate_row(of: str, code: str, rate: str | None, base: Cell, amount: Cell, note: str | None) -> dict[str, Cell]:
+    return {"of": of, "code": code, "rate": rate, "base_usd": base, "estimated_usd": amount, "note": note}
+
+
+__all__ = ["JSON_VERSION", "ZIP_VERSION", "entry_estimate", "entry_import", "find_estimate", "has_estimate"]

@@ -1,0 +1,121 @@
+"""The estimate for an entry: the entered value of each entry line with its arithmetic, and the duty and fees known.
+
+Amounts are decimals as strings: those in the invoice's currency have no suffix, those in US dollars end in `usd`. Nothing here
+is a decision: the filer decides the entered value, and CBP the duty.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
+from pydantic.alias_generators import to_camel
+
+from pipeline.core.money import format_plain
+
+Money = Annotated[Decimal, PlainSerializer(format_plain, return_type=str)]
+RuleStatus = Literal["confirmed", "probable", "check"]
+
+
+class EstimateModel(BaseModel):
+    """A frozen object in camelCase."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, extra="forbid", frozen=True, populate_by_name=True, defer_build=True
+    )
+
+
+class Adjustment(EstimateModel):
+    """A charge, discount or assist, and what it does to the value; `amount` is None if the plan does not know it.
+
+    `included`: the prices include it, and it counts. `none`: the prices do not include it, and it does not count.
+    """
+
+    kind: Literal["charge", "discount", "assist"]
+    name: str
+    amount: Money | None
+    effect: Literal["added", "deducted", "included", "none"]
+    text: str
+    source: str
+    status: RuleStatus
+
+
+class DutyRow(EstimateModel):
+    """The duty of one heading; `amountUsd` is None if it cannot be calculated, and `note` says why."""
+
+    heading: str
+    rate: str | None
+    amount_usd: Money | None
+    note: str | None
+
+
+class EntryLine(EstimateModel):
+    """One entry line: invoice lines with the same customs facts.
+
+    `value` + `adjustment` = `dutiableValue`, which times the exchange rate is `dutiableValueUsd`; rounded to whole dollars it is
+    `enteredValueUsd`. `chargesUsd` is the line's share of the charges that do not count. US dollars are None without a rate.
+    """
+
+    number: int
+    line_numbers: tuple[int, ...]
+    hts_code: str
+    country_of_origin: str
+    spi: str | None
+    value: Money
+    adjustment: Money
+    dutiable_value: Money
+    dutiable_value_usd: Money | None
+    entered_value_usd: Money | None
+    charges_usd: Money | None
+    duties: tuple[DutyRow, ...]
+    duty_usd: Money | None
+
+
+class FeeRow(EstimateModel):
+    """A fee of the entry, with its arithmetic."""
+
+    code: str
+    name: str
+    rate: str
+    base_usd: Money
+    amount_usd: Money
+    arithmetic: str
+    source: str
+    status: RuleStatus
+
+
+class BondHint(EstimateModel):
+    """The least amount of a single transaction bond as far as duties are known."""
+
+    amount_usd: Money
+    text: str
+    source: str
+    status: RuleStatus
+
+
+class EntryEstimate(EstimateModel):
+    """The estimate of a unit; `missing` names in words what it lacks, and it is complete only if that is empty."""
+
+    entry_type: str
+    entered_on: date
+    rules_as_of: date
+    currency: str
+    exchange_rate: Money | None
+    rounding: str
+    adjustments: tuple[Adjustment, ...]
+    lines: tuple[EntryLine, ...]
+    total_value: Money
+    total_dutiable_value: Money
+    total_entered_value_usd: Money | None
+    duty_usd: Money | None
+    fees: tuple[FeeRow, ...]
+    total_usd: Money | None
+    bond: BondHint | None
+    missing: tuple[str, ...]
+    disclaimer: str = "An estimate from the plan's facts, for comparison only. The filer decides the entered value; CBP decides the duty."
+
+
+#: The estimate in an invoice: for the service's documents only, and left out of the published invoice.
+InvoiceEstimate = Annotated[EntryEstimate | None, Field(exclude=True)]

@@ -1,0 +1,232 @@
+"""The entered value and the estimate, beside sums in fractions that were made another way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
+from fractions import Fraction
+from math import floor
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from pipeline.customs.reference.valuation import valuation_rules
+from pipeline.customs.valuation.entered_value import apportion, line_values
+from pipeline.customs.valuation.estimate import build_estimate
+from pipeline.exports.schemas.entry_estimate import EntryEstimate
+from pipeline.exports.schemas.plan import Charge, Unit
+from tests.documents.samples import unit_data
+
+DAY = date(2026, 11, 27)
+MONEY = some.decimals(min_value=0, max_value=10**9, places=2)
+
+
+def estimate(
+    change: Callable[[dict[str, Any]], None] | None = None, *, on: date = DAY, lines: int = 3
+) -> EntryEstimate:
+    data = unit_data(lines)
+    data["invoice"] |= {"charges": [], "discounts": [], "assists": "none"}
+    if change:
+        change(data)
+    return build_estimate(Unit.model_validate(data), on, [[number] for number in range(1, lines + 1)])
+
+
+def invoice(**changes: Any) -> Callable[[dict[str, Any]], None]:
+    return lambda data: data["invoice"].update(changes)
+
+
+@given(some.lists(MONEY, min_size=1, max_size=60), MONEY, some.sampled_from([1, -1]))
+def test_shares_add_up_and_are_exact_to_a_cent(values: list[Decimal], amount: Decimal, sign: int) -> None:
+    shares = apportion(values, amount * sign)
+    whole = sum(map(Fraction, values))
+    if not whole:
+        assert shares == [0] * len(values)
+        return
+    assert sum(map(Fraction, shares)) == Fraction(amount) * sign
+    for value, share in zip(values, shares, strict=True):
+        assert abs(Fraction(share) - Fraction(amount) * sign * Fraction(value) / whole) <= Fraction(1, 100)
+
+
+@given(some.lists(MONEY, min_size=1, max_size=20), some.decimals("0.0001", "2000", places=6))
+def test_entered_value_is_the_nearest_whole_dollar(values: list[Decimal], rate: Decimal) -> None:
+    for value, row in zip(values, line_values(values, Decimal(0), Decimal(0), rate), strict=True):
+        assert row.entered_usd == floor(Fraction(value) * Fraction(rate) + Fraction(1, 2))
+
+
+@pytest.mark.parametrize(
+    ("code", "included", "effect", "total"),
+    [
+        ("freight", False, "none", "849.00"),
+        ("freight", True, "deducted", "749.00"),
+        ("insurance", True, "deducted", "749.00"),
+        ("duty", True, "deducted", "749.00"),
+        ("packing", False, "added", "949.00"),
+        ("packing", True, "included", "849.00"),
+        ("inland_freight", False, "added", "949.00"),
+        ("inland_freight", True, "included", "849.00"),
+        ("commission", False, "added", "949.00"),
+        ("handling", False, "added", "949.00"),
+        ("other", False, "added", "949.00"),
+    ],
+)
+def test_each_charge_counts_as_its_rule_says(code: str, *, included: bool, effect: str, total: str) -> None:
+    charge = {"code": code, "amount": "100.00", "includedInPrices": included}
+    found = estimate(invoice(charges=[charge]))
+    assert [row.effect for row in found.adjustments] == [effect]
+    # 12 pans at 25.00, 12 pots at 41.50 and 12 spatulas at 4.25 are 849.00.
+    assert found.total_dutiable_value == Decimal(total)
+    assert found.adjustments[0].source
+
+
+def test_every_charge_of_the_plan_has_a_rule() -> None:
+    codes = Charge.model_fields["code"].annotation.__args__  # type: ignore[union-attr]
+    assert {row.code for row in valuation_rules().charges} == {*codes}
+
+
+def test_discount_and_assist_are_apportioned_by_value() -> None:
+    found = estimate(
+        invoice(
+            discounts=[{"name": "Early order", "amount": "84.90"}],
+            assists="declared",
+            assistItems=[{"name": "Mould", "amount": "8.49"}],
+        )
+    )
+    assert [row.effect for row in found.adjustments] == ["deducted", "added"]
+    assert [row.adjustment for row in found.lines] == [Decimal("-27.00"), Decimal("-44.82"), Decimal("-4.59")]
+    assert [row.entered_value_usd for row in found.lines] == [273, 453, 46]
+    assert found.total_entered_value_usd == 772
+
+
+def test_shipping_charges_are_apportioned_in_whole_dollars_and_do_not_count() -> None:
+    found = estimate(invoice(charges=[{"code": "freight", "amount": "84.90", "includedInPrices": False}]))
+    assert [row.charges_usd for row in found.lines] == [30, 50, 5]
+    assert found.total_dutiable_value == found.total_value
+
+
+def test_unknown_worth_and_missing_list_of_assists_are_named() -> None:
+    found = estimate(invoice(assists="declared", assistItems=[{"name": "Mould"}]))
+    assert "the value of the assist Mould" in found.missing
+    unlisted = estimate(invoice(assists="declared"))
+    assert any("declares but does not list" in each for each in unlisted.missing)
+
+
+def test_currency_without_rate_gives_no_dollars() -> None:
+    found = estimate(invoice(currency="CAD", exchangeRate=None))
+    assert found.total_dutiable_value == Decimal("849.00")
+    assert {row.entered_value_usd for row in found.lines} == {None}
+    assert (found.total_entered_value_usd, found.duty_usd, found.total_usd, found.bond) == (None,) * 4
+    assert found.fees == ()
+    assert any("exchange rate of CAD" in each for each in found.missing)
+
+
+def test_rate_converts_before_rounding() -> None:
+    found = estimate(invoice(currency="CAD", exchangeRate="0.7150"))
+    assert [row.dutiable_value_usd for row in found.lines] == [Decimal("214.50"), Decimal("356.07"), Decimal("36.47")]
+    assert [row.entered_value_usd for row in found.lines] == [215, 356, 36]
+
+
+def test_duty_of_each_heading_is_on_the_entered_value() -> None:
+    first, second, third = estimate().lines
+    assert [(row.heading, row.amount_usd) for row in first.duties] == [
+        ("9903.05.29", Decimal("30.00")), ("9903.82.09", Decimal("75.00")), ("column 1", None),
+    ]  # fmt: skip
+    assert first.duty_usd == 105
+    assert [(row.heading, row.amount_usd) for row in second.duties][-1] == ("column 1", Decimal(0)), (
+        "claimed under USMCA"
+    )
+    assert [row.heading for row in third.duties] == ["column 1"]
+
+
+@pytest.mark.parametrize(
+    ("row", "amount", "words"),
+    [
+        ({"ratePercent": None, "basis": "full_value"}, None, "no rate"),
+        ({"ratePercent": "25", "basis": "us_content"}, None, "us content"),
+        ({"ratePercent": "0", "basis": "special_rate_only"}, 0, None),
+        ({"ratePercent": "15", "basis": "total_with_column_1"}, 45, "includes column 1"),
+    ],
+)
+def test_duty_that_the_plan_cannot_give_says_why(row: dict[str, Any], amount: int | None, words: str | None) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["treatment"]["chapter99"] = [{"heading": "9903.94.51", "program": "S232_AUTO", **row}]
+
+    duty, *others = estimate(change).lines[0].duties
+    assert (duty.amount_usd, words is None or words in (duty.note or "")) == (amount, True)
+    assert bool(others) == (row["basis"] != "total_with_column_1"), "column 1 is in a total already"
+
+
+@pytest.mark.parametrize(
+    ("value", "amount"),
+    [("100.00", "34.58"), ("9982.00", "34.58"), ("9984.00", "34.58"), ("20000.00", "69.28"), ("500000.00", "670.86")],
+)
+def test_formal_fee_keeps_minimum_and_maximum(value: str, amount: str) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0] |= {"lineValue": value, "spi": None}
+
+    (fee,) = estimate(change, lines=1).fees
+    assert (fee.code, fee.amount_usd) == ("499", Decimal(amount))
+    assert fee.arithmetic.startswith(f"{value.removesuffix('.00')} x 0.3464 % = ")
+
+
+def test_informal_entry_by_vessel_has_flat_fee_and_harbor_fee() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["entry"] |= {"type": "11", "modeOfTransport": "vessel"}
+
+    found = estimate(change)
+    assert [(fee.code, fee.amount_usd) for fee in found.fees] == [("311", Decimal("2.77")), ("501", Decimal("1.06"))]
+    assert found.total_usd == sum((fee.amount_usd for fee in found.fees), found.duty_usd or Decimal(0))
+
+
+def test_originating_lines_do_not_count_for_the_processing_fee() -> None:
+    def change(data: dict[str, Any]) -> None:
+        for line in data["lines"]:
+            line["spi"] = "S"
+
+    assert estimate(change).fees == ()
+    (fee,) = estimate().fees
+    assert (fee.base_usd, "1 exempt line left out" in fee.arithmetic) == (Decimal(351), True)
+
+
+def test_day_after_the_last_fees_is_named() -> None:
+    found = estimate(on=date(2027, 10, 1))
+    assert found.fees == ()
+    assert any("the fees of 2027-10-01" in each for each in found.missing)
+
+
+def test_bond_is_threefold_for_goods_with_agency_data() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["treatment"]["pga"] = [{"flag": "FD2", "agency": "FDA", "data": {"productName": "Pan"}}]
+
+    plain, regulated = estimate(), estimate(change)
+    assert plain.bond is not None
+    assert regulated.bond is not None
+    assert plain.bond.amount_usd == (plain.total_entered_value_usd or 0) + (plain.total_usd or 0)
+    assert (regulated.bond.amount_usd, regulated.bond.status) == (plain.bond.amount_usd * 3, "check")
+
+
+def test_goods_without_value_get_no_share() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["invoice"]["discounts"] = [{"name": "Goodwill", "amount": "5.00"}]
+        for line in data["lines"]:
+            line |= {"lineValue": "0", "unitPrice": "0"}
+
+    found = estimate(change)
+    assert found.total_dutiable_value == 0
+    assert any("could not be apportioned" in each for each in found.missing)
+
+
+def test_merged_lines_are_rounded_once() -> None:
+    def change(data: dict[str, Any]) -> None:
+        for line in data["lines"]:
+            line["lineValue"] = "10.50"
+
+    data = unit_data(3)
+    data["invoice"] |= {"charges": [], "discounts": []}
+    change(data)
+    apart = estimate(change)
+    merged = build_estimate(Unit.model_validate(data), DAY, [[1, 2, 3]])
+    assert [row.entered_value_usd for row in apart.lines] == [11, 11, 11]
+    assert [(row.line_numbers, row.entered_value_usd) for row in merged.lines] == [((1, 2, 3), Decimal(32))]

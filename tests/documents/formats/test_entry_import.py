@@ -1,0 +1,100 @@
+"""The entry's documents: every entry line with its values in JSON, CSV and on paper, and each block of the entry's head."""
+
+from __future__ import annotations
+
+import csv
+import json
+from io import BytesIO, StringIO
+from typing import Any
+from zipfile import ZipFile
+
+import pytest
+from pypdf import PdfReader
+
+from pipeline.documents.formats.entry_import import entry_estimate, entry_import, has_estimate
+from pipeline.documents.formats.entry_worksheet import entry_worksheet, list_blocks
+from pipeline.documents.schemas.invoice import Invoice
+from tests.documents.samples import build_full_invoice, sample
+
+
+def read_tables(invoice: Invoice) -> dict[str, list[dict[str, str]]]:
+    with ZipFile(BytesIO(entry_import(invoice))) as archive:
+        return {
+            name: list(csv.DictReader(StringIO(archive.read(name).decode("utf-8-sig")))) for name in archive.namelist()
+        }
+
+
+def read_page(invoice: Invoice) -> str:
+    text = "".join(page.extract_text() for page in PdfReader(BytesIO(entry_worksheet(invoice))).pages)
+    return "".join(text.replace("\u200b", "").split())
+
+
+def test_merged_lines_are_one_row_with_their_sums() -> None:
+    invoice = build_full_invoice()
+    tables = read_tables(invoice)
+    assert [*tables] == ["header.csv", "lines.csv", "charges.csv", "estimate.csv"]
+    assert [row["invoice_lines"] for row in tables["lines.csv"]] == ["1", "2|5", "3", "4"]
+    merged = tables["lines.csv"][1]
+    assert (merged["qty"], merged["line_value"], merged["metal_kg"]) == ("24", "996.00", "140.000")
+    assert (merged["adjustment"], merged["dutiable_value"], merged["entered_value_usd"]) == ("-7.56", "988.44", "988")
+    (header,) = tables["header.csv"]
+    assert header["entered_value_usd"] == str(sum(int(row["entered_value_usd"]) for row in tables["lines.csv"]))
+    assert (header["port_of_entry"], header["importer_number"], header["test"]) == ("0901", "12-3456789XX", "Y")
+
+
+def test_json_and_tables_have_the_same_values() -> None:
+    invoice = build_full_invoice()
+    body = json.loads(entry_estimate(invoice))
+    assert body["provenance"]["planHash"] == invoice.provenance.plan_hash
+    tables = read_tables(invoice)
+    columns = {"entry_line": "number", "entered_value_usd": "enteredValueUsd", "charges_usd": "chargesUsd"}
+    for row, line in zip(tables["lines.csv"], body["estimate"]["lines"], strict=True):
+        assert {name: row[name] for name in columns} == {name: str(line[key]) for name, key in columns.items()}
+    duties = sum(len(line["duties"]) for line in body["estimate"]["lines"])
+    assert len(tables["estimate.csv"]) == duties + len(body["estimate"]["fees"])
+    assert "estimate" in body["estimate"]["disclaimer"].lower()
+
+
+def test_same_invoice_gives_the_same_bytes() -> None:
+    assert entry_import(build_full_invoice()) == entry_import(build_full_invoice())
+
+
+def test_formulas_in_texts_are_escaped() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["description"] = '=HYPERLINK("http://x.example")'
+        data["parties"]["seller"]["name"] = "@SUM(A1)"
+
+    tables = read_tables(sample(1, change=change))
+    assert tables["lines.csv"][0]["description"].startswith("'=")
+    assert tables["header.csv"][0]["seller_name"].startswith("'@")
+
+
+@pytest.mark.pdf_engine
+def test_page_has_every_value_and_every_block() -> None:
+    invoice = build_full_invoice()
+    text = read_page(invoice)
+    for fact in ("9903.82.0925%=247.00", "988.44", "1,635", "34.58", "19CFR152.103(a)(1)(probable)", "Anestimatefrom"):
+        assert fact in text, fact
+    for block, _, value, supplier in list_blocks(invoice):
+        shown = value or f"from {supplier}"
+        assert "".join(shown.split()) in text, block
+
+
+def test_each_block_has_a_value_or_a_supplier() -> None:
+    for block, name, value, supplier in list_blocks(sample(3)):
+        assert bool(value) or bool(supplier), (block, name)
+
+
+def test_invoice_without_estimate_has_no_entry_documents() -> None:
+    invoice = sample(1).model_copy(update={"estimate": None})
+    assert not has_estimate(invoice)
+    with pytest.raises(ValueError, match="an invoice with an estimate"):
+        entry_estimate(invoice)
+
+
+@pytest.mark.pdf_engine
+def test_unknown_rate_is_shown_as_unknown() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["invoice"] |= {"currency": "CAD", "exchangeRate": None}
+
+    assert "theexchangerateofCAD" in read_page(sample(2, change=change))
