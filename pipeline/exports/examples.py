@@ -14,6 +14,7 @@ from pipeline.core.errors import NotFound
 _INSTALLED: Final = HOME / "templates" / "plans" / "examples"
 #: The folder of the example plans; in the wheel they are beside the templates.
 PLANS: Final = _INSTALLED if _INSTALLED.is_dir() else HOME / "examples" / "plans"
+ENTRIES: Final = PLANS / "entries"
 #: One plan with comments on every part.
 COMMENTED_PLAN: Final = HOME / "templates" / "plans" / "plan.jsonc"
 
@@ -23,8 +24,13 @@ _APPROVED: Final = re.compile(r'"approvedAt": "(\d{4}-\d{2}-\d{2})')
 
 
 def list_names() -> list[str]:
-    """Return the names of the example plans, the smallest plan first."""
+    """Return the names of the example plans of the demo, the smallest plan first."""
     return [path.stem for path in sorted(PLANS.glob("*.json"), key=lambda path: path.stat().st_size)]
+
+
+def list_all_names() -> list[str]:
+    """Return the names of all example plans: those of the demo, then those of one entry each that shows one case."""
+    return [*list_names(), *sorted(path.stem for path in ENTRIES.glob("*.json"))]
 
 
 def read_text(path: Path, today: date) -> str:
@@ -45,7 +51,8 @@ def read_text(path: Path, today: date) -> str:
 
 def load_plan(name: str, today: date) -> dict[str, Any]:
     """Return the example plan of this name, with its days moved to `today` and without SSCCs. Raises NotFound."""
-    loaded: dict[str, Any] = json.loads(read_text(PLANS / f"{name}.json", today))
+    path = PLANS / f"{name}.json"
+    loaded: dict[str, Any] = json.loads(read_text(path if path.exists() else ENTRIES / path.name, today))
     for unit in loaded["units"]:
         for package in unit["packages"]:
             # An SSCC is never used twice: each account issues its own.

@@ -120,12 +120,12 @@ def new(
 @app.command()
 @report_errors
 def example(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="One of: " + ", ".join(examples.list_names()) + ".")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="One of: " + ", ".join(examples.list_all_names()) + ".")],
     _to_json: Json = False,
 ) -> None:
     """Print an example plan of the demo's account; its goods cross the border tomorrow or later."""
-    if name not in examples.list_names():
-        known = ", ".join(examples.list_names())
+    if name not in examples.list_all_names():
+        known = ", ".join(examples.list_all_names())
         raise Failure(f"there is no example plan {name}", code=ExitCode.NOT_FOUND, remedy=f"Use one of: {known}.")
     print_json(examples.load_plan(name, utc_now().date()))
 

@@ -277,7 +277,7 @@ def test_example_plan_is_valid_with_and_without_comments(commands: Commands) -> 
 
 
 def test_example_plans_are_dated_today(commands: Commands) -> None:
-    for name in examples.list_names():
+    for name in examples.list_all_names():
         printed = Plan.model_validate_json(commands("plans", "example", name).stdout)
         assert printed.units[0].entry.export_date > utc_now().date(), name
     unknown = commands("plans", "example", "cookwear")

@@ -22,7 +22,7 @@ from tests.documents.samples import list_kinds
 from tests.system.acceptance.account import AccountClient
 from tests.system.acceptance.programs import ROOT
 
-PLANS = sorted((ROOT / "examples" / "plans").glob("*.json"))
+PLANS = sorted((ROOT / "examples" / "plans").rglob("*.json"))
 
 #: Fields that the warehouse must not get: prices, values and customs data.
 NOT_FOR_THE_WAREHOUSE = (

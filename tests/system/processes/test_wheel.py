@@ -96,7 +96,7 @@ def read_output(folder: Path) -> str:
 def test_wheel_holds_example_plans_and_no_tests(wheel: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     plans = {Path(name).name for name in names if name.startswith("templates/plans/examples/")}
-    assert plans == {path.name for path in (ROOT / "examples/plans").glob("*.json")}
+    assert plans == {path.name for path in (ROOT / "examples/plans").rglob("*.json")}
     assert not [name for name in names if name.startswith("config/deploy/")]
     assert {name.split("/")[0] for name in names} == {
         "config",
