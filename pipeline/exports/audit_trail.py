@@ -63,6 +63,7 @@ class Action(StrEnum):
     KEY_REVOKED = "key_revoked"
     WAIVER_GRANTED = "waiver_granted"
     WAIVER_REVOKED = "waiver_revoked"
+    LANGUAGES_CHANGED = "languages_changed"
 
 
 _trails, _acts = table(AuditTrail).c, table(Act).c

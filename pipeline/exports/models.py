@@ -26,6 +26,7 @@ class Account(SQLModel, table=True):
     blocks_dropped_to: int = Field(
         default=0, sa_type=BigInteger
     )  # no number is taken from blocks up to this package number
+    prints_french: bool = False  # new exports print French beside English
     created_at: datetime = timestamp_column()
 
 
@@ -125,6 +126,7 @@ class Export(SQLModel, table=True):
     units_closed: int = 0
     next_seq: int = 1
     treatment_digest: str
+    prints_french: bool = False  # as its account did when it was accepted
     findings: list[dict[str, Any]] = Field(sa_type=JSON_TYPE)
     failure: str | None = None
     outcome: str = Outcome.IN_PROGRESS.value  # triggers keep it, on this table, on submissions and on deliveries

@@ -15,6 +15,7 @@ from sqlalchemy.sql.schema import ScalarElementColumnDefault
 from sqlmodel import Session, SQLModel
 
 from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.print_settings import PrintSettings, find_print_settings
 from pipeline.core.db import blocked_by_same_key, table
 from pipeline.core.errors import (
     DatabaseBusy,
@@ -76,13 +77,14 @@ class AmendedExport:
 class CheckedPlan:
     """A plan that may be executed, its findings, and the time of the database at the check.
 
-    `waits` says that its account has many active exports.
+    `waits` says that its account has many active exports. `printing` holds the account's settings for printed documents.
     """
 
     hashed: HashedPlan
     found: Findings
     now: datetime
     waits: bool
+    printing: PrintSettings
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,7 @@ def check_new_plan(
     found = evaluate_plan(session, caller.account_id, hashed, on=checked_at.date(), amends=replaced)
     if found.blocking:
         raise PlanNotExecutable(top_findings(found.all), count_by_rule(found.all))
-    return CheckedPlan(hashed, found, now, waits)
+    return CheckedPlan(hashed, found, now, waits, find_print_settings(session, caller.account_id))
 
 
 def build_export(
@@ -282,6 +284,7 @@ def _build_rows(
         ruleset_as_of=plan.ruleset.as_of,
         units_total=len(plan.units),
         treatment_digest=treatment.export_digest(digests),
+        prints_french=checked.printing.french,
         findings=[finding.model_dump(mode="json", by_alias=True) for finding in top_findings(found.all)],
         next_seq=2 if amends is None else 3,
         trace_parent=None if trace is None else trace.parent,
@@ -316,6 +319,7 @@ def _build_rows(
                 "units": len(units),
                 "customsPackages": [_package_identity(unit) for unit in units],
                 "findingsDigest": digest_rows(export.findings),
+                **checked.printing.fact,
                 **_trace_fact(trace),
                 **_recorded_findings(found),
             },

@@ -12,6 +12,7 @@ from typing import Any
 from pipeline.core.money import format_plain
 from pipeline.core.templating import render
 from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
+from pipeline.documents.formats.french import choose_words
 from pipeline.documents.schemas.invoice import Invoice
 
 CSV_VERSION = "5"
@@ -101,4 +102,5 @@ HTML_VERSION = "7"
 
 def invoice_html(invoice: Invoice) -> bytes:
     """Return the HTML page in UTF-8."""
-    return render("documents/commercial_customs_invoice.html", invoice=invoice).encode()
+    say = choose_words(french=invoice.french)
+    return render("documents/commercial_customs_invoice.html", invoice=invoice, say=say).encode()

@@ -96,10 +96,12 @@ def _group_facts(group: LineGroup) -> dict[str, Any]:
     for line in group:
         articles.setdefault((line.description, line.hts_code, line.country_of_origin), []).append(line)
     many = len(group) > 1
-    facts["title"] = f"{len(group):,} lines with the same answers" if many else f"Line {group[0].number}"
+    facts |= {"count": len(group), "count_shown": f"{len(group):,}", "number": str(group[0].number)}
     facts["articles"] = [
         {
-            "lines": _name_lines(lines) if many else f"{group[0].line_ref} · {group[0].sku}",
+            "ref": None if many else f"{group[0].line_ref} · {group[0].sku}",
+            "one": len(lines) == 1,
+            "numbers": wording.format_ranges([line.number for line in lines]),
             "description": description,
             "hts_code": hts_code,
             "origin": origin,
@@ -107,10 +109,6 @@ def _group_facts(group: LineGroup) -> dict[str, Any]:
         for (description, hts_code, origin), lines in articles.items()
     ]
     return facts
-
-
-def _name_lines(lines: LineGroup) -> str:
-    return f"{'line' if len(lines) == 1 else 'lines'} {wording.format_ranges([line.number for line in lines])}"
 
 
 def _remarks(_invoice: Invoice, _cut: slice) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class InvoiceFacts:
 
     `ssccs` is keyed by package ref, `line_digests` by line ref; digests are `sha256:<hex>`. `findings` are those of the
     whole plan; the invoice shows those of the plan and of its own unit. `unit_no` counts from 1. `customs_broker` is the
-    name of the partner that the plan names, or its id.
+    name of the partner that the plan names, or its id. `french` adds French words to the printed pages.
     """
 
     batch_id: str
@@ -58,6 +58,7 @@ class InvoiceFacts:
     unit_no: int = 1
     customs_broker: str | None = None
     findings: Sequence[Finding] = ()
+    french: bool = False
 
 
 def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
@@ -133,6 +134,7 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
         declaration=_declaration(unit),
         findings=tuple(_findings(facts.findings, facts.unit_no)),
         customs_broker=facts.customs_broker,
+        french=facts.french,
     )
 
 

@@ -27,7 +27,10 @@ _digests = select(json_object_of(_treatments.line_ref, _treatments.digest)).wher
     _treatments.export_id == _of_export, _treatments.unit_no == _of_unit
 )
 _FIND_UNIT: Final = FIND_UNIT.add_columns(
-    _exports.findings, _ssccs.scalar_subquery().label("ssccs"), _digests.scalar_subquery().label("digests")
+    _exports.findings,
+    _exports.prints_french,
+    _ssccs.scalar_subquery().label("ssccs"),
+    _digests.scalar_subquery().label("digests"),
 ).join(table(Export), _exports.id == table(ExportUnit).c.export_id)
 
 
@@ -58,6 +61,7 @@ def recorded_unit(runtime: Runtime, context: StepContext) -> tuple[Invoice, Unit
         unit_no=context.unit_no,
         customs_broker=context.broker_id,
         findings=tuple(Finding.model_validate(finding) for finding in row.findings),
+        french=row.prints_french,
     )
     unit = parse_unit(row)
     return build_invoice(unit, invoice_facts), unit

@@ -80,7 +80,8 @@ def typeset(invoice: Invoice, template: TypstTemplate, parts: Sequence[slice], r
 
     def part(at: int, first_page: int, total_pages: int | None) -> tuple[bytes, dict[str, Any]]:
         place = {"first": at == 0, "last": at == len(parts) - 1, "first_page": first_page, "total_pages": total_pages}
-        return _printable_facts(template.facts(invoice, parts[at])), {**place, **template.remarks(invoice, parts[at])}
+        remarks = {**place, "french": invoice.french, **template.remarks(invoice, parts[at])}
+        return _printable_facts(template.facts(invoice, parts[at])), remarks
 
     attached = template.attachment(invoice) if template.attachment else None
     if len(parts) == 1:

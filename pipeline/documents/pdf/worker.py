@@ -112,7 +112,7 @@ class TypstEngine:
         self._fonts = typst.Fonts(
             include_system_fonts=False, include_embedded_fonts=False, font_paths=[str(TEMPLATES / "fonts")]
         )
-        self._inputs = {name: _MemoryFile(name) for name in ("facts", "part", "attached")}
+        self._inputs = {name: _MemoryFile(name) for name in ("facts", "part", "attached", "french")}
         self._sources: dict[str, _MemoryFile] = {}
         self._compilers: dict[str, typst.Compiler] = {}
 
@@ -155,6 +155,7 @@ class TypstEngine:
         part = {**request.head["part"], "attached": len(request.bodies) > 1}
         self._inputs["part"].write(json.dumps(part).encode())
         folder = TEMPLATES / "documents"
+        self._inputs["french"].write((folder / "french.json").read_bytes())
         self._open_source("page.typ").write((folder / "page.typ").read_bytes())
         name = request.head["template"]
         template = self._open_source(name)

@@ -26,6 +26,9 @@ __all__ = [
 #: invoice.
 CustomsBroker = Annotated[str | None, Field(exclude=True)]
 
+#: Whether pages have French words beside the English ones. It is not published: it says nothing about the goods.
+French = Annotated[bool, Field(exclude=True)]
+
 
 class Provenance(DocumentModel):
     """The origin of the document: it identifies the plan, the treatment and the rules."""
@@ -300,3 +303,4 @@ class Invoice(DocumentModel):
     worksheet: InvoiceWorksheet = None
     estimate: InvoiceEstimate = None
     customs_broker: CustomsBroker = None
+    french: French = False

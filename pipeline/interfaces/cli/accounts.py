@@ -9,7 +9,7 @@ from typing import Annotated, Final
 import typer
 from rich.markup import escape
 
-from pipeline.accounts import api_keys, numbers, service
+from pipeline.accounts import api_keys, numbers, print_settings, service
 from pipeline.core.clock import utc_now
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, build_table, print_result, report_errors
 from pipeline.interfaces.cli.profiles import default_account
@@ -94,6 +94,33 @@ def _describe_mail_domains(domains: list[str] | None) -> str:
     return "any domain" if domains is None else ", ".join(domains) or "no domain"
 
 
+class Language(StrEnum):
+    """The languages of printed documents."""
+
+    ENGLISH = print_settings.ENGLISH
+    FRENCH = print_settings.FRENCH
+
+
+@app.command("languages")
+@report_errors
+def set_languages(
+    account: AccountId,
+    languages: Annotated[
+        list[Language], typer.Argument(metavar="en [fr]", help="en for English, en fr for French beside English.")
+    ],
+    as_json: Json = False,
+) -> None:
+    """Set the languages of the documents that new exports print."""
+    given = [each.value for each in languages]
+    with open_current_runtime(must_exist=True) as runtime:
+        kept = print_settings.set_languages(runtime, account, given, changed_by="cli")
+    print_result(
+        {"id": account, "languages": kept.languages},
+        f"[green]✓[/] new exports of account [bold]{escape(account)}[/] print {' and '.join(kept.languages)}",
+        as_json=as_json,
+    )
+
+
 @app.command("skip-numbers")
 @report_errors
 def skip_numbers(
@@ -129,7 +156,14 @@ def list_accounts(as_json: Json = False) -> None:
     with open_current_runtime() as runtime, runtime.db.read() as session:
         rows = service.list_accounts(session)
     value = [
-        {"id": row.id, "name": row.name, "gs1Prefix": row.gs1_prefix, "mailDomains": row.mail_domains} for row in rows
+        {
+            "id": row.id,
+            "name": row.name,
+            "gs1Prefix": row.gs1_prefix,
+            "mailDomains": row.mail_domains,
+            "languages": print_settings.PrintSettings(french=row.prints_french).languages,
+        }
+        for row in rows
     ]
     table = build_table(
         ("account", "name", "GS1 prefix", "mail to", "created"),

@@ -51,6 +51,14 @@ class ListedAccount(AccountOutput):
     """An account in the list."""
 
     mail_domains: list[str] | None = Field(description="To which the account may send mail; null for any")
+    languages: list[str] = Field(description="Of the documents that new exports print")
+
+
+class AccountLanguages(CommandOutput):
+    """The languages of the documents that new exports print."""
+
+    id: str
+    languages: list[str]
 
 
 class MailDomains(CommandOutput):

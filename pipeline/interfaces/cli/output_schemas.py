@@ -177,6 +177,7 @@ OUTPUTS: Final[dict[str, Any]] = {
     "deliveries replay": models.ReplayTotal,
     "accounts create": models.AccountOutput,
     "accounts mail-domains": models.MailDomains,
+    "accounts languages": models.AccountLanguages,
     "accounts skip-numbers": models.SkippedNumbers,
     "accounts list": list[models.ListedAccount],
     "people add": models.InvitedPerson,

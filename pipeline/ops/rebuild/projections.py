@@ -133,6 +133,7 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         "next_seq": history.events + 1,
         "trace_parent": history.accepted.get("traceParent"),
         "trace_state": history.accepted.get("traceState"),
+        "prints_french": history.accepted.get("printsFrench", False),
         "accepted_at": history.accepted_at,
         "failure": None if facts.purged else history.failure,
         "quarantined": history.quarantined,

@@ -200,6 +200,18 @@ def test_mail_domains_of_an_account_are_set(commands: Commands) -> None:
     assert commands("accounts", "mail-domains", "acc_2", "--any").exit_code == 3
 
 
+def test_languages_of_an_account_are_set(commands: Commands) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    assert commands.json("accounts", "list")[0]["languages"] == ["en"]
+    assert commands.json("accounts", "languages", "acc_1", "en", "fr") == {"id": "acc_1", "languages": ["en", "fr"]}
+    assert commands.json("accounts", "list")[0]["languages"] == ["en", "fr"]
+    assert "print en" in commands("accounts", "languages", "acc_1", "en").stdout
+    refused = commands("accounts", "languages", "acc_1", "fr")
+    assert (refused.exit_code, "customs asks for English" in refused.stderr) == (1, True)
+    assert commands("accounts", "languages", "acc_1", "de").exit_code == 2
+    assert commands("accounts", "languages", "acc_2", "en").exit_code == 3
+
+
 def test_keys_rotate_ends_the_older_key_after_the_overlap(commands: Commands) -> None:
     commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
     old = commands.json("keys", "create", "--account", "acc_1", "--role", "read", "--name", "of the desk")

@@ -214,6 +214,7 @@ def _create_tables() -> None:
         sa.Column("packages_numbered", sa.BigInteger(), nullable=False),
         sa.Column("ssccs_issued", sa.BigInteger(), nullable=False),
         sa.Column("blocks_dropped_to", sa.BigInteger(), nullable=False),
+        sa.Column("prints_french", sa.Boolean(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_accounts")),
     )
@@ -507,6 +508,7 @@ def _create_tables() -> None:
         sa.Column("units_closed", sa.Integer(), nullable=False),
         sa.Column("next_seq", sa.Integer(), nullable=False),
         sa.Column("treatment_digest", sa.String(), nullable=False),
+        sa.Column("prints_french", sa.Boolean(), nullable=False),
         sa.Column("findings", JSON_COLUMN, nullable=False),
         sa.Column("failure", sa.String(), nullable=True),
         sa.Column("outcome", sa.String(), nullable=False),
