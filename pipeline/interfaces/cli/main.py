@@ -98,7 +98,7 @@ _PANELS: Final = {
         "Exports": "execute list inspect events artifacts preflight plans amend cancel retry inbox acknowledge stats",
         "Messages": "deliveries listen consume trace schema",
         "Accounts and partners": "accounts people keys partners waivers secrets",
-        "Customs rules": "rules",
+        "Customs rules": "rules tariff",
         "The service": "serve web worker intake migrate doctor config",
         "Checks and repairs": "verify audit rebuild retention backup drill",
     }.items()
