@@ -24,7 +24,8 @@ from pipeline.customs.chapter99.stack import DecisionStep, HeadingOutcome
 from pipeline.customs.reference.catalog import DatedRow
 from pipeline.customs.reference.chapter99 import HeadingFamily, HeadingRow, ImportBan
 from pipeline.customs.reference.diff import Change
-from pipeline.customs.schemas import WaiverView
+from pipeline.customs.schemas import TariffNumberView, WaiverView
+from pipeline.customs.tariff.editions import TariffChange
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
 from pipeline.deliveries.schemas.views import NotificationTrace
 from pipeline.exports.models import LegalHold
@@ -93,6 +94,31 @@ class RulesetSummary(models.NamedInSnakeCase):
     confirmed: int
     probable: int
     check: int
+
+
+class EditionOutput(models.NamedInSnakeCase):
+    """An edition of the tariff."""
+
+    name: str
+    effective_from: date
+    effective_to: date | None
+    content_hash: str
+    source: str
+    rows: int
+    numbers: int
+    chapters: list[str]
+
+
+class ImportedEditionOutput(EditionOutput):
+    """An edition after its import; not `created` if the same file was imported before."""
+
+    created: bool
+
+
+class ListedEdition(EditionOutput):
+    """An edition, and the last day on which it is in force."""
+
+    last_day: date | None
 
 
 class DrillRecovery(models.NamedInSnakeCase):
@@ -171,6 +197,11 @@ OUTPUTS: Final[dict[str, Any]] = {
     "rules why": DecisionOutput,
     "rules diff": list[Change],
     "rules check": RulesetSummary,
+    "tariff import": ImportedEditionOutput,
+    "tariff list": list[ListedEdition],
+    "tariff show": TariffNumberView,
+    "tariff diff": list[TariffChange],
+    "tariff remove": EditionOutput,
     "deliveries list": DeliveryPage,
     "deliveries show": DeliveryView,
     "deliveries resend": DeliveryView,

@@ -20,6 +20,7 @@ from tests.support.command_line import Commands, exports
 from tests.support.command_output import find_command, read_validator
 from tests.support.consume_command import send
 from tests.support.servers import Redis
+from tests.support.tariff import REVISION_6
 
 PARTNER = "wh_1 --account acc_1"
 
@@ -75,6 +76,11 @@ rules show 9903.82.09
 rules why 7323930045 --origin CA
 rules diff 2026-01-01 2026-11-24
 rules check
+tariff import {REVISION_6} --from 2026-01-01
+tariff list
+tariff show 6115940000 --on 2026-11-24
+tariff diff 2026-01-01 2026-11-24
+tariff remove hts_2026_revision_6
 schema
 schema plan
 schema http
