@@ -22,6 +22,7 @@ from pipeline.core.errors import StepFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, submissions
 from pipeline.deliveries.email_content import build_handoff_subject
+from pipeline.deliveries.entry_facts import recorded_invoice
 from pipeline.deliveries.handoff_messages import ExportContents, build_notifications
 from pipeline.deliveries.held_streams import HeldStreams, hold_streams
 from pipeline.deliveries.models import BrokerSubmission, Notification
@@ -30,7 +31,6 @@ from pipeline.deliveries.schemas import messages
 from pipeline.deliveries.schemas.messages import MAX_INLINE_LINES
 from pipeline.documents import repository
 from pipeline.documents.formats import broker_profile as profiles
-from pipeline.documents.invoice.repository import recorded_invoice
 from pipeline.documents.repository import ArtifactRow
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment

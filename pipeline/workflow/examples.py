@@ -29,13 +29,13 @@ from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
 from pipeline.deliveries import email_content, messages
 from pipeline.deliveries.channels.protocol import Attachment, EmailBody
+from pipeline.deliveries.entry_facts import add_estimate, recorded_invoice
 from pipeline.deliveries.handoff_messages import ExportContents, build_notifications
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox import NewNotification
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.documents.formats import broker_profile as profiles
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
-from pipeline.documents.invoice.repository import recorded_invoice
 from pipeline.documents.registry import Document
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports import examples
@@ -105,7 +105,7 @@ def build_example_unit(account_id: str, today: date) -> ExampleUnit:
         customs_broker=plan.broker.id,
         findings=tuple(check_plan_alone(plan, on=today)),
     )
-    return ExampleUnit(hashed, unit, build_invoice(unit, facts))
+    return ExampleUnit(hashed, unit, add_estimate(build_invoice(unit, facts), unit))
 
 
 def render_example(account_id: str, today: date) -> Sequence[Document]:

@@ -15,9 +15,8 @@ from pipeline.core.db import table
 from pipeline.core.runtime import Runtime
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.pga.worksheet import build_worksheet
-from pipeline.customs.valuation.estimate import build_estimate
+from pipeline.deliveries.entry_facts import add_estimate
 from pipeline.documents import repository
-from pipeline.documents.invoice.consolidation import list_entry_lines
 from pipeline.documents.invoice.repository import recorded_unit
 from pipeline.documents.registry import Document, render_documents
 from pipeline.documents.repository import ArtifactRow
@@ -71,8 +70,7 @@ def render_invoice(invoice: Invoice, unit: Unit) -> Iterator[Document]:
         # Agencies ask for more than an invoice prints, so the worksheet is built from the plan's unit.
         digests = {line.line_ref: line.treatment_digest for line in invoice.lines}
         invoice = invoice.model_copy(update={"worksheet": build_worksheet(unit, entry_date(unit), digests)})
-    groups = [line.line_numbers for line in list_entry_lines(invoice)]
-    yield from render_documents(invoice.model_copy(update={"estimate": build_estimate(unit, entry_date(unit), groups)}))
+    yield from render_documents(add_estimate(invoice, unit))
 
 
 def write(session: Session, context: StepContext, rendered: RenderedDocuments) -> list[NewEvent]:

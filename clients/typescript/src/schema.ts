@@ -1356,7 +1356,7 @@ export interface components {
         };
         /**
          * BrokerProfile
-         * @description A file that the service makes for this broker at each handoff: one file per unit, one row per line.
+         * @description A file that the service makes for this broker at each handoff: one file per unit.
          */
         BrokerProfile: {
             name: string;
@@ -1384,6 +1384,13 @@ export interface components {
             byteOrderMark?: boolean;
             /** @default Lines */
             sheet?: string;
+            /**
+             * Rows
+             * @description One row for each line of the invoice, or for each line of the entry: those with equal customs facts merged
+             * @default lines
+             * @enum {string}
+             */
+            rows?: "lines" | "entry_lines";
             columns: components["schemas"]["ProfileColumn"][];
         };
         /**

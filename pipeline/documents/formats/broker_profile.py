@@ -16,6 +16,7 @@ from pipeline.core.json_input import validation_failed
 from pipeline.core.money import format_plain, sum_exact, to_decimal
 from pipeline.core.problems import Issue
 from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
+from pipeline.documents.formats.entry_import import list_entry_rows
 from pipeline.documents.formats.xlsx import VERSION as WORKBOOK_VERSION
 from pipeline.documents.formats.xlsx import WorkbookWriter
 from pipeline.documents.registry import KINDS, MANIFEST, Document
@@ -95,6 +96,20 @@ _LINE: Final[Mapping[str, Callable[[InvoiceLine], Cell]]] = {
     "copper_kg": lambda line: _metal(line, "copper"),
 }
 
+#: The columns of an entry line, which a profile of entry lines may name as fields; a test compares them with the table.
+ENTRY_FIELDS: Final = tuple(
+    """entry_line invoice_lines description hts10 ch99_1 ch99_2 ch99_3 ch99_4 ch99_5 ch99_more ch99_rates ch99_programs
+    ch99_bases spi usmca_cert_ref origin export_country mid manufacturer_name qty uom gross_kg net_kg line_value currency
+    adjustment dutiable_value fx_rate dutiable_value_usd entered_value_usd charges_usd metal_type metal_kg
+    melt_pour_country primary_smelt secondary_smelt cast_country us_metal_pct pga_flags pga_agency pga_program
+    pga_processing pga_disclaim pga_intended_use pga_data treatment_digests""".split()
+)
+#: The columns of the flat table that are equal in every row, so that a row of entry lines has them too.
+_SHARED_FIELDS: Final = (
+    "invoice_no", "invoice_date", "related_party", "po_no", "export_treatment_digest", "batch_id", "package_no",
+    "revision", "plan_hash", "test",
+)  # fmt: skip
+
 #: The fields beyond the flat table: facts of the line in another form, and facts of the invoice, equal in every row.
 OTHER_FIELDS: Final = (
     *_LINE,
@@ -103,6 +118,11 @@ OTHER_FIELDS: Final = (
 )
 
 FIELDS: Final = frozenset((*LINE_FIELDS, *OTHER_FIELDS))
+#: The fields of a profile by its `rows`.
+FIELDS_OF_ROWS: Final[Mapping[str, frozenset[str]]] = {
+    "lines": FIELDS,
+    "entry_lines": frozenset((*ENTRY_FIELDS, *_SHARED_FIELDS, *OTHER_FIELDS)) - {*_LINE},
+}
 DATES: Final = frozenset({"invoice_date", "export_date", "sale_date"})
 
 _RESERVED_FILENAMES: Final = frozenset({*(kind.filename for kind in KINDS), MANIFEST[1]})
@@ -114,6 +134,7 @@ def check_profile(profile: BrokerProfile, pointer: str) -> None:
     Raises ValidationFailed with an issue for each wrong place below `pointer`.
     """
     issues = []
+    fields = FIELDS_OF_ROWS[profile.rows]
     # Case does not count: some systems unpack two names that differ only in case into one file.
     if profile.filename.casefold() in _RESERVED_FILENAMES:
         message = "is the name of a document of the customs package; choose another"
@@ -122,10 +143,11 @@ def check_profile(profile: BrokerProfile, pointer: str) -> None:
         if column.field is None:
             continue
         here = f"{pointer}/columns/{place}"
-        if column.field not in FIELDS:
-            meant = get_close_matches(column.field.lower(), sorted(FIELDS), n=1)
+        if column.field not in fields:
+            meant = get_close_matches(column.field.lower(), sorted(fields), n=1)
             hint = f"did you mean {meant[0]}?" if meant else "docs/broker-profiles.md lists them"
-            message = f"{column.field!r} is not a field of a line; {hint}"
+            whose = "a line" if profile.rows == "lines" else "an entry line"
+            message = f"{column.field!r} is not a field of {whose}; {hint}"
             issues.append(Issue(path=f"{here}/field", message=message, code="unknown_field"))
         elif column.date_format is not None and column.field not in DATES:
             message = f"{column.field} is not a date; remove dateFormat"
@@ -208,9 +230,20 @@ def _rows(profile: BrokerProfile, invoice: Invoice) -> Iterator[tuple[Cell, ...]
         party: PartyBlock = getattr(invoice.parties, attribute)
         shared[f"{role}_name"] = party.name
         shared |= {f"{role}_{part}": getattr(party.address, name, None) for name, part in _ADDRESS.items()}
+    for facts in _line_facts(invoice) if profile.rows == "lines" else _entry_facts(invoice):
+        yield tuple(_cell(column, shared | facts) for column in profile.columns)
+
+
+def _line_facts(invoice: Invoice) -> Iterator[dict[str, Cell]]:
     for line, row in zip(invoice.lines, table_rows(invoice), strict=True):
-        facts = shared | row | {name: fact(line) for name, fact in _LINE.items()}
-        yield tuple(_cell(column, facts) for column in profile.columns)
+        yield row | {name: fact(line) for name, fact in _LINE.items()}
+
+
+def _entry_facts(invoice: Invoice) -> Iterator[dict[str, Cell]]:
+    first = next(iter(table_rows(invoice)))
+    shared = {name: first[name] for name in _SHARED_FIELDS}
+    for row in list_entry_rows(invoice):
+        yield shared | row
 
 
 def _cell(column: ProfileColumn, facts: Mapping[str, Cell]) -> Cell:

@@ -52,7 +52,7 @@ def entry_import(invoice: Invoice) -> bytes:
     estimate = find_estimate(invoice)
     tables: Mapping[str, Iterable[Mapping[str, Cell]]] = {
         "header.csv": [_header_row(invoice, estimate)],
-        "lines.csv": _line_rows(invoice, estimate),
+        "lines.csv": list_entry_rows(invoice),
         "charges.csv": _charge_rows(estimate),
         "estimate.csv": _estimate_rows(estimate),
     }
@@ -116,7 +116,9 @@ def _party_columns(role: str, party: PartyBlock) -> dict[str, Cell]:
     }
 
 
-def _line_rows(invoice: Invoice, estimate: EntryEstimate) -> Iterator[dict[str, Cell]]:
+def list_entry_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
+    """Yield the row of each entry line as column name to value, always with the same columns in the same order."""
+    estimate = find_estimate(invoice)
     for merged, entry in zip(list_entry_lines(invoice), estimate.lines, strict=True):
         yield _line_row(merged, entry, invoice.header.currency, estimate)
 
@@ -181,4 +183,12 @@ def _estimate_row(of: str, code: str, rate: str | None, base: Cell, amount: Cell
     return {"of": of, "code": code, "rate": rate, "base_usd": base, "estimated_usd": amount, "note": note}
 
 
-__all__ = ["JSON_VERSION", "ZIP_VERSION", "entry_estimate", "entry_import", "find_estimate", "has_estimate"]
+__all__ = [
+    "JSON_VERSION",
+    "ZIP_VERSION",
+    "entry_estimate",
+    "entry_import",
+    "find_estimate",
+    "has_estimate",
+    "list_entry_rows",
+]

@@ -34,11 +34,6 @@ _FIND_UNIT: Final = FIND_UNIT.add_columns(
 ).join(table(Export), _exports.id == table(ExportUnit).c.export_id)
 
 
-def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:
-    """Return the invoice of the context's unit; raise StepFailed if its packages were never recorded."""
-    return recorded_unit(runtime, context)[0]
-
-
 def recorded_unit(runtime: Runtime, context: StepContext) -> tuple[Invoice, Unit]:
     """Return the invoice of the context's unit and the plan's unit; raise StepFailed if its packages were never recorded."""
     with runtime.db.read() as session:

@@ -54,7 +54,7 @@ class ProfileColumn(StrictModel):
 
 
 class BrokerProfile(StrictModel):
-    """A file that the service makes for this broker at each handoff: one file per unit, one row per line."""
+    """A file that the service makes for this broker at each handoff: one file per unit."""
 
     name: Text
     filename: Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(?:csv|txt|xlsx|json)$")]
@@ -63,6 +63,11 @@ class BrokerProfile(StrictModel):
     header_row: bool = Field(True, description="For a CSV file: whether the first row names the columns")
     byte_order_mark: bool = Field(True, description="For a CSV file: without it Excel does not recognise UTF-8")
     sheet: Annotated[Text, Field(max_length=31, pattern=r"^[^\[\]:*?/\\']+$")] = "Lines"
+    rows: Literal["lines", "entry_lines"] = Field(
+        "lines",
+        exclude_if=lambda value: value == "lines",
+        description="One row for each line of the invoice, or for each line of the entry: those with equal customs facts merged",
+    )
     columns: list[ProfileColumn] = Field(min_length=1, max_length=MAX_COLUMNS)
 
     @model_validator(mode="after")

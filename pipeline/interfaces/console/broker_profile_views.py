@@ -11,7 +11,8 @@ from typing import Any, Final
 
 from pipeline.accounts.schemas import PartnerChanges
 from pipeline.core.json_input import parse_json
-from pipeline.documents.formats.broker_profile import FIELDS, list_rows
+from pipeline.documents.formats.broker_profile import FIELDS_OF_ROWS, list_rows
+from pipeline.documents.invoice.consolidation import list_entry_lines
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.documents.schemas.profile import MAX_COLUMNS, BrokerProfile, ProfileColumn
 from pipeline.interfaces.console.input import Choice, FormError, Input, list_errors, read_text_lines, read_whole_number
@@ -21,7 +22,7 @@ from pipeline.interfaces.console.pages import Form
 EXAMPLE: Final = "example"
 
 #: The names that a column may have as its field.
-FIELD_NAMES: Final = sorted(FIELDS)
+FIELD_NAMES: Final = sorted(frozenset().union(*FIELDS_OF_ROWS.values()))
 
 _MAX_DEPTH: Final = 6
 _POSITION: Final = re.compile(r"([0-9]{1,4})(?:\.([0-9]{1,4}))?")
@@ -30,6 +31,10 @@ _BLANK_ROWS: Final = 3
 _MORE_ROWS: Final = 10
 _DELIMITERS: Final = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
 _FORMATS: Final = {"csv": "CSV", "xlsx": "Excel workbook (xlsx)", "json": "JSON"}
+_ROWS: Final = {
+    "lines": "lines of the invoice",
+    "entry_lines": "entry lines: those with equal customs facts are merged",
+}
 #: The first columns of a new profile.
 _FIRST: Final = (
     ("Invoice", "invoice_no"),
@@ -116,6 +121,7 @@ def show_profile(profile: BrokerProfile) -> ShownProfile:
         form += f", separated by {delimiter}" + ("" if profile.header_row else ", without a row of headers")
     if profile.format == "xlsx":
         form += f", sheet {profile.sheet}"
+    form += f", {_ROWS[profile.rows]}"
     columns = [_show_column(number, each) for number, each in enumerate(profile.columns, 1)]
     return ShownProfile(profile.name, profile.filename, form, columns)
 
@@ -131,7 +137,7 @@ def _show_column(number: int, column: ProfileColumn) -> ShownColumn:
 def build_preview(profile: BrokerProfile, invoice: Invoice, source: str) -> ProfilePreview:
     """Return the file of an invoice as a table. Raises ValidationFailed if the profile names an unknown field."""
     headers, *rows = islice(list_rows(profile, invoice), _MOST_ROWS + 1)
-    count = len(invoice.lines)
+    count = len(invoice.lines if profile.rows == "lines" else list_entry_lines(invoice))
     return ProfilePreview(
         source,
         title=f"{profile.filename} of invoice {invoice.header.number}, unit {invoice.provenance.unit_ref}",
@@ -163,6 +169,7 @@ def fill_fields(profile: BrokerProfile | None) -> dict[str, list[str]]:
         "header_row": ["yes"] if profile.header_row else [],
         "byte_order_mark": ["yes"] if profile.byte_order_mark else [],
         "sheet": [profile.sheet],
+        "row_kind": [profile.rows],
         "rows": [str(len(profile.columns))],
     }
     for at, column in enumerate(profile.columns):
@@ -200,6 +207,7 @@ def _build_inputs(fields: Form, errors: Mapping[str, str]) -> list[Input]:
         return errors.get(f"/profile/{member}", "")
 
     chosen, delimiter = fields.get("format", "csv"), fields.get("delimiter", "comma")
+    row_kind = fields.get("row_kind", "lines")
     return [
         Input("name", "Name", value=fields.get("name"), help="For people.", error=error_of("name"), required=True),
         Input(
@@ -240,6 +248,13 @@ def _build_inputs(fields: Form, errors: Mapping[str, str]) -> list[Input]:
             help="Lines, if it is empty.",
             error=error_of("sheet"),
         ),
+        Input(
+            "row_kind",
+            "One row for each of the",
+            "select",
+            error=error_of("rows"),
+            choices=[Choice(value, text, chosen=value == row_kind) for value, text in _ROWS.items()],
+        ),
     ]
 
 
@@ -274,6 +289,8 @@ def read_profile(fields: Form) -> PartnerChanges:
         tree |= {"headerRow": bool(fields.get("header_row")), "byteOrderMark": bool(fields.get("byte_order_mark"))}
     if chosen == "xlsx" and fields.get("sheet"):
         tree["sheet"] = fields.get("sheet")
+    if row_kind := fields.get("row_kind"):
+        tree["rows"] = row_kind
     tree["columns"] = [_read_column(fields, name) for name in _list_used_rows(fields)]
     body = json.dumps({"profile": tree}).encode()
     return parse_json(body, PartnerChanges, max_depth=_MAX_DEPTH).model

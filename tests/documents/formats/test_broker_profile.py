@@ -17,8 +17,9 @@ from pydantic import ValidationError
 from pipeline.core.errors import ValidationFailed
 from pipeline.documents.formats import broker_profile as profiles
 from pipeline.documents.formats.columns import table_rows, unescape_formula
+from pipeline.documents.formats.entry_import import list_entry_rows
 from pipeline.documents.schemas.profile import BrokerProfile
-from tests.documents.samples import sample
+from tests.documents.samples import build_full_invoice, sample
 from tests.support.hostile_inputs import BREAKING, DECEIVING, ODD
 
 HOSTILE_TEXTS = {**DECEIVING, **BREAKING, **ODD}
@@ -293,3 +294,30 @@ def test_every_unknown_field_is_reported() -> None:
         "/profile/columns/2/dateFormat",
     ]
     assert re.search("docs/broker-profiles.md lists them", json.dumps(details))
+
+
+def entry_profile(**changes: Any) -> BrokerProfile:
+    columns = [{"header": name, "field": name} for name in sorted(profiles.FIELDS_OF_ROWS["entry_lines"])]
+    return BrokerProfile.model_validate(
+        {"name": "Entry", "filename": "entry.csv", "format": "csv", "rows": "entry_lines", "columns": columns} | changes
+    )
+
+
+def test_rows_of_entry_lines_have_every_field_and_merged_sums() -> None:
+    invoice = build_full_invoice()
+    assert tuple(next(list_entry_rows(invoice))) == profiles.ENTRY_FIELDS
+    headers, *rows = profiles.list_rows(entry_profile(), invoice)
+    merged = dict(zip(headers, rows[1], strict=True))
+    assert (merged["invoice_lines"], merged["qty"], merged["entered_value_usd"]) == ("2|5", "24", "988")
+    assert (merged["invoice_no"], merged["port_of_entry"]) == ("INV-10045", "0901")
+    assert len(rows) == 4
+
+
+def test_field_of_an_invoice_line_is_refused_for_entry_lines() -> None:
+    with pytest.raises(ValidationFailed, match="'sku' is not a field of an entry line"):
+        profiles.check_profile(entry_profile(columns=[{"header": "Part", "field": "sku"}]), "/profile")
+
+
+def test_profile_of_lines_keeps_its_version() -> None:
+    one = entry_profile(rows="lines", columns=[{"header": "Part", "field": "sku"}])
+    assert "rows" not in one.model_dump(by_alias=True)

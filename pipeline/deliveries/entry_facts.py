@@ -1,0 +1,29 @@
+"""The invoice of a unit with the estimate of its entry, from which documents and customs brokers' own files are made."""
+
+from __future__ import annotations
+
+from pipeline.core.runtime import Runtime
+from pipeline.customs.chapter99.facts import entry_date
+from pipeline.customs.valuation.estimate import build_estimate
+from pipeline.documents.invoice.consolidation import list_entry_lines
+from pipeline.documents.invoice.repository import recorded_unit
+from pipeline.documents.schemas.invoice import Invoice
+from pipeline.exports.schemas.plan import Unit
+from pipeline.exports.step_context import StepContext
+
+
+def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:
+    """Return the invoice of the context's unit with its estimate.
+
+    Raises StepFailed if the unit's packages were never recorded.
+    """
+    return add_estimate(*recorded_unit(runtime, context))
+
+
+def add_estimate(invoice: Invoice, unit: Unit) -> Invoice:
+    """Return the invoice of `unit` with the estimate of its entry.
+
+    Documents and customs do not know each other: documents merge the lines, customs estimates the entry.
+    """
+    groups = [line.line_numbers for line in list_entry_lines(invoice)]
+    return invoice.model_copy(update={"estimate": build_estimate(unit, entry_date(unit), groups)})
