@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,14 +10,12 @@ from pydantic.alias_generators import to_camel
 
 from pipeline.accounts.api_keys import Mode
 from pipeline.exports.schemas.export import PreflightReport
-from pipeline.ops.audit import ChainBreak
-from pipeline.ops.rebuild.compare import Difference
 
 
 class CommandOutput(BaseModel):
     """An object that a command prints, with names in camelCase."""
 
-    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", alias_generator=to_camel, populate_by_name=True, from_attributes=True)
 
 
 class NamedInSnakeCase(BaseModel):
@@ -126,6 +124,55 @@ class InvitedPerson(CommandOutput):
     link: str
 
 
+class ListedPerson(CommandOutput):
+    """A person of an account."""
+
+    person_id: str
+    email: str
+    name: str
+    mode: Mode
+    roles: list[str]
+    invited_at: datetime
+    joined_at: datetime | None
+    disabled_at: datetime | None
+
+
+class HoldOutput(CommandOutput):
+    """A legal hold; `exportId` is null if it holds all records of the account."""
+
+    id: str
+    account_id: str
+    export_id: str | None
+    reason: str
+    placed_by: str
+    placed_at: datetime
+    released_by: str | None
+    released_at: datetime | None
+
+
+class ExpiredOutput(CommandOutput):
+    """A record whose retention period is over; `exportId` is null for a plan without a kept export."""
+
+    export_id: str | None
+    plan_id: str
+    account_id: str
+    batch_id: str
+    entry_on: date
+    jurisdiction: str
+    years: int
+    kept_until: date
+    held_by: str | None = Field(description="The legal hold that keeps it")
+
+
+class PurgeOutput(CommandOutput):
+    """What a purge removed; `plans` are those without a kept export."""
+
+    exports: int
+    plans: int
+    documents: int
+    unreadable: list[str] = Field(description="Plans that are kept because their day of entry cannot be read")
+
+
 class PersonAccess(CommandOutput):
     """Whether a person is disabled."""
 
@@ -192,31 +239,6 @@ class Migration(CommandOutput):
     """Whether the database was changed."""
 
     migrated: bool
-
-
-class BadDocument(CommandOutput):
-    """A recorded document that the store does not have as recorded."""
-
-    export_id: str
-    unit_no: int
-    artifact_type: str
-    filename: str
-    sha256: str
-    condition: Literal["missing", "damaged", "unreadable"]
-    restored: bool
-    reason: str | None
-
-
-class StoreCounts(CommandOutput):
-    """The counts of a check of the store; the last line."""
-
-    documents: int
-    bytes: int
-    missing: int
-    damaged: int
-    unreadable: int
-    restored: int
-    left: int
 
 
 class AgencyRow(CommandOutput):
@@ -304,79 +326,3 @@ class ForwardAttempt(CommandOutput):
     error: str | None
     duration_ms: int
     retry_in_seconds: int | None
-
-
-class MemberResult(CommandOutput):
-    """The check of one file of a bundle; `failure` is null if it holds."""
-
-    path: str
-    artifact_type: str | None
-    proof: str
-    lines: int | None
-    digest: str | None
-    failure: str | None
-
-
-class BundleResult(CommandOutput):
-    """The check of a bundle."""
-
-    intact: bool
-    batch_id: str | None
-    plan_hash: str | None
-    treatment_digest: str | None
-    container: str | None = Field(description="What is wrong with the zip file itself")
-    checks: list[MemberResult]
-
-
-class AuditResult(CommandOutput):
-    """The check of every hash chain."""
-
-    intact: bool
-    exports: int
-    events: int
-    acts: int
-    broken: int
-    faults: list[ChainBreak]
-    checkpoint: str | None = Field(description="How the log differs from the given checkpoint")
-
-
-class DamagedExport(CommandOutput):
-    """How the tables of an export differ from its log, and with --apply what is left."""
-
-    export_id: str
-    refused: str | None
-    differences: list[Difference]
-    left: list[Difference] = Field(default=[], description="Only with --apply")
-
-
-class RebuildOutput(CommandOutput):
-    """The comparison of tables and logs."""
-
-    exports: int
-    damaged: list[DamagedExport]
-    left: int
-
-
-class UncopiedDocument(CommandOutput):
-    """A document that is not in the backup."""
-
-    export_id: str
-    filename: str
-    reason: str
-
-
-class BackupOutput(CommandOutput):
-    """What the backup holds."""
-
-    folder: str
-    exports: int
-    documents: int
-    bytes: int
-    purged: int
-    uncopied: list[UncopiedDocument]
-
-
-class ResealedSecrets(CommandOutput):
-    """How many secrets were encrypted again."""
-
-    resealed: int

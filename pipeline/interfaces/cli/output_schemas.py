@@ -7,7 +7,6 @@ from typing import Any, Final
 
 from pydantic import Field, TypeAdapter
 
-from pipeline.accounts.people import Member
 from pipeline.accounts.schemas import (
     CreatedPartner,
     CreatedPortalLink,
@@ -28,16 +27,15 @@ from pipeline.customs.schemas import TariffNumberView, WaiverView
 from pipeline.customs.tariff.editions import TariffChange
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
 from pipeline.deliveries.schemas.views import NotificationTrace
-from pipeline.exports.models import LegalHold
 from pipeline.exports.schemas.export import ActPage, ArtifactView, EventView, ExportPage, ExportView
 from pipeline.exports.schemas.inbox import InboxView
 from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.cli import output_models as models
+from pipeline.interfaces.cli import report_models as reports
 from pipeline.interfaces.cli.config import SettingView
 from pipeline.interfaces.contracts.json_schemas import DIALECT, Json, allow_more_members
 from pipeline.ops.audit import SignedCheckpoint
 from pipeline.ops.doctor import CheckResult
-from pipeline.ops.retention import ExpiredRecord, PurgeResult
 from pipeline.ops.schemas import StatsView
 
 
@@ -121,44 +119,6 @@ class ListedEdition(EditionOutput):
     last_day: date | None
 
 
-class DrillRecovery(models.NamedInSnakeCase):
-    """The recovery from one kill."""
-
-    at: float
-    process: str
-    under_way: int
-    seconds: float | None
-
-
-class DrillFindings(models.NamedInSnakeCase):
-    """What the drill lost or duplicated, in words."""
-
-    lost: list[str]
-    duplicated: list[str]
-
-
-class DrillOutput(models.NamedInSnakeCase):
-    """The figures of a drill."""
-
-    kills: int
-    exports: int
-    executed: int
-    lost: int
-    duplicated: int
-    recovery_p50_s: float | None = Field(description="Seconds from a kill until all interrupted exports are done")
-    recovery_p99_s: float | None
-    recovery_max_s: float | None
-    requests_repeated: int
-    messages: int
-    messages_redelivered: int
-    seed: int
-    stack: str
-    lease_seconds: float
-    seconds: float | None
-    findings: DrillFindings
-    recoveries: list[DrillRecovery]
-
-
 #: command -> the type of what it prints with `--json`; the commands of `LINES` print one such document a line
 OUTPUTS: Final[dict[str, Any]] = {
     "demo": models.DemoOutput,
@@ -182,14 +142,14 @@ OUTPUTS: Final[dict[str, Any]] = {
     "listen": models.ListenerStart | models.ForwardAttempt,
     "consume": CloudEventEnvelope | models.UnreadableMessage,
     "trace": NotificationTrace,
-    "verify": models.BundleResult,
-    "rebuild": models.RebuildOutput,
-    "backup": models.BackupOutput,
-    "drill": DrillOutput,
+    "verify": reports.BundleResult,
+    "rebuild": reports.RebuildOutput,
+    "backup": reports.BackupOutput,
+    "drill": reports.DrillOutput,
     "schema": list[str] | dict[str, Any] | str,
     "artifacts list": list[ArtifactView] | list[str],
-    "artifacts check": models.BadDocument | models.StoreCounts,
-    "artifacts restore": models.BadDocument | models.StoreCounts,
+    "artifacts check": reports.BadDocument | reports.StoreCounts,
+    "artifacts restore": reports.BadDocument | reports.StoreCounts,
     "plans new": Plan,
     "plans example": Plan,
     "rules list": list[DatedRow],
@@ -213,7 +173,7 @@ OUTPUTS: Final[dict[str, Any]] = {
     "accounts list": list[models.ListedAccount],
     "people add": models.InvitedPerson,
     "people link": models.InvitedPerson,
-    "people list": list[Member],
+    "people list": list[models.ListedPerson],
     "people disable": models.PersonAccess,
     "people enable": models.PersonAccess,
     "keys create": models.CreatedKeyOutput,
@@ -233,17 +193,17 @@ OUTPUTS: Final[dict[str, Any]] = {
     "partners receiver": models.AddressOutput | models.ReceiverRequest,
     "partners file-receiver": models.FileReceiverOutput,
     "partners mail-receiver": models.MailReceiverOutput,
-    "secrets rotate": models.ResealedSecrets,
+    "secrets rotate": reports.ResealedSecrets,
     "waivers add": WaiverView,
     "waivers list": list[WaiverView],
     "waivers revoke": WaiverView,
     "audit list": ActPage,
-    "audit verify": models.AuditResult,
+    "audit verify": reports.AuditResult,
     "audit checkpoint": SignedCheckpoint,
-    "retention purge": PurgeResult | list[ExpiredRecord],
-    "retention hold": LegalHold,
-    "retention release": LegalHold,
-    "retention holds": list[LegalHold],
+    "retention purge": models.PurgeOutput | list[models.ExpiredOutput],
+    "retention hold": models.HoldOutput,
+    "retention release": models.HoldOutput,
+    "retention holds": list[models.HoldOutput],
     "profiles list": list[models.ProfileOutput],
     "profiles use": models.ProfileOutput,
     "profiles remove": models.ProfileOutput,

@@ -13,6 +13,7 @@ from pipeline.accounts.one_time_links import LINK_SECONDS
 from pipeline.accounts.people import Invitation
 from pipeline.interfaces.cli.accounts import KeyRole
 from pipeline.interfaces.cli.output import Json, build_table, print_result, report_errors
+from pipeline.interfaces.cli.output_models import ListedPerson
 from pipeline.interfaces.cli.profiles import default_account
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 
@@ -92,7 +93,7 @@ def list_people(account: OfAccount, as_json: Json = False) -> None:
             for each in members
         ),
     )
-    print_result(members, table, as_json=as_json)
+    print_result([ListedPerson.model_validate(each) for each in members], table, as_json=as_json)
 
 
 @app.command("disable")

@@ -22,6 +22,7 @@ from pipeline.interfaces.cli.output import (
     show_progress,
     stderr_console,
 )
+from pipeline.interfaces.cli.output_models import ExpiredOutput, HoldOutput, PurgeOutput
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 from pipeline.ops import legal_holds, retention
 from pipeline.ops.retention import ExpiredRecord, UnreadablePlan
@@ -63,7 +64,8 @@ def purge(
         with show_progress("looking for expired records") as show:
             result = retention.purge_expired(runtime, today, lambda purged: show(f"{purged} exports and plans purged"))
     purged = f"{result.exports} exports and {result.plans} plans without an export purged"
-    print_result(result, f"[green]✓[/] {purged}, {result.documents} documents deleted", as_json=as_json)
+    text = f"[green]✓[/] {purged}, {result.documents} documents deleted"
+    print_result(PurgeOutput.model_validate(result), text, as_json=as_json)
     _warn_of_unreadable(result.unreadable)
 
 
@@ -95,7 +97,8 @@ def _print_due(found: list[ExpiredRecord], today: date, *, as_json: bool) -> Non
     summary = (
         f"{free[True]} exports and {free[False]} plans without an export would be purged on {today}, {held} are held"
     )
-    print_result(found, *([table] if found else []), summary, as_json=as_json)
+    due = [ExpiredOutput.model_validate(each) for each in found]
+    print_result(due, *([table] if found else []), summary, as_json=as_json)
 
 
 @app.command("hold")
@@ -130,7 +133,8 @@ def release_hold(
 
 def _print_hold(result: LegalHold, *, as_json: bool) -> None:
     what = "in force" if result.released_at is None else "released"
-    print_result(result, f"[green]✓[/] legal hold {result.id} is {what}", as_json=as_json)
+    text = f"[green]✓[/] legal hold {result.id} is {what}"
+    print_result(HoldOutput.model_validate(result), text, as_json=as_json)
 
 
 @app.command("holds")
@@ -158,4 +162,4 @@ def list_holds(
             for each in found
         ),
     )
-    print_result(found, table, as_json=as_json)
+    print_result([HoldOutput.model_validate(each) for each in found], table, as_json=as_json)

@@ -19,7 +19,7 @@ def test_first_person_gets_a_link_and_is_listed(commands: Commands) -> None:
     again = commands.json("people", "link", *of_account, "--email", EMAIL)
     assert again["link"] not in shown
     (person,) = commands.json("people", "list", *of_account)
-    assert (person["email"], person["roles"], person["joined_at"]) == (EMAIL, ["admin"], None)
+    assert (person["email"], person["roles"], person["joinedAt"]) == (EMAIL, ["admin"], None)
     assert "invited" in commands("people", "list", *of_account).stdout
     assert commands.json("people", "disable", "--email", EMAIL)["disabled"]
     assert "disabled" in commands("people", "list", *of_account).stdout

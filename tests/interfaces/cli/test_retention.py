@@ -30,19 +30,19 @@ def test_due_records_are_listed_held_and_purged_only_when_due(service: Commands,
     export_id = service.json("execute", str(plan), "--wait")["exportId"]
     purge = ("retention", "purge", "--dry-run", "--on", "2032-11-27")
     assert service.json("retention", "purge", "--dry-run") == []
-    (due,) = [each for each in service.json(*purge) if each["export_id"] == export_id]
-    assert (due["entry_on"], due["kept_until"], due["jurisdiction"], due["years"], due["held_by"]) == (
+    (due,) = [each for each in service.json(*purge) if each["exportId"] == export_id]
+    assert (due["entryOn"], due["keptUntil"], due["jurisdiction"], due["years"], due["heldBy"]) == (
         "2026-11-26", "2032-11-26", "CA", 6, None,
     )  # fmt: skip
 
     who = ("--reason", "a dispute", "--by", "Legal")
     hold = service.json("retention", "hold", "--account", factories.ACCOUNT, "--export", export_id, *who)["id"]
-    (due,) = [each for each in service.json(*purge) if each["export_id"] == export_id]
-    assert due["held_by"] == hold
+    (due,) = [each for each in service.json(*purge) if each["exportId"] == export_id]
+    assert due["heldBy"] == hold
     assert re.search(
         r"\d+ exports and 0 plans without an export would be purged on 2032-11-27, \d+ are held", service(*purge).stdout
     )
-    assert [each["id"] for each in service.json("retention", "holds") if each["released_by"] is None] == [hold]
+    assert [each["id"] for each in service.json("retention", "holds") if each["releasedBy"] is None] == [hold]
     service.json("retention", "release", hold, "--by", "Counsel")
     assert service("retention", "release", hold, "--by", "Counsel").exit_code == ExitCode.REFUSED
     assert "by Counsel" in service("retention", "holds", "--account", factories.ACCOUNT).stdout
