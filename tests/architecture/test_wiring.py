@@ -21,8 +21,11 @@ from config.celery import app
 from config.settings import Settings
 from pipeline.accounts import states as account_states
 from pipeline.exports import states
+from pipeline.interfaces.cli.main import COMMANDS, NOUNS, PANELS
+from pipeline.interfaces.cli.output_schemas import OUTPUTS
 from pipeline.workflow.dispatch import WORKERS
 from pipeline.workflow.steps import STEPS, STEPS_BY_NAME
+from tests.interfaces.cli.test_cli_machine import list_commands
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKER_URLS = ("memory://", "redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//")
@@ -191,3 +194,16 @@ def test_every_step_is_opened_by_one_step() -> None:
     opened = [name for spec in STEPS for name in spec.opens]
     assert sorted([*opened, STEPS[0].name]) == sorted(spec.name for spec in STEPS)
     assert [spec.name for spec in STEPS if not spec.opens] == ["notify_broker", "notify_warehouse", "notify_operator"]
+
+
+# Commands
+
+
+def test_every_command_has_a_panel_of_the_help_and_a_schema() -> None:
+    assert PANELS.keys() == COMMANDS.keys() | NOUNS.keys()
+    with_json = {
+        " ".join(path)
+        for path, command in list_commands().items()
+        if "--json" in [option for each in command.params for option in each.opts]
+    }
+    assert OUTPUTS.keys() - {"error"} == with_json

@@ -16,7 +16,7 @@ from typer.main import get_group
 from pipeline.core.startup import pause_collection
 
 #: command -> module of pipeline.interfaces.cli and the first sentences of its help
-_COMMANDS: Final = {
+COMMANDS: Final = {
     "demo": ("demo", "Run three example plans through every part and show the results."),
     "init": ("init", "Create an account, sandbox partners, a test key and `.env`; keep what exists."),
     "login": (
@@ -63,7 +63,7 @@ _COMMANDS: Final = {
     ),
 }
 #: noun -> module of pipeline.interfaces.cli, the name of the group in it, and the help of the group
-_NOUNS: Final = {
+NOUNS: Final = {
     "artifacts": (
         "artifacts",
         "app",
@@ -91,14 +91,14 @@ _NOUNS: Final = {
 
 
 #: command or noun -> its panel in the help, in the order of the help
-_PANELS: Final = {
+PANELS: Final = {
     name: title
     for title, names in {
         "Start": "demo init login profiles open",
         "Exports": "execute list inspect events artifacts preflight plans amend cancel retry inbox acknowledge stats",
         "Messages": "deliveries listen consume trace schema",
         "Accounts and partners": "accounts people keys partners waivers secrets",
-        "Customs rules": "rules tariff",
+        "Customs rules and tariff": "rules tariff",
         "The service": "serve web worker intake migrate doctor config",
         "Checks and repairs": "verify audit rebuild retention backup drill",
     }.items()
@@ -122,15 +122,15 @@ class _LazyGroup(TyperGroup):
         return super().parse_args(ctx, args)
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*_PANELS]
+        return [*dict.fromkeys([*PANELS, *COMMANDS, *NOUNS])]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        *_, help_text = _COMMANDS.get(cmd_name) or _NOUNS.get(cmd_name) or (None,)
+        *_, help_text = COMMANDS.get(cmd_name) or NOUNS.get(cmd_name) or (None,)
         if help_text is None:
             return None
         # The list has a line for each command: what stands after the semicolon is in its own help.
         short_text = re.split(r";|\. ", help_text)[0].removesuffix(".")
-        return TyperCommand(cmd_name, help=help_text, short_help=short_text, rich_help_panel=_PANELS[cmd_name])
+        return TyperCommand(cmd_name, help=help_text, short_help=short_text, rich_help_panel=PANELS.get(cmd_name))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         close = [] if self.get_command(ctx, args[0]) else get_close_matches(args[0], self.list_commands(ctx))
@@ -142,10 +142,10 @@ class _LazyGroup(TyperGroup):
 
 def load_command(name: str) -> Any:
     """Load and return the command or the group of commands with that name; raises LookupError if there is none."""
-    if name in _COMMANDS:
-        module, _ = _COMMANDS[name]
+    if name in COMMANDS:
+        module, _ = COMMANDS[name]
         return get_group(_load_module(module).app).commands[name]
-    module, group, _ = _NOUNS[name]
+    module, group, _ = NOUNS[name]
     loaded = get_group(getattr(_load_module(module), group))
     loaded.name = name
     return loaded

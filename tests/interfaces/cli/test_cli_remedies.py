@@ -18,11 +18,11 @@ from typer.main import get_command
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.states import PartnerState, describe_activation
 from pipeline.deliveries import remedies
-from pipeline.interfaces.cli.main import _COMMANDS, _NOUNS, app
+from pipeline.interfaces.cli.main import COMMANDS, NOUNS, app
 from tests.support import factories
 from tests.support.command_line import ROOT, Commands
 
-NAMES = "|".join((*_COMMANDS, *_NOUNS))
+NAMES = "|".join((*COMMANDS, *NOUNS))
 #: A command stands in backticks, after a colon, or on its own line; two spaces or the end of a style follow it.
 PRINTED = re.compile(rf"(?:^|[`>\]]|: |  )(exports (?:{NAMES})\b[^`\n]*?)(?=`|   |\[/|</|\n|$)")
 #: What a template or an f-string inserts, such as an id, a number or a path.
@@ -75,8 +75,9 @@ PRINTED_COMMANDS = list_printed_commands()
 
 
 def fill_in_command(command: str) -> str:
-    """Return the command with a valid role, and without the file to which the shell redirects its output."""
+    """Return the command with a valid role and day, and without the file to which the shell redirects its output."""
     command, _, _ = command.partition(" > ")
+    command = command.replace("--from DAY", "--from 2026-04-06")
     return command.replace(f"--role {FILLED_IN}", "--role read").replace(f"--test {FILLED_IN}", "--test --role read")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.interfaces.cli.main import _COMMANDS, _NOUNS, _PANELS
+from pipeline.interfaces.cli.main import PANELS
 from pipeline.interfaces.cli.output import ExitCode
 from tests.interfaces.cli.test_cli_machine import list_commands
 from tests.support.command_line import Commands, run_program
@@ -45,10 +45,6 @@ zpty -d shell
 """
 
 
-def test_every_command_stands_in_one_panel() -> None:
-    assert _PANELS.keys() == _COMMANDS.keys() | _NOUNS.keys()
-
-
 def test_help_fits_80_columns_and_names_exit_codes_and_environment(commands: Commands) -> None:
     shown = commands("--help", COLUMNS="80").stdout
     assert max(map(len, shown.splitlines())) <= 80
@@ -56,7 +52,7 @@ def test_help_fits_80_columns_and_names_exit_codes_and_environment(commands: Com
     for code in ExitCode:
         assert code is ExitCode.INTERRUPTED or f"{int(code)} " in text.partition("Exit codes:")[2]
     assert "EXPORTS_API_URL" in text.partition("Environment:")[2]
-    for name in _PANELS:
+    for name in PANELS:
         assert re.search(rf"^│ {name} ", shown, re.MULTILINE), name
 
 
