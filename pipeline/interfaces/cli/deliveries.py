@@ -20,6 +20,7 @@ from pipeline.interfaces.cli.output import (
     build_table,
     print_result,
     report_errors,
+    show_progress,
     with_remedy,
 )
 from pipeline.interfaces.cli.processes import MetricsPort, run_worker
@@ -158,9 +159,12 @@ def replay(
         raise Failure(
             f"--{first['loc'][0]} {error_phrase(first['msg'])}", code=ExitCode.USAGE, remedy=remedy
         ) from error
-    with connect(api_url, api_key) as api:
-        pages = [*api.replay(partner, replay_request)]
-    messages, exports = sum(page.messages for page in pages), sum(page.exports for page in pages)
+    messages = exports = 0
+    with connect(api_url, api_key) as api, show_progress(f"sending again to {partner}") as show:
+        for page in api.replay(partner, replay_request):
+            messages += page.messages
+            exports += page.exports
+            show(f"{count_noun(messages, 'message')} of {count_noun(exports, 'export')}")
     counted = f"{count_noun(messages, 'message')} of {count_noun(exports, 'export')} {'is' if messages == 1 else 'are'} pending"
     print_result(
         {"partnerId": partner, "messages": messages, "exports": exports},

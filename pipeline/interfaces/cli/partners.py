@@ -39,6 +39,7 @@ from pipeline.interfaces.cli.output import (
     build_table,
     print_result,
     report_errors,
+    show_progress,
     with_remedy,
 )
 from pipeline.interfaces.cli.portal_links import OfAccount, Partner
@@ -192,7 +193,7 @@ def _format_test_result(partner: PartnerView) -> str:
 @report_errors
 def run_test(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Test every endpoint of a partner in stages; exit code 1 if one fails."""
-    with open_current_runtime() as runtime:
+    with open_current_runtime() as runtime, show_progress(f"testing the endpoints of {partner}"):
         result = connection_tests.run_connection_test(runtime, account, partner, tested_by="cli")
     table = build_table(
         ("channel", "", "stage", "time", "found"),

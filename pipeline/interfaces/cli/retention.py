@@ -57,7 +57,8 @@ def purge(
         )
     with open_current_runtime(must_exist=True) as runtime:
         if dry_run:
-            found = list(retention.find_expired(runtime, today))
+            with show_progress("looking for expired records"):
+                found = list(retention.find_expired(runtime, today))
             _print_due([each for each in found if isinstance(each, ExpiredRecord)], today, as_json=as_json)
             _warn_of_unreadable([each.plan_id for each in found if isinstance(each, UnreadablePlan)])
             return

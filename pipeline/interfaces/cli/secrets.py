@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from pipeline.accounts import secrets
-from pipeline.interfaces.cli.output import Failure, Json, print_result, report_errors
+from pipeline.interfaces.cli.output import Failure, Json, print_result, report_errors, show_progress
 from pipeline.interfaces.cli.session import open_current_runtime
 
 app = typer.Typer(no_args_is_help=True, help="The encrypted secrets of partners, and their key.")
@@ -22,10 +22,11 @@ def rotate(as_json: Json = False) -> None:
     """Encrypt all partner secrets and credentials with the current EXPORTS_SECRET_KEY."""
     reencrypted = 0
     unreadable: list[str] = []
-    with open_current_runtime(must_exist=True) as runtime:
+    with open_current_runtime(must_exist=True) as runtime, show_progress("encrypting secrets") as show:
         for batch in secrets.reseal_secrets(runtime):
             reencrypted += batch.count
             unreadable += batch.unreadable
+            show(f"{reencrypted} encrypted again")
     if unreadable:
         raise Failure(
             f"{reencrypted} encrypted again; {len(unreadable)} cannot be decrypted with any configured key: {', '.join(unreadable)}",
