@@ -61,3 +61,11 @@ def test_changelog_begins_with_the_changes_after_the_newest_release() -> None:
     assert released[0]["version"] == read_version(".")
     days = [date.fromisoformat(each["day"]) for each in released]
     assert days == sorted(days, reverse=True)
+
+
+def test_readme_is_short_and_shows_the_console_and_an_invoice() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(text.split()) <= 700
+    shown = re.findall(r"docs/images/([\w-]+\.png)", text)
+    assert {"console-light.png", "console-dark.png", "invoice.png"} <= set(shown)
+    assert all((ROOT / "docs/images" / name).stat().st_size > 10_000 for name in shown)
