@@ -98,7 +98,7 @@ class Outcome(StrEnum):
 class Milestone(StrEnum):
     """What a handoff reaches once, for the first time; what comes later does not change it."""
 
-    ACCEPTED = "accepted"  # the customs broker accepted it, or went on at once: filed, released, held
+    ACCEPTED = "accepted"  # the customs broker accepted it, or went on at once: filed, released
     SENT_BACK = "sent_back"  # the customs broker rejected it, or asked about it
     OVERDUE = "overdue"  # a status did not come before its deadline
 
@@ -175,7 +175,6 @@ SUBMISSION_TRANSITIONS: Final[Mapping[SubmissionState, frozenset[SubmissionState
 MILESTONES: Final[Mapping[SubmissionState, Milestone]] = {
     SubmissionState.ACCEPTED: Milestone.ACCEPTED,
     SubmissionState.FILED: Milestone.ACCEPTED,
-    SubmissionState.HELD: Milestone.ACCEPTED,
     SubmissionState.RELEASED: Milestone.ACCEPTED,
     SubmissionState.REJECTED: Milestone.SENT_BACK,
     SubmissionState.QUERY: Milestone.SENT_BACK,

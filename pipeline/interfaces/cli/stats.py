@@ -37,6 +37,9 @@ def stats(
 def render_stats(found: StatsView, range_: StatsRange) -> Iterator[RenderableType]:
     """Yield the tables of the statistics."""
     yield Text(f"The last {range_.value}, in periods of {format_duration(found.period_seconds)}", style="bold")
+    yield Text(
+        f"now in the inbox: {found.now.inbox}; accepted by customs brokers today (UTC): {found.now.accepted_today}"
+    )
     current = found.now.outcomes
     reached = [(each, sum(each.counts)) for each in found.outcomes]
     yield build_table(

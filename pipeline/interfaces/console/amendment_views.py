@@ -117,7 +117,7 @@ def show_check(
         mark=mark,
         errors=[(name_field(at), error) for at, error in islice(corrected.errors.items(), _MOST_CHANGES)],
         findings=show_findings(top_findings(findings), reader),
-        changes=[_show_change(each) for each in found[:_MOST_CHANGES]],
+        changes=[_show_change(each, plan.raw) for each in found[:_MOST_CHANGES]],
         counted=f"The first {_MOST_CHANGES} changes of the plan"
         if more
         else f"{count_noun(len(found), 'change')} of the plan",
@@ -133,9 +133,11 @@ def _choose_kind(old: Any, now: str) -> str:
     return "area" if isinstance(old, dict | list) or len(now) > _ONE_LINE or "\n" in now else "line"
 
 
-def _show_change(each: FieldChange) -> ShownChange:
+def _show_change(each: FieldChange, plan: Mapping[str, Any]) -> ShownChange:
+    # What the older plan does not have has no pointer into it.
     names = (each.unit_ref, each.part.value, each.entry_ref, each.field)
-    return ShownChange(" ".join(name for name in names if name), _shorten(each.old), _shorten(each.new))
+    place = " ".join(filter(None, names)) if each.pointer is None else describe_field(each.pointer, plan)
+    return ShownChange(place, _shorten(each.old), _shorten(each.new))
 
 
 def _shorten(value: Any) -> str:

@@ -15,7 +15,7 @@ from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.field_text import NamedField, name_field
 from pipeline.exports.schemas.export import AcknowledgementView, BrokerSubmissionView, ExportView
 from pipeline.exports.schemas.inbox import Remedy
-from pipeline.exports.states import DeliveryState, ExportState, SubmissionState
+from pipeline.exports.states import DeliveryState, ExportState, Outcome, SubmissionState
 from pipeline.interfaces.console.deadline_views import ShownDeadline, show_deadline
 from pipeline.interfaces.console.export_views import status_mark
 from pipeline.interfaces.console.inbox_views import ChosenItem
@@ -81,6 +81,7 @@ class ShownStatus:
     outcome: str
     outcome_mark: str
     sentence: str
+    must_change: bool  # an amendment is the remedy
     submissions: list[ShownSubmission]
     deadlines: list[ShownDeadline]
     tasks: list[PersonTask]
@@ -109,6 +110,7 @@ def show_status(
         describe_outcome(export.outcome),
         mark_outcome(export.outcome),
         mark_instants(export.status),
+        export.outcome in (Outcome.REJECTED, Outcome.QUERY, Outcome.NEEDS_ATTENTION),
         [_show_submission(each) for each in export.broker_submissions],
         [each for each in deadlines if each is not None],
         [

@@ -244,7 +244,7 @@ def test_export_of_the_other_mode_is_refused_before_anything_is_typed(harness: A
     export_id = harness.execute(factories.plan(broker="br_test", warehouse="wh_test"), mode="test")
     harness.run(export_id)
     client = sign_in_browser(harness, "admin")
-    assert "Fix and amend" not in client.get(f"/console/exports/{export_id}").text
+    assert f"/console/exports/{export_id}/amend" not in client.get(f"/console/exports/{export_id}").text
     refused = client.get(f"/console/exports/{export_id}/amend")
     assert (refused.status_code, "is a test export" in refused.text) == (403, True)
     tester = sign_in_browser(harness, "admin", mode="test")

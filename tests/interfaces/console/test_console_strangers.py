@@ -75,6 +75,7 @@ def test_stranger_fixes_a_rejected_export_until_it_is_accepted(harness: ApiHarne
         # A change is checked when the field is left.
         page.keyboard.press("Tab")
         expect(page.get_by_role("heading", name="1 change of the plan")).to_be_visible()
+        expect(page.locator("dl.changes dt")).to_have_text("unit U1, line L1, SKU")
         click(page, "button", "Send amendment")
         page.get_by_role("heading", name="asked").wait_for()
         export_id = page.url.rsplit("/", 1)[1]
