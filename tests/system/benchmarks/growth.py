@@ -15,7 +15,7 @@ from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.core.tenancy import account_scope
 from pipeline.deliveries.overdue import notify_overdue
 from pipeline.exports.queries import find_export
-from pipeline.exports.states import ExportState, Outcome
+from pipeline.exports.states import ExportState, Milestone, Outcome
 from pipeline.interfaces.api.metrics import WorkCollector
 from pipeline.ops import readiness, work_counts
 from pipeline.workflow import queries, sweeper
@@ -45,6 +45,7 @@ _PAGE: Final = 51
 _STORED: Final = {
     "broker_submissions.state": "'released'",
     "broker_submissions.deadline_at": "NULL",
+    "broker_submissions.first_accepted_at": "updated_at - make_interval(secs => n)",
     **dict.fromkeys(("plans.document", "units.document", "idempotency_records.body"), "'{}'"),
 }
 _QUEUED: Final = {"account_id": _QUEUED_ACCOUNT, "units.document": "'{}'", "plans.document": "'{}'"}
@@ -60,6 +61,11 @@ FILTERS: Final[Mapping[str, ExportFilter]] = {
     "accepted long ago": ExportFilter(accepted_before=_LONG_AGO),
     "accepted from now on": ExportFilter(accepted_after=datetime.now(UTC) + timedelta(days=1)),
     **{f"outcome {outcome.value}": ExportFilter(outcomes=(outcome,)) for outcome in Outcome},
+    **{f"reached {each.value}": ExportFilter(reached=each) for each in Milestone},
+    "accepted by one customs broker": ExportFilter(reached=Milestone.ACCEPTED, broker_id=factories.BROKER),
+    "accepted by none since tomorrow": ExportFilter(
+        reached=Milestone.ACCEPTED, reached_after=datetime.now(UTC) + timedelta(days=1)
+    ),
 }
 
 Probe = Callable[[Runtime], object]
