@@ -72,9 +72,8 @@ def _requested_data(
     if USE_TEXT in given or (use is not None and use.needs_text):
         label = rules.elements[USE_TEXT].label
         yield RequestedDatum((USE_TEXT,), label, _as_tuple(given.pop(USE_TEXT, ())), required=True)
-    needed = (
-        () if program is None else program.required_keys(row.processing, prior_notice=bool(flag and flag.prior_notice))
-    )
+    notice = flag is not None and flag.prior_notice and (program is None or program.prior_notice_filed not in given)
+    needed = () if program is None else program.required_keys(row.processing, prior_notice=notice)
     for some in needed:
         keys = tuple(some.split("|"))
         key = next((key for key in keys if key in given), keys[0])

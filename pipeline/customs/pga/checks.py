@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
 
 from pipeline.core.findings import Finding, Severity
 from pipeline.customs.pga.answers import USE, USE_TEXT, FlagAnswer, flag_answers
@@ -13,7 +13,7 @@ from pipeline.customs.pga.records import LineRecords, line_records
 from pipeline.customs.reference.base import ReferenceRow, join_words
 from pipeline.customs.reference.pga import AgencyFlag, PgaRules, pga_rules
 from pipeline.customs.reference.pga_layouts import record_rules
-from pipeline.exports.schemas.plan import Line, Unit
+from pipeline.exports.schemas.plan import Entry, Line, Unit
 
 #: The fields of a PGA row that are not in its data.
 _CODES = frozenset({"program", "processing", "disclaimer", USE})
@@ -30,6 +30,7 @@ def check_agencies(unit: Unit, line: Line, parties: UnitParties, pointer: str, o
     for answer in answers:
         context = _FindingContext(pga_rules(), line, answer, f"{pointer}/treatment/pga/{answer.index}")
         yield from _check_answer(context, unit.entry.type, on)
+        yield from _check_arrival(context, unit.entry)
     yield from _check_records(line, answers, parties, pointer)
 
 
@@ -104,6 +105,38 @@ def _check_keyed_by_hand(
                 remedy="Have the filer key it; pga_records.txt and pga_worksheet.pdf name it with its value.",
                 source=record_rules().source,
             )
+
+
+def _check_arrival(context: _FindingContext, entry: Entry) -> Iterator[Finding]:
+    # The agency and CBP must hear of one arrival.
+    own = context.answer.row.data  # what the answer does not give is the entry's
+    given = {asked.key: asked.values for asked in context.answer.data if asked.key in own}
+    port, arrival = given.get("arrivalPort", ())[:1], given.get("arrivalDatetime", ())[:1]
+    if port and port[0] != entry.port_of_entry:
+        yield _arrival_finding(context, "arrivalPort", f"port {port[0]}", f"the entry's is {entry.port_of_entry}")
+    if arrival and entry.estimated_arrival_at is not None and _differs(arrival[0], entry.estimated_arrival_at):
+        expected = entry.estimated_arrival_at.isoformat(timespec="minutes")
+        yield _arrival_finding(context, "arrivalDatetime", f"arrival {arrival[0]}", f"the entry's is {expected}")
+
+
+def _differs(text: str, expected: datetime) -> bool:
+    """Return whether the instant is another one; without an offset only its day counts. Another form is not compared."""
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return instant.date() != expected.date() if instant.tzinfo is None else instant != expected
+
+
+def _arrival_finding(context: _FindingContext, key: str, given: str, expected: str) -> Finding:
+    agency = context.answer.row.agency
+    return context.finding(
+        "V14-ARRIVAL",
+        "warn",
+        f"/data/{key}",
+        f"the {agency} data for flag {context.answer.row.flag} have {given}, but {expected}",
+        "Correct one of them, or leave it out: the agency then gets the entry's.",
+    )
 
 
 @dataclass(frozen=True)

@@ -85,6 +85,7 @@ class AgencyProgram(ReferenceRow):
     data: tuple[str, ...] = ()
     by_processing: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     prior_notice: tuple[str, ...] = ()
+    prior_notice_filed: str | None = None
 
     def required_keys(self, processing: str | None, *, prior_notice: bool) -> tuple[str, ...]:
         """Return the keys that the data must have, in the order of the rules."""
@@ -146,7 +147,13 @@ class PgaRules(ReferenceData):
             name = f"program {row.agency} {row.program}"
             _check_known(name, "agency", [row.agency], self.agencies)
             _check_known(name, "processing code", row.by_processing, row.processing)
-            asked = (*row.data, *row.prior_notice, *(key for keys in row.by_processing.values() for key in keys))
+            filed = () if row.prior_notice_filed is None else (row.prior_notice_filed,)
+            asked = (
+                *row.data,
+                *row.prior_notice,
+                *filed,
+                *(key for keys in row.by_processing.values() for key in keys),
+            )
             _check_known(name, "element", [key for some in asked for key in some.split("|")], self.elements)
             self._check_disclaimers(name, row.agency, row.disclaimers or (), (row.program,))
         for code in self.disclaimers:

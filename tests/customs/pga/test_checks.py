@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Any
 
 import pytest
 
+from pipeline.customs.pga.answers import flag_answers
+from pipeline.customs.pga.parties import UnitParties
+from pipeline.customs.pga.records import line_records
+from pipeline.exports.schemas.plan import Plan
 from tests.customs.cases import PAN, UNIT, findings, list_findings, pga_row, with_changes
 from tests.support.factories import Json
 
@@ -25,6 +30,13 @@ FOOD: Json = {
 def food(flag: str = "FD1", processing: str = "PRO", *without: str, **more: Any) -> Json:
     data = {key: value for key, value in (FOOD | more).items() if key not in without}
     return pga_row(flag, "FDA", program="FOO", processing=processing, intendedUse="130.000", data=data)
+
+
+def records_of(row: Json) -> list[str]:
+    """Return the agency records of a plan whose first line has this answer."""
+    unit = Plan.model_validate(answer_row(row)).units[0]
+    answers = flag_answers(unit, unit.lines[0], date(2026, 11, 26))
+    return line_records(unit.lines[0], answers, UnitParties(unit)).records
 
 
 ARRIVAL = f"{UNIT}/entry/estimatedArrivalAt"
@@ -54,6 +66,36 @@ def test_prior_notice_uses_entry_arrival_and_needs_facility() -> None:
     assert list_findings(answer_row(food("FD3", foodFacilityExemption="FME"))) == []
     unplanned = answer_row(food("FD3"), (ARRIVAL, None))
     assert list_findings(unplanned) == [("V14-DATA", "block", f"{ROW}/data/arrivalDatetime"), registration]
+
+
+def test_number_of_a_filed_notice_replaces_its_data() -> None:
+    filed = food("FD3", priorNoticeConfirmation="12345678901234")
+    assert list_findings(answer_row(filed, (ARRIVAL, None))) == []
+    assert "PG23PNC" in "".join(line.replace(" ", "") for line in records_of(filed))
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "reported"),
+    [
+        ("arrivalPort", "0712", True),
+        ("arrivalPort", "0901", False),
+        ("arrivalDatetime", "2026-11-26T13:00:00-05:00", False),
+        ("arrivalDatetime", "2026-11-26T12:00:00-06:00", False),
+        ("arrivalDatetime", "2026-11-26T14:00:00-05:00", True),
+        ("arrivalDatetime", "2026-11-26T09:30", False),
+        ("arrivalDatetime", "2026-11-27T09:30", True),
+    ],
+)
+def test_other_arrival_than_the_entry_is_reported(key: str, value: str, *, reported: bool) -> None:
+    row = food("FD3", foodFacilityExemption="FME", **{key: value})
+    found = [one for one in findings(answer_row(row)) if one.rule == "V14-ARRIVAL"]
+    assert [(one.severity, one.pointer) for one in found] == [("warn", f"{ROW}/data/{key}")] * reported
+    assert all(value in one.message and one.remedy and one.source for one in found)
+
+
+def test_entry_without_arrival_is_not_compared() -> None:
+    row = food("FD3", foodFacilityExemption="FME", arrivalDatetime="2026-11-26T13:00:00-05:00")
+    assert list_findings(answer_row(row, (ARRIVAL, None))) == []
 
 
 def test_utc_arrival_must_be_given_in_port_time() -> None:
