@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from functools import cache
 from zoneinfo import ZoneInfo
 
 from pipeline.core.money import sum_exact
@@ -98,6 +97,5 @@ def entry_date(unit: Unit) -> date:
     return unit.entry.export_date if arrival is None else arrival.astimezone(_entry_zone()).date()
 
 
-@cache
 def _entry_zone() -> ZoneInfo:
-    return ZoneInfo(entry_rules().clock.zone)
+    return ZoneInfo(entry_rules().clock.zone)  # ZoneInfo caches its instances

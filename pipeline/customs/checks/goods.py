@@ -9,6 +9,7 @@ from datetime import date
 from functools import lru_cache
 
 from pipeline.core.findings import Finding
+from pipeline.customs.reference.content import RulesContent, rules_in_use, use_rules
 from pipeline.customs.reference.entry import ForeignWords, RequiredAttribute, attribute_rules, description_rules
 from pipeline.exports.schemas.plan import Line, Unit
 
@@ -111,6 +112,11 @@ def check_attributes(line: Line, here: str, on: date) -> Iterator[Finding]:
             )
 
 
-@lru_cache(maxsize=4096)
 def _required_attributes(hts_code: str) -> tuple[RequiredAttribute, ...]:
-    return attribute_rules().find_required(hts_code)
+    return _find_required_once(rules_in_use(), hts_code)
+
+
+@lru_cache(maxsize=4096)
+def _find_required_once(content: RulesContent, hts_code: str) -> tuple[RequiredAttribute, ...]:
+    with use_rules(content):
+        return attribute_rules().find_required(hts_code)

@@ -12,6 +12,7 @@ from itertools import zip_longest
 from pipeline.core.money import format_plain
 from pipeline.customs.pga.answers import USE, USE_TEXT, FlagAnswer, RequestedDatum
 from pipeline.customs.pga.parties import NamedParty, UnitParties
+from pipeline.customs.reference.content import RulesContent, rules_in_use, use_rules
 from pipeline.customs.reference.pga_layouts import (
     FieldFault,
     FieldProblem,
@@ -333,10 +334,15 @@ def _append_record(
     return more
 
 
-@lru_cache(maxsize=8192)
 def _format_record(record: str, values: tuple[tuple[str, str], ...]) -> FormattedRecord:
+    return _format_record_once(rules_in_use(), record, values)
+
+
+@lru_cache(maxsize=8192)
+def _format_record_once(content: RulesContent, record: str, values: tuple[tuple[str, str], ...]) -> FormattedRecord:
     # Cached: most lines have the same parties and other values as the line before.
-    return record_rules().format_record(record, dict(values))
+    with use_rules(content):
+        return record_rules().format_record(record, dict(values))
 
 
 def _describe_problem(rules: RecordRules, problem: FieldProblem, values: Mapping[str, str], *, shortened: bool) -> str:

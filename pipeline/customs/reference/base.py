@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
-from functools import cache, wraps
-from importlib.resources import files
-from pathlib import Path
-from typing import Annotated, Final, Literal, Self, TypeVar, get_args
+from typing import Annotated, Final, Literal, Self, get_args
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.core.errors import RulesInvalid
 from pipeline.core.findings import Severity
 from pipeline.core.money import to_decimal
-from pipeline.customs.reference.loader import RulesReader
-
-#: The folder of the rules of this version.
-RULES: Final = Path(str(files("config") / "rules"))
 
 Status = Literal["confirmed", "probable", "check"]
 _BY_CERTAINTY: Final = get_args(Status)  # the most certain first
@@ -146,31 +137,3 @@ def join_words(names: Iterable[str]) -> str:
     names = tuple(names)
     *others, last = names or ("",)
     return f"{', '.join(others)} and {last}" if others else last
-
-
-Loaded = TypeVar("Loaded", bound=ReferenceData)
-LoadedOnce = TypeVar("LoadedOnce")
-
-
-def load_once(load_rules: Callable[[], LoadedOnce]) -> Callable[[], LoadedOnce]:
-    """Return the function with a cached result; concurrent callers wait for the thread that loads.
-
-    With `functools.cache` each thread could load its own copy, and decisions made with one copy do not fit another.
-    """
-    cached, loading = cache(load_rules), threading.Lock()
-
-    @wraps(load_rules)
-    def loaded() -> LoadedOnce:
-        with loading:
-            return cached()
-
-    return loaded
-
-
-def load_rules_file(model: type[Loaded], name: str) -> Loaded:
-    """Return the content of the file `name` of config/rules; raises RulesInvalid with all of its errors."""
-    reader = RulesReader(RULES)
-    loaded = reader.read_as(model, name)
-    if loaded is None:
-        raise RulesInvalid(reader.errors)
-    return loaded

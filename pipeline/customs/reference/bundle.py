@@ -1,4 +1,4 @@
-"""Loads all of config/rules: the ruleset of chapter 99 and the other rules. An error in one file rejects all of them."""
+"""Loads all rules: the ruleset of chapter 99 and the other rules. An error in one file rejects all of them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from types import MappingProxyType
 from typing import Final
 
 from pipeline.core.errors import RulesInvalid
-from pipeline.customs.reference.base import RULES, ReferenceData
+from pipeline.customs.reference.base import ReferenceData
 from pipeline.customs.reference.chapter99 import RulesetManifest
+from pipeline.customs.reference.content import RulesContent, read_folder, rules_in_use, use_rules
 from pipeline.customs.reference.entry import AttributeRules, DescriptionRules, EntryRules, MidRules
 from pipeline.customs.reference.loader import RulesReader
 from pipeline.customs.reference.pga import PgaRules
 from pipeline.customs.reference.pga_layouts import RecordRules
-from pipeline.customs.reference.ruleset import MANIFEST, Ruleset, load_ruleset, ruleset
+from pipeline.customs.reference.ruleset import MANIFEST, Ruleset, parse_ruleset, ruleset
 from pipeline.customs.reference.valuation import ValuationRules
 
 #: By file name: the kind of its rows, and its model.
@@ -31,29 +32,40 @@ REFERENCE: Final[Mapping[str, tuple[str, type[ReferenceData]]]] = MappingProxyTy
 )
 
 
-def load_rules(manifest: Path = RULES / MANIFEST) -> tuple[Ruleset, Mapping[str, ReferenceData]]:
+def load_rules(manifest: Path | None = None) -> tuple[Ruleset, Mapping[str, ReferenceData]]:
     """Return the ruleset of the manifest, and by name the content of the files of REFERENCE in the same folder.
+
+    Without a manifest they are those of the rules in use. Raises RulesInvalid with the errors of all files.
+    """
+    return parse_rules(rules_in_use()) if manifest is None else parse_rules(read_folder(manifest.parent), manifest.name)
+
+
+def parse_rules(content: RulesContent, manifest: str = MANIFEST) -> tuple[Ruleset, Mapping[str, ReferenceData]]:
+    """Return the ruleset of the manifest, and by name the content of the files of REFERENCE.
 
     Raises RulesInvalid with the errors of all files.
     """
     errors: list[str] = []
     rules: Ruleset | None = None
     try:
-        rules = ruleset() if manifest == RULES / MANIFEST else load_ruleset(manifest)
+        if manifest == MANIFEST:
+            with use_rules(content):
+                rules = ruleset()  # the copy that judges is the one that is checked
+        else:
+            rules = parse_ruleset(content, manifest)
     except RulesInvalid as error:
         errors += error.errors
-    reader = RulesReader(manifest.parent)
-    rules_manifest = reader.read_as(RulesetManifest, manifest.name)
+    reader = RulesReader(content.files)
+    rules_manifest = reader.read_as(RulesetManifest, manifest)
     named_files = REFERENCE.keys() & (rules_manifest.reference if rules_manifest is not None else ())
     if rules_manifest is not None:
         errors += [
-            f"{manifest.name}: the service does not read {name}. Remove it from `reference`."
+            f"{manifest}: the service does not read {name}. Remove it from `reference`."
             for name in rules_manifest.reference
             if name not in REFERENCE
         ]
         errors += [
-            f"{manifest.name}: `reference` does not name {name}. Add it."
-            for name in sorted(REFERENCE.keys() - named_files)
+            f"{manifest}: `reference` does not name {name}. Add it." for name in sorted(REFERENCE.keys() - named_files)
         ]
     reader.errors.clear()  # load_ruleset has already reported the errors of the manifest
     reference = {

@@ -10,7 +10,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.customs.reference.base import Chapter, Figure, ReferenceData, ReferenceRow, load_once, load_rules_file
+from pipeline.customs.reference.base import Chapter, Figure, ReferenceData, ReferenceRow
+from pipeline.customs.reference.content import RulesContent, load_once, parse_file
 
 #: A regular expression; an invalid one is an error when the rules are loaded.
 Pattern = re.Pattern[str]
@@ -287,24 +288,24 @@ class MidRules(ReferenceRow):
 
 
 @load_once
-def entry_rules() -> EntryRules:
+def entry_rules(content: RulesContent) -> EntryRules:
     """Return the rules of the entry and the invoice."""
-    return load_rules_file(EntryRules, "entry.yaml")
+    return parse_file(content, EntryRules, "entry.yaml")
 
 
 @load_once
-def mid_rules() -> MidRules:
+def mid_rules(content: RulesContent) -> MidRules:
     """Return the rules of manufacturer identification codes."""
-    return load_rules_file(MidRules, "mid.yaml")
+    return parse_file(content, MidRules, "mid.yaml")
 
 
 @load_once
-def description_rules() -> DescriptionRules:
+def description_rules(content: RulesContent) -> DescriptionRules:
     """Return the rules of descriptions."""
-    return load_rules_file(DescriptionRules, "descriptions.yaml")
+    return parse_file(content, DescriptionRules, "descriptions.yaml")
 
 
 @load_once
-def attribute_rules() -> AttributeRules:
+def attribute_rules(content: RulesContent) -> AttributeRules:
     """Return the rules of required attributes."""
-    return load_rules_file(AttributeRules, "attributes.yaml")
+    return parse_file(content, AttributeRules, "attributes.yaml")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
-from collections.abc import Hashable, Iterator
-from pathlib import Path
+from collections.abc import Hashable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import yaml
@@ -33,28 +31,21 @@ _REMEDIES: Final = (
 
 
 class RulesReader:
-    """Reads the files of one folder of rules; collects their errors, and the hashes of the files that it read."""
+    """Reads files of rules, given by name with their bytes, and collects their errors."""
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(self, files: Mapping[str, bytes]) -> None:
+        self._files = files
         self.errors: list[str] = []
-        self._hashes: dict[str, str] = {}
-
-    @property
-    def content_hash(self) -> str:
-        """The hash of the names and contents of the files that were read."""
-        lines = "".join(f"{name} {digest}\n" for name, digest in sorted(self._hashes.items()))
-        return "sha256:" + hashlib.sha256(lines.encode()).hexdigest()
 
     def read_text(self, name: str) -> str | None:
         """Return the text of a file; on an error record it in `errors` and return None."""
-        try:
-            raw = (self.folder / name).read_bytes()
-            self._hashes[name] = hashlib.sha256(raw).hexdigest()
-            return raw.decode("utf-8")
-        except FileNotFoundError:
+        raw = self._files.get(name)
+        if raw is None:
             self.errors.append(f"{name}: the file does not exist. Add it, or remove its name from ruleset.yaml.")
-        except (OSError, UnicodeDecodeError) as error:
+            return None
+        try:
+            return raw.decode("utf-8")
+        except UnicodeDecodeError as error:
             self.errors.append(f"{name}: {error}. The file must be readable UTF-8 text.")
         return None
 

@@ -11,7 +11,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.core.findings import Severity
-from pipeline.customs.reference.base import ReferenceData, ReferenceRow, Status, load_once, load_rules_file
+from pipeline.customs.reference.base import ReferenceData, ReferenceRow, Status
+from pipeline.customs.reference.content import RulesContent, load_once, parse_file
 
 #: A value of the plan that replaces a datum which the PGA row does not repeat.
 PlanFact = Literal["arrival", "port_of_entry", "country_of_origin", "quantity"]
@@ -244,6 +245,6 @@ def _check_no_overlap(kind: str, rows: Iterable[ReferenceRow], keys: Iterable[tu
 
 
 @load_once
-def pga_rules() -> PgaRules:
+def pga_rules(content: RulesContent) -> PgaRules:
     """Return the rules of partner government agencies."""
-    return load_rules_file(PgaRules, "pga.yaml")
+    return parse_file(content, PgaRules, "pga.yaml")

@@ -15,7 +15,8 @@ from pydantic import Field as Member
 from pydantic import model_validator
 
 from pipeline.core.money import EXACT, ZERO, format_plain, to_decimal
-from pipeline.customs.reference.base import ReferenceData, ReferenceRow, load_once, load_rules_file
+from pipeline.customs.reference.base import ReferenceData, ReferenceRow
+from pipeline.customs.reference.content import RulesContent, load_once, parse_file
 
 _FIELD = re.compile(r"^(?P<first>[0-9]+)-(?P<last>[0-9]+) (?P<kind>A|AN|X|N)(?P<decimals>[0-9]?) (?P<need>[MC])$")
 _ALLOWED = {"A": re.compile(r"[A-Z ]*"), "AN": re.compile(r"[A-Z0-9 ]*"), "X": re.compile(r"[ -~]*")}
@@ -223,6 +224,6 @@ def _format_number(value: str, field: RecordField) -> tuple[str, tuple[FieldFaul
 
 
 @load_once
-def record_rules() -> RecordRules:
+def record_rules(content: RulesContent) -> RecordRules:
     """Return the layouts of the message-set records."""
-    return load_rules_file(RecordRules, "pga_records.yaml")
+    return parse_file(content, RecordRules, "pga_records.yaml")

@@ -11,7 +11,6 @@ from types import MappingProxyType
 from typing import Final
 
 from pipeline.core.errors import RulesInvalid
-from pipeline.customs.reference.base import RULES, load_once
 from pipeline.customs.reference.chapter99 import (
     CompanionHeadings,
     CountryGroup,
@@ -27,6 +26,7 @@ from pipeline.customs.reference.chapter99 import (
     RulesetManifest,
     in_ranges,
 )
+from pipeline.customs.reference.content import RulesContent, load_once, read_folder
 from pipeline.customs.reference.hts_lists import (
     HtsList,
     ListFile,
@@ -127,18 +127,23 @@ def _find_lists(rules: Ruleset, hts_code: str, on: date) -> tuple[ListMatch, ...
 
 
 @load_once
-def ruleset() -> Ruleset:
-    """Return the ruleset of config/rules."""
-    return load_ruleset(RULES / MANIFEST)
+def ruleset(rules: RulesContent) -> Ruleset:
+    """Return the ruleset of chapter 99 by which this context judges."""
+    return parse_ruleset(rules)
 
 
 def load_ruleset(manifest: Path) -> Ruleset:
-    """Return the ruleset of a manifest and of the files that it names in the same folder.
+    """Return the ruleset of a manifest and of the files that it names in the same folder. Raises what `parse_ruleset` does."""
+    return parse_ruleset(read_folder(manifest.parent), manifest.name)
+
+
+def parse_ruleset(rules: RulesContent, manifest: str = MANIFEST) -> Ruleset:
+    """Return the ruleset of a manifest and of the files that it names.
 
     Raises RulesInvalid with all errors if the rules do not match their schema, or contradict one another.
     """
-    reader = RulesReader(manifest.parent)
-    content = reader.read_as(RulesetManifest, manifest.name)
+    reader = RulesReader(rules.files)
+    content = reader.read_as(RulesetManifest, manifest)
     if content is None:
         raise RulesInvalid(reader.errors)
     files = {name: reader.read_as(ListFile, name) for name in content.lists}
@@ -150,15 +155,15 @@ def load_ruleset(manifest: Path) -> Ruleset:
     for name in content.reference:
         reader.read_text(name)
     resolved, list_errors = resolve_versions(tuple(listed for _, listed in lists))
-    parts = RulesetParts(manifest.name, content, sheets, lists, resolved, tuple(list_errors), metals)
+    parts = RulesetParts(manifest, content, sheets, lists, resolved, tuple(list_errors), metals)
     reader.errors += find_contradictions(parts)
-    reader.errors += _find_unreferenced_files(reader.folder, manifest.name, content)
+    reader.errors += _find_unreferenced_files(rules, manifest, content)
     if reader.errors or metals is None:
         raise RulesInvalid(reader.errors)
     return Ruleset(
         id=content.id,
         as_of=content.as_of,
-        content_hash=reader.content_hash,
+        content_hash=rules.content_hash,
         predecessors=content.predecessors,
         programs=content.programs,
         country_groups=content.country_groups,
@@ -180,16 +185,11 @@ def referenced_files(manifest: RulesetManifest) -> frozenset[str]:
     return frozenset((*manifest.headings, *manifest.lists, manifest.metals, *manifest.reference))
 
 
-def _find_unreferenced_files(folder: Path, manifest: str, content: RulesetManifest) -> list[str]:
+def _find_unreferenced_files(rules: RulesContent, manifest: str, content: RulesetManifest) -> list[str]:
     # A file that is not read would look like rules in force.
-    existing = {
-        file.relative_to(folder).as_posix()
-        for ending in ("yaml", "yml", "json")
-        for file in folder.rglob(f"*.{ending}")
-    }
     return [
         f"{name}: {manifest} does not name this file. Name it there, or delete it."
-        for name in sorted(existing - referenced_files(content) - {manifest})
+        for name in sorted(rules.files.keys() - referenced_files(content) - {manifest})
     ]
 
 

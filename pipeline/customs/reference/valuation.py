@@ -9,7 +9,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.customs.reference.base import Figure, ReferenceData, ReferenceRow, load_once, load_rules_file
+from pipeline.customs.reference.base import Figure, ReferenceData, ReferenceRow
+from pipeline.customs.reference.content import RulesContent, load_once, parse_file
 
 
 class ValueRule(ReferenceRow):
@@ -99,6 +100,6 @@ class ValuationRules(ReferenceData):
 
 
 @load_once
-def valuation_rules() -> ValuationRules:
+def valuation_rules(content: RulesContent) -> ValuationRules:
     """Return the rules of the entered value."""
-    return load_rules_file(ValuationRules, "valuation.yaml")
+    return parse_file(content, ValuationRules, "valuation.yaml")

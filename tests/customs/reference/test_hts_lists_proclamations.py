@@ -13,8 +13,8 @@ from pipeline.core.money import to_decimal
 from pipeline.customs.chapter99.facts import LineFacts, MetalFacts
 from pipeline.customs.chapter99.section232 import data_needed
 from pipeline.customs.chapter99.stack import decide_headings
-from pipeline.customs.reference.base import RULES
 from pipeline.customs.reference.bundle import load_rules
+from pipeline.customs.reference.content import RULES
 from pipeline.customs.reference.diff import diff_days, diff_rulesets
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
 

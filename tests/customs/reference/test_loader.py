@@ -10,9 +10,10 @@ from typing import NamedTuple
 import pytest
 
 from pipeline.core.errors import RulesInvalid
-from pipeline.customs.reference.base import RULES, ReferenceRow
+from pipeline.customs.reference.base import ReferenceRow
 from pipeline.customs.reference.bundle import REFERENCE, load_rules
 from pipeline.customs.reference.catalog import all_rows
+from pipeline.customs.reference.content import RULES
 from pipeline.customs.reference.ruleset import load_ruleset, ruleset
 
 METALS = "headings/section232-metals.yaml"

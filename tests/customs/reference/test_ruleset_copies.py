@@ -11,10 +11,10 @@ from typing import Any
 
 from pipeline.customs.chapter99.facts import LineFacts
 from pipeline.customs.chapter99.stack import decide_headings
-from pipeline.customs.reference import base, entry, pga, pga_layouts, ruleset
+from pipeline.customs.reference import content, entry, pga, pga_layouts, ruleset
 from tests.support import factories
 
-MANIFEST = Path(base.RULES / ruleset.MANIFEST)
+MANIFEST = Path(content.RULES / ruleset.MANIFEST)
 
 
 def code(function: Any) -> CodeType:
@@ -26,8 +26,8 @@ def test_concurrent_threads_share_one_copy() -> None:
     threads, loads = 8, 0
     at_once = threading.Barrier(threads)
 
-    @base.load_once
-    def copy() -> object:
+    @content.load_once
+    def copy(_: content.RulesContent) -> object:
         nonlocal loads
         loads += 1
         time.sleep(0.05)  # the other threads call while the first one loads
@@ -52,7 +52,7 @@ def test_all_rules_load_once() -> None:
         entry.description_rules,
         entry.attribute_rules,
     )
-    changed = code(base.load_once(lambda: None))
+    changed = code(content.load_once(lambda _: None))
     assert [loader.__name__ for loader in loaders if code(loader) is not changed] == []
 
 

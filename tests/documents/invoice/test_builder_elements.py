@@ -13,7 +13,7 @@ from openpyxl import load_workbook
 from pypdf import PdfReader
 from yaml import safe_load
 
-from pipeline.customs.reference.base import RULES
+from pipeline.customs.reference.content import RULES
 from pipeline.documents.registry import render_documents
 from tests.documents.samples import sample
 

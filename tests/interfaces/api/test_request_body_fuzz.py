@@ -20,6 +20,7 @@ from pipeline.accounts.api_keys import parse_key_id
 from pipeline.core.errors import ChannelUnavailable, InvalidRequest, Refused
 from pipeline.core.json_input import parse_json
 from pipeline.core.trace_context import TRACE_PARENT, TraceContext
+from pipeline.customs.reference.content import read_folder
 from pipeline.customs.reference.loader import RulesReader
 from pipeline.deliveries.channels import borderbuddy
 from pipeline.deliveries.sandbox_broker import _parse_event
@@ -48,7 +49,7 @@ def _json(name: str, **more: Any) -> bytes:
 
 def _rules(raw: bytes, folder: Path) -> None:
     (folder / "rules.yaml").write_bytes(raw)
-    reader = RulesReader(folder)
+    reader = RulesReader(read_folder(folder).files)
     assert reader.read_as(dict[str, list[dict[str, str]]], "rules.yaml") is not None or reader.errors
 
 
@@ -191,7 +192,7 @@ def test_malformed_rules_are_rejected_with_a_message(raw: bytes, tmp_path: Path)
 
 def test_rules_run_no_code(tmp_path: Path) -> None:
     (tmp_path / "rules.yaml").write_text("a: !!python/object/apply:os.getcwd []\n")
-    reader = RulesReader(tmp_path)
+    reader = RulesReader(read_folder(tmp_path).files)
     assert reader.read_as(dict[str, str], "rules.yaml") is None
     assert "could not determine a constructor" in reader.errors[0]
     assert yaml.safe_load("a: 1") == {"a": 1}
