@@ -19,6 +19,20 @@ MAX_BLOCKING_LISTED: Final = 10_000
 _SEVERITY_ORDER: Final = {"block": 0, "warn": 1, "note": 2}
 
 
+class ExpectedValue(BaseModel):
+    """A value that the rules expect at a place. At most one value of a group applies."""
+
+    model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True, frozen=True, extra="forbid")
+
+    value: str = Field(description="Such as the heading 9903.82.09")
+    group: str = Field(description="Such as the program S232_METALS")
+    applies_if: str | None = Field(
+        default=None,
+        description="The missing fact on which it depends; without it the value applies",
+        exclude_if=lambda value: value is None,
+    )
+
+
 class Finding(BaseModel):
     """One problem of a plan; a finding of severity `block` prevents its execution."""
 
@@ -32,6 +46,11 @@ class Finding(BaseModel):
     source: str | None = Field(default=None, description="Where the rule comes from")
     waived_by: str | None = Field(
         default=None, description="The waiver that accepts this finding", exclude_if=lambda value: value is None
+    )
+    expected: tuple[ExpectedValue, ...] | None = Field(
+        default=None,
+        description="The whole list that the rules expect at this place, in its order, for programs",
+        exclude_if=lambda value: value is None,
     )
 
 

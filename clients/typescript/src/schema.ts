@@ -1714,6 +1714,18 @@ export interface components {
             };
         };
         /**
+         * ExpectedValue
+         * @description A value that the rules expect at a place. At most one value of a group applies.
+         */
+        ExpectedValue: {
+            /** @description Such as the heading 9903.82.09 */
+            value: string;
+            /** @description Such as the program S232_METALS */
+            group: string;
+            /** @description The missing fact on which it depends; without it the value applies */
+            appliesIf?: string | null;
+        };
+        /**
          * ExportPage
          * @description One page of a list, newest first, by `reachedAt` with the filter `reached`; `nextCursor` is null on the last.
          */
@@ -1839,6 +1851,8 @@ export interface components {
             source?: string | null;
             /** @description The waiver that accepts this finding */
             waivedBy?: string | null;
+            /** @description The whole list that the rules expect at this place, in its order, for programs */
+            expected?: components["schemas"]["ExpectedValue"][] | null;
         };
         /**
          * HandoffAnswer
@@ -3827,6 +3841,7 @@ export type EmailEndpoint = components['schemas']['EmailEndpoint'];
 export type EndpointTestView = components['schemas']['EndpointTestView'];
 export type EventPage = components['schemas']['EventPage'];
 export type EventView = components['schemas']['EventView'];
+export type ExpectedValue = components['schemas']['ExpectedValue'];
 export type ExportPage = components['schemas']['ExportPage'];
 export type ExportState = components['schemas']['ExportState'];
 export type ExportSummary = components['schemas']['ExportSummary'];

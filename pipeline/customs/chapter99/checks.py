@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cached_property
 
-from pipeline.core.findings import Finding, Severity
+from pipeline.core.findings import ExpectedValue, Finding, Severity
 from pipeline.core.money import format_plain
 from pipeline.customs.chapter99.conditions import Verdict, rejection_reason
 from pipeline.customs.chapter99.facts import LineFacts, entry_date, line_facts
-from pipeline.customs.chapter99.stack import HeadingStack, ProgramChoice, decide_headings, row_evidence
+from pipeline.customs.chapter99.stack import HeadingStack, ProgramChoice, decide_headings, list_expected, row_evidence
 from pipeline.customs.reference.base import Evidence, ReferenceRow, combine_evidence, join_words
 from pipeline.customs.reference.chapter99 import DutyProgram, HeadingRow, in_ranges
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
@@ -80,15 +81,22 @@ def check_headings(line: Line, pointer: str, on: date) -> Iterator[Finding]:
     """
     headings = tuple(row.heading for row in line.treatment.chapter99)
     check = _HeadingCheck(ruleset(), line, f"{pointer}/treatment", line_facts(line, on), headings)
+    for finding in _find_all(check):
+        # Programs that plan correct themselves by the whole list, not by the one heading that differs.
+        named = finding.severity != "note" and "/chapter99" in finding.pointer
+        yield finding.model_copy(update={"expected": check.expected}) if named else finding
+    yield from check.find_bans(f"{pointer}/htsCode")
+
+
+def _find_all(check: _HeadingCheck) -> Iterator[Finding]:
     stack = decide_headings(check.facts, check.rules)
     yield from check.find_conflicts()
     yield from check.find_wrong(stack)
     yield from check.find_unproven(stack)
-    if line.treatment.undetermined is None:
+    if check.line.treatment.undetermined is None:
         yield from check.find_missing(stack)
     yield from check.check_order()
     yield from check.check_rates()
-    yield from check.find_bans(f"{pointer}/htsCode")
 
 
 @dataclass
@@ -101,6 +109,11 @@ class _HeadingCheck:
     facts: LineFacts
     headings: tuple[str, ...]
     contested: set[int] = field(default_factory=set)
+
+    @cached_property
+    def expected(self) -> tuple[ExpectedValue, ...]:
+        """The headings that the rules expect on the line, as `exports rules why` decides them."""
+        return list_expected(decide_headings(self.facts, self.rules, only_given=True))
 
     def _differing_heading(self, place: int, text: str, remedy: str, evidence: Evidence) -> Finding:
         return self._heading_finding(place, text, remedy, severity=evidence.severity, source=evidence.cited)

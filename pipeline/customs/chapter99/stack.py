@@ -7,13 +7,17 @@ from dataclasses import dataclass, replace
 from datetime import date
 from decimal import Decimal
 from functools import lru_cache
+from typing import Final
 
+from pipeline.core.findings import ExpectedValue
 from pipeline.customs.chapter99.conditions import LineHeadings, RowVerdict, Verdict, judge_row, prospective_rows
 from pipeline.customs.chapter99.facts import LineFacts
 from pipeline.customs.reference.base import Evidence, combine_evidence
 from pipeline.customs.reference.chapter99 import DutyProgram, HeadingRow, in_ranges
 from pipeline.customs.reference.hts_lists import ListMatch
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
+
+_OTHERWISE: Final = "no other value of its group applies"
 
 
 @dataclass(frozen=True, slots=True)
@@ -306,3 +310,18 @@ def row_evidence(rules: Ruleset, row: HeadingRow, facts: LineFacts) -> Evidence:
     """Return the evidence for the row: at most as certain as that the line's code is on the row's lists."""
     lists = rules.find_lists(facts.hts_code, facts.on)
     return combine_evidence(row, *(listed.source for listed in lists if listed.list.id in row.when.lists))
+
+
+def list_expected(stack: HeadingStack) -> tuple[ExpectedValue, ...]:
+    """Return the headings that the rules expect on the line, in the order of reporting, with what they depend on."""
+    expected: list[ExpectedValue] = []
+    for choice in sorted(stack.choices, key=lambda each: each.program.rank):
+        group, decided = choice.program.id, choice.decided
+        if decided is not None:
+            expected.append(ExpectedValue(value=decided.heading, group=group))
+        else:
+            expected += [
+                ExpectedValue(value=each.heading, group=group, applies_if=each.applies_if or _OTHERWISE)
+                for each in choice.outcomes
+            ]
+    return tuple(expected)

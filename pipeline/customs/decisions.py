@@ -1,0 +1,206 @@
+"""The decision of the rules for one line: the headings of chapter 99 with reasons, open questions and sources."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from decimal import Decimal
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+from pipeline.core.errors import ValidationFailed
+from pipeline.core.field_types import Day
+from pipeline.core.money import format_plain, sum_exact
+from pipeline.customs.chapter99.facts import LineFacts
+from pipeline.customs.chapter99.section232 import data_needed
+from pipeline.customs.chapter99.stack import HeadingOutcome, decide_headings, explain_headings
+from pipeline.customs.reference.base import CHAPTERS
+from pipeline.customs.reference.chapter99 import HeadingRow
+from pipeline.customs.reference.entry import entry_rules
+from pipeline.customs.reference.ruleset import Ruleset, ruleset
+
+
+class DecisionView(BaseModel):
+    """A frozen part of a decision, in camelCase; figures are texts."""
+
+    model_config = ConfigDict(
+        alias_generator=to_camel, populate_by_name=True, serialize_by_alias=False, frozen=True, extra="forbid"
+    )
+
+
+class ListedCode(DecisionView):
+    """A list of provisions that the code is on."""
+
+    list: str
+    code: str
+
+
+class DecidedHeading(DecisionView):
+    """A heading that the line takes, in the order of reporting."""
+
+    heading: str
+    program: str
+    description: str
+    rate_percent: str | None
+    basis: str
+    source: str
+    status: str
+
+
+class PossibleHeading(DecisionView):
+    """A heading that a missing fact may lead to."""
+
+    heading: str
+    description: str
+    rate_percent: str | None
+    applies_if: str | None = Field(description="The fact on which it depends; null: it applies otherwise")
+
+
+class OpenQuestion(DecisionView):
+    """A program whose heading depends on facts that were not given."""
+
+    program: str
+    name: str
+    outcomes: list[PossibleHeading]
+
+
+class ExcludedGoods(DecisionView):
+    """A ban on the import of the goods."""
+
+    list: str
+    what: str
+    unless: str | None
+    effective_from: Day | None
+    source: str
+    status: str
+
+
+class NeededData(DecisionView):
+    """The data that the line must give for one metal."""
+
+    metal: str
+    fields: list[str]
+    source: str
+    status: str
+
+
+class ReasonedStep(DecisionView):
+    """One heading that the rules considered."""
+
+    program: str
+    heading: str
+    description: str
+    rate_percent: str | None
+    basis: str
+    verdict: str
+    applies: bool
+    reasons: list[str]
+    source: str
+    status: str
+
+
+class LineDecision(DecisionView):
+    """What the rules decide for a line. `headings` is the stack that a plan must give; `undecided` needs more facts."""
+
+    hts_code: str
+    origin: str
+    on: Day = Field(description="The day of entry")
+    ruleset: str = Field(description="The id of the rules that decided")
+    rules_as_of: Day
+    rules_hash: str
+    lists: list[ListedCode]
+    headings: list[str] = Field(description="In the order of reporting")
+    stack: list[DecidedHeading] = Field(description="The same headings with rate, basis and source")
+    undecided: list[OpenQuestion]
+    excluded: list[ExcludedGoods]
+    data: list[NeededData]
+    steps: list[ReasonedStep] = Field(description="Every heading that was considered, with the reasons")
+
+
+def check_facts(facts: LineFacts) -> None:
+    """Raise ValidationFailed if no goods can have these facts; the error names the fact."""
+    if facts.chapter not in CHAPTERS:
+        raise ValidationFailed(
+            f"chapter {facts.chapter} has no goods; give the number of the goods themselves", field="htsCode"
+        )
+    named = {"origin": [facts.origin], "metalCountry": [code for each in facts.metals or () for code in each.countries]}
+    for field, codes in named.items():
+        unknown = next((code for code in codes if not _is_country(code, of_metal=field != "origin")), None)
+        if unknown is not None:
+            raise ValidationFailed(f"{unknown} is not the code of a country; write it as in ISO 3166-1", field=field)
+    if facts.net_kg is not None and sum_exact(each.weight_kg for each in facts.metals or ()) > facts.net_kg:
+        raise ValidationFailed(
+            "the metals weigh more than the goods; give both weights for the whole line", field="netKg"
+        )
+
+
+def _is_country(code: str, *, of_metal: bool) -> bool:
+    return code in entry_rules().countries.codes or (of_metal and code == "OTH")
+
+
+def decide_line(facts: LineFacts) -> LineDecision:
+    """Return what the rules in use decide for a line with these facts; a heading that depends on a missing fact is open."""
+    rules = ruleset()
+    stack = decide_headings(facts, rules, only_given=True)
+    return LineDecision(
+        hts_code=facts.hts_code,
+        origin=facts.origin,
+        on=facts.on,
+        ruleset=rules.id,
+        rules_as_of=rules.as_of,
+        rules_hash=rules.content_hash,
+        lists=[ListedCode(list=found.list.id, code=found.code) for found in stack.lists],
+        headings=[row.heading for row in stack.decided],
+        stack=[_show_heading(row) for row in stack.decided],
+        undecided=[
+            OpenQuestion(
+                program=choice.program.id,
+                name=choice.program.name,
+                outcomes=[_show_outcome(each) for each in choice.outcomes],
+            )
+            for choice in stack.undecided
+        ],
+        excluded=_find_excluded(rules, facts),
+        data=[
+            NeededData(**_plain(asdict(need))) for need in data_needed(facts.hts_code, facts.origin, facts.on, rules)
+        ],
+        steps=[ReasonedStep(**_plain(asdict(step))) for step in explain_headings(facts, rules)],
+    )
+
+
+def _show_heading(row: HeadingRow) -> DecidedHeading:
+    return DecidedHeading(
+        heading=row.heading,
+        program=row.program,
+        description=row.description,
+        rate_percent=None if row.rate_percent is None else format_plain(row.rate_percent),
+        basis=row.basis,
+        source=row.source,
+        status=row.status,
+    )
+
+
+def _show_outcome(each: HeadingOutcome) -> PossibleHeading:
+    rate = None if each.rate_percent is None else format_plain(each.rate_percent)
+    return PossibleHeading(
+        heading=each.heading, description=each.description, rate_percent=rate, applies_if=each.applies_if
+    )
+
+
+def _find_excluded(rules: Ruleset, facts: LineFacts) -> list[ExcludedGoods]:
+    return [
+        ExcludedGoods(
+            list=ban.list,
+            what=ban.what,
+            unless=ban.unless,
+            effective_from=ban.effective_from,
+            source=ban.source,
+            status=ban.status,
+        )
+        for ban in rules.find_bans(facts.hts_code, facts.origin, facts.on)
+    ]
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {name: format_plain(value) if isinstance(value, Decimal) else value for name, value in values.items()}
