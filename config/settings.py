@@ -11,14 +11,15 @@ from pathlib import Path
 from typing import Annotated, Final, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator, model_validator
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, NoDecode, SettingsConfigDict
 
 from config.addresses import check_addresses
 from config.mail import check_mail
 from config.network import LOOPBACK, is_loopback
 from config.provider_roles import ProviderRoles, check_provider, parse_provider_roles
-from config.weak_credentials import find_weakness
+from config.rules_keys import check_rules_keys
+from config.weak_credentials import find_weak_key, find_weakness
 
 #: The folder of the installed packages: config/, pipeline/, tasks/, templates/.
 HOME = Path(__file__).resolve().parent.parent
@@ -168,6 +169,12 @@ class Settings(BaseSettings):
         description="Maximum task messages that the sweeper keeps in a queue; a full queue still gets five a second",
     )
     stalled_seconds: Seconds = Field(10, description="Age of a task message after which the sweeper publishes another")
+
+    # Customs rules
+    rules: Path | None = Field(None, description="Folder or signed bundle of customs rules; default: this version's")
+    rules_keys: Annotated[tuple[str, ...], AfterValidator(check_rules_keys)] = Field(
+        (), description="Public keys of those who may sign rules; with one, a folder needs a signature, too"
+    )
 
     # Deliveries
     delivery_timeout_seconds: Seconds = Field(20, description="Total time of one delivery attempt")
@@ -346,15 +353,9 @@ class Settings(BaseSettings):
     def weak_secret_key(self) -> str | None:
         """The setting whose secret key can be guessed, and why; None if there is none."""
         public = type(self).model_fields["secret_key"].default
-        named = [("EXPORTS_SECRET_KEY", self.secret_key)]
         # The service also accepts what a previous key has sealed or signed.
-        named += [("EXPORTS_SECRET_KEYS_PREVIOUS", key) for key in self.secret_keys_previous]
-        for name, key in named:
-            if key == public:
-                return f"{name} is the public key for development"
-            if len(key) < SECRET_KEY_CHARACTERS:
-                return f"{name} has only {len(key)} characters, which can be guessed"
-        return None
+        previous = (("EXPORTS_SECRET_KEYS_PREVIOUS", key) for key in self.secret_keys_previous)
+        return find_weak_key(public, (("EXPORTS_SECRET_KEY", self.secret_key), *previous), SECRET_KEY_CHARACTERS)
 
     @property
     def needs_own_secret_key(self) -> bool:

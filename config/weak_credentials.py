@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from pydantic import SecretStr
 
 from config.network import is_loopback
 
@@ -24,6 +27,16 @@ _KNOWN_PASSWORDS: Final = frozenset(
         "test",
     }
 )
+
+
+def find_weak_key(public: SecretStr, named: Iterable[tuple[str, SecretStr]], characters: int) -> str | None:
+    """Return the first setting whose secret key is public or has fewer characters, and why; None if there is none."""
+    for name, key in named:
+        if key == public:
+            return f"{name} is the public key for development"
+        if len(key) < characters:
+            return f"{name} has only {len(key)} characters, which can be guessed"
+    return None
 
 
 def find_weakness(url: str) -> str | None:

@@ -24,6 +24,7 @@ from pipeline.core.errors import ChannelUnavailable, DatabaseBusy
 from pipeline.core.failpoints import failpoint
 from pipeline.core.metrics import count, observe, set_gauge
 from pipeline.core.runtime import Runtime, process_runtime, reject_weak_credentials
+from pipeline.customs import rules_reader
 from pipeline.deliveries import overdue, polling
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.exports.metrics import (
@@ -187,11 +188,18 @@ def _keep_counts(runtime: Runtime) -> int:
 
 
 #: The parts of a sweep, in their order.
+def _watch_rules(runtime: Runtime) -> int:
+    # New rules are found also while nothing is executed. A process that judges looks itself.
+    rules_reader.watch_rules(runtime)
+    return 0
+
+
 _PARTS: Final[Mapping[str, Callable[[Runtime], int]]] = {
     "queues": _declare_queues,
     "due": _publish_due,
     "overdue": _notify_overdue,
     "polls": _poll_brokers,
+    "rules": _watch_rules,
     "counts": _keep_counts,
 }
 

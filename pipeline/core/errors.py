@@ -6,6 +6,7 @@ ExportsError
 │   ├── MessageBrokerDown    the message broker did not accept a message
 │   ├── StoreUnavailable     the artifact store did not answer
 │   ├── RendererUnavailable  the document renderer does not start, or its machine lacks what it needs
+│   ├── RulesUnreadable      the active customs rules need a newer version of the service
 │   ├── RendererCrashed      the document renderer died or ran out of time or memory
 │   └── ChannelUnavailable   a partner's endpoint did not accept a delivery
 ├── Terminal             stop: a retry cannot help, a person must look
@@ -55,12 +56,16 @@ class RendererUnavailable(Retryable):
     """The document renderer does not start, or its machine lacks what it needs; the document is not the cause."""
 
 
+class RulesUnreadable(Retryable):
+    """The active customs rules are missing, or need a newer version of the service than this process has."""
+
+
 class RendererCrashed(Retryable):
     """The document renderer died, or ran out of time or memory."""
 
 
 #: Outages of what a step needs. The step is not at fault: it is retried for as long as the outage lasts.
-OUTAGES: Final = (DatabaseBusy, MessageBrokerDown, StoreUnavailable, RendererUnavailable)
+OUTAGES: Final = (DatabaseBusy, MessageBrokerDown, StoreUnavailable, RendererUnavailable, RulesUnreadable)
 
 
 class ChannelUnavailable(Retryable):

@@ -6,11 +6,7 @@ from dataclasses import asdict
 from decimal import Decimal
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-from pydantic.alias_generators import to_camel
-
 from pipeline.core.errors import ValidationFailed
-from pipeline.core.field_types import Day
 from pipeline.core.money import format_plain, sum_exact
 from pipeline.customs.chapter99.facts import LineFacts
 from pipeline.customs.chapter99.section232 import data_needed
@@ -19,103 +15,16 @@ from pipeline.customs.reference.base import CHAPTERS
 from pipeline.customs.reference.chapter99 import HeadingRow
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
-
-
-class DecisionView(BaseModel):
-    """A frozen part of a decision, in camelCase; figures are texts."""
-
-    model_config = ConfigDict(
-        alias_generator=to_camel, populate_by_name=True, serialize_by_alias=False, frozen=True, extra="forbid"
-    )
-
-
-class ListedCode(DecisionView):
-    """A list of provisions that the code is on."""
-
-    list: str
-    code: str
-
-
-class DecidedHeading(DecisionView):
-    """A heading that the line takes, in the order of reporting."""
-
-    heading: str
-    program: str
-    description: str
-    rate_percent: str | None
-    basis: str
-    source: str
-    status: str
-
-
-class PossibleHeading(DecisionView):
-    """A heading that a missing fact may lead to."""
-
-    heading: str
-    description: str
-    rate_percent: str | None
-    applies_if: str | None = Field(description="The fact on which it depends; null: it applies otherwise")
-
-
-class OpenQuestion(DecisionView):
-    """A program whose heading depends on facts that were not given."""
-
-    program: str
-    name: str
-    outcomes: list[PossibleHeading]
-
-
-class ExcludedGoods(DecisionView):
-    """A ban on the import of the goods."""
-
-    list: str
-    what: str
-    unless: str | None
-    effective_from: Day | None
-    source: str
-    status: str
-
-
-class NeededData(DecisionView):
-    """The data that the line must give for one metal."""
-
-    metal: str
-    fields: list[str]
-    source: str
-    status: str
-
-
-class ReasonedStep(DecisionView):
-    """One heading that the rules considered."""
-
-    program: str
-    heading: str
-    description: str
-    rate_percent: str | None
-    basis: str
-    verdict: str
-    applies: bool
-    reasons: list[str]
-    source: str
-    status: str
-
-
-class LineDecision(DecisionView):
-    """What the rules decide for a line. `headings` is the stack that a plan must give; `undecided` needs more facts."""
-
-    hts_code: str
-    origin: str
-    on: Day = Field(description="The day of entry")
-    ruleset: str = Field(description="The id of the rules that decided")
-    rules_as_of: Day
-    rules_hash: str
-    lists: list[ListedCode]
-    headings: list[str] = Field(description="In the order of reporting")
-    stack: list[DecidedHeading] = Field(description="The same headings with rate, basis and source")
-    undecided: list[OpenQuestion]
-    excluded: list[ExcludedGoods]
-    data: list[NeededData]
-    steps: list[ReasonedStep] = Field(description="Every heading that was considered, with the reasons")
+from pipeline.customs.schemas import (
+    DecidedHeading,
+    ExcludedGoods,
+    LineDecision,
+    ListedCode,
+    NeededData,
+    OpenQuestion,
+    PossibleHeading,
+    ReasonedStep,
+)
 
 
 def check_facts(facts: LineFacts) -> None:

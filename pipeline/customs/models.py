@@ -1,4 +1,4 @@
-"""The tables of customs: waivers of accounts, and editions of the tariff, which all accounts share."""
+"""The tables of customs: waivers of accounts; editions of the tariff, and rulesets, which all accounts share."""
 
 from __future__ import annotations
 
@@ -70,3 +70,28 @@ class TariffRow(SQLModel, table=True):
     quota_quantity: str = text_column()
     additional_duties: str = text_column()
     footnotes: list[str] = Field(sa_type=JSON_TYPE)
+
+
+class StoredRuleset(SQLModel, table=True):
+    """The files of a ruleset, stored once for all processes; an export is judged and rendered by one of them."""
+
+    __tablename__ = "rulesets"
+
+    content_hash: str = Field(primary_key=True)
+    ruleset_id: str
+    as_of: date
+    files: str = text_column()  # a zip in base64
+    place: str  # the folder or bundle that it was first read from, or the version of the service
+    signed_by: str | None = None
+    stored_at: datetime = timestamp_column()
+
+
+class RulesetActivation(SQLModel, table=True):
+    """The moment when a ruleset became the active one of all processes; the row with the highest number counts."""
+
+    __tablename__ = "ruleset_activations"
+
+    number: int = Field(primary_key=True, sa_column_kwargs={"autoincrement": False})
+    content_hash: str = Field(foreign_key="rulesets.content_hash")
+    activated_by: str
+    activated_at: datetime = timestamp_column()

@@ -1,4 +1,4 @@
-"""The requests and responses for waivers and the tariff; closed, camelCase, decimals as strings."""
+"""The requests and responses for waivers and the tariff, and what the rules decide; closed, camelCase, decimals as strings."""
 
 from __future__ import annotations
 
@@ -96,3 +96,92 @@ class TariffNumberView(StrictModel):
     additional_duties: str | None
     footnotes: list[str]
     suffixes: list[str] = Field(description="The numbers of ten digits below a number of eight")
+
+
+class ListedCode(StrictModel):
+    """A list of provisions that the code is on."""
+
+    list: str
+    code: str
+
+
+class DecidedHeading(StrictModel):
+    """A heading that the line takes, in the order of reporting."""
+
+    heading: str
+    program: str
+    description: str
+    rate_percent: str | None
+    basis: str
+    source: str
+    status: str
+
+
+class PossibleHeading(StrictModel):
+    """A heading that a missing fact may lead to."""
+
+    heading: str
+    description: str
+    rate_percent: str | None
+    applies_if: str | None = Field(description="The fact on which it depends; null: it applies otherwise")
+
+
+class OpenQuestion(StrictModel):
+    """A program whose heading depends on facts that were not given."""
+
+    program: str
+    name: str
+    outcomes: list[PossibleHeading]
+
+
+class ExcludedGoods(StrictModel):
+    """A ban on the import of the goods."""
+
+    list: str
+    what: str
+    unless: str | None
+    effective_from: Day | None
+    source: str
+    status: str
+
+
+class NeededData(StrictModel):
+    """The data that the line must give for one metal."""
+
+    metal: str
+    fields: list[str]
+    source: str
+    status: str
+
+
+class ReasonedStep(StrictModel):
+    """One heading that the rules considered."""
+
+    program: str
+    heading: str
+    description: str
+    rate_percent: str | None
+    basis: str
+    verdict: str
+    applies: bool
+    reasons: list[str]
+    source: str
+    status: str
+
+
+class LineDecision(StrictModel):
+    """What the rules decide for a line. `headings` is the stack that a plan must give; `undecided` needs more facts."""
+
+    hts_code: str
+    origin: str
+    on: Day = Field(description="The day of entry")
+    ruleset: str = Field(description="The id of the rules that decided")
+    rules_as_of: Day
+    rules_hash: str
+    lists: list[ListedCode]
+    headings: list[str] = Field(description="In the order of reporting")
+    stack: list[DecidedHeading] = Field(description="The same headings with rate, basis and source")
+    undecided: list[OpenQuestion]
+    excluded: list[ExcludedGoods]
+    data: list[NeededData]
+    steps: list[ReasonedStep] = Field(description="Every heading that was considered, with the reasons")

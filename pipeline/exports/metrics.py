@@ -63,7 +63,7 @@ LAST_SWEEP: Final = make_gauge(
 SWEEP_ERRORS: Final = make_counter(
     "exports_sweep_errors_total",
     "Failed parts of sweeps",
-    part=("queues", "due", "overdue", "polls", "counts"),
+    part=("queues", "due", "overdue", "polls", "rules", "counts"),
 )
 #: Work that is due at an instant.
 OVERDUE, POLL = "overdue", "poll"

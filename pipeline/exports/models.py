@@ -46,10 +46,13 @@ class NumberBlock(SQLModel, table=True):
 
 
 class PlanSnapshot(SQLModel, table=True):
-    """A plan as it was registered or sent, in canonical JSON; it never changes, except to `{}` when it is purged."""
+    """A plan as it was registered or sent, in canonical JSON; the document never changes, except to `{}` when it is purged."""
 
     __tablename__ = "plans"
-    __table_args__ = (UniqueConstraint("account_id", "batch_id", "plan_hash", "test"),)
+    __table_args__ = (
+        UniqueConstraint("account_id", "batch_id", "plan_hash", "test"),
+        Index("ix_plans_entry_on", "entry_on", "id"),  # the recheck reads those whose entry is not over
+    )
 
     id: str = Field(primary_key=True)
     account_id: str = Field(foreign_key="accounts.id")
@@ -59,6 +62,7 @@ class PlanSnapshot(SQLModel, table=True):
     document: str = text_column()
     registered_at: datetime = timestamp_column()
     entry_on: date | None = None  # the last day of entry of its units; None if an older version wrote the plan
+    rules_hash: str | None = None  # the rules by which it was last checked; None if an older version wrote the plan
 
 
 class Export(SQLModel, table=True):
@@ -122,6 +126,7 @@ class Export(SQLModel, table=True):
     warehouse_id: str
     ruleset_id: str
     ruleset_as_of: date
+    rules_hash: str | None = None  # the rules by which it was accepted; None if an older version accepted it
     units_total: int
     units_closed: int = 0
     next_seq: int = 1

@@ -46,6 +46,7 @@ class StepContext:
     attempt: int
     unit: Row[Any] | None = None
     trace: TraceContext | None = None
+    rules_hash: str | None = None
 
 
 _exports, _units = table(Export).c, table(ExportUnit).c
@@ -73,6 +74,7 @@ FIND_CONTEXT: Final = (
         _exports.warehouse_id,
         _exports.ruleset_id,
         _exports.ruleset_as_of,
+        _exports.rules_hash,
         _exports.treatment_digest,
         _exports.units_total,
         _exports.trace_parent,
@@ -109,6 +111,7 @@ def build_context(export: Export | Row[Any], *, unit_no: int, step: str, fence: 
         warehouse_id=export.warehouse_id,
         ruleset_id=export.ruleset_id,
         ruleset_as_of=export.ruleset_as_of,
+        rules_hash=export.rules_hash,
         treatment_digest=export.treatment_digest,
         units=export.units_total,
         unit_no=unit_no,

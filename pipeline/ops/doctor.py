@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import select, text
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import col
 
 from config.network import is_loopback
@@ -20,7 +21,10 @@ from pipeline.core.clock import utc_now
 from pipeline.core.db import Database, database_now, is_behind_pooler, translate_errors
 from pipeline.core.errors import DatabaseBusy, ExportsError, MessageBrokerDown, RulesInvalid
 from pipeline.core.runtime import open_store
-from pipeline.customs.reference.bundle import load_rules
+from pipeline.customs import rulesets
+from pipeline.customs.reference.archive import read_rules
+from pipeline.customs.reference.content import RulesContent, packaged_rules, use_rules
+from pipeline.customs.reference.ruleset import ruleset
 from pipeline.deliveries.channels import queue_durability, queue_reader
 from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.documents.pdf.supervisor import Renderer
@@ -241,19 +245,28 @@ def _pdf_engine(_: Settings) -> str:
     return "set a page"
 
 
-def _rules(_: Settings) -> str:
+def _rules(settings: Settings) -> str:
     try:
-        rules, _others = load_rules()
+        given = packaged_rules() if settings.rules is None else read_rules(settings.rules, settings.rules_keys).content
+        given_id = rulesets.check_content(given).id
     except RulesInvalid as error:
         raise CheckFailed(f"{len(error.errors)} errors, the first: {error.errors[0]}") from error
+    with use_rules(_read_active_rules(settings) or given):
+        rules = ruleset()
     today = utc_now().date()
-    age = f"ruleset {rules.id} as of {rules.as_of}, {(today - rules.as_of).days} days old"
-    late = rules.days_too_old(today)
-    return (
-        age
-        if not late
-        else f"{age}: check for changes of the law; a ruleset is valid for {rules.review.within_days} days"
-    )
+    found = f"ruleset {rules.id} as of {rules.as_of}, {rules.days_old(today)} days old"
+    if rules.content_hash != given.content_hash:
+        found += f"; it is active, but the rules of {settings.rules or 'this version'} are {given_id}: `exports rules stored`"
+    if rules.days_too_old(today):
+        found += f": check for changes of the law; a ruleset is valid for {rules.review.within_days} days"
+    return found
+
+
+def _read_active_rules(settings: Settings) -> RulesContent | None:
+    """Return the active rules, or None if none are: the check of the database reports what is wrong with it."""
+    with suppress(DatabaseBusy, DBAPIError), _open_database(settings) as database, database.read() as session:
+        return rulesets.read_active(session)
+    return None
 
 
 def _clock(settings: Settings) -> str:
@@ -319,7 +332,11 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
         _pdf_engine,
         "Raise the limits of this process (see `ulimit -a`) and let it write to /tmp. Until then no document is rendered.",
     ),
-    ("customs rules", _rules, "Run `exports rules check`: it lists all errors in config/rules."),
+    (
+        "customs rules",
+        _rules,
+        "Run `exports rules check`, with the place of EXPORTS_RULES if it is set: it lists all errors.",
+    ),
     ("clock", _clock, "Set this machine's clock by NTP: signatures contain its time."),
 )
 DEPENDENCIES: Final[Mapping[str, Sequence[str]]] = {

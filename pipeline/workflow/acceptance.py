@@ -29,17 +29,19 @@ from pipeline.core.findings import count_by_rule, top_findings
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.core.trace_context import TraceContext
-from pipeline.customs import treatment
+from pipeline.customs import rulesets, treatment
+from pipeline.customs.reference.content import RulesContent, use_rules
+from pipeline.customs.rules_reader import watch_rules
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.exports.events import EventType, NewEvent, chain_events
 from pipeline.exports.hash_chain import digest_rows
 from pipeline.exports.models import Event, Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
-from pipeline.exports.plans import UNHASHED, HashedPlan, hash_json, hash_plan, plan_hash_mismatch
+from pipeline.exports.plans import HashedPlan, hash_plan, plan_hash_mismatch
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import ExportState
 from pipeline.workflow import read_model
 from pipeline.workflow.export_limit import check_active_exports
-from pipeline.workflow.idempotency import Acceptance, IdempotentRequest
+from pipeline.workflow.idempotency import Acceptance, IdempotentRequest, request_fingerprint
 from pipeline.workflow.preflight import (
     Findings,
     already_executed,
@@ -75,13 +77,14 @@ class AmendedExport:
 
 @dataclass(frozen=True)
 class CheckedPlan:
-    """A plan that may be executed, its findings, and the time of the database at the check.
+    """A plan that may be executed, its findings by these rules, and the database's time; `waits`: its account has many.
 
-    `waits` says that its account has many active exports. `printing` holds the account's settings for printed documents.
+    `printing` holds the account's settings for printed documents.
     """
 
     hashed: HashedPlan
     found: Findings
+    rules: RulesContent
     now: datetime
     waits: bool
     printing: PrintSettings
@@ -92,6 +95,7 @@ class NewExport:
     """Everything that acceptance writes, built before its transaction."""
 
     hashed: HashedPlan
+    rules: RulesContent
     rows: read_model.ExportRows
     body: str
     document: str
@@ -101,7 +105,7 @@ class NewExport:
         """Write the rows and the response; raise UnknownPartner or PartnerNotLive if a partner cannot be used."""
         rows = self.rows
         check_partners(session, caller, self.hashed.plan)
-        rows.export.plan_id, _ = store_snapshot(session, caller, self.hashed, self.document)
+        rows.export.plan_id, _ = store_snapshot(session, caller, self.hashed, self.document, self.rules)
         for into, written in zip(_INSERTS, ([rows.export], rows.units, rows.steps, rows.events), strict=True):
             session.execute(into, [vars(row) for row in written])
         idempotent.store_response(session, rows.export.id, self.body)
@@ -133,6 +137,7 @@ def accept_plan(
         raise InvalidAccountScope(f"the key does not belong to account {request.account_id}", field="/accountId")
     inline = inline_plan(request, raw_plan)
     idempotent = IdempotentRequest.create(caller, idempotency_key, request_fingerprint(request, inline))
+    watch_rules(runtime)
 
     def check(session: Session) -> Acceptance | Export | CheckedPlan:
         earlier = idempotent.find_response_or_export(session, caller, request.batch_id)
@@ -235,10 +240,11 @@ def check_new_plan(
     checked_at = runtime.clock()
     check_approval(hashed.plan, checked_at)
     now, waits = check_active_exports(session, runtime, caller.account_id)
-    found = evaluate_plan(session, caller.account_id, hashed, on=checked_at.date(), amends=replaced)
+    with use_rules(rulesets.read_active(session)) as rules:  # the export keeps these rules until its end
+        found = evaluate_plan(session, caller.account_id, hashed, on=checked_at.date(), amends=replaced)
     if found.blocking:
         raise PlanNotExecutable(top_findings(found.all), count_by_rule(found.all))
-    return CheckedPlan(hashed, found, now, waits, find_print_settings(session, caller.account_id))
+    return CheckedPlan(hashed, found, rules, now, waits, find_print_settings(session, caller.account_id))
 
 
 def build_export(
@@ -252,7 +258,7 @@ def build_export(
     # Digests, canonical texts and the response are built before the transaction: SQLite has only one writer.
     rows = _build_rows(caller, checked, trace, runtime.settings.stalled_seconds, amends)
     body = read_model.build_view(rows).model_dump_json(by_alias=True)
-    return NewExport(checked.hashed, rows, body, checked.hashed.document, checked.waits)
+    return NewExport(checked.hashed, checked.rules, rows, body, checked.hashed.document, checked.waits)
 
 
 def _build_rows(
@@ -282,6 +288,7 @@ def _build_rows(
         warehouse_id=plan.warehouse.id,
         ruleset_id=plan.ruleset.id,
         ruleset_as_of=plan.ruleset.as_of,
+        rules_hash=checked.rules.content_hash,
         units_total=len(plan.units),
         treatment_digest=treatment.export_digest(digests),
         prints_french=checked.printing.french,
@@ -319,6 +326,7 @@ def _build_rows(
                 "units": len(units),
                 "customsPackages": [_package_identity(unit) for unit in units],
                 "findingsDigest": digest_rows(export.findings),
+                "rulesHash": export.rules_hash,
                 **checked.printing.fact,
                 **_trace_fact(trace),
                 **_recorded_findings(found),
@@ -381,17 +389,3 @@ def existing_response(runtime: Runtime, executed: Export, idempotent: Idempotent
         with runtime.db.write() as session:
             idempotent.store_response(session, executed.id, body)
     return Acceptance(executed.id, 202, body)
-
-
-def request_fingerprint(request: ExecuteRequest, inline: HashedPlan | None, **extra: str) -> str:
-    """Return a hash that is equal for equal requests; `extra` holds what they say outside their bodies."""
-    # Two plans are equal if their hashes and the members that the hash leaves out are equal.
-    return hash_json(
-        {
-            "accountId": request.account_id,
-            "batchId": request.batch_id,
-            "planHash": request.plan_hash,
-            "plan": inline and {"hash": inline.plan_hash, **{name: inline.raw.get(name) for name in UNHASHED}},
-            **extra,
-        }
-    )

@@ -15,6 +15,7 @@ from pipeline.core.failpoints import failpoint
 from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
 from pipeline.core.trace_context import TraceContext
+from pipeline.customs.rules_reader import watch_rules
 from pipeline.deliveries import retractions
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.schemas.messages import RevisionRef
@@ -35,11 +36,10 @@ from pipeline.workflow.acceptance import (
     check_new_plan,
     existing_response,
     inline_plan,
-    request_fingerprint,
     resolve_plan,
     retry_on_conflict,
 )
-from pipeline.workflow.idempotency import Acceptance, IdempotentRequest
+from pipeline.workflow.idempotency import Acceptance, IdempotentRequest, request_fingerprint
 from pipeline.workflow.interventions import Precondition
 from pipeline.workflow.preflight import find_executed_export, preflight
 
@@ -61,7 +61,8 @@ def amend_export(
 ) -> Acceptance:
     """Accept an approved plan that replaces an executed or failed export, in one transaction, and return the response.
 
-    The old export is superseded and its pending deliveries are cancelled. All recipients that may have been notified of
+    The new revision is judged by the rules that are active now; the
+    old one keeps its own. The old export is superseded and its pending deliveries are cancelled. All recipients that may have been notified of
     it receive a retraction that names the new revision. Its numbers pass to the packages that the new plan keeps. If
     the newest revision was made from the same plan, that revision is returned; a repeated amendment creates nothing.
     Raises NotFound, InvalidState, what `precondition` raises, and the errors of an execution. A refused request writes
@@ -73,6 +74,8 @@ def amend_export(
     idempotent = IdempotentRequest.create(
         caller, idempotency_key, request_fingerprint(request, inline, amends=export_or_batch_id)
     )
+
+    watch_rules(runtime)
 
     def once() -> Acceptance:
         with runtime.db.read() as session:

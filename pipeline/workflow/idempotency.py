@@ -13,6 +13,8 @@ from pipeline.core.db import table
 from pipeline.core.errors import IdempotencyKeyReused
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.exports.models import Export, IdempotencyRecord
+from pipeline.exports.plans import UNHASHED, HashedPlan, hash_json
+from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.workflow.preflight import FIND_EXECUTED, batch_params
 
 _records = table(IdempotencyRecord).c
@@ -94,3 +96,17 @@ class IdempotentRequest:
         if self.key is not None:
             row = {"account_id": self.account_id, "key": self.key, "fingerprint": self.fingerprint}
             session.execute(_INSERT_RECORD, row | {"export_id": export_id, "status": 202, "body": body})
+
+
+def request_fingerprint(request: ExecuteRequest, inline: HashedPlan | None, **extra: str) -> str:
+    """Return a hash that is equal for equal requests; `extra` holds what they say outside their bodies."""
+    # Two plans are equal if their hashes and the members that the hash leaves out are equal.
+    return hash_json(
+        {
+            "accountId": request.account_id,
+            "batchId": request.batch_id,
+            "planHash": request.plan_hash,
+            "plan": inline and {"hash": inline.plan_hash, **{name: inline.raw.get(name) for name in UNHASHED}},
+            **extra,
+        }
+    )

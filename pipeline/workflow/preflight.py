@@ -32,10 +32,12 @@ from pipeline.core.errors import (
 from pipeline.core.findings import Finding, count_by_rule, top_findings
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
-from pipeline.customs import waivers
+from pipeline.customs import rulesets, waivers
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.checks.plan import check_approval_texts, check_hashed_part, check_plan
 from pipeline.customs.models import Waiver
+from pipeline.customs.reference.content import RulesContent, rules_in_use, use_rules
+from pipeline.customs.rules_reader import watch_rules
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
 from pipeline.exports.models import Export, PlanSnapshot
@@ -43,8 +45,9 @@ from pipeline.exports.plans import HashedPlan, RegisteredPlan, hash_plan
 from pipeline.exports.schemas.export import ExecuteRequest, PreflightReport
 from pipeline.exports.schemas.plan import Plan
 
-#: The findings of the plans that this process checked last, by plan hash and day. The hash covers all but the approval.
-_known_findings: OrderedDict[tuple[str, date], list[Finding]] = OrderedDict()
+#: The findings of the plans that this process checked last, by plan hash, day and rules. The hash covers all but the
+#: approval.
+_known_findings: OrderedDict[tuple[str, date, str], list[Finding]] = OrderedDict()
 _known_lock: Final = Lock()
 _MAX_PLANS: Final = 256
 #: Longer lists are not kept, because they need much memory.
@@ -83,7 +86,7 @@ def check_plan_alone(plan: Plan, *, on: date) -> list[Finding]:
 
 def _check_alone_once(hashed: HashedPlan, on: date) -> list[Finding]:
     """Return what `check_plan_alone` returns. An execution takes over the findings that its preflight made here."""
-    key = (hashed.plan_hash, on)
+    key = (hashed.plan_hash, on, rules_in_use().content_hash)
     with _known_lock:
         found = _known_findings.get(key)
     if found is None:
@@ -119,7 +122,8 @@ def preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan, *, amends: b
     # Findings about the whole plan come first, because a very long list is cut at its end.
     now = runtime.clock()
     refused = approval_findings(hashed.plan, now)
-    with runtime.db.read() as session:
+    watch_rules(runtime)
+    with runtime.db.read() as session, use_rules(rulesets.read_active(session)):
         try:
             check_partners(session, caller, hashed.plan)
         except (UnknownPartner, PartnerNotLive) as unreached:
@@ -161,6 +165,7 @@ def register_plan(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> Regis
     check_account(caller, hashed.plan)
     check_approval(hashed.plan, runtime.clock())
     document = hashed.document
+    watch_rules(runtime)
     with runtime.db.write() as session:
         executed = find_executed_export(session, caller, hashed.plan.batch_id)
         if executed is not None and executed.plan_hash != hashed.plan_hash:
@@ -168,7 +173,7 @@ def register_plan(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> Regis
         if executed is not None and executed.purged_at is not None:
             # The export was purged: the response names it, and the plan's payload is not stored again.
             return RegisteredPlan(executed.plan_id, hashed.plan.batch_id, hashed.plan_hash, created=False)
-        plan_id, created = store_snapshot(session, caller, hashed, document)
+        plan_id, created = store_snapshot(session, caller, hashed, document, rulesets.read_active(session))
     return RegisteredPlan(plan_id, hashed.plan.batch_id, hashed.plan_hash, created)
 
 
@@ -213,7 +218,10 @@ _STORE_SNAPSHOT: Final = {
     dialect: each.on_conflict_do_update(
         index_elements=["account_id", "batch_id", "plan_hash", "test"],
         # A purged plan that is sent again gets its document back.
-        set_={"document": case((_plans.document == PURGED, each.excluded.document), else_=_plans.document)},
+        set_={
+            "document": case((_plans.document == PURGED, each.excluded.document), else_=_plans.document),
+            "rules_hash": each.excluded.rules_hash,
+        },
     ).returning(_plans.id)
     for dialect, each in (
         ("postgresql", postgresql.insert(table(PlanSnapshot))),
@@ -240,8 +248,15 @@ _FIND_PARTNERS: Final = select(_partners.kind, _partners.id, _partners.state, _p
 )
 
 
-def store_snapshot(session: Session, caller: Caller, hashed: HashedPlan, document: str) -> tuple[str, bool]:
-    """Write the plan's snapshot, its canonical JSON `document`, unless it exists; return its id and whether it is new."""
+def store_snapshot(
+    session: Session, caller: Caller, hashed: HashedPlan, document: str, rules: RulesContent
+) -> tuple[str, bool]:
+    """Write the plan's snapshot, its canonical JSON `document`, unless it exists; return its id and whether it is new.
+
+    It records the rules by which the plan was last checked.
+    """
+    with use_rules(rules):
+        entry_on = max(entry_date(unit) for unit in hashed.plan.units)
     new = {
         "id": new_id("pln"),
         "account_id": caller.account_id,
@@ -249,7 +264,8 @@ def store_snapshot(session: Session, caller: Caller, hashed: HashedPlan, documen
         "plan_hash": hashed.plan_hash,
         "test": caller.test,
         "document": document,
-        "entry_on": max(entry_date(unit) for unit in hashed.plan.units),
+        "entry_on": entry_on,
+        "rules_hash": rules.content_hash,
     }
     stored_id: str = session.execute(_STORE_SNAPSHOT[session.get_bind().dialect.name], new).scalar_one()
     return stored_id, stored_id == new["id"]

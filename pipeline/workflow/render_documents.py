@@ -13,6 +13,7 @@ from pipeline.accounts.models import Partner
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import table
 from pipeline.core.runtime import Runtime
+from pipeline.customs import rulesets
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.pga.worksheet import build_worksheet
 from pipeline.deliveries.entry_facts import add_estimate
@@ -51,26 +52,39 @@ def prepare(runtime: Runtime, context: StepContext) -> RenderedDocuments:
 def render_unit(runtime: Runtime, context: StepContext) -> Iterator[Document]:
     """Yield the documents of the context's unit one at a time, rendered from its records; nothing is stored.
 
-    A customs broker that was renamed since has its new name.
+    Raises RendererCrashed, RendererUnavailable, RulesUnreadable and StepFailed.
+    """
+    yield from render_documents(load_invoice(runtime, context))
 
-    Raises RendererCrashed, RendererUnavailable and StepFailed.
+
+def load_invoice(runtime: Runtime, context: StepContext) -> Invoice:
+    """Return the invoice of the context's unit, with the worksheet of its agencies and the estimate of the entry.
+
+    A customs broker that was renamed since has its new name. Raises RulesUnreadable and StepFailed.
     """
     invoice, unit = recorded_unit(runtime, context)
     with runtime.db.read() as session:
         name = session.scalar(_FIND_NAME, {"of_account": context.account_id, "of_partner": context.broker_id})
-    yield from render_invoice(invoice.model_copy(update={"customs_broker": name or context.broker_id}), unit)
+    # Whenever and wherever the export is rendered, it is by the rules with which it was accepted.
+    with rulesets.use_stored(runtime, context.rules_hash):
+        return _complete_invoice(invoice.model_copy(update={"customs_broker": name or context.broker_id}), unit)
 
 
 def render_invoice(invoice: Invoice, unit: Unit) -> Iterator[Document]:
-    """Yield the documents of `unit` one at a time, rendered from its invoice.
+    """Yield the documents of `unit` one at a time, rendered from its invoice and the rules in use.
 
     Raises RendererCrashed, RendererUnavailable and StepFailed.
     """
+    yield from render_documents(_complete_invoice(invoice, unit))
+
+
+def _complete_invoice(invoice: Invoice, unit: Unit) -> Invoice:
+    """Return the invoice with the worksheet of its agencies, if it has any, and the estimate of the entry."""
     if any(line.treatment.pga for line in invoice.lines):
         # Agencies ask for more than an invoice prints, so the worksheet is built from the plan's unit.
         digests = {line.line_ref: line.treatment_digest for line in invoice.lines}
         invoice = invoice.model_copy(update={"worksheet": build_worksheet(unit, entry_date(unit), digests)})
-    yield from render_documents(add_estimate(invoice, unit))
+    return add_estimate(invoice, unit)
 
 
 def write(session: Session, context: StepContext, rendered: RenderedDocuments) -> list[NewEvent]:

@@ -40,10 +40,12 @@ def load_rules(manifest: Path | None = None) -> tuple[Ruleset, Mapping[str, Refe
     return parse_rules(rules_in_use()) if manifest is None else parse_rules(read_folder(manifest.parent), manifest.name)
 
 
-def parse_rules(content: RulesContent, manifest: str = MANIFEST) -> tuple[Ruleset, Mapping[str, ReferenceData]]:
+def parse_rules(
+    content: RulesContent, manifest: str = MANIFEST, *, complete: bool = True
+) -> tuple[Ruleset, Mapping[str, ReferenceData]]:
     """Return the ruleset of the manifest, and by name the content of the files of REFERENCE.
 
-    Raises RulesInvalid with the errors of all files.
+    Rules of an older version need not be `complete`: they lack the files that later versions added. Raises RulesInvalid with the errors of all files.
     """
     errors: list[str] = []
     rules: Ruleset | None = None
@@ -65,7 +67,8 @@ def parse_rules(content: RulesContent, manifest: str = MANIFEST) -> tuple[Rulese
             if name not in REFERENCE
         ]
         errors += [
-            f"{manifest}: `reference` does not name {name}. Add it." for name in sorted(REFERENCE.keys() - named_files)
+            f"{manifest}: `reference` does not name {name}. Add it."
+            for name in sorted(REFERENCE.keys() - named_files if complete else ())
         ]
     reader.errors.clear()  # load_ruleset has already reported the errors of the manifest
     reference = {

@@ -24,7 +24,8 @@ RULES: Final = Path(str(files("config") / "rules"))
 MAX_FILES: Final = 500
 MAX_BYTES: Final = 32 * 1024 * 1024
 
-_ENDINGS: Final = frozenset({".yaml", ".yml", ".json"})
+#: The endings of files of rules.
+ENDINGS: Final = frozenset({".yaml", ".yml", ".json"})
 
 Loaded = TypeVar("Loaded", bound=ReferenceData)
 Parsed = TypeVar("Parsed")
@@ -70,11 +71,11 @@ def read_folder(folder: Path) -> RulesContent:
     errors: list[str] = []
     left = MAX_BYTES
     try:
-        paths = sorted(path for path in folder.rglob("*") if path.suffix in _ENDINGS and path.is_file())
+        paths = sorted(path for path in folder.rglob("*") if path.suffix in ENDINGS and path.is_file())
     except OSError as error:
         raise RulesInvalid([f"{folder}: {error.strerror}. The folder must be readable."]) from error
     if len(paths) > MAX_FILES:
-        raise RulesInvalid([f"{folder}: it has {len(paths)} files of rules. Remove those that are no rules."])
+        raise RulesInvalid([f"{folder}: it has {len(paths)} files of rules. Remove the others."])
     for path in paths:
         name = path.relative_to(folder).as_posix()
         try:
@@ -85,7 +86,7 @@ def read_folder(folder: Path) -> RulesContent:
             continue
         left -= len(found[name])
         if left < 0:
-            raise RulesInvalid([f"{name}: the rules are larger than {MAX_BYTES} bytes. Remove what is no rule."])
+            raise RulesInvalid([f"{name}: the rules are larger than {MAX_BYTES} bytes. Remove other files."])
     if errors:
         raise RulesInvalid(errors)
     return RulesContent(found)
@@ -114,11 +115,11 @@ def rules_in_use() -> RulesContent:
 
 
 @contextmanager
-def use_rules(content: RulesContent) -> Iterator[None]:
+def use_rules(content: RulesContent) -> Iterator[RulesContent]:
     """Judge by these rules in the block. A generator must not yield inside it: its caller would judge by them too."""
     token = _in_use.set(content)
     try:
-        yield
+        yield content
     finally:
         _in_use.reset(token)
 
@@ -134,8 +135,11 @@ def load_once(parse: Callable[[RulesContent], Parsed]) -> Callable[[], Parsed]:
 
 
 def parse_file(content: RulesContent, model: type[Loaded], name: str) -> Loaded:
-    """Return the content of the file `name`; raises RulesInvalid with all of its errors."""
-    reader = RulesReader(content.files)
+    """Return the content of the file `name`; raises RulesInvalid with all of its errors.
+
+    Stored rules of an older version lack the files that later versions added; this version's are read for them.
+    """
+    reader = RulesReader(content.files if name in content.files else packaged_rules().files)
     loaded = reader.read_as(model, name)
     if loaded is None:
         raise RulesInvalid(reader.errors)

@@ -91,6 +91,10 @@ class Ruleset:
         """Return the row of the heading that is in force on the day, or None."""
         return next((row for row in self.by_heading.get(heading, ()) if row.in_force(on)), None)
 
+    def days_old(self, on: date) -> int:
+        """Return how many days have passed on the day since the law of these rules was read."""
+        return max((on - self.as_of).days, 0)
+
     def days_too_old(self, on: date) -> int:
         """Return by how many days the rules are too old for an entry on the day; 0 if they are not too old."""
         return max((on - self.as_of).days - self.review.within_days, 0)

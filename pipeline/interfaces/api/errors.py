@@ -23,6 +23,7 @@ from pipeline.core.errors import (
     PayloadTooLarge,
     Refused,
     Retryable,
+    RulesUnreadable,
     SecretUnreadable,
     StoreUnavailable,
 )
@@ -87,6 +88,8 @@ def to_refusal(error: Exception) -> Refused:
         return validation_failed([_to_issue(each) for each in error.errors()])
     if isinstance(error, HTTPException):
         return _from_http_exception(error)
+    if isinstance(error, RulesUnreadable):
+        return NotReady(f"{error}; try again in 10 s", headers={"Retry-After": "10"})
     if isinstance(error, Retryable):
         part = {DatabaseBusy: "the database", StoreUnavailable: "the artifact store"}.get(
             type(error), "a part of the service"

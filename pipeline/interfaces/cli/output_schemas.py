@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from typing import Any, Final
 
 from pydantic import Field, TypeAdapter
@@ -18,12 +18,10 @@ from pipeline.accounts.schemas import (
     RotatedSecret,
 )
 from pipeline.core.errors import NotFound
-from pipeline.customs.chapter99.section232 import DataNeeded
-from pipeline.customs.chapter99.stack import DecisionStep, HeadingOutcome
 from pipeline.customs.reference.catalog import DatedRow
-from pipeline.customs.reference.chapter99 import HeadingFamily, HeadingRow, ImportBan
+from pipeline.customs.reference.chapter99 import HeadingFamily, HeadingRow
 from pipeline.customs.reference.diff import Change
-from pipeline.customs.schemas import TariffNumberView, WaiverView
+from pipeline.customs.schemas import LineDecision, TariffNumberView, WaiverView
 from pipeline.customs.tariff.editions import TariffChange
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
 from pipeline.deliveries.schemas.views import NotificationTrace
@@ -52,35 +50,6 @@ class HeadingOutput(models.NamedInSnakeCase):
     on: date
     rows: list[ShownHeading]
     family: HeadingFamily | None
-
-
-class FoundList(models.NamedInSnakeCase):
-    """A list that the line is on, and the code by which it is."""
-
-    list: str
-    code: str
-
-
-class UndecidedProgram(models.NamedInSnakeCase):
-    """A program whose heading depends on a fact that was not given."""
-
-    program: str
-    outcomes: list[HeadingOutcome]
-
-
-class DecisionOutput(models.NamedInSnakeCase):
-    """The headings of a line, what they depend on, and each step of the decision."""
-
-    hts_code: str
-    origin: str
-    on: date
-    ruleset: str
-    lists: list[FoundList]
-    headings: list[str]
-    undecided: list[UndecidedProgram]
-    excluded: list[ImportBan]
-    data: list[DataNeeded]
-    steps: list[DecisionStep]
 
 
 class RulesetSummary(models.NamedInSnakeCase):
@@ -119,6 +88,47 @@ class ListedEdition(EditionOutput):
     last_day: date | None
 
 
+class SigningKey(models.CommandOutput):
+    """The public key of a private key for signing rules, and whether the private key was created."""
+
+    public_key: str
+    created: bool
+
+
+class SignedRules(models.CommandOutput):
+    """The file that holds the signature, and what is signed."""
+
+    file: str
+    content_hash: str
+
+
+class StoredRules(models.CommandOutput):
+    """A ruleset in the database."""
+
+    ruleset_id: str
+    as_of: date
+    content_hash: str
+    active: bool
+    activated_at: datetime | None
+    activated_by: str | None
+    place: str
+    signed_by: str | None
+
+
+class NewlyStoredRules(models.CommandOutput):
+    """A ruleset that is in the database now."""
+
+    ruleset_id: str
+    content_hash: str
+
+
+class ActivatedRules(models.CommandOutput):
+    """The active ruleset, and whether it was not active before."""
+
+    content_hash: str
+    activated: bool
+
+
 #: command -> the type of what it prints with `--json`; the commands of `LINES` print one such document a line
 OUTPUTS: Final[dict[str, Any]] = {
     "demo": models.DemoOutput,
@@ -154,7 +164,7 @@ OUTPUTS: Final[dict[str, Any]] = {
     "plans example": Plan,
     "rules list": list[DatedRow],
     "rules show": HeadingOutput,
-    "rules why": DecisionOutput,
+    "rules why": LineDecision,
     "rules diff": list[Change],
     "rules check": RulesetSummary,
     "tariff import": ImportedEditionOutput,
@@ -162,6 +172,12 @@ OUTPUTS: Final[dict[str, Any]] = {
     "tariff show": TariffNumberView,
     "tariff diff": list[TariffChange],
     "tariff remove": EditionOutput,
+    "rules key": SigningKey,
+    "rules sign": SignedRules,
+    "rules bundle": SignedRules,
+    "rules stored": list[StoredRules],
+    "rules store": NewlyStoredRules,
+    "rules activate": ActivatedRules,
     "deliveries list": DeliveryPage,
     "deliveries show": DeliveryView,
     "deliveries resend": DeliveryView,

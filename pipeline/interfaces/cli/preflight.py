@@ -34,6 +34,7 @@ from pipeline.interfaces.cli.output import (
     stdout_console,
 )
 from pipeline.interfaces.cli.plans import read_plan
+from pipeline.interfaces.cli.rulesets import rules_of
 from pipeline.workflow import preflight as workflow_preflight
 
 app = typer.Typer()
@@ -58,6 +59,10 @@ def preflight(
             "--on", formats=["%Y-%m-%d"], help="With --offline: check as of this day (UTC), by default today."
         ),
     ] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option("--rules", metavar="PLACE", help="With --offline: check by this folder or bundle of rules."),
+    ] = None,
     api_url: ApiUrl = None,
     api_key: ApiKey = None,
     as_json: Json = False,
@@ -65,17 +70,17 @@ def preflight(
     """Check a plan without executing it: what is present, missing, or needs a person."""
     if on is not None and not offline:
         raise Failure("--on needs --offline: the service checks as of today", code=ExitCode.USAGE)
+    if rules is not None and not offline:
+        raise Failure("--rules needs --offline: the service checks by its active rules", code=ExitCode.USAGE)
     body = read_plan(plan)
     if offline:
         now = utc_now() if on is None else on.replace(tzinfo=UTC)
         parsed = parse_json(json.dumps(body).encode(), Plan, max_depth=get_settings().max_json_depth)
         hashed = export_plans.hash_plan(parsed.model, parsed.raw)
+        with rules_of(rules):
+            found = workflow_preflight.check_plan_alone(hashed.plan, on=now.date())
         report = workflow_preflight.build_report(
-            hashed,
-            [
-                *workflow_preflight.approval_findings(hashed.plan, now),
-                *workflow_preflight.check_plan_alone(hashed.plan, on=now.date()),
-            ],
+            hashed, [*workflow_preflight.approval_findings(hashed.plan, now), *found]
         )
     else:
         hashed = None

@@ -15,14 +15,15 @@ import typer
 from rich.markup import escape
 
 from pipeline.core.clock import utc_now
-from pipeline.core.money import ZERO, format_plain, sum_exact, to_decimal
+from pipeline.core.errors import ValidationFailed
+from pipeline.core.money import ZERO, format_plain, to_decimal
 from pipeline.customs.chapter99.facts import LineFacts, MetalFacts
-from pipeline.customs.chapter99.section232 import data_needed
-from pipeline.customs.chapter99.stack import DecisionStep, ProgramChoice, decide_headings, explain_headings
 from pipeline.customs.checks.parties import country_finding
+from pipeline.customs.decisions import check_facts, decide_line
 from pipeline.customs.reference.base import CHAPTERS, Metal, ReferenceData, Status, join_words
-from pipeline.customs.reference.bundle import load_rules
+from pipeline.customs.reference.bundle import load_rules, parse_rules
 from pipeline.customs.reference.catalog import all_rows, chapter99_rows, format_markdown_list
+from pipeline.customs.reference.content import ENDINGS
 from pipeline.customs.reference.diff import (
     diff_days,
     diff_reference_days,
@@ -31,6 +32,8 @@ from pipeline.customs.reference.diff import (
 )
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.ruleset import MANIFEST, Ruleset, ruleset
+from pipeline.customs.schemas import LineDecision, OpenQuestion, ReasonedStep
+from pipeline.interfaces.cli import rulesets
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
@@ -41,6 +44,7 @@ from pipeline.interfaces.cli.output import (
     report_errors,
     stdout_console,
 )
+from pipeline.interfaces.cli.rulesets import Rules, read_place, rules_of
 
 app = typer.Typer(no_args_is_help=True, help="The dated customs rules that plans must follow.")
 
@@ -155,6 +159,7 @@ def why(
         str | None, typer.Option("--metal-country", help="Where the metal was melted and poured, or smelted and cast.")
     ] = None,
     claim: Annotated[list[str] | None, typer.Option("--claim", help="A heading that the line carries.")] = None,
+    rules: Rules = None,
     as_json: Json = False,
 ) -> None:
     """Show which headings a line takes and why, with the source of each rule.
@@ -174,62 +179,49 @@ def why(
         metals=tuple(_parse_metal(text, share, country) for text in metal or ()) or None,
         claimed=frozenset(_parse_heading(text) for text in claim or ()),
     )
-    if facts.net_kg is not None and sum_exact(fact.weight_kg for fact in facts.metals or ()) > facts.net_kg:
-        raise Failure(
-            "the metals must not weigh more than the goods",
-            code=ExitCode.USAGE,
-            remedy="Give both weights for the whole line.",
-        )
-    stack = decide_headings(facts, only_given=True)
-    bans = ruleset().find_bans(code, origin, facts.on)
-    steps = explain_headings(facts)
+    with rules_of(rules):
+        try:
+            check_facts(facts)
+        except ValidationFailed as error:
+            raise Failure(error.message, code=ExitCode.USAGE) from error
+        decision = decide_line(facts)
+        order = ruleset().reporting.value_on
     if as_json:
-        print_json(
-            {
-                "hts_code": code,
-                "origin": origin,
-                "on": facts.on.isoformat(),
-                "ruleset": ruleset().id,
-                "lists": [{"list": found.list.id, "code": found.code} for found in stack.lists],
-                "headings": [row.heading for row in stack.decided],
-                "undecided": [
-                    {"program": choice.program.id, "outcomes": [_to_json(asdict(each)) for each in choice.outcomes]}
-                    for choice in stack.undecided
-                ],
-                "excluded": [ban.model_dump(mode="json") for ban in bans],
-                "data": [_to_json(asdict(need)) for need in data_needed(code, origin, facts.on)],
-                "steps": [_to_json(asdict(step)) for step in steps],
-            }
-        )
+        print_json(decision.model_dump(mode="json", by_alias=True))
         return
-    for step in steps:
+    _print_decision(decision, order)
+
+
+def _print_decision(decision: LineDecision, order: str) -> None:
+    for step in decision.steps:
         _format_step(step)
-    for need in data_needed(code, origin, facts.on):
+    for need in decision.data:
         stdout_console().print(f"[bold]needs[/] {escape(', '.join(need.fields))} of its {need.metal}", soft_wrap=True)
         stdout_console().print(f"      [dim]{need.status}: {escape(need.source)}[/]", soft_wrap=True)
-    for ban in bans:
+    for ban in decision.excluded:
         unless = f", unless {ban.unless}" if ban.unless else ""
         stdout_console().print(
             f"[bold red]excluded[/] {escape(ban.what + unless)}, since {ban.effective_from}", soft_wrap=True
         )
         stdout_console().print(f"      [dim]{ban.status}: {escape(ban.source)}[/]", soft_wrap=True)
-    for choice in stack.undecided:
-        _format_choice(choice)
-    taken = " ".join(row.heading for row in stack.decided)
-    none = "no heading is decided" if stack.undecided else "no heading of chapter 99"
-    stdout_console().print(f"[bold]{code} of {origin} on {facts.on}:[/] {taken or none}")
-    if stack.undecided:
-        names = "; ".join(choice.program.name for choice in stack.undecided)
+    for choice in decision.undecided:
+        _format_question(choice)
+    taken = " ".join(decision.headings)
+    none = "no heading is decided" if decision.undecided else "no heading of chapter 99"
+    stdout_console().print(f"[bold]{decision.hts_code} of {decision.origin} on {decision.on}:[/] {taken or none}")
+    if decision.undecided:
+        names = "; ".join(choice.name for choice in decision.undecided)
         stdout_console().print(f"[yellow]not decided:[/] {escape(names)}. {_ANSWERS}", soft_wrap=True)
     if taken:
-        stdout_console().print(f"[dim]in the order of reporting; the value stands on {ruleset().reporting.value_on}[/]")
+        stdout_console().print(f"[dim]in the order of reporting; the value stands on {order}[/]")
 
 
 @app.command()
 @report_errors
 def diff(
-    before: Annotated[str, typer.Argument(metavar="A", help="A day, or a ruleset.yaml.")],
-    after: Annotated[str, typer.Argument(metavar="B", help="A later day, or another ruleset.yaml.")],
+    before: Annotated[str, typer.Argument(metavar="A", help="A day, or a folder, bundle or ruleset.yaml.")],
+    after: Annotated[str, typer.Argument(metavar="B", help="A later day, or another of these.")],
+    rules: Rules = None,
     as_json: Json = False,
 ) -> None:
     """Show what changes between two days or two rulesets."""
@@ -237,8 +229,9 @@ def diff(
         first, last = _parse_day(before), _parse_day(after)
         if last < first:
             raise Failure(f"{last} is before {first}", code=ExitCode.USAGE, remedy="Give the earlier day first.")
-        rules, reference = load_rules()
-        changes = (*diff_days(rules, first, last), *diff_reference_days(reference, first, last))
+        with rules_of(rules):
+            loaded, reference = load_rules()
+        changes = (*diff_days(loaded, first, last), *diff_reference_days(reference, first, last))
     else:
         (older, rows_before), (newer, rows_after) = _load_rules(before), _load_rules(after)
         changes = (*diff_rulesets(older, newer), *diff_references(rows_before, rows_after))
@@ -257,7 +250,7 @@ def diff(
 @report_errors
 def check(
     file: Annotated[
-        str | None, typer.Argument(metavar="RULESET.yaml", help="Without it, the rules of this version.")
+        str | None, typer.Argument(metavar="PLACE", help="A folder, bundle or ruleset.yaml; default: this version's.")
     ] = None,
     as_json: Json = False,
 ) -> None:
@@ -277,6 +270,8 @@ def check(
 def _load_rules(file: str) -> tuple[Ruleset, Mapping[str, ReferenceData]]:
     path = _find_manifest(file)
     try:
+        if path.suffix not in ENDINGS:
+            return parse_rules(read_place(path).content)
         return load_rules(path)
     except RecursionError as error:
         raise Failure(f"{path}, or a file that it names, is nested too deep; reduce its depth") from error
@@ -365,7 +360,7 @@ def _parse_metal(text: str, us_percent: Decimal | None, country: str | None) -> 
     )
 
 
-def _format_step(step: DecisionStep) -> None:
+def _format_step(step: ReasonedStep) -> None:
     colour = _COLOURS[step.verdict]
     mark = "[bold green]takes[/]" if step.applies else f"[{colour}]{step.verdict}[/]"
     stdout_console().print(f"{mark} {step.heading} {escape(step.description)} [dim]({step.program})[/]", soft_wrap=True)
@@ -375,10 +370,10 @@ def _format_step(step: DecisionStep) -> None:
         stdout_console().print(f"      [dim]{step.status}: {escape(step.source)}[/]", soft_wrap=True)
 
 
-def _format_choice(choice: ProgramChoice) -> None:
-    stdout_console().print(f"[yellow]depends[/] {escape(choice.program.name)}", soft_wrap=True)
+def _format_question(choice: OpenQuestion) -> None:
+    stdout_console().print(f"[yellow]depends[/] {escape(choice.name)}", soft_wrap=True)
     for each in choice.outcomes:
-        rate = "" if each.rate_percent is None else f" ({format_plain(each.rate_percent)} %)"
+        rate = "" if each.rate_percent is None else f" ({each.rate_percent} %)"
         condition = "otherwise" if each.applies_if is None else f"if {each.applies_if}"
         stdout_console().print(f"      {each.heading}{rate} {escape(condition)}", soft_wrap=True)
 
@@ -391,3 +386,7 @@ def _to_json(value: Any) -> Any:
     if isinstance(value, date):
         return value.isoformat()
     return format_plain(value) if isinstance(value, Decimal) else value
+
+
+for each_command in rulesets.COMMANDS:
+    app.command()(each_command)

@@ -17,6 +17,7 @@ from pipeline.core.db import Database
 from pipeline.core.runtime import process_runtime, reject_weak_credentials
 from pipeline.core.startup import pause_collection
 from pipeline.customs.reference.bundle import load_rules
+from pipeline.customs.rules_reader import watch_rules
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
@@ -63,6 +64,7 @@ def serve(
         # The worker's runtime must be this one: on SQLite all writers of a process share one lock.
         runtime = process_runtime()
         ensure_current(runtime)
+        watch_rules(runtime)  # bad rules at EXPORTS_RULES must stop a new installation, too
         with closing(runtime), server.Service(runtime, listener, worker=settings.embedded):
             if as_json:
                 print_json({"address": settings.public_url, "embedded": settings.embedded})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Final
 from urllib.parse import quote
 
@@ -13,9 +15,11 @@ from pipeline.accounts.api_keys import ADMIN, OPERATE
 from pipeline.accounts.people import name_people
 from pipeline.accounts.schemas import DeliveryView
 from pipeline.core.clock import utc_now
-from pipeline.core.errors import Refused
+from pipeline.core.errors import Refused, RulesUnreadable
 from pipeline.core.findings import Finding
+from pipeline.customs import rulesets
 from pipeline.customs.queries import find_line, list_treatments
+from pipeline.customs.reference.content import packaged_rules, use_rules
 from pipeline.deliveries import queries, sandbox_broker
 from pipeline.deliveries.history import load_past_deliveries
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED
@@ -152,6 +156,8 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
         names = name_people(session, known | {each.actor for each in export.events})
     deliveries = queries.list_deliveries(visit.runtime, visit.account_id, export_id=row.id, limit=_DELIVERIES)
     dead_letters = _list_dead_letters(visit, export)
+    with _rules_of(visit, row):
+        shown_lines = show_lines(row.id, lines, row.accepted_at.date())
     link = f"/console/exports/{quote(row.id)}"
     amend_link = f"{link}/amend" if can_amend(visit.caller, row) else ""
     return visit.page(
@@ -168,7 +174,7 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
         units_total=row.units_total,
         all_units=f"{link}/units" if row.units_total > _UNITS else None,
         steps=[show_step(step) for step in export.steps],
-        lines=show_lines(row.id, lines, row.accepted_at.date()),
+        lines=shown_lines,
         all_lines=f"{link}/lines" if export.treatment.line_count > len(lines) else None,
         sent_messages=[(describe_message_type(each.event_type), each) for each in export.notifications],
         deliveries=[partner_views.show_delivery(each) for each in deliveries.items],
@@ -217,11 +223,13 @@ def show_all_lines(
     if len(found) > PAGE_SIZE:
         last = lines[-1].treatment
         next_link = f"/console/exports/{quote(row.id)}/lines?after={last.unit_no}.{last.position}"
+    with _rules_of(visit, row):
+        shown = show_lines(row.id, lines, row.accepted_at.date())
     return visit.page(
         "console/lines.html",
         export=row,
         export_link=f"/console/exports/{quote(row.id)}",
-        lines=show_lines(row.id, lines, row.accepted_at.date()),
+        lines=shown,
         next_link=next_link,
     )
 
@@ -239,12 +247,22 @@ def show_line(
         found = find_line(session, row, unit_no, position)
     prefix = f"/units/{unit_no - 1}/lines/{position - 1}"
     findings = [Finding.model_validate(each) for each in row.findings if is_below(each["pointer"], prefix)]
+    with _rules_of(visit, row):
+        decision = show_decision(row, found, show_findings(findings, visit.caller))
     return visit.page(
-        "console/line.html",
-        export=row,
-        export_link=f"/console/exports/{quote(row.id)}",
-        decision=show_decision(row, found, show_findings(findings, visit.caller)),
+        "console/line.html", export=row, export_link=f"/console/exports/{quote(row.id)}", decision=decision
     )
+
+
+@contextmanager
+def _rules_of(visit: Visitor, row: Export) -> Iterator[None]:
+    """Explain in the block by the rules with which the export was accepted; by this version's if it cannot read them."""
+    try:
+        content = rulesets.load_stored(visit.runtime, row.rules_hash)
+    except RulesUnreadable:
+        content = packaged_rules()
+    with use_rules(content):
+        yield
 
 
 @router.get("/exports/{id}/deliveries")

@@ -160,20 +160,22 @@ def _show_flag(answer: Mapping[str, Any], on: date) -> ShownChip:
 
 
 def show_decision(export: Export, found: LineInPlan, line_findings: Sequence[ShownFinding]) -> ShownDecision:
-    """Return the recorded treatment of a line and the reasons that the present rules give for it."""
+    """Return the recorded treatment of a line and the reasons that the rules in use give for it."""
     line, on, rules = found.line, entry_date(found.unit), ruleset()
     steps = [
         _show_step(step, {row.heading for row in line.treatment.chapter99})
         for step in explain_headings(line_facts(line, on), rules)
     ]
     others = [each for each in steps if each.mark != "good" and not each.carried]
-    same = rules.id == export.ruleset_id
+    same = export.rules_hash in (None, rules.content_hash)
     note = (
         f"The reasons come from ruleset {rules.id}, with which the export was executed."
         if same
-        else f"The export was executed with ruleset {export.ruleset_id}. The reasons come from the present ruleset"
-        f" {rules.id} and may differ from those at execution. The treatment above is what was executed."
+        else "This version of the service cannot read the ruleset with which the export was executed. The reasons come"
+        f" from ruleset {rules.id}, and may differ. The treatment above is what was executed."
     )
+    if export.ruleset_id != rules.id:
+        note = f"The plan was made by ruleset {export.ruleset_id}. {note}"
     return ShownDecision(
         _show_line(export.id, found.unit.unit_ref, found.treatment, on),
         line.description,

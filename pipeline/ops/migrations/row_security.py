@@ -35,7 +35,9 @@ _IMPLICIT_KEYS: Final[Mapping[str, tuple[str, str]]] = {
 }
 
 #: Tables without an account, which every transaction may see.
-SHARED: Final[frozenset[str]] = frozenset({"heartbeats", "tariff_editions", "tariff_rows"})
+SHARED: Final[frozenset[str]] = frozenset(
+    {"heartbeats", "rulesets", "ruleset_activations", "tariff_editions", "tariff_rows"}
+)
 
 #: Tables that only a transaction over all accounts sees: those that prove who a person is.
 HIDDEN: Final[frozenset[str]] = frozenset({"credentials", "recovery_codes", "guesses"})

@@ -131,6 +131,7 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         "units_total": _accepted_fact(facts, "units"),
         "units_closed": sum(unit.closed for unit in history.units.values()),
         "next_seq": history.events + 1,
+        "rules_hash": history.accepted.get("rulesHash"),
         "trace_parent": history.accepted.get("traceParent"),
         "trace_state": history.accepted.get("traceState"),
         "prints_french": history.accepted.get("printsFrench", False),

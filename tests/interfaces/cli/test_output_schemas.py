@@ -18,6 +18,7 @@ from tests.support import factories
 from tests.support.command_line import Commands, exports
 from tests.support.command_output import find_command, read_validator
 from tests.support.consume_command import send
+from tests.support.rule_folders import write_rules
 from tests.support.servers import Redis
 from tests.support.tariff import REVISION_6
 
@@ -80,6 +81,12 @@ tariff list
 tariff show 6115940000 --on 2026-11-24
 tariff diff 2026-01-01 2026-11-24
 tariff remove hts_2026_revision_6
+rules key {{folder}}/signing.pem
+rules bundle {{rules}} {{folder}}/rules.zip --key {{folder}}/signing.pem
+rules sign {{rules}} --key {{folder}}/signing.pem
+rules store {{rules}}
+rules stored
+rules activate {{rulesetId}} --by pat
 schema
 schema plan
 schema http
@@ -166,7 +173,8 @@ def test_document_of_all_schemas_is_valid(commands: Commands) -> None:
 
 def test_commands_on_the_database(commands: Commands, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    known = {"folder": str(tmp_path)}
+    rules = write_rules(tmp_path / "rules", "us-ca-2027-01-01")
+    known = {"folder": str(tmp_path), "rules": str(rules), "rulesetId": "us-ca-2027-01-01"}
     for words in split_lines(ON_DATABASE):
         printed = run(commands, fill_in(words, known))
         known |= {"id": printed["id"]} if isinstance(printed, dict) and "id" in printed else {}

@@ -24,7 +24,7 @@ def test_why_lists_headings_in_order_with_reasons_and_sources(commands: Commands
     assert [need["metal"] for need in answer["data"]] == ["steel"]
     assert answer["data"][0]["fields"][-1] == "the country of melt and pour (or OTH)"
     taken = [step for step in answer["steps"] if step["applies"]]
-    assert [step["rate_percent"] for step in taken] == ["0", "25"]
+    assert [step["ratePercent"] for step in taken] == ["0", "25"]
     assert all(step["source"] and step["reasons"] for step in answer["steps"])
 
 
@@ -55,13 +55,13 @@ def test_why_json_has_the_outcome_of_each_value(commands: Commands) -> None:
     assert answer["headings"] == []
     assert not any(step["applies"] for step in answer["steps"])
     vehicles = {each["program"]: each["outcomes"] for each in answer["undecided"]}["S232_AUTOS"]
-    assert [(each["heading"], each["rate_percent"]) for each in vehicles] == [
+    assert [(each["heading"], each["ratePercent"]) for each in vehicles] == [
         ("9903.94.02", "0"),
         ("9903.94.04", "0"),
         ("9903.94.40", "0"),
         ("9903.94.41", "15"),
     ]
-    assert vehicles[-1]["applies_if"] == "the column 1 rate is below 15 %"
+    assert vehicles[-1]["appliesIf"] == "the column 1 rate is below 15 %"
 
 
 def test_why_takes_a_claimed_heading(commands: Commands) -> None:
@@ -75,7 +75,7 @@ def test_why_asks_whether_aluminum_is_russian(commands: Commands) -> None:
     pot = ("rules", "why", "7615.10.7180", "--origin", "CA", "--on", "2026-11-24", "--us-percent", "0")
     answer = commands.json(*pot, "--metal", "aluminum=0.8", "--net", "1")
     metals = answer["undecided"][-1]
-    assert [(each["heading"], each["applies_if"]) for each in metals["outcomes"]] == [
+    assert [(each["heading"], each["appliesIf"]) for each in metals["outcomes"]] == [
         ("9903.85.68", "any of its aluminum is of RU"),
         ("9903.82.09", None),
     ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from datetime import timedelta
 from html import unescape
+from pathlib import Path
 
 import httpx
 import pytest
@@ -12,6 +13,9 @@ from sqlalchemy import func, select, update
 from sqlmodel import col
 
 from pipeline.core.clock import utc_now
+from pipeline.customs import rulesets
+from pipeline.customs.reference.archive import RulesFiles
+from pipeline.customs.reference.content import read_folder
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.models import Event, Export, Step
@@ -22,6 +26,7 @@ from tests.deliveries.test_outcomes import shape
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
+from tests.support.rule_folders import write_rules
 
 
 @pytest.fixture
@@ -158,12 +163,19 @@ def test_chips_open_their_source_and_the_line_gives_the_reasons(harness: ApiHarn
     assert "Headings that were considered and are not taken" in page
 
 
-def test_reasons_of_other_rules_say_so(harness: ApiHarness, client: httpx.Client) -> None:
+def test_reasons_of_other_rules_say_so(harness: ApiHarness, client: httpx.Client, tmp_path: Path) -> None:
     export_id = run(harness)
+    address = f"/console/exports/{export_id}/units/1/lines/1"
+    rules = read_folder(write_rules(tmp_path / "rules", "us-newer"))
     with harness.runtime.db.write() as session:
-        session.execute(update(Export).values(ruleset_id="us-older"))
-    page = client.get(f"/console/exports/{export_id}/units/1/lines/1").text
-    assert "The export was executed with ruleset us-older. The reasons come from the present ruleset" in page
+        rulesets.store_rules(session, RulesFiles(rules, None), "a folder")
+        session.execute(update(Export).values(ruleset_id="us-older", rules_hash=rules.content_hash))
+    page = client.get(address).text
+    assert "The plan was made by ruleset us-older. The reasons come from ruleset us-newer, with which" in page
+    with harness.runtime.db.write() as session:
+        session.execute(update(Export).values(rules_hash="sha256:unknown"))
+    page = client.get(address).text
+    assert "This version of the service cannot read the ruleset with which the export was executed." in page
 
 
 def test_lines_that_do_not_exist_or_are_purged_have_a_clear_page(harness: ApiHarness, client: httpx.Client) -> None:

@@ -96,6 +96,8 @@ TABLES = (
     "heartbeats",
     "tariff_editions",
     "tariff_rows",
+    "rulesets",
+    "ruleset_activations",
     "stats",
     "work_counts",
     "sandbox_handoffs",
@@ -223,6 +225,28 @@ def _create_tables() -> None:
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("arrived_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_heartbeats")),
+    )
+    op.create_table(
+        "rulesets",
+        sa.Column("content_hash", sa.String(), nullable=False),
+        sa.Column("ruleset_id", sa.String(), nullable=False),
+        sa.Column("as_of", sa.Date(), nullable=False),
+        sa.Column("files", sa.Text(), nullable=False),
+        sa.Column("place", sa.String(), nullable=False),
+        sa.Column("signed_by", sa.String(), nullable=True),
+        sa.Column("stored_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("content_hash", name=op.f("pk_rulesets")),
+    )
+    op.create_table(
+        "ruleset_activations",
+        sa.Column("number", sa.Integer(), autoincrement=False, nullable=False),
+        sa.Column("content_hash", sa.String(), nullable=False),
+        sa.Column("activated_by", sa.String(), nullable=False),
+        sa.Column("activated_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["content_hash"], ["rulesets.content_hash"], name=op.f("fk_ruleset_activations_content_hash")
+        ),
+        sa.PrimaryKeyConstraint("number", name=op.f("pk_ruleset_activations")),
     )
     op.create_table(
         "stats",
@@ -416,6 +440,7 @@ def _create_tables() -> None:
         sa.Column("document", sa.Text(), nullable=False),
         sa.Column("registered_at", Instant(), nullable=False),
         sa.Column("entry_on", sa.Date(), nullable=True),
+        sa.Column("rules_hash", sa.String(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_plans_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_plans")),
         sa.UniqueConstraint(
@@ -504,6 +529,7 @@ def _create_tables() -> None:
         sa.Column("warehouse_id", sa.String(), nullable=False),
         sa.Column("ruleset_id", sa.String(), nullable=False),
         sa.Column("ruleset_as_of", sa.Date(), nullable=False),
+        sa.Column("rules_hash", sa.String(), nullable=True),
         sa.Column("units_total", sa.Integer(), nullable=False),
         sa.Column("units_closed", sa.Integer(), nullable=False),
         sa.Column("next_seq", sa.Integer(), nullable=False),
@@ -873,6 +899,7 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
         postgresql_where=sa.text("entry_number IS NOT NULL"),
         sqlite_where=sa.text("entry_number IS NOT NULL"),
     )
+    op.create_index("ix_plans_entry_on", "plans", ["entry_on", "id"], unique=False)
     op.create_index("ix_stats_ended", "stats", ["seconds", "starts_at"], unique=False)
     op.create_index(
         "ix_events_at",

@@ -1,0 +1,203 @@
+"""The commands of `exports rules` that sign, store and activate rulesets, and the option `--rules`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Final
+
+import typer
+from rich.markup import escape
+
+from config.settings import get_settings
+from pipeline.customs import rulesets
+from pipeline.customs.reference.archive import (
+    SIGNATURE,
+    RulesFiles,
+    create_private_key,
+    derive_public_key,
+    pack_rules,
+    read_rules,
+    sign_rules,
+)
+from pipeline.customs.reference.content import RulesContent, read_folder, use_rules
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, build_table, print_result, report_errors
+from pipeline.interfaces.cli.session import open_current_runtime
+
+_OWNER_ONLY: Final = 0o600
+
+Rules = Annotated[
+    Path | None,
+    typer.Option(
+        "--rules", metavar="PLACE", help="A folder or bundle of rules; by default EXPORTS_RULES, or this version's."
+    ),
+]
+Folder = Annotated[Path, typer.Argument(metavar="FOLDER", help="A folder of rules.")]
+PrivateKey = Annotated[
+    Path, typer.Option("--key", metavar="FILE", help="The private key, made by `exports rules key`.")
+]
+By = Annotated[str, typer.Option("--by", metavar="NAME", help="Who decides this; it is recorded.")]
+
+
+@contextmanager
+def rules_of(place: Path | None) -> Iterator[RulesContent | None]:
+    """Judge in the block by the rules of `--rules`, or else of EXPORTS_RULES, or else of this version.
+
+    Yields None for those of this version. A folder needs no signature to be tried. Raises RulesInvalid.
+    """
+    place = place or get_settings().rules
+    if place is None:
+        yield None
+        return
+    content = read_place(place).content
+    rulesets.check_content(content)
+    with use_rules(content):
+        yield content
+
+
+def read_place(place: Path) -> RulesFiles:
+    """Return the rules of a folder, signed or not, or of a bundle that a key of EXPORTS_RULES_KEYS signed."""
+    return read_rules(place, () if place.is_dir() else get_settings().rules_keys)
+
+
+def _read_checked(folder: Path) -> RulesContent:
+    content = read_folder(folder)
+    rulesets.check_content(content)
+    return content
+
+
+@report_errors
+def key(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="Where the private key is, or will be written.")],
+    as_json: Json = False,
+) -> None:
+    """Create a private key for signing rules, unless it exists, and print its public key for EXPORTS_RULES_KEYS."""
+    created = not file.exists()
+    if created:
+        # Nobody else may read it, not even for a moment.
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _OWNER_ONLY), "wb") as opened:
+            opened.write(create_private_key())
+    public = _derive_public(file)
+    text = f"{public}\n[dim]the public key of {escape(str(file))}: set EXPORTS_RULES_KEYS='[\"{public}\"]'[/]"
+    print_result({"publicKey": public, "created": created}, text, as_json=as_json)
+
+
+@report_errors
+def sign(folder: Folder, key: PrivateKey, as_json: Json = False) -> None:
+    """Check a folder of rules and write its signature into it."""
+    content = _read_checked(folder)
+    signature = _sign(content, key)
+    (folder / SIGNATURE).write_text(signature, encoding="ascii")
+    text = f"[green]✓[/] signed {escape(str(folder))}, {content.content_hash}"
+    print_result({"file": str(folder / SIGNATURE), "contentHash": content.content_hash}, text, as_json=as_json)
+
+
+@report_errors
+def bundle(
+    folder: Folder,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The bundle to write, such as rules.zip.")],
+    key: PrivateKey,
+    as_json: Json = False,
+) -> None:
+    """Check a folder of rules and write it as one signed file."""
+    content = _read_checked(folder)
+    packed = pack_rules(content, _sign(content, key))
+    # It is renamed into its place, because a running process may read the old one.
+    part = file.with_name(f".{file.name}.part")
+    part.write_bytes(packed)
+    part.replace(file)
+    text = f"[green]✓[/] wrote {escape(str(file))}, {len(packed)} bytes, {content.content_hash}"
+    print_result({"file": str(file), "contentHash": content.content_hash}, text, as_json=as_json)
+
+
+@report_errors
+def stored(as_json: Json = False) -> None:
+    """List the stored rulesets: the active one, then the others."""
+    with open_current_runtime(must_exist=True) as runtime, runtime.db.read() as session:
+        rows = rulesets.list_stored(session)
+    table = build_table(
+        ("ruleset", "as of", "state", "from", "signed by", "content hash"),
+        (
+            (
+                row.ruleset_id,
+                str(row.as_of),
+                _describe_state(row),
+                row.place,
+                row.signed_by or "",
+                row.content_hash,
+            )
+            for row in rows
+        ),
+    )
+    value = [
+        {
+            "rulesetId": row.ruleset_id,
+            "asOf": row.as_of.isoformat(),
+            "contentHash": row.content_hash,
+            "active": row.active,
+            "activatedAt": None if row.activated_at is None else row.activated_at.isoformat(),
+            "activatedBy": row.activated_by,
+            "place": row.place,
+            "signedBy": row.signed_by,
+        }
+        for row in rows
+    ]
+    print_result(value, table, as_json=as_json)
+
+
+@report_errors
+def store(
+    place: Annotated[Path, typer.Argument(metavar="PLACE", help="A folder of rules or a signed bundle.")],
+    as_json: Json = False,
+) -> None:
+    """Store rules without activating them."""
+    found = read_rules(place, get_settings().rules_keys)
+    with open_current_runtime() as runtime, runtime.db.write() as session:
+        rules = rulesets.store_rules(session, found, str(place))
+    text = f"[green]✓[/] stored {escape(rules.id)}; `exports rules activate {escape(rules.id)}` activates it"
+    print_result({"rulesetId": rules.id, "contentHash": rules.content_hash}, text, as_json=as_json)
+
+
+@report_errors
+def activate(
+    ruleset: Annotated[str, typer.Argument(metavar="RULESET", help="The id or the content hash of stored rules.")],
+    by: By,
+    as_json: Json = False,
+) -> None:
+    """Make stored rules the active ones of all processes, from their next piece of work on."""
+    with open_current_runtime(must_exist=True) as runtime:
+        content_hash, changed = rulesets.switch_rules(runtime, ruleset, by)
+    verb = "is now active" if changed else "was already active"
+    text = f"[green]✓[/] {escape(ruleset)} {verb}"
+    print_result({"contentHash": content_hash, "activated": changed}, text, as_json=as_json)
+
+
+def _describe_state(row: rulesets.ListedRuleset) -> str:
+    if row.active:
+        return "active"
+    return "never active" if row.activated_at is None else f"active from {row.activated_at:%Y-%m-%d}"
+
+
+def _derive_public(file: Path) -> str:
+    try:
+        return derive_public_key(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _key_failure(file, error) from error
+
+
+def _sign(content: RulesContent, file: Path) -> str:
+    try:
+        return sign_rules(content, file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise _key_failure(file, error) from error
+
+
+def _key_failure(file: Path, error: OSError | ValueError) -> Failure:
+    reason = error.strerror if isinstance(error, OSError) else error
+    remedy = "Create one by `exports rules key FILE`."
+    return Failure(f"{file} cannot sign: {reason}", code=ExitCode.USAGE, remedy=remedy)
+
+
+COMMANDS: Final = (key, sign, bundle, stored, store, activate)

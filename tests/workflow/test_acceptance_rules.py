@@ -1,0 +1,329 @@
+"""New rules reach every process without a restart, and no export is ever judged or rendered by two rulesets."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.core.db import Database
+from pipeline.core.errors import NotFound, RulesInvalid, RulesUnreadable
+from pipeline.core.findings import Finding
+from pipeline.core.runtime import Runtime
+from pipeline.customs import rules_reader, rulesets
+from pipeline.customs.models import RulesetActivation, StoredRuleset
+from pipeline.customs.reference.archive import create_private_key, derive_public_key, pack_rules, read_rules, sign_rules
+from pipeline.customs.reference.content import RULES, read_folder
+from pipeline.customs.reference.pga_layouts import record_rules
+from pipeline.customs.rules_reader import SETTLE_SECONDS, find_problem, watch_rules
+from pipeline.exports.models import Export
+from pipeline.exports.plans import hash_plan
+from pipeline.exports.schemas.export import ExecuteRequest
+from pipeline.exports.schemas.plan import Plan
+from pipeline.exports.step_context import load_context
+from pipeline.workflow.acceptance import accept_plan
+from pipeline.workflow.amendments import amend_export
+from pipeline.workflow.preflight import preflight
+from pipeline.workflow.render_documents import load_invoice
+from pipeline.workflow.steps import STEPS
+from tests.support import factories
+from tests.support.rule_folders import PACKAGED_HASH, PACKAGED_ID, replace_text, write_rules
+from tests.workflow.conftest import WorkflowHarness
+
+NEW = "us-ca-2027-01-01"
+Make = Callable[[str], WorkflowHarness]
+
+
+@dataclass
+class Process:
+    """A process of the service with its own connections, and a clock for its looks at the rules."""
+
+    runtime: Runtime
+    now: float = 0.0
+
+    def look(self, seconds: float = SETTLE_SECONDS) -> None:
+        """Look at the place of the rules, let time pass, and look again."""
+        self.now = max(self.now, time.monotonic())
+        for pause in (rules_reader.LOOK_SECONDS, seconds):
+            self.now += pause
+            watch_rules(self.runtime, now=self.now)
+
+    def accept(self, harness: WorkflowHarness, plan: dict[str, Any]) -> Export:
+        """Accept a plan in this process, and return its row."""
+        request = ExecuteRequest.model_validate(
+            {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan}
+        )
+        accepted = accept_plan(self.runtime, harness.caller, request, raw_plan=plan, idempotency_key=None)
+        return read_export(self.runtime, accepted.export_id)
+
+
+@pytest.fixture
+def harness(make_workflow: Make, database_url: str) -> WorkflowHarness:
+    return make_workflow(database_url)
+
+
+@pytest.fixture
+def start_process(harness: WorkflowHarness) -> Iterator[Callable[..., Process]]:
+    """Return a function that starts a process with these settings on the harness's database."""
+    started: list[Process] = []
+
+    def start(rules: Path | None = None, *keys: str) -> Process:
+        base = harness.runtime
+        settings = base.settings.model_copy(update={"rules": rules, "rules_keys": keys})
+        database = Database(settings.database_url, clock=base.clock)
+        started.append(Process(replace(base, settings=settings, db=database)))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.runtime.db.dispose()
+
+
+def read_export(runtime: Runtime, export_id: str) -> Export:
+    with runtime.db.read() as session:
+        return session.get_one(Export, export_id)
+
+
+def find_active(runtime: Runtime) -> str:
+    with runtime.db.read() as session:
+        return rulesets.read_active(session).content_hash
+
+
+def read_layouts(of: WorkflowHarness | Process, export_id: str) -> str:
+    """Build the invoice of the export again in this process, and return the source of the layouts of its records."""
+    with of.runtime.db.read() as session:
+        context = load_context(session, export_id, unit_no=1, step="render_documents", fence=1, attempt=1)
+    worksheet = load_invoice(of.runtime, context).worksheet
+    assert worksheet is not None
+    return worksheet.rules_source
+
+
+def batch(name: str) -> dict[str, Any]:
+    return factories.plan(batch=name, invoice=name)
+
+
+def test_rules_of_this_version_are_stored_and_active_after_the_first_acceptance(harness: WorkflowHarness) -> None:
+    accepted = harness.accept()
+    assert read_export(harness.runtime, accepted.export_id).rules_hash == PACKAGED_HASH
+    with harness.runtime.db.read() as session:
+        (listed,) = rulesets.list_stored(session)
+    assert (listed.ruleset_id, listed.active, listed.content_hash) == (PACKAGED_ID, True, PACKAGED_HASH)
+    harness.accept(batch("second"))
+    assert (harness.count(StoredRuleset), harness.count(RulesetActivation)) == (1, 1)
+
+
+def test_new_rules_are_seen_by_two_processes_without_a_restart(
+    harness: WorkflowHarness, start_process: Callable[..., Process], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(RULES, tmp_path / "rules"))
+    first, second = start_process(folder), start_process(folder)
+    before = [first.accept(harness, batch("b1")), second.accept(harness, batch("b2"))]
+    assert {each.rules_hash for each in before} == {PACKAGED_HASH}
+    new = read_folder(write_rules(folder, NEW)).content_hash
+    first.look()
+    # The second process has not looked at the folder: the database says which rules are active.
+    after = [first.accept(harness, batch("b3")), second.accept(harness, batch("b4"))]
+    assert {each.rules_hash for each in after} == {new}
+    assert all(any(found["rule"] == "R01" for found in each.findings) for each in after)
+    assert not any(found["rule"] == "R01" for each in before for found in each.findings)
+    second.look()
+    assert harness.count(RulesetActivation) == 2
+
+
+def test_half_written_folder_is_not_read_until_it_rests_and_is_whole(
+    start_process: Callable[..., Process], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(RULES, tmp_path / "rules"))
+    process = start_process(folder)
+    process.look()
+    whole = write_rules(tmp_path / "whole", NEW, ("ruleset.yaml", "within_days: 60", "within_days: 90"))
+    for count, file in enumerate(sorted(path for path in whole.rglob("*") if path.is_file())):
+        shutil.copy(file, folder / file.relative_to(whole))
+        (folder / "headings/section301.yaml").touch()
+        process.look(seconds=SETTLE_SECONDS / 2)  # the folder changes before it has rested
+        assert find_active(process.runtime) == PACKAGED_HASH, count
+    assert find_problem(process.runtime) is None
+    (folder / "mid.yaml").unlink()
+    process.look()
+    assert find_active(process.runtime) == PACKAGED_HASH
+    assert "mid.yaml" in (find_problem(process.runtime) or "")
+    shutil.copy(whole / "mid.yaml", folder)
+    process.look()
+    assert find_active(process.runtime) == read_folder(whole).content_hash
+    assert find_problem(process.runtime) is None
+
+
+def test_changed_rules_under_a_used_id_are_refused(start_process: Callable[..., Process], tmp_path: Path) -> None:
+    folder = write_rules(tmp_path / "rules", NEW)
+    process = start_process(folder)
+    process.look()
+    used = find_active(process.runtime)
+    replace_text(folder, "ruleset.yaml", "within_days: 60", "within_days: 61")
+    process.look()
+    assert find_active(process.runtime) == used
+    assert "Give the changed rules a new id" in (find_problem(process.runtime) or "")
+
+
+def test_folder_needs_a_signature_if_a_key_is_trusted(start_process: Callable[..., Process], tmp_path: Path) -> None:
+    folder, key = Path(shutil.copytree(RULES, tmp_path / "rules")), create_private_key()
+    process = start_process(folder, derive_public_key(key))
+    with pytest.raises(RulesUnreadable, match="not signed"):
+        process.look()
+    (folder / "rules.sig").write_text(sign_rules(read_folder(folder), key))
+    process.look()
+    assert find_active(process.runtime) == PACKAGED_HASH
+    write_rules(folder, NEW)
+    (folder / "rules.sig").write_text(sign_rules(read_folder(RULES), key))  # of the rules before
+    process.look()
+    assert "the signature does not fit" in (find_problem(process.runtime) or "")
+    assert find_active(process.runtime) == PACKAGED_HASH
+
+
+def test_bad_bundle_is_refused_and_the_old_rules_stay(
+    harness: WorkflowHarness, start_process: Callable[..., Process], tmp_path: Path
+) -> None:
+    key, other, bundle = create_private_key(), create_private_key(), tmp_path / "rules.zip"
+    rules = read_folder(write_rules(tmp_path / "new", NEW))
+    bundle.write_bytes(pack_rules(read_folder(RULES), sign_rules(read_folder(RULES), key)))
+    process = start_process(bundle, derive_public_key(key))
+    process.look()
+    assert find_active(process.runtime) == PACKAGED_HASH
+    for number, (packed, problem) in enumerate(
+        (
+            (pack_rules(rules, sign_rules(rules, other)), "EXPORTS_RULES_KEYS does not have it"),
+            (pack_rules(rules, sign_rules(read_folder(RULES), key)), "the signature does not fit"),
+            (pack_rules(rules, "signed"), "is not a signature"),
+            (b"PK not a zip", "not a bundle"),
+        )
+    ):
+        bundle.write_bytes(packed)
+        process.look()
+        assert problem in (find_problem(process.runtime) or ""), problem
+        assert process.accept(harness, batch(f"bad{number}")).rules_hash == PACKAGED_HASH
+    bundle.write_bytes(pack_rules(rules, sign_rules(rules, key)))
+    process.look()
+    assert (find_active(process.runtime), find_problem(process.runtime)) == (rules.content_hash, None)
+
+
+def test_rules_go_back_by_the_files_and_by_the_command(start_process: Callable[..., Process], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(RULES, tmp_path / "rules"))
+    process, late = start_process(folder), start_process(folder)
+    process.look()
+    late.look()
+    new = read_folder(write_rules(folder, NEW)).content_hash
+    process.look()
+    assert find_active(process.runtime) == new
+    shutil.rmtree(folder)
+    shutil.copytree(RULES, folder)
+    process.look()
+    assert find_active(process.runtime) == PACKAGED_HASH
+    assert rulesets.switch_rules(process.runtime, NEW, "me@maple.example") == (new, True)
+    assert rulesets.switch_rules(process.runtime, new, "me@maple.example") == (new, False)
+    process.look()
+    late.look()  # neither process undoes what the operator did: their files did not change since
+    start_process(folder).look()
+    assert find_active(process.runtime) == new
+    with pytest.raises(NotFound, match="no ruleset us-ca-9 is stored"):
+        rulesets.switch_rules(process.runtime, "us-ca-9", "me@maple.example")
+
+
+def test_process_that_sees_a_change_late_does_not_undo_a_rollback(
+    start_process: Callable[..., Process], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(RULES, tmp_path / "rules"))
+    first, idle = start_process(folder), start_process(folder)
+    first.look()
+    idle.look()
+    write_rules(folder, NEW)
+    first.look()
+    rulesets.switch_rules(first.runtime, PACKAGED_ID, "me@maple.example")
+    idle.look()
+    assert find_active(idle.runtime) == PACKAGED_HASH
+
+
+def test_export_in_flight_keeps_its_rules_and_an_amendment_takes_the_active_ones(
+    harness: WorkflowHarness, start_process: Callable[..., Process], tmp_path: Path
+) -> None:
+    folder = Path(shutil.copytree(RULES, tmp_path / "rules"))
+    process = start_process(folder)
+    accepted = process.accept(harness, factories.plan())
+    harness.step(accepted.id, 1, "record_packages")
+    layouts = (record_rules().source, "The layouts of tomorrow")
+    new = read_folder(write_rules(folder, NEW, ("pga_records.yaml", *layouts))).content_hash
+    process.look()
+    later = process.accept(harness, batch("later"))
+    for export_id in (accepted.id, later.id):
+        for spec in STEPS:
+            harness.step(export_id, int(spec.per_unit), spec.name)
+        assert harness.state(export_id) == "executed"
+    # Other processes, and a retry, render each of them by its own rules.
+    assert [read_layouts(harness, each.id) for each in (accepted, later)] == [*layouts]
+    assert [read_layouts(process, each.id) for each in (accepted, later)] == [*layouts]
+    assert read_export(harness.runtime, accepted.id).rules_hash == PACKAGED_HASH
+    changed = factories.plan(lines=2)
+    request = ExecuteRequest.model_validate(
+        {"accountId": changed["accountId"], "batchId": changed["batchId"], "plan": changed}
+    )
+    amended = amend_export(
+        harness.runtime, harness.caller, accepted.id, request, raw_plan=changed, idempotency_key=None
+    )
+    assert read_export(harness.runtime, amended.export_id).rules_hash == new
+    assert read_export(harness.runtime, accepted.id).rules_hash == PACKAGED_HASH
+
+
+def test_preflight_and_repeated_findings_follow_the_active_rules(
+    harness: WorkflowHarness, start_process: Callable[..., Process], tmp_path: Path
+) -> None:
+    raw = factories.plan()
+    hashed = hash_plan(Plan.model_validate(raw), raw)
+
+    def list_rules() -> list[str]:
+        found: list[Finding] = preflight(harness.runtime, harness.caller, hashed)
+        return [each.rule for each in found]
+
+    assert "R01" not in list_rules()
+    start_process(write_rules(tmp_path / "rules", NEW)).look()
+    assert "R01" in list_rules()  # what this process remembers of the plan is of the other rules
+    rulesets.switch_rules(harness.runtime, PACKAGED_ID, "me@maple.example")
+    assert "R01" not in list_rules()
+
+
+def test_rules_that_this_version_cannot_read_are_an_outage(
+    harness: WorkflowHarness, start_process: Callable[..., Process], tmp_path: Path
+) -> None:
+    harness.accept()
+    rules = read_folder(write_rules(tmp_path / "rules", NEW))
+    start_process(tmp_path / "rules").look()
+    with harness.runtime.db.write() as session:
+        session.get_one(StoredRuleset, rules.content_hash).files = "AAAA"
+        session.add(
+            StoredRuleset(content_hash="sha256:other", ruleset_id="x", as_of=factories.TODAY, files="AAAA", place="x")
+        )
+        session.flush()
+        session.add(RulesetActivation(number=9, content_hash="sha256:other", activated_by="me@maple.example"))
+    with pytest.raises(RulesUnreadable, match="not a bundle"):
+        harness.accept(batch("second"))
+
+
+def test_first_start_with_bad_rules_stops(start_process: Callable[..., Process], tmp_path: Path) -> None:
+    folder = write_rules(tmp_path / "rules", NEW)
+    (folder / "mid.yaml").unlink()
+    with pytest.raises(RulesUnreadable, match=r"there are no customs rules: .*mid\.yaml"):
+        start_process(folder).look()
+    with pytest.raises(RulesUnreadable, match="Name a folder of rules or a signed bundle"):
+        start_process(tmp_path / "missing").look()
+
+
+def test_bundle_without_a_trusted_key_is_refused(tmp_path: Path) -> None:
+    key, bundle = create_private_key(), tmp_path / "rules.zip"
+    rules = read_folder(RULES)
+    bundle.write_bytes(pack_rules(rules, sign_rules(rules, key)))
+    with pytest.raises(RulesInvalid, match="Set EXPORTS_RULES_KEYS"):
+        read_rules(bundle, ())
+    found = read_rules(bundle, (derive_public_key(key),))
+    assert (found.content.content_hash, found.signed_by) == (PACKAGED_HASH, derive_public_key(key))
