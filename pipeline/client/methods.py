@@ -134,6 +134,7 @@ class ApiMethods:
     acknowledge: Final = Operation(operator_requests.acknowledge)
     sandbox_handoffs: Final = Listing(operator_requests.sandbox_handoffs)
 
+    decide_headings: Final = Operation(operator_requests.decide_headings)
     waivers: Final = Operation(operator_requests.waivers)
     waive: Final = Operation(operator_requests.waive)
     revoke_waiver: Final = Operation(operator_requests.revoke_waiver)

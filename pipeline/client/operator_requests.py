@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 
 from pipeline.accounts.schemas import (
@@ -18,7 +18,7 @@ from pipeline.accounts.schemas import (
     SecretRotation,
 )
 from pipeline.client.request import Call, ResultPage, RetryWhen, encode_segment, get, parse_as, to_request_body
-from pipeline.customs.schemas import NewWaiver, TariffNumberView, WaiverList, WaiverView
+from pipeline.customs.schemas import LineDecision, NewWaiver, TariffNumberView, WaiverList, WaiverView
 from pipeline.deliveries.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
 from pipeline.deliveries.schemas.views import (
     DocumentLinks,
@@ -195,6 +195,37 @@ def resume_partner(partner: str) -> Call[PartnerView]:
 
 def _partner_path(partner: str) -> str:
     return f"api/partners/{encode_segment(partner)}"
+
+
+def decide_headings(
+    hts_code: str,
+    origin: str,
+    *,
+    on: date | None = None,
+    spi: str | None = None,
+    net_kg: str | None = None,
+    metals: Mapping[str, str] | None = None,
+    us_percent: str | None = None,
+    metal_country: str | None = None,
+    claims: Sequence[str] = (),
+) -> Call[LineDecision]:
+    """Return the headings that the active customs rules decide for a line, with reasons, open questions and sources.
+
+    `metals` has the weight of each metal in kg, as in `{"steel": "0.8"}`; `claims` are headings that the line carries.
+    """
+    return get(
+        "api/rules/decide",
+        parse_as(LineDecision),
+        htsCode=hts_code,
+        origin=origin,
+        on=None if on is None else on.isoformat(),
+        spi=spi,
+        netKg=net_kg,
+        metal=[f"{name}:{weight}" for name, weight in (metals or {}).items()] or None,
+        usPercent=us_percent,
+        metalCountry=metal_country,
+        claim=[*claims] or None,
+    )
 
 
 def waivers() -> Call[Sequence[WaiverView]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
+from datetime import date
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -169,6 +170,14 @@ def test_messages_are_resent_and_the_broker_answers(harness: ApiHarness, api: Cl
     answer = AcknowledgementBody(id="a-1", status="accepted", reference="REF-1")
     assert [api.call("acknowledge", submission, answer).recorded for _ in range(2)] == [True, False]
     assert api.call("inspect", export).broker_submission.submission_status == "accepted"
+
+
+def test_decided_headings(api: ClientAtHarness) -> None:
+    steel = {"metals": {"steel": "0.8"}, "net_kg": "1", "us_percent": "0", "metal_country": "CA"}
+    found = api.call("decide_headings", "7323930045", "CA", on=date(2026, 11, 24), **steel)
+    assert found.headings == ["9903.05.90", "9903.82.09"]
+    claimed = api.call("decide_headings", "7323930045", "CA", on=date(2026, 11, 24), claims=["9903.82.09"])
+    assert "9903.82.09" in claimed.headings
 
 
 def test_waivers_and_health(api: ClientAtHarness) -> None:

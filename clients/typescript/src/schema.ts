@@ -702,6 +702,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/rules/decide": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Return the chapter 99 headings that the active rules decide for a line, with reasons, open questions and sources
+         * @description Return the chapter 99 headings that the active rules decide for a line, with reasons, open questions and sources.
+         */
+        get: operations["decideHeadings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/waivers": {
         parameters: {
             query?: never;
@@ -1591,6 +1611,19 @@ export interface components {
             treatment: components["schemas"]["LineTreatmentView"][];
         };
         /**
+         * DecidedHeading
+         * @description A heading that the line takes, in the order of reporting.
+         */
+        DecidedHeading: {
+            heading: string;
+            program: string;
+            description: string;
+            ratePercent: string | null;
+            basis: string;
+            source: string;
+            status: string;
+        };
+        /**
          * DeliveryPage
          * @description One page of a list, newest first. `nextCursor` is null on the last page.
          */
@@ -1712,6 +1745,18 @@ export interface components {
             data: {
                 [key: string]: unknown;
             };
+        };
+        /**
+         * ExcludedGoods
+         * @description A ban on the import of the goods.
+         */
+        ExcludedGoods: {
+            list: string;
+            what: string;
+            unless: string | null;
+            effectiveFrom: string | null;
+            source: string;
+            status: string;
         };
         /**
          * ExpectedValue
@@ -1937,6 +1982,34 @@ export interface components {
             cut: components["schemas"]["Cause"][];
         };
         /**
+         * LineDecision
+         * @description What the rules decide for a line. `headings` is the stack that a plan must give; `undecided` needs more facts.
+         */
+        LineDecision: {
+            htsCode: string;
+            origin: string;
+            /**
+             * Format: date
+             * @description The day of entry
+             */
+            on: string;
+            /** @description The id of the rules that decided */
+            ruleset: string;
+            /** Format: date */
+            rulesAsOf: string;
+            rulesHash: string;
+            lists: components["schemas"]["ListedCode"][];
+            /** @description In the order of reporting */
+            headings: string[];
+            /** @description The same headings with rate, basis and source */
+            stack: components["schemas"]["DecidedHeading"][];
+            undecided: components["schemas"]["OpenQuestion"][];
+            excluded: components["schemas"]["ExcludedGoods"][];
+            data: components["schemas"]["NeededData"][];
+            /** @description Every heading that was considered, with the reasons */
+            steps: components["schemas"]["ReasonedStep"][];
+        };
+        /**
          * LineTreatmentView
          * @description The treatment of one line, and the digest that every document repeats.
          */
@@ -1967,11 +2040,29 @@ export interface components {
             deliveries: string;
         };
         /**
+         * ListedCode
+         * @description A list of provisions that the code is on.
+         */
+        ListedCode: {
+            list: string;
+            code: string;
+        };
+        /**
          * Milestone
          * @description What a handoff reaches once, for the first time; what comes later does not change it.
          * @enum {string}
          */
         Milestone: "accepted" | "sent_back" | "overdue";
+        /**
+         * NeededData
+         * @description The data that the line must give for one metal.
+         */
+        NeededData: {
+            metal: string;
+            fields: string[];
+            source: string;
+            status: string;
+        };
         /**
          * NotificationTrace
          * @description The trace of one message: recipients, channels, attempts and answers.
@@ -2027,6 +2118,15 @@ export interface components {
             cancelled?: number;
             last_delivered_at?: string | null;
             last_error?: string | null;
+        };
+        /**
+         * OpenQuestion
+         * @description A program whose heading depends on facts that were not given.
+         */
+        OpenQuestion: {
+            program: string;
+            name: string;
+            outcomes: components["schemas"]["PossibleHeading"][];
         };
         /**
          * Outcome
@@ -2186,6 +2286,17 @@ export interface components {
             lastUsedAt: string | null;
         };
         /**
+         * PossibleHeading
+         * @description A heading that a missing fact may lead to.
+         */
+        PossibleHeading: {
+            heading: string;
+            description: string;
+            ratePercent: string | null;
+            /** @description The fact on which it depends; null: it applies otherwise */
+            appliesIf: string | null;
+        };
+        /**
          * PreflightReport
          * @description The result of all checks of a plan, without its execution.
          */
@@ -2254,6 +2365,22 @@ export interface components {
             amount: string | null;
             /** @description A unit of quantity as the tariff writes it, or `each` */
             per: string | null;
+        };
+        /**
+         * ReasonedStep
+         * @description One heading that the rules considered.
+         */
+        ReasonedStep: {
+            program: string;
+            heading: string;
+            description: string;
+            ratePercent: string | null;
+            basis: string;
+            verdict: string;
+            applies: boolean;
+            reasons: string[];
+            source: string;
+            status: string;
         };
         /**
          * ReplayReport
@@ -3831,6 +3958,7 @@ export type CreatedPortalLink = components['schemas']['CreatedPortalLink'];
 export type CurrentCounts = components['schemas']['CurrentCounts'];
 export type CustomsPackageSummary = components['schemas']['CustomsPackageSummary'];
 export type CustomsPackageView = components['schemas']['CustomsPackageView'];
+export type DecidedHeading = components['schemas']['DecidedHeading'];
 export type DeliveryPage = components['schemas']['DeliveryPage'];
 export type DeliveryState = components['schemas']['DeliveryState'];
 export type DeliveryView = components['schemas']['DeliveryView'];
@@ -3841,6 +3969,7 @@ export type EmailEndpoint = components['schemas']['EmailEndpoint'];
 export type EndpointTestView = components['schemas']['EndpointTestView'];
 export type EventPage = components['schemas']['EventPage'];
 export type EventView = components['schemas']['EventView'];
+export type ExcludedGoods = components['schemas']['ExcludedGoods'];
 export type ExpectedValue = components['schemas']['ExpectedValue'];
 export type ExportPage = components['schemas']['ExportPage'];
 export type ExportState = components['schemas']['ExportState'];
@@ -3853,11 +3982,15 @@ export type HandoffStatus = components['schemas']['HandoffStatus'];
 export type Health = components['schemas']['Health'];
 export type InboxItem = components['schemas']['InboxItem'];
 export type InboxView = components['schemas']['InboxView'];
+export type LineDecision = components['schemas']['LineDecision'];
 export type LineTreatmentView = components['schemas']['LineTreatmentView'];
 export type Links = components['schemas']['Links'];
+export type ListedCode = components['schemas']['ListedCode'];
 export type Milestone = components['schemas']['Milestone'];
+export type NeededData = components['schemas']['NeededData'];
 export type NotificationTrace = components['schemas']['NotificationTrace'];
 export type NotificationView = components['schemas']['NotificationView'];
+export type OpenQuestion = components['schemas']['OpenQuestion'];
 export type Outcome = components['schemas']['Outcome'];
 export type OutcomeSeries = components['schemas']['OutcomeSeries'];
 export type PackageView = components['schemas']['PackageView'];
@@ -3870,11 +4003,13 @@ export type Percentiles = components['schemas']['Percentiles'];
 export type PlanReceipt = components['schemas']['PlanReceipt'];
 export type PortalLinkList = components['schemas']['PortalLinkList'];
 export type PortalLinkView = components['schemas']['PortalLinkView'];
+export type PossibleHeading = components['schemas']['PossibleHeading'];
 export type PreflightReport = components['schemas']['PreflightReport'];
 export type ProfileColumn = components['schemas']['ProfileColumn'];
 export type QueueEndpoint = components['schemas']['QueueEndpoint'];
 export type QueueSeries = components['schemas']['QueueSeries'];
 export type RateView = components['schemas']['RateView'];
+export type ReasonedStep = components['schemas']['ReasonedStep'];
 export type ReplayReport = components['schemas']['ReplayReport'];
 export type RotatedSecret = components['schemas']['RotatedSecret'];
 export type RuleCount = components['schemas']['RuleCount'];
@@ -7375,6 +7510,90 @@ export interface operations {
             };
             /** @description `errorCode` is PAYLOAD_TOO_LARGE */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is RATE_LIMITED */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is NOT_READY */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    decideHeadings: {
+        parameters: {
+            query: {
+                /** @description Ten digits without dots */
+                htsCode: string;
+                /** @description Country of origin, ISO 3166-1 alpha-2 */
+                origin: string;
+                /** @description Day of entry; default: today, UTC */
+                on?: string | null;
+                /** @description Special program claimed */
+                spi?: string | null;
+                /** @description Net weight of the line */
+                netKg?: string | null;
+                /** @description A metal and its weight in kg, such as steel:0.8; repeat it */
+                metal?: string[];
+                /** @description Share of the metal that is US metal */
+                usPercent?: string | null;
+                /** @description Where the metal was melted and poured, or smelted and cast; OTH: unknown */
+                metalCountry?: string | null;
+                /** @description A heading that the line carries; repeat it */
+                claim?: string[];
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description What the rules decide for a line. `headings` is the stack that a plan must give; `undecided` needs more facts. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["LineDecision"];
+                };
+            };
+            /** @description `errorCode` is INVALID_REQUEST or VALIDATION_ERROR */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_API_KEY */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_ACCOUNT_SCOPE or INSUFFICIENT_ROLE */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -38,6 +38,7 @@ _TAGS: Final = {
     "partners": "The customs brokers, warehouses and operators that an account sends to.",
     "deliveries": "Messages to partners: each attempt, and sending them again.",
     "broker submissions": "The customs brokers' answers to handoffs.",
+    "rules": "What the customs rules decide.",
     "waivers": "Warnings that an account accepts.",
     "tariff": "Numbers of the tariff on a day.",
     "system": "The state of the service, who did what, and the published contracts.",

@@ -82,6 +82,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         sandbox_page=views.SandboxPage,
         document_link=views.DocumentLink,
         document_links=views.DocumentLinks,
+        line_decision=schemas.LineDecision,
         waiver=schemas.WaiverView,
         waiver_list=schemas.WaiverList,
         tariff_number=schemas.TariffNumberView,

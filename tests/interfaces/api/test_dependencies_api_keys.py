@@ -24,10 +24,14 @@ from tests.support.tariff import import_revision
 ROLES = ("execute", "read", "operate", "admin", "partner:br_sandbox")
 
 #: call -> roles that may make it
+#: The queries that calls need.
+QUERIES = {"/api/rules/decide": "?htsCode=7323930045&origin=CA"}
+
 ROLES_BY_CALL = {
     ("POST", "/api/exports/execute"): {"execute", "admin"},
     ("POST", "/api/exports/plans"): {"execute", "admin"},
     ("POST", "/api/exports/preflight"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/rules/decide"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/exports"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/exports/{id}"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/exports/{id}/events"): {"execute", "read", "operate", "admin"},
@@ -114,7 +118,7 @@ def test_call_accepts_only_its_roles(harness: ApiHarness, call: tuple[str, str])
         delivery = harness.client().get("/api/deliveries").json()["items"][0]
         ids |= {"customs_package": view["customs_package_id"], "delivery": delivery["id"]}
         ids |= {"artifact": view["artifacts"][0]["id"], "notification": delivery["notificationId"]}
-    address = template.format_map(ids)
+    address = template.format_map(ids) + QUERIES.get(template, "")
     body = None if method == "GET" else body_for(template, plan)
     for role in ROLES:
         response = harness.client(role).request(method, address, json=body)

@@ -1,0 +1,82 @@
+"""A planner asks by HTTP which headings the active rules decide for a line, and gets what `exports rules why` prints."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.customs import rulesets
+from pipeline.customs.reference.archive import RulesFiles
+from pipeline.customs.reference.content import read_folder
+from tests.interfaces.api.conftest import ApiHarness
+from tests.support.command_line import Commands, commands
+from tests.support.rule_folders import PACKAGED_HASH, PACKAGED_ID, write_rules
+
+__all__ = ["commands"]
+
+PAN = "/api/rules/decide?htsCode=7323930045&origin=CA&on=2026-11-24"
+STEEL = f"{PAN}&metal=steel:0.8&netKg=1&usPercent=0&metalCountry=CA"
+
+
+def decide(harness: ApiHarness, address: str) -> dict[str, Any]:
+    response = harness.client("read").get(address)
+    assert response.status_code == 200, response.text
+    found: dict[str, Any] = response.json()
+    return found
+
+
+def test_answer_is_what_the_command_prints(harness: ApiHarness, commands: Commands) -> None:
+    why = ("rules", "why", "7323930045", "--origin", "CA", "--on", "2026-11-24")
+    metals = ("--metal", "steel=0.8", "--net", "1", "--us-percent", "0", "--metal-country", "CA")
+    for address, more in ((PAN, ()), (STEEL, metals), (f"{PAN}&spi=S", ("--spi", "S"))):
+        assert decide(harness, address) == commands.json(*why, *more)
+
+
+def test_decided_stack_has_rates_reasons_and_sources(harness: ApiHarness) -> None:
+    found = decide(harness, STEEL)
+    assert found["headings"] == [row["heading"] for row in found["stack"]] == ["9903.05.90", "9903.82.09"]
+    assert (found["ruleset"], found["rulesHash"], found["undecided"]) == (PACKAGED_ID, PACKAGED_HASH, [])
+    assert all(step["reasons"] and step["source"] for step in found["steps"] if step["applies"])
+
+
+def test_missing_facts_are_open_questions(harness: ApiHarness) -> None:
+    found = decide(harness, PAN)
+    (metals,) = [each for each in found["undecided"] if each["program"] == "S232_METALS"]
+    assert metals["outcomes"][-1]["appliesIf"] is None
+    assert all(each["appliesIf"] for each in metals["outcomes"][:-1])
+
+
+def test_answer_follows_the_active_rules(harness: ApiHarness, tmp_path: Path) -> None:
+    assert decide(harness, STEEL)["ruleset"] == PACKAGED_ID
+    rules = read_folder(write_rules(tmp_path / "rules", "us-newer"))
+    with harness.runtime.db.write() as session:
+        rulesets.store_rules(session, RulesFiles(rules, None), "a folder")
+    rulesets.switch_rules(harness.runtime, "us-newer", "me@maple.example")
+    assert decide(harness, STEEL)["ruleset"] == "us-newer"
+
+
+@pytest.mark.parametrize(
+    ("query", "field"),
+    [
+        ("htsCode=732393&origin=CA", "htsCode"),
+        ("htsCode=9903820900&origin=CA", "htsCode"),
+        ("htsCode=7323930045&origin=Canada", "origin"),
+        ("htsCode=7323930045&origin=XO", "origin"),
+        ("htsCode=7323930045&origin=CA&on=tomorrow", "on"),
+        ("htsCode=7323930045&origin=CA&metal=tin:1", "metal"),
+        ("htsCode=7323930045&origin=CA&metal=steel", "metal"),
+        ("htsCode=7323930045&origin=CA&metal=steel:-1", "metal"),
+        ("htsCode=7323930045&origin=CA&metal=steel:2&netKg=1", "netKg"),
+        ("htsCode=7323930045&origin=CA&usPercent=101", "usPercent"),
+        ("htsCode=7323930045&origin=CA&metal=steel:1&metalCountry=ZZ", "metalCountry"),
+        ("htsCode=7323930045&origin=CA&claim=9903.82.9", "claim"),
+        ("origin=CA", "htsCode"),
+    ],
+)
+def test_wrong_question_names_its_parameter(harness: ApiHarness, query: str, field: str) -> None:
+    response = harness.client("read").get(f"/api/rules/decide?{query}")
+    problem = response.json()
+    assert (response.status_code, problem["errorCode"]) == (400, "VALIDATION_ERROR")
+    assert field in str(problem), problem
