@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pipeline.core.runtime import Runtime
+from pipeline.customs import rulesets
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.valuation.estimate import build_estimate
 from pipeline.documents.invoice.consolidation import list_entry_lines
@@ -13,11 +14,13 @@ from pipeline.exports.step_context import StepContext
 
 
 def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:
-    """Return the invoice of the context's unit with its estimate.
+    """Return the invoice of the context's unit with its estimate, by the rules with which the export was accepted.
 
-    Raises StepFailed if the unit's packages were never recorded.
+    Raises RulesUnreadable, and StepFailed if the unit's packages were never recorded.
     """
-    return add_estimate(*recorded_unit(runtime, context))
+    invoice, unit = recorded_unit(runtime, context)
+    with rulesets.use_stored(runtime, context.rules_hash):
+        return add_estimate(invoice, unit)
 
 
 def add_estimate(invoice: Invoice, unit: Unit) -> Invoice:
