@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import bindparam, select, update
+from sqlalchemy import bindparam, func, select, update
 from sqlmodel import Session, col
 
 from pipeline.core.db import table
 from pipeline.core.errors import NotFound, ValidationFailed
 from pipeline.core.runtime import Runtime
+from pipeline.documents.pdf.logos import Logo, prepare_logo, read_logo
 from pipeline.exports.audit_trail import Action, record_act
-from pipeline.exports.models import Account
+from pipeline.exports.models import Account, LogoFile
 
 ENGLISH: Final = "en"
 FRENCH: Final = "fr"
 #: English always stays: customs asks for it (19 CFR 141.86(d)).
 LANGUAGES: Final = ([ENGLISH], [ENGLISH, FRENCH])
+
+#: The most logos of an account: none is deleted, because documents show them.
+MAX_LOGOS: Final = 100
 
 
 @dataclass(frozen=True)
@@ -26,6 +31,7 @@ class PrintSettings:
     """How the pages of an export are printed."""
 
     french: bool = False
+    logo_sha256: str | None = None
 
     @property
     def languages(self) -> list[str]:
@@ -35,11 +41,12 @@ class PrintSettings:
     @property
     def fact(self) -> dict[str, Any]:
         """What the export's log says of the settings: nothing if they are the usual ones."""
-        return {"printsFrench": True} if self.french else {}
+        logo = {} if self.logo_sha256 is None else {"logo": self.logo_sha256}
+        return ({"printsFrench": True} if self.french else {}) | logo
 
 
 _accounts = table(Account).c
-_FIND: Final = select(_accounts.prints_french).where(_accounts.id == bindparam("of_account"))
+_FIND: Final = select(_accounts.prints_french, _accounts.logo_sha256).where(_accounts.id == bindparam("of_account"))
 
 
 def find_print_settings(session: Session, account_id: str) -> PrintSettings:
@@ -47,7 +54,7 @@ def find_print_settings(session: Session, account_id: str) -> PrintSettings:
     row = session.execute(_FIND, {"of_account": account_id}).one_or_none()
     if row is None:
         raise _no_account(account_id)
-    return PrintSettings(french=row.prints_french)
+    return PrintSettings(french=row.prints_french, logo_sha256=row.logo_sha256)
 
 
 def set_languages(runtime: Runtime, account_id: str, languages: Sequence[str], *, changed_by: str) -> PrintSettings:
@@ -63,14 +70,59 @@ def set_languages(runtime: Runtime, account_id: str, languages: Sequence[str], *
         )
     french = FRENCH in languages
     with runtime.db.write() as session:
-        changed = session.execute(
-            update(Account).where(col(Account.id) == account_id).values(prints_french=french).returning(col(Account.id))
-        )
-        if changed.one_or_none() is None:
-            raise _no_account(account_id)
+        _change_account(session, account_id, prints_french=french)
         detail = {"languages": ", ".join(languages)}
         record_act(session, account_id, changed_by, Action.LANGUAGES_CHANGED, account_id, detail)
         return find_print_settings(session, account_id)
+
+
+def set_logo(runtime: Runtime, account_id: str, picture: bytes, *, changed_by: str) -> Logo:
+    """Let new exports of the account print this logo, a PNG or a JPEG; return it as it is stored.
+
+    Raises NotFound, RendererUnavailable, and ValidationFailed if the picture cannot be taken or the account had too many.
+    """
+    with runtime.db.read() as session:
+        find_print_settings(session, account_id)
+    logo = prepare_logo(picture)
+    sha256 = hashlib.sha256(logo.picture).hexdigest()
+    with runtime.db.write() as session:
+        # The lock lets one request at a time count and write.
+        _change_account(session, account_id, logo_sha256=sha256)
+        if session.get(LogoFile, (account_id, sha256)) is None:
+            kept = session.scalar(select(func.count()).where(col(LogoFile.account_id) == account_id)) or 0
+            if kept >= MAX_LOGOS:
+                raise ValidationFailed(
+                    f"account {account_id} has had {MAX_LOGOS} logos, the maximum: documents of its exports show them; take"
+                    " one of these, or use a new account",
+                    field="/logo",
+                )
+            session.add(LogoFile(account_id=account_id, sha256=sha256, picture=logo.picture, added_by=changed_by))
+            session.flush()
+        detail = {"sha256": sha256, "width": logo.width, "height": logo.height}
+        record_act(session, account_id, changed_by, Action.LOGO_CHANGED, account_id, detail)
+    return logo
+
+
+def remove_logo(runtime: Runtime, account_id: str, *, changed_by: str) -> None:
+    """Let new exports of the account print no logo; it stays in the documents of others. Raises NotFound."""
+    with runtime.db.write() as session:
+        _change_account(session, account_id, logo_sha256=None)
+        record_act(session, account_id, changed_by, Action.LOGO_REMOVED, account_id)
+
+
+def find_logo(session: Session, account_id: str) -> Logo | None:
+    """Return the logo that new exports of the account print, or None. Raises NotFound."""
+    sha256 = find_print_settings(session, account_id).logo_sha256
+    stored = None if sha256 is None else session.get(LogoFile, (account_id, sha256))
+    return None if stored is None else read_logo(stored.picture)
+
+
+def _change_account(session: Session, account_id: str, **values: bool | str | None) -> None:
+    changed = session.execute(
+        update(Account).where(col(Account.id) == account_id).values(**values).returning(col(Account.id))
+    )
+    if changed.one_or_none() is None:
+        raise _no_account(account_id)
 
 
 def _no_account(account_id: str) -> NotFound:

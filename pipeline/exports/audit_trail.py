@@ -64,6 +64,8 @@ class Action(StrEnum):
     WAIVER_GRANTED = "waiver_granted"
     WAIVER_REVOKED = "waiver_revoked"
     LANGUAGES_CHANGED = "languages_changed"
+    LOGO_CHANGED = "logo_changed"
+    LOGO_REMOVED = "logo_removed"
 
 
 _trails, _acts = table(AuditTrail).c, table(Act).c

@@ -23,11 +23,22 @@ class Account(SQLModel, table=True):
     mail_domains: list[str] | None = Field(default=None, sa_type=JSON_TYPE)  # None: mail may go to any domain
     packages_numbered: int = Field(default=0, sa_type=BigInteger)
     ssccs_issued: int = Field(default=0, sa_type=BigInteger)
-    blocks_dropped_to: int = Field(
-        default=0, sa_type=BigInteger
-    )  # no number is taken from blocks up to this package number
+    blocks_dropped_to: int = Field(default=0, sa_type=BigInteger)  # blocks up to this package number give none
     prints_french: bool = False  # new exports print French beside English
+    logo_sha256: str | None = None  # the logo that new exports print
     created_at: datetime = timestamp_column()
+
+
+class LogoFile(SQLModel, table=True):
+    """A logo of an account, never changed or deleted: a lost document of an export is rendered with it again."""
+
+    __tablename__ = "logos"
+
+    account_id: str = Field(primary_key=True, foreign_key="accounts.id")
+    sha256: str = Field(primary_key=True)
+    picture: bytes  # PNG
+    added_by: str
+    added_at: datetime = timestamp_column()
 
 
 class NumberBlock(SQLModel, table=True):
@@ -132,6 +143,7 @@ class Export(SQLModel, table=True):
     next_seq: int = 1
     treatment_digest: str
     prints_french: bool = False  # as its account did when it was accepted
+    logo_sha256: str | None = None  # the same
     findings: list[dict[str, Any]] = Field(sa_type=JSON_TYPE)
     failure: str | None = None
     outcome: str = Outcome.IN_PROGRESS.value  # triggers keep it, on this table, on submissions and on deliveries
@@ -212,9 +224,7 @@ class Step(SQLModel, table=True):
     attempts: int = 0
     lease_until: datetime | None = instant_column(nullable=True)
     due_at: datetime | None = instant_column(nullable=True)
-    stalled_since: datetime | None = instant_column(
-        nullable=True
-    )  # when a sweep first found it due; no worker has claimed it since
+    stalled_since: datetime | None = instant_column(nullable=True)  # since a sweep found it due, no worker claimed it
     started_at: datetime | None = instant_column(nullable=True)
     finished_at: datetime | None = instant_column(nullable=True)
     error: str | None = None

@@ -292,6 +292,7 @@ def _build_rows(
         units_total=len(plan.units),
         treatment_digest=treatment.export_digest(digests),
         prints_french=checked.printing.french,
+        logo_sha256=checked.printing.logo_sha256,
         findings=[finding.model_dump(mode="json", by_alias=True) for finding in top_findings(found.all)],
         next_seq=2 if amends is None else 3,
         trace_parent=None if trace is None else trace.parent,

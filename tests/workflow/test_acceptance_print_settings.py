@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+from base64 import b64encode
+from hashlib import sha256
 from typing import Final
 
 import pytest
 from sqlmodel import col, select, update
 
-from pipeline.accounts.print_settings import PrintSettings, find_print_settings, set_languages
+from pipeline.accounts.print_settings import (
+    PrintSettings,
+    find_logo,
+    find_print_settings,
+    remove_logo,
+    set_languages,
+    set_logo,
+)
 from pipeline.core.errors import NotFound, ValidationFailed
 from pipeline.exports.audit_trail import Action, list_acts
-from pipeline.exports.models import Artifact, Event, Export
+from pipeline.exports.models import Artifact, Event, Export, LogoFile
 from pipeline.exports.step_context import build_context
 from pipeline.ops.rebuild.service import rebuild_exports
 from pipeline.workflow.render_documents import render_unit
 from tests.support import factories
+from tests.support.logos import draw_logo
 from tests.workflow.conftest import WorkflowHarness
+from tests.workflow.revisions import execute_export, make_amendment
 
 BOTH: Final = ["en", "fr"]
 PAGE: Final = "cci_human_readable"
@@ -67,6 +78,66 @@ def test_log_keeps_the_settings_and_a_rebuild_restores_them(workflow: WorkflowHa
     assert [each.columns for each in result.differences] == [["prints_french"]]
     with workflow.runtime.db.read() as session:
         assert session.get_one(Export, export_id).prints_french is True
+
+
+@pytest.mark.pdf_engine
+def test_change_of_logo_does_not_change_accepted_exports(workflow: WorkflowHarness) -> None:
+    red = set_logo(workflow.runtime, factories.ACCOUNT, draw_logo(), changed_by="test").picture
+    first = workflow.accept(factories.plan(batch="batch_first", invoice="F1")).export_id
+    other = set_logo(workflow.runtime, factories.ACCOUNT, draw_logo(size=(300, 200)), changed_by="test").picture
+    second = workflow.accept(factories.plan(batch="batch_second", invoice="S1")).export_id
+    remove_logo(workflow.runtime, factories.ACCOUNT, changed_by="test")
+    third = workflow.accept(factories.plan(batch="batch_third", invoice="T1")).export_id
+    for export_id in (first, second, third):
+        workflow.finish(export_id)
+        assert render_again(workflow, export_id) == read_page(workflow, export_id)
+    assert b64encode(red).decode() in read_page(workflow, first)
+    assert b64encode(other).decode() in read_page(workflow, second)
+    assert "<img" not in read_page(workflow, third)
+    with workflow.runtime.db.read() as session:
+        assert session.get_one(Event, (first, 1)).data["logo"] == sha256(red).hexdigest()
+        assert "logo" not in session.get_one(Event, (third, 1)).data
+        assert find_logo(session, factories.ACCOUNT) is None
+    assert rebuild_exports(workflow.runtime).intact
+
+
+@pytest.mark.pdf_engine
+def test_amendment_takes_the_logo_of_its_own_acceptance(workflow: WorkflowHarness) -> None:
+    set_logo(workflow.runtime, factories.ACCOUNT, draw_logo(), changed_by="test")
+    old = execute_export(workflow)
+    remove_logo(workflow.runtime, factories.ACCOUNT, changed_by="test")
+    new = make_amendment(workflow, old).export_id
+    workflow.finish(new)
+    assert ("<img" in read_page(workflow, old), "<img" in read_page(workflow, new)) == (True, False)
+
+
+@pytest.mark.pdf_engine
+def test_same_logo_is_stored_once_and_their_number_is_limited(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.accounts.print_settings.MAX_LOGOS", 2)
+    for size in ((90, 30), (60, 30), (90, 30)):
+        set_logo(workflow.runtime, factories.ACCOUNT, draw_logo(size=size), changed_by="test")
+    assert workflow.count(LogoFile) == 2
+    with pytest.raises(ValidationFailed, match="has had 2 logos, the maximum"):
+        set_logo(workflow.runtime, factories.ACCOUNT, draw_logo(size=(40, 30)), changed_by="test")
+    with workflow.runtime.db.read() as session:
+        logo = find_logo(session, factories.ACCOUNT)
+    assert logo is not None
+    assert (logo.width, logo.height) == (90, 30), "a refused logo changes nothing"
+
+
+@pytest.mark.pdf_engine
+def test_refused_picture_changes_nothing(workflow: WorkflowHarness) -> None:
+    set_logo(workflow.runtime, factories.ACCOUNT, draw_logo(), changed_by="test")
+    with pytest.raises(ValidationFailed, match="neither PNG nor JPEG"):
+        set_logo(workflow.runtime, factories.ACCOUNT, b"<svg/>", changed_by="test")
+    with pytest.raises(NotFound, match="no account acc_none"):
+        set_logo(workflow.runtime, "acc_none", draw_logo(), changed_by="test")
+    with pytest.raises(NotFound, match="no account acc_none"):
+        remove_logo(workflow.runtime, "acc_none", changed_by="test")
+    with workflow.runtime.db.read() as session:
+        assert find_logo(session, factories.ACCOUNT) is not None
 
 
 def test_usual_settings_leave_no_trace_in_the_log(workflow: WorkflowHarness) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
@@ -103,4 +104,5 @@ HTML_VERSION = "7"
 def invoice_html(invoice: Invoice) -> bytes:
     """Return the HTML page in UTF-8."""
     say = choose_words(french=invoice.french)
-    return render("documents/commercial_customs_invoice.html", invoice=invoice, say=say).encode()
+    logo = None if invoice.logo is None else f"data:image/png;base64,{b64encode(invoice.logo).decode()}"
+    return render("documents/commercial_customs_invoice.html", invoice=invoice, say=say, logo=logo).encode()

@@ -71,4 +71,4 @@ def _wording_characters(line: InvoiceLine) -> int:
     return sum(map(len, words)) + sum(len(mark.code) + len(mark.text) for mark in line.marks)
 
 
-TEMPLATE = TypstTemplate("commercial_customs_invoice.typ", _facts, _remarks, invoice_json)
+TEMPLATE = TypstTemplate("commercial_customs_invoice.typ", _facts, _remarks, invoice_json, letterhead=True)

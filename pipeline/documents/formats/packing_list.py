@@ -74,4 +74,4 @@ def _remarks(invoice: Invoice, cut: slice) -> dict[str, Any]:
     return {"bars": {package.sscc: sscc_bars(package.sscc) for package in invoice.packages[cut] if package.sscc}}
 
 
-TEMPLATE = TypstTemplate("packing_list.typ", _facts, _remarks)
+TEMPLATE = TypstTemplate("packing_list.typ", _facts, _remarks, letterhead=True)

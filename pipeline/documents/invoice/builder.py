@@ -40,7 +40,8 @@ class InvoiceFacts:
 
     `ssccs` is keyed by package ref, `line_digests` by line ref; digests are `sha256:<hex>`. `findings` are those of the
     whole plan; the invoice shows those of the plan and of its own unit. `unit_no` counts from 1. `customs_broker` is the
-    name of the partner that the plan names, or its id. `french` adds French words to the printed pages.
+    name of the partner that the plan names, or its id. `french` adds French words to the printed
+    pages, and `logo` (PNG) the exporter's logo.
     """
 
     batch_id: str
@@ -59,6 +60,7 @@ class InvoiceFacts:
     customs_broker: str | None = None
     findings: Sequence[Finding] = ()
     french: bool = False
+    logo: bytes | None = None
 
 
 def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
@@ -135,6 +137,7 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
         findings=tuple(_findings(facts.findings, facts.unit_no)),
         customs_broker=facts.customs_broker,
         french=facts.french,
+        logo=facts.logo,
     )
 
 

@@ -13,11 +13,12 @@ from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.schemas.invoice import Invoice
-from pipeline.exports.models import Export, ExportPackage, ExportUnit, LineTreatment
+from pipeline.exports.models import Export, ExportPackage, ExportUnit, LineTreatment, LogoFile
 from pipeline.exports.schemas.plan import Unit
 from pipeline.exports.step_context import FIND_UNIT, StepContext, parse_unit
 
 _packages, _treatments, _exports = table(ExportPackage).c, table(LineTreatment).c, table(Export).c
+_logos = table(LogoFile).c
 _of_export: BindParameter[str] = bindparam("of_export")
 _of_unit: BindParameter[int] = bindparam("of_unit")
 _ssccs = select(json_object_of(_packages.package_ref, _packages.sscc)).where(
@@ -26,9 +27,11 @@ _ssccs = select(json_object_of(_packages.package_ref, _packages.sscc)).where(
 _digests = select(json_object_of(_treatments.line_ref, _treatments.digest)).where(
     _treatments.export_id == _of_export, _treatments.unit_no == _of_unit
 )
+_logo = select(_logos.picture).where(_logos.account_id == _exports.account_id, _logos.sha256 == _exports.logo_sha256)
 _FIND_UNIT: Final = FIND_UNIT.add_columns(
     _exports.findings,
     _exports.prints_french,
+    _logo.scalar_subquery().label("logo"),
     _ssccs.scalar_subquery().label("ssccs"),
     _digests.scalar_subquery().label("digests"),
 ).join(table(Export), _exports.id == table(ExportUnit).c.export_id)
@@ -57,6 +60,7 @@ def recorded_unit(runtime: Runtime, context: StepContext) -> tuple[Invoice, Unit
         customs_broker=context.broker_id,
         findings=tuple(Finding.model_validate(finding) for finding in row.findings),
         french=row.prints_french,
+        logo=row.logo,
     )
     unit = parse_unit(row)
     return build_invoice(unit, invoice_facts), unit

@@ -68,6 +68,10 @@ class PictureRenderer(Renderer):
                 self._kept.popitem(last=False)
         return picture
 
+    def draw_first_page(self, pdf: bytes, width: int) -> bytes:
+        """Return the first page of the PDF as a PNG of `width` pixels. Raises the errors of `count_pdf_pages`."""
+        return self._request(EngineMessage({"task": "draw", "page": 1, "width": width}, [pdf])).bodies[0]
+
     def _ask(self, sha256: str, read: Callable[[], bytes], head: dict[str, str | int]) -> EngineMessage:
         with self._keeping:
             if self._waiting >= MAX_WAITING:

@@ -66,24 +66,24 @@ class Renderer:
         timestamp: int,
         attached: bytes | None = None,
         *,
+        logo: bytes | None = None,
         tagged: bool = False,
     ) -> bytes:
         """Return the PDF of `template` with `facts` (JSON); `timestamp` (seconds since 1970) is the document's date.
 
-        `attached` (UTF-8) is the file that the template attaches to the PDF. A `tagged` PDF marks headings, tables and
-        cells for screen readers.
+        `attached` is the file that the template attaches to the PDF, `logo` the picture (PNG) that it prints. A `tagged`
+        PDF marks headings, tables and cells for screen readers.
 
         Raises RendererCrashed if the process dies or is too slow, and StepFailed if Typst rejects the document. Raises
         RendererUnavailable if the process does not start, or the machine lacks what it needs.
         """
         head = {"task": "set", "template": template, "part": part, "timestamp": timestamp, "tagged": tagged}
-        return self._request(EngineMessage(head, [facts] if attached is None else [facts, attached])).bodies[0]
+        return self._request(_with_files(head, facts=facts, attached=attached, logo=logo)).bodies[0]
 
-    def count_pages(self, template: str, facts: bytes, part: Mapping[str, Any]) -> int:
+    def count_pages(self, template: str, facts: bytes, part: Mapping[str, Any], logo: bytes | None = None) -> int:
         """Return the number of pages that `set_document` would return; raises what it raises."""
-        return int(
-            self._request(EngineMessage({"task": "count", "template": template, "part": part}, [facts])).head["pages"]
-        )
+        head = {"task": "count", "template": template, "part": part}
+        return int(self._request(_with_files(head, facts=facts, logo=logo)).head["pages"])
 
     def join_documents(self, parts: Sequence[bytes]) -> bytes:
         """Return the PDFs joined into one; raises what `set_document` raises."""
@@ -236,6 +236,11 @@ class Renderer:
         """Forget the process after a fork: it belongs to the parent, and the child must not use or end it."""
         self._lock = threading.Lock()
         self._process = None
+
+
+def _with_files(head: Mapping[str, Any], **files: bytes | None) -> EngineMessage:
+    given = {name: body for name, body in files.items() if body is not None}
+    return EngineMessage({**head, "files": [*given]}, [*given.values()])
 
 
 def _unavailable(reason: str) -> str:

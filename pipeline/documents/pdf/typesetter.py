@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any
 
 from pipeline.core.fonts import unsupported_characters
+from pipeline.documents.pdf.logos import read_logo
 from pipeline.documents.pdf.supervisor import RENDERER, Renderer
 from pipeline.documents.schemas.invoice import Invoice
 
@@ -43,13 +44,15 @@ _ISOLATE_MARKS = ("\u2068", "\u2069")
 class TypstTemplate:
     """A Typst template and its inputs for a part of the rows: the facts as JSON, and remarks on the part.
 
-    `attachment` makes the file (UTF-8) that is attached to the PDF; None for a PDF without one.
+    `attachment` makes the file (UTF-8) that is attached to the PDF; None for a PDF without one. With `letterhead`, the
+    first page shows the exporter's logo.
     """
 
     name: str
     facts: Callable[[Invoice, slice], bytes]
     remarks: Callable[[Invoice, slice], dict[str, Any]]
     attachment: Callable[[Invoice], bytes] | None = None
+    letterhead: bool = False
 
 
 def plan_parts(sizes: Iterable[int]) -> list[slice]:
@@ -78,21 +81,29 @@ def typeset(invoice: Invoice, template: TypstTemplate, parts: Sequence[slice], r
     midnight = datetime.combine(invoice.header.invoice_date, datetime.min.time(), UTC)
     timestamp = int(midnight.timestamp())
 
+    logo = read_logo(invoice.logo) if invoice.logo is not None and template.letterhead else None
+    pictures = [None if logo is None or at > 0 else logo.picture for at in range(len(parts))]
+
     def part(at: int, first_page: int, total_pages: int | None) -> tuple[bytes, dict[str, Any]]:
         place = {"first": at == 0, "last": at == len(parts) - 1, "first_page": first_page, "total_pages": total_pages}
-        remarks = {**place, "french": invoice.french, **template.remarks(invoice, parts[at])}
+        shown = {"french": invoice.french, "logo_um": None if logo is None else logo.printed_width_um}
+        remarks = {**place, **shown, **template.remarks(invoice, parts[at])}
         return _printable_facts(template.facts(invoice, parts[at])), remarks
 
     attached = template.attachment(invoice) if template.attachment else None
     if len(parts) == 1:
         tagged = parts[0].stop - parts[0].start <= TAGGED_ROWS
-        return renderer.set_document(template.name, *part(0, 1, None), timestamp, attached, tagged=tagged)
+        return renderer.set_document(
+            template.name, *part(0, 1, None), timestamp, attached, logo=pictures[0], tagged=tagged
+        )
     # The first page shows the total number of pages: count the pages of all parts, then set them.
-    counts = [renderer.count_pages(template.name, *part(at, 1, None)) for at in range(len(parts))]
+    counts = [renderer.count_pages(template.name, *part(at, 1, None), pictures[at]) for at in range(len(parts))]
     numbered = [(1 + sum(counts[:at]), sum(counts)) for at in range(len(parts))]
     return renderer.join_documents(
         [
-            renderer.set_document(template.name, *part(at, *pages), timestamp, attached if at == 0 else None)
+            renderer.set_document(
+                template.name, *part(at, *pages), timestamp, attached if at == 0 else None, logo=pictures[at]
+            )
             for at, pages in enumerate(numbered)
         ]
     )

@@ -95,6 +95,9 @@ ADDRESS_SPACE_BYTES = 3 * 1024**3
 #: with a margin. With less memory the engine would start, but every large document would kill it.
 LEAST_MEMORY_BYTES = 640 * 1024**2
 
+#: The files that belong to one document.
+_FILES: Final = ("facts", "attached", "logo")
+
 #: The folder of the files that this process has open.
 _OPEN_FILES: Final = "/dev/fd"
 
@@ -112,7 +115,7 @@ class TypstEngine:
         self._fonts = typst.Fonts(
             include_system_fonts=False, include_embedded_fonts=False, font_paths=[str(TEMPLATES / "fonts")]
         )
-        self._inputs = {name: _MemoryFile(name) for name in ("facts", "part", "attached", "french")}
+        self._inputs = {name: _MemoryFile(name) for name in (*_FILES, "part", "french")}
         self._sources: dict[str, _MemoryFile] = {}
         self._compilers: dict[str, typst.Compiler] = {}
 
@@ -149,10 +152,10 @@ class TypstEngine:
 
     def _write_sources(self, request: EngineMessage) -> _MemoryFile:
         """Write all files of the document and return that of its template."""
-        facts, attached = (*request.bodies, b"")[:2]
-        self._inputs["facts"].write(facts)
-        self._inputs["attached"].write(attached)
-        part = {**request.head["part"], "attached": len(request.bodies) > 1}
+        given = dict(zip(request.head["files"], request.bodies, strict=True))
+        for name in _FILES:
+            self._inputs[name].write(given.get(name, b""))  # none of the document before may stay
+        part = {**request.head["part"], **{name: name in given for name in ("attached", "logo")}}
         self._inputs["part"].write(json.dumps(part).encode())
         folder = TEMPLATES / "documents"
         self._inputs["french"].write((folder / "french.json").read_bytes())

@@ -29,6 +29,9 @@ CustomsBroker = Annotated[str | None, Field(exclude=True)]
 #: Whether pages have French words beside the English ones. It is not published: it says nothing about the goods.
 French = Annotated[bool, Field(exclude=True)]
 
+#: The exporter's logo (PNG) on its pages; not published either.
+LogoPicture = Annotated[bytes | None, Field(exclude=True, repr=False)]
+
 
 class Provenance(DocumentModel):
     """The origin of the document: it identifies the plan, the treatment and the rules."""
@@ -304,3 +307,4 @@ class Invoice(DocumentModel):
     estimate: InvoiceEstimate = None
     customs_broker: CustomsBroker = None
     french: French = False
+    logo: LogoPicture = None

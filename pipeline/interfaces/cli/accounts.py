@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated, Final
 
 import typer
@@ -11,6 +12,7 @@ from rich.markup import escape
 
 from pipeline.accounts import api_keys, numbers, print_settings, service
 from pipeline.core.clock import utc_now
+from pipeline.documents.pdf.logos import MAX_BYTES
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, build_table, print_result, report_errors
 from pipeline.interfaces.cli.profiles import default_account
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
@@ -119,6 +121,33 @@ def set_languages(
         f"[green]✓[/] new exports of account [bold]{escape(account)}[/] print {' and '.join(kept.languages)}",
         as_json=as_json,
     )
+
+
+@app.command("logo")
+@report_errors
+def set_logo(
+    account: AccountId,
+    picture: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", exists=True, dir_okay=False, help="A PNG or a JPEG.")
+    ] = None,
+    remove: Annotated[bool, typer.Option("--remove", help="New exports print no logo.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Set or remove the logo that new exports print."""
+    if remove is (picture is not None):
+        raise Failure("give either a FILE or --remove", code=ExitCode.USAGE, remedy="Leave out one of them.")
+    with open_current_runtime(must_exist=True) as runtime:
+        if picture is None:
+            print_settings.remove_logo(runtime, account, changed_by="cli")
+            value: dict[str, object] = {"id": account, "logo": None}
+            shown = "no logo"
+        else:
+            with picture.open("rb") as file:
+                body = file.read(MAX_BYTES + 1)
+            logo = print_settings.set_logo(runtime, account, body, changed_by="cli")
+            value = {"id": account, "logo": {"width": logo.width, "height": logo.height}}
+            shown = f"the logo, {logo.width} x {logo.height} pixels"
+    print_result(value, f"[green]✓[/] new exports of account [bold]{escape(account)}[/] print {shown}", as_json=as_json)
 
 
 @app.command("skip-numbers")

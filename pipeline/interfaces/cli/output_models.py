@@ -59,6 +59,20 @@ class AccountLanguages(CommandOutput):
     languages: list[str]
 
 
+class LogoSize(CommandOutput):
+    """A logo as it is stored."""
+
+    width: int = Field(description="In pixels")
+    height: int = Field(description="In pixels")
+
+
+class AccountLogo(CommandOutput):
+    """The logo that new exports print; null for none."""
+
+    id: str
+    logo: LogoSize | None
+
+
 class MailDomains(CommandOutput):
     """The domains to which an account may send mail; null for any."""
 

@@ -185,6 +185,7 @@ OUTPUTS: Final[dict[str, Any]] = {
     "accounts create": models.AccountOutput,
     "accounts mail-domains": models.MailDomains,
     "accounts languages": models.AccountLanguages,
+    "accounts logo": models.AccountLogo,
     "accounts skip-numbers": models.SkippedNumbers,
     "accounts list": list[models.ListedAccount],
     "people add": models.InvitedPerson,

@@ -135,6 +135,7 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         "trace_parent": history.accepted.get("traceParent"),
         "trace_state": history.accepted.get("traceState"),
         "prints_french": history.accepted.get("printsFrench", False),
+        "logo_sha256": history.accepted.get("logo"),
         "accepted_at": history.accepted_at,
         "failure": None if facts.purged else history.failure,
         "quarantined": history.quarantined,

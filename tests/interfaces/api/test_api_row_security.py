@@ -26,7 +26,7 @@ from pipeline.deliveries import queries, sandbox_broker
 from pipeline.deliveries.models import SandboxHandoff
 from pipeline.deliveries.signature import build_signature_headers
 from pipeline.exports.audit_trail import Action, record_act
-from pipeline.exports.models import LegalHold, SavedFilter
+from pipeline.exports.models import LegalHold, LogoFile, SavedFilter
 from pipeline.exports.numbers import reserve_block
 from pipeline.ops import doctor, work_counts
 from pipeline.ops.migrations import row_security
@@ -93,6 +93,7 @@ def harness(open_harness: Open, own_url: str) -> ApiHarness:
             )
         )
         session.add(WorkCount(account_id=factories.ACCOUNT, name=work_counts.EXPORTS, state="accepted", value=1))
+        session.add(LogoFile(account_id=factories.ACCOUNT, sha256="0" * 64, picture=b"a picture", added_by="per_1"))
         session.add(SavedFilter(account_id=factories.ACCOUNT, name="mine", query="state=failed", saved_by="per_1"))
         reserve_block(session, factories.ACCOUNT, packages=1, ssccs=0)
         record_act(session, factories.ACCOUNT, "per_1", Action.SIGNED_IN, "ses_1")

@@ -22,6 +22,7 @@ from pipeline.interfaces.cli.main import app, load_command
 from pipeline.interfaces.cli.server import WORKERS
 from tests.interfaces.cli.test_server_doctor import read_outcomes
 from tests.support.command_line import Commands
+from tests.support.logos import draw_logo
 
 
 def list_commands() -> dict[tuple[str, ...], Any]:
@@ -210,6 +211,23 @@ def test_languages_of_an_account_are_set(commands: Commands) -> None:
     assert (refused.exit_code, "customs asks for English" in refused.stderr) == (1, True)
     assert commands("accounts", "languages", "acc_1", "de").exit_code == 2
     assert commands("accounts", "languages", "acc_2", "en").exit_code == 3
+
+
+@pytest.mark.pdf_engine
+def test_logo_of_an_account_is_set_and_removed(commands: Commands, tmp_path: Path) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    picture = tmp_path / "logo.png"
+    picture.write_bytes(draw_logo())
+    stored = {"id": "acc_1", "logo": {"width": 576, "height": 192}}
+    assert commands.json("accounts", "logo", "acc_1", str(picture)) == stored
+    assert "print the logo, 576 x 192 pixels" in commands("accounts", "logo", "acc_1", str(picture)).stdout
+    assert "print no logo" in commands("accounts", "logo", "acc_1", "--remove").stdout
+    picture.write_text("<svg/>")
+    refused = commands("accounts", "logo", "acc_1", str(picture))
+    assert (refused.exit_code, "neither PNG nor JPEG; save it as PNG" in refused.stderr) == (1, True)
+    assert commands("accounts", "logo", "acc_1").exit_code == 2
+    assert commands("accounts", "logo", "acc_1", str(picture), "--remove").exit_code == 2
+    assert commands("accounts", "logo", "acc_2", "--remove").exit_code == 3
 
 
 def test_keys_rotate_ends_the_older_key_after_the_overlap(commands: Commands) -> None:

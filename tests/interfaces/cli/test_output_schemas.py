@@ -32,6 +32,7 @@ config show
 accounts create acc_1 --name Maple
 accounts mail-domains acc_1 broker.example
 accounts languages acc_1 en fr
+accounts logo acc_1 --remove
 accounts skip-numbers acc_1 --packages 2
 accounts list
 people add --account acc_1 --email pat@maple.example --role admin

@@ -101,6 +101,7 @@ TABLES = (
     "stats",
     "work_counts",
     "sandbox_handoffs",
+    "logos",
     "audit_trails",
     "acts",
     "people",
@@ -217,6 +218,7 @@ def _create_tables() -> None:
         sa.Column("ssccs_issued", sa.BigInteger(), nullable=False),
         sa.Column("blocks_dropped_to", sa.BigInteger(), nullable=False),
         sa.Column("prints_french", sa.Boolean(), nullable=False),
+        sa.Column("logo_sha256", sa.String(), nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_accounts")),
     )
@@ -280,6 +282,16 @@ def _create_tables() -> None:
         sa.Column("answer", JSON_COLUMN, nullable=False),
         sa.Column("received_at", Instant(), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_sandbox_handoffs")),
+    )
+    op.create_table(
+        "logos",
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("sha256", sa.String(), nullable=False),
+        sa.Column("picture", sa.LargeBinary(), nullable=False),
+        sa.Column("added_by", sa.String(), nullable=False),
+        sa.Column("added_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_logos_account_id")),
+        sa.PrimaryKeyConstraint("account_id", "sha256", name=op.f("pk_logos")),
     )
     op.create_table(
         "audit_trails",
@@ -535,6 +547,7 @@ def _create_tables() -> None:
         sa.Column("next_seq", sa.Integer(), nullable=False),
         sa.Column("treatment_digest", sa.String(), nullable=False),
         sa.Column("prints_french", sa.Boolean(), nullable=False),
+        sa.Column("logo_sha256", sa.String(), nullable=True),
         sa.Column("findings", JSON_COLUMN, nullable=False),
         sa.Column("failure", sa.String(), nullable=True),
         sa.Column("outcome", sa.String(), nullable=False),
