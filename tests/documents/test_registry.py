@@ -59,7 +59,7 @@ GOLDEN = {
     "pga_records": "5bb16087d333fbf2e38f4962a803d12062245812a30d241ddc32e0e6ac1ce8fd",
     "entry_estimate": "4491074ecaec3aae51be8a9a2e59faf02838a9bc0a43805473e92ee61c7ccf50",
     "entry_import": "38d257021161b44888210f17328436c13a9b5fc1429c4dc609a5cdceed082e63",
-    "entry_worksheet": "44896acc46e651b244f62ce50c2636fd97cc4f07788a77bad909c0151aecbc4c",
+    "entry_worksheet": "25c4b4c8621c1a7c09265ad6419c4025525095ed945f34fedd6baf97309df075",
 }
 
 

@@ -13,6 +13,8 @@ import pytest
 from pypdf import PdfReader
 
 from pipeline.core.templating import TEMPLATES
+from pipeline.documents.formats.entry_import import find_estimate
+from pipeline.documents.formats.entry_worksheet import list_blocks
 from pipeline.documents.formats.french import choose_words, read_catalogue
 from pipeline.documents.formats.invoice import invoice_html
 from pipeline.documents.formats.invoice_pdf import invoice_pdf
@@ -34,11 +36,14 @@ PDFS: Final = [kind for kind in KINDS if kind.media_type == "application/pdf"]
 _WORD: Final = re.compile(
     r"\b(?:say|label|column-label|term|party|section|statement|title-band|document-page|fact|address|in-french|words)"
     r'\(\s*(?:if [^"\n]*\{ )?"([^"\n]+)"(?:[^"\n]*\belse (?:\{ )?"([^"\n]+)")?'
-    r'|^ +\("([A-Z][^"\n]+)", '
+    r'|^ +\("([A-Z0-9][^"\n]+)", ',
+    re.MULTILINE,
 )
 _COLUMNS: Final = re.compile(r'\.\.\(((?:"[^"\n]*"(?:, )?)+)\)\.map\(name')
 #: What both languages write alike: units, currencies, signs of the field, and the mark of test documents.
-_SAME: Final = frozenset("kg cm US USD TEST SSCC SKU MID LPN HTS SCAC PAPS HTS CFR NO EIN pga_records txt".split())
+_SAME: Final = frozenset(
+    "MULTI kg cm US USD TEST SSCC SKU MID LPN HTS SCAC PAPS HTS CFR NO EIN pga_records txt".split()
+)
 
 
 def french(invoice: Invoice) -> Invoice:
@@ -56,11 +61,15 @@ def list_words(path: Path) -> Iterator[str]:
 
 
 def list_assembled_words() -> set[str]:
-    """Return the words that no template has as one text: statements, and names of a certification's parties."""
+    """Return the words that no template has as one text: statements, roles in a certification, blocks of an entry."""
     values = (builder.SOLD_VALUES, builder.UNSOLD_VALUES, builder.UNSOLD_VALUES_WITH_BASIS)
     statements = {builder.STATEMENT.format(values=each) for each in values}
     roles = ("Certifier", "Exporter", "Producer", "Importer")
-    return {*statements, *roles, *(f"certified by the {role.lower()}" for role in roles[1:])}
+    blocks = list(list_blocks(build_full_invoice()))
+    suppliers = {f"from {supplier}" for _, _, _, supplier in blocks if supplier}
+    certified = {f"certified by the {role.lower()}" for role in roles[1:]}
+    effects = {"added", "deducted", "in the prices", "not counted"}  # of a charge on the entered value
+    return {*statements, *roles, *certified, *suppliers, *effects, *(name for _, name, _, _ in blocks)}
 
 
 def test_each_word_of_a_page_has_french_and_no_french_is_unused() -> None:
@@ -68,7 +77,9 @@ def test_each_word_of_a_page_has_french_and_no_french_is_unused() -> None:
     assert len(words) > 130
     catalogue = read_catalogue()
     assert {word: page for word, page in words.items() if word not in catalogue} == {}
-    assert catalogue.keys() - words.keys() == list_assembled_words()
+    assembled = list_assembled_words()
+    assert assembled - catalogue.keys() == set()
+    assert catalogue.keys() - words.keys() - assembled == set()
 
 
 def test_catalogue_is_sorted_and_keeps_the_values_of_its_words() -> None:
@@ -90,9 +101,9 @@ def test_page_prints_no_english_word_that_is_neither_data_nor_in_the_catalogue(k
     invoice = build_full_invoice()
     reader = PdfReader(BytesIO(kind.make(invoice)))
     printed = read_words(" ".join(page.extract_text() for page in reader.pages))
-    data = (
-        invoice.model_dump_json(context=FOR_PEOPLE) + invoice.worksheet.model_dump_json() if invoice.worksheet else ""
-    )
+    assert invoice.worksheet is not None
+    data = invoice.model_dump_json(context=FOR_PEOPLE) + invoice.worksheet.model_dump_json()
+    data += find_estimate(invoice).model_dump_json()
     known = read_words(data) | read_words(" ".join(read_catalogue())) | _SAME
     known |= {word.upper() for word in known}
     assert printed - known == set()
@@ -167,8 +178,8 @@ def test_values_are_escaped_and_never_words() -> None:
     assert say("Value {currency}", currency="<b>") == (
         'Value &lt;b&gt; <span lang="fr"><span>/</span> Valeur &lt;b&gt;</span>'
     )
-    assert say("unknown {currency}", currency="<b>") == "unknown <b>", "the template escapes plain text"
-    assert not hasattr(say("unknown"), "__html__")
+    assert say("no word {currency}", currency="<b>") == "no word <b>", "the template escapes plain text"
+    assert not hasattr(say("no word"), "__html__")
 
 
 def test_data_files_stay_as_they_are_and_long_documents_in_parts_have_french() -> None:
