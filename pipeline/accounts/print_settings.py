@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,8 +11,9 @@ from typing import Any, Final
 from sqlalchemy import bindparam, func, select, update
 from sqlmodel import Session, col
 
+from pipeline.accounts.schemas import LogoView, PrintSettingsChanges, PrintSettingsView
 from pipeline.core.db import table
-from pipeline.core.errors import NotFound, ValidationFailed
+from pipeline.core.errors import ASK_FOR_LIVE, InsufficientRole, NotFound, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.documents.pdf.logos import Logo, prepare_logo, read_logo
 from pipeline.exports.audit_trail import Action, record_act
@@ -62,18 +64,23 @@ def set_languages(runtime: Runtime, account_id: str, languages: Sequence[str], *
 
     Raises NotFound, and ValidationFailed for other languages.
     """
-    if list(languages) not in LANGUAGES:
-        raise ValidationFailed(
-            f"languages must be en, or en and fr, not {', '.join(languages) or 'none'}; customs asks for English, so it"
-            " always stands first",
-            field="/languages",
-        )
+    check_languages(languages)
     french = FRENCH in languages
     with runtime.db.write() as session:
         _change_account(session, account_id, prints_french=french)
         detail = {"languages": ", ".join(languages)}
         record_act(session, account_id, changed_by, Action.LANGUAGES_CHANGED, account_id, detail)
         return find_print_settings(session, account_id)
+
+
+def check_languages(languages: Sequence[str]) -> None:
+    """Raise ValidationFailed if these are not the languages of a page."""
+    if list(languages) not in LANGUAGES:
+        raise ValidationFailed(
+            f"languages must be en, or en and fr, not {', '.join(languages) or 'none'}; customs asks for English, so it"
+            " always stands first",
+            field="/languages",
+        )
 
 
 def set_logo(runtime: Runtime, account_id: str, picture: bytes, *, changed_by: str) -> Logo:
@@ -115,6 +122,44 @@ def find_logo(session: Session, account_id: str) -> Logo | None:
     sha256 = find_print_settings(session, account_id).logo_sha256
     stored = None if sha256 is None else session.get(LogoFile, (account_id, sha256))
     return None if stored is None else read_logo(stored.picture)
+
+
+def show_print_settings(runtime: Runtime, account_id: str) -> PrintSettingsView:
+    """Return the settings with the picture of the logo. Raises NotFound."""
+    with runtime.db.read() as session:
+        settings, logo = find_print_settings(session, account_id), find_logo(session, account_id)
+    shown = None
+    if logo is not None and settings.logo_sha256 is not None:
+        picture = base64.b64encode(logo.picture).decode()
+        shown = LogoView(sha256=settings.logo_sha256, width=logo.width, height=logo.height, picture=picture)
+    return PrintSettingsView.model_validate({"languages": settings.languages, "logo": shown})
+
+
+def change_print_settings(
+    runtime: Runtime, account_id: str, changes: PrintSettingsChanges, *, changed_by: str, test_only: bool = False
+) -> PrintSettingsView:
+    """Change what the request names, and return the settings.
+
+    Raises InsufficientRole if `test_only`, RendererUnavailable, and ValidationFailed before anything is changed.
+    """
+    if test_only:
+        raise InsufficientRole(f"print settings are those of live exports, too; {ASK_FOR_LIVE}")
+    if changes.languages is not None:
+        check_languages(changes.languages)
+    if changes.logo is not None:
+        set_logo(runtime, account_id, _decode_picture(changes.logo), changed_by=changed_by)
+    elif "logo" in changes.model_fields_set:
+        remove_logo(runtime, account_id, changed_by=changed_by)
+    if changes.languages is not None:
+        set_languages(runtime, account_id, changes.languages, changed_by=changed_by)
+    return show_print_settings(runtime, account_id)
+
+
+def _decode_picture(text: str) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise ValidationFailed("the logo is not base64; encode the bytes of the PNG or JPEG", field="/logo") from error
 
 
 def _change_account(session: Session, account_id: str, **values: bool | str | None) -> None:

@@ -280,3 +280,36 @@ class DeliveryPage(StrictModel):
 
     items: list[DeliveryView]
     next_cursor: str | None
+
+
+#: The base64 of the largest logo, with a margin: a longer one is refused with its size.
+_LONGEST_LOGO: Final = 720_000
+
+
+class PrintSettingsChanges(StrictModel):
+    """Changed settings for the documents that new exports print; what is left out stays."""
+
+    languages: list[Literal["en", "fr"]] | None = Field(
+        None, min_length=1, max_length=2, description="en, or en and fr for French beside English"
+    )
+    logo: str | None = Field(
+        None,
+        max_length=_LONGEST_LOGO,
+        description="A PNG or a JPEG in base64, of at most 512 KB and 4,096 pixels a side; null removes the logo",
+    )
+
+
+class LogoView(StrictModel):
+    """The logo as it is printed: drawn small, without metadata and transparency."""
+
+    sha256: str
+    width: int = Field(description="In pixels")
+    height: int = Field(description="In pixels")
+    picture: str = Field(description="A PNG in base64")
+
+
+class PrintSettingsView(StrictModel):
+    """The settings for the documents that new exports print; an export keeps those of its acceptance."""
+
+    languages: list[Literal["en", "fr"]]
+    logo: LogoView | None

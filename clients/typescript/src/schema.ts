@@ -702,6 +702,30 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/print-settings": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Return the languages and the logo that new exports print
+         * @description Return the languages and the logo that new exports print.
+         */
+        get: operations["readPrintSettings"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        /**
+         * Change the languages or the logo that new exports print
+         * @description Change the languages or the logo that new exports print; what the request leaves out stays. Test keys are refused.
+         */
+        patch: operations["changePrintSettings"];
+        trace?: never;
+    };
     "/api/rules/decide": {
         parameters: {
             query?: never;
@@ -2048,6 +2072,19 @@ export interface components {
             code: string;
         };
         /**
+         * LogoView
+         * @description The logo as it is printed: drawn small, without metadata and transparency.
+         */
+        LogoView: {
+            sha256: string;
+            /** @description In pixels */
+            width: number;
+            /** @description In pixels */
+            height: number;
+            /** @description A PNG in base64 */
+            picture: string;
+        };
+        /**
          * Milestone
          * @description What a handoff reaches once, for the first time; what comes later does not change it.
          * @enum {string}
@@ -2310,6 +2347,14 @@ export interface components {
             rules: components["schemas"]["RuleCount"][];
             /** @description Number of findings that are counted but not listed */
             findingsLeftOut: number;
+        };
+        /**
+         * PrintSettingsView
+         * @description The settings for the documents that new exports print; an export keeps those of its acceptance.
+         */
+        PrintSettingsView: {
+            languages: ("en" | "fr")[];
+            logo: components["schemas"]["LogoView"] | null;
         };
         /**
          * ProfileColumn
@@ -3071,6 +3116,16 @@ export interface components {
             broker: components["schemas"]["PartnerRef"];
             ruleset: components["schemas"]["RulesetRef"];
             units: components["schemas"]["Unit"][];
+        };
+        /**
+         * PrintSettingsChanges
+         * @description Changed settings for the documents that new exports print; what is left out stays.
+         */
+        PrintSettingsChanges: {
+            /** @description en, or en and fr for French beside English */
+            languages?: ("en" | "fr")[] | null;
+            /** @description A PNG or a JPEG in base64, of at most 512 KB and 4,096 pixels a side; null removes the logo */
+            logo?: string | null;
         };
         /**
          * Problem
@@ -3986,6 +4041,7 @@ export type LineDecision = components['schemas']['LineDecision'];
 export type LineTreatmentView = components['schemas']['LineTreatmentView'];
 export type Links = components['schemas']['Links'];
 export type ListedCode = components['schemas']['ListedCode'];
+export type LogoView = components['schemas']['LogoView'];
 export type Milestone = components['schemas']['Milestone'];
 export type NeededData = components['schemas']['NeededData'];
 export type NotificationTrace = components['schemas']['NotificationTrace'];
@@ -4005,6 +4061,7 @@ export type PortalLinkList = components['schemas']['PortalLinkList'];
 export type PortalLinkView = components['schemas']['PortalLinkView'];
 export type PossibleHeading = components['schemas']['PossibleHeading'];
 export type PreflightReport = components['schemas']['PreflightReport'];
+export type PrintSettingsView = components['schemas']['PrintSettingsView'];
 export type ProfileColumn = components['schemas']['ProfileColumn'];
 export type QueueEndpoint = components['schemas']['QueueEndpoint'];
 export type QueueSeries = components['schemas']['QueueSeries'];
@@ -4059,6 +4116,7 @@ export type PartnerRef = components['schemas']['PartnerRef'];
 export type Party = components['schemas']['Party'];
 export type Pga = components['schemas']['Pga'];
 export type Plan = components['schemas']['Plan'];
+export type PrintSettingsChanges = components['schemas']['PrintSettingsChanges'];
 export type Problem = components['schemas']['Problem'];
 export type Rebate = components['schemas']['Rebate'];
 export type ReplayRequest = components['schemas']['ReplayRequest'];
@@ -7501,6 +7559,158 @@ export interface operations {
             };
             /** @description `errorCode` is PLAN_HASH_MISMATCH or EXPORT_ALREADY_EXECUTED or IDEMPOTENCY_IN_PROGRESS or INVALID_STATE */
             409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is PAYLOAD_TOO_LARGE */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is RATE_LIMITED */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is NOT_READY */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readPrintSettings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The settings for the documents that new exports print; an export keeps those of its acceptance. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PrintSettingsView"];
+                };
+            };
+            /** @description `errorCode` is INVALID_REQUEST or VALIDATION_ERROR */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_API_KEY */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_ACCOUNT_SCOPE or INSUFFICIENT_ROLE */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is RATE_LIMITED */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is NOT_READY */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    changePrintSettings: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PrintSettingsChanges"];
+            };
+        };
+        responses: {
+            /** @description The settings for the documents that new exports print; an export keeps those of its acceptance. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PrintSettingsView"];
+                };
+            };
+            /** @description `errorCode` is INVALID_REQUEST or VALIDATION_ERROR */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_API_KEY */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_ACCOUNT_SCOPE or INSUFFICIENT_ROLE */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is REQUEST_TIMEOUT */
+            408: {
                 headers: {
                     [name: string]: unknown;
                 };

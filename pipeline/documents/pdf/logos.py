@@ -16,7 +16,7 @@ from pipeline.documents.pdf.pictures import PICTURES
 from pipeline.documents.pdf.supervisor import RENDERER
 
 #: The largest upload.
-MAX_BYTES: Final = 1024**2
+MAX_BYTES: Final = 512 * 1024
 
 #: The longest side of an upload, and the shortest one, in pixels.
 MAX_SIDE: Final = 4096

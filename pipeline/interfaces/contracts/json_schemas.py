@@ -55,6 +55,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         secret_rotation=account_schemas.SecretRotation,
         new_portal_link=account_schemas.NewPortalLink,
         new_waiver=schemas.NewWaiver,
+        print_settings_changes=account_schemas.PrintSettingsChanges,
         replay_request=views.ReplayRequest,
     ),
     **_outbound(
@@ -85,6 +86,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         line_decision=schemas.LineDecision,
         waiver=schemas.WaiverView,
         waiver_list=schemas.WaiverList,
+        print_settings=account_schemas.PrintSettingsView,
         tariff_number=schemas.TariffNumberView,
         health=ops_schemas.Health,
         stats=ops_schemas.StatsView,

@@ -99,7 +99,7 @@ def test_small_logo_is_not_blown_up() -> None:
         (draw_logo(size=(15, 15)), "15 x 15 pixels"),
         (draw_logo(size=(4000, 300)), "12 times as wide as high"),
         (save_picture(Image.new("RGB", (100, 400))), "3 times as high as wide"),
-        (save_picture(Image.new("RGB", (100, 100))) + bytes(MAX_BYTES), "send at most 1,048,576"),
+        (save_picture(Image.new("RGB", (100, 100))) + bytes(MAX_BYTES), "send at most 524,288"),
         (save_picture(Image.effect_noise((700, 180), 90).convert("RGB"), "JPEG"), f"{MAX_STORED_BYTES:,} are allowed"),
     ],
     ids=str,

@@ -58,6 +58,8 @@ ROLES_BY_CALL = {
     ("DELETE", "/api/partners/br_sandbox/portal-links/{link}"): {"admin"},
     ("POST", "/api/partners"): {"admin"},
     ("PATCH", "/api/partners/br_sandbox"): {"admin"},
+    ("GET", "/api/print-settings"): {"execute", "read", "operate", "admin"},
+    ("PATCH", "/api/print-settings"): {"admin"},
     ("POST", "/api/waivers"): {"admin"},
     ("GET", "/api/waivers"): {"admin"},
     ("GET", "/api/audit"): {"admin"},
@@ -88,6 +90,7 @@ def body_for(template: str, plan: factories.Json) -> factories.Json | None:
         "/api/partners/br_sandbox/replay": {"since": "2026-01-01T00:00:00Z"},
         "/api/partners/br_sandbox/rotate-secret": {"overlapHours": 1},
         "/api/partners/br_sandbox/portal-links": {"days": 1},
+        "/api/print-settings": {"languages": ["en", "fr"]},
         "/api/waivers": {"rule": "V17", "reason": "It is known."},
     }
     return bodies.get(template)

@@ -80,6 +80,7 @@ def build_body(method: str, path: str) -> factories.Json | None:
         ("POST", "/api/partners/{id}/replay"): {"since": "2026-01-01T00:00:00Z"},
         ("POST", "/api/partners/{id}/rotate-secret"): {"overlapHours": 1},
         ("POST", "/api/partners/{id}/portal-links"): {"days": 7},
+        ("PATCH", "/api/print-settings"): {"languages": ["en", "fr"]},
         ("POST", "/api/waivers"): {"rule": "V17", "reason": "It is known."},
         ("POST", "/api/broker-submissions/{id}/acknowledgements"): {"id": "1", "status": "received"},
     }.get((method, path))
