@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import Caller
@@ -16,17 +17,18 @@ from pipeline.core.json_input import check_shape, load_json, parse_json
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.exports import queries
-from pipeline.exports.models import PlanSnapshot
+from pipeline.exports.models import Export, ExportUnit, PlanSnapshot
 from pipeline.exports.plan_values import MISSING, NoSuchPlace, read_value, set_value
 from pipeline.exports.plans import UNHASHED, HashedPlan, hash_plan
 from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.states import SubmissionState
-from pipeline.workflow.preflight import load_snapshot
+from pipeline.workflow.preflight import check_kept
 
 #: Answers that name places of the plan.
 _NAMING: Final = (SubmissionState.REJECTED.value, SubmissionState.QUERY.value)
 #: The most places that a form has; a customs broker may name up to two hundred.
 MAX_PLACES: Final = 200
+_IN_A_UNIT: Final = re.compile(r"/units/([0-9]{1,9})(?:/|\Z)")
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,10 @@ class PointedPlace:
 
 @dataclass(frozen=True)
 class AmendablePlan:
-    """The plan of an export, and the places that its customs broker named, the newest answer first."""
+    """The plan of an export, and the places that its customs broker named, the newest answer first.
+
+    Of a plan that is `long`, `raw` may have only the units of these places, by their index.
+    """
 
     export_id: str
     batch_id: str
@@ -48,6 +53,7 @@ class AmendablePlan:
     plan_hash: str
     raw: Mapping[str, Any]
     places: Sequence[PointedPlace]
+    long: bool
 
 
 @dataclass(frozen=True)
@@ -68,14 +74,42 @@ class TypedPlan:
     errors: Mapping[str, str] = field(default_factory=dict)
 
 
-def load_amendable_plan(runtime: Runtime, caller: Caller, export_or_batch_id: str) -> AmendablePlan:
-    """Return the plan of an export, without its approval. Raises NotFound, and InvalidState if it was purged."""
+def load_amendable_plan(
+    runtime: Runtime, caller: Caller, export_or_batch_id: str, *, longest: int | None = None
+) -> AmendablePlan:
+    """Return the plan of an export, without its approval. Raises NotFound, and InvalidState if it was purged.
+
+    A plan of more than `longest` characters is long: of it only the units are read in which the customs broker named a
+    place.
+    """
     with runtime.db.read() as session:
         export = queries.find_export(session, caller.account_id, export_or_batch_id, test=caller.test)
-        hashed = load_snapshot(session.get_one(PlanSnapshot, export.plan_id))
         places = load_places(session, export.id)
-    raw = {name: value for name, value in hashed.raw.items() if name not in UNHASHED}
-    return AmendablePlan(export.id, export.batch_id, export.revision, export.plan_hash, raw, places)
+        size = session.scalars(select(func.length(PlanSnapshot.document)).where(col(PlanSnapshot.id) == export.plan_id))
+        long = longest is not None and size.one() > longest
+        units = [_IN_A_UNIT.match(each.pointer) for each in places]
+        if long and all(units):
+            raw = _load_units(session, export.id, {unit[1] for unit in units if unit})
+        else:
+            raw = _load_plan(session, export)
+    return AmendablePlan(export.id, export.batch_id, export.revision, export.plan_hash, raw, places, long)
+
+
+def _load_plan(session: Session, export: Export) -> dict[str, Any]:
+    # It was checked when it was accepted; the corrected plan is checked as a new one.
+    stored = session.get_one(PlanSnapshot, export.plan_id)
+    check_kept(stored)
+    return {name: value for name, value in json.loads(stored.document).items() if name not in UNHASHED}
+
+
+def _load_units(session: Session, export_id: str, indexes: Collection[str]) -> dict[str, Any]:
+    rows = session.execute(
+        select(col(ExportUnit.unit_no), col(ExportUnit.document)).where(
+            col(ExportUnit.export_id) == export_id, col(ExportUnit.unit_no).in_({int(index) + 1 for index in indexes})
+        )
+    )
+    units = {unit_no: json.loads(document) for unit_no, document in rows}
+    return {"units": {index: units[int(index) + 1] for index in indexes if int(index) + 1 in units}}
 
 
 def load_places(session: Session, export_id: str) -> list[PointedPlace]:

@@ -203,12 +203,17 @@ def load_snapshot(stored: PlanSnapshot) -> HashedPlan:
 
     Raises InvalidState if it was purged, ValueError if the row is damaged, PlanHashMismatch if the plan is changed.
     """
+    check_kept(stored)
+    return hash_plan(Plan.model_validate_json(stored.document), json.loads(stored.document))
+
+
+def check_kept(stored: PlanSnapshot) -> None:
+    """Raise InvalidState if the plan of a snapshot was purged."""
     if stored.document == PURGED:
         raise InvalidState(
             f"plan {stored.plan_hash} of batch {stored.batch_id} was purged after its retention period; send it as `plan`",
             field="/batchId",
         )
-    return hash_plan(Plan.model_validate_json(stored.document), json.loads(stored.document))
 
 
 _plans = table(PlanSnapshot).c

@@ -64,11 +64,11 @@ def show_amendment(id: str, visit: Visitor) -> Response:  # noqa: A002 - the con
     """Show the plan at the places that the customs broker named."""
     visit.caller.require(*AMENDING_ROLES)
     find_amendable(visit.runtime, visit.caller, id)
-    plan = load_amendable_plan(visit.runtime, visit.caller, id)
+    plan = load_amendable_plan(visit.runtime, visit.caller, id, longest=MAX_TEXT)
     shown = [format_value(read_value(plan.raw, each.pointer)) for each in plan.places]
     values = [TypedValue(each.pointer, was, was) for each, was in zip(plan.places, shown, strict=True)]
-    text = json.dumps(plan.raw, ensure_ascii=False, indent=1)
-    typed = _Typed(values, text if len(text) <= MAX_TEXT else None, uuid4().hex)
+    text = "" if plan.long else json.dumps(plan.raw, ensure_ascii=False, indent=1)
+    typed = _Typed(values, None if plan.long or len(text) > MAX_TEXT else text, uuid4().hex)
     return _page(visit, plan, typed)
 
 
