@@ -41,6 +41,9 @@ _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)', re.DOTALL)
 _CHUNK = re.compile(rb'(?:[^"]{1,4096}+|"(?:[^"\\]++|\\.)*+(?:"|\\?\Z)){1,256}+', re.DOTALL)
 # An escaped zero character whose backslash is not itself escaped.
 _ZERO = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+#: What may stand between the values of an object or a list.
+_GAP = re.compile(r"[ \t\n\r,:]*")
+_DECODER: Final = json.JSONDecoder()
 _PREAMBLE = re.compile(r"^[A-Z][A-Za-z ]* should ")
 _NO_MARKS = bytes(set(range(256)) - set(b"[]{}:"))
 _OPENING = frozenset(b"[{")
@@ -343,3 +346,26 @@ def error_phrase(message: str) -> str:
     """Return pydantic's message as the rest of a sentence that begins with the field."""
     message = _PREAMBLE.sub("must ", message.removeprefix("Value error, "))
     return message[:1].lower() + message[1:]
+
+
+def iterate_entries(text: str, member: str) -> Iterator[Any]:  # any JSON type
+    """Yield the entries of the list that a JSON object has as `member`, each read when it is asked for; none if it has none.
+
+    The text must be valid JSON that the service stored. Raises ValueError if it is not.
+    """
+    at = _skip_gap(text, 0) + 1
+    while text[at := _skip_gap(text, at)] != "}":
+        name, at = _DECODER.raw_decode(text, at)
+        at = _skip_gap(text, at)
+        if name == member:
+            at += 1
+            while text[at := _skip_gap(text, at)] != "]":
+                entry, at = _DECODER.raw_decode(text, at)
+                yield entry
+            return
+        _, at = _DECODER.raw_decode(text, at)
+
+
+def _skip_gap(text: str, at: int) -> int:
+    found = _GAP.match(text, at)
+    return at if found is None else found.end()

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, cast
 
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.problems import Issue
 from pipeline.core.text_safety import make_legible
-from pipeline.deliveries.schemas.messages import AcknowledgementBody, FieldAnswer, HandedUnit
+from pipeline.deliveries.schemas.messages import AcknowledgementBody, FieldAnswer
 from pipeline.exports.field_text import LINE_FIELDS, UNIT_FIELDS
 
 #: With more lines than this, the list of fields names whole lines, not their fields.
@@ -39,9 +39,26 @@ class AnswerForm:
     fields: Sequence[tuple[str, str]] = ()
 
 
-def list_fields(units: Sequence[HandedUnit]) -> dict[str, str]:
-    """Return the fields of a handoff that an answer may name: JSON Pointers by readable name."""
-    return dict(_iterate_fields(units))
+@dataclass(frozen=True)
+class AnswerableUnit:
+    """A unit that an answer may be about: its place in the handoff, from 0, and the SKUs of the lines inside the message."""
+
+    place: int
+    unit_ref: str
+    skus: Sequence[str]
+
+
+def list_fields(units: Iterable[AnswerableUnit], *, alone: bool, detailed: bool) -> dict[str, str]:
+    """Return the fields of units that an answer may name: JSON Pointers by readable name.
+
+    A unit that is `alone` in its handoff is not named. If they are not `detailed`, lines are named only as a whole.
+    """
+    return dict(_iterate_fields(units, alone=alone, detailed=detailed))
+
+
+def can_detail(units: Iterable[AnswerableUnit]) -> bool:
+    """Return whether a handoff of these units has few enough lines to name their fields."""
+    return sum(len(unit.skus) for unit in units) <= MAX_DETAILED_LINES
 
 
 def check_form(
@@ -102,14 +119,13 @@ def _check_fields(form: AnswerForm, pointers: Mapping[str, str]) -> Iterator[Fie
             yield FieldAnswer(pointer=pointer, message=message)
 
 
-def _iterate_fields(units: Sequence[HandedUnit]) -> Iterator[tuple[str, str]]:
-    detailed = sum(len(unit.lines or ()) for unit in units) <= MAX_DETAILED_LINES
-    for number, unit in enumerate(units):
-        unit_pointer, prefix = f"/units/{number}", f"{unit.unit_ref}, " if len(units) > 1 else ""
+def _iterate_fields(units: Iterable[AnswerableUnit], *, alone: bool, detailed: bool) -> Iterator[tuple[str, str]]:
+    for unit in units:
+        unit_pointer, prefix = f"/units/{unit.place}", "" if alone else f"{unit.unit_ref}, "
         for name, pointer in UNIT_FIELDS.items():
             yield f"{prefix}{name}", f"{unit_pointer}{pointer}"
-        for position, line in enumerate(unit.lines or ()):
-            label = f"{prefix}line {position + 1} ({line.sku})"
+        for position, sku in enumerate(unit.skus):
+            label = f"{prefix}line {position + 1} ({sku})"
             yield label, f"{unit_pointer}/lines/{position}"
             if detailed:
                 for name, pointer in LINE_FIELDS.items():

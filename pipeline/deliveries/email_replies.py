@@ -21,7 +21,7 @@ from pipeline.core.errors import NotFound, Purged
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries import answer_forms, links, submissions
-from pipeline.deliveries.answer_forms import AnswerForm
+from pipeline.deliveries.answer_forms import AnswerableUnit, AnswerForm
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Notification
 from pipeline.deliveries.schemas.messages import AcknowledgementReceipt, FieldAnswer, HandoffReady, MessageType
 from pipeline.exports.models import Export
@@ -96,7 +96,11 @@ class Handoff:
     @property
     def field_pointers(self) -> Mapping[str, str]:
         """The fields that an answer may name: JSON Pointers by readable name."""
-        return answer_forms.list_fields(self.message.units)
+        units = [
+            AnswerableUnit(place, unit.unit_ref, [line.sku for line in unit.lines or ()])
+            for place, unit in enumerate(self.message.units)
+        ]
+        return answer_forms.list_fields(units, alone=len(units) == 1, detailed=answer_forms.can_detail(units))
 
 
 def load_handoff(runtime: Runtime, given: ReplyLink) -> Handoff:

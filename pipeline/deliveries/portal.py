@@ -6,10 +6,11 @@ test exports that the sandbox receives in the partner's place.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, exists, func, select, true, tuple_
 from sqlalchemy.orm import Mapped, aliased
@@ -19,13 +20,15 @@ from pipeline.accounts.portal_links import PortalVisitor
 from pipeline.accounts.schemas import DeliveryPage, DeliveryView
 from pipeline.core.db import index_constant
 from pipeline.core.errors import NotFound, Purged
+from pipeline.core.json_input import iterate_entries
 from pipeline.core.runtime import Runtime
 from pipeline.core.trace_context import TraceContext
+from pipeline.deliveries.answer_forms import MAX_DETAILED_LINES, AnswerableUnit, can_detail, list_fields
 from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outcomes import IS_UNDELIVERED
 from pipeline.deliveries.queries import MAX_COUNTED, build_delivery_views, comes_after
-from pipeline.deliveries.schemas.messages import ArtifactLink, HandoffReady, MessageType
+from pipeline.deliveries.schemas.messages import ArtifactLink, HandedUnit, MessageType
 from pipeline.deliveries.submissions import read_submission
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import BrokerSubmissionView
@@ -182,22 +185,71 @@ def count_due_handoffs(runtime: Runtime, visitor: PortalVisitor) -> int:
 
 
 @dataclass(frozen=True)
+class HandoffUnits:
+    """Some units of a handoff, and their fields that an answer may name: JSON Pointers by readable name."""
+
+    units: Sequence[HandedUnit]
+    fields: Mapping[str, str]
+
+    @property
+    def documents(self) -> Sequence[ArtifactLink]:
+        """The documents of the units, each once."""
+        named = {link.id: link for unit in self.units for link in (unit.invoice_data, *unit.artifacts) if link}
+        return list(named.values())
+
+
+@dataclass(frozen=True)
 class PartnerHandoff:
-    """A handoff in full: its status and answers, and its message, which is None if it was purged."""
+    """A handoff: its status and answers, and the JSON of its message, which is None if it was purged."""
 
     submission: BrokerSubmissionView
     batch_id: str
     revision: int
     test: bool
     replaced: str | None  # superseded or cancelled: an answer is not needed any more
-    message: HandoffReady | None
+    units_total: int
+    message: str | None
 
-    @property
-    def documents(self) -> Sequence[ArtifactLink]:
-        """The documents that the message names, each once."""
-        units = [] if self.message is None else self.message.units
-        named = {link.id: link for unit in units for link in (unit.invoice_data, *unit.artifacts) if link}
-        return list(named.values())
+    def read_units(self, shown: range) -> HandoffUnits:
+        """Return the units of the message at these places, counted from 0."""
+        # Each unit has a line, so that more units have too many for their fields. Of those, the last ones are not read.
+        few = self.units_total <= MAX_DETAILED_LINES
+        read = list(islice(self._iterate_units(), None if few else shown.stop))
+        named = [_name_unit(place, unit) for place, unit in enumerate(read)]
+        chosen = slice(shown.start, shown.stop)
+        return HandoffUnits(
+            [HandedUnit.model_validate(unit) for unit in read[chosen]],
+            list_fields(named[chosen], alone=self.units_total == 1, detailed=few and can_detail(named)),
+        )
+
+    def find_unit(self, wanted: str) -> int | None:
+        """Return the place of the first unit with this reference, package number or invoice number; None if there is none."""
+        for place, unit in enumerate(self._iterate_units()):
+            names = (unit["unitRef"], unit["packageNumber"], unit["invoice"]["number"])
+            if wanted.casefold() in {name.casefold() for name in names}:
+                return place
+        return None
+
+    def list_fields(self) -> dict[str, str]:
+        """Return the fields of all units that an answer may name: JSON Pointers by readable name."""
+        units = [_name_unit(place, unit) for place, unit in enumerate(self._iterate_units())]
+        return list_fields(units, alone=len(units) == 1, detailed=can_detail(units))
+
+    def find_document(self, artifact_id: str) -> ArtifactLink | None:
+        """Return the document with this id; None if the message has none."""
+        for unit in self._iterate_units():
+            for each in (unit["invoiceData"], *unit["artifacts"]):
+                if each is not None and each["id"] == artifact_id:
+                    return ArtifactLink.model_validate(each)
+        return None
+
+    def _iterate_units(self) -> Iterator[Mapping[str, Any]]:
+        # Each is read when it is asked for: a page shows some of a thousand.
+        return iterate_entries(self.message or "{}", "units")
+
+
+def _name_unit(place: int, unit: Mapping[str, Any]) -> AnswerableUnit:
+    return AnswerableUnit(place, unit["unitRef"], [line["sku"] for line in unit["lines"] or ()])
 
 
 def read_handoff(runtime: Runtime, visitor: PortalVisitor, submission_id: str) -> PartnerHandoff:
@@ -221,7 +273,8 @@ def read_handoff(runtime: Runtime, visitor: PortalVisitor, submission_id: str) -
         revision=export.revision,
         test=export.test,
         replaced=export.state if export.state in ended else None,
-        message=None if data is None or export.purged_at is not None else HandoffReady.model_validate_json(data),
+        units_total=export.units_total,
+        message=None if export.purged_at is not None else data,
     )
 
 
@@ -232,7 +285,7 @@ def read_document(
     handoff = read_handoff(runtime, visitor, submission_id)
     if handoff.message is None:
         raise Purged.for_export(handoff.batch_id, "its documents are gone")
-    link = next((each for each in handoff.documents if each.id == artifact_id), None)
+    link = handoff.find_document(artifact_id)
     if link is None:
         raise NotFound(f"handoff {submission_id} has no document {artifact_id}")
     return link, runtime.store.get(link.sha256)

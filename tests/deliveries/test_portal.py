@@ -184,7 +184,7 @@ def test_purged_message_has_no_text(runtime_on_both: Runtime) -> None:
     exports.purge(runtime_on_both, export_id)
     assert portal.read_message(runtime_on_both, BROKER, delivery_id).body is None
     read = portal.read_handoff(runtime_on_both, BROKER, handoff.submission_id)
-    assert (read.message, read.documents) == (None, [])
+    assert (read.message, read.read_units(range(9)).documents, read.list_fields()) == (None, [], {})
 
 
 def test_message_of_the_partner_is_found_by_its_id(runtime_on_both: Runtime) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 
 from pipeline.core.text_safety import make_legible
 from pipeline.deliveries.answer_forms import AnswerForm
-from pipeline.deliveries.portal import HandoffSummary, PartnerHandoff
+from pipeline.deliveries.portal import HandoffSummary, HandoffUnits, PartnerHandoff
 from pipeline.exports.field_text import describe_field
 from pipeline.exports.states import SubmissionState
 from pipeline.interfaces.console.instants import format_instant
@@ -19,6 +19,8 @@ from pipeline.interfaces.kind_text import describe_document_kind
 
 #: The statuses of a handoff in their order, for the ladder on its page.
 _LADDER: Final = ("sent", "delivered", "received", "accepted", "filed", "released")
+#: The units on a page of a handoff; each has up to twenty documents.
+UNITS_ON_A_PAGE: Final = 10
 
 
 @dataclass(frozen=True)
@@ -79,7 +81,7 @@ class HandoffDocument:
 
 @dataclass(frozen=True)
 class HandoffPage:
-    """A handoff on its page."""
+    """A handoff on its page, with some of its units; `counted` says which ones, and is empty if they are all."""
 
     link: str
     submission_id: str
@@ -93,6 +95,10 @@ class HandoffPage:
     answers: Sequence[ShownAnswer]
     units: Sequence[HandoffUnit]
     documents: Sequence[HandoffDocument]
+    after: int
+    counted: str
+    previous_link: str
+    next_link: str
 
 
 @dataclass(frozen=True)
@@ -147,11 +153,13 @@ def show_handoff_row(each: HandoffSummary) -> HandoffRow:
     )
 
 
-def show_handoff(handoff: PartnerHandoff, names: Mapping[str, str]) -> HandoffPage:
-    """Return a handoff for its page; `names` are the readable names of fields, by JSON Pointer."""
+def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int) -> HandoffPage:
+    """Return a handoff for its page, with `some` of its units, those after the first `after`."""
     submission = handoff.submission
     link = f"/portal/handoffs/{submission.id}"
-    units = [] if handoff.message is None else handoff.message.units
+    units, total = some.units, handoff.units_total
+    names = {pointer: place for place, pointer in some.fields.items()}
+    previous, following = max(after - UNITS_ON_A_PAGE, 0), after + len(units)
     packages = {each.id: unit.package_number for unit in units for each in (unit.invoice_data, *unit.artifacts) if each}
     notice = {
         "superseded": "A newer revision has replaced this handoff: an answer is not needed any more.",
@@ -202,8 +210,12 @@ def show_handoff(handoff: PartnerHandoff, names: Mapping[str, str]) -> HandoffPa
                 describe_document_kind(each.artifact_type),
                 format_size(each.size),
             )
-            for each in handoff.documents
+            for each in some.documents
         ],
+        after=after,
+        counted=f"{after + 1:,} to {following:,} of {total:,}" if 0 < len(units) < total else "",
+        previous_link=f"{link}?after={previous}" if after > 0 else "",
+        next_link=f"{link}?after={following}" if units and following < total else "",
     )
 
 

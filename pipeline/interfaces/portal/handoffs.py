@@ -15,7 +15,9 @@ from starlette.responses import Response
 from pipeline.core.errors import NotFound, Refused, ValidationFailed
 from pipeline.deliveries import answer_forms, portal, submissions
 from pipeline.deliveries.answer_forms import AnswerForm
+from pipeline.deliveries.portal import PartnerHandoff
 from pipeline.exports.audit_trail import Action
+from pipeline.exports.schemas.plan import MAX_UNITS
 from pipeline.interfaces.api.headers import download_headers
 from pipeline.interfaces.console.pages import ConsoleRoute, Form, build_next_link, redirect_to
 from pipeline.interfaces.portal import handoff_views
@@ -45,6 +47,8 @@ ANSWERS: Final = {
     "released": "Customs released the goods",
 }
 FIELD_ROWS: Final = 6
+#: How many units of a handoff stand on the pages before.
+UnitsBefore = Annotated[int, Query(ge=0, le=MAX_UNITS)]
 
 _FORM_ID: Final = re.compile(r"[0-9a-f]{32}")
 
@@ -67,9 +71,21 @@ def show_handoffs(
 
 
 @router.get("/{id}")
-def show_handoff(id: str, visit: Holder) -> Response:  # noqa: A002 - the contract's name
-    """Show one handoff: its statuses and answers so far, its documents, and a form to answer it."""
-    return _handoff_page(visit, id, AnswerForm(), _new_form_id())
+def show_handoff(
+    id: str,  # noqa: A002 - the contract's name
+    visit: Holder,
+    after: UnitsBefore = 0,
+    find: Annotated[str, Query(max_length=128)] = "",
+) -> Response:
+    """Show one handoff: statuses and answers so far, the units after the first `after`, and a form to answer it.
+
+    With `find`, redirect to the unit with this reference, package number or invoice number.
+    """
+    handoff = portal.read_handoff(visit.runtime, visit.visitor, id)
+    wanted = find.strip()
+    if wanted and (place := handoff.find_unit(wanted)) is not None:
+        return redirect_to(f"/portal/handoffs/{quote(id)}?after={place}")
+    return _handoff_page(visit, handoff, after, AnswerForm(), _new_form_id(), missed=wanted)
 
 
 @router.get("/{id}/documents/{artifact}")
@@ -82,23 +98,27 @@ def download_document(id: str, artifact: str, visit: Holder) -> Response:  # noq
 
 
 @router.post("/{id}/answer")
-def answer_handoff(id: str, visit: Holder, fields: PortalFields) -> Response:  # noqa: A002 - the contract's name
+def answer_handoff(
+    id: str,  # noqa: A002 - the contract's name
+    visit: Holder,
+    fields: PortalFields,
+    after: UnitsBefore = 0,
+) -> Response:
     """Record an answer; a form that is sent twice counts once, one that was changed meanwhile is another answer."""
     runtime, visitor = visit.runtime, visit.visitor
     form = _parse_form(fields)
     form_id = fields.get("form_id")
+    handoff = portal.read_handoff(runtime, visitor, id)
     try:
         if not _FORM_ID.fullmatch(form_id):
             raise ValidationFailed("the form is incomplete; load the page again", field="/form_id")
-        handoff = portal.read_handoff(runtime, visitor, id)
-        pointers = {} if handoff.message is None else answer_forms.list_fields(handoff.message.units)
         answer_id = f"{visitor.actor}:{form_id}:{hashlib.sha256(repr(form).encode()).hexdigest()[:16]}"
-        answer = answer_forms.check_form(form, pointers, ANSWERS, answer_id)
+        answer = answer_forms.check_form(form, handoff.list_fields(), ANSWERS, answer_id)
         submissions.receive_answer(runtime, id, answer, visitor.actor, by_person=True)
     except NotFound:
         raise
     except Refused as refused:
-        return _handoff_page(visit, id, form, form_id, refusal=refused)
+        return _handoff_page(visit, handoff, after, form, form_id, refusal=refused)
     return redirect_to(f"/portal/handoffs/{quote(id)}")
 
 
@@ -108,18 +128,25 @@ def _parse_form(fields: Form) -> AnswerForm:
 
 
 def _handoff_page(
-    visit: PortalVisit, submission_id: str, form: AnswerForm, form_id: str, *, refusal: Refused | None = None
+    visit: PortalVisit,
+    handoff: PartnerHandoff,
+    after: int,
+    form: AnswerForm,
+    form_id: str,
+    *,
+    missed: str = "",
+    refusal: Refused | None = None,
 ) -> Response:
-    handoff = portal.read_handoff(visit.runtime, visit.visitor, submission_id)
-    pointers = {} if handoff.message is None else answer_forms.list_fields(handoff.message.units)
-    names = {pointer: place for place, pointer in pointers.items()}
+    shown = range(after, after + handoff_views.UNITS_ON_A_PAGE)
+    some = handoff.read_units(shown)
     return visit.page(
         "portal/handoff.html",
-        200 if refusal is None else refusal.status,
-        handoff=handoff_views.show_handoff(handoff, names),
+        404 if missed else 200 if refusal is None else refusal.status,
+        handoff=handoff_views.show_handoff(handoff, some, after),
         form=handoff_views.show_answer_form(form, ANSWERS, FIELD_ROWS, _list_errors(refusal)),
         form_id=form_id,
-        places=list(pointers),
+        places=list(some.fields),
+        missed=missed,
         refusal=None if refusal is None else refusal.message,
         answerable=handoff.message is not None,
         max_message=answer_forms.MAX_MESSAGE,

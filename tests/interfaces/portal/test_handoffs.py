@@ -21,7 +21,7 @@ from tests.support import factories
 BROKER, OTHER_BROKER = "br_own", "br_else"
 
 
-def hand_off(harness: ApiHarness, broker: str = BROKER, batch: str = factories.BATCH) -> str:
+def hand_off(harness: ApiHarness, broker: str = BROKER, batch: str = factories.BATCH, units: int = 2) -> str:
     """Hand an export off to a customs broker that reads a queue, and return the export's id."""
     if broker not in {each.id for each in partners.list_partners(harness.runtime, factories.ACCOUNT)}:
         new = {"id": broker, "kind": "customs_broker", "name": "Demo Brokers", "live": True}
@@ -29,7 +29,7 @@ def hand_off(harness: ApiHarness, broker: str = BROKER, batch: str = factories.B
         partners.create_partner(
             harness.runtime, factories.ACCOUNT, NewPartner.model_validate(new | {"channels": channels})
         )
-    export_id = harness.execute(factories.plan(units=2, broker=broker, batch=batch))
+    export_id = harness.execute(factories.plan(units=units, lines=3 if units == 2 else 1, broker=broker, batch=batch))
     harness.run(export_id)
     return export_id
 
@@ -214,3 +214,39 @@ def test_purged_handoff_cannot_be_answered(harness: ApiHarness) -> None:
     assert "It cannot be answered any more" in refused.text
     assert f'action="/portal/handoffs/{handoff}/answer"' not in refused.text
     assert browser.get(document).status_code == 409
+
+
+def test_packages_of_a_large_handoff_are_paged_found_and_answered(harness: ApiHarness) -> None:
+    export_id = hand_off(harness, units=23)
+    browser = open_portal(harness, BROKER)
+    address = f"/portal/handoffs/{find_handoff(browser)}"
+    link, shown, documents = address, [], set()
+    while link:
+        page = browser.get(link).text
+        shown += re.findall(r'<td data-label="Invoice"><bdi class="long">([^<]+)<', page)
+        documents |= {*re.findall(r'href="(/portal/handoffs/\w+/documents/\w+)"', page)}
+        (link, *_) = [*re.findall(r'<a rel="next" href="([^"]+)"', page), ""]
+    assert shown == [f"A-{number:05d}" for number in range(1, 24)]
+    view = harness.client().get(f"/api/exports/{export_id}").json()
+    assert len(documents) == len(view["artifacts"])
+    assert browser.get(max(documents)).status_code == 200
+    for wanted, place in (("a-00018", 17), (view["customs_packages"][22]["packageNumber"], 22), ("U5", 4)):
+        assert browser.get(address, params={"find": wanted}).headers["location"] == f"{address}?after={place}"
+    missed = browser.get(address, params={"find": "<b>"})
+    assert (missed.status_code, "has the number <bdi>&lt;b&gt;</bdi>" in missed.text) == (404, True)
+    assert "There are no more customs packages." in browser.get(f"{address}?after=23").text
+    last = browser.get(f"{address}?after=20").text
+    assert '<option value="U23, invoice total">' in last
+    assert '<option value="U1, invoice total">' not in last
+    refused = submit(
+        browser, f"{address}?after=20", f"{address}/answer?after=20", status="query", place0="U99", wrong0="?"
+    )
+    assert (refused.status_code, '<option value="U23, invoice total">' in refused.text) == (400, True)
+    for field, pointer in (
+        ("U23, invoice total", "/units/22/invoice/total"),
+        ("U1, seller", "/units/0/parties/seller"),
+    ):
+        taken = submit(browser, address, f"{address}/answer", status="query", place0=field, wrong0="Why?")
+        assert taken.status_code == 303
+        answers = read_submission(harness, export_id)["acknowledgements"]
+        assert answers[-1]["fields"] == [{"pointer": pointer, "message": "Why?"}]

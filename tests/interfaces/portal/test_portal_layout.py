@@ -48,6 +48,7 @@ def build_addresses(harness: ApiHarness) -> tuple[httpx.Client, str, dict[str, s
             "delivery": f"/portal/deliveries/{delivery}",
             "handoffs": "/portal/handoffs",
             "handoff": f"/portal/handoffs/{handoff}",
+            "handoff from its second package": f"/portal/handoffs/{handoff}?after=1",
             "endpoint": "/portal/endpoint",
             "secret": "/portal/secret",
             "verify": "/portal/verify",
