@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 from sqlmodel import Session, col
 
 from pipeline.core.errors import NotFound
@@ -21,7 +21,7 @@ from pipeline.exports.models import Export
 from pipeline.exports.states import DeliveryState
 
 #: The most deliveries of one export that are read: the first ones, which include its handoff.
-MAX_DELIVERIES: Final = 200
+MAX_DELIVERIES: Final = 100
 _MAX_ATTEMPTS: Final = 1_000
 
 
@@ -62,14 +62,15 @@ def load_past_deliveries(session: Session, export_id: str) -> list[PastDelivery]
         col(Delivery.due_at),
         col(Delivery.delivered_at),
     )
-    rows = session.execute(
+    found = (
         select(*columns, col(Notification.event_type))
         .join(Notification, col(Notification.id) == col(Delivery.notification_id))
         .where(col(Delivery.export_id) == export_id)
         .order_by(col(Delivery.position), col(Delivery.partner_id), col(Delivery.channel))
         .limit(MAX_DELIVERIES)
-    ).all()
-    attempts = _load_attempts(session, [row.id for row in rows])
+    )
+    rows = session.execute(found).all()
+    attempts = _load_attempts(session, found.with_only_columns(col(Delivery.id)))
     return [
         PastDelivery(
             row.id,
@@ -121,12 +122,13 @@ def load_sent_message(runtime: Runtime, account_id: str, delivery_id: str) -> Se
         return SentMessage(body, {number: exchange for number, exchange in rows if exchange})
 
 
-def _load_attempts(session: Session, delivery_ids: Sequence[str]) -> Mapping[str, Sequence[PastAttempt]]:
+def _load_attempts(session: Session, delivery_ids: Select[tuple[str]]) -> Mapping[str, Sequence[PastAttempt]]:
     found: dict[str, list[PastAttempt]] = defaultdict(list)
     columns = col(Attempt.number), col(Attempt.at), col(Attempt.duration_ms), col(Attempt.outcome), col(Attempt.status)
+    deliveries = delivery_ids.subquery()
     rows = session.execute(
         select(col(Attempt.delivery_id), *columns)
-        .where(col(Attempt.delivery_id).in_(delivery_ids))
+        .join(deliveries, deliveries.c.id == col(Attempt.delivery_id))
         .order_by(col(Attempt.delivery_id), col(Attempt.number))
         .limit(_MAX_ATTEMPTS)
     )

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import and_, case, func
+from sqlalchemy import case, func
 from sqlalchemy import select as select_columns
+from sqlalchemy.orm import defer
 from sqlmodel import Session, col, or_, select
 
 from pipeline.core.errors import NotFound
@@ -81,9 +82,10 @@ MAX_REVISIONS: Final = 50
 
 
 def list_revisions(session: Session, export: Export) -> Sequence[Export]:
-    """Return the newest revisions of the export's batch, also the export itself, the newest first."""
+    """Return the newest revisions of the export's batch without their findings, also the export itself, the newest first."""
     return session.exec(
         select(Export)
+        .options(defer(Export.findings))  # type: ignore[arg-type]  # SQLModel types a column as its value
         .where(
             col(Export.account_id) == export.account_id,
             col(Export.batch_id) == export.batch_id,
@@ -96,32 +98,60 @@ def list_revisions(session: Session, export: Export) -> Sequence[Export]:
 
 @dataclass(frozen=True)
 class UnitSpan:
-    """From when to when the steps of a unit ran. `ended_at` is None unless all are done."""
+    """From when to when the steps of some units ran, which are all `failed`, `open` or `closed`."""
 
-    unit_ref: str
-    started_at: datetime | None
+    state: str
+    units: int
+    started_at: datetime
     ended_at: datetime | None
-    failed: bool
 
 
-def list_unit_spans(session: Session, export_id: str) -> Sequence[UnitSpan]:
-    """Return the spans of all units of an export, in their order."""
-    state, unit = col(Step.state), (col(ExportUnit.unit_no), col(ExportUnit.unit_ref))
-    of_unit = and_(col(Step.export_id) == col(ExportUnit.export_id), col(Step.unit_no) == col(ExportUnit.unit_no))
-    rows = session.execute(
+@dataclass(frozen=True)
+class UnitGroup:
+    """Units that follow each other, from the first to the last, with a span for those of each state that have started."""
+
+    first_ref: str
+    last_ref: str
+    spans: Sequence[UnitSpan]
+
+
+def list_unit_groups(session: Session, export: Export, *, most: int) -> list[UnitGroup]:
+    """Return all units of an export in at most so many groups of equal size, in their order."""
+    size = -(-export.units_total // most)
+    state = col(Step.state)
+    units = (
         select_columns(
-            col(ExportUnit.unit_ref),
-            func.min(col(Step.started_at)),
-            func.max(col(Step.finished_at)),
-            func.sum(case((state == StepState.DONE.value, 0), else_=1)),
-            func.sum(case((state == StepState.FAILED.value, 1), else_=0)),
+            col(Step.unit_no),
+            func.min(col(Step.started_at)).label("started_at"),
+            func.max(col(Step.finished_at)).label("finished_at"),
+            case(
+                (func.sum(case((state == StepState.FAILED.value, 1), else_=0)) > 0, "failed"),
+                (func.sum(case((state == StepState.DONE.value, 0), else_=1)) > 0, "open"),
+                else_="closed",
+            ).label("state"),
         )
-        .join(Step, of_unit)
-        .where(col(ExportUnit.export_id) == export_id)
-        .group_by(*unit)
-        .order_by(unit[0])
+        .where(col(Step.export_id) == export.id, col(Step.unit_no).between(1, export.units_total))
+        .group_by(col(Step.unit_no))
+        .subquery()
+        .c
     )
-    return [
-        UnitSpan(unit_ref, started_at, None if undone else finished_at, bool(failed))
-        for unit_ref, started_at, finished_at, undone, failed in rows
-    ]
+    group = (units.unit_no - 1) // size
+    rows = session.execute(
+        select_columns(group, units.state, func.count(), func.min(units.started_at), func.max(units.finished_at))
+        .where(units.started_at.is_not(None))
+        .group_by(group, units.state)
+        .order_by(group, units.state)
+    )
+    spans: dict[int, list[UnitSpan]] = {}
+    for place, span_state, count, started_at, ended_at in rows:
+        spans.setdefault(place, []).append(UnitSpan(span_state, count, started_at, ended_at))
+    edges = [(at, min(at + size, export.units_total + 1) - 1) for at in range(1, export.units_total + 1, size)]
+    refs = dict(
+        session.execute(
+            select_columns(col(ExportUnit.unit_no), col(ExportUnit.unit_ref)).where(
+                col(ExportUnit.export_id) == export.id,
+                col(ExportUnit.unit_no).in_({at for edge in edges for at in edge}),
+            )
+        ).all()
+    )
+    return [UnitGroup(refs[first], refs[last], spans.get(place, ())) for place, (first, last) in enumerate(edges)]

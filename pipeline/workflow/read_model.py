@@ -97,9 +97,11 @@ def load_export_rows(
 ) -> ExportRows:
     """Return the rows that the view of `export` is made of; it shows the units `units_of`, or all if that is None."""
     export_id = export.id
-    newest = session.exec(
-        select(Event).where(col(Event.export_id) == export_id).order_by(col(Event.seq).desc()).limit(max_events)
-    ).all()
+    newest: Sequence[Event] = ()
+    if max_events:
+        newest = session.exec(
+            select(Event).where(col(Event.export_id) == export_id).order_by(col(Event.seq).desc()).limit(max_events)
+        ).all()
     steps = session.exec(
         select(Step)
         .where(col(Step.export_id) == export_id, *([] if units_of is None else [_is_shown(export_id, units_of)]))
@@ -141,7 +143,9 @@ def load_export_rows(
             .where(col(LineTreatment.export_id) == export_id, *lines)
             .order_by(col(LineTreatment.unit_no), col(LineTreatment.position))
             .limit(max_lines)
-        ).all(),
+        ).all()
+        if max_lines
+        else (),
         treatment_count=session.scalar(
             select(func.count()).select_from(LineTreatment).where(col(LineTreatment.export_id) == export_id)
         )

@@ -62,6 +62,21 @@ def count_traffic(database: Database) -> Iterator[Traffic]:
 
 
 @contextmanager
+def count_reads(database: Database) -> Iterator[list[int]]:
+    """Yield how many rows each SELECT of the block finds, by the order of the statements."""
+    rows: list[int] = []
+
+    def count_rows(_: Any, cursor: Any, statement: str, parameters: Any, *__: Any) -> None:
+        if statement.startswith("SELECT"):
+            counting = cursor.connection.cursor()
+            counting.execute(f"SELECT count(*) FROM ({statement}) AS found", parameters)  # noqa: S608 - our own text
+            rows.append(counting.fetchone()[0])
+
+    with _listen_first(database, count_rows):
+        yield rows
+
+
+@contextmanager
 def record_plans(database: Database) -> Iterator[list[str]]:
     """Yield the query plans, line by line. They use an index if possible; with few rows the planner would not."""
     plans: list[str] = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Final
-from urllib.parse import quote
+from urllib.parse import quote, urlencode
 
 from fastapi import APIRouter, Depends, Path, Query
 from starlette.responses import RedirectResponse, Response
@@ -24,7 +24,7 @@ from pipeline.deliveries import queries, sandbox_broker
 from pipeline.deliveries.history import load_past_deliveries
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.exports.models import Export
-from pipeline.exports.queries import find_export, list_events_before, list_revisions, list_unit_spans
+from pipeline.exports.queries import find_export, list_events_before, list_revisions, list_unit_groups
 from pipeline.exports.schemas.export import ExportView
 from pipeline.exports.states import DeliveryState, ExportState
 from pipeline.interfaces.console import export_views, list_views, partner_views
@@ -32,7 +32,7 @@ from pipeline.interfaces.console.event_views import show_event
 from pipeline.interfaces.console.finding_views import fold_findings, show_findings
 from pipeline.interfaces.console.gantt_views import MAX_UNIT_ROWS, build_gantt
 from pipeline.interfaces.console.line_views import is_below, show_decision, show_lines
-from pipeline.interfaces.console.list_views import ListFilter
+from pipeline.interfaces.console.list_views import FilterLink, ListFilter
 from pipeline.interfaces.console.live import build_export_live_address, build_live_address
 from pipeline.interfaces.console.pages import (
     HEADERS,
@@ -55,9 +55,9 @@ from pipeline.workflow.read_model import build_view, load_export_rows
 
 #: What an export's page shows of each; other pages have the rest.
 _UNITS: Final = 6
-_LINES: Final = 20
+_LINES: Final = 15
 _DELIVERIES: Final = 20
-_EVENTS: Final = 30
+_EVENTS: Final = 20
 
 ChosenFilter = Annotated[ListFilter, Depends(list_views.read_filter)]
 
@@ -147,7 +147,7 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
         many = row.units_total > MAX_UNIT_ROWS
         shown_units = range(1, (_UNITS if many else row.units_total) + 1)
         rows = load_export_rows(session, row, max_events=_EVENTS, max_lines=0, units_of=shown_units)
-        spans = list_unit_spans(session, row.id) if many else []
+        groups = list_unit_groups(session, row, most=MAX_UNIT_ROWS) if many else []
         lines = list_treatments(session, row.id, limit=_LINES)
         past = load_past_deliveries(session, row.id)
         revisions = list_revisions(session, row)
@@ -167,9 +167,13 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
         tests=visit.caller.has_role(ADMIN),
         hold_link=f"/console/holds/new?export={quote(row.id)}" if _may_hold(visit, row) else None,
         amend_link=amend_link,
-        warnings=fold_findings((each for each in export.findings if each.severity != "note"), visit.caller),
-        notes=fold_findings((each for each in export.findings if each.severity == "note"), visit.caller),
-        gantt=build_gantt(export, spans, past, now),
+        warnings=fold_findings(
+            (each for each in export.findings if each.severity != "note"), visit.caller, f"{link}/findings"
+        ),
+        notes=fold_findings(
+            (each for each in export.findings if each.severity == "note"), visit.caller, f"{link}/findings?notes=true"
+        ),
+        gantt=build_gantt(export, groups, past, now),
         units=show_units(export, _UNITS, opened=row.units_total == 1),
         units_total=row.units_total,
         all_units=f"{link}/units" if row.units_total > _UNITS else None,
@@ -231,6 +235,33 @@ def show_all_lines(
         export_link=f"/console/exports/{quote(row.id)}",
         lines=shown,
         next_link=next_link,
+    )
+
+
+@router.get("/exports/{id}/findings")
+def show_all_findings(
+    id: str,  # noqa: A002 - the contract's name
+    visit: Visitor,
+    notes: Annotated[bool, Query()] = False,  # noqa: FBT002 - a filter that is on or off
+    after: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+) -> Response:
+    """Show the findings at acceptance after the first `after`: what the checks warned of, or their notes."""
+    with visit.runtime.db.read() as session:
+        row = find_export(session, visit.account_id, id, test=visit.caller.test)
+    found = [each for each in row.findings if (each["severity"] == "note") is notes]
+    link, chosen = f"/console/exports/{quote(row.id)}", {"notes": "true"} if notes else {}
+    shown = [Finding.model_validate(each) for each in found[after : after + PAGE_SIZE]]
+    more = len(found) > after + PAGE_SIZE
+    return visit.page(
+        "console/findings.html",
+        export=row,
+        export_link=link,
+        filters=[
+            FilterLink("warnings", f"{link}/findings", not notes),
+            FilterLink("notes", f"{link}/findings?notes=true", notes),
+        ],
+        findings=show_findings(shown, visit.caller),
+        next_link=f"{link}/findings?{urlencode(chosen | {'after': after + PAGE_SIZE})}" if more else None,
     )
 
 

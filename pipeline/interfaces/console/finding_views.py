@@ -15,7 +15,7 @@ from pipeline.customs.schemas import Scope
 from pipeline.exports.field_text import NamedField, name_field
 
 _OPEN_FINDINGS: Final = 3
-_MAX_FINDINGS: Final = 100
+_MAX_FINDINGS: Final = 20
 _SCOPE: Final[TypeAdapter[str]] = TypeAdapter(Scope)
 
 
@@ -34,19 +34,21 @@ class ShownFinding:
 
 @dataclass(frozen=True)
 class ShownFindings:
-    """The `first` findings, the `folded` ones, how many there are in all, and how many are `left_out`."""
+    """The `first` findings, the `folded` ones, and how many there are in all; `all_link` is empty if these are all."""
 
     first: Sequence[ShownFinding]
     folded: Sequence[ShownFinding]
     total: int
-    left_out: int
+    all_link: str
 
 
-def fold_findings(findings: Iterable[Finding], reader: Caller) -> ShownFindings:
-    """Return findings for a page, the first ones open."""
+def fold_findings(findings: Iterable[Finding], reader: Caller, all_link: str) -> ShownFindings:
+    """Return findings for a page, the first ones open; the page at `all_link` has all."""
     found = [*findings]
     shown = show_findings(found[:_MAX_FINDINGS], reader)
-    return ShownFindings(shown[:_OPEN_FINDINGS], shown[_OPEN_FINDINGS:], len(found), max(len(found) - _MAX_FINDINGS, 0))
+    return ShownFindings(
+        shown[:_OPEN_FINDINGS], shown[_OPEN_FINDINGS:], len(found), all_link if len(found) > len(shown) else ""
+    )
 
 
 def show_findings(findings: Iterable[Finding], reader: Caller) -> list[ShownFinding]:

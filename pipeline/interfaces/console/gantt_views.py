@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from pipeline.deliveries.history import PastDelivery
-from pipeline.exports.queries import UnitSpan
+from pipeline.exports.queries import UnitGroup
 from pipeline.exports.schemas.export import BrokerSubmissionView, ExportView, StepView, UnitView
 from pipeline.exports.states import DeliveryState, StepState, SubmissionState
 from pipeline.interfaces.console.gantt import ChartRow, Gantt, Stretch, draw_gantt, since
@@ -22,6 +22,8 @@ _MAX_DELIVERY_ROWS: Final = 14
 #: The most attempts of equal messages in one row; failed ones come first.
 _MAX_ATTEMPTS: Final = 30
 
+#: State of units -> mark of their bar; later ones are drawn over the others.
+_SPAN_MARKS: Final = {"closed": "sent", "open": "busy", "failed": "bad"}
 _ATTEMPT_MARKS: Final = {"delivered": "good", "failed": "bad", "refused": "bad"}
 _ANSWER_MARKS: Final = {
     SubmissionState.REJECTED.value: "bad",
@@ -31,15 +33,15 @@ _ANSWER_MARKS: Final = {
 
 
 def build_gantt(
-    export: ExportView, spans: Sequence[UnitSpan], deliveries: Sequence[PastDelivery], now: datetime
+    export: ExportView, groups: Sequence[UnitGroup], deliveries: Sequence[PastDelivery], now: datetime
 ) -> Gantt | None:
     """Return the chart of the export; None if nothing has started. What is not finished goes on until `now`.
 
-    `spans` are those of all units if there are more than MAX_UNIT_ROWS; else the view shows all units.
+    `groups` are those of all units if there are more than MAX_UNIT_ROWS; else the view shows all units.
     """
     began = export.accepted_at
     rows = [
-        *(_group_rows(spans, began, now) if spans else _unit_rows(export.units, began, now)),
+        *([_group_row(each, began, now) for each in groups] or _unit_rows(export.units, began, now)),
         *(_step_row("", step, began, now) for step in export.steps),
         *_delivery_rows(deliveries, began, now),
         *(_answer_row(each, began, now) for each in export.broker_submissions),
@@ -57,37 +59,20 @@ def _unit_rows(units: Sequence[UnitView], began: datetime, now: datetime) -> Ite
             yield ChartRow(unit.unit_ref, [bar for step in unit.steps for bar in _step_bars(step, began, now)])
 
 
-def _group_rows(spans: Sequence[UnitSpan], began: datetime, now: datetime) -> Iterator[ChartRow]:
-    size = -(-len(spans) // MAX_UNIT_ROWS)
-    for at in range(0, len(spans), size):
-        yield _group_row(spans[at : at + size], began, now)
-
-
-def _group_row(spans: Sequence[UnitSpan], began: datetime, now: datetime) -> ChartRow:
+def _group_row(group: UnitGroup, began: datetime, now: datetime) -> ChartRow:
     """Return a row with a bar for the units that are closed, one for those that are not, and one for failed ones."""
-    groups: defaultdict[tuple[str, str], list[UnitSpan]] = defaultdict(list)
-    for each in spans:
-        if each.started_at is not None:
-            groups[_describe_span(each)].append(each)
     return ChartRow(
-        f"{spans[0].unit_ref} to {spans[-1].unit_ref}",
+        f"{group.first_ref} to {group.last_ref}",
         [
             Stretch(
-                min(since(began, each.started_at) for each in same if each.started_at is not None),
-                max(since(began, each.ended_at or now) for each in same),
-                mark,
-                f"{count_noun(len(same), 'unit')} {state}",
+                since(began, span.started_at),
+                since(began, span.ended_at if span.state == "closed" and span.ended_at else now),
+                _SPAN_MARKS[span.state],
+                f"{count_noun(span.units, 'unit')} {'not closed' if span.state == 'open' else span.state}",
             )
-            for (mark, state), same in sorted(groups.items(), key=lambda group: group[0], reverse=True)
+            for span in sorted(group.spans, key=lambda each: [*_SPAN_MARKS].index(each.state))
         ],
     )
-
-
-def _describe_span(span: UnitSpan) -> tuple[str, str]:
-    """Return the mark of a bar of such units, and their state."""
-    if span.failed:
-        return "bad", "failed"
-    return ("busy", "not closed") if span.ended_at is None else ("sent", "closed")
 
 
 def _step_row(prefix: str, step: StepView, began: datetime, now: datetime) -> ChartRow:

@@ -47,7 +47,7 @@ def test_export_page_shows_the_export_in_full(harness: ApiHarness) -> None:
     assert re.search(rf'hx-sse:connect="/console/live\?seen=[0-9.]+&amp;export={export_id}"', page)
     shown = [view["status"], view["planHash"], view["treatment"]["digest"], factories.BROKER, factories.WAREHOUSE]
     shown += [each["packageNumber"] for each in view["customs_packages"]]
-    shown += [each["type"] for each in view["events"][-30:]] + [each["id"] for each in view["artifacts"]]
+    shown += [each["type"] for each in view["events"][-20:]] + [each["id"] for each in view["artifacts"]]
     assert [each for each in shown if each not in page] == []
     line = view["treatment"]["lines"][0]
     chips = [each["heading"] for each in line["chapter99"]] + [each["flag"] for each in line["pga"]]

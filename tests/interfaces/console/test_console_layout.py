@@ -97,7 +97,7 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
             harness.runtime, factories.ACCOUNT, "cli", email="anna@maple.example", roles=["read"], mode="live"
         )
     addresses |= {"person": f"/console/people/{invited.person_id}", "link": f"/console/links/{invited.token}"}
-    for name in ("units", "lines", "events", "deliveries", "units/1/lines/1"):
+    for name in ("units", "lines", "findings?notes=true", "events", "deliveries", "units/1/lines/1"):
         addresses[f"export {name}"] = f"/console/exports/{late}/{name}"
     before = harness.execute(factories.plan(units=2, batch="batch_2026_11_24_002", invoice="INV-18"))
     harness.run(before)
