@@ -237,9 +237,10 @@ class PortalLinkList(StrictModel):
 
 
 class PartnerList(StrictModel):
-    """The partners of the account, ordered by id."""
+    """One page of the account's partners, ordered by id. `nextCursor` is null on the last page."""
 
     items: list[PartnerView]
+    next_cursor: str | None
 
 
 class AttemptView(StrictModel):

@@ -244,9 +244,9 @@ def retry(export: str, *, if_match: str | None = None) -> Call[ExportView]:
     return Call("POST", f"{_export_path(export)}/retry", _parse_export, headers=_if_match_headers(if_match))
 
 
-def inbox(*, cause: Cause | None = None, acknowledged: bool = False) -> Call[InboxView]:
-    """Return what needs a person, oldest deadline first, or what was acknowledged."""
-    return get("api/inbox", parse_as(InboxView), cause=cause, acknowledged=str(acknowledged).lower())
+def inbox(*, cause: Cause | None = None, acknowledged: bool = False, limit: int = 50) -> Call[InboxView]:
+    """Return what needs a person, oldest deadline first, or what was acknowledged; of each cause the oldest `limit` items."""
+    return get("api/inbox", parse_as(InboxView), cause=cause, acknowledged=str(acknowledged).lower(), limit=limit)
 
 
 def acknowledge_export(export: str, note: str | None = None, *, if_match: str | None = None) -> Call[ExportView]:

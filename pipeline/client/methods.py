@@ -113,7 +113,7 @@ class ApiMethods:
     bundle: Final = Operation(export_requests.bundle)
     files: Final = Listing(export_requests.files)
 
-    partners: Final = Operation(operator_requests.partners)
+    partners: Final = Listing(operator_requests.partners)
     partner: Final = Operation(operator_requests.partner)
     create_partner: Final = Operation(operator_requests.create_partner)
     change_partner: Final = Operation(operator_requests.change_partner)

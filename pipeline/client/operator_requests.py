@@ -143,9 +143,16 @@ _TEST_SECONDS = 120
 _parse_partner = parse_as(PartnerView)
 
 
-def partners() -> Call[Sequence[PartnerView]]:
-    """Return the account's partners, by id."""
-    return get("api/partners", parse_as(PartnerList)).map(lambda found: found.items)
+def partners(*, page_size: int = 200) -> ResultPage[PartnerView]:
+    """Yield the account's partners, by id, from all pages."""
+
+    def page_call(cursor: str | None) -> Call[ResultPage[PartnerView]]:
+        call = get("api/partners", parse_as(PartnerList), cursor=cursor, limit=page_size)
+        return call.map(
+            lambda found: ResultPage(found.items, page_call(found.next_cursor) if found.next_cursor else None)
+        )
+
+    return ResultPage(next_call=page_call(None))
 
 
 def partner(partner: str) -> Call[PartnerView]:

@@ -28,8 +28,15 @@ from pipeline.exports.states import DeliveryState, ExportState, InboxState, Outc
 #: The most items of one cause that are listed, those of the oldest exports.
 MOST_ITEMS: Final = 200
 
-_ANSWERS: Final = {Outcome.REJECTED: Cause.REJECTED, Outcome.QUERY: Cause.QUERY, Outcome.HELD: Cause.HELD}
-_OUTCOMES: Final = (Outcome.NEEDS_ATTENTION, Outcome.OVERDUE, *_ANSWERS)
+#: The causes of exports, each with the outcome of these exports.
+_CAUSES: Final = {
+    Cause.QUARANTINED: Outcome.NEEDS_ATTENTION,
+    Cause.FAILED: Outcome.NEEDS_ATTENTION,
+    Cause.OVERDUE: Outcome.OVERDUE,
+    Cause.REJECTED: Outcome.REJECTED,
+    Cause.QUERY: Outcome.QUERY,
+    Cause.HELD: Outcome.HELD,
+}
 
 _REASONS: Final = {
     Cause.OVERDUE: "The customs broker has not answered in time. Ask it; resend the handoff if it has nothing.",
@@ -102,7 +109,7 @@ def group_items(inbox: InboxView) -> list[InboxGroup]:
 
 def open_items(account_id: SQLColumnExpression[str]) -> Iterator[Select[Any]]:
     """Yield the statements that together find each open item of an account once, to count them."""
-    for outcome in _OUTCOMES:
+    for outcome in dict.fromkeys(_CAUSES.values()):
         yield _select_exports(account_id, outcome, col(Export.id))
     yield _select_dead(account_id, col(Delivery.id))
     yield _select_paused(account_id, col(Partner.id))
@@ -111,21 +118,17 @@ def open_items(account_id: SQLColumnExpression[str]) -> Iterator[Select[Any]]:
 def _find_items(
     session: Session, account_id: str, cause: Cause | None, *, acknowledged: bool, limit: int
 ) -> Iterator[list[InboxItem]]:
-    for outcome, causes in {
-        Outcome.NEEDS_ATTENTION: (Cause.QUARANTINED, Cause.FAILED),
-        Outcome.OVERDUE: (Cause.OVERDUE,),
-        **{outcome: (answer,) for outcome, answer in _ANSWERS.items()},
-    }.items():
-        if cause not in (None, *causes) or (acknowledged and outcome is Outcome.NEEDS_ATTENTION):
+    for each, outcome in _CAUSES.items():
+        if cause not in (None, each) or (acknowledged and outcome is Outcome.NEEDS_ATTENTION):
             continue
-        rows = _find_exports(session, account_id, outcome, acknowledged=acknowledged, limit=limit)
+        rows = _find_exports(session, account_id, each, acknowledged=acknowledged, limit=limit)
         seen = _load_acknowledged(session, rows)
         if outcome is Outcome.NEEDS_ATTENTION:
             yield [_describe_failure(row) for row in rows]
         elif outcome is Outcome.OVERDUE:
             yield _describe_overdue(session, rows, seen)
         else:
-            yield _describe_answers(session, _ANSWERS[outcome], rows, seen)
+            yield _describe_answers(session, each, rows, seen)
     if cause in (None, Cause.DEAD_LETTER):
         yield _find_dead(session, account_id, acknowledged=acknowledged, limit=limit)
     if cause in (None, Cause.PAUSED) and not acknowledged:
@@ -152,9 +155,10 @@ def _select_exports(
 
 
 def _find_exports(
-    session: Session, account_id: str, outcome: Outcome, *, acknowledged: bool, limit: int
+    session: Session, account_id: str, cause: Cause, *, acknowledged: bool, limit: int
 ) -> Sequence[Row[Any]]:
-    """Return the oldest exports with this outcome, with their handoffs."""
+    """Return the oldest exports with this cause, with their handoffs."""
+    outcome = _CAUSES[cause]
     columns = (
         *_EXPORT_COLUMNS,
         col(Export.broker_id),
@@ -172,6 +176,8 @@ def _find_exports(
         .join(BrokerSubmission, HANDOFF, isouter=True)
         .join(PlanSnapshot, col(PlanSnapshot.id) == col(Export.plan_id))
     )
+    if outcome is Outcome.NEEDS_ATTENTION:
+        query = query.where(col(Export.quarantined).is_(cause is Cause.QUARANTINED))
     return session.execute(query.order_by(*outcome_search(outcome).columns).limit(limit)).all()
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from pipeline.client import Exports
 from pipeline.deliveries.signature import build_signature_headers
 from tests.deliveries.conftest import Clock
 from tests.deliveries.support.scenario import OTHER, ApiHarness, hand_off
@@ -129,6 +130,27 @@ def test_invalid_partner_is_refused_and_not_written(harness: ApiHarness, changes
         factories.OPERATOR,
         factories.WAREHOUSE,
     ]
+
+
+def test_partners_are_listed_by_pages(harness: ApiHarness) -> None:
+    api = harness.client()
+    for number in range(3):
+        api.post("/api/partners", json=NEW | {"id": f"br_{number}"})
+    whole = api.get("/api/partners").json()
+    every = [each["id"] for each in whole["items"]]
+    assert (whole["nextCursor"], every) == (None, sorted(every))
+    found: list[list[str]] = []
+    page: dict[str, Any] = {"nextCursor": None}
+    while not found or page["nextCursor"]:
+        cursor = {"cursor": page["nextCursor"]} if page["nextCursor"] else {}
+        page = api.get("/api/partners", params={"limit": 2, **cursor}).json()
+        found.append([each["id"] for each in page["items"]])
+    assert found == [every[:2], every[2:4], every[4:]]
+    with Exports(str(api.base_url), api.headers["authorization"].removeprefix("Bearer ")) as client:
+        assert [each.id for each in client.partners(page_size=2)] == every
+    for wrong in ({"cursor": "a\0"}, {"cursor": "'"}, {"cursor": "x" * 65}, {"limit": 201}, {"limit": 0}):
+        assert api.get("/api/partners", params=wrong).status_code == 400
+    assert harness.client(account=OTHER).get("/api/partners", params={"cursor": every[0]}).json()["items"] == []
 
 
 def test_partner_writes_need_admin_role_and_are_invisible_to_other_accounts(harness: ApiHarness) -> None:

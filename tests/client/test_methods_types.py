@@ -8,6 +8,7 @@ from typing import assert_type
 
 from pipeline.accounts.schemas import PartnerView
 from pipeline.client import AsyncExports, Execution, ExportFile, Exports, ExportVersion
+from pipeline.customs.schemas import WaiverView
 from pipeline.deliveries.schemas.views import NotificationTrace
 from pipeline.exports.schemas.export import EventView, ExportSummary, ExportView
 from pipeline.interfaces.contracts.examples.catalog import read_example
@@ -19,7 +20,8 @@ def check_sync_types(api: Exports, plan: dict[str, object]) -> None:
     export = assert_type(api.inspect("exp_1"), ExportView)
     assert_type(api.execute(plan, idempotency_key="k", wait_seconds=1), Execution)
     assert_type(api.inspect_if_changed("exp_1", '"tag"'), ExportVersion | None)
-    assert_type(api.partners(), Sequence[PartnerView])
+    assert_type(api.waivers(), Sequence[WaiverView])
+    assert_type(api.partners(), Iterator[PartnerView])
     assert_type(api.exports(state="executed"), Iterator[ExportSummary])
     assert_type(api.events("exp_1", after=3), Iterator[EventView])
     assert_type(api.files(export), Iterator[ExportFile])

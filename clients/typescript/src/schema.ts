@@ -180,7 +180,7 @@ export interface paths {
         };
         /**
          * List what needs a person, oldest deadline first
-         * @description List what needs a person, oldest deadline first; of each cause at most 200 items.
+         * @description List what needs a person, oldest deadline first; of each cause at most `limit` items.
          */
         get: operations["readInbox"];
         put?: never;
@@ -2218,10 +2218,11 @@ export interface components {
         };
         /**
          * PartnerList
-         * @description The partners of the account, ordered by id.
+         * @description One page of the account's partners, ordered by id. `nextCursor` is null on the last page.
          */
         PartnerList: {
             items: components["schemas"]["PartnerView"][];
+            nextCursor: string | null;
         };
         /**
          * PartnerState
@@ -5059,6 +5060,8 @@ export interface operations {
                 cause?: components["schemas"]["Cause"] | null;
                 /** @description The acknowledged items instead of the open ones */
                 acknowledged?: boolean;
+                /** @description How many items of each cause at most, the oldest ones */
+                limit?: number;
             };
             header?: never;
             path?: never;
@@ -5885,14 +5888,19 @@ export interface operations {
     };
     listPartners: {
         parameters: {
-            query?: never;
+            query?: {
+                /** @description `nextCursor` of the page before */
+                cursor?: string | null;
+                /** @description How many items a page has */
+                limit?: number;
+            };
             header?: never;
             path?: never;
             cookie?: never;
         };
         requestBody?: never;
         responses: {
-            /** @description The partners of the account, ordered by id. */
+            /** @description One page of the account's partners, ordered by id. `nextCursor` is null on the last page. */
             200: {
                 headers: {
                     [name: string]: unknown;

@@ -27,9 +27,12 @@ def read_inbox(
     caller: Reader,
     cause: Annotated[Cause | None, Query(description="Only items with this cause")] = None,
     acknowledged: Annotated[bool, Query(description="The acknowledged items instead of the open ones")] = False,  # noqa: FBT002 - a filter that is on or off
+    limit: Annotated[
+        int, Query(ge=1, le=inbox.MOST_ITEMS, description="How many items of each cause at most, the oldest ones")
+    ] = 50,
 ) -> InboxView:
-    """List what needs a person, oldest deadline first; of each cause at most 200 items."""
-    return inbox.load_inbox(runtime, caller.account_id, cause=cause, acknowledged=acknowledged)
+    """List what needs a person, oldest deadline first; of each cause at most `limit` items."""
+    return inbox.load_inbox(runtime, caller.account_id, cause=cause, acknowledged=acknowledged, limit=limit)
 
 
 @router.post(

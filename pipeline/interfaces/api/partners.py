@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
 from pipeline.accounts import partners
@@ -20,6 +20,7 @@ from pipeline.accounts.schemas import (
 )
 from pipeline.core.json_input import Parsed
 from pipeline.deliveries import connection_tests, streams
+from pipeline.exports.schemas.plan import PartnerId
 from pipeline.interfaces.api.dependencies import Admin, Reader, RuntimeDep
 from pipeline.interfaces.api.openapi import LIST_REFUSALS, READ_REFUSALS, refusal_responses
 from pipeline.interfaces.api.request_body import describe_body, json_body
@@ -47,9 +48,15 @@ async def create_partner(
 
 
 @router.get("", response_model=PartnerList, responses=LIST_REFUSALS)
-def list_partners(runtime: RuntimeDep, caller: Reader) -> PartnerList:
+def list_partners(
+    runtime: RuntimeDep,
+    caller: Reader,
+    cursor: Annotated[PartnerId | None, Query(description="`nextCursor` of the page before")] = None,
+    limit: Annotated[int, Query(ge=1, le=200, description="How many items a page has")] = 200,
+) -> PartnerList:
     """List the account's partners, by id."""
-    return PartnerList(items=partners.list_partners(runtime, caller.account_id))
+    found = partners.list_partners(runtime, caller.account_id, after=cursor or "", limit=limit + 1)
+    return PartnerList(items=found[:limit], next_cursor=found[limit - 1].id if len(found) > limit else None)
 
 
 @router.get("/{id}", response_model=PartnerView, responses=READ_REFUSALS)

@@ -38,7 +38,7 @@ def inbox(
 ) -> None:
     """List what needs a person, oldest deadline first, with the remedies."""
     with connect(api_url, api_key) as api:
-        found = api.inbox(cause=cause, acknowledged=acknowledged)
+        found = api.inbox(cause=cause, acknowledged=acknowledged, limit=200)
     hint = f"Only the oldest items are listed: {', '.join(found.cut)}." if found.cut else None
     print_result(found, _build_table(found), hint=hint, as_json=as_json)
 

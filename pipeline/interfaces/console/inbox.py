@@ -16,7 +16,7 @@ from pipeline.accounts.people import name_people
 from pipeline.core import deadline
 from pipeline.core.errors import DatabaseBusy, Refused, ValidationFailed
 from pipeline.deliveries import connection_tests
-from pipeline.exports.schemas.inbox import Remedy
+from pipeline.exports.schemas.inbox import Cause, Remedy
 from pipeline.exports.schemas.plan import LongText
 from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
 from pipeline.interfaces.console import inbox_views, partner_views
@@ -32,6 +32,8 @@ router = APIRouter(prefix="/console/inbox", include_in_schema=False, route_class
 #: A form with room for all items of a group, and for a note.
 ChosenItems = Annotated[Form, Depends(limit_form(400 * inbox.MOST_ITEMS + 16 * 1024))]
 
+#: How many items of each cause the inbox shows; the page of one cause shows more.
+_FIRST_ITEMS: Final = 15
 #: How long one request applies remedies; the next request continues.
 _APPLY_SECONDS: Final = 5.0
 _NOTE: Final = TypeAdapter(LongText)
@@ -47,16 +49,23 @@ class _ChosenRemedy:
 
 
 @router.get("")
-def show_inbox(visit: Visitor, acknowledged: Annotated[bool, Query()] = False) -> Response:  # noqa: FBT002 - a filter that is on or off
-    """Show what needs a person, grouped by cause, oldest deadline first; or what was acknowledged."""
+def show_inbox(
+    visit: Visitor,
+    acknowledged: Annotated[bool, Query()] = False,  # noqa: FBT002 - a filter that is on or off
+    cause: Cause | None = None,
+) -> Response:
+    """Show what needs a person, grouped by cause, oldest deadline first; or what was acknowledged; of all causes or one."""
     live_address = build_live_address(visit)
-    found = inbox.load_inbox(visit.runtime, visit.account_id, acknowledged=acknowledged, limit=PAGE_SIZE)
+    limit = _FIRST_ITEMS if cause is None else PAGE_SIZE
+    found = inbox.load_inbox(visit.runtime, visit.account_id, cause=cause, acknowledged=acknowledged, limit=limit)
     remedies = {each for each in Remedy if any(map(visit.caller.has_role, required_roles(each)))}
     with visit.runtime.db.read() as session:
         names = name_people(session, {each.acknowledged.by for each in found.items if each.acknowledged is not None})
     return visit.page(
         "console/inbox.html",
         groups=[inbox_views.show_group(each, remedies, names) for each in inbox.group_items(found)],
+        more_links=[] if cause else inbox_views.build_more_links(found.cut, acknowledged=acknowledged),
+        cause="" if cause is None else inbox_views.describe_cause(cause),
         acknowledged=acknowledged,
         live=live_address,
     )

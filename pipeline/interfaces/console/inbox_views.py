@@ -205,6 +205,17 @@ def show_group(group: InboxGroup, allowed: Collection[Remedy], names: Mapping[st
     )
 
 
+def describe_cause(cause: Cause) -> str:
+    """Return the name of a cause."""
+    return _TITLES[cause].partition(":")[0]
+
+
+def build_more_links(cut: Sequence[Cause], *, acknowledged: bool) -> list[tuple[str, str]]:
+    """Return for each of these causes the name and the address of its own page."""
+    filters = {"acknowledged": "true"} if acknowledged else {}
+    return [(describe_cause(cause), f"/console/inbox?{urlencode(filters | {'cause': cause.value})}") for cause in cut]
+
+
 def _show_item(
     group: InboxGroup, item: InboxItem, names: Mapping[str, str], *, has_box: bool, amends: bool
 ) -> ShownItem:

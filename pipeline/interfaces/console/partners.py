@@ -15,6 +15,7 @@ from pipeline.accounts.schemas import DeliveryView
 from pipeline.core.errors import NotFound, Refused
 from pipeline.deliveries import circuit_breaker, history, queries, replay, sender, streams
 from pipeline.deliveries.schemas.views import ReplayRequest
+from pipeline.exports.schemas.plan import PartnerId
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.console import partner_views
 from pipeline.interfaces.console.live import build_live_address
@@ -39,7 +40,7 @@ _ACTIONS: Final[dict[str, Callable[[Visit, str], Any]]] = {
 
 
 @router.get("/partners")
-def show_partners(visit: Visitor, after: Annotated[str, Query(max_length=64)] = "") -> Response:
+def show_partners(visit: Visitor, after: Annotated[PartnerId, Query()] = "") -> Response:
     """Show the account's partners: state, last connection test, and number of dead letters."""
     live_address = build_live_address(visit)
     found = partners.list_partners(visit.runtime, visit.account_id, after=after, limit=PAGE_SIZE + 1)

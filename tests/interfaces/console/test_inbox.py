@@ -351,9 +351,32 @@ def test_menu_counts_the_open_items(harness: ApiHarness) -> None:
     assert 'Inbox <span class="pill bad">2</span>' in client.get("/console").text
 
 
-def test_cause_with_many_exports_lists_the_oldest(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(inbox_pages, "PAGE_SIZE", 2)
-    oldest = fail_exports(harness, "a", "b", "c")
+def test_cause_with_many_exports_lists_the_oldest_and_links_to_more(
+    harness: ApiHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(inbox_pages, "_FIRST_ITEMS", 2)
+    monkeypatch.setattr(inbox_pages, "PAGE_SIZE", 3)
+    oldest = fail_exports(harness, "a", "b", "c", "d")
     (group,) = inbox.group_items(inbox.load_inbox(harness.runtime, factories.ACCOUNT, limit=2))
     assert (group.more, [each.export_id for each in group.items]) == (True, oldest[:2])
-    assert "the oldest 2" in sign_in_browser(harness, "read").get("/console/inbox").text
+    client = sign_in_browser(harness, "read")
+    page = client.get("/console/inbox").text
+    assert "the oldest 2" in page
+    (link,) = re.findall(r'<a href="(/console/inbox\?cause=\w+)">', page)
+    page = client.get(link).text
+    assert ("Only this cause: Failed" in page, "the oldest 3" in page, "Show more" in page) == (True, True, False)
+    assert client.get("/console/inbox?cause=none").status_code == 400
+
+
+def test_many_quarantined_exports_hide_no_failed_one(harness: ApiHarness) -> None:
+    *quarantined, failed = fail_exports(harness, "a", "b", "c")
+    with harness.runtime.db.write() as session:
+        session.execute(update(Export).where(col(Export.id).in_(quarantined)).values(quarantined=True))
+    found = inbox.load_inbox(harness.runtime, factories.ACCOUNT, limit=1)
+    assert {each.cause: each.export_id for each in found.items} == {
+        Cause.QUARANTINED: quarantined[0],
+        Cause.FAILED: failed,
+    }
+    assert found.cut == [Cause.QUARANTINED]
+    body = harness.client().get("/api/inbox", params={"limit": 1}).json()
+    assert (len(body["items"]), body["cut"]) == (2, ["quarantined"])
