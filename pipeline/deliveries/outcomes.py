@@ -13,7 +13,7 @@ from sqlmodel import Session, col
 from pipeline.core.db import index_constant
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.exports.models import Export
-from pipeline.exports.states import DeliveryState, ExportState, Milestone, Outcome
+from pipeline.exports.states import DeliveryState, ExportState, Milestone, Outcome, SubmissionState
 
 
 def delivery_is(state: DeliveryState) -> ColumnElement[bool]:
@@ -57,6 +57,9 @@ _STATES: Final = {
     Outcome.SUPERSEDED: (ExportState.SUPERSEDED,),
 }
 
+#: The answers that count before a dead letter or a missed deadline.
+_ANSWERS_FIRST: Final = (SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD)
+
 
 def read_outcome(session: Session, export_id: str) -> Outcome:
     """Return the outcome of one export, as this transaction sees it.
@@ -65,6 +68,25 @@ def read_outcome(session: Session, export_id: str) -> Outcome:
     answer, a dead copy on another channel changes nothing. Dead letters to operators do not count.
     """
     return Outcome(session.execute(_READ_OUTCOME, {"of_export": export_id}).scalar_one())
+
+
+def derive_outcome(state: ExportState, handoff: SubmissionState | None, *, undelivered: bool, overdue: bool) -> Outcome:
+    """Return the outcome that the triggers keep, from the facts themselves.
+
+    `handoff` is the status of the submission, `undelivered` says that a message to the warehouse is dead.
+    """
+    for outcome, states in _STATES.items():
+        if state in states:
+            return outcome
+    if handoff is None:
+        return Outcome.WITH_BROKER
+    if handoff in _ANSWERS_FIRST:
+        return Outcome(handoff.value)
+    if undelivered or handoff is SubmissionState.FAILED:
+        return Outcome.UNDELIVERABLE
+    if overdue:
+        return Outcome.OVERDUE
+    return Outcome(handoff.value) if handoff.value in {*Outcome} else Outcome.WITH_BROKER
 
 
 def can_have_outcome(state: ExportState, outcome: Outcome) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from datetime import UTC, datetime
 
@@ -10,6 +11,7 @@ from sqlalchemy import delete, select, update
 from sqlmodel import Session, col
 
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries import outcomes
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExportSummary
@@ -111,6 +113,18 @@ def test_each_state_and_each_status_has_its_outcome(runtime: Runtime) -> None:
     for status, outcome in STATUSES.items():
         shape(runtime, export_id, status=status)
         assert read_outcome(runtime, export_id) is outcome, status
+
+
+def test_triggers_keep_what_the_facts_say(runtime: Runtime) -> None:
+    export_id = hand_off(runtime)
+    for state, status, overdue, dead in itertools.product(
+        ExportState, SubmissionState, (False, True), (None, "warehouse")
+    ):
+        if state is ExportState.EXECUTED or (overdue and dead and status is SubmissionState.REJECTED):
+            shape(runtime, export_id, state, status, overdue=overdue, dead=dead)
+            derived = outcomes.derive_outcome(state, status, undelivered=dead is not None, overdue=overdue)
+            with runtime.db.read() as session:
+                assert outcomes.read_outcome(session, export_id) is derived, (state, status, overdue, dead)
 
 
 def test_late_answer_is_overdue_unless_it_needs_a_person(runtime: Runtime) -> None:

