@@ -21,7 +21,7 @@ from pipeline.exports.models import Export
 from pipeline.exports.states import DeliveryState
 
 #: The most deliveries of one export that are read: the first ones, which include its handoff.
-MAX_DELIVERIES: Final = 100
+MAX_DELIVERIES: Final = 60
 _MAX_ATTEMPTS: Final = 1_000
 
 

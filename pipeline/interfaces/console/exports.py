@@ -54,7 +54,7 @@ from pipeline.workflow.inbox import MOST_ITEMS
 from pipeline.workflow.read_model import build_view, load_export_rows
 
 #: What an export's page shows of each; other pages have the rest.
-_UNITS: Final = 6
+_UNITS: Final = 4
 _LINES: Final = 15
 _DELIVERIES: Final = 20
 _EVENTS: Final = 20
