@@ -64,6 +64,17 @@ def find_active(session: Session) -> Row[tuple[int, str]] | None:
     return session.execute(_NEWEST).first()
 
 
+def describe_active(session: Session, today: date) -> str | None:
+    """Return the active ruleset, its day and its age as a sentence, without reading its files; None if none is active."""
+    newest = find_active(session)
+    if newest is None:
+        return None
+    row = session.execute(
+        select(_rulesets.ruleset_id, _rulesets.as_of).where(_rulesets.content_hash == newest.content_hash)
+    ).one()
+    return f"ruleset {row.ruleset_id} as of {row.as_of}, {max((today - row.as_of).days, 0)} days old"
+
+
 def read_active(session: Session) -> RulesContent:
     """Return the active rules: those of this version as long as none were activated. Raises RulesUnreadable."""
     newest = find_active(session)

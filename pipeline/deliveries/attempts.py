@@ -200,7 +200,14 @@ _DEAD: Final = _UPDATE_HELD.values(
 )
 
 #: Messages that may follow the regular ones of an export. They do not repeat the event that the partner was notified.
-_FOLLOW_UPS: Final = frozenset({MessageType.DELIVERY_DEAD, MessageType.HANDOFF_OVERDUE, MessageType.HANDOFF_ANSWERED})
+_FOLLOW_UPS: Final = frozenset(
+    {
+        MessageType.DELIVERY_DEAD,
+        MessageType.HANDOFF_OVERDUE,
+        MessageType.HANDOFF_ANSWERED,
+        MessageType.EXPORT_RECHECKED,
+    }
+)
 
 _notifications = table(Notification).c
 _is_regular = _notifications.event_type.not_in(constants(sorted(_FOLLOW_UPS)))

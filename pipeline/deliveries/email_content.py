@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -14,7 +13,8 @@ from pipeline.core.templating import render
 from pipeline.deliveries import email_replies, links
 from pipeline.deliveries.channels.email import data_filename, split_attachments
 from pipeline.deliveries.channels.protocol import Attachment, EmailBody
-from pipeline.deliveries.email_attachments import EmailDocuments, describe_documents
+from pipeline.deliveries.email_attachments import describe_documents
+from pipeline.deliveries.email_text import EmailContent, ReplyUrl, Section, build_rechecked
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox import OPERATOR
 from pipeline.deliveries.schemas.messages import (
@@ -25,6 +25,7 @@ from pipeline.deliveries.schemas.messages import (
     ExportExecuted,
     ExportFailed,
     ExportMessage,
+    ExportRechecked,
     HandedUnit,
     HandoffAnswered,
     HandoffOverdue,
@@ -41,36 +42,6 @@ MAX_FIELDS: Final = 40
 
 _MAX_NUMBERS: Final = 3
 _WORD: Final = re.compile(r"(?<=[a-z0-9])(?=[A-Z])|[._]")
-
-
-@dataclass(frozen=True)
-class Section:
-    """Facts under a title: pairs of name and text."""
-
-    title: str
-    facts: Sequence[tuple[str, str]]
-
-
-@dataclass(frozen=True)
-class ReplyUrl:
-    """The reply link and its end."""
-
-    url: str
-    ends_at: str
-
-
-@dataclass(frozen=True)
-class EmailContent:
-    """The text of an e-mail, in reading order."""
-
-    subject: str
-    heading: str
-    opening: Sequence[str]
-    sections: Sequence[Section] = ()
-    documents: EmailDocuments = field(default_factory=EmailDocuments)
-    reply: ReplyUrl | None = None
-    instructions: Sequence[str] = ()  # what to do, step by step
-    page: tuple[str, str] | None = None  # a page with more: label and address
 
 
 def build_email_body(
@@ -122,6 +93,8 @@ def _build_content(settings: Settings, notification: Notification, message: Expo
             return _build_dead(message, page)
         case HandoffAnswered():
             return _build_answered(message, page)
+        case ExportRechecked():
+            return build_rechecked(message, page)
         case HandoffOverdue():
             return EmailContent(
                 f"Export {message.batch_id}: {message.partner_id} has not answered in time",

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from sqlmodel import Session
 
 from pipeline.accounts import recipients
+from pipeline.core.findings import Finding
 from pipeline.deliveries import outbox
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.outbox import OPERATOR, DeliveryStream, Enqueued, NewNotification
@@ -18,6 +19,7 @@ from pipeline.deliveries.schemas.messages import (
     AcknowledgementBody,
     DeliveryDead,
     ExportFailed,
+    ExportRechecked,
     HandoffAnswered,
     HandoffOverdue,
     MessageType,
@@ -25,6 +27,9 @@ from pipeline.deliveries.schemas.messages import (
 from pipeline.exports.models import Export
 from pipeline.exports.states import Outcome
 from pipeline.exports.step_context import StepContext
+
+#: The most findings that a message about a recheck lists of each kind.
+MAX_CHANGED: Final = 50
 
 
 def enqueue_export_failed(
@@ -146,6 +151,34 @@ def enqueue_handoff_answered(
     )
     subject = f"{submission.id}/{answer.id}"
     notification = NewNotification(OPERATOR, MessageType.HANDOFF_ANSWERED, subject, message)
+    return _notify_operators(session, export.account_id, [notification], outcome)
+
+
+@dataclass(frozen=True)
+class ChangedFindings:
+    """What other rules find in the plan of an export; `ruleset_before` is None if those rules cannot be read any more."""
+
+    ruleset_before: str | None
+    ruleset: str
+    appeared: Sequence[Finding]
+    gone: Sequence[Finding]
+
+
+def enqueue_export_rechecked(session: Session, export_id: str, change: ChangedFindings) -> Enqueued:
+    """Enqueue a message to the operators that new rules find something else. The next sweep publishes the streams."""
+    export, outcome = session.get_one(Export, export_id), read_outcome(session, export_id)
+    message = ExportRechecked(
+        **outbox.describe_export(export),
+        outcome=outcome,
+        ruleset=change.ruleset,
+        ruleset_before=change.ruleset_before,
+        appeared=[*change.appeared[:MAX_CHANGED]],
+        gone=[*change.gone[:MAX_CHANGED]],
+        inspect=f"/api/exports/{export.id}",
+    )
+    # Rules may go back and forth; the number of the next event makes the id of each message unique.
+    subject = f"{change.ruleset}/{export.next_seq}"
+    notification = NewNotification(OPERATOR, MessageType.EXPORT_RECHECKED, subject, message)
     return _notify_operators(session, export.account_id, [notification], outcome)
 
 

@@ -94,6 +94,10 @@ _DESCRIPTIONS: Final[Mapping[str, tuple[str, str | Callable[[_Facts], str]]]] = 
     "ROWS_RESTORED": (NEUTRAL, "rows restored from the log"),
     "OUTCOME_ACKNOWLEDGED": (NEUTRAL, lambda data: f"acknowledged: {_say_outcome(data)}{_describe_note(data)}"),
     "OUTCOME_REOPENED": (NEUTRAL, "no longer acknowledged"),
+    "EXPORT_RECHECKED": (
+        ATTENTION,
+        lambda data: f"new customs rules: {data.get('appeared', 0)} findings appeared, {data.get('gone', 0)} are gone",
+    ),
     "HANDOFF_OVERDUE": (ATTENTION, "customs broker has not answered in time"),
 }
 

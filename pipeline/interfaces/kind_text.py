@@ -38,6 +38,7 @@ _MESSAGES: Final[Mapping[str, str]] = {
     MessageType.HANDOFF_OVERDUE: "Handoff overdue",
     MessageType.HANDOFF_ANSWERED: "Handoff answered",
     MessageType.DELIVERY_DEAD: "Delivery dead",
+    MessageType.EXPORT_RECHECKED: "Export rechecked",
     CONNECTION_TEST: "Connection test",
 }
 

@@ -15,6 +15,7 @@ from pipeline.core.db import database_now, index_constant, statement_now
 from pipeline.core.errors import DatabaseBusy, MessageBrokerDown
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
+from pipeline.customs import rules_reader, rulesets
 from pipeline.deliveries.channels import queue_durability
 from pipeline.deliveries.models import Attempt, Delivery
 from pipeline.deliveries.streams import is_claimable, is_stream_free
@@ -36,6 +37,7 @@ _RUNBOOK_SECTIONS: Final = {
     "deliveries": "work-is-late",
     "outage": "steps-fail",
     "intake": "intake-refuses-messages-or-does-not-run",
+    "rules": "customs-rules-are-old",
     "queues": "message-broker-does-not-answer",
 }
 
@@ -83,11 +85,21 @@ def check_parts(runtime: Runtime, *, stalled_after_seconds: float = STALLED_AFTE
                 checks.check_deliveries(session),
                 _check_outage(session, stalled_after_seconds, longest_pause),
                 *([] if runtime.settings.embedded else [checks.check_intake(session)]),
+                _describe_rules(runtime, session),
             ]
     except DatabaseBusy as busy:
         return [ServicePart("database", ok=False, message=f"{busy}; check DATABASE_URL and the server")]
     # Redis is queried only after the transaction has ended.
     return [*service_parts, _check_queues(runtime)] if check_queues else service_parts
+
+
+def _describe_rules(runtime: Runtime, session: Session) -> ServicePart:
+    """Say how old the active rules are. Old or refused rules need a person, but the process works on."""
+    message = rulesets.describe_active(session, runtime.clock().date()) or "the rules of this version"
+    problem = rules_reader.find_problem(runtime)
+    if problem is not None:
+        message += f"; this process refused those at EXPORTS_RULES: {problem}"
+    return ServicePart("rules", ok=True, message=message)
 
 
 def _check_queues(runtime: Runtime) -> ServicePart:

@@ -37,12 +37,13 @@ from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.checks.plan import check_approval_texts, check_hashed_part, check_plan
 from pipeline.customs.models import Waiver
 from pipeline.customs.reference.content import RulesContent, rules_in_use, use_rules
+from pipeline.customs.reference.ruleset import Ruleset, ruleset
 from pipeline.customs.rules_reader import watch_rules
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
 from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.plans import HashedPlan, RegisteredPlan, hash_plan
-from pipeline.exports.schemas.export import ExecuteRequest, PreflightReport
+from pipeline.exports.schemas.export import ExecuteRequest, PreflightReport, RulesUsed
 from pipeline.exports.schemas.plan import Plan
 
 #: The findings of the plans that this process checked last, by plan hash, day and rules. The hash covers all but the
@@ -99,8 +100,10 @@ def _check_alone_once(hashed: HashedPlan, on: date) -> list[Finding]:
     return [*found, *check_approval_texts(hashed.plan)]
 
 
-def build_report(hashed: HashedPlan, findings: Sequence[Finding]) -> PreflightReport:
-    """Return the preflight report of a plan with these findings."""
+def build_report(
+    hashed: HashedPlan, findings: Sequence[Finding], rules: Ruleset | None = None, on: date | None = None
+) -> PreflightReport:
+    """Return the preflight report of a plan with these findings, by these rules on this day."""
     listed = top_findings(findings)
     return PreflightReport(
         executable=not any(finding.severity == "block" for finding in findings),
@@ -108,6 +111,9 @@ def build_report(hashed: HashedPlan, findings: Sequence[Finding]) -> PreflightRe
         findings=listed,
         rules=count_by_rule(findings),
         findings_left_out=len(findings) - len(listed),
+        checked_by=None
+        if rules is None or on is None
+        else RulesUsed(id=rules.id, as_of=rules.as_of, days_old=rules.days_old(on)),
     )
 
 
@@ -118,6 +124,16 @@ def preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan, *, amends: b
 
     Raises InvalidAccountScope if the plan belongs to another account.
     """
+    return _preflight(runtime, caller, hashed, amends=amends)[0]
+
+
+def preflight_report(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> PreflightReport:
+    """Return what `preflight` finds as a report, with the rules that checked the plan."""
+    found, rules = _preflight(runtime, caller, hashed, amends=False)
+    return build_report(hashed, found, rules, runtime.clock().date())
+
+
+def _preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan, *, amends: bool) -> tuple[list[Finding], Ruleset]:
     check_account(caller, hashed.plan)
     # Findings about the whole plan come first, because a very long list is cut at its end.
     now = runtime.clock()
@@ -133,7 +149,7 @@ def preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan, *, amends: b
             refused.append(_refusal_finding("A03", already_executed(executed)))
         # A changed plan replaces the batch's own export, so its labels are free for it.
         found = evaluate_plan(session, caller.account_id, hashed, on=now.date(), amends=executed)
-        return [*refused, *found.all]
+        return [*refused, *found.all], ruleset()
 
 
 def approval_findings(plan: Plan, now: datetime) -> list[Finding]:

@@ -63,6 +63,22 @@ MESSAGE_DATA: Mapping[str, Mapping[str, Any]] = {
         "customsPackages": [{"unitRef": "U1", "customsPackageId": "cpk_1", "packageNumber": "CP-000001"}],
         "supersededBy": {"exportId": "exp_2", "revision": 2},
     },
+    MessageType.EXPORT_RECHECKED: {
+        "ruleset": "us-new",
+        "rulesetBefore": "us-old",
+        "appeared": [
+            {
+                "rule": "V11",
+                "severity": "warn",
+                "pointer": "/units/0/lines/0/treatment/chapter99/0/ratePercent",
+                "message": "Line L1 gives 25 %, but the rate is 30 %.",
+                "remedy": "Correct the rate.",
+                "source": None,
+            }
+        ],
+        "gone": [],
+        "inspect": "/api/exports/exp_1",
+    },
     MessageType.HANDOFF_OVERDUE: {
         "submissionId": "sub_1",
         "partnerId": "br_1",
@@ -198,6 +214,11 @@ def test_email_with_many_packages_and_documents_stays_short(mail_runtime: Runtim
             MessageType.DELIVERY_DEAD,
             "Export batch_1: a message to br_1 could not be delivered",
             ["9 attempts", "the endpoint answered 503", "exports deliveries resend dlv_1"],
+        ),
+        (
+            MessageType.EXPORT_RECHECKED,
+            "Export batch_1: new customs rules change what is found in its plan",
+            ["Ruleset us-new", "V11, warn", "the rate is 30 %", "amend the export"],
         ),
         (
             MessageType.HANDOFF_OVERDUE,

@@ -1218,6 +1218,26 @@ export interface webhooks {
         patch?: never;
         trace?: never;
     };
+    "exports.export.rechecked.v1": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * To the operator: new customs rules find something else in the plan of an export that has not crossed
+         * @description The bytes are the same on every attempt and by every channel. Check the signature as Standard Webhooks 1.0 describes, keep the message once by its `id`, and ignore members and types that you do not know.
+         */
+        post: operations["receiveExportRechecked"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "exports.connection.test.v1": {
         parameters: {
             query?: never;
@@ -2348,6 +2368,8 @@ export interface components {
             rules: components["schemas"]["RuleCount"][];
             /** @description Number of findings that are counted but not listed */
             findingsLeftOut: number;
+            /** @description The customs rules of the check; null from an older version */
+            checkedBy?: components["schemas"]["RulesUsed"] | null;
         };
         /**
          * PrintSettingsView
@@ -2471,6 +2493,20 @@ export interface components {
             severity: "block" | "warn" | "note";
             findings: number;
             waived: number;
+        };
+        /**
+         * RulesUsed
+         * @description The customs rules that checked a plan.
+         */
+        RulesUsed: {
+            id: string;
+            /**
+             * Format: date
+             * @description The day whose law they hold
+             */
+            asOf: string;
+            /** @description Days from then until the check */
+            daysOld: number;
         };
         /**
          * RulesetView
@@ -2957,7 +2993,7 @@ export interface components {
          * @description The CloudEvent types that we send.
          * @enum {string}
          */
-        MessageType: "exports.handoff.ready.v1" | "exports.handoff.superseded.v1" | "exports.package.recorded.v1" | "exports.package.superseded.v1" | "exports.export.executed.v1" | "exports.export.failed.v1" | "exports.handoff.overdue.v1" | "exports.handoff.answered.v1" | "exports.export.cancelled.v1" | "exports.delivery.dead.v1";
+        MessageType: "exports.handoff.ready.v1" | "exports.handoff.superseded.v1" | "exports.package.recorded.v1" | "exports.package.superseded.v1" | "exports.export.executed.v1" | "exports.export.failed.v1" | "exports.handoff.overdue.v1" | "exports.handoff.answered.v1" | "exports.export.cancelled.v1" | "exports.delivery.dead.v1" | "exports.export.rechecked.v1";
         /**
          * NewPartner
          * @description A partner to register. Without channels it is reached by the default of its kind.
@@ -3465,6 +3501,18 @@ export interface components {
             estimatedArrivalAt?: string | null;
         };
         /**
+         * OutboundExpectedValue
+         * @description A value that the rules expect at a place. At most one value of a group applies.
+         */
+        OutboundExpectedValue: {
+            /** @description Such as the heading 9903.82.09 */
+            value: string;
+            /** @description Such as the program S232_METALS */
+            group: string;
+            /** @description The missing fact on which it depends; without it the value applies */
+            appliesIf?: string | null;
+        };
+        /**
          * OutboundExportCancelled
          * @description To the operator, and to recipients of an earlier revision: the export was cancelled, and no message follows.
          */
@@ -3528,6 +3576,30 @@ export interface components {
             inspect: string;
         };
         /**
+         * OutboundExportRechecked
+         * @description To the operator: new customs rules find something else in the plan of an export that has not crossed.
+         */
+        OutboundExportRechecked: {
+            exportId: string;
+            batchId: string;
+            revision: number;
+            test: boolean;
+            planHash: string;
+            /** @description Digest over the treatment of the whole export, the same on every document */
+            treatmentDigest: string;
+            /** @description The outcome of the export when the message was written; null in messages of earlier versions. `GET /api/exports/{id}` has the current one */
+            outcome?: components["schemas"]["OutboundOutcome"] | null;
+            ruleset: string;
+            /** @description The id of the rules before; null if they cannot be read any more */
+            rulesetBefore: string | null;
+            /** @description What only the new rules find; at most fifty */
+            appeared: components["schemas"]["OutboundFinding"][];
+            /** @description What only the rules before found; at most fifty */
+            gone: components["schemas"]["OutboundFinding"][];
+            /** @description Relative to the API's address */
+            inspect: string;
+        };
+        /**
          * OutboundFieldAnswer
          * @description What is wrong with one field, or asked about it.
          */
@@ -3535,6 +3607,31 @@ export interface components {
             /** @description RFC 6901 JSON Pointer into the plan, for example /units/0/lines/2/htsCode */
             pointer: string;
             message: string;
+        };
+        /**
+         * OutboundFinding
+         * @description One problem of a plan; a finding of severity `block` prevents its execution.
+         */
+        OutboundFinding: {
+            /** @description Stable rule id, such as V03 or P02 */
+            rule: string;
+            /**
+             * Severity
+             * @enum {string}
+             */
+            severity: "block" | "warn" | "note";
+            /** @description RFC 6901 JSON Pointer into the plan */
+            pointer: string;
+            /** @description One sentence that a merchant understands */
+            message: string;
+            /** @description What to do about it */
+            remedy: string;
+            /** @description Where the rule comes from */
+            source?: string | null;
+            /** @description The waiver that accepts this finding */
+            waivedBy?: string | null;
+            /** @description The whole list that the rules expect at this place, in its order, for programs */
+            expected?: components["schemas"]["OutboundExpectedValue"][] | null;
         };
         /**
          * OutboundHandedLine
@@ -4071,6 +4168,7 @@ export type ReasonedStep = components['schemas']['ReasonedStep'];
 export type ReplayReport = components['schemas']['ReplayReport'];
 export type RotatedSecret = components['schemas']['RotatedSecret'];
 export type RuleCount = components['schemas']['RuleCount'];
+export type RulesUsed = components['schemas']['RulesUsed'];
 export type RulesetView = components['schemas']['RulesetView'];
 export type SandboxHandoffView = components['schemas']['SandboxHandoffView'];
 export type SandboxPage = components['schemas']['SandboxPage'];
@@ -4140,10 +4238,13 @@ export type OutboundCustomsPackageRef = components['schemas']['OutboundCustomsPa
 export type OutboundDeliveryDead = components['schemas']['OutboundDeliveryDead'];
 export type OutboundDiscount = components['schemas']['OutboundDiscount'];
 export type OutboundEntry = components['schemas']['OutboundEntry'];
+export type OutboundExpectedValue = components['schemas']['OutboundExpectedValue'];
 export type OutboundExportCancelled = components['schemas']['OutboundExportCancelled'];
 export type OutboundExportExecuted = components['schemas']['OutboundExportExecuted'];
 export type OutboundExportFailed = components['schemas']['OutboundExportFailed'];
+export type OutboundExportRechecked = components['schemas']['OutboundExportRechecked'];
 export type OutboundFieldAnswer = components['schemas']['OutboundFieldAnswer'];
+export type OutboundFinding = components['schemas']['OutboundFinding'];
 export type OutboundHandedLine = components['schemas']['OutboundHandedLine'];
 export type OutboundHandedUnit = components['schemas']['OutboundHandedUnit'];
 export type OutboundHandoffAnswered = components['schemas']['OutboundHandoffAnswered'];
@@ -9084,6 +9185,39 @@ export interface operations {
                     /** @constant */
                     type?: "exports.delivery.dead.v1";
                     data?: components["schemas"]["OutboundDeliveryDead"];
+                };
+            };
+        };
+        responses: {
+            /** @description Accepted; every other 2xx is too */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Not accepted; the service sends the message again later */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    receiveExportRechecked: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/cloudevents+json": components["schemas"]["OutboundCloudEventEnvelope"] & {
+                    /** @constant */
+                    type?: "exports.export.rechecked.v1";
+                    data?: components["schemas"]["OutboundExportRechecked"];
                 };
             };
         };

@@ -8,6 +8,7 @@ from typing import Annotated, Final, Literal
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from pipeline.core.field_types import BoundedInstant
+from pipeline.core.findings import Finding
 from pipeline.exports.schemas import plan
 from pipeline.exports.schemas.plan import StrictModel
 from pipeline.exports.states import Outcome
@@ -32,6 +33,7 @@ class MessageType(StrEnum):
     HANDOFF_ANSWERED = "exports.handoff.answered.v1"
     EXPORT_CANCELLED = "exports.export.cancelled.v1"
     DELIVERY_DEAD = "exports.delivery.dead.v1"
+    EXPORT_RECHECKED = "exports.export.rechecked.v1"
 
 
 AtThisMoment = Annotated[
@@ -54,10 +56,6 @@ class ExportMessage(StrictModel):
     treatment_digest: Digest
 
 
-def _is_none(value: object) -> bool:
-    return value is None
-
-
 class ArtifactLink(StrictModel):
     """A document: its kind, size and hash, and where to fetch it."""
 
@@ -71,10 +69,10 @@ class ArtifactLink(StrictModel):
     # Created when the message is sent, and not stored: it allows access without a key.
     signed_url: str | None = Field(
         None,
-        exclude_if=_is_none,
+        exclude_if=lambda value: value is None,
         description="The same document without a key, until `signedUntil`; POST .../links returns a new link",
     )
-    signed_until: AwareDatetime | None = Field(None, exclude_if=_is_none)
+    signed_until: AwareDatetime | None = Field(None, exclude_if=lambda value: value is None)
 
 
 class CustomsPackageRef(StrictModel):
@@ -296,6 +294,17 @@ class DeliveryDead(ExportMessage):
     resend: Relative
 
 
+class ExportRechecked(ExportMessage):
+    """To the operator: new customs rules find something else in the plan of an export that has not crossed."""
+
+    outcome: AtThisMoment = None
+    ruleset: str
+    ruleset_before: str | None = Field(description="The id of the rules before; null if they cannot be read any more")
+    appeared: list[Finding] = Field(description="What only the new rules find; at most fifty")
+    gone: list[Finding] = Field(description="What only the rules before found; at most fifty")
+    inspect: Relative
+
+
 MESSAGES: Final[dict[MessageType, type[ExportMessage]]] = {
     MessageType.HANDOFF_READY: HandoffReady,
     MessageType.HANDOFF_SUPERSEDED: HandoffSuperseded,
@@ -307,6 +316,7 @@ MESSAGES: Final[dict[MessageType, type[ExportMessage]]] = {
     MessageType.HANDOFF_ANSWERED: HandoffAnswered,
     MessageType.EXPORT_CANCELLED: ExportCancelled,
     MessageType.DELIVERY_DEAD: DeliveryDead,
+    MessageType.EXPORT_RECHECKED: ExportRechecked,
 }
 
 #: Messages that a newer revision replaces. They must not be resent after that, because recipients would believe them.

@@ -366,6 +366,14 @@ class PlanReceipt(View):
     plan_hash: str = Field(alias="planHash")
 
 
+class RulesUsed(View):
+    """The customs rules that checked a plan."""
+
+    id: str
+    as_of: date = Field(alias="asOf", description="The day whose law they hold")
+    days_old: int = Field(alias="daysOld", description="Days from then until the check")
+
+
 class PreflightReport(View):
     """The result of all checks of a plan, without its execution."""
 
@@ -377,4 +385,7 @@ class PreflightReport(View):
     rules: list[RuleCount] = Field(description="All findings, counted by rule and severity")
     findings_left_out: int = Field(
         alias="findingsLeftOut", description="Number of findings that are counted but not listed"
+    )
+    checked_by: RulesUsed | None = Field(
+        None, alias="checkedBy", description="The customs rules of the check; null from an older version"
     )

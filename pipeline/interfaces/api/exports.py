@@ -226,8 +226,7 @@ async def preflight_plan(
     def check() -> PreflightReport:
         with _point_into_plan():
             read = export_plans.hash_plan(body.model, body.raw)
-            findings = workflow_preflight.preflight(runtime, caller, read)
-        return workflow_preflight.build_report(read, findings)
+            return workflow_preflight.preflight_report(runtime, caller, read)
 
     return await run_in_threadpool(check)
 

@@ -15,14 +15,17 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import and_, func, select
+from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, col
 
 from pipeline.core import tenancy
 from pipeline.core.db import database_now
-from pipeline.core.errors import DatabaseBusy
+from pipeline.core.errors import DatabaseBusy, RulesUnreadable
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
-from pipeline.customs.reference.ruleset import ruleset
+from pipeline.customs import rules_reader, rulesets
+from pipeline.customs.reference.content import packaged_rules, use_rules
+from pipeline.customs.reference.ruleset import Ruleset, ruleset
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.interfaces.api.single_flight import SingleFlight
@@ -137,7 +140,7 @@ class UpkeepCollector(Collector):
 
     def collect(self) -> Sequence[Metric]:
         """Return the day of the rules, and the size and free space of each disk."""
-        rules = ruleset()
+        rules = self._find_rules()
         as_of = GaugeMetricFamily(
             "exports_ruleset_as_of_timestamp_seconds", "The day of the customs rules", labels=["ruleset"]
         )
@@ -146,7 +149,22 @@ class UpkeepCollector(Collector):
             "exports_ruleset_review_seconds", "Age at which a person must review the customs rules", labels=["ruleset"]
         )
         limit.add_metric([rules.id], timedelta(days=rules.review.within_days).total_seconds())
-        return [as_of, limit, *self._disks.get()]
+        refused = GaugeMetricFamily(
+            "exports_rules_refused",
+            "1 if this process refused the customs rules at EXPORTS_RULES, else 0",
+            rules_reader.find_problem(self._runtime) is not None,
+        )
+        return [as_of, limit, refused, *self._disks.get()]
+
+    def _find_rules(self) -> Ruleset:
+        """Return the active ruleset; that of this version if the database does not answer, or has one of a newer version."""
+        try:
+            with self._runtime.db.read() as session:
+                content = rulesets.read_active(session)
+        except (DatabaseBusy, DBAPIError, RulesUnreadable):
+            content = packaged_rules()
+        with use_rules(content):
+            return ruleset()
 
     def _read_disks(self) -> list[Metric]:
         size = GaugeMetricFamily("exports_disk_size_bytes", "Size of the disk", labels=["use"])

@@ -18,6 +18,7 @@ from pipeline.accounts.schemas import (
     RotatedSecret,
 )
 from pipeline.core.errors import NotFound
+from pipeline.core.findings import Finding
 from pipeline.customs.reference.catalog import DatedRow
 from pipeline.customs.reference.chapter99 import HeadingFamily, HeadingRow
 from pipeline.customs.reference.diff import Change
@@ -129,6 +130,26 @@ class ActivatedRules(models.CommandOutput):
     activated: bool
 
 
+class ChangedPlan(models.CommandOutput):
+    """A plan in which the active rules find something else; `problem` says why it could not be checked."""
+
+    plan_id: str
+    account_id: str
+    batch_id: str
+    export_id: str | None
+    appeared: list[Finding]
+    gone: list[Finding]
+    problem: str | None
+
+
+class RecheckResult(models.CommandOutput):
+    """What a recheck of the open plans found, with the first thousand plans that changed."""
+
+    checked: int
+    changed: int
+    plans: list[ChangedPlan]
+
+
 #: command -> the type of what it prints with `--json`; the commands of `LINES` print one such document a line
 OUTPUTS: Final[dict[str, Any]] = {
     "demo": models.DemoOutput,
@@ -178,6 +199,7 @@ OUTPUTS: Final[dict[str, Any]] = {
     "rules stored": list[StoredRules],
     "rules store": NewlyStoredRules,
     "rules activate": ActivatedRules,
+    "rules recheck": RecheckResult,
     "deliveries list": DeliveryPage,
     "deliveries show": DeliveryView,
     "deliveries resend": DeliveryView,

@@ -18,6 +18,7 @@ from pipeline.core.clock import utc_now
 from pipeline.core.findings import Finding
 from pipeline.core.json_input import parse_json
 from pipeline.customs.overview import AgencyStatus, plan_overview
+from pipeline.customs.reference.ruleset import ruleset
 from pipeline.exports import plans as export_plans
 from pipeline.exports.schemas.export import PreflightReport
 from pipeline.exports.schemas.plan import Plan
@@ -79,8 +80,9 @@ def preflight(
         hashed = export_plans.hash_plan(parsed.model, parsed.raw)
         with rules_of(rules):
             found = workflow_preflight.check_plan_alone(hashed.plan, on=now.date())
+            used = ruleset()
         report = workflow_preflight.build_report(
-            hashed, [*workflow_preflight.approval_findings(hashed.plan, now), *found]
+            hashed, [*workflow_preflight.approval_findings(hashed.plan, now), *found], used, now.date()
         )
     else:
         hashed = None
@@ -118,6 +120,9 @@ def _print_result(console: Console, rows: Sequence[AgencyStatus], report: Prefli
         console.print(_build_table(shown))
     _print_summary(console, rows, len(shown), report.findings_left_out)
     _print_findings(console, report)
+    if report.checked_by is not None:
+        used = report.checked_by
+        console.print(f"[dim]Checked by ruleset {escape(used.id)} as of {used.as_of}, {used.days_old} days old.[/]")
 
 
 def _build_table(rows: Sequence[AgencyStatus]) -> FittedTable:

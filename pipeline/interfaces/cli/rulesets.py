@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Final
@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from config.settings import get_settings
+from pipeline.core.findings import Finding, count_by_rule
 from pipeline.customs import rulesets
 from pipeline.customs.reference.archive import (
     SIGNATURE,
@@ -25,8 +26,11 @@ from pipeline.customs.reference.archive import (
 from pipeline.customs.reference.content import RulesContent, read_folder, use_rules
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, build_table, print_result, report_errors
 from pipeline.interfaces.cli.session import open_current_runtime
+from pipeline.workflow.recheck import RecheckedPlan, recheck_plans
 
 _OWNER_ONLY: Final = 0o600
+#: The most changed plans that a recheck lists.
+_MAX_LISTED: Final = 1_000
 
 Rules = Annotated[
     Path | None,
@@ -174,6 +178,58 @@ def activate(
     print_result({"contentHash": content_hash, "activated": changed}, text, as_json=as_json)
 
 
+@report_errors
+def recheck(
+    limit: Annotated[int | None, typer.Option(min=1, help="The most plans to check; by default all.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Check the plans whose entry is not over by the active rules; notify the operators of each export that changed.
+
+    A recheck that was interrupted continues where it ended.
+    """
+    checked, changed = 0, list[RecheckedPlan]()
+    with open_current_runtime(must_exist=True) as runtime:
+        for each in recheck_plans(runtime, most=limit):
+            checked += 1
+            if each.changed or each.problem is not None:
+                changed.append(each)
+    table = build_table(
+        ("account", "batch", "export", "new findings", "gone"),
+        (
+            (
+                each.account_id,
+                each.batch_id,
+                each.export_id or "not executed",
+                each.problem or _count_rules(each.appeared),
+                _count_rules(each.gone),
+            )
+            for each in changed[:_MAX_LISTED]
+        ),
+    )
+    value = {
+        "checked": checked,
+        "changed": len(changed),
+        "plans": [
+            {
+                "planId": each.plan_id,
+                "accountId": each.account_id,
+                "batchId": each.batch_id,
+                "exportId": each.export_id,
+                "appeared": [finding.model_dump(mode="json", by_alias=True) for finding in each.appeared],
+                "gone": [finding.model_dump(mode="json", by_alias=True) for finding in each.gone],
+                "problem": each.problem,
+            }
+            for each in changed[:_MAX_LISTED]
+        ],
+    }
+    text = f"[green]✓[/] checked {checked} plans; {len(changed)} changed"
+    print_result(value, *([table] if changed else []), text, as_json=as_json)
+
+
+def _count_rules(findings: Sequence[Finding]) -> str:
+    return ", ".join(f"{each.findings} {each.rule} {each.severity}" for each in count_by_rule(findings))
+
+
 def _describe_state(row: rulesets.ListedRuleset) -> str:
     if row.active:
         return "active"
@@ -200,4 +256,4 @@ def _key_failure(file: Path, error: OSError | ValueError) -> Failure:
     return Failure(f"{file} cannot sign: {reason}", code=ExitCode.USAGE, remedy=remedy)
 
 
-COMMANDS: Final = (key, sign, bundle, stored, store, activate)
+COMMANDS: Final = (key, sign, bundle, stored, store, activate, recheck)

@@ -40,6 +40,7 @@ _LATER: Final = {
         MessageType.HANDOFF_ANSWERED,
         MessageType.HANDOFF_OVERDUE,
         MessageType.DELIVERY_DEAD,
+        MessageType.EXPORT_RECHECKED,
         MessageType.EXPORT_CANCELLED,
     ),
 }

@@ -88,6 +88,7 @@ rules sign {{rules}} --key {{folder}}/signing.pem
 rules store {{rules}}
 rules stored
 rules activate {{rulesetId}} --by pat
+rules recheck
 schema
 schema plan
 schema http

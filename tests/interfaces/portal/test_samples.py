@@ -39,6 +39,7 @@ KINDS = {
         "exports.handoff.answered.v1",
         "exports.export.cancelled.v1",
         "exports.delivery.dead.v1",
+        "exports.export.rechecked.v1",
         "exports.connection.test.v1",
     },
 }

@@ -1,0 +1,180 @@
+"""A recheck finds each plan that new rules change, once, and notifies the operators of its export."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import select, update
+from sqlmodel import col
+
+from pipeline.customs import rulesets
+from pipeline.customs.reference.archive import RulesFiles
+from pipeline.customs.reference.content import read_folder
+from pipeline.deliveries.models import Notification
+from pipeline.deliveries.schemas.messages import ExportRechecked
+from pipeline.exports.models import Export, PlanSnapshot
+from pipeline.exports.plans import hash_plan
+from pipeline.exports.schemas.plan import Plan
+from pipeline.workflow.preflight import register_plan
+from pipeline.workflow.recheck import RecheckedPlan, recheck_plans
+from tests.support import factories
+from tests.support.rule_folders import PACKAGED_HASH, PACKAGED_ID, write_rules
+from tests.workflow.conftest import WorkflowHarness
+
+NEW = "us-ca-2027-01-01"
+#: The invoice numbers of plans may be shorter: a plan with a longer one changes.
+SHORTER = ("entry.yaml", '"^[A-Za-z0-9-]{1,17}$"', '"^[A-Za-z0-9-]{1,7}$"')
+EVENT = "exports.export.rechecked.v1"
+
+
+@pytest.fixture
+def harness(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
+    return make_workflow(database_url)
+
+
+@pytest.fixture
+def activate(harness: WorkflowHarness, tmp_path: Path) -> Callable[..., str]:
+    """Return a function that activates changed rules and returns their hash."""
+
+    def activate_rules(name: str, *changes: tuple[str, str, str]) -> str:
+        rules = read_folder(write_rules(tmp_path / name, name, *changes))
+        with harness.runtime.db.write() as session:
+            rulesets.store_rules(session, RulesFiles(rules, None), "a folder")
+        rulesets.switch_rules(harness.runtime, name, "me@maple.example")
+        return rules.content_hash
+
+    return activate_rules
+
+
+def named(batch: str, invoice: str) -> dict[str, Any]:
+    return factories.plan(batch=batch, invoice=invoice)
+
+
+def list_messages(harness: WorkflowHarness) -> list[ExportRechecked]:
+    with harness.runtime.db.read() as session:
+        texts = session.scalars(select(col(Notification.data)).where(col(Notification.event_type) == EVENT)).all()
+    return [ExportRechecked.model_validate_json(text) for text in texts]
+
+
+def count_open(harness: WorkflowHarness) -> int:
+    """Return how many plans the active rules have not checked."""
+    with harness.runtime.db.read() as session:
+        active = rulesets.read_active(session).content_hash
+        hashes = session.scalars(select(col(PlanSnapshot.rules_hash))).all()
+    return sum(each != active for each in hashes)
+
+
+def test_only_a_plan_that_changed_notifies_the_operators_once(
+    harness: WorkflowHarness, activate: Callable[..., str]
+) -> None:
+    changed, same = harness.accept(named("b1", "LONG")), harness.accept(named("b2", "A"))
+    assert list(recheck_plans(harness.runtime)) == []  # these rules have checked all plans
+    new = activate(NEW, SHORTER)
+    found = {each.export_id: each for each in recheck_plans(harness.runtime)}
+    assert {export_id: each.changed for export_id, each in found.items()} == {
+        changed.export_id: True,
+        same.export_id: False,
+    }
+    (message,) = list_messages(harness)
+    assert (message.export_id, message.ruleset, message.ruleset_before) == (changed.export_id, NEW, PACKAGED_ID)
+    assert {each.rule for each in message.appeared} == {"V21"}
+    assert message.gone == []
+    assert harness.events(changed.export_id)[-1] == "EXPORT_RECHECKED"
+    assert "EXPORT_RECHECKED" not in harness.events(same.export_id)
+    with harness.runtime.db.read() as session:
+        # The export itself keeps the rules with which it was accepted.
+        assert session.get_one(Export, changed.export_id).rules_hash == PACKAGED_HASH
+        assert set(session.scalars(select(col(PlanSnapshot.rules_hash)))) == {new}
+    assert list(recheck_plans(harness.runtime)) == []
+    assert len(list_messages(harness)) == 1
+
+
+def test_going_back_to_the_old_rules_is_a_change_too(harness: WorkflowHarness, activate: Callable[..., str]) -> None:
+    harness.accept(named("b1", "LONG"))
+    activate(NEW, SHORTER)
+    assert [each.changed for each in recheck_plans(harness.runtime)] == [True]
+    rulesets.switch_rules(harness.runtime, PACKAGED_ID, "me@maple.example")
+    (back,) = recheck_plans(harness.runtime)
+    assert ([each.rule for each in back.appeared], {each.rule for each in back.gone}) == ([], {"V21"})
+    assert len(list_messages(harness)) == 2
+
+
+def test_registered_plan_is_checked_without_a_message(harness: WorkflowHarness, activate: Callable[..., str]) -> None:
+    raw = named("b1", "LONG")
+    register_plan(harness.runtime, harness.caller, hash_plan(Plan.model_validate(raw), raw))
+    activate(NEW, SHORTER)
+    (found,) = recheck_plans(harness.runtime)
+    assert (found.changed, found.export_id, list_messages(harness)) == (True, None, [])
+
+
+@pytest.mark.parametrize("outcome", ["cancelled", "superseded", "released"])
+def test_export_that_is_over_is_not_checked(
+    harness: WorkflowHarness, activate: Callable[..., str], outcome: str
+) -> None:
+    harness.accept(named("b1", "LONG"))
+    with harness.runtime.db.write() as session:
+        session.execute(update(Export).values(outcome=outcome))
+    activate(NEW, SHORTER)
+    assert list(recheck_plans(harness.runtime)) == []
+
+
+def test_export_whose_entry_has_passed_is_not_checked(harness: WorkflowHarness, activate: Callable[..., str]) -> None:
+    harness.accept(named("b1", "LONG"))
+    activate(NEW, SHORTER)
+    harness.clock.pass_seconds(30 * 86_400)
+    assert list(recheck_plans(harness.runtime)) == []
+    assert count_open(harness) == 1
+
+
+def test_thousands_of_plans_are_checked_in_batches_and_resumed(
+    harness: WorkflowHarness, activate: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness.accept(named("b0", "LONG"))
+    copy_plan(harness, 2_500)
+    activate(NEW, SHORTER)
+    first = take(recheck_plans(harness.runtime), 150)  # the caller stops in the second batch
+    left = count_open(harness)
+    assert 0 < left < 2_501
+    second = list(recheck_plans(harness.runtime))
+    assert count_open(harness) == 0
+    seen = [each.plan_id for each in (*first, *second)]
+    assert len(seen) == len(set(seen)) >= 2_450
+    assert all(each.changed for each in (*first, *second))
+    assert list(recheck_plans(harness.runtime)) == []
+
+
+def test_limit_bounds_a_recheck(harness: WorkflowHarness, activate: Callable[..., str]) -> None:
+    for number in range(3):
+        harness.accept(named(f"b{number}", f"LONG{number}"))
+    activate(NEW, SHORTER)
+    assert len(list(recheck_plans(harness.runtime, most=2))) == 2
+    assert count_open(harness) == 1
+
+
+def test_plan_that_cannot_be_read_does_not_stop_the_others(
+    harness: WorkflowHarness, activate: Callable[..., str]
+) -> None:
+    harness.accept(named("b1", "LONG"))
+    harness.accept(named("b2", "LONG2"))
+    with harness.runtime.db.write() as session:
+        session.execute(update(PlanSnapshot).where(col(PlanSnapshot.batch_id) == "b1").values(document="{}x"))
+    activate(NEW, SHORTER)
+    found = {each.batch_id: each for each in recheck_plans(harness.runtime)}
+    assert (found["b1"].problem is not None, found["b2"].changed) == (True, True)
+
+
+def take(found: Iterator[RecheckedPlan], number: int) -> list[RecheckedPlan]:
+    return [each for each, _ in zip(found, range(number), strict=False)]
+
+
+def copy_plan(harness: WorkflowHarness, number: int) -> None:
+    """Register copies of the only plan under other batches."""
+    with harness.runtime.db.write() as session:
+        one = session.scalars(select(PlanSnapshot)).one()
+        values = one.model_dump(exclude={"id", "batch_id"})
+        session.add_all(
+            PlanSnapshot(**values, id=f"pln_{each:05}", batch_id=f"copy_{each:05}") for each in range(number)
+        )
