@@ -215,6 +215,10 @@ class Settings(BaseSettings):
         description="Years from the day of entry that records are kept, by country; the longest applies",
     )
 
+    order_days: Count = Field(
+        90, description="Days that synced orders without an export are kept; the purge deletes them"
+    )
+
     # Where partners may be reached
     allow_private_destinations: bool = Field(
         False, description="Whether partners may have loopback and private addresses"

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import wraps
 from typing import Any, Final, Generic, ParamSpec, Self, TypeVar, overload
 
-from pipeline.client import export_requests, operator_requests
+from pipeline.client import export_requests, operator_requests, order_requests
 from pipeline.client.request import Call, ResultPage
 
 P = ParamSpec("P")
@@ -89,7 +89,7 @@ class Listing(Generic[P, T]):
 
 
 class ApiMethods:
-    """All calls of the API; `pipeline/client/export_requests.py` and `operator_requests.py` describe each."""
+    """All calls of the API; `export_requests.py`, `order_requests.py` and `operator_requests.py` beside this file describe each."""
 
     execute: Final = Operation(export_requests.execute)
     execute_registered: Final = Operation(export_requests.execute_registered)
@@ -112,6 +112,11 @@ class ApiMethods:
     document_link: Final = Operation(export_requests.document_link)
     bundle: Final = Operation(export_requests.bundle)
     files: Final = Listing(export_requests.files)
+
+    sync_products: Final = Operation(order_requests.sync_products)
+    sync_orders: Final = Operation(order_requests.sync_orders)
+    sync_plan_templates: Final = Operation(order_requests.sync_plan_templates)
+    plan_orders: Final = Operation(order_requests.plan_orders)
 
     partners: Final = Listing(operator_requests.partners)
     partner: Final = Operation(operator_requests.partner)

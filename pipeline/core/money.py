@@ -52,6 +52,11 @@ def round_amount(amount: Decimal, currency: str) -> Decimal:
     return amount.quantize(Decimal(1).scaleb(-minor_units(currency)), context=EXACT)
 
 
+def round_weight(kilograms: Decimal) -> Decimal:
+    """Return a weight rounded half to even to a tenth of a gram."""
+    return kilograms.quantize(Decimal("0.0001"), context=EXACT)
+
+
 def fits_minor_unit(amount: Decimal, currency: str) -> bool:
     """Return whether `amount` has no digit finer than the currency's minor unit."""
     return round_amount(amount, currency) == amount

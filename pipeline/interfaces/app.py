@@ -27,6 +27,7 @@ from pipeline.interfaces.api import (
     exports,
     inbox,
     links,
+    orders,
     partners,
     portal_links,
     print_settings,
@@ -81,6 +82,7 @@ from pipeline.ops import readiness
 from pipeline.workflow.publisher import Publisher
 
 ROUTERS = (
+    orders.router,
     exports.router,
     inbox.router,
     events.router,

@@ -60,6 +60,8 @@ def _describe_reason(data: _Facts) -> str:
 
 _DESCRIPTIONS: Final[Mapping[str, tuple[str, str | Callable[[_Facts], str]]]] = {
     "EXPORT_ACCEPTED": (NEUTRAL, "accepted"),
+    "EXPORT_BATCH_CREATED": (NEUTRAL, "batch created"),
+    "EXPORT_PLANNED": (NEUTRAL, lambda data: f"planned from {count_noun(int(data.get('orders', 0)), 'order')}"),
     "PACKAGES_RECORDED": (GOOD, _describe_packages),
     "TREATMENT_ATTACHED": (
         GOOD,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import MAXYEAR, date, datetime
+from datetime import MAXYEAR, UTC, date, datetime, time, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, litera
 from sqlalchemy.orm import Mapped
 from sqlmodel import Session, SQLModel, col
 
+from pipeline.core.db import row_count
 from pipeline.core.runtime import Runtime
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.deliveries import outbox
@@ -26,6 +27,7 @@ from pipeline.exports.models import (
     ExportPackage,
     ExportUnit,
     IdempotencyRecord,
+    LegalHold,
     LineTreatment,
     PlanSnapshot,
     Step,
@@ -33,11 +35,14 @@ from pipeline.exports.models import (
 from pipeline.exports.states import ACTIVE_STATES, SubmissionState
 from pipeline.ops import legal_holds
 from pipeline.ops.raw_rows import MALFORMED, tolerant, undecoded_text_as_bytes
+from pipeline.orders.models import Order, SyncRecord
 
 ACTOR: Final = "retention"
 #: A page is small because each record comes with its plan, which may have megabytes.
 _PAGE_SIZE: Final = 20
 _HASHES_PER_BATCH: Final = 200
+#: How long the responses to syncs are kept for repeats.
+_RESPONSE_DAYS: Final = 30
 
 #: The statuses that say that customs have the entry.
 _ENTERED: Final = (SubmissionState.FILED.value, SubmissionState.RELEASED.value, SubmissionState.HELD.value)
@@ -81,6 +86,7 @@ class PurgeResult:
     exports: int
     plans: int  # without a kept export
     documents: int
+    orders: int = 0  # without an export
     unreadable: tuple[str, ...] = ()  # ids of plans that are kept because their day of entry is unreadable
 
 
@@ -123,7 +129,8 @@ def purge_expired(runtime: Runtime, on: date, report: Callable[[int], None] = la
         else:
             exports += _purge_export(runtime, each.export_id, each)
         report(exports + plans)
-    return PurgeResult(exports, plans, _purge_documents(runtime), tuple(unreadable))
+    orders = _purge_orders(runtime, on)
+    return PurgeResult(exports, plans, _purge_documents(runtime), orders, tuple(unreadable))
 
 
 def _ended_exports(entered_by: date) -> Select[*tuple[Any, ...]]:
@@ -292,11 +299,38 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
             deadline_at=None,
             polled_at=None,
         )
-        for table in (ExportPackage, LineTreatment, IdempotencyRecord):
+        for table in (ExportPackage, LineTreatment, IdempotencyRecord, Order):
             session.execute(delete(table).where(col(table.export_id) == export_id))
         _lock_plan(session, export.plan_id)
         _clear_plan(session, export.plan_id)
     return True
+
+
+def _purge_orders(runtime: Runtime, on: date) -> int:
+    """Delete orders without an export that were not synced for long, and old responses; return the number of orders.
+
+    A legal hold on the whole account keeps both.
+    """
+    orders_until = datetime.combine(on, time(), UTC) - timedelta(days=runtime.settings.order_days)
+    responses_until = datetime.combine(on, time(), UTC) - timedelta(days=_RESPONSE_DAYS)
+    held = select(col(LegalHold.account_id)).where(
+        col(LegalHold.export_id).is_(None), col(LegalHold.released_at).is_(None)
+    )
+    with runtime.db.write() as session:
+        deleted = session.execute(
+            delete(Order).where(
+                col(Order.export_id).is_(None),
+                col(Order.synced_at) < orders_until,
+                or_(col(Order.held_until).is_(None), col(Order.held_until) < orders_until),
+                col(Order.account_id).not_in(held),
+            )
+        )
+        session.execute(
+            delete(SyncRecord).where(
+                col(SyncRecord.created_at) < responses_until, col(SyncRecord.account_id).not_in(held)
+            )
+        )
+    return row_count(deleted)
 
 
 def _purge_plan(runtime: Runtime, record: ExpiredRecord) -> bool:

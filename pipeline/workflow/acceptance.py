@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cache
 from types import SimpleNamespace
@@ -34,12 +34,14 @@ from pipeline.customs.reference.content import RulesContent, use_rules
 from pipeline.customs.rules_reader import watch_rules
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.exports.events import EventType, NewEvent, chain_events
-from pipeline.exports.hash_chain import digest_rows
 from pipeline.exports.models import Event, Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
 from pipeline.exports.plans import HashedPlan, hash_plan, plan_hash_mismatch
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import ExportState
+from pipeline.orders.batches import PlannedFacts, claim_orders
+from pipeline.orders.sync import Owner
 from pipeline.workflow import read_model
+from pipeline.workflow.acceptance_events import describe_acceptance, describe_planning
 from pipeline.workflow.export_limit import check_active_exports
 from pipeline.workflow.idempotency import Acceptance, IdempotentRequest, request_fingerprint
 from pipeline.workflow.preflight import (
@@ -49,6 +51,7 @@ from pipeline.workflow.preflight import (
     check_approval,
     check_partners,
     evaluate_plan,
+    find_planning,
     find_registered_plan,
     load_snapshot,
     store_snapshot,
@@ -88,6 +91,7 @@ class CheckedPlan:
     now: datetime
     waits: bool
     printing: PrintSettings
+    planned: PlannedFacts | None = None  # its orders leave with the export
 
 
 @dataclass(frozen=True)
@@ -100,14 +104,21 @@ class NewExport:
     body: str
     document: str
     waits: bool
+    planned: PlannedFacts | None = None
 
     def write(self, session: Session, caller: Caller, idempotent: IdempotentRequest) -> None:
-        """Write the rows and the response; raise UnknownPartner or PartnerNotLive if a partner cannot be used."""
+        """Write the rows and the response.
+
+        Raises UnknownPartner or PartnerNotLive if a partner cannot be used, and InvalidState if the plan's orders have
+        changed since this service planned them.
+        """
         rows = self.rows
         check_partners(session, caller, self.hashed.plan)
         rows.export.plan_id, _ = store_snapshot(session, caller, self.hashed, self.document, self.rules)
         for into, written in zip(_INSERTS, ([rows.export], rows.units, rows.steps, rows.events), strict=True):
             session.execute(into, [vars(row) for row in written])
+        if self.planned is not None:
+            claim_orders(session, Owner(caller.account_id, caller.test), self.planned, rows.export.id)
         idempotent.store_response(session, rows.export.id, self.body)
 
     def acceptance(self, streams: Sequence[DeliveryStream] = ()) -> Acceptance:
@@ -145,7 +156,8 @@ def accept_plan(
             return earlier
         resolved = resolve_plan(session, caller, request, inline)
         if earlier is None:
-            return check_new_plan(session, runtime, caller, resolved)
+            checked = check_new_plan(session, runtime, caller, resolved)
+            return replace(checked, planned=find_planning(session, caller, resolved))
         if earlier.plan_hash != resolved.plan_hash:
             raise already_executed(earlier)
         return earlier
@@ -258,7 +270,7 @@ def build_export(
     # Digests, canonical texts and the response are built before the transaction: SQLite has only one writer.
     rows = _build_rows(caller, checked, trace, runtime.settings.stalled_seconds, amends)
     body = read_model.build_view(rows).model_dump_json(by_alias=True)
-    return NewExport(checked.hashed, checked.rules, rows, body, checked.hashed.document, checked.waits)
+    return NewExport(checked.hashed, checked.rules, rows, body, checked.hashed.document, checked.waits, checked.planned)
 
 
 def _build_rows(
@@ -294,7 +306,6 @@ def _build_rows(
         prints_french=checked.printing.french,
         logo_sha256=checked.printing.logo_sha256,
         findings=[finding.model_dump(mode="json", by_alias=True) for finding in top_findings(found.all)],
-        next_seq=2 if amends is None else 3,
         trace_parent=None if trace is None else trace.parent,
         trace_state=None if trace is None else trace.state,
         accepted_at=now,
@@ -317,27 +328,14 @@ def _build_rows(
         )
         for no, unit in enumerate(plan.units, 1)
     ]
-    happened = [
-        NewEvent(
-            EventType.EXPORT_ACCEPTED,
-            {
-                "batchId": plan.batch_id,
-                "planHash": hashed.plan_hash,
-                "test": export.test,
-                "units": len(units),
-                "customsPackages": [_package_identity(unit) for unit in units],
-                "findingsDigest": digest_rows(export.findings),
-                "rulesHash": export.rules_hash,
-                **checked.printing.fact,
-                **_trace_fact(trace),
-                **_recorded_findings(found),
-            },
-        )
-    ]
+    happened = [describe_acceptance(export, units, found, checked.printing, trace)]
+    if checked.planned is not None:
+        happened += describe_planning(checked.planned)
     if amends is not None:
         happened.append(
             NewEvent(EventType.EXPORT_AMENDED, {"supersedes": amends.export.id, "revision": export.revision})
         )
+    export.next_seq = len(happened) + 1
     log = [_new_row(Event, **row) for row in chain_events(export.id, 1, caller.actor, now, happened)]
     # The task messages are sent at once; from `due_at` on the sweeper finds the steps.
     due_at = now + timedelta(seconds=stalled_seconds)
@@ -356,30 +354,6 @@ def _column_defaults(model: type[SQLModel]) -> dict[str, Any]:
         column.name: column.default.arg if isinstance(column.default, ScalarElementColumnDefault) else None
         for column in table(model).c
     }
-
-
-def _trace_fact(trace: TraceContext | None) -> dict[str, str]:
-    if trace is None:
-        return {}
-    return {"traceParent": trace.parent} | ({} if trace.state is None else {"traceState": trace.state})
-
-
-def _package_identity(unit: ExportUnit) -> dict[str, str]:
-    # The facts of a unit that the plan does not hold. The log records them, so that a rebuild can restore the tables.
-    kept = {} if unit.package_number is None else {"packageNumber": unit.package_number}
-    return {"id": unit.customs_package_id} | kept
-
-
-def _recorded_findings(found: Findings) -> dict[str, Any]:
-    # The findings and waivers at acceptance. Waivers expire and long lists are cut, but the log stays.
-    if not found.all:
-        return {}
-    rules = [each.model_dump(mode="json") for each in count_by_rule(found.all)]
-    waived = [
-        {"id": waiver.id, "rule": waiver.rule, "reason": waiver.reason, "waivedBy": waiver.waived_by}
-        for waiver in found.waivers
-    ]
-    return {"findings": rules, **({"waivers": waived} if waived else {})}
 
 
 def existing_response(runtime: Runtime, executed: Export, idempotent: IdempotentRequest) -> Acceptance:

@@ -25,12 +25,15 @@ from pipeline.core.errors import (
     NotFound,
     PartnerNotLive,
     PlanExpired,
+    PlanHashMismatch,
     PlanNotApproved,
     Refused,
     UnknownPartner,
 )
 from pipeline.core.findings import Finding, count_by_rule, top_findings
 from pipeline.core.ids import new_id
+from pipeline.core.json_input import validation_failed
+from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
 from pipeline.customs import rulesets, waivers
 from pipeline.customs.chapter99.facts import entry_date
@@ -45,12 +48,16 @@ from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.plans import HashedPlan, RegisteredPlan, hash_plan
 from pipeline.exports.schemas.export import ExecuteRequest, PreflightReport, RulesUsed
 from pipeline.exports.schemas.plan import Plan
+from pipeline.orders.batches import PlannedFacts, find_planned
+from pipeline.orders.sync import Owner
 
 #: The findings of the plans that this process checked last, by plan hash, day and rules. The hash covers all but the
 #: approval.
 _known_findings: OrderedDict[tuple[str, date, str], list[Finding]] = OrderedDict()
 _known_lock: Final = Lock()
 _MAX_PLANS: Final = 256
+#: The public protocol has no shorter batch ids. Older plans of this service may have them.
+_MIN_BATCH_ID: Final = 3
 #: Longer lists are not kept, because they need much memory.
 _MAX_FINDINGS: Final = 50
 
@@ -196,7 +203,9 @@ def register_plan(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> Regis
 def find_registered_plan(session: Session, caller: Caller, request: ExecuteRequest) -> PlanSnapshot:
     """Return the snapshot of the plan registered for the request's batch, the newest if there are several.
 
-    Raises NotFound.
+    A plan that this service built from orders counts from its last planning. Raises NotFound, PlanHashMismatch if
+    the request names a plan that such a planning has replaced, and ValidationFailed for an unknown batch id that is too
+    short.
     """
     query = select(PlanSnapshot).where(
         col(PlanSnapshot.account_id) == caller.account_id,
@@ -206,12 +215,38 @@ def find_registered_plan(session: Session, caller: Caller, request: ExecuteReque
     if request.plan_hash is not None:
         query = query.where(col(PlanSnapshot.plan_hash) == request.plan_hash)
     stored = session.scalars(query.order_by(col(PlanSnapshot.id).desc()).limit(1)).first()
+    planned = find_planned(session, Owner(caller.account_id, caller.test), request.batch_id)
+    if stored is not None and planned is not None and _is_replaced(stored, planned):
+        if request.plan_hash is not None:
+            raise PlanHashMismatch(
+                f"planHash is {request.plan_hash}, but batch {request.batch_id} was planned again as {planned.plan_hash};"
+                " execute its newest plan",
+                field="/planHash",
+                details={"given": request.plan_hash, "actual": planned.plan_hash},
+            )
+        stored = session.scalars(query.where(col(PlanSnapshot.plan_hash) == planned.plan_hash)).first()
+    if stored is None and len(request.batch_id) < _MIN_BATCH_ID:
+        short = Issue(path="/batchId", message=f"must have at least {_MIN_BATCH_ID} characters", code="too_small")
+        raise validation_failed([short])
     if stored is None:
         raise NotFound(
             f"no plan is registered for batch {request.batch_id}; register one, or send it as `plan`",
             field="/batchId",
         )
     return stored
+
+
+def _is_replaced(stored: PlanSnapshot, planned: PlannedFacts) -> bool:
+    """Return whether the batch was planned from orders after this other plan of it."""
+    return stored.plan_hash != planned.plan_hash and stored.registered_at <= planned.planned_at
+
+
+def find_planning(session: Session, caller: Caller, resolved: HashedPlan | PlanSnapshot) -> PlannedFacts | None:
+    """Return the facts of the planning if this service built the registered plan from orders, else None."""
+    if isinstance(resolved, HashedPlan):
+        return None
+    planned = find_planned(session, Owner(caller.account_id, caller.test), resolved.batch_id)
+    return planned if planned is not None and planned.plan_hash == resolved.plan_hash else None
 
 
 def load_snapshot(stored: PlanSnapshot) -> HashedPlan:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +16,7 @@ from pipeline.accounts.api_keys import Caller
 from pipeline.core import deadline, tracing
 from pipeline.core.errors import Refused
 from pipeline.core.field_types import BoundedInstant
-from pipeline.core.json_input import Parsed, validation_failed
-from pipeline.core.problems import Issue
+from pipeline.core.json_input import Parsed
 from pipeline.core.runtime import Runtime
 from pipeline.exports import plans as export_plans
 from pipeline.exports import queries
@@ -42,6 +40,8 @@ from pipeline.interfaces.api.dependencies import (
     publish_acceptance,
 )
 from pipeline.interfaces.api.headers import (
+    IdempotencyKey,
+    check_idempotency_key,
     check_if_match,
     compute_etag,
     conditional_response,
@@ -65,7 +65,6 @@ from pipeline.workflow.idempotency import Acceptance
 router = APIRouter(prefix="/api/exports", tags=["exports"])
 
 JSON: Final = "application/json"
-_IDEMPOTENCY_KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
 
 
 @router.post(
@@ -81,13 +80,7 @@ async def execute_export(
     publisher: PublisherDep,
     caller: Executor,
     body: Annotated[Parsed[ExecuteRequest], json_body(ExecuteRequest)],
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            alias="Idempotency-Key",
-            description="A repeat with the same key and body gets the same answer; up to 255 printable characters",
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
     prefer: Annotated[
         str | None,
         Header(alias="Prefer", description="`wait=N`: answer when the export has ended, after at most N seconds"),
@@ -105,7 +98,7 @@ async def execute_export(
         caller,
         requested,
         raw_plan=body.raw.get("plan"),
-        idempotency_key=_check_idempotency_key(idempotency_key) or requested.idempotency_key,
+        idempotency_key=check_idempotency_key(idempotency_key) or requested.idempotency_key,
         trace=read_trace_context(request),
     )
     default_wait = runtime.settings.execute_wait_seconds if requested.plan is None else 0
@@ -126,13 +119,7 @@ async def amend_export(
     publisher: PublisherDep,
     caller: Amender,
     body: Annotated[Parsed[ExecuteRequest], json_body(ExecuteRequest)],
-    idempotency_key: Annotated[
-        str | None,
-        Header(
-            alias="Idempotency-Key",
-            description="A repeat with the same key and body gets the same answer; up to 255 printable characters",
-        ),
-    ] = None,
+    idempotency_key: IdempotencyKey = None,
     prefer: Annotated[
         str | None,
         Header(alias="Prefer", description="`wait=N`: answer when the export has ended, after at most N seconds"),
@@ -152,7 +139,7 @@ async def amend_export(
         id,
         requested,
         raw_plan=body.raw.get("plan"),
-        idempotency_key=_check_idempotency_key(idempotency_key) or requested.idempotency_key,
+        idempotency_key=check_idempotency_key(idempotency_key) or requested.idempotency_key,
         precondition=read_precondition(request),
         trace=read_trace_context(request),
     )
@@ -370,17 +357,3 @@ def _point_into_plan() -> Iterator[None]:
         if refused.field is not None:
             refused.field = refused.field.removeprefix("/plan")
         raise
-
-
-def _check_idempotency_key(given: str | None) -> str | None:
-    if given is not None and not _IDEMPOTENCY_KEY.match(given):
-        raise validation_failed(
-            [
-                Issue(
-                    path="/header/Idempotency-Key",
-                    message="must have 1 to 255 printable ASCII characters without spaces",
-                    code="string_pattern_mismatch",
-                )
-            ]
-        )
-    return given

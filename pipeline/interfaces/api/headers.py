@@ -5,16 +5,28 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping
+from typing import Annotated
 
-from fastapi import Request
+from fastapi import Header, Request
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from pipeline.core import tracing
 from pipeline.core.errors import PreconditionFailed
+from pipeline.core.json_input import validation_failed
+from pipeline.core.problems import Issue
 from pipeline.core.trace_context import TraceContext, parse_trace_context
 from pipeline.documents.bundle import safe_filename
 
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="A repeat with the same key and body gets the same answer; up to 255 printable characters",
+    ),
+]
+
+_IDEMPOTENCY_KEY = re.compile(r"^[\x21-\x7e]{1,255}$")
 _WAIT_PREFERENCE = re.compile(r'^wait\s*=\s*"?([0-9]{1,9})"?$', re.IGNORECASE)
 
 
@@ -95,3 +107,18 @@ def parse_headers(headers: Headers) -> TraceContext | None:
 def _lists_etag(lines: list[str], etag: str, *, weak: bool) -> bool:
     tags = [tag.strip() for line in lines for tag in line.split(",")]
     return "*" in tags or etag in tags or (weak and f"W/{etag}" in tags)
+
+
+def check_idempotency_key(given: str | None) -> str | None:
+    """Return the key of the header, or None. Raises ValidationFailed."""
+    if given is not None and not _IDEMPOTENCY_KEY.match(given):
+        raise validation_failed(
+            [
+                Issue(
+                    path="/header/Idempotency-Key",
+                    message="must have 1 to 255 printable ASCII characters without spaces",
+                    code="string_pattern_mismatch",
+                )
+            ]
+        )
+    return given

@@ -70,6 +70,9 @@ NOUNS: Final = {
         "The documents of an export, and the store of all documents. `exports artifacts ID` means `list ID`.",
     ),
     "plans": ("plans", "app", "Export plans."),
+    "orders": ("orders", "app", "Orders, from which batches are planned."),
+    "products": ("orders", "products_app", "The customs data of products, from which plans are built."),
+    "plan-templates": ("orders", "templates_app", "The facts that all plans to a country share."),
     "rules": ("rules", "app", "The dated customs rules that plans must follow."),
     "tariff": ("tariff", "app", "The tariff by day: editions of the HTSUS that the USITC publishes."),
     "deliveries": (
@@ -95,7 +98,7 @@ PANELS: Final = {
     name: title
     for title, names in {
         "Start": "demo init login profiles open",
-        "Exports": "execute list inspect events artifacts preflight plans amend cancel retry inbox acknowledge stats",
+        "Exports": "execute list inspect events artifacts preflight plans plan-templates products orders amend cancel retry inbox acknowledge stats",
         "Messages": "deliveries listen consume trace schema",
         "Accounts and partners": "accounts people keys partners waivers secrets",
         "Customs rules and tariff": "rules tariff",

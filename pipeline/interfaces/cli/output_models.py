@@ -184,6 +184,7 @@ class PurgeOutput(CommandOutput):
     exports: int
     plans: int
     documents: int
+    orders: int = Field(description="Synced orders without an export")
     unreadable: list[str] = Field(description="Plans that are kept because their day of entry cannot be read")
 
 

@@ -36,6 +36,7 @@ from pipeline.interfaces.contracts.json_schemas import DIALECT, Json, allow_more
 from pipeline.ops.audit import SignedCheckpoint
 from pipeline.ops.doctor import CheckResult
 from pipeline.ops.schemas import StatsView
+from pipeline.orders.schemas import PlanAnswer, SyncReceipt
 
 
 class ShownHeading(HeadingRow):
@@ -183,6 +184,10 @@ OUTPUTS: Final[dict[str, Any]] = {
     "artifacts restore": reports.BadDocument | reports.StoreCounts,
     "plans new": Plan,
     "plans example": Plan,
+    "plan-templates sync": SyncReceipt,
+    "products sync": SyncReceipt,
+    "orders sync": SyncReceipt,
+    "orders plan": PlanAnswer,
     "rules list": list[DatedRow],
     "rules show": HeadingOutput,
     "rules why": LineDecision,

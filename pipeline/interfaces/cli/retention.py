@@ -65,7 +65,8 @@ def purge(
         with show_progress("looking for expired records") as show:
             result = retention.purge_expired(runtime, today, lambda purged: show(f"{purged} exports and plans purged"))
     purged = f"{result.exports} exports and {result.plans} plans without an export purged"
-    text = f"[green]✓[/] {purged}, {result.documents} documents deleted"
+    deleted = f"{result.documents} documents and {result.orders} orders without an export deleted"
+    text = f"[green]✓[/] {purged}, {deleted}"
     print_result(PurgeOutput.model_validate(result), text, as_json=as_json)
     _warn_of_unreadable(result.unreadable)
 

@@ -14,6 +14,7 @@ from pipeline.deliveries.schemas import cloudevent, messages, views
 from pipeline.documents.schemas import invoice, profile
 from pipeline.exports.schemas import export, inbox, plan
 from pipeline.ops import schemas as ops_schemas
+from pipeline.orders import schemas as order_schemas
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -55,6 +56,10 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         secret_rotation=account_schemas.SecretRotation,
         new_portal_link=account_schemas.NewPortalLink,
         new_waiver=schemas.NewWaiver,
+        product_sync=order_schemas.ProductSync,
+        order_sync=order_schemas.OrderSync,
+        plan_template_sync=order_schemas.TemplateSync,
+        plan_request=order_schemas.PlanRequest,
         print_settings_changes=account_schemas.PrintSettingsChanges,
         replay_request=views.ReplayRequest,
     ),
@@ -67,6 +72,8 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         act_page=export.ActPage,
         plan_receipt=export.PlanReceipt,
         preflight_report=export.PreflightReport,
+        sync_receipt=order_schemas.SyncReceipt,
+        plan_answer=order_schemas.PlanAnswer,
         acknowledgement_receipt=messages.AcknowledgementReceipt,
         partner=account_schemas.PartnerView,
         created_partner=account_schemas.CreatedPartner,

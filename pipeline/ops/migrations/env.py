@@ -23,6 +23,7 @@ from pipeline.ops import work_counts  # noqa: F401 - importing them is what fill
 from pipeline.ops.migrations import row_security
 from pipeline.ops.migrations.runner import open_schema_connection
 from pipeline.ops.stats import models as stat_models  # noqa: F401 - importing them is what fills the metadata
+from pipeline.orders import models as order_models  # noqa: F401 - importing them is what fills the metadata
 
 
 def _render_item(kind: str, item: Any, _: AutogenContext) -> str | Literal[False]:

@@ -23,6 +23,7 @@ from pipeline.deliveries import models as delivery_models  # noqa: F401 - import
 from pipeline.exports import models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.ops import work_counts  # noqa: F401 - importing them is what fills the metadata
 from pipeline.ops.stats import models as stat_models  # noqa: F401 - importing them is what fills the metadata
+from pipeline.orders import models as order_models  # noqa: F401 - importing them is what fills the metadata
 
 #: The setting that names the account whose rows a transaction may see; see pipeline/core/db.py.
 SETTING: Final = "exports.account"

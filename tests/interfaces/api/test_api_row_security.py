@@ -36,7 +36,7 @@ from pipeline.ops.work_counts import WorkCount
 from pipeline.workflow import queries as workflow_queries
 from tests.conftest import OWNER
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open, execution
-from tests.support import factories
+from tests.support import factories, orders
 from tests.support.people import add_person
 from tests.support.query_counter import record_statements
 from tests.support.servers import PostgreSQL
@@ -65,6 +65,12 @@ def harness(open_harness: Open, own_url: str) -> ApiHarness:
     harness.client("admin").post(f"/api/partners/{factories.BROKER}/portal-links", json={"days": 1}).raise_for_status()
     harness.client("admin").post("/api/waivers", json={"rule": "V17", "reason": "It is known."}).raise_for_status()
     export_id = harness.execute(factories.plan())
+    planner = harness.client("execute")
+    for what, body in (("products", orders.product_sync()), ("plan-templates", orders.template_sync())):
+        planner.post(f"/api/{what}/sync", json=body).raise_for_status()
+    synced = planner.post("/api/orders/sync", json=orders.order_sync() | {"idempotencyKey": "once"}).raise_for_status()
+    order_ids = [each["id"] for each in synced.json()["data"]]
+    planner.post("/api/exports/plan", json=orders.plan_request(order_ids)).raise_for_status()
     once = harness.client("execute")
     once.headers["Idempotency-Key"] = "once"
     once.post("/api/exports/execute", json=execution(factories.plan())).raise_for_status()

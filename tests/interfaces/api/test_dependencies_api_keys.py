@@ -17,7 +17,7 @@ from pipeline.customs.schemas import NewWaiver
 from pipeline.interfaces.api import dependencies
 from pipeline.interfaces.api.dependencies import ApiKeyCache
 from tests.interfaces.api.conftest import OTHER, ApiHarness, execution
-from tests.support import factories
+from tests.support import factories, orders
 from tests.support.servers import poll
 from tests.support.tariff import import_revision
 
@@ -30,6 +30,10 @@ QUERIES = {"/api/rules/decide": "?htsCode=7323930045&origin=CA"}
 ROLES_BY_CALL = {
     ("POST", "/api/exports/execute"): {"execute", "admin"},
     ("POST", "/api/exports/plans"): {"execute", "admin"},
+    ("POST", "/api/exports/plan"): {"execute", "admin"},
+    ("POST", "/api/products/sync"): {"execute", "admin"},
+    ("POST", "/api/orders/sync"): {"execute", "admin"},
+    ("POST", "/api/plan-templates/sync"): {"execute", "admin"},
     ("POST", "/api/exports/preflight"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/rules/decide"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/exports"): {"execute", "read", "operate", "admin"},
@@ -85,6 +89,10 @@ def body_for(template: str, plan: factories.Json) -> factories.Json | None:
         "/api/exports/{id}/acknowledge": {"note": "It is known."},
         "/api/exports/plans": plan,
         "/api/exports/preflight": plan,
+        "/api/exports/plan": orders.plan_request(["ord_none"]),
+        "/api/products/sync": orders.product_sync(),
+        "/api/orders/sync": orders.order_sync(),
+        "/api/plan-templates/sync": orders.template_sync(),
         "/api/partners": {"id": "wh_new", "kind": "warehouse", "name": "A new one"},
         "/api/partners/br_sandbox": {"name": "Another name"},
         "/api/partners/br_sandbox/replay": {"since": "2026-01-01T00:00:00Z"},

@@ -18,7 +18,7 @@ from sqlmodel import SQLModel, select
 from pipeline.accounts import api_keys
 from tests.interfaces.api.conftest import OTHER, ApiHarness, execution
 from tests.interfaces.api.test_dependencies_api_keys import ROLES_BY_CALL
-from tests.support import factories
+from tests.support import factories, orders
 
 ROLES = (*api_keys.ROLES, "partner")
 
@@ -74,6 +74,10 @@ def build_body(method: str, path: str) -> factories.Json | None:
         ("POST", "/api/exports/{id}/amend"): execution(factories.plan()),
         ("POST", "/api/exports/plans"): plan,
         ("POST", "/api/exports/preflight"): plan,
+        ("POST", "/api/exports/plan"): orders.plan_request(["ord_none"]),
+        ("POST", "/api/products/sync"): orders.product_sync(),
+        ("POST", "/api/orders/sync"): orders.order_sync(),
+        ("POST", "/api/plan-templates/sync"): orders.template_sync(),
         ("POST", "/api/exports/{id}/acknowledge"): {"note": "The broker was called."},
         ("POST", "/api/partners"): {"id": "wh_new", "kind": "warehouse", "name": "A new one"},
         ("PATCH", "/api/partners/{id}"): {"name": "Another name"},

@@ -36,6 +36,7 @@ BODIES: Final = {
     "/api/exports/{id}/amend": 6,
     "/api/exports/plans": 6,
     "/api/exports/preflight": 6,
+    "/api/plan-templates/sync": 6,
     "/api/partners/{id}/replay": 2,
     "/api/waivers": 1,
     "/api/broker-submissions/{id}/acknowledgements": 1,

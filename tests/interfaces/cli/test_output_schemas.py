@@ -14,7 +14,7 @@ import pytest
 from pipeline.interfaces.cli.output_schemas import OUTPUTS
 from pipeline.simulation.drill import runner
 from tests.simulation.drill.test_report import report
-from tests.support import factories
+from tests.support import factories, orders
 from tests.support.command_line import Commands, exports
 from tests.support.command_output import find_command, read_validator
 from tests.support.consume_command import send
@@ -121,6 +121,10 @@ verify {bundle}
 amend {exportId} {changed}
 cancel {exportId}
 retry {exportId}
+plan-templates sync {template}
+products sync {products}
+orders sync {orders}
+orders plan {request}
 login local --account acc_demo
 profiles use local
 profiles list
@@ -190,6 +194,10 @@ def test_commands_on_the_service(service: Commands, tmp_path: Path) -> None:
         "plan": factories.plan(batch="batch-schemas"),
         "changed": factories.plan(batch="batch-schemas", lines=4),
         "asked": factories.plan(batch="batch-asked", invoice="Q"),
+        "template": orders.template_sync(),
+        "products": orders.product_sync(),
+        "orders": orders.order_sync(orders.order("schemas")),
+        "request": orders.plan_request(["ord_none"]),
     }
     known = {"folder": str(tmp_path)}
     for name, plan in plans.items():

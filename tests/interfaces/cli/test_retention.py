@@ -48,7 +48,9 @@ def test_due_records_are_listed_held_and_purged_only_when_due(service: Commands,
     assert "by Counsel" in service("retention", "holds", "--account", factories.ACCOUNT).stdout
 
     assert service("retention", "purge", "--on", "2032-11-27").exit_code == ExitCode.USAGE
-    assert service.json("retention", "purge") == {"exports": 0, "plans": 0, "documents": 0, "unreadable": []}
+    assert service.json("retention", "purge") == {
+        "exports": 0, "plans": 0, "documents": 0, "orders": 0, "unreadable": [],
+    }  # fmt: skip
     assert service.json("inspect", export_id)["purgedAt"] is None
 
 

@@ -115,10 +115,15 @@ TABLES = (
     "number_blocks",
     "partners",
     "plans",
+    "products",
+    "plan_templates",
+    "planned_batches",
     "saved_filters",
+    "sync_records",
     "waivers",
     "connection_tests",
     "exports",
+    "orders",
     "partner_channels",
     "partner_secrets",
     "portal_links",
@@ -733,6 +738,54 @@ def _create_tables() -> None:
         sa.PrimaryKeyConstraint("export_id", "unit_no", "name", name=op.f("pk_steps")),
     )
     op.create_table(
+        "products",
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("test", sa.Boolean(), nullable=False),
+        sa.Column("external_id", sa.String(), nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("content_hash", sa.String(), nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
+        sa.Column("synced_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_products_account_id")),
+        sa.PrimaryKeyConstraint("account_id", "test", "external_id", name=op.f("pk_products")),
+        sa.UniqueConstraint("id", name=op.f("uq_products_id")),
+    )
+    op.create_table(
+        "plan_templates",
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("test", sa.Boolean(), nullable=False),
+        sa.Column("destination_country", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("content_hash", sa.String(), nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
+        sa.Column("synced_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_plan_templates_account_id")),
+        sa.PrimaryKeyConstraint("account_id", "test", "destination_country", name=op.f("pk_plan_templates")),
+    )
+    op.create_table(
+        "planned_batches",
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("test", sa.Boolean(), nullable=False),
+        sa.Column("batch_id", sa.String(), nullable=False),
+        sa.Column("plan_hash", sa.String(), nullable=False),
+        sa.Column("orders", sa.Integer(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.Column("planned_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_planned_batches_account_id")),
+        sa.PrimaryKeyConstraint("account_id", "test", "batch_id", name=op.f("pk_planned_batches")),
+    )
+    op.create_table(
+        "sync_records",
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("fingerprint", sa.String(), nullable=False),
+        sa.Column("body", sa.Text(), nullable=False),
+        sa.Column("created_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_sync_records_account_id")),
+        sa.PrimaryKeyConstraint("account_id", "key", name=op.f("pk_sync_records")),
+    )
+    op.create_table(
         "saved_filters",
         sa.Column("account_id", sa.String(), nullable=False),
         sa.Column("name", sa.String(), nullable=False),
@@ -741,6 +794,25 @@ def _create_tables() -> None:
         sa.Column("saved_at", Instant(), nullable=False),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_saved_filters_account_id")),
         sa.PrimaryKeyConstraint("account_id", "name", name=op.f("pk_saved_filters")),
+    )
+    op.create_table(
+        "orders",
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("test", sa.Boolean(), nullable=False),
+        sa.Column("external_id", sa.String(), nullable=False),
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("version", sa.Integer(), nullable=False),
+        sa.Column("content_hash", sa.String(), nullable=False),
+        sa.Column("document", sa.Text(), nullable=False),
+        sa.Column("synced_at", Instant(), nullable=False),
+        sa.Column("batch_id", sa.String(), nullable=True),
+        sa.Column("plan_hash", sa.String(), nullable=True),
+        sa.Column("held_until", Instant(), nullable=True),
+        sa.Column("export_id", sa.String(), nullable=True),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_orders_account_id")),
+        sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_orders_export_id")),
+        sa.PrimaryKeyConstraint("account_id", "test", "external_id", name=op.f("pk_orders")),
+        sa.UniqueConstraint("id", name=op.f("uq_orders_id")),
     )
     op.create_table(
         "units",
@@ -1182,3 +1254,27 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
     )
     op.create_index("ix_sessions_expires_at", "sessions", ["expires_at"], unique=False)
     op.create_index("ix_guesses_last_at", "guesses", ["last_at"], unique=False)
+    op.create_index(
+        "ix_orders_batch",
+        "orders",
+        ["account_id", "batch_id"],
+        unique=False,
+        postgresql_where=sa.text("batch_id IS NOT NULL"),
+        sqlite_where=sa.text("batch_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_orders_export",
+        "orders",
+        ["export_id"],
+        unique=False,
+        postgresql_where=sa.text("export_id IS NOT NULL"),
+        sqlite_where=sa.text("export_id IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_orders_unexported",
+        "orders",
+        ["synced_at"],
+        unique=False,
+        postgresql_where=sa.text("export_id IS NULL"),
+        sqlite_where=sa.text("export_id IS NULL"),
+    )

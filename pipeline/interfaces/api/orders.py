@@ -1,0 +1,100 @@
+"""Sync products, orders and plan templates, and plan a batch from orders."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
+
+from pipeline.accounts.api_keys import Caller
+from pipeline.core.errors import InvalidAccountScope
+from pipeline.core.json_input import Parsed
+from pipeline.interfaces.api.dependencies import Executor, RuntimeDep
+from pipeline.interfaces.api.headers import IdempotencyKey, check_idempotency_key
+from pipeline.interfaces.api.openapi import refusal_responses
+from pipeline.interfaces.api.request_body import describe_body, json_body
+from pipeline.orders import sync
+from pipeline.orders.schemas import OrderSync, PlanAnswer, PlanRequest, ProductSync, SyncReceipt, TemplateSync
+from pipeline.orders.sync import Owner
+from pipeline.workflow import planning
+
+router = APIRouter(prefix="/api", tags=["orders"])
+
+_SYNC_REFUSALS = refusal_responses(400, 413, 422)
+
+
+@router.post(
+    "/products/sync", response_model=SyncReceipt, responses=_SYNC_REFUSALS, openapi_extra=describe_body(ProductSync)
+)
+async def sync_products(
+    runtime: RuntimeDep,
+    caller: Executor,
+    body: Annotated[Parsed[ProductSync], json_body(ProductSync)],
+    idempotency_key: IdempotencyKey = None,
+) -> SyncReceipt:
+    """Create or replace the customs data of products, up to a thousand; an unchanged product keeps its version."""
+    owner = _check_owner(caller, body.model.account_id)
+    key = check_idempotency_key(idempotency_key) or body.model.idempotency_key
+    return await run_in_threadpool(sync.sync_products, runtime, owner, body.model, key)
+
+
+@router.post(
+    "/orders/sync", response_model=SyncReceipt, responses=_SYNC_REFUSALS, openapi_extra=describe_body(OrderSync)
+)
+async def sync_orders(
+    runtime: RuntimeDep,
+    caller: Executor,
+    body: Annotated[Parsed[OrderSync], json_body(OrderSync)],
+    idempotency_key: IdempotencyKey = None,
+) -> SyncReceipt:
+    """Create or replace orders, up to a thousand; a changed order must be planned again before it is executed."""
+    owner = _check_owner(caller, body.model.account_id)
+    key = check_idempotency_key(idempotency_key) or body.model.idempotency_key
+    return await run_in_threadpool(sync.sync_orders, runtime, owner, body.model, key)
+
+
+@router.post(
+    "/plan-templates/sync",
+    response_model=SyncReceipt,
+    responses=_SYNC_REFUSALS,
+    openapi_extra=describe_body(TemplateSync),
+)
+async def sync_plan_templates(
+    runtime: RuntimeDep,
+    caller: Executor,
+    body: Annotated[Parsed[TemplateSync], json_body(TemplateSync)],
+    idempotency_key: IdempotencyKey = None,
+) -> SyncReceipt:
+    """Create or replace the facts that all plans to a country share: parties, terms, entry data and who approves."""
+    owner = _check_owner(caller, body.model.account_id)
+    key = check_idempotency_key(idempotency_key) or body.model.idempotency_key
+    return await run_in_threadpool(sync.sync_templates, runtime, owner, body.model, key)
+
+
+@router.post(
+    "/exports/plan",
+    response_model=PlanAnswer,
+    responses=refusal_responses(400, 409, 413, 422),
+    openapi_extra=describe_body(PlanRequest),
+)
+async def plan_batch(
+    runtime: RuntimeDep,
+    caller: Executor,
+    body: Annotated[Parsed[PlanRequest], json_body(PlanRequest)],
+    idempotency_key: IdempotencyKey = None,
+) -> PlanAnswer:
+    """Plan a batch from orders, judge the plan by preflight, and register it for `execute`.
+
+    The plan states only what orders, products and the plan template say. `missing_data` names the rest, `excluded_orders`
+    the orders that cannot be planned. A dry run stores nothing.
+    """
+    key = check_idempotency_key(idempotency_key) or body.model.idempotency_key
+    return await run_in_threadpool(planning.plan_batch, runtime, caller, body.model, idempotency_key=key)
+
+
+def _check_owner(caller: Caller, account_id: str) -> Owner:
+    """Return the owner of what is synced. Raises InvalidAccountScope for another account than the key's."""
+    if account_id != caller.account_id:
+        raise InvalidAccountScope(f"the key does not belong to account {account_id}", field="/accountId")
+    return Owner(caller.account_id, caller.test)

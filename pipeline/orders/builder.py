@@ -1,0 +1,277 @@
+"""Builds a plan from orders, products and a plan template. It guesses nothing: what no datum says is named as missing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, time, timedelta
+from typing import Any, Final
+
+from pipeline.exports.schemas.plan import MAX_LINES, MAX_PACKAGES, as_json
+from pipeline.orders.packing import count_packages, find_packing
+from pipeline.orders.schemas import (
+    ExcludedOrder,
+    ExportUnitView,
+    MissingDatum,
+    ProductItem,
+    SyncedOrder,
+    TemplateItem,
+)
+from pipeline.orders.units import USD, KnownOrder, Shipment, UnitKey, build_unit, describe_unit, find_export_date
+
+#: How orders become units and packages, in the answer to a plan request.
+STRATEGY: Final = (
+    "One unit for each entry type, currency, buyer and ship-to party. One line for each item of an order. The order's own"
+    " cartons, else cartons of each product's packing."
+)
+
+#: What a line needs of its product: the member, and the name that the caller knows.
+_OF_PRODUCT: Final = {
+    "description": "description",
+    "hts_code": "htsCode",
+    "country_of_origin": "countryOfOrigin",
+    "manufacturer": "manufacturer",
+    "unit": "unit",
+    "net_weight_kg": "netWeightKg",
+    "gross_weight_kg": "grossWeightKg",
+    "treatment": "treatment",
+}
+#: What every plan needs of its template.
+_OF_TEMPLATE: Final = {
+    "export_country": "exportCountry",
+    "seller": "seller",
+    "importer_of_record": "importerOfRecord",
+    "exporter_contact": "exporterContact",
+}
+_OF_ENTRY: Final = {"port_of_entry": "entry.portOfEntry", "mode_of_transport": "entry.modeOfTransport"}
+_OF_INVOICE: Final = {
+    "incoterm": "invoice.incoterm",
+    "incoterm_place": "invoice.incotermPlace",
+    "reason_for_export": "invoice.reasonForExport",
+    "related_parties": "invoice.relatedParties",
+    "assists": "invoice.assists",
+}
+
+
+@dataclass
+class Draft:
+    """A plan as far as it could be built; `raw` is None if something is missing that every plan needs."""
+
+    raw: dict[str, Any] | None = None
+    expires_at: datetime | None = None
+    included: list[KnownOrder] = field(default_factory=list)
+    excluded: list[ExcludedOrder] = field(default_factory=list)
+    missing: list[MissingDatum] = field(default_factory=list)
+    units: list[ExportUnitView] = field(default_factory=list)
+
+    @property
+    def missing_approval(self) -> bool:
+        """Whether nobody answers for the plan."""
+        return any(each.field == "approvedBy" for each in self.missing)
+
+
+def build_plan(shipment: Shipment, orders: Sequence[KnownOrder], products: Mapping[str, ProductItem]) -> Draft:
+    """Return the plan of the orders, with the orders that it leaves out and the data that it misses.
+
+    `products` are by the productId that items of orders name.
+    """
+    draft = Draft()
+    complete = _exclude_incomplete(draft, orders, products)
+    draft.missing += _find_missing_facts(shipment, complete)
+    if shipment.template is None:
+        draft.excluded += [_exclude(each, "MISSING_DATA", *_NO_TEMPLATE) for each in complete]
+        return draft
+    template = shipment.template
+    by_unit: dict[str, tuple[UnitKey, list[KnownOrder]]] = {}
+    for each in complete:
+        key = _find_unit(each.order, template)
+        if key is None:
+            draft.excluded.append(_exclude(each, "MISSING_DATA", *_NO_UNIT))
+            continue
+        name = f"{key.entry_type} {key.currency} {key.buyer.model_dump_json()} {key.ship_to.model_dump_json()}"
+        by_unit.setdefault(name, (key, []))[1].append(each)
+        draft.included.append(each)
+    needed = [each.field for each in draft.missing if each.subject == "plan_template" and not each.orders]
+    if not draft.included or {*needed} - {"approvedBy"}:
+        return draft
+    several = len(by_unit) > 1 and (template.invoice.charges or template.invoice.discounts)
+    if several:
+        draft.missing.append(_missing_fact(shipment, "invoice.charges", _CHARGES_OF_SEVERAL_UNITS))
+        return draft
+    built = [
+        build_unit(f"U{number}", key, members, shipment, template, products)
+        for number, (key, members) in enumerate(by_unit.values(), start=1)
+    ]
+    draft.units = [
+        describe_unit(unit, key, members, shipment.destination_country)
+        for unit, (key, members) in zip(built, by_unit.values(), strict=True)
+    ]
+    draft.expires_at = datetime.combine(
+        find_export_date(template.entry, shipment.today) + timedelta(days=1), time(), shipment.zone
+    ).astimezone(UTC)
+    draft.raw = _build_plan(shipment, template, built, draft.expires_at)
+    return draft
+
+
+_NO_TEMPLATE: Final = (
+    "no plan template has the facts that all plans to its country share",
+    "sync a plan template for the country, then plan again",
+)
+_NO_UNIT: Final = (
+    "neither the order nor the plan template has its entry type, buyer and ship-to party",
+    "add what missing_data names, then plan again",
+)
+_CHARGES_OF_SEVERAL_UNITS: Final = (
+    "the charges and discounts of the plan template belong to one invoice, and the orders make several units; plan each"
+    " unit's orders apart"
+)
+
+
+def _exclude(known: KnownOrder, reason: Any, message: str, remedy: str) -> ExcludedOrder:
+    return ExcludedOrder(
+        order_id=known.id,
+        external_id=known.external_id,
+        reason=reason,
+        message=f"Order {known.external_id}: {message}.",
+        remedy=f"{remedy[:1].upper()}{remedy[1:]}.",
+    )
+
+
+def _exclude_incomplete(
+    draft: Draft, orders: Sequence[KnownOrder], products: Mapping[str, ProductItem]
+) -> list[KnownOrder]:
+    """Return the orders whose lines and packages can be written; add the others, and why, to the draft."""
+    complete: list[KnownOrder] = []
+    missing: dict[tuple[str, str], list[str]] = {}
+    lines = packages = 0
+    for known in orders:
+        unknown = sorted({item.product_id for item in known.order.items} - products.keys())
+        if unknown:
+            why = f"product {unknown[0]} is not synced" + (f", and {len(unknown) - 1} more" if unknown[1:] else "")
+            draft.excluded.append(_exclude(known, "UNKNOWN_PRODUCT", why, "sync the product, then plan again"))
+            continue
+        lacking = [*_find_missing_members(known.order, products)]
+        if lacking:
+            for place in lacking:
+                missing.setdefault(place, []).append(known.id)
+            product_id, name = lacking[0]
+            more = f", and {len(lacking) - 1} more facts are missing" if lacking[1:] else ""
+            why = f"product {product_id} has no {name}{more}"
+            draft.excluded.append(_exclude(known, "MISSING_DATA", why, "add what missing_data names, then plan again"))
+            continue
+        lines += len(known.order.items)
+        packages += count_packages(known.order, products)
+        if lines > MAX_LINES or packages > MAX_PACKAGES:
+            lines -= len(known.order.items)
+            packages -= count_packages(known.order, products)
+            why = f"with it the plan would have more than {MAX_LINES} lines or {MAX_PACKAGES} packages"
+            draft.excluded.append(_exclude(known, "TOO_MANY_LINES", why, "plan it in a batch of its own"))
+            continue
+        complete.append(known)
+    draft.missing += [
+        MissingDatum(
+            subject="product",
+            id=product_id,
+            field=name,
+            message=f"Product {product_id} has no {name}.",
+            orders=waiting,
+        )
+        for (product_id, name), waiting in missing.items()
+    ]
+    return complete
+
+
+def _find_missing_members(order: SyncedOrder, products: Mapping[str, ProductItem]) -> Iterator[tuple[str, str]]:
+    """Yield the product and the name of each datum that the lines and packages of the order need and do not have."""
+    seen: set[str] = set()
+    for item in order.items:
+        product = products[item.product_id]
+        if item.product_id not in seen:
+            seen.add(item.product_id)
+            for member, name in _OF_PRODUCT.items():
+                if getattr(product, member) is None:
+                    yield product.external_id, name
+        if not order.packages and find_packing(item, product) is None:
+            yield product.external_id, "packing"
+
+
+def _find_missing_facts(shipment: Shipment, orders: Sequence[KnownOrder]) -> Iterator[MissingDatum]:
+    template = shipment.template
+    if template is None:
+        country = shipment.destination_country
+        yield _missing_fact(shipment, "", f"no plan template for {country} is synced")
+        return
+    for source, names in (
+        (template, _OF_TEMPLATE),
+        (template.entry, _OF_ENTRY),
+        (template.invoice, _OF_INVOICE),
+    ):
+        for member, name in names.items():
+            if getattr(source, member) is None:
+                yield _missing_fact(shipment, name)
+    if template.approved_by is None:
+        yield _missing_fact(
+            shipment, "approvedBy", "nobody answers for plans from these data, so they need an approval"
+        )
+    if template.entry.export_date is None and template.entry.export_after_days is None:
+        yield _missing_fact(
+            shipment, "entry.exportDate", "neither exportDate nor exportAfterDays says the day of export"
+        )
+    for name, member, given in (
+        ("entry.type", "entry_type", template.entry.type),
+        ("buyer", "buyer", template.buyer),
+        ("shipTo", "ship_to", template.ship_to),
+    ):
+        waiting = [each.id for each in orders if getattr(each.order, member) is None]
+        if given is None and waiting:
+            yield _missing_fact(shipment, name, f"neither the plan template nor the order has {name}", waiting)
+
+
+def _missing_fact(shipment: Shipment, name: str, why: str | None = None, orders: Sequence[str] = ()) -> MissingDatum:
+    country = shipment.destination_country
+    message = why or f"the plan template for {country} has no {name}"
+    return MissingDatum(
+        subject="plan_template",
+        id=country,
+        field=name,
+        message=f"{message[:1].upper()}{message[1:]}.",
+        orders=[*orders],
+    )
+
+
+def _find_unit(order: SyncedOrder, template: TemplateItem) -> UnitKey | None:
+    """Return the unit that the order belongs to; None if its entry type or a party is unknown."""
+    entry_type, buyer = order.entry_type or template.entry.type, order.buyer or template.buyer
+    ship_to = order.ship_to or template.ship_to
+    if entry_type is None or buyer is None or ship_to is None:
+        return None
+    return UnitKey(entry_type, order.currency or USD, buyer, ship_to)
+
+
+def _build_plan(
+    shipment: Shipment, template: TemplateItem, units: Sequence[dict[str, Any]], expires_at: datetime
+) -> dict[str, Any]:
+    approval = None
+    if template.approved_by is not None:
+        approval = {
+            "approvedBy": template.approved_by,
+            "approvedAt": _format_instant(shipment.now),
+            # The plan is judged for its day of export.
+            "expiresAt": _format_instant(expires_at),
+        }
+    return {
+        "schemaVersion": "1",
+        "accountId": shipment.account_id,
+        "batchId": shipment.batch_id,
+        "approval": approval,
+        "destinationCountry": shipment.destination_country,
+        "exportCountry": template.export_country,
+        "warehouse": {"id": shipment.warehouse_id},
+        "broker": {"id": shipment.broker_id},
+        "ruleset": as_json(template.ruleset or shipment.ruleset),
+        "units": [*units],
+    }
+
+
+def _format_instant(at: datetime) -> str:
+    return at.astimezone(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"

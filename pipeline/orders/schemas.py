@@ -1,0 +1,375 @@
+"""The requests to sync products, orders and plan templates and to plan a batch; camelCase, unknown fields are refused."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
+
+from pipeline.core.field_types import NUMBER, Day, Instant, parse_decimal
+from pipeline.core.money import format_plain, to_decimal
+from pipeline.exports.schemas.export import View
+from pipeline.exports.schemas.plan import (
+    AccountId,
+    Address,
+    Charge,
+    Contact,
+    Country,
+    Currency,
+    Discount,
+    HtsCode,
+    Importer,
+    LengthCm,
+    LongText,
+    PartnerId,
+    Party,
+    Ref,
+    RulesetRef,
+    StrictModel,
+    Text,
+    Treatment,
+    UsmcaCertificate,
+    WeightKg,
+)
+
+#: The most products, orders or templates of one sync, and the most orders of one plan.
+MAX_SYNCED: Final = 1_000
+MAX_ORDER_ITEMS: Final = 500
+MAX_METADATA_CHARACTERS: Final = 10_000
+
+IDEMPOTENCY_KEY: Final = r"^[\x21-\x7e]+$"
+
+ExternalId = Annotated[Text, Field(max_length=128)]
+
+
+def _read_number(value: object) -> Decimal:
+    # The public protocol has JSON numbers here. Their shortest text has the digits that the caller wrote.
+    if isinstance(value, float | int) and not isinstance(value, bool):
+        return parse_decimal(format_plain(to_decimal(repr(value))))
+    return parse_decimal(value)
+
+
+_NUMBER_OR_TEXT: Final = WithJsonSchema(
+    {"anyOf": [{"type": "number"}, {"type": "string", "pattern": NUMBER.pattern, "maxLength": 24}], "examples": [12.5]}
+)
+_WRITTEN: Final = PlainSerializer(format_plain, return_type=str, when_used="json")
+_READ: Final = BeforeValidator(_read_number)
+Price = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=6), _READ, _WRITTEN, _NUMBER_OR_TEXT]
+Pieces = Annotated[Decimal, Field(gt=0, max_digits=18, decimal_places=6), _READ, _WRITTEN, _NUMBER_OR_TEXT]
+
+
+def _check_metadata(value: dict[str, Any]) -> dict[str, Any]:
+    # A number such as 1e400 is read as infinity, which JSON cannot write.
+    if len(json.dumps(value, allow_nan=False)) > MAX_METADATA_CHARACTERS:
+        raise ValueError(f"must have at most {MAX_METADATA_CHARACTERS} characters as JSON; remove some")
+    return value
+
+
+Metadata = Annotated[dict[str, Any], Field(max_length=64), AfterValidator(_check_metadata)]
+IdempotencyKeyMember = Annotated[str, Field(min_length=1, max_length=255, pattern=IDEMPOTENCY_KEY)]
+_KEY_IN_BODY: Final = "The Idempotency-Key header overrides it"
+
+
+class Packing(StrictModel):
+    """How pieces of one product fill a carton; the last carton of an order line may hold fewer."""
+
+    pieces_per_carton: Annotated[int, Field(ge=1, le=1_000_000)]
+    type: Annotated[str, Field(pattern=r"^[A-Z0-9]{2,3}$", description="CTN, BAG and the like")]
+    length_cm: LengthCm
+    width_cm: LengthCm
+    height_cm: LengthCm
+    tare_weight_kg: WeightKg = Field(description="Weight of the empty carton")
+
+
+class ProductMaker(StrictModel):
+    """The manufacturer of a product, with its manufacturer identification code."""
+
+    name: Text
+    address: Address
+    mid: Annotated[str, Field(pattern=r"^[A-Z0-9]{5,15}$")]
+
+
+class ProductItem(StrictModel):
+    """The customs data of a product. Weights are those of one piece; what is left out stays unknown."""
+
+    external_id: ExternalId
+    sku: Text | None = Field(None, description="As the documents print it; default: externalId")
+    description: LongText | None = None
+    hts_code: HtsCode | None = None
+    country_of_origin: Country | None = None
+    manufacturer: ProductMaker | None = None
+    unit: (
+        Annotated[str, Field(pattern=r"^[A-Z0-9]{1,3}$", description="Unit in which orders count it: NO, PRS")] | None
+    ) = None
+    net_weight_kg: WeightKg | None = None
+    gross_weight_kg: WeightKg | None = Field(None, description="With its own packing, without the carton")
+    spi: Annotated[str, Field(pattern=r"^[A-Z]{1,2}[+*]?$")] | None = None
+    usmca_certificate_ref: Ref | None = Field(None, description="A certificate of the plan template")
+    attributes: dict[Ref, Text] = Field(default_factory=dict, max_length=64)
+    treatment: Treatment | None = Field(
+        None, description="`metalWeightKg` is that of one piece; an empty object says that nothing applies"
+    )
+    packing: Packing | None = None
+
+
+class OrderItem(StrictModel):
+    """One product of an order."""
+
+    product_id: ExternalId = Field(description="The product's externalId, or its id")
+    quantity: Pieces
+    unit_value_usd: Price | None = None
+    unit_value: Price | None = Field(None, description="In the order's `currency`, instead of `unitValueUsd`")
+    packing: Packing | None = Field(None, description="Overrides the packing of the product")
+
+    @property
+    def price(self) -> Decimal:
+        """The value of one piece. Raises ValueError if there is none; the order's check makes sure that there is."""
+        given = self.unit_value_usd if self.unit_value is None else self.unit_value
+        if given is None:
+            raise ValueError(f"the item of product {self.product_id} has no value")
+        return given
+
+
+class PackedItem(StrictModel):
+    """A quantity of one item of the order in a package."""
+
+    item: Annotated[int, Field(ge=0, lt=MAX_ORDER_ITEMS, description="Its place in the order's items, from 0")]
+    quantity: Pieces
+
+
+class OrderPackage(StrictModel):
+    """A packed carton of the order."""
+
+    type: Annotated[str, Field(pattern=r"^[A-Z0-9]{2,3}$")]
+    length_cm: LengthCm
+    width_cm: LengthCm
+    height_cm: LengthCm
+    gross_weight_kg: Annotated[WeightKg, Field(gt=0)]
+    tare_weight_kg: WeightKg
+    sscc: Annotated[str, Field(pattern=r"^[0-9]{18}$")] | None = None
+    lpn: Ref | None = None
+    tracking_number: Ref | None = None
+    contents: list[PackedItem] = Field(min_length=1, max_length=MAX_ORDER_ITEMS)
+
+
+class SyncedOrder(StrictModel):
+    """An order. Without `buyer`, `shipTo` and `entryType`, those of the plan template apply."""
+
+    external_id: ExternalId
+    destination_country: Country
+    destination_region: Text | None = None
+    destination_postal_code: Text | None = None
+    items: list[OrderItem] = Field(min_length=1, max_length=MAX_ORDER_ITEMS)
+    metadata: Metadata = Field(default_factory=dict, description="Kept, and never read")
+    currency: Currency | None = Field(None, description="Of `unitValue`; without it, values are `unitValueUsd`")
+    entry_type: Annotated[str, Field(pattern=r"^[0-9]{2}$")] | None = None
+    buyer: Party | None = None
+    ship_to: Party | None = None
+    packages: list[OrderPackage] = Field(
+        default_factory=list, max_length=2_000, description="All cartons of the order, as packed"
+    )
+
+    @model_validator(mode="after")
+    def _check_values(self) -> Self:
+        # The message names the item: a validator of the whole order has no other place for it.
+        for place, item in enumerate(self.items):
+            wanted, other = (
+                ("unitValueUsd", item.unit_value) if self.currency is None else ("unitValue", item.unit_value_usd)
+            )
+            given = item.unit_value_usd if self.currency is None else item.unit_value
+            if given is None or other is not None:
+                why = "currency is not given" if self.currency is None else "currency is given"
+                raise ValueError(f"must give {wanted}, and no other value, in items.{place}, because {why}")
+        for number, package in enumerate(self.packages):
+            for content in package.contents:
+                if content.item >= len(self.items):
+                    raise ValueError(f"must name one of its {len(self.items)} items in packages.{number}.contents")
+        return self
+
+
+class TemplateEntry(StrictModel):
+    """What plans say in the entry header; `exportAfterDays` counts from the day of planning."""
+
+    type: Annotated[str, Field(pattern=r"^[0-9]{2}$", description="CBP entry type, such as 01 or 11")] | None = None
+    port_of_entry: Annotated[str, Field(pattern=r"^[0-9]{4}$", description="Schedule D")] | None = None
+    mode_of_transport: Literal["truck", "rail", "air", "vessel", "mail", "other"] | None = None
+    carrier_scac: Annotated[str, Field(pattern=r"^[A-Z]{2,4}$")] | None = None
+    shipment_control_number: Annotated[str, Field(pattern=r"^[A-Za-z0-9-]{1,30}$")] | None = None
+    export_date: Day | None = None
+    export_after_days: Annotated[int, Field(ge=0, le=60)] | None = None
+    estimated_arrival_at: Instant | None = None
+
+
+class TemplateInvoice(StrictModel):
+    """The terms that invoices state; charges and discounts need a plan of one unit."""
+
+    incoterm: Literal["EXW", "FCA", "CPT", "CIP", "DAP", "DPU", "DDP", "FAS", "FOB", "CFR", "CIF"] | None = None
+    incoterm_place: Text | None = None
+    reason_for_export: Literal["sale", "sample", "gift", "return", "repair", "transfer", "other"] | None = None
+    valuation_basis: Text | None = None
+    usmca_statement: LongText | None = None
+    related_parties: bool | None = None
+    assists: Literal["none"] | None = Field(None, description="Orders with assists need a plan of your own")
+    payment_terms: Text | None = None
+    sale_date: Day | None = None
+    sale_place: Text | None = None
+    exchange_rates: dict[Currency, Annotated[Price, Field(gt=0)]] = Field(
+        default_factory=dict, max_length=32, description="US dollars for one unit of the currency, on the invoice's day"
+    )
+    charges: list[Charge] = Field(default_factory=list, max_length=50)
+    discounts: list[Discount] = Field(default_factory=list, max_length=50)
+
+
+class TemplateItem(StrictModel):
+    """The facts that all plans to one country share. What is left out stays unknown; nothing has a default."""
+
+    destination_country: Country
+    export_country: Country | None = None
+    approved_by: Text | None = Field(
+        None, description="Who answers for every plan that is made from these data; without it, plans need approval"
+    )
+    ruleset: RulesetRef | None = Field(
+        None, description="By which the treatments of products were decided; default: the ruleset that judges the plan"
+    )
+    entry: TemplateEntry = Field(default_factory=TemplateEntry)
+    seller: Party | None = None
+    buyer: Party | None = None
+    ship_to: Party | None = None
+    importer_of_record: Importer | None = None
+    exporter_contact: Contact | None = None
+    invoice: TemplateInvoice = Field(default_factory=TemplateInvoice)
+    usmca_certificates: list[UsmcaCertificate] = Field(default_factory=list, max_length=2_000)
+
+
+class ProductSync(StrictModel):
+    """Create or replace products by `externalId`."""
+
+    account_id: AccountId
+    items: list[ProductItem] = Field(min_length=1, max_length=MAX_SYNCED)
+    idempotency_key: IdempotencyKeyMember | None = Field(None, description=_KEY_IN_BODY)
+
+
+class OrderSync(StrictModel):
+    """Create or replace orders by `externalId`."""
+
+    account_id: AccountId
+    items: list[SyncedOrder] = Field(min_length=1, max_length=MAX_SYNCED)
+    idempotency_key: IdempotencyKeyMember | None = Field(None, description=_KEY_IN_BODY)
+
+
+class TemplateSync(StrictModel):
+    """Create or replace plan templates by `destinationCountry`."""
+
+    account_id: AccountId
+    items: list[TemplateItem] = Field(min_length=1, max_length=MAX_SYNCED)
+    idempotency_key: IdempotencyKeyMember | None = Field(None, description=_KEY_IN_BODY)
+
+
+class PlanRequest(StrictModel):
+    """Plan a batch from synced orders. `entry` and `invoice` override members of the plan template."""
+
+    account_id: AccountId
+    warehouse_id: PartnerId
+    broker_id: PartnerId
+    order_ids: list[Annotated[str, Field(min_length=1, max_length=128)]] = Field(min_length=1, max_length=MAX_SYNCED)
+    destination_country: Country | None = Field(None, description="Default: that of the first known order")
+    batch_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{2,127}$")] | None = Field(
+        None, description="The batch to plan, or to plan again; default: computed from the orders"
+    )
+    dry_run: bool = Field(default=False, description="Return the plan, and store nothing")
+    idempotency_key: IdempotencyKeyMember | None = Field(None, description=_KEY_IN_BODY)
+    entry: TemplateEntry | None = None
+    invoice: TemplateInvoice | None = None
+
+
+class SyncedItem(View):
+    """A synced item: its id, the number of its content, and what this sync did with it."""
+
+    id: str
+    external_id: str = Field(alias="externalId")
+    version: int = Field(description="It grows by one each time that the content changes")
+    change: Literal["created", "updated", "unchanged"]
+
+
+class SyncReceipt(View):
+    """The synced items, in the order of the request."""
+
+    data: list[SyncedItem]
+
+
+class MissingDatum(View):
+    """One fact that the plan needs and that no product, order or plan template has."""
+
+    subject: Literal["product", "order", "plan_template"]
+    id: str = Field(description="The externalId of the product or order, or the country of the plan template")
+    field: str = Field(description="The name of the missing member, such as `htsCode` or `entry.portOfEntry`")
+    message: str
+    orders: list[str] = Field(description="The orders that need it, by id; empty if all do")
+
+
+class ExcludedOrder(View):
+    """An order that the plan leaves out, and why."""
+
+    order_id: str = Field(alias="orderId")
+    external_id: str | None = Field(alias="externalId", description="Null if the order is unknown")
+    reason: Literal[
+        "UNKNOWN_ORDER",
+        "OTHER_DESTINATION",
+        "ALREADY_EXPORTED",
+        "IN_OTHER_BATCH",
+        "UNKNOWN_PRODUCT",
+        "MISSING_DATA",
+        "TOO_MANY_UNITS",
+        "TOO_MANY_LINES",
+    ]
+    message: str
+    remedy: str
+    batch_id: str | None = Field(None, description="The other batch, if there is one")
+
+
+class ValidationMessage(View):
+    """One thing that is wrong or to be looked at, as a finding or as a fact about the orders."""
+
+    code: str = Field(description="A rule, such as V03, or a reason, such as MISSING_DATA")
+    severity: Literal["block", "warn", "note"]
+    path: str = Field(description="A JSON Pointer into the plan for a rule; else the name of what is meant")
+    message: str
+    remedy: str
+
+
+class ExportUnitView(View):
+    """One unit of the plan: one customs package, one invoice, one entry."""
+
+    unit_ref: str = Field(alias="unitRef")
+    entry_type: str = Field(alias="entryType")
+    destination_country: str = Field(alias="destinationCountry")
+    currency: str
+    total: str
+    order_ids: list[str]
+    lines: int
+    packages: int
+
+
+class PlanAnswer(View):
+    """The plan of a batch: what is in it, what is left out, what is missing, and what to do next."""
+
+    batch_id: str
+    export_id: str = Field(
+        alias="exportId", description="Where to inspect the export: the batch's id until it is executed"
+    )
+    state: Literal["planned", "not_planned", "dry_run"]
+    status: str = Field(description="One plain sentence")
+    plan_hash: str | None = Field(alias="planHash", description="Null if no plan could be built")
+    readiness_state: Literal["READY", "READY_WITH_WARNINGS", "BLOCKED"] = Field(alias="readinessState")
+    flags: list[str]
+    strategy: str = Field(description="How orders become units and packages")
+    included_order_ids: list[str]
+    excluded_order_ids: list[str]
+    excluded_orders: list[ExcludedOrder]
+    missing_data: list[MissingDatum]
+    validation_messages: list[ValidationMessage] = Field(alias="validationMessages")
+    next_recommended_action: str
+    export_units: list[ExportUnitView]
+    plan: dict[str, Any] | None = Field(description="The plan itself, of a dry run")

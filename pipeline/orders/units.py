@@ -1,0 +1,226 @@
+"""The units of a plan that is built from orders: entry, parties, invoice, lines and packages."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from pipeline.core.money import EXACT, ZERO, format_plain, multiply, round_amount, sum_exact, to_decimal
+from pipeline.exports.schemas.plan import Party, RulesetRef, Treatment, as_json
+from pipeline.orders.packing import OrderLine, apportion_weights, format_weight, pack_order
+from pipeline.orders.schemas import (
+    ExportUnitView,
+    ProductItem,
+    SyncedOrder,
+    TemplateEntry,
+    TemplateInvoice,
+    TemplateItem,
+)
+
+#: The currency of `unitValueUsd`.
+USD: Final = "USD"
+
+#: The attribute of a line with the number that the account knows its order by.
+ORDER_NUMBER: Final = "orderNumber"
+
+
+@dataclass(frozen=True)
+class KnownOrder:
+    """A synced order that no other batch has."""
+
+    id: str
+    external_id: str
+    order: SyncedOrder
+
+
+@dataclass(frozen=True)
+class Shipment:
+    """What the plan is for, apart from the orders: the request, the template, and the instant of planning."""
+
+    account_id: str
+    batch_id: str
+    warehouse_id: str
+    broker_id: str
+    destination_country: str
+    template: TemplateItem | None
+    ruleset: RulesetRef
+    now: datetime
+    zone: ZoneInfo
+
+    @property
+    def today(self) -> date:
+        """The day of planning, in the zone of the days of entry."""
+        return self.now.astimezone(self.zone).date()
+
+
+@dataclass(frozen=True)
+class UnitKey:
+    """What all orders of a unit have in common."""
+
+    entry_type: str
+    currency: str
+    buyer: Party
+    ship_to: Party
+
+
+def find_export_date(entry: TemplateEntry, today: date) -> date:
+    """Return the day of export: the given one, else so many days after today."""
+    return entry.export_date or today + timedelta(days=entry.export_after_days or 0)
+
+
+def build_unit(
+    unit_ref: str,
+    key: UnitKey,
+    orders: Sequence[KnownOrder],
+    shipment: Shipment,
+    template: TemplateItem,
+    products: Mapping[str, ProductItem],
+) -> dict[str, Any]:
+    """Return the unit of these orders as a plan has it. Each product and the template must be complete."""
+    makers: dict[str, dict[str, Any]] = {}
+    lines: list[dict[str, Any]] = []
+    packages: list[dict[str, Any]] = []
+    for known in orders:
+        packed = [
+            OrderLine(f"L{number}", item, products[item.product_id])
+            for number, item in enumerate(known.order.items, start=len(lines) + 1)
+        ]
+        lines += [
+            _build_line(line, known, template, _find_maker(makers, line.product), key.currency) for line in packed
+        ]
+        packages += pack_order(known.order, known.id, packed)
+    goods = {
+        line["lineRef"]: EXACT.divide(to_decimal(line["grossWeightKg"]), to_decimal(line["quantity"])) for line in lines
+    }
+    weights = apportion_weights(packages, goods)
+    for line in lines:
+        line["grossWeightKg"] = format_weight(weights.get(line["lineRef"], ZERO))
+    return {
+        "unitRef": unit_ref,
+        "entry": _build_entry(template.entry, key.entry_type, shipment.today),
+        "parties": {
+            "seller": template.seller and as_json(template.seller),
+            "buyer": as_json(key.buyer),
+            "shipTo": as_json(key.ship_to),
+            "importerOfRecord": template.importer_of_record and as_json(template.importer_of_record),
+            "exporterContact": template.exporter_contact and as_json(template.exporter_contact),
+            "manufacturers": [*makers.values()],
+        },
+        "invoice": {
+            "number": _number_invoice(shipment.batch_id, unit_ref),
+            "date": shipment.today.isoformat(),
+            "currency": key.currency,
+            "total": format_plain(_compute_total(lines, template.invoice)),
+            **_build_terms(template.invoice, key.currency),
+        },
+        "lines": lines,
+        "usmcaCertificates": [as_json(each) for each in template.usmca_certificates],
+        "packages": [{"packageRef": f"P{number}", **each} for number, each in enumerate(packages, start=1)],
+    }
+
+
+def describe_unit(unit: Mapping[str, Any], key: UnitKey, orders: Sequence[KnownOrder], country: str) -> ExportUnitView:
+    """Return the summary of a built unit."""
+    return ExportUnitView(
+        unit_ref=unit["unitRef"],
+        entry_type=key.entry_type,
+        destination_country=country,
+        currency=key.currency,
+        total=unit["invoice"]["total"],
+        order_ids=[each.id for each in orders],
+        lines=len(unit["lines"]),
+        packages=len(unit["packages"]),
+    )
+
+
+def _number_invoice(batch_id: str, unit_ref: str) -> str:
+    """Return the number of the unit's invoice, of at most 17 characters: the same for each plan of the batch."""
+    digest = base64.b32encode(hashlib.sha256(batch_id.encode()).digest()).decode()
+    return f"INV{digest[:9]}-{unit_ref.removeprefix('U')}"
+
+
+def _build_entry(entry: TemplateEntry, entry_type: str, today: date) -> dict[str, Any]:
+    given = as_json(entry)
+    del given["exportAfterDays"]
+    return {**given, "type": entry_type, "exportDate": find_export_date(entry, today).isoformat()}
+
+
+def _build_terms(invoice: TemplateInvoice, currency: str) -> dict[str, Any]:
+    rate = invoice.exchange_rates.get(currency)
+    optional = {"valuationBasis": invoice.valuation_basis, "usmcaStatement": invoice.usmca_statement}
+    return {
+        "exchangeRate": None if rate is None else format_plain(rate),
+        "incoterm": invoice.incoterm,
+        "incotermPlace": invoice.incoterm_place,
+        "saleDate": None if invoice.sale_date is None else invoice.sale_date.isoformat(),
+        "salePlace": invoice.sale_place,
+        "reasonForExport": invoice.reason_for_export,
+        "relatedParties": invoice.related_parties,
+        "paymentTerms": invoice.payment_terms,
+        "purchaseOrder": None,
+        "charges": [as_json(each) for each in invoice.charges],
+        "discounts": [as_json(each) for each in invoice.discounts],
+        "assists": invoice.assists,
+        **{name: text for name, text in optional.items() if text is not None},
+    }
+
+
+def _compute_total(lines: Sequence[Mapping[str, Any]], invoice: TemplateInvoice) -> Decimal:
+    goods = [to_decimal(line["lineValue"]) for line in lines]
+    charges = [each.amount for each in invoice.charges if not each.included_in_prices]
+    return EXACT.subtract(sum_exact([*goods, *charges]), sum_exact(each.amount for each in invoice.discounts))
+
+
+def _find_maker(makers: dict[str, dict[str, Any]], product: ProductItem) -> str | None:
+    """Return the reference of the product's manufacturer in the unit; add it to `makers` at its first line."""
+    if product.manufacturer is None:
+        return None
+    name = product.manufacturer.model_dump_json()
+    made = makers.setdefault(name, {"ref": f"M{len(makers) + 1}", **as_json(product.manufacturer)})
+    return str(made["ref"])
+
+
+def _build_line(
+    line: OrderLine, known: KnownOrder, template: TemplateItem, maker: str | None, currency: str
+) -> dict[str, Any]:
+    item, product = line.item, line.product
+    return {
+        "lineRef": line.line_ref,
+        "orderId": known.id,
+        "sku": product.sku or product.external_id,
+        "description": product.description,
+        "htsCode": product.hts_code,
+        "countryOfOrigin": product.country_of_origin,
+        "countryOfExport": template.export_country,
+        "manufacturerRef": maker,
+        "quantity": format_plain(item.quantity),
+        "unit": product.unit,
+        "unitPrice": format_plain(item.price),
+        "lineValue": format_plain(round_amount(multiply(item.quantity, item.price), currency)),
+        "netWeightKg": _weigh(item.quantity, product.net_weight_kg),
+        "grossWeightKg": _weigh(item.quantity, product.gross_weight_kg),
+        "spi": product.spi,
+        "usmcaCertificateRef": product.usmca_certificate_ref,
+        "attributes": {**product.attributes, ORDER_NUMBER: known.external_id},
+        "treatment": _build_treatment(product.treatment, item.quantity),
+    }
+
+
+def _build_treatment(treatment: Treatment | None, quantity: Decimal) -> dict[str, Any] | None:
+    """Return the treatment of so many pieces: the metals of one piece, times their number."""
+    if treatment is None:
+        return None
+    built = as_json(treatment)
+    for metal, given in zip(built["section232"], treatment.section232, strict=True):
+        metal["metalWeightKg"] = _weigh(quantity, given.metal_weight_kg)
+    return built
+
+
+def _weigh(pieces: Decimal, weight_kg: Decimal | None) -> str | None:
+    return None if weight_kg is None else format_weight(multiply(pieces, weight_kg))

@@ -1,0 +1,351 @@
+"""Planning: builds a batch's plan from synced orders, judges it by preflight, and registers it for execution."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from itertools import count
+from typing import Any, Final, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import ValidationError
+from sqlmodel import Session
+
+from pipeline.accounts.api_keys import Caller
+from pipeline.core.errors import InvalidAccountScope, Refused
+from pipeline.core.findings import Finding, top_findings
+from pipeline.core.json_input import explain_errors
+from pipeline.core.runtime import Runtime
+from pipeline.customs import rulesets
+from pipeline.customs.reference.content import use_rules
+from pipeline.customs.reference.entry import entry_rules
+from pipeline.customs.reference.ruleset import ruleset
+from pipeline.customs.rules_reader import watch_rules
+from pipeline.exports.plans import HashedPlan, hash_plan
+from pipeline.exports.schemas.plan import Plan, RulesetRef, StrictModel
+from pipeline.exports.states import ExportState
+from pipeline.orders import batches
+from pipeline.orders.batches import FoundOrder, OrderSet
+from pipeline.orders.builder import STRATEGY, Draft, build_plan
+from pipeline.orders.schemas import ExcludedOrder, PlanAnswer, PlanRequest, TemplateItem, ValidationMessage
+from pipeline.orders.sync import Owner, StoredRequest, retry_on_conflict
+from pipeline.orders.units import KnownOrder, Shipment
+from pipeline.workflow.preflight import already_executed, find_executed_export, preflight, store_snapshot
+
+#: The most messages in an answer; `findings` of preflight has its own limit.
+_MAX_MESSAGES: Final = 1_000
+
+_DIGITS_OF_BATCH: Final = 24
+
+
+@dataclass(frozen=True)
+class _Planned:
+    """A draft, its checked plan if there is one, and the orders that it was built from."""
+
+    batch_id: str
+    draft: Draft
+    hashed: HashedPlan | None
+    findings: Sequence[Finding]
+    orders: OrderSet
+
+
+def plan_batch(runtime: Runtime, caller: Caller, request: PlanRequest, *, idempotency_key: str | None) -> PlanAnswer:
+    """Return the plan of the requested orders, registered for its batch unless it is a dry run or lacks something.
+
+    The same request with unchanged data gives the same plan and batch. Raises InvalidAccountScope, IdempotencyKeyReused,
+    and AlreadyExecuted if the given batch was executed. A refused request writes nothing.
+    """
+    if request.account_id != caller.account_id:
+        raise InvalidAccountScope(f"the key does not belong to account {request.account_id}", field="/accountId")
+    owner = Owner(caller.account_id, caller.test)
+    stored = StoredRequest.create(owner, "plan", idempotency_key, request)
+
+    def once() -> PlanAnswer:
+        watch_rules(runtime)
+        with runtime.db.read() as session, use_rules(rulesets.read_active(session)):
+            earlier = stored.find_response(session)
+            if earlier is not None:
+                return PlanAnswer.model_validate_json(earlier)
+            planned = _plan(session, runtime, caller, request)
+        planned = _check(runtime, caller, planned)
+        answer = _answer(planned, request, registered=_can_register(planned, request))
+        if not _can_register(planned, request):
+            return answer
+        with runtime.db.write() as session:
+            _register(session, caller, planned)
+            stored.store_response(session, answer.model_dump_json(by_alias=True))
+        return answer
+
+    return retry_on_conflict(once)
+
+
+def _plan(session: Session, runtime: Runtime, caller: Caller, request: PlanRequest) -> _Planned:
+    owner = Owner(caller.account_id, caller.test)
+    now = runtime.clock()
+    if request.batch_id is not None:
+        executed = find_executed_export(session, caller, request.batch_id)
+        if executed is not None:
+            raise already_executed(executed)
+    found = batches.load_orders(session, owner, request.order_ids)
+    country = request.destination_country or next((each.order.destination_country for each in found.known), "")
+    batch_id = request.batch_id or _find_free_batch(session, caller, request, country)
+    usable, excluded = _split_usable(found, batch_id, country, now)
+    template = _override(batches.load_template(session, owner, country), request)
+    products = batches.load_products(session, owner, {item.product_id for each in usable for item in each.order.items})
+    rules = ruleset()
+    shipment = Shipment(
+        account_id=caller.account_id,
+        batch_id=batch_id,
+        warehouse_id=request.warehouse_id,
+        broker_id=request.broker_id,
+        destination_country=country,
+        template=template,
+        ruleset=RulesetRef(id=rules.id, as_of=rules.as_of),
+        now=now,
+        zone=ZoneInfo(entry_rules().clock.zone),
+    )
+    draft = build_plan(shipment, usable, products)
+    draft.excluded = [*excluded, *draft.excluded]
+    return _Planned(batch_id, draft, None, (), found)
+
+
+def _find_free_batch(session: Session, caller: Caller, request: PlanRequest, country: str) -> str:
+    """Return the batch id that follows from what is planned: a repeated request plans the same batch again.
+
+    An executed or cancelled batch is finished; the next one has another id.
+    """
+    named = [caller.account_id, request.warehouse_id, request.broker_id, country, *sorted(set(request.order_ids))]
+    digests = (hashlib.sha256("\n".join([*named, str(number)]).encode()).hexdigest() for number in count())
+    candidates = (f"batch_{digest[:_DIGITS_OF_BATCH]}" for digest in digests)
+    return next(each for each in candidates if find_executed_export(session, caller, each) is None)
+
+
+def _override(template: TemplateItem | None, request: PlanRequest) -> TemplateItem | None:
+    """Return the plan template with the members of entry and invoice that the request gives."""
+    if template is None:
+        return None
+    changes: dict[str, StrictModel] = {}
+    for name, given in (("entry", request.entry), ("invoice", request.invoice)):
+        if given is not None:
+            kept: StrictModel = getattr(template, name)
+            changes[name] = kept.model_copy(update={each: getattr(given, each) for each in given.model_fields_set})
+    return template.model_copy(update=changes)
+
+
+def _split_usable(
+    found: OrderSet, batch_id: str, country: str, now: datetime
+) -> tuple[list[KnownOrder], list[ExcludedOrder]]:
+    """Return the orders that the batch may have, in the order of their ids, and the excluded others."""
+    usable, excluded = [], [_exclude_unknown(order_id) for order_id in found.unknown]
+    for each in sorted(found.known, key=lambda known: known.id):
+        why = _find_reason(each, batch_id, country, now)
+        if why is None:
+            usable.append(KnownOrder(each.id, each.external_id, each.order))
+        else:
+            reason, message, remedy = why
+            excluded.append(
+                ExcludedOrder(
+                    order_id=each.id,
+                    external_id=each.external_id,
+                    reason=reason,
+                    message=f"Order {each.external_id} {message}.",
+                    remedy=remedy,
+                    batch_id=each.batch_id if reason in ("ALREADY_EXPORTED", "IN_OTHER_BATCH") else None,
+                )
+            )
+    return usable, excluded
+
+
+def _find_reason(each: FoundOrder, batch_id: str, country: str, now: datetime) -> tuple[Any, str, str] | None:
+    if each.export_id is not None and each.export_state != ExportState.CANCELLED:
+        message = f"was exported with batch {each.batch_id} as export {each.export_id}"
+        return "ALREADY_EXPORTED", message, "Amend that export, or sync the goods as a new order."
+    if each.held_until is not None and each.batch_id != batch_id and each.held_until > now and each.export_id is None:
+        until = each.held_until.strftime("%Y-%m-%d %H:%M UTC")
+        remedy = f"Plan batch {each.batch_id} again without it, or wait until {until}."
+        return "IN_OTHER_BATCH", f"is in the plan of batch {each.batch_id}, which is not executed", remedy
+    if each.order.destination_country != country:
+        message = f"goes to {each.order.destination_country}, and the plan to {country}"
+        return "OTHER_DESTINATION", message, "Plan it in a batch of its own: a plan has one destination country."
+    return None
+
+
+def _exclude_unknown(order_id: str) -> ExcludedOrder:
+    return ExcludedOrder(
+        order_id=order_id,
+        external_id=None,
+        reason="UNKNOWN_ORDER",
+        message=f"No order {order_id} is synced.",
+        remedy="Sync it, and send the id that the answer gives.",
+    )
+
+
+def _check(runtime: Runtime, caller: Caller, planned: _Planned) -> _Planned:
+    """Return what was planned, with the plan's hash and the findings of preflight, if there is a plan."""
+    raw = planned.draft.raw
+    if raw is None:
+        return planned
+    try:
+        plan = Plan.model_validate(raw, by_alias=True, by_name=False)
+    except ValidationError as error:
+        refused = explain_errors(error, raw)
+        return replace(planned, findings=[*_to_findings(refused)])
+    hashed = hash_plan(plan, raw)
+    return replace(planned, hashed=hashed, findings=preflight(runtime, caller, hashed))
+
+
+def _to_findings(refused: Refused) -> Sequence[Finding]:
+    """Return the issues of a plan that its schema refuses: data that are valid alone can exceed a limit together."""
+    return [
+        Finding(
+            rule="SCHEMA",
+            severity="block",
+            pointer=issue["path"],
+            message=f"{issue['path']} {issue['message']}.",
+            remedy="Correct the order, product or plan template that it comes from.",
+        )
+        for issue in (refused.details or {}).get("issues", ())
+    ]
+
+
+def _can_register(planned: _Planned, request: PlanRequest) -> bool:
+    return not request.dry_run and planned.hashed is not None and planned.hashed.plan.approval is not None
+
+
+def _register(session: Session, caller: Caller, planned: _Planned) -> None:
+    """Write the plan and hold its orders for the batch. Raises AlreadyExecuted if the batch was executed meanwhile."""
+    if planned.hashed is None:
+        return
+    owner = Owner(caller.account_id, caller.test)
+    included = {each.id for each in planned.draft.included}
+    batches.hold_orders(
+        session,
+        owner,
+        planned.batch_id,
+        planned.hashed.plan_hash,
+        [each for each in planned.orders.known if each.id in included],
+        planned.draft.expires_at,
+    )
+    # After the orders are locked: an execution that claimed them before is committed, and seen here.
+    executed = find_executed_export(session, caller, planned.batch_id)
+    if executed is not None:
+        raise already_executed(executed)
+    store_snapshot(session, caller, planned.hashed, planned.hashed.document, rulesets.read_active(session))
+
+
+def _answer(planned: _Planned, request: PlanRequest, *, registered: bool) -> PlanAnswer:
+    draft, hashed = planned.draft, planned.hashed
+    blocked = hashed is None or not (registered or request.dry_run) or _has(planned.findings, "block")
+    warned = bool(draft.excluded) or bool(draft.missing) or _has(planned.findings, "warn")
+    readiness: Literal["READY", "READY_WITH_WARNINGS", "BLOCKED"] = (
+        "BLOCKED" if blocked or draft.missing_approval else "READY_WITH_WARNINGS" if warned else "READY"
+    )
+    return PlanAnswer(
+        batch_id=planned.batch_id,
+        export_id=planned.batch_id,
+        state="dry_run" if request.dry_run else "planned" if registered else "not_planned",
+        status=_describe_status(planned, request, registered=registered),
+        plan_hash=None if hashed is None else hashed.plan_hash,
+        readiness_state=readiness,
+        flags=[*_flags(planned, request)],
+        strategy=STRATEGY,
+        included_order_ids=[each.id for each in draft.included],
+        excluded_order_ids=[each.order_id for each in draft.excluded],
+        excluded_orders=draft.excluded,
+        missing_data=draft.missing,
+        validation_messages=_list_messages(planned),
+        next_recommended_action=_recommend(planned, request, readiness),
+        export_units=draft.units,
+        plan=dict(draft.raw) if request.dry_run and draft.raw is not None else None,
+    )
+
+
+def _has(findings: Sequence[Finding], severity: str) -> bool:
+    return any(finding.severity == severity and finding.waived_by is None for finding in findings)
+
+
+def _flags(planned: _Planned, request: PlanRequest) -> Sequence[str]:
+    draft = planned.draft
+    facts = {
+        "DRY_RUN": request.dry_run,
+        "MISSING_DATA": bool(draft.missing),
+        "EXCLUDED_ORDERS": bool(draft.excluded),
+        "NO_ORDERS": not draft.included,
+        "NEEDS_APPROVAL": draft.missing_approval,
+        "BLOCKING_FINDINGS": _has(planned.findings, "block"),
+        "WARNINGS": _has(planned.findings, "warn"),
+        "SEVERAL_UNITS": len(draft.units) > 1,
+    }
+    return [name for name, holds in facts.items() if holds]
+
+
+def _describe_status(planned: _Planned, request: PlanRequest, *, registered: bool) -> str:
+    draft = planned.draft
+    orders = f"{len(draft.included)} of {len(draft.included) + len(draft.excluded)} orders"
+    if planned.hashed is None:
+        return f"No plan: {orders} can be planned, and missing_data names what else is needed."
+    units = f"{len(draft.units)} unit{'s' * (len(draft.units) != 1)}"
+    if request.dry_run:
+        return f"A dry run: {orders} in {units}; nothing is stored."
+    if not registered:
+        return f"Not planned: {orders} in {units}, but nobody has approved the plan."
+    if _has(planned.findings, "block"):
+        return f"Planned, but it cannot be executed yet: {orders} in {units}."
+    return f"Planned: {orders} in {units}."
+
+
+def _list_messages(planned: _Planned) -> list[ValidationMessage]:
+    draft = planned.draft
+    messages = [
+        ValidationMessage(
+            code=finding.rule,
+            severity=finding.severity,
+            path=finding.pointer,
+            message=finding.message,
+            remedy=finding.remedy,
+        )
+        for finding in top_findings(planned.findings)
+        if finding.waived_by is None
+    ]
+    messages += [
+        ValidationMessage(
+            code="MISSING_DATA",
+            severity="warn" if each.orders else "block",
+            path=f"{each.subject}.{each.id}{'.' if each.field else ''}{each.field}",
+            message=each.message,
+            remedy=f"Sync the {each.subject.replace('_', ' ')} with it, then plan again.",
+        )
+        for each in draft.missing
+    ]
+    messages += [
+        ValidationMessage(
+            code=each.reason,
+            severity="warn",
+            path=f"orderIds.{each.order_id}",
+            message=each.message,
+            remedy=each.remedy,
+        )
+        for each in draft.excluded
+    ]
+    return messages[:_MAX_MESSAGES]
+
+
+def _recommend(planned: _Planned, request: PlanRequest, readiness: str) -> str:
+    draft = planned.draft
+    execute = f"POST /api/exports/execute with batchId {planned.batch_id}."
+    if draft.missing_approval and planned.hashed is not None:
+        return "Have the plan of a dry run approved and register it, or sync approvedBy in the plan template."
+    if draft.missing and planned.hashed is None:
+        return f"{draft.missing[0].message} Sync it, then plan again."
+    if planned.hashed is None:
+        return "Name other orders: excluded_orders says why each of these is left out."
+    blocking = next((each for each in planned.findings if each.severity == "block"), None)
+    if blocking is not None:
+        return f"{blocking.remedy} Then plan the batch again."
+    if request.dry_run:
+        return "Send the request without dryRun."
+    if readiness == "READY":
+        return execute
+    return f"Read validationMessages. If they are acceptable, {execute}"

@@ -1,0 +1,339 @@
+"""The planning half of the public protocol: sync products and orders, plan a batch, and execute it."""
+
+from __future__ import annotations
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import httpx
+import pytest
+
+from config.settings import HOME
+from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
+from tests.support import factories, orders
+from tests.support.factories import Json
+
+PLAN, EXECUTE = "/api/exports/plan", "/api/exports/execute"
+
+
+@pytest.fixture
+def on_both(open_harness: Open, database_url: str) -> ApiHarness:
+    """A running API on each database."""
+    return open_harness(database_url)
+
+
+def sync(client: httpx.Client, what: str, *items: Json) -> list[Json]:
+    """Sync items and return what the answer says about them."""
+    response = client.post(f"/api/{what}/sync", json={"accountId": factories.ACCOUNT, "items": [*items]})
+    assert response.status_code == 200, response.text
+    synced: list[Json] = response.json()["data"]
+    return synced
+
+
+def sync_everything(client: httpx.Client, *synced: Json) -> list[str]:
+    """Sync a product, a plan template and orders; return the ids of the orders."""
+    sync(client, "products", orders.product())
+    sync(client, "plan-templates", orders.template())
+    return [each["id"] for each in sync(client, "orders", *(synced or (orders.order(),)))]
+
+
+def plan(client: httpx.Client, order_ids: list[str], **changes: Any) -> Json:
+    response = client.post(PLAN, json=orders.plan_request(order_ids, **changes))
+    assert response.status_code == 200, response.text
+    answer: Json = response.json()
+    return answer
+
+
+def execute(client: httpx.Client, batch_id: str) -> httpx.Response:
+    return client.post(EXECUTE, json={"accountId": factories.ACCOUNT, "batchId": batch_id})
+
+
+def test_orders_are_planned_executed_and_inspected(harness: ApiHarness) -> None:
+    client = harness.client("execute", "read")
+    order_ids = sync_everything(client, orders.order("1001"), orders.order("1002"))
+    answer = plan(client, order_ids)
+    assert (answer["readinessState"], answer["state"], answer["flags"]) == ("READY", "planned", [])
+    assert answer["included_order_ids"] == order_ids
+    accepted = execute(client, answer["batch_id"])
+    assert accepted.status_code == 202, accepted.text
+    harness.run(accepted.json()["exportId"])
+    view = client.get(f"/api/exports/{answer['exportId']}").json()
+    assert (view["state"], view["planHash"]) == ("executed", answer["planHash"])
+    events = view["events"]
+    assert [each["seq"] for each in events] == [*range(1, len(events) + 1)]
+    accepted_event, created, planned = events[:3]
+    assert accepted_event["type"] == "EXPORT_ACCEPTED"
+    assert (created["type"], created["data"]["batchId"]) == ("EXPORT_BATCH_CREATED", answer["batch_id"])
+    assert planned["type"] == "EXPORT_PLANNED"
+    assert (planned["data"]["orders"], planned["data"]["planHash"]) == (2, answer["planHash"])
+
+
+def test_address_of_planning_takes_only_post(harness: ApiHarness) -> None:
+    response = harness.client().get(PLAN)
+    assert (response.status_code, response.headers["allow"]) == (405, "POST")
+
+
+def test_sync_counts_the_contents_of_an_item(on_both: ApiHarness) -> None:
+    client = on_both.client("execute")
+    (first,) = sync(client, "orders", orders.order("1001"))
+    (again,) = sync(client, "orders", orders.order("1001"))
+    (changed,) = sync(client, "orders", orders.order("1001", metadata={}))
+    assert {each["id"] for each in (first, again, changed)} == {first["id"]}
+    assert [(each["change"], each["version"]) for each in (first, again, changed)] == [
+        ("created", 1),
+        ("unchanged", 1),
+        ("updated", 2),
+    ]
+
+
+def test_key_replays_the_first_sync_and_refuses_another(harness: ApiHarness) -> None:
+    client = harness.client("execute")
+    headers = {"Idempotency-Key": "k1"}
+    first = client.post("/api/orders/sync", json=orders.order_sync(), headers=headers).raise_for_status()
+    again = client.post("/api/orders/sync", json=orders.order_sync() | {"idempotencyKey": "x"}, headers=headers)
+    other = client.post("/api/orders/sync", json=orders.order_sync(orders.order("1002")), headers=headers)
+    assert again.json() == first.json()
+    assert (other.status_code, other.json()["errorCode"]) == (422, "IDEMPOTENCY_KEY_REUSED")
+    # Another call has its own keys.
+    client.post("/api/products/sync", json=orders.product_sync(), headers=headers).raise_for_status()
+
+
+def test_same_plan_request_gives_the_same_batch_and_hash(harness: ApiHarness) -> None:
+    client = harness.client("execute")
+    order_ids = sync_everything(client, orders.order("1001"), orders.order("1002"))
+    first, again = plan(client, order_ids), plan(client, order_ids[::-1])
+    assert (first["batch_id"], first["planHash"]) == (again["batch_id"], again["planHash"])
+    dry = plan(client, order_ids, dryRun=True)
+    assert (dry["state"], dry["planHash"]) == ("dry_run", first["planHash"])
+    assert factories.plan_hash(dry["plan"]) == first["planHash"]
+
+
+def test_dry_run_stores_nothing(harness: ApiHarness) -> None:
+    client = harness.client("execute")
+    order_ids = sync_everything(client)
+    answer = plan(client, order_ids, dryRun=True, idempotencyKey="dry")
+    assert (answer["readinessState"], answer["flags"]) == ("READY", ["DRY_RUN"])
+    assert execute(client, answer["batch_id"]).status_code == 404
+    assert plan(client, order_ids, batchId="batch_other")["readinessState"] == "READY"
+
+
+@pytest.mark.parametrize(
+    ("what", "body", "status", "field"),
+    [
+        ("orders", orders.order_sync(*(orders.order(str(number)) for number in range(1001))), 400, "items"),
+        ("orders", orders.order_sync(orders.order("1"), orders.order("1")), 400, "items.1.externalId"),
+        ("products", orders.product_sync(orders.product(), orders.product()), 400, "items.1.externalId"),
+        (
+            "plan-templates",
+            orders.template_sync(orders.template(), orders.template()),
+            400,
+            "items.1.destinationCountry",
+        ),
+        ("orders", orders.order_sync() | {"accountId": OTHER}, 403, "accountId"),
+        ("orders", orders.order_sync(orders.order("1", currency="CAD")), 400, "items.0"),
+        ("orders", orders.order_sync(orders.order("1", items=[{"productId": "p", "quantity": 1}])), 400, "items.0"),
+        (
+            "orders",
+            orders.order_sync(orders.order("1", items=[{"productId": "p", "quantity": 0, "unitValueUsd": 1}])),
+            400,
+            "items.0.items.0.quantity",
+        ),
+        (
+            "orders",
+            orders.order_sync(orders.order("1", items=[{"productId": "p", "quantity": True, "unitValueUsd": 1}])),
+            400,
+            "items.0.items.0.quantity",
+        ),
+        ("orders", orders.order_sync(orders.order("1", metadata={"a": "x" * 10_001})), 400, "items.0.metadata"),
+        ("products", orders.product_sync(orders.product(htsCode="7323.93")), 400, "items.0.htsCode"),
+    ],
+)
+def test_wrong_sync_names_its_field(harness: ApiHarness, what: str, body: Json, status: int, field: str) -> None:
+    response = harness.client("execute").post(f"/api/{what}/sync", json=body)
+    assert (response.status_code, response.json()["field"]) == (status, field), response.text
+
+
+def reasons(answer: Json) -> dict[str, str]:
+    return {each["externalId"] or each["orderId"]: each["reason"] for each in answer["excluded_orders"]}
+
+
+def test_each_excluded_order_has_its_reason(harness: ApiHarness) -> None:
+    client = harness.client("execute")
+    sync(client, "products", {"externalId": "bare"}, orders.product(packing=None, externalId="unpacked"))
+    order_ids = sync_everything(
+        client,
+        orders.order("good"),
+        orders.order("away", destinationCountry="MX"),
+        orders.order("unknown product", products=["nothing"]),
+        orders.order("bare product", products=["bare"]),
+        orders.order("no cartons", products=["unpacked"]),
+    )
+    answer = plan(client, [*order_ids, "ord_none", order_ids[0]])
+    assert answer["readinessState"] == "READY_WITH_WARNINGS"
+    assert answer["included_order_ids"] == order_ids[:1]
+    assert reasons(answer) == {
+        "away": "OTHER_DESTINATION",
+        "unknown product": "UNKNOWN_PRODUCT",
+        "bare product": "MISSING_DATA",
+        "no cartons": "MISSING_DATA",
+        "ord_none": "UNKNOWN_ORDER",
+    }
+    missing = {(each["id"], each["field"]) for each in answer["missing_data"]}
+    assert {("bare", "htsCode"), ("bare", "countryOfOrigin"), ("bare", "treatment"), ("unpacked", "packing")} <= missing
+    assert {each["path"] for each in answer["validationMessages"]} >= {"product.bare.htsCode", "orderIds.ord_none"}
+
+
+def test_nothing_is_guessed_without_a_template(harness: ApiHarness) -> None:
+    client = harness.client("execute")
+    sync(client, "products", orders.product())
+    (order,) = sync(client, "orders", orders.order())
+    answer = plan(client, [order["id"]])
+    assert (answer["readinessState"], answer["state"], answer["planHash"]) == ("BLOCKED", "not_planned", None)
+    assert [(each["subject"], each["id"]) for each in answer["missing_data"]] == [("plan_template", "US")]
+    assert answer["next_recommended_action"] == "No plan template for US is synced. Sync it, then plan again."
+    sync(client, "plan-templates", {"destinationCountry": "US"})
+    named = {each["field"] for each in plan(client, [order["id"]])["missing_data"]}
+    assert named == {
+        "exportCountry", "seller", "importerOfRecord", "exporterContact", "entry.portOfEntry", "entry.modeOfTransport",
+        "invoice.incoterm", "invoice.incotermPlace", "invoice.reasonForExport", "invoice.relatedParties",
+        "invoice.assists", "approvedBy", "entry.exportDate", "entry.type", "buyer", "shipTo",
+    }  # fmt: skip
+
+
+def test_plan_that_nobody_approves_is_not_registered(harness: ApiHarness) -> None:
+    client = harness.client("execute")
+    order_ids = sync_everything(client)
+    sync(client, "plan-templates", orders.template(approvedBy=None))
+    answer = plan(client, order_ids)
+    assert (answer["readinessState"], answer["state"]) == ("BLOCKED", "not_planned")
+    assert "NEEDS_APPROVAL" in answer["flags"]
+    assert execute(client, answer["batch_id"]).status_code == 404
+
+
+def test_blocking_findings_stand_in_the_answer_and_stop_the_execution(harness: ApiHarness) -> None:
+    client = harness.client("execute")
+    carton = {name: orders.PACKING[name] for name in ("type", "lengthCm", "widthCm", "heightCm", "tareWeightKg")}
+    packed = carton | {"grossWeightKg": "9.5", "contents": [{"item": 0, "quantity": 9}]}
+    order_ids = sync_everything(client, orders.order(packages=[packed]))
+    answer = plan(client, order_ids)
+    assert (answer["readinessState"], answer["state"]) == ("BLOCKED", "planned")
+    blocking = [each for each in answer["validationMessages"] if each["severity"] == "block"]
+    assert blocking
+    assert all(each["path"].startswith("/units/") for each in blocking)
+    refused = execute(client, answer["batch_id"])
+    assert (refused.status_code, refused.json()["errorCode"]) == (422, "PLAN_NOT_EXECUTABLE")
+
+
+def test_order_is_in_one_batch_at_a_time(on_both: ApiHarness) -> None:
+    client = on_both.client("execute")
+    one, two = sync_everything(client, orders.order("1001"), orders.order("1002"))
+    first = plan(client, [one, two], batchId="batch_first")
+    other = plan(client, [two], batchId="batch_other")
+    assert (other["readinessState"], reasons(other)) == ("BLOCKED", {"1002": "IN_OTHER_BATCH"})
+    assert other["excluded_orders"][0]["batch_id"] == "batch_first"
+    # The first batch is planned again without the order, which frees it; its older plan cannot be executed any more.
+    plan(client, [one], batchId="batch_first")
+    assert plan(client, [two], batchId="batch_other")["readinessState"] == "READY"
+    body = {"accountId": factories.ACCOUNT, "batchId": "batch_first", "planHash": first["planHash"]}
+    stale = client.post(EXECUTE, json=body)
+    assert (stale.status_code, stale.json()["errorCode"]) == (409, "PLAN_HASH_MISMATCH")
+    accepted = execute(client, "batch_first")
+    assert (accepted.status_code, accepted.json()["planHash"] == first["planHash"]) == (202, False)
+    exported = plan(client, [one], batchId="batch_third")
+    assert reasons(exported) == {"1001": "ALREADY_EXPORTED"}
+    repeated = client.post(PLAN, json=orders.plan_request([one], batchId="batch_first"))
+    assert (repeated.status_code, repeated.json()["errorCode"]) == (409, "EXPORT_ALREADY_EXECUTED")
+
+
+def test_older_plan_of_a_batch_is_found_again_when_its_orders_are_planned_again(on_both: ApiHarness) -> None:
+    client = on_both.client("execute")
+    one, two = sync_everything(client, orders.order("1001"), orders.order("1002"))
+    hashes = [plan(client, each, batchId="batch_first")["planHash"] for each in ([one], [one, two], [one])]
+    assert hashes[0] == hashes[2] != hashes[1]
+    accepted = execute(client, "batch_first")
+    assert (accepted.status_code, accepted.json()["planHash"]) == (202, hashes[0])
+    assert plan(client, [two], batchId="batch_other")["readinessState"] == "READY"
+
+
+def test_changed_order_must_be_planned_again(on_both: ApiHarness) -> None:
+    client = on_both.client("execute")
+    order_ids = sync_everything(client)
+    batch_id = plan(client, order_ids)["batch_id"]
+    sync(client, "orders", orders.order(destinationPostalCode="14203"))
+    refused = execute(client, batch_id)
+    assert (refused.status_code, refused.json()["errorCode"], refused.json()["field"]) == (
+        409,
+        "INVALID_STATE",
+        "batchId",
+    )
+    assert plan(client, order_ids)["batch_id"] == batch_id
+    assert execute(client, batch_id).status_code == 202
+
+
+def test_cancelled_export_frees_its_orders(harness: ApiHarness) -> None:
+    client = harness.client()
+    order_ids = sync_everything(client)
+    batch_id = plan(client, order_ids)["batch_id"]
+    export_id = execute(client, batch_id).json()["exportId"]
+    client.post(f"/api/exports/{export_id}/cancel").raise_for_status()
+    answer = plan(client, order_ids)
+    assert answer["readinessState"] == "READY"
+    assert answer["batch_id"] != batch_id
+    assert execute(client, answer["batch_id"]).status_code == 202
+
+
+def test_test_key_has_its_own_orders(harness: ApiHarness) -> None:
+    live, test = harness.client("execute"), harness.client("execute", mode="test")
+    order_ids = sync_everything(live)
+    assert reasons(plan(test, order_ids)) == {order_ids[0]: "UNKNOWN_ORDER"}
+    (own,) = sync(test, "orders", orders.order())
+    assert own["id"] != order_ids[0]
+
+
+def test_concurrent_plans_of_one_batch_leave_one_of_them(on_both: ApiHarness) -> None:
+    client = on_both.client("execute")
+    order_ids = sync_everything(client, *(orders.order(str(number)) for number in range(8)))
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda each: plan(client, [each], batchId="batch_one"), order_ids))
+    assert {each["state"] for each in answers} == {"planned"}
+    executed = execute(client, "batch_one")
+    assert executed.status_code == 202, executed.text
+    winner = next(each for each in answers if each["planHash"] == executed.json()["planHash"])
+    others = [each for each in order_ids if each not in winner["included_order_ids"]]
+    rest = plan(client, others, batchId="batch_rest")
+    assert rest["included_order_ids"] == others
+
+
+def test_concurrent_plans_of_one_order_give_it_to_one_batch(on_both: ApiHarness) -> None:
+    client = on_both.client("execute")
+    (order_id,) = sync_everything(client)
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda number: plan(client, [order_id], batchId=f"batch_{number:03d}"), range(6)))
+    assert sorted(each["readinessState"] for each in answers) == ["BLOCKED"] * 5 + ["READY"]
+
+
+def test_execute_of_an_unknown_short_batch_is_invalid(harness: ApiHarness) -> None:
+    response = execute(harness.client("execute"), "b")
+    assert (response.status_code, response.json()["errorCode"], response.json()["field"]) == (
+        400,
+        "VALIDATION_ERROR",
+        "batchId",
+    )
+
+
+def test_execute_of_an_unknown_batch_is_not_found(harness: ApiHarness) -> None:
+    assert execute(harness.client("execute"), "batch_unknown").status_code == 404
+
+
+def read_example(name: str) -> Json:
+    body: Json = json.loads((HOME / "examples" / "orders" / f"{name}.json").read_text(encoding="utf-8"))
+    return body | {"accountId": factories.ACCOUNT}
+
+
+def test_example_files_make_a_plan_that_is_ready(harness: ApiHarness) -> None:
+    client = harness.client("execute")
+    for what in ("products", "plan-template"):
+        client.post(f"/api/{what.removesuffix('s')}s/sync", json=read_example(what)).raise_for_status()
+    synced = client.post("/api/orders/sync", json=read_example("orders")).raise_for_status().json()["data"]
+    assert plan(client, [each["id"] for each in synced])["readinessState"] == "READY"
