@@ -26,6 +26,7 @@ START_SECONDS = 120.0
 #: Shorter than in production: a lost step or delivery becomes due again after seconds.
 FAST_SETTINGS: Mapping[str, str] = {
     "EXPORTS_LEASE_SECONDS": "15",  # longer than a busy machine can stall
+    "EXPORTS_EXECUTE_WAIT_SECONDS": "60",  # a busy machine renders slowly
     "EXPORTS_STALLED_SECONDS": "4",
     "EXPORTS_SWEEP_SECONDS": "0.5",
     "EXPORTS_DELIVERY_SCHEDULE_SECONDS": "[1, 1, 2, 2, 2, 2, 2, 2, 2]",
