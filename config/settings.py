@@ -281,10 +281,8 @@ class Settings(BaseSettings):
     )
     max_open_exports: Count = Field(10_000, description="Active exports of an account; more get 429")
     max_json_depth: Count = Field(32, description="Deepest nesting of a request body")
-    max_wait_seconds: Seconds = Field(30, description="Longest `Prefer: wait` that is honoured")
-    execute_wait_seconds: float = Field(
-        3, ge=0, description="How long the execution of a registered plan waits without `Prefer`; 0 answers at once"
-    )
+    max_wait_seconds: Seconds = Field(30, description="Longest wait of an execution by `Prefer: wait`")
+    execute_wait_seconds: float = Field(3, ge=0, description="The same of a registered plan without `Prefer`; may be 0")
     rate_limit_per_minute: Count = Field(6000, description="Requests of a key in a minute, per process")
     celery_inspect: bool = Field(
         False, description="Whether workers answer `celery inspect` and send events, for Flower; see docs/queues.md"

@@ -116,6 +116,8 @@ class ApiMethods:
     sync_products: Final = Operation(order_requests.sync_products)
     sync_orders: Final = Operation(order_requests.sync_orders)
     sync_plan_templates: Final = Operation(order_requests.sync_plan_templates)
+    order: Final = Operation(order_requests.order)
+    delete_order: Final = Operation(order_requests.delete_order)
     plan_orders: Final = Operation(order_requests.plan_orders)
 
     partners: Final = Listing(operator_requests.partners)

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pipeline.client.request import Call, RetryWhen, check_header, parse_as
-from pipeline.orders.schemas import PlanAnswer, SyncReceipt
+from pipeline.client.request import Call, RetryWhen, check_header, encode_segment, get, parse_as
+from pipeline.orders.schemas import OrderView, PlanAnswer, SyncReceipt
 
 #: A request as JSON, in the shapes of the published schemas.
 Body = Mapping[str, Any]
@@ -33,6 +33,16 @@ def plan_orders(body: Body, *, idempotency_key: str | None = None) -> Call[PlanA
     return Call(
         "POST", "api/exports/plan", parse_as(PlanAnswer), headers=headers, json=body, retry_when=RetryWhen.ALWAYS
     )
+
+
+def order(order_id: str) -> Call[OrderView]:
+    """Return a synced order, by its id or externalId."""
+    return get(f"api/orders/{encode_segment(order_id)}", parse_as(OrderView))
+
+
+def delete_order(order_id: str) -> Call[OrderView]:
+    """Delete an order that was not exported, and return it as it was."""
+    return Call("DELETE", f"api/orders/{encode_segment(order_id)}", parse_as(OrderView))
 
 
 def _sync_call(path: str, body: Body, idempotency_key: str | None) -> Call[SyncReceipt]:

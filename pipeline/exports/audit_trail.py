@@ -50,6 +50,7 @@ class Action(StrEnum):
     HOLD_RELEASED = "hold_released"
     DOCUMENT_DOWNLOADED = "document_downloaded"
     DELIVERY_RESENT = "delivery_resent"
+    ORDER_DELETED = "order_deleted"
     DELIVERIES_REPLAYED = "deliveries_replayed"
     PARTNER_CREATED = "partner_created"
     PARTNER_CHANGED = "partner_changed"

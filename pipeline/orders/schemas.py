@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, Self
 
@@ -297,6 +298,18 @@ class SyncReceipt(View):
     """The synced items, in the order of the request."""
 
     data: list[SyncedItem]
+
+
+class OrderView(View):
+    """A synced order as it is kept, and the batch and export that it is in."""
+
+    id: str
+    external_id: str = Field(alias="externalId")
+    version: int
+    synced_at: datetime = Field(alias="syncedAt")
+    batch_id: str | None = Field(description="The batch that it was planned in last")
+    export_id: str | None = Field(alias="exportId", description="The export that it left with")
+    order: dict[str, Any] = Field(description="The order as it was synced; decimals are strings")
 
 
 class MissingDatum(View):

@@ -50,6 +50,7 @@ _TAGS: Final = {
 #: The parameters of paths by the collection that they stand in; FastAPI would need each text at every route.
 _PATH_PARAMETERS: Final = {
     ("exports", "id"): "The export's id, or its batch's id for the newest revision",
+    ("orders", "id"): "The order's id, or its externalId",
     ("customs-packages", "id"): "The customs package's id",
     ("artifacts", "id"): "The document's id",
     ("broker-submissions", "id"): "The broker submission's id, which the handoff names",

@@ -10,12 +10,20 @@ from starlette.concurrency import run_in_threadpool
 from pipeline.accounts.api_keys import Caller
 from pipeline.core.errors import InvalidAccountScope
 from pipeline.core.json_input import Parsed
-from pipeline.interfaces.api.dependencies import Executor, RuntimeDep
+from pipeline.interfaces.api.dependencies import Admin, Executor, Reader, RuntimeDep
 from pipeline.interfaces.api.headers import IdempotencyKey, check_idempotency_key
-from pipeline.interfaces.api.openapi import refusal_responses
+from pipeline.interfaces.api.openapi import READ_REFUSALS, refusal_responses
 from pipeline.interfaces.api.request_body import describe_body, json_body
-from pipeline.orders import sync
-from pipeline.orders.schemas import OrderSync, PlanAnswer, PlanRequest, ProductSync, SyncReceipt, TemplateSync
+from pipeline.orders import queries, sync
+from pipeline.orders.schemas import (
+    OrderSync,
+    OrderView,
+    PlanAnswer,
+    PlanRequest,
+    ProductSync,
+    SyncReceipt,
+    TemplateSync,
+)
 from pipeline.orders.sync import Owner
 from pipeline.workflow import planning
 
@@ -52,6 +60,18 @@ async def sync_orders(
     owner = _check_owner(caller, body.model.account_id)
     key = check_idempotency_key(idempotency_key) or body.model.idempotency_key
     return await run_in_threadpool(sync.sync_orders, runtime, owner, body.model, key)
+
+
+@router.get("/orders/{id}", response_model=OrderView, responses=READ_REFUSALS)
+def read_order(id: str, runtime: RuntimeDep, caller: Reader) -> OrderView:  # noqa: A002 - the contract's name
+    """Return a synced order, by its id or externalId."""
+    return queries.read_order(runtime, Owner(caller.account_id, caller.test), id)
+
+
+@router.delete("/orders/{id}", response_model=OrderView, responses=refusal_responses(404, 409))
+def delete_order(id: str, runtime: RuntimeDep, caller: Admin) -> OrderView:  # noqa: A002 - the contract's name
+    """Delete an order that was not exported, and return it as it was; exported ones are kept with their export."""
+    return queries.delete_order(runtime, Owner(caller.account_id, caller.test), id, deleted_by=caller.actor)
 
 
 @router.post(

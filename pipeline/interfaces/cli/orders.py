@@ -13,7 +13,7 @@ from pipeline.client import Exports
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
 from pipeline.interfaces.cli.output import ExitCode, Json, build_table, print_result, report_errors
 from pipeline.interfaces.cli.plans import read_plan
-from pipeline.orders.schemas import PlanAnswer, SyncReceipt
+from pipeline.orders.schemas import OrderView, PlanAnswer, SyncReceipt
 
 app = typer.Typer(no_args_is_help=True, help="Orders, from which batches are planned.")
 products_app = typer.Typer(no_args_is_help=True, help="The customs data of products, from which plans are built.")
@@ -43,6 +43,27 @@ def sync_products(file: BodyFile, api_url: ApiUrl = None, api_key: ApiKey = None
 def sync_templates(file: BodyFile, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
     """Create or replace plan templates by their destinationCountry."""
     _sync(file, api_url, api_key, lambda api, body: api.sync_plan_templates(body), as_json=as_json)
+
+
+OrderId = Annotated[str, typer.Argument(metavar="ID", help="The order's id, or its externalId.")]
+
+
+@app.command("show")
+@report_errors
+def show(order: OrderId, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
+    """Show an order as it was synced, and its batch."""
+    with connect(api_url, api_key) as api:
+        found = api.order(order)
+    print_result(found, _format_order(found), as_json=as_json)
+
+
+@app.command("delete")
+@report_errors
+def delete(order: OrderId, api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
+    """Delete an order that was not exported."""
+    with connect(api_url, api_key) as api:
+        deleted = api.delete_order(order)
+    print_result(deleted, f"[green]✓[/] order {escape(deleted.external_id)} is deleted", as_json=as_json)
 
 
 @app.command("plan")
@@ -92,3 +113,11 @@ def _format_answer(answer: PlanAnswer) -> str:
         f"  {escape(answer.next_recommended_action)}",
     ]
     return "\n".join(lines)
+
+
+def _format_order(order: OrderView) -> str:
+    place = order.export_id or order.batch_id or "in no batch"
+    goods = "\n".join(f"  {each['quantity']} x {escape(str(each['productId']))}" for each in order.order["items"])
+    return (
+        f"[bold]{escape(order.external_id)}[/]  {escape(order.id)}  version {order.version}  {escape(place)}\n{goods}"
+    )

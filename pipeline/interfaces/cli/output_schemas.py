@@ -36,7 +36,7 @@ from pipeline.interfaces.contracts.json_schemas import DIALECT, Json, allow_more
 from pipeline.ops.audit import SignedCheckpoint
 from pipeline.ops.doctor import CheckResult
 from pipeline.ops.schemas import StatsView
-from pipeline.orders.schemas import PlanAnswer, SyncReceipt
+from pipeline.orders.schemas import OrderView, PlanAnswer, SyncReceipt
 
 
 class ShownHeading(HeadingRow):
@@ -187,6 +187,8 @@ OUTPUTS: Final[dict[str, Any]] = {
     "plan-templates sync": SyncReceipt,
     "products sync": SyncReceipt,
     "orders sync": SyncReceipt,
+    "orders show": OrderView,
+    "orders delete": OrderView,
     "orders plan": PlanAnswer,
     "rules list": list[DatedRow],
     "rules show": HeadingOutput,

@@ -26,6 +26,7 @@ _VARIABLES: Final = {
     "deliveries": ("delivery", "dlv_..."),
     "notifications": ("message", "..."),
     "waivers": ("waiver", "wvr_..."),
+    "orders": ("order", "ord_..."),
     "tariff": ("number", "6115.94.00.00"),
     "portal-links": ("link", "lnk_..."),
     "schemas": ("schema", "plan"),

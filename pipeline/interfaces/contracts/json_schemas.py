@@ -73,6 +73,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         plan_receipt=export.PlanReceipt,
         preflight_report=export.PreflightReport,
         sync_receipt=order_schemas.SyncReceipt,
+        order=order_schemas.OrderView,
         plan_answer=order_schemas.PlanAnswer,
         acknowledgement_receipt=messages.AcknowledgementReceipt,
         partner=account_schemas.PartnerView,

@@ -34,6 +34,8 @@ ROLES_BY_CALL = {
     ("POST", "/api/products/sync"): {"execute", "admin"},
     ("POST", "/api/orders/sync"): {"execute", "admin"},
     ("POST", "/api/plan-templates/sync"): {"execute", "admin"},
+    ("GET", "/api/orders/{order}"): {"execute", "read", "operate", "admin"},
+    ("DELETE", "/api/orders/{order}"): {"admin"},
     ("POST", "/api/exports/preflight"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/rules/decide"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/exports"): {"execute", "read", "operate", "admin"},
@@ -118,12 +120,15 @@ def test_call_accepts_only_its_roles(harness: ApiHarness, call: tuple[str, str])
     if "{number}" in template:
         import_revision(harness.runtime)
         ids["number"] = "6115.94.00.00"
+    if "{order}" in template:
+        synced = harness.client("execute").post("/api/orders/sync", json=orders.order_sync())
+        ids["order"] = synced.raise_for_status().json()["data"][0]["id"]
     if "{link}" in template:
         link = portal_links.create_portal_link(
             harness.runtime, factories.ACCOUNT, factories.BROKER, 1, created_by="a test"
         )
         ids["link"] = link.id
-    if set(re.findall(r"{(\w+)}|bundle", template)) - {"id", "waiver", "link", "number"}:
+    if set(re.findall(r"{(\w+)}|bundle", template)) - {"id", "waiver", "link", "number", "order"}:
         harness.run(export_id)
         view = harness.client().get(f"/api/exports/{export_id}").json()
         delivery = harness.client().get("/api/deliveries").json()["items"][0]

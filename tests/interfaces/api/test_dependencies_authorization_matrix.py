@@ -55,12 +55,14 @@ def make_objects(harness: ApiHarness) -> dict[str, str]:
     waiver = owner.post("/api/waivers", json={"rule": "V17", "reason": "It is known."}).json()["id"]
     view = owner.get(f"/api/exports/{export_id}").json()
     delivery = owner.get("/api/deliveries").json()["items"][0]
+    order = owner.post("/api/orders/sync", json=orders.order_sync()).json()["data"][0]["id"]
     return {
         "/api/exports/{id}": export_id,
         "/api/customs-packages/{id}": view["customs_package_id"],
         "/api/artifacts/{id}": view["artifacts"][0]["id"],
         "/api/partners/{id}": factories.BROKER,
         "/api/waivers/{id}": waiver,
+        "/api/orders/{id}": order,
         "/api/deliveries/{id}": delivery["id"],
         "/api/notifications/{id}": delivery["notificationId"],
         "/api/broker-submissions/{id}": view["broker_submission"]["id"],

@@ -337,3 +337,21 @@ def test_example_files_make_a_plan_that_is_ready(harness: ApiHarness) -> None:
         client.post(f"/api/{what.removesuffix('s')}s/sync", json=read_example(what)).raise_for_status()
     synced = client.post("/api/orders/sync", json=read_example("orders")).raise_for_status().json()["data"]
     assert plan(client, [each["id"] for each in synced])["readinessState"] == "READY"
+
+
+def test_order_is_shown_and_deleted(on_both: ApiHarness) -> None:
+    client = on_both.client()
+    one, two = sync_everything(client, orders.order("1001"), orders.order("1002"))
+    batch_id = plan(client, [one, two])["batch_id"]
+    shown = client.get("/api/orders/1002").json()
+    assert (shown["id"], shown["batch_id"], shown["exportId"]) == (two, batch_id, None)
+    assert shown["order"]["items"][0]["unitValueUsd"] == "25.5"
+    assert client.delete(f"/api/orders/{two}").json() == shown
+    assert client.get(f"/api/orders/{two}").status_code == 404
+    # The plan has the deleted order.
+    assert execute(client, batch_id).status_code == 409
+    plan(client, [one], batchId=batch_id)
+    assert execute(client, batch_id).status_code == 202
+    refused = client.delete(f"/api/orders/{one}")
+    assert (refused.status_code, refused.json()["errorCode"]) == (409, "INVALID_STATE")
+    assert on_both.client(account=OTHER).get("/api/orders/1001").status_code == 404

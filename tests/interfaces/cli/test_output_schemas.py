@@ -124,7 +124,9 @@ retry {exportId}
 plan-templates sync {template}
 products sync {products}
 orders sync {orders}
+orders show schemas
 orders plan {request}
+orders delete schemas
 login local --account acc_demo
 profiles use local
 profiles list
