@@ -4,6 +4,113 @@
  */
 
 export interface paths {
+    "/api/products/sync": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create or replace the customs data of products, up to a thousand
+         * @description Create or replace the customs data of products, up to a thousand; an unchanged product keeps its version.
+         */
+        post: operations["syncProducts"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/orders/sync": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create or replace orders, up to a thousand
+         * @description Create or replace orders, up to a thousand; a changed order must be planned again before it is executed.
+         */
+        post: operations["syncOrders"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/orders/{id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Return a synced order, by its id or externalId
+         * @description Return a synced order, by its id or externalId.
+         */
+        get: operations["readOrder"];
+        put?: never;
+        post?: never;
+        /**
+         * Delete an order that was not exported, and return it as it was
+         * @description Delete an order that was not exported, and return it as it was; exported ones are kept with their export.
+         */
+        delete: operations["deleteOrder"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/plan-templates/sync": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Create or replace the facts that all plans to a country share: parties, terms, entry data and who approves
+         * @description Create or replace the facts that all plans to a country share: parties, terms, entry data and who approves.
+         */
+        post: operations["syncPlanTemplates"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/exports/plan": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Plan a batch from orders, judge the plan by preflight, and register it for execute
+         * @description Plan a batch from orders, judge the plan by preflight, and register it for `execute`.
+         *
+         *     The plan states only what orders, products and the plan template say. `missing_data` names the rest, `excluded_orders`
+         *     the orders that cannot be planned. A dry run stores nothing.
+         */
+        post: operations["planBatch"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/exports/execute": {
         parameters: {
             query?: never;
@@ -1356,7 +1463,7 @@ export interface components {
          * @description What a person or a key did; the subject is the id of the noun.
          * @enum {string}
          */
-        Action: "signed_in" | "sign_in_failed" | "signed_out" | "session_ended" | "account_entered" | "credentials_set" | "provider_connected" | "recovery_codes_created" | "person_invited" | "person_joined" | "person_removed" | "person_disabled" | "person_enabled" | "link_created" | "portal_link_created" | "portal_link_revoked" | "portal_opened" | "handoff_answered" | "roles_changed" | "export_amended" | "export_cancelled" | "export_retried" | "export_acknowledged" | "export_reopened" | "hold_placed" | "hold_released" | "document_downloaded" | "delivery_resent" | "deliveries_replayed" | "partner_created" | "partner_changed" | "partner_tested" | "partner_activated" | "partner_paused" | "partner_resumed" | "partner_key_rotated" | "key_created" | "key_rotated" | "key_revoked" | "waiver_granted" | "waiver_revoked" | "languages_changed" | "logo_changed" | "logo_removed";
+        Action: "signed_in" | "sign_in_failed" | "signed_out" | "session_ended" | "account_entered" | "credentials_set" | "provider_connected" | "recovery_codes_created" | "person_invited" | "person_joined" | "person_removed" | "person_disabled" | "person_enabled" | "link_created" | "portal_link_created" | "portal_link_revoked" | "portal_opened" | "handoff_answered" | "roles_changed" | "export_amended" | "export_cancelled" | "export_retried" | "export_acknowledged" | "export_reopened" | "hold_placed" | "hold_released" | "document_downloaded" | "delivery_resent" | "order_deleted" | "deliveries_replayed" | "partner_created" | "partner_changed" | "partner_tested" | "partner_activated" | "partner_paused" | "partner_resumed" | "partner_key_rotated" | "key_created" | "key_rotated" | "key_revoked" | "waiver_granted" | "waiver_revoked" | "languages_changed" | "logo_changed" | "logo_removed";
         /**
          * ArtifactView
          * @description A document of a customs package.
@@ -1803,6 +1910,24 @@ export interface components {
             status: string;
         };
         /**
+         * ExcludedOrder
+         * @description An order that the plan leaves out, and why.
+         */
+        ExcludedOrder: {
+            orderId: string;
+            /** @description Null if the order is unknown */
+            externalId: string | null;
+            /**
+             * Reason
+             * @enum {string}
+             */
+            reason: "UNKNOWN_ORDER" | "OTHER_DESTINATION" | "ALREADY_EXPORTED" | "IN_OTHER_BATCH" | "UNKNOWN_PRODUCT" | "MISSING_DATA" | "TOO_MANY_UNITS" | "TOO_MANY_LINES";
+            message: string;
+            remedy: string;
+            /** @description The other batch, if there is one */
+            batch_id?: string | null;
+        };
+        /**
          * ExpectedValue
          * @description A value that the rules expect at a place. At most one value of a group applies.
          */
@@ -1855,6 +1980,20 @@ export interface components {
             /** @description When its handoff reached the milestone of the filter `reached` */
             reachedAt?: string | null;
             link: string;
+        };
+        /**
+         * ExportUnitView
+         * @description One unit of the plan: one customs package, one invoice, one entry.
+         */
+        ExportUnitView: {
+            unitRef: string;
+            entryType: string;
+            destinationCountry: string;
+            currency: string;
+            total: string;
+            order_ids: string[];
+            lines: number;
+            packages: number;
         };
         /**
          * ExportView
@@ -2111,6 +2250,24 @@ export interface components {
          */
         Milestone: "accepted" | "sent_back" | "overdue";
         /**
+         * MissingDatum
+         * @description One fact that the plan needs and that no product, order or plan template has.
+         */
+        MissingDatum: {
+            /**
+             * Subject
+             * @enum {string}
+             */
+            subject: "product" | "order" | "plan_template";
+            /** @description The externalId of the product or order, or the country of the plan template */
+            id: string;
+            /** @description The name of the missing member, such as `htsCode` or `entry.portOfEntry` */
+            field: string;
+            message: string;
+            /** @description The orders that need it, by id; empty if all do */
+            orders: string[];
+        };
+        /**
          * NeededData
          * @description The data that the line must give for one metal.
          */
@@ -2184,6 +2341,25 @@ export interface components {
             program: string;
             name: string;
             outcomes: components["schemas"]["PossibleHeading"][];
+        };
+        /**
+         * OrderView
+         * @description A synced order as it is kept, and the batch and export that it is in.
+         */
+        OrderView: {
+            id: string;
+            externalId: string;
+            version: number;
+            /** Format: date-time */
+            syncedAt: string;
+            /** @description The batch that it was planned in last */
+            batch_id: string | null;
+            /** @description The export that it left with */
+            exportId: string | null;
+            /** @description The order as it was synced; decimals are strings */
+            order: {
+                [key: string]: unknown;
+            };
         };
         /**
          * Outcome
@@ -2308,6 +2484,43 @@ export interface components {
             p50: number | null;
             p95: number | null;
             p99: number | null;
+        };
+        /**
+         * PlanAnswer
+         * @description The plan of a batch: what is in it, what is left out, what is missing, and what to do next.
+         */
+        PlanAnswer: {
+            batch_id: string;
+            /** @description Where to inspect the export: the batch's id until it is executed */
+            exportId: string;
+            /**
+             * State
+             * @enum {string}
+             */
+            state: "planned" | "not_planned" | "dry_run";
+            /** @description One plain sentence */
+            status: string;
+            /** @description Null if no plan could be built */
+            planHash: string | null;
+            /**
+             * Readinessstate
+             * @enum {string}
+             */
+            readinessState: "READY" | "READY_WITH_WARNINGS" | "BLOCKED";
+            flags: string[];
+            /** @description How orders become units and packages */
+            strategy: string;
+            included_order_ids: string[];
+            excluded_order_ids: string[];
+            excluded_orders: components["schemas"]["ExcludedOrder"][];
+            missing_data: components["schemas"]["MissingDatum"][];
+            validationMessages: components["schemas"]["ValidationMessage"][];
+            next_recommended_action: string;
+            export_units: components["schemas"]["ExportUnitView"][];
+            /** @description The plan itself, of a dry run */
+            plan: {
+                [key: string]: unknown;
+            } | null;
         };
         /**
          * PlanReceipt
@@ -2664,6 +2877,28 @@ export interface components {
          */
         SubmissionState: "pending" | "sent" | "delivered" | "received" | "accepted" | "rejected" | "query" | "filed" | "released" | "held" | "failed";
         /**
+         * SyncReceipt
+         * @description The synced items, in the order of the request.
+         */
+        SyncReceipt: {
+            data: components["schemas"]["SyncedItem"][];
+        };
+        /**
+         * SyncedItem
+         * @description A synced item: its id, the number of its content, and what this sync did with it.
+         */
+        SyncedItem: {
+            id: string;
+            externalId: string;
+            /** @description It grows by one each time that the content changes */
+            version: number;
+            /**
+             * Change
+             * @enum {string}
+             */
+            change: "created" | "updated" | "unchanged";
+        };
+        /**
          * TariffNumberView
          * @description A number of the tariff on a day: description, units of quantity, rates and footnotes.
          */
@@ -2711,6 +2946,23 @@ export interface components {
             unitRef: string;
             customs_package_id: string;
             steps: components["schemas"]["StepView"][];
+        };
+        /**
+         * ValidationMessage
+         * @description One thing that is wrong or to be looked at, as a finding or as a fact about the orders.
+         */
+        ValidationMessage: {
+            /** @description A rule, such as V03, or a reason, such as MISSING_DATA */
+            code: string;
+            /**
+             * Severity
+             * @enum {string}
+             */
+            severity: "block" | "warn" | "note";
+            /** @description A JSON Pointer into the plan for a rule; else the name of what is meant */
+            path: string;
+            message: string;
+            remedy: string;
         };
         /**
          * WaiverList
@@ -3052,6 +3304,52 @@ export interface components {
             endsOn?: string | null;
         };
         /**
+         * OrderItem
+         * @description One product of an order.
+         */
+        OrderItem: {
+            /** @description The product's externalId, or its id */
+            productId: string;
+            /** @example 12.5 */
+            quantity: number | string;
+            unitValueUsd?: (number | string) | null;
+            /** @description In the order's `currency`, instead of `unitValueUsd` */
+            unitValue?: (number | string) | null;
+            /** @description Overrides the packing of the product */
+            packing?: components["schemas"]["Packing"] | null;
+        };
+        /**
+         * OrderPackage
+         * @description A packed carton of the order.
+         */
+        OrderPackage: {
+            type: string;
+            /** @example 12.50 */
+            lengthCm: string;
+            /** @example 12.50 */
+            widthCm: string;
+            /** @example 12.50 */
+            heightCm: string;
+            /** @example 12.50 */
+            grossWeightKg: string;
+            /** @example 12.50 */
+            tareWeightKg: string;
+            sscc?: string | null;
+            lpn?: string | null;
+            trackingNumber?: string | null;
+            contents: components["schemas"]["PackedItem"][];
+        };
+        /**
+         * OrderSync
+         * @description Create or replace orders by `externalId`.
+         */
+        OrderSync: {
+            accountId: string;
+            items: components["schemas"]["SyncedOrder"][];
+            /** @description The Idempotency-Key header overrides it */
+            idempotencyKey?: string | null;
+        };
+        /**
          * Package
          * @description A carton, pallet or other handling unit; `parent_ref` names the pallet or carton that it is on or in.
          */
@@ -3075,6 +3373,36 @@ export interface components {
             trackingNumber?: string | null;
             orderId?: string | null;
             contents?: components["schemas"]["Content"][];
+        };
+        /**
+         * PackedItem
+         * @description A quantity of one item of the order in a package.
+         */
+        PackedItem: {
+            /** @description Its place in the order's items, from 0 */
+            item: number;
+            /** @example 12.5 */
+            quantity: number | string;
+        };
+        /**
+         * Packing
+         * @description How pieces of one product fill a carton; the last carton of an order line may hold fewer.
+         */
+        Packing: {
+            piecesPerCarton: number;
+            /** @description CTN, BAG and the like */
+            type: string;
+            /** @example 12.50 */
+            lengthCm: string;
+            /** @example 12.50 */
+            widthCm: string;
+            /** @example 12.50 */
+            heightCm: string;
+            /**
+             * @description Weight of the empty carton
+             * @example 12.50
+             */
+            tareWeightKg: string;
         };
         /**
          * Parties
@@ -3155,6 +3483,29 @@ export interface components {
             units: components["schemas"]["Unit"][];
         };
         /**
+         * PlanRequest
+         * @description Plan a batch from synced orders. `entry` and `invoice` override members of the plan template.
+         */
+        PlanRequest: {
+            accountId: string;
+            warehouseId: string;
+            brokerId: string;
+            orderIds: string[];
+            /** @description Default: that of the first known order */
+            destinationCountry?: string | null;
+            /** @description The batch to plan, or to plan again; default: computed from the orders */
+            batchId?: string | null;
+            /**
+             * @description Return the plan, and store nothing
+             * @default false
+             */
+            dryRun?: boolean;
+            /** @description The Idempotency-Key header overrides it */
+            idempotencyKey?: string | null;
+            entry?: components["schemas"]["TemplateEntry"] | null;
+            invoice?: components["schemas"]["TemplateInvoice"] | null;
+        };
+        /**
          * PrintSettingsChanges
          * @description Changed settings for the documents that new exports print; what is left out stays.
          */
@@ -3186,6 +3537,51 @@ export interface components {
             requestId: string;
             /** @description The page with the cause and the remedy of `errorCode`, relative to the API's address */
             help?: string | null;
+        };
+        /**
+         * ProductItem
+         * @description The customs data of a product. Weights are those of one piece; what is left out stays unknown.
+         */
+        ProductItem: {
+            externalId: string;
+            /** @description As the documents print it; default: externalId */
+            sku?: string | null;
+            description?: string | null;
+            htsCode?: string | null;
+            countryOfOrigin?: string | null;
+            manufacturer?: components["schemas"]["ProductMaker"] | null;
+            unit?: string | null;
+            netWeightKg?: string | null;
+            /** @description With its own packing, without the carton */
+            grossWeightKg?: string | null;
+            spi?: string | null;
+            /** @description A certificate of the plan template */
+            usmcaCertificateRef?: string | null;
+            attributes?: {
+                [key: string]: string;
+            };
+            /** @description `metalWeightKg` is that of one piece; an empty object says that nothing applies */
+            treatment?: components["schemas"]["Treatment"] | null;
+            packing?: components["schemas"]["Packing"] | null;
+        };
+        /**
+         * ProductMaker
+         * @description The manufacturer of a product, with its manufacturer identification code.
+         */
+        ProductMaker: {
+            name: string;
+            address: components["schemas"]["Address"];
+            mid: string;
+        };
+        /**
+         * ProductSync
+         * @description Create or replace products by `externalId`.
+         */
+        ProductSync: {
+            accountId: string;
+            items: components["schemas"]["ProductItem"][];
+            /** @description The Idempotency-Key header overrides it */
+            idempotencyKey?: string | null;
         };
         /**
          * Rebate
@@ -3257,6 +3653,97 @@ export interface components {
             secondaryCountryOfSmelt?: string | null;
             countryOfCast?: string | null;
             usMetalPercent?: string | null;
+        };
+        /**
+         * SyncedOrder
+         * @description An order. Without `buyer`, `shipTo` and `entryType`, those of the plan template apply.
+         */
+        SyncedOrder: {
+            externalId: string;
+            /** @description ISO 3166-1 alpha-2 */
+            destinationCountry: string;
+            destinationRegion?: string | null;
+            destinationPostalCode?: string | null;
+            items: components["schemas"]["OrderItem"][];
+            /** @description Kept, and never read */
+            metadata?: {
+                [key: string]: unknown;
+            };
+            /** @description Of `unitValue`; without it, values are `unitValueUsd` */
+            currency?: string | null;
+            entryType?: string | null;
+            buyer?: components["schemas"]["Party"] | null;
+            shipTo?: components["schemas"]["Party"] | null;
+            /** @description All cartons of the order, as packed */
+            packages?: components["schemas"]["OrderPackage"][];
+        };
+        /**
+         * TemplateEntry
+         * @description What plans say in the entry header; `exportAfterDays` counts from the day of planning.
+         */
+        TemplateEntry: {
+            type?: string | null;
+            portOfEntry?: string | null;
+            modeOfTransport?: ("truck" | "rail" | "air" | "vessel" | "mail" | "other") | null;
+            carrierScac?: string | null;
+            shipmentControlNumber?: string | null;
+            exportDate?: string | null;
+            exportAfterDays?: number | null;
+            estimatedArrivalAt?: string | null;
+        };
+        /**
+         * TemplateInvoice
+         * @description The terms that invoices state; charges and discounts need a plan of one unit.
+         */
+        TemplateInvoice: {
+            incoterm?: ("EXW" | "FCA" | "CPT" | "CIP" | "DAP" | "DPU" | "DDP" | "FAS" | "FOB" | "CFR" | "CIF") | null;
+            incotermPlace?: string | null;
+            reasonForExport?: ("sale" | "sample" | "gift" | "return" | "repair" | "transfer" | "other") | null;
+            valuationBasis?: string | null;
+            usmcaStatement?: string | null;
+            relatedParties?: boolean | null;
+            /** @description Orders with assists need a plan of your own */
+            assists?: "none" | null;
+            paymentTerms?: string | null;
+            saleDate?: string | null;
+            salePlace?: string | null;
+            /** @description US dollars for one unit of the currency, on the invoice's day */
+            exchangeRates?: {
+                [key: string]: number | string;
+            };
+            charges?: components["schemas"]["Charge"][];
+            discounts?: components["schemas"]["Discount"][];
+        };
+        /**
+         * TemplateItem
+         * @description The facts that all plans to one country share. What is left out stays unknown; nothing has a default.
+         */
+        TemplateItem: {
+            /** @description ISO 3166-1 alpha-2 */
+            destinationCountry: string;
+            exportCountry?: string | null;
+            /** @description Who answers for every plan that is made from these data; without it, plans need approval */
+            approvedBy?: string | null;
+            /** @description By which the treatments of products were decided; default: the ruleset that judges the plan */
+            ruleset?: components["schemas"]["RulesetRef"] | null;
+            entry?: components["schemas"]["TemplateEntry"];
+            seller?: components["schemas"]["Party"] | null;
+            buyer?: components["schemas"]["Party"] | null;
+            shipTo?: components["schemas"]["Party"] | null;
+            importerOfRecord?: components["schemas"]["Importer"] | null;
+            exporterContact?: components["schemas"]["Contact"] | null;
+            invoice?: components["schemas"]["TemplateInvoice"];
+            usmcaCertificates?: components["schemas"]["UsmcaCertificate"][];
+        };
+        /**
+         * TemplateSync
+         * @description Create or replace plan templates by `destinationCountry`.
+         */
+        TemplateSync: {
+            accountId: string;
+            items: components["schemas"]["TemplateItem"][];
+            /** @description The Idempotency-Key header overrides it */
+            idempotencyKey?: string | null;
         };
         /**
          * Treatment
@@ -4123,10 +4610,12 @@ export type EndpointTestView = components['schemas']['EndpointTestView'];
 export type EventPage = components['schemas']['EventPage'];
 export type EventView = components['schemas']['EventView'];
 export type ExcludedGoods = components['schemas']['ExcludedGoods'];
+export type ExcludedOrder = components['schemas']['ExcludedOrder'];
 export type ExpectedValue = components['schemas']['ExpectedValue'];
 export type ExportPage = components['schemas']['ExportPage'];
 export type ExportState = components['schemas']['ExportState'];
 export type ExportSummary = components['schemas']['ExportSummary'];
+export type ExportUnitView = components['schemas']['ExportUnitView'];
 export type ExportView = components['schemas']['ExportView'];
 export type FieldAnswer = components['schemas']['FieldAnswer'];
 export type Finding = components['schemas']['Finding'];
@@ -4141,10 +4630,12 @@ export type Links = components['schemas']['Links'];
 export type ListedCode = components['schemas']['ListedCode'];
 export type LogoView = components['schemas']['LogoView'];
 export type Milestone = components['schemas']['Milestone'];
+export type MissingDatum = components['schemas']['MissingDatum'];
 export type NeededData = components['schemas']['NeededData'];
 export type NotificationTrace = components['schemas']['NotificationTrace'];
 export type NotificationView = components['schemas']['NotificationView'];
 export type OpenQuestion = components['schemas']['OpenQuestion'];
+export type OrderView = components['schemas']['OrderView'];
 export type Outcome = components['schemas']['Outcome'];
 export type OutcomeSeries = components['schemas']['OutcomeSeries'];
 export type PackageView = components['schemas']['PackageView'];
@@ -4154,6 +4645,7 @@ export type PartnerState = components['schemas']['PartnerState'];
 export type PartnerTested = components['schemas']['PartnerTested'];
 export type PartnerView = components['schemas']['PartnerView'];
 export type Percentiles = components['schemas']['Percentiles'];
+export type PlanAnswer = components['schemas']['PlanAnswer'];
 export type PlanReceipt = components['schemas']['PlanReceipt'];
 export type PortalLinkList = components['schemas']['PortalLinkList'];
 export type PortalLinkView = components['schemas']['PortalLinkView'];
@@ -4182,9 +4674,12 @@ export type StepDurations = components['schemas']['StepDurations'];
 export type StepState = components['schemas']['StepState'];
 export type StepView = components['schemas']['StepView'];
 export type SubmissionState = components['schemas']['SubmissionState'];
+export type SyncReceipt = components['schemas']['SyncReceipt'];
+export type SyncedItem = components['schemas']['SyncedItem'];
 export type TariffNumberView = components['schemas']['TariffNumberView'];
 export type TreatmentView = components['schemas']['TreatmentView'];
 export type UnitView = components['schemas']['UnitView'];
+export type ValidationMessage = components['schemas']['ValidationMessage'];
 export type WaiverList = components['schemas']['WaiverList'];
 export type WaiverView = components['schemas']['WaiverView'];
 export type WebhookEndpoint = components['schemas']['WebhookEndpoint'];
@@ -4208,20 +4703,34 @@ export type MessageType = components['schemas']['MessageType'];
 export type NewPartner = components['schemas']['NewPartner'];
 export type NewPortalLink = components['schemas']['NewPortalLink'];
 export type NewWaiver = components['schemas']['NewWaiver'];
+export type OrderItem = components['schemas']['OrderItem'];
+export type OrderPackage = components['schemas']['OrderPackage'];
+export type OrderSync = components['schemas']['OrderSync'];
 export type Package = components['schemas']['Package'];
+export type PackedItem = components['schemas']['PackedItem'];
+export type Packing = components['schemas']['Packing'];
 export type Parties = components['schemas']['Parties'];
 export type PartnerChanges = components['schemas']['PartnerChanges'];
 export type PartnerRef = components['schemas']['PartnerRef'];
 export type Party = components['schemas']['Party'];
 export type Pga = components['schemas']['Pga'];
 export type Plan = components['schemas']['Plan'];
+export type PlanRequest = components['schemas']['PlanRequest'];
 export type PrintSettingsChanges = components['schemas']['PrintSettingsChanges'];
 export type Problem = components['schemas']['Problem'];
+export type ProductItem = components['schemas']['ProductItem'];
+export type ProductMaker = components['schemas']['ProductMaker'];
+export type ProductSync = components['schemas']['ProductSync'];
 export type Rebate = components['schemas']['Rebate'];
 export type ReplayRequest = components['schemas']['ReplayRequest'];
 export type RulesetRef = components['schemas']['RulesetRef'];
 export type SecretRotation = components['schemas']['SecretRotation'];
 export type Section232 = components['schemas']['Section232'];
+export type SyncedOrder = components['schemas']['SyncedOrder'];
+export type TemplateEntry = components['schemas']['TemplateEntry'];
+export type TemplateInvoice = components['schemas']['TemplateInvoice'];
+export type TemplateItem = components['schemas']['TemplateItem'];
+export type TemplateSync = components['schemas']['TemplateSync'];
 export type Treatment = components['schemas']['Treatment'];
 export type Unit = components['schemas']['Unit'];
 export type UsmcaCertificate = components['schemas']['UsmcaCertificate'];
@@ -4272,6 +4781,574 @@ export type OutboundTreatment = components['schemas']['OutboundTreatment'];
 export type OutboundUsmcaCertificate = components['schemas']['OutboundUsmcaCertificate'];
 export type $defs = Record<string, never>;
 export interface operations {
+    syncProducts: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A repeat with the same key and body gets the same answer; up to 255 printable characters */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["ProductSync"];
+            };
+        };
+        responses: {
+            /** @description The synced items, in the order of the request. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SyncReceipt"];
+                };
+            };
+            /** @description `errorCode` is INVALID_REQUEST or VALIDATION_ERROR */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_API_KEY */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_ACCOUNT_SCOPE or INSUFFICIENT_ROLE */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is REQUEST_TIMEOUT */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is PAYLOAD_TOO_LARGE */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is RATE_LIMITED */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is NOT_READY */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    syncOrders: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A repeat with the same key and body gets the same answer; up to 255 printable characters */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["OrderSync"];
+            };
+        };
+        responses: {
+            /** @description The synced items, in the order of the request. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SyncReceipt"];
+                };
+            };
+            /** @description `errorCode` is INVALID_REQUEST or VALIDATION_ERROR */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_API_KEY */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_ACCOUNT_SCOPE or INSUFFICIENT_ROLE */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is REQUEST_TIMEOUT */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is PAYLOAD_TOO_LARGE */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is RATE_LIMITED */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is NOT_READY */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readOrder: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The order's id, or its externalId */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A synced order as it is kept, and the batch and export that it is in. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OrderView"];
+                };
+            };
+            /** @description `errorCode` is INVALID_REQUEST or VALIDATION_ERROR */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_API_KEY */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_ACCOUNT_SCOPE or INSUFFICIENT_ROLE */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is NOT_FOUND */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is RATE_LIMITED */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is NOT_READY */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    deleteOrder: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The order's id, or its externalId */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A synced order as it is kept, and the batch and export that it is in. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OrderView"];
+                };
+            };
+            /** @description `errorCode` is INVALID_REQUEST or VALIDATION_ERROR */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_API_KEY */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_ACCOUNT_SCOPE or INSUFFICIENT_ROLE */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is NOT_FOUND */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is PLAN_HASH_MISMATCH or EXPORT_ALREADY_EXECUTED or IDEMPOTENCY_IN_PROGRESS or INVALID_STATE */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is RATE_LIMITED */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is NOT_READY */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    syncPlanTemplates: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A repeat with the same key and body gets the same answer; up to 255 printable characters */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["TemplateSync"];
+            };
+        };
+        responses: {
+            /** @description The synced items, in the order of the request. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SyncReceipt"];
+                };
+            };
+            /** @description `errorCode` is INVALID_REQUEST or VALIDATION_ERROR */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_API_KEY */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_ACCOUNT_SCOPE or INSUFFICIENT_ROLE */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is REQUEST_TIMEOUT */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is PAYLOAD_TOO_LARGE */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is RATE_LIMITED */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is NOT_READY */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    planBatch: {
+        parameters: {
+            query?: never;
+            header?: {
+                /** @description A repeat with the same key and body gets the same answer; up to 255 printable characters */
+                "Idempotency-Key"?: string | null;
+            };
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["PlanRequest"];
+            };
+        };
+        responses: {
+            /** @description The plan of a batch: what is in it, what is left out, what is missing, and what to do next. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["PlanAnswer"];
+                };
+            };
+            /** @description `errorCode` is INVALID_REQUEST or VALIDATION_ERROR */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_API_KEY */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_ACCOUNT_SCOPE or INSUFFICIENT_ROLE */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is REQUEST_TIMEOUT */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is PLAN_HASH_MISMATCH or EXPORT_ALREADY_EXECUTED or IDEMPOTENCY_IN_PROGRESS or INVALID_STATE */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is PAYLOAD_TOO_LARGE */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is RATE_LIMITED */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is NOT_READY */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
     executeExport: {
         parameters: {
             query?: never;
