@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import httpx
 
@@ -41,7 +41,11 @@ from pipeline.exports.schemas.inbox import Cause, InboxView
 
 Plan = Mapping[str, Any]
 
+ProformaFormat = Literal["pdf", "html"]
+
 _NOT_MODIFIED: Final = 304
+#: A page of two thousand lines takes several seconds, and others may be rendered before it.
+_RENDERING_SECONDS: Final = 30
 
 
 @dataclass(frozen=True)
@@ -121,6 +125,26 @@ def register_plan(plan: Plan) -> Call[PlanReceipt]:
 def preflight(plan: Plan) -> Call[PreflightReport]:
     """Check a plan as execution would, without executing it."""
     return Call("POST", "api/exports/preflight", parse_as(PreflightReport), json=plan, retry_when=RetryWhen.ALWAYS)
+
+
+def proforma(plan: Plan, *, unit: str | None = None, file_format: ProformaFormat = "pdf") -> Call[bytes]:
+    """Return the pro forma invoice of a plan's unit, approved or not; a plan of one unit needs no `unit`."""
+    return Call(
+        "POST",
+        "api/exports/proforma",
+        lambda response: response.content,
+        params=drop_none(unit=unit, format=file_format),
+        json=plan,
+        retry_when=RetryWhen.ALWAYS,
+        extra_seconds=_RENDERING_SECONDS,
+    )
+
+
+def registered_proforma(plan_id: str, *, unit: str | None = None, file_format: ProformaFormat = "pdf") -> Call[bytes]:
+    """Return the pro forma invoice of a registered plan's unit; a plan of one unit needs no `unit`."""
+    path = f"api/exports/plans/{encode_segment(plan_id)}/proforma"
+    call = get(path, lambda response: response.content, unit=unit, format=file_format)
+    return replace(call, extra_seconds=_RENDERING_SECONDS)
 
 
 def inspect(export: str) -> Call[ExportView]:

@@ -95,6 +95,8 @@ class ApiMethods:
     execute_registered: Final = Operation(export_requests.execute_registered)
     register_plan: Final = Operation(export_requests.register_plan)
     preflight: Final = Operation(export_requests.preflight)
+    proforma: Final = Operation(export_requests.proforma)
+    registered_proforma: Final = Operation(export_requests.registered_proforma)
     inspect: Final = Operation(export_requests.inspect)
     inspect_version: Final = Operation(export_requests.inspect_version)
     inspect_if_changed: Final = Operation(export_requests.inspect_if_changed)

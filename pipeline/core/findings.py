@@ -16,7 +16,8 @@ Severity = Literal["block", "warn", "note"]
 MAX_LISTED: Final = 1_000
 MAX_BLOCKING_LISTED: Final = 10_000
 
-_SEVERITY_ORDER: Final = {"block": 0, "warn": 1, "note": 2}
+#: The order of severities, the worst first.
+SEVERITY_ORDER: Final = {"block": 0, "warn": 1, "note": 2}
 
 
 class ExpectedValue(BaseModel):
@@ -72,7 +73,7 @@ def count_by_rule(findings: Sequence[Finding]) -> list[RuleCount]:
     return [
         RuleCount(rule=rule, severity=severity, findings=number, waived=waived[severity, rule])
         for (severity, rule), number in sorted(
-            numbers.items(), key=lambda item: (_SEVERITY_ORDER[item[0][0]], item[0][1])
+            numbers.items(), key=lambda item: (SEVERITY_ORDER[item[0][0]], item[0][1])
         )
     ]
 
@@ -83,6 +84,6 @@ def top_findings(findings: Sequence[Finding]) -> list[Finding]:
     most = max(MAX_LISTED, min(blocking, MAX_BLOCKING_LISTED))
     if len(findings) <= most:
         return list(findings)
-    return sorted(findings, key=lambda finding: (finding.waived_by is not None, _SEVERITY_ORDER[finding.severity]))[
+    return sorted(findings, key=lambda finding: (finding.waived_by is not None, SEVERITY_ORDER[finding.severity]))[
         :most
     ]

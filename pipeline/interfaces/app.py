@@ -31,6 +31,7 @@ from pipeline.interfaces.api import (
     partners,
     portal_links,
     print_settings,
+    pro_forma,
     rules,
     sandbox,
     stats,
@@ -84,6 +85,7 @@ from pipeline.workflow.publisher import Publisher
 ROUTERS = (
     orders.router,
     exports.router,
+    pro_forma.router,
     inbox.router,
     events.router,
     documents.router,

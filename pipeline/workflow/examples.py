@@ -35,7 +35,6 @@ from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox import NewNotification
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.documents.formats import broker_profile as profiles
-from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.registry import Document
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports import examples
@@ -44,7 +43,7 @@ from pipeline.exports.plans import HashedPlan, hash_plan
 from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.exports.step_context import StepContext, build_context
 from pipeline.workflow.preflight import check_plan_alone
-from pipeline.workflow.render_documents import render_invoice
+from pipeline.workflow.render_documents import build_plan_invoice, render_invoice
 
 _EXPORT_ID: Final = "exp_example"
 _SUBMISSION_ID: Final = "sub_example"
@@ -86,26 +85,9 @@ def build_example_unit(account_id: str, today: date) -> ExampleUnit:
     plan = Plan.model_validate(raw)
     hashed = hash_plan(plan, raw)
     unit = plan.units[0]
-    digests = treatment.line_digests(unit)
-    of_unit = treatment.unit_digest(digests)
-    facts = InvoiceFacts(
-        batch_id=plan.batch_id,
-        account_id=account_id,
-        plan_hash=hashed.plan_hash,
-        revision=1,
-        package_number="CP-000001",
-        ruleset_id=plan.ruleset.id,
-        ruleset_as_of=plan.ruleset.as_of,
-        ssccs={each.package_ref: each.sscc for each in unit.packages if each.sscc},
-        line_digests=digests,
-        unit_digest=of_unit,
-        treatment_digest=treatment.export_digest({unit.unit_ref: of_unit}),
-        test=True,
-        unit_no=_UNIT_NO,
-        customs_broker=plan.broker.id,
-        findings=tuple(check_plan_alone(plan, on=today)),
-    )
-    return ExampleUnit(hashed, unit, add_estimate(build_invoice(unit, facts), unit))
+    findings = check_plan_alone(plan, on=today)
+    invoice = build_plan_invoice(hashed, _UNIT_NO, package_number="CP-000001", revision=1, test=True, findings=findings)
+    return ExampleUnit(hashed, unit, add_estimate(invoice, unit))
 
 
 def render_example(account_id: str, today: date) -> Sequence[Document]:

@@ -12,17 +12,20 @@ from sqlmodel import Session
 from pipeline.accounts.models import Partner
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import table
+from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
-from pipeline.customs import rulesets
+from pipeline.customs import rulesets, treatment
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.pga.worksheet import build_worksheet
 from pipeline.deliveries.entry_facts import add_estimate
 from pipeline.documents import repository
+from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.invoice.repository import recorded_unit
 from pipeline.documents.registry import Document, render_documents
 from pipeline.documents.repository import ArtifactRow
-from pipeline.documents.schemas.invoice import Invoice
+from pipeline.documents.schemas.invoice import Invoice, InvoiceKind
 from pipeline.exports.events import NewEvent
+from pipeline.exports.plans import HashedPlan
 from pipeline.exports.schemas.plan import Unit
 from pipeline.exports.step_context import StepContext
 
@@ -68,6 +71,49 @@ def load_invoice(runtime: Runtime, context: StepContext) -> Invoice:
     # Whenever and wherever the export is rendered, it is by the rules with which it was accepted.
     with rulesets.use_stored(runtime, context.rules_hash):
         return _complete_invoice(invoice.model_copy(update={"customs_broker": name or context.broker_id}), unit)
+
+
+def build_plan_invoice(
+    hashed: HashedPlan,
+    unit_no: int,
+    *,
+    package_number: str,
+    revision: int,
+    test: bool,
+    findings: Sequence[Finding],
+    kind: InvoiceKind = "commercial",
+    french: bool = False,
+    logo: bytes | None = None,
+) -> Invoice:
+    """Return the invoice of a unit of a plan that is not executed; its packages have only the labels that the plan gives.
+
+    `unit_no` counts from 1.
+    """
+    plan = hashed.plan
+    unit = plan.units[unit_no - 1]
+    digests = {each.unit_ref: treatment.line_digests(each) for each in plan.units}
+    by_unit = {unit_ref: treatment.unit_digest(by_line) for unit_ref, by_line in digests.items()}
+    facts = InvoiceFacts(
+        batch_id=plan.batch_id,
+        account_id=plan.account_id,
+        plan_hash=hashed.plan_hash,
+        revision=revision,
+        package_number=package_number,
+        ruleset_id=plan.ruleset.id,
+        ruleset_as_of=plan.ruleset.as_of,
+        ssccs={each.package_ref: each.sscc for each in unit.packages if each.sscc},
+        line_digests=digests[unit.unit_ref],
+        unit_digest=by_unit[unit.unit_ref],
+        treatment_digest=treatment.export_digest(by_unit),
+        test=test,
+        unit_no=unit_no,
+        customs_broker=plan.broker.id,
+        findings=findings,
+        kind=kind,
+        french=french,
+        logo=logo,
+    )
+    return build_invoice(unit, facts)
 
 
 def render_invoice(invoice: Invoice, unit: Unit) -> Iterator[Document]:

@@ -62,6 +62,9 @@ def test_execute_repeated_gives_one_export_and_its_documents_match_their_hashes(
 ) -> None:
     plan = factories.plan()
     assert api.call("preflight", plan).executable
+    assert b"Pro forma invoice" in api.call("proforma", plan, unit="U1", file_format="html")
+    plan_id = api.call("register_plan", plan).plan_id
+    assert b"Pro forma invoice" in api.call("registered_proforma", plan_id, file_format="html")
     first = api.call("execute", plan, idempotency_key="k-1")
     again = api.call("execute", plan, idempotency_key="k-1", wait_seconds=0)
     assert (first.replayed, again.replayed, again.export.export_id) == (False, True, first.export.export_id)

@@ -44,6 +44,7 @@ REPEATABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "execute_registered": (("acc_1", "batch_1"), "export"),
     "register_plan": ((PLAN,), "plan-receipt"),
     "preflight": ((PLAN,), "preflight-report"),
+    "proforma": ((PLAN,), "preflight-report"),
     "change_partner": (("wh_1", PartnerChanges(name="W")), "partner"),
     "acknowledge": (("sub_1", AcknowledgementBody(id="a-1", status="accepted")), "acknowledgement-receipt"),
 }

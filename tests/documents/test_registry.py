@@ -45,7 +45,7 @@ NAMES = {
 GOLDEN = {
     "cci_json": "05b8bd5b5f43e838e835560fdef21e4a422ec14d0b2cfd3154a2bbb21b1679fe",
     "cci_csv": "3f2403a3ff90a36d0a422a09289350d73fc24d7e7e83a16497e61445073911aa",
-    "cci_human_readable": "b3aa093d737e8b876cd5cb2a6a1d03c2562acceb56e4ce5b7cfb93c1392aa634",
+    "cci_human_readable": "418058ca3ec7aff09daab83bd289791baaea15ff9233b15148bdf4e81d3d2306",
     "cci_pdf": "e6bdb8aaf3278ca987bb3fd67c60c4e008ed7e346c2c4763c6ee600b377f91bd",
     "cci_ubl": "e7c553701619bb05e6dc6041cd3bc7a90cbb2b05907b18b8dcc3f504d3eec6a6",
     "cci_consolidated": "425cfa4493f4a054772389dc2980a4587cf06fb4f2f918d3684383c17a831802",

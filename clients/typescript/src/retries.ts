@@ -27,6 +27,7 @@ const REPEATABLE: ReadonlySet<string> = new Set([
   "post /api/exports/execute",
   "post /api/exports/plans",
   "post /api/exports/preflight",
+  "post /api/exports/proforma",
   "post /api/exports/{id}/acknowledge",
   "post /api/artifacts/{id}/links",
   "post /api/broker-submissions/{id}/links",

@@ -98,7 +98,7 @@ def invoice_consolidated(invoice: Invoice) -> bytes:
     return body.encode() + b"\n"
 
 
-HTML_VERSION = "7"
+HTML_VERSION = "8"
 
 
 def invoice_html(invoice: Invoice) -> bytes:

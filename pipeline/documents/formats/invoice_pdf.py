@@ -1,7 +1,11 @@
-"""The commercial invoice as a printed page: US Letter, PDF/A-3b with the invoice's JSON attached."""
+"""The commercial invoice as a printed page: US Letter, PDF/A-3b with the invoice's JSON attached.
+
+A pro forma invoice is the same page with its own title, without JSON, and with what its plan still misses.
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from pipeline.documents.formats.invoice import invoice_json
@@ -19,6 +23,9 @@ BREAKABLE_CHARACTERS = 1_500
 #: The longest summary by classification that is printed; a longer one would not help a reader.
 MAX_CLASSIFICATIONS = 100
 
+#: The most findings that a pro forma invoice lists; of more it gives the number.
+MAX_FINDINGS = 60
+
 #: The most manufacturers that are listed. Of more, only the lines name them; the attached data has their addresses.
 MAX_MANUFACTURERS = 400
 
@@ -33,11 +40,13 @@ _UNPRINTED: dict[str, Any] = {
     "lines": {"__all__": {"treatment", "package_refs", "attributes"}},
     "parties": {"manufacturers": {"__all__": {"address"}}},
 }
+_UNPRINTED_IN_PROFORMA = {name: parts for name, parts in _UNPRINTED.items() if name != "findings"}
 
 
 def invoice_pdf(invoice: Invoice) -> bytes:
     """Return the PDF."""
-    return typeset(invoice, TEMPLATE, plan_parts(LINE_CHARACTERS + _wording_characters(line) for line in invoice.lines))
+    template = TEMPLATE if invoice.kind == "commercial" else _PROFORMA_TEMPLATE
+    return typeset(invoice, template, plan_parts(LINE_CHARACTERS + _wording_characters(line) for line in invoice.lines))
 
 
 def _facts(invoice: Invoice, cut: slice) -> bytes:
@@ -45,7 +54,10 @@ def _facts(invoice: Invoice, cut: slice) -> bytes:
     if cut.stop is not None and cut.stop < len(invoice.lines):
         # The summaries are on the last page, so earlier parts are set without them.
         some = some.model_copy(update={"classifications": (), "consolidation": None})
-    return some.model_dump_json(exclude=_UNPRINTED, context=FOR_PEOPLE).encode()
+    if invoice.kind == "commercial":
+        return some.model_dump_json(exclude=_UNPRINTED, context=FOR_PEOPLE).encode()
+    some = some.model_copy(update={"findings": invoice.findings[:MAX_FINDINGS]})
+    return some.model_dump_json(exclude=_UNPRINTED_IN_PROFORMA, context=FOR_PEOPLE).encode()
 
 
 def _remarks(invoice: Invoice, cut: slice) -> dict[str, Any]:
@@ -55,6 +67,7 @@ def _remarks(invoice: Invoice, cut: slice) -> dict[str, Any]:
         "tall": [line.number for line in invoice.lines[cut] if _wording_characters(line) > BREAKABLE_CHARACTERS],
         "merged": merged is not None and merged.merged_line_count <= MAX_CLASSIFICATIONS,
         "makers": _lists_makers(invoice),
+        "more_findings": max(0, len(invoice.findings) - MAX_FINDINGS),
         "summary": 1 < kinds < len(invoice.lines) and kinds <= MAX_CLASSIFICATIONS,
     }
 
@@ -72,3 +85,5 @@ def _wording_characters(line: InvoiceLine) -> int:
 
 
 TEMPLATE = TypstTemplate("commercial_customs_invoice.typ", _facts, _remarks, invoice_json, letterhead=True)
+# No program may read a pro forma invoice for the commercial one.
+_PROFORMA_TEMPLATE = replace(TEMPLATE, attachment=None)

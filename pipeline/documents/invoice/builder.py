@@ -25,6 +25,13 @@ STATEMENT = (
     "of the transaction, or can readily obtain it (19 CFR 141.86)."
 )
 
+#: The statement of a pro forma invoice. 19 CFR 141.85 has the form in which an importer states values without an invoice.
+PROFORMA_STATEMENT = (
+    "Not a commercial invoice. Not for customs entry, unless the importer has no commercial invoice and submits these facts "
+    "as its own statement of value, in the form of 19 CFR 141.85. The plan is not executed, and the exporter declares "
+    "nothing by this page. The commercial invoice replaces it."
+)
+
 #: The meaning of the values: prices of a sale (19 CFR 141.86(a)(5)), or what goods that are not sold would bring ((a)(6)).
 SOLD_VALUES = "the prices and charges are those of the transaction"
 UNSOLD_VALUES = (
@@ -40,8 +47,8 @@ class InvoiceFacts:
 
     `ssccs` is keyed by package ref, `line_digests` by line ref; digests are `sha256:<hex>`. `findings` are those of the
     whole plan; the invoice shows those of the plan and of its own unit. `unit_no` counts from 1. `customs_broker` is the
-    name of the partner that the plan names, or its id. `french` adds French words to the printed
-    pages, and `logo` (PNG) the exporter's logo.
+    name of the partner that the plan names, or its id. `french` adds French words to the printed pages, and `logo` (PNG) the
+    exporter's logo. A pro forma invoice has no package number and revision 0.
     """
 
     batch_id: str
@@ -61,6 +68,7 @@ class InvoiceFacts:
     findings: Sequence[Finding] = ()
     french: bool = False
     logo: bytes | None = None
+    kind: out.InvoiceKind = "commercial"
 
 
 def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
@@ -73,6 +81,7 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
     header = unit.invoice
     currency = header.currency
     return out.Invoice(
+        kind=facts.kind,
         test=facts.test,
         provenance=out.Provenance(
             account_id=facts.account_id,
@@ -133,7 +142,7 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
         consolidation=consolidate_lines(lines, currency),
         package_summary=boxes.package_summary(unit.packages, packages),
         packages=packages,
-        declaration=_declaration(unit),
+        declaration=_declaration(unit, facts.kind),
         findings=tuple(_findings(facts.findings, facts.unit_no)),
         customs_broker=facts.customs_broker,
         french=facts.french,
@@ -250,12 +259,12 @@ def _findings(findings: Sequence[Finding], unit_no: int) -> Iterator[schemas_dec
         )
 
 
-def _declaration(unit: plan.Unit) -> out.Declaration:
+def _declaration(unit: plan.Unit, kind: out.InvoiceKind) -> out.Declaration:
     contact = unit.parties.exporter_contact
     unsold = UNSOLD_VALUES_WITH_BASIS if unit.invoice.valuation_basis else UNSOLD_VALUES
     values = SOLD_VALUES if unit.invoice.reason_for_export == "sale" else unsold
     return out.Declaration(
-        statement=STATEMENT.format(values=values),
+        statement=PROFORMA_STATEMENT if kind == "proforma" else STATEMENT.format(values=values),
         name=contact.name,
         title=contact.title,
         email=contact.email,

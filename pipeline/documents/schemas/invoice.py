@@ -6,15 +6,16 @@ from datetime import date
 from typing import Annotated, Literal
 
 from pydantic import ConfigDict, Field
-
-# Wording for people repeats facts that the model also has as data: it is in the model, but in no published schema.
-from pydantic.json_schema import SkipJsonSchema as Wording
+from pydantic.json_schema import SkipJsonSchema
 
 from pipeline.documents.schemas.declarations import Certificate, Consolidation, FindingRow, MetalRow, MetalTotal
 from pipeline.documents.schemas.values import FOR_PEOPLE, DocumentModel, Identifier, Pair, Printed, Value
 from pipeline.exports.schemas.entry_estimate import InvoiceEstimate
 from pipeline.exports.schemas.pga_worksheet import InvoiceWorksheet
 from pipeline.exports.schemas.plan import Address, Contact, Treatment
+
+# Wording for people repeats facts that the model also has as data: it is in the model, but in no published schema.
+Wording = SkipJsonSchema
 
 __all__ = [
     "FOR_PEOPLE", "Certificate", "Consolidation", "DocumentModel", "FindingRow", "Identifier", "MetalRow", "MetalTotal", "Pair",
@@ -277,12 +278,17 @@ class Declaration(DocumentModel):
     phone: str | None
 
 
+InvoiceKind = Literal["commercial", "proforma"]
+
+
 class Invoice(DocumentModel):
     """The commercial invoice of one unit: every fact that a document prints, in the order of the page."""
 
     model_config = ConfigDict(json_schema_extra={"$id": "urn:exports:schema:commercial-customs-invoice:1"})
 
     schema_version: Literal["1"] = "1"
+    # A pro forma invoice has the same facts before execution; it is only printed, so no published invoice has a kind.
+    kind: SkipJsonSchema[InvoiceKind] = Field(default="commercial", exclude_if=lambda value: value == "commercial")
     test: bool
     provenance: Provenance
     header: Header

@@ -189,7 +189,7 @@ async def register_plan(
     """Store an approved plan for a later execution; it never changes, and registering it again has no effect."""
 
     def register() -> export_plans.RegisteredPlan:
-        with _point_into_plan():
+        with point_into_plan():
             return workflow_preflight.register_plan(runtime, caller, export_plans.hash_plan(body.model, body.raw))
 
     registered = await run_in_threadpool(register)
@@ -211,7 +211,7 @@ async def preflight_plan(
     """Check a plan exactly as `execute` would, without executing it."""
 
     def check() -> PreflightReport:
-        with _point_into_plan():
+        with point_into_plan():
             read = export_plans.hash_plan(body.model, body.raw)
             return workflow_preflight.preflight_report(runtime, caller, read)
 
@@ -349,7 +349,7 @@ async def _wait_until_ended(runtime: Runtime, export_id: str, seconds: float) ->
 
 
 @contextmanager
-def _point_into_plan() -> Iterator[None]:
+def point_into_plan() -> Iterator[None]:
     """Make the pointers of refusals relative to the plan, because the body is the plan itself."""
     try:
         yield

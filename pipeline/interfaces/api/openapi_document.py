@@ -51,6 +51,7 @@ _TAGS: Final = {
 _PATH_PARAMETERS: Final = {
     ("exports", "id"): "The export's id, or its batch's id for the newest revision",
     ("orders", "id"): "The order's id, or its externalId",
+    ("plans", "id"): "The registered plan's id, `planId` of its receipt",
     ("customs-packages", "id"): "The customs package's id",
     ("artifacts", "id"): "The document's id",
     ("broker-submissions", "id"): "The broker submission's id, which the handoff names",

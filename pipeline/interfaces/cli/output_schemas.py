@@ -190,6 +190,7 @@ OUTPUTS: Final[dict[str, Any]] = {
     "orders show": OrderView,
     "orders delete": OrderView,
     "orders plan": PlanAnswer,
+    "plans proforma": list[str],
     "rules list": list[DatedRow],
     "rules show": HeadingOutput,
     "rules why": LineDecision,

@@ -6,21 +6,29 @@ import hashlib
 import json
 import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final, cast
 
 import rfc8785
 import typer
+from rich.text import Text
 
 from config.settings import get_settings
+from pipeline.client.export_requests import ProformaFormat
+from pipeline.client.files import write_file
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import PayloadTooLarge
 from pipeline.core.json_input import check_shape
 from pipeline.exports import examples
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, report_errors
+from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
+from pipeline.interfaces.cli.output import ExitCode, Failure, Json, print_json, print_result, report_errors
 
 #: A string or a comment, whichever begins first: `//` inside a string is not a comment.
 _STRING_OR_COMMENT: Final = re.compile(r'"(?:[^"\\\n]|\\.)*"|//[^\n]*|/\*.*?\*/', re.DOTALL)
+
+_FORMATS: Final[Mapping[str, ProformaFormat]] = {".pdf": "pdf", ".html": "html"}
+_PLAN_ID: Final = "pln_"
 
 _LONE_SURROGATE: Final = re.compile(r"\\u[dD][89a-fA-F]")
 
@@ -128,6 +136,38 @@ def example(
         known = ", ".join(examples.list_all_names())
         raise Failure(f"there is no example plan {name}", code=ExitCode.NOT_FOUND, remedy=f"Use one of: {known}.")
     print_json(examples.load_plan(name, utc_now().date()))
+
+
+@app.command()
+@report_errors
+def proforma(
+    plan: Annotated[
+        Path, typer.Argument(metavar="PLAN", help="The plan's file, `-` for standard input, or a registered plan's id.")
+    ],
+    out: Annotated[
+        Path, typer.Option("--out", "-o", metavar="FILE", help="The file to write, with the ending .pdf or .html.")
+    ] = Path("proforma.pdf"),
+    unit: Annotated[str | None, typer.Option(metavar="REF", help="The unit; a plan of one unit needs none.")] = None,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Write the pro forma invoice of a plan, with what its commercial invoice still needs; nothing is executed."""
+    file_format = _FORMATS.get(out.suffix.lower())
+    if file_format is None:
+        raise Failure(f"{out} must end in .pdf or .html", code=ExitCode.USAGE)
+    registered = str(plan) if str(plan).startswith(_PLAN_ID) and not plan.exists() else None
+    body = {} if registered else read_plan(plan)
+    with connect(api_url, api_key) as api:
+        if registered:
+            page = api.registered_proforma(registered, unit=unit, file_format=file_format)
+        else:
+            page = api.proforma(body, unit=unit, file_format=file_format)
+    try:
+        written = write_file(out, page)
+    except OSError as error:
+        raise Failure(f"{out} cannot be written: {error.strerror}") from error
+    print_result([written], Text(str(written)), as_json=as_json)
 
 
 def _fill_in(text: str, field: str, value: str | None) -> str:

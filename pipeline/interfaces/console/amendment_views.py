@@ -54,7 +54,10 @@ class ShownChange:
 
 @dataclass(frozen=True)
 class ShownCheck:
-    """The result of a check: what is wrong, what changes, and what the form needs to send the plan."""
+    """The result of a check: what is wrong, what changes, and what the form needs to send the plan.
+
+    `proforma_units` are the units whose pro forma invoice can be made; none if the plan is not a changed one.
+    """
 
     verdict: str
     mark: str
@@ -65,6 +68,7 @@ class ShownCheck:
     checked_hash: str
     approved_at: str
     sendable: bool
+    proforma_units: Sequence[str]
 
 
 def show_places(plan: AmendablePlan, typed: Sequence[TypedValue], errors: Mapping[str, str]) -> list[ShownPlace]:
@@ -124,6 +128,7 @@ def show_check(
         checked_hash="" if hashed is None else hashed.plan_hash,
         approved_at=at.isoformat(),
         sendable=changed and not blocking,
+        proforma_units=[unit.unit_ref for unit in hashed.plan.units] if hashed is not None and changed else [],
     )
 
 

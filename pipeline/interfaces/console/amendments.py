@@ -19,7 +19,7 @@ from pipeline.core.findings import Finding
 from pipeline.exports.plan_values import read_value
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.interfaces.api.dependencies import get_publisher, publish_acceptance
-from pipeline.interfaces.api.headers import read_trace_context
+from pipeline.interfaces.api.headers import download_headers, read_trace_context
 from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
 from pipeline.interfaces.console import amendment_views
 from pipeline.interfaces.console.pages import HEADERS, ConsoleRoute, Form, Visit, Visitor, limit_form, redirect_to
@@ -33,6 +33,7 @@ from pipeline.workflow.plan_input import (
     format_value,
     load_amendable_plan,
 )
+from pipeline.workflow.pro_forma import render_proforma
 
 router = APIRouter(prefix="/console/exports/{id}/amend", include_in_schema=False, route_class=ConsoleRoute)
 
@@ -102,6 +103,26 @@ def check_plan(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa: A0
     visit.caller.require(*AMENDING_ROLES)
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     return _check(visit, plan, _read_typed(form))
+
+
+@router.post("/proforma")
+def show_proforma(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
+    """Return the pro forma invoice of the corrected plan as a PDF; nothing is written."""
+    visit.caller.require(*AMENDING_ROLES)
+    plan = load_amendable_plan(visit.runtime, visit.caller, id)
+    typed = _read_typed(form)
+    corrected = _correct(visit, plan, typed, visit.runtime.clock())
+    if corrected.hashed is None:
+        return _check(visit, plan, typed, refusal="A plan that cannot be read has no pro forma invoice.", status=400)
+    deadline.set_deadline(REQUEST_WAIT_SECONDS)  # reading a long plan takes a second
+    try:
+        document = render_proforma(
+            visit.runtime, visit.caller, corrected.hashed, unit_ref=form.get("unit") or None, amends=True
+        )
+    except Refused as refused:
+        return _check(visit, plan, typed, refusal=f"No pro forma invoice: {refused.message}", status=refused.status)
+    headers = HEADERS | download_headers(document.filename)
+    return Response(document.body, headers=headers, media_type=document.media_type)
 
 
 @router.post("/send")

@@ -19,6 +19,7 @@ _HEAD: Final = """\
 #: The variable for a parameter of a path by what stands before it, and the variable's first value.
 _VARIABLES: Final = {
     "exports": ("batch", "batch_2026_1124_01"),
+    "plans": ("plan", "pln_..."),
     "partners": ("partner", "wh_demo"),
     "customs-packages": ("package", "cpk_..."),
     "artifacts": ("artifact", "art_..."),

@@ -69,7 +69,15 @@ def list_assembled_words() -> set[str]:
     suppliers = {f"from {supplier}" for _, _, _, supplier in blocks if supplier}
     certified = {f"certified by the {role.lower()}" for role in roles[1:]}
     effects = {"added", "deducted", "in the prices", "not counted"}  # of a charge on the entered value
-    return {*statements, *roles, *certified, *suppliers, *effects, *(name for _, name, _, _ in blocks)}
+    return {
+        builder.PROFORMA_STATEMENT,
+        *statements,
+        *roles,
+        *certified,
+        *suppliers,
+        *effects,
+        *(name for _, name, _, _ in blocks),
+    }
 
 
 def test_each_word_of_a_page_has_french_and_no_french_is_unused() -> None:

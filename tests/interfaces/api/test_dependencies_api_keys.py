@@ -37,6 +37,8 @@ ROLES_BY_CALL = {
     ("GET", "/api/orders/{order}"): {"execute", "read", "operate", "admin"},
     ("DELETE", "/api/orders/{order}"): {"admin"},
     ("POST", "/api/exports/preflight"): {"execute", "read", "operate", "admin"},
+    ("POST", "/api/exports/proforma"): {"execute", "read", "operate", "admin"},
+    ("GET", "/api/exports/plans/{plan}/proforma"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/rules/decide"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/exports"): {"execute", "read", "operate", "admin"},
     ("GET", "/api/exports/{id}"): {"execute", "read", "operate", "admin"},
@@ -95,6 +97,7 @@ def body_for(template: str, plan: factories.Json) -> factories.Json | None:
         "/api/products/sync": orders.product_sync(),
         "/api/orders/sync": orders.order_sync(),
         "/api/plan-templates/sync": orders.template_sync(),
+        "/api/exports/proforma": plan,
         "/api/partners": {"id": "wh_new", "kind": "warehouse", "name": "A new one"},
         "/api/partners/br_sandbox": {"name": "Another name"},
         "/api/partners/br_sandbox/replay": {"since": "2026-01-01T00:00:00Z"},
@@ -111,7 +114,7 @@ def test_call_accepts_only_its_roles(harness: ApiHarness, call: tuple[str, str])
     method, template = call
     plan = factories.plan()
     export_id = harness.execute(plan)
-    ids = {"id": export_id}
+    ids = {"id": export_id, "plan": harness.client().post("/api/exports/plans", json=plan).json()["planId"]}
     if "{waiver}" in template:
         waiver = waivers.grant_waiver(
             harness.runtime, factories.ACCOUNT, NewWaiver(rule="V17", reason="Known."), waived_by="me"
@@ -128,7 +131,7 @@ def test_call_accepts_only_its_roles(harness: ApiHarness, call: tuple[str, str])
             harness.runtime, factories.ACCOUNT, factories.BROKER, 1, created_by="a test"
         )
         ids["link"] = link.id
-    if set(re.findall(r"{(\w+)}|bundle", template)) - {"id", "waiver", "link", "number", "order"}:
+    if set(re.findall(r"{(\w+)}|bundle", template)) - {"id", "plan", "waiver", "link", "number", "order"}:
         harness.run(export_id)
         view = harness.client().get(f"/api/exports/{export_id}").json()
         delivery = harness.client().get("/api/deliveries").json()["items"][0]

@@ -58,6 +58,9 @@ def make_objects(harness: ApiHarness) -> dict[str, str]:
     order = owner.post("/api/orders/sync", json=orders.order_sync()).json()["data"][0]["id"]
     return {
         "/api/exports/{id}": export_id,
+        "/api/exports/plans/{id}": owner.post("/api/exports/plans", json=factories.plan(batch="batch_plan")).json()[
+            "planId"
+        ],
         "/api/customs-packages/{id}": view["customs_package_id"],
         "/api/artifacts/{id}": view["artifacts"][0]["id"],
         "/api/partners/{id}": factories.BROKER,
@@ -80,6 +83,7 @@ def build_body(method: str, path: str) -> factories.Json | None:
         ("POST", "/api/products/sync"): orders.product_sync(),
         ("POST", "/api/orders/sync"): orders.order_sync(),
         ("POST", "/api/plan-templates/sync"): orders.template_sync(),
+        ("POST", "/api/exports/proforma"): plan,
         ("POST", "/api/exports/{id}/acknowledge"): {"note": "The broker was called."},
         ("POST", "/api/partners"): {"id": "wh_new", "kind": "warehouse", "name": "A new one"},
         ("PATCH", "/api/partners/{id}"): {"name": "Another name"},

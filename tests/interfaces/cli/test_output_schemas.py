@@ -118,6 +118,7 @@ trace {message}
 artifacts list {exportId}
 artifacts {exportId} --bundle --out {folder}/out
 verify {bundle}
+plans proforma {changed} --out {folder}/proforma.html
 amend {exportId} {changed}
 cancel {exportId}
 retry {exportId}

@@ -107,6 +107,24 @@ def test_correction_is_checked_shown_and_sent(harness: ApiHarness) -> None:
     assert plan["approval"]["approvedBy"] == approver.email
 
 
+def test_corrected_plan_has_pro_forma_invoice(harness: ApiHarness) -> None:
+    export_id, client = reject_export(harness), sign_in_browser(harness, "read", "operate")
+    form = open_form(client, export_id)
+    assert "Pro forma invoice" not in send(client, export_id, "/check", form).text, "the plan is as before"
+    assert "Pro forma invoice" in send(client, export_id, "/check", form, now_0="PAN-28").text
+    page = send(client, export_id, "/proforma", form, now_0="PAN-28")
+    assert (page.status_code, page.headers["content-type"]) == (200, "application/pdf"), page.text
+    assert page.headers["content-disposition"] == 'attachment; filename="proforma_U1.pdf"'
+    assert page.content.startswith(b"%PDF-")
+    assert len(list_exports(harness)) == 1
+    for refused, says in (
+        (send(client, export_id, "/proforma", form), "No pro forma invoice: the plan was executed as export"),
+        (send(client, export_id, "/proforma", form, text="{"), "A plan that cannot be read has no pro forma invoice."),
+    ):
+        assert refused.status_code in {400, 409}
+        assert says in refused.text
+
+
 def test_double_click_sends_once(harness: ApiHarness) -> None:
     export_id, client = reject_export(harness), sign_in_browser(harness, "read", "operate")
     form = check(client, export_id, now_0="PAN-28")
@@ -228,7 +246,7 @@ def test_only_the_right_role_and_account_may_amend(harness: ApiHarness) -> None:
     ]
     for client, status in clients:
         assert client.get(f"/console/exports/{export_id}/amend").status_code == status
-        for step in ("", "/check", "/send"):
+        for step in ("", "/check", "/proforma", "/send"):
             assert send(client, export_id, step, form).status_code in {status, 403}
     assert len(list_exports(harness)) == 1
 

@@ -210,6 +210,10 @@ ELSEWHERE: Final[Mapping[str, Sequence[Test]]] = {
         test_amendments.test_correction_is_checked_shown_and_sent,
         test_amendments.test_only_the_right_role_and_account_may_amend,
     ],
+    "/console/exports/{id}/amend/proforma": [
+        test_amendments.test_corrected_plan_has_pro_forma_invoice,
+        test_amendments.test_only_the_right_role_and_account_may_amend,
+    ],
     "/console/exports/{id}/amend/send": [
         test_amendments.test_correction_is_checked_shown_and_sent,
         test_amendments.test_only_the_right_role_and_account_may_amend,
@@ -254,6 +258,7 @@ ELSEWHERE: Final[Mapping[str, Sequence[Test]]] = {
 #: The forms of pages that no link leads to: they come after another form, or for another state or setting.
 AFTER_A_PRESS: Final = frozenset(
     {
+        "/console/exports/{id}/amend/proforma",
         "/console/exports/{id}/amend/send",
         "/console/holds/{id}/release",
         "/console/inbox/apply",
