@@ -41,7 +41,7 @@ def packing_list(invoice: Invoice) -> bytes:
     return invoice.model_dump_json(by_alias=True, include=SHOWN, indent=1).encode() + b"\n"
 
 
-PDF_VERSION = f"10/{ENGINE}"
+PDF_VERSION = f"11/{ENGINE}"
 
 #: The size of a package without its contents, of its barcode, and of each of its contents, in characters.
 PACKAGE_CHARACTERS, BARCODE_CHARACTERS, CONTENT_CHARACTERS = 250, 400, 100

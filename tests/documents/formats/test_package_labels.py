@@ -65,6 +65,18 @@ def test_packing_list_has_barcode_of_each_package(*, test: bool) -> None:
     assert read_barcodes(packing_list_pdf(invoice), 300) == [[package.sscc for package in invoice.packages]]
 
 
+def test_packing_list_has_barcode_on_page_of_its_number() -> None:
+    def change(data: dict[str, Any]) -> None:
+        for at, line in enumerate(data["lines"]):
+            line["description"] = "Frying pan" + " of steel" * (at % 9 * 3)
+
+    body = packing_list_pdf(labelled(40, change=change))
+    texts = ["".join(page.extract_text().split()) for page in PdfReader(BytesIO(body)).pages]
+    assert len(texts) > 3
+    for text, found in zip(texts, read_barcodes(body, 300), strict=True):
+        assert [f"SSCC{sscc}" in text for sscc in found] == [True] * len(found)
+
+
 def test_deep_packages_have_readable_barcodes() -> None:
     def change(data: dict[str, Any]) -> None:
         for outer, inner in zip(data["packages"][:-1], data["packages"][1:], strict=True):
