@@ -68,7 +68,7 @@ def test_packing_list_has_barcode_of_each_package(*, test: bool) -> None:
 def test_packing_list_has_barcode_on_page_of_its_number() -> None:
     def change(data: dict[str, Any]) -> None:
         for at, line in enumerate(data["lines"]):
-            line["description"] = "Frying pan" + " of steel" * (at % 9 * 3)
+            line["description"] = "Frying pan" + " of steel" * (at % 11 * 4)
 
     body = packing_list_pdf(labelled(40, change=change))
     texts = ["".join(page.extract_text().split()) for page in PdfReader(BytesIO(body)).pages]
