@@ -38,6 +38,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.customs import rulesets, waivers
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.checks.plan import check_approval_texts, check_hashed_part, check_plan
+from pipeline.customs.checks.tariff import check_tariff
 from pipeline.customs.models import Waiver
 from pipeline.customs.reference.content import RulesContent, rules_in_use, use_rules
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
@@ -83,7 +84,8 @@ def evaluate_plan(
     `on` is the day of the check. `amends` is the export that the plan replaces.
     """
     plan = hashed.plan
-    found = [*_check_alone_once(hashed, on), *packages.check_used_ssccs(session, account_id, plan, amends)]
+    found = [*_check_alone_once(hashed, on), *check_tariff(session, plan)]
+    found += packages.check_used_ssccs(session, account_id, plan, amends)
     return Findings(*waivers.apply_waivers(session, account_id, plan, found, on=on))
 
 

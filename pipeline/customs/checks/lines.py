@@ -11,6 +11,7 @@ from pipeline.customs.chapter99 import checks as chapter99_checks
 from pipeline.customs.chapter99 import section232
 from pipeline.customs.checks.entry import in_usd
 from pipeline.customs.checks.goods import check_attributes, check_description
+from pipeline.customs.checks.units import check_units
 from pipeline.customs.checks.usmca import check_claim, unit_claims
 from pipeline.customs.pga import checks
 from pipeline.customs.pga.parties import UnitParties
@@ -36,6 +37,7 @@ def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
         yield from _check_origin(line, here, makers)
         yield from _check_value(line, here, unit.invoice)
         yield from _check_weights(line, here)
+        yield from check_units(line, here)
         yield from check_claim(line, here, on, claims)
         yield from check_attributes(line, here, on)
         yield from _check_undetermined(line, here)

@@ -17,6 +17,7 @@ from pipeline.customs.reference.pga import PgaRules
 from pipeline.customs.reference.pga_layouts import RecordRules
 from pipeline.customs.reference.ruleset import MANIFEST, Ruleset, parse_ruleset, ruleset
 from pipeline.customs.reference.valuation import ValuationRules
+from pipeline.customs.reference.units import UnitRules
 
 #: By file name: the kind of its rows, and its model.
 REFERENCE: Final[Mapping[str, tuple[str, type[ReferenceData]]]] = MappingProxyType(
@@ -28,6 +29,7 @@ REFERENCE: Final[Mapping[str, tuple[str, type[ReferenceData]]]] = MappingProxyTy
         "pga.yaml": ("agencies", PgaRules),
         "pga_records.yaml": ("agency records", RecordRules),
         "valuation.yaml": ("values and fees", ValuationRules),
+        "units.yaml": ("units", UnitRules),
     }
 )
 

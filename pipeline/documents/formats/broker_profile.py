@@ -24,7 +24,7 @@ from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, PartyBlock
 from pipeline.documents.schemas.profile import BrokerProfile, ProfileColumn
 
 ARTIFACT_TYPE: Final = "broker_profile"
-VERSION: Final = "3"
+VERSION: Final = "4"
 
 _MEDIA_TYPES: Final = {
     "csv": "text/csv; charset=utf-8",
@@ -36,7 +36,7 @@ _MEDIA_TYPES: Final = {
 LINE_FIELDS: Final = tuple(
     """invoice_no invoice_date line_no sku description hts10 ch99_1 ch99_2 ch99_3 ch99_4 ch99_5 spi origin export_country mid
     manufacturer_name manufacturer_addr1 manufacturer_city manufacturer_state manufacturer_zip manufacturer_country qty uom
-    qty2 uom2 unit_price line_value currency fx_rate line_value_usd charges_usd gross_kg net_kg metal_type metal_kg
+    entry_qty entry_uom qty2 uom2 qty3 uom3 unit_price line_value currency fx_rate line_value_usd charges_usd gross_kg net_kg metal_type metal_kg
     melt_pour_country primary_smelt secondary_smelt cast_country us_metal_pct pga_flags pga_agency pga_program
     pga_processing pga_disclaim pga_data_ref related_party po_no package_ids sscc_list usmca_criterion usmca_cert_ref
     fda_product_code fcc_id cpsc_product_id cpsc_version ad_cvd_case notes line_ref order_id manufacturer_addr2 ch99_more

@@ -218,10 +218,7 @@ _CALL = re.compile(r"[^\W\d][\w.]*\s*\(")
 CELL_SIGNS = ";"
 
 #: The line attribute of each column: a broker's table has a column for these facts, the plan only an attribute.
-_ATTRIBUTES = {"qty2": "quantity2", "uom2": "unit2", "fcc_id": "fccId", "ad_cvd_case": "adCvdCase"}
-
-# A quantity in the form of the plan; an attribute in any other form stays text.
-_QUANTITY = re.compile(r"[0-9]{1,12}(\.[0-9]{1,6})?")
+_ATTRIBUTES = {"fcc_id": "fccId", "ad_cvd_case": "adCvdCase"}
 
 _AGENCY_COLUMNS = ("pga_flags", "pga_agency", "pga_program", "pga_processing", "pga_disclaim")
 
@@ -247,7 +244,6 @@ def table_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
         agencies = agency_columns(treatment.pga)
         attributes = {pair.name: pair.value for pair in line.attributes}
         attribute_columns = {column: attributes.get(name) for column, name in _ATTRIBUTES.items()}
-        second = attribute_columns["qty2"]
         yield {
             "invoice_no": header.number,
             "invoice_date": header.invoice_date,
@@ -268,8 +264,7 @@ def table_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             "manufacturer_country": maker.address.country,
             "qty": line.quantity.exact,
             "uom": line.unit,
-            "qty2": to_decimal(second) if second and _QUANTITY.fullmatch(second) else second,
-            "uom2": attribute_columns["uom2"],
+            **_entry_columns(line),
             "unit_price": line.unit_price.exact,
             "line_value": line.line_value.exact,
             "currency": header.currency,
@@ -309,6 +304,19 @@ def table_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             "plan_hash": provenance.plan_hash,
             "test": "Y" if invoice.test else "N",
         }
+
+
+def _entry_columns(line: InvoiceLine) -> dict[str, Cell]:
+    # Without entry quantities, the quantity of the line is the only one.
+    first, second, third = (*line.entry_quantities, None, None, None)[:3]
+    return {
+        "entry_qty": (first or line).quantity.exact,
+        "entry_uom": (first or line).unit,
+        "qty2": None if second is None else second.quantity.exact,
+        "uom2": None if second is None else second.unit,
+        "qty3": None if third is None else third.quantity.exact,
+        "uom3": None if third is None else third.unit,
+    }
 
 
 def escape_formula(text: str, cell_signs: str = CELL_SIGNS, *, first: bool = False) -> str:

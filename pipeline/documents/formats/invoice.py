@@ -16,7 +16,7 @@ from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
 from pipeline.documents.formats.french import choose_words
 from pipeline.documents.schemas.invoice import Invoice
 
-CSV_VERSION = "5"
+CSV_VERSION = "6"
 
 
 def invoice_csv(invoice: Invoice) -> bytes:

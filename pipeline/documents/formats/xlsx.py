@@ -120,7 +120,7 @@ class WorkbookWriter:
 __all__ = ["TOO_LONG", "VERSION", "invoice_xlsx"]
 
 #: The bytes also depend on the versions of the writer and the compressor.
-VERSION = f"12/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
+VERSION = f"13/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
 
 _WIDTHS = {
     "address": 34, "description": 48, "export_treatment_digest": 24, "manufacturer_addr1": 26, "manufacturer_name": 28,

@@ -50,6 +50,7 @@ def _merge_key(line: out.InvoiceLine) -> tuple[object, ...]:
         line.country_of_export,
         line.manufacturer_ref,
         line.unit,
+        tuple(each.unit for each in line.entry_quantities),
         line.spi,
         line.usmca_certificate_ref,
         line.attributes,
@@ -85,6 +86,13 @@ def _merge_group(number: int, group: Sequence[out.InvoiceLine], currency: str) -
         line_value=wording.format_amount(_sum(line.line_value for line in group), currency),
         net_weight_kg=wording.format_number(_sum(line.net_weight_kg for line in group)),
         gross_weight_kg=wording.format_number(_sum(line.gross_weight_kg for line in group)),
+        entry_quantities=tuple(
+            declarations.UnitTotal(
+                unit=each.unit,
+                quantity=wording.format_number(_sum(line.entry_quantities[at].quantity for line in group)),
+            )
+            for at, each in enumerate(first.entry_quantities)
+        ),
         treatment=_merge_treatment(group),
         treatment_digests=tuple(line.treatment_digest for line in group),
     )

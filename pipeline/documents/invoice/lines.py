@@ -51,6 +51,10 @@ def line_rows(
                 line_value=wording.format_amount(line.line_value, currency),
                 net_weight_kg=wording.format_number(line.net_weight_kg),
                 gross_weight_kg=wording.format_number(line.gross_weight_kg),
+                entry_quantities=tuple(
+                    out.UnitTotal(unit=each.unit, quantity=wording.format_number(each.quantity))
+                    for each in line.entry_quantities
+                ),
                 spi=line.spi,
                 usmca_certificate_ref=line.usmca_certificate_ref,
                 usmca_criterion=certificate.criterion if certificate else None,
@@ -74,6 +78,9 @@ def _sorted_data(treatment: plan.Treatment) -> plan.Treatment:
 
 def _marks(line: plan.Line) -> Iterator[out.Mark]:
     treatment = line.treatment
+    if line.entry_quantities:
+        stated = [f"{wording.group_digits(each.quantity)} {each.unit}" for each in line.entry_quantities]
+        yield _mark("quantity", "Entry quantity", *stated)
     for heading in treatment.chapter99:
         basis = code_wording.format_basis(heading.basis).shown
         if heading.rate_percent is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import date
 from typing import Literal
 
+from pydantic import Field
 from pydantic.json_schema import SkipJsonSchema as Wording  # words for people are in no published schema
 
 from pipeline.documents.schemas.values import DocumentModel, Pair, Value
@@ -72,6 +73,13 @@ class MetalTotal(DocumentModel):
     line_value: Value
 
 
+class UnitTotal(DocumentModel):
+    """A quantity of one unit: of a line, or the total of lines."""
+
+    unit: str
+    quantity: Value
+
+
 class MergedLine(DocumentModel):
     """Several lines of the same code, origin, manufacturer, preference and treatment, merged, with their line numbers.
 
@@ -97,6 +105,7 @@ class MergedLine(DocumentModel):
     line_value: Value
     net_weight_kg: Value
     gross_weight_kg: Value
+    entry_quantities: tuple[UnitTotal, ...] = Field(default=(), exclude_if=lambda value: not value)
     treatment: Treatment
     treatment_digests: tuple[str, ...]
 

@@ -8,7 +8,14 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
-from pipeline.documents.schemas.declarations import Certificate, Consolidation, FindingRow, MetalRow, MetalTotal
+from pipeline.documents.schemas.declarations import (
+    Certificate,
+    Consolidation,
+    FindingRow,
+    MetalRow,
+    MetalTotal,
+    UnitTotal,
+)
 from pipeline.documents.schemas.values import FOR_PEOPLE, DocumentModel, Identifier, Pair, Printed, Value
 from pipeline.exports.schemas.entry_estimate import InvoiceEstimate
 from pipeline.exports.schemas.pga_worksheet import InvoiceWorksheet
@@ -19,7 +26,7 @@ Wording = SkipJsonSchema
 
 __all__ = [
     "FOR_PEOPLE", "Certificate", "Consolidation", "DocumentModel", "FindingRow", "Identifier", "MetalRow", "MetalTotal", "Pair",
-    "Printed", "Value",
+    "Printed", "UnitTotal", "Value",
 ]  # fmt: skip
 
 
@@ -124,7 +131,7 @@ class PartyBlocks(DocumentModel):
 class Mark(DocumentModel):
     """One customs fact of a line in words: its code, and its text."""
 
-    kind: Literal["chapter99", "metal", "pga", "preference", "undetermined"]
+    kind: Literal["quantity", "chapter99", "metal", "pga", "preference", "undetermined"]
     code: str
     text: str
 
@@ -149,6 +156,7 @@ class InvoiceLine(DocumentModel):
     line_value: Value
     net_weight_kg: Value
     gross_weight_kg: Value
+    entry_quantities: tuple[UnitTotal, ...] = Field(default=(), exclude_if=lambda value: not value)
     spi: str | None
     usmca_certificate_ref: str | None
     usmca_criterion: str | None
@@ -182,13 +190,6 @@ class AssistRow(DocumentModel):
 
     name: str
     amount: Value | None
-
-
-class UnitTotal(DocumentModel):
-    """The total quantity of all lines with the same unit of quantity."""
-
-    unit: str
-    quantity: Value
 
 
 class Totals(DocumentModel):

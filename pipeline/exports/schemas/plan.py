@@ -29,6 +29,7 @@ from pipeline.exports.schemas.plan_fields import (
     Sha256,
     StrictModel,
     Text,
+    UnitCode,
     WeightKg,
 )
 
@@ -245,6 +246,13 @@ class Treatment(StrictModel):
     undetermined: LongText | None = None
 
 
+class EntryQuantity(StrictModel):
+    """One quantity of the line as the entry wants it: in a unit of quantity of its tariff number."""
+
+    quantity: Quantity
+    unit: UnitCode
+
+
 class Line(StrictModel):
     """One line of the invoice: goods of one HTS code, origin and manufacturer."""
 
@@ -257,11 +265,17 @@ class Line(StrictModel):
     country_of_export: Country
     manufacturer_ref: Ref
     quantity: Quantity
-    unit: Annotated[str, Field(pattern=r"^[A-Z0-9]{1,3}$", description="HTS unit of quantity, such as NO, KG, PRS")]
+    unit: UnitCode
     unit_price: Amount
     line_value: Amount
     net_weight_kg: WeightKg
     gross_weight_kg: WeightKg
+    entry_quantities: list[EntryQuantity] = Field(
+        default_factory=list,
+        max_length=3,
+        exclude_if=lambda value: not value,
+        description="In the units of the tariff number, in its order; without them `quantity` and `unit` are the only one",
+    )
     spi: Annotated[str, Field(pattern=r"^[A-Z]{1,2}[+*]?$")] | None = None
     usmca_certificate_ref: Ref | None = None
     attributes: dict[Ref, Text] = Field(default_factory=dict, max_length=64)

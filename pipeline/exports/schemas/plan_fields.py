@@ -49,6 +49,9 @@ MetalCountry = Annotated[
 ]
 Currency = Annotated[str, Field(min_length=3, max_length=3, description="ISO 4217"), AfterValidator(check_currency)]
 HtsCode = Annotated[str, Field(pattern=r"^[0-9]{10}$", description="HTSUS, 10 digits without dots")]
+UnitCode = Annotated[
+    str, Field(pattern=r"^[A-Z0-9]{1,3}$", description="Unit of quantity as the entry writes it, such as NO, KG, DPR")
+]
 Email = Annotated[
     str, Field(max_length=254, pattern=r'^[^\s@,;<>"]+@[^\s@,;<>"]+\.[^\s@,;<>".]+$'), AfterValidator(check_printable)
 ]

@@ -51,7 +51,9 @@ def preflight(
     plan: Annotated[Path, typer.Argument(metavar="PLAN.json", help="The plan; `-` reads standard input.")],
     offline: Annotated[
         bool,
-        typer.Option("--offline", help="Check without the service; leaves out partners, labels in use and waivers."),
+        typer.Option(
+            "--offline", help="Check without the service; leaves out partners, labels in use, the tariff and waivers."
+        ),
     ] = False,
     everything: Annotated[bool, typer.Option("--all", help="Also show complete rows, however many.")] = False,
     on: Annotated[
@@ -96,7 +98,7 @@ def preflight(
         _print_result(stdout_console(), rows, report, everything=everything)
         if offline:
             stdout_console().print(
-                "[dim]Not checked: partners, labels in use and waivers; only the service knows them.[/]"
+                "[dim]Not checked: partners, labels in use, the tariff and waivers; only the service knows them.[/]"
             )
     if not report.executable:
         raise typer.Exit(int(ExitCode.REFUSED))

@@ -70,7 +70,7 @@ def test_every_entry_rule_has_source_and_confidence() -> None:
         for row in held if isinstance(held, tuple) else (held,):
             assert isinstance(row, ReferenceRow), name
     assert {name for name, data in load_rules()[1].items() if isinstance(data, ReferenceRow)} == {
-        "mid.yaml", "descriptions.yaml", "pga_records.yaml",
+        "mid.yaml", "descriptions.yaml", "pga_records.yaml", "units.yaml",
     }  # fmt: skip
     assert all(isinstance(group, ReferenceRow) for group in ruleset().country_groups)
 

@@ -39,13 +39,13 @@ def count_rows(runtime: Runtime) -> tuple[int, int]:
 def test_edition_is_imported_once(runtime: Runtime) -> None:
     edition = import_revision(runtime)
     assert (edition.rows, edition.numbers, edition.chapters) == (
-        35, 32, ["01", "04", "28", "34", "61", "73", "91", "98", "99"],
+        39, 36, ["01", "04", "28", "34", "61", "73", "91", "98", "99"],
     )  # fmt: skip
     again = editions.import_edition(
         runtime, REVISION_6, name=REVISION_6.stem, effective_from=edition.effective_from, source="again"
     )
     assert (again.created, again.edition.id) == (False, edition.id)
-    assert count_rows(runtime) == (1, 35)
+    assert count_rows(runtime) == (1, 39)
 
 
 def test_edition_is_in_force_until_its_last_day_or_the_next_edition(runtime: Runtime) -> None:
@@ -74,14 +74,14 @@ def test_other_file_in_the_place_of_an_edition_is_refused(runtime: Runtime) -> N
     editions.remove_edition(runtime, "hts_2026_revision_6")
     assert count_rows(runtime) == (0, 0)
     import_revision(runtime, REVISION_7)
-    assert count_rows(runtime) == (1, 35)
+    assert count_rows(runtime) == (1, 39)
 
 
 def test_wrong_file_name_or_period_leaves_nothing(runtime: Runtime, tmp_path: Path) -> None:
     rows = json.loads(REVISION_6.read_text(encoding="utf-8"))
     wrong = tmp_path / "wrong.json"
     wrong.write_text(json.dumps([*rows, rows[0] | {"htsno": "x"}]), encoding="utf-8")
-    with pytest.raises(InvalidRequest, match="row 36: htsno 'x'"):
+    with pytest.raises(InvalidRequest, match="row 40: htsno 'x'"):
         import_revision(runtime, wrong)
     wrong.write_text(json.dumps([rows[1]]), encoding="utf-8")
     with pytest.raises(InvalidRequest, match="no tariff number in any row"):

@@ -25,7 +25,7 @@ from tests.documents.samples import build_facts, sample, unit_data
 #: The columns that a broker's import mapper needs, in its order.
 COLUMNS = """invoice_no invoice_date line_no sku description hts10 ch99_1 ch99_2 ch99_3 ch99_4 ch99_5 spi origin export_country
 mid manufacturer_name manufacturer_addr1 manufacturer_city manufacturer_state manufacturer_zip manufacturer_country qty uom
-qty2 uom2 unit_price line_value currency fx_rate line_value_usd charges_usd gross_kg net_kg metal_type metal_kg
+entry_qty entry_uom qty2 uom2 qty3 uom3 unit_price line_value currency fx_rate line_value_usd charges_usd gross_kg net_kg metal_type metal_kg
 melt_pour_country primary_smelt secondary_smelt cast_country us_metal_pct pga_flags pga_agency pga_program pga_processing
 pga_disclaim pga_data_ref related_party po_no package_ids sscc_list usmca_criterion usmca_cert_ref fda_product_code fcc_id
 cpsc_product_id cpsc_version ad_cvd_case notes""".split()
@@ -102,14 +102,14 @@ def test_columns_for_import_mappers_precede_columns_of_proof() -> None:
 def test_facts_of_attributes_and_agencies_have_columns() -> None:
     def change(data: dict[str, Any]) -> None:
         line = data["lines"][0]
-        line["attributes"] = {"fccId": "ABC-123", "adCvdCase": "A-570-001", "quantity2": "14.4", "unit2": "KG"}
+        line["attributes"] = {"fccId": "ABC-123", "adCvdCase": "A-570-001"}
         line["treatment"]["pga"] = [
             {"flag": "FD2", "agency": "FDA", "program": "FOO", "data": {"fdaProductCode": "52CCY99"}},
             {"flag": "CP1", "agency": "CPS", "data": {"productId": "P-1", "versionId": "2"}},
         ]
 
     row = csv_rows(sample(1, change=change))[0]
-    assert (row["fcc_id"], row["ad_cvd_case"], row["qty2"], row["uom2"]) == ("ABC-123", "A-570-001", "14.4", "KG")
+    assert (row["fcc_id"], row["ad_cvd_case"]) == ("ABC-123", "A-570-001")
     assert (row["fda_product_code"], row["cpsc_product_id"], row["cpsc_version"]) == ("52CCY99", "P-1", "2")
     assert (row["pga_data_ref"], row["charges_usd"], row["notes"]) == ("pga_worksheet line 1", "", "")
 
@@ -291,7 +291,8 @@ def test_workbook_has_numbers_as_numbers_and_codes_as_text() -> None:
 def test_numbers_are_shown_with_given_digits(currency: str, price: str, shown: str) -> None:
     def change(data: dict[str, Any]) -> None:
         data["invoice"]["currency"] = currency
-        data["lines"][0].update(unitPrice=price, attributes={"quantity2": "14.40", "unit2": "KG"})
+        quantities = [{"quantity": "5", "unit": "DOZ"}, {"quantity": "14.40", "unit": "KG"}]
+        data["lines"][0].update(unitPrice=price, entryQuantities=quantities)
 
     book = load_workbook(BytesIO(invoice_xlsx(sample(1, change=change))))
     cells = dict(zip([cell.value for cell in book["Lines"][1]], book["Lines"][2], strict=True))
@@ -302,11 +303,15 @@ def test_numbers_are_shown_with_given_digits(currency: str, price: str, shown: s
     assert [(cell.value, cell.number_format) for cell in weights] == [(210.5, "#,##0.000"), (12.4, "#,##0.000")]
 
 
-def test_second_quantity_without_number_stays_text() -> None:
+def test_entry_quantities_have_their_columns() -> None:
     def change(data: dict[str, Any]) -> None:
-        data["lines"][0]["attributes"] = {"quantity2": "=1+1", "unit2": "KG"}
+        units = [("DOZ", "5"), ("KG", "14.40"), ("M2", "0.125")]
+        data["lines"][0]["entryQuantities"] = [{"quantity": quantity, "unit": unit} for unit, quantity in units]
 
-    assert csv_rows(sample(1, change=change))[0]["qty2"] == "'=1+1"
+    first, second = csv_rows(sample(2, change=change))
+    names = ("entry_qty", "entry_uom", "qty2", "uom2", "qty3", "uom3")
+    assert [first[name] for name in names] == ["5", "DOZ", "14.40", "KG", "0.125", "M2"]
+    assert [second[name] for name in names] == [second["qty"], second["uom"], "", "", "", ""]
 
 
 def test_number_longer_than_float_stays_text() -> None:

@@ -225,7 +225,8 @@ def test_preflight_agrees_with_execute_and_writes_nothing(harness: ApiHarness) -
 def test_preflight_reports_rejections_of_execute(harness: ApiHarness) -> None:
     client = harness.client()
     harness.execute(PLAN)
-    assert client.post("/api/exports/preflight", json=PLAN).json()["findings"] == []
+    (unchecked,) = client.post("/api/exports/preflight", json=PLAN).json()["findings"]
+    assert (unchecked["rule"], unchecked["severity"]) == ("H00", "note")
     changed = factories.change_plan(PLAN, "/units/0/invoice/paymentTerms", "30 days net")
     for created, rule, pointer in (
         (changed, "A03", "/batchId"),
@@ -234,7 +235,8 @@ def test_preflight_reports_rejections_of_execute(harness: ApiHarness) -> None:
     ):
         report = client.post("/api/exports/preflight", json=created).json()
         assert [(each["rule"], each["severity"], each["pointer"]) for each in report["findings"]] == [
-            (rule, "block", pointer)
+            (rule, "block", pointer),
+            ("H00", "note", ""),
         ]
         assert report["executable"] is False
         assert all(each["message"].endswith(".") and each["remedy"].endswith(".") for each in report["findings"])

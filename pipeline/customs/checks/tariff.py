@@ -1,0 +1,207 @@
+"""Checks of a plan against the edition of the tariff that is in force on each unit's day of entry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from typing import Final
+
+from sqlmodel import Session
+
+from pipeline.core.findings import Finding, Severity
+from pipeline.core.money import format_plain
+from pipeline.customs.chapter99.facts import entry_date
+from pipeline.customs.checks.units import find_exact_quantity
+from pipeline.customs.models import TariffEdition
+from pipeline.customs.reference.base import join_words, without_dots
+from pipeline.customs.reference.ruleset import ruleset
+from pipeline.customs.reference.units import unit_rules
+from pipeline.customs.tariff.lines import TariffNumber, TariffOnDay, load_numbers
+from pipeline.customs.tariff.queries import format_number
+from pipeline.exports.schemas.plan import Line, Plan
+
+_MAX_NAMED: Final = 8
+
+
+def check_tariff(session: Session, plan: Plan) -> list[Finding]:
+    """Return what the tariff says against the plan: numbers, units of quantity, rates and headings of chapter 99.
+
+    What no edition covers is one note for the whole plan.
+    """
+    numbers: dict[date, set[str]] = {}
+    for unit in plan.units:
+        wanted = numbers.setdefault(entry_date(unit), set())
+        for line in unit.lines:
+            wanted.add(line.hts_code)
+            wanted |= {without_dots(row.heading) for row in line.treatment.chapter99}
+    tariff = load_numbers(session, numbers)
+    findings = list(_check_coverage(tariff, numbers))
+    for index, unit in enumerate(plan.units):
+        on = entry_date(unit)
+        edition = tariff[on].edition
+        if edition is None:
+            continue
+        for place, line in enumerate(unit.lines):
+            findings += _check_line(line, f"/units/{index}/lines/{place}", tariff[on], edition, on)
+    return findings
+
+
+def _check_coverage(tariff: Mapping[date, TariffOnDay], numbers: Mapping[date, set[str]]) -> Iterator[Finding]:
+    without = sorted(on for on, known in tariff.items() if known.edition is None)
+    if without:
+        yield Finding(
+            rule="H00",
+            severity="note",
+            pointer="",
+            message=f"The tariff was not checked: no edition of it is in force on {join_words(map(str, without[:_MAX_NAMED]))}. "
+            "Whether tariff numbers exist, which quantities they need, and their rates are not known here.",
+            remedy="Check them by the tariff, or ask the operator to import the edition: exports tariff import FILE --from DAY.",
+            source="HTSUS, as the USITC publishes it",
+        )
+    for on, known in tariff.items():
+        chapters = sorted({number[:2] for number in numbers[on] if not known.covers(number)})
+        if known.edition is not None and chapters:
+            yield Finding(
+                rule="H00",
+                severity="note",
+                pointer="",
+                message=f"The tariff was not checked for chapter {join_words(chapters)}: edition {known.edition.name} does not "
+                "have it.",
+                remedy="Check these numbers by the tariff, or ask the operator to import a whole edition.",
+                source=_cite(known.edition),
+            )
+
+
+def _check_line(line: Line, here: str, tariff: TariffOnDay, edition: TariffEdition, on: date) -> Iterator[Finding]:
+    for place, row in enumerate(line.treatment.chapter99):
+        heading = without_dots(row.heading)
+        if tariff.covers(heading) and not tariff.has_provision(heading):
+            yield Finding(
+                rule="H01",
+                severity="warn",
+                pointer=f"{here}/treatment/chapter99/{place}/heading",
+                message=f"Line {line.line_ref}: edition {edition.name} of the tariff does not have heading {row.heading}.",
+                remedy="Correct the heading, or ask the operator whether a newer edition has it.",
+                source=_cite(edition),
+            )
+    if not tariff.covers(line.hts_code):
+        return
+    number = tariff.find_number(line.hts_code)
+    if number is None:
+        yield _missing_number(line, here, tariff, edition, on)
+        return
+    if not number.has_suffix:
+        yield Finding(
+            rule="H01",
+            severity="note",
+            pointer=f"{here}/htsCode",
+            message=f"Line {line.line_ref}: edition {edition.name} has {format_number(number.row.number)} without statistical "
+            "suffixes, so the last two digits were not checked.",
+            remedy="Check them by the statistical notes of the chapter.",
+            source=_cite(edition),
+        )
+    yield from _check_quantities(line, here, number, edition)
+    yield from _check_preference(line, here, number, edition)
+
+
+def _missing_number(line: Line, here: str, tariff: TariffOnDay, edition: TariffEdition, on: date) -> Finding:
+    suffixes = [f"{format_number(row.number)} ({row.description})" for row in tariff.list_suffixes(line.hts_code)]
+    number = format_number(line.hts_code)
+    if suffixes:
+        remedy = f"Give one of its statistical suffixes: {'; '.join(suffixes[:_MAX_NAMED])}."
+        message = f"{format_number(line.hts_code[:8])} exists, but {number} does not"
+    else:
+        remedy = "Correct the tariff number."
+        message = f"tariff number {number} does not exist"
+    return Finding(
+        rule="H01",
+        severity=_certainty(edition, on),
+        pointer=f"{here}/htsCode",
+        message=f"Line {line.line_ref}: {message} in edition {edition.name} of the tariff.",
+        remedy=remedy if _certainty(edition, on) == "block" else f"{remedy} The edition is old: ask for a newer one.",
+        source=_cite(edition),
+    )
+
+
+def _certainty(edition: TariffEdition, on: date) -> Severity:
+    # An edition without a last day may have been replaced by one that nobody imported.
+    age = (on - edition.effective_from).days
+    return "block" if edition.effective_to is not None or age <= ruleset().review.within_days else "warn"
+
+
+def _check_quantities(line: Line, here: str, number: TariffNumber, edition: TariffEdition) -> Iterator[Finding]:
+    rules = unit_rules()
+    units = [(name, rules.find_unit(name)) for name in number.row.units]
+    unknown = [name for name, unit in units if unit is None]
+    if unknown:
+        yield Finding(
+            rule="H03",
+            severity="note",
+            pointer=f"{here}/unit",
+            message=f"Line {line.line_ref}: the tariff asks for a quantity in {join_words(unknown)}, which this service does not "
+            "know.",
+            remedy="Check the quantities of the entry by the tariff.",
+            source=_cite(edition),
+        )
+        return
+    wanted = [unit.code for _, unit in units if unit is not None and unit.code not in rules.without_quantity]
+    stated = [each.unit for each in line.entry_quantities] or [line.unit]
+    if not wanted or _same_units(stated, wanted):
+        return
+    asked = join_words(f"{code} ({name})" for code, (name, _) in zip(wanted, units, strict=False))
+    yield Finding(
+        rule="H03",
+        severity="warn",
+        pointer=f"{here}/entryQuantities" if line.entry_quantities else f"{here}/unit",
+        message=f"Line {line.line_ref}: the entry needs {asked} for {format_number(line.hts_code)}, "
+        f"but the plan has {join_words(stated)}.",
+        remedy=" ".join(_propose(line, wanted)),
+        source=_cite(edition),
+    )
+
+
+def _same_units(stated: Sequence[str], wanted: Sequence[str]) -> bool:
+    # NO and PCS, or G and GM, are two codes of the same unit.
+    rules = unit_rules()
+    return [rules.unify(code) for code in stated] == [rules.unify(code) for code in wanted]
+
+
+def _propose(line: Line, wanted: Sequence[str]) -> Iterator[str]:
+    """Yield what to give as entry quantities: each exact quantity with its source, and each that only a person knows."""
+    rules = unit_rules()
+    known, unknown = [], []
+    for code in wanted:
+        exact = find_exact_quantity(line, code, rules)
+        if exact is None:
+            unknown.append(code)
+        else:
+            known.append(f"{format_plain(rules.round_quantity(exact[0]))} {code} ({exact[1]})")
+    if known:
+        yield f"Give as entryQuantities {join_words(known)}."
+    if unknown:
+        yield f"Ask for the quantity in {join_words(unknown)}: it does not follow from {line.unit}."
+
+
+def _check_preference(line: Line, here: str, number: TariffNumber, edition: TariffEdition) -> Iterator[Finding]:
+    general = number.general
+    if line.spi is None or general is None or general.kind == "free":
+        return  # a claim for free goods is about fees, and its column is empty
+    programs = [program for each in number.special for program in each.programs]
+    if line.spi in programs or f"{line.spi}*" in programs:
+        return
+    unread = any(not each.programs for each in number.special)
+    yield Finding(
+        rule="H05",
+        severity="note" if unread else "warn",
+        pointer=f"{here}/spi",
+        message=f"Line {line.line_ref} claims {line.spi}, but the special rates of {format_number(number.rate_row.number)} "
+        + (f"are for {join_words(programs)}." if programs else "do not name it."),
+        remedy="Read the special column of the tariff."
+        if unread
+        else "Remove the claim, or correct the tariff number.",
+        source=f"{_cite(edition)}: {number.rate_row.special or 'no special rate'}",
+    )
+
+
+def _cite(edition: TariffEdition) -> str:
+    return f"HTSUS, edition {edition.name} from {edition.effective_from}, {edition.content_hash[:19]}"

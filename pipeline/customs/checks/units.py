@@ -1,0 +1,62 @@
+"""Checks of a line's units of quantity, without the tariff: known units, and quantities that agree with one another."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from pipeline.core.findings import Finding
+from pipeline.core.money import format_plain
+from pipeline.customs.reference.base import join_words
+from pipeline.customs.reference.units import UnitRules, unit_rules
+from pipeline.exports.schemas.plan import Line
+
+
+def check_units(line: Line, here: str) -> Iterator[Finding]:
+    """Yield each unit of quantity that is not known (H02), and each entry quantity that differs from the line's (H04)."""
+    rules = unit_rules()
+    places = {f"{here}/unit": line.unit}
+    places |= {f"{here}/entryQuantities/{place}/unit": each.unit for place, each in enumerate(line.entry_quantities)}
+    for pointer, code in places.items():
+        if code not in rules.by_code:
+            yield Finding(
+                rule="H02",
+                severity=rules.severity,
+                pointer=pointer,
+                message=f"Line {line.line_ref}: {code} is not a known unit of quantity.",
+                remedy="Write a unit as the entry does: " + join_words(sorted(rules.by_code)) + ".",
+                source=rules.source,
+            )
+    seen: set[str] = set()
+    for place, each in enumerate(line.entry_quantities):
+        pointer = f"{here}/entryQuantities/{place}"
+        if each.unit in seen:
+            yield Finding(
+                rule="H04",
+                severity="warn",
+                pointer=f"{pointer}/unit",
+                message=f"Line {line.line_ref} has two entry quantities in {each.unit}.",
+                remedy="Give one quantity for each unit of the tariff number.",
+                source=rules.source,
+            )
+        seen.add(each.unit)
+        exact = find_exact_quantity(line, each.unit, rules)
+        if exact is not None and not rules.agrees(each.quantity, exact[0]):
+            yield Finding(
+                rule="H04",
+                severity="warn",
+                pointer=f"{pointer}/quantity",
+                message=f"Line {line.line_ref}: entry quantity {format_plain(each.quantity)} {each.unit} differs from "
+                f"{exact[1]}, which are {format_plain(rules.round_quantity(exact[0]))} {each.unit}.",
+                remedy="Correct the entry quantity, the quantity of the line, or its net weight.",
+                source=rules.source,
+            )
+
+
+def find_exact_quantity(line: Line, code: str, rules: UnitRules) -> tuple[Decimal, str] | None:
+    """Return the line's quantity in a unit, and in words where it comes from; None if no conversion is exact."""
+    converted = rules.convert(line.quantity, line.unit, code)
+    if converted is not None:
+        return converted, f"{format_plain(line.quantity)} {line.unit}"
+    weight = rules.convert(line.net_weight_kg, rules.net_weight, code)
+    return None if weight is None else (weight, f"{format_plain(line.net_weight_kg)} kg net")
