@@ -9,6 +9,7 @@ from pipeline.core.findings import Finding
 from pipeline.core.money import EXACT, fits_minor_unit, format_plain, minor_units, multiply, round_amount, to_decimal
 from pipeline.customs.chapter99 import checks as chapter99_checks
 from pipeline.customs.chapter99 import section232
+from pipeline.customs.checks.chapter98 import check_chapter98
 from pipeline.customs.checks.entry import in_usd
 from pipeline.customs.checks.goods import check_attributes, check_description
 from pipeline.customs.checks.units import check_units
@@ -38,6 +39,7 @@ def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
         yield from _check_value(line, here, unit.invoice)
         yield from _check_weights(line, here)
         yield from check_units(line, here)
+        yield from check_chapter98(line, here, on)
         yield from check_claim(line, here, on, claims)
         yield from check_attributes(line, here, on)
         yield from _check_undetermined(line, here)
@@ -104,7 +106,8 @@ def _check_code(line: Line, here: str) -> Iterator[Finding]:
             pointer=f"{here}/htsCode",
             message=f"Line {line.line_ref}: {line.hts_code} is in chapter {chapter}. A number of that chapter is only "
             "claimed in addition to the number of the goods.",
-            remedy=f"Give the number of the goods as htsCode, and {line.hts_code} in the treatment's chapter99.",
+            remedy=f"Give the number of the goods as htsCode, and {line.hts_code} "
+            + ("as chapter98." if chapter == "98" else "in the treatment's chapter99."),
             source=tariff.source,
         )
 

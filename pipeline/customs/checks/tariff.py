@@ -33,7 +33,7 @@ def check_tariff(session: Session, plan: Plan) -> list[Finding]:
         wanted = numbers.setdefault(entry_date(unit), set())
         for line in unit.lines:
             wanted.add(line.hts_code)
-            wanted |= {without_dots(row.heading) for row in line.treatment.chapter99}
+            wanted |= {without_dots(claimed) for _, claimed in _list_claims(line)}
     tariff = load_numbers(session, numbers)
     findings = list(_check_coverage(tariff, numbers))
     for index, unit in enumerate(plan.units):
@@ -73,15 +73,14 @@ def _check_coverage(tariff: Mapping[date, TariffOnDay], numbers: Mapping[date, s
 
 
 def _check_line(line: Line, here: str, tariff: TariffOnDay, edition: TariffEdition, on: date) -> Iterator[Finding]:
-    for place, row in enumerate(line.treatment.chapter99):
-        heading = without_dots(row.heading)
-        if tariff.covers(heading) and not tariff.has_provision(heading):
+    for pointer, claimed in _list_claims(line):
+        if tariff.covers(claimed) and not tariff.has_provision(without_dots(claimed)):
             yield Finding(
                 rule="H01",
                 severity="warn",
-                pointer=f"{here}/treatment/chapter99/{place}/heading",
-                message=f"Line {line.line_ref}: edition {edition.name} of the tariff does not have heading {row.heading}.",
-                remedy="Correct the heading, or ask the operator whether a newer edition has it.",
+                pointer=f"{here}/{pointer}",
+                message=f"Line {line.line_ref}: edition {edition.name} of the tariff does not have {claimed}.",
+                remedy="Correct it, or ask the operator whether a newer edition has it.",
                 source=_cite(edition),
             )
     if not tariff.covers(line.hts_code):
@@ -102,6 +101,14 @@ def _check_line(line: Line, here: str, tariff: TariffOnDay, edition: TariffEditi
         )
     yield from _check_quantities(line, here, number, edition)
     yield from _check_preference(line, here, number, edition)
+
+
+def _list_claims(line: Line) -> Iterator[tuple[str, str]]:
+    """Yield what the line claims beside the number of its goods: where it is on the line, and the provision."""
+    for place, row in enumerate(line.treatment.chapter99):
+        yield f"treatment/chapter99/{place}/heading", row.heading
+    if line.chapter98 is not None:
+        yield "chapter98/provision", line.chapter98.provision
 
 
 def _missing_number(line: Line, here: str, tariff: TariffOnDay, edition: TariffEdition, on: date) -> Finding:

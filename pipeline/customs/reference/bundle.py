@@ -9,6 +9,7 @@ from typing import Final
 
 from pipeline.core.errors import RulesInvalid
 from pipeline.customs.reference.base import ReferenceData
+from pipeline.customs.reference.chapter98 import Chapter98Rules
 from pipeline.customs.reference.chapter99 import RulesetManifest
 from pipeline.customs.reference.content import RulesContent, read_folder, rules_in_use, use_rules
 from pipeline.customs.reference.entry import AttributeRules, DescriptionRules, EntryRules, MidRules
@@ -16,8 +17,8 @@ from pipeline.customs.reference.loader import RulesReader
 from pipeline.customs.reference.pga import PgaRules
 from pipeline.customs.reference.pga_layouts import RecordRules
 from pipeline.customs.reference.ruleset import MANIFEST, Ruleset, parse_ruleset, ruleset
-from pipeline.customs.reference.valuation import ValuationRules
 from pipeline.customs.reference.units import UnitRules
+from pipeline.customs.reference.valuation import ValuationRules
 
 #: By file name: the kind of its rows, and its model.
 REFERENCE: Final[Mapping[str, tuple[str, type[ReferenceData]]]] = MappingProxyType(
@@ -30,6 +31,7 @@ REFERENCE: Final[Mapping[str, tuple[str, type[ReferenceData]]]] = MappingProxyTy
         "pga_records.yaml": ("agency records", RecordRules),
         "valuation.yaml": ("values and fees", ValuationRules),
         "units.yaml": ("units", UnitRules),
+        "chapter98.yaml": ("chapter 98", Chapter98Rules),
     }
 )
 

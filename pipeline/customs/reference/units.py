@@ -12,7 +12,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.core.money import EXACT, multiply, to_decimal
-from pipeline.customs.reference.base import Figure, ReferenceData, ReferenceRow, load_once, load_rules_file
+from pipeline.customs.reference.base import Figure, ReferenceData, ReferenceRow
+from pipeline.customs.reference.content import RulesContent, load_once, parse_file
 
 _ONE = to_decimal("1")
 
@@ -95,6 +96,6 @@ def _normalize(name: str) -> str:
 
 
 @load_once
-def unit_rules() -> UnitRules:
+def unit_rules(content: RulesContent) -> UnitRules:
     """Return the units of quantity."""
-    return load_rules_file(UnitRules, "units.yaml")
+    return parse_file(content, UnitRules, "units.yaml")

@@ -22,6 +22,7 @@ from pipeline.exports.schemas.plan import Line, Unit
 #: Special programs that make the column 1 duty free.
 _FREE_SPI = frozenset({"S", "S+"})
 _COLUMN_1 = "column 1"
+_DIVIDED = "chapter 98 divides the value, and the filer decides which duty is on which part"
 
 
 def build_estimate(unit: Unit, on: date, groups: Sequence[Sequence[int]]) -> EntryEstimate:
@@ -93,7 +94,9 @@ def _duties(line: Line, entered: Decimal | None) -> Iterator[DutyRow]:
     for row in line.treatment.chapter99:
         rate = None if row.rate_percent is None else f"{format_plain(row.rate_percent)} %"
         amount, note = None, None
-        if row.rate_percent is None:
+        if line.chapter98 is not None:
+            note = _DIVIDED
+        elif row.rate_percent is None:
             note = "the plan gives no rate"
         elif row.basis not in {"full_value", "total_with_column_1"} and row.rate_percent:
             note = f"the rate is on {row.basis.replace('_', ' ')}, whose value the plan does not give"
@@ -105,6 +108,9 @@ def _duties(line: Line, entered: Decimal | None) -> Iterator[DutyRow]:
             holds_column_1, note = True, note or "includes column 1"
         yield DutyRow(heading=row.heading, rate=rate, amount_usd=amount, note=note)
     if holds_column_1:
+        return
+    if line.chapter98 is not None:
+        yield DutyRow(heading=_COLUMN_1, rate=None, amount_usd=None, note=_DIVIDED)
         return
     if line.spi in _FREE_SPI:
         free = None if entered is None else ZERO

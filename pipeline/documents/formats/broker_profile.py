@@ -34,7 +34,8 @@ _MEDIA_TYPES: Final = {
 
 #: The columns of the flat table, which a profile may name as fields; a test compares them with the table.
 LINE_FIELDS: Final = tuple(
-    """invoice_no invoice_date line_no sku description hts10 ch99_1 ch99_2 ch99_3 ch99_4 ch99_5 spi origin export_country mid
+    """invoice_no invoice_date line_no sku description hts10 ch99_1 ch99_2 ch99_3 ch99_4 ch99_5 ch98 ch98_exempt_value ch98_dutiable_value ch98_exported_on ch98_proof
+    spi origin export_country mid
     manufacturer_name manufacturer_addr1 manufacturer_city manufacturer_state manufacturer_zip manufacturer_country qty uom
     entry_qty entry_uom qty2 uom2 qty3 uom3 unit_price line_value currency fx_rate line_value_usd charges_usd gross_kg net_kg metal_type metal_kg
     melt_pour_country primary_smelt secondary_smelt cast_country us_metal_pct pga_flags pga_agency pga_program
@@ -99,7 +100,8 @@ _LINE: Final[Mapping[str, Callable[[InvoiceLine], Cell]]] = {
 #: The columns of an entry line, which a profile of entry lines may name as fields; a test compares them with the table.
 ENTRY_FIELDS: Final = tuple(
     """entry_line invoice_lines description hts10 ch99_1 ch99_2 ch99_3 ch99_4 ch99_5 ch99_more ch99_rates ch99_programs
-    ch99_bases spi usmca_cert_ref origin export_country mid manufacturer_name qty uom gross_kg net_kg line_value currency
+    ch99_bases ch98 ch98_exempt_value ch98_dutiable_value ch98_exported_on ch98_proof spi usmca_cert_ref origin
+    export_country mid manufacturer_name qty uom entry_qty entry_uom qty2 uom2 qty3 uom3 gross_kg net_kg line_value currency
     adjustment dutiable_value fx_rate dutiable_value_usd entered_value_usd charges_usd metal_type metal_kg
     melt_pour_country primary_smelt secondary_smelt cast_country us_metal_pct pga_flags pga_agency pga_program
     pga_processing pga_disclaim pga_intended_use pga_data treatment_digests""".split()

@@ -12,6 +12,7 @@ from functools import cache
 from pydantic import ValidationError
 
 from pipeline.core.money import format_plain, multiply, round_amount, to_decimal
+from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Header, Invoice, InvoiceLine
 from pipeline.exports.schemas.plan import Chapter99, Pga, Section232, Treatment
 
@@ -252,6 +253,7 @@ def table_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             "description": line.description,
             "hts10": line.hts_code.exact,
             **{name: headings.pop(name) for name in [*headings] if name[-1].isdecimal()},
+            **chapter98_columns(line),
             "spi": line.spi,
             "origin": line.country_of_origin,
             "export_country": line.country_of_export,
@@ -264,7 +266,7 @@ def table_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             "manufacturer_country": maker.address.country,
             "qty": line.quantity.exact,
             "uom": line.unit,
-            **_entry_columns(line),
+            **quantity_columns(line),
             "unit_price": line.unit_price.exact,
             "line_value": line.line_value.exact,
             "currency": header.currency,
@@ -306,7 +308,20 @@ def table_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
         }
 
 
-def _entry_columns(line: InvoiceLine) -> dict[str, Cell]:
+def chapter98_columns(line: InvoiceLine | MergedLine) -> dict[str, Cell]:
+    """Return the claim of chapter 98 with the parts of the value; empty without a claim."""
+    claim = line.chapter98
+    return {
+        "ch98": None if claim is None else claim.provision,
+        "ch98_exempt_value": None if claim is None else claim.exempt_value.exact,
+        "ch98_dutiable_value": None if claim is None else claim.dutiable_value.exact,
+        "ch98_exported_on": None if claim is None else claim.exported_on,
+        "ch98_proof": None if claim is None else claim.proof,
+    }
+
+
+def quantity_columns(line: InvoiceLine | MergedLine) -> dict[str, Cell]:
+    """Return the quantities of the entry, up to three, each with its unit."""
     # Without entry quantities, the quantity of the line is the only one.
     first, second, third = (*line.entry_quantities, None, None, None)[:3]
     return {

@@ -8,14 +8,22 @@ from io import BytesIO
 from typing import Any
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
-from pipeline.documents.formats.columns import Cell, agency_columns, chapter99_columns, join_values, metal_columns
+from pipeline.documents.formats.columns import (
+    Cell,
+    agency_columns,
+    chapter98_columns,
+    chapter99_columns,
+    join_values,
+    metal_columns,
+    quantity_columns,
+)
 from pipeline.documents.formats.invoice import write_table
 from pipeline.documents.invoice.consolidation import list_entry_lines
 from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Invoice, PartyBlock
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-JSON_VERSION, ZIP_VERSION = "1", "1"
+JSON_VERSION, ZIP_VERSION = "1", "2"
 
 _SHOWN: dict[str, Any] = {
     "schema_version": True,
@@ -131,6 +139,7 @@ def _line_row(merged: MergedLine, entry: EntryLine, currency: str, estimate: Ent
         "description": join_values(merged.descriptions),
         "hts10": merged.hts_code.exact,
         **headings,
+        **chapter98_columns(merged),
         "spi": merged.spi,
         "usmca_cert_ref": merged.usmca_certificate_ref,
         "origin": merged.country_of_origin,
@@ -139,6 +148,7 @@ def _line_row(merged: MergedLine, entry: EntryLine, currency: str, estimate: Ent
         "manufacturer_name": merged.manufacturer_name,
         "qty": merged.quantity.exact,
         "uom": merged.unit,
+        **quantity_columns(merged),
         "gross_kg": merged.gross_weight_kg.exact,
         "net_kg": merged.net_weight_kg.exact,
         "line_value": entry.value,

@@ -19,7 +19,7 @@ from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-VERSION = f"2/{ENGINE}"
+VERSION = f"3/{ENGINE}"
 
 #: The size of an entry line in addition to its wording, in characters.
 LINE_CHARACTERS, DUTY_CHARACTERS = 300, 90
@@ -141,7 +141,10 @@ def _line_facts(merged: MergedLine, entry: EntryLine, currency: str) -> dict[str
         "origin": merged.country_of_origin,
         "mid": merged.mid,
         "spi": merged.spi,
-        "quantity": f"{merged.quantity.shown} {merged.unit}",
+        "quantity": ", ".join(
+            f"{each.quantity.shown}\u00a0{each.unit}" for each in merged.entry_quantities or (merged,)
+        ),
+        "chapter98": _describe_claim(merged, currency),
         "gross_kg": merged.gross_weight_kg.shown,
         "net_kg": merged.net_weight_kg.shown,
         "value": format_amount(entry.value, currency),
@@ -159,6 +162,15 @@ def _line_facts(merged: MergedLine, entry: EntryLine, currency: str) -> dict[str
             for row in entry.duties
         ],
     }
+
+
+def _describe_claim(merged: MergedLine, currency: str) -> str | None:
+    claim = merged.chapter98
+    if claim is None:
+        return None
+    return (
+        f"{claim.provision}: {claim.exempt_value.shown} {currency} without duty, {claim.dutiable_value.shown} with duty"
+    )
 
 
 def _total_facts(estimate: EntryEstimate) -> dict[str, Any]:

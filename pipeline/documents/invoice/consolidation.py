@@ -51,6 +51,7 @@ def _merge_key(line: out.InvoiceLine) -> tuple[object, ...]:
         line.manufacturer_ref,
         line.unit,
         tuple(each.unit for each in line.entry_quantities),
+        line.chapter98 and (line.chapter98.provision, line.chapter98.exported_on, line.chapter98.proof),
         line.spi,
         line.usmca_certificate_ref,
         line.attributes,
@@ -93,8 +94,21 @@ def _merge_group(number: int, group: Sequence[out.InvoiceLine], currency: str) -
             )
             for at, each in enumerate(first.entry_quantities)
         ),
+        chapter98=_merge_claims([line.chapter98 for line in group if line.chapter98], currency),
         treatment=_merge_treatment(group),
         treatment_digests=tuple(line.treatment_digest for line in group),
+    )
+
+
+def _merge_claims(claims: Sequence[out.Chapter98Claim], currency: str) -> out.Chapter98Claim | None:
+    # The claims of merged lines are equal except for their values, which add up.
+    if not claims:
+        return None
+    return claims[0].model_copy(
+        update={
+            "exempt_value": wording.format_amount(_sum(each.exempt_value for each in claims), currency),
+            "dutiable_value": wording.format_amount(_sum(each.dutiable_value for each in claims), currency),
+        }
     )
 
 

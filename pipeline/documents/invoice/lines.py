@@ -55,6 +55,7 @@ def line_rows(
                     out.UnitTotal(unit=each.unit, quantity=wording.format_number(each.quantity))
                     for each in line.entry_quantities
                 ),
+                chapter98=_chapter98_claim(line, currency),
                 spi=line.spi,
                 usmca_certificate_ref=line.usmca_certificate_ref,
                 usmca_criterion=certificate.criterion if certificate else None,
@@ -62,12 +63,25 @@ def line_rows(
                 attributes_shown=wording.spell_names(wording.sorted_pairs(line.attributes)),
                 treatment=_sorted_data(line.treatment),
                 treatment_digest=wording.look_up(digests, line.line_ref, "treatment digest", line.line_ref),
-                marks=tuple(_marks(line)),
+                marks=tuple(_marks(line, currency)),
                 package_refs=tuple(box.package_ref for box in boxes),
                 packages_shown=wording.format_ranges(sorted({box.number for box in boxes})),
             )
         )
     return tuple(lines)
+
+
+def _chapter98_claim(line: plan.Line, currency: str) -> out.Chapter98Claim | None:
+    claim = line.chapter98
+    if claim is None:
+        return None
+    return out.Chapter98Claim(
+        provision=claim.provision,
+        exempt_value=wording.format_amount(claim.exempt_value, currency),
+        dutiable_value=wording.format_amount(claim.dutiable_value, currency),
+        exported_on=claim.exported_on,
+        proof=claim.proof,
+    )
 
 
 def _sorted_data(treatment: plan.Treatment) -> plan.Treatment:
@@ -76,11 +90,21 @@ def _sorted_data(treatment: plan.Treatment) -> plan.Treatment:
     return treatment.model_copy(update={"pga": pga})
 
 
-def _marks(line: plan.Line) -> Iterator[out.Mark]:
+def _marks(line: plan.Line, currency: str) -> Iterator[out.Mark]:
     treatment = line.treatment
     if line.entry_quantities:
         stated = [f"{wording.group_digits(each.quantity)} {each.unit}" for each in line.entry_quantities]
         yield _mark("quantity", "Entry quantity", *stated)
+    claim = _chapter98_claim(line, currency)
+    if claim is not None:
+        yield _mark(
+            "chapter98",
+            claim.provision,
+            f"without duty {claim.exempt_value.shown} {currency}",
+            f"with duty {claim.dutiable_value.shown} {currency}",
+            f"exported from the United States {claim.exported_on}" if claim.exported_on else None,
+            claim.proof,
+        )
     for heading in treatment.chapter99:
         basis = code_wording.format_basis(heading.basis).shown
         if heading.rate_percent is not None:

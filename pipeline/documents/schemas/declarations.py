@@ -80,6 +80,16 @@ class UnitTotal(DocumentModel):
     quantity: Value
 
 
+class Chapter98Claim(DocumentModel):
+    """A provision of chapter 98, and the parts of the line value without and with duty."""
+
+    provision: str
+    exempt_value: Value
+    dutiable_value: Value
+    exported_on: date | None
+    proof: str | None
+
+
 class MergedLine(DocumentModel):
     """Several lines of the same code, origin, manufacturer, preference and treatment, merged, with their line numbers.
 
@@ -106,6 +116,7 @@ class MergedLine(DocumentModel):
     net_weight_kg: Value
     gross_weight_kg: Value
     entry_quantities: tuple[UnitTotal, ...] = Field(default=(), exclude_if=lambda value: not value)
+    chapter98: Chapter98Claim | None = Field(default=None, exclude_if=lambda value: value is None)
     treatment: Treatment
     treatment_digests: tuple[str, ...]
 

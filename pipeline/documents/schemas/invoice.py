@@ -10,6 +10,7 @@ from pydantic.json_schema import SkipJsonSchema
 
 from pipeline.documents.schemas.declarations import (
     Certificate,
+    Chapter98Claim,
     Consolidation,
     FindingRow,
     MetalRow,
@@ -25,8 +26,8 @@ from pipeline.exports.schemas.plan import Address, Contact, Treatment
 Wording = SkipJsonSchema
 
 __all__ = [
-    "FOR_PEOPLE", "Certificate", "Consolidation", "DocumentModel", "FindingRow", "Identifier", "MetalRow", "MetalTotal", "Pair",
-    "Printed", "UnitTotal", "Value",
+    "FOR_PEOPLE", "Certificate", "Chapter98Claim", "Consolidation", "DocumentModel", "FindingRow", "Identifier", "MetalRow",
+    "MetalTotal", "Pair", "Printed", "UnitTotal", "Value",
 ]  # fmt: skip
 
 
@@ -131,7 +132,7 @@ class PartyBlocks(DocumentModel):
 class Mark(DocumentModel):
     """One customs fact of a line in words: its code, and its text."""
 
-    kind: Literal["quantity", "chapter99", "metal", "pga", "preference", "undetermined"]
+    kind: Literal["quantity", "chapter98", "chapter99", "metal", "pga", "preference", "undetermined"]
     code: str
     text: str
 
@@ -157,6 +158,7 @@ class InvoiceLine(DocumentModel):
     net_weight_kg: Value
     gross_weight_kg: Value
     entry_quantities: tuple[UnitTotal, ...] = Field(default=(), exclude_if=lambda value: not value)
+    chapter98: Chapter98Claim | None = Field(default=None, exclude_if=lambda value: value is None)
     spi: str | None
     usmca_certificate_ref: str | None
     usmca_criterion: str | None

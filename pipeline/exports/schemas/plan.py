@@ -253,6 +253,16 @@ class EntryQuantity(StrictModel):
     unit: UnitCode
 
 
+class Chapter98(StrictModel):
+    """A provision of chapter 98 that the line claims with the number of its goods, and how it divides the line value."""
+
+    provision: Annotated[str, Field(pattern=r"^98[0-9]{2}\.[0-9]{2}\.[0-9]{2}(\.[0-9]{2})?$")]
+    exempt_value: Amount = Field(description="The part of `lineValue` without duty")
+    dutiable_value: Amount = Field(description="The rest of `lineValue`, such as the value of repairs")
+    exported_on: Day | None = Field(default=None, description="When the goods left the United States")
+    proof: LongText | None = Field(default=None, description="The documents that prove the claim")
+
+
 class Line(StrictModel):
     """One line of the invoice: goods of one HTS code, origin and manufacturer."""
 
@@ -276,6 +286,7 @@ class Line(StrictModel):
         exclude_if=lambda value: not value,
         description="In the units of the tariff number, in its order; without them `quantity` and `unit` are the only one",
     )
+    chapter98: Chapter98 | None = Field(default=None, exclude_if=lambda value: value is None)
     spi: Annotated[str, Field(pattern=r"^[A-Z]{1,2}[+*]?$")] | None = None
     usmca_certificate_ref: Ref | None = None
     attributes: dict[Ref, Text] = Field(default_factory=dict, max_length=64)

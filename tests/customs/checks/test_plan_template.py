@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -12,10 +13,14 @@ from pydantic import BaseModel
 
 from pipeline.customs.checks.plan import check_plan
 from pipeline.exports import packages
-from pipeline.exports.schemas.plan import Plan, as_json
+from pipeline.exports.schemas.plan import Chapter98, Plan, as_json
 from pipeline.interfaces.cli.plans import strip_comments
 
 TEMPLATE = Path(__file__).parents[3] / "templates" / "plans" / "plan.jsonc"
+
+
+#: Fields that the template shows only in a comment: a plan that keeps them by mistake would claim something.
+RARE: dict[str, type[BaseModel]] = {"chapter98": Chapter98}
 
 
 def read_commented() -> str:
@@ -44,6 +49,9 @@ def test_plan_template_has_no_finding() -> None:
 
 def test_plan_template_shows_every_field() -> None:
     plan = Plan.model_validate(document())
-    shown = [model for model in models(plan) if model.model_fields_set != set(type(model).model_fields)]
-    assert shown == []
+    missing = {name for model in models(plan) for name in set(type(model).model_fields) - model.model_fields_set}
+    assert missing == RARE.keys()
+    for name, wanted in RARE.items():
+        (line,) = re.findall(rf'^ *// "{name}": (.*),$', read_commented(), re.MULTILINE)
+        assert wanted.model_validate_json(line).model_fields_set == set(wanted.model_fields)
     assert as_json(plan) == document()

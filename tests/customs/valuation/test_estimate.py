@@ -230,3 +230,15 @@ def test_merged_lines_are_rounded_once() -> None:
     merged = build_estimate(Unit.model_validate(data), DAY, [[1, 2, 3]])
     assert [row.entered_value_usd for row in apart.lines] == [11, 11, 11]
     assert [(row.line_numbers, row.entered_value_usd) for row in merged.lines] == [((1, 2, 3), Decimal(32))]
+
+
+def test_claim_of_chapter_98_leaves_its_duty_to_the_filer() -> None:
+    def change(data: dict[str, Any]) -> None:
+        value = data["lines"][0]["lineValue"]
+        data["lines"][0]["chapter98"] = {"provision": "9801.00.10", "exemptValue": value, "dutiableValue": "0"}
+
+    first, second, _ = estimate(change).lines
+    assert {row.amount_usd for row in first.duties} == {None}
+    assert first.duties[-1].heading == "column 1"
+    assert second.duty_usd == Decimal("174.30")
+    assert any("chapter 98 divides the value" in each for each in estimate(change).missing)

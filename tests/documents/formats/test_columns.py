@@ -23,7 +23,8 @@ from pipeline.exports.schemas.plan import Unit
 from tests.documents.samples import build_facts, sample, unit_data
 
 #: The columns that a broker's import mapper needs, in its order.
-COLUMNS = """invoice_no invoice_date line_no sku description hts10 ch99_1 ch99_2 ch99_3 ch99_4 ch99_5 spi origin export_country
+COLUMNS = """invoice_no invoice_date line_no sku description hts10 ch99_1 ch99_2 ch99_3 ch99_4 ch99_5 ch98 ch98_exempt_value ch98_dutiable_value ch98_exported_on ch98_proof
+spi origin export_country
 mid manufacturer_name manufacturer_addr1 manufacturer_city manufacturer_state manufacturer_zip manufacturer_country qty uom
 entry_qty entry_uom qty2 uom2 qty3 uom3 unit_price line_value currency fx_rate line_value_usd charges_usd gross_kg net_kg metal_type metal_kg
 melt_pour_country primary_smelt secondary_smelt cast_country us_metal_pct pga_flags pga_agency pga_program pga_processing
@@ -312,6 +313,27 @@ def test_entry_quantities_have_their_columns() -> None:
     names = ("entry_qty", "entry_uom", "qty2", "uom2", "qty3", "uom3")
     assert [first[name] for name in names] == ["5", "DOZ", "14.40", "KG", "0.125", "M2"]
     assert [second[name] for name in names] == [second["qty"], second["uom"], "", "", "", ""]
+
+
+def test_claim_of_chapter_98_has_its_columns() -> None:
+    def change(data: dict[str, Any]) -> None:
+        value = data["lines"][0]["lineValue"]
+        data["lines"][0]["chapter98"] = {
+            "provision": "9802.00.50",
+            "exemptValue": "1.00",
+            "dutiableValue": str(Decimal(value) - 1),
+            "exportedOn": "2026-05-04",
+            "proof": "=a declaration",
+        }
+
+    invoice = sample(2, change=change)
+    first, second = csv_rows(invoice)
+    names = ("ch98", "ch98_exempt_value", "ch98_exported_on", "ch98_proof")
+    assert [first[name] for name in names] == ["9802.00.50", "1.00", "2026-05-04", "'=a declaration"]
+    assert Decimal(first["ch98_exempt_value"]) + Decimal(first["ch98_dutiable_value"]) == Decimal(first["line_value"])
+    assert [second[name] for name in names] == ["", "", "", ""]
+    (mark,) = [each for each in invoice.lines[0].marks if each.kind == "chapter98"]
+    assert (mark.code, mark.text.split(" · ")[-1]) == ("9802.00.50", "=a declaration")
 
 
 def test_number_longer_than_float_stays_text() -> None:

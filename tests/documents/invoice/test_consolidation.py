@@ -46,6 +46,8 @@ def test_equal_lines_are_merged() -> None:
         {"unit": "KG"},
         {"spi": "S"},
         {"attributes": {"finish": "matt"}},
+        {"entryQuantities": [{"quantity": "1", "unit": "DOZ"}]},
+        {"chapter98": {"provision": "9801.00.10", "exemptValue": "300.00", "dutiableValue": "0"}},
     ],
 )
 def test_customs_difference_prevents_merge(change: dict[str, Any]) -> None:
@@ -72,6 +74,24 @@ def test_metal_countries_prevent_merge_but_weights_add_up() -> None:
     merged = consolidation(sample(3, change=change))
     assert [line.line_numbers for line in merged.lines] == [(1, 2), (3,)]
     assert merged.lines[0].treatment.section232[0].metal_weight_kg == Decimal("70.0001")
+
+
+def test_entry_quantities_and_parts_of_the_value_add_up() -> None:
+    def change(data: dict[str, Any]) -> None:
+        quantities = [{"quantity": "1.17", "unit": "DOZ"}, {"quantity": "14.40", "unit": "KG"}]
+        claim = {"provision": "9802.00.50", "exemptValue": "280.00", "dutiableValue": "20.00", "proof": "declaration"}
+        data["lines"][0] |= {"entryQuantities": quantities, "chapter98": claim}
+        data["lines"][1] = {**data["lines"][0], "lineRef": "L2"}
+
+    (merged,) = consolidation(sample(2, change=change)).lines
+    assert [(each.quantity.exact, each.unit) for each in merged.entry_quantities] == [
+        (Decimal("2.34"), "DOZ"),
+        (Decimal("28.80"), "KG"),
+    ]
+    assert merged.chapter98 is not None
+    assert (merged.chapter98.provision, merged.chapter98.exempt_value.exact, merged.chapter98.dutiable_value.exact) == (
+        "9802.00.50", Decimal("560.00"), Decimal("40.00"),
+    )  # fmt: skip
 
 
 def test_merged_line_omits_different_prices() -> None:

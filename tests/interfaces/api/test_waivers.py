@@ -76,7 +76,7 @@ def test_export_records_its_waivers(harness: ApiHarness) -> None:
 def test_warning_does_not_block_and_is_recorded(harness: ApiHarness) -> None:
     client = harness.client()
     view = client.post("/api/exports/execute", json=execution(WARNED)).json()
-    assert [finding["rule"] for finding in view["findings"]] == ["V17"]
+    assert [finding["rule"] for finding in view["findings"]] == ["V17", "H00"]
     assert "waivers" not in view["events"][0]["data"]
 
 
@@ -86,7 +86,7 @@ def test_blocking_finding_cannot_be_waived(harness: ApiHarness) -> None:
     before = harness.rows()
     response = client.post("/api/exports/execute", json=execution(BLOCKED))
     assert (response.status_code, response.json()["errorCode"]) == (422, "PLAN_NOT_EXECUTABLE")
-    assert ["waivedBy" in finding for finding in response.json()["details"]["findings"]] == [False]
+    assert ["waivedBy" in finding for finding in response.json()["details"]["findings"]] == [False, False]
     assert harness.rows() == before
 
 

@@ -1,0 +1,55 @@
+"""The provisions of chapter 98 that a line claims beside the number of its goods."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipeline.customs.reference.base import ReferenceData, ReferenceRow
+from pipeline.customs.reference.content import RulesContent, load_once, parse_file
+
+
+class ValueParts(ReferenceData):
+    """What the two parts of a line's value are, in words."""
+
+    exempt: str
+    dutiable: str
+
+
+class Provision98(ReferenceRow):
+    """One provision: what the duty is on, and what proves the claim."""
+
+    provision: Annotated[str, Field(pattern=r"^98\d{2}\.\d{2}\.\d{2}$")]
+    name: str
+    duty_on: Literal["nothing", "part"]
+    parts: ValueParts
+    years_abroad: int | None = None
+    proof: str
+
+
+class Chapter98Rules(ReferenceData):
+    """The provisions of chapter 98 that the service knows."""
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")]
+    as_of: date
+    provisions: tuple[Provision98, ...]
+
+    @model_validator(mode="after")
+    def _provisions_are_different(self) -> Self:
+        names = [row.provision for row in self.provisions]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(f"provisions has {', '.join(sorted(twice))} twice")
+        return self
+
+    def find_provision(self, claimed: str, on: date) -> Provision98 | None:
+        """Return the row of a claimed provision, with or without its suffix, in force on the day; None if there is none."""
+        return next((row for row in self.provisions if claimed.startswith(row.provision) and row.in_force(on)), None)
+
+
+@load_once
+def chapter98_rules(content: RulesContent) -> Chapter98Rules:
+    """Return the provisions of chapter 98."""
+    return parse_file(content, Chapter98Rules, "chapter98.yaml")
