@@ -21,7 +21,7 @@ from pipeline.core.errors import InvalidRequest, InvalidState, NotFound
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.customs.models import TariffEdition, TariffRow
-from pipeline.customs.tariff.reader import TariffLine, read_lines
+from pipeline.customs.tariff.reader import TariffLine, check_size, read_lines
 
 _BATCH: Final = 1_000
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
@@ -92,6 +92,7 @@ def import_edition(
         raise InvalidRequest(
             f"the last day {effective_to} is before the first day {effective_from}; correct one of them"
         )
+    check_size(path)
     content_hash = _hash_file(path)
     edition = TariffEdition(
         id=new_id("trf"),

@@ -17,6 +17,8 @@ from pipeline.core.errors import InvalidRequest
 #: Longest text of a cell. The longest descriptions, of chapter 99, have about 10,000 characters.
 _MAX_TEXT: Final = 100_000
 _MAX_ROWS: Final = 200_000
+#: The file of 2026 has about 15 MB; its rows are in memory together before they are written.
+_MAX_BYTES: Final = 100 * 1024 * 1024
 _MAX_ROW: Final = 1_000_000
 _CHUNK: Final = 65_536
 _MAX_INDENT: Final = 30
@@ -53,6 +55,13 @@ class TariffLine:
     quota_quantity: str
     additional_duties: str
     footnotes: tuple[str, ...]
+
+
+def check_size(path: Path) -> None:
+    """Raise InvalidRequest if the file is too large to be the tariff."""
+    size = path.stat().st_size
+    if size > _MAX_BYTES:
+        raise InvalidRequest(f"the file has {size:,} bytes, and at most {_MAX_BYTES:,} are read; {_REMEDY}")
 
 
 def read_lines(path: Path) -> Iterator[TariffLine]:

@@ -86,6 +86,10 @@ def test_wrong_file_name_or_period_leaves_nothing(runtime: Runtime, tmp_path: Pa
     wrong.write_text(json.dumps([rows[1]]), encoding="utf-8")
     with pytest.raises(InvalidRequest, match="no tariff number in any row"):
         import_revision(runtime, wrong)
+    with wrong.open("wb") as large:
+        large.truncate(101 * 1024 * 1024)
+    with pytest.raises(InvalidRequest, match="at most 104,857,600 are read"):
+        import_revision(runtime, wrong)
     with pytest.raises(InvalidRequest, match="the last day 2026-01-01 is before the first day 2026-03-01"):
         import_revision(runtime, REVISION_6, MARCH, date(2026, 1, 1))
     for name in ("", "2026-01-01", "a b", "x" * 81):
