@@ -109,3 +109,8 @@ def round_cents(amount: Decimal) -> Decimal:
 def round_dollars(amount: Decimal) -> Decimal:
     """Return `amount` rounded to whole units, half away from zero, as customs rounds an entered value."""
     return amount.quantize(Decimal(1), rounding=ROUND_HALF_UP, context=EXACT)
+
+
+def round_decimals(value: Decimal, decimals: int) -> Decimal:
+    """Return `value` with this many digits after the point, half a unit of the last one up."""
+    return value.quantize(Decimal(1).scaleb(-decimals), rounding=ROUND_HALF_UP, context=EXACT)

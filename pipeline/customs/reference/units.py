@@ -5,17 +5,17 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from datetime import date
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from functools import cached_property
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipeline.core.money import EXACT, multiply, to_decimal
+from pipeline.core.money import EXACT, multiply, round_decimals
 from pipeline.customs.reference.base import Figure, ReferenceData, ReferenceRow
 from pipeline.customs.reference.content import RulesContent, load_once, parse_file
 
-_ONE = to_decimal("1")
+_KEPT_DECIMALS: Final = 12
 
 
 class UnitOfQuantity(ReferenceData):
@@ -70,7 +70,7 @@ class UnitRules(ReferenceRow):
         unit, target = self.by_code.get(code), self.by_code.get(to)
         if unit is None or target is None or unit.measure != target.measure:
             return None
-        return EXACT.divide(multiply(quantity, unit.factor), target.factor).quantize(_ONE.scaleb(-12), context=EXACT)
+        return round_decimals(EXACT.divide(multiply(quantity, unit.factor), target.factor), _KEPT_DECIMALS)
 
     def unify(self, code: str) -> tuple[str, Decimal] | str:
         """Return what the unit is, equal for two codes of one unit; an unknown code unchanged."""
@@ -79,16 +79,12 @@ class UnitRules(ReferenceRow):
 
     def round_quantity(self, quantity: Decimal) -> Decimal:
         """Return the quantity as an entry may state it: with as many decimals as it allows, without zeros at the end."""
-        rounded = _round(quantity, self.decimals).normalize(EXACT)
-        return rounded.quantize(_ONE) if rounded == rounded.to_integral_value() else rounded
+        rounded, whole = round_decimals(quantity, self.decimals), round_decimals(quantity, 0)
+        return whole if rounded == whole else rounded.normalize(EXACT)
 
     def agrees(self, stated: Decimal, exact: Decimal) -> bool:
         """Return whether the stated quantity is the exact one, rounded as an entry may state it."""
-        return stated in (exact, _round(exact, self.decimals), _round(exact, 0))
-
-
-def _round(quantity: Decimal, decimals: int) -> Decimal:
-    return quantity.quantize(_ONE.scaleb(-decimals), rounding=ROUND_HALF_UP, context=EXACT)
+        return stated in (exact, round_decimals(exact, self.decimals), round_decimals(exact, 0))
 
 
 def _normalize(name: str) -> str:
