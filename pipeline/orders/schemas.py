@@ -13,25 +13,27 @@ from pipeline.core.field_types import NUMBER, Day, Instant, parse_decimal
 from pipeline.core.money import format_plain, to_decimal
 from pipeline.exports.schemas.export import View
 from pipeline.exports.schemas.plan import (
-    AccountId,
     Address,
     Charge,
     Contact,
+    Discount,
+    Importer,
+    Party,
+    RulesetRef,
+    Treatment,
+    UsmcaCertificate,
+)
+from pipeline.exports.schemas.plan_fields import (
+    AccountId,
     Country,
     Currency,
-    Discount,
     HtsCode,
-    Importer,
     LengthCm,
     LongText,
     PartnerId,
-    Party,
     Ref,
-    RulesetRef,
     StrictModel,
     Text,
-    Treatment,
-    UsmcaCertificate,
     WeightKg,
 )
 

@@ -44,12 +44,9 @@ NAMES = {
 #: SHA-256 of each document of the fixed sample. A change on purpose must also raise the version of that kind.
 GOLDEN = {
     "cci_json": "05b8bd5b5f43e838e835560fdef21e4a422ec14d0b2cfd3154a2bbb21b1679fe",
-    "cci_csv": "3f2403a3ff90a36d0a422a09289350d73fc24d7e7e83a16497e61445073911aa",
+    "cci_csv": "47184e1cbc62c273b7f58896afa1e3d2e10375e88e2fc5812d990f6e22cb25c1",
     "cci_human_readable": "418058ca3ec7aff09daab83bd289791baaea15ff9233b15148bdf4e81d3d2306",
     "cci_pdf": "23d2e8335f268148a251f4aa5fb3c8a6410f10fe2942323726633d050df51c92",
-    "cci_csv": "47184e1cbc62c273b7f58896afa1e3d2e10375e88e2fc5812d990f6e22cb25c1",
-    "cci_human_readable": "b3aa093d737e8b876cd5cb2a6a1d03c2562acceb56e4ce5b7cfb93c1392aa634",
-    "cci_pdf": "e6bdb8aaf3278ca987bb3fd67c60c4e008ed7e346c2c4763c6ee600b377f91bd",
     "cci_ubl": "e7c553701619bb05e6dc6041cd3bc7a90cbb2b05907b18b8dcc3f504d3eec6a6",
     "cci_consolidated": "425cfa4493f4a054772389dc2980a4587cf06fb4f2f918d3684383c17a831802",
     "cci_xlsx": "25f59474f2dda31a46076aa0b7515dc2350ef368e22804546f3abe4206f9b06b",
@@ -61,10 +58,8 @@ GOLDEN = {
     "section_232_statement": "646e2c03bb1fe7f0edd6963a30221db769a6a037d9c17f15a539a341c59d67a9",
     "pga_records": "5bb16087d333fbf2e38f4962a803d12062245812a30d241ddc32e0e6ac1ce8fd",
     "entry_estimate": "4491074ecaec3aae51be8a9a2e59faf02838a9bc0a43805473e92ee61c7ccf50",
-    "entry_import": "38d257021161b44888210f17328436c13a9b5fc1429c4dc609a5cdceed082e63",
-    "entry_worksheet": "294596eda98159417e6f66da37833e06ba135d4ba2beee491325ff97d14ac3ea",
     "entry_import": "e7aea13c16758d6d0e799c86b7dbf69bf6b3828e2b0717da2c2de1d71b8b4d05",
-    "entry_worksheet": "8da06a809a0c60c79d65d5fe0ed35d322c6510c298331e092d47b060dd96aa1a",
+    "entry_worksheet": "4da5d5c057adfe9403de093cabce4936609e0cdd6a763d914249897dca0a7401",
 }
 
 

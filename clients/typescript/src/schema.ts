@@ -3094,6 +3094,27 @@ export interface components {
             hsCode: string;
         };
         /**
+         * Chapter98
+         * @description A provision of chapter 98 that the line claims with the number of its goods, and how it divides the line value.
+         */
+        Chapter98: {
+            provision: string;
+            /**
+             * @description The part of `lineValue` without duty
+             * @example 12.50
+             */
+            exemptValue: string;
+            /**
+             * @description The rest of `lineValue`, such as the value of repairs
+             * @example 12.50
+             */
+            dutiableValue: string;
+            /** @description When the goods left the United States */
+            exportedOn?: string | null;
+            /** @description The documents that prove the claim */
+            proof?: string | null;
+        };
+        /**
          * Chapter99
          * @description One chapter 99 heading of the line, with the rate the planner expects.
          */
@@ -3168,6 +3189,16 @@ export interface components {
             /** Format: date */
             exportDate: string;
             estimatedArrivalAt?: string | null;
+        };
+        /**
+         * EntryQuantity
+         * @description One quantity of the line as the entry wants it: in a unit of quantity of its tariff number.
+         */
+        EntryQuantity: {
+            /** @example 12.50 */
+            quantity: string;
+            /** @description Unit of quantity as the entry writes it, such as NO, KG, DPR */
+            unit: string;
         };
         /**
          * ExecuteRequest
@@ -3255,7 +3286,7 @@ export interface components {
             manufacturerRef: string;
             /** @example 12.50 */
             quantity: string;
-            /** @description HTS unit of quantity, such as NO, KG, PRS */
+            /** @description Unit of quantity as the entry writes it, such as NO, KG, DPR */
             unit: string;
             /** @example 12.50 */
             unitPrice: string;
@@ -3265,6 +3296,9 @@ export interface components {
             netWeightKg: string;
             /** @example 12.50 */
             grossWeightKg: string;
+            /** @description In the units of the tariff number, in its order; without them `quantity` and `unit` are the only one */
+            entryQuantities?: components["schemas"]["EntryQuantity"][];
+            chapter98?: components["schemas"]["Chapter98"] | null;
             spi?: string | null;
             usmcaCertificateRef?: string | null;
             attributes?: {
@@ -3890,6 +3924,27 @@ export interface components {
             hsCode: string;
         };
         /**
+         * OutboundChapter98
+         * @description A provision of chapter 98 that the line claims with the number of its goods, and how it divides the line value.
+         */
+        OutboundChapter98: {
+            provision: string;
+            /**
+             * @description The part of `lineValue` without duty
+             * @example 12.50
+             */
+            exemptValue: string;
+            /**
+             * @description The rest of `lineValue`, such as the value of repairs
+             * @example 12.50
+             */
+            dutiableValue: string;
+            /** @description When the goods left the United States */
+            exportedOn?: string | null;
+            /** @description The documents that prove the claim */
+            proof?: string | null;
+        };
+        /**
          * OutboundChapter99
          * @description One chapter 99 heading of the line, with the rate the planner expects.
          */
@@ -4028,6 +4083,16 @@ export interface components {
             /** Format: date */
             exportDate: string;
             estimatedArrivalAt?: string | null;
+        };
+        /**
+         * OutboundEntryQuantity
+         * @description One quantity of the line as the entry wants it: in a unit of quantity of its tariff number.
+         */
+        OutboundEntryQuantity: {
+            /** @example 12.50 */
+            quantity: string;
+            /** @description Unit of quantity as the entry writes it, such as NO, KG, DPR */
+            unit: string;
         };
         /**
          * OutboundExpectedValue
@@ -4180,7 +4245,7 @@ export interface components {
             manufacturerRef: string;
             /** @example 12.50 */
             quantity: string;
-            /** @description HTS unit of quantity, such as NO, KG, PRS */
+            /** @description Unit of quantity as the entry writes it, such as NO, KG, DPR */
             unit: string;
             /** @example 12.50 */
             unitPrice: string;
@@ -4190,6 +4255,9 @@ export interface components {
             netWeightKg: string;
             /** @example 12.50 */
             grossWeightKg: string;
+            /** @description In the units of the tariff number, in its order; without them `quantity` and `unit` are the only one */
+            entryQuantities?: components["schemas"]["OutboundEntryQuantity"][];
+            chapter98?: components["schemas"]["OutboundChapter98"] | null;
             spi?: string | null;
             usmcaCertificateRef?: string | null;
             attributes?: {
@@ -4730,12 +4798,14 @@ export type Address = components['schemas']['Address'];
 export type Approval = components['schemas']['Approval'];
 export type Assist = components['schemas']['Assist'];
 export type CertifiedGoods = components['schemas']['CertifiedGoods'];
+export type Chapter98 = components['schemas']['Chapter98'];
 export type Chapter99 = components['schemas']['Chapter99'];
 export type Charge = components['schemas']['Charge'];
 export type Contact = components['schemas']['Contact'];
 export type Content = components['schemas']['Content'];
 export type Discount = components['schemas']['Discount'];
 export type Entry = components['schemas']['Entry'];
+export type EntryQuantity = components['schemas']['EntryQuantity'];
 export type ExecuteRequest = components['schemas']['ExecuteRequest'];
 export type Importer = components['schemas']['Importer'];
 export type InvoiceHeader = components['schemas']['InvoiceHeader'];
@@ -4780,6 +4850,7 @@ export type OutboundAddress = components['schemas']['OutboundAddress'];
 export type OutboundArtifactLink = components['schemas']['OutboundArtifactLink'];
 export type OutboundAssist = components['schemas']['OutboundAssist'];
 export type OutboundCertifiedGoods = components['schemas']['OutboundCertifiedGoods'];
+export type OutboundChapter98 = components['schemas']['OutboundChapter98'];
 export type OutboundChapter99 = components['schemas']['OutboundChapter99'];
 export type OutboundCharge = components['schemas']['OutboundCharge'];
 export type OutboundCloudEventEnvelope = components['schemas']['OutboundCloudEventEnvelope'];
@@ -4789,6 +4860,7 @@ export type OutboundCustomsPackageRef = components['schemas']['OutboundCustomsPa
 export type OutboundDeliveryDead = components['schemas']['OutboundDeliveryDead'];
 export type OutboundDiscount = components['schemas']['OutboundDiscount'];
 export type OutboundEntry = components['schemas']['OutboundEntry'];
+export type OutboundEntryQuantity = components['schemas']['OutboundEntryQuantity'];
 export type OutboundExpectedValue = components['schemas']['OutboundExpectedValue'];
 export type OutboundExportCancelled = components['schemas']['OutboundExportCancelled'];
 export type OutboundExportExecuted = components['schemas']['OutboundExportExecuted'];
