@@ -8,6 +8,9 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.json_schema import SkipJsonSchema
 
+# Wording for people repeats facts that the model also has as data: it is in the model, but in no published schema.
+from pydantic.json_schema import SkipJsonSchema as Wording
+
 from pipeline.documents.schemas.declarations import (
     Certificate,
     Chapter98Claim,
@@ -21,9 +24,6 @@ from pipeline.documents.schemas.values import FOR_PEOPLE, DocumentModel, Identif
 from pipeline.exports.schemas.entry_estimate import InvoiceEstimate
 from pipeline.exports.schemas.pga_worksheet import InvoiceWorksheet
 from pipeline.exports.schemas.plan import Address, Contact, Treatment
-
-# Wording for people repeats facts that the model also has as data: it is in the model, but in no published schema.
-Wording = SkipJsonSchema
 
 __all__ = [
     "FOR_PEOPLE", "Certificate", "Chapter98Claim", "Consolidation", "DocumentModel", "FindingRow", "Identifier", "MetalRow",
