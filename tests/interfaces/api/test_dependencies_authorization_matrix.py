@@ -66,6 +66,7 @@ def make_objects(harness: ApiHarness) -> dict[str, str]:
         "/api/partners/{id}": factories.BROKER,
         "/api/waivers/{id}": waiver,
         "/api/orders/{id}": order,
+        "/api/tariff/{number}": "0101309999",  # in no edition; the editions are of all accounts
         "/api/deliveries/{id}": delivery["id"],
         "/api/notifications/{id}": delivery["notificationId"],
         "/api/broker-submissions/{id}": view["broker_submission"]["id"],
@@ -169,7 +170,8 @@ def test_key_of_another_account_finds_and_changes_nothing(
             assert not [each for each in objects.values() if each not in sent and each in response.text], call.path
     after = rows(harness)
     for name, kept in own.items():
-        assert set(kept) <= set(after[name]), name
+        # The stranger may change its own account.
+        assert {row for row in kept if OTHER not in row} <= set(after[name]), name
 
 
 def test_key_without_the_role_is_rejected_and_changes_nothing(harness: ApiHarness, calls: list[Call]) -> None:
@@ -207,7 +209,10 @@ def test_test_key_changes_no_live_object(harness: ApiHarness, calls: list[Call])
     for call in calls:
         if call.method != "GET" and "{" in call.path and call.path not in NOTHING_LIVE:
             response = call.make_request(client)
-            refused = response.status_code == 403 and response.json()["errorCode"] == "INSUFFICIENT_ROLE"
+            refused = (response.status_code, response.json().get("errorCode")) in {
+                (403, "INSUFFICIENT_ROLE"),
+                (404, "NOT_FOUND"),  # a test key does not see live orders
+            }
             assert refused or (call.path.endswith("/replay") and response.json()["messages"] == 0), (
                 call,
                 response.text,

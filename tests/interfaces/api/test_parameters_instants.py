@@ -30,12 +30,16 @@ FINAL_EVENTS: Final = {
 }  # fmt: skip
 REMEDY: Final = "must be in the years 1970 to 2199; give the real date, or leave it out"
 
+#: The other parameters that a call requires.
+REQUIRED: Final = {"/api/rules/decide": {"htsCode": "7323930045", "origin": "CA"}}
+
 #: operation -> how many places of its body take a date or an instant
 BODIES: Final = {
     "/api/exports/execute": 6,
     "/api/exports/{id}/amend": 6,
     "/api/exports/plans": 6,
     "/api/exports/preflight": 6,
+    "/api/exports/proforma": 6,
     "/api/plan-templates/sync": 6,
     "/api/partners/{id}/replay": 2,
     "/api/waivers": 1,
@@ -98,7 +102,7 @@ def test_calls_reject_dates_out_of_range(harness: ApiHarness) -> None:
             for parameter in call.get("parameters", []):
                 for end in FINAL_EVENTS.get(formats(parameter["schema"]) or "", []):
                     parameters += 1
-                    answer = client.request(method, address, params={parameter["name"]: end})
+                    answer = client.request(method, address, params=REQUIRED.get(path, {}) | {parameter["name"]: end})
                     assert_refused(answer, f"/{parameter['in']}/{parameter['name']}")
             content = call.get("requestBody", {}).get("content", {}).get("application/json", {})
             for example in content.get("examples", {}).values():
@@ -107,7 +111,8 @@ def test_calls_reject_dates_out_of_range(harness: ApiHarness) -> None:
                     found[path] = found.get(path, 0) + 1
                     for end in FINAL_EVENTS[kind]:
                         assert_refused(client.request(method, address, json=put(body, pointer, end)), pointer)
-    assert parameters == 2 * len(FINAL_EVENTS["date-time"])
+    # Exports accepted and milestones reached after and before; the day of a tariff number and of a decision.
+    assert parameters == 4 * len(FINAL_EVENTS["date-time"]) + 2 * len(FINAL_EVENTS["date"])
     assert found.keys() == BODIES.keys()
     assert {path: count for path, count in found.items() if count < BODIES[path]} == {}
     assert harness.rows() == before
