@@ -36,7 +36,7 @@ from pipeline.customs.reference.content import (
 SIGNATURE: Final = "rules.sig"
 _ALGORITHM: Final = "ed25519"
 #: It stands before the signed text, so that no signature over another kind of text fits.
-_SIGNED_KIND: Final = "exports rules 1\n"
+_SIGNED_KIND: Final = "exports-rules 1\n"
 #: A name of a member has at most this many characters.
 _MAX_NAME: Final = 200
 _ZIP_EPOCH: Final = (1980, 1, 1, 0, 0, 0)
@@ -131,7 +131,9 @@ def _read_members(archive: ZipFile, place: str) -> dict[str, bytes]:
         name = member.filename
         if not _is_rules_name(name) or name in files or member.compress_type not in (ZIP_STORED, ZIP_DEFLATED):
             raise RulesInvalid(
-                [f"{place}: {name[:_MAX_NAME]!r} does not belong into a bundle. Make it by `exports rules bundle`."]
+                [
+                    f"{place}: {name[:_MAX_NAME]!r} does not belong into a bundle. Make it by `exports rules bundle FOLDER FILE --key KEY`."
+                ]
             )
         with archive.open(member) as opened:
             files[name] = opened.read(left + 1)
@@ -154,9 +156,7 @@ def _check_signature(files: Mapping[str, bytes], signature: bytes | None, truste
             [f"{place}: no key is trusted, and a bundle needs a signature. Set EXPORTS_RULES_KEYS to its public key."]
         )
     if signature is None:
-        raise RulesInvalid(
-            [f"{place}: the rules are not signed. Sign them by `exports rules sign` or `exports rules bundle`."]
-        )
+        raise RulesInvalid([f"{place}: the rules are not signed. Sign them by `exports rules sign FOLDER --key KEY`."])
     algorithm, _, rest = signature.decode("ascii", "replace").strip().partition(" ")
     key, _, given = rest.partition(" ")
     if algorithm != _ALGORITHM or not given:

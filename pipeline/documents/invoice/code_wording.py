@@ -96,6 +96,7 @@ AGENCY_DATA: Final[Mapping[str, str]] = {
     "permitOrPhyto": "Permit or phytosanitary certificate",
     "plantQuantity": "Quantity of plant material",
     "plantUom": "Unit of plant material",
+    "priorNoticeConfirmation": "Prior notice confirmation number",
     "producerEstablishment": "Producer establishment number",
     "productId": "Product id",
     "quantityBaseUom": "Quantities, outermost first, base unit last",

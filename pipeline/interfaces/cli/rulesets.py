@@ -160,7 +160,7 @@ def store(
     found = read_rules(place, get_settings().rules_keys)
     with open_current_runtime() as runtime, runtime.db.write() as session:
         rules = rulesets.store_rules(session, found, str(place))
-    text = f"[green]✓[/] stored {escape(rules.id)}; `exports rules activate {escape(rules.id)}` activates it"
+    text = f"[green]✓[/] stored {escape(rules.id)}; `exports rules activate {escape(rules.id)} --by NAME` activates it"
     print_result({"rulesetId": rules.id, "contentHash": rules.content_hash}, text, as_json=as_json)
 
 
