@@ -26,7 +26,7 @@ class Problem(BaseModel):
 
     model_config = ConfigDict(alias_generator=to_camel, populate_by_name=True)
 
-    type: str
+    type: str = Field(description="The page with the cause and the remedy, relative to the API's address")
     title: str
     status: int
     detail: str
@@ -38,12 +38,10 @@ class Problem(BaseModel):
         None, description="Of a VALIDATION_ERROR: `issues`, each with `path`, `pointer`, `message` and `code`"
     )
     request_id: str
-    help: str | None = Field(
-        None, description="The page with the cause and the remedy of `errorCode`, relative to the API's address"
-    )
+    help: str | None = Field(None, description="The same page as `type`")
 
 
-#: `type` names the problem for ever, also where no page is: on queues, and with the pages turned off.
+#: The page of all problems, relative to the API's address: `type` and `help` lead to it. Branch on `errorCode`.
 HELP: Final = "/docs/problems#"
 
 #: The first part of pointers that lead to a part of the request outside its body.
@@ -53,7 +51,7 @@ _OUTSIDE_THE_BODY: Final = frozenset({"header", "query", "path"})
 def problem_document(refused: Refused, request_id: str) -> Problem:
     """Return the problem document of an error, for HTTP and for queues."""
     return Problem(
-        type=f"urn:exports:problem:{refused.code}",
+        type=f"{HELP}{refused.code}",
         title=refused.title,
         status=refused.status,
         detail=refused.message,

@@ -3596,6 +3596,7 @@ export interface components {
          * @description An RFC 9457 problem document with the members of the flat error envelope; clients branch on `errorCode`.
          */
         Problem: {
+            /** @description The page with the cause and the remedy, relative to the API's address */
             type: string;
             title: string;
             status: number;
@@ -3611,7 +3612,7 @@ export interface components {
                 [key: string]: unknown;
             } | null;
             requestId: string;
-            /** @description The page with the cause and the remedy of `errorCode`, relative to the API's address */
+            /** @description The same page as `type` */
             help?: string | null;
         };
         /**

@@ -59,7 +59,7 @@ export function json(value: unknown, status = 200, headers: Record<string, strin
 }
 
 export function problem(status: number, errorCode: string, members: object = {}, headers: Record<string, string> = {}): Script {
-  const facts = { type: `urn:exports:problem:${errorCode}`, title: errorCode, status, detail: errorCode };
+  const facts = { type: `/docs/problems#${errorCode}`, title: errorCode, status, detail: errorCode };
   const body = { ...facts, errorCode, message: errorCode, requestId: "req_1", ...members };
   return json(body, status, { "Content-Type": "application/problem+json", ...headers });
 }

@@ -100,7 +100,7 @@ def _example_problem(code: str) -> dict[str, Any]:
     refused = Refused((kind.__doc__ or "").split("\n", 1)[0])
     problem = problem_document(refused, "req_01m883p0kdjh038wy1y8a4at2n").model_dump(by_alias=True, exclude_none=True)
     return problem | {
-        "type": f"urn:exports:problem:{code}",
+        "type": f"{HELP}{code}",
         "help": f"{HELP}{code}",
         "title": kind.title,
         "status": kind.status,

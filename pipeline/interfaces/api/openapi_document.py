@@ -33,8 +33,8 @@ Clients branch on `errorCode`; every error message says what to do. Decimals are
 """
 
 _TAGS: Final = {
-    "orders": "Sync products and orders, and plan a batch from them.",
     "exports": "Execute an approved plan, follow its export, and change, cancel or retry it.",
+    "orders": "Sync products and orders, and plan a batch from them.",
     "packages": "The customs packages of an export, and their documents.",
     "partners": "The customs brokers, warehouses and operators that an account sends to.",
     "deliveries": "Messages to partners: each attempt, and sending them again.",

@@ -39,7 +39,7 @@ def assert_refused(response: httpx.Response, status: int, code: str, field: str 
         body
     )
     assert response.headers["content-type"] == "application/problem+json"
-    assert body["type"] == f"urn:exports:problem:{code}"
+    assert body["type"] == f"/docs/problems#{code}"
     assert body["help"] == f"/docs/problems#{code}"
     assert body["status"] == status
     assert body["message"] == body["detail"]

@@ -79,7 +79,7 @@ def test_every_error_code_has_a_cause_and_a_remedy() -> None:
 def test_problem_leads_to_the_section_of_its_code(harness: ApiHarness) -> None:
     nobody = harness.client_with_key(None)
     problem = nobody.get("/api/exports").json()
-    assert problem["type"] == "urn:exports:problem:INVALID_API_KEY"
+    assert problem["type"] == "/docs/problems#INVALID_API_KEY"
 
     page, _, anchor = problem["help"].partition("#")
     with open_browser(nobody) as browser:
