@@ -59,7 +59,7 @@ GOLDEN = {
     "pga_records": "5bb16087d333fbf2e38f4962a803d12062245812a30d241ddc32e0e6ac1ce8fd",
     "entry_estimate": "4491074ecaec3aae51be8a9a2e59faf02838a9bc0a43805473e92ee61c7ccf50",
     "entry_import": "e7aea13c16758d6d0e799c86b7dbf69bf6b3828e2b0717da2c2de1d71b8b4d05",
-    "entry_worksheet": "4da5d5c057adfe9403de093cabce4936609e0cdd6a763d914249897dca0a7401",
+    "entry_worksheet": "4ca1675f6bb754a6a8ee108eb68b023c2bec0dcdbdd5031bbfe04b02cd848fdc",
 }
 
 
