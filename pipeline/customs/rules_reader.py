@@ -58,12 +58,12 @@ class _Watch:
             log.info("rules_changed_elsewhere")  # another process stores or activates rules; the next look finds them
 
     def _look(self, runtime: Runtime, place: Path | None, now: float) -> None:
-        with runtime.db.read() as session:
-            newest = rulesets.find_active(session)
         if place is None:
-            if self._seen is None:
+            if self._seen is None:  # the rules of this version do not change while it runs
                 self._apply(runtime, RulesFiles(packaged_rules(), None), _PACKAGED)
             return
+        with runtime.db.read() as session:
+            newest = rulesets.find_active(session)
         stamp = _read_stamp(place)
         if stamp == self._known:
             self._number = 0 if newest is None else newest.number

@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
 
-from sqlalchemy import bindparam, select
 from sqlmodel import Session
 
-from pipeline.accounts.models import Partner
 from pipeline.core.blob_store import ArtifactStore
-from pipeline.core.db import table
 from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
 from pipeline.customs import rulesets, treatment
@@ -28,11 +24,6 @@ from pipeline.exports.events import NewEvent
 from pipeline.exports.plans import HashedPlan
 from pipeline.exports.schemas.plan import Unit
 from pipeline.exports.step_context import StepContext
-
-_partners = table(Partner).c
-_FIND_NAME: Final = select(_partners.name).where(
-    _partners.account_id == bindparam("of_account"), _partners.id == bindparam("of_partner")
-)
 
 
 @dataclass(frozen=True)
@@ -63,14 +54,12 @@ def render_unit(runtime: Runtime, context: StepContext) -> Iterator[Document]:
 def load_invoice(runtime: Runtime, context: StepContext) -> Invoice:
     """Return the invoice of the context's unit, with the worksheet of its agencies and the estimate of the entry.
 
-    A customs broker that was renamed since has its new name. Raises RulesUnreadable and StepFailed.
+    Raises RulesUnreadable and StepFailed.
     """
     invoice, unit = recorded_unit(runtime, context)
-    with runtime.db.read() as session:
-        name = session.scalar(_FIND_NAME, {"of_account": context.account_id, "of_partner": context.broker_id})
     # Whenever and wherever the export is rendered, it is by the rules with which it was accepted.
     with rulesets.use_stored(runtime, context.rules_hash):
-        return _complete_invoice(invoice.model_copy(update={"customs_broker": name or context.broker_id}), unit)
+        return _complete_invoice(invoice, unit)
 
 
 def build_plan_invoice(
