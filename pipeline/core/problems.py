@@ -57,12 +57,18 @@ def problem_document(refused: Refused, request_id: str) -> Problem:
         detail=refused.message,
         error_code=refused.code,
         message=refused.message,
-        field=None if refused.field is None else format_name(refused.field),
-        pointer=refused.field if refused.field is not None and _is_pointer(refused.field) else None,
-        details=None if refused.details is None else _name_issues(refused.details),
         request_id=request_id,
         help=f"{HELP}{refused.code}",
+        **locate_refusal(refused),
     )
+
+
+def locate_refusal(refused: Refused) -> dict[str, Any]:
+    """Return the members of a problem that say where the fault is: `field`, `pointer` and `details`, if they are known."""
+    found: dict[str, Any] = {} if refused.field is None else {"field": format_name(refused.field)}
+    if refused.field is not None and _is_pointer(refused.field):
+        found["pointer"] = refused.field
+    return found if refused.details is None else found | {"details": _name_issues(refused.details)}
 
 
 def format_name(pointer: str) -> str:

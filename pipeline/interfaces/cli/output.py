@@ -25,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.core.errors import ExportsError, NotFound, Refused, Retryable
+from pipeline.core.problems import locate_refusal
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -232,9 +233,7 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
             _exit_with_problem(error.code, _build_problem(error.code.name, error.message, error.remedy), as_json)
         except Refused as error:
             code = ExitCode.NOT_FOUND if isinstance(error, NotFound) else ExitCode.REFUSED
-            where = {"field": error.field} if error.field else {}
-            details = {"details": error.details} if error.details else {}
-            _exit_with_problem(code, _build_problem(error.code, error.message) | where | details, as_json)
+            _exit_with_problem(code, _build_problem(error.code, error.message) | locate_refusal(error), as_json)
         except Retryable as error:
             _exit_with_problem(
                 ExitCode.UNREACHABLE,
