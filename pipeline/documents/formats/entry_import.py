@@ -67,8 +67,11 @@ def entry_import(invoice: Invoice) -> bytes:
     out = BytesIO()
     day = invoice.header.invoice_date
     with ZipFile(out, "w", ZIP_STORED) as archive:
+        # A ZIP knows no other years.
         for name, rows in tables.items():
-            archive.writestr(ZipInfo(name, (max(day.year, 1980), day.month, day.day, 0, 0, 0)), write_table(rows))
+            archive.writestr(
+                ZipInfo(name, (min(max(day.year, 1980), 2107), day.month, day.day, 0, 0, 0)), write_table(rows)
+            )
     return out.getvalue()
 
 
