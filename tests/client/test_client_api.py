@@ -159,7 +159,7 @@ def test_partner_calls_register_test_change_and_rotate(harness: ApiHarness, api:
     assert api.call("resume_partner", "wh_new").state == "live"
     assert api.call("rotate_secret", "wh_new", overlap_hours=1).secret != created.secret
     assert api.call("partner", "wh_new").name == "Newer"
-    assert "wh_new" in [each.id for each in api.call("partners")]
+    assert "wh_new" in [each.id for each in api.collect("partners")]
 
 
 def test_messages_are_resent_and_the_broker_answers(harness: ApiHarness, api: ClientAtHarness) -> None:

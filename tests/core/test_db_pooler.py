@@ -145,6 +145,8 @@ def test_account_on_shared_connections_sees_only_its_own_rows(
     run_together(look)
     with tenancy.account_scope(tenancy.NO_ACCOUNT), pooled_workflow.runtime.db.read() as session:
         for table in SQLModel.metadata.tables.values():
+            if table.name in row_security.SHARED:
+                continue
             assert session.scalar(select(func.count()).select_from(table)) == 0, table.name
 
 

@@ -37,6 +37,14 @@ def remove_sale(data: dict[str, Any]) -> None:
         "assists": "declared",
         "assistItems": [{"name": "Die lent by the buyer", "amount": "350.00"}, {"name": "Drawings"}],
     }
+    data["lines"][0]["entryQuantities"] = [{"quantity": "12", "unit": "NO"}, {"quantity": "14.4", "unit": "KG"}]
+    data["lines"][0]["chapter98"] = {
+        "provision": "9802.00.40",
+        "exemptValue": "250.00",
+        "dutiableValue": "50.00",
+        "exportedOn": "2026-09-01",
+        "proof": "Export declaration of the United States, filed 2026-09-01",
+    }
 
 
 @pytest.mark.parametrize("lines", [1, 3, 12])

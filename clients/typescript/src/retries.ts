@@ -25,6 +25,7 @@ const TRANSIENT_STATUSES: ReadonlySet<number> = new Set([408, 429, 500, 502, 503
 /** The calls that change something and may be repeated without a further effect; reads may be, too. */
 const REPEATABLE: ReadonlySet<string> = new Set([
   "post /api/exports/execute",
+  "post /api/exports/plan",
   "post /api/exports/plans",
   "post /api/exports/preflight",
   "post /api/exports/proforma",
@@ -32,6 +33,9 @@ const REPEATABLE: ReadonlySet<string> = new Set([
   "post /api/artifacts/{id}/links",
   "post /api/broker-submissions/{id}/links",
   "post /api/broker-submissions/{id}/acknowledgements",
+  "post /api/products/sync",
+  "post /api/orders/sync",
+  "post /api/plan-templates/sync",
   "patch /api/partners/{id}",
 ]);
 

@@ -70,7 +70,8 @@ def test_page_has_facts_of_commercial_invoice(harness: ApiHarness) -> None:
         assert facts(page, first, last) == facts(commercial, first, last) != ""
     assert ("I declare" in page, "I declare" in commercial) == (False, True)
     assert ("PRO FORMA" in page, "PRO FORMA" in commercial) == (True, False)
-    assert "Preflight has no finding." in page
+    # Without an edition of the tariff, preflight says what it cannot check.
+    assert "The tariff was not checked" in page
 
 
 def test_registered_plan_has_page_until_it_is_executed(harness: ApiHarness) -> None:

@@ -28,7 +28,7 @@ def test_docs_name_only_existing_commands() -> None:
     for page in PAGES:
         # The first word of an event's hash input is not a command.
         text = page.read_text().replace("`exports event v1`", "")
-        for first, second in re.findall(r"(?:`|\$ |&& |\$\()exports ([a-z]+)(?: ([a-z-]+))?", text):
+        for first, second in re.findall(r"(?:`|\$ |&& |\$\()exports ([a-z][a-z-]*)(?: ([a-z-]+))?", text):
             if first in alone and not second:
                 continue
             command = (first, second) if first in nouns else (first,)

@@ -18,7 +18,7 @@ def test_stats_are_shown_as_tables_and_as_json(service: Commands) -> None:
     assert result.exit_code == 0, result.output
     assert "The last 7d, in periods of 6 h" in result.stdout
     assert "acceptance to handoff" in result.stdout
-    assert "now in the inbox: 0; accepted by customs brokers today (UTC): 0" in result.stdout
+    assert re.search(r"now in the inbox: \d+; accepted by customs brokers today \(UTC\): \d+", result.stdout)
     found = service.json("stats")
     assert (len(found["periods"]), found["periodSeconds"]) == (24, 3600)
 

@@ -124,6 +124,9 @@ def read_text(kind: str, body: bytes) -> str:
     if kind == "cci_xlsx":
         book = openpyxl.load_workbook(io.BytesIO(body), read_only=True)
         return "\n".join(str(value) for sheet in book for row in sheet.iter_rows(values_only=True) for value in row)
+    if kind == "entry_import":
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            return "\n".join(archive.read(name).decode("utf-8-sig") for name in archive.namelist())
     if body.startswith(b"%PDF-"):
         pages = pypdf.PdfReader(io.BytesIO(body)).pages
         return "".join("".join(page.extract_text().split()) for page in pages)
