@@ -20,7 +20,6 @@ from pipeline.core.db import blocked_by_same_key, table
 from pipeline.core.errors import (
     DatabaseBusy,
     IdempotencyInProgress,
-    InvalidAccountScope,
     PlanNotExecutable,
     ValidationFailed,
 )
@@ -144,8 +143,7 @@ def accept_plan(
     if the request names a registered plan. The same key with the same request returns the existing export; so does the
     same batch with the same plan. Raises the errors of the contract. A refused request writes nothing.
     """
-    if request.account_id != caller.account_id:
-        raise InvalidAccountScope(f"the key does not belong to account {request.account_id}", field="/accountId")
+    check_account(caller, request.account_id)
     inline = inline_plan(request, raw_plan)
     idempotent = IdempotentRequest.create(caller, idempotency_key, request_fingerprint(request, inline))
     watch_rules(runtime)
@@ -209,7 +207,7 @@ def resolve_plan(
     """
     if inline is None:
         return find_registered_plan(session, caller, request)
-    check_account(caller, inline.plan)
+    check_account(caller, inline.plan.account_id, "/plan/accountId")
     if inline.plan.batch_id != request.batch_id:
         raise ValidationFailed(
             f"the plan's batchId is {inline.plan.batch_id}, the request's is {request.batch_id}; send the same one",

@@ -10,7 +10,7 @@ from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import EXECUTE, OPERATE, Caller
 from pipeline.core import tracing
-from pipeline.core.errors import InsufficientRole, InvalidAccountScope, InvalidState, Purged, ValidationFailed
+from pipeline.core.errors import InsufficientRole, InvalidState, Purged, ValidationFailed
 from pipeline.core.failpoints import failpoint
 from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
@@ -41,7 +41,7 @@ from pipeline.workflow.acceptance import (
 )
 from pipeline.workflow.idempotency import Acceptance, IdempotentRequest, request_fingerprint
 from pipeline.workflow.interventions import Precondition
-from pipeline.workflow.preflight import find_executed_export, preflight
+from pipeline.workflow.preflight import check_account, find_executed_export, preflight
 
 #: Each of these roles may amend an export.
 AMENDING_ROLES: Final = (EXECUTE, OPERATE)
@@ -68,8 +68,7 @@ def amend_export(
     Raises NotFound, InvalidState, what `precondition` raises, and the errors of an execution. A refused request writes
     nothing.
     """
-    if request.account_id != caller.account_id:
-        raise InvalidAccountScope(f"the key does not belong to account {request.account_id}", field="/accountId")
+    check_account(caller, request.account_id)
     inline = inline_plan(request, raw_plan)
     idempotent = IdempotentRequest.create(
         caller, idempotency_key, request_fingerprint(request, inline, amends=export_or_batch_id)

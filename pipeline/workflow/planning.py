@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from sqlmodel import Session
 
 from pipeline.accounts.api_keys import Caller
-from pipeline.core.errors import InvalidAccountScope, Refused
+from pipeline.core.errors import Refused
 from pipeline.core.findings import Finding, top_findings
 from pipeline.core.json_input import explain_errors
 from pipeline.core.runtime import Runtime
@@ -32,7 +32,7 @@ from pipeline.orders.builder import STRATEGY, Draft, build_plan
 from pipeline.orders.schemas import ExcludedOrder, PlanAnswer, PlanRequest, TemplateItem, ValidationMessage
 from pipeline.orders.sync import Owner, StoredRequest, retry_on_conflict
 from pipeline.orders.units import KnownOrder, Shipment
-from pipeline.workflow.preflight import already_executed, find_executed_export, preflight, store_snapshot
+from pipeline.workflow.preflight import already_executed, check_account, find_executed_export, preflight, store_snapshot
 
 #: The most messages in an answer; `findings` of preflight has its own limit.
 _MAX_MESSAGES: Final = 1_000
@@ -57,8 +57,7 @@ def plan_batch(runtime: Runtime, caller: Caller, request: PlanRequest, *, idempo
     The same request with unchanged data gives the same plan and batch. Raises InvalidAccountScope, IdempotencyKeyReused,
     and AlreadyExecuted if the given batch was executed. A refused request writes nothing.
     """
-    if request.account_id != caller.account_id:
-        raise InvalidAccountScope(f"the key does not belong to account {request.account_id}", field="/accountId")
+    check_account(caller, request.account_id)
     owner = Owner(caller.account_id, caller.test)
     stored = StoredRequest.create(owner, "plan", idempotency_key, request)
 

@@ -143,7 +143,7 @@ def preflight_report(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> Pr
 
 
 def _preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan, *, amends: bool) -> tuple[list[Finding], Ruleset]:
-    check_account(caller, hashed.plan)
+    check_account(caller, hashed.plan.account_id, "/plan/accountId")
     # Findings about the whole plan come first, because a very long list is cut at its end.
     now = runtime.clock()
     refused = approval_findings(hashed.plan, now)
@@ -187,7 +187,7 @@ def register_plan(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> Regis
 
     Raises PlanNotApproved and PlanExpired, and AlreadyExecuted if its batch was executed with another plan.
     """
-    check_account(caller, hashed.plan)
+    check_account(caller, hashed.plan.account_id, "/plan/accountId")
     check_approval(hashed.plan, runtime.clock())
     document = hashed.document
     watch_rules(runtime)
@@ -353,10 +353,10 @@ def already_executed(executed: Export) -> AlreadyExecuted:
     )
 
 
-def check_account(caller: Caller, plan: Plan) -> None:
-    """Raise InvalidAccountScope if the plan belongs to another account than the caller."""
-    if plan.account_id != caller.account_id:
-        raise InvalidAccountScope(f"the key does not belong to account {plan.account_id}", field="/plan/accountId")
+def check_account(caller: Caller, account_id: str, field: str = "/accountId") -> None:
+    """Raise InvalidAccountScope for another account than the caller's; `field` points to it in the request."""
+    if account_id != caller.account_id:
+        raise InvalidAccountScope(f"the key does not belong to account {account_id}", field=field)
 
 
 def check_approval(plan: Plan, now: datetime) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 
 from pipeline.accounts.api_keys import Caller
-from pipeline.core.errors import InvalidAccountScope
 from pipeline.core.json_input import Parsed
+from pipeline.core.runtime import Runtime
 from pipeline.interfaces.api.dependencies import Admin, Executor, Reader, RuntimeDep
 from pipeline.interfaces.api.headers import IdempotencyKey, check_idempotency_key
 from pipeline.interfaces.api.openapi import READ_REFUSALS, refusal_responses
@@ -26,8 +27,11 @@ from pipeline.orders.schemas import (
 )
 from pipeline.orders.sync import Owner
 from pipeline.workflow import planning
+from pipeline.workflow.preflight import check_account
 
 router = APIRouter(prefix="/api", tags=["orders"])
+
+Items = TypeVar("Items", ProductSync, OrderSync, TemplateSync)
 
 _SYNC_REFUSALS = refusal_responses(400, 413, 422)
 
@@ -42,9 +46,7 @@ async def sync_products(
     idempotency_key: IdempotencyKey = None,
 ) -> SyncReceipt:
     """Create or replace the customs data of products, up to a thousand; an unchanged product keeps its version."""
-    owner = _check_owner(caller, body.model.account_id)
-    key = check_idempotency_key(idempotency_key) or body.model.idempotency_key
-    return await run_in_threadpool(sync.sync_products, runtime, owner, body.model, key)
+    return await _store(sync.sync_products, runtime, caller, body.model, idempotency_key)
 
 
 @router.post(
@@ -57,9 +59,7 @@ async def sync_orders(
     idempotency_key: IdempotencyKey = None,
 ) -> SyncReceipt:
     """Create or replace orders, up to a thousand; a changed order must be planned again before it is executed."""
-    owner = _check_owner(caller, body.model.account_id)
-    key = check_idempotency_key(idempotency_key) or body.model.idempotency_key
-    return await run_in_threadpool(sync.sync_orders, runtime, owner, body.model, key)
+    return await _store(sync.sync_orders, runtime, caller, body.model, idempotency_key)
 
 
 @router.get("/orders/{id}", response_model=OrderView, responses=READ_REFUSALS)
@@ -87,9 +87,7 @@ async def sync_plan_templates(
     idempotency_key: IdempotencyKey = None,
 ) -> SyncReceipt:
     """Create or replace the facts that all plans to a country share: parties, terms, entry data and who approves."""
-    owner = _check_owner(caller, body.model.account_id)
-    key = check_idempotency_key(idempotency_key) or body.model.idempotency_key
-    return await run_in_threadpool(sync.sync_templates, runtime, owner, body.model, key)
+    return await _store(sync.sync_templates, runtime, caller, body.model, idempotency_key)
 
 
 @router.post(
@@ -113,8 +111,14 @@ async def plan_batch(
     return await run_in_threadpool(planning.plan_batch, runtime, caller, body.model, idempotency_key=key)
 
 
-def _check_owner(caller: Caller, account_id: str) -> Owner:
-    """Return the owner of what is synced. Raises InvalidAccountScope for another account than the key's."""
-    if account_id != caller.account_id:
-        raise InvalidAccountScope(f"the key does not belong to account {account_id}", field="/accountId")
-    return Owner(caller.account_id, caller.test)
+async def _store(
+    store: Callable[[Runtime, Owner, Items, str | None], SyncReceipt],
+    runtime: Runtime,
+    caller: Caller,
+    requested: Items,
+    idempotency_key: str | None,
+) -> SyncReceipt:
+    """Store what is synced for the caller; return what changed. Raises InvalidAccountScope for another account's."""
+    check_account(caller, requested.account_id)
+    key = check_idempotency_key(idempotency_key) or requested.idempotency_key
+    return await run_in_threadpool(store, runtime, Owner(caller.account_id, caller.test), requested, key)
