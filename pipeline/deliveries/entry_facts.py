@@ -6,7 +6,6 @@ from pipeline.core.runtime import Runtime
 from pipeline.customs import rulesets
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.valuation.estimate import build_estimate
-from pipeline.documents.invoice.consolidation import list_entry_lines
 from pipeline.documents.invoice.repository import recorded_unit
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Unit
@@ -28,5 +27,5 @@ def add_estimate(invoice: Invoice, unit: Unit) -> Invoice:
 
     Documents and customs do not know each other: documents merge the lines, customs estimates the entry.
     """
-    groups = [line.line_numbers for line in list_entry_lines(invoice)]
+    groups = [line.line_numbers for line in invoice.entry_lines]
     return invoice.model_copy(update={"estimate": build_estimate(unit, entry_date(unit), groups)})

@@ -12,7 +12,6 @@ from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.pga.worksheet import build_worksheet
 from pipeline.customs.valuation.estimate import build_estimate
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
-from pipeline.documents.invoice.consolidation import list_entry_lines
 from pipeline.documents.registry import artifact_types
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Unit
@@ -259,7 +258,7 @@ def _finished(unit: Unit, *, test: bool = False) -> Invoice:
     facts = build_facts(unit, test=test)
     worksheet_rows = build_worksheet(unit, entry_date(unit), facts.line_digests)
     invoice = build_invoice(unit, facts)
-    groups = [line.line_numbers for line in list_entry_lines(invoice)]
+    groups = [line.line_numbers for line in invoice.entry_lines]
     estimate = build_estimate(unit, entry_date(unit), groups)
     return invoice.model_copy(update={"worksheet": worksheet_rows, "estimate": estimate})
 

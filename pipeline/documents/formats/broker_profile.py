@@ -16,11 +16,11 @@ from pipeline.core.json_input import validation_failed
 from pipeline.core.money import format_plain, sum_exact, to_decimal
 from pipeline.core.problems import Issue
 from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
-from pipeline.documents.formats.entry_import import list_entry_rows
+from pipeline.documents.formats.entry_import import ADDRESS_COLUMNS, list_entry_rows, party_columns
 from pipeline.documents.formats.xlsx import VERSION as WORKBOOK_VERSION
 from pipeline.documents.formats.xlsx import WorkbookWriter
 from pipeline.documents.registry import KINDS, MANIFEST, Document
-from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, PartyBlock
+from pipeline.documents.schemas.invoice import Invoice, InvoiceLine
 from pipeline.documents.schemas.profile import BrokerProfile, ProfileColumn
 
 ARTIFACT_TYPE: Final = "broker_profile"
@@ -79,15 +79,6 @@ _INVOICE: Final[Mapping[str, Callable[[Invoice], Cell]]] = {
     "total_net_kg": lambda invoice: invoice.totals.net_weight_kg.exact,
 }
 
-#: The name in a profile of each part of an address.
-_ADDRESS: Final = {
-    "line1": "addr1",
-    "line2": "addr2",
-    "city": "city",
-    "region": "state",
-    "postal_code": "zip",
-    "country": "country",
-}
 _ROLES: Final = {"seller": "seller", "buyer": "buyer", "ship_to": "ship_to", "importer": "importer_of_record"}
 
 _LINE: Final[Mapping[str, Callable[[InvoiceLine], Cell]]] = {
@@ -116,7 +107,7 @@ _SHARED_FIELDS: Final = (
 OTHER_FIELDS: Final = (
     *_LINE,
     *_INVOICE,
-    *(f"{role}_{part}" for role in _ROLES for part in ("name", *_ADDRESS.values())),
+    *(f"{role}_{part}" for role in _ROLES for part in ("name", *ADDRESS_COLUMNS.values())),
 )
 
 FIELDS: Final = frozenset((*LINE_FIELDS, *OTHER_FIELDS))
@@ -229,9 +220,7 @@ def _json(profile: BrokerProfile, invoice: Invoice) -> bytes:
 def _rows(profile: BrokerProfile, invoice: Invoice) -> Iterator[tuple[Cell, ...]]:
     shared = {name: fact(invoice) for name, fact in _INVOICE.items()}
     for role, attribute in _ROLES.items():
-        party: PartyBlock = getattr(invoice.parties, attribute)
-        shared[f"{role}_name"] = party.name
-        shared |= {f"{role}_{part}": getattr(party.address, name, None) for name, part in _ADDRESS.items()}
+        shared |= party_columns(role, getattr(invoice.parties, attribute))
     for facts in _line_facts(invoice) if profile.rows == "lines" else _entry_facts(invoice):
         yield tuple(_cell(column, shared | facts) for column in profile.columns)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
-from typing import Any
+from typing import Any, Final
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from pipeline.documents.formats.columns import (
@@ -18,7 +18,6 @@ from pipeline.documents.formats.columns import (
     quantity_columns,
 )
 from pipeline.documents.formats.invoice import write_table
-from pipeline.documents.invoice.consolidation import list_entry_lines
 from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Invoice, PartyBlock
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
@@ -30,6 +29,17 @@ _SHOWN: dict[str, Any] = {
     "test": True,
     "provenance": True,
     "header": {"number", "invoice_date"},
+}
+
+
+#: The end of a column's name for each part of an address.
+ADDRESS_COLUMNS: Final = {
+    "line1": "addr1",
+    "line2": "addr2",
+    "city": "city",
+    "region": "state",
+    "postal_code": "zip",
+    "country": "country",
 }
 
 
@@ -49,7 +59,7 @@ def entry_estimate(invoice: Invoice) -> bytes:
     """Return the entry lines and the estimate as UTF-8 JSON in camelCase."""
     facts = invoice.model_dump(mode="json", by_alias=True, include=_SHOWN)
     facts["lines"] = [
-        line.model_dump(mode="json", by_alias=True, exclude={"lines_shown"}) for line in list_entry_lines(invoice)
+        line.model_dump(mode="json", by_alias=True, exclude={"lines_shown"}) for line in invoice.entry_lines
     ]
     facts["estimate"] = find_estimate(invoice).model_dump(mode="json", by_alias=True)
     return json.dumps(facts, ensure_ascii=False, indent=1).encode() + b"\n"
@@ -91,10 +101,10 @@ def _header_row(invoice: Invoice, estimate: EntryEstimate) -> dict[str, Cell]:
         "export_country": invoice.lines[0].country_of_export,
         "estimated_arrival": None if transport.estimated_arrival_at is None else transport.estimated_arrival_at.exact,
         "importer_number": str(importer.importer_number.exact),
-        **_party_columns("importer", importer),
-        **_party_columns("consignee", parties.ship_to),
-        **_party_columns("buyer", parties.buyer),
-        **_party_columns("seller", parties.seller),
+        **party_columns("importer", importer),
+        **party_columns("consignee", parties.ship_to),
+        **party_columns("buyer", parties.buyer),
+        **party_columns("seller", parties.seller),
         "incoterm": header.incoterm,
         "incoterm_place": header.incoterm_place,
         "related_party": "Y" if header.related_parties else "N",
@@ -118,19 +128,16 @@ def _header_row(invoice: Invoice, estimate: EntryEstimate) -> dict[str, Cell]:
     }
 
 
-def _party_columns(role: str, party: PartyBlock) -> dict[str, Cell]:
-    parts = ("line1", "line2", "city", "region", "postal_code", "country")
-    columns = ("addr1", "addr2", "city", "state", "zip", "country")
-    address = {} if party.address is None else party.address.model_dump()
-    return {f"{role}_name": party.name} | {
-        f"{role}_{column}": address.get(part) for column, part in zip(columns, parts, strict=True)
-    }
+def party_columns(role: str, party: PartyBlock) -> dict[str, Cell]:
+    """Return the name and address of a party, each column with `role` before its name; None for what is not given."""
+    address = {f"{role}_{column}": getattr(party.address, part, None) for part, column in ADDRESS_COLUMNS.items()}
+    return {f"{role}_name": party.name, **address}
 
 
 def list_entry_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
     """Yield the row of each entry line as column name to value, always with the same columns in the same order."""
     estimate = find_estimate(invoice)
-    for merged, entry in zip(list_entry_lines(invoice), estimate.lines, strict=True):
+    for merged, entry in zip(invoice.entry_lines, estimate.lines, strict=True):
         yield _line_row(merged, entry, invoice.header.currency, estimate)
 
 

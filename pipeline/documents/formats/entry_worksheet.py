@@ -13,7 +13,6 @@ from typing import Any, Final
 
 from pipeline.core.money import format_amount, format_plain
 from pipeline.documents.formats.entry_import import find_estimate
-from pipeline.documents.invoice.consolidation import list_entry_lines
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
@@ -41,7 +40,7 @@ _PRINTED: dict[str, Any] = {
 
 def entry_worksheet(invoice: Invoice) -> bytes:
     """Return the PDF."""
-    rows = list(zip(list_entry_lines(invoice), find_estimate(invoice).lines, strict=True))
+    rows = list(zip(invoice.entry_lines, find_estimate(invoice).lines, strict=True))
     template = TypstTemplate("entry_worksheet.typ", partial(_facts, rows), _remarks)
     return typeset(invoice, template, plan_parts(_size(merged, entry) for merged, entry in rows))
 

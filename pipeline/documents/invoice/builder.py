@@ -12,7 +12,7 @@ from pipeline.core.findings import Finding
 from pipeline.documents.invoice import code_wording, declarations, wording
 from pipeline.documents.invoice import lines as rows
 from pipeline.documents.invoice import packages as boxes
-from pipeline.documents.invoice.consolidation import consolidate_lines
+from pipeline.documents.invoice.consolidation import consolidate_lines, merge_lines
 from pipeline.documents.invoice.declarations import certificate_rows
 from pipeline.documents.schemas import declarations as schemas_declarations
 from pipeline.documents.schemas import invoice as out
@@ -80,6 +80,7 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
     lines = rows.line_rows(unit, facts.line_digests, packages)
     header = unit.invoice
     currency = header.currency
+    merged = merge_lines(lines, currency)
     return out.Invoice(
         kind=facts.kind,
         test=facts.test,
@@ -139,7 +140,8 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
         certificates=certificate_rows(unit),
         metals=declarations.metal_rows(lines),
         metal_totals=declarations.metal_totals(unit.lines, currency),
-        consolidation=consolidate_lines(lines, currency),
+        consolidation=consolidate_lines(merged, len(lines)),
+        entry_lines=merged,
         package_summary=boxes.package_summary(unit.packages, packages),
         packages=packages,
         declaration=_declaration(unit, facts.kind),

@@ -13,30 +13,25 @@ from pipeline.documents.schemas.invoice import Printed
 from pipeline.exports.schemas.plan import Treatment
 
 
-def consolidate_lines(lines: Sequence[out.InvoiceLine], currency: str) -> declarations.Consolidation | None:
-    """Return the lines merged by code, origin, manufacturer, preference and treatment; None if no two can be merged.
-
-    Metal weights add up like the net weights. All other customs data of merged lines is equal.
-    """
-    merged = _merge_lines(lines, currency)
-    if len(merged) == len(lines):
+def consolidate_lines(
+    merged: tuple[declarations.MergedLine, ...], line_count: int
+) -> declarations.Consolidation | None:
+    """Return the merged lines of an invoice with `line_count` lines; None if no two could be merged."""
+    if len(merged) == line_count:
         return None
     return declarations.Consolidation(
-        line_count=len(lines),
+        line_count=line_count,
         merged_line_count=len(merged),
-        lines_saved=len(lines) - len(merged),
+        lines_saved=line_count - len(merged),
         lines=merged,
     )
 
 
-def list_entry_lines(invoice: out.Invoice) -> tuple[declarations.MergedLine, ...]:
-    """Return the lines as an entry has them: merged, if any two can be."""
-    if invoice.consolidation is not None:
-        return invoice.consolidation.lines
-    return _merge_lines(invoice.lines, invoice.header.currency)
+def merge_lines(lines: Sequence[out.InvoiceLine], currency: str) -> tuple[declarations.MergedLine, ...]:
+    """Return the lines merged by code, origin, manufacturer, preference and treatment.
 
-
-def _merge_lines(lines: Sequence[out.InvoiceLine], currency: str) -> tuple[declarations.MergedLine, ...]:
+    Metal weights add up like the net weights. All other customs data of merged lines is equal.
+    """
     groups: dict[tuple[object, ...], list[out.InvoiceLine]] = {}
     for line in lines:
         groups.setdefault(_merge_key(line), []).append(line)

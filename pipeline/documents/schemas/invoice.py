@@ -16,6 +16,7 @@ from pipeline.documents.schemas.declarations import (
     Chapter98Claim,
     Consolidation,
     FindingRow,
+    MergedLine,
     MetalRow,
     MetalTotal,
     UnitTotal,
@@ -34,6 +35,8 @@ __all__ = [
 #: The customs broker's name, or its id if no partner has it: for the PAPS cover sheet only, and left out of the published
 #: invoice.
 CustomsBroker = Annotated[str | None, Field(exclude=True)]
+#: The lines as an entry has them: merged, if any two can be. Left out of the published invoice, whose `consolidation` has them.
+EntryLines = Annotated[tuple[MergedLine, ...], Field(exclude=True)]
 
 #: Whether pages have French words beside the English ones. It is not published: it says nothing about the goods.
 French = Annotated[bool, Field(exclude=True)]
@@ -312,6 +315,7 @@ class Invoice(DocumentModel):
     packages: tuple[PackageRow, ...]
     declaration: Declaration
     findings: tuple[FindingRow, ...]
+    entry_lines: EntryLines = ()
     worksheet: InvoiceWorksheet = None
     estimate: InvoiceEstimate = None
     customs_broker: CustomsBroker = None

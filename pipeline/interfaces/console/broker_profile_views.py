@@ -12,7 +12,6 @@ from typing import Any, Final
 from pipeline.accounts.schemas import PartnerChanges
 from pipeline.core.json_input import parse_json
 from pipeline.documents.formats.broker_profile import FIELDS_OF_ROWS, list_rows
-from pipeline.documents.invoice.consolidation import list_entry_lines
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.documents.schemas.profile import MAX_COLUMNS, BrokerProfile, ProfileColumn
 from pipeline.interfaces.console.input import Choice, FormError, Input, list_errors, read_text_lines, read_whole_number
@@ -137,7 +136,7 @@ def _show_column(number: int, column: ProfileColumn) -> ShownColumn:
 def build_preview(profile: BrokerProfile, invoice: Invoice, source: str) -> ProfilePreview:
     """Return the file of an invoice as a table. Raises ValidationFailed if the profile names an unknown field."""
     headers, *rows = islice(list_rows(profile, invoice), _MOST_ROWS + 1)
-    count = len(invoice.lines if profile.rows == "lines" else list_entry_lines(invoice))
+    count = len(invoice.lines if profile.rows == "lines" else invoice.entry_lines)
     return ProfilePreview(
         source,
         title=f"{profile.filename} of invoice {invoice.header.number}, unit {invoice.provenance.unit_ref}",
