@@ -20,16 +20,16 @@ def write(folder: Path, name: str, body: Json) -> str:
 
 
 def test_orders_are_synced_planned_and_explained(service: Commands, tmp_path: Path) -> None:
-    (synced,) = service.json("orders", "sync", write(tmp_path, "orders", orders.order_sync(orders.order("cli-1"))))[
-        "data"
-    ]
+    goods = orders.product(externalId="cli-product")  # the service is shared: other tests sync products too
+    order = orders.order("cli-1", products=[goods["externalId"]])
+    (synced,) = service.json("orders", "sync", write(tmp_path, "orders", orders.order_sync(order)))["data"]
     assert synced["change"] == "created"
     request = write(tmp_path, "request", orders.plan_request([synced["id"]]))
     incomplete = service("orders", "plan", request)
     assert (incomplete.exit_code, incomplete.stdout.split()[0]) == (6, "BLOCKED")
-    assert "Product" in incomplete.stdout or "plan template" in incomplete.stdout
+    assert "cli-1: product cli-product is not synced." in incomplete.stdout
 
-    assert service("products", "sync", write(tmp_path, "products", orders.product_sync())).exit_code == 0
+    assert service("products", "sync", write(tmp_path, "products", orders.product_sync(goods))).exit_code == 0
     shown = service("plan-templates", "sync", write(tmp_path, "template", orders.template_sync()))
     assert (shown.exit_code, "US" in shown.stdout) == (0, True)
     dry = service.json("orders", "plan", request, "--dry-run")
