@@ -50,7 +50,7 @@ from pipeline.interfaces.cli.output import (
 )
 from pipeline.interfaces.cli.people import build_link
 from pipeline.interfaces.cli.progress import ProgressLine, ProgressReporter
-from pipeline.interfaces.cli.server import shutdown_event
+from pipeline.interfaces.cli.server import watch_stop_signals
 from pipeline.ops.migrations.runner import upgrade_database
 
 app = typer.Typer()
@@ -145,7 +145,7 @@ def _run_demo(stack: ExitStack, console: Console, home: Path, *, serve: bool, as
         raise Failure(f"not executed: {', '.join(failed)}", remedy=f"The log is {home / 'demo.log'}.")
     _print_next_steps(console, home, seconds)
     if serve:
-        shutdown = shutdown_event()
+        stop_signals = watch_stop_signals()
         console.print(
             f"\n  serving at [bold]{settings.public_url}/console[/] until Ctrl-C; this link signs you in once:"
         )
@@ -153,7 +153,7 @@ def _run_demo(stack: ExitStack, console: Console, home: Path, *, serve: bool, as
         console.print("  or in a terminal:")
         console.print(f"    export EXPORTS_API_URL={settings.public_url} EXPORTS_API_KEY={key}", soft_wrap=True)
         console.print(f"    exports inspect {results[0].export.batch_id}")
-        shutdown.wait()
+        stop_signals.get()
 
 
 def _use_demo_settings(home: Path, port: int) -> Settings:

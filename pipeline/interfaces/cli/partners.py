@@ -43,7 +43,7 @@ from pipeline.interfaces.cli.output import (
     with_remedy,
 )
 from pipeline.interfaces.cli.portal_links import OfAccount, Partner
-from pipeline.interfaces.cli.server import shutdown_event
+from pipeline.interfaces.cli.server import watch_stop_signals
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 from pipeline.interfaces.event_text import BAD, GOOD
 from pipeline.simulation.partners.http import ReceivedRequest, WebhookFault, WebhookReceiver
@@ -360,7 +360,7 @@ def _run_receiver(make: Callable[[], _ReceiverT]) -> Iterator[_ReceiverT]:
     except OSError as error:
         remedy = "Give another port by --port; --port 0 takes a free one."
         raise Failure(f"cannot listen on the address: {error.strerror}", remedy=remedy) from error
-    shutdown = shutdown_event()
+    stop_signals = watch_stop_signals()
     with result:
         yield result
-        shutdown.wait()
+        stop_signals.get()

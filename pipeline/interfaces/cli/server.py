@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 from contextlib import closing
+from queue import SimpleQueue
 from typing import Annotated, Any, Final
 
 import typer
@@ -60,7 +60,7 @@ def serve(
         settings = _with_listening_address(settings, *listener.getsockname()[:2])
         use_settings(settings)
         configure_logs(settings)
-        shutdown = shutdown_event()
+        stop_signals = watch_stop_signals()
         # The worker's runtime must be this one: on SQLite all writers of a process share one lock.
         runtime = process_runtime()
         ensure_current(runtime)
@@ -70,7 +70,7 @@ def serve(
                 print_json({"address": settings.public_url, "embedded": settings.embedded})
             else:
                 _print_addresses(settings)
-            shutdown.wait()
+            stop_signals.get()
             if not as_json:
                 stderr_console().print("[dim]stopping[/]")
 
@@ -95,17 +95,18 @@ def _print_addresses(settings: Settings) -> None:
         console.print(f"    {command}", soft_wrap=True)
 
 
-def shutdown_event() -> threading.Event:
-    """Return the event that is set when the process is stopped by Ctrl-C or SIGTERM; a second Ctrl-C ends it at once."""
-    stop_requested = threading.Event()
+def watch_stop_signals() -> SimpleQueue[int]:
+    """Return the queue that gets the signal when Ctrl-C or SIGTERM stops the process; a second Ctrl-C ends it at once."""
+    # Not an Event: a handler that sets it while the main thread enters wait() waits forever for the Event's own lock.
+    stop_signals: SimpleQueue[int] = SimpleQueue()
 
     def request_stop(number: int, _: object) -> None:
         signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
-        stop_requested.set()
+        stop_signals.put(number)
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, request_stop)
-    return stop_requested
+    return stop_signals
 
 
 _MIGRATION_RESULTS: Final = {
