@@ -52,6 +52,7 @@ _ENTRIES: Final[Mapping[str, tuple[str, str, Mapping[str, str]]]] = {
 }
 #: Words of other members that their names do not say well.
 _MEMBERS: Final = {"sku": "SKU", "sscc": "SSCC", "spi": "preference", "hsCode": "HS code", "htsCode": "HTS code"}
+_MEMBER: Final = re.compile(r"[a-z][A-Za-z0-9]*")
 _INDEX: Final = re.compile(r"[0-9]{1,9}")
 _ANY: Final = "*"
 
@@ -94,6 +95,11 @@ def describe_field(pointer: str, plan: Mapping[str, Any] | None = None) -> str:
     return ", ".join(names) or pointer
 
 
+def describe_members(members: Sequence[str], fields: Mapping[str, str]) -> str:
+    """Return a place below a unit or line in words, such as `chapter 99, 9903.01.26, rate`; `fields` are those of its kind."""
+    return ", ".join(_describe_members(members, fields))
+
+
 def _is_entry(part: str) -> bool:
     return part == _ANY or _INDEX.fullmatch(part) is not None
 
@@ -121,4 +127,6 @@ def _describe_member(part: str) -> str:
     if _INDEX.fullmatch(part):
         return f"no. {int(part) + 1}"
     name = part.replace("~1", "/").replace("~0", "~")
-    return _MEMBERS.get(name) or re.sub(r"(?<=[a-z0-9])[A-Z]", lambda found: f" {found[0].lower()}", name)
+    if name in _MEMBERS or not _MEMBER.fullmatch(name):
+        return _MEMBERS.get(name, name)
+    return re.sub(r"(?<=[a-z0-9])[A-Z]", lambda found: f" {found[0].lower()}", name)

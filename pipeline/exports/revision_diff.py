@@ -8,6 +8,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 from pipeline.core.json_input import json_pointer
+from pipeline.exports.field_text import LINE_FIELDS, UNIT_FIELDS, describe_members
 
 #: The field that identifies the entries of a list, by the list's name.
 _IDS: Final[Mapping[str, str]] = {
@@ -54,7 +55,7 @@ _PARTS: Final[Mapping[str, PlanPart]] = {
 class FieldChange:
     """One difference: its unit, entry and field by their ids, and both values, None if there is none.
 
-    `field` is empty if a whole entry or unit differs. `pointer` is the JSON Pointer into the older plan, None if that has
+    `field` is in words, and empty if a whole entry or unit differs. `pointer` is the JSON Pointer into the older plan, None if that has
     no such field. `in_treatment` says that it changes what customs must know of a line.
     """
 
@@ -121,15 +122,17 @@ def _index(entries: Sequence[Any], key: str | None) -> dict[str, tuple[int | Non
 
 def _build_change(place: _Place, old: Any, new: Any) -> FieldChange:
     steps = place.steps
-    part, unit_ref, entry_ref = PlanPart.HEADER, "", ""
+    part, unit_ref, entry_ref, fields = PlanPart.HEADER, "", "", UNIT_FIELDS
     if steps[0] == "units" and len(steps) > 1:
         unit_ref, steps = steps[1], steps[2:]
         part = _PARTS.get(steps[0], PlanPart.HEADER) if steps else PlanPart.HEADER
-        steps = steps[1:] if part is not PlanPart.HEADER else steps
-        if part in (PlanPart.LINES, PlanPart.PACKAGES, PlanPart.CERTIFICATES) and steps:
-            entry_ref, steps = steps[0], steps[1:]
+        if part in (PlanPart.LINES, PlanPart.PACKAGES, PlanPart.CERTIFICATES):
+            fields = LINE_FIELDS if part is PlanPart.LINES else {}
+            entry_ref, steps = "".join(steps[1:2]), steps[2:]
     in_treatment = part is PlanPart.LINES and steps[:1] in ((), ("treatment",), ("htsCode",), ("countryOfOrigin",))
-    return FieldChange(part, unit_ref, entry_ref, " ".join(steps), old, new, place.pointer, in_treatment)
+    return FieldChange(
+        part, unit_ref, entry_ref, describe_members(steps, fields), old, new, place.pointer, in_treatment
+    )
 
 
 def _is_empty(value: Any) -> bool:

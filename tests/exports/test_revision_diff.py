@@ -54,12 +54,13 @@ def test_changes_name_part_field_values_and_place() -> None:
         del plan["units"][1]["packages"][0]
 
     found = compare(change)
-    assert {(each.part, each.unit_ref, each.entry_ref, each.field.split(" ")[0]) for each in found} == {
-        (PlanPart.HEADER, "", "", "broker"),
-        (PlanPart.LINES, "U1", "L2", "treatment"),
-        (PlanPart.PARTIES, "U1", "", "buyer"),
-        (PlanPart.PACKAGES, "U1", "P2", "grossWeightKg"),
-        (PlanPart.LINES, "U2", "L3", "unitPrice"),
+    removed = read_pointer("/units/0/lines/1/treatment/chapter99")[-1]["heading"]
+    assert {(each.part, each.unit_ref, each.entry_ref, each.field) for each in found} == {
+        (PlanPart.HEADER, "", "", "broker, id"),
+        (PlanPart.LINES, "U1", "L2", f"chapter 99, {removed}"),
+        (PlanPart.PARTIES, "U1", "", "buyer, address, city"),
+        (PlanPart.PACKAGES, "U1", "P2", "gross weight kg"),
+        (PlanPart.LINES, "U2", "L3", "unit price"),
         (PlanPart.PACKAGES, "U2", "P1", ""),
     }
     assert [each.entry_ref for each in found if each.in_treatment] == ["L2"]

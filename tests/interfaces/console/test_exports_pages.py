@@ -288,7 +288,7 @@ def test_revisions_are_compared_and_the_brokers_remarks_are_marked(harness: ApiH
     )
     assert "<bdi>is &lt;b&gt;missing&lt;/b&gt;</bdi>" in page
     assert re.search(r"saleDate.*?not changed", page)
-    assert re.search(r'purchaseOrder.*?<bdi class="long new">PO-9</bdi>.*?added.*?the broker asked', page)
+    assert re.search(r'purchase order.*?<bdi class="long new">PO-9</bdi>.*?added.*?the broker asked', page)
     assert "&lt;i&gt;of cotton&lt;/i&gt;" in page
     assert f'href="/console/exports/{older}/documents/' in page
     assert f'href="/console/exports/{newer}/documents/' in page
