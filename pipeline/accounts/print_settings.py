@@ -11,6 +11,7 @@ from typing import Any, Final
 from sqlalchemy import bindparam, func, select, update
 from sqlmodel import Session, col
 
+from pipeline.accounts.models import Partner
 from pipeline.accounts.schemas import LogoView, PrintSettingsChanges, PrintSettingsView
 from pipeline.core.db import table
 from pipeline.core.errors import ASK_FOR_LIVE, InsufficientRole, NotFound, ValidationFailed
@@ -34,6 +35,7 @@ class PrintSettings:
 
     french: bool = False
     logo_sha256: str | None = None
+    broker_name: str | None = None  # the name that the plan's customs broker has now; None without a plan
 
     @property
     def languages(self) -> list[str]:
@@ -42,21 +44,27 @@ class PrintSettings:
 
     @property
     def fact(self) -> dict[str, Any]:
-        """What the export's log says of the settings: nothing if they are the usual ones."""
+        """What the export's log says of the settings: only the broker's name if they are the usual ones."""
         logo = {} if self.logo_sha256 is None else {"logo": self.logo_sha256}
-        return ({"printsFrench": True} if self.french else {}) | logo
+        broker = {} if self.broker_name is None else {"brokerName": self.broker_name}
+        return ({"printsFrench": True} if self.french else {}) | logo | broker
 
 
-_accounts = table(Account).c
-_FIND: Final = select(_accounts.prints_french, _accounts.logo_sha256).where(_accounts.id == bindparam("of_account"))
+_accounts, _partners = table(Account).c, table(Partner).c
+_broker_name = select(_partners.name).where(
+    _partners.account_id == _accounts.id, _partners.id == bindparam("of_broker")
+)
+_FIND: Final = select(
+    _accounts.prints_french, _accounts.logo_sha256, _broker_name.scalar_subquery().label("broker_name")
+).where(_accounts.id == bindparam("of_account"))
 
 
-def find_print_settings(session: Session, account_id: str) -> PrintSettings:
-    """Return the settings of the account; raises NotFound if it does not exist."""
-    row = session.execute(_FIND, {"of_account": account_id}).one_or_none()
+def find_print_settings(session: Session, account_id: str, broker_id: str | None = None) -> PrintSettings:
+    """Return the settings of the account, with the name of this customs broker; raises NotFound if there is no account."""
+    row = session.execute(_FIND, {"of_account": account_id, "of_broker": broker_id}).one_or_none()
     if row is None:
         raise _no_account(account_id)
-    return PrintSettings(french=row.prints_french, logo_sha256=row.logo_sha256)
+    return PrintSettings(french=row.prints_french, logo_sha256=row.logo_sha256, broker_name=row.broker_name)
 
 
 def set_languages(runtime: Runtime, account_id: str, languages: Sequence[str], *, changed_by: str) -> PrintSettings:

@@ -144,6 +144,7 @@ class Export(SQLModel, table=True):
     treatment_digest: str
     prints_french: bool = False  # as its account did when it was accepted
     logo_sha256: str | None = None  # the same
+    broker_name: str | None = None  # of its customs broker when it was accepted; None: the partner did not exist
     findings: list[dict[str, Any]] = Field(sa_type=JSON_TYPE)
     failure: str | None = None
     outcome: str = Outcome.IN_PROGRESS.value  # triggers keep it, on this table, on submissions and on deliveries

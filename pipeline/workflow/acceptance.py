@@ -254,7 +254,8 @@ def check_new_plan(
         found = evaluate_plan(session, caller.account_id, hashed, on=checked_at.date(), amends=replaced)
     if found.blocking:
         raise PlanNotExecutable(top_findings(found.all), count_by_rule(found.all))
-    return CheckedPlan(hashed, found, rules, now, waits, find_print_settings(session, caller.account_id))
+    printing = find_print_settings(session, caller.account_id, hashed.plan.broker.id)
+    return CheckedPlan(hashed, found, rules, now, waits, printing)
 
 
 def build_export(
@@ -303,6 +304,7 @@ def _build_rows(
         treatment_digest=treatment.export_digest(digests),
         prints_french=checked.printing.french,
         logo_sha256=checked.printing.logo_sha256,
+        broker_name=checked.printing.broker_name,
         findings=[finding.model_dump(mode="json", by_alias=True) for finding in top_findings(found.all)],
         trace_parent=None if trace is None else trace.parent,
         trace_state=None if trace is None else trace.state,

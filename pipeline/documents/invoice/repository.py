@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import sqlalchemy
 from sqlalchemy import BindParameter, bindparam, select
 
 from pipeline.core.columns import json_object_of
@@ -29,26 +28,18 @@ _digests = select(json_object_of(_treatments.line_ref, _treatments.digest)).wher
     _treatments.export_id == _of_export, _treatments.unit_no == _of_unit
 )
 _logo = select(_logos.picture).where(_logos.account_id == _exports.account_id, _logos.sha256 == _exports.logo_sha256)
-# Documents stand below accounts, so this names only the columns that it reads. Another query would cost each unit a transaction.
-_partners = sqlalchemy.table(
-    "partners", sqlalchemy.column("account_id"), sqlalchemy.column("id"), sqlalchemy.column("name")
-).c
-_broker = select(_partners.name).where(_partners.account_id == _exports.account_id, _partners.id == _exports.broker_id)
 _FIND_UNIT: Final = FIND_UNIT.add_columns(
     _exports.findings,
     _exports.prints_french,
     _logo.scalar_subquery().label("logo"),
-    _broker.scalar_subquery().label("customs_broker"),
+    _exports.broker_name,
     _ssccs.scalar_subquery().label("ssccs"),
     _digests.scalar_subquery().label("digests"),
 ).join(table(Export), _exports.id == table(ExportUnit).c.export_id)
 
 
 def recorded_unit(runtime: Runtime, context: StepContext) -> tuple[Invoice, Unit]:
-    """Return the invoice of the context's unit and the plan's unit; raise StepFailed if its packages were never recorded.
-
-    A customs broker that was renamed since has its new name.
-    """
+    """Return the invoice of the context's unit and the plan's unit; raise StepFailed if its packages were never recorded."""
     with runtime.db.read() as session:
         row = session.execute(_FIND_UNIT, {"of_export": context.export_id, "of_unit": context.unit_no}).one()
     if row.package_number is None:
@@ -67,7 +58,7 @@ def recorded_unit(runtime: Runtime, context: StepContext) -> tuple[Invoice, Unit
         treatment_digest=context.treatment_digest,
         test=context.test,
         unit_no=context.unit_no,
-        customs_broker=row.customs_broker or context.broker_id,
+        customs_broker=row.broker_name or context.broker_id,
         findings=tuple(Finding.model_validate(finding) for finding in row.findings),
         french=row.prints_french,
         logo=row.logo,

@@ -136,6 +136,7 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         "trace_state": history.accepted.get("traceState"),
         "prints_french": history.accepted.get("printsFrench", False),
         "logo_sha256": history.accepted.get("logo"),
+        "broker_name": history.accepted.get("brokerName"),
         "accepted_at": history.accepted_at,
         "failure": None if facts.purged else history.failure,
         "quarantined": history.quarantined,

@@ -553,6 +553,7 @@ def _create_tables() -> None:
         sa.Column("treatment_digest", sa.String(), nullable=False),
         sa.Column("prints_french", sa.Boolean(), nullable=False),
         sa.Column("logo_sha256", sa.String(), nullable=True),
+        sa.Column("broker_name", sa.String(), nullable=True),
         sa.Column("findings", JSON_COLUMN, nullable=False),
         sa.Column("failure", sa.String(), nullable=True),
         sa.Column("outcome", sa.String(), nullable=False),
