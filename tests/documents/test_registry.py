@@ -45,7 +45,7 @@ NAMES = {
 GOLDEN = {
     "cci_json": "05b8bd5b5f43e838e835560fdef21e4a422ec14d0b2cfd3154a2bbb21b1679fe",
     "cci_csv": "47184e1cbc62c273b7f58896afa1e3d2e10375e88e2fc5812d990f6e22cb25c1",
-    "cci_human_readable": "418058ca3ec7aff09daab83bd289791baaea15ff9233b15148bdf4e81d3d2306",
+    "cci_human_readable": "f1b282e61fc7ee3b90a0b32234556463de6da53fe62750affd2505025c33874d",
     "cci_pdf": "23d2e8335f268148a251f4aa5fb3c8a6410f10fe2942323726633d050df51c92",
     "cci_ubl": "e7c553701619bb05e6dc6041cd3bc7a90cbb2b05907b18b8dcc3f504d3eec6a6",
     "cci_consolidated": "425cfa4493f4a054772389dc2980a4587cf06fb4f2f918d3684383c17a831802",
@@ -53,13 +53,13 @@ GOLDEN = {
     "packing_list": "e4dd4510128402774898a05638f9b0bd3c3ba790ae3eb943d4e947dbda65c5b2",
     "packing_list_pdf": "9bc3b93506aa09cb396c2f06bab28f719bf9afeed3f2f6e1a81914609d9ffad3",
     "package_labels": "da7db3d8816714e3d5d3ee448f7584073126ea1381ee0257476ce49b1f751fa9",
-    "paps_cover_sheet": "a0bc909f792537a50b2e511321e764d752c55552c2c2358451d6132095b86d94",
+    "paps_cover_sheet": "062d312d92e39fec42b6d218a9a2047180698b093a6f4550fb1a0e0286575a8b",
     "pga_worksheet": "1697d61565ce4e1cd95d1ddf2fd8bb46d8dee70a8a178835a1c437ca7b626fc4",
     "section_232_statement": "646e2c03bb1fe7f0edd6963a30221db769a6a037d9c17f15a539a341c59d67a9",
     "pga_records": "5bb16087d333fbf2e38f4962a803d12062245812a30d241ddc32e0e6ac1ce8fd",
     "entry_estimate": "4491074ecaec3aae51be8a9a2e59faf02838a9bc0a43805473e92ee61c7ccf50",
     "entry_import": "e7aea13c16758d6d0e799c86b7dbf69bf6b3828e2b0717da2c2de1d71b8b4d05",
-    "entry_worksheet": "4ca1675f6bb754a6a8ee108eb68b023c2bec0dcdbdd5031bbfe04b02cd848fdc",
+    "entry_worksheet": "0447795dd885b1d4b7fcd443d1c6c7d9017801678a6204853a19b3b2d8fff489",
 }
 
 

@@ -18,7 +18,7 @@ from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-VERSION = f"4/{ENGINE}"
+VERSION = f"5/{ENGINE}"
 
 #: The size of an entry line in addition to its wording, in characters.
 LINE_CHARACTERS, DUTY_CHARACTERS = 300, 90
@@ -131,7 +131,7 @@ def _facts(rows: list[tuple[MergedLine, EntryLine]], invoice: Invoice, cut: slic
 
 
 def _line_facts(merged: MergedLine, entry: EntryLine, currency: str) -> dict[str, Any]:
-    sign = "" if entry.adjustment <= 0 else "+"
+    sign = "\N{MINUS SIGN}" if entry.adjustment < 0 else "+"
     return {
         "number": merged.number,
         "invoice_lines": merged.lines_shown,
@@ -147,7 +147,7 @@ def _line_facts(merged: MergedLine, entry: EntryLine, currency: str) -> dict[str
         "gross_kg": merged.gross_weight_kg.shown,
         "net_kg": merged.net_weight_kg.shown,
         "value": format_amount(entry.value, currency),
-        "adjustment": f"{sign}{format_amount(entry.adjustment, currency)}" if entry.adjustment else None,
+        "adjustment": f"{sign}{format_amount(abs(entry.adjustment), currency)}" if entry.adjustment else None,
         "usd": None if entry.dutiable_value_usd is None else _in_cents(entry.dutiable_value_usd),
         "entered": None if entry.entered_value_usd is None else f"{entry.entered_value_usd:,}",
         "charges": None if not entry.charges_usd else f"{entry.charges_usd:,}",
@@ -182,7 +182,8 @@ def _total_facts(estimate: EntryEstimate) -> dict[str, Any]:
         "entered": None if entered is None else f"{entered:,}",
         "duty": None if estimate.duty_usd is None else _in_cents(estimate.duty_usd),
         "total": None if estimate.total_usd is None else _in_cents(estimate.total_usd),
-        "bond": None if bond is None else f"{_in_cents(bond.amount_usd)}: {bond.text}. {bond.source} ({bond.status}).",
+        "bond": None if bond is None else _in_cents(bond.amount_usd),
+        "bond_reason": None if bond is None else f"{bond.text}. {bond.source} ({bond.status}).",
         "missing": list(estimate.missing),
         "disclaimer": estimate.disclaimer,
     }

@@ -98,11 +98,20 @@ def invoice_consolidated(invoice: Invoice) -> bytes:
     return body.encode() + b"\n"
 
 
-HTML_VERSION = "8"
+HTML_VERSION = "9"
 
 
 def invoice_html(invoice: Invoice) -> bytes:
     """Return the HTML page in UTF-8."""
     say = choose_words(french=invoice.french)
     logo = None if invoice.logo is None else f"data:image/png;base64,{b64encode(invoice.logo).decode()}"
-    return render("documents/commercial_customs_invoice.html", invoice=invoice, say=say, logo=logo).encode()
+    summarised = has_summary(invoice)
+    page = render(
+        "documents/commercial_customs_invoice.html", invoice=invoice, say=say, logo=logo, summarised=summarised
+    )
+    return page.encode()
+
+
+def has_summary(invoice: Invoice) -> bool:
+    """Return whether the sums by classification say more than the lines: there are several, and fewer than lines."""
+    return 1 < len(invoice.classifications) < len(invoice.lines)

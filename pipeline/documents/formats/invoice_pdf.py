@@ -8,11 +8,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from pipeline.documents.formats.invoice import invoice_json
+from pipeline.documents.formats.invoice import has_summary, invoice_json
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice, InvoiceLine
 
-VERSION = f"11/{ENGINE}"
+VERSION = f"12/{ENGINE}"
 
 #: The size of a line in addition to its wording, in characters.
 LINE_CHARACTERS = 500
@@ -61,14 +61,13 @@ def _facts(invoice: Invoice, cut: slice) -> bytes:
 
 
 def _remarks(invoice: Invoice, cut: slice) -> dict[str, Any]:
-    kinds = len(invoice.classifications)
     merged = invoice.consolidation
     return {
         "tall": [line.number for line in invoice.lines[cut] if _wording_characters(line) > BREAKABLE_CHARACTERS],
         "merged": merged is not None and merged.merged_line_count <= MAX_CLASSIFICATIONS,
         "makers": _lists_makers(invoice),
         "more_findings": max(0, len(invoice.findings) - MAX_FINDINGS),
-        "summary": 1 < kinds < len(invoice.lines) and kinds <= MAX_CLASSIFICATIONS,
+        "summary": has_summary(invoice) and len(invoice.classifications) <= MAX_CLASSIFICATIONS,
     }
 
 
