@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -62,13 +62,8 @@ def list_exports(
         if given is not None:
             message = f"needs reached: one of {', '.join(Milestone)}"
             raise validation_failed([Issue(path=f"/query/{name}", message=message, code="missing")])
-    query = select(Export).where(col(Export.account_id) == account_id, *_build_conditions(filters))
-    # Without a filter, the index of the account bounds the search; else that of the filter's column or of ids.
-    search = account_search(account_id) if filters == ExportFilter() else Search([col(Export.id)])
-    if filters.state is not None:
-        search = state_search(filters.state)
-    if filters.broker_id is not None:
-        query = query.where(col(Export.broker_id) == filters.broker_id)
+    outcomes = _find_searched_outcomes(filters)
+    search, query = _choose_search(account_id, filters, by_outcome=outcomes is not None)
     # An id begins with the millisecond of acceptance, so the index of ids bounds these searches too.
     first = None if filters.accepted_after is None else first_id("exp", filters.accepted_after)
     last = None if filters.accepted_before is None else last_id("exp", filters.accepted_before)
@@ -80,7 +75,6 @@ def list_exports(
         found = query.where(search.where(first=first, last=last, after=after))
         return found.order_by(*search.newest_first).limit(limit + 1)
 
-    outcomes = _find_searched_outcomes(filters)
     if outcomes is not None:
         # The index has the exports of each outcome in the order of ids: a page of each is read.
         ids = query.with_only_columns(col(Export.id)).where(search.where())
@@ -94,6 +88,29 @@ def list_exports(
         items=[_summary(row) for row in rows[:limit]],
         next_cursor=_encode_cursor(rows[limit - 1].id) if len(rows) > limit else None,
     )
+
+
+def _choose_search(
+    account_id: str, filters: ExportFilter, *, by_outcome: bool
+) -> tuple[Search, Select[*tuple[Any, ...]]]:
+    """Return the search by the column whose index bounds it, and the query with the conditions of all other filters."""
+    left, search = filters, Search([col(Export.id)])
+    account = [col(Export.account_id) == account_id]
+    if filters.state is not None:
+        search = state_search(filters.state)
+    elif by_outcome or (filters.quarantined, filters.accepted_after, filters.accepted_before) != (None, None, None):
+        pass
+    elif filters.broker_id is not None:
+        search = Search([col(Export.broker_id), col(Export.id)], [filters.broker_id])
+        left = replace(filters, broker_id=None)
+    elif filters.warehouse_id is not None:
+        search = Search([col(Export.warehouse_id), col(Export.id)], [filters.warehouse_id])
+        left = replace(filters, warehouse_id=None)
+    else:
+        search, account = account_search(account_id), []
+    if left.broker_id is not None:
+        account.append(col(Export.broker_id) == left.broker_id)
+    return search, select(Export).where(*account, *_build_conditions(left))
 
 
 def _build_conditions(filters: ExportFilter) -> Iterator[ColumnElement[bool]]:
