@@ -13,6 +13,7 @@ from sqlmodel import Session, col
 
 from pipeline.accounts import endpoints, secrets
 from pipeline.accounts.models import ConnectionTest, Partner, PartnerChannel
+from pipeline.accounts.partner_documents import check_documents, choose_own_file, split_own_file
 from pipeline.accounts.recipients import SANDBOX, build_routing_key, default_channel
 from pipeline.accounts.schemas import (
     ConnectionTestView,
@@ -32,12 +33,7 @@ from pipeline.core.errors import (
     PreconditionFailed,
     ValidationFailed,
 )
-from pipeline.core.json_input import validation_failed
-from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
-from pipeline.documents.formats import broker_profile as profiles
-from pipeline.documents.registry import ARTIFACT_TYPES
-from pipeline.documents.schemas.profile import BrokerProfile
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.schemas.plan import as_json
 from pipeline.exports.states import source_states
@@ -63,7 +59,8 @@ def create_partner(
             f"test mode registers only partners that are marked test; mark it test, or {ASK_FOR_LIVE}", field="/test"
         )
     endpoints.check_endpoints(runtime.settings, new.kind, new.path, new.channels, field="/channels")
-    _check_documents(new.kind, new.artifact_types, new.profile)
+    own_file = choose_own_file(new)
+    check_documents(new.kind, new.artifact_types, own_file)
     if new.id in (account_id, SANDBOX, NEW):
         raise ValidationFailed(f"the id {new.id} is reserved; choose another id", field="/id")
     secret = secrets.generate_secret()
@@ -80,7 +77,7 @@ def create_partner(
                     test=new.test,
                     path=(new.path or "byob") if new.kind == "customs_broker" else None,
                     artifact_types=new.artifact_types,
-                    profile=None if new.profile is None else as_json(new.profile),
+                    profile=None if own_file is None else as_json(own_file),
                 )
             )
             if new.kind != "operator":
@@ -160,8 +157,13 @@ def update_partner(
         if changes.channels is not None:
             endpoints.check_endpoints(runtime.settings, row.kind, path, changes.channels, field="/channels")
             endpoints.check_mailboxes(session, account_id, changes.channels, field="/channels")
-        _check_documents(row.kind, changes.artifact_types, changes.profile)
-        wanted = changes.model_dump(mode="json", by_alias=True, exclude_unset=True, exclude={"channels"})
+        own_file = choose_own_file(changes)
+        check_documents(row.kind, changes.artifact_types, own_file)
+        wanted = changes.model_dump(
+            mode="json", by_alias=True, exclude_unset=True, exclude={"channels", "profile", "message_profile"}
+        )
+        if changes.model_fields_set & {"profile", "message_profile"}:
+            wanted["profile"] = None if own_file is None else as_json(own_file)
         values = {
             _COLUMNS.get(name, name): value for name, value in wanted.items() if value is not None or name in _NULLABLE
         }
@@ -294,26 +296,6 @@ def apply_test_result(session: Session, account_id: str, partner_id: str, test_i
     return PartnerTested(**dict(result), state=PartnerState(row.state))
 
 
-def _check_documents(kind: str, artifact_types: Sequence[str] | None, profile: BrokerProfile | None) -> None:
-    known = (*ARTIFACT_TYPES, profiles.ARTIFACT_TYPE)
-    unknown = [
-        Issue(
-            path=f"/artifactTypes/{place}",
-            message=f"{name!r} is not a kind of document; use {', '.join(known)}",
-            code="unknown_kind",
-        )
-        for place, name in enumerate(artifact_types or ())
-        if name not in known
-    ]
-    if unknown:
-        raise validation_failed(unknown)
-    if profile is None:
-        return
-    if kind != "customs_broker":
-        raise ValidationFailed("only a customs broker has an import template; leave profile out", field="/profile")
-    profiles.check_profile(profile, "/profile")
-
-
 def lock_partner(session: Session, account_id: str, partner_id: str, *, test_only: bool = False) -> Partner:
     """Return the partner, locked. Raises NotFound, and InsufficientRole if `test_only` and it is not marked test."""
     row = session.get(Partner, (account_id, partner_id), with_for_update=True)
@@ -378,7 +360,7 @@ def _to_view(row: Partner, channels: Sequence[PartnerChannel], test: ConnectionT
             "test": row.test,
             "path": row.path,
             "artifact_types": row.artifact_types,
-            "profile": row.profile,
+            **split_own_file(row.profile),
             "channels": [each.endpoint for each in channels],
             "queue_binding": build_routing_key(row.account_id, row.kind, row.routing_name or row.id, "#"),
             "last_test": test,

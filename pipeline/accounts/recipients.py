@@ -17,7 +17,7 @@ from pipeline.accounts.models import Partner, PartnerChannel
 from pipeline.accounts.schemas import BorderBuddyEndpoint, Endpoint, QueueEndpoint
 from pipeline.accounts.states import PartnerState
 from pipeline.core.db import table
-from pipeline.documents.schemas.profile import BrokerProfile
+from pipeline.documents.schemas.profile import OwnFile, read_own_file
 
 QUEUE: Final = "queue"
 BORDERBUDDY: Final = "borderbuddy"
@@ -65,7 +65,7 @@ class Recipient:
     path: str | None
     artifact_types: frozenset[str] | None
     channels: tuple[str, ...]
-    profile: BrokerProfile | None = None
+    profile: OwnFile | None = None
     mailboxes: tuple[str, ...] = ()  # its e-mail addresses
     row: Row[Any] | None = field(default=None, repr=False, compare=False)  # of its queue, else of another channel
 
@@ -306,7 +306,7 @@ def _build_recipients(rows: Iterable[Row[Any]]) -> dict[str, Recipient]:
             path=row.path,
             artifact_types=None if row.artifact_types is None else frozenset(row.artifact_types),
             channels=tuple(channels[partner_id]) or (default_channel(row.kind, row.path),),
-            profile=None if row.profile is None else BrokerProfile.model_validate(row.profile),
+            profile=None if row.profile is None else read_own_file(row.profile),
             mailboxes=mailboxes.get(partner_id, ()),
             row=row,
         )

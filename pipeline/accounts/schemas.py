@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal, get_args
 from pydantic import Field, SecretStr, StringConstraints, model_validator
 
 from pipeline.accounts.states import PartnerState
-from pipeline.documents.schemas.profile import BrokerProfile
+from pipeline.documents.schemas.profile import BrokerProfile, MessageProfile, OwnFile
 from pipeline.exports.schemas.plan import PartnerId, ReadableText, StrictModel
 from pipeline.exports.states import DeliveryState
 
@@ -115,6 +115,9 @@ class NewPartner(StrictModel):
         None, max_length=20, description="Kinds of documents that it receives; default all"
     )
     profile: BrokerProfile | None = Field(None, description="For a customs broker: its import template")
+    message_profile: MessageProfile | None = Field(
+        None, description="For a customs broker, instead of `profile`: its message, such as X12"
+    )
     channels: Endpoints = Field(default_factory=list)
     live: bool = Field(False, description="Make it live without a connection test, if it is known to work")
 
@@ -127,6 +130,7 @@ class PartnerChanges(StrictModel):
     path: HandoffPath | None = None
     artifact_types: list[str] | None = Field(None, max_length=20)
     profile: BrokerProfile | None = None
+    message_profile: MessageProfile | None = Field(None, description="It replaces `profile`, and a profile replaces it")
     channels: Endpoints | None = None
 
 
@@ -177,11 +181,17 @@ class PartnerView(StrictModel):
     path: HandoffPath | None
     artifact_types: list[str] | None
     profile: BrokerProfile | None
+    message_profile: MessageProfile | None
     channels: list[Endpoint] = Field(description="Without their credentials")
     queue_binding: str = Field(description="The binding key of a queue that holds only this partner's messages")
     last_test: ConnectionTestView | None = Field(description="Its newest connection test")
     created_at: datetime
     updated_at: datetime
+
+    @property
+    def own_file(self) -> OwnFile | None:
+        """The profile of a customs broker's own file, None without one."""
+        return self.profile or self.message_profile
 
 
 class CreatedPartner(PartnerView):

@@ -43,12 +43,12 @@ from pipeline.workflow import read_model
 from pipeline.workflow.acceptance_events import describe_acceptance, describe_planning
 from pipeline.workflow.export_limit import check_active_exports
 from pipeline.workflow.idempotency import Acceptance, IdempotentRequest, request_fingerprint
+from pipeline.workflow.partner_checks import check_partners, refuse_uncarried
 from pipeline.workflow.preflight import (
     Findings,
     already_executed,
     check_account,
     check_approval,
-    check_partners,
     evaluate_plan,
     find_planning,
     find_registered_plan,
@@ -108,11 +108,11 @@ class NewExport:
     def write(self, session: Session, caller: Caller, idempotent: IdempotentRequest) -> None:
         """Write the rows and the response.
 
-        Raises UnknownPartner or PartnerNotLive if a partner cannot be used, and InvalidState if the plan's orders have
-        changed since this service planned them.
+        Raises UnknownPartner or PartnerNotLive if a partner cannot be used, PlanNotExecutable if the broker's own file
+        cannot carry the plan, and InvalidState if the plan's orders have changed since this service planned them.
         """
         rows = self.rows
-        check_partners(session, caller, self.hashed.plan)
+        refuse_uncarried(check_partners(session, caller, self.hashed.plan), self.hashed.plan)
         rows.export.plan_id, _ = store_snapshot(session, caller, self.hashed, self.document, self.rules)
         for into, written in zip(_INSERTS, ([rows.export], rows.units, rows.steps, rows.events), strict=True):
             session.execute(into, [vars(row) for row in written])

@@ -140,8 +140,8 @@ def list_documents(account_id: str, partner: PartnerView, today: date) -> list[D
         return []
     wanted = partner.artifact_types
     found = [each for each in render_example(account_id, today) if wanted is None or each.artifact_type in wanted]
-    if partner.profile is not None:
-        found.append(profiles.profile_document(partner.profile, build_example_unit(account_id, today).invoice))
+    if partner.own_file is not None:
+        found.append(profiles.profile_document(partner.own_file, build_example_unit(account_id, today).invoice))
     return found
 
 

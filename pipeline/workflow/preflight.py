@@ -10,13 +10,11 @@ from datetime import date, datetime
 from threading import Lock
 from typing import Any, Final, cast
 
-from sqlalchemy import bindparam, case, or_, select
+from sqlalchemy import bindparam, case, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import Caller
-from pipeline.accounts.models import Partner
-from pipeline.accounts.states import PartnerState, describe_activation
 from pipeline.core.db import table
 from pipeline.core.errors import (
     AlreadyExecuted,
@@ -51,6 +49,7 @@ from pipeline.exports.schemas.export import ExecuteRequest, PreflightReport, Rul
 from pipeline.exports.schemas.plan import Plan
 from pipeline.orders.batches import PlannedFacts, find_planned
 from pipeline.orders.sync import Owner
+from pipeline.workflow.partner_checks import check_partners, list_file_findings
 
 #: The findings of the plans that this process checked last, by plan hash, day and rules. The hash covers all but the
 #: approval.
@@ -149,8 +148,9 @@ def _preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan, *, amends: 
     refused = approval_findings(hashed.plan, now)
     watch_rules(runtime)
     with runtime.db.read() as session, use_rules(rulesets.read_active(session)):
+        about_file: Sequence[Finding] = ()
         try:
-            check_partners(session, caller, hashed.plan)
+            about_file = list_file_findings(check_partners(session, caller, hashed.plan), hashed.plan)
         except (UnknownPartner, PartnerNotLive) as unreached:
             refused.append(_refusal_finding("A01", unreached))
         executed = find_executed_export(session, caller, hashed.plan.batch_id)
@@ -158,7 +158,7 @@ def _preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan, *, amends: 
             refused.append(_refusal_finding("A03", already_executed(executed)))
         # A changed plan replaces the batch's own export, so its labels are free for it.
         found = evaluate_plan(session, caller.account_id, hashed, on=now.date(), amends=executed)
-        return [*refused, *found.all], ruleset()
+        return [*refused, *found.all, *about_file], ruleset()
 
 
 def approval_findings(plan: Plan, now: datetime) -> list[Finding]:
@@ -287,7 +287,7 @@ _STORE_SNAPSHOT: Final = {
     )
 }
 
-_exports, _partners = table(Export).c, table(Partner).c
+_exports = table(Export).c
 #: The newest revision of the export of a batch, for the parameters that `batch_params` returns.
 FIND_EXECUTED: Final = (
     select(table(Export))
@@ -298,11 +298,6 @@ FIND_EXECUTED: Final = (
     )
     .order_by(_exports.revision.desc())
     .limit(1)
-)
-
-_FIND_PARTNERS: Final = select(_partners.kind, _partners.id, _partners.state, _partners.test).where(
-    _partners.account_id == bindparam("of_account"),
-    or_(_partners.id == bindparam("broker"), _partners.id == bindparam("warehouse")),
 )
 
 
@@ -369,29 +364,3 @@ def check_approval(plan: Plan, now: datetime) -> None:
             f"the approval expired at {expires_at.isoformat()}; have the plan approved again",
             field="/plan/approval/expiresAt",
         )
-
-
-def check_partners(session: Session, caller: Caller, plan: Plan) -> None:
-    """Raise UnknownPartner or PartnerNotLive if the plan names a partner that this caller cannot reach."""
-    required = (
-        ("customs_broker", plan.broker.id, "/plan/broker/id"),
-        ("warehouse", plan.warehouse.id, "/plan/warehouse/id"),
-    )
-    named = {"of_account": caller.account_id, "broker": plan.broker.id, "warehouse": plan.warehouse.id}
-    partners = {(partner.kind, partner.id): partner for partner in session.execute(_FIND_PARTNERS, named)}
-    for kind, partner_id, field in required:
-        partner = partners.get((kind, partner_id))
-        noun = kind.replace("_", " ")
-        if partner is None:
-            raise UnknownPartner(f"no {noun} {partner_id} is registered; register it, or name another one", field=field)
-        state = PartnerState(partner.state)
-        # A test key may use a test partner before the partner is live.
-        tried_out = caller.mode == "test" and partner.test and state is not PartnerState.PAUSED
-        if state is not PartnerState.LIVE and not tried_out:
-            remedy = describe_activation(caller.account_id, partner_id, state)
-            raise PartnerNotLive(f"the {noun} {partner_id} is {state}; {remedy}", field=field)
-        if caller.mode == "test" and not partner.test:
-            raise UnknownPartner(
-                f"the {noun} {partner_id} is live, and a test export must not reach it; name a test partner",
-                field=field,
-            )

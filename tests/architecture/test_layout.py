@@ -67,6 +67,7 @@ STANDARD_WORDS = frozenset(
     sdk spans tracing
     chapter98 fields conditions list lists parties usmca wording
     listener login profiles
+    x12 cargowise catair notice message
     cover paps sheet
     valuation
     """.split()

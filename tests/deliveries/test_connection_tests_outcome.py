@@ -23,7 +23,7 @@ from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.exports.schemas.plan import Plan
 from pipeline.simulation.partners.http import ReceivedRequest, WebhookReceiver
-from pipeline.workflow import preflight
+from pipeline.workflow import partner_checks
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories
@@ -326,10 +326,10 @@ def test_live_export_needs_live_partners_and_test_export_test_partners(
     for caller, expected in zip(callers, (live, test), strict=True):
         with runtime.db.read() as session:
             if expected is None:
-                preflight.check_partners(session, caller, plan)
+                partner_checks.check_partners(session, caller, plan)
                 continue
             with pytest.raises(PartnerNotLive) as refused:
-                preflight.check_partners(session, caller, plan)
+                partner_checks.check_partners(session, caller, plan)
         assert (refused.value.message, refused.value.field) == (
             f"the warehouse {NAME} {expected}",
             "/plan/warehouse/id",

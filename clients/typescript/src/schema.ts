@@ -1716,6 +1716,7 @@ export interface components {
             path: ("borderbuddy" | "byob") | null;
             artifactTypes: string[] | null;
             profile: components["schemas"]["BrokerProfile"] | null;
+            messageProfile: components["schemas"]["MessageProfile"] | null;
             /** @description Without their credentials */
             channels: (components["schemas"]["QueueEndpoint"] | components["schemas"]["WebhookEndpoint"] | components["schemas"]["EmailEndpoint"] | components["schemas"]["SftpEndpoint"] | components["schemas"]["BorderBuddyEndpoint"])[];
             /** @description The binding key of a queue that holds only this partner's messages */
@@ -2286,6 +2287,16 @@ export interface components {
             picture: string;
         };
         /**
+         * MessageProfile
+         * @description A message that the service makes for this broker at each handoff, in the form of a standard: one per unit.
+         */
+        MessageProfile: {
+            name: string;
+            filename: string;
+            /** @description For an X12 interchange */
+            x12?: components["schemas"]["X12Envelope"] | null;
+        };
+        /**
          * Milestone
          * @description What a handoff reaches once, for the first time; what comes later does not change it.
          * @enum {string}
@@ -2506,6 +2517,7 @@ export interface components {
             path: ("borderbuddy" | "byob") | null;
             artifactTypes: string[] | null;
             profile: components["schemas"]["BrokerProfile"] | null;
+            messageProfile: components["schemas"]["MessageProfile"] | null;
             /** @description Without their credentials */
             channels: (components["schemas"]["QueueEndpoint"] | components["schemas"]["WebhookEndpoint"] | components["schemas"]["EmailEndpoint"] | components["schemas"]["SftpEndpoint"] | components["schemas"]["BorderBuddyEndpoint"])[];
             /** @description The binding key of a queue that holds only this partner's messages */
@@ -3045,6 +3057,38 @@ export interface components {
             address: string;
         };
         /**
+         * X12Envelope
+         * @description The addresses of an X12 interchange, and the transaction sets in it.
+         */
+        X12Envelope: {
+            /**
+             * @description 810: the invoice; 856: the ship notice
+             * @default [
+             *       "810",
+             *       "856"
+             *     ]
+             */
+            transactions?: ("810" | "856")[];
+            /**
+             * @description ISA05 and ISA07, such as ZZ or 01
+             * @default ZZ
+             */
+            senderQualifier?: string;
+            /** @description ISA06 and GS02 */
+            senderId: string;
+            /**
+             * @description ISA05 and ISA07, such as ZZ or 01
+             * @default ZZ
+             */
+            receiverQualifier?: string;
+            /** @description ISA06 and GS02 */
+            receiverId: string;
+            /** @description The broker's X12 code for a unit of quantity, such as DP for DPR */
+            units?: {
+                [key: string]: string;
+            };
+        };
+        /**
          * AcknowledgeRequest
          * @description Acknowledge the outcome of an export.
          */
@@ -3345,6 +3389,8 @@ export interface components {
             artifactTypes?: string[] | null;
             /** @description For a customs broker: its import template */
             profile?: components["schemas"]["BrokerProfile"] | null;
+            /** @description For a customs broker, instead of `profile`: its message, such as X12 */
+            messageProfile?: components["schemas"]["MessageProfile"] | null;
             /** @description The first is the primary channel: its outcome is the handoff's outcome */
             channels?: (components["schemas"]["QueueEndpoint"] | components["schemas"]["WebhookEndpoint"] | components["schemas"]["EmailEndpoint"] | components["schemas"]["SftpEndpoint"] | components["schemas"]["BorderBuddyEndpoint"])[];
             /**
@@ -3502,6 +3548,8 @@ export interface components {
             path?: ("borderbuddy" | "byob") | null;
             artifactTypes?: string[] | null;
             profile?: components["schemas"]["BrokerProfile"] | null;
+            /** @description It replaces `profile`, and a profile replaces it */
+            messageProfile?: components["schemas"]["MessageProfile"] | null;
             channels?: (components["schemas"]["QueueEndpoint"] | components["schemas"]["WebhookEndpoint"] | components["schemas"]["EmailEndpoint"] | components["schemas"]["SftpEndpoint"] | components["schemas"]["BorderBuddyEndpoint"])[] | null;
         };
         /**
@@ -4740,6 +4788,7 @@ export type LineTreatmentView = components['schemas']['LineTreatmentView'];
 export type Links = components['schemas']['Links'];
 export type ListedCode = components['schemas']['ListedCode'];
 export type LogoView = components['schemas']['LogoView'];
+export type MessageProfile = components['schemas']['MessageProfile'];
 export type Milestone = components['schemas']['Milestone'];
 export type MissingDatum = components['schemas']['MissingDatum'];
 export type NeededData = components['schemas']['NeededData'];
@@ -4794,6 +4843,7 @@ export type ValidationMessage = components['schemas']['ValidationMessage'];
 export type WaiverList = components['schemas']['WaiverList'];
 export type WaiverView = components['schemas']['WaiverView'];
 export type WebhookEndpoint = components['schemas']['WebhookEndpoint'];
+export type X12Envelope = components['schemas']['X12Envelope'];
 export type AcknowledgeRequest = components['schemas']['AcknowledgeRequest'];
 export type Address = components['schemas']['Address'];
 export type Approval = components['schemas']['Approval'];

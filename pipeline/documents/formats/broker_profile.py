@@ -15,13 +15,14 @@ from typing import Final
 from pipeline.core.json_input import validation_failed
 from pipeline.core.money import format_plain, sum_exact, to_decimal
 from pipeline.core.problems import Issue
+from pipeline.documents.formats import broker_message
 from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
 from pipeline.documents.formats.entry_import import ADDRESS_COLUMNS, list_entry_rows, party_columns
 from pipeline.documents.formats.xlsx import VERSION as WORKBOOK_VERSION
 from pipeline.documents.formats.xlsx import WorkbookWriter
 from pipeline.documents.registry import KINDS, MANIFEST, Document
 from pipeline.documents.schemas.invoice import Invoice, InvoiceLine
-from pipeline.documents.schemas.profile import BrokerProfile, ProfileColumn
+from pipeline.documents.schemas.profile import BrokerProfile, MessageProfile, OwnFile, ProfileColumn
 
 ARTIFACT_TYPE: Final = "broker_profile"
 VERSION: Final = "4"
@@ -121,17 +122,24 @@ DATES: Final = frozenset({"invoice_date", "export_date", "sale_date"})
 _RESERVED_FILENAMES: Final = frozenset({*(kind.filename for kind in KINDS), MANIFEST[1]})
 
 
-def check_profile(profile: BrokerProfile, pointer: str) -> None:
-    """Check the profile's file name, fields and date formats.
+def check_profile(profile: OwnFile, pointer: str) -> None:
+    """Check the profile's file name, and of a table its fields and date formats.
 
     Raises ValidationFailed with an issue for each wrong place below `pointer`.
     """
     issues = []
-    fields = FIELDS_OF_ROWS[profile.rows]
     # Case does not count: some systems unpack two names that differ only in case into one file.
     if profile.filename.casefold() in _RESERVED_FILENAMES:
         message = "is the name of a document of the customs package; choose another"
         issues.append(Issue(path=f"{pointer}/filename", message=message, code="taken"))
+    if isinstance(profile, BrokerProfile):
+        issues += _check_columns(profile, pointer)
+    if issues:
+        raise validation_failed(issues)
+
+
+def _check_columns(profile: BrokerProfile, pointer: str) -> Iterator[Issue]:
+    fields = FIELDS_OF_ROWS[profile.rows]
     for place, column in enumerate(profile.columns):
         if column.field is None:
             continue
@@ -141,38 +149,40 @@ def check_profile(profile: BrokerProfile, pointer: str) -> None:
             hint = f"did you mean {meant[0]}?" if meant else "docs/broker-profiles.md lists them"
             whose = "a line" if profile.rows == "lines" else "an entry line"
             message = f"{column.field!r} is not a field of {whose}; {hint}"
-            issues.append(Issue(path=f"{here}/field", message=message, code="unknown_field"))
+            yield Issue(path=f"{here}/field", message=message, code="unknown_field")
         elif column.date_format is not None and column.field not in DATES:
             message = f"{column.field} is not a date; remove dateFormat"
-            issues.append(Issue(path=f"{here}/dateFormat", message=message, code="no_date"))
-    if issues:
-        raise validation_failed(issues)
+            yield Issue(path=f"{here}/dateFormat", message=message, code="no_date")
 
 
-def profile_document(profile: BrokerProfile, invoice: Invoice) -> Document:
+def profile_document(profile: OwnFile, invoice: Invoice) -> Document:
     """Return the broker's file; the same profile and invoice give the same bytes.
 
-    Raises ValidationFailed if the profile names a field that no longer exists.
+    Raises ValidationFailed if the profile names a field that no longer exists, or its format cannot carry a number.
     """
     check_profile(profile, "/profile")
-    body = {"csv": _csv, "xlsx": _xlsx, "json": _json}[profile.format](profile, invoice)
     digest = hashlib.sha256(profile.model_dump_json(by_alias=True).encode()).hexdigest()
-    version = WORKBOOK_VERSION.partition("/")[2] if profile.format == "xlsx" else ""
-    return Document(
-        ARTIFACT_TYPE,
-        profile.filename,
-        _MEDIA_TYPES[profile.format],
-        "/".join(part for part in (VERSION, digest[:16], version) if part),
-        body,
-    )
+    if isinstance(profile, MessageProfile):
+        version, writer_version, media_type = broker_message.VERSION, "", broker_message.MEDIA_TYPES[profile.format]
+        body = broker_message.write_message(profile, invoice)
+    else:
+        version, media_type = VERSION, _MEDIA_TYPES[profile.format]
+        writer_version = WORKBOOK_VERSION.partition("/")[2] if profile.format == "xlsx" else ""
+        body = _MAKERS[profile.format](profile, invoice)
+    template_version = "/".join(part for part in (version, digest[:16], writer_version) if part)
+    return Document(ARTIFACT_TYPE, profile.filename, media_type, template_version, body)
 
 
-def list_rows(profile: BrokerProfile, invoice: Invoice) -> Iterator[list[str]]:
+def list_rows(profile: OwnFile, invoice: Invoice) -> Iterator[list[str]]:
     """Yield the cells of the broker's file as text: the headers, then each row, whatever its format.
 
-    Raises ValidationFailed if the profile names a field that does not exist.
+    A message has one column, of its lines. Raises ValidationFailed if the profile names a field that does not exist.
     """
     check_profile(profile, "/profile")
+    if isinstance(profile, MessageProfile):
+        yield [broker_message.LINE_NAMES[profile.format]]
+        yield from ([line] for line in broker_message.write_message(profile, invoice).decode().splitlines())
+        return
     for row in _table(profile, invoice):
         yield [_text(cell) for cell in row]
 
@@ -215,6 +225,9 @@ def _json(profile: BrokerProfile, invoice: Invoice) -> bytes:
         for row in _rows(profile, invoice)
     ]
     return json.dumps(rows, ensure_ascii=False, indent=1).encode() + b"\n"
+
+
+_MAKERS: Final[Mapping[str, Callable[[BrokerProfile, Invoice], bytes]]] = {"csv": _csv, "xlsx": _xlsx, "json": _json}
 
 
 def _rows(profile: BrokerProfile, invoice: Invoice) -> Iterator[tuple[Cell, ...]]:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated, Final, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pipeline.exports.schemas.plan import StrictModel, Text
 
 MAX_COLUMNS: Final = 200
+
+PartnerQualifier = Annotated[str, Field(pattern=r"^[A-Z0-9]{2}$", description="ISA05 and ISA07, such as ZZ or 01")]
+PartnerCode = Annotated[str, Field(pattern=r"^[A-Z0-9][A-Z0-9 ._-]{0,13}[A-Z0-9]$", description="ISA06 and GS02")]
 
 #: Names that Windows does not allow for a file, with any extension.
 RESERVED_NAME: Final = re.compile("con|prn|aux|nul|com[0-9]|lpt[0-9]", re.IGNORECASE)
@@ -75,8 +79,7 @@ class BrokerProfile(StrictModel):
         ending = self.filename.rpartition(".")[2]
         if ending != self.format and (self.format, ending) != ("csv", "txt"):
             raise ValueError(f"filename must not end in .{ending} for format {self.format}; change one of them")
-        if RESERVED_NAME.fullmatch(self.filename.partition(".")[0]):
-            raise ValueError(f"filename {self.filename} is reserved on Windows; choose another")
+        _check_filename(self.filename)
         if self.format != "csv" and (self.delimiter, self.header_row, self.byte_order_mark) != (",", True, True):
             raise ValueError("delimiter, headerRow and byteOrderMark are only for format csv; remove them")
         if self.format != "xlsx" and self.sheet != "Lines":
@@ -88,3 +91,65 @@ class BrokerProfile(StrictModel):
             twice = next(header for header in headers if headers.count(header) > 1)
             raise ValueError(f"two columns have the header {twice!r}; give each column its own header")
         return self
+
+
+class X12Envelope(StrictModel):
+    """The addresses of an X12 interchange, and the transaction sets in it."""
+
+    transactions: list[Literal["810", "856"]] = Field(
+        default=["810", "856"], min_length=1, max_length=2, description="810: the invoice; 856: the ship notice"
+    )
+    sender_qualifier: PartnerQualifier = "ZZ"
+    sender_id: PartnerCode
+    receiver_qualifier: PartnerQualifier = "ZZ"
+    receiver_id: PartnerCode
+    units: dict[str, Annotated[str, Field(pattern=r"^[A-Z0-9]{2}$")]] = Field(
+        default_factory=dict,
+        max_length=60,
+        description="The broker's X12 code for a unit of quantity, such as DP for DPR",
+    )
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> Self:
+        if len(set(self.transactions)) != len(self.transactions):
+            raise ValueError("transactions must name each transaction set once; remove the second one")
+        return self
+
+
+class MessageProfile(StrictModel):
+    """A message that the service makes for this broker at each handoff, in the form of a standard: one per unit."""
+
+    name: Text
+    filename: Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(?:x12|edi|txt|xml)$")]
+    x12: X12Envelope | None = Field(None, exclude_if=lambda value: value is None, description="For an X12 interchange")
+
+    @property
+    def format(self) -> str:
+        """The name of the message's format."""
+        return "x12"
+
+    @model_validator(mode="after")
+    def _has_one_format(self) -> Self:
+        if self.x12 is None:
+            raise ValueError("a message must have the settings of its format; give x12")
+        ending = self.filename.rpartition(".")[2]
+        if ending not in _ENDINGS[self.format]:
+            raise ValueError(f"filename must not end in .{ending} for format {self.format}; change it")
+        _check_filename(self.filename)
+        return self
+
+
+_ENDINGS: Final[Mapping[str, frozenset[str]]] = {"x12": frozenset({"x12", "edi", "txt"})}
+
+#: A broker's own file: a table, or a message.
+OwnFile = BrokerProfile | MessageProfile
+
+
+def read_own_file(stored: Mapping[str, Any]) -> OwnFile:
+    """Return the profile of a broker's own file, as it is stored."""
+    return (BrokerProfile if "columns" in stored else MessageProfile).model_validate(stored)
+
+
+def _check_filename(filename: str) -> None:
+    if RESERVED_NAME.fullmatch(filename.partition(".")[0]):
+        raise ValueError(f"filename {filename} is reserved on Windows; choose another")

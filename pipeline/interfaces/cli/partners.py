@@ -30,7 +30,7 @@ from pipeline.accounts.states import PartnerState, describe_activation
 from pipeline.core.errors import Refused
 from pipeline.core.json_input import parse_json
 from pipeline.deliveries import connection_tests, streams
-from pipeline.documents.schemas.profile import BrokerProfile
+from pipeline.documents.schemas.profile import BrokerProfile, MessageProfile, OwnFile
 from pipeline.interfaces.cli import portal_links
 from pipeline.interfaces.cli.output import (
     ExitCode,
@@ -87,7 +87,9 @@ def add(
     ] = None,
     profile: Annotated[
         Path | None,
-        typer.Option(metavar="FILE.json", help="A customs broker's import template; see docs/broker-profiles.md."),
+        typer.Option(
+            metavar="FILE.json", help="A customs broker's own import file or message; see docs/broker-profiles.md."
+        ),
     ] = None,
     test: Annotated[bool, typer.Option("--test", help="A test partner that test exports may reach.")] = False,
     live: Annotated[bool, typer.Option("--live", help="Let live exports reach it without a connection test.")] = False,
@@ -104,9 +106,17 @@ def add(
     channels += [WebhookEndpoint(address=webhook)] if webhook else []
     channels += [EmailEndpoint(addresses=email)] if email else []
     channels += [_read_sftp_options(sftp, host_key or [], credential)] if sftp else []
-    template = None if profile is None else _read_profile(profile)
+    own_file = None if profile is None else _read_profile(profile)
     new = NewPartner(
-        id=partner, kind=kind, name=name, test=test, path=path, profile=template, channels=channels, live=live
+        id=partner,
+        kind=kind,
+        name=name,
+        test=test,
+        path=path,
+        profile=own_file if isinstance(own_file, BrokerProfile) else None,
+        message_profile=own_file if isinstance(own_file, MessageProfile) else None,
+        channels=channels,
+        live=live,
     )
     with open_current_runtime() as runtime:
         result = partners.create_partner(runtime, account, new)
@@ -144,9 +154,11 @@ def _read_text(path: Path) -> bytes:
         raise Failure(f"{path} cannot be read: {error.strerror}", code=ExitCode.NOT_FOUND) from error
 
 
-def _read_profile(path: Path) -> BrokerProfile:
+def _read_profile(path: Path) -> OwnFile:
+    text = _read_text(path)
+    model: type[OwnFile] = BrokerProfile if b'"format"' in text or b'"columns"' in text else MessageProfile
     try:
-        return parse_json(_read_text(path), BrokerProfile, max_depth=MAX_DEPTH).model
+        return parse_json(text, model, max_depth=MAX_DEPTH).model
     except Refused as error:
         error.message = f"--profile {path}: {error.message}"
         raise

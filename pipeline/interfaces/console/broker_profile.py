@@ -11,9 +11,10 @@ from starlette.responses import Response
 
 from pipeline.accounts import partners
 from pipeline.accounts.api_keys import ADMIN
+from pipeline.accounts.partner_documents import choose_own_file
 from pipeline.accounts.schemas import PartnerChanges, PartnerView
 from pipeline.core.errors import NotFound, PreconditionFailed, Refused
-from pipeline.documents.schemas.profile import BrokerProfile
+from pipeline.documents.schemas.profile import OwnFile
 from pipeline.interfaces.console import broker_profile_views, partner_input
 from pipeline.interfaces.console.broker_profile_views import ProfilePreview
 from pipeline.interfaces.console.input import read_errors
@@ -37,7 +38,7 @@ Source = Annotated[str, Query(max_length=64)]
 def show_profile(id: str, visit: Visitor, source: Source = broker_profile_views.EXAMPLE) -> Response:  # noqa: A002
     """Show the broker's profile, and its file for an example plan or for one of the account's exports."""
     partner = _load_broker(visit, id)
-    profile = partner.profile
+    profile = partner.own_file
     return visit.page(
         "console/broker_profile.html",
         partner_id=partner.id,
@@ -55,7 +56,7 @@ def show_profile_form(id: str, visit: Visitor) -> Response:  # noqa: A002 - the 
     """Show the form of the profile; without one, a form with its first columns."""
     visit.caller.require(ADMIN)
     partner = _load_broker(visit, id)
-    return _edit_page(visit, partner, Form(broker_profile_views.fill_fields(partner.profile)), None)
+    return _edit_page(visit, partner, Form(broker_profile_views.fill_fields(partner.own_file)), None)
 
 
 @router.post("/{id}/profile/edit")
@@ -71,8 +72,9 @@ def change_profile(id: str, visit: Visitor, fields: LargeFields) -> Response:  #
             changes = PartnerChanges(profile=None)
         else:
             changes = broker_profile_views.read_profile(fields)
-            if act == "preview" and changes.profile is not None:
-                preview = _build_preview(visit, changes.profile, fields.get("source", broker_profile_views.EXAMPLE))
+            own_file = choose_own_file(changes)
+            if act == "preview" and own_file is not None:
+                preview = _build_preview(visit, own_file, fields.get("source", broker_profile_views.EXAMPLE))
                 return _edit_page(visit, partner, fields, None, preview=preview)
         partners.update_partner(
             visit.runtime,
@@ -95,7 +97,7 @@ def _load_broker(visit: Visit, partner_id: str) -> PartnerView:
     return partner
 
 
-def _build_preview(visit: Visit, profile: BrokerProfile, source: str) -> ProfilePreview:
+def _build_preview(visit: Visit, profile: OwnFile, source: str) -> ProfilePreview:
     """Return the preview, with the reason in its place if the chosen export cannot be shown."""
     try:
         if source == broker_profile_views.EXAMPLE:
@@ -134,7 +136,7 @@ def _edit_page(
         200 if refused is None else refused.status,
         partner_id=partner.id,
         link=f"/console/partners/{quote(partner.id)}/profile",
-        exists=partner.profile is not None,
+        exists=partner.own_file is not None,
         form=broker_profile_views.build_form(fields, errors, more=more),
         read_at=keep or partner.updated_at.isoformat(),
         preview=preview,

@@ -13,7 +13,8 @@ from pipeline.accounts.schemas import PartnerChanges
 from pipeline.core.json_input import parse_json
 from pipeline.documents.formats.broker_profile import FIELDS_OF_ROWS, list_rows
 from pipeline.documents.schemas.invoice import Invoice
-from pipeline.documents.schemas.profile import MAX_COLUMNS, BrokerProfile, ProfileColumn
+from pipeline.documents.schemas.profile import MAX_COLUMNS, MessageProfile, OwnFile, ProfileColumn
+from pipeline.interfaces.console import message_fields
 from pipeline.interfaces.console.input import Choice, FormError, Input, list_errors, read_text_lines, read_whole_number
 from pipeline.interfaces.console.pages import Form
 
@@ -29,7 +30,7 @@ _MOST_ROWS: Final = 50
 _BLANK_ROWS: Final = 3
 _MORE_ROWS: Final = 10
 _DELIMITERS: Final = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
-_FORMATS: Final = {"csv": "CSV", "xlsx": "Excel workbook (xlsx)", "json": "JSON"}
+_FORMATS: Final = {"csv": "CSV", "xlsx": "Excel workbook (xlsx)", "json": "JSON", "x12": "X12 interchange"}
 _ROWS: Final = {
     "lines": "lines of the invoice",
     "entry_lines": "entry lines: those with equal customs facts are merged",
@@ -112,9 +113,11 @@ class ProfileForm:
     errors: Sequence[FormError]
 
 
-def show_profile(profile: BrokerProfile) -> ShownProfile:
+def show_profile(profile: OwnFile) -> ShownProfile:
     """Return a profile for its page."""
     form = _FORMATS[profile.format]
+    if isinstance(profile, MessageProfile):
+        return ShownProfile(profile.name, profile.filename, form + message_fields.describe_message(profile), ())
     if profile.format == "csv":
         delimiter = next(name for name, sign in _DELIMITERS.items() if sign == profile.delimiter)
         form += f", separated by {delimiter}" + ("" if profile.header_row else ", without a row of headers")
@@ -133,10 +136,11 @@ def _show_column(number: int, column: ProfileColumn) -> ShownColumn:
     return ShownColumn(number, column.header, source, column.default or "", words)
 
 
-def build_preview(profile: BrokerProfile, invoice: Invoice, source: str) -> ProfilePreview:
+def build_preview(profile: OwnFile, invoice: Invoice, source: str) -> ProfilePreview:
     """Return the file of an invoice as a table. Raises ValidationFailed if the profile names an unknown field."""
-    headers, *rows = islice(list_rows(profile, invoice), _MOST_ROWS + 1)
-    count = len(invoice.lines if profile.rows == "lines" else invoice.entry_lines)
+    table = list_rows(profile, invoice)
+    headers, *rows = islice(table, _MOST_ROWS + 1)
+    count = len(rows) + sum(1 for _ in table)
     return ProfilePreview(
         source,
         title=f"{profile.filename} of invoice {invoice.header.number}, unit {invoice.provenance.unit_ref}",
@@ -146,7 +150,7 @@ def build_preview(profile: BrokerProfile, invoice: Invoice, source: str) -> Prof
     )
 
 
-def fill_fields(profile: BrokerProfile | None) -> dict[str, list[str]]:
+def fill_fields(profile: OwnFile | None) -> dict[str, list[str]]:
     """Return the fields of a form that shows the profile; without one, its first columns."""
     if profile is None:
         cells = {
@@ -160,6 +164,8 @@ def fill_fields(profile: BrokerProfile | None) -> dict[str, list[str]]:
             "header_row": ["yes"],
             "byte_order_mark": ["yes"],
         }
+    if isinstance(profile, MessageProfile):
+        return message_fields.fill_message_fields(profile)
     filled: dict[str, list[str]] = {
         "name": [profile.name],
         "filename": [profile.filename],
@@ -183,7 +189,8 @@ def build_form(fields: Form, errors: Mapping[str, str], *, more: bool = False) -
     order = list(_list_used_rows(fields))
     at_rows: dict[int, str] = {}
     placed: dict[str, str] = {}
-    for pointer, message in errors.items():
+    for given, message in errors.items():
+        pointer = given.replace("/messageProfile", "/profile")
         parts = pointer.split("/")[1:]
         if parts[:2] == ["profile", "columns"] and len(parts) > 2 and int(parts[2]) < len(order):
             cell = {member: cell for cell, member in _CELLS.items()}.get(parts[3], parts[3]) if len(parts) > 3 else ""
@@ -213,7 +220,7 @@ def _build_inputs(fields: Form, errors: Mapping[str, str]) -> list[Input]:
             "filename",
             "File name",
             value=fields.get("filename"),
-            help="Such as entry-import.csv. It ends in .csv, .txt, .xlsx or .json, as its format.",
+            help="Such as entry-import.csv. It ends as its format: .csv, .txt, .xlsx, .json, .x12 or .edi.",
             error=error_of("filename"),
             required=True,
         ),
@@ -254,6 +261,7 @@ def _build_inputs(fields: Form, errors: Mapping[str, str]) -> list[Input]:
             error=error_of("rows"),
             choices=[Choice(value, text, chosen=value == row_kind) for value, text in _ROWS.items()],
         ),
+        *message_fields.build_message_inputs(fields, errors),
     ]
 
 
@@ -282,7 +290,12 @@ def _read_position(text: str, place: int) -> tuple[int, int]:
 def read_profile(fields: Form) -> PartnerChanges:
     """Return the change that sets the profile of the form. Raises ValidationFailed, which names each wrong cell."""
     chosen = fields.get("format")
-    tree: dict[str, Any] = {"name": fields.get("name"), "filename": fields.get("filename"), "format": chosen}
+    tree: dict[str, Any] = {"name": fields.get("name"), "filename": fields.get("filename")}
+    message = message_fields.read_message_settings(fields, chosen)
+    if message is not None:
+        # A message has no columns; those of the form are for a table.
+        return _read_changes("messageProfile", tree | message)
+    tree["format"] = chosen
     if chosen == "csv":
         tree["delimiter"] = _DELIMITERS.get(fields.get("delimiter", "comma"), "")
         tree |= {"headerRow": bool(fields.get("header_row")), "byteOrderMark": bool(fields.get("byte_order_mark"))}
@@ -291,8 +304,11 @@ def read_profile(fields: Form) -> PartnerChanges:
     if row_kind := fields.get("row_kind"):
         tree["rows"] = row_kind
     tree["columns"] = [_read_column(fields, name) for name in _list_used_rows(fields)]
-    body = json.dumps({"profile": tree}).encode()
-    return parse_json(body, PartnerChanges, max_depth=_MAX_DEPTH).model
+    return _read_changes("profile", tree)
+
+
+def _read_changes(member: str, tree: Mapping[str, Any]) -> PartnerChanges:
+    return parse_json(json.dumps({member: tree}).encode(), PartnerChanges, max_depth=_MAX_DEPTH).model
 
 
 def _read_column(fields: Form, name: str) -> dict[str, Any]:

@@ -97,6 +97,8 @@ def read_preview(body: bytes, media_type: str) -> Preview:
             return _cut_text(indent_xml(body))
         case "text/plain":
             return _show_text(body)
+        case "application/edi-x12":
+            return _cut_text(body.decode("ascii", "replace"))
     raise PreviewFailed(f"there is no preview of {kind}")
 
 

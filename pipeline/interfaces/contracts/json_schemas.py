@@ -53,6 +53,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         new_partner=account_schemas.NewPartner,
         partner_changes=account_schemas.PartnerChanges,
         broker_profile=profile.BrokerProfile,
+        message_profile=profile.MessageProfile,
         secret_rotation=account_schemas.SecretRotation,
         new_portal_link=account_schemas.NewPortalLink,
         new_waiver=schemas.NewWaiver,

@@ -9,9 +9,9 @@ from typing import Any
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
 
-PROFILE: dict[str, Any] = json.loads(
-    (Path(__file__).resolve().parents[3] / "examples" / "profiles" / "entry-import.json").read_text()
-)
+PROFILES = Path(__file__).resolve().parents[3] / "examples" / "profiles"
+PROFILE: dict[str, Any] = json.loads((PROFILES / "entry-import.json").read_text())
+X12: dict[str, Any] = json.loads((PROFILES / "x12.json").read_text())
 
 
 def test_profile_is_stored_changed_and_removed(harness: ApiHarness) -> None:
@@ -63,3 +63,66 @@ def test_profile_file_is_rendered_at_the_handoff_and_readable_by_the_broker(harn
     assert head.startswith("Importer No,Entry Type,Port,")
     assert first.startswith("12-345678900,01,0901,DEMO,DEMO00000002,A-00002,11/24/2026,11/26/2026,1,PAN-00001,")
     assert len(rest) == 3
+
+
+def test_message_of_a_profile_is_rendered_at_the_handoff(harness: ApiHarness) -> None:
+    client = harness.client()
+    assert client.patch(f"/api/partners/{factories.BROKER}", json={"messageProfile": X12}).status_code == 200
+    export_id = harness.execute(factories.plan())
+    harness.run(export_id)
+    export = client.get(f"/api/exports/{export_id}").json()
+    (file,) = [each for each in export["artifacts"] if each["artifact_type"] == "broker_profile"]
+    assert file["filename"] == "shipment.x12"
+    body = harness.client(f"partner:{factories.BROKER}").get(file["download_url"]).text
+    assert "*U*00401*000000101*0*P*>~\nGS*IN*EXPORTER*BROKER*" in body
+    assert body.endswith("IEA*2*000000101~\n")
+
+
+def test_plan_that_the_message_cannot_carry_is_found_by_preflight_and_refused(harness: ApiHarness) -> None:
+    client = harness.client()
+    made = factories.plan()
+    invoice = made["units"][0]["invoice"]
+    charges = [{"code": "freight", "amount": "0.00", "includedInPrices": True}] * 26
+    made = factories.change_plan(made, "/units/0/invoice/charges", [*invoice["charges"], *charges])
+    made = factories.change_plan(made, "/units/0/entry/carrierScac", None)
+    # Only a broker whose profile makes a message has these findings.
+    before = client.post("/api/exports/preflight", json=made).json()
+    assert (before["executable"], [each["rule"] for each in before["findings"] if each["rule"].startswith("F")]) == (
+        True,
+        [],
+    )
+    assert client.patch(f"/api/partners/{factories.BROKER}", json={"messageProfile": X12}).status_code == 200
+    report = client.post("/api/exports/preflight", json=made).json()
+    found = {each["rule"]: each["severity"] for each in report["findings"] if each["rule"].startswith("F")}
+    assert (report["executable"], found) == (False, {"F02": "block", "F01": "note"})
+    refused = client.post(
+        "/api/exports/execute", json={"accountId": factories.ACCOUNT, "batchId": made["batchId"], "plan": made}
+    )
+    assert (refused.status_code, refused.json()["errorCode"]) == (422, "PLAN_NOT_EXECUTABLE")
+    assert [each["rule"] for each in refused.json()["details"]["findings"]] == ["F02"]
+    assert client.get("/api/exports").json()["items"] == []
+
+
+def test_message_replaces_the_table_and_has_settings_of_its_own(harness: ApiHarness) -> None:
+    client = harness.client()
+    address = f"/api/partners/{factories.BROKER}"
+    assert client.patch(address, json={"profile": PROFILE}).status_code == 200
+    kept = client.patch(address, json={"messageProfile": X12}).json()
+    assert (kept["profile"], kept["messageProfile"]["x12"]["senderId"]) == (None, "EXPORTER")
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"messageProfile": X12, "profile": PROFILE}, "/messageProfile"),
+        ({"messageProfile": X12 | {"columns": []}}, "/messageProfile/columns"),
+        ({"messageProfile": X12 | {"x12": None}}, "/messageProfile"),
+        ({"messageProfile": X12 | {"filename": "shipment.xml"}}, "/messageProfile"),
+        ({"messageProfile": X12 | {"filename": "con.x12"}}, "/messageProfile"),
+        ({"messageProfile": X12 | {"x12": X12["x12"] | {"senderId": "lower case"}}}, "/messageProfile/x12/senderId"),
+        ({"messageProfile": X12 | {"x12": X12["x12"] | {"transactions": ["810", "810"]}}}, "/messageProfile/x12"),
+    ]
+    for changes, pointer in wrong:
+        refused = client.patch(address, json=changes)
+        assert (refused.status_code, refused.json()["pointer"]) == (400, pointer), refused.text
+    refused = client.patch(f"/api/partners/{factories.WAREHOUSE}", json={"messageProfile": X12})
+    assert refused.json()["pointer"] == "/messageProfile"
+    assert client.get(address).json()["messageProfile"] == kept["messageProfile"]
+    cleared = client.patch(address, json={"messageProfile": None}).json()
+    assert (cleared["profile"], cleared["messageProfile"]) == (None, None)

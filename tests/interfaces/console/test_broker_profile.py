@@ -13,24 +13,26 @@ import pytest
 from pipeline.accounts import partners
 from pipeline.accounts.partners import get_partner
 from pipeline.accounts.schemas import NewPartner
-from pipeline.documents.schemas.profile import BrokerProfile
+from pipeline.documents.schemas.profile import BrokerProfile, MessageProfile, OwnFile
 from tests.interfaces.api.conftest import OTHER, ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.interfaces.console.test_partner_settings import edit_fields
 from tests.support import factories
 
-PROFILE = json.loads((Path(__file__).parents[3] / "examples" / "profiles" / "entry-import.json").read_text())
+PROFILES = Path(__file__).parents[3] / "examples" / "profiles"
+PROFILE = json.loads((PROFILES / "entry-import.json").read_text())
 PAGE = "/console/partners/br_p/profile"
 EDIT = f"{PAGE}/edit"
 
 
 def register(harness: ApiHarness, profile: dict[str, Any] | None = PROFILE) -> None:
-    new = {"id": "br_p", "kind": "customs_broker", "name": "A broker", "profile": profile}
+    member = "messageProfile" if profile and "columns" not in profile else "profile"
+    new = {"id": "br_p", "kind": "customs_broker", "name": "A broker", member: profile}
     partners.create_partner(harness.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
 
 
-def stored(harness: ApiHarness) -> BrokerProfile | None:
-    return get_partner(harness.runtime, factories.ACCOUNT, "br_p").profile
+def stored(harness: ApiHarness) -> OwnFile | None:
+    return get_partner(harness.runtime, factories.ACCOUNT, "br_p").own_file
 
 
 def read_rows(page: str) -> list[list[str]]:
@@ -95,7 +97,7 @@ def test_first_profile_is_set_up_previewed_and_removed(harness: ApiHarness) -> N
     saved = client.post(EDIT, data=read_form_fields(more) | {"act": "save"})
     assert saved.headers["location"] == PAGE, saved.text
     profile = stored(harness)
-    assert profile is not None
+    assert isinstance(profile, BrokerProfile)
     assert [column.header for column in profile.columns] == rows[0]
     assert profile.columns[6].values == {"NO": "PCS", "KG": "KGM"}
     unchanged = read_form_fields(client.get(EDIT).text)
@@ -108,12 +110,35 @@ def test_first_profile_is_set_up_previewed_and_removed(harness: ApiHarness) -> N
     assert stored(harness) is None
 
 
-def test_every_profile_of_the_examples_survives_the_form(harness: ApiHarness) -> None:
-    register(harness)
+@pytest.mark.parametrize("example", sorted(path.name for path in PROFILES.glob("*.json")))
+def test_every_profile_of_the_examples_survives_the_form(harness: ApiHarness, example: str) -> None:
+    register(harness, json.loads((PROFILES / example).read_text()))
     client, before = sign_in_browser(harness, "admin"), stored(harness)
     fields = read_form_fields(client.get(EDIT).text) | {"act": "save"}
     assert client.post(EDIT, data=fields).headers["location"] == PAGE
     assert stored(harness) == before
+
+
+def test_message_is_set_up_previewed_and_explained(harness: ApiHarness) -> None:
+    register(harness, None)
+    client = sign_in_browser(harness, "admin")
+    fields = read_form_fields(client.get(EDIT).text) | {
+        "name": ["EDI"], "filename": ["shipment.edi"], "format": ["x12"], "x12_sets": ["invoice"], "x12_sender_id": ["EXPORTER"],
+        "x12_units": ["DPR=DP"],
+    }  # fmt: skip
+    refused = client.post(EDIT, data=fields | {"act": "save"})
+    assert (refused.status_code, 'id="error-x12_receiver_id"' in refused.text) == (400, True)
+    fields |= {"x12_receiver_id": ["BROKER"]}
+    rows = read_rows(client.post(EDIT, data=fields | {"act": "preview"}).text)
+    assert (rows[0], rows[3]) == (["Segment"], ["ST*810*0001~"])
+    assert client.post(EDIT, data=fields | {"act": "save"}).status_code == 303
+    profile = stored(harness)
+    assert isinstance(profile, MessageProfile)
+    assert profile.x12 is not None
+    assert (profile.x12.transactions, profile.x12.units) == (["810"], {"DPR": "DP"})
+    shown = client.get(PAGE).text
+    assert "X12 interchange: invoice (810), from EXPORTER to BROKER" in shown
+    assert "<h2>Columns</h2>" not in shown
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,41 @@
+"""Makes a customs broker's own message: the facts of an invoice in the form of a standard, by the broker's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from pipeline.documents.formats.x12 import Control, TransactionSet, build_interchange
+from pipeline.documents.formats.x12_invoice import build_invoice_set
+from pipeline.documents.formats.x12_notice import build_notice_set
+from pipeline.documents.schemas.invoice import Invoice
+from pipeline.documents.schemas.profile import MessageProfile, X12Envelope
+
+VERSION: Final = "1"
+
+MEDIA_TYPES: Final[Mapping[str, str]] = {"x12": "application/edi-x12"}
+
+#: What a line of a message is.
+LINE_NAMES: Final[Mapping[str, str]] = {"x12": "Segment"}
+
+_TRANSACTIONS: Final[Mapping[str, Callable[[X12Envelope, Invoice], TransactionSet]]] = {
+    "810": build_invoice_set,
+    "856": build_notice_set,
+}
+
+
+def write_message(profile: MessageProfile, invoice: Invoice) -> bytes:
+    """Return the message; the same profile and invoice give the same bytes.
+
+    Raises ValidationFailed if the format cannot carry a number.
+    """
+    if profile.x12 is None:
+        raise ValueError("a message has the settings of its format; this one has none")
+    return _write_interchange(profile.x12, invoice)
+
+
+def _write_interchange(envelope: X12Envelope, invoice: Invoice) -> bytes:
+    provenance = invoice.provenance
+    sets = [_TRANSACTIONS[code](envelope, invoice) for code in envelope.transactions]
+    control = Control.of_package(provenance.package_number, provenance.revision)
+    return build_interchange(envelope, sets, control, invoice.header.invoice_date, test=invoice.test)

@@ -1,0 +1,69 @@
+"""The checks of a plan against its partners: that both can be reached, and that the broker's own file carries its facts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sqlalchemy import bindparam, or_, select
+from sqlmodel import Session
+
+from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.models import Partner
+from pipeline.accounts.states import PartnerState, describe_activation
+from pipeline.core.db import table
+from pipeline.core.errors import PartnerNotLive, PlanNotExecutable, UnknownPartner
+from pipeline.core.findings import Finding, count_by_rule, top_findings
+from pipeline.documents.formats.profile_checks import check_file
+from pipeline.documents.schemas.profile import MessageProfile, read_own_file
+from pipeline.exports.schemas.plan import Plan
+
+_partners = table(Partner).c
+_FIND_PARTNERS: Final = select(_partners.kind, _partners.id, _partners.state, _partners.test, _partners.profile).where(
+    _partners.account_id == bindparam("of_account"),
+    or_(_partners.id == bindparam("broker"), _partners.id == bindparam("warehouse")),
+)
+
+
+def check_partners(session: Session, caller: Caller, plan: Plan) -> Mapping[str, Any] | None:
+    """Return the profile of the plan's broker, None without one.
+
+    Raises UnknownPartner or PartnerNotLive if the plan names a partner that this caller cannot reach.
+    """
+    required = (
+        ("customs_broker", plan.broker.id, "/plan/broker/id"),
+        ("warehouse", plan.warehouse.id, "/plan/warehouse/id"),
+    )
+    named = {"of_account": caller.account_id, "broker": plan.broker.id, "warehouse": plan.warehouse.id}
+    partners = {(partner.kind, partner.id): partner for partner in session.execute(_FIND_PARTNERS, named)}
+    for kind, partner_id, field in required:
+        partner = partners.get((kind, partner_id))
+        noun = kind.replace("_", " ")
+        if partner is None:
+            raise UnknownPartner(f"no {noun} {partner_id} is registered; register it, or name another one", field=field)
+        state = PartnerState(partner.state)
+        # A test key may use a test partner before the partner is live.
+        tried_out = caller.mode == "test" and partner.test and state is not PartnerState.PAUSED
+        if state is not PartnerState.LIVE and not tried_out:
+            remedy = describe_activation(caller.account_id, partner_id, state)
+            raise PartnerNotLive(f"the {noun} {partner_id} is {state}; {remedy}", field=field)
+        if caller.mode == "test" and not partner.test:
+            raise UnknownPartner(
+                f"the {noun} {partner_id} is live, and a test export must not reach it; name a test partner",
+                field=field,
+            )
+    profile: Mapping[str, Any] | None = partners["customs_broker", plan.broker.id].profile
+    return profile
+
+
+def list_file_findings(profile: Mapping[str, Any] | None, plan: Plan) -> Sequence[Finding]:
+    """Return the findings about the broker's own message; a table has none."""
+    own = None if profile is None else read_own_file(profile)
+    return check_file(own, plan) if isinstance(own, MessageProfile) else []
+
+
+def refuse_uncarried(profile: Mapping[str, Any] | None, plan: Plan) -> None:
+    """Raise PlanNotExecutable if the broker's own message cannot carry a number of the plan."""
+    blocking = [finding for finding in list_file_findings(profile, plan) if finding.severity == "block"]
+    if blocking:
+        raise PlanNotExecutable(top_findings(blocking), count_by_rule(blocking))
