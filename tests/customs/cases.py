@@ -254,9 +254,11 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         ],
         [
             ("V14-PROCESSING", "warn", f"{PAN}/treatment/pga/1/processing"),
-            ("V14-HAND", "note", f"{PAN}/treatment/pga/0"),
-            ("V14-HAND", "note", f"{PAN}/treatment/pga/1"),
         ],
+    ),
+    "V14 a value that the agency's table does not have": (
+        [(f"{PAN}/treatment/pga/0", pga_row("DT1", "NHT", program="OEI", data={"hs7Box": "14"}))],
+        [("V14-VALUE", "warn", f"{PAN}/treatment/pga/0/data/hs7Box")],
     ),
     "V14 a program that is not known": (
         [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="ZZZ", data={"fdaProductCode": "53L--04"}))],

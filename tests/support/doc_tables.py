@@ -6,6 +6,8 @@ A table stands between `<!--KIND:NAMES-->` and `<!--end-->`:
 - `commands:NAME,NAME` lists these commands of `exports`, and every command of these groups, without the word `exports`.
 - `exit-codes` lists the exit codes of `exports`.
 - `open-questions` lists the rows of the customs rules with the status `check`.
+- `agency-data` lists the data of each agency program with their places in the records.
+- `agency-values` lists the values that agencies accept.
 """
 
 from __future__ import annotations
@@ -20,13 +22,17 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from config.settings import Settings
+from pipeline.customs.pga.records import describe_position
 from pipeline.customs.reference.catalog import all_rows, format_markdown_list
+from pipeline.customs.reference.pga import AgencyProgram, pga_rules
+from pipeline.customs.reference.pga_layouts import record_rules
+from pipeline.customs.reference.pga_values import ValueTable
 from pipeline.interfaces.cli.config import build_setting_views
 from pipeline.interfaces.cli.main import app, load_command
 from pipeline.interfaces.cli.output import ExitCode
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / "docs"
-PAGES: Final = ("cli.md", "configuration.md", "../config/rules/open-questions.md")
+PAGES: Final = ("agency-data.md", "cli.md", "configuration.md", "../config/rules/open-questions.md")
 
 REMEDY: Final = "run `make docs`"
 
@@ -53,11 +59,47 @@ def with_tables(text: str) -> str:
                 lines = [f"- {int(code)}: {code.meaning}" for code in ExitCode]
             case "open-questions":
                 lines = [format_markdown_list([row for row in all_rows() if row.status == "check"])]
+            case "agency-data":
+                lines = [line for program in pga_rules().programs for line in _program(program)]
+            case "agency-values":
+                lines = [_value_table(each) for each in pga_rules().values]
             case unknown:
                 raise LookupError(f"unknown table: {unknown}")
         return "\n".join([found["head"], *lines, "", found["end"]])
 
     return _TABLE.sub(table, text)
+
+
+def _program(program: AgencyProgram) -> Iterator[str]:
+    name = program.name or "name not known"
+    yield f"- **{program.agency} {program.program}**, {name}{', to be confirmed' if program.status == 'check' else ''}"
+    groups = {"required": program.data}
+    groups |= {f"with {code}": keys for code, keys in program.by_processing.items()}
+    groups |= {"with prior notice": program.prior_notice, "optional": program.optional}
+    if program.prior_notice_filed is not None:
+        groups["instead of the data of a prior notice"] = (program.prior_notice_filed,)
+    for title, keys in groups.items():
+        if keys:
+            yield f"    - {title}: {', '.join(_datum(some, program.agency) for some in keys)}"
+
+
+def _datum(some: str, agency: str) -> str:
+    return " or ".join(f"`{key}` ({_describe_place(key, agency)})" for key in some.split("|"))
+
+
+def _describe_place(key: str, agency: str) -> str:
+    position = record_rules().find_position(key, agency)
+    if position is None:
+        return "by hand"
+    code = position.role or (position.others.get("code") if position.record == "PG23" else None)
+    return f"{describe_position(key, agency)}{f' {code}' if code else ''}"
+
+
+def _value_table(table: ValueTable) -> str:
+    values = "; ".join(f"`{value.code}` {value.text}" for value in table.allowed)
+    elements = ", ".join(f"`{element}`" for element in sorted(table.elements))
+    status = f"{table.status}{'' if table.complete else ', not complete'}"
+    return f"- {elements}, {table.name}: {values}. *{table.source} ({status})*"
 
 
 def names_of(text: str, kind: str) -> list[str]:

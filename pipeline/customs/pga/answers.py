@@ -9,6 +9,7 @@ from datetime import date
 
 from pipeline.core.money import format_plain
 from pipeline.customs.reference.pga import AgencyFlag, AgencyProgram, PgaRules, PlanFact, pga_rules
+from pipeline.customs.reference.pga_values import ValueTable
 from pipeline.exports.schemas.plan import Line, Pga, Unit
 
 USE, USE_TEXT = "intendedUse", "intendedUseText"
@@ -16,18 +17,39 @@ USE, USE_TEXT = "intendedUse", "intendedUseText"
 
 @dataclass(frozen=True)
 class RequestedDatum:
-    """One datum of an answer: its alternative `keys`, and the values that the plan has for it."""
+    """One datum of an answer: its alternative `keys`, and the values that the plan has for it.
+
+    `shape` is the required form if a value has another one; `table` has the values that the agency accepts.
+    """
 
     keys: tuple[str, ...]
     label: str
     values: tuple[str, ...]
     required: bool
     shape: str | None = None
+    table: ValueTable | None = None
 
     @property
     def key(self) -> str:
         """The key that identifies the datum."""
         return self.keys[0]
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """The values that a complete table does not have."""
+        return tuple(value for value in self.values if self.code_of(value) is None)
+
+    def describe_value(self, value: str) -> str:
+        """Return the value in words: a code of a table with its meaning, any other value unchanged."""
+        known = None if self.table is None else self.table.find_value(value)
+        return value if known is None else f"{known.code}: {known.text}"
+
+    def code_of(self, value: str) -> str | None:
+        """Return the text of the value in the records; None if the agency does not accept it."""
+        known = None if self.table is None else self.table.find_value(value)
+        if known is not None:
+            return known.code
+        return None if self.table is not None and self.table.complete else value
 
 
 @dataclass(frozen=True)
@@ -56,12 +78,20 @@ def flag_answers(unit: Unit, line: Line, on: date) -> Iterator[FlagAnswer]:
             flag = None
         code = row.program or (flag.programs[0] if flag is not None and len(flag.programs) == 1 else None)
         program = rules.find_program(row.agency, code, on)
-        requested = () if row.disclaimer is not None else tuple(_requested_data(rules, unit, line, row, flag, program))
+        requested = (
+            () if row.disclaimer is not None else tuple(_requested_data(rules, unit, line, row, flag, program, on))
+        )
         yield FlagAnswer(place, row, flag, program, code, requested)
 
 
 def _requested_data(
-    rules: PgaRules, unit: Unit, line: Line, row: Pga, flag: AgencyFlag | None, program: AgencyProgram | None
+    rules: PgaRules,
+    unit: Unit,
+    line: Line,
+    row: Pga,
+    flag: AgencyFlag | None,
+    program: AgencyProgram | None,
+    on: date,
 ) -> Iterator[RequestedDatum]:
     given = dict(row.data)
     use = rules.find_intended_use(row.intended_use)
@@ -79,15 +109,17 @@ def _requested_data(
         key = next((key for key in keys if key in given), keys[0])
         element = rules.elements[key]
         values = _as_tuple(given.pop(key, ())) or _plan_values(element.carried, unit, line)
-        wrong = element.pattern is not None and not all(re.fullmatch(element.pattern, value) for value in values)
         label = " or ".join(rules.elements[each].label for each in keys) if not values else element.label
         ordered = (key, *(each for each in keys if each != key))
-        yield RequestedDatum(ordered, label, values, required=True, shape=element.shape if wrong else None)
+        table = rules.find_values(key, row.agency, on)
+        yield RequestedDatum(ordered, label, values, required=True, shape=element.find_fault(values), table=table)
     for key, value in sorted(given.items()):
-        known = rules.elements.get(key)
-        yield RequestedDatum(
-            (key,), _separate_words(key) if known is None else known.label, _as_tuple(value), required=False
-        )
+        known, values = rules.elements.get(key), _as_tuple(value)
+        if known is None:
+            yield RequestedDatum((key,), _separate_words(key), values, required=False)
+            continue
+        shape, table = known.find_fault(values), rules.find_values(key, row.agency, on)
+        yield RequestedDatum((key,), known.label, values, required=False, shape=shape, table=table)
 
 
 def _as_tuple(value: str | list[str] | tuple[()]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from pipeline.core.findings import Finding, Severity
 from pipeline.customs.pga.answers import USE, USE_TEXT, FlagAnswer, flag_answers
 from pipeline.customs.pga.parties import UnitParties
-from pipeline.customs.pga.records import LineRecords, line_records
+from pipeline.customs.pga.records import LineRecords, describe_nearest, line_records
 from pipeline.customs.reference.base import ReferenceRow, join_words
 from pipeline.customs.reference.pga import AgencyFlag, PgaRules, pga_rules
 from pipeline.customs.reference.pga_layouts import record_rules
@@ -30,6 +30,7 @@ def check_agencies(unit: Unit, line: Line, parties: UnitParties, pointer: str, o
     for answer in answers:
         context = _FindingContext(pga_rules(), line, answer, f"{pointer}/treatment/pga/{answer.index}")
         yield from _check_answer(context, unit.entry.type, on)
+        yield from _check_values(context)
         yield from _check_arrival(context, unit.entry)
     yield from _check_records(line, answers, parties, pointer)
 
@@ -62,8 +63,13 @@ def _check_answer(context: _FindingContext, entry_type: str, on: date) -> Iterat
 
 
 def _check_records(line: Line, answers: list[FlagAnswer], parties: UnitParties, pointer: str) -> Iterator[Finding]:
-    # A datum in the wrong form already has a finding.
-    misshapen = {(answer.index, asked.key) for answer in answers for asked in answer.data if asked.shape is not None}
+    # A datum in the wrong form, or with a value that the agency does not accept, already has a finding.
+    misshapen = {
+        (answer.index, asked.key)
+        for answer in answers
+        for asked in answer.data
+        if asked.shape is not None or asked.unknown
+    }
     records = line_records(line, answers, parties)
     yield from _check_keyed_by_hand(line, answers, records, pointer)
     for one in records.notes:
@@ -104,6 +110,22 @@ def _check_keyed_by_hand(
                 f"{join_words(labels)}, because no place for it in them is known.",
                 remedy="Have the filer key it; pga_records.txt and pga_worksheet.pdf name it with its value.",
                 source=record_rules().source,
+            )
+
+
+def _check_values(context: _FindingContext) -> Iterator[Finding]:
+    agency, flag = context.answer.row.agency, context.answer.row.flag
+    for asked in context.answer.data:
+        if asked.table is None:
+            continue
+        for value in asked.unknown:
+            yield context.finding(
+                "V14-VALUE",
+                "warn",
+                f"/data/{asked.key}",
+                f"{asked.key} of the {agency} data for flag {flag} is {value}, which is none of the {asked.table.name}",
+                f"Give one of {describe_nearest(asked, value)}.",
+                asked.table,
             )
 
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
 from functools import lru_cache
 from itertools import zip_longest
 
 from pipeline.core.money import format_plain
 from pipeline.customs.pga.answers import USE, USE_TEXT, FlagAnswer, RequestedDatum
 from pipeline.customs.pga.parties import NamedParty, UnitParties
+from pipeline.customs.pga.values import read_instant, read_level, read_measure, read_month, read_taxon
 from pipeline.customs.reference.content import RulesContent, rules_in_use, use_rules
 from pipeline.customs.reference.pga_layouts import (
     FieldFault,
@@ -24,7 +24,6 @@ from pipeline.customs.reference.pga_layouts import (
 )
 from pipeline.exports.schemas.plan import Line
 
-_LEVEL = re.compile(r"^(?:(?P<quantity>[0-9]+(?:\.[0-9]+)?) +)?(?P<unit>[A-Za-z0-9]{1,5})$")
 _HEAD = {USE: "intended_use", USE_TEXT: "intended_use_text"}
 _READ_INTO = {"party": "name", "quantities": "level", "instant": "date"}
 _ENTITY_RECORDS = ("PG19", "PG20", "PG21")
@@ -63,6 +62,13 @@ class _Draft:
     values: dict[str, str] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
 
+    def can_take(self, position: RecordPosition, fixed: Mapping[str, str]) -> bool:
+        """Return whether the datum of the position may stand here, with the fields that come with it."""
+        taken = self.values if position.alone else self.keys
+        return position.field not in taken and all(
+            self.values.get(name, value) == value for name, value in fixed.items()
+        )
+
 
 def line_records(line: Line, answers: Iterable[FlagAnswer], parties: UnitParties) -> LineRecords:
     """Return the records of the answers that have data or a disclaimer; empty without such an answer.
@@ -97,18 +103,19 @@ def _note_unsent(answer: FlagAnswer) -> Iterator[RecordNote]:
             yield RecordNote(answer.index, key, "not sent: the answer has neither data nor a disclaimer", unfit=False)
 
 
+def describe_nearest(asked: RequestedDatum, value: str) -> str:
+    """Return the values nearest to this one that the agency accepts, with their meanings; empty without a table."""
+    nearest = () if asked.table is None else asked.table.nearest_values(value)
+    return ", ".join(each.described for each in nearest)
+
+
 def describe_position(key: str, agency: str) -> str | None:
     """Return where a datum for an agency stands, such as `PG02 10-28`, or None if no place is known."""
     rules = record_rules()
     if key in _HEAD:
         return rules.describe_columns("PG01", _HEAD[key])
-    place = _find_position(rules, key, agency)
+    place = rules.find_position(key, agency)
     return None if place is None else rules.describe_columns(place.record, place.field or _READ_INTO[place.reading])
-
-
-def _find_position(rules: RecordRules, key: str, agency: str) -> RecordPosition | None:
-    place = rules.elements.get(key)
-    return None if place is None or (place.agencies and agency not in place.agencies) else place
 
 
 class _Writer:
@@ -173,32 +180,61 @@ class _Writer:
         return drafts[:limit]
 
     def _add_datum(self, asked: RequestedDatum) -> None:
-        position = _find_position(self._rules, asked.key, self._answer.row.agency)
+        position = self._rules.find_position(asked.key, self._answer.row.agency)
         if position is None:
             self._out.notes.append(RecordNote(self._answer.index, asked.key, _BY_HAND, unfit=False, by_hand=True))
             return
         self._note_position(asked, position.record, position.field or _READ_INTO[position.reading])
+        if position.reading == "party":
+            self._add_party(asked, position)
+            return
+        if position.reading == "instant":
+            self._note_surplus_values(asked)
+        if self._add_values(asked, position) and position.filer is not None:
+            self._add_note(asked.key, position.filer)
+
+    def _add_values(self, asked: RequestedDatum, position: RecordPosition) -> int:
+        # Returns how many values are in the records.
+        at = 0
+        for level, value in enumerate(asked.values[:1] if position.reading == "instant" else asked.values, start=1):
+            code = asked.code_of(value)
+            if code is None:
+                self._add_note(
+                    asked.key, f"{value} is omitted; give one of {describe_nearest(asked, value)}", unfit=True
+                )
+                continue
+            try:
+                fields = self._read_fields(position, code, level)
+            except ValueError as error:
+                self._add_note(asked.key, str(error), unfit=True)
+                continue
+            draft = self._new_draft(asked, position, at if position.reading != "quantities" else level - 1)
+            draft.values.update(fields)
+            draft.keys |= dict.fromkeys((position.field,) if position.field else (), asked.key)
+            draft.values |= position.codes.get(code, {})
+            at += 1
+        return at
+
+    def _read_fields(self, position: RecordPosition, text: str, level: int) -> Mapping[str, str]:
+        name = position.field or ""
         match position.reading:
-            case "party":
-                self._add_party(asked, position)
             case "quantities":
-                self._add_quantities(asked, position)
+                own_unit = self._line.unit if level == 1 else None
+                own_quantity = format_plain(self._line.quantity)
+                return {"level": str(level)} | dict(read_level(text, own_unit=own_unit, own_quantity=own_quantity))
+            case "measure":
+                return read_measure(text, name)
             case "instant":
-                self._add_instant(asked, position)
+                return read_instant(text)
+            case "month":
+                return read_month(text, name)
+            case "taxon":
+                return read_taxon(text, name)
             case _:
-                coded = [(value, position.code_for(value)) for value in asked.values]
-                for value in (value for value, code in coded if code is None):
-                    self._add_note(
-                        asked.key, f"{value} is omitted; give one of {', '.join(position.codes)}", unfit=True
-                    )
-                for at, code in enumerate(code for _, code in coded if code is not None):
-                    if at == 0 and position.filer is not None:
-                        self._add_note(asked.key, position.filer)
-                    draft = self._new_draft(asked, position, at)
-                    draft.values[position.field or ""] = code
-                    draft.keys[position.field or ""] = asked.key
+                return {name: text}
 
     def _new_draft(self, asked: RequestedDatum, position: RecordPosition, at: int) -> _Draft:
+        fixed = {} if self._answer.row.processing in position.unless else position.others
         if position.role is not None:
             drafts = self._by_role.setdefault(position.role, [])
             draft = _Draft(position.record, asked.key)
@@ -206,45 +242,18 @@ class _Writer:
         else:
             # Data for one record share it, value by value; a field that another datum has filled is not overwritten.
             drafts = self._drafts.setdefault(position.record, [])
-            while at < len(drafts) and position.field in drafts[at].keys:
+            while at < len(drafts) and not drafts[at].can_take(position, fixed):
                 at += 1
             while len(drafts) <= at:
                 drafts.append(_Draft(position.record, asked.key))
             draft = drafts[at]
-        if self._answer.row.processing not in position.unless:
-            for name, value in position.others.items():
-                draft.values.setdefault(name, value)
+        for name, value in fixed.items():
+            draft.values.setdefault(name, value)
         return draft
-
-    def _add_quantities(self, asked: RequestedDatum, position: RecordPosition) -> None:
-        for at, value in enumerate(asked.values):
-            found = _LEVEL.match(value)
-            quantity = found["quantity"] if found else None
-            if found is not None and quantity is None and found["unit"].upper() == self._line.unit and at == 0:
-                quantity = format_plain(self._line.quantity)
-            if found is None or quantity is None:
-                note = f"{value} must be a quantity and a unit; write each level like 24 CAN"
-                self._add_note(asked.key, note, unfit=True)
-                continue
-            self._new_draft(asked, position, at).values.update(level=str(at + 1), quantity=quantity, unit=found["unit"])
 
     def _note_surplus_values(self, asked: RequestedDatum) -> None:
         if len(asked.values) > 1:
             self._add_note(asked.key, "only one value is sent; the filer must key the other values", unfit=True)
-
-    def _add_instant(self, asked: RequestedDatum, position: RecordPosition) -> None:
-        self._note_surplus_values(asked)
-        try:
-            instant = datetime.fromisoformat(asked.values[0])
-        except ValueError:
-            note = f"{asked.values[0]} must be a date and time, such as 2026-11-27T13:00"
-            self._add_note(asked.key, note, unfit=True)
-            return
-        if instant.tzinfo is not None and not instant.utcoffset():
-            note = f"{asked.values[0]} is UTC; give the local time of the port, such as 2026-11-27T13:00-05:00"
-            self._add_note(asked.key, note, unfit=True)
-            return
-        self._new_draft(asked, position, 0).values.update(date=f"{instant:%m%d%Y}", time=f"{instant:%H%M}")
 
     def _add_party(self, asked: RequestedDatum, position: RecordPosition) -> None:
         role = position.role or ""
@@ -255,7 +264,10 @@ class _Writer:
                 note = f"no party of the unit is named {text}, so its address is not in the plan"
                 self._add_note(asked.key, note, unfit=True)
                 continue
-            drafts = list(_entity_drafts(asked.key, role, named, self._rules, contact=position.contact))
+            no_code = self._rules.without_postal_code.get(self._answer.row.agency)
+            drafts = list(
+                _entity_drafts(asked.key, role, named, self._rules, contact=position.contact, no_code=no_code)
+            )
             if position.contact and len(drafts) < len(_ENTITY_RECORDS):
                 self._add_note(asked.key, f"the plan has no contact of {named.name} for PG21", unfit=True)
             self._entities.append((role, drafts))
@@ -287,7 +299,9 @@ class _Writer:
         self._out.notes.append(RecordNote(self._answer.index, key, note, unfit))
 
 
-def _entity_drafts(key: str, role: str, named: NamedParty, rules: RecordRules, *, contact: bool) -> Iterator[_Draft]:
+def _entity_drafts(
+    key: str, role: str, named: NamedParty, rules: RecordRules, *, contact: bool, no_code: str | None
+) -> Iterator[_Draft]:
     address = named.address
     identity = next(
         (
@@ -303,7 +317,7 @@ def _entity_drafts(key: str, role: str, named: NamedParty, rules: RecordRules, *
         "city": address.city,
         "state": address.region,
         "country": address.country,
-        "postal_code": address.postal_code,
+        "postal_code": address.postal_code or no_code,
     }
     yield _Draft("PG20", key, {name: value for name, value in parts.items() if value})
     if contact and named.contact is not None:

@@ -194,12 +194,13 @@ def _requested_datum(
     if not requested.values:
         state = "missing" if is_certain else "person"
         notes = notes or ["" if is_certain else "only a secondary source says that it is asked for"]
-    elif notes or requested.shape is not None:
+    elif notes or requested.shape is not None or requested.unknown:
         state = "person"
     if requested.shape is not None:
         notes.insert(0, f"not {requested.shape}")
     place = records.places.get((answer.index, requested.key)) or describe_position(requested.key, answer.row.agency)
-    return _make_datum(requested.key, requested.label, state, requested.values, place, *notes)
+    values = tuple(map(requested.describe_value, requested.values))
+    return _make_datum(requested.key, requested.label, state, values, place, *notes)
 
 
 def _make_datum(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import date
 from functools import cached_property
@@ -13,6 +14,7 @@ from pydantic import Field, model_validator
 from pipeline.core.findings import Severity
 from pipeline.customs.reference.base import ReferenceData, ReferenceRow, Status
 from pipeline.customs.reference.content import RulesContent, load_once, parse_file
+from pipeline.customs.reference.pga_values import ValueTable, find_table, with_value_sources
 
 #: A value of the plan that replaces a datum which the PGA row does not repeat.
 PlanFact = Literal["arrival", "port_of_entry", "country_of_origin", "quantity"]
@@ -75,7 +77,7 @@ class AgencyFlag(ReferenceRow):
 
 
 class AgencyProgram(ReferenceRow):
-    """A program of an agency, and the data that it needs; `a|b` asks for one of the two."""
+    """A program of an agency, and the data that it needs; `a|b` asks for one of the two. `optional` data may be missing."""
 
     agency: str
     program: str
@@ -87,6 +89,13 @@ class AgencyProgram(ReferenceRow):
     by_processing: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
     prior_notice: tuple[str, ...] = ()
     prior_notice_filed: str | None = None
+    optional: tuple[str, ...] = ()
+
+    def all_keys(self) -> tuple[str, ...]:
+        """Return every key that the program knows, each once: first the required ones, then the optional ones."""
+        filed = () if self.prior_notice_filed is None else (self.prior_notice_filed,)
+        some = (*self.data, *(key for keys in self.by_processing.values() for key in keys), *self.prior_notice, *filed)
+        return tuple(dict.fromkeys(key for each in (*some, *self.optional) for key in each.split("|")))
 
     def required_keys(self, processing: str | None, *, prior_notice: bool) -> tuple[str, ...]:
         """Return the keys that the data must have, in the order of the rules."""
@@ -105,6 +114,12 @@ class DatumElement(ReferenceData):
     shape: str | None = None
     carried: Annotated[PlanFact | None, Field(alias="from")] = None
 
+    def find_fault(self, values: Iterable[str]) -> str | None:
+        """Return the required form if a value has another one, or None."""
+        if self.pattern is None or all(re.fullmatch(self.pattern, value) for value in values):
+            return None
+        return self.shape
+
 
 class PgaRules(ReferenceData):
     """The rules of partner government agencies: flags, programs, disclaimers and data."""
@@ -119,6 +134,7 @@ class PgaRules(ReferenceData):
     flags: tuple[AgencyFlag, ...]
     programs: tuple[AgencyProgram, ...]
     elements: Mapping[str, DatumElement]
+    values: tuple[ValueTable, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -127,8 +143,9 @@ class PgaRules(ReferenceData):
         if not isinstance(document, dict):
             return document
         known = document.get("sources", {})
-        tables = ("disclaimers", "intended_uses", "roles", "flags", "programs")
-        return document | {table: [_with_source(row, known) for row in document.get(table, ())] for table in tables}
+        tables = ("disclaimers", "intended_uses", "roles", "flags", "programs", "values")
+        rows = {table: [_with_source(row, known) for row in document.get(table, ())] for table in tables}
+        return document | rows | {"values": [with_value_sources(row, known) for row in rows["values"]]}
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -148,17 +165,20 @@ class PgaRules(ReferenceData):
             name = f"program {row.agency} {row.program}"
             _check_known(name, "agency", [row.agency], self.agencies)
             _check_known(name, "processing code", row.by_processing, row.processing)
-            filed = () if row.prior_notice_filed is None else (row.prior_notice_filed,)
-            asked = (
-                *row.data,
-                *row.prior_notice,
-                *filed,
-                *(key for keys in row.by_processing.values() for key in keys),
-            )
-            _check_known(name, "element", [key for some in asked for key in some.split("|")], self.elements)
+            _check_known(name, "element", row.all_keys(), self.elements)
             self._check_disclaimers(name, row.agency, row.disclaimers or (), (row.program,))
         for code in self.disclaimers:
             _check_known(f"disclaimer {code.code}", "agency", code.agencies, self.agencies)
+        for table in self.values:
+            _check_known(f"values {table.name}", "element", table.elements, self.elements)
+            _check_known(f"values {table.name}", "agency", table.agencies, self.agencies)
+        of_values = [
+            (table, (key, agency))
+            for table in self.values
+            for key in table.elements
+            for agency in table.agencies or self.agencies
+        ]
+        _check_no_overlap("element", [table for table, _ in of_values], [key for _, key in of_values])
         return self
 
     def _check_disclaimers(self, name: str, agency: str, codes: Iterable[str], programs: tuple[str, ...]) -> None:
@@ -218,6 +238,10 @@ class PgaRules(ReferenceData):
             codes = program.disclaimers
         kinds = {code: self.find_disclaimer(code).entry_types for code in codes}
         return tuple(code for code in codes if not kinds[code] or entry_type in kinds[code])
+
+    def find_values(self, element: str, agency: str, on: date) -> ValueTable | None:
+        """Return the table of the values of an element for the agency on the day, or None if any text may be right."""
+        return find_table((table for table in self.values if table.in_force(on)), element, agency)
 
     def find_intended_use(self, code: str | None) -> IntendedUse | None:
         """Return the intended use of a code, or None if it is not known."""

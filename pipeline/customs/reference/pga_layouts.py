@@ -11,8 +11,8 @@ from functools import cached_property
 from itertools import pairwise
 from typing import Annotated, Literal, Self
 
+from pydantic import BeforeValidator, model_validator
 from pydantic import Field as Member
-from pydantic import model_validator
 
 from pipeline.core.money import EXACT, ZERO, format_plain, to_decimal
 from pipeline.customs.reference.base import ReferenceData, ReferenceRow
@@ -61,25 +61,44 @@ class FormattedRecord:
     problems: tuple[FieldProblem, ...]
 
 
+#: How the value of a datum becomes the text of its field.
+Reading = Literal["text", "party", "amount", "quantities", "measure", "instant", "month", "taxon"]
+
+
 class RecordPosition(ReferenceData):
-    """The place of a datum in the records, and how its value is read."""
+    """The place of a datum in the records of some agencies (of all, if it names none), and how its value is read."""
 
     record: str
     field: str | None = None
-    reading: Annotated[Literal["text", "party", "amount", "quantities", "instant"], Member(alias="as")] = "text"
+    reading: Annotated[Reading, Member(alias="as")] = "text"
     others: Annotated[Mapping[str, str], Member(alias="with")] = Member(default_factory=dict)
+    codes: Mapping[str, Mapping[str, str]] = Member(default_factory=dict)
     unless: frozenset[str] = frozenset()
     agencies: frozenset[str] = frozenset()
     role: str | None = None
     contact: bool = False
-    codes: Mapping[str, str] = Member(default_factory=dict)
     filer: str | None = None
+    #: The datum does not share its record with a datum that fills the same field in passing.
+    alone: bool = False
 
-    def code_for(self, value: str) -> str | None:
-        """Return the text for the value in the record; None if the place needs a code and has none for the value."""
-        if not self.codes:
-            return value
-        return {word.casefold(): code for word, code in self.codes.items()}.get(value.strip().casefold())
+    def takes(self, agency: str) -> bool:
+        """Return whether the place is for the agency."""
+        return not self.agencies or agency in self.agencies
+
+
+class KeyedByHand(ReferenceData):
+    """A datum of some agencies (of all, if it names none) that has no known place in the records, and the reason."""
+
+    reason: str
+    agencies: frozenset[str] = frozenset()
+
+    def takes(self, agency: str) -> bool:
+        """Return whether the agency's datum has no place."""
+        return not self.agencies or agency in self.agencies
+
+
+def _as_list(value: object) -> object:
+    return [value] if isinstance(value, dict) else value
 
 
 class EntityIdType(ReferenceData):
@@ -104,7 +123,9 @@ class RecordRules(ReferenceRow):
     shortened: Mapping[str, tuple[str, ...]]
     most: Mapping[str, int]
     entity_ids: Mapping[str, EntityIdType]
-    elements: Mapping[str, RecordPosition]
+    elements: Mapping[str, Annotated[tuple[RecordPosition, ...], BeforeValidator(_as_list)]]
+    by_hand: Mapping[str, Annotated[tuple[KeyedByHand, ...], BeforeValidator(_as_list)]] = Member(default_factory=dict)
+    without_postal_code: Mapping[str, str] = Member(default_factory=dict)
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -117,19 +138,29 @@ class RecordRules(ReferenceRow):
         named = [
             (record, field) for record, fields in (*self.overflow.items(), *self.shortened.items()) for field in fields
         ]
-        named += [(place.record, name) for place in self.elements.values() for name in place.others]
-        named += [(place.record, place.field) for place in self.elements.values() if place.field is not None]
+        places = [place for some in self.elements.values() for place in some]
+        others = [
+            (place.record, {*place.others, *(key for more in place.codes.values() for key in more)}) for place in places
+        ]
+        named += [(record, name) for record, names in others for name in sorted(names)]
+        named += [(place.record, place.field) for place in places if place.field is not None]
         for one, other in (pair for records in self.together for pair in pairwise(records)):
             if (one, other) not in pairwise(self.order):
                 raise ValueError(f"{one} and {other} belong together, so they must follow one another in the order")
         for record, name in [*named, *((record, None) for record in (*self.order, *self.most))]:
             if record not in self.layouts or (name is not None and name not in self.layouts[record]):
                 raise ValueError(f"{record} {name or ''} is named, but has no layout")
-        if len({*self.order}) != len(self.order) or any(
-            place.record not in self.order for place in self.elements.values()
-        ):
+        if len({*self.order}) != len(self.order) or any(place.record not in self.order for place in places):
             raise ValueError("the order must name each record exactly once")
         return self
+
+    def find_position(self, element: str, agency: str) -> RecordPosition | None:
+        """Return the place of a datum in the records of the agency, or None if none is known."""
+        return next((place for place in self.elements.get(element, ()) if place.takes(agency)), None)
+
+    def find_hand_reason(self, element: str, agency: str) -> str | None:
+        """Return why a datum of the agency has no place in the records, or None if it has one or is not known."""
+        return next((one.reason for one in self.by_hand.get(element, ()) if one.takes(agency)), None)
 
     @cached_property
     def _fields(self) -> Mapping[str, tuple[RecordField, ...]]:

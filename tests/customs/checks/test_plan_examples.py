@@ -21,14 +21,8 @@ ENTRIES = (
 )  # fmt: skip
 NAMES = ("cookware", "consolidated-truck", "three-units", *ENTRIES)
 
-#: Some agency data have no known place in the agency records, such as the certifier's id of the toys.
-DECIDED_BY_HAND = {
-    "three-units": [("V14-HAND", "note", f"/units/1/lines/{line}/treatment/pga/0") for line in (0, 1)],
-    **{
-        name: [("V14-HAND", "note", "/units/0/lines/0/treatment/pga/0")]
-        for name in ("oak-lacey", "softwood-duty-cases", "toy-full-certificate", "vehicle-part")
-    },
-}
+#: Some agency data have no known place in the agency records, such as the test data of a certificate.
+DECIDED_BY_HAND = {"toy-full-certificate": [("V14-HAND", "note", "/units/0/lines/0/treatment/pga/0")]}
 
 
 def document(name: str) -> dict[str, Any]:

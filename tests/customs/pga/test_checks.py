@@ -63,7 +63,7 @@ def test_natural_food_needs_its_processing() -> None:
 def test_prior_notice_uses_entry_arrival_and_needs_facility() -> None:
     registration = ("V14-DATA", "block", f"{ROW}/data/foodFacilityRegistration")
     assert list_findings(answer_row(food("FD3"))) == [registration]
-    assert list_findings(answer_row(food("FD3", foodFacilityExemption="FME"))) == []
+    assert list_findings(answer_row(food("FD3", foodFacilityExemption="K"))) == []
     unplanned = answer_row(food("FD3"), (ARRIVAL, None))
     assert list_findings(unplanned) == [("V14-DATA", "block", f"{ROW}/data/arrivalDatetime"), registration]
 
@@ -87,24 +87,45 @@ def test_number_of_a_filed_notice_replaces_its_data() -> None:
     ],
 )
 def test_other_arrival_than_the_entry_is_reported(key: str, value: str, *, reported: bool) -> None:
-    row = food("FD3", foodFacilityExemption="FME", **{key: value})
+    row = food("FD3", foodFacilityExemption="K", **{key: value})
     found = [one for one in findings(answer_row(row)) if one.rule == "V14-ARRIVAL"]
     assert [(one.severity, one.pointer) for one in found] == [("warn", f"{ROW}/data/{key}")] * reported
     assert all(value in one.message and one.remedy and one.source for one in found)
 
 
 def test_entry_without_arrival_is_not_compared() -> None:
-    row = food("FD3", foodFacilityExemption="FME", arrivalDatetime="2026-11-26T13:00:00-05:00")
+    row = food("FD3", foodFacilityExemption="K", arrivalDatetime="2026-11-26T13:00:00-05:00")
     assert list_findings(answer_row(row, (ARRIVAL, None))) == []
 
 
 def test_utc_arrival_must_be_given_in_port_time() -> None:
-    changed = answer_row(food("FD3", foodFacilityExemption="FME"), (ARRIVAL, "2026-11-26T18:00:00Z"))
+    changed = answer_row(food("FD3", foodFacilityExemption="K"), (ARRIVAL, "2026-11-26T18:00:00Z"))
     (finding,) = findings(changed)
     assert (finding.rule, finding.severity, finding.pointer) == ("V14-RECORD", "warn", ARRIVAL)
     assert "2026-11-26T18:00Z is UTC; give the local time of the port" in finding.message
-    own = food("FD3", foodFacilityExemption="FME", arrivalDatetime="2026-11-26T13:00")
+    own = food("FD3", foodFacilityExemption="K", arrivalDatetime="2026-11-26T13:00")
     assert list_findings(answer_row(own, (ARRIVAL, "2026-11-26T18:00:00Z"))) == []
+
+
+def test_unknown_value_names_nearest_ones() -> None:
+    (finding,) = findings(answer_row(food("FD3", foodFacilityExemption="FME", foodFacilityRegistration="12345678901")))
+    assert (finding.rule, finding.severity, finding.pointer) == (
+        "V14-VALUE",
+        "warn",
+        f"{ROW}/data/foodFacilityExemption",
+    )
+    assert "is FME, which is none of the reasons without a food facility registration" in finding.message
+    assert finding.remedy.startswith("Give one of A (Facility is out of business), B (Facility is a private residence")
+    assert "PG23FME" not in "".join(records_of(food("FD3", foodFacilityExemption="FME")))
+
+
+def test_value_of_optional_datum_is_checked_too() -> None:
+    malformed = findings(answer_row(food(refusalCountry="Brazil")))
+    assert [(one.rule, one.pointer) for one in malformed] == [("V14-DATA", f"{ROW}/data/refusalCountry")]
+    (unknown,) = findings(answer_row(food(submitterType="Z")))
+    assert unknown.rule == "V14-VALUE"
+    assert "S (Shipper)" in unknown.remedy
+    assert findings(answer_row(food(submitterType="s"))) == []
 
 
 def test_alternative_answers_are_both_named() -> None:
@@ -113,9 +134,7 @@ def test_alternative_answers_are_both_named() -> None:
     assert finding.remedy == "Add foodFacilityRegistration or foodFacilityExemption."
 
 
-@pytest.mark.parametrize(
-    ("key", "value"), [("fdaProductCode", "41FBT4"), ("sourceCountry", "Canada"), ("sourceType", "40")]
-)
+@pytest.mark.parametrize(("key", "value"), [("fdaProductCode", "41FBT4"), ("sourceCountry", "Canada")])
 def test_malformed_datum_gives_warning(key: str, value: str) -> None:
     changed = answer_row(food("FD1", "NSF", **({"sourceType": "262"} | {key: value})))
     assert list_findings(changed) == [("V14-DATA", "warn", f"{ROW}/data/{key}")]

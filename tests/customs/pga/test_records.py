@@ -148,8 +148,13 @@ def test_certificate_by_reference_sends_id_and_version() -> None:
     assert got.records[1:] == [
         "PG01001CPSCPSREF".ljust(80),
         "PG02PPRI P-77               PRIV3".ljust(80),
+        "PG14    C-1".ljust(80),
     ]
-    assert got.places == {(0, "productId"): "PG02 10-28", (0, "versionId"): "PG02 33-51"}
+    assert got.places == {
+        (0, "certifierId"): "PG14 9-41",
+        (0, "productId"): "PG02 10-28",
+        (0, "versionId"): "PG02 33-51",
+    }
 
 
 def test_each_species_has_its_country_of_harvest() -> None:
@@ -190,8 +195,12 @@ def test_packing_has_at_most_six_levels() -> None:
     assert remark.note == "PG26 is sent 6 times at most; the filer must key the other values"
 
 
-#: The order of the records below one PG01, copied by hand from the chapter.
-ORDER = "PG02 PG04 PG05 PG06 PG07 PG08 PG10 PG13 PG14 PG19 PG20 PG21 PG22 PG23 PG25 PG26 PG27 PG28 PG29 PG30".split()
+#: The order of the records below one PG01, copied by hand from the chapter; the places of PG17, PG24, PG34 and PG35 are
+#: those of their numbers.
+ORDER = (
+    "PG02 PG04 PG05 PG06 PG07 PG08 PG10 PG13 PG14 PG17 PG19 PG20 PG21 PG22 PG23 PG24 PG25 PG26 PG27 PG28 PG29 PG30 "
+    "PG34 PG35"
+).split()
 
 
 def test_records_follow_chapter_order_for_any_order_of_data() -> None:

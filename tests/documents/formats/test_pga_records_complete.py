@@ -11,7 +11,6 @@ from pipeline.customs.pga.checks import check_agencies
 from pipeline.customs.pga.parties import UnitParties
 from pipeline.customs.pga.records import describe_position
 from pipeline.customs.reference.pga import AgencyProgram, pga_rules
-from pipeline.customs.reference.pga_layouts import record_rules
 from pipeline.documents.formats.pga_records import pga_records
 from pipeline.exports.schemas.plan import Pga, Plan
 from tests.customs.cases import PAN, pga_row, with_changes
@@ -21,52 +20,78 @@ Json = dict[str, Any]
 
 ENTERED = date(2026, 11, 26)
 MAKER = "Maple Goods Ltd"
-PARTIES = {"manufacturer", "shipper", "fdaImporter", "deliveredTo", "harvester"}
+PARTIES = {
+    "carrier", "certifyingImporter", "customsBroker", "deliveredTo", "fdaImporter", "harvester", "manufacturePlace",
+    "manufacturer", "shipper",
+}  # fmt: skip
 
 #: A value for each key that has a required form; every other key gets a unique text.
 SHAPED: Json = {
+    "activePercent": "12.5",
     "arrivalDatetime": "2026-11-27T13:05-05:00",
     "arrivalPort": "0901",
+    "bondAmount": "5000",
+    "bondSurety": "891",
+    "cartons": "17",
     "casNumber": "811-97-2",
     "countryOfOrigin": "AU",
+    "descriptionCode": "SKI",
     "fdaProductCode": "41FBT04",
     "harvestCountry": "NZ",
+    "manufactureDate": "2026-09-14",
     "modelYear": "2019",
+    "netWeight": "88.5",
     "percentRecycled": "12.5",
     "plantQuantity": "77.25",
     "plantUom": "M3",
     "quantity": "321 NO",
     "quantityBaseUom": ["10 CTN", "24 CAN"],
     "quantityKg": "456",
+    "carrierCountry": "MX",
+    "passportCountry": "JP",
+    "refusalCountry": "BR",
     "sourceCountry": "CL",
-    "sourceType": "262",
-    "tscaCertification": "positive",
     "value": "1234",
     "vin": "1HGCM82633A004352",
     "year": "2018",
 } | dict.fromkeys(PARTIES, MAKER)
 
-#: The records' form of those values that change in them, by hand from the layouts.
-CARRIED: Json = {
-    "arrivalDatetime": "112720261305",
-    "plantQuantity": "000000007725",
-    "quantityBaseUom": "1000000001000CTN",
-    "tscaCertification": "EP4",
-    "value": "000000001234",
-} | dict.fromkeys(PARTIES, MAKER.upper())
+#: A value of each table, in the word for it if it has one: the last, which differs from the values of the layouts.
+TABLED: Json = {
+    key: (table.allowed[-1].words or (table.allowed[-1].code,))[0]
+    for table in pga_rules().values
+    for key in table.elements
+}
+CODES: Json = {key: table.allowed[-1].code for table in pga_rules().values for key in table.elements}
 
-#: A field for a key without a required form has at least 5 characters.
-SHORT = {"hs7Box": "Q7B", "versionId": "V77"}
+#: The records' form of those values that change in them, by hand from the layouts.
+CARRIED: Json = (
+    {
+        "activePercent": "0125000",
+        "arrivalDatetime": "112720261305",
+        "bondAmount": "00005000",
+        "cartons": "00017",
+        "manufactureDate": "092026",
+        "netWeight": "KG 000000008850",
+        "percentRecycled": "0125000",
+        "plantQuantity": "000000007725",
+        "quantity": "000000032100",
+        "quantityBaseUom": "1000000001000CTN",
+        "value": "000000001234",
+    }
+    | dict.fromkeys(PARTIES, MAKER.upper())
+    | CODES
+)
 
 
 def make_value(key: str) -> str | list[str]:
-    shaped: str | list[str] = SHAPED.get(key, SHORT.get(key, f"Q{sorted(pga_rules().elements).index(key):02d}X"))
+    unique = f"Q{sorted(pga_rules().elements).index(key):03d}X"
+    shaped: str | list[str] = TABLED.get(key, SHAPED.get(key, unique))
     return shaped
 
 
 def list_keys(program: AgencyProgram) -> list[str]:
-    asked = (*program.data, *program.prior_notice, *(key for some in program.by_processing.values() for key in some))
-    return sorted({key for some in asked for key in some.split("|")} | {"intendedUseText", "thing"})
+    return sorted({*program.all_keys(), "intendedUseText", "thing"})
 
 
 def read_text(row: Json) -> tuple[str, str]:
@@ -205,9 +230,14 @@ def test_unknown_tsca_wording_is_omitted_and_named() -> None:
     row = pga_row("EP7", "EPA", program="TS1", data={"tscaCertification": "maybe"})
     records, remarks = read_text(row)
     assert "PG22" not in records
-    assert "TSCA certification: needs a person: maybe is omitted; give one of positive, EP4, negative, EP5" in remarks
-    (finding,) = [message for rule, message in list_findings(row) if rule == "V14-RECORD"]
-    assert "maybe is omitted" in finding
+    nearest = "EP4 (Positive, complies with TSCA), EP5 (Negative, not subject to TSCA)"
+    assert (
+        f"TSCA certification: needs a person: maybe is omitted; give one of {nearest}; the plan says: maybe" in remarks
+    )
+    (finding,) = [message for rule, message in list_findings(row) if rule in {"V14-RECORD", "V14-VALUE"}]
+    assert (
+        "tscaCertification of the EPA data for flag EP7 is maybe, which is none of the TSCA certifications" in finding
+    )
 
 
 def test_plant_material_has_species_and_country_of_harvest() -> None:
@@ -229,8 +259,3 @@ def test_plant_material_has_species_and_country_of_harvest() -> None:
         "PG06HRVUS",
         "PG25".ljust(56) + "000000001200",
     ]
-
-
-def test_codes_of_datum_match_its_field() -> None:
-    for place in record_rules().elements.values():
-        assert not place.codes or place.field is not None

@@ -75,18 +75,23 @@ def test_unit_without_agency_has_neither_document() -> None:
 
 
 def test_worksheet_shows_present_missing_and_person() -> None:
-    rows = (food(lotNumber="A-77"), row("CP1", "CPS", processing="REF", data={"productId": "P-1"}), row("FD2", "FDA"))
+    rows = (
+        food(lotNumber="A-77", cannery="7"),
+        row("CP1", "CPS", processing="REF", data={"productId": "P-1"}),
+        row("FD2", "FDA"),
+    )
     page = remove_spaces(read_worksheet(build_invoice(*rows)))
     for fact in (
         "FDAFD1FoodandDrugAdministration·FOOFood·PROProcessedfood",
         "FDAproductcode41FBT04PG0210-28",
         "ManufacturerMapleGoodsLtdPG1926-57",
         "Quantities,outermostfirst,baseunitlast10CTN24CANPG265",
-        "LotnumberA-77noplaceintherecordsisknownforit:keyitbyhandbyhand",
+        "LotnumberA-77thefileraddsthequalifierofthelotinPG2515PG2516-40",
+        "Cannery7noplaceintherecordsisknownforit:keyitbyhandbyhand",
         "CPSCP1ConsumerProductSafetyCommission",
         "advisory,entriesarenotrefusedforit",
         "MissingVersionid\u2013PG0233-51",
-        "MissingCertifier'sid\u2013byhand",
+        "MissingCertifier'sid\u2013PG149-41",
         "FDAFD2",
         "Notanswered",
     ):

@@ -1,0 +1,189 @@
+"""Every datum of every agency program has a key in the plan, columns in the records or a reason, and a line on the worksheet."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from pipeline.customs.pga.answers import flag_answers
+from pipeline.customs.pga.records import describe_position
+from pipeline.customs.pga.worksheet import build_worksheet
+from pipeline.customs.reference.pga import AgencyProgram, pga_rules
+from pipeline.customs.reference.pga_layouts import record_rules
+from pipeline.exports.schemas.plan import Pga, Plan
+from tests.customs.cases import PAN, pga_row, with_changes
+from tests.support.factories import Json
+
+ENTERED = date(2026, 11, 26)
+
+#: What the sources require of each program, copied by hand, with the record that has it; `-`: no source gives the record.
+#: The message set chapter and its minimum data per agency; 21 CFR 1.281 (prior notice); PPQ Form 505, blocks 12 to 18 (Lacey
+#: Act); 16 CFR 1110.11 (CPSC); Form HS-7 (NHTSA); Form 3-177 (FWS).
+REQUIRED = """
+FDA FOO fdaProductCode PG02, productName PG10, sourceCountry PG06, manufacturer PG19, shipper PG19, fdaImporter PG19
+FDA FOO deliveredTo PG19, quantityBaseUom PG26, sourceType PG06, arrivalDatetime PG30, arrivalPort PG30
+FDA FOO foodFacilityRegistration PG23, foodFacilityExemption PG23, priorNoticeConfirmation PG23
+FDA COS fdaProductCode PG02, productName PG10, sourceCountry PG06, manufacturer PG19, shipper PG19, fdaImporter PG19
+FDA COS deliveredTo PG19
+FDA DEV fdaProductCode PG02, deviceListing PG23, establishmentRegistration PG23, manufacturer PG19, shipper PG19
+FDA DEV fdaImporter PG19, deliveredTo PG19
+FDA DRU fdaProductCode PG02, drugRegistration PG23, drugListing PG23, manufacturer PG19, shipper PG19, fdaImporter PG19
+FDA DRU deliveredTo PG19
+FDA TOB fdaProductCode PG02, manufacturer PG19, shipper PG19, fdaImporter PG19, deliveredTo PG19
+FDA RAD form2877Declaration PG23, fdaProductCode PG02, manufacturer PG19
+FDA VME fdaProductCode PG02, manufacturer PG19, shipper PG19, fdaImporter PG19, deliveredTo PG19
+FDA BIO fdaProductCode PG02, licence PG23, manufacturer PG19
+APH APL genus PG05, species PG05, harvestCountry PG06, plantQuantity PG04, plantUom PG04, value PG25, percentRecycled PG04
+APH APL component PG04, itemType PG02, laceyDeclaration PG22, certifyingImporter PG19
+APH APQ category PG10, permitOrPhyto PG14, arrivalPort PG30
+APH AVS category PG10, permitOrCertificate PG14, arrivalPort PG30
+APH AAC animalType -, permit PG14
+APH ABS permit PG14
+EPA TS1 tscaCertification PG22, certifierName PG21, certifierEmail PG21
+EPA PS1 epaRegistrationNumber -, producerEstablishment -, noticeOfArrival -, brandName PG07, netWeight PG29
+EPA VNE engineFamilyOrExemption PG14, modelYear -, manufactureDate PG07, formType PG22
+EPA ODS casNumber -, quantityKg -, allowanceOrExemption -
+EPA HFC casNumber -, quantityKg -, allowance -
+CPS CPS productId PG02, citationCodes -, manufactureDate -, manufacturePlace PG19, testDate -, testLab -, recordsContact -
+CPS CPS certifierId PG14, versionId PG02, certifier -, attestation -
+NHT OFF hs7Box PG22, category PG10, modelYear -
+NHT MVS hs7Box PG22, make PG07, model PG07, year -, vin PG07, passportNumber PG34, passportCountry PG34
+NHT MVS bondSurety PG35, bondNumber PG35, bondAmount PG35
+NHT TPE hs7Box PG22
+NHT REI hs7Box PG22, manufacturer PG19, quantity PG26
+NHT OEI hs7Box PG22
+FWS FWS species PG05, countryOfOrigin PG06, sourceCode -, purposeCode -, quantity PG29, citesPermit PG14
+FWS FWS commonName PG17, cartons PG17, descriptionCode PG05
+AMS EG inspectionCertificate PG14
+AMS OR organicCertificate PG14
+ATF ATF permit PG14
+DEA DEA permit PG14
+FSI FSI inspectionCertificate PG14, foreignEstablishment -
+TTB BER permit PG14, cola PG14
+TTB WIN permit PG14, cola PG14
+TTB DSP permit PG14, cola PG14
+TTB TOB permit PG14
+NMF SIM species -, harvestEvent -, harvester -
+NMF 370 form370 -
+NMF HMS permit PG14, statisticalDocument PG14
+NMF AMR permit PG14
+OMC OMC ds2031 -
+"""
+ROWS = [
+    (agency, program, *datum.split())
+    for agency, program, data in (line.split(" ", 2) for line in REQUIRED.strip().split("\n"))
+    for datum in data.split(", ")
+]
+#: Programs without data in the sources.
+WITHOUT_DATA = {("AMS", "MO"), ("AMS", "PN"), ("EPA", "PS2"), ("EPA", "PS3")}
+
+
+@pytest.mark.parametrize(("agency", "program", "key", "record"), ROWS)
+def test_datum_of_sources_is_built(agency: str, program: str, key: str, record: str) -> None:
+    found = pga_rules().find_program(agency, program, ENTERED)
+    assert found is not None
+    assert key in found.all_keys()
+    place = describe_position(key, agency)
+    assert (place[:4] if place else "-") == record
+
+
+def test_every_program_is_in_the_list() -> None:
+    listed = {(agency, program) for agency, program, *_ in ROWS}
+    assert {(each.agency, each.program) for each in pga_rules().programs} - listed == WITHOUT_DATA
+    for each in pga_rules().programs:
+        required = {key for some in (*each.data, *each.prior_notice) for key in some.split("|")}
+        required |= {key for keys in each.by_processing.values() for key in keys}
+        assert required <= {key for agency, program, key, _ in ROWS if (agency, program) == (each.agency, each.program)}
+
+
+PROGRAM_DATA = [
+    pytest.param(program, key, id=f"{program.agency}-{program.program}-{key}")
+    for program in pga_rules().programs
+    for key in program.all_keys()
+]
+
+
+@pytest.mark.parametrize(("program", "key"), PROGRAM_DATA)
+def test_datum_has_columns_or_a_reason_and_a_line_on_worksheet(program: AgencyProgram, key: str) -> None:
+    rules, agency = record_rules(), program.agency
+    position, reason = rules.find_position(key, agency), rules.find_hand_reason(key, agency)
+    assert (position is None) != (reason is None), "a datum has a place, or a reason why it has none"
+    if position is not None:
+        assert position.record in rules.order
+        assert position.field is not None or position.reading in {"party", "quantities", "instant"}
+    label = pga_rules().elements[key].label
+    (datum,) = [each for each in worksheet_data(program, key) if each.key == key]
+    assert (datum.label, datum.place) == (label, describe_position(key, agency))
+    assert datum.values
+
+
+def worksheet_data(program: AgencyProgram, key: str) -> Any:
+    flag = next(
+        each.flag
+        for each in pga_rules().flags
+        if each.agency == program.agency and program.program in (each.programs or (program.program,))
+    )
+    row: Json = pga_row(flag, program.agency, program=program.program, data={key: "Q7X"})
+    unit = Plan.model_validate(with_changes((f"{PAN}/treatment/pga", [row]))).units[0]
+    sheet = build_worksheet(unit, ENTERED, {line.line_ref: "0" for line in unit.lines})
+    return [datum for line in sheet.lines for answer in line.answers for datum in answer.data]
+
+
+def test_no_place_and_no_reason_is_left_over() -> None:
+    asked = {(program.agency, key) for program in pga_rules().programs for key in program.all_keys()}
+    rules = record_rules()
+    named = [(key, one) for key, places in rules.elements.items() for one in places]
+    reasons = [(key, one) for key, some in rules.by_hand.items() for one in some]
+    for key, takes in [*((key, one.takes) for key, one in named), *((key, one.takes) for key, one in reasons)]:
+        assert any(name == key and takes(agency) for agency, name in asked), key
+
+
+def test_every_known_key_belongs_to_a_program() -> None:
+    known = {key for program in pga_rules().programs for key in program.all_keys()}
+    assert set(pga_rules().elements) - known == {"intendedUseText"}
+
+
+def test_value_tables_fit_their_fields() -> None:
+    for table in pga_rules().values:
+        for agency in table.agencies or pga_rules().agencies:
+            for key in table.elements:
+                position = record_rules().find_position(key, agency)
+                if position is None or position.field is None:
+                    continue
+                field = record_rules().find_field(position.record, position.field)
+                assert all(len(value.code) <= field.width for value in table.allowed), (table.name, agency)
+                assert position.codes.keys() <= {value.code for value in table.allowed}
+
+
+@pytest.mark.parametrize(
+    ("flag", "agency", "program", "key", "given", "code", "nearest"),
+    [
+        ("DT1", "NHT", "REI", "hs7Box", "box 2a", "2A", None),
+        ("DT1", "NHT", "REI", "hs7Box", "2C", None, ["2B", "2A"]),
+        ("AL1", "APH", "APL", "plantUom", "kgm", "KG", None),
+        ("AL1", "APH", "APL", "plantUom", "KGS", None, ["KG"]),
+        ("EP3", "EPA", "VNE", "formType", "3520-21", "943", None),
+        ("FW1", "FWS", "FWS", "purposeCode", "Y", None, list("BEGHLMNPQSTZ")),
+        ("FD1", "FDA", "RAD", "form2877Declaration", "RZ9", "RZ9", None),
+    ],
+)
+def test_table_gives_code_or_nearest_values(
+    flag: str, agency: str, program: str, key: str, given: str, code: str | None, nearest: list[str] | None
+) -> None:
+    row = pga_row(flag, agency, program=program, data={key: given})
+    unit = Plan.model_validate(with_changes((f"{PAN}/treatment/pga", [row]))).units[0]
+    (answer,) = flag_answers(unit, unit.lines[0], ENTERED)
+    (asked,) = [each for each in answer.data if each.key == key]
+    assert asked.table is not None
+    assert asked.code_of(given) == code
+    assert asked.unknown == (() if code else (given,))
+    if nearest is not None:
+        assert [each.code for each in asked.table.nearest_values(given)][: len(nearest)] == nearest
+
+
+def test_answer_of_every_program_fits_the_plan() -> None:
+    for program in pga_rules().programs:
+        data: dict[str, Any] = dict.fromkeys(program.all_keys(), "Q7X")
+        assert Pga.model_validate(pga_row("FD1", program.agency, data=data)).data == data
