@@ -36,6 +36,8 @@ _OF_PRODUCT: Final = {
     "gross_weight_kg": "grossWeightKg",
     "treatment": "treatment",
 }
+#: The member of the plan template that says who answers for its plans: a dry run does without.
+APPROVED_BY: Final = "approvedBy"
 #: What every plan needs of its template.
 _OF_TEMPLATE: Final = {
     "export_country": "exportCountry",
@@ -67,7 +69,7 @@ class Draft:
     @property
     def missing_approval(self) -> bool:
         """Whether nobody answers for the plan."""
-        return any(each.field == "approvedBy" for each in self.missing)
+        return any(each.field == APPROVED_BY for each in self.missing)
 
 
 def build_plan(shipment: Shipment, orders: Sequence[KnownOrder], products: Mapping[str, ProductItem]) -> Draft:
@@ -92,11 +94,11 @@ def build_plan(shipment: Shipment, orders: Sequence[KnownOrder], products: Mappi
         by_unit.setdefault(name, (key, []))[1].append(each)
         draft.included.append(each)
     needed = [each.field for each in draft.missing if each.subject == "plan_template" and not each.orders]
-    if not draft.included or {*needed} - {"approvedBy"}:
+    if not draft.included or {*needed} - {APPROVED_BY}:
         return draft
     several = len(by_unit) > 1 and (template.invoice.charges or template.invoice.discounts)
     if several:
-        draft.missing.append(_missing_fact(shipment, "invoice.charges", _CHARGES_OF_SEVERAL_UNITS))
+        draft.missing.append(_missing_fact(shipment, "invoice.charges", _CHARGES_OF_SEVERAL_UNITS, _PLAN_UNITS_APART))
         return draft
     built = [
         build_unit(f"U{number}", key, members, shipment, template, products)
@@ -113,18 +115,22 @@ def build_plan(shipment: Shipment, orders: Sequence[KnownOrder], products: Mappi
     return draft
 
 
+_BY_PRODUCTS: Final = "with POST /api/products/sync (or `exports products sync FILE`), then plan again"
+_BY_ORDERS: Final = "with POST /api/orders/sync (or `exports orders sync FILE`), then plan again"
+_BY_TEMPLATES: Final = "with POST /api/plan-templates/sync (or `exports plan-templates sync FILE`), then plan again"
+
 _NO_TEMPLATE: Final = (
     "no plan template has the facts that all plans to its country share",
-    "sync a plan template for the country, then plan again",
+    f"sync a plan template for the country {_BY_TEMPLATES}",
 )
 _NO_UNIT: Final = (
     "neither the order nor the plan template has its entry type, buyer and ship-to party",
-    "add what missing_data names, then plan again",
+    f"sync the order with what missing_data names {_BY_ORDERS}",
 )
 _CHARGES_OF_SEVERAL_UNITS: Final = (
-    "the charges and discounts of the plan template belong to one invoice, and the orders make several units; plan each"
-    " unit's orders apart"
+    "the charges and discounts of the plan template belong to one invoice, and the orders make several units"
 )
+_PLAN_UNITS_APART: Final = "plan the orders of each unit in a batch of its own"
 
 
 def _exclude(known: KnownOrder, reason: Any, message: str, remedy: str) -> ExcludedOrder:
@@ -133,7 +139,7 @@ def _exclude(known: KnownOrder, reason: Any, message: str, remedy: str) -> Exclu
         external_id=known.external_id,
         reason=reason,
         message=f"Order {known.external_id}: {message}.",
-        remedy=f"{remedy[:1].upper()}{remedy[1:]}.",
+        remedy=_sentence(remedy),
     )
 
 
@@ -147,8 +153,14 @@ def _exclude_incomplete(
     for known in orders:
         unknown = sorted({item.product_id for item in known.order.items} - products.keys())
         if unknown:
+            for product_id in unknown:
+                missing.setdefault((product_id, ""), []).append(known.id)
             why = f"product {unknown[0]} is not synced" + (f", and {len(unknown) - 1} more" if unknown[1:] else "")
-            draft.excluded.append(_exclude(known, "UNKNOWN_PRODUCT", why, "sync the product, then plan again"))
+            draft.excluded.append(
+                _exclude(
+                    known, "UNKNOWN_PRODUCT", why, f"sync {'them' if unknown[1:] else 'the product'} {_BY_PRODUCTS}"
+                )
+            )
             continue
         lacking = [*_find_missing_members(known.order, products)]
         if lacking:
@@ -157,23 +169,29 @@ def _exclude_incomplete(
             product_id, name = lacking[0]
             more = f", and {len(lacking) - 1} more facts are missing" if lacking[1:] else ""
             why = f"product {product_id} has no {name}{more}"
-            draft.excluded.append(_exclude(known, "MISSING_DATA", why, "add what missing_data names, then plan again"))
+            draft.excluded.append(
+                _exclude(known, "MISSING_DATA", why, f"sync the product with what missing_data names {_BY_PRODUCTS}")
+            )
             continue
-        lines += len(known.order.items)
-        packages += count_packages(known.order, products)
-        if lines > MAX_LINES or packages > MAX_PACKAGES:
-            lines -= len(known.order.items)
-            packages -= count_packages(known.order, products)
+        own_packages = count_packages(known.order, products)
+        if own_packages > MAX_PACKAGES:
+            why = f"it has {own_packages} packages, and a plan may have {MAX_PACKAGES}"
+            draft.excluded.append(_exclude(known, "TOO_MANY_LINES", why, f"sync it as several orders {_BY_ORDERS}"))
+            continue
+        if lines + len(known.order.items) > MAX_LINES or packages + own_packages > MAX_PACKAGES:
             why = f"with it the plan would have more than {MAX_LINES} lines or {MAX_PACKAGES} packages"
             draft.excluded.append(_exclude(known, "TOO_MANY_LINES", why, "plan it in a batch of its own"))
             continue
+        lines += len(known.order.items)
+        packages += own_packages
         complete.append(known)
     draft.missing += [
         MissingDatum(
             subject="product",
             id=product_id,
             field=name,
-            message=f"Product {product_id} has no {name}.",
+            message=f"Product {product_id} {f'has no {name}' if name else 'is not synced'}.",
+            remedy=_sentence(f"sync the product {f'with {name} ' if name else ''}{_BY_PRODUCTS}"),
             orders=waiting,
         )
         for (product_id, name), waiting in missing.items()
@@ -199,7 +217,7 @@ def _find_missing_facts(shipment: Shipment, orders: Sequence[KnownOrder]) -> Ite
     template = shipment.template
     if template is None:
         country = shipment.destination_country
-        yield _missing_fact(shipment, "", f"no plan template for {country} is synced")
+        yield _missing_fact(shipment, "", f"no plan template for {country} is synced", f"sync it {_BY_TEMPLATES}")
         return
     for source, names in (
         (template, _OF_TEMPLATE),
@@ -211,7 +229,10 @@ def _find_missing_facts(shipment: Shipment, orders: Sequence[KnownOrder]) -> Ite
                 yield _missing_fact(shipment, name)
     if template.approved_by is None:
         yield _missing_fact(
-            shipment, "approvedBy", "nobody answers for plans from these data, so they need an approval"
+            shipment,
+            APPROVED_BY,
+            "nobody answers for plans from these data, so they need an approval",
+            "have the plan of a dry run approved and register it, or sync approvedBy in the plan template",
         )
     if template.entry.export_date is None and template.entry.export_after_days is None:
         yield _missing_fact(
@@ -224,19 +245,27 @@ def _find_missing_facts(shipment: Shipment, orders: Sequence[KnownOrder]) -> Ite
     ):
         waiting = [each.id for each in orders if getattr(each.order, member) is None]
         if given is None and waiting:
-            yield _missing_fact(shipment, name, f"neither the plan template nor the order has {name}", waiting)
+            why = f"neither the plan template nor the order has {name}"
+            yield _missing_fact(shipment, name, why, orders=waiting)
 
 
-def _missing_fact(shipment: Shipment, name: str, why: str | None = None, orders: Sequence[str] = ()) -> MissingDatum:
+def _missing_fact(
+    shipment: Shipment, name: str, why: str | None = None, remedy: str | None = None, *, orders: Sequence[str] = ()
+) -> MissingDatum:
     country = shipment.destination_country
     message = why or f"the plan template for {country} has no {name}"
     return MissingDatum(
         subject="plan_template",
         id=country,
         field=name,
-        message=f"{message[:1].upper()}{message[1:]}.",
+        message=_sentence(message),
+        remedy=_sentence(remedy or f"sync the plan template with {name} {_BY_TEMPLATES}"),
         orders=[*orders],
     )
+
+
+def _sentence(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}."
 
 
 def _find_unit(order: SyncedOrder, template: TemplateItem) -> UnitKey | None:

@@ -319,8 +319,11 @@ class MissingDatum(View):
 
     subject: Literal["product", "order", "plan_template"]
     id: str = Field(description="The externalId of the product or order, or the country of the plan template")
-    field: str = Field(description="The name of the missing member, such as `htsCode` or `entry.portOfEntry`")
+    field: str = Field(
+        description="The name of the missing member, such as `htsCode` or `entry.portOfEntry`; empty if all of it is missing"
+    )
     message: str
+    remedy: str
     orders: list[str] = Field(description="The orders that need it, by id; empty if all do")
 
 

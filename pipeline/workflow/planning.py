@@ -28,7 +28,7 @@ from pipeline.exports.schemas.plan import Plan, RulesetRef, StrictModel
 from pipeline.exports.states import ExportState
 from pipeline.orders import batches
 from pipeline.orders.batches import FoundOrder, OrderSet
-from pipeline.orders.builder import STRATEGY, Draft, build_plan
+from pipeline.orders.builder import APPROVED_BY, STRATEGY, Draft, build_plan
 from pipeline.orders.schemas import ExcludedOrder, PlanAnswer, PlanRequest, TemplateItem, ValidationMessage
 from pipeline.orders.sync import Owner, StoredRequest, retry_on_conflict
 from pipeline.orders.units import KnownOrder, Shipment
@@ -177,7 +177,7 @@ def _exclude_unknown(order_id: str) -> ExcludedOrder:
         external_id=None,
         reason="UNKNOWN_ORDER",
         message=f"No order {order_id} is synced.",
-        remedy="Sync it, and send the id that the answer gives.",
+        remedy="Sync it with POST /api/orders/sync (or `exports orders sync FILE`), and send the id that the answer gives.",
     )
 
 
@@ -284,7 +284,7 @@ def _describe_status(planned: _Planned, request: PlanRequest, *, registered: boo
     draft = planned.draft
     orders = f"{len(draft.included)} of {len(draft.included) + len(draft.excluded)} orders"
     if planned.hashed is None:
-        return f"No plan: {orders} can be planned, and missing_data names what else is needed."
+        return f"No plan: {orders} can be planned. next_recommended_action says what to do first."
     units = f"{len(draft.units)} unit{'s' * (len(draft.units) != 1)}"
     if request.dry_run:
         return f"A dry run: {orders} in {units}; nothing is stored."
@@ -314,7 +314,7 @@ def _list_messages(planned: _Planned) -> list[ValidationMessage]:
             severity="warn" if each.orders else "block",
             path=f"{each.subject}.{each.id}{'.' if each.field else ''}{each.field}",
             message=each.message,
-            remedy=f"Sync the {each.subject.replace('_', ' ')} with it, then plan again.",
+            remedy=each.remedy,
         )
         for each in draft.missing
     ]
@@ -334,13 +334,11 @@ def _list_messages(planned: _Planned) -> list[ValidationMessage]:
 def _recommend(planned: _Planned, request: PlanRequest, readiness: str) -> str:
     draft = planned.draft
     execute = f"POST /api/exports/execute with batchId {planned.batch_id}."
-    if draft.missing_approval and planned.hashed is not None:
-        return "Have the plan of a dry run approved and register it, or sync approvedBy in the plan template."
-    if draft.missing and planned.hashed is None:
-        return f"{draft.missing[0].message} Sync it, then plan again."
-    if planned.hashed is None:
-        return "Name other orders: excluded_orders says why each of these is left out."
+    if draft.raw is None:
+        return _recommend_for_no_plan(draft)
     blocking = next((each for each in planned.findings if each.severity == "block"), None)
+    if planned.hashed is not None and draft.missing_approval:
+        return next(each.remedy for each in draft.missing if each.field == APPROVED_BY)
     if blocking is not None:
         return f"{blocking.remedy} Then plan the batch again."
     if request.dry_run:
@@ -348,3 +346,12 @@ def _recommend(planned: _Planned, request: PlanRequest, readiness: str) -> str:
     if readiness == "READY":
         return execute
     return f"Read validationMessages. If they are acceptable, {execute}"
+
+
+def _recommend_for_no_plan(draft: Draft) -> str:
+    """Return what to do first if nothing could be planned: about what every plan needs, else about an order."""
+    needed = (each for each in draft.missing if not each.orders and each.field != APPROVED_BY)
+    first = next(needed, None) or draft.excluded[0]
+    others = len(draft.excluded) - 1 if first in draft.excluded else 0
+    more = f" excluded_orders has {others} more." if others else ""
+    return f"{first.message} {first.remedy}{more}"

@@ -162,3 +162,12 @@ def test_numbers_keep_the_digits_that_the_caller_wrote() -> None:
     lines = read(build(orders.order("1", items=items))).units[0].lines
     assert [str(each.unit_price) for each in lines] == ["0.1", "0.30", "19.99"]
     assert [str(each.line_value) for each in lines] == ["0.10", "0.60", "59.97"]
+
+
+def test_order_with_more_packages_than_a_plan_may_have_is_to_be_split() -> None:
+    draft = build(orders.order("1", items=[of("pan", 80_001)]), orders.order("2", items=[of("pan")]))
+    (excluded,) = draft.excluded
+    assert (excluded.external_id, excluded.reason) == ("1", "TOO_MANY_LINES")
+    assert excluded.message == "Order 1: it has 20001 packages, and a plan may have 20000."
+    assert excluded.remedy.startswith("Sync it as several orders with POST /api/orders/sync")
+    assert [each.external_id for each in draft.included] == ["2"]

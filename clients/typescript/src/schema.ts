@@ -2314,9 +2314,10 @@ export interface components {
             subject: "product" | "order" | "plan_template";
             /** @description The externalId of the product or order, or the country of the plan template */
             id: string;
-            /** @description The name of the missing member, such as `htsCode` or `entry.portOfEntry` */
+            /** @description The name of the missing member, such as `htsCode` or `entry.portOfEntry`; empty if all of it is missing */
             field: string;
             message: string;
+            remedy: string;
             /** @description The orders that need it, by id; empty if all do */
             orders: string[];
         };

@@ -181,7 +181,14 @@ def test_each_excluded_order_has_its_reason(harness: ApiHarness) -> None:
     }
     missing = {(each["id"], each["field"]) for each in answer["missing_data"]}
     assert {("bare", "htsCode"), ("bare", "countryOfOrigin"), ("bare", "treatment"), ("unpacked", "packing")} <= missing
-    assert {each["path"] for each in answer["validationMessages"]} >= {"product.bare.htsCode", "orderIds.ord_none"}
+    assert ("nothing", "") in missing
+    paths = {each["path"] for each in answer["validationMessages"]}
+    assert paths >= {"product.bare.htsCode", "product.nothing", "orderIds.ord_none"}
+    syncs = {"UNKNOWN_ORDER": "orders", "UNKNOWN_PRODUCT": "products", "MISSING_DATA": "products"}
+    for each in answer["excluded_orders"]:
+        if each["reason"] in syncs:
+            assert f"POST /api/{syncs[each['reason']]}/sync" in each["remedy"], each
+    assert all("POST /api/products/sync" in each["remedy"] for each in answer["missing_data"])
 
 
 def test_nothing_is_guessed_without_a_template(harness: ApiHarness) -> None:
@@ -191,7 +198,8 @@ def test_nothing_is_guessed_without_a_template(harness: ApiHarness) -> None:
     answer = plan(client, [order["id"]])
     assert (answer["readinessState"], answer["state"], answer["planHash"]) == ("BLOCKED", "not_planned", None)
     assert [(each["subject"], each["id"]) for each in answer["missing_data"]] == [("plan_template", "US")]
-    assert answer["next_recommended_action"] == "No plan template for US is synced. Sync it, then plan again."
+    by_templates = "with POST /api/plan-templates/sync (or `exports plan-templates sync FILE`), then plan again."
+    assert answer["next_recommended_action"] == f"No plan template for US is synced. Sync it {by_templates}"
     sync(client, "plan-templates", {"destinationCountry": "US"})
     named = {each["field"] for each in plan(client, [order["id"]])["missing_data"]}
     assert named == {
