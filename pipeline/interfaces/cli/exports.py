@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 from rich.markup import escape
 from rich.text import Text
 from typer.core import TyperCommand
@@ -19,6 +20,8 @@ from typer.core import TyperCommand
 from pipeline.client import Corrupted, Execution, Exports, StillRunning
 from pipeline.client.files import write_file
 from pipeline.client.request import encode_segment
+from pipeline.core.field_types import BoundedInstant
+from pipeline.core.json_input import error_phrase
 from pipeline.exports.schemas.export import EventView, ExportView
 from pipeline.exports.states import ACTIVE_STATES, NEEDS_PERSON, ExportState, Milestone, Outcome, SubmissionState
 from pipeline.interfaces.cli import export_view
@@ -38,6 +41,9 @@ from pipeline.interfaces.cli.plans import compute_idempotency_key, read_plan
 from pipeline.interfaces.cli.progress import FINAL_EVENTS, ProgressReporter
 
 app = typer.Typer()
+
+#: Instants by the rules of the API, so that an option and a parameter take the same texts.
+_INSTANT: Final[TypeAdapter[datetime]] = TypeAdapter(BoundedInstant)
 
 
 #: How often `--wait` asks for the customs broker's next answer if the service does not expect one.
@@ -282,14 +288,14 @@ def list_exports(
 
 
 def _parse_instant(option: str, given: str) -> datetime:
-    remedy = "Give an instant with its offset, such as 2026-11-24T15:00:00Z."
     try:
-        instant = datetime.fromisoformat(given)
-    except ValueError:
-        raise Failure(f"{option} {given} is not an instant", code=ExitCode.USAGE, remedy=remedy) from None
-    if instant.tzinfo is None:
-        raise Failure(f"{option} {given} has no offset", code=ExitCode.USAGE, remedy=remedy)
-    return instant
+        return _INSTANT.validate_python(given)
+    except ValidationError as error:
+        raise Failure(
+            f"{option} {given} {error_phrase(error.errors()[0]['msg'])}",
+            code=ExitCode.USAGE,
+            remedy="Give an instant with its offset, such as 2026-11-24T15:00:00Z.",
+        ) from None
 
 
 @app.command()

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import httpx
 import pytest
 
 from tests.documents.samples import list_kinds
@@ -112,9 +113,30 @@ def outcome_of(listed: Any, invoice: str) -> str | None:
 def test_since_needs_what_was_reached(service: Commands) -> None:
     result = service("list", "--since", "2026-11-24T00:00:00Z")
     assert (result.exit_code, "--since needs --reached" in result.stderr) == (2, True)
-    for given, wrong in (("yesterday", "is not an instant"), ("2026-11-24T00:00:00", "has no offset")):
-        result = service("list", "--reached", "accepted", "--since", given)
-        assert (result.exit_code, wrong in result.stderr) == (2, True)
+
+
+@pytest.mark.parametrize(
+    ("given", "wrong"),
+    [
+        ("yesterday", "must be an ISO 8601 instant"),
+        ("2026-11-24T00:00:00", "must have timezone info"),
+        ("20261124T000000Z", "must be an ISO 8601 instant"),
+        ("1950-01-01T00:00:00Z", "must be in the years 1970 to 2199"),
+        ("9999-12-31T23:59:59-12:00", "must be in the years 1970 to 2199"),
+        ("2026-11-24T00:00:00Z", None),
+        ("2026-11-24 00:00:00+01:00", None),
+    ],
+)
+def test_since_takes_the_instants_that_the_api_takes(service: Commands, given: str, wrong: str | None) -> None:
+    result = service("list", "--reached", "accepted", "--since", given)
+    assert result.exit_code == (0 if wrong is None else 2), result.output
+    assert wrong is None or f"--since {given} {wrong}" in result.stderr
+    answer = httpx.get(
+        f"{service.environment['EXPORTS_API_URL']}/api/exports",
+        params={"reached": "accepted", "reachedAfter": given},
+        headers={"Authorization": f"Bearer {service.environment['EXPORTS_API_KEY']}"},
+    )
+    assert answer.status_code == (200 if wrong is None else 400), answer.text
 
 
 @pytest.mark.parametrize(
