@@ -297,6 +297,21 @@ class DeliveryPage(StrictModel):
 _LONGEST_LOGO: Final = 720_000
 
 
+class OwnKey(StrictModel):
+    """The key of a request: what it may do, and until when."""
+
+    account_id: str
+    account_name: str
+    key_id: str = Field(description="The part of the key that is not secret, as lists and the audit trail show it")
+    name: str = Field(description="What the key is for")
+    mode: Literal["live", "test"] = Field(description="A test key reaches no live endpoint")
+    roles: list[str] = Field(
+        description="execute, read, operate, admin, or partner:ID for answers of that partner; admin has all but the last"
+    )
+    created_at: datetime
+    expires_at: datetime | None = Field(description="Null if the key does not expire")
+
+
 class PrintSettingsChanges(StrictModel):
     """Changed settings for the documents that new exports print; what is left out stays."""
 

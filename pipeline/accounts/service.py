@@ -1,16 +1,19 @@
-"""Accounts: creation, look-up, and the mail domains that they may send to."""
+"""Accounts: creation, look-up, the mail domains that they may send to, and what a key of theirs may do."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
+from typing import cast
 
 from sqlalchemy import null, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
+from pipeline.accounts.api_keys import Caller, Mode
 from pipeline.accounts.endpoints import parse_mail_domain
-from pipeline.accounts.models import PartnerChannel
+from pipeline.accounts.models import ApiKey, PartnerChannel
+from pipeline.accounts.schemas import OwnKey
 from pipeline.core.errors import NotFound, ValidationFailed
 from pipeline.core.field_types import check_printable
 from pipeline.core.runtime import Runtime
@@ -94,3 +97,21 @@ def find_account(runtime: Runtime, account_id: str) -> Account | None:
 def list_accounts(session: Session) -> Sequence[Account]:
     """Return every account, by id."""
     return session.exec(select(Account).order_by(col(Account.id))).all()
+
+
+def describe_own_key(runtime: Runtime, caller: Caller) -> OwnKey:
+    """Return what the caller's key may do. The caller is a key, not a person."""
+    with runtime.db.read() as session:
+        row, account_name = session.exec(
+            select(ApiKey, Account.name).where(col(ApiKey.id) == caller.actor, Account.id == col(ApiKey.account_id))
+        ).one()
+    return OwnKey(
+        account_id=row.account_id,
+        account_name=account_name,
+        key_id=row.id,
+        name=row.name,
+        mode=cast("Mode", row.mode),
+        roles=sorted(row.roles),
+        created_at=row.created_at,
+        expires_at=row.expires_at,
+    )

@@ -143,6 +143,9 @@ class ApiMethods:
     acknowledge: Final = Operation(operator_requests.acknowledge)
     sandbox_handoffs: Final = Listing(operator_requests.sandbox_handoffs)
 
+    whoami: Final = Operation(operator_requests.whoami)
+    print_settings: Final = Operation(operator_requests.print_settings)
+    change_print_settings: Final = Operation(operator_requests.change_print_settings)
     decide_headings: Final = Operation(operator_requests.decide_headings)
     waivers: Final = Operation(operator_requests.waivers)
     waive: Final = Operation(operator_requests.waive)

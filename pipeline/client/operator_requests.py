@@ -1,4 +1,4 @@
-"""The calls about partners, their messages and answers, waivers, the tariff, and the service's health."""
+"""The calls about partners, their messages and answers, the account and its key, waivers, the tariff, and the service's health."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from pipeline.accounts.schemas import (
     DeliveryPage,
     DeliveryView,
     NewPartner,
+    OwnKey,
     PartnerChanges,
     PartnerList,
     PartnerTested,
     PartnerView,
+    PrintSettingsChanges,
+    PrintSettingsView,
     RotatedSecret,
     SecretRotation,
 )
@@ -202,6 +205,27 @@ def resume_partner(partner: str) -> Call[PartnerView]:
 
 def _partner_path(partner: str) -> str:
     return f"api/partners/{encode_segment(partner)}"
+
+
+def whoami() -> Call[OwnKey]:
+    """Return the key of this client: its account, mode and roles, and until when it is valid."""
+    return get("api/key", parse_as(OwnKey))
+
+
+def print_settings() -> Call[PrintSettingsView]:
+    """Return the languages and the logo that new exports print."""
+    return get("api/print-settings", parse_as(PrintSettingsView))
+
+
+def change_print_settings(changes: PrintSettingsChanges) -> Call[PrintSettingsView]:
+    """Change the languages or the logo that new exports print, and return both; `logo=None` removes the logo."""
+    return Call(
+        "PATCH",
+        "api/print-settings",
+        parse_as(PrintSettingsView),
+        json=to_request_body(changes),
+        retry_when=RetryWhen.ALWAYS,
+    )
 
 
 def decide_headings(

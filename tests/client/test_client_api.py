@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import zipfile
 from datetime import date
@@ -11,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.accounts.schemas import NewPartner, PartnerChanges, QueueEndpoint
+from pipeline.accounts.schemas import NewPartner, PartnerChanges, PrintSettingsChanges, QueueEndpoint
 from pipeline.client import ApiProblem, Execution
 from pipeline.customs.schemas import NewWaiver
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
@@ -19,6 +20,7 @@ from pipeline.deliveries.schemas.views import ReplayRequest
 from tests.client.conftest import AsyncClient, Client, SyncClient
 from tests.interfaces.api.conftest import ALL_ROLES, ApiHarness
 from tests.support import factories
+from tests.support.logos import draw_logo
 
 
 @pytest.fixture(params=[SyncClient, AsyncClient], ids=["Exports", "AsyncExports"])
@@ -181,6 +183,24 @@ def test_decided_headings(api: ClientAtHarness) -> None:
     assert found.headings == ["9903.05.90", "9903.82.09"]
     claimed = api.call("decide_headings", "7323930045", "CA", on=date(2026, 11, 24), claims=["9903.82.09"])
     assert "9903.82.09" in claimed.headings
+
+
+def test_own_key_is_described(api: ClientAtHarness) -> None:
+    own = api.call("whoami")
+    assert (own.account_id, own.mode, {*own.roles}) == (factories.ACCOUNT, "live", {*ALL_ROLES})
+
+
+@pytest.mark.pdf_engine
+def test_print_settings_are_changed_one_by_one(api: ClientAtHarness) -> None:
+    assert api.call("print_settings").languages == ["en"]
+    logo = base64.b64encode(draw_logo()).decode()
+    changed = api.call("change_print_settings", PrintSettingsChanges(languages=["en", "fr"], logo=logo))
+    assert (changed.languages, changed.logo.width) == (["en", "fr"], 576)
+    assert api.call("change_print_settings", PrintSettingsChanges(logo=None)).logo is None
+    assert api.call("print_settings").languages == ["en", "fr"]
+    with pytest.raises(ApiProblem) as refused:
+        api.call("change_print_settings", PrintSettingsChanges(logo="nothing!"))
+    assert (refused.value.code, refused.value.problem.pointer) == ("VALIDATION_ERROR", "/logo")
 
 
 def test_waivers_and_health(api: ClientAtHarness) -> None:

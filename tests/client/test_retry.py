@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from pipeline.accounts.schemas import NewPartner, PartnerChanges, QueueEndpoint, SftpEndpoint
+from pipeline.accounts.schemas import NewPartner, PartnerChanges, PrintSettingsChanges, QueueEndpoint, SftpEndpoint
 from pipeline.client import ApiProblem, ApiUnreachable, Corrupted, Exports, InvalidArgument, Retries, safe_name
 from pipeline.client.request import Call, RetryWhen, encode_segment
 from pipeline.client.retry import RetryState, parse_refusal
@@ -46,6 +46,7 @@ REPEATABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "preflight": ((PLAN,), "preflight-report"),
     "proforma": ((PLAN,), "preflight-report"),
     "change_partner": (("wh_1", PartnerChanges(name="W")), "partner"),
+    "change_print_settings": ((PrintSettingsChanges(languages=["en", "fr"]),), "print-settings"),
     "acknowledge": (("sub_1", AcknowledgementBody(id="a-1", status="accepted")), "acknowledgement-receipt"),
 }
 

@@ -37,6 +37,7 @@ const REPEATABLE: ReadonlySet<string> = new Set([
   "post /api/orders/sync",
   "post /api/plan-templates/sync",
   "patch /api/partners/{id}",
+  "patch /api/print-settings",
 ]);
 
 /** The causes by which Node.js says that it reached no server, so that the service did nothing. */

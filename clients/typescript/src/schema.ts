@@ -1125,6 +1125,26 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/key": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Return what the key of the request may do, and until when
+         * @description Return what the key of the request may do, and until when; any key may ask.
+         */
+        get: operations["readOwnKey"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/schemas/{name}.json": {
         parameters: {
             query?: never;
@@ -2428,6 +2448,30 @@ export interface components {
         OutcomeSeries: {
             outcome: components["schemas"]["Outcome"];
             counts: number[];
+        };
+        /**
+         * OwnKey
+         * @description The key of a request: what it may do, and until when.
+         */
+        OwnKey: {
+            accountId: string;
+            accountName: string;
+            /** @description The part of the key that is not secret, as lists and the audit trail show it */
+            keyId: string;
+            /** @description What the key is for */
+            name: string;
+            /**
+             * Mode
+             * @description A test key reaches no live endpoint
+             * @enum {string}
+             */
+            mode: "live" | "test";
+            /** @description execute, read, operate, admin, or partner:ID for answers of that partner; admin has all but the last */
+            roles: string[];
+            /** Format: date-time */
+            createdAt: string;
+            /** @description Null if the key does not expire */
+            expiresAt: string | null;
         };
         /**
          * PackageView
@@ -4799,6 +4843,7 @@ export type OpenQuestion = components['schemas']['OpenQuestion'];
 export type OrderView = components['schemas']['OrderView'];
 export type Outcome = components['schemas']['Outcome'];
 export type OutcomeSeries = components['schemas']['OutcomeSeries'];
+export type OwnKey = components['schemas']['OwnKey'];
 export type PackageView = components['schemas']['PackageView'];
 export type PartView = components['schemas']['PartView'];
 export type PartnerList = components['schemas']['PartnerList'];
@@ -10205,6 +10250,71 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["Health"];
+                };
+            };
+            /** @description `errorCode` is INVALID_REQUEST or VALIDATION_ERROR */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_API_KEY */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_ACCOUNT_SCOPE or INSUFFICIENT_ROLE */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is RATE_LIMITED */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is NOT_READY */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    readOwnKey: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description The key of a request: what it may do, and until when. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OwnKey"];
                 };
             };
             /** @description `errorCode` is INVALID_REQUEST or VALIDATION_ERROR */

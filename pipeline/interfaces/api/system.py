@@ -1,4 +1,4 @@
-"""Liveness, readiness, health and metrics, and the published contracts."""
+"""Liveness, readiness, health and metrics, the key of a request, and the published contracts."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from fastapi import APIRouter, Request
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import Response
 
+from pipeline.accounts.schemas import OwnKey
+from pipeline.accounts.service import describe_own_key
 from pipeline.core.errors import NotFound, NotReady
-from pipeline.interfaces.api.dependencies import Reader, RuntimeDep
+from pipeline.interfaces.api.dependencies import KeyHolder, Reader, RuntimeDep
 from pipeline.interfaces.api.openapi import PUBLIC, refusal_responses
 from pipeline.interfaces.api.single_flight import SingleFlight
 from pipeline.interfaces.contracts import asyncapi
@@ -65,6 +67,12 @@ def read_health(runtime: RuntimeDep, _: Reader) -> Health:
             for part in parts
         ],
     )
+
+
+@router.get("/api/key", response_model=OwnKey, responses=refusal_responses())
+def read_own_key(runtime: RuntimeDep, caller: KeyHolder) -> OwnKey:
+    """Return what the key of the request may do, and until when; any key may ask."""
+    return describe_own_key(runtime, caller)
 
 
 @router.get("/metrics", include_in_schema=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Final
 
 import typer
@@ -9,7 +10,7 @@ import typer
 from config.settings import get_settings
 from pipeline.client import Exports, InvalidArgument, Retries
 from pipeline.interfaces.cli.output import ExitCode, Failure
-from pipeline.interfaces.cli.profiles import find_profile
+from pipeline.interfaces.cli.profiles import find_profile, find_profile_name
 
 ApiUrl = Annotated[str | None, typer.Option("--api-url", metavar="URL", help="The API's address. [EXPORTS_API_URL]")]
 ApiKey = Annotated[
@@ -26,22 +27,38 @@ _OF_PROFILE: Final = "the profile's address or key"
 _RETRIES: Final = Retries(tries=3, first_pause_seconds=0.2, max_pause_seconds=1, total_seconds=15)
 
 
-def connect(api_url: str | None, api_key: str | None) -> Exports:
-    """Return a client of the API from the options, else `--profile`, else the settings, else the profile; raises Failure if the URL or key is not valid."""
+@dataclass(frozen=True)
+class FoundConnection:
+    """The address and key of the API, and the names of what gave them; `profile` names the profile, if it was one."""
+
+    url: str
+    key: str | None
+    url_name: str
+    key_name: str
+    profile: str | None = None
+
+
+def find_connection(api_url: str | None, api_key: str | None) -> FoundConnection:
+    """Return the connection from the options, else `--profile`, else the settings, else the profile."""
     # A profile's key must not reach another address.
     profile = find_profile() if api_url is None else None
     if profile is not None:
         key_name = "--api-key" if api_key else _OF_PROFILE
-        return open_client(
-            profile.api_url, api_key or profile.api_key.get_secret_value(), url_name=_OF_PROFILE, key_name=key_name
-        )
+        key = api_key or profile.api_key.get_secret_value()
+        return FoundConnection(profile.api_url, key, _OF_PROFILE, key_name, find_profile_name())
     settings = get_settings()
-    return open_client(
+    return FoundConnection(
         settings.api_url if api_url is None else api_url,
         api_key or (settings.api_key.get_secret_value() if settings.api_key else None),
         url_name="EXPORTS_API_URL" if api_url is None else "--api-url",
         key_name="--api-key" if api_key else "EXPORTS_API_KEY",
     )
+
+
+def connect(api_url: str | None, api_key: str | None) -> Exports:
+    """Return a client of the API by `find_connection`; raises Failure if the URL or key is not valid."""
+    found = find_connection(api_url, api_key)
+    return open_client(found.url, found.key, url_name=found.url_name, key_name=found.key_name)
 
 
 def find_address(api_url: str | None) -> str:

@@ -1,18 +1,30 @@
-"""`exports login` and `exports profiles`: make, list, choose and remove named connections to the API."""
+"""`exports login`, `whoami` and `profiles`: make, show, list, choose and remove named connections to the API."""
 
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from typing import Annotated, Any, Final
 
 import typer
 from pydantic import SecretStr
 from rich.markup import escape
+from rich.text import Text
 
 from config.settings import get_settings
+from pipeline.accounts.schemas import OwnKey
 from pipeline.client import ApiProblem
-from pipeline.interfaces.cli.connection import open_client
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, build_table, print_result, report_errors
+from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, FoundConnection, find_connection, open_client
+from pipeline.interfaces.cli.output import (
+    ExitCode,
+    Failure,
+    Json,
+    build_record,
+    build_table,
+    print_result,
+    report_errors,
+    with_remedy,
+)
 from pipeline.interfaces.cli.profiles import (
     ConnectionProfile,
     ProfileFile,
@@ -27,8 +39,6 @@ app = typer.Typer()
 profiles_app = typer.Typer(no_args_is_help=True, help="The connections that `exports login` keeps.")
 
 DEFAULT: Final = "default"
-_FORBIDDEN: Final = 403
-
 
 ProfileName = Annotated[str, typer.Argument(metavar="PROFILE", help="As `exports profiles list` shows it.")]
 
@@ -58,7 +68,8 @@ def login(
     if not key:
         remedy = "Type the key, or give it as the first line of standard input."
         raise Failure("the key must not be empty", code=ExitCode.USAGE, remedy=remedy)
-    _check_key(url, key)
+    with open_client(url, key, url_name="--api-url", key_name="the key") as api:
+        api.whoami()  # a key that the service refuses is not kept
     found = read_profiles()
     found.profiles[profile] = ConnectionProfile(api_url=url, api_key=SecretStr(key), account=account)
     found.current = profile
@@ -76,14 +87,49 @@ _ENVIRONMENT_WINS: Final = (
 )
 
 
-def _check_key(url: str, key: str) -> None:
-    """Raise ApiProblem if the service does not know the key. A key that may not list exports is known, too."""
-    with open_client(url, key, url_name="--api-url", key_name="the key") as api:
+@app.command()
+@report_errors
+def whoami(api_url: ApiUrl = None, api_key: ApiKey = None, as_json: Json = False) -> None:
+    """Show the service, profile, account and key that commands use; a key that is refused ends with its remedy."""
+    found = find_connection(api_url, api_key)
+    if found.key is None:
+        raise Failure(f"no key is set for {found.url}", remedy=_KEEP_A_KEY)
+    with open_client(found.url, found.key, url_name=found.url_name, key_name=found.key_name) as api:
         try:
-            api.export_page(limit=1)
+            key = api.whoami()
         except ApiProblem as error:
-            if error.problem.status != _FORBIDDEN:
+            if error.problem.status != _UNAUTHORIZED:
                 raise
+            raise Failure(
+                f"{found.url} refuses the key of {found.key_name}: {error.problem.message}", remedy=_KEEP_A_KEY
+            ) from error
+    account = _account_of_commands(found)
+    value = {"apiUrl": found.url, "profile": found.profile, "defaultAccount": account, "key": key}
+    text = f"[green]{GOOD}[/] {escape(found.url)} accepts the key of {escape(found.key_name)}"
+    print_result(value, text, build_record(_describe_key(found, key, account)), as_json=as_json)
+
+
+_UNAUTHORIZED: Final = 401
+_KEEP_A_KEY: Final = (
+    "Keep a key by `exports login`, or set EXPORTS_API_KEY; `exports keys create --account ACCOUNT` creates one."
+)
+
+
+def _account_of_commands(found: FoundConnection) -> str | None:
+    """Return the account of commands without `--account`; None if there is none."""
+    kept = None if found.profile is None else get_profile(read_profiles(), found.profile).account
+    return kept or get_settings().account
+
+
+def _describe_key(found: FoundConnection, key: OwnKey, account: str | None) -> Iterator[tuple[str, str | Text]]:
+    yield "profile", found.profile or "none"
+    yield "account", f"{key.account_id}, {key.account_name}"
+    yield "key", f"{key.mode} key {key.key_id}, {key.name}"
+    yield "roles", ", ".join(key.roles)
+    yield "expires", "never" if key.expires_at is None else f"{key.expires_at:%Y-%m-%d %H:%M} UTC"
+    if account is not None and account != key.account_id:
+        remedy = f"This key cannot act for it; `--account {key.account_id}` names the key's own account."
+        yield "--account", with_remedy(f"{account}, by default", remedy)
 
 
 @profiles_app.command("list")

@@ -23,6 +23,10 @@ COMMANDS: Final = {
         "login",
         "Keep the API's address, your key and a default account; the key is asked for, or read from standard input.",
     ),
+    "whoami": (
+        "login",
+        "Show the service, profile, account and key that commands use; a key that is refused ends with its remedy.",
+    ),
     "serve": ("server", "Run the service: all of it on `memory://`, else only the API; Ctrl-C ends it."),
     "web": ("processes", "Run only the API; takes options of uvicorn."),
     "worker": (
@@ -97,7 +101,7 @@ NOUNS: Final = {
 PANELS: Final = {
     name: title
     for title, names in {
-        "Start": "demo init login profiles open",
+        "Start": "demo init login whoami profiles open",
         "Exports": "execute list inspect events artifacts preflight plans plan-templates products orders amend cancel retry inbox acknowledge stats",
         "Messages": "deliveries listen consume trace schema",
         "Accounts and partners": "accounts people keys partners waivers secrets",

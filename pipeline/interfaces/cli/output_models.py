@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
 
 from pipeline.accounts.api_keys import Mode
+from pipeline.accounts.schemas import OwnKey
 from pipeline.exports.schemas.export import PreflightReport
 
 
@@ -204,6 +205,15 @@ class ProfileOutput(CommandOutput):
     current: bool
 
 
+class Whoami(CommandOutput):
+    """The connection that commands use, and its key as the service knows it."""
+
+    api_url: str
+    profile: str | None = Field(description="Null if the connection is not that of a profile")
+    default_account: str | None = Field(description="The account of commands without --account")
+    key: OwnKey
+
+
 class InitOutput(CommandOutput):
     """What `init` made; `key` is shown only now."""
 
@@ -248,6 +258,17 @@ class ServiceAddress(CommandOutput):
 
     address: str
     embedded: bool = Field(description="Whether the worker runs in the same process")
+
+
+class ReadyProcess(CommandOutput):
+    """A process of the service; printed as one line once it takes requests or messages. Its log is on standard error."""
+
+    process: Literal["web", "worker", "deliveries", "intake"]
+    pid: int
+    address: str | None = Field(None, description="Where the API listens; null for the other processes")
+    metrics_port: int | None = Field(
+        None, description="The port that serves the metrics; null if there is none of its own"
+    )
 
 
 class Migration(CommandOutput):

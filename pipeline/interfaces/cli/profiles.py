@@ -80,19 +80,20 @@ def write_profiles(found: ProfileFile) -> None:
 
 
 def find_profile() -> ConnectionProfile | None:
-    """Return the profile that `--profile` names, else EXPORTS_PROFILE, else the current one; None if there is none.
+    """Return the profile that `find_profile_name` names; None if it names none. Raises NotFound for an unknown name."""
+    name = find_profile_name()
+    return None if name is None else get_profile(read_profiles(), name)
+
+
+def find_profile_name() -> str | None:
+    """Return the name that `--profile` gives, else EXPORTS_PROFILE, else the current profile's; None if there is none.
 
     EXPORTS_API_URL and EXPORTS_API_KEY win over all but `--profile`: a profile's key must reach only its own address.
-    Raises NotFound for an unknown name.
     """
     settings, named = get_settings(), requested_profile()
     if named is None and {"api_url", "api_key"} & settings.model_fields_set:
         return None
-    found = read_profiles()
-    name = named or settings.profile or found.current
-    if name is None:
-        return None
-    return get_profile(found, name)
+    return named or settings.profile or read_profiles().current
 
 
 def requested_profile() -> str | None:

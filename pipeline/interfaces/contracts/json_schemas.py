@@ -95,6 +95,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         line_decision=schemas.LineDecision,
         waiver=schemas.WaiverView,
         waiver_list=schemas.WaiverList,
+        own_key=account_schemas.OwnKey,
         print_settings=account_schemas.PrintSettingsView,
         tariff_number=schemas.TariffNumberView,
         health=ops_schemas.Health,

@@ -66,6 +66,7 @@ ROLES_BY_CALL = {
     ("DELETE", "/api/partners/br_sandbox/portal-links/{link}"): {"admin"},
     ("POST", "/api/partners"): {"admin"},
     ("PATCH", "/api/partners/br_sandbox"): {"admin"},
+    ("GET", "/api/key"): {"execute", "read", "operate", "admin", "partner:br_sandbox"},
     ("GET", "/api/print-settings"): {"execute", "read", "operate", "admin"},
     ("PATCH", "/api/print-settings"): {"admin"},
     ("POST", "/api/waivers"): {"admin"},

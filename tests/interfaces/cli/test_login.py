@@ -103,3 +103,50 @@ def test_file_that_holds_no_profiles_is_named(fresh: Commands) -> None:
         result = fresh("list")
         assert (result.exit_code, "does not hold profiles" in result.stderr) == (2, True), result.output
         assert fresh("partners", "list").exit_code == 2
+
+
+def test_whoami_shows_profile_account_and_key(fresh: Commands, service: Commands) -> None:
+    login(fresh, service, "staging", "--account", factories.ACCOUNT)
+    found = fresh.json("whoami")
+    assert (found["profile"], found["defaultAccount"]) == ("staging", factories.ACCOUNT)
+    assert found["apiUrl"] == service.environment["EXPORTS_API_URL"]
+    key = found["key"]
+    assert (key["accountId"], key["mode"], key["roles"], key["expiresAt"]) == (
+        factories.ACCOUNT,
+        "test",
+        ["admin"],
+        None,
+    )
+    assert key["keyId"] in service.environment["EXPORTS_API_KEY"]
+    shown = fresh("whoami").stdout
+    assert "accepts the key of the profile's address or key" in shown
+    assert "Maple Goods Ltd" in shown
+    assert service.environment["EXPORTS_API_KEY"] not in shown
+    from_settings = service("whoami").stdout
+    assert "accepts the key of EXPORTS_API_KEY" in from_settings
+    assert service.json("whoami")["profile"] is None
+
+
+def test_whoami_names_a_default_account_that_the_key_cannot_act_for(fresh: Commands, service: Commands) -> None:
+    login(fresh, service, "staging", "--account", "acc_other")
+    shown = fresh("whoami").stdout
+    assert "acc_other, by default" in shown
+    assert f"--account {factories.ACCOUNT}" in shown
+    assert fresh.json("whoami", EXPORTS_ACCOUNT="acc_third")["defaultAccount"] == "acc_other"
+
+
+def test_whoami_takes_a_key_that_may_only_answer(fresh: Commands, service: Commands) -> None:
+    made = service.json("keys", "create", "--account", factories.ACCOUNT, "--partner", factories.BROKER)
+    found = service.json("whoami", "--api-key", made["key"])
+    assert (found["key"]["roles"], found["key"]["mode"]) == ([f"partner:{factories.BROKER}"], "live")
+
+
+def test_whoami_without_a_valid_key_is_refused_with_a_remedy(fresh: Commands, service: Commands) -> None:
+    url = service.environment["EXPORTS_API_URL"]
+    missing = fresh("whoami", "--api-url", url, "--json")
+    assert (missing.exit_code, json.loads(missing.stdout)["message"]) == (1, f"no key is set for {url}")
+    unknown = fresh("whoami", "--api-url", url, "--api-key", "exp_test_nobody_nothing", "--json")
+    refused = json.loads(unknown.stdout)
+    assert (unknown.exit_code, refused["message"].startswith(f"{url} refuses the key of --api-key: ")) == (1, True)
+    assert "exports login" in refused["remedy"]
+    assert fresh("whoami", "--api-key", "key").exit_code == 4  # nothing answers at the default address

@@ -129,6 +129,7 @@ orders show schemas
 orders plan {request}
 orders delete schemas
 login local --account acc_demo
+whoami
 profiles use local
 profiles list
 profiles remove local
@@ -143,8 +144,8 @@ partners file-receiver .
 partners mail-receiver .
 """
 
-#: Commands that a test of their own runs.
-ALONE = {"drill", "consume", "demo"}
+#: Commands that a test of their own runs; those of processes are in test_processes_ready.py.
+ALONE = {"drill", "consume", "demo", "web", "worker", "deliveries", "intake"}
 
 
 def split_lines(text: str) -> list[list[str]]:
