@@ -7,6 +7,9 @@ Each part names the upstream bug. A test in `tests/config/test_celery_internals.
 
 from __future__ import annotations
 
+import json
+import os
+import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, Final
@@ -21,6 +24,9 @@ log = structlog.get_logger(__name__)
 
 #: The longest time until a worker that waits for messages notices a signal.
 SHUTDOWN_POLL_SECONDS: Final = 0.25
+
+#: As in the log.
+_STAMP: Final = structlog.processors.TimeStamper(fmt="iso", utc=True)
 
 #: Commands that Flower sends: they only make a worker send events.
 _HARMLESS_CONTROL: Final = {"enable_events", "heartbeat"}
@@ -162,6 +168,22 @@ def run_celery(arguments: Sequence[str]) -> None:
     from celery.bin.celery import celery  # noqa: PLC0415 - importing takes a second, and other processes do not need it
 
     celery(list(arguments), prog_name="celery", auto_envvar_prefix="CELERY")
+
+
+def keep_standard_output_clean() -> None:
+    """Write what a worker says when it ends to standard error, as a line of the log in JSON.
+
+    Bug (celery#8101): it goes to standard output, past the log, also with `--quiet`. No setting changes that.
+    """
+    from celery.apps import worker  # noqa: PLC0415 - as above
+
+    worker.safe_say = _write_to_log
+
+
+def _write_to_log(message: str, _: object = None) -> None:
+    # It runs inside a signal handler, in which a logger could wait for itself.
+    record = _STAMP(None, "", {"event": message.strip(), "logger": "celery.worker", "level": "info"})
+    os.write(sys.stderr.fileno(), json.dumps(record).encode() + b"\n")
 
 
 def refuse_control_commands() -> None:

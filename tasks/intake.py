@@ -375,11 +375,12 @@ class EmbeddedIntake(bootsteps.StartStopStep):  # type: ignore[misc]
     terminate = stop
 
 
-def main() -> None:
-    """Consume until SIGINT or SIGTERM; messages that are not acknowledged go back into the queue."""
+def main(on_ready: Callable[[], None] = lambda: None) -> None:
+    """Consume until SIGINT or SIGTERM; call `on_ready` at each connection. Messages that are not acknowledged return."""
     runtime = process_runtime()
     configure_logs(runtime.settings)
     intake = Intake(runtime)
+    intake.on_consume_ready = lambda *_, **__: on_ready()  # type: ignore[method-assign]
     # The longest time of a statement on a database that answers.
     grace_seconds = 3 * runtime.settings.database_timeout_seconds
     faulthandler.register(signal.SIGALRM, chain=True)
@@ -395,6 +396,3 @@ def main() -> None:
 
 
 app.steps["worker"].add(EmbeddedIntake)
-
-if __name__ == "__main__":
-    main()

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
 from celery import chain, group
 from celery.canvas import Signature
 from celery.exceptions import OperationalError as CeleryOperationalError
+from celery.signals import worker_ready
 from kombu import Connection
 from kombu.exceptions import OperationalError
 
 from config import queues
 from config.celery import app
-from config.celery_internals import run_celery
+from config.celery_internals import keep_standard_output_clean, run_celery
 from config.queues import ANSWER_SECONDS
 from pipeline.core.metrics import count
 from pipeline.deliveries.outbox import DeliveryStream
@@ -173,8 +174,14 @@ def _first_task(signature: Signature) -> str:
     return str((links[0] if links else signature)["task"]).removeprefix("exports.")
 
 
-def run_worker(role: str, options: Sequence[str] = ()) -> None:
-    """Run a Celery worker of the role, one of WORKERS, until it is stopped; `options` are Celery's and come last."""
+def run_worker(role: str, options: Sequence[str] = (), on_ready: Callable[[], None] | None = None) -> None:
+    """Run a Celery worker of the role, one of WORKERS, until it is stopped; `options` are Celery's and come last.
+
+    `on_ready` is called once the worker takes messages; with it, Celery writes nothing to standard output.
+    """
+    if on_ready is not None:
+        keep_standard_output_clean()
+        worker_ready.connect(lambda **_: on_ready(), weak=False)
     name = f"{role}-{os.getpid()}@%h"
     heartbeat = () if app.conf.worker_send_task_events else ("--without-heartbeat",)
     run_celery(

@@ -5,7 +5,9 @@ If a test fails after an update of Celery, the bug may be fixed: remove the work
 
 from __future__ import annotations
 
+import inspect
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,7 @@ from unittest.mock import Mock
 import click
 import pytest
 from celery import Celery
+from celery.apps import worker as apps_worker
 from celery.bin.celery import celery
 from celery.exceptions import WorkerShutdown
 from celery.loaders.app import AppLoader
@@ -143,6 +146,12 @@ def test_celery_drops_the_exit_code_of_its_command_line(app: Celery, monkeypatch
     with pytest.raises(SystemExit) as ended:
         celery_internals.run_celery(["fail"])
     assert ended.value.code == 3
+
+
+def test_celery_prints_the_end_of_a_worker_past_its_log(capfd: pytest.CaptureFixture[str]) -> None:
+    apps_worker.safe_say("worker: Warm shutdown", sys.__stdout__)
+    assert capfd.readouterr().out == "\nworker: Warm shutdown\n"
+    assert "safe_say(f'worker: {how} shutdown (MainProcess)', sys.__stdout__)" in inspect.getsource(apps_worker)
 
 
 def test_celery_workers_end_by_a_private_flag_only() -> None:

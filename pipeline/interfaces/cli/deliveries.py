@@ -23,7 +23,7 @@ from pipeline.interfaces.cli.output import (
     show_progress,
     with_remedy,
 )
-from pipeline.interfaces.cli.processes import MetricsPort, run_worker
+from pipeline.interfaces.cli.processes import JsonWhenReady, MetricsPort, run_worker
 from pipeline.interfaces.event_text import count_noun
 
 app = typer.Typer()
@@ -37,10 +37,16 @@ def deliveries(
         int | None, typer.Option("--concurrency", "-c", min=1, help="Messages that the process sends at once.")
     ] = None,
     metrics_port: MetricsPort = None,
+    as_json: JsonWhenReady = False,
 ) -> None:
     """Show and resend messages to partners; without a command, run the process that sends them."""
     if context.invoked_subcommand is None:
-        run_worker("deliveries", [] if concurrency is None else ["-c", str(concurrency)], metrics_port)
+        options = [] if concurrency is None else ["-c", str(concurrency)]
+        run_worker("deliveries", options, metrics_port, as_json=as_json)
+    elif as_json:
+        raise Failure(
+            "--json stands before the command", code=ExitCode.USAGE, remedy="Write it after the command: `list --json`."
+        )
 
 
 @app.command("list")
