@@ -237,6 +237,20 @@ class ResealBatch:
     unreadable: Sequence[str] = ()
 
 
+def count_unsealed(runtime: Runtime) -> int:
+    """Return how many texts `reseal_secrets` would encrypt."""
+    prefix = build_secret_box(runtime.settings).prefix
+    with runtime.db.read() as session:
+        return sum(
+            session.scalar(select(func.count()).select_from(model).where(_is_left(text, prefix))) or 0
+            for model, text in _SEALED
+        )
+
+
+def _is_left(text: Any, prefix: str) -> Any:
+    return text.is_not(None) & ~text.startswith(prefix, autoescape=True)
+
+
 def reseal_secrets(runtime: Runtime, *, batch: int = RESEAL_BATCH_SIZE) -> Iterator[ResealBatch]:
     """Encrypt everything under the newest key, `batch` texts per transaction, and yield each result.
 
@@ -249,7 +263,7 @@ def reseal_secrets(runtime: Runtime, *, batch: int = RESEAL_BATCH_SIZE) -> Itera
 def _reseal_table(runtime: Runtime, model: type[SQLModel], text: Any, batch: int) -> Iterator[ResealBatch]:
     secret_box = build_secret_box(runtime.settings)
     key_columns = tuple(inspect(model).primary_key)
-    left = text.is_not(None) & ~text.startswith(secret_box.prefix, autoescape=True)
+    left = _is_left(text, secret_box.prefix)
     after: tuple[Any, ...] | None = None
     while True:
         wanted = select(*key_columns, text).where(left).order_by(*key_columns).limit(batch)

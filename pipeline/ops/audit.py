@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from base64 import b64decode, b64encode
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, ClassVar, Final, Literal
@@ -13,7 +13,7 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
-from sqlalchemy import Integer, Select, cast, exists, null, select
+from sqlalchemy import Integer, Select, cast, exists, func, null, select
 from sqlmodel import col
 
 from config.settings import Settings
@@ -132,6 +132,7 @@ class AuditReport:
     """The result of checking every chain: the counts, the breaks, and the root at the requested instant."""
 
     exports: int = 0
+    total: int = 0  # exports to check
     events: int = 0
     acts: int = 0
     broken: int = 0
@@ -148,14 +149,19 @@ class AuditReport:
 
 
 def verify_chains(
-    runtime: Runtime, *, export_id: str | None = None, account_id: str | None = None, until: datetime | None = None
+    runtime: Runtime,
+    on_progress: Callable[[AuditReport], None] = lambda _: None,
+    *,
+    export_id: str | None = None,
+    account_id: str | None = None,
+    until: datetime | None = None,
 ) -> AuditReport:
     """Check the chains of all exports and accounts, of one export, or of one account; memory does not grow with the log.
 
     The root covers the newest event of each export up to `until`, in the order of their ids; then the newest act of each
-    account. Raises NotFound.
+    account. `on_progress` is called after each export. Raises NotFound.
     """
-    report = AuditReport()
+    report = AuditReport(total=1 if export_id is not None else _count_exports(runtime, account_id))
     root = hashlib.sha256()
     for chain, last, count in _check_logs(runtime, export_id, account_id, until):
         report.exports += 1
@@ -165,6 +171,7 @@ def verify_chains(
             report.settled_exports += 1
             report.settled_events += count
             root.update(f"{chain.owner_id} {last['seq']} {last['hash']}\n".encode())
+        on_progress(report)
     if export_id is not None and not report.exports:
         raise NotFound(f"there is no export {export_id}")
     for chain, last, count in () if export_id is not None else _check_trails(runtime, account_id, until):
@@ -175,6 +182,12 @@ def verify_chains(
             root.update(f"{chain.owner_id} {last['seq']} {last['hash']}\n".encode())
     report.root = f"sha256:{root.hexdigest()}"
     return report
+
+
+def _count_exports(runtime: Runtime, account_id: str | None) -> int:
+    query = select(func.count()).select_from(Export)
+    with runtime.db.read() as session:
+        return session.scalar(query if account_id is None else query.where(col(Export.account_id) == account_id)) or 0
 
 
 def _add_chain(report: AuditReport, chain: Chain) -> None:
@@ -285,7 +298,11 @@ class BrokenLog(Exception):
 
 
 def sign_checkpoint(
-    runtime: Runtime, account_id: str | None = None, *, settled_seconds: float = SETTLED_SECONDS
+    runtime: Runtime,
+    account_id: str | None = None,
+    on_progress: Callable[[AuditReport], None] = lambda _: None,
+    *,
+    settled_seconds: float = SETTLED_SECONDS,
 ) -> SignedCheckpoint:
     """Check every chain and return the signed checkpoint of the installation's log, or of one account's.
 
@@ -295,7 +312,7 @@ def sign_checkpoint(
         if account_id is not None and session.get(Account, account_id) is None:
             raise NotFound(f"there is no account {account_id}")
         until: datetime = session.execute(select(database_now(-settled_seconds))).scalar_one()
-    report = verify_chains(runtime, account_id=account_id, until=until)
+    report = verify_chains(runtime, on_progress, account_id=account_id, until=until)
     if not report.intact:
         raise BrokenLog(report)
     key = _signing_keys(runtime.settings)[0]

@@ -22,6 +22,8 @@ from pipeline.exports.models import Artifact, Export
 DATABASE: Final = "exports.db"
 DOCUMENTS: Final = "artifacts"
 _UNFINISHED: Final = f"{DATABASE}.part"
+#: Of purged documents only the hashes are kept.
+_KEPT: Final = "FROM artifacts WHERE purged_at IS NULL"
 #: A backup holds prices, addresses and sealed secrets, so only its owner may read it.
 _OWNER_ONLY: Final = 0o077
 
@@ -42,6 +44,8 @@ class Backup:
     folder: Path
     exports: int = 0
     documents: int = 0
+    done: int = 0  # documents that were looked at, of `total`
+    total: int = 0
     size: int = 0
     purged: int = 0
     missing: list[MissingDocument] = field(default_factory=list)
@@ -119,8 +123,10 @@ def _copy(runtime: Runtime, source: str, folder: Path, report: Callable[[Backup]
             raise InvalidState(f"the copy of the database is damaged: {sound}")
         (backup.exports,) = copy.execute("SELECT count(*) FROM exports").fetchone()
         target = ArtifactStore(f"file:{folder.resolve() / DOCUMENTS}")
+        (backup.total,) = copy.execute(f"SELECT count(DISTINCT sha256) {_KEPT}").fetchone()
         for sha256 in _recorded_hashes(copy):
             _copy_document(runtime, target, sha256, backup)
+            backup.done += 1
             report(backup)
     # Renamed last: if this file has its final name, the backup is complete.
     unfinished.replace(folder / DATABASE)
@@ -128,8 +134,7 @@ def _copy(runtime: Runtime, source: str, folder: Path, report: Callable[[Backup]
 
 
 def _recorded_hashes(copy: sqlite3.Connection) -> Iterator[str]:
-    # Of purged documents only the hashes are kept.
-    for (sha256,) in copy.execute("SELECT DISTINCT sha256 FROM artifacts WHERE purged_at IS NULL ORDER BY sha256"):
+    for (sha256,) in copy.execute(f"SELECT DISTINCT sha256 {_KEPT} ORDER BY sha256"):
         yield str(sha256)
 
 

@@ -90,35 +90,49 @@ class PurgeResult:
     unreadable: tuple[str, ...] = ()  # ids of plans that are kept because their day of entry is unreadable
 
 
-def find_expired(runtime: Runtime, on: date) -> Iterator[ExpiredRecord | UnreadablePlan]:
+def find_expired(
+    runtime: Runtime, on: date, report: Callable[[int, int], None] = lambda _, __: None
+) -> Iterator[ExpiredRecord | UnreadablePlan]:
     """Yield the records that have expired by the day `on`, held ones included, oldest first, and the unreadable ones.
 
-    First come the exports that have ended, then the registered plans without a kept export.
+    First come the exports that have ended, then the registered plans without a kept export. `report` is called with the
+    number of records that were looked at, and of those that may have expired.
     """
     years = dict(runtime.settings.retention_years)
     if not years:
         return
     entered_by = _years_after(on, -min(years.values()))
-    for query, id_column in ((_ended_exports(entered_by), _EXPORT), (_plans_without_export(entered_by), _PLAN)):
+    queries = ((_ended_exports(entered_by), _EXPORT), (_plans_without_export(entered_by), _PLAN))
+    with runtime.db.read() as session:
+        total = sum(
+            session.scalar(query.with_only_columns(func.count(), maintain_column_froms=True)) or 0
+            for query, _ in queries
+        )
+    done = 0
+    for query, id_column in queries:
         after = ""
         while True:
             with runtime.db.read() as session, undecoded_text_as_bytes(session):
                 rows = session.execute(query.where(id_column > after).order_by(id_column).limit(_PAGE_SIZE)).all()
-            yield from (each for row in rows if (each := _read_record(*row, years=years, on=on)) is not None)
+            for row in rows:
+                if (found := _read_record(*row, years=years, on=on)) is not None:
+                    yield found
+                done += 1
+                report(done, total)
             if len(rows) < _PAGE_SIZE:
                 break
             after = rows[-1][0] or rows[-1][1]
 
 
-def purge_expired(runtime: Runtime, on: date, report: Callable[[int], None] = lambda _: None) -> PurgeResult:
+def purge_expired(runtime: Runtime, on: date, report: Callable[[int, int], None] = lambda _, __: None) -> PurgeResult:
     """Remove the payload of every expired export and plan that is not held, one per transaction, then the documents.
 
     Hashes and the log stay, so every chain can still be verified. The next purge completes one that was interrupted.
-    `report` is called with the number of purged exports and plans.
+    `report` is called as by `find_expired`.
     """
     exports = plans = 0
     unreadable = []
-    for each in find_expired(runtime, on):
+    for each in find_expired(runtime, on, report):
         if isinstance(each, UnreadablePlan):
             unreadable.append(each.plan_id)
             continue
@@ -128,7 +142,6 @@ def purge_expired(runtime: Runtime, on: date, report: Callable[[int], None] = la
             plans += _purge_plan(runtime, each)
         else:
             exports += _purge_export(runtime, each.export_id, each)
-        report(exports + plans)
     orders = _purge_orders(runtime, on)
     return PurgeResult(exports, plans, _purge_documents(runtime), orders, tuple(unreadable))
 

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import groupby
-from typing import Final
+from typing import Any, Final
 
 from pydantic import ValidationError
-from sqlalchemy import select, tuple_
+from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.exc import NoResultFound
 from sqlmodel import Session, col
 
@@ -59,6 +59,7 @@ class StoreReport:
     """The number of documents checked so far, and what was found."""
 
     documents: int = 0
+    total: int = 0  # to check
     size: int = 0
     conditions: Counter[str] = field(default_factory=Counter)  # of the damaged documents
     restored: int = 0
@@ -118,9 +119,9 @@ def check_store(
 
     Raises NotFound for an unknown export, StoreUnavailable if the store does not answer, and RendererUnavailable.
     """
-    report = StoreReport()
     if export_id is not None:
         _ensure_export_exists(runtime, export_id)
+    report = StoreReport(total=_count_rows(runtime, export_id))
     pool = ThreadPoolExecutor(_READER_THREADS, thread_name_prefix="look")
     reader = _StoreReader(runtime, pool)
     try:
@@ -168,20 +169,27 @@ def _is_purged(runtime: Runtime, export_id: str) -> bool:
         return session.scalar(select(col(Export.purged_at)).where(col(Export.id) == export_id)) is not None
 
 
+def _kept_documents(export_id: str | None, *columns: Any) -> Select[Any]:
+    """Return the query for these columns of the documents that the store must hold."""
+    query = (
+        select(*columns)
+        .select_from(Artifact)
+        .join(Export, col(Export.id) == col(Artifact.export_id))
+        .where(col(Artifact.purged_at).is_(None), col(Export.purged_at).is_(None))
+    )
+    return query if export_id is None else query.where(col(Artifact.export_id) == export_id)
+
+
+def _count_rows(runtime: Runtime, export_id: str | None) -> int:
+    with runtime.db.read() as session:
+        return session.scalar(_kept_documents(export_id, func.count())) or 0
+
+
 def _rows(runtime: Runtime, export_id: str | None) -> Iterator[_DocumentRow]:
     """Yield the rows of documents that the store must hold, unit by unit, a page at a time."""
     sort_key = (col(Artifact.export_id), col(Artifact.unit_no), col(Artifact.artifact_type))
-    query = (
-        select(
-            *sort_key, col(Artifact.filename), col(Artifact.size), col(Artifact.sha256), col(Artifact.template_version)
-        )
-        .join(Export, col(Export.id) == col(Artifact.export_id))
-        .where(col(Artifact.purged_at).is_(None), col(Export.purged_at).is_(None))
-        .order_by(*sort_key)
-        .limit(_PAGE_SIZE)
-    )
-    if export_id is not None:
-        query = query.where(col(Artifact.export_id) == export_id)
+    more = (col(Artifact.filename), col(Artifact.size), col(Artifact.sha256), col(Artifact.template_version))
+    query = _kept_documents(export_id, *sort_key, *more).order_by(*sort_key).limit(_PAGE_SIZE)
     after: _DocumentRow | None = None
     while True:
         page = query

@@ -6,12 +6,12 @@ second one by the same rules finds nothing to do.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final, cast
 
-from sqlalchemy import Row, bindparam, select, tuple_, update
+from sqlalchemy import Row, bindparam, func, select, tuple_, update
 from sqlmodel import Session
 
 from pipeline.core.db import table
@@ -43,6 +43,12 @@ _OVER: Final = frozenset({Outcome.CANCELLED.value, Outcome.SUPERSEDED.value, Out
 
 _plans = table(PlanSnapshot).c
 _place = tuple_(_plans.entry_on, _plans.id)
+_UNCHECKED: Final = (
+    _place > tuple_(bindparam("after_on"), bindparam("after_id")),
+    _plans.rules_hash.is_distinct_from(bindparam("active")),
+    _plans.document != PURGED,
+)
+_COUNT_UNCHECKED: Final = select(func.count()).select_from(table(PlanSnapshot)).where(*_UNCHECKED)
 _FIND_UNCHECKED: Final = (
     select(
         _plans.id,
@@ -53,11 +59,7 @@ _FIND_UNCHECKED: Final = (
         _plans.entry_on,
         _plans.rules_hash,
     )
-    .where(
-        _place > tuple_(bindparam("after_on"), bindparam("after_id")),
-        _plans.rules_hash.is_distinct_from(bindparam("active")),
-        _plans.document != PURGED,
-    )
+    .where(*_UNCHECKED)
     .order_by(_plans.entry_on, _plans.id)
     .limit(bindparam("most"))
 )
@@ -84,17 +86,24 @@ class RecheckedPlan:
         return bool(self.appeared or self.gone)
 
 
-def recheck_plans(runtime: Runtime, *, most: int | None = None) -> Iterator[RecheckedPlan]:
+def recheck_plans(
+    runtime: Runtime, on_progress: Callable[[int, int], None] = lambda _, __: None, *, most: int | None = None
+) -> Iterator[RecheckedPlan]:
     """Check plans again by the active rules, at most `most`, and yield each; exports that changed notify the operators.
 
-    Only plans with an entry today or later, which these rules have not checked, and whose export has not crossed. Raises
-    RulesUnreadable.
+    Only plans with an entry today or later, which these rules have not checked, and whose export has not crossed.
+    `on_progress` is called with the numbers of plans that were looked at and of all. Raises RulesUnreadable.
     """
     watch_rules(runtime)
     with runtime.db.read() as session:
         active = rulesets.read_active(session)
     after: tuple[date, str] = (runtime.clock().date(), "")
-    left = most
+    with runtime.db.read() as session:
+        total = session.scalar(
+            _COUNT_UNCHECKED, {"after_on": after[0], "after_id": after[1], "active": active.content_hash}
+        )
+    total = min(total or 0, most or total or 0)
+    done, left = 0, most
     while left is None or left > 0:
         size = BATCH if left is None else min(BATCH, left)
         with runtime.db.read() as session:
@@ -110,7 +119,12 @@ def recheck_plans(runtime: Runtime, *, most: int | None = None) -> Iterator[Rech
             for row, export in zip(rows, exports, strict=True)
             if export is None or (export.plan_id == row.id and export.outcome not in _OVER)
         ]
-        found = [each.check() for each in rechecked]
+        found = []
+        for number, each in enumerate(rechecked, start=done):
+            on_progress(number, total)
+            found.append(each.check())
+        done += len(rows)
+        on_progress(done, total)
         _record_checked(runtime, rows, active, except_for={each.plan_id for each in found if each.changed})
         for each, result in zip(rechecked, found, strict=True):
             if not result.changed or each.record(result):

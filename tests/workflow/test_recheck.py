@@ -150,7 +150,9 @@ def test_limit_bounds_a_recheck(harness: WorkflowHarness, activate: Callable[...
     for number in range(3):
         harness.accept(named(f"b{number}", f"LONG{number}"))
     activate(NEW, SHORTER)
-    assert len(list(recheck_plans(harness.runtime, most=2))) == 2
+    progress: list[tuple[int, int]] = []
+    assert len(list(recheck_plans(harness.runtime, lambda done, total: progress.append((done, total)), most=2))) == 2
+    assert progress == [(0, 2), (1, 2), (2, 2)]
     assert count_open(harness) == 1
 
 

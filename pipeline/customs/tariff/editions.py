@@ -77,7 +77,7 @@ def import_edition(
     effective_from: date,
     effective_to: date | None = None,
     source: str,
-    progress: Callable[[str], None] = lambda _: None,
+    progress: Callable[[str, int, int | None], None] = lambda *_: None,
 ) -> ImportedEdition:
     """Store the tariff file as an edition, whole or not at all; the same file with the same days changes nothing.
 
@@ -121,7 +121,7 @@ def import_edition(
         session.flush()
         for start in range(0, len(rows), _BATCH):
             session.execute(insert(table(TariffRow)), rows[start : start + _BATCH])
-        progress(f"{len(rows):,} rows written")
+            progress("writing rows", min(start + _BATCH, len(rows)), len(rows))
     return ImportedEdition(edition, created=True)
 
 
@@ -153,7 +153,9 @@ def _hash_file(path: Path) -> str:
     return f"sha256:{digest.hexdigest()}"
 
 
-def _read_file(path: Path, edition: TariffEdition, progress: Callable[[str], None]) -> list[dict[str, Any]]:
+def _read_file(
+    path: Path, edition: TariffEdition, progress: Callable[[str, int, int | None], None]
+) -> list[dict[str, Any]]:
     rows: list[dict[str, Any]] = []
     heading, chapters = "", set()
     for position, line in enumerate(read_lines(path), start=1):
@@ -162,7 +164,7 @@ def _read_file(path: Path, edition: TariffEdition, progress: Callable[[str], Non
             chapters.add(line.number[:2])
         rows.append(_build_row(edition.id, position, heading, line))
         if position % _BATCH == 0:
-            progress(f"{position:,} rows read")
+            progress(f"{position:,} rows read", position, None)
     edition.rows = len(rows)
     edition.numbers = sum(1 for row in rows if row["number"])
     edition.chapters = sorted(chapters)

@@ -75,7 +75,11 @@ def _check_store(export: str | None, *, restore: bool, as_json: bool) -> None:
 
     with open_current_runtime(must_exist=True) as runtime, show_progress("checking documents") as show:
         report = store_check.check_store(
-            runtime, report_bad, lambda report: show(_format_progress(report)), export_id=export, restore=restore
+            runtime,
+            report_bad,
+            lambda report: show(_format_progress(report), report.documents, report.total),
+            export_id=export,
+            restore=restore,
         )
     if as_json:
         typer.echo(json.dumps(_count_conditions(report)))
@@ -88,7 +92,7 @@ def _check_store(export: str | None, *, restore: bool, as_json: bool) -> None:
 def _format_progress(report: StoreReport) -> str:
     bad = f", {report.conditions.total()} are not as recorded" if report.conditions else ""
     restored = f", {report.restored} restored" if report.restored else ""
-    return f"{report.documents} documents ({format_size(report.size)}) checked{bad}{restored}"
+    return f"checking documents{bad}{restored}"
 
 
 def _to_json(bad: DamagedDocument) -> dict[str, Any]:

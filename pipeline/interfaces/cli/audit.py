@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +18,7 @@ from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
     Json,
+    ShowProgress,
     build_table,
     print_json,
     print_result,
@@ -91,9 +93,9 @@ def verify(
             "--checkpoint must stand without --export: it covers many exports; leave --export out", code=ExitCode.USAGE
         )
     signed = None if checkpoint is None else _read_checkpoint(checkpoint)
-    with open_current_runtime(must_exist=True) as runtime, show_progress("verifying hash chains"):
+    with open_current_runtime(must_exist=True) as runtime, show_progress("verifying hash chains") as show:
         if signed is None:
-            found, mismatch = audit.verify_chains(runtime, export_id=export), None
+            found, mismatch = audit.verify_chains(runtime, _progress_of(show), export_id=export), None
         else:
             if not audit.is_own_signature(runtime.settings, signed):
                 raise Failure(
@@ -101,7 +103,7 @@ def verify(
                     remedy="If the secret key was replaced, put the previous one into EXPORTS_SECRET_KEYS_PREVIOUS.",
                 )
             until = datetime.fromisoformat(signed.until)
-            found = audit.verify_chains(runtime, account_id=signed.account, until=until)
+            found = audit.verify_chains(runtime, _progress_of(show), account_id=signed.account, until=until)
             mismatch = audit.find_mismatch(signed, found)
     intact = found.intact and mismatch is None
     if as_json:
@@ -126,12 +128,20 @@ def verify(
 @report_errors
 def print_checkpoint(account: Account = None, as_json: Json = False) -> None:
     """Print a signed checkpoint of the log as of five minutes ago; keep one a day out of reach of the database's users."""
-    with open_current_runtime(must_exist=True) as runtime:
+    with open_current_runtime(must_exist=True) as runtime, show_progress("verifying hash chains") as show:
         try:
-            signed = audit.sign_checkpoint(runtime, account)
+            signed = audit.sign_checkpoint(runtime, account, _progress_of(show))
         except audit.BrokenLog as error:
             raise Failure(f"{error}; no checkpoint was signed", remedy="`exports audit verify` names them.") from error
     print_json(signed)
+
+
+def _progress_of(show: ShowProgress) -> Callable[[audit.AuditReport], None]:
+    def report(found: audit.AuditReport) -> None:
+        broken = f", {found.broken} broken" if found.broken else ""
+        show(f"verifying hash chains{broken}", found.exports, found.total)
+
+    return report
 
 
 def _read_checkpoint(path: Path) -> audit.SignedCheckpoint:

@@ -35,7 +35,9 @@ def take(
 ) -> None:
     """Copy the SQLite database and its documents into a folder while the service runs."""
     with open_current_runtime(must_exist=True) as runtime, show_progress("copying the database") as show:
-        report = backup.create_backup(runtime, folder, lambda report: show(_format_progress(report)))
+        report = backup.create_backup(
+            runtime, folder, lambda copied: show(_format_progress(copied), copied.done, copied.total)
+        )
     if as_json:
         print_json(_to_json(report))
     else:
@@ -45,7 +47,7 @@ def take(
 
 
 def _format_progress(report: backup.Backup) -> str:
-    return f"{report.documents} documents ({format_size(report.size)}) copied"
+    return f"copying documents, {format_size(report.size)}"
 
 
 def _to_json(report: backup.Backup) -> dict[str, object]:

@@ -20,6 +20,7 @@ from pipeline.interfaces.cli.output import (
     build_record,
     print_json,
     report_errors,
+    show_progress,
     stderr_console,
     stdout_console,
 )
@@ -75,13 +76,16 @@ def drill(
     console.print(f"[bold]{kills} kills[/], seed {seed}, on {instance.stack}, in {where}", soft_wrap=True)
 
     def report_kill(kill: Kill, number: int) -> None:
+        if console.is_terminal:
+            show("killing processes", number, kills)
         console.print(
             f"  {number:>4} of {kills}  at {kill.killed_at:7.1f} s  kill -9 {kill.process:<10}  answering again after"
             f" {kill.ready_at - kill.killed_at:5.2f} s"
         )
 
     try:
-        report = runner.run_drill(instance, kills, seed, lease, report_kill)
+        with show_progress("starting the instance", console) as show:
+            report = runner.run_drill(instance, kills, seed, lease, report_kill)
     except KeyboardInterrupt:
         instance.remove()
         stderr_console().print("\nstopped; nothing is left running")

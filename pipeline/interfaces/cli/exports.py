@@ -363,7 +363,7 @@ def _download(api: Exports, export: ExportView, folder: Path, *, with_bundle: bo
     with show_progress(f"downloading {total} documents") as show:
         for file in api.files(export, with_bundle=with_bundle):
             paths.append(write_file(folder / file.path, file.content))
-            show(f"{len(paths)} of {total} documents downloaded")
+            show("downloading documents", len(paths), total)
     return paths
 
 

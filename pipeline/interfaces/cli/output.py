@@ -9,10 +9,10 @@ import re
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from enum import IntEnum
 from pathlib import Path
-from typing import Annotated, Any, Final, NoReturn, ParamSpec, Self, TextIO, TypeVar
+from typing import Annotated, Any, Final, NoReturn, ParamSpec, Protocol, Self, TextIO, TypeVar
 
 import typer
 from pydantic import ValidationError
@@ -67,6 +67,9 @@ _UNBROKEN_WIDTH: Final = 40
 
 #: Spaces between two columns.
 _GAP: Final = 2
+
+#: From this rate on, decimals say nothing.
+_WHOLE_RATE: Final = 10
 
 #: Seconds between two lines of progress if standard error is not a terminal.
 _LINE_INTERVAL_SECONDS: Final = 10
@@ -185,26 +188,75 @@ def build_table(columns: Iterable[str], rows: Iterable[Iterable[str | Text]]) ->
     return FittedTable([*columns], [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows])
 
 
+class ShowProgress(Protocol):
+    """Shows how far a command is."""
+
+    def __call__(self, text: str, done: int = 0, total: int | None = None) -> None:
+        """Show the text; with a total also a bar with count, total, rate and time left."""
+
+
 @contextmanager
-def show_progress(first: str) -> Iterator[Callable[[str], None]]:
+def show_progress(first: str, console: Console | None = None) -> Iterator[ShowProgress]:
     """Give a function that shows progress on standard error: in one place on a terminal, else as a line at intervals.
 
-    `first` is shown until the first call.
+    `first` is shown until the first call. A terminal that must not show colours (NO_COLOR) gets lines, too.
     """
-    console = stderr_console()
-    last = time.monotonic()
-
-    def print_line(text: str) -> None:
-        nonlocal last
-        if time.monotonic() - last >= _LINE_INTERVAL_SECONDS:
-            last = time.monotonic()
-            console.print(text, soft_wrap=True, markup=False)
-
-    if not console.is_terminal:
-        yield print_line
+    console = console or stderr_console()
+    if not console.is_terminal or console.no_color:
+        yield _LinePrinter(console)
         return
-    with console.status(escape(first)) as status:
-        yield lambda text: status.update(escape(text))
+    with ExitStack() as shown:
+        status = shown.enter_context(console.status(escape(first)))
+        update_bar: ShowProgress | None = None
+
+        def show(text: str, done: int = 0, total: int | None = None) -> None:
+            nonlocal update_bar
+            if total is None:
+                status.update(escape(text))
+                return
+            if update_bar is None:
+                status.stop()
+                update_bar = shown.enter_context(_show_bar(console))
+            update_bar(text, done, total)
+
+        yield show
+
+
+class _LinePrinter:
+    """Shows progress as lines, one at an interval."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._last = time.monotonic()
+
+    def __call__(self, text: str, done: int = 0, total: int | None = None) -> None:
+        if time.monotonic() - self._last >= _LINE_INTERVAL_SECONDS:
+            self._last = time.monotonic()
+            counted = "" if total is None else f": {done:,} of {total:,}"
+            self._console.print(f"{text}{counted}", soft_wrap=True, markup=False)
+
+
+@contextmanager
+def _show_bar(console: Console) -> Iterator[ShowProgress]:
+    from rich import progress  # noqa: PLC0415 - takes long to import, and most commands show no bar
+
+    class Rate(progress.ProgressColumn):
+        """How many a second."""
+
+        def render(self, task: progress.Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text("" if speed is None else f"{speed:,.{0 if speed >= _WHOLE_RATE else 1}f}/s", "dim")
+
+    columns = (
+        progress.TextColumn("{task.description}"),
+        progress.BarColumn(bar_width=24),
+        progress.TextColumn("{task.completed:,.0f}/{task.total:,.0f}"),
+        Rate(),
+        progress.TimeRemainingColumn(compact=True),
+    )
+    with progress.Progress(*columns, console=console, transient=True) as bars:
+        task = bars.add_task("")
+        yield lambda text, done=0, total=None: bars.update(task, description=escape(text), completed=done, total=total)
 
 
 class Failure(Exception):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import socket
@@ -18,7 +19,6 @@ from config.settings import Settings, get_settings, variable_set
 from pipeline.core.metrics_server import serve_metrics, share_metrics
 from pipeline.core.startup import pause_collection
 from pipeline.interfaces.cli.output import ExitCode, Failure, print_json, report_errors
-from pipeline.interfaces.cli.output_models import ReadyProcess
 
 app = typer.Typer()
 
@@ -91,7 +91,7 @@ def _announce_web(host: str, port: int, options: list[str]) -> None:
                 time.sleep(_LOOK_SECONDS)
             else:
                 break
-        _print_ready(ReadyProcess(process="web", pid=os.getpid(), address=address))
+        _print_ready("web", address=address)
 
     threading.Thread(target=wait_and_print, name="announce", daemon=True).start()
 
@@ -129,7 +129,7 @@ def intake(metrics_port: MetricsPort = None, as_json: JsonWhenReady = False) -> 
             def announce() -> None:
                 if as_json and not announced.is_set():
                     announced.set()
-                    _print_ready(ReadyProcess(process="intake", pid=os.getpid(), metrics_port=port or None))
+                    _print_ready("intake", metrics_port=port)
 
             tasks.main(announce)
 
@@ -148,7 +148,7 @@ def run_worker(
                 from pipeline.workflow import dispatch  # noqa: PLC0415 - its imports read the settings
 
             def announce() -> None:
-                _print_ready(ReadyProcess(process=role, pid=os.getpid(), metrics_port=port or None))
+                _print_ready(role, metrics_port=port)
 
             with _served_metrics(port):
                 if as_json:
@@ -173,8 +173,10 @@ def _capture_warnings() -> None:
     logging.captureWarnings(capture=True)
 
 
-def _print_ready(ready: ReadyProcess) -> None:
-    print_json(ready.model_dump_json(by_alias=True))
+def _print_ready(role: str, *, address: str | None = None, metrics_port: int = 0) -> None:
+    """Print the line of a ready process, an `output_models.ReadyProcess`; that module loads the database libraries."""
+    ready = {"process": role, "pid": os.getpid(), "address": address, "metricsPort": metrics_port or None}
+    print_json(json.dumps(ready))
 
 
 @contextmanager

@@ -41,7 +41,7 @@ def rebuild(
     with open_current_runtime(must_exist=True) as runtime, show_progress("comparing exports") as show:
         found = service.rebuild_exports(
             runtime,
-            lambda report: show(f"{report.exports} exports compared, {len(report.damaged)} are damaged"),
+            lambda report: show(f"comparing exports, {len(report.damaged)} damaged", report.exports, report.total),
             export_id=export,
             apply=apply,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime
+from functools import partial
 from typing import Annotated, Final
 
 import typer
@@ -57,13 +58,14 @@ def purge(
         )
     with open_current_runtime(must_exist=True) as runtime:
         if dry_run:
-            with show_progress("looking for expired records"):
-                found = list(retention.find_expired(runtime, today))
+            with show_progress("looking for expired records") as show:
+                looking = partial(show, "looking for expired records")
+                found = list(retention.find_expired(runtime, today, looking))
             _print_due([each for each in found if isinstance(each, ExpiredRecord)], today, as_json=as_json)
             _warn_of_unreadable([each.plan_id for each in found if isinstance(each, UnreadablePlan)])
             return
         with show_progress("looking for expired records") as show:
-            result = retention.purge_expired(runtime, today, lambda purged: show(f"{purged} exports and plans purged"))
+            result = retention.purge_expired(runtime, today, partial(show, "purging expired records"))
     purged = f"{result.exports} exports and {result.plans} plans without an export purged"
     deleted = f"{result.documents} documents and {result.orders} orders without an export deleted"
     text = f"[green]✓[/] {purged}, {deleted}"

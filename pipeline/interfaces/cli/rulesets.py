@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -24,7 +25,15 @@ from pipeline.customs.reference.archive import (
     sign_rules,
 )
 from pipeline.customs.reference.content import RulesContent, read_folder, use_rules
-from pipeline.interfaces.cli.output import ExitCode, Failure, Json, build_table, print_result, report_errors
+from pipeline.interfaces.cli.output import (
+    ExitCode,
+    Failure,
+    Json,
+    build_table,
+    print_result,
+    report_errors,
+    show_progress,
+)
 from pipeline.interfaces.cli.session import open_current_runtime
 from pipeline.workflow.recheck import RecheckedPlan, recheck_plans
 
@@ -188,8 +197,8 @@ def recheck(
     A recheck that was interrupted continues where it ended.
     """
     checked, changed = 0, list[RecheckedPlan]()
-    with open_current_runtime(must_exist=True) as runtime:
-        for each in recheck_plans(runtime, most=limit):
+    with open_current_runtime(must_exist=True) as runtime, show_progress("looking for plans") as show:
+        for each in recheck_plans(runtime, partial(show, "checking plans"), most=limit):
             checked += 1
             if each.changed or each.problem is not None:
                 changed.append(each)

@@ -23,10 +23,11 @@ def rotate(as_json: Json = False) -> None:
     reencrypted = 0
     unreadable: list[str] = []
     with open_current_runtime(must_exist=True) as runtime, show_progress("encrypting secrets") as show:
+        total = secrets.count_unsealed(runtime)
         for batch in secrets.reseal_secrets(runtime):
             reencrypted += batch.count
             unreadable += batch.unreadable
-            show(f"{reencrypted} encrypted again")
+            show("encrypting secrets", reencrypted + len(unreadable), total)
     if unreadable:
         raise Failure(
             f"{reencrypted} encrypted again; {len(unreadable)} cannot be decrypted with any configured key: {', '.join(unreadable)}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -37,8 +38,8 @@ def verify(
 ) -> None:
     """Prove offline that a bundle is unchanged and that its formats carry the plan's treatment."""
     try:
-        with show_progress("checking the bundle"):
-            report = verifier.verify_bundle(bundle)
+        with show_progress("checking the bundle") as show:
+            report = verifier.verify_bundle(bundle, partial(show, "checking files"))
     except OSError as error:
         raise Failure(f"{bundle} cannot be read: {error.strerror}", code=ExitCode.NOT_FOUND) from error
     except verifier.UnreadableBundle as error:

@@ -19,9 +19,10 @@ __all__ = ["Difference", "RebuildReport", "RebuildResult", "compare_export", "re
 
 @dataclass
 class RebuildReport:
-    """The result for all exports: their number, and those that differ from their logs."""
+    """The result for the exports compared so far: their number, and those that differ from their logs."""
 
     exports: int = 0
+    total: int = 0  # to compare
     damaged: list[RebuildResult] = field(default_factory=list)
 
     @property
@@ -41,8 +42,9 @@ def rebuild_exports(
 
     Holds one export at a time in memory, and calls `on_progress` after each. Raises NotFound.
     """
-    report = RebuildReport()
-    for name in _export_ids(runtime, export_id):
+    names = _export_ids(runtime, export_id)
+    report = RebuildReport(total=len(names))
+    for name in names:
         with runtime.db.read() as session:
             result = compare_export(session, name)
         report.exports += 1

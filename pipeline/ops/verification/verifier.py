@@ -63,16 +63,17 @@ class BundleReport:
         return self.container is None and all(check.failure is None for check in self.checks)
 
 
-def verify_bundle(path: Path) -> BundleReport:
+def verify_bundle(path: Path, on_progress: Callable[[int, int], None] = lambda _, __: None) -> BundleReport:
     """Verify the bundle at `path` and return the result, member by member.
 
     Every member is compared with the manifest by its hash. Manifest and zip are compared with ones rebuilt from the
     members, and every format with the plan, line by line. This proves that the bundle agrees with itself, not who
     packed it: compare `plan_hash` with the approved hash. Raises UnreadableBundle if it is not a bundle or has no
-    readable plan, and OSError if the file cannot be opened.
+    readable plan, and OSError if the file cannot be opened. `on_progress` is called after each unit, with the numbers of
+    members that are checked and of all.
     """
     with open_archive(path) as archive:
-        return _Verification(archive).report()
+        return _Verification(archive).report(on_progress)
 
 
 @dataclass(frozen=True)
@@ -100,11 +101,12 @@ class _Verification:
         }
         self._message: HandoffReady | None = None
 
-    def report(self) -> BundleReport:
+    def report(self, on_progress: Callable[[int, int], None]) -> BundleReport:
         """Check everything and return the report."""
         self._checks[MESSAGE] = self._run_check(MemberCheck(MESSAGE, None, "treatment"), self._check_message)
         for planned in self._units:
             self._check_unit(planned)
+            on_progress(len(self._checks), len(self._archive.paths))
         for path in self._archive.paths:
             if path not in self._checks and path != MANIFEST:
                 self._checks[path] = MemberCheck(path, None, "bytes", failure="neither a unit nor the message names it")
