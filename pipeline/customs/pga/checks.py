@@ -8,6 +8,7 @@ from datetime import date, datetime
 
 from pipeline.core.findings import Finding, Severity
 from pipeline.customs.pga.answers import USE, USE_TEXT, FlagAnswer, flag_answers
+from pipeline.customs.pga.forms import find_uneven_lists
 from pipeline.customs.pga.parties import UnitParties
 from pipeline.customs.pga.records import LineRecords, describe_nearest, line_records
 from pipeline.customs.reference.base import ReferenceRow, join_words
@@ -31,6 +32,7 @@ def check_agencies(unit: Unit, line: Line, parties: UnitParties, pointer: str, o
         context = _FindingContext(pga_rules(), line, answer, f"{pointer}/treatment/pga/{answer.index}")
         yield from _check_answer(context, unit.entry.type, on)
         yield from _check_values(context)
+        yield from _check_lists(context, on)
         yield from _check_arrival(context, unit.entry)
     yield from _check_records(line, answers, parties, pointer)
 
@@ -127,6 +129,24 @@ def _check_values(context: _FindingContext) -> Iterator[Finding]:
                 f"Give one of {describe_nearest(asked, value)}.",
                 asked.table,
             )
+
+
+def _check_lists(context: _FindingContext, on: date) -> Iterator[Finding]:
+    uneven = find_uneven_lists(context.answer, on)
+    if uneven is None:
+        return
+    form, counts = uneven
+    row, most = context.answer.row, max(counts.values())
+    short = [key for key, count in counts.items() if count != most]
+    numbers = join_words(f"{count} of {key}" for key, count in counts.items())
+    yield context.finding(
+        "V14-LIST",
+        "warn",
+        f"/data/{short[0]}",
+        f"the {row.agency} data for flag {row.flag} have {numbers}, so the rows of {form} are not clear",
+        f"Give {join_words(short)} {most} values too, the first for the first row.",
+        context.answer.program,
+    )
 
 
 def _check_arrival(context: _FindingContext, entry: Entry) -> Iterator[Finding]:

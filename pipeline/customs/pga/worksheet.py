@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 
 from pipeline.customs.pga.answers import USE, FlagAnswer, RequestedDatum, flag_answers
+from pipeline.customs.pga.forms import build_forms
 from pipeline.customs.pga.parties import UnitParties
 from pipeline.customs.pga.records import LineRecords, RecordNote, describe_position, line_records
 from pipeline.customs.reference.pga import PgaRules, pga_rules
@@ -29,9 +30,10 @@ def build_worksheet(unit: Unit, on: date, digests: Mapping[str, str]) -> PgaWork
     """
     rules = pga_rules()
     parties = UnitParties(unit)
+    answers = [list(flag_answers(unit, line, on)) for line in unit.lines]
     lines = tuple(
-        _worksheet_line(rules, unit, number, line, on, parties, digests)
-        for number, line in enumerate(unit.lines, start=1)
+        _worksheet_line(rules, unit, number, line, on, parties, digests, some)
+        for number, (line, some) in enumerate(zip(unit.lines, answers, strict=True), start=1)
         if line.treatment.pga
     )
     counts = Counter(datum.state for line in lines for answer in line.answers for datum in answer.data)
@@ -46,6 +48,7 @@ def build_worksheet(unit: Unit, on: date, digests: Mapping[str, str]) -> PgaWork
         present=counts["present"],
         missing=counts["missing"],
         person=counts["person"],
+        forms=tuple(build_forms(unit, answers, on)),
     )
 
 
@@ -57,8 +60,8 @@ def _worksheet_line(
     on: date,
     parties: UnitParties,
     digests: Mapping[str, str],
+    answers: list[FlagAnswer],
 ) -> WorksheetLine:
-    answers = list(flag_answers(unit, line, on))
     records = line_records(line, answers, parties)
     return WorksheetLine(
         number=number,

@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from pipeline.core.findings import Severity
 from pipeline.customs.reference.base import ReferenceData, ReferenceRow, Status
 from pipeline.customs.reference.content import RulesContent, load_once, parse_file
+from pipeline.customs.reference.pga_forms import FormLayout
 from pipeline.customs.reference.pga_values import ValueTable, find_table, with_value_sources
 
 #: A value of the plan that replaces a datum which the PGA row does not repeat.
@@ -135,6 +136,7 @@ class PgaRules(ReferenceData):
     programs: tuple[AgencyProgram, ...]
     elements: Mapping[str, DatumElement]
     values: tuple[ValueTable, ...] = ()
+    forms: tuple[FormLayout, ...] = ()
 
     @model_validator(mode="before")
     @classmethod
@@ -143,7 +145,7 @@ class PgaRules(ReferenceData):
         if not isinstance(document, dict):
             return document
         known = document.get("sources", {})
-        tables = ("disclaimers", "intended_uses", "roles", "flags", "programs", "values")
+        tables = ("disclaimers", "intended_uses", "roles", "flags", "programs", "values", "forms")
         rows = {table: [_with_source(row, known) for row in document.get(table, ())] for table in tables}
         return document | rows | {"values": [with_value_sources(row, known) for row in rows["values"]]}
 
@@ -172,6 +174,15 @@ class PgaRules(ReferenceData):
         for table in self.values:
             _check_known(f"values {table.name}", "element", table.elements, self.elements)
             _check_known(f"values {table.name}", "agency", table.agencies, self.agencies)
+        for form in self.forms:
+            blocks = (*form.boxes, *form.line_boxes, *form.columns)
+            _check_known(
+                f"form {form.name}", "element", [key for each in blocks for key in each.elements], self.elements
+            )
+            for program in form.programs:
+                if (form.agency, program) not in programs:
+                    raise ValueError(f"form {form.name} names program {program}, which {form.agency} does not have")
+        _check_no_overlap("form", self.forms, [(form.name,) for form in self.forms])
         of_values = [
             (table, (key, agency))
             for table in self.values

@@ -1,21 +1,22 @@
 """The PGA worksheet as a printed page in US Letter: what the filer must key for partner government agencies.
 
-Lines with equal answers to the agencies are printed once, with their line numbers.
+Lines with equal answers to the agencies are printed once, with their line numbers. The agencies' forms follow, filled in.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from pipeline.documents.invoice import wording
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
-from pipeline.exports.schemas.pga_worksheet import PgaWorksheet, WorksheetLine
+from pipeline.exports.schemas.pga_worksheet import AgencyForm, FormLine, PgaWorksheet, WorksheetLine
 
-VERSION = f"12/{ENGINE}"
+VERSION = f"13/{ENGINE}"
 
 #: The sizes of a line, an answer and a datum in addition to their wording, in characters.
 LINE_CHARACTERS, ANSWER_CHARACTERS, DATUM_CHARACTERS = 300, 150, 60
@@ -23,7 +24,23 @@ LINE_CHARACTERS, ANSWER_CHARACTERS, DATUM_CHARACTERS = 300, 150, 60
 #: The most lines that are printed as one: a group is not divided among the parts of a long document.
 MAX_GROUPED_LINES = 500
 
+#: The most lines of a form that are printed in one piece.
+MAX_FORM_LINES = 100
+
 LineGroup = Sequence[WorksheetLine]
+
+
+@dataclass(frozen=True)
+class FormPart:
+    """Some lines of an agency's form, and whether they are its first."""
+
+    form: AgencyForm
+    lines: tuple[FormLine, ...]
+    first: bool
+
+
+#: What the worksheet prints one after the other: first the groups of lines, then the forms.
+PrintedRow = LineGroup | FormPart
 
 _PRINTED: dict[str, Any] = {
     "test": True,
@@ -41,8 +58,14 @@ def has_agencies(invoice: Invoice) -> bool:
 
 def pga_worksheet(invoice: Invoice) -> bytes:
     """Return the PDF."""
-    groups = group_lines(_worksheet(invoice))
-    return typeset(invoice, grouped_template(groups), plan_parts(map(_size, groups)))
+    rows = list_rows(_worksheet(invoice))
+    return typeset(invoice, grouped_template(rows), plan_parts(map(_size, rows)))
+
+
+def list_rows(worksheet: PgaWorksheet) -> list[PrintedRow]:
+    """Return what the worksheet prints, in its order."""
+    rows: list[PrintedRow] = [*group_lines(worksheet)]
+    return [*rows, *list_form_parts(worksheet)]
 
 
 def group_lines(worksheet: PgaWorksheet) -> list[LineGroup]:
@@ -57,9 +80,16 @@ def group_lines(worksheet: PgaWorksheet) -> list[LineGroup]:
     ]
 
 
-def grouped_template(groups: Sequence[LineGroup]) -> TypstTemplate:
-    """Return the template whose rows are these groups."""
-    return TypstTemplate("pga_worksheet.typ", partial(_facts, groups), _remarks)
+def list_form_parts(worksheet: PgaWorksheet) -> Iterator[FormPart]:
+    """Yield the agencies' forms in parts of at most MAX_FORM_LINES lines."""
+    for form in worksheet.forms:
+        for start in range(0, len(form.lines), MAX_FORM_LINES):
+            yield FormPart(form, form.lines[start : start + MAX_FORM_LINES], first=start == 0)
+
+
+def grouped_template(rows: Sequence[PrintedRow]) -> TypstTemplate:
+    """Return the template whose rows are these groups and parts of forms."""
+    return TypstTemplate("pga_worksheet.typ", partial(_facts, rows), _remarks)
 
 
 def _worksheet(invoice: Invoice) -> PgaWorksheet:
@@ -68,22 +98,34 @@ def _worksheet(invoice: Invoice) -> PgaWorksheet:
     return invoice.worksheet
 
 
-def _size(group: LineGroup) -> int:
-    size = sum(LINE_CHARACTERS + len(line.description) for line in group) + sum(map(len, group[0].notes))
-    for answer in group[0].answers:
+def _size(row: PrintedRow) -> int:
+    if isinstance(row, FormPart):
+        boxes = [box for line in row.lines for box in line.boxes]
+        cells = [cell for line in row.lines for texts in line.rows for cell in texts]
+        shipment = ANSWER_CHARACTERS * len(row.form.boxes)
+        return shipment + DATUM_CHARACTERS * (len(boxes) + len(cells)) + sum(len(box.value or "") for box in boxes)
+    size = sum(LINE_CHARACTERS + len(line.description) for line in row) + sum(map(len, row[0].notes))
+    for answer in row[0].answers:
         size += ANSWER_CHARACTERS
         for datum in answer.data:
             size += DATUM_CHARACTERS + sum(map(len, datum.values)) + len(datum.note or "")
     return size
 
 
-def _facts(groups: Sequence[LineGroup], invoice: Invoice, cut: slice) -> bytes:
+def _facts(rows: Sequence[PrintedRow], invoice: Invoice, cut: slice) -> bytes:
     facts = invoice.model_dump(mode="json", include=_PRINTED, context=FOR_PEOPLE)
-    facts["worksheet"] = _worksheet(invoice).model_dump(mode="json", exclude={"lines"})
-    facts["worksheet"]["groups"] = [_group_facts(group) for group in groups[cut]]
-    digests = sorted((line.number, line.treatment_digest) for group in groups[cut] for line in group)
+    facts["worksheet"] = _worksheet(invoice).model_dump(mode="json", exclude={"lines", "forms"})
+    groups = [row for row in rows[cut] if not isinstance(row, FormPart)]
+    facts["worksheet"]["groups"] = [_group_facts(group) for group in groups]
+    facts["worksheet"]["forms"] = [_form_facts(row) for row in rows[cut] if isinstance(row, FormPart)]
+    digests = sorted((line.number, line.treatment_digest) for group in groups for line in group)
     facts["worksheet"]["digests"] = digests
     return json.dumps(facts, ensure_ascii=False).encode()
+
+
+def _form_facts(part: FormPart) -> dict[str, Any]:
+    facts = part.form.model_dump(mode="json", exclude={"lines"})
+    return facts | {"first": part.first, "lines": [line.model_dump(mode="json") for line in part.lines]}
 
 
 def _group_facts(group: LineGroup) -> dict[str, Any]:

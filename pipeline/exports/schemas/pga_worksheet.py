@@ -78,6 +78,33 @@ class AgencyTotal(WorksheetModel):
     person: int
 
 
+class FormValue(WorksheetModel):
+    """One block of a form: its number and label, and its value; None if the plan has none, or if the filer has it."""
+
+    box: str
+    value: str | None
+    from_filer: bool
+
+
+class FormLine(WorksheetModel):
+    """A line on a form: its own blocks, and a row of texts for each vehicle or component; empty texts are not given."""
+
+    number: int
+    boxes: tuple[FormValue, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+class AgencyForm(WorksheetModel):
+    """A form of an agency, filled in for the filer to copy: the blocks of the shipment, and its lines under `columns`."""
+
+    form: str
+    title: str
+    source: str
+    boxes: tuple[FormValue, ...]
+    columns: tuple[str, ...]
+    lines: tuple[FormLine, ...]
+
+
 class PgaWorksheet(WorksheetModel):
     """All answers to agencies for a unit, as of the day of entry; `lines` is empty if there are none."""
 
@@ -91,6 +118,7 @@ class PgaWorksheet(WorksheetModel):
     present: int
     missing: int
     person: int
+    forms: tuple[AgencyForm, ...] = ()
 
 
 #: The worksheet in an invoice: for the service's documents only, and left out of the published invoice.
