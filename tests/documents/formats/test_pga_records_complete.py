@@ -86,8 +86,7 @@ CARRIED: Json = (
 
 def make_value(key: str) -> str | list[str]:
     unique = f"Q{sorted(pga_rules().elements).index(key):03d}X"
-    shaped: str | list[str] = TABLED.get(key, SHAPED.get(key, unique))
-    return shaped
+    return TABLED.get(key) or SHAPED.get(key) or unique
 
 
 def list_keys(program: AgencyProgram) -> list[str]:
