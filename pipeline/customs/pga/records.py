@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -70,10 +71,13 @@ class _Draft:
         )
 
 
-def line_records(line: Line, answers: Iterable[FlagAnswer], parties: UnitParties) -> LineRecords:
+def line_records(
+    line: Line, answers: Iterable[FlagAnswer], parties: UnitParties, sent: Counter[str] | None = None
+) -> LineRecords:
     """Return the records of the answers that have data or a disclaimer; empty without such an answer.
 
-    The answers to one agency stand together, numbered from 001. Agencies follow the order of the plan.
+    The answers to one agency stand together, numbered from 001. Agencies follow the order of the plan. `sent` counts the
+    PG01 of each agency in the entry line so far: they are numbered on, and counted there.
     """
     rules = record_rules()
     result = LineRecords()
@@ -85,9 +89,11 @@ def line_records(line: Line, answers: Iterable[FlagAnswer], parties: UnitParties
     if not by_agency:
         return result
     _append_record(rules, result, None, _Draft("OI", "description", {"description": line.description}))
-    for agency_answers in by_agency.values():
-        for number, answer in enumerate(agency_answers, start=1):
-            _Writer(rules, result, line, answer, parties).write_records(number)
+    sent = Counter() if sent is None else sent
+    for agency, agency_answers in by_agency.items():
+        for answer in agency_answers:
+            sent[agency] += 1
+            _Writer(rules, result, line, answer, parties).write_records(sent[agency])
     return result
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date
 
@@ -12,6 +12,7 @@ from pipeline.customs.pga.parties import UnitParties
 from pipeline.customs.pga.records import LineRecords, RecordNote, describe_position, line_records
 from pipeline.customs.reference.pga import PgaRules, pga_rules
 from pipeline.customs.reference.pga_layouts import record_rules
+from pipeline.exports.entry_lines import group_entry_lines
 from pipeline.exports.schemas.pga_worksheet import (
     AgencyAnswer,
     AgencyTotal,
@@ -20,7 +21,7 @@ from pipeline.exports.schemas.pga_worksheet import (
     PgaWorksheet,
     WorksheetLine,
 )
-from pipeline.exports.schemas.plan import Line, Unit
+from pipeline.exports.schemas.plan import Unit
 
 
 def build_worksheet(unit: Unit, on: date, digests: Mapping[str, str]) -> PgaWorksheet:
@@ -31,8 +32,20 @@ def build_worksheet(unit: Unit, on: date, digests: Mapping[str, str]) -> PgaWork
     rules = pga_rules()
     parties = UnitParties(unit)
     answers = [list(flag_answers(unit, line, on)) for line in unit.lines]
+    groups = group_entry_lines(unit.lines)
+    entry_lines = {number: place for place, group in enumerate(groups, start=1) for number in group}
+    sent: dict[int, Counter[str]] = defaultdict(Counter)
     lines = tuple(
-        _worksheet_line(rules, unit, number, line, on, parties, digests, some)
+        _worksheet_line(
+            rules,
+            unit,
+            number,
+            on,
+            digests,
+            some,
+            line_records(line, some, parties, sent[entry_lines[number]]),
+            entry_lines[number],
+        )
         for number, (line, some) in enumerate(zip(unit.lines, answers, strict=True), start=1)
         if line.treatment.pga
     )
@@ -56,15 +69,16 @@ def _worksheet_line(
     rules: PgaRules,
     unit: Unit,
     number: int,
-    line: Line,
     on: date,
-    parties: UnitParties,
     digests: Mapping[str, str],
     answers: list[FlagAnswer],
+    records: LineRecords,
+    entry_line: int,
 ) -> WorksheetLine:
-    records = line_records(line, answers, parties)
+    line = unit.lines[number - 1]
     return WorksheetLine(
         number=number,
+        entry_line=entry_line,
         line_ref=line.line_ref,
         sku=line.sku,
         description=line.description,

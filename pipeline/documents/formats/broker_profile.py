@@ -43,7 +43,7 @@ LINE_FIELDS: Final = tuple(
     pga_processing pga_disclaim pga_data_ref related_party po_no package_ids sscc_list usmca_criterion usmca_cert_ref
     fda_product_code fcc_id cpsc_product_id cpsc_version ad_cvd_case notes line_ref order_id manufacturer_addr2 ch99_more
     ch99_rates ch99_programs ch99_bases pga_intended_use pga_data treatment_undetermined attributes treatment_digest
-    export_treatment_digest batch_id package_no revision plan_hash test""".split()
+    export_treatment_digest batch_id package_no revision plan_hash test entry_line""".split()
 )
 
 _INVOICE: Final[Mapping[str, Callable[[Invoice], Cell]]] = {

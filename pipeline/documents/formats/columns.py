@@ -237,7 +237,7 @@ def table_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
     for finding in invoice.findings:
         if finding.line_number is not None:
             notes.setdefault(finding.line_number, []).append(f"{finding.rule} {finding.severity}: {finding.message}")
-    header, provenance = invoice.header, invoice.provenance
+    header, provenance, entry_lines = invoice.header, invoice.provenance, invoice.entry_line_numbers
     for line in invoice.lines:
         maker = makers[line.manufacturer_ref]
         treatment = line.treatment
@@ -305,6 +305,7 @@ def table_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             "revision": provenance.revision,
             "plan_hash": provenance.plan_hash,
             "test": "Y" if invoice.test else "N",
+            "entry_line": entry_lines[line.number],
         }
 
 

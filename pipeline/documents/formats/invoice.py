@@ -16,7 +16,7 @@ from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
 from pipeline.documents.formats.french import choose_words
 from pipeline.documents.schemas.invoice import Invoice
 
-CSV_VERSION = "6"
+CSV_VERSION = "7"
 
 
 def invoice_csv(invoice: Invoice) -> bytes:
@@ -98,7 +98,7 @@ def invoice_consolidated(invoice: Invoice) -> bytes:
     return body.encode() + b"\n"
 
 
-HTML_VERSION = "9"
+HTML_VERSION = "10"
 
 
 def invoice_html(invoice: Invoice) -> bytes:

@@ -16,7 +16,7 @@ from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts,
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 from pipeline.exports.schemas.pga_worksheet import AgencyForm, FormLine, PgaWorksheet, WorksheetLine
 
-VERSION = f"13/{ENGINE}"
+VERSION = f"14/{ENGINE}"
 
 #: The sizes of a line, an answer and a datum in addition to their wording, in characters.
 LINE_CHARACTERS, ANSWER_CHARACTERS, DATUM_CHARACTERS = 300, 150, 60
@@ -115,8 +115,9 @@ def _size(row: PrintedRow) -> int:
 def _facts(rows: Sequence[PrintedRow], invoice: Invoice, cut: slice) -> bytes:
     facts = invoice.model_dump(mode="json", include=_PRINTED, context=FOR_PEOPLE)
     facts["worksheet"] = _worksheet(invoice).model_dump(mode="json", exclude={"lines", "forms"})
+    merged = invoice.consolidation is not None
     groups = [row for row in rows[cut] if not isinstance(row, FormPart)]
-    facts["worksheet"]["groups"] = [_group_facts(group) for group in groups]
+    facts["worksheet"]["groups"] = [_group_facts(group, merged=merged) for group in groups]
     facts["worksheet"]["forms"] = [_form_facts(row) for row in rows[cut] if isinstance(row, FormPart)]
     digests = sorted((line.number, line.treatment_digest) for group in groups for line in group)
     facts["worksheet"]["digests"] = digests
@@ -128,8 +129,9 @@ def _form_facts(part: FormPart) -> dict[str, Any]:
     return facts | {"first": part.first, "lines": [line.model_dump(mode="json") for line in part.lines]}
 
 
-def _group_facts(group: LineGroup) -> dict[str, Any]:
-    # The records are a separate document, so of a line only its answers are dumped.
+def _group_facts(group: LineGroup, *, merged: bool) -> dict[str, Any]:
+    # The records are a separate document, so of a line only its answers are dumped. Without merged lines, the entry lines
+    # have the numbers of the invoice lines, and are not printed again.
     facts = group[0].model_dump(mode="json", include={"answers", "notes"})
     for datum in (datum for answer in facts["answers"] for datum in answer["data"]):
         if datum["label"] == datum["key"]:  # the rules do not know the datum
@@ -139,17 +141,21 @@ def _group_facts(group: LineGroup) -> dict[str, Any]:
         articles.setdefault((line.description, line.hts_code, line.country_of_origin), []).append(line)
     many = len(group) > 1
     facts |= {"count": len(group), "count_shown": f"{len(group):,}", "number": str(group[0].number)}
-    facts["articles"] = [
-        {
-            "ref": None if many else f"{group[0].line_ref} · {group[0].sku}",
-            "one": len(lines) == 1,
-            "numbers": wording.format_ranges([line.number for line in lines]),
-            "description": description,
-            "hts_code": hts_code,
-            "origin": origin,
-        }
-        for (description, hts_code, origin), lines in articles.items()
-    ]
+    facts["articles"] = []
+    for (description, hts_code, origin), lines in articles.items():
+        entry_lines = sorted({line.entry_line for line in lines})
+        facts["articles"].append(
+            {
+                "ref": None if many else f"{group[0].line_ref} · {group[0].sku}",
+                "one": len(lines) == 1,
+                "numbers": wording.format_ranges([line.number for line in lines]),
+                "description": description,
+                "hts_code": hts_code,
+                "origin": origin,
+                "one_entry": len(entry_lines) == 1,
+                "entry_numbers": wording.format_ranges(entry_lines) if merged else None,
+            }
+        )
     return facts
 
 

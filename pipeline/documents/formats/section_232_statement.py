@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.declarations import MetalRow
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 
-VERSION = f"10/{ENGINE}"
+VERSION = f"11/{ENGINE}"
 
 #: The size of a metal row in addition to its wording, in characters.
 ROW_CHARACTERS = 420
@@ -44,7 +45,12 @@ def _size(row: MetalRow) -> int:
 
 def _facts(invoice: Invoice, cut: slice) -> bytes:
     some = invoice.model_copy(update={"metals": invoice.metals[cut]})
-    return some.model_dump_json(include=_PRINTED, context=FOR_PEOPLE).encode()
+    facts = some.model_dump(mode="json", include=_PRINTED, context=FOR_PEOPLE)
+    # Without merged lines, the entry lines have the numbers of the invoice lines.
+    entry_lines = {} if invoice.consolidation is None else invoice.entry_line_numbers
+    for row in facts["metals"]:
+        row["entry_line"] = entry_lines.get(row["line_number"])
+    return json.dumps(facts, ensure_ascii=False).encode()
 
 
 def _remarks(invoice: Invoice, _cut: slice) -> dict[str, Any]:

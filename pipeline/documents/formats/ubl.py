@@ -10,7 +10,7 @@ from pipeline.core.templating import render
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Treatment
 
-VERSION = "5"
+VERSION = "6"
 
 #: The namespace of the extension; raise its number if a reader of the old form could misread the new one.
 NAMESPACE: Final = "urn:exports:ubl-customs:1"
@@ -24,13 +24,19 @@ UNITS: Final = {
 
 
 def invoice_ubl(invoice: Invoice) -> bytes:
-    """Return the invoice as UTF-8 XML, valid against UBL-Invoice-2.1.xsd."""
+    """Return the invoice as UTF-8 XML, valid against UBL-Invoice-2.1.xsd.
+
+    UBL's own lines stay those of the invoice: a reader of UBL adds up their prices and finds its articles in them. The entry
+    lines, with equal customs facts merged, stand in the extension; each of its lines names its entry line.
+    """
     added = [row for row in invoice.charges if not row.included_in_prices]
     page = render(
         "documents/commercial_customs_invoice.xml",
         invoice=invoice,
         namespace=NAMESPACE,
         units=UNITS,
+        entry_lines=invoice.entry_line_numbers,
+        entries=() if invoice.estimate is None else zip(invoice.entry_lines, invoice.estimate.lines, strict=True),
         makers={maker.ref: maker for maker in invoice.parties.manufacturers},
         included=[row for row in invoice.charges if row.included_in_prices],
         added=added,

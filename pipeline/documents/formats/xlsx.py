@@ -1,4 +1,4 @@
-"""The commercial invoice as a workbook: the lines of the CSV in typed cells, parties, packages, totals and findings."""
+"""The commercial invoice as a workbook: invoice and entry lines in typed cells, parties, packages, totals and findings."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.core.money import format_plain
 from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
+from pipeline.documents.formats.entry_import import has_estimate, list_entry_rows
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Certificate, Invoice, PartyBlock
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ class WorkbookWriter:
 __all__ = ["TOO_LONG", "VERSION", "invoice_xlsx"]
 
 #: The bytes also depend on the versions of the writer and the compressor.
-VERSION = f"13/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
+VERSION = f"14/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
 
 _WIDTHS = {
     "address": 34, "description": 48, "export_treatment_digest": 24, "manufacturer_addr1": 26, "manufacturer_name": 28,
@@ -131,9 +132,11 @@ _WIDTHS = {
 
 def invoice_xlsx(invoice: Invoice) -> bytes:
     """Return the workbook; none of its texts can become a formula or a link."""
-    rows = len(invoice.lines) + len(invoice.packages)
+    rows = len(invoice.lines) + len(invoice.packages) + len(invoice.entry_lines)
     book = WorkbookWriter(f"Commercial invoice {invoice.header.number}", invoice.header.invoice_date, rows)
     book.add_sheet("Lines", _line_table(invoice), _WIDTHS, frozen_columns=3)
+    if has_estimate(invoice):
+        book.add_sheet("Entry lines", _entry_table(invoice), _WIDTHS, frozen_columns=2)
     book.add_sheet("Parties", _party_table(invoice), _WIDTHS, frozen_columns=2)
     book.add_sheet("Packages", _package_table(invoice), _WIDTHS, frozen_columns=2)
     book.add_sheet("Totals", _total_table(invoice), _WIDTHS)
@@ -143,7 +146,15 @@ def invoice_xlsx(invoice: Invoice) -> bytes:
 
 
 def _line_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
-    for at, row in enumerate(table_rows(invoice)):
+    return _with_names(table_rows(invoice))
+
+
+def _entry_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
+    return _with_names(list_entry_rows(invoice))
+
+
+def _with_names(rows: Iterable[Mapping[str, Cell]]) -> Iterator[Sequence[Cell]]:
+    for at, row in enumerate(rows):
         if at == 0:
             yield tuple(row)
         yield tuple(row.values())

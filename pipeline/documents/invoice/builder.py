@@ -17,6 +17,7 @@ from pipeline.documents.invoice.declarations import certificate_rows
 from pipeline.documents.schemas import declarations as schemas_declarations
 from pipeline.documents.schemas import invoice as out
 from pipeline.documents.schemas.invoice import Identifier, Printed
+from pipeline.exports.entry_lines import group_entry_lines
 from pipeline.exports.schemas import plan
 
 STATEMENT = (
@@ -80,7 +81,7 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
     lines = rows.line_rows(unit, facts.line_digests, packages)
     header = unit.invoice
     currency = header.currency
-    merged = merge_lines(lines, currency)
+    merged = merge_lines(lines, group_entry_lines(unit.lines), currency)
     return out.Invoice(
         kind=facts.kind,
         test=facts.test,

@@ -27,36 +27,17 @@ def consolidate_lines(
     )
 
 
-def merge_lines(lines: Sequence[out.InvoiceLine], currency: str) -> tuple[declarations.MergedLine, ...]:
-    """Return the lines merged by code, origin, manufacturer, preference and treatment.
+def merge_lines(
+    lines: Sequence[out.InvoiceLine], groups: Sequence[Sequence[int]], currency: str
+) -> tuple[declarations.MergedLine, ...]:
+    """Return the entry lines; `groups` holds the numbers of the invoice lines of each, which count from 1.
 
     Metal weights add up like the net weights. All other customs data of merged lines is equal.
     """
-    groups: dict[tuple[object, ...], list[out.InvoiceLine]] = {}
-    for line in lines:
-        groups.setdefault(_merge_key(line), []).append(line)
-    return tuple(_merge_group(number, group, currency) for number, group in enumerate(groups.values(), start=1))
-
-
-def _merge_key(line: out.InvoiceLine) -> tuple[object, ...]:
-    return (
-        line.hts_code.exact,
-        line.country_of_origin,
-        line.country_of_export,
-        line.manufacturer_ref,
-        line.unit,
-        tuple(each.unit for each in line.entry_quantities),
-        line.chapter98 and (line.chapter98.provision, line.chapter98.exported_on, line.chapter98.proof),
-        line.spi,
-        line.usmca_certificate_ref,
-        line.attributes,
-        _without_weights(line.treatment).model_dump_json(),
+    return tuple(
+        _merge_group(number, [lines[place - 1] for place in group], currency)
+        for number, group in enumerate(groups, start=1)
     )
-
-
-def _without_weights(treatment: Treatment) -> Treatment:
-    metals = [row.model_copy(update={"metal_weight_kg": money.ZERO}) for row in treatment.section232]
-    return treatment.model_copy(update={"section232": metals})
 
 
 def _merge_group(number: int, group: Sequence[out.InvoiceLine], currency: str) -> declarations.MergedLine:

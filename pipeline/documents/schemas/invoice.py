@@ -321,3 +321,8 @@ class Invoice(DocumentModel):
     customs_broker: CustomsBroker = None
     french: French = False
     logo: LogoPicture = None
+
+    @property
+    def entry_line_numbers(self) -> dict[int, int]:
+        """The number of the entry line of each invoice line, by the number of the invoice line."""
+        return {number: line.number for line in self.entry_lines for number in line.line_numbers}

@@ -53,9 +53,13 @@ class AgencyAnswer(WorksheetModel):
 
 
 class WorksheetLine(WorksheetModel):
-    """A line with an agency flag; `records` are the 80-column records of its HTS line."""
+    """A line with an agency flag; `records` are the 80-column records of its HTS line.
+
+    `entry_line` is the number of the entry line that it is part of; PG01 are numbered through each entry line.
+    """
 
     number: int
+    entry_line: int
     line_ref: str
     sku: str
     description: str

@@ -144,7 +144,7 @@ def test_findings_are_in_notes_and_on_sheet() -> None:
 def test_every_sheet_freezes_head_and_totals_match_invoice() -> None:
     book = load_workbook(BytesIO(invoice_xlsx(sample(3, 6))))
     assert {sheet.title: sheet.freeze_panes for sheet in book} == {
-        "Lines": "D2", "Parties": "C2", "Packages": "C2", "Totals": "A2", "Findings": "A2", "Invoice": "A2",
+        "Lines": "D2", "Entry lines": "C2", "Parties": "C2", "Packages": "C2", "Totals": "A2", "Findings": "A2", "Invoice": "A2",
     }  # fmt: skip
     totals = {row[0]: row[3] for row in book["Totals"].iter_rows(min_row=2, values_only=True)}
     assert (totals["goods_value"], totals["invoice_total"], totals["metal_weight"]) == (1698, 1765.5, 140)

@@ -205,8 +205,9 @@ def test_every_record_line_has_eighty_columns_and_crlf() -> None:
 
 def test_records_follow_remark_of_their_line() -> None:
     lines = pga_records(build_invoice(food(), row("FD2", "FDA"), lines=2)).decode().split("\r\n")
-    heads = [place for place, line in enumerate(lines) if line.startswith("* Line ")]
-    assert [lines[place][:24].strip() for place in heads] == ["* Line 1, L1, HTS 7323.9", "* Line 2, L2, HTS 7323.9"]
+    heads = [place for place, line in enumerate(lines) if line.startswith("* Invoice line ")]
+    assert [lines[place][:24].strip() for place in heads] == ["* Invoice line 1, L1, HT", "* Invoice line 2, L2, HT"]
+    assert [lines[place - 1].strip() for place in heads] == ["* Entry line 1", "* Entry line 2"]
     for number, place in enumerate(heads, start=1):
         assert lines[place + 1].strip() == f"* {digest(f'L{number}')}"
         remarks = []

@@ -38,7 +38,7 @@ def make_zip(files: dict[str, bytes]) -> bytes:
 def test_tables_have_all_sheets_and_the_text_of_the_file(documents: dict[str, bytes]) -> None:
     (table,) = read_preview(documents["cci_csv"], CSV).sheets
     sheets = read_preview(documents["cci_xlsx"], XLSX).sheets
-    assert [each.name for each in sheets][:3] == ["Lines", "Parties", "Packages"]
+    assert [each.name for each in sheets][:3] == ["Lines", "Entry lines", "Parties"]
     assert (table.heads, len(table.rows), table.more) == (sheets[0].heads, 3, "")
     day = table.heads.index("invoice_date")
     assert {row[day] for row in [*table.rows, *sheets[0].rows]} == {"2026-11-24"}

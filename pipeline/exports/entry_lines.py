@@ -1,0 +1,42 @@
+"""Groups the lines of an invoice into entry lines: the one numbering that all documents and checks use."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from pipeline.core.money import ZERO
+from pipeline.exports.schemas.plan import Line, Treatment
+
+
+def group_entry_lines(lines: Sequence[Line]) -> tuple[tuple[int, ...], ...]:
+    """Return the numbers of the invoice lines of each entry line; both count from 1, in the order of the invoice.
+
+    Lines of one code, origin, manufacturer, preference and treatment are one entry line: only their quantities, values and
+    weights differ, and these add up.
+    """
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for number, line in enumerate(lines, start=1):
+        groups.setdefault(_merge_key(line), []).append(number)
+    return tuple(map(tuple, groups.values()))
+
+
+def _merge_key(line: Line) -> tuple[object, ...]:
+    claim = line.chapter98
+    return (
+        line.hts_code,
+        line.country_of_origin,
+        line.country_of_export,
+        line.manufacturer_ref,
+        line.unit,
+        tuple(each.unit for each in line.entry_quantities),
+        claim and (claim.provision, claim.exported_on, claim.proof),
+        line.spi,
+        line.usmca_certificate_ref,
+        tuple(sorted(line.attributes.items())),
+        _without_weights(line.treatment).model_dump_json(),
+    )
+
+
+def _without_weights(treatment: Treatment) -> Treatment:
+    metals = [row.model_copy(update={"metal_weight_kg": ZERO}) for row in treatment.section232]
+    return treatment.model_copy(update={"section232": metals})
