@@ -58,7 +58,7 @@ GOLDEN = {
     "section_232_statement": "2466562d8f10c4aa4ca118f2b72f75ddacb6b908fbd2c3897029da8737ac7b09",
     "pga_records": "21cf0f67f93120cb6875260fd74c555e539f7a8a30eff587895d27b9464ca0d7",
     "entry_estimate": "4491074ecaec3aae51be8a9a2e59faf02838a9bc0a43805473e92ee61c7ccf50",
-    "entry_import": "e7aea13c16758d6d0e799c86b7dbf69bf6b3828e2b0717da2c2de1d71b8b4d05",
+    "entry_import": "65f09222ead83cfba20c695070fe076d202df078aa9714e0c081a048fa58f687",
     "entry_worksheet": "0447795dd885b1d4b7fcd443d1c6c7d9017801678a6204853a19b3b2d8fff489",
 }
 

@@ -3278,6 +3278,16 @@ export interface components {
             /** Format: date */
             exportDate: string;
             estimatedArrivalAt?: string | null;
+            /** @description Only if one shipment has several entries, each of them one unit */
+            part?: components["schemas"]["EntryPart"] | null;
+        };
+        /**
+         * EntryPart
+         * @description The place of an entry among those of one shipment, such as 1 of 2.
+         */
+        EntryPart: {
+            number: number;
+            of: number;
         };
         /**
          * EntryQuantity
@@ -4177,6 +4187,16 @@ export interface components {
             /** Format: date */
             exportDate: string;
             estimatedArrivalAt?: string | null;
+            /** @description Only if one shipment has several entries, each of them one unit */
+            part?: components["schemas"]["OutboundEntryPart"] | null;
+        };
+        /**
+         * OutboundEntryPart
+         * @description The place of an entry among those of one shipment, such as 1 of 2.
+         */
+        OutboundEntryPart: {
+            number: number;
+            of: number;
         };
         /**
          * OutboundEntryQuantity
@@ -4902,6 +4922,7 @@ export type Contact = components['schemas']['Contact'];
 export type Content = components['schemas']['Content'];
 export type Discount = components['schemas']['Discount'];
 export type Entry = components['schemas']['Entry'];
+export type EntryPart = components['schemas']['EntryPart'];
 export type EntryQuantity = components['schemas']['EntryQuantity'];
 export type ExecuteRequest = components['schemas']['ExecuteRequest'];
 export type Importer = components['schemas']['Importer'];
@@ -4957,6 +4978,7 @@ export type OutboundCustomsPackageRef = components['schemas']['OutboundCustomsPa
 export type OutboundDeliveryDead = components['schemas']['OutboundDeliveryDead'];
 export type OutboundDiscount = components['schemas']['OutboundDiscount'];
 export type OutboundEntry = components['schemas']['OutboundEntry'];
+export type OutboundEntryPart = components['schemas']['OutboundEntryPart'];
 export type OutboundEntryQuantity = components['schemas']['OutboundEntryQuantity'];
 export type OutboundExpectedValue = components['schemas']['OutboundExpectedValue'];
 export type OutboundExportCancelled = components['schemas']['OutboundExportCancelled'];

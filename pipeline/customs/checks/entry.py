@@ -78,7 +78,8 @@ def _check_informal(unit: Unit, here: str) -> Iterator[Finding]:
             pointer=here,
             message=f"Unit {unit.unit_ref} is worth about ${usd:,.2f}, "
             f"above the ${informal.limit_usd:,} limit of informal entry ({informal.type}).",
-            remedy="Ask the broker whether it needs formal entry (01).",
+            remedy="Use formal entry (01). Several informal entries need a reason of 19 CFR 141.52, such as separate bills of "
+            "lading: ask the broker.",
             source=informal.source,
         )
 

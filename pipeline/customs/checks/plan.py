@@ -12,6 +12,7 @@ from pipeline.customs.checks import lines, mid
 from pipeline.customs.checks.characters import check_characters
 from pipeline.customs.checks.entry import check_entry
 from pipeline.customs.checks.goods import check_names
+from pipeline.customs.checks.limits import check_limits, check_parts
 from pipeline.customs.checks.manifest import check_carriage
 from pipeline.customs.checks.parties import check_countries, check_parties, country_finding
 from pipeline.customs.checks.people import check_people
@@ -81,11 +82,13 @@ def _check_plan(plan: Plan, on: date) -> Iterator[Finding]:
         refs.add(unit.unit_ref)
         numbers.add(unit.invoice.number)
         yield from _check_unit(unit, pointer, on)
+    yield from check_parts(plan.units)
 
 
 def _check_unit(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     entered_on = entry_date(unit)
     yield from check_entry(unit, pointer, on)
+    yield from check_limits(unit, pointer, entered_on)
     yield from check_countries(unit, pointer)
     yield from check_parties(unit, pointer)
     yield from check_people(unit, pointer)

@@ -223,6 +223,13 @@ class AttributeRules(ReferenceData):
         return tuple(row for row in self.rows if hts_code.startswith(row.prefixes))
 
 
+class EntryLimit(ReferenceRow):
+    """The most that one entry holds: entry lines, tariff numbers on a line, or digits of a value in whole dollars."""
+
+    name: Literal["entry lines", "tariff numbers", "value digits"]
+    most: Annotated[int, Field(ge=1)]
+
+
 class EntryRules(ReferenceData):
     """The rules of the entry header, the invoice and its lines."""
 
@@ -251,13 +258,22 @@ class EntryRules(ReferenceData):
     usmca_low_value: UsmcaLowValue
     usmca_statement: ReferenceRow
     usmca_elements: UsmcaElements
+    limits: tuple[EntryLimit, ...] = ()
+    one_entry: ReferenceRow | None = None
 
     @model_validator(mode="after")
     def _windows_do_not_overlap(self) -> Self:
         for one, other in combinations(self.ended_entry_types, 2):
             if one.type == other.type and one.overlaps(other):
                 raise ValueError(f"ended_entry_types has rows for {one.type} whose periods overlap")
+        for first, second in combinations(self.limits, 2):
+            if first.name == second.name and first.overlaps(second):
+                raise ValueError(f"limits has rows for {first.name} whose periods overlap")
         return self
+
+    def find_limit(self, name: str, on: date) -> EntryLimit | None:
+        """Return the limit in force on the day, or None if no row is."""
+        return next((row for row in self.limits if row.name == name and row.in_force(on)), None)
 
     def match_importer_number(self, number: str) -> ImporterNumber | None:
         """Return the form that the number has, or None."""

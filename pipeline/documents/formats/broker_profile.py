@@ -49,6 +49,8 @@ LINE_FIELDS: Final = tuple(
 _INVOICE: Final[Mapping[str, Callable[[Invoice], Cell]]] = {
     "unit_ref": lambda invoice: invoice.provenance.unit_ref,
     "entry_type": lambda invoice: invoice.transport.entry_type.exact,
+    "entry_part": lambda invoice: invoice.transport.entry_part,
+    "entry_parts": lambda invoice: invoice.transport.entry_parts,
     "port_of_entry": lambda invoice: invoice.transport.port_of_entry,
     "mode_of_transport": lambda invoice: invoice.transport.mode_of_transport.exact,
     "carrier_scac": lambda invoice: invoice.transport.carrier_scac,

@@ -22,7 +22,7 @@ from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Invoice, PartyBlock
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-JSON_VERSION, ZIP_VERSION = "1", "2"
+JSON_VERSION, ZIP_VERSION = "1", "3"
 
 _SHOWN: dict[str, Any] = {
     "schema_version": True,
@@ -92,6 +92,8 @@ def _header_row(invoice: Invoice, estimate: EntryEstimate) -> dict[str, Cell]:
         "invoice_no": header.number,
         "invoice_date": header.invoice_date,
         "entry_type": str(transport.entry_type.exact),
+        "entry_part": transport.entry_part,
+        "entry_parts": transport.entry_parts,
         "port_of_entry": transport.port_of_entry,
         "entry_date": estimate.entered_on,
         "mode_of_transport": str(transport.mode_of_transport.exact),

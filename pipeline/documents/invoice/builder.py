@@ -176,8 +176,13 @@ def _header(header: plan.InvoiceHeader) -> out.Header:
 
 def _transport(entry: plan.Entry) -> out.Transport:
     arrival = entry.estimated_arrival_at
+    entry_type = code_wording.format_entry_type(entry.type)
+    if entry.part is not None:
+        entry_type = Printed(entry_type.exact, f"{entry_type.shown}, entry {entry.part.number} of {entry.part.of}")
     return out.Transport(
-        entry_type=code_wording.format_entry_type(entry.type),
+        entry_type=entry_type,
+        entry_part=None if entry.part is None else entry.part.number,
+        entry_parts=None if entry.part is None else entry.part.of,
         port_of_entry=entry.port_of_entry,
         mode_of_transport=wording.format_code(entry.mode_of_transport),
         carrier_scac=entry.carrier_scac,

@@ -92,6 +92,8 @@ class Transport(DocumentModel):
     estimated_arrival_at: Value | None
     manifest_quantity: str | None
     manifest_gross_weight_kg: Value | None
+    entry_part: int | None = Field(default=None, exclude_if=lambda value: value is None)
+    entry_parts: int | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class PartyBlock(DocumentModel):

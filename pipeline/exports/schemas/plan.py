@@ -64,6 +64,13 @@ class RulesetRef(StrictModel):
     as_of: Day
 
 
+class EntryPart(StrictModel):
+    """The place of an entry among those of one shipment, such as 1 of 2."""
+
+    number: int = Field(ge=1, le=MAX_UNITS)
+    of: int = Field(ge=2, le=MAX_UNITS)
+
+
 class Entry(StrictModel):
     """The data of the entry header for the filer."""
 
@@ -76,6 +83,11 @@ class Entry(StrictModel):
     manifest_gross_weight_kg: WeightKg | None = None
     export_date: Day
     estimated_arrival_at: Instant | None = None
+    part: EntryPart | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="Only if one shipment has several entries, each of them one unit",
+    )
 
 
 class Address(StrictModel):

@@ -13,14 +13,14 @@ from pydantic import BaseModel
 
 from pipeline.customs.checks.plan import check_plan
 from pipeline.exports import packages
-from pipeline.exports.schemas.plan import Chapter98, Plan, as_json
+from pipeline.exports.schemas.plan import Chapter98, EntryPart, Plan, as_json
 from pipeline.interfaces.cli.plans import strip_comments
 
 TEMPLATE = Path(__file__).parents[3] / "templates" / "plans" / "plan.jsonc"
 
 
 #: Fields that the template shows only in a comment: a plan that keeps them by mistake would claim something.
-RARE: dict[str, type[BaseModel]] = {"chapter98": Chapter98}
+RARE: dict[str, type[BaseModel]] = {"chapter98": Chapter98, "part": EntryPart}
 
 
 def read_commented() -> str:
