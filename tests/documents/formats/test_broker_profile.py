@@ -321,3 +321,54 @@ def test_field_of_an_invoice_line_is_refused_for_entry_lines() -> None:
 def test_profile_of_lines_keeps_its_version() -> None:
     one = entry_profile(rows="lines", columns=[{"header": "Part", "field": "sku"}])
     assert "rows" not in one.model_dump(by_alias=True)
+
+
+def shipped_profile(name: str) -> BrokerProfile:
+    return BrokerProfile.model_validate_json((EXAMPLE.parent / f"{name}.json").read_bytes())
+
+
+def test_every_shipped_profile_is_tested() -> None:
+    columned = {path.stem for path in EXAMPLE.parent.glob("*.json") if '"columns"' in path.read_text(encoding="utf-8")}
+    assert columned == {"entry-import", "entry-lines", "invoice-lines"}
+
+
+def test_shipped_profile_of_entry_lines_gives_exact_template() -> None:
+    shipped = shipped_profile("entry-lines")
+    body = profiles.profile_document(shipped, build_full_invoice()).body.decode("utf-8")
+    table = list(csv.reader(StringIO(body, newline="")))
+    assert table[0] == [column.header for column in shipped.columns]
+    assert [row[2:4] for row in table[1:]] == [["1", "1"], ["2", "2|5"], ["3", "3"], ["4", "4"]]
+    assert table[2][:-1] == [
+        "CP-2026-000042", "INV-10045", "2", "2|5", "", "9903.05.29", "9903.82.09", "", "", "7323930060",
+        "Stock pot with lid, stainless steel, 5 litres, for household cooking", "CA", "CA", "11/26/26", "CNFOSHOU88FOS",
+        "S", "24", "NO", "", "", "", "", "59.6", "988", "48", "N", "steel", "140.000", "CA", "", "", "FD1", "A",
+    ]  # fmt: skip
+
+
+def test_shipped_profile_of_invoice_lines_gives_exact_objects() -> None:
+    invoice = build_full_invoice()
+    rows = json.loads(profiles.profile_document(shipped_profile("invoice-lines"), invoice).body)
+    assert [(row["lineNumber"], row["entryLine"]) for row in rows] == [
+        ("1", "1"), ("2", "2"), ("3", "3"), ("4", "4"), ("5", "2"),
+    ]  # fmt: skip
+    assert rows[2] == {
+        "messageType": "CUSTOMS_INVOICE_LINE", "clientReference": "batch_2026_1124_01", "importerNumber": "12-3456789XX",
+        "consigneeName": "Lakeside Kitchen Supply Inc., receiving dock 3", "consigneeState": "NY", "entryType": "01",
+        "entryPart": "1", "entryParts": "1", "portCode": "0901", "transportMode": "30", "carrierCode": "ABCD",
+        "billNumber": "ABCD1234567", "exportDate": "20261126", "invoiceNumber": "INV-10045", "invoiceDate": "20261124",
+        "invoiceTotal": "1216.50", "currencyCode": "USD", "exchangeRate": "1", "lineNumber": "3", "entryLine": "3",
+        "partNumber": "SPAT-1-0003", "goodsDescription": "Spatula, nylon, for household cooking",
+        "tariffNumber": "3924102000", "additionalTariff1": None, "additionalTariff2": None, "additionalTariff3": None,
+        "specialProgram": None, "originCountry": "CA", "manufacturerId": "XOMAPGOO400TOR", "quantity": "12",
+        "quantityUnit": "EA", "linePrice": "51.00", "netWeightKg": "1.2", "steelKg": None, "aluminumKg": None,
+        "meltAndPourCountry": None, "relatedParties": "false", "test": "true",
+        "treatmentDigest": invoice.lines[2].treatment_digest,
+    }  # fmt: skip
+
+
+def test_part_of_a_shipment_is_in_the_broker_s_file() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["entry"]["part"] = {"number": 2, "of": 3}
+
+    rows = json.loads(profiles.profile_document(shipped_profile("invoice-lines"), sample(1, change=change)).body)
+    assert [(row["entryType"], row["entryPart"], row["entryParts"]) for row in rows] == [("01", "2", "3")]

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from io import StringIO
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
@@ -126,3 +130,26 @@ def test_message_replaces_the_table_and_has_settings_of_its_own(harness: ApiHarn
     assert client.get(address).json()["messageProfile"] == kept["messageProfile"]
     cleared = client.patch(address, json={"messageProfile": None}).json()
     assert (cleared["profile"], cleared["messageProfile"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("name", "filename", "lines"),
+    [
+        ("entry-lines", "entry_lines.csv", ["1", "2", "3"]),
+        ("invoice-lines", "invoice_lines.json", ["1", "2", "3", "1"]),
+    ],
+)
+def test_shipped_profile_is_executed(harness: ApiHarness, name: str, filename: str, lines: list[str]) -> None:
+    # Of the four lines, the first and the fourth have equal customs facts.
+    profile = json.loads((PROFILES / f"{name}.json").read_bytes())
+    client = harness.client()
+    assert client.patch(f"/api/partners/{factories.BROKER}", json={"profile": profile}).status_code == 200
+    export_id = harness.execute(factories.plan(lines=4))
+    harness.run(export_id)
+    export = client.get(f"/api/exports/{export_id}").json()
+    (file,) = (each for each in export["artifacts"] if each["artifact_type"] == "broker_profile")
+    assert file["filename"] == filename
+    body = harness.client(f"partner:{factories.BROKER}").get(file["download_url"]).content.decode()
+    rows = json.loads(body) if filename.endswith(".json") else [*csv.DictReader(StringIO(body, newline=""))]
+    assert [list(row) for row in rows] == [[column["header"] for column in profile["columns"]]] * len(lines)
+    assert [row.get("entryLine") or row["Line"] for row in rows] == lines

@@ -1,4 +1,4 @@
-"""A broker's profile from a file: the bundled one is accepted, and all issues of another are reported at once."""
+"""A broker's profile from a file: the bundled ones are accepted, and all issues of another are reported at once."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from typer.testing import Result
 
 from tests.support.command_line import Commands
 
-SHIPPED = Path(__file__).parents[3] / "examples" / "profiles" / "entry-import.json"
+FOLDER = Path(__file__).parents[3] / "examples" / "profiles"
+PROFILES = [FOLDER / f"{name}.json" for name in ("entry-import", "entry-lines", "invoice-lines")]
 
 
 @pytest.fixture
@@ -24,10 +25,11 @@ def add_partner(account_commands: Commands, profile: Path, *options: str) -> Res
     return account_commands("partners", "add", "br_1", *of_account, "--profile", str(profile), *options)
 
 
-def test_bundled_profile_is_accepted(account_commands: Commands) -> None:
-    kept = json.loads(add_partner(account_commands, SHIPPED, "--json").stdout)["profile"]
+@pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
+def test_bundled_profile_is_accepted(account_commands: Commands, path: Path) -> None:
+    kept = json.loads(add_partner(account_commands, path, "--json").stdout)["profile"]
     assert [column["header"] for column in kept["columns"]] == [
-        column["header"] for column in json.loads(SHIPPED.read_text())["columns"]
+        column["header"] for column in json.loads(path.read_text())["columns"]
     ]
 
 
