@@ -96,7 +96,9 @@ def unit(number: int = 0, *, lines: int = 3, packages: int = 2, invoice: str = "
             "paymentTerms": "prepaid",
             "purchaseOrder": None,
             "total": _money(goods_cents + 8_000 - 500),
-            "charges": [{"code": "freight", "name": None, "amount": "80.00", "includedInPrices": False}],
+            "charges": [
+                {"code": "freight", "name": None, "amount": "80.00", "includedInPrices": False, "dutiable": False}
+            ],
             "discounts": [{"name": "Volume discount", "amount": "5.00"}],
             "assists": "none",
         },

@@ -3228,6 +3228,8 @@ export interface components {
             amount: string;
             /** @default false */
             includedInPrices?: boolean;
+            /** @description Whether it counts for the entered value, if facts decide */
+            dutiable?: boolean | null;
         };
         /**
          * Contact
@@ -3278,7 +3280,7 @@ export interface components {
             /** Format: date */
             exportDate: string;
             estimatedArrivalAt?: string | null;
-            /** @description Only if one shipment has several entries, each of them one unit */
+            /** @description Only if one shipment has several entries, one a unit */
             part?: components["schemas"]["EntryPart"] | null;
         };
         /**
@@ -4073,6 +4075,8 @@ export interface components {
             amount: string;
             /** @default false */
             includedInPrices?: boolean;
+            /** @description Whether it counts for the entered value, if facts decide */
+            dutiable?: boolean | null;
         };
         /**
          * OutboundCloudEventEnvelope
@@ -4187,7 +4191,7 @@ export interface components {
             /** Format: date */
             exportDate: string;
             estimatedArrivalAt?: string | null;
-            /** @description Only if one shipment has several entries, each of them one unit */
+            /** @description Only if one shipment has several entries, one a unit */
             part?: components["schemas"]["OutboundEntryPart"] | null;
         };
         /**

@@ -18,6 +18,7 @@ from pipeline.customs.checks.parties import check_countries, check_parties, coun
 from pipeline.customs.checks.people import check_people
 from pipeline.customs.checks.terms import check_terms
 from pipeline.customs.checks.usmca import check_certificates
+from pipeline.customs.checks.valuation import check_charges
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.exports.schemas.plan import REFERENCES, Plan, Unit
 
@@ -94,6 +95,7 @@ def _check_unit(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     yield from check_people(unit, pointer)
     yield from mid.check_mids(unit, pointer)
     yield from check_terms(unit, pointer)
+    yield from check_charges(unit, pointer)
     yield from check_names(unit, pointer)
     yield from check_certificates(unit, pointer)
     yield from lines.check_lines(unit, pointer, entered_on)

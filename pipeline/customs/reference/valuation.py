@@ -20,10 +20,20 @@ class ValueRule(ReferenceRow):
 
 
 class ChargeRule(ValueRule):
-    """What a charge does: it counts for the entered value if it is dutiable, also if the prices do not include it."""
+    """What a charge does: it counts for the entered value if it is dutiable, also if the prices do not include it.
+
+    `unless` is the fact that makes it the opposite, in words, such as a through bill of lading; only the plan knows it. An
+    undecided row is an assumption: the plan should say.
+    """
 
     code: str
     dutiable: bool
+    unless: str | None = None
+    decided: bool = True
+
+    def counts(self, stated: bool | None) -> bool:  # noqa: FBT001 - the plan's own statement
+        """Return whether the charge counts, if the plan states this; None: the plan does not say."""
+        return self.dutiable if stated is None or self.unless is None else stated
 
 
 class EntryFee(ReferenceRow):

@@ -32,11 +32,15 @@ def list_adjustments(rules: ValuationRules, header: InvoiceHeader) -> Iterator[A
     """Yield what each charge, discount and assist of the invoice does to the value, in the order of the plan."""
     for charge in header.charges:
         rule = rules.find_charge(charge.code)
-        if rule.dutiable:
+        counts = rule.counts(charge.dutiable)
+        if counts:
             effect = "included" if charge.included_in_prices else "added"
         else:
             effect = "deducted" if charge.included_in_prices else "none"
         name = charge.name or charge.code.replace("_", " ").capitalize()
+        if counts != rule.dutiable:
+            text = f"The plan says that it {'counts' if counts else 'does not count'}: {rule.unless}"
+            rule = rule.model_copy(update={"text": text})
         yield _adjustment("charge", name, charge.amount, effect, rule)
     for discount in header.discounts:
         yield _adjustment("discount", discount.name, discount.amount, "deducted", rules.discount)
@@ -68,7 +72,11 @@ def total_adjustment(adjustments: Sequence[Adjustment]) -> Decimal:
 
 def total_charges(rules: ValuationRules, header: InvoiceHeader) -> Decimal:
     """Return the sum of the charges of the international shipment, which the entered value does not contain."""
-    shipping = (row.amount for row in header.charges if not rules.find_charge(row.code).dutiable and row.code != "duty")
+    shipping = (
+        row.amount
+        for row in header.charges
+        if not rules.find_charge(row.code).counts(row.dutiable) and row.code != "duty"
+    )
     return sum_exact(shipping)
 
 

@@ -107,6 +107,7 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
                 name=charge.name or wording.space_words(charge.code).capitalize(),
                 amount=wording.format_amount(charge.amount, currency),
                 included_in_prices=charge.included_in_prices,
+                dutiable=charge.dutiable,
             )
             for charge in header.charges
         ),

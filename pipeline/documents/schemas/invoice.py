@@ -183,6 +183,7 @@ class ChargeRow(DocumentModel):
     name: str
     amount: Value
     included_in_prices: bool
+    dutiable: bool | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class RebateRow(DocumentModel):

@@ -84,9 +84,7 @@ class Entry(StrictModel):
     export_date: Day
     estimated_arrival_at: Instant | None = None
     part: EntryPart | None = Field(
-        default=None,
-        exclude_if=lambda value: value is None,
-        description="Only if one shipment has several entries, each of them one unit",
+        None, exclude_if=lambda value: value is None, description="Only if one shipment has several entries, one a unit"
     )
 
 
@@ -160,6 +158,11 @@ class Charge(StrictModel):
     name: Text | None = None
     amount: Amount
     included_in_prices: bool = False
+    dutiable: bool | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="Whether it counts for the entered value, if facts decide",
+    )
 
 
 class Discount(StrictModel):

@@ -1,0 +1,62 @@
+"""Checks of the invoice's charges: which of them count for the entered value, and freight inside and between countries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.core.findings import Finding
+from pipeline.customs.reference.valuation import valuation_rules
+from pipeline.exports.schemas.plan import Charge, Unit
+
+
+def check_charges(unit: Unit, pointer: str) -> Iterator[Finding]:
+    """Yield freight that may hold inland freight (V17-FREIGHT), and charges whose side is not decided (V17-CHARGE)."""
+    codes = {charge.code for charge in unit.invoice.charges}
+    for place, charge in enumerate(unit.invoice.charges):
+        here = f"{pointer}/invoice/charges/{place}"
+        if not charge.amount:
+            continue
+        if charge.code == "freight" and charge.dutiable is None and "inland_freight" not in codes:
+            yield _unsplit_freight(unit, charge, here)
+        yield from _check_side(unit, charge, here)
+
+
+def _unsplit_freight(unit: Unit, charge: Charge, here: str) -> Finding:
+    rule = valuation_rules().find_charge("inland_freight")
+    counted = "deducts" if charge.included_in_prices else "does not count"
+    return Finding(
+        rule="V17-FREIGHT",
+        # Freight in the prices is deducted from them, so a wrong part of it makes the entered value too low.
+        severity="warn" if charge.included_in_prices else "note",
+        pointer=f"{here}/code",
+        message=f"Invoice {unit.invoice.number} does not say which part of its freight is inside the country of export. The "
+        f"estimate {counted} the whole amount.",
+        remedy="Give the inland part as a charge inland_freight. If there is none, or a through bill of lading covers it, set "
+        "dutiable of the freight to false.",
+        source=rule.source,
+    )
+
+
+def _check_side(unit: Unit, charge: Charge, here: str) -> Iterator[Finding]:
+    rule = valuation_rules().find_charge(charge.code)
+    named = charge.name or charge.code
+    if charge.dutiable is None and not rule.decided:
+        yield Finding(
+            rule="V17-CHARGE",
+            severity="warn",
+            pointer=f"{here}/code",
+            message=f"The rules cannot decide whether a charge of invoice {unit.invoice.number} counts for the entered value: "
+            f"{named}. The estimate counts it.",
+            remedy=f"Set its dutiable: false if {rule.unless}, otherwise true; or give it a code that says what it is for.",
+            source=rule.source,
+        )
+    elif charge.dutiable not in {None, rule.dutiable} and rule.unless is None:
+        yield Finding(
+            rule="V17-CHARGE",
+            severity="warn",
+            pointer=f"{here}/dutiable",
+            message=f"The plan says that a charge of invoice {unit.invoice.number} "
+            f"{'counts' if charge.dutiable else 'does not count'} for the entered value: {named}. The rules say the opposite.",
+            remedy="Correct dutiable or the code of the charge; the estimate follows the rules.",
+            source=rule.source,
+        )
