@@ -26,6 +26,7 @@ _DATA_OF: Final[Mapping[str, str]] = {
     "pga_worksheet": "cci_json",
     "pga_records": "cci_json",
     "section_232_statement": "cci_json",
+    "usmca_certification": "cci_json",
     "entry_import": "entry_estimate",
     "entry_worksheet": "entry_estimate",
 }

@@ -21,6 +21,7 @@ from pipeline.documents.formats import (
     pga_worksheet,
     section_232_statement,
     ubl,
+    usmca_certification,
     xlsx,
 )
 from pipeline.documents.formats import packing_list as formats_packing_list
@@ -151,6 +152,14 @@ KINDS: tuple[DocumentKind, ...] = (
         section_232_statement.VERSION,
         section_232_statement.section_232_statement,
         section_232_statement.has_metals,
+    ),
+    DocumentKind(
+        "usmca_certification",
+        "usmca_certification.pdf",
+        "application/pdf",
+        usmca_certification.VERSION,
+        usmca_certification.usmca_certification,
+        usmca_certification.has_certifications,
     ),
     DocumentKind(
         "entry_estimate",

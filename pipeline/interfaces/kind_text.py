@@ -22,6 +22,7 @@ _DOCUMENTS: Final[Mapping[str, str]] = {
     "pga_worksheet": "PGA worksheet",
     "pga_records": "PGA records",
     "section_232_statement": "Section 232 statement",
+    "usmca_certification": "USMCA certification of origin",
     "entry_estimate": "entry estimate, JSON",
     "entry_import": "entry header and lines, CSV in a ZIP",
     "entry_worksheet": "entry worksheet, PDF",

@@ -35,6 +35,7 @@ NAMES = {
     "pga_worksheet": "pga_worksheet.pdf",
     "pga_records": "pga_records.txt",
     "section_232_statement": "section_232_statement.pdf",
+    "usmca_certification": "usmca_certification.pdf",
     "entry_estimate": "entry_estimate.json",
     "entry_import": "entry_import.zip",
     "entry_worksheet": "entry_worksheet.pdf",
@@ -56,6 +57,7 @@ GOLDEN = {
     "paps_cover_sheet": "062d312d92e39fec42b6d218a9a2047180698b093a6f4550fb1a0e0286575a8b",
     "pga_worksheet": "57da90e4a391eff37744adb7ea9633782ef2eddfbee2dbbd17400f50efad7cc3",
     "section_232_statement": "2466562d8f10c4aa4ca118f2b72f75ddacb6b908fbd2c3897029da8737ac7b09",
+    "usmca_certification": "9e144afe8c810f8943d4b4abb80eaa2729310b1bb34e5da825a56c4b2a761ad7",
     "pga_records": "21cf0f67f93120cb6875260fd74c555e539f7a8a30eff587895d27b9464ca0d7",
     "entry_estimate": "4491074ecaec3aae51be8a9a2e59faf02838a9bc0a43805473e92ee61c7ccf50",
     "entry_import": "65f09222ead83cfba20c695070fe076d202df078aa9714e0c081a048fa58f687",
@@ -79,6 +81,7 @@ def test_unit_has_only_applicable_documents() -> None:
         data["lines"][0]["treatment"] = {}
 
     invoice = sample(1, change=change)
+
     some = {"cci_consolidated", "section_232_statement", "pga_worksheet", "pga_records"}
     assert artifact_types(invoice) == tuple(kind for kind in ARTIFACT_TYPES if kind not in some)
     assert tuple(document.artifact_type for document in render_documents(invoice)) == artifact_types(invoice)
@@ -135,8 +138,8 @@ def test_documents_have_export_digest_and_line_digests(documents: dict[str, Docu
             continue  # for the warehouse: only what a scanner and a driver read
         text = _text(document)
         assert export in text, kind
-        # The printed packing list has packages, not lines; metals and agencies concern only some lines.
-        digests = [] if kind in {"packing_list_pdf", "paps_cover_sheet"} else lines
+        # The printed packing list has packages, and a certification its goods, not lines; metals and agencies concern only some lines.
+        digests = [] if kind in {"packing_list_pdf", "paps_cover_sheet", "usmca_certification"} else lines
         if kind in {"pga_worksheet", "pga_records", "section_232_statement"}:
             digests = [lines[place] for place in (0, 1, 3, 4)]
         assert all(line in text for line in digests), kind
@@ -151,6 +154,7 @@ def test_test_documents_are_marked(documents: dict[str, Document]) -> None:
         "package_labels",
         "paps_cover_sheet",
         "section_232_statement",
+        "usmca_certification",
         "entry_worksheet",
     ):
         assert "TEST: NOT FOR CUSTOMS USE" in _text(documents[kind]), kind

@@ -34,7 +34,7 @@ PDFS: Final = [kind for kind in KINDS if kind.media_type == "application/pdf"]
 
 #: Calls whose first argument is a word of the page, pairs of a word and a value, and the labels of a table's columns.
 _WORD: Final = re.compile(
-    r"\b(?:say|label|column-label|term|party|section|statement|title-band|document-page|fact|address|in-french|words)"
+    r"\b(?:say|label|column-label|term|party|section|statement|title-band|document-page|fact|address|in-french|words|element|element-label)"
     r'\(\s*(?:if [^"\n]*\{ )?"([^"\n]+)"(?:[^"\n]*\belse (?:\{ )?"([^"\n]+)")?'
     r'|^ +\("([A-Z0-9][^"\n]+)", ',
     re.MULTILINE,
