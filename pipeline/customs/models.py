@@ -1,4 +1,4 @@
-"""The tables of customs: waivers of accounts; editions of the tariff, and rulesets, which all accounts share."""
+"""The tables of customs: waivers and certifications of origin of accounts; editions of the tariff, and rulesets, which all accounts share."""
 
 from __future__ import annotations
 
@@ -27,6 +27,26 @@ class Waiver(SQLModel, table=True):
     created_at: datetime = timestamp_column()
     revoked_by: str | None = None
     revoked_at: datetime | None = instant_column(nullable=True)
+
+
+class OriginCertification(SQLModel, table=True):
+    """A USMCA certification in use: one row for each HS subheading and blanket period of an account."""
+
+    __tablename__ = "origin_certifications"
+    __table_args__ = (Index("ix_origin_certifications_blanket_to", "blanket_to", "account_id"),)
+
+    account_id: str = Field(primary_key=True, foreign_key="accounts.id")
+    hs_code: str = Field(primary_key=True, description="HS, six digits")
+    blanket_to: date = Field(primary_key=True)
+    blanket_from: date = Field(primary_key=True)
+    certifier_name: str = Field(primary_key=True)
+    claimed: bool = Field(primary_key=True)  # False: a plan had it, but no line named it
+    ref: str
+    certifier_role: str
+    criterion: str
+    signed_on: date
+    export_id: str  # the first export that had it; its documents have the certification
+    first_used_at: datetime = timestamp_column()
 
 
 class TariffEdition(SQLModel, table=True):

@@ -53,6 +53,22 @@ class WaiverList(StrictModel):
     items: list[WaiverView]
 
 
+class OriginCertificationView(StrictModel):
+    """A USMCA certification in use, for one HS subheading; `has_next`: a plan had another one that ends later."""
+
+    hs_code: str
+    ref: str = Field(description="Its ref in the plan of the first export that had it")
+    certifier_role: str
+    certifier_name: str
+    criterion: str
+    blanket_from: Day
+    blanket_to: Day
+    signed_on: Day
+    export_id: str = Field(description="The first export that had it; its documents have the certification")
+    days_left: int
+    has_next: bool
+
+
 class EditionView(StrictModel):
     """The edition of the tariff that a response was read from."""
 

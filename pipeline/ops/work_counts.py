@@ -30,6 +30,7 @@ from pipeline.core import heartbeats, tenancy
 from pipeline.core.db import Database, database_now, index_constant, table
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
+from pipeline.customs import certifications
 from pipeline.deliveries import circuit_breaker
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outcomes import OVERDUE, QUARANTINED, REACHED_AT, delivery_is, outcome_search
@@ -53,6 +54,8 @@ EXPORTS, OUTCOMES, DELIVERIES, QUARANTINED_EXPORTS, OVERDUE_HANDOFFS = (
 )
 INBOX: Final = "inbox"
 STEPS, RETRYING_STEPS, OPEN_BREAKERS = "steps", "retrying", "breakers"
+#: By account: HS subheadings whose USMCA certification in use ends soon.
+EXPIRING_CERTIFICATIONS: Final = "certifications"
 #: By queue: the work that waits or is running, and for how many seconds the oldest of it has been due.
 QUEUE_DEPTH, QUEUE_DELAY = "queue depth", "queue delay"
 
@@ -232,6 +235,10 @@ def _count(session: Session) -> Iterator[tuple[CountKey, int]]:
             if value:
                 yield CountKey(ALL, name, queue), value
     owner = col(Export.account_id)
+    yield from (
+        (CountKey(account_id, EXPIRING_CERTIFICATIONS), value)
+        for account_id, value in certifications.count_expiring(session, now.date())
+    )
     quarantined = select(owner, func.count()).where(QUARANTINED).group_by(owner)
     yield from (
         (CountKey(account_id, QUARANTINED_EXPORTS), value) for account_id, value in session.execute(quarantined)

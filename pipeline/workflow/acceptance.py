@@ -29,6 +29,7 @@ from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.core.trace_context import TraceContext
 from pipeline.customs import rulesets, treatment
+from pipeline.customs.certifications import keep_certifications, list_used
 from pipeline.customs.reference.content import RulesContent, use_rules
 from pipeline.customs.rules_reader import watch_rules
 from pipeline.deliveries.outbox import DeliveryStream
@@ -104,6 +105,7 @@ class NewExport:
     document: str
     waits: bool
     planned: PlannedFacts | None = None
+    certifications: Sequence[dict[str, Any]] = ()
 
     def write(self, session: Session, caller: Caller, idempotent: IdempotentRequest) -> None:
         """Write the rows and the response.
@@ -116,6 +118,7 @@ class NewExport:
         rows.export.plan_id, _ = store_snapshot(session, caller, self.hashed, self.document, self.rules)
         for into, written in zip(_INSERTS, ([rows.export], rows.units, rows.steps, rows.events), strict=True):
             session.execute(into, [vars(row) for row in written])
+        keep_certifications(session, self.certifications)
         if self.planned is not None:
             claim_orders(session, Owner(caller.account_id, caller.test), self.planned, rows.export.id)
         idempotent.store_response(session, rows.export.id, self.body)
@@ -269,7 +272,18 @@ def build_export(
     # Digests, canonical texts and the response are built before the transaction: SQLite has only one writer.
     rows = _build_rows(caller, checked, trace, runtime.settings.stalled_seconds, amends)
     body = read_model.build_view(rows).model_dump_json(by_alias=True)
-    return NewExport(checked.hashed, checked.rules, rows, body, checked.hashed.document, checked.waits, checked.planned)
+    # A test plan may certify anything, so only live exports are remembered.
+    certifications = [] if rows.export.test else list_used(checked.hashed.plan, rows.export.id)
+    return NewExport(
+        checked.hashed,
+        checked.rules,
+        rows,
+        body,
+        checked.hashed.document,
+        checked.waits,
+        checked.planned,
+        certifications,
+    )
 
 
 def _build_rows(

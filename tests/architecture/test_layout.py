@@ -65,7 +65,7 @@ STANDARD_WORDS = frozenset(
     archive assets attachments backup body citations counts durability durations event gantt heartbeats home live pages picture pictures plots previews rollup stats inbox polling raw weak
     guessing own 232 chapter99 characters consolidation declarations goods layouts money packing pga profile sandbox section section232
     sdk spans tracing
-    chapter98 fields conditions list lists parties usmca wording
+    chapter98 fields conditions list lists parties usmca wording certification certifications
     listener login profiles
     x12 cargowise catair notice message
     cover paps sheet

@@ -49,6 +49,11 @@ _WHOLE: Final = (
     ("exports_quarantined", "Exports that are quarantined now", work_counts.QUARANTINED_EXPORTS),
     ("exports_steps_retrying", "Steps that failed and will be retried", work_counts.RETRYING_STEPS),
     ("exports_breakers_open", "Circuit breakers that are open", work_counts.OPEN_BREAKERS),
+    (
+        "exports_certifications_expiring",
+        "HS subheadings of accounts whose USMCA certification in use ends within 30 days, without a next one",
+        work_counts.EXPIRING_CERTIFICATIONS,
+    ),
 )
 _QUEUES: Final = (
     ("exports_queue_depth", "Work of the queue that waits or is running", work_counts.QUEUE_DEPTH),

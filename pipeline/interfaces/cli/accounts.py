@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from pipeline.accounts import api_keys, numbers, print_settings, service
 from pipeline.core.clock import utc_now
+from pipeline.customs import certifications
 from pipeline.documents.pdf.logos import MAX_BYTES
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, build_table, print_result, report_errors
 from pipeline.interfaces.cli.profiles import default_account
@@ -176,6 +177,31 @@ def skip_numbers(
         f"[green]✓[/] account [bold]{escape(account)}[/]: the next package number is {following.package_number}{sscc}",
         as_json=as_json,
     )
+
+
+@app.command("certifications")
+@report_errors
+def list_certifications(account: AccountId, as_json: Json = False) -> None:
+    """List the USMCA certifications that live exports use, the next to end first."""
+    with open_current_runtime(must_exist=True) as runtime:
+        ensure_account(runtime, account)
+        with runtime.db.read() as session:
+            rows = certifications.list_certifications(session, account, utc_now().date())
+    table = build_table(
+        ("ends", "HS", "certifier", "criterion", "first export", "next one"),
+        (
+            (
+                f"{row.blanket_to} ({row.days_left} days)",
+                row.hs_code,
+                row.certifier_name,
+                row.criterion,
+                row.export_id,
+                "yes" if row.has_next else "no",
+            )
+            for row in rows
+        ),
+    )
+    print_result(rows, table, as_json=as_json)
 
 
 @app.command("list")

@@ -22,7 +22,7 @@ from pipeline.core.findings import Finding
 from pipeline.customs.reference.catalog import DatedRow
 from pipeline.customs.reference.chapter99 import HeadingFamily, HeadingRow
 from pipeline.customs.reference.diff import Change
-from pipeline.customs.schemas import LineDecision, TariffNumberView, WaiverView
+from pipeline.customs.schemas import LineDecision, OriginCertificationView, TariffNumberView, WaiverView
 from pipeline.customs.tariff.editions import TariffChange
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
 from pipeline.deliveries.schemas.views import NotificationTrace
@@ -222,6 +222,7 @@ OUTPUTS: Final[dict[str, Any]] = {
     "accounts languages": models.AccountLanguages,
     "accounts logo": models.AccountLogo,
     "accounts skip-numbers": models.SkippedNumbers,
+    "accounts certifications": list[OriginCertificationView],
     "accounts list": list[models.ListedAccount],
     "people add": models.InvitedPerson,
     "people link": models.InvitedPerson,

@@ -81,7 +81,7 @@ def test_missing_elements_are_empty_boxes_with_their_labels() -> None:
     assert "HS, 6 DIGITS DESCRIPTION OF THE GOODS 7 ORIGIN CRITERION" in page
 
 
-def test_half_period_is_no_single_shipment() -> None:
+def test_half_period_is_printed_with_its_empty_end() -> None:
     (page,) = read_pages(usmca_certification(sample(change=certify(blanketTo=None))))
     assert "8 BLANKET PERIOD 2026-01-01 to INVOICE" in page
 

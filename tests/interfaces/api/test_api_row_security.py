@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from datetime import date
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,7 @@ from pipeline.core.db import Database, row_count
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS, NO_ACCOUNT
 from pipeline.customs import waivers
-from pipeline.customs.models import Waiver
+from pipeline.customs.models import OriginCertification, Waiver
 from pipeline.deliveries import queries, sandbox_broker
 from pipeline.deliveries.models import SandboxHandoff
 from pipeline.deliveries.signature import build_signature_headers
@@ -101,6 +102,21 @@ def harness(open_harness: Open, own_url: str) -> ApiHarness:
         session.add(WorkCount(account_id=factories.ACCOUNT, name=work_counts.EXPORTS, state="accepted", value=1))
         session.add(LogoFile(account_id=factories.ACCOUNT, sha256="0" * 64, picture=b"a picture", added_by="per_1"))
         session.add(SavedFilter(account_id=factories.ACCOUNT, name="mine", query="state=failed", saved_by="per_1"))
+        session.add(
+            OriginCertification(
+                account_id=factories.ACCOUNT,
+                hs_code="732393",
+                blanket_to=date(2026, 12, 31),
+                blanket_from=date(2026, 1, 1),
+                certifier_name="Maple Goods Ltd",
+                claimed=True,
+                ref="C1",
+                certifier_role="exporter",
+                criterion="B",
+                signed_on=date(2026, 1, 2),
+                export_id=export_id,
+            )
+        )
         reserve_block(session, factories.ACCOUNT, packages=1, ssccs=0)
         record_act(session, factories.ACCOUNT, "per_1", Action.SIGNED_IN, "ses_1")
     add_person(harness.runtime)

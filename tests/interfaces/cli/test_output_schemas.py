@@ -34,6 +34,7 @@ accounts mail-domains acc_1 broker.example
 accounts languages acc_1 en fr
 accounts logo acc_1 --remove
 accounts skip-numbers acc_1 --packages 2
+accounts certifications acc_1
 accounts list
 people add --account acc_1 --email pat@maple.example --role admin
 people link --account acc_1 --email pat@maple.example

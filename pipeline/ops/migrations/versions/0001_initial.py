@@ -121,6 +121,7 @@ TABLES = (
     "saved_filters",
     "sync_records",
     "waivers",
+    "origin_certifications",
     "connection_tests",
     "exports",
     "orders",
@@ -514,6 +515,31 @@ def _create_tables() -> None:
         sa.Column("revoked_at", Instant(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_waivers_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_waivers")),
+    )
+    op.create_table(
+        "origin_certifications",
+        sa.Column("account_id", sa.String(), nullable=False),
+        sa.Column("hs_code", sa.String(), nullable=False),
+        sa.Column("blanket_to", sa.Date(), nullable=False),
+        sa.Column("blanket_from", sa.Date(), nullable=False),
+        sa.Column("certifier_name", sa.String(), nullable=False),
+        sa.Column("claimed", sa.Boolean(), nullable=False),
+        sa.Column("ref", sa.String(), nullable=False),
+        sa.Column("certifier_role", sa.String(), nullable=False),
+        sa.Column("criterion", sa.String(), nullable=False),
+        sa.Column("signed_on", sa.Date(), nullable=False),
+        sa.Column("export_id", sa.String(), nullable=False),
+        sa.Column("first_used_at", Instant(), nullable=False),
+        sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_origin_certifications_account_id")),
+        sa.PrimaryKeyConstraint(
+            "account_id",
+            "hs_code",
+            "blanket_to",
+            "blanket_from",
+            "certifier_name",
+            "claimed",
+            name=op.f("pk_origin_certifications"),
+        ),
     )
     op.create_table(
         "connection_tests",
@@ -1035,6 +1061,9 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
     op.create_index("ix_tariff_rows_heading", "tariff_rows", ["edition_id", "heading", "position"], unique=False)
     op.create_index("ix_tariff_rows_number8", "tariff_rows", ["edition_id", "number8"], unique=False)
     op.create_index("ix_waivers_account_id", "waivers", ["account_id", "id"], unique=False)
+    op.create_index(
+        "ix_origin_certifications_blanket_to", "origin_certifications", ["blanket_to", "account_id"], unique=False
+    )
     op.create_index(
         "ix_connection_tests_account_id_partner_id", "connection_tests", ["account_id", "partner_id"], unique=False
     )
