@@ -10,6 +10,7 @@ from starlette.responses import Response
 from pipeline.interfaces.console import home_views
 from pipeline.interfaces.console.live import build_live_address
 from pipeline.interfaces.console.pages import ConsoleRoute, Visitor
+from pipeline.interfaces.console.rules import read_rules
 from pipeline.ops.schemas import StatsRange
 from pipeline.ops.stats import queries
 
@@ -27,5 +28,6 @@ def show_home(
         "console/home.html",
         page=home_views.build_home(queries.read_stats(visit.runtime, visit.account_id, range)),
         ranges=home_views.build_range_links(range),
+        rules=read_rules(visit),
         live=live_address,
     )

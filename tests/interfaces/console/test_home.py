@@ -9,11 +9,13 @@ from xml.etree.ElementTree import fromstring
 
 import pytest
 
+from pipeline.customs.reference.ruleset import ruleset
 from pipeline.exports.field_text import NamedField
 from pipeline.exports.states import Outcome
 from pipeline.interfaces.console import home_views, plots
 from pipeline.interfaces.console.plots import Series
 from pipeline.interfaces.durations import format_duration
+from pipeline.interfaces.event_text import count_noun
 from pipeline.ops.schemas import (
     BrokerFunnel,
     CorrectionSeries,
@@ -240,3 +242,24 @@ def test_line_is_broken_where_nothing_was_measured() -> None:
 )
 def test_durations_have_a_unit(seconds: float | None, text: str) -> None:
     assert format_duration(seconds) == text
+
+
+def test_age_of_the_rules_leads_to_their_page(harness: ApiHarness) -> None:
+    client = sign_in_browser(harness, "read")
+    rules = ruleset()
+    days = (harness.runtime.clock().date() - rules.as_of).days
+    assert (
+        f'<a href="/console/rules">{rules.id}</a> are {count_noun(max(days, 0), "day")} old.'
+        in client.get("/console").text
+    )
+    page = client.get("/console/rules").text
+    assert (rules.id in page, str(rules.as_of) in page, rules.content_hash in page) == (True, True, True)
+    assert 'role="alert"' not in page
+
+
+def test_rules_that_are_too_old_are_marked(harness: ApiHarness) -> None:
+    client, rules = sign_in_browser(harness, "read"), ruleset()
+    late = datetime.combine(rules.as_of + timedelta(days=rules.review.within_days + 3), datetime.min.time(), UTC)
+    object.__setattr__(harness.runtime, "clock", lambda: late)  # of this test alone
+    assert "3 days too old" in client.get("/console").text
+    assert "These rules are 3 days too old" in client.get("/console/rules").text
