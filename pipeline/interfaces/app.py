@@ -74,6 +74,8 @@ from pipeline.interfaces.console import inbox as inbox_pages
 from pipeline.interfaces.console import partners as partner_pages
 from pipeline.interfaces.console import people as people_pages
 from pipeline.interfaces.console import portal_links as portal_link_pages
+from pipeline.interfaces.console import print_settings as print_settings_pages
+from pipeline.interfaces.console import rules as rule_pages
 from pipeline.interfaces.console import waivers as waiver_pages
 from pipeline.interfaces.console.pages import public_refusal
 from pipeline.interfaces.portal import deliveries as portal_deliveries
@@ -121,6 +123,8 @@ ROUTERS = (
     revisions.router,
     keys.router,
     waiver_pages.router,
+    print_settings_pages.router,
+    rule_pages.router,
     holds.router,
     # Before the pages of partners, which take every address below a partner.
     partner_settings.router,

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Final, Literal
 
 from pipeline.accounts.api_keys import Caller
-from pipeline.accounts.print_settings import find_logo, find_print_settings
+from pipeline.accounts.print_settings import PrintSettings, find_logo, find_print_settings
 from pipeline.core.cache import BuildCache
 from pipeline.core.errors import (
     InvalidRequest,
@@ -19,10 +20,13 @@ from pipeline.core.errors import (
 from pipeline.core.findings import SEVERITY_ORDER, top_findings
 from pipeline.core.runtime import Runtime
 from pipeline.documents.formats import invoice, invoice_pdf
+from pipeline.documents.pdf.pictures import PICTURES, WIDTH
 from pipeline.documents.registry import Document
 from pipeline.documents.schemas.invoice import Invoice
+from pipeline.exports.examples import load_plan
 from pipeline.exports.models import PlanSnapshot
-from pipeline.exports.plans import HashedPlan
+from pipeline.exports.plans import HashedPlan, hash_plan
+from pipeline.exports.schemas.plan import Plan
 from pipeline.workflow.preflight import find_executed_export, load_snapshot, preflight
 from pipeline.workflow.render_documents import build_plan_invoice
 
@@ -38,6 +42,10 @@ MAX_LINES: Final = 2_000
 
 #: Pages are made one at a time, and few requests wait. None is kept: findings depend on what the account does meanwhile.
 _rendered: Final[BuildCache[tuple[str, str, int, str], Document]] = BuildCache("pro forma invoices", most_kept=0)
+
+#: The example plan that shows print settings; it is of no account.
+_EXAMPLE: Final = "cookware"
+_examples: Final[BuildCache[tuple[PrintSettings, date], bytes]] = BuildCache("examples of printed pages", most_kept=16)
 
 
 def load_registered_plan(runtime: Runtime, caller: Caller, plan_id: str) -> HashedPlan:
@@ -88,6 +96,36 @@ def render_proforma(
         logo=None if logo is None else logo.picture,
     )
     return _rendered.get((caller.account_id, hashed.plan_hash, number, file_format), lambda: _render(made, file_format))
+
+
+def draw_print_example(runtime: Runtime, account_id: str) -> bytes:
+    """Return the first page of an example invoice as new exports of the account print it, as a PNG.
+
+    Raises NotFound, and NotReady as `render_proforma` does.
+    """
+    with runtime.db.read() as session:
+        settings, logo = find_print_settings(session, account_id), find_logo(session, account_id)
+    today = runtime.clock().date()
+    picture = None if logo is None else logo.picture
+    return _examples.get((settings, today), lambda: _draw_example(today, french=settings.french, logo=picture))
+
+
+def _draw_example(today: date, *, french: bool, logo: bytes | None) -> bytes:
+    raw = load_plan(_EXAMPLE, today)
+    made = build_plan_invoice(
+        hash_plan(Plan.model_validate(raw), raw),
+        1,
+        package_number="CP-EXAMPLE",
+        revision=1,
+        test=True,
+        findings=(),
+        french=french,
+        logo=logo,
+    )
+    try:
+        return PICTURES.draw_first_page(invoice_pdf.invoice_pdf(made), WIDTH)
+    except (RendererCrashed, RendererUnavailable, StepFailed) as error:
+        raise NotReady(f"the example cannot be drawn now: {error}; load the page again in a moment") from error
 
 
 def _find_unit(hashed: HashedPlan, unit_ref: str | None) -> int:

@@ -247,15 +247,21 @@ Fields = Annotated[Form, Depends(limit_form(_SMALL_FORM))]
 
 async def read_fields(request: Request, max_bytes: int = _SMALL_FORM) -> Form:
     """Return the fields of a form; raises PayloadTooLarge if it has more than `max_bytes` or _MOST_FIELDS."""
-    body = b""
+    body = await read_body(request, max_bytes)
+    # A form of a megabyte takes a second, in which this thread would answer nothing else.
+    return await run_in_threadpool(_parse_fields, body)
+
+
+async def read_body(request: Request, max_bytes: int) -> bytes:
+    """Return the body of the request; raises PayloadTooLarge if it has more than `max_bytes`."""
+    body = bytearray()
     async for part in request.stream():
         body += part
         if len(body) > max_bytes:
             raise PayloadTooLarge(
                 f"the form has more than {max_bytes} bytes; send less", headers={"Connection": "close"}
             )
-    # A form of a megabyte takes a second, in which this thread would answer nothing else.
-    return await run_in_threadpool(_parse_fields, body)
+    return bytes(body)
 
 
 def _parse_fields(body: bytes) -> Form:

@@ -23,6 +23,7 @@ from tests.interfaces.console.test_sign_in import read_totp_secret
 from tests.support import factories
 from tests.support.browser import Album
 from tests.support.http_endpoint import Endpoint, Script
+from tests.support.logos import draw_logo
 from tests.support.people import PASSWORD, read_now, sign_in_client
 
 EMPTY: Final = {
@@ -116,6 +117,15 @@ def add_acts(album: Album, harness: ApiHarness, client: httpx.Client) -> None:
     album.add("waiver", lambda: client.get(recorded.headers["location"]))
     album.add("long waivers", lambda: client.get("/console/waivers"))
     album.add("waiver with errors", lambda: fill_form(client, "/console/waivers/new", "/console/waivers"))
+    paper = "/console/print-settings"
+    token = {"csrf_token": read_form(client, paper)["csrf_token"]}
+
+    def upload(picture: bytes) -> httpx.Response:
+        return client.post(f"{paper}/logo", data=token, files={"logo": picture})
+
+    assert upload(draw_logo()).status_code == 303
+    album.add("printed pages with a logo", lambda: client.get(paper))
+    album.add("printed pages with errors", lambda: upload(b"<svg/>"))
     inbox = client.get("/console/inbox").text
     (target, *_) = re.findall(r'name="target" value="([^"]*seen=[^"]+)"', inbox)
     chosen = {"remedy": "acknowledge", "target": html.unescape(target), "note": REASON}

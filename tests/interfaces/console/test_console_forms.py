@@ -30,6 +30,7 @@ from tests.interfaces.console import (
     test_inbox,
     test_partner_settings,
     test_people,
+    test_print_settings,
     test_provider,
     test_sign_in,
 )
@@ -63,6 +64,7 @@ class Press:
     fields: Mapping[str, str] = field(default_factory=dict)
 
 
+PAPER: Final = test_print_settings.PAGE
 #: route -> its form; names in braces are ids of the world that `build_world` makes. In order: a press may need the last.
 PRESSES: Final[Mapping[str, Press]] = {
     "/console/exports/filters": Press(
@@ -150,6 +152,7 @@ PRESSES: Final[Mapping[str, Press]] = {
     "/console/waivers/{id}/revoke": Press(
         "/console/waivers/{waiver}", "/console/waivers/{waiver}/revoke", ADMIN, "waivers", "waiver_revoked"
     ),
+    PAPER: Press(PAPER, PAPER, ADMIN, "accounts", "languages_changed", {"french": "yes"}),
     "/console/holds": Press(
         "/console/holds/new",
         "/console/holds",
@@ -189,6 +192,10 @@ PRESSES: Final[Mapping[str, Press]] = {
 }
 
 Test = Callable[..., object]
+OF_LOGO: Final[Sequence[Test]] = [
+    test_print_settings.test_logo_and_languages_are_changed_and_shown,
+    test_print_settings.test_others_see_the_settings_and_change_nothing,
+]
 #: route -> the tests that press its form and look at the effect, and at who may not, because it needs more than one press.
 ELSEWHERE: Final[Mapping[str, Sequence[Test]]] = {
     "/console/sign-in": [test_sign_in.test_right_password_and_code_start_a_session],
@@ -231,6 +238,8 @@ ELSEWHERE: Final[Mapping[str, Sequence[Test]]] = {
         test_partner_settings.test_wizard_leads_from_the_kind_to_a_live_partner,
         test_partner_settings.test_wizard_and_settings_belong_to_administrators_of_the_account,
     ],
+    f"{PAPER}/logo": OF_LOGO,
+    f"{PAPER}/logo/remove": OF_LOGO,
     "/console/partners/{id}/profile/edit": [
         test_broker_profile.test_first_profile_is_set_up_previewed_and_removed,
         test_broker_profile.test_profiles_belong_to_brokers_and_administrators,
@@ -268,6 +277,7 @@ AFTER_A_PRESS: Final = frozenset(
         "/console/partners/{id}/portal-links/revoke",
         "/console/partners/{id}/resume",
         "/console/people/sessions/{id}/end",
+        f"{PAPER}/logo/remove",
         "/console/provider/connect",
         "/console/waivers/{id}/revoke",
     }

@@ -87,6 +87,8 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
         "new hold": "/console/holds/new",
         "waivers": "/console/waivers",
         "new waiver": "/console/waivers/new",
+        "printed pages": "/console/print-settings",
+        "rules": "/console/rules",
         "me": "/console/me",
         "people": "/console/people",
         "audit": "/console/audit",
