@@ -67,7 +67,7 @@ STANDARD_WORDS = frozenset(
     sdk spans tracing
     chapter98 fields conditions list lists parties usmca wording certification certifications
     listener login profiles
-    x12 cargowise catair notice message
+    x12 catair notice message universal shipment
     cover paps sheet
     valuation
     """.split()

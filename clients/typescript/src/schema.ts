@@ -1938,6 +1938,21 @@ export interface components {
             stages: components["schemas"]["StageView"][];
         };
         /**
+         * EntryRecordSettings
+         * @description The records of an entry, for comparison with those that the filer makes.
+         */
+        EntryRecordSettings: {
+            /**
+             * @description AE: entry summary; SE: cargo release
+             * @default [
+             *       "AE",
+             *       "SE"
+             *     ]
+             */
+            transactions?: ("AE" | "SE")[];
+            filerCode?: string | null;
+        };
+        /**
          * EventPage
          * @description One page of the log; `nextAfter` is the `after` of the next page, null if there are no more events yet.
          */
@@ -2309,12 +2324,18 @@ export interface components {
         /**
          * MessageProfile
          * @description A message that the service makes for this broker at each handoff, in the form of a standard: one per unit.
+         *
+         *     It has the settings of exactly one format.
          */
         MessageProfile: {
             name: string;
             filename: string;
             /** @description For an X12 interchange */
             x12?: components["schemas"]["X12Envelope"] | null;
+            /** @description For CargoWise Universal Shipment XML */
+            universalShipment?: components["schemas"]["UniversalShipmentSettings"] | null;
+            /** @description For records shaped as CATAIR's AE and SE */
+            entryRecords?: components["schemas"]["EntryRecordSettings"] | null;
         };
         /**
          * Milestone
@@ -3045,6 +3066,24 @@ export interface components {
             unitRef: string;
             customs_package_id: string;
             steps: components["schemas"]["StepView"][];
+        };
+        /**
+         * UniversalShipmentSettings
+         * @description The addresses of a CargoWise shipment in the broker's system.
+         */
+        UniversalShipmentSettings: {
+            /**
+             * @description The type of the data target
+             * @default CustomsDeclaration
+             */
+            target?: string;
+            companyCode?: string | null;
+            enterpriseId?: string | null;
+            serverId?: string | null;
+            /** @description The broker's organization code by the name of a party in plans */
+            organizationCodes?: {
+                [key: string]: string;
+            };
         };
         /**
          * ValidationMessage
@@ -4835,6 +4874,7 @@ export type DocumentLinks = components['schemas']['DocumentLinks'];
 export type EditionView = components['schemas']['EditionView'];
 export type EmailEndpoint = components['schemas']['EmailEndpoint'];
 export type EndpointTestView = components['schemas']['EndpointTestView'];
+export type EntryRecordSettings = components['schemas']['EntryRecordSettings'];
 export type EventPage = components['schemas']['EventPage'];
 export type EventView = components['schemas']['EventView'];
 export type ExcludedGoods = components['schemas']['ExcludedGoods'];
@@ -4909,6 +4949,7 @@ export type SyncedItem = components['schemas']['SyncedItem'];
 export type TariffNumberView = components['schemas']['TariffNumberView'];
 export type TreatmentView = components['schemas']['TreatmentView'];
 export type UnitView = components['schemas']['UnitView'];
+export type UniversalShipmentSettings = components['schemas']['UniversalShipmentSettings'];
 export type ValidationMessage = components['schemas']['ValidationMessage'];
 export type WaiverList = components['schemas']['WaiverList'];
 export type WaiverView = components['schemas']['WaiverView'];

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Final
 
 from pipeline.core.findings import Finding, Severity
-from pipeline.documents.formats import x12
+from pipeline.documents.formats import catair, x12
+from pipeline.documents.formats.entry_records import MOST_LINES
 from pipeline.documents.formats.x12_invoice import MOST_ADJUSTMENTS
 from pipeline.documents.schemas.profile import MessageProfile
 from pipeline.exports.schemas.plan import Address, Plan, Unit
@@ -19,29 +20,68 @@ LACKS, CHANGES = "F01", "F02"
 _QUANTITY_DIGITS, _PRICE_DIGITS, _WEIGHT_DIGITS = 10, 17, 9
 _CITY: Final = 30
 
-_SOURCE: Final = "ASC X12 004010, transaction sets 810 and 856"
+_X12: Final = "ASC X12 004010, transaction sets 810 and 856"
+_CARGOWISE: Final = "published samples of CargoWise Universal Shipment XML"
 
 
 def check_file(profile: MessageProfile, plan: Plan) -> list[Finding]:
     """Return the findings about the message that the profile makes of the plan."""
-    return [finding for check in _CHECKS[profile.format] for finding in check(plan)]
+    check = _CHECKS[profile.format]
+    return [finding for place, unit in enumerate(plan.units) for finding in check(profile, unit, f"/units/{place}")]
 
 
-def _check_x12(plan: Plan) -> Iterator[Finding]:
-    for place, unit in enumerate(plan.units):
-        here = f"/units/{place}"
-        yield from _check_numbers(unit, here)
-        yield from _check_lengths(unit, here)
-        yield from _check_characters(unit, here)
-        for name, value, segments in (
-            ("carrierScac", unit.entry.carrier_scac, "CAD and TD5"),
-            ("shipmentControlNumber", unit.entry.shipment_control_number, "REF CN"),
-        ):
-            if value is None:
-                yield _make_finding(
-                    LACKS, "note", f"{here}/entry/{name}", f"The X12 file is without {segments}, because {name} is not given.",
-                    f"Give {name}, or agree with the broker that it is not needed.",
-                )  # fmt: skip
+def _check_x12(_: MessageProfile, unit: Unit, here: str) -> Iterator[Finding]:
+    yield from _check_numbers(unit, here)
+    yield from _check_lengths(unit, here)
+    yield from _check_characters(unit, here, "X12 file")
+    if unit.entry.carrier_scac is None:
+        yield _lacks(f"{here}/entry/carrierScac", "X12 file", "CAD and TD5")
+    if unit.entry.shipment_control_number is None:
+        yield _lacks(f"{here}/entry/shipmentControlNumber", "X12 file", "REF CN")
+
+
+def _check_shipment(profile: MessageProfile, unit: Unit, here: str) -> Iterator[Finding]:
+    codes = {} if profile.universal_shipment is None else profile.universal_shipment.organization_codes
+    parties = unit.parties
+    for member, name in (
+        ("seller", parties.seller.name),
+        ("importerOfRecord", parties.importer_of_record.name or parties.buyer.name),
+    ):
+        if name not in codes:
+            yield _make_finding(
+                LACKS, "note", f"{here}/parties/{member}",
+                f"The CargoWise file has no organization code of {name!r}; the broker's system must find it by name and address.",
+                "Ask the broker for the code, and add it to organizationCodes of its messageProfile.",
+                _CARGOWISE,
+            )  # fmt: skip
+
+
+def _check_records(profile: MessageProfile, unit: Unit, here: str) -> Iterator[Finding]:
+    entry, file = unit.entry, "file of entry records"
+    yield from _check_characters(unit, here, file)
+    for member, value, columns in (
+        ("carrierScac", entry.carrier_scac, "20 columns 3 to 6 and the issuer of the bill"),
+        ("shipmentControlNumber", entry.shipment_control_number, "23 columns 8 to 19, SE15 columns 10 to 59"),
+        ("manifestQuantity", entry.manifest_quantity, "22 columns 3 to 10, SE15 columns 60 to 67"),
+        ("estimatedArrivalAt", entry.estimated_arrival_at, "20 columns 11 to 16"),
+    ):
+        if value is None:
+            yield _lacks(f"{here}/entry/{member}", file, columns)
+    if unit.invoice.exchange_rate is None and unit.invoice.currency != "USD":
+        yield _lacks(f"{here}/invoice/exchangeRate", file, "50 columns 25 to 34, SE10 columns 40 to 49")
+    if entry.mode_of_transport in ("vessel", "other"):
+        yield _lacks(f"{here}/entry/modeOfTransport", file, "10 columns 36 to 37, which also name the equipment")
+    if profile.entry_records is not None and profile.entry_records.filer_code is None:
+        yield _make_finding(
+            LACKS, "note", "/broker/id", "The file of entry records is without a filer code: 10 columns 4 to 6, SE10 columns 6 to 8.",
+            "Set filerCode in the broker's messageProfile.", catair.SOURCE,
+        )  # fmt: skip
+    if len(unit.lines) > MOST_LINES:
+        yield _make_finding(
+            CHANGES, "warn", f"{here}/lines",
+            f"The unit has {len(unit.lines)} lines, and an entry {MOST_LINES}: entry lines after these have no number.",
+            "Divide the unit into several entries.", catair.SOURCE,
+        )  # fmt: skip
 
 
 def _check_numbers(unit: Unit, here: str) -> Iterator[Finding]:
@@ -96,6 +136,7 @@ def _check_lengths(unit: Unit, here: str) -> Iterator[Finding]:
             CHANGES, "warn", f"{here}{pointer}",
             f"{text!r}{others} is longer than its place in the X12 file, which takes {most} characters: the rest is cut off.",
             "Shorten it, or let the broker choose another format.",
+            _X12,
         )  # fmt: skip
 
 
@@ -119,15 +160,16 @@ def _list_lengths(unit: Unit) -> Iterator[tuple[str, str | None, int]]:
         yield f"/lines/{place}/sku", line_of_goods.sku, x12.PRODUCT
 
 
-def _check_characters(unit: Unit, here: str) -> Iterator[Finding]:
+def _check_characters(unit: Unit, here: str, file: str) -> Iterator[Finding]:
     found = [(pointer, text) for pointer, text in _list_texts(unit) if x12.has_unknown(text)]
     if found:
         pointer, text = found[0]
         others = f" and in {len(found) - 1} more texts" if len(found) > 1 else ""
         yield _make_finding(
             CHANGES, "warn", f"{here}{pointer}",
-            f"X12 cannot carry all characters of {text!r}: the file has a question mark for each of them there{others}.",
+            f"The {file} cannot carry all characters of {text!r}: it has a question mark for each of them there{others}.",
             "Give the text in Latin letters, or let the broker choose another format.",
+            catair.SOURCE if "records" in file else _X12,
         )  # fmt: skip
 
 
@@ -157,12 +199,25 @@ def _list_texts(unit: Unit) -> Iterator[tuple[str, str]]:
         yield f"/lines/{place}/sku", line.sku
 
 
-_CHECKS: Final[Mapping[str, Sequence[Callable[[Plan], Iterator[Finding]]]]] = {"x12": (_check_x12,)}
+_CHECKS: Final[Mapping[str, Callable[[MessageProfile, Unit, str], Iterator[Finding]]]] = {
+    "x12": _check_x12,
+    "universal_shipment": _check_shipment,
+    "entry_records": _check_records,
+}
+
+
+def _lacks(pointer: str, file: str, places: str) -> Finding:
+    name = pointer.rpartition("/")[2]
+    return _make_finding(
+        LACKS, "note", pointer, f"The {file} is without {places}, because the plan does not give {name}.",
+        f"Give {name}, or agree with the broker that it is not needed.",
+        catair.SOURCE if "records" in file else _X12,
+    )  # fmt: skip
 
 
 def _refuse(pointer: str, message: str, remedy: str) -> Finding:
-    return _make_finding(CHANGES, "block", pointer, message, remedy)
+    return _make_finding(CHANGES, "block", pointer, message, remedy, _X12)
 
 
-def _make_finding(rule: str, severity: Severity, pointer: str, message: str, remedy: str) -> Finding:
-    return Finding(rule=rule, severity=severity, pointer=pointer, message=message, remedy=remedy, source=_SOURCE)
+def _make_finding(rule: str, severity: Severity, pointer: str, message: str, remedy: str, source: str) -> Finding:
+    return Finding(rule=rule, severity=severity, pointer=pointer, message=message, remedy=remedy, source=source)

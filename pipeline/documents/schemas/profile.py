@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -14,6 +14,8 @@ MAX_COLUMNS: Final = 200
 
 PartnerQualifier = Annotated[str, Field(pattern=r"^[A-Z0-9]{2}$", description="ISA05 and ISA07, such as ZZ or 01")]
 PartnerCode = Annotated[str, Field(pattern=r"^[A-Z0-9][A-Z0-9 ._-]{0,13}[A-Z0-9]$", description="ISA06 and GS02")]
+
+CargoWiseCode = Annotated[str, Field(pattern=r"^[A-Z0-9]{1,12}$")]
 
 #: Names that Windows does not allow for a file, with any extension.
 RESERVED_NAME: Final = re.compile("con|prn|aux|nul|com[0-9]|lpt[0-9]", re.IGNORECASE)
@@ -111,35 +113,75 @@ class X12Envelope(StrictModel):
 
     @model_validator(mode="after")
     def _names_each_once(self) -> Self:
-        if len(set(self.transactions)) != len(self.transactions):
-            raise ValueError("transactions must name each transaction set once; remove the second one")
+        _check_once(self.transactions)
+        return self
+
+
+class UniversalShipmentSettings(StrictModel):
+    """The addresses of a CargoWise shipment in the broker's system."""
+
+    target: Annotated[Text, Field(max_length=64, description="The type of the data target")] = "CustomsDeclaration"
+    company_code: CargoWiseCode | None = None
+    enterprise_id: CargoWiseCode | None = None
+    server_id: CargoWiseCode | None = None
+    organization_codes: dict[Text, Annotated[str, Field(pattern=r"^[A-Z0-9_]{1,12}$")]] = Field(
+        default_factory=dict,
+        max_length=500,
+        description="The broker's organization code by the name of a party in plans",
+    )
+
+
+class EntryRecordSettings(StrictModel):
+    """The records of an entry, for comparison with those that the filer makes."""
+
+    transactions: list[Literal["AE", "SE"]] = Field(
+        default=["AE", "SE"], min_length=1, max_length=2, description="AE: entry summary; SE: cargo release"
+    )
+    filer_code: Annotated[str, Field(pattern=r"^[A-Z0-9]{3}$", description="The broker's filer code")] | None = None
+
+    @model_validator(mode="after")
+    def _names_each_once(self) -> Self:
+        _check_once(self.transactions)
         return self
 
 
 class MessageProfile(StrictModel):
-    """A message that the service makes for this broker at each handoff, in the form of a standard: one per unit."""
+    """A message that the service makes for this broker at each handoff, in the form of a standard: one per unit.
+
+    It has the settings of exactly one format.
+    """
 
     name: Text
     filename: Annotated[str, Field(max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\.(?:x12|edi|txt|xml)$")]
     x12: X12Envelope | None = Field(None, exclude_if=lambda value: value is None, description="For an X12 interchange")
+    universal_shipment: UniversalShipmentSettings | None = Field(
+        None, exclude_if=lambda value: value is None, description="For CargoWise Universal Shipment XML"
+    )
+    entry_records: EntryRecordSettings | None = Field(
+        None, exclude_if=lambda value: value is None, description="For records shaped as CATAIR's AE and SE"
+    )
 
     @property
     def format(self) -> str:
         """The name of the message's format."""
-        return "x12"
+        return next(name for name in _ENDINGS if getattr(self, name) is not None)
 
     @model_validator(mode="after")
     def _has_one_format(self) -> Self:
-        if self.x12 is None:
-            raise ValueError("a message must have the settings of its format; give x12")
+        if sum(getattr(self, name) is not None for name in _ENDINGS) != 1:
+            raise ValueError("a message has exactly one format; give one of x12, universalShipment and entryRecords")
         ending = self.filename.rpartition(".")[2]
         if ending not in _ENDINGS[self.format]:
-            raise ValueError(f"filename must not end in .{ending} for format {self.format}; change it")
+            raise ValueError(f"filename must not end in .{ending} for this format; change it")
         _check_filename(self.filename)
         return self
 
 
-_ENDINGS: Final[Mapping[str, frozenset[str]]] = {"x12": frozenset({"x12", "edi", "txt"})}
+_ENDINGS: Final[Mapping[str, frozenset[str]]] = {
+    "x12": frozenset({"x12", "edi", "txt"}),
+    "universal_shipment": frozenset({"xml"}),
+    "entry_records": frozenset({"txt"}),
+}
 
 #: A broker's own file: a table, or a message.
 OwnFile = BrokerProfile | MessageProfile
@@ -148,6 +190,11 @@ OwnFile = BrokerProfile | MessageProfile
 def read_own_file(stored: Mapping[str, Any]) -> OwnFile:
     """Return the profile of a broker's own file, as it is stored."""
     return (BrokerProfile if "columns" in stored else MessageProfile).model_validate(stored)
+
+
+def _check_once(transactions: Sequence[str]) -> None:
+    if len(set(transactions)) != len(transactions):
+        raise ValueError("transactions must name each one once; remove the second one")
 
 
 def _check_filename(filename: str) -> None:

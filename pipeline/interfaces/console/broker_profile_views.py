@@ -16,6 +16,7 @@ from pipeline.documents.schemas.invoice import Invoice
 from pipeline.documents.schemas.profile import MAX_COLUMNS, MessageProfile, OwnFile, ProfileColumn
 from pipeline.interfaces.console import message_fields
 from pipeline.interfaces.console.input import Choice, FormError, Input, list_errors, read_text_lines, read_whole_number
+from pipeline.interfaces.console.message_fields import InputGroup
 from pipeline.interfaces.console.pages import Form
 
 #: The source of a preview that is not one of the account's exports.
@@ -30,7 +31,7 @@ _MOST_ROWS: Final = 50
 _BLANK_ROWS: Final = 3
 _MORE_ROWS: Final = 10
 _DELIMITERS: Final = {"comma": ",", "semicolon": ";", "tab": "\t", "bar": "|"}
-_FORMATS: Final = {"csv": "CSV", "xlsx": "Excel workbook (xlsx)", "json": "JSON", "x12": "X12 interchange"}
+_FORMATS: Final = {"csv": "CSV", "xlsx": "Excel workbook (xlsx)", "json": "JSON"}
 _ROWS: Final = {
     "lines": "lines of the invoice",
     "entry_lines": "entry lines: those with equal customs facts are merged",
@@ -78,7 +79,7 @@ class ShownProfile:
 
 @dataclass(frozen=True)
 class ProfilePreview:
-    """The file as a table, of one unit. `refusal` says why there is none."""
+    """The file of one unit as a table, or the lines of a message. `refusal` says why there is none."""
 
     source: str
     title: str = ""
@@ -86,6 +87,7 @@ class ProfilePreview:
     rows: Sequence[Sequence[str]] = ()
     more: str = ""
     refusal: str = ""
+    is_message: bool = False
 
 
 @dataclass(frozen=True)
@@ -108,6 +110,7 @@ class ProfileForm:
     """The form of a profile. `count` is the number of its rows."""
 
     inputs: Sequence[Input]
+    groups: Sequence[InputGroup]
     rows: Sequence[ColumnRow]
     count: int
     errors: Sequence[FormError]
@@ -115,9 +118,9 @@ class ProfileForm:
 
 def show_profile(profile: OwnFile) -> ShownProfile:
     """Return a profile for its page."""
-    form = _FORMATS[profile.format]
     if isinstance(profile, MessageProfile):
-        return ShownProfile(profile.name, profile.filename, form + message_fields.describe_message(profile), ())
+        return ShownProfile(profile.name, profile.filename, message_fields.describe_message(profile), ())
+    form = _FORMATS[profile.format]
     if profile.format == "csv":
         delimiter = next(name for name, sign in _DELIMITERS.items() if sign == profile.delimiter)
         form += f", separated by {delimiter}" + ("" if profile.header_row else ", without a row of headers")
@@ -147,6 +150,7 @@ def build_preview(profile: OwnFile, invoice: Invoice, source: str) -> ProfilePre
         headers=headers,
         rows=rows,
         more=f"The first {_MOST_ROWS} of {count} rows." if count > _MOST_ROWS else "",
+        is_message=isinstance(profile, MessageProfile),
     )
 
 
@@ -204,8 +208,10 @@ def build_form(fields: Form, errors: Mapping[str, str], *, more: bool = False) -
     rows = [_build_row(fields, name, place, at_rows.get(place, "")) for place, name in enumerate(order)]
     rows += [_build_row(Form({}), "", place, "") for place in range(len(order), count)]
     inputs = _build_inputs(fields, placed)
+    groups = message_fields.build_message_groups(fields, placed)
+    every = [*inputs, *(each for group in groups for each in group.inputs)]
     listed = [FormError(f"Column {row.number}: {row.error}", f"{row.name}.header") for row in rows if row.error]
-    return ProfileForm(inputs, rows, count, [*list_errors(inputs, placed), *listed])
+    return ProfileForm(inputs, groups, rows, count, [*list_errors(every, placed), *listed])
 
 
 def _build_inputs(fields: Form, errors: Mapping[str, str]) -> list[Input]:
@@ -220,7 +226,7 @@ def _build_inputs(fields: Form, errors: Mapping[str, str]) -> list[Input]:
             "filename",
             "File name",
             value=fields.get("filename"),
-            help="Such as entry-import.csv. It ends as its format: .csv, .txt, .xlsx, .json, .x12 or .edi.",
+            help="Such as entry-import.csv. It ends as its format: .csv, .txt, .xlsx, .json, .x12, .edi or .xml.",
             error=error_of("filename"),
             required=True,
         ),
@@ -230,7 +236,10 @@ def _build_inputs(fields: Form, errors: Mapping[str, str]) -> list[Input]:
             "select",
             error=error_of("format"),
             required=True,
-            choices=[Choice(value, text, chosen=value == chosen) for value, text in _FORMATS.items()],
+            choices=[
+                Choice(value, text, chosen=value == chosen)
+                for value, text in {**_FORMATS, **message_fields.FORMATS}.items()
+            ],
         ),
         Input(
             "delimiter",
@@ -261,7 +270,6 @@ def _build_inputs(fields: Form, errors: Mapping[str, str]) -> list[Input]:
             error=error_of("rows"),
             choices=[Choice(value, text, chosen=value == row_kind) for value, text in _ROWS.items()],
         ),
-        *message_fields.build_message_inputs(fields, errors),
     ]
 
 

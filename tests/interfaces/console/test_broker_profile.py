@@ -123,12 +123,12 @@ def test_message_is_set_up_previewed_and_explained(harness: ApiHarness) -> None:
     register(harness, None)
     client = sign_in_browser(harness, "admin")
     fields = read_form_fields(client.get(EDIT).text) | {
-        "name": ["EDI"], "filename": ["shipment.edi"], "format": ["x12"], "x12_sets": ["invoice"], "x12_sender_id": ["EXPORTER"],
-        "x12_units": ["DPR=DP"],
+        "name": ["EDI"], "filename": ["shipment.edi"], "format": ["x12"], "x12.transactions": ["invoice (810)"], "x12.senderId": ["EXPORTER"],
+        "x12.units": ["DPR=DP"],
     }  # fmt: skip
     refused = client.post(EDIT, data=fields | {"act": "save"})
-    assert (refused.status_code, 'id="error-x12_receiver_id"' in refused.text) == (400, True)
-    fields |= {"x12_receiver_id": ["BROKER"]}
+    assert (refused.status_code, 'id="error-x12.receiverId"' in refused.text) == (400, True)
+    fields |= {"x12.receiverId": ["BROKER"]}
     rows = read_rows(client.post(EDIT, data=fields | {"act": "preview"}).text)
     assert (rows[0], rows[3]) == (["Segment"], ["ST*810*0001~"])
     assert client.post(EDIT, data=fields | {"act": "save"}).status_code == 303
@@ -137,7 +137,7 @@ def test_message_is_set_up_previewed_and_explained(harness: ApiHarness) -> None:
     assert profile.x12 is not None
     assert (profile.x12.transactions, profile.x12.units) == (["810"], {"DPR": "DP"})
     shown = client.get(PAGE).text
-    assert "X12 interchange: invoice (810), from EXPORTER to BROKER" in shown
+    assert "X12 interchange: invoice (810), EXPORTER, BROKER" in shown
     assert "<h2>Columns</h2>" not in shown
 
 

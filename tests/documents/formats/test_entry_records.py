@@ -1,0 +1,193 @@
+"""The records of entry summary and cargo release: read back by their columns, and what a filer must add is named."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.documents.formats import broker_profile as profiles
+from pipeline.documents.formats import catair
+from pipeline.documents.formats.profile_checks import check_file
+from pipeline.documents.schemas.invoice import Invoice
+from pipeline.documents.schemas.profile import MessageProfile
+from pipeline.exports.schemas.plan import Plan
+from tests.documents.samples import build_full_invoice, sample
+from tests.support import factories
+from tests.support.hostile_inputs import BREAKING, DECEIVING, ODD
+
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "profiles" / "entry-records.json"
+
+
+def render(invoice: Invoice, **changes: Any) -> list[str]:
+    raw = json.loads(EXAMPLE.read_bytes())
+    raw["entryRecords"] |= changes
+    body = profiles.profile_document(MessageProfile.model_validate(raw), invoice).body
+    lines = body.decode("ascii").split("\r\n")
+    assert lines.pop() == ""
+    assert {len(line) for line in lines} == {80}
+    return lines
+
+
+def pick(lines: list[str], record: str) -> list[str]:
+    return [line for line in lines if line.startswith(record) and not line.startswith("*")]
+
+
+def test_layouts_do_not_overlap() -> None:
+    for record in catair.list_records():
+        columns = catair.list_columns(record)
+        assert columns, record
+        ends = [len(record), *(column.last for column in columns)]
+        assert all(before < column.first for before, column in zip(ends, columns, strict=False)), record
+        assert max(ends) <= catair.WIDTH
+        assert len({column.name for column in columns}) == len(columns)
+
+
+def test_fields_come_back_from_their_columns() -> None:
+    written = catair.write_record(
+        "50", hts="7323930045", duty=Decimal("12.345"), value=988, quantity_1=Decimal(24), unit_1="NO"
+    )
+    assert (written.blank, written.cut) == ((), ())
+    assert written.text == "507323930045 0000001235 0000000988 000000002400NO " + " " * 30
+    assert catair.read_record(written.text)["duty"] == "0000001235"
+
+
+def test_blank_and_long_fields_are_named() -> None:
+    written = catair.write_record("10", action="A", port_of_entry="09011", entry_type="01")
+    assert "10 entry_number 9-16" in written.blank
+    assert written.cut == ("10 port_of_entry 18-21",)
+    assert written.text[17:21] == "0901"
+    long = catair.write_record("50", hts="7323930045", duty=Decimal(10) ** 9, value=1)
+    assert (long.cut, long.text[13:23]) == (("50 duty 14-23",), " " * 10)
+
+
+def test_entry_summary_is_read_back_by_columns() -> None:
+    invoice = build_full_invoice()
+    lines = render(invoice, transactions=["AE"])
+    (header,) = map(catair.read_record, pick(lines, "10"))
+    assert (header["action"], header["filer_code"], header["port_of_entry"], header["entry_type"]) == (
+        "A",
+        "XYZ",
+        "0901",
+        "01",
+    )
+    assert (header["mode_of_transport"], header["entry_number"]) == ("30", "")
+    (content,) = map(catair.read_record, pick(lines, "11"))
+    assert (content["importer_number"], content["state_of_destination"]) == ("12-3456789XX", "NY")
+    (bill,) = map(catair.read_record, pick(lines, "23"))
+    assert (bill["bill_issuer"], bill["bill_number"], bill["bill_type"]) == ("ABCD", "1234567", "")
+    items = [catair.read_record(line) for line in pick(lines, "40")]
+    assert [item["line"] for item in items] == ["001", "002", "003", "004"]
+    assert [item["origin"] for item in items] == [line.country_of_origin for line in invoice.entry_lines]
+    merged = [catair.read_record(line) for line in pick(lines, "42")][1]
+    assert (merged["range_1_first"], merged["range_1_last"], merged["range_2_first"]) == ("0002", "0002", "0005")
+    estimate = invoice.estimate
+    assert estimate is not None
+    tariff = [catair.read_record(line) for line in pick(lines, "50")]
+    numbers = Counter(row["hts"] for row in tariff)
+    assert numbers == Counter(
+        [
+            *(row.heading.replace(".", "") for line in invoice.entry_lines for row in line.treatment.chapter99),
+            *(str(line.hts_code.exact) for line in invoice.entry_lines),
+        ]
+    )
+    entered = sum(int(row["value"] or 0) for row in tariff)
+    assert entered == estimate.total_entered_value_usd
+    assert {line[2:9] for line in pick(lines, "54")} == {"08CA   "}
+    (totals,) = map(catair.read_record, pick(lines, "90"))
+    assert Decimal(totals["fees"]) / 100 == sum(fee.amount_usd for fee in estimate.fees)
+    remarks = " ".join(line[2:].strip() for line in lines if line.startswith("*"))
+    for words in (
+        "TEST: NOT FOR CUSTOMS USE",
+        "not a filing",
+        "10 entry_number 9-16",
+        "31 surety_code 6-8",
+        "probable",
+    ):
+        assert words in remarks
+    assert not pick(lines, "SE")
+
+
+def test_cargo_release_is_read_back_by_columns() -> None:
+    invoice = build_full_invoice()
+    lines = render(invoice, transactions=["SE"])
+    assert not pick(lines, "10")
+    (header,) = map(catair.read_record, pick(lines, "SE10"))
+    assert (header["importer_type"], header["importer_number"], header["port_of_entry"]) == (
+        "EI",
+        "12-3456789XX",
+        "0901",
+    )
+    assert [catair.read_record(line)["entity"] for line in pick(lines, "SE30")] == ["SE", "BY", "CN"]
+    (_, buyer, _) = map(catair.read_record, pick(lines, "SE36"))
+    assert (buyer["city"], buyer["region"], buyer["country"]) == ("BUFFALO", "NY", "US")
+    makers = [catair.read_record(line) for line in pick(lines, "SE50")]
+    assert len(makers) == len(pick(lines, "SE40")) == len(invoice.entry_lines)
+    assert makers[0]["name"] == "MAPLE GOODS LTD"
+    values = [int(catair.read_record(line)["value"] or 0) for line in pick(lines, "SE60")]
+    assert sum(values) == int(header["value"])
+
+
+def test_agencies_records_follow_the_number_of_their_line() -> None:
+    invoice = build_full_invoice()
+    lines = render(invoice, transactions=["AE"])
+    worksheet = invoice.worksheet
+    assert worksheet is not None
+    expected = [record for line in worksheet.lines for record in line.records]
+    found = [line for line in lines if line[:2] in ("OI", "PG")]
+    assert Counter(found) == Counter(f"{record:80}" for record in expected)
+    assert lines[lines.index(found[0]) - 1].startswith("50")
+    assert catair.read_record(pick(lines, "10")[0])["pga_data"] == "Y"
+
+
+def test_entry_of_500_lines_and_without_transport_facts() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["entry"] |= {"carrierScac": None, "shipmentControlNumber": None, "estimatedArrivalAt": None}
+        data["entry"] |= {"modeOfTransport": "vessel"}
+
+    lines = render(sample(500, change=change))
+    assert catair.read_record(pick(lines, "10")[0])["mode_of_transport"] == ""
+    assert catair.read_record(pick(lines, "23")[0])["bill_number"] == ""
+    assert "23 bill_number 8-19" in " ".join(line[2:].strip() for line in lines if line.startswith("*"))
+
+
+@pytest.mark.parametrize("text", {**DECEIVING, **BREAKING, **ODD}.values(), ids={**DECEIVING, **BREAKING, **ODD}.keys())
+def test_texts_never_break_a_record(text: str) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["description"] = text
+        data["parties"]["buyer"]["name"] = text[:256]
+
+    lines = render(sample(1, change=change))
+    assert len(pick(lines, "SE40")) == 1
+
+
+def check(profile: dict[str, Any] | None = None, **changes: Any) -> dict[str, tuple[str, str]]:
+    raw = json.loads(EXAMPLE.read_bytes()) | (profile or {})
+    plan = factories.plan()
+    for part, values in changes.items():
+        plan["units"][0][part].update(values)
+    findings = check_file(MessageProfile.model_validate(raw), Plan.model_validate(plan))
+    assert all(finding.remedy and finding.source for finding in findings)
+    return {finding.pointer: (finding.rule, finding.severity) for finding in findings}
+
+
+def test_missing_facts_of_the_records_are_findings() -> None:
+    given = {"manifestQuantity": "2", "estimatedArrivalAt": "2026-11-27T13:00:00-05:00"}
+    assert check(entry=given) == {}
+    assert check(entry=given | {"carrierScac": None}) == {"/units/0/entry/carrierScac": ("F01", "note")}
+    assert check(entry=given | {"modeOfTransport": "vessel"}) == {"/units/0/entry/modeOfTransport": ("F01", "note")}
+    assert check({"entryRecords": {}}, entry=given) == {"/broker/id": ("F01", "note")}
+    foreign = check(entry=given, invoice={"currency": "CAD", "exchangeRate": None})
+    assert foreign == {"/units/0/invoice/exchangeRate": ("F01", "note")}
+
+
+def test_line_after_the_last_number_has_none() -> None:
+    invoice = sample(1)
+    late = invoice.entry_lines[0].model_copy(update={"number": 1000})
+    lines = render(invoice.model_copy(update={"entry_lines": (late,)}), transactions=["AE"])
+    assert catair.read_record(pick(lines, "40")[0])["line"] == ""
+    assert "40 line 5-7" in " ".join(line[2:].strip() for line in lines if line.startswith("*"))

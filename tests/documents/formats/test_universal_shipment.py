@@ -1,0 +1,124 @@
+"""The CargoWise shipment: well-formed, in the order of published samples, and with every fact of the invoice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+from lxml import etree
+
+from pipeline.documents.formats import broker_profile as profiles
+from pipeline.documents.formats.profile_checks import check_file
+from pipeline.documents.formats.universal_shipment import NAMESPACE
+from pipeline.documents.schemas.invoice import Invoice
+from pipeline.documents.schemas.profile import MessageProfile, UniversalShipmentSettings
+from pipeline.exports.schemas.plan import Plan
+from tests.documents.samples import build_full_invoice, sample
+from tests.support import factories
+from tests.support.hostile_inputs import BREAKING, DECEIVING, ODD
+
+EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "profiles" / "universal-shipment.json"
+
+#: The order of the elements in two published maps that make such shipments for CargoWise:
+#: github.com/twopugs/maps, TTAF_InvoiceCSV_To_XUS_V1.xslt (e9c4961e) and ScalesLogistics_UniversalShipment_To_ChamberCommerce.xslt.
+SAMPLE_ORDER: Final = {
+    "Shipment": ("DataContext", "CommercialInfo", "OrganizationAddressCollection"),
+    "DataTarget": ("Type",),
+    "CommercialInvoice": (
+        "InvoiceNumber", "IncoTerm", "InvoiceAmount", "InvoiceCurrency", "InvoiceDate", "CommercialInvoiceLineCollection",
+    ),
+    "CommercialInvoiceLine": (
+        "LineNo", "PrimaryPreference", "CountryOfOrigin", "CustomsQuantity", "CustomsQuantityUnit", "LinePrice",
+        "InvoiceQuantity", "InvoiceQuantityUnit", "PartNo", "Weight",
+    ),
+}  # fmt: skip
+
+
+def render(invoice: Invoice) -> etree._Element:
+    profile = MessageProfile.model_validate_json(EXAMPLE.read_bytes())
+    return etree.fromstring(profiles.profile_document(profile, invoice).body)
+
+
+def find_all(root: etree._Element, path: str) -> list[etree._Element]:
+    found: list[etree._Element] = root.findall("/".join(f"{{{NAMESPACE}}}{name}" for name in path.split("/")))
+    return found
+
+
+def read_facts(parent: etree._Element) -> dict[str, str]:
+    """Return the facts of the AddInfo rows directly below an element."""
+    rows = find_all(parent, "AddInfoCollection/AddInfo")
+    return {row[0].text: row[1].text for row in rows}
+
+
+@pytest.mark.parametrize("name", SAMPLE_ORDER)
+def test_elements_stand_in_the_order_of_the_samples(name: str) -> None:
+    root = render(build_full_invoice())
+    for element in root.iter(f"{{{NAMESPACE}}}{name}"):
+        names = [etree.QName(child).localname for child in element]
+        shared = [child for child in names if child in SAMPLE_ORDER[name]]
+        assert shared == [child for child in SAMPLE_ORDER[name] if child in names]
+        assert len(set(names)) == len(names)
+
+
+def test_shipment_has_the_facts_of_the_invoice() -> None:
+    invoice = build_full_invoice()
+    root = render(invoice)
+    assert etree.QName(root) == etree.QName(NAMESPACE, "UniversalShipment")
+    (made,) = find_all(root, "Shipment/CommercialInfo/CommercialInvoiceCollection/CommercialInvoice")
+    assert [child.text for child in made[:3:2]] == ["INV-10045", "1216.50"]
+    lines = find_all(made, "CommercialInvoiceLineCollection/CommercialInvoiceLine")
+    assert len(lines) == len(invoice.lines)
+    first = {etree.QName(child).localname: child for child in lines[0]}
+    assert (first["HarmonisedCode"].text, first["LinePrice"].text, first["PartNo"].text) == (
+        "7323930045", "300.00", "PAN-24-0001",
+    )  # fmt: skip
+    assert first["CountryOfOrigin"][0].text == "CN"
+    facts = read_facts(lines[0])
+    assert facts["ManufacturerID"] == "XOMAPGOO400TOR"
+    assert (facts["AdditionalTariff1"], facts["AdditionalTariff2"]) == ("9903.05.29", "9903.82.09")
+    assert (facts["SteelWeightKg"], facts["SteelMeltAndPour"]) == ("70.000", "CA")
+    assert (facts["PGA1"], facts["PGA1.reason"]) == ("FD1|FDA||||disclaim A", "not a food contact surface claim")
+    assert read_facts(lines[1])["USMCACertificate"] == "CERT-1"
+    (shipment,) = find_all(root, "Shipment")
+    header = read_facts(shipment)
+    assert (header["EntryType"], header["PortOfEntry"], header["ImporterNumber"]) == ("01", "0901", "12-3456789XX")
+    assert (header["Charge1"], header["ChargeIncludedInPrices2"], header["Discount1"]) == (
+        "Freight=80.00", "Packing=15.00", "Early order=12.50",
+    )  # fmt: skip
+    assert header["Test"] == "Y"
+    parties = find_all(shipment, "OrganizationAddressCollection/OrganizationAddress")
+    assert [party[0].text for party in parties] == [
+        "SupplierDocumentaryAddress", "ImporterDocumentaryAddress", "BuyerDocumentaryAddress", "ConsigneeDocumentaryAddress",
+    ]  # fmt: skip
+    assert [code.text for code in find_all(parties[0], "OrganizationCode")] == ["MAPGOOTOR"]
+
+
+@pytest.mark.parametrize("text", {**DECEIVING, **BREAKING, **ODD}.values(), ids={**DECEIVING, **BREAKING, **ODD}.keys())
+def test_every_text_comes_back_unchanged(text: str) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["description"] = text
+
+    (found,) = find_all(
+        render(sample(1, change=change)),
+        "Shipment/CommercialInfo/CommercialInvoiceCollection/CommercialInvoice/CommercialInvoiceLineCollection"
+        "/CommercialInvoiceLine/Description",
+    )
+    assert found.text == text
+
+
+def test_party_without_an_organization_code_is_a_finding() -> None:
+    plan = Plan.model_validate(factories.plan())
+    profile = MessageProfile.model_validate_json(EXAMPLE.read_bytes())
+    parties = plan.units[0].parties
+    importer = parties.importer_of_record.name or parties.buyer.name
+
+    def check(**codes: str) -> list[tuple[str, str, str]]:
+        settings = UniversalShipmentSettings(organization_codes=codes)
+        found = check_file(profile.model_copy(update={"universal_shipment": settings}), plan)
+        return [(each.rule, each.severity, each.pointer) for each in found]
+
+    seller, other = [("F01", "note", f"/units/0/parties/{name}") for name in ("seller", "importerOfRecord")]
+    assert check() == [seller, other]
+    assert check(**{parties.seller.name: "SELLER"}) == [other]
+    assert check(**{parties.seller.name: "SELLER", importer: "IMPORTER"}) == []
