@@ -14,7 +14,7 @@ from pipeline.documents.schemas.profile import MessageProfile
 from pipeline.exports.schemas.plan import Address, Plan, Unit
 
 #: The rules: a fact that the file has a place for, but not the plan; a fact that the file cannot carry as it is.
-LACKS, CHANGES = "F01", "F02"
+LACKS, CHANGES = "B01", "B02"
 
 #: The most digits of elements 358, 382 and 280, of 212, and of 384.
 _QUANTITY_DIGITS, _PRICE_DIGITS, _WEIGHT_DIGITS = 10, 17, 9

@@ -178,11 +178,11 @@ def check(profile: dict[str, Any] | None = None, **changes: Any) -> dict[str, tu
 def test_missing_facts_of_the_records_are_findings() -> None:
     given = {"manifestQuantity": "2", "estimatedArrivalAt": "2026-11-27T13:00:00-05:00"}
     assert check(entry=given) == {}
-    assert check(entry=given | {"carrierScac": None}) == {"/units/0/entry/carrierScac": ("F01", "note")}
-    assert check(entry=given | {"modeOfTransport": "vessel"}) == {"/units/0/entry/modeOfTransport": ("F01", "note")}
-    assert check({"entryRecords": {}}, entry=given) == {"/broker/id": ("F01", "note")}
+    assert check(entry=given | {"carrierScac": None}) == {"/units/0/entry/carrierScac": ("B01", "note")}
+    assert check(entry=given | {"modeOfTransport": "vessel"}) == {"/units/0/entry/modeOfTransport": ("B01", "note")}
+    assert check({"entryRecords": {}}, entry=given) == {"/broker/id": ("B01", "note")}
     foreign = check(entry=given, invoice={"currency": "CAD", "exchangeRate": None})
-    assert foreign == {"/units/0/invoice/exchangeRate": ("F01", "note")}
+    assert foreign == {"/units/0/invoice/exchangeRate": ("B01", "note")}
 
 
 def test_line_after_the_last_number_has_none() -> None:

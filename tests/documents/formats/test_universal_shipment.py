@@ -118,7 +118,7 @@ def test_party_without_an_organization_code_is_a_finding() -> None:
         found = check_file(profile.model_copy(update={"universal_shipment": settings}), plan)
         return [(each.rule, each.severity, each.pointer) for each in found]
 
-    seller, other = [("F01", "note", f"/units/0/parties/{name}") for name in ("seller", "importerOfRecord")]
+    seller, other = [("B01", "note", f"/units/0/parties/{name}") for name in ("seller", "importerOfRecord")]
     assert check() == [seller, other]
     assert check(**{parties.seller.name: "SELLER"}) == [other]
     assert check(**{parties.seller.name: "SELLER", importer: "IMPORTER"}) == []

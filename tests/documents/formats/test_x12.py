@@ -261,17 +261,17 @@ def test_plan_that_the_file_carries_has_no_finding() -> None:
 @pytest.mark.parametrize(
     ("changes", "expected"),
     [
-        ({"entry": {"carrierScac": None}}, ("F01", "note", "/units/0/entry/carrierScac")),
-        ({"line": {"quantity": "12345678901"}}, ("F02", "block", "/units/0/lines/0/quantity")),
-        ({"line": {"unitPrice": "123456789012.123456"}}, ("F02", "block", "/units/0/lines/0/unitPrice")),
-        ({"invoice": {"total": "10.005"}}, ("F02", "block", "/units/0/invoice/total")),
-        ({"invoice": {"exchangeRate": "1234.12345678"}}, ("F02", "block", "/units/0/invoice/exchangeRate")),
+        ({"entry": {"carrierScac": None}}, ("B01", "note", "/units/0/entry/carrierScac")),
+        ({"line": {"quantity": "12345678901"}}, ("B02", "block", "/units/0/lines/0/quantity")),
+        ({"line": {"unitPrice": "123456789012.123456"}}, ("B02", "block", "/units/0/lines/0/unitPrice")),
+        ({"invoice": {"total": "10.005"}}, ("B02", "block", "/units/0/invoice/total")),
+        ({"invoice": {"exchangeRate": "1234.12345678"}}, ("B02", "block", "/units/0/invoice/exchangeRate")),
         (
             {"invoice": {"charges": [{"code": "freight", "amount": "1", "includedInPrices": False}] * 26}},
-            ("F02", "block", "/units/0/invoice/charges"),
+            ("B02", "block", "/units/0/invoice/charges"),
         ),
-        ({"line": {"sku": "s" * 49}}, ("F02", "warn", "/units/0/lines/0/sku")),
-        ({"line": {"description": "不锈钢 pan"}}, ("F02", "warn", "/units/0/lines/0/description")),
+        ({"line": {"sku": "s" * 49}}, ("B02", "warn", "/units/0/lines/0/sku")),
+        ({"line": {"description": "不锈钢 pan"}}, ("B02", "warn", "/units/0/lines/0/description")),
     ],
 )
 def test_what_the_file_lacks_or_changes_is_a_finding(changes: dict[str, Any], expected: tuple[str, str, str]) -> None:

@@ -91,19 +91,19 @@ def test_plan_that_the_message_cannot_carry_is_found_by_preflight_and_refused(ha
     made = factories.change_plan(made, "/units/0/entry/carrierScac", None)
     # Only a broker whose profile makes a message has these findings.
     before = client.post("/api/exports/preflight", json=made).json()
-    assert (before["executable"], [each["rule"] for each in before["findings"] if each["rule"].startswith("F")]) == (
+    assert (before["executable"], [each["rule"] for each in before["findings"] if each["rule"].startswith("B")]) == (
         True,
         [],
     )
     assert client.patch(f"/api/partners/{factories.BROKER}", json={"messageProfile": X12}).status_code == 200
     report = client.post("/api/exports/preflight", json=made).json()
-    found = {each["rule"]: each["severity"] for each in report["findings"] if each["rule"].startswith("F")}
-    assert (report["executable"], found) == (False, {"F02": "block", "F01": "note"})
+    found = {each["rule"]: each["severity"] for each in report["findings"] if each["rule"].startswith("B")}
+    assert (report["executable"], found) == (False, {"B02": "block", "B01": "note"})
     refused = client.post(
         "/api/exports/execute", json={"accountId": factories.ACCOUNT, "batchId": made["batchId"], "plan": made}
     )
     assert (refused.status_code, refused.json()["errorCode"]) == (422, "PLAN_NOT_EXECUTABLE")
-    assert [each["rule"] for each in refused.json()["details"]["findings"]] == ["F02"]
+    assert [each["rule"] for each in refused.json()["details"]["findings"]] == ["B02"]
     assert client.get("/api/exports").json()["items"] == []
 
 
