@@ -31,6 +31,8 @@ _DAY = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
 _CONTROL = re.compile("[\x00-\x1f\x7f\ud800-\udfff\ufffe\uffff]")
 # Three, two and four digits with separators. IRS numbers (12-3456789AB), DUNS numbers and CBP numbers never have that form.
 _SOCIAL_SECURITY = re.compile(r"\s*[0-9]{3}[-.\s\u2010-\u2015][0-9]{2}[-.\s\u2010-\u2015]([0-9]{4})\s*")
+# In a text only with dashes: other separators are those of dates, weights and telephone numbers too.
+_SOCIAL_SECURITY_INSIDE = re.compile(r"(?<![\w-])[0-9]{3}-[0-9]{2}-([0-9]{4})(?![\w-])")
 _INSTANT = re.compile(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:")
 
 
@@ -77,6 +79,11 @@ def mask_number(number: str) -> str:
     """Return a party's number for display; a Social Security number keeps only its last four digits."""
     found = _SOCIAL_SECURITY.fullmatch(number)
     return number if found is None else f"XXX-XX-{found[1]}"
+
+
+def mask_numbers(text: str) -> str:
+    """Return the text for display; each Social Security number in it keeps only its last four digits."""
+    return _SOCIAL_SECURITY_INSIDE.sub(r"XXX-XX-\1", text)
 
 
 def check_year(value: Moment) -> Moment:

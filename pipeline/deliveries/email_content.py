@@ -34,6 +34,8 @@ from pipeline.deliveries.schemas.messages import (
     MessageType,
 )
 from pipeline.exports.field_text import describe_field
+from pipeline.exports.schemas.entry_filing import Filing, format_entry_number
+from pipeline.exports.schemas.parties import UltimateConsignee
 
 #: How many customs packages, documents and fields an e-mail lists. The JSON message has all of them.
 MAX_PACKAGES: Final = 20
@@ -182,6 +184,8 @@ def _build_package(unit: HandedUnit) -> Section:
         ),
         ("Importer of record", f"{importer.name or unit.parties.buyer.name}, {importer.masked_number}"),
         ("Entry", f"type {entry.type}, port {entry.port_of_entry}, by {entry.mode_of_transport}"),
+        ("Filing", _describe_filing(entry.filing)),
+        ("Ultimate consignee", _describe_consignees(unit.parties.ultimate_consignees)),
         ("Carrier, shipment", ", ".join(each for each in carrier if each)),
         ("Export date", str(entry.export_date)),
         ("Estimated arrival", "" if entry.estimated_arrival_at is None else _format_moment(entry.estimated_arrival_at)),
@@ -190,6 +194,24 @@ def _build_package(unit: HandedUnit) -> Section:
         ("Treatment digest", unit.treatment_digest),
     ]
     return Section(f"Customs package {unit.package_number}", [(name, value) for name, value in rows if value])
+
+
+def _describe_filing(filing: Filing | None) -> str:
+    if filing is None:
+        return ""
+    bond, payment = filing.bond, filing.payment
+    parts = (
+        f"entry number {format_entry_number(filing.entry_number)}" if filing.entry_number else None,
+        f"bond type {bond.type}, surety {bond.surety_code or 'not given'}" if bond else None,
+        f"payment type {payment.type}" if payment else None,
+    )
+    return ", ".join(part for part in parts if part)
+
+
+def _describe_consignees(consignees: Sequence[UltimateConsignee]) -> str:
+    if len(consignees) > 1:
+        return f"{len(consignees):,} consignees, see the entry worksheet"
+    return ", ".join(part for each in consignees for part in (each.name, each.masked_number) if part)
 
 
 def _build_superseded(message: HandoffSuperseded) -> EmailContent:

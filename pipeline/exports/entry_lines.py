@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from pipeline.core.money import ZERO
-from pipeline.exports.schemas.plan import Line, Treatment
+from pipeline.exports.consignees import list_recipients
+from pipeline.exports.schemas.plan import Line, Treatment, Unit
 
 
-def group_entry_lines(lines: Sequence[Line]) -> tuple[tuple[int, ...], ...]:
+def group_entry_lines(unit: Unit) -> tuple[tuple[int, ...], ...]:
     """Return the numbers of the invoice lines of each entry line; both count from 1, in the order of the invoice.
 
-    Lines of one code, origin, manufacturer, preference and treatment are one entry line: only their quantities, values and
-    weights differ, and these add up.
+    Lines of one code, origin, manufacturer, preference, treatment and ultimate consignee are one entry line: only their
+    quantities, values and weights differ, and these add up.
     """
     groups: dict[tuple[object, ...], list[int]] = {}
-    for number, line in enumerate(lines, start=1):
-        groups.setdefault(_merge_key(line), []).append(number)
+    recipients = list_recipients(unit)
+    for number, (line, each) in enumerate(zip(unit.lines, recipients, strict=True), start=1):
+        groups.setdefault((each.places, *_merge_key(line)), []).append(number)
     return tuple(map(tuple, groups.values()))
 
 

@@ -17,6 +17,7 @@ _IDS: Final[Mapping[str, str]] = {
     "packages": "packageRef",
     "usmcaCertificates": "ref",
     "manufacturers": "ref",
+    "ultimateConsignees": "name",
     "contents": "lineRef",
     "chapter99": "heading",
     "section232": "metal",

@@ -70,6 +70,7 @@ STANDARD_WORDS = frozenset(
     x12 catair notice message universal shipment
     cover paps sheet
     valuation
+    consignees filing
     """.split()
 )
 

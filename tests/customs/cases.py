@@ -8,21 +8,13 @@ from typing import Any
 from pipeline.core.findings import Finding
 from pipeline.customs.checks.plan import check_plan
 from pipeline.exports.schemas.plan import Plan
+from tests.customs.foreign_importer import FOREIGN_ADDRESS, RESIDENT_AGENT
 from tests.support import factories
 from tests.support.factories import Json, change_plan, plan
 
 TODAY = date(2026, 11, 24)
 UNIT = "/units/0"
 PAN, SHIRT, BAG = (f"{UNIT}/lines/{place}" for place in range(3))
-FOREIGN_ADDRESS = {
-    "line1": "1 Main Street",
-    "line2": None,
-    "city": "Toronto",
-    "region": "ON",
-    "postalCode": None,
-    "country": "CA",
-}
-
 
 #: The shirts at $2,800: above $2,500 a USMCA claim needs a certification.
 DEAR: list[tuple[str, Any]] = [
@@ -338,6 +330,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
             (f"{UNIT}/entry/type", "11"),
             (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-29T23:00:00-05:00"),
             (f"{UNIT}/parties/importerOfRecord/importerNumber", "261127-12345"),
+            RESIDENT_AGENT,
         ],
         [("V20", "warn", f"{UNIT}/parties/importerOfRecord/importerNumber")],
     ),
@@ -346,6 +339,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
             (f"{UNIT}/entry/type", "11"),
             (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-30T00:30:00-05:00"),
             (f"{UNIT}/parties/importerOfRecord/address", FOREIGN_ADDRESS),
+            RESIDENT_AGENT,
         ],
         [("V20", "block", f"{UNIT}/parties/importerOfRecord/importerNumber")],
     ),

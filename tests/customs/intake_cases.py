@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.customs.cases import BAG, DEAR, FOREIGN_ADDRESS, PAN, SHIRT, UNIT, heading
+from tests.customs.cases import BAG, DEAR, PAN, SHIRT, UNIT, heading
+from tests.customs.foreign_importer import FOREIGN_ADDRESS, RESIDENT_AGENT
 
 CERTIFICATE = f"{UNIT}/usmcaCertificates/0"
 MAKER = f"{UNIT}/parties/manufacturers"
@@ -121,6 +122,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [
             (f"{UNIT}/entry/estimatedArrivalAt", "2026-12-01T12:00:00Z"),
             (f"{UNIT}/parties/importerOfRecord/importerNumber", "261127-12345"),
+            RESIDENT_AGENT,
         ],
         [("V20", "warn", f"{UNIT}/parties/importerOfRecord/importerNumber")],
     ),
@@ -129,6 +131,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
             (f"{UNIT}/entry/type", "11"),
             (f"{UNIT}/entry/estimatedArrivalAt", "2026-12-01T12:00:00Z"),
             (f"{UNIT}/parties/buyer/address", FOREIGN_ADDRESS),
+            RESIDENT_AGENT,
         ],
         [("V20", "block", f"{UNIT}/parties/importerOfRecord/importerNumber")],
     ),

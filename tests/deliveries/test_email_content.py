@@ -168,6 +168,21 @@ def test_handoff_email_has_invoices_importer_entry_documents_and_link(mail_runti
         assert "TEST" not in text
 
 
+def test_handoff_email_says_how_entry_is_filed(mail_runtime: Runtime) -> None:
+    made = factories.plan(units=2)
+    one, two = made["units"]
+    one["entry"]["filing"] = {"entryNumber": "ABC12345676", "bond": {"type": "9", "suretyCode": "036"}}
+    consignee = {"name": "Demo Stores Inc", "address": factories.PARTIES["shipTo"]["address"], "number": "987-65-4321"}
+    one["parties"]["ultimateConsignees"] = [consignee]
+    two["parties"]["ultimateConsignees"] = [consignee | {"packageRefs": [ref]} for ref in ("P1", "P2")]
+    body = email_content.build_email_body(mail_runtime.settings, hand_off(mail_runtime, made), documents(1))
+    for text in (body.text, body.html):
+        assert "entry number ABC-1234567-6, bond type 9, surety 036" in text
+        assert "Demo Stores Inc, XXX-XX-4321" in text
+        assert "2 consignees, see the entry worksheet" in text
+        assert "987-65-4321" not in text
+
+
 def test_email_is_the_same_at_every_call(mail_runtime: Runtime) -> None:
     handoff = hand_off(mail_runtime, factories.plan())
     assert len({email_content.build_email_body(mail_runtime.settings, handoff, documents(1)) for _ in range(3)}) == 1

@@ -270,3 +270,36 @@ def build_full_invoice() -> Invoice:
         data["lines"].append({**data["lines"][1], "lineRef": "L5"})
 
     return sample(4, 6, test=True, change=change)
+
+
+def file_entry(data: dict[str, Any]) -> None:
+    """Add to a unit's JSON how its entry is filed: a foreign importer's agent, two consignees, bond, payment and all else."""
+    data["entry"]["filing"] = {
+        "filerCode": "ABC",
+        "entryNumber": "ABC12345676",
+        "teamNumber": "004",
+        "firmsCode": "H123",
+        "locationOfGoods": "Example Terminal",
+        "bond": {"type": "9", "suretyCode": "036", "number": "26A004711", "amountUsd": "9000.00"},
+        "powerOfAttorney": {
+            "broker": "br_sandbox",
+            "grantor": "Maple Goods Ltd",
+            "validFrom": "2026-01-05",
+            "validUntil": "2027-01-04",
+        },
+        "payment": {"type": "8", "statementDate": "2026-12-04", "statementMonth": "12", "clientBranch": "01"},
+    }
+    street = {"line1": "55 Lake Avenue", "city": "Rochester", "region": "NY", "postalCode": "14608", "country": "US"}
+    data["parties"]["importerOfRecord"]["residentAgent"] = {
+        "name": "Demo Agents LLC",
+        "address": street,
+        "number": "12-345678901",
+    }
+    orders = [line["orderId"] for line in data["lines"]]
+    data["parties"]["ultimateConsignees"] = [
+        {"name": "Lakeside Kitchen Supply Inc.", "address": street, "sameAsImporter": True, "orderIds": orders[:1]},
+        {"name": "Demo Stores Inc", "address": street, "number": "987-65-4321", "orderIds": orders[1:]},
+    ]
+    data["lines"][0]["treatment"]["pga"] = [
+        {"flag": "FD4", "agency": "FDA", "program": "FOO", "data": {"priorNoticeConfirmation": ["123456789012"]}}
+    ]

@@ -10,7 +10,7 @@ import pytest
 from openpyxl import load_workbook
 from pypdf import PdfReader
 
-from pipeline.core.field_types import mask_number
+from pipeline.core.field_types import mask_number, mask_numbers
 from pipeline.documents.formats.broker_profile import profile_document
 from pipeline.documents.registry import render_documents
 from pipeline.documents.schemas.invoice import Invoice
@@ -91,3 +91,15 @@ def test_social_security_number_is_masked_in_any_format(number: str) -> None:
 def test_irs_number_is_printed_completely(kind: str) -> None:
     bodies = {document.artifact_type: document.body for document in render_documents(set_importer("12-3456789AB"))}
     assert "12-3456789AB" in read_text(kind, bodies[kind])
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        (NUMBER, SHOWN),
+        (f'{{"number": "{NUMBER}", "name": "Demo"}}', f'{{"number": "{SHOWN}", "name": "Demo"}}'),
+        ("12-345678900 of 2026-11-24, +1 416-555-0100, 1123-45-6789, 123-45-67890", None),
+    ],
+)
+def test_number_inside_a_text_is_masked(text: str, shown: str | None) -> None:
+    assert mask_numbers(text) == (shown or text)

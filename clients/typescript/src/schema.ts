@@ -3213,6 +3213,18 @@ export interface components {
             amount?: string | null;
         };
         /**
+         * Bond
+         * @description The customs bond of the entry (CBP Form 7501, blocks 4 and 5).
+         */
+        Bond: {
+            /** @description 0 none, 8 continuous, 9 single transaction */
+            type: string;
+            /** @description 998 for cash instead of a surety, 999 without a surety */
+            suretyCode?: string | null;
+            number?: string | null;
+            amountUsd?: string | null;
+        };
+        /**
          * CertifiedGoods
          * @description Goods that a certification of origin covers: their description and HS subheading.
          */
@@ -3321,6 +3333,7 @@ export interface components {
             estimatedArrivalAt?: string | null;
             /** @description Only if one shipment has several entries, one a unit */
             part?: components["schemas"]["EntryPart"] | null;
+            filing?: components["schemas"]["Filing"] | null;
         };
         /**
          * EntryPart
@@ -3356,6 +3369,23 @@ export interface components {
             idempotencyKey?: string | null;
         };
         /**
+         * Filing
+         * @description How the entry is filed, as far as it is arranged before; the filer supplies the rest.
+         */
+        Filing: {
+            filerCode?: string | null;
+            /** @description Filer code, seven digits and check digit, such as ABC-1234567-6 */
+            entryNumber?: string | null;
+            /** @description CBP team that the entry is assigned to */
+            teamNumber?: string | null;
+            /** @description FIRMS code of the place of the goods */
+            firmsCode?: string | null;
+            locationOfGoods?: string | null;
+            bond?: components["schemas"]["Bond"] | null;
+            powerOfAttorney?: components["schemas"]["PowerOfAttorney"] | null;
+            payment?: components["schemas"]["Payment"] | null;
+        };
+        /**
          * Importer
          * @description The importer of record: its number always; name and address if they differ from the buyer's.
          */
@@ -3364,6 +3394,7 @@ export interface components {
             name?: string | null;
             address?: components["schemas"]["Address"] | null;
             contact?: components["schemas"]["Contact"] | null;
+            residentAgent?: components["schemas"]["ResidentAgent"] | null;
         };
         /**
          * InvoiceHeader
@@ -3624,7 +3655,7 @@ export interface components {
         };
         /**
          * Parties
-         * @description All parties named on the invoice.
+         * @description All parties named on the invoice, and those whom only the entry names.
          */
         Parties: {
             seller: components["schemas"]["Party"];
@@ -3633,6 +3664,7 @@ export interface components {
             importerOfRecord: components["schemas"]["Importer"];
             exporterContact: components["schemas"]["Contact"];
             manufacturers: components["schemas"]["Manufacturer"][];
+            ultimateConsignees?: components["schemas"]["UltimateConsignee"][];
         };
         /**
          * PartnerChanges
@@ -3666,6 +3698,19 @@ export interface components {
             identifiers?: {
                 [key: string]: string;
             };
+        };
+        /**
+         * Payment
+         * @description How duties, taxes and fees are paid in ACE.
+         */
+        Payment: {
+            /** @description ACE payment type, such as 1, 3 or 7 */
+            type: string;
+            /** @description Preliminary statement print date */
+            statementDate?: string | null;
+            /** @description Month of the periodic statement */
+            statementMonth?: string | null;
+            clientBranch?: string | null;
         };
         /**
          * Pga
@@ -3724,6 +3769,25 @@ export interface components {
             idempotencyKey?: string | null;
             entry?: components["schemas"]["TemplateEntry"] | null;
             invoice?: components["schemas"]["TemplateInvoice"] | null;
+        };
+        /**
+         * PowerOfAttorney
+         * @description The importer's power of attorney that a customs broker has on file (19 CFR 141.46).
+         */
+        PowerOfAttorney: {
+            /** @description The customs broker; without it the one of the plan */
+            broker?: string | null;
+            /** @description Who gave it */
+            grantor: string;
+            /**
+             * @description Whether a partnership gave it
+             * @default false
+             */
+            byPartnership?: boolean;
+            /** Format: date */
+            validFrom: string;
+            /** @description The last day; without it until it is revoked */
+            validUntil?: string | null;
         };
         /**
          * PrintSettingsChanges
@@ -3836,6 +3900,17 @@ export interface components {
             eventTypes?: components["schemas"]["MessageType"][] | null;
             /** @description `next` of the previous page */
             after?: string | null;
+        };
+        /**
+         * ResidentAgent
+         * @description The agent in the United States on whom process may be served for a foreign importer (19 CFR 141.18).
+         */
+        ResidentAgent: {
+            name: string;
+            address: components["schemas"]["Address"];
+            /** @description IRS number, or number assigned by CBP */
+            number?: string | null;
+            contact?: components["schemas"]["Contact"] | null;
         };
         /**
          * RulesetRef
@@ -3977,6 +4052,25 @@ export interface components {
             undetermined?: string | null;
         };
         /**
+         * UltimateConsignee
+         * @description Who receives the goods in the United States (CBP Form 7501, blocks 22 and 25): all, or those of its orders or packages.
+         */
+        UltimateConsignee: {
+            name: string;
+            address: components["schemas"]["Address"];
+            /** @description IRS number, Social Security number or number assigned by CBP; not with `sameAsImporter` */
+            number?: string | null;
+            /**
+             * @description Whether it is the importer of record
+             * @default false
+             */
+            sameAsImporter?: boolean;
+            /** @description Goods of these orders */
+            orderIds?: string[];
+            /** @description Goods in these packages */
+            packageRefs?: string[];
+        };
+        /**
          * Unit
          * @description One unit of the plan: one customs package, one commercial invoice, one entry.
          */
@@ -4058,6 +4152,18 @@ export interface components {
             name: string;
             /** @description Their value, if it is known */
             amount?: string | null;
+        };
+        /**
+         * OutboundBond
+         * @description The customs bond of the entry (CBP Form 7501, blocks 4 and 5).
+         */
+        OutboundBond: {
+            /** @description 0 none, 8 continuous, 9 single transaction */
+            type: string;
+            /** @description 998 for cash instead of a surety, 999 without a surety */
+            suretyCode?: string | null;
+            number?: string | null;
+            amountUsd?: string | null;
         };
         /**
          * OutboundCertifiedGoods
@@ -4232,6 +4338,7 @@ export interface components {
             estimatedArrivalAt?: string | null;
             /** @description Only if one shipment has several entries, one a unit */
             part?: components["schemas"]["OutboundEntryPart"] | null;
+            filing?: components["schemas"]["OutboundFiling"] | null;
         };
         /**
          * OutboundEntryPart
@@ -4358,6 +4465,23 @@ export interface components {
             /** @description RFC 6901 JSON Pointer into the plan, for example /units/0/lines/2/htsCode */
             pointer: string;
             message: string;
+        };
+        /**
+         * OutboundFiling
+         * @description How the entry is filed, as far as it is arranged before; the filer supplies the rest.
+         */
+        OutboundFiling: {
+            filerCode?: string | null;
+            /** @description Filer code, seven digits and check digit, such as ABC-1234567-6 */
+            entryNumber?: string | null;
+            /** @description CBP team that the entry is assigned to */
+            teamNumber?: string | null;
+            /** @description FIRMS code of the place of the goods */
+            firmsCode?: string | null;
+            locationOfGoods?: string | null;
+            bond?: components["schemas"]["OutboundBond"] | null;
+            powerOfAttorney?: components["schemas"]["OutboundPowerOfAttorney"] | null;
+            payment?: components["schemas"]["OutboundPayment"] | null;
         };
         /**
          * OutboundFinding
@@ -4547,6 +4671,7 @@ export interface components {
             name?: string | null;
             address?: components["schemas"]["OutboundAddress"] | null;
             contact?: components["schemas"]["OutboundContact"] | null;
+            residentAgent?: components["schemas"]["OutboundResidentAgent"] | null;
         };
         /**
          * OutboundInvoiceHeader
@@ -4698,7 +4823,7 @@ export interface components {
         };
         /**
          * OutboundParties
-         * @description All parties named on the invoice.
+         * @description All parties named on the invoice, and those whom only the entry names.
          */
         OutboundParties: {
             seller: components["schemas"]["OutboundParty"];
@@ -4707,6 +4832,7 @@ export interface components {
             importerOfRecord: components["schemas"]["OutboundImporter"];
             exporterContact: components["schemas"]["OutboundContact"];
             manufacturers: components["schemas"]["OutboundManufacturer"][];
+            ultimateConsignees?: components["schemas"]["OutboundUltimateConsignee"][];
         };
         /**
          * OutboundParty
@@ -4719,6 +4845,19 @@ export interface components {
             identifiers?: {
                 [key: string]: string;
             };
+        };
+        /**
+         * OutboundPayment
+         * @description How duties, taxes and fees are paid in ACE.
+         */
+        OutboundPayment: {
+            /** @description ACE payment type, such as 1, 3 or 7 */
+            type: string;
+            /** @description Preliminary statement print date */
+            statementDate?: string | null;
+            /** @description Month of the periodic statement */
+            statementMonth?: string | null;
+            clientBranch?: string | null;
         };
         /**
          * OutboundPga
@@ -4736,6 +4875,25 @@ export interface components {
             };
         };
         /**
+         * OutboundPowerOfAttorney
+         * @description The importer's power of attorney that a customs broker has on file (19 CFR 141.46).
+         */
+        OutboundPowerOfAttorney: {
+            /** @description The customs broker; without it the one of the plan */
+            broker?: string | null;
+            /** @description Who gave it */
+            grantor: string;
+            /**
+             * @description Whether a partnership gave it
+             * @default false
+             */
+            byPartnership?: boolean;
+            /** Format: date */
+            validFrom: string;
+            /** @description The last day; without it until it is revoked */
+            validUntil?: string | null;
+        };
+        /**
          * OutboundRebate
          * @description A rebate, drawback or bounty on the export of the goods (19 CFR 141.86(a)(9)); not part of the total.
          */
@@ -4743,6 +4901,17 @@ export interface components {
             name: string;
             /** @example 12.50 */
             amount: string;
+        };
+        /**
+         * OutboundResidentAgent
+         * @description The agent in the United States on whom process may be served for a foreign importer (19 CFR 141.18).
+         */
+        OutboundResidentAgent: {
+            name: string;
+            address: components["schemas"]["OutboundAddress"];
+            /** @description IRS number, or number assigned by CBP */
+            number?: string | null;
+            contact?: components["schemas"]["OutboundContact"] | null;
         };
         /**
          * OutboundRevisionRef
@@ -4805,6 +4974,25 @@ export interface components {
             section232?: components["schemas"]["OutboundSection232"][];
             pga?: components["schemas"]["OutboundPga"][];
             undetermined?: string | null;
+        };
+        /**
+         * OutboundUltimateConsignee
+         * @description Who receives the goods in the United States (CBP Form 7501, blocks 22 and 25): all, or those of its orders or packages.
+         */
+        OutboundUltimateConsignee: {
+            name: string;
+            address: components["schemas"]["OutboundAddress"];
+            /** @description IRS number, Social Security number or number assigned by CBP; not with `sameAsImporter` */
+            number?: string | null;
+            /**
+             * @description Whether it is the importer of record
+             * @default false
+             */
+            sameAsImporter?: boolean;
+            /** @description Goods of these orders */
+            orderIds?: string[];
+            /** @description Goods in these packages */
+            packageRefs?: string[];
         };
         /**
          * OutboundUsmcaCertificate
@@ -4959,6 +5147,7 @@ export type AcknowledgeRequest = components['schemas']['AcknowledgeRequest'];
 export type Address = components['schemas']['Address'];
 export type Approval = components['schemas']['Approval'];
 export type Assist = components['schemas']['Assist'];
+export type Bond = components['schemas']['Bond'];
 export type CertifiedGoods = components['schemas']['CertifiedGoods'];
 export type Chapter98 = components['schemas']['Chapter98'];
 export type Chapter99 = components['schemas']['Chapter99'];
@@ -4970,6 +5159,7 @@ export type Entry = components['schemas']['Entry'];
 export type EntryPart = components['schemas']['EntryPart'];
 export type EntryQuantity = components['schemas']['EntryQuantity'];
 export type ExecuteRequest = components['schemas']['ExecuteRequest'];
+export type Filing = components['schemas']['Filing'];
 export type Importer = components['schemas']['Importer'];
 export type InvoiceHeader = components['schemas']['InvoiceHeader'];
 export type Line = components['schemas']['Line'];
@@ -4988,9 +5178,11 @@ export type Parties = components['schemas']['Parties'];
 export type PartnerChanges = components['schemas']['PartnerChanges'];
 export type PartnerRef = components['schemas']['PartnerRef'];
 export type Party = components['schemas']['Party'];
+export type Payment = components['schemas']['Payment'];
 export type Pga = components['schemas']['Pga'];
 export type Plan = components['schemas']['Plan'];
 export type PlanRequest = components['schemas']['PlanRequest'];
+export type PowerOfAttorney = components['schemas']['PowerOfAttorney'];
 export type PrintSettingsChanges = components['schemas']['PrintSettingsChanges'];
 export type Problem = components['schemas']['Problem'];
 export type ProductItem = components['schemas']['ProductItem'];
@@ -4998,6 +5190,7 @@ export type ProductMaker = components['schemas']['ProductMaker'];
 export type ProductSync = components['schemas']['ProductSync'];
 export type Rebate = components['schemas']['Rebate'];
 export type ReplayRequest = components['schemas']['ReplayRequest'];
+export type ResidentAgent = components['schemas']['ResidentAgent'];
 export type RulesetRef = components['schemas']['RulesetRef'];
 export type SecretRotation = components['schemas']['SecretRotation'];
 export type Section232 = components['schemas']['Section232'];
@@ -5007,11 +5200,13 @@ export type TemplateInvoice = components['schemas']['TemplateInvoice'];
 export type TemplateItem = components['schemas']['TemplateItem'];
 export type TemplateSync = components['schemas']['TemplateSync'];
 export type Treatment = components['schemas']['Treatment'];
+export type UltimateConsignee = components['schemas']['UltimateConsignee'];
 export type Unit = components['schemas']['Unit'];
 export type UsmcaCertificate = components['schemas']['UsmcaCertificate'];
 export type OutboundAddress = components['schemas']['OutboundAddress'];
 export type OutboundArtifactLink = components['schemas']['OutboundArtifactLink'];
 export type OutboundAssist = components['schemas']['OutboundAssist'];
+export type OutboundBond = components['schemas']['OutboundBond'];
 export type OutboundCertifiedGoods = components['schemas']['OutboundCertifiedGoods'];
 export type OutboundChapter98 = components['schemas']['OutboundChapter98'];
 export type OutboundChapter99 = components['schemas']['OutboundChapter99'];
@@ -5031,6 +5226,7 @@ export type OutboundExportExecuted = components['schemas']['OutboundExportExecut
 export type OutboundExportFailed = components['schemas']['OutboundExportFailed'];
 export type OutboundExportRechecked = components['schemas']['OutboundExportRechecked'];
 export type OutboundFieldAnswer = components['schemas']['OutboundFieldAnswer'];
+export type OutboundFiling = components['schemas']['OutboundFiling'];
 export type OutboundFinding = components['schemas']['OutboundFinding'];
 export type OutboundHandedLine = components['schemas']['OutboundHandedLine'];
 export type OutboundHandedUnit = components['schemas']['OutboundHandedUnit'];
@@ -5048,14 +5244,18 @@ export type OutboundPackageSuperseded = components['schemas']['OutboundPackageSu
 export type OutboundPackedContent = components['schemas']['OutboundPackedContent'];
 export type OutboundParties = components['schemas']['OutboundParties'];
 export type OutboundParty = components['schemas']['OutboundParty'];
+export type OutboundPayment = components['schemas']['OutboundPayment'];
 export type OutboundPga = components['schemas']['OutboundPga'];
+export type OutboundPowerOfAttorney = components['schemas']['OutboundPowerOfAttorney'];
 export type OutboundRebate = components['schemas']['OutboundRebate'];
+export type OutboundResidentAgent = components['schemas']['OutboundResidentAgent'];
 export type OutboundRevisionRef = components['schemas']['OutboundRevisionRef'];
 export type OutboundRulesetRef = components['schemas']['OutboundRulesetRef'];
 export type OutboundSection232 = components['schemas']['OutboundSection232'];
 export type OutboundShipTo = components['schemas']['OutboundShipTo'];
 export type OutboundSupersededHandoff = components['schemas']['OutboundSupersededHandoff'];
 export type OutboundTreatment = components['schemas']['OutboundTreatment'];
+export type OutboundUltimateConsignee = components['schemas']['OutboundUltimateConsignee'];
 export type OutboundUsmcaCertificate = components['schemas']['OutboundUsmcaCertificate'];
 export type $defs = Record<string, never>;
 export interface operations {

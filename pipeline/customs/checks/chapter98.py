@@ -73,7 +73,7 @@ def _check_proof(line: Line, claim: Chapter98, row: Provision98, here: str, on: 
     if row.years_abroad is None or line.country_of_origin == entry_rules().destination:
         return
     exported = claim.exported_on
-    if exported is None or on > _add_years(exported, row.years_abroad):
+    if exported is None or on > add_years(exported, row.years_abroad):
         left = "when they left the United States is not given" if exported is None else f"they left it on {exported}"
         yield Finding(
             rule="H12",
@@ -86,7 +86,8 @@ def _check_proof(line: Line, claim: Chapter98, row: Provision98, here: str, on: 
         )
 
 
-def _add_years(day: date, years: int) -> date:
+def add_years(day: date, years: int) -> date:
+    """Return the day that many years later; for February 29 of a year without one it is February 28."""
     try:
         return day.replace(year=day.year + years)
     except ValueError:  # February 29

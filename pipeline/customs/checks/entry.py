@@ -22,6 +22,16 @@ def in_usd(amount: Decimal, invoice: InvoiceHeader) -> Decimal | None:
     return None if rate is None else multiply(amount, rate)
 
 
+def is_foreign_importer(unit: Unit) -> bool:
+    """Return whether the importer of record is outside the United States, by its number or its address."""
+    rules = entry_rules()
+    importer = unit.parties.importer_of_record
+    form = rules.match_importer_number(importer.importer_number)
+    # An importer without an address is the buyer.
+    address = importer.address or unit.parties.buyer.address
+    return (form is not None and form.foreign) or address.country != rules.destination
+
+
 def check_entry(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     """Yield what is wrong with the unit's entry; `on` is the day of the check."""
     entered_on = entry_date(unit)
@@ -134,9 +144,7 @@ def _check_importer(unit: Unit, pointer: str, entered_on: date) -> Iterator[Find
             remedy=f"Write it in one of these forms: {forms}. An IRS number ends in a two-character suffix, mostly 00.",
             source=rules.importer_numbers.source,
         )
-    # An importer without an address is the buyer.
-    address = importer.address or unit.parties.buyer.address
-    if not ((form is not None and form.foreign) or address.country != rules.destination):
+    if not is_foreign_importer(unit):
         return
     barred = rules.foreign_importer
     if unit.entry.type in barred.entry_types and not barred.has_ended(entered_on):

@@ -36,7 +36,7 @@ def _check_line_count(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     # Merging can only lower the number, so most units need no merge to be judged.
     if limit is None or len(unit.lines) <= limit.most:
         return
-    count = len(group_entry_lines(unit.lines))
+    count = len(group_entry_lines(unit))
     if count <= limit.most:
         return
     parts = -(-count // limit.most)
@@ -74,7 +74,7 @@ def _check_values(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     limit = entry_rules().find_limit("value digits", on)
     if limit is None or not _exceeds(unit, unit.lines, limit.most):
         return
-    for number, group in enumerate(group_entry_lines(unit.lines), start=1):
+    for number, group in enumerate(group_entry_lines(unit), start=1):
         lines = [unit.lines[each - 1] for each in group]
         if _exceeds(unit, lines, limit.most):
             yield Finding(

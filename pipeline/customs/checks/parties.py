@@ -59,6 +59,10 @@ def _addresses(unit: Unit) -> Iterator[tuple[str, Address]]:
     yield "parties/shipTo/address", parties.ship_to.address
     if parties.importer_of_record.address is not None:
         yield "parties/importerOfRecord/address", parties.importer_of_record.address
+    if parties.importer_of_record.resident_agent is not None:
+        yield "parties/importerOfRecord/residentAgent/address", parties.importer_of_record.resident_agent.address
+    for place, consignee in enumerate(parties.ultimate_consignees):
+        yield f"parties/ultimateConsignees/{place}/address", consignee.address
     for place, maker in enumerate(parties.manufacturers):
         yield f"parties/manufacturers/{place}/address", maker.address
     for place, certificate in enumerate(unit.usmca_certificates):

@@ -10,7 +10,9 @@ from pipeline.customs.chapter99 import checks
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.checks import lines, mid
 from pipeline.customs.checks.characters import check_characters
+from pipeline.customs.checks.consignees import check_consignees
 from pipeline.customs.checks.entry import check_entry
+from pipeline.customs.checks.filing import check_filing
 from pipeline.customs.checks.goods import check_names
 from pipeline.customs.checks.limits import check_limits, check_parts
 from pipeline.customs.checks.manifest import check_carriage
@@ -82,14 +84,16 @@ def _check_plan(plan: Plan, on: date) -> Iterator[Finding]:
             )
         refs.add(unit.unit_ref)
         numbers.add(unit.invoice.number)
-        yield from _check_unit(unit, pointer, on)
+        yield from _check_unit(plan, unit, pointer, on)
     yield from check_parts(plan.units)
 
 
-def _check_unit(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
+def _check_unit(plan: Plan, unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     entered_on = entry_date(unit)
     yield from check_entry(unit, pointer, on)
     yield from check_limits(unit, pointer, entered_on)
+    yield from check_filing(plan, unit, pointer)
+    yield from check_consignees(unit, pointer, entered_on)
     yield from check_countries(unit, pointer)
     yield from check_parties(unit, pointer)
     yield from check_people(unit, pointer)

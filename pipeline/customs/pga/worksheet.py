@@ -32,7 +32,7 @@ def build_worksheet(unit: Unit, on: date, digests: Mapping[str, str]) -> PgaWork
     rules = pga_rules()
     parties = UnitParties(unit)
     answers = [list(flag_answers(unit, line, on)) for line in unit.lines]
-    groups = group_entry_lines(unit.lines)
+    groups = group_entry_lines(unit)
     entry_lines = {number: place for place, group in enumerate(groups, start=1) for number in group}
     sent: dict[int, Counter[str]] = defaultdict(Counter)
     lines = tuple(

@@ -13,6 +13,7 @@ from pipeline.customs.reference.chapter98 import Chapter98Rules
 from pipeline.customs.reference.chapter99 import RulesetManifest
 from pipeline.customs.reference.content import RulesContent, read_folder, rules_in_use, use_rules
 from pipeline.customs.reference.entry import AttributeRules, DescriptionRules, EntryRules, MidRules
+from pipeline.customs.reference.filing import FilingRules
 from pipeline.customs.reference.loader import RulesReader
 from pipeline.customs.reference.pga import PgaRules
 from pipeline.customs.reference.pga_layouts import RecordRules
@@ -32,6 +33,7 @@ REFERENCE: Final[Mapping[str, tuple[str, type[ReferenceData]]]] = MappingProxyTy
         "valuation.yaml": ("values and fees", ValuationRules),
         "units.yaml": ("units", UnitRules),
         "chapter98.yaml": ("chapter 98", Chapter98Rules),
+        "filing.yaml": ("filing", FilingRules),
     }
 )
 

@@ -17,7 +17,8 @@ from pipeline.core.money import format_plain, sum_exact, to_decimal
 from pipeline.core.problems import Issue
 from pipeline.documents.formats import broker_message
 from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
-from pipeline.documents.formats.entry_import import ADDRESS_COLUMNS, list_entry_rows, party_columns
+from pipeline.documents.formats.entry_filing import ADDRESS_COLUMNS, filing_columns, party_columns
+from pipeline.documents.formats.entry_import import list_entry_rows
 from pipeline.documents.formats.xlsx import VERSION as WORKBOOK_VERSION
 from pipeline.documents.formats.xlsx import WorkbookWriter
 from pipeline.documents.registry import KINDS, MANIFEST, Document
@@ -106,10 +107,18 @@ _SHARED_FIELDS: Final = (
     "revision", "plan_hash", "test",
 )  # fmt: skip
 
+#: The columns of `filing.csv`, equal in every row; a test compares them with the table.
+FILING_FIELDS: Final = tuple(
+    """filer_code entry_number team_number firms_code location_of_goods bond_type surety_code bond_number bond_amount_usd
+    poa_broker poa_grantor poa_from poa_until payment_type statement_date statement_month client_branch consignee_numbers
+    prior_notices agent_number agent_name agent_addr1 agent_addr2 agent_city agent_state agent_zip agent_country""".split()
+)
+
 #: The fields beyond the flat table: facts of the line in another form, and facts of the invoice, equal in every row.
 OTHER_FIELDS: Final = (
     *_LINE,
     *_INVOICE,
+    *FILING_FIELDS,
     *(f"{role}_{part}" for role in _ROLES for part in ("name", *ADDRESS_COLUMNS.values())),
 )
 
@@ -119,7 +128,7 @@ FIELDS_OF_ROWS: Final[Mapping[str, frozenset[str]]] = {
     "lines": FIELDS,
     "entry_lines": frozenset((*ENTRY_FIELDS, *_SHARED_FIELDS, *OTHER_FIELDS)) - {*_LINE},
 }
-DATES: Final = frozenset({"invoice_date", "export_date", "sale_date"})
+DATES: Final = frozenset({"invoice_date", "export_date", "sale_date", "statement_date", "poa_from", "poa_until"})
 
 _RESERVED_FILENAMES: Final = frozenset({*(kind.filename for kind in KINDS), MANIFEST[1]})
 
@@ -233,7 +242,7 @@ _MAKERS: Final[Mapping[str, Callable[[BrokerProfile, Invoice], bytes]]] = {"csv"
 
 
 def _rows(profile: BrokerProfile, invoice: Invoice) -> Iterator[tuple[Cell, ...]]:
-    shared = {name: fact(invoice) for name, fact in _INVOICE.items()}
+    shared = {name: fact(invoice) for name, fact in _INVOICE.items()} | filing_columns(invoice)
     for role, attribute in _ROLES.items():
         shared |= party_columns(role, getattr(invoice.parties, attribute))
     for facts in _line_facts(invoice) if profile.rows == "lines" else _entry_facts(invoice):

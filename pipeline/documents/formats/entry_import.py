@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from io import BytesIO
-from typing import Any, Final
+from typing import Any
 from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from pipeline.documents.formats.columns import (
@@ -17,9 +17,10 @@ from pipeline.documents.formats.columns import (
     metal_columns,
     quantity_columns,
 )
+from pipeline.documents.formats.entry_filing import filing_columns, has_filing, list_consignee_rows, party_columns
 from pipeline.documents.formats.invoice import write_table
 from pipeline.documents.schemas.declarations import MergedLine
-from pipeline.documents.schemas.invoice import Invoice, PartyBlock
+from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
 JSON_VERSION, ZIP_VERSION = "1", "3"
@@ -29,17 +30,6 @@ _SHOWN: dict[str, Any] = {
     "test": True,
     "provenance": True,
     "header": {"number", "invoice_date"},
-}
-
-
-#: The end of a column's name for each part of an address.
-ADDRESS_COLUMNS: Final = {
-    "line1": "addr1",
-    "line2": "addr2",
-    "city": "city",
-    "region": "state",
-    "postal_code": "zip",
-    "country": "country",
 }
 
 
@@ -61,19 +51,26 @@ def entry_estimate(invoice: Invoice) -> bytes:
     facts["lines"] = [
         line.model_dump(mode="json", by_alias=True, exclude={"lines_shown"}) for line in invoice.entry_lines
     ]
+    if invoice.filing is not None:
+        facts["filing"] = invoice.filing.model_dump(mode="json", by_alias=True)
     facts["estimate"] = find_estimate(invoice).model_dump(mode="json", by_alias=True)
     return json.dumps(facts, ensure_ascii=False, indent=1).encode() + b"\n"
 
 
 def entry_import(invoice: Invoice) -> bytes:
-    """Return the ZIP with `header.csv`, `lines.csv`, `charges.csv` and `estimate.csv`; the same facts give the same bytes."""
+    """Return the ZIP with `header.csv`, `lines.csv`, `charges.csv` and `estimate.csv`; the same facts give the same bytes.
+
+    It has `filing.csv` and `consignees.csv` too if the plan says how the entry is filed.
+    """
     estimate = find_estimate(invoice)
-    tables: Mapping[str, Iterable[Mapping[str, Cell]]] = {
+    tables: dict[str, Iterable[Mapping[str, Cell]]] = {
         "header.csv": [_header_row(invoice, estimate)],
         "lines.csv": list_entry_rows(invoice),
         "charges.csv": _charge_rows(estimate),
         "estimate.csv": _estimate_rows(estimate),
     }
+    if has_filing(invoice):
+        tables |= {"filing.csv": [filing_columns(invoice)], "consignees.csv": list_consignee_rows(invoice)}
     out = BytesIO()
     day = invoice.header.invoice_date
     with ZipFile(out, "w", ZIP_STORED) as archive:
@@ -128,12 +125,6 @@ def _header_row(invoice: Invoice, estimate: EntryEstimate) -> dict[str, Cell]:
         "export_treatment_digest": invoice.provenance.treatment_digest,
         "test": "Y" if invoice.test else "N",
     }
-
-
-def party_columns(role: str, party: PartyBlock) -> dict[str, Cell]:
-    """Return the name and address of a party, each column with `role` before its name; None for what is not given."""
-    address = {f"{role}_{column}": getattr(party.address, part, None) for part, column in ADDRESS_COLUMNS.items()}
-    return {f"{role}_name": party.name, **address}
 
 
 def list_entry_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:

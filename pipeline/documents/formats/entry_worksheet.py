@@ -12,9 +12,18 @@ from functools import partial
 from typing import Any, Final
 
 from pipeline.core.money import format_amount, format_plain
+from pipeline.documents.formats.entry_filing import (
+    SAME,
+    describe_bond,
+    describe_consignee,
+    describe_filing,
+    describe_location,
+    list_consignee_facts,
+)
 from pipeline.documents.formats.entry_import import find_estimate
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.declarations import MergedLine
+from pipeline.documents.schemas.entry_filing import EntryFiling
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
@@ -27,6 +36,8 @@ LINE_CHARACTERS, DUTY_CHARACTERS = 300, 90
 LONGEST_DESCRIPTION: Final = 240
 
 FILER, IMPORTER, CARRIER = "the filer", "the importer", "the carrier"
+
+_SEVERAL: Final = "MULTI, see consignees"
 
 _EFFECTS: Final = {"included": "in the prices", "none": "not counted"}
 
@@ -55,16 +66,21 @@ def _describe(merged: MergedLine) -> str:
 
 
 def list_blocks(invoice: Invoice) -> Iterator[tuple[str, str, str | None, str | None]]:
-    """Yield each block of the head of CBP Form 7501: its number, its name, its value, and who supplies a missing value."""
+    """Yield each block of the head of CBP Form 7501: its number, its name, its value, and who supplies a missing value.
+
+    What the plan says of the filing beyond the form follows without a number.
+    """
     transport, parties = invoice.transport, invoice.parties
     estimate, importer = find_estimate(invoice), invoice.parties.importer_of_record
     origins = {line.country_of_origin for line in invoice.lines}
     makers = {line.mid for line in invoice.lines}
     exports = {line.country_of_export for line in invoice.lines}
-    yield "1", "Filer code and entry number", None, FILER
+    filing = invoice.filing or EntryFiling()
+    ship_to = _name_party(parties.ship_to.name, parties.ship_to.address_lines)
+    yield "1", "Filer code and entry number", filing.entry_number or filing.filer_code, FILER
     yield "2", "Entry type", transport.entry_type.shown, None
     yield "3", "Summary date", None, FILER
-    yield "4, 5", "Surety number, bond type", None, IMPORTER
+    yield "4, 5", "Surety number, bond type", describe_bond(filing), IMPORTER
     yield "6", "Port code", transport.port_of_entry, None
     yield "7", "Entry date, expected", f"{estimate.entered_on}", None
     yield "8", "Importing carrier", transport.carrier_scac, CARRIER
@@ -77,12 +93,29 @@ def list_blocks(invoice: Invoice) -> Iterator[tuple[str, str, str | None, str | 
     yield "15", "Export date", f"{transport.export_date}", None
     yield "16, 17", "I.T. number and date", None, f"{FILER}, if in bond"
     yield "19, 20", "Ports of lading and unlading", None, f"{CARRIER}, if by vessel or air"
-    yield "21", "Location of goods", None, FILER
-    yield "22", "Consignee number", None, IMPORTER
+    yield "21", "Location of goods", describe_location(filing), FILER
+    yield "22", "Consignee number", _consignee_number(filing), IMPORTER
     yield "23", "Importer number", importer.importer_number.shown, None
     yield "24", "Reference number", invoice.header.number, None
-    yield "25", "Ultimate consignee", _name_party(parties.ship_to.name, parties.ship_to.address_lines), None
+    yield "25", "Ultimate consignee", _consignee(filing, ship_to), None
     yield "26", "Importer of record", _name_party(importer.name, importer.address_lines), None
+    for name, value in describe_filing(filing):
+        yield "", name, value, None
+
+
+def _consignee_number(filing: EntryFiling) -> str | None:
+    if len(filing.consignees) > 1:
+        return _SEVERAL
+    (consignee,) = filing.consignees or (None,)
+    if consignee is None or consignee.same_as_importer:
+        return None if consignee is None else SAME
+    return None if consignee.number is None else consignee.number.shown
+
+
+def _consignee(filing: EntryFiling, ship_to: str) -> str:
+    if len(filing.consignees) > 1:
+        return _SEVERAL
+    return describe_consignee(filing.consignees[0]) if filing.consignees else ship_to
 
 
 def _one_of(values: set[str]) -> str:
@@ -100,6 +133,9 @@ def _facts(rows: list[tuple[MergedLine, EntryLine]], invoice: Invoice, cut: slic
         {"block": block, "name": name, "value": value, "supplier": None if value else supplier}
         for block, name, value, supplier in list_blocks(invoice)
     ]
+    facts["consignees"] = (
+        [] if invoice.filing is None or len(invoice.filing.consignees) == 1 else list_consignee_facts(invoice.filing)
+    )
     facts["lines"] = [_line_facts(merged, entry, currency) for merged, entry in rows[cut]]
     facts["adjustments"] = [
         {

@@ -14,6 +14,7 @@ from pipeline.documents.invoice import lines as rows
 from pipeline.documents.invoice import packages as boxes
 from pipeline.documents.invoice.consolidation import consolidate_lines, merge_lines
 from pipeline.documents.invoice.declarations import certificate_rows
+from pipeline.documents.invoice.filing import build_filing
 from pipeline.documents.schemas import declarations as schemas_declarations
 from pipeline.documents.schemas import invoice as out
 from pipeline.documents.schemas.invoice import Identifier, Printed
@@ -81,7 +82,7 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
     lines = rows.line_rows(unit, facts.line_digests, packages)
     header = unit.invoice
     currency = header.currency
-    merged = merge_lines(lines, group_entry_lines(unit.lines), currency)
+    merged = merge_lines(lines, group_entry_lines(unit), currency)
     return out.Invoice(
         kind=facts.kind,
         test=facts.test,
@@ -144,6 +145,7 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
         metal_totals=declarations.metal_totals(unit.lines, currency),
         consolidation=consolidate_lines(merged, len(lines)),
         entry_lines=merged,
+        filing=build_filing(unit),
         package_summary=boxes.package_summary(unit.packages, packages),
         packages=packages,
         declaration=_declaration(unit, facts.kind),

@@ -1,6 +1,6 @@
 """The words that printed documents show for codes of the plan. A code without words here is printed as it is.
 
-The words of `PROGRAMS`, `ENTRY_TYPES` and `AGENCY_DATA` are those of the rules. They are repeated, because the same
+The words of `PROGRAMS`, `ENTRY_TYPES`, `BOND_TYPES`, `PAYMENT_TYPES` and `AGENCY_DATA` are those of the rules. They are repeated, because the same
 plan and template version must give the same bytes after the rules have changed; a test compares them.
 """
 
@@ -65,6 +65,18 @@ ENTRY_TYPES: Final[Mapping[str, str]] = {
     "61": "immediate transportation",
     "62": "transportation and exportation",
     "63": "immediate exportation",
+}
+
+BOND_TYPES: Final[Mapping[str, str]] = {"0": "none", "8": "continuous", "9": "single transaction"}
+
+PAYMENT_TYPES: Final[Mapping[str, str]] = {
+    "1": "individual payment",
+    "2": "daily statement of the filer",
+    "3": "daily statement of the importer",
+    "5": "daily statement of the importer's branch",
+    "6": "periodic monthly statement of the filer",
+    "7": "periodic monthly statement of the importer",
+    "8": "periodic monthly statement of the importer's branch",
 }
 
 #: The data for agencies whose names as words are not the agencies' terms.
@@ -197,6 +209,16 @@ def format_basis(code: str) -> Printed:
 def format_entry_type(code: str) -> Printed:
     """Return a CBP entry type with its name, such as `01 consumption, formal`."""
     return Printed(code, f"{code} {ENTRY_TYPES[code]}" if code in ENTRY_TYPES else code)
+
+
+def format_bond_type(code: str) -> Printed:
+    """Return the type of a bond with its name, such as `8 continuous`."""
+    return Printed(code, f"{code} {BOND_TYPES[code]}" if code in BOND_TYPES else code)
+
+
+def format_payment_type(code: str) -> Printed:
+    """Return a payment type of ACE with its name, such as `1 individual payment`."""
+    return Printed(code, f"{code} {PAYMENT_TYPES[code]}" if code in PAYMENT_TYPES else code)
 
 
 def name_agency_datum(key: str) -> str:

@@ -21,6 +21,7 @@ from pipeline.documents.schemas.declarations import (
     MetalTotal,
     UnitTotal,
 )
+from pipeline.documents.schemas.entry_filing import InvoiceFiling
 from pipeline.documents.schemas.values import FOR_PEOPLE, DocumentModel, Identifier, Pair, Printed, Value
 from pipeline.exports.schemas.entry_estimate import InvoiceEstimate
 from pipeline.exports.schemas.pga_worksheet import InvoiceWorksheet
@@ -321,6 +322,7 @@ class Invoice(DocumentModel):
     entry_lines: EntryLines = ()
     worksheet: InvoiceWorksheet = None
     estimate: InvoiceEstimate = None
+    filing: InvoiceFiling = None
     customs_broker: CustomsBroker = None
     french: French = False
     logo: LogoPicture = None

@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import BaseModel, Field
 
-from pipeline.core.field_types import Day, Instant, check_printable, mask_number
+from pipeline.core.field_types import Day, Instant
+from pipeline.exports.schemas.entry_filing import Filing
+from pipeline.exports.schemas.parties import Address, Contact, Importer, Manufacturer, Parties, Party
 from pipeline.exports.schemas.plan_fields import (
     AccountId,
     Amount,
     BatchId,
     Country,
     Currency,
-    Email,
     HtsCode,
     LengthCm,
     LongReadableText,
@@ -34,7 +35,8 @@ from pipeline.exports.schemas.plan_fields import (
 )
 
 __all__ = [
-    "AccountId", "BatchId", "LongReadableText", "LongText", "Number", "PartnerId", "ReadableText", "Sha256", "StrictModel", "Text",
+    "AccountId", "Address", "BatchId", "Contact", "Importer", "LongReadableText", "LongText", "Manufacturer", "Number", "Parties",
+    "PartnerId", "Party", "ReadableText", "Sha256", "StrictModel", "Text",
 ]  # fmt: skip
 
 MAX_UNITS, MAX_LINES, MAX_PACKAGES = 1_000, 10_000, 20_000
@@ -86,69 +88,7 @@ class Entry(StrictModel):
     part: EntryPart | None = Field(
         None, exclude_if=lambda value: value is None, description="Only if one shipment has several entries, one a unit"
     )
-
-
-class Address(StrictModel):
-    """A postal address."""
-
-    line1: Text
-    line2: Text | None = None
-    city: Text
-    region: Annotated[str, Field(min_length=1, max_length=64), AfterValidator(check_printable)] | None = None
-    postal_code: Annotated[str, Field(min_length=1, max_length=16), AfterValidator(check_printable)] | None = None
-    country: Country
-
-
-class Contact(StrictModel):
-    """A person or department that answers questions."""
-
-    name: Text
-    title: Text | None = None
-    email: Email | None = None
-    phone: Annotated[str, Field(min_length=3, max_length=40), AfterValidator(check_printable)] | None = None
-
-
-class Party(StrictModel):
-    """A party of the invoice: its name, address and identification numbers."""
-
-    name: Text
-    address: Address
-    contact: Contact | None = None
-    identifiers: dict[Ref, Text] = Field(default_factory=dict, max_length=16)
-
-
-class Importer(StrictModel):
-    """The importer of record: its number always; name and address if they differ from the buyer's."""
-
-    importer_number: Text
-    name: Text | None = None
-    address: Address | None = None
-    contact: Contact | None = None
-
-    @property
-    def masked_number(self) -> str:
-        """The importer's number for display."""
-        return mask_number(self.importer_number)
-
-
-class Manufacturer(StrictModel):
-    """The manufacturer of the goods, and its manufacturer identification code (19 CFR 102 appendix)."""
-
-    ref: Ref
-    name: Text
-    address: Address
-    mid: Annotated[str, Field(pattern=r"^[A-Z0-9]{5,15}$")]
-
-
-class Parties(StrictModel):
-    """All parties named on the invoice."""
-
-    seller: Party
-    buyer: Party
-    ship_to: Party
-    importer_of_record: Importer
-    exporter_contact: Contact
-    manufacturers: list[Manufacturer] = Field(min_length=1, max_length=2_000)
+    filing: Filing | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class Charge(StrictModel):

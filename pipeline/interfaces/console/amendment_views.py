@@ -10,6 +10,7 @@ from itertools import islice
 from typing import Any, Final
 
 from pipeline.accounts.api_keys import Caller
+from pipeline.core.field_types import mask_numbers
 from pipeline.core.findings import Finding, top_findings
 from pipeline.exports.field_text import NamedField, describe_field, name_field
 from pipeline.exports.plan_values import MISSING, read_value
@@ -149,4 +150,5 @@ def _shorten(value: Any) -> str:
     if value is None:
         return "nothing"
     text = json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else format_value(value) or "empty"
+    text = mask_numbers(text)
     return text if len(text) <= _MOST_CHARACTERS else f"{text[:_MOST_CHARACTERS]}…"

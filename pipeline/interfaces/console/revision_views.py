@@ -9,6 +9,7 @@ from decimal import Decimal
 from itertools import islice
 from typing import Any, Final
 
+from pipeline.core.field_types import mask_numbers
 from pipeline.core.money import sum_exact, to_decimal
 from pipeline.exports.field_text import NamedField, name_field
 from pipeline.exports.models import Export
@@ -197,7 +198,7 @@ def _show_change(each: FieldChange, remarks: Mapping[str, str]) -> ChangeRow:
 def _format_value(value: Any) -> str:
     if value is None:
         return ""
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    text = mask_numbers(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}…"
 
 

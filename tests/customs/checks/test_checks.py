@@ -23,6 +23,7 @@ from tests.customs.cases import (
     pga_row,
     with_changes,
 )
+from tests.customs.foreign_importer import RESIDENT_AGENT
 from tests.support.factories import change_plan, plan
 from tests.support.memory import LINEAR, measure_cost_ratio
 
@@ -85,7 +86,10 @@ ALLOWED: dict[str, list[tuple[str, Any]]] = {
         (f"{UNIT}/entry/type", "11"),
         (f"{UNIT}/entry/estimatedArrivalAt", "2026-12-01T12:00:00Z"),
     ],
-    "a foreign importer on formal entry": [(f"{UNIT}/parties/importerOfRecord/importerNumber", "261127-12345")],
+    "a foreign importer on formal entry": [
+        (f"{UNIT}/parties/importerOfRecord/importerNumber", "261127-12345"),
+        RESIDENT_AGENT,
+    ],
     "a disclaimer of warehouse entry on warehouse entry": [
         (f"{UNIT}/entry/type", "21"),
         (f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="DRU", disclaimer="F")),
@@ -134,6 +138,7 @@ def test_entry_day_uses_eastern_time_at_any_port(arrival: str, severity: str) ->
         (f"{UNIT}/entry/type", "11"),
         (f"{UNIT}/entry/estimatedArrivalAt", arrival),
         (f"{UNIT}/parties/importerOfRecord/importerNumber", "261127-12345"),
+        RESIDENT_AGENT,
     )
     assert list_findings(changed) == [("V20", severity, f"{UNIT}/parties/importerOfRecord/importerNumber")]
 

@@ -67,11 +67,11 @@ def test_order_of_attributes_makes_one_entry_line() -> None:
     data = different_lines(2)
     for line, names in zip(data["lines"], (("a", "b"), ("b", "a")), strict=True):
         line["attributes"] = dict.fromkeys(names, "x")
-    assert group_entry_lines(Unit.model_validate(data).lines) == ((1, 2),)
+    assert group_entry_lines(Unit.model_validate(data)) == ((1, 2),)
 
 
 def test_groups_are_the_lines_of_the_documents() -> None:
-    groups = group_entry_lines(Unit.model_validate(unit_data(12)).lines)
+    groups = group_entry_lines(Unit.model_validate(unit_data(12)))
     assert groups == tuple(line.line_numbers for line in sample(12).entry_lines)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from pipeline.core.findings import Finding
 from tests.customs.cases import BREACHES, findings, with_changes
+from tests.customs.filing_cases import FILINGS
 from tests.customs.intake_cases import INTAKE
 from tests.support.factories import Json, plan, read_pointer
 
@@ -21,7 +22,7 @@ OURS = {"D01", "D02"}
 
 
 def every_finding() -> Iterator[tuple[Json, Finding]]:
-    for changes, _ in (*BREACHES.values(), *INTAKE.values()):
+    for changes, _ in (*BREACHES.values(), *INTAKE.values(), *FILINGS.values()):
         changed = with_changes(*changes)
         for finding in findings(changed):
             yield changed, finding
@@ -40,7 +41,7 @@ def read_rules_on_page() -> set[str]:
 
 
 def read_rules_in_code() -> set[str]:
-    ids = re.compile(r'"([ADEFHPRTV][0-9]{2}(?:-[A-Z]+)?)"')
+    ids = re.compile(r'"([ABDEFHPRTV][0-9]{2}(?:-[A-Z]+)?)"')
     files = (ROOT / "pipeline").rglob("*.py")
     return {rule for file in files for rule in ids.findall(file.read_text(encoding="utf-8"))}
 
@@ -66,5 +67,5 @@ def test_every_finding_points_into_plan() -> None:
         way, _, last = finding.pointer.rpartition("/")
         place: Any = read_pointer(changed, way) if way else changed
         # The pointer of a missing value names the place where it belongs.
-        belongs = last in place or finding.rule.startswith("V14-") or finding.rule == "V35"
+        belongs = last in place or finding.rule.startswith(("V14-", "B")) or finding.rule == "V35"
         assert belongs if isinstance(place, dict) else int(last) < len(place), finding

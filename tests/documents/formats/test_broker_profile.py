@@ -19,7 +19,7 @@ from pipeline.documents.formats import broker_profile as profiles
 from pipeline.documents.formats.columns import table_rows, unescape_formula
 from pipeline.documents.formats.entry_import import list_entry_rows
 from pipeline.documents.schemas.profile import BrokerProfile
-from tests.documents.samples import build_full_invoice, sample
+from tests.documents.samples import build_full_invoice, file_entry, sample
 from tests.support.hostile_inputs import BREAKING, DECEIVING, ODD
 
 HOSTILE_TEXTS = {**DECEIVING, **BREAKING, **ODD}
@@ -51,8 +51,8 @@ def test_dates_are_exactly_the_date_fields() -> None:
     every = profile(
         *({"header": name, "field": name} for name in sorted(profiles.FIELDS)), filename="a.xlsx", format="xlsx"
     )
-    sheet = load_workbook(BytesIO(render_profile(every)))["Lines"]
-    head, first = list(sheet.iter_rows(max_row=2))
+    body = profiles.profile_document(every, sample(3, change=file_entry)).body
+    head, first = list(load_workbook(BytesIO(body))["Lines"].iter_rows(max_row=2))
     dates = {str(name.value) for name, cell in zip(head, first, strict=True) if isinstance(cell.value, date)}
     assert dates == profiles.DATES
 

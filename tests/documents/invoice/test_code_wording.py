@@ -10,6 +10,7 @@ import pytest
 from pypdf import PdfReader
 
 from pipeline.customs.reference.entry import entry_rules
+from pipeline.customs.reference.filing import filing_rules
 from pipeline.customs.reference.pga import pga_rules
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.documents.formats.invoice import invoice_html, invoice_json
@@ -26,6 +27,9 @@ def test_words_are_those_of_rules() -> None:
     rules, agencies = ruleset(), pga_rules()
     assert {program.id: program.name for program in rules.programs} == words.PROGRAMS
     assert entry_rules().entry_types.types == words.ENTRY_TYPES
+    filing = filing_rules()
+    assert filing.bond_types.types == words.BOND_TYPES
+    assert {code: each.name for code, each in filing.payment_types.types.items()} == words.PAYMENT_TYPES
     shown = {key: words.name_agency_datum(key) for key in agencies.elements}
     assert shown == {key: element.label for key, element in agencies.elements.items()}
 

@@ -192,6 +192,7 @@ def test_diff_includes_entry_and_agency_rules(commands: Commands, tmp_path: Path
     assert [(change["name"], change["what"]) for change in november] == [
         ("foreign importer", "began"),
         ("foreign importer formal", "began"),
+        ("foreign continuous bond", "began"),
     ]
     july = commands.json("rules", "diff", "2026-07-07", "2026-07-08")
     assert {change["name"] for change in july} == {"flags CP1 CPS", "flags CP2 CPS"}

@@ -278,6 +278,7 @@ def test_revisions_are_compared_and_the_brokers_remarks_are_marked(harness: ApiH
     changed = factories.change_plan(
         changed, "/units/0/lines/0/description", "Polo shirts <i>of cotton</i>, knitted, for men"
     )
+    changed = factories.change_plan(changed, "/units/0/parties/importerOfRecord/importerNumber", "987-65-4321")
     newer = amend(harness, older, changed)
     page = client.get(f"/console/exports/{newer}").text
     link = f"/console/exports/{older}/compare/{newer}"
@@ -289,6 +290,8 @@ def test_revisions_are_compared_and_the_brokers_remarks_are_marked(harness: ApiH
     assert "<bdi>is &lt;b&gt;missing&lt;/b&gt;</bdi>" in page
     assert re.search(r"saleDate.*?not changed", page)
     assert re.search(r'purchase order.*?<bdi class="long new">PO-9</bdi>.*?added.*?the broker asked', page)
+    assert "XXX-XX-4321" in page
+    assert "987-65-4321" not in page
     assert "&lt;i&gt;of cotton&lt;/i&gt;" in page
     assert f'href="/console/exports/{older}/documents/' in page
     assert f'href="/console/exports/{newer}/documents/' in page

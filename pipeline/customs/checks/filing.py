@@ -1,0 +1,295 @@
+"""Checks of how an entry is filed: its number, bond, power of attorney, payment, and a foreign importer's agent (B03 to B08)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+from pipeline.core.findings import Finding
+from pipeline.customs.chapter99.facts import entry_date
+from pipeline.customs.checks.chapter98 import add_years
+from pipeline.customs.checks.consignees import check_number
+from pipeline.customs.checks.entry import is_foreign_importer
+from pipeline.customs.reference.base import ReferenceRow, join_words
+from pipeline.customs.reference.entry import entry_rules
+from pipeline.customs.reference.filing import filing_rules
+from pipeline.customs.valuation.estimate import build_estimate
+from pipeline.exports.schemas.entry_filing import (
+    Bond,
+    Filing,
+    Payment,
+    PowerOfAttorney,
+    entry_check_digit,
+    format_entry_number,
+)
+from pipeline.exports.schemas.plan import Plan, Unit
+
+
+def check_filing(plan: Plan, unit: Unit, pointer: str) -> Iterator[Finding]:
+    """Yield what is wrong with the filing of the unit's entry.
+
+    Without `filing` only a foreign importer is checked: the entry worksheet names who supplies the rest.
+    """
+    on = entry_date(unit)
+    yield from _check_resident_agent(unit, f"{pointer}/parties/importerOfRecord/residentAgent", on)
+    filing = unit.entry.filing
+    if filing is None:
+        return
+    here = f"{pointer}/entry/filing"
+    yield from _check_entry_number(filing, here)
+    yield from _check_bond(unit, filing.bond, f"{here}/bond", on)
+    yield from _check_authority(plan, unit, filing.power_of_attorney, f"{here}/powerOfAttorney", on)
+    if filing.payment is not None:
+        yield from _check_payment(filing.payment, f"{here}/payment", on)
+
+
+def _warn(rule: str, pointer: str, message: str, remedy: str, row: ReferenceRow) -> Finding:
+    return Finding(rule=rule, severity="warn", pointer=pointer, message=message, remedy=remedy, source=row.source)
+
+
+def _check_entry_number(filing: Filing, here: str) -> Iterator[Finding]:
+    row = filing_rules().entry_number
+    if filing.entry_number is None:
+        return
+    number = filing.entry_number.replace("-", "")
+    digit = entry_check_digit(number[:10])
+    if number[10] != digit:
+        yield Finding(
+            rule="B08",
+            severity=row.severity,
+            pointer=f"{here}/entryNumber",
+            message=f"Entry number {format_entry_number(number)} ends in {number[10]}; its check digit is {digit}.",
+            remedy="Correct the entry number, or leave it out: the filer assigns it.",
+            source=row.source,
+        )
+    if filing.filer_code is not None and number[:3] != filing.filer_code:
+        yield Finding(
+            rule="B08",
+            severity="block",
+            pointer=f"{here}/filerCode",
+            message=f"Entry number {format_entry_number(number)} begins with {number[:3]}; the filer code is {filing.filer_code}.",
+            remedy="Correct one of them: an entry number begins with the code of its filer.",
+            source=row.source,
+        )
+
+
+def _check_bond(unit: Unit, bond: Bond | None, here: str, on: date) -> Iterator[Finding]:
+    rules = filing_rules()
+    types, needed, foreign = rules.bond_types, rules.bond_needed, rules.foreign_continuous_bond
+    is_needed = unit.entry.type in needed.entry_types and needed.in_force(on)
+    if bond is None or bond.type == types.none:
+        if is_needed:
+            yield _warn(
+                "B03",
+                here if bond is None else f"{here}/type",
+                f"Unit {unit.unit_ref} names no bond, and entry type {unit.entry.type} needs one.",
+                "Give the importer's continuous bond, or let the customs broker arrange a single transaction bond.",
+                needed,
+            )
+    elif bond.type not in types.types:
+        names = join_words(f"{code} ({name})" for code, name in types.types.items())
+        yield Finding(
+            rule="B03",
+            severity=types.severity,
+            pointer=f"{here}/type",
+            message=f"{bond.type} is not a bond type.",
+            remedy=f"Use one of {names}.",
+            source=types.source,
+        )
+        return
+    if bond is None:
+        return
+    yield from _check_surety(bond, here)
+    if bond.type == types.continuous and is_foreign_importer(unit) and foreign.in_force(on):
+        yield _warn(
+            "B03",
+            f"{here}/type",
+            f"The importer of unit {unit.unit_ref} is outside the United States. Since {foreign.effective_from} it is said to "
+            "need permission of CBP for a continuous bond.",
+            "Ask the broker whether CBP gave permission, or use a single transaction bond (9).",
+            foreign,
+        )
+    yield from _check_bond_amount(unit, bond, f"{here}/amountUsd", on)
+
+
+def _check_surety(bond: Bond, here: str) -> Iterator[Finding]:
+    rules = filing_rules()
+    types, sureties = rules.bond_types, rules.sureties
+    code = bond.surety_code
+    if bond.type == types.none:
+        if code not in (None, sureties.none):
+            yield Finding(
+                rule="B03",
+                severity=sureties.severity,
+                pointer=f"{here}/suretyCode",
+                message=f"Surety code {code} stands with bond type {types.none}, which means that there is none.",
+                remedy=f"Use {sureties.none}, or give the type of the bond.",
+                source=sureties.source,
+            )
+    elif code is None:
+        yield _warn(
+            "B03",
+            f"{here}/suretyCode",
+            f"The {types.types[bond.type]} bond has no surety code.",
+            f"Add the three digits of the surety company from the bond (CBP Form 301), or {sureties.cash} for cash.",
+            sureties,
+        )
+    elif code == sureties.none and bond.type == types.continuous:
+        yield _warn(
+            "B03",
+            f"{here}/suretyCode",
+            f"Surety code {code} says that there is no surety, but the bond is continuous.",
+            f"Give the code of the surety company, {sureties.cash} for cash, or bond type {types.none}.",
+            sureties,
+        )
+
+
+def _check_bond_amount(unit: Unit, bond: Bond, here: str, on: date) -> Iterator[Finding]:
+    rules = filing_rules()
+    amount, least = bond.amount_usd, rules.continuous_bond
+    if amount is None:
+        return
+    if bond.type == rules.bond_types.continuous and amount < least.least_usd and least.in_force(on):
+        yield _warn(
+            "B04",
+            here,
+            f"The continuous bond is for ${amount:,.2f}, below the least amount of ${least.least_usd:,}.",
+            "Correct the amount, or ask the surety.",
+            least,
+        )
+    if bond.type == rules.bond_types.single:
+        hint = build_estimate(unit, on, [(number,) for number in range(1, len(unit.lines) + 1)]).bond
+        if hint is not None and amount < hint.amount_usd:
+            yield Finding(
+                rule="B04",
+                severity="warn",
+                pointer=here,
+                message=f"The single transaction bond is for ${amount:,.2f}, below the ${hint.amount_usd:,.2f} that this entry "
+                "probably needs as far as its duties are known.",
+                remedy=f"Ask the broker for the amount. {hint.text}.",
+                source=hint.source,
+            )
+
+
+def _check_authority(
+    plan: Plan, unit: Unit, authority: PowerOfAttorney | None, here: str, on: date
+) -> Iterator[Finding]:
+    rules = filing_rules()
+    row, partnership = rules.power_of_attorney, rules.partnership_power
+    if authority is None:
+        yield _warn(
+            "B05",
+            here,
+            f"Unit {unit.unit_ref} does not say that broker {plan.broker.id} has a power of attorney of the importer.",
+            "Add who gave it and from when it is valid, or ask the broker for its form (CBP Form 5291).",
+            row,
+        )
+        return
+    if authority.broker not in (None, plan.broker.id):
+        yield Finding(
+            rule="B05",
+            severity=row.severity,
+            pointer=f"{here}/broker",
+            message=f"The power of attorney is with {authority.broker}; the broker of the plan is {plan.broker.id}.",
+            remedy="Give the importer's power of attorney for this broker, or change the broker.",
+            source=row.source,
+        )
+    until = authority.valid_until
+    if on < authority.valid_from or (until is not None and on > until):
+        period = f"from {authority.valid_from}{'' if until is None else f' to {until}'}"
+        yield Finding(
+            rule="B05",
+            severity=row.severity,
+            pointer=f"{here}/{'validFrom' if on < authority.valid_from else 'validUntil'}",
+            message=f"Unit {unit.unit_ref} is expected to be entered on {on}; the power of attorney is valid {period}.",
+            remedy="Ask the importer for a power of attorney that is valid on that day.",
+            source=row.source,
+        )
+    importer = unit.parties.importer_of_record.name or unit.parties.buyer.name
+    if authority.grantor.casefold() != importer.casefold():
+        yield _warn(
+            "B05",
+            f"{here}/grantor",
+            f"{authority.grantor} gave the power of attorney; the importer of record is {importer}.",
+            "Correct the name, or ask the importer for its own power of attorney.",
+            row,
+        )
+    if authority.by_partnership and on > add_years(authority.valid_from, partnership.years):
+        yield _warn(
+            "B05",
+            f"{here}/validFrom",
+            f"A partnership's power of attorney is valid for {partnership.years} years; this one began on {authority.valid_from}.",
+            "Ask the partnership for a new power of attorney.",
+            partnership,
+        )
+
+
+def _check_payment(payment: Payment, here: str, on: date) -> Iterator[Finding]:
+    rules = filing_rules()
+    row, days = rules.payment_types, rules.statement_days
+    kind = row.types.get(payment.type)
+    if kind is None:
+        names = join_words(f"{code} ({each.name})" for code, each in row.types.items())
+        yield Finding(
+            rule="B06",
+            severity=row.severity,
+            pointer=f"{here}/type",
+            message=f"{payment.type} is not a payment type of ACE.",
+            remedy=f"Use one of {names}.",
+            source=row.source,
+        )
+        return
+    named = f"Payment type {payment.type} ({kind.name})"
+    for key, value, is_due, what in (
+        ("statementDate", payment.statement_date, kind.cycle != "none", "preliminary statement print date"),
+        ("statementMonth", payment.statement_month, kind.cycle == "monthly", "month of the periodic statement"),
+        ("clientBranch", payment.client_branch, kind.branch, "branch of the importer"),
+    ):
+        if (value is not None) != is_due:
+            yield _warn(
+                "B06",
+                f"{here}/{key}",
+                f"{named} {'needs a' if is_due else 'has no'} {what}.",
+                f"Add the {what}; the broker knows it."
+                if is_due
+                else f"Remove the {what}, or correct the payment type.",
+                row,
+            )
+    printed = payment.statement_date
+    if printed is None:
+        return
+    closed = days.describe_closed(printed) if days.in_force(printed) else None
+    if printed < on or closed is not None:
+        fault = f"before the expected day of entry, {on}" if printed < on else f"which is {closed}"
+        yield _warn(
+            "B06",
+            f"{here}/statementDate",
+            f"The preliminary statement would be printed on {printed}, {fault}.",
+            "Choose a working day after the entry; the broker knows the last one.",
+            days,
+        )
+
+
+def _check_resident_agent(unit: Unit, here: str, on: date) -> Iterator[Finding]:
+    row = filing_rules().resident_agent
+    agent = unit.parties.importer_of_record.resident_agent
+    if agent is None:
+        if is_foreign_importer(unit) and row.in_force(on):
+            yield _warn(
+                "B07",
+                here,
+                f"The importer of unit {unit.unit_ref} is outside the United States, and the plan names no resident agent.",
+                "Name the agent in the State of the port of entry on whom process may be served, or ask the broker who it is.",
+                row,
+            )
+        return
+    if agent.number is not None:
+        yield from check_number(agent.number, f"The number of resident agent {agent.name}", f"{here}/number", "B07")
+    if agent.address.country != entry_rules().destination:
+        yield _warn(
+            "B07",
+            f"{here}/address/country",
+            f"Resident agent {agent.name} is in {agent.address.country}, not in the United States.",
+            "Name an agent who resides in the State of the port of entry.",
+            row,
+        )

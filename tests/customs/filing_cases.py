@@ -1,0 +1,199 @@
+"""Changes to how a good plan's entry is filed, and the findings that they must yield."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.customs.cases import PAN, SHIRT, UNIT
+from tests.customs.foreign_importer import FOREIGN_ADDRESS, RESIDENT_AGENT
+from tests.support.factories import Json
+
+FILING = f"{UNIT}/entry/filing"
+CONSIGNEES = f"{UNIT}/parties/ultimateConsignees"
+IMPORTER = f"{UNIT}/parties/importerOfRecord"
+AGENT = f"{IMPORTER}/residentAgent"
+
+#: A filing without findings: the plan's importer is Demo Housewares Inc, its entry of 2026-11-26.
+GOOD: Json = {
+    "filerCode": "ABC",
+    "entryNumber": "ABC-1234567-6",
+    "teamNumber": "004",
+    "firmsCode": "H123",
+    "locationOfGoods": "Example Terminal, Buffalo",
+    "bond": {"type": "8", "suretyCode": "036", "number": "26A001234", "amountUsd": "50000"},
+    "powerOfAttorney": {"grantor": "Demo Housewares Inc", "validFrom": "2026-01-05", "validUntil": None},
+    "payment": {"type": "7", "statementDate": "2026-12-04", "statementMonth": "12"},
+}
+
+
+def filed(**changes: Any) -> list[tuple[str, Any]]:
+    """Return the change of a plan to the good filing; a member that is a dict is merged, another one is replaced."""
+    merged = dict(GOOD)
+    for name, value in changes.items():
+        merged[name] = {**GOOD[name], **value} if isinstance(value, dict) else value
+    return [(FILING, merged)]
+
+
+def consignee(**changes: Any) -> Json:
+    """Return a consignee of all goods, with an IRS number."""
+    return {"name": "Demo Stores Inc", "address": RESIDENT_AGENT[1]["address"], "number": "12-345678902"} | changes
+
+
+SINGLE = {"type": "9", "amountUsd": "500"}
+FILINGS: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
+    "B01 a consignee's number of no form": (
+        [(CONSIGNEES, [consignee(number="12-3456789")])],
+        [("B01", "block", f"{CONSIGNEES}/0/number")],
+    ),
+    "B01 a consignee without a number": (
+        [(CONSIGNEES, [consignee(number=None)])],
+        [("B01", "warn", f"{CONSIGNEES}/0/number")],
+    ),
+    "B01 the importer with another number": (
+        [(CONSIGNEES, [consignee(sameAsImporter=True)])],
+        [("B01", "block", f"{CONSIGNEES}/0/number")],
+    ),
+    "B01 a consignee abroad": (
+        [(CONSIGNEES, [consignee(address=FOREIGN_ADDRESS)])],
+        [("B01", "warn", f"{CONSIGNEES}/0/address/country")],
+    ),
+    "B01 a Social Security number": (
+        [(CONSIGNEES, [consignee(number="123-45-6789")])],
+        [("B01-SSN", "warn", f"{CONSIGNEES}/0/number")],
+    ),
+    "B02 an order of no line": (
+        [(CONSIGNEES, [consignee(packageRefs=["P1", "P2"], orderIds=["ord_x"])])],
+        [("B02", "block", f"{CONSIGNEES}/0/orderIds/0")],
+    ),
+    "B02 a package for two": (
+        [(CONSIGNEES, [consignee(packageRefs=["P1", "P2"]), consignee(packageRefs=["P2"])])],
+        [("B02", "block", f"{CONSIGNEES}/1/packageRefs/0")],
+    ),
+    "B02 goods of nobody": (
+        [(CONSIGNEES, [consignee(packageRefs=["P2"])])],
+        [("B02", "warn", CONSIGNEES)],
+    ),
+    "B03 no bond for formal entry": (filed(bond=None), [("B03", "warn", f"{FILING}/bond")]),
+    "B03 formal entry with type 0": (
+        filed(bond={"type": "0", "suretyCode": "999", "amountUsd": None}),
+        [("B03", "warn", f"{FILING}/bond/type")],
+    ),
+    "B03 an unknown type": (filed(bond={"type": "5"}), [("B03", "block", f"{FILING}/bond/type")]),
+    "B03 a surety without a bond": (
+        [(f"{UNIT}/entry/type", "11"), *filed(bond={"type": "0", "suretyCode": "036", "amountUsd": None})],
+        [("B03", "block", f"{FILING}/bond/suretyCode")],
+    ),
+    "B03 a bond without a surety": (
+        filed(bond={"suretyCode": None}),
+        [("B03", "warn", f"{FILING}/bond/suretyCode")],
+    ),
+    "B03 a continuous bond with a waived surety": (
+        filed(bond={"suretyCode": "999"}),
+        [("B03", "warn", f"{FILING}/bond/suretyCode")],
+    ),
+    "B04 a small continuous bond": (
+        filed(bond={"amountUsd": "49999.99"}),
+        [("B04", "warn", f"{FILING}/bond/amountUsd")],
+    ),
+    "B04 a single bond below the estimate": (
+        filed(bond=SINGLE | {"amountUsd": "100"}),
+        [("B04", "warn", f"{FILING}/bond/amountUsd")],
+    ),
+    "B05 no power of attorney": (filed(powerOfAttorney=None), [("B05", "warn", f"{FILING}/powerOfAttorney")]),
+    "B05 with another broker": (
+        filed(powerOfAttorney={"broker": "br_other"}),
+        [("B05", "block", f"{FILING}/powerOfAttorney/broker")],
+    ),
+    "B05 not valid yet": (
+        filed(powerOfAttorney={"validFrom": "2026-11-27"}),
+        [("B05", "block", f"{FILING}/powerOfAttorney/validFrom")],
+    ),
+    "B05 no longer valid": (
+        filed(powerOfAttorney={"validUntil": "2026-11-25"}),
+        [("B05", "block", f"{FILING}/powerOfAttorney/validUntil")],
+    ),
+    "B05 of another party": (
+        filed(powerOfAttorney={"grantor": "Maple Goods Ltd"}),
+        [("B05", "warn", f"{FILING}/powerOfAttorney/grantor")],
+    ),
+    "B05 of a partnership, three years old": (
+        filed(powerOfAttorney={"byPartnership": True, "validFrom": "2023-11-25"}),
+        [("B05", "warn", f"{FILING}/powerOfAttorney/validFrom")],
+    ),
+    "B06 an unknown payment type": (filed(payment={"type": "4"}), [("B06", "block", f"{FILING}/payment/type")]),
+    "B06 a statement without its date": (
+        filed(payment={"statementDate": None}),
+        [("B06", "warn", f"{FILING}/payment/statementDate")],
+    ),
+    "B06 a daily statement with a month": (
+        filed(payment={"type": "3"}),
+        [("B06", "warn", f"{FILING}/payment/statementMonth")],
+    ),
+    "B06 an importer's branch without its code": (
+        filed(payment={"type": "8"}),
+        [("B06", "warn", f"{FILING}/payment/clientBranch")],
+    ),
+    "B06 printed on a Saturday": (
+        filed(payment={"statementDate": "2026-12-05"}),
+        [("B06", "warn", f"{FILING}/payment/statementDate")],
+    ),
+    "B06 printed on Christmas Day": (
+        filed(payment={"statementDate": "2026-12-25"}),
+        [("B06", "warn", f"{FILING}/payment/statementDate")],
+    ),
+    "B06 printed before the entry": (
+        filed(payment={"statementDate": "2026-11-25"}),
+        [("B06", "warn", f"{FILING}/payment/statementDate")],
+    ),
+    "B07 a foreign importer without an agent": (
+        [(f"{IMPORTER}/importerNumber", "261127-12345")],
+        [("B07", "warn", AGENT)],
+    ),
+    "B07 an agent abroad": (
+        [
+            (f"{IMPORTER}/importerNumber", "261127-12345"),
+            (AGENT, RESIDENT_AGENT[1] | {"address": FOREIGN_ADDRESS}),
+        ],
+        [("B07", "warn", f"{AGENT}/address/country")],
+    ),
+    "B07 an agent's number of no form": (
+        [(AGENT, RESIDENT_AGENT[1] | {"number": "1"})],
+        [("B07", "block", f"{AGENT}/number")],
+    ),
+    "B08 a wrong check digit": (
+        filed(entryNumber="ABC-1234567-5"),
+        [("B08", "block", f"{FILING}/entryNumber")],
+    ),
+    "B08 the number of another filer": (filed(filerCode="XYZ"), [("B08", "block", f"{FILING}/filerCode")]),
+}
+
+#: Filings that a filer accepts.
+ACCEPTED: dict[str, list[tuple[str, Any]]] = {
+    "a complete filing": filed(),
+    "an empty filing of informal entry": [
+        (f"{UNIT}/entry/type", "11"),
+        *filed(bond=None, payment=None, entryNumber=None),
+    ],
+    "informal entry without a bond": [
+        (f"{UNIT}/entry/type", "11"),
+        *filed(bond={"type": "0", "suretyCode": "999", "amountUsd": None}),
+    ],
+    "cash instead of a surety": filed(bond={"suretyCode": "998"}),
+    "a single bond above the estimate": filed(bond=SINGLE),
+    "a single bond of unknown amount": filed(bond=SINGLE | {"amountUsd": None}),
+    "an individual payment": filed(payment={"type": "1", "statementDate": None, "statementMonth": None}),
+    "a payment by branch": filed(payment={"type": "8", "clientBranch": "01"}),
+    "a partnership of two years": filed(powerOfAttorney={"byPartnership": True, "validFrom": "2024-11-26"}),
+    "the last day of a power of attorney": filed(powerOfAttorney={"validUntil": "2026-11-26"}),
+    "an entry number without dashes": filed(entryNumber="ABC12345676"),
+    "the importer as consignee": [(CONSIGNEES, [consignee(number=None, sameAsImporter=True)])],
+    "consignees by package": [
+        (CONSIGNEES, [consignee(packageRefs=["P1"]), consignee(packageRefs=["P2"], number="12-345678903")]),
+    ],
+    "consignees by order": [
+        (f"{PAN}/orderId", "ord_1"),
+        (f"{SHIRT}/orderId", "ord_2"),
+        (f"{UNIT}/lines/2/orderId", "ord_1"),
+        (CONSIGNEES, [consignee(orderIds=["ord_1"]), consignee(orderIds=["ord_2"])]),
+    ],
+}
