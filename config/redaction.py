@@ -10,7 +10,7 @@ from typing import Any, Final
 
 HIDDEN: Final = "[hidden]"
 
-#: A value is hidden if its name contains one of these in any spelling: `db_password`, `X-Api-Key`, `clientSecret`.
+#: A value is hidden if its name contains one of these in any spelling: `db_password`, `X-Api-Key`, `dateOfBirth`.
 NAMES: Final = (
     "password",
     "passwd",
@@ -23,6 +23,7 @@ NAMES: Final = (
     "cookie",
     "credential",
     "signature",
+    "date_of_birth",
 )
 
 #: How many levels of a value are searched, and how many items of each; the rest is left out of the log.
@@ -72,7 +73,7 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[r
         _hide_value,
     ),
     (
-        ("passw", "passp", "secret", "token", "authoriz", "key", "cookie", "credential", "signature"),
+        ("passw", "passp", "secret", "token", "authoriz", "key", "cookie", "credential", "signature", "birth"),
         re.compile(f"(?P<name>{_BEFORE_A_VALUE}){_VALUE}", re.IGNORECASE | re.DOTALL),
         _hide_value,
     ),

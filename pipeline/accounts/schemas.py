@@ -112,7 +112,7 @@ class NewPartner(StrictModel):
     test: bool = Field(False, description="Whether test exports may reach it")
     path: HandoffPath | None = Field(None, description="For a customs broker; default byob")
     artifact_types: list[str] | None = Field(
-        None, max_length=20, description="Kinds of documents that it receives; default all"
+        None, max_length=20, description="Kinds of documents that it receives; default all but `truck_manifest`"
     )
     profile: BrokerProfile | None = Field(None, description="For a customs broker: its import template")
     message_profile: MessageProfile | None = Field(

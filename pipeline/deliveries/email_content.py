@@ -36,6 +36,7 @@ from pipeline.deliveries.schemas.messages import (
 from pipeline.exports.field_text import describe_field
 from pipeline.exports.schemas.entry_filing import Filing, format_entry_number
 from pipeline.exports.schemas.parties import UltimateConsignee
+from pipeline.exports.schemas.plan import Entry
 
 #: How many customs packages, documents and fields an e-mail lists. The JSON message has all of them.
 MAX_PACKAGES: Final = 20
@@ -187,6 +188,7 @@ def _build_package(unit: HandedUnit) -> Section:
         ("Filing", _describe_filing(entry.filing)),
         ("Ultimate consignee", _describe_consignees(unit.parties.ultimate_consignees)),
         ("Carrier, shipment", ", ".join(each for each in carrier if each)),
+        ("Truck", _describe_truck(entry)),
         ("Export date", str(entry.export_date)),
         ("Estimated arrival", "" if entry.estimated_arrival_at is None else _format_moment(entry.estimated_arrival_at)),
         ("Goods", f"{_format_count(totals.line_count, 'line')} in {_format_count(totals.package_count, 'package')}"),
@@ -212,6 +214,14 @@ def _describe_consignees(consignees: Sequence[UltimateConsignee]) -> str:
     if len(consignees) > 1:
         return f"{len(consignees):,} consignees, see the entry worksheet"
     return ", ".join(part for each in consignees for part in (each.name, each.masked_number) if part)
+
+
+def _describe_truck(entry: Entry) -> str:
+    if entry.trip is None:
+        return ""
+    truck = entry.trip.describe_truck()
+    named = [truck.trip_number and f"trip {truck.trip_number}", truck.license_plate and f"plate {truck.license_plate}"]
+    return ", ".join(each for each in (*named, *truck.trailer_numbers) if each)
 
 
 def _build_superseded(message: HandoffSuperseded) -> EmailContent:

@@ -17,6 +17,7 @@ from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, NewNotificat
 from pipeline.deliveries.schemas import messages
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.documents.formats import broker_profile as profiles
+from pipeline.documents.registry import is_wanted
 from pipeline.exports.models import Artifact
 from pipeline.exports.schemas import plan
 from pipeline.exports.step_context import StepContext
@@ -74,13 +75,12 @@ def _build_unit(
     row: Row[Any], unit: plan.Unit, contents: ExportContents, broker: Recipient, base: str
 ) -> messages.HandedUnit:
     links = [_build_link(artifact, base) for artifact in contents.artifacts.get(row.unit_no, ())]
-    wanted = broker.artifact_types
     return messages.HandedUnit(
         unit_ref=row.unit_ref,
         customs_package_id=row.customs_package_id,
         package_number=_package_number(row),
         treatment_digest=row.treatment_digest,
-        entry=unit.entry,
+        entry=unit.entry.hide_personal_data(),
         parties=unit.parties,
         invoice=unit.invoice,
         totals=messages.InvoiceTotals(
@@ -92,6 +92,7 @@ def _build_unit(
             gross_weight_kg=money.sum_exact(line.gross_weight_kg for line in unit.lines),
         ),
         usmca_certificates=unit.usmca_certificates if contents.inline else None,
+        canadian_export=unit.canadian_export,
         lines=[
             messages.HandedLine(**dict(line), treatment_digest=contents.digests[row.unit_no, line.line_ref])
             for line in unit.lines
@@ -103,7 +104,7 @@ def _build_unit(
         artifacts=[
             link
             for link in links
-            if wanted is None or link.artifact_type in wanted or link.artifact_type == profiles.ARTIFACT_TYPE
+            if link.artifact_type == profiles.ARTIFACT_TYPE or is_wanted(link.artifact_type, broker.artifact_types)
         ],
     )
 
@@ -128,7 +129,9 @@ def _build_package_notifications(context: StepContext, contents: ExportContents)
         row.unit_no: messages.ShipTo(name=unit.parties.ship_to.name, address=unit.parties.ship_to.address)
         for row, unit in contents.units
     }
+    trips = {row.unit_no: unit.entry.trip for row, unit in contents.units}
     for unit_no, package_ref, sscc in contents.packages:
+        trip = trips[unit_no]
         row, package = rows[unit_no], planned[unit_no, package_ref]
         message = messages.PackageRecorded(
             **outbox.describe_export(context),
@@ -155,6 +158,7 @@ def _build_package_notifications(context: StepContext, contents: ExportContents)
                 for content in package.contents
             ],
             ship_to=ship_to[unit_no],
+            truck=None if trip is None else trip.describe_truck(),
         )
         yield NewNotification(WAREHOUSE, MessageType.PACKAGE_RECORDED, f"{row.unit_ref}/{package_ref}", message)
 

@@ -23,6 +23,7 @@ _DATA_OF: Final[Mapping[str, str]] = {
     "packing_list_pdf": "packing_list",
     "package_labels": "packing_list",
     "paps_cover_sheet": "cci_json",
+    "truck_manifest": "cci_json",
     "pga_worksheet": "cci_json",
     "pga_records": "cci_json",
     "section_232_statement": "cci_json",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from typing import Final
 
 from pipeline.core import tracing
 from pipeline.core.metrics import observe
@@ -20,6 +21,7 @@ from pipeline.documents.formats import (
     pga_records,
     pga_worksheet,
     section_232_statement,
+    truck_manifest,
     ubl,
     usmca_certification,
     xlsx,
@@ -130,6 +132,14 @@ KINDS: tuple[DocumentKind, ...] = (
         paps_cover_sheet.is_for_truck,
     ),
     DocumentKind(
+        "truck_manifest",
+        "truck_manifest.zip",
+        "application/zip",
+        truck_manifest.VERSION,
+        truck_manifest.truck_manifest,
+        truck_manifest.has_trip,
+    ),
+    DocumentKind(
         "pga_worksheet",
         "pga_worksheet.pdf",
         "application/pdf",
@@ -187,9 +197,17 @@ KINDS: tuple[DocumentKind, ...] = (
     ),
 )
 
+#: Kinds with personal data, which a partner gets only if it asks for them by name.
+_ON_REQUEST: Final = frozenset({"truck_manifest"})
+
 MANIFEST = ("manifest", "manifest.json", "application/json", manifest.VERSION)
 
 ARTIFACT_TYPES: tuple[str, ...] = (*(kind.artifact_type for kind in KINDS), MANIFEST[0])
+
+
+def is_wanted(artifact_type: str, wanted: Collection[str] | None) -> bool:
+    """Return whether a partner gets the document that asks for the kinds `wanted`; None stands for the usual kinds."""
+    return artifact_type not in _ON_REQUEST if wanted is None else artifact_type in wanted
 
 
 def artifact_types(invoice: Invoice) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from pipeline.core.json_input import json_pointer
 from pipeline.exports.field_text import LINE_FIELDS, UNIT_FIELDS, describe_members
+from pipeline.exports.schemas.transport import PERSONAL
 
 #: The field that identifies the entries of a list, by the list's name.
 _IDS: Final[Mapping[str, str]] = {
@@ -25,6 +26,9 @@ _IDS: Final[Mapping[str, str]] = {
     "charges": "code",
     "discounts": "name",
 }
+
+#: What stands for personal data of a truck's crew.
+HIDDEN: Final = "[hidden]"
 
 #: Fields that differ in every revision and say nothing about the goods.
 _LEFT_OUT: Final = frozenset({"planHash", "approval"})
@@ -131,9 +135,20 @@ def _build_change(place: _Place, old: Any, new: Any) -> FieldChange:
             fields = LINE_FIELDS if part is PlanPart.LINES else {}
             entry_ref, steps = "".join(steps[1:2]), steps[2:]
     in_treatment = part is PlanPart.LINES and steps[:1] in ((), ("treatment",), ("htsCode",), ("countryOfOrigin",))
+    old, new = (_hide_people(each, place.steps) for each in (old, new))
     return FieldChange(
         part, unit_ref, entry_ref, describe_members(steps, fields), old, new, place.pointer, in_treatment
     )
+
+
+def _hide_people(value: Any, steps: Sequence[str]) -> Any:
+    """Return the value of a place without what identifies a person of a truck's crew beyond the name."""
+    inside = "crew" in steps
+    if inside and value is not None and PERSONAL & {*steps}:
+        return HIDDEN
+    if isinstance(value, dict):
+        return {name: _hide_people(inner, (*steps, name)) for name, inner in value.items()}
+    return [_hide_people(inner, steps) for inner in value] if isinstance(value, list) else value
 
 
 def _is_empty(value: Any) -> bool:

@@ -19,6 +19,7 @@ _DOCUMENTS: Final[Mapping[str, str]] = {
     "packing_list_pdf": "packing list, PDF",
     "package_labels": "package labels, PDF",
     "paps_cover_sheet": "PAPS cover sheet",
+    "truck_manifest": "truck manifest with the crew's data, CSV in a ZIP",
     "pga_worksheet": "PGA worksheet",
     "pga_records": "PGA records",
     "section_232_statement": "Section 232 statement",

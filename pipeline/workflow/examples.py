@@ -35,7 +35,7 @@ from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox import NewNotification
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.documents.formats import broker_profile as profiles
-from pipeline.documents.registry import Document
+from pipeline.documents.registry import Document, is_wanted
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports import examples
 from pipeline.exports.models import Artifact, Export
@@ -138,8 +138,8 @@ def list_documents(account_id: str, partner: PartnerView, today: date) -> list[D
     """
     if partner.kind != "customs_broker":
         return []
-    wanted = partner.artifact_types
-    found = [each for each in render_example(account_id, today) if wanted is None or each.artifact_type in wanted]
+    rendered = render_example(account_id, today)
+    found = [each for each in rendered if is_wanted(each.artifact_type, partner.artifact_types)]
     if partner.own_file is not None:
         found.append(profiles.profile_document(partner.own_file, build_example_unit(account_id, today).invoice))
     return found

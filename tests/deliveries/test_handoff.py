@@ -20,6 +20,7 @@ from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.models import BrokerSubmission, Notification
 from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
 from pipeline.exports.states import DeliveryState
+from tests.customs.transport_cases import canadian_export, trip
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories
@@ -89,6 +90,37 @@ def test_every_message_matches_its_schema_and_has_the_treatment_digest(runtime: 
         for message in messages:
             MESSAGES[message_type].model_validate_json(json.dumps(message))
             assert message["treatmentDigest"] == export.context.treatment_digest
+
+
+def test_messages_have_truck_and_export_side_without_personal_data(runtime: Runtime) -> None:
+    plan = factories.plan()
+    plan["units"][0]["entry"]["trip"] = trip()
+    plan["units"][0]["canadianExport"] = canadian_export()
+    export = exports.prepare_export(runtime, plan)
+    exports.hand_off(runtime, export)
+    (handed,) = read_message_data(runtime, export.export_id, MessageType.HANDOFF_READY)
+    (unit,) = handed["units"]
+    assert unit["canadianExport"] == canadian_export()
+    assert unit["entry"]["trip"]["truck"] == trip()["truck"]
+    (driver,) = unit["entry"]["trip"]["crew"]
+    assert {name for name, value in driver.items() if value} == {"role", "givenName", "familyName"}
+    recorded = read_message_data(runtime, export.export_id, MessageType.PACKAGE_RECORDED)
+    truck = {"tripNumber": "DEMO261126A", "licensePlate": "DEMO 100", "trailerNumbers": ["DT53001"]}
+    assert [message["truck"] for message in recorded] == [truck] * 2
+    assert not {key for message in recorded for key in keys(message) if any(word in key for word in FORBIDDEN)}
+    with runtime.db.read() as session:
+        stored = "".join(row.data for row in session.exec(select(Notification)))
+    assert not [word for word in ("1961-02-03", "DEMO41999") if word in stored]
+
+
+def test_messages_without_trip_have_no_member_for_it(runtime: Runtime) -> None:
+    export = exports.prepare_export(runtime)
+    exports.hand_off(runtime, export)
+    (handed,) = read_message_data(runtime, export.export_id, MessageType.HANDOFF_READY)
+    assert not {"trip", "canadianExport"} & {*keys(handed)}
+    assert all(
+        "truck" not in each for each in read_message_data(runtime, export.export_id, MessageType.PACKAGE_RECORDED)
+    )
 
 
 def test_broker_message_has_invoice_data_and_links_to_every_document(runtime: Runtime) -> None:

@@ -15,6 +15,7 @@ from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.registry import artifact_types
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Unit
+from tests.customs.transport_cases import canadian_export, trip
 
 GOODS = (
     ("PAN-24", "Frying pan, stainless steel, for household cooking", "7323930045", "25.00", "1.2"),
@@ -264,7 +265,7 @@ def _finished(unit: Unit, *, test: bool = False) -> Invoice:
 
 
 def build_full_invoice() -> Invoice:
-    """Return an invoice to which every document kind applies: its second and its fifth line can be merged."""
+    """Return an invoice to which every kind applies but the truck manifest: its second and its fifth line can be merged."""
 
     def change(data: dict[str, Any]) -> None:
         data["lines"].append({**data["lines"][1], "lineRef": "L5"})
@@ -303,3 +304,15 @@ def file_entry(data: dict[str, Any]) -> None:
     data["lines"][0]["treatment"]["pga"] = [
         {"flag": "FD4", "agency": "FDA", "program": "FOO", "data": {"priorNoticeConfirmation": ["123456789012"]}}
     ]
+
+
+def build_truck_invoice(change: Callable[[dict[str, Any]], None] = lambda _: None) -> Invoice:
+    """Return the same invoice with a truck's trip and the Canadian side of the export, after `change` of the unit."""
+
+    def add(data: dict[str, Any]) -> None:
+        data["lines"].append({**data["lines"][1], "lineRef": "L5"})
+        data["entry"]["trip"] = trip(number="ABCD261126A")
+        data["canadianExport"] = canadian_export()
+        change(data)
+
+    return sample(4, 6, test=True, change=add)

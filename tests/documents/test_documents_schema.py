@@ -12,6 +12,7 @@ from jsonschema_rs import Draft202012Validator
 from pipeline.documents.formats.invoice import invoice_json
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.interfaces.api.system import read_json_schema
+from tests.customs.transport_cases import canadian_export, trip
 from tests.documents.samples import sample
 
 NAME = "commercial-customs-invoice"
@@ -46,6 +47,10 @@ def remove_sale(data: dict[str, Any]) -> None:
         "exportedOn": "2026-09-01",
         "proof": "Export declaration of the United States, filed 2026-09-01",
     }
+    data["entry"]["trip"] = trip()
+    data["canadianExport"] = canadian_export()
+    for charge in data["invoice"]["charges"]:
+        charge["dutiable"] = False
 
 
 @pytest.mark.parametrize("lines", [1, 3, 12])

@@ -18,7 +18,7 @@ from pypdf import PdfReader
 
 from pipeline.core.templating import environment, render
 from pipeline.documents.registry import ARTIFACT_TYPES, Document, artifact_types, render_documents
-from tests.documents.samples import build_full_invoice, digest, sample
+from tests.documents.samples import build_full_invoice, build_truck_invoice, digest, sample
 
 NAMES = {
     "cci_json": "commercial_customs_invoice.json",
@@ -32,6 +32,7 @@ NAMES = {
     "packing_list_pdf": "packing_list.pdf",
     "package_labels": "package_labels.pdf",
     "paps_cover_sheet": "paps_cover_sheet.pdf",
+    "truck_manifest": "truck_manifest.zip",
     "pga_worksheet": "pga_worksheet.pdf",
     "pga_records": "pga_records.txt",
     "section_232_statement": "section_232_statement.pdf",
@@ -42,7 +43,9 @@ NAMES = {
     "manifest": "manifest.json",
 }
 
-#: SHA-256 of each document of the fixed sample. A change on purpose must also raise the version of that kind.
+TRUCK = "truck_manifest"
+
+#: SHA-256 of each document of the fixed sample, which has no trip. A change on purpose must also raise the version of that kind.
 GOLDEN = {
     "cci_json": "05b8bd5b5f43e838e835560fdef21e4a422ec14d0b2cfd3154a2bbb21b1679fe",
     "cci_csv": "24a969b6a9980ac548187422841bd5d5cb2c98162fa43ab88584901e7149b472",
@@ -71,8 +74,9 @@ def documents() -> dict[str, Document]:
 
 
 def test_kinds_and_names_match_contract(documents: dict[str, Document]) -> None:
-    assert {kind: document.filename for kind, document in documents.items()} == NAMES
-    assert tuple(documents) == ARTIFACT_TYPES == artifact_types(build_full_invoice())
+    assert {kind: document.filename for kind, document in documents.items()} | {TRUCK: NAMES[TRUCK]} == NAMES
+    assert tuple(documents) == artifact_types(build_full_invoice())
+    assert artifact_types(build_truck_invoice()) == ARTIFACT_TYPES == tuple(NAMES)
     assert tuple(documents)[-1] == "manifest"
 
 
@@ -82,7 +86,7 @@ def test_unit_has_only_applicable_documents() -> None:
 
     invoice = sample(1, change=change)
 
-    some = {"cci_consolidated", "section_232_statement", "pga_worksheet", "pga_records"}
+    some = {"cci_consolidated", "section_232_statement", "pga_worksheet", "pga_records", TRUCK}
     assert artifact_types(invoice) == tuple(kind for kind in ARTIFACT_TYPES if kind not in some)
     assert tuple(document.artifact_type for document in render_documents(invoice)) == artifact_types(invoice)
 

@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.exports.revision_diff import FieldChange, PlanPart, compare_plans
+from tests.customs.transport_cases import member, trip
 from tests.support import factories
 
 
@@ -108,3 +109,26 @@ def test_any_documents_can_be_compared_and_an_equal_one_has_no_difference(old: A
             for step in steps:
                 place = place[int(step)] if isinstance(place, list) else place[step]
             assert place == each.old
+
+
+def test_comparison_hides_what_identifies_the_crew_beyond_the_name() -> None:
+    def add(plan: Any) -> None:
+        plan["units"][0]["entry"]["trip"] = trip()
+
+    (added,) = compare(add)
+    assert added.field == "entry, trip"
+    (driver,) = added.new["crew"]
+    assert (driver["familyName"], driver["dateOfBirth"], driver["documents"]) == ("Driver", "[hidden]", "[hidden]")
+    old, new = factories.plan(), factories.plan()
+    old["units"][0]["entry"]["trip"] = trip()
+    new["units"][0]["entry"]["trip"] = trip(
+        number="DEMO2",
+        crew=[member(dateOfBirth="1970-01-01", documents=[{**member()["documents"][0], "number": "X1"}])],
+    )
+    changes = {each.field: (each.old, each.new) for each in compare_plans(old, new)}
+    assert changes.pop("entry, trip, number") == ("DEMO261126A", "DEMO2")
+    assert changes.keys() == {
+        "entry, trip, crew, no. 1, date of birth",
+        "entry, trip, crew, no. 1, documents, no. 1, number",
+    }
+    assert set(changes.values()) == {("[hidden]", "[hidden]")}

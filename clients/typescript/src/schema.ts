@@ -3225,6 +3225,26 @@ export interface components {
             amountUsd?: string | null;
         };
         /**
+         * CanadianExport
+         * @description What Canada's customs is given: an export declaration, or why none is required.
+         */
+        CanadianExport: {
+            /**
+             * Declaration
+             * @description cers: declared in the Canadian Export Reporting System
+             * @enum {string}
+             */
+            declaration: "cers" | "summary_report" | "not_required";
+            businessNumber?: string | null;
+            /** @description The number that shows the report: of the declaration, or of the summary reporter */
+            proofOfReport?: string | null;
+            noDeclarationCode?: string | null;
+            /** @description Why none is required, as the transport document says it */
+            statement?: string | null;
+            provinceOfOrigin?: string | null;
+            permits?: components["schemas"]["ExportPermit"][];
+        };
+        /**
          * CertifiedGoods
          * @description Goods that a certification of origin covers: their description and HS subheading.
          */
@@ -3302,6 +3322,23 @@ export interface components {
             quantity: string;
         };
         /**
+         * CrewMember
+         * @description A person in the truck.
+         */
+        CrewMember: {
+            /**
+             * Role
+             * @enum {string}
+             */
+            role: "driver" | "crew" | "passenger";
+            givenName: string;
+            familyName: string;
+            dateOfBirth?: string | null;
+            gender?: ("F" | "M" | "X") | null;
+            citizenship?: string | null;
+            documents?: components["schemas"]["TravelDocument"][];
+        };
+        /**
          * Discount
          * @description A discount on the invoice as a whole.
          */
@@ -3334,6 +3371,8 @@ export interface components {
             /** @description Only if one shipment has several entries, one a unit */
             part?: components["schemas"]["EntryPart"] | null;
             filing?: components["schemas"]["Filing"] | null;
+            /** @description For a truck: what its manifest says */
+            trip?: components["schemas"]["Trip"] | null;
         };
         /**
          * EntryPart
@@ -3367,6 +3406,20 @@ export interface components {
             plan?: components["schemas"]["Plan"] | null;
             /** @description The Idempotency-Key header overrides it */
             idempotencyKey?: string | null;
+        };
+        /**
+         * ExportPermit
+         * @description A permit, certificate or licence for the export of restricted goods.
+         */
+        ExportPermit: {
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "permit" | "certificate" | "licence";
+            number: string;
+            issuedBy?: string | null;
+            expiresOn?: string | null;
         };
         /**
          * Filing
@@ -3478,6 +3531,16 @@ export interface components {
             treatment: components["schemas"]["Treatment"];
         };
         /**
+         * LoadingPlace
+         * @description Where the carrier takes the goods over.
+         */
+        LoadingPlace: {
+            city: string;
+            region?: string | null;
+            /** @description ISO 3166-1 alpha-2 */
+            country: string;
+        };
+        /**
          * Manufacturer
          * @description The manufacturer of the goods, and its manufacturer identification code (19 CFR 102 appendix).
          */
@@ -3512,7 +3575,7 @@ export interface components {
             test?: boolean;
             /** @description For a customs broker; default byob */
             path?: ("borderbuddy" | "byob") | null;
-            /** @description Kinds of documents that it receives; default all */
+            /** @description Kinds of documents that it receives; default all but `truck_manifest` */
             artifactTypes?: string[] | null;
             /** @description For a customs broker: its import template */
             profile?: components["schemas"]["BrokerProfile"] | null;
@@ -4042,6 +4105,39 @@ export interface components {
             idempotencyKey?: string | null;
         };
         /**
+         * Trailer
+         * @description A trailer or container, and the seals on it.
+         */
+        Trailer: {
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "trailer" | "container";
+            /** @description Capital letters and digits */
+            number: string;
+            licensePlate?: string | null;
+            plateRegion?: string | null;
+            plateCountry?: string | null;
+            seals?: string[];
+        };
+        /**
+         * TravelDocument
+         * @description A document that a person shows at the border.
+         */
+        TravelDocument: {
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "passport" | "fast_card" | "nexus_card" | "enhanced_licence" | "permanent_resident_card" | "commercial_licence";
+            number: string;
+            /** @description ISO 3166-1 alpha-2 */
+            country: string;
+            region?: string | null;
+            expiresOn?: string | null;
+        };
+        /**
          * Treatment
          * @description What customs must know of one line, as the planner decided; `undetermined` says what it could not decide.
          */
@@ -4050,6 +4146,28 @@ export interface components {
             section232?: components["schemas"]["Section232"][];
             pga?: components["schemas"]["Pga"][];
             undetermined?: string | null;
+        };
+        /**
+         * Trip
+         * @description One trip of a truck over the border, as the carrier's manifest has it.
+         */
+        Trip: {
+            number?: string | null;
+            loadedAt?: components["schemas"]["LoadingPlace"] | null;
+            truck?: components["schemas"]["Truck"] | null;
+            trailers?: components["schemas"]["Trailer"][];
+            crew?: components["schemas"]["CrewMember"][];
+        };
+        /**
+         * Truck
+         * @description The truck: its licence plate, and what else identifies it.
+         */
+        Truck: {
+            licensePlate?: string | null;
+            plateRegion?: string | null;
+            plateCountry?: string | null;
+            vin?: string | null;
+            transponder?: string | null;
         };
         /**
          * UltimateConsignee
@@ -4082,6 +4200,8 @@ export interface components {
             lines: components["schemas"]["Line"][];
             usmcaCertificates?: components["schemas"]["UsmcaCertificate"][];
             packages: components["schemas"]["Package"][];
+            /** @description The Canadian side of the export */
+            canadianExport?: components["schemas"]["CanadianExport"] | null;
         };
         /**
          * UsmcaCertificate
@@ -4164,6 +4284,26 @@ export interface components {
             suretyCode?: string | null;
             number?: string | null;
             amountUsd?: string | null;
+        };
+        /**
+         * OutboundCanadianExport
+         * @description What Canada's customs is given: an export declaration, or why none is required.
+         */
+        OutboundCanadianExport: {
+            /**
+             * Declaration
+             * @description cers: declared in the Canadian Export Reporting System
+             * @enum {string}
+             */
+            declaration: "cers" | "summary_report" | "not_required";
+            businessNumber?: string | null;
+            /** @description The number that shows the report: of the declaration, or of the summary reporter */
+            proofOfReport?: string | null;
+            noDeclarationCode?: string | null;
+            /** @description Why none is required, as the transport document says it */
+            statement?: string | null;
+            provinceOfOrigin?: string | null;
+            permits?: components["schemas"]["OutboundExportPermit"][];
         };
         /**
          * OutboundCertifiedGoods
@@ -4273,6 +4413,23 @@ export interface components {
             phone?: string | null;
         };
         /**
+         * OutboundCrewMember
+         * @description A person in the truck.
+         */
+        OutboundCrewMember: {
+            /**
+             * Role
+             * @enum {string}
+             */
+            role: "driver" | "crew" | "passenger";
+            givenName: string;
+            familyName: string;
+            dateOfBirth?: string | null;
+            gender?: ("F" | "M" | "X") | null;
+            citizenship?: string | null;
+            documents?: components["schemas"]["OutboundTravelDocument"][];
+        };
+        /**
          * OutboundCustomsPackageRef
          * @description The identifiers of a customs package.
          */
@@ -4339,6 +4496,8 @@ export interface components {
             /** @description Only if one shipment has several entries, one a unit */
             part?: components["schemas"]["OutboundEntryPart"] | null;
             filing?: components["schemas"]["OutboundFiling"] | null;
+            /** @description For a truck: what its manifest says */
+            trip?: components["schemas"]["OutboundTrip"] | null;
         };
         /**
          * OutboundEntryPart
@@ -4432,6 +4591,20 @@ export interface components {
             quarantined?: boolean;
             /** @description Relative to the API's address */
             inspect: string;
+        };
+        /**
+         * OutboundExportPermit
+         * @description A permit, certificate or licence for the export of restricted goods.
+         */
+        OutboundExportPermit: {
+            /**
+             * Kind
+             * @enum {string}
+             */
+            kind: "permit" | "certificate" | "licence";
+            number: string;
+            issuedBy?: string | null;
+            expiresOn?: string | null;
         };
         /**
          * OutboundExportRechecked
@@ -4562,7 +4735,9 @@ export interface components {
             invoice: components["schemas"]["OutboundInvoiceHeader"];
             totals: components["schemas"]["OutboundInvoiceTotals"];
             usmcaCertificates: components["schemas"]["OutboundUsmcaCertificate"][] | null;
-            /** @description Null if the export has more than 500 lines: fetch `invoiceData` */
+            /** @description The Canadian side of the export */
+            canadianExport?: components["schemas"]["OutboundCanadianExport"] | null;
+            /** @description Null above 500 lines: fetch `invoiceData` */
             lines: components["schemas"]["OutboundHandedLine"][] | null;
             /** @description The whole invoice as JSON (artifact type cci_json) */
             invoiceData: components["schemas"]["OutboundArtifactLink"] | null;
@@ -4733,6 +4908,25 @@ export interface components {
             grossWeightKg: string;
         };
         /**
+         * OutboundLoadedTruck
+         * @description The truck that takes a package, as the warehouse needs it: without people and customs facts.
+         */
+        OutboundLoadedTruck: {
+            tripNumber: string | null;
+            licensePlate: string | null;
+            trailerNumbers: string[];
+        };
+        /**
+         * OutboundLoadingPlace
+         * @description Where the carrier takes the goods over.
+         */
+        OutboundLoadingPlace: {
+            city: string;
+            region?: string | null;
+            /** @description ISO 3166-1 alpha-2 */
+            country: string;
+        };
+        /**
          * OutboundManufacturer
          * @description The manufacturer of the goods, and its manufacturer identification code (19 CFR 102 appendix).
          */
@@ -4784,6 +4978,8 @@ export interface components {
             trackingNumber: string | null;
             contents: components["schemas"]["OutboundPackedContent"][];
             shipTo: components["schemas"]["OutboundShipTo"];
+            /** @description If the plan gives a truck's trip */
+            truck?: components["schemas"]["OutboundLoadedTruck"] | null;
         };
         /**
          * OutboundPackageSuperseded
@@ -4966,6 +5162,39 @@ export interface components {
             submissionId: string;
         };
         /**
+         * OutboundTrailer
+         * @description A trailer or container, and the seals on it.
+         */
+        OutboundTrailer: {
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "trailer" | "container";
+            /** @description Capital letters and digits */
+            number: string;
+            licensePlate?: string | null;
+            plateRegion?: string | null;
+            plateCountry?: string | null;
+            seals?: string[];
+        };
+        /**
+         * OutboundTravelDocument
+         * @description A document that a person shows at the border.
+         */
+        OutboundTravelDocument: {
+            /**
+             * Type
+             * @enum {string}
+             */
+            type: "passport" | "fast_card" | "nexus_card" | "enhanced_licence" | "permanent_resident_card" | "commercial_licence";
+            number: string;
+            /** @description ISO 3166-1 alpha-2 */
+            country: string;
+            region?: string | null;
+            expiresOn?: string | null;
+        };
+        /**
          * OutboundTreatment
          * @description What customs must know of one line, as the planner decided; `undetermined` says what it could not decide.
          */
@@ -4974,6 +5203,28 @@ export interface components {
             section232?: components["schemas"]["OutboundSection232"][];
             pga?: components["schemas"]["OutboundPga"][];
             undetermined?: string | null;
+        };
+        /**
+         * OutboundTrip
+         * @description One trip of a truck over the border, as the carrier's manifest has it.
+         */
+        OutboundTrip: {
+            number?: string | null;
+            loadedAt?: components["schemas"]["OutboundLoadingPlace"] | null;
+            truck?: components["schemas"]["OutboundTruck"] | null;
+            trailers?: components["schemas"]["OutboundTrailer"][];
+            crew?: components["schemas"]["OutboundCrewMember"][];
+        };
+        /**
+         * OutboundTruck
+         * @description The truck: its licence plate, and what else identifies it.
+         */
+        OutboundTruck: {
+            licensePlate?: string | null;
+            plateRegion?: string | null;
+            plateCountry?: string | null;
+            vin?: string | null;
+            transponder?: string | null;
         };
         /**
          * OutboundUltimateConsignee
@@ -5148,21 +5399,25 @@ export type Address = components['schemas']['Address'];
 export type Approval = components['schemas']['Approval'];
 export type Assist = components['schemas']['Assist'];
 export type Bond = components['schemas']['Bond'];
+export type CanadianExport = components['schemas']['CanadianExport'];
 export type CertifiedGoods = components['schemas']['CertifiedGoods'];
 export type Chapter98 = components['schemas']['Chapter98'];
 export type Chapter99 = components['schemas']['Chapter99'];
 export type Charge = components['schemas']['Charge'];
 export type Contact = components['schemas']['Contact'];
 export type Content = components['schemas']['Content'];
+export type CrewMember = components['schemas']['CrewMember'];
 export type Discount = components['schemas']['Discount'];
 export type Entry = components['schemas']['Entry'];
 export type EntryPart = components['schemas']['EntryPart'];
 export type EntryQuantity = components['schemas']['EntryQuantity'];
 export type ExecuteRequest = components['schemas']['ExecuteRequest'];
+export type ExportPermit = components['schemas']['ExportPermit'];
 export type Filing = components['schemas']['Filing'];
 export type Importer = components['schemas']['Importer'];
 export type InvoiceHeader = components['schemas']['InvoiceHeader'];
 export type Line = components['schemas']['Line'];
+export type LoadingPlace = components['schemas']['LoadingPlace'];
 export type Manufacturer = components['schemas']['Manufacturer'];
 export type MessageType = components['schemas']['MessageType'];
 export type NewPartner = components['schemas']['NewPartner'];
@@ -5199,7 +5454,11 @@ export type TemplateEntry = components['schemas']['TemplateEntry'];
 export type TemplateInvoice = components['schemas']['TemplateInvoice'];
 export type TemplateItem = components['schemas']['TemplateItem'];
 export type TemplateSync = components['schemas']['TemplateSync'];
+export type Trailer = components['schemas']['Trailer'];
+export type TravelDocument = components['schemas']['TravelDocument'];
 export type Treatment = components['schemas']['Treatment'];
+export type Trip = components['schemas']['Trip'];
+export type Truck = components['schemas']['Truck'];
 export type UltimateConsignee = components['schemas']['UltimateConsignee'];
 export type Unit = components['schemas']['Unit'];
 export type UsmcaCertificate = components['schemas']['UsmcaCertificate'];
@@ -5207,6 +5466,7 @@ export type OutboundAddress = components['schemas']['OutboundAddress'];
 export type OutboundArtifactLink = components['schemas']['OutboundArtifactLink'];
 export type OutboundAssist = components['schemas']['OutboundAssist'];
 export type OutboundBond = components['schemas']['OutboundBond'];
+export type OutboundCanadianExport = components['schemas']['OutboundCanadianExport'];
 export type OutboundCertifiedGoods = components['schemas']['OutboundCertifiedGoods'];
 export type OutboundChapter98 = components['schemas']['OutboundChapter98'];
 export type OutboundChapter99 = components['schemas']['OutboundChapter99'];
@@ -5214,6 +5474,7 @@ export type OutboundCharge = components['schemas']['OutboundCharge'];
 export type OutboundCloudEventEnvelope = components['schemas']['OutboundCloudEventEnvelope'];
 export type OutboundConnectionTested = components['schemas']['OutboundConnectionTested'];
 export type OutboundContact = components['schemas']['OutboundContact'];
+export type OutboundCrewMember = components['schemas']['OutboundCrewMember'];
 export type OutboundCustomsPackageRef = components['schemas']['OutboundCustomsPackageRef'];
 export type OutboundDeliveryDead = components['schemas']['OutboundDeliveryDead'];
 export type OutboundDiscount = components['schemas']['OutboundDiscount'];
@@ -5224,6 +5485,7 @@ export type OutboundExpectedValue = components['schemas']['OutboundExpectedValue
 export type OutboundExportCancelled = components['schemas']['OutboundExportCancelled'];
 export type OutboundExportExecuted = components['schemas']['OutboundExportExecuted'];
 export type OutboundExportFailed = components['schemas']['OutboundExportFailed'];
+export type OutboundExportPermit = components['schemas']['OutboundExportPermit'];
 export type OutboundExportRechecked = components['schemas']['OutboundExportRechecked'];
 export type OutboundFieldAnswer = components['schemas']['OutboundFieldAnswer'];
 export type OutboundFiling = components['schemas']['OutboundFiling'];
@@ -5237,6 +5499,8 @@ export type OutboundHandoffSuperseded = components['schemas']['OutboundHandoffSu
 export type OutboundImporter = components['schemas']['OutboundImporter'];
 export type OutboundInvoiceHeader = components['schemas']['OutboundInvoiceHeader'];
 export type OutboundInvoiceTotals = components['schemas']['OutboundInvoiceTotals'];
+export type OutboundLoadedTruck = components['schemas']['OutboundLoadedTruck'];
+export type OutboundLoadingPlace = components['schemas']['OutboundLoadingPlace'];
 export type OutboundManufacturer = components['schemas']['OutboundManufacturer'];
 export type OutboundOutcome = components['schemas']['OutboundOutcome'];
 export type OutboundPackageRecorded = components['schemas']['OutboundPackageRecorded'];
@@ -5254,7 +5518,11 @@ export type OutboundRulesetRef = components['schemas']['OutboundRulesetRef'];
 export type OutboundSection232 = components['schemas']['OutboundSection232'];
 export type OutboundShipTo = components['schemas']['OutboundShipTo'];
 export type OutboundSupersededHandoff = components['schemas']['OutboundSupersededHandoff'];
+export type OutboundTrailer = components['schemas']['OutboundTrailer'];
+export type OutboundTravelDocument = components['schemas']['OutboundTravelDocument'];
 export type OutboundTreatment = components['schemas']['OutboundTreatment'];
+export type OutboundTrip = components['schemas']['OutboundTrip'];
+export type OutboundTruck = components['schemas']['OutboundTruck'];
 export type OutboundUltimateConsignee = components['schemas']['OutboundUltimateConsignee'];
 export type OutboundUsmcaCertificate = components['schemas']['OutboundUsmcaCertificate'];
 export type $defs = Record<string, never>;

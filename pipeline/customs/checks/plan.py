@@ -12,6 +12,7 @@ from pipeline.customs.checks import lines, mid
 from pipeline.customs.checks.characters import check_characters
 from pipeline.customs.checks.consignees import check_consignees
 from pipeline.customs.checks.entry import check_entry
+from pipeline.customs.checks.export_report import check_export_report
 from pipeline.customs.checks.filing import check_filing
 from pipeline.customs.checks.goods import check_names
 from pipeline.customs.checks.limits import check_limits, check_parts
@@ -19,6 +20,7 @@ from pipeline.customs.checks.manifest import check_carriage
 from pipeline.customs.checks.parties import check_countries, check_parties, country_finding
 from pipeline.customs.checks.people import check_people
 from pipeline.customs.checks.terms import check_terms
+from pipeline.customs.checks.transport import check_transport, check_trips
 from pipeline.customs.checks.usmca import check_certificates
 from pipeline.customs.checks.valuation import check_charges
 from pipeline.customs.reference.entry import entry_rules
@@ -86,6 +88,8 @@ def _check_plan(plan: Plan, on: date) -> Iterator[Finding]:
         numbers.add(unit.invoice.number)
         yield from _check_unit(plan, unit, pointer, on)
     yield from check_parts(plan.units)
+    yield from check_trips(plan)
+    yield from check_export_report(plan)
 
 
 def _check_unit(plan: Plan, unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
@@ -104,4 +108,5 @@ def _check_unit(plan: Plan, unit: Unit, pointer: str, on: date) -> Iterator[Find
     yield from check_certificates(unit, pointer)
     yield from lines.check_lines(unit, pointer, entered_on)
     yield from check_carriage(unit, pointer)
+    yield from check_transport(unit, pointer)
     yield from check_characters(unit, pointer)

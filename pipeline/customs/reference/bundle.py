@@ -18,6 +18,7 @@ from pipeline.customs.reference.loader import RulesReader
 from pipeline.customs.reference.pga import PgaRules
 from pipeline.customs.reference.pga_layouts import RecordRules
 from pipeline.customs.reference.ruleset import MANIFEST, Ruleset, parse_ruleset, ruleset
+from pipeline.customs.reference.transport import TransportRules
 from pipeline.customs.reference.units import UnitRules
 from pipeline.customs.reference.valuation import ValuationRules
 
@@ -34,6 +35,7 @@ REFERENCE: Final[Mapping[str, tuple[str, type[ReferenceData]]]] = MappingProxyTy
         "units.yaml": ("units", UnitRules),
         "chapter98.yaml": ("chapter 98", Chapter98Rules),
         "filing.yaml": ("filing", FilingRules),
+        "transport.yaml": ("transport", TransportRules),
     }
 )
 

@@ -112,9 +112,8 @@ class HandedUnit(StrictModel):
     invoice: plan.InvoiceHeader
     totals: InvoiceTotals
     usmca_certificates: list[plan.UsmcaCertificate] | None
-    lines: list[HandedLine] | None = Field(
-        description=f"Null if the export has more than {MAX_INLINE_LINES} lines: fetch `invoiceData`"
-    )
+    canadian_export: plan.PlannedExport = None
+    lines: list[HandedLine] | None = Field(description=f"Null above {MAX_INLINE_LINES} lines: fetch `invoiceData`")
     invoice_data: ArtifactLink | None = Field(description="The whole invoice as JSON (artifact type cci_json)")
     artifacts: list[ArtifactLink]
 
@@ -189,6 +188,7 @@ class PackageRecorded(ExportMessage):
     tracking_number: str | None
     contents: list[PackedContent]
     ship_to: ShipTo
+    truck: plan.OptionalTruck = None
 
 
 class PackageSuperseded(ExportMessage):

@@ -19,6 +19,7 @@ from pipeline.documents.formats import broker_message
 from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
 from pipeline.documents.formats.entry_filing import ADDRESS_COLUMNS, filing_columns, party_columns
 from pipeline.documents.formats.entry_import import list_entry_rows
+from pipeline.documents.formats.transport import transport_columns
 from pipeline.documents.formats.xlsx import VERSION as WORKBOOK_VERSION
 from pipeline.documents.formats.xlsx import WorkbookWriter
 from pipeline.documents.registry import KINDS, MANIFEST, Document
@@ -114,11 +115,19 @@ FILING_FIELDS: Final = tuple(
     prior_notices agent_number agent_name agent_addr1 agent_addr2 agent_city agent_state agent_zip agent_country""".split()
 )
 
+#: The columns of `transport.csv`, equal in every row; a test compares them with the table.
+TRANSPORT_FIELDS: Final = tuple(
+    """trip_number truck_plate truck_plate_state truck_plate_country truck_vin truck_transponder loading_city loading_state
+    loading_country trailers trailer_plates seals driver_name export_declaration exporter_bn proof_of_report
+    no_declaration_code export_statement province_of_origin export_permits""".split()
+)
+
 #: The fields beyond the flat table: facts of the line in another form, and facts of the invoice, equal in every row.
 OTHER_FIELDS: Final = (
     *_LINE,
     *_INVOICE,
     *FILING_FIELDS,
+    *TRANSPORT_FIELDS,
     *(f"{role}_{part}" for role in _ROLES for part in ("name", *ADDRESS_COLUMNS.values())),
 )
 
@@ -242,7 +251,8 @@ _MAKERS: Final[Mapping[str, Callable[[BrokerProfile, Invoice], bytes]]] = {"csv"
 
 
 def _rows(profile: BrokerProfile, invoice: Invoice) -> Iterator[tuple[Cell, ...]]:
-    shared = {name: fact(invoice) for name, fact in _INVOICE.items()} | filing_columns(invoice)
+    shared: dict[str, Cell] = {name: fact(invoice) for name, fact in _INVOICE.items()}
+    shared |= filing_columns(invoice) | transport_columns(invoice)
     for role, attribute in _ROLES.items():
         shared |= party_columns(role, getattr(invoice.parties, attribute))
     for facts in _line_facts(invoice) if profile.rows == "lines" else _entry_facts(invoice):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from io import BytesIO
 from typing import Any
-from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from pipeline.documents.formats.columns import (
     Cell,
@@ -18,7 +16,8 @@ from pipeline.documents.formats.columns import (
     quantity_columns,
 )
 from pipeline.documents.formats.entry_filing import filing_columns, has_filing, list_consignee_rows, party_columns
-from pipeline.documents.formats.invoice import write_table
+from pipeline.documents.formats.invoice import zip_tables
+from pipeline.documents.formats.transport import has_transport, transport_columns
 from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
@@ -60,7 +59,8 @@ def entry_estimate(invoice: Invoice) -> bytes:
 def entry_import(invoice: Invoice) -> bytes:
     """Return the ZIP with `header.csv`, `lines.csv`, `charges.csv` and `estimate.csv`; the same facts give the same bytes.
 
-    It has `filing.csv` and `consignees.csv` too if the plan says how the entry is filed.
+    It has `filing.csv` and `consignees.csv` too if the plan says how the entry is filed, and `transport.csv` if it has a truck's
+    trip or the Canadian side of the export.
     """
     estimate = find_estimate(invoice)
     tables: dict[str, Iterable[Mapping[str, Cell]]] = {
@@ -71,15 +71,9 @@ def entry_import(invoice: Invoice) -> bytes:
     }
     if has_filing(invoice):
         tables |= {"filing.csv": [filing_columns(invoice)], "consignees.csv": list_consignee_rows(invoice)}
-    out = BytesIO()
-    day = invoice.header.invoice_date
-    with ZipFile(out, "w", ZIP_STORED) as archive:
-        # A ZIP knows no other years.
-        for name, rows in tables.items():
-            archive.writestr(
-                ZipInfo(name, (min(max(day.year, 1980), 2107), day.month, day.day, 0, 0, 0)), write_table(rows)
-            )
-    return out.getvalue()
+    if has_transport(invoice):
+        tables |= {"transport.csv": [transport_columns(invoice)]}
+    return zip_tables(tables, invoice.header.invoice_date)
 
 
 def _header_row(invoice: Invoice, estimate: EntryEstimate) -> dict[str, Cell]:

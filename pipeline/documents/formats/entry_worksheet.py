@@ -21,6 +21,7 @@ from pipeline.documents.formats.entry_filing import (
     list_consignee_facts,
 )
 from pipeline.documents.formats.entry_import import find_estimate
+from pipeline.documents.formats.transport import describe_transport
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.entry_filing import EntryFiling
@@ -68,7 +69,7 @@ def _describe(merged: MergedLine) -> str:
 def list_blocks(invoice: Invoice) -> Iterator[tuple[str, str, str | None, str | None]]:
     """Yield each block of the head of CBP Form 7501: its number, its name, its value, and who supplies a missing value.
 
-    What the plan says of the filing beyond the form follows without a number.
+    What the plan says of the filing, the trip and the export beyond the form follows without a number.
     """
     transport, parties = invoice.transport, invoice.parties
     estimate, importer = find_estimate(invoice), invoice.parties.importer_of_record
@@ -100,6 +101,8 @@ def list_blocks(invoice: Invoice) -> Iterator[tuple[str, str, str | None, str | 
     yield "25", "Ultimate consignee", _consignee(filing, ship_to), None
     yield "26", "Importer of record", _name_party(importer.name, importer.address_lines), None
     for name, value in describe_filing(filing):
+        yield "", name, value, None
+    for name, value in describe_transport(invoice):
         yield "", name, value, None
 
 

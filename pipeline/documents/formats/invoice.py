@@ -7,8 +7,9 @@ from base64 import b64encode
 from collections.abc import Iterable, Mapping
 from datetime import date
 from decimal import Decimal
-from io import StringIO
+from io import BytesIO, StringIO
 from typing import Any
+from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from pipeline.core.money import format_plain
 from pipeline.core.templating import render
@@ -34,6 +35,17 @@ def write_table(rows: Iterable[Mapping[str, Cell]]) -> bytes:
         writer.writerow([_format_cell(cell, first=place == 0) for place, cell in enumerate(row.values())])
     # Excel reads UTF-8 only after a byte order mark; import mappers skip it.
     return out.getvalue().encode("utf-8-sig")
+
+
+def zip_tables(tables: Mapping[str, Iterable[Mapping[str, Cell]]], day: date) -> bytes:
+    """Return a ZIP with each table as a CSV file under its name, dated `day`; the same tables give the same bytes."""
+    out = BytesIO()
+    # A ZIP knows no other years.
+    dated = (min(max(day.year, 1980), 2107), day.month, day.day, 0, 0, 0)
+    with ZipFile(out, "w", ZIP_STORED) as archive:
+        for name, rows in tables.items():
+            archive.writestr(ZipInfo(name, dated), write_table(rows))
+    return out.getvalue()
 
 
 def _format_cell(cell: Cell, *, first: bool) -> str:

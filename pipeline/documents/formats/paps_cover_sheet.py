@@ -6,6 +6,7 @@ import json
 from typing import Any, Final
 
 from pipeline.documents.formats.barcode import code128_bars
+from pipeline.documents.formats.transport import describe_export, describe_trailers, describe_truck
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 
@@ -49,9 +50,26 @@ def _facts(invoice: Invoice, _cut: slice) -> bytes:
     articles = list(dict.fromkeys(line.description for line in invoice.lines))
     facts["articles"], facts["more"] = articles[:MAX_ARTICLES], len(articles[MAX_ARTICLES:])
     facts["broker"] = invoice.customs_broker
+    facts["filled"] = _list_filled(invoice)
+    side = invoice.canadian_export
+    facts["export"] = None if side is None else describe_export(side)
+    facts["business_number"] = None if side is None else side.business_number
     declarant = invoice.declaration
     facts["contact"] = [each for each in (declarant.name, declarant.phone or declarant.email) if each]
     return json.dumps(facts, ensure_ascii=False).encode()
+
+
+def _list_filled(invoice: Invoice) -> dict[str, str]:
+    """Return what the plan gives of the blanks that the carrier otherwise fills in, by the label of the blank."""
+    trip = invoice.trip
+    if trip is None:
+        return {}
+    filled = {
+        "Driver's name": None if trip.driver is None else trip.driver.name,
+        "Truck plate": describe_truck(trip),
+        "Trailer or container and seal": describe_trailers(trip),
+    }
+    return {label: value for label, value in filled.items() if value is not None}
 
 
 def _remarks(invoice: Invoice, _cut: slice) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from pipeline.documents.schemas import invoice as out
 from pipeline.documents.schemas.invoice import Identifier, Printed
 from pipeline.exports.entry_lines import group_entry_lines
 from pipeline.exports.schemas import plan
+from pipeline.exports.schemas.transport import Trip
 
 STATEMENT = (
     "I declare that the facts on this invoice are true and complete to the best of my knowledge: {values}, the origin, "
@@ -150,6 +151,8 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
         packages=packages,
         declaration=_declaration(unit, facts.kind),
         findings=tuple(_findings(facts.findings, facts.unit_no)),
+        canadian_export=unit.canadian_export,
+        trip=unit.entry.trip,
         customs_broker=facts.customs_broker,
         french=facts.french,
         logo=facts.logo,
@@ -178,7 +181,7 @@ def _header(header: plan.InvoiceHeader) -> out.Header:
 
 
 def _transport(entry: plan.Entry) -> out.Transport:
-    arrival = entry.estimated_arrival_at
+    arrival, trip = entry.estimated_arrival_at, entry.trip or Trip()
     entry_type = code_wording.format_entry_type(entry.type)
     if entry.part is not None:
         entry_type = Printed(entry_type.exact, f"{entry_type.shown}, entry {entry.part.number} of {entry.part.of}")
@@ -196,6 +199,9 @@ def _transport(entry: plan.Entry) -> out.Transport:
         manifest_gross_weight_kg=None
         if entry.manifest_gross_weight_kg is None
         else wording.format_number(entry.manifest_gross_weight_kg),
+        trip_number=trip.number,
+        truck_license_plate=None if trip.truck is None else trip.truck.license_plate,
+        trailer_numbers=tuple(trailer.number for trailer in trip.trailers),
     )
 
 

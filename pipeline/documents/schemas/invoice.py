@@ -26,6 +26,7 @@ from pipeline.documents.schemas.values import FOR_PEOPLE, DocumentModel, Identif
 from pipeline.exports.schemas.entry_estimate import InvoiceEstimate
 from pipeline.exports.schemas.pga_worksheet import InvoiceWorksheet
 from pipeline.exports.schemas.plan import Address, Contact, Treatment
+from pipeline.exports.schemas.transport import PlannedExport, Trip
 
 __all__ = [
     "FOR_PEOPLE", "Certificate", "Chapter98Claim", "Consolidation", "DocumentModel", "FindingRow", "Identifier", "MetalRow",
@@ -38,6 +39,9 @@ __all__ = [
 CustomsBroker = Annotated[str | None, Field(exclude=True)]
 #: The lines as an entry has them: merged, if any two can be. Left out of the published invoice, whose `consolidation` has them.
 EntryLines = Annotated[tuple[MergedLine, ...], Field(exclude=True)]
+
+#: The truck's trip. It is not published, because it has personal data of the crew; `transport` has the rest.
+TruckTrip = Annotated[Trip | None, Field(exclude=True, repr=False)]
 
 #: Whether pages have French words beside the English ones. It is not published: it says nothing about the goods.
 French = Annotated[bool, Field(exclude=True)]
@@ -95,6 +99,9 @@ class Transport(DocumentModel):
     manifest_gross_weight_kg: Value | None
     entry_part: int | None = Field(default=None, exclude_if=lambda value: value is None)
     entry_parts: int | None = Field(default=None, exclude_if=lambda value: value is None)
+    trip_number: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    truck_license_plate: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    trailer_numbers: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
 
 
 class PartyBlock(DocumentModel):
@@ -319,6 +326,8 @@ class Invoice(DocumentModel):
     packages: tuple[PackageRow, ...]
     declaration: Declaration
     findings: tuple[FindingRow, ...]
+    canadian_export: PlannedExport = None
+    trip: TruckTrip = None
     entry_lines: EntryLines = ()
     worksheet: InvoiceWorksheet = None
     estimate: InvoiceEstimate = None

@@ -33,10 +33,11 @@ from pipeline.exports.schemas.plan_fields import (
     UnitCode,
     WeightKg,
 )
+from pipeline.exports.schemas.transport import OptionalTruck, PlannedExport, PlannedTrip
 
 __all__ = [
-    "AccountId", "Address", "BatchId", "Contact", "Importer", "LongReadableText", "LongText", "Manufacturer", "Number", "Parties",
-    "PartnerId", "Party", "ReadableText", "Sha256", "StrictModel", "Text",
+    "AccountId", "Address", "BatchId", "Contact", "Importer", "LongReadableText", "LongText", "Manufacturer", "Number",
+    "OptionalTruck", "Parties", "PartnerId", "Party", "PlannedExport", "ReadableText", "Sha256", "StrictModel", "Text",
 ]  # fmt: skip
 
 MAX_UNITS, MAX_LINES, MAX_PACKAGES = 1_000, 10_000, 20_000
@@ -89,6 +90,11 @@ class Entry(StrictModel):
         None, exclude_if=lambda value: value is None, description="Only if one shipment has several entries, one a unit"
     )
     filing: Filing | None = Field(default=None, exclude_if=lambda value: value is None)
+    trip: PlannedTrip = None
+
+    def hide_personal_data(self) -> Entry:
+        """Return the entry with only roles and names of the truck's crew."""
+        return self if self.trip is None else self.model_copy(update={"trip": self.trip.hide_personal_data()})
 
 
 class Charge(StrictModel):
@@ -309,6 +315,7 @@ class Unit(StrictModel):
     lines: list[Line] = Field(min_length=1, max_length=MAX_LINES)
     usmca_certificates: list[UsmcaCertificate] = Field(default_factory=list, max_length=2_000)
     packages: list[Package] = Field(min_length=1, max_length=MAX_PACKAGES)
+    canadian_export: PlannedExport = None
 
 
 class Plan(StrictModel):

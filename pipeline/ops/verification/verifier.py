@@ -169,8 +169,12 @@ class _Verification:
         unit = planned.unit
         if message_unit.treatment_digest != planned.digest:
             return "its treatment digest is not the plan's"
-        if (message_unit.entry, message_unit.parties, message_unit.invoice) != (unit.entry, unit.parties, unit.invoice):
+        # The message names the crew of a truck, and has no other personal data of it.
+        said = (unit.entry.hide_personal_data(), unit.parties, unit.invoice)
+        if (message_unit.entry, message_unit.parties, message_unit.invoice) != said:
             return "its entry, parties or invoice is not the plan's"
+        if message_unit.canadian_export != unit.canadian_export:
+            return "its Canadian export side is not the plan's"
         links = [*message_unit.artifacts, *([message_unit.invoice_data] if message_unit.invoice_data else [])]
         for link in links:
             if self._hashes.get(f"{planned.folder}/{bundle.safe_filename(link.filename)}") != link.sha256:

@@ -147,7 +147,10 @@ def test_export_day_counts_without_arrival() -> None:
     late = with_changes(
         *DEAR, (f"{UNIT}/entry/estimatedArrivalAt", None), (f"{UNIT}/usmcaCertificates/0/blanketTo", "2026-11-25")
     )
-    assert list_findings(late) == [("V12", "block", f"{SHIRT}/usmcaCertificateRef")]
+    assert list_findings(late) == [
+        ("V12", "block", f"{SHIRT}/usmcaCertificateRef"),
+        ("C01", "warn", f"{UNIT}/entry/estimatedArrivalAt"),
+    ]
 
 
 def test_characters_missing_in_fonts_give_finding() -> None:

@@ -17,6 +17,7 @@ from pipeline.exports import packages
 from pipeline.exports.schemas.entry_filing import Filing
 from pipeline.exports.schemas.parties import ResidentAgent, UltimateConsignee
 from pipeline.exports.schemas.plan import Chapter98, EntryPart, Plan, as_json
+from pipeline.exports.schemas.transport import CanadianExport, Trip
 from pipeline.interfaces.cli.plans import strip_comments
 
 TEMPLATE = Path(__file__).parents[3] / "templates" / "plans" / "plan.jsonc"
@@ -29,6 +30,8 @@ RARE: dict[str, type[Any]] = {
     "part": EntryPart,
     "residentAgent": ResidentAgent,
     "ultimateConsignees": list[UltimateConsignee],
+    "trip": Trip,
+    "canadianExport": CanadianExport,
 }
 
 

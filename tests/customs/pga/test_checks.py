@@ -40,6 +40,8 @@ def records_of(row: Json) -> list[str]:
 
 
 ARRIVAL = f"{UNIT}/entry/estimatedArrivalAt"
+#: A truck's arrival is needed for the manifest as well.
+UNKNOWN_ARRIVAL = ("C01", "warn", ARRIVAL)
 
 
 def answer_row(row: Json, *changes: tuple[str, Any]) -> Json:
@@ -65,12 +67,16 @@ def test_prior_notice_uses_entry_arrival_and_needs_facility() -> None:
     assert list_findings(answer_row(food("FD3"))) == [registration]
     assert list_findings(answer_row(food("FD3", foodFacilityExemption="K"))) == []
     unplanned = answer_row(food("FD3"), (ARRIVAL, None))
-    assert list_findings(unplanned) == [("V14-DATA", "block", f"{ROW}/data/arrivalDatetime"), registration]
+    assert list_findings(unplanned) == [
+        ("V14-DATA", "block", f"{ROW}/data/arrivalDatetime"),
+        registration,
+        UNKNOWN_ARRIVAL,
+    ]
 
 
 def test_number_of_a_filed_notice_replaces_its_data() -> None:
     filed = food("FD3", priorNoticeConfirmation="12345678901234")
-    assert list_findings(answer_row(filed, (ARRIVAL, None))) == []
+    assert list_findings(answer_row(filed, (ARRIVAL, None))) == [UNKNOWN_ARRIVAL]
     assert "PG23PNC" in "".join(line.replace(" ", "") for line in records_of(filed))
 
 
@@ -95,7 +101,7 @@ def test_other_arrival_than_the_entry_is_reported(key: str, value: str, *, repor
 
 def test_entry_without_arrival_is_not_compared() -> None:
     row = food("FD3", foodFacilityExemption="K", arrivalDatetime="2026-11-26T13:00:00-05:00")
-    assert list_findings(answer_row(row, (ARRIVAL, None))) == []
+    assert list_findings(answer_row(row, (ARRIVAL, None))) == [UNKNOWN_ARRIVAL]
 
 
 def test_utc_arrival_must_be_given_in_port_time() -> None:

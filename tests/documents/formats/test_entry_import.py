@@ -11,10 +11,11 @@ from zipfile import ZipFile
 import pytest
 from pypdf import PdfReader
 
+from pipeline.documents.formats.broker_profile import TRANSPORT_FIELDS
 from pipeline.documents.formats.entry_import import entry_estimate, entry_import, has_estimate
 from pipeline.documents.formats.entry_worksheet import entry_worksheet, list_blocks
 from pipeline.documents.schemas.invoice import Invoice
-from tests.documents.samples import build_full_invoice, sample
+from tests.documents.samples import build_full_invoice, build_truck_invoice, sample
 
 
 def read_tables(invoice: Invoice) -> dict[str, list[dict[str, str]]]:
@@ -98,3 +99,22 @@ def test_unknown_rate_is_shown_as_unknown() -> None:
         data["invoice"] |= {"currency": "CAD", "exchangeRate": None}
 
     assert "theexchangerateofCAD" in read_page(sample(2, change=change))
+
+
+def test_trip_and_export_side_are_a_table_of_their_own() -> None:
+    tables = read_tables(build_truck_invoice())
+    assert [*tables] == ["header.csv", "lines.csv", "charges.csv", "estimate.csv", "transport.csv"]
+    (row,) = tables["transport.csv"]
+    assert tuple(row) == TRANSPORT_FIELDS
+    assert (row["trip_number"], row["truck_plate"], row["seals"]) == ("ABCD261126A", "DEMO 100", "SEAL-1|SEAL-2")
+    assert (row["driver_name"], row["no_declaration_code"]) == ("Example Driver", "NDR1")
+    assert (row["export_declaration"], row["exporter_bn"]) == ("not_required", "123456782RM0001")
+    page = read_page(build_truck_invoice())
+    assert "Nodeclarationrequired,NDR1" in page
+    assert "DEMO100ON" in page
+
+
+def test_export_side_without_trip_is_carried_too() -> None:
+    invoice = build_truck_invoice(lambda data: data["entry"].pop("trip"))
+    (row,) = read_tables(invoice)["transport.csv"]
+    assert (row["trip_number"], row["trailers"], row["no_declaration_code"]) == ("", "", "NDR1")

@@ -26,7 +26,7 @@ from tests.documents.formats.test_invoice_pdf_archive import assert_archivable, 
 from tests.documents.formats.test_invoice_pdf_pages import use_longest_texts, with_every_charge
 from tests.documents.formats.test_package_labels import labelled
 from tests.documents.pdf_text import read_printed_document
-from tests.documents.samples import build_full_invoice, file_entry, sample
+from tests.documents.samples import build_full_invoice, build_truck_invoice, file_entry, sample
 
 FOLDER: Final = TEMPLATES / "documents"
 PAGES: Final = [*sorted(FOLDER.glob("*.typ")), FOLDER / "commercial_customs_invoice.html"]
@@ -65,7 +65,7 @@ def list_assembled_words() -> set[str]:
     values = (builder.SOLD_VALUES, builder.UNSOLD_VALUES, builder.UNSOLD_VALUES_WITH_BASIS)
     statements = {builder.STATEMENT.format(values=each) for each in values}
     roles = ("Certifier", "Exporter", "Producer", "Importer")
-    blocks = [*list_blocks(build_full_invoice()), *list_blocks(sample(2, change=file_entry))]
+    blocks = [*list_blocks(build_truck_invoice()), *list_blocks(sample(2, change=file_entry))]
     suppliers = {f"from {supplier}" for _, _, _, supplier in blocks if supplier}
     certified = {f"certified by the {role.lower()}" for role in roles[1:]}
     effects = {"added", "deducted", "in the prices", "not counted"}  # of a charge on the entered value
@@ -128,6 +128,7 @@ INVOICES: Final[dict[str, Callable[[], Invoice]]] = {
     "5 lines": lambda: sample(5),
     "60 lines": lambda: sample(60),
     "everything": build_full_invoice,
+    "truck": build_truck_invoice,
     "every charge": lambda: sample(3, change=with_every_charge),
     "longest texts": lambda: sample(3, change=use_longest_texts),
 }

@@ -13,7 +13,7 @@ from pypdf import PdfReader
 
 from pipeline.documents.formats.paps_cover_sheet import MAX_ARTICLES, is_for_truck, paps_cover_sheet
 from tests.documents.formats.test_invoice_pdf_archive import assert_archivable, is_tagged
-from tests.documents.samples import sample
+from tests.documents.samples import build_truck_invoice, sample
 
 Change = Callable[[dict[str, Any]], None]
 
@@ -89,5 +89,36 @@ def test_sheet_of_many_long_articles_is_one_archivable_page() -> None:
     body = paps_cover_sheet(sample(60, change=change))
     page = read_page(body)
     assert f"and {60 - MAX_ARTICLES} more on the invoice" in page
+    assert is_tagged(body)
+    assert_archivable(body)
+
+
+def test_sheet_with_trip_fills_blanks_of_carrier() -> None:
+    page = read_page(paps_cover_sheet(build_truck_invoice()))
+    for fact in (
+        "TRIP NUMBER ABCD261126A",
+        "EXPORTER'S BUSINESS NUMBER 123456782RM0001",
+        "Canadian export No declaration required, NDR1",
+        "Example Driver",
+        "DEMO 100 ON",
+        "DT53001 (seal SEAL-1, SEAL-2)",
+        "DRIVER'S PHONE",
+    ):
+        assert fact in page, fact
+    assert "1961" not in page
+
+
+def test_sheet_of_longest_trip_and_export_is_one_archivable_page() -> None:
+    def change(data: dict[str, Any]) -> None:
+        trip, side = data["entry"]["trip"], data["canadianExport"]
+        trip["trailers"] = [{**trip["trailers"][0], "seals": [f"SEAL-{at}" for at in range(6)]}] * 4
+        trip["crew"][0]["familyName"] = "Very long family name " * 11 + "end"
+        side["statement"] = "Long words of a statement " * 9 + "end"
+        side["permits"] = [{"kind": "certificate", "number": f"DEMO-PERMIT-{at}"} for at in range(8)]
+        for at, line in enumerate(data["lines"]):
+            line["description"] = f"Article {at} of a long name" * 30
+
+    body = paps_cover_sheet(build_truck_invoice(change))
+    assert "DEMO-PERMIT-7" in read_page(body)
     assert is_tagged(body)
     assert_archivable(body)

@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.documents import bundle
 from pipeline.ops.verification.verifier import UnreadableBundle
+from tests.customs.transport_cases import canadian_export, trip
 from tests.ops.verification.bundles import (
     Bundle,
     execute_to_handoff,
@@ -195,3 +196,16 @@ def test_zip_members_gives_the_golden_bytes() -> None:
     members.insert(2, bundle.bundle_member("manifest.json", bodies["manifest.json"]))
     raw = b"".join(bundle.zip_members(members, lambda member: bodies[member.path]))
     assert hashlib.sha256(raw).hexdigest() == GOLDEN
+
+
+def test_bundle_of_a_truck_with_crew_is_intact(sqlite_template: Path, tmp_path: Path, verify_bytes: Verify) -> None:
+    plan = factories.plan()
+    plan["units"][0]["entry"]["trip"] = trip()
+    plan["units"][0]["canadianExport"] = canadian_export()
+    runtime = open_runtime_with_partners(f"sqlite:///{shutil.copy(sqlite_template, tmp_path / 'exports.db')}", tmp_path)
+    with closing(runtime):
+        raw = pack_bundle(runtime, execute_to_handoff(runtime, plan))
+    assert list_failures(verify_bytes(raw)) == {}
+    members = Bundle.from_zip(raw).members
+    personal = {path for path, body in members.items() if b"1961-02-03" in body}
+    assert {path.rpartition("/")[2] for path in personal} == {"plan.json", "truck_manifest.zip"}

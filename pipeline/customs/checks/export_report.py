@@ -1,0 +1,164 @@
+"""Checks of the Canadian side of the export: the declaration or why none is required, the business number, the permits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+
+from pipeline.core.findings import Finding
+from pipeline.core.money import sum_exact
+from pipeline.customs.reference.base import ReferenceRow
+from pipeline.customs.reference.entry import entry_rules
+from pipeline.customs.reference.transport import transport_rules
+from pipeline.exports.schemas.plan import Plan, Unit
+from pipeline.exports.schemas.transport import CanadianExport
+
+_CANADA = "CA"
+
+
+def check_export_report(plan: Plan) -> Iterator[Finding]:
+    """Yield what is missing or contradictory on the Canadian side of each unit that has one (C10 to C13)."""
+    for index, unit in enumerate(plan.units):
+        if unit.canadian_export is not None:
+            here = f"/units/{index}/canadianExport"
+            if plan.export_country != _CANADA:
+                yield _warn(
+                    "C12",
+                    here,
+                    f"Unit {unit.unit_ref} has a Canadian export side, but the plan's goods leave {plan.export_country}.",
+                    "Remove canadianExport, or correct exportCountry.",
+                    transport_rules().export_report,
+                )
+            yield from _check_number(unit, unit.canadian_export, here)
+            if unit.canadian_export.declaration == "not_required":
+                yield from _check_no_declaration(unit, unit.canadian_export, here)
+            else:
+                yield from _check_declaration(unit, unit.canadian_export, here)
+            yield from _check_permits(unit, unit.canadian_export, here)
+
+
+def _check_number(unit: Unit, side: CanadianExport, here: str) -> Iterator[Finding]:
+    number = side.business_number
+    if number is not None and not is_business_number(number[:9]):
+        yield _warn(
+            "C10",
+            f"{here}/businessNumber",
+            f"Business number {number} of unit {unit.unit_ref} has a wrong check digit.",
+            "Copy the exporter's number again: nine digits, RM and four digits.",
+            transport_rules().business_number,
+        )
+
+
+def _check_declaration(unit: Unit, side: CanadianExport, here: str) -> Iterator[Finding]:
+    rule = transport_rules().export_report
+    if side.business_number is None:
+        yield _warn(
+            "C10",
+            f"{here}/businessNumber",
+            f"Unit {unit.unit_ref} has an export declaration, but not the exporter's business number.",
+            "Give the number with which the exporter reports: nine digits, RM and four digits.",
+            rule,
+        )
+    if side.proof_of_report is None:
+        yield _warn(
+            "C11",
+            f"{here}/proofOfReport",
+            f"Unit {unit.unit_ref} has an export declaration, but not the number that proves it.",
+            "Give the number that CERS returns for the declaration, or that of the summary reporter; the carrier needs it.",
+            rule,
+        )
+    if side.no_declaration_code is not None:
+        yield _warn(
+            "C12",
+            f"{here}/noDeclarationCode",
+            f"Unit {unit.unit_ref} has an export declaration, and also {side.no_declaration_code}, "
+            "which says that none is required.",
+            "Remove the code, or set declaration to not_required.",
+            rule,
+        )
+
+
+def _check_no_declaration(unit: Unit, side: CanadianExport, here: str) -> Iterator[Finding]:
+    rule, code = transport_rules().no_declaration, side.no_declaration_code
+    at = f"{here}/noDeclarationCode"
+    if code is None and side.statement is None:
+        yield _warn(
+            "C11",
+            at,
+            f"Unit {unit.unit_ref} does not say why no export declaration is required.",
+            "Give the code for the carrier, such as NDR1 for unrestricted goods for the United States, or a statement.",
+            rule,
+        )
+    if code is not None and code not in rule.codes:
+        yield _warn(
+            "C12",
+            at,
+            f"{code} of unit {unit.unit_ref} is not a code that these rules know.",
+            "Compare it with the list of the Canada Border Services Agency.",
+            rule,
+        )
+    if code in rule.with_number and side.statement is None:
+        yield _warn(
+            "C11",
+            f"{here}/statement",
+            f"{code} of unit {unit.unit_ref} needs the number of the carnet or of the temporary admission permit.",
+            "Write the number in the statement.",
+            rule,
+        )
+    if code in rule.unrestricted and side.permits:
+        yield _warn(
+            "C12",
+            at,
+            f"{code} is for goods that are not restricted, but unit {unit.unit_ref} names a permit, certificate or licence.",
+            "Remove the code and say in the statement that restricted goods are exported under it.",
+            rule,
+        )
+    value = _value_in_cad(unit)
+    if code == rule.low_value and value is not None and value >= rule.low_value_below_cad:
+        yield _warn(
+            "C12",
+            at,
+            f"{code} is for goods worth less than {rule.low_value_below_cad} CAD, but unit {unit.unit_ref} "
+            f"is worth {value:,.2f} CAD.",
+            "Use another code, such as NDR1 for unrestricted goods for the United States, or declare the goods.",
+            rule,
+        )
+    if code == "NDR1" and unit.parties.ship_to.address.country != entry_rules().destination:
+        yield _warn(
+            "C12",
+            at,
+            f"NDR1 is for goods for the United States, but unit {unit.unit_ref} goes elsewhere.",
+            "Use another code, or declare the goods in CERS.",
+            rule,
+        )
+
+
+def _check_permits(unit: Unit, side: CanadianExport, here: str) -> Iterator[Finding]:
+    for place, permit in enumerate(side.permits):
+        if permit.expires_on is not None and permit.expires_on < unit.entry.export_date:
+            yield _warn(
+                "C13",
+                f"{here}/permits/{place}/expiresOn",
+                f"The {permit.kind} {permit.number} of unit {unit.unit_ref} expires on {permit.expires_on}, "
+                f"before the export on {unit.entry.export_date}.",
+                "Name one that is valid on the day of export.",
+                transport_rules().export_report,
+            )
+
+
+def _value_in_cad(unit: Unit) -> Decimal | None:
+    """Return the value of the unit's goods in Canadian dollars; None if the invoice is in another currency."""
+    if unit.invoice.currency != "CAD":
+        return None
+    return sum_exact(line.line_value for line in unit.lines)
+
+
+def is_business_number(digits: str) -> bool:
+    """Return whether the last of nine digits is the check digit of a business number: modulus 10, weights 1 and 2."""
+    doubled = (int(digit) * (1 + place % 2) for place, digit in enumerate(digits))
+    return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
+
+
+def _warn(rule: str, pointer: str, message: str, remedy: str, row: ReferenceRow) -> Finding:
+    # The other country's customs decides here, so none of these findings blocks.
+    return Finding(rule=rule, severity="warn", pointer=pointer, message=message, remedy=remedy, source=row.source)

@@ -1,0 +1,80 @@
+"""The Canadian side of an export: a declaration with its proof, or the reason why none is required."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from pipeline.customs.checks.export_report import is_business_number
+from tests.customs.cases import UNIT, findings, list_findings, with_changes
+from tests.customs.transport_cases import canadian_export
+from tests.support.factories import Json
+
+SIDE = f"{UNIT}/canadianExport"
+PERMIT = {"kind": "permit", "number": "EIPA-100", "issuedBy": "Global Affairs Canada", "expiresOn": "2026-12-31"}
+
+
+def with_side(*changes: tuple[str, Any], **side: Any) -> Json:
+    return with_changes((SIDE, canadian_export(**side)), *changes)
+
+
+@pytest.mark.parametrize(
+    "side",
+    [
+        {},
+        {
+            "noDeclarationCode": None,
+            "statement": "Restricted goods for the United States, under permit",
+            "permits": [PERMIT],
+        },
+        {"noDeclarationCode": "NDR4", "statement": "A.T.A. carnet DEMO-1"},
+        {"declaration": "cers", "noDeclarationCode": None, "proofOfReport": "DEMO2026112600001"},
+        {"declaration": "summary_report", "noDeclarationCode": None, "proofOfReport": "DEMO-SR-1", "permits": [PERMIT]},
+    ],
+)
+def test_complete_side_has_no_finding(side: dict[str, Any]) -> None:
+    assert list_findings(with_side(**side)) == []
+
+
+@pytest.mark.parametrize(
+    ("side", "found"),
+    [
+        ({"businessNumber": "123456789RM0001"}, [("C10", "businessNumber")]),
+        (
+            {"declaration": "cers", "noDeclarationCode": None, "businessNumber": None},
+            [("C10", "businessNumber"), ("C11", "proofOfReport")],
+        ),
+        ({"declaration": "cers", "proofOfReport": "DEMO1"}, [("C12", "noDeclarationCode")]),
+        ({"noDeclarationCode": None}, [("C11", "noDeclarationCode")]),
+        ({"noDeclarationCode": "NDR99"}, [("C12", "noDeclarationCode")]),
+        ({"noDeclarationCode": "NDR5"}, [("C11", "statement")]),
+        ({"permits": [PERMIT]}, [("C12", "noDeclarationCode")]),
+        (
+            {"noDeclarationCode": None, "statement": "Under permit", "permits": [PERMIT | {"expiresOn": "2026-11-25"}]},
+            [("C13", "permits/0/expiresOn")],
+        ),
+    ],
+)
+def test_gaps_and_contradictions_are_at_their_place(side: dict[str, Any], found: list[tuple[str, str]]) -> None:
+    assert list_findings(with_side(**side)) == [(rule, "warn", f"{SIDE}/{place}") for rule, place in found]
+
+
+def test_low_value_is_compared_in_canadian_dollars() -> None:
+    dollars = [(f"{UNIT}/invoice/currency", "CAD"), (f"{UNIT}/invoice/exchangeRate", "0.7150")]
+    assert list_findings(with_side(*dollars, noDeclarationCode="NDR2")) == []
+    dear = [(f"{UNIT}/lines/0/unitPrice", "500.00"), (f"{UNIT}/lines/0/lineValue", "2000.00")]
+    total = (f"{UNIT}/invoice/total", "2178.00")
+    (found,) = findings(with_side(*dollars, *dear, total, noDeclarationCode="NDR2"))
+    assert (found.rule, found.pointer) == ("C12", f"{SIDE}/noDeclarationCode")
+    assert found.message.endswith("worth less than 2000 CAD, but unit U1 is worth 2,103.00 CAD.")
+
+
+def test_side_of_another_country_is_a_contradiction() -> None:
+    (found,) = findings(with_side(("/exportCountry", "MX")))
+    assert (found.rule, found.severity, found.pointer) == ("C12", "warn", SIDE)
+
+
+@pytest.mark.parametrize(("digits", "valid"), [("123456782", True), ("123456789", False), ("000000000", True)])
+def test_business_number_has_check_digit(digits: str, *, valid: bool) -> None:
+    assert is_business_number(digits) is valid

@@ -1,0 +1,175 @@
+"""A truck's numbers, its port and its trip: what is missing or contradictory is a warning that repeats no personal data."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from pipeline.customs.checks.transport import is_vin
+from pipeline.customs.reference.transport import transport_rules
+from pipeline.exports.schemas.plan import Plan
+from tests.customs.cases import UNIT, findings, list_findings, with_changes
+from tests.customs.transport_cases import member, trip
+from tests.support.factories import Json, change_plan, plan
+
+ENTRY = f"{UNIT}/entry"
+TRIP = f"{ENTRY}/trip"
+
+
+def with_trip(**changes: Any) -> Json:
+    return with_changes((TRIP, trip(**changes)))
+
+
+def test_complete_trip_has_no_finding() -> None:
+    assert list_findings(with_trip()) == []
+
+
+@pytest.mark.parametrize("member", ["carrierScac", "shipmentControlNumber", "estimatedArrivalAt"])
+def test_truck_needs_carrier_number_and_arrival(member: str) -> None:
+    assert list_findings(with_changes((f"{ENTRY}/{member}", None))) == [("C01", "warn", f"{ENTRY}/{member}")]
+    assert list_findings(with_changes((f"{ENTRY}/{member}", None), (f"{ENTRY}/modeOfTransport", "air"))) == []
+
+
+@pytest.mark.parametrize(
+    ("scac", "number", "problem"),
+    [
+        ("DEMO", "DEMO123456789012", None),
+        ("DE", "DE1", None),
+        ("DEMO", "ABCD1234567", "does not begin with the carrier's SCAC, DEMO"),
+        ("DEMO", "DEMO1234567890123", "has 13 characters after the SCAC, more than 12"),
+        ("DEMO", "DEMO", "has other characters after the SCAC than capital letters and digits, or none"),
+        ("DEMO", "DEMO-12", "has other characters after the SCAC than capital letters and digits, or none"),
+        ("DEMO", "DEMO12a", "has other characters after the SCAC than capital letters and digits, or none"),
+    ],
+)
+def test_control_number_is_scac_and_twelve_characters(scac: str, number: str, problem: str | None) -> None:
+    found = findings(with_changes((f"{ENTRY}/carrierScac", scac), (f"{ENTRY}/shipmentControlNumber", number)))
+    assert [(each.rule, each.severity, each.pointer) for each in found] == (
+        [] if problem is None else [("C02", "warn", f"{ENTRY}/shipmentControlNumber")]
+    )
+    assert all(problem is not None and problem in each.message and number in each.message for each in found)
+
+
+@pytest.mark.parametrize(
+    ("port", "said"),
+    [
+        ("0901", None),
+        ("3004", None),
+        ("2704", "cross from there."),
+        ("9999", "cross from there."),
+        ("2304", "Laredo TX is on another border."),
+    ],
+)
+def test_truck_crosses_at_land_port_of_its_border(port: str, said: str | None) -> None:
+    found = findings(with_changes((f"{ENTRY}/portOfEntry", port)))
+    assert [(each.rule, each.pointer) for each in found] == [] if said is None else [("C03", f"{ENTRY}/portOfEntry")]
+    assert all(said is not None and each.message.endswith(said) for each in found)
+
+
+def test_port_of_a_plane_is_not_compared() -> None:
+    plane = [(f"{ENTRY}/modeOfTransport", "air"), (f"{ENTRY}/portOfEntry", "2704")]
+    assert list_findings(with_changes(*plane)) == []
+
+
+def test_ports_are_of_one_border_each() -> None:
+    ports = transport_rules().land_ports.ports
+    assert {country: len(names) for country, names in ports.items()} == {"CA": 81, "MX": 25}
+    assert not ports["CA"].keys() & ports["MX"].keys()
+    assert all(len(code) == 4 and code.isdigit() for names in ports.values() for code in names)
+
+
+@pytest.mark.parametrize(
+    ("changes", "missing"),
+    [
+        ({"number": None}, "the trip number"),
+        ({"loadedAt": None}, "the place of loading"),
+        ({"truck": None}, "the truck's licence plate with its state or province, or its VIN"),
+        ({"truck": {"licensePlate": "DEMO 100"}}, "the truck's licence plate with its state or province, or its VIN"),
+        ({"crew": []}, "the driver"),
+        (
+            {"crew": [member(dateOfBirth=None, citizenship=None, documents=[])]},
+            "the driver's day of birth, the driver's citizenship and the driver's travel document",
+        ),
+    ],
+)
+def test_missing_manifest_data_are_named_in_one_finding(changes: dict[str, Any], missing: str) -> None:
+    (found,) = findings(with_trip(**changes))
+    assert (found.rule, found.severity, found.pointer) == ("C04", "warn", TRIP)
+    assert found.message == f"The truck manifest of unit U1 lacks {missing}."
+
+
+@pytest.mark.parametrize("truck", [{"licensePlate": "DEMO 100", "plateRegion": "ON"}, {"vin": "1M8GDM9AXKP042788"}])
+def test_plate_with_province_or_vin_identifies_truck(truck: Json) -> None:
+    assert list_findings(with_trip(truck=truck)) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "place"),
+    [
+        ({"number": "ABCD261126"}, "number"),
+        ({"truck": {"vin": "1M8GDM9A1KP042788"}}, "truck/vin"),
+        ({"crew": [member(), member(familyName="Second")]}, "crew"),
+        ({"crew": [member(dateOfBirth="2026-11-27")]}, "crew/0/dateOfBirth"),
+        ({"crew": [member(dateOfBirth="1925-01-01")]}, "crew/0/dateOfBirth"),
+        (
+            {"crew": [member(documents=[member()["documents"][0] | {"expiresOn": "2026-11-25"}])]},
+            "crew/0/documents/0/expiresOn",
+        ),
+    ],
+)
+def test_contradictions_of_trip_are_at_their_place(changes: dict[str, Any], place: str) -> None:
+    assert list_findings(with_trip(**changes)) == [("C05", "warn", f"{TRIP}/{place}")]
+
+
+def test_findings_repeat_no_personal_data() -> None:
+    person = member(dateOfBirth="1899-12-31", documents=[member()["documents"][0] | {"expiresOn": "2020-01-02"}])
+    found = findings(with_trip(crew=[person]))
+    assert len(found) == 2
+    text = "".join(each.model_dump_json() for each in found)
+    assert not [word for word in ("1899", "2020", "DEMO41999", "Example", "Driver") if word in text]
+
+
+def test_invalid_personal_data_are_not_repeated_in_errors() -> None:
+    for person in (
+        member(dateOfBirth="1961-13-03"),
+        member(documents=[{**member()["documents"][0], "number": "bad 1"}]),
+    ):
+        with pytest.raises(ValidationError) as refused:
+            Plan.model_validate(with_trip(crew=[person]))
+        messages = [each["msg"] for each in refused.value.errors()]
+        assert not [each for each in messages if "1961" in each or "bad 1" in each]
+
+
+def test_trip_of_another_mode_is_a_contradiction() -> None:
+    changed = change_plan(with_trip(), f"{ENTRY}/modeOfTransport", "rail")
+    assert list_findings(changed) == [("C05", "warn", TRIP)]
+
+
+def test_units_of_one_trip_have_one_truck_and_own_numbers() -> None:
+    both = plan(2)
+    for unit in both["units"]:
+        unit["entry"]["trip"] = trip()
+    assert list_findings(both) == []
+    other = "/units/1/entry"
+    changed = change_plan(both, f"{other}/trip/truck/vin", None)
+    changed = change_plan(changed, f"{other}/portOfEntry", "0712")
+    (found,) = findings(changed)
+    assert (found.rule, found.pointer) == ("C05", f"{other}/trip")
+    assert found.message == "Units U1 and U2 are on one trip, but differ in port and truck."
+    twice = change_plan(both, f"{other}/shipmentControlNumber", both["units"][0]["entry"]["shipmentControlNumber"])
+    assert list_findings(twice) == [("C02", "warn", f"{other}/shipmentControlNumber")]
+
+
+@pytest.mark.parametrize(
+    ("number", "valid"),
+    [
+        ("1M8GDM9AXKP042788", True),
+        ("11111111111111111", True),
+        ("5GZCZ43D13S812715", True),
+        ("5GZCZ43D23S812715", False),
+    ],
+)
+def test_vin_has_check_digit(number: str, *, valid: bool) -> None:
+    assert is_vin(number) is valid
