@@ -185,6 +185,7 @@ class ExportUnit(SQLModel, table=True):
             "export_id",
             where=text("purchase_order IS NOT NULL"),
         ),
+        partial_index("ix_units_informal", "account_id", "informal_key", where=text("informal_key IS NOT NULL")),
     )
 
     export_id: str = Field(primary_key=True, foreign_key="exports.id")
@@ -193,9 +194,10 @@ class ExportUnit(SQLModel, table=True):
     unit_ref: str
     customs_package_id: str
     package_number: str | None = None
-    # The search finds the export by them, until its payload is purged.
-    invoice_number: str | None = None
+    invoice_number: str | None = None  # these are searched for, until the payload is purged
     purchase_order: str | None = None
+    informal_key: str | None = None  # of an informal entry: its day and the digest of its consignee
+    informal_usd: str | None = None
     released: bool = False  # a newer revision of its export uses the package number now
     treatment_digest: str
     document: str = text_column()
@@ -250,9 +252,7 @@ class ExportPackage(SQLModel, table=True):
     type: str
     sscc: str | None = None
     sscc_issued: bool = False
-    released: bool = (
-        False  # another package may carry the same SSCC: the export was cancelled or superseded, or is a test
-    )
+    released: bool = False  # another package may carry its SSCC: the export was cancelled or superseded, or is a test
     lpn: str | None = None
     parent_ref: str | None = None
     length_cm: str

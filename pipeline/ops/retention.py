@@ -292,6 +292,8 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
             document=repository.PURGED,
             invoice_number=None,
             purchase_order=None,
+            informal_key=None,
+            informal_usd=None,
         )
         _clear_columns(session, Notification, col(Notification.export_id) == export_id, data=repository.PURGED)
         _clear_columns(session, Step, col(Step.export_id) == export_id, error=None)

@@ -30,6 +30,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.trace_context import TraceContext
 from pipeline.customs import rulesets, treatment
 from pipeline.customs.certifications import keep_certifications, list_used
+from pipeline.customs.checks.informal import informal_columns
 from pipeline.customs.reference.content import RulesContent, use_rules
 from pipeline.customs.rules_reader import watch_rules
 from pipeline.deliveries.outbox import DeliveryStream
@@ -336,6 +337,7 @@ def _build_rows(
             package_number=numbers.get(unit.unit_ref),
             invoice_number=unit.invoice.number,
             purchase_order=unit.invoice.purchase_order,
+            **informal_columns(unit),
             treatment_digest=digests[unit.unit_ref],
             document=hashed.units[no - 1],
             created_at=now,

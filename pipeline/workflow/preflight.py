@@ -35,6 +35,7 @@ from pipeline.core.problems import Issue
 from pipeline.core.runtime import Runtime
 from pipeline.customs import rulesets, waivers
 from pipeline.customs.chapter99.facts import entry_date
+from pipeline.customs.checks.informal import check_other_exports
 from pipeline.customs.checks.plan import check_approval_texts, check_hashed_part, check_plan
 from pipeline.customs.checks.tariff import check_tariff
 from pipeline.customs.models import Waiver
@@ -158,7 +159,9 @@ def _preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan, *, amends: 
             refused.append(_refusal_finding("A03", already_executed(executed)))
         # A changed plan replaces the batch's own export, so its labels are free for it.
         found = evaluate_plan(session, caller.account_id, hashed, on=now.date(), amends=executed)
-        return [*refused, *found.all, *about_file], ruleset()
+        others = check_other_exports(session, caller.account_id, hashed.plan, test=caller.test)
+        marked, _ = waivers.apply_waivers(session, caller.account_id, hashed.plan, others, on=now.date())
+        return [*refused, *found.all, *marked, *about_file], ruleset()
 
 
 def approval_findings(plan: Plan, now: datetime) -> list[Finding]:

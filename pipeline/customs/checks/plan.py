@@ -15,6 +15,7 @@ from pipeline.customs.checks.entry import check_entry
 from pipeline.customs.checks.export_report import check_export_report
 from pipeline.customs.checks.filing import check_filing
 from pipeline.customs.checks.goods import check_names
+from pipeline.customs.checks.informal import check_one_entry
 from pipeline.customs.checks.limits import check_limits, check_parts
 from pipeline.customs.checks.manifest import check_carriage
 from pipeline.customs.checks.parties import check_countries, check_parties, country_finding
@@ -89,6 +90,7 @@ def _check_plan(plan: Plan, on: date) -> Iterator[Finding]:
         yield from _check_unit(plan, unit, pointer, on)
     yield from check_parts(plan.units)
     yield from check_trips(plan)
+    yield from check_one_entry(plan)
     yield from check_export_report(plan)
 
 

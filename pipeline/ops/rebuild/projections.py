@@ -10,6 +10,7 @@ from sqlmodel import SQLModel
 
 from pipeline.core.db import table
 from pipeline.customs import treatment
+from pipeline.customs.checks.informal import informal_columns
 from pipeline.deliveries.email_content import build_handoff_subject
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.documents.repository import PURGED
@@ -193,10 +194,12 @@ def _unit_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
             values["document"] = canonical_json(facts.plan.raw["units"][unit_no - 1])
             values["invoice_number"] = plan_unit.invoice.number
             values["purchase_order"] = plan_unit.invoice.purchase_order
+            values |= informal_columns(plan_unit)
         elif unit.treated is not None:
             values |= {"unit_ref": unit.treated["unitRef"], "treatment_digest": unit.treated["digest"]}
         if facts.purged:
             values |= {"document": PURGED, "invoice_number": None, "purchase_order": None}
+            values |= {"informal_key": None, "informal_usd": None}
         key = {"export_id": history.export_id, "unit_no": unit_no}
         yield ExpectedRow(ExportUnit, key, values, defaults={"created_at": history.accepted_at})
 

@@ -851,6 +851,8 @@ def _create_tables() -> None:
         sa.Column("package_number", sa.String(), nullable=True),
         sa.Column("invoice_number", sa.String(), nullable=True),
         sa.Column("purchase_order", sa.String(), nullable=True),
+        sa.Column("informal_key", sa.String(), nullable=True),
+        sa.Column("informal_usd", sa.String(), nullable=True),
         sa.Column("released", sa.Boolean(), nullable=False),
         sa.Column("treatment_digest", sa.String(), nullable=False),
         sa.Column("document", sa.Text(), nullable=False),
@@ -1126,6 +1128,14 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
         unique=False,
         postgresql_where=sa.text("purchase_order IS NOT NULL"),
         sqlite_where=sa.text("purchase_order IS NOT NULL"),
+    )
+    op.create_index(
+        "ix_units_informal",
+        "units",
+        ["account_id", "informal_key"],
+        unique=False,
+        postgresql_where=sa.text("informal_key IS NOT NULL"),
+        sqlite_where=sa.text("informal_key IS NOT NULL"),
     )
     op.create_index("ix_legal_holds_account_id", "legal_holds", ["account_id", "id"], unique=False)
     op.create_index("ix_artifacts_sha256_id", "artifacts", ["sha256", "id"], unique=False)
