@@ -5,6 +5,7 @@ from __future__ import annotations
 from pipeline.core.runtime import Runtime
 from pipeline.customs import rulesets
 from pipeline.customs.chapter99.facts import entry_date
+from pipeline.customs.tariff.facts import TariffFacts
 from pipeline.customs.valuation.estimate import build_estimate
 from pipeline.documents.invoice.repository import recorded_unit
 from pipeline.documents.schemas.invoice import Invoice
@@ -17,15 +18,16 @@ def recorded_invoice(runtime: Runtime, context: StepContext) -> Invoice:
 
     Raises RulesUnreadable, and StepFailed if the unit's packages were never recorded.
     """
-    invoice, unit = recorded_unit(runtime, context)
+    recorded = recorded_unit(runtime, context)
     with rulesets.use_stored(runtime, context.rules_hash):
-        return add_estimate(invoice, unit)
+        return add_estimate(recorded.invoice, recorded.unit, recorded.tariff)
 
 
-def add_estimate(invoice: Invoice, unit: Unit) -> Invoice:
-    """Return the invoice of `unit` with the estimate of its entry.
+def add_estimate(invoice: Invoice, unit: Unit, tariff: str | None = None) -> Invoice:
+    """Return the invoice of `unit` with the estimate of its entry, by what the export keeps of the tariff as JSON.
 
     Documents and customs do not know each other: documents merge the lines, customs estimates the entry.
     """
     groups = [line.line_numbers for line in invoice.entry_lines]
-    return invoice.model_copy(update={"estimate": build_estimate(unit, entry_date(unit), groups)})
+    kept = None if tariff is None else TariffFacts.model_validate_json(tariff)
+    return invoice.model_copy(update={"estimate": build_estimate(unit, entry_date(unit), groups, kept)})

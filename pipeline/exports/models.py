@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, UniqueConstraint, text
+from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
 from pipeline.core.columns import JSON_TYPE, instant_column, partial_index, text_column, timestamp_column
@@ -201,6 +201,7 @@ class ExportUnit(SQLModel, table=True):
     released: bool = False  # a newer revision of its export uses the package number now
     treatment_digest: str
     document: str = text_column()
+    tariff: str | None = Field(default=None, sa_type=Text)  # kept at acceptance, as JSON: documents estimate duty by it
     created_at: datetime = timestamp_column()
 
 

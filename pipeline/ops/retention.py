@@ -290,6 +290,7 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
             ExportUnit,
             col(ExportUnit.export_id) == export_id,
             document=repository.PURGED,
+            tariff=None,
             invoice_number=None,
             purchase_order=None,
             informal_key=None,

@@ -340,9 +340,10 @@ def _build_rows(
             **informal_columns(unit),
             treatment_digest=digests[unit.unit_ref],
             document=hashed.units[no - 1],
+            tariff=None if kept is None else kept.to_json(),
             created_at=now,
         )
-        for no, unit in enumerate(plan.units, 1)
+        for no, (unit, kept) in enumerate(zip(plan.units, found.tariff, strict=True), 1)
     ]
     happened = [describe_acceptance(export, units, found, checked.printing, trace)]
     if checked.planned is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from datetime import UTC
 from typing import Any
@@ -50,10 +51,11 @@ def _trace_fact(trace: TraceContext | None) -> dict[str, str]:
     return {"traceParent": trace.parent} | ({} if trace.state is None else {"traceState": trace.state})
 
 
-def _package_identity(unit: ExportUnit) -> dict[str, str]:
+def _package_identity(unit: ExportUnit) -> dict[str, Any]:
     # The facts of a unit that the plan does not hold.
-    kept = {} if unit.package_number is None else {"packageNumber": unit.package_number}
-    return {"id": unit.customs_package_id} | kept
+    kept: dict[str, Any] = {} if unit.package_number is None else {"packageNumber": unit.package_number}
+    tariff = {} if unit.tariff is None else {"tariff": json.loads(unit.tariff)}
+    return {"id": unit.customs_package_id} | kept | tariff
 
 
 def _recorded_findings(found: Findings) -> dict[str, Any]:

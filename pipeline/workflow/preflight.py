@@ -37,11 +37,12 @@ from pipeline.customs import rulesets, waivers
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.checks.informal import check_other_exports
 from pipeline.customs.checks.plan import check_approval_texts, check_hashed_part, check_plan
-from pipeline.customs.checks.tariff import check_tariff
+from pipeline.customs.checks.tariff import check_tariff, keep_tariff, load_tariff
 from pipeline.customs.models import Waiver
 from pipeline.customs.reference.content import RulesContent, rules_in_use, use_rules
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
 from pipeline.customs.rules_reader import watch_rules
+from pipeline.customs.tariff.facts import TariffFacts
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
 from pipeline.exports.models import Export, PlanSnapshot
@@ -65,10 +66,11 @@ _MAX_FINDINGS: Final = 50
 
 @dataclass(frozen=True)
 class Findings:
-    """The findings of a plan, and the waivers with which the account accepts some of them."""
+    """The findings of a plan, the waivers with which the account accepts some, and what each unit keeps of the tariff."""
 
     all: Sequence[Finding]
-    waivers: Sequence[Waiver] = ()
+    waivers: Sequence[Waiver]
+    tariff: Sequence[TariffFacts | None]
 
     @property
     def blocking(self) -> bool:
@@ -84,9 +86,10 @@ def evaluate_plan(
     `on` is the day of the check. `amends` is the export that the plan replaces.
     """
     plan = hashed.plan
-    found = [*_check_alone_once(hashed, on), *check_tariff(session, plan)]
+    tariff = load_tariff(session, plan)
+    found = [*_check_alone_once(hashed, on), *check_tariff(plan, tariff)]
     found += packages.check_used_ssccs(session, account_id, plan, amends)
-    return Findings(*waivers.apply_waivers(session, account_id, plan, found, on=on))
+    return Findings(*waivers.apply_waivers(session, account_id, plan, found, on=on), keep_tariff(plan, tariff))
 
 
 def check_plan_alone(plan: Plan, *, on: date) -> list[Finding]:

@@ -56,10 +56,10 @@ def load_invoice(runtime: Runtime, context: StepContext) -> Invoice:
 
     Raises RulesUnreadable and StepFailed.
     """
-    invoice, unit = recorded_unit(runtime, context)
+    recorded = recorded_unit(runtime, context)
     # Whenever and wherever the export is rendered, it is by the rules with which it was accepted.
     with rulesets.use_stored(runtime, context.rules_hash):
-        return _complete_invoice(invoice, unit)
+        return _complete_invoice(recorded.invoice, recorded.unit, recorded.tariff)
 
 
 def build_plan_invoice(
@@ -113,13 +113,13 @@ def render_invoice(invoice: Invoice, unit: Unit) -> Iterator[Document]:
     yield from render_documents(_complete_invoice(invoice, unit))
 
 
-def _complete_invoice(invoice: Invoice, unit: Unit) -> Invoice:
+def _complete_invoice(invoice: Invoice, unit: Unit, tariff: str | None = None) -> Invoice:
     """Return the invoice with the worksheet of its agencies, if it has any, and the estimate of the entry."""
     if any(line.treatment.pga for line in invoice.lines):
         # Agencies ask for more than an invoice prints, so the worksheet is built from the plan's unit.
         digests = {line.line_ref: line.treatment_digest for line in invoice.lines}
         invoice = invoice.model_copy(update={"worksheet": build_worksheet(unit, entry_date(unit), digests)})
-    return add_estimate(invoice, unit)
+    return add_estimate(invoice, unit, tariff)
 
 
 def write(session: Session, context: StepContext, rendered: RenderedDocuments) -> list[NewEvent]:

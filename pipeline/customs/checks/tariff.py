@@ -11,31 +11,45 @@ from sqlmodel import Session
 from pipeline.core.findings import Finding, Severity
 from pipeline.core.money import format_plain
 from pipeline.customs.chapter99.facts import entry_date
-from pipeline.customs.checks.units import find_exact_quantity
 from pipeline.customs.models import TariffEdition
 from pipeline.customs.reference.base import join_words, without_dots
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.customs.reference.units import unit_rules
+from pipeline.customs.tariff.facts import TariffFacts, keep_facts
 from pipeline.customs.tariff.lines import TariffNumber, TariffOnDay, load_numbers
+from pipeline.customs.tariff.quantity import find_exact_quantity
 from pipeline.customs.tariff.queries import format_number
 from pipeline.exports.schemas.plan import Line, Plan
 
 _MAX_NAMED: Final = 8
 
 
-def check_tariff(session: Session, plan: Plan) -> list[Finding]:
-    """Return what the tariff says against the plan: numbers, units of quantity, rates and headings of chapter 99.
+def load_tariff(session: Session, plan: Plan) -> dict[date, TariffOnDay]:
+    """Return what the tariff says of the plan's numbers, for the day of entry of each unit."""
+    return load_numbers(session, _list_numbers(plan))
 
-    What no edition covers is one note for the whole plan.
-    """
+
+def _list_numbers(plan: Plan) -> dict[date, set[str]]:
     numbers: dict[date, set[str]] = {}
     for unit in plan.units:
         wanted = numbers.setdefault(entry_date(unit), set())
         for line in unit.lines:
             wanted.add(line.hts_code)
             wanted |= {without_dots(claimed) for _, claimed in _list_claims(line)}
-    tariff = load_numbers(session, numbers)
-    findings = list(_check_coverage(tariff, numbers))
+    return numbers
+
+
+def keep_tariff(plan: Plan, tariff: Mapping[date, TariffOnDay]) -> list[TariffFacts | None]:
+    """Return what the export of the plan keeps of the tariff, for each of its units."""
+    return [keep_facts(unit, tariff[entry_date(unit)]) for unit in plan.units]
+
+
+def check_tariff(plan: Plan, tariff: Mapping[date, TariffOnDay]) -> list[Finding]:
+    """Return what the tariff says against the plan: numbers, units of quantity, rates and headings of chapter 99.
+
+    What no edition covers is one note for the whole plan.
+    """
+    findings = list(_check_coverage(tariff, _list_numbers(plan)))
     for index, unit in enumerate(plan.units):
         on = entry_date(unit)
         edition = tariff[on].edition

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from decimal import Decimal
 
 from pipeline.core.findings import Finding
 from pipeline.core.money import format_plain
 from pipeline.customs.reference.base import join_words
-from pipeline.customs.reference.units import UnitRules, unit_rules
+from pipeline.customs.reference.units import unit_rules
+from pipeline.customs.tariff.quantity import find_exact_quantity
 from pipeline.exports.schemas.plan import Line
 
 
@@ -51,12 +51,3 @@ def check_units(line: Line, here: str) -> Iterator[Finding]:
                 remedy="Correct the entry quantity, the quantity of the line, or its net weight.",
                 source=rules.source,
             )
-
-
-def find_exact_quantity(line: Line, code: str, rules: UnitRules) -> tuple[Decimal, str] | None:
-    """Return the line's quantity in a unit, and in words where it comes from; None if no conversion is exact."""
-    converted = rules.convert(line.quantity, line.unit, code)
-    if converted is not None:
-        return converted, f"{format_plain(line.quantity)} {line.unit}"
-    weight = rules.convert(line.net_weight_kg, rules.net_weight, code)
-    return None if weight is None else (weight, f"{format_plain(line.net_weight_kg)} kg net")

@@ -9,6 +9,8 @@ from decimal import Decimal
 
 from pipeline.core.money import ONE, ZERO, format_plain, multiply, sum_exact, take_percent
 from pipeline.customs.reference.valuation import EntryFee, ValuationRules, valuation_rules
+from pipeline.customs.tariff.facts import TariffFacts
+from pipeline.customs.valuation.duties import COLUMN_1, column_1_duty
 from pipeline.customs.valuation.entered_value import (
     LineValue,
     line_values,
@@ -21,14 +23,16 @@ from pipeline.exports.schemas.plan import Line, Unit
 
 #: Special programs that make the column 1 duty free.
 _FREE_SPI = frozenset({"S", "S+"})
-_COLUMN_1 = "column 1"
 _DIVIDED = "chapter 98 divides the value, and the filer decides which duty is on which part"
 
 
-def build_estimate(unit: Unit, on: date, groups: Sequence[Sequence[int]]) -> EntryEstimate:
+def build_estimate(
+    unit: Unit, on: date, groups: Sequence[Sequence[int]], tariff: TariffFacts | None = None
+) -> EntryEstimate:
     """Return the estimate of the unit, entered on the day `on`.
 
-    `groups` holds the numbers of the invoice lines of each entry line; they count from 1.
+    `groups` holds the numbers of the invoice lines of each entry line; they count from 1. Without `tariff`, the duty of
+    column 1 is not known.
     """
     rules, header = valuation_rules(), unit.invoice
     adjustments = tuple(list_adjustments(rules, header))
@@ -41,7 +45,7 @@ def build_estimate(unit: Unit, on: date, groups: Sequence[Sequence[int]]) -> Ent
         rate,
     )
     rows = tuple(
-        _entry_line(number, group, lines[0], value)
+        _entry_line(number, group, lines[0], value, _column_1(unit, lines, value.entered_usd, tariff))
         for number, (group, lines, value) in enumerate(zip(groups, entries, values, strict=True), start=1)
     )
     fees = tuple(_fees(rules, unit, on, rows)) if rate is not None else ()
@@ -65,11 +69,12 @@ def build_estimate(unit: Unit, on: date, groups: Sequence[Sequence[int]]) -> Ent
         total_usd=total,
         bond=None if entered is None or total is None else _bond(rules, unit, sum_exact((entered, total))),
         missing=tuple(_missing(rules, unit, on, rows, rate)),
+        editions=() if tariff is None else (tariff.edition.cite(),),
     )
 
 
-def _entry_line(number: int, group: Sequence[int], line: Line, value: LineValue) -> EntryLine:
-    duties = tuple(_duties(line, value.entered_usd))
+def _entry_line(number: int, group: Sequence[int], line: Line, value: LineValue, column_1: DutyRow) -> EntryLine:
+    duties = tuple(_duties(line, value.entered_usd, column_1))
     return EntryLine(
         number=number,
         line_numbers=tuple(group),
@@ -89,7 +94,21 @@ def _entry_line(number: int, group: Sequence[int], line: Line, value: LineValue)
     )
 
 
-def _duties(line: Line, entered: Decimal | None) -> Iterator[DutyRow]:
+def _column_1(unit: Unit, lines: Sequence[Line], entered: Decimal | None, tariff: TariffFacts | None) -> DutyRow:
+    """Return the duty of column 1 for the invoice lines of an entry line."""
+    line = lines[0]
+    kept = None if tariff is None else tariff.find_rate(unit, line)
+    if line.chapter98 is not None:
+        return DutyRow(heading=COLUMN_1, rate=None, amount_usd=None, note=_DIVIDED)
+    if tariff is not None and kept is not None:
+        return column_1_duty(lines, entered, kept)
+    if line.spi in _FREE_SPI:
+        free = None if entered is None else ZERO
+        return DutyRow(heading=COLUMN_1, rate=f"free ({line.spi})", amount_usd=free, note="as claimed")
+    return DutyRow(heading=COLUMN_1, rate=None, amount_usd=None, note="look the rate up in the tariff")
+
+
+def _duties(line: Line, entered: Decimal | None, column_1: DutyRow) -> Iterator[DutyRow]:
     holds_column_1 = False
     for row in line.treatment.chapter99:
         rate = None if row.rate_percent is None else f"{format_plain(row.rate_percent)} %"
@@ -107,16 +126,8 @@ def _duties(line: Line, entered: Decimal | None) -> Iterator[DutyRow]:
         if row.basis == "total_with_column_1":
             holds_column_1, note = True, note or "includes column 1"
         yield DutyRow(heading=row.heading, rate=rate, amount_usd=amount, note=note)
-    if holds_column_1:
-        return
-    if line.chapter98 is not None:
-        yield DutyRow(heading=_COLUMN_1, rate=None, amount_usd=None, note=_DIVIDED)
-        return
-    if line.spi in _FREE_SPI:
-        free = None if entered is None else ZERO
-        yield DutyRow(heading=_COLUMN_1, rate=f"free ({line.spi})", amount_usd=free, note="as claimed")
-    else:
-        yield DutyRow(heading=_COLUMN_1, rate=None, amount_usd=None, note="look the rate up in the tariff")
+    if not holds_column_1:
+        yield column_1
 
 
 def _fees(rules: ValuationRules, unit: Unit, on: date, rows: Sequence[EntryLine]) -> Iterator[FeeRow]:

@@ -195,7 +195,7 @@ def _line_facts(merged: MergedLine, entry: EntryLine, currency: str) -> dict[str
                 "heading": row.heading,
                 "rate": row.rate,
                 "amount": None if row.amount_usd is None else _in_cents(row.amount_usd),
-                "note": row.note,
+                "note": row.remarks,
             }
             for row in entry.duties
         ],
@@ -224,6 +224,7 @@ def _total_facts(estimate: EntryEstimate) -> dict[str, Any]:
         "bond": None if bond is None else _in_cents(bond.amount_usd),
         "bond_reason": None if bond is None else f"{bond.text}. {bond.source} ({bond.status}).",
         "missing": list(estimate.missing),
+        "editions": list(estimate.editions),
         "disclaimer": estimate.disclaimer,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Final
 
 from sqlalchemy import BindParameter, bindparam, select
@@ -29,6 +30,7 @@ _digests = select(json_object_of(_treatments.line_ref, _treatments.digest)).wher
 )
 _logo = select(_logos.picture).where(_logos.account_id == _exports.account_id, _logos.sha256 == _exports.logo_sha256)
 _FIND_UNIT: Final = FIND_UNIT.add_columns(
+    table(ExportUnit).c.tariff,
     _exports.findings,
     _exports.prints_french,
     _logo.scalar_subquery().label("logo"),
@@ -38,8 +40,17 @@ _FIND_UNIT: Final = FIND_UNIT.add_columns(
 ).join(table(Export), _exports.id == table(ExportUnit).c.export_id)
 
 
-def recorded_unit(runtime: Runtime, context: StepContext) -> tuple[Invoice, Unit]:
-    """Return the invoice of the context's unit and the plan's unit; raise StepFailed if its packages were never recorded."""
+@dataclass(frozen=True)
+class RecordedUnit:
+    """The invoice of a unit, the plan's unit, and what its export keeps of the tariff as JSON, None without an edition."""
+
+    invoice: Invoice
+    unit: Unit
+    tariff: str | None
+
+
+def recorded_unit(runtime: Runtime, context: StepContext) -> RecordedUnit:
+    """Return the invoice of the context's unit with its facts; raise StepFailed if its packages were never recorded."""
     with runtime.db.read() as session:
         row = session.execute(_FIND_UNIT, {"of_export": context.export_id, "of_unit": context.unit_no}).one()
     if row.package_number is None:
@@ -64,4 +75,4 @@ def recorded_unit(runtime: Runtime, context: StepContext) -> tuple[Invoice, Unit
         logo=row.logo,
     )
     unit = parse_unit(row)
-    return build_invoice(unit, invoice_facts), unit
+    return RecordedUnit(build_invoice(unit, invoice_facts), unit, row.tariff)

@@ -43,12 +43,22 @@ class Adjustment(EstimateModel):
 
 
 class DutyRow(EstimateModel):
-    """The duty of one heading; `amountUsd` is None if it cannot be calculated, and `note` says why."""
+    """The duty of one heading; `amountUsd` is None if it cannot be calculated, and `note` says why.
+
+    A rate of the tariff has its `source`, and a rate that is not free its `arithmetic`.
+    """
 
     heading: str
     rate: str | None
     amount_usd: Money | None
     note: str | None
+    arithmetic: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    source: str | None = Field(default=None, exclude_if=lambda value: value is None)
+
+    @property
+    def remarks(self) -> str | None:
+        """The note, the arithmetic and the source in one text, or None if there is none."""
+        return "; ".join(each for each in (self.note, self.arithmetic, self.source) if each) or None
 
 
 class EntryLine(EstimateModel):
@@ -96,7 +106,10 @@ class BondHint(EstimateModel):
 
 
 class EntryEstimate(EstimateModel):
-    """The estimate of a unit; `missing` names in words what it lacks, and it is complete only if that is empty."""
+    """The estimate of a unit; `missing` names in words what it lacks, and it is complete only if that is empty.
+
+    `editions` says from which imported tables the rates with a `source` are.
+    """
 
     entry_type: str
     entered_on: date
@@ -114,6 +127,7 @@ class EntryEstimate(EstimateModel):
     total_usd: Money | None
     bond: BondHint | None
     missing: tuple[str, ...]
+    editions: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     disclaimer: str = "An estimate from the plan's facts, for comparison only. The filer decides the entered value; CBP decides the duty."
 
 

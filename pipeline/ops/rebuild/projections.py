@@ -177,7 +177,7 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
 
 def _unit_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
     history = facts.history
-    customs_packages: Sequence[Mapping[str, str]] = _accepted_fact(facts, "customsPackages")
+    customs_packages: Sequence[Mapping[str, Any]] = _accepted_fact(facts, "customsPackages")
     for unit_no, customs_package in enumerate(customs_packages, 1):
         unit = history.units.get(unit_no, UnitHistory())
         recorded: Mapping[str, Any] = unit.recorded or {}
@@ -186,6 +186,7 @@ def _unit_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
             "customs_package_id": customs_package["id"],
             "package_number": recorded.get("packageNumber", customs_package.get("packageNumber")),
             "released": history.superseded,
+            "tariff": canonical_json(customs_package["tariff"]) if "tariff" in customs_package else None,
         }
         if facts.plan is not None:
             plan_unit = _plan_unit(facts, unit_no)
@@ -198,7 +199,7 @@ def _unit_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
         elif unit.treated is not None:
             values |= {"unit_ref": unit.treated["unitRef"], "treatment_digest": unit.treated["digest"]}
         if facts.purged:
-            values |= {"document": PURGED, "invoice_number": None, "purchase_order": None}
+            values |= {"document": PURGED, "tariff": None, "invoice_number": None, "purchase_order": None}
             values |= {"informal_key": None, "informal_usd": None}
         key = {"export_id": history.export_id, "unit_no": unit_no}
         yield ExpectedRow(ExportUnit, key, values, defaults={"created_at": history.accepted_at})

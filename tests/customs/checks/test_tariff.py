@@ -12,7 +12,7 @@ import pytest
 from config.settings import Settings
 from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.customs.checks.tariff import check_tariff
+from pipeline.customs.checks.tariff import check_tariff, load_tariff
 from pipeline.exports.schemas.plan import Plan
 from tests.customs.cases import BAG, PAN, SHIRT, UNIT, with_changes
 from tests.support import factories
@@ -33,8 +33,9 @@ def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
 
 
 def check(runtime: Runtime, *changes: tuple[str, Any]) -> list[Finding]:
+    plan = Plan.model_validate(with_changes(*changes))
     with runtime.db.read() as session:
-        return check_tariff(session, Plan.model_validate(with_changes(*changes)))
+        return check_tariff(plan, load_tariff(session, plan))
 
 
 def about(findings: list[Finding], pointer: str) -> list[tuple[str, str, str]]:
@@ -51,8 +52,9 @@ def quantities(**by_unit: str) -> list[Json]:
 
 
 def test_plan_without_an_edition_has_one_note(runtime: Runtime) -> None:
+    plan = Plan.model_validate(factories.plan(3, 7, 4))
     with runtime.db.read() as session:
-        (note,) = check_tariff(session, Plan.model_validate(factories.plan(3, 7, 4)))
+        (note,) = check_tariff(plan, load_tariff(session, plan))
     assert (note.rule, note.severity, note.pointer) == ("H00", "note", "")
     assert note.message.startswith("The tariff was not checked: no edition of it is in force on 2026-11-26.")
     import_revision(runtime, REVISION_6, date(2026, 1, 1), date(2026, 11, 25))
@@ -180,5 +182,5 @@ def test_plan_of_many_lines_is_read_by_few_queries(runtime: Runtime) -> None:
     import_revision(runtime, REVISION_6, RECENT)
     plan = Plan.model_validate(factories.plan(5, 60, 4))
     with runtime.db.read() as session, record_statements(runtime.db) as statements:
-        check_tariff(session, plan)
+        check_tariff(plan, load_tariff(session, plan))
     assert len([each for each in statements if "tariff" in str(each)]) == 2

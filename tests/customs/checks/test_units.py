@@ -7,8 +7,8 @@ from decimal import Decimal
 import pytest
 from pydantic import ValidationError
 
-from pipeline.customs.checks.units import find_exact_quantity
 from pipeline.customs.reference.units import UnitRules, unit_rules
+from pipeline.customs.tariff.quantity import find_exact_quantity
 from pipeline.exports.schemas.plan import Plan
 from tests.customs.cases import SHIRT, findings, list_findings, with_changes
 from tests.support.factories import Json

@@ -856,6 +856,7 @@ def _create_tables() -> None:
         sa.Column("released", sa.Boolean(), nullable=False),
         sa.Column("treatment_digest", sa.String(), nullable=False),
         sa.Column("document", sa.Text(), nullable=False),
+        sa.Column("tariff", sa.Text(), nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
         sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_units_export_id")),
         sa.PrimaryKeyConstraint("export_id", "unit_no", name=op.f("pk_units")),
