@@ -50,12 +50,13 @@ class OriginCertification(SQLModel, table=True):
 
 
 class TariffEdition(SQLModel, table=True):
-    """An imported edition of the tariff: in force from its first day until its last day or the next edition."""
+    """An imported edition of a table: in force from its first day until its last day or the next edition of its kind."""
 
     __tablename__ = "tariff_editions"
-    __table_args__ = (UniqueConstraint("name"), UniqueConstraint("effective_from"))
+    __table_args__ = (UniqueConstraint("name"), UniqueConstraint("kind", "effective_from"))
 
     id: str = Field(primary_key=True)
+    kind: str = Field(description="`tariff`, `agency-flags` or `duty-cases`")
     name: str
     effective_from: date
     effective_to: date | None = None
@@ -90,6 +91,43 @@ class TariffRow(SQLModel, table=True):
     quota_quantity: str = text_column()
     additional_duties: str = text_column()
     footnotes: list[str] = Field(sa_type=JSON_TYPE)
+
+
+class NumberFlag(SQLModel, table=True):
+    """A flag of a partner government agency that tariff numbers carry, in an edition of agency flags."""
+
+    __tablename__ = "tariff_flags"
+    __table_args__ = (Index("ix_tariff_flags_number", "edition_id", "number"),)
+
+    edition_id: str = Field(foreign_key="tariff_editions.id", primary_key=True)
+    position: int = Field(primary_key=True)
+    number: str = Field(description="4, 6, 8 or 10 digits: the row is for all numbers that begin so")
+    flag: str
+    agency: str
+    requirement: str = Field(description="`must`, `may`, or empty: the rules say it")
+    meaning: str = text_column()
+
+
+class DutyCase(SQLModel, table=True):
+    """A case of antidumping or countervailing duty from a day on, in an edition of duty cases."""
+
+    __tablename__ = "duty_cases"
+    __table_args__ = (
+        Index("ix_duty_cases_country", "edition_id", "country"),
+        Index("ix_duty_cases_root", "edition_id", "root"),
+    )
+
+    edition_id: str = Field(foreign_key="tariff_editions.id", primary_key=True)
+    position: int = Field(primary_key=True)
+    case_number: str = Field(description="A letter and nine digits")
+    root: str = Field(description="The case number without its last three digits, which are of a company")
+    name: str = text_column()
+    country: str
+    numbers: list[str] = Field(sa_type=JSON_TYPE, description="Tariff numbers that the case names: 4 to 10 digits")
+    status: str = Field(description="`active` or `revoked`")
+    rate: str = text_column()
+    effective_from: date
+    source: str = text_column()
 
 
 class StoredRuleset(SQLModel, table=True):

@@ -96,6 +96,16 @@ class SpecialRateView(StrictModel):
     programs: list[str] = Field(description="Empty if the text is not understood")
 
 
+class NumberFlagView(StrictModel):
+    """A flag of a partner government agency that a tariff number carries."""
+
+    flag: str
+    agency: str
+    requirement: Literal["may", "must"] | None = Field(description="Null: the table does not say it")
+    meaning: str | None
+    edition: str = Field(description="The edition of agency flags that has it")
+
+
 class TariffNumberView(StrictModel):
     """A number of the tariff on a day: description, units of quantity, rates and footnotes."""
 
@@ -112,6 +122,9 @@ class TariffNumberView(StrictModel):
     additional_duties: str | None
     footnotes: list[str]
     suffixes: list[str] = Field(description="The numbers of ten digits below a number of eight")
+    agency_flags: list[NumberFlagView] = Field(
+        description="From the edition of agency flags in force on the day; empty without one"
+    )
 
 
 class ListedCode(StrictModel):

@@ -70,7 +70,7 @@ STANDARD_WORDS = frozenset(
     x12 catair notice message universal shipment
     cover paps sheet
     valuation
-    consignees filing
+    cases consignees deposits filing
     """.split()
 )
 

@@ -17,6 +17,25 @@ REVISION_6: Final = FOLDER / "hts_2026_revision_6.json"
 REVISION_7: Final = FOLDER / "hts_2026_revision_7.csv"
 
 
+#: Flags of agencies as CSV: for statistical suffixes and for shorter numbers.
+AGENCY_FLAGS: Final = FOLDER / "agency_flags.csv"
+#: Duty cases as JSON: two rates of one case, a rate of a company, and revoked cases.
+DUTY_CASES: Final = FOLDER / "duty_cases.json"
+
+
+def import_table(runtime: Runtime, path: Path, first_day: date, last_day: date | None = None) -> TariffEdition:
+    """Import agency flags or duty cases and return the edition."""
+    return import_edition(
+        runtime,
+        path,
+        kind="agency-flags" if path == AGENCY_FLAGS else "duty-cases",
+        name=path.stem,
+        effective_from=first_day,
+        effective_to=last_day,
+        source="a test",
+    ).edition
+
+
 def import_revision(
     runtime: Runtime,
     path: Path = REVISION_6,

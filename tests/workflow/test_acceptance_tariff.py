@@ -15,7 +15,7 @@ from pipeline.exports.step_context import build_context
 from pipeline.ops.rebuild.service import rebuild_exports
 from pipeline.workflow.render_documents import render_unit
 from tests.support import factories
-from tests.support.tariff import REVISION_6, REVISION_7, import_revision
+from tests.support.tariff import DUTY_CASES, REVISION_6, REVISION_7, import_revision, import_table
 from tests.workflow.conftest import WorkflowHarness
 
 KINDS = ("entry_estimate", "entry_import")
@@ -46,7 +46,7 @@ def test_later_editions_do_not_change_an_accepted_export(workflow: WorkflowHarne
     assert (duties[-1]["rate"], duties[-1]["arithmetic"]) == ("2%", "48 x 2 % = 0.96")
     assert duties[-1]["source"] == "general rate of 7323.93.00"
     (edition,) = body["estimate"]["editions"]
-    assert edition.startswith("Rates of column 1: edition hts_2026_revision_6 of the tariff, from 2026-10-01, sha256:")
+    assert edition.startswith("Rates of column 1: edition hts_2026_revision_6 from 2026-10-01, sha256:")
     with ZipFile(BytesIO(before["entry_import"])) as archive:
         assert "48 x 2 % = 0.96; general rate of 7323.93.00; Rates of column 1: edition" in archive.read(
             "estimate.csv"
@@ -88,3 +88,24 @@ def test_rebuild_restores_the_tariff_from_the_log(workflow: WorkflowHarness) -> 
     assert [each.columns for each in result.differences] == [["tariff"]]
     with workflow.runtime.db.read() as session:
         assert list(session.scalars(select(ExportUnit.tariff).order_by(col(ExportUnit.unit_no)))) == rows
+
+
+def test_deposits_are_those_of_the_acceptance(workflow: WorkflowHarness) -> None:
+    import_table(workflow.runtime, DUTY_CASES, date(2026, 10, 1))
+    plan = factories.plan()
+    plan["units"][0]["lines"][0]["attributes"] = {"adCvdCase": "A-570-779-000"}
+    export_id = workflow.accept(plan).export_id
+    workflow.finish(export_id)
+    before = render(workflow, export_id)
+    remove_edition(workflow.runtime, DUTY_CASES.stem)
+    assert render(workflow, export_id) == before
+    body = json.loads(before["entry_estimate"])["estimate"]
+    deposit = body["lines"][0]["duties"][-1]
+    assert (deposit["heading"], deposit["rate"], deposit["arithmetic"]) == (
+        "A-570-779-000",
+        "1.50%",
+        "48 x 1.50 % = 0.72",
+    )
+    assert body["editions"][0].startswith("Deposit rates: edition duty_cases from 2026-10-01")
+    assert kept(workflow, export_id) is not None
+    assert rebuild_exports(workflow.runtime).intact

@@ -2429,6 +2429,19 @@ export interface components {
             last_error?: string | null;
         };
         /**
+         * NumberFlagView
+         * @description A flag of a partner government agency that a tariff number carries.
+         */
+        NumberFlagView: {
+            flag: string;
+            agency: string;
+            /** @description Null: the table does not say it */
+            requirement: ("may" | "must") | null;
+            meaning: string | null;
+            /** @description The edition of agency flags that has it */
+            edition: string;
+        };
+        /**
          * OpenQuestion
          * @description A program whose heading depends on facts that were not given.
          */
@@ -3045,6 +3058,8 @@ export interface components {
             footnotes: string[];
             /** @description The numbers of ten digits below a number of eight */
             suffixes: string[];
+            /** @description From the edition of agency flags in force on the day; empty without one */
+            agencyFlags: components["schemas"]["NumberFlagView"][];
         };
         /**
          * TreatmentView
@@ -5342,6 +5357,7 @@ export type MissingDatum = components['schemas']['MissingDatum'];
 export type NeededData = components['schemas']['NeededData'];
 export type NotificationTrace = components['schemas']['NotificationTrace'];
 export type NotificationView = components['schemas']['NotificationView'];
+export type NumberFlagView = components['schemas']['NumberFlagView'];
 export type OpenQuestion = components['schemas']['OpenQuestion'];
 export type OrderView = components['schemas']['OrderView'];
 export type Outcome = components['schemas']['Outcome'];

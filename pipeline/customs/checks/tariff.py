@@ -8,15 +8,16 @@ from typing import Final
 
 from sqlmodel import Session
 
-from pipeline.core.findings import Finding, Severity
+from pipeline.core.findings import Finding
 from pipeline.core.money import format_plain
 from pipeline.customs.chapter99.facts import entry_date
+from pipeline.customs.checks.cases import check_cases, list_declared
+from pipeline.customs.checks.flags import check_flags, cite_edition, judge_edition
 from pipeline.customs.models import TariffEdition
 from pipeline.customs.reference.base import join_words, without_dots
-from pipeline.customs.reference.ruleset import ruleset
 from pipeline.customs.reference.units import unit_rules
 from pipeline.customs.tariff.facts import TariffFacts, keep_facts
-from pipeline.customs.tariff.lines import TariffNumber, TariffOnDay, load_numbers
+from pipeline.customs.tariff.lines import TariffNumber, TariffOnDay, WantedFacts, load_days
 from pipeline.customs.tariff.quantity import find_exact_quantity
 from pipeline.customs.tariff.queries import format_number
 from pipeline.exports.schemas.plan import Line, Plan
@@ -25,18 +26,20 @@ _MAX_NAMED: Final = 8
 
 
 def load_tariff(session: Session, plan: Plan) -> dict[date, TariffOnDay]:
-    """Return what the tariff says of the plan's numbers, for the day of entry of each unit."""
-    return load_numbers(session, _list_numbers(plan))
+    """Return what the editions in force say of the plan's lines, for the day of entry of each unit."""
+    return load_days(session, _list_wanted(plan))
 
 
-def _list_numbers(plan: Plan) -> dict[date, set[str]]:
-    numbers: dict[date, set[str]] = {}
+def _list_wanted(plan: Plan) -> dict[date, WantedFacts]:
+    days: dict[date, WantedFacts] = {}
     for unit in plan.units:
-        wanted = numbers.setdefault(entry_date(unit), set())
+        wanted = days.setdefault(entry_date(unit), WantedFacts())
         for line in unit.lines:
-            wanted.add(line.hts_code)
-            wanted |= {without_dots(claimed) for _, claimed in _list_claims(line)}
-    return numbers
+            wanted.numbers.add(line.hts_code)
+            wanted.numbers |= {without_dots(claimed) for _, claimed in _list_claims(line)}
+            wanted.countries.add(line.country_of_origin)
+            wanted.cases |= {case.number for case in list_declared(line) if case.number is not None}
+    return days
 
 
 def keep_tariff(plan: Plan, tariff: Mapping[date, TariffOnDay]) -> list[TariffFacts | None]:
@@ -49,31 +52,53 @@ def check_tariff(plan: Plan, tariff: Mapping[date, TariffOnDay]) -> list[Finding
 
     What no edition covers is one note for the whole plan.
     """
-    findings = list(_check_coverage(tariff, _list_numbers(plan)))
+    findings = list(_check_coverage(tariff, _list_wanted(plan)))
     for index, unit in enumerate(plan.units):
         on = entry_date(unit)
-        edition = tariff[on].edition
-        if edition is None:
-            continue
+        known = tariff[on]
         for place, line in enumerate(unit.lines):
-            findings += _check_line(line, f"/units/{index}/lines/{place}", tariff[on], edition, on)
+            here = f"/units/{index}/lines/{place}"
+            if known.edition is not None:
+                findings += _check_line(line, here, known, known.edition, on)
+            if known.flags is not None:
+                findings += check_flags(line, here, known.flags, on, unit.entry.type)
+            if known.cases is not None:
+                findings += check_cases(line, here, known.cases)
     return findings
 
 
-def _check_coverage(tariff: Mapping[date, TariffOnDay], numbers: Mapping[date, set[str]]) -> Iterator[Finding]:
+def _check_coverage(tariff: Mapping[date, TariffOnDay], wanted: Mapping[date, WantedFacts]) -> Iterator[Finding]:
     without = sorted(on for on, known in tariff.items() if known.edition is None)
+    tables = [
+        name
+        for name, lacking in (
+            ("agency flags", any(known.flags is None for known in tariff.values())),
+            ("duty cases", any(known.cases is None for known in tariff.values())),
+        )
+        if lacking
+    ]
     if without:
+        unknown = ["whether tariff numbers exist", "which quantities they need", "their rates", *tables]
         yield Finding(
             rule="H00",
             severity="note",
             pointer="",
             message=f"The tariff was not checked: no edition of it is in force on {join_words(map(str, without[:_MAX_NAMED]))}. "
-            "Whether tariff numbers exist, which quantities they need, and their rates are not known here.",
+            f"Not known here: {join_words(unknown)}.",
             remedy="Check them by the tariff, or ask the operator to import the edition: exports tariff import FILE --from DAY.",
             source="HTSUS, as the USITC publishes it",
         )
+    elif tables:
+        yield Finding(
+            rule="H00",
+            severity="note",
+            pointer="",
+            message=f"Not checked: {join_words(tables)}, because no table of them is in force on each day of entry.",
+            remedy="Ask the broker, or ask the operator to import the table: exports tariff import FILE --kind KIND --from DAY.",
+            source="ACE agency tariff codes of CBP; cases of Commerce",
+        )
     for on, known in tariff.items():
-        chapters = sorted({number[:2] for number in numbers[on] if not known.covers(number)})
+        chapters = sorted({number[:2] for number in wanted[on].numbers if not known.covers(number)})
         if known.edition is not None and chapters:
             yield Finding(
                 rule="H00",
@@ -136,18 +161,14 @@ def _missing_number(line: Line, here: str, tariff: TariffOnDay, edition: TariffE
         message = f"tariff number {number} does not exist"
     return Finding(
         rule="H01",
-        severity=_certainty(edition, on),
+        severity=judge_edition(edition, on),
         pointer=f"{here}/htsCode",
         message=f"Line {line.line_ref}: {message} in edition {edition.name} of the tariff.",
-        remedy=remedy if _certainty(edition, on) == "block" else f"{remedy} The edition is old: ask for a newer one.",
+        remedy=remedy
+        if judge_edition(edition, on) == "block"
+        else f"{remedy} The edition is old: ask for a newer one.",
         source=_cite(edition),
     )
-
-
-def _certainty(edition: TariffEdition, on: date) -> Severity:
-    # An edition without a last day may have been replaced by one that nobody imported.
-    age = (on - edition.effective_from).days
-    return "block" if edition.effective_to is not None or age <= ruleset().review.within_days else "warn"
 
 
 def _check_quantities(line: Line, here: str, number: TariffNumber, edition: TariffEdition) -> Iterator[Finding]:
@@ -225,4 +246,4 @@ def _check_preference(line: Line, here: str, number: TariffNumber, edition: Tari
 
 
 def _cite(edition: TariffEdition) -> str:
-    return f"HTSUS, edition {edition.name} from {edition.effective_from}, {edition.content_hash[:19]}"
+    return f"HTSUS, {cite_edition(edition)}"

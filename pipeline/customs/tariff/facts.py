@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 from pipeline.customs.models import TariffEdition
+from pipeline.customs.tariff.deposits import DeclaredCase, find_deposit_rate, list_all_declared
 from pipeline.customs.tariff.lines import TariffOnDay
 from pipeline.exports.plans import canonical_json
 from pipeline.exports.schemas.plan import Line, Unit
@@ -29,10 +30,6 @@ class KeptEdition(KeptFacts):
     effective_from: date
     content_hash: str
 
-    def cite(self) -> str:
-        """Return the edition as a source."""
-        return f"Rates of column 1: edition {self.name} of the tariff, from {self.effective_from}, {self.content_hash[:19]}"
-
 
 class KeptRate(KeptFacts):
     """The texts of column 1 for a tariff number; `special` is kept only if the line claims a program.
@@ -47,21 +44,34 @@ class KeptRate(KeptFacts):
 
 
 class TariffFacts(KeptFacts):
-    """The edition of a unit, and a rate for each pair of number and program, in the order of `list_pairs`.
+    """The editions of a unit, and its rates.
 
-    A rate is None if the edition does not have the number.
+    `rates` has one for each pair of number and program, in the order of `list_pairs`; None if the edition lacks the number.
+    `deposits` has one for each declared duty case, in the order of `list_all_declared`; None if the edition has no rate.
     """
 
-    edition: KeptEdition
-    rates: tuple[KeptRate | None, ...]
+    edition: KeptEdition | None = None
+    rates: tuple[KeptRate | None, ...] = ()
+    cases: KeptEdition | None = None
+    deposits: tuple[str | None, ...] = ()
 
     def to_json(self) -> str:
         """Return the facts as canonical JSON."""
-        return canonical_json(self.model_dump(mode="json", by_alias=True))
+        return canonical_json(self.model_dump(mode="json", by_alias=True, exclude_defaults=True))
 
-    def find_rate(self, unit: Unit, line: Line) -> KeptRate | None:
-        """Return the rate of a line of the unit, or None if the edition does not have its number."""
-        return self.rates[list_pairs(unit.lines).index((line.hts_code, line.spi))]
+    def map_rates(self, unit: Unit) -> dict[tuple[str, str | None], KeptRate | None]:
+        """Return the rate of each pair of tariff number and claimed program of the unit; empty without an edition."""
+        return {} if self.edition is None else dict(zip(list_pairs(unit.lines), self.rates, strict=True))
+
+    def map_deposits(self, unit: Unit) -> dict[DeclaredCase, str | None]:
+        """Return the deposit rate of each declared case of the unit; empty without an edition."""
+        return {} if self.cases is None else dict(zip(list_all_declared(unit.lines), self.deposits, strict=True))
+
+    def cite(self) -> Iterator[str]:
+        """Yield the editions as sources."""
+        for what, edition in (("Rates of column 1", self.edition), ("Deposit rates", self.cases)):
+            if edition is not None:
+                yield f"{what}: edition {edition.name} from {edition.effective_from}, {edition.content_hash[:19]}"
 
 
 def list_pairs(lines: Sequence[Line]) -> list[tuple[str, str | None]]:
@@ -70,11 +80,18 @@ def list_pairs(lines: Sequence[Line]) -> list[tuple[str, str | None]]:
 
 
 def keep_facts(unit: Unit, tariff: TariffOnDay) -> TariffFacts | None:
-    """Return what the unit's export keeps of the tariff on its day of entry; None without an edition."""
-    if tariff.edition is None:
+    """Return what the unit's export keeps of the editions on its day of entry; None without one that it needs."""
+    declared = list_all_declared(unit.lines)
+    cases = tariff.cases if declared else None
+    if tariff.edition is None and cases is None:
         return None
-    rates = tuple(_keep_rate(tariff, number, spi) for number, spi in list_pairs(unit.lines))
-    return TariffFacts(edition=_keep_edition(tariff.edition), rates=rates)
+    pairs = [] if tariff.edition is None else list_pairs(unit.lines)
+    return TariffFacts(
+        edition=None if tariff.edition is None else _keep_edition(tariff.edition),
+        rates=tuple(_keep_rate(tariff, number, spi) for number, spi in pairs),
+        cases=None if cases is None else _keep_edition(cases.edition),
+        deposits=() if cases is None else tuple(find_deposit_rate(cases, case) for case in declared),
+    )
 
 
 def _keep_edition(edition: TariffEdition) -> KeptEdition:

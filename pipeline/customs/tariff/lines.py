@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from functools import cached_property
-from itertools import islice
 from typing import Final
 
 from sqlmodel import Session, col, select
 
 from pipeline.customs.models import TariffEdition, TariffRow
-from pipeline.customs.tariff.editions import find_edition
+from pipeline.customs.tariff.cases import CasesOnDay, load_cases
+from pipeline.customs.tariff.editions import find_editions
+from pipeline.customs.tariff.flags import FlagsOnDay, load_flags
 from pipeline.customs.tariff.rates import Rate, SpecialRate, parse_rate, parse_special_rates
+from pipeline.customs.tariff.rows import split_chunks
 
 _NUMBER_DIGITS: Final = 10
 _RATE_DIGITS: Final = 8
-_CHUNK: Final = 500
 
 
 @dataclass(frozen=True)
@@ -45,10 +46,12 @@ class TariffNumber:
 
 @dataclass(frozen=True)
 class TariffOnDay:
-    """The edition that is in force on a day, with the rows of a plan's numbers; without an edition nothing is known."""
+    """What the editions that are in force on a day say of a plan's lines; without an edition nothing is known."""
 
     edition: TariffEdition | None
     rows: Mapping[str, Sequence[TariffRow]] = field(default_factory=dict)
+    flags: FlagsOnDay | None = None
+    cases: CasesOnDay | None = None
 
     def covers(self, number: str) -> bool:
         """Return whether the edition has the chapter of the number."""
@@ -78,17 +81,34 @@ class TariffOnDay:
         return [row for row in self.rows.get(number[:_RATE_DIGITS], ()) if len(row.number) == _NUMBER_DIGITS]
 
 
-def load_numbers(session: Session, numbers: Mapping[date, set[str]]) -> dict[date, TariffOnDay]:
-    """Return for each day its edition with the rows of the numbers, which have eight or more digits."""
-    return {on: _load_day(session, on, wanted) for on, wanted in numbers.items()}
+@dataclass
+class WantedFacts:
+    """What a plan asks on one day: tariff numbers of eight or more digits, countries of origin, and declared cases."""
+
+    numbers: set[str] = field(default_factory=set)
+    countries: set[str] = field(default_factory=set)
+    cases: set[str] = field(default_factory=set)
 
 
-def _load_day(session: Session, on: date, numbers: set[str]) -> TariffOnDay:
-    edition = find_edition(session, on)
-    if edition is None:
-        return TariffOnDay(None)
+def load_days(session: Session, wanted: Mapping[date, WantedFacts]) -> dict[date, TariffOnDay]:
+    """Return for each day what its editions say of what is wanted."""
+    return {on: _load_day(session, on, each) for on, each in wanted.items()}
+
+
+def _load_day(session: Session, on: date, wanted: WantedFacts) -> TariffOnDay:
+    editions = find_editions(session, on)
+    tariff, flags, cases = (editions.get(kind) for kind in ("tariff", "agency-flags", "duty-cases"))
+    return TariffOnDay(
+        tariff,
+        {} if tariff is None else _load_rows(session, tariff, wanted.numbers),
+        None if flags is None else load_flags(session, flags, wanted.numbers),
+        None if cases is None else load_cases(session, cases, on, wanted.countries, wanted.cases),
+    )
+
+
+def _load_rows(session: Session, edition: TariffEdition, numbers: set[str]) -> dict[str, list[TariffRow]]:
     rows: dict[str, list[TariffRow]] = {}
-    for part in _split(sorted({number[:_RATE_DIGITS] for number in numbers})):
+    for part in split_chunks(sorted({number[:_RATE_DIGITS] for number in numbers})):
         query = (
             select(TariffRow)
             .where(col(TariffRow.edition_id) == edition.id, col(TariffRow.number8).in_(part))
@@ -96,10 +116,4 @@ def _load_day(session: Session, on: date, numbers: set[str]) -> TariffOnDay:
         )
         for row in session.exec(query):
             rows.setdefault(str(row.number8), []).append(row)
-    return TariffOnDay(edition, rows)
-
-
-def _split(values: Sequence[str]) -> Iterator[list[str]]:
-    iterator = iter(values)
-    while part := list(islice(iterator, _CHUNK)):
-        yield part
+    return rows

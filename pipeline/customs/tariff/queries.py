@@ -10,9 +10,10 @@ from typing import Final
 from sqlmodel import Session, col, select
 
 from pipeline.core.errors import InvalidRequest, NotFound
-from pipeline.customs.models import TariffEdition, TariffRow
-from pipeline.customs.schemas import EditionView, RateView, SpecialRateView, TariffNumberView
-from pipeline.customs.tariff.editions import find_edition
+from pipeline.customs.models import NumberFlag, TariffEdition, TariffRow
+from pipeline.customs.schemas import EditionView, NumberFlagView, RateView, SpecialRateView, TariffNumberView
+from pipeline.customs.tariff.editions import find_editions
+from pipeline.customs.tariff.flags import FlagsOnDay, load_flags
 from pipeline.customs.tariff.rates import Rate, parse_rate, parse_special_rates
 
 _NUMBER: Final = re.compile(r"\d{4}(\d{2}){0,3}", re.ASCII)
@@ -40,7 +41,8 @@ def show_number(session: Session, number: str, on: date) -> TariffNumberView:
 
     Raises NotFound if no edition is in force then, or if the edition does not have the number.
     """
-    edition = find_edition(session, on)
+    editions = find_editions(session, on)
+    edition, flags = editions.get("tariff"), editions.get("agency-flags")
     if edition is None:
         raise NotFound(
             f"no edition of the tariff is in force on {on}; the operator imports one by `exports tariff import FILE --from DAY`"
@@ -57,10 +59,13 @@ def show_number(session: Session, number: str, on: date) -> TariffNumberView:
         raise NotFound(
             f"edition {edition.name} does not have the number {format_number(number)}{near or '; correct it'}"
         )
-    return _build_view(edition, rows, place, on)
+    carried = None if flags is None else load_flags(session, flags, {number})
+    return _build_view(edition, rows, place, on, carried)
 
 
-def _build_view(edition: TariffEdition, rows: Sequence[TariffRow], place: int, on: date) -> TariffNumberView:
+def _build_view(
+    edition: TariffEdition, rows: Sequence[TariffRow], place: int, on: date, flags: FlagsOnDay | None
+) -> TariffNumberView:
     row = rows[place]
     priced = row if row.general or row.special or row.other else _find_rate_row(rows, row)
     return TariffNumberView(
@@ -86,6 +91,21 @@ def _build_view(edition: TariffEdition, rows: Sequence[TariffRow], place: int, o
         additional_duties=row.additional_duties or None,
         footnotes=list(dict.fromkeys([*row.footnotes, *(priced.footnotes if priced else ())])),
         suffixes=[each.number for each in rows if _is_suffix(each, row.number)],
+        agency_flags=[]
+        if flags is None
+        else [_view_flag(each, flags.edition) for each in flags.list_flags(row.number)],
+    )
+
+
+def _view_flag(row: NumberFlag, edition: TariffEdition) -> NumberFlagView:
+    return NumberFlagView.model_validate(
+        {
+            "flag": row.flag,
+            "agency": row.agency,
+            "requirement": row.requirement or None,
+            "meaning": row.meaning or None,
+            "edition": edition.name,
+        }
     )
 
 

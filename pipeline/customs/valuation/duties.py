@@ -8,6 +8,7 @@ from decimal import Decimal
 from typing import Final
 
 from pipeline.core.money import ZERO, divide_exact, format_plain, multiply, round_cents, sum_exact, to_decimal
+from pipeline.customs.tariff.deposits import KINDS, DeclaredCase
 from pipeline.customs.tariff.facts import KeptRate
 from pipeline.customs.tariff.quantity import sum_quantity
 from pipeline.customs.tariff.queries import format_number
@@ -57,8 +58,28 @@ def _choose_rate(line: Line, kept: KeptRate) -> _ChosenRate:
     return _ChosenRate(None, "special rate", f"check: the special column does not name {line.spi}")
 
 
+def deposit_duty(case: DeclaredCase, lines: Sequence[Line], entered: Decimal | None, kept: str | None) -> DutyRow:
+    """Return the cash deposit of a declared case by the kept rate, else by the plan's; without an amount if neither is known.
+
+    The filer decides on the scope and on what the rate is taken.
+    """
+    if lines[0].chapter98 is not None:
+        return DutyRow(heading=case.name, rate=None, amount_usd=None, note="check: chapter 98 divides the value")
+    rate = parse_rate(kept or case.rate or "")
+    kind = KINDS.get((case.number or "")[:1], "deposit")
+    note = f"{kind}, as declared" if kept or rate is None else f"{kind}, at the plan's rate"
+    if rate is None:
+        return DutyRow(heading=case.name, rate=None, amount_usd=None, note=f"check: look the {kind} rate up")
+    return price_rate(case.name, rate, lines, entered, "cash deposit rate" if kept else None, note)
+
+
 def price_rate(
-    heading: str, rate: Rate | None, lines: Sequence[Line], entered: Decimal | None, source: str, note: str | None
+    heading: str,
+    rate: Rate | None,
+    lines: Sequence[Line],
+    entered: Decimal | None,
+    source: str | None,
+    note: str | None,
 ) -> DutyRow:
     """Return the duty of a rate with its arithmetic; without an amount if the rate or what it is on is not known."""
     text = None if rate is None else rate.text

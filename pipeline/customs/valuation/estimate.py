@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
 from pipeline.core.money import ONE, ZERO, format_plain, multiply, sum_exact, take_percent
 from pipeline.customs.reference.valuation import EntryFee, ValuationRules, valuation_rules
-from pipeline.customs.tariff.facts import TariffFacts
-from pipeline.customs.valuation.duties import COLUMN_1, column_1_duty
+from pipeline.customs.tariff.deposits import DeclaredCase, list_declared
+from pipeline.customs.tariff.facts import KeptRate, TariffFacts
+from pipeline.customs.valuation.duties import COLUMN_1, column_1_duty, deposit_duty
 from pipeline.customs.valuation.entered_value import (
     LineValue,
     line_values,
@@ -26,6 +28,19 @@ _FREE_SPI = frozenset({"S", "S+"})
 _DIVIDED = "chapter 98 divides the value, and the filer decides which duty is on which part"
 
 
+@dataclass(frozen=True)
+class _KeptByLine:
+    """What an export keeps of the editions, by what its lines declare."""
+
+    rates: Mapping[tuple[str, str | None], KeptRate | None]
+    deposits: Mapping[DeclaredCase, str | None]
+
+    @classmethod
+    def of_unit(cls, unit: Unit, tariff: TariffFacts | None) -> _KeptByLine:
+        """Return what is kept for the lines of the unit; empty without an edition."""
+        return cls({}, {}) if tariff is None else cls(tariff.map_rates(unit), tariff.map_deposits(unit))
+
+
 def build_estimate(
     unit: Unit, on: date, groups: Sequence[Sequence[int]], tariff: TariffFacts | None = None
 ) -> EntryEstimate:
@@ -34,7 +49,7 @@ def build_estimate(
     `groups` holds the numbers of the invoice lines of each entry line; they count from 1. Without `tariff`, the duty of
     column 1 is not known.
     """
-    rules, header = valuation_rules(), unit.invoice
+    rules, header, kept = valuation_rules(), unit.invoice, _KeptByLine.of_unit(unit, tariff)
     adjustments = tuple(list_adjustments(rules, header))
     rate = ONE if header.currency == "USD" else header.exchange_rate
     entries = [[unit.lines[number - 1] for number in group] for group in groups]
@@ -45,7 +60,7 @@ def build_estimate(
         rate,
     )
     rows = tuple(
-        _entry_line(number, group, lines[0], value, _column_1(unit, lines, value.entered_usd, tariff))
+        _entry_line(number, group, lines[0], value, _by_edition(lines, value.entered_usd, kept))
         for number, (group, lines, value) in enumerate(zip(groups, entries, values, strict=True), start=1)
     )
     fees = tuple(_fees(rules, unit, on, rows)) if rate is not None else ()
@@ -69,12 +84,15 @@ def build_estimate(
         total_usd=total,
         bond=None if entered is None or total is None else _bond(rules, unit, sum_exact((entered, total))),
         missing=tuple(_missing(rules, unit, on, rows, rate)),
-        editions=() if tariff is None else (tariff.edition.cite(),),
+        editions=() if tariff is None else tuple(tariff.cite()),
     )
 
 
-def _entry_line(number: int, group: Sequence[int], line: Line, value: LineValue, column_1: DutyRow) -> EntryLine:
-    duties = tuple(_duties(line, value.entered_usd, column_1))
+def _entry_line(
+    number: int, group: Sequence[int], line: Line, value: LineValue, by_edition: tuple[DutyRow, Sequence[DutyRow]]
+) -> EntryLine:
+    column_1, deposits = by_edition
+    duties = (*_duties(line, value.entered_usd, column_1), *deposits)
     return EntryLine(
         number=number,
         line_numbers=tuple(group),
@@ -94,13 +112,18 @@ def _entry_line(number: int, group: Sequence[int], line: Line, value: LineValue,
     )
 
 
-def _column_1(unit: Unit, lines: Sequence[Line], entered: Decimal | None, tariff: TariffFacts | None) -> DutyRow:
+def _by_edition(lines: Sequence[Line], entered: Decimal | None, kept: _KeptByLine) -> tuple[DutyRow, Sequence[DutyRow]]:
+    """Return what the editions say of an entry line: the duty of column 1, and the deposits of its declared cases."""
+    deposits = [deposit_duty(case, lines, entered, kept.deposits.get(case)) for case in list_declared(lines[0])]
+    return _column_1(lines, entered, kept.rates.get((lines[0].hts_code, lines[0].spi))), deposits
+
+
+def _column_1(lines: Sequence[Line], entered: Decimal | None, kept: KeptRate | None) -> DutyRow:
     """Return the duty of column 1 for the invoice lines of an entry line."""
     line = lines[0]
-    kept = None if tariff is None else tariff.find_rate(unit, line)
     if line.chapter98 is not None:
         return DutyRow(heading=COLUMN_1, rate=None, amount_usd=None, note=_DIVIDED)
-    if tariff is not None and kept is not None:
+    if kept is not None:
         return column_1_duty(lines, entered, kept)
     if line.spi in _FREE_SPI:
         free = None if entered is None else ZERO

@@ -23,7 +23,8 @@ from pipeline.customs.reference.catalog import DatedRow
 from pipeline.customs.reference.chapter99 import HeadingFamily, HeadingRow
 from pipeline.customs.reference.diff import Change
 from pipeline.customs.schemas import LineDecision, OriginCertificationView, TariffNumberView, WaiverView
-from pipeline.customs.tariff.editions import TariffChange
+from pipeline.customs.tariff.diff import TariffChange
+from pipeline.customs.tariff.editions import EditionKind
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
 from pipeline.deliveries.schemas.views import NotificationTrace
 from pipeline.exports.schemas.export import ActPage, ArtifactView, EventView, ExportPage, ExportView
@@ -66,9 +67,10 @@ class RulesetSummary(models.NamedInSnakeCase):
 
 
 class EditionOutput(models.NamedInSnakeCase):
-    """An edition of the tariff."""
+    """An edition of the tariff, of agency flags or of duty cases."""
 
     name: str
+    kind: EditionKind
     effective_from: date
     effective_to: date | None
     content_hash: str

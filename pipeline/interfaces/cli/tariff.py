@@ -1,9 +1,10 @@
-"""`exports tariff`: imports editions of the tariff, shows numbers on a day, and compares editions."""
+"""`exports tariff`: imports editions of the tariff and its tables, shows numbers on a day, and compares editions."""
 
 from __future__ import annotations
 
 from dataclasses import asdict
 from datetime import date, datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -12,8 +13,10 @@ from rich.markup import escape
 
 from pipeline.core.clock import utc_now
 from pipeline.customs.models import TariffEdition
-from pipeline.customs.schemas import RateView, TariffNumberView
+from pipeline.customs.schemas import NumberFlagView, RateView, TariffNumberView
 from pipeline.customs.tariff import editions
+from pipeline.customs.tariff.cases import format_case
+from pipeline.customs.tariff.diff import compare_editions
 from pipeline.customs.tariff.queries import format_number, parse_number, show_number
 from pipeline.interfaces.cli.output import (
     ExitCode,
@@ -28,15 +31,33 @@ from pipeline.interfaces.cli.output import (
 )
 from pipeline.interfaces.cli.session import open_current_runtime
 
-app = typer.Typer(no_args_is_help=True, help="The tariff by day: editions of the HTSUS that the USITC publishes.")
+app = typer.Typer(
+    no_args_is_help=True, help="The tariff by day: editions of the HTSUS, of agency flags and of duty cases."
+)
 
 _FORMATS: Final = ["%Y-%m-%d"]
+_NOUNS: Final = {"tariff": "numbers", "agency-flags": "numbers", "duty-cases": "cases"}
+
+
+class EditionKindName(StrEnum):
+    """The kind of an edition."""
+
+    TARIFF = "tariff"
+    AGENCY_FLAGS = "agency-flags"
+    DUTY_CASES = "duty-cases"
+
+
+Kind = Annotated[
+    EditionKindName, typer.Option("--kind", help="The tariff, flags of agencies by number, or duty cases.")
+]
 
 
 @app.command("import")
 @report_errors
 def import_file(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="The tariff as JSON or CSV from hts.usitc.gov.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A table as JSON or CSV, such as the tariff of hts.usitc.gov.")
+    ],
     first_day: Annotated[
         datetime, typer.Option("--from", formats=_FORMATS, metavar="DAY", help="The first day of the edition.")
     ],
@@ -44,24 +65,26 @@ def import_file(
         datetime | None,
         typer.Option("--to", formats=_FORMATS, metavar="DAY", help="Its last day; by default until the next edition."),
     ] = None,
+    kind: Kind = EditionKindName.TARIFF,
     name: Annotated[str | None, typer.Option("--name", help="By default the name of the file.")] = None,
     source: Annotated[
         str | None, typer.Option("--source", help="Where the file comes from, such as its address.")
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Import an edition of the tariff; a file with a mistake is refused whole, and the same file changes nothing."""
+    """Import an edition of the tariff, of agency flags or of duty cases; a file with a mistake is refused whole, and the same file changes nothing."""
     try:
         readable = file.is_file()
     except OSError:  # the name is too long
         readable = False
     if not readable:
-        raise Failure(f"there is no file {file}", code=ExitCode.NOT_FOUND, remedy="Give the file of the USITC.")
+        raise Failure(f"there is no file {file}", code=ExitCode.NOT_FOUND, remedy="Give the file of the edition.")
     with open_current_runtime() as runtime, show_progress("reading the file") as show:
         try:
             imported = editions.import_edition(
                 runtime,
                 file,
+                kind=kind.value,
                 name=name if name is not None else file.stem,
                 effective_from=first_day.date(),
                 effective_to=last_day.date() if last_day else None,
@@ -74,8 +97,8 @@ def import_file(
     verb = "imported" if imported.created else "was imported before; nothing changed"
     print_result(
         _to_json(edition) | {"created": imported.created},
-        f"[green]✓[/] {escape(edition.name)} {verb}: {edition.numbers:,} numbers in {edition.rows:,} rows of "
-        f"{len(edition.chapters)} chapters, in force from {edition.effective_from}",
+        f"[green]✓[/] {escape(edition.name)} {verb}: {edition.numbers:,} {_NOUNS[edition.kind]} in "
+        f"{edition.rows:,} rows{_count_chapters(edition)}, in force from {edition.effective_from}",
         as_json=as_json,
     )
 
@@ -83,14 +106,15 @@ def import_file(
 @app.command("list")
 @report_errors
 def list_editions(as_json: Json = False) -> None:
-    """List the editions of the tariff, newest first, with the days on which they are in force."""
+    """List the editions, newest first, with the days on which they are in force."""
     with open_current_runtime(must_exist=True) as runtime, runtime.db.read() as session:
         periods = editions.list_editions(session)
     table = build_table(
-        ("edition", "from", "to", "numbers", "chapters", "imported", "source"),
+        ("edition", "kind", "from", "to", "numbers", "chapters", "imported", "source"),
         (
             (
                 each.edition.name,
+                each.edition.kind,
                 str(each.edition.effective_from),
                 str(each.last_day or "further notice"),
                 f"{each.edition.numbers:,}",
@@ -130,17 +154,18 @@ def show(
 def diff(
     before: Annotated[str, typer.Argument(metavar="A", help="An edition, or a day on which it is in force.")],
     after: Annotated[str, typer.Argument(metavar="B", help="Another edition or day.")],
+    kind: Kind = EditionKindName.TARIFF,
     as_json: Json = False,
 ) -> None:
     """Show what changes between two editions: numbers added, removed, and changed in units, rates or texts."""
     with open_current_runtime(must_exist=True) as runtime, runtime.db.read() as session:
-        older, newer = (editions.get_edition(session, each) for each in (before, after))
-        changes = list(editions.compare_editions(session, older, newer))
+        older, newer = (editions.get_edition(session, each, kind.value) for each in (before, after))
+        changes = list(compare_editions(session, older, newer))
     if as_json:
         print_json([asdict(change) for change in changes])
         return
     for change in changes:
-        number = f"[bold]{format_number(change.number)}[/]"
+        number = f"[bold]{_format_key(change.number)}[/]"
         if change.column is None:
             stdout_console().print(
                 f"{number} {change.what}: {escape(change.after or change.before or '')}", soft_wrap=True
@@ -162,6 +187,14 @@ def remove(
     print_result(_to_json(removed), f"[green]✓[/] {escape(removed.name)} removed", as_json=as_json)
 
 
+def _count_chapters(edition: TariffEdition) -> str:
+    return f" of {len(edition.chapters)} chapters" if edition.chapters else ""
+
+
+def _format_key(key: str) -> str:
+    return format_number(key) if key.isdecimal() else format_case(key)
+
+
 def _day_or_today(given: datetime | None) -> date:
     return utc_now().date() if given is None else given.date()
 
@@ -169,6 +202,7 @@ def _day_or_today(given: datetime | None) -> date:
 def _to_json(edition: TariffEdition) -> dict[str, object]:
     return {
         "name": edition.name,
+        "kind": edition.kind,
         "effective_from": edition.effective_from,
         "effective_to": edition.effective_to,
         "content_hash": edition.content_hash,
@@ -193,6 +227,7 @@ def _print_number(found: TariffNumberView) -> None:
         ("quota quantity", found.quota_quantity or ""),
         ("additional duties", found.additional_duties or ""),
         *(("footnote", text) for text in found.footnotes),
+        *(("agency flag", _describe_flag(each)) for each in found.agency_flags),
         ("suffixes", ", ".join(format_number(each) for each in found.suffixes)),
     ]
     for name, text in rows:
@@ -201,6 +236,11 @@ def _print_number(found: TariffNumberView) -> None:
     console.print(
         f"  [dim]{escape(found.edition.name)} from {found.edition.effective_from}: {escape(found.edition.source)}[/]"
     )
+
+
+def _describe_flag(flag: NumberFlagView) -> str:
+    asks = {"must": "data required", "may": "data may be required", None: ""}[flag.requirement]
+    return f"{flag.flag} {flag.agency}: " + ", ".join(each for each in (asks, flag.meaning, flag.edition) if each)
 
 
 def _describe_rate(rate: RateView | None) -> str:

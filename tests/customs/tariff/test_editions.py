@@ -15,7 +15,7 @@ from pipeline.core.errors import InvalidRequest, InvalidState, NotFound
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.customs.models import TariffEdition, TariffRow
 from pipeline.customs.tariff import editions
-from pipeline.customs.tariff.editions import TariffChange
+from pipeline.customs.tariff.diff import TariffChange, compare_editions
 from pipeline.customs.tariff.queries import format_number, parse_number, show_number
 from tests.support.tariff import REVISION_6, REVISION_7, import_revision
 
@@ -101,9 +101,9 @@ def test_wrong_file_name_or_period_leaves_nothing(runtime: Runtime, tmp_path: Pa
 def test_comparison_names_every_change(runtime: Runtime) -> None:
     older, newer = import_revision(runtime, REVISION_6, MARCH), import_revision(runtime, REVISION_7, JULY)
     with runtime.db.read() as session:
-        changes = list(editions.compare_editions(session, older, newer))
-        assert list(editions.compare_editions(session, older, older)) == []
-        back = list(editions.compare_editions(session, newer, older))
+        changes = list(compare_editions(session, older, newer))
+        assert list(compare_editions(session, older, older)) == []
+        back = list(compare_editions(session, newer, older))
     # A CSV has no footnotes.
     assert [change for change in changes if change.column != "footnotes"] == [
         TariffChange("0101300000", "removed", before="Asses"),

@@ -6,14 +6,16 @@ from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from time import perf_counter
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from pipeline.customs.tariff.deposits import DeclaredCase
 from pipeline.customs.tariff.facts import KeptEdition, KeptRate, TariffFacts, list_pairs
-from pipeline.customs.valuation.duties import column_1_duty
+from pipeline.customs.valuation.duties import column_1_duty, deposit_duty
 from pipeline.customs.valuation.estimate import build_estimate
 from pipeline.exports.schemas.entry_estimate import DutyRow, EntryEstimate
 from pipeline.exports.schemas.plan import Line, Unit
@@ -21,7 +23,7 @@ from tests.documents.samples import unit_data
 
 EDITION = KeptEdition(name="hts_rev_6", effective_from=date(2026, 10, 1), content_hash=f"sha256:{'a' * 64}")
 SPECIAL = "Free (A*,AU,S) 2.5% (KR) See 9822.05.10 (P+)"
-CITED = "Rates of column 1: edition hts_rev_6 of the tariff, from 2026-10-01, sha256:aaaaaaaaaaaa"
+CITED = "Rates of column 1: edition hts_rev_6 from 2026-10-01, sha256:aaaaaaaaaaaa"
 
 
 def lines(count: int = 1, **changes: Any) -> list[Line]:
@@ -168,3 +170,48 @@ def test_total_with_column_1_and_divided_values_take_no_second_duty() -> None:
     assert [row.heading for row in first.duties] == ["9903.94.51"]
     assert (second.duties[-1].heading, second.duties[-1].amount_usd) == ("column 1", None)
     assert third.duties[-1].amount_usd == Decimal("1.02")
+
+
+@pytest.mark.parametrize(
+    ("kept", "declared", "amount", "note"),
+    [
+        ("20.56%", None, "20.56", "antidumping deposit, as declared"),
+        (None, "7.66%", "7.66", "antidumping deposit, at the plan's rate"),
+        ("20.56%", "7.66%", "20.56", "antidumping deposit, as declared"),
+        ("$0.50/kg", None, "1.80", "antidumping deposit, as declared"),
+        (None, None, None, "check: look the antidumping deposit rate up"),
+        ("see the order", None, None, 'check: a person must read the rate "see the order"'),
+    ],
+)
+def test_deposit_takes_the_kept_rate_before_the_declared_one(
+    kept: str | None, declared: str | None, amount: str | None, note: str
+) -> None:
+    case = DeclaredCase("A-122-857-000", "A122857000", declared)
+    row = deposit_duty(case, lines(), Decimal(100), kept)
+    assert (row.heading, row.note) == ("A-122-857-000", note)
+    assert row.amount_usd == (None if amount is None else Decimal(amount))
+
+
+def test_deposits_are_in_the_duty_of_their_line() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][1]["attributes"] = {"adCvdCase": "A-122-857-000, C-122-858-000", "adCvdRate": "10%, 5%"}
+        data["lines"][2]["attributes"] = {"adCvdCase": "softwood"}
+
+    plain, declared = estimate({}), estimate({}, change)
+    assert [(row.heading, row.amount_usd) for row in declared.lines[1].duties[-2:]] == [
+        ("A-122-857-000", Decimal("49.80")), ("C-122-858-000", Decimal("24.90")),
+    ]  # fmt: skip
+    assert declared.duty_usd == (plain.duty_usd or 0) + Decimal("74.70")
+    assert "the duty of softwood for 1 line: check: look the deposit rate up" in declared.missing
+
+
+def test_estimate_of_many_different_lines_takes_seconds_at_most() -> None:
+    data = unit_data(1)
+    line = data["lines"][0]
+    data["lines"] = [{**line, "lineRef": f"L{n}", "htsCode": f"{7300000000 + n}"} for n in range(1, 3_001)]
+    unit = Unit.model_validate(data)
+    facts = TariffFacts(edition=EDITION, rates=tuple(KeptRate(suffix=False, general="2%") for _ in range(3_000)))
+    started = perf_counter()
+    found = build_estimate(unit, date(2026, 11, 27), [[n] for n in range(1, 3_001)], facts)
+    assert {row.duties[-1].rate for row in found.lines} == {"2%"}
+    assert perf_counter() - started < 10

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from tests.interfaces.api.conftest import OTHER, ApiHarness
-from tests.support.tariff import REVISION_6, REVISION_7, import_revision
+from tests.support.tariff import AGENCY_FLAGS, REVISION_6, REVISION_7, import_revision, import_table
 
 
 def test_number_is_returned_as_it_is_on_the_day(harness: ApiHarness) -> None:
@@ -30,3 +30,23 @@ def test_unknown_number_day_or_text_is_refused_with_a_remedy(harness: ApiHarness
     assert client.get("/api/tariff/6115940099").status_code == 404
     for address in ("/api/tariff/socks", "/api/tariff/61159", "/api/tariff/6115940000?on=yesterday"):
         assert client.get(address).status_code == 400, address
+
+
+def test_number_has_the_flags_of_its_day(harness: ApiHarness) -> None:
+    import_revision(harness.runtime)
+    import_table(harness.runtime, AGENCY_FLAGS, date(2026, 7, 1))
+    client = harness.client("read", account=OTHER)
+    before, after = (
+        client.get("/api/tariff/6105.10.00.10", params={"on": on}).json()["agencyFlags"]
+        for on in ("2026-06-30", "2026-07-01")
+    )
+    assert before == []
+    assert after == [
+        {
+            "flag": "FD2",
+            "agency": "FDA",
+            "requirement": "must",
+            "meaning": "FDA data is required",
+            "edition": "agency_flags",
+        }
+    ]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.interfaces.cli.output import ExitCode
 from tests.support.command_line import Commands
-from tests.support.tariff import REVISION_6, REVISION_7
+from tests.support.tariff import AGENCY_FLAGS, DUTY_CASES, REVISION_6, REVISION_7
 
 SIX = ("tariff", "import", str(REVISION_6), "--from", "2026-03-01", "--source", "https://hts.usitc.gov")
 SEVEN = ("tariff", "import", str(REVISION_7), "--from", "2026-07-01", "--to", "2026-12-31", "--name", "revision_7")
@@ -60,3 +60,23 @@ def test_wrong_file_is_refused_whole(commands: Commands, tmp_path: Path) -> None
     missing = commands("tariff", "import", str(tmp_path / ("x" * 300)), "--from", "2026-03-01")
     assert missing.exit_code == ExitCode.NOT_FOUND
     assert commands.json("tariff", "list") == []
+
+
+def test_tables_are_imported_by_kind(commands: Commands) -> None:
+    flags = ("tariff", "import", str(AGENCY_FLAGS), "--kind", "agency-flags", "--from", "2026-03-01")
+    cases = ("tariff", "import", str(DUTY_CASES), "--kind", "duty-cases", "--from", "2026-03-01")
+    assert "agency_flags imported: 7 numbers in 9 rows of 5 chapters" in commands(*flags).stdout
+    assert "duty_cases imported: 5 cases in 7 rows, in force from 2026-03-01" in commands(*cases).stdout
+    commands(*SIX)
+    assert {each["kind"] for each in commands.json("tariff", "list")} == {"tariff", "agency-flags", "duty-cases"}
+    shown = commands("tariff", "show", "7323.93.00.45", "--on", "2026-11-24").stdout
+    assert "agency flag        FD1 FDA: data may be required, FDA data may be required, agency_flags" in shown
+    assert commands.json("tariff", "diff", "2026-03-01", "duty_cases", "--kind", "duty-cases") == []
+    mixed = commands("tariff", "diff", "2026-03-01", "duty_cases")
+    assert mixed.exit_code == ExitCode.REFUSED
+    assert "name two of one kind" in mixed.stderr
+    wrong = commands(
+        "tariff", "import", str(DUTY_CASES), "--kind", "agency-flags", "--from", "2026-04-01", "--name", "x"
+    )
+    assert wrong.exit_code == ExitCode.REFUSED
+    assert "row 1 lacks htsno, flag, agency" in wrong.stderr

@@ -96,6 +96,8 @@ TABLES = (
     "heartbeats",
     "tariff_editions",
     "tariff_rows",
+    "tariff_flags",
+    "duty_cases",
     "rulesets",
     "ruleset_activations",
     "stats",
@@ -147,6 +149,7 @@ TABLES = (
 
 def upgrade() -> None:
     """Create all tables and triggers."""
+    _create_tariff()
     _create_tables()
     _create_indexes()
     if op.get_context().dialect.name == "sqlite":
@@ -211,6 +214,73 @@ def _create_postgresql_triggers() -> None:
             f"$$ BEGIN PERFORM keep_outcome({of}); RETURN NULL; END $$"
         )
         op.execute(f"CREATE TRIGGER {name} AFTER {happens} FOR EACH ROW WHEN ({condition}) EXECUTE FUNCTION {name}()")
+
+
+def _create_tariff() -> None:
+    op.create_table(
+        "tariff_editions",
+        sa.Column("id", sa.String(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("effective_from", sa.Date(), nullable=False),
+        sa.Column("effective_to", sa.Date(), nullable=True),
+        sa.Column("content_hash", sa.String(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.Column("rows", sa.Integer(), nullable=False),
+        sa.Column("numbers", sa.Integer(), nullable=False),
+        sa.Column("chapters", JSON_COLUMN, nullable=False),
+        sa.Column("imported_at", Instant(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_tariff_editions")),
+        sa.UniqueConstraint("kind", "effective_from", name=op.f("uq_tariff_editions_kind_effective_from")),
+        sa.UniqueConstraint("name", name=op.f("uq_tariff_editions_name")),
+    )
+    op.create_table(
+        "tariff_rows",
+        sa.Column("edition_id", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("heading", sa.String(), nullable=False),
+        sa.Column("number", sa.String(), nullable=False),
+        sa.Column("number8", sa.String(), nullable=True),
+        sa.Column("indent", sa.Integer(), nullable=False),
+        sa.Column("description", sa.Text(), nullable=False),
+        sa.Column("units", JSON_COLUMN, nullable=False),
+        sa.Column("general", sa.Text(), nullable=False),
+        sa.Column("special", sa.Text(), nullable=False),
+        sa.Column("other", sa.Text(), nullable=False),
+        sa.Column("quota_quantity", sa.Text(), nullable=False),
+        sa.Column("additional_duties", sa.Text(), nullable=False),
+        sa.Column("footnotes", JSON_COLUMN, nullable=False),
+        sa.ForeignKeyConstraint(["edition_id"], ["tariff_editions.id"], name=op.f("fk_tariff_rows_edition_id")),
+        sa.PrimaryKeyConstraint("edition_id", "position", name=op.f("pk_tariff_rows")),
+    )
+    op.create_table(
+        "tariff_flags",
+        sa.Column("edition_id", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("number", sa.String(), nullable=False),
+        sa.Column("flag", sa.String(), nullable=False),
+        sa.Column("agency", sa.String(), nullable=False),
+        sa.Column("requirement", sa.String(), nullable=False),
+        sa.Column("meaning", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["edition_id"], ["tariff_editions.id"], name=op.f("fk_tariff_flags_edition_id")),
+        sa.PrimaryKeyConstraint("edition_id", "position", name=op.f("pk_tariff_flags")),
+    )
+    op.create_table(
+        "duty_cases",
+        sa.Column("edition_id", sa.String(), nullable=False),
+        sa.Column("position", sa.Integer(), nullable=False),
+        sa.Column("case_number", sa.String(), nullable=False),
+        sa.Column("root", sa.String(), nullable=False),
+        sa.Column("name", sa.Text(), nullable=False),
+        sa.Column("country", sa.String(), nullable=False),
+        sa.Column("numbers", JSON_COLUMN, nullable=False),
+        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("rate", sa.Text(), nullable=False),
+        sa.Column("effective_from", sa.Date(), nullable=False),
+        sa.Column("source", sa.Text(), nullable=False),
+        sa.ForeignKeyConstraint(["edition_id"], ["tariff_editions.id"], name=op.f("fk_duty_cases_edition_id")),
+        sa.PrimaryKeyConstraint("edition_id", "position", name=op.f("pk_duty_cases")),
+    )
 
 
 def _create_tables() -> None:
@@ -464,41 +534,6 @@ def _create_tables() -> None:
         sa.UniqueConstraint(
             "account_id", "batch_id", "plan_hash", "test", name=op.f("uq_plans_account_id_batch_id_plan_hash_test")
         ),
-    )
-    op.create_table(
-        "tariff_editions",
-        sa.Column("id", sa.String(), nullable=False),
-        sa.Column("name", sa.String(), nullable=False),
-        sa.Column("effective_from", sa.Date(), nullable=False),
-        sa.Column("effective_to", sa.Date(), nullable=True),
-        sa.Column("content_hash", sa.String(), nullable=False),
-        sa.Column("source", sa.Text(), nullable=False),
-        sa.Column("rows", sa.Integer(), nullable=False),
-        sa.Column("numbers", sa.Integer(), nullable=False),
-        sa.Column("chapters", JSON_COLUMN, nullable=False),
-        sa.Column("imported_at", Instant(), nullable=False),
-        sa.PrimaryKeyConstraint("id", name=op.f("pk_tariff_editions")),
-        sa.UniqueConstraint("effective_from", name=op.f("uq_tariff_editions_effective_from")),
-        sa.UniqueConstraint("name", name=op.f("uq_tariff_editions_name")),
-    )
-    op.create_table(
-        "tariff_rows",
-        sa.Column("edition_id", sa.String(), nullable=False),
-        sa.Column("position", sa.Integer(), nullable=False),
-        sa.Column("heading", sa.String(), nullable=False),
-        sa.Column("number", sa.String(), nullable=False),
-        sa.Column("number8", sa.String(), nullable=True),
-        sa.Column("indent", sa.Integer(), nullable=False),
-        sa.Column("description", sa.Text(), nullable=False),
-        sa.Column("units", JSON_COLUMN, nullable=False),
-        sa.Column("general", sa.Text(), nullable=False),
-        sa.Column("special", sa.Text(), nullable=False),
-        sa.Column("other", sa.Text(), nullable=False),
-        sa.Column("quota_quantity", sa.Text(), nullable=False),
-        sa.Column("additional_duties", sa.Text(), nullable=False),
-        sa.Column("footnotes", JSON_COLUMN, nullable=False),
-        sa.ForeignKeyConstraint(["edition_id"], ["tariff_editions.id"], name=op.f("fk_tariff_rows_edition_id")),
-        sa.PrimaryKeyConstraint("edition_id", "position", name=op.f("pk_tariff_rows")),
     )
     op.create_table(
         "waivers",
@@ -1061,6 +1096,9 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
         postgresql_where=sa.text("NOT released"),
         sqlite_where=sa.text("NOT released"),
     )
+    op.create_index("ix_duty_cases_country", "duty_cases", ["edition_id", "country"], unique=False)
+    op.create_index("ix_duty_cases_root", "duty_cases", ["edition_id", "root"], unique=False)
+    op.create_index("ix_tariff_flags_number", "tariff_flags", ["edition_id", "number"], unique=False)
     op.create_index("ix_tariff_rows_heading", "tariff_rows", ["edition_id", "heading", "position"], unique=False)
     op.create_index("ix_tariff_rows_number8", "tariff_rows", ["edition_id", "number8"], unique=False)
     op.create_index("ix_waivers_account_id", "waivers", ["account_id", "id"], unique=False)
