@@ -272,11 +272,11 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
     ),
     "V36 an export from no country": ([("/exportCountry", "ON")], [("V36", "block", "/exportCountry")]),
     "E04 a part of a shipment without the other": (
-        [(f"{UNIT}/entry/part", {"number": 1, "of": 2})],
+        [(f"{UNIT}/entry/part", {"number": "1", "of": "2"})],
         [("E04", "warn", f"{UNIT}/entry/part")],
     ),
     "E04 a third part of two": (
-        [(f"{UNIT}/entry/part", {"number": 3, "of": 2})],
+        [(f"{UNIT}/entry/part", {"number": "3", "of": "2"})],
         [("E04", "block", f"{UNIT}/entry/part/number"), ("E04", "warn", f"{UNIT}/entry/part")],
     ),
     "V34 a description in Chinese": (

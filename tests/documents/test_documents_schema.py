@@ -38,7 +38,8 @@ def remove_sale(data: dict[str, Any]) -> None:
         "assists": "declared",
         "assistItems": [{"name": "Die lent by the buyer", "amount": "350.00"}, {"name": "Drawings"}],
     }
-    data["entry"]["part"] = {"number": 1, "of": 2}
+    data["entry"]["part"] = {"number": "1", "of": "2"}
+    data["invoice"]["charges"][0]["dutiable"] = False
     data["lines"][0]["entryQuantities"] = [{"quantity": "12", "unit": "NO"}, {"quantity": "14.4", "unit": "KG"}]
     data["lines"][0]["chapter98"] = {
         "provision": "9802.00.40",

@@ -3394,8 +3394,8 @@ export interface components {
          * @description The place of an entry among those of one shipment, such as 1 of 2.
          */
         EntryPart: {
-            number: number;
-            of: number;
+            number: string;
+            of: string;
         };
         /**
          * EntryQuantity
@@ -4519,8 +4519,8 @@ export interface components {
          * @description The place of an entry among those of one shipment, such as 1 of 2.
          */
         OutboundEntryPart: {
-            number: number;
-            of: number;
+            number: string;
+            of: string;
         };
         /**
          * OutboundEntryQuantity

@@ -20,7 +20,7 @@ def check_limits(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     yield from _check_tariff_numbers(unit, pointer, on)
     yield from _check_values(unit, pointer, on)
     part = unit.entry.part
-    if part is not None and part.number > part.of:
+    if part is not None and int(part.number) > int(part.of):
         yield Finding(
             rule="E04",
             severity="block",
@@ -104,11 +104,11 @@ def check_parts(units: Sequence[Unit]) -> Iterator[Finding]:
         entry, part = unit.entry, unit.entry.part
         if part is not None:
             importer = unit.parties.importer_of_record.importer_number
-            key = (entry.shipment_control_number, entry.port_of_entry, importer, part.of)
+            key = (entry.shipment_control_number, entry.port_of_entry, importer, int(part.of))
             shipments.setdefault(key, []).append(index)
     for (*_, of), places in shipments.items():
         parts = [units[place] for place in places]
-        numbers = sorted(each.entry.part.number for each in parts if each.entry.part is not None)
+        numbers = sorted(int(each.entry.part.number) for each in parts if each.entry.part is not None)
         if numbers != list(range(1, of + 1)):
             yield Finding(
                 rule="E04",

@@ -187,8 +187,8 @@ def _transport(entry: plan.Entry) -> out.Transport:
         entry_type = Printed(entry_type.exact, f"{entry_type.shown}, entry {entry.part.number} of {entry.part.of}")
     return out.Transport(
         entry_type=entry_type,
-        entry_part=None if entry.part is None else entry.part.number,
-        entry_parts=None if entry.part is None else entry.part.of,
+        entry_part=None if entry.part is None else int(entry.part.number),
+        entry_parts=None if entry.part is None else int(entry.part.of),
         port_of_entry=entry.port_of_entry,
         mode_of_transport=wording.format_code(entry.mode_of_transport),
         carrier_scac=entry.carrier_scac,

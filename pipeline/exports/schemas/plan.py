@@ -70,8 +70,8 @@ class RulesetRef(StrictModel):
 class EntryPart(StrictModel):
     """The place of an entry among those of one shipment, such as 1 of 2."""
 
-    number: int = Field(ge=1, le=MAX_UNITS)
-    of: int = Field(ge=2, le=MAX_UNITS)
+    number: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,2}$")]
+    of: Annotated[str, Field(pattern=r"^([2-9]|[1-9][0-9]{1,2})$")]
 
 
 class Entry(StrictModel):

@@ -53,7 +53,7 @@ def test_parts_of_one_shipment_are_left_to_their_own_rule() -> None:
     whole = split()
     number = whole["units"][0]["entry"]["shipmentControlNumber"]
     for place, unit in enumerate(whole["units"], 1):
-        unit["entry"] |= {"part": {"number": place, "of": 2}, "shipmentControlNumber": number}
+        unit["entry"] |= {"part": {"number": str(place), "of": "2"}, "shipmentControlNumber": number}
     assert {rule for rule, _, _ in list_findings(whole)} & {"V27", "V27-DAY", "C02"} == {"V27"}
 
 

@@ -35,7 +35,7 @@ def different_lines(count: int) -> Json:
 def split(*parts: tuple[int, int], same_shipment: bool = True, **entry: Any) -> Json:
     made = plan(units=len(parts))
     for unit, (number, of) in zip(made["units"], parts, strict=True):
-        unit["entry"] |= {"part": {"number": number, "of": of}, **entry}
+        unit["entry"] |= {"part": {"number": str(number), "of": str(of)}, **entry}
         if same_shipment:
             unit["entry"]["shipmentControlNumber"] = "DEMO00000001"
     return made
@@ -135,7 +135,16 @@ def test_part_beyond_the_number_of_parts_is_refused() -> None:
     assert ("E04", "block", f"{PART}/number") in list_findings(made)
 
 
-@pytest.mark.parametrize("part", [{"number": 0, "of": 2}, {"number": 1, "of": 1}, {"number": "x", "of": 2}, {"of": 2}])
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"number": "0", "of": "2"},
+        {"number": "1", "of": "1"},
+        {"number": "x", "of": "2"},
+        {"number": 1, "of": 2},
+        {"of": "2"},
+    ],
+)
 def test_malformed_part_is_an_error_of_the_plan(part: Json) -> None:
     with pytest.raises(ValidationError):
         Plan.model_validate(with_changes((PART, part)))
@@ -169,7 +178,7 @@ def test_every_limit_says_how_certain_it_is() -> None:
 
 def test_documents_number_the_parts() -> None:
     def change(data: dict[str, Any]) -> None:
-        data["entry"]["part"] = {"number": 1, "of": 2}
+        data["entry"]["part"] = {"number": "1", "of": "2"}
 
     transport = sample(1, change=change).transport
     assert transport.entry_type.shown.endswith(", entry 1 of 2")

@@ -368,7 +368,7 @@ def test_shipped_profile_of_invoice_lines_gives_exact_objects() -> None:
 
 def test_part_of_a_shipment_is_in_the_broker_s_file() -> None:
     def change(data: dict[str, Any]) -> None:
-        data["entry"]["part"] = {"number": 2, "of": 3}
+        data["entry"]["part"] = {"number": "2", "of": "3"}
 
     rows = json.loads(profiles.profile_document(shipped_profile("invoice-lines"), sample(1, change=change)).body)
     assert [(row["entryType"], row["entryPart"], row["entryParts"]) for row in rows] == [("01", "2", "3")]
