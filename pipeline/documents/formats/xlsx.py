@@ -216,8 +216,8 @@ def _total_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
     yield "goods_value", None, currency, totals.goods_value.exact
     for row in invoice.charges:
         yield "charge_in_prices" if row.included_in_prices else "charge", row.name, currency, row.amount.exact
-    for row in invoice.discounts:
-        yield "discount", row.name, currency, row.amount.exact
+    for discount in invoice.discounts:
+        yield "discount", discount.name, currency, discount.amount.exact
     for rebate in invoice.rebates:
         yield "rebate", rebate.name, currency, rebate.amount.exact
     for assist in invoice.assist_items:

@@ -104,7 +104,7 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
         parties=_parties(unit),
         lines=lines,
         charges=tuple(
-            out.ChargeRow(
+            out.InvoiceCharge(
                 code=charge.code,
                 name=charge.name or wording.space_words(charge.code).capitalize(),
                 amount=wording.format_amount(charge.amount, currency),

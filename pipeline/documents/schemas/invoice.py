@@ -191,6 +191,11 @@ class ChargeRow(DocumentModel):
     name: str
     amount: Value
     included_in_prices: bool
+
+
+class InvoiceCharge(ChargeRow):
+    """A charge; `dutiable` is the plan's statement whether it counts for the entered value."""
+
     dutiable: bool | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
@@ -312,7 +317,7 @@ class Invoice(DocumentModel):
     transport: Transport
     parties: PartyBlocks
     lines: tuple[InvoiceLine, ...]
-    charges: tuple[ChargeRow, ...]
+    charges: tuple[InvoiceCharge, ...]
     discounts: tuple[ChargeRow, ...]
     rebates: tuple[RebateRow, ...] = Field(default=(), exclude_if=lambda value: not value)
     assist_items: tuple[AssistRow, ...] = Field(default=(), exclude_if=lambda value: not value)
