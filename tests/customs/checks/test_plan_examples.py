@@ -16,8 +16,9 @@ from pipeline.exports.schemas.plan import Plan, as_json
 
 FOLDER = Path(__file__).parents[3] / "examples" / "plans"
 ENTRIES = (
-    "assists-canadian-dollars", "cleaner-tsca", "food-prior-notice", "foreign-importer", "informal-statement", "oak-lacey",
-    "returned-goods", "softwood-duty-cases", "toy-full-certificate", "truck-trip", "vehicle-part",
+    "assists-canadian-dollars", "cleaner-tsca", "food-prior-notice", "foreign-importer", "informal-statement",
+    "multi-consignee-truck", "oak-lacey", "returned-goods", "softwood-duty-cases", "toy-full-certificate",
+    "truck-trip", "vehicle-part",
 )  # fmt: skip
 NAMES = ("cookware", "consolidated-truck", "three-units", *ENTRIES)
 
