@@ -39,7 +39,8 @@ class ChargeRule(ValueRule):
 class EntryFee(ReferenceRow):
     """A fee of an entry: a percentage of the entered value between a minimum and a maximum, or a flat amount in dollars.
 
-    Without `entry_types` or `modes` it is due for all of them. Lines with an `exempt_spi` do not count.
+    Without `entry_types` or `modes` it is due for all of them. Lines with an `exempt_spi` do not count. Of the lines that
+    claim chapter 98, only those with a provision in `chapter98` count; None counts all.
     """
 
     code: Annotated[str, Field(pattern=r"^[0-9]{3}$")]
@@ -47,6 +48,7 @@ class EntryFee(ReferenceRow):
     entry_types: frozenset[str] = frozenset()
     modes: frozenset[str] = frozenset()
     exempt_spi: frozenset[str] = frozenset()
+    chapter98: frozenset[str] | None = None
     percent: Figure | None = None
     minimum: Figure | None = None
     maximum: Figure | None = None
@@ -61,6 +63,11 @@ class EntryFee(ReferenceRow):
     def is_due(self, entry_type: str, mode: str) -> bool:
         """Return whether the fee is due for the entry type and the mode of transport."""
         return (not self.entry_types or entry_type in self.entry_types) and (not self.modes or mode in self.modes)
+
+    def counts(self, spi: str | None, provision: str | None) -> bool:
+        """Return whether a line with this preference and this provision of chapter 98 counts."""
+        exempt = provision is not None and self.chapter98 is not None and provision[:10] not in self.chapter98
+        return spi not in self.exempt_spi and not exempt
 
 
 class BondRule(ValueRule):

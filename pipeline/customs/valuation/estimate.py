@@ -63,7 +63,7 @@ def build_estimate(
         _entry_line(number, group, lines[0], value, _by_edition(lines, value.entered_usd, kept))
         for number, (group, lines, value) in enumerate(zip(groups, entries, values, strict=True), start=1)
     )
-    fees = tuple(_fees(rules, unit, on, rows)) if rate is not None else ()
+    fees = tuple(_fees(rules, unit, on, rows, [lines[0] for lines in entries])) if rate is not None else ()
     entered = _sum_known([row.entered_value_usd for row in rows])
     duty = None if rate is None else sum_exact(row.duty_usd for row in rows if row.duty_usd is not None)
     total = None if duty is None else sum_exact((duty, *(fee.amount_usd for fee in fees)))
@@ -153,14 +153,20 @@ def _duties(line: Line, entered: Decimal | None, column_1: DutyRow) -> Iterator[
         yield column_1
 
 
-def _fees(rules: ValuationRules, unit: Unit, on: date, rows: Sequence[EntryLine]) -> Iterator[FeeRow]:
+def _fees(
+    rules: ValuationRules, unit: Unit, on: date, rows: Sequence[EntryLine], lines: Sequence[Line]
+) -> Iterator[FeeRow]:
     for fee in rules.fees_on(on):
         if not fee.is_due(unit.entry.type, unit.entry.mode_of_transport):
             continue
-        counted = [row for row in rows if row.spi not in fee.exempt_spi]
+        counted = [row for row, line in zip(rows, lines, strict=True) if fee.counts(line.spi, _provision(line))]
         base = sum_exact(row.entered_value_usd for row in counted if row.entered_value_usd is not None)
         if counted:
             yield _fee_row(fee, base, len(rows) - len(counted))
+
+
+def _provision(line: Line) -> str | None:
+    return None if line.chapter98 is None else line.chapter98.provision
 
 
 def _fee_row(fee: EntryFee, base: Decimal, exempt: int) -> FeeRow:

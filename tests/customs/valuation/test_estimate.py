@@ -190,6 +190,15 @@ def test_originating_lines_do_not_count_for_the_processing_fee() -> None:
     assert (fee.base_usd, "1 exempt line left out" in fee.arithmetic) == (Decimal(351), True)
 
 
+@pytest.mark.parametrize(("provision", "codes"), [("9801.00.10", []), ("9801.00.10.12", []), ("9802.00.80", ["499"])])
+def test_returned_goods_pay_no_processing_fee(provision: str, codes: list[str]) -> None:
+    def change(data: dict[str, Any]) -> None:
+        value = data["lines"][0]["lineValue"]
+        data["lines"][0]["chapter98"] = {"provision": provision, "exemptValue": value, "dutiableValue": "0"}
+
+    assert [fee.code for fee in estimate(change, lines=1).fees] == codes
+
+
 def test_day_after_the_last_fees_is_named() -> None:
     found = estimate(on=date(2027, 10, 1))
     assert found.fees == ()
