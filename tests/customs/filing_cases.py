@@ -41,130 +41,130 @@ def consignee(**changes: Any) -> Json:
 
 SINGLE = {"type": "9", "amountUsd": "500"}
 FILINGS: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
-    "B01 a consignee's number of no form": (
+    "F01 a consignee's number of no form": (
         [(CONSIGNEES, [consignee(number="12-3456789")])],
-        [("B01", "block", f"{CONSIGNEES}/0/number")],
+        [("F01", "block", f"{CONSIGNEES}/0/number")],
     ),
-    "B01 a consignee without a number": (
+    "F01 a consignee without a number": (
         [(CONSIGNEES, [consignee(number=None)])],
-        [("B01", "warn", f"{CONSIGNEES}/0/number")],
+        [("F01", "warn", f"{CONSIGNEES}/0/number")],
     ),
-    "B01 the importer with another number": (
+    "F01 the importer with another number": (
         [(CONSIGNEES, [consignee(sameAsImporter=True)])],
-        [("B01", "block", f"{CONSIGNEES}/0/number")],
+        [("F01", "block", f"{CONSIGNEES}/0/number")],
     ),
-    "B01 a consignee abroad": (
+    "F01 a consignee abroad": (
         [(CONSIGNEES, [consignee(address=FOREIGN_ADDRESS)])],
-        [("B01", "warn", f"{CONSIGNEES}/0/address/country")],
+        [("F01", "warn", f"{CONSIGNEES}/0/address/country")],
     ),
-    "B01 a Social Security number": (
+    "F01 a Social Security number": (
         [(CONSIGNEES, [consignee(number="123-45-6789")])],
-        [("B01-SSN", "warn", f"{CONSIGNEES}/0/number")],
+        [("F01-SSN", "warn", f"{CONSIGNEES}/0/number")],
     ),
-    "B02 an order of no line": (
+    "F02 an order of no line": (
         [(CONSIGNEES, [consignee(packageRefs=["P1", "P2"], orderIds=["ord_x"])])],
-        [("B02", "block", f"{CONSIGNEES}/0/orderIds/0")],
+        [("F02", "block", f"{CONSIGNEES}/0/orderIds/0")],
     ),
-    "B02 a package for two": (
+    "F02 a package for two": (
         [(CONSIGNEES, [consignee(packageRefs=["P1", "P2"]), consignee(packageRefs=["P2"])])],
-        [("B02", "block", f"{CONSIGNEES}/1/packageRefs/0")],
+        [("F02", "block", f"{CONSIGNEES}/1/packageRefs/0")],
     ),
-    "B02 goods of nobody": (
+    "F02 goods of nobody": (
         [(CONSIGNEES, [consignee(packageRefs=["P2"])])],
-        [("B02", "warn", CONSIGNEES)],
+        [("F02", "warn", CONSIGNEES)],
     ),
-    "B03 no bond for formal entry": (filed(bond=None), [("B03", "warn", f"{FILING}/bond")]),
-    "B03 formal entry with type 0": (
+    "F03 no bond for formal entry": (filed(bond=None), [("F03", "warn", f"{FILING}/bond")]),
+    "F03 formal entry with type 0": (
         filed(bond={"type": "0", "suretyCode": "999", "amountUsd": None}),
-        [("B03", "warn", f"{FILING}/bond/type")],
+        [("F03", "warn", f"{FILING}/bond/type")],
     ),
-    "B03 an unknown type": (filed(bond={"type": "5"}), [("B03", "block", f"{FILING}/bond/type")]),
-    "B03 a surety without a bond": (
+    "F03 an unknown type": (filed(bond={"type": "5"}), [("F03", "block", f"{FILING}/bond/type")]),
+    "F03 a surety without a bond": (
         [(f"{UNIT}/entry/type", "11"), *filed(bond={"type": "0", "suretyCode": "036", "amountUsd": None})],
-        [("B03", "block", f"{FILING}/bond/suretyCode")],
+        [("F03", "block", f"{FILING}/bond/suretyCode")],
     ),
-    "B03 a bond without a surety": (
+    "F03 a bond without a surety": (
         filed(bond={"suretyCode": None}),
-        [("B03", "warn", f"{FILING}/bond/suretyCode")],
+        [("F03", "warn", f"{FILING}/bond/suretyCode")],
     ),
-    "B03 a continuous bond with a waived surety": (
+    "F03 a continuous bond with a waived surety": (
         filed(bond={"suretyCode": "999"}),
-        [("B03", "warn", f"{FILING}/bond/suretyCode")],
+        [("F03", "warn", f"{FILING}/bond/suretyCode")],
     ),
-    "B04 a small continuous bond": (
+    "F04 a small continuous bond": (
         filed(bond={"amountUsd": "49999.99"}),
-        [("B04", "warn", f"{FILING}/bond/amountUsd")],
+        [("F04", "warn", f"{FILING}/bond/amountUsd")],
     ),
-    "B04 a single bond below the estimate": (
+    "F04 a single bond below the estimate": (
         filed(bond=SINGLE | {"amountUsd": "100"}),
-        [("B04", "warn", f"{FILING}/bond/amountUsd")],
+        [("F04", "warn", f"{FILING}/bond/amountUsd")],
     ),
-    "B05 no power of attorney": (filed(powerOfAttorney=None), [("B05", "warn", f"{FILING}/powerOfAttorney")]),
-    "B05 with another broker": (
+    "F05 no power of attorney": (filed(powerOfAttorney=None), [("F05", "warn", f"{FILING}/powerOfAttorney")]),
+    "F05 with another broker": (
         filed(powerOfAttorney={"broker": "br_other"}),
-        [("B05", "block", f"{FILING}/powerOfAttorney/broker")],
+        [("F05", "block", f"{FILING}/powerOfAttorney/broker")],
     ),
-    "B05 not valid yet": (
+    "F05 not valid yet": (
         filed(powerOfAttorney={"validFrom": "2026-11-27"}),
-        [("B05", "block", f"{FILING}/powerOfAttorney/validFrom")],
+        [("F05", "block", f"{FILING}/powerOfAttorney/validFrom")],
     ),
-    "B05 no longer valid": (
+    "F05 no longer valid": (
         filed(powerOfAttorney={"validUntil": "2026-11-25"}),
-        [("B05", "block", f"{FILING}/powerOfAttorney/validUntil")],
+        [("F05", "block", f"{FILING}/powerOfAttorney/validUntil")],
     ),
-    "B05 of another party": (
+    "F05 of another party": (
         filed(powerOfAttorney={"grantor": "Maple Goods Ltd"}),
-        [("B05", "warn", f"{FILING}/powerOfAttorney/grantor")],
+        [("F05", "warn", f"{FILING}/powerOfAttorney/grantor")],
     ),
-    "B05 of a partnership, three years old": (
+    "F05 of a partnership, three years old": (
         filed(powerOfAttorney={"byPartnership": True, "validFrom": "2023-11-25"}),
-        [("B05", "warn", f"{FILING}/powerOfAttorney/validFrom")],
+        [("F05", "warn", f"{FILING}/powerOfAttorney/validFrom")],
     ),
-    "B06 an unknown payment type": (filed(payment={"type": "4"}), [("B06", "block", f"{FILING}/payment/type")]),
-    "B06 a statement without its date": (
+    "F06 an unknown payment type": (filed(payment={"type": "4"}), [("F06", "block", f"{FILING}/payment/type")]),
+    "F06 a statement without its date": (
         filed(payment={"statementDate": None}),
-        [("B06", "warn", f"{FILING}/payment/statementDate")],
+        [("F06", "warn", f"{FILING}/payment/statementDate")],
     ),
-    "B06 a daily statement with a month": (
+    "F06 a daily statement with a month": (
         filed(payment={"type": "3"}),
-        [("B06", "warn", f"{FILING}/payment/statementMonth")],
+        [("F06", "warn", f"{FILING}/payment/statementMonth")],
     ),
-    "B06 an importer's branch without its code": (
+    "F06 an importer's branch without its code": (
         filed(payment={"type": "8"}),
-        [("B06", "warn", f"{FILING}/payment/clientBranch")],
+        [("F06", "warn", f"{FILING}/payment/clientBranch")],
     ),
-    "B06 printed on a Saturday": (
+    "F06 printed on a Saturday": (
         filed(payment={"statementDate": "2026-12-05"}),
-        [("B06", "warn", f"{FILING}/payment/statementDate")],
+        [("F06", "warn", f"{FILING}/payment/statementDate")],
     ),
-    "B06 printed on Christmas Day": (
+    "F06 printed on Christmas Day": (
         filed(payment={"statementDate": "2026-12-25"}),
-        [("B06", "warn", f"{FILING}/payment/statementDate")],
+        [("F06", "warn", f"{FILING}/payment/statementDate")],
     ),
-    "B06 printed before the entry": (
+    "F06 printed before the entry": (
         filed(payment={"statementDate": "2026-11-25"}),
-        [("B06", "warn", f"{FILING}/payment/statementDate")],
+        [("F06", "warn", f"{FILING}/payment/statementDate")],
     ),
-    "B07 a foreign importer without an agent": (
+    "F07 a foreign importer without an agent": (
         [(f"{IMPORTER}/importerNumber", "261127-12345")],
-        [("B07", "warn", AGENT)],
+        [("F07", "warn", AGENT)],
     ),
-    "B07 an agent abroad": (
+    "F07 an agent abroad": (
         [
             (f"{IMPORTER}/importerNumber", "261127-12345"),
             (AGENT, RESIDENT_AGENT[1] | {"address": FOREIGN_ADDRESS}),
         ],
-        [("B07", "warn", f"{AGENT}/address/country")],
+        [("F07", "warn", f"{AGENT}/address/country")],
     ),
-    "B07 an agent's number of no form": (
+    "F07 an agent's number of no form": (
         [(AGENT, RESIDENT_AGENT[1] | {"number": "1"})],
-        [("B07", "block", f"{AGENT}/number")],
+        [("F07", "block", f"{AGENT}/number")],
     ),
-    "B08 a wrong check digit": (
+    "F08 a wrong check digit": (
         filed(entryNumber="ABC-1234567-5"),
-        [("B08", "block", f"{FILING}/entryNumber")],
+        [("F08", "block", f"{FILING}/entryNumber")],
     ),
-    "B08 the number of another filer": (filed(filerCode="XYZ"), [("B08", "block", f"{FILING}/filerCode")]),
+    "F08 the number of another filer": (filed(filerCode="XYZ"), [("F08", "block", f"{FILING}/filerCode")]),
 }
 
 #: Filings that a filer accepts.

@@ -1,4 +1,4 @@
-"""Checks of the entry's ultimate consignees: their numbers, and which goods each of them receives (B01, B02)."""
+"""Checks of the entry's ultimate consignees: their numbers, and which goods each of them receives (F01, F02)."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def check_number(number: str, what: str, pointer: str, rule: str) -> Iterator[Fi
         )
     if is_social_security_number(number):
         yield Finding(
-            rule="B01-SSN",
+            rule="F01-SSN",
             severity="warn",
             pointer=pointer,
             message=f"{what} has the form of a Social Security number.",
@@ -57,10 +57,10 @@ def check_number(number: str, what: str, pointer: str, rule: str) -> Iterator[Fi
 
 def _check_number(unit: Unit, consignee: UltimateConsignee, here: str, on: date) -> Iterator[Finding]:
     if consignee.number is not None:
-        yield from check_number(consignee.number, f"The number of consignee {consignee.name}", f"{here}/number", "B01")
+        yield from check_number(consignee.number, f"The number of consignee {consignee.name}", f"{here}/number", "F01")
         if consignee.same_as_importer and consignee.number != unit.parties.importer_of_record.importer_number:
             yield Finding(
-                rule="B01",
+                rule="F01",
                 severity="block",
                 pointer=f"{here}/number",
                 message=f"Consignee {consignee.name} is said to be the importer of record, but has another number.",
@@ -71,7 +71,7 @@ def _check_number(unit: Unit, consignee: UltimateConsignee, here: str, on: date)
     needed = filing_rules().consignee_number
     if not consignee.same_as_importer and unit.entry.type in needed.entry_types and needed.in_force(on):
         yield Finding(
-            rule="B01",
+            rule="F01",
             severity="warn",
             pointer=f"{here}/number",
             message=f"Consignee {consignee.name} has no number, and the entry type is {unit.entry.type}.",
@@ -85,7 +85,7 @@ def _check_country(consignee: UltimateConsignee, here: str) -> Iterator[Finding]
     rules = entry_rules()
     if consignee.address.country != rules.destination:
         yield Finding(
-            rule="B01",
+            rule="F01",
             severity="warn",
             pointer=here,
             message=f"Consignee {consignee.name} is in {consignee.address.country}, not in {rules.destination}.",
@@ -107,7 +107,7 @@ def _check_references(unit: Unit, here: str) -> Iterator[Finding]:
                 if reference not in known or reference in seen:
                     fault = "is named for two consignees" if reference in seen else f"is not in unit {unit.unit_ref}"
                     yield Finding(
-                        rule="B02",
+                        rule="F02",
                         severity="block",
                         pointer=f"{here}/{place}/{key}/{at}",
                         message=f"{noun.capitalize()} {reference} of consignee {consignee.name} {fault}.",
@@ -123,7 +123,7 @@ def _check_goods(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     missing = [line.line_ref for line, each in zip(unit.lines, recipients, strict=True) if not each.complete]
     if missing:
         yield Finding(
-            rule="B02",
+            rule="F02",
             severity="warn",
             pointer=f"{pointer}/parties/ultimateConsignees",
             message=f"Goods of {_name_some(missing)} have no ultimate consignee.",
@@ -140,7 +140,7 @@ def _check_shared_lines(unit: Unit, recipients: list[Recipients], pointer: str, 
     shared = [place for place, each in enumerate(recipients) if len(each.places) > 1]
     if shared:
         yield Finding(
-            rule="B02",
+            rule="F02",
             severity="warn",
             pointer=f"{pointer}/lines/{shared[0]}",
             message=f"Goods of {_name_some([unit.lines[place].line_ref for place in shared])} go to several consignees, and an "

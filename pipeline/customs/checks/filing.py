@@ -1,4 +1,4 @@
-"""Checks of how an entry is filed: its number, bond, power of attorney, payment, and a foreign importer's agent (B03 to B08)."""
+"""Checks of how an entry is filed: its number, bond, power of attorney, payment, and a foreign importer's agent (F03 to F08)."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def _check_entry_number(filing: Filing, here: str) -> Iterator[Finding]:
     digit = entry_check_digit(number[:10])
     if number[10] != digit:
         yield Finding(
-            rule="B08",
+            rule="F08",
             severity=row.severity,
             pointer=f"{here}/entryNumber",
             message=f"Entry number {format_entry_number(number)} ends in {number[10]}; its check digit is {digit}.",
@@ -64,7 +64,7 @@ def _check_entry_number(filing: Filing, here: str) -> Iterator[Finding]:
         )
     if filing.filer_code is not None and number[:3] != filing.filer_code:
         yield Finding(
-            rule="B08",
+            rule="F08",
             severity="block",
             pointer=f"{here}/filerCode",
             message=f"Entry number {format_entry_number(number)} begins with {number[:3]}; the filer code is {filing.filer_code}.",
@@ -80,7 +80,7 @@ def _check_bond(unit: Unit, bond: Bond | None, here: str, on: date) -> Iterator[
     if bond is None or bond.type == types.none:
         if is_needed:
             yield _warn(
-                "B03",
+                "F03",
                 here if bond is None else f"{here}/type",
                 f"Unit {unit.unit_ref} names no bond, and entry type {unit.entry.type} needs one.",
                 "Give the importer's continuous bond, or let the customs broker arrange a single transaction bond.",
@@ -89,7 +89,7 @@ def _check_bond(unit: Unit, bond: Bond | None, here: str, on: date) -> Iterator[
     elif bond.type not in types.types:
         names = join_words(f"{code} ({name})" for code, name in types.types.items())
         yield Finding(
-            rule="B03",
+            rule="F03",
             severity=types.severity,
             pointer=f"{here}/type",
             message=f"{bond.type} is not a bond type.",
@@ -102,7 +102,7 @@ def _check_bond(unit: Unit, bond: Bond | None, here: str, on: date) -> Iterator[
     yield from _check_surety(bond, here)
     if bond.type == types.continuous and is_foreign_importer(unit) and foreign.in_force(on):
         yield _warn(
-            "B03",
+            "F03",
             f"{here}/type",
             f"The importer of unit {unit.unit_ref} is outside the United States. Since {foreign.effective_from} it is said to "
             "need permission of CBP for a continuous bond.",
@@ -119,7 +119,7 @@ def _check_surety(bond: Bond, here: str) -> Iterator[Finding]:
     if bond.type == types.none:
         if code not in (None, sureties.none):
             yield Finding(
-                rule="B03",
+                rule="F03",
                 severity=sureties.severity,
                 pointer=f"{here}/suretyCode",
                 message=f"Surety code {code} stands with bond type {types.none}, which means that there is none.",
@@ -128,7 +128,7 @@ def _check_surety(bond: Bond, here: str) -> Iterator[Finding]:
             )
     elif code is None:
         yield _warn(
-            "B03",
+            "F03",
             f"{here}/suretyCode",
             f"The {types.types[bond.type]} bond has no surety code.",
             f"Add the three digits of the surety company from the bond (CBP Form 301), or {sureties.cash} for cash.",
@@ -136,7 +136,7 @@ def _check_surety(bond: Bond, here: str) -> Iterator[Finding]:
         )
     elif code == sureties.none and bond.type == types.continuous:
         yield _warn(
-            "B03",
+            "F03",
             f"{here}/suretyCode",
             f"Surety code {code} says that there is no surety, but the bond is continuous.",
             f"Give the code of the surety company, {sureties.cash} for cash, or bond type {types.none}.",
@@ -151,7 +151,7 @@ def _check_bond_amount(unit: Unit, bond: Bond, here: str, on: date) -> Iterator[
         return
     if bond.type == rules.bond_types.continuous and amount < least.least_usd and least.in_force(on):
         yield _warn(
-            "B04",
+            "F04",
             here,
             f"The continuous bond is for ${amount:,.2f}, below the least amount of ${least.least_usd:,}.",
             "Correct the amount, or ask the surety.",
@@ -161,7 +161,7 @@ def _check_bond_amount(unit: Unit, bond: Bond, here: str, on: date) -> Iterator[
         hint = build_estimate(unit, on, [(number,) for number in range(1, len(unit.lines) + 1)]).bond
         if hint is not None and amount < hint.amount_usd:
             yield Finding(
-                rule="B04",
+                rule="F04",
                 severity="warn",
                 pointer=here,
                 message=f"The single transaction bond is for ${amount:,.2f}, below the ${hint.amount_usd:,.2f} that this entry "
@@ -178,7 +178,7 @@ def _check_authority(
     row, partnership = rules.power_of_attorney, rules.partnership_power
     if authority is None:
         yield _warn(
-            "B05",
+            "F05",
             here,
             f"Unit {unit.unit_ref} does not say that broker {plan.broker.id} has a power of attorney of the importer.",
             "Add who gave it and from when it is valid, or ask the broker for its form (CBP Form 5291).",
@@ -187,7 +187,7 @@ def _check_authority(
         return
     if authority.broker not in (None, plan.broker.id):
         yield Finding(
-            rule="B05",
+            rule="F05",
             severity=row.severity,
             pointer=f"{here}/broker",
             message=f"The power of attorney is with {authority.broker}; the broker of the plan is {plan.broker.id}.",
@@ -198,7 +198,7 @@ def _check_authority(
     if on < authority.valid_from or (until is not None and on > until):
         period = f"from {authority.valid_from}{'' if until is None else f' to {until}'}"
         yield Finding(
-            rule="B05",
+            rule="F05",
             severity=row.severity,
             pointer=f"{here}/{'validFrom' if on < authority.valid_from else 'validUntil'}",
             message=f"Unit {unit.unit_ref} is expected to be entered on {on}; the power of attorney is valid {period}.",
@@ -208,7 +208,7 @@ def _check_authority(
     importer = unit.parties.importer_of_record.name or unit.parties.buyer.name
     if authority.grantor.casefold() != importer.casefold():
         yield _warn(
-            "B05",
+            "F05",
             f"{here}/grantor",
             f"{authority.grantor} gave the power of attorney; the importer of record is {importer}.",
             "Correct the name, or ask the importer for its own power of attorney.",
@@ -216,7 +216,7 @@ def _check_authority(
         )
     if authority.by_partnership and on > add_years(authority.valid_from, partnership.years):
         yield _warn(
-            "B05",
+            "F05",
             f"{here}/validFrom",
             f"A partnership's power of attorney is valid for {partnership.years} years; this one began on {authority.valid_from}.",
             "Ask the partnership for a new power of attorney.",
@@ -231,7 +231,7 @@ def _check_payment(payment: Payment, here: str, on: date) -> Iterator[Finding]:
     if kind is None:
         names = join_words(f"{code} ({each.name})" for code, each in row.types.items())
         yield Finding(
-            rule="B06",
+            rule="F06",
             severity=row.severity,
             pointer=f"{here}/type",
             message=f"{payment.type} is not a payment type of ACE.",
@@ -247,7 +247,7 @@ def _check_payment(payment: Payment, here: str, on: date) -> Iterator[Finding]:
     ):
         if (value is not None) != is_due:
             yield _warn(
-                "B06",
+                "F06",
                 f"{here}/{key}",
                 f"{named} {'needs a' if is_due else 'has no'} {what}.",
                 f"Add the {what}; the broker knows it."
@@ -262,7 +262,7 @@ def _check_payment(payment: Payment, here: str, on: date) -> Iterator[Finding]:
     if printed < on or closed is not None:
         fault = f"before the expected day of entry, {on}" if printed < on else f"which is {closed}"
         yield _warn(
-            "B06",
+            "F06",
             f"{here}/statementDate",
             f"The preliminary statement would be printed on {printed}, {fault}.",
             "Choose a working day after the entry; the broker knows the last one.",
@@ -276,7 +276,7 @@ def _check_resident_agent(unit: Unit, here: str, on: date) -> Iterator[Finding]:
     if agent is None:
         if is_foreign_importer(unit) and row.in_force(on):
             yield _warn(
-                "B07",
+                "F07",
                 here,
                 f"The importer of unit {unit.unit_ref} is outside the United States, and the plan names no resident agent.",
                 "Name the agent in the State of the port of entry on whom process may be served, or ask the broker who it is.",
@@ -284,10 +284,10 @@ def _check_resident_agent(unit: Unit, here: str, on: date) -> Iterator[Finding]:
             )
         return
     if agent.number is not None:
-        yield from check_number(agent.number, f"The number of resident agent {agent.name}", f"{here}/number", "B07")
+        yield from check_number(agent.number, f"The number of resident agent {agent.name}", f"{here}/number", "F07")
     if agent.address.country != entry_rules().destination:
         yield _warn(
-            "B07",
+            "F07",
             f"{here}/address/country",
             f"Resident agent {agent.name} is in {agent.address.country}, not in the United States.",
             "Name an agent who resides in the State of the port of entry.",

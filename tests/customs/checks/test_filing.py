@@ -49,7 +49,7 @@ def test_line_for_two_consignees_is_named() -> None:
         (f"{UNIT}/packages/1/contents", [{"lineRef": "L2", "quantity": "2"}, {"lineRef": "L1", "quantity": "2"}]),
         (CONSIGNEES, [consignee(packageRefs=["P1"]), consignee(packageRefs=["P2"])]),
     )
-    found = [each for each in findings(changed) if each.rule == "B02"]
+    found = [each for each in findings(changed) if each.rule == "F02"]
     assert [(each.severity, each.pointer) for each in found] == [("warn", f"{UNIT}/lines/0")]
     assert "line L1 go to several consignees" in found[0].message
 
@@ -59,8 +59,8 @@ def test_number_is_never_repeated() -> None:
         (CONSIGNEES, [consignee(number="123-45-6789"), consignee(number="123-45-678")]),
         (AGENT, RESIDENT_AGENT[1] | {"number": "987-65-4321"}),
     )
-    found = [each for each in findings(changed) if each.rule.startswith("B")]
-    assert {each.rule for each in found} == {"B01", "B01-SSN", "B02"}
+    found = [each for each in findings(changed) if each.rule.startswith("F")]
+    assert {each.rule for each in found} == {"F01", "F01-SSN", "F02"}
     # The remedy has an example of each form.
     assert "6789" not in "".join(each.message for each in found)
     assert "4321" not in "".join(each.message + each.remedy for each in found)
@@ -71,20 +71,20 @@ def foreign(on: str) -> list[Finding]:
     changed = with_changes(
         *enter_on(on), (f"{IMPORTER}/importerNumber", "261127-12345"), RESIDENT_AGENT, *filed(payment=None)
     )
-    return [each for each in findings(changed) if each.rule.startswith("B")]
+    return [each for each in findings(changed) if each.rule.startswith("F")]
 
 
 def test_foreign_importer_needs_permission_for_continuous_bond_from_its_day() -> None:
     assert foreign("2026-11-29") == []
     (finding,) = foreign("2026-11-30")
-    assert (finding.rule, finding.severity, finding.pointer) == ("B03", "warn", f"{FILING}/bond/type")
+    assert (finding.rule, finding.severity, finding.pointer) == ("F03", "warn", f"{FILING}/bond/type")
     assert "2026-11-30" in finding.message
     assert finding.source is not None
     assert "Executive Order 14411" in finding.source
 
 
 def test_import_without_filing_has_no_finding_of_it() -> None:
-    assert [each for each in findings(with_changes()) if each.rule.startswith("B")] == []
+    assert [each for each in findings(with_changes()) if each.rule.startswith("F")] == []
 
 
 @pytest.mark.parametrize(
