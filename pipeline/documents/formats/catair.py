@@ -24,13 +24,15 @@ WIDTH: Final = 80
 # a field are filler. Fields that a plan never has are left out, unless they are mandatory: those are blanks with a name.
 _LAYOUTS: Final[Mapping[str, str]] = {
     "10": "action 3-3 X M, filer_code 4-6 X M, entry_number 9-16 X M, port_of_entry 18-21 X M, entry_type 34-35 X M,"
-    " mode_of_transport 36-37 X C, electronic_signature 39-39 X M, payment_type 51-51 X M, pga_data 68-68 X C",
+    " mode_of_transport 36-37 X C, electronic_signature 39-39 X M, payment_type 51-51 X M, statement_date 52-57 D C,"
+    " statement_month 58-59 X C, client_branch 60-61 X C, pga_data 68-68 X C",
     "11": "importer_number 3-14 X M, consignee_number 15-26 X C, entry_date 42-47 D C, import_date 48-53 D C,"
     " state_of_destination 61-62 X C",
     "20": "carrier 3-6 X C, port_of_unlading 7-10 X C, arrival_date 11-16 D C, location_of_goods 17-20 X C",
+    "21": "trip 3-7 X M",
     "22": "manifest_quantity 3-10 N M, manifest_unit 11-15 X M",
     "23": "bill_type 3-3 X M, bill_issuer 4-7 X C, bill_number 8-19 X M",
-    "31": "bond_type 3-3 X M, bond_designation 4-4 X M, surety_code 6-8 X M",
+    "31": "bond_type 3-3 X M, bond_designation 4-4 X M, surety_code 6-8 X M, bond_amount 9-18 N C",
     "40": "line 5-7 X M, origin 9-10 X M, export_country 11-12 X C, export_date 13-18 D C, spi 25-26 X C, charges 27-36 N C,"
     " gross_kg 42-51 N C, related_parties 56-56 X C",
     "42": "supplier 3-17 X M, invoice_number 18-34 X M, range_1_first 36-39 N M, range_1_last 41-44 N M,"
@@ -46,7 +48,9 @@ _LAYOUTS: Final[Mapping[str, str]] = {
     "90": "duty 3-13 N2 C, fees 15-25 N2 C",
     "SE10": "action 5-5 X M, filer_code 6-8 X M, entry_number 11-18 X M, entry_type 20-21 X M, importer_type 22-24 X C,"
     " importer_number 25-36 X C, mode_of_transport 37-38 X C, bond_type 39-39 X M, value 40-49 N M, port_of_entry 50-54 X C",
+    "SE11": "location_of_goods 12-15 X C, trip 40-44 X C",
     "SE15": "bill_type 5-5 X M, bill_issuer 6-9 X C, bill_number 10-59 X M, quantity 60-67 N C, non_ams 73-73 X M",
+    "SE17": "equipment 5-24 X M",
     "SE30": "entity 5-7 X M, name 8-42 X C, number_type 43-45 X C, number 46-65 X C",
     "SE35": "address_type_1 5-6 X M, address_1 7-41 X M, address_type_2 42-43 X C, address_2 44-78 X C",
     "SE36": "city 5-39 X M, region 40-42 X C, postal_code 49-63 X C, country 64-65 X M",

@@ -15,6 +15,7 @@ from pipeline.documents.formats.entry_import import find_estimate
 from pipeline.documents.formats.pga_records import REMARK
 from pipeline.documents.formats.x12 import spell_text, split_text
 from pipeline.documents.schemas.declarations import MergedLine
+from pipeline.documents.schemas.entry_filing import EntryConsignee, EntryFiling
 from pipeline.documents.schemas.invoice import Invoice, PartyBlock
 from pipeline.documents.schemas.profile import EntryRecordSettings
 from pipeline.documents.schemas.values import Printed
@@ -86,25 +87,39 @@ def _write_head(invoice: Invoice) -> Iterator[str]:
 
 def _write_summary(settings: EntryRecordSettings, invoice: Invoice) -> Iterator[str]:
     made, estimate, header, transport = _MessageRecords(), find_estimate(invoice), invoice.header, invoice.transport
-    records = _list_agency_records(invoice)
+    records, filing = _list_agency_records(invoice), invoice.filing or EntryFiling()
     made.add(
-        "10", action="A", filer_code=settings.filer_code, port_of_entry=transport.port_of_entry,
+        "10", action="A", **_identify_entry(settings, filing), payment_type=_exact(filing.payment_type),
+        statement_date=filing.statement_date, statement_month=filing.statement_month, client_branch=filing.client_branch,
+        port_of_entry=transport.port_of_entry,
         entry_type=str(transport.entry_type.exact), mode_of_transport=_MODES.get(str(transport.mode_of_transport.exact)),
         pga_data="Y" if records else None,
     )  # fmt: skip
     ship_to = invoice.parties.ship_to.address
     state = ship_to.region if ship_to is not None and ship_to.country == "US" else None
     importer = str(invoice.parties.importer_of_record.importer_number.exact)
-    made.add("11", importer_number=importer, entry_date=estimate.entered_on, state_of_destination=_code(state, 2))
+    made.add(
+        "11",
+        importer_number=importer,
+        consignee_number=_find_consignee(filing),
+        entry_date=estimate.entered_on,
+        state_of_destination=_code(state, 2),
+    )
     made.add(
         "20",
         carrier=transport.carrier_scac,
+        location_of_goods=filing.firms_code,
         arrival_date=None if transport.estimated_arrival_at is None else estimate.entered_on,
     )
+    if transport.trip_number is not None:
+        made.add("21", trip=transport.trip_number)
     made.add("22", manifest_quantity=_whole(transport.manifest_quantity))
     issuer, number = _split_control_number(invoice)
     made.add("23", bill_issuer=issuer, bill_number=number)
-    made.add("31")
+    made.add(
+        "31", bond_type=_exact(filing.bond_type), surety_code=filing.surety_code,
+        bond_amount=None if filing.bond_amount_usd is None else _number(filing.bond_amount_usd),
+    )  # fmt: skip
     for line, entry in zip(invoice.entry_lines, estimate.lines, strict=True):
         _add_line(made, line, entry, invoice, records)
     fees = [(fee.code, fee.amount_usd) for fee in estimate.fees]
@@ -112,7 +127,11 @@ def _write_summary(settings: EntryRecordSettings, invoice: Invoice) -> Iterator[
         part = fees[start : start + _FEES_OF_RECORD]
         classes: dict[str, Datum] = {f"class_{at}": code for at, (code, _) in enumerate(part, 1)}
         made.add("89", **classes, **{f"fee_{at}": amount for at, (_, amount) in enumerate(part, 1)})
-    made.add("90", duty=estimate.duty_usd, fees=sum_exact(amount for _, amount in fees) if fees else None)
+    made.add(
+        "90",
+        duty=None if estimate.missing else estimate.duty_usd,
+        fees=sum_exact(amount for _, amount in fees) if fees else None,
+    )
     cases = sorted({pair.value for line in invoice.lines for pair in line.attributes if pair.name == "adCvdCase"})
     skipped = [
         "52 licences; 62 fees of a line; header 34",
@@ -143,6 +162,8 @@ def _add_line(
     for text in _list_descriptions(line, 70):
         made.add("44", description=text)
     made.add("47", party_type="M", party_number=line.mid)
+    for consignee in _list_consignees(invoice, line):
+        made.add("47", party_type="C", party_number=_exact(consignee.number))
     duties = {duty.heading: duty.amount_usd for duty in entry.duties}
     for hts, value in list_tariff_numbers(line, entry):
         duty = duties.get(hts, duties.get(_dotted(hts)))
@@ -190,18 +211,25 @@ def _declare_metal(metal: Section232) -> str:
 
 def _write_release(settings: EntryRecordSettings, invoice: Invoice) -> Iterator[str]:
     made, estimate, transport = _MessageRecords(), find_estimate(invoice), invoice.transport
+    filing = invoice.filing or EntryFiling()
     importer = str(invoice.parties.importer_of_record.importer_number.exact)
-    kind = next((code for pattern, code in _NUMBER_TYPES if pattern.fullmatch(importer)), None)
     made.add(
-        "SE10", action="A", filer_code=settings.filer_code, entry_type=str(transport.entry_type.exact), importer_type=kind,
+        "SE10", action="A", **_identify_entry(settings, filing), bond_type=_exact(filing.bond_type), entry_type=str(transport.entry_type.exact), importer_type=_find_number_type(importer),
         importer_number=importer, mode_of_transport=_MODES.get(str(transport.mode_of_transport.exact)),
         value=estimate.total_entered_value_usd, port_of_entry=transport.port_of_entry,
     )  # fmt: skip
+    if filing.firms_code is not None or transport.trip_number is not None:
+        made.add("SE11", location_of_goods=filing.firms_code, trip=transport.trip_number)
     issuer, number = _split_control_number(invoice)
     made.add("SE15", bill_issuer=issuer, bill_number=number, quantity=_whole(transport.manifest_quantity))
+    for trailer in transport.trailer_numbers:
+        made.add("SE17", equipment=trailer)
     parties = invoice.parties
-    for code, party in (("SE", parties.seller), ("BY", parties.buyer), ("CN", parties.ship_to)):
-        _add_entity(made, "SE3", code, party)
+    _add_entity(made, "SE3", "SE", parties.seller)
+    _add_entity(made, "SE3", "BY", parties.buyer)
+    # Several consignees stand with their lines.
+    if len(filing.consignees) < 2:
+        _add_entity(made, "SE3", "CN", *filing.consignees or (parties.ship_to,))
     makers = {maker.ref: maker for maker in parties.manufacturers}
     records = _list_agency_records(invoice)
     for line, entry in zip(invoice.entry_lines, estimate.lines, strict=True):
@@ -210,16 +238,40 @@ def _write_release(settings: EntryRecordSettings, invoice: Invoice) -> Iterator[
         maker = makers[line.manufacturer_ref]
         made.add("SE50", entity="MF", name=maker.name)
         _add_address(made, "SE5", maker.address)
+        if len(filing.consignees) > 1:
+            for consignee in _list_consignees(invoice, line):
+                _add_entity(made, "SE5", "CN", consignee)
         for hts, value in list_tariff_numbers(line, entry):
             made.add("SE60", hts=hts, value=value)
         for each in line.line_numbers:
             made.lines += records.get(each, ())
-    skipped = ["SE11, SE16 and SE17: location of goods, trip and equipment", "SE20 references of the filer"]
+    skipped = ["SE13 and SE16: contact, and conveyance of a split shipment", "SE20 references of the filer"]
     yield from made.write(f"CARGO RELEASE (SE), lines: {len(invoice.entry_lines)}", skipped)
 
 
-def _add_entity(made: _MessageRecords, prefix: str, code: str, party: PartyBlock) -> None:
-    made.add(f"{prefix}0", entity=code, name=party.name)
+def _identify_entry(settings: EntryRecordSettings, filing: EntryFiling) -> dict[str, Datum]:
+    """Return filer code and entry number; an entry number begins with the code of its filer."""
+    number = (filing.entry_number or "").replace("-", "")
+    return {"filer_code": number[:3] or filing.filer_code or settings.filer_code, "entry_number": number[3:] or None}
+
+
+def _find_consignee(filing: EntryFiling) -> str | None:
+    return _exact(filing.consignees[0].number) if len(filing.consignees) == 1 else None
+
+
+def _list_consignees(invoice: Invoice, line: MergedLine) -> list[EntryConsignee]:
+    """Return the consignees that receive goods of an entry line."""
+    consignees = () if invoice.filing is None else invoice.filing.consignees
+    return [each for each in consignees if not set(each.line_numbers).isdisjoint(line.line_numbers)]
+
+
+def _find_number_type(number: str | None) -> str | None:
+    return next((code for pattern, code in _NUMBER_TYPES if number and pattern.fullmatch(number)), None)
+
+
+def _add_entity(made: _MessageRecords, prefix: str, code: str, party: PartyBlock | EntryConsignee) -> None:
+    number = _exact(party.number) if isinstance(party, EntryConsignee) else None
+    made.add(f"{prefix}0", entity=code, name=party.name, number_type=_find_number_type(number), number=number)
     if party.address is not None:
         _add_address(made, prefix, party.address)
 
@@ -276,6 +328,10 @@ def _whole(text: str | None) -> int | None:
 
 def _dotted(hts: str) -> str:
     return f"{hts[:4]}.{hts[4:6]}.{hts[6:]}"
+
+
+def _exact(value: Printed | None) -> str | None:
+    return None if value is None else str(value.exact)
 
 
 def _number(value: Printed) -> Decimal:

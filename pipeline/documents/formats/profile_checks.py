@@ -6,10 +6,12 @@ from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from typing import Final
 
+from pydantic.alias_generators import to_snake
+
 from pipeline.core.findings import Finding, Severity
 from pipeline.documents.formats import catair, x12
 from pipeline.documents.formats.entry_records import MOST_LINES
-from pipeline.documents.formats.x12_invoice import MOST_ADJUSTMENTS
+from pipeline.documents.formats.x12_invoice import MOST_ADJUSTMENTS, MOST_CONSIGNEES
 from pipeline.documents.schemas.profile import MessageProfile
 from pipeline.exports.schemas.plan import Address, Plan, Unit
 
@@ -67,11 +69,19 @@ def _check_records(profile: MessageProfile, unit: Unit, here: str) -> Iterator[F
     ):
         if value is None:
             yield _lacks(f"{here}/entry/{member}", file, columns)
+    for member, columns in (
+        ("entryNumber", "10 columns 9 to 16, SE10 columns 11 to 18"),
+        ("bond", "31, SE10 column 39"),
+        ("payment", "10 columns 51 to 61"),
+    ):
+        if entry.filing is None or getattr(entry.filing, to_snake(member)) is None:
+            yield _lacks(f"{here}/entry/filing/{member}", file, columns)
     if unit.invoice.exchange_rate is None and unit.invoice.currency != "USD":
         yield _lacks(f"{here}/invoice/exchangeRate", file, "50 columns 25 to 34, SE10 columns 40 to 49")
     if entry.mode_of_transport in ("vessel", "other"):
         yield _lacks(f"{here}/entry/modeOfTransport", file, "10 columns 36 to 37, which also name the equipment")
-    if profile.entry_records is not None and profile.entry_records.filer_code is None:
+    named = entry.filing is not None and (entry.filing.filer_code or entry.filing.entry_number)
+    if profile.entry_records is not None and profile.entry_records.filer_code is None and not named:
         yield _make_finding(
             LACKS, "note", "/broker/id", "The file of entry records is without a filer code: 10 columns 4 to 6, SE10 columns 6 to 8.",
             "Set filerCode in the broker's messageProfile.", catair.SOURCE,
@@ -91,6 +101,12 @@ def _check_numbers(unit: Unit, here: str) -> Iterator[Finding]:
     for place, discount in enumerate(invoice.discounts):
         yield from _check_cents(discount.amount, f"{here}/invoice/discounts/{place}/amount")
     yield from _check_cents(invoice.total, f"{here}/invoice/total")
+    consignees = len(unit.parties.ultimate_consignees)
+    if consignees > MOST_CONSIGNEES:
+        yield _refuse(
+            f"{here}/parties/ultimateConsignees", f"The unit has {consignees} consignees, and X12 carries {MOST_CONSIGNEES}.",
+            "Divide the unit, or let the broker choose another format.",
+        )  # fmt: skip
     if len(invoice.charges) + len(invoice.discounts) > MOST_ADJUSTMENTS:
         count = len(invoice.charges) + len(invoice.discounts)
         yield _refuse(

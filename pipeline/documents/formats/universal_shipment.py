@@ -8,6 +8,7 @@ from xml.etree.ElementTree import Element, indent, tostring
 
 from pipeline.core.money import to_decimal
 from pipeline.documents.formats.columns import join_values
+from pipeline.documents.formats.entry_filing import filing_columns
 from pipeline.documents.schemas.declarations import UnitTotal
 from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, ManufacturerBlock, PartyBlock
 from pipeline.documents.schemas.profile import UniversalShipmentSettings
@@ -97,6 +98,8 @@ def _list_header_facts(invoice: Invoice) -> Iterator[tuple[str, str | None]]:
         None if transport.estimated_arrival_at is None else str(transport.estimated_arrival_at.exact),
     )
     yield "ImporterNumber", str(invoice.parties.importer_of_record.importer_number.exact)
+    for name, value in (*filing_columns(invoice).items(), *_list_truck(invoice)):
+        yield "".join(part.capitalize() for part in name.split("_")), None if value is None else str(value)
     yield "RelatedParties", "Y" if header.related_parties else "N"
     yield "IncoTermPlace", header.incoterm_place
     yield "ExchangeRate", None if header.exchange_rate is None else _plain(header.exchange_rate)
@@ -110,6 +113,13 @@ def _list_header_facts(invoice: Invoice) -> Iterator[tuple[str, str | None]]:
     yield "Revision", str(provenance.revision)
     yield "PlanHash", provenance.plan_hash
     yield "TreatmentDigest", provenance.treatment_digest
+
+
+def _list_truck(invoice: Invoice) -> Iterator[tuple[str, str | None]]:
+    transport = invoice.transport
+    yield "trip_number", transport.trip_number
+    yield "truck_license_plate", transport.truck_license_plate
+    yield "trailer_numbers", join_values(transport.trailer_numbers)
 
 
 def _list_line_facts(line: InvoiceLine, maker: ManufacturerBlock) -> Iterator[tuple[str, str | None]]:

@@ -8,6 +8,7 @@ from typing import Final
 from pipeline.core.money import to_decimal
 from pipeline.documents.formats import x12
 from pipeline.documents.formats.columns import join_values
+from pipeline.documents.formats.entry_filing import filing_columns
 from pipeline.documents.formats.x12 import MUTUALLY_DEFINED, TransactionSet, format_cents
 from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, ManufacturerBlock, PartyBlock
 from pipeline.documents.schemas.profile import X12Envelope
@@ -16,6 +17,8 @@ from pipeline.exports.schemas.plan import Address, Contact
 
 #: The most SAC segments of an invoice.
 MOST_ADJUSTMENTS: Final = 25
+#: The most consignees: an invoice has at most 200 parties.
+MOST_CONSIGNEES: Final = 190
 _MOST_NOTES: Final = 100
 _MOST_IDENTIFIERS: Final = 12
 _MOST_DESCRIPTIONS: Final = 1000
@@ -64,6 +67,16 @@ def _add_header(made: TransactionSet, invoice: Invoice) -> None:
     add_party(made, "BY", parties.buyer)
     add_party(made, "ST", parties.ship_to)
     add_party(made, "IM", parties.importer_of_record, str(parties.importer_of_record.importer_number.exact))
+    for consignee in () if invoice.filing is None else invoice.filing.consignees[:MOST_CONSIGNEES]:
+        number = consignee.number
+        add_names(
+            made,
+            "UC",
+            consignee.name,
+            None if number is None else MUTUALLY_DEFINED,
+            None if number is None else str(number.exact),
+        )
+        add_address(made, consignee.address)
     if header.payment_terms is not None:
         made.add("ITD", *[None] * 11, header.payment_terms[: x12.DESCRIPTION])
     made.add("DTM", "011", transport.export_date)
@@ -75,6 +88,7 @@ def _list_notes(invoice: Invoice) -> list[str]:
     sale = ", ".join(str(each) for each in (header.sale_date, header.sale_place) if each is not None)
     texts = [
         f"Sale: {sale}" if sale else None,
+        *(f"{name.replace('_', ' ')}: {value}" for name, value in filing_columns(invoice).items() if value is not None),
         header.valuation_basis and f"Valuation: {header.valuation_basis}",
         header.usmca_statement,
         *(f"Rebate: {row.name} {row.amount.exact}" for row in invoice.rebates),

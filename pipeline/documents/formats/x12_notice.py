@@ -135,6 +135,10 @@ def _add_shipment(made: TransactionSet, invoice: Invoice) -> None:
     made.add_reference("CN", transport.shipment_control_number, "SHIPMENT CONTROL NUMBER")
     made.add_reference("IV", invoice.header.number)
     made.add_reference(MUTUALLY_DEFINED, transport.port_of_entry, "PORT OF ENTRY")
+    made.add_reference(MUTUALLY_DEFINED, transport.trip_number, "TRIP NUMBER")
+    made.add_reference(MUTUALLY_DEFINED, transport.truck_license_plate, "TRUCK")
+    for trailer in transport.trailer_numbers:
+        made.add_reference(MUTUALLY_DEFINED, trailer, "TRAILER")
     made.add_reference(MUTUALLY_DEFINED, invoice.provenance.plan_hash, "PLAN HASH")
     made.add("DTM", "011", transport.export_date)
     if transport.estimated_arrival_at is not None:

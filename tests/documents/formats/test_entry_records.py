@@ -100,6 +100,8 @@ def test_entry_summary_is_read_back_by_columns() -> None:
     assert {line[2:9] for line in pick(lines, "54")} == {"08CA   "}
     (totals,) = map(catair.read_record, pick(lines, "90"))
     assert Decimal(totals["fees"]) / 100 == sum(fee.amount_usd for fee in estimate.fees)
+    # The known part of a duty is not its total.
+    assert (totals["duty"], bool(estimate.missing)) == ("", True)
     remarks = " ".join(line[2:].strip() for line in lines if line.startswith("*"))
     for words in (
         "TEST: NOT FOR CUSTOMS USE",
@@ -110,6 +112,15 @@ def test_entry_summary_is_read_back_by_columns() -> None:
     ):
         assert words in remarks
     assert not pick(lines, "SE")
+
+
+def test_known_duty_is_in_the_totals() -> None:
+    invoice = build_full_invoice()
+    estimate = invoice.estimate
+    assert estimate is not None
+    known = estimate.model_copy(update={"missing": (), "duty_usd": Decimal("554.40")})
+    lines = render(invoice.model_copy(update={"estimate": known}), transactions=["AE"])
+    assert catair.read_record(pick(lines, "90")[0])["duty"] == "00000055440"
 
 
 def test_cargo_release_is_read_back_by_columns() -> None:
@@ -165,6 +176,69 @@ def test_texts_never_break_a_record(text: str) -> None:
     assert len(pick(lines, "SE40")) == 1
 
 
+def use_filing(data: dict[str, Any]) -> None:
+    """Say how the entry is filed, who receives the goods, and which truck brings them."""
+    data["entry"]["filing"] = {
+        "entryNumber": "ABC-1234567-6",
+        "firmsCode": "F123",
+        "bond": {"type": "9", "suretyCode": "123", "amountUsd": "2000"},
+        "payment": {"type": "7", "statementMonth": "12"},
+    }
+    data["entry"]["trip"] = {
+        "number": "T1234",
+        "truck": {"licensePlate": "PLATE1"},
+        "trailers": [{"type": "trailer", "number": "TRL1"}],
+        "crew": [],
+    }
+    address = data["parties"]["buyer"]["address"]
+    data["parties"]["ultimateConsignees"] = [
+        {"name": "First Consignee", "address": address, "number": "11-1111111AA", "orderIds": ["ord_1000"]},
+        {
+            "name": "Second Consignee",
+            "address": address,
+            "number": "22-2222222BB",
+            "orderIds": ["ord_1001", "ord_1002"],
+        },
+    ]
+
+
+def test_filing_consignees_and_trip_stand_in_their_columns() -> None:
+    lines = render(sample(3, change=use_filing))
+    header = catair.read_record(pick(lines, "10")[0])
+    # The number of the entry names its filer, whatever the profile says.
+    assert (header["filer_code"], header["entry_number"], header["payment_type"], header["statement_month"]) == (
+        "ABC", "12345676", "7", "12",
+    )  # fmt: skip
+    bond = catair.read_record(pick(lines, "31")[0])
+    assert (bond["bond_type"], bond["surety_code"], bond["bond_amount"]) == ("9", "123", "0000002000")
+    assert catair.read_record(pick(lines, "20")[0])["location_of_goods"] == "F123"
+    assert catair.read_record(pick(lines, "21")[0])["trip"] == "T1234"
+    consignees = [
+        row["party_number"] for line in pick(lines, "47") if (row := catair.read_record(line))["party_type"] == "C"
+    ]
+    assert consignees == ["11-1111111AA", "22-2222222BB", "22-2222222BB"]
+    release = catair.read_record(pick(lines, "SE10")[0])
+    assert (release["filer_code"], release["entry_number"], release["bond_type"]) == ("ABC", "12345676", "9")
+    assert catair.read_record(pick(lines, "SE11")[0]) == {"location_of_goods": "F123", "trip": "T1234"}
+    assert catair.read_record(pick(lines, "SE17")[0]) == {"equipment": "TRL1"}
+    assert [catair.read_record(line)["entity"] for line in pick(lines, "SE30")] == ["SE", "BY"]
+    named = [catair.read_record(line) for line in pick(lines, "SE50")]
+    numbers = [(row["number_type"], row["number"]) for row in named if row["entity"] == "CN"]
+    assert numbers == [("EI", "11-1111111AA"), *[("EI", "22-2222222BB")] * 2]
+
+
+def test_only_consignee_stands_in_the_header() -> None:
+    def change(data: dict[str, Any]) -> None:
+        use_filing(data)
+        only = data["parties"]["ultimateConsignees"][0]
+        data["parties"]["ultimateConsignees"] = [only | {"orderIds": []}]
+
+    lines = render(sample(3, change=change))
+    assert catair.read_record(pick(lines, "11")[0])["consignee_number"] == "11-1111111AA"
+    entities = [catair.read_record(line) for line in pick(lines, "SE30")]
+    assert [(row["entity"], row["number"]) for row in entities] == [("SE", ""), ("BY", ""), ("CN", "11-1111111AA")]
+
+
 def check(profile: dict[str, Any] | None = None, **changes: Any) -> dict[str, tuple[str, str]]:
     raw = json.loads(EXAMPLE.read_bytes()) | (profile or {})
     plan = factories.plan()
@@ -176,11 +250,15 @@ def check(profile: dict[str, Any] | None = None, **changes: Any) -> dict[str, tu
 
 
 def test_missing_facts_of_the_records_are_findings() -> None:
-    given = {"manifestQuantity": "2", "estimatedArrivalAt": "2026-11-27T13:00:00-05:00"}
+    filing = {"entryNumber": "ABC-1234567-6", "bond": {"type": "8"}, "payment": {"type": "7"}}
+    given = {"manifestQuantity": "2", "estimatedArrivalAt": "2026-11-27T13:00:00-05:00", "filing": filing}
     assert check(entry=given) == {}
+    unarranged = check(entry=given | {"filing": None})
+    assert [*unarranged] == [f"/units/0/entry/filing/{name}" for name in ("entryNumber", "bond", "payment")]
     assert check(entry=given | {"carrierScac": None}) == {"/units/0/entry/carrierScac": ("B01", "note")}
     assert check(entry=given | {"modeOfTransport": "vessel"}) == {"/units/0/entry/modeOfTransport": ("B01", "note")}
-    assert check({"entryRecords": {}}, entry=given) == {"/broker/id": ("B01", "note")}
+    unnamed = check({"entryRecords": {}}, entry=given | {"filing": filing | {"entryNumber": None}})
+    assert unnamed == {"/units/0/entry/filing/entryNumber": ("B01", "note"), "/broker/id": ("B01", "note")}
     foreign = check(entry=given, invoice={"currency": "CAD", "exchangeRate": None})
     assert foreign == {"/units/0/invoice/exchangeRate": ("B01", "note")}
 

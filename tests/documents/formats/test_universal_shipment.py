@@ -107,6 +107,16 @@ def test_every_text_comes_back_unchanged(text: str) -> None:
     assert found.text == text
 
 
+def test_filing_and_trip_are_facts_of_the_shipment() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["entry"]["filing"] = {"entryNumber": "ABC-1234567-6", "bond": {"type": "8", "suretyCode": "123"}}
+        data["entry"]["trip"] = {"number": "T1234", "truck": {"licensePlate": "PLATE1"}, "trailers": [], "crew": []}
+
+    facts = read_facts(find_all(render(sample(1, change=change)), "Shipment")[0])
+    assert (facts["EntryNumber"], facts["BondType"], facts["SuretyCode"]) == ("ABC-1234567-6", "8", "123")
+    assert (facts["TripNumber"], facts["TruckLicensePlate"]) == ("T1234", "PLATE1")
+
+
 def test_party_without_an_organization_code_is_a_finding() -> None:
     plan = Plan.model_validate(factories.plan())
     profile = MessageProfile.model_validate_json(EXAMPLE.read_bytes())

@@ -97,6 +97,15 @@ def use_little(data: dict[str, Any]) -> None:
         line |= {"orderId": None, "spi": None, "usmcaCertificateRef": None}
 
 
+def use_filing(data: dict[str, Any]) -> None:
+    data["entry"]["filing"] = {"entryNumber": "ABC-1234567-6", "bond": {"type": "8", "suretyCode": "123"}}
+    data["entry"]["trip"] = {
+        "number": "T1234", "truck": {"licensePlate": "PLATE1"}, "trailers": [{"type": "trailer", "number": "TRL1"}], "crew": [],
+    }  # fmt: skip
+    consignee = {"name": "A Consignee", "address": data["parties"]["buyer"]["address"], "number": "11-1111111AA"}
+    data["parties"]["ultimateConsignees"] = [consignee]
+
+
 def use_much(data: dict[str, Any]) -> None:
     """Give every text its most characters, and foreign money."""
     long = "x" * 250
@@ -122,6 +131,7 @@ CASES: dict[str, Callable[[], Invoice]] = {
     "an order for each package": lambda: sample(3, 6),
     "one order": lambda: sample(3, 3, change=use_one_order),
     "several orders in a carton": lambda: sample(3, 3, change=use_several_orders),
+    "filing and trip": lambda: sample(3, 3, change=use_filing),
     "little": lambda: sample(3, 3, change=use_little),
     "much": lambda: sample(3, 3, change=use_much),
     "500 lines": lambda: sample(500),
@@ -176,6 +186,15 @@ def test_invoice_comes_back_from_its_segments() -> None:
     digests = [name for value, name in pick(segments, "REF", "ZZ") if value == "TREATMENT DIGEST"]
     assert digests == [invoice.provenance.treatment_digest, *(line.treatment_digest for line in invoice.lines)]
     assert pick(segments, "CTT") == [["5"]]
+
+
+def test_filing_consignee_and_trip_come_back() -> None:
+    segments = read_segments(render(CASES["filing and trip"]()))
+    notes = [note for (note,) in pick(segments, "NTE", "GEN")]
+    assert {"entry number: ABC-1234567-6", "bond type: 8", "surety code: 123"} <= set(notes)
+    assert pick(segments, "N1", "UC") == [["A Consignee", "ZZ", "11-1111111AA"]]
+    named = {name: value for value, name in pick(segments, "REF", "ZZ")}
+    assert (named["TRIP NUMBER"], named["TRUCK"], named["TRAILER"]) == ("T1234", "PLATE1", "TRL1")
 
 
 @pytest.mark.parametrize(
