@@ -33,7 +33,10 @@ class OriginCertification(SQLModel, table=True):
     """A USMCA certification in use: one row for each HS subheading and blanket period of an account."""
 
     __tablename__ = "origin_certifications"
-    __table_args__ = (Index("ix_origin_certifications_blanket_to", "blanket_to", "account_id"),)
+    __table_args__ = (
+        Index("ix_origin_certifications_blanket_to", "blanket_to", "account_id"),
+        Index("ix_origin_certifications_export_id", "export_id"),  # the purge of an export removes its rows
+    )
 
     account_id: str = Field(primary_key=True, foreign_key="accounts.id")
     hs_code: str = Field(primary_key=True, description="HS, six digits")

@@ -15,6 +15,7 @@ from sqlmodel import Session, SQLModel, col
 
 from pipeline.core.db import row_count
 from pipeline.core.runtime import Runtime
+from pipeline.customs.models import OriginCertification
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.deliveries import outbox
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification, SandboxHandoff
@@ -315,7 +316,7 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
             deadline_at=None,
             polled_at=None,
         )
-        for table in (ExportPackage, LineTreatment, IdempotencyRecord, Order):
+        for table in (ExportPackage, LineTreatment, IdempotencyRecord, Order, OriginCertification):
             session.execute(delete(table).where(col(table.export_id) == export_id))
         _lock_plan(session, export.plan_id)
         _clear_plan(session, export.plan_id)

@@ -1105,6 +1105,7 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
     op.create_index(
         "ix_origin_certifications_blanket_to", "origin_certifications", ["blanket_to", "account_id"], unique=False
     )
+    op.create_index("ix_origin_certifications_export_id", "origin_certifications", ["export_id"], unique=False)
     op.create_index(
         "ix_connection_tests_account_id_partner_id", "connection_tests", ["account_id", "partner_id"], unique=False
     )
