@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from html.parser import HTMLParser
 from io import BytesIO, StringIO
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from lxml import etree
@@ -50,7 +51,7 @@ FIXED = {
     "spi", "usmcaCertificateRef", "certifierRole", "criterion", "blanketFrom", "blanketTo", "signedOn", "packageRef",
     "sscc", "lpn", "parentRef", "lengthCm", "widthCm", "heightCm", "tareWeightKg", "trackingNumber", "heading", "program",
     "ratePercent", "basis", "metal", "metalWeightKg", "countryOfMeltAndPour", "usMetalPercent", "flag", "agency",
-    "disclaimer", "relatedParties", "includedInPrices",
+    "disclaimer", "relatedParties", "includedInPrices", "role",
 }  # fmt: skip
 
 
@@ -73,6 +74,10 @@ def add_free_texts(data: dict[str, Any]) -> None:
     data["parties"]["exporterContact"]["phone"] = "555"
     data["invoice"].update(valuationBasis="x", usmcaStatement="x", rebates=[{"name": "x", "amount": "1.00"}])
     data["invoice"].update(assists="declared", assistItems=[{"name": "x", "amount": "1.00"}])
+    data["entry"]["trip"] = {
+        "loadedAt": {"city": "x", "country": "CA"},
+        "crew": [{"role": "driver", "givenName": "x", "familyName": "x"}],
+    }
     data["usmcaCertificates"][0] |= {
         "certifierAddress": copy.deepcopy(data["parties"]["seller"]["address"]),
         "certifierContact": copy.deepcopy(data["parties"]["exporterContact"]),
@@ -149,6 +154,10 @@ def test_hostile_text_stays_text_in_every_format(clean: dict[str, bytes], trick:
     assert [each.tag for each in tree.iter()] == [each.tag for each in tree_clean.iter()]
     assert [sorted(each.attrib) for each in tree.iter()] == [sorted(each.attrib) for each in tree_clean.iter()]
     assert text in {each.text for each in tree.iter()}
+
+    with ZipFile(BytesIO(bodies["truck_manifest"])) as archive:
+        (driver,) = csv.DictReader(StringIO(archive.read("crew.csv").decode("utf-8-sig"), newline=""))
+    assert driver["family_name"] == escape_formula(text)
 
     records = bodies["pga_records"].decode("ascii").split("\r\n" if b"\r\n" in bodies["pga_records"] else "\n")
     assert {len(record) for record in records if record} == {80}

@@ -91,13 +91,15 @@ def check_trips(plan: Plan) -> Iterator[Finding]:
 def _check_needed(unit: Unit, here: str) -> Iterator[Finding]:
     for attribute, (member, what, remedy) in _NEEDED.items():
         if getattr(unit.entry, attribute) is None:
-            yield _warn(
+            found = _warn(
                 "C01",
                 f"{here}/{member}",
                 f"Unit {unit.unit_ref} comes by truck, but the plan lacks {what}.",
                 remedy,
                 transport_rules().advance_data,
             )
+            # A plan is often approved before a truck has an hour, so this is no warning.
+            yield found.model_copy(update={"severity": "note"}) if attribute == "estimated_arrival_at" else found
 
 
 def _check_control_number(unit: Unit, here: str) -> Iterator[Finding]:

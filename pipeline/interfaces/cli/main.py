@@ -78,7 +78,7 @@ NOUNS: Final = {
     "products": ("orders", "products_app", "The customs data of products, from which plans are built."),
     "plan-templates": ("orders", "templates_app", "The facts that all plans to a country share."),
     "rules": ("rules", "app", "The dated customs rules that plans must follow."),
-    "tariff": ("tariff", "app", "The tariff by day: editions of the HTSUS that the USITC publishes."),
+    "tariff": ("tariff", "app", "The tariff by day: editions of the HTSUS, of agency flags and of duty cases."),
     "deliveries": (
         "deliveries",
         "app",

@@ -66,7 +66,7 @@ _SETTINGS: Final[Mapping[str, Sequence[_Setting]]] = {
             "transactions",
             "Records",
             choices={
-                "entry summary (AE) and cargo release (SE)": ["AE", "SE"],
+                "summary (AE) and release (SE)": ["AE", "SE"],
                 "entry summary (AE)": ["AE"],
                 "cargo release (SE)": ["SE"],
             },

@@ -149,7 +149,7 @@ def test_export_day_counts_without_arrival() -> None:
     )
     assert list_findings(late) == [
         ("V12", "block", f"{SHIRT}/usmcaCertificateRef"),
-        ("C01", "warn", f"{UNIT}/entry/estimatedArrivalAt"),
+        ("C01", "note", f"{UNIT}/entry/estimatedArrivalAt"),
     ]
 
 

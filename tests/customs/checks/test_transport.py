@@ -26,9 +26,11 @@ def test_complete_trip_has_no_finding() -> None:
     assert list_findings(with_trip()) == []
 
 
-@pytest.mark.parametrize("member", ["carrierScac", "shipmentControlNumber", "estimatedArrivalAt"])
-def test_truck_needs_carrier_number_and_arrival(member: str) -> None:
-    assert list_findings(with_changes((f"{ENTRY}/{member}", None))) == [("C01", "warn", f"{ENTRY}/{member}")]
+@pytest.mark.parametrize(
+    ("member", "severity"), [("carrierScac", "warn"), ("shipmentControlNumber", "warn"), ("estimatedArrivalAt", "note")]
+)
+def test_truck_needs_carrier_number_and_arrival(member: str, severity: str) -> None:
+    assert list_findings(with_changes((f"{ENTRY}/{member}", None))) == [("C01", severity, f"{ENTRY}/{member}")]
     assert list_findings(with_changes((f"{ENTRY}/{member}", None), (f"{ENTRY}/modeOfTransport", "air"))) == []
 
 

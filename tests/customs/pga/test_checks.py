@@ -41,7 +41,7 @@ def records_of(row: Json) -> list[str]:
 
 ARRIVAL = f"{UNIT}/entry/estimatedArrivalAt"
 #: A truck's arrival is needed for the manifest as well.
-UNKNOWN_ARRIVAL = ("C01", "warn", ARRIVAL)
+UNKNOWN_ARRIVAL = ("C01", "note", ARRIVAL)
 
 
 def answer_row(row: Json, *changes: tuple[str, Any]) -> Json:

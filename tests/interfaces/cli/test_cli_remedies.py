@@ -77,7 +77,7 @@ PRINTED_COMMANDS = list_printed_commands()
 def fill_in_command(command: str) -> str:
     """Return the command with a valid role and day, and without the file to which the shell redirects its output."""
     command, _, _ = command.partition(" > ")
-    command = command.replace("--from DAY", "--from 2026-04-06")
+    command = command.replace("--from DAY", "--from 2026-04-06").replace("--kind KIND", "--kind duty-cases")
     return command.replace(f"--role {FILLED_IN}", "--role read").replace(f"--test {FILLED_IN}", "--test --role read")
 
 
