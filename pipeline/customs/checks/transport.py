@@ -98,7 +98,7 @@ def _check_needed(unit: Unit, here: str) -> Iterator[Finding]:
                 remedy,
                 transport_rules().advance_data,
             )
-            # A plan is often approved before a truck has an hour, so this is no warning.
+            # A plan is often approved before a truck has an hour, so that it lacks one is a note.
             yield found.model_copy(update={"severity": "note"}) if attribute == "estimated_arrival_at" else found
 
 

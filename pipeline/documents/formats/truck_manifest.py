@@ -58,6 +58,7 @@ def _trip_row(invoice: Invoice, trip: Trip) -> dict[str, Cell]:
         "package_no": provenance.package_number,
         "revision": provenance.revision,
         "plan_hash": provenance.plan_hash,
+        "export_treatment_digest": provenance.treatment_digest,
         "test": "Y" if invoice.test else "N",
     }
 

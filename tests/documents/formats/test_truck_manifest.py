@@ -21,7 +21,7 @@ from tests.documents.samples import build_truck_invoice, sample
 COLUMNS = {
     "trip.csv": "trip_number carrier_scac port_of_entry estimated_arrival truck_plate truck_plate_state truck_plate_country"
     " truck_vin truck_transponder loading_city loading_state loading_country trailers crew batch_id package_no revision"
-    " plan_hash test",
+    " plan_hash export_treatment_digest test",
     "equipment.csv": "trip_number type number plate plate_state plate_country seals",
     "crew.csv": "trip_number role family_name given_name date_of_birth gender citizenship document_types document_numbers"
     " document_countries document_states document_expiries",
