@@ -11,7 +11,6 @@ import pytest
 from sqlmodel import Session, select, update
 
 from pipeline.accounts.models import Partner
-from pipeline.core.clock import utc_now
 from pipeline.core.runtime import Runtime
 from pipeline.customs import certifications
 from pipeline.customs.models import OriginCertification
@@ -110,7 +109,7 @@ def test_acceptance_keeps_those_of_live_exports(workflow: WorkflowHarness, mode:
 
 
 def test_sweeper_counts_what_ends_soon(workflow: WorkflowHarness) -> None:
-    keep(workflow.runtime, "610910", utc_now().date() + timedelta(days=10))
+    keep(workflow.runtime, "610910", workflow.clock().date() + timedelta(days=10))
     assert work_counts.keep_counts(workflow.runtime)
     key = work_counts.CountKey(factories.ACCOUNT, work_counts.EXPIRING_CERTIFICATIONS)
     with workflow.runtime.db.read() as session:
