@@ -13,7 +13,7 @@ from io import StringIO
 from typing import Final
 
 from pipeline.core.json_input import validation_failed
-from pipeline.core.money import format_plain, sum_exact, to_decimal
+from pipeline.core.money import format_plain, sum_exact
 from pipeline.core.problems import Issue
 from pipeline.documents.formats import broker_message
 from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
@@ -74,10 +74,10 @@ _INVOICE: Final[Mapping[str, Callable[[Invoice], Cell]]] = {
     "declarant_phone": lambda invoice: invoice.declaration.phone,
     "goods_value": lambda invoice: invoice.totals.goods_value.exact,
     "charges_added": lambda invoice: sum_exact(
-        to_decimal(str(row.amount.exact)) for row in invoice.charges if not row.included_in_prices
+        row.amount.decimal for row in invoice.charges if not row.included_in_prices
     ),
-    "discounts": lambda invoice: sum_exact(to_decimal(str(row.amount.exact)) for row in invoice.discounts),
-    "rebates": lambda invoice: sum_exact(to_decimal(str(row.amount.exact)) for row in invoice.rebates),
+    "discounts": lambda invoice: sum_exact(row.amount.decimal for row in invoice.discounts),
+    "rebates": lambda invoice: sum_exact(row.amount.decimal for row in invoice.rebates),
     "invoice_total": lambda invoice: invoice.totals.invoice_total.exact,
     "package_count": lambda invoice: invoice.package_summary.count,
     "total_gross_kg": lambda invoice: invoice.totals.gross_weight_kg.exact,

@@ -11,7 +11,7 @@ from functools import cache
 
 from pydantic import ValidationError
 
-from pipeline.core.money import format_plain, multiply, round_amount, to_decimal
+from pipeline.core.money import format_plain, multiply, round_amount
 from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Header, Invoice, InvoiceLine
 from pipeline.exports.schemas.plan import Chapter99, Pga, Section232, Treatment
@@ -375,7 +375,7 @@ def _in_usd(line: InvoiceLine, header: Header) -> Cell:
         return line.line_value.exact
     if header.exchange_rate is None:
         return None
-    value, rate = (to_decimal(str(each.exact)) for each in (line.line_value, header.exchange_rate))
+    value, rate = (each.decimal for each in (line.line_value, header.exchange_rate))
     return round_amount(multiply(value, rate), "USD")
 
 

@@ -118,7 +118,7 @@ def _write_summary(settings: EntryRecordSettings, invoice: Invoice) -> Iterator[
     made.add("23", bill_issuer=issuer, bill_number=number)
     made.add(
         "31", bond_type=_exact(filing.bond_type), surety_code=filing.surety_code,
-        bond_amount=None if filing.bond_amount_usd is None else _number(filing.bond_amount_usd),
+        bond_amount=None if filing.bond_amount_usd is None else filing.bond_amount_usd.decimal,
     )  # fmt: skip
     for line, entry in zip(invoice.entry_lines, estimate.lines, strict=True):
         _add_line(made, line, entry, invoice, records)
@@ -151,7 +151,7 @@ def _add_line(
     made.add(
         "40", line=_number_line(line), origin=line.country_of_origin, export_country=line.country_of_export,
         export_date=invoice.transport.export_date, spi=line.spi, charges=entry.charges_usd,
-        gross_kg=_number(line.gross_weight_kg), related_parties="Y" if header.related_parties else "N",
+        gross_kg=line.gross_weight_kg.decimal, related_parties="Y" if header.related_parties else "N",
     )  # fmt: skip
     ranges = [*_list_ranges(line.line_numbers)]
     for start in range(0, len(ranges), _RANGES_OF_RECORD):
@@ -186,7 +186,7 @@ def list_tariff_numbers(line: MergedLine, entry: EntryLine) -> Iterator[tuple[st
     if claim is not None:
         exempt = None
         if value is not None and entry.value:
-            exempt = round_dollars(multiply(value, divide_exact(_number(claim.exempt_value), entry.value)))
+            exempt = round_dollars(multiply(value, divide_exact(claim.exempt_value.decimal, entry.value)))
             value -= exempt
         yield claim.provision.replace(".", ""), exempt
     for row in line.treatment.chapter99:
@@ -196,7 +196,7 @@ def list_tariff_numbers(line: MergedLine, entry: EntryLine) -> Iterator[tuple[st
 
 def _list_quantities(line: MergedLine) -> dict[str, Datum]:
     quantities = [(each.quantity, each.unit) for each in line.entry_quantities] or [(line.quantity, line.unit)]
-    values: dict[str, Datum] = {f"quantity_{at}": _number(quantity) for at, (quantity, _) in enumerate(quantities, 1)}
+    values: dict[str, Datum] = {f"quantity_{at}": quantity.decimal for at, (quantity, _) in enumerate(quantities, 1)}
     return values | {f"unit_{at}": unit for at, (_, unit) in enumerate(quantities, 1)}
 
 
@@ -332,10 +332,6 @@ def _dotted(hts: str) -> str:
 
 def _exact(value: Printed | None) -> str | None:
     return None if value is None else str(value.exact)
-
-
-def _number(value: Printed) -> Decimal:
-    return to_decimal(str(value.exact))
 
 
 def _remark(text: str) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 from xml.etree.ElementTree import Element
 
-from pipeline.core.money import sum_exact, to_decimal
+from pipeline.core.money import sum_exact
 from pipeline.core.templating import render
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Treatment
@@ -40,8 +40,8 @@ def invoice_ubl(invoice: Invoice) -> bytes:
         makers={maker.ref: maker for maker in invoice.parties.manufacturers},
         included=[row for row in invoice.charges if row.included_in_prices],
         added=added,
-        charges=sum_exact(to_decimal(str(row.amount.exact)) for row in added),
-        allowances=sum_exact(to_decimal(str(row.amount.exact)) for row in invoice.discounts),
+        charges=sum_exact(row.amount.decimal for row in added),
+        allowances=sum_exact(row.amount.decimal for row in invoice.discounts),
     )
     return page.encode()
 

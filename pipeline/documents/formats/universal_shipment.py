@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping
 from typing import Final
 from xml.etree.ElementTree import Element, indent, tostring
 
-from pipeline.core.money import to_decimal
 from pipeline.documents.formats.columns import join_values
 from pipeline.documents.formats.entry_filing import filing_columns
 from pipeline.documents.schemas.declarations import UnitTotal
@@ -211,4 +210,4 @@ def _add_code(parent: Element, name: str, code: str | None) -> None:
 
 
 def _plain(value: Printed) -> str:
-    return f"{to_decimal(str(value.exact)):f}"
+    return f"{value.decimal:f}"

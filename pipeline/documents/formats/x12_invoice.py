@@ -5,14 +5,12 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
-from pipeline.core.money import to_decimal
 from pipeline.documents.formats import x12
 from pipeline.documents.formats.columns import join_values
 from pipeline.documents.formats.entry_filing import filing_columns
 from pipeline.documents.formats.x12 import MUTUALLY_DEFINED, TransactionSet, format_cents
 from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, ManufacturerBlock, PartyBlock
 from pipeline.documents.schemas.profile import X12Envelope
-from pipeline.documents.schemas.values import Printed
 from pipeline.exports.schemas.plan import Address, Contact
 
 #: The most SAC segments of an invoice.
@@ -44,7 +42,7 @@ def _add_header(made: TransactionSet, invoice: Invoice) -> None:
     made.add("BIG", header.invoice_date, header.number[: x12.NUMBER], None, order and order[: x12.NUMBER])
     for note in _list_notes(invoice)[:_MOST_NOTES]:
         made.add("NTE", "GEN", note)
-    rate = None if header.exchange_rate is None else _number(header.exchange_rate)
+    rate = None if header.exchange_rate is None else header.exchange_rate.decimal
     made.add("CUR", "SE", header.currency, None if rate is None else _format_rate(rate))
     made.add_reference("CN", transport.shipment_control_number, "SHIPMENT CONTROL NUMBER")
     for name, value in (
@@ -106,11 +104,11 @@ def _format_rate(rate: Decimal) -> str:
 
 def _add_line(made: TransactionSet, line: InvoiceLine, maker: ManufacturerBlock, envelope: X12Envelope) -> None:
     made.add(
-        "IT1", line.number, _number(line.quantity), find_unit(line.unit, envelope), _number(line.unit_price), None,
+        "IT1", line.number, line.quantity.decimal, find_unit(line.unit, envelope), line.unit_price.decimal, None,
         *list_products(line),
     )  # fmt: skip
-    made.add("MEA", "WT", "G", _number(line.gross_weight_kg), "KG")
-    made.add("MEA", "WT", "N", _number(line.net_weight_kg), "KG")
+    made.add("MEA", "WT", "G", line.gross_weight_kg.decimal, "KG")
+    made.add("MEA", "WT", "N", line.net_weight_kg.decimal, "KG")
     made.add_texts("PID", ("F", "", "", ""), line.description, x12.DESCRIPTION, _MOST_DESCRIPTIONS)
     if line.order_id is not None:
         made.add_reference("PO", line.order_id)
@@ -158,13 +156,13 @@ def _list_facts(line: InvoiceLine) -> list[tuple[str, str]]:
 
 def _add_totals(made: TransactionSet, invoice: Invoice) -> None:
     transport = invoice.transport
-    made.add("TDS", format_cents(_number(invoice.totals.invoice_total), "the invoice total"))
+    made.add("TDS", format_cents(invoice.totals.invoice_total.decimal, "the invoice total"))
     if transport.carrier_scac is not None:
         made.add("CAD", x12.MODES.get(str(transport.mode_of_transport.exact)), None, None, transport.carrier_scac)
     for rows, indicator in ((invoice.charges, "C"), (invoice.discounts, "A")):
         for row in rows:
             kind = "N" if row.included_in_prices else indicator
-            cents = format_cents(_number(row.amount), f"the amount of {row.name}")
+            cents = format_cents(row.amount.decimal, f"the amount of {row.name}")
             made.add("SAC", kind, "ZZZZ", None, None, cents, *[None] * 9, row.name[: x12.DESCRIPTION])
     made.add("CTT", len(invoice.lines))
 
@@ -223,7 +221,3 @@ def list_products(line: InvoiceLine) -> tuple[str, ...]:
 def join_words(*words: object) -> str:
     """Return the words that are given, as a description of at most 80 characters."""
     return x12.spell_text(" ".join(str(word) for word in words if word))[: x12.DESCRIPTION]
-
-
-def _number(value: Printed) -> Decimal:
-    return to_decimal(str(value.exact))

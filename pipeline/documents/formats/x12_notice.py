@@ -6,9 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from decimal import Decimal
 
-from pipeline.core.money import to_decimal
 from pipeline.documents.formats import x12
 from pipeline.documents.formats.x12 import MUTUALLY_DEFINED, TransactionSet
 from pipeline.documents.formats.x12_invoice import add_party, find_unit, list_products
@@ -128,7 +126,7 @@ def _add_shipment(made: TransactionSet, invoice: Invoice) -> None:
     transport, summary = invoice.transport, invoice.package_summary
     kinds = {_packaging(row.type) for row in invoice.packages if row.parent_ref is None}
     packaging = kinds.pop() if len(kinds) == 1 else None
-    made.add("TD1", packaging, summary.outermost_count, *[None] * 3, "G", _number(summary.gross_weight_kg), "KG")
+    made.add("TD1", packaging, summary.outermost_count, *[None] * 3, "G", summary.gross_weight_kg.decimal, "KG")
     if transport.carrier_scac is not None:
         mode = x12.MODES.get(str(transport.mode_of_transport.exact))
         made.add("TD5", None, "2", transport.carrier_scac, mode)
@@ -159,9 +157,9 @@ def _add_order(made: TransactionSet, order: str | None, invoice: Invoice) -> Non
 
 
 def _add_package(made: TransactionSet, package: PackageRow) -> None:
-    sides = (_number(package.length_cm), _number(package.width_cm), _number(package.height_cm))
+    sides = (package.length_cm.decimal, package.width_cm.decimal, package.height_cm.decimal)
     made.add(
-        "PO4", None, None, None, _packaging(package.type), "G", _number(package.gross_weight_kg), "KG", None, None, *sides,
+        "PO4", None, None, None, _packaging(package.type), "G", package.gross_weight_kg.decimal, "KG", None, None, *sides,
         "CM",
     )  # fmt: skip
     made.add_reference(MUTUALLY_DEFINED, package.package_ref, "PACKAGE")
@@ -176,7 +174,7 @@ def _add_package(made: TransactionSet, package: PackageRow) -> None:
 
 def _add_item(made: TransactionSet, item: PackedLine, line: InvoiceLine, envelope: X12Envelope) -> None:
     made.add("LIN", line.number, *list_products(line))
-    made.add("SN1", None, _number(item.quantity), find_unit(item.unit, envelope))
+    made.add("SN1", None, item.quantity.decimal, find_unit(item.unit, envelope))
     made.add_texts("PID", ("F", "", "", ""), line.description, x12.DESCRIPTION, _MOST_DESCRIPTIONS)
     made.add_reference("LI", line.line_ref)
 
@@ -185,7 +183,3 @@ def _packaging(kind: Printed) -> str | None:
     """Return the packaging code, which has three to five characters; None for a code of two."""
     code = str(kind.exact)
     return code if len(code) == 3 else None
-
-
-def _number(value: Printed) -> Decimal:
-    return to_decimal(str(value.exact))

@@ -20,7 +20,7 @@ def metal_rows(lines: Iterable[out.InvoiceLine]) -> tuple[declarations.MetalRow,
 
 def _metal_rows(lines: Iterable[out.InvoiceLine]) -> Iterator[declarations.MetalRow]:
     for line in lines:
-        net = money.to_decimal(str(line.net_weight_kg.exact))
+        net = line.net_weight_kg.decimal
         for row in line.treatment.section232:
             share = money.percent_of(row.metal_weight_kg, net)
             yield declarations.MetalRow(

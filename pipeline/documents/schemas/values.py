@@ -9,7 +9,7 @@ from typing import Annotated
 from pydantic import BaseModel, ConfigDict, PlainSerializer, SerializationInfo
 from pydantic.alias_generators import to_camel
 
-from pipeline.core.money import format_plain
+from pipeline.core.money import format_plain, to_decimal
 
 #: The serialisation context for which a `Printed` value gives its wording instead of the exact value.
 FOR_PEOPLE = {"voice": "people"}
@@ -24,6 +24,11 @@ class Printed:
 
     def __str__(self) -> str:
         return self.shown
+
+    @property
+    def decimal(self) -> Decimal:
+        """The value as a number; raises ValueError for a text that is not one."""
+        return to_decimal(str(self.exact))
 
 
 def _serialize_value(value: Printed, info: SerializationInfo) -> str:
