@@ -96,17 +96,21 @@ def _choose_search(
     """Return the search by the column whose index bounds it, and the query with the conditions of all other filters."""
     left, search = filters, Search([col(Export.id)])
     account = [col(Export.account_id) == account_id]
+    # The index of the outcome, of quarantined exports or of ids bounds the searches by these.
+    elsewhere = by_outcome or (filters.quarantined, filters.accepted_after, filters.accepted_before) != (
+        None,
+        None,
+        None,
+    )
     if filters.state is not None:
         search = state_search(filters.state)
-    elif by_outcome or (filters.quarantined, filters.accepted_after, filters.accepted_before) != (None, None, None):
-        pass
-    elif filters.broker_id is not None:
+    elif not elsewhere and filters.broker_id is not None:
         search = Search([col(Export.broker_id), col(Export.id)], [filters.broker_id])
         left = replace(filters, broker_id=None)
-    elif filters.warehouse_id is not None:
+    elif not elsewhere and filters.warehouse_id is not None:
         search = Search([col(Export.warehouse_id), col(Export.id)], [filters.warehouse_id])
         left = replace(filters, warehouse_id=None)
-    else:
+    elif not elsewhere:
         search, account = account_search(account_id), []
     if left.broker_id is not None:
         account.append(col(Export.broker_id) == left.broker_id)
