@@ -7,7 +7,7 @@ from decimal import Decimal
 
 from pipeline.core.findings import Finding
 from pipeline.core.money import sum_exact
-from pipeline.customs.reference.base import ReferenceRow
+from pipeline.customs.reference.base import build_warning
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.transport import transport_rules
 from pipeline.exports.schemas.plan import Plan, Unit
@@ -16,13 +16,14 @@ from pipeline.exports.schemas.transport import CanadianExport
 _CANADA = "CA"
 
 
+# The other country's customs decides here, so none of these findings blocks.
 def check_export_report(plan: Plan) -> Iterator[Finding]:
     """Yield what is missing or contradictory on the Canadian side of each unit that has one (C10 to C13)."""
     for index, unit in enumerate(plan.units):
         if unit.canadian_export is not None:
             here = f"/units/{index}/canadianExport"
             if plan.export_country != _CANADA:
-                yield _warn(
+                yield build_warning(
                     "C12",
                     here,
                     f"Unit {unit.unit_ref} has a Canadian export side, but the plan's goods leave {plan.export_country}.",
@@ -40,7 +41,7 @@ def check_export_report(plan: Plan) -> Iterator[Finding]:
 def _check_number(unit: Unit, side: CanadianExport, here: str) -> Iterator[Finding]:
     number = side.business_number
     if number is not None and not is_business_number(number[:9]):
-        yield _warn(
+        yield build_warning(
             "C10",
             f"{here}/businessNumber",
             f"Business number {number} of unit {unit.unit_ref} has a wrong check digit.",
@@ -52,7 +53,7 @@ def _check_number(unit: Unit, side: CanadianExport, here: str) -> Iterator[Findi
 def _check_declaration(unit: Unit, side: CanadianExport, here: str) -> Iterator[Finding]:
     rule = transport_rules().export_report
     if side.business_number is None:
-        yield _warn(
+        yield build_warning(
             "C10",
             f"{here}/businessNumber",
             f"Unit {unit.unit_ref} has an export declaration, but not the exporter's business number.",
@@ -60,7 +61,7 @@ def _check_declaration(unit: Unit, side: CanadianExport, here: str) -> Iterator[
             rule,
         )
     if side.proof_of_report is None:
-        yield _warn(
+        yield build_warning(
             "C11",
             f"{here}/proofOfReport",
             f"Unit {unit.unit_ref} has an export declaration, but not the number that proves it.",
@@ -68,7 +69,7 @@ def _check_declaration(unit: Unit, side: CanadianExport, here: str) -> Iterator[
             rule,
         )
     if side.no_declaration_code is not None:
-        yield _warn(
+        yield build_warning(
             "C12",
             f"{here}/noDeclarationCode",
             f"Unit {unit.unit_ref} has an export declaration, and also {side.no_declaration_code}, "
@@ -82,7 +83,7 @@ def _check_no_declaration(unit: Unit, side: CanadianExport, here: str) -> Iterat
     rule, code = transport_rules().no_declaration, side.no_declaration_code
     at = f"{here}/noDeclarationCode"
     if code is None and side.statement is None:
-        yield _warn(
+        yield build_warning(
             "C11",
             at,
             f"Unit {unit.unit_ref} does not say why no export declaration is required.",
@@ -90,7 +91,7 @@ def _check_no_declaration(unit: Unit, side: CanadianExport, here: str) -> Iterat
             rule,
         )
     if code is not None and code not in rule.codes:
-        yield _warn(
+        yield build_warning(
             "C12",
             at,
             f"{code} of unit {unit.unit_ref} is not a code that these rules know.",
@@ -98,7 +99,7 @@ def _check_no_declaration(unit: Unit, side: CanadianExport, here: str) -> Iterat
             rule,
         )
     if code in rule.with_number and side.statement is None:
-        yield _warn(
+        yield build_warning(
             "C11",
             f"{here}/statement",
             f"{code} of unit {unit.unit_ref} needs the number of the carnet or of the temporary admission permit.",
@@ -106,7 +107,7 @@ def _check_no_declaration(unit: Unit, side: CanadianExport, here: str) -> Iterat
             rule,
         )
     if code in rule.unrestricted and side.permits:
-        yield _warn(
+        yield build_warning(
             "C12",
             at,
             f"{code} is for goods that are not restricted, but unit {unit.unit_ref} names a permit, certificate or licence.",
@@ -115,7 +116,7 @@ def _check_no_declaration(unit: Unit, side: CanadianExport, here: str) -> Iterat
         )
     value = _value_in_cad(unit)
     if code == rule.low_value and value is not None and value >= rule.low_value_below_cad:
-        yield _warn(
+        yield build_warning(
             "C12",
             at,
             f"{code} is for goods worth less than {rule.low_value_below_cad} CAD, but unit {unit.unit_ref} "
@@ -124,7 +125,7 @@ def _check_no_declaration(unit: Unit, side: CanadianExport, here: str) -> Iterat
             rule,
         )
     if code == "NDR1" and unit.parties.ship_to.address.country != entry_rules().destination:
-        yield _warn(
+        yield build_warning(
             "C12",
             at,
             f"NDR1 is for goods for the United States, but unit {unit.unit_ref} goes elsewhere.",
@@ -136,7 +137,7 @@ def _check_no_declaration(unit: Unit, side: CanadianExport, here: str) -> Iterat
 def _check_permits(unit: Unit, side: CanadianExport, here: str) -> Iterator[Finding]:
     for place, permit in enumerate(side.permits):
         if permit.expires_on is not None and permit.expires_on < unit.entry.export_date:
-            yield _warn(
+            yield build_warning(
                 "C13",
                 f"{here}/permits/{place}/expiresOn",
                 f"The {permit.kind} {permit.number} of unit {unit.unit_ref} expires on {permit.expires_on}, "
@@ -157,8 +158,3 @@ def is_business_number(digits: str) -> bool:
     """Return whether the last of nine digits is the check digit of a business number: modulus 10, weights 1 and 2."""
     doubled = (int(digit) * (1 + place % 2) for place, digit in enumerate(digits))
     return sum(value - 9 if value > 9 else value for value in doubled) % 10 == 0
-
-
-def _warn(rule: str, pointer: str, message: str, remedy: str, row: ReferenceRow) -> Finding:
-    # The other country's customs decides here, so none of these findings blocks.
-    return Finding(rule=rule, severity="warn", pointer=pointer, message=message, remedy=remedy, source=row.source)

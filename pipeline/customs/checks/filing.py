@@ -10,7 +10,7 @@ from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.checks.chapter98 import add_years
 from pipeline.customs.checks.consignees import check_number
 from pipeline.customs.checks.entry import is_foreign_importer
-from pipeline.customs.reference.base import ReferenceRow, join_words
+from pipeline.customs.reference.base import build_warning, join_words
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.filing import filing_rules
 from pipeline.customs.valuation.estimate import build_estimate
@@ -41,10 +41,6 @@ def check_filing(plan: Plan, unit: Unit, pointer: str) -> Iterator[Finding]:
     yield from _check_authority(plan, unit, filing.power_of_attorney, f"{here}/powerOfAttorney", on)
     if filing.payment is not None:
         yield from _check_payment(filing.payment, f"{here}/payment", on)
-
-
-def _warn(rule: str, pointer: str, message: str, remedy: str, row: ReferenceRow) -> Finding:
-    return Finding(rule=rule, severity="warn", pointer=pointer, message=message, remedy=remedy, source=row.source)
 
 
 def _check_entry_number(filing: Filing, here: str) -> Iterator[Finding]:
@@ -79,7 +75,7 @@ def _check_bond(unit: Unit, bond: Bond | None, here: str, on: date) -> Iterator[
     is_needed = unit.entry.type in needed.entry_types and needed.in_force(on)
     if bond is None or bond.type == types.none:
         if is_needed:
-            yield _warn(
+            yield build_warning(
                 "F03",
                 here if bond is None else f"{here}/type",
                 f"Unit {unit.unit_ref} names no bond, and entry type {unit.entry.type} needs one.",
@@ -101,7 +97,7 @@ def _check_bond(unit: Unit, bond: Bond | None, here: str, on: date) -> Iterator[
         return
     yield from _check_surety(bond, here)
     if bond.type == types.continuous and is_foreign_importer(unit) and foreign.in_force(on):
-        yield _warn(
+        yield build_warning(
             "F03",
             f"{here}/type",
             f"The importer of unit {unit.unit_ref} is outside the United States. Since {foreign.effective_from} it is said to "
@@ -127,7 +123,7 @@ def _check_surety(bond: Bond, here: str) -> Iterator[Finding]:
                 source=sureties.source,
             )
     elif code is None:
-        yield _warn(
+        yield build_warning(
             "F03",
             f"{here}/suretyCode",
             f"The {types.types[bond.type]} bond has no surety code.",
@@ -135,7 +131,7 @@ def _check_surety(bond: Bond, here: str) -> Iterator[Finding]:
             sureties,
         )
     elif code == sureties.none and bond.type == types.continuous:
-        yield _warn(
+        yield build_warning(
             "F03",
             f"{here}/suretyCode",
             f"Surety code {code} says that there is no surety, but the bond is continuous.",
@@ -150,7 +146,7 @@ def _check_bond_amount(unit: Unit, bond: Bond, here: str, on: date) -> Iterator[
     if amount is None:
         return
     if bond.type == rules.bond_types.continuous and amount < least.least_usd and least.in_force(on):
-        yield _warn(
+        yield build_warning(
             "F04",
             here,
             f"The continuous bond is for ${amount:,.2f}, below the least amount of ${least.least_usd:,}.",
@@ -177,7 +173,7 @@ def _check_authority(
     rules = filing_rules()
     row, partnership = rules.power_of_attorney, rules.partnership_power
     if authority is None:
-        yield _warn(
+        yield build_warning(
             "F05",
             here,
             f"Unit {unit.unit_ref} does not say that broker {plan.broker.id} has a power of attorney of the importer.",
@@ -207,7 +203,7 @@ def _check_authority(
         )
     importer = unit.parties.importer_of_record.name or unit.parties.buyer.name
     if authority.grantor.casefold() != importer.casefold():
-        yield _warn(
+        yield build_warning(
             "F05",
             f"{here}/grantor",
             f"{authority.grantor} gave the power of attorney; the importer of record is {importer}.",
@@ -215,7 +211,7 @@ def _check_authority(
             row,
         )
     if authority.by_partnership and on > add_years(authority.valid_from, partnership.years):
-        yield _warn(
+        yield build_warning(
             "F05",
             f"{here}/validFrom",
             f"A partnership's power of attorney is valid for {partnership.years} years; this one began on {authority.valid_from}.",
@@ -246,7 +242,7 @@ def _check_payment(payment: Payment, here: str, on: date) -> Iterator[Finding]:
         ("clientBranch", payment.client_branch, kind.branch, "branch of the importer"),
     ):
         if (value is not None) != is_due:
-            yield _warn(
+            yield build_warning(
                 "F06",
                 f"{here}/{key}",
                 f"{named} {'needs a' if is_due else 'has no'} {what}.",
@@ -261,7 +257,7 @@ def _check_payment(payment: Payment, here: str, on: date) -> Iterator[Finding]:
     closed = days.describe_closed(printed) if days.in_force(printed) else None
     if printed < on or closed is not None:
         fault = f"before the expected day of entry, {on}" if printed < on else f"which is {closed}"
-        yield _warn(
+        yield build_warning(
             "F06",
             f"{here}/statementDate",
             f"The preliminary statement would be printed on {printed}, {fault}.",
@@ -275,7 +271,7 @@ def _check_resident_agent(unit: Unit, here: str, on: date) -> Iterator[Finding]:
     agent = unit.parties.importer_of_record.resident_agent
     if agent is None:
         if is_foreign_importer(unit) and row.in_force(on):
-            yield _warn(
+            yield build_warning(
                 "F07",
                 here,
                 f"The importer of unit {unit.unit_ref} is outside the United States, and the plan names no resident agent.",
@@ -286,7 +282,7 @@ def _check_resident_agent(unit: Unit, here: str, on: date) -> Iterator[Finding]:
     if agent.number is not None:
         yield from check_number(agent.number, f"The number of resident agent {agent.name}", f"{here}/number", "F07")
     if agent.address.country != entry_rules().destination:
-        yield _warn(
+        yield build_warning(
             "F07",
             f"{here}/address/country",
             f"Resident agent {agent.name} is in {agent.address.country}, not in the United States.",

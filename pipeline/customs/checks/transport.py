@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pipeline.core.findings import Finding
 from pipeline.customs.chapter99.facts import entry_date
-from pipeline.customs.reference.base import ReferenceRow, join_words
+from pipeline.customs.reference.base import build_warning, join_words
 from pipeline.customs.reference.transport import transport_rules
 from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.exports.schemas.transport import CrewMember, Trip
@@ -33,6 +33,7 @@ _VIN_VALUES: Final = dict(zip("ABCDEFGHJKLMNPRSTUVWXYZ", map(int, "1234567812345
 _VIN_WEIGHTS: Final = (8, 7, 6, 5, 4, 3, 2, 10, 0, 9, 8, 7, 6, 5, 4, 3, 2)
 
 
+# What the carrier still has to say must not stop an export, so none of these findings blocks.
 def check_transport(unit: Unit, pointer: str) -> Iterator[Finding]:
     """Yield what a truck's unit lacks or says wrongly (C01 to C05)."""
     here = f"{pointer}/entry"
@@ -42,7 +43,7 @@ def check_transport(unit: Unit, pointer: str) -> Iterator[Finding]:
         yield from _check_control_number(unit, here)
         yield from _check_port(unit, here)
     elif entry.trip is not None:
-        yield _warn(
+        yield build_warning(
             "C05",
             f"{here}/trip",
             f"Unit {unit.unit_ref} has a truck's trip, but it is carried by {entry.mode_of_transport}.",
@@ -64,7 +65,7 @@ def check_trips(plan: Plan) -> Iterator[Finding]:
         if entry.shipment_control_number is not None and entry.part is None:
             first = numbers.setdefault((entry.carrier_scac, entry.shipment_control_number), unit.unit_ref)
             if first != unit.unit_ref and entry.mode_of_transport in transport_rules().advance_data.modes:
-                yield _warn(
+                yield build_warning(
                     "C02",
                     f"{here}/shipmentControlNumber",
                     f"Units {first} and {unit.unit_ref} have one shipment control number.",
@@ -79,7 +80,7 @@ def check_trips(plan: Plan) -> Iterator[Finding]:
         names = ("carrier", "port", "arrival", "truck", "trailers", "crew")
         different = [name for name, one, other in zip(names, before, same, strict=True) if one != other]
         if different:
-            yield _warn(
+            yield build_warning(
                 "C05",
                 f"{here}/trip",
                 f"Units {unit_ref} and {unit.unit_ref} are on one trip, but differ in {join_words(different)}.",
@@ -91,7 +92,7 @@ def check_trips(plan: Plan) -> Iterator[Finding]:
 def _check_needed(unit: Unit, here: str) -> Iterator[Finding]:
     for attribute, (member, what, remedy) in _NEEDED.items():
         if getattr(unit.entry, attribute) is None:
-            found = _warn(
+            found = build_warning(
                 "C01",
                 f"{here}/{member}",
                 f"Unit {unit.unit_ref} comes by truck, but the plan lacks {what}.",
@@ -116,7 +117,7 @@ def _check_control_number(unit: Unit, here: str) -> Iterator[Finding]:
         problem = f"has {len(rest)} characters after the SCAC, more than {rule.longest_after_scac}"
     else:
         return
-    yield _warn(
+    yield build_warning(
         "C02",
         f"{here}/shipmentControlNumber",
         f"Shipment control number {number} of unit {unit.unit_ref} {problem}.",
@@ -133,7 +134,7 @@ def _check_port(unit: Unit, here: str) -> Iterator[Finding]:
     if ports is None or port in ports:
         return
     other = next((f"{names[port]} is on another border" for names in rule.ports.values() if port in names), None)
-    yield _warn(
+    yield build_warning(
         "C03",
         f"{here}/portOfEntry",
         f"Unit {unit.unit_ref} comes by truck from {country}, but port {port} is not known as one where trucks cross"
@@ -162,7 +163,7 @@ def _check_missing(unit: Unit, trip: Trip, here: str) -> Iterator[Finding]:
         }
         missing += [f"the {member.role}'s {name}" for name, fact in of.items() if not fact]
     if missing:
-        yield _warn(
+        yield build_warning(
             "C04",
             here,
             f"The truck manifest of unit {unit.unit_ref} lacks {join_words(dict.fromkeys(missing))}.",
@@ -174,7 +175,7 @@ def _check_missing(unit: Unit, trip: Trip, here: str) -> Iterator[Finding]:
 def _check_trip(unit: Unit, trip: Trip, here: str) -> Iterator[Finding]:
     rules, scac = transport_rules(), unit.entry.carrier_scac
     if trip.number is not None and scac is not None and not trip.number.startswith(scac):
-        yield _warn(
+        yield build_warning(
             "C05",
             f"{here}/number",
             f"Trip number {trip.number} of unit {unit.unit_ref} does not begin with the carrier's SCAC, {scac}.",
@@ -182,7 +183,7 @@ def _check_trip(unit: Unit, trip: Trip, here: str) -> Iterator[Finding]:
             rules.trip_number,
         )
     if trip.truck is not None and trip.truck.vin is not None and not is_vin(trip.truck.vin):
-        yield _warn(
+        yield build_warning(
             "C05",
             f"{here}/truck/vin",
             f"The VIN of the truck of unit {unit.unit_ref} has a wrong check digit.",
@@ -191,7 +192,7 @@ def _check_trip(unit: Unit, trip: Trip, here: str) -> Iterator[Finding]:
         )
     drivers = sum(member.role == "driver" for member in trip.crew)
     if drivers > 1:
-        yield _warn(
+        yield build_warning(
             "C05",
             f"{here}/crew",
             f"The trip of unit {unit.unit_ref} has {drivers} drivers.",
@@ -206,7 +207,7 @@ def _check_person(unit: Unit, member: CrewMember, here: str) -> Iterator[Finding
     # A message must not repeat what identifies a person: it stands in logs, in documents and on pages.
     rule, born, on = transport_rules().crew, member.date_of_birth, entry_date(unit)
     if born is not None and (born > on or on.year - born.year > rule.oldest_years):
-        yield _warn(
+        yield build_warning(
             "C05",
             f"{here}/dateOfBirth",
             f"The day of birth of the {member.role} of unit {unit.unit_ref} is in the future, or more than "
@@ -217,7 +218,7 @@ def _check_person(unit: Unit, member: CrewMember, here: str) -> Iterator[Finding
     for place, document in enumerate(member.documents):
         if document.expires_on is not None and document.expires_on < on:
             kind = document.type.replace("_", " ")
-            yield _warn(
+            yield build_warning(
                 "C05",
                 f"{here}/documents/{place}/expiresOn",
                 f"The {member.role} of unit {unit.unit_ref} has a {kind} that expires before the arrival.",
@@ -231,8 +232,3 @@ def is_vin(number: str) -> bool:
     values = (int(each) if each.isdigit() else _VIN_VALUES[each] for each in number)
     rest = sum(value * weight for value, weight in zip(values, _VIN_WEIGHTS, strict=True)) % 11
     return number[8] == ("X" if rest == 10 else str(rest))
-
-
-def _warn(rule: str, pointer: str, message: str, remedy: str, row: ReferenceRow) -> Finding:
-    # What the carrier still has to say must not stop an export, so none of these findings blocks.
-    return Finding(rule=rule, severity="warn", pointer=pointer, message=message, remedy=remedy, source=row.source)

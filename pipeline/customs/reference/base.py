@@ -12,7 +12,7 @@ from typing import Annotated, Final, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from pipeline.core.findings import Severity
+from pipeline.core.findings import Finding, Severity
 from pipeline.core.money import to_decimal
 
 Status = Literal["confirmed", "probable", "check"]
@@ -102,6 +102,11 @@ class ReferenceRow(ReferenceData):
     def severity(self) -> Severity:
         """The severity of a breach: a rule with status `check` only warns, others block."""
         return "warn" if self.status == "check" else "block"
+
+
+def build_warning(rule: str, pointer: str, message: str, remedy: str, row: ReferenceRow) -> Finding:
+    """Return a finding that warns, whatever the certainty of the row, with the row's source."""
+    return Finding(rule=rule, severity="warn", pointer=pointer, message=message, remedy=remedy, source=row.source)
 
 
 @dataclass(frozen=True, slots=True)
