@@ -22,6 +22,11 @@ def in_usd(amount: Decimal, invoice: InvoiceHeader) -> Decimal | None:
     return None if rate is None else multiply(amount, rate)
 
 
+def goods_in_usd(unit: Unit) -> Decimal | None:
+    """Return the value of the unit's goods in US dollars, or None if the invoice has no exchange rate."""
+    return in_usd(sum_exact(line.line_value for line in unit.lines), unit.invoice)
+
+
 def is_foreign_importer(unit: Unit) -> bool:
     """Return whether the importer of record is outside the United States, by its number or its address."""
     rules = entry_rules()
@@ -80,7 +85,7 @@ def _check_informal(unit: Unit, here: str) -> Iterator[Finding]:
     informal = entry_rules().informal
     if unit.entry.type != informal.type:
         return
-    usd = in_usd(sum_exact(line.line_value for line in unit.lines), unit.invoice)
+    usd = goods_in_usd(unit)
     if usd is not None and usd > informal.limit_usd:
         yield Finding(
             rule="V27",

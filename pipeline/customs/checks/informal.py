@@ -15,7 +15,7 @@ from sqlmodel import Session, col
 from pipeline.core.findings import Finding
 from pipeline.core.money import format_plain, sum_exact, to_decimal
 from pipeline.customs.chapter99.facts import entry_date
-from pipeline.customs.checks.entry import in_usd
+from pipeline.customs.checks.entry import goods_in_usd
 from pipeline.customs.reference.base import join_words
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.transport import transport_rules
@@ -53,8 +53,10 @@ def informal_columns(unit: Unit) -> dict[str, str | None]:
 
 def read_informal(unit: Unit) -> InformalUnit | None:
     """Return the unit's informal entry; None if its entry is of another type, or its value in US dollars is not known."""
-    usd = in_usd(sum_exact(line.line_value for line in unit.lines), unit.invoice)
-    if unit.entry.type != entry_rules().informal.type or usd is None:
+    if unit.entry.type != entry_rules().informal.type:
+        return None
+    usd = goods_in_usd(unit)
+    if usd is None:
         return None
     party = unit.parties.ship_to
     words = f"{party.name} {party.address.line1} {(party.address.postal_code or '')[:5]}"

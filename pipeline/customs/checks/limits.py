@@ -8,7 +8,7 @@ from datetime import date
 from pipeline.core.findings import Finding
 from pipeline.core.money import format_plain, round_dollars, sum_exact
 from pipeline.customs.chapter99.facts import entry_date
-from pipeline.customs.checks.entry import in_usd
+from pipeline.customs.checks.entry import goods_in_usd, in_usd
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.exports.entry_lines import group_entry_lines
 from pipeline.exports.schemas.plan import Line, Unit
@@ -126,9 +126,7 @@ def check_parts(units: Sequence[Unit]) -> Iterator[Finding]:
 def _check_informal_parts(parts: Sequence[Unit], places: Sequence[int]) -> Iterator[Finding]:
     informal = entry_rules().informal
     values = [
-        in_usd(sum_exact(line.line_value for line in unit.lines), unit.invoice)
-        for unit in parts
-        if unit.entry.type == informal.type and informal.in_force(entry_date(unit))
+        goods_in_usd(unit) for unit in parts if unit.entry.type == informal.type and informal.in_force(entry_date(unit))
     ]
     usd = sum_exact(value for value in values if value is not None)
     if len(values) > 1 and usd > informal.limit_usd:
