@@ -10,6 +10,7 @@ from pipeline.customs.models import DutyCase
 from pipeline.customs.reference.base import join_words
 from pipeline.customs.tariff.cases import CasesOnDay, format_case
 from pipeline.customs.tariff.deposits import CASES, DISCLAIMER, RATES, DeclaredCase, list_declared
+from pipeline.customs.tariff.facts import cite_edition
 from pipeline.customs.tariff.queries import format_number
 from pipeline.customs.tariff.rates import parse_rate
 from pipeline.exports.schemas.plan import Line
@@ -90,8 +91,5 @@ def _check_declared(line: Line, here: str, cases: CasesOnDay, case: DeclaredCase
 
 
 def _cite(cases: CasesOnDay, row: DutyCase | None = None) -> str:
-    edition = f"duty cases, edition {cases.edition.name} from {cases.edition.effective_from}, {cases.edition.content_hash[:19]}"
+    edition = f"duty cases, {cite_edition(cases.edition)}"
     return edition if row is None or not row.source else f"{row.source}; {edition}"
-
-
-__all__ = ["check_cases", "list_declared"]

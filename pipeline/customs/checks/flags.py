@@ -10,6 +10,7 @@ from pipeline.customs.models import NumberFlag, TariffEdition
 from pipeline.customs.reference.base import join_words
 from pipeline.customs.reference.pga import pga_rules
 from pipeline.customs.reference.ruleset import ruleset
+from pipeline.customs.tariff.facts import cite_edition
 from pipeline.customs.tariff.flags import FlagsOnDay
 from pipeline.customs.tariff.queries import format_number
 from pipeline.exports.schemas.plan import Line
@@ -75,8 +76,3 @@ def judge_edition(edition: TariffEdition, on: date) -> Severity:
     # An edition without a last day may have been replaced by one that nobody imported.
     age = (on - edition.effective_from).days
     return "block" if edition.effective_to is not None or age <= ruleset().review.within_days else "warn"
-
-
-def cite_edition(edition: TariffEdition) -> str:
-    """Return the edition as a source."""
-    return f"edition {edition.name} from {edition.effective_from}, {edition.content_hash[:19]}"

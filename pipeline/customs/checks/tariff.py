@@ -11,12 +11,13 @@ from sqlmodel import Session
 from pipeline.core.findings import Finding
 from pipeline.core.money import format_plain
 from pipeline.customs.chapter99.facts import entry_date
-from pipeline.customs.checks.cases import check_cases, list_declared
-from pipeline.customs.checks.flags import check_flags, cite_edition, judge_edition
+from pipeline.customs.checks.cases import check_cases
+from pipeline.customs.checks.flags import check_flags, judge_edition
 from pipeline.customs.models import TariffEdition
 from pipeline.customs.reference.base import join_words, without_dots
 from pipeline.customs.reference.units import unit_rules
-from pipeline.customs.tariff.facts import TariffFacts, keep_facts
+from pipeline.customs.tariff.deposits import list_declared
+from pipeline.customs.tariff.facts import TariffFacts, cite_edition, keep_facts
 from pipeline.customs.tariff.lines import TariffNumber, TariffOnDay, WantedFacts, load_days
 from pipeline.customs.tariff.quantity import find_exact_quantity
 from pipeline.customs.tariff.queries import format_number
@@ -52,7 +53,7 @@ def check_tariff(plan: Plan, tariff: Mapping[date, TariffOnDay]) -> list[Finding
 
     What no edition covers is one note for the whole plan.
     """
-    findings = list(_check_coverage(tariff, _list_wanted(plan)))
+    findings = list(_check_coverage(tariff))
     for index, unit in enumerate(plan.units):
         on = entry_date(unit)
         known = tariff[on]
@@ -67,7 +68,7 @@ def check_tariff(plan: Plan, tariff: Mapping[date, TariffOnDay]) -> list[Finding
     return findings
 
 
-def _check_coverage(tariff: Mapping[date, TariffOnDay], wanted: Mapping[date, WantedFacts]) -> Iterator[Finding]:
+def _check_coverage(tariff: Mapping[date, TariffOnDay]) -> Iterator[Finding]:
     without = sorted(on for on, known in tariff.items() if known.edition is None)
     tables = [
         name
@@ -97,8 +98,8 @@ def _check_coverage(tariff: Mapping[date, TariffOnDay], wanted: Mapping[date, Wa
             remedy="Ask the broker, or ask the operator to import the table: exports tariff import FILE --kind KIND --from DAY.",
             source="ACE agency tariff codes of CBP; cases of Commerce",
         )
-    for on, known in tariff.items():
-        chapters = sorted({number[:2] for number in wanted[on].numbers if not known.covers(number)})
+    for known in tariff.values():
+        chapters = sorted({number[:2] for number in known.wanted.numbers if not known.covers(number)})
         if known.edition is not None and chapters:
             yield Finding(
                 rule="H00",

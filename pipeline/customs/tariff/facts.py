@@ -31,6 +31,11 @@ class KeptEdition(KeptFacts):
     content_hash: str
 
 
+def cite_edition(edition: TariffEdition | KeptEdition) -> str:
+    """Return the edition as a source."""
+    return f"edition {edition.name} from {edition.effective_from}, {edition.content_hash[:19]}"
+
+
 class KeptRate(KeptFacts):
     """The texts of column 1 for a tariff number; `special` is kept only if the line claims a program.
 
@@ -71,7 +76,7 @@ class TariffFacts(KeptFacts):
         """Yield the editions as sources."""
         for what, edition in (("Rates of column 1", self.edition), ("Deposit rates", self.cases)):
             if edition is not None:
-                yield f"{what}: edition {edition.name} from {edition.effective_from}, {edition.content_hash[:19]}"
+                yield f"{what}: {cite_edition(edition)}"
 
 
 def list_pairs(lines: Sequence[Line]) -> list[tuple[str, str | None]]:

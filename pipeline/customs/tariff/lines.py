@@ -44,10 +44,20 @@ class TariffNumber:
         return parse_special_rates(self.rate_row.special)
 
 
+@dataclass
+class WantedFacts:
+    """What a plan asks on one day: tariff numbers of eight or more digits, countries of origin, and declared cases."""
+
+    numbers: set[str] = field(default_factory=set)
+    countries: set[str] = field(default_factory=set)
+    cases: set[str] = field(default_factory=set)
+
+
 @dataclass(frozen=True)
 class TariffOnDay:
     """What the editions that are in force on a day say of a plan's lines; without an edition nothing is known."""
 
+    wanted: WantedFacts
     edition: TariffEdition | None
     rows: Mapping[str, Sequence[TariffRow]] = field(default_factory=dict)
     flags: FlagsOnDay | None = None
@@ -81,15 +91,6 @@ class TariffOnDay:
         return [row for row in self.rows.get(number[:_RATE_DIGITS], ()) if len(row.number) == _NUMBER_DIGITS]
 
 
-@dataclass
-class WantedFacts:
-    """What a plan asks on one day: tariff numbers of eight or more digits, countries of origin, and declared cases."""
-
-    numbers: set[str] = field(default_factory=set)
-    countries: set[str] = field(default_factory=set)
-    cases: set[str] = field(default_factory=set)
-
-
 def load_days(session: Session, wanted: Mapping[date, WantedFacts]) -> dict[date, TariffOnDay]:
     """Return for each day what its editions say of what is wanted."""
     return {on: _load_day(session, on, each) for on, each in wanted.items()}
@@ -99,6 +100,7 @@ def _load_day(session: Session, on: date, wanted: WantedFacts) -> TariffOnDay:
     editions = find_editions(session, on)
     tariff, flags, cases = (editions.get(kind) for kind in ("tariff", "agency-flags", "duty-cases"))
     return TariffOnDay(
+        wanted,
         tariff,
         {} if tariff is None else _load_rows(session, tariff, wanted.numbers),
         None if flags is None else load_flags(session, flags, wanted.numbers),
