@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from pipeline.core.findings import Finding
+from pipeline.core.findings import Finding, Severity
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.reference.base import build_warning, join_words
 from pipeline.customs.reference.transport import transport_rules
 from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.exports.schemas.transport import CrewMember, Trip
 
-#: What customs must have of a truck, by member of the entry, and who has it.
-_NEEDED: Final = {
-    "carrier_scac": ("carrierScac", "the carrier's SCAC", "Ask the carrier for its SCAC, four letters mostly."),
+#: What customs must have of a truck, by member of the entry: the severity without it, its words, and who has it. A plan is
+#: often approved before a truck has an hour, so that it lacks one is a note.
+_NEEDED: Final[Mapping[str, tuple[str, Severity, str, str]]] = {
+    "carrier_scac": ("carrierScac", "warn", "the carrier's SCAC", "Ask the carrier for its SCAC, four letters mostly."),
     "shipment_control_number": (
         "shipmentControlNumber",
+        "warn",
         "the shipment control number (PAPS number)",
         "Ask the carrier for the number of this shipment on its manifest.",
     ),
     "estimated_arrival_at": (
         "estimatedArrivalAt",
+        "note",
         "its arrival at the border",
         "Give the day and time at which the carrier expects to cross; the export date stands for it until then.",
     ),
@@ -90,17 +93,16 @@ def check_trips(plan: Plan) -> Iterator[Finding]:
 
 
 def _check_needed(unit: Unit, here: str) -> Iterator[Finding]:
-    for attribute, (member, what, remedy) in _NEEDED.items():
+    for attribute, (member, severity, what, remedy) in _NEEDED.items():
         if getattr(unit.entry, attribute) is None:
-            found = build_warning(
-                "C01",
-                f"{here}/{member}",
-                f"Unit {unit.unit_ref} comes by truck, but the plan lacks {what}.",
-                remedy,
-                transport_rules().advance_data,
+            yield Finding(
+                rule="C01",
+                severity=severity,
+                pointer=f"{here}/{member}",
+                message=f"Unit {unit.unit_ref} comes by truck, but the plan lacks {what}.",
+                remedy=remedy,
+                source=transport_rules().advance_data.source,
             )
-            # A plan is often approved before a truck has an hour, so that it lacks one is a note.
-            yield found.model_copy(update={"severity": "note"}) if attribute == "estimated_arrival_at" else found
 
 
 def _check_control_number(unit: Unit, here: str) -> Iterator[Finding]:
