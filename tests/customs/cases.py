@@ -6,7 +6,9 @@ from datetime import date
 from typing import Any
 
 from pipeline.core.findings import Finding
+from pipeline.core.runtime import Runtime
 from pipeline.customs.checks.plan import check_plan
+from pipeline.customs.checks.tariff import check_tariff, load_tariff
 from pipeline.exports.schemas.plan import Plan
 from tests.customs.foreign_importer import FOREIGN_ADDRESS, RESIDENT_AGENT
 from tests.support import factories
@@ -37,6 +39,12 @@ def with_changes(*changes: tuple[str, Any]) -> Json:
     for pointer, value in changes:
         changed = change_plan(changed, pointer, value)
     return changed
+
+
+def check_by_tariff(runtime: Runtime, *changes: tuple[str, Any]) -> list[Finding]:
+    changed = Plan.model_validate(with_changes(*changes))
+    with runtime.db.read() as session:
+        return check_tariff(changed, load_tariff(session, changed))
 
 
 def enter_on(on: str) -> list[tuple[str, Any]]:

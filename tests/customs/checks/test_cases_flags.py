@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from config.settings import Settings
-from pipeline.core.findings import Finding
-from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.customs.checks.tariff import check_tariff, keep_tariff, load_tariff
+from pipeline.core.runtime import Runtime
+from pipeline.customs.checks.tariff import keep_tariff, load_tariff
 from pipeline.exports.schemas.plan import Plan
-from tests.customs.cases import PAN, SHIRT, UNIT, pga_row, with_changes
+from tests.customs.cases import PAN, SHIRT, UNIT, check_by_tariff, pga_row, with_changes
 from tests.support.query_counter import record_statements
 from tests.support.tariff import AGENCY_FLAGS, DUTY_CASES, REVISION_6, import_revision, import_table
 
@@ -23,32 +19,18 @@ RECENT, OLD = date(2026, 10, 1), date(2026, 1, 1)
 WOOD = [(f"{PAN}/htsCode", "4407110013"), (f"{PAN}/countryOfOrigin", "CA")]
 
 
-@pytest.fixture
-def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
-    """A runtime on each supported database."""
-    opened = open_runtime(Settings(database_url=database_url, artifacts_url=f"file://{tmp_path}"))
-    yield opened
-    opened.close()
-
-
-def check(runtime: Runtime, *changes: tuple[str, Any]) -> list[Finding]:
-    plan = Plan.model_validate(with_changes(*changes))
-    with runtime.db.read() as session:
-        return check_tariff(plan, load_tariff(session, plan))
-
-
 def about(runtime: Runtime, line: str, *changes: tuple[str, Any]) -> list[tuple[str, str, str]]:
     """Return rule, severity and the rest of the pointer of the findings about a line."""
     return [
         (each.rule, each.severity, each.pointer.removeprefix(line))
-        for each in check(runtime, *changes)
+        for each in check_by_tariff(runtime, *changes)
         if each.pointer.startswith(line)
     ]
 
 
 def test_what_is_not_loaded_is_said_once(runtime: Runtime) -> None:
     def list_notes() -> list[str]:
-        return [each.message for each in check(runtime) if each.rule == "H00" and not each.pointer]
+        return [each.message for each in check_by_tariff(runtime) if each.rule == "H00" and not each.pointer]
 
     (note,) = list_notes()
     assert note.endswith(
@@ -69,7 +51,9 @@ def test_flag_without_answer_is_a_finding_by_its_requirement(runtime: Runtime) -
     none: tuple[str, Any] = (f"{PAN}/treatment/pga", [])
     shirt = (f"{SHIRT}/htsCode", "6105100010")
     assert ("H20", "warn", "/treatment/pga") in about(runtime, PAN, none)
-    (must,) = [each for each in check(runtime, none, shirt) if each.rule == "H20" and each.pointer.startswith(SHIRT)]
+    (must,) = [
+        each for each in check_by_tariff(runtime, none, shirt) if each.rule == "H20" and each.pointer.startswith(SHIRT)
+    ]
     assert (must.severity, must.remedy) == ("block", "Give the FDA data for flag FD2.")
     assert must.message == (
         "Line L2: 6105.10.00.10 has flag FD2 (FDA data is required): the entry must have FDA data, and the plan has no answer."
@@ -80,7 +64,7 @@ def test_flag_without_answer_is_a_finding_by_its_requirement(runtime: Runtime) -
 def test_old_table_refuses_nothing(runtime: Runtime) -> None:
     import_table(runtime, AGENCY_FLAGS, OLD)
     changes = [(f"{PAN}/treatment/pga", []), (f"{SHIRT}/htsCode", "6105100010")]
-    assert {(each.severity, each.pointer) for each in check(runtime, *changes) if each.rule == "H20"} == {
+    assert {(each.severity, each.pointer) for each in check_by_tariff(runtime, *changes) if each.rule == "H20"} == {
         ("warn", f"{SHIRT}/treatment/pga"), ("note", f"{PAN}/treatment/pga"),
     }  # fmt: skip
 
@@ -97,14 +81,16 @@ def test_answer_to_a_flag_that_the_number_lacks_is_noted(runtime: Runtime) -> No
     rows = [pga_row("FD1", "FDA", disclaimer="A"), pga_row("FW1", "FWS", disclaimer="E"), pga_row("DT1", "NHT")]
     assert about(runtime, PAN, (f"{PAN}/treatment/pga", rows)) == [("H21", "note", "/treatment/pga/2/flag")]
     (note,) = [
-        each for each in check(runtime, (f"{PAN}/treatment/pga", rows)) if each.rule == "H21" and PAN in each.pointer
+        each
+        for each in check_by_tariff(runtime, (f"{PAN}/treatment/pga", rows))
+        if each.rule == "H21" and PAN in each.pointer
     ]
     assert "has only FW1 and FD1 in edition agency_flags" in note.message
 
 
 def test_number_and_origin_of_a_case_may_be_in_its_scope(runtime: Runtime) -> None:
     import_table(runtime, DUTY_CASES, RECENT)
-    (found,) = [each for each in check(runtime, *WOOD) if each.rule == "H30"]
+    (found,) = [each for each in check_by_tariff(runtime, *WOOD) if each.rule == "H30"]
     assert (found.severity, found.pointer) == ("warn", f"{PAN}/attributes")
     assert found.message == (
         "Line L1: goods of CA in 4407.11.00.13 may be in the scope of A-122-857-000 (Softwood lumber from Canada) and "
@@ -112,7 +98,7 @@ def test_number_and_origin_of_a_case_may_be_in_its_scope(runtime: Runtime) -> No
     )
     assert found.remedy.startswith("Read the scope: its text decides, not the number.")
     one = (f"{PAN}/attributes", {"adCvdCase": "A-122-857-012"})
-    (rest,) = [each for each in check(runtime, *WOOD, one) if each.rule == "H30"]
+    (rest,) = [each for each in check_by_tariff(runtime, *WOOD, one) if each.rule == "H30"]
     assert "A-122-857" not in rest.message
     both = (f"{PAN}/attributes", {"adCvdCase": "A-122-857-000, C122858000"})
     assert about(runtime, PAN, *WOOD, both) == []
@@ -155,7 +141,7 @@ def test_wrong_declaration_is_a_finding(
     import_table(runtime, DUTY_CASES, RECENT)
     found = [
         each
-        for each in check(runtime, *WOOD, (f"{PAN}/attributes", attributes))
+        for each in check_by_tariff(runtime, *WOOD, (f"{PAN}/attributes", attributes))
         if each.pointer.startswith(PAN) and each.rule != "H30"
     ]
     assert [(each.rule, each.pointer.removeprefix(PAN)) for each in found] == [expected]

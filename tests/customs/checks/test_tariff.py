@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from datetime import date
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from config.settings import Settings
 from pipeline.core.findings import Finding
-from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.core.runtime import Runtime
 from pipeline.customs.checks.tariff import check_tariff, load_tariff
 from pipeline.exports.schemas.plan import Plan
-from tests.customs.cases import BAG, PAN, SHIRT, UNIT, with_changes
+from tests.customs.cases import BAG, PAN, SHIRT, UNIT, check_by_tariff
 from tests.support import factories
 from tests.support.factories import Json
 from tests.support.query_counter import record_statements
@@ -22,20 +18,6 @@ from tests.support.tariff import REVISION_6, REVISION_7, import_revision
 
 #: The entry of the plans is on 2026-11-26.
 RECENT = date(2026, 10, 1)
-
-
-@pytest.fixture
-def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
-    """A runtime on each supported database."""
-    opened = open_runtime(Settings(database_url=database_url, artifacts_url=f"file://{tmp_path}"))
-    yield opened
-    opened.close()
-
-
-def check(runtime: Runtime, *changes: tuple[str, Any]) -> list[Finding]:
-    plan = Plan.model_validate(with_changes(*changes))
-    with runtime.db.read() as session:
-        return check_tariff(plan, load_tariff(session, plan))
 
 
 def about(findings: list[Finding], pointer: str) -> list[tuple[str, str, str]]:
@@ -58,22 +40,22 @@ def test_plan_without_an_edition_has_one_note(runtime: Runtime) -> None:
     assert (note.rule, note.severity, note.pointer) == ("H00", "note", "")
     assert note.message.startswith("The tariff was not checked: no edition of it is in force on 2026-11-26.")
     import_revision(runtime, REVISION_6, date(2026, 1, 1), date(2026, 11, 25))
-    assert [each.rule for each in check(runtime)] == ["H00"]
+    assert [each.rule for each in check_by_tariff(runtime)] == ["H00"]
 
 
 def test_edition_without_a_chapter_says_so_once(runtime: Runtime) -> None:
     import_revision(runtime, REVISION_6, RECENT)
-    notes = [each for each in check(runtime) if each.rule == "H00"]
+    notes = [each for each in check_by_tariff(runtime) if each.rule == "H00"]
     assert [each.message for each in notes] == [
         "Not checked: agency flags and duty cases, because no table of them is in force on each day of entry.",
         "The tariff was not checked for chapter 42: edition hts_2026_revision_6 does not have it.",
     ]
-    assert about(check(runtime), BAG) == []
+    assert about(check_by_tariff(runtime), BAG) == []
 
 
 def test_quantities_that_the_entry_needs_are_proposed_exactly(runtime: Runtime) -> None:
     import_revision(runtime, REVISION_6, RECENT)
-    found = check(runtime, (f"{PAN}/netWeightKg", "1.8"), (f"{SHIRT}/netWeightKg", "0.9"))
+    found = check_by_tariff(runtime, (f"{PAN}/netWeightKg", "1.8"), (f"{SHIRT}/netWeightKg", "0.9"))
     pan, shirt = [each for each in found if each.rule == "H03"]
     assert (pan.severity, pan.pointer) == ("warn", f"{PAN}/unit")
     assert pan.message == "Line L1: the entry needs NO (No.) and KG (kg) for 7323.93.00.45, but the plan has NO."
@@ -83,10 +65,10 @@ def test_quantities_that_the_entry_needs_are_proposed_exactly(runtime: Runtime) 
         (f"{PAN}/entryQuantities", quantities(NO="4", KG="1.8")),
         (f"{SHIRT}/entryQuantities", quantities(DOZ="0.33", KG="0.9")),
     ]
-    assert [each.rule for each in check(runtime, *stated)] == ["H00", "H00"]
-    wrong = check(runtime, (f"{PAN}/entryQuantities", quantities(KG="1.8", NO="4")))
+    assert [each.rule for each in check_by_tariff(runtime, *stated)] == ["H00", "H00"]
+    wrong = check_by_tariff(runtime, (f"{PAN}/entryQuantities", quantities(KG="1.8", NO="4")))
     assert about(wrong, PAN) == [("H03", "warn", "/entryQuantities")]
-    asked = check(runtime, (f"{SHIRT}/unit", "PRS"))
+    asked = check_by_tariff(runtime, (f"{SHIRT}/unit", "PRS"))
     assert "Ask for the quantity in DOZ: it does not follow from PRS." in next(
         each.remedy for each in asked if each.pointer == f"{SHIRT}/unit"
     )
@@ -96,9 +78,9 @@ def test_units_follow_the_edition_of_the_day(runtime: Runtime) -> None:
     import_revision(runtime, REVISION_6, date(2026, 1, 1))
     import_revision(runtime, REVISION_7, RECENT)
     changes = [(f"{PAN}/htsCode", "7323930060"), (f"{PAN}/entryQuantities", quantities(NO="4", KG="1.8"))]
-    assert about(check(runtime, *changes), PAN) == [("H03", "warn", "/entryQuantities")]
+    assert about(check_by_tariff(runtime, *changes), PAN) == [("H03", "warn", "/entryQuantities")]
     early = [(f"{UNIT}/entry/exportDate", "2026-09-29"), (f"{UNIT}/entry/estimatedArrivalAt", "2026-09-30T18:00:00Z")]
-    assert about(check(runtime, *changes, *early), PAN) == []
+    assert about(check_by_tariff(runtime, *changes, *early), PAN) == []
 
 
 @pytest.mark.parametrize(
@@ -118,7 +100,7 @@ def test_units_follow_the_edition_of_the_day(runtime: Runtime) -> None:
 )
 def test_number_that_does_not_exist_is_refused(runtime: Runtime, number: str, message: str, remedy: str) -> None:
     import_revision(runtime, REVISION_6, RECENT)
-    (missing,) = [each for each in check(runtime, (f"{PAN}/htsCode", number)) if each.rule == "H01"]
+    (missing,) = [each for each in check_by_tariff(runtime, (f"{PAN}/htsCode", number)) if each.rule == "H01"]
     assert (missing.severity, missing.pointer, missing.message) == ("block", f"{PAN}/htsCode", message)
     assert missing.remedy.startswith(remedy)
     assert missing.source is not None
@@ -127,22 +109,22 @@ def test_number_that_does_not_exist_is_refused(runtime: Runtime, number: str, me
 
 def test_old_edition_refuses_nothing(runtime: Runtime) -> None:
     import_revision(runtime, REVISION_6, date(2026, 1, 1))
-    (missing,) = [each for each in check(runtime, (f"{PAN}/htsCode", "7323930099")) if each.rule == "H01"]
+    (missing,) = [each for each in check_by_tariff(runtime, (f"{PAN}/htsCode", "7323930099")) if each.rule == "H01"]
     assert missing.severity == "warn"
     assert missing.remedy.endswith("The edition is old: ask for a newer one.")
     import_revision(runtime, REVISION_7, date(2026, 2, 1), date(2026, 12, 31))
-    (missing,) = [each for each in check(runtime, (f"{PAN}/htsCode", "7323930099")) if each.rule == "H01"]
+    (missing,) = [each for each in check_by_tariff(runtime, (f"{PAN}/htsCode", "7323930099")) if each.rule == "H01"]
     assert missing.severity == "block"
 
 
 def test_number_without_suffixes_is_noted(runtime: Runtime) -> None:
     import_revision(runtime, REVISION_6, RECENT)
-    assert about(check(runtime, (f"{PAN}/htsCode", "9101114010")), PAN) == [("H01", "note", "/htsCode")]
+    assert about(check_by_tariff(runtime, (f"{PAN}/htsCode", "9101114010")), PAN) == [("H01", "note", "/htsCode")]
 
 
 def test_unknown_unit_of_the_tariff_is_noted(runtime: Runtime) -> None:
     import_revision(runtime, REVISION_6, RECENT)
-    found = check(runtime, (f"{PAN}/htsCode", "9801001012"))
+    found = check_by_tariff(runtime, (f"{PAN}/htsCode", "9801001012"))
     assert about(found, PAN) == [("H03", "note", "/unit")]
 
 
@@ -152,7 +134,7 @@ def test_heading_of_chapter_99_that_does_not_exist_is_a_warning(runtime: Runtime
         {"heading": text, "program": "S301_CN", "ratePercent": "25", "basis": "full_value"}
         for text in ("9903.88.03", "9903.88.99")
     ]
-    found = check(runtime, (f"{PAN}/treatment/chapter99", rows))
+    found = check_by_tariff(runtime, (f"{PAN}/treatment/chapter99", rows))
     assert ("H01", "warn", "/treatment/chapter99/1/heading") in about(found, PAN)
     assert ("H01", "warn", "/treatment/chapter99/0/heading") not in about(found, PAN)
 
@@ -174,7 +156,7 @@ def test_preference_must_be_in_the_special_column(
     runtime: Runtime, number: str, spi: str, severity: str | None
 ) -> None:
     import_revision(runtime, REVISION_6, RECENT)
-    found = check(runtime, (f"{SHIRT}/htsCode", number), (f"{SHIRT}/spi", spi))
+    found = check_by_tariff(runtime, (f"{SHIRT}/htsCode", number), (f"{SHIRT}/spi", spi))
     claims = [(each.severity, each.pointer) for each in found if each.rule == "H05"]
     assert claims == ([(severity, f"{SHIRT}/spi")] if severity else [])
 

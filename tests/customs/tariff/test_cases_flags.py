@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Iterator
 from datetime import date
 from io import StringIO
 from pathlib import Path
@@ -13,9 +12,8 @@ from typing import Any
 
 import pytest
 
-from config.settings import Settings
 from pipeline.core.errors import InvalidRequest, InvalidState
-from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.core.runtime import Runtime
 from pipeline.customs.models import DutyCase, TariffEdition
 from pipeline.customs.tariff import editions
 from pipeline.customs.tariff.cases import CasesOnDay, format_case, load_cases, parse_case, read_cases
@@ -26,14 +24,6 @@ from tests.support.query_counter import record_statements
 from tests.support.tariff import AGENCY_FLAGS, DUTY_CASES, REVISION_6, import_revision, import_table
 
 JULY, NOVEMBER = date(2026, 7, 1), date(2026, 11, 26)
-
-
-@pytest.fixture
-def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
-    """A runtime on each supported database."""
-    opened = open_runtime(Settings(database_url=database_url, artifacts_url=f"file://{tmp_path}"))
-    yield opened
-    opened.close()
 
 
 def test_tables_are_in_force_beside_the_tariff(runtime: Runtime) -> None:

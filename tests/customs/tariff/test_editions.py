@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
 import pytest
 from sqlalchemy import func, select
 
-from config.settings import Settings
 from pipeline.core.errors import InvalidRequest, InvalidState, NotFound
-from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.core.runtime import Runtime
 from pipeline.customs.models import TariffEdition, TariffRow
 from pipeline.customs.tariff import editions
 from pipeline.customs.tariff.diff import TariffChange, compare_editions
@@ -20,14 +18,6 @@ from pipeline.customs.tariff.queries import format_number, parse_number, show_nu
 from tests.support.tariff import REVISION_6, REVISION_7, import_revision
 
 MARCH, JULY = date(2026, 3, 1), date(2026, 7, 1)
-
-
-@pytest.fixture
-def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
-    """A runtime on each supported database."""
-    opened = open_runtime(Settings(database_url=database_url, artifacts_url=f"file://{tmp_path}"))
-    yield opened
-    opened.close()
 
 
 def count_rows(runtime: Runtime) -> tuple[int, int]:
