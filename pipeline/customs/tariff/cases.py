@@ -15,7 +15,17 @@ from sqlmodel import Session, col, select
 
 from pipeline.core.errors import InvalidRequest
 from pipeline.customs.models import DutyCase, TariffEdition
-from pipeline.customs.tariff.rows import FileShape, is_list, list_texts, read_rows, read_text, split_chunks
+from pipeline.customs.tariff.rows import (
+    LENGTHS,
+    NUMBER,
+    FileShape,
+    is_list,
+    list_texts,
+    read_rows,
+    read_text,
+    remove_points,
+    split_chunks,
+)
 
 SHAPE: Final = FileShape(
     headers={
@@ -34,10 +44,8 @@ SHAPE: Final = FileShape(
 #: A-122-857-000: antidumping (A) or countervailing (C), country, product, company. `000` is all others.
 _CASE: Final = re.compile(r"([AC])-?(\d{3})-?(\d{3})(?:-?(\d{3}))?", re.ASCII)
 _COUNTRY: Final = re.compile(r"[A-Z]{2}")
-_NUMBER: Final = re.compile(r"\d{4}(\d{2}){0,3}", re.ASCII)
 _STATUSES: Final = frozenset({"active", "revoked"})
 _ROOT: Final = 7
-_LENGTHS: Final = (4, 6, 8, 10)
 _ALL_OTHERS: Final = "000"
 
 
@@ -79,7 +87,7 @@ class CasesOnDay:
 
     def list_in_scope(self, number: str, country: str) -> list[DutyCase]:
         """Return the active cases of the country that name the number, one for each product."""
-        named = [row for length in _LENGTHS for row in self._active.get((country, number[:length]), ())]
+        named = [row for length in LENGTHS for row in self._active.get((country, number[:length]), ())]
         first = {row.root: row for row in sorted(named, key=lambda row: row.case_number, reverse=True)}
         return sorted(first.values(), key=lambda row: row.case_number)
 
@@ -121,8 +129,8 @@ def _read_numbers(value: object, row: int) -> Iterator[str]:
         list_texts(value, "numbers", row, SHAPE.remedy) if is_list(value) else re.split(r"[\s,;]+", str(value or ""))
     )
     for text in filter(None, texts):
-        digits = re.sub(r"[.\s]", "", text)
-        if not _NUMBER.fullmatch(digits):
+        digits = remove_points(text)
+        if not NUMBER.fullmatch(digits):
             raise _wrong(row, "numbers", text)
         yield digits
 

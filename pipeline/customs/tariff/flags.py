@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 
 from pipeline.core.errors import InvalidRequest
 from pipeline.customs.models import NumberFlag, TariffEdition
-from pipeline.customs.tariff.rows import FileShape, read_rows, read_text, split_chunks
+from pipeline.customs.tariff.rows import LENGTHS, NUMBER, FileShape, read_rows, read_text, remove_points, split_chunks
 
 SHAPE: Final = FileShape(
     headers={
@@ -25,11 +25,9 @@ SHAPE: Final = FileShape(
     needed=("htsno", "flag", "agency"),
     remedy="the documentation, Load the tariff, has the columns of agency flags",
 )
-_NUMBER: Final = re.compile(r"\d{4}(\d{2}){0,3}", re.ASCII)
 _FLAG: Final = re.compile(r"[A-Z0-9]{3}")
 _AGENCY: Final = re.compile(r"[A-Z]{3}")
 _REQUIREMENTS: Final = frozenset({"", "may", "must"})
-_LENGTHS: Final = (4, 6, 8, 10)
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class FlagsOnDay:
     def list_flags(self, number: str) -> list[NumberFlag]:
         """Return the flags of a number; if two rows have a flag, the one with more digits counts."""
         found: dict[str, NumberFlag] = {}
-        for length in _LENGTHS:
+        for length in LENGTHS:
             found |= {row.flag: row for row in self.rows.get(number[:length], ()) if len(number) >= length}
         return list(found.values())
 
@@ -52,10 +50,10 @@ def read_flags(path: Path) -> Iterator[dict[str, Any]]:
     seen: set[tuple[str, str]] = set()
     for number, row in read_rows(path, SHAPE):
         texts = {name: read_text(row, name, number, SHAPE.remedy) for name in SHAPE.headers}
-        digits = re.sub(r"[.\s]", "", texts["htsno"])
+        digits = remove_points(texts["htsno"])
         flag, agency, requirement = texts["flag"].upper(), texts["agency"].upper(), texts["requirement"].lower()
         for name, value, fits in (
-            ("htsno", texts["htsno"], _NUMBER.fullmatch(digits)),
+            ("htsno", texts["htsno"], NUMBER.fullmatch(digits)),
             ("flag", texts["flag"], _FLAG.fullmatch(flag)),
             ("agency", texts["agency"], _AGENCY.fullmatch(agency)),
             ("requirement", texts["requirement"], requirement in _REQUIREMENTS),
@@ -76,7 +74,7 @@ def read_flags(path: Path) -> Iterator[dict[str, Any]]:
 
 def load_flags(session: Session, edition: TariffEdition, numbers: set[str]) -> FlagsOnDay:
     """Return the edition with the rows of the numbers and of their first digits."""
-    wanted = {number[:length] for number in numbers for length in _LENGTHS}
+    wanted = {number[:length] for number in numbers for length in LENGTHS}
     rows: dict[str, list[NumberFlag]] = {}
     for part in split_chunks(sorted(wanted)):
         query = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import date
 from typing import Final
@@ -15,8 +14,8 @@ from pipeline.customs.schemas import EditionView, NumberFlagView, RateView, Spec
 from pipeline.customs.tariff.editions import find_editions
 from pipeline.customs.tariff.flags import FlagsOnDay, load_flags
 from pipeline.customs.tariff.rates import Rate, parse_rate, parse_special_rates
+from pipeline.customs.tariff.rows import NUMBER, remove_points
 
-_NUMBER: Final = re.compile(r"\d{4}(\d{2}){0,3}", re.ASCII)
 _RATE_DIGITS: Final = 8
 
 
@@ -25,8 +24,8 @@ def parse_number(text: str) -> str:
 
     Raises InvalidRequest if there are not 4, 6, 8 or 10.
     """
-    digits = re.sub(r"[.\s]", "", text)
-    if _NUMBER.fullmatch(digits) is None:
+    digits = remove_points(text)
+    if NUMBER.fullmatch(digits) is None:
         raise InvalidRequest(f"{text[:40]!r} is not a tariff number; give 4, 6, 8 or 10 digits, such as 6115.94.00.00")
     return digits
 

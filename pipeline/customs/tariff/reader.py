@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from pipeline.core.errors import InvalidRequest
-from pipeline.customs.tariff.rows import FileShape, is_list, list_texts, read_rows, read_text
+from pipeline.customs.tariff.rows import NUMBER, FileShape, is_list, list_texts, read_rows, read_text, remove_points
 
 _MAX_INDENT: Final = 30
 _REMEDY: Final = "import the file as the USITC publishes it"
@@ -29,7 +28,6 @@ SHAPE: Final = FileShape(
     needed=("htsno", "indent", "description"),
     remedy=_REMEDY,
 )
-_NUMBER: Final = re.compile(r"\d{4}(\d{2}){0,3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +56,8 @@ def read_lines(path: Path) -> Iterator[TariffLine]:
 
 
 def _read_line(row: Mapping[str, Any], number: int) -> TariffLine:
-    digits = re.sub(r"[.\s]", "", read_text(row, "htsno", number, _REMEDY))
-    if digits and not (_NUMBER.fullmatch(digits) and digits.isascii()):
+    digits = remove_points(read_text(row, "htsno", number, _REMEDY))
+    if digits and not NUMBER.fullmatch(digits):
         raise InvalidRequest(
             f"row {number}: htsno {str(row['htsno'])[:40]!r} is not a number of 4, 6, 8 or 10 digits; {_REMEDY}"
         )

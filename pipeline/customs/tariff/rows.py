@@ -14,6 +14,9 @@ from typing import Any, Final, TextIO, TypeGuard
 
 from pipeline.core.errors import InvalidRequest
 
+#: A tariff number without points, and how many digits it has.
+NUMBER: Final = re.compile(r"\d{4}(\d{2}){0,3}", re.ASCII)
+LENGTHS: Final = (4, 6, 8, 10)
 #: Longest text of a cell. The longest descriptions, of chapter 99, have about 10,000 characters.
 _MAX_TEXT: Final = 100_000
 _MAX_ROWS: Final = 200_000
@@ -33,6 +36,11 @@ class FileShape:
     headers: Mapping[str, str]
     needed: tuple[str, ...]
     remedy: str
+
+
+def remove_points(text: str) -> str:
+    """Return a tariff number without points and blanks."""
+    return re.sub(r"[.\s]", "", text)
 
 
 def check_size(path: Path, remedy: str) -> None:
