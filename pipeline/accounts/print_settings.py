@@ -60,7 +60,7 @@ _FIND: Final = select(
 
 
 def find_print_settings(session: Session, account_id: str, broker_id: str | None = None) -> PrintSettings:
-    """Return the settings of the account, with the name of this customs broker; raises NotFound if there is no account."""
+    """Return the account's settings and the name of this customs broker; raises NotFound if the account does not exist."""
     row = session.execute(_FIND, {"of_account": account_id, "of_broker": broker_id}).one_or_none()
     if row is None:
         raise _no_account(account_id)
