@@ -7018,6 +7018,7 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": string;
+                    "*/*": string;
                 };
             };
             /** @description `errorCode` is INVALID_REQUEST or VALIDATION_ERROR */
@@ -7136,6 +7137,7 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": string;
+                    "*/*": string;
                 };
             };
             /** @description `errorCode` is INVALID_REQUEST or VALIDATION_ERROR */
@@ -7692,7 +7694,7 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description The call succeeded */
+            /** @description The document, in its own media type */
             200: {
                 headers: {
                     /** @description The version, for `If-Match` and `If-None-Match` */
@@ -7701,6 +7703,7 @@ export interface operations {
                 };
                 content: {
                     "application/octet-stream": string;
+                    "*/*": string;
                 };
             };
             /** @description Not changed */

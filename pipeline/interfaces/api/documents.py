@@ -13,13 +13,11 @@ from pipeline.exports import queries
 from pipeline.exports.schemas.export import CustomsPackageView
 from pipeline.interfaces.api.dependencies import KeyHolder, Reader, RuntimeDep
 from pipeline.interfaces.api.headers import conditional_response, download_headers, has_current_version
-from pipeline.interfaces.api.openapi import READ_REFUSALS, Responses, refusal_responses
+from pipeline.interfaces.api.openapi import ANY_FILE, FILE, READ_REFUSALS, Responses, refusal_responses
 from pipeline.workflow import read_model
 
 router = APIRouter(prefix="/api", tags=["packages"])
 
-#: Without a schema, client generators leave the answer out.
-_BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
 _NOT_MODIFIED: Final[Responses] = {304: {"description": "Not changed"}}
 
 
@@ -34,7 +32,11 @@ def read_customs_package(id: str, request: Request, runtime: RuntimeDep, caller:
 @router.get(
     "/artifacts/{id}",
     response_class=Response,
-    responses={200: {"content": {"application/octet-stream": _BYTES}}, **_NOT_MODIFIED, **READ_REFUSALS},
+    responses={
+        200: {"content": ANY_FILE, "description": "The document, in its own media type"},
+        **_NOT_MODIFIED,
+        **READ_REFUSALS,
+    },
 )
 def download_artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
     """Return a document's bytes; the entity tag is their SHA-256. A customs broker's key may read its handoffs' documents."""
@@ -56,7 +58,7 @@ def download_artifact(id: str, request: Request, runtime: RuntimeDep, caller: Ke
 @router.get(
     "/exports/{id}/bundle",
     response_class=Response,
-    responses={200: {"content": {"application/zip": _BYTES}}, **_NOT_MODIFIED, **refusal_responses(404, 409)},
+    responses={200: {"content": {"application/zip": FILE}}, **_NOT_MODIFIED, **refusal_responses(404, 409)},
 )
 def download_bundle(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
     """Return an export's plan, broker message and documents as one zip file; its bytes are always the same."""

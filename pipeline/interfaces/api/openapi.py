@@ -50,6 +50,11 @@ SECURITY_SCHEMES: Final[dict[str, dict[str, str]]] = {
 
 Responses = dict[int | str, dict[str, Any]]
 
+#: Without a schema, client generators leave the answer out.
+FILE: Final = {"schema": {"type": "string", "format": "binary"}}
+#: A file in the media type of its document. Client generators that do not know a range take the first entry.
+ANY_FILE: Final = {"application/octet-stream": FILE, "*/*": FILE}
+
 _CODES_BY_STATUS: Final = {
     400: "INVALID_REQUEST, VALIDATION_ERROR",
     401: "INVALID_API_KEY",

@@ -15,17 +15,15 @@ from pipeline.exports.schemas.plan import Plan
 from pipeline.interfaces.api.dependencies import Reader, RuntimeDep
 from pipeline.interfaces.api.exports import point_into_plan
 from pipeline.interfaces.api.headers import download_headers
-from pipeline.interfaces.api.openapi import EXECUTE_REFUSALS, Responses, refusal_responses
+from pipeline.interfaces.api.openapi import ANY_FILE, EXECUTE_REFUSALS, Responses, refusal_responses
 from pipeline.interfaces.api.request_body import describe_body, json_body
 from pipeline.workflow import pro_forma
 from pipeline.workflow.pro_forma import ProformaFormat
 
 router = APIRouter(prefix="/api/exports", tags=["exports"])
 
-#: Without a schema, client generators leave the answer out.
-_BYTES: Final = {"schema": {"type": "string", "format": "binary"}}
 _PAGE: Final[Responses] = {
-    200: {"content": {"application/octet-stream": _BYTES}, "description": "The page, as PDF or HTML"},
+    200: {"content": ANY_FILE, "description": "The page, as PDF or HTML"},
 }
 
 UnitRef = Annotated[

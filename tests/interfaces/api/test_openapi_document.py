@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from dataclasses import replace
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from pipeline.workflow.publisher import Publisher
 from tests.conftest import skip_or_fail
 from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.contracts import published
+from tests.support import factories
 
 FOLDER: Final = Path(__file__).parent / "javascript"
 URL: Final = "https://exports.example"
@@ -53,6 +55,27 @@ def test_operation_ids_are_readable_unique_and_as_published(document: dict[str, 
     assert len(ids) == len(set(ids))
     assert all(re.fullmatch(r"[a-z]+([A-Z][a-z]+)+", each) for each in ids), ids
     assert published.list_operations(document) == published.read_operations(), "run `make contracts`"
+
+
+def test_files_come_in_a_documented_media_type(harness: ApiHarness, document: dict[str, Any]) -> None:
+    plan = factories.plan()
+    export_id = harness.execute(plan)
+    harness.run(export_id)
+    client = harness.client()
+    artifacts = client.get(f"/api/exports/{export_id}").json()["artifacts"]
+    render, download, bundle = "/api/exports/proforma", "/api/artifacts/{id}", "/api/exports/{id}/bundle"
+    answers = [
+        *(("post", render, client.post(render, json=plan, params={"format": each})) for each in ("pdf", "html")),
+        *(("get", download, client.get(download.format(id=each["id"]))) for each in artifacts),
+        ("get", bundle, client.get(bundle.format(id=export_id))),
+    ]
+    received = set()
+    for method, path, answer in answers:
+        media_type = answer.headers["content-type"].partition(";")[0]
+        documented = document["paths"][path][method]["responses"][str(answer.status_code)]["content"]
+        assert any(fnmatchcase(media_type, each) for each in documented), (path, answer.status_code, media_type)
+        received.add(media_type)
+    assert {"application/pdf", "text/html", "text/csv", "application/json", "application/zip"} <= received
 
 
 def test_moved_or_renamed_operation_breaks_its_users() -> None:
