@@ -106,6 +106,21 @@ class NumberFlagView(StrictModel):
     edition: str = Field(description="The edition of agency flags that has it")
 
 
+class DutyCaseView(StrictModel):
+    """A case of antidumping or countervailing duty that names a tariff number, as it is on the day; its text has the scope."""
+
+    case_number: str = Field(
+        description="Such as A-122-857-000; the last three digits are of a company, 000 is all others"
+    )
+    name: str
+    country: str = Field(description="Country of origin of the goods")
+    status: Literal["active", "revoked"]
+    rate: str | None = Field(description="Cash deposit rate, as the table writes it")
+    effective_from: Day = Field(description="The first day of this status and rate")
+    source: str
+    edition: str = Field(description="The edition of duty cases that has it")
+
+
 class TariffNumberView(StrictModel):
     """A number of the tariff on a day: description, units of quantity, rates and footnotes."""
 
@@ -124,6 +139,9 @@ class TariffNumberView(StrictModel):
     suffixes: list[str] = Field(description="The numbers of ten digits below a number of eight")
     agency_flags: list[NumberFlagView] = Field(
         description="From the edition of agency flags in force on the day; empty without one"
+    )
+    duty_cases: list[DutyCaseView] = Field(
+        description="One for each product and country, from the edition of duty cases in force on the day; empty without one"
     )
 
 

@@ -1903,6 +1903,32 @@ export interface components {
             links: components["schemas"]["DocumentLink"][];
         };
         /**
+         * DutyCaseView
+         * @description A case of antidumping or countervailing duty that names a tariff number, as it is on the day; its text has the scope.
+         */
+        DutyCaseView: {
+            /** @description Such as A-122-857-000; the last three digits are of a company, 000 is all others */
+            caseNumber: string;
+            name: string;
+            /** @description Country of origin of the goods */
+            country: string;
+            /**
+             * Status
+             * @enum {string}
+             */
+            status: "active" | "revoked";
+            /** @description Cash deposit rate, as the table writes it */
+            rate: string | null;
+            /**
+             * Format: date
+             * @description The first day of this status and rate
+             */
+            effectiveFrom: string;
+            source: string;
+            /** @description The edition of duty cases that has it */
+            edition: string;
+        };
+        /**
          * EditionView
          * @description The edition of the tariff that a response was read from.
          */
@@ -3060,6 +3086,8 @@ export interface components {
             suffixes: string[];
             /** @description From the edition of agency flags in force on the day; empty without one */
             agencyFlags: components["schemas"]["NumberFlagView"][];
+            /** @description One for each product and country, from the edition of duty cases in force on the day; empty without one */
+            dutyCases: components["schemas"]["DutyCaseView"][];
         };
         /**
          * TreatmentView
@@ -5325,6 +5353,7 @@ export type DeliveryState = components['schemas']['DeliveryState'];
 export type DeliveryView = components['schemas']['DeliveryView'];
 export type DocumentLink = components['schemas']['DocumentLink'];
 export type DocumentLinks = components['schemas']['DocumentLinks'];
+export type DutyCaseView = components['schemas']['DutyCaseView'];
 export type EditionView = components['schemas']['EditionView'];
 export type EmailEndpoint = components['schemas']['EmailEndpoint'];
 export type EndpointTestView = components['schemas']['EndpointTestView'];

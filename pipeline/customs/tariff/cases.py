@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import or_
+from sqlalchemy import Text, cast, or_
 from sqlmodel import Session, col, select
 
 from pipeline.core.errors import InvalidRequest
@@ -87,9 +87,24 @@ class CasesOnDay:
 
     def list_in_scope(self, number: str, country: str) -> list[DutyCase]:
         """Return the active cases of the country that name the number, one for each product."""
-        named = [row for length in LENGTHS for row in self._active.get((country, number[:length]), ())]
-        first = {row.root: row for row in sorted(named, key=lambda row: row.case_number, reverse=True)}
-        return sorted(first.values(), key=lambda row: row.case_number)
+        return _list_products(row for length in LENGTHS for row in self._active.get((country, number[:length]), ()))
+
+    def list_named(self, number: str) -> list[DutyCase]:
+        """Return the cases of all countries that name the number, one for each product: an active one before a revoked one."""
+        prefixes = _list_prefixes(number)
+        named = [row for row in self.cases if prefixes.intersection(row.numbers)]
+        active = {row.root for row in named if row.status == "active"}
+        return _list_products(row for row in named if row.status == "active" or row.root not in active)
+
+
+def _list_products(cases: Iterable[DutyCase]) -> list[DutyCase]:
+    """Return the first case of each product, which is that of all others if there is one."""
+    first = {row.root: row for row in sorted(cases, key=lambda row: row.case_number, reverse=True)}
+    return sorted(first.values(), key=lambda row: row.case_number)
+
+
+def _list_prefixes(number: str) -> set[str]:
+    return {number[:length] for length in LENGTHS if length <= len(number)}
 
 
 def read_cases(path: Path) -> Iterator[dict[str, Any]]:
@@ -165,3 +180,18 @@ def load_cases(
         )
         states |= {row.case_number: row for row in session.exec(query)}
     return CasesOnDay(edition, sorted(states.values(), key=lambda row: row.case_number))
+
+
+def load_number_cases(session: Session, edition: TariffEdition, on: date, number: str) -> CasesOnDay:
+    """Return the edition with the cases that name the number or its first digits on the day or named it before."""
+    numbers = cast(col(DutyCase.numbers), Text)
+    query = (
+        select(DutyCase.root)
+        .where(
+            col(DutyCase.edition_id) == edition.id,
+            or_(*(numbers.contains(f'"{prefix}"', autoescape=True) for prefix in sorted(_list_prefixes(number)))),
+        )
+        .distinct()
+    )
+    roots = set(session.exec(query))
+    return load_cases(session, edition, on, set(), roots) if roots else CasesOnDay(edition, [])

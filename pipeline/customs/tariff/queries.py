@@ -9,8 +9,16 @@ from typing import Final
 from sqlmodel import Session, col, select
 
 from pipeline.core.errors import InvalidRequest, NotFound
-from pipeline.customs.models import NumberFlag, TariffEdition, TariffRow
-from pipeline.customs.schemas import EditionView, NumberFlagView, RateView, SpecialRateView, TariffNumberView
+from pipeline.customs.models import DutyCase, NumberFlag, TariffEdition, TariffRow
+from pipeline.customs.schemas import (
+    DutyCaseView,
+    EditionView,
+    NumberFlagView,
+    RateView,
+    SpecialRateView,
+    TariffNumberView,
+)
+from pipeline.customs.tariff.cases import CasesOnDay, format_case, load_number_cases
 from pipeline.customs.tariff.editions import find_editions
 from pipeline.customs.tariff.flags import FlagsOnDay, load_flags
 from pipeline.customs.tariff.rates import Rate, parse_rate, parse_special_rates
@@ -41,7 +49,7 @@ def show_number(session: Session, number: str, on: date) -> TariffNumberView:
     Raises NotFound if no edition is in force then, or if the edition does not have the number.
     """
     editions = find_editions(session, on)
-    edition, flags = editions.get("tariff"), editions.get("agency-flags")
+    edition, flags, cases = (editions.get(kind) for kind in ("tariff", "agency-flags", "duty-cases"))
     if edition is None:
         raise NotFound(
             f"no edition of the tariff is in force on {on}; the operator imports one by `exports tariff import FILE --from DAY`"
@@ -59,11 +67,17 @@ def show_number(session: Session, number: str, on: date) -> TariffNumberView:
             f"edition {edition.name} does not have the number {format_number(number)}{near or '; correct it'}"
         )
     carried = None if flags is None else load_flags(session, flags, {number})
-    return _build_view(edition, rows, place, on, carried)
+    named = None if cases is None else load_number_cases(session, cases, on, number)
+    return _build_view(edition, rows, place, on, carried, named)
 
 
 def _build_view(
-    edition: TariffEdition, rows: Sequence[TariffRow], place: int, on: date, flags: FlagsOnDay | None
+    edition: TariffEdition,
+    rows: Sequence[TariffRow],
+    place: int,
+    on: date,
+    flags: FlagsOnDay | None,
+    cases: CasesOnDay | None,
 ) -> TariffNumberView:
     row = rows[place]
     priced = row if row.general or row.special or row.other else _find_rate_row(rows, row)
@@ -93,6 +107,7 @@ def _build_view(
         agency_flags=[]
         if flags is None
         else [_view_flag(each, flags.edition) for each in flags.list_flags(row.number)],
+        duty_cases=[] if cases is None else [_view_case(each, cases.edition) for each in cases.list_named(row.number)],
     )
 
 
@@ -103,6 +118,21 @@ def _view_flag(row: NumberFlag, edition: TariffEdition) -> NumberFlagView:
             "agency": row.agency,
             "requirement": row.requirement or None,
             "meaning": row.meaning or None,
+            "edition": edition.name,
+        }
+    )
+
+
+def _view_case(row: DutyCase, edition: TariffEdition) -> DutyCaseView:
+    return DutyCaseView.model_validate(
+        {
+            "case_number": format_case(row.case_number),
+            "name": row.name,
+            "country": row.country,
+            "status": row.status,
+            "rate": row.rate or None,
+            "effective_from": row.effective_from,
+            "source": row.source,
             "edition": edition.name,
         }
     )

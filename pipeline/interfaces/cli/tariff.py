@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from pipeline.core.clock import utc_now
 from pipeline.customs.models import TariffEdition
-from pipeline.customs.schemas import NumberFlagView, RateView, TariffNumberView
+from pipeline.customs.schemas import DutyCaseView, NumberFlagView, RateView, TariffNumberView
 from pipeline.customs.tariff import editions
 from pipeline.customs.tariff.cases import format_case
 from pipeline.customs.tariff.diff import compare_editions
@@ -139,7 +139,7 @@ def show(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Show a number of the tariff on a day: description, units of quantity, rates, footnotes."""
+    """Show a number of the tariff on a day: description, units, rates, footnotes, agency flags, duty cases."""
     digits, day = parse_number(number), _day_or_today(on)
     with open_current_runtime(must_exist=True) as runtime, runtime.db.read() as session:
         found = show_number(session, digits, day)
@@ -228,6 +228,7 @@ def _print_number(found: TariffNumberView) -> None:
         ("additional duties", found.additional_duties or ""),
         *(("footnote", text) for text in found.footnotes),
         *(("agency flag", _describe_flag(each)) for each in found.agency_flags),
+        *(("duty case", _describe_case(each)) for each in found.duty_cases),
         ("suffixes", ", ".join(format_number(each) for each in found.suffixes)),
     ]
     for name, text in rows:
@@ -241,6 +242,13 @@ def _print_number(found: TariffNumberView) -> None:
 def _describe_flag(flag: NumberFlagView) -> str:
     asks = {"must": "data required", "may": "data may be required", None: ""}[flag.requirement]
     return f"{flag.flag} {flag.agency}: " + ", ".join(each for each in (asks, flag.meaning, flag.edition) if each)
+
+
+def _describe_case(case: DutyCaseView) -> str:
+    rate = f"deposit {case.rate}" if case.rate else ""
+    state = f"{case.status} since {case.effective_from}"
+    facts = (f"goods of {case.country}", state, rate, case.source, case.edition)
+    return f"{case.case_number} {case.name}: " + ", ".join(each for each in facts if each)
 
 
 def _describe_rate(rate: RateView | None) -> str:

@@ -204,6 +204,55 @@ def test_number_is_shown_with_its_flags(runtime: Runtime) -> None:
     ]  # fmt: skip
 
 
+def test_number_is_shown_with_the_cases_that_name_it(runtime: Runtime) -> None:
+    import_revision(runtime, REVISION_6, JULY)
+
+    def cases(number: str, on: date) -> list[tuple[str, str, str, str | None, str]]:
+        with runtime.db.read() as session:
+            shown = show_number(session, number, on).duty_cases
+        return [(row.case_number, row.country, row.status, row.rate, row.edition) for row in shown]
+
+    assert cases("7323930045", NOVEMBER) == []
+    import_table(runtime, DUTY_CASES, JULY, date(2026, 12, 31))
+    assert cases("7323930045", NOVEMBER) == [("A-570-779-000", "CN", "active", "1.50%", "duty_cases")]
+    assert cases("7323930045", date(2026, 12, 1)) == [("A-570-779-000", "CN", "revoked", None, "duty_cases")]
+    assert cases("73239300", NOVEMBER) == [], "a case that names a suffix is not one of the whole number"
+    assert cases("7323930045", date(2027, 1, 1)) == [], "the table has ended"
+    assert cases("6115940000", NOVEMBER) == []
+
+
+def test_products_of_a_number_have_one_case_each(runtime: Runtime, tmp_path: Path) -> None:
+    import_revision(runtime, REVISION_6, JULY)
+
+    def state(case: str, country: str, number: str, status: str, first_day: str) -> dict[str, Any]:
+        texts = {"name": "Cookware", "rate": "5%", "source": "a test, not a rate in force"}
+        return texts | {
+            "case": case,
+            "country": country,
+            "numbers": [number],
+            "status": status,
+            "from": first_day,
+        }
+
+    rows = [
+        state("A-570-901-000", "CN", "7323.93", "revoked", "2026-01-01"),
+        state("A-570-901-007", "CN", "7323.93", "active", "2026-01-01"),
+        state("A-570-901-009", "CN", "7323.93", "active", "2026-01-01"),
+        state("C-201-902-000", "MX", "7323", "active", "2026-01-01"),
+        state("A-533-903-000", "IN", "7323.93.00.45", "active", "2026-01-01"),
+        state("A-533-903-000", "IN", "7323.93.00.60", "active", "2026-11-01"),
+        state("A-533-904-000", "IN", "7323.93.00.45", "active", "2026-12-01"),
+    ]
+    path = tmp_path / "cases.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    import_table(runtime, path, JULY)
+    with runtime.db.read() as session:
+        shown = show_number(session, "7323930045", NOVEMBER).duty_cases
+        before = show_number(session, "7323930045", JULY).duty_cases
+    assert [row.case_number for row in shown] == ["A-570-901-007", "C-201-902-000"], "the scope of 903 has changed"
+    assert [row.case_number for row in before] == ["A-533-903-000", "A-570-901-007", "C-201-902-000"]
+
+
 def test_many_cases_and_numbers_are_compared_in_seconds_at_most() -> None:
     edition = TariffEdition(
         id="trf_1",

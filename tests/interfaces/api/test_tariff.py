@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date
 
 from tests.interfaces.api.conftest import OTHER, ApiHarness
-from tests.support.tariff import AGENCY_FLAGS, REVISION_6, REVISION_7, import_revision, import_table
+from tests.support.tariff import AGENCY_FLAGS, DUTY_CASES, REVISION_6, REVISION_7, import_revision, import_table
 
 
 def test_number_is_returned_as_it_is_on_the_day(harness: ApiHarness) -> None:
@@ -50,3 +50,20 @@ def test_number_has_the_flags_of_its_day(harness: ApiHarness) -> None:
             "edition": "agency_flags",
         }
     ]
+
+
+def test_number_has_the_duty_cases_of_its_day(harness: ApiHarness) -> None:
+    import_revision(harness.runtime)
+    import_table(harness.runtime, DUTY_CASES, date(2026, 7, 1))
+    client = harness.client("read", account=OTHER)
+    (case,) = client.get("/api/tariff/7323930045", params={"on": "2026-11-30"}).json()["dutyCases"]
+    assert case == {
+        "caseNumber": "A-570-779-000",
+        "name": "Stainless steel cookware from China",
+        "country": "CN",
+        "status": "active",
+        "rate": "1.50%",
+        "effectiveFrom": "2020-01-01",
+        "source": "a test, not a rate in force",
+        "edition": "duty_cases",
+    }

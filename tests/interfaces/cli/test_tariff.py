@@ -71,6 +71,13 @@ def test_tables_are_imported_by_kind(commands: Commands) -> None:
     assert {each["kind"] for each in commands.json("tariff", "list")} == {"tariff", "agency-flags", "duty-cases"}
     shown = commands("tariff", "show", "7323.93.00.45", "--on", "2026-11-24").stdout
     assert "agency flag        FD1 FDA: data may be required, FDA data may be required, agency_flags" in shown
+    assert (
+        "duty case          A-570-779-000 Stainless steel cookware from China: goods of CN, active since 2020-01-01, "
+        "deposit 1.50%, a test, not a rate in force, duty_cases" in shown
+    )
+    (case,) = commands.json("tariff", "show", "7323.93.00.45", "--on", "2026-12-24")["dutyCases"]
+    assert (case["status"], case["rate"], case["effectiveFrom"]) == ("revoked", None, "2026-12-01")
+    assert commands.json("tariff", "show", "6115940000", "--on", "2026-11-24")["dutyCases"] == []
     assert commands.json("tariff", "diff", "2026-03-01", "duty_cases", "--kind", "duty-cases") == []
     mixed = commands("tariff", "diff", "2026-03-01", "duty_cases")
     assert mixed.exit_code == ExitCode.REFUSED
