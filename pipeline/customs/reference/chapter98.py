@@ -1,4 +1,4 @@
-"""The provisions of chapter 98 that a line claims beside the number of its goods."""
+"""The provisions of chapter 98 that a line claims beside the number of its goods, and which duties are on a part of the value."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from pydantic import Field, model_validator
 
 from pipeline.customs.reference.base import ReferenceData, ReferenceRow
 from pipeline.customs.reference.content import RulesContent, load_once, parse_file
+
+Provision = Annotated[str, Field(pattern=r"^98\d{2}\.\d{2}\.\d{2}$")]
 
 
 class ValueParts(ReferenceData):
@@ -21,12 +23,20 @@ class ValueParts(ReferenceData):
 class Provision98(ReferenceRow):
     """One provision: what the duty is on, and what proves the claim."""
 
-    provision: Annotated[str, Field(pattern=r"^98\d{2}\.\d{2}\.\d{2}$")]
+    provision: Provision
     name: str
     duty_on: Literal["nothing", "part"]
     parts: ValueParts
     years_abroad: int | None = None
     proof: str
+
+
+class DividedDuty(ReferenceRow):
+    """Duties that are on the value with duty of a claim, by program; `COLUMN_1` is the duty of the goods."""
+
+    name: str
+    programs: tuple[str, ...]
+    provisions: tuple[Provision, ...]
 
 
 class Chapter98Rules(ReferenceData):
@@ -35,6 +45,7 @@ class Chapter98Rules(ReferenceData):
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     as_of: date
     provisions: tuple[Provision98, ...]
+    duties: tuple[DividedDuty, ...] = ()
 
     @model_validator(mode="after")
     def _provisions_are_different(self) -> Self:
@@ -47,6 +58,17 @@ class Chapter98Rules(ReferenceData):
     def find_provision(self, claimed: str, on: date) -> Provision98 | None:
         """Return the row of a claimed provision, with or without its suffix, in force on the day; None if there is none."""
         return next((row for row in self.provisions if claimed.startswith(row.provision) and row.in_force(on)), None)
+
+    def find_duty(self, claimed: str, program: str, on: date) -> DividedDuty | None:
+        """Return the row by which the program's duty is on the value with duty of a claim on the day; None if none says it."""
+        return next(
+            (
+                row
+                for row in self.duties
+                if program in row.programs and claimed.startswith(row.provisions) and row.in_force(on)
+            ),
+            None,
+        )
 
 
 @load_once

@@ -73,6 +73,12 @@ def deposit_duty(case: DeclaredCase, lines: Sequence[Line], entered: Decimal | N
     return price_rate(case.name, rate, lines, entered, "cash deposit rate" if kept else None, note)
 
 
+def is_on_quantity(text: str) -> bool:
+    """Return whether a rate is on a quantity, wholly or in part."""
+    rate = parse_rate(text)
+    return rate is not None and rate.amount is not None
+
+
 def price_rate(
     heading: str,
     rate: Rate | None,

@@ -12,7 +12,8 @@ from pipeline.core.money import ONE, ZERO, format_plain, multiply, sum_exact, ta
 from pipeline.customs.reference.valuation import EntryFee, ValuationRules, valuation_rules
 from pipeline.customs.tariff.deposits import DeclaredCase, list_declared
 from pipeline.customs.tariff.facts import KeptRate, TariffFacts
-from pipeline.customs.valuation.duties import COLUMN_1, column_1_duty, deposit_duty
+from pipeline.customs.valuation.chapter98 import DutyBase, divide_value, find_goods_base, find_heading_base
+from pipeline.customs.valuation.duties import COLUMN_1, column_1_duty, deposit_duty, is_on_quantity
 from pipeline.customs.valuation.entered_value import (
     LineValue,
     line_values,
@@ -20,12 +21,14 @@ from pipeline.customs.valuation.entered_value import (
     total_adjustment,
     total_charges,
 )
-from pipeline.exports.schemas.entry_estimate import BondHint, DutyRow, EntryEstimate, EntryLine, FeeRow
-from pipeline.exports.schemas.plan import Line, Unit
+from pipeline.exports.schemas.entry_estimate import BondHint, DutyRow, EntryEstimate, EntryLine, FeeRow, ValueDivision
+from pipeline.exports.schemas.plan import Chapter99, Line, Unit
 
 #: Special programs that make the column 1 duty free.
 _FREE_SPI = frozenset({"S", "S+"})
+_TOTAL = "total_with_column_1"
 _DIVIDED = "chapter 98 divides the value, and the filer decides which duty is on which part"
+_QUANTITY_RATE = "check: chapter 98 divides the value, and the rate is on a quantity"
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def build_estimate(
         rate,
     )
     rows = tuple(
-        _entry_line(number, group, lines[0], value, _by_edition(lines, value.entered_usd, kept))
+        _entry_line(number, group, lines, value, kept, on)
         for number, (group, lines, value) in enumerate(zip(groups, entries, values, strict=True), start=1)
     )
     fees = tuple(_fees(rules, unit, on, rows, [lines[0] for lines in entries])) if rate is not None else ()
@@ -89,10 +92,19 @@ def build_estimate(
 
 
 def _entry_line(
-    number: int, group: Sequence[int], line: Line, value: LineValue, by_edition: tuple[DutyRow, Sequence[DutyRow]]
+    number: int, group: Sequence[int], lines: Sequence[Line], value: LineValue, kept: _KeptByLine, on: date
 ) -> EntryLine:
-    column_1, deposits = by_edition
-    duties = (*_duties(line, value.entered_usd, column_1), *deposits)
+    line, division = lines[0], divide_value(lines, value)
+    rate = kept.rates.get((line.hts_code, line.spi))
+    deposits = [deposit_duty(case, lines, value.entered_usd, kept.deposits.get(case)) for case in list_declared(line)]
+    if line.chapter98 is not None:
+        of_goods = _divided_column_1(lines, division, rate, on)
+        of_headings = [_divided_duty(row, division, on) for row in line.treatment.chapter99]
+    else:
+        of_goods = _column_1(lines, value.entered_usd, rate)
+        of_headings = [_heading_duty(row, value.entered_usd) for row in line.treatment.chapter99]
+    holds_column_1 = any(row.basis == _TOTAL for row in line.treatment.chapter99)
+    duties = (*of_headings, *(() if holds_column_1 else (of_goods,)), *deposits)
     return EntryLine(
         number=number,
         line_numbers=tuple(group),
@@ -105,6 +117,7 @@ def _entry_line(
         dutiable_value_usd=value.usd,
         entered_value_usd=value.entered_usd,
         charges_usd=value.charges_usd,
+        division=division,
         duties=duties,
         duty_usd=None
         if value.entered_usd is None
@@ -112,45 +125,66 @@ def _entry_line(
     )
 
 
-def _by_edition(lines: Sequence[Line], entered: Decimal | None, kept: _KeptByLine) -> tuple[DutyRow, Sequence[DutyRow]]:
-    """Return what the editions say of an entry line: the duty of column 1, and the deposits of its declared cases."""
-    deposits = [deposit_duty(case, lines, entered, kept.deposits.get(case)) for case in list_declared(lines[0])]
-    return _column_1(lines, entered, kept.rates.get((lines[0].hts_code, lines[0].spi))), deposits
-
-
-def _column_1(lines: Sequence[Line], entered: Decimal | None, kept: KeptRate | None) -> DutyRow:
-    """Return the duty of column 1 for the invoice lines of an entry line."""
-    line = lines[0]
-    if line.chapter98 is not None:
-        return DutyRow(heading=COLUMN_1, rate=None, amount_usd=None, note=_DIVIDED)
+def _column_1(lines: Sequence[Line], value: Decimal | None, kept: KeptRate | None) -> DutyRow:
+    """Return the duty of column 1 on the value for the invoice lines of an entry line."""
+    spi = lines[0].spi
     if kept is not None:
-        return column_1_duty(lines, entered, kept)
-    if line.spi in _FREE_SPI:
-        free = None if entered is None else ZERO
-        return DutyRow(heading=COLUMN_1, rate=f"free ({line.spi})", amount_usd=free, note="as claimed")
+        return column_1_duty(lines, value, kept)
+    if spi in _FREE_SPI:
+        free = None if value is None else ZERO
+        return DutyRow(heading=COLUMN_1, rate=f"free ({spi})", amount_usd=free, note="as claimed")
     return DutyRow(heading=COLUMN_1, rate=None, amount_usd=None, note="look the rate up in the tariff")
 
 
-def _duties(line: Line, entered: Decimal | None, column_1: DutyRow) -> Iterator[DutyRow]:
-    holds_column_1 = False
-    for row in line.treatment.chapter99:
-        rate = None if row.rate_percent is None else f"{format_plain(row.rate_percent)} %"
-        amount, note = None, None
-        if line.chapter98 is not None:
-            note = _DIVIDED
-        elif row.rate_percent is None:
-            note = "the plan gives no rate"
-        elif row.basis not in {"full_value", "total_with_column_1"} and row.rate_percent:
-            note = f"the rate is on {row.basis.replace('_', ' ')}, whose value the plan does not give"
-        elif entered is None:
-            note = "there is no exchange rate"
-        else:
-            amount = take_percent(entered, row.rate_percent)
-        if row.basis == "total_with_column_1":
-            holds_column_1, note = True, note or "includes column 1"
-        yield DutyRow(heading=row.heading, rate=rate, amount_usd=amount, note=note)
-    if not holds_column_1:
-        yield column_1
+def _divided_column_1(
+    lines: Sequence[Line], division: ValueDivision | None, kept: KeptRate | None, on: date
+) -> DutyRow:
+    base = None if division is None else find_goods_base(division, on)
+    if division is None or base is None:
+        return DutyRow(heading=COLUMN_1, rate=None, amount_usd=None, note=_DIVIDED)
+    if not base.usd:
+        free = DutyRow(heading=COLUMN_1, rate=f"free ({division.provision})", amount_usd=ZERO, note=None)
+        return _on_base(free, base)
+    row = _column_1(lines, base.usd, kept)
+    if row.rate is not None and is_on_quantity(row.rate):
+        return row.model_copy(update={"amount_usd": None, "arithmetic": None, "note": _QUANTITY_RATE})
+    return _on_base(row, base)
+
+
+def _divided_duty(row: Chapter99, division: ValueDivision | None, on: date) -> DutyRow:
+    base = None if division is None else find_heading_base(division, row.heading, on)
+    if base is None:
+        return _heading_duty(row, None).model_copy(update={"note": _DIVIDED})
+    duty = _heading_duty(row, base.usd)
+    if duty.amount_usd is not None and base.usd is not None and row.rate_percent is not None:
+        shown = f"{format_plain(base.usd)} x {format_plain(row.rate_percent)} % = {format_plain(duty.amount_usd)}"
+        duty = duty.model_copy(update={"arithmetic": shown})
+    return _on_base(duty, base)
+
+
+def _on_base(row: DutyRow, base: DutyBase) -> DutyRow:
+    """Return the duty with what it is on; unchanged without an amount, because its note says what to do."""
+    if row.amount_usd is None:
+        return row
+    note = base.note if row.note is None else f"{row.note}; {base.note}"
+    return row.model_copy(update={"note": note, "base_usd": base.usd})
+
+
+def _heading_duty(row: Chapter99, value: Decimal | None) -> DutyRow:
+    """Return the duty of a heading of chapter 99 on the value; without an amount if the rate is on another value."""
+    rate = None if row.rate_percent is None else f"{format_plain(row.rate_percent)} %"
+    amount, note = None, None
+    if row.rate_percent is None:
+        note = "the plan gives no rate"
+    elif row.basis not in {"full_value", _TOTAL} and row.rate_percent:
+        note = f"the rate is on {row.basis.replace('_', ' ')}, whose value the plan does not give"
+    elif value is None:
+        note = "there is no exchange rate"
+    else:
+        amount = take_percent(value, row.rate_percent)
+    if row.basis == _TOTAL:
+        note = note or "includes column 1"
+    return DutyRow(heading=row.heading, rate=rate, amount_usd=amount, note=note)
 
 
 def _fees(

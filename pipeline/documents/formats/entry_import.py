@@ -181,9 +181,8 @@ def _estimate_rows(estimate: EntryEstimate) -> Iterator[dict[str, Cell]]:
     for line in estimate.lines:
         for duty in line.duties:
             note = duty.remarks if duty.source is None else f"{duty.remarks}; {editions}"
-            yield _estimate_row(
-                f"line {line.number}", duty.heading, duty.rate, line.entered_value_usd, duty.amount_usd, note
-            )
+            base = line.entered_value_usd if duty.base_usd is None else duty.base_usd
+            yield _estimate_row(f"line {line.number}", duty.heading, duty.rate, base, duty.amount_usd, note)
     for fee in estimate.fees:
         yield _estimate_row("entry", fee.code, fee.rate, fee.base_usd, fee.amount_usd, f"{fee.name}: {fee.arithmetic}")
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 from textwrap import wrap
 from typing import Final
 
-from pipeline.core.money import divide_exact, multiply, round_dollars, sum_exact, to_decimal
+from pipeline.core.money import sum_exact, to_decimal
 from pipeline.documents.formats import catair
 from pipeline.documents.formats.catair import WIDTH, Datum, write_record
 from pipeline.documents.formats.entry_import import find_estimate
@@ -184,11 +184,9 @@ def list_tariff_numbers(line: MergedLine, entry: EntryLine) -> Iterator[tuple[st
     """
     value, claim = entry.entered_value_usd, line.chapter98
     if claim is not None:
-        exempt = None
-        if value is not None and entry.value:
-            exempt = round_dollars(multiply(value, divide_exact(claim.exempt_value.decimal, entry.value)))
-            value -= exempt
-        yield claim.provision.replace(".", ""), exempt
+        parts = entry.division
+        yield claim.provision.replace(".", ""), None if parts is None else parts.exempt_value_usd
+        value = value if parts is None else parts.dutiable_value_usd
     for row in line.treatment.chapter99:
         yield row.heading.replace(".", ""), to_decimal("0")
     yield str(line.hts_code.exact), value

@@ -182,7 +182,7 @@ def _line_facts(merged: MergedLine, entry: EntryLine, currency: str) -> dict[str
         "quantity": ", ".join(
             f"{each.quantity.shown}\u00a0{each.unit}" for each in merged.entry_quantities or (merged,)
         ),
-        "chapter98": _describe_claim(merged, currency),
+        "chapter98": _describe_claim(merged, entry, currency),
         "gross_kg": merged.gross_weight_kg.shown,
         "net_kg": merged.net_weight_kg.shown,
         "value": format_amount(entry.value, currency),
@@ -202,13 +202,13 @@ def _line_facts(merged: MergedLine, entry: EntryLine, currency: str) -> dict[str
     }
 
 
-def _describe_claim(merged: MergedLine, currency: str) -> str | None:
+def _describe_claim(merged: MergedLine, entry: EntryLine, currency: str) -> str | None:
     claim = merged.chapter98
     if claim is None:
         return None
-    return (
-        f"{claim.provision}: {claim.exempt_value.shown} {currency} without duty, {claim.dutiable_value.shown} with duty"
-    )
+    in_usd = "" if entry.division is None else f"; in USD {entry.division.arithmetic}"
+    parts = f"{claim.exempt_value.shown} {currency} without duty, {claim.dutiable_value.shown} with duty"
+    return f"{claim.provision}: {parts}{in_usd}"
 
 
 def _total_facts(estimate: EntryEstimate) -> dict[str, Any]:

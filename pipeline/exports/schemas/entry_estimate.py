@@ -45,7 +45,8 @@ class Adjustment(EstimateModel):
 class DutyRow(EstimateModel):
     """The duty of one heading; `amountUsd` is None if it cannot be calculated, and `note` says why.
 
-    A rate of the tariff has its `source`, and a rate that is not free its `arithmetic`.
+    A rate of the tariff has its `source`, and a rate that is not free its `arithmetic`. `baseUsd` is set if the duty is on a
+    part of the entered value.
     """
 
     heading: str
@@ -54,11 +55,21 @@ class DutyRow(EstimateModel):
     note: str | None
     arithmetic: str | None = Field(default=None, exclude_if=lambda value: value is None)
     source: str | None = Field(default=None, exclude_if=lambda value: value is None)
+    base_usd: Money | None = Field(default=None, exclude_if=lambda value: value is None)
 
     @property
     def remarks(self) -> str | None:
         """The note, the arithmetic and the source in one text, or None if there is none."""
         return "; ".join(each for each in (self.note, self.arithmetic, self.source) if each) or None
+
+
+class ValueDivision(EstimateModel):
+    """The entered value of a claim of chapter 98 in its two parts, in whole US dollars, with the arithmetic."""
+
+    provision: str
+    exempt_value_usd: Money
+    dutiable_value_usd: Money
+    arithmetic: str
 
 
 class EntryLine(EstimateModel):
@@ -81,6 +92,7 @@ class EntryLine(EstimateModel):
     charges_usd: Money | None
     duties: tuple[DutyRow, ...]
     duty_usd: Money | None
+    division: ValueDivision | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
 class FeeRow(EstimateModel):

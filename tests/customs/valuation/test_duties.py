@@ -159,7 +159,7 @@ def test_number_that_the_edition_lacks_is_looked_up() -> None:
     assert estimate({first: None}).lines[0].duties[-1].note == "look the rate up in the tariff"
 
 
-def test_total_with_column_1_and_divided_values_take_no_second_duty() -> None:
+def test_total_with_column_1_and_exempt_values_take_no_second_duty() -> None:
     def change(data: dict[str, Any]) -> None:
         total = {"heading": "9903.94.51", "program": "S232_AUTO", "ratePercent": "15", "basis": "total_with_column_1"}
         data["lines"][0]["treatment"]["chapter99"] = [total]
@@ -168,7 +168,7 @@ def test_total_with_column_1_and_divided_values_take_no_second_duty() -> None:
 
     first, second, third = estimate({}, change).lines
     assert [row.heading for row in first.duties] == ["9903.94.51"]
-    assert (second.duties[-1].heading, second.duties[-1].amount_usd) == ("column 1", None)
+    assert (second.duties[-1].heading, second.duties[-1].amount_usd) == ("column 1", Decimal(0))
     assert third.duties[-1].amount_usd == Decimal("1.02")
 
 

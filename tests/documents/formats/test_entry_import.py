@@ -101,6 +101,32 @@ def test_unknown_rate_is_shown_as_unknown() -> None:
     assert "theexchangerateofCAD" in read_page(sample(2, change=change))
 
 
+def build_repaired() -> Invoice:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["chapter98"] = {"provision": "9802.00.50", "exemptValue": "280.00", "dutiableValue": "20.00"}
+
+    return sample(2, change=change)
+
+
+def test_divided_value_is_the_base_of_its_duties() -> None:
+    bases = {row["code"]: (row["base_usd"], row["estimated_usd"]) for row in _rows_of_line_1(build_repaired())}
+    assert bases == {"9903.82.09": ("20", "5.00"), "9903.05.29": ("295", ""), "column 1": ("295", "")}
+    line = json.loads(entry_estimate(build_repaired()))["estimate"]["lines"][0]
+    assert (line["division"]["exemptValueUsd"], line["division"]["dutiableValueUsd"]) == ("275", "20")
+    assert "division" not in json.loads(entry_estimate(build_repaired()))["estimate"]["lines"][1]
+
+
+def _rows_of_line_1(invoice: Invoice) -> list[dict[str, str]]:
+    return [row for row in read_tables(invoice)["estimate.csv"] if row["of"] == "line 1"]
+
+
+@pytest.mark.pdf_engine
+def test_page_has_the_arithmetic_of_a_divided_value() -> None:
+    text = read_page(build_repaired())
+    for fact in ("295x280.00/300.00=275withoutduty,295-275=20withduty", "20x25%=5.00", "9903.82.0925%=5.00"):
+        assert fact in text, fact
+
+
 def test_trip_and_export_side_are_a_table_of_their_own() -> None:
     tables = read_tables(build_truck_invoice())
     assert [*tables] == ["header.csv", "lines.csv", "charges.csv", "estimate.csv", "transport.csv"]

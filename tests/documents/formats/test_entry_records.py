@@ -269,3 +269,17 @@ def test_line_after_the_last_number_has_none() -> None:
     lines = render(invoice.model_copy(update={"entry_lines": (late,)}), transactions=["AE"])
     assert catair.read_record(pick(lines, "40")[0])["line"] == ""
     assert "40 line 5-7" in " ".join(line[2:].strip() for line in lines if line.startswith("*"))
+
+
+def test_divided_value_stands_on_both_numbers() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["chapter98"] = {"provision": "9802.00.50", "exemptValue": "280.00", "dutiableValue": "20.00"}
+
+    invoice = sample(1, change=change)
+    assert invoice.estimate is not None
+    parts = invoice.estimate.lines[0].division
+    assert parts is not None
+    values = {read["hts"]: int(read["value"] or 0) for read in map(catair.read_record, pick(render(invoice), "50"))}
+    assert values == {
+        "98020050": parts.exempt_value_usd, "99038209": 0, "99030529": 0, "7323930045": parts.dutiable_value_usd,
+    }  # fmt: skip
