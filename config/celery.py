@@ -12,7 +12,9 @@ from config.logs import configure_logs
 from config.queues import celery_options
 from config.settings import get_settings
 
-app = Celery("exports", loader=OwnModules, include=["tasks.steps", "tasks.deliveries", "tasks.intake", "tasks.sweeper"])
+app = Celery(
+    "exports", loader=OwnModules, include=["tasks.steps", "tasks.deliveries", "tasks.intake_runner", "tasks.sweeper"]
+)
 app.conf.update(celery_options(get_settings()))
 # Celery's current app is per thread; the embedded worker's thread must publish through this one too.
 app.set_default()

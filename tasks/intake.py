@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
-import signal
 import threading
 import time
 from collections import deque
@@ -13,14 +11,11 @@ from typing import Any, Final
 
 import structlog
 from amqp.exceptions import MessageNacked
-from celery import bootsteps
 from kombu import Connection, Consumer, Message, Queue
 from kombu.exceptions import KombuError
 from kombu.mixins import ConsumerProducerMixin
 
 from config import queues
-from config.celery import app
-from config.logs import configure_logs
 from pipeline.accounts.api_keys import EXECUTE, Caller
 from pipeline.accounts.recipients import Target
 from pipeline.core import heartbeats, ids, tracing
@@ -39,7 +34,7 @@ from pipeline.core.json_input import parse_json
 from pipeline.core.message_broker import make_connection
 from pipeline.core.metrics import observe
 from pipeline.core.problems import problem_document
-from pipeline.core.runtime import Runtime, process_runtime
+from pipeline.core.runtime import Runtime
 from pipeline.deliveries import submissions
 from pipeline.deliveries.channels.protocol import OutgoingMessage
 from pipeline.deliveries.channels.queue import QueueChannel
@@ -352,47 +347,3 @@ class Intake(ConsumerProducerMixin):
                 # Not a timeout error, which kombu would take for a pause between two messages.
                 raise ConnectionResetError(f"the message broker did not answer: {type(cause).__name__}") from error
             log.warning("reply_not_accepted", error=type(cause).__name__)
-
-
-class EmbeddedIntake(bootsteps.StartStopStep):  # type: ignore[misc]
-    """The intake as a thread of an embedded worker; in other installations it is a separate process."""
-
-    def __init__(self, parent: Any, *, intake: bool = False, **options: Any) -> None:
-        self.enabled = intake
-        self._intake: Intake | None = None
-        super().__init__(parent, **options)
-
-    def start(self, parent: Any) -> None:
-        """Start the intake's thread."""
-        self._intake = Intake(process_runtime())
-        threading.Thread(target=self._intake.run, name="intake", daemon=True).start()
-
-    def stop(self, parent: Any) -> None:
-        """End the intake after its current message."""
-        if self._intake is not None:
-            self._intake.end()
-
-    terminate = stop
-
-
-def main(on_ready: Callable[[], None] = lambda: None) -> None:
-    """Consume until SIGINT or SIGTERM; call `on_ready` at each connection. Messages that are not acknowledged return."""
-    runtime = process_runtime()
-    configure_logs(runtime.settings)
-    intake = Intake(runtime)
-    intake.on_consume_ready = lambda *_, **__: on_ready()  # type: ignore[method-assign]
-    # The longest time of a statement on a database that answers.
-    grace_seconds = 3 * runtime.settings.database_timeout_seconds
-    faulthandler.register(signal.SIGALRM, chain=True)
-
-    def end(*_: object) -> None:
-        intake.end()
-        # A dead connection would keep the current message, and with it the process, forever.
-        signal.setitimer(signal.ITIMER_REAL, grace_seconds)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, end)
-    intake.run()
-
-
-app.steps["worker"].add(EmbeddedIntake)

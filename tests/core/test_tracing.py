@@ -23,7 +23,7 @@ PARENT = TraceContext("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
 EVERYTHING = """
 import sys
 {before}
-import config.celery, pipeline.interfaces.app, pipeline.simulation.drill.runner, tasks.deliveries, tasks.intake, tasks.steps, tasks.sweeper
+import config.celery, pipeline.interfaces.app, pipeline.simulation.drill.runner, tasks.deliveries, tasks.intake_runner, tasks.steps, tasks.sweeper
 from pipeline.core import tracing
 from pipeline.core.runtime import process_runtime
 process_runtime()

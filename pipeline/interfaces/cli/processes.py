@@ -120,7 +120,7 @@ def intake(metrics_port: MetricsPort = None, as_json: JsonWhenReady = False) -> 
         _ensure_message_broker(get_settings())
         # By name: the pipeline must not import `tasks`.
         with pause_collection():
-            tasks = import_module("tasks.intake")
+            tasks = import_module("tasks.intake_runner")
         with _served_metrics(metrics_port) as port:
             announced = threading.Event()
             if as_json:
