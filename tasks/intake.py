@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 import structlog
@@ -84,7 +84,8 @@ class Intake(ConsumerProducerMixin):
     def __init__(self, runtime: Runtime) -> None:
         settings = runtime.settings
         self._runtime = runtime
-        self._ended = threading.Event()
+        # Not an Event: a signal handler that sets it while the main thread enters wait() waits forever for the Event's own lock.
+        self._ends: SimpleQueue[None] = SimpleQueue()
         self._queues = queues.contract_queues(settings)
         self._heartbeats = queues.heartbeat_queue(settings)
         self._sender = QueueChannel(settings)
@@ -155,12 +156,12 @@ class Intake(ConsumerProducerMixin):
         message.ack()
 
     def end(self) -> None:
-        """Stop after the current message."""
-        self._ended.set()
+        """Stop after the current message. A signal handler may call this at any moment."""
         self.should_stop = True
+        self._ends.put(None)
 
     def _on_connection_retry(self) -> None:
-        if self._ended.is_set():
+        if self.should_stop:
             raise _Stopping
         self._record_heartbeat(heartbeats.expect)
 
@@ -200,7 +201,7 @@ class Intake(ConsumerProducerMixin):
         return True
 
     def _receive(self, message: Message, queue: str, act: Handler, refuse: RefusalHandler) -> None:
-        if self._ended.is_set():
+        if self.should_stop:
             # It may be the message that was just requeued. It returns to its queue when the connection closes.
             return
         properties = MessageProperties.from_message(message)
@@ -215,7 +216,7 @@ class Intake(ConsumerProducerMixin):
                 except (Retryable, IdempotencyInProgress) as later:
                     # The intake keeps the message: RabbitMQ counts requeues and would dead-letter it after ten.
                     log.warning("message_postponed", reason=str(later))
-                    if self._ended.wait(PAUSE_SECONDS):
+                    if self._must_end_after_pause():
                         message.requeue()
                         observe(INTAKE_SECONDS, time.monotonic() - began, queue, POSTPONED)
                         return
@@ -233,6 +234,12 @@ class Intake(ConsumerProducerMixin):
             failpoint("intake.after")
             message.ack()
         observe(INTAKE_SECONDS, time.monotonic() - began, queue, REFUSED if reply.is_refusal else ACCEPTED)
+
+    def _must_end_after_pause(self) -> bool:
+        """Return whether the intake must end; `end` also ends the pause."""
+        with suppress(Empty):
+            self._ends.get(timeout=PAUSE_SECONDS)
+        return self.should_stop
 
     def _accept(self, message: Message, properties: MessageProperties) -> bytes:
         body, max_depth = self._body(message), self._runtime.settings.max_json_depth

@@ -58,14 +58,14 @@ def harness(
 
 
 @contextmanager
-def run_intake(runtime: Runtime) -> Iterator[None]:
+def run_intake(runtime: Runtime) -> Iterator[intake.Intake]:
     running = intake.Intake(runtime)
     thread = threading.Thread(target=running.run, daemon=True)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(intake, "WAIT_SECONDS", 0.05)
         thread.start()
         try:
-            yield
+            yield running
         finally:
             running.end()
             thread.join(60)
