@@ -33,7 +33,7 @@ _TRANSACTIONS: Final[Mapping[str, Callable[[X12Envelope, Invoice], TransactionSe
 def write_message(profile: MessageProfile, invoice: Invoice) -> bytes:
     """Return the message; the same profile and invoice give the same bytes.
 
-    Raises ValidationFailed if the format cannot carry a number.
+    Raises ValidationFailed if the format cannot carry a number or a list of the invoice.
     """
     if profile.x12 is not None:
         return _write_interchange(profile.x12, invoice)

@@ -178,7 +178,7 @@ def _check_columns(profile: BrokerProfile, pointer: str) -> Iterator[Issue]:
 def profile_document(profile: OwnFile, invoice: Invoice) -> Document:
     """Return the broker's file; the same profile and invoice give the same bytes.
 
-    Raises ValidationFailed if the profile names a field that no longer exists, or its format cannot carry a number.
+    Raises ValidationFailed if the profile names a field that no longer exists, or its format cannot carry the invoice.
     """
     check_profile(profile, "/profile")
     digest = hashlib.sha256(profile.model_dump_json(by_alias=True).encode()).hexdigest()

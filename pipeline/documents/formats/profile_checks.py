@@ -18,8 +18,6 @@ from pipeline.exports.schemas.plan import Address, Plan, Unit
 #: The rules: a fact that the file has a place for, but not the plan; a fact that the file cannot carry as it is.
 LACKS, CHANGES = "B01", "B02"
 
-#: The most digits of elements 358, 382 and 280, of 212, and of 384.
-_QUANTITY_DIGITS, _PRICE_DIGITS, _WEIGHT_DIGITS = 10, 17, 9
 _CITY: Final = 30
 
 _X12: Final = "ASC X12 004010, transaction sets 810 and 856"
@@ -114,15 +112,15 @@ def _check_numbers(unit: Unit, here: str) -> Iterator[Finding]:
             "Add up those of one kind, or let the broker choose another format.",
         )  # fmt: skip
     if invoice.exchange_rate is not None:
-        yield from _check_digits(invoice.exchange_rate, _QUANTITY_DIGITS, f"{here}/invoice/exchangeRate")
+        yield from _check_digits(invoice.exchange_rate, x12.QUANTITY_DIGITS, f"{here}/invoice/exchangeRate")
     for place, line in enumerate(unit.lines):
-        yield from _check_digits(line.quantity, _QUANTITY_DIGITS, f"{here}/lines/{place}/quantity")
-        yield from _check_digits(line.unit_price, _PRICE_DIGITS, f"{here}/lines/{place}/unitPrice")
+        yield from _check_digits(line.quantity, x12.QUANTITY_DIGITS, f"{here}/lines/{place}/quantity")
+        yield from _check_digits(line.unit_price, x12.PRICE_DIGITS, f"{here}/lines/{place}/unitPrice")
     for place, package in enumerate(unit.packages):
-        yield from _check_digits(package.gross_weight_kg, _WEIGHT_DIGITS, f"{here}/packages/{place}/grossWeightKg")
+        yield from _check_digits(package.gross_weight_kg, x12.WEIGHT_DIGITS, f"{here}/packages/{place}/grossWeightKg")
         for number, content in enumerate(package.contents):
             pointer = f"{here}/packages/{place}/contents/{number}/quantity"
-            yield from _check_digits(content.quantity, _QUANTITY_DIGITS, pointer)
+            yield from _check_digits(content.quantity, x12.QUANTITY_DIGITS, pointer)
 
 
 def _check_cents(amount: Decimal, pointer: str) -> Iterator[Finding]:

@@ -75,6 +75,8 @@ class TransactionSet:
 
 #: The most characters of elements 127 and 352, 234, 93, 166, and 324 or 76.
 REFERENCE, DESCRIPTION, PRODUCT, NAME, STREET, NUMBER = 30, 80, 48, 60, 55, 22
+#: The most digits of elements 358, 382 and 280, of 212, and of 384.
+QUANTITY_DIGITS, PRICE_DIGITS, WEIGHT_DIGITS = 10, 17, 9
 
 
 @dataclass(frozen=True)
@@ -177,6 +179,15 @@ def format_cents(amount: Decimal, what: str) -> int:
     if cents != cents.to_integral_value():
         raise ValidationFailed(f"{what} is {amount:f}, and X12 carries two decimals; choose another format")
     return int(cents)
+
+
+def ensure_digits(value: Decimal, most: int, what: str) -> Decimal:
+    """Return a number of at most `most` digits. Raises ValidationFailed for another, with `what` as its name."""
+    if count_digits(value) > most:
+        raise ValidationFailed(
+            f"{what} is {value:f}, which has more than {most} digits, and X12 carries {most}; choose another format"
+        )
+    return value
 
 
 def count_digits(value: Decimal) -> int:

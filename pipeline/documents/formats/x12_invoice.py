@@ -5,6 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Final
 
+from pipeline.core.errors import ValidationFailed
 from pipeline.documents.formats import x12
 from pipeline.documents.formats.columns import join_values
 from pipeline.documents.formats.entry_filing import filing_columns
@@ -25,7 +26,7 @@ _MOST_DESCRIPTIONS: Final = 1000
 def build_invoice_set(envelope: X12Envelope, invoice: Invoice) -> TransactionSet:
     """Return the transaction set 810 of the invoice.
 
-    Raises ValidationFailed if an amount has more than two decimals.
+    Raises ValidationFailed if X12 cannot carry a number, or all charges, discounts and consignees.
     """
     made = TransactionSet("810", "IN")
     _add_header(made, invoice)
@@ -65,7 +66,9 @@ def _add_header(made: TransactionSet, invoice: Invoice) -> None:
     add_party(made, "BY", parties.buyer)
     add_party(made, "ST", parties.ship_to)
     add_party(made, "IM", parties.importer_of_record, str(parties.importer_of_record.importer_number.exact))
-    for consignee in () if invoice.filing is None else invoice.filing.consignees[:MOST_CONSIGNEES]:
+    consignees = () if invoice.filing is None else invoice.filing.consignees
+    _ensure_count(len(consignees), MOST_CONSIGNEES, "consignees")
+    for consignee in consignees:
         number = consignee.number
         add_names(
             made,
@@ -97,16 +100,15 @@ def _list_notes(invoice: Invoice) -> list[str]:
 
 def _format_rate(rate: Decimal) -> str:
     """Return the exchange rate as CUR03, which has four to ten digits."""
-    text = f"{rate.normalize():f}"
+    text = f"{x12.ensure_digits(rate, x12.QUANTITY_DIGITS, 'the exchange rate').normalize():f}"
     text = text if "." in text else f"{text}."
     return text + "0" * max(0, 4 - x12.count_digits(rate) - (text.endswith(".")))
 
 
 def _add_line(made: TransactionSet, line: InvoiceLine, maker: ManufacturerBlock, envelope: X12Envelope) -> None:
-    made.add(
-        "IT1", line.number, line.quantity.decimal, find_unit(line.unit, envelope), line.unit_price.decimal, None,
-        *list_products(line),
-    )  # fmt: skip
+    quantity = x12.ensure_digits(line.quantity.decimal, x12.QUANTITY_DIGITS, f"the quantity of line {line.number}")
+    price = x12.ensure_digits(line.unit_price.decimal, x12.PRICE_DIGITS, f"the unit price of line {line.number}")
+    made.add("IT1", line.number, quantity, find_unit(line.unit, envelope), price, None, *list_products(line))
     made.add("MEA", "WT", "G", line.gross_weight_kg.decimal, "KG")
     made.add("MEA", "WT", "N", line.net_weight_kg.decimal, "KG")
     made.add_texts("PID", ("F", "", "", ""), line.description, x12.DESCRIPTION, _MOST_DESCRIPTIONS)
@@ -159,12 +161,19 @@ def _add_totals(made: TransactionSet, invoice: Invoice) -> None:
     made.add("TDS", format_cents(invoice.totals.invoice_total.decimal, "the invoice total"))
     if transport.carrier_scac is not None:
         made.add("CAD", x12.MODES.get(str(transport.mode_of_transport.exact)), None, None, transport.carrier_scac)
+    _ensure_count(len(invoice.charges) + len(invoice.discounts), MOST_ADJUSTMENTS, "charges and discounts")
     for rows, indicator in ((invoice.charges, "C"), (invoice.discounts, "A")):
         for row in rows:
             kind = "N" if row.included_in_prices else indicator
             cents = format_cents(row.amount.decimal, f"the amount of {row.name}")
             made.add("SAC", kind, "ZZZZ", None, None, cents, *[None] * 9, row.name[: x12.DESCRIPTION])
     made.add("CTT", len(invoice.lines))
+
+
+def _ensure_count(count: int, most: int, what: str) -> None:
+    """Raise ValidationFailed if there are more than X12 carries; none may be dropped."""
+    if count > most:
+        raise ValidationFailed(f"the invoice has {count} {what}, and X12 carries {most}; choose another format")
 
 
 def add_party(made: TransactionSet, role: str, party: PartyBlock, number: str | None = None) -> None:

@@ -35,7 +35,7 @@ def build_notice_set(envelope: X12Envelope, invoice: Invoice) -> TransactionSet:
     """Return the transaction set 856 of the unit.
 
     The packages are below their order. If an outermost package holds goods of several orders, the orders are below the
-    packages, as BSN05 says.
+    packages, as BSN05 says. Raises ValidationFailed if X12 cannot carry a number.
     """
     made = TransactionSet("856", "SH")
     provenance = invoice.provenance
@@ -158,10 +158,10 @@ def _add_order(made: TransactionSet, order: str | None, invoice: Invoice) -> Non
 
 def _add_package(made: TransactionSet, package: PackageRow) -> None:
     sides = (package.length_cm.decimal, package.width_cm.decimal, package.height_cm.decimal)
-    made.add(
-        "PO4", None, None, None, _packaging(package.type), "G", package.gross_weight_kg.decimal, "KG", None, None, *sides,
-        "CM",
-    )  # fmt: skip
+    weight = x12.ensure_digits(
+        package.gross_weight_kg.decimal, x12.WEIGHT_DIGITS, f"the gross weight of package {package.package_ref}"
+    )
+    made.add("PO4", None, None, None, _packaging(package.type), "G", weight, "KG", None, None, *sides, "CM")
     made.add_reference(MUTUALLY_DEFINED, package.package_ref, "PACKAGE")
     if package.sscc is not None:
         # The application identifier of an SSCC is a part of what qualifier GM announces.
@@ -174,7 +174,8 @@ def _add_package(made: TransactionSet, package: PackageRow) -> None:
 
 def _add_item(made: TransactionSet, item: PackedLine, line: InvoiceLine, envelope: X12Envelope) -> None:
     made.add("LIN", line.number, *list_products(line))
-    made.add("SN1", None, item.quantity.decimal, find_unit(item.unit, envelope))
+    quantity = x12.ensure_digits(item.quantity.decimal, x12.QUANTITY_DIGITS, f"a packed quantity of line {line.number}")
+    made.add("SN1", None, quantity, find_unit(item.unit, envelope))
     made.add_texts("PID", ("F", "", "", ""), line.description, x12.DESCRIPTION, _MOST_DESCRIPTIONS)
     made.add_reference("LI", line.line_ref)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from decimal import Decimal
 from functools import cache
@@ -263,6 +264,36 @@ def test_control_numbers_are_stable_for_a_revision_and_differ_between_revisions(
 def test_amount_finer_than_a_cent_is_refused() -> None:
     with pytest.raises(ValidationFailed, match=r"Freight is 80\.005, and X12 carries two decimals"):
         render(sample(1, change=lambda data: data["invoice"]["charges"][0].update(amount="80.005")))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda data: data["lines"][0].update(quantity="12345678901"), "the quantity of line 1 is 12345678901, which"),
+        (lambda data: data["lines"][0].update(unitPrice="123456789012.123456"), "the unit price of line 1 is 1234"),
+        (lambda data: data["invoice"].update(exchangeRate="1234.12345678"), "the exchange rate is 1234.12345678"),
+        (lambda data: data["packages"][0].update(grossWeightKg="1234567.891"), "the gross weight of package "),
+        (
+            lambda data: data["packages"][-1]["contents"][0].update(quantity="12345678901"),
+            "a packed quantity of line 1 is 12345678901, which has more than 10 digits",
+        ),
+        (
+            lambda data: data["invoice"].update(
+                charges=[{"code": "freight", "amount": "1", "includedInPrices": False}] * 26, discounts=[]
+            ),
+            "the invoice has 26 charges and discounts, and X12 carries 25",
+        ),
+        (
+            lambda data: data["parties"].update(
+                ultimateConsignees=[{"name": "Demo Stores Inc", "address": data["parties"]["shipTo"]["address"]}] * 191
+            ),
+            "the invoice has 191 consignees, and X12 carries 190",
+        ),
+    ],
+)
+def test_writer_drops_and_shortens_no_number(change: Callable[[dict[str, Any]], None], message: str) -> None:
+    with pytest.raises(ValidationFailed, match=re.escape(message)):
+        render(sample(1, change=change))
 
 
 def check(**changes: Any) -> list[Finding]:
