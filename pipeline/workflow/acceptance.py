@@ -111,11 +111,9 @@ class NewExport:
     def write(self, session: Session, caller: Caller, idempotent: IdempotentRequest) -> None:
         """Write the rows and the response.
 
-        Raises UnknownPartner or PartnerNotLive if a partner cannot be used, PlanNotExecutable if the broker's own file
-        cannot carry the plan, and InvalidState if the plan's orders have changed since this service planned them.
+        Raises InvalidState if the plan's orders have changed since this service planned them.
         """
         rows = self.rows
-        refuse_uncarried(check_partners(session, caller, self.hashed.plan), self.hashed.plan)
         rows.export.plan_id, _ = store_snapshot(session, caller, self.hashed, self.document, self.rules)
         for into, written in zip(_INSERTS, ([rows.export], rows.units, rows.steps, rows.events), strict=True):
             session.execute(into, [vars(row) for row in written])
@@ -247,8 +245,9 @@ def check_new_plan(
 ) -> CheckedPlan:
     """Return the plan with its findings if it may be executed; `replaced` is the export that it amends.
 
-    Raises PlanNotApproved, PlanExpired, PlanNotExecutable, InvalidState if the plan was purged, and RateLimited if the
-    account has its maximum of active exports.
+    Raises PlanNotApproved, PlanExpired, PlanNotExecutable also if the broker's own file cannot carry the plan,
+    UnknownPartner or PartnerNotLive if a partner cannot be used, InvalidState if the plan was purged, and RateLimited if
+    the account has its maximum of active exports.
     """
     hashed = resolved if isinstance(resolved, HashedPlan) else load_snapshot(resolved)
     checked_at = runtime.clock()
@@ -258,6 +257,9 @@ def check_new_plan(
         found = evaluate_plan(session, caller.account_id, hashed, on=checked_at.date(), amends=replaced)
     if found.blocking:
         raise PlanNotExecutable(top_findings(found.all), count_by_rule(found.all))
+    # Not in the transaction that writes: this may take a second for a large plan. A later change of a partner has the effect
+    # of one after the acceptance: messages of a paused partner wait, and the handoff checks the file again.
+    refuse_uncarried(check_partners(session, caller, hashed.plan), hashed.plan)
     printing = find_print_settings(session, caller.account_id, hashed.plan.broker.id)
     return CheckedPlan(hashed, found, rules, now, waits, printing)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections import Counter
 from collections.abc import Callable
+from typing import NoReturn
 
 import pytest
 
-from pipeline.accounts.models import Partner
-from pipeline.core.errors import InvalidState, PartnerNotLive
+from pipeline.core.errors import DatabaseBusy, InvalidState
+from pipeline.core.failpoints import hooks
 from pipeline.exports.models import Export
 from pipeline.workflow.idempotency import Acceptance
 from pipeline.workflow.sweeper import find_due
@@ -62,16 +63,19 @@ def test_concurrent_amendments_with_different_plans_create_one_revision(
 
 
 def test_amendment_that_fails_late_changes_nothing(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     workflow = make_workflow(database_url)
     old = execute_export(workflow)
     log, numbers, labels = workflow.events(old), units(workflow, old), packages(workflow, old)
     pending = [(each.id, each.state) for each in list_pending(workflow, old)]
-    with workflow.runtime.db.write() as session:
-        session.get_one(Partner, (factories.ACCOUNT, factories.WAREHOUSE)).state = "paused"
-    # The partners are checked after everything that supersedes the old export is written.
-    with pytest.raises(PartnerNotLive):
+
+    def fail() -> NoReturn:
+        raise DatabaseBusy("away")
+
+    # After everything that supersedes the old export is written.
+    monkeypatch.setitem(hooks, "amend.mid", fail)
+    with pytest.raises(DatabaseBusy, match="away"):
         make_amendment(workflow, old)
     assert (workflow.state(old), workflow.count(Export), workflow.events(old)) == ("executed", 1, log)
     assert (units(workflow, old), packages(workflow, old)) == (numbers, labels)
