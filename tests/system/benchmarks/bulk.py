@@ -15,6 +15,7 @@ STORED_TABLES: Final = {
     "units": ("export_id", ("export_id", "customs_package_id", "package_number")),
     "steps": ("export_id", ("export_id",)),
     "broker_submissions": ("export_id", ("id", "export_id")),
+    "notifications": ("export_id", ("id", "export_id")),
     "deliveries": ("export_id", ("id", "notification_id", "export_id")),
     "idempotency_records": ("export_id", ("key", "export_id")),
 }

@@ -46,7 +46,7 @@ _STORED: Final = {
     "broker_submissions.state": "'released'",
     "broker_submissions.deadline_at": "NULL",
     "broker_submissions.first_accepted_at": "updated_at - make_interval(secs => n)",
-    **dict.fromkeys(("plans.document", "units.document", "idempotency_records.body"), "'{}'"),
+    **dict.fromkeys(("plans.document", "units.document", "notifications.data", "idempotency_records.body"), "'{}'"),
 }
 _QUEUED: Final = {"account_id": _QUEUED_ACCOUNT, "units.document": "'{}'", "plans.document": "'{}'"}
 _LONG_AGO: Final = datetime(2000, 1, 1, tzinfo=UTC)
