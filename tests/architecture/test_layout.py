@@ -62,7 +62,7 @@ STANDARD_WORDS = frozenset(
     schemas filters saved secrets sender server session settings shutdown sign signature startup store system templating tenancy text trace transport upload validation
     values verifier verify view views watchdog worksheet
     api asyncapi blob cloudevent encryption openapi redaction safety semaphore fair single flight smtp ssh svg xlsx ubl
-    archive assets attachments backup body citations counts durability durations event gantt heartbeats home live pages picture pictures plots previews rollup stats inbox polling raw weak
+    archive assets attachments backup blocks body citations counts durability durations event gantt heartbeats home live pages picture pictures plots previews rollup stats inbox polling raw weak
     guessing own 232 chapter99 characters consolidation declarations goods layouts money packing pga profile sandbox section section232
     sdk spans tracing
     chapter98 fields conditions list lists parties usmca wording certification certifications

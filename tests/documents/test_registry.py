@@ -63,8 +63,8 @@ GOLDEN = {
     "usmca_certification": "9e144afe8c810f8943d4b4abb80eaa2729310b1bb34e5da825a56c4b2a761ad7",
     "pga_records": "21cf0f67f93120cb6875260fd74c555e539f7a8a30eff587895d27b9464ca0d7",
     "entry_estimate": "4491074ecaec3aae51be8a9a2e59faf02838a9bc0a43805473e92ee61c7ccf50",
-    "entry_import": "65f09222ead83cfba20c695070fe076d202df078aa9714e0c081a048fa58f687",
-    "entry_worksheet": "0447795dd885b1d4b7fcd443d1c6c7d9017801678a6204853a19b3b2d8fff489",
+    "entry_import": "1e252aa46e68751985d2044210b02c7b479daf6377836f1a3e3ccae264a8ce4d",
+    "entry_worksheet": "1b3b5d0206ff818b271304c10d61ef3d2d1c0587841955a11c35018f11b69419",
 }
 
 

@@ -4214,7 +4214,7 @@ export interface components {
         };
         /**
          * UltimateConsignee
-         * @description Who receives the goods in the United States (CBP Form 7501, blocks 22 and 25): all, or those of its orders or packages.
+         * @description Who receives the goods in the United States (CBP Form 7501, blocks 26 and 29): all, or those of its orders or packages.
          */
         UltimateConsignee: {
             name: string;
@@ -5271,7 +5271,7 @@ export interface components {
         };
         /**
          * OutboundUltimateConsignee
-         * @description Who receives the goods in the United States (CBP Form 7501, blocks 22 and 25): all, or those of its orders or packages.
+         * @description Who receives the goods in the United States (CBP Form 7501, blocks 26 and 29): all, or those of its orders or packages.
          */
         OutboundUltimateConsignee: {
             name: string;

@@ -21,7 +21,7 @@ ADDRESS_COLUMNS: Final = {
     "country": "country",
 }
 
-#: In place of a consignee's number that is the importer's (CBP Form 7501, block 22).
+#: In place of a consignee's number that is the importer's (CBP Form 7501, block 26).
 SAME: Final = "SAME"
 
 
@@ -108,13 +108,13 @@ def describe_filing(filing: EntryFiling) -> Iterator[tuple[str, str]]:
             yield name, value
 
 
-def describe_bond(filing: EntryFiling) -> str | None:
-    """Return the surety code and the type of the bond (blocks 4 and 5); None if neither is given."""
-    return _join(filing.surety_code, _shown(filing.bond_type))
+def describe_bond_type(filing: EntryFiling) -> str | None:
+    """Return the type of the bond (block 5); None if it is not given."""
+    return _shown(filing.bond_type)
 
 
 def describe_location(filing: EntryFiling) -> str | None:
-    """Return where the goods are (block 21); None if it is not given."""
+    """Return where the goods are (block 25); None if it is not given."""
     return _join(filing.firms_code, filing.location_of_goods)
 
 

@@ -15,6 +15,7 @@ from pipeline.documents.formats.columns import (
     metal_columns,
     quantity_columns,
 )
+from pipeline.documents.formats.entry_blocks import list_block_rows
 from pipeline.documents.formats.entry_filing import filing_columns, has_filing, list_consignee_rows, party_columns
 from pipeline.documents.formats.invoice import zip_tables
 from pipeline.documents.formats.transport import has_transport, transport_columns
@@ -22,7 +23,7 @@ from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-JSON_VERSION, ZIP_VERSION = "1", "3"
+JSON_VERSION, ZIP_VERSION = "1", "4"
 
 _SHOWN: dict[str, Any] = {
     "schema_version": True,
@@ -57,8 +58,9 @@ def entry_estimate(invoice: Invoice) -> bytes:
 
 
 def entry_import(invoice: Invoice) -> bytes:
-    """Return the ZIP with `header.csv`, `lines.csv`, `charges.csv` and `estimate.csv`; the same facts give the same bytes.
+    """Return the ZIP with `header.csv`, `lines.csv`, `charges.csv`, `estimate.csv` and `blocks.csv`.
 
+    The same facts give the same bytes.
     It has `filing.csv` and `consignees.csv` too if the plan says how the entry is filed, and `transport.csv` if it has a truck's
     trip or the Canadian side of the export.
     """
@@ -68,6 +70,7 @@ def entry_import(invoice: Invoice) -> bytes:
         "lines.csv": list_entry_rows(invoice),
         "charges.csv": _charge_rows(estimate),
         "estimate.csv": _estimate_rows(estimate),
+        "blocks.csv": list_block_rows(invoice, estimate),
     }
     if has_filing(invoice):
         tables |= {"filing.csv": [filing_columns(invoice)], "consignees.csv": list_consignee_rows(invoice)}
@@ -91,7 +94,7 @@ def _header_row(invoice: Invoice, estimate: EntryEstimate) -> dict[str, Cell]:
         "carrier_scac": transport.carrier_scac,
         "shipment_control_number": transport.shipment_control_number,
         "export_date": transport.export_date,
-        "export_country": invoice.lines[0].country_of_export,
+        "export_country": _find_export_country(invoice),
         "estimated_arrival": None if transport.estimated_arrival_at is None else transport.estimated_arrival_at.exact,
         "importer_number": str(importer.importer_number.exact),
         **party_columns("importer", importer),
@@ -119,6 +122,12 @@ def _header_row(invoice: Invoice, estimate: EntryEstimate) -> dict[str, Cell]:
         "export_treatment_digest": invoice.provenance.treatment_digest,
         "test": "Y" if invoice.test else "N",
     }
+
+
+def _find_export_country(invoice: Invoice) -> str | None:
+    # With several, each row of `lines.csv` has its own.
+    countries = {line.country_of_export for line in invoice.lines}
+    return countries.pop() if len(countries) == 1 else None
 
 
 def list_entry_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:

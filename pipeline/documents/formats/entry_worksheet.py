@@ -6,39 +6,26 @@ Each block has its value, or the name of the party that must supply it.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
-from pipeline.core.money import format_amount, format_plain
-from pipeline.documents.formats.entry_filing import (
-    SAME,
-    describe_bond,
-    describe_consignee,
-    describe_filing,
-    describe_location,
-    list_consignee_facts,
-)
+from pipeline.core.money import format_amount, format_plain, sum_exact
+from pipeline.documents.formats.entry_blocks import list_blocks
+from pipeline.documents.formats.entry_filing import list_consignee_facts
 from pipeline.documents.formats.entry_import import find_estimate
-from pipeline.documents.formats.transport import describe_transport
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.declarations import MergedLine
-from pipeline.documents.schemas.entry_filing import EntryFiling
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-VERSION = f"5/{ENGINE}"
+VERSION = f"6/{ENGINE}"
 
 #: The size of an entry line in addition to its wording, in characters.
 LINE_CHARACTERS, DUTY_CHARACTERS = 300, 90
 
 #: The most characters of the descriptions of merged lines that are printed.
 LONGEST_DESCRIPTION: Final = 240
-
-FILER, IMPORTER, CARRIER = "the filer", "the importer", "the carrier"
-
-_SEVERAL: Final = "MULTI, see consignees"
 
 _EFFECTS: Final = {"included": "in the prices", "none": "not counted"}
 
@@ -66,80 +53,20 @@ def _describe(merged: MergedLine) -> str:
     return text if len(text) <= LONGEST_DESCRIPTION else f"{text[:LONGEST_DESCRIPTION]}…"
 
 
-def list_blocks(invoice: Invoice) -> Iterator[tuple[str, str, str | None, str | None]]:
-    """Yield each block of the head of CBP Form 7501: its number, its name, its value, and who supplies a missing value.
-
-    What the plan says of the filing, the trip and the export beyond the form follows without a number.
-    """
-    transport, parties = invoice.transport, invoice.parties
-    estimate, importer = find_estimate(invoice), invoice.parties.importer_of_record
-    origins = {line.country_of_origin for line in invoice.lines}
-    makers = {line.mid for line in invoice.lines}
-    exports = {line.country_of_export for line in invoice.lines}
-    filing = invoice.filing or EntryFiling()
-    ship_to = _name_party(parties.ship_to.name, parties.ship_to.address_lines)
-    yield "1", "Filer code and entry number", filing.entry_number or filing.filer_code, FILER
-    yield "2", "Entry type", transport.entry_type.shown, None
-    yield "3", "Summary date", None, FILER
-    yield "4, 5", "Surety number, bond type", describe_bond(filing), IMPORTER
-    yield "6", "Port code", transport.port_of_entry, None
-    yield "7", "Entry date, expected", f"{estimate.entered_on}", None
-    yield "8", "Importing carrier", transport.carrier_scac, CARRIER
-    yield "9", "Mode of transport", transport.mode_of_transport.shown, None
-    yield "10", "Country of origin", _one_of(origins), None
-    yield "11", "Import date, expected", f"{estimate.entered_on}", None
-    yield "12", "Bill of lading or control number", transport.shipment_control_number, CARRIER
-    yield "13", "Manufacturer ID", _one_of(makers), None
-    yield "14", "Exporting country", _one_of(exports), None
-    yield "15", "Export date", f"{transport.export_date}", None
-    yield "16, 17", "I.T. number and date", None, f"{FILER}, if in bond"
-    yield "19, 20", "Ports of lading and unlading", None, f"{CARRIER}, if by vessel or air"
-    yield "21", "Location of goods", describe_location(filing), FILER
-    yield "22", "Consignee number", _consignee_number(filing), IMPORTER
-    yield "23", "Importer number", importer.importer_number.shown, None
-    yield "24", "Reference number", invoice.header.number, None
-    yield "25", "Ultimate consignee", _consignee(filing, ship_to), None
-    yield "26", "Importer of record", _name_party(importer.name, importer.address_lines), None
-    for name, value in describe_filing(filing):
-        yield "", name, value, None
-    for name, value in describe_transport(invoice):
-        yield "", name, value, None
-
-
-def _consignee_number(filing: EntryFiling) -> str | None:
-    if len(filing.consignees) > 1:
-        return _SEVERAL
-    (consignee,) = filing.consignees or (None,)
-    if consignee is None or consignee.same_as_importer:
-        return None if consignee is None else SAME
-    return None if consignee.number is None else consignee.number.shown
-
-
-def _consignee(filing: EntryFiling, ship_to: str) -> str:
-    if len(filing.consignees) > 1:
-        return _SEVERAL
-    return describe_consignee(filing.consignees[0]) if filing.consignees else ship_to
-
-
-def _one_of(values: set[str]) -> str:
-    return values.pop() if len(values) == 1 else "MULTI, see lines"
-
-
-def _name_party(name: str, address: tuple[str, ...]) -> str:
-    return ", ".join((name, *address))
-
-
 def _facts(rows: list[tuple[MergedLine, EntryLine]], invoice: Invoice, cut: slice) -> bytes:
     facts = invoice.model_dump(mode="json", include=_PRINTED, context=FOR_PEOPLE)
     estimate, currency = find_estimate(invoice), invoice.header.currency
-    facts["blocks"] = [
-        {"block": block, "name": name, "value": value, "supplier": None if value else supplier}
-        for block, name, value, supplier in list_blocks(invoice)
-    ]
+    blocks = list(list_blocks(invoice, estimate))
+    facts["head_blocks"] = [each._asdict() for each in blocks if each.place in {"head", "beyond"}]
+    facts["foot_blocks"] = [each._asdict() for each in blocks if each.place == "foot"]
     facts["consignees"] = (
         [] if invoice.filing is None or len(invoice.filing.consignees) == 1 else list_consignee_facts(invoice.filing)
     )
-    facts["lines"] = [_line_facts(merged, entry, currency) for merged, entry in rows[cut]]
+    several_exports = len({merged.country_of_export for merged in invoice.entry_lines}) > 1
+    facts["lines"] = [
+        _line_facts(merged, entry, currency) | {"exported_from": merged.country_of_export if several_exports else None}
+        for merged, entry in rows[cut]
+    ]
     facts["adjustments"] = [
         {
             "name": row.name,
@@ -189,7 +116,7 @@ def _line_facts(merged: MergedLine, entry: EntryLine, currency: str) -> dict[str
         "adjustment": f"{sign}{format_amount(abs(entry.adjustment), currency)}" if entry.adjustment else None,
         "usd": None if entry.dutiable_value_usd is None else _in_cents(entry.dutiable_value_usd),
         "entered": None if entry.entered_value_usd is None else f"{entry.entered_value_usd:,}",
-        "charges": None if not entry.charges_usd else f"{entry.charges_usd:,}",
+        "charges": None if entry.charges_usd is None else f"{entry.charges_usd:,}",
         "duties": [
             {
                 "heading": row.heading,
@@ -219,6 +146,7 @@ def _total_facts(estimate: EntryEstimate) -> dict[str, Any]:
         "value": format_amount(estimate.total_value, estimate.currency),
         "dutiable": format_amount(estimate.total_dutiable_value, estimate.currency),
         "entered": None if entered is None else f"{entered:,}",
+        "fees": _in_cents(sum_exact(fee.amount_usd for fee in estimate.fees)),
         "duty": None if estimate.duty_usd is None else _in_cents(estimate.duty_usd),
         "total": None if estimate.total_usd is None else _in_cents(estimate.total_usd),
         "bond": None if bond is None else _in_cents(bond.amount_usd),
@@ -237,4 +165,4 @@ def _remarks(_invoice: Invoice, _cut: slice) -> dict[str, Any]:
     return {}
 
 
-__all__ = ["CARRIER", "FILER", "IMPORTER", "VERSION", "entry_worksheet", "list_blocks"]
+__all__ = ["VERSION", "entry_worksheet"]

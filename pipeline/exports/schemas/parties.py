@@ -78,7 +78,7 @@ class Manufacturer(StrictModel):
 
 
 class UltimateConsignee(StrictModel):
-    """Who receives the goods in the United States (CBP Form 7501, blocks 22 and 25): all, or those of its orders or packages."""
+    """Who receives the goods in the United States (CBP Form 7501, blocks 26 and 29): all, or those of its orders or packages."""
 
     name: Text
     address: Address

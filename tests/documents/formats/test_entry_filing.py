@@ -12,9 +12,10 @@ import pytest
 from pypdf import PdfReader
 
 from pipeline.documents.formats import broker_profile
+from pipeline.documents.formats.entry_blocks import list_blocks
 from pipeline.documents.formats.entry_filing import filing_columns, has_filing, list_consignee_rows
-from pipeline.documents.formats.entry_import import entry_estimate, entry_import
-from pipeline.documents.formats.entry_worksheet import entry_worksheet, list_blocks
+from pipeline.documents.formats.entry_import import entry_estimate, entry_import, find_estimate
+from pipeline.documents.formats.entry_worksheet import entry_worksheet
 from pipeline.documents.registry import render_documents
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.documents.schemas.profile import BrokerProfile
@@ -34,13 +35,13 @@ def build_filed(lines: int = 3, change: Callable[[dict[str, Any]], None] | None 
 
 
 def blocks_of(invoice: Invoice) -> dict[str, str | None]:
-    return {name: value for _, name, value, _ in list_blocks(invoice)}
+    return {each.name: each.value for each in list_blocks(invoice, find_estimate(invoice))}
 
 
 def test_blocks_have_what_plan_says() -> None:
     blocks = blocks_of(build_filed())
     assert blocks["Filer code and entry number"] == "ABC-1234567-6"
-    assert blocks["Surety number, bond type"] == "036, 9 single transaction"
+    assert (blocks["Surety number"], blocks["Bond type"]) == ("036", "9 single transaction")
     assert blocks["Location of goods"] == "H123, Example Terminal"
     assert blocks["Consignee number"] == blocks["Ultimate consignee"] == "MULTI, see consignees"
     assert blocks["CBP team"] == "004"
@@ -80,13 +81,21 @@ def test_filer_code_alone_is_in_block_1() -> None:
 
     blocks = blocks_of(build_filed(change=change))
     assert blocks["Filer code and entry number"] == "ABC"
-    assert blocks["Surety number, bond type"] is None
+    assert (blocks["Surety number"], blocks["Bond type"]) == (None, None)
     assert "Power of attorney" not in blocks
 
 
 def test_tables_have_filing_and_consignees() -> None:
     tables = read_tables(build_filed())
-    assert [*tables] == ["header.csv", "lines.csv", "charges.csv", "estimate.csv", "filing.csv", "consignees.csv"]
+    assert [*tables] == [
+        "header.csv",
+        "lines.csv",
+        "charges.csv",
+        "estimate.csv",
+        "blocks.csv",
+        "filing.csv",
+        "consignees.csv",
+    ]
     (filing,) = tables["filing.csv"]
     assert (filing["entry_number"], filing["bond_type"], filing["bond_amount_usd"]) == ("ABC-1234567-6", "9", "9000.00")
     assert (filing["poa_from"], filing["payment_type"], filing["prior_notices"]) == ("2026-01-05", "8", "123456789012")
@@ -122,7 +131,7 @@ def test_invoice_without_filing_has_neither_tables_nor_blocks() -> None:
     assert "filing" not in json.loads(entry_estimate(invoice))
     with ZipFile(BytesIO(entry_import(invoice))) as archive:
         assert "filing.csv" not in archive.namelist()
-    assert not any(block == "" for block, _, _, _ in list_blocks(invoice))
+    assert all(each.number for each in list_blocks(invoice, find_estimate(invoice)))
     assert set(filing_columns(invoice).values()) == {None}
 
 
@@ -132,7 +141,7 @@ def test_worksheet_prints_filing_and_consignees() -> None:
     printed = "".join(text.replace("\u200b", "").split())
     for fact in (
         "ABC-1234567-6",
-        "036,9singletransaction",
+        "9singletransaction",
         "DemoStoresInc,55LakeAvenue",
         SHOWN,
         "SAME",

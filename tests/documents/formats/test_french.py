@@ -13,8 +13,8 @@ import pytest
 from pypdf import PdfReader
 
 from pipeline.core.templating import TEMPLATES
+from pipeline.documents.formats.entry_blocks import SUPPLIERS, list_blocks
 from pipeline.documents.formats.entry_import import find_estimate
-from pipeline.documents.formats.entry_worksheet import list_blocks
 from pipeline.documents.formats.french import choose_words, read_catalogue
 from pipeline.documents.formats.invoice import invoice_html
 from pipeline.documents.formats.invoice_pdf import invoice_pdf
@@ -65,8 +65,8 @@ def list_assembled_words() -> set[str]:
     values = (builder.SOLD_VALUES, builder.UNSOLD_VALUES, builder.UNSOLD_VALUES_WITH_BASIS)
     statements = {builder.STATEMENT.format(values=each) for each in values}
     roles = ("Certifier", "Exporter", "Producer", "Importer")
-    blocks = [*list_blocks(build_truck_invoice()), *list_blocks(sample(2, change=file_entry))]
-    suppliers = {f"from {supplier}" for _, _, _, supplier in blocks if supplier}
+    filed = (build_truck_invoice(), sample(2, change=file_entry))
+    blocks = {block for invoice in filed for block in list_blocks(invoice, find_estimate(invoice))}
     certified = {f"certified by the {role.lower()}" for role in roles[1:]}
     effects = {"added", "deducted", "in the prices", "not counted"}  # of a charge on the entered value
     return {
@@ -74,9 +74,9 @@ def list_assembled_words() -> set[str]:
         *statements,
         *roles,
         *certified,
-        *suppliers,
         *effects,
-        *(name for _, name, _, _ in blocks),
+        *(f"from {supplier}" for supplier in SUPPLIERS),
+        *(block.name for block in blocks if block.place not in {"lines", "totals"}),
     }
 
 

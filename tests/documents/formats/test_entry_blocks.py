@@ -1,0 +1,196 @@
+"""A filer of CBP Form 7501 finds each of its blocks for every example plan: the value, or who supplies it."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from functools import cache
+from io import BytesIO
+from typing import Any, Final
+
+import pytest
+from pypdf import PdfReader
+
+from pipeline.deliveries.entry_facts import add_estimate
+from pipeline.documents.formats.entry_blocks import SUPPLIERS, list_blocks
+from pipeline.documents.formats.entry_import import find_estimate
+from pipeline.documents.formats.entry_worksheet import entry_worksheet
+from pipeline.documents.schemas.invoice import Invoice
+from pipeline.exports import examples
+from pipeline.exports.plans import hash_plan
+from pipeline.exports.schemas.plan import Plan
+from pipeline.workflow.render_documents import build_plan_invoice
+from tests.documents.formats.test_entry_import import read_tables
+from tests.documents.samples import sample
+
+TODAY: Final = date(2026, 11, 29)
+
+#: The blocks of the form's edition of October 2025, each part by itself. A filer fills in all of them.
+FORM: Final = (
+    *(str(number) for number in range(1, 33)),
+    *("33A", "33B", "34A", "34B", "35", "36A", "36B", "36C", "37A", "37B", "37C", "37D"),
+    *(str(number) for number in range(38, 48)),
+)
+
+#: The blocks that no plan knows.
+OF_THE_ENTRY: Final = {"3", "16", "17", "18", "19", "20", "37C", "37D", "40", "42", "45", "46", "47"}
+
+UNITS: Final = [
+    (name, place)
+    for name in examples.list_all_names()
+    for place in range(len(examples.load_plan(name, TODAY)["units"]))
+]
+on_each_unit = pytest.mark.parametrize(("name", "place"), UNITS)
+
+
+def load_unit(name: str, place: int) -> dict[str, Any]:
+    """Return the unit as the plan's JSON has it."""
+    unit: dict[str, Any] = examples.load_plan(name, TODAY)["units"][place]
+    return unit
+
+
+@cache
+def build_example(name: str, place: int) -> Invoice:
+    """Return the invoice of an example's unit, with the estimate of its entry."""
+    raw = examples.load_plan(name, TODAY)
+    plan = Plan.model_validate(raw)
+    made = build_plan_invoice(
+        hash_plan(plan, raw), place + 1, package_number="CP-000001", revision=1, test=True, findings=()
+    )
+    return add_estimate(made, plan.units[place])
+
+
+def read_blocks(invoice: Invoice) -> dict[str, dict[str, str]]:
+    """Return the rows of `blocks.csv` by the number of the block; a row of two blocks stands for both."""
+    rows = read_tables(invoice)["blocks.csv"]
+    return {number: row for row in rows for number in row["block"].split(", ")}
+
+
+def list_unknown(unit: dict[str, Any]) -> set[str]:
+    """Return the blocks that the plan's JSON leaves open."""
+    entry, lines = unit["entry"], unit["lines"]
+    filing = entry.get("filing") or {}
+    metals = [metal for line in lines for metal in line["treatment"].get("section232") or ()]
+    consignees = unit["parties"].get("ultimateConsignees") or ()
+    known = {
+        "1": filing.get("filerCode"),
+        "4": filing.get("bond"),
+        "5": filing.get("bond"),
+        "8": entry.get("carrierScac"),
+        "12": entry.get("shipmentControlNumber"),
+        "21": any(metal.get("countryOfMeltAndPour") for metal in metals),
+        "22": any(metal.get("primaryCountryOfSmelt") for metal in metals),
+        "23": any(metal.get("secondaryCountryOfSmelt") for metal in metals),
+        "24": any(metal.get("countryOfCast") for metal in metals),
+        "25": filing.get("firmsCode"),
+        "26": consignees,
+        "33B": any("adCvdCase" in line["attributes"] for line in lines),
+        "37B": any("adCvdRate" in line["attributes"] for line in lines),
+    }
+    # Without the tariff, only goods that claim the USMCA, or that chapter 98 exempts whole, have a rate of column 1.
+    exempt = [Decimal((line.get("chapter98") or {}).get("dutiableValue", "1")) == 0 for line in lines]
+    priced = all(line.get("spi") == "S" or free for line, free in zip(lines, exempt, strict=True))
+    known |= dict.fromkeys(("37A", "38", "41", "44"), priced)
+    known["43"] = priced or any(line.get("chapter98") is None for line in lines)
+    return {number for number, value in known.items() if not value} | OF_THE_ENTRY
+
+
+@on_each_unit
+def test_every_block_has_a_value_or_a_supplier(name: str, place: int) -> None:
+    blocks = read_blocks(build_example(name, place))
+    assert tuple(blocks) == FORM
+    for number, row in blocks.items():
+        assert (row["value"] == "") == (row["supplier"] in SUPPLIERS), number
+    assert {number for number, row in blocks.items() if row["supplier"]} == list_unknown(load_unit(name, place))
+
+
+@on_each_unit
+def test_values_are_those_of_the_plan(name: str, place: int) -> None:
+    invoice, unit = build_example(name, place), load_unit(name, place)
+    values = {number: row["value"] for number, row in read_blocks(invoice).items()}
+    entry, parties, lines = unit["entry"], unit["parties"], unit["lines"]
+    makers = {maker["ref"]: maker["mid"] for maker in parties["manufacturers"]}
+
+    def only(found: set[str]) -> str:
+        return found.pop() if len(found) == 1 else "MULTI, see lines"
+
+    assert values["2"].startswith(f"{entry['type']} ")
+    assert (values["6"], values["8"]) == (entry["portOfEntry"], entry["carrierScac"])
+    assert values["9"].lower() == entry["modeOfTransport"]
+    assert values["10"] == only({line["countryOfOrigin"] for line in lines})
+    assert values["12"] == entry["shipmentControlNumber"]
+    assert values["13"] == only({makers[line["manufacturerRef"]] for line in lines})
+    assert values["14"] == only({line["countryOfExport"] for line in lines})
+    assert values["15"] == entry["exportDate"]
+    assert values["27"] == parties["importerOfRecord"]["importerNumber"]
+    assert values["28"] == unit["invoice"]["number"]
+    assert values["34B"] == str(entry["manifestQuantity"])
+    assert values["36C"] == ("related" if unit["invoice"]["relatedParties"] else "not related")
+    importer = parties["importerOfRecord"].get("name") or parties["buyer"]["name"]
+    assert values["30"].startswith(f"{importer}, ")
+    if len(parties.get("ultimateConsignees") or ()) > 1:
+        assert values["26"] == values["29"] == "MULTI, see consignees"
+    else:
+        assert values["29"].startswith(f"{parties['shipTo']['name']}, ")
+
+
+@on_each_unit
+def test_values_of_lines_are_in_the_named_columns(name: str, place: int) -> None:
+    invoice = build_example(name, place)
+    tables, unit = read_tables(invoice), load_unit(name, place)
+    assert {row["hts10"] for row in tables["lines.csv"]} == {line["htsCode"] for line in unit["lines"]}
+    named = {number: row["value"] for number, row in read_blocks(invoice).items() if ".csv: " in row["value"]}
+    assert named.keys() >= {"31", "32", "33A", "34A", "35", "36A", "36B"}
+    for number, value in named.items():
+        table, columns = value.split(": ")
+        first = columns.split(",")[0]
+        assert first in tables[table][0], number
+        needed = first if number != "35" else "uom"
+        assert all(row[needed] for row in tables[table]), number
+    assert sum(int(row["entered_value_usd"]) for row in tables["lines.csv"]) == int(
+        tables["header.csv"][0]["entered_value_usd"]
+    )
+
+
+@pytest.mark.pdf_engine
+@on_each_unit
+def test_worksheet_prints_each_block_beside_its_number(name: str, place: int) -> None:
+    invoice = build_example(name, place)
+    text = "".join(page.extract_text() for page in PdfReader(BytesIO(entry_worksheet(invoice))).pages)
+    printed = "".join(text.replace("\u200b", "").split()).upper()
+    for block in list_blocks(invoice, find_estimate(invoice)):
+        if block.place in {"head", "foot", "beyond"}:
+            shown = block.value or f"from {block.supplier}"
+            assert "".join(f"{block.number}{block.name}{shown}".split()).upper() in printed, block
+    for number, words in {
+        "31": "Line",
+        "33": "HTS",
+        "34": "Gross",
+        "35": "Quantity",
+        "36": "Entered",
+        "37, 38": "Rate",
+    }.items():
+        assert "".join(f"{number}{words}".split()).upper() in printed, number
+    for total in ("39Entered", "41Duty", "43Fees", "44Total"):
+        assert total.upper() in printed, total
+
+
+def test_two_countries_of_export_and_of_melting_are_read_by_line() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["countryOfExport"] = "MX"
+        data["lines"][1]["treatment"]["section232"][0]["countryOfMeltAndPour"] = "JP"
+
+    invoice = sample(3, change=change)
+    blocks = read_blocks(invoice)
+    assert (blocks["14"]["value"], blocks["21"]["value"]) == ("MULTI, see lines", "MULTI, see Section 232 statement")
+    tables = read_tables(invoice)
+    assert tables["header.csv"][0]["export_country"] == ""
+    assert [row["export_country"] for row in tables["lines.csv"]] == ["MX", "CA", "CA"]
+
+
+def test_without_exchange_rate_the_filer_supplies_the_values() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["invoice"] |= {"currency": "CAD", "exchangeRate": None}
+
+    blocks = read_blocks(sample(2, change=change))
+    assert {blocks[number]["supplier"] for number in ("36A", "36B", "38", "39", "41", "44")} == {"the filer"}
