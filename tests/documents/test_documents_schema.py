@@ -13,7 +13,7 @@ from pipeline.documents.formats.invoice import invoice_json
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.interfaces.api.system import read_json_schema
 from tests.customs.transport_cases import canadian_export, trip
-from tests.documents.samples import sample
+from tests.documents.samples import file_entry, sample
 
 NAME = "commercial-customs-invoice"
 
@@ -48,6 +48,7 @@ def remove_sale(data: dict[str, Any]) -> None:
         "exportedOn": "2026-09-01",
         "proof": "Export declaration of the United States, filed 2026-09-01",
     }
+    file_entry(data)
     data["entry"]["trip"] = trip()
     data["canadianExport"] = canadian_export()
     for charge in data["invoice"]["charges"]:

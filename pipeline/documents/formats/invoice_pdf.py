@@ -38,7 +38,7 @@ _UNPRINTED: dict[str, Any] = {
     "consolidation": {"lines": {"__all__": {"treatment", "treatment_digests", "line_refs", "line_numbers"}}},
     "certificates": {"__all__": _UNPRINTED_CERTIFICATE_FIELDS},
     "lines": {"__all__": {"treatment", "package_refs", "attributes"}},
-    "parties": {"manufacturers": {"__all__": {"address"}}},
+    "parties": {"manufacturers": {"__all__": {"address"}}, "ultimate_consignees": True},
 }
 _UNPRINTED_IN_PROFORMA = {name: parts for name, parts in _UNPRINTED.items() if name != "findings"}
 

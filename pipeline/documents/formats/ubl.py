@@ -7,6 +7,7 @@ from xml.etree.ElementTree import Element
 
 from pipeline.core.money import sum_exact
 from pipeline.core.templating import render
+from pipeline.documents.schemas.entry_filing import EntryConsignee
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Treatment
 
@@ -27,7 +28,8 @@ def invoice_ubl(invoice: Invoice) -> bytes:
     """Return the invoice as UTF-8 XML, valid against UBL-Invoice-2.1.xsd.
 
     UBL's own lines stay those of the invoice: a reader of UBL adds up their prices and finds its articles in them. The entry
-    lines, with equal customs facts merged, stand in the extension; each of its lines names its entry line.
+    lines, with equal customs facts merged, stand in the extension; each of its lines names its entry line. An ultimate consignee is
+    the party of a line's own delivery; the extension names the orders and packages that are for it.
     """
     added = [row for row in invoice.charges if not row.included_in_prices]
     page = render(
@@ -38,12 +40,22 @@ def invoice_ubl(invoice: Invoice) -> bytes:
         entry_lines=invoice.entry_line_numbers,
         entries=() if invoice.estimate is None else zip(invoice.entry_lines, invoice.estimate.lines, strict=True),
         makers={maker.ref: maker for maker in invoice.parties.manufacturers},
+        recipients=_list_recipients(invoice),
         included=[row for row in invoice.charges if row.included_in_prices],
         added=added,
         charges=sum_exact(row.amount.decimal for row in added),
         allowances=sum_exact(row.amount.decimal for row in invoice.discounts),
     )
     return page.encode()
+
+
+def _list_recipients(invoice: Invoice) -> dict[int, list[EntryConsignee]]:
+    """Return the ultimate consignees that receive goods of each line, by the number of the line."""
+    found: dict[int, list[EntryConsignee]] = {}
+    for consignee in invoice.parties.ultimate_consignees:
+        for number in consignee.line_numbers:
+            found.setdefault(number, []).append(consignee)
+    return found
 
 
 def read_treatment(line: Element) -> Treatment:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline.core.money import format_plain
 from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
+from pipeline.documents.formats.entry_filing import list_consignee_rows
 from pipeline.documents.formats.entry_import import has_estimate, list_entry_rows
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Certificate, Invoice, PartyBlock
 
@@ -124,7 +125,7 @@ __all__ = ["TOO_LONG", "VERSION", "invoice_xlsx"]
 VERSION = f"14/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
 
 _WIDTHS = {
-    "address": 34, "description": 48, "export_treatment_digest": 24, "manufacturer_addr1": 26, "manufacturer_name": 28,
+    "address": 34, "consignee_addr1": 26, "consignee_name": 28, "consignee_number": 16, "description": 48, "export_treatment_digest": 24, "manufacturer_addr1": 26, "manufacturer_name": 28,
     "message": 70, "name": 34, "notes": 40, "plan_hash": 24, "pga_data": 40, "remedy": 56, "source": 44, "pointer": 34,
     "sscc_list": 22, "treatment_digest": 24, "value": 60, "identifiers": 34, "email": 30, "invoice_date": 12,
 }  # fmt: skip
@@ -138,6 +139,8 @@ def invoice_xlsx(invoice: Invoice) -> bytes:
     if has_estimate(invoice):
         book.add_sheet("Entry lines", _entry_table(invoice), _WIDTHS, frozen_columns=2)
     book.add_sheet("Parties", _party_table(invoice), _WIDTHS, frozen_columns=2)
+    if invoice.parties.ultimate_consignees:
+        book.add_sheet("Consignees", _with_names(list_consignee_rows(invoice)), _WIDTHS, frozen_columns=2)
     book.add_sheet("Packages", _package_table(invoice), _WIDTHS, frozen_columns=2)
     book.add_sheet("Totals", _total_table(invoice), _WIDTHS)
     book.add_sheet("Findings", _finding_table(invoice), _WIDTHS)

@@ -17,6 +17,7 @@ from pipeline.documents.invoice.declarations import certificate_rows
 from pipeline.documents.invoice.filing import build_filing
 from pipeline.documents.schemas import declarations as schemas_declarations
 from pipeline.documents.schemas import invoice as out
+from pipeline.documents.schemas.entry_filing import EntryConsignee
 from pipeline.documents.schemas.invoice import Identifier, Printed
 from pipeline.exports.entry_lines import group_entry_lines
 from pipeline.exports.schemas import plan
@@ -84,6 +85,7 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
     header = unit.invoice
     currency = header.currency
     merged = merge_lines(lines, group_entry_lines(unit), currency)
+    filing = build_filing(unit)
     return out.Invoice(
         kind=facts.kind,
         test=facts.test,
@@ -101,7 +103,7 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
         ),
         header=_header(header),
         transport=_transport(unit.entry),
-        parties=_parties(unit),
+        parties=_parties(unit, () if filing is None else filing.consignees),
         lines=lines,
         charges=tuple(
             out.InvoiceCharge(
@@ -146,7 +148,7 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
         metal_totals=declarations.metal_totals(unit.lines, currency),
         consolidation=consolidate_lines(merged, len(lines)),
         entry_lines=merged,
-        filing=build_filing(unit),
+        filing=filing,
         package_summary=boxes.package_summary(unit.packages, packages),
         packages=packages,
         declaration=_declaration(unit, facts.kind),
@@ -205,7 +207,7 @@ def _transport(entry: plan.Entry) -> out.Transport:
     )
 
 
-def _parties(unit: plan.Unit) -> out.PartyBlocks:
+def _parties(unit: plan.Unit, consignees: tuple[EntryConsignee, ...]) -> out.PartyBlocks:
     parties = unit.parties
     lines_by_maker: dict[str, list[int]] = {}
     for number, line in enumerate(unit.lines, start=1):
@@ -232,6 +234,7 @@ def _parties(unit: plan.Unit) -> out.PartyBlocks:
             )
             for maker in parties.manufacturers
         ),
+        ultimate_consignees=consignees,
     )
 
 

@@ -21,7 +21,7 @@ from pipeline.documents.schemas.declarations import (
     MetalTotal,
     UnitTotal,
 )
-from pipeline.documents.schemas.entry_filing import InvoiceFiling
+from pipeline.documents.schemas.entry_filing import EntryConsignee, InvoiceFiling
 from pipeline.documents.schemas.values import FOR_PEOPLE, DocumentModel, Identifier, Pair, Printed, Value
 from pipeline.exports.schemas.entry_estimate import InvoiceEstimate
 from pipeline.exports.schemas.pga_worksheet import InvoiceWorksheet
@@ -140,6 +140,7 @@ class PartyBlocks(DocumentModel):
     ship_to: PartyBlock
     importer_of_record: ImporterBlock
     manufacturers: tuple[ManufacturerBlock, ...]
+    ultimate_consignees: tuple[EntryConsignee, ...] = Field(default=(), exclude_if=lambda value: not value)
 
 
 class Mark(DocumentModel):

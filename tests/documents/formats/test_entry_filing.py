@@ -9,6 +9,7 @@ from typing import Any
 from zipfile import ZipFile
 
 import pytest
+from openpyxl import load_workbook
 from pypdf import PdfReader
 
 from pipeline.documents.formats import broker_profile
@@ -16,6 +17,8 @@ from pipeline.documents.formats.entry_blocks import list_blocks
 from pipeline.documents.formats.entry_filing import filing_columns, has_filing, list_consignee_rows
 from pipeline.documents.formats.entry_import import entry_estimate, entry_import, find_estimate
 from pipeline.documents.formats.entry_worksheet import entry_worksheet
+from pipeline.documents.formats.invoice import invoice_json
+from pipeline.documents.formats.xlsx import invoice_xlsx
 from pipeline.documents.registry import render_documents
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.documents.schemas.profile import BrokerProfile
@@ -162,13 +165,38 @@ def test_consignee_without_number_comes_from_importer() -> None:
     assert "from the importer" in text
 
 
+def test_workbook_has_sheet_of_consignees() -> None:
+    book = load_workbook(BytesIO(invoice_xlsx(build_filed())))
+    assert book.sheetnames == [
+        "Lines", "Entry lines", "Parties", "Consignees", "Packages", "Totals", "Findings", "Invoice",
+    ]  # fmt: skip
+    head, *rows = book["Consignees"].iter_rows(values_only=True)
+    assert [dict(zip(head, row, strict=True)) for row in rows] == [*list_consignee_rows(build_filed())]
+    assert "Consignees" not in load_workbook(BytesIO(invoice_xlsx(sample(3)))).sheetnames
+
+
+def test_invoice_data_have_consignees() -> None:
+    consignees = json.loads(invoice_json(build_filed()))["parties"]["ultimateConsignees"]
+    assert [(each["number"], each["sameAsImporter"], each["lineNumbers"]) for each in consignees] == [
+        ("12-3456789XX", True, [1]),
+        (NUMBER, False, [2, 3]),
+    ]
+    assert consignees[1]["address"]["postalCode"] == "14608"
+    assert consignees[1]["orderIds"] == ["ord_1001", "ord_1002"]
+    assert "ultimateConsignees" not in json.loads(invoice_json(sample(3)))["parties"]
+
+
 def test_only_entry_data_has_consignees_social_security_number() -> None:
     documents = {each.artifact_type: each.body for each in render_documents(build_filed())}
     with ZipFile(BytesIO(documents.pop("entry_import"))) as archive:
         tables = {name for name in archive.namelist() if NUMBER.encode() in archive.read(name)}
     assert tables == {"filing.csv", "consignees.csv"}
     texts = {kind: body for kind, body in documents.items() if not body.startswith((b"%PDF", b"PK"))}
-    assert {kind for kind, body in texts.items() if NUMBER.encode() in body} == {"entry_estimate"}
+    assert {kind for kind, body in texts.items() if NUMBER.encode() in body} == {
+        "cci_json",
+        "cci_ubl",
+        "entry_estimate",
+    }
 
 
 def test_profile_has_columns_of_filing() -> None:

@@ -16,7 +16,7 @@ from lxml import etree
 from pipeline.documents.formats.ubl import NAMESPACE, invoice_ubl, read_treatment
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import as_json
-from tests.documents.samples import sample
+from tests.documents.samples import file_entry, sample
 
 SCHEMA = Path(__file__).parent / "ubl-2.1" / "maindoc" / "UBL-Invoice-2.1.xsd"
 
@@ -71,7 +71,7 @@ def add_optional(data: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [None, remove_optional, add_optional, in_currency("CAD", "0.71234567", "916.50"), in_currency("JPY", "0.0066", "917"), in_currency("KWD", None, "916.505")],
+    [None, remove_optional, add_optional, file_entry, in_currency("CAD", "0.71234567", "916.50"), in_currency("JPY", "0.0066", "917"), in_currency("KWD", None, "916.505")],
 )  # fmt: skip
 def test_invoice_matches_ubl_schema(schema: Any, change: Callable[[dict[str, Any]], None] | None) -> None:
     document = parsed(sample(3, 6, test=True, change=change))
@@ -101,6 +101,41 @@ def test_extension_has_assists_and_certification_elements() -> None:
         },
         "Goods": {"hsCode": "732393", "description": "Pots of stainless steel"},
     }  # fmt: skip
+
+
+def test_line_names_its_consignees_as_party_of_its_delivery() -> None:
+    def share(data: dict[str, Any]) -> None:
+        file_entry(data)
+        importer, store = data["parties"]["ultimateConsignees"]
+        importer.update(orderIds=[], packageRefs=["CTN-00001"])
+        store.update(number=None, orderIds=["ord_1000", "ord_1001", "ord_1002"])
+
+    lines = parsed(sample(3, 6, change=share)).findall(f"{CAC}InvoiceLine")
+    parties = [line.findall(f"{CAC}Delivery/{CAC}DeliveryParty") for line in lines]
+    names = [[each.find(f"{CAC}PartyName/{CBC}Name").text for each in row] for row in parties]
+    assert names == [["Lakeside Kitchen Supply Inc.", "Demo Stores Inc"], ["Demo Stores Inc"], ["Demo Stores Inc"]]
+    numbers = [[(each.get("schemeID"), each.text) for each in party.iter(f"{CBC}ID")] for party in parties[0]]
+    assert numbers == [[("ultimateConsignee", "12-3456789XX")], []]
+
+
+def test_extension_has_orders_and_packages_of_consignees() -> None:
+    def change(data: dict[str, Any]) -> None:
+        file_entry(data)
+        data["parties"]["ultimateConsignees"][1]["packageRefs"] = [data["packages"][0]["packageRef"]]
+
+    invoice = sample(3, change=change)
+    prefix = f"{{{NAMESPACE}}}"
+    first, second = parsed(invoice).iter(f"{prefix}UltimateConsignee")
+    address = {
+        "line1": "55 Lake Avenue", "city": "Rochester", "region": "NY", "postalCode": "14608", "country": "US",
+    }  # fmt: skip
+    assert dict(second.attrib) == {
+        "name": "Demo Stores Inc", **address, "number": "987-65-4321", "sameAsImporter": "false",
+        "lines": " ".join(map(str, invoice.parties.ultimate_consignees[1].line_numbers)),
+    }  # fmt: skip
+    assert (first.get("sameAsImporter"), first.get("number")) == ("true", "12-3456789XX")
+    assert [each.get("id") for each in second.iterfind(f"{prefix}Order")] == ["ord_1001", "ord_1002"]
+    assert [each.get("ref") for each in second.iterfind(f"{prefix}Package")] == [invoice.packages[0].package_ref]
 
 
 def test_large_invoice_matches_ubl_schema(schema: Any) -> None:
