@@ -196,8 +196,8 @@ class ExportUnit(SQLModel, table=True):
     package_number: str | None = None
     invoice_number: str | None = None  # these are searched for, until the payload is purged
     purchase_order: str | None = None
-    informal_key: str | None = None  # of an informal entry: its day and the digest of its consignee
-    informal_usd: str | None = None
+    informal_key: str | None = None  # of an informal entry: its day, and the digest of its consignee or `several`
+    informal_usd: str | None = None  # its US dollars; of several consignees as a JSON object, by digest
     released: bool = False  # a newer revision of its export uses the package number now
     treatment_digest: str
     document: str = text_column()

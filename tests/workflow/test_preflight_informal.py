@@ -17,6 +17,7 @@ from pipeline.exports.plans import hash_plan
 from pipeline.exports.schemas.plan import Plan
 from pipeline.workflow import preflight
 from pipeline.workflow.interventions import cancel_export
+from tests.customs.filing_cases import consignee
 from tests.support import factories
 from tests.support.query_counter import record_plans, record_statements
 from tests.workflow.conftest import WorkflowHarness
@@ -51,7 +52,9 @@ def test_other_export_to_same_consignee_on_same_day_is_added(workflow: WorkflowH
     workflow.accept(informal_plan("one"))
     (found,) = find_split(workflow, informal_plan("two"))
     assert (found.severity, found.pointer) == ("warn", "/units/0/entry/type")
-    assert found.message.startswith("Batch one also has an informal entry to the consignee of unit U1 on 2026-11-26, ")
+    assert found.message.startswith(
+        "Batch one also has an informal entry for consignee Demo Housewares Inc, Dock 4 of unit U1 on 2026-11-26, "
+    )
     assert found.source is not None
     assert "141.51" in found.source
 
@@ -65,6 +68,36 @@ def test_only_other_batches_days_types_and_modes_count(workflow: WorkflowHarness
     other = informal_plan("two")
     other["units"][0]["parties"]["shipTo"]["address"]["line1"] = "2 Other Road"
     assert find_split(workflow, other) == []
+
+
+def test_ultimate_consignee_counts_not_ship_to(workflow: WorkflowHarness) -> None:
+    first, same, other, elsewhere = (informal_plan(batch) for batch in ("one", "two", "three", "four"))
+    first["units"][0]["parties"]["ultimateConsignees"] = [consignee()]
+    same["units"][0]["parties"]["ultimateConsignees"] = [consignee(name="Demo Stores of Rochester")]
+    other["units"][0]["parties"]["ultimateConsignees"] = [consignee(number="12-345678903")]
+    elsewhere["units"][0]["parties"]["ultimateConsignees"] = [consignee()]
+    elsewhere["units"][0]["entry"]["estimatedArrivalAt"] = "2026-11-27T18:00:00Z"
+    workflow.accept(first)
+    assert [each.message.partition(",")[0] for each in find_split(workflow, same)] == [
+        "Batch one also has an informal entry for consignee Demo Stores of Rochester of unit U1 on 2026-11-26"
+    ]
+    assert [find_split(workflow, each) for each in (other, elsewhere, informal_plan("five"))] == [[], [], []]
+
+
+def test_consignees_of_one_entry_are_compared_apart(workflow: WorkflowHarness) -> None:
+    both = [consignee(packageRefs=["P1"]), consignee(packageRefs=["P2"], number="12-345678903")]
+    first, first_again, second, cheap = (informal_plan(batch) for batch in ("one", "two", "three", "four"))
+    for each in (first, first_again):
+        each["units"][0]["parties"]["ultimateConsignees"] = both
+    second["units"][0]["parties"]["ultimateConsignees"] = [both[0] | {"packageRefs": []}]
+    cheap["units"][0]["parties"]["ultimateConsignees"] = [both[1] | {"packageRefs": []}]
+    workflow.accept(first)
+    (again,), (alone,) = find_split(workflow, first_again), find_split(workflow, second)
+    assert again.message.startswith("Batch one also has an informal entry for consignee Demo Stores Inc of unit U1 ")
+    # P1 has 1,500.00 and 52.00; P2 has 51.00.
+    assert "about $3,104.00" in again.message
+    assert "about $3,155.00" in alone.message
+    assert find_split(workflow, cheap) == []
 
 
 def test_cancelled_export_does_not_count(workflow: WorkflowHarness) -> None:

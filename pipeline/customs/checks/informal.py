@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -12,14 +13,17 @@ from typing import Final
 from sqlalchemy import select, text
 from sqlmodel import Session, col
 
+from pipeline.core.field_types import is_social_security_number
 from pipeline.core.findings import Finding
 from pipeline.core.money import format_plain, sum_exact, to_decimal
 from pipeline.customs.chapter99.facts import entry_date
-from pipeline.customs.checks.entry import goods_in_usd
+from pipeline.customs.checks.entry import in_usd
 from pipeline.customs.reference.base import join_words
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.transport import transport_rules
+from pipeline.exports.consignees import Recipients, list_recipients
 from pipeline.exports.models import Export, ExportUnit
+from pipeline.exports.schemas.parties import Party, UltimateConsignee
 from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.exports.states import ExportState
 
@@ -28,12 +32,16 @@ _MAX_NAMED: Final = 5
 _MAX_READ: Final = 1_000
 _IN_ONE_QUERY: Final = 500
 
+#: Stands in the key of an entry in the place of its consignee's digest.
+_SEVERAL: Final = "several"
+
 
 @dataclass(frozen=True)
-class InformalUnit:
-    """A unit with an informal entry: its day, the digest of its consignee's name and address, and its value in US dollars."""
+class InformalGoods:
+    """Goods of an informal entry for one consignee: their day, its name and the digest that names it, their US dollars."""
 
     on: date
+    name: str
     consignee: str
     usd: Decimal
 
@@ -44,24 +52,53 @@ class InformalUnit:
 
 
 def informal_columns(unit: Unit) -> dict[str, str | None]:
-    """Return the values of the unit's columns with which other plans are compared; None if its entry is not informal."""
-    entry = read_informal(unit)
-    if entry is None:
+    """Return the values of the unit's columns with which other plans are compared; None if its entry is not informal.
+
+    An entry for several consignees is found by its day, and its values are a JSON object, by the digest of the consignee.
+    """
+    found = read_informal(unit)
+    if not found:
         return {"informal_key": None, "informal_usd": None}
-    return {"informal_key": entry.key, "informal_usd": format_plain(entry.usd)}
+    if len(found) == 1:
+        return {"informal_key": found[0].key, "informal_usd": format_plain(found[0].usd)}
+    values = {each.consignee: format_plain(each.usd) for each in found}
+    return {"informal_key": _find_key_of_several(found[0].on), "informal_usd": json.dumps(values)}
 
 
-def read_informal(unit: Unit) -> InformalUnit | None:
-    """Return the unit's informal entry; None if its entry is of another type, or its value in US dollars is not known."""
+def read_informal(unit: Unit) -> list[InformalGoods]:
+    """Return the goods of the unit's informal entry by consignee: the ultimate consignee, else the ship-to party.
+
+    Empty if the entry is of another type, or if the invoice has no exchange rate. A line for several consignees does not
+    count: F02 asks to divide it.
+    """
     if unit.entry.type != entry_rules().informal.type:
-        return None
-    usd = goods_in_usd(unit)
-    if usd is None:
-        return None
-    party = unit.parties.ship_to
+        return []
+    values: dict[str, list[Decimal]] = {}
+    names: dict[str, str] = {}
+    for line, recipients in zip(unit.lines, list_recipients(unit), strict=True):
+        if len(recipients.places) > 1 or (recipients.places and not recipients.complete):
+            continue
+        name, key = _identify(unit, recipients)
+        names.setdefault(key, name)
+        values.setdefault(key, []).append(line.line_value)
+    found = ((key, in_usd(sum_exact(each), unit.invoice)) for key, each in values.items())
+    return [InformalGoods(entry_date(unit), names[key], key, usd) for key, usd in found if usd is not None]
+
+
+def _identify(unit: Unit, recipients: Recipients) -> tuple[str, str]:
+    """Return the name of who receives a line, and the digest of its number, or of its name and address."""
+    parties = unit.parties
+    party: Party | UltimateConsignee = parties.ship_to
+    number = None
+    if recipients.places:
+        party = consignee = parties.ultimate_consignees[recipients.places[0]]
+        number = parties.importer_of_record.importer_number if consignee.same_as_importer else consignee.number
     words = f"{party.name} {party.address.line1} {(party.address.postal_code or '')[:5]}"
+    # Nine digits are found from their digest by trying all.
+    if number is not None and not is_social_security_number(number):
+        words = f"number {number}"
     key = "".join(each for each in words.casefold() if each.isalnum())
-    return InformalUnit(entry_date(unit), hashlib.sha256(key.encode()).hexdigest(), usd)
+    return party.name, hashlib.sha256(key.encode()).hexdigest()
 
 
 def check_one_entry(plan: Plan) -> Iterator[Finding]:
@@ -75,7 +112,9 @@ def check_one_entry(plan: Plan) -> Iterator[Finding]:
             more = f" and {len(names) - _MAX_NAMED} more" if len(names) > _MAX_NAMED else ""
             shown = ", ".join(names[:_MAX_NAMED]) + more if more else join_words(names)
             yield _build_finding(
-                group[-1][0], f"Units {shown} are informal entries to one consignee on {group[0][1].on}", usd
+                group[-1][0],
+                f"Units {shown} have informal entries for consignee {group[0][1].name} on {group[0][1].on}",
+                usd,
             )
 
 
@@ -85,7 +124,8 @@ def check_other_exports(session: Session, account_id: str, plan: Plan, *, test: 
     Cancelled and superseded exports do not count. `test` chooses between the exports of test keys and all others.
     """
     groups = list(_group_units(plan))
-    others = _read_others(session, account_id, plan, [group[0][1].key for group in groups], test=test)
+    keys = dict.fromkeys(key for (_, entry), *_ in groups for key in (entry.key, _find_key_of_several(entry.on)))
+    others = _read_others(session, account_id, plan, list(keys), test=test)
     found = []
     for group in groups:
         entry = group[0][1]
@@ -97,19 +137,22 @@ def check_other_exports(session: Session, account_id: str, plan: Plan, *, test: 
             found.append(
                 _build_finding(
                     group[0][0],
-                    f"Batch {', '.join(batches[:_MAX_NAMED])}{more} also has an informal entry to the consignee of unit "
-                    f"{plan.units[group[0][0]].unit_ref} on {entry.on}",
+                    f"Batch {', '.join(batches[:_MAX_NAMED])}{more} also has an informal entry for consignee {entry.name} of "
+                    f"unit {plan.units[group[0][0]].unit_ref} on {entry.on}",
                     usd,
                 )
             )
     return found
 
 
-def _group_units(plan: Plan) -> Iterator[list[tuple[int, InformalUnit]]]:
-    groups: dict[str, list[tuple[int, InformalUnit]]] = {}
+def _find_key_of_several(on: date) -> str:
+    return f"{on.isoformat()} {_SEVERAL}"
+
+
+def _group_units(plan: Plan) -> Iterator[list[tuple[int, InformalGoods]]]:
+    groups: dict[str, list[tuple[int, InformalGoods]]] = {}
     for index, unit in enumerate(plan.units):
-        entry = read_informal(unit)
-        if entry is not None:
+        for entry in read_informal(unit):
             groups.setdefault(entry.key, []).append((index, entry))
     yield from groups.values()
 
@@ -135,7 +178,10 @@ def _read_others(
             .limit(_MAX_READ)
         )
         for key, batch, usd in session.execute(query).all():
-            found.setdefault(key, []).append((batch, to_decimal(usd)))
+            on, _, consignee = key.partition(" ")
+            values = json.loads(usd) if consignee == _SEVERAL else {consignee: usd}
+            for each, value in values.items():
+                found.setdefault(f"{on} {each}", []).append((batch, to_decimal(value)))
     return {key: sorted(rows) for key, rows in found.items()}
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from tests.customs.cases import findings, list_findings
+from tests.customs.filing_cases import consignee
+from tests.customs.foreign_importer import FOREIGN_ADDRESS
 from tests.support.factories import Json, change_plan, plan
 
 
@@ -24,7 +26,9 @@ def test_entries_above_the_limit_together_are_one_finding() -> None:
     assert list_split(split()) == [("V27-DAY", "warn", "/units/1/entry/type")]
     (found,) = [each for each in findings(split(3)) if each.rule == "V27-DAY"]
     assert found.pointer == "/units/2/entry/type"
-    assert found.message.startswith("Units U1, U2 and U3 are informal entries to one consignee on 2026-11-26, together")
+    assert found.message.startswith(
+        "Units U1, U2 and U3 have informal entries for consignee Demo Housewares Inc, Dock 4 on 2026-11-26, together"
+    )
     assert "141.52" in found.remedy
     assert found.source is not None
     assert "64957404" in found.source
@@ -59,4 +63,63 @@ def test_parts_of_one_shipment_are_left_to_their_own_rule() -> None:
 
 def test_many_units_are_counted_not_listed() -> None:
     (found,) = [each for each in findings(split(9)) if each.rule == "V27-DAY"]
-    assert found.message.startswith("Units U1, U2, U3, U4, U5 and 4 more are informal")
+    assert found.message.startswith("Units U1, U2, U3, U4, U5 and 4 more have informal")
+
+
+def name_consignees(whole: Json, *consignees: list[Json]) -> Json:
+    """Return the plan with these ultimate consignees, for each unit in turn."""
+    for place, each in enumerate(consignees):
+        whole = change_plan(whole, f"/units/{place}/parties/ultimateConsignees", each)
+    return whole
+
+
+def test_ultimate_consignee_counts_not_ship_to() -> None:
+    mine, other = consignee(), consignee(number="12-345678903")
+    assert len(list_split(name_consignees(split(), [mine], [mine]))) == 1
+    assert list_split(name_consignees(split(), [mine], [other])) == []
+    # The ship-to party of both units is one.
+    assert list_split(name_consignees(split(), [mine])) == []
+    (found,) = [each for each in findings(name_consignees(split(), [mine], [mine])) if each.rule == "V27-DAY"]
+    assert "for consignee Demo Stores Inc on 2026-11-26" in found.message
+
+
+def test_number_names_a_consignee_before_its_name_and_address() -> None:
+    elsewhere = consignee(name="Demo Stores of Rochester", address=FOREIGN_ADDRESS)
+    assert len(list_split(name_consignees(split(), [consignee()], [elsewhere]))) == 1
+    spaced = consignee(number=None, name="DEMO STORES, INC.")
+    assert len(list_split(name_consignees(split(), [consignee(number=None)], [spaced]))) == 1
+    assert list_split(name_consignees(split(), [consignee(number=None)], [elsewhere | {"number": None}])) == []
+
+
+def test_importer_as_consignee_is_named_by_its_number() -> None:
+    whole = split()
+    number = whole["units"][0]["parties"]["importerOfRecord"]["importerNumber"]
+    same = consignee(number=None, sameAsImporter=True)
+    assert len(list_split(name_consignees(whole, [same], [consignee(number=number)]))) == 1
+
+
+def test_social_security_number_is_not_digested() -> None:
+    one, two = consignee(number="123-45-6789"), consignee(number="987-65-4321")
+    assert len(list_split(name_consignees(split(), [one], [two]))) == 1
+
+
+def test_each_consignee_of_an_entry_has_its_own_goods() -> None:
+    whole = split(each="2400.00")
+    both = [consignee(packageRefs=["P1"]), consignee(packageRefs=["P2"], number="12-345678903")]
+    (found,) = [each for each in findings(name_consignees(whole, both, both)) if each.rule == "V27-DAY"]
+    # P1 has 2,400.00 and 52.00 of each unit; P2 has 51.00.
+    assert "about $4,904.00" in found.message
+    assert list_split(name_consignees(whole, both, [both[1] | {"packageRefs": ["P1", "P2"]}])) == [
+        ("V27-DAY", "warn", "/units/1/entry/type")
+    ]
+
+
+def test_line_for_two_consignees_is_left_to_its_own_rule() -> None:
+    both = [consignee(packageRefs=["P1"]), consignee(packageRefs=["P2"], number="12-345678903")]
+    whole = name_consignees(split(each="2600.00"), both, both)
+    for place in range(2):
+        shared = [{"lineRef": "L1", "quantity": "1"}, {"lineRef": "L2", "quantity": "1"}]
+        whole = change_plan(whole, f"/units/{place}/packages/1/contents", shared)
+    rules = {rule for rule, _, _ in list_findings(whole)}
+    assert "F02" in rules
+    assert "V27-DAY" not in rules
