@@ -156,6 +156,18 @@ FILINGS: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         ],
         [("F07", "warn", f"{AGENT}/address/country")],
     ),
+    "F07 an agent in another State than the port": (
+        [(AGENT, RESIDENT_AGENT[1] | {"address": RESIDENT_AGENT[1]["address"] | {"region": "WA"}})],
+        [("F07", "warn", f"{AGENT}/address/region")],
+    ),
+    "F07 an agent without a State": (
+        [(AGENT, RESIDENT_AGENT[1] | {"address": RESIDENT_AGENT[1]["address"] | {"region": None}})],
+        [("F07", "warn", f"{AGENT}/address/region")],
+    ),
+    "F07 an agent's State in words": (
+        [(AGENT, RESIDENT_AGENT[1] | {"address": RESIDENT_AGENT[1]["address"] | {"region": "New York"}})],
+        [("F07", "warn", f"{AGENT}/address/region")],
+    ),
     "F07 an agent's number of no form": (
         [(AGENT, RESIDENT_AGENT[1] | {"number": "1"})],
         [("F07", "block", f"{AGENT}/number")],
@@ -187,6 +199,12 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
     "the last day of a power of attorney": filed(powerOfAttorney={"validUntil": "2026-11-26"}),
     "an entry number without dashes": filed(entryNumber="ABC12345676"),
     "the importer as consignee": [(CONSIGNEES, [consignee(number=None, sameAsImporter=True)])],
+    "an agent in another State than a port of another mode, which the table does not have": [
+        (f"{UNIT}/entry/portOfEntry", "4601"),
+        (f"{UNIT}/entry/modeOfTransport", "air"),
+        (f"{UNIT}/entry/trip", None),
+        (AGENT, RESIDENT_AGENT[1] | {"address": RESIDENT_AGENT[1]["address"] | {"region": "WA"}}),
+    ],
     "consignees by package": [
         (CONSIGNEES, [consignee(packageRefs=["P1"]), consignee(packageRefs=["P2"], number="12-345678903")]),
     ],

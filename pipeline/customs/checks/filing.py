@@ -13,6 +13,7 @@ from pipeline.customs.checks.entry import is_foreign_importer
 from pipeline.customs.reference.base import build_warning, join_words
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.filing import filing_rules
+from pipeline.customs.reference.transport import transport_rules
 from pipeline.customs.valuation.estimate import build_estimate
 from pipeline.exports.schemas.entry_filing import (
     Bond,
@@ -22,6 +23,7 @@ from pipeline.exports.schemas.entry_filing import (
     entry_check_digit,
     format_entry_number,
 )
+from pipeline.exports.schemas.parties import ResidentAgent
 from pipeline.exports.schemas.plan import Plan, Unit
 
 
@@ -289,3 +291,33 @@ def _check_resident_agent(unit: Unit, here: str, on: date) -> Iterator[Finding]:
             "Name an agent who resides in the State of the port of entry.",
             row,
         )
+    elif row.in_force(on):
+        yield from _check_agent_state(unit, agent, f"{here}/address/region")
+
+
+def _check_agent_state(unit: Unit, agent: ResidentAgent, here: str) -> Iterator[Finding]:
+    row, ports = filing_rules().resident_agent, transport_rules().land_ports
+    name = ports.find_port(unit.entry.port_of_entry)
+    # No list of all ports was read, so the State of another one is not known.
+    if name is None:
+        return
+    state, region = name[-2:], agent.address.region
+    if region == state:
+        return
+    if region in entry_rules().consignee.regions:
+        problem = f"is in {region}, but port {unit.entry.port_of_entry} is {name}"
+        remedy = (
+            f"Name an agent who resides in {state}. If the broker files from another State (remote location filing), ask the "
+            "broker whether an agent there is enough."
+        )
+    else:
+        problem = "has no State" if region is None else f"is in {region}, which is not the two letters of a State"
+        remedy = f"Write the State as two letters; the port of entry is in {state}."
+    yield Finding(
+        rule="F07",
+        severity="warn",
+        pointer=here,
+        message=f"Resident agent {agent.name} {problem}.",
+        remedy=remedy,
+        source=f"{row.source}. {ports.source}",
+    )
