@@ -62,9 +62,9 @@ GOLDEN = {
     "section_232_statement": "2466562d8f10c4aa4ca118f2b72f75ddacb6b908fbd2c3897029da8737ac7b09",
     "usmca_certification": "9e144afe8c810f8943d4b4abb80eaa2729310b1bb34e5da825a56c4b2a761ad7",
     "pga_records": "21cf0f67f93120cb6875260fd74c555e539f7a8a30eff587895d27b9464ca0d7",
-    "entry_estimate": "4491074ecaec3aae51be8a9a2e59faf02838a9bc0a43805473e92ee61c7ccf50",
-    "entry_import": "1e252aa46e68751985d2044210b02c7b479daf6377836f1a3e3ccae264a8ce4d",
-    "entry_worksheet": "1b3b5d0206ff818b271304c10d61ef3d2d1c0587841955a11c35018f11b69419",
+    "entry_estimate": "ab442360442e54e2f681824ff108c2d8330ebb23cba27357673e65a979ed6909",
+    "entry_import": "a7e91e7fc838f4b98fc6cea212cda20d3e13e646b6cea26d9289fef7b08af64f",
+    "entry_worksheet": "c40a2da193914fea3b4f4e99f918cb59eee443bfe3a0c1999f5c4b7028aa4bd8",
 }
 
 

@@ -112,6 +112,19 @@ class StatementDays(ReferenceRow):
         closed = {each.observed_in(year): each.name for year in (day.year, day.year + 1) for each in self.holidays}
         return closed.get(day)
 
+    def add_working_days(self, day: date, days: int) -> date:
+        """Return the last of so many working days after the day."""
+        while days:
+            day += timedelta(days=1)
+            days -= self.describe_closed(day) is None
+        return day
+
+
+class SummaryTime(EntryTypeRow):
+    """The working days after the time of entry in which the entry summary must be filed."""
+
+    working_days: Annotated[int, Field(ge=1, le=60)]
+
 
 class FilingRules(ReferenceData):
     """The rules of how an entry is filed."""
@@ -130,6 +143,7 @@ class FilingRules(ReferenceData):
     partnership_power: PartnershipPower
     payment_types: PaymentTypes
     statement_days: StatementDays
+    summary_time: SummaryTime
     resident_agent: ReferenceRow
 
 

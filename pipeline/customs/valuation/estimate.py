@@ -9,6 +9,8 @@ from datetime import date
 from decimal import Decimal
 
 from pipeline.core.money import ONE, ZERO, format_plain, multiply, sum_exact, take_percent
+from pipeline.customs.reference.base import combine_evidence
+from pipeline.customs.reference.filing import filing_rules
 from pipeline.customs.reference.valuation import EntryFee, ValuationRules, valuation_rules
 from pipeline.customs.tariff.deposits import DeclaredCase, list_declared
 from pipeline.customs.tariff.facts import KeptRate, TariffFacts
@@ -21,7 +23,15 @@ from pipeline.customs.valuation.entered_value import (
     total_adjustment,
     total_charges,
 )
-from pipeline.exports.schemas.entry_estimate import BondHint, DutyRow, EntryEstimate, EntryLine, FeeRow, ValueDivision
+from pipeline.exports.schemas.entry_estimate import (
+    BondHint,
+    DutyRow,
+    EntryEstimate,
+    EntryLine,
+    FeeRow,
+    SummaryDue,
+    ValueDivision,
+)
 from pipeline.exports.schemas.plan import Chapter99, Line, Unit
 
 #: Special programs that make the column 1 duty free.
@@ -86,6 +96,7 @@ def build_estimate(
         fees=fees,
         total_usd=total,
         bond=None if entered is None or total is None else _bond(rules, unit, sum_exact((entered, total))),
+        summary_due=_find_summary_day(unit, on),
         missing=tuple(_missing(rules, unit, on, rows, rate)),
         editions=() if tariff is None else tuple(tariff.cite()),
     )
@@ -233,6 +244,18 @@ def _bond(rules: ValuationRules, unit: Unit, covered: Decimal) -> BondHint:
     regulated = any(row.disclaimer is None and row.data for line in unit.lines for row in line.treatment.pga)
     amount = multiply(covered, rules.bond.agency_factor) if regulated else covered
     return BondHint(amount_usd=amount, text=rules.bond.text, source=rules.bond.source, status=rules.bond.status)
+
+
+def _find_summary_day(unit: Unit, on: date) -> SummaryDue | None:
+    row, days = filing_rules().summary_time, filing_rules().statement_days
+    if unit.entry.estimated_arrival_at is None or unit.entry.type not in row.entry_types or not row.in_force(on):
+        return None
+    return SummaryDue(
+        day=days.add_working_days(on, row.working_days),
+        text=f"Computed: {row.working_days} working days after the expected day of entry, {on}, without weekends and federal holidays",
+        source=row.source,
+        status=combine_evidence(row, days).status,
+    )
 
 
 def _missing(

@@ -63,12 +63,14 @@ class EntryBlock(NamedTuple):
 
 
 def list_blocks(invoice: Invoice, estimate: EntryEstimate) -> Iterator[EntryBlock]:
-    """Yield each block in the form's order, then what the plan says of the filing, the trip and the export beyond the form."""
+    """Yield each block in the form's order; then, beyond the form, the latest day of the summary, filing, trip and export."""
     filing = invoice.filing or EntryFiling()
     for number, name, value, supplier in _head(invoice, estimate, filing):
         yield EntryBlock(number, name, value, None if value else supplier, "head")
     yield from _of_lines(invoice, estimate)
     yield from _of_totals(estimate)
+    if estimate.summary_due is not None:
+        yield EntryBlock("", "Summary due, computed", f"{estimate.summary_due.day}", None, "beyond")
     for name, value in (*describe_filing(filing), *describe_transport(invoice)):
         yield EntryBlock("", name, value, None, "beyond")
 

@@ -23,7 +23,7 @@ from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-JSON_VERSION, ZIP_VERSION = "1", "4"
+JSON_VERSION, ZIP_VERSION = "2", "5"
 
 _SHOWN: dict[str, Any] = {
     "schema_version": True,
@@ -90,6 +90,7 @@ def _header_row(invoice: Invoice, estimate: EntryEstimate) -> dict[str, Cell]:
         "entry_parts": transport.entry_parts,
         "port_of_entry": transport.port_of_entry,
         "entry_date": estimate.entered_on,
+        "summary_due": None if estimate.summary_due is None else estimate.summary_due.day,
         "mode_of_transport": str(transport.mode_of_transport.exact),
         "carrier_scac": transport.carrier_scac,
         "shipment_control_number": transport.shipment_control_number,

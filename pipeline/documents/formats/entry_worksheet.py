@@ -19,7 +19,7 @@ from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-VERSION = f"6/{ENGINE}"
+VERSION = f"7/{ENGINE}"
 
 #: The size of an entry line in addition to its wording, in characters.
 LINE_CHARACTERS, DUTY_CHARACTERS = 300, 90
@@ -140,6 +140,7 @@ def _describe_claim(merged: MergedLine, entry: EntryLine, currency: str) -> str 
 
 def _total_facts(estimate: EntryEstimate) -> dict[str, Any]:
     entered, rate, bond = estimate.total_entered_value_usd, estimate.exchange_rate, estimate.bond
+    due = estimate.summary_due
     return {
         "exchange_rate": None if rate is None else format_plain(rate),
         "rounding": estimate.rounding,
@@ -151,6 +152,7 @@ def _total_facts(estimate: EntryEstimate) -> dict[str, Any]:
         "total": None if estimate.total_usd is None else _in_cents(estimate.total_usd),
         "bond": None if bond is None else _in_cents(bond.amount_usd),
         "bond_reason": None if bond is None else f"{bond.text}. {bond.source} ({bond.status}).",
+        "summary_reason": None if due is None else f"Summary due {due.day}. {due.text}. {due.source} ({due.status}).",
         "missing": list(estimate.missing),
         "editions": list(estimate.editions),
         "disclaimer": estimate.disclaimer,

@@ -117,6 +117,15 @@ class BondHint(EstimateModel):
     status: RuleStatus
 
 
+class SummaryDue(EstimateModel):
+    """The latest day of the entry summary, computed from the planned arrival."""
+
+    day: date
+    text: str
+    source: str
+    status: RuleStatus
+
+
 class EntryEstimate(EstimateModel):
     """The estimate of a unit; `missing` names in words what it lacks, and it is complete only if that is empty.
 
@@ -138,6 +147,7 @@ class EntryEstimate(EstimateModel):
     fees: tuple[FeeRow, ...]
     total_usd: Money | None
     bond: BondHint | None
+    summary_due: SummaryDue | None = Field(default=None, exclude_if=lambda value: value is None)
     missing: tuple[str, ...]
     editions: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     disclaimer: str = "An estimate from the plan's facts, for comparison only. The filer decides the entered value; CBP decides the duty."

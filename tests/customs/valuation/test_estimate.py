@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from fractions import Fraction
+from itertools import count, islice
 from math import floor
 from typing import Any
 
+import holidays
 import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from pipeline.customs.reference.filing import filing_rules
 from pipeline.customs.reference.valuation import valuation_rules
 from pipeline.customs.valuation.entered_value import apportion, line_values
 from pipeline.customs.valuation.estimate import build_estimate
@@ -252,3 +256,30 @@ def test_duty_that_no_rule_divides_is_left_to_the_filer() -> None:
     ]  # fmt: skip
     assert second.duty_usd == Decimal("174.30")
     assert any("the duty of 9903.05.29 for 1 line: chapter 98 divides" in each for each in estimate(change).missing)
+
+
+def test_summary_is_due_ten_working_days_after_the_planned_arrival() -> None:
+    # Thanksgiving Day, a Thursday: the first working day after it is the Friday.
+    due = estimate(on=date(2026, 11, 26)).summary_due
+    assert due is not None
+    assert (due.day, due.status) == (date(2026, 12, 10), "check")
+    assert due.text.startswith("Computed: 10 working days after the expected day of entry, 2026-11-26,")
+    assert "142.12(b)" in due.source
+    assert json.loads(estimate().model_dump_json(by_alias=True))["summaryDue"]["day"] == "2026-12-11"
+
+
+@pytest.mark.parametrize(
+    "change", [{"estimatedArrivalAt": None}, {"type": "11"}, {"type": "02"}, {"type": "06"}, {"type": "61"}]
+)
+def test_summary_has_no_day_without_arrival_or_of_another_type(change: dict[str, Any]) -> None:
+    found = estimate(lambda data: data["entry"].update(change))
+    assert found.summary_due is None
+    assert "summaryDue" not in found.model_dump_json(by_alias=True)
+
+
+@given(some.dates(date(2021, 6, 20), date(2060, 1, 1)))
+def test_working_days_agree_with_independent_calendar(day: date) -> None:
+    closed = holidays.country_holidays("US", years=range(day.year - 1, day.year + 3))
+    later = (day + timedelta(days=number) for number in count(1))
+    working = [each for each in islice(later, 40) if each.weekday() < 5 and each not in closed]
+    assert filing_rules().statement_days.add_working_days(day, 10) == working[9]
