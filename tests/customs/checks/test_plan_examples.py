@@ -16,8 +16,8 @@ from pipeline.exports.schemas.plan import Plan, as_json
 
 FOLDER = Path(__file__).parents[3] / "examples" / "plans"
 ENTRIES = (
-    "assists-canadian-dollars", "cleaner-tsca", "food-prior-notice", "foreign-importer", "informal-statement",
-    "multi-consignee-truck", "oak-lacey", "returned-goods", "softwood-duty-cases", "toy-full-certificate",
+    "assists-canadian-dollars", "cleaner-tsca", "export-permit", "food-prior-notice", "foreign-importer",
+    "informal-statement", "multi-consignee-truck", "oak-lacey", "returned-goods", "softwood-duty-cases", "toy-full-certificate",
     "truck-trip", "vehicle-part",
 )  # fmt: skip
 NAMES = ("cookware", "consolidated-truck", "three-units", *ENTRIES)
@@ -119,3 +119,14 @@ def test_three_units_differ_in_entry_type_agency_and_currency() -> None:
     ]
     # Informal entry is only for importers in the United States; an IRS number shows this.
     assert all("-" in unit.parties.importer_of_record.importer_number[:3] for unit in (toys, dollars))
+
+
+def test_restricted_goods_have_their_export_permit_and_no_code_of_unrestricted_goods() -> None:
+    (unit,) = example("export-permit").units
+    side = unit.canadian_export
+    assert side is not None
+    assert (side.declaration, side.no_declaration_code) == ("not_required", None)
+    (permit,) = side.permits
+    assert permit.number in (side.statement or "")
+    assert permit.expires_on is not None
+    assert permit.expires_on >= unit.entry.export_date
