@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -11,7 +10,7 @@ from typing import Any, Final
 
 from pipeline.core.field_types import mask_numbers
 from pipeline.core.money import sum_exact, to_decimal
-from pipeline.exports.field_text import NamedField, name_field
+from pipeline.exports.field_text import LINE_FIELDS, NamedField, describe_members, name_field
 from pipeline.exports.models import Export
 from pipeline.exports.revision_diff import FieldChange, PlanPart
 from pipeline.interfaces.console.document_views import document_link
@@ -198,8 +197,22 @@ def _show_change(each: FieldChange, remarks: Mapping[str, str]) -> ChangeRow:
 def _format_value(value: Any) -> str:
     if value is None:
         return ""
-    text = mask_numbers(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    text = mask_numbers("; ".join(_describe_value(value, ())) or "empty")
     return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}…"
+
+
+def _describe_value(value: Any, members: Sequence[str]) -> Iterator[str]:
+    """Yield a value, or each member of an entry that has one, such as `HTS code: 7323930045`."""
+    if isinstance(value, Mapping):
+        # What the entry itself says comes before its lists, which may be cut.
+        for name, each in sorted(value.items(), key=lambda item: isinstance(item[1], Mapping | list)):
+            yield from _describe_value(each, (*members, name))
+    elif isinstance(value, list):
+        for index, each in enumerate(value):
+            yield from _describe_value(each, (*members, str(index)))
+    elif value is not None and value != "":
+        text = ("yes" if value else "no") if isinstance(value, bool) else str(value)
+        yield f"{describe_members(members, LINE_FIELDS)}: {text}" if members else text
 
 
 def _show_totals(older: RevisionFacts, newer: RevisionFacts) -> Iterator[ShownTotal]:

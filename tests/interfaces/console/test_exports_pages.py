@@ -299,6 +299,18 @@ def test_revisions_are_compared_and_the_brokers_remarks_are_marked(harness: ApiH
     assert "The plans do not differ" in same
 
 
+def test_an_added_line_is_described_in_words_and_not_as_json(harness: ApiHarness, client: httpx.Client) -> None:
+    older = run(harness, factories.plan(lines=1))
+    newer = amend(harness, older, factories.plan(lines=2))
+    page = client.get(f"/console/exports/{older}/compare/{newer}").text
+    added = re.search(r'<bdi class="long new">(country of export: [^<]*)</bdi>', page)
+    assert added is not None
+    assert "; country of origin: CA; description: " in added[1]
+    assert "; HTS code: " in added[1]
+    assert "&#34;" not in added[1]
+    assert re.search(r'data-label="Revision 1"><span class="quiet">none</span>', page)
+
+
 def test_exports_of_different_batches_and_purged_ones_are_not_compared(
     harness: ApiHarness, client: httpx.Client
 ) -> None:
