@@ -37,7 +37,6 @@ class DocumentedProblem:
 
     code: str
     status: int
-    title: str
     cause: str
     remedy: str
 
@@ -49,7 +48,6 @@ def read_problems() -> Response:
         DocumentedProblem(
             code,
             kind.status,
-            kind.title,
             (kind.__doc__ or "").split("\n")[0],
             REMEDIES[code],
         )
