@@ -121,7 +121,7 @@ def build_inputs(
         key = f"{channel.name}.{name}"
         credential = _is_credential(info)
         example = f"Such as {_EXAMPLES[key]}." if key in _EXAMPLES and "example" not in (info.description or "") else ""
-        lines = "One a line." if _is_list(info) else ""
+        lines = "One per line." if _is_list(info) else ""
         kept = "Leave it empty to keep the stored one; a new address needs a new one." if keeps_credential else ""
         texts = [f"{info.description}." if info.description else "", lines, example, kept if credential else ""]
         inputs.append(

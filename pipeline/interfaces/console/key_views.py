@@ -159,7 +159,7 @@ def build_new_form(fields: Form, partners: Sequence[PartnerName], errors: Mappin
         ),
         Input(
             "days",
-            "Expires after days",
+            "Days until it expires",
             "number",
             fields.get("days"),
             "Leave it empty for a key that does not expire.",
@@ -183,10 +183,10 @@ def build_rotation_form(fields: Form, errors: Mapping[str, str]) -> KeyForm:
         ),
         Input(
             "days",
-            "New key expires after days",
+            "Days until the new key expires",
             "number",
             fields.get("days"),
-            "Leave it empty: then it expires when the old key would have.",
+            "Leave it empty to keep the day on which the old key was to expire.",
             errors.get("/days", ""),
         ),
     ]
