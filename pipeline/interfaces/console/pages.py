@@ -18,7 +18,7 @@ from starlette.responses import RedirectResponse, Response, StreamingResponse
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.sessions import find_caller_by_session
 from pipeline.core import tenancy
-from pipeline.core.errors import DatabaseBusy, PayloadTooLarge, Refused, SignInFailed
+from pipeline.core.errors import DatabaseBusy, InsufficientRole, PayloadTooLarge, Refused, SignInFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render, render_pieces
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime
@@ -55,6 +55,17 @@ _NAV: Final = {
     "Partners": "/console/partners",
     "Dead letters": "/console/deliveries?state=dead",
     "Sandbox": "/console/sandbox",
+}
+
+#: The lists that a refused page below them leads back to.
+_LISTS: Final = {
+    "/console/exports": "All exports",
+    "/console/partners": "All partners",
+    "/console/deliveries": "All deliveries",
+    "/console/keys": "All keys",
+    "/console/waivers": "All waivers",
+    "/console/holds": "All legal holds",
+    "/console/people": "All people",
 }
 
 #: What the layout shows of a visit.
@@ -117,7 +128,8 @@ class Visit:
     def refusal(self, refused: Refused) -> Response:
         """Return a page that only says why the request was refused."""
         facts = {"title": refused.title, "message": refused.message, "request_id": ""}
-        return self.page("console/missing.html", refused.status, **facts)
+        way_back = _find_list(self.request.url.path, allowed=not isinstance(refused, InsufficientRole))
+        return self.page("console/missing.html", refused.status, way_back=way_back, **facts)
 
     def page_in_pieces(self, template: str, **values: object) -> Response:
         """Return a page that is sent while it is made: a loop over an iterator of `values` sends a row at each step."""
@@ -154,6 +166,13 @@ def _build_nav(path: str) -> list[FilterLink]:
         FilterLink(name, link, path == place or (place != "/console" and path.startswith(f"{place}/")))
         for name, link, place in places
     ]
+
+
+def _find_list(path: str, *, allowed: bool) -> FilterLink:
+    """Return the link to the list that a page belongs to; to all exports if it has none, or the caller may not see it."""
+    below = (link for link in _LISTS if allowed and path.startswith(f"{link}/"))
+    link = next(below, "/console/exports")
+    return FilterLink(_LISTS[link], link, chosen=False)
 
 
 @dataclass(frozen=True)
@@ -281,7 +300,7 @@ def build_next_link(address: str, cursor: str | None, **filters: bool) -> str | 
 def public_refusal(refused: Refused, request_id: str = "") -> Response:
     """Return a page for everybody that only says why the request was refused, and the id of the request if it is given."""
     facts = {"title": refused.title, "message": refused.message, "request_id": request_id}
-    return public_page("console/missing.html", refused.status, **facts)
+    return public_page("console/missing.html", refused.status, way_back=None, **facts)
 
 
 def public_page(template: str, status: int = 200, **values: object) -> Response:

@@ -84,6 +84,18 @@ def test_search_leads_to_the_export_or_lists_several(harness: ApiHarness) -> Non
     assert harness.client_with_key(None).get("/console/search?q=one").headers["location"] == "/console/sign-in"
 
 
+def test_a_refused_page_leads_back_to_a_list_that_the_caller_may_see(harness: ApiHarness) -> None:
+    reader = sign_in_browser(harness, "read")
+    ways = {
+        "/console/exports/none": "/console/exports",
+        "/console/deliveries/none": "/console/deliveries",
+        "/console/keys/new": "/console/exports",
+        "/console/people": "/console/exports",
+    }
+    for address, link in ways.items():
+        assert f'<p><a href="{link}">All ' in reader.get(address).text, address
+
+
 def test_list_is_filtered_by_state(harness: ApiHarness) -> None:
     client = sign_in_browser(harness, "read")
     export_id = harness.execute(factories.plan())

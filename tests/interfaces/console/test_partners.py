@@ -264,7 +264,9 @@ def test_rejected_action_is_shown_on_the_page(webhook_harness: ApiHarness) -> No
     assert client.post(f"{page}/delete", data={"csrf_token": csrf_token}).status_code == 404
     missing = client.post("/console/deliveries/dlv_none/resend", data={"csrf_token": csrf_token})
     assert missing.status_code == 404
-    assert client.get("/console/partners/none").status_code == 404
+    missing = client.get("/console/partners/none")
+    assert missing.status_code == 404
+    assert '<a href="/console/partners">All partners</a>' in missing.text
 
 
 @pytest.mark.usefixtures("treat_as_internet")
