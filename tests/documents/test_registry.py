@@ -53,7 +53,7 @@ GOLDEN = {
     "cci_pdf": "523c1b7eeeb21c5cd938db36ea8c8ac9b8ce558478dceb3b69d061ff120299bf",
     "cci_ubl": "a03c71c56fa5ad6c5fdd09050dfa37023a1dd61df3c912d39b1ea6771cd91adb",
     "cci_consolidated": "425cfa4493f4a054772389dc2980a4587cf06fb4f2f918d3684383c17a831802",
-    "cci_xlsx": "06318f37ee3c8d301819528e491604ef2fcab9d8a2b7cacebe2a82b2a34b96e8",
+    "cci_xlsx": "0e19c2696acabeaae28cf21e7eff938d42532ef0cd3ecc8bd7ba962b93a900f7",
     "packing_list": "e4dd4510128402774898a05638f9b0bd3c3ba790ae3eb943d4e947dbda65c5b2",
     "packing_list_pdf": "9bc3b93506aa09cb396c2f06bab28f719bf9afeed3f2f6e1a81914609d9ffad3",
     "package_labels": "da7db3d8816714e3d5d3ee448f7584073126ea1381ee0257476ce49b1f751fa9",
@@ -63,7 +63,7 @@ GOLDEN = {
     "usmca_certification": "9e144afe8c810f8943d4b4abb80eaa2729310b1bb34e5da825a56c4b2a761ad7",
     "pga_records": "21cf0f67f93120cb6875260fd74c555e539f7a8a30eff587895d27b9464ca0d7",
     "entry_estimate": "ab442360442e54e2f681824ff108c2d8330ebb23cba27357673e65a979ed6909",
-    "entry_import": "a7e91e7fc838f4b98fc6cea212cda20d3e13e646b6cea26d9289fef7b08af64f",
+    "entry_import": "0f262925289823d701e8bd055e8231651a5a7f81a6aeb1c6e0e5250e150f9f22",
     "entry_worksheet": "c40a2da193914fea3b4f4e99f918cb59eee443bfe3a0c1999f5c4b7028aa4bd8",
 }
 

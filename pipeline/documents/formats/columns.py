@@ -243,8 +243,7 @@ def table_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
         treatment = line.treatment
         headings = chapter99_columns(treatment.chapter99)
         agencies = agency_columns(treatment.pga)
-        attributes = {pair.name: pair.value for pair in line.attributes}
-        attribute_columns = {column: attributes.get(name) for column, name in _ATTRIBUTES.items()}
+        attributes = attribute_columns(line)
         yield {
             "invoice_no": header.number,
             "invoice_date": header.invoice_date,
@@ -286,10 +285,10 @@ def table_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             "usmca_criterion": line.usmca_criterion,
             "usmca_cert_ref": line.usmca_certificate_ref,
             "fda_product_code": _datum(line, "FDA", "fdaProductCode"),
-            "fcc_id": attribute_columns["fcc_id"],
+            "fcc_id": attributes["fcc_id"],
             "cpsc_product_id": _datum(line, "CPS", "productId"),
             "cpsc_version": _datum(line, "CPS", "versionId"),
-            "ad_cvd_case": attribute_columns["ad_cvd_case"],
+            "ad_cvd_case": attributes["ad_cvd_case"],
             "notes": " / ".join(notes.get(line.number, [])) or None,
             "line_ref": line.line_ref,
             "order_id": line.order_id,
@@ -319,6 +318,12 @@ def chapter98_columns(line: InvoiceLine | MergedLine) -> dict[str, Cell]:
         "ch98_exported_on": None if claim is None else claim.exported_on,
         "ch98_proof": None if claim is None else claim.proof,
     }
+
+
+def attribute_columns(line: InvoiceLine) -> dict[str, Cell]:
+    """Return the columns that the plan has as attributes of the line; None for what is not given."""
+    given = {pair.name: pair.value for pair in line.attributes}
+    return {column: given.get(name) for column, name in _ATTRIBUTES.items()}
 
 
 def quantity_columns(line: InvoiceLine | MergedLine) -> dict[str, Cell]:

@@ -9,6 +9,7 @@ from typing import Any
 from pipeline.documents.formats.columns import (
     Cell,
     agency_columns,
+    attribute_columns,
     chapter98_columns,
     chapter99_columns,
     join_values,
@@ -23,7 +24,7 @@ from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-JSON_VERSION, ZIP_VERSION = "2", "5"
+JSON_VERSION, ZIP_VERSION = "2", "6"
 
 _SHOWN: dict[str, Any] = {
     "schema_version": True,
@@ -135,10 +136,10 @@ def list_entry_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
     """Yield the row of each entry line as column name to value, always with the same columns in the same order."""
     estimate = find_estimate(invoice)
     for merged, entry in zip(invoice.entry_lines, estimate.lines, strict=True):
-        yield _line_row(merged, entry, invoice.header.currency, estimate)
+        yield _line_row(merged, entry, invoice, estimate)
 
 
-def _line_row(merged: MergedLine, entry: EntryLine, currency: str, estimate: EntryEstimate) -> dict[str, Cell]:
+def _line_row(merged: MergedLine, entry: EntryLine, invoice: Invoice, estimate: EntryEstimate) -> dict[str, Cell]:
     headings, agencies = chapter99_columns(merged.treatment.chapter99), agency_columns(merged.treatment.pga)
     return {
         "entry_line": merged.number,
@@ -159,7 +160,7 @@ def _line_row(merged: MergedLine, entry: EntryLine, currency: str, estimate: Ent
         "gross_kg": merged.gross_weight_kg.exact,
         "net_kg": merged.net_weight_kg.exact,
         "line_value": entry.value,
-        "currency": currency,
+        "currency": invoice.header.currency,
         "adjustment": entry.adjustment,
         "dutiable_value": entry.dutiable_value,
         "fx_rate": estimate.exchange_rate,
@@ -168,6 +169,8 @@ def _line_row(merged: MergedLine, entry: EntryLine, currency: str, estimate: Ent
         "charges_usd": entry.charges_usd,
         **metal_columns(merged.treatment.section232),
         **agencies,
+        # Merged lines have equal attributes.
+        "ad_cvd_case": attribute_columns(invoice.lines[merged.line_numbers[0] - 1])["ad_cvd_case"],
         "treatment_digests": "|".join(merged.treatment_digests),
     }
 

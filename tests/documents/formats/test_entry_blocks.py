@@ -139,6 +139,8 @@ def test_values_of_lines_are_in_the_named_columns(name: str, place: int) -> None
     invoice = build_example(name, place)
     tables, unit = read_tables(invoice), load_unit(name, place)
     assert {row["hts10"] for row in tables["lines.csv"]} == {line["htsCode"] for line in unit["lines"]}
+    cases = {line["attributes"].get("adCvdCase", "") for line in unit["lines"]}
+    assert {row["ad_cvd_case"] for row in tables["lines.csv"]} == cases
     named = {number: row["value"] for number, row in read_blocks(invoice).items() if ".csv: " in row["value"]}
     assert named.keys() >= {"31", "32", "33A", "34A", "35", "36A", "36B"}
     for number, value in named.items():
