@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from decimal import Decimal
 from typing import Any
+
+from sqlmodel import Session
 
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.money import format_plain, sum_exact
 from pipeline.customs.chapter99.facts import LineFacts
 from pipeline.customs.chapter99.section232 import data_needed
-from pipeline.customs.chapter99.stack import HeadingOutcome, decide_headings, explain_headings
+from pipeline.customs.chapter99.stack import HeadingOutcome, decide_headings, depends_on_rate, explain_headings
 from pipeline.customs.reference.base import CHAPTERS
 from pipeline.customs.reference.chapter99 import HeadingRow
 from pipeline.customs.reference.entry import entry_rules
@@ -25,6 +27,7 @@ from pipeline.customs.schemas import (
     PossibleHeading,
     ReasonedStep,
 )
+from pipeline.customs.tariff.goods import load_goods_rate
 
 
 def check_facts(facts: LineFacts) -> None:
@@ -46,6 +49,13 @@ def check_facts(facts: LineFacts) -> None:
 
 def _is_country(code: str, *, of_metal: bool) -> bool:
     return code in entry_rules().countries.codes or (of_metal and code == "OTH")
+
+
+def find_rate(session: Session, facts: LineFacts) -> LineFacts:
+    """Return the facts with the rate of the goods by the edition of the day, if a heading depends on it and it is known."""
+    if not depends_on_rate(facts):
+        return facts
+    return replace(facts, goods_rate=load_goods_rate(session, facts.hts_code, facts.origin, facts.spi, facts.on))
 
 
 def decide_line(facts: LineFacts) -> LineDecision:

@@ -9,6 +9,8 @@ from sqlalchemy import tuple_
 from sqlmodel import Session, col, select
 
 from pipeline.core.errors import NotFound
+from pipeline.customs.tariff.facts import read_facts
+from pipeline.customs.tariff.goods import GoodsRate, GoodsRates
 from pipeline.exports.models import Export, ExportUnit, LineTreatment
 from pipeline.exports.schemas.plan import Line, Unit
 from pipeline.exports.step_context import parse_unit
@@ -24,11 +26,12 @@ class TreatedLine:
 
 @dataclass(frozen=True)
 class LineInPlan:
-    """A line as the plan gives it, its unit, and its recorded treatment."""
+    """A line as the plan gives it, its unit, its recorded treatment, and the rate of its goods at the acceptance if known."""
 
     unit: Unit
     line: Line
     treatment: LineTreatment
+    goods_rate: GoodsRate | None
 
 
 def list_treatments(
@@ -65,9 +68,9 @@ def find_line(session: Session, export: Export, unit_no: int, position: int) -> 
     if row is None or export.purged_at is not None:
         reason = "the export was purged" if export.purged_at else "no treatment is recorded for it"
         raise NotFound(f"line {position} of unit {unit_no} cannot be shown: {reason}")
-    unit = parse_unit(
-        session.exec(
-            select(ExportUnit).where(col(ExportUnit.export_id) == export.id, col(ExportUnit.unit_no) == unit_no)
-        ).one()
-    )
-    return LineInPlan(unit, next(line for line in unit.lines if line.line_ref == row.line_ref), row)
+    recorded = session.exec(
+        select(ExportUnit).where(col(ExportUnit.export_id) == export.id, col(ExportUnit.unit_no) == unit_no)
+    ).one()
+    unit = parse_unit(recorded)
+    line = next(line for line in unit.lines if line.line_ref == row.line_ref)
+    return LineInPlan(unit, line, row, GoodsRates.of_unit(unit, read_facts(recorded.tariff)).find_rate(line))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.core.runtime import Runtime
 from pipeline.customs import rulesets
 from pipeline.customs.chapter99.facts import entry_date
-from pipeline.customs.tariff.facts import TariffFacts
+from pipeline.customs.tariff.facts import read_facts
 from pipeline.customs.valuation.estimate import build_estimate
 from pipeline.documents.invoice.repository import recorded_unit
 from pipeline.documents.schemas.invoice import Invoice
@@ -29,5 +29,4 @@ def add_estimate(invoice: Invoice, unit: Unit, tariff: str | None = None) -> Inv
     Documents and customs do not know each other: documents merge the lines, customs estimates the entry.
     """
     groups = [line.line_numbers for line in invoice.entry_lines]
-    kept = None if tariff is None else TariffFacts.model_validate_json(tariff)
-    return invoice.model_copy(update={"estimate": build_estimate(unit, entry_date(unit), groups, kept)})
+    return invoice.model_copy(update={"estimate": build_estimate(unit, entry_date(unit), groups, read_facts(tariff))})

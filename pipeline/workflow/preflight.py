@@ -42,7 +42,7 @@ from pipeline.customs.models import Waiver
 from pipeline.customs.reference.content import RulesContent, rules_in_use, use_rules
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
 from pipeline.customs.rules_reader import watch_rules
-from pipeline.customs.tariff.facts import TariffFacts
+from pipeline.customs.tariff.facts import KeptEdition, TariffFacts
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
 from pipeline.exports.models import Export, PlanSnapshot
@@ -53,9 +53,9 @@ from pipeline.orders.batches import PlannedFacts, find_planned
 from pipeline.orders.sync import Owner
 from pipeline.workflow.partner_checks import check_partners, list_file_findings
 
-#: The findings of the plans that this process checked last, by plan hash, day and rules. The hash covers all but the
-#: approval.
-_known_findings: OrderedDict[tuple[str, date, str], list[Finding]] = OrderedDict()
+#: The findings of the plans that this process checked last, by plan hash, day, rules, and edition of the tariff of each unit.
+#: The hash covers all but the approval.
+_known_findings: OrderedDict[tuple[str, date, str, tuple[KeptEdition | None, ...]], list[Finding]] = OrderedDict()
 _known_lock: Final = Lock()
 _MAX_PLANS: Final = 256
 #: The public protocol has no shorter batch ids. Older plans of this service may have them.
@@ -87,9 +87,10 @@ def evaluate_plan(
     """
     plan = hashed.plan
     tariff = load_tariff(session, plan)
-    found = [*_check_alone_once(hashed, on), *check_tariff(plan, tariff)]
+    kept = keep_tariff(plan, tariff)
+    found = [*_check_alone_once(hashed, on, kept), *check_tariff(plan, tariff)]
     found += packages.check_used_ssccs(session, account_id, plan, amends)
-    return Findings(*waivers.apply_waivers(session, account_id, plan, found, on=on), keep_tariff(plan, tariff))
+    return Findings(*waivers.apply_waivers(session, account_id, plan, found, on=on), kept)
 
 
 def check_plan_alone(plan: Plan, *, on: date) -> list[Finding]:
@@ -97,13 +98,17 @@ def check_plan_alone(plan: Plan, *, on: date) -> list[Finding]:
     return [*packages.check_plan(plan), *check_plan(plan, on=on)]
 
 
-def _check_alone_once(hashed: HashedPlan, on: date) -> list[Finding]:
-    """Return what `check_plan_alone` returns. An execution takes over the findings that its preflight made here."""
-    key = (hashed.plan_hash, on, rules_in_use().content_hash)
+def _check_alone_once(hashed: HashedPlan, on: date, kept: Sequence[TariffFacts | None]) -> list[Finding]:
+    """Return what `check_plan_alone` returns, by the rates of the goods that are kept of the tariff.
+
+    An execution takes over the findings that its preflight made here.
+    """
+    editions = tuple(None if each is None else each.edition for each in kept)
+    key = (hashed.plan_hash, on, rules_in_use().content_hash, editions)
     with _known_lock:
         found = _known_findings.get(key)
     if found is None:
-        found = [*packages.check_plan(hashed.plan), *check_hashed_part(hashed.plan, on=on)]
+        found = [*packages.check_plan(hashed.plan), *check_hashed_part(hashed.plan, on=on, kept=kept)]
         if len(found) <= _MAX_FINDINGS:
             with _known_lock:
                 _known_findings[key] = found

@@ -19,16 +19,18 @@ from pipeline.core.errors import RulesUnreadable
 from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
 from pipeline.customs import rulesets, waivers
-from pipeline.customs.checks.plan import check_plan
+from pipeline.customs.checks.plan import KeptTariff, check_plan
+from pipeline.customs.checks.tariff import keep_tariff, load_tariff
 from pipeline.customs.reference.content import RulesContent, use_rules
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.customs.rules_reader import watch_rules
+from pipeline.customs.tariff.facts import read_facts
 from pipeline.deliveries import operator_messages
 from pipeline.deliveries.operator_messages import ChangedFindings
 from pipeline.documents.repository import PURGED
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
-from pipeline.exports.models import Export, PlanSnapshot
+from pipeline.exports.models import Export, ExportUnit, PlanSnapshot
 from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.states import Outcome
 from pipeline.workflow.preflight import FIND_EXECUTED
@@ -41,7 +43,7 @@ _OF_THE_RULES: Final = frozenset({"R01", "R02"})
 #: An export that ended like this does not cross with this plan, or has crossed.
 _OVER: Final = frozenset({Outcome.CANCELLED.value, Outcome.SUPERSEDED.value, Outcome.RELEASED.value})
 
-_plans = table(PlanSnapshot).c
+_plans, _units = table(PlanSnapshot).c, table(ExportUnit).c
 _place = tuple_(_plans.entry_on, _plans.id)
 _UNCHECKED: Final = (
     _place > tuple_(bindparam("after_on"), bindparam("after_id")),
@@ -153,10 +155,10 @@ class _Recheck:
             plan = Plan.model_validate_json(row.document)
         except ValueError as error:
             return RecheckedPlan(*identity, problem=f"its document cannot be read: {type(error).__name__}")
-        on = self.runtime.clock().date()
-        found_before = self._find_before(plan, on)
+        on, kept = self.runtime.clock().date(), self._load_kept(plan)
+        found_before = self._find_before(plan, on, kept)
         before = {_key(each) for each in found_before}
-        now = self._find_relevant(plan, self.active, on)
+        now = self._find_relevant(plan, self.active, on, kept)
         known = {_key(each) for each in now}
         with self.runtime.db.read() as session:
             appeared, _ = waivers.apply_waivers(
@@ -193,9 +195,18 @@ class _Recheck:
                 )
         return True
 
-    def _find_before(self, plan: Plan, on: date) -> list[Finding]:
+    def _load_kept(self, plan: Plan) -> KeptTariff:
+        """Return what the export keeps of the tariff; of a plan that is registered only, what its export would keep."""
+        with self.runtime.db.read() as session:
+            if self.export is not None:
+                query = select(_units.tariff).where(_units.export_id == self.export.id).order_by(_units.unit_no)
+                return [read_facts(stored) for stored in session.scalars(query)]
+            with use_rules(self.active):
+                return keep_tariff(plan, load_tariff(session, plan))
+
+    def _find_before(self, plan: Plan, on: date, kept: KeptTariff) -> list[Finding]:
         rules = self._load_before()
-        return [] if rules is None else self._find_relevant(plan, rules, on)
+        return [] if rules is None else self._find_relevant(plan, rules, on, kept)
 
     def _load_before(self) -> RulesContent | None:
         try:
@@ -208,9 +219,9 @@ class _Recheck:
         return None if rules is None else self._name(rules)
 
     @staticmethod
-    def _find_relevant(plan: Plan, rules: RulesContent, on: date) -> list[Finding]:
+    def _find_relevant(plan: Plan, rules: RulesContent, on: date, kept: KeptTariff) -> list[Finding]:
         with use_rules(rules):
-            found = check_plan(plan, on=on)
+            found = check_plan(plan, on=on, kept=kept)
         return [each for each in found if each.severity != "note" and each.rule not in _OF_THE_RULES]
 
     @staticmethod

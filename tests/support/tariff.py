@@ -1,4 +1,4 @@
-"""Two small editions of the tariff in the shape of the USITC's files, and their import."""
+"""Two small editions of the tariff in the shape of the USITC's files, their import, and goods that depend on a rate."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Final
 from pipeline.core.runtime import Runtime
 from pipeline.customs.models import TariffEdition
 from pipeline.customs.tariff.editions import import_edition
+from tests.support import factories
 
 FOLDER: Final = Path(__file__).parents[1] / "customs" / "tariff" / "editions"
 #: As JSON, with markup, entities, suffixes, headings without a number, skipped indents, and both spellings of a member.
@@ -46,3 +47,20 @@ def import_revision(
     return import_edition(
         runtime, path, name=path.stem, effective_from=first_day, effective_to=last_day, source="a test"
     ).edition
+
+
+def plan_german_shirt(batch: str, heading: str) -> factories.Json:
+    """Return a plan whose second line is a shirt of Germany, with a heading that depends on the rate of column 1."""
+    plan = factories.plan(batch=batch)
+    (unit,) = plan["units"]
+    maker = unit["parties"]["manufacturers"][0]
+    address = maker["address"] | {"line1": "12 Hauptstrasse", "city": "Berlin", "region": None, "country": "DE"}
+    address |= {"postalCode": "10115"}
+    unit["parties"]["manufacturers"].append(
+        {"ref": "M3", "name": "Demo Shirt Works", "address": address, "mid": "DEDEMSHI12BER"}
+    )
+    unit["lines"][1] |= {"countryOfOrigin": "DE", "spi": None, "usmcaCertificateRef": None, "manufacturerRef": "M3"}
+    unit["lines"][1]["treatment"]["chapter99"] = [
+        {"heading": heading, "program": "S301_FL", "ratePercent": "0", "basis": "full_value"}
+    ]
+    return plan

@@ -10,10 +10,12 @@ import pytest
 from pipeline.customs import waivers
 from pipeline.customs.checks import plan as plan_checks
 from pipeline.customs.schemas import NewWaiver
+from pipeline.customs.tariff.editions import remove_edition
 from pipeline.exports.plans import HashedPlan, hash_plan
 from pipeline.exports.schemas.plan import Plan
 from pipeline.workflow import preflight
 from tests.support import factories
+from tests.support.tariff import REVISION_6, import_revision, plan_german_shirt
 from tests.workflow.conftest import WorkflowHarness
 
 
@@ -90,3 +92,21 @@ def test_waivers_apply_to_known_findings(workflow: WorkflowHarness, checks: list
         found = preflight.preflight(workflow.runtime, workflow.caller, hashed(plan))
         assert [each.waived_by is not None for each in found if each.rule == "V24"] == [True]
     assert checks == ["waived"]
+
+
+def find_headings(workflow: WorkflowHarness, plan: dict[str, Any]) -> list[str]:
+    found = preflight.preflight(workflow.runtime, workflow.caller, hashed(plan))
+    return [each.source or "" for each in found if each.rule == "V11" and each.pointer.startswith("/units/0/lines/1")]
+
+
+def test_imported_edition_decides_a_heading_at_once(workflow: WorkflowHarness, checks: list[str]) -> None:
+    plan = plan_german_shirt("rate", "9903.05.39")
+    assert find_headings(workflow, plan) == []
+    import_revision(workflow.runtime, REVISION_6, factories.TODAY)
+    (source,) = find_headings(workflow, plan)
+    assert source.startswith("check: ")
+    assert f"column 1 of 6105.10.00 is 19.7%, edition hts_2026_revision_6 from {factories.TODAY}" in source
+    assert len(find_headings(workflow, plan)) == 1
+    assert checks == ["rate", "rate"], "the same edition is not asked again"
+    remove_edition(workflow.runtime, "hts_2026_revision_6")
+    assert find_headings(workflow, plan) == []

@@ -13,6 +13,7 @@ from sqlmodel import col
 from pipeline.customs import rulesets
 from pipeline.customs.reference.archive import RulesFiles
 from pipeline.customs.reference.content import read_folder
+from pipeline.customs.tariff.editions import remove_edition
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.schemas.messages import ExportRechecked
 from pipeline.exports.models import Export, PlanSnapshot
@@ -22,6 +23,7 @@ from pipeline.workflow.preflight import register_plan
 from pipeline.workflow.recheck import RecheckedPlan, recheck_plans
 from tests.support import factories
 from tests.support.rule_folders import PACKAGED_HASH, PACKAGED_ID, write_rules
+from tests.support.tariff import import_revision, plan_german_shirt
 from tests.workflow.conftest import WorkflowHarness
 
 NEW = "us-ca-2027-01-01"
@@ -166,6 +168,23 @@ def test_plan_that_cannot_be_read_does_not_stop_the_others(
     activate(NEW, SHORTER)
     found = {each.batch_id: each for each in recheck_plans(harness.runtime)}
     assert (found["b1"].problem is not None, found["b2"].changed) == (True, True)
+
+
+def test_new_limit_of_a_rate_is_checked_by_the_rate_of_the_acceptance(
+    harness: WorkflowHarness, activate: Callable[..., str]
+) -> None:
+    import_revision(harness.runtime)
+    raw = plan_german_shirt("accepted", "9903.05.38")
+    export = harness.accept(raw)
+    registered = raw | {"batchId": "registered"}
+    register_plan(harness.runtime, harness.caller, hash_plan(Plan.model_validate(registered), registered))
+    europe = 'when: {origins: [EU], column_1_least: "10"}'
+    activate(NEW, ("headings/section301.yaml", europe, europe.replace("10", "20")))
+    remove_edition(harness.runtime, "hts_2026_revision_6")
+    found = {each.batch_id: each for each in recheck_plans(harness.runtime)}
+    assert [each.rule for each in found["accepted"].appeared] == ["V11"], "the export keeps its rate"
+    assert found["accepted"].export_id == export.export_id
+    assert "registered" not in found or not found["registered"].changed, "without an edition a person decides"
 
 
 def take(found: Iterator[RecheckedPlan], number: int) -> list[RecheckedPlan]:

@@ -15,6 +15,7 @@ from pipeline.customs.chapter99.stack import HeadingStack, ProgramChoice, decide
 from pipeline.customs.reference.base import Evidence, ReferenceRow, combine_evidence, join_words
 from pipeline.customs.reference.chapter99 import DutyProgram, HeadingRow, in_ranges
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
+from pipeline.customs.tariff.goods import GoodsRate
 from pipeline.exports.schemas.plan import Line, Plan
 
 #: The sentences for a line that lacks headings: it certainly lacks one, facts are missing, or lists are not in the rules.
@@ -74,13 +75,13 @@ def _check_ruleset_age(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
         )
 
 
-def check_headings(line: Line, pointer: str, on: date) -> Iterator[Finding]:
-    """Yield a finding per difference from the rules, for a line that is entered on the day `on`.
+def check_headings(line: Line, pointer: str, on: date, rate: GoodsRate | None = None) -> Iterator[Finding]:
+    """Yield a finding per difference from the rules, for a line that is entered on the day `on`; `rate` is of its goods.
 
     It checks headings (V11, V13), their order and rates (V11), US metal (V09) and import bans (V13).
     """
     headings = tuple(row.heading for row in line.treatment.chapter99)
-    check = _HeadingCheck(ruleset(), line, f"{pointer}/treatment", line_facts(line, on), headings)
+    check = _HeadingCheck(ruleset(), line, f"{pointer}/treatment", line_facts(line, on, rate), headings)
     for finding in _find_all(check):
         # Programs that plan correct themselves by the whole list, not by the one heading that differs.
         named = finding.severity != "note" and "/chapter99" in finding.pointer

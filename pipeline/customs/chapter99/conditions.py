@@ -15,6 +15,7 @@ from pipeline.customs.reference.base import Metal, combine_evidence, join_words
 from pipeline.customs.reference.chapter99 import HeadingConditions, HeadingRow, ListedGoods, MetalFrom, in_ranges
 from pipeline.customs.reference.hts_lists import ListMatch
 from pipeline.customs.reference.ruleset import Ruleset
+from pipeline.customs.tariff.goods import GoodsRate
 
 _HUNDRED = to_decimal("100")
 
@@ -179,6 +180,8 @@ def _check_fixed_conditions(rules: Ruleset, when: HeadingConditions, facts: Line
 def _check_line_conditions(
     rules: Ruleset, when: HeadingConditions, facts: LineFacts, line_headings: LineHeadings
 ) -> Iterator[ConditionResult]:
+    if when.column_1_words is not None:
+        yield *_check_column_1(when, when.column_1_words, facts.goods_rate), when.column_1_words
     if when.contains is not None:
         yield *_check_contains(when.contains, facts), f"it contains {when.contains}"
     if when.no_metal:
@@ -250,6 +253,17 @@ def _check_lists(rules: Ruleset, when: HeadingConditions, facts: LineFacts) -> C
 
 def _describe_membership(listed: ListMatch) -> str:
     return f"{listed.code} is on list {listed.list.id} ({combine_evidence(listed.source).cited})"
+
+
+def _check_column_1(when: HeadingConditions, condition: str, rate: GoodsRate | None) -> VerdictReason:
+    below, least = when.column_1_below, when.column_1_least
+    if rate is not None:
+        found = f"{rate.words} ({rate.source})"
+        if (below is None or rate.most < below) and (least is None or rate.least >= least):
+            return Verdict.YES, f"{condition}: {found}"
+        if (below is not None and rate.least >= below) or (least is not None and rate.most < least):
+            return Verdict.NO, f"it applies if {condition}, but {found}"
+    return Verdict.NEEDS_PERSON, f"a person must decide: {condition}"
 
 
 def _check_contains(metal: Metal, facts: LineFacts) -> VerdictReason:

@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 from pipeline.core.money import sum_exact
 from pipeline.customs.reference.base import Metal
 from pipeline.customs.reference.entry import entry_rules
+from pipeline.customs.tariff.goods import GoodsRate
 from pipeline.exports.schemas.plan import Line, Section232, Unit
 
 
@@ -34,7 +35,10 @@ class MetalFacts:
 
 @dataclass(frozen=True, slots=True)
 class LineFacts:
-    """The facts of one line; `metals` is None if the plan gives none, `claimed` holds the plan's headings."""
+    """The facts of one line; `metals` is None if the plan gives none, `claimed` holds the plan's headings.
+
+    `goods_rate` is None if no edition of the tariff says it.
+    """
 
     hts_code: str
     origin: str
@@ -43,6 +47,7 @@ class LineFacts:
     net_kg: Decimal | None = None
     metals: tuple[MetalFacts, ...] | None = None
     claimed: frozenset[str] = frozenset()
+    goods_rate: GoodsRate | None = None
 
     @property
     def chapter(self) -> str:
@@ -61,8 +66,8 @@ class LineFacts:
         return sum_exact(fact.weight_kg for fact in self.metal_facts(metals))
 
 
-def line_facts(line: Line, on: date) -> LineFacts:
-    """Return the facts of a plan's line that is entered on the day `on`."""
+def line_facts(line: Line, on: date, goods_rate: GoodsRate | None = None) -> LineFacts:
+    """Return the facts of a plan's line that is entered on the day `on`, with the rate of its goods if it is known."""
     treatment = line.treatment
     metals = tuple(_metal_facts(row) for row in treatment.section232) or None
     return LineFacts(
@@ -73,6 +78,7 @@ def line_facts(line: Line, on: date) -> LineFacts:
         net_kg=None if metals is None else line.net_weight_kg,  # only a metal's share depends on it
         metals=metals,
         claimed=frozenset(row.heading for row in treatment.chapter99),
+        goods_rate=goods_rate,
     )
 
 

@@ -307,9 +307,23 @@ def _decision_steps(stack: HeadingStack) -> Iterator[DecisionStep]:
 
 
 def row_evidence(rules: Ruleset, row: HeadingRow, facts: LineFacts) -> Evidence:
-    """Return the evidence for the row: at most as certain as that the line's code is on the row's lists."""
+    """Return the evidence for the row: at most as certain as its lists, and as the rate of column 1 that it depends on.
+
+    A rate of an edition that is older than a review of the rules may have changed.
+    """
     lists = rules.find_lists(facts.hts_code, facts.on)
-    return combine_evidence(row, *(listed.source for listed in lists if listed.list.id in row.when.lists))
+    evidence = combine_evidence(row, *(listed.source for listed in lists if listed.list.id in row.when.lists))
+    rate = facts.goods_rate
+    if rate is None or row.when.column_1_words is None:
+        return evidence
+    is_recent = (facts.on - rate.edition_from).days <= rules.review.within_days
+    return evidence.rest_on("confirmed" if is_recent else "probable", f"{rate.words}, {rate.source}")
+
+
+def depends_on_rate(facts: LineFacts, rules: Ruleset | None = None) -> bool:
+    """Return whether a heading that the line may take depends on the rate of column 1."""
+    rows = prospective_rows(rules or ruleset(), facts.hts_code, facts.origin, facts.spi, facts.on)
+    return any(item.row.when.column_1_words is not None for items in rows.values() for item in items)
 
 
 def list_expected(stack: HeadingStack) -> tuple[ExpectedValue, ...]:

@@ -17,16 +17,21 @@ from pipeline.customs.checks.usmca import check_claim, unit_claims
 from pipeline.customs.pga import checks
 from pipeline.customs.pga.parties import UnitParties
 from pipeline.customs.reference.entry import entry_rules
+from pipeline.customs.tariff.facts import TariffFacts
+from pipeline.customs.tariff.goods import GoodsRates
 from pipeline.exports.schemas.plan import REFERENCES, InvoiceHeader, Line, Manufacturer, Unit
 
 _TWO = to_decimal("2")
 
 
-def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
-    """Yield what is wrong with the unit's lines, which are entered on the day `on`, in the order of the invoice."""
+def check_lines(unit: Unit, pointer: str, on: date, kept: TariffFacts | None = None) -> Iterator[Finding]:
+    """Yield what is wrong with the unit's lines, which are entered on the day `on`, in the order of the invoice.
+
+    `kept` is what the unit's export keeps of the tariff: headings may depend on the rate of the goods.
+    """
     makers = {manufacturer.ref: manufacturer for manufacturer in unit.parties.manufacturers}
     claims = unit_claims(unit)
-    parties = UnitParties(unit)
+    parties, rates = UnitParties(unit), GoodsRates.of_unit(unit, kept)
     seen: set[str] = set()
     alike: dict[object, str] = {}
     for place, line in enumerate(unit.lines):
@@ -43,7 +48,7 @@ def check_lines(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
         yield from check_claim(line, here, on, claims)
         yield from check_attributes(line, here, on)
         yield from _check_undetermined(line, here)
-        yield from chapter99_checks.check_headings(line, here, on)
+        yield from chapter99_checks.check_headings(line, here, on, rates.find_rate(line))
         yield from section232.check_metals(line, here, on)
         yield from checks.check_agencies(unit, line, parties, here, on)
 

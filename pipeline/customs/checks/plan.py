@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import date
 
 from pipeline.core.findings import Finding
@@ -25,21 +25,26 @@ from pipeline.customs.checks.transport import check_transport, check_trips
 from pipeline.customs.checks.usmca import check_certificates
 from pipeline.customs.checks.valuation import check_charges
 from pipeline.customs.reference.entry import entry_rules
+from pipeline.customs.tariff.facts import TariffFacts
 from pipeline.exports.schemas.plan import REFERENCES, Plan, Unit
 
+#: What the export of a plan keeps of the tariff, for each unit; None without any edition.
+KeptTariff = Sequence[TariffFacts | None] | None
 
-def check_plan(plan: Plan, *, on: date) -> list[Finding]:
+
+def check_plan(plan: Plan, *, on: date, kept: KeptTariff = None) -> list[Finding]:
     """Return the findings of the plan, unit by unit: what customs would refuse, query or want explained.
 
     Dated rules apply by the expected day of entry of each unit, so the result does not depend on the day of the check.
-    `on` is the day of the check; it only shows whether the day of entry has passed.
+    `on` is the day of the check; it only shows whether the day of entry has passed. `kept` has the rates of the goods, on which
+    headings of chapter 99 may depend.
     """
-    return [*check_hashed_part(plan, on=on), *check_approval_texts(plan)]
+    return [*check_hashed_part(plan, on=on, kept=kept), *check_approval_texts(plan)]
 
 
-def check_hashed_part(plan: Plan, *, on: date) -> list[Finding]:
+def check_hashed_part(plan: Plan, *, on: date, kept: KeptTariff = None) -> list[Finding]:
     """Return what `check_plan` finds in the part of the plan that the plan hash covers: all but the approval."""
-    return list(_check_plan(plan, on))
+    return list(_check_plan(plan, on, kept or [None] * len(plan.units)))
 
 
 def check_approval_texts(plan: Plan) -> Iterator[Finding]:
@@ -48,7 +53,7 @@ def check_approval_texts(plan: Plan) -> Iterator[Finding]:
         yield from check_characters(plan.approval, "/approval")
 
 
-def _check_plan(plan: Plan, on: date) -> Iterator[Finding]:
+def _check_plan(plan: Plan, on: date, kept: Sequence[TariffFacts | None]) -> Iterator[Finding]:
     destination = entry_rules().destination
     if plan.destination_country != destination:
         yield Finding(
@@ -87,14 +92,14 @@ def _check_plan(plan: Plan, on: date) -> Iterator[Finding]:
             )
         refs.add(unit.unit_ref)
         numbers.add(unit.invoice.number)
-        yield from _check_unit(plan, unit, pointer, on)
+        yield from _check_unit(plan, unit, pointer, on, kept[index])
     yield from check_parts(plan.units)
     yield from check_trips(plan)
     yield from check_one_entry(plan)
     yield from check_export_report(plan)
 
 
-def _check_unit(plan: Plan, unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
+def _check_unit(plan: Plan, unit: Unit, pointer: str, on: date, kept: TariffFacts | None) -> Iterator[Finding]:
     entered_on = entry_date(unit)
     yield from check_entry(unit, pointer, on)
     yield from check_limits(unit, pointer, entered_on)
@@ -108,7 +113,7 @@ def _check_unit(plan: Plan, unit: Unit, pointer: str, on: date) -> Iterator[Find
     yield from check_charges(unit, pointer)
     yield from check_names(unit, pointer)
     yield from check_certificates(unit, pointer)
-    yield from lines.check_lines(unit, pointer, entered_on)
+    yield from lines.check_lines(unit, pointer, entered_on, kept)
     yield from check_carriage(unit, pointer)
     yield from check_transport(unit, pointer)
     yield from check_characters(unit, pointer)

@@ -126,6 +126,10 @@ class Evidence:
         """The status and the source."""
         return f"{self.status}: {self.source}"
 
+    def rest_on(self, status: Status, source: str) -> Evidence:
+        """Return the evidence that also rests on another source, and is at most as certain."""
+        return Evidence(max(self.status, status, key=_BY_CERTAINTY.index), f"{self.source}; {source}")
+
 
 def combine_evidence(*rows: ReferenceRow) -> Evidence:
     """Return the evidence of the rows together: the status of the least certain row and the source of the first."""

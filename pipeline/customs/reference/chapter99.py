@@ -135,6 +135,7 @@ class HeadingConditions(ReferenceData):
 
     A code on one of `possible_lists` may be covered; with `unlisted`, a code on none of the lists may be covered too.
     Goods on none of `lists` may use the heading if the importer certifies them (`certified`). The plan then carries it.
+    `column_1_below` and `column_1_least` are of the rate of column 1 in percent of the value; a person decides without it.
     """
 
     lists: tuple[str, ...] = ()
@@ -153,12 +154,25 @@ class HeadingConditions(ReferenceData):
     us_metal_percent: Figure | None = None
     metal_from: MetalFrom | None = None
     with_headings: HeadingRanges = ()
+    column_1_below: Figure | None = None
+    column_1_least: Figure | None = None
     person_decides: str | None = None
+
+    @cached_property
+    def column_1_words(self) -> str | None:
+        """The condition on the rate of column 1 in words, or None if there is none."""
+        parts = []
+        if self.column_1_below is not None:
+            parts.append(f"below {format_plain(self.column_1_below)} %")
+        if self.column_1_least is not None:
+            parts.append(f"{format_plain(self.column_1_least)} % or more")
+        return f"the column 1 rate is {' and '.join(parts)}" if parts else None
 
     @cached_property
     def varies_by_line(self) -> bool:
         """Return whether the conditions depend on more than code, origin, special program and day."""
         tests = (
+            self.column_1_words is not None,
             self.contains is not None,
             self.no_metal,
             self.below_weight_test,
@@ -183,6 +197,8 @@ class HeadingConditions(ReferenceData):
         yield from self._metal_words()
         if self.with_headings:
             yield f"together with one of {', '.join(self.with_headings)}"
+        if self.column_1_words is not None:
+            yield self.column_1_words
         if self.person_decides is not None:
             yield f"a person must decide: {self.person_decides}"
 

@@ -79,6 +79,11 @@ class TariffFacts(KeptFacts):
                 yield f"{what}: {cite_edition(edition)}"
 
 
+def read_facts(stored: str | None) -> TariffFacts | None:
+    """Return the facts that a unit's export keeps as JSON; None if it keeps none."""
+    return None if stored is None else TariffFacts.model_validate_json(stored)
+
+
 def list_pairs(lines: Sequence[Line]) -> list[tuple[str, str | None]]:
     """Return each pair of tariff number and claimed program once, in the order of the lines."""
     return list(dict.fromkeys((line.hts_code, line.spi) for line in lines))
@@ -92,18 +97,20 @@ def keep_facts(unit: Unit, tariff: TariffOnDay) -> TariffFacts | None:
         return None
     pairs = [] if tariff.edition is None else list_pairs(unit.lines)
     return TariffFacts(
-        edition=None if tariff.edition is None else _keep_edition(tariff.edition),
-        rates=tuple(_keep_rate(tariff, number, spi) for number, spi in pairs),
-        cases=None if cases is None else _keep_edition(cases.edition),
+        edition=None if tariff.edition is None else keep_edition(tariff.edition),
+        rates=tuple(keep_rate(tariff, number, spi) for number, spi in pairs),
+        cases=None if cases is None else keep_edition(cases.edition),
         deposits=() if cases is None else tuple(find_deposit_rate(cases, case) for case in declared),
     )
 
 
-def _keep_edition(edition: TariffEdition) -> KeptEdition:
+def keep_edition(edition: TariffEdition) -> KeptEdition:
+    """Return what an export keeps of the edition itself."""
     return KeptEdition(name=edition.name, effective_from=edition.effective_from, content_hash=edition.content_hash)
 
 
-def _keep_rate(tariff: TariffOnDay, number: str, spi: str | None) -> KeptRate | None:
+def keep_rate(tariff: TariffOnDay, number: str, spi: str | None) -> KeptRate | None:
+    """Return the rates of column 1 for a number and a claimed program; None if the edition does not have the number."""
     found = tariff.find_number(number)
     if found is None:
         return None

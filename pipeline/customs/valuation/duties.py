@@ -10,6 +10,7 @@ from typing import Final
 from pipeline.core.money import ZERO, divide_exact, format_plain, multiply, round_cents, sum_exact, to_decimal
 from pipeline.customs.tariff.deposits import KINDS, DeclaredCase
 from pipeline.customs.tariff.facts import KeptRate
+from pipeline.customs.tariff.goods import COLUMN_2
 from pipeline.customs.tariff.quantity import sum_quantity
 from pipeline.customs.tariff.queries import format_number
 from pipeline.customs.tariff.rates import Rate, parse_rate, parse_special_rates
@@ -17,8 +18,6 @@ from pipeline.exports.schemas.entry_estimate import DutyRow
 from pipeline.exports.schemas.plan import Line
 
 COLUMN_1: Final = "column 1"
-#: Their goods take column 2 (HTSUS general note 3(b)).
-_COLUMN_2: Final = frozenset({"BY", "CU", "KP", "RU"})
 _HUNDRED: Final = to_decimal("100")
 _RATE_DIGITS: Final = 8
 
@@ -44,7 +43,7 @@ def column_1_duty(lines: Sequence[Line], entered: Decimal | None, kept: KeptRate
 
 
 def _choose_rate(line: Line, kept: KeptRate) -> _ChosenRate:
-    if line.country_of_origin in _COLUMN_2:
+    if line.country_of_origin in COLUMN_2:
         return _ChosenRate(None, "rate", f"check: goods of {line.country_of_origin} may take column 2")
     general = parse_rate(kept.general)
     if line.spi is None or (general is not None and general.kind == "free"):

@@ -13,7 +13,7 @@ from pipeline.core.field_types import BoundedDay
 from pipeline.core.money import ZERO, to_decimal
 from pipeline.customs import rulesets
 from pipeline.customs.chapter99.facts import LineFacts, MetalFacts
-from pipeline.customs.decisions import check_facts, decide_line
+from pipeline.customs.decisions import check_facts, decide_line, find_rate
 from pipeline.customs.reference.base import Metal
 from pipeline.customs.reference.content import use_rules
 from pipeline.customs.rules_reader import watch_rules
@@ -73,9 +73,9 @@ def decide_headings(
     watch_rules(runtime)
     with runtime.db.read() as session:
         rules = rulesets.read_active(session)
-    with use_rules(rules):
-        check_facts(facts)
-        return decide_line(facts)
+        with use_rules(rules):
+            check_facts(facts)
+            return decide_line(find_rate(session, facts))
 
 
 def _today(runtime: RuntimeDep) -> date:

@@ -44,7 +44,7 @@ from pipeline.interfaces.cli.output import (
     report_errors,
     stdout_console,
 )
-from pipeline.interfaces.cli.rulesets import Rules, read_place, rules_of
+from pipeline.interfaces.cli.rulesets import Rules, add_known_rate, read_place, rules_of
 
 app = typer.Typer(no_args_is_help=True, help="The dated customs rules that plans must follow.")
 
@@ -184,7 +184,7 @@ def why(
             check_facts(facts)
         except ValidationFailed as error:
             raise Failure(error.message, code=ExitCode.USAGE) from error
-        decision = decide_line(facts)
+        decision = decide_line(add_known_rate(facts))
         order = ruleset().reporting.value_on
     if as_json:
         print_json(decision.model_dump(mode="json", by_alias=True))

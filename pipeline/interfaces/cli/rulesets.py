@@ -13,8 +13,12 @@ import typer
 from rich.markup import escape
 
 from config.settings import get_settings
+from pipeline.core.errors import DatabaseBusy
 from pipeline.core.findings import Finding, count_by_rule
 from pipeline.customs import rulesets
+from pipeline.customs.chapter99.facts import LineFacts
+from pipeline.customs.chapter99.stack import depends_on_rate
+from pipeline.customs.decisions import find_rate
 from pipeline.customs.reference.archive import (
     SIGNATURE,
     RulesFiles,
@@ -33,6 +37,7 @@ from pipeline.interfaces.cli.output import (
     print_result,
     report_errors,
     show_progress,
+    stderr_console,
 )
 from pipeline.interfaces.cli.session import open_current_runtime
 from pipeline.workflow.recheck import RecheckedPlan, recheck_plans
@@ -68,6 +73,22 @@ def rules_of(place: Path | None) -> Iterator[RulesContent | None]:
     rulesets.check_content(content)
     with use_rules(content):
         yield content
+
+
+def add_known_rate(facts: LineFacts) -> LineFacts:
+    """Return the facts with the rate of the goods, if a heading depends on it and the database has an edition of the day.
+
+    The rules are explained without a database too: then a person decides what depends on the rate.
+    """
+    if not depends_on_rate(facts):
+        return facts
+    try:
+        with open_current_runtime(must_exist=True) as runtime, runtime.db.read() as session:
+            return find_rate(session, facts)
+    except (Failure, DatabaseBusy) as error:
+        if not (isinstance(error, Failure) and error.code is ExitCode.NOT_FOUND):
+            stderr_console().print(f"[yellow]without the imported tariff:[/] {escape(str(error))}", soft_wrap=True)
+        return facts
 
 
 def read_place(place: Path) -> RulesFiles:

@@ -164,7 +164,7 @@ def show_decision(export: Export, found: LineInPlan, line_findings: Sequence[Sho
     line, on, rules = found.line, entry_date(found.unit), ruleset()
     steps = [
         _show_step(step, {row.heading for row in line.treatment.chapter99})
-        for step in explain_headings(line_facts(line, on), rules)
+        for step in explain_headings(line_facts(line, on, found.goods_rate), rules)
     ]
     others = [each for each in steps if each.mark != "good" and not each.carried]
     same = export.rules_hash in (None, rules.content_hash)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from pipeline.customs.reference.content import read_folder
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support.command_line import Commands, commands
 from tests.support.rule_folders import PACKAGED_HASH, PACKAGED_ID, write_rules
+from tests.support.tariff import REVISION_6, import_revision
 
 __all__ = ["commands"]
 
@@ -46,6 +48,20 @@ def test_missing_facts_are_open_questions(harness: ApiHarness) -> None:
     (metals,) = [each for each in found["undecided"] if each["program"] == "S232_METALS"]
     assert metals["outcomes"][-1]["appliesIf"] is None
     assert all(each["appliesIf"] for each in metals["outcomes"][:-1])
+
+
+def test_imported_edition_decides_what_depends_on_column_1(harness: ApiHarness) -> None:
+    shirt = "/api/rules/decide?htsCode=6105100010&origin=DE&on=2026-11-24"
+    before = decide(harness, shirt)
+    assert (before["headings"], [each["program"] for each in before["undecided"]]) == ([], ["S301_FL"])
+    import_revision(harness.runtime, REVISION_6, date(2026, 10, 1))
+    after = decide(harness, shirt)
+    assert (after["headings"], after["undecided"]) == (["9903.05.38"], [])
+    (step,) = [each for each in after["steps"] if each["applies"]]
+    assert (
+        "column 1 of 6105.10.00 is 19.7% (edition hts_2026_revision_6 from 2026-10-01, sha256:" in step["reasons"][-1]
+    )
+    assert decide(harness, f"{shirt.removesuffix('2026-11-24')}2026-09-30")["headings"] == []
 
 
 def test_answer_follows_the_active_rules(harness: ApiHarness, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.interfaces.cli.output import ExitCode
 from tests.support.command_line import Commands
+from tests.support.tariff import REVISION_6
 
 pytestmark = pytest.mark.clock
 
@@ -62,6 +63,25 @@ def test_why_json_has_the_outcome_of_each_value(commands: Commands) -> None:
         ("9903.94.41", "15"),
     ]
     assert vehicles[-1]["appliesIf"] == "the column 1 rate is below 15 %"
+
+
+def test_why_takes_the_rate_of_the_imported_edition(commands: Commands) -> None:
+    shirt = ("rules", "why", "6105.10.0010", "--origin", "JP", "--on", "2026-11-24")
+    assert commands.json(*shirt)["headings"] == []
+    commands("tariff", "import", str(REVISION_6), "--from", "2026-10-01")
+    shown = commands(*shirt).stdout
+    assert "6105100010 of JP on 2026-11-24: 9903.05.48" in shown
+    assert "the column 1 rate is 12.5 % or more: column 1 of 6105.10.00 is 19.7% (edition hts_2026_revision_6" in shown
+
+
+def test_why_explains_the_rules_without_a_database(commands: Commands) -> None:
+    shirt = ("rules", "why", "6105.10.0010", "--origin", "JP", "--on", "2026-11-24")
+    down = Commands(commands.environment | {"DATABASE_URL": "postgresql://nobody@127.0.0.1:1/exports"})
+    done = down(*shirt)
+    assert (done.exit_code, "no heading is decided" in done.stdout) == (ExitCode.OK, True)
+    assert "without the imported tariff: the database did not answer" in done.stderr
+    pan = down("rules", "why", "7323.93.0045", "--origin", "CA", "--on", "2026-11-24")
+    assert pan.stderr == "", "no heading of the pan depends on the rate"
 
 
 def test_why_takes_a_claimed_heading(commands: Commands) -> None:
@@ -152,7 +172,7 @@ def test_show_prints_conditions_and_accepts_a_heading_without_dots(commands: Com
     shown = commands("rules", "show", "99038568").stdout
     assert "- the code is on list 16(c)(ii), 16(c)(vi), 16(c)(ix), 19(i), 19(j) or 19(k)" in shown
     assert "- any of its aluminum is, or the goods are of RU" in shown
-    assert "- a person must decide: the column 1 rate is below 15 %" in commands("rules", "show", "9903.82.10").stdout
+    assert "- the column 1 rate is below 15 %" in commands("rules", "show", "9903.82.10").stdout
 
 
 def test_why_names_goods_excluded_from_import(commands: Commands) -> None:

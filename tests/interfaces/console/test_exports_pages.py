@@ -16,6 +16,7 @@ from pipeline.core.clock import utc_now
 from pipeline.customs import rulesets
 from pipeline.customs.reference.archive import RulesFiles
 from pipeline.customs.reference.content import read_folder
+from pipeline.customs.tariff.editions import remove_edition
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.models import Event, Export, Step
@@ -27,6 +28,7 @@ from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
 from tests.support.rule_folders import write_rules
+from tests.support.tariff import import_revision, plan_german_shirt
 
 
 @pytest.fixture
@@ -161,6 +163,15 @@ def test_chips_open_their_source_and_the_line_gives_the_reasons(harness: ApiHarn
     for heading in line["chapter99"]:
         assert re.search(rf"<strong>{re.escape(heading['heading'])}</strong>.*?in the plan", page)
     assert "Headings that were considered and are not taken" in page
+
+
+def test_reasons_have_the_rate_of_the_acceptance(harness: ApiHarness, client: httpx.Client) -> None:
+    import_revision(harness.runtime)
+    export_id = run(harness, plan_german_shirt("rate", "9903.05.38"))
+    remove_edition(harness.runtime, "hts_2026_revision_6")
+    page = unescape(client.get(f"/console/exports/{export_id}/units/1/lines/2").text)
+    assert "the column 1 rate is 10 % or more: column 1 of 6105.10.00 is 19.7% (edition hts_2026_revision_6" in page
+    assert "a person must decide: the column 1 rate" not in page
 
 
 def test_reasons_of_other_rules_say_so(harness: ApiHarness, client: httpx.Client, tmp_path: Path) -> None:
