@@ -19,6 +19,9 @@ from pipeline.interfaces.console.line_views import is_below
 from pipeline.interfaces.event_text import count_noun
 from pipeline.interfaces.kind_text import describe_document_kind
 
+#: The fields whose values are amounts in the currency of the unit's invoice.
+_AMOUNTS: Final = frozenset({"invoice total", "value", "unit price"})
+
 #: The most differences on the page, and the most characters of a value.
 MAX_CHANGES: Final = 500
 _MAX_VALUE: Final = 400
@@ -141,6 +144,7 @@ def show_comparison(
     older: RevisionFacts, newer: RevisionFacts, changes: Iterable[FieldChange], remarks: Mapping[str, str]
 ) -> ShownComparison:
     """Return the revisions side by side; `remarks` are the broker's by pointer into the older plan."""
+    currencies = _read_currencies(older.plan), _read_currencies(newer.plan)
     found = iter(changes)
     shown = [*islice(found, MAX_CHANGES)]
     more = sum(1 for _ in found)
@@ -156,7 +160,7 @@ def show_comparison(
         [
             ChangeGroup(_TITLES[part], rows)
             for part in PlanPart
-            if (rows := [_show_change(each, remarks) for each in shown if each.part is part])
+            if (rows := [_show_change(each, remarks, *currencies) for each in shown if each.part is part])
         ],
         f"{count_noun(more, 'difference')} not shown" if more else "",
         [(name_field(pointer, older.plan), remark) for pointer, remark in touched.items()],
@@ -177,7 +181,14 @@ def _touches(changed: str, wanted: str) -> bool:
     return is_below(changed, wanted) or is_below(wanted, changed)
 
 
-def _show_change(each: FieldChange, remarks: Mapping[str, str]) -> ChangeRow:
+def _read_currencies(plan: Mapping[str, Any]) -> dict[str, str]:
+    """Return the currency of each unit's invoice, by the unit's id."""
+    return {str(unit.get("unitRef")): str(unit["invoice"]["currency"]) for unit in plan.get("units", [])}
+
+
+def _show_change(
+    each: FieldChange, remarks: Mapping[str, str], before: Mapping[str, str], after: Mapping[str, str]
+) -> ChangeRow:
     found = (
         remark for pointer, remark in remarks.items() if each.pointer is not None and _touches(each.pointer, pointer)
     )
@@ -185,8 +196,8 @@ def _show_change(each: FieldChange, remarks: Mapping[str, str]) -> ChangeRow:
     return ChangeRow(
         " ".join(filter(None, (each.unit_ref, each.entry_ref))),
         each.field or "whole entry",
-        _format_value(each.old),
-        _format_value(each.new),
+        _format_value(each.old, before.get(each.unit_ref, "") if each.field in _AMOUNTS else ""),
+        _format_value(each.new, after.get(each.unit_ref, "") if each.field in _AMOUNTS else ""),
         {"added": "good", "removed": "bad", "changed": "busy"}[what],
         what,
         next(found, ""),
@@ -194,10 +205,11 @@ def _show_change(each: FieldChange, remarks: Mapping[str, str]) -> ChangeRow:
     )
 
 
-def _format_value(value: Any) -> str:
+def _format_value(value: Any, currency: str) -> str:
     if value is None:
         return ""
     text = mask_numbers("; ".join(_describe_value(value, ())) or "empty")
+    text = f"{text} {currency}" if currency else text
     return text if len(text) <= _MAX_VALUE else f"{text[:_MAX_VALUE]}…"
 
 

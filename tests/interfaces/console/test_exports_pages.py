@@ -320,6 +320,9 @@ def test_an_added_line_is_described_in_words_and_not_as_json(harness: ApiHarness
     assert "; HTS code: " in added[1]
     assert "&#34;" not in added[1]
     assert re.search(r'data-label="Revision 1"><span class="quiet">none</span>', page)
+    assert re.search(
+        r'invoice total.*?<bdi class="long old">[0-9.]+ USD</bdi>.*?<bdi class="long new">[0-9.]+ USD</bdi>', page
+    )
 
 
 def test_exports_of_different_batches_and_purged_ones_are_not_compared(
