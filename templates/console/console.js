@@ -182,25 +182,30 @@ document.addEventListener("click", (event) => {
   if (act === "send" && kept) sendUnsent(kept.forms[0]);
 });
 
-// ---- Times: the local time, with UTC as its title. The server writes UTC. Both have 24 hours: after "p.m." a sentence
-// would end with two full stops.
+// ---- Times: the local time and its zone, with UTC as its title. The server writes UTC. Both have 24 hours: after "p.m."
+// a sentence would end with two full stops.
 
 const localTime = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "medium", hourCycle: "h23" });
 // The axis of a plot has room for the hour alone, and names the zone once.
 const localHour = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit", hourCycle: "h23" });
 const localZone = new Intl.DateTimeFormat(undefined, { timeZoneName: "short" });
 
+function nameZone(at) {
+  return localZone.formatToParts(at).find(({ type }) => type === "timeZoneName").value;
+}
+
 function showLocalTimes(root) {
   for (const each of findAll("time[datetime]:not([title])", root)) {
+    const at = new Date(each.dateTime);
     each.title = each.textContent;
-    each.textContent = localTime.format(new Date(each.dateTime));
+    each.textContent = `${localTime.format(at)} ${nameZone(at)}`;
   }
   for (const each of findAll("text[data-instant]", root)) {
     each.textContent = localHour.format(new Date(each.dataset.instant));
     delete each.dataset.instant;
   }
   for (const each of findAll("text[data-zone]", root)) {
-    each.textContent = localZone.formatToParts(new Date()).find(({ type }) => type === "timeZoneName").value;
+    each.textContent = nameZone(new Date());
     delete each.dataset.zone;
   }
 }
