@@ -152,13 +152,13 @@ def _check_match(
         "signature",
         passed=False,
         found="none of your secrets made this signature for this body, id and time",
-        remedy="wrong secret, or altered body or headers: sign id.timestamp.body with the secret's bytes after whsec_",
+        remedy="use the newest secret and the unaltered body and headers; sign id.timestamp.body with the secret's base64 after whsec_",
     )
 
 
 def _check_time(timestamp: int, now: datetime) -> SignatureCheck:
     seconds = timestamp - int(now.timestamp())
-    distance = f"{timedelta(seconds=abs(seconds))} {'after' if seconds > 0 else 'before'} now"
+    distance = f"{_describe_span(abs(seconds))} {'after' if seconds > 0 else 'before'} now"
     in_time = abs(seconds) <= TOLERANCE.total_seconds()
     return SignatureCheck(
         "time",
@@ -166,8 +166,17 @@ def _check_time(timestamp: int, now: datetime) -> SignatureCheck:
         found=f"webhook-timestamp is {distance}",
         remedy=""
         if in_time
-        else "a receiver must refuse it: more than five minutes away; an old message needs a new attempt, else set the clock",
+        else "a receiver must refuse a difference of more than five minutes; resend an old message, or correct the clock",
     )
+
+
+def _describe_span(seconds: int) -> str:
+    parts = []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min"), (1, "s")):
+        count, seconds = divmod(seconds, size)
+        if count:
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2]) or "0 s"
 
 
 def _find_signer(

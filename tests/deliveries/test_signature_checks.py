@@ -89,7 +89,9 @@ def test_header_that_cannot_be_read_is_named(header: str, value: str, words: str
     assert len(checks[-1].found) < 200
 
 
-@pytest.mark.parametrize(("minutes", "words"), [(-7, "0:07:00 before now"), (6, "0:06:00 after now")])
+@pytest.mark.parametrize(
+    ("minutes", "words"), [(-7, "is 7 min before now"), (6, "is 6 min after now"), (-2943, "is 2 d 1 h before now")]
+)
 def test_message_of_another_time_fails_only_the_time(minutes: int, words: str) -> None:
     checks = check(sign(at=NOW + timedelta(minutes=minutes)))
     assert failed(checks) == ["time"]
