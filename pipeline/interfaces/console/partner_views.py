@@ -279,7 +279,7 @@ def _describe_test(test: ConnectionTestView | None) -> str:
         return "never tested"
     result = "passed" if test.passed else "did not pass"
     return format_instant(
-        test.tested_at, f"{result} before an endpoint was changed, " if test.outdated else f"{result} "
+        test.tested_at, f"{result} before an endpoint was changed, " if test.outdated else f"{result}, "
     )
 
 
@@ -288,5 +288,5 @@ def _describe_breaker(breaker: BreakerState) -> str:
     if breaker.open_until is not None:
         return format_instant(breaker.open_until, "circuit breaker open until ", f" after {failures} in a row")
     if breaker.failures:
-        return f"{failures} in a row"
+        return f"{failures} in a row" if breaker.failures > 1 else failures
     return ""

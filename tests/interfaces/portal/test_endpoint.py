@@ -43,6 +43,7 @@ def test_endpoint_is_tested_in_stages(private_harness: ApiHarness) -> None:
         port = int(placeholder.url.rsplit(":", 1)[1].split("/", 1)[0])
     browser = open_portal(private_harness, HOOKED)
     assert "This channel was not tested yet." in browser.get("/portal/endpoint").text
+    assert '<span class="pill good">on</span>' in browser.get("/portal").text
     with WebhookReceiver([secret], port=port):
         tested = submit(browser, "/portal/endpoint", "/portal/endpoint/test")
     assert (tested.status_code, tested.headers["location"]) == (303, "/portal/endpoint")
