@@ -186,7 +186,7 @@ def record_link_use(runtime: Runtime, visitor: PortalVisitor) -> None:
 
 def portal_link_not_found() -> NotFound:
     """Return the same NotFound for every cause, so that callers cannot probe links."""
-    return NotFound("this link is not valid or has ended; ask the exporter for a new one")
+    return NotFound("this link is not valid or has expired; ask the exporter for a new one")
 
 
 def _find_visitor(runtime: Runtime, link_id: str, token_hash: str | None) -> PortalVisitor:

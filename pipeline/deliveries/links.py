@@ -210,7 +210,7 @@ def _decode(text: str) -> bytes:
 
 def link_not_found() -> NotFound:
     """Return the same NotFound for every cause, so that callers cannot probe links."""
-    return NotFound("this link is not valid or has ended; ask for a new one")
+    return NotFound("this link is not valid or has expired; ask for a new one")
 
 
 def link_expiry(written_at: datetime, days: int, sent_at: datetime) -> datetime:

@@ -336,7 +336,7 @@ def _reaches_partner(visitor: PortalVisitor, export_id: Mapped[str]) -> ColumnEl
 def _find_delivery(session: Session, visitor: PortalVisitor, delivery_id: str) -> Delivery:
     row = session.scalars(select(Delivery).where(col(Delivery.id) == delivery_id, *_are_own(visitor))).first()
     if row is None:
-        raise NotFound(f"you have no delivery {delivery_id}")
+        raise NotFound(f"you have no delivery with the id {delivery_id}; the page Deliveries lists yours")
     return row
 
 
@@ -350,4 +350,4 @@ def _find_submission(session: Session, visitor: PortalVisitor, submission_id: st
 
 
 def _no_handoff(submission_id: str) -> NotFound:
-    return NotFound(f"you have no handoff {submission_id}")
+    return NotFound(f"you have no handoff with the id {submission_id}; the page Handoffs lists yours")

@@ -95,7 +95,7 @@ def test_wrong_tokens_are_all_answered_alike(registered: Runtime) -> None:
         with pytest.raises(NotFound) as refused:
             open_portal(registered, guess)
         messages.add(refused.value.message)
-    assert messages == {"this link is not valid or has ended; ask the exporter for a new one"}
+    assert messages == {"this link is not valid or has expired; ask the exporter for a new one"}
 
 
 def test_expired_and_revoked_links_open_nothing(registered: Runtime) -> None:

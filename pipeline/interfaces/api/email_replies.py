@@ -131,7 +131,7 @@ def _open_handoff(request: Request, runtime: Runtime, token: str) -> tuple[Reply
         return _purged_page()
     except NotFound:
         return _message_page(
-            "There is nothing here",
+            "This link does not work",
             "This link is not valid. Copy the whole link from the e-mail: a mail program may have split it.",
             404,
         )

@@ -97,7 +97,7 @@ def open_link(token: str, request: Request, runtime: RuntimeDep) -> Response:
     except NotFound as missing:
         if "text/html" not in request.headers.get("accept", ""):
             raise
-        html = render("email_replies/plain.html", heading="There is nothing here", sentence=_DEAD_LINK)
+        html = render("email_replies/plain.html", heading="This link does not work", sentence=_DEAD_LINK)
         return Response(html, missing.status, _PAGE, "text/html; charset=utf-8")
     log.info(
         "document_fetched_by_link", account_id=claim.account_id, artifact_id=claim.artifact_id, holder=claim.holder

@@ -213,7 +213,7 @@ def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int) -> Han
             for each in some.documents
         ],
         after=after,
-        counted=f"{after + 1:,} to {following:,} of {total:,}" if 0 < len(units) < total else "",
+        counted=_describe_part(after + 1, following, total) if 0 < len(units) < total else "",
         previous_link=f"{link}?after={previous}" if after > 0 else "",
         next_link=f"{link}?after={following}" if units and following < total else "",
     )
@@ -244,6 +244,10 @@ def _build_ladder(status: SubmissionState) -> list[LadderStep]:
     place = places.get(status.value, _LADDER.index(status.value) if status.value in _LADDER else -1)
     names = [status.value if at == place else name for at, name in enumerate(_LADDER)]
     return [LadderStep(name, "here" if at == place else "done" if at < place else "") for at, name in enumerate(names)]
+
+
+def _describe_part(first: int, last: int, total: int) -> str:
+    return f"{first:,} of {total:,}" if first == last else f"{first:,} to {last:,} of {total:,}"
 
 
 def _describe_deadline(at: datetime | None) -> str:

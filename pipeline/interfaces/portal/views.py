@@ -139,10 +139,7 @@ def show_endpoint_page(partner: PartnerView, breakers: Mapping[str, BreakerState
         tested=shown.tested,
         testable=can_test(partner),
         binding=partner.queue_binding if any(isinstance(each, QueueEndpoint) for each in partner.channels) else "",
-        endpoints=[
-            each if each.channel in _OWN_SERVERS else _hide_findings(_describe_queue(each, partner))
-            for each in shown.endpoints
-        ],
+        endpoints=[each if each.channel in _OWN_SERVERS else _hide_findings(each) for each in shown.endpoints],
     )
 
 

@@ -145,7 +145,7 @@ def test_invalid_links_all_get_the_same_404(handed_off: HandedOff) -> None:
         for name, each in answers.items()
         if name != "outside"
     }
-    assert result == {(404, "NOT_FOUND", "this link is not valid or has ended; ask for a new one")}
+    assert result == {(404, "NOT_FOUND", "this link is not valid or has expired; ask for a new one")}
     assert answers["outside"].status_code == 404
 
 

@@ -67,7 +67,7 @@ def test_wrong_links_open_nothing(harness: ApiHarness) -> None:
     for given in ("", "x", link[:-1], link.replace("lnk_", "lnk_0"), f"{link}#", link.partition("#")[0]):
         refused = browser.post("/portal/open", data={"link": given})
         assert (refused.status_code, "set-cookie" in refused.headers) == (404, False)
-        assert "This link is not valid or has ended" in refused.text
+        assert "This link is not valid or has expired" in refused.text
         assert link.partition(".")[2][:20] not in refused.text
 
 
