@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -75,6 +76,9 @@ _OF_VISIT: Final = ("nav", "waiting", "account", "person", "csrf_token", "addres
 _SMALL_FORM: Final = 16 * 1024
 
 
+#: The start of a message about a parameter of the address, as a JSON Pointer.
+_QUERY_POINTER: Final = re.compile(r"^/(?:query|path)/(\w+)(?:/\d+)?(?= )")
+
 #: The most fields of a form: a broker profile has 200 columns of seven.
 _MOST_FIELDS: Final = 2_000
 
@@ -127,7 +131,7 @@ class Visit:
 
     def refusal(self, refused: Refused) -> Response:
         """Return a page that only says why the request was refused."""
-        facts = {"title": refused.title, "message": refused.message, "request_id": ""}
+        facts = {"title": refused.title, "message": describe_refusal(refused), "request_id": ""}
         way_back = _find_list(self.request.url.path, allowed=not isinstance(refused, InsufficientRole))
         return self.page("console/missing.html", refused.status, way_back=way_back, **facts)
 
@@ -299,8 +303,13 @@ def build_next_link(address: str, cursor: str | None, **filters: bool) -> str | 
 
 def public_refusal(refused: Refused, request_id: str = "") -> Response:
     """Return a page for everybody that only says why the request was refused, and the id of the request if it is given."""
-    facts = {"title": refused.title, "message": refused.message, "request_id": request_id}
+    facts = {"title": refused.title, "message": describe_refusal(refused), "request_id": request_id}
     return public_page("console/missing.html", refused.status, way_back=None, **facts)
+
+
+def describe_refusal(refused: Refused) -> str:
+    """Return why a request was refused, for its page; a parameter of the address is named, not pointed to."""
+    return _QUERY_POINTER.sub(r"the value `\1` in the address", refused.message)
 
 
 def public_page(template: str, status: int = 200, **values: object) -> Response:

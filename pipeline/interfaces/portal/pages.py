@@ -23,7 +23,7 @@ from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime, rate_limited
 from pipeline.interfaces.api.limits import COUNT
-from pipeline.interfaces.console.pages import Form, SignedOut, page_response, read_fields
+from pipeline.interfaces.console.pages import Form, SignedOut, describe_refusal, page_response, read_fields
 from pipeline.interfaces.portal import session
 from pipeline.interfaces.portal.views import build_nav
 from pipeline.workflow.steps import stream_tasks
@@ -85,7 +85,9 @@ class PortalVisit:
 
     def refusal(self, refused: Refused) -> Response:
         """Return a page that only says why the request was refused."""
-        response = self.page("portal/refused.html", refused.status, title=refused.title, message=refused.message)
+        response = self.page(
+            "portal/refused.html", refused.status, title=refused.title, message=describe_refusal(refused)
+        )
         response.headers.update(refused.headers)
         return response
 
