@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from pipeline.core.errors import Refused
+
+# Messages of validation follow the pointer of their field, and have no subject of their own.
+_PREDICATE = re.compile(r"(?:is|are|must|has|have|needs|exists|cannot|may|does)\b")
 
 
 @dataclass(frozen=True)
@@ -33,6 +37,11 @@ class Input:
     error: str = ""
     required: bool = False
     choices: Sequence[Choice] = ()
+
+    @property
+    def problem(self) -> str:
+        """Its error as a sentence, empty if there is none; the label stands beside it."""
+        return f"this field {self.error}" if _PREDICATE.match(self.error) else self.error
 
     @property
     def dense(self) -> bool:
@@ -71,7 +80,7 @@ def read_errors(refused: Refused) -> dict[str, str]:
 
 def list_errors(inputs: Sequence[Input], errors: Mapping[str, str]) -> list[FormError]:
     """Return what to show at the top of a form: each error with a link to its input, and those that no input shows."""
-    shown = [FormError(f"{each.label}: {each.error}", each.name) for each in inputs if each.error]
+    shown = [FormError(f"{each.label}: {each.problem}", each.name) for each in inputs if each.error]
     at_inputs = {each.error for each in inputs}
     return shown + [
         FormError(f"{pointer} {message}".strip()) for pointer, message in errors.items() if message not in at_inputs

@@ -65,9 +65,9 @@ def test_link_from_an_export_places_a_hold_on_it(harness: ApiHarness) -> None:
         ({"reason": ""}, "reason", "must have 1 to 1000 characters"),
         ({"reason": "x" * 1001}, "reason", "must have 1 to 1000 characters"),
         ({"reason": "a\u202eb"}, "reason", "change the direction of writing"),
-        ({"scope": ""}, "scope", "choose what is kept"),
-        ({"scope": "export"}, "export", "give the id of the export"),
-        ({"scope": "export", "export": "exp_none"}, "export", "there is no export exp_none"),
+        ({"scope": ""}, "scope", "Choose what is kept"),
+        ({"scope": "export"}, "export", "Give the id of the export"),
+        ({"scope": "export", "export": "exp_none"}, "export", "There is no export exp_none"),
     ],
 )
 def test_invalid_hold_is_explained_at_its_place(

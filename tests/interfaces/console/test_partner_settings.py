@@ -140,8 +140,8 @@ def test_each_channel_is_created_by_its_schema(
         ("webhook", {"id": "new"}, "id", "is reserved"),
         ("webhook", {"name": "a\u202eb"}, "name", "change the direction of writing"),
         ("webhook", {"artifact": "cci_nothing"}, "artifact", "is not a kind of document"),
-        ("email", {"email.addresses": "a@b.example\nno address"}, "email.addresses", "line 2 must look like"),
-        ("sftp", {"sftp.host_keys": "what"}, "sftp.host_keys", "line 1 must look like ssh-ed25519"),
+        ("email", {"email.addresses": "a@b.example\nno address"}, "email.addresses", "Line 2 must look like"),
+        ("sftp", {"sftp.host_keys": "what"}, "sftp.host_keys", "Line 1 must look like ssh-ed25519"),
         ("sftp", {"sftp.private_key": "-----BEGIN KEY-----"}, "sftp.address", "not both"),
         ("sftp", {"sftp.password": ""}, "sftp.address", "needs its own credential"),
     ],
@@ -347,7 +347,7 @@ def test_secret_is_rotated_once_by_each_form(lab: ApiHarness, capsys: pytest.Cap
     assert (secret in printed, older in printed) == (False, False)
     for overlap in ("", "169", "-1", "9" * 99):
         refused = client.post(page, data=read_form(client, page) | {"overlap": overlap})
-        assert (refused.status_code, find_error(refused.text, "overlap")[:24]) == (400, "must be a whole number f")
+        assert (refused.status_code, find_error(refused.text, "overlap")[:24]) == (400, "This field must be a who")
     with lab.runtime.db.write() as session:
         session.execute(update(PartnerSecret).where(col(PartnerSecret.number) == 1).values(sealed="v1:of another key"))
     third = client.post(page, data=read_form(client, page) | {"overlap": "1"})

@@ -72,7 +72,7 @@ def test_waiver_is_recorded_used_and_revoked(harness: ApiHarness) -> None:
 @pytest.mark.parametrize(
     ("typed", "place", "message"),
     [
-        ({"rule": ""}, "rule", "is required"),
+        ({"rule": ""}, "rule", "This field is required; add it."),
         ({"rule": "no rule!"}, "rule", "must match the pattern"),
         ({"reason": ""}, "reason", "is required"),
         ({"reason": "a\u202eb"}, "reason", "change the direction of writing"),
