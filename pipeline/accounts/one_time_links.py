@@ -55,7 +55,9 @@ def load_link(session: Session, token: str) -> LinkView:
         )
     ).one_or_none()
     if row is None:
-        raise NotFound("this link was used, has expired or is incomplete; ask for a new one")
+        raise NotFound(
+            "this link was used, has expired or is incomplete; ask an administrator of the account for a new one"
+        )
     link, person, known = row
     return LinkView(
         token_hash=link.token_hash,
@@ -72,7 +74,7 @@ def spend_link(session: Session, link: LinkView) -> None:
     """Mark the link as used, in the caller's transaction. Raises NotFound if another request was first."""
     used = update(OneTimeLink).where(col(OneTimeLink.token_hash) == link.token_hash, col(OneTimeLink.used_at).is_(None))
     if not row_count(session.execute(used.values(used_at=database_now()))):
-        raise NotFound("this link was used; ask for a new one")
+        raise NotFound("this link was used; ask an administrator of the account for a new one")
 
 
 def write_link(session: Session, account_id: str, person_id: str, purpose: Purpose) -> str:

@@ -274,11 +274,13 @@ def disable_person(runtime: Runtime, actor: str, email: str, *, disabled: bool =
 def join_account(session: Session, account_id: str, person_id: str) -> None:
     """Let the person act on the account from now on, in the caller's transaction, and record it.
 
-    Raises NotFound if the invitation was taken back.
+    Raises NotFound if the invitation was withdrawn.
     """
     joined = update(Membership).where(col(Membership.account_id) == account_id, col(Membership.person_id) == person_id)
     if not row_count(session.execute(joined.values(joined_at=func.coalesce(Membership.joined_at, database_now())))):
-        raise NotFound(f"the invitation to {account_id} was taken back; ask for a new one")
+        raise NotFound(
+            f"the invitation to {account_id} was withdrawn; ask an administrator of the account for a new one"
+        )
     record_act(session, account_id, person_id, Action.PERSON_JOINED, person_id)
 
 
