@@ -106,7 +106,7 @@ def describe_change(partner: PartnerView) -> list[str]:
     effects = [
         "Pending messages go to the new address or server from their next attempt on.",
         "Pending messages of a channel that you remove are refused at their next attempt, and become dead letters.",
-        "Another name, other documents or another mark “test” count for the next export.",
+        "A changed name, choice of documents or mark “test” takes effect with the next export.",
     ]
     if partner.state is PartnerState.VERIFIED:
         effects.append("After a change of its channels the partner must pass its connection test again.")
