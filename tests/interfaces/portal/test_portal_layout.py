@@ -13,7 +13,7 @@ from sqlmodel import col, select
 
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
-from pipeline.deliveries import email_replies
+from pipeline.deliveries import email_replies, sender
 from pipeline.deliveries.models import Notification
 from tests.conftest import skip_or_fail
 from tests.deliveries.support import exports
@@ -88,11 +88,14 @@ def add_webhook_partner(album: Album, harness: ApiHarness) -> None:
         for name, path in {"overview": "", "deliveries": "/deliveries", "endpoint": "/endpoint"}.items():
             album.add(f"empty {name}", lambda path=path: warehouse.get(f"/portal{path}"))  # type: ignore[misc]
         album.add("warehouse samples", lambda: warehouse.get("/portal/samples"))
-        harness.run(harness.execute(factories.plan(batch="closed", warehouse="wh_hook", invoice="INV-9")))
+        export_id = harness.execute(factories.plan(batch="closed", warehouse="wh_hook", invoice="INV-9"))
+        harness.run(export_id)
+        while not find_ids(warehouse, "/portal/deliveries?state=dead", "deliveries"):
+            sender.deliver_stream(harness.runtime, export_id, "wh_hook", "webhook")
         assert submit(warehouse, "/portal/endpoint", "/portal/endpoint/test").status_code == 303
         album.add("failed test", lambda: warehouse.get("/portal/endpoint"))
     album.add("dead letters", lambda: warehouse.get("/portal/deliveries"))
-    dead, *_ = find_ids(warehouse, "/portal/deliveries", "deliveries")
+    dead, *_ = find_ids(warehouse, "/portal/deliveries?state=dead", "deliveries")
     album.add("dead letter", lambda: warehouse.get(f"/portal/deliveries/{dead}"))
     album.add("warehouse", lambda: warehouse.get("/portal"))
     new_broker = {"id": "br_new", "kind": "customs_broker", "name": LONG[:64], "live": True}
