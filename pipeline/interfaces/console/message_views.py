@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from config.queues import EXCHANGE_NAME
 from pipeline.accounts.schemas import AttemptView, DeliveryView
@@ -12,6 +12,13 @@ from pipeline.deliveries.history import SentMessage
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.previews import TreeNode, read_tree
 from pipeline.interfaces.event_text import format_size
+
+#: What the kind of a failure means; another kind is a defect, whose name helps.
+_REASONS: Final = {
+    "ChannelUnavailable": "not accepted",
+    "ChannelRefused": "refused for good",
+    "WorkerLost": "the worker process stopped",
+}
 
 
 @dataclass(frozen=True)
@@ -73,7 +80,7 @@ def _show_attempt(channel: str, attempt: AttemptView, exchange: Mapping[str, Any
     return ShownAttempt(
         attempt.number,
         attempt.outcome,
-        attempt.status or "",
+        attempt.status if attempt.status and attempt.status not in _REASONS else "",
         f"{attempt.duration_ms:,} ms",
         format_instant(attempt.at),
         method,
@@ -81,7 +88,7 @@ def _show_attempt(channel: str, attempt: AttemptView, exchange: Mapping[str, Any
         sorted(exchange.get("sent", {}).items()),
         sorted(exchange.get("received", {}).items()),
         attempt.answer or "",
-        attempt.error_class or "",
+        _REASONS.get(attempt.error_class or "", attempt.error_class or ""),
         note,
         opened,
     )

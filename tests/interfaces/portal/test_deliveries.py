@@ -89,6 +89,7 @@ def test_dead_letter_has_a_remedy_for_the_partner_and_is_resent(webhook_harness:
     page = browser.get(address).text
     assert "Verify the exact bytes of the body with your newest secret" in page
     assert "who are you" in page
+    assert re.search(r"<strong>401</strong> <span class=\"quiet\">after [\d,]+ ms, not accepted</span>", page)
     assert "exports partners" not in page
     resent = submit(browser, address, f"{address}/resend")
     assert (resent.status_code, resent.headers["location"]) == (303, address)
