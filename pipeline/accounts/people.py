@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import ADMIN, ROLES, Caller, Mode
-from pipeline.accounts.models import Membership, Person, SignedInSession
+from pipeline.accounts.models import ApiKey, Membership, Person, SignedInSession
 from pipeline.accounts.one_time_links import Purpose, end_links, write_link
 from pipeline.accounts.sessions import end_sessions
 from pipeline.core import tenancy
@@ -198,10 +198,15 @@ def find_member_caller(runtime: Runtime, account_id: str, person_id: str) -> Cal
     return Caller(account_id, person_id, cast("Mode", membership.mode), frozenset(membership.roles))
 
 
-def name_people(session: Session, ids: Collection[str]) -> dict[str, str]:
-    """Return the names of those ids that are people's: the name, or the e-mail address if there is none."""
+def name_actors(session: Session, ids: Collection[str]) -> dict[str, str]:
+    """Return the names of those ids that are people's or API keys'.
+
+    A person has a name, or the e-mail address if there is none. A key is `API key` with its name.
+    """
     found = session.execute(select(col(Person.id), col(Person.name), col(Person.email)).where(col(Person.id).in_(ids)))
-    return {row.id: row.name or row.email for row in found}
+    names = {row.id: row.name or row.email for row in found}
+    keys = session.execute(select(col(ApiKey.id), col(ApiKey.name)).where(col(ApiKey.id).in_({*ids} - names.keys())))
+    return names | {row.id: f"API key {row.name or row.id}" for row in keys}
 
 
 def change_roles(runtime: Runtime, caller: Caller, person_id: str, roles: Collection[str]) -> None:

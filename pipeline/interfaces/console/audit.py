@@ -34,7 +34,7 @@ def show_audit_trail(
         page = list_acts(session, visit.account_id, actor=actor or None, action=wanted, before=before, limit=PAGE_SIZE)
         members = people.list_members(session, visit.account_id)
         ids = {each.actor for each in page.items} | {each.subject for each in page.items} | {actor}
-        names = people.name_people(session, ids)
+        names = people.name_actors(session, ids)
     older = {"actor": actor, "action": wanted or "", "before": page.next_before}
     return visit.page(
         "console/audit.html",

@@ -12,7 +12,7 @@ from starlette.responses import RedirectResponse, Response
 
 from pipeline.accounts import lists
 from pipeline.accounts.api_keys import ADMIN, OPERATE
-from pipeline.accounts.people import name_people
+from pipeline.accounts.people import name_actors
 from pipeline.accounts.schemas import DeliveryView
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import Refused, RulesUnreadable
@@ -153,7 +153,7 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
         revisions = list_revisions(session, row)
         export = build_view(rows)
         known = {export.acknowledged.by} if export.acknowledged is not None else set()
-        names = name_people(session, known | {each.actor for each in export.events})
+        names = name_actors(session, known | {each.actor for each in export.events})
     deliveries = queries.list_deliveries(visit.runtime, visit.account_id, export_id=row.id, limit=_DELIVERIES)
     dead_letters = _list_dead_letters(visit, export)
     with _rules_of(visit, row):
@@ -329,7 +329,7 @@ def show_all_events(
     with visit.runtime.db.read() as session:
         row = find_export(session, visit.account_id, id, test=visit.caller.test)
         events = list_events_before(session, row.id, before or row.next_seq, limit=PAGE_SIZE)
-        names = name_people(session, {each.actor for each in events})
+        names = name_actors(session, {each.actor for each in events})
     more = events and events[-1].seq > 1
     return visit.page(
         "console/events.html",

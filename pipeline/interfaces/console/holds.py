@@ -191,7 +191,7 @@ def _build_form(fields: Form, errors: Mapping[str, str]) -> HoldForm:
 def _show_holds(visit: Visit, holds: Sequence[LegalHold]) -> list[ShownHold]:
     ids = {by for each in holds for by in (each.placed_by, each.released_by) if by}
     with visit.runtime.db.read() as session:
-        names = people.name_people(session, ids)
+        names = people.name_actors(session, ids)
     return [_show_hold(each, names) for each in holds]
 
 

@@ -12,7 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from starlette.responses import Response
 
 from pipeline.accounts import partners
-from pipeline.accounts.people import name_people
+from pipeline.accounts.people import name_actors
 from pipeline.core import deadline
 from pipeline.core.errors import DatabaseBusy, Refused, ValidationFailed
 from pipeline.deliveries import connection_tests
@@ -60,7 +60,7 @@ def show_inbox(
     found = inbox.load_inbox(visit.runtime, visit.account_id, cause=cause, acknowledged=acknowledged, limit=limit)
     remedies = {each for each in Remedy if any(map(visit.caller.has_role, required_roles(each)))}
     with visit.runtime.db.read() as session:
-        names = name_people(session, {each.acknowledged.by for each in found.items if each.acknowledged is not None})
+        names = name_actors(session, {each.acknowledged.by for each in found.items if each.acknowledged is not None})
     return visit.page(
         "console/inbox.html",
         groups=[inbox_views.show_group(each, remedies, names) for each in inbox.group_items(found)],

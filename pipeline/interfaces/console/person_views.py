@@ -170,6 +170,7 @@ class ShownAct:
     who_link: str
     action: str
     subject: str
+    subject_link: str
     detail: str
 
 
@@ -182,9 +183,13 @@ class ActFilter:
     chosen: bool
 
 
+#: Members of an act's detail whose names do not say well what they are.
+_DETAILS: Final = {"by": "superseded by"}
+
+
 def show_act(act: ActView, names: Mapping[str, str]) -> ShownAct:
     """Return an act for a list; `names` are those of people, by id."""
-    detail = ", ".join(f"{key}: {_format_detail(value)}" for key, value in act.detail.items())
+    detail = ", ".join(f"{_DETAILS.get(key, key)}: {_format_detail(value)}" for key, value in act.detail.items())
     return ShownAct(
         seq=act.seq,
         when=format_instant(act.at),
@@ -192,6 +197,7 @@ def show_act(act: ActView, names: Mapping[str, str]) -> ShownAct:
         who_link=f"/console/audit?actor={quote(act.actor)}",
         action=act.action.replace("_", " "),
         subject=names.get(act.subject, act.subject),
+        subject_link=f"/console/exports/{quote(act.subject)}" if act.subject.startswith("exp_") else "",
         detail=detail,
     )
 

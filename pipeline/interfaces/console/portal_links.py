@@ -13,7 +13,7 @@ from starlette.responses import Response
 
 from pipeline.accounts import lists, partners, portal_links
 from pipeline.accounts.api_keys import ADMIN
-from pipeline.accounts.people import name_people
+from pipeline.accounts.people import name_actors
 from pipeline.accounts.portal_links import generate_link_id
 from pipeline.accounts.schemas import CreatedPortalLink, PortalLinkView
 from pipeline.core.clock import utc_now
@@ -106,7 +106,7 @@ def _links_page(
     with visit.runtime.db.read() as session:
         found = lists.list_link_page(session, visit.account_id, partner_id, after=cursor, limit=PAGE_SIZE)
         revocable = lists.has_valid_link(session, visit.account_id, partner_id)
-        names = name_people(session, {row.created_by for row in found.items})
+        names = name_actors(session, {row.created_by for row in found.items})
     now = utc_now()
     return visit.page(
         "console/portal_links.html",

@@ -39,7 +39,7 @@ def show_waivers(visit: Visitor, ended: Annotated[bool, Query()] = False, cursor
     found = waivers.list_waiver_page(
         visit.runtime, visit.account_id, ended=ended, on=today, after=cursor, limit=PAGE_SIZE
     )
-    names = _name_people(visit, found.items)
+    names = _name_actors(visit, found.items)
     return visit.page(
         "console/waivers.html",
         waivers=[waiver_views.show_waiver(each, today, names) for each in found.items],
@@ -89,7 +89,7 @@ def show_waiver(
         uses = find_waiver_uses(session, visit.account_id, waiver, before=before)
     return visit.page(
         "console/waiver.html",
-        waiver=waiver_views.show_waiver(waiver, visit.runtime.clock().date(), _name_people(visit, [waiver])),
+        waiver=waiver_views.show_waiver(waiver, visit.runtime.clock().date(), _name_actors(visit, [waiver])),
         uses=waiver_views.show_uses(waiver, uses, continued=before is not None),
         changeable=not visit.caller.test,
     )
@@ -105,10 +105,10 @@ def revoke_waiver(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa:
     return redirect_to(f"/console/waivers/{id}")
 
 
-def _name_people(visit: Visit, found: Sequence[WaiverView]) -> Mapping[str, str]:
+def _name_actors(visit: Visit, found: Sequence[WaiverView]) -> Mapping[str, str]:
     """Return the names of those who recorded and revoked the waivers, by id."""
     with visit.runtime.db.read() as session:
-        return people.name_people(session, {by for each in found for by in (each.waived_by, each.revoked_by) if by})
+        return people.name_actors(session, {by for each in found for by in (each.waived_by, each.revoked_by) if by})
 
 
 def _new_page(visit: Visit, fields: Form, refused: Refused | None) -> Response:

@@ -149,6 +149,14 @@ def test_chart_shows_steps_attempts_and_answers_and_a_table_says_the_same(
     assert re.search(r"<title>Handoff to [^:]+: attempt 1 delivered", page)
 
 
+def test_events_name_who_acted_in_words(harness: ApiHarness, client: httpx.Client) -> None:
+    export_id = run(harness)
+    page = client.get(f"/console/exports/{export_id}/events").text
+    actors = {*re.findall(r'<td data-label="By">([^<]*)</td>', page)}
+    assert {"delivery", "step render documents", "step hand off"} < actors
+    assert [each[:8] for each in actors if not each.startswith("step ") and each != "delivery"] == ["API key "]
+
+
 def test_chips_open_their_source_and_the_line_gives_the_reasons(harness: ApiHarness, client: httpx.Client) -> None:
     export_id = run(harness)
     line = harness.client().get(f"/api/exports/{export_id}").json()["treatment"]["lines"][0]
