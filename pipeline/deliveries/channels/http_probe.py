@@ -106,7 +106,7 @@ class Probe:
 
     def _secure(self) -> str:
         if self._socket is None or not self._encrypted:
-            return "skipped: http is not encrypted; use https"
+            return "skipped: an http address is not encrypted; use https"
         try:
             secured = trusted_certificates().wrap_socket(self._socket, server_hostname=self._host)
         except ssl.SSLCertVerificationError as error:

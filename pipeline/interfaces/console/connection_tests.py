@@ -19,6 +19,7 @@ from pipeline.core.errors import ExportsError, Refused
 from pipeline.deliveries import connection_tests
 from pipeline.deliveries.channels.protocol import Stage
 from pipeline.interfaces.console.pages import ConsoleRoute, Fields, Visit, Visitor
+from pipeline.interfaces.console.partner_views import show_stage
 
 router = APIRouter(prefix="/console/partners", include_in_schema=False, route_class=ConsoleRoute)
 
@@ -89,17 +90,22 @@ def _follow(first: RunningStage | PartnerTested | ExportsError, progress: _Progr
     if isinstance(step, ExportsError):
         yield RunningStage("", "result", "failed", "", f"{step}", "Run the test again.")
         return
-    state = f"The partner is {step.state.value}."
+    state = f"The state of the partner is {step.state.value}."
     if step.passed:
         yield RunningStage("", "result", "passed", "", f"Every stage passed. {state}")
     else:
         yield RunningStage(
-            "", "result", "failed", "", f"A stage failed. {state}", "Do what its row says, and test again."
+            "",
+            "result",
+            "failed",
+            "",
+            f"A stage failed. {state}",
+            "Do what the row of that stage says, and test again.",
         )
 
 
 def _show_stage(channel: str, stage: Stage | None) -> RunningStage:
     if stage is None:
-        return RunningStage(channel, "begin", "pending", "", "The test of this channel has begun.")
-    mark = "passed" if stage.passed else "failed"
-    return RunningStage(channel, stage.name, mark, f"{stage.duration_ms:,} ms", stage.found, stage.remedy or "")
+        return RunningStage(channel, "begin", "begun", "", "The test of this channel has begun.")
+    shown = show_stage(stage)
+    return RunningStage(channel, shown.name, shown.mark, shown.took, shown.found, shown.remedy)

@@ -8,10 +8,18 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from pipeline.accounts.schemas import ConnectionTestView, DeliveryView, Endpoint, PartnerView, QueueEndpoint
+from pipeline.accounts.schemas import (
+    ConnectionTestView,
+    DeliveryView,
+    Endpoint,
+    PartnerView,
+    QueueEndpoint,
+    StageView,
+)
 from pipeline.accounts.states import ACTIVATION_STEPS, PartnerState
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.field_types import check_year
+from pipeline.deliveries.channels.protocol import Stage
 from pipeline.deliveries.circuit_breaker import BreakerState
 from pipeline.deliveries.queries import MAX_COUNTED
 from pipeline.deliveries.remedies import omit_command
@@ -162,21 +170,24 @@ def show_partner(shown: PartnerView, breakers: Mapping[str, BreakerState]) -> Sh
                 address=format_address(endpoint, shown),
                 breaker=_describe_breaker(breakers.get(endpoint.channel, BreakerState())),
                 is_open=breakers.get(endpoint.channel, BreakerState()).open_until is not None,
-                stages=[
-                    ShownStage(
-                        stage.name,
-                        "passed" if stage.passed else "failed",
-                        f"{stage.duration_ms:,} ms",
-                        stage.found,
-                        stage.remedy or "",
-                    )
-                    for stage in stages.get(endpoint.channel, ())
-                ],
+                stages=[show_stage(stage) for stage in stages.get(endpoint.channel, ())],
             )
             for endpoint in shown.channels
         ],
         actions=_allowed_actions(shown.state),
         links=_list_links(shown),
+    )
+
+
+def show_stage(stage: StageView | Stage) -> ShownStage:
+    """Return a stage of a connection test; one that had nothing to test is neither passed nor failed."""
+    passed = "skipped" if stage.found.startswith("skipped: ") else "passed"
+    return ShownStage(
+        stage.name,
+        passed if stage.passed else "failed",
+        f"{stage.duration_ms:,} ms",
+        stage.found.removeprefix("skipped: "),
+        stage.remedy or "",
     )
 
 

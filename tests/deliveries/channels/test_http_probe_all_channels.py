@@ -73,7 +73,7 @@ def test_good_receiver_passes_every_stage_and_sees_each_event_once(receiver: Sta
     stages = run_test(good.url)
     assert [(stage.name, stage.passed) for stage in stages] == [(name, True) for name in WEBHOOK_STAGES]
     assert stages[0].found == "127.0.0.1 is a private address, which the settings allow"
-    assert stages[2].found.startswith("skipped: http is not encrypted")
+    assert stages[2].found.startswith("skipped: an http address is not encrypted")
     assert [stage.found for stage in stages[3:]] == ["it answered 204", "it answered 401", "it answered 401"]
     assert requests == [ReceivedRequest(status, "cnt_1", CONNECTION_TEST) for status in (204, 401, 401)]
 

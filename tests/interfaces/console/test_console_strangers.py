@@ -142,7 +142,7 @@ def test_stranger_onboards_a_webhook_broker(open_harness: Open) -> None:
         click(page, "link", "I stored it: test the connection")
         with WebhookReceiver([secret], port=port):
             click(page, "button", "Run the connection test")
-            expect(page.locator("main")).to_contain_text("Every stage passed. The partner is verified.")
+            expect(page.locator("main")).to_contain_text("Every stage passed. The state of the partner is verified.")
         click(page, "link", "Next steps")
         click(page, "link", "Look at the example")
         expect(page.get_by_role("heading", level=1)).to_contain_text("Border Brokers")

@@ -65,7 +65,7 @@ def test_wizard_leads_from_the_kind_to_a_live_partner(lab: ApiHarness) -> None:
         shown = client.post("/console/partners/wh_9/test", data=form).text
     for stage in ("resolve", "connect", "TLS", "signed event", "wrongly signed event", "old event"):
         assert f">{stage}</td>" in shown
-    assert "Every stage passed. The partner is verified." in shown
+    assert "Every stage passed. The state of the partner is verified." in shown
     assert "live plans may name wh_9" in client.get(setup).text
     assert client.post("/console/partners/wh_9/activate", data=form).status_code == 303
     assert get_partner(lab.runtime, factories.ACCOUNT, "wh_9").state == "live"
@@ -290,7 +290,7 @@ def test_connection_test_page_shows_the_remedy_of_a_failed_stage(lab: ApiHarness
         token = read_form(client, "/console/partners/wh_bad/setup")
         shown = client.post("/console/partners/wh_bad/test", data=token).text
     assert "<strong>Make it verify webhook-signature first" in shown
-    assert "The partner is testing." in shown
+    assert "The state of the partner is testing." in shown
     assert "<b>Bad</b>" not in shown
     setup = client.get("/console/partners/wh_bad/setup").text
     assert "wrongly signed event" in setup
