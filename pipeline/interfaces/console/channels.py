@@ -78,7 +78,7 @@ CHANNEL_KINDS: Final = (
     ChannelKind(
         "borderbuddy",
         "BorderBuddy contract",
-        "If this installation is connected to an endpoint of the published borderbuddy contract.",
+        "If this installation is connected to an endpoint of the published BorderBuddy contract.",
         BorderBuddyEndpoint,
         _BROKER,
     ),

@@ -79,7 +79,6 @@ class ShownPartner:
     kind: str
     state: str
     test: bool
-    path: str
     artifacts: str
     next: str
     tested: str
@@ -158,7 +157,6 @@ def show_partner(shown: PartnerView, breakers: Mapping[str, BreakerState]) -> Sh
         kind=shown.kind.replace("_", " "),
         state=shown.state.value,
         test=shown.test,
-        path=shown.path or "",
         artifacts="all"
         if shown.artifact_types is None
         else "; ".join(map(describe_document_kind, shown.artifact_types)),

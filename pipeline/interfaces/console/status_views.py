@@ -140,7 +140,7 @@ def _show_submission(each: BrokerSubmissionView) -> ShownSubmission:
         status_mark(each.submission_status),
         each.overdue_at is not None,
         each.subject,
-        each.path if each.channel == each.path else f"{each.path}, {each.channel}",
+        each.channel,
         each.error_message or "",
         [_show_answer(answer) for answer in reversed(each.acknowledgements)],
     )
