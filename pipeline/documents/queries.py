@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from pipeline.core.errors import NotFound
 from pipeline.documents import repository
-from pipeline.exports.models import Artifact, ExportUnit
+from pipeline.exports.models import Artifact, Export, ExportUnit
 
 #: The document whose JSON holds the facts that another one prints.
 _DATA_OF: Final[Mapping[str, str]] = {
@@ -38,6 +38,7 @@ class DocumentPlace:
     """A document in its export: the unit, the documents before and after it, and the one with its data, or None."""
 
     artifact: Artifact
+    batch_id: str
     unit_ref: str
     package_number: str | None
     previous: Artifact | None
@@ -50,10 +51,10 @@ def find_place(session: Session, account_id: str, export_id: str, artifact_id: s
     artifact = repository.find_artifact(session, account_id, artifact_id).artifact
     if artifact.export_id != export_id:
         raise NotFound(f"export {export_id} has no document {artifact_id}; it belongs to export {artifact.export_id}")
-    unit_ref, package_number = session.exec(
-        select(ExportUnit.unit_ref, ExportUnit.package_number).where(
-            col(ExportUnit.export_id) == export_id, col(ExportUnit.unit_no) == artifact.unit_no
-        )
+    batch_id, unit_ref, package_number = session.exec(
+        select(Export.batch_id, ExportUnit.unit_ref, ExportUnit.package_number)
+        .join(Export, col(Export.id) == col(ExportUnit.export_id))
+        .where(col(ExportUnit.export_id) == export_id, col(ExportUnit.unit_no) == artifact.unit_no)
     ).one()
     order = tuple_(col(Artifact.unit_no), col(Artifact.artifact_type))
     here = artifact.unit_no, artifact.artifact_type
@@ -61,6 +62,7 @@ def find_place(session: Session, account_id: str, export_id: str, artifact_id: s
     data_type = _DATA_OF.get(artifact.artifact_type)
     return DocumentPlace(
         artifact,
+        batch_id,
         unit_ref,
         package_number,
         previous=session.exec(

@@ -49,6 +49,7 @@ class ShownDocument:
     """A document on its page; `failure` says why its preview is missing, `data_failure` why its data is."""
 
     export_link: str
+    batch_id: str
     title: str
     kind: str
     unit_ref: str
@@ -75,6 +76,7 @@ def show_document(runtime: Runtime, place: DocumentPlace) -> ShownDocument:
     row = place.artifact
     shown = ShownDocument(
         export_link=f"/console/exports/{row.export_id}",
+        batch_id=place.batch_id,
         title=row.filename,
         kind=describe_document_kind(row.artifact_type),
         unit_ref=place.unit_ref,

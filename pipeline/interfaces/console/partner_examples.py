@@ -27,9 +27,9 @@ router = APIRouter(prefix="/console/partners", include_in_schema=False, route_cl
 #: A document that is opened runs no script and loads nothing.
 _SANDBOX: Final = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
 
-#: The media types that a browser shows as they are; it shows others as text.
+#: The media types that a browser shows as they are, and those that it cannot show. It shows others as text.
 _SHOWN: Final = ("text/html", "application/pdf")
-_DOWNLOADED: Final = "application/vnd."
+_DOWNLOADED: Final = ("application/vnd.", "application/zip")
 
 #: The messages that each kind of partner may get after the first one.
 _LATER: Final = {

@@ -214,7 +214,7 @@ def list_archive(body: bytes) -> Sheet:
     except (zipfile.BadZipFile, OSError, ValueError) as error:
         raise PreviewFailed(f"it is not a ZIP: {error}") from error
     rows = [["File", "Size"], *([each.filename, format_size(each.file_size)] for each in entries[:MAX_ROWS])]
-    return _build_sheet("", rows, max(len(entries) - MAX_ROWS, 0), 2)
+    return _build_sheet("Files", rows, max(len(entries) - MAX_ROWS, 0), 2)
 
 
 def indent_xml(body: bytes) -> str:
@@ -255,7 +255,9 @@ class _XmlPrinter:
     def end(self, name: str) -> None:
         self._depth -= 1
         if self._is_leaf:
-            self.lines[-1] += f"{escape(self._text, quote=False)}</{name}>"
+            # Space between tags is layout, and not the text of an element.
+            text = self._text if self._text.strip() else ""
+            self.lines[-1] += f"{escape(text, quote=False)}</{name}>"
         else:
             self.lines.append(f"{'  ' * self._depth}</{name}>")
         self._text, self._is_leaf = "", False

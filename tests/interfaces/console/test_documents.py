@@ -47,6 +47,9 @@ def test_every_document_has_a_page_with_its_preview(client: httpx.Client, docume
         page = client.get(each["page"])
         assert page.status_code == 200, kind
         assert "There is no preview" not in page.text, kind
+        assert (
+            f'<p class="trail"><a href="{each["page"].partition("/documents/")[0]}">{factories.BATCH}</a>' in page.text
+        )
         assert f'value="{each["sha256"]}"' in page.text
         assert f'href="/console/artifacts/{each["id"]}">Download' in page.text
 

@@ -91,7 +91,7 @@ def test_xml_has_one_element_a_line_and_keeps_its_prefixes(documents: dict[str, 
     shown = read_preview(documents["cci_ubl"], XML)
     assert "  <ext:UBLExtensions>" in shown.text.splitlines()
     assert "<cbc:ID>INV-10045</cbc:ID>" in shown.text
-    assert previews.indent_xml(b'<a b="1 &lt; &quot;2"><c>x &amp; y</c><d/></a>').splitlines() == [
+    assert previews.indent_xml(b'<a b="1 &lt; &quot;2"><c>x &amp; y</c><d>\n</d></a>').splitlines() == [
         '<a b="1 &lt; &quot;2">',
         "  <c>x &amp; y</c>",
         "  <d></d>",
