@@ -76,7 +76,7 @@ def show_source(name: str, row: ReferenceRow) -> ShownSource:
         link_citations(row.source),
         _STATUS_WORDS[row.status],
         _STATUS_MARKS[row.status],
-        f"{row.effective_from or 'any day'} to {row.effective_to or 'further notice'}",
+        f"{f'from {row.effective_from} ' if row.effective_from else ''}until {row.effective_to or 'further notice'}",
     )
 
 
