@@ -10,7 +10,7 @@ from typing import Final
 
 WIDTH, HEIGHT = 560, 220
 TREND_SLOT, TREND_HEIGHT = 4, 16
-_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 8, 12, 26
+_LEFT, _RIGHT, _TOP, _BOTTOM = 56, 8, 12, 34
 _INNER_WIDTH: Final = WIDTH - _LEFT - _RIGHT
 _INNER_HEIGHT: Final = HEIGHT - _TOP - _BOTTOM
 _DAY: Final = 86_400
@@ -75,7 +75,7 @@ class Plot:
     right: int = WIDTH - _RIGHT
     bottom: int = HEIGHT - _BOTTOM
     y_text_at: int = _LEFT - 6
-    x_text_at: int = HEIGHT - _BOTTOM + 18
+    x_text_at: int = HEIGHT - 8
 
 
 def stack_bars(title: str, series: Sequence[Series], periods: Sequence[datetime], seconds: int) -> Plot:

@@ -248,10 +248,8 @@ def test_age_of_the_rules_leads_to_their_page(harness: ApiHarness) -> None:
     client = sign_in_browser(harness, "read")
     rules = ruleset()
     days = (harness.runtime.clock().date() - rules.as_of).days
-    assert (
-        f'<a href="/console/rules">{rules.id}</a> are {count_noun(max(days, 0), "day")} old.'
-        in client.get("/console").text
-    )
+    age = f'as of <span class="whole">{rules.as_of}</span>, {count_noun(max(days, 0), "day")} old.'
+    assert f'<a href="/console/rules">{rules.id}</a> {age}' in client.get("/console").text
     page = client.get("/console/rules").text
     assert (rules.id in page, str(rules.as_of) in page, rules.content_hash in page) == (True, True, True)
     assert 'role="alert"' not in page
