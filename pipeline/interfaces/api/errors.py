@@ -77,7 +77,9 @@ _CANNOT_DECRYPT: Final = (
 
 def internal_error() -> InternalError:
     """Return the error for a defect of the service; it gives no details."""
-    return InternalError("the request failed in the service; try again, and report the requestId if it fails again")
+    return InternalError(
+        "the request failed in the service; try again, and report the id of the request if it fails again"
+    )
 
 
 def to_refusal(error: Exception) -> Refused:
