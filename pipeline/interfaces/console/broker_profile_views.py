@@ -221,12 +221,19 @@ def _build_inputs(fields: Form, errors: Mapping[str, str]) -> list[Input]:
     chosen, delimiter = fields.get("format", "csv"), fields.get("delimiter", "comma")
     row_kind = fields.get("row_kind", "lines")
     return [
-        Input("name", "Name", value=fields.get("name"), help="For people.", error=error_of("name"), required=True),
+        Input(
+            "name",
+            "Name",
+            value=fields.get("name"),
+            help="It tells people what the file is, such as Entry import.",
+            error=error_of("name"),
+            required=True,
+        ),
         Input(
             "filename",
             "File name",
             value=fields.get("filename"),
-            help="Such as entry-import.csv. It ends as its format: .csv, .txt, .xlsx, .json, .x12, .edi or .xml.",
+            help="Such as entry-import.csv. Its end must suit the format: .csv, .txt, .xlsx, .json, .x12, .edi or .xml.",
             error=error_of("filename"),
             required=True,
         ),
@@ -260,13 +267,14 @@ def _build_inputs(fields: Form, errors: Mapping[str, str]) -> list[Input]:
             "sheet",
             "For Excel: name of the sheet",
             value=fields.get("sheet"),
-            help="Lines, if it is empty.",
+            help="If it is empty, the sheet is named Lines.",
             error=error_of("sheet"),
         ),
         Input(
             "row_kind",
-            "One row for each of the",
+            "Rows",
             "select",
+            help="The file has one row for each of them.",
             error=error_of("rows"),
             choices=[Choice(value, text, chosen=value == row_kind) for value, text in _ROWS.items()],
         ),
