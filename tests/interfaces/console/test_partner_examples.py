@@ -40,7 +40,7 @@ def test_broker_gets_its_handoff_its_documents_and_its_own_file(harness: ApiHarn
     register(
         harness,
         channels=[{"channel": "email", "addresses": ["entries@broker.example"]}],
-        artifactTypes=["cci_pdf", "cci_json", "cci_human_readable"],
+        artifactTypes=["cci_pdf", "cci_json", "cci_human_readable", "entry_import"],
         profile=PROFILE,
     )
     client = sign_in_browser(harness, "read")
@@ -50,7 +50,7 @@ def test_broker_gets_its_handoff_its_documents_and_its_own_file(harness: ApiHarn
     ready = events["exports.handoff.ready.v1"]["data"]
     assert (ready["test"], ready["batchId"]) == (True, "example")
     links = {each["artifactType"]: each for each in ready["units"][0]["artifacts"]}
-    assert links.keys() == {"cci_pdf", "cci_json", "cci_human_readable", "broker_profile"}
+    assert links.keys() == {"cci_pdf", "cci_json", "cci_human_readable", "entry_import", "broker_profile"}
     assert "[TEST] Export example" in page
     assert "This is a test. Do not file it." in page
     for name, link in links.items():
@@ -58,6 +58,8 @@ def test_broker_gets_its_handoff_its_documents_and_its_own_file(harness: ApiHarn
         assert len(kept.content) == link["size"], name
         assert kept.headers["content-disposition"] == f'attachment; filename="{link["filename"]}"'
         assert kept.headers["content-security-policy"].startswith("sandbox; default-src 'none'")
+    # A browser cannot show a ZIP.
+    assert ("example/cci_json?open=true" in page, "example/entry_import?open=true" in page) == (True, False)
     opened = client.get("/console/partners/br_e/example/cci_json?open=true")
     assert opened.headers["content-type"] == "text/plain; charset=utf-8"
     assert opened.headers["content-disposition"].startswith("inline")
