@@ -151,7 +151,7 @@ def test_form_that_is_sent_twice_counts_once(harness: ApiHarness) -> None:
     ]
     for form_id in ("", "x", "0" * 31, "../" * 10):
         refused = browser.post(f"/portal/handoffs/{handoff}/answer", data=form | {"form_id": form_id})
-        assert (refused.status_code, "the form is incomplete" in refused.text) == (400, True)
+        assert (refused.status_code, "Nothing was recorded. The form is incomplete" in refused.text) == (400, True)
 
 
 def test_documents_of_the_handoff_are_downloaded(harness: ApiHarness) -> None:
