@@ -46,7 +46,10 @@ _SETTINGS: Final[Mapping[str, Sequence[_Setting]]] = {
         _Setting("receiverQualifier", "Qualifier of the receiver", "ISA07, such as ZZ."),
         _Setting("receiverId", "Receiver", "ISA08 and GS03: the broker."),
         _Setting(
-            "units", "Codes of units", "One a line, such as DPR=DP. Other units have the usual code, or ZZ.", pairs=True
+            "units",
+            "Codes of units",
+            "One per line, such as DPR=DP. Other units have the usual code, or ZZ.",
+            pairs=True,
         ),
     ),
     "universal_shipment": (
@@ -57,7 +60,7 @@ _SETTINGS: Final[Mapping[str, Sequence[_Setting]]] = {
         _Setting(
             "organizationCodes",
             "Organization codes",
-            "One a line: the name of a party as plans write it, = and its code in the broker's system.",
+            "One per line: the name of a party as plans write it, = and its code in the broker's system.",
             pairs=True,
         ),
     ),
