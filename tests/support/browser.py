@@ -103,7 +103,9 @@ def measure_layout(page: Page, width: int) -> dict[str, Any]:
     """Return the faults of an open page's layout at this width."""
     page.set_viewport_size({"width": width, "height": 900})
     measured: dict[str, Any] = page.evaluate(_LAYOUT)
-    faults: dict[str, Any] = {name: measured[name] for name in ("broken", "clipped", "overlapped") if measured[name]}
+    faults: dict[str, Any] = {
+        name: measured[name] for name in ("broken", "clipped", "overlapped", "faint") if measured[name]
+    }
     if measured["wide"] > width:
         faults["wide"] = measured["wide"]
     if measured["wider"]:

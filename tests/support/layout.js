@@ -1,5 +1,5 @@
 // Returns what is wrong with the layout of the page: words broken across lines, text that is cut off, text over text,
-// and the width of the page. Elements of the class `long`, such as a digest, may break anywhere.
+// fields that are hard to see, and the width of the page. Elements of the class `long`, such as a digest, may break anywhere.
 () => {
   const seen = (element) => element.checkVisibility({ visibilityProperty: true }) && !element.closest(".skip");
   const broken = new Set(), clipped = new Set(), boxes = [];
@@ -57,6 +57,21 @@
     if (pen.measureText(text).width > room + 1) clipped.add(text);
   }
 
+  // Fields whose border is too pale before what is behind them (WCAG 1.4.11 asks for a contrast of 3 to 1).
+  const faint = [];
+  const measure = (colour) => {
+    const [red, green, blue] = colour.match(/[\d.]+/g).map((part) => (part / 255 <= 0.04045 ? part / 255 / 12.92 : ((part / 255 + 0.055) / 1.055) ** 2.4));
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue + 0.05;
+  };
+  for (const field of document.querySelectorAll("input, select, textarea")) {
+    if (!seen(field) || ["hidden", "checkbox", "radio"].includes(field.type)) continue;
+    let behind = field.parentElement;
+    while (behind.parentElement && getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)") behind = behind.parentElement;
+    const found = getComputedStyle(behind).backgroundColor;
+    const [less, more] = [found === "rgba(0, 0, 0, 0)" ? "rgb(255, 255, 255)" : found, getComputedStyle(field).borderTopColor].map(measure).sort((one, other) => one - other);
+    if (more / less < 3) faint.push(field.name || field.id || field.type);
+  }
+
   // Lines of text whose middles meet; a small part of a line may reach into the next one.
   const overlapped = [];
   const inner = boxes.filter((box) => !box.fixed).map((box) => ({ ...box, top: box.top + 0.3 * (box.bottom - box.top), bottom: box.bottom - 0.3 * (box.bottom - box.top) }));
@@ -76,6 +91,7 @@
     .map((card) => card.innerText.trim().slice(0, 60));
 
   return {
+    faint,
     wider,
     broken: [...broken],
     clipped: [...clipped],

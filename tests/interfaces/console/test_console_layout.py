@@ -135,6 +135,8 @@ def test_faults_of_a_page_are_detected(harness: ApiHarness) -> None:
         '<p style="width: 9ch; overflow: hidden; white-space: nowrap">A sentence that ends beyond its box.</p>': {
             "clipped": ["A sentence that ends beyond its box."]
         },
+        '<input name="pale" style="border: 1px solid #d3dae0">': {"faint": ["pale"]},
+        '<input name="plain" style="border: 1px solid #767676">': {},
         '<input placeholder="A hint that is longer than its input" style="width: 9ch">': {
             "clipped": ["A hint that is longer than its input"]
         },
