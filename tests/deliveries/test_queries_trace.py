@@ -111,6 +111,8 @@ def test_trace_of_warehouse_message_has_no_submission(harness: ApiHarness) -> No
         None,
     )
     assert [(each["state"], each["tries"]) for each in found["deliveries"]] == [("pending", [])]
+    shown = run_command(harness, first.notification_id)
+    assert (shown.exit_code, factories.WAREHOUSE in shown.stdout) == (0, True), shown.output
 
 
 def test_trace_of_another_account_is_not_found(harness: ApiHarness) -> None:

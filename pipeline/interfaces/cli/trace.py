@@ -19,6 +19,7 @@ app = typer.Typer()
 
 #: How many characters of a response the table shows; --json prints all that is kept.
 MAX_ANSWER_CHARACTERS: Final = 60
+_COLUMNS: Final = ("to", "by", "state", "attempt", "at", "time", "status", "error", "response")
 
 
 @app.command()
@@ -63,8 +64,8 @@ def _build_deliveries_table(deliveries: list[DeliveryView]) -> FittedTable:
             rows.append([*head, *_format_attempt(attempt)])
             head = ["", "", ""]
         if not delivery.tries:
-            rows.append(head)
-    return build_table(("to", "by", "state", "attempt", "at", "time", "status", "error", "response"), rows)
+            rows.append([*head, *[""] * (len(_COLUMNS) - len(head))])
+    return build_table(_COLUMNS, rows)
 
 
 def _format_state(delivery: DeliveryView) -> str:
