@@ -9,9 +9,9 @@ from pipeline.workflow import dispatch
 
 
 @app.task(name="exports.deliver")
-def deliver(export_id: str, partner_id: str, channel: str) -> None:
+def deliver(subject_id: str, partner_id: str, channel: str) -> None:
     """Send the stream's pending deliveries that are due."""
-    dispatch.publish_streams(sender.deliver_stream(process_runtime(), export_id, partner_id, channel).pending_streams)
+    dispatch.publish_streams(sender.deliver_stream(process_runtime(), subject_id, partner_id, channel).pending_streams)
 
 
 @app.task(name="exports.poll_folder")

@@ -38,7 +38,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries import submissions
 from pipeline.deliveries.channels.protocol import OutgoingMessage
 from pipeline.deliveries.channels.queue import QueueChannel
-from pipeline.deliveries.schemas.messages import SentAcknowledgement
+from pipeline.deliveries.schemas.views import SentAcknowledgement
 from pipeline.exports import events
 from pipeline.exports.metrics import ACCEPTED, INTAKE_SECONDS, POSTPONED, REFUSED
 from pipeline.exports.schemas.export import ExecuteRequest

@@ -270,7 +270,8 @@ class DeliveryView(StrictModel):
 
     id: str
     notification_id: str = Field(description="The CloudEvent id, the same on every attempt and channel")
-    export_id: str
+    export_id: str = Field(description="Empty if the message is about a registered plan")
+    plan_id: str | None = Field(None, description="The plan of a message about a registered plan")
     batch_id: str
     event_type: str
     audience: str
@@ -284,6 +285,11 @@ class DeliveryView(StrictModel):
     remedy: str | None = Field(None, description="What to do about the error; do it before resending a dead delivery")
     created_at: datetime
     tries: list[AttemptView] = Field(description="The newest 20")
+
+
+def name_subject(export_id: str, plan_id: str | None) -> str:
+    """Return what a message is about, an export or a registered plan, as errors and lists name it."""
+    return f"export {export_id}" if plan_id is None else f"plan {plan_id}"
 
 
 class DeliveryPage(StrictModel):

@@ -262,12 +262,17 @@ class InvalidState(Refused):
 
 
 class Purged(InvalidState):
-    """The export's payload was purged when its retention period ended; its hashes and its log are kept."""
+    """The payload of an export or plan was purged when its retention period ended; hashes and log are kept."""
 
     @classmethod
     def for_export(cls, export_id: str, consequence: str) -> Self:
         """Return the error for `export_id`; `consequence` ends its message."""
-        return cls(f"export {export_id} was purged when its retention ended; {consequence}")
+        return cls.for_subject(f"export {export_id}", consequence)
+
+    @classmethod
+    def for_subject(cls, subject: str, consequence: str) -> Self:
+        """Return the same for an export or a plan, as `subject` names it."""
+        return cls(f"{subject} was purged when its retention ended; {consequence}")
 
 
 class BodyTooSlow(Refused):

@@ -14,7 +14,7 @@ def trace_attempts(claimed: StreamLease, sending: Iterator[DeliveryReceipt]) -> 
     """Yield what `sending` yields and raise what it raises. Each attempt is the current span while its message is sent."""
     for delivery in claimed.deliveries if tracing.is_tracing() else ():
         described: tracing.Attributes = {
-            "export_id": claimed.stream.export_id,
+            "plan_id" if claimed.about_plan else "export_id": claimed.stream.subject_id,
             "account_id": claimed.account_id,
             "partner_kind": claimed.audience,
             "partner_id": claimed.stream.partner_id,

@@ -27,6 +27,7 @@ from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, DeliveryStre
 from pipeline.deliveries.retry_policy import Failure, compute_retry_delay
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.streams import ClaimedDelivery, StreamLease, pending_in_stream
+from pipeline.deliveries.subjects import lock_plan
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.states import DeliveryState, SubmissionState
@@ -72,20 +73,23 @@ def record_attempts(runtime: Runtime, claimed: StreamLease, sent: SendResult) ->
     of the lease sends again. After DatabaseBusy it is unknown if the result was recorded.
     """
     with runtime.db.write() as session:
-        # Lock the export's row first, as each writer of its log does: two channels of a partner must not count at once.
-        events.lock_export(session, claimed.stream.export_id)
+        if claimed.about_plan:
+            lock_plan(session, claimed.stream.subject_id)
+        else:
+            # Each writer of the log locks the export's row first: two channels of a partner must not count at once.
+            events.lock_export(session, claimed.stream.subject_id)
         (recorded,), happened = write_attempts(session, runtime.settings, [(claimed, sent)])
-        if happened:
-            events.append(session, claimed.stream.export_id, ACTOR, happened)
+        if happened and not claimed.about_plan:
+            events.append(session, claimed.stream.subject_id, ACTOR, happened)
     return recorded
 
 
 def write_attempts(
     session: Session, settings: Settings, sendings: Sequence[tuple[StreamLease, SendResult]]
 ) -> tuple[list[RecordResult], list[NewEvent]]:
-    """Record the results of sending streams of one export, in a transaction that holds the export's row.
+    """Record the results of sending streams of one export or plan, in a transaction that holds its row.
 
-    Return also the events to append.
+    Return also the events to append, if it is an export.
     """
     _update_held(session, [each for sending in sendings for each in _taken(*sending)], _DELIVERED)
     written = [_write_result(session, settings, claimed, sent) for claimed, sent in sendings]
@@ -108,7 +112,7 @@ def _write_result(
     counted = _count_for_partner(session, claimed, len(taken))
     happened += _notified_event(claimed, taken, counted)
     if claimed.submission_id is not None and taken:
-        happened += _record_handover(session, settings, claimed.submission_id, stream.export_id, sent.receipts)
+        happened += _record_handover(session, settings, claimed.submission_id, stream.subject_id, sent.receipts)
     # Messages are enqueued under the same lock: what is enqueued later is published when the stream is free.
     recorded = RecordResult(left=counted.pending > 0)
     untried = claimed.deliveries[len(taken) :]
@@ -117,7 +121,8 @@ def _write_result(
         pause = compute_retry_delay(settings, failing, sent.failure)
         happened += _record_failure(session, settings, claimed, failing, sent.failure, pause)
         enqueued = outbox.Enqueued()
-        if pause is None:
+        # A message about a plan goes to operators, and they get no message about their own dead letters.
+        if pause is None and not claimed.about_plan:
             enqueued = operator_messages.enqueue_delivery_dead(
                 session, stream, [_to_dead_delivery(claimed, failing, sent.failure)]
             )
@@ -206,6 +211,7 @@ _FOLLOW_UPS: Final = frozenset(
         MessageType.HANDOFF_OVERDUE,
         MessageType.HANDOFF_ANSWERED,
         MessageType.EXPORT_RECHECKED,
+        MessageType.PLAN_RECHECKED,
     }
 )
 
@@ -221,7 +227,7 @@ _COUNT_FOR_PARTNER: Final = (
         .label("pending"),
     )
     .join(table(Notification), _notifications.id == _deliveries.notification_id)
-    .where(_deliveries.export_id == bindparam("of_export"), _deliveries.partner_id == bindparam("of_partner"))
+    .where(_deliveries.subject_id == bindparam("of_subject"), _deliveries.partner_id == bindparam("of_partner"))
 )
 
 _RECORD_SENT: Final = (
@@ -233,7 +239,7 @@ _INSERT_ATTEMPTS: Final = insert(table(Attempt))
 
 
 class _PartnerCounts(NamedTuple):
-    """Of an export and a partner: undelivered and all regular messages, and the pending deliveries of one stream."""
+    """Of an export or plan and a partner: undelivered and all regular messages, and the pending deliveries of one stream."""
 
     undelivered: int
     messages: int
@@ -341,7 +347,7 @@ def _count_for_partner(session: Session, claimed: StreamLease, taken: int) -> _P
     stream, messages = claimed.stream, len(claimed.deliveries)
     if claimed.complete:
         return _PartnerCounts(undelivered=messages - taken, messages=messages, pending=messages - taken)
-    parameters = {"of_export": stream.export_id, "of_partner": stream.partner_id, "of_channel": stream.channel}
+    parameters = {"of_subject": stream.subject_id, "of_partner": stream.partner_id, "of_channel": stream.channel}
     return _PartnerCounts(*session.execute(_COUNT_FOR_PARTNER, parameters).one())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, Final
 
 from config.settings import Settings
@@ -14,7 +14,16 @@ from pipeline.deliveries import email_replies, links
 from pipeline.deliveries.channels.email import data_filename, split_attachments
 from pipeline.deliveries.channels.protocol import Attachment, EmailBody
 from pipeline.deliveries.email_attachments import describe_documents
-from pipeline.deliveries.email_text import EmailContent, ReplyUrl, Section, build_rechecked
+from pipeline.deliveries.email_text import (
+    EmailContent,
+    ReplyUrl,
+    Section,
+    build_overdue,
+    build_plan_rechecked,
+    build_rechecked,
+    describe_origin,
+    format_moment,
+)
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox import OPERATOR
 from pipeline.deliveries.schemas.messages import (
@@ -32,6 +41,7 @@ from pipeline.deliveries.schemas.messages import (
     HandoffReady,
     HandoffSuperseded,
     MessageType,
+    PlanRechecked,
 )
 from pipeline.exports.field_text import describe_field
 from pipeline.exports.schemas.entry_filing import Filing, format_entry_number
@@ -58,11 +68,14 @@ def build_email_body(
     message = MESSAGES[MessageType(notification.event_type)].model_validate_json(notification.data)
     if isinstance(message, HandoffReady):
         content = _build_handoff(settings, notification, message, attachments, sent_at or notification.created_at)
+    elif isinstance(message, PlanRechecked):
+        content = build_plan_rechecked(message)
     else:
         content = _build_content(settings, notification, message)
     facts: dict[str, Any] = {
         "content": content,
-        "about": message,
+        "test": message.test,
+        "origin": describe_origin(message),
         "machine_readable": data_filename(notification.event_type),
     }
     subject = f"[TEST] {content.subject}" if message.test else content.subject
@@ -99,32 +112,7 @@ def _build_content(settings: Settings, notification: Notification, message: Expo
         case ExportRechecked():
             return build_rechecked(message, page)
         case HandoffOverdue():
-            return EmailContent(
-                f"Export {message.batch_id}: {message.partner_id} has not answered in time",
-                "A customs broker has not answered in time",
-                [
-                    (
-                        f"The handoff to {message.partner_id} has the status “{message.submission_status}”. The next status"
-                        f" was due by {_format_moment(message.deadline_at)}. The shipment may arrive before an entry is filed."
-                    )
-                ],
-                [
-                    Section(
-                        "The handoff",
-                        [
-                            ("Customs broker", message.partner_id),
-                            ("Channel", message.channel),
-                            ("Status", message.submission_status),
-                            ("Next status due", _format_moment(message.deadline_at)),
-                            ("Submission", message.submission_id),
-                        ],
-                    )
-                ],
-                instructions=[
-                    "Call the customs broker. Ask whether the handoff can be read, and when the answer comes."
-                ],
-                page=page,
-            )
+            return build_overdue(message, page)
         case _:
             title = _split_words(notification.event_type.removeprefix("exports.").rpartition(".v")[0])
             return EmailContent(
@@ -145,7 +133,7 @@ def _build_handoff(
 ) -> EmailContent:
     link = email_replies.build_reply_link(settings, notification, sent_at=sent_at)
     documents = split_attachments(attachments, settings.mail_attach_max_bytes)
-    until = _format_moment(links.mail_link_expiry(settings, notification, sent_at))
+    until = format_moment(links.mail_link_expiry(settings, notification, sent_at))
     units = message.units
     seller = units[0].parties.seller.name
     count = "one customs package" if len(units) == 1 else f"{len(units)} customs packages, each with its own entry"
@@ -162,7 +150,7 @@ def _build_handoff(
         opening,
         [_build_package(unit) for unit in units[:MAX_PACKAGES]],
         describe_documents(documents, MAX_DOCUMENTS, until),
-        ReplyUrl(f"{settings.public_url.rstrip('/')}/answers/{link.token}", _format_moment(link.ends_at)),
+        ReplyUrl(f"{settings.public_url.rstrip('/')}/answers/{link.token}", format_moment(link.ends_at)),
         instructions=[
             "Check that the documents can be read and are complete.",
             (
@@ -190,7 +178,7 @@ def _build_package(unit: HandedUnit) -> Section:
         ("Carrier, shipment", ", ".join(each for each in carrier if each)),
         ("Truck", _describe_truck(entry)),
         ("Export date", str(entry.export_date)),
-        ("Estimated arrival", "" if entry.estimated_arrival_at is None else _format_moment(entry.estimated_arrival_at)),
+        ("Estimated arrival", "" if entry.estimated_arrival_at is None else format_moment(entry.estimated_arrival_at)),
         ("Goods", f"{_format_count(totals.line_count, 'line')} in {_format_count(totals.package_count, 'package')}"),
         ("Weight", f"{format_plain(totals.gross_weight_kg)} kg gross, {format_plain(totals.net_weight_kg)} kg net"),
         ("Treatment digest", unit.treatment_digest),
@@ -389,7 +377,3 @@ def _build_failed(message: ExportFailed, page: tuple[str, str]) -> EmailContent:
 
 def _split_words(name: str) -> str:
     return _WORD.sub(" ", name).lower()
-
-
-def _format_moment(at: datetime) -> str:
-    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

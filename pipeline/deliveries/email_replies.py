@@ -23,7 +23,8 @@ from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries import answer_forms, links, submissions
 from pipeline.deliveries.answer_forms import AnswerableUnit, AnswerForm
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Notification
-from pipeline.deliveries.schemas.messages import AcknowledgementReceipt, FieldAnswer, HandoffReady, MessageType
+from pipeline.deliveries.schemas.messages import FieldAnswer, HandoffReady, MessageType
+from pipeline.deliveries.schemas.views import AcknowledgementReceipt
 from pipeline.exports.models import Export
 from pipeline.exports.states import ExportState
 

@@ -1,13 +1,14 @@
-"""The parts of an e-mail's text, and the text about an export whose plan was checked by new rules."""
+"""The parts of an e-mail's text, and the texts about late answers and about plans that were checked by new rules."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 
 from pipeline.core.findings import Finding
 from pipeline.deliveries.email_attachments import EmailDocuments
-from pipeline.deliveries.schemas.messages import ExportRechecked
+from pipeline.deliveries.schemas.messages import ExportMessage, ExportRechecked, HandoffOverdue, PlanRechecked
 
 
 @dataclass(frozen=True)
@@ -40,9 +41,36 @@ class EmailContent:
     page: tuple[str, str] | None = None  # a page with more: label and address
 
 
+def build_overdue(message: HandoffOverdue, page: tuple[str, str]) -> EmailContent:
+    """Return the text about a customs broker that has not answered in time; `page` is the export's in the console."""
+    return EmailContent(
+        f"Export {message.batch_id}: {message.partner_id} has not answered in time",
+        "A customs broker has not answered in time",
+        [
+            (
+                f"The handoff to {message.partner_id} has the status “{message.submission_status}”. The next status"
+                f" was due by {format_moment(message.deadline_at)}. The shipment may arrive before an entry is filed."
+            )
+        ],
+        [
+            Section(
+                "The handoff",
+                [
+                    ("Customs broker", message.partner_id),
+                    ("Channel", message.channel),
+                    ("Status", message.submission_status),
+                    ("Next status due", format_moment(message.deadline_at)),
+                    ("Submission", message.submission_id),
+                ],
+            )
+        ],
+        instructions=["Call the customs broker. Ask whether the handoff can be read, and when the answer comes."],
+        page=page,
+    )
+
+
 def build_rechecked(message: ExportRechecked, page: tuple[str, str]) -> EmailContent:
     """Return the text about an export in whose plan new rules find something else; `page` is its page in the console."""
-    sections = (("New findings", message.appeared), ("Findings that are gone", message.gone))
     return EmailContent(
         f"Export {message.batch_id}: new customs rules change what is found in its plan",
         "New customs rules change what is found in a plan",
@@ -50,11 +78,47 @@ def build_rechecked(message: ExportRechecked, page: tuple[str, str]) -> EmailCon
             f"Ruleset {message.ruleset} was put in force after this export was accepted. Its goods have not crossed.",
             "Its documents stay as they are.",
         ],
-        [Section(title, [_describe_finding(each) for each in found]) for title, found in sections if found],
+        _list_changed(message),
         instructions=["Ask the customs broker about the new findings. If the plan must change, amend the export."],
         page=page,
     )
 
 
+def build_plan_rechecked(message: PlanRechecked) -> EmailContent:
+    """Return the same text about a plan that is only registered."""
+    return EmailContent(
+        f"Plan of batch {message.batch_id}: new customs rules change what is found in it",
+        "New customs rules change what is found in a plan",
+        [
+            f"Ruleset {message.ruleset} was put in force after this plan was registered. It is not executed yet.",
+            "Its execution is judged by the rules that are in force then.",
+        ],
+        _list_changed(message),
+        instructions=[
+            "Look at the findings. If the plan must change, register the changed plan, and execute that one."
+        ],
+    )
+
+
+def describe_origin(message: ExportMessage | PlanRechecked) -> list[str]:
+    """Return the lines at the end of an e-mail that name what it is about."""
+    if isinstance(message, PlanRechecked):
+        return [f"Plan {message.plan_id}, batch {message.batch_id}"]
+    return [
+        f"Export {message.export_id}, batch {message.batch_id}, revision {message.revision}",
+        f"Treatment digest {message.treatment_digest}",
+    ]
+
+
+def _list_changed(message: ExportRechecked | PlanRechecked) -> list[Section]:
+    sections = (("New findings", message.appeared), ("Findings that are gone", message.gone))
+    return [Section(title, [_describe_finding(each) for each in found]) for title, found in sections if found]
+
+
 def _describe_finding(finding: Finding) -> tuple[str, str]:
     return f"{finding.rule}, {finding.severity}", f"{finding.message} {finding.remedy}"
+
+
+def format_moment(at: datetime) -> str:
+    """Return the instant in UTC, by the minute."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

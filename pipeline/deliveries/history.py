@@ -13,11 +13,10 @@ from sqlmodel import Session, col
 
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.core.trace_context import TraceContext
 from pipeline.deliveries import messages
 from pipeline.deliveries.models import Attempt, Delivery, Notification
 from pipeline.deliveries.queries import MAX_ATTEMPTS_SHOWN
-from pipeline.exports.models import Export
+from pipeline.deliveries.subjects import read_subject
 from pipeline.exports.states import DeliveryState
 
 #: The most deliveries of one export that are read: the first ones, which include its handoff.
@@ -65,7 +64,7 @@ def load_past_deliveries(session: Session, export_id: str) -> list[PastDelivery]
     found = (
         select(*columns, col(Notification.event_type))
         .join(Notification, col(Notification.id) == col(Delivery.notification_id))
-        .where(col(Delivery.export_id) == export_id)
+        .where(col(Delivery.subject_id) == export_id)
         .order_by(col(Delivery.position), col(Delivery.partner_id), col(Delivery.channel))
         .limit(MAX_DELIVERIES)
     )
@@ -91,7 +90,7 @@ def load_past_deliveries(session: Session, export_id: str) -> list[PastDelivery]
 class SentMessage:
     """A message with what its attempts exchanged, by their number.
 
-    `body` is the CloudEvent with links that need a key, None if its export was purged. An exchange is what
+    `body` is the CloudEvent with links that need a key, None if its export or plan was purged. An exchange is what
     `describe_exchange` returned; attempts without one are missing.
     """
 
@@ -109,10 +108,10 @@ def load_sent_message(runtime: Runtime, account_id: str, delivery_id: str) -> Se
         if delivery is None or delivery.account_id != account_id:
             raise NotFound(f"there is no delivery {delivery_id} in this account")
         notification = session.get_one(Notification, delivery.notification_id)
-        export = session.get_one(Export, delivery.export_id)
+        subject = read_subject(session, delivery.subject_id)
         body = None
-        if export.purged_at is None:
-            body = messages.build_cloud_event(runtime.settings, notification, TraceContext.from_row(export))
+        if not subject.is_purged:
+            body = messages.build_cloud_event(runtime.settings, notification, subject.trace)
         rows = session.execute(
             select(col(Attempt.number), col(Attempt.exchange)).where(
                 col(Attempt.delivery_id) == delivery_id,

@@ -88,7 +88,8 @@ def _build_message(
             notification.event_type.removeprefix("exports."),
         ),
         body=build_cloud_event(runtime.settings, notification, claimed.trace, holder=target.partner_id),
-        export_id=notification.export_id,
+        export_id=notification.export_id or "",
+        plan_id=notification.plan_id,
         attachments=attachments,
         email_body=email_content.build_email_body(runtime.settings, notification, attachments, sent_at=now)
         if channel.read_by_people
@@ -133,7 +134,7 @@ def build_cloud_event(
         "source": f"/accounts/{row.account_id}",
         "type": row.event_type,
         "specversion": "1.0",
-        "subject": row.export_id,
+        "subject": row.export_id or row.plan_id,
         "time": row.created_at,
         "datacontenttype": "application/json",
         "dataschema": f"{settings.public_url.rstrip('/')}/api/schemas/{row.event_type}.json",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Index, UniqueConstraint, column, text
+from sqlalchemy import CheckConstraint, Index, UniqueConstraint, column, text
 from sqlmodel import Field, SQLModel
 
 from pipeline.core.columns import JSON_TYPE, instant_column, partial_index, text_column, timestamp_column
@@ -93,19 +93,29 @@ class Acknowledgement(SQLModel, table=True):
 
 
 class Notification(SQLModel, table=True):
-    """One message. It has the same id on every attempt and channel."""
+    """One message about an export or a registered plan. It has the same id on every attempt and channel."""
 
     __tablename__ = "notifications"
-    __table_args__ = (Index("ix_notifications_export_id_position", "export_id", "position"),)
+    __table_args__ = (
+        Index("ix_notifications_export_id_position", "export_id", "position"),
+        partial_index("ix_notifications_plan_id_position", "plan_id", "position", where=text("plan_id IS NOT NULL")),
+        CheckConstraint("(export_id IS NULL) <> (plan_id IS NULL)", name="subject"),
+    )
 
     id: str = Field(primary_key=True)
-    export_id: str = Field(foreign_key="exports.id")
+    export_id: str | None = Field(default=None, foreign_key="exports.id")
+    plan_id: str | None = Field(default=None, foreign_key="plans.id")  # of a message about a plan without an export
     account_id: str
     audience: str  # customs_broker | warehouse | operator
     event_type: str
     position: int
     data: str = text_column()
     created_at: datetime = timestamp_column()
+
+    @property
+    def subject_id(self) -> str:
+        """The id of the export or the plan."""
+        return self.export_id or self.plan_id or ""
 
 
 class Delivery(SQLModel, table=True):
@@ -114,7 +124,7 @@ class Delivery(SQLModel, table=True):
     __tablename__ = "deliveries"
     __table_args__ = (
         UniqueConstraint("notification_id", "partner_id", "channel"),
-        Index("ix_deliveries_stream", "export_id", "partner_id", "channel", "position"),
+        Index("ix_deliveries_stream", "subject_id", "partner_id", "channel", "position"),
         partial_index("ix_deliveries_due_at", "due_at", where=text("state = 'pending'")),
         partial_index(
             "ix_deliveries_stalled", "stalled_since", where=text("state = 'pending' AND stalled_since IS NOT NULL")
@@ -123,13 +133,13 @@ class Delivery(SQLModel, table=True):
         partial_index(
             "ix_deliveries_idle", "account_id", "state", "id", where=text("state <> 'pending' AND state <> 'delivered'")
         ),
-        Index("ix_deliveries_partner", "account_id", "partner_id", "export_id", "id"),
+        Index("ix_deliveries_partner", "account_id", "partner_id", "subject_id", "id"),
         partial_index(
             "ix_deliveries_partner_state",
             "account_id",
             "partner_id",
             "state",
-            "export_id",
+            "subject_id",
             "id",
             # Written so that PostgreSQL does not take it for other queries of one state, such as the sweeper's.
             where=text("(state <> 'delivered') IS TRUE"),
@@ -141,7 +151,7 @@ class Delivery(SQLModel, table=True):
 
     id: str = Field(primary_key=True)
     notification_id: str = Field(foreign_key="notifications.id")
-    export_id: str = Field(foreign_key="exports.id")
+    subject_id: str  # of the notification: its export, or its plan
     account_id: str
     audience: str
     partner_id: str
@@ -156,7 +166,7 @@ class Delivery(SQLModel, table=True):
     due_at: datetime | None = instant_column(nullable=True)
     stalled_since: datetime | None = instant_column(nullable=True)  # when a sweep first found it due; unclaimed since
     delivered_at: datetime | None = instant_column(nullable=True)
-    inbox: str = InboxState.OPEN.value  # of a dead letter; a trigger on `exports` keeps it
+    inbox: str = InboxState.OPEN.value  # of a dead letter; a trigger on `exports` keeps it, and the purge of a plan
     error: str | None = None
     created_at: datetime = timestamp_column()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, cast
 
+from sqlalchemy.orm import defer
 from sqlmodel import Session
 
 from pipeline.accounts import recipients
@@ -23,8 +24,9 @@ from pipeline.deliveries.schemas.messages import (
     HandoffAnswered,
     HandoffOverdue,
     MessageType,
+    PlanRechecked,
 )
-from pipeline.exports.models import Export
+from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.states import Outcome
 from pipeline.exports.step_context import StepContext
 
@@ -68,7 +70,7 @@ def enqueue_delivery_dead(session: Session, stream: DeliveryStream, given_up: Se
 
     Dead deliveries to operators are left out.
     """
-    export, outcome = session.get_one(Export, stream.export_id), read_outcome(session, stream.export_id)
+    export, outcome = session.get_one(Export, stream.subject_id), read_outcome(session, stream.subject_id)
     notifications = [
         NewNotification(
             OPERATOR,
@@ -156,7 +158,7 @@ def enqueue_handoff_answered(
 
 @dataclass(frozen=True)
 class ChangedFindings:
-    """What other rules find in the plan of an export; `ruleset_before` is None if those rules cannot be read any more."""
+    """What other rules find in a plan; `ruleset_before` is None if those rules cannot be read any more."""
 
     ruleset_before: str | None
     ruleset: str
@@ -180,6 +182,23 @@ def enqueue_export_rechecked(session: Session, export_id: str, change: ChangedFi
     subject = f"{change.ruleset}/{export.next_seq}"
     notification = NewNotification(OPERATOR, MessageType.EXPORT_RECHECKED, subject, message)
     return _notify_operators(session, export.account_id, [notification], outcome)
+
+
+def enqueue_plan_rechecked(session: Session, plan_id: str, change: ChangedFindings) -> Enqueued:
+    """Enqueue the same message about a plan without an export, whose row the caller holds."""
+    plan = session.get_one(PlanSnapshot, plan_id, options=[defer(PlanSnapshot.document)])  # type: ignore[arg-type]
+    message = PlanRechecked(
+        **outbox.describe_plan(plan),
+        ruleset=change.ruleset,
+        ruleset_before=change.ruleset_before,
+        appeared=[*change.appeared[:MAX_CHANGED]],
+        gone=[*change.gone[:MAX_CHANGED]],
+    )
+    # Rules may go back and forth; the position of the message makes its id unique.
+    subject = f"{change.ruleset}/{outbox.next_position_of_plan(session, plan_id)}"
+    notification = NewNotification(OPERATOR, MessageType.PLAN_RECHECKED, subject, message)
+    operators = {OPERATOR: recipients.find_operators(session, plan.account_id)}
+    return outbox.enqueue(session, plan.account_id, [notification], operators)
 
 
 def _notify_operators(

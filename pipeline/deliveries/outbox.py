@@ -17,9 +17,9 @@ from pipeline.accounts.recipients import Recipient
 from pipeline.core.db import database_now, table
 from pipeline.core.ids import new_id
 from pipeline.deliveries.models import Delivery, Notification
-from pipeline.deliveries.schemas.messages import ExportMessage, MessageType
+from pipeline.deliveries.schemas.messages import ExportMessage, MessageType, PlanRechecked
 from pipeline.exports.hash_chain import digest_rows
-from pipeline.exports.models import Export
+from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.states import DELIVERY_TRANSITIONS, DeliveryState, source_states
 from pipeline.exports.step_context import StepContext
 
@@ -33,9 +33,12 @@ _NAMESPACE: Final = uuid.UUID("5f1c2d9e-8a4b-5c67-9d10-3b7e6a2f4c88")
 
 @dataclass(frozen=True)
 class DeliveryStream:
-    """The deliveries of one export to one recipient over one channel. One sender at a time sends them, in order."""
+    """The deliveries of one export to one recipient over one channel. One sender at a time sends them, in order.
 
-    export_id: str
+    The messages about a registered plan without an export have streams of the same kind; `subject_id` is the plan's id.
+    """
+
+    subject_id: str
     partner_id: str
     channel: str
 
@@ -47,7 +50,7 @@ class NewNotification:
     audience: str
     type: MessageType
     subject: str
-    message: ExportMessage
+    message: ExportMessage | PlanRechecked
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,11 @@ class OutboxRows:
 
 def derive_notification_id(export_id: str, revision: int, audience: str, event_type: str, subject: str) -> str:
     """Return the id of a notification. The same facts always give the same id."""
-    return str(uuid.uuid5(_NAMESPACE, "\n".join((export_id, str(revision), audience, event_type, subject))))
+    return _derive_id(export_id, str(revision), audience, event_type, subject)
+
+
+def _derive_id(*facts: str) -> str:
+    return str(uuid.uuid5(_NAMESPACE, "\n".join(facts)))
 
 
 def messages_digest(notifications: Sequence[Mapping[str, Any]], deliveries: Sequence[Mapping[str, Any]]) -> str:
@@ -119,20 +126,21 @@ def build_rows(
     delivery_rows: dict[DeliveryState, list[dict[str, Any]]] = {DeliveryState.PENDING: [], DeliveryState.WAITING: []}
     for position, notification in enumerate(notifications, start=first):
         message = notification.message
-        identity = derive_notification_id(
-            message.export_id, message.revision, notification.audience, notification.type, notification.subject
-        )
-        common = {
-            "export_id": message.export_id,
-            "account_id": account_id,
-            "audience": notification.audience,
-            "position": position,
-        }
+        about = (notification.audience, notification.type, notification.subject)
+        if isinstance(message, PlanRechecked):
+            export_id, plan_id, subject_id = None, message.plan_id, message.plan_id
+            identity = _derive_id(message.plan_id, *about)
+        else:
+            export_id, plan_id, subject_id = message.export_id, None, message.export_id
+            identity = derive_notification_id(message.export_id, message.revision, *about)
+        common = {"account_id": account_id, "audience": notification.audience, "position": position}
         notification_rows.append(
             common
             | written
             | {
                 "id": identity,
+                "export_id": export_id,
+                "plan_id": plan_id,
                 "event_type": notification.type.value,
                 "data": notification.message.model_dump_json(by_alias=True),
             }
@@ -143,6 +151,7 @@ def build_rows(
             | {
                 "id": new_id("dlv"),
                 "notification_id": identity,
+                "subject_id": subject_id,
                 "partner_id": recipient.partner_id,
                 "channel": channel,
                 "state": state.value,
@@ -174,9 +183,9 @@ def insert_rows(session: Session, written: OutboxRows, *, due_seconds: float, he
 
 
 class Requeued(NamedTuple):
-    """A delivery that is pending again."""
+    """A delivery that is pending again; its messages are about the export or the plan `subject_id`."""
 
-    export_id: str
+    subject_id: str
     channel: str
     audience: str
 
@@ -193,18 +202,18 @@ def requeue(session: Session, *conditions: ColumnElement[bool]) -> list[Requeued
             due_at=database_now(),
             stalled_since=None,
         )
-        .returning(col(Delivery.export_id), col(Delivery.channel), col(Delivery.audience))
+        .returning(col(Delivery.subject_id), col(Delivery.channel), col(Delivery.audience))
         .execution_options(synchronize_session=False)
     )
     return [Requeued(*row) for row in found]
 
 
-def cancel_unsent(session: Session, export_id: str) -> None:
-    """Cancel all undelivered deliveries of the export. A sender that is sending one now will not record its result."""
+def cancel_unsent(session: Session, subject_id: str) -> None:
+    """Cancel all undelivered deliveries of the export or plan. A sender that is sending one now will not record its result."""
     session.execute(
         update(Delivery)
         .where(
-            col(Delivery.export_id) == export_id,
+            col(Delivery.subject_id) == subject_id,
             col(Delivery.state).in_(
                 [state.value for state in source_states(DELIVERY_TRANSITIONS, DeliveryState.CANCELLED)]
             ),
@@ -226,10 +235,23 @@ def describe_export(export: Export | StepContext) -> dict[str, Any]:
     }
 
 
+def describe_plan(plan: PlanSnapshot) -> dict[str, Any]:
+    """Return the fields of PlanRechecked for the plan."""
+    return {"plan_id": plan.id, "batch_id": plan.batch_id, "test": plan.test, "plan_hash": plan.plan_hash}
+
+
 def next_position(session: Session, export_id: str) -> int:
     """Return the position of the export's next message, after all earlier ones."""
-    last = session.scalar(select(func.max(col(Notification.position))).where(col(Notification.export_id) == export_id))
-    return (last or 0) + 1
+    return _next_position(session, col(Notification.export_id) == export_id)
+
+
+def next_position_of_plan(session: Session, plan_id: str) -> int:
+    """Return the same for a plan's next message."""
+    return _next_position(session, col(Notification.plan_id) == plan_id)
+
+
+def _next_position(session: Session, about: ColumnElement[bool]) -> int:
+    return (session.scalar(select(func.max(col(Notification.position))).where(about)) or 0) + 1
 
 
 def enqueue(
@@ -238,12 +260,16 @@ def enqueue(
     notifications: Sequence[NewNotification],
     recipients_by_audience: Mapping[str, Sequence[Recipient]],
 ) -> Enqueued:
-    """Write the notifications of one export, due now, after all its earlier ones."""
-    export_id = notifications[0].message.export_id
-    written = build_rows(account_id, notifications, recipients_by_audience, first=next_position(session, export_id))
+    """Write the notifications of one export or plan, due now, after all its earlier ones."""
+    message = notifications[0].message
+    if isinstance(message, PlanRechecked):
+        subject_id, first = message.plan_id, next_position_of_plan(session, message.plan_id)
+    else:
+        subject_id, first = message.export_id, next_position(session, message.export_id)
+    written = build_rows(account_id, notifications, recipients_by_audience, first=first)
     insert_rows(session, written, due_seconds=0)
     streams = dict.fromkeys(
-        DeliveryStream(export_id, each.partner_id, channel)
+        DeliveryStream(subject_id, each.partner_id, channel)
         for audience in dict.fromkeys(notification.audience for notification in notifications)
         for each in recipients_by_audience[audience]
         for channel in each.channels

@@ -33,7 +33,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries import circuit_breaker, submissions
 from pipeline.deliveries.channels.borderbuddy import BorderBuddyChannel
 from pipeline.deliveries.models import BrokerSubmission
-from pipeline.deliveries.schemas.messages import SentAcknowledgement
+from pipeline.deliveries.schemas.views import SentAcknowledgement
 from pipeline.deliveries.sender import endpoint_limits
 from pipeline.exports.models import Export
 from pipeline.exports.states import UNANSWERED_STATES, SubmissionState

@@ -22,15 +22,15 @@ from pipeline.core.db import index_constant
 from pipeline.core.errors import NotFound, Purged
 from pipeline.core.json_input import iterate_entries
 from pipeline.core.runtime import Runtime
-from pipeline.core.trace_context import TraceContext
 from pipeline.deliveries.answer_forms import MAX_DETAILED_LINES, AnswerableUnit, can_detail, list_fields
 from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outcomes import IS_UNDELIVERED
 from pipeline.deliveries.queries import MAX_COUNTED, build_delivery_views, comes_after
 from pipeline.deliveries.schemas.messages import ArtifactLink, HandedUnit, MessageType
+from pipeline.deliveries.subjects import read_subject
 from pipeline.deliveries.submissions import read_submission
-from pipeline.exports.models import Export
+from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.schemas.export import BrokerSubmissionView
 from pipeline.exports.states import DeliveryState, ExportState, SubmissionState
 
@@ -47,14 +47,14 @@ def list_deliveries(
 
     Raises NotFound if `after` is not a delivery of the partner.
     """
-    export_id, delivery_id = col(Delivery.export_id), col(Delivery.id)
+    subject_id, delivery_id = col(Delivery.subject_id), col(Delivery.id)
     with runtime.db.read() as session:
         wanted = _are_own(visitor) if state is None else _are_own(visitor, state)
         if after is not None:
             last = _find_delivery(session, visitor, after)
-            wanted += comes_after(last.export_id, last.id)
+            wanted += comes_after(last.subject_id, last.id)
         found = session.scalars(
-            select(Delivery).where(*wanted).order_by(export_id.desc(), delivery_id.desc()).limit(limit + 1)
+            select(Delivery).where(*wanted).order_by(subject_id.desc(), delivery_id.desc()).limit(limit + 1)
         ).all()
         # Not a join, for which PostgreSQL may read all deliveries of the partner before it sorts them.
         types = dict(
@@ -95,13 +95,11 @@ def read_message(runtime: Runtime, visitor: PortalVisitor, delivery_id: str) -> 
     with runtime.db.read() as session:
         row = _find_delivery(session, visitor, delivery_id)
         notification = session.get_one(Notification, row.notification_id)
-        export = session.get_one(Export, row.export_id)
+        subject = read_subject(session, row.subject_id)
         (view,) = build_delivery_views(session, [(row, notification.event_type)])
-        if export.purged_at is not None:
+        if subject.is_purged:
             return DeliveredMessage(view, None)
-        body = build_cloud_event(
-            runtime.settings, notification, TraceContext.from_row(export), holder=visitor.partner_id
-        )
+        body = build_cloud_event(runtime.settings, notification, subject.trace, holder=visitor.partner_id)
         return DeliveredMessage(view, body)
 
 
@@ -303,7 +301,7 @@ def _are_own(visitor: PortalVisitor, *states: DeliveryState) -> list[ColumnEleme
         col(Delivery.account_id) == visitor.account_id,
         col(Delivery.partner_id) == visitor.partner_id,
         col(Delivery.state).in_([index_constant(state) for state in states or SHOWN_STATES]),
-        _reaches_partner(visitor, col(Delivery.export_id)),
+        _reaches_partner(visitor, col(Delivery.subject_id), may_be_plan=True),
     ]
     undelivered = states and DeliveryState.DELIVERED not in states
     return [*wanted, IS_UNDELIVERED] if undelivered else wanted
@@ -312,7 +310,7 @@ def _are_own(visitor: PortalVisitor, *states: DeliveryState) -> list[ColumnEleme
 def _are_own_handoffs(visitor: PortalVisitor) -> list[ColumnElement[bool]]:
     """Return the conditions of the handoffs to the partner whose message it sees."""
     is_sent = exists().where(
-        col(Delivery.export_id) == col(BrokerSubmission.export_id),
+        col(Delivery.subject_id) == col(BrokerSubmission.export_id),
         col(Delivery.partner_id) == col(BrokerSubmission.partner_id),
         col(Delivery.state).in_([state.value for state in SHOWN_STATES]),
     )
@@ -324,13 +322,19 @@ def _are_own_handoffs(visitor: PortalVisitor) -> list[ColumnElement[bool]]:
     ]
 
 
-def _reaches_partner(visitor: PortalVisitor, export_id: Mapped[str]) -> ColumnElement[bool]:
+def _reaches_partner(
+    visitor: PortalVisitor, subject_id: Mapped[str], *, may_be_plan: bool = False
+) -> ColumnElement[bool]:
     if visitor.test:
         return true()
     # An alias: a query that joins the export must not take its row for this one. A scalar, which PostgreSQL looks up for
     # each row of a page; for EXISTS, it may read all exports.
-    reached = aliased(Export)
-    return select(col(reached.test)).where(col(reached.id) == export_id).scalar_subquery().is_(False)
+    reached, plan = aliased(Export), aliased(PlanSnapshot)
+    is_test = select(col(reached.test)).where(col(reached.id) == subject_id).scalar_subquery()
+    if not may_be_plan:
+        return is_test.is_(False)
+    of_plan = select(col(plan.test)).where(col(plan.id) == subject_id).scalar_subquery()
+    return func.coalesce(is_test, of_plan).is_(False)
 
 
 def _find_delivery(session: Session, visitor: PortalVisitor, delivery_id: str) -> Delivery:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
 from sqlalchemy import ColumnElement, func, select, tuple_
@@ -14,10 +14,9 @@ from sqlmodel import Session, col
 from pipeline.accounts.models import Partner
 from pipeline.accounts.schemas import AttemptView, DeliveryPage, DeliveryView
 from pipeline.core.db import index_constant
-from pipeline.core.errors import ASK_FOR_LIVE, InsufficientRole, NotFound, Purged
+from pipeline.core.errors import NotFound
 from pipeline.core.pages import unknown_cursor
 from pipeline.core.runtime import Runtime
-from pipeline.core.trace_context import TraceContext
 from pipeline.deliveries import messages, sandbox_broker, submissions
 from pipeline.deliveries.models import Attempt, Delivery, Notification
 from pipeline.deliveries.outcomes import IS_UNDELIVERED, delivery_is
@@ -25,7 +24,8 @@ from pipeline.deliveries.remedies import find_remedy
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
 from pipeline.deliveries.schemas.messages import HandoffReady, MessageType
 from pipeline.deliveries.schemas.views import NotificationTrace
-from pipeline.exports.models import Export
+from pipeline.deliveries.subjects import read_subject
+from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.states import DeliveryState
 
 MAX_ATTEMPTS_SHOWN: Final = 20
@@ -53,12 +53,12 @@ def list_deliveries(
     if state is not None:
         wanted.append(delivery_is(state))
     if export_id is not None:
-        wanted.append(col(Delivery.export_id) == export_id)
+        wanted.append(col(Delivery.subject_id) == export_id)
     order = [col(Delivery.id).desc()]
     if partner_id is not None:
         wanted.append(col(Delivery.partner_id) == partner_id)
         # The order of the partner's indexes. By ids of deliveries alone, the newest ones of all partners are read.
-        order = [col(Delivery.export_id).desc(), *order]
+        order = [col(Delivery.subject_id).desc(), *order]
         if state not in (None, DeliveryState.DELIVERED):
             wanted.append(IS_UNDELIVERED)
     with runtime.db.read() as session:
@@ -77,14 +77,14 @@ def list_deliveries(
 
 def comes_after(export_id: str, delivery_id: str) -> list[ColumnElement[bool]]:
     """Return the conditions that a delivery comes after this one, newest export first."""
-    columns = tuple_(col(Delivery.export_id), col(Delivery.id))
+    columns = tuple_(col(Delivery.subject_id), col(Delivery.id))
     # The second is a bound for the index of all, which has only the export.
-    return [columns < (export_id, delivery_id), col(Delivery.export_id) <= export_id]
+    return [columns < (export_id, delivery_id), col(Delivery.subject_id) <= export_id]
 
 
 def _after_cursor(session: Session, account_id: str, delivery_id: str) -> list[ColumnElement[bool]]:
     last = session.scalar(
-        select(col(Delivery.export_id)).where(col(Delivery.id) == delivery_id, col(Delivery.account_id) == account_id)
+        select(col(Delivery.subject_id)).where(col(Delivery.id) == delivery_id, col(Delivery.account_id) == account_id)
     )
     if last is None:
         raise unknown_cursor()
@@ -131,21 +131,17 @@ def read_payload(runtime: Runtime, account_id: str, delivery_id: str, *, test_on
     """Return the CloudEvent of a delivery: the bytes that the partner receives, with its links to documents.
 
     Raises NotFound, also for a delivery of another account, and Purged. Raises InsufficientRole if `test_only` and the
-    export is live.
+    export or plan is live.
     """
     with runtime.db.read() as session:
         delivery = session.get(Delivery, delivery_id)
         if delivery is None or delivery.account_id != account_id:
             raise _delivery_not_found(delivery_id)
-        export = session.get_one(Export, delivery.export_id)
-        if export.purged_at is not None:
-            raise Purged.for_export(export.id, "the text of its messages is gone")
-        if test_only and not export.test:
-            raise InsufficientRole(f"delivery {delivery_id} belongs to a live export; {ASK_FOR_LIVE}")
+        subject = read_subject(session, delivery.subject_id)
+        subject.check_kept("the text of its messages is gone")
+        subject.check_test(delivery_id, test_only=test_only)
         notification = session.get_one(Notification, delivery.notification_id)
-        return messages.build_cloud_event(
-            runtime.settings, notification, TraceContext.from_row(export), holder=delivery.partner_id
-        )
+        return messages.build_cloud_event(runtime.settings, notification, subject.trace, holder=delivery.partner_id)
 
 
 def _delivery_not_found(delivery_id: str) -> NotFound:
@@ -188,17 +184,17 @@ def build_delivery_views(
     ):
         attempts_by_delivery[attempt.delivery_id].append(attempt)
     # Not a join of the lists: the export is read only for the rows of a page.
-    batches = dict(
-        session.execute(
-            select(col(Export.id), col(Export.batch_id)).where(col(Export.id).in_({row.export_id for row, _ in rows}))
-        ).all()
-    )
+    subjects = {row.subject_id for row, _ in rows}
+    of_exports = _find_batches(session, Export, subjects)
+    plans = subjects - of_exports.keys()
+    of_plans = _find_batches(session, PlanSnapshot, plans) if plans else {}
     return [
         DeliveryView(
             id=row.id,
             notification_id=row.notification_id,
-            export_id=row.export_id,
-            batch_id=batches[row.export_id],
+            export_id="" if row.subject_id in of_plans else row.subject_id,
+            plan_id=row.subject_id if row.subject_id in of_plans else None,
+            batch_id=(of_plans if row.subject_id in of_plans else of_exports)[row.subject_id],
             event_type=event_type,
             audience=row.audience,
             partner_id=row.partner_id,
@@ -227,6 +223,11 @@ def build_delivery_views(
     ]
 
 
+def _find_batches(session: Session, model: type[Export | PlanSnapshot], ids: Collection[str]) -> dict[str, str]:
+    """Return the batches of those exports or plans that exist, by their ids."""
+    return dict(session.execute(select(col(model.id), col(model.batch_id)).where(col(model.id).in_(ids))).all())
+
+
 def trace_notification(runtime: Runtime, account_id: str, notification_id: str) -> NotificationTrace:
     """Return the trace of the account's message with this CloudEvent id.
 
@@ -236,11 +237,12 @@ def trace_notification(runtime: Runtime, account_id: str, notification_id: str) 
         notification = session.get(Notification, notification_id)
         if notification is None or notification.account_id != account_id:
             raise NotFound(f"there is no message {notification_id} in this account")
-        export = session.get_one(Export, notification.export_id)
-        if export.purged_at is not None:
+        subject = read_subject(session, notification.subject_id)
+        if subject.is_purged:
+            query = f"exportId={subject.id}"
             raise NotFound(
-                f"message {notification_id} was purged with export {export.id} when its retention ended; its deliveries"
-                f" are kept, see /api/deliveries?exportId={export.id}"
+                f"message {notification_id} was purged with {subject.name} when its retention ended; its deliveries"
+                f" are kept, see /api/deliveries?{query}"
             )
         submission = None
         # Only a handoff is answered; other messages about it change no status.
@@ -251,13 +253,14 @@ def trace_notification(runtime: Runtime, account_id: str, notification_id: str) 
             id=notification.id,
             event_type=notification.event_type,
             audience=notification.audience,
-            export_id=export.id,
-            batch_id=export.batch_id,
-            revision=export.revision,
-            test=export.test,
+            export_id=subject.id if subject.plan_id is None else "",
+            plan_id=subject.plan_id,
+            batch_id=subject.batch_id,
+            revision=subject.revision,
+            test=subject.test,
             created_at=notification.created_at,
             event=CloudEventEnvelope.model_validate(
-                json.loads(messages.build_cloud_event(runtime.settings, notification, TraceContext.from_row(export)))
+                json.loads(messages.build_cloud_event(runtime.settings, notification, subject.trace))
             ),
             deliveries=list_notification_deliveries(session, notification),
             sandbox=sandbox_broker.find_handoff(session, account_id, notification.id),

@@ -56,7 +56,7 @@ def retract_cancelled(session: Session, export: Export) -> Enqueued:
     earlier = session.execute(
         select(col(Delivery.audience), col(Delivery.partner_id))
         .join(Notification, col(Notification.id) == col(Delivery.notification_id))
-        .join(Export, col(Export.id) == col(Delivery.export_id))
+        .join(Export, col(Export.id) == col(Delivery.subject_id))
         .where(
             col(Export.account_id) == export.account_id,
             col(Export.batch_id) == export.batch_id,
@@ -87,7 +87,7 @@ def _load_notified(session: Session, export_id: str) -> _Notified:
     notified = _Notified({BROKER: set(), WAREHOUSE: set()}, {BROKER: set(), WAREHOUSE: set()})
     for notification_id, audience, partner_id in session.execute(
         select(col(Delivery.notification_id), col(Delivery.audience), col(Delivery.partner_id)).where(
-            col(Delivery.export_id) == export_id,
+            col(Delivery.subject_id) == export_id,
             col(Delivery.audience).in_((BROKER, WAREHOUSE)),
             # An attempt without a recorded result may have arrived: its lease is still set.
             or_(

@@ -21,15 +21,12 @@ from pipeline.core import shutdown
 from pipeline.core.bulkhead import Bulkhead, BulkheadLimits
 from pipeline.core.db import table
 from pipeline.core.errors import (
-    ASK_FOR_LIVE,
     ChannelRefused,
     ChannelUnavailable,
     DatabaseBusy,
     ExportsError,
     Fenced,
-    InsufficientRole,
     InvalidState,
-    Purged,
     WorkerLost,
 )
 from pipeline.core.failpoints import failpoint
@@ -47,6 +44,7 @@ from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.retry_policy import Failure
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.deliveries.streams import StreamLease
+from pipeline.deliveries.subjects import lock_subject
 from pipeline.exports import events
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent
@@ -70,7 +68,7 @@ _FIND_STREAMS: Final = (
             _channels.channel == _deliveries.channel,
         ),
     )
-    .where(_deliveries.export_id == bindparam("of_export"), _deliveries.state == DeliveryState.PENDING.value)
+    .where(_deliveries.subject_id == bindparam("of_subject"), _deliveries.state == DeliveryState.PENDING.value)
     .distinct()
 )
 _FIND_STREAM: Final = _FIND_STREAMS.where(
@@ -121,7 +119,7 @@ class DeliveryReport:
     pending_streams: tuple[DeliveryStream, ...] = ()
 
 
-def deliver_stream(runtime: Runtime, export_id: str, partner_id: str, channel: str) -> DeliveryReport:
+def deliver_stream(runtime: Runtime, subject_id: str, partner_id: str, channel: str) -> DeliveryReport:
     """Send the stream's due deliveries in order, until it is empty or a message is not taken.
 
     Nothing is sent while this process is stopping, another worker holds the stream, a failed message waits for its
@@ -130,7 +128,7 @@ def deliver_stream(runtime: Runtime, export_id: str, partner_id: str, channel: s
     failure is recorded and retried, never raised. Raises Fenced if the lease was lost, DatabaseBusy if it ended before
     the result was recorded.
     """
-    which = {"of_export": export_id, "of_partner": partner_id, "of_channel": channel}
+    which = {"of_subject": subject_id, "of_partner": partner_id, "of_channel": channel}
     return _send_within_limits(runtime, _FIND_STREAM, which, _send_stream)
 
 
@@ -143,7 +141,7 @@ def notify_audience(runtime: Runtime, context: StepContext, audience: str) -> li
     report = _send_within_limits(
         runtime,
         _FIND_STREAMS_OF_AUDIENCE,
-        {"of_export": context.export_id, "of_audience": audience},
+        {"of_subject": context.export_id, "of_audience": audience},
         _try_stream,
         pass_on=lambda stream: DeliveryReport(pending_streams=(stream,)),
     )
@@ -165,7 +163,7 @@ def _send_within_limits(
         found = session.execute(query, which).all()
     reports: list[DeliveryReport] = []
     for account_id, partner_id, channel, failures in found:
-        stream = DeliveryStream(which["of_export"], partner_id, channel)
+        stream = DeliveryStream(which["of_subject"], partner_id, channel)
         if channel == QUEUE:
             reports.append(send(runtime, stream))
             continue
@@ -254,7 +252,7 @@ def _send_stream(runtime: Runtime, stream: DeliveryStream, claimed: StreamLease 
     delivered = retried = dead = 0
     pending_streams: list[DeliveryStream] = []
     with structlog.contextvars.bound_contextvars(
-        export_id=stream.export_id, partner_id=stream.partner_id, channel=stream.channel
+        subject_id=stream.subject_id, partner_id=stream.partner_id, channel=stream.channel
     ):
         claimed = claimed or _claim_next(runtime, stream)
         while claimed is not None:
@@ -341,28 +339,25 @@ def resend_delivery(
     """Requeue a delivered or dead delivery, with the same id. Return it and the stream to publish.
 
     Raises NotFound and Purged. Raises InvalidState if it is pending or cancelled, or if a newer revision replaced its
-    message. Raises InsufficientRole if `test_only` and the export is live.
+    message. Raises InsufficientRole if `test_only` and the export or plan is live.
     """
     with runtime.db.write() as session:
         view = queries.load_delivery(session, account_id, delivery_id)
-        stream = DeliveryStream(view.export_id, view.partner_id, view.channel)
+        stream = DeliveryStream(view.export_id or view.plan_id or "", view.partner_id, view.channel)
         # Lock before the checks, to wait for a running amendment or purge.
-        events.lock_export(session, stream.export_id)
-        export = session.get_one(Export, stream.export_id)
-        if export.purged_at is not None:
-            raise Purged.for_export(export.id, "the text of its messages is gone")
-        if test_only and not export.test:
-            raise InsufficientRole(f"delivery {delivery_id} belongs to a live export; {ASK_FOR_LIVE}")
-        newer = session.scalar(select(col(Export.id)).where(col(Export.supersedes_id) == stream.export_id))
+        subject = lock_subject(session, stream.subject_id)
+        subject.check_kept("the text of its messages is gone")
+        subject.check_test(delivery_id, test_only=test_only)
+        newer = session.scalar(select(col(Export.id)).where(col(Export.supersedes_id) == stream.subject_id))
         if newer is not None and view.event_type in HELD_UNTIL_SUPERSEDED:
             raise InvalidState(
-                f"export {stream.export_id} was superseded by {newer}, so its messages are no longer valid; resend those of {newer}"
+                f"export {stream.subject_id} was superseded by {newer}, so its messages are no longer valid; resend those of {newer}"
             )
         if not outbox.requeue(session, col(Delivery.id) == delivery_id, col(Delivery.state).in_(RESENDABLE)):
             raise InvalidState(f"the delivery is {view.state.value}; only a delivered or dead one can be resent")
         submission_id = session.scalar(
             select(col(BrokerSubmission.id)).where(
-                col(BrokerSubmission.export_id) == stream.export_id,
+                col(BrokerSubmission.export_id) == stream.subject_id,
                 col(BrokerSubmission.partner_id) == stream.partner_id,
                 col(BrokerSubmission.channel) == stream.channel,
             )
@@ -372,7 +367,8 @@ def resend_delivery(
                 session, runtime.settings, submission_id, SubmissionState.PENDING, error_message=None
             )
         data = {"deliveryId": delivery_id, "notificationId": view.notification_id, "partnerId": view.partner_id}
-        events.append(session, stream.export_id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
+        if subject.plan_id is None:
+            events.append(session, subject.id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
         record_act(session, account_id, actor, Action.DELIVERY_RESENT, delivery_id)
         session.expire_all()
         return queries.load_delivery(session, account_id, delivery_id), stream

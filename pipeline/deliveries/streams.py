@@ -29,8 +29,8 @@ from pipeline.deliveries import circuit_breaker, submissions
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import BROKER, OPERATOR, DeliveryStream
 from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.subjects import find_sendable
 from pipeline.exports.audit_trail import Action
-from pipeline.exports.models import Export
 from pipeline.exports.states import DeliveryState, SubmissionState
 
 log = structlog.get_logger(__name__)
@@ -77,12 +77,13 @@ class StreamLease:
     claimed_at: float  # just before the claim, on this process's clock
     must_record: bool = False  # the endpoint failed lately, so a success must be recorded
     complete: bool = False  # these are all deliveries of the export to the partner
+    about_plan: bool = False  # the messages are about a registered plan, which has no log
 
 
 def pending_in_stream(stream: Any, deliveries: Any = Delivery) -> tuple[ColumnElement[bool], ...]:
     """Return the conditions that a row of `deliveries` is pending in `stream`, a DeliveryStream or similar columns."""
     return (
-        deliveries.export_id == stream.export_id,
+        deliveries.subject_id == stream.subject_id,
         deliveries.partner_id == stream.partner_id,
         deliveries.channel == stream.channel,
         deliveries.state == _PENDING,
@@ -91,7 +92,7 @@ def pending_in_stream(stream: Any, deliveries: Any = Delivery) -> tuple[ColumnEl
 
 #: A stream given by the statement's parameters.
 _STREAM_PARAMS: Final = SimpleNamespace(
-    export_id=bindparam("of_export"), partner_id=bindparam("of_partner"), channel=bindparam("of_channel")
+    subject_id=bindparam("of_subject"), partner_id=bindparam("of_partner"), channel=bindparam("of_channel")
 )
 
 
@@ -157,19 +158,7 @@ _RENEW: Final = (
     .values(lease_until=_lease_end, due_at=_lease_end)
 )
 
-_exports, _submissions = table(Export).c, table(BrokerSubmission).c
-_FIND_EXPORT: Final = (
-    select(
-        _exports.account_id,
-        _exports.test,
-        _exports.purged_at,
-        _exports.trace_parent,
-        _exports.trace_state,
-        *recipients.TARGET_COLUMNS,
-    )
-    .select_from(recipients.join_target(table(Export), _exports.account_id))
-    .where(_exports.id == bindparam("of_export"))
-)
+_submissions = table(BrokerSubmission).c
 _notifications = table(Notification).c
 _submission_id = (
     select(_submissions.id)
@@ -195,16 +184,16 @@ def claim_stream(runtime: Runtime, stream: DeliveryStream) -> StreamLease | None
 
 def _claim(session: Session, settings: Settings, stream: DeliveryStream) -> StreamLease | None:
     since = time.monotonic()
-    stream_params = {"of_export": stream.export_id, "of_partner": stream.partner_id, "of_channel": stream.channel}
-    export = session.execute(_FIND_EXPORT, stream_params).first()
-    if export is None or export.purged_at is not None:
+    stream_params = {"of_subject": stream.subject_id, "of_partner": stream.partner_id, "of_channel": stream.channel}
+    subject = find_sendable(session, stream_params)
+    if subject is None:
         return None
     target = recipients.resolve_target(
-        session, export, export.account_id, stream.partner_id, stream.channel, test_export=export.test
+        session, subject, subject.account_id, stream.partner_id, stream.channel, test_export=subject.test
     )
     if target is None:
         return None
-    endpoint = circuit_breaker.EndpointKey(export.account_id, stream.partner_id, stream.channel)
+    endpoint = circuit_breaker.EndpointKey(subject.account_id, stream.partner_id, stream.channel)
     permit = circuit_breaker.try_acquire(session, endpoint, settings.lease_seconds)
     if permit is None:
         return None
@@ -227,14 +216,15 @@ def _claim(session: Session, settings: Settings, stream: DeliveryStream) -> Stre
         submissions.advance_status(session, settings, submission_id, SubmissionState.SENT)
     return StreamLease(
         stream=stream,
-        account_id=export.account_id,
+        account_id=subject.account_id,
         audience=audience,
         target=target,
-        trace=TraceContext.from_row(export),
+        trace=TraceContext.from_row(subject),
         deliveries=[_to_claimed(row, notifications[row.notification_id]) for row in rows],
         submission_id=submission_id,
         claimed_at=since,
         must_record=permit.must_record,
+        about_plan=subject.about_plan,
     )
 
 
@@ -270,12 +260,12 @@ _is_held = and_(
 )
 _count_to_operators = (
     select(func.count())
-    .where(_other.export_id == bindparam("of_export"), _other.audience == OPERATOR)
+    .where(_other.subject_id == bindparam("of_export"), _other.audience == OPERATOR)
     .scalar_subquery()
 )
 _RELEASE_AND_CLAIM: Final = (
     update(table(Delivery))
-    .where(_deliveries.export_id == bindparam("of_export"), _deliveries.state == DeliveryState.WAITING.value)
+    .where(_deliveries.subject_id == bindparam("of_export"), _deliveries.state == DeliveryState.WAITING.value)
     .values(
         state=_PENDING,
         fence=_deliveries.fence + case((_is_held, 1), else_=0),
@@ -308,7 +298,7 @@ def release_and_claim(
     return list(dict.fromkeys(to_publish)), claimed
 
 
-_stream_key: Final = (col(Delivery.export_id), col(Delivery.partner_id), col(Delivery.channel))
+_stream_key: Final = (col(Delivery.subject_id), col(Delivery.partner_id), col(Delivery.channel))
 _is_due: Final = and_(is_claimable(), col(Delivery.due_at) <= statement_now())
 _due = (
     select(*_stream_key, func.min(col(Delivery.due_at)).label("since"))
@@ -321,7 +311,7 @@ _due = (
 # compute NOT EXISTS from all pending deliveries of all streams.
 _held_until = select(func.max(_other.lease_until)).where(*pending_in_stream(_due, _other)).scalar_subquery()
 _due_streams = (
-    select(_due.export_id, _due.partner_id, _due.channel)
+    select(_due.subject_id, _due.partner_id, _due.channel)
     .where(func.coalesce(_held_until <= database_now(), true()))
     .order_by(_due.since)
     .limit(bindparam("most"))

@@ -27,7 +27,8 @@ from pipeline.core.text_safety import make_legible
 from pipeline.deliveries import operator_messages
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.outcomes import read_outcome
-from pipeline.deliveries.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
+from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.views import AcknowledgementReceipt
 from pipeline.deliveries.signature import check_signature, digest_signed
 from pipeline.exports import events
 from pipeline.exports.audit_trail import Action, record_act

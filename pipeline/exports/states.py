@@ -70,11 +70,11 @@ UNANSWERED_STATES: Final = (
 
 
 class InboxState(StrEnum):
-    """If a dead letter can be in the inbox: its export decides that."""
+    """If a dead letter can be in the inbox: its export or plan decides that."""
 
     OPEN = "open"  # it is in the inbox
     ACKNOWLEDGED = "acknowledged"  # a person has seen what the export needs
-    CLOSED = "closed"  # nobody can do anything: the export is purged
+    CLOSED = "closed"  # nobody can do anything: the export or plan is purged
 
 
 class Outcome(StrEnum):

@@ -41,6 +41,7 @@ _MESSAGES: Final[Mapping[str, str]] = {
     MessageType.HANDOFF_ANSWERED: "Handoff answered",
     MessageType.DELIVERY_DEAD: "Delivery dead",
     MessageType.EXPORT_RECHECKED: "Export rechecked",
+    MessageType.PLAN_RECHECKED: "Plan rechecked",
     CONNECTION_TEST: "Connection test",
 }
 

@@ -33,7 +33,7 @@ from pipeline.exports.models import (
     PlanSnapshot,
     Step,
 )
-from pipeline.exports.states import ACTIVE_STATES, SubmissionState
+from pipeline.exports.states import ACTIVE_STATES, DeliveryState, InboxState, SubmissionState
 from pipeline.ops import legal_holds
 from pipeline.ops.raw_rows import MALFORMED, tolerant, undecoded_text_as_bytes
 from pipeline.orders.models import Order, SyncRecord
@@ -299,7 +299,7 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
         )
         _clear_columns(session, Notification, col(Notification.export_id) == export_id, data=repository.PURGED)
         _clear_columns(session, Step, col(Step.export_id) == export_id, error=None)
-        _clear_columns(session, Delivery, col(Delivery.export_id) == export_id, error=None)
+        _clear_columns(session, Delivery, col(Delivery.subject_id) == export_id, error=None)
         submissions = select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
         _clear_columns(
             session, Acknowledgement, col(Acknowledgement.submission_id).in_(submissions), message=None, fields=[]
@@ -360,10 +360,15 @@ def _purge_plan(runtime: Runtime, record: ExpiredRecord) -> bool:
 
 
 def _clear_plan(session: Session, plan_id: str) -> bool:
-    """Remove the locked plan's payload unless a kept export uses it; return whether it was removed."""
+    """Remove the locked plan's payload, and that of its messages, unless a kept export uses it; return if it did."""
     if session.scalar(select(_export_is_kept(plan_id))):
         return False
     _clear_columns(session, PlanSnapshot, col(PlanSnapshot.id) == plan_id, document=repository.PURGED)
+    outbox.cancel_unsent(session, plan_id)
+    _clear_columns(session, Notification, col(Notification.plan_id) == plan_id, data=repository.PURGED)
+    _clear_columns(session, Delivery, col(Delivery.subject_id) == plan_id, error=None)
+    dead = col(Delivery.subject_id) == plan_id, col(Delivery.state) == DeliveryState.DEAD.value
+    _clear_columns(session, Delivery, *dead, inbox=InboxState.CLOSED.value)
     return True
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Select, SQLColumnExpression, and_, literal_column, or_, select
+from sqlalchemy import ColumnElement, Row, Select, SQLColumnExpression, and_, func, literal_column, or_, select
 from sqlmodel import Session, col
 
 from pipeline.accounts.models import Partner
@@ -58,7 +58,9 @@ _ACKNOWLEDGED: Final[ColumnElement[bool]] = literal_column(
 _DEAD: Final[ColumnElement[bool]] = literal_column("(deliveries.state = 'dead') IS TRUE")
 #: A dead letter that can still be sent: a newer revision replaces some messages of the older one.
 _SENDABLE: Final = or_(
-    col(Export.state) != ExportState.SUPERSEDED.value, col(Notification.event_type).not_in(HELD_UNTIL_SUPERSEDED)
+    col(Export.id).is_(None),
+    col(Export.state) != ExportState.SUPERSEDED.value,
+    col(Notification.event_type).not_in(HELD_UNTIL_SUPERSEDED),
 )
 
 
@@ -217,12 +219,12 @@ def _describe_overdue(
     session: Session, rows: Sequence[Row[Any]], seen: Mapping[str, AcknowledgedView]
 ) -> list[InboxItem]:
     handoffs = {
-        row.export_id: row.id
+        row.subject_id: row.id
         for row in session.execute(
-            select(col(Delivery.export_id), col(Delivery.id))
+            select(col(Delivery.subject_id), col(Delivery.id))
             .join(Notification, col(Notification.id) == col(Delivery.notification_id))
             .where(
-                col(Delivery.export_id).in_([row.export_id for row in rows]),
+                col(Delivery.subject_id).in_([row.export_id for row in rows]),
                 col(Notification.event_type) == MessageType.HANDOFF_READY.value,
                 col(Delivery.state).in_((DeliveryState.DELIVERED.value, DeliveryState.DEAD.value)),
             )
@@ -277,7 +279,8 @@ def _select_dead(account_id: str | SQLColumnExpression[str], *columns: Any, ackn
     return (
         select(*columns)
         .select_from(Delivery)
-        .join(Export, col(Export.id) == col(Delivery.export_id))
+        # The subject of a message is an export, or a plan without one.
+        .join(Export, col(Export.id) == col(Delivery.subject_id), isouter=True)
         .join(Notification, col(Notification.id) == col(Delivery.notification_id))
         .where(
             col(Delivery.account_id) == account_id,
@@ -290,7 +293,11 @@ def _select_dead(account_id: str | SQLColumnExpression[str], *columns: Any, ackn
 
 def _find_dead(session: Session, account_id: str, *, acknowledged: bool, limit: int) -> list[InboxItem]:
     columns = (
-        *_EXPORT_COLUMNS,
+        col(Export.id).label("export_id"),
+        col(PlanSnapshot.batch_id),
+        func.coalesce(col(Export.next_seq), 1).label("next_seq"),
+        col(Export.acknowledged_seq),
+        col(PlanSnapshot.entry_on),
         *(col(each) for each in (Delivery.id, Delivery.partner_id, Delivery.channel, Delivery.error)),
         col(Delivery.created_at),
         col(Notification.event_type),
@@ -301,7 +308,7 @@ def _find_dead(session: Session, account_id: str, *, acknowledged: bool, limit: 
     )
     rows = session.execute(
         _select_dead(account_id, *columns, acknowledged=acknowledged)
-        .join(PlanSnapshot, col(PlanSnapshot.id) == col(Export.plan_id))
+        .join(PlanSnapshot, col(PlanSnapshot.id) == func.coalesce(col(Export.plan_id), col(Delivery.subject_id)))
         .join(Attempt, last, isouter=True)
         .order_by(col(Delivery.id))
         .limit(limit)

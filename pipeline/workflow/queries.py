@@ -249,7 +249,7 @@ def read_export_version(session: Session, export_id: str) -> str:
     """Return a text that changes with each event of the export and each attempt at one of its deliveries."""
     last_seq = sqlmodel_select(func.max(col(Event.seq))).where(col(Event.export_id) == export_id).scalar_subquery()
     attempts = (
-        sqlmodel_select(func.sum(col(Delivery.attempts))).where(col(Delivery.export_id) == export_id).scalar_subquery()
+        sqlmodel_select(func.sum(col(Delivery.attempts))).where(col(Delivery.subject_id) == export_id).scalar_subquery()
     )
     row = session.execute(select(last_seq, attempts)).one()
     return f"{row[0]}.{row[1] or 0}"
@@ -269,7 +269,7 @@ def _is_settled(session: Session, export_id: str) -> bool:
     active = sqlmodel_select(Export.id).where(col(Export.id) == export_id, col(Export.state).in_(ACTIVE_STATES))
     unsent = (
         sqlmodel_select(Delivery.id)
-        .where(col(Delivery.export_id) == export_id, col(Delivery.state).in_(_UNSENT))
+        .where(col(Delivery.subject_id) == export_id, col(Delivery.state).in_(_UNSENT))
         .limit(1)
     )
     # A submission of a superseded export is not expected to be answered.

@@ -298,7 +298,7 @@ def _tallies(session: Session, export_id: str) -> list[DeliveryTally]:
     rows = session.execute(
         select(*kind, func.count(), func.max(col(Delivery.delivered_at)), func.max(col(Delivery.error)))  # type: ignore[call-overload]  # SQLModel declares at most four columns
         .join(Notification, col(Notification.id) == col(Delivery.notification_id))
-        .where(col(Delivery.export_id) == export_id)
+        .where(col(Delivery.subject_id) == export_id)
         .group_by(*kind)
         .order_by(*kind)
     ).all()

@@ -91,7 +91,7 @@ class RecheckedPlan:
 def recheck_plans(
     runtime: Runtime, on_progress: Callable[[int, int], None] = lambda _, __: None, *, most: int | None = None
 ) -> Iterator[RecheckedPlan]:
-    """Check plans again by the active rules, at most `most`, and yield each; exports that changed notify the operators.
+    """Check plans again by the active rules, at most `most`, and yield each; each that changed notifies the operators.
 
     Only plans with an entry today or later, which these rules have not checked, and whose export has not crossed.
     `on_progress` is called with the numbers of plans that were looked at and of all. Raises RulesUnreadable.
@@ -168,7 +168,7 @@ class _Recheck:
         return RecheckedPlan(*identity, [each for each in appeared if each.waived_by is None], gone)
 
     def record(self, found: RecheckedPlan) -> bool:
-        """Write that the plan was checked, and notify the operators of its export; return False if another recheck did."""
+        """Write that the plan was checked, and notify the operators; return False if another recheck did."""
         row, export = self.row, self.export
         with self.runtime.db.write() as session:
             if export is not None:
@@ -181,14 +181,16 @@ class _Recheck:
             ).first()
             if claimed is None:
                 return False
-            if export is not None:
+            change = ChangedFindings(self._name_before(), self._name(self.active), found.appeared, found.gone)
+            if export is None:
+                operator_messages.enqueue_plan_rechecked(session, row.id, change)
+            else:
                 fact = {
                     "rulesBefore": row.rules_hash,
                     "rules": self.active.content_hash,
                     "appeared": len(found.appeared),
                     "gone": len(found.gone),
                 }
-                change = ChangedFindings(self._name_before(), self._name(self.active), found.appeared, found.gone)
                 enqueued = operator_messages.enqueue_export_rechecked(session, export.id, change)
                 events.append(
                     session, export.id, ACTOR, [NewEvent(EventType.EXPORT_RECHECKED, {**fact, **enqueued.fact})]

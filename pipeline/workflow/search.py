@@ -59,7 +59,7 @@ def _queries(account_id: str, wanted: str) -> Iterator[tuple[str, Select[str]]]:
     yield "export", select(col(Export.id)).where(col(Export.id) == wanted)
     yield "batch", select(col(Export.id)).where(col(Export.account_id) == account_id, col(Export.batch_id) == wanted)
     yield "customs package", select(col(ExportUnit.export_id)).where(col(ExportUnit.customs_package_id) == wanted)
-    yield "delivery", select(col(Delivery.export_id)).where(col(Delivery.id) == wanted)
+    yield "delivery", select(col(Delivery.subject_id)).where(col(Delivery.id) == wanted)
     for kind, number in (
         ("invoice", col(ExportUnit.invoice_number)),
         ("purchase order", col(ExportUnit.purchase_order)),

@@ -155,7 +155,8 @@ def write_step(session: Session, context: StepContext, prepared: Any) -> list[Ne
 class TaskMessage:
     """Work to publish: a step, or the delivery stream to one recipient over one channel.
 
-    `waits` says that the step waits behind those of other accounts.
+    `export_id` of a stream may also be the id of a registered plan, if the stream's messages are about it. `waits` says
+    that the step waits behind those of other accounts.
     """
 
     export_id: str
@@ -203,4 +204,4 @@ def initial_steps(export_id: str, unit_nos: Sequence[int], due_at: datetime) -> 
 
 def stream_tasks(streams: Iterable[DeliveryStream]) -> list[TaskMessage]:
     """Return the task messages of the streams."""
-    return [TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel) for stream in streams]
+    return [TaskMessage(stream.subject_id, partner_id=stream.partner_id, channel=stream.channel) for stream in streams]

@@ -110,14 +110,14 @@ def test_step_without_free_slot_does_not_wait_and_its_stream_is_passed_on(
             left = DeliveryStream(waiting[3].export_id, "wh_dead", "webhook")
             assert sender.notify_audience(patient_runtime, waiting[3].context, outbox.WAREHOUSE) == [left]
             assert (
-                sender.deliver_stream(patient_runtime, left.export_id, left.partner_id, left.channel)
+                sender.deliver_stream(patient_runtime, left.subject_id, left.partner_id, left.channel)
                 == sender.DeliveryReport()
             )
         finally:
             answers.set()
         passed_on = [stream for each in first for stream in each.result()]
     assert passed_on == [left], "the first thread that releases its slot must pass on the queued stream, once"
-    assert sender.deliver_stream(patient_runtime, left.export_id, left.partner_id, left.channel).delivered == 2
+    assert sender.deliver_stream(patient_runtime, left.subject_id, left.partner_id, left.channel).delivered == 2
 
 
 def test_step_that_raises_passes_on_the_queued_stream_and_releases_its_slot(

@@ -153,13 +153,13 @@ def hand_off(runtime: Runtime, url: str, number: int, warehouse: str = "wh_hook"
 
 def deliver_stream(runtime: Runtime, export: exports.PreparedExport) -> sender.DeliveryReport:
     stream = stream_of(export)
-    return sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel)
+    return sender.deliver_stream(runtime, stream.subject_id, stream.partner_id, stream.channel)
 
 
 def list_due(runtime: Runtime, made: list[exports.PreparedExport]) -> list[str]:
     with runtime.db.write() as session:
         streams = take_due_streams(session, runtime.settings, runtime.settings.sweep_limit)
-    return [stream.export_id for stream in streams if stream.channel == "webhook"]
+    return [stream.subject_id for stream in streams if stream.channel == "webhook"]
 
 
 def list_reached(runtime: Runtime) -> PartnerChannel:

@@ -17,6 +17,7 @@ from pipeline.deliveries.models import Notification
 from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
+from tests.deliveries.support.rechecks import RECHECKED
 from tests.support import factories
 from tests.support.mail_server import CLERK, DESK
 
@@ -63,22 +64,7 @@ MESSAGE_DATA: Mapping[str, Mapping[str, Any]] = {
         "customsPackages": [{"unitRef": "U1", "customsPackageId": "cpk_1", "packageNumber": "CP-000001"}],
         "supersededBy": {"exportId": "exp_2", "revision": 2},
     },
-    MessageType.EXPORT_RECHECKED: {
-        "ruleset": "us-new",
-        "rulesetBefore": "us-old",
-        "appeared": [
-            {
-                "rule": "V11",
-                "severity": "warn",
-                "pointer": "/units/0/lines/0/treatment/chapter99/0/ratePercent",
-                "message": "Line L1 gives 25 %, but the rate is 30 %.",
-                "remedy": "Correct the rate.",
-                "source": None,
-            }
-        ],
-        "gone": [],
-        "inspect": "/api/exports/exp_1",
-    },
+    **RECHECKED,
     MessageType.HANDOFF_OVERDUE: {
         "submissionId": "sub_1",
         "partnerId": "br_1",
@@ -123,14 +109,16 @@ def hand_off(runtime: Runtime, made: factories.Json, *, test: bool = False) -> N
 
 
 def notification(event_type: str, message_data: Mapping[str, Any], **about: Any) -> Notification:
+    of_plan = event_type == MessageType.PLAN_RECHECKED
     return Notification(
         id="5f1c2d9e-8a4b-5c67-9d10-3b7e6a2f4c88",
-        export_id="exp_1",
+        export_id=None if of_plan else "exp_1",
+        plan_id="pln_1" if of_plan else None,
         account_id=factories.ACCOUNT,
         audience="operator",
         event_type=event_type,
         position=1,
-        data=json.dumps({**ABOUT, **message_data, **about}),
+        data=json.dumps({**({} if of_plan else ABOUT), **message_data, **about}),
     )
 
 

@@ -75,7 +75,7 @@ def shape(
             .where(col(BrokerSubmission.export_id) == export_id)
             .values(state=status.value, overdue_at=late, deadline_at=late)
         )
-        here = update(Delivery).where(col(Delivery.export_id) == export_id)
+        here = update(Delivery).where(col(Delivery.subject_id) == export_id)
         session.execute(here.values(state=DeliveryState.DELIVERED.value))
         if dead:
             session.execute(here.where(col(Delivery.audience) == dead).values(state=DeliveryState.DEAD.value))

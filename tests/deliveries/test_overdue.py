@@ -54,14 +54,14 @@ def test_failed_overdue_notification_does_not_block_others(
     real = operator_messages.enqueue_handoff_overdue
 
     def report_overdue(session: Session, late: operator_messages.OverdueStatus) -> outbox.Enqueued:
-        if late.export_id == bad.export_id:
+        if late.export_id == bad.subject_id:
             raise ValueError("this one cannot be notified")
         return real(session, late)
 
     with monkeypatch.context() as patched:
         patched.setattr(operator_messages, "enqueue_handoff_overdue", report_overdue)
-        assert sorted(stream.export_id for stream in overdue.notify_overdue(runtime)) == sorted(
-            stream.export_id for stream in good
+        assert sorted(stream.subject_id for stream in overdue.notify_overdue(runtime)) == sorted(
+            stream.subject_id for stream in good
         )
         assert overdue.notify_overdue(runtime) == []
     assert overdue.notify_overdue(runtime) == [bad]
@@ -159,7 +159,7 @@ def test_overdue_message_reaches_operator_queue_and_inspect_shows_it(runtime: Ru
     export = hand_off(runtime)
     clock.pass_seconds(DAY)
     (stream,) = overdue.notify_overdue(runtime)
-    sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel)
+    sender.deliver_stream(runtime, stream.subject_id, stream.partner_id, stream.channel)
     with runtime.db.read() as session:
         view = read_model.read_export(session, factories.ACCOUNT, export.export_id)
         report_overdue = session.exec(

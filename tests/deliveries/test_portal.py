@@ -50,7 +50,7 @@ def set_state(runtime: Runtime, export_id: str, partner_id: str, state: Delivery
     with runtime.db.write() as session:
         session.execute(
             update(Delivery)
-            .where(col(Delivery.export_id) == export_id, col(Delivery.partner_id) == partner_id)
+            .where(col(Delivery.subject_id) == export_id, col(Delivery.partner_id) == partner_id)
             .values({"state": state.value})
         )
 
@@ -71,7 +71,7 @@ def test_partner_sees_only_its_own(runtime_on_both: Runtime) -> None:
     hand_off(runtime_on_both, "b1")
     for export_state in (factories.BROKER, factories.WAREHOUSE):
         with runtime_on_both.db.read() as session:
-            export_id = session.scalars(select(col(Delivery.export_id))).first()
+            export_id = session.scalars(select(col(Delivery.subject_id))).first()
         set_state(runtime_on_both, str(export_id), export_state, DeliveryState.DELIVERED)
     handoffs, packages = listed(runtime_on_both, BROKER), listed(runtime_on_both, WAREHOUSE)
     assert (len(handoffs), len(packages)) == (1, 3)
@@ -138,7 +138,7 @@ def test_pages_hold_each_delivery_once_the_newest_export_first(runtime_on_both: 
         assert len(found) == len(set(found)) == 12
         assert len(listed(runtime_on_both, WAREHOUSE, DeliveryState.DEAD, limit)) == 9
     with runtime_on_both.db.read() as session:
-        exports_by_delivery = dict(session.execute(select(col(Delivery.id), col(Delivery.export_id))).all())
+        exports_by_delivery = dict(session.execute(select(col(Delivery.id), col(Delivery.subject_id))).all())
     order = [exports_by_delivery[each] for each in found]
     assert order == sorted(order, reverse=True)
 

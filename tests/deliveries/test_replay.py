@@ -77,7 +77,7 @@ def test_replay_requeues_all_messages_only_for_that_partner(
     assert (report.partner_id, report.messages, report.exports, report.next) == (WAREHOUSE, 4, 2, None)
     assert streams == [DeliveryStream(each, WAREHOUSE, "webhook") for each in sorted(ids)]
     for stream in streams:
-        sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel)
+        sender.deliver_stream(runtime, stream.subject_id, stream.partner_id, stream.channel)
 
     assert list_received(warehouse) == first + first
     assert len(broker.requests) == 2
@@ -99,7 +99,7 @@ def test_failing_recipient_does_not_resend_to_others(make_runtime: OpenRuntime, 
     report, (stream,) = replay_to(runtime, BROKER)
     assert (report.messages, read_submission(runtime)) == (1, "pending")
     clock.pass_seconds(3600)
-    sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel)
+    sender.deliver_stream(runtime, stream.subject_id, stream.partner_id, stream.channel)
 
     assert (states(runtime, export_id, BROKER), read_submission(runtime)) == (["delivered"], "delivered")
     assert len({each.headers["webhook-id"] for each in broker.requests}) == 1
@@ -140,7 +140,7 @@ def test_replay_span_uses_delivery_time_or_enqueue_time_of_dead(
         _, streams = replay_to(runtime, partner_id, **span)
         with runtime.db.write() as session:
             session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(state="delivered"))
-        return [stream.export_id for stream in streams]
+        return [stream.subject_id for stream in streams]
 
     after = began + timedelta(seconds=601)
     assert found(WAREHOUSE, since=after) == [late]
@@ -170,7 +170,7 @@ def test_replay_pages_take_one_update_each(
             pages.append(replay_to(runtime, WAREHOUSE, until=before.until.isoformat(), after=before.next))
 
     assert [(page.messages, page.exports) for page, _ in pages] == [(4, 2), (4, 2), (2, 1)]
-    assert [stream.export_id for _, streams in pages for stream in streams] == sorted(ids)
+    assert [stream.subject_id for _, streams in pages for stream in streams] == sorted(ids)
     assert sum(each.startswith("UPDATE deliveries") for each in asked) == 3
 
 
@@ -181,9 +181,9 @@ def test_replay_does_not_split_an_export_between_pages(
     runtime = make_partners(make_runtime(), endpoint(), endpoint())
     first, second = sorted(hand_off(runtime, batch) for batch in ("one", "two"))
     report, streams = replay_to(runtime, WAREHOUSE)
-    assert (report.messages, report.next, [stream.export_id for stream in streams]) == (2, first, [first])
+    assert (report.messages, report.next, [stream.subject_id for stream in streams]) == (2, first, [first])
     report, streams = replay_to(runtime, WAREHOUSE, after=report.next)
-    assert (report.messages, report.next, [stream.export_id for stream in streams]) == (2, None, [second])
+    assert (report.messages, report.next, [stream.subject_id for stream in streams]) == (2, None, [second])
 
 
 def test_superseded_message_is_neither_replayed_nor_resent(make_runtime: OpenRuntime, endpoint: Start) -> None:
@@ -198,7 +198,7 @@ def test_superseded_message_is_neither_replayed_nor_resent(make_runtime: OpenRun
             .values(event_type=MessageType.PACKAGE_SUPERSEDED.value)
         )
     report, streams = replay_to(runtime, WAREHOUSE)
-    assert (report.messages, {stream.export_id for stream in streams}) == (3, {old, new})
+    assert (report.messages, {stream.subject_id for stream in streams}) == (3, {old, new})
     assert states(runtime, old, WAREHOUSE) == ["delivered", "pending"]
     with pytest.raises(InvalidState, match=f"superseded by {new}"):
         sender.resend_delivery(

@@ -70,7 +70,7 @@ def test_answer_that_needs_a_person_reaches_operator_queue_and_inspect(
     assert record_answer(runtime, "a-1", status, reference="REF-9", message="See the fields.", fields=FIELDS)
     stream = outbox.DeliveryStream(export.export_id, factories.OPERATOR, "queue")
     assert stream in streams(runtime), "the next sweep publishes it"
-    assert sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel).delivered == 1
+    assert sender.deliver_stream(runtime, stream.subject_id, stream.partner_id, stream.channel).delivered == 1
     (message,) = take_messages("memory://", "exports.operator", 1)
     body = message.body if isinstance(message.body, bytes) else message.body.encode()
     event = json.loads(body)

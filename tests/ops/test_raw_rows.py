@@ -68,10 +68,11 @@ def write_garbage(workflow: WorkflowHarness, export_id: str, name: str, column: 
     """Write a value that does not fit the column's type into one row of the export."""
     here = {
         "exports": "id",
+        "deliveries": "subject_id",
         "plans": "id = (SELECT plan_id FROM exports WHERE id = :export_id) OR '' ",
         "acknowledgements": "submission_id IN (SELECT id FROM broker_submissions WHERE export_id = :export_id) AND id ",
     }.get(name, "export_id")
-    which = f"{here} = :export_id" if here in {"exports", "id", "export_id"} else f"{here} != ''"
+    which = f"{here} = :export_id" if here in {"exports", "id", "export_id", "subject_id"} else f"{here} != ''"
     given = ":value" if value is not NO_TEXT else str(NO_TEXT)
     statement = f"UPDATE {name} SET {column} = {given} WHERE rowid = (SELECT min(rowid) FROM {name} WHERE {which})"  # noqa: S608
     with open_unguarded(workflow.runtime.db) as connection:

@@ -70,7 +70,8 @@ def list_due(workflow: WorkflowHarness, on: date) -> dict[str, tuple[str, str | 
 
 def rows(workflow: WorkflowHarness, table: type[SQLModel], export_id: str) -> Sequence[SQLModel]:
     with workflow.runtime.db.read() as session:
-        found = session.scalars(select(table).where(col(table.export_id) == export_id)).all()  # type: ignore[attr-defined]
+        owner = Delivery.subject_id if table is Delivery else table.export_id  # type: ignore[attr-defined]
+        found = session.scalars(select(table).where(col(owner) == export_id)).all()
         session.expunge_all()
     return found
 

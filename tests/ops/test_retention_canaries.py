@@ -107,7 +107,7 @@ def test_purged_plan_leaves_words_only_in_documented_places(mail_workflow: Workf
     refuse_handoff_mail(mail_workflow, export_id)
     query_handoff(mail_workflow, export_id)
     with mail_workflow.runtime.db.read() as session:
-        states = session.exec(select(Delivery.state).where(col(Delivery.export_id) == export_id)).all()
+        states = session.exec(select(Delivery.state).where(col(Delivery.subject_id) == export_id)).all()
     assert {"dead", "pending"} <= {*states}
     before = list_remaining_canaries(mail_workflow)
     # Every table that the purge empties must hold canaries before, or this test proves nothing.

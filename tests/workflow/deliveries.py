@@ -31,7 +31,7 @@ def read_deliveries(workflow: WorkflowHarness, export_id: str) -> dict[str, list
     states: dict[str, list[str]] = defaultdict(list)
     with workflow.runtime.db.read() as session:
         rows = session.scalars(
-            select(Delivery).where(col(Delivery.export_id) == export_id).order_by(col(Delivery.position))
+            select(Delivery).where(col(Delivery.subject_id) == export_id).order_by(col(Delivery.position))
         )
         for row in rows:
             states[row.audience].append(row.state)
@@ -41,7 +41,7 @@ def read_deliveries(workflow: WorkflowHarness, export_id: str) -> dict[str, list
 def assert_all_delivered_once(workflow: WorkflowHarness, export_id: str) -> None:
     """Check that each delivery was recorded as delivered by one attempt, and that no lease is left."""
     with workflow.runtime.db.read() as session:
-        rows = session.scalars(select(Delivery).where(col(Delivery.export_id) == export_id)).all()
+        rows = session.scalars(select(Delivery).where(col(Delivery.subject_id) == export_id)).all()
         recorded = session.scalars(select(col(Attempt.delivery_id))).all()
     assert {(row.state, row.attempts, row.lease_until) for row in rows} == {("delivered", 1, None)}
     assert sorted(recorded) == sorted(row.id for row in rows)

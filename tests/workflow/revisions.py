@@ -57,7 +57,7 @@ def deliver_all(workflow: WorkflowHarness, export_id: str) -> None:
 
 def list_pending(workflow: WorkflowHarness, export_id: str) -> list[Delivery]:
     with workflow.runtime.db.read() as session:
-        query = select(Delivery).where(col(Delivery.export_id) == export_id).order_by(col(Delivery.position))
+        query = select(Delivery).where(col(Delivery.subject_id) == export_id).order_by(col(Delivery.position))
         return list(session.scalars(query))
 
 

@@ -70,7 +70,7 @@ def list_items(workflow: WorkflowHarness, **filters: Any) -> list[InboxItem]:
 def kill_messages(workflow: WorkflowHarness, export_id: str) -> None:
     """Let the messages to the warehouse be given up, as the sender does."""
     with workflow.runtime.db.write() as session:
-        of_warehouse = [col(Delivery.export_id) == export_id, col(Delivery.audience) == "warehouse"]
+        of_warehouse = [col(Delivery.subject_id) == export_id, col(Delivery.audience) == "warehouse"]
         session.execute(update(Delivery).where(*of_warehouse).values(state="dead"))
         fact = {"deliveryId": session.scalars(select(col(Delivery.id)).where(*of_warehouse)).first()}
         events.append(session, export_id, "worker", [NewEvent(EventType.DELIVERY_DEAD, fact)])
@@ -85,7 +85,7 @@ def read_marks(workflow: WorkflowHarness, export_id: str) -> tuple[set[str], set
         if any(each.export_id == export_id and each.cause is not Cause.DEAD_LETTER for each in items)
     }
     with workflow.runtime.db.read() as session:
-        dead = select(col(Delivery.inbox)).where(col(Delivery.export_id) == export_id, col(Delivery.state) == "dead")
+        dead = select(col(Delivery.inbox)).where(col(Delivery.subject_id) == export_id, col(Delivery.state) == "dead")
         return handoffs, set(session.scalars(dead))
 
 
@@ -248,10 +248,10 @@ def test_answer_after_an_early_acknowledgement_is_open(workflow_on_both: Workflo
 
 def copy_export(session: Session, export_id: str, count: int) -> None:
     """Add copies of an export with its handoff, messages and deliveries; the database knows how many rows there are."""
-    ids = {"id", "batch_id", "export_id", "notification_id"}
+    ids = {"id", "batch_id", "export_id", "subject_id", "notification_id"}
     for model in (Export, BrokerSubmission, Notification, Delivery):
         columns = table(model).c
-        owner = columns["id" if model is Export else "export_id"]
+        owner = columns["id" if model is Export else "subject_id" if model is Delivery else "export_id"]
         for number in range(count):
             copied = [each + f"-{number}" if each.name in ids else each for each in columns]
             session.execute(

@@ -96,7 +96,7 @@ def test_amendment_notifies_recipients_of_the_new_revision(workflow: WorkflowHar
         ("customs_broker", "pending"),
         *[("warehouse", "pending")] * 3,
     ]
-    assert {(stream.export_id, stream.partner_id) for stream in new.streams} == {
+    assert {(stream.subject_id, stream.partner_id) for stream in new.streams} == {
         (old, factories.BROKER),
         (old, factories.WAREHOUSE),
     }
@@ -152,7 +152,7 @@ def test_amendment_during_send_retracts_and_cancels_the_delivery(workflow: Workf
     with workflow.runtime.db.write() as session:
         session.execute(
             update(Delivery)
-            .where(col(Delivery.export_id) == old, col(Delivery.audience) == "customs_broker")
+            .where(col(Delivery.subject_id) == old, col(Delivery.audience) == "customs_broker")
             .values(fence=1, lease_until=workflow.clock.now.replace(hour=23))
         )
     make_amendment(workflow, old)

@@ -1,4 +1,4 @@
-"""A recheck finds each plan that new rules change, once, and notifies the operators of its export."""
+"""A recheck finds each plan that new rules change, once, and notifies the operators."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from pipeline.customs import rulesets
 from pipeline.customs.reference.archive import RulesFiles
 from pipeline.customs.reference.content import read_folder
 from pipeline.customs.tariff.editions import remove_edition
-from pipeline.deliveries.models import Notification
-from pipeline.deliveries.schemas.messages import ExportRechecked
+from pipeline.deliveries.models import Delivery, Notification
+from pipeline.deliveries.schemas.messages import ExportRechecked, PlanRechecked
 from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.plans import hash_plan
 from pipeline.exports.schemas.plan import Plan
@@ -30,6 +30,7 @@ NEW = "us-ca-2027-01-01"
 #: The invoice numbers of plans may be shorter: a plan with a longer one changes.
 SHORTER = ("entry.yaml", '"^[A-Za-z0-9-]{1,17}$"', '"^[A-Za-z0-9-]{1,7}$"')
 EVENT = "exports.export.rechecked.v1"
+OF_PLAN = "exports.plan.rechecked.v1"
 
 
 @pytest.fixture
@@ -56,9 +57,13 @@ def named(batch: str, invoice: str) -> dict[str, Any]:
 
 
 def list_messages(harness: WorkflowHarness) -> list[ExportRechecked]:
+    return [ExportRechecked.model_validate_json(row.data) for row in list_notifications(harness, EVENT)]
+
+
+def list_notifications(harness: WorkflowHarness, event_type: str) -> list[Notification]:
     with harness.runtime.db.read() as session:
-        texts = session.scalars(select(col(Notification.data)).where(col(Notification.event_type) == EVENT)).all()
-    return [ExportRechecked.model_validate_json(text) for text in texts]
+        wanted = select(Notification).where(col(Notification.event_type) == event_type)
+        return [*session.scalars(wanted.order_by(col(Notification.position)))]
 
 
 def count_open(harness: WorkflowHarness) -> int:
@@ -104,12 +109,34 @@ def test_going_back_to_the_old_rules_is_a_change_too(harness: WorkflowHarness, a
     assert len(list_messages(harness)) == 2
 
 
-def test_registered_plan_is_checked_without_a_message(harness: WorkflowHarness, activate: Callable[..., str]) -> None:
-    raw = named("b1", "LONG")
-    register_plan(harness.runtime, harness.caller, hash_plan(Plan.model_validate(raw), raw))
+def test_registered_plan_that_changed_notifies_the_operators_once(
+    harness: WorkflowHarness, activate: Callable[..., str]
+) -> None:
+    for batch, invoice in (("b1", "LONG"), ("b2", "A")):
+        raw = named(batch, invoice)
+        registered = hash_plan(Plan.model_validate(raw), raw)
+        register_plan(harness.runtime, harness.caller, registered)
     activate(NEW, SHORTER)
-    (found,) = recheck_plans(harness.runtime)
-    assert (found.changed, found.export_id, list_messages(harness)) == (True, None, [])
+    found = {each.batch_id: each for each in recheck_plans(harness.runtime)}
+    changed = found["b1"]
+    assert (changed.changed, changed.export_id, found["b2"].changed) == (True, None, False)
+    (row,) = list_notifications(harness, OF_PLAN)
+    message = PlanRechecked.model_validate_json(row.data)
+    assert (message.plan_id, message.batch_id, message.test) == (changed.plan_id, "b1", False)
+    assert (message.ruleset, message.ruleset_before) == (NEW, PACKAGED_ID)
+    assert ({each.rule for each in message.appeared}, message.gone) == ({"V21"}, [])
+    assert (row.export_id, row.plan_id, list_messages(harness)) == (None, changed.plan_id, [])
+    with harness.runtime.db.read() as session:
+        deliveries = session.scalars(select(Delivery)).all()
+    assert [(each.subject_id, each.partner_id, each.state) for each in deliveries] == [
+        (changed.plan_id, factories.OPERATOR, "pending")
+    ]
+    assert list(recheck_plans(harness.runtime)) == []
+    assert len(list_notifications(harness, OF_PLAN)) == 1
+    rulesets.switch_rules(harness.runtime, PACKAGED_ID, "me@maple.example")
+    assert [each.changed for each in recheck_plans(harness.runtime) if each.batch_id == "b1"] == [True]
+    back = [PlanRechecked.model_validate_json(each.data) for each in list_notifications(harness, OF_PLAN)]
+    assert [(len(each.appeared), len(each.gone)) for each in back] == [(1, 0), (0, 1)]
 
 
 @pytest.mark.parametrize("outcome", ["cancelled", "superseded", "released"])

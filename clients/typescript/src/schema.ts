@@ -1407,6 +1407,26 @@ export interface webhooks {
         patch?: never;
         trace?: never;
     };
+    "exports.plan.rechecked.v1": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * To the operator: new customs rules find something else in a registered plan that is not executed yet
+         * @description The bytes are the same on every attempt and by every channel. Check the signature as Standard Webhooks 1.0 describes, keep the message once by its `id`, and ignore members and types that you do not know.
+         */
+        post: operations["receivePlanRechecked"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "exports.connection.test.v1": {
         parameters: {
             query?: never;
@@ -1859,7 +1879,10 @@ export interface components {
             id: string;
             /** @description The CloudEvent id, the same on every attempt and channel */
             notificationId: string;
+            /** @description Empty if the message is about a registered plan */
             exportId: string;
+            /** @description The plan of a message about a registered plan */
+            planId?: string | null;
             batchId: string;
             eventType: string;
             audience: string;
@@ -2241,7 +2264,7 @@ export interface components {
             fields?: {
                 [key: string]: unknown;
             }[];
-            /** @description Null for a paused partner */
+            /** @description Null for a paused partner, and for a dead letter about a registered plan */
             exportId?: string | null;
             batchId?: string | null;
             /** @description The delivery that `resend` sends again */
@@ -2407,8 +2430,12 @@ export interface components {
             id: string;
             eventType: string;
             audience: string;
+            /** @description Empty if the message is about a registered plan */
             exportId: string;
+            /** @description The plan of a message about a registered plan */
+            planId?: string | null;
             batchId: string;
+            /** @description The revision of the export; 0 if the message is about a registered plan */
             revision: number;
             test: boolean;
             /** Format: date-time */
@@ -3598,7 +3625,7 @@ export interface components {
          * @description The CloudEvent types that we send.
          * @enum {string}
          */
-        MessageType: "exports.handoff.ready.v1" | "exports.handoff.superseded.v1" | "exports.package.recorded.v1" | "exports.package.superseded.v1" | "exports.export.executed.v1" | "exports.export.failed.v1" | "exports.handoff.overdue.v1" | "exports.handoff.answered.v1" | "exports.export.cancelled.v1" | "exports.delivery.dead.v1" | "exports.export.rechecked.v1";
+        MessageType: "exports.handoff.ready.v1" | "exports.handoff.superseded.v1" | "exports.package.recorded.v1" | "exports.package.superseded.v1" | "exports.export.executed.v1" | "exports.export.failed.v1" | "exports.handoff.overdue.v1" | "exports.handoff.answered.v1" | "exports.export.cancelled.v1" | "exports.delivery.dead.v1" | "exports.export.rechecked.v1" | "exports.plan.rechecked.v1";
         /**
          * NewPartner
          * @description A partner to register. Without channels it is reached by the default of its kind.
@@ -5114,6 +5141,23 @@ export interface components {
             };
         };
         /**
+         * OutboundPlanRechecked
+         * @description To the operator: new customs rules find something else in a registered plan that is not executed yet.
+         */
+        OutboundPlanRechecked: {
+            planId: string;
+            batchId: string;
+            test: boolean;
+            planHash: string;
+            ruleset: string;
+            /** @description The id of the rules before; null if they cannot be read any more */
+            rulesetBefore: string | null;
+            /** @description What only the new rules find; at most fifty */
+            appeared: components["schemas"]["OutboundFinding"][];
+            /** @description What only the rules before found; at most fifty */
+            gone: components["schemas"]["OutboundFinding"][];
+        };
+        /**
          * OutboundPowerOfAttorney
          * @description The importer's power of attorney that a customs broker has on file (19 CFR 141.46).
          */
@@ -5555,6 +5599,7 @@ export type OutboundParties = components['schemas']['OutboundParties'];
 export type OutboundParty = components['schemas']['OutboundParty'];
 export type OutboundPayment = components['schemas']['OutboundPayment'];
 export type OutboundPga = components['schemas']['OutboundPga'];
+export type OutboundPlanRechecked = components['schemas']['OutboundPlanRechecked'];
 export type OutboundPowerOfAttorney = components['schemas']['OutboundPowerOfAttorney'];
 export type OutboundRebate = components['schemas']['OutboundRebate'];
 export type OutboundResidentAgent = components['schemas']['OutboundResidentAgent'];
@@ -9181,7 +9226,7 @@ export interface operations {
             query?: {
                 /** @description Only deliveries in this state */
                 state?: components["schemas"]["DeliveryState"] | null;
-                /** @description Only deliveries of this export */
+                /** @description Only deliveries about this export, or this registered plan */
                 exportId?: string | null;
                 /** @description Only deliveries to this partner */
                 partnerId?: string | null;
@@ -11364,6 +11409,39 @@ export interface operations {
                     /** @constant */
                     type?: "exports.export.rechecked.v1";
                     data?: components["schemas"]["OutboundExportRechecked"];
+                };
+            };
+        };
+        responses: {
+            /** @description Accepted; every other 2xx is too */
+            204: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+            /** @description Not accepted; the service sends the message again later */
+            "4XX": {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content?: never;
+            };
+        };
+    };
+    receivePlanRechecked: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/cloudevents+json": components["schemas"]["OutboundCloudEventEnvelope"] & {
+                    /** @constant */
+                    type?: "exports.plan.rechecked.v1";
+                    data?: components["schemas"]["OutboundPlanRechecked"];
                 };
             };
         };

@@ -98,10 +98,11 @@ class OutgoingMessage:
     type: str
     routing_key: str
     body: bytes
-    export_id: str = ""
+    export_id: str = ""  # empty in a message about a registered plan
     attachments: Sequence[Attachment] = ()  # for channels that carry documents
     email_body: EmailBody | None = None  # for channels that people read
     trace: TraceContext | None = None
+    plan_id: str | None = None  # of a message about a registered plan
 
     @property
     def trace_headers(self) -> dict[str, str]:

@@ -34,6 +34,7 @@ class MessageType(StrEnum):
     EXPORT_CANCELLED = "exports.export.cancelled.v1"
     DELIVERY_DEAD = "exports.delivery.dead.v1"
     EXPORT_RECHECKED = "exports.export.rechecked.v1"
+    PLAN_RECHECKED = "exports.plan.rechecked.v1"
 
 
 AtThisMoment = Annotated[
@@ -305,7 +306,20 @@ class ExportRechecked(ExportMessage):
     inspect: Relative
 
 
-MESSAGES: Final[dict[MessageType, type[ExportMessage]]] = {
+class PlanRechecked(StrictModel):
+    """To the operator: new customs rules find something else in a registered plan that is not executed yet."""
+
+    plan_id: str
+    batch_id: str
+    test: bool
+    plan_hash: str
+    ruleset: str
+    ruleset_before: str | None = Field(description="The id of the rules before; null if they cannot be read any more")
+    appeared: list[Finding] = Field(description="What only the new rules find; at most fifty")
+    gone: list[Finding] = Field(description="What only the rules before found; at most fifty")
+
+
+MESSAGES: Final[dict[MessageType, type[ExportMessage | PlanRechecked]]] = {
     MessageType.HANDOFF_READY: HandoffReady,
     MessageType.HANDOFF_SUPERSEDED: HandoffSuperseded,
     MessageType.PACKAGE_RECORDED: PackageRecorded,
@@ -317,6 +331,7 @@ MESSAGES: Final[dict[MessageType, type[ExportMessage]]] = {
     MessageType.EXPORT_CANCELLED: ExportCancelled,
     MessageType.DELIVERY_DEAD: DeliveryDead,
     MessageType.EXPORT_RECHECKED: ExportRechecked,
+    MessageType.PLAN_RECHECKED: PlanRechecked,
 }
 
 #: Messages that a newer revision replaces. They must not be resent after that, because recipients would believe them.
@@ -368,19 +383,6 @@ class AcknowledgementBody(StrictModel):
     fields: list[FieldAnswer] = Field(default_factory=list, max_length=200)
 
 
-class SentAcknowledgement(AcknowledgementBody):
-    """An answer in a queue or a file. It names the submission, because no URL names it."""
-
-    submission_id: Annotated[str, StringConstraints(pattern=r"^sub_[0-9a-f]{32}$")] = Field(
-        description="`submissionId` of the handoff"
-    )
-
-    @property
-    def answer(self) -> AcknowledgementBody:
-        """The answer without the submission's id."""
-        return AcknowledgementBody.model_validate(self.model_dump(exclude={"submission_id"}))
-
-
 class HandoffStatus(StrictModel):
     """A borderbuddy endpoint's response to a request for the answers to a handoff."""
 
@@ -389,12 +391,3 @@ class HandoffStatus(StrictModel):
         max_length=100,
         description="All answers, the oldest first; the response to the handoff itself has the id `<handoffId>:<status>`",
     )
-
-
-class AcknowledgementReceipt(StrictModel):
-    """The receipt of an answer. `submissionStatus` is the submission's current status."""
-
-    submission_id: str
-    id: str
-    submission_status: str
-    recorded: bool = Field(description="False if the same answer was recorded before")

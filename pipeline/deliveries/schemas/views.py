@@ -1,16 +1,16 @@
-"""Requests and responses about sandbox, replays, traces, links and files. Closed schemas, in camelCase."""
+"""Requests and responses about sandbox, replays, traces, links, files and answers. Closed schemas, in camelCase."""
 
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, ValidationInfo, field_validator
+from pydantic import AwareDatetime, Field, StringConstraints, ValidationInfo, field_validator
 
 from pipeline.accounts.schemas import DeliveryView
 from pipeline.core.field_types import BoundedInstant
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
-from pipeline.deliveries.schemas.messages import HandoffAnswer, MessageType
+from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffAnswer, MessageType
 from pipeline.exports.schemas.export import BrokerSubmissionView
 from pipeline.exports.schemas.plan import StrictModel
 from pipeline.exports.states import SubmissionState
@@ -77,9 +77,10 @@ class NotificationTrace(StrictModel):
     id: str = Field(description="The CloudEvent id, the same on every attempt and channel")
     event_type: str
     audience: str
-    export_id: str
+    export_id: str = Field(description="Empty if the message is about a registered plan")
+    plan_id: str | None = Field(None, description="The plan of a message about a registered plan")
     batch_id: str
-    revision: int
+    revision: int = Field(description="The revision of the export; 0 if the message is about a registered plan")
     test: bool
     created_at: datetime
     event: CloudEventEnvelope = Field(description="The message, as every channel carries it")
@@ -124,5 +125,30 @@ class FileManifest(StrictModel):
 
     id: str = Field(description="The CloudEvent's id; a message that is sent again keeps it")
     type: str = Field(description="The CloudEvent's type")
-    export_id: str
+    export_id: str = Field(description="Empty in a message about a registered plan")
+    plan_id: str | None = Field(
+        None, exclude_if=lambda value: value is None, description="The plan of a message about a registered plan"
+    )
     files: list[DeliveredFile]
+
+
+class SentAcknowledgement(AcknowledgementBody):
+    """An answer in a queue or a file. It names the submission, because no URL names it."""
+
+    submission_id: Annotated[str, StringConstraints(pattern=r"^sub_[0-9a-f]{32}$")] = Field(
+        description="`submissionId` of the handoff"
+    )
+
+    @property
+    def answer(self) -> AcknowledgementBody:
+        """The answer without the submission's id."""
+        return AcknowledgementBody.model_validate(self.model_dump(exclude={"submission_id"}))
+
+
+class AcknowledgementReceipt(StrictModel):
+    """The receipt of an answer. `submissionStatus` is the submission's current status."""
+
+    submission_id: str
+    id: str
+    submission_status: str
+    recorded: bool = Field(description="False if the same answer was recorded before")

@@ -63,7 +63,9 @@ class InboxItem(StrictModel):
         default_factory=list,
         description="What the customs broker said about fields, each with a JSON Pointer into the plan",
     )
-    export_id: str | None = Field(None, description="Null for a paused partner")
+    export_id: str | None = Field(
+        None, description="Null for a paused partner, and for a dead letter about a registered plan"
+    )
     batch_id: str | None = None
     delivery_id: str | None = Field(None, description="The delivery that `resend` sends again")
     since: datetime
@@ -78,6 +80,8 @@ class InboxItem(StrictModel):
         if self.acknowledged is not None:
             return (Remedy.REOPEN,)
         without = {Remedy.RESEND} if self.delivery_id is None else set()
+        if self.export_id is None:  # only an export is acknowledged
+            without |= {Remedy.ACKNOWLEDGE}
         return tuple(each for each in REMEDIES[self.cause] if each not in without)
 
     @property

@@ -28,7 +28,10 @@ def list_deliveries(
     caller: Reader,
     state: Annotated[DeliveryState | None, Query(description="Only deliveries in this state")] = None,
     export_id: Annotated[
-        str | None, Query(alias="exportId", max_length=64, description="Only deliveries of this export")
+        str | None,
+        Query(
+            alias="exportId", max_length=64, description="Only deliveries about this export, or this registered plan"
+        ),
     ] = None,
     partner_id: Annotated[
         str | None, Query(alias="partnerId", max_length=64, description="Only deliveries to this partner")

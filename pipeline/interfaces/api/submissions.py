@@ -13,7 +13,8 @@ from pipeline.core.errors import InsufficientRole, InvalidApiKey, NotFound, Payl
 from pipeline.core.json_input import parse_json
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import submissions
-from pipeline.deliveries.schemas.messages import AcknowledgementBody, AcknowledgementReceipt
+from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.views import AcknowledgementReceipt
 from pipeline.deliveries.submissions import Signer, SubmissionOwner
 from pipeline.exports.models import Export
 from pipeline.interfaces.api.dependencies import PARTNER, RuntimeDep, get_caller, roles_allowing

@@ -8,6 +8,7 @@ import typer
 from pydantic import ValidationError
 from rich.markup import escape
 
+from pipeline.accounts.schemas import name_subject
 from pipeline.core.json_input import error_phrase
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.views import ReplayRequest
@@ -97,7 +98,7 @@ def show_delivery(
         row = api.delivery(delivery)
     lines = [
         f"[bold]{escape(row.id)}[/] is {row.state}: {row.event_type} to {escape(row.partner_id)} by {row.channel}",
-        f"  message id {row.notification_id}, export {row.export_id}",
+        f"  message id {row.notification_id}, {name_subject(row.export_id, row.plan_id)}",
         *([f"  {escape(row.error)}"] if row.error else []),
         *([f"  [yellow]→ {escape(row.remedy)}[/]"] if row.remedy else []),
     ]

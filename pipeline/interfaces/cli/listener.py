@@ -199,6 +199,7 @@ class _Forwarder:
                 partnerId=delivery.partner_id,
                 deliveryId=delivery.id,
                 exportId=delivery.export_id,
+                planId=delivery.plan_id,
                 status=attempt.status,
                 error=attempt.error,
                 durationMs=attempt.duration_ms,

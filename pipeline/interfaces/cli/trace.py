@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 from rich.text import Text
 
-from pipeline.accounts.schemas import AttemptView, DeliveryView
+from pipeline.accounts.schemas import AttemptView, DeliveryView, name_subject
 from pipeline.deliveries.schemas.views import NotificationTrace, SandboxHandoffView
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
 from pipeline.interfaces.cli.export_view import format_submission
@@ -39,10 +39,11 @@ def trace(
 
 
 def _render_trace(found: NotificationTrace) -> Iterator[Text | FittedTable]:
-    export_text = f"export {escape(found.export_id)}, batch {escape(found.batch_id)}, revision {found.revision}"
+    revision = f", revision {found.revision}" if found.plan_id is None else ""
+    about = f"{escape(name_subject(found.export_id, found.plan_id))}, batch {escape(found.batch_id)}{revision}"
     yield Text.from_markup(
         f"[bold]{escape(found.event_type)}[/]  {escape(found.id)}{'  [yellow]test[/]' if found.test else ''}\n"
-        f"of {export_text}\nto the {found.audience.replace('_', ' ')}, written {found.created_at:%Y-%m-%d %H:%M:%S.%f} UTC\n"
+        f"of {about}\nto the {found.audience.replace('_', ' ')}, written {found.created_at:%Y-%m-%d %H:%M:%S.%f} UTC\n"
     )
     if found.deliveries:
         yield _build_deliveries_table(found.deliveries)

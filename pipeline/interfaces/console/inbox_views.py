@@ -106,6 +106,8 @@ class ChosenItem:
         """The address of the item's page."""
         if self.export_id:
             return f"/console/exports/{quote(self.export_id, safe='')}"
+        if self.delivery_id:
+            return f"/console/deliveries/{quote(self.delivery_id, safe='')}"
         return f"/console/partners/{quote(self.partner_id, safe='')}"
 
 

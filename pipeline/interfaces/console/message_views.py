@@ -53,7 +53,7 @@ def show_message(delivery: DeliveryView, message: SentMessage) -> ShownMessage:
     """Return the message of a delivery for its page; the newest attempt comes first and is open."""
     return ShownMessage(
         None if message.body is None else read_tree(message.body),
-        "It was purged with its export when the retention ended."
+        f"It was purged with its {'export' if delivery.plan_id is None else 'plan'} when the retention ended."
         if message.body is None
         else f"{format_size(len(message.body))}, the same on every attempt. Partners get links to documents that need no"
         " key; they are not shown here.",

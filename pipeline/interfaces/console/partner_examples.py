@@ -41,6 +41,7 @@ _LATER: Final = {
         MessageType.HANDOFF_OVERDUE,
         MessageType.DELIVERY_DEAD,
         MessageType.EXPORT_RECHECKED,
+        MessageType.PLAN_RECHECKED,
         MessageType.EXPORT_CANCELLED,
     ),
 }

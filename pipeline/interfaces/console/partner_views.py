@@ -105,8 +105,9 @@ class ShownDelivery:
 
     link: str
     id: str
-    export_link: str
-    export_id: str
+    export_link: str  # empty if the message is about a registered plan, which has no page
+    subject_kind: str
+    subject_id: str
     batch_id: str
     notification_id: str
     event_type: str
@@ -206,8 +207,9 @@ def show_delivery(each: DeliveryView) -> ShownDelivery:
     return ShownDelivery(
         link=f"/console/deliveries/{each.id}",
         id=each.id,
-        export_link=f"/console/exports/{each.export_id}",
-        export_id=each.export_id,
+        export_link=f"/console/exports/{each.export_id}" if each.plan_id is None else "",
+        subject_kind="Export" if each.plan_id is None else "Plan",
+        subject_id=each.export_id or each.plan_id or "",
         batch_id=each.batch_id,
         notification_id=each.notification_id,
         event_type=each.event_type,

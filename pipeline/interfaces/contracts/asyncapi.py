@@ -31,6 +31,7 @@ QUEUES_BY_TYPE: Final[Mapping[str, tuple[str, ...]]] = {
     MessageType.EXPORT_CANCELLED: (queues.OPERATOR, queues.CUSTOMS_BROKER, queues.WAREHOUSE),
     MessageType.DELIVERY_DEAD: (queues.OPERATOR,),
     MessageType.EXPORT_RECHECKED: (queues.OPERATOR,),
+    MessageType.PLAN_RECHECKED: (queues.OPERATOR,),
     CONNECTION_TEST: (queues.CUSTOMS_BROKER, queues.WAREHOUSE, queues.OPERATOR),
 }
 

@@ -9,6 +9,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
+from pipeline.accounts.schemas import name_subject
 from pipeline.core.errors import Purged, Refused, ValidationFailed
 from pipeline.deliveries import history, portal, replay, sender
 from pipeline.deliveries.schemas.views import ReplayRequest
@@ -60,7 +61,9 @@ def download_message(id: str, visit: Holder) -> Response:  # noqa: A002 - the co
     """Return the exact bytes of the message of a delivery."""
     sent = portal.read_message(visit.runtime, visit.visitor, id)
     if sent.body is None:
-        raise Purged.for_export(sent.delivery.export_id, "the text of its messages is gone")
+        raise Purged.for_subject(
+            name_subject(sent.delivery.export_id, sent.delivery.plan_id), "the text of its messages is gone"
+        )
     headers = {**download_headers(f"{sent.delivery.notification_id}.json"), "Cache-Control": "no-store"}
     return Response(sent.body, headers=headers, media_type="application/json")
 

@@ -144,7 +144,7 @@ def read_message_rows(session: Session, export_id: str) -> MessageRows:
 
     Raises MissingFact if an attempt cannot be read: the attempts decide the state of a delivery.
     """
-    belongs_to_export = (col(Notification.export_id) == export_id, col(Delivery.export_id) == export_id)
+    belongs_to_export = (col(Notification.export_id) == export_id, col(Delivery.subject_id) == export_id)
     notifications = raw_rows.read_rows(
         session, Notification, belongs_to_export[0], order_by=(col(Notification.position),)
     )
@@ -276,6 +276,8 @@ def _belongs_to_export(model: type[SQLModel], export_id: str) -> ColumnElement[b
     if model is Acknowledgement:
         submissions = select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == export_id)
         return col(Acknowledgement.submission_id).in_(submissions)
+    if model is Delivery:
+        return col(Delivery.subject_id) == export_id
     return table(model).c.export_id == export_id
 
 

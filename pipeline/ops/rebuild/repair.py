@@ -170,7 +170,7 @@ def _write_messages(session: Session, prepared: outbox.OutboxRows, first_positio
         if name is None:
             session.execute(insert(table(Delivery)).values(**values, due_at=due[row["state"]]))
         else:
-            updates = {column: values[column] for column in ("export_id", "account_id", "audience", "position")}
+            updates = {column: values[column] for column in ("subject_id", "account_id", "audience", "position")}
             session.execute(update(table(Delivery)).where(_deliveries.id == name).values(**updates))
     # Deliveries that were neither enqueued nor attempted.
     session.execute(

@@ -140,7 +140,7 @@ def read_stored_state(runtime: Runtime) -> StoredState:
             select(col(Artifact.export_id), col(Artifact.unit_no), col(Artifact.artifact_type), col(Artifact.sha256))
         ).all()
         deliveries = session.execute(
-            select(col(Delivery.export_id), col(Delivery.notification_id), col(Delivery.state))
+            select(col(Delivery.subject_id), col(Delivery.notification_id), col(Delivery.state))
         )
         stored_deliveries = [StoredDelivery(*row) for row in deliveries]
     intact = {sha256: _is_intact(runtime, sha256) for sha256 in {row.sha256 for row in documents}}

@@ -149,7 +149,7 @@ def read_event_types(runtime: Runtime, export_id: str) -> list[str]:
 def list_deliveries(runtime: Runtime, export_id: str, partner_id: str | None = None) -> list[Delivery]:
     """Return the export's deliveries, ordered by position."""
     with runtime.db.read() as session:
-        wanted = select(Delivery).where(col(Delivery.export_id) == export_id)
+        wanted = select(Delivery).where(col(Delivery.subject_id) == export_id)
         if partner_id is not None:
             wanted = wanted.where(col(Delivery.partner_id) == partner_id)
         return list(session.exec(wanted.order_by(col(Delivery.position), col(Delivery.channel))).all())

@@ -37,7 +37,7 @@ def stream_of(export: exports.PreparedExport) -> DeliveryStream:
 
 def deliver(runtime: Runtime, export: exports.PreparedExport) -> sender.DeliveryReport:
     stream = stream_of(export)
-    return sender.deliver_stream(runtime, stream.export_id, stream.partner_id, stream.channel)
+    return sender.deliver_stream(runtime, stream.subject_id, stream.partner_id, stream.channel)
 
 
 def states(runtime: Runtime, export: exports.PreparedExport) -> list[tuple[str, int]]:

@@ -336,7 +336,7 @@ def test_reply_to_a_retracted_handoff_is_rejected(sent: SentReply, state: Export
 
 
 def test_purged_handoff_says_so_and_rejects_answers(sent: SentReply) -> None:
-    purge(sent.harness.runtime, sent.notification.export_id)
+    purge(sent.harness.runtime, sent.notification.subject_id)
     for page in (sent.get_page(), sent.submit(status="query", message="canary")):
         assert page.status_code == 410
         assert "was deleted" in page.text

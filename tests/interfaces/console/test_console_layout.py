@@ -47,7 +47,7 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
     assert answered.status_code == 200, answered.text
     shape(harness.runtime, late, status=SubmissionState.DELIVERED, overdue=True, dead="warehouse")
     with harness.runtime.db.write() as session:
-        given_up = col(Delivery.export_id) == late, col(Delivery.state) == "dead"
+        given_up = col(Delivery.subject_id) == late, col(Delivery.state) == "dead"
         session.execute(update(Delivery).where(*given_up).values(error="the endpoint answered 503 at every attempt"))
     # As the database says it: the harness has a clock of its own.
     ends = utc_now() + timedelta(seconds=1)

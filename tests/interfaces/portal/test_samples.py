@@ -40,6 +40,7 @@ KINDS = {
         "exports.export.cancelled.v1",
         "exports.delivery.dead.v1",
         "exports.export.rechecked.v1",
+        "exports.plan.rechecked.v1",
         "exports.connection.test.v1",
     },
 }

@@ -155,7 +155,7 @@ def test_resent_delivery_of_superseded_export_is_pending_until_delivered(
     with workflow_on_both.runtime.db.read() as session:
         delivery = session.scalars(
             select(Delivery).where(
-                col(Delivery.export_id) == export_id,
+                col(Delivery.subject_id) == export_id,
                 col(Delivery.audience) == "operator",
                 col(Delivery.state) == "delivered",
             )
@@ -176,11 +176,11 @@ def test_resent_dead_letter_is_pending_until_delivered(
 
 def check_resent_untaken(workflow: WorkflowHarness, failing_queues: Answers, row: Delivery) -> None:
     sender.resend_delivery(workflow.runtime, factories.ACCOUNT, row.id, "key_1")
-    assert differences(workflow, row.export_id) == []
+    assert differences(workflow, row.subject_id) == []
     with failing_queues(ChannelUnavailable("the endpoint is down")):
-        assert sender.deliver_stream(workflow.runtime, row.export_id, row.partner_id, row.channel).retried
-    assert [each.state for each in list_pending(workflow, row.export_id) if each.id == row.id] == ["pending"]
-    assert differences(workflow, row.export_id) == []
+        assert sender.deliver_stream(workflow.runtime, row.subject_id, row.partner_id, row.channel).retried
+    assert [each.state for each in list_pending(workflow, row.subject_id) if each.id == row.id] == ["pending"]
+    assert differences(workflow, row.subject_id) == []
 
 
 def test_handoff_has_not_failed_if_only_its_retraction_is_dead(

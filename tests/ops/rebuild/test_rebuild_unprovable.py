@@ -148,7 +148,7 @@ def add_messages(workflow: WorkflowHarness, export_id: str, *, messages: int, tr
     """Add messages that the log does not mention, to recipients that have pending messages."""
     with workflow.runtime.db.write() as session:
         notification = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).first()
-        owed_to = session.scalars(select(Delivery).where(col(Delivery.export_id) == export_id)).first()
+        owed_to = session.scalars(select(Delivery).where(col(Delivery.subject_id) == export_id)).first()
         assert notification is not None
         assert owed_to is not None
         for place in range(messages):

@@ -16,7 +16,7 @@ STORED_TABLES: Final = {
     "steps": ("export_id", ("export_id",)),
     "broker_submissions": ("export_id", ("id", "export_id")),
     "notifications": ("export_id", ("id", "export_id")),
-    "deliveries": ("export_id", ("id", "notification_id", "export_id")),
+    "deliveries": ("subject_id", ("id", "notification_id", "subject_id")),
     "idempotency_records": ("export_id", ("key", "export_id")),
 }
 _CHUNK: Final = 50_000
@@ -25,6 +25,7 @@ _DIGITS: Final = 8
 _SOURCES: Final = {
     "id": "SELECT plan_id FROM exports WHERE id = %(export_id)s UNION ALL SELECT %(export_id)s",
     "export_id": "SELECT %(export_id)s::text",
+    "subject_id": "SELECT %(export_id)s::text",
 }
 
 

@@ -30,7 +30,7 @@ _UNDELIVERED: Final = select(_exports.state).where(
     _exports.id.in_(bindparam("ids", expanding=True)),
     or_(
         _exports.state != ExportState.EXECUTED.value,
-        exists().where(_deliveries.export_id == _exports.id, _deliveries.state != DeliveryState.DELIVERED.value),
+        exists().where(_deliveries.subject_id == _exports.id, _deliveries.state != DeliveryState.DELIVERED.value),
     ),
 )
 
@@ -86,7 +86,7 @@ def read_latencies(runtime: Runtime, export_ids: Sequence[str]) -> list[float]:
     """Return the seconds of each export from its acceptance to its last delivery, by the database's clock."""
     query = (
         select(_exports.accepted_at, func.max(_deliveries.delivered_at))
-        .join(table(Delivery), _deliveries.export_id == _exports.id)
+        .join(table(Delivery), _deliveries.subject_id == _exports.id)
         .where(_exports.id.in_(export_ids))
         .group_by(_exports.id, _exports.accepted_at)
     )

@@ -66,7 +66,7 @@ def rows() -> Rows:
         "deliveries": [
             {
                 "id": "del_1",
-                "export_id": EXPORT,
+                "subject_id": EXPORT,
                 "notification_id": MESSAGE,
                 "partner_id": PARTNER,
                 "channel": CHANNEL,

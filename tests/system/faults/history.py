@@ -190,7 +190,7 @@ def all_were_notified(history: History) -> Iterator[str]:
     failed = {row["id"] for row in _rows(history, "exports") if row["state"] == "failed"}
     for which, row in deliveries.items():
         # A message that waits for the completion of a failed export becomes due if a person retries the export.
-        if row["state"] not in AT_REST and not (row["state"] == "waiting" and row["export_id"] in failed):
+        if row["state"] not in AT_REST and not (row["state"] == "waiting" and row["subject_id"] in failed):
             yield f"{which} is still {row['state']}"
         if row["state"] == "delivered" and which not in taken:
             yield f"{which} is delivered but was not received"
@@ -233,7 +233,7 @@ def _failed_claims(row: Row, tries: Sequence[Row]) -> int:
 
 
 def _stream(row: Row) -> tuple[str, str, str]:
-    return row["export_id"], row["partner_id"], row["channel"]
+    return row["subject_id"], row["partner_id"], row["channel"]
 
 
 def leases_are_exclusive(history: History) -> Iterator[str]:

@@ -33,6 +33,8 @@ def snapshot(runtime: Runtime, account_id: str, store: Path, *, again: Sequence[
                     wanted = table.c.account_id == account_id
                 case "attempts":
                     wanted = table.c.delivery_id.in_([row["id"] for row in tables["deliveries"]])
+                case "deliveries":
+                    wanted = table.c.subject_id.in_(of_account)
                 case _:
                     wanted = table.c.export_id.in_(of_account)
             tables[name] = [dict(row) for row in session.execute(select(table).where(wanted)).mappings()]

@@ -60,7 +60,7 @@ def test_deliveries_process_paused_past_its_leases_sends_nothing(site: Site, cas
         exports = [one.accepted(one.client.plan(lines=3, packages=3)) for _ in range(2)]
         site.wait_until(lambda: one.count_fired().get(point) == STREAMS, 60, "the process does not hold all streams")
         rows = one.snapshot().tables["deliveries"]
-        held = {(row["export_id"], row["partner_id"]) for row in rows if row["lease_until"] is not None}
+        held = {(row["subject_id"], row["partner_id"]) for row in rows if row["lease_until"] is not None}
         assert len(held) == STREAMS
         site["deliveries"].send(SIGSTOP)
         site["deliveries-2"].start()

@@ -155,7 +155,7 @@ def check_confirmed(site: Site, case: OpenCase, kills: int, packages: int) -> No
 
 
 def deliveries(one: Case, exports: Collection[str]) -> set[str]:
-    return {row["state"] for row in one.snapshot().tables["deliveries"] if row["export_id"] in exports}
+    return {row["state"] for row in one.snapshot().tables["deliveries"] if row["subject_id"] in exports}
 
 
 @fault("F39", everyday=(RABBITMQ,))

@@ -294,7 +294,7 @@ class Exports(RuleBasedStateMachine):
 
     def _is_replaced(self, delivery_id: str) -> bool:
         with self.world.runtime.db.read() as session:
-            of = session.get_one(Delivery, delivery_id).export_id
+            of = session.get_one(Delivery, delivery_id).subject_id
             return session.scalars(select(Export.id).where(col(Export.supersedes_id) == of)).first() is not None
 
     def _newest(self, batch: str) -> Export | None:

@@ -227,7 +227,7 @@ class World:
             except Fenced:
                 return
             self.messages += [
-                TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel)
+                TaskMessage(stream.subject_id, partner_id=stream.partner_id, channel=stream.channel)
                 for stream in report.pending_streams
             ]
             return
@@ -257,7 +257,7 @@ class World:
             failpoints.failpoint("sweep.after")
             self.messages += due
             self.messages += [
-                TaskMessage(stream.export_id, partner_id=stream.partner_id, channel=stream.channel)
+                TaskMessage(stream.subject_id, partner_id=stream.partner_id, channel=stream.channel)
                 for stream in overdue.notify_overdue(self.runtime)
             ]
 

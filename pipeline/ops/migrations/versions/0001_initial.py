@@ -32,7 +32,7 @@ _INBOX_TRIGGER = (
     f" FOR EACH ROW WHEN ({_DEAD_STATE.format(row='OLD')} <> {_DEAD_STATE.format(row='NEW')})"
 )
 _KEEP_INBOX = (  # noqa: S608 - our own names
-    "UPDATE deliveries SET inbox = {dead} WHERE export_id = NEW.id AND inbox <> {dead}"
+    "UPDATE deliveries SET inbox = {dead} WHERE subject_id = NEW.id AND inbox <> {dead}"
     " AND (state = 'dead' OR {dead} = 'open');"
 ).format(dead=_DEAD_STATE.format(row="NEW"))
 
@@ -47,7 +47,7 @@ _OUTCOME = """
                 WHEN handoff.state IN ('rejected', 'query', 'held') THEN handoff.state
                 WHEN handoff.state = 'failed' OR EXISTS (
                     SELECT 1 FROM deliveries
-                    WHERE deliveries.export_id = exports.id AND deliveries.state = 'dead' AND deliveries.audience = 'warehouse'
+                    WHERE deliveries.subject_id = exports.id AND deliveries.state = 'dead' AND deliveries.audience = 'warehouse'
                 ) THEN 'undeliverable'
                 WHEN handoff.overdue_at IS NOT NULL AND handoff.deadline_at IS NOT NULL THEN 'overdue'
                 WHEN handoff.state IN ('accepted', 'filed', 'released') THEN handoff.state
@@ -82,13 +82,13 @@ _OUTCOME_TRIGGERS = {
         f"{_HANDOFF_FACT.format(row='OLD')} <> {_HANDOFF_FACT.format(row='NEW')}",
         "NEW.export_id",
     ),
-    "deliveries_outcome_new": ("INSERT ON deliveries", _DEAD_FACT.format(row="NEW"), "NEW.export_id"),
+    "deliveries_outcome_new": ("INSERT ON deliveries", _DEAD_FACT.format(row="NEW"), "NEW.subject_id"),
     "deliveries_outcome": (
         "UPDATE OF state, audience ON deliveries",
         f"{_DEAD_FACT.format(row='OLD')} <> {_DEAD_FACT.format(row='NEW')}",
-        "NEW.export_id",
+        "NEW.subject_id",
     ),
-    "deliveries_outcome_old": ("DELETE ON deliveries", _DEAD_FACT.format(row="OLD"), "OLD.export_id"),
+    "deliveries_outcome_old": ("DELETE ON deliveries", _DEAD_FACT.format(row="OLD"), "OLD.subject_id"),
 }
 
 TABLES = (
@@ -771,14 +771,17 @@ def _create_tables() -> None:
     op.create_table(
         "notifications",
         sa.Column("id", sa.String(), nullable=False),
-        sa.Column("export_id", sa.String(), nullable=False),
+        sa.Column("export_id", sa.String(), nullable=True),
+        sa.Column("plan_id", sa.String(), nullable=True),
         sa.Column("account_id", sa.String(), nullable=False),
         sa.Column("audience", sa.String(), nullable=False),
         sa.Column("event_type", sa.String(), nullable=False),
         sa.Column("position", sa.Integer(), nullable=False),
         sa.Column("data", sa.Text(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
+        sa.CheckConstraint("(export_id IS NULL) <> (plan_id IS NULL)", name=op.f("ck_notifications_subject")),
         sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_notifications_export_id")),
+        sa.ForeignKeyConstraint(["plan_id"], ["plans.id"], name=op.f("fk_notifications_plan_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_notifications")),
     )
     op.create_table(
@@ -938,7 +941,7 @@ def _create_tables() -> None:
         "deliveries",
         sa.Column("id", sa.String(), nullable=False),
         sa.Column("notification_id", sa.String(), nullable=False),
-        sa.Column("export_id", sa.String(), nullable=False),
+        sa.Column("subject_id", sa.String(), nullable=False),
         sa.Column("account_id", sa.String(), nullable=False),
         sa.Column("audience", sa.String(), nullable=False),
         sa.Column("partner_id", sa.String(), nullable=False),
@@ -955,7 +958,6 @@ def _create_tables() -> None:
         sa.Column("inbox", sa.String(), nullable=False),
         sa.Column("error", sa.String(), nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
-        sa.ForeignKeyConstraint(["export_id"], ["exports.id"], name=op.f("fk_deliveries_export_id")),
         sa.ForeignKeyConstraint(["notification_id"], ["notifications.id"], name=op.f("fk_deliveries_notification_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_deliveries")),
         sa.UniqueConstraint(
@@ -1026,6 +1028,14 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
     op.create_index("ix_api_keys_account_id", "api_keys", ["account_id", "created_at", "id"], unique=False)
     op.create_index("ix_notifications_export_id_position", "notifications", ["export_id", "position"], unique=False)
     op.create_index(
+        "ix_notifications_plan_id_position",
+        "notifications",
+        ["plan_id", "position"],
+        unique=False,
+        postgresql_where=sa.text("plan_id IS NOT NULL"),
+        sqlite_where=sa.text("plan_id IS NOT NULL"),
+    )
+    op.create_index(
         "ix_steps_due_at",
         "steps",
         ["due_at"],
@@ -1069,7 +1079,7 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
         sqlite_where=sa.text("state = 'pending'"),
     )
     op.create_index(
-        "ix_deliveries_stream", "deliveries", ["export_id", "partner_id", "channel", "position"], unique=False
+        "ix_deliveries_stream", "deliveries", ["subject_id", "partner_id", "channel", "position"], unique=False
     )
     op.create_index(
         "ix_number_blocks_left",
@@ -1135,12 +1145,12 @@ def _create_indexes() -> None:  # noqa: PLR0915 - one statement an index
         "ix_portal_links_account_id_partner_id", "portal_links", ["account_id", "partner_id", "id"], unique=False
     )
     op.create_index(
-        "ix_deliveries_partner", "deliveries", ["account_id", "partner_id", "export_id", "id"], unique=False
+        "ix_deliveries_partner", "deliveries", ["account_id", "partner_id", "subject_id", "id"], unique=False
     )
     op.create_index(
         "ix_deliveries_partner_state",
         "deliveries",
-        ["account_id", "partner_id", "state", "export_id", "id"],
+        ["account_id", "partner_id", "state", "subject_id", "id"],
         unique=False,
         postgresql_where=sa.text("(state <> 'delivered') IS TRUE"),
         sqlite_where=sa.text("(state <> 'delivered') IS TRUE"),

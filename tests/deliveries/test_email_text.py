@@ -1,0 +1,26 @@
+"""The e-mail about a registered plan that new rules change."""
+
+from __future__ import annotations
+
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries import email_content
+from pipeline.deliveries.schemas.messages import MessageType
+from tests.deliveries.support.rechecks import RECHECKED
+from tests.deliveries.test_email_content import notification
+
+
+def test_email_about_a_plan_names_the_plan_and_no_export(runtime: Runtime) -> None:
+    row = notification(MessageType.PLAN_RECHECKED, RECHECKED[MessageType.PLAN_RECHECKED], test=True)
+    body = email_content.build_email_body(runtime.settings, row, [])
+    assert body.subject == "[TEST] Plan of batch batch_1: new customs rules change what is found in it"
+    for text in (body.text, body.html):
+        for each in (
+            "Ruleset us-new",
+            "V12, block",
+            "Line L1 has no heading.",
+            "register the changed plan",
+            "Plan pln_1",
+        ):
+            assert each in text
+        assert "Export " not in text
+        assert "revision" not in text
