@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from calendar import monthcalendar
 from collections.abc import Mapping
-from datetime import date, timedelta
+from datetime import MAXYEAR, date, timedelta
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
@@ -109,12 +109,18 @@ class StatementDays(ReferenceRow):
         if day.weekday() in (_SATURDAY, _SUNDAY):
             return "a weekend"
         # New Year's Day on a Saturday is observed in the year before.
-        closed = {each.observed_in(year): each.name for year in (day.year, day.year + 1) for each in self.holidays}
+        closed = {
+            each.observed_in(year): each.name
+            for year in {day.year, min(day.year + 1, MAXYEAR)}
+            for each in self.holidays
+        }
         return closed.get(day)
 
-    def add_working_days(self, day: date, days: int) -> date:
-        """Return the last of so many working days after the day."""
+    def add_working_days(self, day: date, days: int) -> date | None:
+        """Return the last of so many working days after the day; None if it is after the last day that a date can be."""
         while days:
+            if day == date.max:
+                return None
             day += timedelta(days=1)
             days -= self.describe_closed(day) is None
         return day

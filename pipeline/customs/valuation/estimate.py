@@ -250,8 +250,11 @@ def _find_summary_day(unit: Unit, on: date) -> SummaryDue | None:
     row, days = filing_rules().summary_time, filing_rules().statement_days
     if unit.entry.estimated_arrival_at is None or unit.entry.type not in row.entry_types or not row.in_force(on):
         return None
+    day = days.add_working_days(on, row.working_days)
+    if day is None:
+        return None
     return SummaryDue(
-        day=days.add_working_days(on, row.working_days),
+        day=day,
         text=f"Computed: {row.working_days} working days after the expected day of entry, {on}, without weekends and federal holidays",
         source=row.source,
         status=combine_evidence(row, days).status,

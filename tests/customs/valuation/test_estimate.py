@@ -283,3 +283,10 @@ def test_working_days_agree_with_independent_calendar(day: date) -> None:
     later = (day + timedelta(days=number) for number in count(1))
     working = [each for each in islice(later, 40) if each.weekday() < 5 and each not in closed]
     assert filing_rules().statement_days.add_working_days(day, 10) == working[9]
+
+
+def test_working_days_end_with_the_calendar() -> None:
+    days = filing_rules().statement_days
+    assert days.add_working_days(date(9999, 12, 1), 10) == date(9999, 12, 15)
+    assert days.add_working_days(date(9999, 12, 31), 1) is None
+    assert estimate(on=date(9999, 12, 31)).summary_due is None
