@@ -43,7 +43,7 @@ def test_unknown_parameter_is_rejected_with_a_suggestion(
 def test_page_says_which_parameter_is_unknown(harness: ApiHarness) -> None:
     answer = harness.client_with_key(None).get("/console/exports?stat=failed")
     assert (answer.status_code, answer.headers["content-type"]) == (400, "text/html; charset=utf-8")
-    assert "/query/stat is not a parameter of this call; did you mean state?" in answer.text
+    assert "<code>stat</code> in the address is not a parameter of this call; did you mean state?" in answer.text
 
 
 def test_every_call_rejects_unknown_parameters(harness: ApiHarness) -> None:

@@ -28,7 +28,7 @@ ROWS: Final = 3
 LINKS: Final = f"/console/partners/{factories.WAREHOUSE}/portal-links"
 #: Each list with what its rows show.
 LISTS: Final = {
-    "/console/keys": r"<code>(\w+)</code>",
+    "/console/keys": r"<br><code>(\w+)</code>",
     "/console/people": r'data-label="Person"><a href="/console/people/(per_\w+)"',
     LINKS: r"<td><code>(lnk_\w+)</code>",
     "/console/waivers": r'<td><a href="/console/waivers/(\w+)"',
