@@ -16,7 +16,8 @@ from tests.customs.cases import enter_on, findings, list_findings, with_changes
         ("us-ca-2026-04-06", "2026-04-06", "warn"),
         ("us-ca-2026-10-07", "2026-10-07", "warn"),
         ("us-ca-2026-11-27", "2026-10-07", "warn"),
-        ("us-ca-2026-11-27.2", "2026-10-06", "warn"),
+        ("us-ca-2026-11-27.2", "2026-10-07", "warn"),
+        ("us-ca-2026-11-29", "2026-10-06", "warn"),
         ("of-my-own", "2026-10-07", "warn"),
         ("us-ca-2027-01-01", "2027-01-01", "warn"),
     ],
@@ -50,7 +51,7 @@ def test_unknown_correction_is_not_called_outdated(ruleset_id: str) -> None:
     [
         ("us-ca-2026-10-07", "2026-10-07"),
         ("us-ca-2026-11-27", "2026-10-07"),
-        ("us-ca-2026-11-27.2", "2026-10-06"),
+        ("us-ca-2026-11-29", "2026-10-06"),
         ("of-my-own", "2026-10-06"),
     ],
 )

@@ -22,6 +22,10 @@ LIST = "lists/section232-metals.json"
 NEEDS = "section232.yaml"
 
 
+#: The content of each ruleset that a version was released with, by its id.
+RELEASED = {"us-ca-2026-11-27.2": "sha256:8d071ba0856c3c9a3dfe7acf4d3ad45fa22b147f87ebf9345a9ad600be37fc2c"}
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """A copy of the rules that a test may change."""
@@ -45,12 +49,18 @@ def list_errors(manifest: Path) -> list[str]:
 def test_rules_load_once_and_are_immutable() -> None:
     rules = ruleset()
     assert ruleset() is rules
-    assert (rules.id, rules.as_of) == ("us-ca-2026-11-27.2", date(2026, 10, 7))
+    assert (rules.id, rules.as_of) == ("us-ca-2026-11-29", date(2026, 10, 7))
     with pytest.raises(AttributeError):
         rules.id = "another"  # type: ignore[misc]
     for mapping in (rules.by_heading, rules.programs_by_id, *(held.codes for held in rules.resolved_lists)):
         with pytest.raises(TypeError):
             mapping["9903.82.09"] = ()  # type: ignore[index]
+
+
+def test_rules_that_changed_since_a_release_have_another_id() -> None:
+    rules = ruleset()
+    assert RELEASED.get(rules.id, rules.content_hash) == rules.content_hash, "give the changed rules a new id"
+    assert {rules.id, *rules.predecessors} >= RELEASED.keys()
 
 
 def test_every_row_has_source_confidence_status_and_first_day() -> None:

@@ -65,7 +65,7 @@ def build_peer_invoice(export_id: str, unit: Unit) -> Invoice:
         plan_hash="sha256:" + "0" * 64,
         revision=1,
         package_number="CP-000001",
-        ruleset_id="us-ca-2026-11-27.2",
+        ruleset_id="us-ca-2026-11-29",
         ruleset_as_of=date(2026, 10, 7),
         ssccs={},
         line_digests=digests,
