@@ -122,6 +122,7 @@ class ShownItem:
     id: str
     text: str
     text_title: str
+    text_link: str
     remarks: Sequence[tuple[NamedField, str]]
     since: str
     deadline: str
@@ -229,14 +230,17 @@ def _show_item(
         name=item.batch_id or "",
     )
     seen = item.acknowledged
+    letter = item.delivery_id if group.cause is Cause.DEAD_LETTER else None
     return ShownItem(
         key=f"{group.cause.value}-{item.delivery_id or item.export_id or item.partner_id}",
         value=chosen.value if has_box else "",
         link=chosen.link,
         name=item.batch_id or item.partner_id or "",
         id=item.export_id or "",
-        text=describe_message_type(item.text) if group.cause is Cause.DEAD_LETTER else item.text,
-        text_title=item.text if group.cause is Cause.DEAD_LETTER else "",
+        text=item.text if letter is None else describe_message_type(item.text),
+        text_title="" if letter is None else item.text,
+        # Two packages of one export differ only in their messages.
+        text_link="" if letter is None else f"/console/deliveries/{quote(letter, safe='')}",
         remarks=[(name_field(each["pointer"]), each["message"]) for each in item.fields],
         since=format_instant(item.since),
         deadline=_format_deadline(item),

@@ -304,6 +304,14 @@ def test_dead_letters_are_grouped_by_partner_and_failure(harness: ApiHarness) ->
     assert "Test the connection" in sign_in_browser(harness, "read", "admin").get("/console/inbox").text
 
 
+def test_each_dead_letter_leads_to_its_message(harness: ApiHarness) -> None:
+    kill_messages(harness, "a")
+    client = sign_in_browser(harness, "read")
+    links = re.findall(r'<a href="(/console/deliveries/[^"]+)"[^>]*>Package<', client.get("/console/inbox").text)
+    assert len(links) == len(set(links)) == 2
+    assert len({client.get(each).text for each in links}) == 2
+
+
 def test_connection_is_tested_from_a_group_and_its_messages_resent(harness: ApiHarness) -> None:
     kill_messages(harness, "a")
     with harness.runtime.db.write() as session:
