@@ -14,7 +14,7 @@ from subprocess import PIPE
 
 import pytest
 from sqlalchemy import select
-from sqlmodel import SQLModel, col
+from sqlmodel import col
 
 from config.settings import HOME, Settings
 from pipeline.accounts import partners, service
@@ -129,11 +129,15 @@ def count_pending(runtime: Runtime) -> int:
         return len(session.scalars(select(col(Delivery.id)).where(col(Delivery.state) == "pending")).all())
 
 
-def ids(runtime: Runtime, table: type[SQLModel], exports: Sequence[str], state: str | None = None) -> set[str]:
-    wanted = table.__table__.c  # type: ignore[attr-defined]  # SQLModel's own
-    query = select(wanted.id).where(wanted.export_id.in_(exports))
+def list_messages(runtime: Runtime, exports: Sequence[str]) -> set[str]:
     with runtime.db.read() as session:
-        return set(session.scalars(query if state is None else query.where(wanted.state == state)))
+        return set(session.scalars(select(col(Notification.id)).where(col(Notification.export_id).in_(exports))))
+
+
+def list_delivered(runtime: Runtime, exports: Sequence[str]) -> set[str]:
+    wanted = select(col(Delivery.id)).where(col(Delivery.subject_id).in_(exports), col(Delivery.state) == "delivered")
+    with runtime.db.read() as session:
+        return set(session.scalars(wanted))
 
 
 def check_promises(original: Runtime, restored: Runtime, exports: Sequence[str], delivered: set[str]) -> None:
@@ -141,7 +145,7 @@ def check_promises(original: Runtime, restored: Runtime, exports: Sequence[str],
     attempts_before = count_attempts(restored)
     finish(restored, exports)
     finish(original, exports)
-    assert ids(restored, Notification, exports) == ids(original, Notification, exports)
+    assert list_messages(restored, exports) == list_messages(original, exports)
     assert {row: count for row, count in count_attempts(restored).items() if row in delivered} == {
         row: count for row, count in attempts_before.items() if row in delivered
     }
@@ -161,7 +165,7 @@ def test_create_backup_during_writes_can_be_restored_and_continued(
 ) -> None:
     original = open_service(sqlite_url, f"file:{tmp_path / 'artifacts'}")
     exports = start_exports(original)
-    delivered = ids(original, Delivery, exports, "delivered")
+    delivered = list_delivered(original, exports)
     assert len(delivered) == 2
     stated = audit.sign_checkpoint(original, settled_seconds=0)
     over = threading.Event()
@@ -209,7 +213,7 @@ def test_postgresql_dump_during_exports_can_be_restored_and_continued(
     url = postgres_server.fresh_url(postgres_template, owner=OWNER)
     original = open_service(url, f"file:{tmp_path / 'artifacts'}")
     exports = start_exports(original)
-    delivered = ids(original, Delivery, exports, "delivered")
+    delivered = list_delivered(original, exports)
     with pytest.raises(InvalidState, match="pg_dump"):
         backup.create_backup(original, tmp_path / "copy")
 
