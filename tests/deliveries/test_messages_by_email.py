@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import smtplib
 import socket
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from sqlmodel import select
@@ -166,6 +167,21 @@ def test_silent_mail_server_is_bounded_by_total_time() -> None:
     with MailServer(Script(silent=20)) as smtp_server, pytest.raises(ChannelUnavailable) as caught:
         send(smtp_server, delivery_timeout_seconds=0.3)
     assert (caught.value.status, time.monotonic() - began < 15) == ("TimeoutError", True)
+
+
+def test_read_that_times_out_is_named_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time of a read may end a moment before that of the whole attempt."""
+
+    def time_out(_: smtplib.SMTP) -> NoReturn:
+        try:
+            raise TimeoutError("timed out")
+        except OSError as error:
+            raise smtplib.SMTPServerDisconnected(f"Connection unexpectedly closed: {error}")  # noqa: B904 - as smtplib
+
+    monkeypatch.setattr(smtplib.SMTP, "getreply", time_out)
+    with MailServer() as smtp_server, pytest.raises(ChannelUnavailable, match="s in total") as caught:
+        send(smtp_server)
+    assert caught.value.status == "TimeoutError"
 
 
 def test_doctor_signs_in_to_mail_server_or_says_what_to_fix() -> None:

@@ -243,7 +243,9 @@ class MailSession:
                 f"the mail server's certificate is not trusted: {error.verify_message}", status=type(error).__name__
             ) from error
         except (httpcore.NetworkError, httpcore.TimeoutException, OSError, ValueError) as error:
-            late = self._timed_out or isinstance(error, (TimeoutError, httpcore.TimeoutException))
+            # smtplib makes a disconnection of each failed read; its context is the failure.
+            failures = (error, error.__context__)
+            late = self._timed_out or any(isinstance(e, (TimeoutError, httpcore.TimeoutException)) for e in failures)
             name = "TimeoutError" if late else type(error).__name__
             why = f"more than {self._seconds:g} s in total" if late else str(error) or name
             raise ChannelUnavailable(f"{doing} failed: {why}", status=name) from error
