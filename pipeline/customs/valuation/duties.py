@@ -18,6 +18,8 @@ from pipeline.exports.schemas.entry_estimate import DutyRow
 from pipeline.exports.schemas.plan import Line
 
 COLUMN_1: Final = "column 1"
+#: The note of a duty whose value is not known in US dollars.
+NO_EXCHANGE_RATE: Final = "there is no exchange rate"
 _HUNDRED: Final = to_decimal("100")
 _RATE_DIGITS: Final = 8
 
@@ -94,7 +96,7 @@ def price_rate(
         note = f'check: a person must read the rate "{rate.text}"'
         return DutyRow(heading=heading, rate=text, amount_usd=None, note=note, source=source)
     if entered is None:
-        return DutyRow(heading=heading, rate=text, amount_usd=None, note="there is no exchange rate", source=source)
+        return DutyRow(heading=heading, rate=text, amount_usd=None, note=NO_EXCHANGE_RATE, source=source)
     parts: list[Decimal] = []
     terms: list[str] = []
     if rate.amount is not None:

@@ -15,7 +15,7 @@ from pipeline.customs.reference.valuation import EntryFee, ValuationRules, valua
 from pipeline.customs.tariff.deposits import DeclaredCase, list_declared
 from pipeline.customs.tariff.facts import KeptRate, TariffFacts
 from pipeline.customs.valuation.chapter98 import DutyBase, divide_value, find_goods_base, find_heading_base
-from pipeline.customs.valuation.duties import COLUMN_1, column_1_duty, deposit_duty, is_on_quantity
+from pipeline.customs.valuation.duties import COLUMN_1, NO_EXCHANGE_RATE, column_1_duty, deposit_duty, is_on_quantity
 from pipeline.customs.valuation.entered_value import (
     LineValue,
     line_values,
@@ -190,7 +190,7 @@ def _heading_duty(row: Chapter99, value: Decimal | None) -> DutyRow:
     elif row.basis not in {"full_value", _TOTAL} and row.rate_percent:
         note = f"the rate is on {row.basis.replace('_', ' ')}, whose value the plan does not give"
     elif value is None:
-        note = "there is no exchange rate"
+        note = NO_EXCHANGE_RATE
     else:
         amount = take_percent(value, row.rate_percent)
     if row.basis == _TOTAL:
