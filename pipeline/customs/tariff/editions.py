@@ -23,7 +23,7 @@ from pipeline.customs.tariff import cases, flags, reader
 from pipeline.customs.tariff.cases import read_cases
 from pipeline.customs.tariff.flags import read_flags
 from pipeline.customs.tariff.reader import TariffLine, read_lines
-from pipeline.customs.tariff.rows import check_size
+from pipeline.customs.tariff.rows import RATE_DIGITS, check_size
 
 EditionKind = Literal["tariff", "agency-flags", "duty-cases"]
 #: The table of the rows of each kind.
@@ -39,7 +39,6 @@ _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _CHUNK: Final = 1_048_576
 _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
 #: A number of eight digits has rates; its statistical suffixes have two more.
-_RATE_DIGITS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -175,7 +174,7 @@ def _build_row(heading: str, line: TariffLine) -> dict[str, Any]:
     return {
         "heading": heading,
         "number": line.number,
-        "number8": line.number[:8] if len(line.number) >= _RATE_DIGITS else None,
+        "number8": line.number[:8] if len(line.number) >= RATE_DIGITS else None,
         "indent": line.indent,
         "description": line.description,
         "units": list(line.units),

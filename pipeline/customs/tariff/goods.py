@@ -15,11 +15,11 @@ from pipeline.customs.tariff.facts import KeptEdition, KeptRate, TariffFacts, ci
 from pipeline.customs.tariff.lines import WantedFacts, load_days
 from pipeline.customs.tariff.queries import format_number
 from pipeline.customs.tariff.rates import Rate, parse_rate, parse_special_rates
+from pipeline.customs.tariff.rows import RATE_DIGITS
 from pipeline.exports.schemas.plan import Line, Unit
 
 #: Their goods take column 2 (HTSUS general note 3(b)).
 COLUMN_2: Final = frozenset({"BY", "CU", "KP", "RU"})
-_RATE_DIGITS: Final = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +78,13 @@ def read_goods_rate(
     known = [percent for percent in percents if percent is not None]
     if rates is None or len(known) != len(rates):
         return None
-    shown = format_number(number if kept.suffix else number[:_RATE_DIGITS])
-    words = f"column 1 of {shown} is {' or '.join(f'{rate.text}{column}' for rate, column in rates)}"
+    words = f"column 1 of {format_rated_number(number, kept)} is {' or '.join(f'{rate.text}{column}' for rate, column in rates)}"
     return GoodsRate(min(known), max(known), words, edition.effective_from, cite_edition(edition))
+
+
+def format_rated_number(number: str, kept: KeptRate) -> str:
+    """Return the number whose row has the rate, with points: the goods' own, or its first eight digits."""
+    return format_number(number if kept.suffix else number[:RATE_DIGITS])
 
 
 def _list_rates(kept: KeptRate, spi: str | None) -> list[tuple[Rate, str]] | None:

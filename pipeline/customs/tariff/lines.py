@@ -15,10 +15,9 @@ from pipeline.customs.tariff.cases import CasesOnDay, load_cases
 from pipeline.customs.tariff.editions import find_editions
 from pipeline.customs.tariff.flags import FlagsOnDay, load_flags
 from pipeline.customs.tariff.rates import Rate, SpecialRate, parse_rate, parse_special_rates
-from pipeline.customs.tariff.rows import split_chunks
+from pipeline.customs.tariff.rows import RATE_DIGITS, split_chunks
 
 _NUMBER_DIGITS: Final = 10
-_RATE_DIGITS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -72,8 +71,8 @@ class TariffOnDay:
 
         If the edition has no suffixes for its first eight digits, these are the number.
         """
-        rows = self.rows.get(number[:_RATE_DIGITS], ())
-        rate_row = next((row for row in rows if len(row.number) == _RATE_DIGITS), None)
+        rows = self.rows.get(number[:RATE_DIGITS], ())
+        rate_row = next((row for row in rows if len(row.number) == RATE_DIGITS), None)
         row = next((row for row in rows if row.number == number), None)
         if row is None and not self.list_suffixes(number):
             row = rate_row
@@ -84,11 +83,11 @@ class TariffOnDay:
 
     def has_provision(self, number: str) -> bool:
         """Return whether the edition has these eight digits."""
-        return bool(self.rows.get(number[:_RATE_DIGITS]))
+        return bool(self.rows.get(number[:RATE_DIGITS]))
 
     def list_suffixes(self, number: str) -> list[TariffRow]:
         """Return the rows of ten digits below the first eight digits of the number."""
-        return [row for row in self.rows.get(number[:_RATE_DIGITS], ()) if len(row.number) == _NUMBER_DIGITS]
+        return [row for row in self.rows.get(number[:RATE_DIGITS], ()) if len(row.number) == _NUMBER_DIGITS]
 
 
 def load_days(session: Session, wanted: Mapping[date, WantedFacts]) -> dict[date, TariffOnDay]:
@@ -110,7 +109,7 @@ def _load_day(session: Session, on: date, wanted: WantedFacts) -> TariffOnDay:
 
 def _load_rows(session: Session, edition: TariffEdition, numbers: set[str]) -> dict[str, list[TariffRow]]:
     rows: dict[str, list[TariffRow]] = {}
-    for part in split_chunks(sorted({number[:_RATE_DIGITS] for number in numbers})):
+    for part in split_chunks(sorted({number[:RATE_DIGITS] for number in numbers})):
         query = (
             select(TariffRow)
             .where(col(TariffRow.edition_id) == edition.id, col(TariffRow.number8).in_(part))

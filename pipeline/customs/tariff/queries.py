@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import date
-from typing import Final
 
 from sqlmodel import Session, col, select
 
@@ -22,9 +21,7 @@ from pipeline.customs.tariff.cases import CasesOnDay, format_case, load_number_c
 from pipeline.customs.tariff.editions import find_editions
 from pipeline.customs.tariff.flags import FlagsOnDay, load_flags
 from pipeline.customs.tariff.rates import Rate, parse_rate, parse_special_rates
-from pipeline.customs.tariff.rows import NUMBER, remove_points
-
-_RATE_DIGITS: Final = 8
+from pipeline.customs.tariff.rows import NUMBER, RATE_DIGITS, remove_points
 
 
 def parse_number(text: str) -> str:
@@ -61,8 +58,8 @@ def show_number(session: Session, number: str, on: date) -> TariffNumberView:
     ).all()
     place = next((place for place, row in enumerate(rows) if row.number == number), None)
     if place is None:
-        suffixes = [format_number(row.number) for row in rows if _is_suffix(row, number[:_RATE_DIGITS])]
-        near = f"; below {format_number(number[:_RATE_DIGITS])} it has {', '.join(suffixes[:20])}" if suffixes else ""
+        suffixes = [format_number(row.number) for row in rows if _is_suffix(row, number[:RATE_DIGITS])]
+        near = f"; below {format_number(number[:RATE_DIGITS])} it has {', '.join(suffixes[:20])}" if suffixes else ""
         raise NotFound(
             f"edition {edition.name} does not have the number {format_number(number)}{near or '; correct it'}"
         )
@@ -139,7 +136,7 @@ def _view_case(row: DutyCase, edition: TariffEdition) -> DutyCaseView:
 
 
 def _is_suffix(row: TariffRow, number8: str) -> bool:
-    return row.number8 == number8 and len(row.number) > _RATE_DIGITS
+    return row.number8 == number8 and len(row.number) > RATE_DIGITS
 
 
 def _find_rate_row(rows: Sequence[TariffRow], row: TariffRow) -> TariffRow | None:

@@ -17,6 +17,8 @@ from pipeline.core.errors import InvalidRequest
 #: A tariff number without points, and how many digits it has.
 NUMBER: Final = re.compile(r"\d{4}(\d{2}){0,3}", re.ASCII)
 LENGTHS: Final = (4, 6, 8, 10)
+#: The digits of a number that has rates; the two behind them are a suffix.
+RATE_DIGITS: Final = 8
 #: Longest text of a cell. The longest descriptions, of chapter 99, have about 10,000 characters.
 _MAX_TEXT: Final = 100_000
 _MAX_ROWS: Final = 200_000

@@ -10,9 +10,8 @@ from typing import Final
 from pipeline.core.money import ZERO, divide_exact, format_plain, multiply, round_cents, sum_exact, to_decimal
 from pipeline.customs.tariff.deposits import KINDS, DeclaredCase
 from pipeline.customs.tariff.facts import KeptRate
-from pipeline.customs.tariff.goods import COLUMN_2
+from pipeline.customs.tariff.goods import COLUMN_2, format_rated_number
 from pipeline.customs.tariff.quantity import sum_quantity
-from pipeline.customs.tariff.queries import format_number
 from pipeline.customs.tariff.rates import Rate, parse_rate, parse_special_rates
 from pipeline.exports.schemas.entry_estimate import DutyRow
 from pipeline.exports.schemas.plan import Line
@@ -21,7 +20,6 @@ COLUMN_1: Final = "column 1"
 #: The note of a duty whose value is not known in US dollars.
 NO_EXCHANGE_RATE: Final = "there is no exchange rate"
 _HUNDRED: Final = to_decimal("100")
-_RATE_DIGITS: Final = 8
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ def column_1_duty(lines: Sequence[Line], entered: Decimal | None, kept: KeptRate
     """
     first = lines[0]
     chosen = _choose_rate(first, kept)
-    source = f"{chosen.column} of {format_number(first.hts_code if kept.suffix else first.hts_code[:_RATE_DIGITS])}"
+    source = f"{chosen.column} of {format_rated_number(first.hts_code, kept)}"
     return price_rate(COLUMN_1, chosen.rate, lines, entered, source, chosen.note)
 
 
