@@ -1,77 +1,26 @@
-"""Spans of OpenTelemetry traces. Without a collector in the settings, nothing is imported and nothing happens."""
+"""Makes spans of OpenTelemetry traces. Without a collector in the settings, nothing is imported and nothing happens."""
 
 from __future__ import annotations
 
 import atexit
 import os
 import threading
-from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Final, Literal, Protocol
+from typing import Final
 
 import structlog
 
 from config.settings import Settings
 from config.telemetry import is_traced
+from pipeline.core.spans import Attribute, Attributes, Span, SpanKind, Tracer
 from pipeline.core.trace_context import TraceContext
 
 log = structlog.get_logger(__name__)
 
-SpanKind = Literal["internal", "server", "consumer", "producer"]
-Attribute = str | int
-#: The attributes of a span. Never an address, a price, a name or a secret: a collector is not the log of an export.
-Attributes = Mapping[str, Attribute | None]
-
 #: How long the end of a process waits for the collector.
 FLUSH_SECONDS: Final = 1.0
-
-
-class Span:
-    """A piece of work in a trace. This one is not traced: its methods do nothing."""
-
-    def set(self, **attributes: Attribute | None) -> None:
-        """Set attributes, named `exports.NAME`."""
-
-    def fail(self, error: BaseException, outcome: str | None = None) -> None:
-        """Mark the span as failed, by the class of the error: its text may hold an address."""
-
-    def end_request(self, method: str, route: str, status: int) -> None:
-        """Record the answer to an HTTP request, and name the span by the route."""
-
-
-class Tracer(Protocol):
-    """Makes the spans of this process and sends them to the collector."""
-
-    def open_span(
-        self, name: str, parent: TraceContext | None, kind: SpanKind, attributes: Attributes
-    ) -> AbstractContextManager[Span]:
-        """See `open_span`."""
-        ...
-
-    def record_span(
-        self, name: str, parent: TraceContext | None, attributes: Attributes, started_ns: int, ended_ns: int
-    ) -> None:
-        """See `record_span`."""
-        ...
-
-    def current_trace(self) -> TraceContext | None:
-        """Return the trace context of the current span, None outside of spans."""
-        ...
-
-    def link_trace(self, other: TraceContext) -> None:
-        """See `link_trace`."""
-        ...
-
-    def annotate(self, attributes: Attributes) -> None:
-        """See `annotate`."""
-        ...
-
-    def stop(self, seconds: float) -> None:
-        """Send what is left, for at most so long."""
-        ...
-
 
 _NO_SPAN: Final = nullcontext(Span())
 

@@ -32,8 +32,8 @@ from opentelemetry.trace import Span as OtelSpan
 from opentelemetry.trace import SpanKind as OtelKind
 
 from config.settings import load_variables
+from pipeline.core.spans import Attribute, Attributes, Span, SpanKind
 from pipeline.core.trace_context import TraceContext
-from pipeline.core.tracing import Attribute, Attributes, Span, SpanKind
 
 #: The time for one batch with its retries, unless OTEL_EXPORTER_OTLP_TIMEOUT says another.
 _TIMEOUT_SECONDS: Final = 3.0

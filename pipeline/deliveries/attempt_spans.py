@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pipeline.core import tracing
 from pipeline.core.errors import ChannelRefused
+from pipeline.core.spans import Attributes
 from pipeline.deliveries.channels.protocol import DeliveryReceipt
 from pipeline.deliveries.streams import StreamLease
 
@@ -13,7 +14,7 @@ from pipeline.deliveries.streams import StreamLease
 def trace_attempts(claimed: StreamLease, sending: Iterator[DeliveryReceipt]) -> Iterator[DeliveryReceipt]:
     """Yield what `sending` yields and raise what it raises. Each attempt is the current span while its message is sent."""
     for delivery in claimed.deliveries if tracing.is_tracing() else ():
-        described: tracing.Attributes = {
+        described: Attributes = {
             "plan_id" if claimed.about_plan else "export_id": claimed.stream.subject_id,
             "account_id": claimed.account_id,
             "partner_kind": claimed.audience,

@@ -12,7 +12,7 @@ import structlog
 from pipeline.core import tracing
 from pipeline.core.failpoints import failpoint
 from pipeline.core.metrics import observe
-from pipeline.core.tracing import Attributes, Span
+from pipeline.core.spans import Attributes, Span
 from pipeline.exports.metrics import DONE, STEP_SECONDS
 from pipeline.exports.step_context import StepContext
 

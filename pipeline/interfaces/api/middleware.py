@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.core import ids, tenancy, tracing
 from pipeline.core.errors import NotReady
+from pipeline.core.spans import Span
 from pipeline.core.tenancy import NO_ACCOUNT
-from pipeline.core.tracing import Span
 from pipeline.exports import events
 from pipeline.interfaces.api.errors import internal_error, problem_response
 from pipeline.interfaces.api.headers import parse_headers
