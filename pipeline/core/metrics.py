@@ -12,13 +12,22 @@ from pathlib import Path
 from typing import Any, Final
 
 import structlog
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, disable_created_metrics
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+    start_http_server,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
-from pipeline.core.metrics_server import find_shared_folder, reserve_files
+from pipeline.core.errors import MetricsNotServed
+from pipeline.core.metrics_folder import find_shared_folder, reserve_files
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter, which no query needs
 
@@ -104,6 +113,29 @@ def build_registry() -> CollectorRegistry:
     registry.register(_WorkDone())
     ProcessCollector(registry=registry)
     return registry
+
+
+@contextmanager
+def serve_metrics(host: str, port: int) -> Iterator[int]:
+    """Serve the metrics at the address while the block runs; yield the port. Port 0 takes a free one.
+
+    Raises MetricsNotServed.
+    """
+    try:
+        server, thread = start_http_server(port, host, build_registry())
+    except OSError as error:
+        raise MetricsNotServed(
+            f"cannot serve the metrics at {host}:{port}: {error.strerror}; another process may use the port, so give each"
+            " process its own by --metrics-port, or set EXPORTS_METRICS_PORT=0"
+        ) from error
+    # A forked child would hold the port after its parent has ended.
+    os.register_at_fork(after_in_child=server.socket.close)
+    try:
+        yield server.server_port
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 class _WorkDone(Collector):

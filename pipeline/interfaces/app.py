@@ -15,7 +15,7 @@ from starlette.concurrency import run_in_threadpool
 from config.logs import configure_logs
 from pipeline.accounts.open_id import OpenIdProvider
 from pipeline.core.metrics import build_registry
-from pipeline.core.metrics_server import find_shared_folder
+from pipeline.core.metrics_folder import find_shared_folder
 from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.customs.reference.bundle import load_rules
 from pipeline.interfaces.api import (

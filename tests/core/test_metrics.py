@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from pipeline.core.errors import MetricsNotServed
-from pipeline.core.metrics_server import serve_metrics, share_metrics
+from pipeline.core.metrics import serve_metrics
+from pipeline.core.metrics_folder import share_metrics
 from tests.support.metrics_text import parse, scrape, value
 from tests.support.on_day import clock_environment
 from tests.support.ports import LOOPBACK, free_port
@@ -43,11 +44,11 @@ def run_program(tmp_path: Path) -> Run:
 POOL = """
 import os, signal, sys
 from pathlib import Path
-from pipeline.core.metrics_server import share_metrics
+from pipeline.core.metrics_folder import find_shared_folder, share_metrics
 
 with share_metrics():
     from prometheus_client import generate_latest
-    from pipeline.core.metrics import build_registry, count, find_shared_folder, observe, set_gauge
+    from pipeline.core.metrics import build_registry, count, observe, set_gauge
     from pipeline.exports.metrics import LAST_SWEEP, LEASES_LOST, STEP_SECONDS
 
     def fork():
@@ -111,7 +112,7 @@ def test_killed_children_stay_in_the_sums_and_their_files_go(run_program: Run) -
 #: Threads of the parent count all the time while it forks children that count once.
 FORKS = """
 import os, sys, threading
-from pipeline.core.metrics_server import share_metrics
+from pipeline.core.metrics_folder import share_metrics
 
 with share_metrics():
     from pipeline.core.metrics import count
@@ -145,7 +146,7 @@ def test_child_that_was_forked_during_an_update_can_count(run_program: Run) -> N
 #: The parent is killed: its folder stays until another pool starts, which is not before it is a minute old.
 KILLED = """
 import os, signal
-from pipeline.core.metrics_server import share_metrics
+from pipeline.core.metrics_folder import share_metrics
 with share_metrics():
     os.kill(os.getpid(), signal.SIGKILL)
 """
@@ -160,7 +161,7 @@ def test_folder_of_a_killed_pool_is_deleted_by_the_next(run_program: Run, tmp_pa
     foreign = tmp_path / "exports-metrics-link"
     foreign.symlink_to(ROOT)
     assert (
-        run_program("from pipeline.core.metrics_server import share_metrics\nwith share_metrics(): pass").returncode
+        run_program("from pipeline.core.metrics_folder import share_metrics\nwith share_metrics(): pass").returncode
         == 0
     )
     assert list(tmp_path.iterdir()) == [foreign]
@@ -188,7 +189,7 @@ def test_folder_that_cannot_be_made_is_named(tmp_path: Path, monkeypatch: pytest
 #: Files may have a kilobyte, as on a full disk.
 FULL = """
 import os, resource, sys
-from pipeline.core.metrics_server import share_metrics
+from pipeline.core.metrics_folder import share_metrics
 from pipeline.core.errors import MetricsNotServed
 
 def fill():

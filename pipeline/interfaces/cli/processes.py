@@ -16,7 +16,7 @@ from typing import Annotated, Final, Literal
 import typer
 
 from config.settings import Settings, get_settings, variable_set
-from pipeline.core.metrics_server import serve_metrics, share_metrics
+from pipeline.core.metrics_folder import share_metrics
 from pipeline.core.startup import pause_collection
 from pipeline.interfaces.cli.output import ExitCode, Failure, print_json, report_errors
 
@@ -182,6 +182,8 @@ def _print_ready(role: str, *, address: str | None = None, metrics_port: int = 0
 @contextmanager
 def _served_metrics(metrics_port: int | None) -> Iterator[int]:
     """Serve the metrics in the block and give their port; 0 if none are served."""
+    from pipeline.core.metrics import serve_metrics  # noqa: PLC0415 - `share_metrics` comes first
+
     settings = get_settings()
     port = settings.metrics_port if metrics_port is None else metrics_port
     with serve_metrics(settings.metrics_host, port) if port else nullcontext():

@@ -1,4 +1,4 @@
-"""Serves the metrics of a process that has no API, and makes the folder through which the processes of a pool share them."""
+"""The folder through which the processes of a pool share their metrics."""
 
 from __future__ import annotations
 
@@ -104,30 +104,3 @@ def _is_owned(folder: Path) -> bool:
         except BlockingIOError:
             return True
     return False
-
-
-@contextmanager
-def serve_metrics(host: str, port: int) -> Iterator[int]:
-    """Serve the metrics at the address while the block runs; yield the port. Port 0 takes a free one.
-
-    Raises MetricsNotServed.
-    """
-    from prometheus_client import start_http_server  # noqa: PLC0415 - `share_metrics` comes first
-
-    from pipeline.core.metrics import build_registry  # noqa: PLC0415
-
-    try:
-        server, thread = start_http_server(port, host, build_registry())
-    except OSError as error:
-        raise MetricsNotServed(
-            f"cannot serve the metrics at {host}:{port}: {error.strerror}; another process may use the port, so give each"
-            " process its own by --metrics-port, or set EXPORTS_METRICS_PORT=0"
-        ) from error
-    # A forked child would hold the port after its parent has ended.
-    os.register_at_fork(after_in_child=server.socket.close)
-    try:
-        yield server.server_port
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
