@@ -9,7 +9,7 @@ from pipeline.accounts.schemas import NewPartner, PartnerChanges
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
-from pipeline.documents.formats import broker_profile as profiles
+from pipeline.documents import broker_profile as profiles
 from pipeline.documents.registry import ARTIFACT_TYPES
 from pipeline.documents.schemas.profile import MessageProfile, OwnFile, read_own_file
 

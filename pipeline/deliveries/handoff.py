@@ -29,8 +29,8 @@ from pipeline.deliveries.models import BrokerSubmission, Notification
 from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE
 from pipeline.deliveries.schemas import messages
 from pipeline.deliveries.schemas.messages import MAX_INLINE_LINES
+from pipeline.documents import broker_profile as profiles
 from pipeline.documents import repository
-from pipeline.documents.formats import broker_profile as profiles
 from pipeline.documents.repository import ArtifactRow
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment

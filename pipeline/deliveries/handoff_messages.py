@@ -16,7 +16,7 @@ from pipeline.deliveries import outbox
 from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE, NewNotification
 from pipeline.deliveries.schemas import messages
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.documents.formats import broker_profile as profiles
+from pipeline.documents import broker_profile as profiles
 from pipeline.documents.registry import is_wanted
 from pipeline.exports.models import Artifact
 from pipeline.exports.schemas import plan

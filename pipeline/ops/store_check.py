@@ -19,8 +19,8 @@ from pipeline.core.blob_store import BlobCondition
 from pipeline.core.errors import OUTAGES, ExportsError, NotFound, StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.entry_facts import recorded_invoice
+from pipeline.documents import broker_profile as profiles
 from pipeline.documents import repository
-from pipeline.documents.formats import broker_profile as profiles
 from pipeline.documents.registry import Document
 from pipeline.exports.models import Artifact, Export
 from pipeline.exports.step_context import StepContext, build_context

@@ -34,7 +34,7 @@ from pipeline.deliveries.handoff_messages import ExportContents, build_notificat
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox import NewNotification
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.documents.formats import broker_profile as profiles
+from pipeline.documents import broker_profile as profiles
 from pipeline.documents.registry import Document, is_wanted
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports import examples

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from pipeline.documents.formats import broker_profile
+from pipeline.documents import broker_profile
 from pipeline.documents.registry import ARTIFACT_TYPES, KINDS, MANIFEST
 from pipeline.documents.schemas.profile import BrokerProfile, ProfileColumn
 

@@ -11,7 +11,7 @@ from openpyxl import load_workbook
 from pypdf import PdfReader
 
 from pipeline.core.field_types import mask_number, mask_numbers
-from pipeline.documents.formats.broker_profile import profile_document
+from pipeline.documents.broker_profile import profile_document
 from pipeline.documents.registry import render_documents
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.documents.schemas.profile import BrokerProfile

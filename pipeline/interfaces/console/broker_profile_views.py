@@ -11,7 +11,7 @@ from typing import Any, Final
 
 from pipeline.accounts.schemas import PartnerChanges
 from pipeline.core.json_input import parse_json
-from pipeline.documents.formats.broker_profile import FIELDS_OF_ROWS, list_rows
+from pipeline.documents.broker_profile import FIELDS_OF_ROWS, list_rows
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.documents.schemas.profile import MAX_COLUMNS, MessageProfile, OwnFile, ProfileColumn
 from pipeline.interfaces.console import message_fields

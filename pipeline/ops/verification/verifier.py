@@ -13,9 +13,8 @@ from pydantic import ValidationError
 from pipeline.core.errors import ExportsError
 from pipeline.customs import treatment
 from pipeline.deliveries.schemas.messages import HandedUnit, HandoffReady, MessageType
-from pipeline.documents import bundle, registry
+from pipeline.documents import broker_profile, bundle, registry
 from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN
-from pipeline.documents.formats import broker_profile
 from pipeline.exports.plans import UNHASHED, canonical_json, hash_json
 from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.ops.verification.archive import Archive, open_archive

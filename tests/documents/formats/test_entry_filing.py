@@ -12,7 +12,7 @@ import pytest
 from openpyxl import load_workbook
 from pypdf import PdfReader
 
-from pipeline.documents.formats import broker_profile
+from pipeline.documents import broker_profile
 from pipeline.documents.formats.entry_blocks import list_blocks
 from pipeline.documents.formats.entry_filing import filing_columns, has_filing, list_consignee_rows
 from pipeline.documents.formats.entry_import import entry_estimate, entry_import, find_estimate

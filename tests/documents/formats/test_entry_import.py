@@ -11,7 +11,7 @@ from zipfile import ZipFile
 import pytest
 from pypdf import PdfReader
 
-from pipeline.documents.formats.broker_profile import TRANSPORT_FIELDS
+from pipeline.documents.broker_profile import TRANSPORT_FIELDS
 from pipeline.documents.formats.entry_import import entry_estimate, entry_import, has_estimate
 from pipeline.documents.formats.entry_worksheet import entry_worksheet
 from pipeline.documents.schemas.invoice import Invoice

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.documents.formats import broker_profile as profiles
+from pipeline.documents import broker_profile as profiles
 from pipeline.documents.formats import catair
 from pipeline.documents.formats.profile_checks import check_file
 from pipeline.documents.schemas.invoice import Invoice

@@ -8,7 +8,7 @@ from typing import Any, Final
 import pytest
 from lxml import etree
 
-from pipeline.documents.formats import broker_profile as profiles
+from pipeline.documents import broker_profile as profiles
 from pipeline.documents.formats.profile_checks import check_file
 from pipeline.documents.formats.universal_shipment import NAMESPACE
 from pipeline.documents.schemas.invoice import Invoice

@@ -16,7 +16,7 @@ from pyx12.x12file import X12Reader
 
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.findings import Finding
-from pipeline.documents.formats import broker_profile as profiles
+from pipeline.documents import broker_profile as profiles
 from pipeline.documents.formats import x12
 from pipeline.documents.formats.profile_checks import check_file
 from pipeline.documents.schemas.invoice import Invoice

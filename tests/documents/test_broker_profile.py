@@ -15,7 +15,7 @@ from openpyxl import load_workbook
 from pydantic import ValidationError
 
 from pipeline.core.errors import ValidationFailed
-from pipeline.documents.formats import broker_profile as profiles
+from pipeline.documents import broker_profile as profiles
 from pipeline.documents.formats.columns import table_rows, unescape_formula
 from pipeline.documents.formats.entry_import import list_entry_rows
 from pipeline.documents.schemas.profile import BrokerProfile
@@ -24,7 +24,7 @@ from tests.support.hostile_inputs import BREAKING, DECEIVING, ODD
 
 HOSTILE_TEXTS = {**DECEIVING, **BREAKING, **ODD}
 
-EXAMPLE = Path(__file__).resolve().parents[3] / "examples" / "profiles" / "entry-import.json"
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "profiles" / "entry-import.json"
 
 
 def profile(*columns: dict[str, Any], **changes: Any) -> BrokerProfile:
