@@ -35,17 +35,21 @@ IF_IN_CASE: Final = f"{IMPORTER}, if a case covers the goods"
 BY_TARIFF: Final = f"{FILER}, by the tariff"
 IF_TAXED: Final = f"{FILER}, if taxed"
 IF_VISA: Final = f"{FILER}, if the goods need a visa"
+IF_OTHER_PAYER: Final = f"{FILER}, if a CBP Form 4811 is on file"
+VESSEL: Final = f"{CARRIER}: name of the vessel"
+AIRLINE: Final = f"{CARRIER}: IATA code of the airline"
 
 #: Each party that may supply a value, as the worksheet names it.
 SUPPLIERS: Final = (
     FILER, IMPORTER, CARRIER, AGENT, IF_MISSING, IF_IN_BOND, IF_BY_VESSEL, IF_STEEL, IF_OTHER_METAL, IF_IN_CASE, BY_TARIFF,
-    IF_TAXED, IF_VISA,
+    IF_TAXED, IF_VISA, IF_OTHER_PAYER, VESSEL, AIRLINE,
 )  # fmt: skip
 
 _SEVERAL: Final = "MULTI, see consignees"
 _BY_LINE: Final = "MULTI, see lines"
 _BY_METAL: Final = "MULTI, see Section 232 statement"
 _LINES: Final = "see lines"
+_BLANK: Final = "none: not by vessel or air"
 _COLUMN_1: Final = "column 1"
 
 #: Where the worksheet prints a block: above the entry lines, in their columns, in the totals, below them; `beyond` the form.
@@ -68,10 +72,11 @@ def list_blocks(invoice: Invoice, estimate: EntryEstimate) -> Iterator[EntryBloc
     for number, name, value, supplier in _head(invoice, estimate, filing):
         yield EntryBlock(number, name, value, None if value else supplier, "head")
     yield from _of_lines(invoice, estimate)
-    yield from _of_totals(estimate)
+    yield from _of_totals(invoice, estimate)
     if estimate.summary_due is not None:
         yield EntryBlock("", "Summary due, computed", f"{estimate.summary_due.day}", None, "beyond")
-    for name, value in (*describe_filing(filing), *describe_transport(invoice)):
+    carrier = [("Carrier (SCAC)", invoice.transport.carrier_scac)] if invoice.transport.carrier_scac else []
+    for name, value in (*carrier, *describe_filing(filing), *describe_transport(invoice)):
         yield EntryBlock("", name, value, None, "beyond")
 
 
@@ -86,7 +91,7 @@ def _head(
     invoice: Invoice, estimate: EntryEstimate, filing: EntryFiling
 ) -> Iterator[tuple[str, str, str | None, str | None]]:
     transport, importer = invoice.transport, invoice.parties.importer_of_record
-    ship_to = invoice.parties.ship_to
+    ship_to, mode = invoice.parties.ship_to, transport.mode_of_transport
     steel = [row for row in invoice.metals if row.metal.exact == "steel"]
     others = [row for row in invoice.metals if row.metal.exact != "steel"]
     yield "1", "Filer code and entry number", filing.entry_number or filing.filer_code, FILER
@@ -96,8 +101,9 @@ def _head(
     yield "5", "Bond type", describe_bond_type(filing), IMPORTER
     yield "6", "Port code", transport.port_of_entry, None
     yield "7", "Entry date, expected", f"{estimate.entered_on}", None
-    yield "8", "Importing carrier", transport.carrier_scac, CARRIER
-    yield "9", "Mode of transport", transport.mode_of_transport.shown, None
+    by_sea_or_air = {"vessel": VESSEL, "air": AIRLINE}.get(str(mode.exact))
+    yield "8", "Importing carrier", None if by_sea_or_air else _BLANK, by_sea_or_air
+    yield "9", "Mode of transport", mode.shown, None
     yield "10", "Country of origin", _one_of(line.country_of_origin for line in invoice.lines), None
     yield "11", "Import date, expected", f"{estimate.entered_on}", None
     yield "12", "Bill of lading or control number", transport.shipment_control_number, CARRIER
@@ -115,7 +121,8 @@ def _head(
     yield "25", "Location of goods", describe_location(filing), FILER
     yield "26", "Consignee number", _consignee_number(filing), IMPORTER
     yield "27", "Importer number", importer.importer_number.shown, None
-    yield "28", "Reference number", invoice.header.number, None
+    # Never the invoice: it is the importer number of the party that gets refunds and bills instead of the importer.
+    yield "28", "Reference number", None, IF_OTHER_PAYER
     yield "29", "Ultimate consignee", _consignee(filing, _name_party(ship_to.name, ship_to.address_lines)), None
     yield "30", "Importer of record", _name_party(importer.name, importer.address_lines), None
 
@@ -135,7 +142,7 @@ def _of_lines(invoice: Invoice, estimate: EntryEstimate) -> Iterator[EntryBlock]
     yield EntryBlock("35", "Net quantity", "lines.csv: entry_qty, qty2, qty3, else qty", None, "lines")
     yield _block("36A", "Entered value", "lines.csv: entered_value_usd" if valued else None, FILER, "lines")
     yield _block("36B", "Charges", "lines.csv: charges_usd" if charged else None, FILER, "lines")
-    related = "related" if invoice.header.related_parties else "not related"
+    related = "Y, related" if invoice.header.related_parties else "N, not related"
     yield EntryBlock("36C", "Relationship", related, None, "foot")
     yield _block("37A", "HTSUS rate", _all_known(row.rate for row in rates), BY_TARIFF, "foot")
     yield _block("37B", "AD/CVD rate", _all_known(row.rate for row in deposits), FILER if cases else IF_IN_CASE, "foot")
@@ -145,19 +152,34 @@ def _of_lines(invoice: Invoice, estimate: EntryEstimate) -> Iterator[EntryBlock]
     yield _block("38", "Duty and tax", "estimate.csv: estimated_usd" if priced else None, FILER, "lines")
 
 
-def _of_totals(estimate: EntryEstimate) -> Iterator[EntryBlock]:
+def _of_totals(invoice: Invoice, estimate: EntryEstimate) -> Iterator[EntryBlock]:
     complete = not estimate.missing
-    fees = sum_exact(fee.amount_usd for fee in estimate.fees) if estimate.fees or complete else None
+    duty, others = divide_total(invoice, estimate)
     entered = estimate.total_entered_value_usd
     yield _block("39", "Total entered value", None if entered is None else f"{entered:,}", FILER, "totals")
     yield EntryBlock("40", "Declaration", None, AGENT, "foot")
-    yield _block("41", "Duty", _in_usd(estimate.duty_usd if complete else None), FILER, "totals")
+    yield _block("41", "Duty", _in_usd(duty if complete else None), FILER, "totals")
     yield EntryBlock("42", "Tax", None, IF_TAXED, "foot")
-    yield _block("43", "Other fees", _in_usd(fees), FILER, "totals")
+    yield _block("43", "Other fees", _in_usd(others if estimate.fees or complete else None), FILER, "totals")
     yield _block("44", "Total", _in_usd(estimate.total_usd if complete else None), FILER, "totals")
     yield EntryBlock("45", "Declarant, title, signature, date", None, AGENT, "foot")
     yield EntryBlock("46", "Broker or filer", None, FILER, "foot")
     yield EntryBlock("47", "Broker or importer file number", None, FILER, "foot")
+
+
+def divide_total(invoice: Invoice, estimate: EntryEstimate) -> tuple[Decimal | None, Decimal]:
+    """Return the known amounts of block 41, the duty, and of block 43: the fees, and the deposits of declared cases.
+
+    The duty is None if the exchange rate is not known.
+    """
+    deposits = sum_exact(row.amount_usd for row in list_deposits(invoice, estimate) if row.amount_usd is not None)
+    duty = None if estimate.duty_usd is None else estimate.duty_usd - deposits
+    return duty, sum_exact((deposits, *(fee.amount_usd for fee in estimate.fees)))
+
+
+def list_deposits(invoice: Invoice, estimate: EntryEstimate) -> list[DutyRow]:
+    """Return the deposits of antidumping and countervailing duty, by entry line."""
+    return _divide_duties(invoice, estimate)[1]
 
 
 def _block(number: str, name: str, value: str | None, supplier: str, place: Place) -> EntryBlock:

@@ -10,8 +10,8 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Final
 
-from pipeline.core.money import format_amount, format_plain, sum_exact
-from pipeline.documents.formats.entry_blocks import list_blocks
+from pipeline.core.money import format_amount, format_plain
+from pipeline.documents.formats.entry_blocks import divide_total, list_blocks, list_deposits
 from pipeline.documents.formats.entry_filing import list_consignee_facts
 from pipeline.documents.formats.entry_import import find_estimate
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
@@ -19,7 +19,7 @@ from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-VERSION = f"7/{ENGINE}"
+VERSION = f"8/{ENGINE}"
 
 #: The size of an entry line in addition to its wording, in characters.
 LINE_CHARACTERS, DUTY_CHARACTERS = 300, 90
@@ -85,8 +85,21 @@ def _facts(rows: list[tuple[MergedLine, EntryLine]], invoice: Invoice, cut: slic
             "source": f"{row.source} ({row.status})",
         }
         for row in estimate.fees
+    ] + [
+        {
+            "name": row.heading,
+            "arithmetic": row.arithmetic or row.rate,
+            "amount": _in_cents(row.amount_usd),
+            "source": row.note or row.source,
+        }
+        for row in list_deposits(invoice, estimate)
+        if row.amount_usd is not None
     ]
-    facts["estimate"] = _total_facts(estimate)
+    duty, others = divide_total(invoice, estimate)
+    facts["estimate"] = _total_facts(estimate) | {
+        "duty": None if duty is None else _in_cents(duty),
+        "fees": _in_cents(others),
+    }
     digests = sorted(
         (number, digest)
         for merged, _ in rows[cut]
@@ -147,8 +160,6 @@ def _total_facts(estimate: EntryEstimate) -> dict[str, Any]:
         "value": format_amount(estimate.total_value, estimate.currency),
         "dutiable": format_amount(estimate.total_dutiable_value, estimate.currency),
         "entered": None if entered is None else f"{entered:,}",
-        "fees": _in_cents(sum_exact(fee.amount_usd for fee in estimate.fees)),
-        "duty": None if estimate.duty_usd is None else _in_cents(estimate.duty_usd),
         "total": None if estimate.total_usd is None else _in_cents(estimate.total_usd),
         "bond": None if bond is None else _in_cents(bond.amount_usd),
         "bond_reason": None if bond is None else f"{bond.text}. {bond.source} ({bond.status}).",

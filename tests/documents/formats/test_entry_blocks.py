@@ -12,7 +12,7 @@ import pytest
 from pypdf import PdfReader
 
 from pipeline.deliveries.entry_facts import add_estimate
-from pipeline.documents.formats.entry_blocks import SUPPLIERS, list_blocks
+from pipeline.documents.formats.entry_blocks import SUPPLIERS, divide_total, list_blocks
 from pipeline.documents.formats.entry_import import find_estimate
 from pipeline.documents.formats.entry_worksheet import entry_worksheet
 from pipeline.documents.schemas.invoice import Invoice
@@ -33,7 +33,7 @@ FORM: Final = (
 )
 
 #: The blocks that no plan knows.
-OF_THE_ENTRY: Final = {"3", "16", "17", "18", "19", "20", "37C", "37D", "40", "42", "45", "46", "47"}
+OF_THE_ENTRY: Final = {"3", "16", "17", "18", "19", "20", "28", "37C", "37D", "40", "42", "45", "46", "47"}
 
 UNITS: Final = [
     (name, place)
@@ -76,7 +76,6 @@ def list_unknown(unit: dict[str, Any]) -> set[str]:
         "1": filing.get("filerCode"),
         "4": filing.get("bond"),
         "5": filing.get("bond"),
-        "8": entry.get("carrierScac"),
         "12": entry.get("shipmentControlNumber"),
         "21": any(metal.get("countryOfMeltAndPour") for metal in metals),
         "22": any(metal.get("primaryCountryOfSmelt") for metal in metals),
@@ -115,7 +114,7 @@ def test_values_are_those_of_the_plan(name: str, place: int) -> None:
         return found.pop() if len(found) == 1 else "MULTI, see lines"
 
     assert values["2"].startswith(f"{entry['type']} ")
-    assert (values["6"], values["8"]) == (entry["portOfEntry"], entry["carrierScac"])
+    assert (values["6"], values["8"]) == (entry["portOfEntry"], "none: not by vessel or air")
     assert values["9"].lower() == entry["modeOfTransport"]
     assert values["10"] == only({line["countryOfOrigin"] for line in lines})
     assert values["12"] == entry["shipmentControlNumber"]
@@ -123,9 +122,8 @@ def test_values_are_those_of_the_plan(name: str, place: int) -> None:
     assert values["14"] == only({line["countryOfExport"] for line in lines})
     assert values["15"] == entry["exportDate"]
     assert values["27"] == parties["importerOfRecord"]["importerNumber"]
-    assert values["28"] == unit["invoice"]["number"]
     assert values["34B"] == str(entry["manifestQuantity"])
-    assert values["36C"] == ("related" if unit["invoice"]["relatedParties"] else "not related")
+    assert values["36C"] == ("Y, related" if unit["invoice"]["relatedParties"] else "N, not related")
     importer = parties["importerOfRecord"].get("name") or parties["buyer"]["name"]
     assert values["30"].startswith(f"{importer}, ")
     if len(parties.get("ultimateConsignees") or ()) > 1:
@@ -188,6 +186,36 @@ def test_two_countries_of_export_and_of_melting_are_read_by_line() -> None:
     tables = read_tables(invoice)
     assert tables["header.csv"][0]["export_country"] == ""
     assert [row["export_country"] for row in tables["lines.csv"]] == ["MX", "CA", "CA"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "supplier"),
+    [("vessel", "the carrier: name of the vessel"), ("air", "the carrier: IATA code of the airline"), ("rail", "")],
+)
+def test_importing_carrier_is_never_a_scac(mode: str, supplier: str) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["entry"] |= {"modeOfTransport": mode, "carrierScac": "DEMO"}
+
+    invoice = sample(1, change=change)
+    block = read_blocks(invoice)["8"]
+    assert (block["value"] == "", block["supplier"]) == (supplier != "", supplier)
+    beyond = {each.name: each.value for each in list_blocks(invoice, find_estimate(invoice)) if not each.number}
+    assert beyond["Carrier (SCAC)"] == "DEMO"
+
+
+def test_deposits_are_other_fees_and_no_duty() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["attributes"] |= {"adCvdCase": "A-122-857-000", "adCvdRate": "20.56%"}
+
+    invoice = sample(1, change=change)
+    estimate = find_estimate(invoice)
+    (deposit,) = [row for row in estimate.lines[0].duties if row.heading == "A-122-857-000"]
+    duty, others = divide_total(invoice, estimate)
+    assert deposit.amount_usd is not None
+    assert duty is not None
+    assert duty == sum(row.amount_usd or 0 for row in estimate.lines[0].duties if row is not deposit)
+    assert others == deposit.amount_usd + sum(fee.amount_usd for fee in estimate.fees)
+    assert duty + others == estimate.total_usd
 
 
 def test_without_exchange_rate_the_filer_supplies_the_values() -> None:

@@ -135,7 +135,7 @@ def test_invoice_without_filing_has_neither_tables_nor_blocks() -> None:
     with ZipFile(BytesIO(entry_import(invoice))) as archive:
         assert "filing.csv" not in archive.namelist()
     beyond = [each.name for each in list_blocks(invoice, find_estimate(invoice)) if not each.number]
-    assert beyond == ["Summary due, computed"]
+    assert beyond == ["Summary due, computed", "Carrier (SCAC)"]
     assert set(filing_columns(invoice).values()) == {None}
 
 
