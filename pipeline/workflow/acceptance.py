@@ -273,10 +273,11 @@ def build_export(
 ) -> NewExport:
     """Return everything that acceptance writes; `amends` is the export that it replaces."""
     # Digests, canonical texts and the response are built before the transaction: SQLite has only one writer.
-    rows = _build_rows(caller, checked, trace, runtime.settings.stalled_seconds, amends)
+    with use_rules(checked.rules):
+        rows = _build_rows(caller, checked, trace, runtime.settings.stalled_seconds, amends)
+        # A test plan may certify anything, so only live exports are remembered.
+        certifications = [] if rows.export.test else list_used(checked.hashed.plan, rows.export.id)
     body = read_model.build_view(rows).model_dump_json(by_alias=True)
-    # A test plan may certify anything, so only live exports are remembered.
-    certifications = [] if rows.export.test else list_used(checked.hashed.plan, rows.export.id)
     return NewExport(
         checked.hashed,
         checked.rules,

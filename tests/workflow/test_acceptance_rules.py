@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlmodel import select
 
 from pipeline.core.db import Database
 from pipeline.core.errors import NotFound, RulesInvalid, RulesUnreadable
@@ -21,11 +22,12 @@ from pipeline.customs.reference.archive import create_private_key, derive_public
 from pipeline.customs.reference.content import RULES, read_folder
 from pipeline.customs.reference.pga_layouts import record_rules
 from pipeline.customs.rules_reader import SETTLE_SECONDS, find_problem, watch_rules
-from pipeline.exports.models import Export
+from pipeline.exports.models import Export, ExportUnit
 from pipeline.exports.plans import hash_plan
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.step_context import load_context
+from pipeline.ops.rebuild.compare import compare_export
 from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.amendments import amend_export
 from pipeline.workflow.preflight import preflight
@@ -274,6 +276,22 @@ def test_export_in_flight_keeps_its_rules_and_an_amendment_takes_the_active_ones
     )
     assert read_export(harness.runtime, amended.export_id).rules_hash == new
     assert read_export(harness.runtime, accepted.id).rules_hash == PACKAGED_HASH
+
+
+def test_rows_of_an_export_and_their_rebuild_follow_its_rules(
+    harness: WorkflowHarness, start_process: Callable[..., Process], tmp_path: Path
+) -> None:
+    zones = ("zone: America/New_York", "zone: Pacific/Kiritimati")
+    process = start_process(write_rules(tmp_path / "rules", NEW, ("entry.yaml", *zones)))
+    process.look()
+    plan = batch("informal")
+    plan["units"][0]["entry"] |= {"type": "11", "estimatedArrivalAt": "2026-11-26T18:00:00Z"}
+    export = process.accept(harness, plan)
+    with harness.runtime.db.read() as session:
+        key = session.scalars(select(ExportUnit.informal_key)).one()
+        assert compare_export(session, export.id).intact
+    assert key is not None
+    assert key.startswith("2026-11-27 ")  # the day of entry there
 
 
 def test_preflight_and_repeated_findings_follow_the_active_rules(

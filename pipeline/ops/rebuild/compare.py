@@ -13,7 +13,9 @@ from sqlalchemy import ColumnElement, func, select
 from sqlmodel import Session, SQLModel, col
 
 from pipeline.core.db import table
-from pipeline.core.errors import InvalidState, PlanHashMismatch
+from pipeline.core.errors import InvalidState, PlanHashMismatch, RulesUnreadable
+from pipeline.customs import rulesets
+from pipeline.customs.reference.content import use_rules
 from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.documents.repository import PURGED
 from pipeline.exports.hash_chain import digest_rows
@@ -102,6 +104,8 @@ def compare_export(session: Session, export_id: str) -> RebuildResult:
         _compare_with_log(session, result)
     except MissingFact as missing:
         result.refusal = f"its log lacks a fact: {missing}"
+    except RulesUnreadable as unreadable:
+        result.refusal = f"the rules that accepted it cannot be read: {unreadable}"
     except MALFORMED as error:
         # Every hash fits, but the data is not what the service writes. One such export must not stop the others.
         result.refusal = f"its stored data is contradictory ({type(error).__name__})"
@@ -124,8 +128,10 @@ def _compare_with_log(session: Session, result: RebuildResult) -> None:
     history = fold_log(export_id, log)
     facts = _gather_facts(session, history, export, result)
     message_rows = read_message_rows(session, export_id)
+    with use_rules(rulesets.read_stored(session, history.accepted.get("rulesHash"))):
+        rows = [*projections.expected_rows(facts)]
     derived = [
-        *projections.expected_rows(facts),
+        *rows,
         *messages.expected_message_rows(history, message_rows, facts.account_id),
     ]
     derived.append(messages.expected_outcome(history, message_rows, derived))
