@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Final, cast, get_args
 
 from fastapi import APIRouter, Query
+from pydantic import AfterValidator, WithJsonSchema
 
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.field_types import BoundedDay
-from pipeline.core.money import ZERO, to_decimal
+from pipeline.core.money import to_decimal
 from pipeline.customs import rulesets
 from pipeline.customs.chapter99.facts import LineFacts, MetalFacts
 from pipeline.customs.decisions import check_facts, decide_line, find_rate
@@ -25,35 +27,61 @@ router = APIRouter(prefix="/api/rules", tags=["rules"])
 
 _METALS: Final = get_args(Metal)
 _HUNDRED: Final = to_decimal("100")
-_NUMBER: Final = r"^[0-9]{1,12}(\.[0-9]{1,6})?$"
-_HEADING: Final = r"^99[0-9]{2}\.[0-9]{2}\.[0-9]{2}$"
+
+
+def _must_match(pattern: str, rule: str) -> tuple[AfterValidator, WithJsonSchema]:
+    """Return the check of a text, which says in words what is wrong, and the schema with the pattern."""
+
+    def check(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError(rule)
+        return text
+
+    return AfterValidator(check), WithJsonSchema({"type": "string", "pattern": f"^{pattern}$"})
+
+
+_Code = Annotated[str, *_must_match("[0-9]{10}", "must have all ten digits, without dots, such as 7323930045")]
+_Country = Annotated[str, *_must_match("[A-Z]{2}", "must be two capital letters, such as CA")]
+_MetalCountry = Annotated[
+    str, *_must_match("([A-Z]{2}|OTH)", "must be two capital letters, such as CA, or OTH if it is not known")
+]
+_Program = Annotated[str, *_must_match(r"[A-Z]{1,2}[+*]?", "must be the code of a special program, such as S or S+")]
+_Number = Annotated[str, *_must_match(r"[0-9]{1,12}(\.[0-9]{1,6})?", "must be a number, such as 0.8")]
+_Heading = Annotated[str, *_must_match(r"99[0-9]{2}\.[0-9]{2}\.[0-9]{2}", "must be a heading such as 9903.82.09")]
+_MetalWeight = Annotated[
+    str,
+    *_must_match(
+        rf"({'|'.join(_METALS)}):[0-9]{{1,12}}(\.[0-9]{{1,6}})?",
+        f"must be a metal and its weight, such as steel:0.8; the metals are {', '.join(_METALS)}",
+    ),
+]
 
 
 @router.get("/decide", response_model=LineDecision, response_model_by_alias=True, responses=LIST_REFUSALS)
 def decide_headings(
     runtime: RuntimeDep,
     caller: Reader,
-    hts_code: Annotated[str, Query(alias="htsCode", pattern=r"^[0-9]{10}$", description="Ten digits without dots")],
-    origin: Annotated[str, Query(pattern=r"^[A-Z]{2}$", description="Country of origin, ISO 3166-1 alpha-2")],
+    hts_code: Annotated[_Code, Query(alias="htsCode", description="Ten digits without dots")],
+    origin: Annotated[_Country, Query(description="Country of origin, ISO 3166-1 alpha-2")],
     on: Annotated[BoundedDay | None, Query(description="Day of entry; default: today, UTC")] = None,
-    spi: Annotated[str | None, Query(pattern=r"^[A-Z]{1,2}[+*]?$", description="Special program claimed")] = None,
-    net_kg: Annotated[str | None, Query(alias="netKg", pattern=_NUMBER, description="Net weight of the line")] = None,
+    spi: Annotated[_Program | None, Query(description="Special program claimed")] = None,
+    net_kg: Annotated[_Number | None, Query(alias="netKg", description="Net weight of the line")] = None,
     metal: Annotated[
-        list[str], Query(max_length=3, description="A metal and its weight in kg, such as steel:0.8; repeat it")
+        list[_MetalWeight],
+        Query(max_length=3, description="A metal and its weight in kg, such as steel:0.8; repeat it"),
     ] = [],  # noqa: B006 - never changed
     us_percent: Annotated[
-        str | None, Query(alias="usPercent", pattern=_NUMBER, description="Share of the metal that is US metal")
+        _Number | None, Query(alias="usPercent", description="Share of the metal that is US metal")
     ] = None,
     metal_country: Annotated[
-        str | None,
+        _MetalCountry | None,
         Query(
             alias="metalCountry",
-            pattern=r"^([A-Z]{2}|OTH)$",
             description="Where the metal was melted and poured, or smelted and cast; OTH: unknown",
         ),
     ] = None,
     claim: Annotated[
-        list[Annotated[str, Query(pattern=_HEADING)]],
+        list[_Heading],
         Query(max_length=20, description="A heading that the line carries; repeat it"),
     ] = [],  # noqa: B006 - never changed
 ) -> LineDecision:
@@ -61,6 +89,10 @@ def decide_headings(
     share = None if us_percent is None else to_decimal(us_percent)
     if share is not None and share > _HUNDRED:
         raise ValidationFailed(f"{us_percent} is more than 100 percent; give a share from 0 to 100", field="usPercent")
+    if not metal and (us_percent or metal_country):
+        raise ValidationFailed(
+            "usPercent and metalCountry are facts of a metal; add it, as in metal=steel:0.8", field="metal"
+        )
     facts = LineFacts(
         hts_code=hts_code,
         origin=origin,
@@ -84,19 +116,10 @@ def _today(runtime: RuntimeDep) -> date:
 
 def _parse_metal(text: str, us_percent: Decimal | None, country: str | None) -> MetalFacts:
     name, _, weight = text.partition(":")
-    try:
-        weight_kg = to_decimal(weight)
-    except ValueError:
-        weight_kg = None
-    if name not in _METALS or weight_kg is None or weight_kg < ZERO:
-        raise ValidationFailed(
-            f"{text!r} is not a metal and its weight; write it as in steel:0.8, with one of {', '.join(_METALS)}",
-            field="metal",
-        )
     steel = name == "steel"
     return MetalFacts(
         metal=cast("Metal", name),
-        weight_kg=weight_kg,
+        weight_kg=to_decimal(weight),
         melt_and_pour=country if steel else None,
         smelts=(country,) if country and not steel else (),
         cast=None if steel else country,

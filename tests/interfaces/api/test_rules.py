@@ -84,8 +84,11 @@ def test_answer_follows_the_active_rules(harness: ApiHarness, tmp_path: Path) ->
         ("htsCode=7323930045&origin=CA&metal=tin:1", "metal"),
         ("htsCode=7323930045&origin=CA&metal=steel", "metal"),
         ("htsCode=7323930045&origin=CA&metal=steel:-1", "metal"),
+        ("htsCode=7323930045&origin=CA&metal=steel:1e999999", "metal"),
+        ("htsCode=7323930045&origin=CA&metal=steel:%D9%A3", "metal"),
         ("htsCode=7323930045&origin=CA&metal=steel:2&netKg=1", "netKg"),
         ("htsCode=7323930045&origin=CA&usPercent=101", "usPercent"),
+        ("htsCode=7323930045&origin=CA&usPercent=10", "usPercent"),
         ("htsCode=7323930045&origin=CA&metal=steel:1&metalCountry=ZZ", "metalCountry"),
         ("htsCode=7323930045&origin=CA&claim=9903.82.9", "claim"),
         ("origin=CA", "htsCode"),
@@ -96,3 +99,12 @@ def test_wrong_question_names_its_parameter(harness: ApiHarness, query: str, fie
     problem = response.json()
     assert (response.status_code, problem["errorCode"]) == (400, "VALIDATION_ERROR")
     assert field in str(problem), problem
+
+
+def test_wrong_form_is_said_in_words_and_the_contract_has_its_pattern(harness: ApiHarness) -> None:
+    problem = harness.client("read").get("/api/rules/decide?htsCode=7323&origin=CA").json()
+    assert problem["message"] == "/query/htsCode must have all ten digits, without dots, such as 7323930045"
+    parameters = harness.client("read").get("/openapi.json").json()["paths"]["/api/rules/decide"]["get"]["parameters"]
+    schemas = {each["name"]: each["schema"] for each in parameters}
+    assert schemas["htsCode"]["pattern"] == "^[0-9]{10}$"
+    assert schemas["claim"]["items"]["pattern"] == r"^99[0-9]{2}\.[0-9]{2}\.[0-9]{2}$"
