@@ -118,6 +118,11 @@ class RulesInvalid(Terminal):
         super().__init__("the rules of customs are invalid:\n  " + "\n  ".join(errors))
         self.errors = errors
 
+    @property
+    def summary(self) -> str:
+        """The first mistake, after the number of mistakes if there are more."""
+        return self.errors[0] if len(self.errors) == 1 else f"{len(self.errors)} errors, the first: {self.errors[0]}"
+
 
 class ChannelRefused(Terminal):
     """A partner's endpoint refused a delivery for good.

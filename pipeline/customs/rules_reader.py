@@ -84,9 +84,7 @@ class _Watch:
                 return  # the files changed while they were read
             self._apply(runtime, found, str(place))
         except RulesInvalid as error:
-            self.problem = (
-                error.errors[0] if len(error.errors) == 1 else f"{len(error.errors)} errors: {error.errors[0]}"
-            )
+            self.problem = error.summary
             log.error("rules_refused", place=str(place), errors=error.errors[:20])  # noqa: TRY400 - the traceback says nothing
         else:
             self.problem = None

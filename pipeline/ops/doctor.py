@@ -250,7 +250,7 @@ def _rules(settings: Settings) -> str:
         given = packaged_rules() if settings.rules is None else read_rules(settings.rules, settings.rules_keys).content
         given_id = rulesets.check_content(given).id
     except RulesInvalid as error:
-        raise CheckFailed(f"{len(error.errors)} errors, the first: {error.errors[0]}") from error
+        raise CheckFailed(error.summary) from error
     with use_rules(_read_active_rules(settings) or given):
         rules = ruleset()
     today = utc_now().date()
