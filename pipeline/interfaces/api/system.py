@@ -36,9 +36,10 @@ async def read_liveness() -> dict[str, str]:
 
 @router.get("/readyz", responses={status: refusal_responses()[status] for status in (400, 503)}, openapi_extra=PUBLIC)
 def read_readiness(request: Request) -> dict[str, str]:
-    """Answer whether the service makes progress on due work; 503 names the part that fails."""
-    parts: SingleFlight[list[ServicePart]] = request.app.state.parts
-    failing = [part for part in parts.get() if not part.ok]
+    """Answer whether the service makes progress on due work, and how old the rules are; 503 names the part that fails."""
+    flight: SingleFlight[list[ServicePart]] = request.app.state.parts
+    parts = flight.get()
+    failing = [part for part in parts if not part.ok]
     if failing:
         raise NotReady(
             "; ".join(f"{part.name}: {part.message}" for part in failing),
@@ -47,7 +48,7 @@ def read_readiness(request: Request) -> dict[str, str]:
             },
             headers={"Retry-After": "5"},
         )
-    return {"status": "ok"}
+    return {"status": "ok", **{part.name: part.message for part in parts if part.name == "rules"}}
 
 
 @router.get("/api/system/health", response_model=Health, responses=refusal_responses())

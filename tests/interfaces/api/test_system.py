@@ -37,8 +37,8 @@ ROOT: Final = Path(__file__).resolve().parents[3]
 
 def test_liveness_and_readiness_need_no_key(harness: ApiHarness) -> None:
     nobody = harness.client_with_key(None)
-    for address in ("/livez", "/readyz"):
-        assert (nobody.get(address).status_code, nobody.get(address).json()) == (200, {"status": "ok"})
+    for address, rules in (("/livez", {}), ("/readyz", {"rules": "the rules of this version"})):
+        assert (nobody.get(address).status_code, nobody.get(address).json()) == (200, {"status": "ok", **rules})
     assert harness.publisher.running
 
 
