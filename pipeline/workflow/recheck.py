@@ -1,7 +1,7 @@
 """Rechecks the plans whose entry is not over by the active rules, and notifies the operators of each that changed.
 
 A plan records the rules by which it was last checked, so a recheck that was interrupted continues where it ended, and a
-second one by the same rules finds nothing to do.
+second one by the same rules finds nothing to do. Rules can also be tried, which records nothing.
 """
 
 from __future__ import annotations
@@ -89,16 +89,19 @@ class RecheckedPlan:
 
 
 def recheck_plans(
-    runtime: Runtime, on_progress: Callable[[int, int], None] = lambda _, __: None, *, most: int | None = None
+    runtime: Runtime,
+    on_progress: Callable[[int, int], None] = lambda _, __: None,
+    *,
+    most: int | None = None,
+    tried: RulesContent | None = None,
 ) -> Iterator[RecheckedPlan]:
     """Check plans again by the active rules, at most `most`, and yield each; each that changed notifies the operators.
 
     Only plans with an entry today or later, which these rules have not checked, and whose export has not crossed.
-    `on_progress` is called with the numbers of plans that were looked at and of all. Raises RulesUnreadable.
+    With `tried`, check by these rules, write nothing and notify nobody. `on_progress` is called with the numbers of
+    plans that were looked at and of all. Raises RulesUnreadable.
     """
-    watch_rules(runtime)
-    with runtime.db.read() as session:
-        active = rulesets.read_active(session)
+    active = _activate(runtime) if tried is None else tried
     after: tuple[date, str] = (runtime.clock().date(), "")
     with runtime.db.read() as session:
         total = session.scalar(
@@ -127,12 +130,19 @@ def recheck_plans(
             found.append(each.check())
         done += len(rows)
         on_progress(done, total)
-        _record_checked(runtime, rows, active, except_for={each.plan_id for each in found if each.changed})
+        if tried is None:
+            _record_checked(runtime, rows, active, except_for={each.plan_id for each in found if each.changed})
         for each, result in zip(rechecked, found, strict=True):
-            if not result.changed or each.record(result):
+            if tried is not None or not result.changed or each.record(result):
                 yield result
         after = (rows[-1].entry_on, rows[-1].id)
         left = None if left is None else left - len(rows)
+
+
+def _activate(runtime: Runtime) -> RulesContent:
+    watch_rules(runtime)
+    with runtime.db.read() as session:
+        return rulesets.read_active(session)
 
 
 def _find_export(session: Session, row: Row[Any]) -> Export | None:

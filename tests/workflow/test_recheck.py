@@ -139,6 +139,25 @@ def test_registered_plan_that_changed_notifies_the_operators_once(
     assert [(len(each.appeared), len(each.gone)) for each in back] == [(1, 0), (0, 1)]
 
 
+def test_rules_that_are_only_tried_write_nothing(harness: WorkflowHarness, tmp_path: Path) -> None:
+    export = harness.accept(named("b1", "LONG"))
+    raw = named("b2", "LONG-2")
+    register_plan(harness.runtime, harness.caller, hash_plan(Plan.model_validate(raw), raw))
+    logged = harness.events(export.export_id)
+    tried = read_folder(write_rules(tmp_path / "rules", NEW, SHORTER))
+    for _ in range(2):
+        found = {each.batch_id: each for each in recheck_plans(harness.runtime, tried=tried)}
+        assert {name: {rule.rule for rule in each.appeared} for name, each in found.items()} == {
+            "b1": {"V21"},
+            "b2": {"V21"},
+        }
+    with harness.runtime.db.read() as session:
+        assert set(session.scalars(select(col(PlanSnapshot.rules_hash)))) == {PACKAGED_HASH}
+        assert [each.ruleset_id for each in rulesets.list_stored(session)] == [PACKAGED_ID]
+    assert harness.events(export.export_id) == logged
+    assert (list_messages(harness), list_notifications(harness, OF_PLAN)) == ([], [])
+
+
 @pytest.mark.parametrize("outcome", ["cancelled", "superseded", "released"])
 def test_export_that_is_over_is_not_checked(
     harness: WorkflowHarness, activate: Callable[..., str], outcome: str

@@ -106,6 +106,13 @@ class SignedRules(models.CommandOutput):
     content_hash: str
 
 
+class CopiedRules(models.CommandOutput):
+    """The folder that was written, and its rules."""
+
+    folder: str
+    content_hash: str
+
+
 class StoredRules(models.CommandOutput):
     """A ruleset in the database."""
 
@@ -208,6 +215,7 @@ OUTPUTS: Final[dict[str, Any]] = {
     "tariff show": TariffNumberView,
     "tariff diff": list[TariffChange],
     "tariff remove": EditionOutput,
+    "rules copy": CopiedRules,
     "rules key": SigningKey,
     "rules sign": SignedRules,
     "rules bundle": SignedRules,

@@ -28,7 +28,7 @@ from pipeline.customs.reference.archive import (
     read_rules,
     sign_rules,
 )
-from pipeline.customs.reference.content import RulesContent, read_folder, use_rules
+from pipeline.customs.reference.content import RulesContent, read_folder, rules_in_use, use_rules
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
@@ -40,6 +40,7 @@ from pipeline.interfaces.cli.output import (
     stderr_console,
 )
 from pipeline.interfaces.cli.session import open_current_runtime
+from pipeline.interfaces.event_text import count_noun
 from pipeline.workflow.recheck import RecheckedPlan, recheck_plans
 
 _OWNER_ONLY: Final = 0o600
@@ -69,9 +70,7 @@ def rules_of(place: Path | None) -> Iterator[RulesContent | None]:
     if place is None:
         yield None
         return
-    content = read_place(place).content
-    rulesets.check_content(content)
-    with use_rules(content):
+    with use_rules(_checked(read_place(place).content)) as content:
         yield content
 
 
@@ -96,8 +95,7 @@ def read_place(place: Path) -> RulesFiles:
     return read_rules(place, () if place.is_dir() else get_settings().rules_keys)
 
 
-def _read_checked(folder: Path) -> RulesContent:
-    content = read_folder(folder)
+def _checked(content: RulesContent) -> RulesContent:
     rulesets.check_content(content)
     return content
 
@@ -119,9 +117,31 @@ def key(
 
 
 @report_errors
+def copy(
+    folder: Annotated[Path, typer.Argument(metavar="FOLDER", help="The folder to create.")],
+    rules: Rules = None,
+    as_json: Json = False,
+) -> None:
+    """Write the files of the rules into a new folder, to change them there."""
+    with rules_of(rules):
+        content = rules_in_use()
+    try:
+        folder.mkdir(parents=True)
+        for name, written in content.files.items():
+            file = folder / name
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(written)
+    except OSError as error:
+        remedy = "Name a folder that does not exist yet."
+        raise Failure(f"{folder} cannot be written: {error.strerror}", code=ExitCode.USAGE, remedy=remedy) from error
+    text = f"[green]✓[/] wrote {count_noun(len(content.files), 'file')} to {escape(str(folder))}"
+    print_result({"folder": str(folder), "contentHash": content.content_hash}, text, as_json=as_json)
+
+
+@report_errors
 def sign(folder: Folder, key: PrivateKey, as_json: Json = False) -> None:
     """Check a folder of rules and write its signature into it."""
-    content = _read_checked(folder)
+    content = _checked(read_folder(folder))
     signature = _sign(content, key)
     (folder / SIGNATURE).write_text(signature, encoding="ascii")
     text = f"[green]✓[/] signed {escape(str(folder))}, {content.content_hash}"
@@ -136,7 +156,7 @@ def bundle(
     as_json: Json = False,
 ) -> None:
     """Check a folder of rules and write it as one signed file."""
-    content = _read_checked(folder)
+    content = _checked(read_folder(folder))
     packed = pack_rules(content, _sign(content, key))
     # It is renamed into its place, because a running process may read the old one.
     part = file.with_name(f".{file.name}.part")
@@ -211,15 +231,20 @@ def activate(
 @report_errors
 def recheck(
     limit: Annotated[int | None, typer.Option(min=1, help="The most plans to check; by default all.")] = None,
+    rules: Annotated[
+        Path | None,
+        typer.Option("--rules", metavar="PLACE", help="Only try this folder or bundle; write nothing, notify nobody."),
+    ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check the plans whose entry is not over by the active rules; notify the operators of each export that changed.
+    """Check the plans whose entry is not over by the active rules; notify the operators of each that changed.
 
     A recheck that was interrupted continues where it ended.
     """
     checked, changed = 0, list[RecheckedPlan]()
+    tried = None if rules is None else _checked(read_place(rules).content)
     with open_current_runtime(must_exist=True) as runtime, show_progress("looking for plans") as show:
-        for each in recheck_plans(runtime, partial(show, "checking plans"), most=limit):
+        for each in recheck_plans(runtime, partial(show, "checking plans"), most=limit, tried=tried):
             checked += 1
             if each.changed or each.problem is not None:
                 changed.append(each)
@@ -252,7 +277,8 @@ def recheck(
             for each in changed[:_MAX_LISTED]
         ],
     }
-    text = f"[green]✓[/] checked {checked} plans; {len(changed)} changed"
+    verb = "changed" if tried is None else "would change; nothing was written"
+    text = f"[green]✓[/] checked {count_noun(checked, 'plan')}; {len(changed)} {verb}"
     print_result(value, *([table] if changed else []), text, as_json=as_json)
 
 
@@ -286,4 +312,4 @@ def _key_failure(file: Path, error: OSError | ValueError) -> Failure:
     return Failure(f"{file} cannot sign: {reason}", code=ExitCode.USAGE, remedy=remedy)
 
 
-COMMANDS: Final = (key, sign, bundle, stored, store, activate, recheck)
+COMMANDS: Final = (copy, key, sign, bundle, stored, store, activate, recheck)

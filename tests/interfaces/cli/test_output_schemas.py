@@ -83,6 +83,7 @@ tariff list
 tariff show 6115940000 --on 2026-11-24
 tariff diff 2026-01-01 2026-11-24
 tariff remove hts_2026_revision_6
+rules copy {{folder}}/copied
 rules key {{folder}}/signing.pem
 rules bundle {{rules}} {{folder}}/rules.zip --key {{folder}}/signing.pem
 rules sign {{rules}} --key {{folder}}/signing.pem

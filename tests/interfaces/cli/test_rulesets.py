@@ -73,6 +73,25 @@ def test_rules_that_break_a_rule_are_neither_signed_nor_stored(commands: Command
     assert not (folder / "rules.sig").exists()
 
 
+def test_copied_rules_are_those_of_the_place(commands: Commands, tmp_path: Path) -> None:
+    folder = write_rules(tmp_path / "new", NEW)
+    for place, rules in (("one", ()), ("two", ("--rules", str(folder)))):
+        written = commands.json("rules", "copy", str(tmp_path / place), *rules)
+        checked = commands.json("rules", "check", str(tmp_path / place))
+        assert (checked["id"], checked["content_hash"]) == (NEW if rules else PACKAGED_ID, written["contentHash"])
+    refused = commands("rules", "copy", str(tmp_path / "one"))
+    assert (refused.exit_code, "does not exist yet" in refused.output) == (ExitCode.USAGE, True)
+
+
+def test_recheck_tries_rules_and_leaves_them_inactive(commands: Commands, tmp_path: Path) -> None:
+    folder = write_rules(tmp_path / "new", NEW)
+    commands("migrate")
+    assert commands.json("rules", "recheck", "--rules", str(folder))["checked"] == 0
+    assert commands.json("rules", "stored") == []
+    (folder / "mid.yaml").unlink()
+    assert "mid.yaml: the file does not exist" in commands("rules", "recheck", "--rules", str(folder)).output
+
+
 def test_why_diff_and_preflight_try_other_rules(commands: Commands, tmp_path: Path) -> None:
     folder, plan = write_rules(tmp_path / "new", NEW, TRIED), tmp_path / "plan.json"
     why: tuple[str, ...] = (
