@@ -19,6 +19,7 @@ from pipeline.documents.formats import broker_message
 from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
 from pipeline.documents.formats.entry_filing import ADDRESS_COLUMNS, filing_columns, party_columns
 from pipeline.documents.formats.entry_import import list_entry_rows
+from pipeline.documents.formats.invoice_columns import INVOICE_FIELDS, invoice_columns
 from pipeline.documents.formats.transport import transport_columns
 from pipeline.documents.formats.xlsx import VERSION as WORKBOOK_VERSION
 from pipeline.documents.formats.xlsx import WorkbookWriter
@@ -47,42 +48,6 @@ LINE_FIELDS: Final = tuple(
     ch99_rates ch99_programs ch99_bases pga_intended_use pga_data treatment_undetermined attributes treatment_digest
     export_treatment_digest batch_id package_no revision plan_hash test entry_line""".split()
 )
-
-_INVOICE: Final[Mapping[str, Callable[[Invoice], Cell]]] = {
-    "unit_ref": lambda invoice: invoice.provenance.unit_ref,
-    "entry_type": lambda invoice: invoice.transport.entry_type.exact,
-    "entry_part": lambda invoice: invoice.transport.entry_part,
-    "entry_parts": lambda invoice: invoice.transport.entry_parts,
-    "port_of_entry": lambda invoice: invoice.transport.port_of_entry,
-    "mode_of_transport": lambda invoice: invoice.transport.mode_of_transport.exact,
-    "carrier_scac": lambda invoice: invoice.transport.carrier_scac,
-    "shipment_control_number": lambda invoice: invoice.transport.shipment_control_number,
-    "export_date": lambda invoice: invoice.transport.export_date,
-    "manifest_quantity": lambda invoice: invoice.transport.manifest_quantity,
-    "incoterm": lambda invoice: invoice.header.incoterm,
-    "incoterm_place": lambda invoice: invoice.header.incoterm_place,
-    "sale_date": lambda invoice: invoice.header.sale_date,
-    "sale_place": lambda invoice: invoice.header.sale_place,
-    "reason_for_export": lambda invoice: invoice.header.reason_for_export.exact,
-    "payment_terms": lambda invoice: invoice.header.payment_terms,
-    "valuation_basis": lambda invoice: invoice.header.valuation_basis,
-    "usmca_statement": lambda invoice: invoice.header.usmca_statement,
-    "assists": lambda invoice: invoice.header.assists.exact,
-    "importer_number": lambda invoice: invoice.parties.importer_of_record.importer_number.exact,
-    "declarant_name": lambda invoice: invoice.declaration.name,
-    "declarant_email": lambda invoice: invoice.declaration.email,
-    "declarant_phone": lambda invoice: invoice.declaration.phone,
-    "goods_value": lambda invoice: invoice.totals.goods_value.exact,
-    "charges_added": lambda invoice: sum_exact(
-        row.amount.decimal for row in invoice.charges if not row.included_in_prices
-    ),
-    "discounts": lambda invoice: sum_exact(row.amount.decimal for row in invoice.discounts),
-    "rebates": lambda invoice: sum_exact(row.amount.decimal for row in invoice.rebates),
-    "invoice_total": lambda invoice: invoice.totals.invoice_total.exact,
-    "package_count": lambda invoice: invoice.package_summary.count,
-    "total_gross_kg": lambda invoice: invoice.totals.gross_weight_kg.exact,
-    "total_net_kg": lambda invoice: invoice.totals.net_weight_kg.exact,
-}
 
 _ROLES: Final = {"seller": "seller", "buyer": "buyer", "ship_to": "ship_to", "importer": "importer_of_record"}
 
@@ -125,7 +90,7 @@ TRANSPORT_FIELDS: Final = tuple(
 #: The fields beyond the flat table: facts of the line in another form, and facts of the invoice, equal in every row.
 OTHER_FIELDS: Final = (
     *_LINE,
-    *_INVOICE,
+    *INVOICE_FIELDS,
     *FILING_FIELDS,
     *TRANSPORT_FIELDS,
     *(f"{role}_{part}" for role in _ROLES for part in ("name", *ADDRESS_COLUMNS.values())),
@@ -251,8 +216,7 @@ _MAKERS: Final[Mapping[str, Callable[[BrokerProfile, Invoice], bytes]]] = {"csv"
 
 
 def _rows(profile: BrokerProfile, invoice: Invoice) -> Iterator[tuple[Cell, ...]]:
-    shared: dict[str, Cell] = {name: fact(invoice) for name, fact in _INVOICE.items()}
-    shared |= filing_columns(invoice) | transport_columns(invoice)
+    shared = invoice_columns(invoice) | filing_columns(invoice) | transport_columns(invoice)
     for role, attribute in _ROLES.items():
         shared |= party_columns(role, getattr(invoice.parties, attribute))
     for facts in _line_facts(invoice) if profile.rows == "lines" else _entry_facts(invoice):

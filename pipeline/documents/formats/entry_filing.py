@@ -8,7 +8,7 @@ from typing import Any, Final
 from pipeline.documents.formats.columns import Cell
 from pipeline.documents.invoice import wording
 from pipeline.documents.schemas.entry_filing import EntryConsignee, EntryFiling, EntryParty
-from pipeline.documents.schemas.invoice import Invoice, PartyBlock
+from pipeline.documents.schemas.invoice import Invoice, ManufacturerBlock, PartyBlock
 from pipeline.documents.schemas.values import Printed
 
 #: The end of a column's name for each part of an address.
@@ -30,7 +30,7 @@ def has_filing(invoice: Invoice) -> bool:
     return invoice.filing is not None
 
 
-def party_columns(role: str, party: PartyBlock | EntryParty | None) -> dict[str, Cell]:
+def party_columns(role: str, party: PartyBlock | EntryParty | ManufacturerBlock | None) -> dict[str, Cell]:
     """Return the name and address of a party, each column with `role` before its name; None for what is not given."""
     address = None if party is None else party.address
     parts = {f"{role}_{column}": getattr(address, part, None) for part, column in ADDRESS_COLUMNS.items()}

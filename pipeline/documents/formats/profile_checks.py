@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -11,14 +11,18 @@ from pydantic.alias_generators import to_snake
 from pipeline.core.findings import Finding, Severity
 from pipeline.documents.formats import catair, x12
 from pipeline.documents.formats.entry_records import MOST_LINES
-from pipeline.documents.formats.x12_invoice import MOST_ADJUSTMENTS, MOST_CONSIGNEES
+from pipeline.documents.formats.x12_invoice import MOST_ADJUSTMENTS, MOST_CONSIGNEES, MOST_NOTES, find_unit
 from pipeline.documents.schemas.profile import MessageProfile
 from pipeline.exports.schemas.plan import Address, Plan, Unit
 
 #: The rules: a fact that the file has a place for, but not the plan; a fact that the file cannot carry as it is.
 LACKS, CHANGES = "B01", "B02"
 
-_CITY: Final = 30
+#: The most characters of elements 19, 310, 87 and 116.
+_CITY, _REGION, _MARK, _POSTAL_CODE = 30, 30, 48, 15
+
+#: The most lines of notes that the short facts of the entry's filing and of the truck take.
+_SHORT_NOTES: Final = 45
 
 _X12: Final = "ASC X12 004010, transaction sets 810 and 856"
 _CARGOWISE: Final = "published samples of CargoWise Universal Shipment XML"
@@ -30,9 +34,11 @@ def check_file(profile: MessageProfile, plan: Plan) -> list[Finding]:
     return [finding for place, unit in enumerate(plan.units) for finding in check(profile, unit, f"/units/{place}")]
 
 
-def _check_x12(_: MessageProfile, unit: Unit, here: str) -> Iterator[Finding]:
+def _check_x12(profile: MessageProfile, unit: Unit, here: str) -> Iterator[Finding]:
     yield from _check_numbers(unit, here)
-    yield from _check_lengths(unit, here)
+    yield from _check_notes(unit, here)
+    yield from _check_lengths(_list_lengths(unit), here, "X12 file")
+    yield from _check_units(profile, unit, here)
     yield from _check_characters(unit, here, "X12 file")
     if unit.entry.carrier_scac is None:
         yield _lacks(f"{here}/entry/carrierScac", "X12 file", "CAD and TD5")
@@ -58,6 +64,7 @@ def _check_shipment(profile: MessageProfile, unit: Unit, here: str) -> Iterator[
 
 def _check_records(profile: MessageProfile, unit: Unit, here: str) -> Iterator[Finding]:
     entry, file = unit.entry, "file of entry records"
+    yield from _check_lengths(_list_record_lengths(unit), here, file)
     yield from _check_characters(unit, here, file)
     for member, value, columns in (
         ("carrierScac", entry.carrier_scac, "20 columns 3 to 6 and the issuer of the bill"),
@@ -139,18 +146,48 @@ def _check_digits(value: Decimal, most: int, pointer: str) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _check_lengths(unit: Unit, here: str) -> Iterator[Finding]:
-    long = [
-        (pointer, text, most) for pointer, text, most in _list_lengths(unit) if text is not None and len(text) > most
-    ]
+def _check_notes(unit: Unit, here: str) -> Iterator[Finding]:
+    invoice, filing, side = unit.invoice, unit.entry.filing, unit.canadian_export
+    texts = [invoice.valuation_basis, invoice.usmca_statement, *(row.name for row in invoice.rebates)]
+    texts += [row.name for row in invoice.assist_items]
+    texts += [] if filing is None else [filing.location_of_goods]
+    texts += [] if side is None else [side.statement, "|".join(permit.number for permit in side.permits)]
+    # A name and an amount stand beside the text.
+    lines = sum(len(x12.split_text(text, x12.DESCRIPTION // 2)) for text in texts)
+    if lines + _SHORT_NOTES > MOST_NOTES:
+        yield _refuse(
+            f"{here}/invoice", f"The invoice's texts take up to {lines + _SHORT_NOTES} lines of notes, and X12 carries {MOST_NOTES}.",
+            "Shorten valuationBasis, usmcaStatement, rebates or assistItems, or let the broker choose another format.",
+        )  # fmt: skip
+
+
+def _check_units(profile: MessageProfile, unit: Unit, here: str) -> Iterator[Finding]:
+    if profile.x12 is None:
+        return
+    unknown = {
+        line.unit: place
+        for place, line in reversed([*enumerate(unit.lines)])
+        if find_unit(line.unit, profile.x12) == x12.MUTUALLY_DEFINED
+    }
+    for code, place in unknown.items():
+        yield _make_finding(
+            CHANGES, "note", f"{here}/lines/{place}/unit",
+            f"X12 has no code of unit {code}: the file has {x12.MUTUALLY_DEFINED} in its place, and the unit as INVOICE UNIT.",
+            f"Ask the broker for its code of {code}, and add it to x12.units of its messageProfile.",
+            _X12,
+        )  # fmt: skip
+
+
+def _check_lengths(lengths: Iterable[tuple[str, str | None, int]], here: str, file: str) -> Iterator[Finding]:
+    long = [(pointer, text, most) for pointer, text, most in lengths if text is not None and len(text) > most]
     if long:
         pointer, text, most = long[0]
         others = f" and {len(long) - 1} more" if len(long) > 1 else ""
         yield _make_finding(
             CHANGES, "warn", f"{here}{pointer}",
-            f"{text!r}{others} is longer than its place in the X12 file, which takes {most} characters: the rest is cut off.",
+            f"{text!r}{others} is longer than its place in the {file}, which takes {most} characters: the rest is left out.",
             "Shorten it, or let the broker choose another format.",
-            _X12,
+            catair.SOURCE if "records" in file else _X12,
         )  # fmt: skip
 
 
@@ -162,16 +199,45 @@ def _list_lengths(unit: Unit) -> Iterator[tuple[str, str | None, int]]:
     yield "/invoice/paymentTerms", invoice.payment_terms, x12.DESCRIPTION
     yield "/invoice/incotermPlace", invoice.incoterm_place, x12.DESCRIPTION
     for name, party in (("seller", parties.seller), ("buyer", parties.buyer), ("shipTo", parties.ship_to)):
-        yield f"/parties/{name}/contact/name", party.contact.name if party.contact else None, x12.NAME
+        if party.contact is not None:
+            yield f"/parties/{name}/contact/name", party.contact.name, x12.NAME
+            yield f"/parties/{name}/contact/email", party.contact.email, x12.DESCRIPTION
         for identifier, value in party.identifiers.items():
             yield f"/parties/{name}/identifiers/{identifier}", value, x12.DESCRIPTION
     yield "/parties/exporterContact/name", parties.exporter_contact.name, x12.NAME
     for pointer, address in _list_addresses(unit):
         yield f"{pointer}/city", address.city, _CITY
+        yield f"{pointer}/region", address.region, _REGION
+        yield f"{pointer}/postalCode", address.postal_code, _POSTAL_CODE
         for member, line in (("line1", address.line1), ("line2", address.line2)):
             yield f"{pointer}/{member}", line, 2 * x12.STREET
     for place, line_of_goods in enumerate(unit.lines):
         yield f"/lines/{place}/sku", line_of_goods.sku, x12.PRODUCT
+    for place, package in enumerate(unit.packages):
+        yield f"/packages/{place}/lpn", package.lpn, _MARK
+        yield f"/packages/{place}/trackingNumber", package.tracking_number, _MARK
+
+
+def _list_record_lengths(unit: Unit) -> Iterator[tuple[str, str | None, int]]:
+    """Yield the texts that the records of an entry cut, each with its pointer and its most characters."""
+    parties = unit.parties
+    yield "/invoice/number", unit.invoice.number, _width("42", "invoice_number")
+    for name, party in (("seller", parties.seller), ("buyer", parties.buyer), ("shipTo", parties.ship_to)):
+        yield f"/parties/{name}/name", party.name, _width("SE30", "name")
+    for place, maker in enumerate(parties.manufacturers):
+        yield f"/parties/manufacturers/{place}/name", maker.name, _width("SE50", "name")
+    for pointer, address in _list_addresses(unit):
+        # AE and SE have no address of the importer.
+        if "/importerOfRecord/" not in pointer:
+            yield f"{pointer}/line1", address.line1, _width("SE35", "address_1")
+            yield f"{pointer}/line2", address.line2, _width("SE35", "address_2")
+            yield f"{pointer}/city", address.city, _width("SE36", "city")
+            yield f"{pointer}/region", address.region, _width("SE36", "region")
+            yield f"{pointer}/postalCode", address.postal_code, _width("SE36", "postal_code")
+
+
+def _width(record: str, name: str) -> int:
+    return next(column.width for column in catair.list_columns(record) if column.name == name)
 
 
 def _check_characters(unit: Unit, here: str, file: str) -> Iterator[Finding]:

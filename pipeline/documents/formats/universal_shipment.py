@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from decimal import Decimal
 from typing import Final
 from xml.etree.ElementTree import Element, indent, tostring
 
-from pipeline.documents.formats.columns import join_values
-from pipeline.documents.formats.entry_filing import filing_columns
+from pipeline.documents.formats.columns import Cell, join_values
+from pipeline.documents.formats.entry_filing import filing_columns, party_columns
+from pipeline.documents.formats.invoice_columns import invoice_columns
+from pipeline.documents.formats.transport import transport_columns
 from pipeline.documents.schemas.declarations import UnitTotal
 from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, ManufacturerBlock, PartyBlock
 from pipeline.documents.schemas.profile import UniversalShipmentSettings
@@ -20,6 +23,12 @@ _DECLARATION: Final = '<?xml version="1.0" encoding="utf-8"?>\n'
 
 #: The codes of modes of transport; a mail item and other modes have none.
 _MODES: Final[Mapping[str, str]] = {"truck": "ROA", "rail": "RAI", "air": "AIR", "vessel": "SEA"}
+
+#: The facts of the invoice that have an element, or a key of another name.
+_PLACED: Final = frozenset(
+    """entry_type port_of_entry carrier_scac shipment_control_number export_date incoterm incoterm_place importer_number
+    invoice_total total_gross_kg discounts trip_number truck_plate trailers""".split()
+)
 
 
 def universal_shipment(settings: UniversalShipmentSettings, invoice: Invoice) -> bytes:
@@ -97,8 +106,9 @@ def _list_header_facts(invoice: Invoice) -> Iterator[tuple[str, str | None]]:
         None if transport.estimated_arrival_at is None else str(transport.estimated_arrival_at.exact),
     )
     yield "ImporterNumber", str(invoice.parties.importer_of_record.importer_number.exact)
-    for name, value in (*filing_columns(invoice).items(), *_list_truck(invoice)):
-        yield "".join(part.capitalize() for part in name.split("_")), None if value is None else str(value)
+    columns = invoice_columns(invoice) | transport_columns(invoice)
+    others = {name: value for name, value in columns.items() if name not in _PLACED}
+    yield from _name_facts(filing_columns(invoice) | _list_truck(invoice) | others)
     yield "RelatedParties", "Y" if header.related_parties else "N"
     yield "IncoTermPlace", header.incoterm_place
     yield "ExchangeRate", None if header.exchange_rate is None else _plain(header.exchange_rate)
@@ -107,6 +117,18 @@ def _list_header_facts(invoice: Invoice) -> Iterator[tuple[str, str | None]]:
         for at, row in enumerate(rows, 1):
             name = f"{kind}IncludedInPrices" if row.included_in_prices else kind
             yield f"{name}{at}", f"{row.name}={_plain(row.amount)}"
+            yield f"{kind}{at}Code", row.code
+    for at, rebate in enumerate(invoice.rebates, 1):
+        yield f"Rebate{at}", f"{rebate.name}={_plain(rebate.amount)}"
+    for at, assist in enumerate(invoice.assist_items, 1):
+        yield f"Assist{at}", assist.name if assist.amount is None else f"{assist.name}={_plain(assist.amount)}"
+    for at, consignee in enumerate(() if invoice.filing is None else invoice.filing.consignees, 1):
+        number = None if consignee.number is None else str(consignee.number.exact)
+        yield f"UltimateConsignee{at}Number", number
+        yield f"UltimateConsignee{at}Lines", join_values(consignee.line_numbers)
+        yield from _name_facts(party_columns(f"ultimate_consignee{at}", consignee))
+    for identifier in invoice.parties.seller.identifiers:
+        yield f"SellerIdentifier.{identifier.name.exact}", str(identifier.value.exact)
     yield "CustomsPackage", provenance.package_number
     yield "BatchID", provenance.batch_id
     yield "Revision", str(provenance.revision)
@@ -114,18 +136,28 @@ def _list_header_facts(invoice: Invoice) -> Iterator[tuple[str, str | None]]:
     yield "TreatmentDigest", provenance.treatment_digest
 
 
-def _list_truck(invoice: Invoice) -> Iterator[tuple[str, str | None]]:
+def _list_truck(invoice: Invoice) -> dict[str, Cell]:
     transport = invoice.transport
-    yield "trip_number", transport.trip_number
-    yield "truck_license_plate", transport.truck_license_plate
-    yield "trailer_numbers", join_values(transport.trailer_numbers)
+    return {
+        "trip_number": transport.trip_number,
+        "truck_license_plate": transport.truck_license_plate,
+        "trailer_numbers": join_values(transport.trailer_numbers),
+    }
+
+
+def _name_facts(columns: Mapping[str, Cell]) -> Iterator[tuple[str, str | None]]:
+    """Yield columns as keys: `bond_type` is BondType."""
+    for name, value in columns.items():
+        key = "".join(part.capitalize() for part in name.split("_"))
+        yield key, None if value is None else f"{value:f}" if isinstance(value, Decimal) else str(value)
 
 
 def _list_line_facts(line: InvoiceLine, maker: ManufacturerBlock) -> Iterator[tuple[str, str | None]]:
     """Yield the facts of a line for which the samples have no element."""
     yield "CountryOfExport", line.country_of_export
+    yield "UnitPrice", _plain(line.unit_price)
     yield "ManufacturerID", line.mid
-    yield "ManufacturerName", maker.name
+    yield from _name_facts(party_columns("manufacturer", maker))
     yield "USMCACertificate", line.usmca_certificate_ref
     for at, quantity in enumerate(line.entry_quantities[1:], 2):
         yield f"CustomsQuantity{at}", f"{_plain(quantity.quantity)} {quantity.unit}"
@@ -133,8 +165,14 @@ def _list_line_facts(line: InvoiceLine, maker: ManufacturerBlock) -> Iterator[tu
         yield "Chapter98", line.chapter98.provision
         yield "Chapter98ExemptValue", _plain(line.chapter98.exempt_value)
         yield "Chapter98DutiableValue", _plain(line.chapter98.dutiable_value)
+        exported_on = line.chapter98.exported_on
+        yield "Chapter98ExportedOn", None if exported_on is None else exported_on.isoformat()
+        yield "Chapter98Proof", line.chapter98.proof
     for at, row in enumerate(line.treatment.chapter99, 1):
         yield f"AdditionalTariff{at}", row.heading
+        yield f"AdditionalTariff{at}.Program", row.program
+        yield f"AdditionalTariff{at}.RatePercent", None if row.rate_percent is None else f"{row.rate_percent:f}"
+        yield f"AdditionalTariff{at}.Basis", row.basis
     for metal in line.treatment.section232:
         name = metal.metal.capitalize()
         yield f"{name}WeightKg", f"{metal.metal_weight_kg:f}"
@@ -142,11 +180,14 @@ def _list_line_facts(line: InvoiceLine, maker: ManufacturerBlock) -> Iterator[tu
         yield f"{name}PrimarySmelt", metal.primary_country_of_smelt
         yield f"{name}SecondarySmelt", metal.secondary_country_of_smelt
         yield f"{name}Cast", metal.country_of_cast
+        yield f"{name}UsPercent", None if metal.us_metal_percent is None else f"{metal.us_metal_percent:f}"
     for at, agency in enumerate(line.treatment.pga, 1):
         codes = (agency.agency, agency.program, agency.processing, agency.intended_use)
         yield f"PGA{at}", join_values((agency.flag, *codes, agency.disclaimer and f"disclaim {agency.disclaimer}"))
         for name, value in agency.data.items():
             yield f"PGA{at}.{name}", value if isinstance(value, str) else join_values(value)
+    for pair in line.attributes:
+        yield f"Attribute.{pair.name}", pair.value
     yield "LineRef", line.line_ref
     yield "TreatmentDigest", line.treatment_digest
 

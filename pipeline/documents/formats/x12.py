@@ -31,7 +31,8 @@ UNKNOWN: Final = "?"
 #: The code of element 355 with the same meaning as a unit of quantity; others are written as mutually defined.
 UNITS: Final[Mapping[str, str]] = {
     "NO": "EA", "PCS": "PC", "DOZ": "DZ", "PRS": "PR", "KG": "KG", "G": "GR", "GM": "GR", "T": "MP", "L": "LT",
-    "ML": "ML", "CM": "CM", "M": "MR", "M2": "SM", "M3": "CR", "K": "TH", "THS": "TH", "GR": "GS",
+    "ML": "ML", "CM": "CM", "M": "MR", "CM2": "SC", "M2": "SM", "CM3": "CC", "M3": "CR", "K": "TH", "THS": "TH", "GR": "GS",
+    "DPR": "DP", "HUN": "HU", "CAR": "CD", "KWH": "KH", "MWH": "T9",
 }  # fmt: skip
 MUTUALLY_DEFINED: Final = "ZZ"
 
@@ -71,6 +72,15 @@ class TransactionSet:
             self.add("REF", qualifier, text, name)
         elif text:
             self.add("REF", qualifier, name[:REFERENCE] or text[:REFERENCE], text[:DESCRIPTION])
+
+    def add_fact(self, name: str, value: object) -> None:
+        """Add a value of any length with its name, as REF segments of one qualifier; a long value goes on in the next."""
+        text = spell_text(_plain(value))
+        if len(text) <= REFERENCE:
+            self.add_reference(MUTUALLY_DEFINED, text, name)
+            return
+        label, text = (name, text) if len(name) <= REFERENCE else ("FACT", f"{name}: {text}")
+        self.add_texts("REF", (MUTUALLY_DEFINED, label), text, DESCRIPTION, len(text))
 
 
 #: The most characters of elements 127 and 352, 234, 93, 166, and 324 or 76.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from datetime import datetime
 from decimal import Decimal
 from typing import Final
 
@@ -9,8 +11,9 @@ from pipeline.core.errors import ValidationFailed
 from pipeline.documents.formats import x12
 from pipeline.documents.formats.columns import join_values
 from pipeline.documents.formats.entry_filing import filing_columns
+from pipeline.documents.formats.transport import transport_columns
 from pipeline.documents.formats.x12 import MUTUALLY_DEFINED, TransactionSet, format_cents
-from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, ManufacturerBlock, PartyBlock
+from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, ManufacturerBlock, PartyBlock, Transport
 from pipeline.documents.schemas.profile import X12Envelope
 from pipeline.exports.schemas.plan import Address, Contact
 
@@ -18,7 +21,10 @@ from pipeline.exports.schemas.plan import Address, Contact
 MOST_ADJUSTMENTS: Final = 25
 #: The most consignees: an invoice has at most 200 parties.
 MOST_CONSIGNEES: Final = 190
-_MOST_NOTES: Final = 100
+#: The most lines of notes, of 80 characters each.
+MOST_NOTES: Final = 100
+#: The code of element 1300 with the same meaning as a charge; others are written as mutually defined.
+_CHARGES: Final = {"freight": "D240"}
 _MOST_IDENTIFIERS: Final = 12
 _MOST_DESCRIPTIONS: Final = 1000
 
@@ -41,7 +47,9 @@ def _add_header(made: TransactionSet, invoice: Invoice) -> None:
     header, transport, provenance = invoice.header, invoice.transport, invoice.provenance
     order = header.purchase_order
     made.add("BIG", header.invoice_date, header.number[: x12.NUMBER], None, order and order[: x12.NUMBER])
-    for note in _list_notes(invoice)[:_MOST_NOTES]:
+    notes = _list_notes(invoice)
+    _ensure_count(len(notes), MOST_NOTES, "lines of notes")
+    for note in notes:
         made.add("NTE", "GEN", note)
     rate = None if header.exchange_rate is None else header.exchange_rate.decimal
     made.add("CUR", "SE", header.currency, None if rate is None else _format_rate(rate))
@@ -80,16 +88,19 @@ def _add_header(made: TransactionSet, invoice: Invoice) -> None:
         add_address(made, consignee.address)
     if header.payment_terms is not None:
         made.add("ITD", *[None] * 11, header.payment_terms[: x12.DESCRIPTION])
-    made.add("DTM", "011", transport.export_date)
+    add_dates(made, transport)
     made.add("FOB", "DF", None, None, "01", header.incoterm, MUTUALLY_DEFINED, header.incoterm_place[: x12.DESCRIPTION])
 
 
 def _list_notes(invoice: Invoice) -> list[str]:
     header = invoice.header
     sale = ", ".join(str(each) for each in (header.sale_date, header.sale_place) if each is not None)
+    columns = filing_columns(invoice) | transport_columns(invoice)
+    # Each consignee has its number in its own N1, each line its prior notice in a REF.
+    del columns["consignee_numbers"], columns["prior_notices"]
     texts = [
         f"Sale: {sale}" if sale else None,
-        *(f"{name.replace('_', ' ')}: {value}" for name, value in filing_columns(invoice).items() if value is not None),
+        *(f"{name.replace('_', ' ')}: {value}" for name, value in columns.items() if value is not None),
         header.valuation_basis and f"Valuation: {header.valuation_basis}",
         header.usmca_statement,
         *(f"Rebate: {row.name} {row.amount.exact}" for row in invoice.rebates),
@@ -115,30 +126,33 @@ def _add_line(made: TransactionSet, line: InvoiceLine, maker: ManufacturerBlock,
     if line.order_id is not None:
         made.add_reference("PO", line.order_id)
     made.add_reference("LI", line.line_ref)
+    if find_unit(line.unit, envelope) == MUTUALLY_DEFINED:
+        made.add_fact("INVOICE UNIT", line.unit)
     for name, value in _list_facts(line):
-        made.add_reference(MUTUALLY_DEFINED, value, name)
+        made.add_fact(name, value)
     add_names(made, "MF", maker.name, MUTUALLY_DEFINED, maker.mid)
     add_address(made, maker.address)
 
 
-def _list_facts(line: InvoiceLine) -> list[tuple[str, str]]:
-    """Return the customs facts of a line, each as its name and its value."""
-    facts = [("LINE VALUE", f"{line.line_value.exact}"), ("COUNTRY OF EXPORT", line.country_of_export)]
-    quantities = line.entry_quantities or (None,)
-    facts += [("ENTRY QUANTITY", f"{(each or line).quantity.exact} {(each or line).unit}") for each in quantities]
-    facts += [
-        (
-            join_words("CHAPTER 99", row.program, row.rate_percent and f"{row.rate_percent:f} PCT", row.basis),
-            row.heading,
-        )
-        for row in line.treatment.chapter99
-    ]
+def _list_facts(line: InvoiceLine) -> Iterator[tuple[str, object]]:
+    """Yield the customs facts of a line, each as its name and its value."""
+    yield "LINE VALUE", line.line_value.exact
+    yield "COUNTRY OF EXPORT", line.country_of_export
+    for each in line.entry_quantities or (line,):
+        yield "ENTRY QUANTITY", f"{each.quantity.exact} {each.unit}"
+    for heading in line.treatment.chapter99:
+        rate = heading.rate_percent and f"{heading.rate_percent:f} PCT"
+        yield join_words("CHAPTER 99", heading.program, rate, heading.basis), heading.heading
     if line.chapter98 is not None:
         claim = line.chapter98
         parts = (f"EXEMPT {claim.exempt_value.exact}", f"DUTIABLE {claim.dutiable_value.exact}")
-        facts.append((join_words("CHAPTER 98", *parts), claim.provision))
+        yield join_words("CHAPTER 98", *parts), claim.provision
+        if claim.exported_on is not None:
+            yield "CHAPTER 98 EXPORTED ON", claim.exported_on
+        if claim.proof is not None:
+            yield "CHAPTER 98 PROOF", claim.proof
     if line.spi is not None:
-        facts.append((join_words("SPI", line.usmca_certificate_ref and f"CERT {line.usmca_certificate_ref}"), line.spi))
+        yield join_words("SPI", line.usmca_certificate_ref and f"CERT {line.usmca_certificate_ref}"), line.spi
     for metal in line.treatment.section232:
         countries = {
             "MELT POUR": metal.country_of_melt_and_pour,
@@ -148,12 +162,16 @@ def _list_facts(line: InvoiceLine) -> list[tuple[str, str]]:
         }
         named = (f"{name} {country}" for name, country in countries.items() if country)
         share = metal.us_metal_percent is not None and f"US {metal.us_metal_percent:f} PCT"
-        facts.append((join_words("METAL", *named, share), f"{metal.metal} {metal.metal_weight_kg:f} KG"))
+        yield join_words("METAL", *named, share), f"{metal.metal} {metal.metal_weight_kg:f} KG"
     for row in line.treatment.pga:
         codes = join_values(code for code in (row.program, row.processing, row.intended_use) if code)
         disclaimer = row.disclaimer and f"DISCLAIMER {row.disclaimer}"
-        facts.append((join_words("PGA", row.agency, codes, disclaimer), row.flag))
-    return [*facts, ("TREATMENT DIGEST", line.treatment_digest)]
+        yield join_words("PGA", row.agency, codes, disclaimer), row.flag
+        for name, value in row.data.items():
+            yield f"PGA {row.flag} {name}", value if isinstance(value, str) else join_values(value) or ""
+    for pair in line.attributes:
+        yield f"ATTRIBUTE {pair.name}", pair.value
+    yield "TREATMENT DIGEST", line.treatment_digest
 
 
 def _add_totals(made: TransactionSet, invoice: Invoice) -> None:
@@ -166,7 +184,9 @@ def _add_totals(made: TransactionSet, invoice: Invoice) -> None:
         for row in rows:
             kind = "N" if row.included_in_prices else indicator
             cents = format_cents(row.amount.decimal, f"the amount of {row.name}")
-            made.add("SAC", kind, "ZZZZ", None, None, cents, *[None] * 9, row.name[: x12.DESCRIPTION])
+            made.add(
+                "SAC", kind, _CHARGES.get(row.code, "ZZZZ"), None, None, cents, *[None] * 9, row.name[: x12.DESCRIPTION]
+            )
     made.add("CTT", len(invoice.lines))
 
 
@@ -174,6 +194,14 @@ def _ensure_count(count: int, most: int, what: str) -> None:
     """Raise ValidationFailed if there are more than X12 carries; none may be dropped."""
     if count > most:
         raise ValidationFailed(f"the invoice has {count} {what}, and X12 carries {most}; choose another format")
+
+
+def add_dates(made: TransactionSet, transport: Transport) -> None:
+    """Add the day of export, and the estimated arrival at the port of entry in UTC if it is known."""
+    made.add("DTM", "011", transport.export_date)
+    if transport.estimated_arrival_at is not None:
+        arrival = datetime.fromisoformat(str(transport.estimated_arrival_at.exact))
+        made.add("DTM", "056", arrival.date(), f"{arrival:%H%M}", "UT")
 
 
 def add_party(made: TransactionSet, role: str, party: PartyBlock, number: str | None = None) -> None:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from pipeline.documents.formats import x12
 from pipeline.documents.formats.x12 import MUTUALLY_DEFINED, TransactionSet
-from pipeline.documents.formats.x12_invoice import add_party, find_unit, list_products
+from pipeline.documents.formats.x12_invoice import add_dates, add_party, find_unit, list_products
 from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, PackageRow, PackedLine
 from pipeline.documents.schemas.profile import X12Envelope
 from pipeline.documents.schemas.values import Printed
@@ -138,10 +137,7 @@ def _add_shipment(made: TransactionSet, invoice: Invoice) -> None:
     for trailer in transport.trailer_numbers:
         made.add_reference(MUTUALLY_DEFINED, trailer, "TRAILER")
     made.add_reference(MUTUALLY_DEFINED, invoice.provenance.plan_hash, "PLAN HASH")
-    made.add("DTM", "011", transport.export_date)
-    if transport.estimated_arrival_at is not None:
-        arrival = datetime.fromisoformat(str(transport.estimated_arrival_at.exact))
-        made.add("DTM", "017", arrival.date(), f"{arrival:%H%M}", "UT")
+    add_dates(made, transport)
     add_party(made, "SF", invoice.parties.seller)
     add_party(made, "ST", invoice.parties.ship_to)
     add_party(made, "BY", invoice.parties.buyer)

@@ -263,6 +263,31 @@ def test_missing_facts_of_the_records_are_findings() -> None:
     assert foreign == {"/units/0/invoice/exchangeRate": ("B01", "note")}
 
 
+@pytest.mark.parametrize(
+    ("pointer", "most"),
+    [
+        ("/invoice/number", 17),
+        ("/parties/seller/name", 35),
+        ("/parties/buyer/address/line1", 35),
+        ("/parties/shipTo/address/region", 3),
+        ("/parties/manufacturers/0/address/city", 35),
+    ],
+)
+def test_text_that_a_record_cuts_is_a_finding(pointer: str, most: int) -> None:
+    def check_length(length: int) -> list[str]:
+        plan = factories.plan()
+        place: Any = plan["units"][0]
+        *path, last = pointer.strip("/").split("/")
+        for name in path:
+            place = place[int(name) if name.isdecimal() else name]
+        place[last] = "x" * length
+        found = check_file(MessageProfile.model_validate_json(EXAMPLE.read_bytes()), Plan.model_validate(plan))
+        return [each.pointer for each in found if each.rule == "B02"]
+
+    assert check_length(most) == []
+    assert check_length(most + 1) == [f"/units/0{pointer}"]
+
+
 def test_line_after_the_last_number_has_none() -> None:
     invoice = sample(1)
     late = invoice.entry_lines[0].model_copy(update={"number": 1000})

@@ -14,7 +14,7 @@ from pipeline.documents.formats.universal_shipment import NAMESPACE
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.documents.schemas.profile import MessageProfile, UniversalShipmentSettings
 from pipeline.exports.schemas.plan import Plan
-from tests.documents.samples import build_full_invoice, sample
+from tests.documents.samples import build_full_invoice, build_truck_invoice, file_entry, sample
 from tests.support import factories
 from tests.support.hostile_inputs import BREAKING, DECEIVING, ODD
 
@@ -33,6 +33,11 @@ SAMPLE_ORDER: Final = {
         "InvoiceQuantity", "InvoiceQuantityUnit", "PartNo", "Weight",
     ),
 }  # fmt: skip
+
+LINES: Final = (
+    "Shipment/CommercialInfo/CommercialInvoiceCollection/CommercialInvoice/CommercialInvoiceLineCollection"
+    "/CommercialInvoiceLine"
+)
 
 
 def render(invoice: Invoice) -> etree._Element:
@@ -99,11 +104,7 @@ def test_every_text_comes_back_unchanged(text: str) -> None:
     def change(data: dict[str, Any]) -> None:
         data["lines"][0]["description"] = text
 
-    (found,) = find_all(
-        render(sample(1, change=change)),
-        "Shipment/CommercialInfo/CommercialInvoiceCollection/CommercialInvoice/CommercialInvoiceLineCollection"
-        "/CommercialInvoiceLine/Description",
-    )
+    (found,) = find_all(render(sample(1, change=change)), f"{LINES}/Description")
     assert found.text == text
 
 
@@ -115,6 +116,45 @@ def test_filing_and_trip_are_facts_of_the_shipment() -> None:
     facts = read_facts(find_all(render(sample(1, change=change)), "Shipment")[0])
     assert (facts["EntryNumber"], facts["BondType"], facts["SuretyCode"]) == ("ABC-1234567-6", "8", "123")
     assert (facts["TripNumber"], facts["TruckLicensePlate"]) == ("T1234", "PLATE1")
+
+
+def test_facts_without_an_element_are_facts_of_shipment_and_line() -> None:
+    def change(data: dict[str, Any]) -> None:
+        file_entry(data)
+        data["invoice"] |= {
+            "usmcaStatement": "They originate.",
+            "valuationBasis": "Transaction value",
+            "assists": "declared",
+        }
+        data["invoice"]["assistItems"] = [{"name": "Mould", "amount": "450.00"}]
+        data["invoice"]["rebates"] = [{"name": "Drawback", "amount": "3.10"}]
+        line = data["lines"][0]
+        line["attributes"] = {"adCvdCase": "A-122-857"}
+        line["chapter98"] = {
+            "provision": "9801.00.10",
+            "exemptValue": "300.00",
+            "dutiableValue": "0",
+            "proof": "Form 3311",
+        }
+        line["chapter98"]["exportedOn"] = "2026-06-15"
+
+    root = render(build_truck_invoice(change))
+    header = read_facts(find_all(root, "Shipment")[0])
+    assert {
+        "UsmcaStatement": "They originate.", "ValuationBasis": "Transaction value", "Assists": "declared",
+        "Assist1": "Mould=450.00", "Rebate1": "Drawback=3.10", "PaymentTerms": "Net 30 days", "SaleDate": "2026-11-20",
+        "ReasonForExport": "sale", "Charge1Code": "freight", "SellerIdentifier.businessNumber": "123456789RM0001",
+        "UltimateConsignee1Name": "Lakeside Kitchen Supply Inc.", "UltimateConsignee1City": "Rochester",
+        "UltimateConsignee1Lines": "1", "SuretyCode": "036",
+    }.items() <= header.items()  # fmt: skip
+    assert header["ExportDeclaration"]
+    assert header["Seals"]
+    facts = read_facts(find_all(root, LINES)[0])
+    assert {
+        "Attribute.adCvdCase": "A-122-857", "Chapter98Proof": "Form 3311", "Chapter98ExportedOn": "2026-06-15",
+        "AdditionalTariff2.Program": "S232_METALS", "AdditionalTariff2.RatePercent": "25", "SteelUsPercent": "0",
+        "ManufacturerCity": "Toronto", "UnitPrice": "25.00",
+    }.items() <= facts.items()  # fmt: skip
 
 
 def test_party_without_an_organization_code_is_a_finding() -> None:

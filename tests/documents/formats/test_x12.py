@@ -296,12 +296,73 @@ def test_writer_drops_and_shortens_no_number(change: Callable[[dict[str, Any]], 
         render(sample(1, change=change))
 
 
+def test_facts_of_a_line_without_a_place_of_their_own_come_back() -> None:
+    proof = (
+        "Declarations of the foreign shipper and of the importer under 19 CFR 10.1, "
+        + "with invoices " * 5
+        + "and more"
+    )
+
+    def change(data: dict[str, Any]) -> None:
+        line = data["lines"][0]
+        line["attributes"] = {"adCvdCase": "A-122-857, C-122-858", "a-name-with-more-than-30-characters": "v" * 200}
+        line["chapter98"] = {
+            "provision": "9801.00.10",
+            "exemptValue": line["lineValue"],
+            "dutiableValue": "0",
+            "proof": proof,
+        }
+        line["chapter98"]["exportedOn"] = "2026-06-15"
+        line["treatment"]["pga"] = [
+            {
+                "flag": "FD4",
+                "agency": "FDA",
+                "program": "FOO",
+                "data": {"fdaProductCode": "21HGT07", "lots": ["one", "two"]},
+            }
+        ]
+        line["unit"] = "X"
+
+    segments = read_segments(render(sample(1, change=change), "810"))
+    named = {name: value for value, name in pick(segments, "REF", "ZZ")}
+    assert named["ATTRIBUTE adCvdCase"] == "A-122-857, C-122-858"
+    assert named["CHAPTER 98 EXPORTED ON"] == "20260615"
+    assert (named["PGA FD4 fdaProductCode"], named["PGA FD4 lots"]) == ("21HGT07", "one|two")
+    assert named["INVOICE UNIT"] == "X"
+    long = pick(segments, "REF", "ZZ", "CHAPTER 98 PROOF")
+    assert " ".join(part for (part,) in long) == proof
+    assert len(long) > 1
+    (*parts,) = pick(segments, "REF", "ZZ", "FACT")
+    assert (
+        "".join(part for (part,) in parts).replace(" ", "")
+        == "ATTRIBUTEa-name-with-more-than-30-characters:" + "v" * 200
+    )
+
+
+def test_charges_and_dates_have_codes_of_the_standard() -> None:
+    segments = read_segments(render(build_full_invoice()))
+    # D240 is freight; another charge has no code with the same meaning.
+    assert [(each[0], each[1], each[-1]) for each in pick(segments, "SAC")] == [
+        ("C", "D240", "Freight"), ("N", "ZZZZ", "Packing"), ("A", "ZZZZ", "Early order"),
+    ]  # fmt: skip
+    # 056 is the estimated arrival at the port of entry, in both transaction sets.
+    assert pick(segments, "DTM", "056") == [["20261127", "1800", "UT"]] * 2
+
+
 def check(**changes: Any) -> list[Finding]:
     raw = factories.plan()
     unit = raw["units"][0]
     for part, values in changes.items():
         (unit["lines"][0] if part == "line" else unit[part]).update(values)
     return check_file(build_profile(), Plan.model_validate(raw))
+
+
+def test_more_notes_than_x12_carries_are_refused() -> None:
+    rebates = [{"name": "r" * 250, "amount": "1.00"}] * 30
+    with pytest.raises(ValidationFailed, match=r"lines of notes, and X12 carries 100"):
+        render(sample(1, change=lambda data: data["invoice"].update(rebates=rebates)))
+    (finding,) = check(invoice={"rebates": rebates})
+    assert (finding.rule, finding.severity, finding.pointer) == ("B02", "block", "/units/0/invoice")
 
 
 def test_plan_that_the_file_carries_has_no_finding() -> None:
@@ -321,6 +382,7 @@ def test_plan_that_the_file_carries_has_no_finding() -> None:
             ("B02", "block", "/units/0/invoice/charges"),
         ),
         ({"line": {"sku": "s" * 49}}, ("B02", "warn", "/units/0/lines/0/sku")),
+        ({"line": {"unit": "X"}}, ("B02", "note", "/units/0/lines/0/unit")),
         ({"line": {"description": "不锈钢 pan"}}, ("B02", "warn", "/units/0/lines/0/description")),
     ],
 )
