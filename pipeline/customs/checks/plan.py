@@ -22,7 +22,7 @@ from pipeline.customs.checks.parties import check_countries, check_parties, coun
 from pipeline.customs.checks.people import check_people
 from pipeline.customs.checks.terms import check_terms
 from pipeline.customs.checks.transport import check_transport, check_trips
-from pipeline.customs.checks.usmca import check_certificates
+from pipeline.customs.checks.usmca import check_certificates, check_statement
 from pipeline.customs.checks.valuation import check_charges
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.tariff.facts import TariffFacts
@@ -113,6 +113,7 @@ def _check_unit(plan: Plan, unit: Unit, pointer: str, on: date, kept: TariffFact
     yield from check_charges(unit, pointer)
     yield from check_names(unit, pointer)
     yield from check_certificates(unit, pointer)
+    yield from check_statement(unit, pointer)
     yield from lines.check_lines(unit, pointer, entered_on, kept)
     yield from check_carriage(unit, pointer)
     yield from check_transport(unit, pointer)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from typing import Final
 
 from pipeline.core.findings import Finding
 from pipeline.core.money import sum_exact
@@ -108,6 +110,48 @@ def _unstated_finding(line: Line, pointer: str, worth: Decimal) -> Finding:
         remedy="Give the signed statement as invoice.usmcaStatement, or name a certification that covers the goods.",
         source=f"{low.source}; {rules.source}",
     )
+
+
+# In English, French or Spanish, the languages that customs takes for a certification.
+_STATED: Final = {
+    "that the goods originate": re.compile(r"originat|originair|originari", re.IGNORECASE),
+    "the name of the agreement": re.compile(r"USMCA|CUSMA|ACEUM|T-?MEC|M[eé]xico|Mexique", re.IGNORECASE),
+}
+_CERTIFIER: Final = re.compile(r"\b(?:import|export|produc)", re.IGNORECASE)
+
+
+def check_statement(unit: Unit, pointer: str) -> Iterator[Finding]:
+    """Yield what the USMCA statement of the invoice lacks (V12); nothing for an invoice without a statement."""
+    statement, rules = unit.invoice.usmca_statement, entry_rules().usmca_statement
+    if statement is None:
+        return
+    lacks = [what for what, pattern in _STATED.items() if not pattern.search(statement)]
+    if not _CERTIFIER.search(statement) and not any(
+        name.casefold() in statement.casefold() for name in _list_names(unit)
+    ):
+        lacks.append("who certifies: the importer, the exporter or the producer")
+    if lacks:
+        yield Finding(
+            rule="V12",
+            severity=rules.severity,
+            pointer=f"{pointer}/invoice/usmcaStatement",
+            message=f"The USMCA statement of invoice {unit.invoice.number} lacks {join_words(lacks)}.",
+            remedy="Have its signer certify under a name that the goods qualify as originating under USMCA.",
+            source=rules.source,
+        )
+
+
+def _list_names(unit: Unit) -> list[str]:
+    """Return the names of the parties that may certify, and of their persons."""
+    parties = unit.parties
+    importer = parties.importer_of_record
+    contacts = (parties.exporter_contact, parties.seller.contact, parties.buyer.contact, importer.contact)
+    return [
+        *(party.name for party in (parties.seller, parties.buyer)),
+        *(maker.name for maker in parties.manufacturers),
+        *(contact.name for contact in contacts if contact is not None),
+        *([] if importer.name is None else [importer.name]),
+    ]
 
 
 def _in_force(certificate: UsmcaCertificate, on: date) -> bool:

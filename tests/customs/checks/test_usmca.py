@@ -55,6 +55,36 @@ def test_low_value_claim_with_statement_has_no_finding() -> None:
     assert list_findings(dear) == [("V12", "block", REF)]
 
 
+@pytest.mark.parametrize(
+    ("statement", "lacks"),
+    [
+        (STATEMENT, None),
+        ("Les marchandises sont originaires au sens de l'ACEUM. L'exportateur, Maple Goods Ltd.", None),
+        ("Certifico que el bien califica como originario conforme al T-MEC. El productor.", None),
+        (
+            "I certify that the goods originate under the Agreement between the United States, Mexico and Canada. Producer.",
+            None,
+        ),
+        ("Made in Canada. The exporter, USMCA.", "lacks that the goods originate."),
+        ("The goods originate. The exporter.", "lacks the name of the agreement."),
+        ("The goods originate under USMCA.", "lacks who certifies: the importer, the exporter or the producer."),
+        ("see attached", "lacks that the goods originate, the name of the agreement and who certifies: the importer"),
+    ],
+)
+def test_statement_says_what_customs_may_ask_for(statement: str, lacks: str | None) -> None:
+    pointer = f"{UNIT}/invoice/usmcaStatement"
+    found = [each for each in findings(with_changes((pointer, statement))) if each.pointer == pointer]
+    assert [(each.rule, each.severity) for each in found] == ([] if lacks is None else [("V12", "warn")])
+    assert lacks is None or lacks in found[0].message
+
+
+def test_name_of_a_party_says_who_certifies() -> None:
+    pointer = f"{UNIT}/invoice/usmcaStatement"
+    seller = Plan.model_validate(with_changes()).units[0].parties.seller.name
+    stated = f"The goods originate under USMCA. {seller.upper()}"
+    assert not [each for each in findings(with_changes((pointer, stated))) if each.pointer == pointer]
+
+
 def test_only_claiming_lines_count_for_limit() -> None:
     bag = f"{UNIT}/lines/2"
     dear_bag = [(f"{bag}/unitPrice", "700.00"), (f"{bag}/lineValue", "2800.00"), (f"{UNIT}/invoice/total", "2976.00")]
