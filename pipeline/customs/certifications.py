@@ -1,4 +1,4 @@
-"""The USMCA certifications that an account's live exports use, by HS subheading and period, and those that soon end."""
+"""The USMCA certifications that an account's live exports use, by product and period, and those that soon end."""
 
 from __future__ import annotations
 
@@ -21,6 +21,8 @@ from pipeline.exports.schemas.plan import Plan
 NOTICE_DAYS: Final = 30
 #: The most certifications that a list shows.
 MOST_LISTED: Final = 1_000
+#: In place of a product: any with the subheading, because no line named the certification for it yet.
+ANY_PRODUCT: Final = ""
 
 # An existing row is not written again: its lock would make exports of one account wait for each other.
 _KEEP: Final = {
@@ -30,31 +32,32 @@ _KEEP: Final = {
 
 
 def list_used(plan: Plan, export_id: str) -> Sequence[dict[str, Any]]:
-    """Return the rows to keep: of each certification with a blanket period, the HS subheadings that the plan claims.
+    """Return the rows to keep: of each certification with a blanket period, the products that claim it.
 
-    One that covers such goods and that no line names yet is `claimed` False: it may follow one that ends.
+    One that covers the subheading of such a product and that no line names for it yet has a row without product: it may
+    follow one that ends.
     """
     programs = entry_rules().usmca.programs
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}
     for unit in plan.units:
-        claimed: dict[str, set[str]] = {}
+        claimed: dict[str, set[tuple[str, str]]] = {}
         for line in unit.lines:
             if line.spi in programs and line.usmca_certificate_ref is not None:
-                claimed.setdefault(line.usmca_certificate_ref, set()).add(line.hts_code[:6])
-        codes = set().union(*claimed.values())
+                claimed.setdefault(line.usmca_certificate_ref, set()).add((line.hts_code[:6], line.sku))
+        codes = {code for products in claimed.values() for code, _ in products}
         for certificate in unit.usmca_certificates:
             if certificate.blanket_from is None or certificate.blanket_to is None:
                 continue
             named = claimed.get(certificate.ref, set())
-            covered = {goods.hs_code for goods in certificate.goods} & codes
-            for code in named | covered:
+            covered = {goods.hs_code for goods in certificate.goods} & codes - {code for code, _ in named}
+            for code, sku in (*named, *((code, ANY_PRODUCT) for code in covered)):
                 key = {
                     "account_id": plan.account_id,
                     "hs_code": code,
+                    "sku": sku,
                     "blanket_to": certificate.blanket_to,
                     "blanket_from": certificate.blanket_from,
                     "certifier_name": certificate.certifier_name,
-                    "claimed": code in named,
                 }
                 rows.setdefault(
                     tuple(key.values()),
@@ -84,14 +87,21 @@ def list_certifications(session: Session, account_id: str, on: date) -> Sequence
         select(OriginCertification, _has_next())
         .where(
             col(OriginCertification.account_id) == account_id,
-            col(OriginCertification.claimed).is_(True),
+            col(OriginCertification.sku) != ANY_PRODUCT,
             ends >= on,
         )
-        .order_by(ends, col(OriginCertification.hs_code), col(OriginCertification.blanket_from))
+        .order_by(
+            ends,
+            *(
+                col(each)
+                for each in (OriginCertification.sku, OriginCertification.hs_code, OriginCertification.blanket_from)
+            ),
+        )
         .limit(MOST_LISTED)
     )
     return [
         OriginCertificationView(
+            sku=row.sku,
             hs_code=row.hs_code,
             ref=row.ref,
             certifier_role=row.certifier_role,
@@ -109,13 +119,13 @@ def list_certifications(session: Session, account_id: str, on: date) -> Sequence
 
 
 def count_expiring(session: Session, on: date) -> Iterator[tuple[str, int]]:
-    """Yield each account with the number of its HS subheadings whose last certification in use ends soon."""
+    """Yield each account with the number of its products whose last certification in use ends soon."""
     owner, ends = _columns()
     soon = (
-        select(owner, func.count(func.distinct(col(OriginCertification.hs_code))))
+        select(owner, func.count(func.distinct(col(OriginCertification.sku))))
         .where(
             ends.between(on, on + timedelta(days=NOTICE_DAYS)),
-            col(OriginCertification.claimed).is_(True),
+            col(OriginCertification.sku) != ANY_PRODUCT,
             ~_has_next(),
         )
         .group_by(owner)
@@ -134,6 +144,7 @@ def _has_next() -> Any:
         .where(
             col(later.account_id) == col(OriginCertification.account_id),
             col(later.hs_code) == col(OriginCertification.hs_code),
+            col(later.sku).in_((col(OriginCertification.sku), ANY_PRODUCT)),
             col(later.blanket_to) > col(OriginCertification.blanket_to),
         )
         .correlate(OriginCertification)

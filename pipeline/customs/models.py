@@ -30,7 +30,7 @@ class Waiver(SQLModel, table=True):
 
 
 class OriginCertification(SQLModel, table=True):
-    """A USMCA certification in use: one row for each HS subheading and blanket period of an account."""
+    """A USMCA certification in use: one row for each product and blanket period of an account."""
 
     __tablename__ = "origin_certifications"
     __table_args__ = (
@@ -40,10 +40,10 @@ class OriginCertification(SQLModel, table=True):
 
     account_id: str = Field(primary_key=True, foreign_key="accounts.id")
     hs_code: str = Field(primary_key=True, description="HS, six digits")
+    sku: str = Field(primary_key=True)  # empty: a plan had it for the subheading, but no line named it
     blanket_to: date = Field(primary_key=True)
     blanket_from: date = Field(primary_key=True)
     certifier_name: str = Field(primary_key=True)
-    claimed: bool = Field(primary_key=True)  # False: a plan had it, but no line named it
     ref: str
     certifier_role: str
     criterion: str

@@ -54,8 +54,9 @@ class WaiverList(StrictModel):
 
 
 class OriginCertificationView(StrictModel):
-    """A USMCA certification in use, for one HS subheading; `has_next`: a plan had another one that ends later."""
+    """A USMCA certification in use, for one product; `has_next`: a plan had another one that ends later."""
 
+    sku: str
     hs_code: str
     ref: str = Field(description="Its ref in the plan of the first export that had it")
     certifier_role: str

@@ -53,6 +53,7 @@ from pipeline.interfaces.console import (
     api_reference,
     assets,
     broker_profile,
+    certifications,
     connection_tests,
     holds,
     home,
@@ -125,6 +126,7 @@ ROUTERS = (
     waiver_pages.router,
     print_settings_pages.router,
     rule_pages.router,
+    certifications.router,
     holds.router,
     # Before the pages of partners, which take every address below a partner.
     partner_settings.router,

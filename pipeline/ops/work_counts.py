@@ -54,7 +54,7 @@ EXPORTS, OUTCOMES, DELIVERIES, QUARANTINED_EXPORTS, OVERDUE_HANDOFFS = (
 )
 INBOX: Final = "inbox"
 STEPS, RETRYING_STEPS, OPEN_BREAKERS = "steps", "retrying", "breakers"
-#: By account: HS subheadings whose USMCA certification in use ends soon.
+#: By account: products whose USMCA certification in use ends soon.
 EXPIRING_CERTIFICATIONS: Final = "certifications"
 #: By queue: the work that waits or is running, and for how many seconds the oldest of it has been due.
 QUEUE_DEPTH, QUEUE_DELAY = "queue depth", "queue delay"

@@ -1,4 +1,4 @@
-"""The USMCA certifications that live exports use are kept by HS subheading, and those that soon end are counted."""
+"""The USMCA certifications that live exports use are kept by product, and those that soon end are counted."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def list_rows(*changes: tuple[str, Any]) -> Sequence[dict[str, Any]]:
     return certifications.list_used(Plan.model_validate(with_changes(*changes)), "exp_1")
 
 
-def keep(runtime: Runtime, code: str, ends: date, *, claimed: bool = True, account: str = factories.ACCOUNT) -> None:
+def keep(runtime: Runtime, sku: str, ends: date, *, code: str = "610910", account: str = factories.ACCOUNT) -> None:
     row = {
         "account_id": account,
         "hs_code": code,
+        "sku": sku,
         "blanket_to": ends,
         "blanket_from": ends - timedelta(days=364),
         "certifier_name": "Maple Goods Ltd",
-        "claimed": claimed,
         "ref": "C1",
         "certifier_role": "exporter",
         "criterion": "B",
@@ -49,11 +49,11 @@ def count(session: Session, on: date) -> dict[str, int]:
     return dict(certifications.count_expiring(session, on))
 
 
-def test_claimed_subheading_is_kept_with_its_certification() -> None:
+def test_claiming_product_is_kept_with_its_certification() -> None:
     (row,) = list_rows()
-    assert (row["hs_code"], row["blanket_to"], row["claimed"], row["export_id"]) == (
-        with_changes()["units"][0]["lines"][1]["htsCode"][:6], ENDS, True, "exp_1",
-    )  # fmt: skip
+    line = with_changes()["units"][0]["lines"][1]
+    assert (row["sku"], row["hs_code"]) == (line["sku"], line["htsCode"][:6])
+    assert (row["blanket_to"], row["export_id"]) == (ENDS, "exp_1")
 
 
 def test_certification_of_one_shipment_or_without_claim_is_not_kept() -> None:
@@ -68,24 +68,26 @@ def test_next_certification_in_the_plan_is_kept_though_no_line_names_it() -> Non
     goods = [{"description": "Shirts", "hsCode": code}, {"description": "Others", "hsCode": "999999"}]
     following = {**first, "ref": "C2", "blanketFrom": "2027-01-01", "blanketTo": "2027-12-31", "goods": goods}
     rows = list_rows((f"{UNIT}/usmcaCertificates/-", following))
-    assert [(row["hs_code"], row["ref"], row["claimed"]) for row in rows] == [(code, "C1", True), (code, "C2", False)]
+    sku = with_changes()["units"][0]["lines"][1]["sku"]
+    assert {(row["hs_code"], row["ref"], row["sku"]) for row in rows} == {(code, "C1", sku), (code, "C2", "")}
 
 
 def test_alarm_begins_thirty_days_before_end_and_stops_with_next_one(workflow: WorkflowHarness) -> None:
     runtime = workflow.runtime
-    keep(runtime, "610910", ENDS)
-    keep(runtime, "420292", ENDS, claimed=False)
-    keep(runtime, "330499", ENDS + timedelta(days=200))
+    keep(runtime, "SHIRT", ENDS)
+    keep(runtime, "", ENDS, code="420292")
+    # Another product of the same subheading has its own certification, of another producer for example.
+    keep(runtime, "CREAM", ENDS + timedelta(days=200))
     with runtime.db.read() as session:
         assert count(session, ENDS - timedelta(days=31)) == {}
         assert count(session, ENDS - timedelta(days=30)) == {factories.ACCOUNT: 1}
         assert count(session, ENDS) == {factories.ACCOUNT: 1}
         assert count(session, ENDS + timedelta(days=1)) == {}
         (first, second) = certifications.list_certifications(session, factories.ACCOUNT, ENDS)
-        assert (first.hs_code, first.days_left, first.has_next) == ("610910", 0, False)
-        assert second.hs_code == "330499"
+        assert (first.sku, first.hs_code, first.days_left, first.has_next) == ("SHIRT", "610910", 0, False)
+        assert second.sku == "CREAM"
         assert certifications.list_certifications(session, "acc_other", ENDS) == []
-    keep(runtime, "610910", ENDS + timedelta(days=365), claimed=False)
+    keep(runtime, "", ENDS + timedelta(days=365))
     with runtime.db.read() as session:
         assert count(session, ENDS) == {}
         assert certifications.list_certifications(session, factories.ACCOUNT, ENDS)[0].has_next
@@ -93,7 +95,7 @@ def test_alarm_begins_thirty_days_before_end_and_stops_with_next_one(workflow: W
 
 def test_same_certification_of_another_export_is_kept_once(workflow: WorkflowHarness) -> None:
     for _ in range(2):
-        keep(workflow.runtime, "610910", ENDS)
+        keep(workflow.runtime, "SHIRT", ENDS)
     assert workflow.count(OriginCertification) == 1
 
 
@@ -109,7 +111,7 @@ def test_acceptance_keeps_those_of_live_exports(workflow: WorkflowHarness, mode:
 
 
 def test_sweeper_counts_what_ends_soon(workflow: WorkflowHarness) -> None:
-    keep(workflow.runtime, "610910", workflow.clock().date() + timedelta(days=10))
+    keep(workflow.runtime, "SHIRT", workflow.clock().date() + timedelta(days=10))
     assert work_counts.keep_counts(workflow.runtime)
     key = work_counts.CountKey(factories.ACCOUNT, work_counts.EXPIRING_CERTIFICATIONS)
     with workflow.runtime.db.read() as session:

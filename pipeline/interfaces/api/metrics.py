@@ -51,7 +51,7 @@ _WHOLE: Final = (
     ("exports_breakers_open", "Circuit breakers that are open", work_counts.OPEN_BREAKERS),
     (
         "exports_certifications_expiring",
-        "HS subheadings of accounts whose USMCA certification in use ends within 30 days, without a next one",
+        "Products of accounts whose USMCA certification in use ends within 30 days, without a next one",
         work_counts.EXPIRING_CERTIFICATIONS,
     ),
 )

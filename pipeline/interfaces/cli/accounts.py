@@ -188,10 +188,11 @@ def list_certifications(account: AccountId, as_json: Json = False) -> None:
         with runtime.db.read() as session:
             rows = certifications.list_certifications(session, account, utc_now().date())
     table = build_table(
-        ("ends", "HS", "certifier", "criterion", "first export", "next one"),
+        ("ends", "SKU", "HS", "certifier", "criterion", "first export", "next one"),
         (
             (
                 f"{row.blanket_to} ({row.days_left} days)",
+                row.sku,
                 row.hs_code,
                 row.certifier_name,
                 row.criterion,

@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from pipeline.interfaces.console import home_views
+from pipeline.interfaces.console.certifications import count_ending
 from pipeline.interfaces.console.live import build_live_address
 from pipeline.interfaces.console.pages import ConsoleRoute, Visitor
 from pipeline.interfaces.console.rules import read_rules
@@ -29,5 +30,6 @@ def show_home(
         page=home_views.build_home(queries.read_stats(visit.runtime, visit.account_id, range)),
         ranges=home_views.build_range_links(range),
         rules=read_rules(visit),
+        certifications_ending=count_ending(visit),
         live=live_address,
     )

@@ -109,7 +109,7 @@ def harness(open_harness: Open, own_url: str) -> ApiHarness:
                 blanket_to=date(2026, 12, 31),
                 blanket_from=date(2026, 1, 1),
                 certifier_name="Maple Goods Ltd",
-                claimed=True,
+                sku="A",
                 ref="C1",
                 certifier_role="exporter",
                 criterion="B",

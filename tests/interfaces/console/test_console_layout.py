@@ -19,6 +19,7 @@ from pipeline.ops.stats import rollup
 from tests.deliveries.test_outcomes import shape
 from tests.interfaces.api.conftest import ApiHarness, Open, execution
 from tests.interfaces.console.album import build_album
+from tests.interfaces.console.test_certifications import keep
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.support import factories
 from tests.support.browser import FORMS, Scheme, find_violations, look_at_pages, measure_layout, open_browser
@@ -33,6 +34,8 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
     )
     harness.run(rejected)
     harness.run(late)
+    keep(harness, "SHIRT-LINEN-EXTRA-LONG-SLEEVES-NATURAL-WHITE-XXL", 12)
+    keep(harness, "PAN-24", 200)
     client, api = sign_in_browser(harness, "admin", "operate", "read"), harness.client()
     submission = api.get(f"/api/exports/{rejected}").json()["broker_submission"]["id"]
     answer = {
@@ -89,6 +92,7 @@ def build_pages(harness: ApiHarness) -> tuple[httpx.Client, dict[str, str]]:
         "new waiver": "/console/waivers/new",
         "printed pages": "/console/print-settings",
         "rules": "/console/rules",
+        "certifications": "/console/certifications",
         "me": "/console/me",
         "people": "/console/people",
         "audit": "/console/audit",

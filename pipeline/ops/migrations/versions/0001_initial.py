@@ -555,10 +555,10 @@ def _create_tables() -> None:
         "origin_certifications",
         sa.Column("account_id", sa.String(), nullable=False),
         sa.Column("hs_code", sa.String(), nullable=False),
+        sa.Column("sku", sa.String(), nullable=False),
         sa.Column("blanket_to", sa.Date(), nullable=False),
         sa.Column("blanket_from", sa.Date(), nullable=False),
         sa.Column("certifier_name", sa.String(), nullable=False),
-        sa.Column("claimed", sa.Boolean(), nullable=False),
         sa.Column("ref", sa.String(), nullable=False),
         sa.Column("certifier_role", sa.String(), nullable=False),
         sa.Column("criterion", sa.String(), nullable=False),
@@ -569,10 +569,10 @@ def _create_tables() -> None:
         sa.PrimaryKeyConstraint(
             "account_id",
             "hs_code",
+            "sku",
             "blanket_to",
             "blanket_from",
             "certifier_name",
-            "claimed",
             name=op.f("pk_origin_certifications"),
         ),
     )
