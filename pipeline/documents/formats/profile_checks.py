@@ -226,6 +226,8 @@ def _list_record_lengths(unit: Unit) -> Iterator[tuple[str, str | None, int]]:
         yield f"/parties/{name}/name", party.name, _width("SE30", "name")
     for place, maker in enumerate(parties.manufacturers):
         yield f"/parties/manufacturers/{place}/name", maker.name, _width("SE50", "name")
+    for place, consignee in enumerate(parties.ultimate_consignees):
+        yield f"/parties/ultimateConsignees/{place}/name", consignee.name, _width("SE50", "name")
     for pointer, address in _list_addresses(unit):
         # AE and SE have no address of the importer.
         if "/importerOfRecord/" not in pointer:
@@ -261,6 +263,8 @@ def _list_addresses(unit: Unit) -> Iterator[tuple[str, Address]]:
         yield "/parties/importerOfRecord/address", parties.importer_of_record.address
     for place, maker in enumerate(parties.manufacturers):
         yield f"/parties/manufacturers/{place}/address", maker.address
+    for place, consignee in enumerate(parties.ultimate_consignees):
+        yield f"/parties/ultimateConsignees/{place}/address", consignee.address
 
 
 def _list_texts(unit: Unit) -> Iterator[tuple[str, str]]:
@@ -270,6 +274,8 @@ def _list_texts(unit: Unit) -> Iterator[tuple[str, str]]:
         yield f"/parties/{name}/name", party.name
     for place, maker in enumerate(parties.manufacturers):
         yield f"/parties/manufacturers/{place}/name", maker.name
+    for place, consignee in enumerate(parties.ultimate_consignees):
+        yield f"/parties/ultimateConsignees/{place}/name", consignee.name
     for pointer, address in _list_addresses(unit):
         for member, text in (("line1", address.line1), ("line2", address.line2), ("city", address.city)):
             if text is not None:

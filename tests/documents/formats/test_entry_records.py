@@ -271,12 +271,16 @@ def test_missing_facts_of_the_records_are_findings() -> None:
         ("/parties/buyer/address/line1", 35),
         ("/parties/shipTo/address/region", 3),
         ("/parties/manufacturers/0/address/city", 35),
+        ("/parties/ultimateConsignees/0/name", 35),
+        ("/parties/ultimateConsignees/0/address/line2", 35),
     ],
 )
 def test_text_that_a_record_cuts_is_a_finding(pointer: str, most: int) -> None:
     def check_length(length: int) -> list[str]:
         plan = factories.plan()
         place: Any = plan["units"][0]
+        buyer = place["parties"]["buyer"]
+        place["parties"]["ultimateConsignees"] = [{"name": buyer["name"], "address": {**buyer["address"]}}]
         *path, last = pointer.strip("/").split("/")
         for name in path:
             place = place[int(name) if name.isdecimal() else name]
