@@ -1,16 +1,18 @@
-"""Checks of the invoice's charges: which of them count for the entered value, and freight inside and between countries."""
+"""Checks of the invoice's charges: which of them count for the entered value, and whether that value is below zero."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from pipeline.core.findings import Finding
+from pipeline.core.money import format_plain, sum_exact
 from pipeline.customs.reference.valuation import valuation_rules
+from pipeline.customs.valuation.entered_value import list_adjustments, total_adjustment
 from pipeline.exports.schemas.plan import Charge, Unit
 
 
 def check_charges(unit: Unit, pointer: str) -> Iterator[Finding]:
-    """Yield freight that may hold inland freight (V17-FREIGHT), and charges whose side is not decided (V17-CHARGE)."""
+    """Yield freight that may hold inland freight (V17-FREIGHT), and charges that are not decided or too high (V17-CHARGE)."""
     codes = {charge.code for charge in unit.invoice.charges}
     for place, charge in enumerate(unit.invoice.charges):
         here = f"{pointer}/invoice/charges/{place}"
@@ -19,6 +21,7 @@ def check_charges(unit: Unit, pointer: str) -> Iterator[Finding]:
         if charge.code == "freight" and charge.dutiable is None and "inland_freight" not in codes:
             yield _unsplit_freight(unit, charge, here)
         yield from _check_side(unit, charge, here)
+    yield from _check_sum(unit, pointer)
 
 
 def _unsplit_freight(unit: Unit, charge: Charge, here: str) -> Finding:
@@ -59,4 +62,20 @@ def _check_side(unit: Unit, charge: Charge, here: str) -> Iterator[Finding]:
             f"{'counts' if charge.dutiable else 'does not count'} for the entered value: {named}. The rules say the opposite.",
             remedy="Correct dutiable or the code of the charge; the estimate follows the rules.",
             source=rule.source,
+        )
+
+
+def _check_sum(unit: Unit, pointer: str) -> Iterator[Finding]:
+    invoice = unit.invoice
+    adjustment = total_adjustment(tuple(list_adjustments(valuation_rules(), invoice)))
+    goods = sum_exact(line.line_value for line in unit.lines)
+    if sum_exact((goods, adjustment)) < 0:
+        yield Finding(
+            rule="V17-CHARGE",
+            severity="block",
+            pointer=f"{pointer}/invoice/charges",
+            message=f"The goods of invoice {invoice.number} are worth {format_plain(goods)} {invoice.currency}. Its charges and "
+            f"discounts lower that by {format_plain(abs(adjustment))}, and the entered value would be below zero.",
+            remedy="Correct the amounts, or set includedInPrices to false if the prices do not include the charges.",
+            source=valuation_rules().discount.source,
         )

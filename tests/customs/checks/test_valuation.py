@@ -7,10 +7,12 @@ from typing import Any, get_args
 
 import pytest
 
+from pipeline.customs.checks.valuation import check_charges
 from pipeline.customs.reference.valuation import ChargeRule, valuation_rules
-from pipeline.exports.schemas.plan import Charge
+from pipeline.exports.schemas.plan import Charge, Unit
 from tests.customs.cases import UNIT, findings, list_findings, with_changes
 from tests.customs.valuation.test_estimate import estimate, invoice
+from tests.documents.samples import unit_data
 from tests.support.factories import Json
 
 CHARGES = f"{UNIT}/invoice/charges"
@@ -89,6 +91,15 @@ def test_estimate_follows_the_plan_if_the_facts_decide(code: str, *, included: b
 def test_through_carriage_is_shipping_of_the_entry() -> None:
     row = {"code": "inland_freight", "amount": "84.90", "includedInPrices": False, "dutiable": False}
     assert [line.charges_usd for line in estimate(invoice(charges=[row])).lines] == [30, 50, 5]
+
+
+@pytest.mark.parametrize(("amount", "found"), [("849.00", []), ("849.01", [("block", f"{UNIT}/invoice/charges")])])
+def test_value_below_zero_is_refused(amount: str, found: list[tuple[str, str]]) -> None:
+    data = unit_data(3)
+    data["invoice"] |= {"discounts": [], "charges": [charge("insurance", amount, includedInPrices=True)]}
+    rows = list(check_charges(Unit.model_validate(data), UNIT))
+    assert [(row.severity, row.pointer) for row in rows] == found
+    assert all("worth 849.00 USD" in row.message and "lower that by 849.01" in row.message for row in rows)
 
 
 def test_finding_names_charge_and_fact() -> None:
