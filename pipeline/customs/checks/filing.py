@@ -15,6 +15,7 @@ from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.filing import filing_rules
 from pipeline.customs.reference.transport import transport_rules
 from pipeline.customs.valuation.estimate import build_estimate
+from pipeline.exports.entry_lines import group_entry_lines
 from pipeline.exports.schemas.entry_filing import (
     Bond,
     Filing,
@@ -156,7 +157,7 @@ def _check_bond_amount(unit: Unit, bond: Bond, here: str, on: date) -> Iterator[
             least,
         )
     if bond.type == rules.bond_types.single:
-        hint = build_estimate(unit, on, [(number,) for number in range(1, len(unit.lines) + 1)]).bond
+        hint = build_estimate(unit, on, group_entry_lines(unit)).bond
         if hint is not None and amount < hint.amount_usd:
             yield Finding(
                 rule="F04",

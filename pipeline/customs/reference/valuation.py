@@ -23,13 +23,15 @@ class ChargeRule(ValueRule):
     """What a charge does: it counts for the entered value if it is dutiable, also if the prices do not include it.
 
     `unless` is the fact that makes it the opposite, in words, such as a through bill of lading; only the plan knows it. An
-    undecided row is an assumption: the plan should say.
+    undecided row is an assumption: the plan should say. `shipping` is whether it is a charge of the international shipment if
+    it does not count.
     """
 
     code: str
     dutiable: bool
     unless: str | None = None
     decided: bool = True
+    shipping: bool = True
 
     def counts(self, stated: bool | None) -> bool:  # noqa: FBT001 - the plan's own statement
         """Return whether the charge counts, if the plan states this; None: the plan does not say."""
@@ -40,7 +42,7 @@ class EntryFee(ReferenceRow):
     """A fee of an entry: a percentage of the entered value between a minimum and a maximum, or a flat amount in dollars.
 
     Without `entry_types` or `modes` it is due for all of them. Lines with an `exempt_spi` do not count. Of the lines that
-    claim chapter 98, only those with a provision in `chapter98` count; None counts all.
+    claim chapter 98, only those with a provision in `chapter98` count, with their part with duty; None counts all in full.
     """
 
     code: Annotated[str, Field(pattern=r"^[0-9]{3}$")]
@@ -111,9 +113,8 @@ class ValuationRules(ReferenceData):
         return tuple(fee for fee in self.fees if fee.in_force(on))
 
     def lacks_fees(self, on: date) -> bool:
-        """Return whether the day is after the last day of a dated fee that no later row continues."""
-        ended = {fee.code for fee in self.fees if fee.has_ended(on)}
-        return bool(ended - {fee.code for fee in self.fees_on(on)})
+        """Return whether a fee has rows, but none for the day."""
+        return {fee.code for fee in self.fees} != {fee.code for fee in self.fees_on(on)}
 
 
 @load_once

@@ -75,7 +75,7 @@ def total_charges(rules: ValuationRules, header: InvoiceHeader) -> Decimal:
     shipping = (
         row.amount
         for row in header.charges
-        if not rules.find_charge(row.code).counts(row.dutiable) and row.code != "duty"
+        if rules.find_charge(row.code).shipping and not rules.find_charge(row.code).counts(row.dutiable)
     )
     return sum_exact(shipping)
 

@@ -95,7 +95,7 @@ def build_estimate(
         duty_usd=duty,
         fees=fees,
         total_usd=total,
-        bond=None if entered is None or total is None else _bond(rules, unit, sum_exact((entered, total))),
+        bond=None if rate is None else _bond(rules, rows, entries, fees),
         summary_due=_find_summary_day(unit, on),
         missing=tuple(_missing(rules, unit, on, rows, rate)),
         editions=() if tariff is None else tuple(tariff.cite()),
@@ -205,16 +205,20 @@ def _fees(
         if not fee.is_due(unit.entry.type, unit.entry.mode_of_transport):
             continue
         counted = [row for row, line in zip(rows, lines, strict=True) if fee.counts(line.spi, _provision(line))]
-        base = sum_exact(row.entered_value_usd for row in counted if row.entered_value_usd is not None)
         if counted:
-            yield _fee_row(fee, base, len(rows) - len(counted))
+            yield _fee_row(fee, counted, len(rows) - len(counted))
 
 
 def _provision(line: Line) -> str | None:
     return None if line.chapter98 is None else line.chapter98.provision
 
 
-def _fee_row(fee: EntryFee, base: Decimal, exempt: int) -> FeeRow:
+def _fee_row(fee: EntryFee, counted: Sequence[EntryLine], exempt: int) -> FeeRow:
+    parts = [_part_with_duty(fee, row) for row in counted]
+    divided = sum(part is not None for part in parts)
+    base = sum_exact(
+        (row.entered_value_usd or ZERO) if part is None else part for row, part in zip(counted, parts, strict=True)
+    )
     if fee.flat is not None:
         amount, rate, arithmetic = fee.flat, f"{format_plain(fee.flat)} an entry", "flat"
     else:
@@ -228,6 +232,8 @@ def _fee_row(fee: EntryFee, base: Decimal, exempt: int) -> FeeRow:
             arithmetic += f"; {'minimum' if amount > exact else 'maximum'} {format_plain(amount)}"
     if exempt:
         arithmetic += f"; {exempt} exempt {'line' if exempt == 1 else 'lines'} left out"
+    if divided:
+        arithmetic += f"; of {divided} {'line' if divided == 1 else 'lines'} only the part with duty of chapter 98"
     return FeeRow(
         code=fee.code,
         name=fee.name,
@@ -240,10 +246,38 @@ def _fee_row(fee: EntryFee, base: Decimal, exempt: int) -> FeeRow:
     )
 
 
-def _bond(rules: ValuationRules, unit: Unit, covered: Decimal) -> BondHint:
-    regulated = any(row.disclaimer is None and row.data for line in unit.lines for row in line.treatment.pga)
-    amount = multiply(covered, rules.bond.agency_factor) if regulated else covered
-    return BondHint(amount_usd=amount, text=rules.bond.text, source=rules.bond.source, status=rules.bond.status)
+def _part_with_duty(fee: EntryFee, row: EntryLine) -> Decimal | None:
+    """Return the part of an entry line's value that the fee is on; None if it is on the whole value."""
+    return None if fee.chapter98 is None or row.division is None else row.division.dutiable_value_usd
+
+
+def _bond(
+    rules: ValuationRules, rows: Sequence[EntryLine], entries: Sequence[Sequence[Line]], fees: Sequence[FeeRow]
+) -> BondHint:
+    """Return the hint: goods under an agency count by the multiple of their value, other goods with duty and fees."""
+    rule = rules.bond
+    agency: list[EntryLine] = []
+    others: list[EntryLine] = []
+    for row, lines in zip(rows, entries, strict=True):
+        (agency if any(map(_is_regulated, lines)) else others).append(row)
+    terms: list[Decimal] = []
+    shown: list[str] = []
+    if agency:
+        value = sum_exact(row.entered_value_usd or ZERO for row in agency)
+        terms.append(multiply(value, rule.agency_factor))
+        shown.append(f"{format_plain(rule.agency_factor)} x {format_plain(value)}")
+    if others:
+        duties = (row.duty_usd or ZERO for row in others)
+        terms += [sum_exact(row.entered_value_usd or ZERO for row in others), sum_exact(duties)]
+        terms += [sum_exact(fee.amount_usd for fee in fees)]
+        shown += map(format_plain, terms[-3:])
+    amount = sum_exact(terms)
+    arithmetic = f"{' + '.join(shown)} = {format_plain(amount)}"
+    return BondHint(amount_usd=amount, arithmetic=arithmetic, text=rule.text, source=rule.source, status=rule.status)
+
+
+def _is_regulated(line: Line) -> bool:
+    return any(row.disclaimer is None and row.data for row in line.treatment.pga)
 
 
 def _find_summary_day(unit: Unit, on: date) -> SummaryDue | None:
@@ -275,7 +309,7 @@ def _missing(
     if not sum_exact(row.value for row in rows):
         yield "values of the goods: charges and discounts could not be apportioned"
     if rules.lacks_fees(on):
-        yield f"the fees of {on}: the rules end before that day"
+        yield f"the fees of {on}: the rules have no row for that day"
     unknown = Counter((row.heading, row.note) for line in rows for row in line.duties if row.amount_usd is None)
     for (heading, note), lines in sorted(unknown.items(), key=str):
         yield f"the duty of {heading} for {lines} {'line' if lines == 1 else 'lines'}: {note}"

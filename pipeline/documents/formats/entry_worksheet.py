@@ -162,7 +162,7 @@ def _total_facts(estimate: EntryEstimate) -> dict[str, Any]:
         "entered": None if entered is None else f"{entered:,}",
         "total": None if estimate.total_usd is None else _in_cents(estimate.total_usd),
         "bond": None if bond is None else _in_cents(bond.amount_usd),
-        "bond_reason": None if bond is None else f"{bond.text}. {bond.source} ({bond.status}).",
+        "bond_reason": None if bond is None else f"{bond.arithmetic}. {bond.text}. {bond.source} ({bond.status}).",
         "summary_reason": None if due is None else f"Summary due {due.day}. {due.text}. {due.source} ({due.status}).",
         "missing": list(estimate.missing),
         "editions": list(estimate.editions),

@@ -109,9 +109,10 @@ class FeeRow(EstimateModel):
 
 
 class BondHint(EstimateModel):
-    """The least amount of a single transaction bond as far as duties are known."""
+    """The least amount of a single transaction bond as far as duties are known, with its arithmetic."""
 
     amount_usd: Money
+    arithmetic: str
     text: str
     source: str
     status: RuleStatus

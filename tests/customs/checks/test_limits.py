@@ -102,7 +102,7 @@ def test_provision_of_chapter_98_is_a_tariff_number_too() -> None:
 def test_value_fits_its_field(value: str, places: list[int]) -> None:
     data = unit_data(3)
     data["lines"][1]["lineValue"] = value
-    assert limits(data) == [("E03", "warn", f"{UNIT}/lines/{place}/lineValue") for place in places]
+    assert limits(data) == [("E03", "block", f"{UNIT}/lines/{place}/lineValue") for place in places]
 
 
 def test_value_without_rate_is_not_judged() -> None:
@@ -172,7 +172,7 @@ def test_every_limit_says_how_certain_it_is() -> None:
     rows = {(row.name, row.most): row.status for row in entry_rules().limits}
     assert rows == {
         ("entry lines", 999): "check", ("tariff numbers", 8): "probable", ("tariff numbers", 32): "probable",
-        ("value digits", 10): "check",
+        ("value digits", 10): "probable",
     }  # fmt: skip
 
 

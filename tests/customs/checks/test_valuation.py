@@ -93,6 +93,12 @@ def test_through_carriage_is_shipping_of_the_entry() -> None:
     assert [line.charges_usd for line in estimate(invoice(charges=[row])).lines] == [30, 50, 5]
 
 
+@pytest.mark.parametrize("code", ["commission", "other"])
+def test_charge_other_than_carriage_does_not_count_as_shipping(code: str) -> None:
+    row = {"code": code, "amount": "84.90", "includedInPrices": False, "dutiable": False}
+    assert [line.charges_usd for line in estimate(invoice(charges=[row])).lines] == [0, 0, 0]
+
+
 @pytest.mark.parametrize(("amount", "found"), [("849.00", []), ("849.01", [("block", f"{UNIT}/invoice/charges")])])
 def test_value_below_zero_is_refused(amount: str, found: list[tuple[str, str]]) -> None:
     data = unit_data(3)

@@ -194,6 +194,35 @@ def test_originating_lines_do_not_count_for_the_processing_fee() -> None:
     assert (fee.base_usd, "1 exempt line left out" in fee.arithmetic) == (Decimal(351), True)
 
 
+@pytest.mark.parametrize(
+    ("spi", "exempt"),
+    [("S", True), ("KR", True), ("IL", True), ("P+", True), ("JO", False), ("MA", False), ("JP", False), ("A", False)],
+)
+def test_processing_fee_spares_the_agreements_that_the_law_names(spi: str, *, exempt: bool) -> None:
+    found = estimate(lambda data: data["lines"][0].update(spi=spi), lines=1)
+    assert (found.fees == ()) == exempt
+
+
+@pytest.mark.parametrize(("entry_type", "due"), [("31", True), ("38", True), ("21", False), ("61", False)])
+def test_processing_fee_of_warehoused_goods_is_due_at_withdrawal(entry_type: str, *, due: bool) -> None:
+    found = estimate(lambda data: data["entry"].update(type=entry_type))
+    assert ([fee.code for fee in found.fees] == ["499"]) == due
+
+
+def test_processing_fee_of_assembled_goods_is_on_the_part_with_duty() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["lineValue"] = data["lines"][1]["lineValue"] = "20000.00"
+        data["lines"][1]["spi"] = None
+        parts = {"exemptValue": "15000.00", "dutiableValue": "5000.00"}
+        data["lines"][1]["chapter98"] = {"provision": "9802.00.80", **parts}
+        data["entry"]["modeOfTransport"] = "vessel"
+
+    processing, harbor = estimate(change, lines=2).fees
+    assert (processing.base_usd, processing.amount_usd) == (Decimal(25000), Decimal("86.60"))
+    assert processing.arithmetic.endswith("= 86.60; of 1 line only the part with duty of chapter 98")
+    assert (harbor.base_usd, harbor.amount_usd) == (Decimal(40000), Decimal("50.00"))
+
+
 @pytest.mark.parametrize(("provision", "codes"), [("9801.00.10", []), ("9801.00.10.12", []), ("9802.00.80", ["499"])])
 def test_returned_goods_pay_no_processing_fee(provision: str, codes: list[str]) -> None:
     def change(data: dict[str, Any]) -> None:
@@ -203,21 +232,36 @@ def test_returned_goods_pay_no_processing_fee(provision: str, codes: list[str]) 
     assert [fee.code for fee in estimate(change, lines=1).fees] == codes
 
 
-def test_day_after_the_last_fees_is_named() -> None:
-    found = estimate(on=date(2027, 10, 1))
+@pytest.mark.parametrize("on", [date(2027, 10, 1), date(2026, 9, 30)])
+def test_day_without_fees_in_the_rules_is_named(on: date) -> None:
+    found = estimate(on=on)
     assert found.fees == ()
-    assert any("the fees of 2027-10-01" in each for each in found.missing)
+    assert any(f"the fees of {on}" in each for each in found.missing)
 
 
-def test_bond_is_threefold_for_goods_with_agency_data() -> None:
+@pytest.mark.parametrize(
+    ("places", "amount", "arithmetic"),
+    [
+        # Pans of 300, pots of 498 and spatulas of 51; duties of 105 and 174.30; the least processing fee.
+        ((), "1162.88", "849 + 279.30 + 34.58 = 1162.88"),
+        ((0,), "1657.88", "3 x 300 + 549 + 174.30 + 34.58 = 1657.88"),
+        ((0, 1, 2), "2547", "3 x 849 = 2547"),
+    ],
+)
+def test_bond_covers_the_value_of_goods_under_an_agency_thrice(
+    places: tuple[int, ...], amount: str, arithmetic: str
+) -> None:
     def change(data: dict[str, Any]) -> None:
-        data["lines"][0]["treatment"]["pga"] = [{"flag": "FD2", "agency": "FDA", "data": {"productName": "Pan"}}]
+        for line in data["lines"]:
+            line["treatment"]["pga"] = [{"flag": "FD2", "agency": "FDA", "disclaimer": "A", "data": {"reason": "x"}}]
+        for place in places:
+            data["lines"][place]["treatment"]["pga"] = [
+                {"flag": "FD2", "agency": "FDA", "data": {"productName": "Pan"}}
+            ]
 
-    plain, regulated = estimate(), estimate(change)
-    assert plain.bond is not None
-    assert regulated.bond is not None
-    assert plain.bond.amount_usd == (plain.total_entered_value_usd or 0) + (plain.total_usd or 0)
-    assert (regulated.bond.amount_usd, regulated.bond.status) == (plain.bond.amount_usd * 3, "check")
+    bond = estimate(change).bond
+    assert bond is not None
+    assert (bond.amount_usd, bond.arithmetic, bond.status) == (Decimal(amount), arithmetic, "probable")
 
 
 def test_goods_without_value_get_no_share() -> None:
