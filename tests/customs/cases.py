@@ -70,6 +70,7 @@ COSMETIC = dict.fromkeys(("manufacturer", "shipper", "fdaImporter", "deliveredTo
     "fdaProductCode": "53L--04",
     "sourceCountry": "CA",
 }
+RADIATION = COSMETIC | {"form2877Declaration": "RA1"}
 
 BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
     "V01 a Canadian MID begins with CA": (
@@ -239,7 +240,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [
             (
                 f"{PAN}/treatment/pga/0",
-                pga_row("TB1", "TTB", program="WIN", processing="XYZ", data={"permit": "1", "cola": "2"}),
+                pga_row("TB1", "TTB", program="DSP", processing="XYZ", data={"permit": "1", "cola": "2"}),
             ),
             (
                 f"{PAN}/treatment/pga/-",
@@ -248,7 +249,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
                     "FDA",
                     program="RAD",
                     processing="XYZ",
-                    data={"form2877Declaration": "1", "manufacturer": "Maple Goods Ltd", "fdaProductCode": "53L--04"},
+                    data=RADIATION,
                 ),
             ),
         ],

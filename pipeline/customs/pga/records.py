@@ -170,9 +170,17 @@ class _Writer:
                 for draft in (draft for row in rows for draft in row if draft is not None):
                     self._add_record(draft)
             if record == "PG22":
-                # The certifier has no address: PG22 names the role, and PG21 follows it.
+                # The certifier has no address: PG22 or PG19 names the role, and PG21 follows it.
                 for draft in self._sendable_drafts("PG21"):
+                    if self._has_certifier_party and "name" in draft.values:
+                        named = {key: draft.values[key] for key in ("role", "name")}
+                        self._add_record(_Draft("PG19", draft.key, named))
                     self._add_record(draft)
+
+    @property
+    def _has_certifier_party(self) -> bool:
+        programs = self._rules.certifier_parties.get(self._answer.row.agency, frozenset())
+        return self._answer.program_code in programs
 
     def _sendable_drafts(self, record: str) -> list[_Draft]:
         drafts = self._drafts.get(record, [])

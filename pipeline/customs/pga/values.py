@@ -43,6 +43,8 @@ def read_instant(text: str) -> Mapping[str, str]:
         raise ValueError(f"{text} must be a date and time, such as 2026-11-27T13:00") from None
     if instant.tzinfo is not None and not instant.utcoffset():
         raise ValueError(f"{text} is UTC; give the local time of the port, such as 2026-11-27T13:00-05:00")
+    if f"{instant:%H%M}" == "0000":
+        raise ValueError(f"{text} is midnight, and PG30 does not take 0000; give a time such as 00:01")
     return {"date": f"{instant:%m%d%Y}", "time": f"{instant:%H%M}"}
 
 

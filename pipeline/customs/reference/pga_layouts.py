@@ -126,6 +126,8 @@ class RecordRules(ReferenceRow):
     elements: Mapping[str, Annotated[tuple[RecordPosition, ...], BeforeValidator(_as_list)]]
     by_hand: Mapping[str, Annotated[tuple[KeyedByHand, ...], BeforeValidator(_as_list)]] = Member(default_factory=dict)
     without_postal_code: Mapping[str, str] = Member(default_factory=dict)
+    #: The programs of an agency whose certifier has a PG19.
+    certifier_parties: Mapping[str, frozenset[str]] = Member(default_factory=dict)
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:

@@ -77,7 +77,7 @@ def test_prior_notice_uses_entry_arrival_and_needs_facility() -> None:
 def test_number_of_a_filed_notice_replaces_its_data() -> None:
     filed = food("FD3", priorNoticeConfirmation="12345678901234")
     assert list_findings(answer_row(filed, (ARRIVAL, None))) == [UNKNOWN_ARRIVAL]
-    assert "PG23PNC" in "".join(line.replace(" ", "") for line in records_of(filed))
+    assert "PG14    12345678901234".ljust(80) in records_of(filed)
 
 
 @pytest.mark.parametrize(

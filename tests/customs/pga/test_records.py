@@ -97,19 +97,48 @@ def test_food_records_follow_chapter_order() -> None:
         "PG19DP                   SOMEBODY ELSE LLC                                      ",
         "PG261000000001000CTN                                                            ",
         "PG262000000002450CAN                                                            ",
-        "PG30A1126202613050901                                                           ",
+        "PG30A1126202613052   0901                                                       ",
     ]
 
 
 def test_dates_follow_layout() -> None:
     record = next(record for record in build_records([food()]).records if record.startswith("PG30"))
-    assert (record[5:13], record[13:17], record[17:21]) == ("11262026", "1305", "0901")
+    assert (record[5:13], record[13:17], record[17:21], record[21:25]) == ("11262026", "1305", "2   ", "0901")
 
 
 def test_utc_arrival_leaves_date_and_time_to_filer() -> None:
     got = build_records([food()], (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-26T18:05:00Z"))
-    assert [record for record in got.records if record.startswith("PG30")] == ["PG30A            0901".ljust(80)]
+    assert [record for record in got.records if record.startswith("PG30")] == ["PG30A            2   0901".ljust(80)]
     assert any(one.key == "arrivalDatetime" and one.unfit for one in got.notes)
+
+
+def test_midnight_leaves_date_and_time_to_filer() -> None:
+    got = build_records([food()], (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-27T00:00:00-05:00"))
+    assert [record for record in got.records if record.startswith("PG30")] == ["PG30A            2   0901".ljust(80)]
+    (note,) = [one.note for one in got.notes if one.key == "arrivalDatetime"]
+    assert "is midnight, and PG30 does not take 0000; give a time such as 00:01" in note
+
+
+def test_number_of_filed_prior_notice_is_certificate() -> None:
+    row = pga_row("FD3", "FDA", program="FOO", processing="PRO", data={"priorNoticeConfirmation": "123456789012"})
+    got = build_records([row])
+    assert got.records[2:] == ["PG14    123456789012".ljust(80)]
+    assert got.places[0, "priorNoticeConfirmation"] == "PG14 9-41"
+
+
+def test_certifier_without_declaration_has_party_before_contact() -> None:
+    data = {"brandName": "Sure", "certifierName": "Sample Person", "certifierEmail": "s@maple.example"}
+    assert kinds(build_records([pga_row("EP5", "EPA", program="PS1", data=data)]).records[2:]) == [
+        "PG07",
+        "PG19",
+        "PG21",
+    ]
+    data |= {"tscaCertification": "positive"}
+    assert kinds(build_records([pga_row("EP7", "EPA", program="TS1", data=data)]).records[2:]) == [
+        "PG07",
+        "PG22",
+        "PG21",
+    ]
 
 
 def test_disclaimer_is_sent_with_only_pg01() -> None:

@@ -20,32 +20,36 @@ ENTERED = date(2026, 11, 26)
 
 #: What the sources require of each program, copied by hand, with the record that has it; `-`: no source gives the record.
 #: The message set chapter and its minimum data per agency; 21 CFR 1.281 (prior notice); PPQ Form 505, blocks 12 to 18 (Lacey
-#: Act); 16 CFR 1110.11 (CPSC); Form HS-7 (NHTSA); Form 3-177 (FWS).
+#: Act); 16 CFR 1110.11 (CPSC); Form HS-7 (NHTSA); Form 3-177 (FWS); FDA's and EPA's guides as filing programs have them.
 REQUIRED = """
 FDA FOO fdaProductCode PG02, productName PG10, sourceCountry PG06, manufacturer PG19, shipper PG19, fdaImporter PG19
 FDA FOO deliveredTo PG19, quantityBaseUom PG26, sourceType PG06, arrivalDatetime PG30, arrivalPort PG30
-FDA FOO foodFacilityRegistration PG23, foodFacilityExemption PG23, priorNoticeConfirmation PG23
+FDA FOO foodFacilityRegistration PG23, foodFacilityExemption PG23, priorNoticeConfirmation PG14
 FDA COS fdaProductCode PG02, productName PG10, sourceCountry PG06, manufacturer PG19, shipper PG19, fdaImporter PG19
 FDA COS deliveredTo PG19
+FDA FOO submitter PG19, transmitter PG19, fsvpImporter PG19, ultimateConsignee PG19, carrierName PG23, carrierCountry -
+FDA DEV deviceImporter PG19, premarketNumber PG23, sourceCountry PG06
 FDA DEV fdaProductCode PG02, deviceListing PG23, establishmentRegistration PG23, manufacturer PG19, shipper PG19
 FDA DEV fdaImporter PG19, deliveredTo PG19
 FDA DRU fdaProductCode PG02, drugRegistration PG23, drugListing PG23, manufacturer PG19, shipper PG19, fdaImporter PG19
-FDA DRU deliveredTo PG19
-FDA TOB fdaProductCode PG02, manufacturer PG19, shipper PG19, fdaImporter PG19, deliveredTo PG19
-FDA RAD form2877Declaration PG23, fdaProductCode PG02, manufacturer PG19
-FDA VME fdaProductCode PG02, manufacturer PG19, shipper PG19, fdaImporter PG19, deliveredTo PG19
-FDA BIO fdaProductCode PG02, licence PG23, manufacturer PG19
+FDA DRU deliveredTo PG19, sourceCountry PG06
+FDA TOB sourceCountry PG06, fdaProductCode PG02, manufacturer PG19, shipper PG19, fdaImporter PG19, deliveredTo PG19
+FDA RAD form2877Declaration PG23, fdaProductCode PG02, sourceCountry PG06, manufacturer PG19, shipper PG19
+FDA RAD fdaImporter PG19, deliveredTo PG19
+FDA VME sourceCountry PG06, fdaProductCode PG02, manufacturer PG19, shipper PG19, fdaImporter PG19, deliveredTo PG19
+FDA BIO fdaProductCode PG02, licence PG23, sourceCountry PG06, manufacturer PG19, shipper PG19, fdaImporter PG19
+FDA BIO deliveredTo PG19
 APH APL genus PG05, species PG05, harvestCountry PG06, plantQuantity PG04, plantUom PG04, value PG25, percentRecycled PG04
 APH APL component PG04, itemType PG02, laceyDeclaration PG22, certifyingImporter PG19
 APH APQ category PG10, permitOrPhyto PG14, arrivalPort PG30
 APH AVS category PG10, permitOrCertificate PG14, arrivalPort PG30
 APH AAC animalType -, permit PG14
 APH ABS permit PG14
-EPA TS1 tscaCertification PG22, certifierName PG21, certifierEmail PG21
+EPA TS1 tscaCertification PG22, certifierName PG21, certifierPhone PG21, certifierEmail PG21
 EPA PS1 epaRegistrationNumber -, producerEstablishment -, noticeOfArrival -, brandName PG07, netWeight PG29
 EPA VNE engineFamilyOrExemption PG14, modelYear -, manufactureDate PG07, formType PG22
-EPA ODS casNumber -, quantityKg -, allowanceOrExemption -
-EPA HFC casNumber -, quantityKg -, allowance -
+EPA ODS tscaCertification PG22, certifierName PG21, certifierPhone PG21, certifierEmail PG21, casNumber -
+EPA HFC casNumber -, quantityKg PG29, allowance -, consignee PG19
 CPS CPS productId PG02, citationCodes -, manufactureDate -, manufacturePlace PG19, testDate -, testLab -, recordsContact -
 CPS CPS certifierId PG14, versionId PG02, certifier -, attestation -
 NHT OFF hs7Box PG22, category PG10, modelYear -
@@ -56,19 +60,21 @@ NHT REI hs7Box PG22, manufacturer PG19, quantity PG26
 NHT OEI hs7Box PG22
 FWS FWS species PG05, countryOfOrigin PG06, sourceCode -, purposeCode -, quantity PG29, citesPermit PG14
 FWS FWS commonName PG17, cartons PG17, descriptionCode PG05
-AMS EG inspectionCertificate PG14
-AMS OR organicCertificate PG14
+AMS EG inspectionCertificate PG14, productName PG10, applicant PG19
+AMS MO productName PG10
+AMS PN productName PG10
+AMS OR organicCertificate PG14, productName PG10, organicDeclaration PG22
 ATF ATF permit PG14
-DEA DEA permit PG14
+DEA DEA permit PG14, deaForm PG22, activeIngredient PG04, activePercent PG04, arrivalPort PG30
 FSI FSI inspectionCertificate PG14, foreignEstablishment -
 TTB BER permit PG14, cola PG14
 TTB WIN permit PG14, cola PG14
 TTB DSP permit PG14, cola PG14
 TTB TOB permit PG14
 NMF SIM species -, harvestEvent -, harvester -
-NMF 370 form370 -
+NMF 370 form370 PG22
 NMF HMS permit PG14, statisticalDocument PG14
-NMF AMR permit PG14
+NMF AMR permit PG14, catchDocument PG22
 OMC OMC ds2031 -
 """
 ROWS = [
@@ -77,7 +83,7 @@ ROWS = [
     for datum in data.split(", ")
 ]
 #: Programs without data in the sources.
-WITHOUT_DATA = {("AMS", "MO"), ("AMS", "PN"), ("EPA", "PS2"), ("EPA", "PS3")}
+WITHOUT_DATA = {("EPA", "PS2"), ("EPA", "PS3")}
 
 
 @pytest.mark.parametrize(("agency", "program", "key", "record"), ROWS)
@@ -166,7 +172,11 @@ def test_value_tables_fit_their_fields() -> None:
         ("AL1", "APH", "APL", "plantUom", "KGS", None, ["KG"]),
         ("EP3", "EPA", "VNE", "formType", "3520-21", "943", None),
         ("FW1", "FWS", "FWS", "purposeCode", "Y", None, list("BEGHLMNPQSTZ")),
-        ("FD1", "FDA", "RAD", "form2877Declaration", "RZ9", "RZ9", None),
+        ("DT1", "NHT", "MVS", "hs7Box", "3", "03", None),
+        ("FD1", "FDA", "RAD", "form2877Declaration", "RA8", None, ["RA7"]),
+        ("FD1", "FDA", "FOO", "sourceType", "HCF", "HCF", None),
+        ("NM2", "NMF", "370", "form370", "370", "877", None),
+        ("DE1", "DEA", "DEA", "deaForm", "dea-486a", "923", None),
     ],
 )
 def test_table_gives_code_or_nearest_values(

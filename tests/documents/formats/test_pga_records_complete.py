@@ -21,8 +21,9 @@ Json = dict[str, Any]
 ENTERED = date(2026, 11, 26)
 MAKER = "Maple Goods Ltd"
 PARTIES = {
-    "carrier", "certifyingImporter", "customsBroker", "deliveredTo", "fdaImporter", "harvester", "manufacturePlace",
-    "manufacturer", "shipper",
+    "applicant", "carrier", "certifyingImporter", "consignee", "customsBroker", "deliveredTo", "deviceImporter",
+    "fdaImporter", "fsvpImporter", "harvester", "manufacturePlace", "manufacturer", "shipper", "submitter",
+    "transmitter", "ultimateConsignee",
 }  # fmt: skip
 
 #: A value for each key that has a required form; every other key gets a unique text.
@@ -77,6 +78,7 @@ CARRIED: Json = (
         "plantQuantity": "000000007725",
         "quantity": "000000032100",
         "quantityBaseUom": "1000000001000CTN",
+        "quantityKg": "KG 000000045600",
         "value": "000000001234",
     }
     | dict.fromkeys(PARTIES, MAKER.upper())

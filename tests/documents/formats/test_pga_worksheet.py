@@ -86,7 +86,7 @@ def test_worksheet_shows_present_missing_and_person() -> None:
         "FDAproductcode41FBT04PG0210-28",
         "ManufacturerMapleGoodsLtdPG1926-57",
         "Quantities,outermostfirst,baseunitlast10CTN24CANPG265",
-        "LotnumberA-77thefileraddsthequalifierofthelotinPG2515PG2516-40",
+        "LotnumberA-77PG2516-40",
         "Cannery7noplaceintherecordsisknownforit:keyitbyhandbyhand",
         "CPSCP1ConsumerProductSafetyCommission",
         "advisory,entriesarenotrefusedforit",
