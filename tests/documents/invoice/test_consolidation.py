@@ -2,16 +2,72 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from copy import deepcopy
 from decimal import Decimal
-from typing import Any
+from typing import Any, Final, get_args
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import BaseModel
 
 from pipeline.documents.schemas.declarations import Consolidation
 from pipeline.documents.schemas.invoice import Invoice
-from tests.documents.samples import sample
+from pipeline.exports.entry_lines import group_entry_lines
+from pipeline.exports.schemas.plan import Line, Unit
+from tests.documents.samples import sample, unit_data
+
+#: A different value of each fact that entry lines add up, list or leave out.
+MERGED: Final[Mapping[str, Any]] = {
+    "lineRef": "L9",
+    "orderId": "PO-9",
+    "sku": "POT-05",
+    "description": "Sauce pan",
+    "quantity": "7",
+    "unitPrice": "9.00",
+    "lineValue": "9.00",
+    "netWeightKg": "9",
+    "grossWeightKg": "9",
+    "entryQuantities.quantity": "9",
+    "chapter98.exemptValue": "1.00",
+    "chapter98.dutiableValue": "9.00",
+    "treatment.section232.metalWeightKg": "9",
+}
+
+#: A different value of each fact that an entry line has only once.
+SEPARATE: Final[Mapping[str, Any]] = {
+    "htsCode": "7323930060",
+    "countryOfOrigin": "MX",
+    "countryOfExport": "MX",
+    "manufacturerRef": "M2",
+    "unit": "KG",
+    "spi": "S",
+    "usmcaCertificateRef": "C9",
+    "attributes": {"finish": "matt"},
+    "entryQuantities.unit": "DOZ",
+    "chapter98.provision": "9802.00.50",
+    "chapter98.exportedOn": "2026-01-01",
+    "chapter98.proof": "declaration",
+    "treatment.chapter99.heading": "9903.82.19",
+    "treatment.chapter99.program": "S301_CN",
+    "treatment.chapter99.ratePercent": "9",
+    "treatment.chapter99.basis": "us_content",
+    "treatment.section232.metal": "copper",
+    "treatment.section232.countryOfMeltAndPour": "MX",
+    "treatment.section232.primaryCountryOfSmelt": "MX",
+    "treatment.section232.secondaryCountryOfSmelt": "MX",
+    "treatment.section232.countryOfCast": "MX",
+    "treatment.section232.usMetalPercent": "9",
+    "treatment.pga.flag": "FD1",
+    "treatment.pga.agency": "EPA",
+    "treatment.pga.program": "BIO",
+    "treatment.pga.processing": "NSF",
+    "treatment.pga.disclaimer": "B",
+    "treatment.pga.intendedUse": "081.001",
+    "treatment.pga.data": {"productName": "Pan"},
+    "treatment.undetermined": "origin of the steel",
+}
 
 
 def consolidation(invoice: Invoice) -> Consolidation:
@@ -37,29 +93,59 @@ def test_equal_lines_are_merged() -> None:
     assert first.descriptions == ("Frying pan, stainless steel, for household cooking",)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        {"htsCode": "7323930060"},
-        {"countryOfOrigin": "MX"},
-        {"manufacturerRef": "M2"},
-        {"unit": "KG"},
-        {"spi": "S"},
-        {"attributes": {"finish": "matt"}},
-        {"entryQuantities": [{"quantity": "1", "unit": "DOZ"}]},
-        {"chapter98": {"provision": "9801.00.10", "exemptValue": "300.00", "dutiableValue": "0"}},
-    ],
-)
-def test_customs_difference_prevents_merge(change: dict[str, Any]) -> None:
-    def make_alike(data: dict[str, Any]) -> None:
-        data["lines"][1] = {**data["lines"][0], "lineRef": "L2"}
+def list_leaves(model: type[BaseModel], prefix: str = "") -> Iterator[str]:
+    """Yield the path of each field of the model that holds no other model."""
+    for name, field in model.model_fields.items():
+        path = f"{prefix}{field.alias or name}"
+        inner = [each for each in _list_types(field.annotation) if issubclass(each, BaseModel)]
+        if inner:
+            yield from list_leaves(inner[0], f"{path}.")
+        else:
+            yield path
 
-    def make_different(data: dict[str, Any]) -> None:
-        make_alike(data)
-        data["lines"][1].update(change)
 
-    assert consolidation(sample(2, change=make_alike)).lines_saved == 1
-    assert sample(2, change=make_different).consolidation is None
+def _list_types(annotation: Any) -> Iterator[type]:
+    for each in get_args(annotation):
+        yield from _list_types(each)
+    if isinstance(annotation, type) and not get_args(annotation):
+        yield annotation
+
+
+def group_with(path: str, value: Any) -> tuple[tuple[int, ...], ...]:
+    """Return the entry lines of two lines that are equal except for the value at the path."""
+    data = unit_data(1)
+    line = data["lines"][0]
+    line |= {
+        "entryQuantities": [{"quantity": "1", "unit": "NO"}],
+        "chapter98": {"provision": "9801.00.10", "exemptValue": "300.00", "dutiableValue": "0"},
+    }
+    line["treatment"] = {
+        "chapter99": [{"heading": "9903.82.09", "program": "S232_METALS", "ratePercent": "25", "basis": "full_value"}],
+        "section232": [{"metal": "steel", "metalWeightKg": "1"}],
+        "pga": [{"flag": "FD2", "agency": "FDA", "disclaimer": "A"}],
+    }
+    other = deepcopy(line) | {"lineRef": "L2"}
+    *parents, name = path.split(".")
+    place: Any = other
+    for parent in parents:
+        place = place[parent][0] if isinstance(place[parent], list) else place[parent]
+    place[name] = value
+    data["lines"] = [line, other]
+    return group_entry_lines(Unit.model_validate(data))
+
+
+def test_every_fact_of_a_line_is_either_merged_or_separate() -> None:
+    assert sorted(list_leaves(Line)) == sorted([*MERGED, *SEPARATE])
+
+
+@pytest.mark.parametrize("path", MERGED)
+def test_difference_that_adds_up_or_is_listed_is_merged(path: str) -> None:
+    assert group_with(path, MERGED[path]) == ((1, 2),)
+
+
+@pytest.mark.parametrize("path", SEPARATE)
+def test_customs_difference_prevents_merge(path: str) -> None:
+    assert group_with(path, SEPARATE[path]) == ((1,), (2,))
 
 
 def test_metal_countries_prevent_merge_but_weights_add_up() -> None:
