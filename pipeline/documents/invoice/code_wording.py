@@ -189,6 +189,7 @@ AGENCY_DATA: Final[Mapping[str, str]] = {
 
 PACKAGE_TYPES: Final[Mapping[str, str]] = {
     "BAG": "bag",
+    "BDL": "bundle",
     "BOX": "box",
     "CRT": "crate",
     "CTN": "carton",
