@@ -19,9 +19,10 @@ from pipeline.exports.schemas.plan import REFERENCES, Contact, Line, Party, Unit
 
 @dataclass(frozen=True, slots=True)
 class UsmcaClaimBasis:
-    """What supports a unit's USMCA claims: certifications by ref, a statement, and the value of the claiming lines."""
+    """What supports a unit's USMCA claims: certifications and makers by ref, a statement, the value of claiming lines."""
 
     certificates: Mapping[str, UsmcaCertificate]
+    makers: Mapping[str, str]
     stated: bool
     worth_usd: Decimal | None
 
@@ -31,6 +32,7 @@ def unit_claims(unit: Unit) -> UsmcaClaimBasis:
     claimed = sum_exact(line.line_value for line in unit.lines if line.spi in entry_rules().usmca.programs)
     return UsmcaClaimBasis(
         certificates={certificate.ref: certificate for certificate in unit.usmca_certificates},
+        makers={maker.ref: maker.name for maker in unit.parties.manufacturers},
         stated=unit.invoice.usmca_statement is not None,
         worth_usd=in_usd(claimed, unit.invoice),
     )
@@ -65,6 +67,8 @@ def check_claim(line: Line, here: str, on: date, claims: UsmcaClaimBasis) -> Ite
                 yield _unstated_finding(line, pointer, worth)
         else:
             yield _uncovered_finding(line, pointer, certificate, on)
+    if certificate is not None:
+        yield from _compare_producer(line, pointer, certificate, claims.makers.get(line.manufacturer_ref))
     if line.country_of_origin not in usmca.countries:
         message = (
             f"Line {line.line_ref} claims USMCA for goods of {line.country_of_origin}; "
@@ -91,6 +95,26 @@ def _uncovered_finding(line: Line, pointer: str, certificate: UsmcaCertificate |
         f"{line.hts_code[:4]}.{line.hts_code[4:6]}."
     )
     return _claim_finding(pointer, message, "Name a certification that covers the goods, or remove the claim.")
+
+
+def _compare_producer(line: Line, pointer: str, certificate: UsmcaCertificate, maker: str | None) -> Iterator[Finding]:
+    producer = certificate.producer.name if certificate.producer is not None else None
+    if certificate.certifier_role == "producer":
+        producer = certificate.certifier_name
+    if producer is not None and maker is not None and _letters(producer) != _letters(maker):
+        yield Finding(
+            rule="V12",
+            severity="warn",
+            pointer=pointer,
+            message=f"Line {line.line_ref} is made by {maker}, but its USMCA certification {certificate.ref} names the "
+            f"producer {producer}.",
+            remedy="Name the certification of this maker, or correct the producer or the line's manufacturerRef.",
+            source=entry_rules().usmca_elements.source,
+        )
+
+
+def _letters(name: str) -> str:
+    return "".join(each for each in name.casefold() if each.isalnum())
 
 
 def _covers(certificate: UsmcaCertificate | None, line: Line, on: date) -> bool:

@@ -110,6 +110,21 @@ def test_certification_was_needed_at_any_value_before_rule() -> None:
     assert entry_rules().usmca_low_value.in_force(date(2021, 7, 6))
 
 
+def test_producer_of_certification_is_compared_with_maker_of_line() -> None:
+    unit = Plan.model_validate(with_changes()).units[0]
+    maker = next(each for each in unit.parties.manufacturers if each.ref == unit.lines[1].manufacturer_ref)
+    certificate = f"{UNIT}/usmcaCertificates/0"
+
+    def compare(name: str) -> list[str]:
+        changed = with_changes((f"{certificate}/certifierRole", "producer"), (f"{certificate}/certifierName", name))
+        return [each.message for each in findings(changed) if each.pointer == REF]
+
+    assert compare(f"{maker.name.upper()}.") == []
+    (message,) = compare("Another Maker Inc")
+    assert f"is made by {maker.name}, but its USMCA certification" in message
+    assert message.endswith("names the producer Another Maker Inc.")
+
+
 class Counted(list[UsmcaCertificate]):
     """A list of certifications that counts its iterations."""
 
