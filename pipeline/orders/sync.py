@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel
 
@@ -156,6 +156,7 @@ def _sync(runtime: Runtime, stored: StoredRequest, kind: _Kind, items: Mapping[s
 def _write(session: Session, owner: Owner, kind: _Kind, documents: Mapping[str, str]) -> list[SyncedItem]:
     existing = _lock_existing(session, owner, kind, sorted(documents))
     new: list[dict[str, Any]] = []
+    changed: list[dict[str, Any]] = []
     receipt = []
     for name, document in documents.items():
         content_hash = _digest(document)
@@ -172,10 +173,14 @@ def _write(session: Session, owner: Owner, kind: _Kind, documents: Mapping[str, 
             change, version, item_id = "unchanged", row.version, getattr(row, "id", name)
         else:
             change, version, item_id = "updated", row.version + 1, getattr(row, "id", name)
-            _replace(session, owner, kind, name, {"content_hash": content_hash, "document": document}, version)
+            changed.append(
+                {"of_name": name, "new_hash": content_hash, "new_document": document, "new_version": version}
+            )
         receipt.append(SyncedItem(id=item_id, external_id=name, version=version, change=change))
     if new:
         session.execute(insert(kind.table), new)
+    if changed:
+        _replace(session, owner, kind, changed)
     return receipt
 
 
@@ -199,16 +204,27 @@ def _lock_existing(session: Session, owner: Owner, kind: _Kind, names: Sequence[
     return found
 
 
-def _replace(session: Session, owner: Owner, kind: _Kind, name: str, content: Mapping[str, str], version: int) -> None:
+def _replace(session: Session, owner: Owner, kind: _Kind, changed: Sequence[Mapping[str, Any]]) -> None:
     rows = table(kind.table).c
-    values: dict[str, Any] = {**content, "version": version, "synced_at": database_now()}
+    values: dict[str, Any] = {
+        "content_hash": bindparam("new_hash"),
+        "document": bindparam("new_document"),
+        "version": bindparam("new_version"),
+        "synced_at": database_now(),
+    }
     if kind is _ORDERS:
         # The plan that has the order says something else now. An exported order keeps its batch.
         values |= {"plan_hash": None, "held_until": None}
+    owned = {"of_account": owner.account_id, "of_test": owner.test}
     session.execute(
         update(table(kind.table))
-        .where(rows.account_id == owner.account_id, rows.test == owner.test, rows[kind.key] == name)
-        .values(values)
+        .where(
+            rows.account_id == bindparam("of_account"),
+            rows.test == bindparam("of_test"),
+            rows[kind.key] == bindparam("of_name"),
+        )
+        .values(values),
+        [owned | each for each in changed],
     )
 
 

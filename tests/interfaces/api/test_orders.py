@@ -13,6 +13,7 @@ from config.settings import HOME
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.support import factories, orders
 from tests.support.factories import Json
+from tests.support.query_counter import record_statements
 
 PLAN, EXECUTE = "/api/exports/plan", "/api/exports/execute"
 
@@ -85,6 +86,20 @@ def test_sync_counts_the_contents_of_an_item(on_both: ApiHarness) -> None:
         ("unchanged", 1),
         ("updated", 2),
     ]
+
+
+def test_number_of_statements_does_not_grow_with_the_items(on_both: ApiHarness) -> None:
+    client = on_both.client("execute")
+
+    def count_statements(orders_synced: int, region: str) -> int:
+        given = [orders.order(str(number), destinationRegion=region) for number in range(orders_synced)]
+        with record_statements(on_both.runtime.db) as statements:
+            sync(client, "orders", *given)
+        return sum("orders" in each for each in statements)
+
+    counts = [[count_statements(size, region) for region in ("NY", "CA", "CA")] for size in (3, 400)]
+    # The first sync of 400 creates most of them and changes three.
+    assert counts == [[2, 2, 1], [3, 2, 1]]
 
 
 def test_key_replays_the_first_sync_and_refuses_another(harness: ApiHarness) -> None:
