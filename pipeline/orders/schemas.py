@@ -277,7 +277,7 @@ class PlanRequest(StrictModel):
     warehouse_id: PartnerId
     broker_id: PartnerId
     order_ids: list[Annotated[str, Field(min_length=1, max_length=128)]] = Field(min_length=1, max_length=MAX_SYNCED)
-    destination_country: Country | None = Field(None, description="Default: that of the first known order")
+    destination_country: Country | None = Field(None, description="Default: US, as the public protocol says")
     batch_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{2,127}$")] | None = Field(
         None, description="The batch to plan, or to plan again; default: computed from the orders"
     )

@@ -39,6 +39,9 @@ _MAX_MESSAGES: Final = 1_000
 
 _DIGITS_OF_BATCH: Final = 24
 
+#: The destination of a request that names none, in the public protocol.
+_DEFAULT_DESTINATION: Final = "US"
+
 
 @dataclass(frozen=True)
 class _Planned:
@@ -88,7 +91,7 @@ def _plan(session: Session, runtime: Runtime, caller: Caller, request: PlanReque
         if executed is not None:
             raise already_executed(executed)
     found = batches.load_orders(session, owner, request.order_ids)
-    country = request.destination_country or next((each.order.destination_country for each in found.known), "")
+    country = request.destination_country or _DEFAULT_DESTINATION
     batch_id = request.batch_id or _find_free_batch(session, caller, request, country)
     usable, excluded = _split_usable(found, batch_id, country, now)
     template = _override(batches.load_template(session, owner, country), request)
@@ -167,7 +170,10 @@ def _find_reason(each: FoundOrder, batch_id: str, country: str, now: datetime) -
         return "IN_OTHER_BATCH", f"is in the plan of batch {each.batch_id}, which is not executed", remedy
     if each.order.destination_country != country:
         message = f"goes to {each.order.destination_country}, and the plan to {country}"
-        return "OTHER_DESTINATION", message, "Plan it in a batch of its own: a plan has one destination country."
+        remedy = (
+            f"Plan it in a batch with destinationCountry {each.order.destination_country}: a plan has one destination."
+        )
+        return "OTHER_DESTINATION", message, remedy
     return None
 
 

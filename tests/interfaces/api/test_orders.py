@@ -206,6 +206,18 @@ def test_each_excluded_order_has_its_reason(harness: ApiHarness) -> None:
     assert all("POST /api/products/sync" in each["remedy"] for each in answer["missing_data"])
 
 
+def test_plan_without_a_destination_goes_to_the_united_states(harness: ApiHarness) -> None:
+    client = harness.client("execute")
+    away, home = sync_everything(client, orders.order("away", destinationCountry="MX"), orders.order("home"))
+    answer = plan(client, [away, home])
+    assert (answer["included_order_ids"], reasons(answer)) == ([home], {"away": "OTHER_DESTINATION"})
+    (excluded,) = answer["excluded_orders"]
+    assert "destinationCountry MX" in excluded["remedy"]
+    unknown = plan(client, ["ord_none"])
+    assert (unknown["missing_data"], reasons(unknown)) == ([], {"ord_none": "UNKNOWN_ORDER"})
+    assert unknown["next_recommended_action"].startswith("No order ord_none is synced. Sync it")
+
+
 def test_nothing_is_guessed_without_a_template(harness: ApiHarness) -> None:
     client = harness.client("execute")
     sync(client, "products", orders.product())
