@@ -9,7 +9,7 @@ from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
 
-from pipeline.core.field_types import NUMBER, Day, Instant, parse_decimal
+from pipeline.core.field_types import NUMBER, Day, Instant, check_printable, parse_decimal
 from pipeline.core.money import format_plain, to_decimal
 from pipeline.exports.schemas.export import View
 from pipeline.exports.schemas.plan import (
@@ -44,13 +44,15 @@ MAX_METADATA_CHARACTERS: Final = 10_000
 
 IDEMPOTENCY_KEY: Final = r"^[\x21-\x7e]+$"
 
-ExternalId = Annotated[Text, Field(max_length=128)]
+ExternalId = Annotated[str, Field(min_length=1, max_length=128), AfterValidator(check_printable)]
 
 
 def _read_number(value: object) -> Decimal:
     # The public protocol has JSON numbers here. Their shortest text has the digits that the caller wrote.
     if isinstance(value, float | int) and not isinstance(value, bool):
         return parse_decimal(format_plain(to_decimal(repr(value))))
+    if not isinstance(value, str | Decimal):
+        raise ValueError("must be a number, such as 12.5, or one in a string")
     return parse_decimal(value)
 
 

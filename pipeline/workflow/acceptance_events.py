@@ -38,7 +38,9 @@ def describe_acceptance(
 
 def describe_planning(planned: PlannedFacts) -> list[NewEvent]:
     """Return the events that say when this service created the batch and planned it from orders."""
-    created, at = (each.astimezone(UTC).isoformat() for each in (planned.created_at, planned.planned_at))
+    created, at = (
+        each.astimezone(UTC).isoformat().replace("+00:00", "Z") for each in (planned.created_at, planned.planned_at)
+    )
     return [
         NewEvent(EventType.EXPORT_BATCH_CREATED, {"batchId": planned.batch_id, "createdAt": created}),
         NewEvent(EventType.EXPORT_PLANNED, {"planHash": planned.plan_hash, "orders": planned.orders, "plannedAt": at}),

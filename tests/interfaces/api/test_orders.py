@@ -68,6 +68,7 @@ def test_orders_are_planned_executed_and_inspected(harness: ApiHarness) -> None:
     assert (created["type"], created["data"]["batchId"]) == ("EXPORT_BATCH_CREATED", answer["batch_id"])
     assert planned["type"] == "EXPORT_PLANNED"
     assert (planned["data"]["orders"], planned["data"]["planHash"]) == (2, answer["planHash"])
+    assert (created["data"]["createdAt"][-1], planned["data"]["plannedAt"][-1]) == ("Z", "Z")
 
 
 def test_address_of_planning_takes_only_post(harness: ApiHarness) -> None:
@@ -162,6 +163,7 @@ def test_dry_run_stores_nothing(harness: ApiHarness) -> None:
         ),
         ("orders", orders.order_sync(orders.order("1", metadata={"a": "x" * 10_001})), 400, "items.0.metadata"),
         ("products", orders.product_sync(orders.product(htsCode="7323.93")), 400, "items.0.htsCode"),
+        ("products", orders.product_sync(orders.product(externalId="x" * 129)), 400, "items.0.externalId"),
     ],
 )
 def test_wrong_sync_names_its_field(harness: ApiHarness, what: str, body: Json, status: int, field: str) -> None:
