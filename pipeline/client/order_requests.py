@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pipeline.client.request import Call, RetryWhen, check_header, encode_segment, get, parse_as
-from pipeline.orders.schemas import OrderView, PlanAnswer, SyncReceipt
+from pipeline.orders.views import OrderView, PlanAnswer, SyncReceipt
 
 #: A request as JSON, in the shapes of the published schemas.
 Body = Mapping[str, Any]

@@ -25,7 +25,7 @@ class NoSuchPlace(Exception):
 def read_value(plan: Any, pointer: str) -> Any:
     """Return the value at the JSON Pointer; MISSING if the plan has none there."""
     value = plan
-    for part in _split(pointer):
+    for part in split_pointer(pointer):
         if isinstance(value, Mapping):
             value = value.get(part, MISSING)
         elif isinstance(value, Sequence) and not isinstance(value, str) and _is_index(part) and int(part) < len(value):
@@ -40,7 +40,7 @@ def set_value(plan: Any, pointer: str, value: Any) -> None:
 
     Raises NoSuchPlace if the plan has no object or list there.
     """
-    *parents, last = _split(pointer) or [""]
+    *parents, last = split_pointer(pointer) or [""]
     place = read_value(plan, json_pointer(parents))
     if isinstance(place, dict) and pointer:
         place[last] = value
@@ -56,5 +56,6 @@ def _is_index(part: str) -> bool:
     return part.isascii() and part.isdigit() and len(part) <= 9
 
 
-def _split(pointer: str) -> list[str]:
+def split_pointer(pointer: str) -> list[str]:
+    """Return the names and numbers of a JSON Pointer, without its escapes."""
     return [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]

@@ -8,16 +8,11 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any, Final
 
 from pipeline.exports.schemas.plan import MAX_LINES, MAX_PACKAGES, as_json
+from pipeline.orders.facts import SYNC_AGAIN, BuiltLine, PlanFacts
 from pipeline.orders.packing import count_packages, find_packing
-from pipeline.orders.schemas import (
-    ExcludedOrder,
-    ExportUnitView,
-    MissingDatum,
-    ProductItem,
-    SyncedOrder,
-    TemplateItem,
-)
+from pipeline.orders.schemas import ProductItem, SyncedOrder, TemplateItem
 from pipeline.orders.units import USD, KnownOrder, Shipment, UnitKey, build_unit, describe_unit, find_export_date
+from pipeline.orders.views import ExcludedOrder, ExportUnitView, MissingDatum
 
 #: How orders become units and packages, in the answer to a plan request.
 STRATEGY: Final = (
@@ -65,6 +60,7 @@ class Draft:
     excluded: list[ExcludedOrder] = field(default_factory=list)
     missing: list[MissingDatum] = field(default_factory=list)
     units: list[ExportUnitView] = field(default_factory=list)
+    facts: PlanFacts | None = None
 
     @property
     def missing_approval(self) -> bool:
@@ -112,12 +108,21 @@ def build_plan(shipment: Shipment, orders: Sequence[KnownOrder], products: Mappi
         find_export_date(template.entry, shipment.today) + timedelta(days=1), time(), shipment.zone
     ).astimezone(UTC)
     draft.raw = _build_plan(shipment, template, built, draft.expires_at)
+    lines = [
+        [
+            BuiltLine(known, place, products[item.product_id])
+            for known in members
+            for place, item in enumerate(known.order.items)
+        ]
+        for _, members in by_unit.values()
+    ]
+    draft.facts = PlanFacts(draft.raw, lines, shipment.destination_country)
     return draft
 
 
-_BY_PRODUCTS: Final = "with POST /api/products/sync (or `exports products sync FILE`), then plan again"
-_BY_ORDERS: Final = "with POST /api/orders/sync (or `exports orders sync FILE`), then plan again"
-_BY_TEMPLATES: Final = "with POST /api/plan-templates/sync (or `exports plan-templates sync FILE`), then plan again"
+_BY_PRODUCTS: Final = SYNC_AGAIN["product"]
+_BY_ORDERS: Final = SYNC_AGAIN["order"]
+_BY_TEMPLATES: Final = SYNC_AGAIN["plan_template"]
 
 _NO_TEMPLATE: Final = (
     "no plan template has the facts that all plans to its country share",

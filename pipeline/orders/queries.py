@@ -12,8 +12,8 @@ from pipeline.core.runtime import Runtime
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.models import LegalHold
 from pipeline.orders.models import Order
-from pipeline.orders.schemas import OrderView
 from pipeline.orders.sync import Owner
+from pipeline.orders.views import OrderView
 
 
 def read_order(runtime: Runtime, owner: Owner, order_id: str) -> OrderView:

@@ -18,7 +18,8 @@ from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.exports.schemas.plan import StrictModel, as_json
 from pipeline.orders.models import Order, PlanTemplate, Product, SyncRecord
-from pipeline.orders.schemas import OrderSync, ProductSync, SyncedItem, SyncReceipt, TemplateSync
+from pipeline.orders.schemas import OrderSync, ProductSync, TemplateSync
+from pipeline.orders.views import SyncedItem, SyncReceipt
 
 R = TypeVar("R")
 
@@ -204,7 +205,7 @@ def _lock_existing(session: Session, owner: Owner, kind: _Kind, names: Sequence[
     return found
 
 
-def _replace(session: Session, owner: Owner, kind: _Kind, changed: Sequence[Mapping[str, Any]]) -> None:
+def _replace(session: Session, owner: Owner, kind: _Kind, changed: Sequence[dict[str, Any]]) -> None:
     rows = table(kind.table).c
     values: dict[str, Any] = {
         "content_hash": bindparam("new_hash"),

@@ -14,14 +14,8 @@ from zoneinfo import ZoneInfo
 from pipeline.core.money import EXACT, ZERO, format_plain, multiply, round_amount, sum_exact, to_decimal
 from pipeline.exports.schemas.plan import Party, RulesetRef, Treatment, as_json
 from pipeline.orders.packing import OrderLine, apportion_weights, format_weight, pack_order
-from pipeline.orders.schemas import (
-    ExportUnitView,
-    ProductItem,
-    SyncedOrder,
-    TemplateEntry,
-    TemplateInvoice,
-    TemplateItem,
-)
+from pipeline.orders.schemas import ProductItem, SyncedOrder, TemplateEntry, TemplateInvoice, TemplateItem
+from pipeline.orders.views import ExportUnitView
 
 #: The currency of `unitValueUsd`.
 USD: Final = "USD"

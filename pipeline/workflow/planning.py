@@ -29,9 +29,10 @@ from pipeline.exports.states import ExportState
 from pipeline.orders import batches
 from pipeline.orders.batches import FoundOrder, OrderSet
 from pipeline.orders.builder import APPROVED_BY, STRATEGY, Draft, build_plan
-from pipeline.orders.schemas import ExcludedOrder, PlanAnswer, PlanRequest, TemplateItem, ValidationMessage
+from pipeline.orders.schemas import PlanRequest, TemplateItem
 from pipeline.orders.sync import Owner, StoredRequest, retry_on_conflict
 from pipeline.orders.units import KnownOrder, Shipment
+from pipeline.orders.views import ExcludedOrder, MissingDatum, PlanAnswer, ValidationMessage
 from pipeline.workflow.preflight import already_executed, check_account, find_executed_export, preflight, store_snapshot
 
 #: The most messages in an answer; `findings` of preflight has its own limit.
@@ -52,6 +53,18 @@ class _Planned:
     hashed: HashedPlan | None
     findings: Sequence[Finding]
     orders: OrderSet
+
+    @property
+    def missing(self) -> Sequence[MissingDatum]:
+        """What the draft misses, and what the findings say that its plan leaves empty."""
+        missing, facts = self.draft.missing, self.draft.facts
+        named = {(each.subject, each.id, each.field) for each in missing}
+        found = () if facts is None else facts.find_missing(self.findings)
+        return [*missing, *(each for each in found if (each.subject, each.id, each.field) not in named)]
+
+    def name_fact(self, finding: Finding) -> str:
+        """Return the name of the datum that the finding is about; empty if it is about the whole plan."""
+        return "" if self.draft.facts is None else self.draft.facts.find(finding.pointer).path
 
 
 def plan_batch(runtime: Runtime, caller: Caller, request: PlanRequest, *, idempotency_key: str | None) -> PlanAnswer:
@@ -259,7 +272,7 @@ def _answer(planned: _Planned, request: PlanRequest, *, registered: bool) -> Pla
         included_order_ids=[each.id for each in draft.included],
         excluded_order_ids=[each.order_id for each in draft.excluded],
         excluded_orders=draft.excluded,
-        missing_data=draft.missing,
+        missing_data=[*planned.missing],
         validation_messages=_list_messages(planned),
         next_recommended_action=_recommend(planned, request, readiness),
         export_units=draft.units,
@@ -275,7 +288,7 @@ def _flags(planned: _Planned, request: PlanRequest) -> Sequence[str]:
     draft = planned.draft
     facts = {
         "DRY_RUN": request.dry_run,
-        "MISSING_DATA": bool(draft.missing),
+        "MISSING_DATA": bool(planned.missing),
         "EXCLUDED_ORDERS": bool(draft.excluded),
         "NO_ORDERS": not draft.included,
         "NEEDS_APPROVAL": draft.missing_approval,
@@ -307,7 +320,8 @@ def _list_messages(planned: _Planned) -> list[ValidationMessage]:
         ValidationMessage(
             code=finding.rule,
             severity=finding.severity,
-            path=finding.pointer,
+            path=planned.name_fact(finding),
+            pointer=finding.pointer,
             message=finding.message,
             remedy=finding.remedy,
         )
@@ -319,6 +333,7 @@ def _list_messages(planned: _Planned) -> list[ValidationMessage]:
             code="MISSING_DATA",
             severity="warn" if each.orders else "block",
             path=f"{each.subject}.{each.id}{'.' if each.field else ''}{each.field}",
+            pointer=None,
             message=each.message,
             remedy=each.remedy,
         )
@@ -329,6 +344,7 @@ def _list_messages(planned: _Planned) -> list[ValidationMessage]:
             code=each.reason,
             severity="warn",
             path=f"orderIds.{each.order_id}",
+            pointer=None,
             message=each.message,
             remedy=each.remedy,
         )
@@ -346,7 +362,8 @@ def _recommend(planned: _Planned, request: PlanRequest, readiness: str) -> str:
     if planned.hashed is not None and draft.missing_approval:
         return next(each.remedy for each in draft.missing if each.field == APPROVED_BY)
     if blocking is not None:
-        return f"{blocking.remedy} Then plan the batch again."
+        name = planned.name_fact(blocking)
+        return f"{blocking.remedy} {f'Look at {name}, then' if name else 'Then'} plan the batch again."
     if request.dry_run:
         return "Send the request without dryRun."
     if readiness == "READY":

@@ -3167,8 +3167,10 @@ export interface components {
              * @enum {string}
              */
             severity: "block" | "warn" | "note";
-            /** @description A JSON Pointer into the plan for a rule; else the name of what is meant */
+            /** @description The name of the datum to look at, such as `product.PAN-24.htsCode` or `warehouseId`; empty if it is the whole */
             path: string;
+            /** @description The place in the plan, as a JSON Pointer, if a rule found it there */
+            pointer: string | null;
             message: string;
             remedy: string;
         };
@@ -3889,7 +3891,7 @@ export interface components {
             warehouseId: string;
             brokerId: string;
             orderIds: string[];
-            /** @description Default: that of the first known order */
+            /** @description Default: US, as the public protocol says */
             destinationCountry?: string | null;
             /** @description The batch to plan, or to plan again; default: computed from the orders */
             batchId?: string | null;

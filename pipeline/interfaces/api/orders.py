@@ -16,16 +16,9 @@ from pipeline.interfaces.api.headers import IdempotencyKey, check_idempotency_ke
 from pipeline.interfaces.api.openapi import READ_REFUSALS, refusal_responses
 from pipeline.interfaces.api.request_body import describe_body, json_body
 from pipeline.orders import queries, sync
-from pipeline.orders.schemas import (
-    OrderSync,
-    OrderView,
-    PlanAnswer,
-    PlanRequest,
-    ProductSync,
-    SyncReceipt,
-    TemplateSync,
-)
+from pipeline.orders.schemas import OrderSync, PlanRequest, ProductSync, TemplateSync
 from pipeline.orders.sync import Owner
+from pipeline.orders.views import OrderView, PlanAnswer, SyncReceipt
 from pipeline.workflow import planning
 from pipeline.workflow.preflight import check_account
 

@@ -13,7 +13,7 @@ from pipeline.client import Exports
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
 from pipeline.interfaces.cli.output import ExitCode, Json, build_table, print_result, report_errors
 from pipeline.interfaces.cli.plans import read_plan
-from pipeline.orders.schemas import OrderView, PlanAnswer, SyncReceipt
+from pipeline.orders.views import OrderView, PlanAnswer, SyncReceipt
 
 app = typer.Typer(no_args_is_help=True, help="Orders, from which batches are planned.")
 products_app = typer.Typer(no_args_is_help=True, help="The customs data of products, from which plans are built.")

@@ -37,7 +37,7 @@ from pipeline.interfaces.contracts.json_schemas import DIALECT, Json, allow_more
 from pipeline.ops.audit import SignedCheckpoint
 from pipeline.ops.doctor import CheckResult
 from pipeline.ops.schemas import StatsView
-from pipeline.orders.schemas import OrderView, PlanAnswer, SyncReceipt
+from pipeline.orders.views import OrderView, PlanAnswer, SyncReceipt
 
 
 class ShownHeading(HeadingRow):

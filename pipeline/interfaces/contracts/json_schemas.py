@@ -15,6 +15,7 @@ from pipeline.documents.schemas import invoice, profile
 from pipeline.exports.schemas import export, inbox, plan
 from pipeline.ops import schemas as ops_schemas
 from pipeline.orders import schemas as order_schemas
+from pipeline.orders import views as order_views
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 
@@ -73,9 +74,9 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         act_page=export.ActPage,
         plan_receipt=export.PlanReceipt,
         preflight_report=export.PreflightReport,
-        sync_receipt=order_schemas.SyncReceipt,
-        order=order_schemas.OrderView,
-        plan_answer=order_schemas.PlanAnswer,
+        sync_receipt=order_views.SyncReceipt,
+        order=order_views.OrderView,
+        plan_answer=order_views.PlanAnswer,
         acknowledgement_receipt=views.AcknowledgementReceipt,
         partner=account_schemas.PartnerView,
         created_partner=account_schemas.CreatedPartner,

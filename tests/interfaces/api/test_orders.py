@@ -257,9 +257,31 @@ def test_blocking_findings_stand_in_the_answer_and_stop_the_execution(harness: A
     assert (answer["readinessState"], answer["state"]) == ("BLOCKED", "planned")
     blocking = [each for each in answer["validationMessages"] if each["severity"] == "block"]
     assert blocking
-    assert all(each["path"].startswith("/units/") for each in blocking)
+    found = [(each["pointer"], each["path"]) for each in blocking]
+    assert found == [("/units/0/lines/0/quantity", "order.1001.items.0.quantity")]
+    assert "Look at order.1001.items.0.quantity, then plan" in answer["next_recommended_action"]
+    assert answer["missing_data"] == []
     refused = execute(client, answer["batch_id"])
     assert (refused.status_code, refused.json()["errorCode"]) == (422, "PLAN_NOT_EXECUTABLE")
+
+
+def test_fact_that_a_rule_misses_is_missing_data_of_its_product(harness: ApiHarness) -> None:
+    client = harness.client("execute")
+    order_ids = sync_everything(client)
+    treatment = orders.product()["treatment"] | {"section232": []}
+    sync(client, "products", orders.product(treatment=treatment))
+    sync(client, "plan-templates", orders.template(approvedBy=None))
+    answer = plan(client, order_ids, dryRun=True)
+    name = orders.product()["externalId"]
+    facts = [(each["subject"], each["id"], each["field"], each["orders"]) for each in answer["missing_data"]]
+    assert facts == [
+        ("plan_template", "US", "approvedBy", []),
+        ("product", name, "treatment.section232", order_ids),
+    ]
+    assert "MISSING_DATA" in answer["flags"]
+    # The finding itself is the message: it is not repeated.
+    paths = [each["path"] for each in answer["validationMessages"] if each["severity"] == "block"]
+    assert paths.count(f"product.{name}.treatment.section232") == 1
 
 
 def test_order_is_in_one_batch_at_a_time(on_both: ApiHarness) -> None:
