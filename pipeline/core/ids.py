@@ -10,6 +10,7 @@ from typing import Final
 
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 _RANDOM_BITS: Final = 80
+_CHARACTERS: Final = 26
 #: An id can be guessed from the one before with a chance of one in two to the power of this.
 _STEP_BITS: Final = 56
 _last_drawn: Final[dict[str, tuple[int, int]]] = {}
@@ -25,6 +26,12 @@ def new_id(prefix: str, at: datetime | None = None) -> str:
     """
     milliseconds = time.time_ns() // 1_000_000 if at is None else _milliseconds(at)
     return _encode(prefix, milliseconds, _draw_bits(prefix, milliseconds))
+
+
+def is_own_id(prefix: str, text: str) -> bool:
+    """Return whether the text has the form of an id that `new_id` makes with this prefix."""
+    head, _, drawn = text.rpartition("_")
+    return head == prefix and len(drawn) == _CHARACTERS and not set(drawn) - set(_ALPHABET)
 
 
 def _draw_bits(prefix: str, milliseconds: int) -> int:

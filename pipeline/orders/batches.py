@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +14,10 @@ from sqlmodel import Session, col
 
 from pipeline.core.db import database_now, row_count, table
 from pipeline.core.errors import InvalidState
+from pipeline.core.ids import is_own_id
 from pipeline.exports.models import Export
+from pipeline.exports.schemas.plan import Plan
+from pipeline.exports.states import ExportState
 from pipeline.orders.models import Order, PlannedBatch, PlanTemplate, Product
 from pipeline.orders.schemas import ProductItem, SyncedOrder, TemplateItem
 from pipeline.orders.sync import CHUNK, Owner, RowsChanged
@@ -34,6 +38,26 @@ class FoundOrder:
     export_state: str | None
 
 
+#: The versions of what a plan is made from, apart from the orders: by table, and in it by name.
+Versions = Mapping[str, Mapping[str, int]]
+
+
+@dataclass(frozen=True)
+class FoundProduct:
+    """The customs data of a product, and the number of their content."""
+
+    item: ProductItem
+    version: int
+
+
+@dataclass(frozen=True)
+class FoundTemplate:
+    """A plan template, and the number of its content."""
+
+    item: TemplateItem
+    version: int
+
+
 @dataclass(frozen=True)
 class OrderSet:
     """The orders that a request names: those that exist, and the ids of the others."""
@@ -49,6 +73,7 @@ class PlannedFacts:
     batch_id: str
     plan_hash: str
     orders: int
+    versions: Versions
     created_at: datetime
     planned_at: datetime
 
@@ -97,10 +122,10 @@ def _newest_state() -> Any:
     )
 
 
-def load_products(session: Session, owner: Owner, product_ids: Collection[str]) -> Mapping[str, ProductItem]:
+def load_products(session: Session, owner: Owner, product_ids: Collection[str]) -> Mapping[str, FoundProduct]:
     """Return the products by the id that orders name: an externalId, else an id of this service. Unknown ones are left out."""
-    by_external: dict[str, ProductItem] = {}
-    by_id: dict[str, ProductItem] = {}
+    by_external: dict[str, FoundProduct] = {}
+    by_id: dict[str, FoundProduct] = {}
     for chunk in _chunks(sorted(product_ids)):
         query = select(Product).where(
             col(Product.account_id) == owner.account_id,
@@ -108,16 +133,24 @@ def load_products(session: Session, owner: Owner, product_ids: Collection[str]) 
             or_(col(Product.external_id).in_(chunk), col(Product.id).in_(chunk)),
         )
         for row in session.scalars(query):
-            item = ProductItem.model_validate_json(row.document)
-            by_external[row.external_id], by_id[row.id] = item, item
+            product = FoundProduct(ProductItem.model_validate_json(row.document), row.version)
+            by_external[row.external_id], by_id[row.id] = product, product
     found = by_id | by_external
     return {each: found[each] for each in product_ids if each in found}
 
 
-def load_template(session: Session, owner: Owner, country: str) -> TemplateItem | None:
+def load_template(session: Session, owner: Owner, country: str) -> FoundTemplate | None:
     """Return the plan template for the country, or None."""
     row = session.get(PlanTemplate, (owner.account_id, owner.test, country))
-    return None if row is None else TemplateItem.model_validate_json(row.document)
+    return None if row is None else FoundTemplate(TemplateItem.model_validate_json(row.document), row.version)
+
+
+def collect_versions(template: FoundTemplate | None, products: Collection[FoundProduct]) -> Versions:
+    """Return the versions of what a plan is made from."""
+    return {
+        PlanTemplate.__tablename__: {} if template is None else {template.item.destination_country: template.version},
+        Product.__tablename__: {each.item.external_id: each.version for each in products},
+    }
 
 
 def _chunks(names: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -130,7 +163,12 @@ _batches, _orders = table(PlannedBatch).c, table(Order).c
 _KEEP_BATCH: Final = {
     dialect: each.on_conflict_do_update(
         index_elements=["account_id", "test", "batch_id"],
-        set_={"plan_hash": each.excluded.plan_hash, "orders": each.excluded.orders, "planned_at": database_now()},
+        set_={
+            "plan_hash": each.excluded.plan_hash,
+            "orders": each.excluded.orders,
+            "versions": each.excluded.versions,
+            "planned_at": database_now(),
+        },
     )
     for dialect, each in (
         ("postgresql", postgresql.insert(table(PlannedBatch))),
@@ -173,6 +211,7 @@ def hold_orders(
     batch_id: str,
     plan_hash: str,
     orders: Sequence[FoundOrder],
+    versions: Versions,
     until: datetime | None,
 ) -> None:
     """Record the plan of the batch and hold its orders; release those that an earlier plan of the batch held.
@@ -184,7 +223,7 @@ def hold_orders(
     session.execute(
         _KEEP_BATCH[session.get_bind().dialect.name],
         {"account_id": owner.account_id, "test": owner.test, "batch_id": batch_id}
-        | {"plan_hash": plan_hash, "orders": len(orders)},
+        | {"plan_hash": plan_hash, "orders": len(orders), "versions": json.dumps(versions)},
     )
     _lock_unchanged(session, owner, orders)
     if orders:
@@ -212,14 +251,17 @@ def find_planned(session: Session, owner: Owner, batch_id: str) -> PlannedFacts 
     row = session.get(PlannedBatch, (owner.account_id, owner.test, batch_id))
     if row is None:
         return None
-    return PlannedFacts(row.batch_id, row.plan_hash, row.orders, row.created_at, row.planned_at)
+    versions = json.loads(row.versions)
+    return PlannedFacts(row.batch_id, row.plan_hash, row.orders, versions, row.created_at, row.planned_at)
 
 
 def claim_orders(session: Session, owner: Owner, planned: PlannedFacts, export_id: str) -> None:
     """Let the planned orders leave with the export.
 
-    Raises InvalidState if one of them has changed, or is in another plan now: the plan is no longer right.
+    Raises InvalidState if one of them, a product or the plan template has changed, or if an order is in another plan now:
+    the plan is no longer right.
     """
+    _check_versions(session, owner, planned)
     claimed = session.execute(
         _CLAIM,
         {"of_account": owner.account_id, "of_test": owner.test, "of_batch": planned.batch_id}
@@ -229,4 +271,49 @@ def claim_orders(session: Session, owner: Owner, planned: PlannedFacts, export_i
         raise InvalidState(
             f"orders of batch {planned.batch_id} have changed since it was planned; plan it again, then execute it",
             field="/batchId",
+        )
+
+
+_SYNCED: Final = ((Product, "external_id", "product"), (PlanTemplate, "destination_country", "the plan template for"))
+
+
+def _check_versions(session: Session, owner: Owner, planned: PlannedFacts) -> None:
+    for model, key, what in _SYNCED:
+        rows, expected = table(model).c, planned.versions[model.__tablename__]
+        for chunk in _chunks(sorted(expected)):
+            query = select(rows[key], rows.version).where(
+                rows.account_id == owner.account_id, rows.test == owner.test, rows[key].in_(chunk)
+            )
+            found = {row[0]: row[1] for row in session.execute(query)}
+            for name in chunk:
+                if found.get(name) != expected[name]:
+                    raise InvalidState(
+                        f"{what} {name} has changed since batch {planned.batch_id} was planned; plan it again, then"
+                        " execute it",
+                        field="/batchId",
+                    )
+
+
+def claim_listed_orders(session: Session, owner: Owner, plan: Plan, export_id: str) -> None:
+    """Let the synced orders that a plan names leave with its export: somebody registered or sent the plan of a dry run.
+
+    Raises InvalidState if one of them was exported with another batch.
+    """
+    named = {line.order_id for unit in plan.units for line in unit.lines if line.order_id is not None}
+    for chunk in _chunks(sorted(each for each in named if is_own_id("ord", each))):
+        mine = (_orders.account_id == owner.account_id, _orders.test == owner.test, _orders.id.in_(chunk))
+        query = select(_orders.external_id, _orders.batch_id, _orders.export_id, _newest_state().label("state"))
+        for row in session.execute(query.where(*mine).order_by(_orders.external_id).with_for_update()):
+            # The state of an export that was written a moment ago may not be read here: only a cancelled one frees it.
+            free = row.export_id is None or row.state == ExportState.CANCELLED
+            if not free and row.batch_id != plan.batch_id:
+                raise InvalidState(
+                    f"order {row.external_id} was exported with batch {row.batch_id} as export {row.export_id}; take it out"
+                    " of the plan",
+                    field="/batchId",
+                )
+        session.execute(
+            update(table(Order))
+            .where(*mine)
+            .values(batch_id=plan.batch_id, export_id=export_id, plan_hash=None, held_until=None)
         )

@@ -75,6 +75,9 @@ class PlannedBatch(SQLModel, table=True):
     batch_id: str = Field(primary_key=True)
     plan_hash: str
     orders: int
+    versions: str = (
+        text_column()
+    )  # JSON: the versions of the products and of the plan template that its plan is made from
     created_at: datetime = timestamp_column()
     planned_at: datetime = timestamp_column()
 

@@ -39,7 +39,7 @@ from pipeline.exports.models import Event, Export, ExportUnit, IdempotencyRecord
 from pipeline.exports.plans import HashedPlan, hash_plan, plan_hash_mismatch
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import ExportState
-from pipeline.orders.batches import PlannedFacts, claim_orders
+from pipeline.orders.batches import PlannedFacts, claim_listed_orders, claim_orders
 from pipeline.orders.sync import Owner
 from pipeline.workflow import read_model
 from pipeline.workflow.acceptance_events import describe_acceptance, describe_planning
@@ -111,15 +111,19 @@ class NewExport:
     def write(self, session: Session, caller: Caller, idempotent: IdempotentRequest) -> None:
         """Write the rows and the response.
 
-        Raises InvalidState if the plan's orders have changed since this service planned them.
+        Raises InvalidState if the plan's orders, products or plan template have changed since this service planned it,
+        or if another export has one of its orders.
         """
         rows = self.rows
         rows.export.plan_id, _ = store_snapshot(session, caller, self.hashed, self.document, self.rules)
         for into, written in zip(_INSERTS, ([rows.export], rows.units, rows.steps, rows.events), strict=True):
             session.execute(into, [vars(row) for row in written])
         keep_certifications(session, self.certifications)
+        owner = Owner(caller.account_id, caller.test)
         if self.planned is not None:
-            claim_orders(session, Owner(caller.account_id, caller.test), self.planned, rows.export.id)
+            claim_orders(session, owner, self.planned, rows.export.id)
+        else:
+            claim_listed_orders(session, owner, self.hashed.plan, rows.export.id)
         idempotent.store_response(session, rows.export.id, self.body)
 
     def acceptance(self, streams: Sequence[DeliveryStream] = ()) -> Acceptance:

@@ -27,7 +27,7 @@ from pipeline.exports.plans import HashedPlan, hash_plan
 from pipeline.exports.schemas.plan import Plan, RulesetRef, StrictModel
 from pipeline.exports.states import ExportState
 from pipeline.orders import batches
-from pipeline.orders.batches import FoundOrder, OrderSet
+from pipeline.orders.batches import FoundOrder, OrderSet, Versions
 from pipeline.orders.builder import APPROVED_BY, STRATEGY, Draft, build_plan
 from pipeline.orders.schemas import PlanRequest, TemplateItem
 from pipeline.orders.sync import Owner, StoredRequest, retry_on_conflict
@@ -53,6 +53,7 @@ class _Planned:
     hashed: HashedPlan | None
     findings: Sequence[Finding]
     orders: OrderSet
+    versions: Versions
 
     @property
     def missing(self) -> Sequence[MissingDatum]:
@@ -107,7 +108,8 @@ def _plan(session: Session, runtime: Runtime, caller: Caller, request: PlanReque
     country = request.destination_country or _DEFAULT_DESTINATION
     batch_id = request.batch_id or _find_free_batch(session, caller, request, country)
     usable, excluded = _split_usable(found, batch_id, country, now)
-    template = _override(batches.load_template(session, owner, country), request)
+    stored = batches.load_template(session, owner, country)
+    template = None if stored is None else _override(stored.item, request)
     products = batches.load_products(session, owner, {item.product_id for each in usable for item in each.order.items})
     rules = ruleset()
     shipment = Shipment(
@@ -121,9 +123,11 @@ def _plan(session: Session, runtime: Runtime, caller: Caller, request: PlanReque
         now=now,
         zone=ZoneInfo(entry_rules().clock.zone),
     )
-    draft = build_plan(shipment, usable, products)
+    draft = build_plan(shipment, usable, {name: product.item for name, product in products.items()})
     draft.excluded = [*excluded, *draft.excluded]
-    return _Planned(batch_id, draft, None, (), found)
+    used = {item.product_id for each in draft.included for item in each.order.items}
+    versions = batches.collect_versions(stored, [products[each] for each in used])
+    return _Planned(batch_id, draft, None, (), found, versions)
 
 
 def _find_free_batch(session: Session, caller: Caller, request: PlanRequest, country: str) -> str:
@@ -137,10 +141,8 @@ def _find_free_batch(session: Session, caller: Caller, request: PlanRequest, cou
     return next(each for each in candidates if find_executed_export(session, caller, each) is None)
 
 
-def _override(template: TemplateItem | None, request: PlanRequest) -> TemplateItem | None:
+def _override(template: TemplateItem, request: PlanRequest) -> TemplateItem:
     """Return the plan template with the members of entry and invoice that the request gives."""
-    if template is None:
-        return None
     changes: dict[str, StrictModel] = {}
     for name, given in (("entry", request.entry), ("invoice", request.invoice)):
         if given is not None:
@@ -244,6 +246,7 @@ def _register(session: Session, caller: Caller, planned: _Planned) -> None:
         planned.batch_id,
         planned.hashed.plan_hash,
         [each for each in planned.orders.known if each.id in included],
+        planned.versions,
         planned.draft.expires_at,
     )
     # After the orders are locked: an execution that claimed them before is committed, and seen here.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
-from pipeline.core.ids import first_id, last_id, new_id
+from pipeline.core.ids import first_id, is_own_id, last_id, new_id
 
 AT = datetime(2026, 11, 24, 15, 4, 5, 678_901, tzinfo=UTC)
 
@@ -29,3 +29,11 @@ def test_every_instant_of_a_request_has_bounds() -> None:
     first, last = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
     assert first_id("exp", first) < new_id("exp") < last_id("exp", last)
     assert len(first_id("exp", first)) == len(last_id("exp", last)) == len(new_id("exp"))
+
+
+def test_own_ids_have_their_form() -> None:
+    own = new_id("ord", AT)
+    assert is_own_id("ord", own)
+    assert is_own_id("exp_other", new_id("exp_other", AT))
+    others = ["ord_1", own.upper(), own[:-1], f"{own}0", own.replace("ord", "exp"), f"x_{own}", own[:-1] + "u", ""]
+    assert [each for each in others if is_own_id("ord", each)] == []

@@ -330,6 +330,50 @@ def test_changed_order_must_be_planned_again(on_both: ApiHarness) -> None:
     assert execute(client, batch_id).status_code == 202
 
 
+def test_changed_product_or_template_must_be_planned_again(on_both: ApiHarness) -> None:
+    client = on_both.client("execute")
+    order_ids = sync_everything(client)
+    batch_id = plan(client, order_ids)["batch_id"]
+    changes: list[tuple[str, Json, str]] = [
+        ("products", orders.product(description="Frying pan of stainless steel, for household use"), "product PAN-0"),
+        ("plan-templates", orders.template(approvedBy="desk@maple.example"), "the plan template for US"),
+    ]
+    for what, changed, name in changes:
+        sync(client, what, changed)
+        refused = execute(client, batch_id)
+        assert (refused.status_code, refused.json()["errorCode"]) == (409, "INVALID_STATE")
+        assert refused.json()["message"].startswith(f"{name} has changed since batch {batch_id} was planned; plan it")
+        assert plan(client, order_ids)["batch_id"] == batch_id
+    # The same data again, and a product that the plan does not have, change nothing.
+    sync(client, "products", changes[0][1], orders.product(1, externalId="another"))
+    assert execute(client, batch_id).status_code == 202
+
+
+@pytest.mark.parametrize("way", ["registered", "sent"])
+def test_approved_plan_of_a_dry_run_takes_its_orders(on_both: ApiHarness, way: str) -> None:
+    client = on_both.client()
+    order_ids = sync_everything(client)
+    dry: Json = plan(client, order_ids, batchId="batch_dry", dryRun=True)["plan"]
+    plan(client, order_ids, batchId="batch_planned")
+
+    def execute_plan(own: Json) -> httpx.Response:
+        body: Json = {"accountId": factories.ACCOUNT, "batchId": own["batchId"]}
+        if way == "registered":
+            client.post("/api/exports/plans", json=own).raise_for_status()
+        return client.post(EXECUTE, json=body if way == "registered" else body | {"plan": own})
+
+    accepted = execute_plan(dry)
+    assert accepted.status_code == 202, accepted.text
+    assert client.get("/api/orders/1001").json()["exportId"] == accepted.json()["exportId"]
+    assert reasons(plan(client, order_ids)) == {"1001": "ALREADY_EXPORTED"}
+    assert execute(client, "batch_planned").status_code == 409
+    again = execute_plan(dry | {"batchId": "batch_again"})
+    assert (again.status_code, again.json()["errorCode"]) == (409, "INVALID_STATE")
+    assert "order 1001 was exported with batch batch_dry as export exp_" in again.json()["message"]
+    client.post(f"/api/exports/{accepted.json()['exportId']}/cancel").raise_for_status()
+    assert execute_plan(dry | {"batchId": "batch_again"}).status_code == 202
+
+
 def test_cancelled_export_frees_its_orders(harness: ApiHarness) -> None:
     client = harness.client()
     order_ids = sync_everything(client)

@@ -835,6 +835,7 @@ def _create_tables() -> None:
         sa.Column("batch_id", sa.String(), nullable=False),
         sa.Column("plan_hash", sa.String(), nullable=False),
         sa.Column("orders", sa.Integer(), nullable=False),
+        sa.Column("versions", sa.Text(), nullable=False),
         sa.Column("created_at", Instant(), nullable=False),
         sa.Column("planned_at", Instant(), nullable=False),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_planned_batches_account_id")),
