@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from pipeline.core.money import ZERO
 from pipeline.exports.consignees import list_recipients
 from pipeline.exports.schemas.plan import Line, Treatment, Unit
+
+#: The attribute of a line with the number that the account knows its order by. It says nothing about the goods.
+ORDER_NUMBER: Final = "orderNumber"
 
 
 def group_entry_lines(unit: Unit) -> tuple[tuple[int, ...], ...]:
@@ -32,7 +37,7 @@ def _merge_key(line: Line) -> tuple[object, ...]:
         claim and (claim.provision, claim.exported_on, claim.proof),
         line.spi,
         line.usmca_certificate_ref,
-        tuple(sorted(line.attributes.items())),
+        tuple(sorted(each for each in line.attributes.items() if each[0] != ORDER_NUMBER)),
         _without_weights(line.treatment).model_dump_json(),
     )
 

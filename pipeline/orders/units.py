@@ -12,6 +12,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from pipeline.core.money import EXACT, ZERO, format_plain, multiply, round_amount, sum_exact, to_decimal
+from pipeline.exports.entry_lines import ORDER_NUMBER
 from pipeline.exports.schemas.plan import Party, RulesetRef, Treatment, as_json
 from pipeline.orders.packing import OrderLine, apportion_weights, format_weight, pack_order
 from pipeline.orders.schemas import ProductItem, SyncedOrder, TemplateEntry, TemplateInvoice, TemplateItem
@@ -19,9 +20,6 @@ from pipeline.orders.views import ExportUnitView
 
 #: The currency of `unitValueUsd`.
 USD: Final = "USD"
-
-#: The attribute of a line with the number that the account knows its order by.
-ORDER_NUMBER: Final = "orderNumber"
 
 
 @dataclass(frozen=True)

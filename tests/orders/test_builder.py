@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from pipeline.customs.reference.ruleset import ruleset
+from pipeline.exports.entry_lines import group_entry_lines
 from pipeline.exports.schemas.plan import MAX_LINES, Plan, RulesetRef
 from pipeline.orders.builder import Draft, build_plan
 from pipeline.orders.schemas import ProductItem, SyncedOrder, TemplateItem
@@ -109,6 +110,17 @@ def test_unit_has_one_entry_type_currency_and_consignee() -> None:
     numbers = [each.invoice.number for each in plan.units]
     assert len({*numbers}) == 4
     assert all(len(each) <= 17 for each in numbers)
+
+
+def test_goods_of_several_orders_are_one_entry_line() -> None:
+    given = [orders.order(str(number), items=[of("pan"), of("shirt")]) for number in range(3)]
+    (unit,) = read(build(*given)).units
+    assert [line.attributes for line in unit.lines[::2]] == [{"orderNumber": str(number)} for number in range(3)]
+    assert group_entry_lines(unit) == ((1, 3, 5), (2, 4, 6))
+    bundled = PAN | {"attributes": {"grade": "18/10"}}
+    other = PAN | {"externalId": "other", "attributes": {"grade": "18/0"}}
+    (unit,) = read(build(orders.order("1", items=[of("pan"), of("other")]), products=(bundled, other))).units
+    assert group_entry_lines(unit) == ((1,), (2,))
 
 
 def test_charges_are_not_repeated_on_several_invoices() -> None:

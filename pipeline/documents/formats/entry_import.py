@@ -169,7 +169,7 @@ def _line_row(merged: MergedLine, entry: EntryLine, invoice: Invoice, estimate: 
         "charges_usd": entry.charges_usd,
         **metal_columns(merged.treatment.section232),
         **agencies,
-        # Merged lines have equal attributes.
+        # Merged lines have equal attributes, apart from the number of the order.
         "ad_cvd_case": attribute_columns(invoice.lines[merged.line_numbers[0] - 1])["ad_cvd_case"],
         "treatment_digests": "|".join(merged.treatment_digests),
     }
