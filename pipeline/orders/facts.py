@@ -100,6 +100,12 @@ class PlanFacts:
                 return _of_order(order, "buyer", *rest)
             case ["shipTo", *rest] if order.order.ship_to is not None:
                 return _of_order(order, "shipTo", *rest)
+            case ["ultimateConsignees", number, *rest]:
+                named = unit["parties"]["ultimateConsignees"][int(number)]["orderIds"] or [order.id]
+                order = next(each.order for each in lines if each.order.id == named[0])
+                if order.order.ultimate_consignee is not None:
+                    return _of_order(order, "ultimateConsignee", *rest)
+                return self._of_template("ultimateConsignee", *rest)
         return self._of_template(*place)
 
     def _of_line(self, line: BuiltLine, place: Sequence[str]) -> SyncedFact:

@@ -10,6 +10,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, Wi
 
 from pipeline.core.field_types import NUMBER, Day, Instant, check_printable, parse_decimal
 from pipeline.core.money import format_plain, to_decimal
+from pipeline.exports.schemas.entry_filing import Filing
+from pipeline.exports.schemas.parties import Consignee
 from pipeline.exports.schemas.plan import (
     Address,
     Charge,
@@ -34,6 +36,7 @@ from pipeline.exports.schemas.plan_fields import (
     Text,
     WeightKg,
 )
+from pipeline.exports.schemas.transport import PlannedTrip
 
 #: The most products, orders or templates of one sync, and the most orders of one plan.
 MAX_SYNCED: Final = 1_000
@@ -170,6 +173,9 @@ class SyncedOrder(StrictModel):
     entry_type: Annotated[str, Field(pattern=r"^[0-9]{2}$")] | None = None
     buyer: Party | None = None
     ship_to: Party | None = None
+    ultimate_consignee: Consignee | None = Field(
+        None, exclude_if=lambda value: value is None, description="Of the entry; orders of several can be one unit"
+    )
     packages: list[OrderPackage] = Field(
         default_factory=list, max_length=2_000, description="All cartons of the order, as packed"
     )
@@ -203,6 +209,15 @@ class TemplateEntry(StrictModel):
     export_date: Day | None = None
     export_after_days: Annotated[int, Field(ge=0, le=60)] | None = None
     estimated_arrival_at: Instant | None = None
+    filing: Filing | None = Field(
+        None, exclude_if=lambda value: value is None, description="Bond, power of attorney, payment, filer"
+    )
+
+
+class RequestEntry(TemplateEntry):
+    """What one plan says in the entry header; the rest is that of the plan template."""
+
+    trip: PlannedTrip = None
 
 
 class TemplateInvoice(StrictModel):
@@ -240,6 +255,7 @@ class TemplateItem(StrictModel):
     seller: Party | None = None
     buyer: Party | None = None
     ship_to: Party | None = None
+    ultimate_consignee: Consignee | None = Field(None, exclude_if=lambda value: value is None)
     importer_of_record: Importer | None = None
     exporter_contact: Contact | None = None
     invoice: TemplateInvoice = Field(default_factory=TemplateInvoice)
@@ -283,5 +299,5 @@ class PlanRequest(StrictModel):
     )
     dry_run: bool = Field(default=False, description="Return the plan, and store nothing")
     idempotency_key: IdempotencyKeyMember | None = Field(None, description=_KEY_IN_BODY)
-    entry: TemplateEntry | None = None
+    entry: RequestEntry | None = None
     invoice: TemplateInvoice | None = None

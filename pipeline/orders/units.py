@@ -103,6 +103,7 @@ def build_unit(
             "importerOfRecord": template.importer_of_record and as_json(template.importer_of_record),
             "exporterContact": template.exporter_contact and as_json(template.exporter_contact),
             "manufacturers": [*makers.values()],
+            **_list_consignees(orders, template),
         },
         "invoice": {
             "number": _number_invoice(shipment.batch_id, unit_ref),
@@ -129,6 +130,20 @@ def describe_unit(unit: Mapping[str, Any], key: UnitKey, orders: Sequence[KnownO
         lines=len(unit["lines"]),
         packages=len(unit["packages"]),
     )
+
+
+def _list_consignees(orders: Sequence[KnownOrder], template: TemplateItem) -> dict[str, Any]:
+    """Return the ultimate consignees, each with its orders; one that has all orders needs to name none."""
+    consignees: dict[str, dict[str, Any]] = {}
+    for known in orders:
+        consignee = known.order.ultimate_consignee or template.ultimate_consignee
+        if consignee is not None:
+            made = consignees.setdefault(consignee.model_dump_json(), {**as_json(consignee), "orderIds": []})
+            made["orderIds"].append(known.id)
+    found = [*consignees.values()]
+    if len(found) == 1 and len(found[0]["orderIds"]) == len(orders):
+        found[0]["orderIds"] = []
+    return {"ultimateConsignees": found} if found else {}
 
 
 def _number_invoice(batch_id: str, unit_ref: str) -> str:

@@ -146,8 +146,9 @@ def _override(template: TemplateItem, request: PlanRequest) -> TemplateItem:
     changes: dict[str, StrictModel] = {}
     for name, given in (("entry", request.entry), ("invoice", request.invoice)):
         if given is not None:
-            kept: StrictModel = getattr(template, name)
-            changes[name] = kept.model_copy(update={each: getattr(given, each) for each in given.model_fields_set})
+            # The request's entry has members that a plan template has not.
+            own = {each: getattr(given, each) for each in given.model_fields_set}
+            changes[name] = type(given).model_construct(**{**dict(getattr(template, name)), **own})
     return template.model_copy(update=changes)
 
 

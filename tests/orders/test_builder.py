@@ -112,6 +112,27 @@ def test_unit_has_one_entry_type_currency_and_consignee() -> None:
     assert all(len(each) <= 17 for each in numbers)
 
 
+def test_orders_of_several_consignees_are_one_unit() -> None:
+    address = factories.PARTIES["buyer"]["address"]
+    one, two = (
+        {"name": name, "address": address, "number": f"12-34567890{name[-1]}"} for name in ("Buyer 1", "Buyer 2")
+    )
+    given = [orders.order(str(number), items=[of("pan")], ultimateConsignee=two) for number in range(2)]
+    draft = build(orders.order("x", items=[of("pan")]), *given, template=orders.template(ultimateConsignee=one))
+    (unit,) = read(draft).units
+    found = [(each.name, each.number, each.order_ids) for each in unit.parties.ultimate_consignees]
+    assert found == [("Buyer 1", "12-345678901", ["ord_0"]), ("Buyer 2", "12-345678902", ["ord_1", "ord_2"])]
+    assert group_entry_lines(unit) == ((1,), (2, 3))
+    places = [f"/units/0/parties/ultimateConsignees/{number}/number" for number in range(2)]
+    assert draft.facts is not None
+    assert [draft.facts.find(each).path for each in places] == [
+        "plan_template.US.ultimateConsignee.number",
+        "order.0.ultimateConsignee.number",
+    ]
+    (alone,) = read(build(*given)).units
+    assert [each.order_ids for each in alone.parties.ultimate_consignees] == [[]]
+
+
 def test_goods_of_several_orders_are_one_entry_line() -> None:
     given = [orders.order(str(number), items=[of("pan"), of("shirt")]) for number in range(3)]
     (unit,) = read(build(*given)).units

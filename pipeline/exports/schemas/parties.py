@@ -77,8 +77,8 @@ class Manufacturer(StrictModel):
     mid: Annotated[str, Field(pattern=r"^[A-Z0-9]{5,15}$")]
 
 
-class UltimateConsignee(StrictModel):
-    """Who receives the goods in the United States (CBP Form 7501, blocks 26 and 29): all, or those of its orders or packages."""
+class Consignee(StrictModel):
+    """Who receives goods in the United States."""
 
     name: Text
     address: Address
@@ -87,6 +87,11 @@ class UltimateConsignee(StrictModel):
         description="IRS number, Social Security number or number assigned by CBP; not with `sameAsImporter`",
     )
     same_as_importer: bool = Field(default=False, description="Whether it is the importer of record")
+
+
+class UltimateConsignee(Consignee):
+    """Who receives the goods in the United States (CBP Form 7501, blocks 26 and 29): all, or those of its orders or packages."""
+
     order_ids: list[Ref] = Field(default_factory=list, max_length=2_000, description="Goods of these orders")
     package_refs: list[Ref] = Field(default_factory=list, max_length=2_000, description="Goods in these packages")
 

@@ -220,6 +220,21 @@ def test_plan_without_a_destination_goes_to_the_united_states(harness: ApiHarnes
     assert unknown["next_recommended_action"].startswith("No order ord_none is synced. Sync it")
 
 
+def test_plan_states_how_the_entry_is_filed(harness: ApiHarness) -> None:
+    client = harness.client("execute")
+    order_ids = sync_everything(client)
+    filing = {"filerCode": "X1Z", "bond": {"type": "8", "suretyCode": "123"}}
+    sync(client, "plan-templates", orders.template(entry=orders.template()["entry"] | {"filing": filing}))
+    trip = {"number": "DEMO20261126"}
+    answer = plan(client, order_ids, dryRun=True, entry={"trip": trip, "shipmentControlNumber": "DEMO00000002"})
+    entry = answer["plan"]["units"][0]["entry"]
+    assert (entry["filing"]["filerCode"], entry["filing"]["bond"]["suretyCode"]) == ("X1Z", "123")
+    assert (entry["trip"]["number"], entry["shipmentControlNumber"]) == ("DEMO20261126", "DEMO00000002")
+    assert (entry["portOfEntry"], entry["exportDate"]) == ("0901", "2026-11-26")
+    refused = client.post("/api/plan-templates/sync", json=orders.template_sync(orders.template(entry={"trip": trip})))
+    assert refused.json()["field"] == "items.0.entry.trip"
+
+
 def test_nothing_is_guessed_without_a_template(harness: ApiHarness) -> None:
     client = harness.client("execute")
     sync(client, "products", orders.product())
