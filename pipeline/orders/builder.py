@@ -12,7 +12,7 @@ from pipeline.orders.facts import SYNC_AGAIN, BuiltLine, PlanFacts
 from pipeline.orders.packing import count_packages, find_packing
 from pipeline.orders.schemas import ProductItem, SyncedOrder, TemplateItem
 from pipeline.orders.units import USD, KnownOrder, Shipment, UnitKey, build_unit, describe_unit, find_export_date
-from pipeline.orders.views import ExcludedOrder, ExportUnitView, MissingDatum
+from pipeline.orders.views import ExcludedOrder, ExportUnitView, MissingDatum, ValidationMessage
 
 #: How orders become units and packages, in the answer to a plan request.
 STRATEGY: Final = (
@@ -61,6 +61,7 @@ class Draft:
     missing: list[MissingDatum] = field(default_factory=list)
     units: list[ExportUnitView] = field(default_factory=list)
     facts: PlanFacts | None = None
+    notes: list[ValidationMessage] = field(default_factory=list)
 
     @property
     def missing_approval(self) -> bool:
@@ -117,6 +118,8 @@ def build_plan(shipment: Shipment, orders: Sequence[KnownOrder], products: Mappi
         for _, members in by_unit.values()
     ]
     draft.facts = PlanFacts(draft.raw, lines, shipment.destination_country)
+    for number, (key, members) in enumerate(by_unit.values()):
+        draft.notes += _find_other_destinations(number, key, members, template)
     return draft
 
 
@@ -280,6 +283,40 @@ def _find_unit(order: SyncedOrder, template: TemplateItem) -> UnitKey | None:
     if entry_type is None or buyer is None or ship_to is None:
         return None
     return UnitKey(entry_type, order.currency or USD, buyer, ship_to)
+
+
+def _find_other_destinations(
+    number: int, key: UnitKey, orders: Sequence[KnownOrder], template: TemplateItem
+) -> Iterator[ValidationMessage]:
+    """Yield a note if orders of the unit go elsewhere than the party of the plan that receives their goods."""
+    elsewhere = []
+    for known in orders:
+        consignee = known.order.ultimate_consignee or template.ultimate_consignee
+        address = key.ship_to.address if consignee is None else consignee.address
+        places = (
+            (known.order.destination_region, address.region),
+            (known.order.destination_postal_code, address.postal_code),
+        )
+        if any(given and there and _normalize(given) != _normalize(there) for given, there in places):
+            elsewhere.append(known)
+    if elsewhere:
+        first, more = elsewhere[0], len(elsewhere) - 1
+        others = f"; {more} more {'does' if more == 1 else 'do'} so too" if more else ""
+        place = " ".join(each for each in (first.order.destination_region, first.order.destination_postal_code) if each)
+        yield ValidationMessage(
+            code="OTHER_ADDRESS",
+            severity="note",
+            path=f"order.{first.external_id}.shipTo",
+            pointer=f"/units/{number}/parties/shipTo/address",
+            message=f"Order {first.external_id} goes to {place}, and not to the address of the party that receives its"
+            f" goods{others}.",
+            remedy=f"If the goods go there, give the order its ultimateConsignee or shipTo {_BY_ORDERS}.",
+        )
+
+
+def _normalize(place: str) -> str:
+    """Return a region or postal code to compare: a ZIP code without its four last digits."""
+    return place.replace(" ", "").upper().partition("-")[0]
 
 
 def _build_plan(

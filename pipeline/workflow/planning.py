@@ -332,6 +332,7 @@ def _list_messages(planned: _Planned) -> list[ValidationMessage]:
         for finding in top_findings(planned.findings)
         if finding.waived_by is None
     ]
+    messages += draft.notes
     messages += [
         ValidationMessage(
             code="MISSING_DATA",

@@ -144,6 +144,31 @@ def test_goods_of_several_orders_are_one_entry_line() -> None:
     assert group_entry_lines(unit) == ((1,), (2,))
 
 
+def test_order_that_goes_elsewhere_has_a_note() -> None:
+    dock = factories.PARTIES["shipTo"]
+    place = {"destinationRegion": "ny", "destinationPostalCode": dock["address"]["postalCode"] + "-1234"}
+    away = {"destinationRegion": "CA", "destinationPostalCode": "94105"}
+    there = {"name": "Buyer 1", "address": dock["address"] | {"region": "CA", "postalCode": "94105"}}
+    draft = build(
+        orders.order("here", items=[of("pan")], **place),
+        orders.order("away", items=[of("pan")], **away),
+        orders.order("own", items=[of("pan")], **away, ultimateConsignee=there),
+        orders.order("region", items=[of("pan")], destinationRegion="CA", destinationPostalCode=None),
+        orders.order("nothing", items=[of("pan")], destinationRegion=None, destinationPostalCode=None),
+    )
+    (note,) = draft.notes
+    assert (note.code, note.severity, note.path, note.pointer) == (
+        "OTHER_ADDRESS",
+        "note",
+        "order.away.shipTo",
+        "/units/0/parties/shipTo/address",
+    )
+    assert note.message == (
+        "Order away goes to CA 94105, and not to the address of the party that receives its goods; 1 more does so too."
+    )
+    assert build(orders.order("here", items=[of("pan")], **place)).notes == []
+
+
 def test_charges_are_not_repeated_on_several_invoices() -> None:
     draft = build(orders.order("1", items=[of("pan")]), orders.order("2", items=[of("pan")], entryType="11"))
     assert draft.raw is None

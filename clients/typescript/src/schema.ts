@@ -1093,8 +1093,8 @@ export interface paths {
             cookie?: never;
         };
         /**
-         * Answer whether the service makes progress on due work
-         * @description Answer whether the service makes progress on due work; 503 names the part that fails.
+         * Answer whether the service makes progress on due work, and how old the rules are
+         * @description Answer whether the service makes progress on due work, and how old the rules are; 503 names the part that fails.
          */
         get: operations["readReadiness"];
         put?: never;
@@ -3375,6 +3375,21 @@ export interface components {
             dutiable?: boolean | null;
         };
         /**
+         * Consignee
+         * @description Who receives goods in the United States.
+         */
+        Consignee: {
+            name: string;
+            address: components["schemas"]["Address"];
+            /** @description IRS number, Social Security number or number assigned by CBP; not with `sameAsImporter` */
+            number?: string | null;
+            /**
+             * @description Whether it is the importer of record
+             * @default false
+             */
+            sameAsImporter?: boolean;
+        };
+        /**
          * Contact
          * @description A person or department that answers questions.
          */
@@ -3902,7 +3917,7 @@ export interface components {
             dryRun?: boolean;
             /** @description The Idempotency-Key header overrides it */
             idempotencyKey?: string | null;
-            entry?: components["schemas"]["TemplateEntry"] | null;
+            entry?: components["schemas"]["RequestEntry"] | null;
             invoice?: components["schemas"]["TemplateInvoice"] | null;
         };
         /**
@@ -4037,6 +4052,24 @@ export interface components {
             after?: string | null;
         };
         /**
+         * RequestEntry
+         * @description What one plan says in the entry header; the rest is that of the plan template.
+         */
+        RequestEntry: {
+            type?: string | null;
+            portOfEntry?: string | null;
+            modeOfTransport?: ("truck" | "rail" | "air" | "vessel" | "mail" | "other") | null;
+            carrierScac?: string | null;
+            shipmentControlNumber?: string | null;
+            exportDate?: string | null;
+            exportAfterDays?: number | null;
+            estimatedArrivalAt?: string | null;
+            /** @description Bond, power of attorney, payment, filer */
+            filing?: components["schemas"]["Filing"] | null;
+            /** @description For a truck: what its manifest says */
+            trip?: components["schemas"]["Trip"] | null;
+        };
+        /**
          * ResidentAgent
          * @description The agent in the United States on whom process may be served for a foreign importer (19 CFR 141.18).
          */
@@ -4105,6 +4138,8 @@ export interface components {
             entryType?: string | null;
             buyer?: components["schemas"]["Party"] | null;
             shipTo?: components["schemas"]["Party"] | null;
+            /** @description Of the entry; orders of several can be one unit */
+            ultimateConsignee?: components["schemas"]["Consignee"] | null;
             /** @description All cartons of the order, as packed */
             packages?: components["schemas"]["OrderPackage"][];
         };
@@ -4121,6 +4156,8 @@ export interface components {
             exportDate?: string | null;
             exportAfterDays?: number | null;
             estimatedArrivalAt?: string | null;
+            /** @description Bond, power of attorney, payment, filer */
+            filing?: components["schemas"]["Filing"] | null;
         };
         /**
          * TemplateInvoice
@@ -4161,6 +4198,7 @@ export interface components {
             seller?: components["schemas"]["Party"] | null;
             buyer?: components["schemas"]["Party"] | null;
             shipTo?: components["schemas"]["Party"] | null;
+            ultimateConsignee?: components["schemas"]["Consignee"] | null;
             importerOfRecord?: components["schemas"]["Importer"] | null;
             exporterContact?: components["schemas"]["Contact"] | null;
             invoice?: components["schemas"]["TemplateInvoice"];
@@ -5495,6 +5533,7 @@ export type CertifiedGoods = components['schemas']['CertifiedGoods'];
 export type Chapter98 = components['schemas']['Chapter98'];
 export type Chapter99 = components['schemas']['Chapter99'];
 export type Charge = components['schemas']['Charge'];
+export type Consignee = components['schemas']['Consignee'];
 export type Contact = components['schemas']['Contact'];
 export type Content = components['schemas']['Content'];
 export type CrewMember = components['schemas']['CrewMember'];
@@ -5536,6 +5575,7 @@ export type ProductMaker = components['schemas']['ProductMaker'];
 export type ProductSync = components['schemas']['ProductSync'];
 export type Rebate = components['schemas']['Rebate'];
 export type ReplayRequest = components['schemas']['ReplayRequest'];
+export type RequestEntry = components['schemas']['RequestEntry'];
 export type ResidentAgent = components['schemas']['ResidentAgent'];
 export type RulesetRef = components['schemas']['RulesetRef'];
 export type SecretRotation = components['schemas']['SecretRotation'];
