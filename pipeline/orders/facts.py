@@ -85,7 +85,7 @@ class PlanFacts:
                 return _of_order(lines[0].order, "entryType")
             case ["invoice", "exchangeRate"]:
                 return self._of_template("invoice", "exchangeRates", unit["invoice"]["currency"])
-            case [("entry" | "invoice" | "usmcaCertificates") as part, *rest]:
+            case [("entry" | "invoice" | "usmcaCertificates" | "canadianExport") as part, *rest]:
                 return self._of_template(part, *rest)
         return _of_request("orderIds")
 

@@ -17,6 +17,7 @@ from pipeline.exports.schemas.plan import (
     Charge,
     Contact,
     Discount,
+    EntryQuantity,
     Importer,
     Party,
     RulesetRef,
@@ -36,7 +37,7 @@ from pipeline.exports.schemas.plan_fields import (
     Text,
     WeightKg,
 )
-from pipeline.exports.schemas.transport import PlannedTrip
+from pipeline.exports.schemas.transport import PlannedExport, PlannedTrip
 
 #: The most products, orders or templates of one sync, and the most orders of one plan.
 MAX_SYNCED: Final = 1_000
@@ -111,6 +112,12 @@ class ProductItem(StrictModel):
     ) = None
     net_weight_kg: WeightKg | None = None
     gross_weight_kg: WeightKg | None = Field(None, description="With its own packing, without the carton")
+    entry_quantities: list[EntryQuantity] = Field(
+        default_factory=list,
+        max_length=3,
+        exclude_if=lambda value: not value,
+        description="Of one piece, in the units of the tariff number; without them `unit` is the only one",
+    )
     spi: Annotated[str, Field(pattern=r"^[A-Z]{1,2}[+*]?$")] | None = None
     usmca_certificate_ref: Ref | None = Field(None, description="A certificate of the plan template")
     attributes: dict[Ref, Text] = Field(default_factory=dict, max_length=64)
@@ -260,6 +267,7 @@ class TemplateItem(StrictModel):
     exporter_contact: Contact | None = None
     invoice: TemplateInvoice = Field(default_factory=TemplateInvoice)
     usmca_certificates: list[UsmcaCertificate] = Field(default_factory=list, max_length=2_000)
+    canadian_export: PlannedExport = None
 
 
 class ProductSync(StrictModel):
@@ -287,7 +295,7 @@ class TemplateSync(StrictModel):
 
 
 class PlanRequest(StrictModel):
-    """Plan a batch from synced orders. `entry` and `invoice` override members of the plan template."""
+    """Plan a batch from synced orders. `entry`, `invoice` and `canadianExport` override those of the plan template."""
 
     account_id: AccountId
     warehouse_id: PartnerId
@@ -301,3 +309,4 @@ class PlanRequest(StrictModel):
     idempotency_key: IdempotencyKeyMember | None = Field(None, description=_KEY_IN_BODY)
     entry: RequestEntry | None = None
     invoice: TemplateInvoice | None = None
+    canadian_export: PlannedExport = None

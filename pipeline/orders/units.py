@@ -115,6 +115,7 @@ def build_unit(
         "lines": lines,
         "usmcaCertificates": [as_json(each) for each in template.usmca_certificates],
         "packages": [{"packageRef": f"P{number}", **each} for number, each in enumerate(packages, start=1)],
+        **({} if template.canadian_export is None else {"canadianExport": as_json(template.canadian_export)}),
     }
 
 
@@ -197,6 +198,10 @@ def _build_line(
     line: OrderLine, known: KnownOrder, template: TemplateItem, maker: str | None, currency: str
 ) -> dict[str, Any]:
     item, product = line.item, line.product
+    entry_quantities = [
+        {"quantity": format_plain(multiply(item.quantity, each.quantity)), "unit": each.unit}
+        for each in product.entry_quantities
+    ]
     return {
         "lineRef": line.line_ref,
         "orderId": known.id,
@@ -212,6 +217,7 @@ def _build_line(
         "lineValue": format_plain(round_amount(multiply(item.quantity, item.price), currency)),
         "netWeightKg": _weigh(item.quantity, product.net_weight_kg),
         "grossWeightKg": _weigh(item.quantity, product.gross_weight_kg),
+        **({"entryQuantities": entry_quantities} if entry_quantities else {}),
         "spi": product.spi,
         "usmcaCertificateRef": product.usmca_certificate_ref,
         "attributes": {**product.attributes, ORDER_NUMBER: known.external_id},

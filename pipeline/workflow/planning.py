@@ -142,13 +142,15 @@ def _find_free_batch(session: Session, caller: Caller, request: PlanRequest, cou
 
 
 def _override(template: TemplateItem, request: PlanRequest) -> TemplateItem:
-    """Return the plan template with the members of entry and invoice that the request gives."""
+    """Return the plan template with what the request gives instead."""
     changes: dict[str, StrictModel] = {}
     for name, given in (("entry", request.entry), ("invoice", request.invoice)):
         if given is not None:
             # The request's entry has members that a plan template has not.
             own = {each: getattr(given, each) for each in given.model_fields_set}
             changes[name] = type(given).model_construct(**{**dict(getattr(template, name)), **own})
+    if request.canadian_export is not None:
+        changes["canadian_export"] = request.canadian_export
     return template.model_copy(update=changes)
 
 

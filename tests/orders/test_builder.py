@@ -144,6 +144,24 @@ def test_goods_of_several_orders_are_one_entry_line() -> None:
     assert group_entry_lines(unit) == ((1,), (2,))
 
 
+def test_line_has_the_quantities_of_its_pieces_as_the_entry_wants_them() -> None:
+    bottle = PAN | {"entryQuantities": [{"quantity": "0.75", "unit": "L"}, {"quantity": "0.9", "unit": "KG"}]}
+    raw = build(orders.order("1", items=[of("pan", 3)]), products=(bottle,)).raw
+    assert raw is not None
+    line = Plan.model_validate(raw, by_alias=True, by_name=False).units[0].lines[0]
+    assert [(str(each.quantity), each.unit) for each in line.entry_quantities] == [("2.25", "L"), ("2.7", "KG")]
+
+
+def test_units_state_the_canadian_side_of_the_template() -> None:
+    side = {"declaration": "not_required", "noDeclarationCode": "NDR7", "statement": "Exported to the United States"}
+    draft = build(orders.order("1", items=[of("pan")]), template=orders.template(canadianExport=side))
+    export = read(draft).units[0].canadian_export
+    assert export is not None
+    assert (export.declaration, export.no_declaration_code) == ("not_required", "NDR7")
+    assert draft.facts is not None
+    assert draft.facts.find("/units/0/canadianExport/statement").path == "plan_template.US.canadianExport.statement"
+
+
 def test_order_that_goes_elsewhere_has_a_note() -> None:
     dock = factories.PARTIES["shipTo"]
     place = {"destinationRegion": "ny", "destinationPostalCode": dock["address"]["postalCode"] + "-1234"}

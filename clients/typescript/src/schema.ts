@@ -3899,7 +3899,7 @@ export interface components {
         };
         /**
          * PlanRequest
-         * @description Plan a batch from synced orders. `entry` and `invoice` override members of the plan template.
+         * @description Plan a batch from synced orders. `entry`, `invoice` and `canadianExport` override those of the plan template.
          */
         PlanRequest: {
             accountId: string;
@@ -3919,6 +3919,8 @@ export interface components {
             idempotencyKey?: string | null;
             entry?: components["schemas"]["RequestEntry"] | null;
             invoice?: components["schemas"]["TemplateInvoice"] | null;
+            /** @description The Canadian side of the export */
+            canadianExport?: components["schemas"]["CanadianExport"] | null;
         };
         /**
          * PowerOfAttorney
@@ -3989,6 +3991,8 @@ export interface components {
             netWeightKg?: string | null;
             /** @description With its own packing, without the carton */
             grossWeightKg?: string | null;
+            /** @description Of one piece, in the units of the tariff number; without them `unit` is the only one */
+            entryQuantities?: components["schemas"]["EntryQuantity"][];
             spi?: string | null;
             /** @description A certificate of the plan template */
             usmcaCertificateRef?: string | null;
@@ -4203,6 +4207,8 @@ export interface components {
             exporterContact?: components["schemas"]["Contact"] | null;
             invoice?: components["schemas"]["TemplateInvoice"];
             usmcaCertificates?: components["schemas"]["UsmcaCertificate"][];
+            /** @description The Canadian side of the export */
+            canadianExport?: components["schemas"]["CanadianExport"] | null;
         };
         /**
          * TemplateSync

@@ -225,8 +225,17 @@ def test_plan_states_how_the_entry_is_filed(harness: ApiHarness) -> None:
     filing = {"filerCode": "X1Z", "bond": {"type": "8", "suretyCode": "123"}}
     sync(client, "plan-templates", orders.template(entry=orders.template()["entry"] | {"filing": filing}))
     trip = {"number": "DEMO20261126"}
-    answer = plan(client, order_ids, dryRun=True, entry={"trip": trip, "shipmentControlNumber": "DEMO00000002"})
-    entry = answer["plan"]["units"][0]["entry"]
+    side = {"declaration": "cers", "proofOfReport": "NS1234202611261234567"}
+    answer = plan(
+        client,
+        order_ids,
+        dryRun=True,
+        entry={"trip": trip, "shipmentControlNumber": "DEMO00000002"},
+        canadianExport=side,
+    )
+    (unit,) = answer["plan"]["units"]
+    entry = unit["entry"]
+    assert unit["canadianExport"]["proofOfReport"] == "NS1234202611261234567"
     assert (entry["filing"]["filerCode"], entry["filing"]["bond"]["suretyCode"]) == ("X1Z", "123")
     assert (entry["trip"]["number"], entry["shipmentControlNumber"]) == ("DEMO20261126", "DEMO00000002")
     assert (entry["portOfEntry"], entry["exportDate"]) == ("0901", "2026-11-26")
