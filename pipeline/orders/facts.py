@@ -131,8 +131,10 @@ class PlanFacts:
         """Return the data whose absence blocks the plan, each once: findings at places that the plan leaves empty."""
         missing: dict[tuple[str, str, str], MissingDatum] = {}
         for finding in findings:
+            if finding.severity != "block" or finding.waived_by is not None:
+                continue
             value = read_value(self.raw, finding.pointer)
-            if finding.severity != "block" or finding.waived_by is not None or not (value is MISSING or not value):
+            if value is not MISSING and value:
                 continue
             fact = self.find(finding.pointer)
             if fact.subject == "request":
@@ -169,8 +171,8 @@ def _of_product(line: BuiltLine, *parts: str) -> SyncedFact:
 def _of_package(unit: Mapping[str, Any], package: int, place: Sequence[str], lines: Sequence[BuiltLine]) -> SyncedFact:
     """Return where the package comes from: the order's own package, else the packing of the item or of its product."""
     packages = unit["packages"]
-    held = packages[package]["contents"][0]["lineRef"]
-    line = next(each for each, built in zip(lines, unit["lines"], strict=True) if built["lineRef"] == held)
+    # The lines of a unit are L1, L2 and so on.
+    line = lines[int(packages[package]["contents"][0]["lineRef"].removeprefix("L")) - 1]
     if line.order.order.packages:
         number = sum(each["orderId"] == line.order.id for each in packages[:package])
         return _of_order(line.order, "packages", str(number), *place)
