@@ -62,9 +62,9 @@ GOLDEN = {
     "section_232_statement": "2466562d8f10c4aa4ca118f2b72f75ddacb6b908fbd2c3897029da8737ac7b09",
     "usmca_certification": "9e144afe8c810f8943d4b4abb80eaa2729310b1bb34e5da825a56c4b2a761ad7",
     "pga_records": "21cf0f67f93120cb6875260fd74c555e539f7a8a30eff587895d27b9464ca0d7",
-    "entry_estimate": "ee943d5299713b10b4607e2ef3beb28046693eae72c29084cba34e4ee225a019",
-    "entry_import": "4598fb770dd0f618227162442ebde0752026747945e8f7277f915ced7ddbb7b6",
-    "entry_worksheet": "b7ffe0a160559c2c198d4c3203d02db3f11c60cd60c5ad8843e3d70fd761d47d",
+    "entry_estimate": "ea5d8174187828782949e693ad235cd08aa9db03c06c28099ad24e9bbe0c7bdb",
+    "entry_import": "69479b8eb633c1c1fe96d37cea49ffb2c6f6d89ec04f0d37b9e57dae1dffa778",
+    "entry_worksheet": "8a3882dc6500f51ac9828f5bed3bac13d5fda93e7994b427fb3689285ec7dda7",
 }
 
 

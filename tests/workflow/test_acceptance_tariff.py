@@ -48,7 +48,7 @@ def test_later_editions_do_not_change_an_accepted_export(workflow: WorkflowHarne
     (edition,) = body["estimate"]["editions"]
     assert edition.startswith("Rates of column 1: edition hts_2026_revision_6 from 2026-10-01, sha256:")
     with ZipFile(BytesIO(before["entry_import"])) as archive:
-        assert "48 x 2 % = 0.96; general rate of 7323.93.00; Rates of column 1: edition" in archive.read(
+        assert '48 x 2 % = 0.96,"general rate of 7323.93.00; Rates of column 1: edition' in archive.read(
             "estimate.csv"
         ).decode("utf-8-sig")
     import_revision(workflow.runtime, REVISION_7, date(2026, 11, 20))

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pipeline.core.money import ONE, ZERO, format_plain, multiply, sum_exact, take_percent
 from pipeline.customs.reference.base import combine_evidence
 from pipeline.customs.reference.filing import filing_rules
+from pipeline.customs.reference.ruleset import ruleset
 from pipeline.customs.reference.valuation import EntryFee, ValuationRules, valuation_rules
 from pipeline.customs.tariff.deposits import DeclaredCase, list_declared
 from pipeline.customs.tariff.facts import KeptRate, TariffFacts
@@ -29,6 +30,7 @@ from pipeline.exports.schemas.entry_estimate import (
     EntryEstimate,
     EntryLine,
     FeeRow,
+    HeadingSource,
     SummaryDue,
     ValueDivision,
 )
@@ -93,6 +95,7 @@ def build_estimate(
         total_dutiable_value=sum_exact(row.dutiable_value for row in rows),
         total_entered_value_usd=entered,
         duty_usd=duty,
+        heading_sources=tuple(_list_heading_sources(unit, on)),
         fees=fees,
         total_usd=total,
         bond=None if rate is None else _bond(rules, rows, entries, fees),
@@ -196,6 +199,13 @@ def _heading_duty(row: Chapter99, value: Decimal | None) -> DutyRow:
     if row.basis == _TOTAL:
         note = note or "includes column 1"
     return DutyRow(heading=row.heading, rate=rate, amount_usd=amount, note=note)
+
+
+def _list_heading_sources(unit: Unit, on: date) -> Iterator[HeadingSource]:
+    for heading in sorted({row.heading for line in unit.lines for row in line.treatment.chapter99}):
+        row = ruleset().find_row(heading, on)
+        if row is not None:
+            yield HeadingSource(heading=heading, source=row.source, status=row.status)
 
 
 def _fees(

@@ -24,7 +24,7 @@ from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-JSON_VERSION, ZIP_VERSION = "3", "7"
+JSON_VERSION, ZIP_VERSION = "3", "8"
 
 _SHOWN: dict[str, Any] = {
     "schema_version": True,
@@ -190,18 +190,29 @@ def _charge_rows(estimate: EntryEstimate) -> Iterator[dict[str, Cell]]:
 
 
 def _estimate_rows(estimate: EntryEstimate) -> Iterator[dict[str, Cell]]:
-    editions = "; ".join(estimate.editions)
+    sources = {row.heading: f"{row.source} ({row.status})" for row in estimate.heading_sources}
     for line in estimate.lines:
         for duty in line.duties:
-            note = duty.remarks if duty.source is None else f"{duty.remarks}; {editions}"
-            base = line.entered_value_usd if duty.base_usd is None else duty.base_usd
-            yield _estimate_row(f"line {line.number}", duty.heading, duty.rate, base, duty.amount_usd, note)
+            edition = None if duty.source is None else "; ".join((duty.source, *estimate.editions))
+            yield {
+                "of": f"line {line.number}",
+                "code": duty.heading,
+                "rate": duty.rate,
+                "base_usd": line.entered_value_usd if duty.base_usd is None else duty.base_usd,
+                "estimated_usd": duty.amount_usd,
+                "note": "; ".join(each for each in (duty.note, duty.arithmetic) if each) or None,
+                "source": sources.get(duty.heading, edition),
+            }
     for fee in estimate.fees:
-        yield _estimate_row("entry", fee.code, fee.rate, fee.base_usd, fee.amount_usd, f"{fee.name}: {fee.arithmetic}")
-
-
-def _estimate_row(of: str, code: str, rate: str | None, base: Cell, amount: Cell, note: str | None) -> dict[str, Cell]:
-    return {"of": of, "code": code, "rate": rate, "base_usd": base, "estimated_usd": amount, "note": note}
+        yield {
+            "of": "entry",
+            "code": fee.code,
+            "rate": fee.rate,
+            "base_usd": fee.base_usd,
+            "estimated_usd": fee.amount_usd,
+            "note": f"{fee.name}: {fee.arithmetic}",
+            "source": f"{fee.source} ({fee.status})",
+        }
 
 
 __all__ = [

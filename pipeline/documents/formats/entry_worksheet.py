@@ -77,6 +77,7 @@ def _facts(rows: list[tuple[MergedLine, EntryLine]], invoice: Invoice, cut: slic
         }
         for row in estimate.adjustments
     ]
+    facts["heading_sources"] = [f"{row.heading}: {row.source} ({row.status})" for row in estimate.heading_sources]
     facts["fees"] = [
         {
             "name": f"{row.name} ({row.code})",

@@ -95,6 +95,14 @@ class EntryLine(EstimateModel):
     division: ValueDivision | None = Field(default=None, exclude_if=lambda value: value is None)
 
 
+class HeadingSource(EstimateModel):
+    """The source of the rate of a heading of chapter 99, as the rules have it on the day of entry."""
+
+    heading: str
+    source: str
+    status: RuleStatus
+
+
 class FeeRow(EstimateModel):
     """A fee of the entry, with its arithmetic."""
 
@@ -145,6 +153,7 @@ class EntryEstimate(EstimateModel):
     total_dutiable_value: Money
     total_entered_value_usd: Money | None
     duty_usd: Money | None
+    heading_sources: tuple[HeadingSource, ...]
     fees: tuple[FeeRow, ...]
     total_usd: Money | None
     bond: BondHint | None

@@ -54,6 +54,11 @@ def test_json_and_tables_have_the_same_values() -> None:
         assert {name: row[name] for name in columns} == {name: str(line[key]) for name, key in columns.items()}
     duties = sum(len(line["duties"]) for line in body["estimate"]["lines"])
     assert len(tables["estimate.csv"]) == duties + len(body["estimate"]["fees"])
+    sources = {row["heading"]: f"{row['source']} ({row['status']})" for row in body["estimate"]["headingSources"]}
+    assert {"9903.82.09", "9903.05.29"} <= sources.keys()
+    for row in tables["estimate.csv"]:
+        assert row["source"] == sources.get(row["code"], row["source"])
+        assert bool(row["source"]) == bool(row["rate"] and row["code"] != "column 1"), row
     assert "estimate" in body["estimate"]["disclaimer"].lower()
 
 
@@ -75,7 +80,15 @@ def test_formulas_in_texts_are_escaped() -> None:
 def test_page_has_every_value() -> None:
     invoice = build_full_invoice()
     text = read_page(invoice)
-    for fact in ("9903.82.0925%=247.00", "988.44", "1,635", "34.58", "19USC1401a(b)(4)(B)", "Anestimatefrom"):
+    for fact in (
+        "9903.82.0925%=247.00",
+        "988.44",
+        "1,635",
+        "34.58",
+        "19USC1401a(b)(4)(B)",
+        "Sourcesoftherates9903.05.29:",
+        "Anestimatefrom",
+    ):
         assert fact in text, fact
 
 
