@@ -1,14 +1,17 @@
-"""The parts of an e-mail's text, and the texts about late answers and about plans that were checked by new rules."""
+"""The parts of an e-mail's text, and the texts about late answers and about rechecked plans."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Final
 
 from pipeline.core.findings import Finding
 from pipeline.deliveries.email_attachments import EmailDocuments
 from pipeline.deliveries.schemas.messages import ExportMessage, ExportRechecked, HandoffOverdue, PlanRechecked
+
+_REASON: Final = "new rules or editions change what is found"
 
 
 @dataclass(frozen=True)
@@ -70,13 +73,13 @@ def build_overdue(message: HandoffOverdue, page: tuple[str, str]) -> EmailConten
 
 
 def build_rechecked(message: ExportRechecked, page: tuple[str, str]) -> EmailContent:
-    """Return the text about an export in whose plan new rules find something else; `page` is its page in the console."""
+    """Return the text about an export in whose plan a recheck finds something else; `page` is its page in the console."""
     return EmailContent(
-        f"Export {message.batch_id}: new customs rules change what is found in its plan",
-        "New customs rules change what is found in a plan",
+        f"Export {message.batch_id}: {_REASON} in its plan",
+        f"{_REASON.capitalize()} in a plan",
         [
-            f"Ruleset {message.ruleset} was put in force after this export was accepted. Its goods have not crossed.",
-            "Its documents stay as they are.",
+            *_name_judges(message),
+            "The goods of this export have not crossed. Its documents stay as they are.",
         ],
         _list_changed(message),
         instructions=["Ask the customs broker about the new findings. If the plan must change, amend the export."],
@@ -87,11 +90,11 @@ def build_rechecked(message: ExportRechecked, page: tuple[str, str]) -> EmailCon
 def build_plan_rechecked(message: PlanRechecked) -> EmailContent:
     """Return the same text about a plan that is only registered."""
     return EmailContent(
-        f"Plan of batch {message.batch_id}: new customs rules change what is found in it",
-        "New customs rules change what is found in a plan",
+        f"Plan of batch {message.batch_id}: {_REASON} in it",
+        f"{_REASON.capitalize()} in a plan",
         [
-            f"Ruleset {message.ruleset} was put in force after this plan was registered. It is not executed yet.",
-            "Its execution is judged by the rules that are in force then.",
+            *_name_judges(message),
+            "This plan is not executed yet. Its execution is judged by the rules and editions that are in force then.",
         ],
         _list_changed(message),
         instructions=[
@@ -108,6 +111,17 @@ def describe_origin(message: ExportMessage | PlanRechecked) -> list[str]:
         f"Export {message.export_id}, batch {message.batch_id}, revision {message.revision}",
         f"Treatment digest {message.treatment_digest}",
     ]
+
+
+def _name_judges(message: ExportRechecked | PlanRechecked) -> list[str]:
+    """Return what checked the plan, and what checked it before as far as that is known and differs."""
+    before = message.ruleset_before
+    rules = "" if before in {None, message.ruleset} else f"; before it was {before}"
+    said = [f"Checked by ruleset {message.ruleset}{rules}."]
+    if message.editions != message.editions_before and (message.editions or message.editions_before):
+        earlier = "" if message.editions_before is None else f"; before: {', '.join(message.editions_before) or 'none'}"
+        said.append(f"Checked by editions: {', '.join(message.editions) or 'none'}{earlier}.")
+    return said
 
 
 def _list_changed(message: ExportRechecked | PlanRechecked) -> list[Section]:

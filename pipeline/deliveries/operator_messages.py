@@ -158,22 +158,29 @@ def enqueue_handoff_answered(
 
 @dataclass(frozen=True)
 class ChangedFindings:
-    """What other rules find in a plan; `ruleset_before` is None if those rules cannot be read any more."""
+    """What other rules or editions find in a plan.
+
+    `ruleset_before` is None if those rules cannot be read any more, `editions_before` if an edition was removed.
+    """
 
     ruleset_before: str | None
     ruleset: str
     appeared: Sequence[Finding]
     gone: Sequence[Finding]
+    editions_before: Sequence[str] | None = None
+    editions: Sequence[str] = ()
 
 
 def enqueue_export_rechecked(session: Session, export_id: str, change: ChangedFindings) -> Enqueued:
-    """Enqueue a message to the operators that new rules find something else. The next sweep publishes the streams."""
+    """Enqueue a message to the operators that a recheck finds something else. The next sweep publishes the streams."""
     export, outcome = session.get_one(Export, export_id), read_outcome(session, export_id)
     message = ExportRechecked(
         **outbox.describe_export(export),
         outcome=outcome,
         ruleset=change.ruleset,
         ruleset_before=change.ruleset_before,
+        editions=[*change.editions],
+        editions_before=None if change.editions_before is None else [*change.editions_before],
         appeared=[*change.appeared[:MAX_CHANGED]],
         gone=[*change.gone[:MAX_CHANGED]],
         inspect=f"/api/exports/{export.id}",
@@ -191,6 +198,8 @@ def enqueue_plan_rechecked(session: Session, plan_id: str, change: ChangedFindin
         **outbox.describe_plan(plan),
         ruleset=change.ruleset,
         ruleset_before=change.ruleset_before,
+        editions=[*change.editions],
+        editions_before=None if change.editions_before is None else [*change.editions_before],
         appeared=[*change.appeared[:MAX_CHANGED]],
         gone=[*change.gone[:MAX_CHANGED]],
     )

@@ -74,6 +74,7 @@ class PlanSnapshot(SQLModel, table=True):
     registered_at: datetime = timestamp_column()
     entry_on: date | None = None  # the last day of entry of its units; None if an older version wrote the plan
     rules_hash: str | None = None  # the rules by which it was last checked; None if an older version wrote the plan
+    editions: str | None = Field(default=None, sa_type=Text)  # JSON, those by which it was last checked; None as above
 
 
 class Export(SQLModel, table=True):
@@ -83,8 +84,7 @@ class Export(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("account_id", "batch_id", "test", "revision"),
         Index("ix_exports_account_id_id", "account_id", "id"),
-        # The list filters by each of these, in the order of ids.
-        Index("ix_exports_state", "account_id", "state", "id"),
+        Index("ix_exports_state", "account_id", "state", "id"),  # the list filters by it and the next ones
         Index("ix_exports_broker", "account_id", "broker_id", "id"),
         Index("ix_exports_warehouse", "account_id", "warehouse_id", "id"),
         Index(

@@ -98,7 +98,9 @@ _DESCRIPTIONS: Final[Mapping[str, tuple[str, str | Callable[[_Facts], str]]]] = 
     "OUTCOME_REOPENED": (NEUTRAL, "no longer acknowledged"),
     "EXPORT_RECHECKED": (
         ATTENTION,
-        lambda data: f"new customs rules: {data.get('appeared', 0)} findings appeared, {data.get('gone', 0)} are gone",
+        lambda data: (
+            f"new rules or editions: {data.get('appeared', 0)} findings appeared, {data.get('gone', 0)} are gone"
+        ),
     ),
     "HANDOFF_OVERDUE": (ATTENTION, "customs broker has not answered in time"),
 }

@@ -101,6 +101,7 @@ class NewExport:
 
     hashed: HashedPlan
     rules: RulesContent
+    editions: str
     rows: read_model.ExportRows
     body: str
     document: str
@@ -115,7 +116,7 @@ class NewExport:
         or if another export has one of its orders.
         """
         rows = self.rows
-        rows.export.plan_id, _ = store_snapshot(session, caller, self.hashed, self.document, self.rules)
+        rows.export.plan_id, _ = store_snapshot(session, caller, self.hashed, self.document, self.rules, self.editions)
         for into, written in zip(_INSERTS, ([rows.export], rows.units, rows.steps, rows.events), strict=True):
             session.execute(into, [vars(row) for row in written])
         keep_certifications(session, self.certifications)
@@ -285,6 +286,7 @@ def build_export(
     return NewExport(
         checked.hashed,
         checked.rules,
+        checked.found.editions,
         rows,
         body,
         checked.hashed.document,

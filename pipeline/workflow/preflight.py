@@ -42,7 +42,9 @@ from pipeline.customs.models import Waiver
 from pipeline.customs.reference.content import RulesContent, rules_in_use, use_rules
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
 from pipeline.customs.rules_reader import watch_rules
+from pipeline.customs.tariff.editions import find_editions
 from pipeline.customs.tariff.facts import KeptEdition, TariffFacts
+from pipeline.customs.tariff.in_force import record_editions
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
 from pipeline.exports.models import Export, PlanSnapshot
@@ -66,11 +68,15 @@ _MAX_FINDINGS: Final = 50
 
 @dataclass(frozen=True)
 class Findings:
-    """The findings of a plan, the waivers with which the account accepts some, and what each unit keeps of the tariff."""
+    """The findings of a plan, the waivers with which the account accepts some, and what each unit keeps of the tariff.
+
+    `editions` are those that checked it.
+    """
 
     all: Sequence[Finding]
     waivers: Sequence[Waiver]
     tariff: Sequence[TariffFacts | None]
+    editions: str
 
     @property
     def blocking(self) -> bool:
@@ -90,7 +96,8 @@ def evaluate_plan(
     kept = keep_tariff(plan, tariff)
     found = [*_check_alone_once(hashed, on, kept), *check_tariff(plan, tariff)]
     found += packages.check_used_ssccs(session, account_id, plan, amends)
-    return Findings(*waivers.apply_waivers(session, account_id, plan, found, on=on), kept)
+    editions = record_editions({on: known.editions for on, known in tariff.items()})
+    return Findings(*waivers.apply_waivers(session, account_id, plan, found, on=on), kept, editions)
 
 
 def check_plan_alone(plan: Plan, *, on: date) -> list[Finding]:
@@ -290,6 +297,7 @@ _STORE_SNAPSHOT: Final = {
         set_={
             "document": case((_plans.document == PURGED, each.excluded.document), else_=_plans.document),
             "rules_hash": each.excluded.rules_hash,
+            "editions": each.excluded.editions,
         },
     ).returning(_plans.id)
     for dialect, each in (
@@ -313,14 +321,20 @@ FIND_EXECUTED: Final = (
 
 
 def store_snapshot(
-    session: Session, caller: Caller, hashed: HashedPlan, document: str, rules: RulesContent
+    session: Session,
+    caller: Caller,
+    hashed: HashedPlan,
+    document: str,
+    rules: RulesContent,
+    editions: str | None = None,
 ) -> tuple[str, bool]:
     """Write the plan's snapshot, its canonical JSON `document`, unless it exists; return its id and whether it is new.
 
-    It records the rules by which the plan was last checked.
+    It records the rules and the editions by which the plan was last checked, by default the editions that are in force.
     """
     with use_rules(rules):
-        entry_on = max(entry_date(unit) for unit in hashed.plan.units)
+        days = {entry_date(unit) for unit in hashed.plan.units}
+    editions = editions or record_editions({on: find_editions(session, on).values() for on in days})
     new = {
         "id": new_id("pln"),
         "account_id": caller.account_id,
@@ -328,8 +342,9 @@ def store_snapshot(
         "plan_hash": hashed.plan_hash,
         "test": caller.test,
         "document": document,
-        "entry_on": entry_on,
+        "entry_on": max(days),
         "rules_hash": rules.content_hash,
+        "editions": editions,
     }
     stored_id: str = session.execute(_STORE_SNAPSHOT[session.get_bind().dialect.name], new).scalar_one()
     return stored_id, stored_id == new["id"]

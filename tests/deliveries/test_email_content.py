@@ -220,8 +220,8 @@ def test_email_with_many_packages_and_documents_stays_short(mail_runtime: Runtim
         ),
         (
             MessageType.EXPORT_RECHECKED,
-            "Export batch_1: new customs rules change what is found in its plan",
-            ["Ruleset us-new", "V11, warn", "the rate is 30 %", "amend the export"],
+            "Export batch_1: new rules or editions change what is found in its plan",
+            ["Checked by ruleset us-new; before it was us-old.", "V11, warn", "the rate is 30 %", "amend the export"],
         ),
         (
             MessageType.HANDOFF_OVERDUE,

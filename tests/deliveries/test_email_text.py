@@ -1,4 +1,4 @@
-"""The e-mail about a registered plan that new rules change."""
+"""The e-mail about a rechecked plan."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from tests.deliveries.test_email_content import notification
 def test_email_about_a_plan_names_the_plan_and_no_export(runtime: Runtime) -> None:
     row = notification(MessageType.PLAN_RECHECKED, RECHECKED[MessageType.PLAN_RECHECKED], test=True)
     body = email_content.build_email_body(runtime.settings, row, [])
-    assert body.subject == "[TEST] Plan of batch batch_1: new customs rules change what is found in it"
+    assert body.subject == "[TEST] Plan of batch batch_1: new rules or editions change what is found in it"
     for text in (body.text, body.html):
         for each in (
-            "Ruleset us-new",
+            "Checked by ruleset us-new.",
+            "Checked by editions: hts_7; before: hts_6.",
             "V12, block",
             "Line L1 has no heading.",
             "register the changed plan",

@@ -1397,7 +1397,7 @@ export interface webhooks {
         get?: never;
         put?: never;
         /**
-         * To the operator: new customs rules find something else in the plan of an export that has not crossed
+         * To the operator: new rules or editions find something else in the plan of an export that has not crossed
          * @description The bytes are the same on every attempt and by every channel. Check the signature as Standard Webhooks 1.0 describes, keep the message once by its `id`, and ignore members and types that you do not know.
          */
         post: operations["receiveExportRechecked"];
@@ -1417,7 +1417,7 @@ export interface webhooks {
         get?: never;
         put?: never;
         /**
-         * To the operator: new customs rules find something else in a registered plan that is not executed yet
+         * To the operator: new rules or editions find something else in a registered plan that is not executed yet
          * @description The bytes are the same on every attempt and by every channel. Check the signature as Standard Webhooks 1.0 describes, keep the message once by its `id`, and ignore members and types that you do not know.
          */
         post: operations["receivePlanRechecked"];
@@ -4724,7 +4724,7 @@ export interface components {
         };
         /**
          * OutboundExportRechecked
-         * @description To the operator: new customs rules find something else in the plan of an export that has not crossed.
+         * @description To the operator: new rules or editions find something else in the plan of an export that has not crossed.
          */
         OutboundExportRechecked: {
             exportId: string;
@@ -4734,15 +4734,22 @@ export interface components {
             planHash: string;
             /** @description Digest over the treatment of the whole export, the same on every document */
             treatmentDigest: string;
-            /** @description The outcome of the export when the message was written; null in messages of earlier versions. `GET /api/exports/{id}` has the current one */
-            outcome?: components["schemas"]["OutboundOutcome"] | null;
             ruleset: string;
             /** @description The id of the rules before; null if they cannot be read any more */
             rulesetBefore: string | null;
-            /** @description What only the new rules find; at most fifty */
+            /**
+             * @description Names of the editions of the tariff, agency flags and duty cases
+             * @default []
+             */
+            editions?: string[];
+            /** @description Those before; null if one is not known any more */
+            editionsBefore?: string[] | null;
+            /** @description What is found only now; at most fifty */
             appeared: components["schemas"]["OutboundFinding"][];
-            /** @description What only the rules before found; at most fifty */
+            /** @description What was found only before; at most fifty */
             gone: components["schemas"]["OutboundFinding"][];
+            /** @description The outcome of the export when the message was written; null in messages of earlier versions. `GET /api/exports/{id}` has the current one */
+            outcome?: components["schemas"]["OutboundOutcome"] | null;
             /** @description Relative to the API's address */
             inspect: string;
         };
@@ -5188,20 +5195,27 @@ export interface components {
         };
         /**
          * OutboundPlanRechecked
-         * @description To the operator: new customs rules find something else in a registered plan that is not executed yet.
+         * @description To the operator: new rules or editions find something else in a registered plan that is not executed yet.
          */
         OutboundPlanRechecked: {
+            ruleset: string;
+            /** @description The id of the rules before; null if they cannot be read any more */
+            rulesetBefore: string | null;
+            /**
+             * @description Names of the editions of the tariff, agency flags and duty cases
+             * @default []
+             */
+            editions?: string[];
+            /** @description Those before; null if one is not known any more */
+            editionsBefore?: string[] | null;
+            /** @description What is found only now; at most fifty */
+            appeared: components["schemas"]["OutboundFinding"][];
+            /** @description What was found only before; at most fifty */
+            gone: components["schemas"]["OutboundFinding"][];
             planId: string;
             batchId: string;
             test: boolean;
             planHash: string;
-            ruleset: string;
-            /** @description The id of the rules before; null if they cannot be read any more */
-            rulesetBefore: string | null;
-            /** @description What only the new rules find; at most fifty */
-            appeared: components["schemas"]["OutboundFinding"][];
-            /** @description What only the rules before found; at most fifty */
-            gone: components["schemas"]["OutboundFinding"][];
         };
         /**
          * OutboundPowerOfAttorney

@@ -18,7 +18,7 @@ from pipeline.customs.reference.base import join_words, without_dots
 from pipeline.customs.reference.units import unit_rules
 from pipeline.customs.tariff.deposits import list_declared
 from pipeline.customs.tariff.facts import TariffFacts, cite_edition, keep_facts
-from pipeline.customs.tariff.lines import TariffNumber, TariffOnDay, WantedFacts, load_days
+from pipeline.customs.tariff.lines import FindEditions, TariffNumber, TariffOnDay, WantedFacts, load_days
 from pipeline.customs.tariff.quantity import find_exact_quantity
 from pipeline.customs.tariff.queries import format_number
 from pipeline.exports.schemas.plan import Line, Plan
@@ -26,9 +26,12 @@ from pipeline.exports.schemas.plan import Line, Plan
 _MAX_NAMED: Final = 8
 
 
-def load_tariff(session: Session, plan: Plan) -> dict[date, TariffOnDay]:
-    """Return what the editions in force say of the plan's lines, for the day of entry of each unit."""
-    return load_days(session, _list_wanted(plan))
+def load_tariff(session: Session, plan: Plan, find: FindEditions | None = None) -> dict[date, TariffOnDay]:
+    """Return what the editions say of the plan's lines, for the day of entry of each unit.
+
+    The editions are those that `find` returns for a day, by default those in force.
+    """
+    return load_days(session, _list_wanted(plan), find)
 
 
 def _list_wanted(plan: Plan) -> dict[date, WantedFacts]:

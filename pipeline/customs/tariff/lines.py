@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Final
 
 from sqlmodel import Session, col, select
@@ -62,6 +62,12 @@ class TariffOnDay:
     flags: FlagsOnDay | None = None
     cases: CasesOnDay | None = None
 
+    @property
+    def editions(self) -> list[TariffEdition]:
+        """The editions that are in force, of all kinds."""
+        tables = (table.edition for table in (self.flags, self.cases) if table is not None)
+        return [*tables] if self.edition is None else [self.edition, *tables]
+
     def covers(self, number: str) -> bool:
         """Return whether the edition has the chapter of the number."""
         return self.edition is not None and number[:2] in self.edition.chapters
@@ -90,13 +96,19 @@ class TariffOnDay:
         return [row for row in self.rows.get(number[:RATE_DIGITS], ()) if len(row.number) == _NUMBER_DIGITS]
 
 
-def load_days(session: Session, wanted: Mapping[date, WantedFacts]) -> dict[date, TariffOnDay]:
-    """Return for each day what its editions say of what is wanted."""
-    return {on: _load_day(session, on, each) for on, each in wanted.items()}
+#: Returns the edition of each kind that counts for a day.
+FindEditions = Callable[[date], Mapping[str, TariffEdition]]
 
 
-def _load_day(session: Session, on: date, wanted: WantedFacts) -> TariffOnDay:
-    editions = find_editions(session, on)
+def load_days(
+    session: Session, wanted: Mapping[date, WantedFacts], find: FindEditions | None = None
+) -> dict[date, TariffOnDay]:
+    """Return for each day what its editions say of what is wanted: those that `find` returns, by default those in force."""
+    find = find or partial(find_editions, session)
+    return {on: _load_day(session, on, each, find(on)) for on, each in wanted.items()}
+
+
+def _load_day(session: Session, on: date, wanted: WantedFacts, editions: Mapping[str, TariffEdition]) -> TariffOnDay:
     tariff, flags, cases = (editions.get(kind) for kind in ("tariff", "agency-flags", "duty-cases"))
     return TariffOnDay(
         wanted,

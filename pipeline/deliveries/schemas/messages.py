@@ -295,28 +295,31 @@ class DeliveryDead(ExportMessage):
     resend: Relative
 
 
-class ExportRechecked(ExportMessage):
-    """To the operator: new customs rules find something else in the plan of an export that has not crossed."""
+class Rechecked(StrictModel):
+    """What a recheck found, and which rules and editions checked the plan now and before."""
 
-    outcome: AtThisMoment = None
     ruleset: str
     ruleset_before: str | None = Field(description="The id of the rules before; null if they cannot be read any more")
-    appeared: list[Finding] = Field(description="What only the new rules find; at most fifty")
-    gone: list[Finding] = Field(description="What only the rules before found; at most fifty")
+    editions: list[str] = Field([], description="Names of the editions of the tariff, agency flags and duty cases")
+    editions_before: list[str] | None = Field(None, description="Those before; null if one is not known any more")
+    appeared: list[Finding] = Field(description="What is found only now; at most fifty")
+    gone: list[Finding] = Field(description="What was found only before; at most fifty")
+
+
+class ExportRechecked(Rechecked, ExportMessage):
+    """To the operator: new rules or editions find something else in the plan of an export that has not crossed."""
+
+    outcome: AtThisMoment = None
     inspect: Relative
 
 
-class PlanRechecked(StrictModel):
-    """To the operator: new customs rules find something else in a registered plan that is not executed yet."""
+class PlanRechecked(Rechecked):
+    """To the operator: new rules or editions find something else in a registered plan that is not executed yet."""
 
     plan_id: str
     batch_id: str
     test: bool
     plan_hash: str
-    ruleset: str
-    ruleset_before: str | None = Field(description="The id of the rules before; null if they cannot be read any more")
-    appeared: list[Finding] = Field(description="What only the new rules find; at most fifty")
-    gone: list[Finding] = Field(description="What only the rules before found; at most fifty")
 
 
 MESSAGES: Final[dict[MessageType, type[ExportMessage | PlanRechecked]]] = {

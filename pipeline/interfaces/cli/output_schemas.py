@@ -147,6 +147,9 @@ class ChangedPlan(models.CommandOutput):
     account_id: str
     batch_id: str
     export_id: str | None
+    ruleset: str
+    editions: list[str]
+    editions_before: list[str] | None
     appeared: list[Finding]
     gone: list[Finding]
     problem: str | None

@@ -237,7 +237,7 @@ def recheck(
     ] = None,
     as_json: Json = False,
 ) -> None:
-    """Check the plans whose entry is not over by the active rules; notify the operators of each that changed.
+    """Check the plans whose entry is not over by the active rules and editions; notify the operators of each that changed.
 
     A recheck that was interrupted continues where it ended.
     """
@@ -249,12 +249,14 @@ def recheck(
             if each.changed or each.problem is not None:
                 changed.append(each)
     table = build_table(
-        ("account", "batch", "export", "new findings", "gone"),
+        ("account", "batch", "export", "ruleset", "editions", "new findings", "gone"),
         (
             (
                 each.account_id,
                 each.batch_id,
                 each.export_id or "not executed",
+                each.ruleset,
+                ", ".join(each.editions),
                 each.problem or _count_rules(each.appeared),
                 _count_rules(each.gone),
             )
@@ -270,6 +272,9 @@ def recheck(
                 "accountId": each.account_id,
                 "batchId": each.batch_id,
                 "exportId": each.export_id,
+                "ruleset": each.ruleset,
+                "editions": [*each.editions],
+                "editionsBefore": None if each.editions_before is None else [*each.editions_before],
                 "appeared": [finding.model_dump(mode="json", by_alias=True) for finding in each.appeared],
                 "gone": [finding.model_dump(mode="json", by_alias=True) for finding in each.gone],
                 "problem": each.problem,

@@ -100,6 +100,7 @@ def import_file(
         f"[green]✓[/] {escape(edition.name)} {verb}: {edition.numbers:,} {_NOUNS[edition.kind]} in "
         f"{edition.rows:,} rows{_count_chapters(edition)}, in force from {edition.effective_from}",
         as_json=as_json,
+        hint="Recheck the open plans: exports rules recheck" if imported.created else None,
     )
 
 

@@ -1,4 +1,4 @@
-"""The data of messages about plans that new rules change."""
+"""The data of messages about rechecked plans."""
 
 from __future__ import annotations
 
@@ -30,6 +30,8 @@ RECHECKED: Final[dict[str, dict[str, Any]]] = {
         "planHash": "sha256:00",
         "ruleset": "us-new",
         "rulesetBefore": None,
+        "editions": ["hts_7"],
+        "editionsBefore": ["hts_6"],
         "appeared": [],
         "gone": [
             {

@@ -529,6 +529,7 @@ def _create_tables() -> None:
         sa.Column("registered_at", Instant(), nullable=False),
         sa.Column("entry_on", sa.Date(), nullable=True),
         sa.Column("rules_hash", sa.String(), nullable=True),
+        sa.Column("editions", sa.Text(), nullable=True),
         sa.ForeignKeyConstraint(["account_id"], ["accounts.id"], name=op.f("fk_plans_account_id")),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_plans")),
         sa.UniqueConstraint(
