@@ -51,7 +51,7 @@ def _check_division(line: Line, claim: Chapter98, row: Provision98, here: str) -
     if (is_whole and claim.dutiable_value) or (not is_whole and not (claim.dutiable_value and claim.exempt_value)):
         yield Finding(
             rule="H11",
-            severity=row.severity,
+            severity="warn",
             pointer=f"{here}/{'exemptValue' if not is_whole and not claim.exempt_value else 'dutiableValue'}",
             message=f"Line {line.line_ref}: for {row.provision} ({row.name}) the value without duty is {row.parts.exempt}, "
             f"that with duty is {row.parts.dutiable}.",
@@ -64,7 +64,7 @@ def _check_proof(line: Line, claim: Chapter98, row: Provision98, here: str, on: 
     if claim.proof is None:
         yield Finding(
             rule="H12",
-            severity=row.severity,
+            severity="warn",
             pointer=f"{here}/proof",
             message=f"Line {line.line_ref} claims {row.provision} without a proof.",
             remedy=f"Name the documents: {row.proof}.",
@@ -77,7 +77,7 @@ def _check_proof(line: Line, claim: Chapter98, row: Provision98, here: str, on: 
         left = "when they left the United States is not given" if exported is None else f"they left it on {exported}"
         yield Finding(
             rule="H12",
-            severity=row.severity,
+            severity="warn" if exported is None else row.severity,
             pointer=f"{here}/exportedOn",
             message=f"Line {line.line_ref}: goods of {line.country_of_origin} may claim {row.provision} for "
             f"{row.years_abroad} years after they left the United States, and {left}.",

@@ -32,11 +32,15 @@ class Provision98(ReferenceRow):
 
 
 class DividedDuty(ReferenceRow):
-    """Duties that are on the value with duty of a claim, by program; `COLUMN_1` is the duty of the goods."""
+    """Duties that are on the value with duty of a claim, by program; `COLUMN_1` is the duty of the goods.
+
+    If `whole`, they are on the full value in spite of the claim.
+    """
 
     name: str
     programs: tuple[str, ...]
     provisions: tuple[Provision, ...]
+    whole: bool = False
 
 
 class Chapter98Rules(ReferenceData):
@@ -60,7 +64,7 @@ class Chapter98Rules(ReferenceData):
         return next((row for row in self.provisions if claimed.startswith(row.provision) and row.in_force(on)), None)
 
     def find_duty(self, claimed: str, program: str, on: date) -> DividedDuty | None:
-        """Return the row by which the program's duty is on the value with duty of a claim on the day; None if none says it."""
+        """Return the row that says what the program's duty is on for a claim on the day; None if none says it."""
         return next(
             (
                 row

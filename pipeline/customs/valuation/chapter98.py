@@ -64,6 +64,8 @@ def _find_base(division: ValueDivision, program: str, on: date) -> DutyBase | No
     row = chapter98_rules().find_duty(division.provision, program, on)
     if row is None:
         return None
-    return DutyBase(
-        division.dutiable_value_usd, f"on the value with duty of {division.provision} ({row.status}: {row.source})"
-    )
+    said = f"{division.provision} ({row.status}: {row.source})"
+    if row.whole:
+        full = sum_exact((division.exempt_value_usd, division.dutiable_value_usd))
+        return DutyBase(full, f"on the full value in spite of {said}")
+    return DutyBase(division.dutiable_value_usd, f"on the value with duty of {said}")

@@ -46,7 +46,7 @@ def test_good_claim_has_no_finding(good: Json) -> None:
         (claim("9802.00.50", "0", "50.00"), ("H11", "warn", "exemptValue")),
         (claim("9802.00.50", "40.00", "10.00", proof=None), ("H12", "warn", "proof")),
         (claim("9801.00.10", "50.00", "0", exportedOn=None), ("H12", "warn", "exportedOn")),
-        (claim("9801.00.10", "50.00", "0", exportedOn="2023-11-25"), ("H12", "warn", "exportedOn")),
+        (claim("9801.00.10", "50.00", "0", exportedOn="2023-11-25"), ("H12", "block", "exportedOn")),
         (claim("9813.00.05", "50.00", "0"), ("H10", "note", "provision")),
     ],
 )

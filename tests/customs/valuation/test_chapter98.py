@@ -23,7 +23,7 @@ from tests.documents.samples import unit_data
 
 DAY = date(2026, 11, 27)
 EDITION = KeptEdition(name="hts_rev_6", effective_from=date(2026, 10, 1), content_hash=f"sha256:{'a' * 64}")
-REPAIRS = "on the value with duty of 9802.00.50 (check: HTSUS 9802.00.40 and .50, chapter 98 subchapter II U.S. note 3; from general knowledge)"
+REPAIRS = "on the value with duty of 9802.00.50 (probable: HTSUS 9802.00.40 and .50, in a transcription)"
 
 
 def divided_unit(
@@ -91,6 +91,26 @@ def test_duty_of_a_heading_is_on_the_part_if_its_note_says_so(
     assert goods.amount_usd == Decimal("0.40")
 
 
+def test_section_232_is_on_the_full_value_of_metal_processed_abroad() -> None:
+    rows = (heading("9903.82.09"), heading("9903.88.03"))
+    metals, china, goods = estimate_line(divided_unit("9802.00.60", "280.00", "20.00", headings=rows)).duties
+    assert [row.arithmetic for row in (metals, china, goods)] == [
+        "300 x 25 % = 75.00", "20 x 25 % = 5.00", "20 x 2 % = 0.40",
+    ]  # fmt: skip
+    assert (metals.base_usd, metals.note) == (
+        Decimal(300),
+        "on the full value in spite of 9802.00.60 (confirmed: HTSUS 2026 Revision 6, chapter 99 U.S. notes 16(b), 33, 37, 38, 39)",
+    )
+
+
+@pytest.mark.parametrize(
+    ("provision", "bases"), [("9802.00.60", [20]), ("9802.00.80", [20]), ("9802.00.50", []), ("9801.00.10", [])]
+)
+def test_processing_fee_is_on_the_value_with_duty_of_two_provisions(provision: str, bases: list[int]) -> None:
+    fees = build_estimate(divided_unit(provision, "280.00", "20.00"), DAY, [[1]]).fees
+    assert [fee.base_usd for fee in fees] == bases
+
+
 def test_total_with_column_1_is_on_the_part_once() -> None:
     total = heading("9903.94.43", "15", "total_with_column_1")
     duty = the_duty(divided_unit("9802.00.80", "280.00", "20.00", headings=(total,)))
@@ -103,7 +123,7 @@ def test_goods_without_a_part_with_duty_are_free() -> None:
     assert [(row.heading, row.rate, row.amount_usd) for row in found.duties] == [
         ("9903.88.03", "25 %", Decimal("0.00")), ("column 1", "free (9801.00.10.12)", Decimal(0)),
     ]  # fmt: skip
-    assert "(check: HTSUS 9801.00.10; from general knowledge)" in (found.duties[1].note or "")
+    assert "(probable: HTSUS 9801.00.10, in a transcription)" in (found.duties[1].note or "")
     assert found.duty_usd == 0
 
 
@@ -117,7 +137,7 @@ def test_rate_on_a_quantity_is_for_a_person(general: str) -> None:
 @pytest.mark.parametrize(
     ("unit", "general", "words"),
     [
-        (divided_unit("9802.00.60", "280.00", "20.00"), "2%", "chapter 98 divides the value, and the filer decides"),
+        (divided_unit("9802.00.20", "280.00", "20.00"), "2%", "chapter 98 divides the value, and the filer decides"),
         (divided_unit("9802.00.50", "280.00", "10.00"), "2%", "chapter 98 divides the value, and the filer decides"),
         (
             divided_unit("9802.00.50", "280.00", "20.00", currency="CAD"), "2%",
