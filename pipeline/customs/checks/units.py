@@ -21,7 +21,7 @@ def check_units(line: Line, here: str) -> Iterator[Finding]:
         if code not in rules.by_code:
             yield Finding(
                 rule="H02",
-                severity=rules.severity,
+                severity="warn",
                 pointer=pointer,
                 message=f"Line {line.line_ref}: {code} is not a known unit of quantity.",
                 remedy="Write a unit as the entry does: " + join_words(sorted(rules.by_code)) + ".",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,8 +90,8 @@ def _read_units(row: Mapping[str, Any], number: int) -> Iterator[str]:
         except (ValueError, RecursionError):
             raise InvalidRequest(f"row {number}: units {value[:40]!r} is not a list; {_REMEDY}") from None
     for text in list_texts(value, "units", number, _REMEDY):
-        if text:
-            yield text
+        # The USITC writes two units of some numbers as one text, such as "No. and kg".
+        yield from filter(None, map(str.strip, re.split(r",|\band\b", text)))
 
 
 def _read_footnotes(row: Mapping[str, Any], number: int) -> Iterator[str]:

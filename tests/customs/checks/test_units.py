@@ -13,6 +13,13 @@ from pipeline.exports.schemas.plan import Plan
 from tests.customs.cases import SHIRT, findings, list_findings, with_changes
 from tests.support.factories import Json
 
+#: The codes of CATAIR Appendix C, tariff abbreviations, of 2016-02-22.
+APPENDIX_C = """
+AC ASTM BBL BOL C CAP CAR CC CFT CG CGM CKG CM CM2 CM3 CTN CU CUR CY CYD CYG CYK D DC DEG DOZ DPC DPR FBM FIB FOZ FT G GAL
+GBQ GR GRL GVW HUN HZ IRC JWL K KCAL KG KHZ KM KM2 KM3 KN KPA KSB KVA KVAR KW KWH L LB LIN LNM M M2 M3 MBQ MC MG MHZ ML MM
+MPA NO ODE OZ PCS PF PFG PFL PK PRS PTL QTL RPM SBE SFT SQ SQI STN SUP SYD T TAB TON TOZ V W WG WL WT X YD
+"""
+
 
 def quantities(**by_unit: str) -> list[Json]:
     return [{"quantity": quantity, "unit": unit} for unit, quantity in by_unit.items()]
@@ -29,6 +36,11 @@ def quantities(**by_unit: str) -> list[Json]:
         ("5", "CAR", "G", "1"),
         ("1", "M2", "CM2", "10000"),
         ("750", "ML", "L", "0.75"),
+        ("10", "LB", "KG", "4.5359237"),
+        ("2", "YD", "M", "1.8288"),
+        ("3", "GRS", "GR", "3"),
+        ("2", "CKG", "KG", None),
+        ("1", "BBL", "L", None),
         ("7", "KG", "KG", "7"),
         ("7", "XYZ", "XYZ", "7"),
         ("2", "NO", "PRS", None),
@@ -50,7 +62,14 @@ def test_only_exact_conversions_are_made(quantity: str, unit: str, to: str, resu
         ("DOZ.", "DOZ"),
         ("m²", "M2"),
         ("pf. liters", "PFL"),
+        ("pf.liters", "PFL"),
+        ("thousand m3", "KM3"),
+        ("Cu kg", "CKG"),
+        ("Ag g", "CGM"),
+        ("lin. m", "LNM"),
+        ("GBq", "GBQ"),
         ("1/", None),
+        ("t adw", None),
     ],
 )
 def test_names_of_the_tariff_are_known(name: str, code: str | None) -> None:
@@ -58,13 +77,18 @@ def test_names_of_the_tariff_are_known(name: str, code: str | None) -> None:
     assert (unit and unit.code) == code
 
 
+def test_codes_are_those_of_cbp() -> None:
+    codes = {unit.code for unit in unit_rules().units}
+    assert codes - set(APPENDIX_C.split()) == {"DS", "GM", "GRS", "MWH", "THS"}
+
+
 def test_table_with_a_name_twice_is_refused() -> None:
     table = unit_rules().model_dump(by_alias=True)
     table["units"][1]["names"] = ("no",)
     with pytest.raises(ValidationError, match="units has no twice"):
         UnitRules.model_validate(table)
-    table = unit_rules().model_dump(by_alias=True) | {"net_weight": "LB"}
-    with pytest.raises(ValidationError, match="units lacks LB"):
+    table = unit_rules().model_dump(by_alias=True) | {"net_weight": "QQ"}
+    with pytest.raises(ValidationError, match="units lacks QQ"):
         UnitRules.model_validate(table)
 
 
@@ -86,13 +110,13 @@ def test_agreeing_entry_quantities_have_no_finding(unit: str, stated: list[Json]
 
 
 def test_unknown_unit_is_a_warning_at_its_place() -> None:
-    changed = with_changes((f"{SHIRT}/unit", "XYZ"), (f"{SHIRT}/entryQuantities", quantities(XYZ="4", LB="2")))
+    changed = with_changes((f"{SHIRT}/unit", "XYZ"), (f"{SHIRT}/entryQuantities", quantities(XYZ="4", QQ="2")))
     assert list_findings(changed) == [
         ("H02", "warn", f"{SHIRT}/unit"),
         ("H02", "warn", f"{SHIRT}/entryQuantities/0/unit"),
         ("H02", "warn", f"{SHIRT}/entryQuantities/1/unit"),
     ]
-    assert "Write a unit as the entry does: CAR, CM, CM2" in findings(changed)[0].remedy
+    assert "Write a unit as the entry does: BBL, CAR, CC" in findings(changed)[0].remedy
 
 
 def test_entry_quantity_that_differs_is_named_with_its_arithmetic() -> None:

@@ -46,6 +46,14 @@ def test_csv_has_the_same_rows_as_json() -> None:
     assert json_rows == csv_rows
 
 
+@pytest.mark.parametrize("units", [["No. and kg"], ["No., kg"], ["No.", " kg"], "No.,kg"])
+def test_two_units_in_one_text_are_two(tmp_path: Path, units: object) -> None:
+    path = tmp_path / "tariff.json"
+    path.write_text(json.dumps([ROW | {"units": units}, ROW | {"units": ["thousand m<sup>3</sup>"]}]), encoding="utf-8")
+    first, second = read_lines(path)
+    assert (first.units, second.units) == (("No.", "kg"), ("thousand m3",))
+
+
 def test_units_of_csv_may_be_names_with_commas(tmp_path: Path) -> None:
     path = tmp_path / "tariff.csv"
     path.write_text(HEADERS + '6105.10.00.10,2,Men\'s,"doz.,kg"\r\n\r\n0101,0,Horses,\n', encoding="utf-8")
