@@ -9,12 +9,12 @@ from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Any, Final
 
-from sqlalchemy import select
+from sqlalchemy import Text, cast, select
 from sqlmodel import Session
 
 from pipeline.core.db import table
 from pipeline.core.errors import InvalidRequest
-from pipeline.customs.models import TariffEdition
+from pipeline.customs.models import TariffEdition, TariffRow
 from pipeline.customs.tariff.editions import MODELS
 
 _BATCH: Final = 1_000
@@ -58,6 +58,7 @@ class TariffChange:
 def compare_editions(session: Session, before: TariffEdition, after: TariffEdition) -> Iterator[TariffChange]:
     """Yield what changed between two editions, in the order of their numbers. Rows without a number are not compared.
 
+    Footnotes are compared only if both editions have them: the CSV of the USITC has none.
     Raises InvalidRequest for editions of two kinds.
     """
     if before.kind != after.kind:
@@ -65,6 +66,9 @@ def compare_editions(session: Session, before: TariffEdition, after: TariffEditi
             f"{before.name} is an edition of the kind {before.kind}, and {after.name} of {after.kind}; name two of one kind"
         )
     title = attrgetter(_TITLES[before.kind])
+    compared = dict(_COMPARED[before.kind])
+    if not all(_has_footnotes(session, edition) for edition in (before, after)):
+        compared.pop("footnotes", None)
     sides = [_group_rows(session, edition, place) for place, edition in enumerate((before, after))]
     for number, found in groupby(merge(*sides, key=itemgetter(0)), key=itemgetter(0)):
         rows = {place: each for _, place, each in found}
@@ -73,7 +77,17 @@ def compare_editions(session: Session, before: TariffEdition, after: TariffEditi
         elif 1 not in rows:
             yield TariffChange(number, "removed", before=title(rows[0][0]))
         else:
-            yield from _compare_rows(number, rows[0], rows[1], _COMPARED[before.kind])
+            yield from _compare_rows(number, rows[0], rows[1], compared)
+
+
+def _has_footnotes(session: Session, edition: TariffEdition) -> bool:
+    if edition.kind != "tariff":
+        return False
+    columns = table(TariffRow).c
+    query = select(columns.position).where(
+        columns.edition_id == edition.id, cast(columns.footnotes, Text).not_in(["[]", "null"])
+    )
+    return session.scalars(query.limit(1)).first() is not None
 
 
 def _group_rows(session: Session, edition: TariffEdition, place: int) -> Iterator[tuple[str, int, Sequence[Any]]]:

@@ -94,8 +94,8 @@ def test_comparison_names_every_change(runtime: Runtime) -> None:
         changes = list(compare_editions(session, older, newer))
         assert list(compare_editions(session, older, older)) == []
         back = list(compare_editions(session, newer, older))
-    # A CSV has no footnotes.
-    assert [change for change in changes if change.column != "footnotes"] == [
+    # A CSV has no footnotes, so none of them seems to be removed.
+    assert changes == [
         TariffChange("0101300000", "removed", before="Asses"),
         TariffChange("6115940000", "changed", "general rate", "11.3%", "9%"),
         TariffChange("7323930060", "changed", "units of quantity", "No., kg", "doz."),
@@ -104,6 +104,19 @@ def test_comparison_names_every_change(runtime: Runtime) -> None:
     assert {(each.number, each.what) for each in back if each.column is None} == {
         ("0101300000", "added"), ("7323930085", "removed"),
     }  # fmt: skip
+
+
+def test_footnotes_of_two_json_editions_are_compared(runtime: Runtime, tmp_path: Path) -> None:
+    rows = json.loads(REVISION_6.read_text(encoding="utf-8"))
+    (steel,) = (row for row in rows if row["htsno"] == "7323.93.00")
+    steel["footnotes"] = [{"columns": ["general"], "value": "See 9903.88.15. ", "type": "endnote"}]
+    path = tmp_path / "next.json"
+    path.write_text(json.dumps(rows), encoding="utf-8")
+    older, newer = import_revision(runtime, REVISION_6, MARCH), import_revision(runtime, path, JULY)
+    with runtime.db.read() as session:
+        assert list(compare_editions(session, older, newer)) == [
+            TariffChange("73239300", "changed", "footnotes", "See 9903.88.15, 9903.82.09.", "See 9903.88.15.")
+        ]
 
 
 def test_number_is_shown_as_it_was_on_the_day(runtime: Runtime) -> None:
