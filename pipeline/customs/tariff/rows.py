@@ -27,6 +27,8 @@ _MAX_ROW: Final = 1_000_000
 _MAX_BYTES: Final = 100 * 1024 * 1024
 _CHUNK: Final = 65_536
 _MOST_NAMED: Final = 500
+#: Markup that separates words; other tags, such as those of an index, stand inside a word.
+_BREAK: Final = re.compile(r"<(?:br|/?div|/?p|/?li)\b[^<>]{0,200}>", re.IGNORECASE)
 _TAG: Final = re.compile(r"</?[A-Za-z][^<>]{0,200}>")
 _DECODER: Final = json.JSONDecoder()
 
@@ -159,7 +161,7 @@ def _clean_text(text: str, name: str, number: int, remedy: str) -> str:
     if len(text) > _MAX_TEXT:
         raise InvalidRequest(f"row {number}: {name} has more than {_MAX_TEXT:,} characters; {remedy}")
     if "<" in text or "&" in text:
-        text = html.unescape(_TAG.sub("", text))
+        text = html.unescape(_TAG.sub("", _BREAK.sub(" ", text)))
     text = unicodedata.normalize("NFC", " ".join(text.split()))
     return text if text.isprintable() else "".join(each for each in text if each.isprintable())
 

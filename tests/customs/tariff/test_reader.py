@@ -46,6 +46,21 @@ def test_csv_has_the_same_rows_as_json() -> None:
     assert json_rows == csv_rows
 
 
+@pytest.mark.parametrize(
+    ("description", "text"),
+    [
+        ("<div>Inner tubes:<br>Of rubber</div>", "Inner tubes: Of rubber"),
+        ("Atlantic<br/>(<il>Salmo salar</il>)", "Atlantic (Salmo salar)"),
+        ("Of H<sub>2</sub>O &amp; other", "Of H2O & other"),
+        ("Less than <5 mm", "Less than <5 mm"),
+    ],
+)
+def test_only_markup_that_separates_words_is_a_space(tmp_path: Path, description: str, text: str) -> None:
+    path = tmp_path / "tariff.json"
+    path.write_text(json.dumps([ROW | {"description": description}]), encoding="utf-8")
+    assert next(read_lines(path)).description == text
+
+
 @pytest.mark.parametrize("units", [["No. and kg"], ["No., kg"], ["No.", " kg"], "No.,kg"])
 def test_two_units_in_one_text_are_two(tmp_path: Path, units: object) -> None:
     path = tmp_path / "tariff.json"
