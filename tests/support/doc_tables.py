@@ -6,7 +6,8 @@ A table stands between `<!--KIND:NAMES-->` and `<!--end-->`:
 - `commands:NAME,NAME` lists these commands of `exports`, and every command of these groups, without the word `exports`.
 - `exit-codes` lists the exit codes of `exports`.
 - `open-questions` lists the rows of the customs rules with the status `check`.
-- `agency-data` lists the data of each agency program with their places in the records.
+- `agency-data` lists the data of each agency program; programs of one agency with the same data share a row.
+- `agency-places` lists the places of these data in the records.
 - `agency-values` lists the values that agencies accept.
 """
 
@@ -60,7 +61,9 @@ def with_tables(text: str) -> str:
             case "open-questions":
                 lines = [format_markdown_list([row for row in all_rows() if row.status == "check"])]
             case "agency-data":
-                lines = [line for program in pga_rules().programs for line in _program(program)]
+                lines = list(_programs())
+            case "agency-places":
+                lines = list(_places())
             case "agency-values":
                 lines = [_value_table(each) for each in pga_rules().values]
             case unknown:
@@ -70,36 +73,62 @@ def with_tables(text: str) -> str:
     return _TABLE.sub(table, text)
 
 
-def _program(program: AgencyProgram) -> Iterator[str]:
-    name = program.name or "name not known"
-    yield f"- **{program.agency} {program.program}**, {name}{', to be confirmed' if program.status == 'check' else ''}"
+def _programs() -> Iterator[str]:
+    by_data: dict[tuple[str, ...], list[str]] = {}
+    for program in pga_rules().programs:
+        name = f"**{program.program}**, {program.name or 'name not known'}"
+        key = (program.agency, " (to be confirmed)" if program.status == "check" else "", *_data_of(program))
+        by_data.setdefault(key, []).append(name)
+    for (agency, status, *groups), names in by_data.items():
+        yield f"- {agency} {'; '.join(names)}{status}"
+        yield from (f"    - {group}" for group in groups)
+
+
+def _data_of(program: AgencyProgram) -> Iterator[str]:
     groups = {"required": program.data}
-    groups |= {f"with {code}": keys for code, keys in program.by_processing.items()}
+    codes = program.by_processing
+    groups |= {f"with {', '.join(code for code in codes if codes[code] == keys)}": keys for keys in codes.values()}
     groups |= {"with prior notice": program.prior_notice, "optional": program.optional}
     if program.prior_notice_filed is not None:
         groups["instead of the data of a prior notice"] = (program.prior_notice_filed,)
     for title, keys in groups.items():
         if keys:
-            yield f"    - {title}: {', '.join(_datum(some, program.agency) for some in keys)}"
+            yield f"{title}: {', '.join(f'`{some}`'.replace('|', '` or `') for some in keys)}"
 
 
-def _datum(some: str, agency: str) -> str:
-    return " or ".join(f"`{key}` ({_describe_place(key, agency)})" for key in some.split("|"))
+def _places() -> Iterator[str]:
+    asked: dict[str, dict[str, None]] = {}
+    for program in pga_rules().programs:
+        for key in program.all_keys():
+            asked.setdefault(key, {})[program.agency] = None
+    keys: dict[str, list[str]] = {}
+    for key, agencies in sorted(asked.items()):
+        places = {agency: _find_place(key, agency) for agency in agencies}
+        for place, code in dict.fromkeys(places.values()):
+            some = [agency for agency, its in places.items() if its == (place, code)]
+            only = "" if len(some) == len(places) else f" ({', '.join(some)})"
+            keys.setdefault(place, []).append(f"`{key}`{code}{only}")
+    yield from (f"- {place}: {', '.join(keys[place])}" for place in sorted(keys, key=_order_of))
 
 
-def _describe_place(key: str, agency: str) -> str:
+def _find_place(key: str, agency: str) -> tuple[str, str]:
     position = record_rules().find_position(key, agency)
     if position is None:
-        return "by hand"
+        return "by hand", ""
     code = position.role or (position.others.get("code") if position.record == "PG23" else None)
-    return f"{describe_position(key, agency)}{f' {code}' if code else ''}"
+    return describe_position(key, agency) or "", f" {code}" if code else ""
+
+
+def _order_of(place: str) -> tuple[str, int]:
+    record, _, columns = place.partition(" ")
+    return (record, int(columns.partition("-")[0])) if record.startswith("PG") else ("by hand", 0)
 
 
 def _value_table(table: ValueTable) -> str:
     values = "; ".join(f"`{value.code}` {value.text}" for value in table.allowed)
     elements = ", ".join(f"`{element}`" for element in sorted(table.elements))
     status = f"{table.status}{'' if table.complete else ', not complete'}"
-    return f"- {elements}, {table.name}: {values}. *{table.source} ({status})*"
+    return f"- {elements}, {table.name} ({status}): {values}"
 
 
 def names_of(text: str, kind: str) -> list[str]:
