@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from pipeline.core.money import format_plain
+from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.pga import AgencyFlag, AgencyProgram, PgaRules, PlanFact, pga_rules
 from pipeline.customs.reference.pga_values import ValueTable
 from pipeline.exports.schemas.plan import Line, Pga, Unit
@@ -94,6 +95,7 @@ def _requested_data(
     on: date,
 ) -> Iterator[RequestedDatum]:
     given = dict(row.data)
+    countries = entry_rules().countries.codes
     use = rules.find_intended_use(row.intended_use)
     if row.intended_use is not None or (program is not None and program.intended_use):
         yield RequestedDatum(
@@ -112,13 +114,14 @@ def _requested_data(
         label = " or ".join(rules.elements[each].label for each in keys) if not values else element.label
         ordered = (key, *(each for each in keys if each != key))
         table = rules.find_values(key, row.agency, on)
-        yield RequestedDatum(ordered, label, values, required=True, shape=element.find_fault(values), table=table)
+        shape = element.find_fault(values, countries)
+        yield RequestedDatum(ordered, label, values, required=True, shape=shape, table=table)
     for key, value in sorted(given.items()):
         known, values = rules.elements.get(key), _as_tuple(value)
         if known is None:
             yield RequestedDatum((key,), _separate_words(key), values, required=False)
             continue
-        shape, table = known.find_fault(values), rules.find_values(key, row.agency, on)
+        shape, table = known.find_fault(values, countries), rules.find_values(key, row.agency, on)
         yield RequestedDatum((key,), known.label, values, required=False, shape=shape, table=table)
 
 

@@ -118,6 +118,15 @@ def _check_keyed_by_hand(
 def _check_values(context: _FindingContext) -> Iterator[Finding]:
     agency, flag = context.answer.row.agency, context.answer.row.flag
     for asked in context.answer.data:
+        if asked.shape is not None:
+            yield context.finding(
+                "V14-DATA",
+                "warn",
+                f"/data/{asked.key}",
+                f"{asked.key} of the {agency} data for flag {flag} is not {asked.shape}",
+                "Correct it, or ask its source to confirm it.",
+                context.answer.program,
+            )
         if asked.table is None:
             continue
         for value in asked.unknown:
@@ -314,15 +323,6 @@ def _check_data(context: _FindingContext, flag: AgencyFlag) -> Iterator[Finding]
                 f"the {flag.agency} data for flag {row.flag} lacks {datum.label}",
                 f"Add {' or '.join(datum.keys)}.",
                 by,
-            )
-        elif datum.shape is not None:
-            yield context.finding(
-                rule,
-                "warn",
-                at,
-                f"{datum.key} of the {flag.agency} data for flag {row.flag} is not {datum.shape}",
-                "Correct it, or ask its source to confirm it.",
-                program,
             )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import zip_longest
@@ -275,7 +275,9 @@ class _Writer:
             named = self._parties.find(text, self._line.manufacturer_ref if role == "MF" else None)
             if named is None:
                 self._entities.append((role, [_Draft("PG19", asked.key, {"role": role, "name": text})]))
-                note = f"no party of the unit is named {text}, so its address is not in the plan"
+                note = (
+                    f"no party of the unit is named {text}, so its address is not in the plan; name one of its parties"
+                )
                 self._add_note(asked.key, note, unfit=True)
                 continue
             no_code = self._rules.without_postal_code.get(self._answer.row.agency)
@@ -381,12 +383,15 @@ def _describe_problem(rules: RecordRules, problem: FieldProblem, values: Mapping
         return f"shortened to the {width} columns of {problem.columns}"
     texts: dict[FieldFault, str] = {
         "empty": f"{problem.columns} ({problem.field.replace('_', ' ')}) is mandatory, but the plan does not give it",
-        "characters": f"{problem.columns} cannot carry {' '.join(dict.fromkeys(rules.spell(value)[1]))}; "
-        "use Latin letters",
+        "characters": f"{problem.columns} cannot carry {_name_characters(rules.spell(value)[1])}; use Latin letters",
         "long": f"longer than the {width} characters of {problem.columns}",
         "class": f"{problem.columns} cannot carry {value}; it takes {_accepted_characters(field)}",
     }
     return texts[problem.fault]
+
+
+def _name_characters(characters: Sequence[str]) -> str:
+    return " ".join(one if one.isprintable() else f"U+{ord(one):04X}" for one in dict.fromkeys(characters))
 
 
 def _accepted_characters(field: RecordField) -> str:

@@ -23,6 +23,7 @@ def read_level(text: str, *, own_unit: str | None, own_quantity: str) -> Mapping
         quantity = own_quantity
     if found is None or quantity is None:
         raise ValueError(f"{text} must be a quantity and a unit; write each level like 24 CAN")
+    _check_above_zero(text, quantity)
     return {"quantity": quantity, "unit": found["unit"]}
 
 
@@ -31,6 +32,7 @@ def read_measure(text: str, field: str) -> Mapping[str, str]:
     found = _MEASURE.match(text)
     if found is None:
         raise ValueError(f"{text} must be a number and a unit, such as 12.5 KG")
+    _check_above_zero(text, found["quantity"])
     unit = {f"{field}_unit": found["unit"]} if found["unit"] else {}
     return {field: found["quantity"]} | unit
 
@@ -66,3 +68,8 @@ def read_taxon(text: str, field: str) -> Mapping[str, str]:
         if words[2:]
         else dict(zip(_TAXON, words, strict=False))
     )
+
+
+def _check_above_zero(text: str, quantity: str) -> None:
+    if not quantity.strip("0."):
+        raise ValueError(f"{text} must be more than zero")

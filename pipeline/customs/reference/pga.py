@@ -108,18 +108,26 @@ class AgencyProgram(ReferenceRow):
 
 
 class DatumElement(ReferenceData):
-    """A datum that an agency may ask for; `carried` is another value of the plan that gives it."""
+    """A datum that an agency may ask for; `carried` is another value of the plan that gives it.
+
+    `countries` marks a datum that is a country; they are codes that the agency takes beside those of all countries.
+    """
 
     label: str
     pattern: str | None = None
+    countries: frozenset[str] | None = None
     shape: str | None = None
     carried: Annotated[PlanFact | None, Field(alias="from")] = None
 
-    def find_fault(self, values: Iterable[str]) -> str | None:
-        """Return the required form if a value has another one, or None."""
-        if self.pattern is None or all(re.fullmatch(self.pattern, value) for value in values):
+    def find_fault(self, values: Iterable[str], countries: frozenset[str]) -> str | None:
+        """Return the required form if a value has another one, or None; `countries` are the codes of all countries."""
+        known = None if self.countries is None else self.countries | countries
+        if all(self._is_shaped(value) and (known is None or value in known) for value in values):
             return None
         return self.shape
+
+    def _is_shaped(self, value: str) -> bool:
+        return self.pattern is None or re.fullmatch(self.pattern, value) is not None
 
 
 class PgaRules(ReferenceData):

@@ -140,10 +140,42 @@ def test_alternative_answers_are_both_named() -> None:
     assert finding.remedy == "Add foodFacilityRegistration or foodFacilityExemption."
 
 
-@pytest.mark.parametrize(("key", "value"), [("fdaProductCode", "41FBT4"), ("sourceCountry", "Canada")])
+@pytest.mark.parametrize(
+    ("key", "value"), [("fdaProductCode", "41FBT4"), ("sourceCountry", "Canada"), ("sourceCountry", "ZZ")]
+)
 def test_malformed_datum_gives_warning(key: str, value: str) -> None:
     changed = answer_row(food("FD1", "NSF", **({"sourceType": "262"} | {key: value})))
     assert list_findings(changed) == [("V14-DATA", "warn", f"{ROW}/data/{key}")]
+
+
+@pytest.mark.parametrize("change", [{"flag": "XX9"}, {"program": "XXX"}, {"flag": "AQ2"}])
+def test_malformed_datum_is_named_whatever_flag_and_program(change: Json) -> None:
+    """The records carry it, whether or not the rules know who asks for it."""
+    assert ("V14-DATA", "warn", f"{ROW}/data/sourceCountry") in list_findings(
+        answer_row(food(sourceCountry="ZZ") | change)
+    )
+
+
+def test_country_of_harvest_may_be_five_or_more() -> None:
+    row = pga_row("AL1", "APH", program="APL", data={"harvestCountry": ["XZ", "ZX"]})
+    assert [one.pointer for one in findings(answer_row(row)) if "not the code of a country" in one.message] == [
+        f"{ROW}/data/harvestCountry"
+    ]
+    row["data"]["harvestCountry"] = "XZ"
+    assert not [one for one in findings(answer_row(row)) if "not the code of a country" in one.message]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("quantityBaseUom", ["0 CTN"], "quantityBaseUom: 0 CTN must be more than zero."),
+        ("productName", "Tomatoes\u200b", "productName: PG10 24-80 cannot carry U+200B; use Latin letters."),
+    ],
+)
+def test_value_that_records_cannot_carry_is_named(key: str, value: Any, problem: str) -> None:
+    found = [one for one in findings(answer_row(food(**{key: value}))) if one.rule == "V14-RECORD"]
+    assert [one.pointer for one in found] == [f"{ROW}/data/{key}"]
+    assert found[0].message.endswith(problem)
 
 
 def test_other_intended_use_needs_text() -> None:
@@ -157,7 +189,7 @@ def test_unknown_party_or_missing_contact_needs_person() -> None:
     assert (stranger.rule, stranger.severity, stranger.pointer) == ("V14-RECORD", "warn", f"{ROW}/data/deliveredTo")
     assert stranger.message == (
         "Line L1, FDA records, deliveredTo: "
-        "no party of the unit is named Somebody Else LLC, so its address is not in the plan."
+        "no party of the unit is named Somebody Else LLC, so its address is not in the plan; name one of its parties."
     )
     (silent,) = findings(answer_row(food(fdaImporter="Demo Housewares Inc")))
     assert silent.message.endswith("fdaImporter: the plan has no contact of Demo Housewares Inc for PG21.")

@@ -278,7 +278,10 @@ def test_name_longer_than_overflow_is_reported() -> None:
 
 def test_unknown_party_has_no_address() -> None:
     (remark,) = [one for one in build_records([food()]).notes if one.key == "deliveredTo"]
-    assert remark.note == "no party of the unit is named Somebody Else LLC, so its address is not in the plan"
+    assert (
+        remark.note
+        == "no party of the unit is named Somebody Else LLC, so its address is not in the plan; name one of its parties"
+    )
     assert remark.unfit
 
 
