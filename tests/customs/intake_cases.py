@@ -182,13 +182,26 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
     ),
     "V30 an importer certifies and names no exporter": (
         [(f"{CERTIFICATE}/certifierRole", "importer")],
-        [("V30", "warn", f"{CERTIFICATE}/exporter")],
+        [("V30", "warn", f"{CERTIFICATE}/exporter"), ("V30-PARTY", "warn", f"{CERTIFICATE}/certifierName")],
     ),
     "V30 an exporter certifies and names no producer": (
         [(f"{CERTIFICATE}/producerOnRequest", False)],
         [("V30", "warn", f"{CERTIFICATE}/producer")],
     ),
     "V30 no importer": ([(f"{CERTIFICATE}/importer", None)], [("V30", "warn", f"{CERTIFICATE}/importer")]),
+    "V30-PARTY another importer": (
+        [(f"{CERTIFICATE}/importer/name", "Demo Toy Shop LLC")],
+        [("V30-PARTY", "warn", f"{CERTIFICATE}/importer/name")],
+    ),
+    "V30-PARTY various importers": ([(f"{CERTIFICATE}/importer/name", "Various importers")], []),
+    "V30-PARTY the importer's name in another spelling": (
+        [(f"{CERTIFICATE}/importer/name", "DEMO HOUSEWARES, Incorporated")],
+        [],
+    ),
+    "V19-NAME a department certifies": (
+        [(f"{CERTIFICATE}/certifierContact/name", "Bureau des exportations")],
+        [("V19-NAME", "warn", f"{CERTIFICATE}/certifierContact/name")],
+    ),
     "V30 no goods": ([(f"{CERTIFICATE}/goods", [])], [("V30", "warn", f"{CERTIFICATE}/goods")]),
     "V30 a period without an end": (
         [(f"{CERTIFICATE}/blanketTo", None)],

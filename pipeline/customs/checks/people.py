@@ -28,7 +28,7 @@ _TASKS: Final = frozenset(
 
 
 def check_people(unit: Unit, pointer: str) -> Iterator[Finding]:
-    """Yield a contact that does not name a person (V19-NAME), and an importer's Social Security number (V20-SSN)."""
+    """Yield a contact or signer that is not a person's name (V19-NAME), and an importer's Social Security number (V20-SSN)."""
     contact = unit.parties.exporter_contact
     if _names_no_person(contact.name):
         yield Finding(
@@ -40,6 +40,18 @@ def check_people(unit: Unit, pointer: str) -> Iterator[Finding]:
             remedy="Name the exporter's employee who knows the sale; give the department as the title.",
             source="19 CFR 141.86(j)",
         )
+    for place, certificate in enumerate(unit.usmca_certificates):
+        signer = certificate.certifier_contact
+        if signer is not None and _names_no_person(signer.name):
+            yield Finding(
+                rule="V19-NAME",
+                severity="warn",
+                pointer=f"{pointer}/usmcaCertificates/{place}/certifierContact/name",
+                message=f"The certifier of USMCA certification {certificate.ref} is {signer.name}, which looks like a "
+                "department, not a person.",
+                remedy="Name the person who signed the certification; give the department as the title.",
+                source=entry_rules().usmca_elements.source,
+            )
     if is_social_security_number(unit.parties.importer_of_record.importer_number):
         # A message must never repeat the number.
         yield Finding(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -98,10 +98,10 @@ def _uncovered_finding(line: Line, pointer: str, certificate: UsmcaCertificate |
 
 
 def _compare_producer(line: Line, pointer: str, certificate: UsmcaCertificate, maker: str | None) -> Iterator[Finding]:
-    producer = certificate.producer.name if certificate.producer is not None else None
+    producer = _name_of(certificate.producer)
     if certificate.certifier_role == "producer":
         producer = certificate.certifier_name
-    if producer is not None and maker is not None and _letters(producer) != _letters(maker):
+    if producer is not None and maker is not None and not _is_one_of(producer, [maker]):
         yield Finding(
             rule="V12",
             severity="warn",
@@ -111,10 +111,6 @@ def _compare_producer(line: Line, pointer: str, certificate: UsmcaCertificate, m
             remedy="Name the certification of this maker, or correct the producer or the line's manufacturerRef.",
             source=entry_rules().usmca_elements.source,
         )
-
-
-def _letters(name: str) -> str:
-    return "".join(each for each in name.casefold() if each.isalnum())
 
 
 def _covers(certificate: UsmcaCertificate | None, line: Line, on: date) -> bool:
@@ -185,7 +181,7 @@ def _in_force(certificate: UsmcaCertificate, on: date) -> bool:
 
 
 def check_certificates(unit: Unit, pointer: str) -> Iterator[Finding]:
-    """Yield elements that the unit's certifications lack, invalid periods (V30), and refs used twice (V24)."""
+    """Yield what the unit's certifications lack (V30), another importer (V30-PARTY), and refs used twice (V24)."""
     rules = entry_rules().usmca_elements
     seen: set[str] = set()
     for place, certificate in enumerate(unit.usmca_certificates):
@@ -200,12 +196,13 @@ def check_certificates(unit: Unit, pointer: str) -> Iterator[Finding]:
                 source=REFERENCES,
             )
         seen.add(certificate.ref)
-        for where, message, remedy in (
-            *_missing_elements(certificate),
-            *_period_errors(certificate, rules.longest_months),
+        for rule, (where, message, remedy) in (
+            *(("V30", each) for each in _missing_elements(certificate)),
+            *(("V30", each) for each in _period_errors(certificate, rules.longest_months)),
+            *(("V30-PARTY", each) for each in _other_importer(unit, certificate)),
         ):
             yield Finding(
-                rule="V30",
+                rule=rule,
                 severity=rules.severity,
                 pointer=f"{here}/{where}",
                 message=f"USMCA certification {certificate.ref} {message}.",
@@ -246,6 +243,38 @@ def _missing_elements(certificate: UsmcaCertificate) -> Iterator[tuple[str, str,
             yield f"{name}/contact", f"lacks the {name}'s {join_words(lacks)} (element {element})", _COMPLETE
     if not certificate.goods:
         yield "goods", "does not say which goods it covers, by description and HS subheading (element 6)", _COMPLETE
+
+
+#: Words that two spellings of one company's name may differ by.
+_FORMS_OF_FIRM = frozenset("co company corp corporation inc incorporated limited llc ltd the".split())
+
+#: A party named like this is left open on purpose.
+_ANYONE = frozenset({"unknown", "various"})
+
+
+def _other_importer(unit: Unit, certificate: UsmcaCertificate) -> Iterator[tuple[str, str, str]]:
+    role, parties = certificate.certifier_role, unit.parties
+    importer = certificate.certifier_name if role == "importer" else _name_of(certificate.importer)
+    known = [parties.importer_of_record.name, parties.buyer.name, parties.ship_to.name]
+    known += [consignee.name for consignee in parties.ultimate_consignees]
+    if importer is not None and not _is_one_of(importer, filter(None, known)):
+        where = "certifierName" if role == "importer" else "importer/name"
+        message = f"names {importer} as the importer (element 5), who is neither importer nor buyer nor consignee here"
+        yield where, message, "Name a certification for this importer, or have it signed for several importers."
+
+
+def _name_of(party: Party | None) -> str | None:
+    return None if party is None else party.name
+
+
+def _is_one_of(name: str, others: Iterable[str]) -> bool:
+    words = _list_name_words(name)
+    return bool(words & _ANYONE) or any(words <= other or other <= words for other in map(_list_name_words, others))
+
+
+def _list_name_words(name: str) -> set[str]:
+    words = set(re.findall(r"\w+", name.casefold()))
+    return words - _FORMS_OF_FIRM or words
 
 
 def _missing_contact_fields(contact: Contact | None) -> list[str]:

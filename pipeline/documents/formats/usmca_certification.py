@@ -18,7 +18,7 @@ from pipeline.documents.schemas.declarations import Certificate
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 from pipeline.exports.schemas.plan import Address, CertifiedGoods, Contact, Party
 
-VERSION = f"1/{ENGINE}"
+VERSION = f"2/{ENGINE}"
 
 #: The size of goods, and of the other elements of their certification, in addition to their wording, in characters.
 GOODS_CHARACTERS, HEAD_CHARACTERS = 120, 2_000
@@ -88,7 +88,7 @@ def _certification_facts(invoice: Invoice, place: int, rows: list[GoodsRow]) -> 
         },
         "signer": _name_signer(certificate.certifier_contact),
         "parties": {
-            role: _party_facts(certificate, role, party)
+            role: _party_facts(certificate, role, party, invoice.parties.seller.name)
             for role, party in (
                 ("exporter", certificate.exporter),
                 ("producer", certificate.producer),
@@ -109,7 +109,7 @@ def _certification_facts(invoice: Invoice, place: int, rows: list[GoodsRow]) -> 
     }
 
 
-def _party_facts(certificate: Certificate, role: str, party: Party | None) -> dict[str, Any]:
+def _party_facts(certificate: Certificate, role: str, party: Party | None, seller: str) -> dict[str, Any]:
     """Return what is `said` in place of the party's facts, or its `facts`, each None if the plan does not have it."""
     if party is not None:
         return {
@@ -119,7 +119,8 @@ def _party_facts(certificate: Certificate, role: str, party: Party | None) -> di
                 **_contact_facts(party.contact),
             }
         }
-    if certificate.certifier_role == role:
+    exports = certificate.certifier_role == "producer" and certificate.certifier_name.casefold() == seller.casefold()
+    if certificate.certifier_role == role or (role == "exporter" and exports):
         return {"said": "certifier"}
     if role == "producer" and certificate.producer_on_request:
         return {"said": "on_request"}

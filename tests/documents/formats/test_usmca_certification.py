@@ -81,6 +81,16 @@ def test_missing_elements_are_empty_boxes_with_their_labels() -> None:
     assert "HS, 6 DIGITS DESCRIPTION OF THE GOODS 7 ORIGIN CRITERION" in page
 
 
+@pytest.mark.pdf_engine
+def test_producer_who_sells_the_goods_is_the_exporter_too() -> None:
+    def change(data: dict[str, Any]) -> None:
+        seller = data["parties"]["seller"]["name"].upper()
+        data["usmcaCertificates"][0] |= {"certifierRole": "producer", "certifierName": seller, "exporter": None}
+
+    (page,) = read_pages(usmca_certification(sample(change=change)))
+    assert "3 EXPORTER The certifier 4 PRODUCER The certifier" in page
+
+
 def test_half_period_is_printed_with_its_empty_end() -> None:
     (page,) = read_pages(usmca_certification(sample(change=certify(blanketTo=None))))
     assert "8 BLANKET PERIOD 2026-01-01 to INVOICE" in page
