@@ -72,6 +72,25 @@ def test_examples_have_different_batches() -> None:
     assert len({example(name).batch_id for name in NAMES}) == len(NAMES)
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_example_packages_are_not_heavier_than_water(name: str) -> None:
+    for unit in example(name).units:
+        for package in unit.packages:
+            litres = package.length_cm * package.width_cm * package.height_cm / 1_000
+            assert package.gross_weight_kg < litres, package.package_ref
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_example_certifications_are_of_the_makers_of_their_goods(name: str) -> None:
+    for unit in example(name).units:
+        makers = {maker.ref: maker.name for maker in unit.parties.manufacturers}
+        for certificate in unit.usmca_certificates:
+            made_by = {
+                makers[line.manufacturer_ref] for line in unit.lines if line.usmca_certificate_ref == certificate.ref
+            }
+            assert made_by == {certificate.certifier_name}
+
+
 def test_cookware_has_melt_and_pour_and_fda_disclaimer() -> None:
     (unit,) = example("cookware").units
     assert unit.entry.type == "01"

@@ -7,12 +7,17 @@ import re
 import signal
 import socket
 import sys
+from io import BytesIO
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
+import httpx
 import psutil
 import pytest
 
+from pipeline.core.clock import utc_now
+from pipeline.exports import examples
 from tests.interfaces.contracts.sent import check
 from tests.support.command_line import exports
 from tests.support.servers import poll
@@ -99,15 +104,33 @@ def test_interrupted_demo_leaves_nothing_running(tmp_path: Path) -> None:
         pass
 
 
-def test_demo_serves_afterwards(tmp_path: Path) -> None:
+def test_served_demo_executes_each_example_of_an_entry(tmp_path: Path) -> None:
     process = exports(["demo", "--serve"], ELSEWHERE, tmp_path)
     assert process.stdout is not None
-    last = ""
+    shown = ""
     for line in process.stdout:
-        last = line
+        shown += line
         if "exports inspect" in line:
             break
-    assert "exports inspect batch_2026_1124_01" in last
+    assert "exports inspect batch_2026_1124_01" in shown
+    (address, key) = re.findall(r"EXPORTS_API_URL=(\S+) EXPORTS_API_KEY=(\S+)", shown)[0]
+    names = [name for name in examples.list_all_names() if name not in examples.list_names()]
+    assert len(names) > 12
+    with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=SECONDS) as client:
+        for name in names:
+            plan = examples.load_plan(name, utc_now().date())
+            body = {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan}
+            answer = client.post("/api/exports/execute", json=body, headers={"Prefer": "wait=30"}).json()
+            assert answer.get("state") == "executed", (name, answer)
+            bundle = client.get(f"/api/exports/{answer['exportId']}/bundle")
+            with ZipFile(BytesIO(bundle.content)) as archive:
+                files = {Path(each).name for each in archive.namelist()}
+            assert files >= {
+                "commercial_customs_invoice.pdf",
+                "entry_worksheet.pdf",
+                "entry_import.zip",
+                "plan.json",
+            }, name
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=SECONDS)
     assert process.returncode == 0
