@@ -67,7 +67,12 @@ def check_names(unit: Unit, pointer: str) -> Iterator[Finding]:
 
 
 def _is_foreign_name(name: str) -> bool:
-    return _is_foreign_script(name) or _is_other_language(_WORD.findall(name.lower()), description_rules().names)
+    rules = description_rules().names
+    words = _WORD.findall(unicodedata.normalize("NFC", name).lower())
+    accented = any(word.isalpha() and not word.isascii() for word in words if word not in rules.places)
+    if accented and not rules.english & set(words):
+        return True
+    return _is_foreign_script(name) or _is_other_language(words, rules)
 
 
 def _is_other_language(words: list[str], foreign: ForeignWords) -> bool:

@@ -12,25 +12,42 @@ from pipeline.customs.reference.entry import entry_rules
 from pipeline.exports.schemas.plan import Unit
 
 _WORD: Final = re.compile(r"[^\W\d_]+")
+#: What separates a name from a title, as in `D. Employee, Export manager`.
+_BREAK: Final = re.compile(r"[,;:/|()]| [-\N{EN DASH}] ")
 
 #: A name with one of these words names a company, or a part of a company.
 _PARTS_OF_A_FIRM: Final = frozenset(
-    """bureau corp customs department departamento dept desk división division douane douanes département equipo équipe
-    export exports exportation exportations gmbh inc llc ltd oficina office staff team""".split()
+    """abteilung bureau corp departamento department dept desk división division département equipo equipe gmbh inc limited
+    llc ltd ltda ltée oficina office plc staff team ufficio équipe""".split()
 )
-#: A name of only these words names a task or a title.
+#: A name of only these words names a task or a title, or nobody, in English, French, Spanish, German and Italian.
 _TASKS: Final = frozenset(
-    """accounts admin administration agent and aux billing broker brokerage clearance clerk commis compliance contact
-    coordinator de des du finance fulfilment fulfillment group help import imports info la logistics los manager mill of
-    operations purchasing receiving regulatory sales service services shipping store supervisor support the trade
-    traffic transport unit warehouse""".split()
+    """account accounting accounts admin administration administrator agent anyone authorised authorized billing broker
+    brokerage cashier chief clearance clerk client clients company compliance contact contacts control controller
+    coordinator customer customers customs declarant director dispatch dispatcher exporter exporters export
+    exports finance fulfilment fulfillment general group head help human import importer imports info inquiries
+    logistics mail manager mill nobody none not officer operations order orders owner payable person president
+    purchasing quality reception receptionist receiving regulatory rep representative resources sales same self
+    seller sender service services shipper shipping signatory store supervisor support tba tbc tbd test trade
+    traffic transport unit unknown user vendor warehouse xxx achats adjoint adjointe approvisionnement client
+    clientèle commis comptabilité courtier dédouanement directeur directrice douane douanes expéditeur expédition
+    expéditions exportateur exportation exportations gestionnaire livraison logistique responsable transports vente
+    ventes aduana aduanas almacén cliente compras contabilidad embarques encargado envíos exportaciones exportador
+    gerente logística servicio tráfico ventas einkauf leiter leitung logistik versand versandabteilung vertrieb zoll
+    zollabteilung exportabteilung dogana esportazioni logistica responsabile spedizioni vendite""".split()
+)
+_SMALL_WORDS: Final = frozenset("al and as aux de des du et for la le les los of or the to und y à".split())
+#: Words of Chinese, Japanese and Korean, which has no spaces, for a company, a part of it or a task.
+_EASTERN_TASKS: Final = re.compile(
+    "公司|会社|部门|部門|出口|海关|海關|关务|物流|外贸|外貿|贸易|貿易|船务|单证|销售|销售|營業|営業|輸出|通関|経理|人事|采购|採購|客服|仓库|倉庫|"
+    "수출|물류|부서|무역|회사"
 )
 
 
 def check_people(unit: Unit, pointer: str) -> Iterator[Finding]:
     """Yield a contact or signer that is not a person's name (V19-NAME), and an importer's Social Security number (V20-SSN)."""
     contact = unit.parties.exporter_contact
-    if _names_no_person(contact.name):
+    if names_no_person(contact.name) or contact.name.casefold() == unit.parties.seller.name.casefold():
         yield Finding(
             rule="V19-NAME",
             severity="warn",
@@ -42,7 +59,7 @@ def check_people(unit: Unit, pointer: str) -> Iterator[Finding]:
         )
     for place, certificate in enumerate(unit.usmca_certificates):
         signer = certificate.certifier_contact
-        if signer is not None and _names_no_person(signer.name):
+        if signer is not None and names_no_person(signer.name):
             yield Finding(
                 rule="V19-NAME",
                 severity="warn",
@@ -65,6 +82,15 @@ def check_people(unit: Unit, pointer: str) -> Iterator[Finding]:
         )
 
 
-def _names_no_person(name: str) -> bool:
-    words = {word.casefold() for word in _WORD.findall(name)}
-    return not words or bool(words & _PARTS_OF_A_FIRM) or words <= _TASKS
+def names_no_person(name: str) -> bool:
+    """Return whether a name is that of a task, of a company or of a part of one, rather than of a person."""
+    # A title may stand beside a name: one part that may be a person is enough.
+    return "@" in name or all(map(_cannot_be_person, _BREAK.split(name)))
+
+
+def _cannot_be_person(part: str) -> bool:
+    words = {word.casefold() for word in _WORD.findall(part) if len(word) > 1 or not word.isascii()}
+    if words & _PARTS_OF_A_FIRM or _EASTERN_TASKS.search(part):
+        return True
+    telling = words - _SMALL_WORDS
+    return telling <= _TASKS and bool(telling or not words)

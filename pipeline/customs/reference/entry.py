@@ -176,11 +176,12 @@ class UsmcaLowValue(ReferenceRow):
 
 
 class ForeignWords(ReferenceData):
-    """Small words that show whether a text is in another language or in English."""
+    """Words that show whether a text is in another language or in English, and accented names of places, which do not."""
 
     min_words: int
     words: frozenset[str]
     english: frozenset[str]
+    places: frozenset[str] = frozenset()
 
 
 class DescriptionRules(ReferenceRow):

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 
+from pipeline.customs.checks.people import names_no_person
 from tests.customs.cases import UNIT, findings, list_findings, with_changes
 
 NAME = f"{UNIT}/parties/exporterContact/name"
@@ -24,15 +27,69 @@ NUMBER = f"{UNIT}/parties/importerOfRecord/importerNumber"
         "The logistics team",
         "Shipping Manager",
         "24/7",
+        "Shipping Desk",
+        "Export Team",
+        "Customer service",
+        "Accounts payable",
+        "Dispatcher",
+        "Service à la clientèle",
+        "Expédition",
+        "Comptabilité",
+        "Logística y aduanas",
+        "Versandabteilung",
+        "出口部",
+        "N/A",
+        "unknown",
+        "Maple Goods Limited",
+        "export@maple.example",
+        "Export manager, Customs",
     ],
 )
 def test_department_as_employee_gives_warning(name: str) -> None:
     assert list_findings(with_changes((NAME, name))) == [("V19-NAME", "warn", NAME)]
 
 
-@pytest.mark.parametrize("name", ["Demo Employee", "D. Employee", "王小明", "Ng", "Demo Sales"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Demo Employee", "D. Employee", "J. Roy", "Marie-Ève Côté", "王小明", "山田 太郎", "김민수", "Ng", "Le", "Demo Sales",
+        "D. Employee, Export manager", "D. Employee (Logistics)", "Customs officer D. Employee", "D'Arcy Export",
+    ],
+)  # fmt: skip
 def test_name_of_person_has_no_finding(name: str) -> None:
     assert "V19-NAME" not in {rule for rule, _, _ in list_findings(with_changes((NAME, name)))}
+
+
+def test_contact_named_like_the_seller_gives_warning() -> None:
+    changes = (f"{UNIT}/parties/seller/name", "Maple Goods"), (NAME, "MAPLE GOODS")
+    assert ("V19-NAME", "warn", NAME) in list_findings(with_changes(*changes))
+
+
+#: Where people have the names of an independent list.
+PLACES = (
+    "en_US",
+    "en_GB",
+    "fr_CA",
+    "fr_FR",
+    "es_MX",
+    "de_DE",
+    "it_IT",
+    "pl_PL",
+    "vi_VN",
+    "zh_CN",
+    "ja_JP",
+    "ko_KR",
+    "hi_IN",
+)
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_names_of_people_of_many_countries_have_no_finding(place: str) -> None:
+    names = vars(import_module(f"faker.providers.person.{place}").Provider)
+    lists = [value for key, value in names.items() if key.startswith(("first_names", "last_names"))]
+    people = {each if isinstance(each, str) else each[0] for listed in lists for each in listed}
+    assert len(people) > 30
+    assert {person for person in people if names_no_person(person)} == set()
 
 
 def test_finding_says_whom_to_name() -> None:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Mapping
 from datetime import date
+from functools import cache
 from pathlib import Path
 
 import biip.sscc
 import pycountry
 import pytest
 from iso4217 import Currency
+from spellchecker import SpellChecker
 
 from pipeline.core.money import CURRENCIES, MINOR_UNITS, minor_units
 from pipeline.customs.reference.chapter99 import HeadingRow
-from pipeline.customs.reference.entry import entry_rules, mid_rules
+from pipeline.customs.reference.entry import ForeignWords, description_rules, entry_rules, mid_rules
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.exports import sscc
 
@@ -49,6 +52,32 @@ def test_currencies_and_minor_units_are_those_of_iso_4217() -> None:
 def test_package_numbers_are_sscc_of_gs1(number: int) -> None:
     issued = sscc.issue_sscc("0614141", number)
     assert biip.sscc.Sscc.parse(issued).value == issued
+
+
+#: English words that the dictionary's texts lack, or that French has too: words of the trade, cities, de minimis.
+LOCAL = {"angeles", "crating", "drayage", "minimis", "moines", "mould", "on"}
+#: English has the word too, for a part of a guitar; on an invoice it is the French freight.
+SHARED = {"fret"}
+#: A dictionary gives this count to a word that its texts do not have.
+UNSEEN = 50
+
+
+@cache
+def load_dictionary(language: str) -> Mapping[str, float]:
+    """Return the share of each word in texts of the language, as films and books have it."""
+    counts = SpellChecker(language=language).word_frequency
+    return {word: counts[word] / counts.total_words for word in counts if counts[word] > UNSEEN}
+
+
+@pytest.mark.parametrize("member", ["foreign", "names"])
+def test_words_of_descriptions_and_charges_are_of_the_language_that_they_show(member: str) -> None:
+    table: ForeignWords = getattr(description_rules(), member)
+    english, *others = map(load_dictionary, ("en", "fr", "es", "de", "it", "pt", "nl"))
+    for word in table.words - SHARED:
+        seen = english.get(word, 0)
+        assert seen == 0 or max(each.get(word, 0) for each in others) > 5 * seen, word
+    for word in table.english - LOCAL:
+        assert english.get(word, 0) > 5 * max(each.get(word, 0) for each in others[:2]), word
 
 
 def rows_by_heading() -> dict[str, list[HeadingRow]]:
