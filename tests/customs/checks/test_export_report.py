@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from stdnum.ca import bn
 
 from pipeline.customs.checks.export_report import is_business_number
 from tests.customs.cases import UNIT, findings, list_findings, with_changes
@@ -78,3 +79,8 @@ def test_side_of_another_country_is_a_contradiction() -> None:
 @pytest.mark.parametrize(("digits", "valid"), [("123456782", True), ("123456789", False), ("000000000", True)])
 def test_business_number_has_check_digit(digits: str, *, valid: bool) -> None:
     assert is_business_number(digits) is valid
+
+
+@pytest.mark.parametrize("digits", [f"{number:09d}" for number in range(123456700, 123456800)])
+def test_business_number_is_checked_as_by_an_independent_library(digits: str) -> None:
+    assert is_business_number(digits) == bn.is_valid(digits)

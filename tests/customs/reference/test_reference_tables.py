@@ -3,26 +3,32 @@
 from __future__ import annotations
 
 import csv
+import itertools
 from collections.abc import Mapping
 from datetime import date
+from decimal import Decimal
 from functools import cache
+from importlib import import_module
 from pathlib import Path
 
 import biip.sscc
 import pycountry
 import pytest
 from iso4217 import Currency
-from spellchecker import SpellChecker
 
 from pipeline.core.money import CURRENCIES, MINOR_UNITS, minor_units
 from pipeline.customs.reference.chapter99 import HeadingRow
 from pipeline.customs.reference.entry import ForeignWords, description_rules, entry_rules, mid_rules
 from pipeline.customs.reference.ruleset import ruleset
+from pipeline.customs.reference.units import unit_rules
 from pipeline.exports import sscc
 
 #: The percent that the rate columns of each heading add, as the USITC printed it (a work of the US government): empty for
 #: no change, `?` if the columns are not on the page of the heading.
 CHAPTER_99 = Path(__file__).parent / "hts_2026_revision_6_chapter_99.csv"
+#: The provisions that the notes to subchapter III list, as the USITC printed them: a row for each chapter of goods. Of note
+#: 20(g) and (s) without the ten-digit numbers, which are parts of a listed provision.
+NOTES = Path(__file__).parent / "hts_2026_revision_6_notes.csv"
 #: A day on which Revision 6 was in force, and the day before the metals of note 16 were put together.
 DAY, METALS_CHANGED = date(2026, 4, 30), date(2026, 4, 5)
 #: From a notice at second hand; the rules say so.
@@ -39,6 +45,35 @@ def test_provinces_have_the_codes_and_names_of_iso_3166() -> None:
     assert len(ours) == len(theirs)
     for region, name in theirs.items():
         assert any({region, name.replace("É", "E")} <= names for names in ours), (region, name)
+
+
+def test_states_are_those_of_iso_3166_in_the_customs_territory() -> None:
+    theirs = {each.code[3:] for each in pycountry.subdivisions if each.country_code == "US"}
+    islands = {"AS", "GU", "MP", "UM", "VI"}
+    assert entry_rules().consignee.regions == theirs - islands
+
+
+#: Our codes in the words of an independent library of units. It knows no clean yield, no proof and no packs.
+UNITS = {
+    "CAR": "carat", "G": "gram", "GM": "gram", "KG": "kilogram", "T": "metric_ton", "CM": "centimeter", "M": "meter",
+    "CM2": "centimeter**2", "M2": "meter**2", "ML": "milliliter", "CM3": "centimeter**3", "L": "liter", "M3": "meter**3",
+    "KWH": "kilowatt_hour", "MWH": "megawatt_hour", "NO": "count", "DOZ": "dozen",
+}  # fmt: skip
+UNITS_WITHOUT_ORACLE = {"PCS", "DPC", "HUN", "GR", "K", "THS", "PRS", "DPR", "PFL", "CYK", "PK", "X"}
+
+
+def test_units_are_converted_as_by_an_independent_library() -> None:
+    registry = import_module("pint").UnitRegistry(non_int_type=Decimal)
+    registry.define("dozen = 12 * count")
+    rules = unit_rules().by_code
+    assert rules.keys() == UNITS.keys() | UNITS_WITHOUT_ORACLE
+    for code, other in itertools.permutations(UNITS, 2):
+        ours, theirs = rules[code], rules[other]
+        same = registry.is_compatible_with(registry(UNITS[code]), registry(UNITS[other]))
+        assert (ours.measure == theirs.measure) == same, (code, other)
+        if same:
+            factor = registry(UNITS[code]).to(UNITS[other]).magnitude
+            assert ours.factor / theirs.factor == pytest.approx(factor), (code, other)
 
 
 def test_currencies_and_minor_units_are_those_of_iso_4217() -> None:
@@ -65,7 +100,7 @@ UNSEEN = 50
 @cache
 def load_dictionary(language: str) -> Mapping[str, float]:
     """Return the share of each word in texts of the language, as films and books have it."""
-    counts = SpellChecker(language=language).word_frequency
+    counts = import_module("spellchecker").SpellChecker(language=language).word_frequency
     return {word: counts[word] / counts.total_words for word in counts if counts[word] > UNSEEN}
 
 
@@ -90,6 +125,26 @@ def rows_by_heading() -> dict[str, list[HeadingRow]]:
 def read_percents() -> dict[str, str]:
     with CHAPTER_99.open(newline="") as file:
         return {row["heading"]: row["percent"] for row in csv.DictReader(file)}
+
+
+def read_notes() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    with NOTES.open(newline="") as file:
+        for row in csv.DictReader(file):
+            found.setdefault(row["note"], set()).update(row["provisions"].split())
+    return found
+
+
+def test_lists_have_the_provisions_of_the_hts_text() -> None:
+    ours: dict[str, set[str]] = {}
+    for held in ruleset().resolved_lists:
+        if held.version.in_force(DAY):
+            # The pages print the lists of note 16(c) across each other.
+            note = "16(c)" if held.list.id.startswith("16(c)") else held.list.id
+            ours.setdefault(note, set()).update(held.codes.values())
+    printed = read_notes()
+    assert sum(map(len, printed.values())) > 11_000
+    assert {note: ours[note] ^ provisions for note, provisions in printed.items() if ours[note] != provisions} == {}
 
 
 def test_rates_of_chapter_99_are_those_of_the_hts_text() -> None:
