@@ -66,6 +66,17 @@ def test_page_has_facts_of_arrival() -> None:
     assert "12-3456789XX" not in page, "a driver needs no importer number"
 
 
+@pytest.mark.parametrize(
+    ("arrival", "printed"),
+    [
+        ("2026-11-27T18:00:00Z", "ESTIMATED ARRIVAL 2026-11-27 18:00 UTC"),
+        ("2026-11-27T13:00:00-05:00", "ESTIMATED ARRIVAL, LOCAL TIME 2026-11-27 13:00 UTC-05:00"),
+    ],
+)
+def test_time_in_utc_is_not_called_local(arrival: str, printed: str) -> None:
+    assert printed in read_page(paps_cover_sheet(sample(change=set_entry(estimatedArrivalAt=arrival))))
+
+
 def test_sheet_without_manifest_and_arrival() -> None:
     page = read_page(paps_cover_sheet(sample(change=set_entry(estimatedArrivalAt=None))))
     for fact in ("LOCAL TIME not given", "PACKAGES 3 cartons, 1 pallet", "GROSS WEIGHT 210.500 kg"):
