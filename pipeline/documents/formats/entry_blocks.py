@@ -155,12 +155,15 @@ def _of_lines(invoice: Invoice, estimate: EntryEstimate) -> Iterator[EntryBlock]
 def _of_totals(invoice: Invoice, estimate: EntryEstimate) -> Iterator[EntryBlock]:
     complete = not estimate.missing
     duty, others = divide_total(invoice, estimate)
+    counted = all(row.amount_usd is not None for row in list_deposits(invoice, estimate))
     entered = estimate.total_entered_value_usd
     yield _block("39", "Total entered value", None if entered is None else f"{entered:,}", FILER, "totals")
     yield EntryBlock("40", "Declaration", None, AGENT, "foot")
     yield _block("41", "Duty", _in_usd(duty if complete else None), FILER, "totals")
     yield EntryBlock("42", "Tax", None, IF_TAXED, "foot")
-    yield _block("43", "Other fees", _in_usd(others if estimate.fees or complete else None), FILER, "totals")
+    yield _block(
+        "43", "Other fees", _in_usd(others if counted and (estimate.fees or complete) else None), FILER, "totals"
+    )
     yield _block("44", "Total", _in_usd(estimate.total_usd if complete else None), FILER, "totals")
     yield EntryBlock("45", "Declarant, title, signature, date", None, AGENT, "foot")
     yield EntryBlock("46", "Broker or filer", None, FILER, "foot")

@@ -90,7 +90,8 @@ def list_unknown(unit: dict[str, Any]) -> set[str]:
     exempt = [Decimal((line.get("chapter98") or {}).get("dutiableValue", "1")) == 0 for line in lines]
     priced = all(line.get("spi") == "S" or free for line, free in zip(lines, exempt, strict=True))
     known |= dict.fromkeys(("37A", "38", "41", "44"), priced)
-    known["43"] = priced or any(line.get("chapter98") is None for line in lines)
+    deposited = all("adCvdRate" in line["attributes"] for line in lines if "adCvdCase" in line["attributes"])
+    known["43"] = deposited and (priced or any(line.get("chapter98") is None for line in lines))
     return {number for number, value in known.items() if not value} | OF_THE_ENTRY
 
 
