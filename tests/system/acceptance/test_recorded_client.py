@@ -75,7 +75,7 @@ def test_recorded_client_runs_unchanged(account: AccountClient) -> None:
         "brokerId": factories.BROKER,
     }
     requests = read_requests(RECORDED.read_text(encoding="utf-8"))
-    assert len(requests) == 9
+    assert len(requests) == 12
     for request in requests:
         content = json.loads(fill_in(request.body, known)) if request.body else None
         answer = account.http.request(
