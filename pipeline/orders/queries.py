@@ -8,6 +8,7 @@ from sqlalchemy import delete, or_, select
 from sqlmodel import Session, col
 
 from pipeline.core.errors import InvalidState, NotFound
+from pipeline.core.field_types import mask_number
 from pipeline.core.runtime import Runtime
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.models import LegalHold
@@ -66,6 +67,10 @@ def _find(session: Session, owner: Owner, order_id: str, *, lock: bool = False) 
 
 
 def _view(order: Order) -> OrderView:
+    document = json.loads(order.document)
+    consignee = document.get("ultimateConsignee")
+    if consignee is not None and consignee["number"] is not None:
+        consignee["number"] = mask_number(consignee["number"])
     return OrderView(
         id=order.id,
         external_id=order.external_id,
@@ -73,5 +78,5 @@ def _view(order: Order) -> OrderView:
         synced_at=order.synced_at,
         batch_id=order.batch_id,
         export_id=order.export_id,
-        order=json.loads(order.document),
+        order=document,
     )

@@ -320,6 +320,14 @@ def test_example_files_make_a_plan_that_is_ready(harness: ApiHarness) -> None:
     assert plan(client, [each["id"] for each in synced])["readinessState"] == "READY"
 
 
+def test_social_security_number_of_a_consignee_is_not_shown(harness: ApiHarness) -> None:
+    client = harness.client("execute", "read")
+    consignee = {"name": "Buyer 1", "address": factories.PARTIES["buyer"]["address"], "number": "123-45-6789"}
+    sync(client, "orders", orders.order("1", ultimateConsignee=consignee))
+    shown = client.get("/api/orders/1").json()["order"]["ultimateConsignee"]
+    assert (shown["name"], shown["number"]) == ("Buyer 1", "XXX-XX-6789")
+
+
 def test_order_is_shown_and_deleted(on_both: ApiHarness) -> None:
     client = on_both.client()
     one, two = sync_everything(client, orders.order("1001"), orders.order("1002"))
