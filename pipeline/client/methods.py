@@ -139,6 +139,8 @@ class ApiMethods:
     trace: Final = Operation(operator_requests.trace)
     document_links: Final = Operation(operator_requests.document_links)
     resend: Final = Operation(operator_requests.resend)
+    acknowledge_delivery: Final = Operation(operator_requests.acknowledge_delivery)
+    reopen_delivery: Final = Operation(operator_requests.reopen_delivery)
     replay: Final = Listing(operator_requests.replay)
     acknowledge: Final = Operation(operator_requests.acknowledge)
     sandbox_handoffs: Final = Listing(operator_requests.sandbox_handoffs)

@@ -32,6 +32,7 @@ from pipeline.deliveries.schemas.views import (
     SandboxHandoffView,
     SandboxPage,
 )
+from pipeline.exports.schemas.export import AcknowledgeRequest
 from pipeline.ops.schemas import Health, StatsView
 
 
@@ -93,6 +94,22 @@ def document_links(submission: str) -> Call[DocumentLinks]:
 def resend(delivery: str) -> Call[DeliveryView]:
     """Send a delivered or dead message again, with the same id, and return its delivery."""
     return Call("POST", f"{_delivery_path(delivery)}/resend", parse_as(DeliveryView))
+
+
+def acknowledge_delivery(delivery: str, note: str | None = None) -> Call[DeliveryView]:
+    """Take a dead message about a registered plan from the inbox, with a note; a repeat changes nothing."""
+    return Call(
+        "POST",
+        f"{_delivery_path(delivery)}/acknowledge",
+        parse_as(DeliveryView),
+        json=to_request_body(AcknowledgeRequest(note=note)),
+        retry_when=RetryWhen.ALWAYS,
+    )
+
+
+def reopen_delivery(delivery: str) -> Call[DeliveryView]:
+    """Undo the acknowledgement of a dead message about a registered plan."""
+    return Call("POST", f"{_delivery_path(delivery)}/reopen", parse_as(DeliveryView))
 
 
 def replay(partner: str, request: ReplayRequest) -> ResultPage[ReplayReport]:

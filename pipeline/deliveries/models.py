@@ -166,7 +166,10 @@ class Delivery(SQLModel, table=True):
     due_at: datetime | None = instant_column(nullable=True)
     stalled_since: datetime | None = instant_column(nullable=True)  # when a sweep first found it due; unclaimed since
     delivered_at: datetime | None = instant_column(nullable=True)
-    inbox: str = InboxState.OPEN.value  # of a dead letter; a trigger on `exports` keeps it, and the purge of a plan
+    inbox: str = (
+        InboxState.OPEN.value
+    )  # of a dead letter: a trigger on `exports` keeps it; about a plan, a person and the purge
+    acknowledged_seq: int | None = None  # the act by which a person acknowledged a dead letter about a plan
     error: str | None = None
     created_at: datetime = timestamp_column()
 

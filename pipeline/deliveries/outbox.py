@@ -20,7 +20,7 @@ from pipeline.deliveries.models import Delivery, Notification
 from pipeline.deliveries.schemas.messages import ExportMessage, MessageType, PlanRechecked
 from pipeline.exports.hash_chain import digest_rows
 from pipeline.exports.models import Export, PlanSnapshot
-from pipeline.exports.states import DELIVERY_TRANSITIONS, DeliveryState, source_states
+from pipeline.exports.states import DELIVERY_TRANSITIONS, DeliveryState, InboxState, source_states
 from pipeline.exports.step_context import StepContext
 
 BROKER: Final = "customs_broker"
@@ -201,6 +201,8 @@ def requeue(session: Session, *conditions: ColumnElement[bool]) -> list[Requeued
             lease_until=None,
             due_at=database_now(),
             stalled_since=None,
+            inbox=InboxState.OPEN.value,
+            acknowledged_seq=None,
         )
         .returning(col(Delivery.subject_id), col(Delivery.channel), col(Delivery.audience))
         .execution_options(synchronize_session=False)

@@ -136,7 +136,7 @@ def read_payload(runtime: Runtime, account_id: str, delivery_id: str, *, test_on
     with runtime.db.read() as session:
         delivery = session.get(Delivery, delivery_id)
         if delivery is None or delivery.account_id != account_id:
-            raise _delivery_not_found(delivery_id)
+            raise delivery_not_found(delivery_id)
         subject = read_subject(session, delivery.subject_id)
         subject.check_kept("the text of its messages is gone")
         subject.check_test(delivery_id, test_only=test_only)
@@ -144,7 +144,8 @@ def read_payload(runtime: Runtime, account_id: str, delivery_id: str, *, test_on
         return messages.build_cloud_event(runtime.settings, notification, subject.trace, holder=delivery.partner_id)
 
 
-def _delivery_not_found(delivery_id: str) -> NotFound:
+def delivery_not_found(delivery_id: str) -> NotFound:
+    """Return the error that the account has no such delivery."""
     return NotFound(f"there is no delivery {delivery_id} in this account")
 
 
@@ -156,7 +157,7 @@ def load_delivery(session: Session, account_id: str, delivery_id: str) -> Delive
         .where(col(Delivery.account_id) == account_id, col(Delivery.id) == delivery_id)
     ).first()
     if found is None:
-        raise _delivery_not_found(delivery_id)
+        raise delivery_not_found(delivery_id)
     return build_delivery_views(session, [(found[0], found[1])])[0]
 
 

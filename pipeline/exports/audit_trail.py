@@ -50,6 +50,8 @@ class Action(StrEnum):
     HOLD_RELEASED = "hold_released"
     DOCUMENT_DOWNLOADED = "document_downloaded"
     DELIVERY_RESENT = "delivery_resent"
+    DELIVERY_ACKNOWLEDGED = "delivery_acknowledged"
+    DELIVERY_REOPENED = "delivery_reopened"
     ORDER_DELETED = "order_deleted"
     DELIVERIES_REPLAYED = "deliveries_replayed"
     PARTNER_CREATED = "partner_created"
@@ -81,8 +83,8 @@ def record_act(
     action: Action,
     subject: str,
     detail: Mapping[str, Any] | None = None,
-) -> None:
-    """Write one act to the account's audit trail, in the transaction of what it changed: either both exist, or neither.
+) -> int:
+    """Write one act to the account's audit trail, in the transaction of what it changed, and return its number.
 
     `actor` is the id of a person or a key, or `portal:` and the id of a partner's link, `subject` the id of what was acted on. `detail` is a flat JSON object without
     secrets. Call it last: it locks the trail until the transaction ends.
@@ -111,6 +113,7 @@ def record_act(
         "prev_hash": prev_hash,
     }
     session.execute(_WRITE, act | {"hash": hash_act(act)})
+    return seq
 
 
 def list_acts(

@@ -13,7 +13,7 @@ from sqlalchemy.orm import defer
 from sqlmodel import Session, col, or_, select
 
 from pipeline.core.errors import NotFound
-from pipeline.exports.models import Event, Export, ExportUnit, Step
+from pipeline.exports.models import Act, Event, Export, ExportUnit, Step
 from pipeline.exports.schemas.export import AcknowledgedView, EventView
 from pipeline.exports.states import ExportState, Outcome, StepState
 
@@ -35,6 +35,13 @@ def build_acknowledged(event: Event) -> AcknowledgedView:
     data = event.data
     return AcknowledgedView(
         seq=event.seq, outcome=Outcome(data["outcome"]), by=event.actor, at=event.at, note=data.get("note")
+    )
+
+
+def build_acknowledged_letter(act: Act) -> AcknowledgedView:
+    """Return the view of the act by which a person acknowledged a dead letter about a registered plan."""
+    return AcknowledgedView(
+        seq=act.seq, outcome=Outcome.UNDELIVERABLE, by=act.actor, at=act.at, note=act.detail.get("note")
     )
 
 

@@ -70,7 +70,7 @@ UNANSWERED_STATES: Final = (
 
 
 class InboxState(StrEnum):
-    """If a dead letter can be in the inbox: its export or plan decides that."""
+    """If a dead letter can be in the inbox: its export decides that; about a plan, a person does."""
 
     OPEN = "open"  # it is in the inbox
     ACKNOWLEDGED = "acknowledged"  # a person has seen what the export needs

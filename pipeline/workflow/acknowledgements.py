@@ -1,4 +1,7 @@
-"""Acknowledgements: a person has seen what an export needs, and it leaves the inbox until a new fact arrives."""
+"""Acknowledgements: a person has seen what an export needs, and it leaves the inbox until a new fact arrives.
+
+A registered plan has no log and no outcome: each dead letter about it is acknowledged by itself.
+"""
 
 from __future__ import annotations
 
@@ -9,13 +12,15 @@ from sqlmodel import Session, col
 
 from pipeline.core.errors import InvalidState, PreconditionFailed
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries import queries
 from pipeline.deliveries.models import Delivery
 from pipeline.deliveries.outcomes import DEAD, read_outcome
+from pipeline.deliveries.subjects import lock_subject
 from pipeline.exports import events
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import REOPENING, EventType, NewEvent
 from pipeline.exports.models import Event, Export
-from pipeline.exports.states import NEEDS_PERSON, Outcome
+from pipeline.exports.states import NEEDS_PERSON, DeliveryState, InboxState, Outcome
 from pipeline.workflow.interventions import Precondition, lock_export
 
 #: A failed export blocks its goods: it is retried, cancelled or amended, and stays in the inbox until then.
@@ -64,6 +69,61 @@ def reopen_export(
             raise InvalidState(f"export {export_id} is not acknowledged; there is nothing to undo")
         events.append(session, export_id, actor, [NewEvent(EventType.OUTCOME_REOPENED)])
         record_act(session, account_id, actor, Action.EXPORT_REOPENED, export_id)
+
+
+def acknowledge_letter(
+    runtime: Runtime,
+    account_id: str,
+    delivery_id: str,
+    actor: str,
+    note: str | None = None,
+    *,
+    test_only: bool = False,
+) -> None:
+    """Record that a person has seen a dead letter about a registered plan. Does nothing if that is recorded already.
+
+    Raises NotFound and Purged, InvalidState if it is not dead or is about an export, and InsufficientRole if `test_only`
+    and the plan is live.
+    """
+    with runtime.db.write() as session:
+        letter = _lock_letter(session, account_id, delivery_id, test_only=test_only)
+        if letter.inbox == InboxState.ACKNOWLEDGED:
+            return
+        if letter.state != DeliveryState.DEAD:
+            raise InvalidState(f"delivery {delivery_id} is {letter.state}; only a dead one is acknowledged")
+        detail = {} if note is None else {"note": note}
+        letter.acknowledged_seq = record_act(
+            session, account_id, actor, Action.DELIVERY_ACKNOWLEDGED, delivery_id, detail
+        )
+        letter.inbox = InboxState.ACKNOWLEDGED.value
+
+
+def reopen_letter(runtime: Runtime, account_id: str, delivery_id: str, actor: str, *, test_only: bool = False) -> None:
+    """Undo an acknowledgement: the dead letter is in the inbox again.
+
+    Raises what `acknowledge_letter` does, and InvalidState if it is not acknowledged.
+    """
+    with runtime.db.write() as session:
+        letter = _lock_letter(session, account_id, delivery_id, test_only=test_only)
+        if letter.inbox != InboxState.ACKNOWLEDGED:
+            raise InvalidState(f"delivery {delivery_id} is not acknowledged; there is nothing to undo")
+        letter.inbox, letter.acknowledged_seq = InboxState.OPEN.value, None
+        record_act(session, account_id, actor, Action.DELIVERY_REOPENED, delivery_id)
+
+
+def _lock_letter(session: Session, account_id: str, delivery_id: str, *, test_only: bool) -> Delivery:
+    """Lock the plan that a delivery is about, and return the delivery as it is then."""
+    subject_id = session.scalar(
+        select(col(Delivery.subject_id)).where(col(Delivery.id) == delivery_id, col(Delivery.account_id) == account_id)
+    )
+    if subject_id is None:
+        raise queries.delivery_not_found(delivery_id)
+    subject = lock_subject(session, subject_id)
+    subject.check_kept("nothing about it needs a person")
+    subject.check_test(delivery_id, test_only=test_only)
+    if subject.plan_id is None:
+        raise InvalidState(f"delivery {delivery_id} is about {subject.name}; acknowledge the export itself")
+    return session.get_one(Delivery, delivery_id)
 
 
 def _find_newer_fact(session: Session, export_id: str, seq: int) -> bool:

@@ -19,8 +19,8 @@ from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmissio
 from pipeline.deliveries.outcomes import HANDOFF, outcome_search
 from pipeline.deliveries.remedies import find_remedy
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED, MessageType
-from pipeline.exports.models import Event, Export, PlanSnapshot
-from pipeline.exports.queries import build_acknowledged
+from pipeline.exports.models import Act, Event, Export, PlanSnapshot
+from pipeline.exports.queries import build_acknowledged, build_acknowledged_letter
 from pipeline.exports.schemas.export import AcknowledgedView
 from pipeline.exports.schemas.inbox import Cause, InboxItem, InboxView
 from pipeline.exports.states import DeliveryState, ExportState, InboxState, Outcome
@@ -196,6 +196,17 @@ def _load_acknowledged(session: Session, rows: Sequence[Row[Any]]) -> Mapping[st
     return {event.export_id: build_acknowledged(event) for event in found}
 
 
+def _load_acknowledged_letters(
+    session: Session, account_id: str, rows: Sequence[Row[Any]]
+) -> Mapping[str, AcknowledgedView]:
+    """Return the acknowledgements of dead letters about plans, by the ids of their deliveries."""
+    letters = {row.acknowledged_act: row.id for row in rows if row.acknowledged_act is not None}
+    if not letters:
+        return {}
+    found = session.scalars(select(Act).where(col(Act.account_id) == account_id, col(Act.seq).in_(letters)))
+    return {letters[act.seq]: build_acknowledged_letter(act) for act in found}
+
+
 def _describe_export(row: Row[Any]) -> dict[str, Any]:
     return {
         "export_id": row.export_id,
@@ -299,6 +310,7 @@ def _find_dead(session: Session, account_id: str, *, acknowledged: bool, limit: 
         col(Export.acknowledged_seq),
         col(PlanSnapshot.entry_on),
         *(col(each) for each in (Delivery.id, Delivery.partner_id, Delivery.channel, Delivery.error)),
+        col(Delivery.acknowledged_seq).label("acknowledged_act"),
         col(Delivery.created_at),
         col(Notification.event_type),
         col(Attempt.status),
@@ -314,6 +326,7 @@ def _find_dead(session: Session, account_id: str, *, acknowledged: bool, limit: 
         .limit(limit)
     ).all()
     seen = _load_acknowledged(session, rows)
+    letters = _load_acknowledged_letters(session, account_id, rows)
     return [
         InboxItem(
             **_describe_export(row),
@@ -323,7 +336,7 @@ def _find_dead(session: Session, account_id: str, *, acknowledged: bool, limit: 
             text=row.event_type,
             delivery_id=row.id,
             since=row.created_at,
-            acknowledged=seen.get(row.export_id),
+            acknowledged=letters.get(row.id) if row.export_id is None else seen.get(row.export_id),
         )
         for row in rows
     ]

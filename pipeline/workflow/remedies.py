@@ -11,7 +11,12 @@ from pipeline.core.errors import ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import sender, streams
 from pipeline.exports.schemas.inbox import Remedy
-from pipeline.workflow.acknowledgements import acknowledge_export, reopen_export
+from pipeline.workflow.acknowledgements import (
+    acknowledge_export,
+    acknowledge_letter,
+    reopen_export,
+    reopen_letter,
+)
 from pipeline.workflow.amendments import AMENDING_ROLES
 from pipeline.workflow.interventions import cancel_export, find_for_change, retry_export
 from pipeline.workflow.steps import TaskMessage, stream_tasks
@@ -33,7 +38,8 @@ class RemedyTarget:
         """Return the id that the remedy acts on."""
         if remedy in _OF_PARTNERS:
             return self.partner_id
-        return self.delivery_id if remedy is Remedy.RESEND else self.export_id
+        # Without an export, a dead letter is about a registered plan.
+        return self.delivery_id if remedy is Remedy.RESEND or not self.export_id else self.export_id
 
 
 def required_roles(remedy: Remedy) -> tuple[str, ...]:
@@ -65,6 +71,14 @@ def apply_remedy(
         case Remedy.PAUSE:
             partners.pause_partner(runtime, account_id, wanted, test_only=caller.test, actor=caller.actor)
             return []
+        case Remedy.ACKNOWLEDGE if not target.export_id:
+            acknowledge_letter(runtime, account_id, wanted, caller.actor, note, test_only=caller.test)
+            return []
+        case Remedy.REOPEN if not target.export_id:
+            reopen_letter(runtime, account_id, wanted, caller.actor, test_only=caller.test)
+            return []
+        case _ if not target.export_id:
+            raise ValidationFailed(f"{remedy.value} cannot be applied to this item; choose another remedy")
         case _:
             return _apply_to_export(runtime, caller, remedy, find_for_change(runtime, caller, wanted), target, note)
 

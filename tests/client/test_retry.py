@@ -30,6 +30,7 @@ CHANGING: dict[str, tuple[tuple[Any, ...], str]] = {
     "cancel": (("exp_1",), "export"),
     "retry": (("exp_1",), "export"),
     "resend": (("dlv_1",), "delivery"),
+    "reopen_delivery": (("dlv_1",), "delivery"),
     "create_partner": ((NewPartner(id="wh_1", kind="warehouse", name="W"),), "created-partner"),
     "test_partner": (("wh_1",), "partner-tested"),
     "activate_partner": (("wh_1",), "partner"),
@@ -47,6 +48,7 @@ REPEATABLE: dict[str, tuple[tuple[Any, ...], str]] = {
     "proforma": ((PLAN,), "preflight-report"),
     "change_partner": (("wh_1", PartnerChanges(name="W")), "partner"),
     "change_print_settings": ((PrintSettingsChanges(languages=["en", "fr"]),), "print-settings"),
+    "acknowledge_delivery": (("dlv_1", "The desk has it."), "delivery"),
     "acknowledge": (("sub_1", AcknowledgementBody(id="a-1", status="accepted")), "acknowledgement-receipt"),
 }
 

@@ -25,6 +25,7 @@ from pipeline.exports.models import Act, PlanSnapshot
 from pipeline.exports.schemas.inbox import Cause, Remedy
 from pipeline.exports.states import DeliveryState
 from pipeline.ops import retention
+from pipeline.workflow.acknowledgements import acknowledge_letter, reopen_letter
 from pipeline.workflow.inbox import load_inbox, open_items
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
@@ -133,7 +134,7 @@ def test_dead_letter_about_a_plan_is_in_the_inbox_and_resent(
     assert (report.dead, report.pending_streams) == (1, ()), "no message about the operators' own dead letters"
     (dead,) = load_inbox(runtime, factories.ACCOUNT).items
     assert (dead.cause, dead.export_id, dead.batch_id) == (Cause.DEAD_LETTER, None, PLAN_ID)
-    assert dead.remedies == (Remedy.RESEND, Remedy.TEST)
+    assert dead.remedies == (Remedy.RESEND, Remedy.TEST, Remedy.ACKNOWLEDGE)
     assert count_open(runtime) == 1
     delivery_id = str(dead.delivery_id)
     resent, stream = sender.resend_delivery(runtime, factories.ACCOUNT, delivery_id, "key_op")
@@ -152,6 +153,52 @@ def test_dead_letter_about_a_plan_is_in_the_inbox_and_resent(
             "delivery_resent",
             delivery_id,
         )
+
+
+def test_dead_letter_about_a_plan_is_acknowledged_until_it_is_resent(
+    make_runtime: OpenRuntime, endpoint: Start, database_url: str
+) -> None:
+    runtime = open_desk(make_runtime(database_url=database_url, delivery_schedule_seconds=()), endpoint(Script(500)))
+    notify(runtime)
+    notify(runtime)
+    deliver(runtime)
+    deliver(runtime)
+    first, second = (str(each.delivery_id) for each in load_inbox(runtime, factories.ACCOUNT).items)
+    who = runtime, factories.ACCOUNT
+    for _ in range(2):  # a repeat changes nothing
+        acknowledge_letter(*who, first, "key_op", "The desk has it.")
+    assert [each.delivery_id for each in load_inbox(*who).items] == [second]
+    assert count_open(runtime) == 1
+    (seen,) = load_inbox(*who, acknowledged=True).items
+    assert (seen.delivery_id, seen.remedies) == (first, (Remedy.REOPEN,))
+    assert seen.acknowledged is not None
+    noted = seen.acknowledged
+    assert (noted.by, noted.note, noted.outcome) == ("key_op", "The desk has it.", "undeliverable")
+    with runtime.db.read() as session:
+        assert session.get_one(Act, (factories.ACCOUNT, noted.seq)).action == "delivery_acknowledged"
+    reopen_letter(*who, first, "key_op")
+    assert (len(load_inbox(*who).items), load_inbox(*who, acknowledged=True).items) == (2, [])
+    with pytest.raises(InvalidState, match="nothing to undo"):
+        reopen_letter(*who, first, "key_op")
+    acknowledge_letter(*who, first, "key_op")
+    sender.resend_delivery(*who, first, "key_op")
+    with pytest.raises(InvalidState, match="only a dead one"):
+        acknowledge_letter(*who, first, "key_op")
+    deliver(runtime)
+    assert (len(load_inbox(*who).items), load_inbox(*who, acknowledged=True).items) == (2, [])
+
+
+def test_only_letters_about_own_plans_are_acknowledged(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    runtime = open_desk(make_runtime(delivery_schedule_seconds=()), endpoint(Script(500)))
+    notify(runtime)
+    deliver(runtime)
+    (dead,) = load_inbox(runtime, factories.ACCOUNT).items
+    delivery_id = str(dead.delivery_id)
+    with pytest.raises(NotFound):
+        acknowledge_letter(runtime, "acc_other", delivery_id, "key_op")
+    with pytest.raises(InsufficientRole):
+        acknowledge_letter(runtime, factories.ACCOUNT, delivery_id, "key_op", test_only=True)
+    assert len(load_inbox(runtime, factories.ACCOUNT).items) == 1
 
 
 def count_open(runtime: Runtime) -> int:

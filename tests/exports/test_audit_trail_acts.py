@@ -16,14 +16,23 @@ from pipeline.accounts import partners
 from pipeline.accounts.models import Partner
 from pipeline.core.db import table
 from pipeline.core.errors import Refused
-from pipeline.deliveries import replay, sender, streams, submissions
+from pipeline.deliveries import operator_messages, replay, sender, streams, submissions
 from pipeline.deliveries.models import BrokerSubmission, Delivery
+from pipeline.deliveries.operator_messages import ChangedFindings
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.models import Act, Event, Export
+from pipeline.exports.plans import hash_plan
+from pipeline.exports.schemas.plan import Plan
 from pipeline.ops import audit
-from pipeline.workflow.acknowledgements import acknowledge_export, reopen_export
+from pipeline.workflow.acknowledgements import (
+    acknowledge_export,
+    acknowledge_letter,
+    reopen_export,
+    reopen_letter,
+)
 from pipeline.workflow.interventions import cancel_export, retry_export
+from pipeline.workflow.preflight import register_plan
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export, make_amendment
@@ -69,6 +78,27 @@ def prepare_reopen(workflow: WorkflowHarness) -> Press:
     return lambda: reopen_export(workflow.runtime, factories.ACCOUNT, export_id, PERSON)
 
 
+def prepare_letter(workflow: WorkflowHarness) -> str:
+    """Return a dead message about a registered plan."""
+    raw = factories.plan()
+    plan_id = register_plan(workflow.runtime, workflow.caller, hash_plan(Plan.model_validate(raw), raw)).plan_id
+    with workflow.runtime.db.write() as session:
+        operator_messages.enqueue_plan_rechecked(session, plan_id, ChangedFindings("us-old", "us-new", [], []))
+        session.execute(update(Delivery).values(state="dead", due_at=None))
+    return list_ids(workflow, col(Delivery.id))[0]
+
+
+def prepare_acknowledge_letter(workflow: WorkflowHarness) -> Press:
+    delivery_id = prepare_letter(workflow)
+    return lambda: acknowledge_letter(workflow.runtime, factories.ACCOUNT, delivery_id, PERSON)
+
+
+def prepare_reopen_letter(workflow: WorkflowHarness) -> Press:
+    delivery_id = prepare_letter(workflow)
+    acknowledge_letter(workflow.runtime, factories.ACCOUNT, delivery_id, PERSON)
+    return lambda: reopen_letter(workflow.runtime, factories.ACCOUNT, delivery_id, PERSON)
+
+
 def prepare_amend(workflow: WorkflowHarness) -> Press:
     export_id = execute_export(workflow)
     return lambda: make_amendment(workflow, export_id)
@@ -112,6 +142,8 @@ PRESSED: Final[dict[str, Callable[[WorkflowHarness], Press]]] = {
     "export_reopened": prepare_reopen,
     "export_amended": prepare_amend,
     "delivery_resent": prepare_resend,
+    "delivery_acknowledged": prepare_acknowledge_letter,
+    "delivery_reopened": prepare_reopen_letter,
     "deliveries_replayed": prepare_replay,
     "handoff_answered": prepare_answer,
     "partner_paused": prepare_pause,

@@ -786,6 +786,48 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/api/deliveries/{id}/acknowledge": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Take a dead message about a registered plan from the inbox
+         * @description Take a dead message about a registered plan from the inbox; a repeat changes nothing.
+         *
+         *     A dead message about an export leaves the inbox with its export.
+         */
+        post: operations["acknowledgeDelivery"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/api/deliveries/{id}/reopen": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Undo the acknowledgement of a dead message about a registered plan: it is in the inbox again
+         * @description Undo the acknowledgement of a dead message about a registered plan: it is in the inbox again.
+         */
+        post: operations["reopenDelivery"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/api/partners/{id}/replay": {
         parameters: {
             query?: never;
@@ -1452,12 +1494,12 @@ export interface components {
     schemas: {
         /**
          * AcknowledgedView
-         * @description A person's acknowledgement of what an export needs.
+         * @description A person's acknowledgement of what an export needs, or of a dead letter about a registered plan.
          */
         AcknowledgedView: {
-            /** @description The number of the event that records it */
+            /** @description The number of the event that records it; about a plan, of the act in the audit trail */
             seq: number;
-            /** @description The outcome that was acknowledged */
+            /** @description The outcome that was acknowledged; of a message about a plan `undeliverable` */
             outcome: components["schemas"]["Outcome"];
             by: string;
             /** Format: date-time */
@@ -1545,7 +1587,7 @@ export interface components {
          * @description What a person or a key did; the subject is the id of the noun.
          * @enum {string}
          */
-        Action: "signed_in" | "sign_in_failed" | "signed_out" | "session_ended" | "account_entered" | "credentials_set" | "provider_connected" | "recovery_codes_created" | "person_invited" | "person_joined" | "person_removed" | "person_disabled" | "person_enabled" | "link_created" | "portal_link_created" | "portal_link_revoked" | "portal_opened" | "handoff_answered" | "roles_changed" | "export_amended" | "export_cancelled" | "export_retried" | "export_acknowledged" | "export_reopened" | "hold_placed" | "hold_released" | "document_downloaded" | "delivery_resent" | "order_deleted" | "deliveries_replayed" | "partner_created" | "partner_changed" | "partner_tested" | "partner_activated" | "partner_paused" | "partner_resumed" | "partner_key_rotated" | "key_created" | "key_rotated" | "key_revoked" | "waiver_granted" | "waiver_revoked" | "languages_changed" | "logo_changed" | "logo_removed";
+        Action: "signed_in" | "sign_in_failed" | "signed_out" | "session_ended" | "account_entered" | "credentials_set" | "provider_connected" | "recovery_codes_created" | "person_invited" | "person_joined" | "person_removed" | "person_disabled" | "person_enabled" | "link_created" | "portal_link_created" | "portal_link_revoked" | "portal_opened" | "handoff_answered" | "roles_changed" | "export_amended" | "export_cancelled" | "export_retried" | "export_acknowledged" | "export_reopened" | "hold_placed" | "hold_released" | "document_downloaded" | "delivery_resent" | "delivery_acknowledged" | "delivery_reopened" | "order_deleted" | "deliveries_replayed" | "partner_created" | "partner_changed" | "partner_tested" | "partner_activated" | "partner_paused" | "partner_resumed" | "partner_key_rotated" | "key_created" | "key_rotated" | "key_revoked" | "waiver_granted" | "waiver_revoked" | "languages_changed" | "logo_changed" | "logo_removed";
         /**
          * ArtifactView
          * @description A document of a customs package.
@@ -9536,6 +9578,200 @@ export interface operations {
         responses: {
             /** @description A delivery: one notification to one recipient over one channel. */
             202: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeliveryView"];
+                };
+            };
+            /** @description `errorCode` is INVALID_REQUEST or VALIDATION_ERROR */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_API_KEY */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_ACCOUNT_SCOPE or INSUFFICIENT_ROLE */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is NOT_FOUND */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is PLAN_HASH_MISMATCH or EXPORT_ALREADY_EXECUTED or IDEMPOTENCY_IN_PROGRESS or INVALID_STATE */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is RATE_LIMITED */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is NOT_READY */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    acknowledgeDelivery: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The delivery's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": components["schemas"]["AcknowledgeRequest"];
+            };
+        };
+        responses: {
+            /** @description A delivery: one notification to one recipient over one channel. */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["DeliveryView"];
+                };
+            };
+            /** @description `errorCode` is INVALID_REQUEST or VALIDATION_ERROR */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_API_KEY */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is INVALID_ACCOUNT_SCOPE or INSUFFICIENT_ROLE */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is NOT_FOUND */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is REQUEST_TIMEOUT */
+            408: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is PLAN_HASH_MISMATCH or EXPORT_ALREADY_EXECUTED or IDEMPOTENCY_IN_PROGRESS or INVALID_STATE */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is PAYLOAD_TOO_LARGE */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is RATE_LIMITED */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is NOT_READY */
+            503: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+        };
+    };
+    reopenDelivery: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                /** @description The delivery's id */
+                id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description A delivery: one notification to one recipient over one channel. */
+            200: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -241,10 +241,10 @@ class Links(View):
 
 
 class AcknowledgedView(View):
-    """A person's acknowledgement of what an export needs."""
+    """A person's acknowledgement of what an export needs, or of a dead letter about a registered plan."""
 
-    seq: int = Field(description="The number of the event that records it")
-    outcome: Outcome = Field(description="The outcome that was acknowledged")
+    seq: int = Field(description="The number of the event that records it; about a plan, of the act in the audit trail")
+    outcome: Outcome = Field(description="The outcome that was acknowledged; of a message about a plan `undeliverable`")
     by: str
     at: datetime
     note: str | None

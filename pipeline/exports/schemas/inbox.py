@@ -80,8 +80,6 @@ class InboxItem(StrictModel):
         if self.acknowledged is not None:
             return (Remedy.REOPEN,)
         without = {Remedy.RESEND} if self.delivery_id is None else set()
-        if self.export_id is None:  # only an export is acknowledged
-            without |= {Remedy.ACKNOWLEDGE}
         return tuple(each for each in REMEDIES[self.cause] if each not in without)
 
     @property

@@ -13,10 +13,12 @@ from pipeline.deliveries import queries, sender
 from pipeline.deliveries import replay as delivery_replay
 from pipeline.deliveries.schemas.cloudevent import MEDIA_TYPE
 from pipeline.deliveries.schemas.views import NotificationTrace, ReplayReport, ReplayRequest
+from pipeline.exports.schemas.export import AcknowledgeRequest
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.api.dependencies import Operator, PublisherDep, Reader, RuntimeDep
 from pipeline.interfaces.api.openapi import LIST_REFUSALS, READ_REFUSALS, refusal_responses
 from pipeline.interfaces.api.request_body import describe_body, json_body
+from pipeline.workflow import acknowledgements
 from pipeline.workflow.steps import stream_tasks
 
 router = APIRouter(tags=["deliveries"])
@@ -81,6 +83,38 @@ def resend_delivery(
     delivery, stream = sender.resend_delivery(runtime, caller.account_id, id, caller.actor, test_only=caller.test)
     publisher.publish(stream_tasks([stream]))
     return delivery
+
+
+@router.post(
+    "/api/deliveries/{id}/acknowledge",
+    response_model=DeliveryView,
+    responses=refusal_responses(400, 404, 409, 413),
+    openapi_extra=describe_body(AcknowledgeRequest),
+)
+async def acknowledge_delivery(
+    id: str,  # noqa: A002 - the contract's name
+    runtime: RuntimeDep,
+    caller: Operator,
+    body: Annotated[Parsed[AcknowledgeRequest], json_body(AcknowledgeRequest)],
+) -> DeliveryView:
+    """Take a dead message about a registered plan from the inbox; a repeat changes nothing.
+
+    A dead message about an export leaves the inbox with its export.
+    """
+
+    def change() -> DeliveryView:
+        account_id, note = caller.account_id, body.model.note
+        acknowledgements.acknowledge_letter(runtime, account_id, id, caller.actor, note, test_only=caller.test)
+        return queries.get_delivery(runtime, account_id, id)
+
+    return await run_in_threadpool(change)
+
+
+@router.post("/api/deliveries/{id}/reopen", response_model=DeliveryView, responses=refusal_responses(404, 409))
+def reopen_delivery(id: str, runtime: RuntimeDep, caller: Operator) -> DeliveryView:  # noqa: A002 - the contract's name
+    """Undo the acknowledgement of a dead message about a registered plan: it is in the inbox again."""
+    acknowledgements.reopen_letter(runtime, caller.account_id, id, caller.actor, test_only=caller.test)
+    return queries.get_delivery(runtime, caller.account_id, id)
 
 
 @router.post(

@@ -134,6 +134,26 @@ def resend(
     print_result(requeued, text, as_json=as_json)
 
 
+@app.command()
+@report_errors
+def acknowledge(
+    delivery: Annotated[str, typer.Argument(metavar="ID", help="Of a dead message about a registered plan.")],
+    note: Annotated[str | None, typer.Option(help="What was done about it; it stands in the audit trail.")] = None,
+    undo: Annotated[bool, typer.Option("--undo", help="Put it back into the inbox.")] = False,
+    api_url: ApiUrl = None,
+    api_key: ApiKey = None,
+    as_json: Json = False,
+) -> None:
+    """Take a dead message about a registered plan from the inbox until it is resent; with --undo put it back.
+
+    A dead message about an export leaves the inbox by `exports acknowledge`.
+    """
+    with connect(api_url, api_key) as api:
+        row = api.reopen_delivery(delivery) if undo else api.acknowledge_delivery(delivery, note)
+    text = f"[green]✓[/] {escape(row.id)} is {'in the inbox again' if undo else 'acknowledged'}"
+    print_result(row, text, as_json=as_json)
+
+
 @app.command(epilog="Example: exports deliveries replay --partner wh_123 --since 2026-11-24T15:00:00Z --state dead")
 @report_errors
 def replay(

@@ -25,6 +25,10 @@ _COMMANDS = {
     Remedy.ACKNOWLEDGE: "exports acknowledge {export}",
     Remedy.REOPEN: "exports acknowledge --undo {export}",
 }
+_COMMANDS_OF_LETTERS = {
+    Remedy.ACKNOWLEDGE: "exports deliveries acknowledge {delivery}",
+    Remedy.REOPEN: "exports deliveries acknowledge --undo {delivery}",
+}
 
 
 @app.command()
@@ -96,4 +100,6 @@ def _format_note(item: InboxItem) -> str:
 
 def _describe_remedies(item: InboxItem) -> list[str]:
     given = {"export": item.export_id, "delivery": item.delivery_id, "partner": item.partner_id}
-    return [_COMMANDS[each].format(**given) for each in item.remedies]
+    # Without an export, a dead letter is about a registered plan.
+    commands = _COMMANDS if item.export_id is not None else _COMMANDS | _COMMANDS_OF_LETTERS
+    return [commands[each].format(**given) for each in item.remedies]

@@ -229,6 +229,7 @@ OUTPUTS: Final[dict[str, Any]] = {
     "deliveries list": DeliveryPage,
     "deliveries show": DeliveryView,
     "deliveries resend": DeliveryView,
+    "deliveries acknowledge": DeliveryView,
     "deliveries replay": models.ReplayTotal,
     "accounts create": models.AccountOutput,
     "accounts mail-domains": models.MailDomains,

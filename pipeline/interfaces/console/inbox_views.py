@@ -45,9 +45,9 @@ _EFFECTS: Final = {
     " undo this.",
     Remedy.RESUME: "The partner gets its kept messages now, and new ones as they come. You can pause it again.",
     Remedy.PAUSE: "Nothing is sent to the partner. Its messages are kept until you resume it.",
-    Remedy.ACKNOWLEDGE: "Each export leaves the inbox; its log names you and the note. Its outcome stays, and"
-    " nobody is notified. It comes back when a new fact arrives. You can undo this.",
-    Remedy.REOPEN: "Each export is in the inbox again. You can acknowledge it again.",
+    Remedy.ACKNOWLEDGE: "Each item leaves the inbox; the log of its export, or the audit trail, names you and the note."
+    " Outcomes stay, and nobody is notified. An item comes back when a new fact arrives. You can undo this.",
+    Remedy.REOPEN: "Each item is in the inbox again. You can acknowledge it again.",
 }
 _DONE: Final = {
     Remedy.RETRY: "continues",
@@ -258,7 +258,8 @@ def _format_deadline(item: InboxItem) -> str:
 
 def build_review(remedy: Remedy, items: Sequence[ChosenItem], note: str = "") -> Review:
     """Return the page that asks before a remedy is applied."""
-    counted = count_noun(len(items), _NOUNS.get(remedy, "export"))
+    noun = "export" if all(each.export_id for each in items) else "message"
+    counted = count_noun(len(items), _NOUNS.get(remedy, noun))
     button = f"{_BUTTONS[remedy]}: {counted}" if remedy is Remedy.REOPEN else f"{_BUTTONS[remedy]} {counted}"
     return Review(
         remedy=remedy.value,

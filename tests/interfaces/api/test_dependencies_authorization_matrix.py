@@ -86,6 +86,7 @@ def build_body(method: str, path: str) -> factories.Json | None:
         ("POST", "/api/plan-templates/sync"): orders.template_sync(),
         ("POST", "/api/exports/proforma"): plan,
         ("POST", "/api/exports/{id}/acknowledge"): {"note": "The broker was called."},
+        ("POST", "/api/deliveries/{id}/acknowledge"): {"note": "The desk has it."},
         ("POST", "/api/partners"): {"id": "wh_new", "kind": "warehouse", "name": "A new one"},
         ("PATCH", "/api/partners/{id}"): {"name": "Another name"},
         ("POST", "/api/partners/{id}/replay"): {"since": "2026-01-01T00:00:00Z"},

@@ -76,10 +76,13 @@ def test_console_shows_and_resends_the_dead_letter(harness: ApiHarness, plan_id:
     assert f"<code>{plan_id}</code></td>" in browser.get(f"/console/partners/{DESK}").text
     inbox = browser.get("/console/inbox").text
     assert f'<a href="/console/deliveries/{delivery_id}">{factories.BATCH}</a>' in inbox
-    assert "Acknowledge" not in inbox.split("<form")[1]
     chosen = ChosenItem(delivery_id=delivery_id, partner_id=DESK, name=factories.BATCH).value
-    refused = post_items(browser, "apply", "acknowledge", chosen).text
-    assert "choose another remedy" in refused
+    assert "Acknowledge 1 message" in post_items(browser, "review", "acknowledge", chosen).text
+    assert "is acknowledged" in post_items(browser, "apply", "acknowledge", chosen).text
+    assert "Nothing needs a person" in browser.get("/console/inbox").text
+    assert f"/console/deliveries/{delivery_id}" in browser.get("/console/inbox?acknowledged=true").text
+    assert "is in the inbox again" in post_items(browser, "apply", "reopen", chosen).text
+    assert "choose another remedy" in post_items(browser, "apply", "retry", chosen).text
     assert "is pending again" in post_items(browser, "apply", "resend", chosen).text
     assert deliver(harness, plan_id).delivered == 1
     assert "Nothing needs a person" in browser.get("/console/inbox").text
@@ -110,4 +113,13 @@ def test_api_and_commands_name_the_plan(harness: ApiHarness, plan_id: str) -> No
     assert f"of plan {plan_id}, batch {factories.BATCH}\n" in commands("trace", delivery["notificationId"]).output
     assert f"exports deliveries resend {delivery_id}" in " ".join(commands("inbox").output.split())
     assert commands.json("inbox")["items"] == [item]
+    assert f"exports deliveries acknowledge {delivery_id}" in " ".join(commands("inbox").output.split())
+    assert commands.json("deliveries", "acknowledge", delivery_id, "--note", "The desk has it.")["state"] == "dead"
+    assert commands.json("inbox")["items"] == []
+    (seen,) = commands.json("inbox", "--acknowledged")["items"]
+    assert (seen["deliveryId"], seen["acknowledged"]["note"]) == (delivery_id, "The desk has it.")
+    assert f"acknowledge --undo {delivery_id}" in " ".join(commands("inbox", "--acknowledged").output.split())
+    commands.json("deliveries", "acknowledge", delivery_id, "--undo")
+    assert commands.json("inbox")["items"] == [item]
+    assert client.post("/api/deliveries/dlv_other/acknowledge", json={}).status_code == 404
     assert commands.json("deliveries", "resend", delivery_id)["state"] == "pending"

@@ -958,6 +958,7 @@ def _create_tables() -> None:
         sa.Column("stalled_since", Instant(), nullable=True),
         sa.Column("delivered_at", Instant(), nullable=True),
         sa.Column("inbox", sa.String(), nullable=False),
+        sa.Column("acknowledged_seq", sa.Integer(), nullable=True),
         sa.Column("error", sa.String(), nullable=True),
         sa.Column("created_at", Instant(), nullable=False),
         sa.ForeignKeyConstraint(["notification_id"], ["notifications.id"], name=op.f("fk_deliveries_notification_id")),
