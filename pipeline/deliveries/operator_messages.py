@@ -204,7 +204,7 @@ def enqueue_plan_rechecked(session: Session, plan_id: str, change: ChangedFindin
         gone=[*change.gone[:MAX_CHANGED]],
     )
     # Rules may go back and forth; the position of the message makes its id unique.
-    subject = f"{change.ruleset}/{outbox.next_position_of_plan(session, plan_id)}"
+    subject = f"{change.ruleset}/{outbox.next_position(session, message.about)}"
     notification = NewNotification(OPERATOR, MessageType.PLAN_RECHECKED, subject, message)
     operators = {OPERATOR: recipients.find_operators(session, plan.account_id)}
     return outbox.enqueue(session, plan.account_id, [notification], operators)

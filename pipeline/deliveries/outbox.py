@@ -17,7 +17,8 @@ from pipeline.accounts.recipients import Recipient
 from pipeline.core.db import database_now, table
 from pipeline.core.ids import new_id
 from pipeline.deliveries.models import Delivery, Notification
-from pipeline.deliveries.schemas.messages import ExportMessage, MessageType, PlanRechecked
+from pipeline.deliveries.schemas.cloudevent import OutboxMessage
+from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.hash_chain import digest_rows
 from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.states import DELIVERY_TRANSITIONS, DeliveryState, InboxState, source_states
@@ -50,7 +51,7 @@ class NewNotification:
     audience: str
     type: MessageType
     subject: str
-    message: ExportMessage | PlanRechecked
+    message: OutboxMessage
 
 
 @dataclass(frozen=True)
@@ -126,23 +127,16 @@ def build_rows(
     delivery_rows: dict[DeliveryState, list[dict[str, Any]]] = {DeliveryState.PENDING: [], DeliveryState.WAITING: []}
     for position, notification in enumerate(notifications, start=first):
         message = notification.message
-        about = (notification.audience, notification.type, notification.subject)
-        if isinstance(message, PlanRechecked):
-            export_id, plan_id, subject_id = None, message.plan_id, message.plan_id
-            identity = _derive_id(message.plan_id, *about)
-        else:
-            export_id, plan_id, subject_id = message.export_id, None, message.export_id
-            identity = derive_notification_id(message.export_id, message.revision, *about)
+        identity = _derive_id(*message.identity, notification.audience, notification.type, notification.subject)
         common = {"account_id": account_id, "audience": notification.audience, "position": position}
         notification_rows.append(
             common
             | written
+            | {"export_id": None, "plan_id": None, **message.about}
             | {
                 "id": identity,
-                "export_id": export_id,
-                "plan_id": plan_id,
                 "event_type": notification.type.value,
-                "data": notification.message.model_dump_json(by_alias=True),
+                "data": message.model_dump_json(by_alias=True),
             }
         )
         state = DeliveryState.WAITING if notification.type is MessageType.EXPORT_EXECUTED else DeliveryState.PENDING
@@ -151,7 +145,7 @@ def build_rows(
             | {
                 "id": new_id("dlv"),
                 "notification_id": identity,
-                "subject_id": subject_id,
+                "subject_id": message.subject_id,
                 "partner_id": recipient.partner_id,
                 "channel": channel,
                 "state": state.value,
@@ -242,18 +236,11 @@ def describe_plan(plan: PlanSnapshot) -> dict[str, Any]:
     return {"plan_id": plan.id, "batch_id": plan.batch_id, "test": plan.test, "plan_hash": plan.plan_hash}
 
 
-def next_position(session: Session, export_id: str) -> int:
-    """Return the position of the export's next message, after all earlier ones."""
-    return _next_position(session, col(Notification.export_id) == export_id)
-
-
-def next_position_of_plan(session: Session, plan_id: str) -> int:
-    """Return the same for a plan's next message."""
-    return _next_position(session, col(Notification.plan_id) == plan_id)
-
-
-def _next_position(session: Session, about: ColumnElement[bool]) -> int:
-    return (session.scalar(select(func.max(col(Notification.position))).where(about)) or 0) + 1
+def next_position(session: Session, about: Mapping[str, str]) -> int:
+    """Return the position of the next message about this export or plan, after all earlier ones."""
+    columns = table(Notification).c
+    last = select(func.max(columns.position)).where(*(columns[name] == value for name, value in about.items()))
+    return (session.scalar(last) or 0) + 1
 
 
 def enqueue(
@@ -264,14 +251,11 @@ def enqueue(
 ) -> Enqueued:
     """Write the notifications of one export or plan, due now, after all its earlier ones."""
     message = notifications[0].message
-    if isinstance(message, PlanRechecked):
-        subject_id, first = message.plan_id, next_position_of_plan(session, message.plan_id)
-    else:
-        subject_id, first = message.export_id, next_position(session, message.export_id)
+    first = next_position(session, message.about)
     written = build_rows(account_id, notifications, recipients_by_audience, first=first)
     insert_rows(session, written, due_seconds=0)
     streams = dict.fromkeys(
-        DeliveryStream(subject_id, each.partner_id, channel)
+        DeliveryStream(message.subject_id, each.partner_id, channel)
         for audience in dict.fromkeys(notification.audience for notification in notifications)
         for each in recipients_by_audience[audience]
         for channel in each.channels

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, ClassVar, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from pydantic.json_schema import SkipJsonSchema
 
 from pipeline.core.trace_context import TRACE_PARENT
+from pipeline.exports.schemas.plan import StrictModel
 
 MEDIA_TYPE = "application/cloudevents+json"
 #: The content type of a message over HTTP.
@@ -48,3 +50,25 @@ class CloudEventEnvelope(BaseModel):
         exclude_if=lambda value: value is None,
     )
     data: dict[str, Any] = Field(description="The message; `dataschema` describes it")
+
+
+class OutboxMessage(StrictModel):
+    """A message about one export, or about one registered plan."""
+
+    #: The members that identify what it is about. The first one is a column of `notifications`.
+    named_by: ClassVar[tuple[str, ...]]
+
+    @property
+    def identity(self) -> tuple[str, ...]:
+        """The facts that identify what it is about."""
+        return tuple(str(getattr(self, name)) for name in self.named_by)
+
+    @property
+    def subject_id(self) -> str:
+        """The id of the export or the plan."""
+        return self.identity[0]
+
+    @property
+    def about(self) -> Mapping[str, str]:
+        """The column of `notifications` that says what it is about, and its value."""
+        return {self.named_by[0]: self.subject_id}

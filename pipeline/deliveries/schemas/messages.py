@@ -9,6 +9,7 @@ from pydantic import AwareDatetime, Field, StringConstraints
 
 from pipeline.core.field_types import BoundedInstant
 from pipeline.core.findings import Finding
+from pipeline.deliveries.schemas.cloudevent import OutboxMessage
 from pipeline.exports.schemas import plan
 from pipeline.exports.schemas.plan import StrictModel
 from pipeline.exports.states import Outcome
@@ -46,8 +47,10 @@ AtThisMoment = Annotated[
 ]
 
 
-class ExportMessage(StrictModel):
+class ExportMessage(OutboxMessage):
     """The fields about the export in every message."""
+
+    named_by = ("export_id", "revision")
 
     export_id: str
     batch_id: str
@@ -313,9 +316,10 @@ class ExportRechecked(Rechecked, ExportMessage):
     inspect: Relative
 
 
-class PlanRechecked(Rechecked):
+class PlanRechecked(Rechecked, OutboxMessage):
     """To the operator: new rules or editions find something else in a registered plan that is not executed yet."""
 
+    named_by = ("plan_id",)
     plan_id: str
     batch_id: str
     test: bool
