@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from pipeline.core.findings import Finding, Severity
-from pipeline.core.money import to_decimal
+from pipeline.core.money import ZERO, to_decimal
 
 Status = Literal["confirmed", "probable", "check"]
 _BY_CERTAINTY: Final = get_args(Status)  # the most certain first
@@ -24,11 +24,23 @@ def _parse_figure(value: object) -> object:
     if not isinstance(value, str | Decimal) and type(value) is not int:
         # A YAML float has lost its exact digits before it gets here.
         raise PydanticCustomError("figure_form", "{value} is not a number in quotes", {"value": repr(value)})
-    return to_decimal(str(value))
+    figure = to_decimal(str(value))
+    if figure < ZERO:
+        raise PydanticCustomError("negative_figure", "{value} is less than zero", {"value": str(value)})
+    return figure
+
+
+def _check_id(text: str) -> str:
+    if not _ID.fullmatch(text):
+        raise ValueError(f"{text!r} is not an id of at most 64 letters, digits, dots and hyphens")
+    return text
 
 
 Figure = Annotated[Decimal, BeforeValidator(_parse_figure)]
 
+RulesetId = Annotated[str, AfterValidator(_check_id)]
+
+_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.-]{0,63}")
 _ISO_DAY = re.compile(r"^\d{4}-\d{2}-\d{2}$")
 CHAPTERS: Final = frozenset(f"{number:02d}" for number in range(1, 98)) - {
     "77"

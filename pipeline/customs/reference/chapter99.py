@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field, model_validator
 
 from pipeline.core.money import format_plain
-from pipeline.customs.reference.base import Chapter, Figure, Metal, ReferenceData, ReferenceRow
+from pipeline.customs.reference.base import Chapter, Figure, Metal, ReferenceData, ReferenceRow, RulesetId
 
 _HEADING = re.compile(r"^99\d{2}\.\d{2}\.\d{2}$")
 
@@ -338,9 +338,9 @@ class RulesetManifest(ReferenceData):
     """The parts of the ruleset; `reference` names the files of the other rules, which its hash includes too."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
-    id: Annotated[str, Field(min_length=1)]
+    id: RulesetId
     as_of: date
-    predecessors: tuple[str, ...] = ()
+    predecessors: tuple[RulesetId, ...] = ()
     headings: tuple[str, ...]
     lists: tuple[str, ...]
     metals: str

@@ -302,6 +302,14 @@ SLIPS = {
         "ruleset.yaml: exclusive[9903.82.26-9903.82.02 from 2026-04-06].headings[number 1]: "
         "'9903.82.26-9903.82.02' is not a range of headings such as 9903.82.04-9903.82.26. Correct it.",
     ),
+    "a rate below zero": Slip(
+        METALS, 'rate_percent: "25"', 'rate_percent: "-25"',
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.16].rate_percent: -25 is less than zero. Correct it.",
+    ),
+    "an id that no command could take": Slip(
+        "ruleset.yaml", "id: us-ca", "id: us ca",
+        "ruleset.yaml: id: 'us ca-",
+    ),
     "a file that is not there": Slip(
         "ruleset.yaml", LIST, "lists/none.json",
         "lists/none.json: the file does not exist. Add it, or remove its name from ruleset.yaml.",
