@@ -199,11 +199,11 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
     "the last day of a power of attorney": filed(powerOfAttorney={"validUntil": "2026-11-26"}),
     "an entry number without dashes": filed(entryNumber="ABC12345676"),
     "the importer as consignee": [(CONSIGNEES, [consignee(number=None, sameAsImporter=True)])],
-    "an agent in another State than a port of another mode, which the table does not have": [
+    "an agent in the State of an airport": [
         (f"{UNIT}/entry/portOfEntry", "4601"),
         (f"{UNIT}/entry/modeOfTransport", "air"),
         (f"{UNIT}/entry/trip", None),
-        (AGENT, RESIDENT_AGENT[1] | {"address": RESIDENT_AGENT[1]["address"] | {"region": "WA"}}),
+        (AGENT, RESIDENT_AGENT[1] | {"address": RESIDENT_AGENT[1]["address"] | {"region": "NJ"}}),
     ],
     "consignees by package": [
         (CONSIGNEES, [consignee(packageRefs=["P1"]), consignee(packageRefs=["P2"], number="12-345678903")]),

@@ -9,8 +9,9 @@ from decimal import Decimal
 from pipeline.core.findings import Finding
 from pipeline.core.money import multiply, sum_exact, to_decimal
 from pipeline.customs.chapter99.facts import entry_date
-from pipeline.customs.reference.base import join_words
+from pipeline.customs.reference.base import build_warning, join_words
 from pipeline.customs.reference.entry import entry_rules
+from pipeline.customs.reference.ports import port_rules
 from pipeline.exports.schemas.plan import InvoiceHeader, Unit
 
 _ONE = to_decimal("1")
@@ -41,6 +42,7 @@ def check_entry(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     """Yield what is wrong with the unit's entry; `on` is the day of the check."""
     entered_on = entry_date(unit)
     yield from _check_type(unit, f"{pointer}/entry/type", entered_on)
+    yield from _check_port(unit, f"{pointer}/entry/portOfEntry")
     yield from _check_days(unit, pointer, entered_on, on)
     yield from _check_importer(unit, pointer, entered_on)
 
@@ -79,6 +81,20 @@ def _check_type(unit: Unit, here: str, entered_on: date) -> Iterator[Finding]:
             source=cases.source,
         )
     yield from _check_informal(unit, here)
+
+
+def _check_port(unit: Unit, here: str) -> Iterator[Finding]:
+    rules, port = port_rules(), unit.entry.port_of_entry
+    if port in rules.ports.ports:
+        return
+    similar = join_words(rules.ports.find_similar(port))
+    yield build_warning(
+        "E05",
+        here,
+        f"Port {port} of unit {unit.unit_ref} is not a port of entry in the list of {rules.as_of} (Schedule D).",
+        f"Correct it{f'; the most similar ones are {similar}' if similar else ''}. Ask the broker if the port is newer.",
+        rules.ports,
+    )
 
 
 def _check_informal(unit: Unit, here: str) -> Iterator[Finding]:

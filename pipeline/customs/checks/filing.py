@@ -13,7 +13,7 @@ from pipeline.customs.checks.entry import is_foreign_importer
 from pipeline.customs.reference.base import build_warning, join_words
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.filing import filing_rules
-from pipeline.customs.reference.transport import transport_rules
+from pipeline.customs.reference.ports import port_rules
 from pipeline.customs.valuation.estimate import build_estimate
 from pipeline.exports.entry_lines import group_entry_lines
 from pipeline.exports.schemas.entry_filing import (
@@ -297,16 +297,15 @@ def _check_resident_agent(unit: Unit, here: str, on: date) -> Iterator[Finding]:
 
 
 def _check_agent_state(unit: Unit, agent: ResidentAgent, here: str) -> Iterator[Finding]:
-    row, ports = filing_rules().resident_agent, transport_rules().land_ports
-    name = ports.find_port(unit.entry.port_of_entry)
-    # No list of all ports was read, so the State of another one is not known.
-    if name is None:
+    row, ports = filing_rules().resident_agent, port_rules().ports
+    port, region = unit.entry.port_of_entry, agent.address.region
+    states = ports.find_states(port)
+    # E05 names an unknown port.
+    if not states or region in states:
         return
-    state, region = name[-2:], agent.address.region
-    if region == state:
-        return
+    state = " or ".join(states)
     if region in entry_rules().consignee.regions:
-        problem = f"is in {region}, but port {unit.entry.port_of_entry} is {name}"
+        problem = f"is in {region}, but port {port} is {ports.ports[port]}"
         remedy = (
             f"Name an agent who resides in {state}. If the broker files from another State (remote location filing), ask the "
             "broker whether an agent there is enough."

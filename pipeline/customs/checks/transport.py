@@ -9,6 +9,7 @@ from typing import Any, Final
 from pipeline.core.findings import Finding, Severity
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.reference.base import build_warning, join_words
+from pipeline.customs.reference.ports import port_rules
 from pipeline.customs.reference.transport import transport_rules
 from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.exports.schemas.transport import CrewMember, Trip
@@ -129,18 +130,19 @@ def _check_control_number(unit: Unit, here: str) -> Iterator[Finding]:
 
 
 def _check_port(unit: Unit, here: str) -> Iterator[Finding]:
-    rule = transport_rules().land_ports
+    rule, known = transport_rules().land_ports, port_rules().ports.ports
     country = unit.lines[0].country_of_export
     ports = rule.ports.get(country)
     port = unit.entry.port_of_entry
-    if ports is None or port in ports:
+    # E05 names an unknown port.
+    if ports is None or port in ports or port not in known:
         return
-    other = next((f"{names[port]} is on another border" for names in rule.ports.values() if port in names), None)
+    elsewhere = any(port in others for others in rule.ports.values())
+    where = "on another border" if elsewhere else "not known as one where trucks cross from there"
     yield build_warning(
         "C03",
         f"{here}/portOfEntry",
-        f"Unit {unit.unit_ref} comes by truck from {country}, but port {port} is not known as one where trucks cross"
-        f" from there{f': {other}' if other else ''}.",
+        f"Unit {unit.unit_ref} comes by truck from {country}, but port {port}, {known[port]}, is {where}.",
         "Correct the port. If the goods move in bond to an inland port, ask the broker.",
         rule,
     )

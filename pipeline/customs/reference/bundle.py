@@ -17,6 +17,7 @@ from pipeline.customs.reference.filing import FilingRules
 from pipeline.customs.reference.loader import RulesReader
 from pipeline.customs.reference.pga import PgaRules
 from pipeline.customs.reference.pga_layouts import RecordRules
+from pipeline.customs.reference.ports import PortRules
 from pipeline.customs.reference.ruleset import MANIFEST, Ruleset, parse_ruleset, ruleset
 from pipeline.customs.reference.transport import TransportRules
 from pipeline.customs.reference.units import UnitRules
@@ -36,6 +37,7 @@ REFERENCE: Final[Mapping[str, tuple[str, type[ReferenceData]]]] = MappingProxyTy
         "chapter98.yaml": ("chapter 98", Chapter98Rules),
         "filing.yaml": ("filing", FilingRules),
         "transport.yaml": ("transport", TransportRules),
+        "ports.yaml": ("ports", PortRules),
     }
 )
 

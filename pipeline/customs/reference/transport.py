@@ -36,13 +36,9 @@ class CrewData(ReferenceRow):
 
 
 class LandPorts(ReferenceRow):
-    """The ports at which trucks cross, with their names, by country of export. A name ends in the port's State."""
+    """The ports at which trucks cross, by country of export. Stored rules of version 0.1.0 have names beside the codes."""
 
-    ports: dict[str, dict[Annotated[str, Field(pattern=r"^[0-9]{4}$")], Annotated[str, Field(pattern=r" [A-Z]{2}$")]]]
-
-    def find_port(self, code: str) -> str | None:
-        """Return the port's name, such as `Champlain NY`; None if the table does not have it."""
-        return next((ports[code] for ports in self.ports.values() if code in ports), None)
+    ports: dict[str, frozenset[str] | dict[str, str]]
 
 
 class NoDeclaration(ReferenceRow):

@@ -16,7 +16,7 @@ from stdnum.us import ein, ssn
 from pipeline.core.findings import Finding
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.filing import filing_rules
-from pipeline.customs.reference.transport import transport_rules
+from pipeline.customs.reference.ports import port_rules
 from pipeline.exports.schemas.entry_filing import entry_check_digit, format_entry_number
 from pipeline.exports.schemas.plan import Plan
 from tests.customs.cases import UNIT, enter_on, findings, list_findings, with_changes
@@ -70,17 +70,24 @@ def test_number_is_never_repeated() -> None:
 def test_finding_names_state_of_port_for_agent_in_another() -> None:
     address = RESIDENT_AGENT[1]["address"] | {"region": "WA"}
     (finding,) = findings(with_changes((AGENT, RESIDENT_AGENT[1] | {"address": address})))
-    assert finding.message == "Resident agent Demo Agents LLC is in WA, but port 0901 is Buffalo and Niagara Falls NY."
+    assert finding.message == "Resident agent Demo Agents LLC is in WA, but port 0901 is Buffalo-Niagara Falls NY."
     assert "an agent who resides in NY" in finding.remedy
     assert finding.source is not None
     assert "141.18" in finding.source
     assert "Schedule D" in finding.source
 
 
-def test_every_port_names_a_state() -> None:
-    regions = entry_rules().consignee.regions
-    names = [name for ports in transport_rules().land_ports.ports.values() for name in ports.values()]
-    assert {name[-2:] for name in names} <= regions
+def test_every_port_names_its_states() -> None:
+    ports = port_rules().ports
+    assert {state for code in ports.ports for state in ports.find_states(code)} <= entry_rules().consignee.regions
+
+
+def test_agent_may_be_in_any_state_of_a_port() -> None:
+    address = RESIDENT_AGENT[1]["address"]
+    for region, rules in (("MN", []), ("WI", []), ("NY", ["F07"])):
+        agent = (AGENT, RESIDENT_AGENT[1] | {"address": address | {"region": region}})
+        port = [(f"{UNIT}/entry/portOfEntry", "3510"), (f"{UNIT}/entry/modeOfTransport", "air")]
+        assert [each.rule for each in findings(with_changes(agent, *port)) if each.rule == "F07"] == rules
 
 
 def foreign(on: str) -> list[Finding]:

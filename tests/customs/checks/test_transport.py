@@ -8,7 +8,8 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.customs.checks.transport import is_vin
-from pipeline.customs.reference.transport import transport_rules
+from pipeline.customs.reference.ports import port_rules
+from pipeline.customs.reference.transport import LandPorts, transport_rules
 from pipeline.exports.schemas.plan import Plan
 from tests.customs.cases import UNIT, findings, list_findings, with_changes
 from tests.customs.transport_cases import member, trip
@@ -59,9 +60,8 @@ def test_control_number_is_scac_and_twelve_characters(scac: str, number: str, pr
     [
         ("0901", None),
         ("3004", None),
-        ("2704", "cross from there."),
-        ("9999", "cross from there."),
-        ("2304", "Laredo TX is on another border."),
+        ("2704", "port 2704, Los Angeles CA, is not known as one where trucks cross from there."),
+        ("2304", "port 2304, Laredo TX, is on another border."),
     ],
 )
 def test_truck_crosses_at_land_port_of_its_border(port: str, said: str | None) -> None:
@@ -75,11 +75,35 @@ def test_port_of_a_plane_is_not_compared() -> None:
     assert list_findings(with_changes(*plane)) == []
 
 
-def test_ports_are_of_one_border_each() -> None:
-    ports = transport_rules().land_ports.ports
-    assert {country: len(names) for country, names in ports.items()} == {"CA": 81, "MX": 25}
-    assert not ports["CA"].keys() & ports["MX"].keys()
-    assert all(len(code) == 4 and code.isdigit() for names in ports.values() for code in names)
+@pytest.mark.parametrize(
+    ("port", "similar"),
+    [
+        ("0910", "the most similar ones are 0901 Buffalo-Niagara Falls NY, "),
+        ("0721", "0712 Champlain-Rouses Point NY"),
+        ("7000", "Correct it. Ask"),
+        ("9999", "Correct it. Ask"),
+    ],
+)
+@pytest.mark.parametrize("mode", ["truck", "air", "vessel"])
+def test_unknown_port_is_named_once_with_similar_ones(mode: str, port: str, similar: str) -> None:
+    terms = [] if mode == "truck" else [(f"{ENTRY}/modeOfTransport", mode)]
+    (found,) = findings(with_changes((f"{ENTRY}/portOfEntry", port), *terms))
+    assert (found.rule, found.severity, found.pointer) == ("E05", "warn", f"{ENTRY}/portOfEntry")
+    assert port in found.message
+    assert similar in found.remedy
+
+
+def test_land_ports_are_ports_of_one_border_each() -> None:
+    borders = transport_rules().land_ports.ports
+    assert {country: len(codes) for country, codes in borders.items()} == {"CA": 80, "MX": 25}
+    assert not set(borders["CA"]) & set(borders["MX"])
+    assert {code for codes in borders.values() for code in codes} <= port_rules().ports.ports.keys()
+
+
+def test_stored_rules_may_name_their_land_ports() -> None:
+    row = {"source": "an older version", "confidence": "medium", "status": "check"}
+    stored = LandPorts.model_validate({"ports": {"CA": {"0901": "Buffalo NY"}}, **row})
+    assert "0901" in stored.ports["CA"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,46 @@
+"""The dated codes of ports of entry."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from pipeline.customs.reference.base import ReferenceData, ReferenceRow
+from pipeline.customs.reference.content import RulesContent, load_once, parse_file
+
+_NAMED: Final = 3
+
+
+class Ports(ReferenceRow):
+    """The ports of entry, by code. A name ends in the port's State, or in its States with `/` between them."""
+
+    ports: dict[Annotated[str, Field(pattern=r"^[0-9]{4}$")], Annotated[str, Field(pattern=r" [A-Z]{2}(/[A-Z]{2})*$")]]
+
+    def find_states(self, code: str) -> list[str]:
+        """Return the States in which the port is; empty for an unknown port."""
+        return self.ports[code].rpartition(" ")[2].split("/") if code in self.ports else []
+
+    def find_similar(self, code: str) -> list[str]:
+        """Return code and name of ports whose codes have the same digits, or one other digit: the most similar first."""
+        found: list[tuple[bool, int, str]] = []
+        for port in self.ports:
+            moved = sorted(port) == sorted(code)
+            if moved or sum(ours != theirs for ours, theirs in zip(port, code, strict=True)) == 1:
+                found.append((not moved, abs(int(port) - int(code)), port))
+        return [f"{port} {self.ports[port]}" for *_, port in sorted(found)[:_NAMED]]
+
+
+class PortRules(ReferenceData):
+    """The rules of ports."""
+
+    schema_version: Annotated[Literal[1], Field(alias="schema")]
+    as_of: date
+    ports: Ports
+
+
+@load_once
+def port_rules(content: RulesContent) -> PortRules:
+    """Return the rules of ports."""
+    return parse_file(content, PortRules, "ports.yaml")
