@@ -37,7 +37,7 @@ REFERENCE: Final[Mapping[str, tuple[str, type[ReferenceData]]]] = MappingProxyTy
         "chapter98.yaml": ("chapter 98", Chapter98Rules),
         "filing.yaml": ("filing", FilingRules),
         "transport.yaml": ("transport", TransportRules),
-        "ports.yaml": ("ports", PortRules),
+        "ports.yaml": ("ports and modes of transport", PortRules),
     }
 )
 

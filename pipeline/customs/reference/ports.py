@@ -1,4 +1,4 @@
-"""The dated codes of ports of entry."""
+"""The dated codes of ports of entry and of modes of transport."""
 
 from __future__ import annotations
 
@@ -32,15 +32,30 @@ class Ports(ReferenceRow):
         return [f"{port} {self.ports[port]}" for *_, port in sorted(found)[:_NAMED]]
 
 
+ModeCode = Annotated[str, Field(pattern=r"^[0-9]{2}$")]
+
+
+class Modes(ReferenceRow):
+    """The codes of each mode of transport: loose goods, then goods in a container if that has a code of its own."""
+
+    codes: dict[str, tuple[ModeCode] | tuple[ModeCode, ModeCode]]
+
+    def find_code(self, mode: str, *, in_container: bool) -> str | None:
+        """Return the code of the mode; None if it has none."""
+        codes = self.codes.get(mode)
+        return None if codes is None else codes[-1 if in_container else 0]
+
+
 class PortRules(ReferenceData):
-    """The rules of ports."""
+    """The codes with which an entry says where and how its goods cross."""
 
     schema_version: Annotated[Literal[1], Field(alias="schema")]
     as_of: date
     ports: Ports
+    modes: Modes
 
 
 @load_once
 def port_rules(content: RulesContent) -> PortRules:
-    """Return the rules of ports."""
+    """Return the codes of ports and of modes of transport."""
     return parse_file(content, PortRules, "ports.yaml")

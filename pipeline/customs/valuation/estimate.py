@@ -11,6 +11,7 @@ from decimal import Decimal
 from pipeline.core.money import ONE, ZERO, format_plain, multiply, sum_exact, take_percent
 from pipeline.customs.reference.base import combine_evidence
 from pipeline.customs.reference.filing import filing_rules
+from pipeline.customs.reference.ports import port_rules
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.customs.reference.valuation import EntryFee, ValuationRules, valuation_rules
 from pipeline.customs.tariff.deposits import DeclaredCase, list_declared
@@ -31,6 +32,7 @@ from pipeline.exports.schemas.entry_estimate import (
     EntryLine,
     FeeRow,
     HeadingSource,
+    ModeOfTransport,
     SummaryDue,
     ValueDivision,
 )
@@ -100,6 +102,7 @@ def build_estimate(
         total_usd=total,
         bond=None if rate is None else _bond(rules, rows, entries, fees),
         summary_due=_find_summary_day(unit, on),
+        mode_of_transport=_find_mode(unit),
         missing=tuple(_missing(rules, unit, on, rows, rate)),
         editions=() if tariff is None else tuple(tariff.cite()),
     )
@@ -288,6 +291,13 @@ def _bond(
 
 def _is_regulated(line: Line) -> bool:
     return any(row.disclaimer is None and row.data for row in line.treatment.pga)
+
+
+def _find_mode(unit: Unit) -> ModeOfTransport | None:
+    rule, trip = port_rules().modes, unit.entry.trip
+    in_container = trip is not None and any(trailer.type == "container" for trailer in trip.trailers)
+    code = rule.find_code(unit.entry.mode_of_transport, in_container=in_container)
+    return None if code is None else ModeOfTransport(code=code, source=rule.source, status=rule.status)
 
 
 def _find_summary_day(unit: Unit, on: date) -> SummaryDue | None:

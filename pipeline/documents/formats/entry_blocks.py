@@ -21,7 +21,7 @@ from pipeline.documents.formats.entry_filing import (
 )
 from pipeline.documents.formats.transport import describe_transport
 from pipeline.documents.schemas.entry_filing import EntryFiling
-from pipeline.documents.schemas.invoice import Invoice
+from pipeline.documents.schemas.invoice import Invoice, Transport
 from pipeline.exports.schemas.entry_estimate import DutyRow, EntryEstimate
 
 FILER, IMPORTER, CARRIER = "the filer", "the importer", "the carrier"
@@ -94,7 +94,11 @@ def _head(
     ship_to, mode = invoice.parties.ship_to, transport.mode_of_transport
     steel = [row for row in invoice.metals if row.metal.exact == "steel"]
     others = [row for row in invoice.metals if row.metal.exact != "steel"]
-    yield "1", "Filer code and entry number", filing.entry_number or filing.filer_code, FILER
+    if filing.entry_number is None and filing.filer_code is not None:
+        yield "1", "Filer code", filing.filer_code, None
+        yield "1", "Entry number", None, FILER
+    else:
+        yield "1", "Filer code and entry number", filing.entry_number, FILER
     yield "2", "Entry type", transport.entry_type.shown, None
     yield "3", "Summary date", None, FILER
     yield "4", "Surety number", filing.surety_code, IMPORTER
@@ -103,7 +107,7 @@ def _head(
     yield "7", "Entry date, expected", f"{estimate.entered_on}", None
     by_sea_or_air = {"vessel": VESSEL, "air": AIRLINE}.get(str(mode.exact))
     yield "8", "Importing carrier", None if by_sea_or_air else _BLANK, by_sea_or_air
-    yield "9", "Mode of transport", mode.shown, None
+    yield "9", "Mode of transport", _mode(transport, estimate), CARRIER
     yield "10", "Country of origin", _one_of(line.country_of_origin for line in invoice.lines), None
     yield "11", "Import date, expected", f"{estimate.entered_on}", None
     yield "12", "Bill of lading or control number", transport.shipment_control_number, CARRIER
@@ -183,6 +187,11 @@ def divide_total(invoice: Invoice, estimate: EntryEstimate) -> tuple[Decimal | N
 def list_deposits(invoice: Invoice, estimate: EntryEstimate) -> list[DutyRow]:
     """Return the deposits of antidumping and countervailing duty, by entry line."""
     return _divide_duties(invoice, estimate)[1]
+
+
+def _mode(transport: Transport, estimate: EntryEstimate) -> str | None:
+    code = estimate.mode_code
+    return None if code is None else f"{code} {transport.mode_of_transport.shown}"
 
 
 def _block(number: str, name: str, value: str | None, supplier: str, place: Place) -> EntryBlock:

@@ -24,7 +24,7 @@ from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-JSON_VERSION, ZIP_VERSION = "3", "8"
+JSON_VERSION, ZIP_VERSION = "4", "9"
 
 _SHOWN: dict[str, Any] = {
     "schema_version": True,
@@ -93,6 +93,7 @@ def _header_row(invoice: Invoice, estimate: EntryEstimate) -> dict[str, Cell]:
         "entry_date": estimate.entered_on,
         "summary_due": None if estimate.summary_due is None else estimate.summary_due.day,
         "mode_of_transport": str(transport.mode_of_transport.exact),
+        "mode_code": estimate.mode_code,
         "carrier_scac": transport.carrier_scac,
         "shipment_control_number": transport.shipment_control_number,
         "export_date": transport.export_date,

@@ -23,8 +23,6 @@ from pipeline.documents.schemas.values import Printed
 from pipeline.exports.schemas.entry_estimate import EntryLine
 from pipeline.exports.schemas.plan import Address, Section232
 
-#: The codes of modes of transport that do not depend on the equipment (CATAIR appendix B).
-_MODES: Final[Mapping[str, str]] = {"truck": "30", "rail": "20", "air": "40", "mail": "50"}
 #: The declaration that the weight and the countries of a metal are given in.
 _DECLARATIONS: Final[Mapping[str, str]] = {"aluminum": "07", "steel": "08", "copper": "12"}
 #: The qualifier of each form of an importer's number.
@@ -93,7 +91,7 @@ def _write_summary(settings: EntryRecordSettings, invoice: Invoice) -> Iterator[
         "10", action="A", **_identify_entry(settings, filing), payment_type=_exact(filing.payment_type),
         statement_date=filing.statement_date, statement_month=filing.statement_month, client_branch=filing.client_branch,
         port_of_entry=transport.port_of_entry,
-        entry_type=str(transport.entry_type.exact), mode_of_transport=_MODES.get(str(transport.mode_of_transport.exact)),
+        entry_type=str(transport.entry_type.exact), mode_of_transport=estimate.mode_code,
         pga_data="Y" if records else None,
     )  # fmt: skip
     ship_to = invoice.parties.ship_to.address
@@ -214,7 +212,7 @@ def _write_release(settings: EntryRecordSettings, invoice: Invoice) -> Iterator[
     importer = str(invoice.parties.importer_of_record.importer_number.exact)
     made.add(
         "SE10", action="A", **_identify_entry(settings, filing), bond_type=_exact(filing.bond_type), entry_type=str(transport.entry_type.exact), importer_type=_find_number_type(importer),
-        importer_number=importer, mode_of_transport=_MODES.get(str(transport.mode_of_transport.exact)),
+        importer_number=importer, mode_of_transport=estimate.mode_code,
         value=estimate.total_entered_value_usd, port_of_entry=transport.port_of_entry,
     )  # fmt: skip
     if filing.firms_code is not None or transport.trip_number is not None:

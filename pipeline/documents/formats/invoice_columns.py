@@ -16,6 +16,7 @@ _COLUMNS: Final[Mapping[str, Callable[[Invoice], Cell]]] = {
     "entry_parts": lambda invoice: invoice.transport.entry_parts,
     "port_of_entry": lambda invoice: invoice.transport.port_of_entry,
     "mode_of_transport": lambda invoice: invoice.transport.mode_of_transport.exact,
+    "mode_code": lambda invoice: None if invoice.estimate is None else invoice.estimate.mode_code,
     "carrier_scac": lambda invoice: invoice.transport.carrier_scac,
     "shipment_control_number": lambda invoice: invoice.transport.shipment_control_number,
     "export_date": lambda invoice: invoice.transport.export_date,

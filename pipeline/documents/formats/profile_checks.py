@@ -83,8 +83,8 @@ def _check_records(profile: MessageProfile, unit: Unit, here: str) -> Iterator[F
             yield _lacks(f"{here}/entry/filing/{member}", file, columns)
     if unit.invoice.exchange_rate is None and unit.invoice.currency != "USD":
         yield _lacks(f"{here}/invoice/exchangeRate", file, "50 columns 25 to 34, SE10 columns 40 to 49")
-    if entry.mode_of_transport in ("vessel", "other"):
-        yield _lacks(f"{here}/entry/modeOfTransport", file, "10 columns 36 to 37, which also name the equipment")
+    if entry.mode_of_transport == "other":
+        yield _lacks(f"{here}/entry/modeOfTransport", file, "10 columns 36 to 37, SE10 columns 37 to 38")
     named = entry.filing is not None and (entry.filing.filer_code or entry.filing.entry_number)
     if profile.entry_records is not None and profile.entry_records.filer_code is None and not named:
         yield _make_finding(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Final
 
@@ -74,8 +75,13 @@ def describe_export(side: CanadianExport) -> str:
         words = ["No declaration required", side.no_declaration_code, side.statement]
     else:
         words = [_DECLARED[side.declaration], side.proof_of_report]
-    words += [f"{permit.kind} {permit.number}" for permit in side.permits]
+    # A statement often has the number already.
+    words += [f"{permit.kind} {permit.number}" for permit in side.permits if not _names(side.statement, permit.number)]
     return ", ".join(word for word in words if word)
+
+
+def _names(text: str | None, number: str) -> bool:
+    return re.search(rf"(?<![\w-]){re.escape(number)}(?![\w-])", text or "") is not None
 
 
 def describe_transport(invoice: Invoice) -> Iterator[tuple[str, str]]:

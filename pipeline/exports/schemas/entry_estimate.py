@@ -135,6 +135,14 @@ class SummaryDue(EstimateModel):
     status: RuleStatus
 
 
+class ModeOfTransport(EstimateModel):
+    """The code of the mode of transport on the entry."""
+
+    code: str
+    source: str
+    status: RuleStatus
+
+
 class EntryEstimate(EstimateModel):
     """The estimate of a unit; `missing` names in words what it lacks, and it is complete only if that is empty.
 
@@ -158,9 +166,15 @@ class EntryEstimate(EstimateModel):
     total_usd: Money | None
     bond: BondHint | None
     summary_due: SummaryDue | None = Field(default=None, exclude_if=lambda value: value is None)
+    mode_of_transport: ModeOfTransport | None = Field(default=None, exclude_if=lambda value: value is None)
     missing: tuple[str, ...]
     editions: tuple[str, ...] = Field(default=(), exclude_if=lambda value: not value)
     disclaimer: str = "An estimate from the plan's facts, for comparison only. The filer decides the entered value; CBP decides the duty."
+
+    @property
+    def mode_code(self) -> str | None:
+        """The code of the mode of transport; None if it has none."""
+        return None if self.mode_of_transport is None else self.mode_of_transport.code
 
 
 #: The estimate in an invoice: for the service's documents only, and left out of the published invoice.

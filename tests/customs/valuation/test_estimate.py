@@ -321,6 +321,27 @@ def test_summary_has_no_day_without_arrival_or_of_another_type(change: dict[str,
     assert "summaryDue" not in found.model_dump_json(by_alias=True)
 
 
+@pytest.mark.parametrize(
+    ("mode", "trailers", "code"),
+    [
+        ("truck", [], "30"),
+        ("truck", ["trailer"], "30"),
+        ("truck", ["trailer", "container"], "31"),
+        ("rail", [], "20"),
+        ("air", [], "40"),
+        ("vessel", [], "10"),
+        ("mail", [], "50"),
+        ("mail", ["container"], "50"),
+        ("other", [], None),
+    ],
+)
+def test_mode_of_transport_has_the_code_of_the_entry(mode: str, trailers: list[str], code: str | None) -> None:
+    trip = {"trailers": [{"type": each, "number": f"DEMO {at}"} for at, each in enumerate(trailers)]}
+    found = estimate(lambda data: data["entry"].update(modeOfTransport=mode, trip=trip))
+    assert found.mode_code == code
+    assert ("modeOfTransport" in found.model_dump_json(by_alias=True)) == (code is not None)
+
+
 @given(some.dates(date(2021, 6, 20), date(2060, 1, 1)))
 def test_working_days_agree_with_independent_calendar(day: date) -> None:
     closed = holidays.country_holidays("US", years=range(day.year - 1, day.year + 3))

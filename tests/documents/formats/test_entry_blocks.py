@@ -116,7 +116,7 @@ def test_values_are_those_of_the_plan(name: str, place: int) -> None:
 
     assert values["2"].startswith(f"{entry['type']} ")
     assert (values["6"], values["8"]) == (entry["portOfEntry"], "none: not by vessel or air")
-    assert values["9"].lower() == entry["modeOfTransport"]
+    assert values["9"].lower() == f"30 {entry['modeOfTransport']}"
     assert values["10"] == only({line["countryOfOrigin"] for line in lines})
     assert values["12"] == entry["shipmentControlNumber"]
     assert values["13"] == only({makers[line["manufacturerRef"]] for line in lines})

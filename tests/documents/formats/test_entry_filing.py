@@ -78,12 +78,15 @@ def test_single_consignee_is_in_its_block(consignee: dict[str, Any], number: str
     assert row["invoice_lines"] == "1|2|3"
 
 
-def test_filer_code_alone_is_in_block_1() -> None:
+def test_filer_code_alone_is_in_block_1_and_the_filer_gives_the_number() -> None:
     def change(data: dict[str, Any]) -> None:
         data["entry"]["filing"] = {"filerCode": "ABC"}
 
-    blocks = blocks_of(build_filed(change=change))
-    assert blocks["Filer code and entry number"] == "ABC"
+    invoice = build_filed(change=change)
+    blocks = blocks_of(invoice)
+    assert blocks["Filer code"] == "ABC"
+    (number,) = [each for each in list_blocks(invoice, find_estimate(invoice)) if each.name == "Entry number"]
+    assert (number.number, number.value, number.supplier) == ("1", None, "the filer")
     assert (blocks["Surety number"], blocks["Bond type"]) == (None, None)
     assert "Power of attorney" not in blocks
 

@@ -42,6 +42,7 @@ def test_merged_lines_are_one_row_with_their_sums() -> None:
     assert header["entered_value_usd"] == str(sum(int(row["entered_value_usd"]) for row in tables["lines.csv"]))
     assert (header["port_of_entry"], header["importer_number"], header["test"]) == ("0901", "12-3456789XX", "Y")
     assert (header["entry_date"], header["summary_due"]) == ("2026-11-27", "2026-12-11")
+    assert (header["mode_of_transport"], header["mode_code"]) == ("truck", "30")
 
 
 def test_json_and_tables_have_the_same_values() -> None:

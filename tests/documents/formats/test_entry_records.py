@@ -158,7 +158,7 @@ def test_agencies_records_follow_the_number_of_their_line() -> None:
 def test_entry_of_500_lines_and_without_transport_facts() -> None:
     def change(data: dict[str, Any]) -> None:
         data["entry"] |= {"carrierScac": None, "shipmentControlNumber": None, "estimatedArrivalAt": None}
-        data["entry"] |= {"modeOfTransport": "vessel"}
+        data["entry"] |= {"modeOfTransport": "other"}
 
     lines = render(sample(500, change=change))
     assert catair.read_record(pick(lines, "10")[0])["mode_of_transport"] == ""
@@ -256,7 +256,7 @@ def test_missing_facts_of_the_records_are_findings() -> None:
     unarranged = check(entry=given | {"filing": None})
     assert [*unarranged] == [f"/units/0/entry/filing/{name}" for name in ("entryNumber", "bond", "payment")]
     assert check(entry=given | {"carrierScac": None}) == {"/units/0/entry/carrierScac": ("B01", "note")}
-    assert check(entry=given | {"modeOfTransport": "vessel"}) == {"/units/0/entry/modeOfTransport": ("B01", "note")}
+    assert check(entry=given | {"modeOfTransport": "other"}) == {"/units/0/entry/modeOfTransport": ("B01", "note")}
     unnamed = check({"entryRecords": {}}, entry=given | {"filing": filing | {"entryNumber": None}})
     assert unnamed == {"/units/0/entry/filing/entryNumber": ("B01", "note"), "/broker/id": ("B01", "note")}
     foreign = check(entry=given, invoice={"currency": "CAD", "exchangeRate": None})

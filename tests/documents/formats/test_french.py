@@ -60,12 +60,16 @@ def list_words(path: Path) -> Iterator[str]:
         yield from filter(None, re.findall(r'"([^"]*)"', columns[1]))
 
 
+def name_filer(data: dict[str, Any]) -> None:
+    data["entry"]["filing"] = {"filerCode": "ABC"}
+
+
 def list_assembled_words() -> set[str]:
     """Return the words that no template has as one text: statements, roles in a certification, blocks of an entry."""
     values = (builder.SOLD_VALUES, builder.UNSOLD_VALUES, builder.UNSOLD_VALUES_WITH_BASIS)
     statements = {builder.STATEMENT.format(values=each) for each in values}
     roles = ("Certifier", "Exporter", "Producer", "Importer")
-    filed = (build_truck_invoice(), sample(2, change=file_entry))
+    filed = (build_truck_invoice(), sample(2, change=file_entry), sample(2, change=name_filer))
     blocks = {block for invoice in filed for block in list_blocks(invoice, find_estimate(invoice))}
     certified = {f"certified by the {role.lower()}" for role in roles[1:]}
     effects = {"added", "deducted", "in the prices", "not counted"}  # of a charge on the entered value

@@ -119,6 +119,17 @@ def test_sheet_with_trip_fills_blanks_of_carrier() -> None:
     assert "1961" not in page
 
 
+@pytest.mark.parametrize(("number", "times"), [("DEMO-EP-20124", 1), ("DEMO-EP-201", 2)])
+def test_permit_of_the_statement_is_printed_once(number: str, times: int) -> None:
+    def change(data: dict[str, Any]) -> None:
+        side = data["canadianExport"]
+        side |= {"noDeclarationCode": None, "statement": "Restricted goods, exported under permit DEMO-EP-20124"}
+        side["permits"] = [{"kind": "permit", "number": number}]
+
+    page = read_page(paps_cover_sheet(build_truck_invoice(change)))
+    assert page.count("DEMO-EP-201") == times
+
+
 def test_sheet_of_longest_trip_and_export_is_one_archivable_page() -> None:
     def change(data: dict[str, Any]) -> None:
         trip, side = data["entry"]["trip"], data["canadianExport"]
