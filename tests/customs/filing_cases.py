@@ -41,6 +41,17 @@ def consignee(**changes: Any) -> Json:
 
 SINGLE = {"type": "9", "amountUsd": "500"}
 FILINGS: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
+    "F09 a dumping case without the importer's statement": (
+        [(f"{UNIT}/entry/type", "03"), (f"{PAN}/attributes", {"adCvdCase": "A570930000, C570931000"})],
+        [("F09", "warn", f"{PAN}/attributes/adNonReimbursement")],
+    ),
+    "F09 a statement that does not say yes": (
+        [
+            (f"{UNIT}/entry/type", "03"),
+            (f"{PAN}/attributes", {"adCvdCase": "A570930000", "adNonReimbursement": "N"}),
+        ],
+        [("F09", "warn", f"{PAN}/attributes/adNonReimbursement")],
+    ),
     "F01 a consignee's number of no form": (
         [(CONSIGNEES, [consignee(number="12-3456789")])],
         [("F01", "block", f"{CONSIGNEES}/0/number")],
@@ -199,6 +210,10 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
     "the last day of a power of attorney": filed(powerOfAttorney={"validUntil": "2026-11-26"}),
     "an entry number without dashes": filed(entryNumber="ABC12345676"),
     "the importer as consignee": [(CONSIGNEES, [consignee(number=None, sameAsImporter=True)])],
+    "a countervailing case alone, which needs no statement": [
+        (f"{UNIT}/entry/type", "03"),
+        (f"{PAN}/attributes", {"adCvdCase": "C570931000"}),
+    ],
     "an agent in the State of an airport": [
         (f"{UNIT}/entry/portOfEntry", "4601"),
         (f"{UNIT}/entry/modeOfTransport", "air"),

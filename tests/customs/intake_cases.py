@@ -137,11 +137,11 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
     ),
     "V22 a type that is not known": ([(f"{UNIT}/entry/type", "99")], [("V22", "warn", f"{UNIT}/entry/type")]),
     "V22 a dumping case on plain consumption": (
-        [(f"{PAN}/attributes", {"adCvdCase": "A570930000"})],
+        [(f"{PAN}/attributes", {"adCvdCase": "A570930000", "adNonReimbursement": "Y"})],
         [("V22", "warn", f"{UNIT}/entry/type")],
     ),
     "V22 a dumping case on a withdrawal of another type": (
-        [(f"{UNIT}/entry/type", "31"), (f"{PAN}/attributes", {"adCvdCase": "A570930000"})],
+        [(f"{UNIT}/entry/type", "31"), (f"{PAN}/attributes", {"adCvdCase": "A570930000", "adNonReimbursement": "Y"})],
         [("V22", "warn", f"{UNIT}/entry/type")],
     ),
     "V23 a shirt without fibre and wearer": (
@@ -383,16 +383,16 @@ SPECIFIC_DESCRIPTIONS: dict[str, list[tuple[str, Any]]] = {
     ],
     "a dumping case on its own type": [
         (f"{UNIT}/entry/type", "03"),
-        (f"{PAN}/attributes", {"adCvdCase": "A570930000"}),
+        (f"{PAN}/attributes", {"adCvdCase": "A570930000", "adNonReimbursement": "Y"}),
     ],
     "a withdrawal from a warehouse under a quota": [(f"{UNIT}/entry/type", "32")],
     "a dumping case on a withdrawal for such goods": [
         (f"{UNIT}/entry/type", "34"),
-        (f"{PAN}/attributes", {"adCvdCase": "A570930000"}),
+        (f"{PAN}/attributes", {"adCvdCase": "A570930000", "adNonReimbursement": "Y"}),
     ],
     "a dumping case on a withdrawal for such goods under a quota": [
         (f"{UNIT}/entry/type", "38"),
-        (f"{PAN}/attributes", {"adCvdCase": "A570930000"}),
+        (f"{PAN}/attributes", {"adCvdCase": "A570930000", "adNonReimbursement": "Y"}),
     ],
     "a manifest that weighs the same": [(f"{UNIT}/entry/manifestGrossWeightKg", "12.100")],
     "a plan that says nothing of the manifest": [(f"{UNIT}/entry/manifestQuantity", None)],

@@ -62,9 +62,9 @@ GOLDEN = {
     "section_232_statement": "2466562d8f10c4aa4ca118f2b72f75ddacb6b908fbd2c3897029da8737ac7b09",
     "usmca_certification": "9e144afe8c810f8943d4b4abb80eaa2729310b1bb34e5da825a56c4b2a761ad7",
     "pga_records": "21cf0f67f93120cb6875260fd74c555e539f7a8a30eff587895d27b9464ca0d7",
-    "entry_estimate": "c50fd6e15e752479a1383f9b0e16db4f79fa09f6ed152fde264ca460fae0cf08",
-    "entry_import": "e4a638476f8c68d0c68e0cf0d8f1fcf6530d9f828bec2ec8c72ffa1d1d6839da",
-    "entry_worksheet": "367063dce0800e0908645c77ed0ff6367202d223762b8a6c950fff424496c9cd",
+    "entry_estimate": "a5899fa2f348b34654769b904a9e49f727ebdc9196a59ec39d7d323dca77ed14",
+    "entry_import": "2317e4a38191a2e8c240804cee82a84d48f4af0f682e28105bcaf14ba7bd18ee",
+    "entry_worksheet": "434d03c2e92dd4f2fbf38daa796aef0d54b21325583c3f74dde56a76b23ca2be",
 }
 
 

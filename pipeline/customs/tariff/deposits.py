@@ -14,6 +14,8 @@ from pipeline.exports.schemas.plan import Line
 CASES: Final = "adCvdCase"
 RATES: Final = "adCvdRate"
 DISCLAIMER: Final = "adCvdDisclaimer"
+#: `Y`: the importer certifies that nobody pays or refunds the antidumping duty to it.
+NOT_REIMBURSED: Final = "adNonReimbursement"
 _SEPARATOR: Final = re.compile(r"[,;|]")
 #: The kinds of duty by the first letter of a case.
 KINDS: Final = {"A": "antidumping deposit", "C": "countervailing deposit"}

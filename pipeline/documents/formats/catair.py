@@ -34,7 +34,7 @@ _LAYOUTS: Final[Mapping[str, str]] = {
     "23": "bill_type 3-3 X M, bill_issuer 4-7 X C, bill_number 8-19 X M",
     "31": "bond_type 3-3 X M, bond_designation 4-4 X M, surety_code 6-8 X M, bond_amount 9-18 N C",
     "40": "line 5-7 X M, origin 9-10 X M, export_country 11-12 X C, export_date 13-18 D C, spi 25-26 X C, charges 27-36 N C,"
-    " gross_kg 42-51 N C, related_parties 56-56 X C",
+    " gross_kg 42-51 N C, related_parties 56-56 X C, non_reimbursement 60-60 X C",
     "42": "supplier 3-17 X M, invoice_number 18-34 X M, range_1_first 36-39 N M, range_1_last 41-44 N M,"
     " range_2_first 46-49 N C, range_2_last 51-54 N C, range_3_first 56-59 N C, range_3_last 61-64 N C,"
     " range_4_first 66-69 N C, range_4_last 71-74 N C",

@@ -18,6 +18,8 @@ from pipeline.documents.formats.entry_filing import (
     describe_consignee,
     describe_filing,
     describe_location,
+    find_certificate,
+    has_antidumping_case,
 )
 from pipeline.documents.formats.transport import describe_transport
 from pipeline.documents.schemas.entry_filing import EntryFiling
@@ -141,6 +143,10 @@ def _of_lines(invoice: Invoice, estimate: EntryEstimate) -> Iterator[EntryBlock]
     yield EntryBlock("32", "Description", "lines.csv: description", None, "lines")
     yield EntryBlock("33A", "HTSUS number", "lines.csv: hts10, ch98, ch99_1 to ch99_more", None, "lines")
     yield _block("33B", "AD/CVD number", ", ".join(cases) or None, IF_IN_CASE, "foot")
+    dumped = [line for line in invoice.lines if has_antidumping_case(line)]
+    if dumped:
+        certified = "Y" if all(map(find_certificate, dumped)) else None
+        yield _block("", "Non-reimbursement of antidumping duty", certified, IMPORTER, "foot")
     yield EntryBlock("34A", "Gross weight", "lines.csv: gross_kg", None, "lines")
     yield EntryBlock("34B", "Manifest quantity", packed, None, "foot")
     yield EntryBlock("35", "Net quantity", "lines.csv: entry_qty, qty2, qty3, else qty", None, "lines")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, Final
 
 from pipeline.documents.formats.columns import Cell
 from pipeline.documents.invoice import wording
 from pipeline.documents.schemas.entry_filing import EntryConsignee, EntryFiling, EntryParty
-from pipeline.documents.schemas.invoice import Invoice, ManufacturerBlock, PartyBlock
+from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, ManufacturerBlock, PartyBlock
 from pipeline.documents.schemas.values import Printed
 
 #: The end of a column's name for each part of an address.
@@ -23,6 +24,22 @@ ADDRESS_COLUMNS: Final = {
 
 #: In place of a consignee's number that is the importer's (CBP Form 7501, block 26).
 SAME: Final = "SAME"
+
+#: The attribute with a line's cases of antidumping and countervailing duty.
+_CASES: Final = "adCvdCase"
+#: `Y`: the importer certifies that nobody reimburses the line's antidumping duty.
+_NOT_REIMBURSED: Final = "adNonReimbursement"
+
+
+def find_certificate(line: InvoiceLine) -> str | None:
+    """Return `Y` if the importer certifies that nobody reimburses the line's antidumping duty; None if it does not."""
+    return "Y" if any(pair.name == _NOT_REIMBURSED and pair.value == "Y" for pair in line.attributes) else None
+
+
+def has_antidumping_case(line: InvoiceLine) -> bool:
+    """Return whether the line declares an antidumping case: its number begins with A."""
+    declared = next((pair.value for pair in line.attributes if pair.name == _CASES), "")
+    return any(text.strip().upper().startswith("A") for text in re.split("[,;|]", declared))
 
 
 def has_filing(invoice: Invoice) -> bool:

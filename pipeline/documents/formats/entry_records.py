@@ -12,6 +12,7 @@ from pipeline.core.money import sum_exact, to_decimal
 from pipeline.documents.formats import catair
 from pipeline.documents.formats.catair import WIDTH, Datum, write_record
 from pipeline.documents.formats.entry_blocks import divide_total
+from pipeline.documents.formats.entry_filing import find_certificate, has_antidumping_case
 from pipeline.documents.formats.entry_import import find_estimate
 from pipeline.documents.formats.pga_records import REMARK
 from pipeline.documents.formats.x12 import spell_text, split_text
@@ -146,11 +147,13 @@ def _write_summary(settings: EntryRecordSettings, invoice: Invoice) -> Iterator[
 def _add_line(
     made: _MessageRecords, line: MergedLine, entry: EntryLine, invoice: Invoice, records: Mapping[int, Sequence[str]]
 ) -> None:
-    header = invoice.header
+    header, goods = invoice.header, invoice.lines[line.line_numbers[0] - 1]
     made.add(
         "40", line=_number_line(line), origin=line.country_of_origin, export_country=line.country_of_export,
         export_date=invoice.transport.export_date, spi=line.spi, charges=entry.charges_usd,
         gross_kg=line.gross_weight_kg.decimal, related_parties="Y" if header.related_parties else "N",
+        # Merged lines have equal attributes.
+        non_reimbursement=find_certificate(goods) if has_antidumping_case(goods) else None,
     )  # fmt: skip
     ranges = [*_list_ranges(line.line_numbers)]
     for start in range(0, len(ranges), _RANGES_OF_RECORD):

@@ -18,7 +18,7 @@ FOLDER = Path(__file__).parents[3] / "examples" / "plans"
 ENTRIES = (
     "assists-canadian-dollars", "cleaner-tsca", "export-permit", "food-prior-notice", "foreign-importer",
     "informal-statement", "multi-consignee-truck", "oak-lacey", "returned-goods", "softwood-duty-cases", "toy-full-certificate",
-    "truck-trip", "vehicle-part",
+    "truck-trip", "vehicle-part", "warehouse-for-mexico",
 )  # fmt: skip
 NAMES = ("cookware", "consolidated-truck", "three-units", *ENTRIES)
 
@@ -149,3 +149,12 @@ def test_restricted_goods_have_their_export_permit_and_no_code_of_unrestricted_g
     assert permit.number in (side.statement or "")
     assert permit.expires_on is not None
     assert permit.expires_on >= unit.entry.export_date
+
+
+def test_goods_for_another_country_are_declared_to_canada() -> None:
+    (unit,) = example("warehouse-for-mexico").units
+    side = unit.canadian_export
+    assert side is not None
+    # Goods for consumption in the United States need no declaration; a warehouse entry is not for consumption.
+    assert (unit.entry.type, side.declaration, side.no_declaration_code) == ("21", "cers", None)
+    assert side.proof_of_report is not None

@@ -192,6 +192,7 @@ def test_units_of_one_trip_have_one_truck_and_own_numbers() -> None:
     ("number", "valid"),
     [
         ("1M8GDM9AXKP042788", True),
+        ("1G4AH59H45G118341", True),  # the example of 49 CFR 565.15, table V
         ("11111111111111111", True),
         ("5GZCZ43D13S812715", True),
         ("5GZCZ43D23S812715", False),

@@ -91,7 +91,9 @@ def list_unknown(unit: dict[str, Any]) -> set[str]:
     priced = all(line.get("spi") == "S" or free for line, free in zip(lines, exempt, strict=True))
     known |= dict.fromkeys(("37A", "38", "41", "44"), priced)
     deposited = all("adCvdRate" in line["attributes"] for line in lines if "adCvdCase" in line["attributes"])
-    known["43"] = deposited and (priced or any(line.get("chapter98") is None for line in lines))
+    # The fees of goods in a warehouse are due when they leave it.
+    charged = entry["type"] != "21" and any(line.get("chapter98") is None for line in lines)
+    known["43"] = deposited and (priced or charged)
     return {number for number, value in known.items() if not value} | OF_THE_ENTRY
 
 
@@ -217,6 +219,28 @@ def test_deposits_are_other_fees_and_no_duty() -> None:
     assert duty == sum(row.amount_usd or 0 for row in estimate.lines[0].duties if row is not deposit)
     assert others == deposit.amount_usd + sum(fee.amount_usd for fee in estimate.fees)
     assert duty + others == estimate.total_usd
+
+
+@pytest.mark.parametrize(
+    ("attributes", "shown"),
+    [
+        ({}, None),
+        ({"adNonReimbursement": "Y"}, None),
+        ({"adCvdCase": "C-122-858-000"}, None),
+        ({"adCvdCase": "C-122-858-000, A-122-857-000"}, ("", "the importer")),
+        ({"adCvdCase": "A-122-857-000", "adNonReimbursement": "N"}, ("", "the importer")),
+        ({"adCvdCase": "A-122-857-000", "adNonReimbursement": "Y"}, ("Y", None)),
+    ],
+)
+def test_importer_certifies_that_nobody_reimburses_antidumping_duty(
+    attributes: dict[str, str], shown: tuple[str, str | None] | None
+) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["attributes"] |= attributes
+
+    invoice = sample(1, change=change)
+    found = [each for each in list_blocks(invoice, find_estimate(invoice)) if each.name.startswith("Non-reimb")]
+    assert [(each.value or "", each.supplier) for each in found] == ([] if shown is None else [shown])
 
 
 def test_without_exchange_rate_the_filer_supplies_the_values() -> None:

@@ -14,8 +14,12 @@ from pypdf import PdfReader
 from pipeline.documents.broker_profile import TRANSPORT_FIELDS
 from pipeline.documents.formats.entry_import import entry_estimate, entry_import, has_estimate
 from pipeline.documents.formats.entry_worksheet import entry_worksheet
+from pipeline.documents.formats.paps_cover_sheet import paps_cover_sheet
+from pipeline.documents.formats.truck_manifest import truck_manifest
 from pipeline.documents.schemas.invoice import Invoice
 from tests.documents.samples import build_full_invoice, build_truck_invoice, sample
+
+CERS = "DEMO1234567820001202611240001"
 
 
 def read_tables(invoice: Invoice) -> dict[str, list[dict[str, str]]]:
@@ -145,6 +149,24 @@ def test_trip_and_export_side_are_a_table_of_their_own() -> None:
     page = read_page(build_truck_invoice())
     assert "Nodeclarationrequired,NDR1" in page
     assert "DEMO100ON" in page
+
+
+def declare_in_cers(data: dict[str, Any]) -> None:
+    declared = {"declaration": "cers", "proofOfReport": CERS, "noDeclarationCode": None, "statement": None}
+    data["canadianExport"] |= declared
+
+
+def test_declaration_in_cers_is_on_every_document_of_the_export_side() -> None:
+    invoice = build_truck_invoice(declare_in_cers)
+    (row,) = read_tables(invoice)["transport.csv"]
+    assert (row["export_declaration"], row["proof_of_report"], row["no_declaration_code"]) == ("cers", CERS, "")
+    assert f"DeclaredinCERS,{CERS}" in read_page(invoice)
+    sheet = PdfReader(BytesIO(paps_cover_sheet(invoice))).pages[0].extract_text()
+    assert f"DeclaredinCERS,{CERS}" in "".join(sheet.replace("\u200b", "").split())
+    with ZipFile(BytesIO(truck_manifest(invoice))) as archive:
+        (shipment,) = csv.DictReader(archive.read("shipments.csv").decode("utf-8-sig").splitlines())
+    assert (shipment["proof_of_report"], shipment["no_declaration_code"]) == (CERS, "")
+    assert json.loads(invoice.model_dump_json(by_alias=True))["canadianExport"]["proofOfReport"] == CERS
 
 
 def test_export_side_without_trip_is_carried_too() -> None:

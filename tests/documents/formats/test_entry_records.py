@@ -249,6 +249,22 @@ def check(profile: dict[str, Any] | None = None, **changes: Any) -> dict[str, tu
     return {finding.pointer: (finding.rule, finding.severity) for finding in findings}
 
 
+@pytest.mark.parametrize(
+    ("attributes", "column"),
+    [
+        ({"adCvdCase": "A-122-857-000", "adNonReimbursement": "Y"}, "Y"),
+        ({"adCvdCase": "A-122-857-000"}, ""),
+        ({"adCvdCase": "C-122-858-000", "adNonReimbursement": "Y"}, ""),
+    ],
+)
+def test_line_record_has_the_statement_for_an_antidumping_case(attributes: dict[str, str], column: str) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["attributes"] |= attributes
+
+    (line,) = pick(render(sample(1, change=change)), "40")
+    assert (line[59].strip(), catair.read_record(line)["non_reimbursement"]) == (column, column)
+
+
 def test_missing_facts_of_the_records_are_findings() -> None:
     filing = {"entryNumber": "ABC-1234567-6", "bond": {"type": "8"}, "payment": {"type": "7"}}
     given = {"manifestQuantity": "2", "estimatedArrivalAt": "2026-11-27T13:00:00-05:00", "filing": filing}

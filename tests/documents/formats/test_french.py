@@ -60,8 +60,9 @@ def list_words(path: Path) -> Iterator[str]:
         yield from filter(None, re.findall(r'"([^"]*)"', columns[1]))
 
 
-def name_filer(data: dict[str, Any]) -> None:
+def leave_to_others(data: dict[str, Any]) -> None:
     data["entry"]["filing"] = {"filerCode": "ABC"}
+    data["lines"][0]["attributes"] |= {"adCvdCase": "A-122-857-000"}
 
 
 def list_assembled_words() -> set[str]:
@@ -69,7 +70,7 @@ def list_assembled_words() -> set[str]:
     values = (builder.SOLD_VALUES, builder.UNSOLD_VALUES, builder.UNSOLD_VALUES_WITH_BASIS)
     statements = {builder.STATEMENT.format(values=each) for each in values}
     roles = ("Certifier", "Exporter", "Producer", "Importer")
-    filed = (build_truck_invoice(), sample(2, change=file_entry), sample(2, change=name_filer))
+    filed = (build_truck_invoice(), sample(2, change=file_entry), sample(2, change=leave_to_others))
     blocks = {block for invoice in filed for block in list_blocks(invoice, find_estimate(invoice))}
     certified = {f"certified by the {role.lower()}" for role in roles[1:]}
     effects = {"added", "deducted", "in the prices", "not counted"}  # of a charge on the entered value
