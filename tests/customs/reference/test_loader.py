@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-27.2": "sha256:8d071ba0856c3c9a3dfe7acf4d3ad45fa22b147f87ebf9345a9ad600be37fc2c"}
+RELEASED = {"us-ca-2026-11-29": "sha256:ae28aa10ac6ba3cc559457e89de61a162f18503205997594c771e475a3f2963d"}
 
 
 @pytest.fixture
