@@ -166,9 +166,8 @@ class Delivery(SQLModel, table=True):
     due_at: datetime | None = instant_column(nullable=True)
     stalled_since: datetime | None = instant_column(nullable=True)  # when a sweep first found it due; unclaimed since
     delivered_at: datetime | None = instant_column(nullable=True)
-    inbox: str = (
-        InboxState.OPEN.value
-    )  # of a dead letter: a trigger on `exports` keeps it; about a plan, a person and the purge
+    # Of a dead letter. A trigger on `exports` keeps it; about a plan, a person and the purge do.
+    inbox: str = InboxState.OPEN.value
     acknowledged_seq: int | None = None  # the act by which a person acknowledged a dead letter about a plan
     error: str | None = None
     created_at: datetime = timestamp_column()
