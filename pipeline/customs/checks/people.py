@@ -39,7 +39,7 @@ _TASKS: Final = frozenset(
 _SMALL_WORDS: Final = frozenset("al and as aux de des du et for la le les los of or the to und y à".split())
 #: Words of Chinese, Japanese and Korean, which has no spaces, for a company, a part of it or a task.
 _EASTERN_TASKS: Final = re.compile(
-    "公司|会社|部门|部門|出口|海关|海關|关务|物流|外贸|外貿|贸易|貿易|船务|单证|销售|销售|營業|営業|輸出|通関|経理|人事|采购|採購|客服|仓库|倉庫|"
+    "公司|会社|部门|部門|出口|海关|海關|关务|物流|外贸|外貿|贸易|貿易|船务|单证|销售|銷售|營業|営業|輸出|通関|経理|人事|采购|採購|客服|仓库|倉庫|"
     "수출|물류|부서|무역|회사"
 )
 

@@ -151,7 +151,7 @@ class FilingRules(ReferenceData):
     statement_days: StatementDays
     summary_time: SummaryTime
     resident_agent: ReferenceRow
-    non_reimbursement: ReferenceRow | None = None  # stored rules of version 0.1.0 lack it
+    non_reimbursement: ReferenceRow | None = None  # rules that were stored before lack it
 
 
 @load_once

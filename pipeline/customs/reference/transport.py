@@ -36,7 +36,7 @@ class CrewData(ReferenceRow):
 
 
 class LandPorts(ReferenceRow):
-    """The ports at which trucks cross, by country of export. Stored rules of version 0.1.0 have names beside the codes."""
+    """The ports at which trucks cross, by country of export. Rules that were stored before have names, too."""
 
     ports: dict[str, frozenset[str] | dict[str, str]]
 
