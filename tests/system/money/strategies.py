@@ -60,10 +60,14 @@ def _units(draw: st.DrawFn, place: int, most_lines: int, most_cartons: int) -> J
     unit["packages"] = draw(_packages(place, contents, weights))
     unit["entry"]["manifestQuantity"] = str(cartons)
     goods = sum((Decimal(line["lineValue"]) for line in lines), Decimal(0))
-    charges = draw(st.lists(st.tuples(st.sampled_from(CHARGES), st.integers(0, 10**7), st.booleans()), max_size=3))
+    # The charges in the prices and the discounts are together below the value of the goods.
+    most = int(goods.scaleb(digits))
+    charges = [
+        (code, draw(st.integers(0, most // 6 if included else 10**7)), included)
+        for code, included in draw(st.lists(st.tuples(st.sampled_from(CHARGES), st.booleans()), max_size=3))
+    ]
     added = sum((Decimal(money(amount, digits)) for _, amount, included in charges if not included), Decimal(0))
-    most = int((goods + added).scaleb(digits))
-    discounts = draw(st.lists(st.integers(0, max(most // 3, 0)), max_size=2))
+    discounts = draw(st.lists(st.integers(0, most // 5), max_size=2))
     taken = sum((Decimal(money(amount, digits)) for amount in discounts), Decimal(0))
     rebates = draw(st.lists(st.integers(0, 10**7), max_size=2))
     assists = draw(st.lists(st.integers(0, 10**7), max_size=2))
