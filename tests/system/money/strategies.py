@@ -15,9 +15,10 @@ CURRENCIES = {"USD": 2, "CAD": 2, "EUR": 2, "JPY": 0, "KRW": 0, "KWD": 3, "CLF":
 
 CHARGES = ("freight", "insurance", "packing", "handling", "commission", "inland_freight", "other")
 
-#: The highest value of a line, in whole units of its currency: the sum of nine lines with charges still fits the
-#: schema.
-LARGEST = Decimal(10**11)
+#: The highest value of a line, in whole units of its currency: nine lines are one entry line of ten digits.
+LARGEST = Decimal(10**9)
+#: The highest value of a unit's goods in whole US dollars; the tests' plans have up to nine lines.
+LARGEST_USD = 9 * LARGEST
 
 
 def money(units: int, digits: int) -> str:
@@ -71,9 +72,10 @@ def _units(draw: st.DrawFn, place: int, most_lines: int, most_cartons: int) -> J
     taken = sum((Decimal(money(amount, digits)) for amount in discounts), Decimal(0))
     rebates = draw(st.lists(st.integers(0, 10**7), max_size=2))
     assists = draw(st.lists(st.integers(0, 10**7), max_size=2))
+    dearest = min(10**9, int(LARGEST_USD / max(goods, Decimal(1)) * 10**6))  # millionths of a US dollar
     unit["invoice"] |= {
         "currency": currency,
-        "exchangeRate": None if currency == "USD" else money(draw(st.integers(1, 10**9)), 6),
+        "exchangeRate": None if currency == "USD" else money(draw(st.integers(1, dearest)), 6),
         "charges": [
             {"code": code, "name": None, "amount": money(amount, digits), "includedInPrices": included}
             for code, amount, included in charges
