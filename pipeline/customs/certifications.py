@@ -24,6 +24,8 @@ MOST_LISTED: Final = 1_000
 #: In place of a product: any with the subheading, because no line named the certification for it yet.
 ANY_PRODUCT: Final = ""
 
+_COUNT_PRODUCTS: Final = func.count(func.distinct(col(OriginCertification.sku)))
+
 # An existing row is not written again: its lock would make exports of one account wait for each other.
 _KEEP: Final = {
     "postgresql": postgresql.insert(table(OriginCertification)).on_conflict_do_nothing(),
@@ -92,10 +94,9 @@ def list_certifications(session: Session, account_id: str, on: date) -> Sequence
         )
         .order_by(
             ends,
-            *(
-                col(each)
-                for each in (OriginCertification.sku, OriginCertification.hs_code, OriginCertification.blanket_from)
-            ),
+            col(OriginCertification.sku),
+            col(OriginCertification.hs_code),
+            col(OriginCertification.blanket_from),
         )
         .limit(MOST_LISTED)
     )
@@ -120,17 +121,24 @@ def list_certifications(session: Session, account_id: str, on: date) -> Sequence
 
 def count_expiring(session: Session, on: date) -> Iterator[tuple[str, int]]:
     """Yield each account with the number of its products whose last certification in use ends soon."""
-    owner, ends = _columns()
-    soon = (
-        select(owner, func.count(func.distinct(col(OriginCertification.sku))))
-        .where(
-            ends.between(on, on + timedelta(days=NOTICE_DAYS)),
-            col(OriginCertification.sku) != ANY_PRODUCT,
-            ~_has_next(),
-        )
-        .group_by(owner)
-    )
+    owner, _ = _columns()
+    soon = select(owner, _COUNT_PRODUCTS).where(*_ends_soon(on)).group_by(owner)
     yield from ((account_id, value) for account_id, value in session.execute(soon))
+
+
+def count_expiring_of(session: Session, account_id: str, on: date) -> int:
+    """Return that number of one account."""
+    owner, _ = _columns()
+    return session.scalar(select(_COUNT_PRODUCTS).where(owner == account_id, *_ends_soon(on))) or 0
+
+
+def _ends_soon(on: date) -> tuple[Any, ...]:
+    _, ends = _columns()
+    return (
+        ends.between(on, on + timedelta(days=NOTICE_DAYS)),
+        col(OriginCertification.sku) != ANY_PRODUCT,
+        ~_has_next(),
+    )
 
 
 def _columns() -> tuple[Any, Any]:

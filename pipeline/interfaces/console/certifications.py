@@ -32,8 +32,8 @@ def show_certifications(visit: Visitor) -> Response:
 def count_ending(visit: Visit) -> str:
     """Return how many products of the account have a last certification that ends soon; an empty text for none."""
     with visit.runtime.db.read() as session:
-        counts = dict(certifications.count_expiring(session, visit.runtime.clock().date()))
-    return count_noun(counts[visit.account_id], "product") if counts.get(visit.account_id) else ""
+        count = certifications.count_expiring_of(session, visit.account_id, visit.runtime.clock().date())
+    return count_noun(count, "product") if count else ""
 
 
 def _show_certification(view: OriginCertificationView) -> Mapping[str, object]:
