@@ -9,10 +9,11 @@ from pipeline.core.findings import Finding
 from pipeline.customs.models import DutyCase
 from pipeline.customs.reference.base import join_words
 from pipeline.customs.tariff.cases import CasesOnDay, format_case
-from pipeline.customs.tariff.deposits import CASES, DISCLAIMER, RATES, DeclaredCase, list_declared
+from pipeline.customs.tariff.deposits import DISCLAIMER, RATES, DeclaredCase, list_declared
 from pipeline.customs.tariff.facts import cite_edition
 from pipeline.customs.tariff.queries import format_number
 from pipeline.customs.tariff.rates import parse_rate
+from pipeline.exports.duty_cases import CASES
 from pipeline.exports.schemas.plan import Line
 
 _MAX_NAMED: Final = 8

@@ -13,7 +13,8 @@ from pipeline.customs.reference.base import build_warning, join_words
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.filing import filing_rules
 from pipeline.customs.reference.ports import port_rules
-from pipeline.customs.tariff.deposits import NOT_REIMBURSED, list_declared
+from pipeline.customs.tariff.deposits import list_declared
+from pipeline.exports.duty_cases import NOT_REIMBURSED, is_antidumping
 from pipeline.exports.schemas.plan import InvoiceHeader, Unit
 
 _ONE = to_decimal("1")
@@ -88,9 +89,11 @@ def _check_type(unit: Unit, here: str, entered_on: date) -> Iterator[Finding]:
 
 def _check_reimbursement(unit: Unit, pointer: str) -> Iterator[Finding]:
     row = filing_rules().non_reimbursement
-    for place, line in enumerate(unit.lines if row is not None else ()):
-        cases = [case.name for case in list_declared(line) if case.name.upper().startswith("A")]
-        if row is not None and cases and line.attributes.get(NOT_REIMBURSED) != "Y":
+    if row is None:
+        return
+    for place, line in enumerate(unit.lines):
+        cases = [case.name for case in list_declared(line) if is_antidumping(case.name)]
+        if cases and line.attributes.get(NOT_REIMBURSED) != "Y":
             yield build_warning(
                 "F09",
                 f"{pointer}/lines/{place}/attributes/{NOT_REIMBURSED}",

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from pipeline.customs.tariff.cases import CasesOnDay, format_case, parse_case
+from pipeline.exports.duty_cases import CASES, SEPARATOR, split_cases
 from pipeline.exports.schemas.plan import Line
 
 #: The attributes of a line: its cases, their deposit rates in the same order, and why no case covers the goods.
-CASES: Final = "adCvdCase"
 RATES: Final = "adCvdRate"
 DISCLAIMER: Final = "adCvdDisclaimer"
-#: `Y`: the importer certifies that nobody pays or refunds the antidumping duty to it.
-NOT_REIMBURSED: Final = "adNonReimbursement"
-_SEPARATOR: Final = re.compile(r"[,;|]")
 #: The kinds of duty by the first letter of a case.
 KINDS: Final = {"A": "antidumping deposit", "C": "countervailing deposit"}
 
@@ -41,9 +37,8 @@ def list_declared(line: Line) -> list[DeclaredCase]:
 
 
 def _read_declared(cases: str, rates: str) -> Iterator[DeclaredCase]:
-    given = [text.strip() for text in _SEPARATOR.split(rates)]
-    named = [text.strip() for text in _SEPARATOR.split(cases) if text.strip()]
-    for place, text in enumerate(named):
+    given = [text.strip() for text in SEPARATOR.split(rates)]
+    for place, text in enumerate(split_cases(cases)):
         rate = given[place] if place < len(given) else ""
         yield DeclaredCase(text, parse_case(text), rate or None)
 

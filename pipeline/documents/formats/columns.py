@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from pipeline.core.money import format_plain, multiply, round_amount
 from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Header, Invoice, InvoiceLine
+from pipeline.exports.duty_cases import CASES
 from pipeline.exports.schemas.plan import Chapter99, Pga, Section232, Treatment
 
 #: The number of chapter 99 headings with their own column; `ch99_more` holds all others.
@@ -219,7 +220,7 @@ _CALL = re.compile(r"[^\W\d][\w.]*\s*\(")
 CELL_SIGNS = ";"
 
 #: The line attribute of each column: a broker's table has a column for these facts, the plan only an attribute.
-_ATTRIBUTES = {"fcc_id": "fccId", "ad_cvd_case": "adCvdCase"}
+_ATTRIBUTES = {"fcc_id": "fccId", "ad_cvd_case": CASES}
 
 _AGENCY_COLUMNS = ("pga_flags", "pga_agency", "pga_program", "pga_processing", "pga_disclaim")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -11,6 +10,7 @@ from pipeline.documents.invoice import wording
 from pipeline.documents.schemas.entry_filing import EntryConsignee, EntryFiling, EntryParty
 from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, ManufacturerBlock, PartyBlock
 from pipeline.documents.schemas.values import Printed
+from pipeline.exports.duty_cases import CASES, NOT_REIMBURSED, is_antidumping, split_cases
 
 #: The end of a column's name for each part of an address.
 ADDRESS_COLUMNS: Final = {
@@ -25,21 +25,16 @@ ADDRESS_COLUMNS: Final = {
 #: In place of a consignee's number that is the importer's (CBP Form 7501, block 26).
 SAME: Final = "SAME"
 
-#: The attribute with a line's cases of antidumping and countervailing duty.
-_CASES: Final = "adCvdCase"
-#: `Y`: the importer certifies that nobody reimburses the line's antidumping duty.
-_NOT_REIMBURSED: Final = "adNonReimbursement"
-
 
 def find_certificate(line: InvoiceLine) -> str | None:
     """Return `Y` if the importer certifies that nobody reimburses the line's antidumping duty; None if it does not."""
-    return "Y" if any(pair.name == _NOT_REIMBURSED and pair.value == "Y" for pair in line.attributes) else None
+    return "Y" if any(pair.name == NOT_REIMBURSED and pair.value == "Y" for pair in line.attributes) else None
 
 
 def has_antidumping_case(line: InvoiceLine) -> bool:
     """Return whether the line declares an antidumping case: its number begins with A."""
-    declared = next((pair.value for pair in line.attributes if pair.name == _CASES), "")
-    return any(text.strip().upper().startswith("A") for text in re.split("[,;|]", declared))
+    declared = next((pair.value for pair in line.attributes if pair.name == CASES), "")
+    return any(map(is_antidumping, split_cases(declared)))
 
 
 def has_filing(invoice: Invoice) -> bool:

@@ -21,6 +21,7 @@ from pipeline.documents.schemas.entry_filing import EntryConsignee, EntryFiling
 from pipeline.documents.schemas.invoice import Invoice, PartyBlock
 from pipeline.documents.schemas.profile import EntryRecordSettings
 from pipeline.documents.schemas.values import Printed
+from pipeline.exports.duty_cases import CASES
 from pipeline.exports.schemas.entry_estimate import EntryLine
 from pipeline.exports.schemas.plan import Address, Section232
 
@@ -132,7 +133,7 @@ def _write_summary(settings: EntryRecordSettings, invoice: Invoice) -> Iterator[
         duty=None if estimate.missing else divide_total(invoice, estimate)[0],
         fees=sum_exact(amount for _, amount in fees) if fees else None,
     )
-    cases = sorted({pair.value for line in invoice.lines for pair in line.attributes if pair.name == "adCvdCase"})
+    cases = sorted({pair.value for line in invoice.lines for pair in line.attributes if pair.name == CASES})
     skipped = [
         "52 licences; 62 fees of a line; header 34",
         *(["the weight of metals as a quantity of 50: ask in which of its rows"] if invoice.metals else []),
