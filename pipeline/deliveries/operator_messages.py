@@ -170,6 +170,17 @@ class ChangedFindings:
     editions_before: Sequence[str] | None = None
     editions: Sequence[str] = ()
 
+    def describe(self) -> dict[str, Any]:
+        """Return the members of a message about the change."""
+        return {
+            "ruleset": self.ruleset,
+            "ruleset_before": self.ruleset_before,
+            "editions": [*self.editions],
+            "editions_before": None if self.editions_before is None else [*self.editions_before],
+            "appeared": [*self.appeared[:MAX_CHANGED]],
+            "gone": [*self.gone[:MAX_CHANGED]],
+        }
+
 
 def enqueue_export_rechecked(session: Session, export_id: str, change: ChangedFindings) -> Enqueued:
     """Enqueue a message to the operators that a recheck finds something else. The next sweep publishes the streams."""
@@ -177,12 +188,7 @@ def enqueue_export_rechecked(session: Session, export_id: str, change: ChangedFi
     message = ExportRechecked(
         **outbox.describe_export(export),
         outcome=outcome,
-        ruleset=change.ruleset,
-        ruleset_before=change.ruleset_before,
-        editions=[*change.editions],
-        editions_before=None if change.editions_before is None else [*change.editions_before],
-        appeared=[*change.appeared[:MAX_CHANGED]],
-        gone=[*change.gone[:MAX_CHANGED]],
+        **change.describe(),
         inspect=f"/api/exports/{export.id}",
     )
     # Rules may go back and forth; the number of the next event makes the id of each message unique.
@@ -196,12 +202,7 @@ def enqueue_plan_rechecked(session: Session, plan_id: str, change: ChangedFindin
     plan = session.get_one(PlanSnapshot, plan_id, options=[defer(PlanSnapshot.document)])  # type: ignore[arg-type]
     message = PlanRechecked(
         **outbox.describe_plan(plan),
-        ruleset=change.ruleset,
-        ruleset_before=change.ruleset_before,
-        editions=[*change.editions],
-        editions_before=None if change.editions_before is None else [*change.editions_before],
-        appeared=[*change.appeared[:MAX_CHANGED]],
-        gone=[*change.gone[:MAX_CHANGED]],
+        **change.describe(),
     )
     # Rules may go back and forth; the position of the message makes its id unique.
     subject = f"{change.ruleset}/{outbox.next_position(session, message.about)}"
