@@ -259,7 +259,7 @@ def claim_orders(session: Session, owner: Owner, planned: PlannedFacts, export_i
     """Let the planned orders leave with the export.
 
     Raises InvalidState if one of them, a product or the plan template has changed, or if an order is in another plan now:
-    the plan is no longer right.
+    plan the batch again.
     """
     _check_versions(session, owner, planned)
     claimed = session.execute(

@@ -29,7 +29,7 @@ _TASKS: Final = frozenset(
     logistics mail manager mill nobody none not officer operations order orders owner payable person president
     purchasing quality reception receptionist receiving regulatory rep representative resources sales same self
     seller sender service services shipper shipping signatory store supervisor support tba tbc tbd test trade
-    traffic transport unit unknown user vendor warehouse xxx achats adjoint adjointe approvisionnement client
+    traffic transport unit unknown user vendor warehouse xxx achats adjoint adjointe approvisionnement
     clientèle commis comptabilité courtier dédouanement directeur directrice douane douanes expéditeur expédition
     expéditions exportateur exportation exportations gestionnaire livraison logistique responsable transports vente
     ventes aduana aduanas almacén cliente compras contabilidad embarques encargado envíos exportaciones exportador

@@ -38,7 +38,6 @@ _BATCH: Final = 1_000
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}")
 _CHUNK: Final = 1_048_576
 _DAY: Final = re.compile(r"\d{4}-\d{2}-\d{2}")
-#: A number of eight digits has rates; its statistical suffixes have two more.
 
 
 @dataclass(frozen=True)
@@ -174,7 +173,7 @@ def _build_row(heading: str, line: TariffLine) -> dict[str, Any]:
     return {
         "heading": heading,
         "number": line.number,
-        "number8": line.number[:8] if len(line.number) >= RATE_DIGITS else None,
+        "number8": line.number[:RATE_DIGITS] if len(line.number) >= RATE_DIGITS else None,
         "indent": line.indent,
         "description": line.description,
         "units": list(line.units),
