@@ -16,8 +16,9 @@ from pipeline.orders.views import ExcludedOrder, ExportUnitView, MissingDatum, V
 
 #: How orders become units and packages, in the answer to a plan request.
 STRATEGY: Final = (
-    "One unit for each entry type, currency, buyer and ship-to party. One line for each item of an order. The order's own"
-    " cartons, else cartons of each product's packing."
+    "One unit for each entry type, currency, buyer and ship-to party, and for each order with charges, discounts, rebates"
+    " or assists of its own. One line for each item of an order. The order's own cartons, else cartons of each product's"
+    " packing."
 )
 
 #: What a line needs of its product: the member, and the name that the caller knows.
@@ -83,19 +84,23 @@ def build_plan(shipment: Shipment, orders: Sequence[KnownOrder], products: Mappi
     template = shipment.template
     by_unit: dict[str, tuple[UnitKey, list[KnownOrder]]] = {}
     for each in complete:
-        key = _find_unit(each.order, template)
+        key = _find_unit(each, template)
         if key is None:
             draft.excluded.append(_exclude(each, "MISSING_DATA", *_NO_UNIT))
             continue
-        name = f"{key.entry_type} {key.currency} {key.buyer.model_dump_json()} {key.ship_to.model_dump_json()}"
+        name = (
+            f"{key.entry_type} {key.currency} {key.buyer.model_dump_json()} {key.ship_to.model_dump_json()} {key.alone}"
+        )
         by_unit.setdefault(name, (key, []))[1].append(each)
         draft.included.append(each)
     needed = [each.field for each in draft.missing if each.subject == "plan_template" and not each.orders]
     if not draft.included or {*needed} - {APPROVED_BY}:
         return draft
-    several = len(by_unit) > 1 and (template.invoice.charges or template.invoice.discounts)
-    if several:
-        draft.missing.append(_missing_fact(shipment, "invoice.charges", _CHARGES_OF_SEVERAL_UNITS, _PLAN_UNITS_APART))
+    shared = template.invoice.list_terms()
+    if len(by_unit) > 1 and shared:
+        draft.missing.append(
+            _missing_fact(shipment, f"invoice.{shared[0]}", _TERMS_OF_SEVERAL_UNITS, _PLAN_UNITS_APART)
+        )
         return draft
     built = [
         build_unit(f"U{number}", key, members, shipment, template, products)
@@ -135,9 +140,7 @@ _NO_UNIT: Final = (
     "neither the order nor the plan template has its entry type, buyer and ship-to party",
     f"sync the order with what missing_data names {_BY_ORDERS}",
 )
-_CHARGES_OF_SEVERAL_UNITS: Final = (
-    "the charges and discounts of the plan template belong to one invoice, and the orders make several units"
-)
+_TERMS_OF_SEVERAL_UNITS: Final = "charges, discounts, rebates and assists of the plan template belong to one invoice, and the orders make several units"
 _PLAN_UNITS_APART: Final = "plan the orders of each unit in a batch of its own"
 
 
@@ -276,13 +279,14 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:]}."
 
 
-def _find_unit(order: SyncedOrder, template: TemplateItem) -> UnitKey | None:
+def _find_unit(known: KnownOrder, template: TemplateItem) -> UnitKey | None:
     """Return the unit that the order belongs to; None if its entry type or a party is unknown."""
+    order = known.order
     entry_type, buyer = order.entry_type or template.entry.type, order.buyer or template.buyer
     ship_to = order.ship_to or template.ship_to
     if entry_type is None or buyer is None or ship_to is None:
         return None
-    return UnitKey(entry_type, order.currency or USD, buyer, ship_to)
+    return UnitKey(entry_type, order.currency or USD, buyer, ship_to, known.id if order.list_terms() else None)
 
 
 def _find_other_destinations(

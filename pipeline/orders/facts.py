@@ -83,11 +83,25 @@ class PlanFacts:
                 return self._of_party(unit, lines, rest)
             case ["entry", "type"] if lines[0].order.order.entry_type is not None:
                 return _of_order(lines[0].order, "entryType")
+            case ["invoice", ("charges" | "discounts" | "rebates" | "assistItems" | "assists") as member, *rest]:
+                return self._of_terms(unit, lines[0].order, member, rest)
             case ["invoice", "exchangeRate"]:
                 return self._of_template("invoice", "exchangeRates", unit["invoice"]["currency"])
             case [("entry" | "invoice" | "usmcaCertificates" | "canadianExport") as part, *rest]:
                 return self._of_template(part, *rest)
         return _of_request("orderIds")
+
+    def _of_terms(self, unit: Mapping[str, Any], known: KnownOrder, member: str, place: Sequence[str]) -> SyncedFact:
+        """Return where a term of the invoice comes from: those of the plan template stand before the order's own."""
+        name = "assistItems" if member == "assists" else member
+        own = getattr(known.order, "assist_items" if name == "assistItems" else name)
+        first = len(unit["invoice"].get(name, [])) - len(own)
+        match place:
+            case [number, *rest] if int(number) >= first:
+                return _of_order(known, name, str(int(number) - first), *rest)
+            case [] if own and not first:
+                return _of_order(known, name)
+        return self._of_template("invoice", member, *place)
 
     def _of_party(self, unit: Mapping[str, Any], lines: Sequence[BuiltLine], place: Sequence[str]) -> SyncedFact:
         order = lines[0].order
@@ -116,6 +130,8 @@ class PlanFacts:
             case ["unitPrice" | "lineValue"]:
                 given = "unitValueUsd" if line.order.order.currency is None else "unitValue"
                 return _of_order(line.order, item, given)
+            case ["chapter98", *rest] if line.order.order.items[line.place].chapter98 is not None:
+                return _of_order(line.order, item, "chapter98", *rest)
             case ["lineRef" | "orderId"]:
                 return _of_order(line.order, item)
             case ["countryOfExport"]:
@@ -128,16 +144,19 @@ class PlanFacts:
         return SyncedFact("plan_template", self.country, ".".join(parts))
 
     def find_missing(self, findings: Iterable[Finding]) -> list[MissingDatum]:
-        """Return the data whose absence blocks the plan, each once: findings at places that the plan leaves empty."""
+        """Return the data that the plan lacks, each once: findings at places that the plan leaves empty.
+
+        They are the findings that block, and the warnings about a part of what an order states, such as the proof of a claim.
+        """
         missing: dict[tuple[str, str, str], MissingDatum] = {}
         for finding in findings:
-            if finding.severity != "block" or finding.waived_by is not None:
+            if finding.severity == "note" or finding.waived_by is not None:
                 continue
             value = read_value(self.raw, finding.pointer)
             if value is not MISSING and value:
                 continue
             fact = self.find(finding.pointer)
-            if fact.subject == "request":
+            if fact.subject == "request" or (finding.severity == "warn" and fact.subject != "order"):
                 continue
             datum = missing.setdefault(
                 (fact.subject, fact.id, fact.field),

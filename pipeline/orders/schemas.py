@@ -14,12 +14,15 @@ from pipeline.exports.schemas.entry_filing import Filing
 from pipeline.exports.schemas.parties import Consignee
 from pipeline.exports.schemas.plan import (
     Address,
+    Assist,
+    Chapter98,
     Charge,
     Contact,
     Discount,
     EntryQuantity,
     Importer,
     Party,
+    Rebate,
     RulesetRef,
     Treatment,
     UsmcaCertificate,
@@ -127,6 +130,19 @@ class ProductItem(StrictModel):
     packing: Packing | None = None
 
 
+class PriceTerms(StrictModel):
+    """What an invoice adds to the prices of its goods, deducts from them or states beside them, as a plan has it."""
+
+    charges: list[Charge] = Field(default_factory=list, max_length=50, exclude_if=lambda value: not value)
+    discounts: list[Discount] = Field(default_factory=list, max_length=50, exclude_if=lambda value: not value)
+    rebates: list[Rebate] = Field(default_factory=list, max_length=50, exclude_if=lambda value: not value)
+    assist_items: list[Assist] = Field(default_factory=list, max_length=50, exclude_if=lambda value: not value)
+
+    def list_terms(self) -> list[str]:
+        """Return the names of those that are given."""
+        return [each.alias or name for name, each in PriceTerms.model_fields.items() if getattr(self, name)]
+
+
 class OrderItem(StrictModel):
     """One product of an order."""
 
@@ -135,6 +151,11 @@ class OrderItem(StrictModel):
     unit_value_usd: Price | None = None
     unit_value: Price | None = Field(None, description="In the order's `currency`, instead of `unitValueUsd`")
     packing: Packing | None = Field(None, description="Overrides the packing of the product")
+    chapter98: Chapter98 | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="The chapter 98 provision that all pieces claim; its values divide quantity times unit value",
+    )
 
     @property
     def price(self) -> Decimal:
@@ -167,8 +188,11 @@ class OrderPackage(StrictModel):
     contents: list[PackedItem] = Field(min_length=1, max_length=MAX_ORDER_ITEMS)
 
 
-class SyncedOrder(StrictModel):
-    """An order. Without `buyer`, `shipTo` and `entryType`, those of the plan template apply."""
+class SyncedOrder(PriceTerms):
+    """An order. Without `buyer`, `shipTo` and `entryType`, those of the plan template apply.
+
+    Charges, discounts, rebates and assists are those of its own invoice, in its currency.
+    """
 
     external_id: ExternalId
     destination_country: Country
@@ -227,8 +251,8 @@ class RequestEntry(TemplateEntry):
     trip: PlannedTrip = None
 
 
-class TemplateInvoice(StrictModel):
-    """The terms that invoices state; charges and discounts need a plan of one unit."""
+class TemplateInvoice(PriceTerms):
+    """The terms that invoices state; charges, discounts, rebates and assists need a plan of one unit."""
 
     incoterm: Literal["EXW", "FCA", "CPT", "CIP", "DAP", "DPU", "DDP", "FAS", "FOB", "CFR", "CIF"] | None = None
     incoterm_place: Text | None = None
@@ -236,15 +260,13 @@ class TemplateInvoice(StrictModel):
     valuation_basis: Text | None = None
     usmca_statement: LongText | None = None
     related_parties: bool | None = None
-    assists: Literal["none"] | None = Field(None, description="Orders with assists need a plan of your own")
+    assists: Literal["none", "declared"] | None = Field(None, description="Of orders without `assistItems`")
     payment_terms: Text | None = None
     sale_date: Day | None = None
     sale_place: Text | None = None
     exchange_rates: dict[Currency, Annotated[Price, Field(gt=0)]] = Field(
         default_factory=dict, max_length=32, description="US dollars for one unit of the currency, on the invoice's day"
     )
-    charges: list[Charge] = Field(default_factory=list, max_length=50)
-    discounts: list[Discount] = Field(default_factory=list, max_length=50)
 
 
 class TemplateItem(StrictModel):

@@ -15,7 +15,7 @@ from pipeline.core.money import EXACT, ZERO, format_plain, multiply, round_amoun
 from pipeline.exports.entry_lines import ORDER_NUMBER
 from pipeline.exports.schemas.plan import Party, RulesetRef, Treatment, as_json
 from pipeline.orders.packing import OrderLine, apportion_weights, format_weight, pack_order
-from pipeline.orders.schemas import ProductItem, SyncedOrder, TemplateEntry, TemplateInvoice, TemplateItem
+from pipeline.orders.schemas import PriceTerms, ProductItem, SyncedOrder, TemplateEntry, TemplateInvoice, TemplateItem
 from pipeline.orders.views import ExportUnitView
 
 #: The currency of `unitValueUsd`.
@@ -53,12 +53,17 @@ class Shipment:
 
 @dataclass(frozen=True)
 class UnitKey:
-    """What all orders of a unit have in common."""
+    """What all orders of a unit have in common; an order with terms of its own is `alone`, named by its id.
+
+    An invoice's charges, discounts, rebates and assists count for all its lines: those of one order must not change the
+    values of another's goods.
+    """
 
     entry_type: str
     currency: str
     buyer: Party
     ship_to: Party
+    alone: str | None = None
 
 
 def find_export_date(entry: TemplateEntry, today: date) -> date:
@@ -90,6 +95,7 @@ def build_unit(
     goods = {
         line["lineRef"]: EXACT.divide(to_decimal(line["grossWeightKg"]), to_decimal(line["quantity"])) for line in lines
     }
+    terms = _join_terms(template.invoice, *(known.order for known in orders))
     weights = apportion_weights(packages, goods)
     for line in lines:
         line["grossWeightKg"] = format_weight(weights.get(line["lineRef"], ZERO))
@@ -109,8 +115,8 @@ def build_unit(
             "number": _number_invoice(shipment.batch_id, unit_ref),
             "date": shipment.today.isoformat(),
             "currency": key.currency,
-            "total": format_plain(_compute_total(lines, template.invoice)),
-            **_build_terms(template.invoice, key.currency),
+            "total": format_plain(_compute_total(lines, terms)),
+            **_build_terms(template.invoice, terms, key.currency),
         },
         "lines": lines,
         "usmcaCertificates": [as_json(each) for each in template.usmca_certificates],
@@ -159,7 +165,14 @@ def _build_entry(entry: TemplateEntry, entry_type: str, today: date) -> dict[str
     return {**given, "type": entry_type, "exportDate": find_export_date(entry, today).isoformat()}
 
 
-def _build_terms(invoice: TemplateInvoice, currency: str) -> dict[str, Any]:
+def _join_terms(*sources: PriceTerms) -> PriceTerms:
+    """Return the charges, discounts, rebates and assists of all sources, in their order."""
+    return PriceTerms.model_construct(
+        None, **{name: [row for source in sources for row in getattr(source, name)] for name in PriceTerms.model_fields}
+    )
+
+
+def _build_terms(invoice: TemplateInvoice, terms: PriceTerms, currency: str) -> dict[str, Any]:
     rate = invoice.exchange_rates.get(currency)
     optional = {"valuationBasis": invoice.valuation_basis, "usmcaStatement": invoice.usmca_statement}
     return {
@@ -172,17 +185,18 @@ def _build_terms(invoice: TemplateInvoice, currency: str) -> dict[str, Any]:
         "relatedParties": invoice.related_parties,
         "paymentTerms": invoice.payment_terms,
         "purchaseOrder": None,
-        "charges": [as_json(each) for each in invoice.charges],
-        "discounts": [as_json(each) for each in invoice.discounts],
-        "assists": invoice.assists,
+        "charges": [],
+        "discounts": [],
+        **as_json(terms),
+        "assists": "declared" if terms.assist_items and not invoice.assist_items else invoice.assists,
         **{name: text for name, text in optional.items() if text is not None},
     }
 
 
-def _compute_total(lines: Sequence[Mapping[str, Any]], invoice: TemplateInvoice) -> Decimal:
+def _compute_total(lines: Sequence[Mapping[str, Any]], terms: PriceTerms) -> Decimal:
     goods = [to_decimal(line["lineValue"]) for line in lines]
-    charges = [each.amount for each in invoice.charges if not each.included_in_prices]
-    return EXACT.subtract(sum_exact([*goods, *charges]), sum_exact(each.amount for each in invoice.discounts))
+    charges = [each.amount for each in terms.charges if not each.included_in_prices]
+    return EXACT.subtract(sum_exact([*goods, *charges]), sum_exact(each.amount for each in terms.discounts))
 
 
 def _find_maker(makers: dict[str, dict[str, Any]], product: ProductItem) -> str | None:
@@ -218,6 +232,7 @@ def _build_line(
         "netWeightKg": _weigh(item.quantity, product.net_weight_kg),
         "grossWeightKg": _weigh(item.quantity, product.gross_weight_kg),
         **({"entryQuantities": entry_quantities} if entry_quantities else {}),
+        **({} if item.chapter98 is None else {"chapter98": as_json(item.chapter98)}),
         "spi": product.spi,
         "usmcaCertificateRef": product.usmca_certificate_ref,
         "attributes": {**product.attributes, ORDER_NUMBER: known.external_id},

@@ -65,7 +65,6 @@ class ExcludedOrder(View):
         "IN_OTHER_BATCH",
         "UNKNOWN_PRODUCT",
         "MISSING_DATA",
-        "TOO_MANY_UNITS",
         "TOO_MANY_LINES",
     ]
     message: str

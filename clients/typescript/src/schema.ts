@@ -2090,7 +2090,7 @@ export interface components {
              * Reason
              * @enum {string}
              */
-            reason: "UNKNOWN_ORDER" | "OTHER_DESTINATION" | "ALREADY_EXPORTED" | "IN_OTHER_BATCH" | "UNKNOWN_PRODUCT" | "MISSING_DATA" | "TOO_MANY_UNITS" | "TOO_MANY_LINES";
+            reason: "UNKNOWN_ORDER" | "OTHER_DESTINATION" | "ALREADY_EXPORTED" | "IN_OTHER_BATCH" | "UNKNOWN_PRODUCT" | "MISSING_DATA" | "TOO_MANY_LINES";
             message: string;
             remedy: string;
             /** @description The other batch, if there is one */
@@ -3758,6 +3758,8 @@ export interface components {
             unitValue?: (number | string) | null;
             /** @description Overrides the packing of the product */
             packing?: components["schemas"]["Packing"] | null;
+            /** @description The chapter 98 provision that all pieces claim; its values divide quantity times unit value */
+            chapter98?: components["schemas"]["Chapter98"] | null;
         };
         /**
          * OrderPackage
@@ -4167,8 +4169,14 @@ export interface components {
         /**
          * SyncedOrder
          * @description An order. Without `buyer`, `shipTo` and `entryType`, those of the plan template apply.
+         *
+         *     Charges, discounts, rebates and assists are those of its own invoice, in its currency.
          */
         SyncedOrder: {
+            charges?: components["schemas"]["Charge"][];
+            discounts?: components["schemas"]["Discount"][];
+            rebates?: components["schemas"]["Rebate"][];
+            assistItems?: components["schemas"]["Assist"][];
             externalId: string;
             /** @description ISO 3166-1 alpha-2 */
             destinationCountry: string;
@@ -4207,17 +4215,21 @@ export interface components {
         };
         /**
          * TemplateInvoice
-         * @description The terms that invoices state; charges and discounts need a plan of one unit.
+         * @description The terms that invoices state; charges, discounts, rebates and assists need a plan of one unit.
          */
         TemplateInvoice: {
+            charges?: components["schemas"]["Charge"][];
+            discounts?: components["schemas"]["Discount"][];
+            rebates?: components["schemas"]["Rebate"][];
+            assistItems?: components["schemas"]["Assist"][];
             incoterm?: ("EXW" | "FCA" | "CPT" | "CIP" | "DAP" | "DPU" | "DDP" | "FAS" | "FOB" | "CFR" | "CIF") | null;
             incotermPlace?: string | null;
             reasonForExport?: ("sale" | "sample" | "gift" | "return" | "repair" | "transfer" | "other") | null;
             valuationBasis?: string | null;
             usmcaStatement?: string | null;
             relatedParties?: boolean | null;
-            /** @description Orders with assists need a plan of your own */
-            assists?: "none" | null;
+            /** @description Of orders without `assistItems` */
+            assists?: ("none" | "declared") | null;
             paymentTerms?: string | null;
             saleDate?: string | null;
             salePlace?: string | null;
@@ -4225,8 +4237,6 @@ export interface components {
             exchangeRates?: {
                 [key: string]: number | string;
             };
-            charges?: components["schemas"]["Charge"][];
-            discounts?: components["schemas"]["Discount"][];
         };
         /**
          * TemplateItem
