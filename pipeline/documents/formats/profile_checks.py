@@ -9,7 +9,7 @@ from typing import Final
 from pydantic.alias_generators import to_snake
 
 from pipeline.core.findings import Finding, Severity
-from pipeline.documents.formats import catair, x12
+from pipeline.documents.formats import catair, universal_shipment, x12
 from pipeline.documents.formats.entry_records import MOST_LINES
 from pipeline.documents.formats.x12_invoice import MOST_ADJUSTMENTS, MOST_CONSIGNEES, MOST_NOTES, find_unit
 from pipeline.documents.schemas.profile import MessageProfile
@@ -25,7 +25,7 @@ _CITY, _REGION, _MARK, _POSTAL_CODE = 30, 30, 48, 15
 _SHORT_NOTES: Final = 45
 
 _X12: Final = "ASC X12 004010, transaction sets 810 and 856"
-_CARGOWISE: Final = "published samples of CargoWise Universal Shipment XML"
+_CARGOWISE: Final = "schema of CargoWise Universal Shipment XML, as of 2019-11"
 
 
 def check_file(profile: MessageProfile, plan: Plan) -> list[Finding]:
@@ -37,7 +37,7 @@ def check_file(profile: MessageProfile, plan: Plan) -> list[Finding]:
 def _check_x12(profile: MessageProfile, unit: Unit, here: str) -> Iterator[Finding]:
     yield from _check_numbers(unit, here)
     yield from _check_notes(unit, here)
-    yield from _check_lengths(_list_lengths(unit), here, "X12 file")
+    yield from _check_lengths(_list_lengths(unit), here, "X12 file", _X12)
     yield from _check_units(profile, unit, here)
     yield from _check_characters(unit, here, "X12 file")
     if unit.entry.carrier_scac is None:
@@ -47,6 +47,7 @@ def _check_x12(profile: MessageProfile, unit: Unit, here: str) -> Iterator[Findi
 
 
 def _check_shipment(profile: MessageProfile, unit: Unit, here: str) -> Iterator[Finding]:
+    yield from _check_lengths(_list_shipment_lengths(unit), here, "CargoWise file", _CARGOWISE)
     codes = {} if profile.universal_shipment is None else profile.universal_shipment.organization_codes
     parties = unit.parties
     for member, name in (
@@ -64,7 +65,7 @@ def _check_shipment(profile: MessageProfile, unit: Unit, here: str) -> Iterator[
 
 def _check_records(profile: MessageProfile, unit: Unit, here: str) -> Iterator[Finding]:
     entry, file = unit.entry, "file of entry records"
-    yield from _check_lengths(_list_record_lengths(unit), here, file)
+    yield from _check_lengths(_list_record_lengths(unit), here, file, catair.SOURCE)
     yield from _check_characters(unit, here, file)
     for member, value, columns in (
         ("carrierScac", entry.carrier_scac, "20 columns 3 to 6 and the issuer of the bill"),
@@ -178,7 +179,9 @@ def _check_units(profile: MessageProfile, unit: Unit, here: str) -> Iterator[Fin
         )  # fmt: skip
 
 
-def _check_lengths(lengths: Iterable[tuple[str, str | None, int]], here: str, file: str) -> Iterator[Finding]:
+def _check_lengths(
+    lengths: Iterable[tuple[str, str | None, int]], here: str, file: str, source: str
+) -> Iterator[Finding]:
     long = [(pointer, text, most) for pointer, text, most in lengths if text is not None and len(text) > most]
     if long:
         pointer, text, most = long[0]
@@ -187,7 +190,7 @@ def _check_lengths(lengths: Iterable[tuple[str, str | None, int]], here: str, fi
             CHANGES, "warn", f"{here}{pointer}",
             f"{text!r}{others} is longer than its place in the {file}, which takes {most} characters: the rest is left out.",
             "Shorten it, or let the broker choose another format.",
-            catair.SOURCE if "records" in file else _X12,
+            source,
         )  # fmt: skip
 
 
@@ -216,6 +219,29 @@ def _list_lengths(unit: Unit) -> Iterator[tuple[str, str | None, int]]:
     for place, package in enumerate(unit.packages):
         yield f"/packages/{place}/lpn", package.lpn, _MARK
         yield f"/packages/{place}/trackingNumber", package.tracking_number, _MARK
+
+
+def _list_shipment_lengths(unit: Unit) -> Iterator[tuple[str, str | None, int]]:
+    """Yield the texts of elements that CargoWise limits, each with its pointer and its most characters."""
+    parties, most = unit.parties, universal_shipment.MOST
+    yield "/invoice/number", unit.invoice.number, most["InvoiceNumber"]
+    importer = parties.importer_of_record
+    for name, party in (
+        ("seller", parties.seller), ("importerOfRecord", importer), ("buyer", parties.buyer), ("shipTo", parties.ship_to),
+    ):  # fmt: skip
+        here = f"/parties/{name}"
+        yield f"{here}/name", party.name, most["CompanyName"]
+        yield f"{here}/contact/phone", None if party.contact is None else party.contact.phone, most["Phone"]
+        if party.address is not None:
+            yield f"{here}/address/line1", party.address.line1, most["Address1"]
+            yield f"{here}/address/line2", party.address.line2, most["Address2"]
+            yield f"{here}/address/city", party.address.city, most["City"]
+            yield f"{here}/address/region", party.address.region, most["State"]
+            yield f"{here}/address/postalCode", party.address.postal_code, most["Postcode"]
+    for place, line in enumerate(unit.lines):
+        yield f"/lines/{place}/description", line.description, most["Description"]
+        yield f"/lines/{place}/orderId", line.order_id, most["OrderNumber"]
+        yield f"/lines/{place}/sku", line.sku, most["PartNo"]
 
 
 def _list_record_lengths(unit: Unit) -> Iterator[tuple[str, str | None, int]]:

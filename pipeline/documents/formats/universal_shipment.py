@@ -1,4 +1,4 @@
-"""The invoice as CargoWise Universal Shipment XML, in the order of published samples; this project is not affiliated."""
+"""The invoice as CargoWise Universal Shipment XML, by the schema of 2019-11; this project is not affiliated."""
 
 from __future__ import annotations
 
@@ -20,6 +20,13 @@ from pipeline.exports.schemas.plan import Address, Contact
 NAMESPACE: Final = "http://www.cargowise.com/Schemas/Universal/2011/11"
 _VERSION: Final = "1.1"
 _DECLARATION: Final = '<?xml version="1.0" encoding="utf-8"?>\n'
+
+#: The most characters of an element whose text can be longer in a plan.
+MOST: Final[Mapping[str, int]] = {
+    "InvoiceNumber": 35, "Description": 525, "OrderNumber": 20, "PartNo": 35, "CompanyName": 100,
+    "Address1": 50, "Address2": 50, "City": 50, "State": 25, "Postcode": 10, "Phone": 20,
+}  # fmt: skip
+_MOST_OF_A_VALUE: Final = 1024
 
 #: The codes of modes of transport; a mail item and other modes have none.
 _MODES: Final[Mapping[str, str]] = {"truck": "ROA", "rail": "RAI", "air": "AIR", "vessel": "SEA"}
@@ -74,12 +81,16 @@ def _add_invoice(collection: Element, invoice: Invoice) -> None:
 
 def _add_line(lines: Element, line: InvoiceLine, maker: ManufacturerBlock) -> None:
     made = _add(lines, "CommercialInvoiceLine")
-    first: UnitTotal | InvoiceLine = line.entry_quantities[0] if line.entry_quantities else line
+    quantities: tuple[UnitTotal | InvoiceLine, ...] = line.entry_quantities or (line,)
     _add(made, "LineNo", str(line.number))
     _add(made, "PrimaryPreference", line.spi)
+    _add_code(made, "CountryOfExport", line.country_of_export)
     _add_code(made, "CountryOfOrigin", line.country_of_origin)
-    _add(made, "CustomsQuantity", _plain(first.quantity))
-    _add_code(made, "CustomsQuantityUnit", first.unit)
+    for name, each in zip(
+        ("CustomsQuantity", "CustomsSecondQuantity", "CustomsThirdQuantity"), quantities, strict=False
+    ):
+        _add(made, name, _plain(each.quantity))
+        _add_code(made, f"{name}Unit", each.unit)
     _add(made, "Description", line.description)
     _add(made, "HarmonisedCode", str(line.hts_code.exact))
     _add(made, "LinePrice", _plain(line.line_value))
@@ -89,6 +100,7 @@ def _add_line(lines: Element, line: InvoiceLine, maker: ManufacturerBlock) -> No
     _add_code(made, "NetWeightUnit", "KG")
     _add(made, "OrderNumber", line.order_id)
     _add(made, "PartNo", line.sku)
+    _add(made, "UnitPrice", _plain(line.unit_price))
     _add(made, "Weight", _plain(line.gross_weight_kg))
     _add_code(made, "WeightUnit", "KG")
     _add_info(made, _list_line_facts(line, maker))
@@ -153,14 +165,10 @@ def _name_facts(columns: Mapping[str, Cell]) -> Iterator[tuple[str, str | None]]
 
 
 def _list_line_facts(line: InvoiceLine, maker: ManufacturerBlock) -> Iterator[tuple[str, str | None]]:
-    """Yield the facts of a line for which the samples have no element."""
-    yield "CountryOfExport", line.country_of_export
-    yield "UnitPrice", _plain(line.unit_price)
+    """Yield the facts of a line for which the schema has no element, or one whose codes are not public."""
     yield "ManufacturerID", line.mid
     yield from _name_facts(party_columns("manufacturer", maker))
     yield "USMCACertificate", line.usmca_certificate_ref
-    for at, quantity in enumerate(line.entry_quantities[1:], 2):
-        yield f"CustomsQuantity{at}", f"{_plain(quantity.quantity)} {quantity.unit}"
     if line.chapter98 is not None:
         yield "Chapter98", line.chapter98.provision
         yield "Chapter98ExemptValue", _plain(line.chapter98.exempt_value)
@@ -230,16 +238,16 @@ def _add_party(collection: Element, kind: str, party: PartyBlock, settings: Univ
 def _add_info(parent: Element, facts: Iterator[tuple[str, str | None]]) -> None:
     collection = _add(parent, "AddInfoCollection")
     for key, value in facts:
-        if value:
+        for start in range(0, len(value or ""), _MOST_OF_A_VALUE):
             info = _add(collection, "AddInfo")
             _add(info, "Key", key)
-            _add(info, "Value", value)
+            _add(info, "Value", value and value[start : start + _MOST_OF_A_VALUE])
 
 
 def _add(parent: Element, name: str, text: str | None = "") -> Element:
     """Add an element, and return it; one whose text is None is not added to its parent."""
     made = Element(name)
-    made.text = text or None
+    made.text = text[: MOST.get(name)] if text else None
     if text is not None:
         parent.append(made)
     return made

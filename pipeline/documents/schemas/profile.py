@@ -15,7 +15,7 @@ MAX_COLUMNS: Final = 200
 PartnerQualifier = Annotated[str, Field(pattern=r"^[A-Z0-9]{2}$", description="ISA05 and ISA07, such as ZZ or 01")]
 PartnerCode = Annotated[str, Field(pattern=r"^[A-Z0-9][A-Z0-9 ._-]{0,13}[A-Z0-9]$", description="ISA06 and GS02")]
 
-CargoWiseCode = Annotated[str, Field(pattern=r"^[A-Z0-9]{1,12}$")]
+CargoWiseCode = Annotated[str, Field(pattern=r"^[A-Z0-9]{1,3}$")]
 
 #: Names that Windows does not allow for a file, with any extension.
 RESERVED_NAME: Final = re.compile("con|prn|aux|nul|com[0-9]|lpt[0-9]", re.IGNORECASE)
@@ -120,7 +120,7 @@ class X12Envelope(StrictModel):
 class UniversalShipmentSettings(StrictModel):
     """The addresses of a CargoWise shipment in the broker's system."""
 
-    target: Annotated[Text, Field(max_length=64, description="The type of the data target")] = "CustomsDeclaration"
+    target: Annotated[Text, Field(max_length=35, description="The type of the data target")] = "CustomsDeclaration"
     company_code: CargoWiseCode | None = None
     enterprise_id: CargoWiseCode | None = None
     server_id: CargoWiseCode | None = None
