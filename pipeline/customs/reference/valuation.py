@@ -10,6 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.customs.reference.base import Figure, ReferenceData, ReferenceRow
+from pipeline.customs.reference.chapter98 import Provision
 from pipeline.customs.reference.content import RulesContent, load_once, parse_file
 
 
@@ -41,16 +42,13 @@ class ChargeRule(ValueRule):
 class EntryFee(ReferenceRow):
     """A fee of an entry: a percentage of the entered value between a minimum and a maximum, or a flat amount in dollars.
 
-    Without `entry_types` or `modes` it is due for all of them. Lines with an `exempt_spi` do not count. Of the lines that
-    claim chapter 98, only those with a provision in `chapter98` count, with their part with duty; None counts all in full.
+    Without `entry_types` or `modes` it is due for all of them.
     """
 
     code: Annotated[str, Field(pattern=r"^[0-9]{3}$")]
     name: str
     entry_types: frozenset[str] = frozenset()
     modes: frozenset[str] = frozenset()
-    exempt_spi: frozenset[str] = frozenset()
-    chapter98: frozenset[str] | None = None
     percent: Figure | None = None
     minimum: Figure | None = None
     maximum: Figure | None = None
@@ -66,10 +64,23 @@ class EntryFee(ReferenceRow):
         """Return whether the fee is due for the entry type and the mode of transport."""
         return (not self.entry_types or entry_type in self.entry_types) and (not self.modes or mode in self.modes)
 
-    def counts(self, spi: str | None, provision: str | None) -> bool:
-        """Return whether a line with this preference and this provision of chapter 98 counts."""
-        exempt = provision is not None and self.chapter98 is not None and provision[:10] not in self.chapter98
-        return spi not in self.exempt_spi and not exempt
+
+class FeeExemption(ReferenceRow):
+    """Goods that fees leave out: by the program that their line claims, by their origin, or by their claim of chapter 98.
+
+    With `chapter98_pays`, goods with a claim of these provisions pay on their part with duty, and other claims pay nothing.
+    """
+
+    name: str
+    fees: frozenset[str]
+    programs: frozenset[str] = frozenset()
+    origins: frozenset[str] = frozenset()
+    chapter98_pays: frozenset[Provision] | None = None
+
+    def leaves_out(self, program: str | None, origin: str, provision: str | None) -> bool:
+        """Return whether it leaves out goods of this origin, with this program and this claim of chapter 98."""
+        paying = provision is None or self.chapter98_pays is None or provision[:10] in self.chapter98_pays
+        return program in self.programs or origin in self.origins or not paying
 
 
 class BondRule(ValueRule):
@@ -88,6 +99,7 @@ class ValuationRules(ReferenceData):
     discount: ValueRule
     assist: ValueRule
     fees: tuple[EntryFee, ...]
+    exemptions: tuple[FeeExemption, ...] = ()
     bond: BondRule
 
     @model_validator(mode="after")
@@ -98,6 +110,12 @@ class ValuationRules(ReferenceData):
         for one, other in combinations(self.charges, 2):
             if one.code == other.code:
                 raise ValueError(f"charge {one.code} has two rows")
+        known = {fee.code for fee in self.fees}
+        for row in self.exemptions:
+            if not row.fees <= known:
+                raise ValueError(
+                    f"exemption {row.name} is of fees without a row: {', '.join(sorted(row.fees - known))}"
+                )
         return self
 
     @cached_property
@@ -111,6 +129,10 @@ class ValuationRules(ReferenceData):
     def fees_on(self, on: date) -> tuple[EntryFee, ...]:
         """Return the fees in force on the day."""
         return tuple(fee for fee in self.fees if fee.in_force(on))
+
+    def exemptions_of(self, code: str, on: date) -> tuple[FeeExemption, ...]:
+        """Return the exemptions from the fee in force on the day."""
+        return tuple(row for row in self.exemptions if code in row.fees and row.in_force(on))
 
     def lacks_fees(self, on: date) -> bool:
         """Return whether a fee has rows, but none for the day."""

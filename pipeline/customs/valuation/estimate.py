@@ -13,7 +13,7 @@ from pipeline.customs.reference.base import combine_evidence
 from pipeline.customs.reference.filing import filing_rules
 from pipeline.customs.reference.ports import port_rules
 from pipeline.customs.reference.ruleset import ruleset
-from pipeline.customs.reference.valuation import EntryFee, ValuationRules, valuation_rules
+from pipeline.customs.reference.valuation import EntryFee, FeeExemption, ValuationRules, valuation_rules
 from pipeline.customs.tariff.deposits import DeclaredCase, list_declared
 from pipeline.customs.tariff.facts import KeptRate, TariffFacts
 from pipeline.customs.valuation.chapter98 import DutyBase, divide_value, find_goods_base, find_heading_base
@@ -217,17 +217,21 @@ def _fees(
     for fee in rules.fees_on(on):
         if not fee.is_due(unit.entry.type, unit.entry.mode_of_transport):
             continue
-        counted = [row for row, line in zip(rows, lines, strict=True) if fee.counts(line.spi, _provision(line))]
+        exemptions = rules.exemptions_of(fee.code, on)
+        counted = [row for row, line in zip(rows, lines, strict=True) if not _is_exempt(exemptions, line)]
         if counted:
-            yield _fee_row(fee, counted, len(rows) - len(counted))
+            on_parts = any(row.chapter98_pays is not None for row in exemptions)
+            yield _fee_row(fee, counted, len(rows) - len(counted), on_parts=on_parts)
 
 
-def _provision(line: Line) -> str | None:
-    return None if line.chapter98 is None else line.chapter98.provision
+def _is_exempt(exemptions: Sequence[FeeExemption], line: Line) -> bool:
+    provision = None if line.chapter98 is None else line.chapter98.provision
+    return any(row.leaves_out(line.spi, line.country_of_origin, provision) for row in exemptions)
 
 
-def _fee_row(fee: EntryFee, counted: Sequence[EntryLine], exempt: int) -> FeeRow:
-    parts = [_part_with_duty(fee, row) for row in counted]
+def _fee_row(fee: EntryFee, counted: Sequence[EntryLine], exempt: int, *, on_parts: bool) -> FeeRow:
+    """Return the fee of the counted lines; `on_parts` is whether it is on the part with duty of a claim of chapter 98."""
+    parts = [row.division.dutiable_value_usd if on_parts and row.division else None for row in counted]
     divided = sum(part is not None for part in parts)
     base = sum_exact(
         (row.entered_value_usd or ZERO) if part is None else part for row, part in zip(counted, parts, strict=True)
@@ -257,11 +261,6 @@ def _fee_row(fee: EntryFee, counted: Sequence[EntryLine], exempt: int) -> FeeRow
         source=fee.source,
         status=fee.status,
     )
-
-
-def _part_with_duty(fee: EntryFee, row: EntryLine) -> Decimal | None:
-    """Return the part of an entry line's value that the fee is on; None if it is on the whole value."""
-    return None if fee.chapter98 is None or row.division is None else row.division.dutiable_value_usd
 
 
 def _bond(

