@@ -70,7 +70,8 @@ def _check_proof(line: Line, claim: Chapter98, row: Provision98, here: str, on: 
             remedy=f"Name the documents: {row.proof}.",
             source=row.source,
         )
-    if row.years_abroad is None or line.country_of_origin == entry_rules().destination:
+    free_of_years = line.country_of_origin == entry_rules().destination and not row.years_of_all
+    if row.years_abroad is None or free_of_years:
         return
     exported = claim.exported_on
     if exported is None or on > add_years(exported, row.years_abroad):
@@ -80,10 +81,16 @@ def _check_proof(line: Line, claim: Chapter98, row: Provision98, here: str, on: 
             severity="warn" if exported is None else row.severity,
             pointer=f"{here}/exportedOn",
             message=f"Line {line.line_ref}: goods of {line.country_of_origin} may claim {row.provision} for "
-            f"{row.years_abroad} years after they left the United States, and {left}.",
+            f"{row.years_abroad} {'year' if row.years_abroad == 1 else 'years'} after they left the United States, and {left}.",
             remedy="Give the day on which they left the United States, or remove the claim.",
             source=row.source,
         )
+
+
+def claims_by_place(line: Line, on: date) -> bool:
+    """Return whether the line's program is for the place of a repair that it claims; the origin then does not count."""
+    row = None if line.chapter98 is None else chapter98_rules().find_provision(line.chapter98.provision, on)
+    return row is not None and line.spi in row.by_place
 
 
 def add_years(day: date, years: int) -> date:

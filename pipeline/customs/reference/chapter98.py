@@ -21,13 +21,19 @@ class ValueParts(ReferenceData):
 
 
 class Provision98(ReferenceRow):
-    """One provision: what the duty is on, and what proves the claim."""
+    """One provision: what the duty is on, and what proves the claim.
+
+    Goods of another origin, or all with `years_of_all`, must come back within `years_abroad`. `by_place` are the programs that
+    goods may claim for the place of their repair, whatever their origin.
+    """
 
     provision: Provision
     name: str
     duty_on: Literal["nothing", "part"]
     parts: ValueParts
     years_abroad: int | None = None
+    years_of_all: bool = False
+    by_place: frozenset[str] = frozenset()
     proof: str
 
 

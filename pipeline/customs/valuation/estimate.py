@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
 
-from pipeline.core.money import ONE, ZERO, format_plain, multiply, sum_exact, take_percent
+from pipeline.core.money import ONE, ZERO, divide_exact, format_plain, multiply, round_cents, sum_exact, take_percent
 from pipeline.customs.reference.base import combine_evidence
 from pipeline.customs.reference.filing import filing_rules
 from pipeline.customs.reference.ports import port_rules
@@ -42,7 +42,6 @@ from pipeline.exports.schemas.plan import Chapter99, Line, Unit
 _FREE_SPI = frozenset({"S", "S+"})
 _TOTAL = "total_with_column_1"
 _DIVIDED = "chapter 98 divides the value, and the filer decides which duty is on which part"
-_QUANTITY_RATE = "check: chapter 98 divides the value, and the rate is on a quantity"
 
 
 @dataclass(frozen=True)
@@ -164,8 +163,18 @@ def _divided_column_1(
         return _on_base(free, base)
     row = _column_1(lines, base.usd, kept)
     if row.rate is not None and is_on_quantity(row.rate):
-        return row.model_copy(update={"amount_usd": None, "arithmetic": None, "note": _QUANTITY_RATE})
+        full = sum_exact((division.exempt_value_usd, division.dutiable_value_usd))
+        row = _take_share(_column_1(lines, full, kept), base.usd, full)
     return _on_base(row, base)
+
+
+def _take_share(row: DutyRow, part: Decimal, full: Decimal) -> DutyRow:
+    """Return the duty of the full value in the proportion of a part; unchanged without an amount."""
+    if row.amount_usd is None:
+        return row
+    amount = round_cents(multiply(row.amount_usd, divide_exact(part, full)))
+    share = f"{format_plain(row.amount_usd)} x {format_plain(part)} / {format_plain(full)} = {format_plain(amount)}"
+    return row.model_copy(update={"amount_usd": amount, "arithmetic": f"{row.arithmetic}; {share}"})
 
 
 def _divided_duty(row: Chapter99, division: ValueDivision | None, on: date) -> DutyRow:

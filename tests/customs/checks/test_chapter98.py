@@ -27,6 +27,9 @@ def claim(provision: str, exempt: str, dutiable: str, **other: Any) -> Json:
     [
         claim("9801.00.10", "50.00", "0"),
         claim("9801.00.10.12", "50", "0.00", exportedOn="2023-11-26"),
+        claim("9801.00.20", "50.00", "0", exportedOn=None),
+        claim("9801.00.25.00", "50.00", "0", exportedOn=None),
+        claim("9801.00.26", "50.00", "0", exportedOn="2025-11-26"),
         claim("9802.00.40", "40.00", "10.00", exportedOn=None),
         claim("9802.00.50", "40.00", "10.00"),
         claim("9802.00.80", "0.01", "49.99"),
@@ -47,6 +50,8 @@ def test_good_claim_has_no_finding(good: Json) -> None:
         (claim("9802.00.50", "40.00", "10.00", proof=None), ("H12", "warn", "proof")),
         (claim("9801.00.10", "50.00", "0", exportedOn=None), ("H12", "warn", "exportedOn")),
         (claim("9801.00.10", "50.00", "0", exportedOn="2023-11-25"), ("H12", "block", "exportedOn")),
+        (claim("9801.00.26", "50.00", "0", exportedOn="2025-11-25"), ("H12", "block", "exportedOn")),
+        (claim("9801.00.25", "40.00", "10.00"), ("H11", "warn", "dutiableValue")),
         (claim("9813.00.05", "50.00", "0"), ("H10", "note", "provision")),
     ],
 )
@@ -60,6 +65,14 @@ def test_goods_of_the_united_states_have_no_limit_of_years() -> None:
         with_changes((CLAIM, claim("9801.00.10", "50.00", "0", exportedOn=None)), (f"{PAN}/countryOfOrigin", "US"))
     )
     assert "H12" not in {rule for rule, *_ in found}
+
+
+def test_return_of_a_person_has_a_limit_whatever_the_origin() -> None:
+    late = claim("9801.00.26", "50.00", "0", exportedOn="2025-11-25")
+    found = findings(with_changes((CLAIM, late), (f"{PAN}/countryOfOrigin", "US")))
+    assert [each.message for each in found if each.rule == "H12"] == [
+        "Line L1: goods of US may claim 9801.00.26 for 1 year after they left the United States, and they left it on 2025-11-25."
+    ]
 
 
 def test_leap_day_ends_on_the_last_of_february() -> None:

@@ -23,7 +23,7 @@ from tests.documents.samples import unit_data
 
 DAY = date(2026, 11, 27)
 EDITION = KeptEdition(name="hts_rev_6", effective_from=date(2026, 10, 1), content_hash=f"sha256:{'a' * 64}")
-REPAIRS = "on the value with duty of 9802.00.50 (probable: HTSUS 9802.00.40 and .50, in a transcription)"
+REPAIRS = "on the value with duty of 9802.00.50 (probable: HTSUS 9802.00.40 and .50, subchapter II U.S. note 3, in transcriptions)"
 
 
 def divided_unit(
@@ -99,7 +99,7 @@ def test_section_232_is_on_the_full_value_of_metal_processed_abroad() -> None:
     ]  # fmt: skip
     assert (metals.base_usd, metals.note) == (
         Decimal(300),
-        "on the full value in spite of 9802.00.60 (confirmed: HTSUS 2026 Revision 6, chapter 99 U.S. notes 16(b), 33, 37, 38, 39)",
+        "on the full value in spite of 9802.00.60 (confirmed: HTSUS 2026 Revision 6, chapter 99 U.S. notes 16(b), 19, 33, 37, 38, 39)",
     )
 
 
@@ -123,15 +123,26 @@ def test_goods_without_a_part_with_duty_are_free() -> None:
     assert [(row.heading, row.rate, row.amount_usd) for row in found.duties] == [
         ("9903.88.03", "25 %", Decimal("0.00")), ("column 1", "free (9801.00.10.12)", Decimal(0)),
     ]  # fmt: skip
-    assert "(probable: HTSUS 9801.00.10, in a transcription)" in (found.duties[1].note or "")
+    assert "(probable: HTSUS 9801.00.10, .20, .25 and .26, in transcriptions)" in (found.duties[1].note or "")
     assert found.duty_usd == 0
 
 
-@pytest.mark.parametrize("general", ["3.3¢/kg", "$1.50/No. + 8.5%"])
-def test_rate_on_a_quantity_is_for_a_person(general: str) -> None:
-    duty = the_duty(divided_unit("9802.00.80", "280.00", "20.00"), general)
-    assert (duty.rate, duty.amount_usd, duty.arithmetic, duty.base_usd) == (general, None, None, None)
-    assert duty.note == "check: chapter 98 divides the value, and the rate is on a quantity"
+@pytest.mark.parametrize("provision", ["9802.00.50", "9802.00.60", "9802.00.80"])
+def test_rate_on_a_quantity_counts_in_proportion(provision: str) -> None:
+    unit = divided_unit(provision, "280.00", "20.00")
+    kilograms = sum(Decimal(line.net_weight_kg) for line in unit.lines)
+    duty = the_duty(unit, "33¢/kg + 8.5%")
+    full = (kilograms * Decimal("0.33") + Decimal("25.50")).quantize(Decimal("0.01"))
+    # Note 3(c): the rate in percent that gives the same duty on the full value, on the value of the change. Note 4(b): "the
+    # total duties shall be reduced in such proportion". Both are the same.
+    assert duty.amount_usd == (full * 20 / 300).quantize(Decimal("0.01"))
+    assert (duty.arithmetic or "").endswith(f"= {full}; {full} x 20 / 300 = {duty.amount_usd}")
+    assert duty.base_usd == 20
+
+
+def test_rate_on_an_unknown_quantity_names_it() -> None:
+    duty = the_duty(divided_unit("9802.00.80", "280.00", "20.00"), "1.5¢/liter")
+    assert (duty.amount_usd, duty.note) == (None, "check: the plan does not give the quantity in liter")
 
 
 @pytest.mark.parametrize(
