@@ -30,7 +30,7 @@ def check_lines(unit: Unit, pointer: str, on: date, kept: TariffFacts | None = N
     `kept` is what the unit's export keeps of the tariff: headings may depend on the rate of the goods.
     """
     makers = {manufacturer.ref: manufacturer for manufacturer in unit.parties.manufacturers}
-    claims = unit_claims(unit)
+    claims = unit_claims(unit, on)
     parties, rates = UnitParties(unit), GoodsRates.of_unit(unit, kept)
     seen: set[str] = set()
     alike: dict[object, str] = {}

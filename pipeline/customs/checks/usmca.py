@@ -11,6 +11,7 @@ from typing import Final
 
 from pipeline.core.findings import Finding
 from pipeline.core.money import sum_exact
+from pipeline.customs.checks.chapter98 import claims_by_place
 from pipeline.customs.checks.entry import in_usd
 from pipeline.customs.reference.base import join_words
 from pipeline.customs.reference.entry import entry_rules
@@ -27,9 +28,12 @@ class UsmcaClaimBasis:
     worth_usd: Decimal | None
 
 
-def unit_claims(unit: Unit) -> UsmcaClaimBasis:
-    """Return what supports the unit's USMCA claims. Call it once per unit: a unit has thousands of lines."""
-    claimed = sum_exact(line.line_value for line in unit.lines if line.spi in entry_rules().usmca.programs)
+def unit_claims(unit: Unit, on: date) -> UsmcaClaimBasis:
+    """Return what supports the unit's USMCA claims of origin. Call it once per unit: a unit has thousands of lines."""
+    programs = entry_rules().usmca.programs
+    claimed = sum_exact(
+        line.line_value for line in unit.lines if line.spi in programs and not claims_by_place(line, on)
+    )
     return UsmcaClaimBasis(
         certificates={certificate.ref: certificate for certificate in unit.usmca_certificates},
         makers={maker.ref: maker.name for maker in unit.parties.manufacturers},
@@ -46,6 +50,8 @@ def check_claim(line: Line, here: str, on: date, claims: UsmcaClaimBasis) -> Ite
     if ref is not None and ref not in claims.certificates:
         message = f"Line {line.line_ref} names USMCA certification {ref}, which the unit does not have."
         yield _claim_finding(pointer, message, "Add it to usmcaCertificates, or correct usmcaCertificateRef.")
+        return
+    if claims_by_place(line, on):
         return
     if line.spi not in usmca.programs:
         if ref is not None:

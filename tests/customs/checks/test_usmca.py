@@ -93,6 +93,30 @@ def test_only_claiming_lines_count_for_limit() -> None:
     assert ("V12", "block", REF) in list_findings(claimed)
 
 
+@pytest.mark.parametrize(
+    ("provision", "rules"), [("9802.00.40", []), ("9802.00.50.60", []), ("9802.00.80", ["V12", "V12"])]
+)
+def test_goods_repaired_in_canada_need_no_origin(provision: str, rules: list[str]) -> None:
+    bag = f"{UNIT}/lines/2"
+    value = Plan.model_validate(with_changes()).units[0].lines[2].line_value
+    claim = {
+        "provision": provision,
+        "exemptValue": str(value - 1),
+        "dutiableValue": "1",
+        "proof": "Repairer's declaration",
+    }
+    changed = with_changes((f"{bag}/spi", "S"), (f"{bag}/countryOfOrigin", "VN"), (f"{bag}/chapter98", claim))
+    assert [each.rule for each in findings(changed) if each.rule == "V12"] == rules
+
+
+def test_repaired_goods_do_not_count_for_limit() -> None:
+    bag = f"{UNIT}/lines/2"
+    dear_bag = [(f"{bag}/unitPrice", "700.00"), (f"{bag}/lineValue", "2800.00"), (f"{UNIT}/invoice/total", "2976.00")]
+    claim = {"provision": "9802.00.50", "exemptValue": "2700.00", "dutiableValue": "100.00", "proof": "declaration"}
+    repaired = with_changes(*dear_bag, *NO_CERTIFICATE, (f"{bag}/spi", "S"), (f"{bag}/chapter98", claim))
+    assert list_findings(repaired) == [("V12", "warn", REF)]
+
+
 def test_the_limit_is_in_us_dollars() -> None:
     canadian = [(f"{UNIT}/invoice/currency", "CAD"), (f"{UNIT}/invoice/exchangeRate", "0.7")]
     changed = with_changes(*set_worth("850.00", "3400.00", "3577.00"), *canadian, *NO_CERTIFICATE)

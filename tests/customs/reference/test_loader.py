@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:d5181445374dee429735e133a35141d9c6e5ce5bc92af3faeb95c0f845fb8cba"}
+RELEASED = {"us-ca-2026-11-29": "sha256:7106bee77274783a7cea70f196e063d16e08e0d0bd6f350a1fb423471ed38e34"}
 
 
 @pytest.fixture
