@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import zip_longest
@@ -12,13 +12,10 @@ from itertools import zip_longest
 from pipeline.core.money import format_plain
 from pipeline.customs.pga.answers import USE, USE_TEXT, FlagAnswer, RequestedDatum
 from pipeline.customs.pga.parties import NamedParty, UnitParties
-from pipeline.customs.pga.values import read_instant, read_level, read_measure, read_month, read_taxon
+from pipeline.customs.pga.values import read_day, read_instant, read_level, read_measure, read_month, read_taxon
 from pipeline.customs.reference.content import RulesContent, rules_in_use, use_rules
 from pipeline.customs.reference.pga_layouts import (
-    FieldFault,
-    FieldProblem,
     FormattedRecord,
-    RecordField,
     RecordPosition,
     RecordRules,
     record_rules,
@@ -184,7 +181,8 @@ class _Writer:
 
     def _sendable_drafts(self, record: str) -> list[_Draft]:
         drafts = self._drafts.get(record, [])
-        limit = self._rules.most.get(record, len(drafts))
+        may_repeat = self._answer.row.agency in self._rules.repeated.get(record, ())
+        limit = len(drafts) if may_repeat else self._rules.most.get(record, len(drafts))
         if len(drafts) > limit:
             times = "once" if limit == 1 else f"{limit} times"
             note = f"{record} is sent {times} at most; the filer must key the other values"
@@ -201,6 +199,11 @@ class _Writer:
         self._note_position(asked, position.record, position.field or _READ_INTO[position.reading])
         if position.reading == "party":
             self._add_party(asked, position)
+            return
+        if position.reading == "registrant":
+            own = {"role": position.role or ""} | dict(position.others)
+            drafts = [_Draft("PG19", asked.key, own | {"id": text}) for text in asked.values]
+            self._entities += [(own["role"], [draft]) for draft in drafts]
             return
         if position.reading == "instant":
             self._note_surplus_values(asked)
@@ -240,6 +243,8 @@ class _Writer:
                 return read_measure(text, name)
             case "instant":
                 return read_instant(text)
+            case "day":
+                return read_day(text, name)
             case "month":
                 return read_month(text, name)
             case "taxon":
@@ -356,8 +361,9 @@ def _append_record(
             if not any(each.fault == "long" for each in rest.problems):
                 continue
         shortened = problem.field in rules.shortened.get(draft.record, ())
-        note = _describe_problem(rules, problem, draft.values, shortened=shortened and problem.fault == "long")
-        unfit = problem.fault != "empty" and not (shortened and problem.fault == "long")
+        cut = shortened and problem.fault == "long"
+        note = rules.describe_problem(problem, draft.values.get(problem.field, ""), shortened=cut)
+        unfit = problem.fault != "empty" and not cut
         out.notes.append(RecordNote(place, draft.keys.get(problem.field, draft.key), note, unfit))
     if overflow:
         out.records.extend(more)
@@ -373,28 +379,3 @@ def _format_record_once(content: RulesContent, record: str, values: tuple[tuple[
     # Cached: most lines have the same parties and other values as the line before.
     with use_rules(content):
         return record_rules().format_record(record, dict(values))
-
-
-def _describe_problem(rules: RecordRules, problem: FieldProblem, values: Mapping[str, str], *, shortened: bool) -> str:
-    value = values.get(problem.field, "")
-    field = rules.find_field(problem.record, problem.field)
-    width = field.width
-    if shortened:
-        return f"shortened to the {width} columns of {problem.columns}"
-    texts: dict[FieldFault, str] = {
-        "empty": f"{problem.columns} ({problem.field.replace('_', ' ')}) is mandatory, but the plan does not give it",
-        "characters": f"{problem.columns} cannot carry {_name_characters(rules.spell(value)[1])}; use Latin letters",
-        "long": f"longer than the {width} characters of {problem.columns}",
-        "class": f"{problem.columns} cannot carry {value}; it takes {_accepted_characters(field)}",
-    }
-    return texts[problem.fault]
-
-
-def _name_characters(characters: Sequence[str]) -> str:
-    return " ".join(one if one.isprintable() else f"U+{ord(one):04X}" for one in dict.fromkeys(characters))
-
-
-def _accepted_characters(field: RecordField) -> str:
-    if field.kind == "N":
-        return f"a number with at most {field.decimals} decimals" if field.decimals else "a whole number"
-    return {"A": "letters", "AN": "letters and digits"}.get(field.kind, "printable characters")

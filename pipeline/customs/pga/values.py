@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import date, datetime
 
 _LEVEL = re.compile(r"^(?:(?P<quantity>[0-9]+(?:\.[0-9]+)?) +)?(?P<unit>[A-Za-z0-9]{1,5})$")
 _MEASURE = re.compile(r"^(?P<quantity>[0-9]+(?:\.[0-9]+)?)(?: +(?P<unit>[A-Za-z0-9]{1,3}))?$")
@@ -48,6 +48,14 @@ def read_instant(text: str) -> Mapping[str, str]:
     if f"{instant:%H%M}" == "0000":
         raise ValueError(f"{text} is midnight, and PG30 does not take 0000; give a time such as 00:01")
     return {"date": f"{instant:%m%d%Y}", "time": f"{instant:%H%M}"}
+
+
+def read_day(text: str, field: str) -> Mapping[str, str]:
+    """Return a day as MMDDCCYY. Raises ValueError with the note for the filer."""
+    try:
+        return {field: f"{date.fromisoformat(text):%m%d%Y}"}
+    except ValueError:
+        raise ValueError(f"{text} must be a day, such as 2026-09-14") from None
 
 
 def read_month(text: str, field: str) -> Mapping[str, str]:

@@ -62,7 +62,7 @@ class FormattedRecord:
 
 
 #: How the value of a datum becomes the text of its field.
-Reading = Literal["text", "party", "amount", "quantities", "measure", "instant", "month", "taxon"]
+Reading = Literal["text", "party", "registrant", "amount", "quantities", "measure", "instant", "day", "month", "taxon"]
 
 
 class RecordPosition(ReferenceData):
@@ -122,6 +122,8 @@ class RecordRules(ReferenceRow):
     overflow: Mapping[str, Mapping[str, str]]
     shortened: Mapping[str, tuple[str, ...]]
     most: Mapping[str, int]
+    #: The agencies that take a record more often than `most` says.
+    repeated: Mapping[str, frozenset[str]] = Member(default_factory=dict)
     entity_ids: Mapping[str, EntityIdType]
     elements: Mapping[str, Annotated[tuple[RecordPosition, ...], BeforeValidator(_as_list)]]
     by_hand: Mapping[str, Annotated[tuple[KeyedByHand, ...], BeforeValidator(_as_list)]] = Member(default_factory=dict)
@@ -225,6 +227,20 @@ class RecordRules(ReferenceRow):
             ]
         return FormattedRecord(line.ljust(self.width), tuple(problems))
 
+    def describe_problem(self, problem: FieldProblem, value: str, *, shortened: bool) -> str:
+        """Return the note for the filer on a field's problem; `shortened` if the field has the start of the value."""
+        field = self.find_field(problem.record, problem.field)
+        if shortened:
+            return f"shortened to the {field.width} columns of {problem.columns}"
+        name = problem.field.replace("_", " ")
+        texts: dict[FieldFault, str] = {
+            "empty": f"{problem.columns} ({name}) is mandatory, but the plan does not give it",
+            "characters": f"{problem.columns} cannot carry {_name_characters(self.spell(value)[1])}; use Latin letters",
+            "long": f"longer than the {field.width} characters of {problem.columns}",
+            "class": f"{problem.columns} cannot carry {value}; it takes {_accepted_characters(field)}",
+        }
+        return texts[problem.fault]
+
     def _format_letters(self, value: str, field: RecordField) -> tuple[str, tuple[FieldFault, ...]]:
         text, unknown = self.spell(value)
         faults: list[FieldFault] = ["characters"] if unknown else []
@@ -254,6 +270,16 @@ def _format_number(value: str, field: RecordField) -> tuple[str, tuple[FieldFaul
         return "", ("class",)
     digits = format_plain(whole)
     return ("", ("long",)) if len(digits) > field.width else (digits.zfill(field.width), _NO_FAULTS)
+
+
+def _name_characters(characters: Sequence[str]) -> str:
+    return " ".join(one if one.isprintable() else f"U+{ord(one):04X}" for one in dict.fromkeys(characters))
+
+
+def _accepted_characters(field: RecordField) -> str:
+    if field.kind == "N":
+        return f"a number with at most {field.decimals} decimals" if field.decimals else "a whole number"
+    return {"A": "letters", "AN": "letters and digits"}.get(field.kind, "printable characters")
 
 
 @load_once

@@ -224,11 +224,11 @@ def test_packing_has_at_most_six_levels() -> None:
     assert remark.note == "PG26 is sent 6 times at most; the filer must key the other values"
 
 
-#: The order of the records below one PG01, copied by hand from the chapter; the places of PG17, PG24, PG34 and PG35 are
+#: The order of the records below one PG01, copied by hand from the chapter; the places of PG17, PG24, PG31, PG32, PG34 and PG35 are
 #: those of their numbers.
 ORDER = (
     "PG02 PG04 PG05 PG06 PG07 PG08 PG10 PG13 PG14 PG17 PG19 PG20 PG21 PG22 PG23 PG24 PG25 PG26 PG27 PG28 PG29 PG30 "
-    "PG34 PG35"
+    "PG31 PG32 PG34 PG35"
 ).split()
 
 

