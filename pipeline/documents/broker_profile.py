@@ -83,7 +83,7 @@ FILING_FIELDS: Final = tuple(
 #: The columns of `transport.csv`, equal in every row; a test compares them with the table.
 TRANSPORT_FIELDS: Final = tuple(
     """trip_number truck_plate truck_plate_state truck_plate_country truck_vin truck_transponder loading_city loading_state
-    loading_country trailers trailer_plates seals driver_name export_declaration exporter_bn proof_of_report
+    loading_country trailers trailer_plates seals driver_name export_declaration exporter_bn proof_of_report cargo_control_number
     no_declaration_code export_statement province_of_origin export_permits""".split()
 )
 

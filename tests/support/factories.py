@@ -233,7 +233,7 @@ PARTIES: Json = {
         "name": "Maple Goods Ltd",
         "address": _address("120 Wellington Street West", "Toronto", "ON", "M5J 1H8", "CA"),
         "contact": _contact("Export desk", "export@maple.example", "+1 416 555 0100"),
-        "identifiers": {"BN": "123456789RM0001"},
+        "identifiers": {"BN": "123456782RM0001"},
     },
     "buyer": {
         "name": "Demo Housewares Inc",

@@ -3352,6 +3352,8 @@ export interface components {
             businessNumber?: string | null;
             /** @description The number that shows the report: of the declaration, or of the summary reporter */
             proofOfReport?: string | null;
+            /** @description The carrier's number for Canada's customs, if the goods move in bond to the border */
+            cargoControlNumber?: string | null;
             noDeclarationCode?: string | null;
             /** @description Why none is required, as the transport document says it */
             statement?: string | null;
@@ -4467,6 +4469,8 @@ export interface components {
             businessNumber?: string | null;
             /** @description The number that shows the report: of the declaration, or of the summary reporter */
             proofOfReport?: string | null;
+            /** @description The carrier's number for Canada's customs, if the goods move in bond to the border */
+            cargoControlNumber?: string | null;
             noDeclarationCode?: string | null;
             /** @description Why none is required, as the transport document says it */
             statement?: string | null;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from decimal import Decimal
 
@@ -14,12 +15,20 @@ from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.exports.schemas.transport import CanadianExport
 
 _CANADA = "CA"
+#: The names of a party's identifiers that say a Canadian business number.
+_BUSINESS_NUMBERS = ("BN", "businessNumber")
 
 
 # The other country's customs decides here, so none of these findings blocks.
 def check_export_report(plan: Plan) -> Iterator[Finding]:
-    """Yield what is missing or contradictory on the Canadian side of each unit that has one (C10 to C13)."""
+    """Yield what is missing or contradictory on the Canadian side of each unit that has one (C10 to C14).
+
+    The seller's business number is checked in every unit.
+    """
     for index, unit in enumerate(plan.units):
+        for name in _BUSINESS_NUMBERS:
+            at = f"/units/{index}/parties/seller/identifiers/{name}"
+            yield from _check_number(unit, unit.parties.seller.identifiers.get(name), "seller", at)
         if unit.canadian_export is not None:
             here = f"/units/{index}/canadianExport"
             if plan.export_country != _CANADA:
@@ -30,7 +39,8 @@ def check_export_report(plan: Plan) -> Iterator[Finding]:
                     "Remove canadianExport, or correct exportCountry.",
                     transport_rules().export_report,
                 )
-            yield from _check_number(unit, unit.canadian_export, here)
+            yield from _check_number(unit, unit.canadian_export.business_number, "exporter", f"{here}/businessNumber")
+            yield from _check_cargo_number(unit, unit.canadian_export, here)
             if unit.canadian_export.declaration == "not_required":
                 yield from _check_no_declaration(unit, unit.canadian_export, here)
             else:
@@ -38,15 +48,30 @@ def check_export_report(plan: Plan) -> Iterator[Finding]:
             yield from _check_permits(unit, unit.canadian_export, here)
 
 
-def _check_number(unit: Unit, side: CanadianExport, here: str) -> Iterator[Finding]:
-    number = side.business_number
-    if number is not None and not is_business_number(number[:9]):
+def _check_number(unit: Unit, number: str | None, whose: str, here: str) -> Iterator[Finding]:
+    # The number of a seller is free text: one without nine digits at its beginning is another number.
+    digits = re.match(r"\d{9}(?!\d)", (number or "").replace(" ", ""))
+    if digits is not None and not is_business_number(digits[0]):
         yield build_warning(
             "C10",
-            f"{here}/businessNumber",
+            here,
             f"Business number {number} of unit {unit.unit_ref} has a wrong check digit.",
-            "Copy the exporter's number again: nine digits, RM and four digits.",
+            f"Copy the {whose}'s number again: nine digits, two letters of the program such as RM, and four digits.",
             transport_rules().business_number,
+        )
+
+
+def _check_cargo_number(unit: Unit, side: CanadianExport, here: str) -> Iterator[Finding]:
+    number, scac, entered = side.cargo_control_number, unit.entry.carrier_scac or "", unit.entry.shipment_control_number
+    rules = transport_rules()
+    if number is not None and entered is not None and number in (entered, scac + entered):
+        yield build_warning(
+            "C14",
+            f"{here}/cargoControlNumber",
+            f"Unit {unit.unit_ref} has {number} as the number of its U.S. entry and as its Canadian cargo control number.",
+            "Ask the carrier for both: the PAPS number begins with its SCAC, the cargo control number with the carrier code "
+            "that Canada's customs gave it.",
+            rules.cargo_control_number or rules.control_number,
         )
 
 

@@ -10,7 +10,7 @@ from pipeline.core.findings import Finding, Severity
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.reference.base import build_warning, join_words
 from pipeline.customs.reference.ports import port_rules
-from pipeline.customs.reference.transport import transport_rules
+from pipeline.customs.reference.transport import CargoControlNumber, transport_rules
 from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.exports.schemas.transport import CrewMember, Trip
 
@@ -108,8 +108,20 @@ def _check_needed(unit: Unit, here: str) -> Iterator[Finding]:
 
 def _check_control_number(unit: Unit, here: str) -> Iterator[Finding]:
     scac, number = unit.entry.carrier_scac, unit.entry.shipment_control_number
-    rule = transport_rules().control_number
-    if scac is None or number is None:
+    rule, canadian = transport_rules().control_number, transport_rules().cargo_control_number
+    if number is None:
+        return
+    if canadian is not None and not number.startswith(scac or " ") and _is_canadian(number, canadian):
+        yield build_warning(
+            "C02",
+            f"{here}/shipmentControlNumber",
+            f"Shipment control number {number} of unit {unit.unit_ref} looks like a Canadian cargo control number "
+            f"({canadian.label} number), which is for goods that enter Canada.",
+            "Ask the carrier for the PAPS number: its SCAC and the number of this shipment on its manifest for the United States.",
+            canadian,
+        )
+        return
+    if scac is None:
         return
     rest = number.removeprefix(scac)
     if not number.startswith(scac):
@@ -127,6 +139,14 @@ def _check_control_number(unit: Unit, here: str) -> Iterator[Finding]:
         f"Write it as on the carrier's manifest: the SCAC and up to {rule.longest_after_scac} letters and digits.",
         rule,
     )
+
+
+def _is_canadian(number: str, rule: CargoControlNumber) -> bool:
+    """Return whether a number that does not begin with the carrier's SCAC has the form of a cargo control number.
+
+    No SCAC has a digit, and a Canadian carrier code mostly begins with one; a label often has the word PARS after the code.
+    """
+    return number[0].isdigit() or number[rule.carrier_code :].startswith(rule.label)
 
 
 def _check_port(unit: Unit, here: str) -> Iterator[Finding]:

@@ -23,6 +23,14 @@ class ControlNumber(ReferenceRow):
     longest_after_scac: int
 
 
+class CargoControlNumber(ReferenceRow):
+    """The form of a Canadian cargo control number, and the word that a label for goods entering Canada has in it."""
+
+    carrier_code: int
+    longest: int
+    label: str
+
+
 class TripNumber(ReferenceRow):
     """The form of a trip number."""
 
@@ -58,6 +66,7 @@ class TransportRules(ReferenceData):
     as_of: date
     advance_data: AdvanceData
     control_number: ControlNumber
+    cargo_control_number: CargoControlNumber | None = None  # rules that were stored before lack it
     trip_number: TripNumber
     crew: CrewData
     vehicle_number: ReferenceRow

@@ -24,7 +24,7 @@ from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-JSON_VERSION, ZIP_VERSION = "4", "9"
+JSON_VERSION, ZIP_VERSION = "4", "10"
 
 _SHOWN: dict[str, Any] = {
     "schema_version": True,

@@ -48,6 +48,7 @@ def transport_columns(invoice: Invoice) -> dict[str, Cell]:
         "export_declaration": None if side is None else side.declaration,
         "exporter_bn": None if side is None else side.business_number,
         "proof_of_report": None if side is None else side.proof_of_report,
+        "cargo_control_number": None if side is None else side.cargo_control_number,
         "no_declaration_code": None if side is None else side.no_declaration_code,
         "export_statement": None if side is None else side.statement,
         "province_of_origin": None if side is None else side.province_of_origin,
@@ -70,13 +71,15 @@ def describe_trailers(trip: Trip) -> str | None:
 
 
 def describe_export(side: CanadianExport) -> str:
-    """Return what Canada's customs is given, in words: the declaration or why there is none, and the permits."""
+    """Return what Canada's customs is given, in words: the declaration or why there is none, permits, and cargo control number."""
     if side.declaration == "not_required":
         words = ["No declaration required", side.no_declaration_code, side.statement]
     else:
         words = [_DECLARED[side.declaration], side.proof_of_report]
     # A statement often has the number already.
     words += [f"{permit.kind} {permit.number}" for permit in side.permits if not _names(side.statement, permit.number)]
+    if side.cargo_control_number is not None:
+        words.append(f"cargo control number {side.cargo_control_number}")
     return ", ".join(word for word in words if word)
 
 

@@ -13,7 +13,7 @@ from pipeline.documents.formats.transport import truck_columns
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.transport import Trip
 
-VERSION: Final = "1"
+VERSION: Final = "2"
 
 #: The attribute of a line with the number of dangerous goods.
 _UN_NUMBER: Final = "unNumber"
@@ -100,7 +100,7 @@ def _crew_rows(trip: Trip) -> Iterator[dict[str, Cell]]:
 def _shipment_row(invoice: Invoice, trip: Trip) -> dict[str, Cell]:
     transport, totals, summary = invoice.transport, invoice.totals, invoice.package_summary
     weight = transport.manifest_gross_weight_kg or summary.gross_weight_kg
-    place = truck_columns(trip)
+    place, side = truck_columns(trip), invoice.canadian_export
     return {
         "trip_number": trip.number,
         "shipment_control_number": paps_number(invoice) if transport.shipment_control_number else None,
@@ -117,8 +117,9 @@ def _shipment_row(invoice: Invoice, trip: Trip) -> dict[str, Cell]:
         "currency": totals.currency,
         **{name: place[name] for name in ("loading_city", "loading_state", "loading_country")},
         "invoice_no": invoice.header.number,
-        "no_declaration_code": None if invoice.canadian_export is None else invoice.canadian_export.no_declaration_code,
-        "proof_of_report": None if invoice.canadian_export is None else invoice.canadian_export.proof_of_report,
+        "no_declaration_code": None if side is None else side.no_declaration_code,
+        "proof_of_report": None if side is None else side.proof_of_report,
+        "cargo_control_number": None if side is None else side.cargo_control_number,
     }
 
 

@@ -126,6 +126,11 @@ class CanadianExport(StrictModel):
     proof_of_report: Ref | None = Field(
         default=None, description="The number that shows the report: of the declaration, or of the summary reporter"
     )
+    cargo_control_number: Annotated[str, Field(pattern=r"^[A-Z0-9-]{5,25}$")] | None = Field(
+        default=None,
+        exclude_if=lambda value: value is None,
+        description="The carrier's number for Canada's customs, if the goods move in bond to the border",
+    )
     no_declaration_code: Annotated[str, Field(pattern=r"^NDR[1-9][0-9]?$")] | None = None
     statement: Text | None = Field(default=None, description="Why none is required, as the transport document says it")
     province_of_origin: Region | None = None

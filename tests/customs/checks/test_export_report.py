@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 from stdnum.ca import bn
 
 from pipeline.customs.checks.export_report import is_business_number
+from pipeline.exports.schemas.plan import Plan
 from tests.customs.cases import UNIT, findings, list_findings, with_changes
 from tests.customs.transport_cases import canadian_export
 from tests.support.factories import Json
@@ -31,6 +33,7 @@ def with_side(*changes: tuple[str, Any], **side: Any) -> Json:
         },
         {"noDeclarationCode": "NDR4", "statement": "A.T.A. carnet DEMO-1"},
         {"declaration": "cers", "noDeclarationCode": None, "proofOfReport": "DEMO2026112600001"},
+        {"noDeclarationCode": "NDR13", "cargoControlNumber": "1234DEMO5678"},
         {"declaration": "summary_report", "noDeclarationCode": None, "proofOfReport": "DEMO-SR-1", "permits": [PERMIT]},
     ],
 )
@@ -59,6 +62,40 @@ def test_complete_side_has_no_finding(side: dict[str, Any]) -> None:
 )
 def test_gaps_and_contradictions_are_at_their_place(side: dict[str, Any], found: list[tuple[str, str]]) -> None:
     assert list_findings(with_side(**side)) == [(rule, "warn", f"{SIDE}/{place}") for rule, place in found]
+
+
+@pytest.mark.parametrize("number", ["DEMO1234567", "1234567"])
+def test_cargo_control_number_is_another_than_that_of_the_entry(number: str) -> None:
+    entered = (f"{UNIT}/entry/shipmentControlNumber", "DEMO1234567")
+    short = (f"{UNIT}/entry/shipmentControlNumber", number)
+    assert list_findings(with_side(entered, cargoControlNumber="1234DEMO5678")) == []
+    found = findings(with_side(short, cargoControlNumber="DEMO1234567"))
+    (same,) = [each for each in found if each.rule == "C14"]
+    assert (same.severity, same.pointer) == ("warn", f"{SIDE}/cargoControlNumber")
+    assert "DEMO1234567" in same.message
+
+
+@pytest.mark.parametrize("number", ["1234", "1234demo", "1234 5678", "1" * 26, ""])
+def test_cargo_control_number_of_another_form_is_refused(number: str) -> None:
+    with pytest.raises(ValidationError, match="cargoControlNumber"):
+        Plan.model_validate(with_side(cargoControlNumber=number))
+
+
+@pytest.mark.parametrize("name", ["BN", "businessNumber"])
+@pytest.mark.parametrize(
+    ("number", "wrong"),
+    [
+        ("123456782RM0001", False),
+        ("123456789RM0001", True),
+        ("123456789 RT 0001", True),
+        ("123 456 789", True),
+        ("1234567890", False),  # another number, such as of a province
+        ("QC-99", False),
+    ],
+)
+def test_business_number_of_the_seller_has_check_digit(name: str, number: str, *, wrong: bool) -> None:
+    found = list_findings(with_changes((f"{UNIT}/parties/seller/identifiers", {name: number})))
+    assert found == ([("C10", "warn", f"{UNIT}/parties/seller/identifiers/{name}")] if wrong else [])
 
 
 def test_low_value_is_compared_in_canadian_dollars() -> None:

@@ -55,6 +55,21 @@ def test_control_number_is_scac_and_twelve_characters(scac: str, number: str, pr
     assert all(problem is not None and problem in each.message and number in each.message for each in found)
 
 
+@pytest.mark.parametrize("scac", ["DEMO", None])
+@pytest.mark.parametrize("number", ["1234PARS56789", "76LF000123", "8-A2001", "ABCDPARS1"])
+def test_canadian_number_is_named_as_such(scac: str | None, number: str) -> None:
+    found = findings(with_changes((f"{ENTRY}/carrierScac", scac), (f"{ENTRY}/shipmentControlNumber", number)))
+    (named,) = [each for each in found if each.rule == "C02"]
+    assert (named.severity, named.pointer) == ("warn", f"{ENTRY}/shipmentControlNumber")
+    assert f"{number} of unit U1 looks like a Canadian cargo control number (PARS number)" in named.message
+    assert "PAPS number" in named.remedy
+
+
+def test_number_that_begins_with_the_scac_is_not_canadian() -> None:
+    numbers = [(f"{ENTRY}/carrierScac", "DEMO"), (f"{ENTRY}/shipmentControlNumber", "DEMOPARS1")]
+    assert list_findings(with_changes(*numbers)) == []
+
+
 @pytest.mark.parametrize(
     ("port", "said"),
     [

@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:d120135b9f94c55fb6bba4712f7eb1a6ed0c6d0c2aab4f0778a3268203f0e178"}
+RELEASED = {"us-ca-2026-11-29": "sha256:52aee0f65a0ac7a99d176cd09584f2271f2b8fdef50daa8f8676f2901a265ec3"}
 
 
 @pytest.fixture

@@ -71,7 +71,7 @@ def test_truck_ports_are_those_of_the_notices_and_counts() -> None:
     assert ours - named - NORTHERN_1995 == COUNTED_ONLY
 
 
-def test_closed_ports_are_no_ports() -> None:
+def test_closed_ports_do_not_count_as_ports() -> None:
     assert CLOSED.isdisjoint(port_rules().ports.ports.values())
 
 

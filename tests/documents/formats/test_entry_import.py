@@ -20,6 +20,7 @@ from pipeline.documents.schemas.invoice import Invoice
 from tests.documents.samples import build_full_invoice, build_truck_invoice, sample
 
 CERS = "DEMO1234567820001202611240001"
+CARGO = "1234DEMO20112"
 
 
 def read_tables(invoice: Invoice) -> dict[str, list[dict[str, str]]]:
@@ -153,20 +154,23 @@ def test_trip_and_export_side_are_a_table_of_their_own() -> None:
 
 def declare_in_cers(data: dict[str, Any]) -> None:
     declared = {"declaration": "cers", "proofOfReport": CERS, "noDeclarationCode": None, "statement": None}
-    data["canadianExport"] |= declared
+    data["canadianExport"] |= {**declared, "cargoControlNumber": CARGO}
 
 
 def test_declaration_in_cers_is_on_every_document_of_the_export_side() -> None:
     invoice = build_truck_invoice(declare_in_cers)
     (row,) = read_tables(invoice)["transport.csv"]
     assert (row["export_declaration"], row["proof_of_report"], row["no_declaration_code"]) == ("cers", CERS, "")
-    assert f"DeclaredinCERS,{CERS}" in read_page(invoice)
+    assert row["cargo_control_number"] == CARGO
+    assert f"DeclaredinCERS,{CERS},cargocontrolnumber{CARGO}" in read_page(invoice)
     sheet = PdfReader(BytesIO(paps_cover_sheet(invoice))).pages[0].extract_text()
-    assert f"DeclaredinCERS,{CERS}" in "".join(sheet.replace("\u200b", "").split())
+    assert f"DeclaredinCERS,{CERS},cargocontrolnumber{CARGO}" in "".join(sheet.replace("\u200b", "").split())
     with ZipFile(BytesIO(truck_manifest(invoice))) as archive:
         (shipment,) = csv.DictReader(archive.read("shipments.csv").decode("utf-8-sig").splitlines())
     assert (shipment["proof_of_report"], shipment["no_declaration_code"]) == (CERS, "")
-    assert json.loads(invoice.model_dump_json(by_alias=True))["canadianExport"]["proofOfReport"] == CERS
+    assert shipment["cargo_control_number"] == CARGO
+    side = json.loads(invoice.model_dump_json(by_alias=True))["canadianExport"]
+    assert (side["proofOfReport"], side["cargoControlNumber"]) == (CERS, CARGO)
 
 
 def test_export_side_without_trip_is_carried_too() -> None:

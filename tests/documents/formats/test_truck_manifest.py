@@ -28,7 +28,8 @@ COLUMNS = {
     "shipments.csv": "trip_number shipment_control_number shipment_type entry_type port_of_entry shipper_name shipper_addr1"
     " shipper_addr2 shipper_city shipper_state shipper_zip shipper_country consignee_name consignee_addr1 consignee_addr2"
     " consignee_city consignee_state consignee_zip consignee_country customs_broker quantity quantity_unit gross_weight_kg"
-    " value currency loading_city loading_state loading_country invoice_no no_declaration_code proof_of_report",
+    " value currency loading_city loading_state loading_country invoice_no no_declaration_code proof_of_report"
+    " cargo_control_number",
     "commodities.csv": "shipment_control_number line_no description hts10 origin quantity uom gross_weight_kg value currency"
     " un_number package_ids sscc_list",
 }
