@@ -334,23 +334,14 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [(f"{UNIT}/parties/importerOfRecord/importerNumber", "12-3456789")],
         [("V20", "block", f"{UNIT}/parties/importerOfRecord/importerNumber")],
     ),
-    "V20 a foreign importer on informal entry, before it ends": (
-        [
-            (f"{UNIT}/entry/type", "11"),
-            (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-29T23:00:00-05:00"),
-            (f"{UNIT}/parties/importerOfRecord/importerNumber", "261127-12345"),
-            RESIDENT_AGENT,
-        ],
-        [("V20", "warn", f"{UNIT}/parties/importerOfRecord/importerNumber")],
-    ),
-    "V20 a foreign importer on informal entry, once it ended": (
+    "V20 a foreign importer on informal entry": (
         [
             (f"{UNIT}/entry/type", "11"),
             (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-30T00:30:00-05:00"),
             (f"{UNIT}/parties/importerOfRecord/address", FOREIGN_ADDRESS),
             RESIDENT_AGENT,
         ],
-        [("V20", "block", f"{UNIT}/parties/importerOfRecord/importerNumber")],
+        [("V20", "warn", f"{UNIT}/parties/importerOfRecord/importerNumber")],
     ),
     "V21 a long invoice number": (
         [(f"{UNIT}/invoice/number", "A-2026-11-24-00017")],

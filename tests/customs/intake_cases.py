@@ -133,7 +133,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
             (f"{UNIT}/parties/buyer/address", FOREIGN_ADDRESS),
             RESIDENT_AGENT,
         ],
-        [("V20", "block", f"{UNIT}/parties/importerOfRecord/importerNumber")],
+        [("V20", "warn", f"{UNIT}/parties/importerOfRecord/importerNumber")],
     ),
     "V22 a type that is not known": ([(f"{UNIT}/entry/type", "99")], [("V22", "warn", f"{UNIT}/entry/type")]),
     "V22 a dumping case on plain consumption": (

@@ -64,25 +64,23 @@ def _check_type(unit: Unit, here: str, entered_on: date) -> Iterator[Finding]:
             source=each.source,
         )
     if not ended and unit.entry.type not in rules.entry_types.types:
-        yield Finding(
-            rule="V22",
-            severity=rules.entry_types.severity,
-            pointer=here,
-            message=f"Entry type {unit.entry.type} of unit {unit.unit_ref} is not known to these rules.",
-            remedy="Use formal entry (01) or informal entry (11), or ask the broker.",
-            source=rules.entry_types.source,
+        yield build_warning(
+            "V22",
+            here,
+            f"Entry type {unit.entry.type} of unit {unit.unit_ref} is not known to these rules.",
+            "Use formal entry (01) or informal entry (11), or ask the broker.",
+            rules.entry_types,
         )
     cases = rules.trade_remedy_cases
     case = next((line for line in unit.lines if cases.attribute in line.attributes), None)
     if case is not None and unit.entry.type not in cases.entry_types:
-        yield Finding(
-            rule="V22",
-            severity=cases.severity,
-            pointer=here,
-            message=f"Line {case.line_ref} names an antidumping or countervailing duty case, "
+        yield build_warning(
+            "V22",
+            here,
+            f"Line {case.line_ref} names an antidumping or countervailing duty case, "
             f"but the entry type is {unit.entry.type}.",
-            remedy=f"Use an entry type for such goods ({join_words(sorted(cases.entry_types))}), or ask the broker.",
-            source=cases.source,
+            f"Use an entry type for such goods ({join_words(sorted(cases.entry_types))}), or ask the broker.",
+            cases,
         )
     yield from _check_informal(unit, here)
 
@@ -124,15 +122,14 @@ def _check_informal(unit: Unit, here: str) -> Iterator[Finding]:
         return
     usd = goods_in_usd(unit)
     if usd is not None and usd > informal.limit_usd:
-        yield Finding(
-            rule="V27",
-            severity=informal.severity,
-            pointer=here,
-            message=f"Unit {unit.unit_ref} is worth about ${usd:,.2f}, "
+        yield build_warning(
+            "V27",
+            here,
+            f"Unit {unit.unit_ref} is worth about ${usd:,.2f}, "
             f"above the ${informal.limit_usd:,} limit of informal entry ({informal.type}).",
-            remedy="Use formal entry (01). Several informal entries need a reason of 19 CFR 141.52, such as separate bills of "
+            "Use formal entry (01). Several informal entries need a reason of 19 CFR 141.52, such as separate bills of "
             "lading: ask the broker.",
-            source=informal.source,
+            informal,
         )
 
 
@@ -190,14 +187,12 @@ def _check_importer(unit: Unit, pointer: str, entered_on: date) -> Iterator[Find
         return
     barred = rules.foreign_importer
     if unit.entry.type in barred.entry_types and not barred.has_ended(entered_on):
-        in_force = barred.in_force(entered_on)
         yield Finding(
             rule="V20",
-            severity=barred.severity if in_force else "warn",
+            severity=barred.severity if barred.in_force(entered_on) else "warn",
             pointer=here,
             message=f"Unit {unit.unit_ref} is an informal entry (type {unit.entry.type}) of an importer outside the United "
-            f"States, which {'has not been allowed since' if in_force else 'is no longer allowed from'} "
-            f"{barred.effective_from}.",
+            f"States. An executive order wants that to end on {barred.effective_from}.",
             remedy="Name an importer of record in the United States, or ask the broker about formal entry (01).",
             source=barred.source,
         )

@@ -16,6 +16,7 @@ from pipeline.customs.checks.units import check_units
 from pipeline.customs.checks.usmca import check_claim, unit_claims
 from pipeline.customs.pga import checks
 from pipeline.customs.pga.parties import UnitParties
+from pipeline.customs.reference.base import build_warning
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.tariff.facts import TariffFacts
 from pipeline.customs.tariff.goods import GoodsRates
@@ -167,26 +168,22 @@ def _check_low_value(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[
     rules = entry_rules().value
     described = line.description.lower()
     if any(denial in described for denial in rules.denials):
-        yield Finding(
-            rule="V15",
-            severity=rules.severity,
-            pointer=f"{here}/description",
-            message=f"The description of line {line.line_ref} says that the goods have no value, which customs is likely to "
-            "query.",
-            remedy="Remove that from the description and give in lineValue what a buyer would pay; samples also need a "
-            "fair value.",
-            source=rules.source,
+        yield build_warning(
+            "V15",
+            f"{here}/description",
+            f"The description of line {line.line_ref} says that the goods have no value, which customs is likely to query.",
+            "Remove that from the description and give in lineValue what a buyer would pay; samples also need a fair value.",
+            rules,
         )
     price = in_usd(line.unit_price, invoice) if line.unit == "KG" else None
     if price is not None and price < rules.least_usd_per_kg:
-        yield Finding(
-            rule="V15",
-            severity=rules.severity,
-            pointer=f"{here}/unitPrice",
-            message=f"Line {line.line_ref} costs only {format_plain(line.unit_price)} {invoice.currency} per kilogram, "
+        yield build_warning(
+            "V15",
+            f"{here}/unitPrice",
+            f"Line {line.line_ref} costs only {format_plain(line.unit_price)} {invoice.currency} per kilogram, "
             "which customs is likely to query.",
-            remedy="Check price and unit; keep proof of the price paid ready.",
-            source=rules.source,
+            "Check price and unit; keep proof of the price paid ready.",
+            rules,
         )
 
 

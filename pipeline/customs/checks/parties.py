@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from pipeline.core.findings import Finding
+from pipeline.customs.reference.base import build_warning
 from pipeline.customs.reference.entry import entry_rules, mid_rules
 from pipeline.exports.schemas.plan import REFERENCES, Address, Line, Unit
 
@@ -147,11 +148,10 @@ def _check_ship_to(unit: Unit, here: str) -> Iterator[Finding]:
                 source="19 CFR 141.86(a)(2)",
             )
         elif not known and address.country == rules.destination:
-            yield Finding(
-                rule="V25",
-                severity=consignee.severity,
-                pointer=f"{here}/{name}",
-                message=f"{value} in the ship-to address of unit {unit.unit_ref} is not a known {label}.",
-                remedy="Write the state as two letters and the ZIP code as digits, such as NY 14203.",
-                source=consignee.source,
+            yield build_warning(
+                "V25",
+                f"{here}/{name}",
+                f"{value} in the ship-to address of unit {unit.unit_ref} is not a known {label}.",
+                "Write the state as two letters and the ZIP code as digits, such as NY 14203.",
+                consignee,
             )

@@ -13,7 +13,7 @@ from pipeline.core.findings import Finding
 from pipeline.core.money import sum_exact
 from pipeline.customs.checks.chapter98 import claims_by_place
 from pipeline.customs.checks.entry import in_usd
-from pipeline.customs.reference.base import join_words
+from pipeline.customs.reference.base import build_warning, join_words
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.exports.schemas.plan import REFERENCES, Contact, Line, Party, Unit, UsmcaCertificate
 
@@ -207,13 +207,8 @@ def check_certificates(unit: Unit, pointer: str) -> Iterator[Finding]:
             *(("V30", each) for each in _period_errors(certificate, rules.longest_months)),
             *(("V30-PARTY", each) for each in _other_importer(unit, certificate)),
         ):
-            yield Finding(
-                rule=rule,
-                severity=rules.severity,
-                pointer=f"{here}/{where}",
-                message=f"USMCA certification {certificate.ref} {message}.",
-                remedy=remedy,
-                source=rules.source,
+            yield build_warning(
+                rule, f"{here}/{where}", f"USMCA certification {certificate.ref} {message}.", remedy, rules
             )
 
 

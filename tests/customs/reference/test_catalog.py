@@ -42,7 +42,7 @@ def test_future_row_has_not_ended() -> None:
 def test_row_with_status_check_never_blocks() -> None:
     assert ruleset().metals.unknown_aluminum.status == "check"
     assert ruleset().metals.unknown_aluminum.severity == "warn"
-    assert entry.entry_rules().informal.severity == "warn"
+    assert entry.entry_rules().foreign_importer.severity == "warn"
 
 
 def test_yaml_truth_words_stay_text() -> None:
