@@ -1,7 +1,8 @@
 """The blocks of CBP Form 7501: the value of each, or who supplies it.
 
-The numbers are those of the edition of October 2025, in public transcriptions (probable). Its blocks 21 to 24 are the countries
-of the metals; its blocks 25 to 47 were 21 to 43 before.
+The numbers and names of blocks 1 to 44 are those of the form that OMB approved in 2024 (control number 1651-0022), without
+abbreviations; 45 to 47 are in public transcriptions (probable). Blocks 21 to 24 are the countries of the metals; blocks 25 to
+47 were 21 to 43 before.
 """
 
 from __future__ import annotations
@@ -112,25 +113,28 @@ def _head(
     yield "9", "Mode of transport", _mode(transport, estimate), CARRIER
     yield "10", "Country of origin", _one_of(line.country_of_origin for line in invoice.lines), None
     yield "11", "Import date, expected", f"{estimate.entered_on}", None
-    yield "12", "Bill of lading or control number", transport.shipment_control_number, CARRIER
+    yield "12", "Bill of lading or air waybill number", transport.shipment_control_number, CARRIER
     yield "13", "Manufacturer ID", _one_of(line.mid for line in invoice.lines), None
     yield "14", "Exporting country", _one_of(line.country_of_export for line in invoice.lines), None
     yield "15", "Export date", f"{transport.export_date}", None
-    yield "16, 17", "I.T. number and date", None, IF_IN_BOND
+    yield "16", "I.T. number", None, IF_IN_BOND
+    yield "17", "I.T. date", None, IF_IN_BOND
     yield "18", "Missing documents", None, IF_MISSING
-    yield "19, 20", "Ports of lading and unlading", None, IF_BY_VESSEL
+    yield "19", "Foreign port of lading", None, IF_BY_VESSEL
+    yield "20", "U.S. port of unlading", None, IF_BY_VESSEL
     yield "21", "Country of melt and pour", _one_metal(row.country_of_melt_and_pour for row in steel), IF_STEEL
     yield "22", "Primary country of smelt", _one_metal(row.primary_country_of_smelt for row in others), IF_OTHER_METAL
     secondary = _one_metal(row.secondary_country_of_smelt for row in others)
     yield "23", "Secondary country of smelt", secondary, IF_OTHER_METAL
     yield "24", "Country of cast", _one_metal(row.country_of_cast for row in others), IF_OTHER_METAL
-    yield "25", "Location of goods", describe_location(filing), FILER
+    yield "25", "Location of goods or G.O. number", describe_location(filing), FILER
     yield "26", "Consignee number", _consignee_number(filing), IMPORTER
     yield "27", "Importer number", importer.importer_number.shown, None
     # Never the invoice: it is the importer number of the party that gets refunds and bills instead of the importer.
     yield "28", "Reference number", None, IF_OTHER_PAYER
-    yield "29", "Ultimate consignee", _consignee(filing, _name_party(ship_to.name, ship_to.address_lines)), None
-    yield "30", "Importer of record", _name_party(importer.name, importer.address_lines), None
+    named = _consignee(filing, _name_party(ship_to.name, ship_to.address_lines))
+    yield "29", "Ultimate consignee name and address", named, None
+    yield "30", "Importer of record name and address", _name_party(importer.name, importer.address_lines), None
 
 
 def _of_lines(invoice: Invoice, estimate: EntryEstimate) -> Iterator[EntryBlock]:
@@ -140,7 +144,7 @@ def _of_lines(invoice: Invoice, estimate: EntryEstimate) -> Iterator[EntryBlock]
     valued = all(entry.entered_value_usd is not None for entry in estimate.lines)
     charged = all(entry.charges_usd is not None for entry in estimate.lines)
     yield EntryBlock("31", "Line number", "lines.csv: entry_line", None, "lines")
-    yield EntryBlock("32", "Description", "lines.csv: description", None, "lines")
+    yield EntryBlock("32", "Description of merchandise", "lines.csv: description", None, "lines")
     yield EntryBlock("33A", "HTSUS number", "lines.csv: hts10, ch98, ch99_1 to ch99_more", None, "lines")
     yield _block("33B", "AD/CVD number", ", ".join(cases) or None, IF_IN_CASE, "foot")
     dumped = [line for line in invoice.lines if has_antidumping_case(line)]
@@ -149,7 +153,7 @@ def _of_lines(invoice: Invoice, estimate: EntryEstimate) -> Iterator[EntryBlock]
         yield _block("", "Non-reimbursement of antidumping duty", certified, IMPORTER, "foot")
     yield EntryBlock("34A", "Gross weight", "lines.csv: gross_kg", None, "lines")
     yield EntryBlock("34B", "Manifest quantity", packed, None, "foot")
-    yield EntryBlock("35", "Net quantity", "lines.csv: entry_qty, qty2, qty3, else qty", None, "lines")
+    yield EntryBlock("35", "Net quantity in HTSUS units", "lines.csv: entry_qty, qty2, qty3, else qty", None, "lines")
     yield _block("36A", "Entered value", "lines.csv: entered_value_usd" if valued else None, FILER, "lines")
     yield _block("36B", "Charges", "lines.csv: charges_usd" if charged else None, FILER, "lines")
     related = "Y, related" if invoice.header.related_parties else "N, not related"
@@ -159,7 +163,7 @@ def _of_lines(invoice: Invoice, estimate: EntryEstimate) -> Iterator[EntryBlock]
     yield EntryBlock("37C", "IRC rate", None, IF_TAXED, "foot")
     yield EntryBlock("37D", "Visa number", None, IF_VISA, "foot")
     priced = _all_known(row.amount_usd for row in (*rates, *deposits))
-    yield _block("38", "Duty and tax", "estimate.csv: estimated_usd" if priced else None, FILER, "lines")
+    yield _block("38", "Duty and IR tax", "estimate.csv: estimated_usd" if priced else None, FILER, "lines")
 
 
 def _of_totals(invoice: Invoice, estimate: EntryEstimate) -> Iterator[EntryBlock]:

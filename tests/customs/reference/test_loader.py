@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:52aee0f65a0ac7a99d176cd09584f2271f2b8fdef50daa8f8676f2901a265ec3"}
+RELEASED = {"us-ca-2026-11-29": "sha256:6847aa87ee7191a850366a18cdd5aea5bd6570c94edcf87d64b1d900a6204b83"}
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import csv
 from datetime import date
 from decimal import Decimal
 from functools import cache
 from io import BytesIO
+from pathlib import Path
 from typing import Any, Final
 
 import pytest
@@ -25,12 +27,24 @@ from tests.documents.samples import sample
 
 TODAY: Final = date(2026, 11, 29)
 
-#: The blocks of the form's edition of October 2025, each part by itself. A filer fills in all of them.
-FORM: Final = (
-    *(str(number) for number in range(1, 33)),
-    *("33A", "33B", "34A", "34B", "35", "36A", "36B", "36C", "37A", "37B", "37C", "37D"),
-    *(str(number) for number in range(38, 48)),
-)
+#: The blocks of CBP Form 7501 as it prints them, each part by itself: the form of OMB control number 1651-0022 that expires on
+#: 2025-03-31, from omb.report/icr/202311-1651-004/doc/137218000. That copy ends before blocks 45 to 47.
+PRINTED: Final = Path(__file__).parent / "form_7501.csv"
+AFTER_THE_COPY: Final = ("45", "46", "47")
+#: The form's abbreviations in full, and the words that a name can leave out.
+IN_FULL: Final = {
+    "no.": "number",
+    "qty.": "quantity",
+    "docs": "documents",
+    "chgs": "charges",
+    "b/l": "bill of lading",
+    "awb": "air waybill",
+    "(last, first, m.i.)": "",
+    "/": " ",
+}
+LEFT_OUT: Final = {"and", "or"}
+#: Blocks with another name than the form's: the first word of the declaration, and what `Other` is.
+OTHER_NAMES: Final = {"40": "Declaration", "43": "Other fees"}
 
 #: The blocks that no plan knows.
 OF_THE_ENTRY: Final = {"3", "16", "17", "18", "19", "20", "28", "37C", "37D", "40", "42", "45", "46", "47"}
@@ -61,9 +75,23 @@ def build_example(name: str, place: int) -> Invoice:
 
 
 def read_blocks(invoice: Invoice) -> dict[str, dict[str, str]]:
-    """Return the rows of `blocks.csv` by the number of the block; a row of two blocks stands for both."""
-    rows = read_tables(invoice)["blocks.csv"]
-    return {number: row for row in rows for number in row["block"].split(", ")}
+    """Return the rows of `blocks.csv` by the number of the block."""
+    return {row["block"]: row for row in read_tables(invoice)["blocks.csv"]}
+
+
+@cache
+def read_titles() -> dict[str, str]:
+    """Return the titles of the form's blocks as printed."""
+    with PRINTED.open(newline="") as file:
+        return {row["block"]: row["title"] for row in csv.DictReader(file)}
+
+
+def list_words(name: str) -> list[str]:
+    """Return the words of a name in full, without those that it can leave out."""
+    text = name.lower().removesuffix(", expected")
+    for short, full in IN_FULL.items():
+        text = text.replace(short, full)
+    return [word for word in text.split() if word not in LEFT_OUT]
 
 
 def list_unknown(unit: dict[str, Any]) -> set[str]:
@@ -100,10 +128,23 @@ def list_unknown(unit: dict[str, Any]) -> set[str]:
 @on_each_unit
 def test_every_block_has_a_value_or_a_supplier(name: str, place: int) -> None:
     blocks = read_blocks(build_example(name, place))
-    assert tuple(blocks) == FORM
+    assert tuple(blocks) == (*read_titles(), *AFTER_THE_COPY)
     for number, row in blocks.items():
         assert (row["value"] == "") == (row["supplier"] in SUPPLIERS), number
     assert {number for number, row in blocks.items() if row["supplier"]} == list_unknown(load_unit(name, place))
+
+
+@on_each_unit
+def test_names_are_those_that_the_form_prints(name: str, place: int) -> None:
+    names: dict[str, str] = {}
+    for row in read_tables(build_example(name, place))["blocks.csv"]:
+        # Block 1 has two rows if only the filer is known.
+        names[row["block"]] = f"{names.get(row['block'], '')} {row['name']}".strip()
+    for number, title in read_titles().items():
+        if number in OTHER_NAMES:
+            assert names[number] == OTHER_NAMES[number]
+        else:
+            assert list_words(names[number]) == list_words(title), number
 
 
 @on_each_unit
