@@ -69,13 +69,26 @@ class EntryBlock(NamedTuple):
     place: Place
 
 
+class DividedDuties(NamedTuple):
+    """The duties of the tariff and the deposits of declared cases; block 41, the duty, and block 43, fees and deposits.
+
+    The duty is None if the exchange rate is not known.
+    """
+
+    rates: list[DutyRow]
+    deposits: list[DutyRow]
+    duty: Decimal | None
+    others: Decimal
+
+
 def list_blocks(invoice: Invoice, estimate: EntryEstimate) -> Iterator[EntryBlock]:
     """Yield each block in the form's order; then, beyond the form, the latest day of the summary, filing, trip and export."""
     filing = invoice.filing or EntryFiling()
     for number, name, value, supplier in _head(invoice, estimate, filing):
         yield EntryBlock(number, name, value, None if value else supplier, "head")
-    yield from _of_lines(invoice, estimate)
-    yield from _of_totals(invoice, estimate)
+    duties = divide_duties(invoice, estimate)
+    yield from _of_lines(invoice, estimate, duties)
+    yield from _of_totals(estimate, duties)
     if estimate.summary_due is not None:
         yield EntryBlock("", "Summary due, computed", f"{estimate.summary_due.day}", None, "beyond")
     carrier = [("Carrier (SCAC)", invoice.transport.carrier_scac)] if invoice.transport.carrier_scac else []
@@ -137,8 +150,8 @@ def _head(
     yield "30", "Importer of record name and address", _name_party(importer.name, importer.address_lines), None
 
 
-def _of_lines(invoice: Invoice, estimate: EntryEstimate) -> Iterator[EntryBlock]:
-    rates, deposits = _divide_duties(invoice, estimate)
+def _of_lines(invoice: Invoice, estimate: EntryEstimate, duties: DividedDuties) -> Iterator[EntryBlock]:
+    rates, deposits = duties.rates, duties.deposits
     cases = list(dict.fromkeys(row.heading for row in deposits))
     packed = invoice.transport.manifest_quantity or f"{invoice.package_summary.outermost_count}"
     valued = all(entry.entered_value_usd is not None for entry in estimate.lines)
@@ -166,37 +179,37 @@ def _of_lines(invoice: Invoice, estimate: EntryEstimate) -> Iterator[EntryBlock]
     yield _block("38", "Duty and IR tax", "estimate.csv: estimated_usd" if priced else None, FILER, "lines")
 
 
-def _of_totals(invoice: Invoice, estimate: EntryEstimate) -> Iterator[EntryBlock]:
+def _of_totals(estimate: EntryEstimate, duties: DividedDuties) -> Iterator[EntryBlock]:
     complete = not estimate.missing
-    duty, others = divide_total(invoice, estimate)
-    counted = all(row.amount_usd is not None for row in list_deposits(invoice, estimate))
+    counted = all(row.amount_usd is not None for row in duties.deposits)
     entered = estimate.total_entered_value_usd
     yield _block("39", "Total entered value", None if entered is None else f"{entered:,}", FILER, "totals")
     yield EntryBlock("40", "Declaration", None, AGENT, "foot")
-    yield _block("41", "Duty", _in_usd(duty if complete else None), FILER, "totals")
+    yield _block("41", "Duty", _in_usd(duties.duty if complete else None), FILER, "totals")
     yield EntryBlock("42", "Tax", None, IF_TAXED, "foot")
-    yield _block(
-        "43", "Other fees", _in_usd(others if counted and (estimate.fees or complete) else None), FILER, "totals"
-    )
+    others = duties.others if counted and (estimate.fees or complete) else None
+    yield _block("43", "Other fees", _in_usd(others), FILER, "totals")
     yield _block("44", "Total", _in_usd(estimate.total_usd if complete else None), FILER, "totals")
     yield EntryBlock("45", "Declarant, title, signature, date", None, AGENT, "foot")
     yield EntryBlock("46", "Broker or filer", None, FILER, "foot")
     yield EntryBlock("47", "Broker or importer file number", None, FILER, "foot")
 
 
-def divide_total(invoice: Invoice, estimate: EntryEstimate) -> tuple[Decimal | None, Decimal]:
-    """Return the known amounts of block 41, the duty, and of block 43: the fees, and the deposits of declared cases.
-
-    The duty is None if the exchange rate is not known.
-    """
-    deposits = sum_exact(row.amount_usd for row in list_deposits(invoice, estimate) if row.amount_usd is not None)
-    duty = None if estimate.duty_usd is None else estimate.duty_usd - deposits
-    return duty, sum_exact((deposits, *(fee.amount_usd for fee in estimate.fees)))
-
-
-def list_deposits(invoice: Invoice, estimate: EntryEstimate) -> list[DutyRow]:
-    """Return the deposits of antidumping and countervailing duty, by entry line."""
-    return _divide_duties(invoice, estimate)[1]
+def divide_duties(invoice: Invoice, estimate: EntryEstimate) -> DividedDuties:
+    """Return the duties of the tariff apart from the deposits of declared cases, and the known amounts of both blocks."""
+    rates: list[DutyRow] = []
+    deposits: list[DutyRow] = []
+    for merged, entry in zip(invoice.entry_lines, estimate.lines, strict=True):
+        headings = {_COLUMN_1, *(row.heading for row in merged.treatment.chapter99)}
+        for duty in entry.duties:
+            (rates if duty.heading in headings else deposits).append(duty)
+    deposited = sum_exact(row.amount_usd for row in deposits if row.amount_usd is not None)
+    return DividedDuties(
+        rates,
+        deposits,
+        duty=None if estimate.duty_usd is None else estimate.duty_usd - deposited,
+        others=sum_exact((deposited, *(fee.amount_usd for fee in estimate.fees))),
+    )
 
 
 def _mode(transport: Transport, estimate: EntryEstimate) -> str | None:
@@ -206,17 +219,6 @@ def _mode(transport: Transport, estimate: EntryEstimate) -> str | None:
 
 def _block(number: str, name: str, value: str | None, supplier: str, place: Place) -> EntryBlock:
     return EntryBlock(number, name, value, None if value else supplier, place)
-
-
-def _divide_duties(invoice: Invoice, estimate: EntryEstimate) -> tuple[list[DutyRow], list[DutyRow]]:
-    # The duties of the tariff, and the deposits of declared cases.
-    rates: list[DutyRow] = []
-    deposits: list[DutyRow] = []
-    for merged, entry in zip(invoice.entry_lines, estimate.lines, strict=True):
-        headings = {_COLUMN_1, *(row.heading for row in merged.treatment.chapter99)}
-        for duty in entry.duties:
-            (rates if duty.heading in headings else deposits).append(duty)
-    return rates, deposits
 
 
 def _all_known(values: Iterable[object]) -> str | None:

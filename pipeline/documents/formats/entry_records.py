@@ -11,7 +11,7 @@ from typing import Final
 from pipeline.core.money import sum_exact, to_decimal
 from pipeline.documents.formats import catair
 from pipeline.documents.formats.catair import WIDTH, Datum, write_record
-from pipeline.documents.formats.entry_blocks import divide_total
+from pipeline.documents.formats.entry_blocks import divide_duties
 from pipeline.documents.formats.entry_filing import find_certificate, has_antidumping_case
 from pipeline.documents.formats.entry_import import find_estimate
 from pipeline.documents.formats.pga_records import REMARK
@@ -130,7 +130,7 @@ def _write_summary(settings: EntryRecordSettings, invoice: Invoice) -> Iterator[
         made.add("89", **classes, **{f"fee_{at}": amount for at, (_, amount) in enumerate(part, 1)})
     made.add(
         "90",
-        duty=None if estimate.missing else divide_total(invoice, estimate)[0],
+        duty=None if estimate.missing else divide_duties(invoice, estimate).duty,
         fees=sum_exact(amount for _, amount in fees) if fees else None,
     )
     cases = sorted({pair.value for line in invoice.lines for pair in line.attributes if pair.name == CASES})

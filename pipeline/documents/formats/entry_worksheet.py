@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any, Final
 
 from pipeline.core.money import format_amount, format_plain
-from pipeline.documents.formats.entry_blocks import divide_total, list_blocks, list_deposits
+from pipeline.documents.formats.entry_blocks import divide_duties, list_blocks
 from pipeline.documents.formats.entry_filing import list_consignee_facts
 from pipeline.documents.formats.entry_import import find_estimate
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
@@ -78,6 +78,7 @@ def _facts(rows: list[tuple[MergedLine, EntryLine]], invoice: Invoice, cut: slic
         for row in estimate.adjustments
     ]
     facts["heading_sources"] = [f"{row.heading}: {row.source} ({row.status})" for row in estimate.heading_sources]
+    duties = divide_duties(invoice, estimate)
     facts["fees"] = [
         {
             "name": f"{row.name} ({row.code})",
@@ -93,13 +94,12 @@ def _facts(rows: list[tuple[MergedLine, EntryLine]], invoice: Invoice, cut: slic
             "amount": _in_cents(row.amount_usd),
             "source": row.note or row.source,
         }
-        for row in list_deposits(invoice, estimate)
+        for row in duties.deposits
         if row.amount_usd is not None
     ]
-    duty, others = divide_total(invoice, estimate)
     facts["estimate"] = _total_facts(estimate) | {
-        "duty": None if duty is None else _in_cents(duty),
-        "fees": _in_cents(others),
+        "duty": None if duties.duty is None else _in_cents(duties.duty),
+        "fees": _in_cents(duties.others),
     }
     digests = sorted(
         (number, digest)

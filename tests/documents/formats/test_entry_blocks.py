@@ -14,7 +14,7 @@ import pytest
 from pypdf import PdfReader
 
 from pipeline.deliveries.entry_facts import add_estimate
-from pipeline.documents.formats.entry_blocks import SUPPLIERS, divide_total, list_blocks
+from pipeline.documents.formats.entry_blocks import SUPPLIERS, divide_duties, list_blocks
 from pipeline.documents.formats.entry_import import find_estimate
 from pipeline.documents.formats.entry_worksheet import entry_worksheet
 from pipeline.documents.schemas.invoice import Invoice
@@ -254,7 +254,7 @@ def test_deposits_are_other_fees_and_no_duty() -> None:
     invoice = sample(1, change=change)
     estimate = find_estimate(invoice)
     (deposit,) = [row for row in estimate.lines[0].duties if row.heading == "A-122-857-000"]
-    duty, others = divide_total(invoice, estimate)
+    _, _, duty, others = divide_duties(invoice, estimate)
     assert deposit.amount_usd is not None
     assert duty is not None
     assert duty == sum(row.amount_usd or 0 for row in estimate.lines[0].duties if row is not deposit)
