@@ -94,6 +94,11 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     SUPERSEDED = "superseded"
 
+    @property
+    def words(self) -> str:
+        """The outcome as people read it: `needs_attention` beside "needs a person" would be confused with it."""
+        return "failed" if self is Outcome.NEEDS_ATTENTION else self.value.replace("_", " ")
+
 
 class Milestone(StrEnum):
     """What a handoff reaches once, for the first time; what comes later does not change it."""

@@ -44,7 +44,7 @@ def format_headline(export: ExportView) -> Text:
 def _format_state(state: ExportState, outcome: Outcome, *, quarantined: bool) -> str:
     mark, style = _OUTCOME_STYLES[outcome]
     # For an export that was not executed, the state says everything.
-    words = [state.value, *([outcome.value.replace("_", " ")] if state is ExportState.EXECUTED else [])]
+    words = [state.value, *([outcome.words] if state is ExportState.EXECUTED else [])]
     return f"[{style}]{mark} {', '.join([*words, *(['quarantined'] if quarantined else [])])}[/]"
 
 

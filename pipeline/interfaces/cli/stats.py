@@ -46,7 +46,7 @@ def render_stats(found: StatsView, range_: StatsRange) -> Iterator[RenderableTyp
         ("outcome", "now", "reached", "trend"),
         (
             (
-                each.outcome.value.replace("_", " "),
+                each.outcome.words,
                 str(current[each.outcome]) if each.outcome in current else "",
                 str(total),
                 draw_trend(each.counts),

@@ -122,7 +122,7 @@ def read_filter(
 def build_outcome_links(chosen: ListFilter) -> list[FilterLink]:
     """Return the links that filter the list by outcome; the other filters stay."""
     groups = {"all": frozenset[Outcome](), "needs a person": NEEDS_PERSON}
-    groups |= {describe_outcome(each): frozenset({each}) for each in Outcome}
+    groups |= {each.words: frozenset({each}) for each in Outcome}
     return [
         FilterLink(name, replace(chosen, outcomes=outcomes).link(), chosen.outcomes == outcomes)
         for name, outcomes in groups.items()
@@ -213,7 +213,7 @@ def show_row(export: ExportSummary) -> ExportRow:
         batch_id=export.batch_id,
         export_id=export.export_id,
         state=export.state.value,
-        outcome=describe_outcome(export.outcome),
+        outcome=export.outcome.words,
         outcome_mark=mark_outcome(export.outcome),
         units=f"{export.units_closed} of {export.units_total}",
         broker=export.broker_id,
@@ -223,11 +223,6 @@ def show_row(export: ExportSummary) -> ExportRow:
         revision=export.revision,
         quarantined=export.quarantined,
     )
-
-
-def describe_outcome(outcome: Outcome) -> str:
-    """Return an outcome in words."""
-    return outcome.value.replace("_", " ")
 
 
 def mark_outcome(outcome: Outcome) -> str:

@@ -20,7 +20,7 @@ from pipeline.interfaces.console.deadline_views import ShownDeadline, show_deadl
 from pipeline.interfaces.console.export_views import status_mark
 from pipeline.interfaces.console.inbox_views import ChosenItem
 from pipeline.interfaces.console.instants import format_instant, mark_instants
-from pipeline.interfaces.console.list_views import describe_outcome, mark_outcome
+from pipeline.interfaces.console.list_views import mark_outcome
 from pipeline.interfaces.event_text import count_noun
 from pipeline.interfaces.kind_text import describe_message_type
 
@@ -107,7 +107,7 @@ def show_status(
     seen = _count_events(export)
     deadlines = [show_deadline(each, now) for each in export.broker_submissions]
     return ShownStatus(
-        describe_outcome(export.outcome),
+        export.outcome.words,
         mark_outcome(export.outcome),
         mark_instants(export.status),
         export.outcome in (Outcome.REJECTED, Outcome.QUERY, Outcome.NEEDS_ATTENTION),

@@ -20,6 +20,12 @@ WHOLE = ListFilter(
 )
 
 
+def test_one_filter_alone_needs_a_person() -> None:
+    names = [each.name for each in build_outcome_links(WHOLE)]
+    assert {"needs a person", "failed", "with broker"} <= {*names}
+    assert [each for each in names if "attention" in each] == []
+
+
 def test_link_of_an_outcome_keeps_the_other_filters() -> None:
     (link,) = [each for each in build_outcome_links(WHOLE) if each.name == "query"]
     rest = "state=executed&broker=br_1&warehouse=wh+1%262&from=2026-11-27&to=2026-11-28"
