@@ -122,7 +122,7 @@ def build_plan(shipment: Shipment, orders: Sequence[KnownOrder], products: Mappi
         ]
         for _, members in by_unit.values()
     ]
-    draft.facts = PlanFacts(draft.raw, lines, shipment.destination_country)
+    draft.facts = PlanFacts(draft.raw, lines, template)
     for number, (key, members) in enumerate(by_unit.values()):
         draft.notes += _find_other_destinations(number, key, members, template)
     return draft

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 from pipeline.core.findings import Finding
 from pipeline.exports.plan_values import MISSING, read_value, split_pointer
-from pipeline.orders.schemas import ProductItem
+from pipeline.orders.schemas import ProductItem, TemplateItem
 from pipeline.orders.units import KnownOrder
 from pipeline.orders.views import MissingDatum
 
@@ -52,11 +52,11 @@ class SyncedFact:
 
 @dataclass(frozen=True)
 class PlanFacts:
-    """A built plan, what each line of its units is made from, and the country of its plan template."""
+    """A built plan, what each line of its units is made from, and its plan template."""
 
     raw: Mapping[str, Any]
     lines: Sequence[Sequence[BuiltLine]]
-    country: str
+    template: TemplateItem
 
     def find(self, pointer: str) -> SyncedFact:
         """Return where the place of the plan comes from."""
@@ -87,6 +87,10 @@ class PlanFacts:
                 return self._of_terms(unit, lines[0].order, member, rest)
             case ["invoice", "exchangeRate"]:
                 return self._of_template("invoice", "exchangeRates", unit["invoice"]["currency"])
+            case ["usmcaCertificates", number, *rest]:
+                ref = unit["usmcaCertificates"][int(number)]["ref"]
+                given = next(at for at, each in enumerate(self.template.usmca_certificates) if each.ref == ref)
+                return self._of_template("usmcaCertificates", str(given), *rest)
             case [("entry" | "invoice" | "usmcaCertificates" | "canadianExport") as part, *rest]:
                 return self._of_template(part, *rest)
         return _of_request("orderIds")
@@ -141,7 +145,7 @@ class PlanFacts:
         return _of_product(line, *place)
 
     def _of_template(self, *parts: str) -> SyncedFact:
-        return SyncedFact("plan_template", self.country, ".".join(parts))
+        return SyncedFact("plan_template", self.template.destination_country, ".".join(parts))
 
     def find_missing(self, findings: Iterable[Finding]) -> list[MissingDatum]:
         """Return the data that the plan lacks, each once: findings at places that the plan leaves empty.

@@ -13,7 +13,7 @@ from zoneinfo import ZoneInfo
 
 from pipeline.core.money import EXACT, ZERO, format_plain, multiply, round_amount, sum_exact, to_decimal
 from pipeline.exports.entry_lines import ORDER_NUMBER
-from pipeline.exports.schemas.plan import Party, RulesetRef, Treatment, as_json
+from pipeline.exports.schemas.plan import Party, RulesetRef, Treatment, UsmcaCertificate, as_json
 from pipeline.orders.packing import OrderLine, apportion_weights, format_weight, pack_order
 from pipeline.orders.schemas import PriceTerms, ProductItem, SyncedOrder, TemplateEntry, TemplateInvoice, TemplateItem
 from pipeline.orders.views import ExportUnitView
@@ -119,7 +119,7 @@ def build_unit(
             **_build_terms(template.invoice, terms, key.currency),
         },
         "lines": lines,
-        "usmcaCertificates": [as_json(each) for each in template.usmca_certificates],
+        "usmcaCertificates": [as_json(each) for each in _choose_certificates(lines, template)],
         "packages": [{"packageRef": f"P{number}", **each} for number, each in enumerate(packages, start=1)],
         **({} if template.canadian_export is None else {"canadianExport": as_json(template.canadian_export)}),
     }
@@ -163,6 +163,17 @@ def _build_entry(entry: TemplateEntry, entry_type: str, today: date) -> dict[str
     given = as_json(entry)
     del given["exportAfterDays"]
     return {**given, "type": entry_type, "exportDate": find_export_date(entry, today).isoformat()}
+
+
+def _choose_certificates(lines: Sequence[Mapping[str, Any]], template: TemplateItem) -> list[UsmcaCertificate]:
+    """Return the certifications that a line names or whose goods a line has: the invoice prints no others."""
+    named = {line["usmcaCertificateRef"] for line in lines}
+    codes = {line["htsCode"][:6] for line in lines}
+    return [
+        each
+        for each in template.usmca_certificates
+        if each.ref in named or codes & {goods.hs_code for goods in each.goods}
+    ]
 
 
 def _join_terms(*sources: PriceTerms) -> PriceTerms:

@@ -247,3 +247,23 @@ def test_order_with_more_packages_than_a_plan_may_have_is_to_be_split() -> None:
     assert excluded.message == "Order 1: it has 20001 packages, and a plan may have 20000."
     assert excluded.remedy.startswith("Sync it as several orders with POST /api/orders/sync")
     assert [each.external_id for each in draft.included] == ["2"]
+
+
+def test_unit_has_the_certifications_of_its_goods_alone() -> None:
+    template = orders.template()
+    (own,) = template["usmcaCertificates"]
+    other = own | {"ref": "OTHER", "goods": [{"description": "Chairs", "hsCode": "940161"}]}
+    renewed = own | {"ref": "NEXT", "blanketFrom": "2027-01-01", "blanketTo": "2027-12-31", "signedOn": "2026-11-20"}
+    draft = build(
+        orders.order("1", items=[of("shirt")]),
+        template=orders.template(usmcaCertificates=[other, own, renewed]),
+    )
+    (unit,) = read(draft).units
+    assert [each.ref for each in unit.usmca_certificates] == [own["ref"], "NEXT"]
+    assert draft.facts is not None
+    path = draft.facts.find("/units/0/usmcaCertificates/1/blanketTo").path
+    assert path == "plan_template.US.usmcaCertificates.2.blanketTo"
+    (unit,) = read(
+        build(orders.order("1", items=[of("pan")]), template=orders.template(usmcaCertificates=[other]))
+    ).units
+    assert unit.usmca_certificates == []

@@ -114,3 +114,22 @@ def test_other_findings_are_not_missing_data() -> None:
         find("/broker/id"),
     ]
     assert facts.find_missing(findings) == []
+
+
+def test_terms_of_an_order_stand_behind_those_of_the_template() -> None:
+    template = orders.template()
+    charges = template["invoice"]["charges"]
+    assist = {"name": "Mould"}
+    order = orders.order("1", items=[of("pan")], charges=charges, assistItems=[assist])
+    facts = read_facts(build(order, template=template))
+    last = len(charges)
+    found = {
+        "/units/0/invoice/charges/0/amount": "plan_template.US.invoice.charges.0.amount",
+        f"/units/0/invoice/charges/{last}/amount": "order.1.charges.0.amount",
+        "/units/0/invoice/assistItems/0/amount": "order.1.assistItems.0.amount",
+        "/units/0/invoice/assists": "order.1.assistItems",
+        "/units/0/invoice/rebates": "plan_template.US.invoice.rebates",
+    }
+    assert {each: facts.find(each).path for each in found} == found
+    incomplete = [find("/units/0/invoice/assistItems/0/amount", "warn"), find("/units/0/entry/carrierScac", "warn")]
+    assert [each.field for each in facts.find_missing(incomplete)] == ["assistItems.0.amount"]
