@@ -85,6 +85,12 @@ class PlanFacts:
                 return _of_order(lines[0].order, "entryType")
             case ["invoice", ("charges" | "discounts" | "rebates" | "assistItems" | "assists") as member, *rest]:
                 return self._of_terms(unit, lines[0].order, member, rest)
+            case ["invoice", "total"] if unit["invoice"]["discounts"]:
+                return self._of_terms(unit, lines[0].order, "discounts", [])
+            case ["invoice", "total" | "number" | "currency"]:
+                return _of_request("orderIds")
+            case ["invoice", "date"]:  # the day of planning, which the day of export must not precede
+                return self._of_template("entry", "exportDate")
             case ["invoice", "exchangeRate"]:
                 return self._of_template("invoice", "exchangeRates", unit["invoice"]["currency"])
             case ["usmcaCertificates", number, *rest]:
@@ -136,7 +142,7 @@ class PlanFacts:
                 return _of_order(line.order, item, given)
             case ["chapter98", *rest] if line.order.order.items[line.place].chapter98 is not None:
                 return _of_order(line.order, item, "chapter98", *rest)
-            case ["lineRef" | "orderId"]:
+            case [] | ["lineRef" | "orderId"]:
                 return _of_order(line.order, item)
             case ["countryOfExport"]:
                 return self._of_template("exportCountry")

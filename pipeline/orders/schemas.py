@@ -44,7 +44,7 @@ from pipeline.exports.schemas.transport import PlannedExport, PlannedTrip
 
 #: The most products, orders or templates of one sync, and the most orders of one plan.
 MAX_SYNCED: Final = 1_000
-MAX_ORDER_ITEMS: Final = 500
+MAX_ORDER_ITEMS: Final = 2_000
 MAX_METADATA_CHARACTERS: Final = 10_000
 
 IDEMPOTENCY_KEY: Final = r"^[\x21-\x7e]+$"
@@ -185,7 +185,7 @@ class OrderPackage(StrictModel):
     sscc: Annotated[str, Field(pattern=r"^[0-9]{18}$")] | None = None
     lpn: Ref | None = None
     tracking_number: Ref | None = None
-    contents: list[PackedItem] = Field(min_length=1, max_length=MAX_ORDER_ITEMS)
+    contents: list[PackedItem] = Field(min_length=1, max_length=500)
 
 
 class SyncedOrder(PriceTerms):

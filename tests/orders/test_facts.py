@@ -61,6 +61,9 @@ def build_two_units() -> PlanFacts:
         ("/units/1/invoice/exchangeRate", "plan_template.US.invoice.exchangeRates.CAD"),
         ("/units/0/invoice/saleDate", "plan_template.US.invoice.saleDate"),
         ("/units/0/usmcaCertificates/0/goods", "plan_template.US.usmcaCertificates.0.goods"),
+        ("/units/0/invoice/date", "plan_template.US.entry.exportDate"),
+        ("/units/0/invoice/total", "orderIds"),
+        ("/units/0/lines/1", "order.1.items.1"),
         ("/units/0/lines", "orderIds"),
         ("/units/0", "orderIds"),
         ("/warehouse/id", "warehouseId"),
@@ -131,5 +134,7 @@ def test_terms_of_an_order_stand_behind_those_of_the_template() -> None:
         "/units/0/invoice/rebates": "plan_template.US.invoice.rebates",
     }
     assert {each: facts.find(each).path for each in found} == found
+    cheaper = build(orders.order("1", items=[of("pan")], discounts=[{"name": "Coupon", "amount": "999.00"}]))
+    assert read_facts(cheaper).find("/units/0/invoice/total").path == "order.1.discounts"
     incomplete = [find("/units/0/invoice/assistItems/0/amount", "warn"), find("/units/0/entry/carrierScac", "warn")]
     assert [each.field for each in facts.find_missing(incomplete)] == ["assistItems.0.amount"]
