@@ -21,7 +21,8 @@ endef
 # The tests of the whole service; `make test` runs all others, a file at a time on each of two processes.
 SYSTEM := tests/system
 PARTS  := --ignore=$(SYSTEM)
-ON_TWO := -n 2 --dist loadfile
+# In the order of tests/conftest.py: xdist would put files with few tests last, and those in a browser take minutes.
+ON_TWO := -n 2 --dist loadfile --no-loadscope-reorder
 # Each stack has a process of its own: most of these tests wait for leases and deadlines.
 BY_STACK := -n 3 --dist loadgroup
 

@@ -96,8 +96,15 @@ def _reads_the_clock(path: Path) -> bool:
     return _CLOCK.search(path.read_text(encoding="utf-8")) is not None
 
 
+@cache
+def _opens_browser(path: Path) -> bool:
+    return "tests.support.browser" in path.read_text(encoding="utf-8")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out tests that take minutes, unless `-m` asks for them."""
+    """Put tests in a browser first, and leave out tests that take minutes, unless `-m` asks for them."""
+    # One of them looks at all pages and takes minutes. Last, it would leave one process alone.
+    items.sort(key=lambda item: not _opens_browser(item.path))
     if "long" in str(config.option.markexpr):
         return
     left_out = [item for item in items if item.get_closest_marker("long")]
