@@ -19,6 +19,7 @@ import kombu.transport.redis
 import pytest
 import structlog
 from kombu.transport import TRANSPORT_ALIASES, memory
+from psycopg import sql
 
 from config.settings import Settings
 from pipeline.core import tenancy
@@ -198,10 +199,20 @@ def rabbitmq_server() -> Iterator[RabbitMQ]:
 
 
 class SharedPostgreSQL(PostgreSQL):
-    """Holds a database for each test that had one; to look through them all, again and again, would take time."""
+    """Holds a database for each test that asked for one by itself; autovacuum would look through them again and again."""
 
     autovacuum = "off"
     stop_signal = signal.SIGQUIT  # its data ends with it: no checkpoint
+
+
+@contextmanager
+def _new_database(server: PostgreSQL, template: str = "template0", *, owner: str = "postgres") -> Iterator[str]:
+    """The URL of a new database, which is dropped at the end: to delete all of them at once takes minutes."""
+    url = server.fresh_url(template, owner=owner)
+    yield url
+    with server.connection() as connection:
+        name = sql.Identifier(url.rsplit("/", 1)[1])
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
 
 
 @pytest.fixture(scope="session")
@@ -247,21 +258,25 @@ def sqlite_url(sqlite_template: Path, tmp_path: Path) -> str:
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=SERVERS)])
-def database_url(request: pytest.FixtureRequest) -> str:
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     """A migrated, empty database for this test, on each supported database."""
     if request.param == "sqlite":
-        return str(request.getfixturevalue("sqlite_url"))
+        yield request.getfixturevalue("sqlite_url")
+        return
     server: PostgreSQL = request.getfixturevalue("postgres_server")
-    return server.fresh_url(request.getfixturevalue("postgres_template"))
+    with _new_database(server, request.getfixturevalue("postgres_template")) as url:
+        yield url
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=SERVERS)])
-def bare_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+def bare_database_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
     """A database without tables, on each supported database: the start of the migrations."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'bare.db'}"
+        yield f"sqlite:///{tmp_path / 'bare.db'}"
+        return
     server: PostgreSQL = request.getfixturevalue("postgres_server")
-    return server.fresh_url()
+    with _new_database(server) as url:
+        yield url
 
 
 @dataclass(frozen=True)
@@ -308,19 +323,20 @@ class Stack:
         pytest.param("postgres-rabbitmq", marks=SERVERS),
     ]
 )
-def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Stack:
+def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
     """Each of the three supported stacks."""
     artifacts_url = f"file:{tmp_path / 'artifacts'}"
     if request.param == "sqlite-memory":
         # State in this process outlives a test; clear it as for a fresh process.
         memory.Channel.queues.clear()
         memory.Transport.global_state.clear()
-        return Stack(request.param, request.getfixturevalue("sqlite_url"), "memory://", artifacts_url)
+        yield Stack(request.param, request.getfixturevalue("sqlite_url"), "memory://", artifacts_url)
+        return
     message_broker: Redis | RabbitMQ = request.getfixturevalue(f"{request.param.removeprefix('postgres-')}_server")
     postgres: PostgreSQL = request.getfixturevalue("postgres_server")
     # As in an installation the owner is not a superuser: row-level security does not hold a superuser.
-    database_url = postgres.fresh_url(request.getfixturevalue("postgres_template"), owner=OWNER)
-    return Stack(request.param, database_url, message_broker.fresh_url(), artifacts_url)
+    with _new_database(postgres, request.getfixturevalue("postgres_template"), owner=OWNER) as database_url:
+        yield Stack(request.param, database_url, message_broker.fresh_url(), artifacts_url)
 
 
 @pytest.fixture
