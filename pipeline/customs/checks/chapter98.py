@@ -89,8 +89,8 @@ def _check_proof(line: Line, claim: Chapter98, row: Provision98, here: str, on: 
 
 def claims_by_place(line: Line, on: date) -> bool:
     """Return whether the line's program is for the place of a repair that it claims; the origin then does not count."""
-    row = None if line.chapter98 is None else chapter98_rules().find_provision(line.chapter98.provision, on)
-    return row is not None and line.spi in row.by_place
+    claim = line.chapter98
+    return claim is not None and chapter98_rules().grants_by_place(claim.provision, line.spi, on)
 
 
 def add_years(day: date, years: int) -> date:

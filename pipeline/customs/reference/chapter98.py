@@ -69,6 +69,11 @@ class Chapter98Rules(ReferenceData):
         """Return the row of a claimed provision, with or without its suffix, in force on the day; None if there is none."""
         return next((row for row in self.provisions if claimed.startswith(row.provision) and row.in_force(on)), None)
 
+    def grants_by_place(self, claimed: str, program: str | None, on: date) -> bool:
+        """Return whether goods with this claim may take the program on the day for the place of their repair."""
+        row = self.find_provision(claimed, on)
+        return row is not None and program in row.by_place
+
     def find_duty(self, claimed: str, program: str, on: date) -> DividedDuty | None:
         """Return the row that says what the program's duty is on for a claim on the day; None if none says it."""
         return next(

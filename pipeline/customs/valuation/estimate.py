@@ -10,12 +10,14 @@ from decimal import Decimal
 
 from pipeline.core.money import ONE, ZERO, divide_exact, format_plain, multiply, round_cents, sum_exact, take_percent
 from pipeline.customs.reference.base import combine_evidence
+from pipeline.customs.reference.chapter98 import chapter98_rules
 from pipeline.customs.reference.filing import filing_rules
 from pipeline.customs.reference.ports import port_rules
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.customs.reference.valuation import EntryFee, FeeExemption, ValuationRules, valuation_rules
 from pipeline.customs.tariff.deposits import DeclaredCase, list_declared
 from pipeline.customs.tariff.facts import KeptRate, TariffFacts
+from pipeline.customs.tariff.goods import COLUMN_2
 from pipeline.customs.valuation.chapter98 import DutyBase, divide_value, find_goods_base, find_heading_base
 from pipeline.customs.valuation.duties import COLUMN_1, NO_EXCHANGE_RATE, column_1_duty, deposit_duty, is_on_quantity
 from pipeline.customs.valuation.entered_value import (
@@ -161,6 +163,10 @@ def _divided_column_1(
     if not base.usd:
         free = DutyRow(heading=COLUMN_1, rate=f"free ({division.provision})", amount_usd=ZERO, note=None)
         return _on_base(free, base)
+    first = lines[0]
+    if chapter98_rules().grants_by_place(division.provision, first.spi, on) and first.country_of_origin not in COLUMN_2:
+        note = f"special rate ({first.spi}) of {division.provision}, as claimed"
+        return _on_base(DutyRow(heading=COLUMN_1, rate=f"free ({first.spi})", amount_usd=ZERO, note=note), base)
     row = _column_1(lines, base.usd, kept)
     if row.rate is not None and is_on_quantity(row.rate):
         full = sum_exact((division.exempt_value_usd, division.dutiable_value_usd))

@@ -140,6 +140,25 @@ def test_rate_on_a_quantity_counts_in_proportion(provision: str) -> None:
     assert duty.base_usd == 20
 
 
+@pytest.mark.parametrize(
+    ("provision", "origin", "rate", "amount", "note"),
+    [
+        ("9802.00.40", "VN", "free (S)", 0, "special rate (S) of 9802.00.40, as claimed; on the value with duty"),
+        ("9802.00.50.60", "CN", "free (S)", 0, "special rate (S) of 9802.00.50.60, as claimed; on the value with duty"),
+        ("9802.00.80", "VN", None, None, "check: the special column does not name S"),
+        ("9802.00.50", "RU", None, None, "check: goods of RU may take column 2"),
+    ],
+)
+def test_goods_repaired_in_canada_are_free_by_the_provision(
+    provision: str, origin: str, rate: str | None, amount: int | None, note: str
+) -> None:
+    unit = divided_unit(provision, "280.00", "20.00")
+    line = unit.lines[0].model_copy(update={"spi": "S", "country_of_origin": origin})
+    duty = the_duty(unit.model_copy(update={"lines": [line]}))
+    assert (duty.rate, duty.amount_usd) == (rate, amount)
+    assert (duty.note or "").startswith(note)
+
+
 def test_rate_on_an_unknown_quantity_names_it() -> None:
     duty = the_duty(divided_unit("9802.00.80", "280.00", "20.00"), "1.5¢/liter")
     assert (duty.amount_usd, duty.note) == (None, "check: the plan does not give the quantity in liter")
