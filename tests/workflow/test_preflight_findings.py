@@ -104,7 +104,7 @@ def test_imported_edition_decides_a_heading_at_once(workflow: WorkflowHarness, c
     assert find_headings(workflow, plan) == []
     import_revision(workflow.runtime, REVISION_6, factories.TODAY)
     (source,) = find_headings(workflow, plan)
-    assert source.startswith("check: ")
+    assert source.startswith("probable: ")
     assert f"column 1 of 6105.10.00 is 19.7%, edition hts_2026_revision_6 from {factories.TODAY}" in source
     assert len(find_headings(workflow, plan)) == 1
     assert checks == ["rate", "rate"], "the same edition is not asked again"

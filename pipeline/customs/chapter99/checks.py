@@ -188,7 +188,9 @@ class _HeadingCheck:
                 continue
             row = self.rules.find_row(heading, self.facts.on)
             choice = stack.find_choice(program.id)
-            if row is None or (choice is not None and choice.find_candidate(heading) is not None):
+            if row is None or (
+                choice is not None and (choice.find_candidate(heading) or choice.is_alternative(heading))
+            ):
                 continue
             if self._is_weight_test_case(row, choice):
                 self.contested.add(place)
@@ -204,7 +206,9 @@ class _HeadingCheck:
             )
 
     def _is_met(self, choice: ProgramChoice | None) -> bool:
-        return choice is not None and any(choice.find_candidate(heading) is not None for heading in self.headings)
+        return choice is not None and any(
+            choice.find_candidate(heading) or choice.is_alternative(heading) for heading in self.headings
+        )
 
     def _is_weight_test_case(self, row: HeadingRow, choice: ProgramChoice | None) -> bool:
         # V10 reports these with the weights: a duty heading below the weight test, or the test's heading above it.

@@ -99,6 +99,18 @@ class ProgramChoice:
         """Return the candidate of the heading, or None."""
         return next((item for item in self.candidates if item.row.heading == heading), None)
 
+    def is_alternative(self, heading: str) -> bool:
+        """Return whether the heading exempts the line too, beside the exemption that is certain: the filer may take either."""
+        certain = self.certain
+        return (
+            certain is not None
+            and certain.rate_percent == 0
+            and any(
+                item.row.heading == heading and item.verdict is Verdict.YES and item.row.rate_percent == 0
+                for item in self.verdicts
+            )
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class HeadingStack:

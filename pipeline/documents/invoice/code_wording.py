@@ -16,6 +16,7 @@ from pipeline.documents.schemas.invoice import Printed
 PROGRAMS: Final[Mapping[str, str]] = {
     "IEEPA": "IEEPA duties",
     "S122": "Section 122 import surcharge",
+    "S201_QUARTZ": "Section 201, quartz surface products",
     "S232_ALUMINUM_LEGACY": "Section 232, aluminum until 2026-04-05",
     "S232_AUTOS": "Section 232, passenger vehicles and light trucks",
     "S232_AUTO_PARTS": "Section 232, automobile parts",

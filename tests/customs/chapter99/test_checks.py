@@ -31,6 +31,7 @@ def steel(weight: str = "3.200", **other: Any) -> Json:
 
 
 FREE, TEN = heading("9903.05.90", "0"), heading("9903.05.29", "10")
+EXEMPT = heading("9903.05.86", "0")
 
 BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
     "V11 the tier of another list": (
@@ -59,7 +60,7 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
     ),
     "V11 no metal at all, beside the heading that is demanded": (
         [(STACK, [FREE, heading("9903.82.01", "0"), heading("9903.82.09")])],
-        [("V11", "warn", f"{STACK}/1/heading")],
+        [("V11", "block", f"{STACK}/1/heading")],
     ),
     "V11 no metal at all, where a transcription put the goods on the list": (
         with_goods("9403200075", FREE, heading("9903.03.14", "50"), heading("9903.82.01", "0"), metals=[steel()]),
@@ -91,7 +92,7 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
     ),
     "V11 an exclusion after its end": (
         [(f"{BAG}/treatment/chapter99/0", heading("9903.88.69", "0"))],
-        [("V11", "warn", f"{BAG}/treatment/chapter99/0/heading")],
+        [("V11", "block", f"{BAG}/treatment/chapter99/0/heading")],
     ),
     "V11 a metals heading of before April": (
         [(f"{STACK}/1", heading("9903.81.91", "50"))],
@@ -122,10 +123,14 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
         [(f"{BAG}/treatment/chapter99/-", heading("9903.99.99"))],
         [("V11", "note", f"{BAG}/treatment/chapter99/2/heading")],
     ),
+    "V11 forced labor on goods of its list": (
+        with_goods("0901110015", TEN),
+        [("V11", "warn", f"{STACK}/0/heading")],
+    ),
     "V11 a part that may be one of a vehicle": (with_goods("8708304000", TEN), [("V11", "warn", STACK)]),
-    "V11 a medicament that may be a patented one": (with_goods("3004909276", TEN), [("V11", "warn", STACK)]),
+    "V11 a medicament that may be a patented one": (with_goods("3004909276", EXEMPT), [("V11", "warn", STACK)]),
     "V11 two headings of pharmaceuticals": (
-        with_goods("3004909276", TEN, heading("9903.04.67", "0"), heading("9903.04.69", "0")),
+        with_goods("3004909276", EXEMPT, heading("9903.04.67", "0"), heading("9903.04.69", "0")),
         [("V11", "warn", f"{STACK}/2/heading")],
     ),
     "V11 certified parts of a chapter of metals, and the metals forgotten": (
@@ -266,11 +271,17 @@ ALLOWED: dict[str, Changes] = {
         metals=[metal_row("aluminum", "3.2", primaryCountryOfSmelt="IS", countryOfCast="GB")],
         origin="GB",
     ),
-    "a generic medicament": with_goods("3004909276", TEN, heading("9903.04.67", "0")),
+    "a generic medicament": with_goods("3004909276", EXEMPT, heading("9903.04.67", "0")),
     "a patented one, which forced labor leaves to Section 232": with_goods(
         "3004909276", FREE, heading("9903.04.60", "100")
     ),
-    "a vitamin, which is on no list of pharmaceuticals": with_goods("2936270000", TEN),
+    "a vitamin, which is on no list of pharmaceuticals": with_goods("2936270000", EXEMPT),
+    "coffee, which is on a list that USMCA does not need": with_goods("0901110015", EXEMPT),
+    "coffee under USMCA, by the list": [*with_goods("0901110015", EXEMPT), (f"{PAN}/spi", "S")],
+    "coffee under USMCA, by the agreement": [
+        *with_goods("0901110015", heading("9903.05.93", "0")),
+        (f"{PAN}/spi", "S"),
+    ],
     "certified parts of plastic": with_goods("3926909985", FREE, heading("9903.94.07"), origin="MX"),
     "a heading that gives no rate": [(f"{STACK}/1/ratePercent", None)],
 }
@@ -330,7 +341,7 @@ def test_aluminum_before_april_follows_its_lists() -> None:
     assert list_findings_on(MARCH, *right) == []
     missing = with_goods("7615107180", heading("9903.03.06", "0"), metals=aluminum)
     text = "7615107180 of CA (on list 19(j)) carries no 9903.85.07 (Derivative aluminum articles of chapter 76, 50 %)"
-    assert ("warn", f"Line L1: {text}.") in list_findings_on(MARCH, *missing)
+    assert ("block", f"Line L1: {text}.") in list_findings_on(MARCH, *missing)
     of_april = with_goods("7615107180", heading("9903.03.06", "0"), heading("9903.82.09"), metals=aluminum)
     assert list_findings_on(MARCH, *of_april)[0][0] == "block"
 

@@ -58,7 +58,7 @@ def test_listed_goods_need_one_heading_for_any_use(hts_code: str, severity: str,
 
 def test_other_parts_need_headings_that_declare_it() -> None:
     server = [heading(f"9903.{code}", "0") for code in ("79.02", "94.06")]
-    assert list_heading_findings("8471500150", MEXICO, *server) == []
+    assert list_heading_findings("8471500150", heading("9903.05.86", "0"), *server) == []
 
 
 def test_drone_parts_get_note_without_row_for_light_drones() -> None:

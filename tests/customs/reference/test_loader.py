@@ -195,7 +195,7 @@ SLIPS = {
     ),
     "a status that is none": Slip(
         METALS, "      status: probable", "      status: sure",
-        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.01].status: "
+        f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.85.68 from 2023-03-10].status: "
         "Input should be 'confirmed', 'probable' or 'check'. Use one of these values.",
     ),
     "a rate on nothing known": Slip(
@@ -223,7 +223,7 @@ SLIPS = {
     ),
     "a day that the month does not have": Slip(
         METALS, "effective_from: 2023-03-10", "effective_from: 2023-02-30",
-        f"{METALS}: line 21: 2023-02-30 is not a date. Correct the line.",
+        f"{METALS}: line 19: 2023-02-30 is not a date. Correct the line.",
     ),
     "a country in small letters": Slip(
         METALS, "origins: [RU]", "origins: [ru]",
@@ -236,14 +236,14 @@ SLIPS = {
     ),
     "a key twice": Slip(
         METALS, "      confidence: medium\n", "      confidence: medium\n      confidence: high\n",
-        f"{METALS}: line 11: key 'confidence' is there twice. Correct the line.",
+        f"{METALS}: line 28: key 'confidence' is there twice. Correct the line.",
     ),
     "rows under another name": Slip(
         METALS, "  rows:\n", "  row:\n",
         f"{METALS}: [S232_METALS from 2026-04-06].rows: Field required. Add it.",
     ),
     "a brace too few": Slip(
-        METALS, "below_weight_test: true}", "below_weight_test: true", f"{METALS}: line 16: ",
+        METALS, "below_weight_test: true}", "below_weight_test: true", f"{METALS}: line 14: ",
     ),
     "a ban of a list that is not defined": Slip(
         CANADA, "list: ban-dairy", "list: ban-cheese",

@@ -17,22 +17,16 @@ import pytest
 from iso4217 import Currency
 
 from pipeline.core.money import CURRENCIES, MINOR_UNITS, minor_units
-from pipeline.customs.reference.chapter99 import HeadingRow
 from pipeline.customs.reference.entry import ForeignWords, description_rules, entry_rules, mid_rules
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.customs.reference.units import unit_rules
 from pipeline.exports import sscc
 
-#: The percent that the rate columns of each heading add, as the USITC printed it (a work of the US government): empty for
-#: no change, `?` if the columns are not on the page of the heading.
-CHAPTER_99 = Path(__file__).parent / "hts_2026_revision_6_chapter_99.csv"
 #: The provisions that the notes to subchapter III list, as the USITC printed them: a row for each chapter of goods. Of note
 #: 20(g) and (s) without the ten-digit numbers, which are parts of a listed provision.
 NOTES = Path(__file__).parent / "hts_2026_revision_6_notes.csv"
-#: A day on which Revision 6 was in force, and the day before the metals of note 16 were put together.
-DAY, METALS_CHANGED = date(2026, 4, 30), date(2026, 4, 5)
-#: From a notice at second hand; the rules say so.
-NOT_IN_TEXT = {"9903.82.01"}
+#: A day on which Revision 6 was in force.
+DAY = date(2026, 4, 30)
 
 
 def test_countries_are_those_of_iso_3166() -> None:
@@ -114,18 +108,6 @@ def test_words_of_descriptions_and_charges_are_of_the_language_that_they_show(me
         assert english.get(word, 0) > 5 * max(each.get(word, 0) for each in others[:2]), word
 
 
-def rows_by_heading() -> dict[str, list[HeadingRow]]:
-    found: dict[str, list[HeadingRow]] = {}
-    for row in ruleset().rows:
-        found.setdefault(row.heading, []).append(row)
-    return found
-
-
-def read_percents() -> dict[str, str]:
-    with CHAPTER_99.open(newline="") as file:
-        return {row["heading"]: row["percent"] for row in csv.DictReader(file)}
-
-
 def read_notes() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     with NOTES.open(newline="") as file:
@@ -144,19 +126,3 @@ def test_lists_have_the_provisions_of_the_hts_text() -> None:
     printed = read_notes()
     assert sum(map(len, printed.values())) > 11_000
     assert {note: ours[note] ^ provisions for note, provisions in printed.items() if ours[note] != provisions} == {}
-
-
-def test_rates_of_chapter_99_are_those_of_the_hts_text() -> None:
-    rows = rows_by_heading()
-    read = {heading: percent or "0" for heading, percent in read_percents().items() if percent != "?"}
-    assert len(read) > 90
-    for heading, percent in read.items():
-        assert percent in {str(row.rate_percent) for row in rows[heading]}, heading
-
-
-def test_each_heading_in_force_stands_in_the_hts_text() -> None:
-    printed = read_percents()
-    for heading, rows in rows_by_heading().items():
-        later = all(row.effective_from is not None and row.effective_from > DAY for row in rows)
-        ended = all(row.effective_to is not None and row.effective_to <= METALS_CHANGED for row in rows)
-        assert heading in printed or later or ended or heading in NOT_IN_TEXT, heading

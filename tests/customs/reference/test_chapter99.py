@@ -1,0 +1,202 @@
+"""The rows of chapter 99 agree with the tariff's own words: rates, origins, notes, limits of column 1 and exceptions."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from datetime import date
+from pathlib import Path
+from typing import NamedTuple
+
+import pycountry
+import pytest
+
+from pipeline.customs.reference.chapter99 import HeadingRow
+from pipeline.customs.reference.ruleset import ruleset
+
+#: The headings of chapter 99 as the USITC printed them (a work of the US government), each on a day on which the text was
+#: in force, until 2026-06-30 from the USITC's export of 2025 Revisions 13 and 16 and 2026 Revisions 4, 7 and 10. Later
+#: days are from transcriptions of 2026 Revisions 12 to 21, shortened. `duty` is the duty provided in the applicable
+#: subheading.
+HEADINGS = Path(__file__).parent / "hts_chapter_99_headings.csv"
+MEMBERS = (
+    "Austria, Belgium, Bulgaria, Croatia, Cyprus, Czechia, Denmark, Estonia, Finland, France, Germany, Greece, Hungary, "
+    "Ireland, Italy, Latvia, Lithuania, Luxembourg, Malta, Netherlands, Poland, Portugal, Romania, Slovakia, Slovenia, "
+    "Spain, Sweden"
+)
+#: Names that ISO 3166 writes otherwise.
+NAMES = {
+    "Bahamas": "BS", "Bolivia": "BO", "South Korea": "KR", "Republic of Korea": "KR", "Russia": "RU", "Taiwan": "TW",
+    "Venezuela": "VE", "Vietnam": "VN", "Türkiye": "TR",
+}  # fmt: skip
+COLUMN_2 = {"BY", "CU", "KP", "RU"}
+#: From 2025-06-04 to 2026-04-05 the notes, not the headings, limit the duty to the value of the metal.
+METAL_BY_NOTE = ("9903.81.", "9903.85.0", "9903.85.1")
+#: The notes, not the headings, say which part of the value the rate applies to.
+CONTENT = {"9903.82.20": "non_us_content", "9903.74.06": "us_content", "9903.82.21": "us_content", "9903.78.02": "non_metal_content"}  # fmt: skip
+#: Their words name the country of the metal, or countries that are not the origin.
+NOT_ORIGINS = ("9903.85.67", "9903.85.68", "9903.91.15", "9903.91.16")
+#: 9903.85.15 is of the United Kingdom by note 19(s), the USMCA headings by the programs that their notes name.
+BY_NOTE = {"9903.85.15", "9903.01.13", "9903.01.14", "9903.94.03", "9903.74.03", "9903.74.06", "9903.74.10", "9903.82.18", "9903.82.19", "9903.82.20", "9903.82.21", "9903.03.15"}  # fmt: skip
+
+
+class Printed(NamedTuple):
+    """A heading as it was printed, on a day on which the text was in force."""
+
+    heading: str
+    on: date
+    general: str
+    article: str
+
+    def find_row(self) -> HeadingRow:
+        row = ruleset().find_row(self.heading, self.on)
+        assert row is not None, f"no row for {self.heading} on {self.on}"
+        return row
+
+
+def read_headings() -> list[Printed]:
+    with HEADINGS.open(newline="", encoding="utf-8") as file:
+        return [Printed(each[0], date.fromisoformat(each[1]), *each[2:]) for each in list(csv.reader(file))[1:]]
+
+
+PRINTED = read_headings()
+
+
+@pytest.fixture(scope="module")
+def countries() -> dict[str, set[str]]:
+    iso = {each.name: {each.alpha_2} for each in pycountry.countries}
+    iso |= {name: {code} for name, code in NAMES.items()}
+    return iso | {"European Union": {next(iter(iso[name])) for name in MEMBERS.split(", ")}}
+
+
+def read_rate(general: str) -> tuple[str, str]:
+    """Return the percent and the basis of a rate as it is printed."""
+    found = re.search(r"([\d.]+)%", general)
+    percent = found[1] if found else "0"
+    if "metal" in general or re.search("(copper|steel|aluminum) content", general):
+        return percent, "metal_content"
+    if "non-U.S. content" in general:
+        return percent, "non_us_content"
+    if general.startswith("special"):
+        return percent, "special_rate_only"
+    return percent, "total_with_column_1" if general[0].isdigit() else "full_value"
+
+
+def test_rates_and_their_basis_are_those_of_the_text() -> None:
+    assert len(PRINTED) > 300
+    for printed in PRINTED:
+        row = printed.find_row()
+        percent, basis = read_rate(printed.general)
+        basis = CONTENT.get(printed.heading, basis)
+        if printed.heading.startswith(METAL_BY_NOTE) and printed.on >= date(2025, 6, 4):
+            basis = "metal_content"
+        assert (str(row.rate_percent), row.basis) == (percent, basis), printed
+
+
+def test_origins_are_those_of_the_text(countries: dict[str, set[str]]) -> None:
+    for printed in PRINTED:
+        if printed.heading in NOT_ORIGINS:
+            continue
+        named: set[str] = set()
+        text = printed.article.split("not exempt")[0].replace("Hong Kong, China", "Hong Kong")
+        for name in sorted(countries, key=len, reverse=True):
+            if re.search(rf"\b{re.escape(name)}\b", text):
+                named |= countries[name]
+                text = text.replace(name, "")
+        if "general note 3(b)" in text:
+            named = COLUMN_2
+        origins = set(printed.find_row().when.origins)
+        named.discard("US")  # no goods of a heading are of the United States, only its uses, metal and donors
+        wide = not named and (
+            "U.S. note 52" in printed.article or printed.heading in BY_NOTE or "9903.05." in printed.heading
+        )
+        assert origins == named or wide, (printed, sorted(origins), sorted(named))
+
+
+def test_forced_labor_reaches_the_countries_of_its_headings(countries: dict[str, set[str]]) -> None:
+    named = {
+        code
+        for printed in PRINTED
+        if "9903.05.20" <= printed.heading <= "9903.05.84"
+        for code in printed.find_row().when.origins
+    }
+    assert named == ruleset().find_row("9903.05.91", date(2026, 8, 1)).when.origins  # type: ignore[union-attr]
+
+
+ROMAN = {
+    f"({text})": place
+    for place, text in enumerate(["i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x", "xi"], start=1)
+}
+
+
+def in_force(on: date) -> set[str]:
+    return {held.list.id for held in ruleset().resolved_lists if held.version.in_force(on)}
+
+
+def test_metal_headings_have_the_lists_of_the_text() -> None:
+    for printed in PRINTED:
+        for found in re.finditer(r"\(c\)((?:\([ivx]+\)(?:-|, and |, | and )?)+)", printed.article):
+            if "note 16" not in printed.article or "9903.82" not in printed.heading:
+                continue
+            listed: set[int] = set()
+            for part in re.findall(r"\([ivx]+\)(?:-\([ivx]+\))?", found[1]):
+                first, _, last = part.partition("-")
+                listed |= set(range(ROMAN[first], ROMAN[last or first] + 1))
+            ours = {name for name in printed.find_row().when.lists if name in in_force(printed.on)}
+            assert {ROMAN[name.removeprefix("16(c)")] for name in ours} == listed, printed
+
+
+def test_lists_are_of_the_notes_of_the_text() -> None:
+    for printed in PRINTED:
+        notes = set(re.findall(r"note (\d+)", printed.article)) - {"3", "11"}
+        for name in printed.find_row().when.lists:
+            number = name.split("(")[0]
+            # Since 2026-04-06 the headings of Russian aluminum take the lists of note 16, though they still name note 19.
+            moved = printed.heading in {"9903.85.67", "9903.85.68"} and number == "16"
+            assert number in notes or not notes or moved, (printed, name)
+
+
+def test_limits_of_column_1_are_those_of_the_text() -> None:
+    checked = 0
+    for printed in PRINTED:
+        below, least = (
+            re.search(pattern, printed.article)
+            for pattern in (
+                r"column ?1\D{0,40} less than ([\d.]+) percent",
+                r"equal to or greater than ([\d.]+) percent",
+            )
+        )
+        when = printed.find_row().when
+        given = tuple(str(each) if each is not None else None for each in (when.column_1_below, when.column_1_least))
+        assert given == (below and below[1], least and least[1]), printed
+        checked += bool(below or least)
+    assert checked >= 40
+
+
+def excepted_headings(article: str) -> Iterator[str]:
+    clause = re.match(r"Except (?:for|as)[^A-Z]*", article)
+    for first, last in re.findall(r"(9903\.\d\d\.\d\d)(?:-(9903\.\d\d\.\d\d))?", clause[0] if clause else ""):
+        known = sorted(ruleset().by_heading)
+        yield from (heading for heading in known if first <= heading <= (last or first))
+
+
+def test_exceptions_of_the_text_are_decided_before_the_heading() -> None:
+    order = {id(row): place for place, row in enumerate(ruleset().rows)}
+    checked = 0
+    for printed in PRINTED:
+        row = printed.find_row()
+        for heading in excepted_headings(printed.article):
+            other = ruleset().find_row(heading, printed.on)
+            if other is None or other.program != row.program or row.when.unlisted:
+                continue
+            checked += 1
+            assert order[id(other)] < order[id(row)] or not other.when.origins.isdisjoint(row.when.not_origins), (
+                printed,
+                heading,
+            )
+    assert checked > 600
+
+
+def test_each_heading_stands_in_the_text() -> None:
+    assert set(ruleset().by_heading) == {printed.heading for printed in PRINTED}
