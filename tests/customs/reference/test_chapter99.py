@@ -200,3 +200,35 @@ def test_exceptions_of_the_text_are_decided_before_the_heading() -> None:
 
 def test_each_heading_stands_in_the_text() -> None:
     assert set(ruleset().by_heading) == {printed.heading for printed in PRINTED}
+
+
+def test_weight_test_is_that_of_the_text() -> None:
+    (printed,) = [each for each in PRINTED if each.heading == "9903.82.03"]
+    test = ruleset().metals.find_weight_test(printed.on)
+    assert test is not None
+    assert test.heading == printed.heading
+    assert set(test.exempt_chapters) == set(re.findall(r"\b7\d\b", printed.article.split("where")[0]))
+    assert str(test.least_percent) == re.search(r"(\d+) percent", printed.article)[1]  # type: ignore[index]
+
+
+def test_copper_data_is_needed_for_the_list_of_its_derivatives() -> None:
+    (copper,) = [each for each in ruleset().metals.metals if each.metal == "copper"]
+    (derivatives,) = [
+        held
+        for held in ruleset().resolved_lists
+        if held.list.id == "16(c)(viii)" and held.version.in_force(date(2026, 10, 8))
+    ]
+    assert set(copper.codes) == set(derivatives.codes.values())
+
+
+def test_safeguard_spares_the_countries_of_its_proclamation(countries: dict[str, set[str]]) -> None:
+    # Proclamation 11051 clause (2), with the members of CAFTA-DR.
+    named = (
+        "Australia, Canada, Colombia, Costa Rica, Dominican Republic, El Salvador, Guatemala, Honduras, Israel, Mexico, "
+        "Nicaragua, Panama, Peru, Singapore, South Korea"
+    )
+    row = ruleset().find_row("9903.45.30", date(2026, 10, 8))
+    assert row is not None
+    spared = {code for name in named.split(", ") for code in countries[name]}
+    assert spared < set(row.when.not_origins)
+    assert not {"CN", "IN", "TH", "TW", "US", "VN"} & set(row.when.not_origins)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import itertools
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache
 from importlib import import_module
@@ -25,6 +25,15 @@ from pipeline.exports import sscc
 #: The provisions that the notes to subchapter III list, as the USITC printed them: a row for each chapter of goods. Of note
 #: 20(g) and (s) without the ten-digit numbers, which are parts of a listed provision.
 NOTES = Path(__file__).parent / "hts_2026_revision_6_notes.csv"
+#: The same for the other notes, and for the changes of later days: all provisions of a list on a day, or those that the day
+#: added or removed. Notes 19, 31 and 33(i) are from the text of Revision 6. Later notes are from transcriptions of the day's
+#: revision (10, 14, 16 to 20), and note 36(b) is from one of 2026 Revision 4.
+NOTES_BY_DAY = Path(__file__).parent / "hts_notes_by_day.csv"
+#: No second text of these was found; the README of the rules says so.
+WITHOUT_TEXT = {
+    "16(j) until April 2026", "16(l) until April 2026", "16(m) until April 2026", "16(n) until April 2026",
+    "steel until 2025-08-17?", "52(b)", "ban-alcohol", "ban-alcohol-packaged", "ban-dairy", "ban-motorcycles",
+}  # fmt: skip
 #: A day on which Revision 6 was in force.
 DAY = date(2026, 4, 30)
 
@@ -126,3 +135,40 @@ def test_lists_have_the_provisions_of_the_hts_text() -> None:
     printed = read_notes()
     assert sum(map(len, printed.values())) > 11_000
     assert {note: ours[note] ^ provisions for note, provisions in printed.items() if ours[note] != provisions} == {}
+
+
+def list_codes(note: str, on: date) -> set[str]:
+    return {
+        shorten(code)
+        for held in ruleset().resolved_lists
+        if held.list.id == note and held.version.in_force(on)
+        for code in held.codes.values()
+    }
+
+
+def shorten(code: str) -> str:
+    """Return the provision without the suffix of a subheading that has no parts."""
+    return code.removesuffix("00") if len(code) == len("7612.10.0000") else code
+
+
+def test_lists_have_the_provisions_and_changes_of_their_days() -> None:
+    with NOTES_BY_DAY.open(newline="") as file:
+        printed = list(csv.DictReader(file))
+    for row in printed:
+        day = date.fromisoformat(row["day"])
+        now, before = list_codes(row["note"], day), list_codes(row["note"], day - timedelta(days=1))
+        ours = {"all": now, "added": now - before, "removed": before - now}[row["change"]]
+        assert ours == {shorten(code) for code in row["provisions"].split()}, (row["note"], row["day"], row["change"])
+
+
+def test_exempt_goods_of_forced_labor_are_as_many_as_others_counted() -> None:
+    codes = list_codes("52(b)", date(2026, 8, 1))
+    assert (len(codes), sum(code.startswith("30") for code in codes)) == (863, 45)
+
+
+def test_each_list_is_held_to_a_text() -> None:
+    with NOTES_BY_DAY.open(newline="") as file:
+        printed = {row["note"] for row in csv.DictReader(file)} | read_notes().keys()
+    metals = {f"16(c)({number})" for number in ("i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x")}
+    ours = {held.list.id for held in ruleset().resolved_lists}
+    assert ours == printed - {"16(c)"} | metals | WITHOUT_TEXT
