@@ -31,7 +31,12 @@ from pipeline.customs.tariff.goods import load_goods_rate
 
 
 def check_facts(facts: LineFacts) -> None:
-    """Raise ValidationFailed if no goods can have these facts; the error names the fact."""
+    """Raise ValidationFailed if no goods can have these facts, or the rules do not reach their day; the error names the fact."""
+    begins_on = ruleset().begins_on
+    if facts.on < begins_on:
+        raise ValidationFailed(
+            f"{facts.on} is before {begins_on}, the first day of these rules; give a day of entry from then", field="on"
+        )
     if facts.chapter not in CHAPTERS:
         raise ValidationFailed(
             f"chapter {facts.chapter} has no goods; give the number of the goods themselves", field="htsCode"

@@ -75,6 +75,11 @@ class Ruleset:
         return MappingProxyType(found)
 
     @cached_property
+    def begins_on(self) -> date:
+        """The first day on which a heading is in force; before it, no answer of these rules means anything."""
+        return min(row.effective_from for row in self.rows if row.effective_from is not None)
+
+    @cached_property
     def programs_by_id(self) -> Mapping[str, DutyProgram]:
         """The programs by their ids."""
         return MappingProxyType({program.id: program for program in self.programs})

@@ -265,6 +265,10 @@ def check(
         f"[green]ok[/] ruleset {escape(rules.id)} as of {rules.as_of}, {rules.content_hash}", soft_wrap=True
     )
     stdout_console().print(f"   {', '.join(f'{count} {status}' for status, count in counts.items())}")
+    if rules.as_of > _parse_day(None):
+        stdout_console().print(
+            "[yellow]as_of[/] is a day to come: until then no entry is too late for these rules (R02)"
+        )
 
 
 def _load_rules(file: str) -> tuple[Ruleset, Mapping[str, ReferenceData]]:

@@ -81,6 +81,7 @@ def test_answer_follows_the_active_rules(harness: ApiHarness, tmp_path: Path) ->
         ("htsCode=7323930045&origin=Canada", "origin"),
         ("htsCode=7323930045&origin=XO", "origin"),
         ("htsCode=7323930045&origin=CA&on=tomorrow", "on"),
+        ("htsCode=7323930045&origin=CA&on=2018-07-05", "on"),
         ("htsCode=7323930045&origin=CA&metal=tin:1", "metal"),
         ("htsCode=7323930045&origin=CA&metal=steel", "metal"),
         ("htsCode=7323930045&origin=CA&metal=steel:-1", "metal"),

@@ -10,6 +10,7 @@ import pytest
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.interfaces.cli.output import ExitCode
 from tests.support.command_line import Commands
+from tests.support.rule_folders import write_rules
 from tests.support.tariff import REVISION_6
 
 pytestmark = pytest.mark.clock
@@ -252,3 +253,16 @@ def test_check_loads_a_folder_and_the_rules_outside_chapter_99(commands: Command
     assert "entry.yaml: line" in result.stderr
     assert "key 'schema' is there twice. Correct the line." in result.stderr
     assert commands("rules", "check", str(tmp_path / "none")).exit_code == ExitCode.NOT_FOUND
+
+
+def test_why_refuses_day_before_first_rule(commands: Commands) -> None:
+    result = commands("rules", "why", "7323930045", "--origin", "CA", "--on", "2018-07-05")
+    assert result.exit_code == ExitCode.USAGE
+    assert "2018-07-05 is before 2018-07-06, the first day of these rules" in result.output
+    assert commands("rules", "why", "7323930045", "--origin", "CA", "--on", "2018-07-06").exit_code == 0
+
+
+def test_check_names_rules_of_a_day_to_come(commands: Commands, tmp_path: Path) -> None:
+    later = write_rules(tmp_path / "rules", "us-ca-later", ("ruleset.yaml", "as_of: 2026-10-07", "as_of: 2126-10-07"))
+    assert "as_of is a day to come" in commands("rules", "check", str(later)).stdout
+    assert "as_of is" not in commands("rules", "check").stdout
