@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:6847aa87ee7191a850366a18cdd5aea5bd6570c94edcf87d64b1d900a6204b83"}
+RELEASED = {"us-ca-2026-11-29": "sha256:9ba3753ccd080bdfa6160fbdcf4a07b1b341ef7c559a7444bce18177581bde11"}
 
 
 @pytest.fixture
