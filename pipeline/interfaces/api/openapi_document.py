@@ -110,9 +110,9 @@ def build_document(routers: Sequence[APIRouter], public_url: str) -> Json:
         schema["title"] = name
     for route in _iterate_routes(routers):
         for method in route.methods or ():
-            operation = document["paths"][route.path][method.lower()]
+            operation = document["paths"][route.path_format][method.lower()]
             _complete_operation(route, operation, schemas)
-            if samples := build_samples(method.lower(), route.path, operation, public_url):
+            if samples := build_samples(method.lower(), route.path_format, operation, public_url):
                 operation["x-codeSamples"] = samples
     # Open: a later version adds types.
     schemas["EventView"]["properties"]["type"]["x-extensible-enum"] = [*EventType]
@@ -161,7 +161,7 @@ def _complete_operation(route: APIRoute, operation: Json, schemas: Json) -> None
         del operation["responses"]["422"]
     for parameter in operation.get("parameters", ()):
         if parameter["in"] == "path":
-            parts = route.path.split("/")
+            parts = route.path_format.split("/")
             place = next(at for at, part in enumerate(parts) if f"{{{parameter['name']}}}" in part)
             parameter["description"] = _PATH_PARAMETERS[parts[place - 1], parameter["name"]]
     _add_version_headers(operation)

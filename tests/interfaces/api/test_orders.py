@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import httpx
 import pytest
@@ -326,6 +327,17 @@ def test_social_security_number_of_a_consignee_is_not_shown(harness: ApiHarness)
     sync(client, "orders", orders.order("1", ultimateConsignee=consignee))
     shown = client.get("/api/orders/1").json()["order"]["ultimateConsignee"]
     assert (shown["name"], shown["number"]) == ("Buyer 1", "XXX-XX-6789")
+
+
+def test_order_is_found_by_an_external_id_with_slashes(harness: ApiHarness) -> None:
+    client = harness.client()
+    names = ("2026/1001", "a?b#c", "1001", "A1", "a1")
+    synced = dict(zip(names, sync(client, "orders", *map(orders.order, names)), strict=True))
+    for name in names:
+        shown = client.get(f"/api/orders/{quote(name, safe='')}").json()
+        assert (shown["id"], shown["externalId"]) == (synced[name]["id"], name)
+    assert client.delete(f"/api/orders/{quote('2026/1001', safe='')}").status_code == 200
+    assert client.get("/api/orders/2026").status_code == 404
 
 
 def test_order_is_shown_and_deleted(on_both: ApiHarness) -> None:
