@@ -93,6 +93,17 @@ def test_returned_goods_leave_without_duty(harness: ApiHarness) -> None:
     assert (row["enteredValueUsd"], row["division"]["dutiableValueUsd"]) == ("3000", "0")
 
 
+def test_repaired_goods_leave_with_duty_on_the_repair(harness: ApiHarness) -> None:
+    repair = {"provision": "9802.00.40", "exemptValue": "2400.00", "dutiableValue": "600.00"}
+    client, order_ids = prepare(harness, returned(CLAIM | repair, charges=[FREIGHT]))
+    answer = plan(client, order_ids, invoice=RETURN | {"reasonForExport": "repair"})
+    assert (answer["state"], answer["missing_data"]) == ("planned", []), answer["validationMessages"]
+    (estimate,) = read_estimate(harness, client, execute(client, answer["batch_id"]).json()["exportId"])
+    (row,) = estimate["lines"]
+    parts = row["division"]["exemptValueUsd"], row["division"]["dutiableValueUsd"]
+    assert (row["enteredValueUsd"], parts) == ("3000", ("2400", "600"))
+
+
 def test_missing_parts_of_a_claim_are_missing_data(harness: ApiHarness) -> None:
     bare = {name: CLAIM[name] for name in ("provision", "exemptValue", "dutiableValue")}
     client, order_ids = prepare(harness, returned(bare))
