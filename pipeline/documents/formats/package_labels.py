@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.documents.formats.barcode import sscc_bars
+from pipeline.documents.formats.consignees import describe_place, find_package_consignees, name_packages
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice, PackageRow
 
-VERSION = f"2/{ENGINE}"
+VERSION = f"3/{ENGINE}"
 
 #: The size of a label in addition to its wording, in characters.
 LABEL_CHARACTERS = 1_000
@@ -40,7 +41,8 @@ def has_labels(invoice: Invoice) -> bool:
 
 def package_labels(invoice: Invoice) -> bytes:
     """Return the PDF."""
-    labelled = invoice.model_copy(update={"packages": tuple(_labelled(invoice))})
+    # A package around it, which may have no label, can decide for whom a package is.
+    labelled = invoice.model_copy(update={"packages": tuple(_labelled(invoice)), "filing": name_packages(invoice)})
     return typeset(labelled, TEMPLATE, plan_parts(map(_size, labelled.packages)))
 
 
@@ -62,9 +64,14 @@ def _facts(invoice: Invoice, cut: slice) -> bytes:
 
 
 def _remarks(invoice: Invoice, cut: slice) -> dict[str, Any]:
-    some = invoice.packages[cut]
+    some, consignees = invoice.packages[cut], find_package_consignees(invoice)
     return {
         "bars": {package.sscc: sscc_bars(package.sscc) for package in some if package.sscc},
+        "ship_for": {
+            str(package.number): describe_place(consignees[package.number])
+            for package in some
+            if package.number in consignees
+        },
         "many": {
             str(package.number): len(package.contents) for package in some if len(package.contents) > MAX_CONTENTS
         },

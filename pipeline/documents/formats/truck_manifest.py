@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from pipeline.documents.formats.columns import Cell, join_values, table_rows
+from pipeline.documents.formats.consignees import list_line_consignees
 from pipeline.documents.formats.entry_filing import party_columns
 from pipeline.documents.formats.invoice import zip_tables
 from pipeline.documents.formats.paps_cover_sheet import paps_number
@@ -140,6 +141,7 @@ def _commodity_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             "un_number": next((each.value for each in line.attributes if each.name == _UN_NUMBER), None),
             "package_ids": row["package_ids"],
             "sscc_list": row["sscc_list"],
+            "consignees": join_values(each.name for each in list_line_consignees(invoice, line)),
         }
 
 

@@ -180,6 +180,11 @@ def test_label_in_french_stays_one_page() -> None:
         use_longest_texts(data)
         for package in data["packages"][1:]:
             package["contents"] = [{"lineRef": f"L{at}", "quantity": "1"} for at in range(1, MAX_CONTENTS + 1)]
+        address = data["parties"]["shipTo"]["address"]
+        data["parties"]["ultimateConsignees"] = [
+            {"name": "Long name of a consignee" * 8, "address": address, "packageRefs": [package["packageRef"]]}
+            for package in data["packages"]
+        ]
 
     invoice = french(labelled(MAX_CONTENTS, test=True, change=fill_packages))
     assert len(PdfReader(BytesIO(package_labels(invoice))).pages) == len(invoice.packages)

@@ -124,6 +124,11 @@ def test_label_stays_one_page_with_long_texts() -> None:
         data["packages"][1].update(trackingNumber="1Z" + "9" * 40, orderId="o" * 60)
         data["packages"][1]["contents"] = [{"lineRef": f"L{at}", "quantity": "12"} for at in range(1, MAX_CONTENTS + 1)]
         data["packages"] = data["packages"][:2]
+        address = data["parties"]["shipTo"]["address"]
+        data["parties"]["ultimateConsignees"] = [
+            {"name": "Long name of a consignee" * 8, "address": address, "packageRefs": [package["packageRef"]]}
+            for package in data["packages"]
+        ]
 
     invoice = labelled(MAX_CONTENTS, change=change)
     assert read_barcodes(package_labels(invoice), 203) == [[package.sscc] for package in invoice.packages]
@@ -168,3 +173,41 @@ def test_labels_in_parts_lose_none_and_are_archivable() -> None:
     for each in (body, package_labels(invoice)):
         assert_archivable(each)
     assert package_labels(invoice) == package_labels(labelled(30))
+
+
+def with_consignees(data: dict[str, Any]) -> None:
+    """Two consignees: the first by its package, the second by its order."""
+    carton = data["packages"][1]
+    address = dict(data["parties"]["shipTo"]["address"])
+    for package in data["packages"]:
+        package["orderId"] = "PO-2"
+    data["parties"]["ultimateConsignees"] = [
+        {"name": "North Shop", "address": address, "packageRefs": [carton["packageRef"]]},
+        {"name": "South Shop", "address": {**address, "city": "Rochester"}, "orderIds": ["PO-2"]},
+    ]
+
+
+def read_labels(invoice: Invoice) -> list[str]:
+    return [page.extract_text() for page in PdfReader(BytesIO(package_labels(invoice))).pages]
+
+
+def test_label_names_the_consignee_of_its_package() -> None:
+    pallet, north, south, *_ = read_labels(labelled(2, change=with_consignees))
+    assert "SHIP FOR" not in pallet, "its packages go to both"
+    assert "SHIP FOR\nNorth Shop, Lackawanna NY 14218" in north
+    assert "SHIP FOR\nSouth Shop, Rochester NY 14218" in south
+    assert not [text for text in read_labels(labelled(2)) if "SHIP FOR" in text]
+
+
+def test_package_without_label_decides_for_what_is_in_it() -> None:
+    def change(data: dict[str, Any]) -> None:
+        with_consignees(data)
+        north, _ = data["parties"]["ultimateConsignees"]
+        north["packageRefs"] = [data["packages"][0]["packageRef"]]
+
+    invoice = labelled(2, change=change)
+    pallet, *cartons = invoice.packages
+    bare = invoice.model_copy(update={"packages": (pallet.model_copy(update={"sscc": None}), *cartons)})
+    labels = read_labels(bare)
+    assert len(labels) == len(cartons)
+    assert all("SHIP FOR\nNorth Shop" in text for text in labels)

@@ -31,7 +31,7 @@ COLUMNS = {
     " value currency loading_city loading_state loading_country invoice_no no_declaration_code proof_of_report"
     " cargo_control_number",
     "commodities.csv": "shipment_control_number line_no description hts10 origin quantity uom gross_weight_kg value currency"
-    " un_number package_ids sscc_list",
+    " un_number package_ids sscc_list consignees",
 }
 
 
@@ -147,3 +147,18 @@ def test_no_other_document_identifies_the_crew_beyond_the_name() -> None:
         )
         printed |= {document.artifact_type} if "Zebulon" in texts else set()
     assert printed == {"truck_manifest", "paps_cover_sheet", "entry_import", "entry_worksheet"}
+
+
+def test_goods_name_their_consignees() -> None:
+    def change(data: dict[str, Any]) -> None:
+        address = data["parties"]["shipTo"]["address"]
+        first = data["lines"][0]
+        first["orderId"] = "PO-1"
+        data["parties"]["ultimateConsignees"] = [
+            {"name": "North Shop", "address": address, "orderIds": ["PO-1"]},
+            {"name": "South Shop", "address": address, "orderIds": ["PO-2"]},
+        ]
+
+    goods = read_tables(build_truck_invoice(change))["commodities.csv"]
+    assert goods[0]["consignees"] == "North Shop"
+    assert {row["consignees"] for row in read_tables(build_truck_invoice())["commodities.csv"]} == {""}
