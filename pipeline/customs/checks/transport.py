@@ -197,13 +197,21 @@ def _check_missing(unit: Unit, trip: Trip, here: str) -> Iterator[Finding]:
 
 
 def _check_trip(unit: Unit, trip: Trip, here: str) -> Iterator[Finding]:
-    rules, scac = transport_rules(), unit.entry.carrier_scac
+    rules, scac, entered = transport_rules(), unit.entry.carrier_scac, unit.entry.shipment_control_number
     if trip.number is not None and scac is not None and not trip.number.startswith(scac):
         yield build_warning(
             "C05",
             f"{here}/number",
             f"Trip number {trip.number} of unit {unit.unit_ref} does not begin with the carrier's SCAC, {scac}.",
             "Write it as on the carrier's manifest.",
+            rules.trip_number,
+        )
+    if trip.number is not None and entered is not None and trip.number in (entered, (scac or "") + entered):
+        yield build_warning(
+            "C05",
+            f"{here}/number",
+            f"Trip number {trip.number} of unit {unit.unit_ref} is also its shipment control number.",
+            "Ask the carrier for both: a trip has one number, and each of its shipments has its own.",
             rules.trip_number,
         )
     if trip.truck is not None and trip.truck.vin is not None and not is_vin(trip.truck.vin):

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
+from pipeline.customs.checks import transport
 from pipeline.customs.checks.transport import is_vin
 from pipeline.customs.reference.ports import port_rules
 from pipeline.customs.reference.transport import LandPorts, transport_rules
@@ -63,6 +64,14 @@ def test_canadian_number_is_named_as_such(scac: str | None, number: str) -> None
     assert (named.severity, named.pointer) == ("warn", f"{ENTRY}/shipmentControlNumber")
     assert f"{number} of unit U1 looks like a Canadian cargo control number (PARS number)" in named.message
     assert "PAPS number" in named.remedy
+
+
+def test_stored_rules_without_canadian_numbers_name_another_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    stored = transport_rules().model_copy(update={"cargo_control_number": None})
+    monkeypatch.setattr(transport, "transport_rules", lambda: stored)
+    number = (f"{ENTRY}/shipmentControlNumber", "1234PARS56789")
+    (found,) = findings(with_changes((f"{ENTRY}/carrierScac", "DEMO"), number))
+    assert (found.rule, "does not begin with the carrier's SCAC" in found.message) == ("C02", True)
 
 
 def test_number_that_begins_with_the_scac_is_not_canadian() -> None:
@@ -162,6 +171,14 @@ def test_plate_with_province_or_vin_identifies_truck(truck: Json) -> None:
 )
 def test_contradictions_of_trip_are_at_their_place(changes: dict[str, Any], place: str) -> None:
     assert list_findings(with_trip(**changes)) == [("C05", "warn", f"{TRIP}/{place}")]
+
+
+@pytest.mark.parametrize("number", ["DEMO261126A", "261126A"])
+def test_trip_has_another_number_than_its_shipment(number: str) -> None:
+    found = findings(change_plan(with_trip(), f"{ENTRY}/shipmentControlNumber", number))
+    (same,) = [each for each in found if each.rule == "C05"]
+    assert (same.severity, same.pointer) == ("warn", f"{TRIP}/number")
+    assert "is also its shipment control number" in same.message
 
 
 def test_findings_repeat_no_personal_data() -> None:

@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:9ba3753ccd080bdfa6160fbdcf4a07b1b341ef7c559a7444bce18177581bde11"}
+RELEASED = {"us-ca-2026-11-29": "sha256:88ec1c00ec3ef0a684fb5272cd1e70ac71e39f62197bcb04bd359518c925ccc1"}
 
 
 @pytest.fixture
