@@ -180,7 +180,7 @@ def test_value_that_records_cannot_carry_is_named(key: str, value: Any, problem:
 
 def test_other_intended_use_needs_text() -> None:
     row = food() | {"intendedUse": "980.000"}
-    assert list_findings(answer_row(row)) == [("V14-USE", "warn", f"{ROW}/data/intendedUseText")]
+    assert list_findings(answer_row(row)) == [("V14-USE", "block", f"{ROW}/data/intendedUseText")]
     assert list_findings(answer_row(food(intendedUseText="Museum display") | {"intendedUse": "980.000"})) == []
 
 

