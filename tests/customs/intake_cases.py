@@ -150,7 +150,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
     ),
     "V23 shoes without upper and sole": (
         goods("6403996075", "Hiking shoes, waterproof, ankle high"),
-        [("V23", "warn", f"{PAN}/attributes")] * 2,
+        [("V23", "warn", f"{PAN}/attributes")] * 3,
     ),
     "V23 wood without a species": (
         goods("4419909000", "Salad bowl, wooden, turned by hand"),
@@ -362,10 +362,10 @@ SPECIFIC_DESCRIPTIONS: dict[str, list[tuple[str, Any]]] = {
         )
     ],
     "a foreign name of English goods": [(f"{PAN}/description", "Poêle de la Mer pan, stainless steel, for cooking")],
-    "attributes say what the description does not": [
-        *goods("6403996075", "Hiking shoes, waterproof, ankle high", upper="cowhide", sole="rubber"),
-    ],
-    "a description says it all": [*goods("6403996075", "Hiking shoes with uppers of leather and soles of rubber")],
+    "attributes say what the description does not": goods(
+        "6403996075", "Hiking shoes, ankle high", upper="cowhide", sole="rubber", footwearQuestions="F no"
+    ),
+    "a description says it all": goods("6403996075", "Shoes, uppers leather, soles rubber, see CF 5523"),
     "wood of a tree": [*goods("4419909000", "Salad bowl of maple wood, turned by hand")],
     "a battery by its number": battery(unNumber="UN3480"),
     "a sample needs no sale": [

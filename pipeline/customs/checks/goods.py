@@ -9,6 +9,7 @@ from datetime import date
 from functools import lru_cache
 
 from pipeline.core.findings import Finding
+from pipeline.customs.reference.base import build_warning
 from pipeline.customs.reference.content import RulesContent, rules_in_use, use_rules
 from pipeline.customs.reference.entry import ForeignWords, RequiredAttribute, attribute_rules, description_rules
 from pipeline.exports.schemas.plan import Line, Unit
@@ -91,29 +92,26 @@ def _is_foreign_script(text: str) -> bool:
 
 def check_attributes(line: Line, here: str, on: date) -> Iterator[Finding]:
     """Yield what the line's attributes and description lack or write wrongly, by the rules of the day of entry (V23)."""
-    required = [row for row in _required_attributes(line.hts_code) if row.in_force(on)]
-    if not required:
-        return
     described = line.description.lower()
-    for row in required:
+    for row in _required_attributes(line.hts_code):
+        if not row.in_force(on) or (row.only_if is not None and not row.only_if.search(described)):
+            continue
         key = next((key for key in row.keys if key in line.attributes), None)
         if key is not None and row.form is not None and not row.form.search(line.attributes[key]):
-            yield Finding(
-                rule="V23",
-                severity=row.severity,
-                pointer=f"{here}/attributes/{key}",
-                message=f"Line {line.line_ref}: attribute {key} is not a valid {row.name}.",
-                remedy=f"Say {row.requirement}; the whole value must match {row.form.pattern}.",
-                source=row.source,
+            yield build_warning(
+                "V23",
+                f"{here}/attributes/{key}",
+                f"Line {line.line_ref}: attribute {key} is not a valid {row.name}.",
+                f"Say {row.requirement}; the whole value must match {row.form.pattern}.",
+                row,
             )
         if key is None and not row.mentioned.search(described):
-            yield Finding(
-                rule="V23",
-                severity=row.severity,
-                pointer=f"{here}/attributes",
-                message=f"Line {line.line_ref}: for goods of {line.hts_code[:4]} the invoice must say {row.requirement}.",
-                remedy=f"Give it as attribute {row.keys[0]} or in the description.",
-                source=row.source,
+            yield build_warning(
+                "V23",
+                f"{here}/attributes",
+                f"Line {line.line_ref}: for goods of {line.hts_code[:4]} the invoice must say {row.requirement}.",
+                f"Give it as attribute {row.keys[0]} or in the description.",
+                row,
             )
 
 

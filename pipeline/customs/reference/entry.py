@@ -196,12 +196,13 @@ class DescriptionRules(ReferenceRow):
 
 
 class RequiredAttribute(ReferenceRow):
-    """One fact that an invoice must state for goods of certain tariff numbers."""
+    """One fact that an invoice must state for goods of certain tariff numbers, if their description matches `only_if`."""
 
     name: str
     requirement: str
     keys: tuple[str, ...] = Field(min_length=1)
     prefixes: tuple[TariffPrefix, ...] = Field(min_length=1)
+    only_if: Pattern | None = None
     mentioned: Pattern
     form: Pattern | None = None
 

@@ -42,10 +42,18 @@ def test_repeated_line_of_one_order_gives_warning() -> None:
     assert list_findings(change_plan(changed, f"{UNIT}/lines/2/orderId", "ord_9")) == []
 
 
+#: Words that make a row with a condition ask.
+CONDITIONS = {
+    "machine of the part": "spare parts", "gauge": "vinyl bag", "coated side": "coated fabric", "lining": "with lining",
+    "white shirt": "white", "muffler": "muffler", "watch battery": "quartz", "bead string": "strung", "glass set": "set",
+    "plate diameter": "plate", "ceramic set": "set",
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("row", attribute_rules().rows, ids=lambda row: row.name)
 def test_required_attribute_is_accepted_from_attributes_or_description(row: RequiredAttribute) -> None:
     code = (row.prefixes[0] + "0" * 10)[:10]
-    wording = "Thing of glass, painted blue, boxed singly"
+    wording = f"Thing painted blue, {CONDITIONS.get(row.name, 'boxed')}"
     asked = [
         (f"{PAN}/htsCode", code),
         (f"{PAN}/description", wording),
@@ -57,7 +65,10 @@ def test_required_attribute_is_accepted_from_attributes_or_description(row: Requ
         return any(row.requirement in finding.message for finding in found)
 
     assert reported()
-    value = "UN3480" if row.form else "as said"
+    assert (row.only_if is not None) == (row.name in CONDITIONS)
+    if row.only_if is not None:
+        assert not reported((f"{PAN}/description", "Thing painted blue, boxed"))
+    value = {"UN number": "UN3480", "CAS number": "7647-14-5, 7732-18-5"}.get(row.name, "as said")
     for key in row.keys:
         assert not reported((f"{PAN}/attributes", {key: value}))
 
