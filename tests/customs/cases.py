@@ -83,12 +83,12 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
     ),
     "V01 a MID is not the one that name and address give": (
         [(f"{UNIT}/parties/manufacturers/1/mid", "CNDEMBAG8SHE")],
-        [("V01", "warn", f"{UNIT}/parties/manufacturers/1/mid")],
+        [("V01", "block", f"{UNIT}/parties/manufacturers/1/mid")],
     ),
     "V01 a maker is of another country than its goods": (
         [(f"{BAG}/countryOfOrigin", "VN")],
         [
-            ("V01", "warn", f"{UNIT}/parties/manufacturers/1/mid"),
+            ("V01", "block", f"{UNIT}/parties/manufacturers/1/mid"),
             ("V11", "warn", f"{BAG}/treatment/chapter99/0/heading"),
             ("V11", "warn", f"{BAG}/treatment/chapter99/1/heading"),
         ],

@@ -65,7 +65,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
     "V07 the origin is where it is shipped from": (
         [(f"{BAG}/countryOfOrigin", "CA")],
         [
-            ("V01", "warn", f"{MAKER}/1/mid"),
+            ("V01", "block", f"{MAKER}/1/mid"),
             ("V07", "block", f"{BAG}/countryOfOrigin"),
             ("V11", "warn", f"{BAG}/treatment/chapter99/0/heading"),
             ("V11", "warn", f"{BAG}/treatment/chapter99/1/heading"),
@@ -268,7 +268,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{BAG}/countryOfOrigin", "XO"), (f"{BAG}/treatment/chapter99", [])],
         [
             ("V36", "block", f"{BAG}/countryOfOrigin"),
-            ("V01", "warn", f"{UNIT}/parties/manufacturers/1/mid"),
+            ("V01", "block", f"{UNIT}/parties/manufacturers/1/mid"),
         ],
     ),
     "V36 steel of no country": (

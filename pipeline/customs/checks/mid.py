@@ -34,7 +34,7 @@ def check_mids(unit: Unit, pointer: str) -> Iterator[Finding]:
     textile_makers: set[str] = set()
     for line in unit.lines:
         origins.setdefault(line.manufacturer_ref, set()).add(line.country_of_origin)
-        if line.hts_code[:2] in mid_rules().textiles.chapters:
+        if mid_rules().textiles.cover(line.hts_code):
             textile_makers.add(line.manufacturer_ref)
     for place, manufacturer in enumerate(unit.parties.manufacturers):
         here = f"{pointer}/parties/manufacturers/{place}/mid"

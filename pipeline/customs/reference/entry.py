@@ -283,9 +283,14 @@ class EntryRules(ReferenceData):
 
 
 class TextileMakers(ReferenceRow):
-    """The chapters of textiles, for which the MID must be exact."""
+    """The textiles, for which the MID must be exact: whole chapters, and numbers of other chapters."""
 
     chapters: frozenset[Chapter]
+    numbers: tuple[TariffPrefix, ...] = ()
+
+    def cover(self, hts_code: str) -> bool:
+        """Return whether goods of this HTS code are textiles."""
+        return hts_code[:2] in self.chapters or hts_code.startswith(self.numbers)
 
 
 class MidRules(ReferenceRow):

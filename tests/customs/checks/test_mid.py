@@ -6,7 +6,7 @@ import pytest
 
 from pipeline.customs.checks.mid import country_of_mid, derive_mid
 from pipeline.exports.schemas.plan import Address
-from tests.customs.cases import SHIRT, UNIT, list_findings, with_changes
+from tests.customs.cases import BAG, SHIRT, UNIT, findings, list_findings, with_changes
 
 MAKER = f"{UNIT}/parties/manufacturers/0"
 
@@ -63,12 +63,17 @@ EXAMPLES = [
     ("P.T. Morich Indo Fashion", "13 Jalan Thamrin", "Jakarta", "ID", "IDMORIND13JAK"),
     ("ZAO Morich Fashion", "13 Tverskaya", "Moscow", "RU", "RUMORFAS13MOS"),
     ("Jump High Ltd", "12 Nathan Road", "Kowloon", "HK", "HKJUMHIG12HON"),
+    ("A.B.C. Company", "55-5 Hung To Road, P.O. Box 1234", "Kowloon", "HK", "HKABCCOM1234HON"),
 ]
 
 
 @pytest.mark.parametrize(("name", "line1", "city", "country", "code"), EXAMPLES, ids=[each[-1] for each in EXAMPLES])
 def test_published_examples_give_their_mid(name: str, line1: str, city: str, country: str, code: str) -> None:
     assert derive_mid(name, address(line1, city, country)) == code
+
+
+def test_published_example_of_canada_gives_its_mid() -> None:
+    assert derive_mid("Huron Landmark", address("1840 Huron Road", "Windsor", "CA", "ON")) == "XOHURLAN1840WIN"
 
 
 def test_name_prefix_is_ignored_only_in_its_country() -> None:
@@ -167,3 +172,14 @@ def test_name_without_latin_letters_gives_no_mid(name: str, city: str) -> None:
 def test_mid_has_at_most_fifteen_characters() -> None:
     changed = derive_mid("Amalgamated Plastics Corp", address("99999 Long Street", "St. Catharines", "CA", "ON"))
     assert changed == "XOAMAPLA9999STC"
+
+
+@pytest.mark.parametrize(("number", "severity"), [("4202923120", "block"), ("4202924500", "warn")])
+def test_only_textiles_need_the_exact_mid(number: str, severity: str) -> None:
+    # Backpacks of man-made fibers have the textile category 670; those of plastic sheeting have none.
+    changes = with_changes((f"{BAG}/htsCode", number), (f"{UNIT}/parties/manufacturers/1/mid", "CNDEMBAG8SHE"))
+    found = [finding for finding in findings(changes) if finding.rule == "V01"]
+    assert [(finding.severity, finding.pointer) for finding in found] == [
+        (severity, f"{UNIT}/parties/manufacturers/1/mid")
+    ]
+    assert ("102.23(a)" in (found[0].source or "")) == (severity == "block")

