@@ -50,7 +50,7 @@ def remove_sale(data: dict[str, Any]) -> None:
     }
     file_entry(data)
     data["entry"]["trip"] = trip()
-    data["canadianExport"] = canadian_export()
+    data["canadianExport"] = {**canadian_export(), "cargoControlNumber": "1234DEMO20112"}
     for charge in data["invoice"]["charges"]:
         charge["dutiable"] = False
 
