@@ -71,6 +71,7 @@ COSMETIC = dict.fromkeys(("manufacturer", "shipper", "fdaImporter", "deliveredTo
     "sourceCountry": "CA",
 }
 RADIATION = COSMETIC | {"form2877Declaration": "RA1"}
+WRONG_FORM = COSMETIC | {"form2877Declaration": "RA8"}
 
 BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
     "V01 a Canadian MID begins with CA": (
@@ -258,8 +259,8 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         ],
     ),
     "V14 a value that the agency's table does not have": (
-        [(f"{PAN}/treatment/pga/0", pga_row("DT1", "NHT", program="OEI", data={"hs7Box": "14"}))],
-        [("V14-VALUE", "warn", f"{PAN}/treatment/pga/0/data/hs7Box")],
+        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="RAD", processing="REP", data=WRONG_FORM))],
+        [("V14-VALUE", "warn", f"{PAN}/treatment/pga/0/data/form2877Declaration")],
     ),
     "V14 a program that is not known": (
         [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="ZZZ", data={"fdaProductCode": "53L--04"}))],
@@ -283,7 +284,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
     ),
     "V14 data without the intended use": (
         [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="COS", data=COSMETIC))],
-        [("V14-USE", "warn", f"{PAN}/treatment/pga/0/intendedUse")],
+        [("V14-USE", "block", f"{PAN}/treatment/pga/0/intendedUse")],
     ),
     "V14 a disclaimer and data": (
         [

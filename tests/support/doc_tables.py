@@ -88,12 +88,20 @@ def _data_of(program: AgencyProgram) -> Iterator[str]:
     groups = {"required": program.data}
     codes = program.by_processing
     groups |= {f"with {', '.join(code for code in codes if codes[code] == keys)}": keys for keys in codes.values()}
+    for case in program.cases:
+        codes_of = f"{', '.join(sorted(case.processing))} and " if case.processing else ""
+        groups[f"with {codes_of}`{case.of}` {', '.join(sorted(case.values, key=_by_number))}"] = case.data
     groups |= {"with prior notice": program.prior_notice, "optional": program.optional}
     if program.prior_notice_filed is not None:
         groups["instead of the data of a prior notice"] = (program.prior_notice_filed,)
     for title, keys in groups.items():
         if keys:
             yield f"{title}: {', '.join(f'`{some}`'.replace('|', '` or `') for some in keys)}"
+
+
+def _by_number(code: str) -> tuple[int, str]:
+    digits = "".join(filter(str.isdigit, code))
+    return int(digits or 0), code
 
 
 def _places() -> Iterator[str]:
@@ -116,6 +124,7 @@ def _find_place(key: str, agency: str) -> tuple[str, str]:
     if position is None:
         return "by hand", ""
     code = position.role or (position.others.get("code") if position.record == "PG23" else None)
+    code = code or " or ".join(position.each)
     return describe_position(key, agency) or "", f" {code}" if code else ""
 
 

@@ -79,10 +79,23 @@ def flag_answers(unit: Unit, line: Line, on: date) -> Iterator[FlagAnswer]:
             flag = None
         code = row.program or (flag.programs[0] if flag is not None and len(flag.programs) == 1 else None)
         program = rules.find_program(row.agency, code, on)
-        requested = (
-            () if row.disclaimer is not None else tuple(_requested_data(rules, unit, line, row, flag, program, on))
-        )
+        if row.disclaimer is None:
+            requested = tuple(_requested_data(rules, unit, line, row, flag, program, on))
+        else:
+            asks = program is not None and row.disclaimer in program.disclaimed_uses
+            requested = tuple(_requested_use(rules, row, asks=asks))
         yield FlagAnswer(place, row, flag, program, code, requested)
+
+
+def _requested_use(rules: PgaRules, row: Pga, *, asks: bool) -> Iterator[RequestedDatum]:
+    use = rules.find_intended_use(row.intended_use)
+    if row.intended_use is not None or asks:
+        yield RequestedDatum(
+            (USE,), "Intended use", () if row.intended_use is None else (row.intended_use,), required=True
+        )
+    if USE_TEXT in row.data or (use is not None and use.needs_text):
+        label = rules.elements[USE_TEXT].label
+        yield RequestedDatum((USE_TEXT,), label, _as_tuple(row.data.get(USE_TEXT, ())), required=True)
 
 
 def _requested_data(
@@ -96,19 +109,19 @@ def _requested_data(
 ) -> Iterator[RequestedDatum]:
     given = dict(row.data)
     countries = entry_rules().countries.codes
-    use = rules.find_intended_use(row.intended_use)
-    if row.intended_use is not None or (program is not None and program.intended_use):
-        yield RequestedDatum(
-            (USE,), "Intended use", () if row.intended_use is None else (row.intended_use,), required=True
-        )
-    if USE_TEXT in given or (use is not None and use.needs_text):
-        label = rules.elements[USE_TEXT].label
-        yield RequestedDatum((USE_TEXT,), label, _as_tuple(given.pop(USE_TEXT, ())), required=True)
+    yield from _requested_use(rules, row, asks=program is not None and program.intended_use)
+    given.pop(USE_TEXT, None)
     notice = flag is not None and flag.prior_notice and (program is None or program.prior_notice_filed not in given)
-    needed = () if program is None else program.required_keys(row.processing, prior_notice=notice)
+    needed: tuple[str, ...] = ()
+    if program is not None:
+        needed = program.required_keys(row.processing, _given_codes(rules, row, on), prior_notice=notice)
+    done: set[str] = set()
     for some in needed:
         keys = tuple(some.split("|"))
+        if not done.isdisjoint(keys):
+            continue
         key = next((key for key in keys if key in given), keys[0])
+        done.add(key)
         element = rules.elements[key]
         values = _as_tuple(given.pop(key, ())) or _plan_values(element.carried, unit, line)
         label = " or ".join(rules.elements[each].label for each in keys) if not values else element.label
@@ -123,6 +136,19 @@ def _requested_data(
             continue
         shape, table = known.find_fault(values, countries), rules.find_values(key, row.agency, on)
         yield RequestedDatum((key,), known.label, values, required=False, shape=shape, table=table)
+
+
+def _given_codes(rules: PgaRules, row: Pga, on: date) -> dict[str, tuple[str, ...]]:
+    # The codes of the data, where a table has them, and the intended use.
+    codes: dict[str, tuple[str, ...]] = {} if row.intended_use is None else {USE: (row.intended_use,)}
+    for key, value in row.data.items():
+        table = rules.find_values(key, row.agency, on)
+        values = _as_tuple(value)
+        known = [None if table is None else table.find_value(each) for each in values]
+        codes[key] = tuple(
+            each.strip().upper() if code is None else code.code for each, code in zip(values, known, strict=True)
+        )
+    return codes
 
 
 def _as_tuple(value: str | list[str] | tuple[()]) -> tuple[str, ...]:
@@ -140,6 +166,10 @@ def _plan_values(carried: PlanFact | None, unit: Unit, line: Line) -> tuple[str,
             return (line.country_of_origin,)
         case "quantity":
             return (f"{format_plain(line.quantity)} {line.unit}",)
+        case "importer":
+            return (unit.parties.importer_of_record.name or unit.parties.buyer.name,)
+        case "consignee":
+            return (unit.parties.ship_to.name,)
         case None:
             return ()
 

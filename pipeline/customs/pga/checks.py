@@ -10,7 +10,8 @@ from pipeline.core.findings import Finding, Severity
 from pipeline.customs.pga.answers import USE, USE_TEXT, FlagAnswer, flag_answers
 from pipeline.customs.pga.forms import find_uneven_lists
 from pipeline.customs.pga.parties import UnitParties
-from pipeline.customs.pga.records import LineRecords, describe_nearest, line_records
+from pipeline.customs.pga.record_fields import LineRecords
+from pipeline.customs.pga.records import describe_nearest, line_records
 from pipeline.customs.reference.base import ReferenceRow, join_words
 from pipeline.customs.reference.pga import AgencyFlag, PgaRules, pga_rules
 from pipeline.customs.reference.pga_layouts import record_rules
@@ -270,13 +271,38 @@ def _check_disclaimer(context: _FindingContext, flag: AgencyFlag, entry_type: st
             problem,
             f"Give the data that {flag.agency} asks for{_or_disclaimer(allowed)}.",
         )
-    if row.data:
+    yield from _check_disclaimed_use(context)
+    if row.data.keys() - {USE_TEXT}:
         yield context.finding(
             "V14-BOTH",
             "warn",
             "/data",
             f"it disclaims flag {row.flag} but also gives {row.agency} data",
             "Keep only the disclaimer or the data; data is not sent with a disclaimer.",
+        )
+
+
+def _check_disclaimed_use(context: _FindingContext) -> Iterator[Finding]:
+    row, program = context.answer.row, context.answer.program
+    uses = None if program is None else program.disclaimed_uses.get(row.disclaimer or "")
+    if uses is not None and (row.intended_use is None or (uses and row.intended_use not in uses)):
+        named = join_words(sorted(uses))
+        yield context.finding(
+            "V14-USE",
+            "warn",
+            f"/{USE}",
+            f"disclaimer {row.disclaimer} of flag {row.flag} needs {f'intended use {named}' if uses else 'an intended use'}",
+            f"Set intendedUse{f' to {named}' if uses else ''}, or give the data.",
+            program,
+        )
+    if any(datum.key == USE_TEXT and not datum.values for datum in context.answer.data):
+        yield context.finding(
+            "V14-USE",
+            "warn",
+            f"/data/{USE_TEXT}",
+            f"intended use {row.intended_use} of flag {row.flag} lacks its words",
+            f"Add {USE_TEXT}.",
+            context.rules.find_intended_use(row.intended_use),
         )
 
 

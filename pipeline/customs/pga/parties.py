@@ -6,9 +6,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from pipeline.customs.reference.pga_layouts import record_rules
 from pipeline.exports.schemas.plan import Address, Contact, Manufacturer, Unit
 
+#: The parts of a party that is written out, divided by semicolons; contact, telephone and e-mail may follow.
+_WRITTEN = ("name", "street", "city", "region", "postal code", "country")
 _WORD_END = re.compile(r"[^\w.]|$")
 
 
@@ -46,10 +50,12 @@ class UnitParties:
         self._by_name = {_fold(party.name): party for party in known}
 
     def find(self, text: str, maker_ref: str | None = None) -> NamedParty | None:
-        """Return the party whose name `text` begins with, or None.
+        """Return the party whose name `text` begins with, or that it writes out; None without one.
 
         The longest name wins; of equal names the manufacturer of the line wins.
         """
+        if text.count(";") >= len(_WRITTEN) - 1:
+            return _read_party(text)
         folded = _fold(text)
         ends = sorted({match.start() for match in _WORD_END.finditer(folded)}, reverse=True)
         maker = self._makers.get(maker_ref or "")
@@ -60,6 +66,20 @@ class UnitParties:
             if name in self._by_name:
                 return self._by_name[name]
         return None
+
+
+def _read_party(text: str) -> NamedParty | None:
+    # A party that is none of the unit, such as a laboratory: its name, address, and perhaps its contact.
+    name, line1, city, region, postal_code, country, *contact = (part.strip() or None for part in text.split(";"))
+    who, phone, email = (*contact, None, None, None)[:3]
+    try:
+        address = Address.model_validate(
+            {"line1": line1, "city": city, "region": region, "postalCode": postal_code, "country": country}
+        )
+        person = Contact.model_validate({"name": who or name, "phone": phone, "email": email}) if contact else None
+    except ValidationError:
+        return None
+    return None if name is None else NamedParty(name, address, person, {})
 
 
 def _manufacturer_party(maker: Manufacturer) -> NamedParty:

@@ -9,7 +9,8 @@ from datetime import date
 from pipeline.customs.pga.answers import USE, FlagAnswer, RequestedDatum, flag_answers
 from pipeline.customs.pga.forms import build_forms
 from pipeline.customs.pga.parties import UnitParties
-from pipeline.customs.pga.records import LineRecords, RecordNote, describe_position, line_records
+from pipeline.customs.pga.record_fields import LineRecords, RecordNote
+from pipeline.customs.pga.records import describe_position, line_records
 from pipeline.customs.reference.pga import PgaRules, pga_rules
 from pipeline.customs.reference.pga_layouts import record_rules
 from pipeline.exports.entry_lines import group_entry_lines
@@ -97,7 +98,8 @@ def _agency_answer(rules: PgaRules, unit: Unit, answer: FlagAnswer, records: Lin
     is_asked_for = flag is not None and flag.is_asked_for(on, unit.entry.type)
     if row.disclaimer is not None:
         outcome: str | None = f"Disclaimed {row.disclaimer}"
-        data = (*_disclaimer_data(rules, answer, notes, unit.entry.type), *_unsent_data(rules, answer, notes))
+        uses = (_requested_datum(answer, asked, records, notes) for asked in answer.data)
+        data = (*_disclaimer_data(rules, answer, notes, unit.entry.type), *uses, *_unsent_data(rules, answer, notes))
     elif row.data:
         outcome = None if flag is not None else "flag not known for this agency"
         data = (*_code_data(answer, notes), *(_requested_datum(answer, asked, records, notes) for asked in answer.data))
@@ -146,7 +148,7 @@ def _unsent_data(rules: PgaRules, answer: FlagAnswer, notes: list[RecordNote]) -
     codes[USE] = ("Intended use", row.intended_use)
     for one in notes:
         label, value = codes.get(one.key, (None, None))
-        if one.key in row.data:
+        if one.key in row.data and all(asked.key != one.key for asked in answer.data):
             given = row.data[one.key]
             known = rules.elements.get(one.key)
             label = one.key if known is None else known.label

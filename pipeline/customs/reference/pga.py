@@ -18,7 +18,7 @@ from pipeline.customs.reference.pga_forms import FormLayout
 from pipeline.customs.reference.pga_values import ValueTable, find_table, with_value_sources
 
 #: A value of the plan that replaces a datum which the PGA row does not repeat.
-PlanFact = Literal["arrival", "port_of_entry", "country_of_origin", "quantity"]
+PlanFact = Literal["arrival", "port_of_entry", "country_of_origin", "quantity", "importer", "consignee"]
 
 
 class PgaSource(ReferenceData):
@@ -77,8 +77,25 @@ class AgencyFlag(ReferenceRow):
         return self.in_force(on) and self.later.get(entry_type, on) <= on
 
 
+class ConditionalData(ReferenceData):
+    """Data that a program requires for some values of another datum, with some processing codes or with each."""
+
+    of: str
+    values: frozenset[str]
+    processing: frozenset[str] = frozenset()
+    data: tuple[str, ...]
+
+    def applies(self, processing: str | None, given: Mapping[str, Iterable[str]]) -> bool:
+        """Return whether the data is required; `given` has the codes of each datum."""
+        known = not self.processing or processing in self.processing
+        return known and not self.values.isdisjoint(given.get(self.of, ()))
+
+
 class AgencyProgram(ReferenceRow):
-    """A program of an agency, and the data that it needs; `a|b` asks for one of the two. `optional` data may be missing."""
+    """A program of an agency, and the data that it needs; `a|b` asks for one of the two. `optional` data may be missing.
+
+    `disclaimed_uses` has the intended uses that a disclaimer asks for; empty if it may be any.
+    """
 
     agency: str
     program: str
@@ -88,6 +105,8 @@ class AgencyProgram(ReferenceRow):
     intended_use: bool = False
     data: tuple[str, ...] = ()
     by_processing: Mapping[str, tuple[str, ...]] = Field(default_factory=dict)
+    cases: tuple[ConditionalData, ...] = ()
+    disclaimed_uses: Mapping[str, frozenset[str]] = Field(default_factory=dict)
     prior_notice: tuple[str, ...] = ()
     prior_notice_filed: str | None = None
     optional: tuple[str, ...] = ()
@@ -95,14 +114,25 @@ class AgencyProgram(ReferenceRow):
     def all_keys(self) -> tuple[str, ...]:
         """Return every key that the program knows, each once: first the required ones, then the optional ones."""
         filed = () if self.prior_notice_filed is None else (self.prior_notice_filed,)
-        some = (*self.data, *(key for keys in self.by_processing.values() for key in keys), *self.prior_notice, *filed)
+        in_cases = (key for case in self.cases for key in case.data)
+        some = (
+            *self.data,
+            *(key for keys in self.by_processing.values() for key in keys),
+            *in_cases,
+            *self.prior_notice,
+            *filed,
+        )
         return tuple(dict.fromkeys(key for each in (*some, *self.optional) for key in each.split("|")))
 
-    def required_keys(self, processing: str | None, *, prior_notice: bool) -> tuple[str, ...]:
-        """Return the keys that the data must have, in the order of the rules."""
+    def required_keys(
+        self, processing: str | None, given: Mapping[str, Iterable[str]], *, prior_notice: bool
+    ) -> tuple[str, ...]:
+        """Return the keys that the data must have, in the order of the rules; `given` has the codes of each datum."""
+        in_cases = (key for case in self.cases if case.applies(processing, given) for key in case.data)
         return (
             *self.data,
             *self.by_processing.get(processing or "", ()),
+            *in_cases,
             *(self.prior_notice if prior_notice else ()),
         )
 
@@ -176,6 +206,8 @@ class PgaRules(ReferenceData):
             _check_known(name, "agency", [row.agency], self.agencies)
             _check_known(name, "processing code", row.by_processing, row.processing)
             _check_known(name, "element", row.all_keys(), self.elements)
+            _check_known(name, "datum", {case.of for case in row.cases} - {"intendedUse"}, row.all_keys())
+            _check_known(name, "disclaimer", row.disclaimed_uses, {each.code for each in self.disclaimers})
             self._check_disclaimers(name, row.agency, row.disclaimers or (), (row.program,))
         for code in self.disclaimers:
             _check_known(f"disclaimer {code.code}", "agency", code.agencies, self.agencies)

@@ -62,7 +62,9 @@ class FormattedRecord:
 
 
 #: How the value of a datum becomes the text of its field.
-Reading = Literal["text", "party", "registrant", "amount", "quantities", "measure", "instant", "day", "month", "taxon"]
+Reading = Literal[
+    "text", "party", "registrant", "amount", "quantities", "measure", "instant", "day", "month", "taxon", "codes",
+]  # fmt: skip
 
 
 class RecordPosition(ReferenceData):
@@ -73,9 +75,17 @@ class RecordPosition(ReferenceData):
     reading: Annotated[Reading, Member(alias="as")] = "text"
     others: Annotated[Mapping[str, str], Member(alias="with")] = Member(default_factory=dict)
     codes: Mapping[str, Mapping[str, str]] = Member(default_factory=dict)
+    #: Other fields of the record by program.
+    programs: Mapping[str, Mapping[str, str]] = Member(default_factory=dict)
     unless: frozenset[str] = frozenset()
     agencies: frozenset[str] = frozenset()
     role: str | None = None
+    #: The roles of the parties that the values belong to, in order: their records stand after that of the party.
+    each: tuple[str, ...] = ()
+    #: The record stands before that of its party.
+    before: bool = False
+    #: The party is only a role.
+    bare: bool = False
     contact: bool = False
     filer: str | None = None
     #: The datum does not share its record with a datum that fills the same field in passing.
@@ -122,14 +132,20 @@ class RecordRules(ReferenceRow):
     overflow: Mapping[str, Mapping[str, str]]
     shortened: Mapping[str, tuple[str, ...]]
     most: Mapping[str, int]
-    #: The agencies that take a record more often than `most` says.
-    repeated: Mapping[str, frozenset[str]] = Member(default_factory=dict)
     entity_ids: Mapping[str, EntityIdType]
     elements: Mapping[str, Annotated[tuple[RecordPosition, ...], BeforeValidator(_as_list)]]
     by_hand: Mapping[str, Annotated[tuple[KeyedByHand, ...], BeforeValidator(_as_list)]] = Member(default_factory=dict)
     without_postal_code: Mapping[str, str] = Member(default_factory=dict)
     #: The programs of an agency whose certifier has a PG19.
     certifier_parties: Mapping[str, frozenset[str]] = Member(default_factory=dict)
+    #: The agencies whose answers have a PG02 even without a code of the product.
+    product_records: frozenset[str] = frozenset()
+    #: The number of ingredients from which a program of an agency has them as components, at the end.
+    components: Mapping[str, Mapping[str, int]] = Member(default_factory=dict)
+    #: Fields of an agency's records that stand in each record of the type if the answer gives one value.
+    repeated: Mapping[str, Mapping[str, tuple[str, ...]]] = Member(default_factory=dict)
+    #: The records of an agency that stand between PG50 and PG51 for each of several articles.
+    grouped: Mapping[str, tuple[str, ...]] = Member(default_factory=dict)
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -144,17 +160,34 @@ class RecordRules(ReferenceRow):
         ]
         places = [place for some in self.elements.values() for place in some]
         others = [
-            (place.record, {*place.others, *(key for more in place.codes.values() for key in more)}) for place in places
+            (
+                place.record,
+                {
+                    *place.others,
+                    *(key for some in (place.codes, place.programs) for more in some.values() for key in more),
+                },
+            )
+            for place in places
         ]
         named += [(record, name) for record, names in others for name in sorted(names)]
         named += [(place.record, place.field) for place in places if place.field is not None]
+        named += [
+            (record, name) for records in self.repeated.values() for record, names in records.items() for name in names
+        ]
         for one, other in (pair for records in self.together for pair in pairwise(records)):
             if (one, other) not in pairwise(self.order):
                 raise ValueError(f"{one} and {other} belong together, so they must follow one another in the order")
-        for record, name in [*named, *((record, None) for record in (*self.order, *self.most))]:
+        for record, name in [
+            *named,
+            *(
+                (record, None)
+                for record in (*self.order, *self.most, *(each for some in self.grouped.values() for each in some))
+            ),
+        ]:
             if record not in self.layouts or (name is not None and name not in self.layouts[record]):
                 raise ValueError(f"{record} {name or ''} is named, but has no layout")
-        if len({*self.order}) != len(self.order) or any(place.record not in self.order for place in places):
+        ordered = {place.record for place in places if not place.each}
+        if len({*self.order}) != len(self.order) or not ordered <= {*self.order}:
             raise ValueError("the order must name each record exactly once")
         return self
 

@@ -77,7 +77,7 @@ def test_prior_notice_uses_entry_arrival_and_needs_facility() -> None:
 def test_number_of_a_filed_notice_replaces_its_data() -> None:
     filed = food("FD3", priorNoticeConfirmation="12345678901234")
     assert list_findings(answer_row(filed, (ARRIVAL, None))) == [UNKNOWN_ARRIVAL]
-    assert "PG14    12345678901234".ljust(80) in records_of(filed)
+    assert "PG141PNC12345678901234".ljust(80) in records_of(filed)
 
 
 @pytest.mark.parametrize(
@@ -201,17 +201,41 @@ def test_cpsc_findings_never_block(row: Json) -> None:
 
 
 def test_full_certificate_names_each_missing_part() -> None:
-    changed = answer_row(pga_row("CP1", "CPS", processing="FUL", data={"productId": "P-1", "testLab": "A lab"}))
+    changed = answer_row(pga_row("CP1", "CPS", processing="FGC", data={"sku": "P-1", "testLab": "A lab"}))
     lacking = [
         pointer.removeprefix(f"{ROW}/data/") for rule, _, pointer in list_findings(changed) if rule == "V14-DATA"
     ]
     assert lacking == [
+        "productName",
         "citationCodes",
         "manufactureDate",
         "manufacturePlace",
+        "certifier",
         "testDate",
         "recordsContact",
     ]
+
+
+@pytest.mark.parametrize(
+    ("disclaimer", "use", "place"),
+    [
+        ("B", "130.005", "intendedUse"),
+        ("A", None, "intendedUse"),
+        ("A", "980.000", "data/intendedUseText"),
+        ("B", "130.006", None),
+        ("A", "130.005", None),
+    ],
+)
+def test_cpsc_disclaimer_needs_intended_use(disclaimer: str, use: str | None, place: str | None) -> None:
+    found = list_findings(answer_row(pga_row("CP1", "CPS", disclaimer=disclaimer, intendedUse=use)))
+    assert found == ([] if place is None else [("V14-USE", "warn", f"{ROW}/{place}")])
+
+
+def test_import_code_decides_what_epa_requires() -> None:
+    data = {"formType": "3520-21", "importCode": "22", "importer": "Demo Housewares Inc, Dock 4"}
+    row = pga_row("EP4", "EPA", program="VNE", data=data)
+    lacking = [pointer.rpartition("/")[2] for rule, _, pointer in list_findings(answer_row(row)) if rule == "V14-DATA"]
+    assert lacking == ["industryCode", "engineFamily", "modelYear"]
 
 
 def test_zone_goods_need_no_certificate_yet() -> None:
@@ -232,8 +256,9 @@ def test_program_of_other_flag_is_reported() -> None:
     changed = answer_row(pga_row("EP1", "EPA", program="HFC", data=dict.fromkeys(("quantityKg", "allowance"), "1")))
     assert list_findings(changed) == [
         ("V14-PROGRAM", "warn", f"{ROW}/program"),
-        ("V14-DATA", "warn", f"{ROW}/data/casNumber"),
+        ("V14-DATA", "block", f"{ROW}/data/casNumber"),
         ("V14-HAND", "note", ROW),
+        ("V14-RECORD", "warn", ROW),
     ]
 
 

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from pipeline.customs.pga.answers import flag_answers
 from pipeline.customs.pga.parties import UnitParties
-from pipeline.customs.pga.records import LineRecords, line_records
+from pipeline.customs.pga.record_fields import LineRecords
+from pipeline.customs.pga.records import line_records
 from pipeline.customs.reference.pga_layouts import record_rules
 from pipeline.exports.schemas.plan import Plan
 from tests.customs.cases import PAN, UNIT, list_findings, pga_row, with_changes
@@ -122,19 +123,23 @@ def test_midnight_leaves_date_and_time_to_filer() -> None:
 def test_number_of_filed_prior_notice_is_certificate() -> None:
     row = pga_row("FD3", "FDA", program="FOO", processing="PRO", data={"priorNoticeConfirmation": "123456789012"})
     got = build_records([row])
-    assert got.records[2:] == ["PG14    123456789012".ljust(80)]
+    assert got.records[2:] == ["PG141PNC123456789012".ljust(80)]
     assert got.places[0, "priorNoticeConfirmation"] == "PG14 9-41"
 
 
 def test_certifier_without_declaration_has_party_before_contact() -> None:
     data = {"brandName": "Sure", "certifierName": "Sample Person", "certifierEmail": "s@maple.example"}
-    assert kinds(build_records([pga_row("EP5", "EPA", program="PS1", data=data)]).records[2:]) == [
+    unknown = {"importer": "Somebody Else LLC"}
+    assert kinds(build_records([pga_row("EP5", "EPA", program="PS1", data=data | unknown)]).records[2:]) == [
+        "PG02",
         "PG07",
+        "PG19",
         "PG19",
         "PG21",
     ]
     data |= {"tscaCertification": "positive"}
     assert kinds(build_records([pga_row("EP7", "EPA", program="TS1", data=data)]).records[2:]) == [
+        "PG02",
         "PG07",
         "PG22",
         "PG21",
@@ -263,7 +268,7 @@ def test_long_name_and_address_overflow_after_party_records() -> None:
         "PG20SUITE 400                            SAINT-LOUIS-DE-GONZAGON CAM5J 2M2      ",
         "PG60ENAMAPLE GOODS AND HOUSEHOLD WARES OF ONTARIO LIMITED                       ",
         "PG60AD112000 FRONT STREET WEST, BUILDING C                                      ",
-        "PG60CITSAINT-LOUIS-DE-GONZAGUE-DU-CAP                                           ",
+        "PG60ECISAINT-LOUIS-DE-GONZAGUE-DU-CAP                                           ",
     ]
     assert got.notes == []
 

@@ -28,11 +28,16 @@ FDA FOO foodFacilityRegistration PG23, foodFacilityExemption PG23, priorNoticeCo
 FDA COS fdaProductCode PG02, productName PG10, sourceCountry PG06, manufacturer PG19, shipper PG19, fdaImporter PG19
 FDA COS deliveredTo PG19
 FDA FOO submitter PG19, transmitter PG19, fsvpImporter PG19, ultimateConsignee PG19, carrierName PG23, carrierCountry -
-FDA DEV deviceImporter PG19, premarketNumber PG23, sourceCountry PG06
+FDA DEV deviceImporter PG19, premarketNumber PG23, sourceCountry PG06, deviceExporter PG23, deviceManufacturer PG23
 FDA DEV fdaProductCode PG02, deviceListing PG23, establishmentRegistration PG23, manufacturer PG19, shipper PG19
 FDA DEV fdaImporter PG19, deliveredTo PG19
 FDA DRU fdaProductCode PG02, drugRegistration PG23, drugListing PG23, manufacturer PG19, shipper PG19, fdaImporter PG19
-FDA DRU deliveredTo PG19, sourceCountry PG06
+FDA DRU deliveredTo PG19, sourceCountry PG06, drugApplication PG23, investigationalDrug PG23, lotNumber PG25
+FDA DRU foreignSellerRegistration PG23, preImportRequest PG23
+FDA VME drugRegistration PG23, drugCode PG23, animalDrugApplication PG23, animalDrugAbbreviated PG23
+FDA VME animalDrugInvestigational PG23
+FDA BIO drugApplication PG23, drugRegistration PG23, tissueStatement PG23, tissueRegistration PG23
+FDA BIO investigationalDrug PG23, importForExport PG23
 FDA TOB sourceCountry PG06, fdaProductCode PG02, manufacturer PG19, shipper PG19, fdaImporter PG19, deliveredTo PG19
 FDA RAD form2877Declaration PG23, fdaProductCode PG02, sourceCountry PG06, manufacturer PG19, shipper PG19
 FDA RAD fdaImporter PG19, deliveredTo PG19
@@ -41,23 +46,33 @@ FDA BIO fdaProductCode PG02, licence PG23, sourceCountry PG06, manufacturer PG19
 FDA BIO deliveredTo PG19
 APH APL genus PG05, species PG05, harvestCountry PG06, plantQuantity PG04, plantUom PG04, value PG25, percentRecycled PG04
 APH APL component PG04, itemType PG02, laceyDeclaration PG22, certifyingImporter PG19
-APH APQ category PG10, permitOrPhyto PG14, arrivalPort PG30
+APH APQ category PG10, categoryType PG10, permitOrPhyto PG14, permitType PG14, arrivalPort PG30
 APH AVS category PG10, permitOrCertificate PG14, arrivalPort PG30
 APH AAC animalType -, permit PG14
 APH ABS permit PG14
 EPA TS1 tscaCertification PG22, certifierName PG21, certifierPhone PG21, certifierEmail PG21
-EPA PS1 epaRegistrationNumber -, producerEstablishment -, noticeOfArrival -, brandName PG07, netWeight PG29
-EPA VNE engineFamilyOrExemption PG14, modelYear -, manufactureDate PG07, formType PG22
-EPA ODS tscaCertification PG22, certifierName PG21, certifierPhone PG21, certifierEmail PG21, casNumber -
-EPA HFC casNumber -, quantityKg PG29, allowance -, consignee PG19
-CPS CPS productId PG02, citationCodes -, manufactureDate -, manufacturePlace PG19, testDate -, testLab -, recordsContact -
-CPS CPS certifierId PG14, versionId PG02, certifier -, attestation -
-NHT OFF hs7Box PG22, category PG10, modelYear -
-NHT MVS hs7Box PG22, make PG07, model PG07, year -, vin PG07, passportNumber PG34, passportCountry PG34
-NHT MVS bondSurety PG35, bondNumber PG35, bondAmount PG35
-NHT TPE hs7Box PG22
-NHT REI hs7Box PG22, manufacturer PG19, quantity PG26
-NHT OEI hs7Box PG22
+EPA PS1 epaRegistrationNumber PG14, producerEstablishment PG19, noticeOfArrival PG22, brandName PG07, netWeight PG29
+EPA PS1 unregisteredReason PG24, activeIngredient PG04, activePercent PG04, quantityBaseUom PG26, importer PG19
+EPA PS2 noticeOfArrival PG22, producerEstablishment PG19, quantityBaseUom PG26, netWeight PG29, importer PG19
+EPA PS3 epaRegistrationNumber PG14, producerEstablishment PG19, noticeOfArrival PG22, netWeight PG29, importer PG19
+EPA PS3 unregisteredReason PG24, activeIngredient PG04, activePercent PG04, quantityBaseUom PG26
+EPA VNE engineFamily PG14, exemptionNumber PG14, modelYear PG10, manufactureDate PG07, formType PG22, importer PG19
+EPA VNE importCode PG24, industryCode PG24
+EPA ODS tscaCertification PG22, certifierName PG21, certifierPhone PG21, certifierEmail PG21, casNumber PG02
+EPA HFC casNumber PG02, refrigerantNumber PG07, quantityKg PG29, allowance -, consignee PG19, importer PG19
+CPS CPS productId PG02, citationCodes PG60, manufactureDate PG07, manufacturePlace PG19, testDate PG30, testLab PG19
+CPS CPS certifierId PG14, versionId PG02, certifier PG19, attestation PG22, recordsContact PG19, testLabId PG19
+CPS CPS productName PG07, sku PG02, model PG07, serialNumber PG07, registeredNumber PG07, alternateId PG07
+CPS CPS untestedCitationCodes PG60
+NHT OFF hs7Box PG22, category PG10, modelYear PG10, importer PG19, consignee PG19
+NHT MVS hs7Box PG22, make PG07, model PG07, year PG10, vin PG07, passportNumber PG34, passportCountry PG34
+NHT MVS bondSurety PG35, bondNumber PG35, bondAmount PG35, category PG10, brandName PG07, modelYear PG10, importer PG19
+NHT MVS consignee PG19, manufactureDate PG07, driveSide PG10, registeredImporter PG14, vehicleEligibility PG14
+NHT MVS importPermission PG14, originalManufacturer PG19
+NHT TPE hs7Box PG22, category PG10, importer PG19, consignee PG19
+NHT REI hs7Box PG22, manufacturer PG19, quantity PG26, category PG10, brandName PG07, tireManufacturerCode PG19
+NHT REI glazingManufacturerCode PG19, importer PG19, consignee PG19
+NHT OEI hs7Box PG22, category PG10, importer PG19, consignee PG19
 FWS FWS species PG05, countryOfOrigin PG06, sourceCode PG10, purposeCode -, descriptionCode PG05, quantity PG29
 FWS FWS commonName PG17, cartons PG17, value PG25, foreignExporter PG19, wildlifeImporter PG19, arrivalDatetime PG30
 FWS FWS eDecsConfirmation PG14, citesPermit PG14, wildlifeLicence PG14
@@ -85,7 +100,7 @@ ROWS = [
     for datum in data.split(", ")
 ]
 #: Programs without data in the sources.
-WITHOUT_DATA = {("DEA", "MAC"), ("EPA", "PS2"), ("EPA", "PS3")}
+WITHOUT_DATA = {("DEA", "MAC")}
 
 
 @pytest.mark.parametrize(("agency", "program", "key", "record"), ROWS)
@@ -102,7 +117,8 @@ def test_every_program_is_in_the_list() -> None:
     assert {(each.agency, each.program) for each in pga_rules().programs} - listed == WITHOUT_DATA
     for each in pga_rules().programs:
         required = {key for some in (*each.data, *each.prior_notice) for key in some.split("|")}
-        required |= {key for keys in each.by_processing.values() for key in keys}
+        required |= {key for keys in each.by_processing.values() for some in keys for key in some.split("|")}
+        required |= {key for case in each.cases for some in case.data for key in some.split("|")}
         assert required <= {key for agency, program, key, _ in ROWS if (agency, program) == (each.agency, each.program)}
 
 
@@ -119,7 +135,7 @@ def test_datum_has_columns_or_a_reason_and_a_line_on_worksheet(program: AgencyPr
     position, reason = rules.find_position(key, agency), rules.find_hand_reason(key, agency)
     assert (position is None) != (reason is None), "a datum has a place, or a reason why it has none"
     if position is not None:
-        assert position.record in rules.order
+        assert position.record in (*rules.order, "PG60")
         assert position.field is not None or position.reading in {"party", "quantities", "instant"}
     label = pga_rules().elements[key].label
     (datum,) = [each for each in worksheet_data(program, key) if each.key == key]
@@ -174,7 +190,7 @@ def test_value_tables_fit_their_fields() -> None:
         ("AL1", "APH", "APL", "plantUom", "KGS", None, ["KG"]),
         ("EP3", "EPA", "VNE", "formType", "3520-21", "943", None),
         ("FW1", "FWS", "FWS", "purposeCode", "Y", None, list("BEGHLMNPQSTZ")),
-        ("DT1", "NHT", "MVS", "hs7Box", "3", "03", None),
+        ("DT1", "NHT", "MVS", "hs7Box", "03", "3", None),
         ("FD1", "FDA", "RAD", "form2877Declaration", "RA8", None, ["RA7"]),
         ("FD1", "FDA", "FOO", "sourceType", "HCF", "HCF", None),
         ("NM2", "NMF", "370", "form370", "370", "877", None),

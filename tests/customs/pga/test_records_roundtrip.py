@@ -45,6 +45,7 @@ PG31 5-7 8-42 43-45 46-55
 PG32 5-7 8-9 10-12 13-21 22-76
 PG34 5-7 8-9 10-44
 PG35 5-7 8-37 38 39-46
+PG60 5-7 8-80
 """
 KNOWN = {f"{line.split()[0]} {span}" for line in COLUMNS.split("\n") if line for span in line.split()[1:]}
 
@@ -63,6 +64,9 @@ READ: Json = {
     "inspectionDate": "10052026",
     "productionEnd": "10072026",
     "productionStart": "10062026",
+    "citationCodes": "1203C",
+    "testDate": "8142026",
+    "testReport": "REPORT 1",
     "manufactureDate": "92026",
     "quantityBaseUom": "1",
     "quantity": {"PG29 8-19": "321", "PG26 5": "1"},

@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:7921bd14c715058e7fb4b6bce5511850bc582ca0868a7e19ecbd813b2e235108"}
+RELEASED = {"us-ca-2026-11-29": "sha256:cecafeeddc017b8558131084d863f71a3f37ae0980cde7de7f4581b1177ad653"}
 
 
 @pytest.fixture

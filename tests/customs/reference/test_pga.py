@@ -58,6 +58,14 @@ def unknown_processing(changed: Document) -> None:
     row(changed, "programs", agency="CPS", program="CPS")["by_processing"]["XXX"] = []
 
 
+def unknown_case(changed: Document) -> None:
+    row(changed, "programs", agency="FDA", program="DEV")["cases"][0]["of"] = "colour"
+
+
+def unknown_disclaimed_use(changed: Document) -> None:
+    row(changed, "programs", agency="CPS", program="CPS")["disclaimed_uses"]["Z"] = []
+
+
 def unknown_source(changed: Document) -> None:
     row(changed, "flags", flag="FD1")["source"] = "hearsay"
 
@@ -82,6 +90,8 @@ WRONG: dict[Callable[[Document], None], str] = {
     disclaimer_of_another_program: "flag AQ1 of APH allows disclaimer G",
     unknown_element: "program FDA COS names element colour",
     unknown_processing: "program CPS CPS names processing code XXX",
+    unknown_case: "program FDA DEV names datum colour",
+    unknown_disclaimed_use: "program CPS CPS names disclaimer Z",
     unknown_source: "a row must name a source",
     flag_twice: "flag CP1 has two rows for 2027-01-01",
     program_twice: "program FDA COS has two rows",
@@ -121,10 +131,10 @@ def test_unconfirmed_row_never_blocks() -> None:
     rules = pga_rules()
     severities = {name: flag.severity for name in ("CP1", "CP2") if (flag := rules.find_flag(name, TODAY))}
     assert severities == {"CP1": "warn", "CP2": "warn"}
-    food, cosmetics = (rules.find_program("FDA", code, TODAY) for code in ("FOO", "COS"))
+    food, plants = (rules.find_program(*code, TODAY) for code in (("FDA", "FOO"), ("APH", "APQ")))
     assert food is not None
-    assert cosmetics is not None
-    assert (food.severity, cosmetics.severity) == ("block", "warn")
+    assert plants is not None
+    assert (food.severity, plants.severity) == ("block", "warn")
 
 
 def test_cpsc_certificates_begin_later_for_zone_goods() -> None:
@@ -139,11 +149,11 @@ def test_cpsc_certificates_begin_later_for_zone_goods() -> None:
 def test_food_with_prior_notice_needs_more_data() -> None:
     food = pga_rules().find_program("FDA", "FOO", TODAY)
     assert food is not None
-    plain = food.required_keys("PRO", prior_notice=False)
-    noticed = food.required_keys("PRO", prior_notice=True)
+    plain = food.required_keys("PRO", {}, prior_notice=False)
+    noticed = food.required_keys("PRO", {}, prior_notice=True)
     assert noticed[len(plain) :] == (
         "arrivalDatetime",
         "arrivalPort",
         "foodFacilityRegistration|foodFacilityExemption",
     )
-    assert food.required_keys("NSF", prior_notice=False) == (*plain, "sourceType")
+    assert food.required_keys("NSF", {}, prior_notice=False) == (*plain, "sourceType")

@@ -21,10 +21,11 @@ Json = dict[str, Any]
 ENTERED = date(2026, 11, 26)
 MAKER = "Maple Goods Ltd"
 PARTIES = {
-    "applicant", "aquacultureFacility", "carrier", "certifyingImporter", "consignee", "customsBroker", "deliveredTo",
-    "deviceImporter", "exporter", "fdaImporter", "foreignExporter", "fsvpImporter", "goodsLocation", "governmentOfficial",
-    "harvester", "manufacturePlace", "manufacturer", "shipper", "submitter", "transmitter", "ultimateConsignee",
-    "wildlifeImporter",
+    "applicant", "aquacultureFacility", "carrier", "certifier", "certifyingImporter", "consignee", "customsBroker",
+    "deliveredTo", "deviceImporter", "exporter", "fdaImporter", "foreignExporter", "fsvpImporter", "goodsLocation",
+    "governmentOfficial", "harvester", "importer", "manufacturePlace", "manufacturer", "originalManufacturer",
+    "owner", "recordsContact", "shipper", "storageLocation", "submitter", "testLab", "transmitter",
+    "ultimateConsignee", "wildlifeImporter",
 }  # fmt: skip
 
 #: A value for each key that has a required form; every other key gets a unique text.
@@ -35,15 +36,23 @@ SHAPED: Json = {
     "bondAmount": "5000",
     "bondSurety": "891",
     "cartons": "17",
+    "citationCodes": ["1203C, 1215C", "1250A"],
     "casNumber": "811-97-2",
     "countryOfOrigin": "AU",
     "descriptionCode": "SKI",
+    "enginePower": "13.5",
     "fdaProductCode": "41FBT04",
     "harvestCountry": "NZ",
+    "importPermission": "14-1234-5678",
     "manufactureDate": "2026-09-14",
     "modelYear": "2019",
     "netWeight": "88.5",
     "percentRecycled": "12.5",
+    "permitType": "A09",
+    "registeredImporter": "R-90-007",
+    "supportingDocument": "165",
+    "testDate": ["2026-08-14", "2026-08-20"],
+    "testReport": ["REPORT 1", "REPORT 2"],
     "plantQuantity": "77.25",
     "plantUom": "M3",
     "quantity": "321 NO",
@@ -107,9 +116,11 @@ CARRIED: Json = (
         "preApprovalKg": "0000000007160000KG",
         "productionEnd": "10072026",
         "productionStart": "10062026",
+        "citationCodes": "1203C",
         "manufactureDate": "092026",
         "netWeight": "KG 000000008850",
         "percentRecycled": "0125000",
+        "testDate": "08142026",
         "plantQuantity": "000000007725",
         "quantity": "000000032100",
         "quantityBaseUom": "1000000001000CTN",
@@ -148,7 +159,8 @@ def list_findings(row: Json) -> list[tuple[str, str]]:
 
 
 def build_complete_row(program: AgencyProgram, processing: str | None, **more: Any) -> Json:
-    keys = [key for key in list_keys(program) if key in pga_rules().elements]
+    # A product has the id of the Product Registry or a SKU.
+    keys = [key for key in list_keys(program) if key in pga_rules().elements and key != "sku"]
     data = {key: make_value(key) for key in keys} | {"thing": "QTHING"}
     flag = next(
         flag.flag
@@ -256,6 +268,7 @@ def test_tsca_certification_is_declaration_of_certifier() -> None:
     records, remarks = read_text(pga_row("EP7", "EPA", program="TS1", data=data))
     assert records.splitlines()[1:] == [
         "PG01001EPATS1".ljust(80),
+        "PG02P".ljust(80),
         "PG22             CI EP5".ljust(80),
         ("PG21CI SAMPLE PERSON".ljust(45) + "S@MAPLE.EXAMPLE").ljust(80),
     ]
