@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:cecafeeddc017b8558131084d863f71a3f37ae0980cde7de7f4581b1177ad653"}
+RELEASED = {"us-ca-2026-11-29": "sha256:cf5ae7fb9389e388350334c0d88d5b8ec36e1ddeba4d1d06b98af9ebd2e41729"}
 
 
 @pytest.fixture
