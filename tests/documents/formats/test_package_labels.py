@@ -199,6 +199,16 @@ def test_label_names_the_consignee_of_its_package() -> None:
     assert not [text for text in read_labels(labelled(2)) if "SHIP FOR" in text]
 
 
+@pytest.mark.parametrize("given", [(), ("purchaseOrder",), ("purchaseOrder", "carrierScac")])
+def test_consignee_fits_beside_any_number_of_facts(given: tuple[str, ...]) -> None:
+    def change(data: dict[str, Any]) -> None:
+        with_consignees(data)
+        data["invoice"]["purchaseOrder"] = "4500021" if "purchaseOrder" in given else None
+        data["entry"]["carrierScac"] = "MPLE" if "carrierScac" in given else None
+
+    assert [text for text in read_labels(labelled(2, change=change)) if "SHIP FOR" in text]
+
+
 def test_package_without_label_decides_for_what_is_in_it() -> None:
     def change(data: dict[str, Any]) -> None:
         with_consignees(data)
