@@ -62,9 +62,9 @@ GOLDEN = {
     "section_232_statement": "2466562d8f10c4aa4ca118f2b72f75ddacb6b908fbd2c3897029da8737ac7b09",
     "usmca_certification": "9e144afe8c810f8943d4b4abb80eaa2729310b1bb34e5da825a56c4b2a761ad7",
     "pga_records": "21cf0f67f93120cb6875260fd74c555e539f7a8a30eff587895d27b9464ca0d7",
-    "entry_estimate": "a5899fa2f348b34654769b904a9e49f727ebdc9196a59ec39d7d323dca77ed14",
-    "entry_import": "2317e4a38191a2e8c240804cee82a84d48f4af0f682e28105bcaf14ba7bd18ee",
-    "entry_worksheet": "434d03c2e92dd4f2fbf38daa796aef0d54b21325583c3f74dde56a76b23ca2be",
+    "entry_estimate": "14b6f7a7fd2693f9cff107142582b760ef077e3f8a157b9cc59ff5263878764b",
+    "entry_import": "9863ea7933b848c24a46856c329b34d826f787b7aa5638669236074490c098bb",
+    "entry_worksheet": "4d3ed46754eda07cd4c18de3d713119d8b559f6aae7e10e0ba7edc3c6a7f51a0",
 }
 
 

@@ -45,8 +45,8 @@ def test_blocks_have_what_plan_says() -> None:
     blocks = blocks_of(build_filed())
     assert blocks["Filer code and entry number"] == "ABC-1234567-6"
     assert (blocks["Surety number"], blocks["Bond type"]) == ("036", "9 single transaction")
-    assert blocks["Location of goods"] == "H123, Example Terminal"
-    assert blocks["Consignee number"] == blocks["Ultimate consignee"] == "MULTI, see consignees"
+    assert blocks["Location of goods or G.O. number"] == "H123, Example Terminal"
+    assert blocks["Consignee number"] == blocks["Ultimate consignee name and address"] == "MULTI, see consignees"
     assert blocks["CBP team"] == "004"
     assert blocks["Bond number and amount"] == "26A004711, USD 9,000.00"
     assert blocks["Power of attorney"] == "Maple Goods Ltd, to br_sandbox, from 2026-01-05 to 2027-01-04"
@@ -73,7 +73,10 @@ def test_single_consignee_is_in_its_block(consignee: dict[str, Any], number: str
 
     invoice = build_filed(change=change)
     assert blocks_of(invoice)["Consignee number"] == number
-    assert blocks_of(invoice)["Ultimate consignee"] == "Demo Stores Inc, 55 Lake Avenue, Rochester NY 14608, US"
+    assert (
+        blocks_of(invoice)["Ultimate consignee name and address"]
+        == "Demo Stores Inc, 55 Lake Avenue, Rochester NY 14608, US"
+    )
     (row,) = list_consignee_rows(invoice)
     assert row["invoice_lines"] == "1|2|3"
 
