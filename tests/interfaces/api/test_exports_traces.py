@@ -229,7 +229,7 @@ def test_log_records_carry_the_trace(
     open_local: ApiHarness, collector: Collector, request: pytest.FixtureRequest
 ) -> None:
     root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
+    handlers, level, configured = root.handlers[:], root.level, structlog.get_config()
     stream = StringIO()
     configure_logs(open_local.runtime.settings, stream)
     try:
@@ -240,7 +240,8 @@ def test_log_records_carry_the_trace(
     finally:
         root.handlers[:] = handlers
         root.setLevel(level)
-        structlog.reset_defaults()
+        # Without the tests' own settings, a later test's log would be in the output of a command.
+        structlog.configure(**configured)
     lines: list[dict[str, Any]] = [json.loads(line) for line in stream.getvalue().splitlines()]
     done = [line for line in lines if line["event"] == "step_done"]
     spans = collector.wait(lambda found: len(named(found, "outside")) == 1)
