@@ -8,6 +8,7 @@ from decimal import Decimal
 
 from pipeline.core.findings import Finding
 from pipeline.core.money import sum_exact
+from pipeline.customs.checks.transport import is_shipment_number
 from pipeline.customs.reference.base import build_warning
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.transport import transport_rules
@@ -62,9 +63,8 @@ def _check_number(unit: Unit, number: str | None, whose: str, here: str) -> Iter
 
 
 def _check_cargo_number(unit: Unit, side: CanadianExport, here: str) -> Iterator[Finding]:
-    number, scac, entered = side.cargo_control_number, unit.entry.carrier_scac or "", unit.entry.shipment_control_number
-    rules = transport_rules()
-    if number is not None and entered is not None and number in (entered, scac + entered):
+    number, rules = side.cargo_control_number, transport_rules()
+    if is_shipment_number(number, unit):
         yield build_warning(
             "C14",
             f"{here}/cargoControlNumber",

@@ -141,6 +141,12 @@ def _check_control_number(unit: Unit, here: str) -> Iterator[Finding]:
     )
 
 
+def is_shipment_number(number: str | None, unit: Unit) -> bool:
+    """Return whether a number is the unit's shipment control number, with or without the carrier's SCAC before it."""
+    scac, entered = unit.entry.carrier_scac or "", unit.entry.shipment_control_number
+    return number is not None and entered is not None and number in (entered, scac + entered)
+
+
 def _is_canadian(number: str, rule: CargoControlNumber) -> bool:
     """Return whether a number that does not begin with the carrier's SCAC has the form of a cargo control number.
 
@@ -197,7 +203,7 @@ def _check_missing(unit: Unit, trip: Trip, here: str) -> Iterator[Finding]:
 
 
 def _check_trip(unit: Unit, trip: Trip, here: str) -> Iterator[Finding]:
-    rules, scac, entered = transport_rules(), unit.entry.carrier_scac, unit.entry.shipment_control_number
+    rules, scac = transport_rules(), unit.entry.carrier_scac
     if trip.number is not None and scac is not None and not trip.number.startswith(scac):
         yield build_warning(
             "C05",
@@ -206,7 +212,7 @@ def _check_trip(unit: Unit, trip: Trip, here: str) -> Iterator[Finding]:
             "Write it as on the carrier's manifest.",
             rules.trip_number,
         )
-    if trip.number is not None and entered is not None and trip.number in (entered, (scac or "") + entered):
+    if is_shipment_number(trip.number, unit):
         yield build_warning(
             "C05",
             f"{here}/number",
