@@ -188,9 +188,7 @@ class _HeadingCheck:
                 continue
             row = self.rules.find_row(heading, self.facts.on)
             choice = stack.find_choice(program.id)
-            if row is None or (
-                choice is not None and (choice.find_candidate(heading) or choice.is_alternative(heading))
-            ):
+            if row is None or (choice is not None and choice.accepts(heading)):
                 continue
             if self._is_weight_test_case(row, choice):
                 self.contested.add(place)
@@ -206,9 +204,7 @@ class _HeadingCheck:
             )
 
     def _is_met(self, choice: ProgramChoice | None) -> bool:
-        return choice is not None and any(
-            choice.find_candidate(heading) or choice.is_alternative(heading) for heading in self.headings
-        )
+        return choice is not None and any(choice.accepts(heading) for heading in self.headings)
 
     def _is_weight_test_case(self, row: HeadingRow, choice: ProgramChoice | None) -> bool:
         # V10 reports these with the weights: a duty heading below the weight test, or the test's heading above it.

@@ -99,7 +99,11 @@ class ProgramChoice:
         """Return the candidate of the heading, or None."""
         return next((item for item in self.candidates if item.row.heading == heading), None)
 
-    def is_alternative(self, heading: str) -> bool:
+    def accepts(self, heading: str) -> bool:
+        """Return whether the line may take the heading: it is a candidate, or another exemption that is certain."""
+        return self.find_candidate(heading) is not None or self._is_alternative(heading)
+
+    def _is_alternative(self, heading: str) -> bool:
         """Return whether the heading exempts the line too, beside the exemption that is certain: the filer may take either."""
         certain = self.certain
         return (
