@@ -114,7 +114,7 @@ def _requested_data(
     notice = flag is not None and flag.prior_notice and (program is None or program.prior_notice_filed not in given)
     needed: tuple[str, ...] = ()
     if program is not None:
-        needed = program.required_keys(row.processing, _given_codes(rules, row, on), prior_notice=notice)
+        needed = program.required_keys(row.processing, _deciding_codes(rules, program, row, on), prior_notice=notice)
     done: set[str] = set()
     for some in needed:
         keys = tuple(some.split("|"))
@@ -138,12 +138,12 @@ def _requested_data(
         yield RequestedDatum((key,), known.label, values, required=False, shape=shape, table=table)
 
 
-def _given_codes(rules: PgaRules, row: Pga, on: date) -> dict[str, tuple[str, ...]]:
-    # The codes of the data, where a table has them, and the intended use.
+def _deciding_codes(rules: PgaRules, program: AgencyProgram, row: Pga, on: date) -> dict[str, tuple[str, ...]]:
+    # The intended use, and the codes of the data that decide what else the program requires.
     codes: dict[str, tuple[str, ...]] = {} if row.intended_use is None else {USE: (row.intended_use,)}
-    for key, value in row.data.items():
+    for key in {case.of for case in program.cases} & row.data.keys():
         table = rules.find_values(key, row.agency, on)
-        values = _as_tuple(value)
+        values = _as_tuple(row.data[key])
         known = [None if table is None else table.find_value(each) for each in values]
         codes[key] = tuple(
             each.strip().upper() if code is None else code.code for each, code in zip(values, known, strict=True)
