@@ -332,16 +332,17 @@ class _Writer:
             # Data for one record share it, value by value; a field that another datum has filled is not overwritten.
             drafts = self._drafts.setdefault(position.record, [])
             if position.record in self._rules.grouped.get(self._answer.row.agency, ()):
-                found = (draft for draft in drafts if draft.at == at and draft.can_take(position, fixed))
-                draft = next(found, None) or RecordDraft(position.record, asked.key, at=at)
-                drafts += [] if any(each is draft for each in drafts) else [draft]
-                draft.values |= {name: value for name, value in fixed.items() if name not in draft.values}
-                return draft
-            while at < len(drafts) and not drafts[at].can_take(position, fixed):
-                at += 1
-            while len(drafts) <= at:
-                drafts.append(RecordDraft(position.record, asked.key))
-            draft = drafts[at]
+                found = [draft for draft in drafts if draft.at == at and draft.can_take(position, fixed)]
+                if not found:
+                    found = [RecordDraft(position.record, asked.key, at=at)]
+                    drafts += found
+                draft = found[0]
+            else:
+                while at < len(drafts) and not drafts[at].can_take(position, fixed):
+                    at += 1
+                while len(drafts) <= at:
+                    drafts.append(RecordDraft(position.record, asked.key))
+                draft = drafts[at]
         for name, value in fixed.items():
             draft.values.setdefault(name, value)
         return draft
