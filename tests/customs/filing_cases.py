@@ -140,8 +140,8 @@ FILINGS: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         filed(payment={"type": "3"}),
         [("F06", "warn", f"{FILING}/payment/statementMonth")],
     ),
-    "F06 an importer's branch without its code": (
-        filed(payment={"type": "8"}),
+    "F06 an individual payment with a branch": (
+        filed(payment={"type": "1", "statementDate": None, "statementMonth": None, "clientBranch": "01"}),
         [("F06", "warn", f"{FILING}/payment/clientBranch")],
     ),
     "F06 printed on a Saturday": (
@@ -205,7 +205,8 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
     "a single bond above the estimate": filed(bond=SINGLE),
     "a single bond of unknown amount": filed(bond=SINGLE | {"amountUsd": None}),
     "an individual payment": filed(payment={"type": "1", "statementDate": None, "statementMonth": None}),
-    "a payment by branch": filed(payment={"type": "8", "clientBranch": "01"}),
+    "a payment for all suffixes of the importer's number": filed(payment={"type": "8"}),
+    "a monthly statement by branch": filed(payment={"type": "6", "clientBranch": "01"}),
     "a partnership of two years": filed(powerOfAttorney={"byPartnership": True, "validFrom": "2024-11-26"}),
     "the last day of a power of attorney": filed(powerOfAttorney={"validUntil": "2026-11-26"}),
     "an entry number without dashes": filed(entryNumber="ABC12345676"),

@@ -239,10 +239,12 @@ def _check_payment(payment: Payment, here: str, on: date) -> Iterator[Finding]:
         )
         return
     named = f"Payment type {payment.type} ({kind.name})"
+    on_statement = kind.cycle != "none"
     for key, value, is_due, what in (
-        ("statementDate", payment.statement_date, kind.cycle != "none", "preliminary statement print date"),
+        ("statementDate", payment.statement_date, on_statement, "preliminary statement print date"),
         ("statementMonth", payment.statement_month, kind.cycle == "monthly", "month of the periodic statement"),
-        ("clientBranch", payment.client_branch, kind.branch, "branch of the importer"),
+        # A filer may group the entries of any statement by branch, and need not.
+        ("clientBranch", payment.client_branch, on_statement and payment.client_branch is not None, "branch"),
     ):
         if (value is not None) != is_due:
             yield build_warning(

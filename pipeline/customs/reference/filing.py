@@ -60,11 +60,10 @@ class PartnershipPower(ReferenceRow):
 
 
 class PaymentType(ReferenceData):
-    """One way to pay: its statement, and whether it names a branch of the importer."""
+    """One way to pay, and on which statement."""
 
     name: str
     cycle: Literal["none", "daily", "monthly"]
-    branch: bool = False
 
 
 class PaymentTypes(ReferenceRow):

