@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from pipeline.documents.schemas.entry_filing import EntryConsignee, EntryFiling
+from pipeline.documents.schemas.entry_filing import EntryConsignee
 from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, PackageRow
 
 
@@ -42,21 +42,6 @@ def find_package_consignees(invoice: Invoice) -> Mapping[int, EntryConsignee]:
     return {number: several[min(places)] for number, places in found.items() if len(places) == 1}
 
 
-def name_packages(invoice: Invoice) -> EntryFiling | None:
-    """Return the invoice's filing with each package that goes to one consignee named for it; None if the plan has no filing."""
-    if invoice.filing is None:
-        return None
-    found, refs = (
-        find_package_consignees(invoice),
-        {package.number: package.package_ref for package in invoice.packages},
-    )
-    consignees = tuple(
-        each.model_copy(update={"package_refs": tuple(refs[number] for number, one in found.items() if one is each)})
-        for each in invoice.filing.consignees
-    )
-    return invoice.filing.model_copy(update={"consignees": consignees})
-
-
 def describe_place(consignee: EntryConsignee) -> str:
     """Return name, city, state and ZIP code of a consignee in one line."""
     address = consignee.address
@@ -75,4 +60,4 @@ def _list_refs(package: PackageRow, by_number: Mapping[int, PackageRow]) -> Iter
         current = None if current.parent_number is None else by_number.get(current.parent_number)
 
 
-__all__ = ["describe_place", "find_package_consignees", "list_line_consignees", "name_packages"]
+__all__ = ["describe_place", "find_package_consignees", "list_line_consignees"]

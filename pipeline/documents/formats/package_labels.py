@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from pipeline.documents.formats.barcode import sscc_bars
-from pipeline.documents.formats.consignees import describe_place, find_package_consignees, name_packages
+from pipeline.documents.formats.consignees import describe_place, find_package_consignees
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
+from pipeline.documents.schemas.entry_filing import EntryConsignee
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice, PackageRow
 
 VERSION = f"3/{ENGINE}"
@@ -41,9 +44,11 @@ def has_labels(invoice: Invoice) -> bool:
 
 def package_labels(invoice: Invoice) -> bytes:
     """Return the PDF."""
-    # A package around it, which may have no label, can decide for whom a package is.
-    labelled = invoice.model_copy(update={"packages": tuple(_labelled(invoice)), "filing": name_packages(invoice)})
-    return typeset(labelled, TEMPLATE, plan_parts(map(_size, labelled.packages)))
+    # Packages around or in it, which may have no label, can decide for whom a package is.
+    remarks = partial(_remarks, find_package_consignees(invoice))
+    labelled = invoice.model_copy(update={"packages": tuple(_labelled(invoice))})
+    template = TypstTemplate("package_labels.typ", _facts, remarks)
+    return typeset(labelled, template, plan_parts(map(_size, labelled.packages)))
 
 
 def _labelled(invoice: Invoice) -> list[PackageRow]:
@@ -63,8 +68,8 @@ def _facts(invoice: Invoice, cut: slice) -> bytes:
     return some.model_dump_json(include=_PRINTED, context=FOR_PEOPLE).encode()
 
 
-def _remarks(invoice: Invoice, cut: slice) -> dict[str, Any]:
-    some, consignees = invoice.packages[cut], find_package_consignees(invoice)
+def _remarks(consignees: Mapping[int, EntryConsignee], invoice: Invoice, cut: slice) -> dict[str, Any]:
+    some = invoice.packages[cut]
     return {
         "bars": {package.sscc: sscc_bars(package.sscc) for package in some if package.sscc},
         "ship_for": {
@@ -76,6 +81,3 @@ def _remarks(invoice: Invoice, cut: slice) -> dict[str, Any]:
             str(package.number): len(package.contents) for package in some if len(package.contents) > MAX_CONTENTS
         },
     }
-
-
-TEMPLATE = TypstTemplate("package_labels.typ", _facts, _remarks)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
 from typing import Any
+from unittest.mock import Mock
 
 import biip
 import pypdfium2
@@ -14,10 +15,11 @@ import zxingcpp
 from pypdf import PdfReader
 
 from pipeline.documents.formats import package_labels as kind
+from pipeline.documents.formats.consignees import find_package_consignees
 from pipeline.documents.formats.package_labels import MAX_CONTENTS, has_labels, package_labels
 from pipeline.documents.formats.packing_list import packing_list_pdf
 from pipeline.documents.invoice.builder import build_invoice
-from pipeline.documents.pdf.typesetter import split_rows, typeset
+from pipeline.documents.pdf.typesetter import split_rows
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Unit
 from pipeline.exports.sscc import issue_sscc
@@ -164,9 +166,11 @@ def test_label_counts_many_contents() -> None:
     assert "PAN-24" not in text
 
 
-def test_labels_in_parts_lose_none_and_are_archivable() -> None:
+def test_labels_in_parts_lose_none_and_are_archivable(monkeypatch: pytest.MonkeyPatch) -> None:
     invoice = labelled(30)
-    body = typeset(invoice, kind.TEMPLATE, split_rows([1] * len(invoice.packages), limit=7))
+    with monkeypatch.context() as patch:
+        patch.setattr(kind, "plan_parts", lambda sizes: split_rows([1 for _ in sizes], limit=7))
+        body = package_labels(invoice)
     assert read_barcodes(body, 203) == [[package.sscc] for package in invoice.packages]
     assert not is_tagged(body)
     assert is_tagged(package_labels(invoice))
@@ -199,6 +203,16 @@ def test_label_names_the_consignee_of_its_package() -> None:
     assert not [text for text in read_labels(labelled(2)) if "SHIP FOR" in text]
 
 
+def test_parts_of_labels_look_for_consignees_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    invoice = labelled(4, change=with_consignees)
+    whole = read_labels(invoice)
+    find = Mock(wraps=find_package_consignees)
+    monkeypatch.setattr(kind, "find_package_consignees", find)
+    monkeypatch.setattr(kind, "plan_parts", lambda sizes: split_rows([1 for _ in sizes], limit=1))
+    assert read_labels(invoice) == whole
+    find.assert_called_once_with(invoice)
+
+
 @pytest.mark.parametrize("given", [(), ("purchaseOrder",), ("purchaseOrder", "carrierScac")])
 def test_consignee_fits_beside_any_number_of_facts(given: tuple[str, ...]) -> None:
     def change(data: dict[str, Any]) -> None:
@@ -221,3 +235,11 @@ def test_package_without_label_decides_for_what_is_in_it() -> None:
     labels = read_labels(bare)
     assert len(labels) == len(cartons)
     assert all("SHIP FOR\nNorth Shop" in text for text in labels)
+
+
+def test_package_without_label_decides_for_what_is_around_it() -> None:
+    invoice = labelled(2, change=with_consignees)
+    pallet, north, south = invoice.packages
+    bare = invoice.model_copy(update={"packages": (pallet, north, south.model_copy(update={"sscc": None}))})
+    around, _ = read_labels(bare)
+    assert "SHIP FOR" not in around, "its packages go to both"
