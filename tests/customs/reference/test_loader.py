@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:8dd38be9a09474e76dc365d95dfcea5a77f54f7468aa76d010e5c649db551e29"}
+RELEASED = {"us-ca-2026-11-29": "sha256:080279738a445c51528fedb74cb8015f3beebfdb91b4c55a7e9639bb47db56a7"}
 
 
 @pytest.fixture

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import csv
-import itertools
 from collections.abc import Mapping
 from datetime import date, timedelta
-from decimal import Decimal
 from functools import cache
 from importlib import import_module
 from pathlib import Path
@@ -19,7 +17,6 @@ from iso4217 import Currency
 from pipeline.core.money import CURRENCIES, MINOR_UNITS, minor_units
 from pipeline.customs.reference.entry import ForeignWords, description_rules, entry_rules, mid_rules
 from pipeline.customs.reference.ruleset import ruleset
-from pipeline.customs.reference.units import unit_rules
 from pipeline.exports import sscc
 
 #: The provisions that the notes to subchapter III list, as the USITC printed them: a row for each chapter of goods. Of note
@@ -54,28 +51,6 @@ def test_states_are_those_of_iso_3166_in_the_customs_territory() -> None:
     theirs = {each.code[3:] for each in pycountry.subdivisions if each.country_code == "US"}
     islands = {"AS", "GU", "MP", "UM", "VI"}
     assert entry_rules().consignee.regions == theirs - islands
-
-
-#: Our codes in the words of an independent library of units. It has no clean yield, no proof and no packs.
-UNITS = {
-    "FT": "foot", "YD": "yard", "KM": "kilometer", "SFT": "foot**2", "SYD": "yard**2", "GAL": "gallon", "CC": "centimeter**3",
-    "MG": "milligram", "OZ": "ounce", "LB": "pound", "CAR": "carat", "G": "gram", "GM": "gram", "KG": "kilogram", "T": "metric_ton", "CM": "centimeter", "M": "meter",
-    "CM2": "centimeter**2", "M2": "meter**2", "ML": "milliliter", "CM3": "centimeter**3", "L": "liter", "M3": "meter**3",
-    "KWH": "kilowatt_hour", "MWH": "megawatt_hour", "NO": "count", "DOZ": "dozen",
-}  # fmt: skip
-
-
-def test_units_are_converted_as_by_an_independent_library() -> None:
-    registry = import_module("pint").UnitRegistry(non_int_type=Decimal)
-    registry.define("dozen = 12 * count")
-    rules = unit_rules().by_code
-    for code, other in itertools.permutations(UNITS, 2):
-        ours, theirs = rules[code], rules[other]
-        same = registry.is_compatible_with(registry(UNITS[code]), registry(UNITS[other]))
-        assert (ours.measure == theirs.measure) == same, (code, other)
-        if same:
-            factor = registry(UNITS[code]).to(UNITS[other]).magnitude
-            assert ours.factor / theirs.factor == pytest.approx(factor), (code, other)
 
 
 def test_currencies_and_minor_units_are_those_of_iso_4217() -> None:
