@@ -136,7 +136,7 @@ def test_value_of_optional_datum_is_checked_too() -> None:
 
 def test_alternative_answers_are_both_named() -> None:
     (finding,) = findings(answer_row(food("FD3")))
-    assert finding.message.endswith("lacks Food facility registration or Food facility exemption.")
+    assert finding.message.endswith("lacks Food facility registration or Exemption from food facility registration.")
     assert finding.remedy == "Add foodFacilityRegistration or foodFacilityExemption."
 
 

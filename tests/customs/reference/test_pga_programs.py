@@ -1,0 +1,72 @@
+"""The data that agencies' programs require are those of the regulations: CFR by its paragraphs."""
+
+from __future__ import annotations
+
+from datetime import date
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from pipeline.customs.reference.pga import pga_rules
+
+TEXTS: Final[list[dict[str, Any]]] = yaml.safe_load(Path(__file__).with_name("agency_texts.yaml").read_text("utf-8"))[
+    "programs"
+]
+TODAY: Final = date(2026, 11, 24)
+#: Programs whose required data are in no text that was read, except those of filing programs (`tests/customs/pga`).
+WITHOUT_TEXT: Final = {
+    "FDA COS", "FDA DEV", "FDA DRU", "FDA TOB", "FDA RAD", "EPA PS3", "EPA VNE", "EPA ODS", "EPA HFC", "APH APQ", "APH AVS",
+    "APH AAC", "APH ABS", "AMS EG", "AMS MO", "AMS PN", "AMS OR", "DEA MAC", "NHT OFF", "NHT TPE", "NHT REI", "NHT OEI",
+    "FSI FSI", "NMF SIM", "NMF 370", "OMC OMC",
+}  # fmt: skip
+
+
+def required_keys(row: dict[str, Any], condition: str | dict[str, str]) -> set[str]:
+    """Return what the program of the row requires with a processing code, or with values of its data."""
+    given = {"processing": condition} if isinstance(condition, str) else dict(condition)
+    agency, program = row["program"].split()
+    found = pga_rules().find_program(agency, program, TODAY)
+    assert found is not None
+    code = given.pop("processing", None)
+    values = {key: [value] for key, value in given.items()}
+    return {*found.required_keys(code, values, prior_notice=row.get("prior_notice", False))}
+
+
+CASES: Final = [
+    pytest.param(row, case, id=f"{row['program']} {case or ''}")
+    for row in TEXTS
+    for case in (row["if"] if isinstance(row.get("if"), list) else [row.get("if", {})])
+]
+
+
+@pytest.mark.parametrize(("row", "case"), CASES)
+def test_program_requires_what_the_paragraphs_ask_for(row: dict[str, Any], case: str | dict[str, str]) -> None:
+    asked = {key for keys in row["paragraphs"].values() for key in keys}
+    required = required_keys(row, case)
+    assert asked <= required, row["text"]
+    if row.get("whole"):
+        assert required == asked, row["text"]
+
+
+@pytest.mark.parametrize("row", [row for row in TEXTS if "optional" in row], ids=lambda row: row["program"])
+def test_program_takes_what_only_some_goods_need(row: dict[str, Any]) -> None:
+    agency, program = row["program"].split()
+    found = pga_rules().find_program(agency, program, TODAY)
+    assert found is not None
+    assert {key for keys in row["optional"].values() for key in keys} <= {*found.all_keys()}
+
+
+def test_case_of_a_paragraph_requires_nothing_without_it() -> None:
+    without = {box: required_keys({"program": "NHT MVS"}, {"hs7Box": box}) for box in ("2A", "8")}
+    for row in TEXTS:
+        if "hs7Box" in row.get("if", {}):
+            for key in {key for keys in row["paragraphs"].values() for key in keys}:
+                assert all(key not in required for required in without.values()), key
+
+
+def test_every_program_has_a_text_or_is_named() -> None:
+    known = {f"{each.agency} {each.program}" for each in pga_rules().programs}
+    assert {row["program"] for row in TEXTS} | WITHOUT_TEXT == known
+    assert not {row["program"] for row in TEXTS} & WITHOUT_TEXT
