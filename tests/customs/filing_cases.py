@@ -152,6 +152,10 @@ FILINGS: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         filed(payment={"statementDate": "2026-12-25"}),
         [("F06", "warn", f"{FILING}/payment/statementDate")],
     ),
+    "F06 printed later than ten working days after the entry": (
+        filed(payment={"statementDate": "2026-12-11"}),
+        [("F06", "warn", f"{FILING}/payment/statementDate")],
+    ),
     "F06 printed before the entry": (
         filed(payment={"statementDate": "2026-11-25"}),
         [("F06", "warn", f"{FILING}/payment/statementDate")],
@@ -206,6 +210,7 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
     "a single bond of unknown amount": filed(bond=SINGLE | {"amountUsd": None}),
     "an individual payment": filed(payment={"type": "1", "statementDate": None, "statementMonth": None}),
     "a payment for all suffixes of the importer's number": filed(payment={"type": "8"}),
+    "printed on the tenth working day": filed(payment={"statementDate": "2026-12-10"}),
     "a monthly statement by branch": filed(payment={"type": "6", "clientBranch": "01"}),
     "a partnership of two years": filed(powerOfAttorney={"byPartnership": True, "validFrom": "2024-11-26"}),
     "the last day of a power of attorney": filed(powerOfAttorney={"validUntil": "2026-11-26"}),

@@ -259,16 +259,29 @@ def _check_payment(payment: Payment, here: str, on: date) -> Iterator[Finding]:
     printed = payment.statement_date
     if printed is None:
         return
-    closed = days.describe_closed(printed) if days.in_force(printed) else None
-    if printed < on or closed is not None:
-        fault = f"before the expected day of entry, {on}" if printed < on else f"which is {closed}"
+    if fault := _find_statement_fault(printed, on):
         yield build_warning(
             "F06",
             f"{here}/statementDate",
             f"The preliminary statement would be printed on {printed}, {fault}.",
-            "Choose a working day after the entry; the broker knows the last one.",
+            "Choose a working day after the entry, not later than the last day for the entry summary.",
             days,
         )
+
+
+def _find_statement_fault(printed: date, on: date) -> str | None:
+    """Return why a statement for an entry of the day `on` is not printed on that day; None if it can be."""
+    days = filing_rules().statement_days
+    if printed < on:
+        return f"before the expected day of entry, {on}"
+    if not days.in_force(printed):
+        return None
+    if (closed := days.describe_closed(printed)) is not None:
+        return f"which is {closed}"
+    last = None if days.working_days is None else days.add_working_days(on, days.working_days)
+    if last is not None and printed > last:
+        return f"more than {days.working_days} working days after the expected day of entry, {on}; the last is {last}"
+    return None
 
 
 def _check_resident_agent(unit: Unit, here: str, on: date) -> Iterator[Finding]:
@@ -309,8 +322,8 @@ def _check_agent_state(unit: Unit, agent: ResidentAgent, here: str) -> Iterator[
     if region in entry_rules().consignee.regions:
         problem = f"is in {region}, but port {port} is {ports.ports[port]}"
         remedy = (
-            f"Name an agent who resides in {state}. If the broker files from another State (remote location filing), ask the "
-            "broker whether an agent there is enough."
+            f"Name an agent who resides in {state}. If the broker files from another State (remote location filing), an agent "
+            "there is enough."
         )
     else:
         problem = "has no State" if region is None else f"is in {region}, which is not the two letters of a State"

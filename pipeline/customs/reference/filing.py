@@ -99,8 +99,9 @@ class Holiday(ReferenceData):
 
 
 class StatementDays(ReferenceRow):
-    """The days on which a preliminary statement is printed."""
+    """The days on which a preliminary statement is printed, and how many of them after the entry at the latest."""
 
+    working_days: Annotated[int, Field(ge=1, le=60)] | None = None  # rules that were stored before lack it
     holidays: tuple[Holiday, ...]
 
     def describe_closed(self, day: date) -> str | None:

@@ -333,7 +333,7 @@ def test_summary_is_due_ten_working_days_after_the_planned_arrival() -> None:
     # Thanksgiving Day, a Thursday: the first working day after it is the Friday.
     due = estimate(on=date(2026, 11, 26)).summary_due
     assert due is not None
-    assert (due.day, due.status) == (date(2026, 12, 10), "probable")
+    assert (due.day, due.status) == (date(2026, 12, 10), "confirmed")
     assert due.text.startswith("Computed: 10 working days after the expected day of entry, 2026-11-26,")
     assert "142.12(b)" in due.source
     assert json.loads(estimate().model_dump_json(by_alias=True))["summaryDue"]["day"] == "2026-12-11"
