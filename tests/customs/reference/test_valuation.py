@@ -10,6 +10,7 @@ import pycountry
 import pytest
 from pydantic import ValidationError
 
+from pipeline.core.money import round_dollars
 from pipeline.customs.reference.valuation import EntryFee, ValuationRules, valuation_rules
 
 CENT: Final = Decimal("0.01")
@@ -94,6 +95,21 @@ def test_countries_without_the_fee_are_those_of_the_law() -> None:
         assert ours == theirs
 
 
+#: The same list in a public tariff program (44 codes), and the United Nations' list of December 2024.
+PROGRAM = """AF AO BJ BT BF MM BI KH CF TD KM CD DJ ET GM GN GW HT KI LS LR MG MW ML MR MZ NP NE YE RW WS ST SN SL SO SS SB TZ TL
+TG TV UG VU ZM"""
+UNITED_NATIONS = """AO BJ BF BI CF TD KM CD DJ ER ET GM GN GW LS LR MG MW ML MR MZ NE RW SN SL SO SS SD TG UG TZ ZM AF BD KH LA MM
+NP TL YE KI SB TV HT"""
+#: Least developed, but without the preference of general note 4; and no longer least developed, or soon not, but still in it.
+WITHOUT_PREFERENCE, GRADUATED = {"BD", "ER", "LA", "SD"}, {"BT", "ST", "VU", "WS"}
+
+
+def test_least_developed_countries_are_those_of_a_second_copy_and_of_the_united_nations() -> None:
+    (row,) = (each for each in valuation_rules().exemptions if "least-developed" in each.name)
+    assert row.origins == set(PROGRAM.split())
+    assert row.origins == set(UNITED_NATIONS.split()) - WITHOUT_PREFERENCE | GRADUATED
+
+
 ISLANDS = ("Virgin Islands, U.S.", "Guam", "American Samoa", "Northern Mariana Islands")
 
 
@@ -134,7 +150,7 @@ VALUE_OF_THE_LAW = {
 def test_charges_count_as_the_law_says() -> None:
     ours = {row.code: row for row in valuation_rules().charges}
     # 19 CFR 152.103(a)(5), not the law, has the freight inside the country of export.
-    assert ours.pop("inland_freight").source.startswith("19 CFR 152.103(a)(5)")
+    del ours["inland_freight"]
     assert {code: row.dutiable for code, row in ours.items()} == {
         code: counts for code, (_, counts) in VALUE_OF_THE_LAW.items()
     }
@@ -145,8 +161,25 @@ def test_charges_count_as_the_law_says() -> None:
     assert "1401a(b)(4)(B)" in valuation_rules().discount.source
 
 
+def test_inland_freight_counts_as_the_regulation_says() -> None:
+    # 19 CFR 152.103(a)(5)(ii), 2015 edition: "includes a charge for foreign inland freight, whether or not itemized separately
+    # on the invoices ..., that charge will be part of the transaction value", but not if it occurs "after the merchandise has
+    # been sold for export" and "placed with a carrier for through shipment"; (iii): "by means of a through bill of lading".
+    row = valuation_rules().find_charge("inland_freight")
+    assert row.dutiable
+    assert row.decided
+    assert "through bill of lading" in str(row.unless)
+    assert "after the sale for export" in str(row.unless)
+
+
+def test_cents_are_rounded_as_the_regulation_says() -> None:
+    # 19 CFR 159.3(a): "less than 50 cents being disregarded and 50 cents or more being considered as $1".
+    assert "nearest whole dollar; 50 cents and more count as one" in valuation_rules().rounding.text
+    assert [str(round_dollars(Decimal(each))) for each in ("1.49", "1.50", "2.50", "0.49")] == ["1", "2", "3", "0"]
+
+
 def test_bond_is_that_of_the_answers_of_broker_examinations() -> None:
-    # October 2005, 42 and 43; October 2009, 53: "three times the total entered value".
+    # October 2005, 42 and 43; October 2009, 53, and a broker's knowledge base: three times the total entered value.
     assert valuation_rules().bond.agency_factor == 3
 
 
