@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date
 
 from pipeline.core.findings import Finding
 from pipeline.customs.reference.base import build_warning
 from pipeline.customs.reference.entry import entry_rules, mid_rules
-from pipeline.exports.schemas.plan import REFERENCES, Address, Line, Unit
+from pipeline.exports.schemas.plan import REFERENCES, Address, Line, Manufacturer, Unit
 
 _METAL_COUNTRIES = (
     ("countryOfMeltAndPour", "country_of_melt_and_pour"),
@@ -87,8 +88,8 @@ def _line_country_codes(line: Line) -> Iterator[tuple[str, str]]:
                 yield f"treatment/section232/{place}/{key}", code
 
 
-def check_parties(unit: Unit, pointer: str) -> Iterator[Finding]:
-    """Yield what is wrong with the unit's parties, except their MIDs (V19, V24, V25)."""
+def check_parties(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
+    """Yield what is wrong with the unit's parties on the day of entry, except their MIDs (V19, V24, V25, V37)."""
     yield from _check_ship_to(unit, f"{pointer}/parties/shipTo/address")
     contact = unit.parties.exporter_contact
     for name, value in (("email", contact.email), ("phone", contact.phone)):
@@ -113,6 +114,32 @@ def check_parties(unit: Unit, pointer: str) -> Iterator[Finding]:
                 source=REFERENCES,
             )
         seen.add(manufacturer.ref)
+        yield from _check_maker_postal_code(
+            manufacturer, f"{pointer}/parties/manufacturers/{place}/address/postalCode", on
+        )
+
+
+def _check_maker_postal_code(maker: Manufacturer, here: str, on: date) -> Iterator[Finding]:
+    row, code = entry_rules().maker_postal_codes, maker.address.postal_code
+    if row is None or not row.in_force(on) or maker.address.country != row.country:
+        return
+    if code is None or not row.form.fullmatch(code):
+        yield build_warning(
+            "V37",
+            here,
+            f"Manufacturer {maker.ref} in {row.country} has {f'postal code {code[:20]}' if code else 'no postal code'}.",
+            f"Give its postal code, which matches {row.form.pattern}: customs refuses the release of the cargo without a valid one.",
+            row,
+        )
+    elif row.alert.match(code):
+        yield build_warning(
+            "V37",
+            here,
+            f"Manufacturer {maker.ref} has postal code {code}, of {row.alert_region}: customs presumes forced labor and may detain "
+            "the goods.",
+            "Correct the postal code, or ask the importer for its evidence before the goods leave.",
+            row,
+        )
 
 
 def _check_ship_to(unit: Unit, here: str) -> Iterator[Finding]:

@@ -106,7 +106,7 @@ def _check_unit(plan: Plan, unit: Unit, pointer: str, on: date, kept: TariffFact
     yield from check_filing(plan, unit, pointer)
     yield from check_consignees(unit, pointer, entered_on)
     yield from check_countries(unit, pointer)
-    yield from check_parties(unit, pointer)
+    yield from check_parties(unit, pointer, entered_on)
     yield from check_people(unit, pointer)
     yield from mid.check_mids(unit, pointer)
     yield from check_terms(unit, pointer)

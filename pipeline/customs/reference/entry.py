@@ -139,6 +139,15 @@ class ConsigneeAddress(ReferenceRow):
     postal_code: Pattern
 
 
+class MakerPostalCodes(ReferenceRow):
+    """The postal codes of manufacturers in a country, and those of a region with goods of forced labor."""
+
+    country: str
+    form: Pattern
+    alert: Pattern
+    alert_region: str
+
+
 class UsmcaElements(ReferenceRow):
     """The required elements of a certification, and the longest blanket period."""
 
@@ -262,6 +271,7 @@ class EntryRules(ReferenceData):
     usmca_elements: UsmcaElements
     limits: tuple[EntryLimit, ...] = ()
     one_entry: ReferenceRow | None = None
+    maker_postal_codes: MakerPostalCodes | None = None  # rules that were stored before lack it
 
     @model_validator(mode="after")
     def _windows_do_not_overlap(self) -> Self:
