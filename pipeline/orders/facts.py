@@ -142,6 +142,8 @@ class PlanFacts:
                 return _of_order(line.order, item, given)
             case ["chapter98", *rest] if line.order.order.items[line.place].chapter98 is not None:
                 return _of_order(line.order, item, "chapter98", *rest)
+            case ["attributes", name] if name in line.order.order.items[line.place].attributes:
+                return _of_order(line.order, item, "attributes", name)
             case [] | ["lineRef" | "orderId"]:
                 return _of_order(line.order, item)
             case ["countryOfExport"]:

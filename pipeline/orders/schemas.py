@@ -151,6 +151,12 @@ class OrderItem(StrictModel):
     unit_value_usd: Price | None = None
     unit_value: Price | None = Field(None, description="In the order's `currency`, instead of `unitValueUsd`")
     packing: Packing | None = Field(None, description="Overrides the packing of the product")
+    attributes: dict[Ref, Text] = Field(
+        default_factory=dict,
+        max_length=64,
+        exclude_if=lambda value: not value,
+        description="Beside those of the product, and instead of one with the same name: the number of an import license",
+    )
     chapter98: Chapter98 | None = Field(
         None,
         exclude_if=lambda value: value is None,

@@ -246,7 +246,7 @@ def _build_line(
         **({} if item.chapter98 is None else {"chapter98": as_json(item.chapter98)}),
         "spi": product.spi,
         "usmcaCertificateRef": product.usmca_certificate_ref,
-        "attributes": {**product.attributes, ORDER_NUMBER: known.external_id},
+        "attributes": {**product.attributes, **item.attributes, ORDER_NUMBER: known.external_id},
         "treatment": _build_treatment(product.treatment, item.quantity),
     }
 

@@ -133,6 +133,15 @@ def test_orders_of_several_consignees_are_one_unit() -> None:
     assert [each.order_ids for each in alone.parties.ultimate_consignees] == [[]]
 
 
+def test_item_adds_its_attributes_to_those_of_the_product_and_wins() -> None:
+    product = PAN | {"attributes": {"grade": "18/10", "finish": "brushed"}}
+    licensed = {"grade": "18/0", "steelImportLicense": "S24110601", "orderNumber": "other"}
+    (unit,) = read(build(orders.order("1", items=[of("pan", attributes=licensed)]), products=(product,))).units
+    assert unit.lines[0].attributes == {
+        "grade": "18/0", "finish": "brushed", "steelImportLicense": "S24110601", "orderNumber": "1"
+    }  # fmt: skip
+
+
 def test_goods_of_several_orders_are_one_entry_line() -> None:
     given = [orders.order(str(number), items=[of("pan"), of("shirt")]) for number in range(3)]
     (unit,) = read(build(*given)).units

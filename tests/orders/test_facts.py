@@ -31,7 +31,7 @@ def build_two_units() -> PlanFacts:
     return read_facts(
         build(
             orders.order("1", items=[of("pan"), of("shirt", 3, packing=orders.PACKING)]),
-            orders.order("2", items=[of("pan", 2)], packages=[PACKED]),
+            orders.order("2", items=[of("pan", 2, attributes={"steelImportLicense": "S1"})], packages=[PACKED]),
             orders.order("3", items=[canadian], currency="CAD", entryType="11", shipTo=dock, buyer=dock),
             template=template,
         )
@@ -44,6 +44,8 @@ def build_two_units() -> PlanFacts:
         ("/units/0/lines/0/htsCode", "product.pan.htsCode"),
         ("/units/0/lines/1/treatment/section232/0/countryOfCast", "product.shirt.treatment.section232.0.countryOfCast"),
         ("/units/0/lines/1/attributes/a~1b", "product.shirt.attributes.a/b"),
+        ("/units/0/lines/2/attributes/steelImportLicense", "order.2.items.0.attributes.steelImportLicense"),
+        ("/units/0/lines/2/attributes/grade", "product.pan.attributes.grade"),
         ("/units/0/lines/1/quantity", "order.1.items.1.quantity"),
         ("/units/0/lines/2/lineValue", "order.2.items.0.unitValueUsd"),
         ("/units/1/lines/0/unitPrice", "order.3.items.0.unitValue"),

@@ -3760,6 +3760,10 @@ export interface components {
             unitValue?: (number | string) | null;
             /** @description Overrides the packing of the product */
             packing?: components["schemas"]["Packing"] | null;
+            /** @description Beside those of the product, and instead of one with the same name: the number of an import license */
+            attributes?: {
+                [key: string]: string;
+            };
             /** @description The chapter 98 provision that all pieces claim; its values divide quantity times unit value */
             chapter98?: components["schemas"]["Chapter98"] | null;
         };
