@@ -65,7 +65,8 @@ ENTRY_FIELDS: Final = tuple(
     export_country mid manufacturer_name qty uom entry_qty entry_uom qty2 uom2 qty3 uom3 gross_kg net_kg line_value currency
     adjustment dutiable_value fx_rate dutiable_value_usd entered_value_usd charges_usd metal_type metal_kg
     melt_pour_country primary_smelt secondary_smelt cast_country us_metal_pct pga_flags pga_agency pga_program
-    pga_processing pga_disclaim pga_intended_use pga_data ad_cvd_case treatment_digests""".split()
+    pga_processing pga_disclaim pga_intended_use pga_data ad_cvd_case license_type license_number softwood_price_usd
+    softwood_charge_usd softwood_declaration treatment_digests""".split()
 )
 #: The columns of the flat table that are equal in every row, so that a row of entry lines has them too.
 _SHARED_FIELDS: Final = (

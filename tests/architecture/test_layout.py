@@ -27,7 +27,6 @@ SHORT_FILES = {
     "pipeline/deliveries/entry_facts.py": "documents and customs do not know each other; their facts meet here",
     "pipeline/deliveries/retry_policy.py": "the retry schedule has one place",
     "pipeline/documents/formats/barcode.py": "the packing list and the package labels draw it",
-    "pipeline/exports/duty_cases.py": "documents and customs, which do not import each other, read the cases of a line",
     "pipeline/interfaces/api/audit.py": "each group of calls has its file",
     "pipeline/interfaces/api/stats.py": "each group of calls has its file",
     "pipeline/interfaces/api/tariff.py": "each group of calls has its file",

@@ -13,7 +13,7 @@ from pipeline.customs.tariff.deposits import DISCLAIMER, RATES, DeclaredCase, li
 from pipeline.customs.tariff.facts import cite_edition
 from pipeline.customs.tariff.queries import format_number
 from pipeline.customs.tariff.rates import parse_rate
-from pipeline.exports.duty_cases import CASES
+from pipeline.exports.line_declarations import CASES
 from pipeline.exports.schemas.plan import Line
 
 _MAX_NAMED: Final = 8

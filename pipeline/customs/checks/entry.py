@@ -9,12 +9,13 @@ from decimal import Decimal
 from pipeline.core.findings import Finding
 from pipeline.core.money import multiply, sum_exact, to_decimal
 from pipeline.customs.chapter99.facts import entry_date
+from pipeline.customs.checks.declarations import check_declarations
 from pipeline.customs.reference.base import build_warning, join_words
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.filing import filing_rules
 from pipeline.customs.reference.ports import port_rules
 from pipeline.customs.tariff.deposits import list_declared
-from pipeline.exports.duty_cases import NOT_REIMBURSED, is_antidumping
+from pipeline.exports.line_declarations import NOT_REIMBURSED, is_antidumping
 from pipeline.exports.schemas.plan import InvoiceHeader, Unit
 
 _ONE = to_decimal("1")
@@ -47,6 +48,7 @@ def check_entry(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     yield from _check_type(unit, f"{pointer}/entry/type", entered_on)
     yield from _check_port(unit, f"{pointer}/entry/portOfEntry")
     yield from _check_reimbursement(unit, pointer)
+    yield from check_declarations(unit, pointer, entered_on)
     yield from _check_days(unit, pointer, entered_on, on)
     yield from _check_importer(unit, pointer, entered_on)
 

@@ -11,6 +11,8 @@ from pydantic import Field, model_validator
 
 from pipeline.customs.reference.base import Figure, ReferenceData, ReferenceRow
 from pipeline.customs.reference.content import RulesContent, load_once, parse_file
+from pipeline.customs.reference.entry import Pattern, TariffPrefix
+from pipeline.exports.line_declarations import LICENSES
 
 _SATURDAY: Final = 5
 _SUNDAY: Final = 6
@@ -132,6 +134,31 @@ class SummaryTime(EntryTypeRow):
     working_days: Annotated[int, Field(ge=1, le=60)]
 
 
+class GoodsOnEntry(EntryTypeRow):
+    """A rule for goods of some tariff numbers on entries of some types."""
+
+    numbers: Annotated[tuple[TariffPrefix, ...], Field(min_length=1)]
+
+    def cover(self, hts_code: str, entry_type: str, on: date) -> bool:
+        """Return whether the rule is in force on the day for goods of this HTS code on an entry of this type."""
+        return self.in_force(on) and entry_type in self.entry_types and hts_code.startswith(self.numbers)
+
+
+class LicensedGoods(GoodsOnEntry):
+    """Goods that need a license, the attribute with its number, the form of the number, and who gives it."""
+
+    name: str
+    attribute: str
+    form: Pattern
+    issuer: str
+
+    @model_validator(mode="after")
+    def _attribute_is_known(self) -> Self:
+        if self.attribute not in LICENSES:
+            raise ValueError(f"attribute {self.attribute} is not one of {', '.join(LICENSES)}")
+        return self
+
+
 class FilingRules(ReferenceData):
     """The rules of how an entry is filed."""
 
@@ -151,7 +178,10 @@ class FilingRules(ReferenceData):
     statement_days: StatementDays
     summary_time: SummaryTime
     resident_agent: ReferenceRow
-    non_reimbursement: ReferenceRow | None = None  # rules that were stored before lack it
+    # Rules that were stored before lack these.
+    non_reimbursement: ReferenceRow | None = None
+    licenses: tuple[LicensedGoods, ...] = ()
+    softwood_lumber: GoodsOnEntry | None = None
 
 
 @load_once

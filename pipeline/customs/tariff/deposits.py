@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from pipeline.customs.tariff.cases import CasesOnDay, format_case, parse_case
-from pipeline.exports.duty_cases import CASES, SEPARATOR, split_cases
+from pipeline.exports.line_declarations import CASES, SEPARATOR, split_cases
 from pipeline.exports.schemas.plan import Line
 
 #: The attributes of a line: its cases, their deposit rates in the same order, and why no case covers the goods.

@@ -42,6 +42,9 @@ _LAYOUTS: Final[Mapping[str, str]] = {
     "47": "party_type 3-3 X M, party_number 4-18 X M",
     "50": "hts 3-12 X M, duty 14-23 N2 M, value 25-34 N M, quantity_1 36-47 N2 C, unit_1 48-50 X C, quantity_2 51-62 N2 C,"
     " unit_2 63-65 X C, quantity_3 66-77 N2 C, unit_3 78-80 X C",
+    "52": "license_type 3-4 X M, license_number 5-14 X M",
+    # The declaration of softwood lumber: record 54 of type 01.
+    "5401": "declared 5-5 X M, export_price 6-16 N2 M, export_charge 17-27 N2 M",
     "54": "declaration_type 3-4 X M, information 5-80 R M",
     "89": "class_1 3-5 X M, fee_1 6-16 N2 M, class_2 17-19 X C, fee_2 20-30 N2 C, class_3 31-33 X C, fee_3 34-44 N2 C,"
     " class_4 45-47 X C, fee_4 48-58 N2 C, class_5 59-61 X C, fee_5 62-72 N2 C",

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from pipeline.core.money import format_plain, multiply, round_amount
 from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Header, Invoice, InvoiceLine
-from pipeline.exports.duty_cases import CASES
+from pipeline.exports.line_declarations import CASES
 from pipeline.exports.schemas.plan import Chapter99, Pga, Section232, Treatment
 
 #: The number of chapter 99 headings with their own column; `ch99_more` holds all others.

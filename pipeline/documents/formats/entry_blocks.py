@@ -22,6 +22,7 @@ from pipeline.documents.formats.entry_filing import (
     find_certificate,
     has_antidumping_case,
 )
+from pipeline.documents.formats.line_declarations import find_lumber, list_licenses
 from pipeline.documents.formats.transport import describe_transport
 from pipeline.documents.schemas.entry_filing import EntryFiling
 from pipeline.documents.schemas.invoice import Invoice, Transport
@@ -37,6 +38,8 @@ IF_OTHER_METAL: Final = f"{IMPORTER}, if of aluminum or copper"
 IF_IN_CASE: Final = f"{IMPORTER}, if a case covers the goods"
 BY_TARIFF: Final = f"{FILER}, by the tariff"
 IF_TAXED: Final = f"{FILER}, if taxed"
+IF_LICENSED: Final = f"{IMPORTER}, if the goods need one"
+IF_LUMBER: Final = f"{IMPORTER}, if of softwood lumber"
 IF_VISA: Final = f"{FILER}, if the goods need a visa"
 IF_OTHER_PAYER: Final = f"{FILER}, if a CBP Form 4811 is on file"
 VESSEL: Final = f"{CARRIER}: name of the vessel"
@@ -45,7 +48,7 @@ AIRLINE: Final = f"{CARRIER}: IATA code of the airline"
 #: Each party that may supply a value, as the worksheet names it.
 SUPPLIERS: Final = (
     FILER, IMPORTER, CARRIER, AGENT, IF_MISSING, IF_IN_BOND, IF_BY_VESSEL, IF_STEEL, IF_OTHER_METAL, IF_IN_CASE, BY_TARIFF,
-    IF_TAXED, IF_VISA, IF_OTHER_PAYER, VESSEL, AIRLINE,
+    IF_TAXED, IF_LICENSED, IF_LUMBER, IF_VISA, IF_OTHER_PAYER, VESSEL, AIRLINE,
 )  # fmt: skip
 
 _SEVERAL: Final = "MULTI, see consignees"
@@ -175,6 +178,10 @@ def _of_lines(invoice: Invoice, estimate: EntryEstimate, duties: DividedDuties) 
     yield _block("37B", "AD/CVD rate", _all_known(row.rate for row in deposits), FILER if cases else IF_IN_CASE, "foot")
     yield EntryBlock("37C", "IRC rate", None, IF_TAXED, "foot")
     yield EntryBlock("37D", "Visa number", None, IF_VISA, "foot")
+    licensed = any(list_licenses(line, invoice) for line in invoice.entry_lines)
+    yield _block("", "License or certificate number", _LINES if licensed else None, IF_LICENSED, "foot")
+    lumber = any(find_lumber(line, invoice) for line in invoice.entry_lines)
+    yield _block("", "Softwood lumber declaration", _LINES if lumber else None, IF_LUMBER, "foot")
     priced = _all_known(row.amount_usd for row in (*rates, *deposits))
     yield _block("38", "Duty and IR tax", "estimate.csv: estimated_usd" if priced else None, FILER, "lines")
 

@@ -10,7 +10,7 @@ from pipeline.documents.invoice import wording
 from pipeline.documents.schemas.entry_filing import EntryConsignee, EntryFiling, EntryParty
 from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, ManufacturerBlock, PartyBlock
 from pipeline.documents.schemas.values import Printed
-from pipeline.exports.duty_cases import CASES, NOT_REIMBURSED, is_antidumping, split_cases
+from pipeline.exports.line_declarations import CASES, NOT_REIMBURSED, is_antidumping, split_cases
 
 #: The end of a column's name for each part of an address.
 ADDRESS_COLUMNS: Final = {

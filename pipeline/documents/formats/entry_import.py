@@ -19,12 +19,13 @@ from pipeline.documents.formats.columns import (
 from pipeline.documents.formats.entry_blocks import list_block_rows
 from pipeline.documents.formats.entry_filing import filing_columns, has_filing, list_consignee_rows, party_columns
 from pipeline.documents.formats.invoice import zip_tables
+from pipeline.documents.formats.line_declarations import declaration_columns
 from pipeline.documents.formats.transport import has_transport, transport_columns
 from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-JSON_VERSION, ZIP_VERSION = "4", "10"
+JSON_VERSION, ZIP_VERSION = "4", "11"
 
 _SHOWN: dict[str, Any] = {
     "schema_version": True,
@@ -172,6 +173,7 @@ def _line_row(merged: MergedLine, entry: EntryLine, invoice: Invoice, estimate: 
         **agencies,
         # Merged lines have equal attributes, apart from the number of the order.
         "ad_cvd_case": attribute_columns(invoice.lines[merged.line_numbers[0] - 1])["ad_cvd_case"],
+        **declaration_columns(merged, invoice),
         "treatment_digests": "|".join(merged.treatment_digests),
     }
 

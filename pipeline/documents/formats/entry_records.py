@@ -14,6 +14,7 @@ from pipeline.documents.formats.catair import WIDTH, Datum, write_record
 from pipeline.documents.formats.entry_blocks import divide_duties
 from pipeline.documents.formats.entry_filing import find_certificate, has_antidumping_case
 from pipeline.documents.formats.entry_import import find_estimate
+from pipeline.documents.formats.line_declarations import find_lumber, list_licenses
 from pipeline.documents.formats.pga_records import REMARK
 from pipeline.documents.formats.x12 import spell_text, split_text
 from pipeline.documents.schemas.declarations import MergedLine
@@ -21,7 +22,7 @@ from pipeline.documents.schemas.entry_filing import EntryConsignee, EntryFiling
 from pipeline.documents.schemas.invoice import Invoice, PartyBlock
 from pipeline.documents.schemas.profile import EntryRecordSettings
 from pipeline.documents.schemas.values import Printed
-from pipeline.exports.duty_cases import CASES
+from pipeline.exports.line_declarations import CASES
 from pipeline.exports.schemas.entry_estimate import EntryLine
 from pipeline.exports.schemas.plan import Address, Section232
 
@@ -135,7 +136,7 @@ def _write_summary(settings: EntryRecordSettings, invoice: Invoice) -> Iterator[
     )
     cases = sorted({pair.value for line in invoice.lines for pair in line.attributes if pair.name == CASES})
     skipped = [
-        "52 licences; 62 fees of a line; header 34",
+        "62 fees of a line; header 34",
         *(["the weight of metals as a quantity of 50: ask in which of its rows"] if invoice.metals else []),
         *([f"53 and 88, antidumping and countervailing duty, case {', '.join(cases)}"] if cases else []),
         *(f"estimate without {text}" for text in estimate.missing),
@@ -176,6 +177,13 @@ def _add_line(
             made.add("50", hts=hts, duty=duty, value=value)
     for number in line.line_numbers:
         made.lines += records.get(number, ())
+    for license_, license_number in list_licenses(line, invoice):
+        made.add("52", license_type=license_.type, license_number=license_number)
+    lumber = find_lumber(line, invoice)
+    if lumber is not None:
+        made.add(
+            "5401", declared="P" if lumber.declared else None, export_price=lumber.price, export_charge=lumber.charge
+        )
     for metal in line.treatment.section232:
         made.add("54", declaration_type=_DECLARATIONS[metal.metal], information=_declare_metal(metal))
 

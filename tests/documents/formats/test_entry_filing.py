@@ -140,7 +140,7 @@ def test_invoice_without_filing_has_neither_tables_nor_blocks() -> None:
     assert "filing" not in json.loads(entry_estimate(invoice))
     with ZipFile(BytesIO(entry_import(invoice))) as archive:
         assert "filing.csv" not in archive.namelist()
-    beyond = [each.name for each in list_blocks(invoice, find_estimate(invoice)) if not each.number]
+    beyond = [each.name for each in list_blocks(invoice, find_estimate(invoice)) if each.place == "beyond"]
     assert beyond == ["Summary due, computed", "Carrier (SCAC)"]
     assert set(filing_columns(invoice).values()) == {None}
 

@@ -1,0 +1,78 @@
+"""Checks of what lines declare for the entry summary: the number of an import license, and the export of softwood lumber."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import date
+
+from pipeline.core.findings import Finding
+from pipeline.customs.reference.base import build_warning, join_words
+from pipeline.customs.reference.filing import GoodsOnEntry, LicensedGoods, filing_rules
+from pipeline.exports.line_declarations import (
+    LUMBER_CHARGE,
+    LUMBER_DECLARED,
+    LUMBER_PRICE,
+    parse_lumber_amount,
+)
+from pipeline.exports.schemas.plan import Line, Unit
+
+
+def check_declarations(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
+    """Yield each line without the number of its license (F10) or without its softwood declaration (F11), entered on the day."""
+    rules = filing_rules()
+    for place, line in enumerate(unit.lines):
+        here = f"{pointer}/lines/{place}/attributes"
+        for row in rules.licenses:
+            if row.cover(line.hts_code, unit.entry.type, on):
+                yield from _check_license(line, here, row)
+        lumber = rules.softwood_lumber
+        if lumber is not None and lumber.cover(line.hts_code, unit.entry.type, on):
+            yield from _check_lumber(line, here, lumber)
+
+
+def _check_license(line: Line, here: str, row: LicensedGoods) -> Iterator[Finding]:
+    number = line.attributes.get(row.attribute)
+    if number is None:
+        yield build_warning(
+            "F10",
+            here,
+            f"Line {line.line_ref}: for goods of {line.hts_code[:4]} the entry summary needs the number of a {row.name}.",
+            f"{row.issuer}. Give it as attribute {row.attribute}, or ask the broker to get it.",
+            row,
+        )
+    elif not row.form.fullmatch(number):
+        yield build_warning(
+            "F10",
+            f"{here}/{row.attribute}",
+            f"Line {line.line_ref}: {number[:40]} is not the number of a {row.name}.",
+            f"Write one number, which matches {row.form.pattern}; an entry line has one. Divide the line if it has several.",
+            row,
+        )
+
+
+def _check_lumber(line: Line, here: str, row: GoodsOnEntry) -> Iterator[Finding]:
+    wanted = {
+        LUMBER_PRICE: "the export price",
+        LUMBER_CHARGE: "the estimated export charge, 0 if none",
+        LUMBER_DECLARED: "the importer's declaration, Y",
+    }
+    missing = [name for name in wanted if name not in line.attributes]
+    if missing:
+        yield build_warning(
+            "F11",
+            here,
+            f"Line {line.line_ref}: for softwood lumber the entry summary needs {join_words(wanted[name] for name in missing)}.",
+            f"Ask the importer, and give the amounts in US dollars: {join_words(missing)} of the attributes. Some articles are "
+            "excluded: read 19 USC 1683b(b).",
+            row,
+        )
+    for name, value in line.attributes.items():
+        declared = value == "Y" if name == LUMBER_DECLARED else parse_lumber_amount(value) is not None
+        if name in wanted and not declared:
+            yield build_warning(
+                "F11",
+                f"{here}/{name}",
+                f"Line {line.line_ref}: attribute {name} is {value[:40]}, not {wanted[name]}.",
+                "Write Y, or an amount in US dollars such as 1250.00.",
+                row,
+            )
