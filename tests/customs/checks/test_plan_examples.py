@@ -11,6 +11,8 @@ import pytest
 
 from pipeline.customs.checks.mid import derive_mid
 from pipeline.customs.checks.plan import check_plan
+from pipeline.customs.pga.answers import flag_answers
+from pipeline.customs.pga.forms import build_forms
 from pipeline.exports import packages, sscc
 from pipeline.exports.schemas.plan import Plan, as_json
 
@@ -135,6 +137,18 @@ def test_three_units_differ_in_entry_type_agency_and_currency() -> None:
     ]
     # Informal entry is only for importers in the United States; an IRS number shows this.
     assert all("-" in unit.parties.importer_of_record.importer_number[:3] for unit in (toys, dollars))
+
+
+def test_vehicle_part_is_declared_on_form_hs7() -> None:
+    (unit,) = example("vehicle-part").units
+    answers = [list(flag_answers(unit, line, date(2026, 11, 26))) for line in unit.lines]
+    (form,) = build_forms(unit, answers, date(2026, 11, 26))
+    (line,) = form.lines
+    assert (form.form, line.boxes[1].value) == (
+        "HS-7",
+        "2A: Conforms, and bears the manufacturer's certification label (591.5(b))",
+    )
+    assert line.rows == (("Maple Glass", "Front door 0123", "", "", "2026-10"),)
 
 
 def test_restricted_goods_have_their_export_permit_and_no_code_of_unrestricted_goods() -> None:

@@ -245,6 +245,14 @@ def test_import_code_that_has_ended_gives_warning(code: str, *, ended: bool) -> 
     assert [message.endswith("such as B or 17; code 9 has ended.") for message in found] == [True] * ended
 
 
+@pytest.mark.parametrize(("disclaimer", "allowed"), [("A", True), ("B", True), ("C", True), ("D", False)])
+def test_part_under_no_safety_standard_is_disclaimed(disclaimer: str, *, allowed: bool) -> None:
+    """NHTSA has no standard for brake pads, for example."""
+    changed = answer_row(pga_row("DT1", "NHT", program="REI", disclaimer=disclaimer))
+    assert [pointer for _, _, pointer in list_findings(changed)] == [f"{ROW}/disclaimer"] * (not allowed)
+    assert records_of(pga_row("DT1", "NHT", program="REI", disclaimer=disclaimer))[-1][79] == disclaimer
+
+
 def test_zone_goods_need_no_certificate_yet() -> None:
     zone = (f"{UNIT}/entry/type", "06")
     assert list_findings(answer_row(pga_row("CP1", "CPS"), zone)) == []
