@@ -18,11 +18,10 @@ from pipeline.customs.reference.ruleset import Ruleset, ruleset
 from pipeline.customs.tariff.goods import GoodsRate
 from pipeline.exports.schemas.plan import Line, Plan
 
-#: The sentences for a line that lacks headings: it certainly lacks one, facts are missing, or lists are not in the rules.
+#: The sentences for a line that lacks headings: it certainly lacks one, or facts are missing.
 _CERTAIN = "carries no {}"
 _ONE_OF = "carries none of {}; which one applies depends on facts that the plan does not give"
 _FACTS = "may need {}; this depends on facts that the plan does not give"
-_LISTS = "may need {}; this depends on lists that these rules do not hold"
 
 
 def check_ruleset(plan: Plan) -> Iterator[Finding]:
@@ -259,10 +258,10 @@ class _HeadingCheck:
                     f"{certain.heading} ({certain.description}, {format_plain(certain.rate_percent)} %)",
                     _CERTAIN,
                 )
-            elif choice.listed or choice.unlisted:
+            elif choice.listed:
                 offered = " or ".join(dict.fromkeys(item.row.heading for item in choice.candidates))
                 text = f"{offered} ({program.name})"
-                sentence = _LISTS if choice.unlisted else _ONE_OF if required is not None else _FACTS
+                sentence = _ONE_OF if required is not None else _FACTS
                 severity = severity if required is not None else "note"
             else:
                 continue

@@ -89,7 +89,7 @@ def _is_possible(when: HeadingConditions, facts: LineFacts, names: AbstractSet[s
         and (not when.spi or facts.spi in when.spi)
         and (not when.chapters or facts.chapter in when.chapters)
         and facts.chapter not in when.not_chapters
-        and (when.unlisted or not _needs_list(when) or _is_listed(when, names) or _may_certify(when, facts, names))
+        and (not _needs_list(when) or _is_listed(when, names) or _may_certify(when, facts, names))
     )
 
 
@@ -98,7 +98,7 @@ def _find_exception(when: HeadingConditions, facts: LineFacts, names: AbstractSe
 
 
 def _needs_list(when: HeadingConditions) -> bool:
-    return bool(when.lists or when.possible_lists or when.certified)
+    return bool(when.lists or when.certified)
 
 
 def _may_certify(when: HeadingConditions, facts: LineFacts, names: AbstractSet[str]) -> bool:
@@ -109,7 +109,7 @@ def _may_certify(when: HeadingConditions, facts: LineFacts, names: AbstractSet[s
 
 
 def _is_listed(when: HeadingConditions, names: AbstractSet[str]) -> bool:
-    return not names.isdisjoint(when.lists) or not names.isdisjoint(when.possible_lists)
+    return not names.isdisjoint(when.lists)
 
 
 def judge_row(rules: Ruleset, prospect: RowVerdict, facts: LineFacts, line_headings: LineHeadings) -> RowVerdict:
@@ -236,18 +236,14 @@ def _check_lists(rules: Ruleset, when: HeadingConditions, facts: LineFacts) -> C
     if not _needs_list(when):
         return None
     matches = rules.find_lists(facts.hts_code, facts.on)
-    for names, verdict in ((when.lists, Verdict.YES), (when.possible_lists, Verdict.UNKNOWN)):
-        for listed in matches:
-            if listed.list.id in names:
-                return verdict, _describe_membership(listed), f"the goods were on list {listed.list.id}"
+    listed = next((found for found in matches if found.list.id in when.lists), None)
+    if listed is not None:
+        return Verdict.YES, _describe_membership(listed), ""
     if when.certified is not None and _may_certify(when, facts, {listed.list.id for listed in matches}):
         what = when.certified.what
         return Verdict.NEEDS_PERSON, f"the importer must certify: {what}", f"the importer certifies that {what}"
-    if when.unlisted:
-        reason = f"these rules do not know whether {facts.hts_code} was on one of its lists"
-        return Verdict.UNKNOWN, reason, "the goods were on its list"
-    if when.lists or when.possible_lists:
-        return Verdict.NO, f"{facts.hts_code} is not on list {' or '.join((*when.lists, *when.possible_lists))}", ""
+    if when.lists:
+        return Verdict.NO, f"{facts.hts_code} is not on list {' or '.join(when.lists)}", ""
     return Verdict.NO, f"{facts.hts_code} is in a chapter or on a list that excludes a certification", ""
 
 

@@ -73,11 +73,6 @@ class ProgramChoice:
         return any(item.listed for item in self.candidates)
 
     @property
-    def unlisted(self) -> bool:
-        """Return whether the program may apply though the line is on none of its lists, which are not known completely."""
-        return any(item.row.when.unlisted for item in self.candidates)
-
-    @property
     def outcomes(self) -> tuple[HeadingOutcome, ...]:
         """The possible headings and what each depends on, in the order of deciding; empty if the heading is decided.
 

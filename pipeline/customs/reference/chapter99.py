@@ -133,14 +133,11 @@ class ListedGoods(ReferenceData):
 class HeadingConditions(ReferenceData):
     """The conditions of a heading; all of them must hold. `person_decides` is a fact that only a person knows.
 
-    A code on one of `possible_lists` may be covered; with `unlisted`, a code on none of the lists may be covered too.
     Goods on none of `lists` may use the heading if the importer certifies them (`certified`). The plan then carries it.
     `column_1_below` and `column_1_least` are of the rate of column 1 in percent of the value; a person decides without it.
     """
 
     lists: tuple[str, ...] = ()
-    possible_lists: tuple[str, ...] = ()
-    unlisted: bool = False
     certified: ImporterCertification | None = None
     origins: frozenset[Origin] = frozenset()
     not_origins: frozenset[Origin] = frozenset()
@@ -217,10 +214,6 @@ class HeadingConditions(ReferenceData):
     def _list_words(self) -> Iterator[str]:
         if self.lists:
             yield f"the code is on list {_join_alternatives(self.lists)}"
-        if self.possible_lists:
-            yield f"the code may be on list {_join_alternatives(self.possible_lists)}"
-        if self.unlisted:
-            yield "or on a list that these rules do not hold"
         if self.certified is not None:
             yield ("or " if self.lists else "") + self.certified.words
 

@@ -100,7 +100,6 @@ def _find_unknown_names(parts: RulesetParts) -> Iterator[str]:
         unknown = [] if row.program in programs else [f"program {row.program}"]
         named = (
             *row.when.lists,
-            *row.when.possible_lists,
             *(row.when.certified.not_lists if row.when.certified else ()),
             *(name for goods in row.when.not_goods for name in goods.lists),
         )

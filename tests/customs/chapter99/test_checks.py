@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.customs.chapter99.section232 import data_needed
+from pipeline.customs.reference.content import RulesContent, packaged_rules, use_rules
 from tests.customs.cases import BAG, PAN, SHIRT, enter_on, findings, heading, list_findings, metal_row, with_changes
 from tests.support.factories import Json
 
@@ -305,24 +306,15 @@ def list_findings_on(on: str, *changes: tuple[str, Any]) -> list[tuple[str, str]
     ]
 
 
-def test_steel_before_august_2025_refers_to_unread_lists() -> None:
-    ((severity, message),) = list_findings_on(SUMMER, (STACK, []))
-    assert severity == "warn"
-    assert message == (
-        "Line L1: 7323930045 of CA may need 9903.81.87 or 9903.81.89 or 9903.81.90 (Section 232, steel until "
-        "2026-04-05); this depends on lists that these rules do not hold."
-    )
-    assert list_findings_on(SUMMER, (STACK, [heading("9903.81.89", "50")])) == []
-
-
-def test_goods_without_sign_of_metal_get_note() -> None:
-    assert [severity for severity, _ in list_findings_on(SUMMER, *with_goods("6105100010"))] == ["note"]
+def test_goods_on_no_list_of_metals_need_no_heading() -> None:
+    assert list_findings_on(SUMMER, *with_goods("6105100010")) == []
     assert list_findings_on(MARCH, *with_goods("6105100010", heading("9903.03.01", "10"))) == []
 
 
 def test_steel_and_copper_before_april_follow_their_lists() -> None:
     right = (STACK, [heading("9903.03.06", "0"), heading("9903.81.90", "50")])
     assert list_findings_on(MARCH, right) == []
+    assert list_findings_on(SUMMER, (STACK, [heading("9903.81.90", "50")])) == []
     text = (
         "7323930045 of CA (on list 16(m) until April 2026) carries no 9903.81.90 "
         "(Derivative steel articles of chapter 73, 50 %)"
@@ -347,7 +339,11 @@ def test_aluminum_before_april_follows_its_lists() -> None:
 
 
 def test_missing_weight_for_unconfirmed_list_only_warns() -> None:
-    bare = list_findings_on(SUMMER, (STACK, []), (f"{PAN}/treatment/section232", []))
+    name = "lists/section232-metals-until-2026-04-05.json"
+    files = dict(packaged_rules().files)
+    files[name] = files[name].replace(b'"probable"', b'"check"')
+    with use_rules(RulesContent(files)):
+        bare = list_findings_on(SUMMER, (STACK, []), (f"{PAN}/treatment/section232", []))
     assert {severity for severity, _ in bare} == {"warn"}
     assert any("but the line gives no weight of its steel" in message for _, message in bare)
 

@@ -12,7 +12,7 @@ from pipeline.customs.chapter99.stack import decide_headings, explain_headings
 from pipeline.customs.reference.base import Metal
 from pipeline.customs.reference.ruleset import ruleset
 
-MARCH, SUMMER = date(2026, 3, 2), date(2025, 8, 1)
+MARCH = date(2026, 3, 2)
 AUTUMN = date(2026, 11, 24)
 PAN, TRAY, CABLE, COIL, HINGE, LOADER, ROBOT, SOFA = (
     "7323930045",
@@ -210,7 +210,10 @@ DECIDED: dict[str, tuple[LineFacts, list[str]]] = {
     ),
     "copper wire before April": (line(CABLE, "CL", MARCH, COPPER), ["9903.03.06", "9903.78.01"]),
     "copper before August 2025": (line(CABLE, "CL", date(2025, 7, 31), COPPER), []),
-    "steel before the lists that were read": (line(PAN, "CA", date(2025, 8, 17), STEEL), []),
+    "steel before the United Kingdom had headings": (line(PAN, "GB", date(2025, 6, 3), STEEL), ["9903.81.90"]),
+    "derivative inside a listed heading": (line("7302909000", "VN", date(2025, 8, 18), STEEL), ["9903.81.90"]),
+    "refrigerator before June 2025": (line("8418100000", "VN", date(2025, 6, 22), STEEL), []),
+    "refrigerator since June 2025": (line("8418100000", "VN", date(2025, 6, 23), STEEL), ["9903.81.91"]),
 }
 
 
@@ -242,23 +245,6 @@ def test_metal_without_country_leaves_heading_open() -> None:
     assert offer_headings(line(HINGE, "CA"), "S232_METALS") == [
         "9903.82.01", "9903.82.03", "9903.85.68", "9903.82.06", "9903.82.09",
     ]  # fmt: skip
-
-
-def test_headings_of_unread_lists_are_offered_with_reason() -> None:
-    pan = line(PAN, "CA", SUMMER, STEEL)
-    assert offer_headings(pan, "S232_STEEL_LEGACY") == ["9903.81.87", "9903.81.89", "9903.81.90"]
-    steps = {step.heading: step for step in explain_headings(pan)}
-    assert (steps["9903.81.89"].verdict, steps["9903.81.89"].status) == ("unknown", "check")
-    assert any("were not read" in step.source for step in steps.values())
-
-
-def test_goods_on_no_list_are_offered_headings_of_unread_lists() -> None:
-    shirt = line("6105100010", "CA", SUMMER)
-    choice = decide_headings(shirt).find_choice("S232_STEEL_LEGACY")
-    assert choice is not None
-    assert (choice.listed, choice.unlisted) == (False, True)
-    assert offer_headings(shirt, "S232_STEEL_LEGACY") == ["9903.81.92", "9903.81.91"]
-    assert offer_headings(shirt, "S232_ALUMINUM_LEGACY") == []  # the rules hold the lists of aluminum
 
 
 def test_vehicle_heading_excludes_metal_headings() -> None:

@@ -33,9 +33,8 @@ def test_april_lists_have_published_number_of_provisions() -> None:
         for held in ruleset().resolved_lists
         if held.list.metal and held.version.in_force(APRIL)
     }
-    # List (iv) was published with 139 provisions; one of chapter 76 is on list (ii) instead, where it belongs.
     assert counts == {
-        "(i)": 9, "(ii)": 17, "(iii)": 39, "(iv)": 138, "(v)": 76, "(vi)": 105, "(vii)": 301, "(viii)": 4,
+        "(i)": 9, "(ii)": 17, "(iii)": 39, "(iv)": 139, "(v)": 76, "(vi)": 105, "(vii)": 301, "(viii)": 4,
         "(ix)": 13, "(x)": 35,
     }  # fmt: skip
 
@@ -51,8 +50,15 @@ def test_metal_lists_before_april_have_published_number_of_provisions() -> None:
         "19(g)": 8, "19(i)": 6, "19(j)": 24, "19(k)": 224,
     }  # fmt: skip
     assert {name.removesuffix(" until April 2026"): count for name, count in counts.items() if name[:2] != "19"} == {
-        "16(j)": 39, "16(l)": 9, "16(m)": 158, "16(n)": 410, "36(b)": 80,
+        "16(j)": 39, "16(l)": 9, "16(m)": 158, "16(n)": 411, "36(b)": 80,
     }  # fmt: skip
+
+
+def test_first_metal_lists_of_2025_have_the_number_of_provisions_that_others_counted() -> None:
+    march = [held for held in ruleset().resolved_lists if held.version.in_force(date(2025, 3, 12))]
+    counts = {held.list.id: len(held.codes) for held in march}
+    # A forwarder counted the Annexes of Proclamations 10895 and 10896 outside chapters 76 and 73.
+    assert (counts["19(k)"], counts["16(n) until April 2026"]) == (104, 12)
 
 
 def test_provision_is_on_one_tier_per_metal() -> None:
@@ -72,7 +78,7 @@ def test_june_moves_provisions_to_lower_tier_and_own_list() -> None:
         if held.list.metal and held.version.in_force(JUNE)
     }
     assert counts == {
-        "(i)": 9, "(ii)": 17, "(iii)": 39, "(iv)": 138, "(v)": 76, "(vi)": 101, "(vii)": 242, "(viii)": 4,
+        "(i)": 9, "(ii)": 17, "(iii)": 39, "(iv)": 139, "(v)": 76, "(vi)": 101, "(vii)": 242, "(viii)": 4,
         "(ix)": 18, "(x)": 69, "(xi)": 28,
     }  # fmt: skip
 
@@ -85,7 +91,7 @@ def test_june_moves_provisions_to_lower_tier_and_own_list() -> None:
         ("7302100000", AUTUMN, ["(iii)"]),  # by its subheading, 7302.10
         ("7308200035", AUTUMN, ["(ii)", "(iv)"]),  # ten digits before eight
         ("8302106030", AUTUMN, ["(vi)", "(vii)"]),
-        ("7614101000", AUTUMN, ["(ii)"]),
+        ("7614101000", AUTUMN, ["(ii)", "(iv)"]),  # wire of aluminum with a steel core
         ("7326908688", AUTUMN, ["(iv)"]),
         ("7326908680", AUTUMN, []),  # the codes next to it are listed with ten digits, this one is not
         ("6105100010", AUTUMN, []),
@@ -99,7 +105,11 @@ def test_june_moves_provisions_to_lower_tier_and_own_list() -> None:
         ("3701300000", JUNE, ["(vi)"]),  # lithographic plates
         ("9403200075", JUNE, ["(vii)"]),  # racks
         ("7323930045", date(2026, 4, 5), ["16(m) until April 2026"]),
-        ("7323930045", date(2025, 8, 17), ["steel until 2025-08-17?"]),  # its lists are not in the rules
+        ("7323930045", date(2025, 3, 12), ["16(m) until April 2026"]),
+        ("8418100000", date(2025, 6, 22), []),
+        ("8418100000", date(2025, 6, 23), ["16(n) until April 2026"]),
+        ("7614101000", date(2025, 8, 17), []),
+        ("7614101000", date(2025, 8, 18), ["19(j)", "16(n) until April 2026"]),
         ("7615107180", date(2026, 4, 5), ["19(j)"]),
         ("3304995000", date(2026, 4, 5), ["19(k)", "16(n) until April 2026"]),  # cosmetics in metal, until April
         ("3304995000", APRIL, []),

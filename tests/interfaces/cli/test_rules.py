@@ -183,10 +183,10 @@ def test_why_names_goods_excluded_from_import(commands: Commands) -> None:
     assert commands.json(*whey[:-1], "2026-09-28")["excluded"] == []
 
 
-def test_why_names_unknown_lists_of_early_2025(commands: Commands) -> None:
-    shown = commands("rules", "why", "7323930045", "--origin", "CA", "--on", "2025-08-17").stdout
-    assert "unknown 9903.81.89" in shown
-    assert "The lists were not read" in shown
+def test_why_names_the_list_of_early_2025(commands: Commands) -> None:
+    shown = commands("rules", "why", "7323930045", "--origin", "CA", "--on", "2025-05-20").stdout
+    assert "yes 9903.81.90" in shown
+    assert "7323.93.00 is on list 16(m) until April 2026 (probable: " in shown
 
 
 def test_diff_compares_two_days_and_two_rulesets(commands: Commands, tmp_path: Path) -> None:
