@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import re
 from collections.abc import Iterator
-from datetime import date
+from datetime import date, timedelta
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +20,10 @@ from pipeline.customs.reference.ruleset import ruleset
 #: days are from transcriptions of 2026 Revisions 12 to 21, shortened. `duty` is the duty provided in the applicable
 #: subheading.
 HEADINGS = Path(__file__).parent / "hts_chapter_99_headings.csv"
+#: The days on which headings and lists began, or had ended. From 2024 to May 2026 the first days are from the USITC's change
+#: records of 2025 Revisions 1 to 32 and of 2026 until Revision 9. Those of 9903.91.12 to .16 and of all other days are from
+#: proclamations, notices and the texts of the headings.
+DAYS = Path(__file__).parent / "hts_days.csv"
 MEMBERS = (
     "Austria, Belgium, Bulgaria, Croatia, Cyprus, Czechia, Denmark, Estonia, Finland, France, Germany, Greece, Hungary, "
     "Ireland, Italy, Latvia, Lithuania, Luxembourg, Malta, Netherlands, Poland, Portugal, Romania, Slovakia, Slovenia, "
@@ -232,3 +236,26 @@ def test_safeguard_spares_the_countries_of_its_proclamation(countries: dict[str,
     spared = {code for name in named.split(", ") for code in countries[name]}
     assert spared < set(row.when.not_origins)
     assert not {"CN", "IN", "TH", "TW", "US", "VN"} & set(row.when.not_origins)
+
+
+def expand_names(names: str) -> Iterator[str]:
+    for name in names.split("; "):
+        first, _, last = name.partition("-") if name.startswith("9903") else (name, "", "")
+        known = sorted(ruleset().by_heading) if last else [name]
+        yield from (each for each in known if first <= each <= (last or first))
+
+
+def test_headings_and_lists_begin_and_end_on_their_days() -> None:
+    periods: dict[str, list[tuple[date, date]]] = {}
+    dated = [(row.heading, row) for row in ruleset().rows]
+    versions = [(held.list.id, held.version) for held in ruleset().resolved_lists]
+    for name, each in (*dated, *versions):
+        periods.setdefault(name, []).append((each.effective_from or date.min, each.effective_to or date.max))
+    with DAYS.open(newline="", encoding="utf-8") as file:
+        printed = [
+            (row["change"], name, row["day"]) for row in csv.DictReader(file) for name in expand_names(row["names"])
+        ]
+    for change, name, day in printed:
+        first, last = min(first for first, _ in periods[name]), max(last for _, last in periods[name])
+        assert (first if change == "began" else last + timedelta(days=1)) == date.fromisoformat(day), (change, name)
+    assert {name for change, name, _ in printed if change == "began"} == periods.keys()
