@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:7146a97ad85327e080e802ef44f1800b2e5ae6a45807261d786eae494edce417"}
+RELEASED = {"us-ca-2026-11-29": "sha256:8edfe1772f18780fc92a09740818066e229bb4b410413926c57de47e4470f655"}
 
 
 @pytest.fixture
