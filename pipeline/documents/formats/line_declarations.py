@@ -67,7 +67,8 @@ def describe_declarations(merged: MergedLine, invoice: Invoice) -> Iterator[str]
     if lumber is not None:
         amounts = (("export price", lumber.price), ("export charge", lumber.charge))
         shown = [f"{name} USD {format_amount(amount, 'USD')}" for name, amount in amounts if amount is not None]
-        yield ", ".join(("Softwood lumber:", *shown, f"declaration {'Y' if lumber.declared else 'missing'}"))
+        shown.append(f"declaration {'Y' if lumber.declared else 'missing'}")
+        yield f"Softwood lumber: {', '.join(shown)}"
 
 
 def _read_attributes(invoice: Invoice, number: int) -> dict[str, str]:

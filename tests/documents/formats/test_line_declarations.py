@@ -96,7 +96,7 @@ def test_lumber_is_in_record_table_and_worksheet() -> None:
         "0.5",
         "Y",
     )
-    assert "exportpriceUSD1,250.00,exportchargeUSD0.50,declarationY" in read_worksheet(invoice)
+    assert "Softwoodlumber:exportpriceUSD1,250.00,exportchargeUSD0.50,declarationY" in read_worksheet(invoice)
     assert read_foot(invoice)["Softwood lumber declaration"] == ("see lines", None)
 
 
