@@ -89,6 +89,12 @@ class BondRule(ValueRule):
     agency_factor: Figure
 
 
+class OtherBond(ValueRule):
+    """The amount, in words, of the bond of entries of some types."""
+
+    entry_types: frozenset[str]
+
+
 class ValuationRules(ReferenceData):
     """The rules of the entered value and of the fees."""
 
@@ -101,6 +107,7 @@ class ValuationRules(ReferenceData):
     fees: tuple[EntryFee, ...]
     exemptions: tuple[FeeExemption, ...] = ()
     bond: BondRule
+    other_bond: OtherBond | None = None  # rules that were stored before lack it
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
@@ -133,6 +140,11 @@ class ValuationRules(ReferenceData):
     def exemptions_of(self, code: str, on: date) -> tuple[FeeExemption, ...]:
         """Return the exemptions from the fee in force on the day."""
         return tuple(row for row in self.exemptions if code in row.fees and row.in_force(on))
+
+    def find_other_bond(self, entry_type: str) -> OtherBond | None:
+        """Return the other amount of the bond of entries of this type; None if `bond` has it."""
+        row = self.other_bond
+        return row if row is not None and entry_type in row.entry_types else None
 
     def lacks_fees(self, on: date) -> bool:
         """Return whether a fee has rows, but none for the day."""

@@ -68,6 +68,7 @@ def build_estimate(
     column 1 is not known.
     """
     rules, header, kept = valuation_rules(), unit.invoice, _KeptByLine.of_unit(unit, tariff)
+    other_bond = rules.find_other_bond(unit.entry.type)
     adjustments = tuple(list_adjustments(rules, header))
     rate = ONE if header.currency == "USD" else header.exchange_rate
     entries = [[unit.lines[number - 1] for number in group] for group in groups]
@@ -101,7 +102,7 @@ def build_estimate(
         heading_sources=tuple(_list_heading_sources(unit, on)),
         fees=fees,
         total_usd=total,
-        bond=None if rate is None else _bond(rules, rows, entries, fees),
+        bond=_bond(rules, rows, entries, fees) if rate is not None and other_bond is None else None,
         summary_due=_find_summary_day(unit, on),
         mode_of_transport=_find_mode(unit),
         missing=tuple(_missing(rules, unit, on, rows, rate)),
@@ -344,6 +345,8 @@ def _missing(
         yield "values of the goods: charges and discounts could not be apportioned"
     if rules.lacks_fees(on):
         yield f"the fees of {on}: the rules have no row for that day"
+    if (bond := rules.find_other_bond(unit.entry.type)) is not None:
+        yield f"the bond of entry type {unit.entry.type}: {bond.text} ({bond.source})"
     unknown = Counter((row.heading, row.note) for line in rows for row in line.duties if row.amount_usd is None)
     for (heading, note), lines in sorted(unknown.items(), key=str):
         yield f"the duty of {heading} for {lines} {'line' if lines == 1 else 'lines'}: {note}"

@@ -200,7 +200,7 @@ def test_sureties_of_no_company_are_those_of_the_layout() -> None:
 
 
 def test_continuous_bond_has_the_least_amount_that_brokers_print() -> None:
-    # A broker's knowledge base (shippabo.com): $50,000 or 10 % of the duties, taxes and fees of the previous twelve months.
+    # A broker (abcocustoms.com): "The minimum bond amount is $50,000."
     assert filing_rules().continuous_bond.least_usd == 50_000
 
 

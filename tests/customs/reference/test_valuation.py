@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import date
 from decimal import Decimal
 from typing import Final
@@ -179,8 +180,18 @@ def test_cents_are_rounded_as_the_regulation_says() -> None:
 
 
 def test_bond_is_that_of_the_answers_of_broker_examinations() -> None:
-    # October 2005, 42 and 43; October 2009, 53, and a broker's knowledge base: three times the total entered value.
+    # October 2005, 42 and 43; October 2009, 53: "Three times the total entered value"; so a broker too (abcocustoms.com).
     assert valuation_rules().bond.agency_factor == 3
+
+
+def test_bond_of_temporary_importation_is_that_of_the_message() -> None:
+    # CSMS 53992279, as nnrglobal.com has it: "equal to 2x the estimated duties, including fees"; "9813.00.20 ... 9813.00.25 ...
+    # 9813.00.50 ...: 110 percent". The instructions of Form 7501 have type 23 for it.
+    rules = valuation_rules()
+    (row,) = filter(None, map(rules.find_other_bond, ("01", "03", "11", "21", "22", "23", "31", "52")))
+    assert row.entry_types == {"23"}
+    assert set(re.findall(r"\d[\d.]+\d", row.text)) == {"110", "9813.00.20", "9813.00.25", "9813.00.50"}
+    assert "twice the duties and fees" in row.text
 
 
 def test_exemption_from_a_fee_without_a_row_is_refused() -> None:

@@ -291,6 +291,13 @@ def test_bond_covers_the_value_of_goods_under_an_agency_thrice(
     assert (bond.amount_usd, bond.arithmetic, bond.status) == (Decimal(amount), arithmetic, "probable")
 
 
+def test_bond_of_temporary_importation_is_named_without_an_amount() -> None:
+    found = estimate(lambda data: data["entry"].update(type="23"))
+    assert found.bond is None
+    assert [each for each in found.missing if each.startswith("the bond of entry type 23: twice the duties and fees")]
+    assert estimate(lambda data: data["entry"].update(type="21")).bond is not None
+
+
 def test_goods_without_value_get_no_share() -> None:
     def change(data: dict[str, Any]) -> None:
         data["invoice"]["discounts"] = [{"name": "Goodwill", "amount": "5.00"}]
