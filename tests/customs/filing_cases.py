@@ -94,6 +94,10 @@ FILINGS: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{UNIT}/entry/type", "11"), *filed(bond={"type": "0", "suretyCode": "036", "amountUsd": None})],
         [("F03", "block", f"{FILING}/bond/suretyCode")],
     ),
+    "F03 a foreign importer's bond of cash": (
+        [(f"{IMPORTER}/importerNumber", "261127-12345"), RESIDENT_AGENT, *filed(bond={"suretyCode": "998"})],
+        [("F03", "warn", f"{FILING}/bond/suretyCode")],
+    ),
     "F03 a bond without a surety": (
         filed(bond={"suretyCode": None}),
         [("F03", "warn", f"{FILING}/bond/suretyCode")],

@@ -98,7 +98,7 @@ def _check_bond(unit: Unit, bond: Bond | None, here: str, on: date) -> Iterator[
         return
     if bond is None:
         return
-    yield from _check_surety(bond, here)
+    yield from _check_surety(unit, bond, here, on)
     if bond.type == types.continuous and is_foreign_importer(unit) and foreign.in_force(on):
         yield build_warning(
             "F03",
@@ -111,7 +111,7 @@ def _check_bond(unit: Unit, bond: Bond | None, here: str, on: date) -> Iterator[
     yield from _check_bond_amount(unit, bond, f"{here}/amountUsd", on)
 
 
-def _check_surety(bond: Bond, here: str) -> Iterator[Finding]:
+def _check_surety(unit: Unit, bond: Bond, here: str, on: date) -> Iterator[Finding]:
     rules = filing_rules()
     types, sureties = rules.bond_types, rules.sureties
     code = bond.surety_code
@@ -140,6 +140,15 @@ def _check_surety(bond: Bond, here: str) -> Iterator[Finding]:
             f"Surety code {code} says that there is no surety, but the bond is continuous.",
             f"Give the code of the surety company, {sureties.cash} for cash, or bond type {types.none}.",
             sureties,
+        )
+    elif code == sureties.cash and is_foreign_importer(unit) and rules.resident_agent.in_force(on):
+        yield build_warning(
+            "F03",
+            f"{here}/suretyCode",
+            f"Surety code {code} is cash. The importer of unit {unit.unit_ref} is outside the United States; a corporation there "
+            "needs a surety company.",
+            "Give the code of a surety company in the United States, or ask the broker.",
+            rules.resident_agent,
         )
 
 

@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:8edfe1772f18780fc92a09740818066e229bb4b410413926c57de47e4470f655"}
+RELEASED = {"us-ca-2026-11-29": "sha256:484fc8a92687e6206d8787c06066ba2035cfe200655f41a5d89a087fee0bf2a4"}
 
 
 @pytest.fixture
