@@ -54,6 +54,7 @@ def test_complete_side_has_no_finding(side: dict[str, Any]) -> None:
         ({"noDeclarationCode": "NDR99"}, [("C12", "noDeclarationCode")]),
         ({"noDeclarationCode": "NDR5"}, [("C11", "statement")]),
         ({"permits": [PERMIT]}, [("C12", "noDeclarationCode")]),
+        ({"noDeclarationCode": "NDR10", "permits": [PERMIT]}, [("C12", "noDeclarationCode")]),
         (
             {"noDeclarationCode": None, "statement": "Under permit", "permits": [PERMIT | {"expiresOn": "2026-11-25"}]},
             [("C13", "permits/0/expiresOn")],
