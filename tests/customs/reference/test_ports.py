@@ -108,3 +108,21 @@ def test_names_are_those_of_the_same_place(source: object) -> None:
             assert found & set(ours), (code, port_rules().ports.ports[code], printed[code])
     assert different == set()
     assert states > len(printed) * 0.6  # the others end before their State
+
+
+#: The modes of transport of ACE Cargo Release, record SE10, note 5 (in a program's table). The rules follow CBP Form 7501 and
+#: CATAIR appendix B.
+MODES = {
+    "10": "Vessel, Non-container", "11": "Vessel, Container", "12": "Border Water-borne (only Mexico and Canada)",
+    "20": "Rail, Non-container", "21": "Rail, Container", "30": "Truck, Non-container", "31": "Truck, Container", "32": "Auto",
+    "33": "Pedestrian", "34": "Road, other. Includes foot and animal-borne.", "40": "Air, Non-container", "41": "Air, Container",
+    "50": "Mail", "60": "Passenger, Hand Carried", "70": "Fixed Transport Installations. Includes pipeline and powerhouse.",
+}  # fmt: skip
+
+
+def test_modes_of_transport_have_the_codes_of_cargo_release_first_without_container() -> None:
+    words = {mode: [MODES[code].lower() for code in codes] for mode, codes in port_rules().modes.codes.items()}
+    assert words == {
+        mode: [mode] if mode == "mail" else [f"{mode}, non-container", f"{mode}, container"]
+        for mode in ("vessel", "rail", "truck", "air", "mail")
+    }

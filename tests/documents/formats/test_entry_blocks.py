@@ -28,9 +28,14 @@ from tests.documents.samples import sample
 TODAY: Final = date(2026, 11, 29)
 
 #: The blocks of CBP Form 7501 as it prints them, each part by itself: the form of OMB control number 1651-0022 that expires on
-#: 2025-03-31, from omb.report/icr/202311-1651-004/doc/137218000. That copy ends before blocks 45 to 47.
+#: 2025-03-31, from omb.report/icr/202311-1651-004/doc/137218000. That copy ends before blocks 45 to 47, which have the names
+#: that a program's table of the form of October 2025 gives them, as in the blocks 41 to 43 of the form of May 2022.
 PRINTED: Final = Path(__file__).parent / "form_7501.csv"
-AFTER_THE_COPY: Final = ("45", "46", "47")
+AFTER_THE_COPY: Final = {
+    "45": "Declarant Name/Title/Signature/Date",
+    "46": "Broker/Filer Information",
+    "47": "Broker/Importer File Number",
+}
 #: The form's abbreviations in full, and the words that a name can leave out.
 IN_FULL: Final = {
     "no.": "number",
@@ -41,8 +46,9 @@ IN_FULL: Final = {
     "awb": "air waybill",
     "(last, first, m.i.)": "",
     "/": " ",
+    ",": " ",
 }
-LEFT_OUT: Final = {"and", "or"}
+LEFT_OUT: Final = {"and", "or", "name", "information"}
 #: Blocks with another name than the form's: the first word of the declaration, and what `Other` is.
 OTHER_NAMES: Final = {"40": "Declaration", "43": "Other fees"}
 
@@ -140,7 +146,7 @@ def test_names_are_those_that_the_form_prints(name: str, place: int) -> None:
     for row in read_tables(build_example(name, place))["blocks.csv"]:
         # Block 1 has two rows if only the filer is known.
         names[row["block"]] = f"{names.get(row['block'], '')} {row['name']}".strip()
-    for number, title in read_titles().items():
+    for number, title in (dict(read_titles()) | AFTER_THE_COPY).items():
         if number in OTHER_NAMES:
             assert names[number] == OTHER_NAMES[number]
         else:
