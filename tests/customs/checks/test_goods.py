@@ -35,6 +35,28 @@ def test_name_in_english_has_no_finding(name: str) -> None:
     assert list_findings(changes) == []
 
 
+#: Descriptions that a carrier's list (johnsjames.com, after CSMS 60011750) calls vague, and those that it calls acceptable
+#: instead; and what CBP refused on manifests in 2003, by a forwarder's news.
+VAGUE = (
+    "Electrical components", "Household goods", "Industrial machinery", "Automotive parts", "Plastic products", "Chemical products",
+    "Construction materials", "Machinery", "Foodstuffs", "Freight of all kinds", "Consolidated cargo", "Said to contain",
+    "General merchandise",
+)  # fmt: skip
+ACCEPTABLE = (
+    "Capacitors, resistors, diodes", "Kitchen utensils, bedding sets, home décor items", "Metal working machinery",
+    "Hydraulic presses, CNC machines, industrial robots", "Spark plugs, brake pads, air filters", "Oranges, fish, packaged rice",
+    "Plastic bottles, PVC pipes, polyethylene film", "Concrete blocks, steel beams, ceramic tiles",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("text", "vague"), [*((each, True) for each in VAGUE), *((each, False) for each in ACCEPTABLE)]
+)
+def test_published_examples_are_vague_or_not(text: str, *, vague: bool) -> None:
+    rules = {finding.rule for finding in findings(with_changes((f"{PAN}/description", text)))}
+    assert ("V02" in rules, "V34" in rules) == (vague, False)
+
+
 #: A description that says all that the invoice must say of goods of the number, and the rows that ask without these words.
 DESCRIBED = [
     ("7601206000", "Unwrought aluminum alloy, ingots, 74 % aluminum, 26 % silicon", {"metals"}, ", 74 % aluminum, 26 % silicon"),

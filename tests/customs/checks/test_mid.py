@@ -34,6 +34,7 @@ def address(line1: str, city: str, country: str = "US", region: str | None = Non
         ("Rawles \u2013 Aden Corp.", "RAWCOR"),
         ("Thomas S. Delvaux Company", "THODEL"),
         ("H & M Household", "HMHOU"),
+        ("L.S. Ayres Company", "LSAYR"),
         ("X", "X"),
         ("The House of the Rising Dough", "HOURIS"),
         ("Éclair & Fils", "ECLFIL"),

@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:484fc8a92687e6206d8787c06066ba2035cfe200655f41a5d89a087fee0bf2a4"}
+RELEASED = {"us-ca-2026-11-29": "sha256:135996cedd5e18053d249f09caec35eb3093e09b3abc3a3e717c78a92078c2fd"}
 
 
 @pytest.fixture

@@ -73,6 +73,55 @@ def test_wearer_is_asked_where_the_tariff_divides_by_wearer() -> None:
     assert list(wearer.prefixes) == read_classes()["wearer"]
 
 
+#: Rows of no class of 19 CFR 141.89(a): for each prefix, words of the HTSUS (2025 Revision 32) for goods of that number. They
+#: divide the goods by the fact that the row asks for, or name the kind of goods.
+TARIFF = {
+    "construction": {
+        "58": ["Woven pile fabrics and chenille fabrics", "Narrow woven fabrics"],
+        "60": ['Pile fabrics, including "long pile" fabrics and terry fabrics, knitted or crocheted'],
+        "61": [
+            "Men's or boys' overcoats, carcoats, capes, cloaks, anoraks (including ski-jackets), knitted or crocheted"
+        ],
+        "62": [
+            "Nonwoven disposable apparel designed for use in hospitals, clinics, laboratories or contaminated areas"
+        ],
+        "63": ["Bed linen, knitted or crocheted"],
+    },
+    "outer surface": {
+        "4202": [
+            "With outer surface of leather or of composition leather",
+            "With outer surface of sheeting of plastics",
+            "With outer surface of textile materials",
+        ]
+    },
+    "UN number": {"8506": ["Primary cells and primary batteries"], "8507": ["Electric storage batteries"]},
+}
+
+
+@pytest.mark.parametrize("name", ["construction", "outer surface"])
+def test_fact_that_the_tariff_divides_by_is_read_in_its_words(name: str) -> None:
+    (row,) = [row for row in attribute_rules().rows if row.name == name]
+    assert set(row.prefixes) == TARIFF[name].keys()
+    for texts in TARIFF[name].values():
+        assert [text for text in texts if not row.mentioned.search(text.lower())] == []
+
+
+def test_batteries_have_a_un_number() -> None:
+    (row,) = [row for row in attribute_rules().rows if row.name == "UN number"]
+    assert set(row.prefixes) == TARIFF["UN number"].keys()
+    assert row.form is not None
+    # As carriers print the numbers of batteries: wet, dry, and lithium alone or with equipment.
+    for number in ("UN2794", "UN 2800", "3090", "UN3480", "UN3481", "UN3028"):
+        assert row.form.search(number), number
+    assert [number for number in ("UN34", "NA3480", "34801") if row.form.search(number)] == []
+
+
+def test_each_required_attribute_is_held_to_a_text() -> None:
+    others = {row.name for row in attribute_rules().rows} - {row.name for row in OF_A_CLASS}
+    # The species is that of the Lacey Act declaration, whose data `test_pga.py` holds to samples.
+    assert others == TARIFF.keys() | {"wearer", "species"}
+
+
 #: The codes of the provinces, as the appendix to 19 CFR part 102 prints them (edition of 2015).
 PROVINCES = {
     "ALBERTA": "XA", "BRITISH COLUMBIA": "XC", "MANITOBA": "XM", "NEW BRUNSWICK": "XB", "NEWFOUNDLAND": "XW",
