@@ -149,3 +149,20 @@ def test_agreement_applies_from_first_day(origin: str, last: str, first: str) ->
             for day in (last, first)
         ]
         assert offered == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("hts_code", "on", "asked"),
+    [
+        ("8807300060", AUTUMN, {"9903.05.88"}),  # parts of aircraft
+        ("2008992100", AUTUMN, {"9903.05.87"}),  # acai
+        ("7323930045", AUTUMN, set()),
+        ("8807300060", date(2026, 7, 1), {"9903.03.05"}),
+        ("1404909000", date(2026, 7, 1), {"9903.03.04"}),
+        ("7323930045", date(2026, 7, 1), set()),
+    ],
+)
+def test_exception_for_listed_goods_is_asked_about_only_for_them(hts_code: str, on: date, asked: set[str]) -> None:
+    steps = explain_headings(LineFacts(hts_code, "CA", on, None))
+    open_ones = {step.heading for step in steps if step.verdict == "needs_person"}
+    assert open_ones & {"9903.05.87", "9903.05.88", "9903.03.04", "9903.03.05"} == asked

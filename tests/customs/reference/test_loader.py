@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:135996cedd5e18053d249f09caec35eb3093e09b3abc3a3e717c78a92078c2fd"}
+RELEASED = {"us-ca-2026-11-29": "sha256:fb1235e7ae339c488134f64fd671609d7cd0d658247c06ad6b309fca26a3d615"}
 
 
 @pytest.fixture

@@ -25,9 +25,10 @@ NOTES = Path(__file__).parent / "hts_2026_revision_6_notes.csv"
 #: The same for the other notes, and for the changes of later days: all provisions of a list on a day, or those that the day
 #: added or removed. Notes 19, 31 and 33(i) are from the text of Revision 6, and note 16(c) is from the Annexes of Proclamation
 #: 11021, since the pages of Revision 6 print its lists across each other. Later notes are from transcriptions of the day's
-#: revision (10, 14, 16 to 21), and note 36(b) is from one of 2026 Revision 4. The former note 16 is from CBP's list of steel
-#: of 2025-08-18, in a transcription. What 2025-08-18 and 2025-07-01 changed is from 90 FR 40326. What 2025-04-04 and
-#: 2025-06-23 added is from the trade press. The bans are from a transcription of 91 FR 58311 and the two proclamations after it.
+#: revision (10, 14 to 21), note 2(aa)(iii) and (iv) from one of Revision 15, and note 36(b) from one of 2026 Revision 4. The
+#: former note 16 is from CBP's list of steel of 2025-08-18, in a transcription. What 2025-08-18 and 2025-07-01 changed is from
+#: 90 FR 40326. What 2025-04-04 and 2025-06-23 added is from the trade press. The bans are from a transcription of 91 FR 58311
+#: and the two proclamations after it.
 NOTES_BY_DAY = Path(__file__).parent / "hts_notes_by_day.csv"
 #: A day on which Revision 6 was in force.
 DAY = date(2026, 4, 30)
