@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from copy import deepcopy
 from importlib.resources import files
 from typing import Any
@@ -167,3 +169,30 @@ def test_inconsistent_layout_is_rejected(table: str, change: Any, message: str) 
     changed[table] = changed[table] | change if isinstance(change, dict) else change
     with pytest.raises(ValidationError, match=message):
         RecordRules.model_validate(changed)
+
+
+#: Replacements that do not follow from the letters or the kind of mark in a character's Unicode name.
+BY_SOUND_OR_SHAPE = {"ETH": "D", "THORN": "TH", "SHARP S": "SS", "DOTLESS I": "I", "BULLET": "-", "MIDDLE DOT": "."}
+MARKS = {
+    "MULTIPLICATION": "X",
+    "DEGREE": " DEG",
+    "REGISTERED": "(R)",
+    "COPYRIGHT": "(C)",
+    "EURO": "EUR",
+    "POUND": "GBP",
+}
+
+
+@pytest.mark.parametrize(("character", "written"), RULES.characters.items())
+def test_replacement_follows_from_the_name_of_the_character(character: str, written: str) -> None:
+    name = unicodedata.name(character)
+    if "QUOTATION MARK" in name:
+        expected = "'" if "SINGLE" in name else '"'
+    elif any(kind in name for kind in ("HYPHEN", "DASH", "MINUS")):
+        expected = "-"
+    elif name.endswith(" SIGN"):
+        expected = MARKS[name.split(maxsplit=1)[0]]
+    else:
+        letter = re.sub(r"^LATIN (CAPITAL|SMALL) (LETTER|LIGATURE) | WITH STROKE$", "", name)
+        expected = BY_SOUND_OR_SHAPE.get(letter, letter)
+    assert written == expected, name

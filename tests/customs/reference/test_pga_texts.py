@@ -36,17 +36,17 @@ FILLER: Final = {
 GROUPED: Final = {"declarations of Form FDA 2877", "HS-7 boxes"}
 #: Tables without a second text: their codes are those of messages and samples, which the tests of records have.
 WITHOUT_TEXT: Final = {
-    "kinds of firm of the submitter", "kinds of firm of the producer", "kinds of firm of the owner", "products and components",
-    "certifiers of the Lacey Act declaration", "attestations of a certificate", "sides of the steering wheel",
-    "kinds of bond for vehicles", "exemptions from the EPA bond", "NOAA documents for tuna", "boxes of Form DS-2031",
-    "statistical documents", "declarations of FSIS Form 9540-1", "wildlife certifications", "signs of live venomous wildlife",
-    "organic declarations",
+    "products and components", "certifiers of the Lacey Act declaration", "attestations of a certificate",
+    "sides of the steering wheel", "kinds of bond for vehicles", "exemptions from the EPA bond", "statistical documents",
+    "declarations of FSIS Form 9540-1", "wildlife certifications", "signs of live venomous wildlife", "organic declarations",
 }  # fmt: skip
 
 
 def stems(text: str) -> frozenset[str]:
     """Return the beginnings of the words that carry the meaning."""
-    words = re.findall(r"[a-z_]+|[0-9][0-9a-z.-]*", text.lower().replace("not ", "not_").replace("non-", "not_"))
+    words = re.findall(
+        r"[a-z_]+|[0-9](?:\([0-9a-z]\))+|[0-9][0-9a-z.-]*", text.lower().replace("not ", "not_").replace("non-", "not_")
+    )
     return frozenset(word.rstrip("s")[:7] for word in words if len(word) > 2 and word not in FILLER)
 
 
@@ -114,6 +114,11 @@ def test_form_2877_declares_what_the_form_and_the_regulation_say() -> None:
     for code in ours.keys() - listed.keys():
         found = {group: likeness(ours[code], listed[group]) for group in ("RB", "RC", "RD")}
         assert found[code[:2]] == max(found.values()) > 0, (code, found)
+
+
+def test_boxes_of_ds_2031_are_named_by_their_codes() -> None:
+    for code, text in meanings("boxes of Form DS-2031").items():
+        assert re.findall(r"box (\w+)", re.sub("[()]", "", text)) == [code]
 
 
 def test_source_types_are_those_of_the_message() -> None:
