@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:fb1235e7ae339c488134f64fd671609d7cd0d658247c06ad6b309fca26a3d615"}
+RELEASED = {"us-ca-2026-11-29": "sha256:ba8fde501a09225456a67cabc9ca538ad4c81f8e6802e0635b5eff0aadb618f0"}
 
 
 @pytest.fixture

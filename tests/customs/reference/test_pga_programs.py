@@ -17,7 +17,7 @@ TEXTS: Final[list[dict[str, Any]]] = yaml.safe_load(Path(__file__).with_name("ag
 TODAY: Final = date(2026, 11, 24)
 #: Programs whose required data are in no text that was read, except those of filing programs (`tests/customs/pga`).
 WITHOUT_TEXT: Final = {
-    "FDA COS", "FDA DEV", "FDA DRU", "FDA TOB", "FDA RAD", "EPA PS3", "EPA VNE", "EPA ODS", "EPA HFC", "APH APQ", "APH AVS",
+    "FDA COS", "FDA TOB", "EPA PS3", "EPA VNE", "EPA ODS", "EPA HFC", "APH APQ", "APH AVS",
     "APH AAC", "APH ABS", "AMS EG", "AMS MO", "AMS PN", "AMS OR", "DEA MAC", "NHT OFF", "NHT TPE", "NHT REI", "NHT OEI",
     "FSI FSI", "NMF SIM", "NMF 370", "OMC OMC",
 }  # fmt: skip

@@ -40,6 +40,13 @@ WITHOUT_TEXT: Final = {
     "sides of the steering wheel", "kinds of bond for vehicles", "exemptions from the EPA bond", "statistical documents",
     "declarations of FSIS Form 9540-1", "wildlife certifications", "signs of live venomous wildlife", "organic declarations",
 }  # fmt: skip
+#: Parties without a second text, and those that only samples and messages of filings have (`tests/customs/pga`).
+ROLES_WITHOUT_TEXT: Final = {
+    "DEQ", "DII", "PNS", "PNT", "FSV", "CAR", "DFP", "STL", "OVM", "CE", "PK", "NOL", "AP1", "IM", "CI", "AQF", "EXE", "FWE",
+    "FWI", "LAP", "LG", "PE", "RGO", "SOE", "EPN", "FM", "LAB", "ITL",
+}  # fmt: skip
+#: Research and development, in another list than the one of the row: a broker's list of FDA's data elements for biologics.
+RESEARCH: Final = ("180.000", "For Research and Development as a Non-Food Product (not as food)")
 
 
 def stems(text: str) -> frozenset[str]:
@@ -158,10 +165,18 @@ def test_processing_codes_mean_what_the_guide_says(program: str) -> None:
     assert_same_meanings(listed, {code: text or "" for code, text in ours.items()})
 
 
+def test_codes_of_biologics_are_those_of_a_second_list() -> None:
+    """A broker's list of FDA's data elements has ALG for allergens; two filing programs have ALE."""
+    (ours,) = [each.processing for each in pga_rules().programs if (each.agency, each.program) == ("FDA", "BIO")]
+    assert ours.keys() - {"ALE"} == {*"VAC HCT XEN CGT BLO BLD BDP BBA PVE BRD".split()}
+
+
 def test_disclaimers_say_what_the_agencies_say() -> None:
     ours = {each.code: each.text for each in pga_rules().disclaimers}
-    assert ours.keys() == {*TEXTS["disclaimers"]["codes"], "E", "G"}
+    assert ours.keys() == {*TEXTS["disclaimers"]["codes"], "E"}
     assert_same_meanings(TEXTS["disclaimers"]["codes"], ours)
+    numbers = r"[0-9]+(?:\.[0-9]+)?"
+    assert re.findall(numbers, ours["G"]) == re.findall(numbers, TEXTS["disclaimers"]["codes"]["G"])
     (found,) = [each for each in pga_rules().disclaimers if each.code == "F"]
     assert ([*found.agencies], [*found.entry_types]) == (["FDA"], ["21"])
 
@@ -169,6 +184,16 @@ def test_disclaimers_say_what_the_agencies_say() -> None:
 def test_codes_of_agencies_are_initials_of_their_names() -> None:
     for code, name in pga_rules().agencies.items():
         assert code in "".join(word[0] for word in re.findall(r"\b[A-Z]\w*", name)), (code, name)
+
+
+def test_every_role_has_a_text_or_is_named() -> None:
+    assert {each.code for each in pga_rules().roles} == TEXTS["roles"]["codes"].keys() | ROLES_WITHOUT_TEXT
+
+
+def test_intended_use_of_research_is_that_of_both_lists() -> None:
+    ours = {each.code: each.text or "" for each in pga_rules().intended_uses}
+    code, text = RESEARCH
+    assert max(ours, key=lambda each: likeness(text, ours[each])) == code
 
 
 def test_roles_mean_what_the_list_of_the_united_nations_says() -> None:
