@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:ba8fde501a09225456a67cabc9ca538ad4c81f8e6802e0635b5eff0aadb618f0"}
+RELEASED = {"us-ca-2026-11-29": "sha256:a68ef0e29a45727285820c5c8f75e3fdc1127122f7eda01413f336d6c76737aa"}
 
 
 @pytest.fixture
