@@ -90,6 +90,9 @@ DAYS = {
     "Section 232, semiconductors": "12:01 a.m. eastern standard time on January 15, 2026",  # 11002
     "Section 232, metals": "on or after 12:01 a.m. eastern daylight time on April 6, 2026",  # 11021
     "Section 232, metals, mobile equipment and parts for equipment": "eastern daylight time on June 8, 2026",  # 11032
+    # Two programs that follow the notices of USTR have these days; their pages of the Federal Register were not read.
+    "Section 301, Brazil": "2026HTSRev12 (Notice effective July 22, 2026)",  # 91 FR 45516
+    "Section 301, forced labor": "Effective July 24, 2026. Source: FR Doc. 2026-15181",  # 91 FR 47318
     "Section 301, China, four-year review": "eastern daylight time on September 27, 2024",  # note 31
     "Section 232, passenger vehicles and light trucks": "with respect to entries on or after April 3, 2025",  # 9903.94.02
     "Section 232, automobile parts": "with respect to entries on or after May 3, 2025",  # 9903.94.06
@@ -111,8 +114,6 @@ FIRST_EDITION = {
     "Section 232, steel until 2026-04-05": None,
     "Section 301, China": None,
 }  # fmt: skip
-#: Known only from the Federal Register at second hand.
-WITHOUT_TEXT = {"Section 301, Brazil", "Section 301, forced labor"}
 FAMILIES = {family.name: family for family in ruleset().families}
 
 
@@ -156,7 +157,7 @@ def test_family_begins_by_the_first_edition_with_its_headings(name: str) -> None
 
 
 def test_each_family_is_held_to_a_text_and_only_ended_ones_end() -> None:
-    held = {name for name in DAYS if not name.startswith("to: ")} | FIRST_EDITION.keys() | WITHOUT_TEXT
+    held = {name for name in DAYS if not name.startswith("to: ")} | FIRST_EDITION.keys()
     assert FAMILIES.keys() == held
     ended = {name.removeprefix("to: ") for name in DAYS if name.startswith("to: ")}
     assert {name for name, family in FAMILIES.items() if family.effective_to} == ended | {
@@ -170,3 +171,42 @@ def test_rules_are_reviewed_before_the_tariff_usually_changes_twice() -> None:
     longest = max(later - earlier for earlier, later in itertools.pairwise(days))
     assert longest == timedelta(days=44)
     assert longest < timedelta(days=ruleset().review.within_days) < 2 * longest
+
+
+#: Headings of one line in the order of reporting, as another program reads CSMS 69668138; it keeps the order within a program.
+ORDER = (("9903.91.01", "9903.03.14", "9903.82.02"), ("9903.05.84", "9903.03.14", "9903.82.02"),
+         ("9903.05.90", "9903.03.15", "9903.82.02"), ("9903.88.03", "9903.05.90", "9903.94.05"))  # fmt: skip
+
+
+@pytest.mark.parametrize("headings", ORDER, ids=lambda headings: headings[0])
+def test_programs_are_reported_in_the_order_of_another_program(headings: tuple[str, ...]) -> None:
+    rules = ruleset()
+    rows = [rules.find_row(heading, date(2026, 10, 7)) for heading in headings]
+    ranks = [rules.programs_by_id[row.program].rank for row in rows if row is not None]
+    assert len(ranks) == len(headings)
+    assert ranks == sorted(ranks)
+    assert ranks[0] < ranks[-1]
+
+
+def test_exception_of_canada_needs_the_heading_that_customs_names() -> None:
+    # A trade newspaper: "CBP says that, as of September 15, only goods subject to 9903.03.13 are eligible to claim it",
+    # 9903.03.15.
+    (row,) = ruleset().companions
+    assert (row.headings, row.needs) == (("9903.03.15",), ("9903.03.13",))
+    assert row.effective_from == date(2026, 9, 15)
+
+
+def test_lists_of_headings_that_exclude_each_other_share_no_provision() -> None:
+    # Note 51(b), whose lists a second transcription holds: each of the three headings has a list of its own.
+    day = date(2026, 10, 7)
+    listed: list[set[str]] = []
+    for heading in ("9903.03.12", "9903.03.13", "9903.03.14"):
+        row = ruleset().find_row(heading, day)
+        assert row is not None
+        held = [
+            each for each in ruleset().resolved_lists if each.list.id in row.when.lists and each.version.in_force(day)
+        ]
+        listed.append({code for each in held for code in each.codes.values()})
+    assert all(listed)
+    assert len(set.union(*listed)) == sum(map(len, listed))
+    assert ("9903.03.12-9903.03.14",) in [tuple(map(str, row.headings)) for row in ruleset().exclusive]
