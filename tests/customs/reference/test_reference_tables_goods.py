@@ -116,9 +116,15 @@ def test_batteries_have_a_un_number() -> None:
     assert [number for number in ("UN34", "NA3480", "34801") if row.form.search(number)] == []
 
 
+def test_species_is_asked_as_in_the_lacey_act_declaration() -> None:
+    (row,) = [row for row in attribute_rules().rows if row.name == "species"]
+    # 7 CFR 357.3(a)(1): "scientific name, including the genus and species", of wood: chapter 44 of the HTSUS.
+    assert stems(row.requirement) - stems("scientific name, including the genus and species") - {"wood"} == set()
+    assert row.prefixes == ("44",)
+
+
 def test_each_required_attribute_is_held_to_a_text() -> None:
     others = {row.name for row in attribute_rules().rows} - {row.name for row in OF_A_CLASS}
-    # The species is that of the Lacey Act declaration, whose data `test_pga.py` holds to samples.
     assert others == TARIFF.keys() | {"wearer", "species"}
 
 
