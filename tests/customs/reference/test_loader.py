@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:95150291d8fb0cc8238fec2865e50c6d4fb9f5f84c060861df0c60082e1b3bf0"}
+RELEASED = {"us-ca-2026-11-29": "sha256:74c6b26bed60f757d16d95435056937feed695a5a9521be7276f2cd104897c77"}
 
 
 @pytest.fixture
