@@ -102,6 +102,9 @@ def test_cargo_control_number_is_that_of_the_communique() -> None:
     assert rule is not None
     code, label, number = re.fullmatch("([0-9]+)([A-Z]+)([0-9]+)", "1234PARS56789").groups()  # type: ignore[union-attr]
     assert (rule.carrier_code, rule.label) == (len(code), label)
+    # A forwarder's program: "A Cargo Control Number must start with a valid 4 digit carrier code and be followed by a unique
+    # number." No second text has its whole length.
+    assert rule.carrier_code == 4
     assert len(code + label + number) <= rule.longest
 
 
