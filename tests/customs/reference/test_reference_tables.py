@@ -52,6 +52,12 @@ def test_states_are_those_of_iso_3166_in_the_customs_territory() -> None:
     assert entry_rules().consignee.regions == theirs - islands
 
 
+def test_territories_whose_metals_have_no_country_are_those_of_iso_3166() -> None:
+    (rule,) = ruleset().metals.unreportable
+    american = (each for each in pycountry.subdivisions if each.country_code == "US")
+    assert rule.origins == {each.code[3:] for each in american if each.type == "Outlying area"}
+
+
 def test_currencies_and_minor_units_are_those_of_iso_4217() -> None:
     theirs = {each.code: each.exponent for each in Currency}
     assert theirs.keys() >= CURRENCIES
