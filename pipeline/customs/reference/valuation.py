@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 from pipeline.customs.reference.base import Figure, ReferenceData, ReferenceRow
 from pipeline.customs.reference.chapter98 import Provision
 from pipeline.customs.reference.content import RulesContent, load_once, parse_file
+from pipeline.customs.reference.entry import TariffPrefix
 
 
 class ValueRule(ReferenceRow):
@@ -83,6 +84,25 @@ class FeeExemption(ReferenceRow):
         return program in self.programs or origin in self.origins or not paying
 
 
+class GoodsFee(ReferenceRow):
+    """A fee on goods of some tariff numbers. Its rate changes often: a person looks it up in `section`.
+
+    Entries of `except_entry_types` and claims of the provisions `except_chapter98` never have it. Other goods may have it.
+    """
+
+    code: Annotated[str, Field(pattern=r"^[0-9]{3}$")]
+    name: str
+    section: str
+    numbers: Annotated[tuple[TariffPrefix, ...], Field(min_length=1)]
+    except_entry_types: frozenset[str] = frozenset()
+    except_chapter98: tuple[str, ...] = ()
+
+    def may_cover(self, hts_code: str, provision: str | None) -> bool:
+        """Return whether goods of this HTS code, with this claim of chapter 98, may have the fee."""
+        exempt = provision is not None and provision.startswith(self.except_chapter98)
+        return hts_code.startswith(self.numbers) and not exempt
+
+
 class BondRule(ValueRule):
     """The amount of a single transaction bond."""
 
@@ -106,12 +126,15 @@ class ValuationRules(ReferenceData):
     assist: ValueRule
     fees: tuple[EntryFee, ...]
     exemptions: tuple[FeeExemption, ...] = ()
+    #: Rules that were stored before have none.
+    goods_fees: tuple[GoodsFee, ...] = ()
     bond: BondRule
     other_bond: OtherBond | None = None  # rules that were stored before lack it
 
     @model_validator(mode="after")
     def _is_consistent(self) -> Self:
-        for left, right in combinations(self.fees, 2):
+        fees: tuple[EntryFee | GoodsFee, ...] = (*self.fees, *self.goods_fees)
+        for left, right in combinations(fees, 2):
             if left.code == right.code and left.overlaps(right):
                 raise ValueError(f"fee {left.code} has two rows for one day")
         for one, other in combinations(self.charges, 2):
@@ -145,6 +168,10 @@ class ValuationRules(ReferenceData):
         """Return the other amount of the bond of entries of this type; None if `bond` has it."""
         row = self.other_bond
         return row if row is not None and entry_type in row.entry_types else None
+
+    def goods_fees_on(self, on: date, entry_type: str) -> tuple[GoodsFee, ...]:
+        """Return the fees on goods in force on the day for entries of this type."""
+        return tuple(row for row in self.goods_fees if row.in_force(on) and entry_type not in row.except_entry_types)
 
     def lacks_fees(self, on: date) -> bool:
         """Return whether a fee has rows, but none for the day."""

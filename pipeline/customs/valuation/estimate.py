@@ -36,6 +36,7 @@ from pipeline.exports.schemas.entry_estimate import (
     HeadingSource,
     ModeOfTransport,
     SummaryDue,
+    UnpricedFee,
     ValueDivision,
 )
 from pipeline.exports.schemas.plan import Chapter99, Line, Unit
@@ -82,7 +83,9 @@ def build_estimate(
         _entry_line(number, group, lines, value, kept, on)
         for number, (group, lines, value) in enumerate(zip(groups, entries, values, strict=True), start=1)
     )
-    fees = tuple(_fees(rules, unit, on, rows, [lines[0] for lines in entries])) if rate is not None else ()
+    firsts = [lines[0] for lines in entries]
+    fees = tuple(_fees(rules, unit, on, rows, firsts)) if rate is not None else ()
+    unpriced = tuple(list_unpriced_fees(rules, unit.entry.type, on, firsts))
     entered = _sum_known([row.entered_value_usd for row in rows])
     duty = None if rate is None else sum_exact(row.duty_usd for row in rows if row.duty_usd is not None)
     total = None if duty is None else sum_exact((duty, *(fee.amount_usd for fee in fees)))
@@ -101,11 +104,12 @@ def build_estimate(
         duty_usd=duty,
         heading_sources=tuple(_list_heading_sources(unit, on)),
         fees=fees,
+        unpriced_fees=unpriced,
         total_usd=total,
         bond=_bond(rules, rows, entries, fees) if rate is not None and other_bond is None else None,
         summary_due=_find_summary_day(unit, on),
         mode_of_transport=_find_mode(unit),
-        missing=tuple(_missing(rules, unit, on, rows, rate)),
+        missing=(*_missing(rules, unit, on, rows, rate), *(fee.text for fee in unpriced)),
         editions=() if tariff is None else tuple(tariff.cite()),
     )
 
@@ -277,6 +281,28 @@ def _fee_row(fee: EntryFee, counted: Sequence[EntryLine], exempt: int, *, on_par
         source=fee.source,
         status=fee.status,
     )
+
+
+def list_unpriced_fees(
+    rules: ValuationRules, entry_type: str, on: date, lines: Sequence[Line]
+) -> Iterator[UnpricedFee]:
+    """Yield each fee that goods of an entry may have on the day; `lines` holds the first invoice line of each entry line."""
+    for fee in rules.goods_fees_on(on, entry_type):
+        covered = tuple(
+            number
+            for number, line in enumerate(lines, start=1)
+            if fee.may_cover(line.hts_code, None if line.chapter98 is None else line.chapter98.provision)
+        )
+        if covered:
+            shown = "1 line" if len(covered) == 1 else f"{len(covered)} lines"
+            yield UnpricedFee(
+                code=fee.code,
+                name=fee.name,
+                lines=covered,
+                text=f"the {fee.name} ({fee.code}), which {shown} may have: look it up in {fee.section}",
+                source=fee.source,
+                status=fee.status,
+            )
 
 
 def _bond(

@@ -188,11 +188,11 @@ def _of_lines(invoice: Invoice, estimate: EntryEstimate, duties: DividedDuties) 
 
 def _of_totals(estimate: EntryEstimate, duties: DividedDuties) -> Iterator[EntryBlock]:
     complete = not estimate.missing
-    counted = all(row.amount_usd is not None for row in duties.deposits)
+    counted = not estimate.unpriced_fees and all(row.amount_usd is not None for row in duties.deposits)
     entered = estimate.total_entered_value_usd
     yield _block("39", "Total entered value", None if entered is None else f"{entered:,}", FILER, "totals")
     yield EntryBlock("40", "Declaration", None, AGENT, "foot")
-    yield _block("41", "Duty", _in_usd(duties.duty if complete else None), FILER, "totals")
+    yield _block("41", "Duty", _in_usd(duties.duty if estimate.lacks_only_fees else None), FILER, "totals")
     yield EntryBlock("42", "Tax", None, IF_TAXED, "foot")
     others = duties.others if counted and (estimate.fees or complete) else None
     yield _block("43", "Other fees", _in_usd(others), FILER, "totals")

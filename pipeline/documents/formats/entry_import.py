@@ -25,7 +25,7 @@ from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-JSON_VERSION, ZIP_VERSION = "4", "11"
+JSON_VERSION, ZIP_VERSION = "5", "12"
 
 _SHOWN: dict[str, Any] = {
     "schema_version": True,
@@ -215,6 +215,16 @@ def _estimate_rows(estimate: EntryEstimate) -> Iterator[dict[str, Cell]]:
             "estimated_usd": fee.amount_usd,
             "note": f"{fee.name}: {fee.arithmetic}",
             "source": f"{fee.source} ({fee.status})",
+        }
+    for unpriced in estimate.unpriced_fees:
+        yield {
+            "of": "entry",
+            "code": unpriced.code,
+            "rate": None,
+            "base_usd": None,
+            "estimated_usd": None,
+            "note": unpriced.text,
+            "source": f"{unpriced.source} ({unpriced.status})",
         }
 
 

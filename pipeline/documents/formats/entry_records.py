@@ -131,8 +131,8 @@ def _write_summary(settings: EntryRecordSettings, invoice: Invoice) -> Iterator[
         made.add("89", **classes, **{f"fee_{at}": amount for at, (_, amount) in enumerate(part, 1)})
     made.add(
         "90",
-        duty=None if estimate.missing else divide_duties(invoice, estimate).duty,
-        fees=sum_exact(amount for _, amount in fees) if fees else None,
+        duty=divide_duties(invoice, estimate).duty if estimate.lacks_only_fees else None,
+        fees=sum_exact(amount for _, amount in fees) if fees and not estimate.unpriced_fees else None,
     )
     cases = sorted({pair.value for line in invoice.lines for pair in line.attributes if pair.name == CASES})
     skipped = [

@@ -20,7 +20,7 @@ from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-VERSION = f"11/{ENGINE}"
+VERSION = f"12/{ENGINE}"
 
 #: The size of an entry line in addition to its wording, in characters.
 LINE_CHARACTERS, DUTY_CHARACTERS = 300, 90
@@ -82,7 +82,9 @@ def _facts(rows: list[tuple[MergedLine, EntryLine]], invoice: Invoice, cut: slic
         }
         for row in estimate.adjustments
     ]
-    facts["heading_sources"] = [f"{row.heading}: {row.source} ({row.status})" for row in estimate.heading_sources]
+    facts["heading_sources"] = [f"{row.heading}: {row.source} ({row.status})" for row in estimate.heading_sources] + [
+        f"{fee.code}: {fee.source} ({fee.status})" for fee in estimate.unpriced_fees
+    ]
     duties = divide_duties(invoice, estimate)
     facts["fees"] = [
         {

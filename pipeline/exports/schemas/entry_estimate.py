@@ -116,6 +116,17 @@ class FeeRow(EstimateModel):
     status: RuleStatus
 
 
+class UnpricedFee(EstimateModel):
+    """A fee that goods of some entry lines may have, without an amount. `text` says where to look it up."""
+
+    code: str
+    name: str
+    lines: tuple[int, ...]
+    text: str
+    source: str
+    status: RuleStatus
+
+
 class BondHint(EstimateModel):
     """The least amount of a single transaction bond as far as duties are known, with its arithmetic."""
 
@@ -163,6 +174,7 @@ class EntryEstimate(EstimateModel):
     duty_usd: Money | None
     heading_sources: tuple[HeadingSource, ...]
     fees: tuple[FeeRow, ...]
+    unpriced_fees: tuple[UnpricedFee, ...] = Field(default=(), exclude_if=lambda value: not value)
     total_usd: Money | None
     bond: BondHint | None
     summary_due: SummaryDue | None = Field(default=None, exclude_if=lambda value: value is None)
@@ -175,6 +187,11 @@ class EntryEstimate(EstimateModel):
     def mode_code(self) -> str | None:
         """The code of the mode of transport; None if it has none."""
         return None if self.mode_of_transport is None else self.mode_of_transport.code
+
+    @property
+    def lacks_only_fees(self) -> bool:
+        """Whether `missing` names nothing but unpriced fees: then the duty is complete."""
+        return {*self.missing} <= {fee.text for fee in self.unpriced_fees}
 
 
 #: The estimate in an invoice: for the service's documents only, and left out of the published invoice.

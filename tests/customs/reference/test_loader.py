@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:74c6b26bed60f757d16d95435056937feed695a5a9521be7276f2cd104897c77"}
+RELEASED = {"us-ca-2026-11-29": "sha256:795970c6997ddc2923a2c954fc30427899feb08681717b79bdd6ae11b769781c"}
 
 
 @pytest.fixture

@@ -127,7 +127,11 @@ def list_unknown(unit: dict[str, Any]) -> set[str]:
     deposited = all("adCvdRate" in line["attributes"] for line in lines if "adCvdCase" in line["attributes"])
     # The fees of goods in a warehouse are due when they leave it.
     charged = entry["type"] != "21" and any(line.get("chapter98") is None for line in lines)
-    known["43"] = deposited and (priced or charged)
+    # Lumber of the examples may have a fee, and so may clothing and linen, of cotton, but not on an informal entry.
+    of_fee = ("4407",) if entry["type"] == "11" else ("4407", "61", "63")
+    promoted = any(line["htsCode"].startswith(of_fee) for line in lines)
+    known["43"] = deposited and (priced or charged) and not promoted
+    known["44"] = priced and not promoted
     return {number for number, value in known.items() if not value} | OF_THE_ENTRY
 
 

@@ -68,6 +68,29 @@ def test_json_and_tables_have_the_same_values() -> None:
     assert "estimate" in body["estimate"]["disclaimer"].lower()
 
 
+def change_to_cotton(data: dict[str, Any]) -> None:
+    data["lines"][0]["htsCode"] = "6109100012"
+
+
+def test_fee_on_goods_has_a_row_without_an_amount() -> None:
+    tables = read_tables(sample(2, change=change_to_cotton))
+    row = tables["estimate.csv"][-1]
+    assert (row["of"], row["code"], row["rate"], row["estimated_usd"]) == ("entry", "056", "", "")
+    assert row["note"] == "the cotton fee (056), which 1 line may have: look it up in 7 CFR 1205.510(b)"
+    assert row["source"].startswith("7 CFR 1205.510(b)")
+    assert row["source"].endswith("(probable)")
+    totals = {each["block"]: (each["value"], each["supplier"]) for each in tables["blocks.csv"]}
+    # The processing fee is known, but it is not all of block 43.
+    assert [totals[number] for number in ("43", "44")] == [("", "the filer")] * 2
+
+
+@pytest.mark.pdf_engine
+def test_page_names_a_fee_on_goods_with_its_source() -> None:
+    text = read_page(sample(2, change=change_to_cotton))
+    assert "thecottonfee(056),which1linemayhave:lookitupin7CFR1205.510(b)" in text
+    assert "056:7CFR1205.510(b)(3)" in text
+
+
 def test_same_invoice_gives_the_same_bytes() -> None:
     assert entry_import(build_full_invoice()) == entry_import(build_full_invoice())
 

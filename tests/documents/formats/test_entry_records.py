@@ -114,6 +114,23 @@ def test_entry_summary_is_read_back_by_columns() -> None:
     assert not pick(lines, "SE")
 
 
+def test_totals_with_a_fee_on_goods_have_the_duty_and_no_fees() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0]["htsCode"] = "6109100012"
+
+    invoice = sample(1, change=change)
+    estimate = invoice.estimate
+    assert estimate is not None
+    (cotton,) = estimate.unpriced_fees
+    only = estimate.model_copy(update={"missing": (cotton.text,), "duty_usd": Decimal("554.40")})
+    lines = render(invoice.model_copy(update={"estimate": only}), transactions=["AE"])
+    totals = catair.read_record(pick(lines, "90")[0])
+    assert (totals["duty"], totals["fees"]) == ("00000055440", "")
+    assert catair.read_record(pick(lines, "89")[0])["class_1"] == "499"
+    remarks = " ".join(line[2:].strip() for line in lines if line.startswith("*"))
+    assert "estimate without the cotton fee (056)" in remarks
+
+
 def test_known_duty_is_in_the_totals() -> None:
     invoice = build_full_invoice()
     estimate = invoice.estimate
