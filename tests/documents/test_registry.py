@@ -53,7 +53,7 @@ GOLDEN = {
     "cci_pdf": "523c1b7eeeb21c5cd938db36ea8c8ac9b8ce558478dceb3b69d061ff120299bf",
     "cci_ubl": "a03c71c56fa5ad6c5fdd09050dfa37023a1dd61df3c912d39b1ea6771cd91adb",
     "cci_consolidated": "425cfa4493f4a054772389dc2980a4587cf06fb4f2f918d3684383c17a831802",
-    "cci_xlsx": "0e19c2696acabeaae28cf21e7eff938d42532ef0cd3ecc8bd7ba962b93a900f7",
+    "cci_xlsx": "2880c2825117742d1b10927c356f7815043864ec6865c044200a2af48d9327af",
     "packing_list": "e4dd4510128402774898a05638f9b0bd3c3ba790ae3eb943d4e947dbda65c5b2",
     "packing_list_pdf": "9bc3b93506aa09cb396c2f06bab28f719bf9afeed3f2f6e1a81914609d9ffad3",
     "package_labels": "da7db3d8816714e3d5d3ee448f7584073126ea1381ee0257476ce49b1f751fa9",
@@ -62,9 +62,9 @@ GOLDEN = {
     "section_232_statement": "2466562d8f10c4aa4ca118f2b72f75ddacb6b908fbd2c3897029da8737ac7b09",
     "usmca_certification": "9e144afe8c810f8943d4b4abb80eaa2729310b1bb34e5da825a56c4b2a761ad7",
     "pga_records": "21cf0f67f93120cb6875260fd74c555e539f7a8a30eff587895d27b9464ca0d7",
-    "entry_estimate": "14b6f7a7fd2693f9cff107142582b760ef077e3f8a157b9cc59ff5263878764b",
-    "entry_import": "9863ea7933b848c24a46856c329b34d826f787b7aa5638669236074490c098bb",
-    "entry_worksheet": "4d3ed46754eda07cd4c18de3d713119d8b559f6aae7e10e0ba7edc3c6a7f51a0",
+    "entry_estimate": "171324af643c2a4b1bfa504dfbaabdbb3a355be7f267009b13288dd0b8ea4ae3",
+    "entry_import": "8dcccdad2c83d15e9a6624c86a03686091e1a8a9a27067835a3c622e152dc3bf",
+    "entry_worksheet": "d2a83cfa7ec48d5741517b89e9107083d7baf17619decf0bc8d23b600999f9c3",
 }
 
 
