@@ -62,7 +62,7 @@ def _check_lumber(line: Line, here: str, row: GoodsOnEntry) -> Iterator[Finding]
             "F11",
             here,
             f"Line {line.line_ref}: for softwood lumber the entry summary needs {join_words(wanted[name] for name in missing)}.",
-            f"Ask the importer, and give the amounts in US dollars: {join_words(missing)} of the attributes. Some articles are "
+            f"Ask the importer, and give it in attributes: {join_words(missing)}. Amounts are in US dollars. Some articles are "
             "excluded: read 19 USC 1683b(b).",
             row,
         )
