@@ -11,9 +11,9 @@ import yaml
 
 from pipeline.customs.reference.pga import pga_rules
 
-TEXTS: Final[list[dict[str, Any]]] = yaml.safe_load(Path(__file__).with_name("agency_texts.yaml").read_text("utf-8"))[
-    "programs"
-]
+TEXTS: Final[list[dict[str, Any]]] = yaml.safe_load(
+    Path(__file__).with_name("agency_programs.yaml").read_text("utf-8")
+)
 TODAY: Final = date(2026, 11, 24)
 #: Programs whose required data are in no text that was read, except those of filing programs (`tests/customs/pga`).
 WITHOUT_TEXT: Final = {
