@@ -38,7 +38,8 @@ FDA VME drugRegistration PG23, drugCode PG23, animalDrugApplication PG23, animal
 FDA VME animalDrugInvestigational PG23
 FDA BIO drugApplication PG23, drugRegistration PG23, tissueStatement PG23, tissueRegistration PG23
 FDA BIO investigationalDrug PG23, importForExport PG23
-FDA TOB sourceCountry PG06, fdaProductCode PG02, manufacturer PG19, shipper PG19, fdaImporter PG19, deliveredTo PG19
+FDA TOB brandName PG07, sourceCountry PG06, fdaProductCode PG02, manufacturer PG19, shipper PG19, fdaImporter PG19
+FDA TOB deliveredTo PG19
 FDA RAD form2877Declaration PG23, fdaProductCode PG02, sourceCountry PG06, manufacturer PG19, shipper PG19
 FDA RAD fdaImporter PG19, deliveredTo PG19
 FDA VME sourceCountry PG06, fdaProductCode PG02, manufacturer PG19, shipper PG19, fdaImporter PG19, deliveredTo PG19
