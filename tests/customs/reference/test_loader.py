@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:795970c6997ddc2923a2c954fc30427899feb08681717b79bdd6ae11b769781c"}
+RELEASED = {"us-ca-2026-11-29": "sha256:8e1eee43af834524fddb07bf9d35b38eb2ad8c581b8f962d99752025c7e26dc0"}
 
 
 @pytest.fixture

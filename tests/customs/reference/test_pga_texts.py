@@ -42,8 +42,8 @@ WITHOUT_TEXT: Final = {
 }  # fmt: skip
 #: Parties without a second text, and those that only samples and messages of filings have (`tests/customs/pga`).
 ROLES_WITHOUT_TEXT: Final = {
-    "DEQ", "DII", "PNS", "PNT", "FSV", "CAR", "DFP", "STL", "OVM", "CE", "PK", "NOL", "AP1", "IM", "CI", "AQF", "EXE", "FWE",
-    "FWI", "LAP", "LG", "PE", "RGO", "SOE", "EPN", "FM", "LAB", "ITL",
+    "DEQ", "PNS", "PNT", "CAR", "DFP", "STL", "OVM", "CE", "PK", "NOL", "AP1", "CI", "AQF", "EXE", "FWE", "FWI", "LAP", "LG",
+    "PE", "RGO", "SOE", "EPN", "FM", "LAB", "ITL",
 }  # fmt: skip
 #: Research and development, in another list than the one of the row: a broker's list of FDA's data elements for biologics.
 RESEARCH: Final = ("180.000", "For Research and Development as a Non-Food Product (not as food)")
@@ -196,7 +196,7 @@ def test_intended_use_of_research_is_that_of_both_lists() -> None:
     assert max(ours, key=lambda each: likeness(text, ours[each])) == code
 
 
-def test_roles_mean_what_the_list_of_the_united_nations_says() -> None:
+def test_roles_mean_what_the_lists_say() -> None:
     ours = {each.code: each.name for each in pga_rules().roles}
     assert_same_meanings(
         TEXTS["roles"]["codes"], {code: name for code, name in ours.items() if code in TEXTS["roles"]["codes"]}
