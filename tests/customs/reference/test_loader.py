@@ -23,7 +23,7 @@ NEEDS = "section232.yaml"
 
 
 #: The content of each ruleset that a version was released with, by its id.
-RELEASED = {"us-ca-2026-11-29": "sha256:8e1eee43af834524fddb07bf9d35b38eb2ad8c581b8f962d99752025c7e26dc0"}
+RELEASED = {"us-ca-2026-11-29": "sha256:6358bc4c4cf2c30bb16b46f5d52f0836ce576408cacec57714ed6d0edfa36cd6"}
 
 
 @pytest.fixture
