@@ -15,7 +15,7 @@ from tests.customs.reference.test_pga_texts import WITHOUT_TEXT, assert_same_mea
 
 TEXTS: Final[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("agency_value_texts.yaml").read_text("utf-8"))
 #: Intended uses without a second text: their codes are those of the sources of their rows.
-USES_WITHOUT_TEXT: Final = {"081.006", "082.000", "130.005", "130.006", "150.000", "150.013", "180.003", "980.000"}
+USES_WITHOUT_TEXT: Final = {"082.000", "130.005", "130.006", "150.000", "150.013", "180.003"}
 
 #: Words of intended uses that only the source of the row has.
 WORDS_OF_ROWS: Final = {
@@ -69,6 +69,11 @@ def test_intended_uses_mean_what_the_second_texts_say() -> None:
     assert_same_meanings(listed, ours)
     for code, text in listed.items():
         assert stems(ours[code]) <= stems(text) | stems(WORDS_OF_ROWS.get(code, "")), (code, text, ours[code])
+
+
+def test_only_the_use_of_the_error_dictionary_needs_a_description() -> None:
+    needing = {each.code for each in pga_rules().intended_uses if each.needs_text}
+    assert needing == {code for code, text in TEXTS["intended_uses"].items() if text == "For Other Use"}
 
 
 def test_every_intended_use_has_a_text_or_is_named() -> None:
