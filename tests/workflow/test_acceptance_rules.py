@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -50,7 +51,8 @@ class Process:
 
     def look(self, seconds: float = SETTLE_SECONDS) -> None:
         """Look at the place of the rules, let time pass, and look again."""
-        self.now = max(self.now, time.monotonic())
+        # Whole seconds: fractions would be rounded, and two of them be less than two seconds apart.
+        self.now = max(self.now, math.ceil(time.monotonic()))
         for pause in (rules_reader.LOOK_SECONDS, seconds):
             self.now += pause
             watch_rules(self.runtime, now=self.now)
