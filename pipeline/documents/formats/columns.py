@@ -321,9 +321,14 @@ def chapter98_columns(line: InvoiceLine | MergedLine) -> dict[str, Cell]:
     }
 
 
+def read_attributes(line: InvoiceLine) -> dict[str, str]:
+    """Return the attributes of the line by name."""
+    return {pair.name: pair.value for pair in line.attributes}
+
+
 def attribute_columns(line: InvoiceLine) -> dict[str, Cell]:
     """Return the columns that the plan has as attributes of the line; None for what is not given."""
-    given = {pair.name: pair.value for pair in line.attributes}
+    given = read_attributes(line)
     return {column: given.get(name) for column, name in _ATTRIBUTES.items()}
 
 

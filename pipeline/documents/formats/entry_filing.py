@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from pipeline.documents.formats.columns import Cell
+from pipeline.documents.formats.columns import Cell, read_attributes
 from pipeline.documents.invoice import wording
 from pipeline.documents.schemas.entry_filing import EntryConsignee, EntryFiling, EntryParty
 from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, ManufacturerBlock, PartyBlock
@@ -28,13 +28,12 @@ SAME: Final = "SAME"
 
 def find_certificate(line: InvoiceLine) -> str | None:
     """Return `Y` if the importer certifies that nobody reimburses the line's antidumping duty; None if it does not."""
-    return "Y" if any(pair.name == NOT_REIMBURSED and pair.value == "Y" for pair in line.attributes) else None
+    return "Y" if read_attributes(line).get(NOT_REIMBURSED) == "Y" else None
 
 
 def has_antidumping_case(line: InvoiceLine) -> bool:
     """Return whether the line declares an antidumping case: its number begins with A."""
-    declared = next((pair.value for pair in line.attributes if pair.name == CASES), "")
-    return any(map(is_antidumping, split_cases(declared)))
+    return any(map(is_antidumping, split_cases(read_attributes(line).get(CASES, ""))))
 
 
 def has_filing(invoice: Invoice) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from decimal import Decimal
 from typing import NamedTuple
 
-from pipeline.core.money import format_amount, sum_exact
-from pipeline.documents.formats.columns import Cell
+from pipeline.core.money import format_amount, multiply, to_decimal
+from pipeline.documents.formats.columns import Cell, read_attributes
 from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.line_declarations import (
@@ -30,20 +30,21 @@ class Lumber(NamedTuple):
 
 def list_licenses(merged: MergedLine, invoice: Invoice) -> list[tuple[License, str]]:
     """Return the licenses of an entry line with their numbers."""
-    # Merged lines have equal attributes, apart from the number of the order.
-    named = _read_attributes(invoice, merged.line_numbers[0])
+    named = _read_shared(merged, invoice)
     return [(license_, named[name]) for name, license_ in LICENSES.items() if name in named]
 
 
 def find_lumber(merged: MergedLine, invoice: Invoice) -> Lumber | None:
     """Return the softwood lumber of an entry line, the amounts of its invoice lines added; None if it declares none."""
-    named = [_read_attributes(invoice, number) for number in merged.line_numbers]
-    if named[0].keys().isdisjoint((LUMBER_PRICE, LUMBER_CHARGE, LUMBER_DECLARED)):
+    named = _read_shared(merged, invoice)
+    if named.keys().isdisjoint((LUMBER_PRICE, LUMBER_CHARGE, LUMBER_DECLARED)):
         return None
+    lines = to_decimal(str(len(merged.line_numbers)))
+    price, charge = (parse_lumber_amount(named.get(name)) for name in (LUMBER_PRICE, LUMBER_CHARGE))
     return Lumber(
-        _add([parse_lumber_amount(each.get(LUMBER_PRICE)) for each in named]),
-        _add([parse_lumber_amount(each.get(LUMBER_CHARGE)) for each in named]),
-        all(each.get(LUMBER_DECLARED) == "Y" for each in named),
+        None if price is None else multiply(price, lines),
+        None if charge is None else multiply(charge, lines),
+        named.get(LUMBER_DECLARED) == "Y",
     )
 
 
@@ -71,10 +72,6 @@ def describe_declarations(merged: MergedLine, invoice: Invoice) -> Iterator[str]
         yield f"Softwood lumber: {', '.join(shown)}"
 
 
-def _read_attributes(invoice: Invoice, number: int) -> dict[str, str]:
-    return {pair.name: pair.value for pair in invoice.lines[number - 1].attributes}
-
-
-def _add(amounts: list[Decimal | None]) -> Decimal | None:
-    known = [amount for amount in amounts if amount is not None]
-    return sum_exact(known) if len(known) == len(amounts) else None
+def _read_shared(merged: MergedLine, invoice: Invoice) -> dict[str, str]:
+    # Merged lines have equal attributes, apart from the number of the order.
+    return read_attributes(invoice.lines[merged.line_numbers[0] - 1])
