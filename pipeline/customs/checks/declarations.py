@@ -1,4 +1,4 @@
-"""Checks of what lines declare for the entry summary: the number of an import license, and the export of softwood lumber."""
+"""Checks of what lines declare for the entry summary: non-reimbursement, the number of a license, softwood lumber."""
 
 from __future__ import annotations
 
@@ -8,17 +8,21 @@ from datetime import date
 from pipeline.core.findings import Finding
 from pipeline.customs.reference.base import build_warning, join_words
 from pipeline.customs.reference.filing import GoodsOnEntry, LicensedGoods, filing_rules
+from pipeline.customs.tariff.deposits import list_declared
 from pipeline.exports.line_declarations import (
     LUMBER_CHARGE,
     LUMBER_DECLARED,
     LUMBER_PRICE,
+    NOT_REIMBURSED,
+    is_antidumping,
     parse_lumber_amount,
 )
 from pipeline.exports.schemas.plan import Line, Unit
 
 
 def check_declarations(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
-    """Yield each line without the number of its license (F10) or without its softwood declaration (F11), entered on the day."""
+    """Yield each line that does not declare what its goods need on the day: F09, then license (F10) and lumber (F11)."""
+    yield from _check_reimbursement(unit, pointer)
     rules = filing_rules()
     for place, line in enumerate(unit.lines):
         here = f"{pointer}/lines/{place}/attributes"
@@ -28,6 +32,23 @@ def check_declarations(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
         lumber = rules.softwood_lumber
         if lumber is not None and lumber.cover(line.hts_code, unit.entry.type, on):
             yield from _check_lumber(line, here, lumber)
+
+
+def _check_reimbursement(unit: Unit, pointer: str) -> Iterator[Finding]:
+    row = filing_rules().non_reimbursement
+    if row is None:
+        return
+    for place, line in enumerate(unit.lines):
+        cases = [case.name for case in list_declared(line) if is_antidumping(case.name)]
+        if cases and line.attributes.get(NOT_REIMBURSED) != "Y":
+            yield build_warning(
+                "F09",
+                f"{pointer}/lines/{place}/attributes/{NOT_REIMBURSED}",
+                f"Line {line.line_ref} has antidumping case {join_words(cases)}, but not the importer's statement that nobody "
+                "reimburses the duty.",
+                f"Ask the importer for its certificate and write Y as attribute {NOT_REIMBURSED}. Without one, CBP doubles the duty.",
+                row,
+            )
 
 
 def _check_license(line: Line, here: str, row: LicensedGoods) -> Iterator[Finding]:
@@ -56,7 +77,8 @@ def _check_lumber(line: Line, here: str, row: GoodsOnEntry) -> Iterator[Finding]
         LUMBER_CHARGE: "the estimated export charge, 0 if none",
         LUMBER_DECLARED: "the importer's declaration, Y",
     }
-    missing = [name for name in wanted if name not in line.attributes]
+    given = {name: value for name, value in line.attributes.items() if name in wanted}
+    missing = [name for name in wanted if name not in given]
     if missing:
         yield build_warning(
             "F11",
@@ -66,9 +88,9 @@ def _check_lumber(line: Line, here: str, row: GoodsOnEntry) -> Iterator[Finding]
             "excluded: read 19 USC 1683b(b).",
             row,
         )
-    for name, value in line.attributes.items():
+    for name, value in given.items():
         declared = value == "Y" if name == LUMBER_DECLARED else parse_lumber_amount(value) is not None
-        if name in wanted and not declared:
+        if not declared:
             yield build_warning(
                 "F11",
                 f"{here}/{name}",

@@ -12,10 +12,7 @@ from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.checks.declarations import check_declarations
 from pipeline.customs.reference.base import build_warning, join_words
 from pipeline.customs.reference.entry import entry_rules
-from pipeline.customs.reference.filing import filing_rules
 from pipeline.customs.reference.ports import port_rules
-from pipeline.customs.tariff.deposits import list_declared
-from pipeline.exports.line_declarations import NOT_REIMBURSED, is_antidumping
 from pipeline.exports.schemas.plan import InvoiceHeader, Unit
 
 _ONE = to_decimal("1")
@@ -47,7 +44,6 @@ def check_entry(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     entered_on = entry_date(unit)
     yield from _check_type(unit, f"{pointer}/entry/type", entered_on)
     yield from _check_port(unit, f"{pointer}/entry/portOfEntry")
-    yield from _check_reimbursement(unit, pointer)
     yield from check_declarations(unit, pointer, entered_on)
     yield from _check_days(unit, pointer, entered_on, on)
     yield from _check_importer(unit, pointer, entered_on)
@@ -85,23 +81,6 @@ def _check_type(unit: Unit, here: str, entered_on: date) -> Iterator[Finding]:
             cases,
         )
     yield from _check_informal(unit, here)
-
-
-def _check_reimbursement(unit: Unit, pointer: str) -> Iterator[Finding]:
-    row = filing_rules().non_reimbursement
-    if row is None:
-        return
-    for place, line in enumerate(unit.lines):
-        cases = [case.name for case in list_declared(line) if is_antidumping(case.name)]
-        if cases and line.attributes.get(NOT_REIMBURSED) != "Y":
-            yield build_warning(
-                "F09",
-                f"{pointer}/lines/{place}/attributes/{NOT_REIMBURSED}",
-                f"Line {line.line_ref} has antidumping case {join_words(cases)}, but not the importer's statement that nobody "
-                "reimburses the duty.",
-                f"Ask the importer for its certificate and write Y as attribute {NOT_REIMBURSED}. Without one, CBP doubles the duty.",
-                row,
-            )
 
 
 def _check_port(unit: Unit, here: str) -> Iterator[Finding]:
