@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -14,6 +15,7 @@ from typing import Any, Final, Literal
 import httpx
 from playwright.sync_api import Page, sync_playwright
 
+from pipeline.core.fonts import FONTS
 from pipeline.core.templating import TEMPLATES, environment
 from tests.conftest import skip_or_fail
 from tests.support import on_day
@@ -30,7 +32,19 @@ FLAGS: Final = (
     "--disable-sync",
 )
 
-_AXE: Final = Path(__file__).parents[1] / "interfaces/console/javascript/node_modules/axe-core/axe.min.js"
+_KITS: Final = Path(__file__).parents[1] / "interfaces/console/javascript/node_modules"
+_AXE: Final = _KITS / "axe-core/axe.min.js"
+#: Pages have the same widths on each machine: the browser sees these fonts alone, and Inter stands for each family but
+#: the monospaced.
+_DEJAVU: Final = _KITS / "dejavu-fonts-ttf/ttf"
+_FONT_SETTINGS: Final = f"""<fontconfig>
+  <dir>{FONTS}</dir><dir>{_DEJAVU}</dir>
+  <match><edit name="family" mode="append"><string>Inter</string></edit></match>
+  <match>
+    <test name="family"><string>monospace</string></test>
+    <edit name="family" mode="prepend"><string>DejaVu Sans Mono</string></edit>
+  </match>
+</fontconfig>"""
 #: The headers of a page that matter when it is opened later.
 _KEPT: Final = ("content-type", "content-security-policy", "referrer-policy")
 _WCAG: Final = ("wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa")
@@ -120,8 +134,6 @@ def find_violations(page: Page) -> dict[str, Any]:
 
     axe-core checks the rules that a program can check.
     """
-    if not _AXE.exists():
-        skip_or_fail("axe-core is not installed; install it with `make kits`")
     page.evaluate(_AXE.read_text(encoding="utf-8"))
     rules = {"runOnly": {"type": "tag", "values": _WCAG}, "rules": {"target-size": {"enabled": True}}}
     result = page.evaluate(_RUN_AXE, rules)
@@ -172,11 +184,16 @@ def open_browser(
     """
     if BROWSER is None:
         skip_or_fail("Chromium is not installed; the package is chromium")
+    if not _DEJAVU.exists():
+        skip_or_fail("the fonts and axe-core are not installed; install them with `make kits`")
     complaints: list[str] = []
-    with sync_playwright() as driver:
+    with sync_playwright() as driver, tempfile.TemporaryDirectory() as folder:
+        settings = Path(folder, "fonts.conf")
+        settings.write_text(_FONT_SETTINGS, encoding="utf-8")
         # A browser on a fake clock waits for ever, and no page looks different on another day.
         clock = on_day.clock_environment()
         machine: dict[str, str | float | bool] = {name: os.environ[name] for name in os.environ if name not in clock}
+        machine |= {"FONTCONFIG_FILE": str(settings), "XDG_CACHE_HOME": folder}
         chromium = driver.chromium.launch(executable_path=BROWSER, args=list(FLAGS), env=machine)
         context = chromium.new_context(
             base_url=str(client.base_url),

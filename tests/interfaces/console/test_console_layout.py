@@ -135,7 +135,7 @@ def test_every_page_is_readable_and_accessible(open_harness: Open, *, width: int
 def test_faults_of_a_page_are_detected(harness: ApiHarness) -> None:
     faults = {
         '<p style="width: 3ch; overflow-wrap: anywhere">EXPORT_EXECUTED</p>': {"broken": ["EXPORT_EXECUTED"]},
-        '<p style="width: 40ch; overflow: hidden; white-space: nowrap">A sentence that ends beyond its box.</p>': {},
+        '<p style="width: 34ch; overflow: hidden; white-space: nowrap">A sentence that ends beyond its box.</p>': {},
         '<p style="width: 9ch; overflow: hidden; white-space: nowrap">A sentence that ends beyond its box.</p>': {
             "clipped": ["A sentence that ends beyond its box."]
         },
@@ -147,7 +147,7 @@ def test_faults_of_a_page_are_detected(harness: ApiHarness) -> None:
         '<div class="card" style="width: 9ch; overflow-x: auto"><p style="width: 20ch">Wider than its card</p></div>': {
             "wider": ["Wider than its card"]
         },
-        '<p>One text</p><p style="margin-top: -2.2em">and another</p>': {"overlapped": [["and another", "One text"]]},
+        '<p>One text</p><p style="margin-top: -2.4em">and another</p>': {"overlapped": [["and another", "One text"]]},
     }
     with open_browser(harness.client_with_key(None)) as page:
         for markup, expected in faults.items():
