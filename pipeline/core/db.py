@@ -147,6 +147,9 @@ class Database:
         slot = nullcontext() if self.is_sqlite else self._acquire_slot()
         with slot, translate_errors(), Session(self._reading, expire_on_commit=False) as session:
             yield session
+            if not self.is_sqlite:
+                # At a ROLLBACK, the driver drops all prepared statements of its connection.
+                session.commit()
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -309,8 +312,10 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float, requested: Mapping[
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # A reader sees one snapshot, as every transaction on SQLite does. By default each query would get a new one.
-        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ" if connection.get_execution_options().get("reads") else "BEGIN"
+        # A reader sees one snapshot, as every transaction on SQLite does. By default each query would get a new one. It
+        # ends with a COMMIT: an object that it changed by mistake must be an error.
+        reads = connection.get_execution_options().get("reads")
+        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if reads else "BEGIN"
         connection.exec_driver_sql(
             begin + settings + _account_setting(tenancy.current_account()) + _lock_timeout(lock_seconds)
         )

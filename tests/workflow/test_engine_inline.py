@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import NoReturn
 
 import pytest
+from sqlalchemy import text
 from sqlmodel import col, select
 
 from config.celery import app
@@ -345,3 +346,18 @@ def test_worker_that_was_slower_writes_nothing(
     monkeypatch.setitem(hooks, "record_packages.before", let_other_finish)
     assert workflow.step(export_id, 1, "record_packages") == ()
     assert workflow.events(export_id) == ["EXPORT_ACCEPTED", "PACKAGES_RECORDED", "TREATMENT_ATTACHED"]
+
+
+@pytest.mark.parametrize("database_url", [pytest.param("postgresql", marks=SERVERS)], indirect=True)
+def test_statements_of_an_export_stay_prepared(
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str
+) -> None:
+    """PostgreSQL would take longer to plan them for each export than to execute them."""
+    workflow = make_workflow(database_url)
+    for number in range(8):
+        export_id = workflow.accept(factories.plan(batch=f"batch_{number}")).export_id
+        workflow.run([TaskMessage(export_id, 1, "record_packages")])
+        assert workflow.state(export_id) == "executed"
+    with workflow.runtime.db.read() as session:
+        prepared = session.scalar(text("SELECT count(*) FROM pg_prepared_statements"))
+    assert prepared >= 30
