@@ -88,7 +88,8 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark tests that need a server or read the clock, for `-m "not servers"` and `-m clock`."""
     if SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
         item.add_marker(SERVERS)
-    if _reads_the_clock(item.path):
+    # PostgreSQL has the machine's clock, also in a test that has a clock of its own.
+    if _reads_the_clock(item.path) or item.get_closest_marker("servers"):
         item.add_marker(pytest.mark.clock)
 
 
