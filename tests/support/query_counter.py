@@ -10,7 +10,7 @@ from typing import Any
 from unittest.mock import patch
 
 import psycopg
-from sqlalchemy import event
+from sqlalchemy import Connection, event
 
 from pipeline.core.db import Database
 
@@ -29,15 +29,15 @@ def record_statements(database: Database) -> Iterator[list[str]]:
 
 @dataclass
 class Traffic:
-    """What a database was asked: statements without BEGIN, transactions, and of these the commits.
+    """What a database was asked: statements without BEGIN, transactions, and the commits of those that write.
 
-    `round_trips` counts how often psycopg waited for PostgreSQL; on SQLite it is 0.
+    `waits` counts how often psycopg waited for PostgreSQL's answer; on SQLite it is 0.
     """
 
     statements: int = 0
     transactions: int = 0
     commits: int = 0
-    round_trips: int = 0
+    waits: int = 0
 
 
 @contextmanager
@@ -46,12 +46,24 @@ def count_traffic(database: Database) -> Iterator[Traffic]:
     traffic = Traffic()
     wait = psycopg.Connection.wait
 
-    def count_wait(self: Any, *given: Any, **named: Any) -> Any:
-        traffic.round_trips += 1
-        return wait(self, *given, **named)
+    def count_wait(self: Any, steps: Any, *given: Any, **named: Any) -> Any:
+        return wait(self, watch(steps), *given, **named)
 
-    def count_commit(_: Any) -> None:
-        traffic.commits += 1
+    def watch(steps: Any) -> Any:
+        # A pipeline of many rows takes three calls, and only one of them waits.
+        waited, ready = False, None
+        while True:
+            try:
+                wanted = steps.send(ready)
+            except StopIteration as end:
+                traffic.waits += waited
+                return end.value
+            waited = True
+            ready = yield wanted
+
+    def count_commit(connection: Connection) -> None:
+        # A reader's COMMIT writes nothing.
+        traffic.commits += bool(connection.get_execution_options().get("writes"))
 
     event.listen(database.engine, "commit", count_commit)
     with record_statements(database) as statements, patch.object(psycopg.Connection, "wait", count_wait):

@@ -96,7 +96,7 @@ def main() -> None:
     """Read the command line, measure and report."""
     names = [f"S{number}" for number in range(1, 13)]
     parser = argparse.ArgumentParser(prog="python -m tests.system.benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="run one short round of everything, without a server")
+    parser.add_argument("--quick", action="store_true", help="run one short round of everything")
     parser.add_argument("--json", action="store_true", help="print one JSON object; the lines go to standard error")
     parser.add_argument("--only", nargs="+", choices=names, default=names, help="measure only these goals")
     parser.add_argument("--picture", type=Path, metavar="FILE", help="draw where the time of S2 and S3 goes, as SVG")

@@ -91,7 +91,7 @@ class Load:
 def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
     """S5: acceptance on each database, by one client in this process and over HTTP."""
     goals = []
-    for name in (EMBEDDED, REDIS) if extent.servers else (EMBEDDED,):
+    for name in (EMBEDDED, REDIS):
         database = "SQLite" if name == EMBEDDED else "PostgreSQL"
         limit = 4 if name == EMBEDDED else 6
         client = _measure_client(servers, name, extent)

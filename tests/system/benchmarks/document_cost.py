@@ -29,7 +29,7 @@ def measure_invoice(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
     """S7: the invoice PDF against a plain one, and the PDF engine's memory."""
     goals = []
     for lines in extent.invoice_lines:
-        count = max(1, _LINES_A_ROUND // lines) if extent.servers else 2
+        count = extent.invoices or max(1, _LINES_A_ROUND // lines)
         with ExitStack() as running:
             sides: dict[str, Round] = {}
             for kind in ("ours", "plain"):

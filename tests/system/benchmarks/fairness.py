@@ -11,32 +11,27 @@ from typing import Final
 from pipeline.core.runtime import Runtime
 from pipeline.workflow.dispatch import publish_export
 from tests.support import factories
-from tests.system.benchmarks.builds import VARIABLE, WITHOUT_DOCUMENTS
 from tests.system.benchmarks.dispatch import start_runtime
-from tests.system.benchmarks.environments import EMBEDDED, REDIS, BenchmarkServers, create_account
+from tests.system.benchmarks.environments import REDIS, BenchmarkServers, create_account
 from tests.system.benchmarks.exports import accept_new, make_plan, read_latencies, wait_until_delivered
 from tests.system.benchmarks.goals import Extent, Goal, at_most
 from tests.system.benchmarks.interleave import run_module
 from tests.system.benchmarks.throughput import make_workers
 from tests.system.faults.bounds import share
 
-#: The other account, whose time is measured, and how many exports it sends, one every so often.
+#: The other account, whose time is measured. It sends one export every so often.
 OTHER: Final = "acc_other"
-MEASURED: Final = 20
 PACE_SECONDS: Final = 0.5
 
 
 def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
     """Measure account B alone, then while exports of account A wait."""
-    name = REDIS if extent.servers else EMBEDDED
-    # The short form is about the queue only.
-    build = {} if extent.servers else {VARIABLE: WITHOUT_DOCUMENTS}
-    stack = servers.stack(name)
+    stack = servers.stack(REDIS)
     with ExitStack() as running:
-        for worker in [] if name == EMBEDDED else make_workers(servers, stack, build):
+        for worker in make_workers(servers, stack, {}):
             worker.start()
             running.callback(worker.stop)
-        found = run_module(__name__, (extent.waiting, MEASURED if extent.servers else 4), stack, build)
+        found = run_module(__name__, (extent.waiting, extent.waiting_for), stack)
     alone, beside = (share(seconds, 0.95) for seconds in found)
     goal = f"p95 of account B beside {extent.waiting:,} waiting exports of account A against B alone"
     return [at_most("S11", goal, 3, beside / alone, f"{beside:.2f} s against {alone:.2f} s")]

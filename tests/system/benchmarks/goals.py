@@ -18,9 +18,8 @@ class Goal:
 
 @dataclass(frozen=True)
 class Extent:
-    """How much to measure. Without `servers`, only what needs neither PostgreSQL nor Redis."""
+    """How much to measure."""
 
-    servers: bool = True
     rounds: int = 5
     exports: int = 12  # whole exports in a round
     short_exports: int = 60  # exports without documents in a round
@@ -28,19 +27,23 @@ class Extent:
     accepted: int = 40  # plans that one client accepts in a round
     documents: int = 20  # units whose documents are made in a round
     invoice_lines: Sequence[int] = (5, 50, 500)
+    invoices: int = 0  # in a round; 0: enough for the clock of the processor
     memory_lines: Sequence[tuple[int, float]] = ((500, 250), (5_000, 300))
     latencies: int = 100
     stored: int = 1_000_000
     queued: int = 100_000
+    numbered: int = 15_000  # units that one account has numbered; more than any machine does in all rounds
+    numbering_seconds: float = 4.0
     waiting: int = 1_000
+    waiting_for: int = 20  # exports of the other account
     starts: int = 5
+    settle_seconds: float = 5.0  # until the first sweeps are over
     idle_seconds: float = 20.0
     demo: bool = True
 
 
-#: A check that every part still runs: one short round, without a server.
+#: A check that every part still runs: one short round.
 QUICK = Extent(
-    servers=False,
     rounds=1,
     exports=2,
     short_exports=2,
@@ -48,10 +51,17 @@ QUICK = Extent(
     accepted=5,
     documents=2,
     invoice_lines=(5,),
-    memory_lines=(),
+    invoices=2,
+    memory_lines=((5, 250),),
     latencies=3,
+    stored=2_000,
+    queued=100,
+    numbered=3_000,
+    numbering_seconds=0.3,
     waiting=40,
+    waiting_for=4,
     starts=1,
+    settle_seconds=0,
     idle_seconds=2,
     demo=False,
 )

@@ -24,7 +24,7 @@ from tests.support import factories
 from tests.system.benchmarks.bulk import copy_export, copy_id
 from tests.system.benchmarks.environments import REDIS, BenchmarkServers
 from tests.system.benchmarks.exports import accept, accept_exports, make_plan
-from tests.system.benchmarks.goals import Extent, Goal, at_most, unmeasured
+from tests.system.benchmarks.goals import Extent, Goal, at_most
 from tests.system.benchmarks.statements import run_export
 
 #: The exports of the almost empty database.
@@ -76,10 +76,6 @@ Probe = Callable[[Runtime], object]
 def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
     """Load both databases, and call every probe on each in turns."""
     goal = f"{{}} at {extent.stored:,} stored and {extent.queued:,} queued against {FEW:,} stored"
-    if not extent.servers:
-        return [
-            unmeasured("S9", goal.format("list filters, search, metrics, readiness, sweep, accept"), "needs PostgreSQL")
-        ]
     with ExitStack() as open_:
         few = open_.enter_context(_Loaded(servers, FEW, _PAGE))
         many = open_.enter_context(_Loaded(servers, extent.stored, extent.queued))

@@ -27,7 +27,7 @@ _WARM_UP: Final = 12
 def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
     """Measure exports one after another, in turns with their documents alone."""
     goals = []
-    for name in (EMBEDDED, REDIS) if extent.servers else (EMBEDDED,):
+    for name in (EMBEDDED, REDIS):
         stack = servers.stack(name)
         with ExitStack() as running:
             for worker in [] if name == EMBEDDED else make_workers(servers, stack, {}):

@@ -30,7 +30,6 @@ from tests.system.benchmarks.goals import Extent, Goal, at_most
 from tests.system.benchmarks.interleave import build_environment, run_module
 
 _EXPORTS: Final = str(Path(sys.executable).with_name("exports"))
-_SETTLE_SECONDS: Final = 5.0
 
 
 def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
@@ -87,8 +86,7 @@ def _measure_wall(command: Sequence[str], environment: Mapping[str, str], folder
 
 def _measure_idle(pid: int, extent: Extent) -> float:
     """Return the share of a core that the service and its children use while nothing is due."""
-    if extent.servers:
-        time.sleep(_SETTLE_SECONDS)
+    time.sleep(extent.settle_seconds)
     before = _read_all_seconds(pid)
     time.sleep(extent.idle_seconds)
     return (_read_all_seconds(pid) - before) / extent.idle_seconds

@@ -1,8 +1,9 @@
-"""The benchmark still runs: one short round of what needs no server. Tests make no claim about speed."""
+"""The benchmark still runs: one short round. Tests make no claim about speed."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -27,8 +28,10 @@ def test_quick_round_gives_each_goal_a_figure_and_a_verdict(tmp_path: Path) -> N
     assert ran.returncode == 0, ran.stderr
     goals = json.loads(ran.stdout)["goals"]
     assert list(dict.fromkeys(goal["id"] for goal in goals)) == [f"S{number}" for number in range(1, 13)]
-    # Without servers only these are left out.
-    assert {goal["id"] for goal in goals if goal["met"] is None} == {"S1", "S2", "S4", "S9", "S10"}
+    if os.environ.get("CI"):  # which has all servers
+        assert [goal["figure"] for goal in goals if goal["met"] is None] == [
+            "not measured: it is not installed; `make bench` installs it"
+        ]
     assert all(goal["goal"] and goal["figure"] for goal in goals)
     shown = "".join(ET.fromstring(picture.read_text(encoding="utf-8")).itertext())  # noqa: S314 - our own
     assert "documents alone" in shown

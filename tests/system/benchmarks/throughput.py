@@ -14,7 +14,7 @@ import psycopg
 from tests.conftest import Stack
 from tests.system.acceptance.programs import Program, read_procfile
 from tests.system.benchmarks.builds import VARIABLE, WITHOUT_DOCUMENTS
-from tests.system.benchmarks.environments import EMBEDDED, REDIS, BenchmarkServers
+from tests.system.benchmarks.environments import REDIS, BenchmarkServers
 from tests.system.benchmarks.figures import Comparison, Round, compare
 from tests.system.benchmarks.goals import Extent, Goal, at_least, at_most, unmeasured
 from tests.system.benchmarks.interleave import PROCESSOR, RATE, Side
@@ -31,13 +31,11 @@ WORKERS: Final = ("worker", "worker", "deliveries")
 def measure_without_documents(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
     """S1: exports without documents; the peers' steps do nothing but their bookkeeping."""
     title = "exports/s without documents against {}"
-    if not extent.servers:
-        return [unmeasured("S1", title.format(CELERY), "needs PostgreSQL and Redis")]
     count = extent.short_exports
     with ExitStack() as running:
         sides: dict[str, Round] = {
             CELERY: _peer(running, servers, "celery", count, {}),
-            SERVICE: _service(running, servers, REDIS, count, {VARIABLE: WITHOUT_DOCUMENTS}),
+            SERVICE: _service(running, servers, count, {VARIABLE: WITHOUT_DOCUMENTS}),
         }
         if find_spec("procrastinate"):
             sides[PROCRASTINATE] = _peer(running, servers, "procrastinate", count, {})
@@ -50,24 +48,20 @@ def measure_without_documents(servers: BenchmarkServers, extent: Extent) -> list
 
 def measure_whole(servers: BenchmarkServers, extent: Extent) -> tuple[list[Goal], Comparison]:
     """S2 and S3: whole exports with the same documents on every side; also return the measures of the sides."""
-    name = REDIS if extent.servers else EMBEDDED
     count = extent.exports
     with ExitStack() as running:
-        alone = Side("tests.system.benchmarks.documents", ("unit", count), servers.stack(name), servers.make_folder())
+        alone = Side("tests.system.benchmarks.documents", ("unit", count), servers.stack(REDIS), servers.make_folder())
         sides: dict[str, Round] = {
             DOCUMENTS: partial(running.enter_context(alone).measure, count),
-            SERVICE: _service(running, servers, name, count, {}),
+            SERVICE: _service(running, servers, count, {}),
+            CELERY: _peer(running, servers, "celery", count, {work.VARIABLE: "1"}),
         }
-        if extent.servers:
-            sides[CELERY] = _peer(running, servers, "celery", count, {work.VARIABLE: "1"})
         found = compare(sides, extent.rounds)
     title = f"whole exports/s against {CELERY} that makes the same documents"
     whole = found.ratio(PROCESSOR, SERVICE, DOCUMENTS)
     times = f"{found.median(SERVICE, PROCESSOR):.0f} ms against {found.median(DOCUMENTS, PROCESSOR):.0f} ms"
     return [
-        at_least("S2", title, 1.4, *_against(found, CELERY))
-        if CELERY in sides
-        else unmeasured("S2", title, "needs PostgreSQL and Redis"),
+        at_least("S2", title, 1.4, *_against(found, CELERY)),
         at_most("S3", "processor time of a whole export against its documents alone", 1.3, whole, times),
     ], found
 
@@ -77,9 +71,9 @@ def _against(found: Comparison, peer: str) -> tuple[float, str]:
     return found.ratio(RATE, SERVICE, peer), f"{rates}, processor time {found.ratio(PROCESSOR, SERVICE, peer):.2g} x"
 
 
-def _service(running: ExitStack, servers: BenchmarkServers, name: str, count: int, more: Mapping[str, str]) -> Round:
-    stack = servers.stack(name)
-    workers = [] if name == EMBEDDED else make_workers(servers, stack, more)
+def _service(running: ExitStack, servers: BenchmarkServers, count: int, more: Mapping[str, str]) -> Round:
+    stack = servers.stack(REDIS)
+    workers = make_workers(servers, stack, more)
     side = Side("tests.system.benchmarks.dispatch", (count,), stack, servers.make_folder(), workers, more)
     return partial(running.enter_context(side).measure, count)
 

@@ -15,6 +15,7 @@ from pipeline.core.blob_store import ArtifactStore
 from pipeline.customs import treatment
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.pga.worksheet import build_worksheet
+from pipeline.deliveries.entry_facts import add_estimate
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.registry import render_documents
 from pipeline.documents.schemas.invoice import Invoice
@@ -56,7 +57,7 @@ END_NOTIFICATION: Final = (
 
 
 def build_peer_invoice(export_id: str, unit: Unit) -> Invoice:
-    """Return the invoice of the unit, with the worksheet of the agencies if it has one."""
+    """Return the invoice of the unit, with its estimate and, if it has one, the worksheet of the agencies."""
     digests = treatment.line_digests(unit)
     whole = treatment.unit_digest(digests)
     facts = InvoiceFacts(
@@ -67,7 +68,7 @@ def build_peer_invoice(export_id: str, unit: Unit) -> Invoice:
         package_number="CP-000001",
         ruleset_id="us-ca-2026-11-29",
         ruleset_as_of=date(2026, 10, 7),
-        ssccs={},
+        ssccs={each.package_ref: f"{number:018}" for number, each in enumerate(unit.packages)},
         line_digests=digests,
         unit_digest=whole,
         treatment_digest=whole,
@@ -76,7 +77,7 @@ def build_peer_invoice(export_id: str, unit: Unit) -> Invoice:
     invoice = build_invoice(unit, facts)
     if any(line.treatment.pga for line in invoice.lines):
         invoice = invoice.model_copy(update={"worksheet": build_worksheet(unit, entry_date(unit), digests)})
-    return invoice
+    return add_estimate(invoice, unit)
 
 
 def store_documents(export_id: str, plan: str) -> list[dict[str, Any]]:
