@@ -93,6 +93,17 @@ def parsed(document):
     lxml.etree.fromstring(document, STRICT)
 
 
+def mailed(request, body):
+    # ruleid: request-read-as-mail
+    email.parser.BytesParser(policy=HTTP).parsebytes(body)
+    # ruleid: request-read-as-mail
+    email.message_from_bytes(body)
+    # ruleid: request-read-as-mail
+    request.form()
+    # ok: request-read-as-mail
+    UploadParser(request.headers["content-type"], "token").feed(body)
+
+
 def unpacked(archive, folder):
     # ruleid: archive-that-names-its-own-place
     archive.extractall(folder)

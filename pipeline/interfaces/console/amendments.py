@@ -40,7 +40,7 @@ router = APIRouter(prefix="/console/exports/{id}/amend", include_in_schema=False
 #: A longer plan is not shown as a text to edit: only its named places are.
 MAX_TEXT: Final = 300_000
 #: The text and the inputs, each byte of them as three.
-PlanForm = Annotated[Form, Depends(limit_form(3 * MAX_TEXT + 512 * 1024))]
+PlanForm = Annotated[Form, Depends(limit_form(3 * MAX_TEXT + 512 * 1024, *AMENDING_ROLES))]
 
 #: An approval is given by sending what was checked; a check is good for a day.
 _CHECK_LASTS: Final = timedelta(days=1)
@@ -85,7 +85,6 @@ def download_plan(id: str, visit: Visitor) -> Response:  # noqa: A002 - the cont
 @router.post("")
 def add_place(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
     """Show the form again as it was typed, with an input for one more place of the plan."""
-    visit.caller.require(*AMENDING_ROLES)
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     typed, pointer = _read_typed(form), form.get("add")
     if not pointer.startswith("/") or len(pointer) > 256:
@@ -100,7 +99,6 @@ def add_place(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa: A00
 @router.post("/check")
 def check_plan(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
     """Show the findings of the corrected plan and what changes; nothing is written."""
-    visit.caller.require(*AMENDING_ROLES)
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     return _check(visit, plan, _read_typed(form))
 
@@ -108,7 +106,6 @@ def check_plan(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa: A0
 @router.post("/proforma")
 def show_proforma(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
     """Return the pro forma invoice of the corrected plan as a PDF; nothing is written."""
-    visit.caller.require(*AMENDING_ROLES)
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     typed = _read_typed(form)
     corrected = _correct(visit, plan, typed, visit.runtime.clock())
@@ -128,7 +125,6 @@ def show_proforma(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa:
 @router.post("/send")
 def send_amendment(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
     """Amend the export with the plan that was checked, which approves it; then show the new revision."""
-    visit.caller.require(*AMENDING_ROLES)
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     typed = _read_typed(form)
     approved_at = _read_approved_at(visit, typed)

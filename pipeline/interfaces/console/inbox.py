@@ -29,8 +29,9 @@ from pipeline.workflow.steps import TaskMessage
 
 router = APIRouter(prefix="/console/inbox", include_in_schema=False, route_class=ConsoleRoute)
 
+_SOME_REMEDY: Final = sorted({role for each in Remedy for role in required_roles(each)})
 #: A form with room for all items of a group, and for a note.
-ChosenItems = Annotated[Form, Depends(limit_form(400 * inbox.MOST_ITEMS + 16 * 1024))]
+ChosenItems = Annotated[Form, Depends(limit_form(400 * inbox.MOST_ITEMS + 16 * 1024, *_SOME_REMEDY))]
 
 #: How many items of each cause the inbox shows; the page of one cause shows more.
 _FIRST_ITEMS: Final = 15

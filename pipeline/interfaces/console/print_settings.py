@@ -22,7 +22,7 @@ router = APIRouter(prefix="/console/print-settings", include_in_schema=False, ro
 
 _HERE = "/console/print-settings"
 #: One byte more: a picture that is too large is refused as such, and not as a form.
-LogoForm = Annotated[Upload, Depends(limit_upload(MAX_BYTES + 64 * 1024))]
+LogoForm = Annotated[Upload, Depends(limit_upload(MAX_BYTES + 64 * 1024, ADMIN))]
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from pipeline.accounts import print_settings
-from pipeline.core.errors import InvalidRequest
-from pipeline.interfaces.console.upload import parse_upload
+from pipeline.core.errors import ForeignForm, InvalidRequest
+from pipeline.interfaces.console.upload import Upload, UploadParser
 from tests.interfaces.api.conftest import OTHER, ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.interfaces.console.test_keys import read_form
@@ -144,43 +144,86 @@ def build_body(*parts: tuple[str, bytes], boundary: str = "----b") -> bytes:
 
 
 TYPE = "multipart/form-data; boundary=----b"
+TOKEN = ("name=csrf_token", b"t")
+
+
+def parse(body: bytes, content_type: str = TYPE, pieces: int = 1) -> Upload:
+    """Return what a form holds whose bytes arrive in pieces."""
+    parser = UploadParser(content_type, "t")
+    for start in range(0, len(body), size := -(-len(body) // pieces) or 1):
+        parser.feed(body[start : start + size])
+    return parser.finish()
 
 
 def test_any_bytes_of_a_file_arrive_unchanged() -> None:
     lots = random.Random(7)  # noqa: S311 - the same bytes on every run
     contents = [b"\r\n", b"\n\r", b"\r", b"--", b"\x00\x85\x1c\x0b\x0c\xe2\x80\xa8", lots.randbytes(100_000)]
     contents += [bytes(lots.choices(b"\r\n-b ", k=500)) + b"." for _ in range(50)]
+    contents.append(b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\ninner\r\n--x--")
     for content in contents:
-        body = build_body(("name=csrf_token", b"t"), ('name="logo"; filename="a.png"', content))
-        found = parse_upload(TYPE, body)
-        assert (found.files, found.form.get("csrf_token")) == ({"logo": content}, "t"), content[:20]
+        body = build_body(TOKEN, ('name="logo"; filename="a.png"', content))
+        for pieces in (1, 7, min(len(body), 900)):
+            found = parse(body, pieces=pieces)
+            assert (found.files, found.form.get("csrf_token")) == ({"logo": content}, "t"), content[:20]
 
 
 def test_first_file_of_an_input_counts_and_an_empty_one_is_none() -> None:
     named = 'name="logo"; filename="{}"'
-    found = parse_upload(TYPE, build_body((named.format("a"), b"one"), (named.format("b"), b"two")))
+    found = parse(build_body(TOKEN, (named.format("a"), b"one"), (named.format("b"), b"two")))
     assert found.files == {"logo": b"one"}
-    assert parse_upload(TYPE, build_body((named.format(""), b""))).files == {}
+    assert parse(build_body(TOKEN, (named.format(""), b""))).files == {}
+
+
+NESTED = "name=a\r\nContent-Type: multipart/mixed; boundary=c"
 
 
 @pytest.mark.parametrize(
-    ("content_type", "body"),
+    ("content_type", "body", "why"),
     [
-        ("", b""),
-        ("application/x-www-form-urlencoded", b"a=b"),
-        ("multipart/form-data", build_body(("name=a", b"b"))),
-        ("multipart/mixed; boundary=----b", build_body(("name=a", b"b"))),
-        ("multipart/form-data; boundary=other", build_body(("name=a", b"b"))),
+        ("", b"", "is not multipart/form-data"),
+        ("application/x-www-form-urlencoded", b"a=b", "is not multipart/form-data"),
+        ("multipart/form-data", build_body(TOKEN), "is not multipart/form-data"),
+        ("multipart/mixed; boundary=----b", build_body(TOKEN), "is not multipart/form-data"),
+        (f"multipart/form-data{'; a=b' * 13_000}; boundary=----b", build_body(TOKEN), "is not multipart/form-data"),
+        (f"multipart/form-data; boundary={'b' * 300}", b"", "boundary of more than 256"),
+        ("multipart/form-data; boundary=other", build_body(TOKEN), "is damaged"),
+        (TYPE, build_body(TOKEN)[:-5], "has no end"),
+        (TYPE, build_body(TOKEN, *[("name=a", b"")] * 11_000), "has more than 4 parts"),
+        (TYPE, build_body(TOKEN, (f"name=a{'; a=b' * 110_000}", b"")), "a header that is too long"),
+        (TYPE, build_body(TOKEN, ("name=a" + "\r\nA: b" * 4, b"")), "is damaged"),
     ],
-    ids=str,
+    ids=lambda value: str(value)[:30],
 )
-def test_body_of_another_kind_is_refused(content_type: str, body: bytes) -> None:
-    with pytest.raises(InvalidRequest):
-        parse_upload(content_type, body)
+def test_body_that_is_no_form_or_exceeds_a_bound_is_refused(content_type: str, body: bytes, why: str) -> None:
+    with pytest.raises(InvalidRequest, match=why):
+        parse(body, content_type)
 
 
-def test_parts_without_a_name_are_left_out() -> None:
-    nested = b"Content-Type: multipart/mixed; boundary=x\r\n\r\n--x\r\n\r\ninner\r\n--x--"
-    body = b"------b\r\n" + nested + b"\r\n------b\r\n\r\nno name\r\n------b--\r\n"
-    found = parse_upload(TYPE, body)
-    assert (found.files, dict(found.form.values)) == ({}, {})
+def test_token_comes_before_all_else() -> None:
+    parser = UploadParser(TYPE, "t")
+    with pytest.raises(ForeignForm):
+        parser.feed(build_body(('name="logo"; filename="a"', b"picture"), TOKEN))
+
+
+def test_parts_within_a_part_are_its_content() -> None:
+    body = build_body(TOKEN, (NESTED, b"--c\r\n\r\ninner\r\n--c--"))
+    assert parse(body).form.get("a") == "--c\r\n\r\ninner\r\n--c--"
+
+
+# Forms that are larger than a few fields
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        f"{PAGE}/logo",
+        "/console/partners/brk/profile/edit",
+        "/console/inbox/review",
+        "/console/inbox/apply",
+        "/console/inbox/test",
+        *(f"/console/exports/exp_1/amend{each}" for each in ("", "/check", "/proforma", "/send")),
+    ],
+)
+def test_large_form_is_not_read_from_who_lacks_the_role(harness: ApiHarness, address: str) -> None:
+    refused = sign_in_browser(harness, "read").post(address, content=b"a" * 3_000_000)
+    assert (refused.status_code, "needs the role" in refused.text) == (403, True)  # and not 413, for its size
