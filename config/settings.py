@@ -273,11 +273,12 @@ class Settings(BaseSettings):
     max_body_seconds: Seconds = Field(60, description="Longest time for a request body to arrive")
     max_requests: Count = Field(
         500,
-        description="Requests with a key at a time, per process; as many live streams; a twentieth without a key",
+        description="Requests with key or session at a time, per process; as many live streams; a twentieth of each kind without",
     )
     docs: bool = Field(True, description="Whether /docs, /openapi.json and /asyncapi.json are served")
     max_account_requests: Count = Field(
-        250, description="Requests of one account at a time, per process; as many live streams"
+        250,
+        description="Requests of one account at a time, per process; as many live streams; a key has half, a person an eighth",
     )
     max_open_exports: Count = Field(10_000, description="Active exports of an account; more get 429")
     max_json_depth: Count = Field(32, description="Deepest nesting of a request body")

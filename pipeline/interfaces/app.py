@@ -42,11 +42,12 @@ from pipeline.interfaces.api import (
 )
 from pipeline.interfaces.api.dependencies import ApiKeyCache, TaskPublisher
 from pipeline.interfaces.api.errors import add_problem_handlers
-from pipeline.interfaces.api.limits import BodyLimit, RequestDeadline, RequestLimit, UnaskedWaits
+from pipeline.interfaces.api.limits import BodyLimit, RequestDeadline, UnaskedWaits
 from pipeline.interfaces.api.metrics import UpkeepCollector, WorkCollector
 from pipeline.interfaces.api.middleware import RequestContext, RequestMetrics
 from pipeline.interfaces.api.openapi_document import add_contract
 from pipeline.interfaces.api.parameters import check_query
+from pipeline.interfaces.api.places import RequestLimit
 from pipeline.interfaces.api.single_flight import SingleFlight
 from pipeline.interfaces.console import (
     amendments,

@@ -32,7 +32,7 @@ from pipeline.accounts.api_keys import (
 from pipeline.core import tenancy
 from pipeline.core.errors import InvalidApiKey, RateLimited
 from pipeline.core.runtime import Runtime
-from pipeline.interfaces.api.limits import COUNT
+from pipeline.interfaces.api.places import COUNT, KEY_PART
 from pipeline.workflow.amendments import AMENDING_ROLES
 from pipeline.workflow.idempotency import Acceptance
 from pipeline.workflow.steps import TaskMessage, stream_tasks
@@ -203,7 +203,7 @@ def count_request(request: Request, caller: Caller) -> None:
     headers.append(("RateLimit", f'"key";r={left};t={max(1, round(wait))}'))
     if wait:
         raise rate_limited(f"this key may make {keys.per_minute} requests in a minute", wait)
-    request.scope[COUNT](caller.account_id)
+    request.scope[COUNT](caller.account_id, caller.actor, KEY_PART)
 
 
 def rate_limited(what: str, wait: float) -> RateLimited:

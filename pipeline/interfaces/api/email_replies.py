@@ -82,19 +82,18 @@ def show_form(token: str, request: Request, runtime: RuntimeDep) -> Response:
 @router.post("/{token}")
 async def submit_reply(token: str, request: Request, runtime: RuntimeDep) -> Response:
     """Record the answer once; a second answer gets a page that shows the first."""
+    found = await run_in_threadpool(_open_handoff, request, runtime, token)
+    if isinstance(found, Response):
+        return found
     body = await read_body_up_to(request, MAX_FORM_BYTES)
     if body is None:
         return _message_page(
             "The answer is too long", "It has too many characters. Go back, shorten it, and send it again.", 413
         )
-    return await run_in_threadpool(_record_reply, token, request, runtime, body)
+    return await run_in_threadpool(_record_reply, runtime, token, *found, body)
 
 
-def _record_reply(token: str, request: Request, runtime: Runtime, body: bytes) -> Response:
-    found = _open_handoff(request, runtime, token)
-    if isinstance(found, Response):
-        return found
-    link, handoff = found
+def _record_reply(runtime: Runtime, token: str, link: ReplyLink, handoff: Handoff, body: bytes) -> Response:
     form = _parse_form(body)
     if handoff.final_reply is not None or handoff.replaced is not None:
         return _form_page(handoff, form, status=409)

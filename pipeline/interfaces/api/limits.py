@@ -1,9 +1,8 @@
-"""Limits of one process: requests in progress, how long each waits, and bytes of bodies."""
+"""Limits of one process: how long a request waits, and bytes of bodies."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from typing import Final
 
 import anyio
@@ -11,23 +10,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.core import deadline
-from pipeline.core.errors import BodyTooSlow, InvalidRequest, NotFound, NotReady, PayloadTooLarge, RateLimited, Refused
+from pipeline.core.errors import BodyTooSlow, InvalidRequest, NotFound, NotReady, PayloadTooLarge, Refused
 from pipeline.interfaces.api.errors import problem_response
-
-#: Probes must get an answer even when the process is busy.
-_UNLIMITED_PATHS: Final = frozenset({"/livez", "/readyz"})
-
-_STREAM: Final = "text/event-stream"
-
-#: Requests without a key have separate places: one twentieth of the maximum, and at least four.
-_WITHOUT_KEY_PART: Final = 20
-_WITHOUT_KEY_MIN: Final = 4
-#: Paths that check a key, or the sandbox's token, before they read a body or return data.
-_KEYED_PATHS: Final = ("/api/", "/sandbox/borderbuddy/", "/sandbox/handoffs")
-_KEYLESS_PATHS: Final = "/api/schemas/"
-
-#: The scope's member that counts the request for its account, which is known only when the key was read.
-COUNT: Final = "exports.count"
+from pipeline.interfaces.api.places import BODY_SECONDS, busy_refusal
 
 #: Short, so that a caller learns soon that the database is busy; the request's own work takes time as well.
 REQUEST_WAIT_SECONDS: Final = 3.0
@@ -53,65 +38,6 @@ class UnaskedWaits:
     def end(self) -> None:
         """Count one waiting request less."""
         self._waiting -= 1
-
-
-class RequestLimit:
-    """Limits the requests in progress, and separately the live streams.
-
-    One account has at most `max_per_account` of each, so that others have room even if its requests wait long. Requests
-    without a key have a small limit of their own: they cannot take the places of callers with keys.
-    """
-
-    def __init__(self, app: ASGIApp, max_requests: int, max_per_account: int) -> None:
-        self.app = app
-        self.max_requests = max_requests
-        self.max_per_account = max_per_account
-        self.max_without_key = max(_WITHOUT_KEY_MIN, max_requests // _WITHOUT_KEY_PART)
-        self._under_way = {"requests": 0, "live streams": 0, "requests without a key": 0}
-        self._under_way_by_account: Counter[tuple[bool, str]] = Counter()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in _UNLIMITED_PATHS:
-            await self.app(scope, receive, send)
-            return
-        headers = Headers(scope=scope)
-        live = _STREAM in headers.get("accept", "")
-        has_key = _has_key(scope, headers)
-        what = "requests without a key" if not has_key else "live streams" if live else "requests"
-        max_requests = self.max_requests if has_key else self.max_without_key
-        if self._under_way[what] >= max_requests:
-            await problem_response(scope, _busy_refusal(f"this process has {max_requests} {what} in progress"))(
-                scope, receive, send
-            )
-            return
-        receive_counted: list[tuple[bool, str]] = []
-
-        def count(account_id: str) -> None:
-            if self._under_way_by_account[live, account_id] >= self.max_per_account:
-                kind = "live streams" if live else "requests"
-                why = f"account {account_id} has {self.max_per_account} {kind} in progress here, its maximum"
-                raise RateLimited(f"{why}; try again in 1 s", headers={"Retry-After": "1"})
-            self._under_way_by_account[live, account_id] += 1
-            receive_counted.append((live, account_id))
-
-        scope[COUNT] = count
-        self._under_way[what] += 1
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            self._under_way[what] -= 1
-            self._under_way_by_account -= Counter(receive_counted)
-
-
-def _has_key(scope: Scope, headers: Headers) -> bool:
-    """Return whether the request brings a key to a path that checks it first; a wrong key holds its place only briefly."""
-    path = scope["path"]
-    if path.startswith("/portal") and path != "/portal/open":
-        return "cookie" in headers
-    if path.startswith("/console"):
-        # A page without a session is short. A form is read before its sender is known.
-        return scope["method"] == "GET" and "cookie" in headers
-    return path.startswith(_KEYED_PATHS) and not path.startswith(_KEYLESS_PATHS) and "authorization" in headers
 
 
 class RequestDeadline:
@@ -159,7 +85,7 @@ class BodyLimit:
             return
         size = 0
         refusal: Refused | None = None
-        receive_in_time = _receive_within(receive, self.seconds)
+        receive_in_time = _receive_within(receive, min(self.seconds, scope.get(BODY_SECONDS, self.seconds)))
 
         async def receive_counted() -> Message:
             nonlocal size, refusal
@@ -208,7 +134,7 @@ class BodyLimit:
         )
 
     def _too_many(self) -> NotReady:
-        return _busy_refusal("this process holds its maximum of bytes of request bodies")
+        return busy_refusal("this process holds its maximum of bytes of request bodies")
 
 
 def _receive_within(receive: Receive, seconds: float) -> Receive:
@@ -233,10 +159,6 @@ def _receive_within(receive: Receive, seconds: float) -> Receive:
         return message
 
     return receive_message
-
-
-def _busy_refusal(why: str) -> NotReady:
-    return NotReady(f"{why}; try again in 1 s", headers={"Retry-After": "1", "Connection": "close"})
 
 
 def _refuse_zero_characters(scope: Scope) -> Refused | None:

@@ -22,14 +22,13 @@ from pipeline.interfaces.api.dependencies import (
     ApiKeyCache,
     KeyHolder,
     RuntimeDep,
-    get_caller,
     rate_limited,
     roles_allowing,
 )
 from pipeline.interfaces.api.headers import download_headers
 from pipeline.interfaces.api.openapi import READ_REFUSALS, SIGNED_OR_BY_KEY, refusal_responses
 from pipeline.interfaces.api.request_body import read_body_up_to
-from pipeline.interfaces.api.submissions import authenticate_signature, find_submission
+from pipeline.interfaces.api.submissions import authenticate_signature, find_submission, get_caller_unless_signed
 
 router = APIRouter(tags=["packages"])
 
@@ -63,7 +62,7 @@ async def renew_document_links(id: str, request: Request, runtime: RuntimeDep) -
     The call has no body. It carries a key that may read the documents, or the three Standard Webhooks headers made with
     the partner's secret over an empty body.
     """
-    caller = await get_caller(request) if "authorization" in request.headers else None
+    caller = await get_caller_unless_signed(request)
     if await read_body_up_to(request, 0) is None:
         # A signature over an answer's body must not open documents.
         raise InvalidRequest("the body must be empty; send none, and sign an empty one")

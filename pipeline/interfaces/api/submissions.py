@@ -40,7 +40,7 @@ async def acknowledge_handoff(id: str, request: Request, runtime: RuntimeDep) ->
     The call carries a key with the role `partner:<id>` or `operate`, or the three Standard Webhooks headers made with
     the partner's secret.
     """
-    caller = await get_caller(request) if "authorization" in request.headers else None
+    caller = await get_caller_unless_signed(request)
     body = await read_body_up_to(request, MAX_BYTES)
     if body is None:
         # The rest of the body is not read, so the connection cannot be used again.
@@ -81,13 +81,23 @@ def _is_test(runtime: Runtime, export_id: str) -> bool:
         return session.get_one(Export, export_id).test
 
 
+async def get_caller_unless_signed(request: Request) -> Caller | None:
+    """Return the caller of a call; None if it has no key but a signature, which the body must still prove.
+
+    Raises InvalidApiKey, before the body is read.
+    """
+    if "authorization" in request.headers:
+        return await get_caller(request)
+    if "webhook-signature" in request.headers:
+        return None
+    raise InvalidApiKey(
+        "send your API key as `Authorization: Bearer <key>`, or sign the body with the partner's secret",
+        headers={"WWW-Authenticate": 'Bearer realm="exports"'},
+    )
+
+
 def authenticate_signature(runtime: Runtime, submission_id: str, body: bytes, headers: dict[str, str]) -> Signer:
     """Return the partner that signed the body, and act for its account from now on; raises InvalidApiKey."""
-    if "webhook-signature" not in headers:
-        raise InvalidApiKey(
-            "send your API key as `Authorization: Bearer <key>`, or sign the body with the partner's secret",
-            headers={"WWW-Authenticate": 'Bearer realm="exports"'},
-        )
     signer = submissions.verify_signer(runtime, submission_id, body, headers)
     tenancy.set_account(signer.account_id)
     return signer

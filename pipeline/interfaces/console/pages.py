@@ -24,7 +24,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render, render_pieces
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime
 from pipeline.interfaces.api.errors import to_refusal
-from pipeline.interfaces.api.limits import COUNT
+from pipeline.interfaces.api.places import COUNT, PERSON_PART
 from pipeline.interfaces.console.list_views import FilterLink
 from pipeline.interfaces.console.session import (
     check_csrf_token,
@@ -217,7 +217,10 @@ class ConsoleRoute(APIRoute):
             except (Refused, RequestValidationError) as error:
                 visit: RefusingVisit | None = getattr(request.state, "visit", None)
                 show = public_refusal if visit is None else visit.refusal
-                return await run_in_threadpool(show, to_refusal(error))
+                refused = to_refusal(error)
+                page = await run_in_threadpool(show, refused)
+                page.headers.update(refused.headers)
+                return page
 
         return answer
 
@@ -236,8 +239,9 @@ async def open_visit(request: Request) -> Visit:
     tenancy.set_account(caller.account_id)
     structlog.contextvars.bind_contextvars(account_id=caller.account_id, person_id=caller.actor)
     visit = Visit(request, caller, compute_csrf_token(runtime, token, caller.account_id))
+    # Before the visit is kept: a page with its account's facts would cost a full process more than the refusal.
+    request.scope[COUNT](caller.account_id, caller.actor, PERSON_PART)
     request.state.visit = visit
-    request.scope[COUNT](caller.account_id)
     return visit
 
 

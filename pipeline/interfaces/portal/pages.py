@@ -22,7 +22,7 @@ from pipeline.core.templating import render
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime, rate_limited
-from pipeline.interfaces.api.limits import COUNT
+from pipeline.interfaces.api.places import COUNT, PERSON_PART
 from pipeline.interfaces.console.pages import Form, SignedOut, describe_refusal, page_response, read_fields
 from pipeline.interfaces.portal import session
 from pipeline.interfaces.portal.views import build_nav
@@ -85,11 +85,7 @@ class PortalVisit:
 
     def refusal(self, refused: Refused) -> Response:
         """Return a page that only says why the request was refused."""
-        response = self.page(
-            "portal/refused.html", refused.status, title=refused.title, message=describe_refusal(refused)
-        )
-        response.headers.update(refused.headers)
-        return response
+        return self.page("portal/refused.html", refused.status, title=refused.title, message=describe_refusal(refused))
 
 
 async def open_portal_visit(request: Request) -> PortalVisit:
@@ -108,7 +104,7 @@ async def open_portal_visit(request: Request) -> PortalVisit:
     _, wait = keys.take_token(visitor.link_id)
     if wait:
         raise rate_limited(f"a link may make {keys.per_minute} requests in a minute", wait)
-    request.scope[COUNT](visitor.account_id)
+    request.scope[COUNT](visitor.account_id, visitor.actor, PERSON_PART)
     if keys.should_touch(visitor.link_id):
         await run_in_threadpool(record_link_use, runtime, visitor)
     return visit

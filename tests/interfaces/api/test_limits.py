@@ -24,6 +24,7 @@ from pipeline.core.db import Database
 from pipeline.interfaces.api import limits, sandbox
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open, execution
 from tests.support import factories
+from tests.support.people import sign_in_client
 from tests.support.servers import poll
 
 EXECUTE = "/api/exports/execute"
@@ -98,34 +99,52 @@ def test_account_at_its_limit_leaves_room_for_others(open_harness: Open) -> None
     poll(lambda: client.get("/api/exports").status_code == 200, 20, "an ended request was still counted")
 
 
-#: Requests that a stranger holds open: the body is read before the sender is known, or is not read at all.
+#: Requests that a stranger holds open: the body is read before the sender is known.
 STRANGERS = [
-    ("/api/broker-submissions/sub_0/acknowledgements", {}),
-    ("/api/broker-submissions/sub_0/links", {}),
-    ("/answers/none", {"Authorization": "Bearer none"}),
-    ("/console/sign-in", {"Authorization": "Bearer none", "Cookie": "exports_console=none"}),
-    ("/portal/open", {"Cookie": "exports_portal=none"}),
+    ("/api/broker-submissions/sub_0/acknowledgements", {"webhook-signature": "v1,none"}, "signed calls"),
+    ("/console/sign-in", {"Authorization": "Bearer none", "Cookie": "exports_console=none"}, "sign-ins"),
+    ("/portal/open", {"Cookie": "exports_portal=none"}, "uses of portal links"),
 ]
 
 
-@pytest.mark.parametrize(("path", "headers"), STRANGERS)
-def test_requests_without_a_key_leave_room_for_keys(open_harness: Open, path: str, headers: dict[str, str]) -> None:
+@pytest.mark.parametrize(("path", "headers", "kind"), STRANGERS)
+def test_slow_stranger_stops_only_its_network_at_its_door(
+    open_harness: Open, path: str, headers: dict[str, str], kind: str
+) -> None:
     harness = open_harness(max_requests=5)
-    stranger, reader = harness.client_with_key(None), harness.client("read")
-    with ExitStack() as held:
+    stranger, reader = harness.client_with_key(None), harness.client_with_key(None)
+    sign_in_client(reader, harness.runtime, "read")
 
-        def filled() -> bool:
-            held.enter_context(hold_request(harness, headers, b"", path))
-            return is_busy(stranger.get("/console/sign-in"))
+    def refused() -> bool:
+        answer = stranger.post(path, headers=headers)
+        if answer.status_code != 429:
+            return False
+        assert answer.headers["retry-after"] == "1"
+        assert answer.json()["message"] == f"your network has 1 {kind} in progress here; try again in 1 s"
+        return True
 
-        poll(filled, 60, "requests without a key had no limit")
-        sent_headers = stranger.get("/console/sign-in").json()["message"]
-        assert sent_headers == "this process has 4 requests without a key in progress; try again in 1 s"
-        assert reader.get("/api/exports").status_code == 200
-        assert stranger.get("/livez").status_code == stranger.get("/readyz").status_code == 200
+    with hold_request(harness, headers, b"", path):
+        poll(refused, 20, "a second request of the network was answered")
+        others = {each: stranger.post(each, headers=sent).status_code for each, sent, _ in STRANGERS if each != path}
+        assert 429 not in others.values()
+        assert stranger.get("/metrics").status_code == 200
+        assert reader.post("/console/me/account").status_code == 403  # the form was read: it has no token
         cookie = {"Cookie": "exports_console=none"}
-        assert stranger.get("/console", headers=cookie).headers["location"] == "/console/sign-in"
-    poll(lambda: stranger.get("/console/sign-in").status_code == 200, 20, "an ended request was still counted")
+        assert stranger.post("/console/me/account", headers=cookie).headers["location"] == "/console/sign-in"
+    poll(lambda: not refused(), 20, "an ended request was still counted")
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [(EXECUTE, 401), ("/api/broker-submissions/sub_0/acknowledgements", 401), ("/answers/none", 404)],
+)
+def test_body_of_who_shows_nothing_is_not_read(open_harness: Open, path: str, status: int) -> None:
+    harness = open_harness(max_body_bytes=100_000, max_bodies_bytes=100_000)
+    good = harness.client("execute")
+    for _ in range(5):
+        answer = harness.client_with_key(None).post(path, content=iter([b" " * 90_000]), headers=AS_JSON)
+        assert answer.status_code == status
+    assert good.post(EXECUTE, content=b" " * 90_000, headers=AS_JSON).json()["errorCode"] == "INVALID_REQUEST"
 
 
 @pytest.mark.parametrize(
@@ -134,7 +153,7 @@ def test_requests_without_a_key_leave_room_for_keys(open_harness: Open, path: st
 )
 def test_slow_body_is_rejected(open_harness: Open, path: str, roles: list[str]) -> None:
     harness = open_harness(max_body_seconds=0.2)
-    headers = {"Authorization": f"Bearer {harness.key(*roles).bearer}"} if roles else {}
+    headers = {"Authorization": f"Bearer {harness.key(*roles).bearer}"} if roles else {"webhook-signature": "v1,none"}
     before = harness.rows()
     with hold_request(harness, headers, b"{", path) as connection:
         answer = b"".join(iter(lambda: connection.recv(65536), b""))
@@ -202,15 +221,6 @@ def test_total_bytes_of_bodies_are_limited_and_released(open_harness: Open) -> N
         # A small body still fits.
         assert client.post(EXECUTE, content=b"{", headers=AS_JSON).json()["errorCode"] == "INVALID_REQUEST"
     poll(lambda: one_more().status_code == 400, 20, "an ended request was still counted")
-
-
-def test_body_without_a_key_is_not_read(open_harness: Open) -> None:
-    harness = open_harness(max_body_bytes=100_000, max_bodies_bytes=100_000)
-    good = harness.client("execute")
-    for _ in range(5):
-        answer = harness.client_with_key(None).post(EXECUTE, content=iter([b" " * 90_000]), headers=AS_JSON)
-        assert answer.status_code == 401
-    assert good.post(EXECUTE, content=b" " * 90_000, headers=AS_JSON).json()["errorCode"] == "INVALID_REQUEST"
 
 
 def test_unverified_bodies_leave_room_for_others(open_harness: Open) -> None:
