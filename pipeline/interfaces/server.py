@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import threading
 import time
@@ -37,6 +38,10 @@ WEB_OPTIONS: Final = (
 )
 #: Bytes of a request line and its headers, or of the trailers behind a body; exceeded by at most one received piece.
 MAX_HEAD_BYTES: Final = 64 * 1024
+#: How long a caller may take nothing of its answer.
+UNREAD_SECONDS: Final = 30.0
+#: What a caller may leave untaken without a bound in time; less than the connection itself costs.
+_MOST_UNWATCHED_BYTES: Final = 4 * 1024
 
 
 class NotServing(ExportsError):
@@ -53,13 +58,51 @@ def run_web(host: str, port: int, options: Sequence[str] = ()) -> None:
 
 
 class BoundedHead(HttpToolsProtocol):
-    """uvicorn's protocol, with a bound: it ends a connection that sends more than MAX_HEAD_BYTES outside of a body.
+    """uvicorn's protocol, with two bounds: it ends a connection that sends too much, or takes nothing.
 
-    The parser keeps an unfinished header and copies it with each piece that arrives. Without a bound, one connection
-    could use the time of all others.
+    One that sends more than MAX_HEAD_BYTES outside of a body: the parser keeps an unfinished header and copies it with
+    each piece that arrives, so one connection could use the time of all others. And one that takes no byte of its
+    answer for UNREAD_SECONDS: many of them could use the memory of the process.
     """
 
     _unfinished = 0
+    _unread: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn's
+        super().connection_made(transport)
+        # The loop writes head and body at once if the head alone does not reach the limit.
+        transport.set_write_buffer_limits(_MOST_UNWATCHED_BYTES)
+
+    def pause_writing(self) -> None:
+        """Begin to wait until the caller takes something."""
+        super().pause_writing()
+        self._watch(self.transport.get_write_buffer_size())
+
+    def resume_writing(self) -> None:
+        """End the wait: the caller has taken all."""
+        self._unwatch()
+        super().resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._unwatch()
+        super().connection_lost(exc)
+
+    def _watch(self, left: int) -> None:
+        self._unwatch()
+        self._unread = self.loop.call_later(UNREAD_SECONDS, self._end_unless_taken, left)
+
+    def _unwatch(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
+
+    def _end_unless_taken(self, before: int) -> None:
+        left = self.transport.get_write_buffer_size()
+        if left < before:
+            self._watch(left)
+        else:
+            # A close would wait for the caller to take the rest.
+            self.transport.abort()
 
     def data_received(self, data: bytes) -> None:
         self._unfinished += len(data)

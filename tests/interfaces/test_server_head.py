@@ -1,17 +1,24 @@
-"""The bound on a request's line and headers: one connection cannot use the time of all others."""
+"""The bounds of a connection: on the heads that it sends, and on the answers that it does not take."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import socket
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Final
+from types import SimpleNamespace
+from typing import Final, cast
 from urllib.parse import urlsplit
 
 import pytest
+import uvicorn
+from uvicorn.server import ServerState
 
-from pipeline.interfaces.server import MAX_HEAD_BYTES, WEB_OPTIONS
+from pipeline.interfaces import server
+from pipeline.interfaces.console.assets import VIEWER
+from pipeline.interfaces.server import MAX_HEAD_BYTES, WEB_OPTIONS, BoundedHead
 from tests.architecture.test_wiring import procfile
 from tests.interfaces.api.conftest import ApiHarness
 
@@ -37,9 +44,13 @@ ENDLESS: Final = {
 
 
 @contextmanager
-def open_connection(harness: ApiHarness) -> Iterator[socket.socket]:
+def open_connection(harness: ApiHarness, receive_buffer: int | None = None) -> Iterator[socket.socket]:
     address = urlsplit(harness.url)
-    with socket.create_connection((address.hostname, address.port), timeout=60) as connection:
+    with socket.socket() as connection:
+        if receive_buffer is not None:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        connection.settimeout(60)
+        connection.connect((address.hostname, address.port))
         yield connection
 
 
@@ -77,6 +88,90 @@ def test_many_requests_and_chunked_bodies_do_not_count_as_headers(harness: ApiHa
     pieces = (b" " for _ in range(30_000))
     answer = client.post("/api/exports/preflight", content=pieces, headers={"Content-Type": "application/json"})
     assert answer.json()["errorCode"] == "INVALID_REQUEST"
+
+
+# Answers that nobody takes
+
+
+class Caller:
+    """The loop and the transport of a connection: the caller takes what the test says."""
+
+    def __init__(self) -> None:
+        self.left, self.limit, self.aborted = 0, 0, False
+        self.waits: list[tuple[float, Callable[[], None]]] = []
+
+    def call_later(self, seconds: float, wait_ends: Callable[[int], None], before: int) -> asyncio.TimerHandle:
+        def end() -> None:
+            self.waits.remove(timer)
+            wait_ends(before)
+
+        timer = (seconds, end)
+        self.waits.append(timer)
+        return cast("asyncio.TimerHandle", SimpleNamespace(cancel=self.waits.clear))
+
+    def set_write_buffer_limits(self, high: int) -> None:
+        self.limit = high
+
+    def get_write_buffer_size(self) -> int:
+        return self.left
+
+    def get_extra_info(self, _: str) -> None:
+        return None
+
+    def abort(self) -> None:
+        self.aborted = True
+
+    def let_time_pass(self) -> None:
+        (seconds, end), *others = self.waits
+        assert (seconds, others) == (30.0, [])
+        end()
+
+
+@pytest.fixture
+def connected(harness: ApiHarness) -> tuple[Caller, BoundedHead]:
+    caller = Caller()
+    config = uvicorn.Config(lambda *_: None, http=BoundedHead, lifespan="off", log_config=None)
+    config.load()
+    connection = BoundedHead(config, ServerState(), {}, cast("asyncio.AbstractEventLoop", caller))
+    connection.connection_made(cast("asyncio.Transport", caller))
+    return caller, connection
+
+
+def test_connection_that_takes_nothing_for_30_seconds_is_ended(connected: tuple[Caller, BoundedHead]) -> None:
+    caller, connection = connected
+    caller.left = 1000
+    connection.pause_writing()
+    for caller.left in (600, 599):  # slow, but it reads
+        caller.let_time_pass()
+        assert not caller.aborted
+    caller.let_time_pass()
+    assert (caller.aborted, caller.limit) == (True, 4096)
+
+
+def test_wait_ends_with_the_answer_or_the_connection(connected: tuple[Caller, BoundedHead]) -> None:
+    caller, connection = connected
+    for end in (connection.resume_writing, lambda: connection.connection_lost(OSError())):
+        connection.pause_writing()
+        assert len(caller.waits) == 1
+        end()
+        assert caller.waits == []
+
+
+def test_unread_answer_ends_its_connection(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "UNREAD_SECONDS", 0.2)
+    ended = threading.Event()
+    lose = BoundedHead.connection_lost
+
+    def lose_and_say_so(connection: BoundedHead, error: Exception | None) -> None:
+        lose(connection, error)
+        ended.set()
+
+    monkeypatch.setattr(BoundedHead, "connection_lost", lose_and_say_so)
+    with open_connection(harness, receive_buffer=4 * KILOBYTE) as connection:
+        connection.sendall(f"GET /console/assets/{VIEWER} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+        assert ended.wait(60)
+        with suppress(ConnectionResetError):
+            assert len(b"".join(iter(lambda: connection.recv(65536), b""))) < 4_800_000
 
 
 def test_web_process_uses_the_header_bound() -> None:

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from pipeline.core.errors import NotFound
 from pipeline.core.templating import TEMPLATES
+from pipeline.interfaces.api.dependencies import get_runtime
 
 router = APIRouter(include_in_schema=False)
 
@@ -40,8 +41,8 @@ _FOR_EVER: Final = {"Cache-Control": "public, max-age=31536000, immutable"}
 def read_asset(name: str, request: Request) -> Response:
     """Return a file that pages load. A browser asks again whether the project's own files have changed."""
     if name == _HTMX:
-        return Response(b"\n".join(path.read_bytes() for path in _HTMX_PARTS), media_type=_SCRIPT, headers=_FOR_EVER)
-    if name == VIEWER:
+        return Response(_read_parts(), media_type=_SCRIPT, headers=_FOR_EVER)
+    if name == VIEWER and get_runtime(request).settings.docs:
         return _viewer_response("gzip" in request.headers.get("accept-encoding", ""))
     if name not in _ASSETS:
         raise NotFound(f"there is no file {name}")
@@ -52,10 +53,21 @@ def read_asset(name: str, request: Request) -> Response:
 def _viewer_response(compressed: bool) -> Response:  # noqa: FBT001 - what the browser accepts
     headers = {**_FOR_EVER, "Vary": "Accept-Encoding"}
     if not compressed:
-        return Response((_FOLDER / "vendor" / VIEWER).read_bytes(), media_type=_SCRIPT, headers=headers)
+        return Response(_read_viewer(), media_type=_SCRIPT, headers=headers)
     return Response(_compress_viewer(), media_type=_SCRIPT, headers={**headers, "Content-Encoding": "gzip"})
+
+
+# Answers share these bytes: a copy for each caller that does not take its answer could fill the memory.
+@cache
+def _read_parts() -> bytes:
+    return b"\n".join(path.read_bytes() for path in _HTMX_PARTS)
+
+
+@cache
+def _read_viewer() -> bytes:
+    return (_FOLDER / "vendor" / VIEWER).read_bytes()
 
 
 @cache
 def _compress_viewer() -> bytes:
-    return gzip.compress((_FOLDER / "vendor" / VIEWER).read_bytes(), mtime=0)
+    return gzip.compress(_read_viewer(), mtime=0)

@@ -23,6 +23,7 @@ from pipeline.exports.models import Step
 from pipeline.interfaces.api import metrics, single_flight, system
 from pipeline.interfaces.api.metrics import WorkCollector
 from pipeline.interfaces.app import ROUTERS
+from pipeline.interfaces.console.assets import VIEWER
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED
 from pipeline.ops import readiness
 from pipeline.workflow.engine import run_step
@@ -61,7 +62,8 @@ def test_only_listed_addresses_are_open_without_a_key(harness: ApiHarness) -> No
 def test_contract_is_not_served_if_docs_are_off(open_harness: Open) -> None:
     harness = open_harness(docs=False)
     for reader in (harness.client_with_key(None), harness.client()):
-        assert [reader.get(path).status_code for path in ("/docs", "/openapi.json", "/asyncapi.json")] == [404] * 3
+        contract = ("/docs", "/openapi.json", "/asyncapi.json", f"/console/assets/{VIEWER}")
+        assert [reader.get(path).status_code for path in contract] == [404] * 4
     assert harness.client_with_key(None).get("/api/schemas/plan.json").status_code == 200, "messages name their schemas"
     assert harness.execute(factories.plan())
 

@@ -7,6 +7,7 @@ import pytest
 
 from pipeline.interfaces.api.openapi import REFUSALS_BY_CODE
 from pipeline.interfaces.api.remedies import REMEDIES
+from pipeline.interfaces.console import assets
 from pipeline.interfaces.console.assets import VIEWER
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support.browser import find_violations, open_browser
@@ -70,6 +71,8 @@ def test_viewer_is_compressed_for_those_that_accept_it(harness: ApiHarness) -> N
     assert packed.content == plain.content
     assert len(plain.content) > 3 * int(packed.headers["content-length"])
     assert b"1.76.0" in plain.content
+    # Many callers that do not take their answer share its bytes.
+    assert assets._viewer_response(False).body is assets._viewer_response(False).body
 
 
 def test_every_error_code_has_a_cause_and_a_remedy() -> None:
