@@ -65,6 +65,14 @@ _PATTERNS: Final[tuple[tuple[tuple[str, ...], re.Pattern[str], str | Callable[[r
     # Links that grant access: of the service and of object stores.
     (("/documents/",), re.compile(r"(?<=/documents/)[\w.-]{40,}"), HIDDEN),
     (("/answers/",), re.compile(r"(?<=/answers/)[\w-]{40,}"), HIDDEN),
+    (("/console/links/",), re.compile(r"(?<=/console/links/)[\w-]{40,}"), HIDDEN),
+    # The id before the dot is that of the link's row.
+    (("lnk_",), re.compile(r"(?<=lnk_[0-9a-z]{26}\.)[\w-]{40,}"), HIDDEN),
+    (
+        ("private key-----",),
+        re.compile(r"-----BEGIN [A-Z ]{0,20}PRIVATE KEY-----.*?(?:-----END [A-Z ]{0,20}-----|\Z)", re.DOTALL),
+        HIDDEN,
+    ),
     (("sig=",), re.compile(r"(?P<name>[?&]sig=)[^\s&]+", re.IGNORECASE), _hide_value),
     # Headers up to the end of the line: their values contain blanks.
     (

@@ -16,6 +16,8 @@ from config.redaction import HIDDEN, NAMES, hide_secrets, redact
 ROOT: Final = Path(__file__).resolve().parents[2]
 KEY: Final = "exp_live_7Yq3kPz9Wd_5sWn8RkT2vXcY4bGhJ6mLpQ9dFzA3eUtB7yNwK1xVoC5rSiHgM"
 LINK: Final = "d" * 44
+PORTAL: Final = "lnk_01kb2v5c9d8e7f6g5h4j3k2m1n"
+PEM: Final = "-----BEGIN {0}-----\nb3BlbnNzaC1rZXktdjEAAAAABG5vbmU\nAAAA==\n-----END {0}-----"
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,12 @@ LINK: Final = "d" * 44
         ("signed by whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw= today", f"signed by {HIDDEN} today"),
         (f"https://maple.example/documents/{LINK}?x", f"https://maple.example/documents/{HIDDEN}?x"),
         (f"https://maple.example/answers/{LINK}", f"https://maple.example/answers/{HIDDEN}"),
+        (f"GET /console/links/{LINK} HTTP/1.1", f"GET /console/links/{HIDDEN} HTTP/1.1"),
+        (f"https://maple.example/portal/open#{PORTAL}.{LINK}", f"https://maple.example/portal/open#{PORTAL}.{HIDDEN}"),
+        # Keys in files.
+        (f"read {PEM.format('RSA PRIVATE KEY')} of sftp", f"read {HIDDEN} of sftp"),
+        (f"{PEM.format('OPENSSH PRIVATE KEY')!r}", f"'{HIDDEN}'"),
+        (PEM.format("PRIVATE KEY")[:60], HIDDEN),
         # HTTP headers and signatures.
         ("sent Bearer abc.def-1", f"sent {HIDDEN}"),
         ("sent bearer\tabc.def-1", f"sent {HIDDEN}"),
@@ -73,6 +81,8 @@ def test_secret_in_a_text_is_hidden_and_the_rest_kept(text: str, hidden: str) ->
         "https://maple.example/api/exports?mail=desk@maple.example and https://maple.example:8000/api",
         "the mail to desk@maple.example: 10:30",
         "/documents/invoice.pdf",
+        f"the portal link {PORTAL} was revoked",
+        PEM.format("PUBLIC KEY"),
     ],
 )
 def test_text_without_secrets_is_unchanged(text: str) -> None:
@@ -166,6 +176,7 @@ def test_value_without_repr_is_logged_by_its_type() -> None:
         "bearer " + " " * 100_000,
         "http://a" * 10_000,
         "exp_live_" * 10_000,
+        "-----BEGIN PRIVATE KEY-----" * 4_000,
     ],
     ids=lambda text: text[:10],
 )
