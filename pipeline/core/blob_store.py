@@ -37,6 +37,9 @@ LOOK_SECONDS: Final = 3
 
 #: The largest document that is sent in one request; a larger one is sent in parts, which cannot ask whether it exists.
 ONE_REQUEST_BYTES = 5 * 1024**2
+#: Only the owner may read a new document: it holds addresses and prices.
+_FOLDER_MODE: Final = 0o700
+_FILE_MODE: Final = 0o600
 #: The threads that sync files at the same time: the disk then writes them together.
 _SYNC_THREADS: Final = 4
 
@@ -107,7 +110,7 @@ class ArtifactStore:
     def _create_folder(self) -> None:
         """Create the folder of a store that has no document yet. Raises OSError."""
         if self._folder is not None and not self._folder.is_dir() and self._may_create_folder():
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(_FOLDER_MODE, parents=True, exist_ok=True)
 
     def put(self, body: bytes) -> str:
         """Store `body` and return its SHA-256 in hex; raise StoreUnavailable if the store does not accept it."""
@@ -262,7 +265,7 @@ def _write_file(target: Path, body: bytes) -> None:
     # Of the folders above, only the store's own must not be created: it may be a disk that was just unmounted.
     for folder in reversed(target.parents[:3]):
         with suppress(FileExistsError):
-            folder.mkdir()
+            folder.mkdir(_FOLDER_MODE)
     try:
         _link_file(target, body)
     except FileExistsError:
@@ -275,7 +278,8 @@ def _write_file(target: Path, body: bytes) -> None:
     # A process that is killed before the rename leaves a file that nobody deletes.
     source = target.with_name(f"{target.name}.{secrets.token_hex(8)}")
     try:
-        source.write_bytes(body)
+        with os.fdopen(os.open(source, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _FILE_MODE), "wb") as file:
+            file.write(body)
         source.rename(target)
     except OSError:
         source.unlink(missing_ok=True)
@@ -291,7 +295,7 @@ def _link_file(target: Path, body: bytes) -> None:
         raise OSError("the system has no files without a name")
     folder = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        with os.fdopen(os.open(target.parent, os.O_WRONLY | os.O_TMPFILE, 0o666), "wb") as file:
+        with os.fdopen(os.open(target.parent, os.O_WRONLY | os.O_TMPFILE, _FILE_MODE), "wb") as file:
             file.write(body)
             file.flush()
             # With a folder Python follows the link to the open file; without one it would link the link.

@@ -151,6 +151,7 @@ def test_each_container_is_restricted_limited_and_checked(services: dict[str, di
         assert service["read_only"], name
         assert service["cap_drop"] == ["ALL"], name
         assert service["security_opt"] == ["no-new-privileges:true"], name
+        assert service["ulimits"] == {"core": {}}, name  # Compose prints no zero
         assert {"cpus", "memory", "pids"} <= service["deploy"]["resources"]["limits"].keys(), name
         assert any(each.split(":")[0] == "/tmp" for each in service["tmpfs"]), name  # noqa: S108
         assert all(each["host_ip"] == "127.0.0.1" for each in service.get("ports", [])), name

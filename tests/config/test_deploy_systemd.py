@@ -102,7 +102,7 @@ def test_variables_are_settings_and_ports_differ() -> None:
 def test_times_and_sizes_fit() -> None:
     options = read_options(HARDENING)
     assert int(options["TimeoutStopSec"]) == 60
-    assert options["MemoryMax"] == "512M"
+    assert (options["MemoryMax"], options["LimitCORE"]) == ("512M", "0")
     assert options["StartLimitIntervalSec"] == "0"  # a long outage of the database must not end the service
     assert Settings.model_fields["metrics_host"].default == "127.0.0.1"
 

@@ -118,8 +118,8 @@ def test_killed_writer_leaves_no_file(store: ArtifactStore, tmp_path: Path, monk
     assert store.get(store.put(BODY)) == BODY
 
 
-@pytest.mark.parametrize("unable", ["O_TMPFILE", "link"])
-def test_file_system_without_unnamed_files_stores_documents(
+@pytest.mark.parametrize("unable", ["O_TMPFILE", "link", ""])
+def test_document_is_stored_for_its_owner_on_every_file_system(
     store: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unable: str
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
@@ -127,10 +127,16 @@ def test_file_system_without_unnamed_files_stores_documents(
 
     if unable == "link":
         monkeypatch.setattr(os, "link", refuse)
-    else:
+    elif unable:
         monkeypatch.delattr(os, "O_TMPFILE", raising=False)
-    assert store.get(store.put(BODY)) == BODY
+    before = os.umask(0o022)
+    try:
+        assert store.get(store.put(BODY)) == BODY
+    finally:
+        os.umask(before)
     assert find_file(tmp_path).name == hashlib.sha256(BODY).hexdigest()
+    modes = {(path.is_dir(), path.stat().st_mode & 0o777) for path in [tmp_path / "artifacts", *tmp_path.rglob("*")]}
+    assert modes == {(True, 0o700), (False, 0o600)}
 
 
 def test_damaged_file_among_documents_stored_together_is_rewritten(store: ArtifactStore, tmp_path: Path) -> None:
