@@ -167,6 +167,12 @@ def connect_provider(session: Session, person_id: str, issuer: str, subject: str
     _write_credential(session, person_id, {"issuer": issuer, "subject": subject, "changed_at": database_now()})
 
 
+def delete_credentials(session: Session, person_id: str) -> None:
+    """Delete all by which the person signs in."""
+    session.execute(delete(RecoveryCode).where(col(RecoveryCode.person_id) == person_id))
+    session.execute(delete(Credential).where(col(Credential.person_id) == person_id))
+
+
 def _write_credential(session: Session, person_id: str, values: dict[str, object]) -> None:
     written = session.execute(update(Credential).where(col(Credential.person_id) == person_id).values(**values))
     if not row_count(written):

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import ADMIN, ROLES, Caller, Mode
-from pipeline.accounts.models import ApiKey, Membership, Person, SignedInSession
+from pipeline.accounts.models import ApiKey, Credential, Membership, Person, SignedInSession
 from pipeline.accounts.one_time_links import Purpose, end_links, write_link
 from pipeline.accounts.sessions import end_sessions
 from pipeline.core import tenancy
@@ -105,8 +105,6 @@ def invite_person(
             membership = Membership(
                 account_id=account_id, person_id=person.id, mode=mode, roles=wanted, invited_by=actor
             )
-            # An administrator of another account, who may hold such a link, must not act on this one.
-            end_links(session, person.id, purpose=Purpose.RESET)
         else:
             _check_may_manage(membership, test_only=test_only)
             membership.roles, membership.mode = wanted, mode
@@ -130,20 +128,22 @@ def create_reset_link(
 ) -> Invitation:
     """Return a new one-time link by which a member joins or, if they have joined, sets new credentials.
 
-    Raises NotFound; InvalidState if an administrator asks for somebody who also belongs to another account: the holder of
-    the link can act there too. Only `of_operator`, who has the command line, may do that. Raises InsufficientRole if
-    `test_only` and the person may act on live exports: the holder of the link could too.
+    Raises NotFound; InvalidState if an administrator asks for somebody who has also joined another account: the holder of
+    the link can act there too. Only `of_operator`, who has the command line, may do that: such a link also gives new
+    credentials to a person who joins by it. Raises InsufficientRole if `test_only` and the person may act on live exports:
+    the holder of the link could too.
     """
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
-        # An invitation to another account, which ends such links, waits for this transaction.
-        session.execute(select(col(Person.id)).where(col(Person.id) == person_id).with_for_update())
+        # A person who joins another account, which ends such links, waits for this transaction.
+        _lock_person(session, person_id)
         person, membership = _load_member(session, account_id, person_id)
         _check_may_manage(membership, test_only=test_only)
-        elsewhere = select(func.count()).where(
-            col(Membership.person_id) == person_id, col(Membership.account_id) != account_id
-        )
         purpose = Purpose.JOIN if membership.joined_at is None else Purpose.RESET
-        if purpose is Purpose.RESET and not of_operator and session.scalar(elsewhere):
+        if of_operator:
+            membership.invited_by = actor
+            if session.get(Credential, person_id) is not None:
+                purpose = Purpose.RESET
+        elif purpose is Purpose.RESET and {*list_accounts_of(session, person_id)} != {account_id}:
             raise InvalidState(
                 f"{person.email} also belongs to another account, so only the operator of this installation can help:"
                 f" `exports people link --account {account_id} --email {person.email}`"
@@ -279,14 +279,21 @@ def disable_person(runtime: Runtime, actor: str, email: str, *, disabled: bool =
 def join_account(session: Session, account_id: str, person_id: str) -> None:
     """Let the person act on the account from now on, in the caller's transaction, and record it.
 
+    Links for new credentials end: an administrator of another account, who may hold one, must not act on this one.
     Raises NotFound if the invitation was withdrawn.
     """
+    _lock_person(session, person_id)
+    end_links(session, person_id, purpose=Purpose.RESET)
     joined = update(Membership).where(col(Membership.account_id) == account_id, col(Membership.person_id) == person_id)
     if not row_count(session.execute(joined.values(joined_at=func.coalesce(Membership.joined_at, database_now())))):
         raise NotFound(
             f"the invitation to {account_id} was withdrawn; ask an administrator of the account for a new one"
         )
     record_act(session, account_id, person_id, Action.PERSON_JOINED, person_id)
+
+
+def _lock_person(session: Session, person_id: str) -> None:
+    session.execute(select(col(Person.id)).where(col(Person.id) == person_id).with_for_update())
 
 
 def _load_member(session: Session, account_id: str, person_id: str, *, lock: bool = False) -> tuple[Person, Membership]:

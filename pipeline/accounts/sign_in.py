@@ -118,7 +118,7 @@ def set_up_credentials(
             if link.purpose is Purpose.RESET:
                 end_sessions(session, col(SignedInSession.person_id) == link.person_id)
             _record_credentials(session, link.person_id, link.account_id)
-            if link.purpose is Purpose.JOIN:
+            if link.account_id not in list_accounts_of(session, link.person_id):
                 join_account(session, link.account_id, link.person_id)
             session_token = start_session(session, link.person_id, link.account_id, "password", client)
     return SetUp(SignedIn(session_token, guessing.create_device(runtime.settings, link.email)), codes)

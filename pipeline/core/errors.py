@@ -214,6 +214,10 @@ class SignInFailed(Refused):
     code, status, title = "SIGN_IN_FAILED", 401, "You are not signed in"
 
 
+class CredentialsInDoubt(SignInFailed):
+    """Another account may have set the password of the person whom an OpenID provider names; the person decides."""
+
+
 class InvalidAccountScope(Refused):
     """The body names an account that is not the key's."""
 

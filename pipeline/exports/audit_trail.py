@@ -28,6 +28,7 @@ class Action(StrEnum):
     SESSION_ENDED = "session_ended"
     ACCOUNT_ENTERED = "account_entered"
     CREDENTIALS_SET = "credentials_set"
+    CREDENTIALS_ENDED = "credentials_ended"
     PROVIDER_CONNECTED = "provider_connected"
     RECOVERY_CODES_CREATED = "recovery_codes_created"
     PERSON_INVITED = "person_invited"

@@ -156,9 +156,9 @@ def test_invitation_of_another_account_needs_the_persons_own_sign_in(runtime: Ru
 
 def test_administrator_cannot_take_over_a_person_of_another_account(runtime: Runtime) -> None:
     person = add_person(runtime)
-    link = people.create_reset_link(runtime, factories.ACCOUNT, "per_admin", person.id, of_operator=False)
-    assert link.email == person.email
-    people.invite_person(runtime, OTHER, "cli", email=person.email, roles=["admin"])
+    invited = people.invite_person(runtime, OTHER, "cli", email=person.email, roles=["admin"])
+    people.create_reset_link(runtime, factories.ACCOUNT, "per_admin", person.id, of_operator=False)
+    sign_in.accept_invitation(runtime, invited.token, find(runtime, person.token))
     with pytest.raises(InvalidState, match="also belongs to another account"):
         people.create_reset_link(runtime, factories.ACCOUNT, "per_admin", person.id, of_operator=False)
     reset = people.create_reset_link(runtime, factories.ACCOUNT, "cli", person.id, of_operator=True)
@@ -167,13 +167,26 @@ def test_administrator_cannot_take_over_a_person_of_another_account(runtime: Run
         find(runtime, person.token)
 
 
-def test_reset_link_ends_when_another_account_invites_the_person(runtime: Runtime) -> None:
+def test_reset_link_ends_when_the_person_joins_another_account(runtime: Runtime) -> None:
     """An administrator who kept such a link would act as the person on the other account."""
     person = add_person(runtime)
     link = people.create_reset_link(runtime, factories.ACCOUNT, "per_admin", person.id, of_operator=False)
-    people.invite_person(runtime, OTHER, "cli", email=person.email, roles=["admin"])
+    invited = people.invite_person(runtime, OTHER, "cli", email=person.email, roles=["admin"])
+    sign_in.accept_invitation(runtime, invited.token, find(runtime, person.token))
     with pytest.raises(NotFound):
         use_link(runtime, link)
+
+
+def test_operator_gives_a_squatted_person_new_credentials(runtime: Runtime) -> None:
+    """An administrator who opens an invitation in the person's place must not keep the person from other accounts."""
+    squatted = use_link(
+        runtime, people.invite_person(runtime, OTHER, "per_squatter", email="anna@maple.example", roles=["read"])
+    )
+    people.invite_person(runtime, factories.ACCOUNT, "per_admin", email=squatted.email, roles=["operate"])
+    own = use_link(runtime, people.create_reset_link(runtime, factories.ACCOUNT, "cli", squatted.id, of_operator=True))
+    assert (find(runtime, own.token).account_id, find(runtime, own.token).roles) == (factories.ACCOUNT, {"operate"})
+    with pytest.raises(SignInFailed):
+        find(runtime, squatted.token)
 
 
 def test_administrator_of_test_exports_cannot_reach_live_ones(runtime: Runtime) -> None:

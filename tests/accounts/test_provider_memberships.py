@@ -10,7 +10,7 @@ from config.settings import Settings
 from pipeline.accounts import people, provider_sign_in, service
 from pipeline.accounts.provider_sign_in import ProvenIdentity
 from pipeline.core import tenancy
-from pipeline.core.errors import NotFound, SignInFailed
+from pipeline.core.errors import CredentialsInDoubt, NotFound, SignInFailed
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.ops import audit
@@ -43,9 +43,16 @@ def runtime(database_url: str) -> Iterator[Runtime]:
     opened.close()
 
 
-def sign_in(runtime: Runtime, values: Sequence[str] | None, subject: str = "sub-1", email: str | None = EMAIL) -> str:
+def sign_in(
+    runtime: Runtime,
+    values: Sequence[str] | None,
+    subject: str = "sub-1",
+    email: str | None = EMAIL,
+    *,
+    replaces_password: bool = False,
+) -> str:
     identity = ProvenIdentity(ISSUER, subject, email, "Anna \u202e", values)
-    return provider_sign_in.sign_in_by_provider(runtime, identity, CLIENT).token
+    return provider_sign_in.sign_in_by_provider(runtime, identity, CLIENT, replaces_password=replaces_password).token
 
 
 def read_roles(runtime: Runtime, account: str = factories.ACCOUNT) -> dict[str, Sequence[str]]:
@@ -90,6 +97,16 @@ def test_new_person_needs_a_verified_address_of_nobody_else(runtime: Runtime) ->
     with pytest.raises(SignInFailed, match="signs in in another way"):
         sign_in(runtime, ["leads"])
     assert read_roles(runtime) == {person.email: ["read"]}
+
+
+def test_roles_of_the_provider_outrank_the_password_of_another_account(runtime: Runtime) -> None:
+    squatted = use_link(runtime, people.invite_person(runtime, OTHER, "per_squatter", email=EMAIL, roles=["read"]))
+    with pytest.raises(CredentialsInDoubt):
+        sign_in(runtime, ["desk"])
+    assert read_roles(runtime) == {}
+    owner = find(runtime, sign_in(runtime, ["desk"], replaces_password=True))
+    assert (owner.actor, owner.account_id, owner.roles) == (squatted.id, factories.ACCOUNT, {"operate"})
+    assert read_roles(runtime, OTHER) == {}
 
 
 def test_password_does_not_keep_what_the_provider_takes_away(runtime: Runtime) -> None:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from pipeline.accounts import people, provider_sign_in
+from pipeline.accounts import people, provider_sign_in, sessions
 from pipeline.accounts.provider_sign_in import ProvenIdentity
 from pipeline.core import tenancy
-from pipeline.core.errors import InvalidState, NotFound, SignInFailed
+from pipeline.core.errors import CredentialsInDoubt, InvalidState, NotFound, SignInFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from tests.support import factories
@@ -98,6 +98,46 @@ def test_person_whom_two_accounts_invited_chooses_by_link(runtime: Runtime) -> N
     assert find(runtime, by_link.token).account_id == OTHER
     assert read_actions(runtime, OTHER) == ["person_invited", "person_joined", "provider_connected", "signed_in"]
     assert "person_joined" not in read_actions(runtime)
+
+
+def test_provider_ends_a_password_that_only_another_account_vouches_for(runtime: Runtime) -> None:
+    """An administrator who opens an invitation in the person's place must not keep the person from other accounts."""
+    squatted = use_link(runtime, people.invite_person(runtime, OTHER, "per_squatter", email=EMAIL, roles=["admin"]))
+    kept = people.create_reset_link(runtime, OTHER, "per_squatter", squatted.id, of_operator=False)
+    identity, link = ProvenIdentity(ISSUER, "sub-1", EMAIL), invite(runtime)
+    with pytest.raises(SignInFailed, match="signs in in another way"):
+        provider_sign_in.sign_in_by_provider(runtime, identity, CLIENT, replaces_password=True)
+    with pytest.raises(CredentialsInDoubt, match="If you did not"):
+        provider_sign_in.sign_in_by_provider(runtime, identity, CLIENT, link_token=link.token)
+    assert find(runtime, squatted.token).account_id == OTHER
+    owner = find(
+        runtime,
+        provider_sign_in.sign_in_by_provider(
+            runtime, identity, CLIENT, link_token=link.token, replaces_password=True
+        ).token,
+    )
+    assert (owner.actor, owner.account_id) == (squatted.id, factories.ACCOUNT)
+    with pytest.raises(SignInFailed):
+        find(runtime, squatted.token)
+    with pytest.raises(SignInFailed):
+        try_sign_in(runtime, squatted)
+    with pytest.raises(NotFound):
+        use_link(runtime, kept)
+    with pytest.raises(NotFound):
+        sessions.enter_account(runtime, owner, OTHER)
+    assert read_actions(runtime, OTHER)[-1] == "credentials_ended"
+
+
+@pytest.mark.parametrize("vouched", ["invitation", "link"])
+def test_provider_leaves_a_password_that_the_operator_vouches_for(runtime: Runtime, vouched: str) -> None:
+    by = "cli" if vouched == "invitation" else "per_admin"
+    person = use_link(runtime, people.invite_person(runtime, OTHER, by, email=EMAIL, roles=["admin"]))
+    if vouched == "link":
+        person = use_link(runtime, people.create_reset_link(runtime, OTHER, "cli", person.id, of_operator=True))
+    identity, link = ProvenIdentity(ISSUER, "sub-1", EMAIL), invite(runtime)
+    with pytest.raises(SignInFailed, match="signs in in another way"):
+        provider_sign_in.sign_in_by_provider(runtime, identity, CLIENT, link_token=link.token, replaces_password=True)
+    assert find(runtime, person.token).account_id == OTHER
 
 
 def test_new_credentials_disconnect_the_provider(runtime: Runtime) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Annotated, Any, Final
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
@@ -13,7 +14,7 @@ from pipeline.accounts.open_id import Authorization, OpenIdProvider
 from pipeline.accounts.secrets import build_secret_box
 from pipeline.core import tenancy
 from pipeline.core.clock import utc_now
-from pipeline.core.errors import NotFound, Refused, SecretUnreadable, SignInFailed
+from pipeline.core.errors import CredentialsInDoubt, NotFound, Refused, SecretUnreadable, SignInFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.interfaces.api.dependencies import RuntimeDep
@@ -32,17 +33,22 @@ _OWNER: Final = "sign-in-by-provider"
 
 
 @router.get("")
-def begin_sign_in(request: Request, runtime: RuntimeDep, link: Annotated[str, Query(max_length=128)] = "") -> Response:
-    """Send the browser to the provider; `link` is a one-time link to use."""
+def begin_sign_in(
+    request: Request,
+    runtime: RuntimeDep,
+    link: Annotated[str, Query(max_length=128)] = "",
+    replace: Annotated[str, Query(max_length=8)] = "",
+) -> Response:
+    """Send the browser to the provider; `link` is a one-time link to use, `replace` ends a password of the person."""
     try:
-        if link:
-            # Another site's page must not make the person join an account.
+        if link or replace:
+            # Another site's page must not make the person join an account, or lose a password.
             check_same_origin(runtime.settings, request)
         begun = _find_provider(request).begin(_callback(runtime))
     except Refused as refused:
         return sign_in_page(runtime, refused)
     response = redirect_to(begun.url)
-    _keep(runtime, response, begun, link=link)
+    _keep(runtime, response, begun, link=link, replace=bool(replace))
     return response
 
 
@@ -65,18 +71,26 @@ def begin_connection(visit: Visitor, form: Fields) -> Response:
 @router.get("/callback")
 def finish_sign_in(request: Request, runtime: RuntimeDep) -> Response:
     """Take the provider's answer, and start a session or connect the provider."""
+    link = ""
     try:
         kept = _read_kept(runtime, request)
         begun = Authorization("", kept["state"], kept["nonce"], kept["verifier"])
         identity = _find_provider(request).finish(begun, _callback(runtime), dict(request.query_params))
+        link = kept["link"]
         if kept["person"]:
             _connect(runtime, request, kept["person"], identity)
             response = redirect_to("/console/me")
         else:
             signed_in = provider_sign_in.sign_in_by_provider(
-                runtime, identity, read_client(request), link_token=kept["link"] or None
+                runtime,
+                identity,
+                read_client(request),
+                link_token=link or None,
+                replaces_password=kept["replace"],
             )
             response = start_console(runtime, request, signed_in)
+    except CredentialsInDoubt as refused:
+        response = sign_in_page(runtime, refused, replace=urlencode({"link": link, "replace": "true"}))
     except Refused as refused:
         response = sign_in_page(runtime, refused)
     secure = is_secure(runtime.settings)
@@ -107,7 +121,15 @@ def _cookie_name(runtime: Runtime) -> str:
     return _HOST_COOKIE if is_secure(runtime.settings) else _COOKIE
 
 
-def _keep(runtime: Runtime, response: Response, begun: Authorization, *, link: str = "", person: str = "") -> None:
+def _keep(
+    runtime: Runtime,
+    response: Response,
+    begun: Authorization,
+    *,
+    link: str = "",
+    person: str = "",
+    replace: bool = False,
+) -> None:
     """Let the browser keep what belongs to the sign-in; with `person`, it connects the provider to that person."""
     kept = {
         "state": begun.state,
@@ -115,6 +137,7 @@ def _keep(runtime: Runtime, response: Response, begun: Authorization, *, link: s
         "verifier": begun.verifier,
         "link": link,
         "person": person,
+        "replace": replace,
         "until": utc_now().timestamp() + _SECONDS,
     }
     response.set_cookie(

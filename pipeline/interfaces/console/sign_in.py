@@ -178,10 +178,10 @@ def start_console(runtime: Runtime, request: Request, signed_in: SignedIn) -> Re
     return response
 
 
-def sign_in_page(runtime: Runtime, refused: Refused | None, *, email: str = "") -> Response:
-    """Return the form for signing in, with what was wrong."""
+def sign_in_page(runtime: Runtime, refused: Refused | None, *, email: str = "", replace: str = "") -> Response:
+    """Return the form for signing in, with what was wrong; `replace` is the query by which a password ends."""
     provider = runtime.settings.oidc_issuer is not None
-    return open_page("console/sign_in.html", refused, email=email, provider=provider)
+    return open_page("console/sign_in.html", refused, email=email, provider=provider, replace=replace)
 
 
 def open_page(template: str, refused: Refused | None = None, **values: object) -> Response:

@@ -21,7 +21,7 @@ from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.interfaces.console.test_people import send
 from tests.support import factories
 from tests.support.open_id import CLIENT_ID, CLIENT_SECRET, FakeProvider, run_provider
-from tests.support.people import PASSWORD, TestPerson, add_person, sign_in_client
+from tests.support.people import OTHER, PASSWORD, TestPerson, add_person, sign_in_client, use_link
 
 EMAIL = "anna@maple.example"
 
@@ -60,6 +60,23 @@ def test_invited_person_signs_in_and_is_known_by_subject(installation: ApiHarnes
     assert EMAIL in client.get("/console/me").text
     provider.claims = {"email": "renamed@maple.example", "email_verified": False}
     assert go(installation.client_with_key(None), provider).headers["location"] == "/console"
+
+
+def test_person_ends_a_password_that_another_account_may_have_set(
+    installation: ApiHarness, provider: FakeProvider
+) -> None:
+    use_link(
+        installation.runtime,
+        people.invite_person(installation.runtime, OTHER, "per_squatter", email=EMAIL, roles=["read"]),
+    )
+    client, token = installation.client_with_key(None), invite(installation).token
+    asked = go(client, provider, f"?link={token}")
+    (query,) = re.findall(r'href="/console/provider(\?[^"]+)">I did not set it', asked.text)
+    assert (asked.status_code, html.unescape(query)) == (401, f"?link={token}&replace=true")
+    foreign = client.get(f"/console/provider{html.unescape(query)}", headers={"Sec-Fetch-Site": "cross-site"})
+    assert foreign.status_code == 403
+    assert go(client, provider, html.unescape(query)).headers["location"] == "/console"
+    assert factories.ACCOUNT in client.get("/console/me").text
 
 
 @pytest.mark.parametrize(
