@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 from cryptography.hazmat.primitives.hashes import SHA1
@@ -24,7 +25,9 @@ from config.settings import Settings
 from pipeline.accounts.models import Credential, RecoveryCode
 from pipeline.accounts.secrets import build_secret_box
 from pipeline.core.db import database_now, row_count
-from pipeline.core.errors import ValidationFailed
+from pipeline.core.errors import SecretUnreadable, ValidationFailed
+
+log = structlog.get_logger(__name__)
 
 MIN_PASSWORD_CHARACTERS: Final = 12
 MAX_PASSWORD_CHARACTERS: Final = 256
@@ -123,14 +126,6 @@ def use_code(session: Session, settings: Settings, row: Credential, code: str, n
     """Accept a TOTP code or a recovery code once, in the caller's transaction; return whether it was accepted."""
     if row.totp_secret is None:
         return False
-    step = find_totp_step(build_secret_box(settings).open(row.totp_secret, row.person_id), code, now)
-    if step is not None:
-        used = (
-            update(Credential)
-            .where(col(Credential.person_id) == row.person_id, col(Credential.totp_step) < step)
-            .values(totp_step=step)
-        )
-        return row_count(session.execute(used)) == 1
     spent = (
         update(RecoveryCode)
         .where(
@@ -140,7 +135,23 @@ def use_code(session: Session, settings: Settings, row: Credential, code: str, n
         )
         .values(used_at=database_now())
     )
-    return row_count(session.execute(spent)) == 1
+    if row_count(session.execute(spent)):
+        return True
+    try:
+        secret = build_secret_box(settings).open(row.totp_secret, row.person_id)
+    except SecretUnreadable:
+        # Another answer than for a wrong code would say that the password is right.
+        log.warning("totp_secret_unreadable", person_id=row.person_id)
+        return False
+    step = find_totp_step(secret, code, now)
+    if step is None:
+        return False
+    used = (
+        update(Credential)
+        .where(col(Credential.person_id) == row.person_id, col(Credential.totp_step) < step)
+        .values(totp_step=step)
+    )
+    return row_count(session.execute(used)) == 1
 
 
 def store_password(

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from argon2 import PasswordHasher
+from pydantic import SecretStr
 from sqlalchemy import select
 
 from pipeline.accounts import credentials, guessing, one_time_links, people, sessions, sign_in
@@ -105,6 +107,17 @@ def test_code_and_recovery_code_work_once(runtime: Runtime) -> None:
         try_sign_in(runtime, person, code=first)
     with runtime.db.read() as session:
         assert credentials.describe_credential(session, person.id).recovery_codes == credentials.RECOVERY_CODES - 1
+
+
+def test_recovery_code_works_under_another_secret_key(runtime: Runtime) -> None:
+    """And no other answer says that the password is right."""
+    person = add_person(runtime)
+    settings = runtime.settings.model_copy(update={"secret_key": SecretStr("another key of at least 32 characters")})
+    other = replace(runtime, settings=settings)
+    for wrong in ({}, {"password": "not the password"}):
+        with pytest.raises(SignInFailed, match="the e-mail address, the password or the code is wrong"):
+            try_sign_in(other, person, **wrong)
+    assert find(other, try_sign_in(other, person, code=next(iter(person.recovery_codes)))).actor == person.id
 
 
 def test_code_of_an_earlier_step_is_refused_after_a_later_one(runtime: Runtime) -> None:
