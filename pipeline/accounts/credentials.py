@@ -5,12 +5,15 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
+import string
 import threading
 import unicodedata
 from base64 import b32decode, b32encode
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
+from functools import cache
+from importlib.resources import files
 from typing import Final
 
 import structlog
@@ -86,9 +89,20 @@ def check_password(password: str, *, known: Collection[str]) -> None:
         )
     if len({*text}) < _MIN_DIFFERENT_CHARACTERS:
         raise ValidationFailed("the password repeats a few characters; choose one with more of them", field="/password")
+    # A common word that is repeated, or stands between digits and signs, is guessed as soon as the word.
+    core = text.casefold().strip(string.digits + string.punctuation + " ")
+    half = core[: len(core) // 2]
+    if not _load_common().isdisjoint({text.casefold(), core, half if half * 2 == core else core}):
+        raise ValidationFailed("the password is one of the most common; choose another", field="/password")
     parts = {part for each in known for part in (each, each.partition("@")[0]) if len(part) > 3}
     if any(part.casefold() in text.casefold() for part in parts):
         raise ValidationFailed("the password contains your e-mail address or name; choose another", field="/password")
+
+
+@cache
+def _load_common() -> frozenset[str]:
+    lines = (files(__package__) / "common_passwords.txt").read_text("utf-8").splitlines()
+    return frozenset({"exports", *(line for line in lines if not line.startswith("# "))} - {"#"})
 
 
 def derive_totp_secret(settings: Settings, token_hash: str, browser: str) -> str:

@@ -252,7 +252,22 @@ def test_changed_password_ends_the_other_sessions(runtime: Runtime) -> None:
 
 
 @pytest.mark.parametrize(
-    "password", ["", "short", "aaaaaaaaaaaaaaaa", "my anna@maple.example", "x" * 257, "abababababababab"]
+    "password",
+    [
+        "",
+        "short",
+        "aaaaaaaaaaaaaaaa",
+        "my anna@maple.example",
+        "x" * 257,
+        "abababababababab",
+        "123456789012",
+        "password1234",
+        "Administrator",
+        "qwertyuiop12",
+        "PasswordPassword",
+        "exports123456",
+        "2026-Welcome!",
+    ],
 )
 def test_weak_password_is_refused_and_the_link_stays(runtime: Runtime, password: str) -> None:
     invited = people.invite_person(runtime, factories.ACCOUNT, "cli", email="anna@maple.example", roles=["read"])
