@@ -143,7 +143,12 @@ class OpenIdProvider:
         if found.get("sub") != proven["sub"]:
             log.warning("provider_userinfo_of_another_person")
             raise SignInFailed("your OpenID provider described another person; begin again")
-        return found | dict(proven)
+        if len({str(each["email"]).lower() for each in (found, proven) if each.get("email") is not None}) > 1:
+            log.warning("provider_addresses_differ")
+            raise SignInFailed("your OpenID provider gave two e-mail addresses; ask an administrator of the provider")
+        # Whether an address is verified counts only beside the address itself.
+        source = proven if {"email", "email_verified"} <= proven.keys() else found
+        return found | dict(proven) | {name: source.get(name) for name in ("email", "email_verified")}
 
     def _exchange(self, begun: Authorization, redirect_uri: str, code: str) -> dict[str, Any]:
         given = {"code": code, "code_verifier": begun.verifier}

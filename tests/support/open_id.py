@@ -23,11 +23,12 @@ CLIENT_SECRET: Final = "secret of/the+client"  # noqa: S105 - it protects nothin
 
 @dataclass
 class FakeProvider:
-    """A provider with one person; `claims`, `userinfo` and `changes` alter what it says of them, and how it answers."""
+    """A provider with one person; `claims`, `omitted`, `userinfo` and `changes` alter what it says of them, and how it answers."""
 
     issuer: str
     claims: dict[str, Any] = field(default_factory=dict)
     userinfo: dict[str, Any] = field(default_factory=dict)
+    omitted: set[str] = field(default_factory=set)
     changes: dict[str, Any] = field(default_factory=dict)
     key: RSAKey = field(default_factory=lambda: RSAKey.generate_key(2048, {"kid": "1"}))
     codes: dict[str, dict[str, str]] = field(default_factory=dict)
@@ -86,6 +87,7 @@ class FakeProvider:
             "email": "Anna@maple.example",
             "email_verified": True,
         } | self.claims
+        claims = {name: value for name, value in claims.items() if name not in self.omitted}
         key = self.changes.get("key", self.key)
         header = {"alg": "RS256", "kid": self.key.kid} | self.changes.get("header", {})
         return 200, {"access_token": "a", "token_type": "Bearer", "id_token": jwt.encode(header, claims, key)}

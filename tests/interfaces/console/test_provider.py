@@ -172,11 +172,20 @@ def test_claims_of_the_userinfo_endpoint_count(open_harness: Open, provider: Fak
         oidc_roles={"desk": {factories.ACCOUNT: ["operate"]}},
     )
     client = harness.client_with_key(None)
-    provider.claims = {"email": None, "email_verified": None}
+    provider.omitted = {"email", "email_verified"}
     provider.userinfo = {"sub": "another", "email": EMAIL, "email_verified": True, "groups": ["desk"]}
     assert "described another person" in go(client, provider).text
-    provider.claims = {}
     provider.userinfo |= {"sub": "sub-1"}
+    # An address that nobody verified stands in the ID token, a verified one of the same person at the endpoint.
+    provider.claims = {"email": "boss@maple.example"}
+    provider.omitted = {"email_verified"}
+    assert "gave two e-mail addresses" in go(client, provider).text
+    provider.userinfo["email"] = None
+    assert "not verified your e-mail address" in go(client, provider).text
+    provider.userinfo["email"] = EMAIL
+    provider.omitted = {"email", "email_verified"}
+    assert go(client, provider).headers["location"] == "/console"
+    provider.claims, provider.omitted = {}, set()
     assert go(client, provider).headers["location"] == "/console"
     assert "operate" in client.get("/console/me").text
     provider.userinfo |= {"groups": [{"name": "desk"}]}
