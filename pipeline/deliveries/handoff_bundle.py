@@ -6,22 +6,22 @@ import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import ColumnElement, select
 from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline.core.blob_store import ArtifactStore
-from pipeline.core.errors import InvalidState, Purged
+from pipeline.core.errors import InvalidState, NotFound, Purged
 from pipeline.core.trace_context import TraceContext
 from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox import BROKER
-from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.messages import HandoffReady, MessageType
 from pipeline.documents import bundle
 from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN, BundleMember, safe_filename
 from pipeline.exports.models import Artifact, Export, ExportUnit, PlanSnapshot
 
-__all__ = ["Bundle", "gather_bundle", "safe_filename", "stream_bundle"]
+__all__ = ["Bundle", "gather_bundle", "gather_unit", "safe_filename", "stream_bundle"]
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Bundle:
         return hashlib.sha256("\n".join(f"{m.sha256} {m.path}" for m in self.members).encode()).hexdigest()
 
 
-def gather_bundle(session: Session, settings: Settings, export: Export) -> Bundle:
+def gather_bundle(session: Session, settings: Settings, export: Export, *, to_partner: bool = False) -> Bundle:
     """Return the bundle of the export: members by name, with a folder of documents for each unit.
 
+    `to_partner`, it has the documents that the customs broker's message names, and the plan only if these are all.
     Raises Purged. Raises InvalidState until all customs packages are closed and the handoff is written.
     """
-    if export.purged_at is not None:
-        raise Purged.for_export(export.id, "its hashes are kept, but not its bundle")
+    _check_kept(export)
     if export.units_closed < export.units_total:
         raise InvalidState(
             f"{export.units_closed} of {export.units_total} customs packages are closed; retry when all are closed"
@@ -57,12 +57,37 @@ def gather_bundle(session: Session, settings: Settings, export: Export) -> Bundl
     ).first()
     if handoff is None:
         raise InvalidState("the handoff, which is part of the bundle, is not written yet; retry later")
-    bodies = {
-        PLAN: session.get_one(PlanSnapshot, export.plan_id).document.encode(),
-        MESSAGE: build_cloud_event(settings, handoff, TraceContext.from_row(export)),
-    }
-    documents = session.execute(
+    bodies = {MESSAGE: build_cloud_event(settings, handoff, TraceContext.from_row(export))}
+    documents = _load_documents(session, export)
+    handed = HandoffReady.model_validate_json(handoff.data).documents if to_partner else {}
+    shared = {id_: member for id_, member in documents.items() if not to_partner or id_ in handed}
+    if len(shared) == len(documents):
+        bodies[PLAN] = session.get_one(PlanSnapshot, export.plan_id).document.encode()
+    members = [*(bundle.bundle_member(path, body) for path, body in bodies.items()), *shared.values()]
+    bodies[MANIFEST] = bundle.bundle_manifest(_describe_export(session, export), members)
+    members.append(bundle.bundle_member(MANIFEST, bodies[MANIFEST]))
+    return Bundle(sorted(members, key=lambda member: member.path), bodies)
+
+
+def gather_unit(session: Session, export: Export, unit_ref: str) -> Bundle:
+    """Return the documents of a unit as a bundle without plan and message. Raises Purged; NotFound if it has none."""
+    _check_kept(export)
+    documents = _load_documents(session, export, col(ExportUnit.unit_ref) == unit_ref)
+    if not documents:
+        raise NotFound(f"{export.batch_id} has no unit {unit_ref} with documents")
+    return Bundle(sorted(documents.values(), key=lambda member: member.path), {})
+
+
+def _check_kept(export: Export) -> None:
+    if export.purged_at is not None:
+        raise Purged.for_export(export.id, "its hashes are kept, but not its bundle")
+
+
+def _load_documents(session: Session, export: Export, *of_unit: ColumnElement[bool]) -> dict[str, BundleMember]:
+    """Return the members of the export's documents by the document's id."""
+    rows = session.execute(
         select(
+            col(Artifact.id),
             col(Artifact.unit_no),
             col(ExportUnit.unit_ref),
             col(Artifact.filename),
@@ -73,15 +98,12 @@ def gather_bundle(session: Session, settings: Settings, export: Export) -> Bundl
             ExportUnit,
             (col(ExportUnit.export_id) == col(Artifact.export_id)) & (col(ExportUnit.unit_no) == col(Artifact.unit_no)),
         )
-        .where(col(Artifact.export_id) == export.id)
-    ).all()
-    members = [bundle.bundle_member(path, body) for path, body in bodies.items()] + [
-        BundleMember(f"{bundle.unit_folder(unit_no, unit_ref)}/{safe_filename(filename)}", size, sha256)
-        for unit_no, unit_ref, filename, size, sha256 in documents
-    ]
-    bodies[MANIFEST] = bundle.bundle_manifest(_describe_export(session, export), members)
-    members.append(bundle.bundle_member(MANIFEST, bodies[MANIFEST]))
-    return Bundle(sorted(members, key=lambda member: member.path), bodies)
+        .where(col(Artifact.export_id) == export.id, *of_unit)
+    )
+    return {
+        id_: BundleMember(f"{bundle.unit_folder(unit_no, unit_ref)}/{safe_filename(filename)}", size, sha256)
+        for id_, unit_no, unit_ref, filename, size, sha256 in rows
+    }
 
 
 def stream_bundle(store: ArtifactStore, packed: Bundle) -> Iterator[bytes]:

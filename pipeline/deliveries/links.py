@@ -93,8 +93,6 @@ def find_linked_document(runtime: Runtime, claims: LinkClaims) -> Artifact:
     """Return the document of a link. Raises NotFound if it is gone, or its holder may not read it any more."""
     try:
         with tenancy.account_scope(claims.account_id):
-            with runtime.db.read() as session:
-                handed = repository.find_artifact(session, claims.account_id, claims.artifact_id)
             kind, _, holder = claims.holder.partition(":")
             if kind == "partner":
                 caller = Caller(claims.account_id, "", "live", frozenset({claims.holder}))
@@ -104,14 +102,39 @@ def find_linked_document(runtime: Runtime, claims: LinkClaims) -> Artifact:
                 caller = api_keys.find_caller_by_key_id(runtime, holder)
             if caller.account_id != claims.account_id:
                 raise link_not_found()
-            check_may_read(caller, handed.broker_id, "")
+            with runtime.db.read() as session:
+                return find_readable(session, caller, claims.artifact_id)
     except (NotFound, InvalidApiKey, InsufficientRole):
         raise link_not_found() from None
-    return handed.artifact
+
+
+def find_readable(session: Session, caller: Caller, artifact_id: str) -> Artifact:
+    """Return a document that the caller may read; a customs broker may read those that its message names.
+
+    Raises NotFound and InsufficientRole.
+    """
+    found = repository.find_artifact(session, caller.account_id, artifact_id)
+    missing = f"there is no artifact {artifact_id} in this account"
+    check_may_read(caller, found.broker_id, missing)
+    if not caller.has_role(READ):
+        message = _load_message(session, found.artifact.export_id)
+        if message is None or artifact_id not in HandoffReady.model_validate_json(message).documents:
+            raise NotFound(missing)
+    return found.artifact
+
+
+def _load_message(session: Session, export_id: str) -> str | None:
+    """Return the JSON of the message to the customs broker. None before the handoff."""
+    return session.scalars(
+        select(col(Notification.data)).where(
+            col(Notification.export_id) == export_id,
+            col(Notification.event_type) == MessageType.HANDOFF_READY.value,
+        )
+    ).first()
 
 
 def check_may_read(caller: Caller, broker_id: str, missing: str) -> None:
-    """Allow callers that may read the account's documents, and the customs broker of this one.
+    """Allow callers that may read the account's documents, and the customs broker of this export.
 
     Raises InsufficientRole. For another partner, raises NotFound with the sentence `missing`, to reveal nothing.
     """
@@ -133,17 +156,11 @@ def create_handoff_links(
     session: Session, settings: Settings, submission: SubmissionOwner, holder: str, now: datetime
 ) -> list[DocumentLink]:
     """Return links to all documents of a handoff, in its order. Raises NotFound if it was purged."""
-    message = session.scalars(
-        select(col(Notification.data)).where(
-            col(Notification.export_id) == submission.export_id,
-            col(Notification.event_type) == MessageType.HANDOFF_READY.value,
-        )
-    ).first()
+    message = _load_message(session, submission.export_id)
     export = queries.find_export(session, submission.account_id, submission.export_id)
     if message is None or export.purged_at is not None:
         raise NotFound(f"the documents of broker submission {submission.id} were purged when their retention ended")
-    ready = HandoffReady.model_validate_json(message)
-    named = {link.id: link for unit in ready.units for link in (unit.invoice_data, *unit.artifacts) if link}
+    named = HandoffReady.model_validate_json(message).documents
     return [_build_link(settings, holder, submission.account_id, link, now) for link in named.values()]
 
 

@@ -23,11 +23,12 @@ from pipeline.core.errors import NotFound, Purged
 from pipeline.core.json_input import iterate_entries
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.answer_forms import MAX_DETAILED_LINES, AnswerableUnit, can_detail, list_fields
+from pipeline.deliveries.handoff_bundle import gather_bundle, stream_bundle
 from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outcomes import IS_UNDELIVERED
 from pipeline.deliveries.queries import MAX_COUNTED, build_delivery_views, comes_after
-from pipeline.deliveries.schemas.messages import ArtifactLink, HandedUnit, MessageType
+from pipeline.deliveries.schemas.messages import ArtifactLink, HandedUnit, MessageType, name_documents
 from pipeline.deliveries.subjects import read_subject
 from pipeline.deliveries.submissions import read_submission
 from pipeline.exports.models import Export, PlanSnapshot
@@ -192,8 +193,7 @@ class HandoffUnits:
     @property
     def documents(self) -> Sequence[ArtifactLink]:
         """The documents of the units, each once."""
-        named = {link.id: link for unit in self.units for link in (unit.invoice_data, *unit.artifacts) if link}
-        return list(named.values())
+        return list(name_documents(self.units).values())
 
 
 @dataclass(frozen=True)
@@ -287,6 +287,15 @@ def read_document(
     if link is None:
         raise NotFound(f"handoff {submission_id} has no document {artifact_id}")
     return link, runtime.store.get(link.sha256)
+
+
+def pack_documents(runtime: Runtime, visitor: PortalVisitor, submission_id: str) -> tuple[str, Iterator[bytes]]:
+    """Return the batch and the zip of a handoff's message and documents. Raises NotFound and Purged."""
+    with runtime.db.read() as session:
+        row = _find_submission(session, visitor, submission_id)
+        export = session.get_one(Export, row.export_id)
+        packed = gather_bundle(session, runtime.settings, export, to_partner=True)
+    return export.batch_id, stream_bundle(runtime.store, packed)
 
 
 def check_delivery(runtime: Runtime, visitor: PortalVisitor, delivery_id: str) -> None:

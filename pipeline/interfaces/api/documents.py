@@ -7,8 +7,8 @@ from typing import Final
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
+from pipeline.accounts.api_keys import READ
 from pipeline.deliveries import handoff_bundle, links
-from pipeline.documents import repository
 from pipeline.exports import queries
 from pipeline.exports.schemas.export import CustomsPackageView
 from pipeline.interfaces.api.dependencies import KeyHolder, Reader, RuntimeDep
@@ -39,11 +39,9 @@ def read_customs_package(id: str, request: Request, runtime: RuntimeDep, caller:
     },
 )
 def download_artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
-    """Return a document's bytes; the entity tag is their SHA-256. A customs broker's key may read its handoffs' documents."""
+    """Return a document's bytes; the entity tag is their SHA-256. A customs broker's key may read those that its messages name."""
     with runtime.db.read() as session:
-        access = repository.find_artifact(session, caller.account_id, id)
-    links.check_may_read(caller, access.broker_id, f"there is no artifact {id} in this account")
-    row = access.artifact
+        row = links.find_readable(session, caller, id)
     etag = f'"{row.sha256}"'
     content = b"" if has_current_version(request, etag) else runtime.store.get(row.sha256)
     return conditional_response(
@@ -61,11 +59,14 @@ def download_artifact(id: str, request: Request, runtime: RuntimeDep, caller: Ke
     responses={200: {"content": {"application/zip": FILE}}, **_NOT_MODIFIED, **refusal_responses(404, 409)},
 )
 def download_bundle(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
-    """Return an export's plan, broker message and documents as one zip file; its bytes are always the same."""
+    """Return an export's plan, broker message and documents as one zip file; its bytes are always the same.
+
+    A customs broker's key gets the documents that its message names, and the plan only if these are all.
+    """
     with runtime.db.read() as session:
         export = queries.find_export(session, caller.account_id, id, test=caller.test)
         links.check_may_read(caller, export.broker_id, f"there is no export or batch {id} in this account")
-        bundle = handoff_bundle.gather_bundle(session, runtime.settings, export)
+        bundle = handoff_bundle.gather_bundle(session, runtime.settings, export, to_partner=not caller.has_role(READ))
     etag = f'"{bundle.digest}"'
     headers = {
         "ETag": etag,

@@ -16,7 +16,6 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render
 from pipeline.deliveries import links
 from pipeline.deliveries.schemas.views import DocumentLink, DocumentLinks
-from pipeline.documents import repository
 from pipeline.interfaces.api.dependencies import (
     PARTNER,
     ApiKeyCache,
@@ -45,9 +44,8 @@ _PAGE: Final = {
 def create_document_link(id: str, runtime: RuntimeDep, caller: KeyHolder) -> DocumentLink:  # noqa: A002 - the contract's name
     """Return a link to a document; it works without a key for some minutes, and no longer than the caller's key."""
     with runtime.db.read() as session:
-        access = repository.find_artifact(session, caller.account_id, id)
-    links.check_may_read(caller, access.broker_id, f"there is no artifact {id} in this account")
-    return links.create_key_link(runtime.settings, caller, access.artifact, utc_now())
+        row = links.find_readable(session, caller, id)
+    return links.create_key_link(runtime.settings, caller, row, utc_now())
 
 
 @router.post(

@@ -37,14 +37,18 @@ def show_deadline(submission: BrokerSubmissionView, now: datetime) -> ShownDeadl
     task = _TASKS.get(submission.submission_status)
     if submission.deadline_at is None or task is None:
         return None
-    overdue = submission.overdue_at is not None or submission.deadline_at <= now
-    return ShownDeadline(
+    return build_deadline(
         task.format(partner=submission.partner_id),
-        count_down(submission.deadline_at, now),
-        format_instant(submission.deadline_at),
-        submission.deadline_at.isoformat(timespec="seconds"),
-        overdue,
+        submission.deadline_at,
+        now,
+        overdue=submission.overdue_at is not None,
     )
+
+
+def build_deadline(task: str, at: datetime, now: datetime, *, overdue: bool = False) -> ShownDeadline:
+    """Return the deadline of a task; it is overdue from its instant on."""
+    instant = at.isoformat(timespec="seconds")
+    return ShownDeadline(task, count_down(at, now), format_instant(at), instant, overdue or at <= now)
 
 
 def count_down(at: datetime, now: datetime) -> str:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated, Final
 
-from fastapi import APIRouter, Path
-from starlette.responses import Response
+from fastapi import APIRouter, Path, Query
+from starlette.responses import Response, StreamingResponse
 
 from pipeline.core.errors import ExportsError, NotFound, RendererUnavailable, StoreUnavailable
+from pipeline.deliveries import handoff_bundle
+from pipeline.deliveries.handoff_bundle import safe_filename
 from pipeline.documents import queries, repository
 from pipeline.documents.pdf.pictures import MAX_PDF_BYTES, PICTURES
 from pipeline.exports.models import Artifact
+from pipeline.exports.queries import find_export
 from pipeline.interfaces.api.headers import download_headers
 from pipeline.interfaces.console.document_views import show_document
 from pipeline.interfaces.console.pages import ConsoleRoute, Visit, Visitor
@@ -60,6 +63,27 @@ def draw_page(id: str, page: Annotated[int, Path(ge=1, le=100_000)], visit: Visi
         busy = isinstance(error, RendererUnavailable | StoreUnavailable)
         return Response(str(error), 503 if busy else 422, media_type="text/plain; charset=utf-8")
     return Response(picture, headers={"Cache-Control": "no-store"}, media_type="image/png")
+
+
+@router.get("/exports/{id}/bundle")
+def download_bundle(
+    id: str,  # noqa: A002 - the contract's name
+    visit: Visitor,
+    unit: Annotated[str, Query(max_length=128)] = "",
+) -> Response:
+    """Return the export's plan, broker message and documents as a zip file; with `unit`, the documents of that unit."""
+    runtime = visit.runtime
+    with runtime.db.read() as session:
+        export = find_export(session, visit.account_id, id, test=visit.caller.test)
+        packed = (
+            handoff_bundle.gather_unit(session, export, unit)
+            if unit
+            else handoff_bundle.gather_bundle(session, runtime.settings, export)
+        )
+    name = safe_filename(f"{export.batch_id}-{unit}" if unit else export.batch_id)
+    headers = {**download_headers(f"{name}.zip"), "Cache-Control": "no-store"}
+    parts = handoff_bundle.stream_bundle(runtime.store, packed)
+    return StreamingResponse(parts, headers=headers, media_type="application/zip")
 
 
 def _find_row(visit: Visit, artifact_id: str) -> Artifact:

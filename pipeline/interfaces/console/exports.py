@@ -176,6 +176,7 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
         gantt=build_gantt(export, groups, past, now),
         units=show_units(export, _UNITS, opened=row.units_total == 1),
         units_total=row.units_total,
+        bundle_link=f"{link}/bundle" if export.broker_submission is not None and row.purged_at is None else "",
         all_units=f"{link}/units" if row.units_total > _UNITS else None,
         steps=[show_step(step) for step in export.steps],
         lines=shown_lines,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
+from urllib.parse import quote
 
 from pipeline.exports.schemas.export import ArtifactView, ExportView, StepView
 from pipeline.interfaces.console.document_views import document_link
@@ -45,6 +46,7 @@ class ShownUnit:
     state: str
     steps: list[ShownStep]
     artifacts: list[ShownArtifact]
+    bundle_link: str  # empty if the export has no other unit
     opened: bool
 
 
@@ -61,6 +63,7 @@ def show_units(export: ExportView, count: int, *, opened: bool) -> list[ShownUni
             packages[unit.customs_package_id].state,
             [show_step(step) for step in unit.steps],
             documents[unit.customs_package_id],
+            "" if opened else f"/console/exports/{quote(export.export_id)}/bundle?unit={quote(unit.unit_ref, safe='')}",
             opened=opened,
         )
         for unit in export.units[:count]

@@ -12,6 +12,7 @@ from pipeline.deliveries.answer_forms import AnswerForm
 from pipeline.deliveries.portal import HandoffSummary, HandoffUnits, PartnerHandoff
 from pipeline.exports.field_text import describe_field
 from pipeline.exports.states import SubmissionState
+from pipeline.interfaces.console.deadline_views import ShownDeadline, build_deadline
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.list_views import FilterLink
 from pipeline.interfaces.event_text import format_size
@@ -32,7 +33,8 @@ class HandoffRow:
     revision: int
     test: bool
     status: str
-    deadline: str
+    mark: str
+    deadline: ShownDeadline | None
     changed: str
 
 
@@ -89,7 +91,7 @@ class HandoffPage:
     revision: int
     test: bool
     status: str
-    deadline: str
+    deadline: ShownDeadline | None
     notice: str
     ladder: Sequence[LadderStep]
     answers: Sequence[ShownAnswer]
@@ -137,10 +139,10 @@ class ShownAnswerForm:
 
 def build_due_links(*, due: bool) -> list[FilterLink]:
     """Return the links that filter the list of handoffs."""
-    return [FilterLink("all", "/portal/handoffs", not due), FilterLink("answer due", "/portal/handoffs?due=true", due)]
+    return [FilterLink("answer due", "/portal/handoffs", due), FilterLink("all", "/portal/handoffs?all=true", not due)]
 
 
-def show_handoff_row(each: HandoffSummary) -> HandoffRow:
+def show_handoff_row(each: HandoffSummary, now: datetime) -> HandoffRow:
     """Return a handoff as a row of the list."""
     return HandoffRow(
         link=f"/portal/handoffs/{each.submission_id}",
@@ -148,12 +150,14 @@ def show_handoff_row(each: HandoffSummary) -> HandoffRow:
         revision=each.revision,
         test=each.test,
         status=each.status.value,
-        deadline=_describe_deadline(each.deadline_at),
+        # The partner has received it, and has not answered.
+        mark="busy" if each.status is SubmissionState.DELIVERED else each.status.value,
+        deadline=_show_deadline(each.deadline_at, now),
         changed=format_instant(each.updated_at),
     )
 
 
-def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int) -> HandoffPage:
+def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int, now: datetime) -> HandoffPage:
     """Return a handoff for its page, with `some` of its units, those after the first `after`."""
     submission = handoff.submission
     link = f"/portal/handoffs/{submission.id}"
@@ -174,7 +178,7 @@ def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int) -> Han
         revision=handoff.revision,
         test=handoff.test,
         status=submission.submission_status.value,
-        deadline=_describe_deadline(submission.deadline_at),
+        deadline=_show_deadline(submission.deadline_at, now),
         notice=notice,
         ladder=_build_ladder(submission.submission_status),
         answers=[
@@ -250,5 +254,5 @@ def _describe_part(first: int, last: int, total: int) -> str:
     return f"{first:,} of {total:,}" if first == last else f"{first:,} to {last:,} of {total:,}"
 
 
-def _describe_deadline(at: datetime | None) -> str:
-    return "" if at is None else format_instant(at)
+def _show_deadline(at: datetime | None, now: datetime) -> ShownDeadline | None:
+    return None if at is None else build_deadline("Your next answer", at, now)

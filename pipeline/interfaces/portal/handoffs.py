@@ -10,8 +10,9 @@ from typing import Annotated, Final
 from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
+from pipeline.core.clock import utc_now
 from pipeline.core.errors import NotFound, Refused, ValidationFailed
 from pipeline.deliveries import answer_forms, portal, submissions
 from pipeline.deliveries.answer_forms import AnswerForm
@@ -57,16 +58,17 @@ _FORM_ID: Final = re.compile(r"[0-9a-f]{32}")
 def show_handoffs(
     visit: Holder,
     cursor: Annotated[str | None, Query(max_length=128)] = None,
-    due: Annotated[bool, Query()] = False,  # noqa: FBT002 - a parameter of the address
+    every: Annotated[bool, Query(alias="all")] = False,  # noqa: FBT002 - a parameter of the address
 ) -> Response:
-    """Show the handoffs to the customs broker, the last changed first; with `due`, the earliest deadline first."""
-    found = portal.list_handoffs(visit.runtime, visit.visitor, after=cursor, limit=PAGE_SIZE, due=due)
+    """Show the handoffs that the customs broker must answer, the earliest deadline first; or all, the last changed first."""
+    now = utc_now()
+    found = portal.list_handoffs(visit.runtime, visit.visitor, after=cursor, limit=PAGE_SIZE, due=not every)
     return visit.page(
         "portal/handoffs.html",
-        handoffs=[handoff_views.show_handoff_row(each) for each in found.items],
-        filters=handoff_views.build_due_links(due=due),
-        due=due,
-        next_link=build_next_link("/portal/handoffs", found.next_cursor, due=due),
+        handoffs=[handoff_views.show_handoff_row(each, now) for each in found.items],
+        filters=handoff_views.build_due_links(due=not every),
+        due=not every,
+        next_link=build_next_link("/portal/handoffs", found.next_cursor, all=every),
     )
 
 
@@ -95,6 +97,15 @@ def download_document(id: str, artifact: str, visit: Holder) -> Response:  # noq
     visit.record(Action.DOCUMENT_DOWNLOADED, artifact)
     headers = {**download_headers(link.filename), "Cache-Control": "no-store"}
     return Response(body, headers=headers, media_type=link.media_type)
+
+
+@router.get("/{id}/bundle")
+def download_bundle(id: str, visit: Holder) -> Response:  # noqa: A002 - the contract's name
+    """Return the message and all documents of one handoff as a zip file."""
+    batch_id, parts = portal.pack_documents(visit.runtime, visit.visitor, id)
+    visit.record(Action.DOCUMENT_DOWNLOADED, id)
+    headers = {**download_headers(f"{batch_id}.zip"), "Cache-Control": "no-store"}
+    return StreamingResponse(parts, headers=headers, media_type="application/zip")
 
 
 @router.post("/{id}/answer")
@@ -142,7 +153,7 @@ def _handoff_page(
     return visit.page(
         "portal/handoff.html",
         404 if missed else 200 if refusal is None else refusal.status,
-        handoff=handoff_views.show_handoff(handoff, some, after),
+        handoff=handoff_views.show_handoff(handoff, some, after, utc_now()),
         form=handoff_views.show_answer_form(form, ANSWERS, FIELD_ROWS, _list_errors(refusal)),
         form_id=form_id,
         places=list(some.fields),

@@ -155,7 +155,7 @@ def describe_verdict(checks: Sequence[SignatureCheck]) -> str:
 
 def build_due_tile(count: int) -> PortalTile:
     """Return the figure of the handoffs whose next answer is due."""
-    return PortalTile("answers due", _format_count(count), "/portal/handoffs?due=true", "busy" if count else "good")
+    return PortalTile("answers due", _format_count(count), "/portal/handoffs", "busy" if count else "good")
 
 
 def build_tiles(counts: Mapping[DeliveryState, int]) -> list[PortalTile]:

@@ -11,6 +11,8 @@ import obstore
 from sqlmodel import col, update
 from structlog.testing import capture_logs
 
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import PartnerChanges
 from pipeline.exports.models import Artifact
 from pipeline.exports.schemas.export import CustomsPackageView, ExportView
 from tests.interfaces.api.conftest import ApiHarness
@@ -122,4 +124,26 @@ def test_key_of_a_broker_reads_its_handoffs_documents(harness: ApiHarness) -> No
     export = execute_plan(harness)
     broker = harness.client(f"partner:{factories.BROKER}")
     assert broker.get(export.artifacts[0].download_url).status_code == 200
-    assert broker.get(export.links.bundle).status_code == 200
+    assert broker.get(export.links.bundle).content == harness.client("read").get(export.links.bundle).content
+
+
+def test_key_of_a_broker_reads_only_the_kinds_that_it_receives(harness: ApiHarness) -> None:
+    partners.update_partner(
+        harness.runtime, factories.ACCOUNT, factories.BROKER, PartnerChanges(artifact_types=["cci_pdf"])
+    )
+    export = execute_plan(harness)
+    broker = harness.client(f"partner:{factories.BROKER}")
+    readable = {each.artifact_type for each in export.artifacts if broker.get(each.download_url).status_code == 200}
+    linked = {
+        each.artifact_type
+        for each in export.artifacts
+        if broker.post(f"/api/artifacts/{each.id}/links").status_code == 200
+    }
+    # The message always links the invoice's data.
+    assert readable == linked == {"cci_pdf", "cci_json"}
+    with zipfile.ZipFile(io.BytesIO(broker.get(export.links.bundle).content)) as archive:
+        assert [name.rpartition("/")[2] for name in archive.namelist()] == [
+            *sorted(each.filename for each in export.artifacts if each.artifact_type in readable),
+            "broker_message.json",
+            "manifest.json",
+        ]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import re
+import zipfile
 from typing import Any
 
 import httpx
@@ -52,6 +54,22 @@ def test_every_document_has_a_page_with_its_preview(client: httpx.Client, docume
         )
         assert f'value="{each["sha256"]}"' in page.text
         assert f'href="/console/artifacts/{each["id"]}">Download' in page.text
+
+
+def test_all_documents_are_one_download_of_an_export_and_of_a_unit(
+    client: httpx.Client, documents: dict[str, dict[str, Any]]
+) -> None:
+    export = documents["cci_pdf"]["page"].partition("/documents/")[0]
+    found = re.findall(r'href="([^"]+/bundle[^"]*)">(Download all[^<]*)', client.get(export).text)
+    assert found == [
+        (f"{export}/bundle", "Download all"),
+        (f"{export}/bundle?unit=U1", "Download all of this unit"),
+        (f"{export}/bundle?unit=U2", "Download all of this unit"),
+    ]
+    packed = [zipfile.ZipFile(io.BytesIO(client.get(link).content)).namelist() for link, _ in found]
+    assert packed[1] == sorted(f"0001-U1/{each['filename']}" for each in documents.values())
+    assert packed[0] == sorted([*packed[1], *packed[2], "broker_message.json", "manifest.json", "plan.json"])
+    assert client.get(f"{export}/bundle?unit=U3").status_code == 404
 
 
 def test_pdf_is_shown_as_pictures_beside_the_json_of_its_unit(

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import re
+import zipfile
 from collections.abc import Mapping
+from datetime import timedelta
 from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import update
+from sqlmodel import col
 
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
+from pipeline.core.clock import utc_now
+from pipeline.deliveries.models import BrokerSubmission
 from pipeline.exports.audit_trail import list_acts
 from tests.deliveries.support import exports
 from tests.interfaces.api.conftest import ApiHarness
@@ -83,11 +90,50 @@ def test_broker_sees_which_answers_are_due_and_what_a_handoff_contains(harness: 
     page = browser.get(f"/portal/handoffs/{find_handoff(browser)}").text
     assert page.index("<h2>Customs packages</h2>") < page.index("<h2>Documents</h2>") < page.index("<h2>Answer</h2>")
     assert re.findall(r'data-label="Total">([^<]+)<', page) == ["228.00 USD", "228.00 USD"]
-    assert factories.BATCH in browser.get("/portal/handoffs?due=true").text
     answer(browser, find_handoff(browser), status="released")
     assert "<span>answers due</span><strong>0</strong>" in browser.get("/portal").text
-    assert "No answer is due." in browser.get("/portal/handoffs?due=true").text
+    assert "No answer is due." in browser.get("/portal/handoffs").text
     assert "answers due" not in open_portal(harness, factories.WAREHOUSE).get("/portal").text
+
+
+def test_handoffs_stand_by_deadline_and_the_overdue_ones_are_marked(harness: ApiHarness) -> None:
+    for batch, hours in (("later", 5), ("late", -2), ("soon", 1)):
+        export_id = hand_off(harness, batch=batch, units=1)
+        with harness.runtime.db.write() as session:
+            session.execute(
+                update(BrokerSubmission)
+                .where(col(BrokerSubmission.export_id) == export_id)
+                .values(deadline_at=utc_now() + timedelta(hours=hours, minutes=30))
+            )
+    browser = open_portal(harness, BROKER)
+    page = browser.get("/portal/handoffs").text
+    rows = re.findall(
+        r'">(\w+)</a></td>.*?<span class="pill (\w+)">.*?<strong[^>]*?( class="refusal")?>(\w+ \w+ \d h)',
+        page,
+        re.DOTALL,
+    )
+    assert rows == [
+        ("late", "busy", ' class="refusal"', "overdue for 1 h"),
+        ("soon", "busy", "", "due in 1 h"),
+        ("later", "busy", "", "due in 5 h"),
+    ]
+    assert page.count('<span class="pill bad">overdue</span>') == 1
+    late = re.search(r'href="(/portal/handoffs/[^"]+)">late<', browser.get("/portal/handoffs?all=true").text)
+    assert late is not None
+    assert "<strong data-deadline" in browser.get(late[1]).text
+    assert "overdue for 1 h" in browser.get(late[1]).text
+
+
+def test_broker_downloads_all_documents_that_its_message_names(harness: ApiHarness) -> None:
+    hand_off(harness)
+    browser = open_portal(harness, BROKER)
+    handoff = find_handoff(browser)
+    page = browser.get(f"/portal/handoffs/{handoff}").text
+    (link,) = re.findall(r'href="([^"]+)">Download all<', page)
+    with zipfile.ZipFile(io.BytesIO(browser.get(link).content)) as archive:
+        documents = {name.rpartition("/")[2] for name in archive.namelist() if "/" in name}
+    assert documents == set(re.findall(r'/documents/[^"]+">([^<]+)<', page))
+    assert open_portal(harness, factories.WAREHOUSE).get(link).status_code == 404
 
 
 @pytest.mark.parametrize("status", ["rejected", "query"])
