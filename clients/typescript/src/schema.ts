@@ -434,7 +434,7 @@ export interface paths {
         };
         /**
          * Return a document's bytes
-         * @description Return a document's bytes; the entity tag is their SHA-256. A customs broker's key may read its handoffs' documents.
+         * @description Return a document's bytes; the entity tag is their SHA-256. A customs broker's key may read those that its messages name.
          */
         get: operations["downloadArtifact"];
         put?: never;
@@ -455,6 +455,8 @@ export interface paths {
         /**
          * Return an export's plan, broker message and documents as one zip file
          * @description Return an export's plan, broker message and documents as one zip file; its bytes are always the same.
+         *
+         *     A customs broker's key gets the documents that its message names, and the plan only if these are all.
          */
         get: operations["downloadBundle"];
         put?: never;
@@ -1587,7 +1589,7 @@ export interface components {
          * @description What a person or a key did; the subject is the id of the noun.
          * @enum {string}
          */
-        Action: "signed_in" | "sign_in_failed" | "signed_out" | "session_ended" | "account_entered" | "credentials_set" | "provider_connected" | "recovery_codes_created" | "person_invited" | "person_joined" | "person_removed" | "person_disabled" | "person_enabled" | "link_created" | "portal_link_created" | "portal_link_revoked" | "portal_opened" | "handoff_answered" | "roles_changed" | "export_amended" | "export_cancelled" | "export_retried" | "export_acknowledged" | "export_reopened" | "hold_placed" | "hold_released" | "document_downloaded" | "delivery_resent" | "delivery_acknowledged" | "delivery_reopened" | "order_deleted" | "deliveries_replayed" | "partner_created" | "partner_changed" | "partner_tested" | "partner_activated" | "partner_paused" | "partner_resumed" | "partner_key_rotated" | "key_created" | "key_rotated" | "key_revoked" | "waiver_granted" | "waiver_revoked" | "languages_changed" | "logo_changed" | "logo_removed";
+        Action: "signed_in" | "sign_in_failed" | "signed_out" | "session_ended" | "account_entered" | "credentials_set" | "credentials_ended" | "provider_connected" | "recovery_codes_created" | "person_invited" | "person_joined" | "person_removed" | "person_disabled" | "person_enabled" | "link_created" | "portal_link_created" | "portal_link_revoked" | "portal_opened" | "handoff_answered" | "roles_changed" | "export_amended" | "export_cancelled" | "export_retried" | "export_acknowledged" | "export_reopened" | "hold_placed" | "hold_released" | "document_downloaded" | "delivery_resent" | "delivery_acknowledged" | "delivery_reopened" | "order_deleted" | "deliveries_replayed" | "partner_created" | "partner_changed" | "partner_tested" | "partner_activated" | "partner_paused" | "partner_resumed" | "partner_key_rotated" | "key_created" | "key_rotated" | "key_revoked" | "waiver_granted" | "waiver_revoked" | "languages_changed" | "logo_changed" | "logo_removed";
         /**
          * ArtifactView
          * @description A document of a customs package.

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
+from urllib.parse import urlsplit
 
 import typer
+from typer._click.globals import get_current_context
 
+from config.network import is_loopback
 from config.settings import get_settings
 from pipeline.client import Exports, InvalidArgument, Retries
 from pipeline.interfaces.cli.output import ExitCode, Failure
@@ -69,10 +72,24 @@ def find_address(api_url: str | None) -> str:
     return address.rstrip("/")
 
 
+def _allows_insecure() -> bool:
+    context: Any = get_current_context(silent=True)
+    return context is not None and bool(context.find_root().params.get("insecure"))
+
+
 def open_client(url: str, key: str | None, *, url_name: str, key_name: str) -> Exports:
-    """Return a client of the API; raises Failure with the name of the URL or key that is not valid."""
+    """Return a client of the API; raises Failure with the name of the URL or key that is not valid, or not safe."""
     try:
-        return Exports(url, key, retries=_RETRIES)
+        api = Exports(url, key, retries=_RETRIES)
     except InvalidArgument as error:
         name = key_name if error.argument == "key" else url_name
         raise Failure(f"{name} {error.reason}", code=ExitCode.USAGE) from error
+    address = urlsplit(url)
+    if key is not None and address.scheme == "http" and not is_loopback(address.hostname) and not _allows_insecure():
+        api.close()
+        raise Failure(
+            f"{url_name} is {url}: others on the way can read a key that is sent over http://",
+            code=ExitCode.USAGE,
+            remedy="Give an address with https://, or write `exports --insecure COMMAND` if the way is safe.",
+        )
+    return api

@@ -195,6 +195,12 @@ def _exports(
         str | None,
         typer.Option(metavar="PROFILE", help="Use this profile of `exports login`. [EXPORTS_PROFILE]"),
     ] = None,
+    insecure: Annotated[
+        bool,
+        typer.Option(
+            "--insecure", help="Send the key over http:// to another machine too; others on the way can read it."
+        ),
+    ] = False,
 ) -> None:
     """Execute approved export plans exactly once: packages, customs documents, handoff and messages."""
 

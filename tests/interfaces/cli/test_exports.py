@@ -253,6 +253,22 @@ def test_invalid_key_or_url_is_named_and_not_shown(
         )
 
 
+def test_key_is_not_sent_over_http_to_another_machine(commands: Commands, tmp_path: Path) -> None:
+    with Endpoint([Script(status=404)]) as proxy:
+        environment = {
+            "EXPORTS_API_URL": "http://exports.example",
+            "EXPORTS_API_KEY": NEVER_SHOWN,
+            "HTTP_PROXY": proxy.url,
+            "XDG_CONFIG_HOME": str(tmp_path),
+        }
+        for command in (("inspect", "b_3"), ("whoami",), ("login",)):
+            refused = commands(*command, stdin=f"{NEVER_SHOWN}\n", **environment)
+            assert (refused.exit_code, "is http://exports.example: others" in refused.output) == (2, True)
+        assert proxy.requests == []
+        commands("--insecure", "inspect", "b_3", **environment)
+    assert {each.headers["authorization"] for each in proxy.requests} == {f"Bearer {NEVER_SHOWN}"}
+
+
 def test_invalid_idempotency_key_and_etag_are_named(service: Commands, plan_file: PlanFile) -> None:
     result = service("execute", plan_file(), "--key", "K-\u00e9")
     assert (result.exit_code, "--key must be printable ASCII" in result.stderr) == (2, True)
