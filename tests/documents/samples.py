@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.pga.worksheet import build_worksheet
+from pipeline.customs.tariff.facts import KeptEdition, KeptRate, TariffFacts, list_pairs
 from pipeline.customs.valuation.estimate import build_estimate
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.registry import artifact_types
@@ -241,13 +242,17 @@ def sample(
     *,
     test: bool = False,
     change: Callable[[dict[str, Any]], None] | None = None,
+    general: str | None = None,
 ) -> Invoice:
-    """Return the invoice of a unit of `lines` lines; `change` may edit the unit's JSON first."""
+    """Return the invoice of a unit of `lines` lines; `change` may edit the unit's JSON first.
+
+    With `general`, an edition of the tariff has that rate for each number, and is free for goods that claim `S`.
+    """
     data = unit_data(lines, packages)
     if change:
         change(data)
     unit = Unit.model_validate(data)
-    return _finished(unit, test=test)
+    return _finished(unit, test=test, general=general)
 
 
 def list_kinds(data: dict[str, Any]) -> tuple[str, ...]:
@@ -255,12 +260,24 @@ def list_kinds(data: dict[str, Any]) -> tuple[str, ...]:
     return artifact_types(_finished(Unit.model_validate(data)))
 
 
-def _finished(unit: Unit, *, test: bool = False) -> Invoice:
+def keep_tariff(unit: Unit, general: str) -> TariffFacts:
+    """Return what an export of the unit keeps of an edition with one general rate for all numbers."""
+    return TariffFacts(
+        edition=KeptEdition(name="hts_rev_6", effective_from=date(2026, 10, 1), content_hash=digest("edition")),
+        rates=tuple(
+            KeptRate(suffix=False, general=general, special="Free (S)" if spi else None)
+            for _, spi in list_pairs(unit.lines)
+        ),
+    )
+
+
+def _finished(unit: Unit, *, test: bool = False, general: str | None = None) -> Invoice:
     facts = build_facts(unit, test=test)
     worksheet_rows = build_worksheet(unit, entry_date(unit), facts.line_digests)
     invoice = build_invoice(unit, facts)
     groups = [line.line_numbers for line in invoice.entry_lines]
-    estimate = build_estimate(unit, entry_date(unit), groups)
+    tariff = None if general is None else keep_tariff(unit, general)
+    estimate = build_estimate(unit, entry_date(unit), groups, tariff)
     return invoice.model_copy(update={"worksheet": worksheet_rows, "estimate": estimate})
 
 

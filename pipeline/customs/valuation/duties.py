@@ -13,10 +13,9 @@ from pipeline.customs.tariff.facts import KeptRate
 from pipeline.customs.tariff.goods import COLUMN_2, format_rated_number
 from pipeline.customs.tariff.quantity import sum_quantity
 from pipeline.customs.tariff.rates import Rate, parse_rate, parse_special_rates
-from pipeline.exports.schemas.entry_estimate import DutyRow
+from pipeline.exports.schemas.entry_estimate import COLUMN_1, DutyRow
 from pipeline.exports.schemas.plan import Line
 
-COLUMN_1: Final = "column 1"
 #: The note of a duty whose value is not known in US dollars.
 NO_EXCHANGE_RATE: Final = "there is no exchange rate"
 _HUNDRED: Final = to_decimal("100")

@@ -19,7 +19,7 @@ from pipeline.customs.tariff.deposits import DeclaredCase, list_declared
 from pipeline.customs.tariff.facts import KeptRate, TariffFacts
 from pipeline.customs.tariff.goods import COLUMN_2
 from pipeline.customs.valuation.chapter98 import DutyBase, divide_value, find_goods_base, find_heading_base
-from pipeline.customs.valuation.duties import COLUMN_1, NO_EXCHANGE_RATE, column_1_duty, deposit_duty, is_on_quantity
+from pipeline.customs.valuation.duties import NO_EXCHANGE_RATE, column_1_duty, deposit_duty, is_on_quantity
 from pipeline.customs.valuation.entered_value import (
     LineValue,
     line_values,
@@ -28,6 +28,7 @@ from pipeline.customs.valuation.entered_value import (
     total_charges,
 )
 from pipeline.exports.schemas.entry_estimate import (
+    COLUMN_1,
     BondHint,
     DutyRow,
     EntryEstimate,

@@ -13,7 +13,7 @@ from pipeline.documents.formats.x12_notice import build_notice_set
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.documents.schemas.profile import MessageProfile, X12Envelope
 
-VERSION: Final = "2"
+VERSION: Final = "3"
 
 MEDIA_TYPES: Final[Mapping[str, str]] = {
     "x12": "application/edi-x12",

@@ -26,7 +26,7 @@ from pipeline.documents.formats.line_declarations import find_lumber, list_licen
 from pipeline.documents.formats.transport import describe_transport
 from pipeline.documents.schemas.entry_filing import EntryFiling
 from pipeline.documents.schemas.invoice import Invoice, Transport
-from pipeline.exports.schemas.entry_estimate import DutyRow, EntryEstimate
+from pipeline.exports.schemas.entry_estimate import COLUMN_1, DutyRow, EntryEstimate
 
 FILER, IMPORTER, CARRIER = "the filer", "the importer", "the carrier"
 AGENT: Final = "the importer or its agent"
@@ -56,7 +56,6 @@ _BY_LINE: Final = "MULTI, see lines"
 _BY_METAL: Final = "MULTI, see Section 232 statement"
 _LINES: Final = "see lines"
 _BLANK: Final = "none: not by vessel or air"
-_COLUMN_1: Final = "column 1"
 
 #: Where the worksheet prints a block: above the entry lines, in their columns, in the totals, below them; `beyond` the form.
 Place = Literal["head", "lines", "totals", "foot", "beyond"]
@@ -207,7 +206,7 @@ def divide_duties(invoice: Invoice, estimate: EntryEstimate) -> DividedDuties:
     rates: list[DutyRow] = []
     deposits: list[DutyRow] = []
     for merged, entry in zip(invoice.entry_lines, estimate.lines, strict=True):
-        headings = {_COLUMN_1, *(row.heading for row in merged.treatment.chapter99)}
+        headings = {COLUMN_1, *(row.heading for row in merged.treatment.chapter99)}
         for duty in entry.duties:
             (rates if duty.heading in headings else deposits).append(duty)
     deposited = sum_exact(row.amount_usd for row in deposits if row.amount_usd is not None)

@@ -23,7 +23,7 @@ from pipeline.documents.schemas.invoice import Invoice, PartyBlock
 from pipeline.documents.schemas.profile import EntryRecordSettings
 from pipeline.documents.schemas.values import Printed
 from pipeline.exports.line_declarations import CASES
-from pipeline.exports.schemas.entry_estimate import EntryLine
+from pipeline.exports.schemas.entry_estimate import COLUMN_1, EntryLine
 from pipeline.exports.schemas.plan import Address, Section232
 
 #: The declaration that the weight and the countries of a metal are given in.
@@ -170,11 +170,10 @@ def _add_line(
         made.add("47", party_type="C", party_number=_exact(consignee.number))
     duties = {duty.heading: duty.amount_usd for duty in entry.duties}
     for hts, value in list_tariff_numbers(line, entry):
-        duty = duties.get(hts, duties.get(_dotted(hts)))
         if hts == line.hts_code.exact:
-            made.add("50", hts=hts, duty=duty, value=value, **_list_quantities(line))
+            made.add("50", hts=hts, duty=duties.get(COLUMN_1), value=value, **_list_quantities(line))
         else:
-            made.add("50", hts=hts, duty=duty, value=value)
+            made.add("50", hts=hts, duty=duties.get(_dotted(hts)), value=value)
     for number in line.line_numbers:
         made.lines += records.get(number, ())
     for license_, license_number in list_licenses(line, invoice):

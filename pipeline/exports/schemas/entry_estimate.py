@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
@@ -17,6 +17,9 @@ from pipeline.core.money import format_plain
 
 Money = Annotated[Decimal, PlainSerializer(format_plain, return_type=str)]
 RuleStatus = Literal["confirmed", "probable", "check"]
+
+#: The heading of the duty that the tariff has on the number of the goods.
+COLUMN_1: Final = "column 1"
 
 
 class EstimateModel(BaseModel):

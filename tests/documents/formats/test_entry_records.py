@@ -140,6 +140,26 @@ def test_known_duty_is_in_the_totals() -> None:
     assert catair.read_record(pick(lines, "90")[0])["duty"] == "00000055440"
 
 
+def test_duties_of_the_lines_are_those_of_the_totals() -> None:
+    def change(data: dict[str, Any]) -> None:
+        first, _, _, fourth = data["lines"]
+        first["chapter98"] = {"provision": "9802.00.50", "exemptValue": "280.00", "dutiableValue": "20.00"}
+        first["treatment"]["chapter99"] = []
+        total = {"heading": "9903.94.51", "program": "S232_AUTO", "ratePercent": "15", "basis": "total_with_column_1"}
+        fourth["treatment"]["chapter99"] = [total]
+
+    lines = render(sample(4, change=change, general="2%"), transactions=["AE"])
+    rows = [catair.read_record(line) for line in pick(lines, "50")]
+    duties = {(row["hts"], row["duty"]) for row in rows if row["hts"][:2] != "99"}
+    # The heading of the fourth line has its whole duty.
+    assert duties == {
+        ("98020050", ""), ("7323930045", "0000000040"), ("7323930060", "0000000000"), ("3924102000", "0000000100"),
+        ("7323930045", ""),
+    }  # fmt: skip
+    (totals,) = map(catair.read_record, pick(lines, "90"))
+    assert sum(int(row["duty"] or 0) for row in rows) == int(totals["duty"]) == 218_50
+
+
 def test_cargo_release_is_read_back_by_columns() -> None:
     invoice = build_full_invoice()
     lines = render(invoice, transactions=["SE"])
