@@ -29,7 +29,7 @@ def import_table(runtime: Runtime, path: Path, first_day: date, last_day: date |
     return import_edition(
         runtime,
         path,
-        kind="agency-flags" if path == AGENCY_FLAGS else "duty-cases",
+        kind="agency-flags" if path.suffix == ".csv" else "duty-cases",
         name=path.stem,
         effective_from=first_day,
         effective_to=last_day,

@@ -34,8 +34,7 @@ def check_flags(line: Line, here: str, flags: FlagsOnDay, on: date, entry_type: 
             pointer=f"{here}/treatment/pga",
             message=f"Line {line.line_ref}: {number} has flag {row.flag}{meaning}: the entry {asks} {row.agency} data, and the "
             "plan has no answer.",
-            remedy=f"Give the {row.agency} data for flag {row.flag}"
-            + ("." if required else ", or a disclaimer if the goods need none."),
+            remedy=f"Give the {row.agency} data for flag {row.flag}{'' if required else _describe_refusal(row, on)}.",
             source=source,
         )
     for flag, place in answers.items():
@@ -62,7 +61,13 @@ def _is_required(row: NumberFlag, on: date) -> bool:
 def _is_asked_for(row: NumberFlag, on: date, entry_type: str) -> bool:
     # A flag that the rules do not know is asked for as the table says.
     rows = pga_rules().flag_rows(row.flag)
-    return not rows or any(each.is_asked_for(on, entry_type) for each in rows)
+    return not rows or any(each.is_asked_for(on, entry_type) and not each.silent for each in rows)
+
+
+def _describe_refusal(row: NumberFlag, on: date) -> str:
+    known = pga_rules().find_flag(row.flag, on)
+    way = "a disclaimer" if known is None or known.disclaimers else "name the flag alone"
+    return f", or {way} if the goods need none"
 
 
 def _severity(certain: Severity, *, required: bool) -> Severity:

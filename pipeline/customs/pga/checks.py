@@ -243,7 +243,7 @@ def _check_response(context: _FindingContext, flag: AgencyFlag, entry_type: str,
     elif row.data:
         yield from _check_program(context, flag, on)
         yield from _check_data(context, flag)
-    elif not flag.silent:
+    elif flag.needs_answer:
         choice = _or_disclaimer(flag.disclaimers)
         yield context.finding(
             "V14",
@@ -264,12 +264,15 @@ def _check_disclaimer(context: _FindingContext, flag: AgencyFlag, entry_type: st
     elif disclaimer.code not in allowed:
         problem = f"flag {row.flag} does not allow disclaimer {row.disclaimer}"
     if problem is not None:
+        choice = (
+            _or_disclaimer(allowed) if flag.needs_answer else "; goods that need none take no disclaimer: remove it"
+        )
         yield context.finding(
             "V14-DISCLAIMER",
-            flag.severity,
+            flag.severity if flag.needs_answer else "warn",
             "/disclaimer",
             problem,
-            f"Give the data that {flag.agency} asks for{_or_disclaimer(allowed)}.",
+            f"Give the data that {flag.agency} asks for{choice}.",
         )
     yield from _check_disclaimed_use(context)
     if row.data.keys() - {USE_TEXT}:

@@ -103,7 +103,7 @@ def _agency_answer(rules: PgaRules, unit: Unit, answer: FlagAnswer, records: Lin
     elif row.data:
         outcome = None if flag is not None else "flag not known for this agency"
         data = (*_code_data(answer, notes), *(_requested_datum(answer, asked, records, notes) for asked in answer.data))
-    elif flag is None or (is_asked_for and not flag.silent):
+    elif flag is None or (is_asked_for and flag.needs_answer):
         outcome = "Not answered"
         data = (_unanswered_datum(answer), *_unsent_data(rules, answer, notes))
     else:

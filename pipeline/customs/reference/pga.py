@@ -76,6 +76,11 @@ class AgencyFlag(ReferenceRow):
         """Return whether the flag needs an answer on the day, for the entry type."""
         return self.in_force(on) and self.later.get(entry_type, on) <= on
 
+    @property
+    def needs_answer(self) -> bool:
+        """Whether goods need data or a disclaimer: a flag that may be required and allows no disclaimer can stand alone."""
+        return self.required or bool(self.disclaimers)
+
 
 class ConditionalData(ReferenceData):
     """Data that a program requires for some values of another datum, with some processing codes or with each."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -59,6 +60,21 @@ def test_flag_without_answer_is_a_finding_by_its_requirement(runtime: Runtime) -
         "Line L2: 6105.10.00.10 has flag FD2 (FDA data is required): the entry must have FDA data, and the plan has no answer."
     )
     assert (must.source or "").startswith("ACE agency tariff codes, edition agency_flags from 2026-10-01, sha256:")
+
+
+def test_flag_without_disclaimers_can_stand_alone_and_a_silent_one_is_not_asked_for(
+    runtime: Runtime, tmp_path: Path
+) -> None:
+    table = tmp_path / "flags.csv"
+    table.write_text(
+        "HTS Number,Agency Tariff Code,Agency\n7323930045,AQX,APH\n7323930045,AT1,ATF\n7323930045,AM3,AMS\n"
+    )
+    import_table(runtime, table, RECENT)
+    (asked,) = [each for each in check_by_tariff(runtime, (f"{PAN}/treatment/pga", [])) if each.pointer.startswith(PAN)]
+    assert (asked.rule, asked.severity) == ("H20", "warn")
+    assert asked.remedy == "Give the AMS data for flag AM3, or name the flag alone if the goods need none."
+    alone = [pga_row("AM3", "AMS"), pga_row("AQX", "APH"), pga_row("AT1", "ATF")]
+    assert about(runtime, PAN, (f"{PAN}/treatment/pga", alone)) == []
 
 
 def test_old_table_refuses_nothing(runtime: Runtime) -> None:

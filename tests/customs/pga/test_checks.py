@@ -267,6 +267,15 @@ def test_small_plant_disclaimer_is_only_for_lacey_act() -> None:
     ]
 
 
+@pytest.mark.parametrize(("flag", "agency", "program"), [("AQX", "APH", "APQ"), ("AM3", "AMS", "MO")])
+def test_flag_that_allows_no_disclaimer_needs_none(flag: str, agency: str, program: str) -> None:
+    row = pga_row(flag, agency, program=program, disclaimer="A")
+    (found,) = findings(answer_row(row))
+    assert (found.rule, found.severity, found.pointer) == ("V14-DISCLAIMER", "warn", f"{ROW}/disclaimer")
+    assert found.remedy.endswith("goods that need none take no disclaimer: remove it.")
+    assert list_findings(answer_row(row | {"disclaimer": None})) == []
+
+
 def test_program_of_other_flag_is_reported() -> None:
     changed = answer_row(pga_row("EP1", "EPA", program="HFC", data=dict.fromkeys(("quantityKg", "allowance"), "1")))
     assert list_findings(changed) == [
