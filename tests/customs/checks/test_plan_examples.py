@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from datetime import date
 from pathlib import Path
@@ -9,14 +10,23 @@ from typing import Any
 
 import pytest
 
+from pipeline.customs.checks.flags import check_flags
 from pipeline.customs.checks.mid import derive_mid
 from pipeline.customs.checks.plan import check_plan
+from pipeline.customs.models import NumberFlag, TariffEdition
 from pipeline.customs.pga.answers import flag_answers
 from pipeline.customs.pga.forms import build_forms
+from pipeline.customs.reference.pga import pga_rules
+from pipeline.customs.tariff.flags import FlagsOnDay
 from pipeline.exports import packages, sscc
+from pipeline.exports.examples import COMMENTED_PLAN
 from pipeline.exports.schemas.plan import Plan, as_json
+from pipeline.interfaces.cli.plans import strip_comments
 
 FOLDER = Path(__file__).parents[3] / "examples" / "plans"
+#: The rows of the examples' numbers; a number that an example uses must be added from the same report.
+TABLE = Path(__file__).with_name("hts_pga_report_2026_02_21.csv")
+REPORTED, ENTERED = date(2026, 2, 21), date(2026, 11, 26)
 ENTRIES = (
     "assists-canadian-dollars", "cleaner-tsca", "export-permit", "food-prior-notice", "foreign-importer",
     "informal-statement", "multi-consignee-truck", "oak-lacey", "returned-goods", "softwood-duty-cases", "toy-full-certificate",
@@ -90,14 +100,44 @@ def test_example_certifications_are_of_the_makers_of_their_goods(name: str) -> N
             assert made_by == {certificate.certifier_name}
 
 
-def test_cookware_has_melt_and_pour_and_fda_disclaimer() -> None:
+def list_plans() -> dict[str, Plan]:
+    """Return each example plan by its name, and the commented one."""
+    commented = json.loads(strip_comments(COMMENTED_PLAN.read_text(encoding="utf-8")))
+    return {name: example(name) for name in NAMES} | {"plan": Plan.model_validate(commented)}
+
+
+@pytest.mark.parametrize("name", [*NAMES, "plan"])
+def test_example_agrees_with_the_table_of_customs(name: str) -> None:
+    text = [line for line in TABLE.read_text("utf-8").splitlines() if not line.startswith("#")]
+    table = {row["number"]: row for row in csv.DictReader(text)}
+    edition = TariffEdition(
+        id=1, kind="agency-flags", name="hts_pga_report", source="CBP", effective_from=date(2026, 11, 1),
+        content_hash=f"sha256:{'a' * 64}",
+    )  # fmt: skip
+    for unit in list_plans()[name].units:
+        for line in unit.lines:
+            row = table[line.hts_code]
+            stated = [each.unit for each in line.entry_quantities] or [line.unit]
+            assert stated == row["units"].split(), line.line_ref
+            flags = [
+                NumberFlag(number=line.hts_code, flag=code, agency=pga_rules().flag_rows(code)[0].agency)
+                for code in row["flags"].split()
+            ]
+            found = check_flags(line, "", FlagsOnDay(edition, {line.hts_code: flags}), ENTERED, unit.entry.type)
+            asked = {each.flag for each in line.treatment.pga} - {each.flag for each in flags}
+            assert [each.rule for each in found] == ["H21"] * len(asked), line.line_ref
+            # The report is older than the flags of the CPSC.
+            assert all((pga_rules().flag_rows(code)[0].effective_from or REPORTED) > REPORTED for code in asked)
+
+
+def test_cookware_has_melt_and_pour_and_fda_data() -> None:
     (unit,) = example("cookware").units
     assert unit.entry.type == "01"
     for line in unit.lines:
         assert line.hts_code == "7323930045"
         assert [row.heading for row in line.treatment.chapter99] == ["9903.05.90", "9903.82.09"]
         assert [(row.metal, row.country_of_melt_and_pour) for row in line.treatment.section232] == [("steel", "CA")]
-        assert [(row.flag, row.disclaimer) for row in line.treatment.pga] == [("FD1", "A")]
+        assert [(row.flag, row.processing, row.disclaimer) for row in line.treatment.pga] == [("FD2", "CCW", None)]
 
 
 def test_truck_has_forty_orders_in_45_cartons_on_three_pallets() -> None:
@@ -129,7 +169,7 @@ def test_truck_mixes_claims_agencies_metals_and_origins() -> None:
 def test_three_units_differ_in_entry_type_agency_and_currency() -> None:
     store, toys, dollars = example("three-units").units
     assert [unit.entry.type for unit in (store, toys, dollars)] == ["01", "11", "11"]
-    assert all(row.agency == "CPS" and row.processing == "REF" for line in toys.lines for row in line.treatment.pga)
+    assert {tuple(row.processing for row in line.treatment.pga) for line in toys.lines} == {("REF", None)}
     assert [(unit.invoice.currency, str(unit.invoice.exchange_rate)) for unit in (store, toys, dollars)] == [
         ("USD", "None"),
         ("USD", "None"),
@@ -148,7 +188,7 @@ def test_vehicle_part_is_declared_on_form_hs7() -> None:
         "HS-7",
         "2A: Conforms, and bears the manufacturer's certification label (591.5(b))",
     )
-    assert line.rows == (("Maple Glass", "Front door 0123", "", "", "2026-10"),)
+    assert line.rows == (("Maple Glass", "Windshield 0123", "", "", "2026-10"),)
 
 
 def test_restricted_goods_have_their_export_permit_and_no_code_of_unrestricted_goods() -> None:
