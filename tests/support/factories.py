@@ -53,7 +53,7 @@ def plan(
         "exportCountry": "CA",
         "warehouse": {"id": warehouse},
         "broker": {"id": broker},
-        "ruleset": {"id": "us-ca-2026-11-29", "asOf": "2026-10-07"},
+        "ruleset": {"id": "us-ca-2026-12-01", "asOf": "2026-10-07"},
         "units": [unit(n, lines=lines, packages=packages, invoice=invoice) for n in range(units)],
     }
     return made | changes

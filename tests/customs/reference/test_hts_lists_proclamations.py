@@ -75,10 +75,10 @@ def rules_after_proclamation(tmp_path: Path) -> Ruleset:
 
     manifest = folder / "ruleset.yaml"
     text = manifest.read_text(encoding="utf-8")
-    text = text.replace("id: us-ca-2026-11-29", "id: us-ca-2027-03-01").replace(
+    text = text.replace("id: us-ca-2026-12-01", "id: us-ca-2027-03-01").replace(
         "as_of: 2026-10-07", "as_of: 2027-03-01"
     )
-    manifest.write_text(text.replace("predecessors: [", "predecessors: [us-ca-2026-11-29, "), encoding="utf-8")
+    manifest.write_text(text.replace("predecessors: [", "predecessors: [us-ca-2026-12-01, "), encoding="utf-8")
     changed = manifest.read_text(encoding="utf-8").replace(
         'headings: ["9903.82.20-9903.82.26"], program: S232_METALS',
         'headings: ["9903.82.20-9903.82.30"], program: S232_METALS',

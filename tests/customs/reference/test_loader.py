@@ -49,7 +49,7 @@ def list_errors(manifest: Path) -> list[str]:
 def test_rules_load_once_and_are_immutable() -> None:
     rules = ruleset()
     assert ruleset() is rules
-    assert (rules.id, rules.as_of) == ("us-ca-2026-11-29", date(2026, 10, 7))
+    assert (rules.id, rules.as_of) == ("us-ca-2026-12-01", date(2026, 10, 7))
     with pytest.raises(AttributeError):
         rules.id = "another"  # type: ignore[misc]
     for mapping in (rules.by_heading, rules.programs_by_id, *(held.codes for held in rules.resolved_lists)):

@@ -66,7 +66,7 @@ def build_peer_invoice(export_id: str, unit: Unit) -> Invoice:
         plan_hash="sha256:" + "0" * 64,
         revision=1,
         package_number="CP-000001",
-        ruleset_id="us-ca-2026-11-29",
+        ruleset_id="us-ca-2026-12-01",
         ruleset_as_of=date(2026, 10, 7),
         ssccs={each.package_ref: f"{number:018}" for number, each in enumerate(unit.packages)},
         line_digests=digests,
