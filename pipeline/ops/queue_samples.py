@@ -5,23 +5,27 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
-from sqlalchemy import func, select
+from sqlalchemy import ColumnElement, ScalarSelect, func, select
 from sqlmodel import Session, col
 
 from config.queues import DELIVERIES, DOCUMENTS, STEPS, TASK_ROUTES
-from pipeline.core.db import index_constant, table
+from pipeline.core.db import index_constant, statement_now, table
 from pipeline.deliveries.models import Delivery
+from pipeline.deliveries.streams import is_claimable, is_stream_free
 from pipeline.exports.models import Step
 from pipeline.exports.states import DeliveryState, StepState
-from pipeline.workflow.step_leases import IS_LATER_STEP
+from pipeline.workflow.step_leases import IS_LATER_STEP, export_is_active
 
 #: The queues; work of the backlog counts as that of the steps.
 QUEUES: Final = (STEPS, DOCUMENTS, DELIVERIES)
 
 _steps = table(Step).c
 _READY: Final = _steps.state == index_constant(StepState.READY)
+#: No worker starts the other steps, such as those of a failed export: they are not late.
+_IS_STARTED: Final = export_is_active(_steps.export_id)
+_PENDING: Final = table(Delivery).c.state == index_constant(DeliveryState.PENDING)
 
 
 @dataclass(frozen=True)
@@ -37,26 +41,34 @@ class QueueSample:
 
 
 def sample_queues(session: Session, now: datetime) -> Mapping[str, QueueSample]:
-    """Return a sample of each queue; `now` is the time of the database."""
-    oldest_first = (
-        select(_steps.due_at).where(_READY, ~IS_LATER_STEP).order_by(_steps.due_at).limit(1).scalar_subquery()
-    )
+    """Return a sample of each queue; `now` is the time of the database.
+
+    A sweep moves the due time of what no worker takes, so work is late since the first sweep that found it.
+    """
     # The first steps of all queued exports may be many. An index has all steps, and another those that are not first.
-    count, first_due_at = session.execute(
-        select(func.count(), oldest_first).select_from(table(Step)).where(_READY)
-    ).one()
+    oldest = _find_oldest(Step, _READY, ~IS_LATER_STEP, _IS_STARTED)
+    count, *first_since = session.execute(select(func.count(), *oldest).select_from(table(Step)).where(_READY)).one()
+    later_since = (func.min(at).filter(_IS_STARTED) for at in (_steps.due_at, _steps.stalled_since))
     later = session.execute(
-        select(_steps.name, func.count(), func.min(_steps.due_at)).where(_READY, IS_LATER_STEP).group_by(_steps.name)
+        select(_steps.name, func.count(), *later_since).where(_READY, IS_LATER_STEP).group_by(_steps.name)
     ).all()
-    pending = select(func.count(), func.min(col(Delivery.due_at))).where(
-        col(Delivery.state) == index_constant(DeliveryState.PENDING)
-    )
+    # No worker sends a message of a paused partner, or one behind another that waits for its retry: it is not late.
+    oldest = _find_oldest(Delivery, is_claimable(), is_stream_free())
+    pending = select(func.count(), *oldest).select_from(table(Delivery)).where(_PENDING)
     samples = dict.fromkeys(QUEUES, QueueSample())
-    for name, depth, due_at in (
-        ("record_packages", count - sum(each[1] for each in later), first_due_at),
+    for name, depth, *since in (
+        ("record_packages", count - sum(each[1] for each in later), *first_since),
         *later,
         ("deliver", *session.execute(pending).one()),
     ):
         queue = TASK_ROUTES.get(name, STEPS)
-        samples[queue] = samples[queue].add(depth, 0 if due_at is None else (now - due_at).total_seconds())
+        late = max(((now - each).total_seconds() for each in since if each is not None), default=0)
+        samples[queue] = samples[queue].add(depth, late)
     return samples
+
+
+def _find_oldest(model: type[Step | Delivery], *conditions: ColumnElement[bool]) -> list[ScalarSelect[Any]]:
+    """Return the oldest due time of the work, and since when the oldest is stalled: two searches, each with its index."""
+    instants = col(model.due_at), col(model.stalled_since)
+    found = [select(at).where(*conditions, at <= statement_now()) for at in instants]
+    return [query.order_by(at).limit(1).scalar_subquery() for query, at in zip(found, instants, strict=True)]

@@ -23,6 +23,7 @@ from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.documents.pdf.supervisor import RENDERER
 from pipeline.exports.models import Step
 from pipeline.ops import readiness
+from pipeline.ops.queue_samples import sample_queues
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.step_failures import MAX_RETRY_PAUSE_SECONDS
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, TaskMessage
@@ -44,6 +45,13 @@ STALLED_AFTER = readiness.STALLED_AFTER_SECONDS
 
 def list_failing_parts(workflow: WorkflowHarness) -> list[str]:
     return [part.name for part in readiness.check_parts(workflow.runtime) if not part.ok]
+
+
+def read_delays(workflow: WorkflowHarness) -> dict[str, int]:
+    """Return for how many seconds the oldest work of each queue is late, without zeros."""
+    with workflow.runtime.db.read() as session:
+        samples = sample_queues(session, workflow.clock.now)
+    return {queue: sample.seconds_late for queue, sample in samples.items() if sample.seconds_late}
 
 
 def sweep_for(workflow: WorkflowHarness, seconds: int) -> list[TaskMessage]:
@@ -163,8 +171,10 @@ def test_consumer_that_takes_nothing_is_reported_although_its_worker_sweeps(work
     assert list_failing_parts(workflow) == []
     tasks = sweep_for(workflow, 12)
     assert list_failing_parts(workflow) == ["steps"]
+    assert read_delays(workflow) == {"exports.steps": 60}
     workflow.run(tasks)
     assert list_failing_parts(workflow) == []
+    assert read_delays(workflow) == {}
 
 
 def test_queue_without_consumer_is_reported_while_others_progress(workflow: WorkflowHarness) -> None:
@@ -174,6 +184,7 @@ def test_queue_without_consumer_is_reported_while_others_progress(workflow: Work
     workflow.step(workflow.accept(factories.plan(batch="batch_2")).export_id, 1, "record_packages")
     (part,) = [part for part in readiness.check_parts(workflow.runtime) if not part.ok]
     assert (part.name, "consumes exports.documents," in part.message) == ("steps", True), part
+    assert read_delays(workflow) == {"exports.documents": 62}
     workflow.step(stuck, 1, "render_documents")
     assert list_failing_parts(workflow) == []
 
@@ -211,6 +222,7 @@ def test_stalled_deliveries_are_reported_while_steps_finish(workflow: WorkflowHa
     sweep_for(workflow, STALLED_AFTER + 12)
     workflow.step(workflow.accept(factories.plan(batch="batch_2")).export_id, 1, "record_packages")
     assert list_failing_parts(workflow) == ["deliveries"]
+    assert read_delays(workflow) == {"exports.deliveries": 62}
 
 
 def test_deliveries_to_paused_partner_are_not_stalled(workflow: WorkflowHarness) -> None:
@@ -224,6 +236,15 @@ def test_deliveries_to_paused_partner_are_not_stalled(workflow: WorkflowHarness)
     sweep_for(workflow, 5 * STALLED_AFTER)
     workflow.clock.pass_seconds(STALLED_AFTER)
     assert list_failing_parts(workflow) == []
+    assert read_delays(workflow) == {}
+
+
+def test_steps_of_failed_export_are_not_late(workflow: WorkflowHarness) -> None:
+    export_id = workflow.accept(factories.plan(units=2)).export_id
+    workflow.fail_rendering(export_id)
+    assert (workflow.state(export_id), workflow.read_step(export_id, "record_packages", 2).state) == ("failed", "ready")
+    sweep_for(workflow, STALLED_AFTER)
+    assert read_delays(workflow).keys() == {"exports.deliveries"}, "the operator is still to hear of the failure"
 
 
 def postpone_after_found_due(workflow: WorkflowHarness) -> None:
@@ -250,7 +271,9 @@ def test_delivery_behind_one_that_waits_for_its_retry_is_not_stalled(workflow: W
     with workflow.runtime.db.write() as session:
         behind = (col(Delivery.state) == "pending", col(Delivery.lease_until).is_(None))
         session.execute(update(Delivery).where(*behind).values(due_at=database_now()))
-    sweep_for(workflow, 602)
+    sweep_for(workflow, 598)
+    assert read_delays(workflow) == {}
+    sweep_for(workflow, 4)
     assert "deliveries" not in list_failing_parts(workflow)
 
 
