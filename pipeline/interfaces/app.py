@@ -43,7 +43,7 @@ from pipeline.interfaces.api import (
 from pipeline.interfaces.api.dependencies import ApiKeyCache, TaskPublisher
 from pipeline.interfaces.api.errors import add_problem_handlers
 from pipeline.interfaces.api.limits import BodyLimit, RequestDeadline, UnaskedWaits
-from pipeline.interfaces.api.metrics import UpkeepCollector, WorkCollector
+from pipeline.interfaces.api.metrics import ReadinessCollector, UpkeepCollector, WorkCollector
 from pipeline.interfaces.api.middleware import RequestContext, RequestMetrics
 from pipeline.interfaces.api.openapi_document import add_contract
 from pipeline.interfaces.api.parameters import check_query
@@ -182,8 +182,9 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     registry = build_registry()
-    registry.register(WorkCollector(runtime))
-    registry.register(UpkeepCollector(runtime))
+    parts = SingleFlight(lambda: readiness.check_parts(runtime), max_seconds=system.READY_SECONDS)
+    for collector in (WorkCollector(runtime), ReadinessCollector(runtime, parts), UpkeepCollector(runtime)):
+        registry.register(collector)
     app.state.runtime = runtime
     app.state.publisher = publisher
     app.state.keys = ApiKeyCache(runtime.settings.rate_limit_per_minute)
@@ -193,7 +194,7 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     app.state.links = ApiKeyCache(email_replies.REQUESTS_PER_MINUTE)
     app.state.provider = None if runtime.settings.oidc_issuer is None else OpenIdProvider(runtime.settings)
     app.state.registry = registry
-    app.state.parts = SingleFlight(lambda: readiness.check_parts(runtime), max_seconds=system.READY_SECONDS)
+    app.state.parts = parts
     # The last one added is the outermost.
     settings = runtime.settings
     app.add_middleware(RequestDeadline)

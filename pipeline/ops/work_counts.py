@@ -26,6 +26,8 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Field, Session, SQLModel, col
 
+from pipeline.accounts.models import Partner, PartnerChannel
+from pipeline.accounts.states import PartnerState
 from pipeline.core import heartbeats, tenancy
 from pipeline.core.db import Database, database_now, index_constant, table
 from pipeline.core.runtime import Runtime
@@ -33,7 +35,7 @@ from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.customs import certifications
 from pipeline.deliveries import circuit_breaker
 from pipeline.deliveries.models import BrokerSubmission, Delivery
-from pipeline.deliveries.outcomes import OVERDUE, QUARANTINED, REACHED_AT, delivery_is, outcome_search
+from pipeline.deliveries.outcomes import IS_UNDELIVERED, OVERDUE, QUARANTINED, REACHED_AT, delivery_is, outcome_search
 from pipeline.exports.models import Account, Export, Step
 from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, Milestone, Outcome, StepState
 from pipeline.workflow.inbox import open_items
@@ -58,6 +60,8 @@ STEPS, RETRYING_STEPS, OPEN_BREAKERS = "steps", "retrying", "breakers"
 EXPIRING_CERTIFICATIONS: Final = "certifications"
 #: By queue: the work that waits or is running, and for how many seconds the oldest of it has been due.
 QUEUE_DEPTH, QUEUE_DELAY = "queue depth", "queue delay"
+#: By kind of partner: for how many seconds the oldest pending delivery to an endpoint that fails has waited.
+FAILING_ENDPOINT: Final = "failing endpoint"
 
 EXPORT_STATES: Final = (*ACTIVE_STATES, ExportState.FAILED.value)
 DELIVERY_STATES: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value, DeliveryState.DEAD.value)
@@ -102,6 +106,35 @@ class CountKey(NamedTuple):
 
 
 _counts = table(WorkCount).c
+_endpoints, _deliveries = table(PartnerChannel).c, table(Delivery).c
+# The ids of exports and deliveries rise with time.
+_oldest_pending = (
+    select(_deliveries.created_at)
+    .where(
+        _deliveries.account_id == _endpoints.account_id,
+        _deliveries.partner_id == _endpoints.partner_id,
+        _deliveries.channel == _endpoints.channel,
+        delivery_is(DeliveryState.PENDING),
+        IS_UNDELIVERED,
+    )
+    .order_by(_deliveries.subject_id, _deliveries.id)
+    .limit(1)
+    .scalar_subquery()
+)
+_failing = (
+    select(table(Partner).c.kind, _oldest_pending.label("since"))
+    .join_from(
+        table(Partner),
+        table(PartnerChannel),
+        and_(table(Partner).c.account_id == _endpoints.account_id, table(Partner).c.id == _endpoints.partner_id),
+    )
+    .where(_endpoints.failures > 0, table(Partner).c.state != PartnerState.PAUSED.value)
+    .subquery()
+    .c
+)
+_FAILING_SINCE: Final = (
+    select(_failing.kind, func.min(_failing.since)).where(_failing.since.is_not(None)).group_by(_failing.kind)
+)
 _not_before: Final[WeakKeyDictionary[Database, float]] = WeakKeyDictionary()
 
 
@@ -234,6 +267,8 @@ def _count(session: Session) -> Iterator[tuple[CountKey, int]]:
         for name, value in ((QUEUE_DEPTH, sample.depth), (QUEUE_DELAY, sample.seconds_late)):
             if value:
                 yield CountKey(ALL, name, queue), value
+    for kind, since in session.execute(_FAILING_SINCE):
+        yield CountKey(ALL, FAILING_ENDPOINT, kind), max(1, round((now - since).total_seconds()))
     owner = col(Export.account_id)
     yield from (
         (CountKey(account_id, EXPIRING_CERTIFICATIONS), value)

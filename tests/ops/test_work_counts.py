@@ -7,16 +7,22 @@ from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
+from sqlalchemy import update
+from sqlmodel import col
 
 from config import queues
+from pipeline.accounts import partners
+from pipeline.accounts.models import PartnerChannel
 from pipeline.core import tenancy
+from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.tenancy import ALL_ACCOUNTS
+from pipeline.deliveries.models import Delivery
 from pipeline.ops import work_counts
 from pipeline.ops.work_counts import CountKey
 from pipeline.workflow.interventions import cancel_export
 from tests.support import factories
 from tests.support.query_counter import record_statements
-from tests.workflow.conftest import WorkflowHarness
+from tests.workflow.conftest import Answers, WorkflowHarness
 
 ACCEPTED = CountKey(factories.ACCOUNT, work_counts.EXPORTS, "accepted")
 READY = CountKey(work_counts.ALL, work_counts.STEPS, "ready")
@@ -86,6 +92,24 @@ def test_counts_of_a_future_time_are_not_used(workflow: WorkflowHarness) -> None
     workflow.accept()
     workflow.clock.pass_seconds(-3600)
     assert read_counts(workflow) == {ACCEPTED: 1, READY: 1, DEPTH: 1}
+
+
+def test_oldest_message_to_an_endpoint_that_fails_is_counted_by_kind_of_partner(
+    workflow: WorkflowHarness, failing_queues: Answers
+) -> None:
+    with failing_queues(ChannelUnavailable("no room")):
+        workflow.finish(workflow.accept().export_id)
+    with workflow.runtime.db.write() as session:
+        session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(created_at=workflow.clock.now))
+        others = col(PartnerChannel.partner_id) != factories.BROKER
+        session.execute(update(PartnerChannel).where(others).values(failures=1))
+    workflow.clock.pass_seconds(1800)
+    found = {
+        key.state: value for key, value in read_counts(workflow).items() if key.name == work_counts.FAILING_ENDPOINT
+    }
+    assert found == {"warehouse": 1800, "operator": 1800}
+    partners.pause_partner(workflow.runtime, factories.ACCOUNT, factories.WAREHOUSE)
+    assert CountKey(work_counts.ALL, work_counts.FAILING_ENDPOINT, "warehouse") not in read_counts(workflow)
 
 
 def test_several_sweepers_keep_counts_at_once(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -196,6 +196,19 @@ def drain_queues(settings: Settings, names: Sequence[str]) -> Iterator[QueueEntr
             while entry := reader.take():
                 entry.remove()
                 yield entry
+
+
+def count_messages(settings: Settings, names: Sequence[str]) -> Mapping[str, int]:
+    """Return how many messages wait in each queue; a queue that does not exist has none. Raises MessageBrokerDown."""
+    counts = dict.fromkeys(names, 0)
+    with _open_connection(settings) as connection:
+        channel: Any = connection.channel()
+        for name in names:
+            try:
+                counts[name] = channel.queue_declare(name, passive=True).message_count
+            except connection.channel_errors:
+                channel = connection.channel()  # RabbitMQ has closed the other one
+    return counts
 
 
 def check_connection(settings: Settings) -> None:

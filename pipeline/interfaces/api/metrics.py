@@ -18,19 +18,23 @@ from sqlalchemy import and_, func, select
 from sqlalchemy.exc import DBAPIError
 from sqlmodel import Session, col
 
+from config.queues import BINDINGS, DEAD, TASK_QUEUES
 from pipeline.core import tenancy
 from pipeline.core.db import database_now
-from pipeline.core.errors import DatabaseBusy, RulesUnreadable
+from pipeline.core.errors import DatabaseBusy, MessageBrokerDown, RulesUnreadable
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.customs import rules_reader, rulesets
 from pipeline.customs.reference.content import packaged_rules, use_rules
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
+from pipeline.deliveries.channels import queue_reader
+from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.interfaces.api.single_flight import SingleFlight
 from pipeline.ops import work_counts
 from pipeline.ops.queue_samples import QUEUES
+from pipeline.ops.readiness import ServicePart
 from pipeline.ops.stats.rollup import UNCOMMITTED_SECONDS as _UNCOMMITTED_SECONDS
 from pipeline.ops.work_counts import OVERDUE_HANDOFFS, CountKey
 from pipeline.workflow.steps import STEPS
@@ -63,6 +67,7 @@ _QUEUES: Final = (
         work_counts.QUEUE_DELAY,
     ),
 )
+_MESSAGE_QUEUES: Final = (*TASK_QUEUES, *BINDINGS, DEAD)
 #: The customs broker of handoffs of those that are not named.
 _OTHERS: Final = ("", "other")
 
@@ -114,6 +119,14 @@ class WorkCollector(Collector):
             for queue in QUEUES:
                 family.add_metric([queue], totals[counted, queue])
             families.append(family)
+        failing = GaugeMetricFamily(
+            "exports_failing_endpoint_seconds",
+            "How long the oldest pending message to an endpoint that fails has waited",
+            labels=["partner_kind"],
+        )
+        for kind in (BROKER, WAREHOUSE, OPERATOR):
+            failing.add_metric([kind], totals[work_counts.FAILING_ENDPOINT, kind])
+        families.append(failing)
         families += [GaugeMetricFamily(name, help_text, totals[counted, ""]) for name, help_text, counted in _WHOLE]
         return families
 
@@ -129,6 +142,37 @@ class WorkCollector(Collector):
         for broker, value in (*named, (_OTHERS, of_broker.total() - sum(value for _, value in named))):
             family.add_metric(broker, value)
         return family
+
+
+class ReadinessCollector(Collector):
+    """Shows the parts of `/readyz`, and how many messages wait in each queue of the message broker."""
+
+    def __init__(self, runtime: Runtime, parts: SingleFlight[list[ServicePart]]) -> None:
+        self._runtime, self._parts = runtime, parts
+        # A message broker may not answer for long.
+        self._messages = SingleFlight(self._count_messages)
+
+    def describe(self) -> Sequence[Metric]:
+        """Return nothing, so that registering the collector asks neither the database nor the message broker."""
+        return ()
+
+    def collect(self) -> Sequence[Metric]:
+        """Return the parts, and the queues if the message broker responds."""
+        ready = GaugeMetricFamily(
+            "exports_ready", "1 if the part of the service makes progress, else 0", labels=["part"]
+        )
+        for part in self._parts.get():
+            ready.add_metric([part.name], part.ok)
+        return [ready, *self._messages.get()]
+
+    def _count_messages(self) -> list[Metric]:
+        family = GaugeMetricFamily("exports_queue_messages", "Messages that wait in the queue", labels=["queue"])
+        try:
+            for queue, count in queue_reader.count_messages(self._runtime.settings, _MESSAGE_QUEUES).items():
+                family.add_metric([queue], count)
+        except MessageBrokerDown:
+            log.warning("queues_not_counted")
+        return [family]
 
 
 class UpkeepCollector(Collector):
