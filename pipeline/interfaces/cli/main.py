@@ -201,6 +201,7 @@ def _exports(
             "--insecure", help="Send the key over http:// to another machine too; others on the way can read it."
         ),
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show where an unexpected error happened.")] = False,
 ) -> None:
     """Execute approved export plans exactly once: packages, customs documents, handoff and messages."""
 
@@ -209,4 +210,12 @@ def main() -> None:
     """Run the command line."""
     # Before anything of ours is imported: PYTHONPATH may name a folder with its own `config` or `tasks`.
     sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
-    app()
+    try:
+        app()
+    except Exception as error:
+        if "--debug" in sys.argv:
+            raise
+        from pipeline.interfaces.cli.unexpected import report_unexpected  # noqa: PLC0415 - needed only here
+
+        report_unexpected(error, as_json="--json" in sys.argv)
+        raise SystemExit(1) from None

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
+from pipeline.interfaces.cli import main
 from pipeline.interfaces.cli.output import ExitCode
 from tests.support.command_line import Commands, exports
+from tests.support.command_output import check_output
 from tests.support.servers import poll
 
 #: Deeper than any parser allows.
@@ -34,6 +37,33 @@ DEPTH = 100_000
 def test_empty_id_is_rejected(commands: Commands, command: tuple[str, ...]) -> None:
     result = commands(*command)
     assert (result.exit_code, "the id must not be empty" in result.stderr) == (ExitCode.USAGE, True)
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_unexpected_error_is_one_sentence_with_a_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *, as_json: bool
+) -> None:
+    def fail(_: str) -> None:
+        raise LookupError("no row at postgresql://exports:canary@db.example/exports\n[parameters: canary]")
+
+    monkeypatch.setattr(main, "load_command", fail)
+    monkeypatch.setattr(sys, "argv", ["exports", "doctor", *(["--json"] if as_json else [])])
+    with pytest.raises(SystemExit) as ended:
+        main.main()
+    output = capsys.readouterr()
+    message = "unexpected LookupError: no row at postgresql://[hidden]@db.example/exports"
+    assert ended.value.code == ExitCode.REFUSED
+    if as_json:
+        check_output(("doctor",), output.out, 1)
+        assert (json.loads(output.out)["message"], output.err) == (message, "")
+    else:
+        assert output.out == ""
+        assert output.err.startswith(f"error {message} (UNEXPECTED)\n  Run `exports doctor`.")
+        assert output.err.count("\n") == 2
+
+    monkeypatch.setattr(sys, "argv", ["exports", "--debug", "doctor"])
+    with pytest.raises(LookupError):
+        main.main()
 
 
 @pytest.mark.parametrize(
