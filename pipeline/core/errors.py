@@ -16,6 +16,7 @@ ExportsError
 │   ├── RulesInvalid         the rules of customs contradict their schema or one another
 │   ├── ChannelRefused       a partner's endpoint refused a delivery for good
 │   ├── SecretUnreadable     a secret was sealed under a key that this process does not have
+│   ├── SchemaMismatch       the database's tables are not those of its revision
 │   └── UnsafeSettings       the settings are unsafe: no process may serve with them
 ├── Fenced               stop at once: another worker holds this step now
 ├── Stopped              stop at once: this process must end, and releases what it holds
@@ -149,6 +150,15 @@ class ChannelRefused(Terminal):
 
 class SecretUnreadable(Terminal):
     """A partner's secret or credential was sealed under a key that this process does not have."""
+
+
+class SchemaMismatch(Terminal):
+    """The database's tables are not those of its revision, so no migration leads to those of this version."""
+
+    remedy: ClassVar[str] = (
+        "A version that was not released made them. Keep a copy of the database, create an empty one, and run `exports"
+        " migrate` on it."
+    )
 
 
 class UnsafeSettings(Terminal):

@@ -19,7 +19,7 @@ from pipeline.accounts import recipients, secrets
 from pipeline.core import fonts
 from pipeline.core.clock import utc_now
 from pipeline.core.db import Database, database_now, is_behind_pooler, translate_errors
-from pipeline.core.errors import DatabaseBusy, ExportsError, MessageBrokerDown, RulesInvalid
+from pipeline.core.errors import DatabaseBusy, ExportsError, MessageBrokerDown, RulesInvalid, SchemaMismatch
 from pipeline.core.runtime import open_store
 from pipeline.customs import rulesets
 from pipeline.customs.reference.archive import read_rules
@@ -30,7 +30,7 @@ from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.documents.pdf.supervisor import Renderer
 from pipeline.exports.models import Artifact
 from pipeline.ops.migrations import row_security
-from pipeline.ops.migrations.runner import SchemaStatus, schema_status
+from pipeline.ops.migrations.runner import SchemaStatus, check_tables, schema_status
 
 #: With more skew, leases and signatures are judged wrongly.
 MAX_SKEW_SECONDS: Final = 5.0
@@ -71,7 +71,7 @@ def run_checks(settings: Settings) -> Iterator[CheckResult]:
             detail = str(error).splitlines()[0] if str(error) else ""
             found = detail if isinstance(error, ExportsError | CheckFailed) else f"{type(error).__name__}: {detail}"
             unreachable = _unreachable_check(error) or name
-            remedy = remedies[unreachable]
+            remedy = error.remedy if isinstance(error, SchemaMismatch) else remedies[unreachable]
             if unreachable != name:
                 found = f"{_blocked_message(unreachable)}: {found}"
             failed.add(name)
@@ -148,6 +148,8 @@ def _database_settings(settings: Settings) -> str:
 def _migrations(settings: Settings) -> str:
     with _open_database(settings) as database:
         status = schema_status(database)
+        if status is SchemaStatus.CURRENT:
+            check_tables(database)
     if status is SchemaStatus.BEHIND:
         raise CheckFailed("the tables are missing or older than this version")
     if status is SchemaStatus.AHEAD:
@@ -342,7 +344,7 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
 DEPENDENCIES: Final[Mapping[str, Sequence[str]]] = {
     "database settings": ["database"],
     "migrations": ["database"],
-    "row-level security": ["database"],
+    "row-level security": ["migrations"],
     "partner secrets": ["migrations"],
     "documents": ["migrations"],
     "clock": ["database"],

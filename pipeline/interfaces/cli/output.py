@@ -24,7 +24,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.core.errors import ExportsError, NotFound, Refused, Retryable
+from pipeline.core.errors import ExportsError, NotFound, Refused, Retryable, SchemaMismatch
 from pipeline.core.problems import locate_refusal
 
 P = ParamSpec("P")
@@ -270,7 +270,7 @@ class Failure(Exception):
 
 
 def report_errors(command: Callable[P, R]) -> Callable[P, R]:
-    """Turn every expected error of a command into a message and an exit code; a defect keeps its traceback."""
+    """Turn every expected error of a command into a message and an exit code; `main` reports the others."""
 
     @functools.wraps(command)
     def run(*args: P.args, **kwargs: P.kwargs) -> R:
@@ -293,7 +293,8 @@ def report_errors(command: Callable[P, R]) -> Callable[P, R]:
                 as_json,
             )
         except ExportsError as error:
-            _exit_with_problem(ExitCode.REFUSED, _build_problem("REFUSED", str(error)), as_json)
+            remedy = error.remedy if isinstance(error, SchemaMismatch) else None
+            _exit_with_problem(ExitCode.REFUSED, _build_problem("REFUSED", str(error), remedy), as_json)
         except ValidationError as error:
             issues = [
                 {"path": _format_location(item["loc"]), "message": item["msg"].removeprefix("Value error, ")}

@@ -16,7 +16,7 @@ from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.exports.models import Account
 from pipeline.interfaces.cli.output import ExitCode, Failure
-from pipeline.ops.migrations.runner import SchemaStatus, schema_status, upgrade_database
+from pipeline.ops.migrations.runner import SchemaStatus, check_tables, schema_status, upgrade_database
 
 _REMEDY: Final = "Set DATABASE_URL to the service's database, such as sqlite:////srv/exports/var/exports.db, or run this in its folder."
 _SQLITE_HEADER: Final = b"SQLite format 3\0"
@@ -77,9 +77,12 @@ def ensure_current(runtime: Runtime) -> None:
     """Ensure that the database is at this version's revision or a newer one.
 
     Only this service uses a SQLite file, so it is migrated here. PostgreSQL is migrated by the release step only;
-    until then this raises Failure.
+    until then this raises Failure. Raises SchemaMismatch if a SQLite file has the revision, but other tables.
     """
-    if schema_status(runtime.db) is not SchemaStatus.BEHIND:
+    status = schema_status(runtime.db)
+    if status is SchemaStatus.CURRENT and runtime.db.is_sqlite:
+        check_tables(runtime.db)
+    if status is not SchemaStatus.BEHIND:
         return
     if not runtime.db.is_sqlite:
         raise Failure(

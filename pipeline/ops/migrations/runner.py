@@ -12,8 +12,10 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 
 from sqlalchemy import column, inspect, select, table
 from sqlalchemy.engine import Connection
+from sqlmodel import SQLModel
 
 from pipeline.core.db import Database, translate_errors
+from pipeline.core.errors import SchemaMismatch
 from pipeline.ops.migrations import row_security
 
 if TYPE_CHECKING:
@@ -24,15 +26,24 @@ VERSIONS: Final = Path(__file__).parent / "versions"
 #: The table in which Alembic keeps the database's revision.
 _REVISION_TABLE: Final = table("alembic_version", column("version_num"))
 
+#: The differences of the tables that an error names.
+_NAMED_DIFFERENCES: Final = 5
+
+#: No migration leads from the tables of an unreleased version to those of a release.
+MISMATCH_REMEDY: Final = "A version that was not released made them. Keep a copy of the database, create an empty one, and run `exports migrate` on it."
+
 
 def upgrade_database(database: Database, revision: str = "head") -> SchemaStatus:
     """Migrate the database to `revision` and return its status before; tables of a newer version are left unchanged.
 
     At the newest revision on PostgreSQL, this also creates the row-level security policies of the current models.
+    Raises SchemaMismatch, and changes nothing, if the database has the newest revision, but other tables.
     """
     before = schema_status(database)
     if before is SchemaStatus.AHEAD:
         return before
+    if before is SchemaStatus.CURRENT:
+        check_tables(database)
     from alembic import command  # noqa: PLC0415 - a database at the newest revision needs no Alembic
 
     with open_schema_connection(database) as connection:
@@ -47,6 +58,8 @@ def write_upgrade(database: Database, output: TextIO) -> SchemaStatus:
     with translate_errors(), database.engine.connect() as connection:
         at = _find_revision(connection)
     status = _compare(at)
+    if status is SchemaStatus.CURRENT:
+        check_tables(database)
     if status is SchemaStatus.BEHIND:
         from alembic import command  # noqa: PLC0415
 
@@ -73,6 +86,35 @@ def check_models_match(database: Database) -> None:
 
     with database.engine.connect() as connection:
         command.check(_config(connection=connection))
+
+
+def check_tables(database: Database) -> None:
+    """Check the tables of a database at the newest revision; its name alone does not prove that they are those of the models.
+
+    Raises SchemaMismatch if a table or column is missing, or if the tables need a value that the models never write.
+    """
+    with translate_errors(), database.engine.connect() as connection:
+        found = {name: columns for (_, name), columns in inspect(connection).get_multi_columns().items()}
+    differences = []
+    for name, expected in sorted(SQLModel.metadata.tables.items()):
+        if name not in found:
+            differences.append(f"no table {name}")
+            continue
+        has = {column["name"]: column for column in found[name]}
+        differences += [f"no column {name}.{each.name}" for each in expected.columns if each.name not in has]
+        differences += [
+            f"{name}.{each} must have a value"
+            for each, column in has.items()
+            if not column["nullable"]
+            and column["default"] is None
+            and (each not in expected.columns or expected.columns[each].nullable)
+        ]
+    if differences:
+        more = len(differences) - _NAMED_DIFFERENCES
+        listed = ", ".join(differences[:_NAMED_DIFFERENCES]) + (f" and {more} more" if more > 0 else "")
+        raise SchemaMismatch(
+            f"the database is at revision {list_revisions()[0]}, but its tables are not of this version: {listed}"
+        )
 
 
 class SchemaStatus(Enum):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,8 +36,29 @@ def test_doctor_passes_on_a_migrated_machine(commands: Commands) -> None:
 def test_doctor_reports_what_is_outdated(commands: Commands) -> None:
     code, checks = read_outcomes(commands)
     assert code == 1
-    assert [name for name, check in checks.items() if not check["ok"]] == ["migrations", "partner secrets", "documents"]
+    assert [name for name, check in checks.items() if not check["ok"]] == [
+        "migrations",
+        "row-level security",
+        "partner secrets",
+        "documents",
+    ]
     assert "exports migrate" in checks["migrations"]["remedy"]
+
+
+def test_commands_reject_tables_of_an_unreleased_version(commands: Commands, tmp_path: Path) -> None:
+    commands.json("migrate")
+    with closing(sqlite3.connect(tmp_path / "exports.db")) as connection:
+        connection.execute("DROP TABLE logos")
+    code, checks = read_outcomes(commands)
+    found = "the database is at revision 0001, but its tables are not of this version: no table logos"
+    assert (code, checks["migrations"]["found"]) == (1, found)
+    assert checks["row-level security"]["found"] == "cannot be checked without the migrations"
+    remedy = checks["migrations"]["remedy"]
+    for command in (["migrate"], ["accounts", "list"]):
+        refused = commands(*command, "--json")
+        problem = {"errorCode": "REFUSED", "message": found, "remedy": remedy}
+        assert (refused.exit_code, json.loads(refused.stdout)) == (1, problem)
+    assert remedy.startswith("A version that was not released made them. Keep a copy")
 
 
 def test_doctor_names_every_part_that_fails_with_a_remedy(commands: Commands, tmp_path: Path) -> None:
