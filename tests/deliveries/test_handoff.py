@@ -148,6 +148,19 @@ def test_broker_message_has_invoice_data_and_links_to_every_document(runtime: Ru
     )
 
 
+def test_pallet_is_no_package_of_a_message(runtime: Runtime) -> None:
+    plan = factories.plan()
+    cartons = plan["units"][0]["packages"]
+    pallet = cartons[0] | {"packageRef": "PLT1", "type": "PLT", "lpn": "LPN-PLT", "contents": [], "grossWeightKg": "50"}
+    plan["units"][0]["packages"] = [pallet, *(each | {"parentRef": "PLT1"} for each in cartons)]
+    export = exports.prepare_export(runtime, plan)
+    exports.hand_off(runtime, export)
+    (handed,) = read_message_data(runtime, export.export_id, MessageType.HANDOFF_READY)
+    (executed,) = read_message_data(runtime, export.export_id, MessageType.EXPORT_EXECUTED)
+    assert (handed["units"][0]["totals"]["packageCount"], executed["packageCount"]) == (2, 2)
+    assert len(read_message_data(runtime, export.export_id, MessageType.PACKAGE_RECORDED)) == 3
+
+
 def test_more_than_500_lines_are_linked(runtime: Runtime) -> None:
     export = exports.prepare_export(runtime, factories.plan(lines=501))
     exports.hand_off(runtime, export)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from decimal import Decimal
 
 from pipeline.core.findings import Finding
 from pipeline.core.money import EXACT, ZERO, format_plain, multiply, sum_exact, to_decimal
 from pipeline.customs.reference.entry import entry_rules
-from pipeline.exports.schemas.plan import Package, Unit
+from pipeline.exports.package_sums import PackageSums, sum_packages
+from pipeline.exports.schemas.plan import Unit
 
 _HUNDRED = to_decimal("100")
 
 
 def check_carriage(unit: Unit, pointer: str) -> Iterator[Finding]:
     """Yield where the packages of the unit differ from its invoice or from the carrier's manifest (V04, V06)."""
-    outermost = list(_outermost_packages(unit))
-    packed = sum_exact(package.gross_weight_kg for package in outermost)
+    sums = sum_packages(unit.packages)
+    packed = sums.gross_weight_kg
     invoiced = sum_exact(line.gross_weight_kg for line in unit.lines)
     if _differ(packed, invoiced):
         yield Finding(
@@ -28,10 +29,11 @@ def check_carriage(unit: Unit, pointer: str) -> Iterator[Finding]:
             remedy="Correct the gross weights of the lines or of the packages with goods; pallets do not count.",
             source="19 CFR 141.86(a)(4), (e)",
         )
-    yield from _check_manifest(unit, pointer, outermost, packed)
+    yield from _check_manifest(unit, pointer, sums)
 
 
-def _check_manifest(unit: Unit, pointer: str, outermost: Sequence[Package], packed: Decimal) -> Iterator[Finding]:
+def _check_manifest(unit: Unit, pointer: str, sums: PackageSums) -> Iterator[Finding]:
+    packed = sums.gross_weight_kg
     weighed = unit.entry.manifest_gross_weight_kg
     if weighed is not None and _differ(packed, weighed):
         yield Finding(
@@ -45,12 +47,12 @@ def _check_manifest(unit: Unit, pointer: str, outermost: Sequence[Package], pack
         )
     counted = unit.entry.manifest_quantity
     rule = entry_rules().manifest
-    if counted is not None and int(counted) != len(outermost):
+    if counted is not None and int(counted) != sums.packages:
         yield Finding(
             rule="V06",
             severity=rule.severity,
             pointer=f"{pointer}/entry/manifestQuantity",
-            message=f"Unit {unit.unit_ref} has {len(outermost)} packages of goods, but the manifest says {counted}.",
+            message=f"Unit {unit.unit_ref} has {sums.packages} packages of goods, but the manifest says {counted}.",
             remedy="Count the outermost packages with goods, not the pallets, and give the same number in both.",
             source=rule.source,
         )
@@ -60,26 +62,3 @@ def _differ(one: Decimal, other: Decimal) -> bool:
     tolerance = entry_rules().weights
     apart = EXACT.abs(EXACT.subtract(one, other))
     return apart > tolerance.least_kg and multiply(apart, _HUNDRED) > multiply(max(one, other, ZERO), tolerance.percent)
-
-
-def _outermost_packages(unit: Unit) -> Iterator[Package]:
-    """Yield the packages that count for the gross weight: those with goods that are not inside another such package."""
-    # A pallet does not count as weight of the goods. The result per package is kept: deep nesting is walked only once.
-    by_ref = {package.package_ref: package for package in unit.packages}
-    holds_goods: dict[str, bool] = {}
-    for package in unit.packages:
-        path: dict[str, None] = {}
-        ref = package.parent_ref
-        found = False
-        while ref is not None and ref in by_ref and ref not in path:
-            if ref in holds_goods:
-                found = holds_goods[ref]
-                break
-            path[ref] = None
-            if by_ref[ref].contents:
-                found = True
-                break
-            ref = by_ref[ref].parent_ref
-        holds_goods.update(dict.fromkeys(path, found))
-        if package.contents and not found:
-            yield package

@@ -155,7 +155,6 @@ def _head(
 def _of_lines(invoice: Invoice, estimate: EntryEstimate, duties: DividedDuties) -> Iterator[EntryBlock]:
     rates, deposits = duties.rates, duties.deposits
     cases = list(dict.fromkeys(row.heading for row in deposits))
-    packed = invoice.transport.manifest_quantity or f"{invoice.package_summary.outermost_count}"
     valued = all(entry.entered_value_usd is not None for entry in estimate.lines)
     charged = all(entry.charges_usd is not None for entry in estimate.lines)
     yield EntryBlock("31", "Line number", "lines.csv: entry_line", None, "lines")
@@ -167,7 +166,7 @@ def _of_lines(invoice: Invoice, estimate: EntryEstimate, duties: DividedDuties) 
         certified = "Y" if all(map(find_certificate, dumped)) else None
         yield _block("", "Non-reimbursement of antidumping duty", certified, IMPORTER, "foot")
     yield EntryBlock("34A", "Gross weight", "lines.csv: gross_kg", None, "lines")
-    yield EntryBlock("34B", "Manifest quantity", packed, None, "foot")
+    yield EntryBlock("34B", "Manifest quantity", f"{invoice.package_summary.manifest_count}", None, "foot")
     yield EntryBlock("35", "Net quantity in HTSUS units", "lines.csv: entry_qty, qty2, qty3, else qty", None, "lines")
     yield _block("36A", "Entered value", "lines.csv: entered_value_usd" if valued else None, FILER, "lines")
     yield _block("36B", "Charges", "lines.csv: charges_usd" if charged else None, FILER, "lines")

@@ -25,7 +25,7 @@ from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-JSON_VERSION, ZIP_VERSION = "5", "12"
+JSON_VERSION, ZIP_VERSION = "5", "13"
 
 _SHOWN: dict[str, Any] = {
     "schema_version": True,
@@ -115,7 +115,7 @@ def _header_row(invoice: Invoice, estimate: EntryEstimate) -> dict[str, Cell]:
         "dutiable_value": estimate.total_dutiable_value,
         "entered_value_usd": estimate.total_entered_value_usd,
         "entry_lines": len(estimate.lines),
-        "packages": invoice.package_summary.outermost_count,
+        "packages": invoice.package_summary.manifest_count,
         "gross_kg": invoice.totals.gross_weight_kg.exact,
         "net_kg": invoice.totals.net_weight_kg.exact,
         "po_no": header.purchase_order,

@@ -41,7 +41,7 @@ _COLUMNS: Final[Mapping[str, Callable[[Invoice], Cell]]] = {
     "discounts": lambda invoice: sum_exact(row.amount.decimal for row in invoice.discounts),
     "rebates": lambda invoice: sum_exact(row.amount.decimal for row in invoice.rebates),
     "invoice_total": lambda invoice: invoice.totals.invoice_total.exact,
-    "package_count": lambda invoice: invoice.package_summary.count,
+    "package_count": lambda invoice: invoice.package_summary.manifest_count,
     "total_gross_kg": lambda invoice: invoice.totals.gross_weight_kg.exact,
     "total_net_kg": lambda invoice: invoice.totals.net_weight_kg.exact,
 }

@@ -10,7 +10,7 @@ from pipeline.documents.formats.transport import describe_export, describe_trail
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 
-VERSION = f"4/{ENGINE}"
+VERSION = f"5/{ENGINE}"
 
 #: The most articles that the page names; of more it gives the number, and the invoice names them.
 MAX_ARTICLES: Final = 6
@@ -23,7 +23,7 @@ _PRINTED: dict[str, Any] = {
     "transport": True,
     "parties": {"seller": _PARTY, "ship_to": _PARTY, "importer_of_record": _PARTY},
     "totals": {"line_count", "quantities"},
-    "package_summary": {"shown", "gross_weight_kg"},
+    "package_summary": {"shown", "manifest_count", "manifest_weight_kg"},
 }
 
 

@@ -14,7 +14,7 @@ from pipeline.documents.formats.transport import truck_columns
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.transport import Trip
 
-VERSION: Final = "2"
+VERSION: Final = "3"
 
 #: The attribute of a line with the number of dangerous goods.
 _UN_NUMBER: Final = "unNumber"
@@ -100,7 +100,6 @@ def _crew_rows(trip: Trip) -> Iterator[dict[str, Cell]]:
 
 def _shipment_row(invoice: Invoice, trip: Trip) -> dict[str, Cell]:
     transport, totals, summary = invoice.transport, invoice.totals, invoice.package_summary
-    weight = transport.manifest_gross_weight_kg or summary.gross_weight_kg
     place, side = truck_columns(trip), invoice.canadian_export
     return {
         "trip_number": trip.number,
@@ -111,9 +110,9 @@ def _shipment_row(invoice: Invoice, trip: Trip) -> dict[str, Cell]:
         **party_columns("shipper", invoice.parties.seller),
         **party_columns("consignee", invoice.parties.ship_to),
         "customs_broker": invoice.customs_broker,
-        "quantity": transport.manifest_quantity or summary.outermost_count,
+        "quantity": summary.manifest_count,
         "quantity_unit": "packages",
-        "gross_weight_kg": weight.exact,
+        "gross_weight_kg": summary.manifest_weight_kg.exact,
         "value": totals.goods_value.exact,
         "currency": totals.currency,
         **{name: place[name] for name in ("loading_city", "loading_state", "loading_country")},

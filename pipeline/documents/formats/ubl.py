@@ -11,7 +11,7 @@ from pipeline.documents.schemas.entry_filing import EntryConsignee
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Treatment
 
-VERSION = "6"
+VERSION = "7"
 
 #: The namespace of the extension; raise its number if a reader of the old form could misread the new one.
 NAMESPACE: Final = "urn:exports:ubl-customs:1"

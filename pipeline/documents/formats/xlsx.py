@@ -122,7 +122,7 @@ class WorkbookWriter:
 __all__ = ["TOO_LONG", "VERSION", "invoice_xlsx"]
 
 #: The bytes also depend on the versions of the writer and the compressor.
-VERSION = f"16/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
+VERSION = f"17/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
 
 _WIDTHS = {
     "address": 34, "consignee_addr1": 26, "consignee_name": 28, "consignee_number": 16, "description": 48, "export_treatment_digest": 24, "manufacturer_addr1": 26, "manufacturer_name": 28,
@@ -233,6 +233,7 @@ def _total_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
     yield "gross_weight", "lines", "kg", totals.gross_weight_kg.exact
     yield "gross_weight", "outermost packages", "kg", summary.gross_weight_kg.exact
     yield "volume", "outermost packages", "m3", summary.volume_m3.exact
+    yield "packages", "manifest", None, summary.manifest_count
     yield "packages", "all", None, summary.count
     yield "packages", "outermost", None, summary.outermost_count
     for kind in summary.by_type:

@@ -149,7 +149,7 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
         consolidation=consolidate_lines(merged, len(lines)),
         entry_lines=merged,
         filing=filing,
-        package_summary=boxes.package_summary(unit.packages, packages),
+        package_summary=boxes.package_summary(unit, packages),
         packages=packages,
         declaration=_declaration(unit, facts.kind),
         findings=tuple(_findings(facts.findings, facts.unit_no)),

@@ -280,10 +280,16 @@ class PackageTypeTotal(DocumentModel):
 
 
 class PackageSummary(DocumentModel):
-    """The sums of the packages; weight and volume are of the outermost packages, which contain all others."""
+    """The sums of the packages; weight and volume are of the outermost packages, which contain all others.
+
+    `manifest_count` and `manifest_weight_kg` are those of the carrier's manifest: by the plan, else of the outermost
+    packages with goods, without pallets.
+    """
 
     count: int
     outermost_count: int
+    manifest_count: int
+    manifest_weight_kg: Value
     by_type: tuple[PackageTypeTotal, ...]
     gross_weight_kg: Value
     volume_m3: Value
