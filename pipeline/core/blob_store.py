@@ -20,7 +20,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError, NotFoundError
 from obstore.store import LocalStore, MemoryStore, from_url
 
 from config.settings import read_variables
-from pipeline.core.errors import ArtifactConflict, StoreUnavailable
+from pipeline.core.errors import ArtifactConflict, DocumentMissing, StoreUnavailable
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, ObjectStore
@@ -138,10 +138,12 @@ class ArtifactStore:
     def get(self, sha256: str) -> bytes:
         """Return the bytes whose SHA-256 is `sha256`.
 
-        Raises StoreUnavailable if they are missing or the store does not answer, ArtifactConflict if they have changed.
+        Raises DocumentMissing, StoreUnavailable if the store does not answer, ArtifactConflict if they have changed.
         """
         try:
             body = bytes(obstore.get(self._store, _path(sha256)).bytes())
+        except (NotFoundError, FileNotFoundError) as error:
+            raise DocumentMissing(f"document {sha256} is missing in the artifact store") from error
         except (BaseError, OSError) as error:
             raise StoreUnavailable(f"document {sha256} cannot be read: {type(error).__name__}") from error
         if hashlib.sha256(body).hexdigest() != sha256:

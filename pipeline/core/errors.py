@@ -4,7 +4,7 @@ ExportsError
 ├── Retryable            retry later: nothing was done, or it is harmless to repeat
 │   ├── DatabaseBusy         the database did not answer in time
 │   ├── MessageBrokerDown    the message broker did not accept a message
-│   ├── StoreUnavailable     the artifact store did not answer
+│   ├── StoreUnavailable     the artifact store did not answer; DocumentMissing: it answers, but lacks a document
 │   ├── RendererUnavailable  the document renderer does not start, or its machine lacks what it needs
 │   ├── RulesUnreadable      the active customs rules need a newer version of the service
 │   ├── RendererCrashed      the document renderer died or ran out of time or memory
@@ -51,6 +51,10 @@ class MessageBrokerDown(Retryable):
 
 class StoreUnavailable(Retryable):
     """The artifact store did not answer."""
+
+
+class DocumentMissing(StoreUnavailable):
+    """The artifact store answers, but does not have a document that was recorded."""
 
 
 class RendererUnavailable(Retryable):
@@ -260,6 +264,12 @@ class PlanHashMismatch(Refused):
     """The hash in the request does not fit the plan."""
 
     code, status, title = "PLAN_HASH_MISMATCH", 409, "The plan hash does not match"
+
+
+class ArtifactLost(Refused):
+    """The artifact store lacks the document, or has other bytes than were recorded."""
+
+    code, status, title = "ARTIFACT_LOST", 410, "The document is missing or damaged"
 
 
 class AlreadyExecuted(Refused):

@@ -224,17 +224,17 @@ def find_registered_plan(session: Session, caller: Caller, request: ExecuteReque
     """Return the snapshot of the plan registered for the request's batch, the newest if there are several.
 
     A plan that this service built from orders counts from its last planning. Raises NotFound, PlanHashMismatch if
-    the request names a plan that such a planning has replaced, and ValidationFailed for an unknown batch id that is too
+    the batch has other plans or such a planning has replaced the named one, and ValidationFailed for an unknown batch id that is too
     short.
     """
-    query = select(PlanSnapshot).where(
+    of_batch = (
         col(PlanSnapshot.account_id) == caller.account_id,
         col(PlanSnapshot.batch_id) == request.batch_id,
         col(PlanSnapshot.test) == caller.test,
     )
-    if request.plan_hash is not None:
-        query = query.where(col(PlanSnapshot.plan_hash) == request.plan_hash)
-    stored = session.scalars(query.order_by(col(PlanSnapshot.id).desc()).limit(1)).first()
+    newest = select(PlanSnapshot).where(*of_batch).order_by(col(PlanSnapshot.id).desc()).limit(1)
+    wanted = newest if request.plan_hash is None else newest.where(col(PlanSnapshot.plan_hash) == request.plan_hash)
+    stored = session.scalars(wanted).first()
     planned = find_planned(session, Owner(caller.account_id, caller.test), request.batch_id)
     if stored is not None and planned is not None and _is_replaced(stored, planned):
         if request.plan_hash is not None:
@@ -244,10 +244,17 @@ def find_registered_plan(session: Session, caller: Caller, request: ExecuteReque
                 field="/planHash",
                 details={"given": request.plan_hash, "actual": planned.plan_hash},
             )
-        stored = session.scalars(query.where(col(PlanSnapshot.plan_hash) == planned.plan_hash)).first()
+        stored = session.scalars(newest.where(col(PlanSnapshot.plan_hash) == planned.plan_hash)).first()
     if stored is None and len(request.batch_id) < _MIN_BATCH_ID:
         short = Issue(path="/batchId", message=f"must have at least {_MIN_BATCH_ID} characters", code="too_small")
         raise validation_failed([short])
+    if stored is None and (other := session.scalars(newest).first()) is not None:
+        raise PlanHashMismatch(
+            f"planHash is {request.plan_hash}, but the newest plan of batch {request.batch_id} is {other.plan_hash};"
+            " execute that one, or register yours",
+            field="/planHash",
+            details={"given": request.plan_hash, "actual": other.plan_hash},
+        )
     if stored is None:
         raise NotFound(
             f"no plan is registered for batch {request.batch_id}; register one, or send it as `plan`",

@@ -31,6 +31,8 @@ export const REMEDIES = {
     "Wait a second and send the same request with the same key again.",
   INVALID_STATE:
     "Read the export or partner again, and do what `message` names. Do not repeat the call unchanged.",
+  ARTIFACT_LOST:
+    "Ask the operator to run `exports artifacts restore`, which makes the same bytes again.",
   PRECONDITION_FAILED:
     "Read the resource again, decide again, and send its new `ETag` as `If-Match`.",
   PAYLOAD_TOO_LARGE:

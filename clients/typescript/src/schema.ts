@@ -7947,6 +7947,15 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
+            /** @description `errorCode` is ARTIFACT_LOST */
+            410: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
             /** @description `errorCode` is RATE_LIMITED */
             429: {
                 headers: {

@@ -36,6 +36,7 @@ def read_customs_package(id: str, request: Request, runtime: RuntimeDep, caller:
         200: {"content": ANY_FILE, "description": "The document, in its own media type"},
         **_NOT_MODIFIED,
         **READ_REFUSALS,
+        **refusal_responses(410),
     },
 )
 def download_artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name

@@ -16,7 +16,9 @@ from starlette.types import Scope
 
 from pipeline.core.errors import (
     ArtifactConflict,
+    ArtifactLost,
     DatabaseBusy,
+    DocumentMissing,
     InvalidRequest,
     NotFound,
     NotReady,
@@ -92,6 +94,8 @@ def to_refusal(error: Exception) -> Refused:
         return _from_http_exception(error)
     if isinstance(error, RulesUnreadable):
         return NotReady(f"{error}; try again in 10 s", headers={"Retry-After": "10"})
+    if isinstance(error, DocumentMissing | ArtifactConflict):
+        return ArtifactLost(f"{error}; ask the operator to run `exports artifacts check`, which says how to restore it")
     if isinstance(error, Retryable):
         part = {DatabaseBusy: "the database", StoreUnavailable: "the artifact store"}.get(
             type(error), "a part of the service"
@@ -111,18 +115,14 @@ def add_problem_handlers(app: FastAPI) -> None:
             refused = _method_not_allowed(request)
         elif isinstance(error, HTTPException) and refused.status == 404 and _has_trailing_slash(request.url.path):
             refused = NotFound("there is nothing at this address; write it without the slash at its end")
+        if isinstance(refused, ArtifactLost):
+            log.error("artifact_lost", reason=str(error))
         if refused.status >= 500:
             log.warning("request_unavailable", error=type(error).__name__, reason=str(error))
         return problem_response(request.scope, refused)
 
-    for kind in (Refused, Retryable, SecretUnreadable, HTTPException, RequestValidationError):
+    for kind in (Refused, Retryable, ArtifactConflict, SecretUnreadable, HTTPException, RequestValidationError):
         app.add_exception_handler(kind, answer)
-
-    async def conflict(request: Request, error: Exception) -> Response:
-        log.error("artifact_conflict", reason=str(error))
-        return problem_response(request.scope, internal_error())
-
-    app.add_exception_handler(ArtifactConflict, conflict)
 
 
 def _has_trailing_slash(path: str) -> bool:

@@ -19,6 +19,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "EXPORT_ALREADY_EXECUTED": "Amend the export to change its plan, or execute the plan as a new batch.",
     "IDEMPOTENCY_IN_PROGRESS": "Wait a second and send the same request with the same key again.",
     "INVALID_STATE": "Read the export or partner again, and do what `message` names. Do not repeat the call unchanged.",
+    "ARTIFACT_LOST": "Ask the operator to run `exports artifacts restore`, which makes the same bytes again.",
     "PRECONDITION_FAILED": "Read the resource again, decide again, and send its new `ETag` as `If-Match`.",
     "PAYLOAD_TOO_LARGE": "Divide the plan into batches, or let the operator raise the limit that `message` names.",
     "HEADERS_TOO_LARGE": "Shorten the address and the headers.",

@@ -6,14 +6,15 @@ import hashlib
 import io
 import json
 import zipfile
+from typing import NoReturn
 
 import obstore
-from sqlmodel import col, update
+import pytest
 from structlog.testing import capture_logs
 
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import PartnerChanges
-from pipeline.exports.models import Artifact
+from pipeline.core.errors import StoreUnavailable
 from pipeline.exports.schemas.export import CustomsPackageView, ExportView
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
@@ -62,24 +63,32 @@ def test_document_has_the_hash_that_the_export_names(harness: ApiHarness) -> Non
         assert (unchanged.status_code, unchanged.content) == (304, b"")
 
 
-def test_document_of_an_unavailable_store_is_not_ready(harness: ApiHarness) -> None:
+def test_document_of_an_unavailable_store_is_not_ready(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     artifact = execute_plan(harness).artifacts[0]
-    with harness.runtime.db.write() as session:
-        session.execute(update(Artifact).where(col(Artifact.id) == artifact.id).values(sha256="0" * 64))
+
+    def fail(_: str) -> NoReturn:
+        raise StoreUnavailable("a test refuses it")
+
+    monkeypatch.setattr(harness.runtime.store, "get", fail)
     response = harness.client("read").get(artifact.download_url)
     assert (response.status_code, response.json()["errorCode"]) == (503, "NOT_READY")
     assert response.json()["message"] == "the artifact store does not respond; try again in 2 s"
 
 
-def test_document_with_another_hash_is_not_served(harness: ApiHarness) -> None:
+@pytest.mark.parametrize("damaged", [True, False], ids=["damaged", "missing"])
+def test_lost_document_names_the_operators_command(harness: ApiHarness, *, damaged: bool) -> None:
     artifact = execute_plan(harness).artifacts[0]
     place = f"sha256/{artifact.sha256[:2]}/{artifact.sha256[2:4]}/{artifact.sha256}"
-    obstore.put(harness.runtime.store._store, place, b"something else")
+    if damaged:
+        obstore.put(harness.runtime.store._store, place, b"something else")
+    else:
+        obstore.delete(harness.runtime.store._store, place)
     with capture_logs() as logs:
         response = harness.client("read").get(artifact.download_url)
-    assert (response.status_code, response.json()["errorCode"]) == (500, "INTERNAL_ERROR")
+    assert (response.status_code, response.json()["errorCode"]) == (410, "ARTIFACT_LOST")
     assert "something else" not in response.text
-    assert [each["event"] for each in logs] == ["artifact_conflict"]
+    assert "`exports artifacts check`" in response.json()["message"]
+    assert [each["event"] for each in logs] == ["artifact_lost"]
 
 
 def test_bundle_holds_plan_message_and_all_documents_by_unit(harness: ApiHarness) -> None:

@@ -168,6 +168,13 @@ def test_execute_with_a_wrong_plan_hash_is_a_mismatch(harness: ApiHarness) -> No
     response = harness.client().post("/api/exports/execute", json=execution(factories.plan(planHash=wrong)))
     assert_refused(response, 409, "PLAN_HASH_MISMATCH", "/plan/planHash")
     assert harness.rows() == before
+    accepted = harness.client().post("/api/exports/execute", json=execution(PLAN))
+    assert accepted.status_code == 202, accepted.text
+    named = {"accountId": factories.ACCOUNT, "batchId": factories.BATCH, "planHash": wrong}
+    body = assert_refused(
+        harness.client().post("/api/exports/execute", json=named), 409, "PLAN_HASH_MISMATCH", "/planHash"
+    )
+    assert body["details"] == {"given": wrong, "actual": factories.plan_hash(PLAN)}
 
 
 def test_batch_with_a_second_plan_is_rejected(harness: ApiHarness) -> None:
