@@ -11,6 +11,7 @@ from sqlalchemy import func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
+from config.settings import Settings
 from pipeline.accounts import endpoints, secrets
 from pipeline.accounts.models import ConnectionTest, Partner, PartnerChannel
 from pipeline.accounts.partner_documents import check_documents, choose_own_file, split_own_file
@@ -128,8 +129,9 @@ def get_partner(runtime: Runtime, account_id: str, partner_id: str) -> PartnerVi
         return load_partner(session, account_id, partner_id)
 
 
-def update_partner(
-    runtime: Runtime,
+def apply_changes(
+    session: Session,
+    settings: Settings,
     account_id: str,
     partner_id: str,
     changes: PartnerChanges,
@@ -138,49 +140,48 @@ def update_partner(
     read_at: datetime | None = None,
     actor: str | None = None,
 ) -> PartnerView:
-    """Apply `changes`. The signing secret stays. A verified partner with new endpoints must be tested again.
+    """Apply `changes` in the caller's transaction. A verified partner with new endpoints must be tested again.
 
     `read_at` is the `updated_at` of the partner that the caller saw; if it has changed since, nothing is applied. Raises
     NotFound, PreconditionFailed, and ValidationFailed if the channels do not fit the partner. Raises InsufficientRole if
     `test_only` and the partner is not marked test, or would lose the mark.
     """
-    with runtime.db.write() as session:
-        row = lock_partner(session, account_id, partner_id, test_only=test_only)
-        if read_at is not None and row.updated_at != read_at:
-            raise PreconditionFailed(
-                f"{partner_id} was changed at {row.updated_at:%Y-%m-%d %H:%M:%S} UTC, after this form was opened; compare"
-                " the values, then save again"
-            )
-        if test_only and changes.test is False:
-            raise InsufficientRole(f"test mode cannot remove the mark test; {ASK_FOR_LIVE}", field="/test")
-        path = changes.path or row.path
-        if changes.channels is not None:
-            endpoints.check_endpoints(runtime.settings, row.kind, path, changes.channels, field="/channels")
-            endpoints.check_mailboxes(session, account_id, changes.channels, field="/channels")
-        own_file = choose_own_file(changes)
-        check_documents(row.kind, changes.artifact_types, own_file)
-        wanted = changes.model_dump(
-            mode="json", by_alias=True, exclude_unset=True, exclude={"channels", "profile", "message_profile"}
+    row = lock_partner(session, account_id, partner_id, test_only=test_only)
+    if read_at is not None and row.updated_at != read_at:
+        raise PreconditionFailed(
+            f"{partner_id} was changed at {row.updated_at:%Y-%m-%d %H:%M:%S} UTC, after this form was opened; compare"
+            " the values, then save again"
         )
-        if changes.model_fields_set & {"profile", "message_profile"}:
-            wanted["profile"] = None if own_file is None else as_json(own_file)
-        values = {
-            _COLUMNS.get(name, name): value for name, value in wanted.items() if value is not None or name in _NULLABLE
-        }
-        endpoints_changed = {} if changes.channels is None else {"endpoints_changed_at": database_now()}
-        session.execute(
-            update(Partner)
-            .where(col(Partner.account_id) == account_id, col(Partner.id) == partner_id)
-            .values(updated_at=database_now(), **(values | endpoints_changed))
-        )
-        if changes.channels is not None:
-            default = default_channel(row.kind, path)
-            endpoints.replace_endpoints(session, runtime.settings, account_id, partner_id, changes.channels, default)
-            change_state(session, account_id, partner_id, PartnerState.TESTING, only_from=PartnerState.VERIFIED)
-        changed = {"fields": ", ".join(sorted(changes.model_fields_set))}
-        record_partner_act(session, account_id, actor, Action.PARTNER_CHANGED, partner_id, changed)
-        session.expire_all()
-        return load_partner(session, account_id, partner_id)
+    if test_only and changes.test is False:
+        raise InsufficientRole(f"test mode cannot remove the mark test; {ASK_FOR_LIVE}", field="/test")
+    path = changes.path or row.path
+    if changes.channels is not None:
+        endpoints.check_endpoints(settings, row.kind, path, changes.channels, field="/channels")
+        endpoints.check_mailboxes(session, account_id, changes.channels, field="/channels")
+    own_file = choose_own_file(changes)
+    check_documents(row.kind, changes.artifact_types, own_file)
+    wanted = changes.model_dump(
+        mode="json", by_alias=True, exclude_unset=True, exclude={"channels", "profile", "message_profile"}
+    )
+    if changes.model_fields_set & {"profile", "message_profile"}:
+        wanted["profile"] = None if own_file is None else as_json(own_file)
+    values = {
+        _COLUMNS.get(name, name): value for name, value in wanted.items() if value is not None or name in _NULLABLE
+    }
+    endpoints_changed = {} if changes.channels is None else {"endpoints_changed_at": database_now()}
+    session.execute(
+        update(Partner)
+        .where(col(Partner.account_id) == account_id, col(Partner.id) == partner_id)
+        .values(updated_at=database_now(), **(values | endpoints_changed))
+    )
+    if changes.channels is not None:
+        default = default_channel(row.kind, path)
+        endpoints.replace_endpoints(session, settings, account_id, partner_id, changes.channels, default)
+        change_state(session, account_id, partner_id, PartnerState.TESTING, only_from=PartnerState.VERIFIED)
+    changed = {"fields": ", ".join(sorted(changes.model_fields_set))}
+    record_partner_act(session, account_id, actor, Action.PARTNER_CHANGED, partner_id, changed)
+    session.expire_all()
+    return load_partner(session, account_id, partner_id)
 
 
 def activate_partner(

@@ -88,6 +88,7 @@ TARGET_COLUMNS: Final = (
     _partners.routing_name,
     _channels.endpoint,
     _channels.credential,
+    _channels.failures,
 )
 _RECIPIENTS: Final = (
     select(
@@ -204,6 +205,7 @@ class SealedTarget:
     secrets: Sequence[str] = ()
     routing_name: str | None = None
     default: Endpoint | None = None
+    failures: int = 0  # attempts that failed in a row
 
     @property
     def channel(self) -> str:
@@ -256,7 +258,14 @@ def resolve_target(
         return SealedTarget(account_id, SANDBOX, test=True)
     reached = None if row.endpoint is None else SealedEndpoint(channel, row.endpoint, row.credential)
     test = test_export or row.partner_test
-    target = SealedTarget(account_id, partner_id, test, endpoint=reached, routing_name=row.routing_name)
+    target = SealedTarget(
+        account_id,
+        partner_id,
+        test,
+        endpoint=reached,
+        routing_name=row.routing_name,
+        failures=row.failures or 0,
+    )
     return _add_secrets(session, target, channel)
 
 

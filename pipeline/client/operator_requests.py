@@ -92,7 +92,7 @@ def document_links(submission: str) -> Call[DocumentLinks]:
 
 
 def resend(delivery: str) -> Call[DeliveryView]:
-    """Send a delivered or dead message again, with the same id, and return its delivery."""
+    """Send a delivered or dead message again, with the same id, or a pending one now; return its delivery."""
     return Call("POST", f"{_delivery_path(delivery)}/resend", parse_as(DeliveryView))
 
 

@@ -19,7 +19,7 @@ from pipeline.core.db import constants, database_now, table
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, Fenced, WorkerLost
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import circuit_breaker, operator_messages, outbox, submissions
+from pipeline.deliveries import circuit_breaker, operator_messages, outbox, recovery, submissions
 from pipeline.deliveries.channels.protocol import DeliveryReceipt, describe_target
 from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.operator_messages import DeadDelivery
@@ -148,11 +148,16 @@ def _update_breaker(session: Session, settings: Settings, claimed: StreamLease, 
     if not (failed or claimed.must_record):
         return
     endpoint = circuit_breaker.EndpointKey(claimed.account_id, claimed.stream.partner_id, claimed.stream.channel)
-    breaker = circuit_breaker.record_result(session, endpoint, settings, taken=len(sent.receipts), failed=failed)
-    if breaker is not None and breaker.open_until is not None:
+    recorded = circuit_breaker.record_result(session, endpoint, settings, taken=len(sent.receipts), failed=failed)
+    if recorded is None:
+        return
+    before, breaker = recorded
+    if breaker.open_until is not None:
         log.warning(
             "breaker_opened", partner_id=endpoint.partner_id, channel=endpoint.channel, failures=breaker.failures
         )
+    if before.failures and not breaker.failures:
+        log.info("endpoint_recovered", retries=recovery.make_endpoint_due(session, settings, endpoint))
 
 
 def _pause_gone_partner(session: Session, claimed: StreamLease, sent: SendResult) -> None:
@@ -189,13 +194,8 @@ _DELIVERED: Final = _UPDATE_HELD.values(
     error=None,
 )
 _RELEASED: Final = _UPDATE_HELD.values(lease_until=None, due_at=_retry_at)
-# The lease lasts until the next attempt and blocks the stream: no message overtakes the failed one.
-_RETRY: Final = _UPDATE_HELD.values(
-    attempts=_next_attempt,
-    error=bindparam("reason"),
-    lease_until=_retry_at,
-    due_at=_retry_at,
-)
+# With an error and a later time, it waits for its retry and blocks the stream: no message overtakes the failed one.
+_RETRY: Final = _RELEASED.values(attempts=_next_attempt, error=bindparam("reason"))
 _DEAD: Final = _UPDATE_HELD.values(
     state=DeliveryState.DEAD.value,
     attempts=_next_attempt,

@@ -121,14 +121,17 @@ class Permit:
     exclusive: bool = False
 
 
+def has_breaker(channel: str) -> bool:
+    """Return whether the channel's failures stop its attempts: not those of the service's own queues."""
+    return channel != QUEUE
+
+
 def try_acquire(session: Session, endpoint: EndpointKey, seconds: float) -> Permit | None:
     """Return permission to try the endpoint, or None if the breaker is open or another sender tries it.
 
-    After a failure, only one sender may try, for at most `seconds`. The service's own queues do not have a breaker:
-    they always get permission.
+    After a failure, only one sender may try, for at most `seconds`. The service's own queues do not have a breaker: see
+    `has_breaker`.
     """
-    if endpoint.channel == QUEUE:
-        return Permit()
     found = session.execute(_STATE, endpoint.params).first()
     if found is None or not found.failures:
         return Permit(must_record=found is not None and found.window_began_at is not None)
@@ -143,16 +146,20 @@ def release(session: Session, endpoint: EndpointKey) -> None:
 
 def record_result(
     session: Session, endpoint: EndpointKey, settings: Settings, *, taken: int, failed: bool
-) -> BreakerState | None:
-    """Record the result of an attempt, in the caller's transaction. Return the state, None if the endpoint has none."""
-    if endpoint.channel == QUEUE:
-        return None
+) -> tuple[BreakerState, BreakerState] | None:
+    """Record the result of an attempt, in the caller's transaction.
+
+    Return the states before and after it, or None if the endpoint has no row. The failures of a queue are counted, too.
+    """
     statement = _STATE.add_columns(database_now().label("now")).with_for_update()
     found = session.execute(statement, endpoint.params).first()
     if found is None:
         return None
     *values, now = found
-    state = next_state(BreakerState(*values), taken=taken, failed=failed, now=now, limits=breaker_settings(settings))
+    before = BreakerState(*values)
+    state = next_state(before, taken=taken, failed=failed, now=now, limits=breaker_settings(settings))
+    if not has_breaker(endpoint.channel):
+        state = BreakerState(failures=state.failures)
     session.execute(
         _CHANGE.values(
             failures=state.failures,
@@ -163,7 +170,7 @@ def record_result(
         ),
         endpoint.params,
     )
-    return state
+    return before, state
 
 
 def load_breaker_states(session: Session, account_id: str, partner_id: str) -> dict[str, BreakerState]:

@@ -24,6 +24,7 @@ from pipeline.core.db import database_now
 from pipeline.core.errors import ASK_FOR_LIVE, ExportsError, InsufficientRole, RateLimited, SecretUnreadable
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
+from pipeline.deliveries import recovery
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
 from pipeline.deliveries.channels.registry import open_channels
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTested
@@ -79,7 +80,8 @@ def run_connection_test(
 ) -> PartnerTested:
     """Test all endpoints of the partner in parallel, within the settings' time, and return the results.
 
-    A partner that was never live becomes verified if all pass, else testing. No transaction is open during the test.
+    A partner that was never live becomes verified if all pass, else testing. If all pass, what waits for the partner is
+    due now. No transaction is open during the test.
     `on_stage` follows its progress.
     Raises NotFound. Raises InsufficientRole if a test key tests a partner not marked test. Raises RateLimited if a test
     of the account is running, or too many tests run in this process.
@@ -115,6 +117,8 @@ def _run_test(
             )
         )
         tested = partners.apply_test_result(session, account_id, partner_id, test_id)
+        if passed and not tested.outdated:
+            recovery.make_partner_due(session, runtime.settings, account_id, partner_id)
         record_act(session, account_id, tested_by, Action.PARTNER_TESTED, partner_id, {"passed": passed})
         return tested
 

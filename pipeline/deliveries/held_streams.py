@@ -53,6 +53,7 @@ def hold_streams(
             deliveries=[_claim_new(row, notifications[row["notification_id"]]) for row in deliveries],
             submission_id=submission_id if first["audience"] == BROKER else None,
             claimed_at=time.monotonic(),
+            must_record=target.failures > 0,
             # Nothing is enqueued for a customs broker or warehouse before its export is executed. For an operator,
             # release_and_claim() counts again.
             complete=True,

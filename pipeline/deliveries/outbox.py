@@ -195,6 +195,7 @@ def requeue(session: Session, *conditions: ColumnElement[bool]) -> list[Requeued
             lease_until=None,
             due_at=database_now(),
             stalled_since=None,
+            error=None,
             inbox=InboxState.OPEN.value,
             acknowledged_seq=None,
         )

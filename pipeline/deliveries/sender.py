@@ -33,7 +33,7 @@ from pipeline.core.failpoints import failpoint
 from pipeline.core.leases import Lease
 from pipeline.core.metrics import count, observe
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import attempts, messages, outbox, queries, streams, submissions
+from pipeline.deliveries import attempts, messages, outbox, queries, recovery, streams, submissions
 from pipeline.deliveries.attempt_spans import trace_attempts
 from pipeline.deliveries.attempts import SendResult
 from pipeline.deliveries.channels.protocol import DeliveryReceipt
@@ -338,8 +338,9 @@ def resend_delivery(
 ) -> tuple[DeliveryView, DeliveryStream]:
     """Requeue a delivered or dead delivery, with the same id. Return it and the stream to publish.
 
-    Raises NotFound and Purged. Raises InvalidState if it is pending or cancelled, or if a newer revision replaced its
-    message. Raises InsufficientRole if `test_only` and the export or plan is live.
+    A pending one is due now, with the messages before it in its stream, and keeps its schedule. Raises NotFound and Purged.
+    Raises InvalidState if it is waiting or cancelled, or if a newer revision replaced its message. Raises
+    InsufficientRole if `test_only` and the export or plan is live.
     """
     with runtime.db.write() as session:
         view = queries.load_delivery(session, account_id, delivery_id)
@@ -353,8 +354,13 @@ def resend_delivery(
             raise InvalidState(
                 f"export {stream.subject_id} was superseded by {newer}, so its messages are no longer valid; resend those of {newer}"
             )
-        if not outbox.requeue(session, col(Delivery.id) == delivery_id, col(Delivery.state).in_(RESENDABLE)):
-            raise InvalidState(f"the delivery is {view.state.value}; only a delivered or dead one can be resent")
+        is_requeued = outbox.requeue(session, col(Delivery.id) == delivery_id, col(Delivery.state).in_(RESENDABLE))
+        if not is_requeued and view.state is not DeliveryState.PENDING:
+            raise InvalidState(
+                f"the delivery is {view.state.value}; only a delivered, dead or pending one can be sent again"
+            )
+        # Also for a requeued one, because messages of its stream may wait for a retry.
+        recovery.make_stream_due(session, runtime.settings, stream)
         submission_id = session.scalar(
             select(col(BrokerSubmission.id)).where(
                 col(BrokerSubmission.export_id) == stream.subject_id,
@@ -362,19 +368,20 @@ def resend_delivery(
                 col(BrokerSubmission.channel) == stream.channel,
             )
         )
-        if submission_id is not None:
+        if submission_id is not None and is_requeued:
             submissions.advance_status(
                 session, runtime.settings, submission_id, SubmissionState.PENDING, error_message=None
             )
         data = {"deliveryId": delivery_id, "notificationId": view.notification_id, "partnerId": view.partner_id}
-        if subject.plan_id is None:
+        if subject.plan_id is None and is_requeued:
             events.append(session, subject.id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
         record_act(session, account_id, actor, Action.DELIVERY_RESENT, delivery_id)
         session.expire_all()
         return queries.load_delivery(session, account_id, delivery_id), stream
 
 
-#: A waiting delivery is left out: only the completion of its export makes it pending.
+#: The states from which a resend restarts the schedule. A waiting delivery is left out: only the completion of its export
+#: makes it pending.
 RESENDABLE: Final = [
     state.value
     for state in source_states(DELIVERY_TRANSITIONS, DeliveryState.PENDING)

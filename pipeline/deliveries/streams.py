@@ -10,18 +10,14 @@ from types import SimpleNamespace
 from typing import Any, Final, cast
 
 import structlog
-from sqlalchemy import ColumnElement, Row, and_, bindparam, case, exists, func, or_, select, true, tuple_, update
-from sqlmodel import Session, col
+from sqlalchemy import ColumnElement, Row, and_, bindparam, case, exists, func, or_, select, update
+from sqlmodel import Session
 
 from config.settings import Settings
 from pipeline.accounts import recipients
-from pipeline.accounts.models import Partner, PartnerChannel
-from pipeline.accounts.partners import change_state, load_partner, lock_partner, record_partner_act
 from pipeline.accounts.recipients import SealedTarget
-from pipeline.accounts.schemas import PartnerView
-from pipeline.accounts.states import PartnerState
-from pipeline.core.db import database_now, row_count, statement_now, table
-from pipeline.core.errors import InvalidState
+from pipeline.core.db import database_now, row_count, table
+from pipeline.core.lease_columns import LEASE_SECONDS, LeaseSeconds, is_blocked, is_free
 from pipeline.core.leases import LEASE_RENEWER, Lease
 from pipeline.core.runtime import Runtime
 from pipeline.core.trace_context import TraceContext
@@ -30,7 +26,6 @@ from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import BROKER, OPERATOR, DeliveryStream
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.subjects import find_sendable
-from pipeline.exports.audit_trail import Action
 from pipeline.exports.states import DeliveryState, SubmissionState
 
 log = structlog.get_logger(__name__)
@@ -96,10 +91,6 @@ _STREAM_PARAMS: Final = SimpleNamespace(
 )
 
 
-def _is_unleased(deliveries: Any = Delivery) -> ColumnElement[bool]:
-    return or_(deliveries.lease_until.is_(None), deliveries.lease_until <= database_now())
-
-
 def _is_worker_lost(delivery: Any) -> ColumnElement[bool]:
     # A claim clears the error. A recorded result sets the error or releases the lease.
     return and_(delivery.lease_until.is_not(None), or_(delivery.error.is_(None), delivery.error == WORKER_LOST))
@@ -121,12 +112,18 @@ _batch = (
     .order_by(_deliveries.position)
     .limit(bindparam("most"))
 )
-_leased_by_other = exists().where(*pending_in_stream(_STREAM_PARAMS, _other), _other.lease_until > database_now())
-_lease_end = database_now(bindparam("lease_seconds"))
+# No message overtakes one that is being sent or waits for its retry.
+_is_stream_blocked = exists().where(*pending_in_stream(_STREAM_PARAMS, _other), is_blocked(_other, LEASE_SECONDS))
+_lease_end = database_now(LEASE_SECONDS)
 
 _CLAIM: Final = (
     update(table(Delivery))
-    .where(_deliveries.id.in_(_batch), _deliveries.state == _PENDING, _is_unleased(_deliveries), ~_leased_by_other)
+    .where(
+        _deliveries.id.in_(_batch),
+        _deliveries.state == _PENDING,
+        is_free(_deliveries, LEASE_SECONDS),
+        ~_is_stream_blocked,
+    )
     .values(
         fence=_deliveries.fence + 1,
         lease_until=_lease_end,
@@ -194,7 +191,9 @@ def _claim(session: Session, settings: Settings, stream: DeliveryStream) -> Stre
     if target is None:
         return None
     endpoint = circuit_breaker.EndpointKey(subject.account_id, stream.partner_id, stream.channel)
-    permit = circuit_breaker.try_acquire(session, endpoint, settings.lease_seconds)
+    permit: circuit_breaker.Permit | None = circuit_breaker.Permit(must_record=target.failures > 0)
+    if circuit_breaker.has_breaker(stream.channel):
+        permit = circuit_breaker.try_acquire(session, endpoint, settings.lease_seconds)
     if permit is None:
         return None
     bounds = {"most": settings.delivery_batch, "lease_seconds": settings.lease_seconds}
@@ -228,35 +227,21 @@ def _claim(session: Session, settings: Settings, stream: DeliveryStream) -> Stre
     )
 
 
-def is_claimable() -> ColumnElement[bool]:
-    """Return the condition, on a row of `deliveries`, that a sender could send it if it is due."""
-    paused = exists().where(
-        col(Partner.account_id) == col(Delivery.account_id),
-        col(Partner.id) == col(Delivery.partner_id),
-        col(Partner.state) == PartnerState.PAUSED.value,
-    )
-    is_open = exists().where(
-        col(PartnerChannel.account_id) == col(Delivery.account_id),
-        col(PartnerChannel.partner_id) == col(Delivery.partner_id),
-        col(PartnerChannel.channel) == col(Delivery.channel),
-        circuit_breaker.is_open(),
-    )
-    return and_(col(Delivery.state) == _PENDING, _is_unleased(), ~paused, ~is_open)
-
-
-def is_stream_free(seconds: float = 0, deliveries: Any = Delivery) -> ColumnElement[bool]:
+def is_stream_free(
+    deliveries: Any = Delivery, lease_seconds: LeaseSeconds = None, *, seconds: float = 0
+) -> ColumnElement[bool]:
     """Return the condition, on a row of `deliveries`, that no message of its stream is being sent or waits for a retry.
 
     The same is true of the last `seconds` for messages that are still pending.
     """
-    held = _other.lease_until > database_now(-seconds)
-    return ~exists().where(*pending_in_stream(deliveries, _other), held)
+    is_before = is_blocked(_other, lease_seconds, seconds=seconds)
+    return ~exists().where(*pending_in_stream(deliveries, _other), is_before)
 
 
 _is_held = and_(
     _deliveries.partner_id.in_(bindparam("of_partners", expanding=True)),
     _deliveries.channel == recipients.QUEUE,
-    is_stream_free(deliveries=_deliveries),
+    is_stream_free(_deliveries, LEASE_SECONDS),
 )
 _count_to_operators = (
     select(func.count())
@@ -298,45 +283,6 @@ def release_and_claim(
     return list(dict.fromkeys(to_publish)), claimed
 
 
-_stream_key: Final = (col(Delivery.subject_id), col(Delivery.partner_id), col(Delivery.channel))
-_is_due: Final = and_(is_claimable(), col(Delivery.due_at) <= statement_now())
-_due = (
-    select(*_stream_key, func.min(col(Delivery.due_at)).label("since"))
-    .where(_is_due)
-    .group_by(*_stream_key)
-    .subquery()
-    .c
-)
-# Checked per stream and not per message, because it reads the whole stream. A scalar value, because PostgreSQL would
-# compute NOT EXISTS from all pending deliveries of all streams.
-_held_until = select(func.max(_other.lease_until)).where(*pending_in_stream(_due, _other)).scalar_subquery()
-_due_streams = (
-    select(_due.subject_id, _due.partner_id, _due.channel)
-    .where(func.coalesce(_held_until <= database_now(), true()))
-    .order_by(_due.since)
-    .limit(bindparam("most"))
-)
-_TAKE_DUE: Final = (
-    update(Delivery)
-    .where(tuple_(*_stream_key).in_(_due_streams), _is_due)
-    .values(
-        due_at=database_now(bindparam("stalled_seconds")),
-        stalled_since=func.coalesce(col(Delivery.stalled_since), database_now()),
-    )
-    .returning(*_stream_key)
-    .execution_options(synchronize_session=False)
-)
-
-
-def take_due_streams(session: Session, settings: Settings, limit: int) -> list[DeliveryStream]:
-    """Return unleased streams with due deliveries, and delay those so that other sweeps leave them.
-
-    Streams that are leased, or whose first message waits for a retry, stay unchanged.
-    """
-    postponed = session.execute(_TAKE_DUE, {"most": limit, "stalled_seconds": settings.stalled_seconds})
-    return [DeliveryStream(*row) for row in dict.fromkeys(tuple(row) for row in postponed)]
-
-
 def _to_claimed(row: Row[Any], notification: Notification) -> ClaimedDelivery:
     return ClaimedDelivery(
         id=row.id,
@@ -362,25 +308,3 @@ def keep_lease(runtime: Runtime, claimed: StreamLease) -> AbstractContextManager
             return row_count(renewed) == 1
 
     return LEASE_RENEWER.hold(lease, renew, since=claimed.claimed_at, delivery_id=first.id)
-
-
-def resume_partner(
-    runtime: Runtime, account_id: str, partner_id: str, *, test_only: bool = False, actor: str | None = None
-) -> PartnerView:
-    """Resume a paused partner; pending messages are due now. Raises NotFound, InvalidState if it is not paused."""
-    with runtime.db.write() as session:
-        lock_partner(session, account_id, partner_id, test_only=test_only)
-        if not change_state(session, account_id, partner_id, PartnerState.LIVE, only_from=PartnerState.PAUSED):
-            raise InvalidState(f"{partner_id} is not paused")
-        session.execute(
-            update(Delivery)
-            .where(
-                col(Delivery.account_id) == account_id,
-                col(Delivery.partner_id) == partner_id,
-                col(Delivery.state) == DeliveryState.PENDING.value,
-            )
-            .values(due_at=database_now())
-        )
-        record_partner_act(session, account_id, actor, Action.PARTNER_RESUMED, partner_id)
-        session.expire_all()
-        return load_partner(session, account_id, partner_id)

@@ -38,7 +38,7 @@ class DeliveryState(StrEnum):
     """The states of a delivery: one notification to one recipient over one channel."""
 
     WAITING = "waiting"  # must not be sent before the export has completed
-    PENDING = "pending"  # must still be sent; until the lease expires, an attempt is running or waits for its retry
+    PENDING = "pending"  # must still be sent; while it is leased, an attempt is running
     DELIVERED = "delivered"  # the recipient's endpoint accepted it
     DEAD = "dead"  # the retry schedule is used up or the endpoint refused for good; a person may resend it
     CANCELLED = "cancelled"  # the export ended before it was sent

@@ -17,8 +17,9 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.customs import rules_reader, rulesets
 from pipeline.deliveries.channels import queue_durability
+from pipeline.deliveries.due_streams import is_claimable
 from pipeline.deliveries.models import Attempt, Delivery
-from pipeline.deliveries.streams import is_claimable, is_stream_free
+from pipeline.deliveries.streams import is_stream_free
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.ops.migrations.runner import SchemaStatus, schema_status
@@ -176,7 +177,7 @@ class _ProgressChecks:
 
     def _delivery_is_pending(self) -> ColumnElement[bool]:
         # A delivery behind one that waits for its retry is late only if that one has been due for as long.
-        return and_(is_claimable(), is_stream_free(self.stalled_after))
+        return and_(is_claimable(), is_stream_free(seconds=self.stalled_after))
 
     def _is_overdue(self, model: type[Step | Delivery]) -> ColumnElement[bool]:
         # Work with a task message in a queue is due again after `stalled` seconds.

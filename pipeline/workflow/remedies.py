@@ -9,7 +9,7 @@ from pipeline.accounts import partners
 from pipeline.accounts.api_keys import ADMIN, OPERATE, Caller
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import sender, streams
+from pipeline.deliveries import recovery, sender
 from pipeline.exports.schemas.inbox import Remedy
 from pipeline.workflow.acknowledgements import (
     acknowledge_export,
@@ -66,7 +66,7 @@ def apply_remedy(
             _, stream = sender.resend_delivery(runtime, account_id, wanted, caller.actor, test_only=caller.test)
             return stream_tasks([stream])
         case Remedy.RESUME:
-            streams.resume_partner(runtime, account_id, wanted, test_only=caller.test, actor=caller.actor)
+            recovery.resume_partner(runtime, account_id, wanted, test_only=caller.test, actor=caller.actor)
             return []
         case Remedy.PAUSE:
             partners.pause_partner(runtime, account_id, wanted, test_only=caller.test, actor=caller.actor)

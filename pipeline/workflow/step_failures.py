@@ -93,8 +93,8 @@ def _record_once(runtime: Runtime, context: StepContext, error: Exception, reaso
             events.append(session, context.export_id, context.step, [retried], at=export.at)
         pause = _retry_pause(runtime.settings, context.fence if outage else context.attempt)
         attempts = context.attempt - 1 if outage else context.attempt
-        until = database_now(pause)
-        _update_step(session, context, error=reason, attempts=attempts, lease_until=until, due_at=until)
+        again = {"lease_until": None, "due_at": database_now(pause), "stalled_since": None}
+        _update_step(session, context, error=reason, attempts=attempts, **again)
     return []
 
 

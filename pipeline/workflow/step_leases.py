@@ -15,6 +15,7 @@ from sqlmodel import Session, col
 
 from pipeline.core.db import constants, database_now, row_count, table
 from pipeline.core.errors import DatabaseBusy, Fenced
+from pipeline.core.lease_columns import LEASE_SECONDS, is_free, waits_for_retry
 from pipeline.core.leases import LEASE_RENEWER, Lease
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export, Step
@@ -28,7 +29,7 @@ EXPORT_LEVEL: Final = 0
 FIRST_UNIT: Final = 1
 
 _exports, _steps = table(Export).c, table(Step).c
-_lease_end = database_now(bindparam("lease_seconds"))
+_lease_end = database_now(LEASE_SECONDS)
 
 #: The step that the parameters `at_export`, `at_unit` and `at_step` name; see `step_params`.
 THIS_STEP: Final = (
@@ -80,7 +81,8 @@ def _build_claim(step_names: tuple[str, ...]) -> ReturningUpdate[Any]:
         .where(
             *THIS_STEP,
             _steps.state == StepState.READY.value,
-            or_(_steps.lease_until.is_(None), _steps.lease_until <= database_now()),
+            is_free(_steps, LEASE_SECONDS),
+            ~waits_for_retry(_steps),
             export_is_active(bindparam("at_export")),
             has_steps(bindparam("at_export"), step_names),
         )
@@ -109,6 +111,7 @@ def _build_find(step_names: tuple[str, ...]) -> Select[Any]:
             _steps.attempts == 0,
             _steps.lease_until.is_(None),
             _steps.stalled_since.is_(None),
+            _steps.error.is_(None),
             _exports.state.in_(constants(ACTIVE_STATES)),
             has_steps(bindparam("at_export"), step_names),
         )

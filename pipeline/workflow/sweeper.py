@@ -11,8 +11,9 @@ from sqlmodel import Session
 from config.settings import Settings
 from pipeline.core.db import database_now, index_constant, statement_now, table
 from pipeline.core.failpoints import failpoint
+from pipeline.core.lease_columns import LEASE_SECONDS, is_free
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries.streams import take_due_streams
+from pipeline.deliveries.due_streams import take_due_streams
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.workflow.step_failures import WORKER_LOST
@@ -49,18 +50,18 @@ _is_lost = (
     _steps.attempts > literal_column("1"),
     _steps.attempts <= bindparam("most_attempts"),
     _steps.due_at <= statement_now(),
-    _steps.lease_until <= database_now(),
+    _steps.lease_until.is_not(None),
+    is_free(_steps, LEASE_SECONDS),
 )
 _LOST: Final = (
     select(*_step_key, _steps.fence).where(*_is_lost, export_is_active(_steps.export_id)).limit(bindparam("most"))
 )
-_later = database_now(bindparam("pause"))
 _STAGGER: Final = (
     update(table(Step))
     # The conditions are checked again: a slow worker may have renewed its lease meanwhile, or finished. Steps of an export
     # that has ended meanwhile are not due.
     .where(*THIS_STEP, _steps.fence == bindparam("held_fence"), *_is_lost)
-    .values(error=WORKER_LOST, lease_until=_later, due_at=_later)
+    .values(error=WORKER_LOST, lease_until=None, due_at=database_now(bindparam("pause")), stalled_since=None)
 )
 
 
@@ -92,7 +93,7 @@ def stagger_lost_steps(session: Session, settings: Settings) -> None:
     All steps of a dead process become due at once. If they started together again, they would die together again, and
     sound steps would be quarantined with the poison message.
     """
-    limits = {"most_attempts": settings.step_max_attempts - 1}
+    limits = {"most_attempts": settings.step_max_attempts - 1, "lease_seconds": settings.lease_seconds}
     lost = session.execute(_LOST, limits | {"most": settings.sweep_limit}).all()
     if lost:
         pauses = [random.uniform(0, settings.lease_seconds) for _ in lost]  # noqa: S311 - not a secret

@@ -10,7 +10,7 @@ from pipeline.accounts.models import PartnerChannel
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import sender
 from pipeline.deliveries.circuit_breaker import BreakerSettings, BreakerState, next_state
-from pipeline.deliveries.streams import take_due_streams
+from pipeline.deliveries.due_streams import take_due_streams
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts, stream_of

@@ -18,7 +18,7 @@ from pipeline.accounts.schemas import PartnerChanges, PartnerTested
 from pipeline.accounts.states import PARTNER_MOVES, PartnerState
 from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, PartnerNotLive
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import connection_tests, streams
+from pipeline.deliveries import connection_tests, recovery
 from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTested
 from pipeline.exports.schemas.plan import Plan
@@ -63,7 +63,7 @@ def read_state(runtime: Runtime) -> str:
 
 def set_channels(runtime: Runtime, *urls: str) -> None:
     channels = [{"channel": "webhook", "address": url} for url in urls]
-    partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": channels}))
+    recovery.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": channels}))
 
 
 # State changes by a test
@@ -115,7 +115,7 @@ def test_draft_cannot_be_activated(runtime: Runtime) -> None:
     with pytest.raises(InvalidState, match="is draft; only a live partner can be paused"):
         partners.pause_partner(runtime, factories.ACCOUNT, NAME)
     with pytest.raises(InvalidState):
-        streams.resume_partner(runtime, factories.ACCOUNT, NAME)
+        recovery.resume_partner(runtime, factories.ACCOUNT, NAME)
     assert read_state(runtime) == "draft"
 
 
@@ -134,7 +134,7 @@ def test_changed_endpoint_moves_verified_partner_to_testing(runtime: Runtime, cl
     secret = register_draft(runtime)
     assert run_test(runtime).state == "verified"
     clock.pass_seconds(1)
-    partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"name": "Another name"}))
+    recovery.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"name": "Another name"}))
     assert read_state(runtime) == "verified"
     set_channels(runtime, receiver(secret).url)
     view = partners.get_partner(runtime, factories.ACCOUNT, NAME)
@@ -157,7 +157,7 @@ def test_changed_endpoint_of_live_partner_outdates_its_test(runtime: Runtime, cl
 def test_change_during_the_test_moves_nothing(runtime: Runtime, clock: Clock, receiver: Start) -> None:
     def change(_: ReceivedRequest) -> None:
         clock.pass_seconds(1)
-        partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": []}))
+        recovery.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"channels": []}))
 
     set_channels(runtime, receiver(register_draft(runtime), on_request=change).url)
     made = run_test(runtime)
@@ -201,7 +201,7 @@ def test_customs_broker_with_all_five_channels_is_verified(
         made = exports.register(runtime, "br_all", "customs_broker", path="borderbuddy", channels=endpoints, live=False)
         hook = {"channel": "webhook", "address": receiver(made.secret).url}
         channels = [*endpoints, hook]
-        partners.update_partner(
+        recovery.update_partner(
             runtime, factories.ACCOUNT, "br_all", PartnerChanges.model_validate({"channels": channels})
         )
         tested = run_test(runtime, "br_all")
@@ -249,7 +249,7 @@ def test_no_transaction_is_open_during_a_connection_test(runtime: Runtime, recei
     written = threading.Event()
 
     def write(_: ReceivedRequest) -> None:
-        partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"name": "In between"}))
+        recovery.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges.model_validate({"name": "In between"}))
         written.set()
 
     set_channels(runtime, receiver(register_draft(runtime), on_request=write).url)
@@ -279,7 +279,7 @@ def test_test_key_tests_only_partners_marked_test(runtime: Runtime, receiver: St
     with pytest.raises(InsufficientRole):
         connection_tests.run_connection_test(runtime, factories.ACCOUNT, NAME, tested_by="key_1", test_key=True)
     assert requests == []
-    partners.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges(test=True))
+    recovery.update_partner(runtime, factories.ACCOUNT, NAME, PartnerChanges(test=True))
     connection_tests.run_connection_test(runtime, factories.ACCOUNT, NAME, tested_by="key_1", test_key=True)
     assert requests != []
 

@@ -15,9 +15,10 @@ from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import SecretUnreadable
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, sender, signature, submissions
+from pipeline.deliveries.due_streams import take_due_streams
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
-from pipeline.deliveries.streams import release_and_claim, take_due_streams
+from pipeline.deliveries.streams import release_and_claim
 from pipeline.workflow import read_model
 from tests.deliveries.channels.test_queue import take_messages
 from tests.deliveries.conftest import Clock, OpenRuntime

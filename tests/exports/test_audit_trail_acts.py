@@ -16,7 +16,7 @@ from pipeline.accounts import partners
 from pipeline.accounts.models import Partner
 from pipeline.core.db import table
 from pipeline.core.errors import Refused
-from pipeline.deliveries import operator_messages, replay, sender, streams, submissions
+from pipeline.deliveries import operator_messages, recovery, replay, sender, submissions
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.operator_messages import ChangedFindings
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
@@ -131,7 +131,7 @@ def prepare_pause(workflow: WorkflowHarness) -> Press:
 
 def prepare_resume(workflow: WorkflowHarness) -> Press:
     partners.pause_partner(workflow.runtime, factories.ACCOUNT, factories.WAREHOUSE)
-    return lambda: streams.resume_partner(workflow.runtime, factories.ACCOUNT, factories.WAREHOUSE, actor=PERSON)
+    return lambda: recovery.resume_partner(workflow.runtime, factories.ACCOUNT, factories.WAREHOUSE, actor=PERSON)
 
 
 #: action -> the function that prepares it, and returns what a person then presses
@@ -224,5 +224,5 @@ def test_refused_act_leaves_nothing(workflow: WorkflowHarness) -> None:
         with pytest.raises(Refused):
             refused(workflow.runtime, factories.ACCOUNT, export_id, PERSON)
     with pytest.raises(Refused):
-        streams.resume_partner(workflow.runtime, factories.ACCOUNT, factories.WAREHOUSE, actor=PERSON)
+        recovery.resume_partner(workflow.runtime, factories.ACCOUNT, factories.WAREHOUSE, actor=PERSON)
     assert (read_all(workflow), list_actions(workflow)) == (before, [])

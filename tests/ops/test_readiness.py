@@ -269,7 +269,7 @@ def test_delivery_that_waits_for_its_retry_is_not_stalled(workflow: WorkflowHarn
 def test_delivery_behind_one_that_waits_for_its_retry_is_not_stalled(workflow: WorkflowHarness) -> None:
     postpone_after_found_due(workflow)
     with workflow.runtime.db.write() as session:
-        behind = (col(Delivery.state) == "pending", col(Delivery.lease_until).is_(None))
+        behind = (col(Delivery.state) == "pending", col(Delivery.error).is_(None))
         session.execute(update(Delivery).where(*behind).values(due_at=database_now()))
     sweep_for(workflow, 598)
     assert read_delays(workflow) == {}

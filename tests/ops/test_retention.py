@@ -12,7 +12,7 @@ from sqlmodel import SQLModel, col
 
 from pipeline.accounts import partners
 from pipeline.core.errors import InvalidState, NotFound
-from pipeline.deliveries import handoff_bundle, queries, sender, streams
+from pipeline.deliveries import handoff_bundle, queries, recovery, sender, streams
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.documents import repository
@@ -303,7 +303,7 @@ def test_purge_cancels_unsent_deliveries(workflow: WorkflowHarness, today: date)
     stream = DeliveryStream(export_id, factories.BROKER, "queue")
     assert sender.deliver_stream(workflow.runtime, export_id, factories.BROKER, "queue").delivered == 0
     retention.purge_expired(workflow.runtime, date(2032, 11, 27))
-    streams.resume_partner(workflow.runtime, factories.ACCOUNT, factories.BROKER)
+    recovery.resume_partner(workflow.runtime, factories.ACCOUNT, factories.BROKER)
     states = {row.state for row in rows(workflow, Delivery, export_id) if row.partner_id == factories.BROKER}  # type: ignore[attr-defined]
     assert states == {"cancelled"}
     workflow.clock.pass_seconds(86_400)

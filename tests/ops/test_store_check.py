@@ -14,12 +14,12 @@ import pytest
 from sqlalchemy import ColumnElement, select, update
 from sqlmodel import col
 
-from pipeline.accounts import partners
 from pipeline.accounts.schemas import PartnerChanges
 from pipeline.core.blob_store import ArtifactStore, BlobCondition
 from pipeline.core.db import database_now
 from pipeline.core.errors import NotFound, RendererCrashed, StoreUnavailable
 from pipeline.core.runtime import Runtime, open_runtime
+from pipeline.deliveries import recovery
 from pipeline.documents import repository
 from pipeline.documents.registry import Document
 from pipeline.exports.models import Artifact, ExportPackage, Step
@@ -44,7 +44,7 @@ def workflow(make_workflow: Callable[[str], WorkflowHarness], database_url: str)
 
 def with_profile(workflow: WorkflowHarness, profile: object = PROFILE) -> None:
     changes = PartnerChanges.model_validate({"profile": profile})
-    partners.update_partner(workflow.runtime, factories.ACCOUNT, factories.BROKER, changes)
+    recovery.update_partner(workflow.runtime, factories.ACCOUNT, factories.BROKER, changes)
 
 
 def execute_export(workflow: WorkflowHarness, batch: str = factories.BATCH, units: int = 1) -> str:

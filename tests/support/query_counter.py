@@ -94,7 +94,7 @@ def record_plans(database: Database) -> Iterator[list[str]]:
     plans: list[str] = []
 
     def explain(_: Any, cursor: Any, statement: str, parameters: Any, *__: Any) -> None:
-        if not statement.startswith(("UPDATE", "SELECT")):
+        if not statement.startswith(("UPDATE", "SELECT", "WITH")):
             return
         explain_cursor = cursor.connection.cursor()
         if not database.is_sqlite:

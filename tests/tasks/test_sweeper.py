@@ -18,7 +18,7 @@ from pipeline.accounts import partners
 from pipeline.core.db import database_now
 from pipeline.core.errors import InvalidState, NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import outbox, queries, sender, streams
+from pipeline.deliveries import due_streams, outbox, queries, recovery, sender, streams
 from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery
 from pipeline.deliveries.outbox import DeliveryStream
 from tasks.sweeper import Sweeper
@@ -45,7 +45,7 @@ def test_paused_partner_gets_no_messages_and_no_task_messages(
 
 def list_due(runtime: Runtime) -> Sequence[DeliveryStream]:
     with runtime.db.write() as session:
-        return streams.take_due_streams(session, runtime.settings, runtime.settings.sweep_limit)
+        return due_streams.take_due_streams(session, runtime.settings, runtime.settings.sweep_limit)
 
 
 def test_concurrent_sweeps_publish_a_stream_once(make_runtime: OpenRuntime, endpoint: Start, database_url: str) -> None:
@@ -91,11 +91,9 @@ def test_stream_under_lease_is_not_due(
     assert claimed is not None
     before = list_due_instants(runtime, export)
     assert stream_of(export) not in list_due(runtime)
-    assert list_due_instants(runtime, export) == before, "the sweep must not write rows of the stream"
+    assert list_due_instants(runtime, export) == [before[0]] * 3, "the others are due again when the lease ends"
     with runtime.db.write() as session:
-        session.execute(
-            update(Delivery).values(lease_until=database_now(-1)).where(col(Delivery.lease_until) > before[1])
-        )
+        session.execute(update(Delivery).values(lease_until=database_now(-1), due_at=database_now(-1)))
     assert stream_of(export) in list_due(runtime), "the lease has expired"
 
 
@@ -113,6 +111,23 @@ def test_stream_is_not_due_until_its_first_messages_retry(
     clock.pass_seconds(1)
     assert stream_of(export) in list_due(runtime)
     assert deliver(runtime, export).delivered == 3
+
+
+def test_deliveries_that_cannot_be_sent_hide_no_others(
+    make_runtime: OpenRuntime, endpoint: Start, clock: Clock
+) -> None:
+    """A sweep reads few of the oldest due deliveries, and here those are of a paused partner."""
+    runtime, hook = make_runtime(sweep_limit=2), endpoint()
+    export = hand_off_by_webhook(runtime, hook.url, packages=45)
+    partners.pause_partner(runtime, factories.ACCOUNT, stream_of(export).partner_id)
+    with runtime.db.write() as session:
+        oldest = col(Delivery.partner_id) == stream_of(export).partner_id
+        session.execute(update(Delivery).where(oldest).values(due_at=database_now(-60)))
+    clock.pass_seconds(60)
+    found = [list_due(runtime) for _ in range(4)]
+    assert [[stream.partner_id for stream in each] for each in found] == [[], [], [factories.BROKER], []]
+    recovery.resume_partner(runtime, factories.ACCOUNT, stream_of(export).partner_id)
+    assert list_due(runtime) == [stream_of(export)]
 
 
 def test_operator_is_notified_after_the_export_has_ended(runtime: Runtime) -> None:
@@ -170,12 +185,13 @@ def test_resend_keeps_the_id_and_restarts_the_schedule(
     assert [each.number for each in attempts(runtime)] == [1, 2, 3]
 
 
-def test_resend_of_a_pending_or_foreign_delivery_is_refused(make_runtime: OpenRuntime, endpoint: Start) -> None:
+def test_resend_of_a_waiting_or_foreign_delivery_is_refused(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime = make_runtime()
     export = hand_off_by_webhook(runtime, endpoint().url, packages=1)
+    (waiting,) = exports.list_deliveries(runtime, export.export_id, factories.OPERATOR)
+    with pytest.raises(InvalidState, match="is waiting; only a delivered, dead or pending one"):
+        sender.resend_delivery(runtime, factories.ACCOUNT, waiting.id, "key_1")
     (pending,) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
-    with pytest.raises(InvalidState):
-        sender.resend_delivery(runtime, factories.ACCOUNT, pending.id, "key_1")
     with pytest.raises(NotFound):
         sender.resend_delivery(runtime, "acc_other", pending.id, "key_1")
     assert exports.read_event_types(runtime, export.export_id) == ["HANDED_OFF"]

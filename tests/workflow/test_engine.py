@@ -13,6 +13,7 @@ from sqlalchemy import delete, select, update
 from sqlmodel import col
 
 from pipeline.core import shutdown
+from pipeline.core.db import database_now
 from pipeline.core.errors import (
     DatabaseBusy,
     ExportsError,
@@ -222,17 +223,13 @@ def test_worker_without_lease_writes_nothing(workflow: WorkflowHarness) -> None:
     assert Counter(workflow.events(export_id))["HANDED_OFF"] == 1
 
 
-def test_leased_step_is_not_claimed_again(workflow: WorkflowHarness) -> None:
+@pytest.mark.parametrize(("ahead", "claims"), [(0, True), (1, False), (30, False), (31, True), (3600, True)])
+def test_lease_holds_a_step_for_at_most_its_length(workflow: WorkflowHarness, ahead: float, *, claims: bool) -> None:
+    """One further ahead was written before the database's clock was set back."""
     export_id = workflow.accept().export_id
     with workflow.runtime.db.write() as session:
-        session.execute(
-            update(Step)
-            .where(col(Step.export_id) == export_id, col(Step.name) == "record_packages")
-            .values(lease_until=workflow.clock.now.replace(hour=16))
-        )
-    assert workflow.step(export_id, 1, "record_packages") == ()
-    workflow.clock.pass_seconds(3601)
-    assert workflow.step(export_id, 1, "record_packages") != ()
+        session.execute(update(Step).where(col(Step.state) == "ready").values(lease_until=database_now(ahead)))
+    assert (workflow.step(export_id, 1, "record_packages") != ()) is claims
 
 
 def test_failed_attempt_is_retried_after_its_pause(workflow: WorkflowHarness) -> None:

@@ -12,6 +12,7 @@ from pipeline.accounts import partners
 from pipeline.accounts.schemas import PartnerChanges
 from pipeline.core.errors import PartnerNotLive, PlanNotExecutable
 from pipeline.core.failpoints import hooks
+from pipeline.deliveries import recovery
 from pipeline.exports.models import Export
 from pipeline.workflow.interventions import retry_export
 from tests.support import factories
@@ -31,7 +32,7 @@ def build_plan(batch: str) -> factories.Json:
 
 def set_message(workflow: WorkflowHarness, profile: factories.Json | None) -> None:
     changes = PartnerChanges.model_validate({"messageProfile": profile})
-    partners.update_partner(workflow.runtime, factories.ACCOUNT, factories.BROKER, changes)
+    recovery.update_partner(workflow.runtime, factories.ACCOUNT, factories.BROKER, changes)
 
 
 def test_refusal_does_not_wait_for_another_writer(workflow: WorkflowHarness) -> None:

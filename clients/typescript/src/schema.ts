@@ -779,7 +779,7 @@ export interface paths {
         put?: never;
         /**
          * Send a delivered or dead message again, with the same id
-         * @description Send a delivered or dead message again, with the same id.
+         * @description Send a delivered or dead message again, with the same id; send a pending one now.
          */
         post: operations["resendDelivery"];
         delete?: never;

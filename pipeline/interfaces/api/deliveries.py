@@ -79,7 +79,7 @@ def resend_delivery(
     publisher: PublisherDep,
     caller: Operator,
 ) -> DeliveryView:
-    """Send a delivered or dead message again, with the same id."""
+    """Send a delivered or dead message again, with the same id; send a pending one now."""
     delivery, stream = sender.resend_delivery(runtime, caller.account_id, id, caller.actor, test_only=caller.test)
     publisher.publish(stream_tasks([stream]))
     return delivery

@@ -19,7 +19,7 @@ from pipeline.accounts.schemas import (
     SecretRotation,
 )
 from pipeline.core.json_input import Parsed
-from pipeline.deliveries import connection_tests, streams
+from pipeline.deliveries import connection_tests, recovery
 from pipeline.exports.schemas.plan import PartnerId
 from pipeline.interfaces.api.dependencies import Admin, Reader, RuntimeDep
 from pipeline.interfaces.api.openapi import LIST_REFUSALS, READ_REFUSALS, refusal_responses
@@ -79,7 +79,7 @@ async def change_partner(
 ) -> PartnerView:
     """Change the fields that the body names; all others, and the signing secret, stay."""
     return await run_in_threadpool(
-        partners.update_partner, runtime, caller.account_id, id, body.model, test_only=caller.test, actor=caller.actor
+        recovery.update_partner, runtime, caller.account_id, id, body.model, test_only=caller.test, actor=caller.actor
     )
 
 
@@ -136,4 +136,4 @@ def pause_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  
 @router.post("/{id}/resume", response_model=PartnerView, responses=refusal_responses(404, 409))
 def resume_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
     """Send the partner its pending and new messages again."""
-    return streams.resume_partner(runtime, caller.account_id, id, test_only=caller.test, actor=caller.actor)
+    return recovery.resume_partner(runtime, caller.account_id, id, test_only=caller.test, actor=caller.actor)

@@ -127,10 +127,10 @@ def resend(
     api_key: ApiKey = None,
     as_json: Json = False,
 ) -> None:
-    """Send a delivery again under the same message id."""
+    """Send a delivery again under the same message id; a pending one is sent now."""
     with connect(api_url, api_key) as api:
         requeued = api.resend(delivery)
-    text = f"[green]✓[/] {escape(requeued.id)} to {escape(requeued.partner_id)} is {requeued.state} again"
+    text = f"[green]✓[/] {escape(requeued.id)} to {escape(requeued.partner_id)} is {requeued.state}, due now"
     print_result(requeued, text, as_json=as_json)
 
 

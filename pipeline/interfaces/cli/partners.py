@@ -29,7 +29,7 @@ from pipeline.accounts.schemas import (
 from pipeline.accounts.states import PartnerState, describe_activation
 from pipeline.core.errors import Refused
 from pipeline.core.json_input import parse_json
-from pipeline.deliveries import connection_tests, streams
+from pipeline.deliveries import connection_tests, recovery
 from pipeline.documents.schemas.profile import BrokerProfile, MessageProfile, OwnFile
 from pipeline.interfaces.cli import portal_links
 from pipeline.interfaces.cli.output import (
@@ -248,7 +248,7 @@ def pause(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
 def resume(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Send a paused partner its pending and new messages."""
     with open_current_runtime() as runtime:
-        _print_partner(streams.resume_partner(runtime, account, partner), as_json=as_json)
+        _print_partner(recovery.resume_partner(runtime, account, partner), as_json=as_json)
 
 
 def _print_partner(result: PartnerView, *, as_json: bool) -> None:

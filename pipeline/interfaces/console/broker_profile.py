@@ -14,6 +14,7 @@ from pipeline.accounts.api_keys import ADMIN
 from pipeline.accounts.partner_documents import choose_own_file
 from pipeline.accounts.schemas import PartnerChanges, PartnerView
 from pipeline.core.errors import NotFound, PreconditionFailed, Refused
+from pipeline.deliveries import recovery
 from pipeline.documents.schemas.profile import OwnFile
 from pipeline.interfaces.console import broker_profile_views, partner_input
 from pipeline.interfaces.console.broker_profile_views import ProfilePreview
@@ -75,7 +76,7 @@ def change_profile(id: str, visit: Visitor, fields: LargeFields) -> Response:  #
             if act == "preview" and own_file is not None:
                 preview = _build_preview(visit, own_file, fields.get("source", broker_profile_views.EXAMPLE))
                 return _edit_page(visit, partner, fields, None, preview=preview)
-        partners.update_partner(
+        recovery.update_partner(
             visit.runtime,
             visit.account_id,
             id,

@@ -12,6 +12,7 @@ from pipeline.accounts import partners
 from pipeline.accounts.api_keys import ADMIN
 from pipeline.accounts.schemas import PartnerView
 from pipeline.core.errors import NotFound, PreconditionFailed, Refused
+from pipeline.deliveries import recovery
 from pipeline.interfaces.console import channels, partner_input, partner_settings_views
 from pipeline.interfaces.console.channels import ChannelKind
 from pipeline.interfaces.console.input import read_errors
@@ -90,7 +91,7 @@ def change_partner(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa
     try:
         read_at = partner_input.read_instant(fields)
         changes = partner_input.read_changes(partner, fields)
-        saved = partners.update_partner(
+        saved = recovery.update_partner(
             visit.runtime,
             visit.account_id,
             id,

@@ -29,7 +29,7 @@ from pipeline.interfaces.console.list_views import FilterLink
 from pipeline.interfaces.event_text import count_noun
 from pipeline.interfaces.kind_text import describe_document_kind, describe_message_type
 
-_RESENDABLE: Final = frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD})
+_RESENDABLE: Final = frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD, DeliveryState.PENDING})
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ class ShownTry:
 
 @dataclass(frozen=True)
 class ShownDelivery:
-    """A delivery with the reason for its state and the remedy; `resendable` if it can be resent."""
+    """A delivery with the reason for its state and the remedy; `resendable` if it can be sent again, or now."""
 
     link: str
     id: str

@@ -13,7 +13,7 @@ from pipeline.accounts import partners
 from pipeline.accounts.api_keys import ADMIN, OPERATE
 from pipeline.accounts.schemas import DeliveryView
 from pipeline.core.errors import NotFound, Refused
-from pipeline.deliveries import circuit_breaker, history, queries, replay, sender, streams
+from pipeline.deliveries import circuit_breaker, history, queries, recovery, replay, sender
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.schemas.plan import PartnerId
 from pipeline.exports.states import DeliveryState
@@ -33,7 +33,7 @@ _ACTIONS: Final[dict[str, Callable[[Visit, str], Any]]] = {
     "pause": lambda visit, partner: partners.pause_partner(
         visit.runtime, visit.account_id, partner, test_only=visit.caller.test, actor=visit.caller.actor
     ),
-    "resume": lambda visit, partner: streams.resume_partner(
+    "resume": lambda visit, partner: recovery.resume_partner(
         visit.runtime, visit.account_id, partner, test_only=visit.caller.test, actor=visit.caller.actor
     ),
 }

@@ -70,7 +70,7 @@ def download_message(id: str, visit: Holder) -> Response:  # noqa: A002 - the co
 
 @router.post("/{id}/resend")
 def resend_delivery(id: str, visit: Holder, form: PortalFields) -> Response:  # noqa: A002 - the form is checked
-    """Send a delivered or dead message again, with the same id."""
+    """Send a delivered or dead message again, with the same id; send a pending one now."""
     visitor = visit.visitor
     portal.check_delivery(visit.runtime, visitor, id)
     try:

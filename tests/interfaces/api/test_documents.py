@@ -12,9 +12,9 @@ import obstore
 import pytest
 from structlog.testing import capture_logs
 
-from pipeline.accounts import partners
 from pipeline.accounts.schemas import PartnerChanges
 from pipeline.core.errors import StoreUnavailable
+from pipeline.deliveries import recovery
 from pipeline.exports.schemas.export import CustomsPackageView, ExportView
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
@@ -137,7 +137,7 @@ def test_key_of_a_broker_reads_its_handoffs_documents(harness: ApiHarness) -> No
 
 
 def test_key_of_a_broker_reads_only_the_kinds_that_it_receives(harness: ApiHarness) -> None:
-    partners.update_partner(
+    recovery.update_partner(
         harness.runtime, factories.ACCOUNT, factories.BROKER, PartnerChanges(artifact_types=["cci_pdf"])
     )
     export = execute_plan(harness)

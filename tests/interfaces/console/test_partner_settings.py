@@ -16,6 +16,7 @@ from pipeline.accounts.models import PartnerChannel, PartnerSecret
 from pipeline.accounts.partners import get_partner
 from pipeline.accounts.schemas import NewPartner, PartnerChanges
 from pipeline.core.errors import NotFound
+from pipeline.deliveries import recovery
 from pipeline.exports.audit_trail import list_acts
 from pipeline.simulation.partners.http import WebhookReceiver
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
@@ -361,11 +362,11 @@ def test_secret_is_rotated_once_by_each_form(lab: ApiHarness, capsys: pytest.Cap
 
 def test_update_with_an_old_version_changes_nothing(harness: ApiHarness) -> None:
     seen = get_partner(harness.runtime, factories.ACCOUNT, factories.BROKER).updated_at
-    partners.update_partner(
+    recovery.update_partner(
         harness.runtime, factories.ACCOUNT, factories.BROKER, PartnerChanges(name="Newer"), read_at=seen
     )
     with pytest.raises(Exception, match="was changed at"):
-        partners.update_partner(
+        recovery.update_partner(
             harness.runtime, factories.ACCOUNT, factories.BROKER, PartnerChanges(name="Older"), read_at=seen
         )
     assert get_partner(harness.runtime, factories.ACCOUNT, factories.BROKER).name == "Newer"
