@@ -39,7 +39,7 @@ from pipeline.exports.metrics import (
 )
 from pipeline.ops import work_counts
 from pipeline.ops.stats import rollup
-from pipeline.workflow import dispatch, sweeper
+from pipeline.workflow import clock_watch, dispatch, sweeper
 from pipeline.workflow.steps import STEPS_BY_NAME
 
 log = structlog.get_logger(__name__)
@@ -187,14 +187,20 @@ def _keep_counts(runtime: Runtime) -> int:
     return 0
 
 
-#: The parts of a sweep, in their order.
+def _follow_clock(runtime: Runtime) -> int:
+    clock_watch.follow_clock(runtime)
+    return 0
+
+
 def _watch_rules(runtime: Runtime) -> int:
     # New rules are found also while nothing is executed. A process that judges looks itself.
     rules_reader.watch_rules(runtime)
     return 0
 
 
+#: The parts of a sweep, in their order.
 _PARTS: Final[Mapping[str, Callable[[Runtime], int]]] = {
+    "clock": _follow_clock,
     "queues": _declare_queues,
     "due": _publish_due,
     "overdue": _notify_overdue,

@@ -28,7 +28,7 @@ class Heartbeat(SQLModel, table=True):
 
     __tablename__ = "heartbeats"
 
-    name: str = Field(primary_key=True)  # intake, work counts, or sweep with the steps that it knows
+    name: str = Field(primary_key=True)  # intake, work counts, clock, or sweep with the steps that it knows
     arrived_at: datetime = timestamp_column()
 
 
@@ -73,6 +73,22 @@ def missed(session: Session, name: str, seconds: float) -> bool:
     """Return whether processes of this name should run and have waited `seconds` for a heartbeat."""
     late = (col(Heartbeat.name) == name, col(Heartbeat.arrived_at) <= statement_now(-seconds))
     return session.scalar(select(1).where(*late)) is not None
+
+
+def read_age(session: Session, name: str, *, lock: bool = False) -> float | None:
+    """Return the seconds since the last heartbeat, less than 0 if the clock was set back since; None if there is none.
+
+    With `lock`, its row is locked until the transaction ends.
+    """
+    seen = select(col(Heartbeat.arrived_at), database_now()).where(col(Heartbeat.name) == name)
+    row = session.execute(seen.with_for_update() if lock else seen).first()
+    return None if row is None else (row[1] - row[0]).total_seconds()
+
+
+def forget_future(session: Session) -> None:
+    """Record all heartbeats as of now that arrived before the clock was set back."""
+    late = col(Heartbeat.arrived_at) > database_now()
+    session.execute(update(Heartbeat).where(late).values(arrived_at=database_now()))
 
 
 def is_recent(session: Session, name: str, seconds: float) -> bool:

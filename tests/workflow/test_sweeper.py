@@ -16,13 +16,16 @@ from pipeline.core.errors import DatabaseBusy
 from pipeline.deliveries import overdue, polling
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.polling import Poll
+from pipeline.deliveries.streams import claim_stream
 from pipeline.exports.models import Step
-from pipeline.workflow import dispatch, engine
-from pipeline.workflow.steps import TaskMessage
+from pipeline.workflow import clock_watch, dispatch, engine
+from pipeline.workflow.step_leases import claim_step
+from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage, stream_tasks
 from pipeline.workflow.sweeper import find_due
 from tasks import sweeper
 from tests.support import factories
 from tests.support.own_logs import capture_own_logs
+from tests.support.task_by_task import task_by_task
 from tests.workflow.conftest import WorkflowHarness
 
 LATE = DeliveryStream("exp_late", factories.OPERATOR, "queue")
@@ -136,6 +139,27 @@ def test_sweep_asks_for_minimum_capacity_within_its_limit(
     monkeypatch.setattr(sweeper, "process_runtime", lambda: replace(workflow.runtime, settings=changed))
     sweeper.sweep()
     assert calls == [(limit, least)]
+
+
+def test_work_continues_after_the_database_clock_was_set_back(workflow: WorkflowHarness) -> None:
+    """Without the watch, what a dead process held and what waited for a retry would wait for an hour more."""
+    held, sent = (workflow.accept(factories.plan(batch=name, invoice=name)).export_id for name in ("held", "sent"))
+    names = tuple(STEPS_BY_NAME)
+    assert claim_step(workflow.runtime, held, 1, "record_packages", starts_export=True, step_names=names) is not None
+    with task_by_task():
+        for step in ("record_packages", "render_documents", "close_unit"):
+            workflow.step(sent, 1, step)
+        workflow.step(sent, 0, "hand_off")
+    stream = DeliveryStream(sent, factories.WAREHOUSE, "queue")
+    assert claim_stream(workflow.runtime, stream) is not None
+    assert not clock_watch.follow_clock(workflow.runtime)
+    workflow.clock.pass_seconds(-3600)
+    assert clock_watch.follow_clock(workflow.runtime)
+    found = find_due(workflow.runtime)
+    assert {TaskMessage(held, 1, "record_packages"), *stream_tasks([stream])} <= set(found)
+    workflow.run(found)
+    assert workflow.state(held) == workflow.state(sent) == "executed"
+    assert not clock_watch.follow_clock(workflow.runtime)
 
 
 def sweep_with(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, published: int, **changes: Any) -> int:

@@ -7,28 +7,39 @@ from typing import Any, Final
 
 import pytest
 from kombu.serialization import dumps
-from sqlalchemy import update
+from sqlalchemy import text, update
 from sqlmodel import col
 
 from config.celery import app
 from pipeline.core.db import database_now
-from pipeline.deliveries import overdue, polling
+from pipeline.deliveries import due_streams, overdue, polling
 from pipeline.exports.models import Step
-from pipeline.workflow import dispatch
+from pipeline.workflow import clock_watch, dispatch
 from pipeline.workflow.steps import STEPS, TaskMessage
 from pipeline.workflow.sweeper import find_due
+from tests.conftest import SERVERS
 from tests.support import factories
 from tests.support.query_counter import record_plans, record_statements, searches
 from tests.system.faults.matrix import mark_own_stack
 from tests.workflow.conftest import WorkflowHarness
 
-#: In three transactions: lost steps, due steps, due deliveries; overdue submissions; mailboxes and answers to poll.
+#: In four transactions: the clock; lost steps, due steps, due deliveries; overdue submissions; mailboxes and answers to poll.
 #: If lost steps are staggered it is one more, however many there are. Each overdue status has its own transaction.
-#: The goal was one statement a second, and a worker sweeps every two. Each statement finds few rows by an index, so six
+#: The goal was one statement a second, and a worker sweeps every two. Each statement finds few rows by an index, so seven
 #: cost as little.
-STATEMENTS: Final = 6
+STATEMENTS: Final = 7
 #: The statements that begin a transaction and set its account.
 FRAME: Final = ("BEGIN", "SELECT set_config")
+#: Five thousand streams of one delivery each, which have been due for an hour.
+_FILL_STREAMS: Final = """
+INSERT INTO deliveries (id, notification_id, subject_id, account_id, audience, partner_id, channel, position, state,
+ fence, attempts, attempts_not_counted, due_at, inbox, created_at)
+SELECT 'dlv_' || n, 'ntf_' || n, 'exp_' || n, 'acc_1', 'warehouse', 'wh_1', 'webhook', 1, 'pending',
+ 0, 0, 0, now() - interval '1 hour', 'open', now() FROM generate_series(1, 5000) n
+"""
+_COUNT_READ: Final = """
+SELECT seq_tup_read + idx_tup_fetch FROM pg_stat_xact_user_tables WHERE relname = 'deliveries'
+"""
 #: The goal was 1,000. The handoff's message names the three tasks that follow it, each of 330 bytes: an id, and how
 #: long its sender waits.
 MESSAGE_BYTES: Final = 1_300
@@ -37,6 +48,7 @@ MESSAGE_BYTES: Final = 1_300
 def sweep(workflow: WorkflowHarness) -> tuple[list[str], list[TaskMessage]]:
     """Sweep as a worker does; return the statements and the task messages."""
     with record_statements(workflow.runtime.db) as statements:
+        clock_watch.follow_clock(workflow.runtime)
         tasks = find_due(workflow.runtime)
         overdue.notify_overdue(workflow.runtime)
         polling.take_due_polls(workflow.runtime)
@@ -45,6 +57,7 @@ def sweep(workflow: WorkflowHarness) -> tuple[list[str], list[TaskMessage]]:
 
 @mark_own_stack("F32")
 def test_sweep_runs_the_same_number_of_statements_however_much_is_due(workflow: WorkflowHarness) -> None:
+    sweep(workflow)  # the first one notes the time
     idle, tasks = sweep(workflow)
     assert tasks == []
     for number in range(3):
@@ -80,6 +93,22 @@ def test_sweep_reads_only_due_rows_by_index(
         sweep(workflow)
     assert searches(plans, f"ix_{table}_{column}", f"{column} <="), plans
     assert searches(plans, "ix_steps_lost", "due_at <="), plans
+
+
+@pytest.mark.parametrize("database_url", [pytest.param("postgresql", marks=SERVERS)], indirect=True)
+def test_sweep_of_deliveries_costs_by_its_limit_and_not_by_what_is_due(
+    make_workflow: Callable[[str], WorkflowHarness], database_url: str
+) -> None:
+    runtime = make_workflow(database_url).runtime
+    settings = runtime.settings.model_copy(update={"sweep_limit": 5})
+    with runtime.db.write() as session:
+        session.execute(text("SET LOCAL session_replication_role = replica"))  # their notifications do not matter
+        session.execute(text(_FILL_STREAMS))
+        session.execute(text("ANALYZE deliveries"))
+        before = session.execute(text(_COUNT_READ)).scalar_one()
+        assert len(due_streams.take_due_streams(session, settings, 5)) == 5
+        read = session.execute(text(_COUNT_READ)).scalar_one() - before
+    assert read == 50 + 50 + 5, "fifty are found and asked for their streams, and five are changed"
 
 
 @mark_own_stack("F29")
