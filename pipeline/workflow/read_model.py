@@ -15,6 +15,8 @@ from pipeline.core.errors import NotFound
 from pipeline.core.findings import Finding
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outcomes import is_quarantined, read_outcome
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.streams import WORKER_LOST
 from pipeline.deliveries.submissions import build_submission_views
 from pipeline.exports.models import Artifact, Event, Export, ExportPackage, ExportUnit, LineTreatment, Step
 from pipeline.exports.queries import build_acknowledged, event_view, find_export
@@ -35,7 +37,7 @@ from pipeline.exports.schemas.export import (
     TreatmentView,
     UnitView,
 )
-from pipeline.exports.states import ExportState, Outcome, StepState
+from pipeline.exports.states import DeliveryState, ExportState, Outcome, StepState
 from pipeline.workflow.status_text import describe_export
 from pipeline.workflow.step_leases import EXPORT_LEVEL, FIRST_UNIT
 
@@ -195,6 +197,7 @@ def build_view(rows: ExportRows) -> ExportView:
             steps=rows.steps,
             submissions=rows.submissions,
             undelivered={n.partner_id: n.dead for n in notifications if n.dead},
+            retried=_retried_handoffs(rows.tallies),
         ),
         plan_hash=export.plan_hash,
         revision=export.revision,
@@ -303,6 +306,19 @@ def _tallies(session: Session, export_id: str) -> list[DeliveryTally]:
         .order_by(*kind)
     ).all()
     return [DeliveryTally(*row) for row in rows]
+
+
+def _retried_handoffs(tallies: Iterable[DeliveryTally]) -> dict[str, str]:
+    """Return the error of each handoff that waits for its next attempt, by customs broker."""
+    # The claim of the next attempt clears the error, or replaces it by that of the worker that died.
+    return {
+        each.partner_id: each.error
+        for each in tallies
+        if each.event_type == MessageType.HANDOFF_READY.value
+        and each.state == DeliveryState.PENDING.value
+        and each.error
+        and each.error != WORKER_LOST
+    }
 
 
 def _notifications(tallies: Iterable[DeliveryTally]) -> list[NotificationView]:

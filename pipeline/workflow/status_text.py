@@ -53,8 +53,12 @@ def describe_export(
     steps: Sequence[Step],
     submissions: Sequence[BrokerSubmission],
     undelivered: Mapping[str, int],
+    retried: Mapping[str, str],
 ) -> str:
-    """Return the sentence; `undelivered` counts the dead letters by recipient."""
+    """Return the sentence; `undelivered` counts the dead letters by recipient.
+
+    `retried` has the error of each handoff that waits for its next attempt, by customs broker.
+    """
     state = ExportState(export.state)
     if state is ExportState.ACCEPTED:
         return "Accepted; waiting for a worker to begin"
@@ -66,17 +70,19 @@ def describe_export(
         return "Cancelled before the handoff"
     if state is ExportState.SUPERSEDED:
         return "Superseded by a newer revision"
-    answers = [_describe_submission(row) for row in submissions]
+    answers = [_describe_submission(row, retried.get(row.partner_id)) for row in submissions]
     given_up = [
         f"{count} {_messages(count)} to {partner} could not be delivered" for partner, count in undelivered.items()
     ]
     return "; ".join(["Executed", *answers, *given_up])
 
 
-def _describe_submission(row: BrokerSubmission) -> str:
+def _describe_submission(row: BrokerSubmission, failed: str | None) -> str:
     status = SubmissionState(row.state)
     late = None if row.overdue_at is None or row.deadline_at is None else _OVERDUE_TEXTS.get(status)
     if late is None or row.deadline_at is None:
+        if failed and status in (SubmissionState.PENDING, SubmissionState.SENT):
+            return f"{row.partner_id} did not take the handoff, which waits for its next attempt: {failed}"
         return _SUBMISSION_TEXTS[status].format(partner=row.partner_id)
     deadline = row.deadline_at.astimezone(UTC)
     return f"overdue: {late.format(partner=row.partner_id)} by {deadline:%Y-%m-%d %H:%M:%S} UTC"
