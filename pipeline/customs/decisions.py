@@ -23,8 +23,10 @@ from pipeline.customs.schemas import (
     LineDecision,
     ListedCode,
     NeededData,
+    OpenDutyView,
     OpenQuestion,
     PossibleHeading,
+    QuestionView,
     ReasonedStep,
 )
 from pipeline.customs.tariff.goods import load_goods_rate
@@ -86,6 +88,14 @@ def decide_line(facts: LineFacts) -> LineDecision:
             for choice in stack.undecided
         ],
         excluded=_find_excluded(rules, facts),
+        open_duties=[
+            OpenDutyView(text=row.text, **row.model_dump(include=set(OpenDutyView.model_fields)))
+            for row in rules.find_open_duties(facts.hts_code, facts.origin, facts.on)
+        ],
+        questions=[
+            QuestionView(**row.model_dump(include=set(QuestionView.model_fields)))
+            for row in rules.find_questions(facts.hts_code, facts.origin, facts.on)
+        ],
         data=[
             NeededData(**_plain(asdict(need))) for need in data_needed(facts.hts_code, facts.origin, facts.on, rules)
         ],

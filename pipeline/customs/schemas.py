@@ -193,6 +193,42 @@ class ExcludedGoods(StrictModel):
     status: str
 
 
+class PriceFloorView(StrictModel):
+    """A duty for each unit of quantity; with the importer's document it is what the entered value is below it."""
+
+    amount: Number = Field(description="US dollars for each `per`")
+    per: str
+    document: str = Field(description="What the importer's document at entry says")
+
+
+class OpenDutyView(StrictModel):
+    """A duty on the goods whose heading these rules do not know: `ratePercent` or `floor`."""
+
+    text: str = Field(description="All of it in sentences")
+    program: str
+    description: str
+    rate_percent: Number | None
+    basis: str
+    floor: PriceFloorView | None
+    unless: str | None = Field(description="An exception that only a person can confirm")
+    effective_from: Day | None
+    effective_to: Day | None
+    source: str
+    status: str
+
+
+class QuestionView(StrictModel):
+    """A known program that may touch the goods and whose text these rules lack."""
+
+    id: str
+    unknown: str = Field(description="What is not known, after `it is not known`")
+    decides: str = Field(description="Who decides it")
+    effective_from: Day | None
+    effective_to: Day | None
+    source: str
+    status: str
+
+
 class NeededData(StrictModel):
     """The data that the line must give for one metal."""
 
@@ -231,5 +267,9 @@ class LineDecision(StrictModel):
     stack: list[DecidedHeading] = Field(description="The same headings with rate, basis and source")
     undecided: list[OpenQuestion]
     excluded: list[ExcludedGoods]
+    open_duties: list[OpenDutyView] = Field(
+        default=[], description="Duties that the goods take too, whose heading these rules do not know"
+    )
+    questions: list[QuestionView] = Field(default=[], description="What is not known of the goods, and who decides it")
     data: list[NeededData]
     steps: list[ReasonedStep] = Field(description="Every heading that was considered, with the reasons")

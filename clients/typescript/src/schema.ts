@@ -2359,6 +2359,16 @@ export interface components {
             stack: components["schemas"]["DecidedHeading"][];
             undecided: components["schemas"]["OpenQuestion"][];
             excluded: components["schemas"]["ExcludedGoods"][];
+            /**
+             * @description Duties that the goods take too, whose heading these rules do not know
+             * @default []
+             */
+            openDuties?: components["schemas"]["OpenDutyView"][];
+            /**
+             * @description What is not known of the goods, and who decides it
+             * @default []
+             */
+            questions?: components["schemas"]["QuestionView"][];
             data: components["schemas"]["NeededData"][];
             /** @description Every heading that was considered, with the reasons */
             steps: components["schemas"]["ReasonedStep"][];
@@ -2537,6 +2547,25 @@ export interface components {
             meaning: string | null;
             /** @description The edition of agency flags that has it */
             edition: string;
+        };
+        /**
+         * OpenDutyView
+         * @description A duty on the goods whose heading these rules do not know: `ratePercent` or `floor`.
+         */
+        OpenDutyView: {
+            /** @description All of it in sentences */
+            text: string;
+            program: string;
+            description: string;
+            ratePercent: string | null;
+            basis: string;
+            floor: components["schemas"]["PriceFloorView"] | null;
+            /** @description An exception that only a person can confirm */
+            unless: string | null;
+            effectiveFrom: string | null;
+            effectiveTo: string | null;
+            source: string;
+            status: string;
         };
         /**
          * OpenQuestion
@@ -2815,6 +2844,20 @@ export interface components {
             checkedBy?: components["schemas"]["RulesUsed"] | null;
         };
         /**
+         * PriceFloorView
+         * @description A duty for each unit of quantity; with the importer's document it is what the entered value is below it.
+         */
+        PriceFloorView: {
+            /**
+             * @description US dollars for each `per`
+             * @example 12.50
+             */
+            amount: string;
+            per: string;
+            /** @description What the importer's document at entry says */
+            document: string;
+        };
+        /**
          * PrintSettingsView
          * @description The settings for the documents that new exports print; an export keeps those of its acceptance.
          */
@@ -2837,6 +2880,21 @@ export interface components {
             values?: {
                 [key: string]: string;
             };
+        };
+        /**
+         * QuestionView
+         * @description A known program that may touch the goods and whose text these rules lack.
+         */
+        QuestionView: {
+            id: string;
+            /** @description What is not known, after `it is not known` */
+            unknown: string;
+            /** @description Who decides it */
+            decides: string;
+            effectiveFrom: string | null;
+            effectiveTo: string | null;
+            source: string;
+            status: string;
         };
         /**
          * QueueEndpoint
@@ -5553,6 +5611,7 @@ export type NeededData = components['schemas']['NeededData'];
 export type NotificationTrace = components['schemas']['NotificationTrace'];
 export type NotificationView = components['schemas']['NotificationView'];
 export type NumberFlagView = components['schemas']['NumberFlagView'];
+export type OpenDutyView = components['schemas']['OpenDutyView'];
 export type OpenQuestion = components['schemas']['OpenQuestion'];
 export type OrderView = components['schemas']['OrderView'];
 export type Outcome = components['schemas']['Outcome'];
@@ -5571,8 +5630,10 @@ export type PortalLinkList = components['schemas']['PortalLinkList'];
 export type PortalLinkView = components['schemas']['PortalLinkView'];
 export type PossibleHeading = components['schemas']['PossibleHeading'];
 export type PreflightReport = components['schemas']['PreflightReport'];
+export type PriceFloorView = components['schemas']['PriceFloorView'];
 export type PrintSettingsView = components['schemas']['PrintSettingsView'];
 export type ProfileColumn = components['schemas']['ProfileColumn'];
+export type QuestionView = components['schemas']['QuestionView'];
 export type QueueEndpoint = components['schemas']['QueueEndpoint'];
 export type QueueSeries = components['schemas']['QueueSeries'];
 export type RateView = components['schemas']['RateView'];

@@ -12,6 +12,7 @@ from pipeline.customs.chapter99 import section232
 from pipeline.customs.checks.chapter98 import check_chapter98
 from pipeline.customs.checks.entry import in_usd
 from pipeline.customs.checks.goods import check_attributes, check_description
+from pipeline.customs.checks.open_rows import check_open_rows
 from pipeline.customs.checks.units import check_units
 from pipeline.customs.checks.usmca import check_claim, unit_claims
 from pipeline.customs.pga import checks
@@ -50,6 +51,7 @@ def check_lines(unit: Unit, pointer: str, on: date, kept: TariffFacts | None = N
         yield from check_attributes(line, here, on)
         yield from _check_undetermined(line, here)
         yield from chapter99_checks.check_headings(line, here, on, rates.find_rate(line))
+        yield from check_open_rows(line, here, on)
         yield from section232.check_metals(line, here, on)
         yield from checks.check_agencies(unit, line, parties, here, on)
 

@@ -64,6 +64,10 @@ def _chapter99_rows(rules: Ruleset) -> Iterator[DatedRow]:
         yield _dated_row("list", held.list.id, f"{held.list.title}: {len(held.codes)} provisions", held.version)
     for ban in rules.bans:
         yield _dated_row("ban", ban.list, ban.what, ban)
+    for duty in rules.open_duties:
+        yield _dated_row("open duty", duty.name, duty.rate, duty)
+    for question in rules.questions:
+        yield _dated_row("question", question.id, question.unknown, question)
     for group in rules.country_groups:
         yield _dated_row("group", group.name, ", ".join(group.countries), group)
     for family in rules.families:

@@ -1,4 +1,4 @@
-"""The models of a ruleset of chapter 99: programs, dated headings with their conditions, ranges and bans."""
+"""The models of a ruleset of chapter 99: programs, dated headings with their conditions, and ranges."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator, Sequence
 from datetime import date
 from functools import cached_property, lru_cache
-from typing import Annotated, Any, Literal
+from typing import Annotated, Final, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from pipeline.core.money import format_plain
 from pipeline.customs.reference.base import Chapter, Figure, Metal, ReferenceData, ReferenceRow, RulesetId
@@ -54,6 +54,8 @@ Basis = Literal[
     "full_value", "total_with_column_1", "metal_content", "non_metal_content", "non_us_content", "us_content",
     "special_rate_only",
 ]  # fmt: skip
+#: The basis of a rate that holds the duty of column 1.
+TOTAL_WITH_COLUMN_1: Final = "total_with_column_1"
 Country = Annotated[str, AfterValidator(_check_country)]
 Origin = Annotated[str, AfterValidator(_check_origin)]
 Heading = Annotated[str, AfterValidator(_check_heading)]
@@ -232,35 +234,6 @@ class HeadingRow(ReferenceRow):
     rate_percent: Figure | None
     basis: Basis
     when: HeadingConditions
-
-
-class ImportBan(ReferenceRow):
-    """Goods whose import is excluded; `unless` is an exception that only a person can confirm."""
-
-    list: str
-    origins: frozenset[Country]
-    what: str
-    unless: str | None = None
-
-
-class HeadingSheet(ReferenceData):
-    """A part of a headings file: rows and bans that share their `defaults`."""
-
-    rows: tuple[HeadingRow, ...]
-    bans: tuple[ImportBan, ...] = ()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _with_defaults(cls, sheet: Any) -> Any:
-        if not isinstance(sheet, dict) or not isinstance(sheet.get("defaults", {}), dict):
-            return sheet
-        result = dict(sheet)
-        defaults = result.pop("defaults", {})
-        common = {key: value for key, value in defaults.items() if key not in ("program", "basis")}
-        for name, shared in (("rows", defaults), ("bans", common)):
-            if isinstance(result.get(name), list):
-                result[name] = [shared | row if isinstance(row, dict) else row for row in result[name]]
-        return result
 
 
 class MissingHeading(ReferenceData):

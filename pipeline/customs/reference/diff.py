@@ -172,6 +172,8 @@ def _collect_other_rows(rules: Ruleset, on: date | None = None) -> OtherRows:
     unknown = metals.unknown_aluminum
     dated = [
         *((kind, name, row, text) for (kind, name), (row, text) in rows.items()),
+        *(("open duty", duty.name, duty, duty.rate) for duty in rules.open_duties),
+        *(("question", question.id, question, question.unknown) for question in rules.questions),
         *(("group", group.name, group, ", ".join(group.countries)) for group in rules.country_groups),
         ("reporting", "order", rules.reporting, rules.reported_order),
         ("review", "age", rules.review, f"{rules.review.within_days} days"),

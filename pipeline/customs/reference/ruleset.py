@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property, lru_cache
 from pathlib import Path
 from types import MappingProxyType
-from typing import Final
+from typing import Final, TypeVar
 
 from pipeline.core.errors import RulesInvalid
+from pipeline.customs.reference.base import ReferenceRow
 from pipeline.customs.reference.chapter99 import (
     CompanionHeadings,
     CountryGroup,
     DutyProgram,
     ExclusiveHeadings,
-    HeadingConditions,
     HeadingFamily,
     HeadingRow,
-    HeadingSheet,
-    ImportBan,
+    Origin,
     ReportingOrder,
     ReviewPeriod,
     RulesetManifest,
@@ -37,9 +36,12 @@ from pipeline.customs.reference.hts_lists import (
 )
 from pipeline.customs.reference.loader import RulesReader
 from pipeline.customs.reference.metals import MetalRules
+from pipeline.customs.reference.rows import GoodsRule, HeadingSheet, ImportBan, OpenDuty, Question
 from pipeline.customs.reference.validation import RulesetParts, find_contradictions
 
 MANIFEST: Final = "ruleset.yaml"
+
+Goods = TypeVar("Goods", bound=GoodsRule)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +59,8 @@ class Ruleset:
     country_groups: tuple[CountryGroup, ...]
     rows: tuple[HeadingRow, ...]
     bans: tuple[ImportBan, ...]
+    open_duties: tuple[OpenDuty, ...]
+    questions: tuple[Question, ...]
     lists: tuple[HtsList, ...]
     resolved_lists: tuple[ResolvedList, ...]
     metals: MetalRules
@@ -115,6 +119,10 @@ class Ruleset:
         name = rows[0].program if rows else family.program if family else None
         return self.programs_by_id[name] if name else None
 
+    def list_unknown(self, headings: Iterable[str]) -> list[str]:
+        """Return those of the headings that the rules do not know."""
+        return [heading for heading in headings if self.find_program(heading) is None]
+
     def find_lists(self, hts_code: str, on: date) -> tuple[ListMatch, ...]:
         """Return the lists that the HTS code is on, on the day `on`, the longest matching provision first."""
         return _find_lists(self, hts_code, on)
@@ -123,6 +131,28 @@ class Ruleset:
         """Return the import bans for goods of the HTS code and the origin that are in force on the day."""
         on_lists = {listed.list.id for listed in self.find_lists(hts_code, on)}
         return tuple(ban for ban in self.bans if ban.list in on_lists and origin in ban.origins and ban.in_force(on))
+
+    def find_open_duties(self, hts_code: str, origin: str, on: date) -> tuple[OpenDuty, ...]:
+        """Return the duties without a heading that goods of the code and the origin take on the day, one of each program."""
+        return _find_open_duties(self, hts_code, origin, on)
+
+    def find_questions(self, hts_code: str, origin: str, on: date) -> tuple[Question, ...]:
+        """Return the open questions about goods of the code and the origin on the day."""
+        return _find_questions(self, hts_code, origin, on)
+
+
+@lru_cache(maxsize=20_000)
+def _find_open_duties(rules: Ruleset, hts_code: str, origin: str, on: date) -> tuple[OpenDuty, ...]:
+    found: dict[str, OpenDuty] = {}
+    for row in rules.open_duties:
+        if row.covers(hts_code, origin, on):
+            found.setdefault(row.program, row)
+    return tuple(found.values())
+
+
+@lru_cache(maxsize=20_000)
+def _find_questions(rules: Ruleset, hts_code: str, origin: str, on: date) -> tuple[Question, ...]:
+    return tuple(row for row in rules.questions if row.covers(hts_code, origin, on))
 
 
 @lru_cache(maxsize=4096)
@@ -178,6 +208,8 @@ def parse_ruleset(rules: RulesContent, manifest: str = MANIFEST) -> Ruleset:
         country_groups=content.country_groups,
         rows=tuple(_expand_groups(row, content.country_groups) for _, sheet in sheets for row in sheet.rows),
         bans=tuple(ban for _, sheet in sheets for ban in sheet.bans),
+        open_duties=tuple(_expand_origins(row, content.country_groups) for _, sheet in sheets for row in sheet.open),
+        questions=tuple(_expand_origins(row, content.country_groups) for _, sheet in sheets for row in sheet.questions),
         lists=tuple(listed for _, listed in lists),
         resolved_lists=resolved,
         metals=metals,
@@ -204,15 +236,19 @@ def _find_unreferenced_files(rules: RulesContent, manifest: str, content: Rulese
 
 def _expand_groups(row: HeadingRow, groups: tuple[CountryGroup, ...]) -> HeadingRow:
     when = row.when
-    countries = {group.name: group.countries for group in groups if row.lies_within(group)}
-    if not (when.origins | when.not_origins) & countries.keys():
-        return row
-    return row.model_copy(update={"when": _with_countries(when, countries)})
-
-
-def _with_countries(when: HeadingConditions, groups: Mapping[str, tuple[str, ...]]) -> HeadingConditions:
     expanded = {
-        name: frozenset(country for named in names for country in groups.get(named, (named,)))
+        name: _list_countries(row, names, groups)
         for name, names in (("origins", when.origins), ("not_origins", when.not_origins))
     }
-    return when.model_copy(update=expanded)
+    if expanded == {"origins": when.origins, "not_origins": when.not_origins}:
+        return row
+    return row.model_copy(update={"when": when.model_copy(update=expanded)})
+
+
+def _expand_origins(row: Goods, groups: tuple[CountryGroup, ...]) -> Goods:
+    return row.model_copy(update={"origins": _list_countries(row, row.origins, groups)})
+
+
+def _list_countries(row: ReferenceRow, names: frozenset[Origin], groups: tuple[CountryGroup, ...]) -> frozenset[Origin]:
+    countries = {group.name: group.countries for group in groups if row.lies_within(group)}
+    return frozenset(country for named in names for country in countries.get(named, (named,)))

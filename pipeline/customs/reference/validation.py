@@ -12,12 +12,13 @@ from pipeline.customs.reference.chapter99 import (
     HeadingRangeRow,
     HeadingRanges,
     HeadingRow,
-    HeadingSheet,
+    Origin,
     RulesetManifest,
     in_ranges,
 )
 from pipeline.customs.reference.hts_lists import HtsList, ResolvedList
 from pipeline.customs.reference.metals import MetalNeeds, MetalRules, WeightTest
+from pipeline.customs.reference.rows import GoodsRule, HeadingSheet
 
 _OVERLAP_REMEDY = "End the older row on the day before the newer row begins."
 _UNDEFINED_REMEDY = "Define it, or correct the name."
@@ -61,6 +62,7 @@ def _join_ranges(ranges: HeadingRanges) -> str:
 def _dated(parts: RulesetParts, files: dict[str, str]) -> Iterator[tuple[str, str, ReferenceRow]]:
     yield from ((file, f"heading {row.heading}", row) for file, row in _rows(parts))
     yield from ((file, f"ban {ban.list}", ban) for file, sheet in parts.sheets for ban in sheet.bans)
+    yield from _goods_rows(parts)
     yield from ((files[held.list.id], f"list {held.list.id}", held.version) for held in parts.resolved)
     head = parts.manifest_content
     yield from ((parts.manifest, f"group {group.name}", group) for group in head.country_groups)
@@ -76,6 +78,12 @@ def _dated(parts: RulesetParts, files: dict[str, str]) -> Iterator[tuple[str, st
             (head.metals, f"unreportable {' '.join(sorted(row.origins))}", row) for row in parts.metals.unreportable
         )
         yield head.metals, "unknown_aluminum", parts.metals.unknown_aluminum
+
+
+def _goods_rows(parts: RulesetParts) -> Iterator[tuple[str, str, GoodsRule]]:
+    for file, sheet in parts.sheets:
+        yield from ((file, f"open duty {row.name}", row) for row in sheet.open)
+        yield from ((file, f"question {row.id}", row) for row in sheet.questions)
 
 
 def _find_undated(parts: RulesetParts, files: dict[str, str]) -> Iterator[str]:
@@ -104,18 +112,21 @@ def _find_unknown_names(parts: RulesetParts) -> Iterator[str]:
             *(name for goods in row.when.not_goods for name in goods.lists),
         )
         unknown += [f"list {name}" for name in named if name not in lists]
-        unknown += _find_unknown_groups(row, head)
+        unknown += _find_unknown_groups(row, row.when.origins | row.when.not_origins, head)
         yield from (
             f"{file}: {_row_name(row)} names {what}, which is not defined. {_UNDEFINED_REMEDY}" for what in unknown
         )
+    for file, name, goods in _goods_rows(parts):
+        for what in _find_unknown_groups(goods, goods.origins, head):
+            yield f"{file}: {name} names {what}, which is not defined. {_UNDEFINED_REMEDY}"
     for file, sheet in parts.sheets:
         for ban in sheet.bans:
             if ban.list not in lists:
                 yield f"{file}: a ban names list {ban.list}, which is not defined. {_UNDEFINED_REMEDY}"
 
 
-def _find_unknown_groups(row: HeadingRow, head: RulesetManifest) -> list[str]:
-    named = sorted(row.when.origins | row.when.not_origins)
+def _find_unknown_groups(row: ReferenceRow, origins: frozenset[Origin], head: RulesetManifest) -> list[str]:
+    named = sorted(origins)
     rows = {name: [group for group in head.country_groups if group.name == name] for name in named}
     return [
         f"country group {name}" + (" in its period" if rows[name] else "")
@@ -138,6 +149,9 @@ def _find_overlaps(parts: RulesetParts) -> Iterator[str]:
         if first.list == second.list and first.origins & second.origins and first.overlaps(second):
             since = f"{first.effective_from} and {second.effective_from}"
             yield f"{file}: ban {first.list} has rows whose periods overlap, from {since}. {_OVERLAP_REMEDY}"
+    for (_, name, one_row), (file, other_name, other_row) in combinations(_goods_rows(parts), 2):
+        if name == other_name and one_row.overlaps(other_row):
+            yield f"{file}: {name} has rows whose periods overlap. {_OVERLAP_REMEDY}"
     for early, late in combinations(parts.manifest_content.country_groups, 2):
         if early.name == late.name and early.overlaps(late):
             yield f"{parts.manifest}: group {early.name} has rows whose periods overlap. {_OVERLAP_REMEDY}"

@@ -11,6 +11,7 @@ from decimal import Decimal
 from pipeline.core.money import ONE, ZERO, divide_exact, format_plain, multiply, round_cents, sum_exact, take_percent
 from pipeline.customs.reference.base import combine_evidence
 from pipeline.customs.reference.chapter98 import chapter98_rules
+from pipeline.customs.reference.chapter99 import TOTAL_WITH_COLUMN_1
 from pipeline.customs.reference.filing import filing_rules
 from pipeline.customs.reference.ports import port_rules
 from pipeline.customs.reference.ruleset import ruleset
@@ -27,6 +28,7 @@ from pipeline.customs.valuation.entered_value import (
     total_adjustment,
     total_charges,
 )
+from pipeline.customs.valuation.open_duties import find_open_duties, price_open_duties
 from pipeline.exports.schemas.entry_estimate import (
     COLUMN_1,
     BondHint,
@@ -44,7 +46,6 @@ from pipeline.exports.schemas.plan import Chapter99, Line, Unit
 
 #: Special programs that make the column 1 duty free.
 _FREE_SPI = frozenset({"S", "S+"})
-_TOTAL = "total_with_column_1"
 _DIVIDED = "chapter 98 divides the value, and the filer decides which duty is on which part"
 
 
@@ -127,8 +128,9 @@ def _entry_line(
     else:
         of_goods = _column_1(lines, value.entered_usd, rate)
         of_headings = [_heading_duty(row, value.entered_usd) for row in line.treatment.chapter99]
-    holds_column_1 = any(row.basis == _TOTAL for row in line.treatment.chapter99)
-    duties = (*of_headings, *(() if holds_column_1 else (of_goods,)), *deposits)
+    open_rows = tuple(price_open_duties(lines, value.entered_usd, on))
+    bases = (*(row.basis for row in line.treatment.chapter99), *(row.basis for row in find_open_duties(line, on)))
+    duties = (*of_headings, *open_rows, *(() if TOTAL_WITH_COLUMN_1 in bases else (of_goods,)), *deposits)
     return EntryLine(
         number=number,
         line_numbers=tuple(group),
@@ -214,13 +216,13 @@ def _heading_duty(row: Chapter99, value: Decimal | None) -> DutyRow:
     amount, note = None, None
     if row.rate_percent is None:
         note = "the plan gives no rate"
-    elif row.basis not in {"full_value", _TOTAL} and row.rate_percent:
+    elif row.basis not in {"full_value", TOTAL_WITH_COLUMN_1} and row.rate_percent:
         note = f"the rate is on {row.basis.replace('_', ' ')}, whose value the plan does not give"
     elif value is None:
         note = NO_EXCHANGE_RATE
     else:
         amount = take_percent(value, row.rate_percent)
-    if row.basis == _TOTAL:
+    if row.basis == TOTAL_WITH_COLUMN_1:
         note = note or "includes column 1"
     return DutyRow(heading=row.heading, rate=rate, amount_usd=amount, note=note)
 
@@ -230,6 +232,8 @@ def _list_heading_sources(unit: Unit, on: date) -> Iterator[HeadingSource]:
         row = ruleset().find_row(heading, on)
         if row is not None:
             yield HeadingSource(heading=heading, source=row.source, status=row.status)
+    for duty in dict.fromkeys(duty for line in unit.lines for duty in find_open_duties(line, on)):
+        yield HeadingSource(heading=duty.program, source=duty.source, status=duty.status)
 
 
 def _fees(

@@ -204,8 +204,9 @@ def divide_duties(invoice: Invoice, estimate: EntryEstimate) -> DividedDuties:
     """Return the duties of the tariff apart from the deposits of declared cases, and the known amounts of both blocks."""
     rates: list[DutyRow] = []
     deposits: list[DutyRow] = []
+    sourced = {row.heading for row in estimate.heading_sources}  # also the duties whose heading is open
     for merged, entry in zip(invoice.entry_lines, estimate.lines, strict=True):
-        headings = {COLUMN_1, *(row.heading for row in merged.treatment.chapter99)}
+        headings = {COLUMN_1, *sourced, *(row.heading for row in merged.treatment.chapter99)}
         for duty in entry.duties:
             (rates if duty.heading in headings else deposits).append(duty)
     deposited = sum_exact(row.amount_usd for row in deposits if row.amount_usd is not None)

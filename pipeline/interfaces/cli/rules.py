@@ -9,7 +9,7 @@ from datetime import date
 from decimal import Decimal
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Final, cast, get_args
+from typing import Annotated, Final, cast, get_args
 
 import typer
 from rich.markup import escape
@@ -102,8 +102,7 @@ def list_rows(
             for row in rows
         ),
     )
-    value = [_to_json(asdict(row)) for row in rows]
-    print_result(value, table, f"{len(rows)} rows of ruleset {ruleset().id}", as_json=as_json)
+    print_result([asdict(row) for row in rows], table, f"{len(rows)} rows of ruleset {ruleset().id}", as_json=as_json)
 
 
 @app.command()
@@ -196,14 +195,15 @@ def _print_decision(decision: LineDecision, order: str) -> None:
     for step in decision.steps:
         _format_step(step)
     for need in decision.data:
-        stdout_console().print(f"[bold]needs[/] {escape(', '.join(need.fields))} of its {need.metal}", soft_wrap=True)
-        stdout_console().print(f"      [dim]{need.status}: {escape(need.source)}[/]", soft_wrap=True)
+        _print_row(f"[bold]needs[/] {escape(', '.join(need.fields))} of its {need.metal}", need.status, need.source)
     for ban in decision.excluded:
-        unless = f", unless {ban.unless}" if ban.unless else ""
-        stdout_console().print(
-            f"[bold red]excluded[/] {escape(ban.what + unless)}, since {ban.effective_from}", soft_wrap=True
-        )
-        stdout_console().print(f"      [dim]{ban.status}: {escape(ban.source)}[/]", soft_wrap=True)
+        what = f"{ban.what}, unless {ban.unless}" if ban.unless else ban.what
+        _print_row(f"[bold red]excluded[/] {escape(what)}, since {ban.effective_from}", ban.status, ban.source)
+    for duty in decision.open_duties:
+        _print_row(f"[bold yellow]heading open[/] {escape(duty.text)}", duty.status, duty.source)
+    for asked in decision.questions:
+        text = escape(f"{asked.unknown}; {asked.decides}")
+        _print_row(f"[bold yellow]not known[/] {text}", asked.status, asked.source)
     for choice in decision.undecided:
         _format_question(choice)
     taken = " ".join(decision.headings)
@@ -214,6 +214,11 @@ def _print_decision(decision: LineDecision, order: str) -> None:
         stdout_console().print(f"[yellow]not decided:[/] {escape(names)}. {_ANSWERS}", soft_wrap=True)
     if taken:
         stdout_console().print(f"[dim]in the order of reporting; the value stands on {order}[/]")
+
+
+def _print_row(text: str, status: str, source: str) -> None:
+    stdout_console().print(text, soft_wrap=True)
+    stdout_console().print(f"      [dim]{status}: {escape(source)}[/]", soft_wrap=True)
 
 
 @app.command()
@@ -380,16 +385,6 @@ def _format_question(choice: OpenQuestion) -> None:
         rate = "" if each.rate_percent is None else f" ({each.rate_percent} %)"
         condition = "otherwise" if each.applies_if is None else f"if {each.applies_if}"
         stdout_console().print(f"      {each.heading}{rate} {escape(condition)}", soft_wrap=True)
-
-
-def _to_json(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _to_json(item) for key, item in value.items()}
-    if isinstance(value, tuple | list):
-        return [_to_json(item) for item in value]
-    if isinstance(value, date):
-        return value.isoformat()
-    return format_plain(value) if isinstance(value, Decimal) else value
 
 
 for each_command in rulesets.COMMANDS:

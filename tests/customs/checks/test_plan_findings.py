@@ -43,7 +43,7 @@ def read_rules_on_page() -> set[str]:
 
 
 def read_rules_in_code() -> set[str]:
-    ids = re.compile(r'"((?:[ABDEFHPRTV][0-9]|C[01])[0-9](?:-[A-Z]+)?)"')
+    ids = re.compile(r'"((?:[ABDEFHPQRTV][0-9]|C[01])[0-9](?:-[A-Z]+)?)"')
     files = (ROOT / "pipeline").rglob("*.py")
     return {rule for file in files for rule in ids.findall(file.read_text(encoding="utf-8"))}
 

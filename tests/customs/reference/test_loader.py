@@ -18,6 +18,7 @@ from pipeline.customs.reference.ruleset import load_ruleset, ruleset
 
 METALS = "headings/section232-metals.yaml"
 CANADA = "headings/section338-canada.yaml"
+POLYSILICON = "headings/section232-polysilicon.yaml"
 LIST = "lists/section232-metals.json"
 NEEDS = "section232.yaml"
 
@@ -65,8 +66,8 @@ def test_rules_that_changed_since_a_release_have_another_id() -> None:
 
 def test_every_row_has_source_confidence_status_and_first_day() -> None:
     rules = ruleset()
-    rows = [*rules.rows, *rules.bans, *rules.families, *rules.exclusive, *rules.companions, *rules.metals.metals]
-    rows += [held.version for held in rules.resolved_lists]
+    rows = [*rules.rows, *rules.bans, *rules.open_duties, *rules.questions, *rules.families, *rules.exclusive]
+    rows += [*rules.companions, *rules.metals.metals, *(held.version for held in rules.resolved_lists)]
     assert len(rows) > 250
     for row in rows:
         assert row.source
@@ -130,11 +131,6 @@ SLIPS = {
         METALS, 'heading: "9903.82.09"', 'heading: "9903.82.9"',
         f"{METALS}: [S232_METALS from 2026-04-06].rows[9903.82.9].heading: "
         "'9903.82.9' is not a heading of chapter 99 such as 9903.82.09. Correct it.",
-    ),
-    "a heading of chapter 73": Slip(
-        METALS, 'heading: "9903.82.09"', 'heading: "7323.93.00"',
-        f"{METALS}: [S232_METALS from 2026-04-06].rows[7323.93.00].heading: "
-        "'7323.93.00' is not a heading of chapter 99 such as 9903.82.09. Correct it.",
     ),
     "a program that is not defined": Slip(
         METALS, "program: S232_METALS,", "program: S999,",
@@ -238,9 +234,21 @@ SLIPS = {
         METALS, "      confidence: medium\n", "      confidence: medium\n      confidence: high\n",
         f"{METALS}: line 28: key 'confidence' is there twice. Correct the line.",
     ),
-    "rows under another name": Slip(
-        METALS, "  rows:\n", "  row:\n",
-        f"{METALS}: [S232_METALS from 2026-04-06].rows: Field required. Add it.",
+    "an open duty of a group that is not defined": Slip(
+        POLYSILICON, "origins: [EU, CH,", "origins: [EEC, CH,",
+        "Switzerland and Taiwan: 15 % in all names country group EEC, which is not defined. Define it, or correct the name.",
+    ),
+    "an open duty with a rate and a floor": Slip(
+        POLYSILICON, 'description: "solar cells",', 'description: "solar cells", rate_percent: "15",',
+        "a duty without a heading has either rate_percent or floor. Correct it.",
+    ),
+    "an open duty on goods of chapter 99": Slip(
+        POLYSILICON, '["2804.61.0000"]', '["9903.45.30"]',
+        "'9903.45.30' is not a chapter or an HTS provision such as 85, 8541, 8541.43.00 or 8541.43.0010. Correct it.",
+    ),
+    "two open duties of one name": Slip(
+        POLYSILICON, 'description: "solar modules"', 'description: "solar cells"',
+        "open duty Section 232, price floor of polysilicon, solar cells has rows whose periods overlap. ",
     ),
     "a brace too few": Slip(
         METALS, "below_weight_test: true}", "below_weight_test: true", f"{METALS}: line 14: ",

@@ -272,6 +272,22 @@ def test_deposits_are_other_fees_and_no_duty() -> None:
     assert duty + others == estimate.total_usd
 
 
+def test_duty_whose_heading_is_open_is_a_duty_that_the_filer_completes() -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["entry"]["estimatedArrivalAt"] = "2026-12-04T18:00:00Z"
+        data["lines"][0] |= {"htsCode": "8541430010", "countryOfOrigin": "VN"}
+
+    invoice = sample(1, change=change)
+    estimate = find_estimate(invoice)
+    names = ["Section 232, polysilicon", "Section 232, price floor of polysilicon"]
+    divided = divide_duties(invoice, estimate)
+    assert [row.heading for row in divided.rates if row.heading in names] == names
+    assert divided.deposits == []
+    blocks = read_blocks(invoice)
+    assert (blocks["33B"]["value"], blocks["41"]["supplier"]) == ("", "the filer")
+    assert [row.heading for row in estimate.heading_sources if row.heading in names] == names
+
+
 @pytest.mark.parametrize(
     ("attributes", "shown"),
     [

@@ -34,6 +34,9 @@ def test_answer_is_what_the_command_prints(harness: ApiHarness, commands: Comman
     metals = ("--metal", "steel=0.8", "--net", "1", "--us-percent", "0", "--metal-country", "CA")
     for address, more in ((PAN, ()), (STEEL, metals), (f"{PAN}&spi=S", ("--spi", "S"))):
         assert decide(harness, address) == commands.json(*why, *more)
+    module = commands.json("rules", "why", "8541430010", "--origin", "VN", "--on", "2026-12-04")
+    assert decide(harness, "/api/rules/decide?htsCode=8541430010&origin=VN&on=2026-12-04") == module
+    assert [each["floor"] and each["floor"]["amount"] for each in module["openDuties"]] == [None, "0.38"]
 
 
 def test_decided_stack_has_rates_reasons_and_sources(harness: ApiHarness) -> None:
