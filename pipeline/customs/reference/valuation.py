@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from pipeline.core.money import ONE
 from pipeline.customs.reference.base import Figure, ReferenceData, ReferenceRow
 from pipeline.customs.reference.chapter98 import Provision
 from pipeline.customs.reference.content import RulesContent, load_once, parse_file
@@ -103,6 +104,29 @@ class GoodsFee(ReferenceRow):
         return hts_code.startswith(self.numbers) and not exempt
 
 
+class ExciseTax(ReferenceRow):
+    """A tax of 26 USC on goods of some tariff numbers: `dollars` for so many (`each`) of a unit of quantity.
+
+    Without `dollars` a person looks the rate up in `section`; `words` names what the rate is for. Goods that are not `taxed`
+    have none.
+    """
+
+    section: str
+    name: str
+    numbers: Annotated[tuple[TariffPrefix, ...], Field(min_length=1)]
+    taxed: bool = True
+    dollars: Figure | None = None
+    each: Figure = ONE
+    unit: str | None = None
+    words: str | None = None
+
+    @model_validator(mode="after")
+    def _has_unit_of_rate(self) -> Self:
+        if not (self.dollars is None) == (self.unit is None) == (self.words is None):
+            raise ValueError(f"tax {self.section} on {self.name} needs dollars, unit and words, or none of them")
+        return self
+
+
 class BondRule(ValueRule):
     """The amount of a single transaction bond."""
 
@@ -126,8 +150,10 @@ class ValuationRules(ReferenceData):
     assist: ValueRule
     fees: tuple[EntryFee, ...]
     exemptions: tuple[FeeExemption, ...] = ()
-    #: Rules that were stored before have none.
+    #: Rules that were stored before have neither of the next three.
     goods_fees: tuple[GoodsFee, ...] = ()
+    taxes: tuple[ExciseTax, ...] = ()
+    untaxed_entry_types: frozenset[str] = frozenset()
     bond: BondRule
     other_bond: OtherBond | None = None  # rules that were stored before lack it
 
@@ -172,6 +198,10 @@ class ValuationRules(ReferenceData):
     def goods_fees_on(self, on: date, entry_type: str) -> tuple[GoodsFee, ...]:
         """Return the fees on goods in force on the day for entries of this type."""
         return tuple(row for row in self.goods_fees if row.in_force(on) and entry_type not in row.except_entry_types)
+
+    def find_tax(self, hts_code: str, on: date) -> ExciseTax | None:
+        """Return the first row of taxes that fits the number on the day, or None."""
+        return next((row for row in self.taxes if row.in_force(on) and hts_code.startswith(row.numbers)), None)
 
     def lacks_fees(self, on: date) -> bool:
         """Return whether a fee has rows, but none for the day."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from datetime import date
+from typing import Final
 
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
@@ -13,6 +15,9 @@ from pipeline.customs.tariff.deposits import DeclaredCase, find_deposit_rate, li
 from pipeline.customs.tariff.lines import TariffOnDay
 from pipeline.exports.plans import canonical_json
 from pipeline.exports.schemas.plan import Line, Unit
+
+#: A footnote such as: Imports under this subheading may be subject to Federal Excise Tax (26 U.S.C. 5041).
+_TAX: Final = re.compile(r"excise tax.*?26 ?U\.? ?S\.? ?C\.?[ §]*([0-9]{4})", re.IGNORECASE)
 
 
 class KeptFacts(BaseModel):
@@ -40,12 +45,13 @@ class KeptRate(KeptFacts):
     """The texts of column 1 for a tariff number; `special` is kept only if the line claims a program.
 
     The rates stand beside the number with its statistical `suffix`, or beside its first eight digits. The number itself is
-    not kept: the log outlives the plan.
+    not kept: the log outlives the plan. `tax` is the section of 26 USC whose tax a footnote names.
     """
 
     suffix: bool
     general: str
     special: str | None = None
+    tax: str | None = None
 
 
 class TariffFacts(KeptFacts):
@@ -115,4 +121,10 @@ def keep_rate(tariff: TariffOnDay, number: str, spi: str | None) -> KeptRate | N
     if found is None:
         return None
     row = found.rate_row
-    return KeptRate(suffix=row.number == number, general=row.general, special=None if spi is None else row.special)
+    named = (_TAX.search(text) for text in (*found.row.footnotes, *row.footnotes))
+    return KeptRate(
+        suffix=row.number == number,
+        general=row.general,
+        special=None if spi is None else row.special,
+        tax=next((f"26 USC {each[1]}" for each in named if each), None),
+    )

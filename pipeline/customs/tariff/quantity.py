@@ -32,8 +32,15 @@ def sum_quantity(lines: Sequence[Line], name: str) -> Decimal | None:
     unit = rules.find_unit(_EACH if name == "each" else name)
     if unit is None:
         return None
-    known = [quantity for line in lines if (quantity := _find_entry_quantity(line, unit.code, rules)) is not None]
-    return rules.round_quantity(sum_exact(known)) if len(known) == len(lines) else None
+    quantity = sum_exact_quantity(lines, unit.code)
+    return None if quantity is None else rules.round_quantity(quantity)
+
+
+def sum_exact_quantity(lines: Sequence[Line], code: str) -> Decimal | None:
+    """Return the quantity of an entry line in the unit of a code; None if a line does not give it."""
+    rules = unit_rules()
+    known = [quantity for line in lines if (quantity := _find_entry_quantity(line, code, rules)) is not None]
+    return sum_exact(known) if len(known) == len(lines) else None
 
 
 def _find_entry_quantity(line: Line, code: str, rules: UnitRules) -> Decimal | None:

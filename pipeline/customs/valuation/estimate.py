@@ -29,6 +29,7 @@ from pipeline.customs.valuation.entered_value import (
     total_charges,
 )
 from pipeline.customs.valuation.open_duties import find_open_duties, price_open_duties
+from pipeline.customs.valuation.taxes import list_taxes
 from pipeline.exports.schemas.entry_estimate import (
     COLUMN_1,
     BondHint,
@@ -90,7 +91,9 @@ def build_estimate(
     unpriced = tuple(list_unpriced_fees(rules, unit.entry.type, on, firsts))
     entered = _sum_known([row.entered_value_usd for row in rows])
     duty = None if rate is None else sum_exact(row.duty_usd for row in rows if row.duty_usd is not None)
-    total = None if duty is None else sum_exact((duty, *(fee.amount_usd for fee in fees)))
+    taxes = tuple(list_taxes(rules, unit.entry.type, on, entries, kept.rates))
+    known = [*(fee.amount_usd for fee in fees), *(tax.amount_usd for tax in taxes if tax.amount_usd is not None)]
+    total = None if duty is None else sum_exact((duty, *known))
     return EntryEstimate(
         entry_type=unit.entry.type,
         entered_on=on,
@@ -107,11 +110,16 @@ def build_estimate(
         heading_sources=tuple(_list_heading_sources(unit, on)),
         fees=fees,
         unpriced_fees=unpriced,
+        taxes=taxes,
         total_usd=total,
-        bond=_bond(rules, rows, entries, fees) if rate is not None and other_bond is None else None,
+        bond=_bond(rules, rows, entries, known) if rate is not None and other_bond is None else None,
         summary_due=_find_summary_day(unit, on),
         mode_of_transport=_find_mode(unit),
-        missing=(*_missing(rules, unit, on, rows, rate), *(fee.text for fee in unpriced)),
+        missing=(
+            *_missing(rules, unit, on, rows, rate),
+            *(fee.text for fee in unpriced),
+            *(tax.text for tax in taxes if tax.text is not None),
+        ),
         editions=() if tariff is None else tuple(tariff.cite()),
     )
 
@@ -311,9 +319,9 @@ def list_unpriced_fees(
 
 
 def _bond(
-    rules: ValuationRules, rows: Sequence[EntryLine], entries: Sequence[Sequence[Line]], fees: Sequence[FeeRow]
+    rules: ValuationRules, rows: Sequence[EntryLine], entries: Sequence[Sequence[Line]], fees: Sequence[Decimal]
 ) -> BondHint:
-    """Return the hint: goods under an agency count by the multiple of their value, other goods with duty and fees."""
+    """Return the hint: goods under an agency count by the multiple of their value, others with duty, fees and taxes."""
     rule = rules.bond
     agency: list[EntryLine] = []
     others: list[EntryLine] = []
@@ -328,7 +336,7 @@ def _bond(
     if others:
         duties = (row.duty_usd or ZERO for row in others)
         terms += [sum_exact(row.entered_value_usd or ZERO for row in others), sum_exact(duties)]
-        terms += [sum_exact(fee.amount_usd for fee in fees)]
+        terms += [sum_exact(fees)]
         shown += map(format_plain, terms[-3:])
     amount = sum_exact(terms)
     arithmetic = f"{' + '.join(shown)} = {format_plain(amount)}"

@@ -174,13 +174,16 @@ def _of_lines(invoice: Invoice, estimate: EntryEstimate, duties: DividedDuties) 
     yield EntryBlock("36C", "Relationship", related, None, "foot")
     yield _block("37A", "HTSUS rate", _all_known(row.rate for row in rates), BY_TARIFF, "foot")
     yield _block("37B", "AD/CVD rate", _all_known(row.rate for row in deposits), FILER if cases else IF_IN_CASE, "foot")
-    yield EntryBlock("37C", "IRC rate", None, IF_TAXED, "foot")
+    taxed = [each.rate for each in estimate.taxes]
+    known = "; ".join(dict.fromkeys(each for each in taxed if each is not None))
+    yield _block("37C", "IRC rate", None if None in taxed else known or None, FILER if taxed else IF_TAXED, "foot")
     yield EntryBlock("37D", "Visa number", None, IF_VISA, "foot")
     licensed = any(list_licenses(line, invoice) for line in invoice.entry_lines)
     yield _block("", "License or certificate number", _LINES if licensed else None, IF_LICENSED, "foot")
     lumber = any(find_lumber(line, invoice) for line in invoice.entry_lines)
     yield _block("", "Softwood lumber declaration", _LINES if lumber else None, IF_LUMBER, "foot")
-    priced = _all_known(row.amount_usd for row in (*rates, *deposits))
+    amounts = [*(row.amount_usd for row in (*rates, *deposits)), *(tax.amount_usd for tax in estimate.taxes)]
+    priced = _all_known(amounts)
     yield _block("38", "Duty and IR tax", "estimate.csv: estimated_usd" if priced else None, FILER, "lines")
 
 
@@ -191,7 +194,7 @@ def _of_totals(estimate: EntryEstimate, duties: DividedDuties) -> Iterator[Entry
     yield _block("39", "Total entered value", None if entered is None else f"{entered:,}", FILER, "totals")
     yield EntryBlock("40", "Declaration", None, AGENT, "foot")
     yield _block("41", "Duty", _in_usd(duties.duty if estimate.lacks_only_fees else None), FILER, "totals")
-    yield EntryBlock("42", "Tax", None, IF_TAXED, "foot")
+    yield _block("42", "Tax", _in_usd(estimate.tax_usd), FILER if estimate.taxes else IF_TAXED, "foot")
     others = duties.others if counted and (estimate.fees or complete) else None
     yield _block("43", "Other fees", _in_usd(others), FILER, "totals")
     yield _block("44", "Total", _in_usd(estimate.total_usd if complete else None), FILER, "totals")

@@ -25,7 +25,7 @@ from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-JSON_VERSION, ZIP_VERSION = "5", "13"
+JSON_VERSION, ZIP_VERSION = "6", "14"
 
 _SHOWN: dict[str, Any] = {
     "schema_version": True,
@@ -206,6 +206,16 @@ def _estimate_rows(estimate: EntryEstimate) -> Iterator[dict[str, Cell]]:
                 "note": "; ".join(each for each in (duty.note, duty.arithmetic) if each) or None,
                 "source": sources.get(duty.heading, edition),
             }
+    for tax in estimate.taxes:
+        yield {
+            "of": f"line {tax.line}",
+            "code": tax.section,
+            "rate": tax.rate,
+            "base_usd": None,
+            "estimated_usd": tax.amount_usd,
+            "note": f"tax on {tax.name}: {tax.arithmetic}" if tax.text is None else tax.text,
+            "source": f"{tax.source} ({tax.status})",
+        }
     for fee in estimate.fees:
         yield {
             "of": "entry",

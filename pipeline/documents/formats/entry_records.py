@@ -139,6 +139,7 @@ def _write_summary(settings: EntryRecordSettings, invoice: Invoice) -> Iterator[
         "62 fees of a line; header 34",
         *(["the weight of metals as a quantity of 50: ask in which of its rows"] if invoice.metals else []),
         *([f"53 and 88, antidumping and countervailing duty, case {', '.join(cases)}"] if cases else []),
+        *(["the internal revenue tax of a line and its total"] if estimate.taxes else []),
         *(f"estimate without {text}" for text in estimate.missing),
     ]
     yield from made.write(

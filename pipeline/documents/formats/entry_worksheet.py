@@ -20,7 +20,7 @@ from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 from pipeline.exports.schemas.entry_estimate import EntryEstimate, EntryLine
 
-VERSION = f"12/{ENGINE}"
+VERSION = f"13/{ENGINE}"
 
 #: The size of an entry line in addition to its wording, in characters.
 LINE_CHARACTERS, DUTY_CHARACTERS = 300, 90
@@ -102,6 +102,16 @@ def _facts(rows: list[tuple[MergedLine, EntryLine]], invoice: Invoice, cut: slic
             "source": row.note or row.source,
         }
         for row in duties.deposits
+        if row.amount_usd is not None
+    ]
+    facts["fees"] += [
+        {
+            "name": f"Tax on {row.name} of line {row.line} ({row.section})",
+            "arithmetic": row.arithmetic,
+            "amount": _in_cents(row.amount_usd),
+            "source": f"{row.source} ({row.status})",
+        }
+        for row in estimate.taxes
         if row.amount_usd is not None
     ]
     facts["estimate"] = _total_facts(estimate) | {

@@ -13,7 +13,7 @@ from typing import Annotated, Final, Literal
 from pydantic import BaseModel, ConfigDict, Field, PlainSerializer
 from pydantic.alias_generators import to_camel
 
-from pipeline.core.money import format_plain
+from pipeline.core.money import format_plain, sum_exact
 
 Money = Annotated[Decimal, PlainSerializer(format_plain, return_type=str)]
 RuleStatus = Literal["confirmed", "probable", "check"]
@@ -119,6 +119,20 @@ class FeeRow(EstimateModel):
     status: RuleStatus
 
 
+class TaxRow(EstimateModel):
+    """The internal revenue tax on an entry line. Without an amount, `rate` or the quantity is not known; `text` says so."""
+
+    line: int
+    section: str
+    name: str
+    rate: str | None
+    amount_usd: Money | None
+    arithmetic: str | None
+    text: str | None
+    source: str
+    status: RuleStatus
+
+
 class UnpricedFee(EstimateModel):
     """A fee that goods of some entry lines may have, without an amount. `text` says where to look it up."""
 
@@ -178,6 +192,7 @@ class EntryEstimate(EstimateModel):
     heading_sources: tuple[HeadingSource, ...]
     fees: tuple[FeeRow, ...]
     unpriced_fees: tuple[UnpricedFee, ...] = Field(default=(), exclude_if=lambda value: not value)
+    taxes: tuple[TaxRow, ...] = Field(default=(), exclude_if=lambda value: not value)
     total_usd: Money | None
     bond: BondHint | None
     summary_due: SummaryDue | None = Field(default=None, exclude_if=lambda value: value is None)
@@ -193,8 +208,15 @@ class EntryEstimate(EstimateModel):
 
     @property
     def lacks_only_fees(self) -> bool:
-        """Whether `missing` names nothing but unpriced fees: then the duty is complete."""
-        return {*self.missing} <= {fee.text for fee in self.unpriced_fees}
+        """Whether `missing` names nothing but unpriced fees and taxes: then the duty is complete."""
+        texts = {*(fee.text for fee in self.unpriced_fees), *(tax.text for tax in self.taxes)}
+        return {*self.missing} <= texts
+
+    @property
+    def tax_usd(self) -> Decimal | None:
+        """The sum of the taxes; None if there is none, or one has no amount."""
+        amounts = [each.amount_usd for each in self.taxes if each.amount_usd is not None]
+        return sum_exact(amounts) if amounts and len(amounts) == len(self.taxes) else None
 
 
 #: The estimate in an invoice: for the service's documents only, and left out of the published invoice.

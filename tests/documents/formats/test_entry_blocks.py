@@ -316,3 +316,26 @@ def test_without_exchange_rate_the_filer_supplies_the_values() -> None:
 
     blocks = read_blocks(sample(2, change=change))
     assert {blocks[number]["supplier"] for number in ("36A", "36B", "38", "39", "41", "44")} == {"the filer"}
+
+
+@pytest.mark.parametrize(
+    ("unit", "blocks"),
+    [
+        ("K", {"37C": "$50.33 a thousand", "42": "603.96", "44": "641.54"}),
+        ("KG", {"37C": "$50.33 a thousand", "42": "the filer", "44": "the filer"}),
+    ],
+)
+def test_tax_of_cigarettes_stands_in_its_blocks(unit: str, blocks: dict[str, str]) -> None:
+    def change(data: dict[str, Any]) -> None:
+        data["lines"][0] |= {"htsCode": "2402208000", "unit": unit}
+        data["lines"][0]["treatment"] = {"chapter99": [], "section232": [], "pga": []}
+        data["invoice"] |= {"charges": [], "discounts": [], "total": "300.00"}
+
+    invoice = sample(1, change=change, general="1%")
+    found = read_blocks(invoice)
+    assert {number: found[number]["value"] or found[number]["supplier"] for number in blocks} == blocks
+    rows = [row for row in read_tables(invoice)["estimate.csv"] if row["code"] == "26 USC 5701"]
+    assert [row["estimated_usd"] for row in rows] == ["603.96" if unit == "K" else ""]
+    printed = " ".join(page.extract_text() for page in PdfReader(BytesIO(entry_worksheet(invoice))).pages)
+    assert ("Tax on cigarettes" in printed) is (unit == "K")
+    assert ("does not give the quantity in K (thousands)" in " ".join(printed.split())) is (unit == "KG")
