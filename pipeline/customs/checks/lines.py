@@ -17,6 +17,7 @@ from pipeline.customs.checks.units import check_units
 from pipeline.customs.checks.usmca import check_claim, unit_claims
 from pipeline.customs.pga import checks
 from pipeline.customs.pga.parties import UnitParties
+from pipeline.customs.pga.plant_weight import check_plant_weight
 from pipeline.customs.reference.base import build_warning
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.tariff.facts import TariffFacts
@@ -54,6 +55,7 @@ def check_lines(unit: Unit, pointer: str, on: date, kept: TariffFacts | None = N
         yield from check_open_rows(line, here, on)
         yield from section232.check_metals(line, here, on)
         yield from checks.check_agencies(unit, line, parties, here, on)
+    yield from check_plant_weight(unit, pointer, on)
 
 
 def _check_references(line: Line, here: str, seen: set[str], makers: Mapping[str, Manufacturer]) -> Iterator[Finding]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from datetime import date
+from decimal import Decimal
 from functools import cached_property
 from itertools import combinations
 from typing import Annotated, Any, Literal, Self
@@ -12,8 +13,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from pipeline.core.findings import Severity
-from pipeline.customs.reference.base import ReferenceData, ReferenceRow, Status
+from pipeline.core.money import take_percent
+from pipeline.customs.reference.base import Figure, ReferenceData, ReferenceRow, Status
 from pipeline.customs.reference.content import RulesContent, load_once, parse_file
+from pipeline.customs.reference.entry import TariffPrefix
 from pipeline.customs.reference.pga_forms import FormLayout
 from pipeline.customs.reference.pga_values import ValueTable, find_table, with_value_sources
 
@@ -29,6 +32,23 @@ class PgaSource(ReferenceData):
     status: Status
 
 
+class PlantLimit(ReferenceData):
+    """The most plant material that the goods of one HTS code have in an entry, and each of them in percent of its weight."""
+
+    most_kg: Figure
+    most_percent: Figure
+    wholly: tuple[TariffPrefix, ...]
+
+    def is_wholly_plant(self, hts_code: str) -> bool:
+        """Return whether goods of the HTS code are wholly of plant material."""
+        return hts_code.startswith(self.wholly)
+
+    def may_exceed(self, hts_code: str, net_kg: Decimal) -> bool:
+        """Return whether goods of this weight may have more plant material than `most_kg`, each within the percentage."""
+        most = net_kg if self.is_wholly_plant(hts_code) else take_percent(net_kg, self.most_percent)
+        return most > self.most_kg
+
+
 class Disclaimer(ReferenceRow):
     """A reason for which an agency needs no data."""
 
@@ -37,6 +57,7 @@ class Disclaimer(ReferenceRow):
     agencies: frozenset[str] = frozenset()
     programs: frozenset[str] = frozenset()
     entry_types: frozenset[str] = frozenset()
+    plants: PlantLimit | None = None
 
 
 class IntendedUse(ReferenceRow):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from decimal import Decimal
 from typing import Any
 
 import pytest
@@ -258,6 +259,27 @@ def test_zone_goods_need_no_certificate_yet() -> None:
     assert list_findings(answer_row(pga_row("CP1", "CPS"), zone)) == []
     later = (f"{UNIT}/entry/estimatedArrivalAt", "2027-01-08T12:00:00Z")
     assert ("V14", "warn") in [each[:2] for each in list_findings(answer_row(pga_row("CP1", "CPS"), zone, later))]
+
+
+@pytest.mark.parametrize(
+    ("hts_code", "net", "severities"),
+    [
+        ("4419909100", "2.9", []),
+        ("4419909100", "2.901", ["block"]),
+        ("9403999040", "58", []),
+        ("9403999040", "58.3", ["warn"]),
+    ],
+)
+def test_small_plant_disclaimer_is_for_the_weight_of_the_code_in_the_entry(
+    hts_code: str, net: str, severities: list[str]
+) -> None:
+    changed = with_changes((ROW, pga_row("AL2", "APH", program="APL", disclaimer="G")), (f"{PAN}/htsCode", hts_code))
+    first = changed["units"][0]["lines"][0] | {"netWeightKg": "1"}
+    rest = {**first, "lineRef": "L9", "netWeightKg": str(Decimal(net) - 1)}
+    changed["units"][0]["lines"] = [first, rest]
+    found = [each for each in findings(changed) if each.rule == "V14-DISCLAIMER"]
+    assert [(each.severity, each.pointer) for each in found] == [(each, f"{ROW}/disclaimer") for each in severities]
+    assert all(f"goods of {hts_code} in the entry weigh {net} kg" in each.message for each in found)
 
 
 def test_small_plant_disclaimer_is_only_for_lacey_act() -> None:
