@@ -315,7 +315,7 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float, requested: Mapping[
         # A reader sees one snapshot, as every transaction on SQLite does. By default each query would get a new one. It
         # ends with a COMMIT: an object that it changed by mistake must be an error.
         reads = connection.get_execution_options().get("reads")
-        begin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" if reads else "BEGIN"
+        begin = "BEGIN ISOLATION LEVEL " + ("REPEATABLE READ READ ONLY" if reads else "READ COMMITTED")
         connection.exec_driver_sql(
             begin + settings + _account_setting(tenancy.current_account()) + _lock_timeout(lock_seconds)
         )

@@ -57,6 +57,18 @@ def test_connection_ended_by_the_server_is_replaced(
     assert len(sent) == 1
 
 
+def test_default_isolation_of_the_server_changes_no_transaction(postgres_server: PostgreSQL) -> None:
+    url = postgres_server.fresh_url()
+    with postgres_server.connection() as administrator:
+        name = url.rsplit("/", 1)[1]
+        administrator.execute(f"ALTER DATABASE {name} SET default_transaction_isolation = serializable".encode())
+    database = Database(url)
+    for open_session, level in ((database.read, "repeatable read"), (database.write, "read committed")):
+        with open_session() as session:
+            assert session.scalar(text("SHOW transaction_isolation")) == level
+    database.dispose()
+
+
 @pytest.mark.parametrize("trusted_seconds", [0, 3600])
 def test_restarted_server_is_used_again_at_once(
     own_server: OwnServer, monkeypatch: pytest.MonkeyPatch, trusted_seconds: int
