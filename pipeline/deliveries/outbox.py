@@ -220,6 +220,20 @@ def cancel_unsent(session: Session, subject_id: str) -> None:
     )
 
 
+def is_sending(session: Session, *subject_ids: str) -> bool:
+    """Return whether a worker may be sending a message about one of the exports or plans.
+
+    Locks their pending deliveries: until the transaction ends, no worker claims one.
+    """
+    pending = (
+        select(col(Delivery.lease_until) > database_now())
+        .where(col(Delivery.subject_id).in_(subject_ids), col(Delivery.state) == DeliveryState.PENDING.value)
+        .order_by(col(Delivery.id))
+        .with_for_update()
+    )
+    return any(session.scalars(pending))
+
+
 def describe_export(export: Export | StepContext) -> dict[str, Any]:
     """Return the fields of ExportMessage for the export."""
     return {

@@ -128,7 +128,8 @@ def find_expired(
 def purge_expired(runtime: Runtime, on: date, report: Callable[[int, int], None] = lambda _, __: None) -> PurgeResult:
     """Remove the payload of every expired export and plan that is not held, one per transaction, then the documents.
 
-    Hashes and the log stay, so every chain can still be verified. The next purge completes one that was interrupted.
+    Hashes and the log stay, so every chain can still be verified. The next purge completes one that was interrupted, and
+    removes those whose messages are being sent now.
     `report` is called as by `find_expired`.
     """
     exports = plans = 0
@@ -272,9 +273,8 @@ def _purge_export(runtime: Runtime, export_id: str, record: ExpiredRecord) -> bo
         export = session.get_one(Export, export_id, populate_existing=True)
         legal_holds.lock_holds(session, record.account_id)
         # Checked again: a hold may have been placed after the export was found expired.
-        if export.purged_at is not None or session.scalar(
-            select(legal_holds.oldest_hold_of_export()).where(col(Export.id) == export_id)
-        ):
+        is_held = session.scalar(select(legal_holds.oldest_hold_of_export()).where(col(Export.id) == export_id))
+        if export.purged_at is not None or is_held or outbox.is_sending(session, export_id, export.plan_id):
             return False
         fact = {
             "planHash": export.plan_hash,
@@ -360,8 +360,8 @@ def _purge_plan(runtime: Runtime, record: ExpiredRecord) -> bool:
 
 
 def _clear_plan(session: Session, plan_id: str) -> bool:
-    """Remove the locked plan's payload, and that of its messages, unless a kept export uses it; return if it did."""
-    if session.scalar(select(_export_is_kept(plan_id))):
+    """Remove the locked plan's payload, and that of its messages, unless a kept export uses it or one is being sent; return if it did."""
+    if session.scalar(select(_export_is_kept(plan_id))) or outbox.is_sending(session, plan_id):
         return False
     _clear_columns(session, PlanSnapshot, col(PlanSnapshot.id) == plan_id, document=repository.PURGED)
     outbox.cancel_unsent(session, plan_id)

@@ -9,15 +9,21 @@ from datetime import date
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 from sqlmodel import col, select
 
-from pipeline.core.errors import StoreUnavailable
+from pipeline.core.db import database_now
+from pipeline.core.errors import ChannelUnavailable, StoreUnavailable
 from pipeline.core.failpoints import hooks
+from pipeline.deliveries import attempts, sender, streams
+from pipeline.deliveries.models import Delivery
+from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.documents import repository
 from pipeline.documents.registry import Document
 from pipeline.exports import plans as export_plans
 from pipeline.exports.models import Account, Artifact, Export, LegalHold, PlanSnapshot
 from pipeline.exports.schemas.plan import Plan
+from pipeline.exports.states import DeliveryState
 from pipeline.exports.step_context import StepContext, build_context
 from pipeline.ops import legal_holds, retention
 from pipeline.workflow import preflight
@@ -25,7 +31,7 @@ from pipeline.workflow.step_leases import claim_step
 from pipeline.workflow.steps import STEPS_BY_NAME
 from tests.ops.test_retention import execute_export, plan
 from tests.support import factories
-from tests.workflow.conftest import WorkflowHarness
+from tests.workflow.conftest import Answers, WorkflowHarness
 
 DAY = date(2032, 11, 27)
 #: An unhindered purge or hold ends in far less time.
@@ -57,6 +63,23 @@ def start_rendering(workflow: WorkflowHarness) -> StepContext:
 def record(workflow: WorkflowHarness, row: repository.ArtifactRow) -> None:
     with workflow.runtime.db.write() as session:
         repository.record_documents(session, workflow.store, [row])
+
+
+def test_export_whose_messages_are_being_sent_is_left_to_the_next_purge(
+    workflow: WorkflowHarness, failing_queues: Answers
+) -> None:
+    with failing_queues(ChannelUnavailable("no room")):
+        export_id = execute_export(workflow, plan("old"))
+    with workflow.runtime.db.write() as session:
+        waits = col(Delivery.state) == DeliveryState.PENDING.value
+        session.execute(update(Delivery).where(waits).values(lease_until=None, due_at=database_now()))
+    claimed = streams.claim_stream(workflow.runtime, DeliveryStream(export_id, factories.WAREHOUSE, "queue"))
+    assert claimed is not None
+    assert retention.purge_expired(workflow.runtime, DAY).exports == 0
+    (sending,) = sender.send_held(workflow.runtime, [claimed])
+    attempts.record_attempts(workflow.runtime, claimed, sending.sent)
+    assert sending.sent.failure is None
+    assert retention.purge_expired(workflow.runtime, DAY).exports == 1
 
 
 @contextmanager
