@@ -125,11 +125,15 @@ def deliver_stream(runtime: Runtime, subject_id: str, partner_id: str, channel: 
     Nothing is sent while this process is stopping, another worker holds the stream, a failed message waits for its
     retry, or the partner is paused. If the destination holds all its threads in this process, one of them sends the
     stream next. If unhealthy destinations hold all their threads, the stream stays pending for the next sweep. A
-    failure is recorded and retried, never raised. Raises Fenced if the lease was lost, DatabaseBusy if it ended before
-    the result was recorded.
+    failure is recorded and retried, never raised. If the lease was lost, or the messages were cancelled meanwhile, nothing
+    is recorded. Raises DatabaseBusy if the lease ended before the result was recorded.
     """
     which = {"of_subject": subject_id, "of_partner": partner_id, "of_channel": channel}
-    return _send_within_limits(runtime, _FIND_STREAM, which, _send_stream)
+    try:
+        return _send_within_limits(runtime, _FIND_STREAM, which, _send_stream)
+    except Fenced:
+        log.warning("delivery_fenced", **which)
+        return DeliveryReport()
 
 
 def notify_audience(runtime: Runtime, context: StepContext, audience: str) -> list[DeliveryStream]:

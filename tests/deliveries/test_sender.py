@@ -265,6 +265,21 @@ def test_worker_with_lost_lease_writes_nothing(make_runtime: OpenRuntime, endpoi
     assert len(attempts(runtime)) == 3
 
 
+def test_messages_cancelled_while_they_are_sent_are_no_error(
+    make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    runtime = make_runtime()
+    export = hand_off_by_webhook(runtime, endpoint().url)
+
+    def cancel() -> None:
+        with runtime.db.write() as session:
+            outbox.cancel_unsent(session, export.export_id)
+
+    monkeypatch.setitem(hooks, "delivery.sent", cancel)
+    assert deliver(runtime, export) == sender.DeliveryReport()
+    assert states(runtime, export) == [("cancelled", 0)] * 3
+
+
 def test_leased_stream_is_not_claimed_until_the_lease_ends(
     make_runtime: OpenRuntime, endpoint: Start, clock: Clock
 ) -> None:
