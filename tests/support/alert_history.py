@@ -1,0 +1,130 @@
+"""Reads the metrics of running processes before and during a fault, and lets promtool continue them for an hour."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.support.monitoring import FOLDER
+from tests.support.ports import LOOPBACK
+
+#: The healthy page lasts so many minutes; then the fault begins, and lasts until the last minute.
+HEALTHY_MINUTES, LAST_MINUTE = 20, 70  # long enough for each rule
+_LAST_SWEEP: Final = "exports_sweep_last_success_timestamp_seconds"
+#: What rises while a fault lasts: counters, ages and instants. Other gauges keep their value.
+_RISING: Final = ("_seconds", "_total", "_count", "_sum", "_bucket")
+
+
+@dataclass(frozen=True)
+class Page:
+    """The samples of all processes, by their series, and the time of this machine at which they were read."""
+
+    at: float
+    samples: Mapping[str, float]
+
+
+@dataclass
+class AlertHistory:
+    """The pages of the service's processes: port by instance. Web processes have names that begin with `web`."""
+
+    ports: Mapping[str, int]
+    healthy: Page = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.healthy = self.read()
+
+    def read(self) -> Page:
+        """Read all processes, as Prometheus does: `up` is 0 for one that does not answer."""
+        samples: dict[str, float] = {}
+        for instance, port in self.ports.items():
+            job = "exports-web" if instance.startswith("web") else "exports-processes"
+            target = {"job": job, "instance": instance}
+            try:
+                answer = httpx.get(f"http://{LOOPBACK}:{port}/metrics", timeout=30, trust_env=False).raise_for_status()
+            except httpx.HTTPError:
+                samples[_write_series("up", target)] = 0
+                continue
+            samples[_write_series("up", target)] = 1
+            for family in text_string_to_metric_families(answer.text):
+                for sample in family.samples:
+                    if math.isfinite(sample.value):
+                        samples[_write_series(sample.name, {**sample.labels, **target})] = sample.value
+        return Page(time.time(), samples)
+
+    def value(self, metric: str, *labels: str) -> float:
+        """Return the sum of the samples of a metric now, of those with all these texts in their labels."""
+        found = self.read().samples.items()
+        return sum(
+            value
+            for series, value in found
+            if series.startswith(f"{metric}{{") and all(each in series for each in labels)
+        )
+
+    def find_wrong(self, first: Page, second: Page, expected: Iterable[str], folder: Path) -> list[str]:
+        """Return the expected alerts that fire while the service is healthy, or do not after the fault.
+
+        `first` and `second` are pages of the fault: what rises between them goes on.
+        """
+        series = {*self.healthy.samples, *first.samples, *second.samples}
+        inputs = [{"series": each, "values": self._continue(each, first, second)} for each in sorted(series)]
+        return [name for name in expected if not self._is_right(name, inputs, folder)]
+
+    def _is_right(self, name: str, inputs: list[dict[str, str]], folder: Path) -> bool:
+        firing = f'group(ALERTS{{alertname="{name}", alertstate="firing"}})'
+        tests = [
+            {"expr": firing, "eval_time": f"{HEALTHY_MINUTES - 1}m", "exp_samples": []},
+            {"expr": firing, "eval_time": f"{LAST_MINUTE}m", "exp_samples": [{"labels": "{}", "value": 1}]},
+        ]
+        content = {
+            "rule_files": [str(FOLDER / "alerts.yml")],
+            "evaluation_interval": "1m",
+            "tests": [{"interval": "1m", "input_series": inputs, "promql_expr_test": tests}],
+        }
+        (folder / "history.yml").write_text(json.dumps(content), encoding="utf-8")
+        checked = subprocess.run(
+            [str(shutil.which("promtool")), "test", "rules", str(folder / "history.yml")],
+            capture_output=True, text=True, check=False, timeout=120,
+        )  # fmt: skip
+        return checked.returncode == 0
+
+    def _continue(self, series: str, first: Page, second: Page) -> str:
+        """Return the values of a series, in promtool's words."""
+        return " ".join([*self._begin(series), *self._go_on(series, first, second)])
+
+    def _begin(self, series: str) -> Iterator[str]:
+        value = _read_value(series, self.healthy, minute=0)
+        rise = 60 if series.startswith(_LAST_SWEEP) else 0
+        yield f"_x{HEALTHY_MINUTES}" if value is None else f"{value:.6f}+{rise}x{HEALTHY_MINUTES - 1}"
+
+    def _go_on(self, series: str, first: Page, second: Page) -> Iterator[str]:
+        value, later = (_read_value(series, page, minute=HEALTHY_MINUTES) for page in (first, second))
+        minutes = LAST_MINUTE - HEALTHY_MINUTES
+        if later is None:
+            yield f"_x{minutes}"
+            return
+        begin, rise = later if value is None else value, 0.0
+        if series.partition("{")[0].endswith(_RISING):
+            moved = 0 if value is None else second.samples[series] - first.samples[series]
+            rise = max(0.0, moved / (second.at - first.at) * 60)
+        yield f"{begin:.6f}+{rise:.6f}x{minutes}"
+
+
+def _read_value(series: str, page: Page, *, minute: int) -> float | None:
+    """Return the value in a page; an instant is moved, so that the page was read at this minute of promtool's time."""
+    value = page.samples.get(series)
+    is_instant = series.partition("{")[0].endswith(("_timestamp_seconds", "_start_time_seconds"))
+    return value - page.at + minute * 60 if value is not None and is_instant else value
+
+
+def _write_series(name: str, labels: Mapping[str, str]) -> str:
+    return name + "{" + ",".join(f"{label}={json.dumps(text)}" for label, text in sorted(labels.items())) + "}"
