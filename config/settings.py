@@ -91,6 +91,11 @@ class Settings(BaseSettings):
         validation_alias=_unprefixed("artifacts_url"),
         description="The artifact store: file:FOLDER, s3://BUCKET/PREFIX, gs:// or az://",
     )
+    installation: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="Name of this installation; from a database that belongs to another, nothing is sent",
+    )
     host: str = Field(LOOPBACK, description="Address that `exports serve` listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port that `exports serve` listens on; 0 takes a free one")
     public_url: str = Field(f"http://{LOOPBACK}:8000", description="Address of the API for callers and partners")

@@ -28,7 +28,8 @@ class Heartbeat(SQLModel, table=True):
 
     __tablename__ = "heartbeats"
 
-    name: str = Field(primary_key=True)  # intake, work counts, clock, or sweep with the steps that it knows
+    # intake, work counts, clock, sweep with the steps that it knows, or the installation that the database belongs to
+    name: str = Field(primary_key=True)
     arrived_at: datetime = timestamp_column()
 
 

@@ -14,7 +14,7 @@ from sqlmodel import Session, col
 
 from pipeline.accounts import recipients
 from pipeline.accounts.recipients import Recipient
-from pipeline.core import shutdown
+from pipeline.core import installation, shutdown
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.columns import json_object_of
 from pipeline.core.db import database_now, table
@@ -89,7 +89,8 @@ def prepare_handoff(
         first=contents.first_position,
         created_at=contents.read_at,
     )
-    held = hold_streams(settings, context, rows, queues, submission_id)
+    sends = installation.may_send(runtime)
+    held = hold_streams(settings, context, rows, queues, submission_id) if sends else HeldStreams()
     status = SubmissionState.SENT if held.now else SubmissionState.PENDING
     return PreparedHandoff(
         submission={

@@ -17,6 +17,7 @@ from pipeline.accounts import recipients
 from pipeline.accounts.models import Partner, PartnerChannel
 from pipeline.accounts.recipients import BORDERBUDDY, Target
 from pipeline.accounts.states import PartnerState
+from pipeline.core import installation
 from pipeline.core.bulkhead import Bulkhead, BulkheadLimits
 from pipeline.core.db import database_now, statement_now
 from pipeline.core.errors import (
@@ -77,6 +78,8 @@ class PollResult:
 
 def take_due_polls(runtime: Runtime) -> list[Poll]:
     """Return the due polls and mark them as polled, so that concurrent sweeps do not return them too."""
+    if not installation.may_send(runtime):
+        return []
     with runtime.db.write() as session:
         return _take_due_folders(session, runtime.settings) + _take_due_submissions(session, runtime.settings)
 

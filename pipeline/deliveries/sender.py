@@ -17,7 +17,7 @@ from config.settings import Settings
 from pipeline.accounts.models import PartnerChannel
 from pipeline.accounts.recipients import QUEUE
 from pipeline.accounts.schemas import DeliveryView
-from pipeline.core import shutdown
+from pipeline.core import installation, shutdown
 from pipeline.core.bulkhead import Bulkhead, BulkheadLimits
 from pipeline.core.db import table
 from pipeline.core.errors import (
@@ -163,6 +163,8 @@ def _send_within_limits(
 
     The service's own queues have no limits. Without `pass_on`, this thread also sends the streams that wait for it.
     """
+    if not installation.may_send(runtime):
+        return DeliveryReport()
     with runtime.db.read() as session:
         found = session.execute(query, which).all()
     reports: list[DeliveryReport] = []

@@ -16,7 +16,7 @@ from config.network import is_loopback
 from config.settings import Settings
 from config.weak_credentials import find_weakness
 from pipeline.accounts import recipients, secrets
-from pipeline.core import fonts
+from pipeline.core import fonts, installation
 from pipeline.core.clock import utc_now
 from pipeline.core.db import Database, database_now, is_behind_pooler, translate_errors
 from pipeline.core.errors import DatabaseBusy, ExportsError, MessageBrokerDown, RulesInvalid, SchemaMismatch
@@ -155,6 +155,16 @@ def _migrations(settings: Settings) -> str:
     if status is SchemaStatus.AHEAD:
         return "the tables are of a newer version; this version works with them until it is replaced"
     return "at the newest revision"
+
+
+def _installation(settings: Settings) -> str:
+    with _open_database(settings) as database, database.read() as session:
+        if problem := installation.find_problem(session, settings):
+            raise CheckFailed(problem)
+        recorded = installation.read_name(session)
+    if recorded is not None:
+        return f"the database belongs to {recorded}"
+    return "the database names none, so a copy of it would send messages too: set EXPORTS_INSTALLATION and run `exports migrate`"
 
 
 def _row_security(settings: Settings) -> str:
@@ -305,6 +315,7 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
         "Configure the pooler to keep one connection from BEGIN to COMMIT and to pass on each SET LOCAL.",
     ),
     ("migrations", _migrations, "Run `exports migrate`; `exports serve` does it automatically on SQLite."),
+    ("installation", _installation, f"{installation.REMEDY[0].upper()}{installation.REMEDY[1:]}."),
     ("row-level security", _row_security, "Run `exports migrate` as the role that owns the tables."),
     (
         "partner secrets",
@@ -344,6 +355,7 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
 DEPENDENCIES: Final[Mapping[str, Sequence[str]]] = {
     "database settings": ["database"],
     "migrations": ["database"],
+    "installation": ["migrations"],
     "row-level security": ["migrations"],
     "partner secrets": ["migrations"],
     "documents": ["migrations"],

@@ -10,7 +10,7 @@ from sqlmodel import Session, SQLModel, col, select
 
 from config.queues import BACKLOG, DELIVERIES, DOCUMENTS, STEPS, TASK_ROUTES
 from pipeline.accounts import recipients
-from pipeline.core import heartbeats, tenancy
+from pipeline.core import heartbeats, installation, tenancy
 from pipeline.core.db import database_now, index_constant, statement_now
 from pipeline.core.errors import DatabaseBusy, MessageBrokerDown
 from pipeline.core.runtime import Runtime
@@ -39,6 +39,7 @@ _RUNBOOK_SECTIONS: Final = {
     "outage": "steps-fail",
     "intake": "intake-refuses-messages-or-does-not-run",
     "rules": "customs-rules-are-old",
+    "installation": "database-belongs-to-another-installation",
     "queues": "message-broker-does-not-answer",
 }
 
@@ -86,12 +87,21 @@ def check_parts(runtime: Runtime, *, stalled_after_seconds: float = STALLED_AFTE
                 checks.check_deliveries(session),
                 _check_outage(session, stalled_after_seconds, longest_pause),
                 *([] if runtime.settings.embedded else [checks.check_intake(session)]),
+                _check_installation(runtime, session),
                 _describe_rules(runtime, session),
             ]
     except DatabaseBusy as busy:
         return [ServicePart("database", ok=False, message=f"{busy}; check DATABASE_URL and the server")]
     # Redis is queried only after the transaction has ended.
     return [*service_parts, _check_queues(runtime)] if check_queues else service_parts
+
+
+def _check_installation(runtime: Runtime, session: Session) -> ServicePart:
+    """Check whether the database is this installation's own, and no copy of another's."""
+    problem = installation.find_problem(session, runtime.settings)
+    if problem is not None:
+        return ServicePart("installation", ok=False, message=f"{problem}; {installation.REMEDY}")
+    return ServicePart("installation", ok=True, message="the database belongs to no other installation")
 
 
 def _describe_rules(runtime: Runtime, session: Session) -> ServicePart:

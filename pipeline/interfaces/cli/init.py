@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
 from pipeline.accounts import api_keys, partners, service
+from pipeline.core import installation
 from pipeline.core.runtime import Runtime, reject_weak_credentials
 from pipeline.interfaces.cli import demo
 from pipeline.interfaces.cli.output import (
@@ -35,6 +36,7 @@ _ENV_FILE_HEADER: Final = """\
 # Keep it secret.
 """
 _COMMENTS: Final = {
+    "installation": "# The database belongs to this installation: a copy of it under another name sends nothing.\n",
     "secret_key": "# This key encrypts the partners' secrets. Keep a copy.\n",
 }
 
@@ -58,6 +60,7 @@ def init(
         if _has_accounts(runtime):
             # A new secret key could not decrypt what the previous one encrypted.
             new_settings.pop("secret_key", None)
+            new_settings.pop("installation", None)
             reject_weak_credentials(settings.model_copy(update=new_settings))
         if first:
             # Before anything is created: a second run takes existing accounts as the sign of a secret key in use.
@@ -70,6 +73,8 @@ def init(
             raise
     get_settings.cache_clear()
     with open_current_runtime() as runtime:
+        if runtime.settings.installation is not None:
+            installation.adopt(runtime.db, runtime.settings.installation)
         created += _ensure_partners(runtime, account)
         key = api_keys.create_key(runtime, account, "exports init", mode="test", roles=ROLES).bearer if first else None
     if key is not None:
@@ -85,6 +90,9 @@ def _missing_settings(settings: Settings) -> dict[str, Any]:
     new_settings: dict[str, Any] = {}
     given = settings.model_fields_set
     if "secret_key" not in given:
+        # If the key is given, the processes may have settings that this command does not write.
+        if "installation" not in given:
+            new_settings["installation"] = f"exports-{secrets.token_hex(4)}"
         new_settings["secret_key"] = SecretStr(secrets.token_urlsafe(SECRET_KEY_CHARACTERS))
     return new_settings
 

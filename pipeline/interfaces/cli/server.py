@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from config.logs import configure_logs
 from config.settings import Settings, get_settings, use_settings
+from pipeline.core import installation
 from pipeline.core.db import Database
 from pipeline.core.runtime import process_runtime, reject_weak_credentials
 from pipeline.core.startup import pause_collection
@@ -120,16 +121,26 @@ _MIGRATION_RESULTS: Final = {
 @report_errors
 def migrate(
     as_sql: Annotated[bool, typer.Option("--sql", help="Print the SQL for this database, and change nothing.")] = False,
+    adopt: Annotated[
+        bool,
+        typer.Option(
+            "--adopt", help="Make the database, a copy of another installation's, that of EXPORTS_INSTALLATION."
+        ),
+    ] = False,
     as_json: Json = False,
 ) -> None:
-    """Migrate the database to this version; safe to repeat."""
+    """Migrate the database to this version; safe to repeat. Records EXPORTS_INSTALLATION if the database has none."""
     if as_sql and as_json:
         raise Failure("--sql prints SQL, and --json prints JSON", remedy="Give one of them.", code=ExitCode.USAGE)
     settings = get_settings()
+    if adopt and (as_sql or settings.installation is None):
+        raise Failure("--adopt needs EXPORTS_INSTALLATION, and no --sql", remedy="Set it.", code=ExitCode.USAGE)
     reject_weak_credentials(settings)  # with weak ones no process would start on this database
     database = Database(settings.database_url, timeout_seconds=settings.database_timeout_seconds)
     try:
         before = write_upgrade(database, sys.stdout) if as_sql else upgrade_database(database)
+        if settings.installation is not None and not as_sql:
+            installation.adopt(database, settings.installation, replace=adopt)
     finally:
         database.dispose()
     if as_sql:

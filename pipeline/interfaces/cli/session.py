@@ -11,6 +11,7 @@ from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
 
 from config.settings import get_settings
+from pipeline.core import installation
 from pipeline.core.db import sqlite_file
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime, open_runtime
@@ -91,3 +92,5 @@ def ensure_current(runtime: Runtime) -> None:
             remedy="Run `exports migrate` once, with the same DATABASE_URL.",
         )
     upgrade_database(runtime.db)
+    if runtime.settings.installation is not None:
+        installation.adopt(runtime.db, runtime.settings.installation)

@@ -56,7 +56,7 @@ def test_init_creates_what_an_export_needs_and_shows_the_key_once(commands: Comm
 
     assert result.exit_code == 0, result.output
     env = read_env_file(folder)
-    assert list(env) == ["EXPORTS_SECRET_KEY", "EXPORTS_API_KEY"]
+    assert list(env) == ["EXPORTS_INSTALLATION", "EXPORTS_SECRET_KEY", "EXPORTS_API_KEY"]
     assert len(env["EXPORTS_SECRET_KEY"]) >= 32
     assert env["EXPORTS_API_KEY"] in result.stdout
     assert env["EXPORTS_SECRET_KEY"] not in result.output

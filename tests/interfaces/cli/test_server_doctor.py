@@ -26,7 +26,7 @@ def test_doctor_passes_on_a_migrated_machine(commands: Commands) -> None:
     code, checks = read_outcomes(commands)
     assert code == 0
     assert list(checks) == [
-        "secret key", "database", "database settings", "migrations", "row-level security", "partner secrets", "message broker", "messages in queues", "artifact store", "documents", "mail server", "fonts", "PDF engine", "customs rules", "clock"
+        "secret key", "database", "database settings", "migrations", "installation", "row-level security", "partner secrets", "message broker", "messages in queues", "artifact store", "documents", "mail server", "fonts", "PDF engine", "customs rules", "clock"
     ]  # fmt: skip
     assert all(check["ok"] and check["remedy"] is None for check in checks.values())
     age = (datetime.now(UTC).date() - ruleset().as_of).days
@@ -38,6 +38,7 @@ def test_doctor_reports_what_is_outdated(commands: Commands) -> None:
     assert code == 1
     assert [name for name, check in checks.items() if not check["ok"]] == [
         "migrations",
+        "installation",
         "row-level security",
         "partner secrets",
         "documents",
@@ -59,6 +60,19 @@ def test_commands_reject_tables_of_an_unreleased_version(commands: Commands, tmp
         problem = {"errorCode": "REFUSED", "message": found, "remedy": remedy}
         assert (refused.exit_code, json.loads(refused.stdout)) == (1, problem)
     assert remedy.startswith("A version that was not released made them. Keep a copy")
+
+
+def test_copy_of_another_installations_database_is_found_until_it_is_adopted(commands: Commands) -> None:
+    for name in ("live", "drill"):
+        commands.json("migrate", EXPORTS_INSTALLATION=name)
+    code, checks = read_outcomes(commands, EXPORTS_INSTALLATION="drill")
+    assert (code, [name for name, check in checks.items() if not check["ok"]]) == (1, ["installation"])
+    assert "belongs to the installation live" in checks["installation"]["found"]
+    assert "exports migrate --adopt" in checks["installation"]["remedy"]
+    assert commands("migrate", "--adopt").exit_code == 2, "without a name there is nothing to record"
+    commands.json("migrate", "--adopt", EXPORTS_INSTALLATION="drill")
+    code, checks = read_outcomes(commands, EXPORTS_INSTALLATION="drill")
+    assert (code, checks["installation"]["found"]) == (0, "the database belongs to drill")
 
 
 def test_doctor_names_every_part_that_fails_with_a_remedy(commands: Commands, tmp_path: Path) -> None:
