@@ -24,6 +24,7 @@ class Account(SQLModel, table=True):
     packages_numbered: int = Field(default=0, sa_type=BigInteger)
     ssccs_issued: int = Field(default=0, sa_type=BigInteger)
     blocks_dropped_to: int = Field(default=0, sa_type=BigInteger)  # blocks up to this package number give none
+    serial_blocks_dropped_to: int = Field(default=0, sa_type=BigInteger, sa_column_kwargs={"server_default": "0"})
     prints_french: bool = False  # new exports print French beside English
     logo_sha256: str | None = None  # the logo that new exports print
     created_at: datetime = timestamp_column()
@@ -39,21 +40,6 @@ class LogoFile(SQLModel, table=True):
     picture: bytes  # PNG
     added_by: str
     added_at: datetime = timestamp_column()
-
-
-class NumberBlock(SQLModel, table=True):
-    """Numbers that an account has reserved, and not yet given: the last ones up to `last_package` and `last_sscc`."""
-
-    __tablename__ = "number_blocks"
-    __table_args__ = (
-        partial_index("ix_number_blocks_left", "account_id", "ssccs_left", where=text("packages_left > 0")),
-    )
-
-    account_id: str = Field(foreign_key="accounts.id", primary_key=True)
-    last_package: int = Field(primary_key=True, sa_type=BigInteger)
-    packages_left: int
-    last_sscc: int = Field(sa_type=BigInteger)
-    ssccs_left: int = Field(sa_type=BigInteger)
 
 
 class PlanSnapshot(SQLModel, table=True):

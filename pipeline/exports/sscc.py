@@ -18,6 +18,9 @@ from pipeline.exports.step_context import StepContext, parse_unit
 #: The most SSCCs of one query: databases limit the parameters of a statement.
 _IN_ONE_QUERY: Final = 1_000
 
+#: The lengths of a GS1 company prefix.
+PREFIX_LENGTHS: Final = range(4, 13)
+
 #: The direct contents of a package: its goods by line, SKU and quantity, and the packages in it.
 _Contents = tuple[frozenset[tuple[str, str, Decimal]], frozenset[str]]
 
@@ -178,7 +181,7 @@ def issue_sscc(gs1_prefix: str, serial: int, extension: int = 0) -> str:
 
     Raises ValueError if the prefix is not 4 to 12 digits, or leaves too few digits for the serial.
     """
-    if not (4 <= len(gs1_prefix) <= 12 and gs1_prefix.isascii() and gs1_prefix.isdigit()):
+    if not (len(gs1_prefix) in PREFIX_LENGTHS and gs1_prefix.isascii() and gs1_prefix.isdigit()):
         raise ValueError(f"a GS1 company prefix must have 4 to 12 digits, not {gs1_prefix!r}")
     digits = _serial_digits(gs1_prefix)
     if not 0 <= serial < 10**digits:

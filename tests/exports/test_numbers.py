@@ -10,9 +10,19 @@ import pytest
 from sqlmodel import Session, col, select
 
 from pipeline.core.db import Database
-from pipeline.exports.models import Account, NumberBlock
-from pipeline.exports.numbers import BLOCK_UNITS, TakenNumbers, reserve_block, take_numbers
+from pipeline.exports.models import Account
+from pipeline.exports.numbers import (
+    BLOCK_UNITS,
+    MOST_RESERVED_PACKAGES,
+    NumberBlock,
+    SerialBlock,
+    TakenNumbers,
+    most_reserved,
+    reserve_blocks,
+    take_numbers,
+)
 from pipeline.exports.sscc import last_serial
+from pipeline.ops.migrations.runner import upgrade_database
 from tests.conftest import SERVERS
 from tests.exports.accepted import open_account
 from tests.support.factories import ACCOUNT
@@ -43,15 +53,20 @@ def take(database: Database, *, packages: int = 1, ssccs: int = 2) -> TakenNumbe
         return taken
 
 
-def reserve(database: Database, ssccs: int = 2) -> TakenNumbers:
+def reserve(database: Database, ssccs: int = 2, *, packages: int = 1) -> TakenNumbers:
     with database.write() as session:
-        return reserve_block(session, ACCOUNT, packages=1, ssccs=ssccs)
+        return reserve_blocks(session, ACCOUNT, packages=packages, ssccs=ssccs)
 
 
-def read_blocks(database: Database) -> list[tuple[int, int, int, int]]:
+def read_blocks(database: Database) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Return the last number and how many are left, of each block of package numbers and of serials."""
     with database.read() as session:
-        blocks = session.exec(select(NumberBlock).order_by(col(NumberBlock.last_package))).all()
-        return [(each.last_package, each.packages_left, each.last_sscc, each.ssccs_left) for each in blocks]
+        packages = session.exec(select(NumberBlock).order_by(col(NumberBlock.last_package))).all()
+        serials = session.exec(select(SerialBlock).order_by(col(SerialBlock.last_serial))).all()
+        return (
+            [(each.last_package, each.packages_left) for each in packages],
+            [(each.last_serial, each.serials_left) for each in serials],
+        )
 
 
 def read_counters(database: Database) -> tuple[int, int]:
@@ -64,7 +79,7 @@ def test_account_without_concurrent_units_reserves_no_block(database: Database) 
     open_account(database, ACCOUNT, PREFIX)
     assert take(database) == TakenNumbers(1, 2, PREFIX)
     assert take(database, packages=0, ssccs=5) == TakenNumbers(1, 7, PREFIX)
-    assert read_blocks(database) == []
+    assert read_blocks(database) == ([], [])
     assert read_counters(database) == (1, 7)
 
 
@@ -76,7 +91,10 @@ def test_transaction_waits_for_the_account_only_to_reserve_a_block(database: Dat
             with pytest.raises(TimeoutError):
                 waiting.result(0.3)
         assert (first, waiting.result(5)) == (TakenNumbers(1, 2, PREFIX), TakenNumbers(2, 4, PREFIX))
-    assert read_blocks(database) == [(1 + BLOCK_UNITS, BLOCK_UNITS - 1, 2 + 2 * BLOCK_UNITS, 2 * (BLOCK_UNITS - 1))]
+    assert read_blocks(database) == (
+        [(1 + BLOCK_UNITS, BLOCK_UNITS - 1)],
+        [(2 + 2 * BLOCK_UNITS, 2 * (BLOCK_UNITS - 1))],
+    )
 
 
 def test_transactions_with_a_block_each_do_not_wait(database: Database) -> None:
@@ -95,7 +113,7 @@ def test_rollback_releases_the_numbers_of_a_block(database: Database) -> None:
         assert take_numbers(session, ACCOUNT, packages=1, ssccs=2).package == 2
         session.rollback()
     with database.write() as session:
-        reserve_block(session, ACCOUNT, packages=1, ssccs=2)
+        reserve_blocks(session, ACCOUNT, packages=1, ssccs=2)
         session.rollback()
     assert take(database).package == 2
     assert read_counters(database) == (100, 200)
@@ -114,19 +132,56 @@ def test_unit_takes_from_the_smallest_block_that_suffices(database: Database) ->
     open_account(database, ACCOUNT, PREFIX)
     for ssccs in (1, 5, 3):
         reserve(database, ssccs)
-    assert take(database, ssccs=200) == TakenNumbers(202, 803, PREFIX)
-    assert take(database, ssccs=99) == TakenNumbers(2, 100, PREFIX)
-    assert take(database, ssccs=1_000) == TakenNumbers(301, 1_900, PREFIX)
-    assert [each[1::2] for each in read_blocks(database)] == [(98, 0), (99, 495), (98, 97)]
+    assert take(database, ssccs=200) == TakenNumbers(2, 803, PREFIX)
+    assert take(database, ssccs=99) == TakenNumbers(3, 100, PREFIX)
+    assert take(database, ssccs=1_000) == TakenNumbers(4, 1_900, PREFIX)
+    assert read_blocks(database) == ([(100, 96), (200, 99), (300, 99)], [(100, 0), (600, 495), (900, 97)])
 
 
-def test_reserving_deletes_blocks_that_are_used_up(database: Database) -> None:
-    open_account(database, ACCOUNT)
+def test_rest_of_a_block_serves_later_units(database: Database) -> None:
+    open_account(database, ACCOUNT, PREFIX)
+    reserve(database, 1_000)
     for _ in range(BLOCK_UNITS):
-        reserve(database) if not read_blocks(database) else take(database)
-    assert read_blocks(database) == [(100, 0, 0, 0)]
-    assert reserve(database) == TakenNumbers(101, 0, None)
-    assert read_blocks(database) == [(200, 99, 0, 0)]
+        take(database, ssccs=5)
+    # The package numbers of the block are used up, most of its serials are not.
+    assert read_blocks(database) == ([(100, 0)], [(100_000, 98_500)])
+    reserve(database, packages=1, ssccs=0)
+    assert read_blocks(database) == ([(201, 99)], [(100_000, 98_500)])
+    assert take(database, ssccs=98_500) == TakenNumbers(103, 100_000, PREFIX)
+    assert read_counters(database)[1] == 100_000
+
+
+@pytest.mark.parametrize(
+    ("prefix", "unit", "block"),
+    [
+        ("0614141", 5, 500),
+        ("0614141234", 5, 500),
+        ("0614141234", 7, 700),
+        ("0614141234", 30, 990),
+        ("0614141234", 499, 998),
+        ("0614141234", 500, 500),
+        ("0614141234", 1_000, 1_000),
+        ("061414123456", 5, 5),
+    ],
+)
+def test_block_of_serials_is_small_beside_the_prefix(database: Database, prefix: str, unit: int, block: int) -> None:
+    open_account(database, ACCOUNT, prefix)
+    assert reserve(database, unit).sscc == unit
+    assert read_counters(database) == (BLOCK_UNITS, block)
+    assert read_blocks(database)[1] == ([(block, block - unit)] if block > unit else [])
+
+
+def test_blocks_of_an_account_have_a_most_in_all(database: Database) -> None:
+    prefix = "0614141234"
+    open_account(database, ACCOUNT, prefix)
+    for _ in range(60):
+        reserve(database, 5)
+    packages, serials = read_blocks(database)
+    with database.read() as session:
+        most = most_reserved(session, prefix)
+    assert most == (MOST_RESERVED_PACKAGES, 9_999)
+    assert (len(packages), len(serials)) == (50, 20)
+    assert read_counters(database) == (50 * BLOCK_UNITS + 10, 20 * 500 + 40 * 5)
 
 
 def test_last_serials_of_a_prefix_are_not_reserved(database: Database) -> None:
@@ -135,7 +190,7 @@ def test_last_serials_of_a_prefix_are_not_reserved(database: Database) -> None:
         session.get_one(Account, ACCOUNT).ssccs_issued = last_serial(PREFIX) - 150
     assert reserve(database).sscc == last_serial(PREFIX) - 148
     assert take(database).sscc == last_serial(PREFIX) - 146
-    assert [each[3] for each in read_blocks(database)] == [0]
+    assert read_blocks(database)[1] == []
 
 
 def test_transaction_with_a_used_up_block_may_wait_for_the_account(database: Database) -> None:
@@ -144,34 +199,56 @@ def test_transaction_with_a_used_up_block_may_wait_for_the_account(database: Dat
     for _ in range(BLOCK_UNITS - 1):
         take(database)
     with ThreadPoolExecutor(1) as pool, database.write() as session:
-        # As if it had locked the block before its last number was taken.
+        # As if it had locked the blocks before their last numbers were taken.
         session.execute(select(NumberBlock).with_for_update())
+        session.execute(select(SerialBlock).with_for_update())
         assert pool.submit(reserve, database).result(10).package == 101
-        assert reserve_block(session, ACCOUNT, packages=1, ssccs=2).package == 201
+        assert reserve_blocks(session, ACCOUNT, packages=1, ssccs=2).package == 201
 
 
 def test_concurrent_transactions_take_each_number_once(database: Database) -> None:
     open_account(database, ACCOUNT, PREFIX)
 
-    def take_some(number: int) -> list[TakenNumbers]:
+    def take_some(number: int) -> list[tuple[int, range]]:
         return [take_with_pause(database, number, turn) for turn in range(20)]
 
     with ThreadPoolExecutor(8) as pool:
         taken = [each for some in pool.map(take_some, range(8)) for each in some]
-    packages, ssccs = [each.package for each in taken], [each.sscc for each in taken]
-    assert (len(set(packages)), len(set(ssccs))) == (160, 160)
+    packages, ssccs = [each[0] for each in taken], [serial for _, serials in taken for serial in serials]
+    assert (len(set(packages)), len(set(ssccs))) == (160, len(ssccs))
     # What is left in blocks and what was given is all that was reserved.
-    left = read_blocks(database)
-    assert read_counters(database) == (160 + sum(each[1] for each in left), 320 + sum(each[3] for each in left))
+    left = [sum(each for _, each in blocks) for blocks in read_blocks(database)]
+    assert read_counters(database) == (160 + left[0], len(ssccs) + left[1])
 
 
-def take_with_pause(database: Database, number: int, turn: int) -> TakenNumbers:
-    """Take numbers and let others run before the end of the transaction."""
+def take_with_pause(database: Database, number: int, turn: int) -> tuple[int, range]:
+    """Take numbers of units of several sizes, and let others run before the end of the transaction."""
+    ssccs = (1, 2, 300)[(number * turn) % 3]
     with database.write() as session:
-        taken = take_numbers(session, ACCOUNT, packages=1, ssccs=2)
+        taken = take_numbers(session, ACCOUNT, packages=1, ssccs=ssccs)
         pause(session, (number + turn) % 3)
-        return taken
+        return taken.package, range(taken.sscc - ssccs + 1, taken.sscc + 1)
 
 
 def pause(session: Session, milliseconds: int) -> None:
     session.connection().exec_driver_sql(f"SELECT pg_sleep({milliseconds / 1000})")
+
+
+def test_upgrade_keeps_the_serials_of_blocks(postgres_server: PostgreSQL) -> None:
+    database = Database(postgres_server.fresh_url())
+    upgrade_database(database, "0001")
+    with database.write() as session:
+        connection = session.connection()
+        connection.exec_driver_sql(
+            "INSERT INTO accounts (id, name, gs1_prefix, packages_numbered, ssccs_issued, blocks_dropped_to, prints_french,"
+            " created_at) VALUES (%s, 'Maple', %s, 300, 700, 100, false, now())",
+            (ACCOUNT, PREFIX),
+        )
+        for block in ((100, 50, 200, 100), (200, 0, 400, 150), (300, 40, 700, 120)):
+            connection.exec_driver_sql("INSERT INTO number_blocks VALUES (%s, %s, %s, %s, %s)", (ACCOUNT, *block))
+    upgrade_database(database)
+    # The numbers of a block that was dropped stay dropped.
+    assert read_blocks(database) == ([(100, 50), (200, 0), (300, 40)], [(400, 150), (700, 120)])
+    assert take(database, ssccs=130) == TakenNumbers(261, 380, PREFIX)
+    assert take(database, ssccs=120) == TakenNumbers(262, 700, PREFIX)
+    database.dispose()

@@ -155,19 +155,32 @@ def set_logo(
 @report_errors
 def skip_numbers(
     account: AccountId,
+    above: Annotated[
+        str | None, typer.Option(metavar="NUMBER", help="The highest package number that a partner has.")
+    ] = None,
+    above_sscc: Annotated[
+        str | None, typer.Option(metavar="SSCC", help="The highest issued SSCC, or its serial, that a partner has.")
+    ] = None,
     packages: Annotated[
-        int, typer.Option(min=0, max=numbers.MAX_SKIPPED, help="How many customs package numbers to skip.")
+        int, typer.Option(min=0, max=numbers.MAX_SKIPPED, help="How many package numbers the lost time needed at most.")
     ] = 0,
-    ssccs: Annotated[int, typer.Option(min=0, max=numbers.MAX_SKIPPED, help="How many SSCC serials to skip.")] = 0,
+    ssccs: Annotated[
+        int, typer.Option(min=0, max=numbers.MAX_SKIPPED, help="How many SSCCs the lost time needed at most.")
+    ] = 0,
     as_json: Json = False,
 ) -> None:
-    """Skip numbers after a restore or a failover; this cannot be undone."""
+    """Skip numbers after a restore or a failover; this cannot be undone.
+
+    To a count, the command adds the numbers that workers may have reserved.
+    """
     with open_current_runtime(must_exist=True) as runtime:
-        following = numbers.skip_numbers(runtime, account, packages=packages, ssccs=ssccs)
+        following = numbers.skip_numbers(
+            runtime, account, packages=packages, ssccs=ssccs, above=above, above_sscc=above_sscc
+        )
     value = {
         "id": account,
-        "packagesSkipped": packages,
-        "ssccsSkipped": ssccs,
+        "packagesSkipped": following.packages_skipped,
+        "ssccsSkipped": following.ssccs_skipped,
         "nextPackageNumber": following.package_number,
         "nextSscc": following.sscc,
     }

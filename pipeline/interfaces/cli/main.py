@@ -163,7 +163,16 @@ def _load_module(name: str) -> Any:
     if path in sys.modules:
         return sys.modules[path]
     with pause_collection():
-        return import_module(path)
+        module = import_module(path)
+    _log_to_standard_error()
+    return module
+
+
+def _log_to_standard_error() -> None:
+    """Keep standard output for results: a program reads it. A process that runs for long sets up its logs itself."""
+    structlog = sys.modules.get("structlog")  # a command that imports it may log
+    if structlog is not None and not structlog.is_configured():
+        structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
 
 
 app = typer.Typer(

@@ -18,7 +18,7 @@ from pipeline.core import heartbeats  # noqa: F401 - importing them is what fill
 from pipeline.core.db import Database, Instant
 from pipeline.customs import models as customs_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.deliveries import models as delivery_models  # noqa: F401 - importing them is what fills the metadata
-from pipeline.exports import models  # noqa: F401 - importing them is what fills the metadata
+from pipeline.exports import models, numbers  # noqa: F401 - importing them is what fills the metadata
 from pipeline.ops import work_counts  # noqa: F401 - importing them is what fills the metadata
 from pipeline.ops.migrations import row_security
 from pipeline.ops.migrations.runner import open_schema_connection

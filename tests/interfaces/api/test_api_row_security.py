@@ -28,7 +28,7 @@ from pipeline.deliveries.models import SandboxHandoff
 from pipeline.deliveries.signature import build_signature_headers
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.models import LegalHold, LogoFile, SavedFilter
-from pipeline.exports.numbers import reserve_block
+from pipeline.exports.numbers import SerialBlock, reserve_blocks
 from pipeline.ops import doctor, work_counts
 from pipeline.ops.migrations import row_security
 from pipeline.ops.migrations.runner import upgrade_database
@@ -117,7 +117,8 @@ def harness(open_harness: Open, own_url: str) -> ApiHarness:
                 export_id=export_id,
             )
         )
-        reserve_block(session, factories.ACCOUNT, packages=1, ssccs=0)
+        reserve_blocks(session, factories.ACCOUNT, packages=1, ssccs=0)
+        session.add(SerialBlock(account_id=factories.ACCOUNT, last_serial=9, serials_left=1))
         record_act(session, factories.ACCOUNT, "per_1", Action.SIGNED_IN, "ses_1")
     add_person(harness.runtime)
     with harness.runtime.db.write() as session:

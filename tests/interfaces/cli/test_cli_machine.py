@@ -21,7 +21,7 @@ from pipeline.interfaces.cli.config import HIDDEN
 from pipeline.interfaces.cli.main import app, load_command
 from pipeline.interfaces.cli.server import WORKERS
 from tests.interfaces.cli.test_server_doctor import read_outcomes
-from tests.support.command_line import Commands
+from tests.support.command_line import Commands, exports
 from tests.support.logos import draw_logo
 
 
@@ -183,6 +183,25 @@ def test_skip_numbers_after_a_restore(commands: Commands) -> None:
     assert (refused.exit_code, "nothing to skip" in refused.stderr) == (1, True)
     assert commands("accounts", "skip-numbers", "acc_1", "--packages", "-1").exit_code == 2
     assert commands("accounts", "skip-numbers", "acc_2", "--packages", "1").exit_code == 3
+    both = commands("accounts", "skip-numbers", "acc_1", "--packages", "1", "--above", "CP-000050")
+    assert (both.exit_code, "exclude each other; give one" in both.stderr) == (1, True)
+    assert commands.json(
+        "accounts", "skip-numbers", "acc_1", "--above", "CP-000050", "--above-sscc", "006141410000002009"
+    ) == {
+        "id": "acc_1",
+        "packagesSkipped": 10,
+        "ssccsSkipped": 99,
+        "nextPackageNumber": "CP-000051",
+        "nextSscc": "006141410000002016",
+    }
+
+
+def test_log_lines_of_a_command_are_not_on_standard_output(commands: Commands, tmp_path: Path) -> None:
+    commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
+    skip = exports(["accounts", "skip-numbers", "acc_1", "--packages", "3", "--json"], commands.environment, tmp_path)
+    printed, logged = skip.communicate(timeout=120)
+    assert json.loads(printed)["nextPackageNumber"] == "CP-000004"
+    assert "numbers_skipped" in logged
 
 
 def test_mail_domains_of_an_account_are_set(commands: Commands) -> None:

@@ -25,7 +25,7 @@ from sqlmodel import Session
 from pipeline.core.db import table
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.exports.models import Account
-from pipeline.exports.numbers import reserve_block
+from pipeline.exports.numbers import reserve_blocks
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import STEPS
 from tests.conftest import Stack
@@ -94,8 +94,13 @@ class _Recorded:
                 connection.commit()
                 continue
             getattr(cursor, call)(_replace(query, other), _replace(values, other))
-            if "number_blocks" in query and cursor.fetchone() is None:
-                reserve_block(session, account, packages=values["packages"], ssccs=values["ssccs"])
+            if "number_blocks" in query:
+                taken = cursor.fetchone()
+                lacks = {
+                    kind: values[kind] if taken[at] is None else 0 for at, kind in enumerate(("packages", "ssccs"))
+                }
+                if any(lacks.values()):
+                    reserve_blocks(session, account, **lacks)
 
 
 def _replace(value: Any, other: Mapping[str, str]) -> Any:
