@@ -29,6 +29,8 @@ from pipeline.deliveries.channels import queue_durability, queue_reader
 from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.documents.pdf.supervisor import Renderer
 from pipeline.exports.models import Artifact
+from pipeline.exports.numbers import PREFIX_NEARLY_USED, find_most_used_prefix
+from pipeline.exports.sscc import last_serial
 from pipeline.ops.migrations import row_security
 from pipeline.ops.migrations.runner import SchemaStatus, check_tables, schema_status
 
@@ -192,6 +194,18 @@ def _partner_secrets(settings: Settings) -> str:
     return f"{check.count} can be decrypted"
 
 
+def _gs1_prefixes(settings: Settings) -> str:
+    with _open_database(settings) as database, database.read() as session:
+        most = find_most_used_prefix(session)
+    if most is None:
+        return "no account has one"
+    left = last_serial(most.gs1_prefix) - most.issued
+    found = f"{most.account_id} has used {most.part:.0%} of {most.gs1_prefix}; {left} serials are left"
+    if most.part >= PREFIX_NEARLY_USED:
+        raise CheckFailed(found)
+    return found
+
+
 def _message_broker(settings: Settings) -> str:
     if settings.embedded:
         return "inside the process of `exports serve`"
@@ -323,6 +337,11 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
         "Add the key that encrypted them to EXPORTS_SECRET_KEYS_PREVIOUS, or rotate their secrets and credentials.",
     ),
     (
+        "GS1 prefixes",
+        _gs1_prefixes,
+        "Ask GS1 for another company prefix, and create an account with it; or give the SSCCs in the plans.",
+    ),
+    (
         "message broker",
         _message_broker,
         "Check BROKER_URL: address, user, password, and that the server runs. Due work waits in the database.",
@@ -358,6 +377,7 @@ DEPENDENCIES: Final[Mapping[str, Sequence[str]]] = {
     "installation": ["migrations"],
     "row-level security": ["migrations"],
     "partner secrets": ["migrations"],
+    "GS1 prefixes": ["migrations"],
     "documents": ["migrations"],
     "clock": ["database"],
 }

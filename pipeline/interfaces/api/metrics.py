@@ -30,6 +30,7 @@ from pipeline.customs.reference.ruleset import Ruleset, ruleset
 from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE
 from pipeline.exports.models import Step
+from pipeline.exports.numbers import find_most_used_prefix
 from pipeline.exports.states import StepState
 from pipeline.interfaces.api.single_flight import SingleFlight
 from pipeline.ops import work_counts
@@ -68,6 +69,7 @@ _QUEUES: Final = (
     ),
 )
 _MESSAGE_QUEUES: Final = (*TASK_QUEUES, *BINDINGS, DEAD)
+_PREFIX_HELP: Final = "Used part of the GS1 company prefix of the account that has used the most of its own"
 #: The customs broker of handoffs of those that are not named.
 _OTHERS: Final = ("", "other")
 
@@ -101,6 +103,7 @@ class WorkCollector(Collector):
         with tenancy.account_scope(ALL_ACCOUNTS), self._runtime.db.read() as session:
             counts = work_counts.read_counts(session)
             finished = self._finished_steps.count(session)
+            prefix = find_most_used_prefix(session)
         totals: Counter[tuple[str, str]] = Counter()
         for key, value in counts.items():
             totals[key.name, key.state] += value
@@ -128,7 +131,8 @@ class WorkCollector(Collector):
             failing.add_metric([kind], totals[work_counts.FAILING_ENDPOINT, kind])
         families.append(failing)
         families += [GaugeMetricFamily(name, help_text, totals[counted, ""]) for name, help_text, counted in _WHOLE]
-        return families
+        used = GaugeMetricFamily("exports_gs1_prefix_used_ratio", _PREFIX_HELP, prefix.part if prefix else 0)
+        return [*families, used]
 
     def _count_overdue(self, counts: Mapping[CountKey, int]) -> Metric:
         """Name the customs brokers with the most overdue handoffs, so that there are not too many time series."""

@@ -17,6 +17,7 @@ from pipeline.core.metrics import REGISTRY
 from pipeline.core.runtime import open_runtime
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.deliveries.models import BrokerSubmission
+from pipeline.exports.models import Account
 from pipeline.interfaces.api.metrics import WorkCollector
 from pipeline.ops import work_counts
 from pipeline.workflow.steps import STEPS
@@ -55,6 +56,15 @@ def test_page_has_the_documented_metrics_with_their_labels(executed: ApiHarness)
     known = {name: set(instrument._labelnames) for name, instrument in REGISTRY._names_to_collectors.items()}  # type: ignore[attr-defined]  # no public call lists them
     found = {name: (each.type, list_labels(each) or known.get(name, set())) for name, each in families.items()}
     assert found == documented
+
+
+def test_use_of_the_fullest_gs1_prefix_is_measured(harness: ApiHarness) -> None:
+    family = "exports_gs1_prefix_used_ratio"
+    with harness.runtime.db.write() as session:
+        session.execute(update(table(Account)).values(gs1_prefix=None))
+        session.add(Account(id="acc_long", name="Long", gs1_prefix="061414123456", ssccs_issued=4_000))
+        session.add(Account(id="acc_short", name="Short", gs1_prefix="0614141", ssccs_issued=5_000))
+    assert value(parse(read_page(harness)), family) == pytest.approx(4_000 / 9_999)
 
 
 def test_rules_and_disks_are_measured(open_harness: Open, tmp_path: Path) -> None:
@@ -157,7 +167,7 @@ def test_page_counts_nothing_that_the_sweeper_has_counted(harness: ApiHarness) -
     work_counts.keep_counts(harness.runtime)
     with record_statements(harness.runtime.db) as statements:
         WorkCollector(harness.runtime).collect()
-    assert len(statements) <= 4, statements
+    assert len(statements) <= 5, statements
     assert not any("count(" in statement for statement in statements)
 
 

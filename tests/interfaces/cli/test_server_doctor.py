@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.customs.reference.ruleset import ruleset
+from pipeline.ops.migrations.runner import list_revisions
 from tests.support.command_line import Commands
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ def test_doctor_passes_on_a_migrated_machine(commands: Commands) -> None:
     code, checks = read_outcomes(commands)
     assert code == 0
     assert list(checks) == [
-        "secret key", "database", "database settings", "migrations", "installation", "row-level security", "partner secrets", "message broker", "messages in queues", "artifact store", "documents", "mail server", "fonts", "PDF engine", "customs rules", "clock"
+        "secret key", "database", "database settings", "migrations", "installation", "row-level security", "partner secrets", "GS1 prefixes", "message broker", "messages in queues", "artifact store", "documents", "mail server", "fonts", "PDF engine", "customs rules", "clock"
     ]  # fmt: skip
     assert all(check["ok"] and check["remedy"] is None for check in checks.values())
     age = (datetime.now(UTC).date() - ruleset().as_of).days
@@ -41,6 +42,7 @@ def test_doctor_reports_what_is_outdated(commands: Commands) -> None:
         "installation",
         "row-level security",
         "partner secrets",
+        "GS1 prefixes",
         "documents",
     ]
     assert "exports migrate" in checks["migrations"]["remedy"]
@@ -51,7 +53,7 @@ def test_commands_reject_tables_of_an_unreleased_version(commands: Commands, tmp
     with closing(sqlite3.connect(tmp_path / "exports.db")) as connection:
         connection.execute("DROP TABLE logos")
     code, checks = read_outcomes(commands)
-    found = "the database is at revision 0001, but its tables are not of this version: no table logos"
+    found = f"the database is at revision {list_revisions()[0]}, but its tables are not of this version: no table logos"
     assert (code, checks["migrations"]["found"]) == (1, found)
     assert checks["row-level security"]["found"] == "cannot be checked without the migrations"
     remedy = checks["migrations"]["remedy"]
@@ -73,6 +75,18 @@ def test_copy_of_another_installations_database_is_found_until_it_is_adopted(com
     commands.json("migrate", "--adopt", EXPORTS_INSTALLATION="drill")
     code, checks = read_outcomes(commands, EXPORTS_INSTALLATION="drill")
     assert (code, checks["installation"]["found"]) == (0, "the database belongs to drill")
+
+
+def test_doctor_names_the_account_whose_gs1_prefix_is_nearly_used(commands: Commands) -> None:
+    for account, prefix, issued in (("acc_1", "0614141", "800001"), ("acc_2", "0614141234", "799999")):
+        commands.json("accounts", "create", account, "--name", "Maple", "--gs1-prefix", prefix)
+        commands.json("accounts", "skip-numbers", account, "--above-sscc", issued)
+    check = read_outcomes(commands)[1]["GS1 prefixes"]
+    assert (check["ok"], check["found"]) == (True, "acc_2 has used 80% of 0614141234; 200000 serials are left")
+    commands.json("accounts", "skip-numbers", "acc_2", "--above-sscc", "800000")
+    check = read_outcomes(commands)[1]["GS1 prefixes"]
+    assert (check["ok"], check["found"]) == (False, "acc_2 has used 80% of 0614141234; 199999 serials are left")
+    assert "Ask GS1 for another company prefix" in check["remedy"]
 
 
 def test_doctor_names_every_part_that_fails_with_a_remedy(commands: Commands, tmp_path: Path) -> None:
