@@ -34,6 +34,9 @@ from pipeline.core.problems import Issue, problem_document
 
 log = structlog.get_logger(__name__)
 
+#: The scope's member with the refusal that the answer describes; None if the answer is none for want of authority.
+REFUSED: Final = "exports.refused"
+
 MEDIA_TYPE = "application/problem+json"
 
 #: Where people look at pages.
@@ -59,6 +62,7 @@ def get_request_id(scope: Scope) -> str:
 
 def problem_response(scope: Scope, refused: Refused) -> Response:
     """Return the response that describes `refused`: a page for a browser that opens a page, else a problem document."""
+    scope[REFUSED] = refused
     if scope["path"].startswith(_PAGES) and "text/html" in Headers(scope=scope).get("accept", ""):
         page: Response = scope["app"].state.show_refusal(refused, get_request_id(scope))
         page.headers.update(refused.headers)

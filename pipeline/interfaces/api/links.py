@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from pipeline.accounts.api_keys import READ, Caller
 from pipeline.core.clock import utc_now
-from pipeline.core.errors import InvalidRequest, NotFound
+from pipeline.core.errors import ForeignObject, InvalidRequest, NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render
 from pipeline.deliveries import links
@@ -75,7 +75,7 @@ def _renew_links(runtime: Runtime, submission_id: str, caller: Caller | None, he
         submission, holder = find_submission(runtime, submission_id), links.key_holder(caller.actor)
         missing = f"there is no broker submission {submission_id}"
         if submission.account_id != caller.account_id:
-            raise NotFound(missing)
+            raise ForeignObject(missing)
         links.check_may_read(caller, submission.partner_id, missing)
     with runtime.db.read() as session:
         found = links.create_handoff_links(session, runtime.settings, submission, holder, utc_now())

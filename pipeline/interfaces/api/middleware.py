@@ -18,6 +18,7 @@ from pipeline.core.errors import NotReady
 from pipeline.core.spans import Span
 from pipeline.core.tenancy import NO_ACCOUNT
 from pipeline.exports import events
+from pipeline.interfaces.api.denials import Denials
 from pipeline.interfaces.api.errors import internal_error, problem_response
 from pipeline.interfaces.api.headers import parse_headers
 
@@ -53,6 +54,7 @@ class RequestMetrics:
             registry=registry,
             buckets=(0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 30),
         )
+        self.denials = Denials(registry)
 
 
 class RequestContext:
@@ -91,6 +93,7 @@ class RequestContext:
                 for name, value in scope.get("exports.headers", ()):
                     headers[name] = value
                 self._count(scope, status, time.perf_counter() - started_at)
+                self.metrics.denials.record(scope, _method(scope), _route(scope), status)
                 span.end_request(_method(scope), _route(scope), status)
             await send(message)
 

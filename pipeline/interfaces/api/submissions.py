@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from pipeline.accounts.api_keys import OPERATE, Caller
 from pipeline.core import tenancy
-from pipeline.core.errors import InsufficientRole, InvalidApiKey, NotFound, PayloadTooLarge
+from pipeline.core.errors import ForeignObject, InsufficientRole, InvalidApiKey, PayloadTooLarge
 from pipeline.core.json_input import parse_json
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import submissions
@@ -65,7 +65,7 @@ def _record_answer(
 def _authorize_answer(runtime: Runtime, submission_id: str, caller: Caller) -> str:
     submission = find_submission(runtime, submission_id)
     if submission.account_id != caller.account_id:
-        raise NotFound(f"there is no broker submission {submission_id}")
+        raise ForeignObject(f"there is no broker submission {submission_id}")
     if submission.partner_id not in caller.partner_ids and not caller.has_role(OPERATE):
         role = f"partner:{submission.partner_id}"
         raise InsufficientRole(

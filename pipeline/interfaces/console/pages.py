@@ -23,7 +23,7 @@ from pipeline.core.errors import DatabaseBusy, InsufficientRole, PayloadTooLarge
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render, render_pieces
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime
-from pipeline.interfaces.api.errors import to_refusal
+from pipeline.interfaces.api.errors import REFUSED, to_refusal
 from pipeline.interfaces.api.places import COUNT, PERSON_PART
 from pipeline.interfaces.console.list_views import FilterLink
 from pipeline.interfaces.console.session import (
@@ -217,7 +217,7 @@ class ConsoleRoute(APIRoute):
             except (Refused, RequestValidationError) as error:
                 visit: RefusingVisit | None = getattr(request.state, "visit", None)
                 show = public_refusal if visit is None else visit.refusal
-                refused = to_refusal(error)
+                refused = request.scope[REFUSED] = to_refusal(error)
                 page = await run_in_threadpool(show, refused)
                 page.headers.update(refused.headers)
                 return page
@@ -337,6 +337,8 @@ def redirect_to(address: str) -> Response:
 
 
 def _redirect_to_sign_in(request: Request, address: str) -> Response:
+    # A page that stays open longer than its session asks again and again.
+    request.scope[REFUSED] = None
     if "hx-request" in request.headers:
         # The script would put the page of a redirect into a part of this one, and open an ended stream again at once.
         # It says itself that the session has ended, and the page keeps what was typed.
