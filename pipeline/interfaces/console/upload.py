@@ -50,7 +50,7 @@ def limit_upload(max_bytes: int, role: str) -> Callable[[Request, Visit], Corout
 
 
 @dataclass
-class _Part:
+class _FormPart:
     header: bytearray = field(default_factory=bytearray)  # the name of the one that is being read
     value: bytearray = field(default_factory=bytearray)
     disposition: bytes = b""
@@ -67,7 +67,7 @@ class UploadParser:
         if kind != b"multipart/form-data" or not boundary:
             raise _refuse("is not multipart/form-data")
         self._csrf_token = csrf_token
-        self._part = _Part()
+        self._part = _FormPart()
         self._begun = 0
         self._ended = False
         self._values: dict[str, list[str]] = {}
@@ -107,7 +107,7 @@ class UploadParser:
         self._begun += 1
         if self._begun > _MOST_PARTS:
             raise _refuse(f"has more than {_MOST_PARTS} parts")
-        self._part = _Part()
+        self._part = _FormPart()
 
     def _end_header(self) -> None:
         part = self._part

@@ -194,7 +194,7 @@ NESTED = "name=a\r\nContent-Type: multipart/mixed; boundary=c"
     ],
     ids=lambda value: str(value)[:30],
 )
-def test_body_that_is_no_form_or_exceeds_a_bound_is_refused(content_type: str, body: bytes, why: str) -> None:
+def test_damaged_form_or_one_beyond_a_bound_is_refused(content_type: str, body: bytes, why: str) -> None:
     with pytest.raises(InvalidRequest, match=why):
         parse(body, content_type)
 
