@@ -8,7 +8,7 @@ import re
 import secrets
 import zlib
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, Literal, cast
 
@@ -85,6 +85,14 @@ class Caller:
     def test(self) -> bool:
         """Whether the caller's work must not reach live endpoints."""
         return self.mode == "test"
+
+    def may_change(self, *, test: bool) -> bool:
+        """Return whether the caller may change test or live exports: a person with access to live ones also test ones."""
+        return self.test == test or (test and self.person is not None)
+
+    def in_mode(self, *, test: bool) -> Caller:
+        """Return the caller as one who changes test or live exports; the same if they may not."""
+        return replace(self, mode="test" if test else "live") if self.may_change(test=test) else self
 
     @property
     def partner_ids(self) -> frozenset[str]:

@@ -122,7 +122,7 @@ def preflight_amendment(runtime: Runtime, caller: Caller, export_or_batch_id: st
 
 def can_amend(caller: Caller, export: Export) -> bool:
     """Return whether the caller may amend the export as it is; a newer revision may refuse it all the same."""
-    may = any(caller.has_role(role) for role in AMENDING_ROLES) and caller.test == export.test
+    may = any(caller.has_role(role) for role in AMENDING_ROLES) and caller.may_change(test=export.test)
     return may and export.purged_at is None and export.state in _AMENDABLE
 
 
@@ -148,9 +148,9 @@ def _check_belongs(caller: Caller, batch_id: str, old: Export) -> None:
 def _check_mode(caller: Caller, old: Export) -> None:
     if caller.test != old.test:
         mode = "test" if old.test else "live"
-        raise InsufficientRole(
-            f"export {old.id} is a {mode} export; use a {mode} key, or ask a person who may act on {mode} exports"
-        )
+        ask = f"ask a person who may act on {mode} exports"
+        remedy = ask if caller.person is not None else f"use a {mode} key, or {ask}"
+        raise InsufficientRole(f"export {old.id} is a {mode} export; {remedy}")
 
 
 def _check_amendable(old: Export, newest: Export) -> None:

@@ -143,6 +143,7 @@ _EXPORT_COLUMNS: Final[tuple[Any, ...]] = (
     col(Export.next_seq),
     col(Export.acknowledged_seq),
     col(PlanSnapshot.entry_on),
+    col(PlanSnapshot.test),
 )
 
 
@@ -212,6 +213,7 @@ def _describe_export(row: Row[Any]) -> dict[str, Any]:
         "export_id": row.export_id,
         "batch_id": row.batch_id,
         "entry_on": row.entry_on,
+        "test": row.test,
         "seen_seq": row.next_seq - 1,
     }
 
@@ -309,6 +311,7 @@ def _find_dead(session: Session, account_id: str, *, acknowledged: bool, limit: 
         func.coalesce(col(Export.next_seq), 1).label("next_seq"),
         col(Export.acknowledged_seq),
         col(PlanSnapshot.entry_on),
+        col(PlanSnapshot.test),
         *(col(each) for each in (Delivery.id, Delivery.partner_id, Delivery.channel, Delivery.error)),
         col(Delivery.acknowledged_seq).label("acknowledged_act"),
         col(Delivery.created_at),
@@ -355,7 +358,7 @@ def _select_paused(account_id: str | SQLColumnExpression[str], *columns: Any) ->
 
 
 def _find_paused(session: Session, account_id: str, limit: int) -> list[InboxItem]:
-    columns = (col(Partner.id), col(Partner.name), col(Partner.updated_at))
+    columns = (col(Partner.id), col(Partner.name), col(Partner.test), col(Partner.updated_at))
     rows = session.execute(_select_paused(account_id, *columns).order_by(col(Partner.id)).limit(limit))
     return [
         InboxItem(
@@ -363,6 +366,7 @@ def _find_paused(session: Session, account_id: str, limit: int) -> list[InboxIte
             partner_id=row.id,
             reason=_REASONS[Cause.PAUSED],
             text=row.name,
+            test=row.test,
             since=row.updated_at,
         )
         for row in rows

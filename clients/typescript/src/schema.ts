@@ -2311,6 +2311,11 @@ export interface components {
             /** @description Null for a paused partner, and for a dead letter about a registered plan */
             exportId?: string | null;
             batchId?: string | null;
+            /**
+             * @description Whether it is about a test export or plan, or a paused test partner
+             * @default false
+             */
+            test?: boolean;
             /** @description The delivery that `resend` sends again */
             deliveryId?: string | null;
             /** Format: date-time */

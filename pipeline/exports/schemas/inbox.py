@@ -67,6 +67,7 @@ class InboxItem(StrictModel):
         None, description="Null for a paused partner, and for a dead letter about a registered plan"
     )
     batch_id: str | None = None
+    test: bool = Field(False, description="Whether it is about a test export or plan, or a paused test partner")
     delivery_id: str | None = Field(None, description="The delivery that `resend` sends again")
     since: datetime
     deadline_at: datetime | None = Field(None, description="When the next answer was due")

@@ -57,7 +57,7 @@ class ShownChange:
 class ShownCheck:
     """The result of a check: what is wrong, what changes, and what the form needs to send the plan.
 
-    `proforma_units` are the units whose pro forma invoice can be made; none if the plan is not a changed one.
+    `unchanged` are the places that the customs broker named and the plan still has as they were. `proforma_units` are the units whose pro forma invoice can be made; none if the plan is not a changed one.
     """
 
     verdict: str
@@ -69,6 +69,7 @@ class ShownCheck:
     checked_hash: str
     approved_at: str
     sendable: bool
+    unchanged: Sequence[str]
     proforma_units: Sequence[str]
 
 
@@ -129,8 +130,18 @@ def show_check(
         checked_hash="" if hashed is None else hashed.plan_hash,
         approved_at=at.isoformat(),
         sendable=changed and not blocking,
+        unchanged=list_unchanged(plan, corrected),
         proforma_units=[unit.unit_ref for unit in hashed.plan.units] if hashed is not None and changed else [],
     )
+
+
+def list_unchanged(plan: AmendablePlan, corrected: TypedPlan) -> list[str]:
+    """Return the names of the places that the customs broker named and the corrected plan has as they were."""
+    return [
+        describe_field(each.pointer, plan.raw)
+        for each in plan.places
+        if read_value(plan.raw, each.pointer) == read_value(corrected.raw, each.pointer)
+    ]
 
 
 def _choose_kind(old: Any, now: str) -> str:

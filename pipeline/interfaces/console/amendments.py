@@ -17,6 +17,7 @@ from pipeline.core import deadline
 from pipeline.core.errors import Refused
 from pipeline.core.findings import Finding
 from pipeline.exports.plan_values import read_value
+from pipeline.exports.queries import find_export
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.interfaces.api.dependencies import get_publisher, publish_acceptance
 from pipeline.interfaces.api.headers import download_headers, read_trace_context
@@ -46,6 +47,15 @@ PlanForm = Annotated[Form, Depends(limit_form(3 * MAX_TEXT + 512 * 1024, *AMENDI
 _CHECK_LASTS: Final = timedelta(days=1)
 
 
+def open_amendment(id: str, visit: Visitor) -> Visit:  # noqa: A002 - the contract's name
+    """Return the visit in the mode of the export."""
+    with visit.runtime.db.read() as session:
+        export = find_export(session, visit.account_id, id, test=visit.caller.test)
+    return replace(visit, caller=visit.caller.in_mode(test=export.test))
+
+
+Amending = Annotated[Visit, Depends(open_amendment)]
+
 _NO_ERRORS: Final[Mapping[str, str]] = {}
 
 
@@ -61,7 +71,7 @@ class _Typed:
 
 
 @router.get("")
-def show_amendment(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contract's name
+def show_amendment(id: str, visit: Amending) -> Response:  # noqa: A002 - the contract's name
     """Show the plan at the places that the customs broker named."""
     visit.caller.require(*AMENDING_ROLES)
     find_amendable(visit.runtime, visit.caller, id)
@@ -74,7 +84,7 @@ def show_amendment(id: str, visit: Visitor) -> Response:  # noqa: A002 - the con
 
 
 @router.get("/plan.json")
-def download_plan(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contract's name
+def download_plan(id: str, visit: Amending) -> Response:  # noqa: A002 - the contract's name
     """Return the plan as a file, to edit it elsewhere."""
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     headers = HEADERS | {"Content-Disposition": 'attachment; filename="plan.json"'}
@@ -83,7 +93,7 @@ def download_plan(id: str, visit: Visitor) -> Response:  # noqa: A002 - the cont
 
 
 @router.post("")
-def add_place(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
+def add_place(id: str, visit: Amending, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
     """Show the form again as it was typed, with an input for one more place of the plan."""
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     typed, pointer = _read_typed(form), form.get("add")
@@ -97,14 +107,14 @@ def add_place(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa: A00
 
 
 @router.post("/check")
-def check_plan(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
+def check_plan(id: str, visit: Amending, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
     """Show the findings of the corrected plan and what changes; nothing is written."""
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     return _check(visit, plan, _read_typed(form))
 
 
 @router.post("/proforma")
-def show_proforma(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
+def show_proforma(id: str, visit: Amending, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
     """Return the pro forma invoice of the corrected plan as a PDF; nothing is written."""
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     typed = _read_typed(form)
@@ -123,7 +133,7 @@ def show_proforma(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa:
 
 
 @router.post("/send")
-def send_amendment(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
+def send_amendment(id: str, visit: Amending, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
     """Amend the export with the plan that was checked, which approves it; then show the new revision."""
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     typed = _read_typed(form)
@@ -131,6 +141,9 @@ def send_amendment(id: str, visit: Visitor, form: PlanForm) -> Response:  # noqa
     corrected = _correct(visit, plan, typed, approved_at or visit.runtime.clock())
     if approved_at is None or corrected.hashed is None or corrected.hashed.plan_hash != typed.checked_hash:
         refusal = "The plan is not the one that was checked. Look at the changes, then send it."
+        return _check(visit, plan, typed, refusal=refusal)
+    if amendment_views.list_unchanged(plan, corrected) and not form.get("unchanged"):
+        refusal = "Not sent yet: a field that the customs broker named is unchanged. Correct it, or send it anyway."
         return _check(visit, plan, typed, refusal=refusal)
     hashed = corrected.hashed
     request = ExecuteRequest(account_id=visit.account_id, batch_id=plan.batch_id, plan=hashed.plan)

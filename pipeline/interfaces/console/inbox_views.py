@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlencode
 
+from pipeline.accounts.api_keys import Caller
 from pipeline.deliveries.remedies import omit_command
 from pipeline.exports.field_text import NamedField, name_field
 from pipeline.exports.schemas.inbox import REMEDIES, Cause, InboxItem, Remedy
@@ -184,13 +185,14 @@ class Results:
     cannot_undo: str
 
 
-def show_group(group: InboxGroup, allowed: Collection[Remedy], names: Mapping[str, str]) -> ShownGroup:
-    """Return a group for the page, with the remedies that the visitor may apply; `names` are those of people by id."""
+def show_group(group: InboxGroup, allowed: Collection[Remedy], names: Mapping[str, str], reader: Caller) -> ShownGroup:
+    """Return a group for the page, with the remedies that the reader may apply; `names` are those of people by id."""
     count = len(group.items)
+    changeable = [each for each in group.items if each.test or not reader.test]
     remedies = [
         remedy
         for remedy in (*REMEDIES[group.cause], Remedy.REOPEN)
-        if remedy in allowed and any(remedy in each.remedies for each in group.items)
+        if remedy in allowed and any(remedy in each.remedies for each in changeable)
     ]
     has_boxes = bool({*remedies} - {Remedy.AMEND, Remedy.TEST})
     return ShownGroup(
@@ -200,7 +202,14 @@ def show_group(group: InboxGroup, allowed: Collection[Remedy], names: Mapping[st
         partner_link=f"/console/partners/{quote(group.partner_id or '', safe='')}",
         count=f"the oldest {count}" if group.more else str(count),
         items=[
-            _show_item(group, each, names, has_box=has_boxes, amends=Remedy.AMEND in remedies) for each in group.items
+            _show_item(
+                group,
+                each,
+                names,
+                has_box=has_boxes and each in changeable,
+                amends=Remedy.AMEND in remedies and reader.may_change(test=each.test),
+            )
+            for each in group.items
         ],
         buttons=[(each.value, _BUTTONS[each]) for each in remedies if each not in (Remedy.AMEND, Remedy.TEST)],
         tests=_BUTTONS[Remedy.TEST] if Remedy.TEST in remedies else "",

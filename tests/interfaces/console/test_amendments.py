@@ -17,7 +17,7 @@ from pipeline.exports.models import Event, Export, PlanSnapshot
 from pipeline.interfaces.console import amendments
 from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
-from tests.interfaces.console.test_inbox import answer
+from tests.interfaces.console.test_inbox import answer, answer_again
 from tests.support import factories
 
 SKU = "/units/0/lines/0/sku"
@@ -63,7 +63,7 @@ def check(client: httpx.Client, export_id: str, **changes: str) -> dict[str, str
     form = open_form(client, export_id)
     response = send(client, export_id, "/check", form, **changes)
     assert "Send amendment" in response.text, response.text
-    return read_form(response.text) | {"csrf_token": form["csrf_token"]}
+    return read_form(response.text) | {"csrf_token": form["csrf_token"], "unchanged": "yes"}
 
 
 def list_exports(harness: ApiHarness) -> list[Export]:
@@ -93,7 +93,11 @@ def test_correction_is_checked_shown_and_sent(harness: ApiHarness) -> None:
     assert f'<del class="long">{form["was-0"]}</del> <ins class="long">PAN-&lt;28&gt;</ins>' in checked.text
     assert len(list_exports(harness)) == 1
     form = read_form(checked.text) | {"csrf_token": form["csrf_token"]}
-    sent = send(client, export_id, "/send", form)
+    # The third place that the broker named is as before.
+    assert "named 1 field that is unchanged. Send it anyway?" in checked.text
+    assert "Not sent yet" in send(client, export_id, "/send", form).text
+    assert len(list_exports(harness)) == 1
+    sent = send(client, export_id, "/send", form, unchanged="yes")
     old, new = list_exports(harness)
     assert (sent.status_code, sent.headers["location"]) == (303, f"/console/exports/{new.id}")
     assert (old.state, new.revision, new.supersedes_id) == ("superseded", 2, export_id)
@@ -258,15 +262,24 @@ def test_running_export_cannot_be_amended(harness: ApiHarness) -> None:
     assert "wait until it has ended" in response.text
 
 
-def test_export_of_the_other_mode_is_refused_before_anything_is_typed(harness: ApiHarness) -> None:
-    export_id = harness.execute(factories.plan(broker="br_test", warehouse="wh_test"), mode="test")
-    harness.run(export_id)
-    client = sign_in_browser(harness, "admin")
-    assert f"/console/exports/{export_id}/amend" not in client.get(f"/console/exports/{export_id}").text
-    refused = client.get(f"/console/exports/{export_id}/amend")
-    assert (refused.status_code, "is a test export" in refused.text) == (403, True)
-    tester = sign_in_browser(harness, "admin", mode="test")
-    assert tester.get(f"/console/exports/{export_id}/amend").status_code == 200
+def test_person_amends_exports_of_each_mode_that_they_may_act_on(harness: ApiHarness) -> None:
+    """And sees no button that would be refused."""
+    live = reject_export(harness)
+    test = harness.execute(factories.plan(batch="tried", broker="br_test", warehouse="wh_test"), mode="test")
+    harness.run(test)
+    answer_again(harness, test, "rejected", "a-2", fields=FIELDS[:1])
+    client, tester = sign_in_browser(harness, "admin"), sign_in_browser(harness, "admin", mode="test")
+    for export_id, allowed in ((live, [client]), (test, [client, tester])):
+        for each in (client, tester):
+            pages = [each.get("/console/inbox").text, each.get(f"/console/exports/{export_id}").text]
+            assert [f"/console/exports/{export_id}/amend" in page for page in pages] == [each in allowed] * 2
+            assert (f"export={export_id}" in pages[0]) == (each in allowed)
+    refused = tester.get(f"/console/exports/{live}/amend")
+    assert (refused.status_code, "ask a person who may act on live exports" in refused.text) == (403, True)
+    assert "key" not in refused.text.partition("is a live export")[2].partition("</p>")[0]
+    sent = send(client, test, "/send", check(client, test, now_0="PAN-28"))
+    new = list_exports(harness)[-1]
+    assert (sent.status_code, new.test, new.supersedes_id) == (303, True, test)
 
 
 @pytest.mark.parametrize("typed", ["[" * 100_000, '{"sku": "a", "sku": "b"}', "[NaN]", "[1"])
