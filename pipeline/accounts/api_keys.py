@@ -162,7 +162,7 @@ def create_key(
 ) -> CreatedKey:
     """Create a key of the account and return it with its secret. The secret is not stored.
 
-    The audit trail records the act of `actor`, the id of a person or a key; of the command line it is None. A form names the new key by `key_id`, from `generate_key_id`, so that the same form cannot create two keys. Raises
+    The audit trail records the act of `actor`, the id of a person or a key, or COMMAND_LINE. A form names the new key by `key_id`, from `generate_key_id`, so that the same form cannot create two keys. Raises
     ValidationFailed if a role is unknown or the name is not readable, NotFound if the account does not exist, and
     InvalidState if the key `key_id` exists.
     """

@@ -12,6 +12,7 @@ from sqlmodel import col, select
 
 from pipeline.core.errors import NotFound, ValidationFailed
 from pipeline.core.runtime import Runtime
+from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.models import Account
 from pipeline.exports.numbers import most_reserved
 from pipeline.exports.packages import package_number
@@ -44,6 +45,7 @@ def skip_numbers(
     ssccs: int = 0,
     above: str | None = None,
     above_sscc: str | None = None,
+    actor: str | None = None,
 ) -> NextNumbers:
     """Skip the account's next customs package numbers and SSCC serials; return the next numbers.
 
@@ -85,6 +87,9 @@ def skip_numbers(
             )
             .returning(col(Account.packages_numbered), col(Account.ssccs_issued), col(Account.gs1_prefix))
         ).one()
+        if actor is not None:
+            detail = {"packages": packages, "ssccs": ssccs}
+            record_act(session, account_id, actor, Action.NUMBERS_SKIPPED, account_id, detail)
     log.info("numbers_skipped", account_id=account_id, packages=packages, ssccs=ssccs)
     next_sscc = _try_issue_sscc(taken.gs1_prefix, taken.ssccs_issued + 1)
     return NextNumbers(packages, ssccs, package_number(taken.packages_numbered + 1), next_sscc)

@@ -52,7 +52,7 @@ def create_partner(
 ) -> CreatedPartner:
     """Register a partner and return it with its signing secret, which is shown only once.
 
-    The audit trail records the act of `actor`, here and below: the id of a person or a key, None on the command line. Raises ValidationFailed if the id is taken or the channels do not fit the partner. Raises InsufficientRole if
+    The audit trail records the act of `actor`, here and below: the id of a person or a key, or COMMAND_LINE. Raises ValidationFailed if the id is taken or the channels do not fit the partner. Raises InsufficientRole if
     `test_only` and the partner is not marked test.
     """
     if test_only and not new.test:
@@ -267,7 +267,7 @@ def rotate_secret(
         older = secrets.load_older_secrets(session, runtime.settings, account_id, partner_id)
         secrets.store_secret(session, runtime.settings, account_id, partner_id, secret)
         detail = {"overlapHours": overlap_hours}
-        record_partner_act(session, account_id, actor, Action.PARTNER_KEY_ROTATED, partner_id, detail)
+        record_partner_act(session, account_id, actor, Action.PARTNER_SECRET_ROTATED, partner_id, detail)
     return secrets.Rotation(partner_id, secret, ends_at, older)
 
 

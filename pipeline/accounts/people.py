@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import ADMIN, ROLES, Caller, Mode
-from pipeline.accounts.models import ApiKey, Credential, Membership, Person, SignedInSession
+from pipeline.accounts.models import ApiKey, Credential, Membership, Person, PortalLink, SignedInSession
 from pipeline.accounts.one_time_links import Purpose, end_links, write_link
 from pipeline.accounts.sessions import end_sessions
 from pipeline.core import tenancy
@@ -24,7 +24,7 @@ from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.core.text_safety import check_readable
-from pipeline.exports.audit_trail import Action, record_act
+from pipeline.exports.audit_trail import COMMAND_LINE, PORTAL_PREFIX, PROVIDER, Action, record_act
 from pipeline.exports.models import Account
 
 #: The ids of people begin with it; those of keys have no `_`.
@@ -201,12 +201,22 @@ def find_member_caller(runtime: Runtime, account_id: str, person_id: str) -> Cal
 def name_actors(session: Session, ids: Collection[str]) -> dict[str, str]:
     """Return the names of those ids that are people's or API keys'.
 
-    A person has a name, or the e-mail address if there is none. A key is `API key` with its name.
+    A person has a name, or the e-mail address if there is none. A key is `API key` with its name, a portal link the
+    partner's portal.
     """
     found = session.execute(select(col(Person.id), col(Person.name), col(Person.email)).where(col(Person.id).in_(ids)))
     names = {row.id: row.name or row.email for row in found}
     keys = session.execute(select(col(ApiKey.id), col(ApiKey.name)).where(col(ApiKey.id).in_({*ids} - names.keys())))
-    return names | {row.id: f"API key {row.name or row.id}" for row in keys}
+    links = {each.removeprefix(PORTAL_PREFIX) for each in ids if each.startswith(PORTAL_PREFIX)}
+    portals = session.execute(
+        select(col(PortalLink.id), col(PortalLink.partner_id)).where(col(PortalLink.id).in_(links))
+    )
+    return (
+        names
+        | {row.id: f"API key {row.name or row.id}" for row in keys}
+        | {f"{PORTAL_PREFIX}{row.id}": f"portal of {row.partner_id}" for row in portals}
+        | {COMMAND_LINE: "command line", PROVIDER: "OpenID provider"}
+    )
 
 
 def change_roles(runtime: Runtime, caller: Caller, person_id: str, roles: Collection[str]) -> None:

@@ -25,7 +25,7 @@ from pipeline.core.errors import InvalidState, NotFound, Retryable, ValidationFa
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
-from pipeline.exports.audit_trail import Action, record_act
+from pipeline.exports.audit_trail import PORTAL_PREFIX, Action, record_act
 
 log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class PortalVisitor:
     @property
     def actor(self) -> str:
         """The visitor's name in the log."""
-        return f"portal:{self.link_id}"
+        return f"{PORTAL_PREFIX}{self.link_id}"
 
 
 def create_portal_link(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
-from typing import Final
 
 import structlog
 from sqlalchemy import select
@@ -15,13 +14,10 @@ from pipeline.accounts.models import Membership
 from pipeline.accounts.one_time_links import Purpose, end_links
 from pipeline.accounts.people import end_access
 from pipeline.core.db import database_now
-from pipeline.exports.audit_trail import Action, record_act
+from pipeline.exports.audit_trail import PROVIDER, Action, record_act
 from pipeline.exports.models import Account
 
 log = structlog.get_logger(__name__)
-
-#: The actor of what the provider's claim changes.
-PROVIDER: Final = "provider"
 
 
 def read_given_roles(mapped: Sequence[GivenRoles], values: Collection[str]) -> dict[str, list[str]]:

@@ -14,7 +14,7 @@ from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.models import Credential, Membership, Person, SignedInSession
 from pipeline.accounts.one_time_links import Purpose, end_links, load_link, spend_link
 from pipeline.accounts.people import PERSON_PREFIX, check_name, join_account, list_accounts_of, write_person
-from pipeline.accounts.provider_memberships import PROVIDER, read_given_roles, write_given_roles
+from pipeline.accounts.provider_memberships import read_given_roles, write_given_roles
 from pipeline.accounts.secrets import build_secret_box
 from pipeline.accounts.sessions import Client, end_sessions, start_session
 from pipeline.accounts.sign_in import SignedIn, choose_account
@@ -22,7 +22,7 @@ from pipeline.core import tenancy
 from pipeline.core.errors import CredentialsInDoubt, InvalidState, SecretUnreadable, SignInFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
-from pipeline.exports.audit_trail import Action, record_act
+from pipeline.exports.audit_trail import PROVIDER, Action, record_act
 
 log = structlog.get_logger(__name__)
 

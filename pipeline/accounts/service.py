@@ -18,6 +18,7 @@ from pipeline.core.errors import NotFound, ValidationFailed
 from pipeline.core.field_types import check_printable
 from pipeline.core.runtime import Runtime
 from pipeline.core.text_safety import check_readable
+from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.models import Account
 
 _ACCOUNT_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
@@ -25,8 +26,10 @@ _DOMAIN = re.compile(r"^[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+$")
 _GS1_PREFIX = re.compile(r"^[0-9]{4,12}$")
 
 
-def create_account(runtime: Runtime, account_id: str, name: str, *, gs1_prefix: str | None = None) -> None:
-    """Create an account. SSCCs are issued from the GS1 company prefix `gs1_prefix`.
+def create_account(
+    runtime: Runtime, account_id: str, name: str, *, gs1_prefix: str | None = None, actor: str | None = None
+) -> None:
+    """Create an account, as the first act of `actor` in its trail. SSCCs are issued from the GS1 company prefix `gs1_prefix`.
 
     Raises ValidationFailed if the id or the prefix is malformed, or the account exists.
     """
@@ -40,6 +43,9 @@ def create_account(runtime: Runtime, account_id: str, name: str, *, gs1_prefix: 
     try:
         with runtime.db.write() as session:
             session.add(Account(id=account_id, name=name, gs1_prefix=gs1_prefix))
+            session.flush()
+            if actor is not None:
+                record_act(session, account_id, actor, Action.ACCOUNT_CREATED, account_id)
     except IntegrityError as error:
         raise ValidationFailed(f"the account {account_id} exists already", field="/accountId") from error
 
@@ -52,7 +58,9 @@ def _check_name(name: str) -> None:
         raise ValidationFailed(f"the name {error}", field="/name") from error
 
 
-def set_mail_domains(runtime: Runtime, account_id: str, domains: Sequence[str] | None) -> list[str] | None:
+def set_mail_domains(
+    runtime: Runtime, account_id: str, domains: Sequence[str] | None, *, actor: str | None = None
+) -> list[str] | None:
     """Let the account send mail only to these domains, or to any if None. Return them as stored.
 
     A domain does not include its subdomains. Raises NotFound. Raises ValidationFailed if a domain is malformed, or a
@@ -70,6 +78,9 @@ def set_mail_domains(runtime: Runtime, account_id: str, domains: Sequence[str] |
         session.execute(
             update(Account).where(col(Account.id) == account_id).values(mail_domains=null() if kept is None else kept)
         )
+        if actor is not None:
+            detail = {"domains": "any" if kept is None else ", ".join(kept)}
+            record_act(session, account_id, actor, Action.MAIL_DOMAINS_CHANGED, account_id, detail)
     return kept
 
 

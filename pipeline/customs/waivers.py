@@ -17,7 +17,7 @@ from pipeline.core.pages import Page, read_page
 from pipeline.core.runtime import Runtime
 from pipeline.customs.models import Waiver
 from pipeline.customs.schemas import NewWaiver, WaiverView
-from pipeline.exports.audit_trail import Action, record_act
+from pipeline.exports.audit_trail import Action, name_decider, record_act
 from pipeline.exports.models import Account
 from pipeline.exports.schemas.plan import Plan
 
@@ -34,9 +34,15 @@ _IN_FORCE: Final = (
 
 
 def grant_waiver(
-    runtime: Runtime, account_id: str, new: NewWaiver, *, waived_by: str, test_only: bool = False
+    runtime: Runtime,
+    account_id: str,
+    new: NewWaiver,
+    *,
+    waived_by: str,
+    test_only: bool = False,
+    actor: str | None = None,
 ) -> WaiverView:
-    """Record a waiver and return it.
+    """Record a waiver and return it. The audit trail names the `actor`, by default the one who waives.
 
     Raises InsufficientRole if `test_only`, and NotFound for an unknown account.
     """
@@ -58,7 +64,8 @@ def grant_waiver(
             )
         )
         session.flush()
-        record_act(session, account_id, waived_by, Action.WAIVER_GRANTED, waiver_id, {"rule": new.rule})
+        detail = {"rule": new.rule} | name_decider(waived_by, actor)
+        record_act(session, account_id, actor or waived_by, Action.WAIVER_GRANTED, waiver_id, detail)
         return _load_view(session, account_id, waiver_id)
 
 
@@ -90,9 +97,15 @@ def get_waiver(runtime: Runtime, account_id: str, waiver_id: str) -> WaiverView:
 
 
 def revoke_waiver(
-    runtime: Runtime, account_id: str, waiver_id: str, *, revoked_by: str, test_only: bool = False
+    runtime: Runtime,
+    account_id: str,
+    waiver_id: str,
+    *,
+    revoked_by: str,
+    test_only: bool = False,
+    actor: str | None = None,
 ) -> WaiverView:
-    """Revoke a waiver now and return it; revoking it again changes nothing.
+    """Revoke a waiver now and return it; revoking it again changes nothing. `actor` is as in `grant_waiver`.
 
     Raises InsufficientRole if `test_only`, and NotFound for an unknown waiver.
     """
@@ -104,7 +117,8 @@ def revoke_waiver(
             .values(revoked_at=database_now(), revoked_by=revoked_by)
         )
         if row_count(revoked):
-            record_act(session, account_id, revoked_by, Action.WAIVER_REVOKED, waiver_id)
+            detail = name_decider(revoked_by, actor)
+            record_act(session, account_id, actor or revoked_by, Action.WAIVER_REVOKED, waiver_id, detail)
         return _load_view(session, account_id, waiver_id)
 
 

@@ -15,6 +15,13 @@ from pipeline.exports.hash_chain import hash_act
 from pipeline.exports.models import Act, AuditTrail
 from pipeline.exports.schemas.export import ActPage, ActView
 
+#: The actor of what the command line does on the database directly. The operating system knows who ran it.
+COMMAND_LINE: Final = "cli"
+#: The actor of what the claim of an OpenID provider changes.
+PROVIDER: Final = "provider"
+#: Before the id of a partner's link, the actor in the portal.
+PORTAL_PREFIX: Final = "portal:"
+
 #: A longer subject is cut: it may be what an attacker typed.
 _MAX_SUBJECT: Final = 256
 
@@ -61,7 +68,10 @@ class Action(StrEnum):
     PARTNER_ACTIVATED = "partner_activated"
     PARTNER_PAUSED = "partner_paused"
     PARTNER_RESUMED = "partner_resumed"
-    PARTNER_KEY_ROTATED = "partner_key_rotated"
+    PARTNER_SECRET_ROTATED = "partner_secret_rotated"  # noqa: S105 - not a secret
+    ACCOUNT_CREATED = "account_created"
+    MAIL_DOMAINS_CHANGED = "mail_domains_changed"
+    NUMBERS_SKIPPED = "numbers_skipped"
     KEY_CREATED = "key_created"
     KEY_ROTATED = "key_rotated"
     KEY_REVOKED = "key_revoked"
@@ -87,7 +97,7 @@ def record_act(
 ) -> int:
     """Write one act to the account's audit trail, in the transaction of what it changed, and return its number.
 
-    `actor` is the id of a person or a key, or `portal:` and the id of a partner's link, `subject` the id of what was acted on. `detail` is a flat JSON object without
+    `actor` is the id of a person or a key, `portal:` and the id of a partner's link, or COMMAND_LINE, `subject` the id of what was acted on. `detail` is a flat JSON object without
     secrets. Call it last: it locks the trail until the transaction ends.
     """
     # The dialects have the same statement, each as a class of its own.
@@ -115,6 +125,11 @@ def record_act(
     }
     session.execute(_WRITE, act | {"hash": hash_act(act)})
     return seq
+
+
+def name_decider(by: str, actor: str | None) -> dict[str, str]:
+    """Return the detail of an act that names who decided it, if that is not the actor."""
+    return {} if actor is None else {"decidedBy": by}
 
 
 def list_acts(

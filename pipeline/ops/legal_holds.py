@@ -11,12 +11,23 @@ from pipeline.core.errors import InvalidState, NotFound
 from pipeline.core.ids import new_id
 from pipeline.core.pages import Page, read_page
 from pipeline.core.runtime import Runtime
-from pipeline.exports.audit_trail import Action, record_act
+from pipeline.exports.audit_trail import Action, name_decider, record_act
 from pipeline.exports.models import Account, Export, LegalHold, PlanSnapshot
 
 
-def place_hold(runtime: Runtime, account_id: str, *, export_id: str | None, reason: str, placed_by: str) -> LegalHold:
-    """Place a hold on an export's whole batch, or on a whole account; raise NotFound, or InvalidState if purged."""
+def place_hold(
+    runtime: Runtime,
+    account_id: str,
+    *,
+    export_id: str | None,
+    reason: str,
+    placed_by: str,
+    actor: str | None = None,
+) -> LegalHold:
+    """Place a hold on an export's whole batch, or on a whole account; raise NotFound, or InvalidState if purged.
+
+    The audit trail names the `actor`, by default the one who places it.
+    """
     hold = LegalHold(id=new_id("hld"), account_id=account_id, export_id=export_id, reason=reason, placed_by=placed_by)
     with runtime.db.write() as session:
         # Lock first the export, then the account, in the order of a purge, to avoid a deadlock.
@@ -31,14 +42,17 @@ def place_hold(runtime: Runtime, account_id: str, *, export_id: str | None, reas
                 raise InvalidState(f"export {export_id} was purged already; nothing is left to hold")
         session.add(hold)
         session.flush()
-        record_act(session, account_id, placed_by, Action.HOLD_PLACED, hold.id, {"export": export_id or "all"})
+        detail = {"export": export_id or "all"} | name_decider(placed_by, actor)
+        record_act(session, account_id, actor or placed_by, Action.HOLD_PLACED, hold.id, detail)
         session.refresh(hold)
         session.expunge(hold)
     return hold
 
 
-def release_hold(runtime: Runtime, hold_id: str, *, released_by: str, account_id: str | None = None) -> LegalHold:
-    """Release a hold, of this account if one is given, and return it; its record is kept.
+def release_hold(
+    runtime: Runtime, hold_id: str, *, released_by: str, account_id: str | None = None, actor: str | None = None
+) -> LegalHold:
+    """Release a hold, of this account if one is given, and return it; its record is kept. `actor` is as in `place_hold`.
 
     Raise NotFound, and InvalidState if it was released already.
     """
@@ -53,7 +67,8 @@ def release_hold(runtime: Runtime, hold_id: str, *, released_by: str, account_id
             .where(col(LegalHold.id) == hold_id)
             .values(released_by=released_by, released_at=database_now())
         )
-        record_act(session, hold.account_id, released_by, Action.HOLD_RELEASED, hold_id)
+        detail = name_decider(released_by, actor)
+        record_act(session, hold.account_id, actor or released_by, Action.HOLD_RELEASED, hold_id, detail)
         session.refresh(hold)
         session.expunge(hold)
     return hold

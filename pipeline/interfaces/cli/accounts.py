@@ -14,6 +14,7 @@ from pipeline.accounts import api_keys, numbers, print_settings, service
 from pipeline.core.clock import utc_now
 from pipeline.customs import certifications
 from pipeline.documents.pdf.logos import MAX_BYTES
+from pipeline.exports.audit_trail import COMMAND_LINE
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, build_table, print_result, report_errors
 from pipeline.interfaces.cli.profiles import default_account
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
@@ -57,7 +58,7 @@ def create_account(
 ) -> None:
     """Create an account."""
     with open_current_runtime() as runtime:
-        service.create_account(runtime, account, name, gs1_prefix=gs1_prefix)
+        service.create_account(runtime, account, name, gs1_prefix=gs1_prefix, actor=COMMAND_LINE)
     print_result(
         {"id": account, "name": name, "gs1Prefix": gs1_prefix},
         f"[green]✓[/] account [bold]{escape(account)}[/]",
@@ -85,7 +86,7 @@ def mail_domains(
             remedy="Leave out --any or the domains.",
         )
     with open_current_runtime() as runtime:
-        kept = service.set_mail_domains(runtime, account, None if any_domain else domains or [])
+        kept = service.set_mail_domains(runtime, account, None if any_domain else domains or [], actor=COMMAND_LINE)
     print_result(
         {"id": account, "mailDomains": kept},
         f"[green]✓[/] account [bold]{escape(account)}[/] may send mail to {escape(_describe_mail_domains(kept))}",
@@ -116,7 +117,7 @@ def set_languages(
     """Set the languages of the documents that new exports print."""
     given = [each.value for each in languages]
     with open_current_runtime(must_exist=True) as runtime:
-        kept = print_settings.set_languages(runtime, account, given, changed_by="cli")
+        kept = print_settings.set_languages(runtime, account, given, changed_by=COMMAND_LINE)
     print_result(
         {"id": account, "languages": kept.languages},
         f"[green]✓[/] new exports of account [bold]{escape(account)}[/] print {' and '.join(kept.languages)}",
@@ -139,13 +140,13 @@ def set_logo(
         raise Failure("give either a FILE or --remove", code=ExitCode.USAGE, remedy="Leave out one of them.")
     with open_current_runtime(must_exist=True) as runtime:
         if picture is None:
-            print_settings.remove_logo(runtime, account, changed_by="cli")
+            print_settings.remove_logo(runtime, account, changed_by=COMMAND_LINE)
             value: dict[str, object] = {"id": account, "logo": None}
             shown = "no logo"
         else:
             with picture.open("rb") as file:
                 body = file.read(MAX_BYTES + 1)
-            logo = print_settings.set_logo(runtime, account, body, changed_by="cli")
+            logo = print_settings.set_logo(runtime, account, body, changed_by=COMMAND_LINE)
             value = {"id": account, "logo": {"width": logo.width, "height": logo.height}}
             shown = f"the logo, {logo.width} x {logo.height} pixels"
     print_result(value, f"[green]✓[/] new exports of account [bold]{escape(account)}[/] print {shown}", as_json=as_json)
@@ -175,7 +176,13 @@ def skip_numbers(
     """
     with open_current_runtime(must_exist=True) as runtime:
         following = numbers.skip_numbers(
-            runtime, account, packages=packages, ssccs=ssccs, above=above, above_sscc=above_sscc
+            runtime,
+            account,
+            packages=packages,
+            ssccs=ssccs,
+            above=above,
+            above_sscc=above_sscc,
+            actor=COMMAND_LINE,
         )
     value = {
         "id": account,
@@ -273,7 +280,9 @@ def create_key(
     ends_at = _compute_end(days)
     mode: api_keys.Mode = "test" if test else "live"
     with open_current_runtime() as runtime:
-        result = api_keys.create_key(runtime, account, name, mode=mode, roles=roles, expires_at=ends_at)
+        result = api_keys.create_key(
+            runtime, account, name, mode=mode, roles=roles, expires_at=ends_at, actor=COMMAND_LINE
+        )
     print_result(
         {"id": result.id, "key": result.bearer, "accountId": account, "mode": mode, "roles": roles},
         escape(result.bearer),
@@ -351,7 +360,12 @@ def rotate_key(
     key_id = api_keys.parse_key_id(key) if key.startswith("exp_") else key
     with open_current_runtime() as runtime:
         result = api_keys.rotate_key(
-            runtime, account, key_id, overlap=timedelta(hours=overlap_hours), expires_at=_compute_end(days)
+            runtime,
+            account,
+            key_id,
+            overlap=timedelta(hours=overlap_hours),
+            expires_at=_compute_end(days),
+            actor=COMMAND_LINE,
         )
     ends_at = result.expires_at
     value = {"id": result.id, "key": result.bearer, "accountId": account, "replaces": key_id}
@@ -375,5 +389,5 @@ def revoke_key(
     """Revoke a key now."""
     key_id = api_keys.parse_key_id(key) if key.startswith("exp_") else key
     with open_current_runtime() as runtime:
-        api_keys.revoke_key(runtime, account, key_id)
+        api_keys.revoke_key(runtime, account, key_id, actor=COMMAND_LINE)
     print_result({"id": key_id, "revoked": True}, f"[green]✓[/] key {escape(key_id)} is revoked", as_json=as_json)

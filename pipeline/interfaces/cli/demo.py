@@ -35,6 +35,7 @@ from pipeline.core.startup import STARTED, pause_collection
 from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.channels.queue_reader import QueueEntry
 from pipeline.exports import examples
+from pipeline.exports.audit_trail import COMMAND_LINE
 from pipeline.exports.schemas.export import EventView, ExportView
 from pipeline.exports.states import ACTIVE_STATES, UNANSWERED_STATES, ExportState
 from pipeline.interfaces.cli import export_view
@@ -299,12 +300,12 @@ def prepare_account(runtime: Runtime) -> str:
     """Migrate the database, create the demo's account and partners if they are missing, and return a new key."""
     upgrade_database(runtime.db)
     if service.find_account(runtime, ACCOUNT) is None:
-        service.create_account(runtime, ACCOUNT, "Maple Goods Ltd", gs1_prefix=GS1_PREFIX)
+        service.create_account(runtime, ACCOUNT, "Maple Goods Ltd", gs1_prefix=GS1_PREFIX, actor=COMMAND_LINE)
     known = {partner.id for partner in partners.list_partners(runtime, ACCOUNT)}
     for partner in PARTNERS:
         if partner.id not in known:
-            partners.create_partner(runtime, ACCOUNT, partner)
-    return api_keys.create_key(runtime, ACCOUNT, "demo", mode="test", roles=[api_keys.ADMIN]).bearer
+            partners.create_partner(runtime, ACCOUNT, partner, actor=COMMAND_LINE)
+    return api_keys.create_key(runtime, ACCOUNT, "demo", mode="test", roles=[api_keys.ADMIN], actor=COMMAND_LINE).bearer
 
 
 def create_entry_token(runtime: Runtime) -> str:
@@ -312,7 +313,7 @@ def create_entry_token(runtime: Runtime) -> str:
     return people.invite_person(
         runtime,
         ACCOUNT,
-        "demo",
+        COMMAND_LINE,
         email=EMAIL,
         name="Demo administrator",
         roles=[api_keys.ADMIN],

@@ -14,6 +14,7 @@ from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
 from pipeline.accounts import api_keys, partners, service
 from pipeline.core import installation
 from pipeline.core.runtime import Runtime, reject_weak_credentials
+from pipeline.exports.audit_trail import COMMAND_LINE
 from pipeline.interfaces.cli import demo
 from pipeline.interfaces.cli.output import (
     ExitCode,
@@ -76,7 +77,11 @@ def init(
         if runtime.settings.installation is not None:
             installation.adopt(runtime.db, runtime.settings.installation)
         created += _ensure_partners(runtime, account)
-        key = api_keys.create_key(runtime, account, "exports init", mode="test", roles=ROLES).bearer if first else None
+        key = None
+        if first:
+            key = api_keys.create_key(
+                runtime, account, "exports init", mode="test", roles=ROLES, actor=COMMAND_LINE
+            ).bearer
     if key is not None:
         _append_settings({"api_key": SecretStr(key)})
     if as_json:
@@ -106,7 +111,7 @@ def _ensure_account(runtime: Runtime, account: str, name: str, gs1_prefix: str |
     """Create the account if it is missing; return what was created."""
     if service.find_account(runtime, account) is not None:
         return []
-    service.create_account(runtime, account, name, gs1_prefix=gs1_prefix)
+    service.create_account(runtime, account, name, gs1_prefix=gs1_prefix, actor=COMMAND_LINE)
     return [f"account {account}"]
 
 
@@ -115,7 +120,7 @@ def _ensure_partners(runtime: Runtime, account: str) -> list[str]:
     known = {partner.id for partner in partners.list_partners(runtime, account)}
     missing = [partner for partner in demo.PARTNERS if partner.id not in known]
     for partner in missing:
-        partners.create_partner(runtime, account, partner)
+        partners.create_partner(runtime, account, partner, actor=COMMAND_LINE)
     return [f"{partner.kind.replace('_', ' ')} {partner.id}" for partner in missing]
 
 

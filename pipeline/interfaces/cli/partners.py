@@ -31,6 +31,7 @@ from pipeline.core.errors import Refused
 from pipeline.core.json_input import parse_json
 from pipeline.deliveries import connection_tests, recovery
 from pipeline.documents.schemas.profile import BrokerProfile, MessageProfile, OwnFile
+from pipeline.exports.audit_trail import COMMAND_LINE
 from pipeline.interfaces.cli import portal_links
 from pipeline.interfaces.cli.output import (
     ExitCode,
@@ -119,7 +120,7 @@ def add(
         live=live,
     )
     with open_current_runtime() as runtime:
-        result = partners.create_partner(runtime, account, new)
+        result = partners.create_partner(runtime, account, new, actor=COMMAND_LINE)
     reached_by = ", ".join(channel.channel for channel in result.channels)
     lines = [
         f"[green]✓[/] {result.kind.replace('_', ' ')} [bold]{escape(result.id)}[/], reached by {reached_by}",
@@ -206,7 +207,7 @@ def _format_test_result(partner: PartnerView) -> str:
 def run_test(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Test every endpoint of a partner in stages; exit code 1 if one fails."""
     with open_current_runtime() as runtime, show_progress(f"testing the endpoints of {partner}"):
-        result = connection_tests.run_connection_test(runtime, account, partner, tested_by="cli")
+        result = connection_tests.run_connection_test(runtime, account, partner, tested_by=COMMAND_LINE)
     table = build_table(
         ("channel", "", "stage", "time", "found"),
         (
@@ -232,7 +233,7 @@ def run_test(partner: Partner, account: OfAccount, as_json: Json = False) -> Non
 def activate(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Let live exports reach a verified partner."""
     with open_current_runtime() as runtime:
-        _print_partner(partners.activate_partner(runtime, account, partner), as_json=as_json)
+        _print_partner(partners.activate_partner(runtime, account, partner, actor=COMMAND_LINE), as_json=as_json)
 
 
 @app.command("pause")
@@ -240,7 +241,7 @@ def activate(partner: Partner, account: OfAccount, as_json: Json = False) -> Non
 def pause(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Stop sending to a partner until it is resumed; pending messages are kept."""
     with open_current_runtime() as runtime:
-        _print_partner(partners.pause_partner(runtime, account, partner), as_json=as_json)
+        _print_partner(partners.pause_partner(runtime, account, partner, actor=COMMAND_LINE), as_json=as_json)
 
 
 @app.command("resume")
@@ -248,7 +249,7 @@ def pause(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
 def resume(partner: Partner, account: OfAccount, as_json: Json = False) -> None:
     """Send a paused partner its pending and new messages."""
     with open_current_runtime() as runtime:
-        _print_partner(recovery.resume_partner(runtime, account, partner), as_json=as_json)
+        _print_partner(recovery.resume_partner(runtime, account, partner, actor=COMMAND_LINE), as_json=as_json)
 
 
 def _print_partner(result: PartnerView, *, as_json: bool) -> None:
@@ -267,7 +268,7 @@ def rotate_secret(
 ) -> None:
     """Give a partner a new signing secret, shown once; both are valid during the overlap."""
     with open_current_runtime() as runtime:
-        result = partners.rotate_secret(runtime, account, partner, overlap).to_view()
+        result = partners.rotate_secret(runtime, account, partner, overlap, actor=COMMAND_LINE).to_view()
     print_result(
         result,
         f"[green]{GOOD}[/] [bold]{escape(result.partner_id)}[/] has a new signing secret",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final
+from typing import Annotated
 
 import typer
 from rich.markup import escape
@@ -11,6 +11,7 @@ from config.settings import Settings
 from pipeline.accounts import people
 from pipeline.accounts.one_time_links import LINK_SECONDS
 from pipeline.accounts.people import Invitation
+from pipeline.exports.audit_trail import COMMAND_LINE
 from pipeline.interfaces.cli.accounts import KeyRole
 from pipeline.interfaces.cli.output import Json, build_table, print_result, report_errors
 from pipeline.interfaces.cli.output_models import ListedPerson
@@ -18,9 +19,6 @@ from pipeline.interfaces.cli.profiles import default_account
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 
 app = typer.Typer(no_args_is_help=True, help="The people who sign in to the console.")
-
-#: The actor of what the command line does.
-OPERATOR: Final = "operator"
 
 OfAccount = Annotated[
     str,
@@ -50,7 +48,7 @@ def add(
         invited = people.invite_person(
             runtime,
             account,
-            OPERATOR,
+            COMMAND_LINE,
             email=email,
             name=name,
             roles=[role.value for role in roles],
@@ -67,7 +65,7 @@ def link(account: OfAccount, email: Email, as_json: Json = False) -> None:
     with open_current_runtime(must_exist=True) as runtime:
         with runtime.db.read() as session:
             member = people.find_member(session, account, email=email)
-        invited = people.create_reset_link(runtime, account, OPERATOR, member.person_id, of_operator=True)
+        invited = people.create_reset_link(runtime, account, COMMAND_LINE, member.person_id, of_operator=True)
         address = build_link(runtime.settings, invited.token)
     _print_link(invited, address, as_json)
 
@@ -101,7 +99,7 @@ def list_people(account: OfAccount, as_json: Json = False) -> None:
 def disable(email: Email, as_json: Json = False) -> None:
     """End a person's sessions now and let them sign in no more, on every account."""
     with open_current_runtime(must_exist=True) as runtime:
-        people.disable_person(runtime, OPERATOR, email)
+        people.disable_person(runtime, COMMAND_LINE, email)
     print_result(
         {"email": email, "disabled": True}, f"[green]✓[/] [bold]{escape(email)}[/] is disabled", as_json=as_json
     )
@@ -112,7 +110,7 @@ def disable(email: Email, as_json: Json = False) -> None:
 def enable(email: Email, as_json: Json = False) -> None:
     """Let a disabled person sign in again."""
     with open_current_runtime(must_exist=True) as runtime:
-        people.disable_person(runtime, OPERATOR, email, disabled=False)
+        people.disable_person(runtime, COMMAND_LINE, email, disabled=False)
     print_result(
         {"email": email, "disabled": False}, f"[green]✓[/] [bold]{escape(email)}[/] may sign in again", as_json=as_json
     )

@@ -11,6 +11,7 @@ from rich.markup import escape
 from pipeline.accounts import portal_links
 from pipeline.accounts.schemas import PortalLinkView
 from pipeline.core.clock import utc_now
+from pipeline.exports.audit_trail import COMMAND_LINE
 from pipeline.interfaces.cli.output import Json, build_table, print_result
 from pipeline.interfaces.cli.profiles import default_account
 from pipeline.interfaces.cli.session import open_current_runtime
@@ -37,7 +38,7 @@ def create_link(
 ) -> None:
     """Create a link to a partner's portal, shown once; anyone who has it can act as the partner."""
     with open_current_runtime() as runtime:
-        created = portal_links.create_portal_link(runtime, account, partner, days, created_by="cli")
+        created = portal_links.create_portal_link(runtime, account, partner, days, created_by=COMMAND_LINE)
     print_result(
         created,
         f"[green]{GOOD}[/] a link to the portal of [bold]{escape(created.partner_id)}[/], until"
@@ -80,9 +81,9 @@ def revoke_links(
     """Revoke a partner's portal links, and end their sessions."""
     with open_current_runtime() as runtime:
         if link is None:
-            rows = portal_links.revoke_portal_links(runtime, account, partner, revoked_by="cli")
+            rows = portal_links.revoke_portal_links(runtime, account, partner, revoked_by=COMMAND_LINE)
         else:
-            rows = [portal_links.revoke_portal_link(runtime, account, partner, link, revoked_by="cli")]
+            rows = [portal_links.revoke_portal_link(runtime, account, partner, link, revoked_by=COMMAND_LINE)]
     text = f"[green]{GOOD}[/] {count_noun(len(rows), 'portal link')} of [bold]{escape(partner)}[/] revoked"
     print_result(rows, text, as_json=as_json)
 

@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from pipeline.core.clock import utc_now
+from pipeline.exports.audit_trail import COMMAND_LINE
 from pipeline.exports.models import LegalHold
 from pipeline.interfaces.cli.output import (
     ExitCode,
@@ -120,7 +121,9 @@ def place_hold(
     if not (reason.strip() and by.strip()):
         raise Failure("a hold needs a reason and a name; give --reason and --by", code=ExitCode.USAGE)
     with open_current_runtime(must_exist=True) as runtime:
-        result = legal_holds.place_hold(runtime, account, export_id=export, reason=reason, placed_by=by)
+        result = legal_holds.place_hold(
+            runtime, account, export_id=export, reason=reason, placed_by=by, actor=COMMAND_LINE
+        )
     _print_hold(result, as_json=as_json)
 
 
@@ -131,7 +134,7 @@ def release_hold(
 ) -> None:
     """End a hold; its record stays."""
     with open_current_runtime(must_exist=True) as runtime:
-        result = legal_holds.release_hold(runtime, hold, released_by=by)
+        result = legal_holds.release_hold(runtime, hold, released_by=by, actor=COMMAND_LINE)
     _print_hold(result, as_json=as_json)
 
 

@@ -12,6 +12,7 @@ from rich.markup import escape
 from pipeline.core.clock import utc_now
 from pipeline.customs import waivers
 from pipeline.customs.schemas import NewWaiver, WaiverView
+from pipeline.exports.audit_trail import COMMAND_LINE
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, build_table, print_result, report_errors
 from pipeline.interfaces.cli.profiles import default_account
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
@@ -57,7 +58,7 @@ def add(
         wrong = error.errors()[0]
         raise Failure(f"{'/'.join(map(str, wrong['loc']))}: {wrong['msg']}", code=ExitCode.USAGE) from error
     with open_current_runtime() as runtime:
-        recorded = waivers.grant_waiver(runtime, account, new, waived_by=by)
+        recorded = waivers.grant_waiver(runtime, account, new, waived_by=by, actor=COMMAND_LINE)
     _print_waiver(recorded, "on record", as_json)
 
 
@@ -96,7 +97,7 @@ def revoke(
 ) -> None:
     """End a waiver now; its record stays."""
     with open_current_runtime() as runtime:
-        recorded = waivers.revoke_waiver(runtime, account, waiver, revoked_by=by)
+        recorded = waivers.revoke_waiver(runtime, account, waiver, revoked_by=by, actor=COMMAND_LINE)
     _print_waiver(recorded, "revoked", as_json)
 
 

@@ -6,6 +6,8 @@ import json
 import sqlite3
 from pathlib import Path
 
+from PIL import Image
+
 from pipeline.core.db import Database
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.interfaces.cli.output import ExitCode
@@ -35,6 +37,49 @@ def test_verify_proves_chains_and_names_breaks(service: Commands, tmp_path: Path
     assert service("audit", "checkpoint", DATABASE_URL=f"sqlite:///{copy}").exit_code == ExitCode.REFUSED
 
 
+def test_each_command_that_changes_an_account_is_in_its_trail(commands: Commands, tmp_path: Path) -> None:
+    """Under one actor; who decided it is in the detail."""
+    of_account = ("--account", factories.ACCOUNT)
+    partner, person = ("br_1", *of_account), ("--email", "anna@maple.example")
+    commands.environment["EXPORTS_ALLOW_PRIVATE_DESTINATIONS"] = "true"
+    logo = tmp_path / "logo.png"
+    Image.new("RGB", (64, 64)).save(logo)
+    commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
+    commands.json("accounts", "mail-domains", factories.ACCOUNT, "broker.example")
+    commands.json("accounts", "languages", factories.ACCOUNT, "en", "fr")
+    commands.json("accounts", "logo", factories.ACCOUNT, str(logo))
+    commands.json("accounts", "logo", factories.ACCOUNT, "--remove")
+    commands.json("accounts", "skip-numbers", factories.ACCOUNT, "--packages", "3")
+    commands.json("people", "add", *of_account, *person, "--role", "admin")
+    commands.json("people", "link", *of_account, *person)
+    commands.json("people", "disable", *person)
+    commands.json("people", "enable", *person)
+    key = commands.json("keys", "create", *of_account, "--role", "admin")["id"]
+    newer = commands.json("keys", "rotate", key, *of_account)["id"]
+    commands.json("keys", "revoke", newer, *of_account)
+    commands.json("partners", "add", *partner, "--kind", "customs_broker", "--name", "Broker", "--live", "--queue")
+    commands.json("partners", "pause", *partner)
+    commands.json("partners", "resume", *partner)
+    commands.json("partners", "rotate-secret", *partner)
+    commands.json("partners", "link", *partner)
+    commands.json("partners", "unlink", *partner)
+    waiver = commands.json("waivers", "add", "V17", *of_account, "--reason", "by hand", "--by", "pat")["id"]
+    commands.json("waivers", "revoke", waiver, *of_account, "--by", "pat")
+    hold = commands.json("retention", "hold", *of_account, "--reason", "a claim", "--by", "pat")["id"]
+    commands.json("retention", "release", hold, "--by", "pat")
+    acts = commands.json("audit", "list", *of_account)["items"][::-1]
+    assert [each["action"] for each in acts] == [
+        "account_created", "mail_domains_changed", "languages_changed", "logo_changed", "logo_removed",
+        "numbers_skipped", "person_invited", "link_created", "person_disabled", "person_enabled",
+        "key_created", "key_rotated", "key_revoked",
+        "partner_created", "partner_paused", "partner_resumed", "partner_secret_rotated",
+        "portal_link_created", "portal_link_revoked",
+        "waiver_granted", "waiver_revoked", "hold_placed", "hold_released",
+    ]  # fmt: skip
+    assert {each["actor"] for each in acts} == {"cli"}
+    assert [each["detail"].get("decidedBy") for each in acts[-4:]] == ["pat"] * 4
+
+
 def test_list_shows_acts_and_verify_counts_them(commands: Commands, tmp_path: Path) -> None:
     commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     url = commands.environment["DATABASE_URL"]
@@ -44,12 +89,12 @@ def test_list_shows_acts_and_verify_counts_them(commands: Commands, tmp_path: Pa
             record_act(session, factories.ACCOUNT, actor, Action.SIGNED_IN, "ses_1", {"method": "password"})
     database.dispose()
     listed = commands.json("audit", "list", "--account", factories.ACCOUNT, "--limit", "1")
-    assert ([each["actor"] for each in listed["items"]], listed["nextBefore"]) == (["per_2"], 2)
-    older = commands("audit", "list", "--account", factories.ACCOUNT, "--before", "2").stdout
+    assert ([each["actor"] for each in listed["items"]], listed["nextBefore"]) == (["per_2"], 3)
+    older = commands("audit", "list", "--account", factories.ACCOUNT, "--before", "3").stdout
     assert ("per_1" in older, "per_2" in older, "signed_in" in older) == (True, False, True)
     assert commands.json("audit", "list", "--account", factories.ACCOUNT, "--actor", "per_9")["items"] == []
     assert commands("audit", "list", "--account", "nobody").exit_code == ExitCode.NOT_FOUND
-    assert commands.json("audit", "verify")["acts"] == 2
+    assert commands.json("audit", "verify")["acts"] == 3
     with sqlite3.connect(url.removeprefix("sqlite:///")) as opened:
         opened.execute("DROP TRIGGER acts_no_update")
         opened.execute("UPDATE acts SET actor = 'per_3' WHERE seq = 1")

@@ -16,6 +16,7 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from pipeline.accounts import partners
+from pipeline.accounts.people import name_actors
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.clock import utc_now
 from pipeline.deliveries.models import BrokerSubmission
@@ -78,6 +79,7 @@ def test_broker_answers_from_received_to_released(harness: ApiHarness) -> None:
     assert actors == {"portal:lnk_"}
     with harness.runtime.db.read() as session:
         acts = list_acts(session, factories.ACCOUNT).items
+        assert name_actors(session, {acts[0].actor})[acts[0].actor] == f"portal of {BROKER}"
     assert [(act.action, act.subject, act.detail) for act in acts[:1]] == [
         ("handoff_answered", handoff, {"status": "released"})
     ]
