@@ -18,7 +18,7 @@ from kombu.mixins import ConsumerProducerMixin
 from config import queues
 from pipeline.accounts.api_keys import EXECUTE, Caller
 from pipeline.accounts.recipients import Target
-from pipeline.core import heartbeats, ids, tracing
+from pipeline.core import heartbeats, ids, installed_version, tracing
 from pipeline.core.errors import (
     ChannelUnavailable,
     DatabaseBusy,
@@ -128,11 +128,14 @@ class Intake(ConsumerProducerMixin):
         ]
 
     def on_iteration(self) -> None:
-        """Declare the queues again every few seconds, and send a heartbeat through the exchange.
+        """Declare the queues again every few seconds, and send a heartbeat; end if another version is installed.
 
         A Redis that lost the bindings while connections live accepts messages and drops them without an error.
         """
         if self._runtime.settings.embedded or time.monotonic() < self._heartbeat_at:
+            return
+        if installed_version.take_no_more_work():
+            self.end()
             return
         # Another intake that ended may have deleted the row.
         self._record_heartbeat(heartbeats.expect)

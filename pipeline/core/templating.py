@@ -1,20 +1,37 @@
-"""Rendering of the templates in templates/; the only file that uses Jinja."""
+"""Rendering of the templates in templates/; the only file that uses Jinja.
+
+They are read when this module loads: an upgrade may change the files while the process runs the code of before.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import DictLoader, Environment, StrictUndefined
 from markupsafe import escape
 
 from pipeline.core.money import format_plain
 
 TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
+
+#: Folders without templates. The names of vendored files have their versions, so such a file never changes.
+_OTHER_FOLDERS: Final = frozenset({"fonts", "plans", "vendor"})
+
+
+def _read_sources() -> Iterator[tuple[str, bytes]]:
+    for path in sorted(TEMPLATES.rglob("*.*")):
+        name = path.relative_to(TEMPLATES)
+        if path.is_file() and _OTHER_FOLDERS.isdisjoint(name.parts):
+            yield name.as_posix(), path.read_bytes()
+
+
+#: path below templates/ -> the content of the file when this process started
+SOURCES: Final[Mapping[str, bytes]] = dict(_read_sources())
 
 _IN_BACKTICKS: Final = re.compile(r"`([^`]+)`")
 #: A plain word, not an id, a path or an address.
@@ -65,7 +82,8 @@ def _allow_breaks(name: object) -> PageText:
 def environment() -> Environment:
     """Return the environment: a missing value is an error, and every value is escaped except in `.txt` files."""
     env = Environment(
-        loader=FileSystemLoader(TEMPLATES),
+        loader=DictLoader({name: source.decode() for name, source in SOURCES.items()}),
+        auto_reload=False,
         undefined=StrictUndefined,
         autoescape=_autoescape,  # noqa: S701 - on for all but .txt
         trim_blocks=True,

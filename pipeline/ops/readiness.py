@@ -10,7 +10,7 @@ from sqlmodel import Session, SQLModel, col, select
 
 from config.queues import BACKLOG, DELIVERIES, DOCUMENTS, STEPS, TASK_ROUTES
 from pipeline.accounts import recipients
-from pipeline.core import heartbeats, installation, tenancy
+from pipeline.core import heartbeats, installation, installed_version, tenancy
 from pipeline.core.db import database_now, index_constant, statement_now
 from pipeline.core.errors import DatabaseBusy, MessageBrokerDown
 from pipeline.core.runtime import Runtime
@@ -41,6 +41,7 @@ _RUNBOOK_SECTIONS: Final = {
     "rules": "customs-rules-are-old",
     "installation": "database-belongs-to-another-installation",
     "queues": "message-broker-does-not-answer",
+    "version": "another-version-is-installed",
 }
 
 
@@ -89,6 +90,7 @@ def check_parts(runtime: Runtime, *, stalled_after_seconds: float = STALLED_AFTE
                 *([] if runtime.settings.embedded else [checks.check_intake(session)]),
                 _check_installation(runtime, session),
                 _describe_rules(runtime, session),
+                _check_version(),
             ]
     except DatabaseBusy as busy:
         return [ServicePart("database", ok=False, message=f"{busy}; check DATABASE_URL and the server")]
@@ -111,6 +113,17 @@ def _describe_rules(runtime: Runtime, session: Session) -> ServicePart:
         # Anybody may read it, and the problem names files.
         message += "; this process refused those at EXPORTS_RULES: see `exports doctor` or the console"
     return ServicePart("rules", ok=True, message=message)
+
+
+def _check_version() -> ServicePart:
+    """Check whether the files of this process were replaced by those of another version."""
+    other = installed_version.find_other()
+    message = (
+        "this process runs the installed version"
+        if other is None
+        else f"version {other} is installed, but this process is {installed_version.OWN}; restart it"
+    )
+    return ServicePart("version", ok=other is None, message=message)
 
 
 def _check_queues(runtime: Runtime) -> ServicePart:

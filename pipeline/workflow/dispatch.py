@@ -18,6 +18,7 @@ from config import queues
 from config.celery import app
 from config.celery_internals import keep_standard_output_clean, run_celery
 from config.queues import ANSWER_SECONDS
+from pipeline.core.installed_version import wait_for_restart
 from pipeline.core.metrics import count
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.polling import Poll
@@ -177,13 +178,17 @@ def _first_task(signature: Signature) -> str:
 def run_worker(role: str, options: Sequence[str] = (), on_ready: Callable[[], None] | None = None) -> None:
     """Run a Celery worker of the role, one of WORKERS, until it is stopped; `options` are Celery's and come last.
 
-    `on_ready` is called once the worker takes messages; with it, Celery writes nothing to standard output.
+    `on_ready` is called once the worker takes messages; with it, Celery writes nothing to standard output. If another
+    version is installed meanwhile, the worker takes no more work, and this waits until the process is stopped.
     """
     if on_ready is not None:
         keep_standard_output_clean()
         worker_ready.connect(lambda **_: on_ready(), weak=False)
     name = f"{role}-{os.getpid()}@%h"
     heartbeat = () if app.conf.worker_send_task_events else ("--without-heartbeat",)
-    run_celery(
-        ["-A", "config.celery", "--quiet", "worker", "-n", name, *WORKERS[role], *_STANDALONE, *heartbeat, *options]
-    )
+    try:
+        run_celery(
+            ["-A", "config.celery", "--quiet", "worker", "-n", name, *WORKERS[role], *_STANDALONE, *heartbeat, *options]
+        )
+    finally:
+        wait_for_restart()

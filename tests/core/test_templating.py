@@ -6,12 +6,21 @@ from datetime import UTC, datetime
 
 import pytest
 
-from pipeline.core.templating import environment
+from pipeline.core.templating import SOURCES, environment
 from pipeline.interfaces.console.instants import format_instant
 
 
 def apply(name: str, value: object) -> str:
     return environment().from_string(f"{{{{ value | {name} }}}}").render(value=value)
+
+
+def test_templates_are_those_of_the_start_of_the_process() -> None:
+    environment_now = environment()
+    assert {"documents/page.typ", "documents/french.json", "console/style.css", "portal/portal.js"} <= SOURCES.keys()
+    name = "documents/commercial_customs_invoice.xml"
+    assert environment_now.loader is not None
+    assert environment_now.loader.get_source(environment_now, name)[:2] == (SOURCES[name].decode(), None)
+    assert not environment_now.auto_reload
 
 
 @pytest.mark.parametrize(

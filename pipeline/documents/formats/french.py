@@ -9,7 +9,7 @@ from typing import Final
 
 from markupsafe import escape
 
-from pipeline.core.templating import TEMPLATES, PageText
+from pipeline.core.templating import SOURCES, PageText
 
 _NONE: Final[Mapping[str, str]] = {}
 
@@ -17,7 +17,7 @@ _NONE: Final[Mapping[str, str]] = {}
 @cache
 def read_catalogue() -> Mapping[str, str]:
     """Return the French words by the English ones; a word in braces, such as {count}, stands for a value."""
-    catalogue: dict[str, str] = json.loads((TEMPLATES / "documents" / "french.json").read_bytes())
+    catalogue: dict[str, str] = json.loads(SOURCES["documents/french.json"])
     return catalogue
 
 

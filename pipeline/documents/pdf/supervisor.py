@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from pipeline.core.errors import RendererCrashed, RendererUnavailable, StepFailed
-from pipeline.documents.pdf.worker import EngineMessage, read_message, write_message
+from pipeline.core.templating import SOURCES
+from pipeline.documents.pdf.worker import PROGRAM, EngineMessage, read_message, write_message
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -78,12 +79,12 @@ class Renderer:
         RendererUnavailable if the process does not start, or the machine lacks what it needs.
         """
         head = {"task": "set", "template": template, "part": part, "timestamp": timestamp, "tagged": tagged}
-        return self._request(_with_files(head, facts=facts, attached=attached, logo=logo)).bodies[0]
+        return self._request(_with_files(head, facts, attached, logo)).bodies[0]
 
     def count_pages(self, template: str, facts: bytes, part: Mapping[str, Any], logo: bytes | None = None) -> int:
         """Return the number of pages that `set_document` would return; raises what it raises."""
         head = {"task": "count", "template": template, "part": part}
-        return int(self._request(_with_files(head, facts=facts, logo=logo)).head["pages"])
+        return int(self._request(_with_files(head, facts, None, logo)).head["pages"])
 
     def join_documents(self, parts: Sequence[bytes]) -> bytes:
         """Return the PDFs joined into one; raises what `set_document` raises."""
@@ -201,6 +202,10 @@ class Renderer:
                 else f"it {self._exit_reason(process, self._limits.start_seconds, timed_out=timed_out)}"
             )
             raise RendererUnavailable(_unavailable(reason))
+        if ready.head.get("program") != PROGRAM:
+            # An upgrade changed the files. Its engine would not make the documents of this process's version.
+            self._stop(process)
+            raise RendererUnavailable("the files of the PDF engine changed after the start of this process; restart it")
         self._is_ready = True
         return process
 
@@ -238,8 +243,11 @@ class Renderer:
         self._process = None
 
 
-def _with_files(head: Mapping[str, Any], **files: bytes | None) -> EngineMessage:
-    given = {name: body for name, body in files.items() if body is not None}
+def _with_files(head: Mapping[str, Any], facts: bytes, attached: bytes | None, logo: bytes | None) -> EngineMessage:
+    files = {"facts": facts, "attached": attached, "logo": logo}
+    # The sources of this process's start: the engine's process may start after an upgrade changed the files.
+    sources = {name: SOURCES[f"documents/{name}"] for name in ("french.json", "page.typ", head["template"])}
+    given = {name: body for name, body in files.items() if body is not None} | sources
     return EngineMessage({**head, "files": [*given]}, [*given.values()])
 
 

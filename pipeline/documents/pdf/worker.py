@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.metadata import version
 from io import BytesIO
 from math import ceil, inf
 from pathlib import Path
@@ -78,7 +79,12 @@ class Engine(Protocol):
         """Handle a small document; raises RuntimeError or OSError if this machine does not allow it."""
 
 
-TEMPLATES = Path(__file__).resolve().parents[3] / "templates"
+FONTS: Final = Path(__file__).resolve().parents[3] / "templates" / "fonts"
+
+#: What documents depend on beside their templates: this program, and the libraries that set and join them.
+PROGRAM: Final = sha256(
+    b"%s %s %s" % (Path(__file__).read_bytes(), version("typst").encode(), version("pypdf").encode())
+).hexdigest()
 
 _Standard = Literal["a-3b", "ua-1", "1.7"]
 
@@ -112,9 +118,7 @@ class TypstEngine:
     """Typst with only the vendored fonts and without packages. It reads sources and inputs from files in memory."""
 
     def __init__(self) -> None:
-        self._fonts = typst.Fonts(
-            include_system_fonts=False, include_embedded_fonts=False, font_paths=[str(TEMPLATES / "fonts")]
-        )
+        self._fonts = typst.Fonts(include_system_fonts=False, include_embedded_fonts=False, font_paths=[str(FONTS)])
         self._inputs = {name: _MemoryFile(name) for name in (*_FILES, "part", "french")}
         self._sources: dict[str, _MemoryFile] = {}
         self._compilers: dict[str, typst.Compiler] = {}
@@ -157,12 +161,11 @@ class TypstEngine:
             self._inputs[name].write(given.get(name, b""))  # none of the document before may stay
         part = {**request.head["part"], **{name: name in given for name in ("attached", "logo")}}
         self._inputs["part"].write(json.dumps(part).encode())
-        folder = TEMPLATES / "documents"
-        self._inputs["french"].write((folder / "french.json").read_bytes())
-        self._open_source("page.typ").write((folder / "page.typ").read_bytes())
+        self._inputs["french"].write(given["french.json"])
+        self._open_source("page.typ").write(given["page.typ"])
         name = request.head["template"]
         template = self._open_source(name)
-        template.write(self._import("page.typ") + (folder / name).read_bytes())
+        template.write(self._import("page.typ") + given[name])
         return template
 
     def _open_source(self, name: str) -> _MemoryFile:
@@ -261,7 +264,7 @@ def serve(stdin: BinaryIO, stdout: BinaryIO, engine: Engine) -> None:
             response = engine.handle_request(request)
         except RuntimeError as error:  # typst.TypstError is one
             response = EngineMessage({"error": str(error)})
-        except OSError as error:  # not caused by the document: a template is missing, or a file does not fit
+        except OSError as error:  # not caused by the document: a file does not fit
             response = EngineMessage({"unavailable": str(error)})
         signal.setitimer(signal.ITIMER_REAL, 0)
         spent = _cpu_left() < request.head["cpu_seconds"]
@@ -325,7 +328,7 @@ def limit_resources() -> None:
 def main(make: Callable[[], Engine] = TypstEngine) -> None:
     """Limit the process, set a test page, then handle requests on stdin and stdout.
 
-    The first message is empty if the test page was set, or has `unavailable` with the reason.
+    The first message names the `program` if the test page was set, or has `unavailable` with the reason.
     """
     # Ctrl-C reaches the whole foreground group: the parent decides when this process ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -339,7 +342,7 @@ def main(make: Callable[[], Engine] = TypstEngine) -> None:
     except (OSError, RuntimeError, ValueError, MemoryError) as error:
         write_message(stdout, EngineMessage({"unavailable": str(error) or type(error).__name__}))
         return
-    write_message(stdout, EngineMessage({}))
+    write_message(stdout, EngineMessage({"program": PROGRAM}))
     serve(sys.stdin.buffer, stdout, engine)
 
 

@@ -15,7 +15,7 @@ from starlette.responses import RedirectResponse, Response
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import NotFound, Purged, ValidationFailed
 from pipeline.core.runtime import Runtime
-from pipeline.core.templating import TEMPLATES, render
+from pipeline.core.templating import SOURCES, render
 from pipeline.deliveries import answer_forms, email_replies
 from pipeline.deliveries.answer_forms import AnswerForm
 from pipeline.deliveries.email_replies import Handoff, PreviousReply, ReplyLink
@@ -66,7 +66,7 @@ class _ShownAnswer:
 @router.get("/style.css")
 def read_style() -> Response:
     """Return the styles that this page adds to the console's."""
-    return Response((TEMPLATES / "email_replies" / "style.css").read_bytes(), media_type="text/css")
+    return Response(SOURCES["email_replies/style.css"], media_type="text/css")
 
 
 @router.get("/{token}")

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from pipeline.core.errors import NotFound
-from pipeline.core.templating import TEMPLATES
+from pipeline.core.templating import SOURCES, TEMPLATES
 from pipeline.interfaces.api.dependencies import get_runtime
 
 router = APIRouter(include_in_schema=False)
@@ -18,14 +18,14 @@ router = APIRouter(include_in_schema=False)
 _FOLDER: Final = TEMPLATES / "console"
 _STYLE, _SCRIPT = "text/css", "text/javascript"
 
-#: name in an address -> file and media type
+#: name in an address -> source and media type
 _ASSETS: Final = {
-    "style.css": (_FOLDER / "style.css", _STYLE),
-    "icon.svg": (_FOLDER / "icon.svg", "image/svg+xml"),
-    "console.js": (_FOLDER / "console.js", _SCRIPT),
-    "reference.js": (_FOLDER / "reference.js", _SCRIPT),
-    "portal.css": (TEMPLATES / "portal" / "style.css", _STYLE),
-    "portal.js": (TEMPLATES / "portal" / "portal.js", _SCRIPT),
+    "style.css": ("console/style.css", _STYLE),
+    "icon.svg": ("console/icon.svg", "image/svg+xml"),
+    "console.js": ("console/console.js", _SCRIPT),
+    "reference.js": ("console/reference.js", _SCRIPT),
+    "portal.css": ("portal/style.css", _STYLE),
+    "portal.js": ("portal/portal.js", _SCRIPT),
 }
 
 #: One file: htmx reads the page soon after it has run, and an extension that comes later is never asked.
@@ -46,8 +46,8 @@ def read_asset(name: str, request: Request) -> Response:
         return _viewer_response("gzip" in request.headers.get("accept-encoding", ""))
     if name not in _ASSETS:
         raise NotFound(f"there is no file {name}")
-    path, media_type = _ASSETS[name]
-    return Response(path.read_bytes(), media_type=media_type, headers={"Cache-Control": "no-cache"})
+    source, media_type = _ASSETS[name]
+    return Response(SOURCES[source], media_type=media_type, headers={"Cache-Control": "no-cache"})
 
 
 def _viewer_response(compressed: bool) -> Response:  # noqa: FBT001 - what the browser accepts

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,12 +18,13 @@ import psutil
 import pytest
 from pypdf import PdfReader
 
-from pipeline.core.errors import RendererCrashed, StepFailed
+from pipeline.core.errors import RendererCrashed, RendererUnavailable, StepFailed
 from pipeline.documents.formats import invoice_pdf as invoice_kind
 from pipeline.documents.formats import packing_list as packing_kind
 from pipeline.documents.formats.invoice_pdf import invoice_pdf
 from pipeline.documents.formats.packing_list import packing_list_pdf
-from pipeline.documents.pdf.supervisor import Renderer, RendererLimits
+from pipeline.documents.pdf import supervisor
+from pipeline.documents.pdf.supervisor import ROOT, Renderer, RendererLimits
 from pipeline.documents.pdf.typesetter import (
     PART_CHARACTERS,
     WHOLE_CHARACTERS,
@@ -64,6 +66,28 @@ def fonts(body: bytes) -> dict[str, bool]:
             embedded = any(key in descriptor for key in ("/FontFile", "/FontFile2", "/FontFile3"))
             found[str(whole["/BaseFont"]).split("+")[-1]] = embedded
     return found
+
+
+def test_new_engine_after_an_upgrade_of_its_files_sets_what_this_process_knows(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, renderer: Renderer
+) -> None:
+    for folder in ("config", "pipeline", "templates"):
+        shutil.copytree(ROOT / folder, tmp_path / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(supervisor, "ROOT", tmp_path)
+    invoice = sample(3)
+    parts = [slice(0, len(invoice.packages))]
+    before = typeset(invoice, packing_kind.TEMPLATE, parts, renderer)
+    for path in (tmp_path / "templates/documents").iterdir():
+        path.write_text("a fact of another version", encoding="utf-8")
+    renderer.close()
+    assert typeset(invoice, packing_kind.TEMPLATE, parts, renderer) == before
+
+    renderer.close()
+    with (tmp_path / "pipeline/documents/pdf/worker.py").open("a") as file:
+        file.write("# another version\n")
+    with pytest.raises(RendererUnavailable, match="changed after the start of this process; restart it"):
+        typeset(invoice, packing_kind.TEMPLATE, parts, renderer)
+    assert renderer.pid is None
 
 
 def test_fonts_are_vendored_and_embedded() -> None:

@@ -12,7 +12,7 @@ from pipeline.core.errors import RendererCrashed, RendererUnavailable
 from pipeline.documents.formats.invoice_pdf import TEMPLATE
 from pipeline.documents.pdf import supervisor as keeper
 from pipeline.documents.pdf.supervisor import Renderer
-from pipeline.documents.pdf.worker import EngineMessage, write_message
+from pipeline.documents.pdf.worker import PROGRAM, EngineMessage, write_message
 from tests.documents.samples import WHOLE, sample
 from tests.system.faults import late_engine
 
@@ -124,7 +124,7 @@ def test_start_message_is_not_a_response(expected_documents: dict[int, bytes]) -
         ) -> tuple[EngineMessage | None, bool]:
             if asked is None and self.unread:
                 self.unread = False
-                return EngineMessage({}), False
+                return EngineMessage({"program": PROGRAM}), False
             return super()._exchange(process, seconds, asked)
 
     renderer = Hasty()

@@ -72,7 +72,7 @@ def test_health_needs_a_key_and_names_every_part(harness: ApiHarness) -> None:
     health = harness.client("read").get("/api/system/health").json()
     assert (health["status"], [part["name"] for part in health["parts"]]) == (
         "ok",
-        ["database", "sweep", "steps", "deliveries", "outage", "installation", "rules"],
+        ["database", "sweep", "steps", "deliveries", "outage", "installation", "rules", "version"],
     )
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 
-from pipeline.documents.pdf.worker import EngineMessage, read_message, write_message
+from pipeline.documents.pdf.worker import PROGRAM, EngineMessage, read_message, write_message
 
 if __name__ == "__main__":
     stdout = sys.stdout.buffer
-    write_message(stdout, EngineMessage({}))
+    write_message(stdout, EngineMessage({"program": PROGRAM}))
     while (asked := read_message(sys.stdin.buffer)) is not None:
         state = {"number": asked.head["number"] - 1, "resident_bytes": 0, "spent": False}
         write_message(stdout, EngineMessage(state, [b"another account's document"]))
