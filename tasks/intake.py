@@ -18,7 +18,7 @@ from kombu.mixins import ConsumerProducerMixin
 from config import queues
 from pipeline.accounts.api_keys import EXECUTE, Caller
 from pipeline.accounts.recipients import Target
-from pipeline.core import heartbeats, ids, installed_version, tracing
+from pipeline.core import heartbeats, ids, process_version, tracing
 from pipeline.core.errors import (
     ChannelUnavailable,
     DatabaseBusy,
@@ -134,7 +134,7 @@ class Intake(ConsumerProducerMixin):
         """
         if self._runtime.settings.embedded or time.monotonic() < self._heartbeat_at:
             return
-        if installed_version.take_no_more_work():
+        if process_version.take_no_more_work():
             self.end()
             return
         # Another intake that ended may have deleted the row.

@@ -12,7 +12,7 @@ from celery import bootsteps
 
 from config.celery import app
 from config.logs import configure_logs
-from pipeline.core import installed_version
+from pipeline.core import process_version
 from pipeline.core.runtime import process_runtime
 from tasks.intake import Intake
 
@@ -49,7 +49,7 @@ def main(on_ready: Callable[[], None] = lambda: None) -> None:
     faulthandler.register(signal.SIGALRM, chain=True)
 
     def end(*_: object) -> None:
-        installed_version.end_requested()
+        process_version.end_requested()
         intake.end()
         # A dead connection would keep the current message, and with it the process, forever.
         signal.setitimer(signal.ITIMER_REAL, grace_seconds)
@@ -57,7 +57,7 @@ def main(on_ready: Callable[[], None] = lambda: None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, end)
     intake.run()
-    installed_version.wait_for_restart()
+    process_version.wait_for_restart()
 
 
 app.steps["worker"].add(EmbeddedIntake)

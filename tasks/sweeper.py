@@ -18,7 +18,7 @@ from config.celery import app
 from config.celery_internals import ShutdownPoll, stop_workers
 from config.queues import DELIVERIES, STEP_QUEUES
 from config.settings import Settings, get_settings
-from pipeline.core import heartbeats, installed_version, shutdown, tracing
+from pipeline.core import heartbeats, process_version, shutdown, tracing
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import ChannelUnavailable, DatabaseBusy
 from pipeline.core.failpoints import failpoint
@@ -85,7 +85,7 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
     def _run(self) -> None:
         pause = get_settings().sweep_seconds
         while not self._ended.wait(pause * random.uniform(1 - JITTER, 1 + JITTER)):  # noqa: S311 - not a secret
-            if installed_version.take_no_more_work():
+            if process_version.take_no_more_work():
                 shutdown.request()
                 stop_workers()
                 return
@@ -221,7 +221,7 @@ def _start_tracing(**_: Any) -> None:
 
 @worker_shutting_down.connect
 def _request_shutdown(**_: Any) -> None:
-    installed_version.end_requested()
+    process_version.end_requested()
     shutdown.request()
 
 

@@ -10,7 +10,7 @@ from sqlmodel import Session, SQLModel, col, select
 
 from config.queues import BACKLOG, DELIVERIES, DOCUMENTS, STEPS, TASK_ROUTES
 from pipeline.accounts import recipients
-from pipeline.core import heartbeats, installation, installed_version, tenancy
+from pipeline.core import heartbeats, installation, process_version, tenancy
 from pipeline.core.db import database_now, index_constant, statement_now
 from pipeline.core.errors import DatabaseBusy, MessageBrokerDown
 from pipeline.core.runtime import Runtime
@@ -117,11 +117,11 @@ def _describe_rules(runtime: Runtime, session: Session) -> ServicePart:
 
 def _check_version() -> ServicePart:
     """Check whether the files of this process were replaced by those of another version."""
-    other = installed_version.find_other()
+    other = process_version.find_other()
     message = (
         "this process runs the installed version"
         if other is None
-        else f"version {other} is installed, but this process is {installed_version.OWN}; restart it"
+        else f"version {other} is installed, but this process is {process_version.OWN}; restart it"
     )
     return ServicePart("version", ok=other is None, message=message)
 

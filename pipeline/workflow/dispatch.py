@@ -18,8 +18,8 @@ from config import queues
 from config.celery import app
 from config.celery_internals import keep_standard_output_clean, run_celery
 from config.queues import ANSWER_SECONDS
-from pipeline.core.installed_version import wait_for_restart
 from pipeline.core.metrics import count
+from pipeline.core.process_version import wait_for_restart
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.polling import Poll
 from pipeline.exports.metrics import NOT_SENT, SENT, TASK_MESSAGES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from difflib import get_close_matches
@@ -215,6 +216,27 @@ def _exports(
     """Execute approved export plans exactly once: packages, customs documents, handoff and messages."""
 
 
+#: The remedy for an error that no command expects.
+_UNEXPECTED_REMEDY: Final = "Run `exports doctor`. With `exports --debug` before the command, you see where the error happened; report it with that."
+
+
+def _report_unexpected(error: Exception, *, as_json: bool) -> None:
+    """Print the error on standard error, or as JSON on standard output; a process that keeps a log also logs it."""
+    from config.redaction import hide_secrets  # noqa: PLC0415 - needed only here
+
+    structlog = sys.modules.get("structlog")
+    if structlog is not None and structlog.is_configured():
+        structlog.get_logger(__name__).critical("command_failed", exc_info=error)
+    # Only the first line: SQLAlchemy's others repeat the values of the statement.
+    detail = hide_secrets(str(error).partition("\n")[0])
+    message = f"unexpected {type(error).__name__}" + (f": {detail}" if detail else "")
+    if as_json:
+        problem = {"errorCode": "UNEXPECTED", "message": message, "remedy": _UNEXPECTED_REMEDY}
+        sys.stdout.write(json.dumps(problem, indent=2, ensure_ascii=False) + "\n")
+    else:
+        sys.stderr.write(f"error {message} (UNEXPECTED)\n  {_UNEXPECTED_REMEDY}\n")
+
+
 def main() -> None:
     """Run the command line."""
     # Before anything of ours is imported: PYTHONPATH may name a folder with its own `config` or `tasks`.
@@ -224,7 +246,5 @@ def main() -> None:
     except Exception as error:
         if "--debug" in sys.argv:
             raise
-        from pipeline.interfaces.cli.unexpected import report_unexpected  # noqa: PLC0415 - needed only here
-
-        report_unexpected(error, as_json="--json" in sys.argv)
+        _report_unexpected(error, as_json="--json" in sys.argv)
         raise SystemExit(1) from None
