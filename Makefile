@@ -30,7 +30,10 @@ BY_STACK := -n 3 --dist loadgroup
 SEMGREP := SEMGREP_SETTINGS_FILE=.semgrep/settings.yml SEMGREP_LOG_FILE=.semgrep/log .semgrep/bin/semgrep
 QUIETLY := --metrics=off --disable-version-check
 
-.PHONY: help setup demo kits test pictures readme calendar leap-day last-minute coverage system lint fix semgrep sbom release fuzz contracts client docs site money model faults soak bench ci clean
+# The tools that build the TypeScript client.
+NPM_READY := clients/typescript/node_modules/.package-lock.json
+
+.PHONY: help setup demo kits wheel test pictures readme calendar leap-day last-minute coverage system lint fix semgrep sbom release fuzz contracts client docs site money model faults soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -74,8 +77,7 @@ readme: setup ## Make the pictures of the README, with the data of the demo
 system: setup ## Run the tests of the whole service: its processes on every stack, every fault, random scenarios and benchmarks; takes half an hour
 	$(VENV)/bin/pytest $(BY_STACK) $(SYSTEM)
 
-kits: .generators/ready ## Install what the tests in Node.js and of generated clients need (without it they are skipped, unless CI is set)
-	cd clients/typescript && npm ci --ignore-scripts
+kits: .generators/ready $(NPM_READY) ## Install what the tests in Node.js and of generated clients need (without it they are skipped, unless CI is set)
 	cd examples/consumers/node && npm ci --ignore-scripts
 	cd tests/interfaces/api/javascript && npm ci --ignore-scripts
 	cd tests/interfaces/contracts/javascript && npm ci --ignore-scripts
@@ -98,11 +100,15 @@ semgrep: .semgrep/ready ## Check the code against our own data-flow rules, witho
 sbom: setup ## Write sbom.json: every package of the environment, as CycloneDX, without the network
 	$(VENV)/bin/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-format JSON --output-file sbom.json
 
-release: setup ## Build what a release publishes into dist: packages for pip and npm, bill of materials, checksums; needs `make kits`
+wheel: setup ## Build what an installation by pip needs into dist: the wheel, and the exact dependencies with their hashes
 	rm -rf dist && mkdir dist
-	for folder in . clients/python; do (cd $$folder && $(CURDIR)/$(VENV)/bin/python -m hatchling build --directory $(CURDIR)/dist) || exit 1; done
+	$(VENV)/bin/python -m hatchling build --target wheel --directory $(CURDIR)/dist
+	$(UV) export --quiet --locked --no-default-groups --no-emit-project --no-header --output-file dist/requirements.txt
+
+release: wheel $(NPM_READY) ## Build what a release publishes into dist: packages for pip and npm, bill of materials, checksums
+	$(VENV)/bin/python -m hatchling build --target sdist --directory $(CURDIR)/dist
+	cd clients/python && $(CURDIR)/$(VENV)/bin/python -m hatchling build --directory $(CURDIR)/dist
 	cd clients/typescript && npm run build && npm pack --ignore-scripts --pack-destination $(CURDIR)/dist
-	$(UV) export --quiet --locked --no-default-groups --no-emit-project --output-file dist/requirements.txt
 	$(VENV)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-format JSON --output-file dist/sbom.json dist/requirements.txt
 	cd dist && sha256sum * > SHA256SUMS
 
@@ -151,6 +157,10 @@ clean: ## Remove what the targets above created
 $(VENV)/ready: pyproject.toml uv.lock $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
 	@$(need_python)
 	$(UV) sync --locked $(if $(CI),--group charts) --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
+	@touch $@
+
+$(NPM_READY): clients/typescript/package-lock.json
+	cd clients/typescript && npm ci --ignore-scripts
 	@touch $@
 
 .generators/ready: .ci/generators/requirements.txt $(if $(filter .uv/%,$(UV)),.uv/bin/uv)

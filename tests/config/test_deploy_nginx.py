@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import httpx
@@ -23,71 +22,15 @@ from pipeline.core.problems import Problem, problem_document
 from pipeline.core.runtime import open_runtime
 from tests.conftest import SECRET_KEY, _start_own_server
 from tests.support import factories
-from tests.support.certificates import Authority
 from tests.support.command_line import Commands, run_service
-from tests.support.compose import DEPLOY
+from tests.support.nginx import NAME, TEXT, Nginx
 from tests.support.people import PASSWORD, add_person
 from tests.support.ports import LOOPBACK, free_port
-from tests.support.servers import Server, find, poll
+from tests.support.servers import poll
 
-TEXT: Final = (DEPLOY / "nginx.conf").read_text(encoding="utf-8")
-NAME: Final = "exports.example"
 #: Another address of this machine than the one that may read the metrics.
 STRANGER: Final = "127.7.7.7"
 MEGABYTE: Final = 1 << 20
-
-
-class Nginx(Server):
-    """nginx with our file, on own ports and with changes of it."""
-
-    name, user = "nginx", "www-data"
-
-    def __init__(self, web_port: int, changes: Sequence[tuple[str, str]] = ()) -> None:
-        self.program = find("nginx", [Path("/usr/sbin")], "nginx")
-        super().__init__()
-        self.plain_port = free_port()
-        places = (
-            ("127.0.0.1:8000", f"{LOOPBACK}:{web_port}"),
-            ("listen 80;", f"listen {LOOPBACK}:{self.plain_port};"),
-            ("listen 443 ssl;", f"listen {LOOPBACK}:{self.port} ssl;"),
-            ("/etc/ssl/exports/", f"{self.folder}/"),
-            ("/var/log/nginx/", f"{self.folder}/"),
-        )
-        text = TEXT
-        for place, own in (*places, *changes):
-            assert place in text, place
-            text = text.replace(place, own)
-        kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-        folders = "\n".join(f"{kind}_temp_path {self.folder}/{kind};" for kind in kinds)
-        main = "pid nginx.pid; error_log stderr; daemon off; events {}"
-        self._write("nginx.conf", f"{main}\nhttp {{\n{folders}\n{text}\n}}\n")
-        authority = Authority(self.folder)
-        authority.server_context(LOOPBACK)
-        self.trusted = authority.client_context()
-        (chain,) = self.folder.glob(f"{LOOPBACK}*.pem")
-        for name in ("fullchain.pem", "privkey.pem"):
-            self._write(name, chain.read_text(encoding="utf-8"))
-        self.url = f"https://{LOOPBACK}:{self.port}"
-
-    def _write(self, name: str, text: str) -> None:
-        (self.folder / name).write_text(text, encoding="utf-8")
-        self.own(self.folder / name)
-
-    def command(self) -> Sequence[str]:
-        return [self.program, "-e", "stderr", "-p", str(self.folder), "-c", "nginx.conf"]
-
-    def ping(self) -> None:
-        with self.client() as client:
-            client.get("/livez")
-
-    def client(self, source: str = LOOPBACK) -> httpx.Client:
-        """Return a browser that calls from the address `source`."""
-        transport = httpx.HTTPTransport(verify=self.trusted, local_address=source)
-        return httpx.Client(base_url=self.url, headers={"Host": NAME}, transport=transport, timeout=30)
-
-    def read_log(self) -> str:
-        """Return the lines of the access log."""
-        return (self.folder / "exports.log").read_text(encoding="utf-8")
 
 
 @dataclass(frozen=True)
@@ -133,7 +76,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         {"database_url": environment["DATABASE_URL"], "artifacts_url": f"file:{folder}", "secret_key": SECRET_KEY}
     )
     port = free_port()
-    with run_service(environment, folder, port), _start_own_server(Nginx, port) as nginx:
+    with run_service(environment, folder, port), _start_own_server(Nginx, [port]) as nginx:
         with nginx.client() as client:
             answer = execute(client, key, "batch_live")
         yield Site(nginx, settings, port, key, answer.json()["exportId"])
@@ -151,7 +94,7 @@ def execute(client: httpx.Client, key: str, batch: str) -> httpx.Response:
 @contextmanager
 def changed_nginx(site: Site, *changes: tuple[str, str]) -> Iterator[Nginx]:
     """Yield another nginx in front of the same service, with a changed file."""
-    with Nginx(site.port, changes) as nginx:
+    with Nginx([site.port], changes) as nginx:
         yield nginx
 
 

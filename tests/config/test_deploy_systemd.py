@@ -23,7 +23,9 @@ from tests.system.acceptance.programs import read_procfile
 EXPOSURE: Final = 13
 INSTALLED: Final = "/opt/exports/bin/exports"
 
-FILES: Final = {process: "exports-worker@.service" if process == "worker" else f"exports-{process}.service" for process in PROCESSES} | {"migrate": "exports-migrate.service"}  # fmt: skip
+#: A machine runs several of these processes.
+SEVERAL: Final = {"web", "worker"}
+FILES: Final = {process: f"exports-{process}{'@' if process in SEVERAL else ''}.service" for process in (*PROCESSES, "migrate")}  # fmt: skip
 
 
 def run_analyze(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,7 +47,7 @@ def units(tmp_path: Path) -> Path:
 
 
 def list_instances(folder: Path) -> list[str]:
-    """Return the paths of the units; of the worker, the first instance."""
+    """Return the paths of the units; of a process with several, the first instance."""
     names = [name.replace("@.", "@1.") for name in FILES.values()]
     return [str(folder / name) for name in names]
 
@@ -56,7 +58,7 @@ def test_systemd_accepts_the_units(units: Path) -> None:
 
 
 def test_systemd_refuses_an_unknown_option(units: Path) -> None:
-    path = units / "exports-web.service"
+    path = units / "exports-deliveries.service"
     path.write_text(path.read_text(encoding="utf-8").replace("Restart=", "Restat="), encoding="utf-8")
     assert "Restat" in run_analyze("verify", "--man=no", str(path)).stderr
 
