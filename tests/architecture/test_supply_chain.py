@@ -82,3 +82,10 @@ def test_package_has_no_known_hole(name: str) -> None:
 def test_versions_are_compared_as_numbers() -> None:
     assert numbers("3.1.10") > numbers("3.1.6") > numbers("3.1.5")
     assert numbers("2026.10.19.post1") > numbers("2024.7.4")
+
+
+def test_dependency_without_a_stable_version_has_an_upper_bound() -> None:
+    given = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["dependencies"]
+    unstable = [each for each in given if ">=0." in each]
+    assert len(unstable) > 10
+    assert [each for each in unstable if ",<0." not in each] == []
