@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import AfterValidator, AliasChoices, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, EnvSettingsSource, NoDecode, SettingsConfigDict
 
-from config.addresses import check_addresses
+from config.addresses import check_addresses, list_servers
 from config.mail import check_mail
 from config.network import LOOPBACK, is_loopback
 from config.provider_roles import ProviderRoles, check_provider, parse_provider_roles
@@ -76,7 +76,7 @@ class Settings(BaseSettings):
     )
 
     # Where things are
-    database_url: str = Field(
+    database_url: Annotated[str, AfterValidator(list_servers)] = Field(
         "sqlite:///var/exports.db",
         validation_alias=_unprefixed("database_url"),
         description="The database: sqlite or postgresql",

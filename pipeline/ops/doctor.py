@@ -109,12 +109,11 @@ def _database(settings: Settings) -> str:
             return f"SQLite {version}, {database.url.database}"
         version = str(session.scalar(text("show server_version"))).split(" ", 1)[0]
         driver_connection = session.connection().connection.driver_connection
-        tls_warning = (
-            ""
-            if driver_connection is None
-            else _unverified_tls_warning(driver_connection.info.host, driver_connection.info.get_parameters())
-        )
-        return f"PostgreSQL {version}, {database.url.host}/{database.url.database}{tls_warning}"
+        # Of several servers, the one that this connection found.
+        server = None if driver_connection is None else driver_connection.info
+        tls_warning = "" if server is None else _unverified_tls_warning(server.host, server.get_parameters())
+        host = database.url.host if server is None else server.host
+        return f"PostgreSQL {version}, {host}/{database.url.database}{tls_warning}"
 
 
 def _unverified_tls_warning(host: str, given: Mapping[str, str]) -> str:

@@ -83,7 +83,7 @@ def test_own_and_loopback_credentials_are_accepted(database_url: str, broker_url
         "redis://:@10.0.0.4/0",
         "amqp://exports@mq.example//",
         "amqps://exports:@mq.example//",
-        "redis://:7Yq-long-and-random@one.example/0;redis://two.example/0",
+        "amqp://exports:7Yq-long-and-random@one.example//;amqp://exports@two.example//",
         "rediss://mq.example/0?ssl_cert_reqs=none",
     ],
 )
