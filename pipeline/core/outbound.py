@@ -58,6 +58,12 @@ class ForbiddenDestination(ConnectError):
     """The name resolves to a private or reserved address, or the port is not allowed for partners."""
 
 
+def describe_address(host: str, address: str) -> str:
+    """Return a sentence for a person: the allowed address of the host, and who can reach it."""
+    kind = "a public address" if is_public(address) else "a private address, which the settings allow"
+    return f"{address} is {kind}" if address == host else f"{host} is {address}, {kind}"
+
+
 def is_public(address: str) -> bool:
     """Return whether `address` can be reached by anyone on the internet."""
     ip = ipaddress.ip_address(address.split("%", maxsplit=1)[0])

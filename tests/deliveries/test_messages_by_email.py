@@ -127,7 +127,7 @@ def test_connection_test_passes_all_stages_and_sends_one_mail() -> None:
     assert [(each.name, each.passed) for each in stages] == [
         (name, True) for name in ("resolve", "connect", "TLS", "sign in", "recipients", "test mail")
     ]
-    assert stages[0].found == f"{LOOPBACK} is {LOOPBACK}"
+    assert stages[0].found == f"{LOOPBACK} is a private address, which the settings allow"
     assert stages[2].found.startswith("TLSv1.")
     assert stages[4].found == DESK
     assert mail.parsed["Subject"] == "Connection test"

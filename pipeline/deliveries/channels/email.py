@@ -17,7 +17,7 @@ from config.settings import Settings
 from pipeline.accounts.recipients import Target
 from pipeline.accounts.schemas import EmailEndpoint
 from pipeline.core.errors import ArtifactConflict, ChannelRefused, ChannelUnavailable, ExportsError, StoreUnavailable
-from pipeline.core.outbound import trusted_certificates
+from pipeline.core.outbound import describe_address, trusted_certificates
 from pipeline.deliveries.channels import protocol
 from pipeline.deliveries.channels.protocol import (
     Attachment,
@@ -138,7 +138,7 @@ class EmailChannel:
             encrypted = [("TLS", _with_remedy(session.secure, "give the mail server a certificate for its host name"))]
             yield from protocol.run_stages(
                 [
-                    ("resolve", _with_remedy(lambda: f"{server.host} is {', '.join(session.resolve())}", _SETTINGS)),
+                    ("resolve", _with_remedy(lambda: describe_address(server.host, session.resolve()[0]), _SETTINGS)),
                     ("connect", _with_remedy(lambda: session.connect() or f"{where} listens", _SETTINGS)),
                     *(encrypted if server.security != "smtp" else ()),
                     ("sign in", _with_remedy(session.sign_in, "check user and password in EXPORTS_SMTP_URL")),

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 from httpcore import ConnectError, ConnectTimeout
 
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
-from pipeline.core.outbound import ForbiddenDestination, is_public, resolve_allowed, trusted_certificates
+from pipeline.core.outbound import ForbiddenDestination, describe_address, resolve_allowed, trusted_certificates
 from pipeline.deliveries.channels.http_client import HttpSession
 from pipeline.deliveries.channels.protocol import StageFailed
 
@@ -90,9 +90,7 @@ class Probe:
         except (ConnectError, ConnectTimeout, UnicodeError) as error:
             reason = "the name is not valid" if isinstance(error, UnicodeError) else str(error)
             raise StageFailed(f"{self._host}: {reason}", "check the name, and that public DNS has it") from error
-        first = self._addresses[0]
-        kind = "a public address" if is_public(first) else "a private address, which the settings allow"
-        return f"{first} is {kind}" if first == self._host else f"{self._host} is {first}, {kind}"
+        return describe_address(self._host, self._addresses[0])
 
     def _connect(self) -> str:
         try:

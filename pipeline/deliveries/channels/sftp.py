@@ -10,6 +10,7 @@ from asyncssh import SFTPClient
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
+from pipeline.core.outbound import describe_address
 from pipeline.deliveries.channels.protocol import (
     ChannelFactory,
     DeliveryReceipt,
@@ -112,7 +113,7 @@ class _SftpTest:
 
     def _resolve(self) -> str:
         self._address = self._session.resolve()
-        return f"{self._session.server.host} is {self._address}"
+        return describe_address(self._session.server.host, self._address)
 
     def _connect(self) -> str:
         self._session.connect(self._address).close()

@@ -57,7 +57,7 @@ def web(
         _ensure_message_broker(get_settings().model_copy(update={"host": host}))
         if as_json:
             _announce_web(host, port, context.args)
-            _capture_warnings()
+        _capture_warnings()
         server.run_web(host, port, [*([] if workers == 1 else ["--workers", str(workers)]), *context.args])
 
 
@@ -123,8 +123,7 @@ def intake(metrics_port: MetricsPort = None, as_json: JsonWhenReady = False) -> 
             tasks = import_module("tasks.intake_runner")
         with _served_metrics(metrics_port) as port:
             announced = threading.Event()
-            if as_json:
-                _capture_warnings()
+            _capture_warnings()
 
             def announce() -> None:
                 if as_json and not announced.is_set():
@@ -151,8 +150,7 @@ def run_worker(
                 _print_ready(role, metrics_port=port)
 
             with _served_metrics(port):
-                if as_json:
-                    _capture_warnings()
+                _capture_warnings()
                 dispatch.run_worker(role, options, *([announce] if as_json else []))
 
 

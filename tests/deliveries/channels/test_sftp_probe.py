@@ -48,6 +48,7 @@ def test_good_server_passes_every_stage_and_keeps_only_the_test_event(server: Sf
     assert [(stage.name, stage.passed) for stage in stages] == [(name, True) for name in STAGES]
     assert list(server.files()) == ["out/ntf_test/manifest.json", "out/ntf_test/message.json"]
     assert {path.name for path in (server.root / "in").iterdir()} == {"done", "refused"}
+    assert stages[0].found == "127.0.0.1 is a private address, which the settings allow"
     assert server.host_key.get_fingerprint() in stages[2].found
 
 

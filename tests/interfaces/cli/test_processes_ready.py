@@ -84,3 +84,13 @@ def test_refused_process_says_why_in_json(commands: Commands) -> None:
 def test_json_of_deliveries_stands_after_its_command(commands: Commands) -> None:
     refused = commands("deliveries", "--json", "list")
     assert (refused.exit_code, "list --json" in json.loads(refused.stdout)["remedy"]) == (2, True)
+
+
+def test_log_of_a_process_is_json_without_the_option_too(commands: Commands, tmp_path: Path) -> None:
+    """As root, Celery warns in several lines of text."""
+    process = exports(["worker"], commands.environment | SERVERS, tmp_path)
+    assert process.stderr is not None
+    first = process.stderr.readline()
+    process.terminate()
+    _, rest = process.communicate(timeout=60)
+    assert all("event" in json.loads(line) for line in [first, *rest.splitlines()])
