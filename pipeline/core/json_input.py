@@ -212,6 +212,11 @@ def load_json(raw: bytes) -> Any:  # any JSON type
     except UnicodeDecodeError as error:
         raise InvalidRequest(f"the body is not UTF-8 at byte {error.start}; encode it as UTF-8") from None
     except json.JSONDecodeError as error:
+        if raw.lstrip()[:2] in {b"//", b"/*"}:
+            raise InvalidRequest(
+                "the body is not JSON: it begins with a comment; send it without comments, as `exports plans new` writes"
+                " them only with `--explain`"
+            ) from None
         where = f"line {error.lineno}, column {error.colno}"
         raise InvalidRequest(f"the body is not JSON at {where}: {error.msg[:1].lower()}{error.msg[1:]}") from None
     except ValueError:

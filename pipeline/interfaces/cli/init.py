@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -25,6 +26,7 @@ from pipeline.interfaces.cli.output import (
     stderr_console,
     stdout_console,
 )
+from pipeline.interfaces.cli.server import WORKERS
 from pipeline.interfaces.cli.session import open_current_runtime
 
 app = typer.Typer()
@@ -87,7 +89,7 @@ def init(
     if as_json:
         print_json({"account": account, "made": created, "key": key, "envFile": str(ENV_FILE) if first else None})
     else:
-        _print_result(account, created, key)
+        _print_result(account, created, key, ["exports serve"] if settings.embedded else ["exports web", *WORKERS])
 
 
 def _missing_settings(settings: Settings) -> dict[str, Any]:
@@ -140,7 +142,7 @@ def _append_settings(settings: dict[str, Any]) -> None:
             file.write(f"{_COMMENTS.get(name, '')}EXPORTS_{name.upper()}={text}\n")
 
 
-def _print_result(account: str, created: list[str], key: str | None) -> None:
+def _print_result(account: str, created: list[str], key: str | None, processes: Sequence[str]) -> None:
     console = stdout_console()
     for each in created:
         console.print(f"[green]✓[/] {escape(each)}")
@@ -155,8 +157,9 @@ def _print_result(account: str, created: list[str], key: str | None) -> None:
     console.print(f"  {key}", soft_wrap=True, markup=False)
     console.print(f"  It may {', '.join(ROLES[:-1])} and {ROLES[-1]}. To use /console, invite yourself:")
     console.print(f"  exports people add --account {escape(account)} --role admin --email YOUR_ADDRESS", soft_wrap=True)
+    first = ", ".join(f"`{command}`" for command in processes)
     stderr_console().print(
-        "[dim]  Next: `exports serve`, then in another terminal"
+        f"[dim]  Next: {first}{', each in its own terminal' if len(processes) > 1 else ''}, then in another terminal"
         f" `exports plans new --account {escape(account)} --broker {demo.PARTNERS[0].id} > plan.json`"
         " and `exports execute plan.json --wait`.[/]",
         soft_wrap=True,

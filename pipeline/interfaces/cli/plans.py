@@ -106,9 +106,12 @@ def new(
     batch: Annotated[
         str | None, typer.Option(metavar="ID", help="The plan's batch id. [default with --account: from the time]")
     ] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Keep the comments, also in a file or pipe.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Print an example plan with comments to fill in; with --json without comments."""
+    """Print an example plan to fill in; on a terminal with comments, into a file or pipe as JSON."""
+    if explain and as_json:
+        raise Failure("--explain keeps comments, and --json has none", remedy="Give one of them.", code=ExitCode.USAGE)
     now = utc_now()
     text = examples.read_text(examples.COMMENTED_PLAN, now.date())
     if account is not None:
@@ -119,10 +122,10 @@ def new(
         text = _fill_in(text, rf'"{field}": ', value)
     for field, value in (("broker", broker), ("warehouse", warehouse)):
         text = _fill_in(text, rf'"{field}": \{{"id": ', value)
-    if as_json:
-        print_json(json.loads(strip_comments(text)))
-    else:
+    if explain or (sys.stdout.isatty() and not as_json):
         typer.echo(text, nl=not text.endswith("\n"))
+    else:
+        print_json(json.loads(strip_comments(text)))
 
 
 @app.command()

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from pipeline.core import json_input
 from pipeline.core.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
 from pipeline.core.json_input import check_shape, load_json, parse_json
+from pipeline.exports import examples
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
 from tests.interfaces.api.conftest import ApiHarness, Open, execution
@@ -23,6 +24,7 @@ from tests.system.faults.matrix import mark_own_stack
 
 EXECUTE = "/api/exports/execute"
 AS_JSON = {"Content-Type": "application/json"}
+COMMENTED = examples.COMMENTED_PLAN.read_bytes()
 
 
 def chunks(size: int, sent: list[int]) -> Iterator[bytes]:
@@ -67,6 +69,7 @@ def test_key_is_checked_before_the_body_is_read(harness: ApiHarness) -> None:
         (b'{"accountId":' + b"9" * 5000 + b"}", AS_JSON, 400, "INVALID_REQUEST", "too many digits"),
         (b'{"accountId":"\xff"}', AS_JSON, 400, "INVALID_REQUEST", "not UTF-8 at byte 14"),
         (b"", AS_JSON, 400, "INVALID_REQUEST", "not JSON at line 1, column 1"),
+        (COMMENTED, AS_JSON, 400, "INVALID_REQUEST", "begins with a comment; send it without comments"),
         (b"[]", AS_JSON, 400, "INVALID_REQUEST", "must be a JSON object"),
         (b"null", AS_JSON, 400, "INVALID_REQUEST", "must be a JSON object"),
         (b"a=b", {"Content-Type": "application/x-www-form-urlencoded"}, 400, "INVALID_REQUEST", "Content-Type"),

@@ -322,7 +322,9 @@ def test_partner_is_registered_with_its_channels(commands: Commands) -> None:
 
 def test_example_plan_is_valid_with_and_without_comments(commands: Commands) -> None:
     Plan.model_validate(commands.json("plans", "new"))
-    assert commands("plans", "new").stdout.lstrip().startswith("//")
+    Plan.model_validate_json(commands("plans", "new").stdout)  # into a file or pipe
+    assert commands("plans", "new", "--explain").stdout.lstrip().startswith("//")
+    assert commands("plans", "new", "--explain", "--json").exit_code == 2
 
 
 def test_example_plans_are_dated_today(commands: Commands) -> None:

@@ -368,7 +368,7 @@ def test_deliveries_are_listed_and_resent(service: Commands, executed: dict[str,
 
 
 def test_printed_example_plan_passes_preflight(service: Commands) -> None:
-    example = service("plans", "new")
+    example = service("plans", "new", "--explain")
     assert "// An approved export plan" in example.stdout
     report = service("preflight", "-", stdin=example.stdout)
     assert report.exit_code == 0, report.output

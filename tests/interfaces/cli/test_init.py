@@ -113,6 +113,18 @@ def test_init_keeps_the_settings_that_are_given(commands: Commands, folder: Path
     assert list(read_env_file(folder)) == ["EXPORTS_API_KEY"]
 
 
+@pytest.mark.parametrize(
+    ("broker_url", "named"),
+    [
+        ("memory://", "`exports serve`, then"),
+        ("amqp://exports:long-and-random@127.0.0.1:9//", "`exports web`, `exports worker`, `exports deliveries`, `exports intake`, each in its own terminal, then"),
+    ],
+)  # fmt: skip
+@pytest.mark.usefixtures("folder")
+def test_init_names_the_processes_to_start(commands: Commands, broker_url: str, named: str) -> None:
+    assert f"Next: {named} in another terminal" in commands("init", BROKER_URL=broker_url).stderr
+
+
 @pytest.mark.parametrize("wrong", [["--account", "a b"], ["--gs1-prefix", "x"]])
 def test_init_with_an_invalid_value_fails_and_can_be_repeated(
     commands: Commands, folder: Path, wrong: list[str]
@@ -170,7 +182,7 @@ def test_new_plan_executes_after_init_and_has_its_own_batch(commands: Commands, 
 
 
 def test_new_plan_inserts_partner_ids_literally(commands: Commands) -> None:
-    text = commands("plans", "new", "--broker", 'b"\\1', "--warehouse", "wh\\g<0>").stdout
+    text = commands("plans", "new", "--explain", "--broker", 'b"\\1', "--warehouse", "wh\\g<0>").stdout
     assert text.lstrip().startswith("//")
     assert f'"broker": {{"id": {json.dumps("b" + chr(34) + chr(92) + "1")}}}' in text
     assert '"warehouse": {"id": "wh\\\\g<0>"}' in text
