@@ -5812,7 +5812,7 @@ export interface operations {
             query?: never;
             header?: {
                 /** @description A repeat with the same key and body gets the same answer; up to 255 printable characters */
-                "Idempotency-Key"?: string | null;
+                "Idempotency-Key"?: string;
             };
             path?: never;
             cookie?: never;
@@ -5911,7 +5911,7 @@ export interface operations {
             query?: never;
             header?: {
                 /** @description A repeat with the same key and body gets the same answer; up to 255 printable characters */
-                "Idempotency-Key"?: string | null;
+                "Idempotency-Key"?: string;
             };
             path?: never;
             cookie?: never;
@@ -6173,7 +6173,7 @@ export interface operations {
             query?: never;
             header?: {
                 /** @description A repeat with the same key and body gets the same answer; up to 255 printable characters */
-                "Idempotency-Key"?: string | null;
+                "Idempotency-Key"?: string;
             };
             path?: never;
             cookie?: never;
@@ -6272,7 +6272,7 @@ export interface operations {
             query?: never;
             header?: {
                 /** @description A repeat with the same key and body gets the same answer; up to 255 printable characters */
-                "Idempotency-Key"?: string | null;
+                "Idempotency-Key"?: string;
             };
             path?: never;
             cookie?: never;
@@ -6380,9 +6380,9 @@ export interface operations {
             query?: never;
             header?: {
                 /** @description A repeat with the same key and body gets the same answer; up to 255 printable characters */
-                "Idempotency-Key"?: string | null;
+                "Idempotency-Key"?: string;
                 /** @description `wait=N`: answer when the export has ended, after at most N seconds */
-                Prefer?: string | null;
+                Prefer?: string;
             };
             path?: never;
             cookie?: never;
@@ -6508,9 +6508,9 @@ export interface operations {
             query?: never;
             header?: {
                 /** @description A repeat with the same key and body gets the same answer; up to 255 printable characters */
-                "Idempotency-Key"?: string | null;
+                "Idempotency-Key"?: string;
                 /** @description `wait=N`: answer when the export has ended, after at most N seconds */
-                Prefer?: string | null;
+                Prefer?: string;
                 /** @description Only if the resource still has this version: the `ETag` of the answer that you read */
                 "If-Match"?: string;
             };
@@ -6886,27 +6886,27 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description Only exports in this state */
-                state?: components["schemas"]["ExportState"] | null;
+                state?: components["schemas"]["ExportState"];
                 /** @description Only exports with this outcome; repeat it for any of several */
                 outcome?: components["schemas"]["Outcome"][];
                 /** @description Id of the customs broker */
-                broker?: string | null;
+                broker?: string;
                 /** @description Id of the warehouse */
-                warehouse?: string | null;
+                warehouse?: string;
                 /** @description An instant with its offset */
-                acceptedAfter?: string | null;
+                acceptedAfter?: string;
                 /** @description An instant with its offset */
-                acceptedBefore?: string | null;
+                acceptedBefore?: string;
                 /** @description Only exports whose handoff reached this; those that reached it last come first */
-                reached?: components["schemas"]["Milestone"] | null;
+                reached?: components["schemas"]["Milestone"];
                 /** @description When it reached it for the first time: an instant with its offset */
-                reachedAfter?: string | null;
+                reachedAfter?: string;
                 /** @description An instant with its offset */
-                reachedBefore?: string | null;
+                reachedBefore?: string;
                 /** @description Only exports that are, or are not, quarantined */
-                quarantined?: boolean | null;
+                quarantined?: boolean;
                 /** @description `nextCursor` of the page before */
-                cursor?: string | null;
+                cursor?: string;
                 /** @description How many items a page has */
                 limit?: number;
             };
@@ -7261,7 +7261,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description `unitRef` of the unit; a plan of one unit needs none */
-                unit?: string | null;
+                unit?: string;
                 /** @description The kind of file */
                 format?: "pdf" | "html";
             };
@@ -7381,7 +7381,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description `unitRef` of the unit; a plan of one unit needs none */
-                unit?: string | null;
+                unit?: string;
                 /** @description The kind of file */
                 format?: "pdf" | "html";
             };
@@ -7473,7 +7473,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description Only items with this cause */
-                cause?: components["schemas"]["Cause"] | null;
+                cause?: components["schemas"]["Cause"];
                 /** @description The acknowledged items instead of the open ones */
                 acknowledged?: boolean;
                 /** @description How many items of each cause at most, the oldest ones */
@@ -7771,7 +7771,7 @@ export interface operations {
             };
             header?: {
                 /** @description The `seq` after which a broken stream continues; overrides `after` */
-                "Last-Event-ID"?: number | null;
+                "Last-Event-ID"?: number;
             };
             path: {
                 /** @description The export's id, or its batch's id for the newest revision */
@@ -8316,7 +8316,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description `nextCursor` of the page before */
-                cursor?: string | null;
+                cursor?: string;
                 /** @description How many items a page has */
                 limit?: number;
             };
@@ -9424,13 +9424,13 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description Only deliveries in this state */
-                state?: components["schemas"]["DeliveryState"] | null;
+                state?: components["schemas"]["DeliveryState"];
                 /** @description Only deliveries about this export, or this registered plan */
-                exportId?: string | null;
+                exportId?: string;
                 /** @description Only deliveries to this partner */
-                partnerId?: string | null;
+                partnerId?: string;
                 /** @description `nextCursor` of the page before */
-                cursor?: string | null;
+                cursor?: string;
                 /** @description How many items a page has */
                 limit?: number;
             };
@@ -10383,17 +10383,17 @@ export interface operations {
                 /** @description Country of origin, ISO 3166-1 alpha-2 */
                 origin: string;
                 /** @description Day of entry; default: today, UTC */
-                on?: string | null;
+                on?: string;
                 /** @description Special program claimed */
-                spi?: string | null;
+                spi?: string;
                 /** @description Net weight of the line */
-                netKg?: string | null;
+                netKg?: string;
                 /** @description A metal and its weight in kg, such as steel:0.8; repeat it */
                 metal?: string[];
-                /** @description Share of the metal that is US metal */
-                usPercent?: string | null;
-                /** @description Where the metal was melted and poured, or smelted and cast; OTH: unknown */
-                metalCountry?: string | null;
+                /** @description Share of the metal that is US metal; only with `metal` */
+                usPercent?: string;
+                /** @description Where the metal was melted and poured, or smelted and cast; OTH: unknown. Only with `metal` */
+                metalCountry?: string;
                 /** @description A heading that the line carries; repeat it */
                 claim?: string[];
             };
@@ -10692,7 +10692,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description Day of entry; by default today in UTC */
-                on?: string | null;
+                on?: string;
             };
             header?: never;
             path: {
@@ -10772,11 +10772,11 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description The id of a person or a key */
-                actor?: string | null;
+                actor?: string;
                 /** @description Only acts of this kind */
-                action?: components["schemas"]["Action"] | null;
+                action?: components["schemas"]["Action"];
                 /** @description `nextBefore` of the page before */
-                before?: number | null;
+                before?: number;
                 /** @description How many items a page has */
                 limit?: number;
             };
@@ -11081,7 +11081,7 @@ export interface operations {
         parameters: {
             query?: {
                 /** @description `nextCursor` of the page before */
-                cursor?: string | null;
+                cursor?: string;
                 /** @description How many items a page has */
                 limit?: number;
             };

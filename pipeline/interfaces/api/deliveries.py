@@ -15,7 +15,7 @@ from pipeline.deliveries.schemas.cloudevent import MEDIA_TYPE
 from pipeline.deliveries.schemas.views import NotificationTrace, ReplayReport, ReplayRequest
 from pipeline.exports.schemas.export import AcknowledgeRequest
 from pipeline.exports.states import DeliveryState
-from pipeline.interfaces.api.dependencies import Operator, PublisherDep, Reader, RuntimeDep
+from pipeline.interfaces.api.dependencies import Cursor, Operator, PublisherDep, Reader, RuntimeDep
 from pipeline.interfaces.api.openapi import LIST_REFUSALS, READ_REFUSALS, refusal_responses
 from pipeline.interfaces.api.request_body import describe_body, json_body
 from pipeline.workflow import acknowledgements
@@ -38,7 +38,7 @@ def list_deliveries(
     partner_id: Annotated[
         str | None, Query(alias="partnerId", max_length=64, description="Only deliveries to this partner")
     ] = None,
-    cursor: Annotated[str | None, Query(max_length=128, description="`nextCursor` of the page before")] = None,
+    cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=200, description="How many items a page has")] = 50,
 ) -> DeliveryPage:
     """List the account's deliveries, newest first, each with its latest attempts."""

@@ -12,7 +12,7 @@ from threading import Lock
 from typing import Annotated, Any, Final, Protocol, cast
 
 import structlog
-from fastapi import Depends, Request
+from fastapi import Depends, Query, Request
 from fastapi.security import HTTPBearer
 from starlette.concurrency import run_in_threadpool
 
@@ -269,3 +269,13 @@ Reader = Annotated[Caller, require(READ)]
 Operator = Annotated[Caller, require(OPERATE)]
 Amender = Annotated[Caller, require(*AMENDING_ROLES)]
 Admin = Annotated[Caller, require(ADMIN)]
+
+#: Where a page of a list begins.
+Cursor = Annotated[
+    str | None,
+    Query(
+        max_length=128,
+        description="`nextCursor` of the page before",
+        json_schema_extra={"pattern": "^[a-z]+_[0-9a-z]+$"},
+    ),
+]

@@ -31,6 +31,7 @@ from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.states import ACTIVE_STATES, ExportState, Milestone, Outcome
 from pipeline.interfaces.api.dependencies import (
     Amender,
+    Cursor,
     Executor,
     Operator,
     PublisherDep,
@@ -247,7 +248,7 @@ def list_exports(
         BoundedInstant | None, Query(alias="reachedBefore", description="An instant with its offset")
     ] = None,
     quarantined: Annotated[bool | None, Query(description="Only exports that are, or are not, quarantined")] = None,
-    cursor: Annotated[str | None, Query(max_length=128, description="`nextCursor` of the page before")] = None,
+    cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=200, description="How many items a page has")] = 50,
 ) -> ExportPage:
     """List the account's exports, newest first."""

@@ -231,15 +231,26 @@ def _iterate_dependencies(dependant: Dependant) -> Iterator[Dependant]:
 def _drop_noise(value: Any) -> Any:
     """Return the document without `default: null`, with which generators make optional members mandatory.
 
-    It also drops the titles that only repeat the name of a member.
+    It also drops the titles that only repeat the name of a member, and the null of parameters: an absent one has no value.
     """
     if isinstance(value, dict):
+        if "in" in value and isinstance(value.get("schema"), dict):
+            value = {**value, "schema": _without_null(value["schema"])}
         return {
             key: inner if key in {"example", "examples"} else _drop_noise(inner)
             for key, inner in value.items()
             if not (key == "default" and inner is None) and not (key == "title" and _is_generated(inner, value))
         }
     return [_drop_noise(each) for each in value] if isinstance(value, list) else value
+
+
+def _without_null(schema: Json) -> Json:
+    """Return the schema of a parameter without null; its own members win over those of the only type that is left."""
+    kinds = [each for each in schema.get("anyOf", []) if each != {"type": "null"}]
+    if len(kinds) != 1:
+        return schema
+    rest = {key: value for key, value in schema.items() if key != "anyOf"}
+    return kinds[0] | rest
 
 
 def _is_generated(title: Any, schema: Json) -> bool:

@@ -71,13 +71,13 @@ def decide_headings(
         Query(max_length=3, description="A metal and its weight in kg, such as steel:0.8; repeat it"),
     ] = [],  # noqa: B006 - never changed
     us_percent: Annotated[
-        _Number | None, Query(alias="usPercent", description="Share of the metal that is US metal")
+        _Number | None, Query(alias="usPercent", description="Share of the metal that is US metal; only with `metal`")
     ] = None,
     metal_country: Annotated[
         _MetalCountry | None,
         Query(
             alias="metalCountry",
-            description="Where the metal was melted and poured, or smelted and cast; OTH: unknown",
+            description="Where the metal was melted and poured, or smelted and cast; OTH: unknown. Only with `metal`",
         ),
     ] = None,
     claim: Annotated[

@@ -21,7 +21,7 @@ from pipeline.deliveries.schemas.messages import HandoffAnswer, HandoffStatus
 from pipeline.deliveries.schemas.views import SandboxPage
 from pipeline.deliveries.signature import check_signature, invalid_signature
 from pipeline.deliveries.submissions import Signer
-from pipeline.interfaces.api.dependencies import Reader, RuntimeDep
+from pipeline.interfaces.api.dependencies import Cursor, Reader, RuntimeDep
 from pipeline.interfaces.api.openapi import BY_SANDBOX_TOKEN, LIST_REFUSALS, SIGNED, refusal_responses
 
 router = APIRouter(prefix="/sandbox", tags=["sandbox"])
@@ -108,7 +108,7 @@ async def take_sandbox_webhook(account_id: str, partner_id: str, request: Reques
 def list_sandbox_handoffs(
     runtime: RuntimeDep,
     caller: Reader,
-    cursor: Annotated[str | None, Query(max_length=128, description="`nextCursor` of the page before")] = None,
+    cursor: Cursor = None,
     limit: Annotated[int, Query(ge=1, le=200, description="How many items a page has")] = 50,
 ) -> SandboxPage:
     """List what the sandbox broker received from the account, newest first."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 
 from pipeline.core.field_types import BoundedDay
 from pipeline.customs.schemas import TariffNumberView
@@ -17,7 +17,13 @@ router = APIRouter(prefix="/api/tariff", tags=["tariff"])
 
 @router.get("/{number}", response_model=TariffNumberView, responses=refusal_responses(400, 404))
 def read_number(
-    number: str,
+    number: Annotated[
+        str,
+        Path(
+            description="4, 6, 8 or 10 digits, with or without points",
+            json_schema_extra={"pattern": r"^[0-9]{4}(\.?[0-9]{2}){0,3}$"},
+        ),
+    ],
     runtime: RuntimeDep,
     caller: Reader,
     on: Annotated[BoundedDay | None, Query(description="Day of entry; by default today in UTC")] = None,

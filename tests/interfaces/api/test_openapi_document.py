@@ -134,6 +134,28 @@ def test_no_two_schemas_have_one_title(document: dict[str, Any]) -> None:
     assert len(titles) == len(set(titles)) > 100
 
 
+def test_schemas_of_parameters_allow_only_what_the_service_reads(document: dict[str, Any]) -> None:
+    parameters = {
+        (path, each["name"]): each["schema"]
+        for path, methods in document["paths"].items()
+        for method in methods.values()
+        for each in method.get("parameters", [])
+    }
+    assert len(parameters) > 60
+    assert [name for name, schema in parameters.items() if '"null"' in json.dumps(schema)] == []
+    sequence = parameters["/api/exports/{id}/events", "Last-Event-ID"]
+    assert (sequence["type"], sequence["minimum"], sequence["maximum"]) == ("integer", 0, 2**31)
+    accepted = {
+        "cursor": ["exp_01m6szzha9tq0zeghjkmnpqrst"],
+        "number": ["7323", "7323.93", "7323930045", "6115.94.00.00"],
+    }
+    refused = {"cursor": ["", "exp", "EXP_1", "exp_1/"], "number": ["", "73", "73239", "7323.9", "x"]}
+    for (path, name), schema in parameters.items():
+        if name in accepted and path != "/api/partners":
+            assert all(re.search(schema["pattern"], each) for each in accepted[name]), path
+            assert not any(re.search(schema["pattern"], each) for each in refused[name]), path
+
+
 def test_optional_members_have_no_default_of_null(document: dict[str, Any]) -> None:
     assert '"default": null' not in json.dumps(document)
 
