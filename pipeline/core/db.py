@@ -148,8 +148,7 @@ class Database:
         with slot, translate_errors(), Session(self._reading, expire_on_commit=False) as session:
             yield session
             if not self.is_sqlite:
-                # At a ROLLBACK, the driver drops all prepared statements of its connection.
-                session.commit()
+                session.commit()  # at a ROLLBACK, the driver drops all prepared statements of its connection
 
     @contextmanager
     def write(self) -> Iterator[Session]:
@@ -289,13 +288,13 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float, requested: Mapping[
 
     @event.listens_for(engine, "connect")
     def _configure(connection: Any, _: Any) -> None:
-        # This class sends BEGIN itself here too. The same message sets the account and the timeouts of the transaction.
-        # Nothing may be set for the session: a transaction pooler refuses options at the start of a connection, and gives
-        # the next transaction another connection.
+        # This class sends BEGIN itself here too, with the account and the timeouts of the transaction. Nothing may be set
+        # for the session: a pooler refuses options at its start, and gives the next transaction another connection.
         connection.autocommit = True
         if is_behind_pooler(connection):
-            # The next transaction may get a connection that does not have this prepared statement, or has another of its name.
-            connection.prepare_threshold = None
+            connection.prepare_threshold = (
+                None  # the next transaction may get a connection with other prepared statements
+            )
 
     @event.listens_for(engine, "checkin")
     def _note_use(_: Any, record: ConnectionPoolEntry) -> None:
@@ -312,8 +311,7 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float, requested: Mapping[
 
     @event.listens_for(engine, "begin")
     def _begin(connection: Connection) -> None:
-        # A reader sees one snapshot, as every transaction on SQLite does. By default each query would get a new one. It
-        # ends with a COMMIT: an object that it changed by mistake must be an error.
+        # A reader sees one snapshot, as on SQLite, and an object that it changed by mistake is an error at its COMMIT.
         reads = connection.get_execution_options().get("reads")
         begin = "BEGIN ISOLATION LEVEL " + ("REPEATABLE READ READ ONLY" if reads else "READ COMMITTED")
         connection.exec_driver_sql(
@@ -381,8 +379,7 @@ def blocked_by_same_key(busy: DatabaseBusy, model: type[SQLModel]) -> bool:
 def table(model: type[SQLModel]) -> Table:
     """Return the model's table.
 
-    A statement on the table, built once with named parameters, costs a tenth of a statement on the model. The frequent
-    statements of the steps are built so; use the model for rare ones.
+    A statement on the table, built once with named parameters, costs a tenth of one on the model; use the model for rare ones.
     """
     return SQLModel.metadata.tables[str(model.__tablename__)]
 

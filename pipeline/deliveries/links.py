@@ -7,7 +7,7 @@ import json
 import math
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
@@ -23,7 +23,7 @@ from pipeline.core import tenancy
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Notification
-from pipeline.deliveries.schemas.messages import ArtifactLink, HandoffReady, MessageType
+from pipeline.deliveries.schemas.messages import ArtifactLink, HandedUnit, HandoffReady, MessageType
 from pipeline.deliveries.schemas.views import DocumentLink
 from pipeline.deliveries.submissions import SubmissionOwner
 from pipeline.documents import repository
@@ -118,7 +118,7 @@ def find_readable(session: Session, caller: Caller, artifact_id: str) -> Artifac
     check_may_read(caller, found.broker_id, missing)
     if not caller.has_role(READ):
         message = _load_message(session, found.artifact.export_id)
-        if message is None or artifact_id not in HandoffReady.model_validate_json(message).documents:
+        if message is None or artifact_id not in name_documents(HandoffReady.model_validate_json(message).units):
             raise NotFound(missing)
     return found.artifact
 
@@ -160,7 +160,7 @@ def create_handoff_links(
     export = queries.find_export(session, submission.account_id, submission.export_id)
     if message is None or export.purged_at is not None:
         raise NotFound(f"the documents of broker submission {submission.id} were purged when their retention ended")
-    named = HandoffReady.model_validate_json(message).documents
+    named = name_documents(HandoffReady.model_validate_json(message).units)
     return [_build_link(settings, holder, submission.account_id, link, now) for link in named.values()]
 
 
@@ -238,3 +238,8 @@ def link_expiry(written_at: datetime, days: int, sent_at: datetime) -> datetime:
     """
     age = (sent_at - written_at) / timedelta(days=days)
     return (written_at + max(1, math.ceil(age + 0.5)) * timedelta(days=days)).replace(microsecond=0)
+
+
+def name_documents(units: Iterable[HandedUnit]) -> dict[str, ArtifactLink]:
+    """Return the documents that the customs broker's message names, by their ids."""
+    return {link.id: link for unit in units for link in (unit.invoice_data, *unit.artifacts) if link}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from enum import StrEnum
 from typing import Annotated, Final, Literal
 
@@ -146,16 +145,6 @@ class HandoffReady(ExportMessage):
     acknowledgement_url: str = Field(description="Where to post the broker's answers")
     ruleset: plan.RulesetRef
     units: list[HandedUnit]
-
-    @property
-    def documents(self) -> dict[str, ArtifactLink]:
-        """The documents that the broker gets, by their ids."""
-        return name_documents(self.units)
-
-
-def name_documents(units: Iterable[HandedUnit]) -> dict[str, ArtifactLink]:
-    """Return the documents of the units by their ids."""
-    return {link.id: link for unit in units for link in (unit.invoice_data, *unit.artifacts) if link}
 
 
 class HandoffSuperseded(ExportMessage):
