@@ -91,10 +91,8 @@ class Settings(BaseSettings):
         validation_alias=_unprefixed("artifacts_url"),
         description="The artifact store: file:FOLDER, s3://BUCKET/PREFIX, gs:// or az://",
     )
-    installation: str | None = Field(
-        None,
-        pattern=r"^[A-Za-z0-9._-]{1,64}$",
-        description="Name of this installation; from a database that belongs to another, nothing is sent",
+    installation: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,64}$")] | None = Field(
+        None, description="Name of this installation; from a database that belongs to another, nothing is sent"
     )
     host: str = Field(LOOPBACK, description="Address that `exports serve` listens on")
     port: int = Field(8000, ge=0, le=65535, description="Port that `exports serve` listens on; 0 takes a free one")
@@ -206,9 +204,7 @@ class Settings(BaseSettings):
     breaker_open_seconds: Seconds = Field(30, description="How long the breaker stays open before the next attempt")
 
     # Deadlines of submission statuses; the operators are notified of an overdue one once
-    deadline_delivered_seconds: Seconds = Field(
-        900, description="From the handoff until its delivery to the broker's system"
-    )
+    deadline_delivered_seconds: Seconds = Field(900, description="From the handoff until its delivery to the broker")
     deadline_received_seconds: Seconds = Field(3600, description="From then until the broker can read it")
     deadline_answered_seconds: Seconds = Field(86_400, description="From then until the broker answers it")
     deadline_filed_seconds: Seconds = Field(172_800, description="From acceptance until the entry is filed")
@@ -226,7 +222,7 @@ class Settings(BaseSettings):
 
     # Where partners may be reached
     allow_private_destinations: bool = Field(
-        False, description="Whether partners may have loopback and private addresses"
+        False, description="Whether partners may have loopback or private addresses"
     )
     destination_ports: tuple[Count, ...] = Field(
         (22, 443, 2022, 2222, 8022, 8443),
@@ -277,13 +273,12 @@ class Settings(BaseSettings):
     )
     max_body_seconds: Seconds = Field(60, description="Longest time for a request body to arrive")
     max_requests: Count = Field(
-        500,
-        description="Requests with key or session at a time, per process; as many live streams; a twentieth of each kind without",
+        500, description="Requests with key or session at a time, per process; as many streams; of others a 20th"
     )
     docs: bool = Field(True, description="Whether /docs, /openapi.json and /asyncapi.json are served")
     max_account_requests: Count = Field(
         250,
-        description="Requests of one account at a time, per process; as many live streams; a key has half, a person an eighth",
+        description="Requests of an account at a time, per process; as many streams; a key half, a person an eighth",
     )
     max_open_exports: Count = Field(10_000, description="Active exports of an account; more get 429")
     max_json_depth: Count = Field(32, description="Deepest nesting of a request body")

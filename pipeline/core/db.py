@@ -292,9 +292,7 @@ def _postgresql(url: URL, pool: int, timeout_seconds: float, requested: Mapping[
         # for the session: a pooler refuses options at its start, and gives the next transaction another connection.
         connection.autocommit = True
         if is_behind_pooler(connection):
-            connection.prepare_threshold = (
-                None  # the next transaction may get a connection with other prepared statements
-            )
+            connection.prepare_threshold = None  # the next transaction may have another connection
 
     @event.listens_for(engine, "checkin")
     def _note_use(_: Any, record: ConnectionPoolEntry) -> None:

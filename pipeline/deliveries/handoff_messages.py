@@ -19,7 +19,7 @@ from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.documents import broker_profile as profiles
 from pipeline.documents.registry import is_wanted
 from pipeline.exports.models import Artifact
-from pipeline.exports.package_sums import count_packages
+from pipeline.exports.package_counts import count_packages
 from pipeline.exports.schemas import plan
 from pipeline.exports.step_context import StepContext
 

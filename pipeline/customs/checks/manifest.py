@@ -8,7 +8,7 @@ from decimal import Decimal
 from pipeline.core.findings import Finding
 from pipeline.core.money import EXACT, ZERO, format_plain, multiply, sum_exact, to_decimal
 from pipeline.customs.reference.entry import entry_rules
-from pipeline.exports.package_sums import PackageSums, sum_packages
+from pipeline.exports.package_counts import PackageSums, sum_packages
 from pipeline.exports.schemas.plan import Unit
 
 _HUNDRED = to_decimal("100")

@@ -9,7 +9,7 @@ from pipeline.core.errors import StepFailed
 from pipeline.documents.invoice import code_wording, wording
 from pipeline.documents.schemas import invoice as out
 from pipeline.documents.schemas.invoice import Printed
-from pipeline.exports.package_sums import count_packages, sum_packages, weigh_packages
+from pipeline.exports.package_counts import count_packages, sum_packages, weigh_packages
 from pipeline.exports.schemas import plan
 
 CM3_IN_M3 = money.to_decimal("0.000001")

@@ -246,7 +246,7 @@ def _drop_noise(value: Any) -> Any:
 
 def _without_null(schema: Json) -> Json:
     """Return the schema of a parameter without null; its own members win over those of the only type that is left."""
-    kinds = [each for each in schema.get("anyOf", []) if each != {"type": "null"}]
+    kinds: list[Json] = [each for each in schema.get("anyOf", []) if each != {"type": "null"}]
     if len(kinds) != 1:
         return schema
     rest = {key: value for key, value in schema.items() if key != "anyOf"}

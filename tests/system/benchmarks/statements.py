@@ -27,7 +27,7 @@ def measure(servers: BenchmarkServers, _: Extent) -> list[Goal]:
     # The lease must not be renewed meanwhile.
     settings = servers.stack(REDIS).settings
     with closing(open_runtime(settings.model_copy(update={"lease_seconds": 3600}))) as runtime:
-        for _ in range(WARM_UP):
+        for _round in range(WARM_UP):
             count_export(runtime, 2)
         # An export of several units has a transaction more: its handoff waits for all of them.
         one, two, five = (count_export(runtime, units) for units in (1, 2, 5))
