@@ -223,6 +223,7 @@ class QuestionView(StrictModel):
     id: str
     unknown: str = Field(description="What is not known, after `it is not known`")
     decides: str = Field(description="Who decides it")
+    relief: bool = Field(description="The program can only lower a duty: no finding asks")
     effective_from: Day | None
     effective_to: Day | None
     source: str

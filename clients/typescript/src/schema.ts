@@ -2896,6 +2896,8 @@ export interface components {
             unknown: string;
             /** @description Who decides it */
             decides: string;
+            /** @description The program can only lower a duty: no finding asks */
+            relief: boolean;
             effectiveFrom: string | null;
             effectiveTo: string | null;
             source: string;

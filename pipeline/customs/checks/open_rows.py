@@ -14,7 +14,7 @@ from pipeline.exports.schemas.plan import Line
 def check_open_rows(line: Line, here: str, on: date) -> Iterator[Finding]:
     """Yield the duties without a heading that the line takes on the day (V11-OPEN), and the open questions about it (Q01).
 
-    A person must act on both, so they warn whatever the status of their rows.
+    A person must act on both, so they warn whatever the status of their rows. A question that can only lower a duty is left out.
     """
     rules, goods = ruleset(), (line.hts_code, line.country_of_origin, on)
     where = f"Line {line.line_ref}: {line.hts_code} of {line.country_of_origin}"
@@ -30,6 +30,8 @@ def check_open_rows(line: Line, here: str, on: date) -> Iterator[Finding]:
             source=combine_evidence(duty).cited,
         )
     for question in rules.find_questions(*goods):
+        if question.relief:
+            continue
         yield Finding(
             rule="Q01",
             severity="warn",

@@ -100,11 +100,15 @@ class OpenDuty(GoodsRule):
 
 
 class Question(GoodsRule):
-    """A known program whose text these rules lack: what is not known of the goods, and who decides it."""
+    """A known program whose text these rules lack: what is not known of the goods, and who decides it.
+
+    One of `relief` can only lower a duty.
+    """
 
     id: str
     unknown: str
     decides: str
+    relief: bool = False
 
 
 class HeadingSheet(ReferenceData):

@@ -17,6 +17,7 @@ PROGRAMS: Final[Mapping[str, str]] = {
     "IEEPA": "IEEPA duties",
     "S122": "Section 122 import surcharge",
     "S201_QUARTZ": "Section 201, quartz surface products",
+    "S201_SOLAR": "Section 201, solar cells and modules",
     "S232_ALUMINUM_LEGACY": "Section 232, aluminum until 2026-04-05",
     "S232_AUTOS": "Section 232, passenger vehicles and light trucks",
     "S232_AUTO_PARTS": "Section 232, automobile parts",

@@ -69,10 +69,13 @@ def test_module_of_vietnam_pays_beside_forced_labor(spi: str | None) -> None:
     assert sum(rate for rate in rates if rate is not None) == Decimal("27.5")
 
 
-def list_open(on: str, *changes: tuple[str, Any]) -> list[Finding]:
+def find_all(*changes: tuple[str, Any], on: str = "2026-12-04") -> list[Finding]:
     goods = [(f"{PAN}/htsCode", MODULE), (f"{PAN}/countryOfOrigin", "VN")]
-    found = findings(with_changes(*enter_on(on), *goods, *changes), on=EVE)
-    return [each for each in found if each.rule in ("V11-OPEN", "Q01")]
+    return findings(with_changes(*enter_on(on), *goods, *changes), on=EVE)
+
+
+def list_open(on: str, *changes: tuple[str, Any]) -> list[Finding]:
+    return [each for each in find_all(*changes, on=on) if each.rule in ("V11-OPEN", "Q01")]
 
 
 def test_plan_is_warned_of_rate_and_floor_with_what_lowers_them() -> None:
@@ -84,7 +87,45 @@ def test_plan_is_warned_of_rate_and_floor_with_what_lowers_them() -> None:
     assert "probable: Proclamation 11052" in (rate.source or "")
     rate, _ = list_open("2026-12-04", (f"{PAN}/treatment/chapter99", [heading("9903.45.34", "15")]))
     assert rate.message.endswith("It may be 9903.45.34, which they do not know.")
-    assert "V11-OPEN" not in {each.rule for each in list_open("2026-12-03")}
+    ended = (f"{PAN}/treatment/chapter99", [heading("9903.45.25", "14")])
+    (refused,) = [each for each in find_all(ended) if "9903.45.25" in each.message]
+    assert (refused.rule, refused.severity) == ("V11", "block"), "the safeguard on solar modules has ended"
+    (question,) = list_open("2026-12-03")
+    assert (question.rule, question.severity, question.pointer) == ("Q01", "warn", f"{PAN}/htsCode")
+    assert "8541430010 of VN: it is not known whether the importer may enter these goods: " in question.message
+    assert question.remedy.endswith("the Bureau of Industry and Security decides.")
+    assert "check: FR Doc. 2026-19537" in (question.source or "")
+
+
+@pytest.mark.parametrize(
+    ("hts_code", "origin", "on", "ids"),
+    [
+        (MODULE, "VN", date(2026, 9, 21), []),
+        (RAW, "DE", date(2026, 9, 22), ["polysilicon-stockpiling"]),
+        ("8507600020", "CN", date(2027, 2, 8), []),
+        ("8507600020", "CN", date(2027, 2, 9), ["unmanned-aircraft-components"]),
+        ("8426190000", "CN", DAY, ["cranes-9903.92.10"]),
+        ("8426190000", "FI", DAY, []),
+        ("4421999880", "CA", DAY, ["softwood-parts"]),
+        ("4421918020", "CA", DAY, []),
+        ("7208390015", "GB", DAY, ["steel-of-the-netherlands"]),
+        ("4202923120", "CN", date(2026, 11, 9), []),
+        ("4202923120", "CN", date(2026, 11, 10), ["exclusions-after-2026-11-09"]),
+        (MODULE, "MY", date(2026, 2, 6), ["solar-safeguard"]),
+        (MODULE, "MY", date(2026, 2, 7), []),
+        ("6109100012", "MX", date(2026, 2, 23), ["ieepa-by-country"]),
+        ("7208390015", "CA", date(2025, 3, 11), ["metals-before-2025-03-12"]),
+    ],
+)
+def test_question_names_the_goods_and_days_of_its_program(hts_code: str, origin: str, on: date, ids: list[str]) -> None:
+    found = decide_line(LineFacts(hts_code, origin, on)).questions
+    assert [each.id for each in found] == ids
+    assert all(each.unknown and each.decides and each.source for each in found)
+
+
+def test_program_that_can_only_lower_a_duty_gives_no_finding() -> None:
+    on = [*enter_on("2026-12-04"), (f"{PAN}/htsCode", "4202923120"), (f"{PAN}/countryOfOrigin", "CN")]
+    assert "Q01" not in {each.rule for each in findings(with_changes(*on), on=EVE)}
 
 
 def estimate(hts_code: str, origin: str, **changes: Any) -> EntryLine:

@@ -246,6 +246,10 @@ SLIPS = {
         POLYSILICON, '["2804.61.0000"]', '["9903.45.30"]',
         "'9903.45.30' is not a chapter or an HTS provision such as 85, 8541, 8541.43.00 or 8541.43.0010. Correct it.",
     ),
+    "two questions of one id": Slip(
+        "headings/questions.yaml", "id: softwood-parts", "id: cranes-9903.92.10",
+        "headings/questions.yaml: question cranes-9903.92.10 has rows whose periods overlap. ",
+    ),
     "two open duties of one name": Slip(
         POLYSILICON, 'description: "solar modules"', 'description: "solar cells"',
         "open duty Section 232, price floor of polysilicon, solar cells has rows whose periods overlap. ",

@@ -96,6 +96,7 @@ DAYS = {
     "Section 301, China, four-year review": "eastern daylight time on September 27, 2024",  # note 31
     "Section 232, passenger vehicles and light trucks": "with respect to entries on or after April 3, 2025",  # 9903.94.02
     "Section 232, automobile parts": "with respect to entries on or after May 3, 2025",  # 9903.94.06
+    "Section 201, solar cells and modules": "February 7, 2018 through February 6, 2019",  # note 18(f)
     # What ends, by the notes of what replaces it.
     "to: IEEPA duties": "on or after 12:01 a.m. eastern standard time on February 24, 2026",
     "to: Section 122 import surcharge": "until July 24, 2026",
@@ -144,6 +145,9 @@ def test_periods_of_the_law_are_those_of_their_families() -> None:
     assert ends - begins == timedelta(days=150 - 1)
     begins, ends = read_period("Section 201, quartz surface products")
     assert ends + timedelta(days=1) == begins.replace(year=begins.year + 4)
+    # U.S. note 18(f), (h): the last of eight years is "February 7, 2025 through February 6, 2026".
+    begins, ends = read_period("Section 201, solar cells and modules")
+    assert ends + timedelta(days=1) == begins.replace(year=begins.year + 8)
 
 
 @pytest.mark.parametrize("name", FIRST_EDITION)
@@ -161,7 +165,8 @@ def test_each_family_is_held_to_a_text_and_only_ended_ones_end() -> None:
     assert FAMILIES.keys() == held
     ended = {name.removeprefix("to: ") for name in DAYS if name.startswith("to: ")}
     assert {name for name, family in FAMILIES.items() if family.effective_to} == ended | {
-        "Section 201, quartz surface products"
+        "Section 201, quartz surface products",
+        "Section 201, solar cells and modules",
     }
 
 
