@@ -271,7 +271,7 @@ class TemplateInvoice(PriceTerms):
     sale_date: Day | None = None
     sale_place: Text | None = None
     exchange_rates: dict[Currency, Annotated[Price, Field(gt=0)]] = Field(
-        default_factory=dict, max_length=32, description="US dollars for one unit of the currency, on the invoice's day"
+        default_factory=dict, max_length=32, description="US dollars for one unit of the currency, on the day of export"
     )
 
 

@@ -4306,7 +4306,7 @@ export interface components {
             paymentTerms?: string | null;
             saleDate?: string | null;
             salePlace?: string | null;
-            /** @description US dollars for one unit of the currency, on the invoice's day */
+            /** @description US dollars for one unit of the currency, on the day of export */
             exchangeRates?: {
                 [key: string]: number | string;
             };

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from decimal import Decimal
 
 from pipeline.core.findings import Finding
-from pipeline.core.money import EXACT, fits_minor_unit, format_plain, sum_exact, to_decimal
-from pipeline.customs.reference.base import join_words
-from pipeline.customs.reference.entry import entry_rules
+from pipeline.core.money import EXACT, divide_exact, fits_minor_unit, format_plain, multiply, sum_exact, to_decimal
+from pipeline.customs.reference.base import combine_evidence, join_words
+from pipeline.customs.reference.entry import RateRange, entry_rules
 from pipeline.exports.schemas.plan import Unit
 
-_ONE = to_decimal("1")
+_ONE, _HUNDRED = to_decimal("1"), to_decimal("100")
 
 
 def check_terms(unit: Unit, pointer: str) -> Iterator[Finding]:
@@ -157,7 +158,7 @@ def _check_rate(unit: Unit, here: str) -> Iterator[Finding]:
     invoice = unit.invoice
     rate = invoice.exchange_rate
     pointer = f"{here}/exchangeRate"
-    source = "19 CFR 141.86(a)(7), 159.32"
+    source = "19 CFR 141.86(a)(7), 152.1(c), 159.32"
     if invoice.currency == "USD":
         if rate not in (None, _ONE):
             yield Finding(
@@ -175,11 +176,12 @@ def _check_rate(unit: Unit, here: str) -> Iterator[Finding]:
             severity="block",
             pointer=pointer,
             message=f"Invoice {invoice.number} is in {invoice.currency} but has no exchange rate.",
-            remedy=f"Give as exchangeRate the US dollars that one {invoice.currency} is worth.",
+            remedy=f"Give as exchangeRate the US dollars that one {invoice.currency} is worth on the day of export.",
             source=source,
         )
         return
-    usual = entry_rules().exchange_rates.usual.get(invoice.currency)
+    rules = entry_rules().exchange_rates
+    usual = rules.usual.get(invoice.currency)
     if usual is not None and not usual.least <= rate <= usual.most:
         yield Finding(
             rule="V16",
@@ -190,6 +192,28 @@ def _check_rate(unit: Unit, here: str) -> Iterator[Finding]:
             remedy=f"Give the US dollars that one {invoice.currency} is worth, not the reverse.",
             source=source,
         )
+        return
+    quarter = rules.find_quarter(unit.entry.export_date)
+    known = None if quarter is None else quarter.per_dollar.get(invoice.currency)
+    if quarter is not None and known is not None and _varies(rate, known, quarter.variance_percent):
+        yield Finding(
+            rule="V16",
+            severity="warn",
+            pointer=pointer,
+            message=f"Invoice {invoice.number} says that one {invoice.currency} is worth {format_plain(rate)} US dollars. "
+            f"From {quarter.effective_from} to {quarter.known_to} one US dollar was {format_plain(known.least)} to "
+            f"{format_plain(known.most)} {invoice.currency}: the rate differs by {format_plain(quarter.variance_percent)} % or more.",
+            remedy=f"Give the rate of the day of export, {unit.entry.export_date}. If it is that rate, the warning is only "
+            "the age of the known rates.",
+            source=f"{source}; {combine_evidence(quarter).cited}",
+        )
+
+
+def _varies(rate: Decimal, known: RateRange, percent: Decimal) -> bool:
+    """Return whether a rate in US dollars for one unit differs by so many percent or more from all known units for one dollar."""
+    lowest, highest = multiply(rate, known.most), multiply(rate, known.least)
+    share = divide_exact(percent, _HUNDRED)
+    return lowest <= EXACT.subtract(_ONE, share) or highest >= EXACT.add(_ONE, share)
 
 
 def _check_total(unit: Unit, here: str) -> Iterator[Finding]:

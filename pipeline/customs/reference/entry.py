@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, Field, model_validator
 
-from pipeline.customs.reference.base import Chapter, Figure, ReferenceData, ReferenceRow
+from pipeline.customs.reference.base import Chapter, Day, Figure, ReferenceData, ReferenceRow
 from pipeline.customs.reference.content import RulesContent, load_once, parse_file
 
 #: A regular expression; an invalid one is an error when the rules are loaded.
@@ -126,10 +126,33 @@ class RateRange(ReferenceData):
         return self
 
 
+class QuarterRates(ReferenceRow):
+    """The units of each currency for one US dollar, from the first day of a quarter to `known_to`.
+
+    From `variance_percent` on, another rate than that of the quarter applies.
+    """
+
+    known_to: Day
+    variance_percent: Figure
+    per_dollar: dict[str, RateRange]
+
+    @model_validator(mode="after")
+    def _days_are_known(self) -> Self:
+        if self.effective_from is None or self.known_to is None or self.known_to < self.effective_from:
+            raise ValueError("the rates of a quarter need effective_from, and known_to on that day or later")
+        return self
+
+
 class ExchangeRates(ReferenceRow):
-    """The usual exchange rates by currency code."""
+    """The usual exchange rates by currency code, and the rates of quarters."""
 
     usual: dict[str, RateRange]
+    quarters: tuple[QuarterRates, ...] = ()
+
+    def find_quarter(self, exported_on: date) -> QuarterRates | None:
+        """Return the last quarter that began by the day of export, or None if none did."""
+        begun = [row for row in self.quarters if (row.effective_from or date.max) <= exported_on]
+        return max(begun, key=lambda row: row.effective_from or date.min, default=None)
 
 
 class ConsigneeAddress(ReferenceRow):

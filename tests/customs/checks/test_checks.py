@@ -17,6 +17,7 @@ from tests.customs.cases import (
     SHIRT,
     TODAY,
     UNIT,
+    enter_on,
     findings,
     heading,
     list_findings,
@@ -206,3 +207,29 @@ def test_nested_packages_are_checked_in_linear_time() -> None:
 def test_ten_times_the_lines_cost_ten_times_as_much() -> None:
     some, many = (Plan.model_validate(plan(1, lines, lines)) for lines in (400, 4_000))
     assert measure_cost_ratio(assert_clean, some, many) < LINEAR
+
+
+@pytest.mark.parametrize(
+    ("currency", "rate", "exported_on", "warned"),
+    [
+        ("CAD", "0.5600", "2026-11-24", True),
+        ("CAD", "0.6683", "2026-11-24", True),  # 0.6683 x 1.4214 is 0.9499
+        ("CAD", "0.6684", "2026-11-24", False),
+        ("CAD", "0.7628", "2026-07-01", False),
+        ("CAD", "0.7629", "2026-07-01", True),  # 0.7629 x 1.3765 is 1.0501
+        ("CAD", "0.5600", "2026-06-30", False),
+        ("EUR", "1.0800", "2026-11-24", True),
+        ("MXN", "0.0560", "2026-11-24", False),
+        ("KRW", "0.0007", "2026-11-24", False),
+    ],
+)
+def test_rate_far_from_the_last_known_quarter_is_a_warning(
+    currency: str, rate: str, exported_on: str, *, warned: bool
+) -> None:
+    head = [(f"{UNIT}/invoice/currency", currency), (f"{UNIT}/invoice/exchangeRate", rate)]
+    found = [each for each in findings(with_changes(*enter_on(exported_on), *head)) if each.rule == "V16"]
+    assert [(each.severity, each.pointer) for each in found] == [("warn", f"{UNIT}/invoice/exchangeRate")] * warned
+    for each in found:
+        assert "From 2026-07-01 to 2026-09-25 one US dollar was " in each.message
+        assert f"Give the rate of the day of export, {exported_on}." in each.remedy
+        assert "19 CFR 141.86(a)(7), 152.1(c), 159.32; probable: Federal Reserve release H.10" in (each.source or "")

@@ -53,6 +53,7 @@ def test_shipped_data_is_consistent(name: str) -> None:
             {"least": "1", "most": "0.5"},
             "least must be less than most; it has 1 and 0.5",
         ),
+        ("entry", "exchange_rates/quarters/0/known_to", "2026-06-30", "need effective_from, and known_to on that day"),
         ("entry", "sale/source", None, "sale.source"),
         ("entry", "weights/status", None, "weights.status"),
         ("entry", "clock/zone", "America/Buffalo", "is not a time zone such as America/New_York"),

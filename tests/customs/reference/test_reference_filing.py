@@ -118,6 +118,22 @@ def test_usual_rate_holds_those_of_the_federal_reserve_and_never_the_reverse(cur
     assert usual.most < max(rates) * 2
 
 
+#: Units for one US dollar by the European Central Bank, as programs that read frankfurter.dev have them: 2026-09-25 and 26.
+OF_ANOTHER_BANK = {"EUR": "0.87735", "INR": "95.82"}
+
+
+def test_rates_of_the_quarter_are_usual_ones_and_hold_those_of_another_bank() -> None:
+    rates = entry_rules().exchange_rates
+    (quarter,) = rates.quarters
+    assert quarter.per_dollar.keys() == rates.usual.keys()
+    for currency, known in quarter.per_dollar.items():
+        usual = rates.usual[currency]
+        assert usual.least < 1 / known.most < 1 / known.least < usual.most
+        assert known.most < known.least * Decimal("1.07"), "the rates of one quarter lie together"
+    for currency, text in OF_ANOTHER_BANK.items():
+        assert quarter.per_dollar[currency].least < Decimal(text) < quarter.per_dollar[currency].most
+
+
 def test_terms_are_the_eleven_of_incoterms_2020() -> None:
     rules = entry_rules().incoterms
     insured = {code for code, name in TERMS.items() if "Insurance" in name}
