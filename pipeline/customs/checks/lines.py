@@ -16,8 +16,8 @@ from pipeline.customs.checks.open_rows import check_open_rows
 from pipeline.customs.checks.units import check_units
 from pipeline.customs.checks.usmca import check_claim, unit_claims
 from pipeline.customs.pga import checks
+from pipeline.customs.pga.disclaimers import check_plant_weight
 from pipeline.customs.pga.parties import UnitParties
-from pipeline.customs.pga.plant_weight import check_plant_weight
 from pipeline.customs.reference.base import build_warning
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.tariff.facts import TariffFacts

@@ -1,4 +1,4 @@
-"""Checks the weight of goods whose plant material is disclaimed as little (Lacey Act, disclaimer G)."""
+"""Checks disclaimers that are only for little goods: plant material under the Lacey Act (disclaimer G)."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ class _DisclaimedGoods:
 def check_plant_weight(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     """Yield each disclaimer for little plant material of goods that weigh too much for it (V14-DISCLAIMER).
 
-    The limit is for all goods of one HTS code in the entry. Goods that are not wholly of plants are within it up to the
-    weight of which the allowed percentage is the limit.
+    The limit is for all goods of one HTS code in the entry. Of goods that are not wholly plants, the allowed percentage of
+    their weight counts.
     """
     rules = pga_rules()
     limits = {each.code: each.plants for each in rules.disclaimers if each.plants is not None}
