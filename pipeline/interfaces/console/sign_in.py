@@ -6,6 +6,7 @@ import secrets
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Path, Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from pipeline.accounts import one_time_links, provider_sign_in, sessions, sign_in
@@ -50,7 +51,17 @@ async def read_open_form(request: Request) -> Form:
     return await read_fields(request)
 
 
+async def read_link_form(request: Request, runtime: RuntimeDep, token: Token) -> Form:
+    """Return the fields of the form of a one-time link; none, and unread, if nobody has the link."""
+    try:
+        await run_in_threadpool(_load_link, runtime, token)
+    except NotFound:
+        return Form({})
+    return await read_fields(request)
+
+
 OpenForm = Annotated[Form, Depends(read_open_form)]
+LinkForm = Annotated[Form, Depends(read_link_form)]
 
 
 @router.get("/sign-in")
@@ -102,7 +113,7 @@ def show_link(token: Token, request: Request, runtime: RuntimeDep) -> Response:
 
 
 @router.post("/links/{token}")
-def use_link(token: Token, request: Request, runtime: RuntimeDep, form: OpenForm) -> Response:
+def use_link(token: Token, request: Request, runtime: RuntimeDep, form: LinkForm) -> Response:
     """Use a one-time link: enter, join an account, or set a password and a code."""
     try:
         link = _load_link(runtime, token)

@@ -136,7 +136,12 @@ def test_slow_stranger_stops_only_its_network_at_its_door(
 
 @pytest.mark.parametrize(
     ("path", "status"),
-    [(EXECUTE, 401), ("/api/broker-submissions/sub_0/acknowledgements", 401), ("/answers/none", 404)],
+    [
+        (EXECUTE, 401),
+        ("/api/broker-submissions/sub_0/acknowledgements", 401),
+        ("/answers/none", 404),
+        ("/console/links/none", 404),
+    ],
 )
 def test_body_of_who_shows_nothing_is_not_read(open_harness: Open, path: str, status: int) -> None:
     harness = open_harness(max_body_bytes=100_000, max_bodies_bytes=100_000)
