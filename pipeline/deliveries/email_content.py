@@ -8,8 +8,9 @@ from datetime import datetime
 from typing import Any, Final
 
 from config.settings import Settings
-from pipeline.core.money import format_plain
+from pipeline.core.money import format_amount, format_plain
 from pipeline.core.templating import render
+from pipeline.customs.reference.ports import port_rules
 from pipeline.deliveries import email_replies, links
 from pipeline.deliveries.channels.email import data_filename, split_attachments
 from pipeline.deliveries.channels.protocol import Attachment, EmailBody
@@ -169,10 +170,13 @@ def _build_package(unit: HandedUnit) -> Section:
         ("Invoice", f"{invoice.number} of {invoice.date}"),
         (
             "Total",
-            f"{format_plain(totals.invoice_total)} {invoice.currency}, {invoice.incoterm} {invoice.incoterm_place}",
+            f"{format_amount(totals.invoice_total, invoice.currency)} {invoice.currency}, {invoice.incoterm} {invoice.incoterm_place}",
         ),
         ("Importer of record", f"{importer.name or unit.parties.buyer.name}, {importer.masked_number}"),
-        ("Entry", f"type {entry.type}, port {entry.port_of_entry}, by {entry.mode_of_transport}"),
+        (
+            "Entry",
+            f"type {entry.type}, port {port_rules().ports.describe(entry.port_of_entry)}, by {entry.mode_of_transport}",
+        ),
         ("Filing", _describe_filing(entry.filing)),
         ("Ultimate consignee", _describe_consignees(unit.parties.ultimate_consignees)),
         ("Carrier, shipment", ", ".join(each for each in carrier if each)),

@@ -94,6 +94,10 @@ class Outcome(StrEnum):
     CANCELLED = "cancelled"
     SUPERSEDED = "superseded"
 
+    @classmethod
+    def _missing_(cls, value: object) -> Outcome | None:
+        return cls.NEEDS_ATTENTION if value == cls.NEEDS_ATTENTION.words else None
+
     @property
     def words(self) -> str:
         """The outcome as people read it: `needs_attention` beside "needs a person" would be confused with it."""

@@ -355,7 +355,7 @@ CHECKS: Final[tuple[tuple[str, Callable[[Settings], str], str], ...]] = (
     (
         "mail server",
         _mail_server,
-        "Check EXPORTS_SMTP_URL: address, user, password, and that the server's certificate is for its name.",
+        "Check EXPORTS_SMTP_URL: address, user and password. The server's certificate must be for its name; name that of its own authority in SSL_CERT_FILE.",
     ),
     ("fonts", _fonts, "Restore templates/fonts/ from the release: documents use only these."),
     (

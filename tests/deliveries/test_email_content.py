@@ -139,7 +139,7 @@ def test_handoff_email_has_invoices_importer_entry_documents_and_link(mail_runti
         "A-00001 of 2026-11-24",
         "228.00 USD, DAP Buffalo NY",
         "Demo Housewares Inc, 12-345678900",
-        "type 01, port 0901, by truck",
+        "type 01, port 0901 Buffalo-Niagara Falls NY, by truck",
         "DEMO, DEMO00000002",
         "2026-11-26 18:00 UTC",
         "3 lines in 2 packages",

@@ -22,6 +22,10 @@ class Ports(ReferenceRow):
         """Return the States in which the port is; empty for an unknown port."""
         return self.ports[code].rpartition(" ")[2].split("/") if code in self.ports else []
 
+    def describe(self, code: str) -> str:
+        """Return the code with the port's name, such as `0901 Buffalo-Niagara Falls NY`; the code alone if it is unknown."""
+        return f"{code} {self.ports[code]}" if code in self.ports else code
+
     def find_similar(self, code: str) -> list[str]:
         """Return code and name of ports whose codes have the same digits, or one other digit: the most similar first."""
         found: list[tuple[bool, int, str]] = []

@@ -135,7 +135,15 @@ class EmailChannel:
                 code, reply = session.send_mail(mail)
                 return f"{code} {reply}".strip()
 
-            encrypted = [("TLS", _with_remedy(session.secure, "give the mail server a certificate for its host name"))]
+            encrypted = [
+                (
+                    "TLS",
+                    _with_remedy(
+                        session.secure,
+                        "give the mail server a certificate for its host name; name that of its own authority in SSL_CERT_FILE",
+                    ),
+                )
+            ]
             yield from protocol.run_stages(
                 [
                     ("resolve", _with_remedy(lambda: describe_address(server.host, session.resolve()[0]), _SETTINGS)),

@@ -22,6 +22,7 @@ from pipeline.deliveries.email_replies import Handoff, PreviousReply, ReplyLink
 from pipeline.exports.field_text import describe_field
 from pipeline.interfaces.api.dependencies import ApiKeyCache, RuntimeDep, retry_after_header
 from pipeline.interfaces.api.request_body import read_body_up_to
+from pipeline.interfaces.handed_units import show_handed_unit
 
 router = APIRouter(prefix="/answers", include_in_schema=False)
 
@@ -164,7 +165,7 @@ def _form_page(handoff: Handoff, form: AnswerForm, *, refusal: str | None = None
     html = render(
         "email_replies/handoff.html",
         message=handoff.message,
-        units=handoff.message.units,
+        units=[show_handed_unit(unit) for unit in handoff.message.units],
         replaced=handoff.replaced,
         again=status == 409,
         final=None if handoff.final_reply is None else _show_answer(handoff.final_reply, names),

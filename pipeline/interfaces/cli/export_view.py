@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
+import typer
 from rich.console import RenderableType
 from rich.markup import escape
 from rich.text import Text
@@ -31,6 +32,21 @@ _OUTCOME_STYLES: Final = {
     Outcome.CANCELLED: (BAD, "yellow"),
     Outcome.SUPERSEDED: (NEUTRAL, "yellow"),
 }
+
+
+def _parse_outcome(given: str) -> Outcome:
+    """Return the outcome with this name, or the one that people read. Raises BadParameter."""
+    try:
+        return Outcome(given)
+    except ValueError:
+        raise typer.BadParameter(f"{given!r} is not one of {', '.join(Outcome)}") from None
+
+
+OUTCOME: Final = typer.Option(
+    parser=_parse_outcome,
+    metavar="OUTCOME",
+    help="Only exports with this outcome, such as rejected or failed; repeatable, for any of several.",
+)
 
 
 def format_headline(export: ExportView) -> Text:

@@ -197,6 +197,7 @@ def watch(
                     break
     except StillRunning as error:
         export = api.inspect(export.export_id)
+        ended = export.state not in ACTIVE_STATES
         if not ended or _is_awaited(export, goal):
             message = f"{export.export_id} is executed, but {_MISSING[goal]} in {timeout_seconds:g} s"
             remedy = f"It continues by itself. `exports inspect {export.export_id}` shows its progress."
@@ -257,9 +258,7 @@ def _spinner(shown: bool, export: ExportView) -> Iterator[None]:
 @app.command("list", epilog="Example: exports list --needs-person --broker br_123")
 @report_errors
 def list_exports(
-    outcome: Annotated[
-        list[Outcome] | None, typer.Option(help="Only exports with this outcome; repeatable, for any of several.")
-    ] = None,
+    outcome: Annotated[list[Outcome] | None, export_view.OUTCOME] = None,
     needs_person: Annotated[bool, typer.Option("--needs-person", help="Only exports that wait for a person.")] = False,
     broker: Annotated[str | None, typer.Option("--broker", metavar="ID", help="Only this customs broker's.")] = None,
     reached: Annotated[

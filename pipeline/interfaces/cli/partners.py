@@ -129,6 +129,8 @@ def add(
     if QueueEndpoint() in result.channels:
         lines.append(f"  bind its own queue with {escape(result.queue_binding)}")
     hint = "  Give the secret to the partner now; it is not shown again."
+    if {channel.channel for channel in result.channels} == {"email"}:
+        hint = "  A partner with e-mail alone needs no secret: it answers by the link in each e-mail."
     if result.state == PartnerState.DRAFT:
         steps = describe_activation(account, result.id, result.state)
         hint += f"\n  It is a draft; {escape(steps)}."

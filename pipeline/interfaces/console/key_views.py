@@ -27,6 +27,8 @@ ROLE_TEXTS: Final = {
 _PARTNER: Final = "partner:"
 _MAX_DAYS: Final = 3650
 _MAX_OVERLAP_HOURS: Final = 720
+#: A new key expires after them, unless the form says otherwise.
+DEFAULT_DAYS: Final = 90
 _DEFAULT_OVERLAP_HOURS: Final = 24
 
 
@@ -118,9 +120,9 @@ def describe_revocation(key: ApiKeyRecord, others: Sequence[ApiKeyRecord], now: 
     return effects
 
 
-def build_new_form(fields: Form, partners: Sequence[PartnerName], errors: Mapping[str, str], caller: Caller) -> KeyForm:
+def build_new_form(fields: Form, partners: Sequence[PartnerName], errors: Mapping[str, str]) -> KeyForm:
     """Return the form of a new key, with what was typed."""
-    roles, mode = fields.get_all("role"), fields.get("mode") or ("test" if caller.test else "live")
+    roles, mode = fields.get_all("role"), fields.get("mode") or "test"
     inputs = [
         Input(
             "name",

@@ -48,7 +48,7 @@ def show_keys(visit: Visitor, ended: Annotated[bool, Query()] = False, cursor: C
 def show_new_key(visit: Visitor) -> Response:
     """Show the form that creates a key."""
     visit.caller.require(ADMIN)
-    return _new_page(visit, Form({"id": [api_keys.generate_key_id()]}), None)
+    return _new_page(visit, Form({"id": [api_keys.generate_key_id()], "days": [str(key_views.DEFAULT_DAYS)]}), None)
 
 
 @router.post("")
@@ -144,7 +144,7 @@ def _check_mode(visit: Visit, mode: api_keys.Mode) -> None:
 def _new_page(visit: Visit, fields: Form, refused: Refused | None) -> Response:
     known = lists.list_partner_names(visit.runtime, visit.account_id)
     errors = {} if refused is None else read_errors(refused)
-    form = key_views.build_new_form(fields, known, errors, visit.caller)
+    form = key_views.build_new_form(fields, known, errors)
     return visit.page("console/key_new.html", 200 if refused is None else refused.status, form=form)
 
 

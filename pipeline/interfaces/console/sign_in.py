@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Depends, Path, Request
 from starlette.concurrency import run_in_threadpool
@@ -191,8 +192,8 @@ def start_console(runtime: Runtime, request: Request, signed_in: SignedIn) -> Re
 
 def sign_in_page(runtime: Runtime, refused: Refused | None, *, email: str = "", replace: str = "") -> Response:
     """Return the form for signing in, with what was wrong; `replace` is the query by which a password ends."""
-    provider = runtime.settings.oidc_issuer is not None
-    return open_page("console/sign_in.html", refused, email=email, provider=provider, replace=replace)
+    provider, host = runtime.settings.oidc_issuer is not None, urlsplit(runtime.settings.public_url).netloc
+    return open_page("console/sign_in.html", refused, email=email, provider=provider, replace=replace, host=host)
 
 
 def open_page(template: str, refused: Refused | None = None, **values: object) -> Response:

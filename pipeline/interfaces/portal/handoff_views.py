@@ -16,6 +16,7 @@ from pipeline.interfaces.console.deadline_views import ShownDeadline, build_dead
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.list_views import FilterLink
 from pipeline.interfaces.event_text import format_size
+from pipeline.interfaces.handed_units import ShownHandedUnit, show_handed_unit
 from pipeline.interfaces.kind_text import describe_document_kind
 
 #: The statuses of a handoff in their order, for the ladder on its page.
@@ -58,19 +59,6 @@ class ShownAnswer:
 
 
 @dataclass(frozen=True)
-class HandoffUnit:
-    """A customs package of a handoff, as a person knows it."""
-
-    package: str
-    invoice: str
-    total: str
-    lines: int
-    packages: int
-    importer: str
-    port: str
-
-
-@dataclass(frozen=True)
 class HandoffDocument:
     """A document of a handoff."""
 
@@ -91,11 +79,12 @@ class HandoffPage:
     revision: int
     test: bool
     status: str
+    mark: str
     deadline: ShownDeadline | None
     notice: str
     ladder: Sequence[LadderStep]
     answers: Sequence[ShownAnswer]
-    units: Sequence[HandoffUnit]
+    units: Sequence[ShownHandedUnit]
     documents: Sequence[HandoffDocument]
     after: int
     counted: str
@@ -150,8 +139,7 @@ def show_handoff_row(each: HandoffSummary, now: datetime) -> HandoffRow:
         revision=each.revision,
         test=each.test,
         status=each.status.value,
-        # The partner has received it, and has not answered.
-        mark="busy" if each.status is SubmissionState.DELIVERED else each.status.value,
+        mark=_mark(each.status),
         deadline=_show_deadline(each.deadline_at, now),
         changed=format_instant(each.updated_at),
     )
@@ -178,6 +166,7 @@ def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int, now: d
         revision=handoff.revision,
         test=handoff.test,
         status=submission.submission_status.value,
+        mark=_mark(submission.submission_status),
         deadline=_show_deadline(submission.deadline_at, now),
         notice=notice,
         ladder=_build_ladder(submission.submission_status),
@@ -194,18 +183,7 @@ def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int, now: d
             )
             for each in submission.acknowledgements
         ],
-        units=[
-            HandoffUnit(
-                package=unit.package_number,
-                invoice=unit.invoice.number,
-                total=f"{unit.totals.invoice_total} {unit.invoice.currency}",
-                lines=unit.totals.line_count,
-                packages=unit.totals.package_count,
-                importer=unit.parties.importer_of_record.name or unit.parties.buyer.name,
-                port=unit.entry.port_of_entry,
-            )
-            for unit in units
-        ],
+        units=[show_handed_unit(unit) for unit in units],
         documents=[
             HandoffDocument(
                 f"{link}/documents/{each.id}",
@@ -252,6 +230,11 @@ def _build_ladder(status: SubmissionState) -> list[LadderStep]:
 
 def _describe_part(first: int, last: int, total: int) -> str:
     return f"{first:,} of {total:,}" if first == last else f"{first:,} to {last:,} of {total:,}"
+
+
+def _mark(status: SubmissionState) -> str:
+    # The partner has received it, and has not answered: that is not good yet.
+    return "busy" if status is SubmissionState.DELIVERED else status.value
 
 
 def _show_deadline(at: datetime | None, now: datetime) -> ShownDeadline | None:

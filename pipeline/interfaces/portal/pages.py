@@ -69,7 +69,7 @@ class PortalVisit:
             "partner": partner,
             "csrf_token": self.csrf_token,
             **self._name_page(),
-            "nav": build_nav(partner.kind, self.request.url.path),
+            "nav": build_nav(partner, self.request.url.path),
         }
         return page_response(render(template, **base, **values), status)
 

@@ -107,13 +107,17 @@ class PortalSecret:
     mark: str
 
 
-def build_nav(kind: str, path: str) -> list[FilterLink]:
-    """Return the links to the pages for this kind of partner; the one of `path` is chosen."""
+def build_nav(partner: PartnerView, path: str) -> list[FilterLink]:
+    """Return the links to the pages for this partner; the one of `path` is chosen."""
     pages = [("Overview", "/portal"), *_PAGES]
+    hidden = set() if partner.kind == "customs_broker" else {"Handoffs"}
+    if {each.channel for each in partner.channels} == {"email"}:
+        # It signs nothing, and its program reads no message.
+        hidden |= {"Secret", "Verify", "Samples"}
     return [
         FilterLink(name, link, path == link or (link != "/portal" and path.startswith(f"{link}/")))
         for name, link in pages
-        if name != "Handoffs" or kind == "customs_broker"
+        if name not in hidden
     ]
 
 

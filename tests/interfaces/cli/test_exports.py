@@ -92,6 +92,15 @@ def test_rejected_plan_names_field_and_problem(service: Commands, plan_file: Pla
     assert (as_json.exit_code, json.loads(as_json.stdout)["errorCode"]) == (1, "PLAN_NOT_APPROVED")
 
 
+def test_outcome_is_taken_as_people_read_it(service: Commands) -> None:
+    assert service.json("list", "--outcome", "failed") == service.json("list", "--outcome", "needs_attention")
+    wrong = service("list", "--outcome", "fine")
+    assert (wrong.exit_code, "is not one of in_progress, needs_attention" in " ".join(wrong.output.split())) == (
+        2,
+        True,
+    )
+
+
 def test_invalid_field_is_named(service: Commands, plan_file: PlanFile) -> None:
     result = service("execute", plan_file(destinationCountry="United States"))
     assert result.exit_code == 1
@@ -161,6 +170,7 @@ def test_wait_exits_with_the_code_of_the_brokers_answer(
     listed = service.json("list", "--outcome", outcome)["items"]
     assert f"batch-answered-{invoice}" in [each["batch_id"] for each in listed]
     assert {each["outcome"] for each in listed} == {outcome}
+    assert service("execute", str(path), "--wait", "--timeout", "0").exit_code == result.exit_code
     if invoice == "R":
         sent_back = ("list", "--reached", "sent_back")
         assert outcome_of(service.json(*sent_back, "--since", "2026-01-01T00:00:00Z"), invoice) == "rejected"

@@ -49,6 +49,13 @@ def test_rotated_secret_is_shown_once_and_the_old_one_has_an_overlap(commands_wi
     assert commands_with_account("partners", "rotate-secret", *OF, "--overlap", "169").exit_code == 2
 
 
+def test_partner_with_email_alone_is_not_given_a_secret(commands_with_account: Commands) -> None:
+    broker = ("br_1", "--account", "acc_1", "--kind", "customs_broker", "--name", "Broker")
+    added = commands_with_account("partners", "add", *broker, "--email", "desk@broker.example")
+    assert "needs no secret" in " ".join(added.output.split())
+    assert "Give the secret" not in added.output
+
+
 @pytest.mark.parametrize("password", ["of-the-partner\n", None])
 def test_partner_with_email_and_sftp_does_not_show_its_credential(
     commands_with_account: Commands, tmp_path: Path, password: str | None

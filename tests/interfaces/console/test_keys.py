@@ -33,6 +33,8 @@ def find_shown_key(page: str) -> str:
 
 def test_key_is_created_and_shown_once(harness: ApiHarness) -> None:
     client = sign_in_browser(harness, "admin")
+    new = client.get("/console/keys/new").text
+    assert ('name="mode" value="test" checked' in new, 'type="number" value="90"' in new) == (True, True)
     form = read_form(client, "/console/keys/new") | NEW
     made = client.post("/console/keys", data=form)
     assert (made.status_code, made.headers["cache-control"]) == (200, "no-store")

@@ -91,7 +91,9 @@ def test_broker_sees_which_answers_are_due_and_what_a_handoff_contains(harness: 
     assert "<span>answers due</span><strong>1</strong>" in browser.get("/portal").text
     page = browser.get(f"/portal/handoffs/{find_handoff(browser)}").text
     assert page.index("<h2>Customs packages</h2>") < page.index("<h2>Documents</h2>") < page.index("<h2>Answer</h2>")
-    assert re.findall(r'data-label="Total">([^<]+)<', page) == ["228.00 USD", "228.00 USD"]
+    assert re.findall(r'data-label="(?:Total|Port of entry)">([^<]+)<', page) == [
+        "228.00 USD", "0901 Buffalo-Niagara Falls NY", "228.00 USD", "0901 Buffalo-Niagara Falls NY",
+    ]  # fmt: skip
     answer(browser, find_handoff(browser), status="released")
     assert "<span>answers due</span><strong>0</strong>" in browser.get("/portal").text
     assert "No answer is due." in browser.get("/portal/handoffs").text
@@ -110,7 +112,7 @@ def test_handoffs_stand_by_deadline_and_the_overdue_ones_are_marked(harness: Api
     browser = open_portal(harness, BROKER)
     page = browser.get("/portal/handoffs").text
     rows = re.findall(
-        r'">(\w+)</a></td>.*?<span class="pill (\w+)">.*?<strong[^>]*?( class="refusal")?>(\w+ \w+ \d h)',
+        r'">(\w+)</bdi></a></td>.*?<span class="pill (\w+)">.*?<strong[^>]*?( class="refusal")?>(\w+ \w+ \d h)',
         page,
         re.DOTALL,
     )
@@ -120,7 +122,9 @@ def test_handoffs_stand_by_deadline_and_the_overdue_ones_are_marked(harness: Api
         ("later", "busy", "", "due in 5 h"),
     ]
     assert page.count('<span class="pill bad">overdue</span>') == 1
-    late = re.search(r'href="(/portal/handoffs/[^"]+)">late<', browser.get("/portal/handoffs?all=true").text)
+    late = re.search(
+        r'href="(/portal/handoffs/[^"]+)"><bdi class="long">late<', browser.get("/portal/handoffs?all=true").text
+    )
     assert late is not None
     assert "<strong data-deadline" in browser.get(late[1]).text
     assert "overdue for 1 h" in browser.get(late[1]).text
@@ -136,6 +140,16 @@ def test_broker_downloads_all_documents_that_its_message_names(harness: ApiHarne
         documents = {name.rpartition("/")[2] for name in archive.namelist() if "/" in name}
     assert documents == set(re.findall(r'/documents/[^"]+">([^<]+)<', page))
     assert open_portal(harness, factories.WAREHOUSE).get(link).status_code == 404
+
+
+def test_partner_with_email_alone_sees_no_pages_of_integrators(harness: ApiHarness) -> None:
+    channels = [{"channel": "email", "addresses": ["desk@broker.example"]}]
+    new = {"id": "br_mail", "kind": "customs_broker", "name": "Demo Brokers", "live": True, "channels": channels}
+    partners.create_partner(harness.runtime, factories.ACCOUNT, NewPartner.model_validate(new))
+    for partner_id, pages in (("br_mail", []), (factories.BROKER, ["Secret", "Verify", "Samples"])):
+        page = open_portal(harness, partner_id).get("/portal").text
+        nav = page.partition('aria-label="Portal"')[2].partition("</nav>")[0]
+        assert re.findall(r">(\w+)</a>", nav) == ["Overview", "Deliveries", "Handoffs", "Endpoint", *pages]
 
 
 @pytest.mark.parametrize("status", ["rejected", "query"])
