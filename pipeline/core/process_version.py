@@ -18,7 +18,7 @@ log = structlog.get_logger(__name__)
 def _read_version() -> str | None:
     try:
         return version("exports")
-    except PackageNotFoundError:  # it runs from a folder, or an upgrade is in progress
+    except (PackageNotFoundError, KeyError):  # it runs from a folder, or an installation is in progress
         return None
 
 
@@ -29,9 +29,12 @@ _waits = False
 
 
 def find_other() -> str | None:
-    """Return the installed version if it is not that of this process; None if it is, or if none can be read now."""
+    """Return the installed version, None if it is that of this process.
+
+    It is `none` while an installation replaces the files.
+    """
     installed = _read_version()
-    return None if installed == OWN else installed
+    return None if installed == OWN else installed or "none"
 
 
 def take_no_more_work() -> bool:

@@ -121,7 +121,7 @@ def _check_version() -> ServicePart:
     message = (
         "this process runs the installed version"
         if other is None
-        else f"version {other} is installed, but this process is {process_version.OWN}; restart it"
+        else f"this process is version {process_version.OWN}, and the installed one is {other}; restart it"
     )
     return ServicePart("version", ok=other is None, message=message)
 

@@ -82,7 +82,7 @@ def test_service_prints_by_its_templates_and_then_takes_no_more_work(
             ready = client.get("/readyz")
             assert ready.status_code == 503
             (part,) = [each for each in ready.json()["details"]["parts"] if each["name"] == "version"]
-            assert part["message"] == "version 9.9.9 is installed, but this process is 0.1.0; restart it"
+            assert part["message"] == "this process is version 0.1.0, and the installed one is 9.9.9; restart it"
     finally:
         process.terminate()
         process.communicate(timeout=60)
