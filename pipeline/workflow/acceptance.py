@@ -43,6 +43,7 @@ from pipeline.orders.batches import PlannedFacts, claim_listed_orders, claim_ord
 from pipeline.orders.sync import Owner
 from pipeline.workflow import read_model
 from pipeline.workflow.acceptance_events import describe_acceptance, describe_planning
+from pipeline.workflow.approvals import check_approval
 from pipeline.workflow.export_limit import check_active_exports
 from pipeline.workflow.idempotency import Acceptance, IdempotentRequest, request_fingerprint
 from pipeline.workflow.partner_checks import check_partners, refuse_uncarried
@@ -50,7 +51,6 @@ from pipeline.workflow.preflight import (
     Findings,
     already_executed,
     check_account,
-    check_approval,
     evaluate_plan,
     find_planning,
     find_registered_plan,

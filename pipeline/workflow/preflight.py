@@ -53,6 +53,7 @@ from pipeline.exports.schemas.export import ExecuteRequest, PreflightReport, Rul
 from pipeline.exports.schemas.plan import Plan
 from pipeline.orders.batches import PlannedFacts, find_planned
 from pipeline.orders.sync import Owner
+from pipeline.workflow.approvals import check_approval
 from pipeline.workflow.partner_checks import check_partners, list_file_findings
 
 #: The findings of the plans that this process checked last, by plan hash, day, rules, and edition of the tariff of each unit.
@@ -385,15 +386,3 @@ def check_account(caller: Caller, account_id: str, field: str = "/accountId") ->
     """Raise InvalidAccountScope for another account than the caller's; `field` points to it in the request."""
     if account_id != caller.account_id:
         raise InvalidAccountScope(f"the key does not belong to account {account_id}", field=field)
-
-
-def check_approval(plan: Plan, now: datetime) -> None:
-    """Raise PlanNotApproved or PlanExpired if the plan may not be executed at `now`."""
-    if plan.approval is None:
-        raise PlanNotApproved("the plan has no approval; have it approved, then send it", field="/plan/approval")
-    expires_at = plan.approval.expires_at
-    if expires_at is not None and expires_at <= now:
-        raise PlanExpired(
-            f"the approval expired at {expires_at.isoformat()}; have the plan approved again",
-            field="/plan/approval/expiresAt",
-        )

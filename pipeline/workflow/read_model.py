@@ -238,6 +238,7 @@ def build_view(rows: ExportRows) -> ExportView:
         broker_submission=submissions[0] if submissions else None,
         broker_submissions=submissions,
         events=[event_view(event) for event in rows.events],
+        events_omitted=rows.events[0].seq - 1 if rows.events else 0,
         treatment=TreatmentView(
             digest=export.treatment_digest,
             ruleset=RulesetView(id=export.ruleset_id, as_of=export.ruleset_as_of),

@@ -47,24 +47,24 @@ TRUCK = "truck_manifest"
 
 #: SHA-256 of each document of the fixed sample, which has no trip. A change on purpose must also raise the version of that kind.
 GOLDEN = {
-    "cci_json": "05b8bd5b5f43e838e835560fdef21e4a422ec14d0b2cfd3154a2bbb21b1679fe",
+    "cci_json": "82bc6998b933989ceecc5e3619f97cc3ad4abbd2ddfe88ee5baa724d06bdf80c",
     "cci_csv": "24a969b6a9980ac548187422841bd5d5cb2c98162fa43ab88584901e7149b472",
     "cci_human_readable": "fc282a086e89b95a3470d77f245a6a557a64f65924e4bf6dbc2e82f30d5834be",
-    "cci_pdf": "523c1b7eeeb21c5cd938db36ea8c8ac9b8ce558478dceb3b69d061ff120299bf",
-    "cci_ubl": "a03c71c56fa5ad6c5fdd09050dfa37023a1dd61df3c912d39b1ea6771cd91adb",
+    "cci_pdf": "52ca5ecd898e25852941dcc6fa28833ef1cf4758e0d9f1349b0f39d7536fbad8",
+    "cci_ubl": "250de1ebb2d22ac0471a98ed07952a3685a49b3199178b9e5309d0953da3770f",
     "cci_consolidated": "425cfa4493f4a054772389dc2980a4587cf06fb4f2f918d3684383c17a831802",
-    "cci_xlsx": "2880c2825117742d1b10927c356f7815043864ec6865c044200a2af48d9327af",
+    "cci_xlsx": "102541cc421fc73e69eab483099940603538e2fdcd9219e8846ab7888ccd89c1",
     "packing_list": "e4dd4510128402774898a05638f9b0bd3c3ba790ae3eb943d4e947dbda65c5b2",
     "packing_list_pdf": "9bc3b93506aa09cb396c2f06bab28f719bf9afeed3f2f6e1a81914609d9ffad3",
     "package_labels": "da7db3d8816714e3d5d3ee448f7584073126ea1381ee0257476ce49b1f751fa9",
-    "paps_cover_sheet": "062d312d92e39fec42b6d218a9a2047180698b093a6f4550fb1a0e0286575a8b",
+    "paps_cover_sheet": "5d4554ad5df1f241a5c0d2d28479606fe2b20155f3a85bc96f33d05de118f1c4",
     "pga_worksheet": "57da90e4a391eff37744adb7ea9633782ef2eddfbee2dbbd17400f50efad7cc3",
     "section_232_statement": "2466562d8f10c4aa4ca118f2b72f75ddacb6b908fbd2c3897029da8737ac7b09",
     "usmca_certification": "9e144afe8c810f8943d4b4abb80eaa2729310b1bb34e5da825a56c4b2a761ad7",
     "pga_records": "21cf0f67f93120cb6875260fd74c555e539f7a8a30eff587895d27b9464ca0d7",
     "entry_estimate": "171324af643c2a4b1bfa504dfbaabdbb3a355be7f267009b13288dd0b8ea4ae3",
-    "entry_import": "8dcccdad2c83d15e9a6624c86a03686091e1a8a9a27067835a3c622e152dc3bf",
-    "entry_worksheet": "d2a83cfa7ec48d5741517b89e9107083d7baf17619decf0bc8d23b600999f9c3",
+    "entry_import": "d5ecc846c9db4cd39dc34538a2ce0ba936e7cc49be030296ad900a040c2fd270",
+    "entry_worksheet": "696e918195aa387e673cf5f89c5b0722e63deae167543bb846a301b423cc5062",
 }
 
 

@@ -2215,6 +2215,11 @@ export interface components {
             broker_submissions: components["schemas"]["BrokerSubmissionView"][];
             /** @description The newest 1000 in order; `links.events` has all */
             events: components["schemas"]["EventView"][];
+            /**
+             * @description The number of older events that `events` leaves out
+             * @default 0
+             */
+            events_omitted?: number;
             treatment: components["schemas"]["TreatmentView"];
             findings: components["schemas"]["Finding"][];
             links: components["schemas"]["Links"];

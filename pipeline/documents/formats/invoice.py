@@ -58,7 +58,7 @@ def _format_cell(cell: Cell, *, first: bool) -> str:
     return escape_formula(cell, first=first) if isinstance(cell, str) else str(cell)
 
 
-JSON_VERSION = "2"
+JSON_VERSION = "3"
 
 _PARTY = {"address_lines", "contact_lines"}
 

@@ -294,6 +294,7 @@ class ExportView(View):
     broker_submission: BrokerSubmissionView | None = Field(description="The first of `broker_submissions`")
     broker_submissions: list[BrokerSubmissionView]
     events: list[EventView] = Field(description=f"The newest {MAX_EVENTS_SHOWN} in order; `links.events` has all")
+    events_omitted: int = Field(0, description="The number of older events that `events` leaves out")
     treatment: TreatmentView
     findings: list[Finding]
     links: Links

@@ -13,8 +13,10 @@ from sqlmodel import col, update
 from pipeline.accounts import api_keys
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.exports.events import EventType
+from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import EventPage, EventView
 from pipeline.interfaces.api import dependencies, events
+from pipeline.workflow import read_model
 from pipeline.workflow.engine import run_step
 from tests.interfaces.api.conftest import ApiHarness, execution
 from tests.support import factories
@@ -58,6 +60,11 @@ def test_log_pages_have_no_gap(harness: ApiHarness) -> None:
         after = page.next_after
     view = client.get(f"/api/exports/{export_id}").json()
     assert seen == [event["seq"] for event in view["events"]] == list(range(1, len(seen) + 1))
+    assert view["events_omitted"] == 0
+    with harness.runtime.db.read() as session:
+        rows = read_model.load_export_rows(session, session.get_one(Export, export_id), max_events=2)
+    short = read_model.build_view(rows)
+    assert ([event.seq for event in short.events], short.events_omitted) == (seen[-2:], len(seen) - 2)
 
 
 @pytest.mark.parametrize(
