@@ -39,7 +39,7 @@ from pipeline.exports.metrics import (
 )
 from pipeline.ops import work_counts
 from pipeline.ops.stats import rollup
-from pipeline.workflow import clock_watch, dispatch, sweeper
+from pipeline.workflow import clock_check, dispatch, sweeper
 from pipeline.workflow.steps import STEPS_BY_NAME
 
 log = structlog.get_logger(__name__)
@@ -192,7 +192,7 @@ def _keep_counts(runtime: Runtime) -> int:
 
 
 def _follow_clock(runtime: Runtime) -> int:
-    clock_watch.follow_clock(runtime)
+    clock_check.follow_clock(runtime)
     return 0
 
 

@@ -31,7 +31,7 @@ def is_free(row: Any, lease_seconds: LeaseSeconds = None) -> ColumnElement[bool]
 def is_blocked(row: Any, lease_seconds: LeaseSeconds = None, *, seconds: float = 0) -> ColumnElement[bool]:
     """Return the condition that a worker holds the row, or that it waits for its next attempt.
 
-    It is also true of a row of which that was true in the last `seconds`, if nothing has happened to it since.
+    It stays true of a row for `seconds` after that ended, if nothing has happened to the row since.
     """
     is_held = row.lease_until > database_now(-seconds)
     if lease_seconds is not None:

@@ -18,7 +18,7 @@ from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.polling import Poll
 from pipeline.deliveries.streams import claim_stream
 from pipeline.exports.models import Step
-from pipeline.workflow import clock_watch, dispatch, engine
+from pipeline.workflow import clock_check, dispatch, engine
 from pipeline.workflow.step_leases import claim_step
 from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage, stream_tasks
 from pipeline.workflow.sweeper import find_due
@@ -152,14 +152,14 @@ def test_work_continues_after_the_database_clock_was_set_back(workflow: Workflow
         workflow.step(sent, 0, "hand_off")
     stream = DeliveryStream(sent, factories.WAREHOUSE, "queue")
     assert claim_stream(workflow.runtime, stream) is not None
-    assert not clock_watch.follow_clock(workflow.runtime)
+    assert not clock_check.follow_clock(workflow.runtime)
     workflow.clock.pass_seconds(-3600)
-    assert clock_watch.follow_clock(workflow.runtime)
+    assert clock_check.follow_clock(workflow.runtime)
     found = find_due(workflow.runtime)
     assert {TaskMessage(held, 1, "record_packages"), *stream_tasks([stream])} <= set(found)
     workflow.run(found)
     assert workflow.state(held) == workflow.state(sent) == "executed"
-    assert not clock_watch.follow_clock(workflow.runtime)
+    assert not clock_check.follow_clock(workflow.runtime)
 
 
 def sweep_with(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, published: int, **changes: Any) -> int:

@@ -14,7 +14,7 @@ from config.celery import app
 from pipeline.core.db import database_now
 from pipeline.deliveries import due_streams, overdue, polling
 from pipeline.exports.models import Step
-from pipeline.workflow import clock_watch, dispatch
+from pipeline.workflow import clock_check, dispatch
 from pipeline.workflow.steps import STEPS, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.conftest import SERVERS
@@ -48,7 +48,7 @@ MESSAGE_BYTES: Final = 1_300
 def sweep(workflow: WorkflowHarness) -> tuple[list[str], list[TaskMessage]]:
     """Sweep as a worker does; return the statements and the task messages."""
     with record_statements(workflow.runtime.db) as statements:
-        clock_watch.follow_clock(workflow.runtime)
+        clock_check.follow_clock(workflow.runtime)
         tasks = find_due(workflow.runtime)
         overdue.notify_overdue(workflow.runtime)
         polling.take_due_polls(workflow.runtime)

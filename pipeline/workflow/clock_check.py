@@ -1,4 +1,4 @@
-"""Watches the database's clock: after it was set back, times that were written before would hold work for as long."""
+"""Checks the database's clock: after it was set back, times that were written before would hold work for as long."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def follow_clock(runtime: Runtime) -> bool:
         if (heartbeats.read_age(session, _CLOCK, lock=True) or 0) >= -settings.lease_seconds:
             return False
         _make_all_due(session, settings)
-    log.warning("database_clock_was_set_back", seconds=round(-age))
+    log.warning("database_clock_was_set_back", seconds=int(-age))
     return True
 
 
