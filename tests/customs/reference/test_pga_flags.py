@@ -55,3 +55,14 @@ def test_disclaimers_are_those_of_the_table_or_of_the_agency(row: dict[str, str]
 def test_every_flag_is_in_the_table() -> None:
     known = {flag.flag for flag in pga_rules().flags if flag.in_force(TODAY)}
     assert known - {row["flag"] for row in read_table()} == NOT_IN_TABLE
+
+
+def test_limit_of_little_plant_material_is_that_of_the_message_set() -> None:
+    # PG01, code G: "no more than 5 percent of the total weight of the individual product unit", and "the total weight of the
+    # plant material in an entry of products in the same 10-digit HTS provision does not exceed 2.9 kilograms".
+    limits = {row.code: row.plants for row in pga_rules().disclaimers if row.plants is not None}
+    assert limits.keys() == {"G"}
+    assert (str(limits["G"].most_percent), str(limits["G"].most_kg)) == ("5", "2.9")
+    # The titles of the HTSUS: 44 wood and articles of wood, 45 cork and articles of cork, 46 manufactures of straw, of esparto
+    # or of other plaiting materials; basketware and wickerwork.
+    assert limits["G"].wholly == ("44", "45", "46")

@@ -54,6 +54,50 @@ def test_processing_fees_are_the_amounts_of_the_law_times_the_factor_of_the_year
             assert is_adjusted(fee.flat, INFORMAL, year)
 
 
+#: Numbers of CBP's HTS/PGA report of 2026-02-21 with their descriptions, and the rates of the Internal Revenue Code in its words.
+TAXED: Final = [
+    ("2203000060", "BEER MADE FROM MALT", "26 USC 5051", "$18 on any barrels", "a barrel shall contain not more than 31 gallons"),
+    ("2204100065", "SPRKLNG WINE", "26 USC 5041", "On champagne and other sparkling wines, $3.40 per", "wine gallon"),
+    ("2204213000", "TOKAY WN,<=14% ALCHL", "26 USC 5041", "not more than 16 percent of alcohol by volume, $1.07 per", "wine gallon"),
+    ("2204215055", "WHTWINE,<=14% ALC", "26 USC 5041", "not more than 16 percent of alcohol by volume, $1.07 per", "wine gallon"),
+    ("2204226000", "WINE,N/O 14% ALC", "26 USC 5041", "not more than 16 percent of alcohol by volume, $1.07 per", "wine gallon"),
+    ("2204296100", "WINE,N/O 14% ALC", "26 USC 5041", "not more than 16 percent of alcohol by volume, $1.07 per", "wine gallon"),
+    ("2208303030", "IRISH/SCOTCH WHISK", "26 USC 5001", "a tax at the rate of $13.50 on each", "proof gallon"),
+    ("2402103030", "SML CGRS,=<1.36KG/1000", "26 USC 5701", "weighing not more than 3 pounds per thousand, $50.33 per", "thousand"),
+    ("2402208000", "PAPER-WRAP CIGRETS", "26 USC 5701", "weighing not more than 3 pounds per thousand, $50.33 per", "thousand"),
+    ("2403992130", "CHEWING TOBACCO", "26 USC 5701", "On chewing tobacco, 50.33 cents per", "pound"),
+    ("2403992140", "SNUF", "26 USC 5701", "On snuff, $1.51 per", "pound"),
+]  # fmt: skip
+#: Each measure of the code as so many of a unit of quantity: a gallon has 3.785411784 liters, of spirits proof liters.
+MEASURES: Final = {
+    "a barrel shall contain not more than 31 gallons": ("31", "GAL"), "wine gallon": ("1", "GAL"),
+    "proof gallon": ("3.785411784", "PFL"), "thousand": ("1", "K"), "pound": ("1", "LB"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "description", "section", "words", "measure"), TAXED)
+def test_tax_is_that_of_the_internal_revenue_code(
+    number: str, description: str, section: str, words: str, measure: str
+) -> None:
+    row = valuation_rules().find_tax(number, DAY)
+    assert row is not None, description
+    dollars, cents = re.search(r"\$([\d.]+)", words), re.search(r"([\d.]+) cents", words)
+    amount = Decimal(dollars[1]) if dollars else Decimal(cents[1]) / 100 if cents else None
+    assert (row.section, row.dollars, str(row.each), row.unit) == (section, amount, *MEASURES[measure])
+
+
+@pytest.mark.parametrize("number", ["2204216000", "2204218060", "2204212000", "2402108080", "2404110000", "2404910000"])
+def test_tax_whose_rate_depends_on_the_goods_has_none(number: str) -> None:
+    row = valuation_rules().find_tax(number, DAY)
+    assert row is not None
+    assert (row.taxed, row.dollars) == (True, None)
+
+
+def test_every_rate_of_a_tax_is_held_to_the_code() -> None:
+    priced = [row for row in valuation_rules().taxes if row.dollars is not None]
+    assert all(any(number.startswith(row.numbers) for number, *_ in TAXED) for row in priced)
+
+
 def test_harbor_fee_is_that_of_the_internal_revenue_code() -> None:
     # 26 USC 4461(b): "an amount equal to 0.125 percent of the value of the commercial cargo involved"
     (fee,) = (row for row in valuation_rules().fees if row.effective_to is None)
