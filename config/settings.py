@@ -268,9 +268,7 @@ class Settings(BaseSettings):
 
     # Limits of the API
     max_body_bytes: Count = Field(32 * 1024 * 1024, description="Largest request body, counted while it streams")
-    max_bodies_bytes: Count = Field(
-        128 * 1024 * 1024, description="Bytes of all request bodies that a process holds at a time"
-    )
+    max_bodies_bytes: Count = Field(128 * 1024 * 1024, description="Bytes of all request bodies of a process at a time")
     max_body_seconds: Seconds = Field(60, description="Longest time for a request body to arrive")
     max_requests: Count = Field(
         500, description="Requests with key or session at a time, per process; as many streams; of others a 20th"
@@ -288,9 +286,7 @@ class Settings(BaseSettings):
     celery_inspect: bool = Field(
         False, description="Whether workers answer `celery inspect` and send events, for Flower; see docs/queues.md"
     )
-    publish_backlog: Count = Field(
-        10_000, description="Exports that the API holds for publishing; the sweeper publishes the rest"
-    )
+    publish_backlog: Count = Field(10_000, description="Exports held for publishing; the sweeper publishes the rest")
 
     # Database
     database_pool: Count = Field(10, description="PostgreSQL connections of one process")

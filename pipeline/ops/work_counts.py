@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -268,7 +268,7 @@ def _count(session: Session) -> Iterator[tuple[CountKey, int]]:
             if value:
                 yield CountKey(ALL, name, queue), value
     for kind, since in session.execute(_FAILING_SINCE):
-        yield CountKey(ALL, FAILING_ENDPOINT, kind), max(1, round((now - since).total_seconds()))
+        yield CountKey(ALL, FAILING_ENDPOINT, kind), max(1, (now - since) // timedelta(seconds=1))
     owner = col(Export.account_id)
     yield from (
         (CountKey(account_id, EXPIRING_CERTIFICATIONS), value)
