@@ -265,7 +265,7 @@ def test_worker_with_lost_lease_writes_nothing(make_runtime: OpenRuntime, endpoi
     assert len(attempts(runtime)) == 3
 
 
-def test_messages_cancelled_while_they_are_sent_are_no_error(
+def test_cancelling_messages_while_they_are_sent_raises_nothing(
     make_runtime: OpenRuntime, endpoint: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = make_runtime()

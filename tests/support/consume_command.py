@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from kombu import Connection
 
 from config import queues
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
+from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.channels.protocol import OutgoingMessage
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.interfaces.contracts.examples.catalog import read_example
@@ -47,13 +47,7 @@ def send(url: str, *names: str, body: bytes | None = None) -> None:
 
 def count_messages(url: str, name: str = queues.WAREHOUSE) -> int:
     """Return how many messages are in the queue."""
-    with Connection(url) as connection:
-        try:
-            return int(connection.default_channel.queue_declare(name, passive=True).message_count)
-        except connection.channel_errors:
-            # On Redis an empty list does not exist.
-            assert url.startswith("redis")
-            return 0
+    return queue_reader.count_messages(Settings.model_validate({"broker_url": url}), [name])[name]
 
 
 def wait_for_count(url: str, count: int) -> None:

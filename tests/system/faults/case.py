@@ -121,7 +121,7 @@ class Case:
 
     def lost_lease(self, role: str) -> bool:
         """Return whether the program of this role found that another worker has its lease."""
-        return self.site[role].wrote("step_fenced", "Fenced")
+        return self.site[role].wrote("step_fenced", "delivery_fenced", "Fenced")
 
     def snapshot(self, *, again: Sequence[str] = ()) -> Snapshot:
         """Return the account's rows and the store's files."""

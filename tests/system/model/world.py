@@ -20,7 +20,7 @@ from pipeline.core import failpoints
 from pipeline.core import ids as product_ids
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import Database
-from pipeline.core.errors import Fenced, RendererCrashed, StoreUnavailable
+from pipeline.core.errors import RendererCrashed, StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import overdue, sender
 from pipeline.deliveries.models import Attempt, Delivery, Notification
@@ -222,10 +222,7 @@ class World:
         if task.step is None:
             assert task.partner_id is not None
             assert task.channel is not None
-            try:
-                report = sender.deliver_stream(self.runtime, task.export_id, task.partner_id, task.channel)
-            except Fenced:
-                return
+            report = sender.deliver_stream(self.runtime, task.export_id, task.partner_id, task.channel)
             self.messages += [
                 TaskMessage(stream.subject_id, partner_id=stream.partner_id, channel=stream.channel)
                 for stream in report.pending_streams

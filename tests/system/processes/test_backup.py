@@ -7,7 +7,6 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from subprocess import PIPE
@@ -20,7 +19,7 @@ from config.settings import HOME, Settings
 from pipeline.accounts import partners, service
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.schemas import NewPartner
-from pipeline.core.errors import Fenced, InvalidState
+from pipeline.core.errors import InvalidState
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries import sender
 from pipeline.deliveries.models import Delivery, Notification
@@ -115,10 +114,7 @@ def finish(runtime: Runtime, exports: Sequence[str]) -> None:
             if task.step is not None:
                 tasks += run_step(runtime, task.export_id, task.unit_no, task.step).tasks
             elif task.partner_id and task.channel:
-                with suppress(
-                    Fenced
-                ):  # leases are short here: on a busy machine one may expire, and the delivery is due again
-                    sender.deliver_stream(runtime, task.export_id, task.partner_id, task.channel)
+                sender.deliver_stream(runtime, task.export_id, task.partner_id, task.channel)
         return all(state(runtime, each) == "executed" for each in exports) and not count_pending(runtime)
 
     poll(swept, 200, "the exports did not end")
