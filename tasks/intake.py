@@ -6,6 +6,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
@@ -16,7 +17,6 @@ from kombu.exceptions import KombuError
 from kombu.mixins import ConsumerProducerMixin
 
 from config import queues
-from pipeline.accounts.api_keys import EXECUTE, Caller
 from pipeline.accounts.recipients import Target
 from pipeline.core import heartbeats, ids, process_version, tracing
 from pipeline.core.errors import (
@@ -27,7 +27,6 @@ from pipeline.core.errors import (
     Purged,
     Refused,
     Retryable,
-    ValidationFailed,
 )
 from pipeline.core.failpoints import failpoint
 from pipeline.core.json_input import parse_json
@@ -41,10 +40,10 @@ from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.schemas.views import SentAcknowledgement
 from pipeline.exports import events
 from pipeline.exports.metrics import ACCEPTED, INTAKE_SECONDS, POSTPONED, REFUSED
-from pipeline.exports.schemas.export import ExecuteRequest
-from pipeline.workflow import dispatch
-from pipeline.workflow.acceptance import accept_plan
+from pipeline.workflow import waiting_commands
+from pipeline.workflow.waiting_commands import ClaimedCommand
 from tasks import celery_messages
+from tasks.commands import Commands
 from tasks.messages import MessageProperties, Reply, raw_body
 
 log = structlog.get_logger(__name__)
@@ -62,9 +61,14 @@ HEARTBEAT_SECONDS: Final = 2.0
 #: The pause after a heartbeat that the message broker did not accept: each attempt makes a command wait.
 HEARTBEAT_BACKOFF_SECONDS: Final = 15.0
 
+#: The pause between two tries of a command that waits for room in its account, and the tries before other work.
+WAITING_SECONDS: Final = 2.0
+WAITING_AT_ONCE: Final = 20
 
-Handler = Callable[[Message, MessageProperties], bytes]
-RefusalHandler = Callable[[Message, Refused, Reply, MessageProperties], None]
+
+#: Returns the answer; None if the command waits in the database.
+Handler = Callable[[Message, MessageProperties], bytes | None]
+RefusalHandler = Callable[[Refused, Reply, MessageProperties], None]
 
 
 class _Stopping(Exception):
@@ -75,6 +79,7 @@ class Intake(ConsumerProducerMixin):
     """Processes one message after another, and acknowledges it when its result is in the database.
 
     A refused message is answered with a problem document. A message that cannot be processed now is kept and retried.
+    A command of an account with its maximum of active exports waits in the database, so that others do not wait for it.
 
     A command carries no API key. A program that may write to the command queue may execute plans of every account, so only
     the message broker's user rights protect the queue. A command runs live and needs an `idempotencyKey`, because a queue
@@ -90,7 +95,9 @@ class Intake(ConsumerProducerMixin):
         self._heartbeats = queues.heartbeat_queue(settings)
         self._sender = QueueChannel(settings)
         self._own_queues = {*queues.TASK_QUEUES, queues.HEARTBEAT, *(queue.name for queue in self._queues)}
+        self._commands = Commands(runtime)
         self._heartbeat_at = 0.0
+        self._waiting_at = 0.0
         self._channel: Any = None
         self.connection = make_connection(settings)
         # The broker's refusals: a queue is full or must not be written to, or the memory of Redis is full.
@@ -128,10 +135,11 @@ class Intake(ConsumerProducerMixin):
         ]
 
     def on_iteration(self) -> None:
-        """Declare the queues again every few seconds, and send a heartbeat; end if another version is installed.
+        """Try waiting commands, declare the queues again, and send a heartbeat; end if another version is installed.
 
         A Redis that lost the bindings while connections live accepts messages and drops them without an error.
         """
+        self._accept_waiting()
         if self._runtime.settings.embedded or time.monotonic() < self._heartbeat_at:
             return
         if process_version.take_no_more_work():
@@ -143,7 +151,7 @@ class Intake(ConsumerProducerMixin):
         self._heartbeat_at = time.monotonic() + (HEARTBEAT_SECONDS if taken else HEARTBEAT_BACKOFF_SECONDS)
 
     def receive_command(self, message: Message) -> None:
-        """Accept one command, or publish the refusal to the queue of refusals."""
+        """Accept one command, let it wait for room in its account, or publish the refusal to the queue of refusals."""
         self._receive(message, queues.EXECUTE, self._accept, self._refuse_command)
 
     def receive_acknowledgement(self, message: Message) -> None:
@@ -151,7 +159,7 @@ class Intake(ConsumerProducerMixin):
 
         A refused answer becomes a dead letter; an answer to a purged export is dropped.
         """
-        self._receive(message, queues.ACKNOWLEDGEMENTS, self._acknowledge, self._dead_letter)
+        self._receive(message, queues.ACKNOWLEDGEMENTS, self._acknowledge, partial(self._dead_letter, message))
 
     def receive_heartbeat(self, message: Message) -> None:
         """Record that a heartbeat arrived, on the same way as a command."""
@@ -215,7 +223,7 @@ class Intake(ConsumerProducerMixin):
             failpoint("intake.before")
             while True:
                 try:
-                    reply = Reply("application/json", act(message, properties))
+                    reply = self._answer(lambda: act(message, properties), refuse, properties)
                 except (Retryable, IdempotencyInProgress) as later:
                     # The intake keeps the message: RabbitMQ counts requeues and would dead-letter it after ten.
                     log.warning("message_postponed", reason=str(later))
@@ -224,19 +232,64 @@ class Intake(ConsumerProducerMixin):
                         observe(INTAKE_SECONDS, time.monotonic() - began, queue, POSTPONED)
                         return
                     continue
-                except Refused as refused:
-                    reply = self._handle_refusal(message, refused, refuse, properties)
-                except Exception:
-                    # The message would raise the same error again, so it is refused.
-                    log.exception("message_raised")
-                    broken = InvalidRequest("the message cannot be processed; see the log")
-                    reply = self._handle_refusal(message, broken, refuse, properties)
                 break
             failpoint("intake.mid")
-            self._reply(reply, properties)
+            if reply is not None:
+                self._reply(reply, properties)
             failpoint("intake.after")
             message.ack()
-        observe(INTAKE_SECONDS, time.monotonic() - began, queue, REFUSED if reply.is_refusal else ACCEPTED)
+        outcome = POSTPONED if reply is None else REFUSED if reply.is_refusal else ACCEPTED
+        observe(INTAKE_SECONDS, time.monotonic() - began, queue, outcome)
+
+    def _answer(
+        self, act: Callable[[], bytes | None], refuse: RefusalHandler, properties: MessageProperties
+    ) -> Reply | None:
+        """Return the reply, which may be a refusal; None if the command waits. Raises the errors after which to try again."""
+        try:
+            body = act()
+        except (Retryable, IdempotencyInProgress):
+            raise
+        except Refused as refused:
+            return self._handle_refusal(refused, refuse, properties)
+        except Exception:
+            # The message would raise the same error again, so it is refused.
+            log.exception("message_raised")
+            broken = InvalidRequest("the message cannot be processed; see the log")
+            return self._handle_refusal(broken, refuse, properties)
+        return None if body is None else Reply("application/json", body)
+
+    def _accept_waiting(self) -> None:
+        """Try commands that wait for room in their accounts; some at a time, so that new messages do not wait."""
+        if time.monotonic() < self._waiting_at:
+            return
+        self._waiting_at = time.monotonic() + WAITING_SECONDS
+        try:
+            for _ in range(WAITING_AT_ONCE):
+                command = self._commands.find_due()
+                if command is None:
+                    return
+                self._try_waiting(command)
+        except DatabaseBusy as busy:
+            log.warning("waiting_commands_postponed", reason=str(busy))
+            return
+        self._waiting_at = 0.0  # more may be due
+
+    def _try_waiting(self, command: ClaimedCommand) -> None:
+        properties = MessageProperties.from_json(command.properties)
+        request_id = properties.request_id
+        bound = structlog.contextvars.bound_contextvars(request_id=request_id), events.request_id_bound(request_id)
+        with bound[0], bound[1], tracing.open_span(f"receive {queues.EXECUTE}", properties.trace, kind="consumer"):
+            try:
+                reply = self._answer(
+                    lambda: self._commands.retry(command, properties), self._refuse_command, properties
+                )
+            except (Retryable, IdempotencyInProgress):
+                reply = None
+            if reply is None:
+                waiting_commands.postpone(self._runtime, command.id, WAITING_SECONDS)
+                return
+            self._reply(reply, properties)
+            waiting_commands.remove(self._runtime, command.id)
 
     def _must_end_after_pause(self) -> bool:
         """Return whether the intake must end; `end` also ends the pause."""
@@ -244,31 +297,8 @@ class Intake(ConsumerProducerMixin):
             self._ends.get(timeout=PAUSE_SECONDS)
         return self.should_stop
 
-    def _accept(self, message: Message, properties: MessageProperties) -> bytes:
-        body, max_depth = self._body(message), self._runtime.settings.max_json_depth
-        if properties.task is not None:
-            body = celery_messages.read_command(properties.task, message, max_depth=max_depth)
-        parsed = parse_json(body, ExecuteRequest, max_depth=max_depth)
-        request = parsed.model
-        if request.idempotency_key is None:
-            raise ValidationFailed(
-                "/idempotencyKey is required in a command; give each command its own", field="/idempotencyKey"
-            )
-        caller = Caller(request.account_id, "queue", "live", frozenset({EXECUTE}))
-        accepted = accept_plan(
-            self._runtime,
-            caller,
-            request,
-            raw_plan=parsed.raw.get("plan"),
-            idempotency_key=request.idempotency_key,
-            trace=tracing.current_trace(properties.trace),
-        )
-        outcome = "accepted" if accepted.created else "repeated"
-        tracing.annotate(export_id=accepted.export_id, account_id=request.account_id, outcome=outcome)
-        log.info("command_accepted", export_id=accepted.export_id, created=accepted.created)
-        if accepted.created:
-            dispatch.publish_export(accepted.export_id, accepted.units, waits=accepted.waits)
-        return accepted.body.encode()
+    def _accept(self, message: Message, properties: MessageProperties) -> bytes | None:
+        return self._commands.accept(message, self._body(message), properties)
 
     def _acknowledge(self, message: Message, _: MessageProperties) -> bytes:
         body = self._body(message)
@@ -286,19 +316,17 @@ class Intake(ConsumerProducerMixin):
             raise InvalidRequest(f"the message must have at most {self._runtime.settings.max_body_bytes} bytes")
         return body
 
-    def _handle_refusal(
-        self, message: Message, refused: Refused, refuse: RefusalHandler, properties: MessageProperties
-    ) -> Reply:
+    def _handle_refusal(self, refused: Refused, refuse: RefusalHandler, properties: MessageProperties) -> Reply:
         tracing.annotate(outcome="refused", refusal=refused.code)
         log.info("message_refused", code=refused.code)
         problem = (
             problem_document(refused, properties.request_id).model_dump_json(by_alias=True, exclude_none=True).encode()
         )
         reply = Reply("application/problem+json", problem)
-        refuse(message, refused, reply, properties)
+        refuse(refused, reply, properties)
         return reply
 
-    def _refuse_command(self, _: Message, __: Refused, reply: Reply, properties: MessageProperties) -> None:
+    def _refuse_command(self, _: Refused, reply: Reply, properties: MessageProperties) -> None:
         key = queues.BINDINGS[queues.REFUSED][0]
         # Declared each time: a flushed Redis has lost the binding, and would drop the refusal without an error.
         bound = [queue for queue in self._queues if queue.name == queues.REFUSED]

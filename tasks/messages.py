@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Self
 
 from kombu import Message
 
@@ -34,7 +36,7 @@ class MessageProperties:
     task: str | None  # the name of the task, if the message is a call by Celery
 
     @classmethod
-    def from_message(cls, message: Message) -> MessageProperties:
+    def from_message(cls, message: Message) -> Self:
         """Return the properties of `message`. Invalid ones are ignored, and a missing id is replaced by a new one."""
         properties, headers = message.properties, message.headers
         request_id = ids.safe_request_id(str(properties.get("message_id") or headers.get("id") or ""), "cmd")
@@ -48,6 +50,16 @@ class MessageProperties:
             correlation_id=str(properties.get("correlation_id") or request_id),
             task=task if isinstance(task, str) else None,
         )
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any]) -> Self:
+        """Return the properties that `to_json` returned."""
+        trace = kept["trace"]
+        return cls(**{**kept, "trace": None if trace is None else TraceContext(*trace)})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the properties as JSON, for a message that waits in the database."""
+        return {**vars(self), "trace": None if self.trace is None else [self.trace.parent, self.trace.state]}
 
 
 def raw_body(message: Message) -> bytes:

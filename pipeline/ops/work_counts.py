@@ -39,6 +39,7 @@ from pipeline.deliveries.outcomes import IS_UNDELIVERED, OVERDUE, QUARANTINED, R
 from pipeline.exports.models import Account, Export, Step
 from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, Milestone, Outcome, StepState
 from pipeline.workflow.inbox import open_items
+from pipeline.workflow.waiting_commands import WaitingCommand
 
 #: How often the sweeper counts, if that is quick; else it pauses longer.
 KEEP_SECONDS: Final = 10.0
@@ -55,7 +56,7 @@ EXPORTS, OUTCOMES, DELIVERIES, QUARANTINED_EXPORTS, OVERDUE_HANDOFFS = (
     "overdue",
 )
 INBOX: Final = "inbox"
-STEPS, RETRYING_STEPS, OPEN_BREAKERS = "steps", "retrying", "breakers"
+STEPS, RETRYING_STEPS, OPEN_BREAKERS, WAITING_COMMANDS = "steps", "retrying", "breakers", "waiting commands"
 #: By account: products whose USMCA certification in use ends soon.
 EXPIRING_CERTIFICATIONS: Final = "certifications"
 #: By queue: the work that waits or is running, and for how many seconds the oldest of it has been due.
@@ -235,6 +236,7 @@ def _count(session: Session) -> Iterator[tuple[CountKey, int]]:
         CountKey(ALL, STEPS, StepState.READY.value): _READY,
         CountKey(ALL, RETRYING_STEPS): and_(_READY, col(Step.error).is_not(None)),
         CountKey(ALL, OPEN_BREAKERS): circuit_breaker.is_open(),
+        CountKey(ALL, WAITING_COMMANDS): col(WaitingCommand.id).is_not(None),
         CountKey(ALL, DELIVERIES, DeliveryState.PENDING.value): delivery_is(DeliveryState.PENDING),
     }
     for key, condition in whole.items():

@@ -47,7 +47,7 @@ def harness(
     else:
         server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
         url = server.fresh_url()
-    monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_, **__: None)
+    monkeypatch.setattr("tasks.commands.dispatch.publish_export", lambda *_, **__: None)
     monkeypatch.setattr(intake, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 0.05)
     runtime = make_runtime(broker_url=url)
@@ -251,20 +251,6 @@ def test_refused_command_is_answered_on_both_queues(harness: IntakeHarness) -> N
     assert harness.rows(Export) == []
 
 
-def test_command_over_the_limit_of_open_exports_is_refused_with_remedy(
-    harness: IntakeHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(harness.runtime.settings.__dict__, "max_open_exports", 1)
-    harness.command(request(), reply_to="answers")
-    harness.take_messages("answers")
-    other = factories.plan(batch="batch-2", invoice="A-2")
-    harness.command(request(plan=other, batchId="batch-2", idempotencyKey="k-2"))
-    (refusal,) = harness.take_messages(queues.REFUSED)
-    assert json.loads(refusal.body)["errorCode"] == "RATE_LIMITED"
-    assert "try again when some have ended" in json.loads(refusal.body)["message"]
-    assert len(harness.rows(Export)) == 1
-
-
 @pytest.mark.parametrize("harness", [pytest.param("rabbitmq", marks=SERVERS)], indirect=True)
 @pytest.mark.parametrize("key", ["k-1", None], ids=["accepted", "refused"])
 def test_reply_to_a_full_queue_is_dropped_and_the_next_command_is_accepted(
@@ -302,11 +288,11 @@ def test_intake_reconnects_after_the_broker_dies_during_a_command(
     harness = IntakeHarness(runtime, runtime.settings.broker_url.get_secret_value(), "")
     noticed = threading.Event()
     monkeypatch.setattr(intake.Intake, "on_connection_error", lambda *_: noticed.set())
-    monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_, **__: None)
+    monkeypatch.setattr("tasks.commands.dispatch.publish_export", lambda *_, **__: None)
     harness.command(request(idempotencyKey=None))
     with run_intake(runtime):
         assert len(harness.take_messages(queues.REFUSED)) == 1  # the intake now has a connection for replies
-        monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_, **__: server.kill())
+        monkeypatch.setattr("tasks.commands.dispatch.publish_export", lambda *_, **__: server.kill())
         harness.command(request(), reply_to="answers")
         assert noticed.wait(20)
         server.start()
@@ -349,7 +335,7 @@ def test_command_is_kept_while_the_database_is_busy_or_its_key_is_in_progress(
             raise passing("away")
         return real(*arguments, **named)
 
-    monkeypatch.setattr("tasks.intake.accept_plan", fail_at_first)
+    monkeypatch.setattr("tasks.commands.accept_plan", fail_at_first)
     harness.command(request(), reply_to="answers")
     assert len(harness.take_messages("answers")) == 1
     assert len(tries) == 16

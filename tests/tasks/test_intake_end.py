@@ -32,7 +32,7 @@ def test_signal_at_any_moment_of_a_pause_ends_the_intake(
             sys.setprofile(lambda *_: running.end())
             raise DatabaseBusy("away")
 
-        monkeypatch.setattr("tasks.intake.accept_plan", refuse)
+        monkeypatch.setattr("tasks.commands.accept_plan", refuse)
         harness.command(request())
         poll(lambda: bool(tries), 30, "the intake did not take the command")
     assert tries == ["refused"]

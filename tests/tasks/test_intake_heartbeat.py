@@ -70,7 +70,7 @@ def idle(
 ) -> HeartbeatHarness:
     """An intake harness on its own message broker, without a running intake; it publishes no task messages."""
     server: Redis | RabbitMQ = request.getfixturevalue(f"{request.param}_server")
-    monkeypatch.setattr("tasks.intake.dispatch.publish_export", lambda *_, **__: None)
+    monkeypatch.setattr("tasks.commands.dispatch.publish_export", lambda *_, **__: None)
     monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 0.05)
     runtime = make_runtime(broker_url=server.fresh_url())
     secret = exports.register(runtime, factories.BROKER, "customs_broker").secret
@@ -284,7 +284,7 @@ def test_ended_intake_puts_a_postponed_command_back_once(
         tries.append(time.monotonic())
         raise DatabaseBusy("away")
 
-    monkeypatch.setattr("tasks.intake.accept_plan", refuse)
+    monkeypatch.setattr("tasks.commands.accept_plan", refuse)
     monkeypatch.setattr(intake, "PAUSE_SECONDS", 60)
     with run_intake(idle.runtime):
         idle.command(request())

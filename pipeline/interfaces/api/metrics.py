@@ -55,6 +55,11 @@ _WHOLE: Final = (
     ("exports_steps_retrying", "Steps that failed and will be retried", work_counts.RETRYING_STEPS),
     ("exports_breakers_open", "Circuit breakers that are open", work_counts.OPEN_BREAKERS),
     (
+        "exports_commands_waiting",
+        "Commands by queue that wait because their account has its maximum of active exports",
+        work_counts.WAITING_COMMANDS,
+    ),
+    (
         "exports_certifications_expiring",
         "Products of accounts whose USMCA certification in use ends within 30 days, without a next one",
         work_counts.EXPIRING_CERTIFICATIONS,

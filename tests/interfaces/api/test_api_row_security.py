@@ -35,6 +35,7 @@ from pipeline.ops.migrations.runner import upgrade_database
 from pipeline.ops.stats.models import OUTCOME, Stat
 from pipeline.ops.work_counts import WorkCount
 from pipeline.workflow import queries as workflow_queries
+from pipeline.workflow.waiting_commands import WaitingCommand
 from tests.conftest import OWNER
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open, execution
 from tests.support import factories, orders
@@ -119,6 +120,7 @@ def harness(open_harness: Open, own_url: str) -> ApiHarness:
         )
         reserve_blocks(session, factories.ACCOUNT, packages=1, ssccs=0)
         session.add(SerialBlock(account_id=factories.ACCOUNT, last_serial=9, serials_left=1))
+        session.add(WaitingCommand(id="cmd_1", account_id=factories.ACCOUNT, body=b"{}", properties={}))
         record_act(session, factories.ACCOUNT, "per_1", Action.SIGNED_IN, "ses_1")
     add_person(harness.runtime)
     with harness.runtime.db.write() as session:

@@ -55,7 +55,7 @@ class Standby(PostgreSQL):
     def promote(self) -> None:
         """Make it the primary."""
         with self.connection() as connection:
-            assert connection.execute("SELECT pg_promote()").fetchone() == (True,)
+            assert connection.execute("SELECT pg_promote()::text").fetchone() == ("true",)
 
 
 @pytest.fixture
@@ -121,5 +121,5 @@ def has_all(primary: PostgreSQL, standby: PostgreSQL) -> bool:
     with primary.connection() as here, standby.connection() as there:
         written = here.execute("SELECT pg_current_wal_lsn()").fetchone()
         assert written is not None
-        query = "SELECT pg_last_wal_replay_lsn() >= %s::pg_lsn"
-        return there.execute(query, written).fetchone() == (True,)
+        query = "SELECT (pg_last_wal_replay_lsn() >= %s::pg_lsn)::text"
+        return there.execute(query, written).fetchone() == ("true",)
