@@ -13,8 +13,8 @@ from config.settings import Settings
 
 # Queues of task messages between the service's own processes. Task messages carry only ids.
 STEPS: Final = "exports.steps"
-#: The first steps of an account's exports, if the account has many active ones. Workers take turns between the queues, so
-#: that other accounts do not wait for all of them.
+#: The first steps of an account's exports, if the account has many active ones or the plan is large. Workers take turns
+#: between the queues, so that other accounts do not wait for all of them.
 BACKLOG: Final = "exports.backlog"
 DOCUMENTS: Final = "exports.documents"
 DELIVERIES: Final = "exports.deliveries"

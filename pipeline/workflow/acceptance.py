@@ -81,7 +81,7 @@ class AmendedExport:
 
 @dataclass(frozen=True)
 class CheckedPlan:
-    """A plan that may be executed, its findings by these rules, and the database's time; `waits`: its account has many.
+    """A plan that may be executed, its findings by these rules, and the database's time; `waits`: it is large, or its account has many.
 
     `printing` holds the account's settings for printed documents.
     """
@@ -257,7 +257,7 @@ def check_new_plan(
     hashed = resolved if isinstance(resolved, HashedPlan) else load_snapshot(resolved)
     checked_at = runtime.clock()
     check_approval(hashed.plan, checked_at)
-    now, waits = check_active_exports(session, runtime, caller.account_id)
+    now, waits = check_active_exports(session, runtime, hashed.plan, caller.account_id)
     with use_rules(rulesets.read_active(session)) as rules:  # the export keeps these rules until its end
         found = evaluate_plan(session, caller.account_id, hashed, on=checked_at.date(), amends=replaced)
     if found.blocking:

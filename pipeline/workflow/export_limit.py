@@ -1,4 +1,4 @@
-"""The limit of an account's active exports."""
+"""The limit of an account's active exports, and which of them wait behind those of other accounts."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pipeline.core.db import Database, constants, database_now, table
 from pipeline.core.errors import RateLimited
 from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export
+from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.states import ACTIVE_STATES
 
 #: Of the room that a count finds, a process accepts this part before it counts again: a count reads each active export.
@@ -20,6 +21,8 @@ _ROOM_PART: Final = 100
 
 #: The active exports of an account that go ahead; its further ones wait in the backlog.
 PROMPT_EXPORTS: Final = 4
+#: A plan with more lines and packages in all waits there at once: its documents hold a worker for long.
+PROMPT_SIZE: Final = 100
 
 _exports = table(Export).c
 _active = select(_exports.id).where(
@@ -34,8 +37,8 @@ _COUNT: Final = select(
 _uncounted: Final[WeakKeyDictionary[Database, dict[str, int]]] = WeakKeyDictionary()
 
 
-def check_active_exports(session: Session, runtime: Runtime, account_id: str) -> tuple[datetime, bool]:
-    """Return the database's time, and whether a new export waits behind those of other accounts.
+def check_active_exports(session: Session, runtime: Runtime, plan: Plan, account_id: str) -> tuple[datetime, bool]:
+    """Return the database's time, and whether a new export of the plan waits behind those of other accounts.
 
     Raises RateLimited if the account has its maximum of active exports.
 
@@ -51,4 +54,4 @@ def check_active_exports(session: Session, runtime: Runtime, account_id: str) ->
             headers={"Retry-After": "30"},
         )
     left[account_id] = (limit - active) // _ROOM_PART if counts else left[account_id] - 1
-    return now, waits
+    return now, waits or sum(len(unit.lines) + len(unit.packages) for unit in plan.units) > PROMPT_SIZE

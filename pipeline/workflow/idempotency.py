@@ -38,7 +38,7 @@ _INSERT_RECORD: Final = insert(table(IdempotencyRecord))
 class Acceptance:
     """The response to a request to execute; `created` says that this request created the export, with `units` units.
 
-    `waits` says that the account has many active exports, so that the new one waits behind those of other accounts.
+    `waits` says that the account has many active exports or the plan is large, so that the export waits behind those of other accounts.
     `streams` are the delivery streams with new pending deliveries.
     """
 

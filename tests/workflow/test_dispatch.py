@@ -45,6 +45,15 @@ def test_only_exports_of_an_account_with_many_active_ones_wait(workflow: Workflo
     assert not workflow.accept(factories.plan(batch="batch_later")).waits
 
 
+@pytest.mark.parametrize(
+    ("units", "lines", "packages", "waits"), [(1, 3, 97, False), (1, 3, 98, True), (2, 3, 48, True)]
+)
+def test_large_export_waits_at_once(
+    workflow: WorkflowHarness, units: int, lines: int, packages: int, *, waits: bool
+) -> None:
+    assert workflow.accept(factories.plan(units, lines, packages)).waits is waits
+
+
 def test_late_first_step_goes_to_the_backlog_and_a_later_step_does_not(workflow: WorkflowHarness) -> None:
     waiting = workflow.accept(factories.plan(batch="batch_waiting")).export_id
     begun = workflow.accept(factories.plan(batch="batch_begun")).export_id
