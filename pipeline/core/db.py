@@ -38,7 +38,7 @@ from sqlmodel import Session, SQLModel
 
 from pipeline.core import deadline, tenancy
 from pipeline.core.clock import Clock, utc_now
-from pipeline.core.errors import DatabaseBusy
+from pipeline.core.errors import DatabaseBusy, ServiceBusy
 from pipeline.core.fair_semaphore import FairSemaphore
 
 #: PostgreSQL's code for a lock that was not free in time.
@@ -170,12 +170,12 @@ class Database:
     def _acquire_slot(self) -> Iterator[float]:
         """Wait for a permit of this process's semaphore and yield the seconds left to wait for the database.
 
-        Raises DatabaseBusy.
+        Raises ServiceBusy.
         """
         semaphore, began, timeout = self._semaphore, time.monotonic(), deadline.seconds_left(self._timeout_seconds)
         if not semaphore.acquire(timeout):
-            raise DatabaseBusy(
-                f"the database did not answer: other sessions of this process kept it busy for {timeout:.1f} s"
+            raise ServiceBusy(
+                f"this process is busy: its {self._max_sessions} sessions of the database were in use for {timeout:.1f} s"
             )
         try:
             # Only the rest: with the full timeout again for SQLite, the caller would wait for the sum of both.

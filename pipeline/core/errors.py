@@ -45,6 +45,10 @@ class DatabaseBusy(Retryable):
     """The database did not answer in time."""
 
 
+class ServiceBusy(DatabaseBusy):
+    """This process has no thread or database session left for the work; the database may be well."""
+
+
 class MessageBrokerDown(Retryable):
     """The message broker did not accept a message."""
 
@@ -393,3 +397,9 @@ class NotReady(Refused):
     """The service cannot answer now; `Retry-After` says when to retry."""
 
     code, status, title = "NOT_READY", 503, "The service is not ready"
+
+
+class Busy(Refused):
+    """The service is busy with other requests; `Retry-After` says when to retry."""
+
+    code, status, title = "BUSY", 503, "The service is busy"

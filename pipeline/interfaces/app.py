@@ -42,6 +42,7 @@ from pipeline.interfaces.api import (
 )
 from pipeline.interfaces.api.dependencies import ApiKeyCache, TaskPublisher
 from pipeline.interfaces.api.errors import add_problem_handlers
+from pipeline.interfaces.api.fair_threads import share_threads
 from pipeline.interfaces.api.limits import BodyLimit, RequestDeadline, UnaskedWaits
 from pipeline.interfaces.api.metrics import ReadinessCollector, UpkeepCollector, WorkCollector
 from pipeline.interfaces.api.middleware import RequestContext, RequestMetrics
@@ -160,6 +161,7 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(running: FastAPI) -> AsyncIterator[None]:
+        share_threads()
         publisher.start()
         try:
             yield

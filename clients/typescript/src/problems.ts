@@ -55,6 +55,8 @@ export const REMEDIES = {
     "Wait as many seconds as `Retry-After` says, then send the request again.",
   NOT_READY:
     "Wait as many seconds as `Retry-After` says, then send the same request again. `/readyz` names what fails.",
+  BUSY:
+    "Wait as many seconds as `Retry-After` says, then send the same request again. Send fewer requests at a time.",
   INTERNAL_ERROR:
     "Send the request again. If it fails again, report its `requestId` to the operator, who finds it in the log.",
 } as const;

@@ -5902,7 +5902,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6001,7 +6001,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6078,7 +6078,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6164,7 +6164,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6263,7 +6263,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6371,7 +6371,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6499,7 +6499,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6641,7 +6641,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6764,7 +6764,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6878,7 +6878,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -6968,7 +6968,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7057,7 +7057,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7155,7 +7155,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7253,7 +7253,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7373,7 +7373,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7465,7 +7465,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7537,7 +7537,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7657,7 +7657,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7755,7 +7755,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7850,7 +7850,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -7939,7 +7939,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8038,7 +8038,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8136,7 +8136,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8213,7 +8213,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8308,7 +8308,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8378,7 +8378,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8465,7 +8465,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8542,7 +8542,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8641,7 +8641,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8718,7 +8718,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8804,7 +8804,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8903,7 +8903,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -8989,7 +8989,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9075,7 +9075,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9152,7 +9152,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9260,7 +9260,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9337,7 +9337,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9416,7 +9416,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9492,7 +9492,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9569,7 +9569,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9655,7 +9655,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9741,7 +9741,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9849,7 +9849,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -9935,7 +9935,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10034,7 +10034,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10111,7 +10111,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10219,7 +10219,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10284,7 +10284,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10371,7 +10371,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10455,7 +10455,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10520,7 +10520,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10607,7 +10607,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10684,7 +10684,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10764,7 +10764,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10838,7 +10838,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10919,7 +10919,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -10996,7 +10996,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11073,7 +11073,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11143,7 +11143,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11211,7 +11211,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11251,7 +11251,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11316,7 +11316,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;
@@ -11381,7 +11381,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is NOT_READY */
+            /** @description `errorCode` is NOT_READY or BUSY */
             503: {
                 headers: {
                     [name: string]: unknown;

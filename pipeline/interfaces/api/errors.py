@@ -17,6 +17,7 @@ from starlette.types import Scope
 from pipeline.core.errors import (
     ArtifactConflict,
     ArtifactLost,
+    Busy,
     DatabaseBusy,
     DocumentMissing,
     InvalidRequest,
@@ -27,6 +28,7 @@ from pipeline.core.errors import (
     Retryable,
     RulesUnreadable,
     SecretUnreadable,
+    ServiceBusy,
     StoreUnavailable,
 )
 from pipeline.core.json_input import error_phrase, json_pointer, validation_failed
@@ -100,6 +102,8 @@ def to_refusal(error: Exception) -> Refused:
         return NotReady(f"{error}; try again in 10 s", headers={"Retry-After": "10"})
     if isinstance(error, DocumentMissing | ArtifactConflict):
         return ArtifactLost(f"{error}; ask the operator to run `exports artifacts check`, which says how to restore it")
+    if isinstance(error, ServiceBusy):
+        return Busy("the service is busy with other requests; try again in 1 s", headers={"Retry-After": "1"})
     if isinstance(error, Retryable):
         part = {DatabaseBusy: "the database", StoreUnavailable: "the artifact store"}.get(
             type(error), "a part of the service"

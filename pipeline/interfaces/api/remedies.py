@@ -31,5 +31,6 @@ REMEDIES: Final[Mapping[str, str]] = {
     "PARTNER_NOT_LIVE": "Test the partner and activate it, or resume it if it is paused.",
     "RATE_LIMITED": "Wait as many seconds as `Retry-After` says, then send the request again.",
     "NOT_READY": "Wait as many seconds as `Retry-After` says, then send the same request again. `/readyz` names what fails.",
+    "BUSY": "Wait as many seconds as `Retry-After` says, then send the same request again. Send fewer requests at a time.",
     "INTERNAL_ERROR": "Send the request again. If it fails again, report its `requestId` to the operator, who finds it in the log.",
 }

@@ -345,6 +345,7 @@ def _exit_code_for(error_code: str) -> ExitCode:
     return {
         "NOT_FOUND": ExitCode.NOT_FOUND,
         "NOT_READY": ExitCode.UNREACHABLE,
+        "BUSY": ExitCode.UNREACHABLE,
         "RATE_LIMITED": ExitCode.UNREACHABLE,
     }.get(error_code, ExitCode.REFUSED)
 

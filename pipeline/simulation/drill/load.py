@@ -70,7 +70,7 @@ MAX_IN_PROGRESS: Final = 6
 #: One in so many answers is treated as lost: the caller repeats the request.
 REPEAT_ONE_IN: Final = 10
 _PAUSE_SECONDS: Final = 0.05
-_RETRYABLE_CODES: Final = frozenset({"IDEMPOTENCY_IN_PROGRESS", "NOT_READY", "RATE_LIMITED"})
+_RETRYABLE_CODES: Final = frozenset({"BUSY", "IDEMPOTENCY_IN_PROGRESS", "NOT_READY", "RATE_LIMITED"})
 
 
 class DrillLog:
