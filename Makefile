@@ -33,7 +33,7 @@ QUIETLY := --metrics=off --disable-version-check
 # The tools that build the TypeScript client.
 NPM_READY := clients/typescript/node_modules/.package-lock.json
 
-.PHONY: help setup demo kits wheel test pictures readme calendar leap-day last-minute coverage system lint fix semgrep sbom release fuzz contracts client docs site money model faults soak bench ci clean
+.PHONY: help setup demo kits wheel test pictures readme calendar leap-day last-minute coverage system lint fix semgrep audit sbom release fuzz contracts client docs site money model faults soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -96,6 +96,10 @@ fix: setup ## Fix what the formatter and the linter can fix
 semgrep: .semgrep/ready ## Check the code against our own data-flow rules, without the network
 	$(SEMGREP) scan --test $(QUIETLY) --config .ci/semgrep/rules.yaml .ci/semgrep/rules.py
 	$(SEMGREP) scan --error --oss-only --no-git-ignore $(QUIETLY) --config .ci/semgrep/rules.yaml config pipeline tasks
+
+audit: setup ## Ask the vulnerability databases OSV and npm about every locked package; needs the network
+	$(UV) audit --locked
+	cd clients/typescript && npm audit
 
 sbom: setup ## Write sbom.json: every package of the environment, as CycloneDX, without the network
 	$(VENV)/bin/cyclonedx-py environment $(VENV) --pyproject pyproject.toml --output-format JSON --output-file sbom.json

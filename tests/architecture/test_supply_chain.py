@@ -70,6 +70,13 @@ def test_setup_packages_are_locked_by_hash() -> None:
     assert "sync --locked" in makefile
 
 
+def test_audit_asks_about_every_locked_package() -> None:
+    recipe = (ROOT / "Makefile").read_text().partition("\naudit:")[2].partition("\n\n")[0]
+    assert "$(UV) audit --locked\n" in recipe
+    assert "npm audit" in recipe
+    assert "`make audit`" in (ROOT / "SECURITY.md").read_text()
+
+
 @pytest.mark.parametrize("name", sorted(FIXED_IN))
 def test_package_has_no_known_hole(name: str) -> None:
     fixed_in, hole = FIXED_IN[name]
