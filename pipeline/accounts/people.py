@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, cast
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
@@ -201,11 +201,18 @@ def find_member_caller(runtime: Runtime, account_id: str, person_id: str) -> Cal
 def name_actors(session: Session, ids: Collection[str]) -> dict[str, str]:
     """Return the names of those ids that are people's or API keys'.
 
-    A person has a name, or the e-mail address if there is none. A key is `API key` with its name, a portal link the
-    partner's portal.
+    A person who has joined has a name, or the e-mail address if there is none; another account may have chosen the name
+    of any other person. A key is `API key` with its name, a portal link the partner's portal.
     """
-    found = session.execute(select(col(Person.id), col(Person.name), col(Person.email)).where(col(Person.id).in_(ids)))
-    names = {row.id: row.name or row.email for row in found}
+    joined = exists().where(col(Membership.person_id) == col(Person.id), col(Membership.joined_at).is_not(None))
+    if (account_id := tenancy.current_account()) != ALL_ACCOUNTS:
+        joined = joined.where(col(Membership.account_id) == account_id)
+    found = session.execute(
+        select(col(Person.id), col(Person.name), col(Person.email), joined.label("joined")).where(
+            col(Person.id).in_(ids)
+        )
+    )
+    names = {row.id: (row.name if row.joined else "") or row.email for row in found}
     keys = session.execute(select(col(ApiKey.id), col(ApiKey.name)).where(col(ApiKey.id).in_({*ids} - names.keys())))
     links = {each.removeprefix(PORTAL_PREFIX) for each in ids if each.startswith(PORTAL_PREFIX)}
     portals = session.execute(
@@ -365,7 +372,8 @@ def build_member(person: Person, membership: Membership) -> Member:
     return Member(
         person_id=person.id,
         email=person.email,
-        name=person.name,
+        # Another account may have chosen the name of a person who has not joined.
+        name="" if membership.joined_at is None else person.name,
         mode=cast("Mode", membership.mode),
         roles=membership.roles,
         invited_at=membership.invited_at,

@@ -10,6 +10,7 @@ import pytest
 from pipeline.accounts import one_time_links, people, sessions, sign_in
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.models import OneTimeLink
+from pipeline.core import tenancy
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, SignInFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
@@ -152,6 +153,22 @@ def test_invitation_of_another_account_needs_the_persons_own_sign_in(runtime: Ru
     assert read_actions(runtime, OTHER) == ["person_invited", "person_joined", "account_entered"]
     with pytest.raises(NotFound):
         sign_in.accept_invitation(runtime, invited.token, caller)
+
+
+def test_name_of_another_account_is_not_shown_before_the_person_joins(runtime: Runtime) -> None:
+    people.invite_person(runtime, OTHER, "cli", email="anna@maple.example", roles=["read"], name="Anna of Other Ltd")
+    invited = people.invite_person(
+        runtime, factories.ACCOUNT, "cli", email="anna@maple.example", roles=["read"], name="Chosen here"
+    )
+
+    def read_names() -> tuple[str, str]:
+        with tenancy.account_scope(factories.ACCOUNT), runtime.db.read() as session:
+            (member,) = people.list_members(session, factories.ACCOUNT)
+            return member.name, people.name_actors(session, [member.person_id])[member.person_id]
+
+    assert read_names() == ("", "anna@maple.example")
+    use_link(runtime, invited)
+    assert read_names() == ("Anna of Other Ltd", "Anna of Other Ltd")
 
 
 def test_administrator_cannot_take_over_a_person_of_another_account(runtime: Runtime) -> None:
