@@ -13,7 +13,7 @@ from config.settings import Settings
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import InvalidState, NotFound, Purged
 from pipeline.core.trace_context import TraceContext
-from pipeline.deliveries.links import name_documents
+from pipeline.deliveries.links import list_documents
 from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox import BROKER
@@ -60,7 +60,7 @@ def gather_bundle(session: Session, settings: Settings, export: Export, *, to_pa
         raise InvalidState("the handoff, which is part of the bundle, is not written yet; retry later")
     bodies = {MESSAGE: build_cloud_event(settings, handoff, TraceContext.from_row(export))}
     documents = _load_documents(session, export)
-    handed = name_documents(HandoffReady.model_validate_json(handoff.data).units) if to_partner else {}
+    handed = list_documents(HandoffReady.model_validate_json(handoff.data).units) if to_partner else {}
     shared = {id_: member for id_, member in documents.items() if not to_partner or id_ in handed}
     if len(shared) == len(documents):
         bodies[PLAN] = session.get_one(PlanSnapshot, export.plan_id).document.encode()

@@ -118,9 +118,14 @@ def find_readable(session: Session, caller: Caller, artifact_id: str) -> Artifac
     check_may_read(caller, found.broker_id, missing)
     if not caller.has_role(READ):
         message = _load_message(session, found.artifact.export_id)
-        if message is None or artifact_id not in name_documents(HandoffReady.model_validate_json(message).units):
+        if message is None or artifact_id not in list_documents(HandoffReady.model_validate_json(message).units):
             raise NotFound(missing)
     return found.artifact
+
+
+def list_documents(units: Iterable[HandedUnit]) -> dict[str, ArtifactLink]:
+    """Return the documents that the message to a customs broker names in these units, by their ids."""
+    return {link.id: link for unit in units for link in (unit.invoice_data, *unit.artifacts) if link}
 
 
 def _load_message(session: Session, export_id: str) -> str | None:
@@ -160,7 +165,7 @@ def create_handoff_links(
     export = queries.find_export(session, submission.account_id, submission.export_id)
     if message is None or export.purged_at is not None:
         raise NotFound(f"the documents of broker submission {submission.id} were purged when their retention ended")
-    named = name_documents(HandoffReady.model_validate_json(message).units)
+    named = list_documents(HandoffReady.model_validate_json(message).units)
     return [_build_link(settings, holder, submission.account_id, link, now) for link in named.values()]
 
 
@@ -238,8 +243,3 @@ def link_expiry(written_at: datetime, days: int, sent_at: datetime) -> datetime:
     """
     age = (sent_at - written_at) / timedelta(days=days)
     return (written_at + max(1, math.ceil(age + 0.5)) * timedelta(days=days)).replace(microsecond=0)
-
-
-def name_documents(units: Iterable[HandedUnit]) -> dict[str, ArtifactLink]:
-    """Return the documents that the customs broker's message names, by their ids."""
-    return {link.id: link for unit in units for link in (unit.invoice_data, *unit.artifacts) if link}

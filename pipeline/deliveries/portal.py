@@ -24,7 +24,7 @@ from pipeline.core.json_input import iterate_entries
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.answer_forms import MAX_DETAILED_LINES, AnswerableUnit, can_detail, list_fields
 from pipeline.deliveries.handoff_bundle import gather_bundle, stream_bundle
-from pipeline.deliveries.links import name_documents
+from pipeline.deliveries.links import list_documents
 from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outcomes import IS_UNDELIVERED
@@ -194,7 +194,7 @@ class HandoffUnits:
     @property
     def documents(self) -> Sequence[ArtifactLink]:
         """The documents of the units, each once."""
-        return list(name_documents(self.units).values())
+        return list(list_documents(self.units).values())
 
 
 @dataclass(frozen=True)

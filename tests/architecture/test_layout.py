@@ -31,6 +31,7 @@ SHORT_FILES = {
     "pipeline/interfaces/api/stats.py": "each group of calls has its file",
     "pipeline/interfaces/api/tariff.py": "each group of calls has its file",
     "pipeline/interfaces/durations.py": "pages and terminals show them",
+    "pipeline/interfaces/handoff_units.py": "the portal and the page of a reply link show the same table",
     "pipeline/ops/stats/durations.py": "the rollup and its readers share the bins",
     "pipeline/interfaces/console/instants.py": "views of every page show them",
     "pipeline/interfaces/api/remedies.py": "texts of the error codes, for people who change only texts",

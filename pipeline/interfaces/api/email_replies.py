@@ -22,7 +22,7 @@ from pipeline.deliveries.email_replies import Handoff, PreviousReply, ReplyLink
 from pipeline.exports.field_text import describe_field
 from pipeline.interfaces.api.dependencies import ApiKeyCache, RuntimeDep, retry_after_header
 from pipeline.interfaces.api.request_body import read_body_up_to
-from pipeline.interfaces.handed_units import show_handed_unit
+from pipeline.interfaces.handoff_units import show_handed_unit
 
 router = APIRouter(prefix="/answers", include_in_schema=False)
 

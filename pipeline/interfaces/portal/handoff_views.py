@@ -16,7 +16,7 @@ from pipeline.interfaces.console.deadline_views import ShownDeadline, build_dead
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.list_views import FilterLink
 from pipeline.interfaces.event_text import format_size
-from pipeline.interfaces.handed_units import ShownHandedUnit, show_handed_unit
+from pipeline.interfaces.handoff_units import ShownHandedUnit, show_handed_unit
 from pipeline.interfaces.kind_text import describe_document_kind
 
 #: The statuses of a handoff in their order, for the ladder on its page.
