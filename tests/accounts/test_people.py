@@ -201,7 +201,10 @@ def test_operator_gives_a_squatted_person_new_credentials(runtime: Runtime) -> N
     )
     people.invite_person(runtime, factories.ACCOUNT, "per_admin", email=squatted.email, roles=["operate"])
     own = use_link(runtime, people.create_reset_link(runtime, factories.ACCOUNT, "cli", squatted.id, of_operator=True))
-    assert (find(runtime, own.token).account_id, find(runtime, own.token).roles) == (factories.ACCOUNT, {"operate"})
+    assert (find(runtime, own.token).account_id, find(runtime, own.token).roles) == (
+        factories.ACCOUNT,
+        frozenset({"operate"}),
+    )
     with pytest.raises(SignInFailed):
         find(runtime, squatted.token)
 

@@ -105,7 +105,7 @@ def test_roles_of_the_provider_outrank_the_password_of_another_account(runtime: 
         sign_in(runtime, ["desk"])
     assert read_roles(runtime) == {}
     owner = find(runtime, sign_in(runtime, ["desk"], replaces_password=True))
-    assert (owner.actor, owner.account_id, owner.roles) == (squatted.id, factories.ACCOUNT, {"operate"})
+    assert (owner.actor, owner.account_id, owner.roles) == (squatted.id, factories.ACCOUNT, frozenset({"operate"}))
     assert read_roles(runtime, OTHER) == {}
 
 
