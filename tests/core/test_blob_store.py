@@ -18,7 +18,8 @@ from config.settings import Settings
 from pipeline.core import blob_store
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import ArtifactConflict, StoreUnavailable
-from tests.support.bucket import Bucket, open_bucket, serve_bucket
+from tests.support.bucket import VARIABLES, Bucket, open_bucket, serve_bucket
+from tests.support.command_line import ROOT
 from tests.support.servers import poll
 
 BODY = b"an invoice" * 1000
@@ -160,6 +161,8 @@ def list_folders(tmp_path: Path, path: Path) -> list[int]:
 
 def test_bucket_with_provider_variables_stores_documents() -> None:
     """The variables are read although the service sets its own timeouts: the bucket needs `AWS_ALLOW_HTTP`."""
+    page = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+    assert all(f"{name}=" in page for name in (*VARIABLES, "AWS_ENDPOINT_URL"))
     with serve_bucket() as store:
         sha256 = store.put(BODY)
         assert (store.put(BODY), store.get(sha256), store.has(sha256)) == (sha256, BODY, True)

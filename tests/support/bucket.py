@@ -6,11 +6,20 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Final
 
 import pytest
 
 from pipeline.core.blob_store import ArtifactStore
 from tests.support.ports import LOOPBACK
+
+#: What a bucket of another provider than AWS needs beside its address.
+VARIABLES: Final = {
+    "AWS_ACCESS_KEY_ID": "a",
+    "AWS_SECRET_ACCESS_KEY": "b",
+    "AWS_REGION": "us-east-1",
+    "AWS_ALLOW_HTTP": "true",
+}
 
 
 class Bucket(BaseHTTPRequestHandler):
@@ -75,8 +84,7 @@ def serve_bucket() -> Iterator[ArtifactStore]:
 @contextmanager
 def open_bucket(port: int) -> Iterator[ArtifactStore]:
     """Yield a store in a bucket at this port, with the provider's variables set during the block."""
-    facts = {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "REGION": "us-east-1", "ALLOW_HTTP": "true"}
     with pytest.MonkeyPatch.context() as patch:
-        for name, value in (facts | {"ENDPOINT": f"http://{LOOPBACK}:{port}"}).items():
-            patch.setenv(f"AWS_{name}", value)
+        for name, value in (VARIABLES | {"AWS_ENDPOINT_URL": f"http://{LOOPBACK}:{port}"}).items():
+            patch.setenv(name, value)
         yield ArtifactStore("s3://bucket/exports")
