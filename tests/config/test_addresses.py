@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
-from sqlalchemy.dialects.postgresql.psycopg import PGDialect_psycopg
-from sqlalchemy.engine import make_url
 
 from config.settings import Settings
+from pipeline.core.db import Database
 from pipeline.ops.doctor import run_checks
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import PostgreSQL
@@ -23,8 +24,9 @@ from tests.support.servers import PostgreSQL
     ],
 )
 def test_several_servers_of_a_database_are_understood(given: str, hosts: str, ports: str, attrs: str) -> None:
-    url = make_url(Settings.model_validate({"database_url": given}).database_url)
-    _, options = PGDialect_psycopg().create_connect_args(url)
+    database = Database(Settings.model_validate({"database_url": given}).database_url)
+    dialect: Any = database.engine.dialect
+    _, options = dialect.create_connect_args(database.url)
     assert (options["host"], options["port"], options["target_session_attrs"]) == (hosts, ports, attrs)
     assert (options["dbname"], options.get("sslmode")) == ("exports", "verify-full" if "sslmode" in given else None)
     assert options.get("password") in {None, "p,w", "pw"}
