@@ -278,7 +278,9 @@ class Settings(BaseSettings):
         250,
         description="Requests of an account at a time, per process; as many streams; a key half, a person an eighth",
     )
-    max_open_exports: Count = Field(10_000, description="Active exports of an account; more get 429, and commands by queue wait")
+    max_open_exports: Count = Field(
+        10_000, description="Active exports of an account; more get 429, and commands by queue wait"
+    )
     max_json_depth: Count = Field(32, description="Deepest nesting of a request body")
     max_wait_seconds: Seconds = Field(30, description="Longest wait of an execution by `Prefer: wait`")
     execute_wait_seconds: float = Field(3, ge=0, description="The same of a registered plan without `Prefer`; may be 0")

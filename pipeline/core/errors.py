@@ -46,7 +46,7 @@ class DatabaseBusy(Retryable):
 
 
 class ServiceBusy(DatabaseBusy):
-    """This process has no thread or database session left for the work; the database may be well."""
+    """This process has no thread or database session left for the work."""
 
 
 class MessageBrokerDown(Retryable):
@@ -80,8 +80,7 @@ OUTAGES: Final = (DatabaseBusy, MessageBrokerDown, StoreUnavailable, RendererUna
 class ChannelUnavailable(Retryable):
     """A partner's endpoint did not accept a delivery.
 
-    `status` and `answer` are the endpoint's response, None if it gave none. `retry_after_seconds` is what it asked for.
-    `exchange` describes the request and the response, without their bodies.
+    `status` and `answer` are the endpoint's response, `retry_after_seconds` is what it asked for, `exchange` has no bodies.
     """
 
     def __init__(
@@ -136,8 +135,7 @@ class RulesInvalid(Terminal):
 class ChannelRefused(Terminal):
     """A partner's endpoint refused a delivery for good.
 
-    `status` and `answer` are its response; `gone` says that it accepts no more deliveries at all. `exchange` as in
-    ChannelUnavailable.
+    `status`, `answer` and `exchange` as in ChannelUnavailable; `gone` says that it accepts no more deliveries at all.
     """
 
     def __init__(
@@ -163,10 +161,7 @@ class SecretUnreadable(Terminal):
 class SchemaMismatch(Terminal):
     """The database's tables are not those of its revision, so no migration leads to those of this version."""
 
-    remedy: ClassVar[str] = (
-        "A version that was not released made them. Keep a copy of the database, create an empty one, and run `exports"
-        " migrate` on it."
-    )
+    remedy: ClassVar = "A version that was not released made them. Keep a copy; then migrate an empty database."
 
 
 class UnsafeSettings(Terminal):

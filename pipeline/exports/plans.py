@@ -1,4 +1,4 @@
-"""The canonical form and the hash of a plan."""
+"""The canonical form, the hash and the approval of a plan."""
 
 from __future__ import annotations
 
@@ -7,15 +7,19 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import rfc8785
 
-from pipeline.core.errors import PlanHashMismatch
+from pipeline.core.errors import PlanExpired, PlanHashMismatch, PlanNotApproved
 from pipeline.exports.schemas.plan import Plan
 
 #: The members that the plan hash leaves out: the approval is for a hash, and the hash cannot contain itself.
 UNHASHED: Final = ("approval", "planHash")
+
+#: The clock of the approver may be ahead of ours by so much.
+_CLOCKS_DIFFER: Final = timedelta(minutes=5)
 
 _BEYOND_THE_BASIC_PLANE = re.compile("[\U00010000-\U0010ffff]")
 
@@ -90,3 +94,20 @@ def plan_hash_mismatch(field: str, given: str, actual: str) -> PlanHashMismatch:
         field=field,
         details={"given": given, "actual": actual},
     )
+
+
+def check_approval(plan: Plan, now: datetime) -> None:
+    """Raise PlanNotApproved or PlanExpired if the plan may not be executed at `now`."""
+    if plan.approval is None:
+        raise PlanNotApproved("the plan has no approval; have it approved, then send it", field="/plan/approval")
+    approved_at, expires_at = plan.approval.approved_at, plan.approval.expires_at
+    if approved_at > now + _CLOCKS_DIFFER:
+        raise PlanNotApproved(
+            f"the approval is of {approved_at.isoformat()}, which is in the future; state when the plan was approved",
+            field="/plan/approval/approvedAt",
+        )
+    if expires_at is not None and expires_at <= now:
+        raise PlanExpired(
+            f"the approval expired at {expires_at.isoformat()}; have the plan approved again",
+            field="/plan/approval/expiresAt",
+        )

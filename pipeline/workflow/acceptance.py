@@ -36,14 +36,13 @@ from pipeline.customs.rules_reader import watch_rules
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.exports.events import EventType, NewEvent, chain_events
 from pipeline.exports.models import Event, Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
-from pipeline.exports.plans import HashedPlan, hash_plan, plan_hash_mismatch
+from pipeline.exports.plans import HashedPlan, check_approval, hash_plan, plan_hash_mismatch
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import ExportState
 from pipeline.orders.batches import PlannedFacts, claim_listed_orders, claim_orders
 from pipeline.orders.sync import Owner
 from pipeline.workflow import read_model
 from pipeline.workflow.acceptance_events import describe_acceptance, describe_planning
-from pipeline.workflow.approvals import check_approval
 from pipeline.workflow.export_limit import check_active_exports
 from pipeline.workflow.idempotency import Acceptance, IdempotentRequest, request_fingerprint
 from pipeline.workflow.partner_checks import check_partners, refuse_uncarried

@@ -48,12 +48,11 @@ from pipeline.customs.tariff.in_force import record_editions
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages
 from pipeline.exports.models import Export, PlanSnapshot
-from pipeline.exports.plans import HashedPlan, RegisteredPlan, hash_plan
+from pipeline.exports.plans import HashedPlan, RegisteredPlan, check_approval, hash_plan
 from pipeline.exports.schemas.export import ExecuteRequest, PreflightReport, RulesUsed
 from pipeline.exports.schemas.plan import Plan
 from pipeline.orders.batches import PlannedFacts, find_planned
 from pipeline.orders.sync import Owner
-from pipeline.workflow.approvals import check_approval
 from pipeline.workflow.partner_checks import check_partners, list_file_findings
 
 #: The findings of the plans that this process checked last, by plan hash, day, rules, and edition of the tariff of each unit.

@@ -148,7 +148,7 @@ def test_broker_message_has_invoice_data_and_links_to_every_document(runtime: Ru
     )
 
 
-def test_pallet_is_no_package_of_a_message(runtime: Runtime) -> None:
+def test_pallet_does_not_count_as_a_package(runtime: Runtime) -> None:
     plan = factories.plan()
     cartons = plan["units"][0]["packages"]
     pallet = cartons[0] | {"packageRef": "PLT1", "type": "PLT", "lpn": "LPN-PLT", "contents": [], "grossWeightKg": "50"}

@@ -7,7 +7,7 @@ import math
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable
-from typing import Final
+from typing import Final, Self
 
 import anyio
 from anyio._backends import _asyncio  # anyio has no public name for its limiter of threads
@@ -33,7 +33,7 @@ class FairThreads(_asyncio.CapacityLimiter):
 
     __slots__ = "_account_of", "_clock", "_running", "_share", "_used_at", "_waiting"
 
-    def __new__(cls, *_: object) -> FairThreads:
+    def __new__(cls, *_: object) -> Self:
         """Return a limiter without what `__init__` sets; the one of the base class takes no more arguments."""
         return object.__new__(cls)
 

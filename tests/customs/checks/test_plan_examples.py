@@ -111,8 +111,8 @@ def test_example_agrees_with_the_table_of_customs(name: str) -> None:
     text = [line for line in TABLE.read_text("utf-8").splitlines() if not line.startswith("#")]
     table = {row["number"]: row for row in csv.DictReader(text)}
     edition = TariffEdition(
-        id=1, kind="agency-flags", name="hts_pga_report", source="CBP", effective_from=date(2026, 11, 1),
-        content_hash=f"sha256:{'a' * 64}",
+        id="ted_1", kind="agency-flags", name="hts_pga_report", source="CBP", effective_from=date(2026, 11, 1),
+        content_hash=f"sha256:{'a' * 64}", rows=len(table), numbers=len(table), chapters=[],
     )  # fmt: skip
     for unit in list_plans()[name].units:
         for line in unit.lines:
@@ -120,8 +120,15 @@ def test_example_agrees_with_the_table_of_customs(name: str) -> None:
             stated = [each.unit for each in line.entry_quantities] or [line.unit]
             assert stated == row["units"].split(), line.line_ref
             flags = [
-                NumberFlag(number=line.hts_code, flag=code, agency=pga_rules().flag_rows(code)[0].agency)
-                for code in row["flags"].split()
+                NumberFlag(
+                    edition_id=edition.id,
+                    position=position,
+                    number=line.hts_code,
+                    flag=code,
+                    requirement="",
+                    agency=pga_rules().flag_rows(code)[0].agency,
+                )
+                for position, code in enumerate(row["flags"].split())
             ]
             found = check_flags(line, "", FlagsOnDay(edition, {line.hts_code: flags}), ENTERED, unit.entry.type)
             asked = {each.flag for each in line.treatment.pga} - {each.flag for each in flags}

@@ -7,8 +7,8 @@ from datetime import timedelta
 import pytest
 
 from pipeline.core.errors import PlanExpired, PlanNotApproved, Refused
+from pipeline.exports.plans import check_approval
 from pipeline.exports.schemas.plan import Plan
-from pipeline.workflow.approvals import check_approval
 from tests.support import factories
 
 
