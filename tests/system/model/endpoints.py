@@ -15,7 +15,7 @@ from pipeline.accounts.recipients import Target
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.core.leases import Lease
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessage
+from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessage, Stage
 from pipeline.deliveries.models import Delivery
 from pipeline.exports.states import DeliveryState
 
@@ -53,8 +53,8 @@ class Endpoints:
             yield DeliveryReceipt(status="200")
 
     def test(self, message: OutgoingMessage, target: Target) -> Iterator[Any]:
-        """Not used in the model."""
-        raise AssertionError("the model has no connection tests")
+        """Pass the connection test."""
+        yield Stage("test event", passed=True, duration_ms=0, found="it was taken", remedy=None)
 
     def _check_sender(self, partner_id: str, message_id: str) -> None:
         """I6: a message is sent once for each claim, by the claim's holder; I8: with no transaction open."""

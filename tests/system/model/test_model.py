@@ -33,7 +33,7 @@ from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.events import EventType
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExecuteRequest
-from pipeline.exports.states import ExportState
+from pipeline.exports.states import DeliveryState, ExportState
 from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.amendments import amend_export
 from pipeline.workflow.interventions import cancel_export, retry_export
@@ -240,7 +240,8 @@ class Exports(RuleBasedStateMachine):
     def resend(self, data: st.DataObject) -> None:
         """An operator resends one message."""
         with self.world.runtime.db.read() as session:
-            found = session.scalars(select(Delivery.id).where(col(Delivery.state).in_(sender.RESENDABLE))).all()
+            states = (*sender.RESENDABLE, DeliveryState.PENDING.value)
+            found = session.scalars(select(Delivery.id).where(col(Delivery.state).in_(states))).all()
         if not found:
             return
         chosen = data.draw(st.sampled_from(sorted(found)))
@@ -280,7 +281,7 @@ class Exports(RuleBasedStateMachine):
         self.world.check()
 
     def teardown(self) -> None:
-        """Repair everything; then all exports must end and all deliveries be made."""
+        """Repair everything; then all exports must end and all deliveries be made within minutes."""
         try:
             self.world.repair_all()
             self.world.check()
@@ -311,7 +312,8 @@ def prepare_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     monkeypatch.setattr("pipeline.core.ids.secrets", ids)
     monkeypatch.setattr("pipeline.core.ids.time", ids)
     monkeypatch.setattr("pipeline.workflow.render_documents.render_documents", documents)
-    monkeypatch.setattr("pipeline.deliveries.messages.open_channels", lambda _: _Everything())
+    for sends in ("messages", "connection_tests"):
+        monkeypatch.setattr(f"pipeline.deliveries.{sends}.open_channels", lambda _: _Everything())
     renewer = ModelLeaseRenewer(_now)
     # A scenario must not depend on how long it really takes: Hypothesis repeats it.
     monkeypatch.setattr("pipeline.workflow.step_leases.LEASE_RENEWER", renewer)

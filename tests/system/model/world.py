@@ -22,7 +22,7 @@ from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import Database
 from pipeline.core.errors import RendererCrashed, StoreUnavailable
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import overdue, sender
+from pipeline.deliveries import connection_tests, overdue, sender
 from pipeline.deliveries.models import Attempt, Delivery, Notification
 from pipeline.documents.registry import Document
 from pipeline.documents.schemas.invoice import Invoice
@@ -47,9 +47,16 @@ ONCE: Final = frozenset(
 #: held streams are recorded with the end of their steps.
 IN_FLIGHT: Final = frozenset({"delivery.between", "delivery.sent", "delivery.mid", *(f"{s}.mid" for s in NOTIFY_STEPS)})
 LEASE_SECONDS: Final = 30.0
-#: Short, so that messages become dead letters within a scenario.
-SCHEDULE_SECONDS: Final = (5.0, 300.0)
-DAY_SECONDS: Final = 86_400.0
+#: Few pauses, so that messages become dead letters within a scenario; the last is longer than work takes after a repair.
+SCHEDULE_SECONDS: Final = (5.0, 43_200.0)
+#: How long after a repair all is executed and delivered: two leases of dead workers and two pauses of a step, with margin.
+REPAIRED_AFTER_SECONDS: Final = 300
+SWEEP_SECONDS: Final = 10
+PARTNERS: Final = {
+    factories.BROKER: "customs_broker",
+    factories.WAREHOUSE: "warehouse",
+    factories.OPERATOR: "operator",
+}
 
 
 class Crash(BaseException):
@@ -123,12 +130,7 @@ def template(path: Path) -> None:
     runtime = _runtime(path, Clock())
     upgrade_database(runtime.db)
     service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
-    of_everybody = {
-        factories.BROKER: "customs_broker",
-        factories.WAREHOUSE: "warehouse",
-        factories.OPERATOR: "operator",
-    }
-    for name, kind in of_everybody.items():
+    for name, kind in PARTNERS.items():
         path_of_broker = {"path": "byob"} if kind == "customs_broker" else {}
         given = {"id": name, "kind": kind, "name": name, "live": True, **path_of_broker}
         partners.create_partner(runtime, factories.ACCOUNT, NewPartner.model_validate(given))
@@ -261,21 +263,30 @@ class World:
         self.run_process(look)
 
     def repair_all(self) -> None:
-        """Repair everything, and let time pass until all work is done."""
+        """Repair everything, do what the runbook says, and let a few minutes pass: then all work is done."""
         self.disarm()
         self.endpoints.answers.clear()
         self.store.full = self.store.broken = False
-        idle = 0
-        for _ in range(60):
-            self.clock.pass_seconds(DAY_SECONDS)
+        for partner_id in PARTNERS:
+            assert connection_tests.run_connection_test(
+                self.runtime, factories.ACCOUNT, partner_id, tested_by="key_test"
+            ).passed
+        for _ in range(REPAIRED_AFTER_SECONDS // SWEEP_SECONDS):
             self.sweep()
-            # If a step ended twice with its worker, one sweep skips it; the next one publishes it.
-            idle = 0 if self.messages else idle + 1
-            if idle == 2:
-                return
             while self.messages:
                 self.deliver(0)
-        raise AssertionError("the work does not end")
+            if not self._is_work_left():
+                return
+            self.clock.pass_seconds(SWEEP_SECONDS)
+        raise AssertionError(f"the work does not end within {REPAIRED_AFTER_SECONDS} s")
+
+    def _is_work_left(self) -> bool:
+        open_work = (
+            select(Export.id).where(col(Export.state).in_(ACTIVE_STATES)),
+            select(Delivery.id).where(col(Delivery.state) == DeliveryState.PENDING.value),
+        )
+        with self.runtime.db.read() as session:
+            return any(session.scalars(found.limit(1)).first() is not None for found in open_work)
 
     # What is known
 
