@@ -265,7 +265,7 @@ class Intake(ConsumerProducerMixin):
         self._waiting_at = time.monotonic() + WAITING_SECONDS
         try:
             for _ in range(WAITING_AT_ONCE):
-                command = self._commands.find_due()
+                command = None if self.should_stop else self._commands.find_due()
                 if command is None:
                     return
                 self._try_waiting(command)

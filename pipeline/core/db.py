@@ -38,7 +38,7 @@ from sqlmodel import Session, SQLModel
 
 from pipeline.core import deadline, tenancy
 from pipeline.core.clock import Clock, utc_now
-from pipeline.core.errors import DatabaseBusy, ServiceBusy
+from pipeline.core.errors import DatabaseBusy
 from pipeline.core.fair_semaphore import FairSemaphore
 
 #: PostgreSQL's code for a lock that was not free in time.
@@ -168,23 +168,22 @@ class Database:
 
     @contextmanager
     def _acquire_slot(self) -> Iterator[float]:
-        """Wait for a permit of this process's semaphore and yield the seconds left to wait for the database.
-
-        Raises ServiceBusy.
-        """
-        semaphore, began, timeout = self._semaphore, time.monotonic(), deadline.seconds_left(self._timeout_seconds)
+        """Yield the seconds left to wait for the database. Raises DatabaseBusy; ServiceBusy if only this process is busy."""
+        semaphore, began, completed = self._semaphore, time.monotonic(), self._completed
+        timeout = deadline.seconds_left(self._timeout_seconds)
         if not semaphore.acquire(timeout):
-            raise ServiceBusy(
-                f"this process is busy: its {self._max_sessions} sessions of the database were in use for {timeout:.1f} s"
-            )
+            # If no session ended well meanwhile, the database is at fault.
+            error = DatabaseBusy if self._completed == completed else deadline.ServiceBusy
+            raise error(f"other sessions of this process kept the database busy for {timeout:.1f} s")
         try:
             # Only the rest: with the full timeout again for SQLite, the caller would wait for the sum of both.
             yield max(0.0, began + timeout - time.monotonic())
+            self._completed += 1
         finally:
             semaphore.release()
 
     def _open_semaphore(self) -> None:
-        self._semaphore = FairSemaphore(self._max_sessions)
+        self._semaphore, self._completed = FairSemaphore(self._max_sessions), 0
 
     def dispose(self) -> None:
         """Close every connection."""

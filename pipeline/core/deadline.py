@@ -11,10 +11,16 @@ import time
 from contextvars import ContextVar
 from typing import Final
 
+from pipeline.core.errors import DatabaseBusy
+
 #: Not zero: a request is not refused because a lock is held for a moment.
 SHORTEST_SECONDS: Final = 0.1
 
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
+
+
+class ServiceBusy(DatabaseBusy):
+    """This process had no thread or database session left until the deadline; the database may be well."""
 
 
 def set_deadline(seconds: float) -> None:

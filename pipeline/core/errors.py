@@ -20,8 +20,7 @@ ExportsError
 │   └── UnsafeSettings       the settings are unsafe: no process may serve with them
 ├── Fenced               stop at once: another worker holds this step now
 ├── Stopped              stop at once: this process must end, and releases what it holds
-└── Refused              answer the caller: the request is at fault, not the service
-    (one class for each code of the HTTP contract, below)
+└── Refused              answer the caller, by one class for each code of the HTTP contract
 """
 
 from __future__ import annotations
@@ -43,10 +42,6 @@ class Retryable(ExportsError):
 
 class DatabaseBusy(Retryable):
     """The database did not answer in time."""
-
-
-class ServiceBusy(DatabaseBusy):
-    """This process has no thread or database session left for the work."""
 
 
 class MessageBrokerDown(Retryable):

@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Match
 from starlette.types import Scope
 
+from pipeline.core.deadline import ServiceBusy
 from pipeline.core.errors import (
     ArtifactConflict,
     ArtifactLost,
@@ -28,7 +29,6 @@ from pipeline.core.errors import (
     Retryable,
     RulesUnreadable,
     SecretUnreadable,
-    ServiceBusy,
     StoreUnavailable,
 )
 from pipeline.core.json_input import error_phrase, json_pointer, validation_failed

@@ -13,7 +13,7 @@ import anyio
 from anyio._backends import _asyncio  # anyio has no public name for its limiter of threads
 
 from pipeline.core import deadline, tenancy
-from pipeline.core.errors import ServiceBusy
+from pipeline.core.deadline import ServiceBusy
 from pipeline.core.tenancy import NO_ACCOUNT
 
 THREADS: Final = 40

@@ -11,7 +11,7 @@ import anyio
 import pytest
 
 from pipeline.core import deadline, tenancy
-from pipeline.core.errors import ServiceBusy
+from pipeline.core.deadline import ServiceBusy
 from pipeline.interfaces.api import limits
 from pipeline.interfaces.api.fair_threads import SHARE, SHARED_SECONDS, THREADS, FairThreads
 from pipeline.workflow import acceptance
