@@ -17,7 +17,6 @@ GLOSSARY = ROOT / "docs" / "glossary.md"
 SHORT_FILES = {
     "pipeline/client/files.py": "the client works without the rest of the service",
     "pipeline/core/clock.py": "the one clock; db.py would load it with the database libraries",
-    "pipeline/core/deadline.py": "a context variable that every layer reads",
     "pipeline/core/failpoints.py": "a hook that every layer calls",
     "pipeline/core/fonts.py": "customs and documents, which do not import each other, ask what can be printed",
     "pipeline/core/shutdown.py": "a flag that every layer reads",
