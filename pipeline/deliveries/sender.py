@@ -366,7 +366,7 @@ def resend_delivery(
                 f"the delivery is {view.state.value}; only a delivered, dead or pending one can be sent again"
             )
         # Also for a requeued one, because messages of its stream may wait for a retry.
-        recovery.make_stream_due(session, runtime.settings, stream)
+        moved = recovery.make_stream_due(session, runtime.settings, stream)
         submission_id = session.scalar(
             select(col(BrokerSubmission.id)).where(
                 col(BrokerSubmission.export_id) == stream.subject_id,
@@ -381,7 +381,9 @@ def resend_delivery(
         data = {"deliveryId": delivery_id, "notificationId": view.notification_id, "partnerId": view.partner_id}
         if subject.plan_id is None and is_requeued:
             events.append(session, subject.id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
-        record_act(session, account_id, actor, Action.DELIVERY_RESENT, delivery_id)
+        # A second click on the same button changes nothing.
+        if is_requeued or moved:
+            record_act(session, account_id, actor, Action.DELIVERY_RESENT, delivery_id)
         session.expire_all()
         return queries.load_delivery(session, account_id, delivery_id), stream
 
