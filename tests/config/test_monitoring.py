@@ -141,7 +141,7 @@ def test_each_alert_part_and_check_has_one_section_and_each_section_has_one_of_t
             (rule,) = [rule for rule in list_alerts() if rule["alert"] == name]
             assert rule["annotations"]["runbook_url"].endswith(f"#{section}")
     assert sorted(found["alert"]) == sorted(rule["alert"] for rule in list_alerts())
-    assert len(list_parts()) == 9
+    assert len(list_parts()) == 10
     assert sorted(found["/readyz"]) == sorted(list_parts())
     for name in list_parts():
         (section,) = [each for each, text in read_sections().items() if name in read_causes(text).get("/readyz", [])]
