@@ -79,6 +79,7 @@ class ApiKeyCache:
 
     per_minute: int
     clock: Monotonic = time.monotonic
+    asking: dict[str, asyncio.Task[Caller]] = field(default_factory=dict)
     _callers: OrderedDict[str, _CachedCaller] = field(default_factory=OrderedDict)
     _buckets: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
     _touched: OrderedDict[str, float] = field(default_factory=OrderedDict)
@@ -167,6 +168,15 @@ def _bearer(request: Request) -> str:
     return bearer
 
 
+async def _find_caller_once(keys: ApiKeyCache, runtime: Runtime, bearer: str) -> Caller:
+    """Return the caller that the key identifies; requests that come together ask once, and leave the threads to others."""
+    asking = keys.asking.get(bearer)
+    if asking is None:
+        asking = keys.asking[bearer] = asyncio.create_task(run_in_threadpool(find_caller, runtime, bearer))
+        asking.add_done_callback(lambda _: keys.asking.pop(bearer, None))
+    return await asyncio.shield(asking)
+
+
 async def authenticate(request: Request, bearer: str) -> Caller:
     """Return the caller that the key identifies; raises InvalidApiKey."""
     keys: ApiKeyCache = request.app.state.keys
@@ -174,7 +184,7 @@ async def authenticate(request: Request, bearer: str) -> Caller:
     if caller is None:
         try:
             parse_key_id(bearer)
-            caller = await run_in_threadpool(find_caller, get_runtime(request), bearer)
+            caller = await _find_caller_once(keys, get_runtime(request), bearer)
         except InvalidApiKey as refused:
             raise InvalidApiKey(
                 refused.message, headers={"WWW-Authenticate": 'Bearer realm="exports", error="invalid_token"'}

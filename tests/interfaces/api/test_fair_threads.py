@@ -10,9 +10,11 @@ from typing import Any
 import anyio
 import pytest
 
+from pipeline.accounts.api_keys import Caller, find_caller
 from pipeline.core import deadline, tenancy
 from pipeline.core.deadline import ServiceBusy
-from pipeline.interfaces.api import limits
+from pipeline.core.runtime import Runtime
+from pipeline.interfaces.api import dependencies, limits
 from pipeline.interfaces.api.fair_threads import SHARE, SHARED_SECONDS, THREADS, FairThreads
 from pipeline.workflow import acceptance
 from tests.interfaces.api.conftest import ApiHarness, execution
@@ -142,3 +144,26 @@ async def test_accounts_calls_that_hang_leave_threads_to_others(
     assert len(hanging) == THREADS - SHARE
     assert len(refused) >= len(answers) - len(hanging)
     assert {(each.json()["errorCode"], each.headers["retry-after"]) for each in refused} == {("BUSY", "1")}
+
+
+async def test_requests_that_come_together_look_their_key_up_once(
+    harness: ApiHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, go_on = [], threading.Event()
+
+    def hang(runtime: Runtime, bearer: str) -> Caller:
+        asked.append(bearer)
+        go_on.wait(60)
+        return find_caller(runtime, bearer)
+
+    monkeypatch.setattr(dependencies, "find_caller", hang)
+    monkeypatch.setattr(dependencies, "_CACHE_SECONDS", 3_600)
+    clients = [harness.client_with_key(harness.key("read").bearer), harness.client_with_key(harness.key("read").bearer)]
+    with ThreadPoolExecutor(20) as pool:
+        answers = [pool.submit(clients[number % 2].get, "/api/exports") for number in range(20)]
+        try:
+            poll(lambda: len(asked) == 2, 60, "a key is not looked up")
+        finally:
+            go_on.set()
+        assert {each.result().status_code for each in answers} == {200}
+    assert len(asked) == len(set(asked)) == 2
