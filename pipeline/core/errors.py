@@ -254,10 +254,6 @@ class NotFound(Refused):
     code, status, title = "NOT_FOUND", 404, "Not found"
 
 
-class ForeignObject(NotFound):
-    """What the request names belongs to another account; the answer does not say so."""
-
-
 class PlanHashMismatch(Refused):
     """The hash in the request does not fit the plan."""
 

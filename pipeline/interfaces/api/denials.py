@@ -11,7 +11,6 @@ from starlette.types import Scope
 from pipeline.accounts.sessions import find_network
 from pipeline.core.errors import (
     ForeignForm,
-    ForeignObject,
     InsufficientRole,
     InvalidAccountScope,
     InvalidApiKey,
@@ -19,7 +18,7 @@ from pipeline.core.errors import (
     SignInFailed,
 )
 from pipeline.interfaces.api.dependencies import ApiKeyCache
-from pipeline.interfaces.api.errors import REFUSED
+from pipeline.interfaces.api.errors import REFUSED, ForeignObject
 
 log = structlog.get_logger(__name__)
 

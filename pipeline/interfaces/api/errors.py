@@ -51,6 +51,10 @@ class MethodNotAllowed(Refused):
     code, status, title = "METHOD_NOT_ALLOWED", 405, "The method is not allowed"
 
 
+class ForeignObject(NotFound):
+    """What the request names belongs to another account; the answer does not say so."""
+
+
 class InternalError(Refused):
     """A defect of the service; the log has it under the request's id."""
 

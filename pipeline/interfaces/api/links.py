@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from pipeline.accounts.api_keys import READ, Caller
 from pipeline.core.clock import utc_now
-from pipeline.core.errors import ForeignObject, InvalidRequest, NotFound
+from pipeline.core.errors import InvalidRequest, NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render
 from pipeline.deliveries import links
@@ -24,6 +24,7 @@ from pipeline.interfaces.api.dependencies import (
     rate_limited,
     roles_allowing,
 )
+from pipeline.interfaces.api.errors import ForeignObject
 from pipeline.interfaces.api.headers import download_headers
 from pipeline.interfaces.api.openapi import READ_REFUSALS, SIGNED_OR_BY_KEY, refusal_responses
 from pipeline.interfaces.api.request_body import read_body_up_to

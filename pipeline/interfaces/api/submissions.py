@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from pipeline.accounts.api_keys import OPERATE, Caller
 from pipeline.core import tenancy
-from pipeline.core.errors import ForeignObject, InsufficientRole, InvalidApiKey, PayloadTooLarge
+from pipeline.core.errors import InsufficientRole, InvalidApiKey, PayloadTooLarge
 from pipeline.core.json_input import parse_json
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import submissions
@@ -18,6 +18,7 @@ from pipeline.deliveries.schemas.views import AcknowledgementReceipt
 from pipeline.deliveries.submissions import Signer, SubmissionOwner
 from pipeline.exports.models import Export
 from pipeline.interfaces.api.dependencies import PARTNER, RuntimeDep, get_caller, roles_allowing
+from pipeline.interfaces.api.errors import ForeignObject
 from pipeline.interfaces.api.openapi import SIGNED_OR_BY_KEY, refusal_responses
 from pipeline.interfaces.api.request_body import describe_body, read_body_up_to
 
