@@ -34,12 +34,14 @@ pytestmark = pytest.mark.servers
 
 #: Alerts whose faults are not made here.
 OTHERS = {
+    "ExportsAccessDenied",
     "ExportsCertificationsExpire",
     "ExportsDiskFull",
     "ExportsDiskLow",
     "ExportsFailed",
     "ExportsHandoffsSlow",
     "ExportsLeasesLost",
+    "ExportsPrefixNearlyUsed",
     "ExportsProcessRestarts",
     "ExportsQuarantined",
     "ExportsRejections",
