@@ -170,9 +170,15 @@ def _bearer(request: Request) -> str:
 
 async def _find_caller_once(keys: ApiKeyCache, runtime: Runtime, bearer: str) -> Caller:
     """Return the caller that the key identifies; requests that come together ask once, and leave the threads to others."""
+
+    async def ask() -> Caller:
+        caller = await run_in_threadpool(find_caller, runtime, bearer)
+        keys.put(bearer, caller)
+        return caller
+
     asking = keys.asking.get(bearer)
     if asking is None:
-        asking = keys.asking[bearer] = asyncio.create_task(run_in_threadpool(find_caller, runtime, bearer))
+        asking = keys.asking[bearer] = asyncio.create_task(ask())
         asking.add_done_callback(lambda _: keys.asking.pop(bearer, None))
     return await asyncio.shield(asking)
 
@@ -189,7 +195,6 @@ async def authenticate(request: Request, bearer: str) -> Caller:
             raise InvalidApiKey(
                 refused.message, headers={"WWW-Authenticate": 'Bearer realm="exports", error="invalid_token"'}
             ) from None
-        keys.put(bearer, caller)
         if keys.should_touch(caller.actor):
             # The request does not wait for it; the end of the process does. The event loop holds only weak references.
             task = asyncio.create_task(run_in_threadpool(record_key_use, get_runtime(request), caller))

@@ -162,18 +162,22 @@ async def _accepted_response(
     if accepted.replayed:
         headers["Idempotent-Replayed"] = "true"
     wait = parse_preferred_wait(request, runtime.settings.max_wait_seconds)
-    if wait is not None:
-        headers["Preference-Applied"] = f"wait={wait:.0f}"
-        ended = await _wait_until_ended(runtime, accepted.export_id, wait)
-    else:
-        unasked: UnaskedWaits = request.app.state.unasked_waits
-        if not default_wait or not unasked.begin():
-            return Response(accepted.body, accepted.status, headers, JSON)
-        try:
-            ended = await _wait_until_ended(runtime, accepted.export_id, default_wait)
-        finally:
-            unasked.end()
-    content = await run_in_threadpool(_read_export_body, runtime, caller, accepted.export_id)
+    try:
+        if wait is not None:
+            headers["Preference-Applied"] = f"wait={wait:.0f}"
+            ended = await _wait_until_ended(runtime, accepted.export_id, wait)
+        else:
+            unasked: UnaskedWaits = request.app.state.unasked_waits
+            if not default_wait or not unasked.begin():
+                return Response(accepted.body, accepted.status, headers, JSON)
+            try:
+                ended = await _wait_until_ended(runtime, accepted.export_id, default_wait)
+            finally:
+                unasked.end()
+        content = await run_in_threadpool(_read_export_body, runtime, caller, accepted.export_id)
+    except deadline.ServiceBusy:
+        # The export is accepted: its caller gets the answer of that moment, not a refusal.
+        return Response(accepted.body, accepted.status, headers, JSON)
     return Response(content, 200 if ended else 202, headers, JSON)
 
 

@@ -15,6 +15,7 @@ from pipeline.core import deadline, tenancy
 from pipeline.core.deadline import ServiceBusy
 from pipeline.core.runtime import Runtime
 from pipeline.interfaces.api import dependencies, limits
+from pipeline.interfaces.api import exports as export_routes
 from pipeline.interfaces.api.fair_threads import SHARE, SHARED_SECONDS, THREADS, FairThreads
 from pipeline.workflow import acceptance
 from tests.interfaces.api.conftest import ApiHarness, execution
@@ -140,10 +141,11 @@ async def test_accounts_calls_that_hang_leave_threads_to_others(
         finally:
             go_on.set()
         answers = [each.result() for each in asked]
-    refused = [each for each in answers if each.status_code == 503]
     assert len(hanging) == THREADS - SHARE
-    assert len(refused) >= len(answers) - len(hanging)
-    assert {(each.json()["errorCode"], each.headers["retry-after"]) for each in refused} == {("BUSY", "1")}
+    # Those that got a thread too late for SQLite's one writer may have another reason.
+    busy = [each for each in answers if each.status_code == 503 and each.json()["errorCode"] == "BUSY"]
+    assert len(busy) >= len(answers) - len(hanging)
+    assert {each.headers["retry-after"] for each in busy} == {"1"}
 
 
 async def test_requests_that_come_together_look_their_key_up_once(
@@ -167,3 +169,15 @@ async def test_requests_that_come_together_look_their_key_up_once(
             go_on.set()
         assert {each.result().status_code for each in answers} == {200}
     assert len(asked) == len(set(asked)) == 2
+
+
+async def test_accepted_export_is_answered_by_a_busy_process(
+    harness: ApiHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise ServiceBusy("this process is busy with other requests")
+
+    monkeypatch.setattr(export_routes, "_read_export_body", refuse)
+    body = execution(factories.plan())
+    answer = harness.client("execute").post(EXECUTE, json=body, headers={"Prefer": "wait=0"})
+    assert (answer.status_code, answer.json()["state"]) == (202, "accepted")
