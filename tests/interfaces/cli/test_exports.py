@@ -95,7 +95,7 @@ def test_rejected_plan_names_field_and_problem(service: Commands, plan_file: Pla
 def test_outcome_is_taken_as_people_read_it(service: Commands) -> None:
     assert service.json("list", "--outcome", "failed") == service.json("list", "--outcome", "needs_attention")
     wrong = service("list", "--outcome", "fine")
-    assert (wrong.exit_code, "is not one of in_progress, needs_attention" in " ".join(wrong.output.split())) == (
+    assert (wrong.exit_code, "is not one of in_progress" in wrong.output) == (
         2,
         True,
     )
