@@ -183,6 +183,14 @@ def test_check_models_match_reports_unknown_column(bare_database: Database) -> N
         check_models_match(bare_database)
 
 
+def test_upgrade_of_tables_of_an_unreleased_version_names_what_is_missing(bare_database: Database) -> None:
+    upgrade_database(bare_database, INITIAL)
+    with bare_database.engine.begin() as connection:
+        connection.execute(sa.text("DROP TABLE logos"))
+    with pytest.raises(SchemaMismatch, match=r"no table logos$"):
+        upgrade_database(bare_database)
+
+
 @pytest.mark.parametrize(
     ("statement", "difference"),
     [

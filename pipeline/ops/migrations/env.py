@@ -21,7 +21,7 @@ from pipeline.deliveries import models as delivery_models  # noqa: F401 - import
 from pipeline.exports import models, numbers  # noqa: F401 - importing them is what fills the metadata
 from pipeline.ops import work_counts  # noqa: F401 - importing them is what fills the metadata
 from pipeline.ops.migrations import row_security
-from pipeline.ops.migrations.runner import open_schema_connection
+from pipeline.ops.migrations.runner import compare_tables, open_schema_connection
 from pipeline.ops.stats import models as stat_models  # noqa: F401 - importing them is what fills the metadata
 from pipeline.orders import models as order_models  # noqa: F401 - importing them is what fills the metadata
 
@@ -52,6 +52,8 @@ def _run(**target: Any) -> None:
     )
     with context.begin_transaction():
         context.run_migrations()
+    if reached == {context.get_head_revision()} and not context.is_offline_mode():
+        compare_tables(context.get_bind())
     if reached == {context.get_head_revision()} and context.get_context().dialect.name == "postgresql":
         with context.begin_transaction():
             for name, condition in row_security.protected_tables():

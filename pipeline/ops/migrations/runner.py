@@ -94,7 +94,12 @@ def check_tables(database: Database) -> None:
     Raises SchemaMismatch if a table or column is missing, or if the tables need a value that the models never write.
     """
     with translate_errors(), database.engine.connect() as connection:
-        found = {name: columns for (_, name), columns in inspect(connection).get_multi_columns().items()}
+        compare_tables(connection)
+
+
+def compare_tables(connection: Connection) -> None:
+    """Compare the tables of the connection's database with the models. Raises SchemaMismatch as `check_tables` does."""
+    found = {name: columns for (_, name), columns in inspect(connection).get_multi_columns().items()}
     differences = []
     for name, expected in sorted(SQLModel.metadata.tables.items()):
         if name not in found:
