@@ -20,7 +20,7 @@ from pipeline.customs.reference.bundle import load_rules
 #: How many days ahead the tests are run.
 _AHEAD: Final = 60
 #: A run stands for the days shortly before it: each takes minutes.
-_TOGETHER: Final = timedelta(days=2)
+_TOGETHER: Final = timedelta(days=5)
 
 _ROOT: Final = Path(__file__).parents[2]
 _FIXTURES: Final = ("tests/support/factories.py", "tests/support/orders.py", "examples/**/*.json")

@@ -218,7 +218,7 @@ def test_account_scope_needs_no_extra_round_trip(harness: ApiHarness) -> None:
         f"; SET LOCAL {name} = '{value}'" for name, value in harness.runtime.db.transaction_settings.items()
     )
     assert asked == [
-        f"BEGIN ISOLATION LEVEL REPEATABLE READ{settings}; SET LOCAL exports.account = 'acc_o''brien%%'",
+        f"BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY{settings}; SET LOCAL exports.account = 'acc_o''brien%%'",
         "SELECT 1",
     ]
 

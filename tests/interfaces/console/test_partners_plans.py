@@ -75,7 +75,7 @@ def test_console_shows_and_resends_the_dead_letter(harness: ApiHarness, plan_id:
     assert "us-new" in shown
     assert f"<code>{plan_id}</code></td>" in browser.get(f"/console/partners/{DESK}").text
     inbox = browser.get("/console/inbox").text
-    assert f'<a href="/console/deliveries/{delivery_id}">{factories.BATCH}</a>' in inbox
+    assert f'<a href="/console/deliveries/{delivery_id}"><bdi class="long">{factories.BATCH}</bdi></a>' in inbox
     chosen = ChosenItem(delivery_id=delivery_id, partner_id=DESK, name=factories.BATCH).value
     assert "Acknowledge 1 message" in post_items(browser, "review", "acknowledge", chosen).text
     assert "is acknowledged" in post_items(browser, "apply", "acknowledge", chosen).text
