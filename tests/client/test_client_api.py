@@ -91,7 +91,7 @@ def test_registered_plan_is_executed_by_its_batch(harness: ApiHarness, api: Clie
     receipt = api.call("register_plan", plan)
     with pytest.raises(ApiProblem) as refused:
         api.call("execute_registered", plan["accountId"], plan["batchId"], plan_hash="sha256:" + "0" * 64)
-    assert refused.value.code == "NOT_FOUND"
+    assert refused.value.code == "PLAN_HASH_MISMATCH"
     created = api.call("execute_registered", plan["accountId"], plan["batchId"], plan_hash=receipt.plan_hash)
     assert (created.export.plan_hash, harness.rows()["exports"]) == (receipt.plan_hash, 1)
 

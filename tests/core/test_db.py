@@ -89,7 +89,7 @@ def test_deadline_bounds_waits_for_locks_and_connections(bare_database_url: str)
     def pass_small_deadline() -> float:
         deadline.set_deadline(0.1)
         began = time.monotonic()
-        with pytest.raises(DatabaseBusy, match="the database did not answer"), database.write() as late:
+        with pytest.raises(DatabaseBusy, match=r"did not answer|kept the database busy"), database.write() as late:
             late.execute(change)
         return time.monotonic() - began
 
@@ -151,7 +151,7 @@ def test_several_waiting_writers_wait_at_most_the_timeout(tmp_path: Path, apart_
     def waited(number: int) -> float:
         time.sleep(number * apart_seconds)
         began = time.monotonic()
-        with pytest.raises(DatabaseBusy, match="the database did not answer"):
+        with pytest.raises(DatabaseBusy, match=r"did not answer|kept the database busy"):
             write(number)
         return time.monotonic() - began
 

@@ -15,7 +15,6 @@ from typing import Any, Final, Literal
 import httpx
 from playwright.sync_api import Page, sync_playwright
 
-from pipeline.core.fonts import FONTS
 from pipeline.core.templating import TEMPLATES, environment
 from tests.conftest import skip_or_fail
 from tests.support import on_day
@@ -34,12 +33,11 @@ FLAGS: Final = (
 
 _KITS: Final = Path(__file__).parents[1] / "interfaces/console/javascript/node_modules"
 _AXE: Final = _KITS / "axe-core/axe.min.js"
-#: Pages have the same widths on each machine: the browser sees these fonts alone, and Inter stands for each family but
-#: the monospaced.
+#: Pages have the same widths on each machine: the browser sees these fonts alone.
 _DEJAVU: Final = _KITS / "dejavu-fonts-ttf/ttf"
 _FONT_SETTINGS: Final = f"""<fontconfig>
-  <dir>{FONTS}</dir><dir>{_DEJAVU}</dir>
-  <match><edit name="family" mode="append"><string>Inter</string></edit></match>
+  <dir>{_DEJAVU}</dir>
+  <match><edit name="family" mode="append"><string>DejaVu Sans</string></edit></match>
   <match>
     <test name="family"><string>monospace</string></test>
     <edit name="family" mode="prepend"><string>DejaVu Sans Mono</string></edit>

@@ -35,7 +35,10 @@ COMMANDS: Final = {
         "Run a process that executes steps and renders documents; takes options of `celery worker`.",
     ),
     "intake": ("processes", "Run the process that receives commands and answers from queues."),
-    "migrate": ("server", "Migrate the database to this version; safe to repeat."),
+    "migrate": (
+        "server",
+        "Migrate the database to this version; safe to repeat. Records EXPORTS_INSTALLATION if the database has none.",
+    ),
     "doctor": ("server", "Check everything that the service needs; print a remedy for each failure."),
     "execute": ("exports", "Execute an approved plan."),
     "amend": ("exports", "Replace an executed or failed export with a changed plan and notify its recipients."),

@@ -93,7 +93,7 @@ def download_plan(id: str, visit: Amending) -> Response:  # noqa: A002 - the con
 
 
 @router.post("")
-def add_place(id: str, visit: Amending, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
+def add_place(id: str, form: PlanForm, visit: Amending) -> Response:  # noqa: A002 - the contract's name
     """Show the form again as it was typed, with an input for one more place of the plan."""
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     typed, pointer = _read_typed(form), form.get("add")
@@ -107,14 +107,14 @@ def add_place(id: str, visit: Amending, form: PlanForm) -> Response:  # noqa: A0
 
 
 @router.post("/check")
-def check_plan(id: str, visit: Amending, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
+def check_plan(id: str, form: PlanForm, visit: Amending) -> Response:  # noqa: A002 - the contract's name
     """Show the findings of the corrected plan and what changes; nothing is written."""
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     return _check(visit, plan, _read_typed(form))
 
 
 @router.post("/proforma")
-def show_proforma(id: str, visit: Amending, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
+def show_proforma(id: str, form: PlanForm, visit: Amending) -> Response:  # noqa: A002 - the contract's name
     """Return the pro forma invoice of the corrected plan as a PDF; nothing is written."""
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     typed = _read_typed(form)
@@ -133,7 +133,7 @@ def show_proforma(id: str, visit: Amending, form: PlanForm) -> Response:  # noqa
 
 
 @router.post("/send")
-def send_amendment(id: str, visit: Amending, form: PlanForm) -> Response:  # noqa: A002 - the contract's name
+def send_amendment(id: str, form: PlanForm, visit: Amending) -> Response:  # noqa: A002 - the contract's name
     """Amend the export with the plan that was checked, which approves it; then show the new revision."""
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     typed = _read_typed(form)

@@ -194,7 +194,7 @@ def test_idempotency_key_held_by_another_request_is_in_progress(
     open_harness: Open, postgres_server: PostgreSQL, postgres_template: str
 ) -> None:
     url = postgres_server.fresh_url(postgres_template)
-    harness = open_harness(url, database_timeout_seconds=0.5)
+    harness = open_harness(url, database_timeout_seconds=2)
     client = harness.client()
     done = client.post("/api/exports/execute", json=execution(factories.plan(batch="batch_done"))).json()
     record = {"account_id": factories.ACCOUNT, "key": "k", "fingerprint": "f", "export_id": done["exportId"]}
