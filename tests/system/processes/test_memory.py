@@ -102,7 +102,8 @@ def test_many_endless_bodies_need_bounded_memory(
         record_property("F31: megabytes by one endless body, and by sixteen", f"{by_one[0]:.0f} {by_many[0]:.0f}")
         # A connection that is reset before its answer is read has no status; no body is ever accepted.
         assert set(with_key) <= {0, 413, 503}, with_key
-        assert set(without) <= {0, 401}, without
+        # Of many from one network, some do not even get the question for a key.
+        assert set(without) <= {0, 401, 429}, without
         assert by_one[0] <= ONE
         assert by_many[0] < GROWTH
         assert api.post("/api/exports/preflight", json=factories.plan()).status_code == 200
