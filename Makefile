@@ -48,9 +48,9 @@ test: setup ## Run the tests of all parts (tests of servers that are not install
 	$(VENV)/bin/pytest $(ON_TWO) $(PARTS)
 
 # The tests that read the clock. Those of plans, also with a server's clock, on the coming days on which a fixed date of a
-# fixture matters; all without a server on a leap day, and over the end of a year in the last time zone. Tests of how cost
-# grows with the plan's size do not depend on the day.
-CALENDAR := -k "not times_as_much" -m
+# fixture matters; all without a server on a leap day, and over the end of a year in the last time zone. How cost grows with
+# the plan's size, and the layout of pages, do not depend on the day.
+CALENDAR := -k "not times_as_much and not every_page" -m
 OF_PLANS := $(addprefix tests/,customs deliveries exports interfaces ops orders simulation workflow)
 FAR_DAYS := $(addprefix --ignore=tests/system/,acceptance faults soak) $(CALENDAR) "clock and not servers"
 
