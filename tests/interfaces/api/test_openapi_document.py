@@ -145,15 +145,11 @@ def test_schemas_of_parameters_allow_only_what_the_service_reads(document: dict[
     assert [name for name, schema in parameters.items() if '"null"' in json.dumps(schema)] == []
     sequence = parameters["/api/exports/{id}/events", "Last-Event-ID"]
     assert (sequence["type"], sequence["minimum"], sequence["maximum"]) == ("integer", 0, 2**31)
-    accepted = {
-        "cursor": ["exp_01m6szzha9tq0zeghjkmnpqrst"],
-        "number": ["7323", "7323.93", "7323930045", "6115.94.00.00"],
-    }
-    refused = {"cursor": ["", "exp", "EXP_1", "exp_1/"], "number": ["", "73", "73239", "7323.9", "x"]}
     for (path, name), schema in parameters.items():
-        if name in accepted and path != "/api/partners":
-            assert all(re.search(schema["pattern"], each) for each in accepted[name]), path
-            assert not any(re.search(schema["pattern"], each) for each in refused[name]), path
+        if name == "number":
+            accepted = ["7323", "7323.93", "7323930045", "6115.94.00.00"]
+            assert all(re.search(schema["pattern"], each) for each in accepted), path
+            assert not any(re.search(schema["pattern"], each) for each in ["", "73", "73239", "7323.9", "x"]), path
 
 
 def test_optional_members_have_no_default_of_null(document: dict[str, Any]) -> None:
