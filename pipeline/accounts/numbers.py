@@ -105,7 +105,7 @@ def _parse_package(text: str | None) -> int | None:
 
 
 def _parse_serial(text: str | None, account: Account) -> int | None:
-    """Return the serial of an SSCC of the account, or of a serial alone; None if there is no text."""
+    """Return the serial that an SSCC of the account has, or that stands alone in `text`; None if that is None."""
     if text is None:
         return None
     prefix = account.gs1_prefix

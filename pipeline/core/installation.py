@@ -43,7 +43,7 @@ def find_problem(session: Session, settings: Settings) -> str | None:
     recorded = read_name(session)
     if recorded is None or recorded == settings.installation:
         return None
-    given = "not set" if settings.installation is None else f"{settings.installation}"
+    given = settings.installation or "not set"
     return f"the database belongs to the installation {recorded}, and EXPORTS_INSTALLATION is {given}: nothing is sent"
 
 

@@ -19,7 +19,7 @@ from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.documents import broker_profile as profiles
 from pipeline.documents.registry import is_wanted
 from pipeline.exports.models import Artifact
-from pipeline.exports.package_counts import count_packages
+from pipeline.exports.package_counts import sum_packages
 from pipeline.exports.schemas import plan
 from pipeline.exports.step_context import StepContext
 
@@ -65,7 +65,7 @@ def build_notifications(
             )
             for row, _ in contents.units
         ],
-        package_count=sum(count_packages(unit) for _, unit in contents.units),
+        package_count=sum(sum_packages(unit).packages for _, unit in contents.units),
         submission_id=submission_id,
         inspect=f"/api/exports/{context.export_id}",
     )
@@ -86,7 +86,7 @@ def _build_unit(
         invoice=unit.invoice,
         totals=messages.InvoiceTotals(
             line_count=len(unit.lines),
-            package_count=count_packages(unit),
+            package_count=sum_packages(unit).packages,
             goods_value=money.sum_exact(line.line_value for line in unit.lines),
             invoice_total=unit.invoice.total,
             net_weight_kg=money.sum_exact(line.net_weight_kg for line in unit.lines),

@@ -14,36 +14,33 @@ from pipeline.exports.schemas.plan import Package, Unit
 class PackageSums:
     """The sums of a unit's packages; weights are in kg.
 
-    `packages` are the outermost packages with goods: what the carrier's manifest counts (19 CFR 4.7a(c)(4), 123.91). A pallet
-    is none, so that `gross_weight_kg` is without the pallets. `to_load` are the outermost packages with or without goods.
+    `counted` are the outermost packages with goods: what the carrier's manifest counts (19 CFR 4.7a(c)(4), 123.91). A
+    pallet is none, so that `counted_weight_kg` is without the pallets. Papers and messages state `packages` and
+    `gross_weight_kg`: those of the plan for the manifest, else these. `to_load` are the outermost packages with or
+    without goods.
     """
 
+    counted: int
+    counted_weight_kg: Decimal
     packages: int
     gross_weight_kg: Decimal
     to_load: int
     loaded_weight_kg: Decimal
 
 
-def sum_packages(packages: Sequence[Package]) -> PackageSums:
-    """Return the sums of a unit's packages."""
-    with_goods = list(_outermost_with_goods(packages))
-    outermost = [each for each in packages if each.parent_ref is None]
+def sum_packages(unit: Unit) -> PackageSums:
+    """Return the sums of the unit's packages."""
+    with_goods = list(_outermost_with_goods(unit.packages))
+    outermost = [each for each in unit.packages if each.parent_ref is None]
+    counted, weight = len(with_goods), sum_exact(each.gross_weight_kg for each in with_goods)
     return PackageSums(
-        packages=len(with_goods),
-        gross_weight_kg=sum_exact(each.gross_weight_kg for each in with_goods),
+        counted=counted,
+        counted_weight_kg=weight,
+        packages=int(unit.entry.manifest_quantity or counted),
+        gross_weight_kg=unit.entry.manifest_gross_weight_kg or weight,
         to_load=len(outermost),
         loaded_weight_kg=sum_exact(each.gross_weight_kg for each in outermost),
     )
-
-
-def count_packages(unit: Unit) -> int:
-    """Return the number of the unit's packages that papers and messages state: the plan's for the manifest, else counted."""
-    return int(unit.entry.manifest_quantity or sum_packages(unit.packages).packages)
-
-
-def weigh_packages(unit: Unit) -> Decimal:
-    """Return the gross weight of these packages: the plan's for the manifest, else summed."""
-    return unit.entry.manifest_gross_weight_kg or sum_packages(unit.packages).gross_weight_kg
 
 
 def _outermost_with_goods(packages: Sequence[Package]) -> Iterator[Package]:

@@ -23,7 +23,12 @@ _AHEAD: Final = 60
 _TOGETHER: Final = timedelta(days=5)
 
 _ROOT: Final = Path(__file__).parents[2]
-_FIXTURES: Final = ("tests/support/factories.py", "tests/support/orders.py", "examples/**/*.json")
+_FIXTURES: Final = (
+    "tests/support/factories.py",
+    "tests/support/orders.py",
+    "examples/**/*.json",
+    "templates/plans/*.jsonc",
+)
 _DATE: Final = re.compile(r"\b20\d\d-\d\d-\d\d\b")
 
 

@@ -16,8 +16,8 @@ _HUNDRED = to_decimal("100")
 
 def check_carriage(unit: Unit, pointer: str) -> Iterator[Finding]:
     """Yield where the packages of the unit differ from its invoice or from the carrier's manifest (V04, V06)."""
-    sums = sum_packages(unit.packages)
-    packed = sums.gross_weight_kg
+    sums = sum_packages(unit)
+    packed = sums.counted_weight_kg
     invoiced = sum_exact(line.gross_weight_kg for line in unit.lines)
     if _differ(packed, invoiced):
         yield Finding(
@@ -33,7 +33,7 @@ def check_carriage(unit: Unit, pointer: str) -> Iterator[Finding]:
 
 
 def _check_manifest(unit: Unit, pointer: str, sums: PackageSums) -> Iterator[Finding]:
-    packed = sums.gross_weight_kg
+    packed = sums.counted_weight_kg
     weighed = unit.entry.manifest_gross_weight_kg
     if weighed is not None and _differ(packed, weighed):
         yield Finding(
@@ -47,12 +47,12 @@ def _check_manifest(unit: Unit, pointer: str, sums: PackageSums) -> Iterator[Fin
         )
     counted = unit.entry.manifest_quantity
     rule = entry_rules().manifest
-    if counted is not None and int(counted) != sums.packages:
+    if counted is not None and int(counted) != sums.counted:
         yield Finding(
             rule="V06",
             severity=rule.severity,
             pointer=f"{pointer}/entry/manifestQuantity",
-            message=f"Unit {unit.unit_ref} has {sums.packages} packages of goods, but the manifest says {counted}.",
+            message=f"Unit {unit.unit_ref} has {sums.counted} packages of goods, but the manifest says {counted}.",
             remedy="Count the outermost packages with goods, not the pallets, and give the same number in both.",
             source=rule.source,
         )

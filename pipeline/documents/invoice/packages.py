@@ -9,7 +9,7 @@ from pipeline.core.errors import StepFailed
 from pipeline.documents.invoice import code_wording, wording
 from pipeline.documents.schemas import invoice as out
 from pipeline.documents.schemas.invoice import Printed
-from pipeline.exports.package_counts import count_packages, sum_packages, weigh_packages
+from pipeline.exports.package_counts import sum_packages
 from pipeline.exports.schemas import plan
 
 CM3_IN_M3 = money.to_decimal("0.000001")
@@ -85,7 +85,7 @@ def _walk_packages(packages: Sequence[plan.Package]) -> Iterator[tuple[int, plan
 
 def package_summary(unit: plan.Unit, rows: Sequence[out.PackageRow]) -> out.PackageSummary:
     """Return the sums of the unit's packages; `rows` are the same packages with their numbers."""
-    packages, sums = unit.packages, sum_packages(unit.packages)
+    packages, sums = unit.packages, sum_packages(unit)
     outermost = [package for package in packages if package.parent_ref is None]
     counts: dict[str, int] = {}
     for package in packages:
@@ -102,8 +102,8 @@ def package_summary(unit: plan.Unit, rows: Sequence[out.PackageRow]) -> out.Pack
     return out.PackageSummary(
         count=len(packages),
         outermost_count=sums.to_load,
-        manifest_count=count_packages(unit),
-        manifest_weight_kg=wording.format_number(weigh_packages(unit)),
+        manifest_count=sums.packages,
+        manifest_weight_kg=wording.format_number(sums.gross_weight_kg),
         by_type=by_type,
         gross_weight_kg=wording.format_number(sums.loaded_weight_kg),
         volume_m3=Printed(volume, f"{volume:,.3f}"),

@@ -29,9 +29,6 @@ _REVISION_TABLE: Final = table("alembic_version", column("version_num"))
 #: The differences of the tables that an error names.
 _NAMED_DIFFERENCES: Final = 5
 
-#: No migration leads from the tables of an unreleased version to those of a release.
-MISMATCH_REMEDY: Final = "A version that was not released made them. Keep a copy of the database, create an empty one, and run `exports migrate` on it."
-
 
 def upgrade_database(database: Database, revision: str = "head") -> SchemaStatus:
     """Migrate the database to `revision` and return its status before; tables of a newer version are left unchanged.
