@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 import rfc8785
@@ -17,6 +17,8 @@ from pipeline.exports.schemas.plan import Plan
 
 #: The members that the plan hash leaves out: the approval is for a hash, and the hash cannot contain itself.
 UNHASHED: Final = ("approval", "planHash")
+#: A caller's clock or zone may be wrong by so much: an approval that is later is none.
+CLOCKS_DIFFER: Final = timedelta(days=1)
 
 _BEYOND_THE_BASIC_PLANE = re.compile("[\U00010000-\U0010ffff]")
 
@@ -97,7 +99,12 @@ def check_approval(plan: Plan, now: datetime) -> None:
     """Raise PlanNotApproved or PlanExpired if the plan may not be executed at `now`."""
     if plan.approval is None:
         raise PlanNotApproved("the plan has no approval; have it approved, then send it", field="/plan/approval")
-    expires_at = plan.approval.expires_at
+    approved_at, expires_at = plan.approval.approved_at, plan.approval.expires_at
+    if approved_at - now > CLOCKS_DIFFER:
+        raise PlanNotApproved(
+            f"approvedAt is {approved_at.isoformat()}, but now is {now.isoformat(timespec='seconds')}; send the time of the approval",
+            field="/plan/approval/approvedAt",
+        )
     if expires_at is not None and expires_at <= now:
         raise PlanExpired(
             f"the approval expired at {expires_at.isoformat()}; have the plan approved again",

@@ -215,6 +215,18 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{UNIT}/entry/exportDate", "2026-11-28")],
         [("V31", "warn", f"{UNIT}/entry/exportDate")],
     ),
+    "V31 three weeks in a truck": (
+        [(f"{UNIT}/entry/exportDate", "2026-11-05")],
+        [],
+    ),
+    "V31 more than three weeks in a truck": (
+        [(f"{UNIT}/entry/exportDate", "2026-11-04")],
+        [("V31", "warn", f"{UNIT}/entry/exportDate")],
+    ),
+    "V31 at sea for four months": (
+        [(f"{UNIT}/entry/exportDate", "2026-07-29"), (f"{UNIT}/entry/modeOfTransport", "vessel")],
+        [],
+    ),
     "V31 invoiced after it crossed": (
         [(f"{UNIT}/invoice/date", "2026-11-27")],
         [("V31", "warn", f"{UNIT}/invoice/date")],

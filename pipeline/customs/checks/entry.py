@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
+from typing import Final
 
 from pipeline.core.findings import Finding
 from pipeline.core.money import multiply, sum_exact, to_decimal
@@ -16,6 +17,9 @@ from pipeline.customs.reference.ports import port_rules
 from pipeline.exports.schemas.plan import InvoiceHeader, Unit
 
 _ONE = to_decimal("1")
+#: After more days than these on the way, one of the dates is probably wrong.
+_LONGEST_DAYS: Final = {"vessel": 120}
+_LONGEST_DAYS_ELSE: Final = 21
 
 
 def in_usd(amount: Decimal, invoice: InvoiceHeader) -> Decimal | None:
@@ -134,6 +138,16 @@ def _check_days(unit: Unit, pointer: str, entered_on: date, on: date) -> Iterato
             message=f"Unit {unit.unit_ref} arrives on {entered_on}, before its export on {exported_on}.",
             remedy="Correct the export date or the arrival.",
             source="19 CFR 152.1(c)",
+        )
+    days, mode = (entered_on - exported_on).days, unit.entry.mode_of_transport
+    if days > _LONGEST_DAYS.get(mode, _LONGEST_DAYS_ELSE):
+        yield Finding(
+            rule="V31",
+            severity="warn",
+            pointer=f"{pointer}/entry/exportDate",
+            message=f"Unit {unit.unit_ref} leaves on {exported_on}, {days} days before it arrives; its mode of transport is {mode}.",
+            remedy="Correct the export date or the arrival: the rate of exchange is that of the day of export.",
+            source="19 CFR 152.1(c), 159.32",
         )
     invoice = unit.invoice
     for name, verb, day in (("date", "dated", invoice.date), ("saleDate", "sold on", invoice.sale_date)):

@@ -252,10 +252,8 @@ def test_idempotency_key_with_another_body_is_rejected(harness: ApiHarness) -> N
     key = {"Idempotency-Key": "k"}
     assert client.post("/api/exports/execute", json=execution(PLAN), headers=key).status_code == 202
     before = harness.rows()
-    other = execution(factories.plan(batch="batch_other"))
-    assert_refused(
-        client.post("/api/exports/execute", json=other, headers=key), 422, "IDEMPOTENCY_KEY_REUSED", "Idempotency-Key"
-    )
+    answer = client.post("/api/exports/execute", json=execution(factories.plan(batch="batch_other")), headers=key)
+    assert_refused(answer, 422, "IDEMPOTENCY_KEY_REUSED", "Idempotency-Key")
     assert harness.rows() == before
 
 
@@ -264,16 +262,17 @@ def test_plan_without_a_valid_approval_is_rejected(harness: ApiHarness, address:
     before = harness.rows()
     client = harness.client()
     unapproved = factories.plan(approval=None)
-    expired = factories.change_plan(
-        PLAN, "/approval/expiresAt", (harness.runtime.clock() - timedelta(seconds=1)).isoformat()
-    )
+    now = harness.runtime.clock()
+    expired = factories.change_plan(PLAN, "/approval/expiresAt", (now - timedelta(seconds=1)).isoformat())
+    early = factories.change_plan(PLAN, "/approval/approvedAt", (now + timedelta(days=1, seconds=1)).isoformat())
 
-    def body(plan: factories.Json) -> factories.Json:
-        return execution(plan) if address.endswith("execute") else plan
-
-    inside = "/plan" if address.endswith("execute") else ""
-    assert_refused(client.post(address, json=body(unapproved)), 422, "PLAN_NOT_APPROVED", f"{inside}/approval")
-    assert_refused(client.post(address, json=body(expired)), 422, "PLAN_EXPIRED", f"{inside}/approval/expiresAt")
+    for wrong, code, field in (
+        (unapproved, "PLAN_NOT_APPROVED", "/approval"),
+        (expired, "PLAN_EXPIRED", "/approval/expiresAt"),
+        (early, "PLAN_NOT_APPROVED", "/approval/approvedAt"),
+    ):
+        inside, body = ("/plan", execution(wrong)) if address.endswith("execute") else ("", wrong)
+        assert_refused(client.post(address, json=body), 422, code, f"{inside}{field}")
     assert harness.rows() == before
 
 
