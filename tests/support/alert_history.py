@@ -19,7 +19,7 @@ from tests.support.monitoring import FOLDER
 from tests.support.ports import LOOPBACK
 
 #: The healthy page lasts so many minutes; then the fault begins, and lasts until the last minute.
-HEALTHY_MINUTES, LAST_MINUTE = 20, 70  # long enough for each rule
+HEALTHY_MINUTES, LAST_MINUTE = 20, 90  # long enough for each rule
 _LAST_SWEEP: Final = "exports_sweep_last_success_timestamp_seconds"
 #: What rises while a fault lasts: counters, ages and instants. Other gauges keep their value.
 _RISING: Final = ("_seconds", "_total", "_count", "_sum", "_bucket")

@@ -7,6 +7,7 @@ import resource
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any, LiteralString
@@ -27,6 +28,7 @@ from tests.support.alert_history import AlertHistory
 from tests.support.command_line import Commands, exports
 from tests.support.monitoring import read_rules
 from tests.support.ports import LOOPBACK, accepts, free_port
+from tests.support.rule_folders import write_rules
 from tests.support.servers import PostgreSQL, Redis, poll
 from tests.system.faults.partner_stub import start_partner_stub
 
@@ -34,19 +36,14 @@ pytestmark = pytest.mark.servers
 
 #: Alerts whose faults are not made here.
 OTHERS = {
-    "ExportsAccessDenied",
-    "ExportsCertificationsExpire",
     "ExportsDiskFull",
     "ExportsDiskLow",
     "ExportsFailed",
     "ExportsHandoffsSlow",
     "ExportsLeasesLost",
-    "ExportsPrefixNearlyUsed",
     "ExportsProcessRestarts",
     "ExportsQuarantined",
-    "ExportsRejections",
     "ExportsRulesOld",
-    "ExportsRulesRefused",
 }
 
 
@@ -65,7 +62,8 @@ class Service:
 
     def _create_account(self) -> str:
         self.commands("migrate")
-        self.commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
+        self.commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd",
+                           "--gs1-prefix", "0614141234")  # fmt: skip
         for partner, kind, options in (
             (factories.BROKER, "customs_broker", ()),
             (factories.WAREHOUSE, "warehouse", ("--webhook", self.taking.address("wh"))),
@@ -93,12 +91,15 @@ class Service:
                 process.kill()
                 process.communicate()
 
-    def execute(self, count: int) -> None:
-        """Have exports accepted."""
+    def execute(self, count: int, *, certified_until: date | None = None) -> None:
+        """Have exports accepted; with a day, they claim USMCA under a certification that ends then."""
         for _ in range(count):
             self._batches += 1
             batch = f"batch-{self._batches}"
-            plan = factories.plan(batch=batch, invoice=batch)
+            plan = factories.plan(lines=3 if certified_until else 1, batch=batch, invoice=batch)
+            if certified_until:
+                ends = certified_until.isoformat()
+                plan = factories.change_plan(plan, "/units/0/usmcaCertificates/0/blanketTo", ends)
             body: dict[str, Any] = {"accountId": factories.ACCOUNT, "batchId": batch, "plan": plan}
             answer = self.request("POST", "/api/exports/execute", json=body, headers={"Idempotency-Key": batch})
             assert answer.status_code == 202, answer.text
@@ -125,6 +126,11 @@ class Service:
         with psycopg.connect(self.database) as connection:
             for statement in statements:
                 connection.execute(statement)
+
+    def list_submissions(self) -> list[str]:
+        """Return the ids of the handoffs to the customs broker."""
+        with psycopg.connect(self.database) as connection:
+            return [str(row[0]) for row in connection.execute("SELECT id FROM broker_submissions")]
 
     @property
     def database(self) -> str:
@@ -160,6 +166,7 @@ def service(commands: Commands, own_server: OwnServer, tmp_path: Path) -> Iterat
         "EXPORTS_BREAKER_OPEN_SECONDS": "1",
         "EXPORTS_DELIVERY_SCHEDULE_SECONDS": json.dumps([1] * 1000),
         "EXPORTS_STEP_RETRY_SECONDS": "1",
+        "EXPORTS_RULES": str(write_rules(tmp_path / "rules", "us-ca-own")),
     }
     with ExitStack() as ending:
         yield Service(commands, tmp_path, postgres, redis, ending)
@@ -168,6 +175,7 @@ def service(commands: Commands, own_server: OwnServer, tmp_path: Path) -> Iterat
 @pytest.mark.timeout(900)
 def test_each_alert_fires_after_its_fault(service: Service) -> None:
     service.start()
+    neglect(service)
     artifacts = service.folder / "artifacts"
     fail_partners(service)
     artifacts.rename(service.folder / "kept")
@@ -207,6 +215,36 @@ def fail_partners(service: Service) -> None:
     service.check(again, "ExportsEndpointFailing", "ExportsBreakersOpen", "ExportsDeliveriesFailing",
                   "ExportsDeadLetters", "ExportsHandoffsOverdue", "ExportsIntakeRefusals")  # fmt: skip
     service.taking.respond = lambda: 204
+
+
+def neglect(service: Service) -> None:
+    """Use up serials, let a certification end soon, break the rules, send exports back, and guess keys."""
+    service.commands("accounts", "skip-numbers", factories.ACCOUNT, "--above-sscc", "850000")
+    ends = datetime.now(UTC).date() + timedelta(days=10)
+    service.execute(8, certified_until=ends)
+    (service.folder / "rules/ruleset.yaml").write_text("id: 1", encoding="utf-8")
+
+    def are_rules_refused() -> bool:
+        service.execute(1, certified_until=ends)  # a process looks at the rules when it checks a plan
+        return service.history.value("exports_rules_refused") == 1
+
+    poll(are_rules_refused, 90, "the rules are not refused")
+    poll(lambda: len(service.list_submissions()) >= 9, 90, "the exports are not handed off")
+    service.wait(1, "exports_certifications_expiring")
+    service.wait(0.8, "exports_gs1_prefix_used_ratio")
+    *others, first = service.list_submissions()
+
+    def reject(reached: int, *submissions: str) -> None:
+        for submission in submissions:
+            path = f"/api/broker-submissions/{submission}/acknowledgements"
+            assert service.request("POST", path, json={"id": "1", "status": "rejected"}).status_code == 200
+        for _ in range(80):
+            assert service.request("GET", "/api/exports", headers={"Authorization": "Bearer guessed"}).is_client_error
+        service.wait(reached, "exports_outcomes_reached_total", "rejected")
+
+    reject(1, first)
+    service.check(partial(reject, 1 + len(others), *others), "ExportsAccessDenied", "ExportsCertificationsExpire", "ExportsPrefixNearlyUsed",
+                  "ExportsRejections", "ExportsRulesRefused")  # fmt: skip
 
 
 def fail_documents(service: Service) -> None:
