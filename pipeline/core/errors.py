@@ -361,6 +361,12 @@ class PlanNotExecutable(Refused):
         )
 
 
+class NotInHandoff(Refused):
+    """An answer names a place that its handoff does not have."""
+
+    code, status, title = "NOT_IN_HANDOFF", 422, "The handoff does not have this"
+
+
 class UnknownPartner(Refused):
     """The plan names a broker or warehouse that is not registered, or that this key must not reach."""
 

@@ -157,7 +157,8 @@ def _poll_submission(runtime: Runtime, submission_id: str) -> PollResult:
             return PollResult()
         try:
             receipts = [
-                submissions.receive_answer(runtime, row.id, each, f"partner:{row.partner_id}") for each in answers
+                submissions.receive_answer(runtime, row.id, each, f"partner:{row.partner_id}", fetched=True)
+                for each in answers
             ]
         except Purged as purged:
             log.warning("answers_dropped", reason=str(purged))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from pipeline.accounts import secrets as account_secrets
 from pipeline.accounts.models import UsedSignature
 from pipeline.core import tenancy
 from pipeline.core.db import constants, database_now, table
-from pipeline.core.errors import InvalidApiKey, NotFound, Purged
+from pipeline.core.errors import InvalidApiKey, InvalidState, NotFound, NotInHandoff, Purged
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.core.text_safety import make_legible
@@ -33,7 +34,8 @@ from pipeline.deliveries.signature import check_signature, digest_signed
 from pipeline.exports import events
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent
-from pipeline.exports.models import Export
+from pipeline.exports.models import Export, PlanSnapshot
+from pipeline.exports.plan_values import has_place
 from pipeline.exports.schemas.export import AcknowledgementView, BrokerSubmissionView
 from pipeline.exports.schemas.plan import as_json
 from pipeline.exports.states import MILESTONES, SUBMISSION_TRANSITIONS, SubmissionState, source_states
@@ -154,27 +156,30 @@ def record_answer(
     Unsafe characters are replaced before recording. A refusal would lose the answer.
     """
     answer = _make_legible(answer)
-    answer_json = as_json(answer)
-    new = {
+    new = _build_row(submission_id, answer)
+    if session.execute(_INSERT_ANSWER[session.get_bind().dialect.name], new).first() is None:
+        return []
+    status = SubmissionState(answer.status)
+    moved = advance_status(session, settings, submission_id, status)
+    outcome = read_outcome(session, export_id)
+    facts = {name: value for name, value in as_json(answer).items() if value not in (None, [])}
+    facts["outcome"] = outcome.value
+    if status in _NOTIFIED:
+        row = session.get_one(BrokerSubmission, submission_id, populate_existing=True)
+        facts |= operator_messages.enqueue_handoff_answered(session, row, answer, outcome).fact
+    return [NewEvent(_EVENTS[status], {"submissionId": submission_id, "moved": moved} | facts)]
+
+
+def _build_row(submission_id: str, answer: AcknowledgementBody) -> dict[str, Any]:
+    return {
         "submission_id": submission_id,
         "id": answer.id,
         "status": answer.status,
         "reference": answer.reference,
         "entry_number": answer.entry_number,
         "message": answer.message,
-        "fields": answer_json["fields"],
+        "fields": [as_json(each) for each in answer.fields],
     }
-    if session.execute(_INSERT_ANSWER[session.get_bind().dialect.name], new).first() is None:
-        return []
-    status = SubmissionState(answer.status)
-    moved = advance_status(session, settings, submission_id, status)
-    outcome = read_outcome(session, export_id)
-    facts = {name: value for name, value in answer_json.items() if value not in (None, [])}
-    facts["outcome"] = outcome.value
-    if status in _NOTIFIED:
-        row = session.get_one(BrokerSubmission, submission_id, populate_existing=True)
-        facts |= operator_messages.enqueue_handoff_answered(session, row, answer, outcome).fact
-    return [NewEvent(_EVENTS[status], {"submissionId": submission_id, "moved": moved} | facts)]
 
 
 def _make_legible(answer: AcknowledgementBody) -> AcknowledgementBody:
@@ -189,12 +194,21 @@ def _make_legible(answer: AcknowledgementBody) -> AcknowledgementBody:
 
 
 def receive_answer(
-    runtime: Runtime, submission_id: str, body: AcknowledgementBody, actor: str, *, by_person: bool = False
+    runtime: Runtime,
+    submission_id: str,
+    body: AcknowledgementBody,
+    actor: str,
+    *,
+    by_person: bool = False,
+    fetched: bool = False,
 ) -> AcknowledgementReceipt:
     """Record an answer from outside, in one transaction. Repeating it with the same id is harmless.
 
-    An answer `by_person` is an act in the audit trail as well. Raises NotFound, and Purged; then nothing is recorded.
+    An answer `by_person` is an act in the audit trail as well. Raises NotFound, Purged, NotInHandoff if a field is not
+    in the plan, and InvalidState if the id was recorded with other content; then nothing is recorded. The last two are
+    not for a `fetched` answer: nobody would read the refusal.
     """
+    body = _make_legible(body)
     with runtime.db.write() as session:
         submission = find_submission(session, submission_id)
         # Lock the export first, as each writer does. It keeps the log without gaps and serializes repeated answers.
@@ -204,6 +218,11 @@ def receive_answer(
         happened = record_answer(session, runtime.settings, submission_id, submission.export_id, body)
         if happened:
             events.append(session, submission.export_id, actor, happened)
+        if not fetched:
+            if happened:
+                _check_fields(session, submission.export_id, body)
+            else:
+                _check_repeated(session, submission_id, body)
         status = session.scalar(select(col(BrokerSubmission.state)).where(col(BrokerSubmission.id) == submission_id))
         if happened and by_person:
             detail = {"status": body.status}
@@ -211,6 +230,33 @@ def receive_answer(
     return AcknowledgementReceipt(
         submission_id=submission_id, id=body.id, submission_status=status or body.status, recorded=bool(happened)
     )
+
+
+def _check_fields(session: Session, export_id: str, answer: AcknowledgementBody) -> None:
+    if not answer.fields:
+        return
+    of_export = select(col(Export.plan_id)).where(col(Export.id) == export_id).scalar_subquery()
+    plan = json.loads(
+        session.scalars(select(col(PlanSnapshot.document)).where(col(PlanSnapshot.id) == of_export)).one()
+    )
+    for row, each in enumerate(answer.fields):
+        if not has_place(plan, each.pointer):
+            raise NotInHandoff(
+                f"{each.pointer} leads to no place of the plan; name a unit, line or field of the handoff, counted from"
+                " 0, such as /units/0/lines/0/htsCode",
+                field=f"/fields/{row}/pointer",
+            )
+
+
+def _check_repeated(session: Session, submission_id: str, answer: AcknowledgementBody) -> None:
+    row = session.get_one(Acknowledgement, (submission_id, answer.id))
+    sent = _build_row(submission_id, answer)
+    changed = [name for name, value in sent.items() if value != getattr(row, name)]
+    if changed:
+        raise InvalidState(
+            f"the answer {answer.id} was recorded with another {', '.join(changed)}; send what is new with an id of its own",
+            field="/id",
+        )
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,18 @@ def read_value(plan: Any, pointer: str) -> Any:
     return value
 
 
+def has_place(plan: Mapping[str, Any], pointer: str) -> bool:
+    """Return whether a value could stand at the JSON Pointer: each unit, line or other entry on its way exists."""
+    first, *rest = split_pointer(pointer) or [""]
+    value = plan.get(first, MISSING)
+    for part in rest:
+        if isinstance(value, Mapping):
+            value = value.get(part)
+        elif value is not None:  # what a member without a value would have below it is not known
+            value = read_value(value, f"/{part}")
+    return value is not MISSING
+
+
 def set_value(plan: Any, pointer: str, value: Any) -> None:
     """Write the value at the JSON Pointer: replace what is there, add a member, or append an entry.
 

@@ -135,6 +135,20 @@ def test_rejection_file_names_its_fields(runtime: Runtime, server: SftpServer) -
     assert read_submission(runtime).state == "rejected"
 
 
+def test_file_about_what_the_plan_lacks_and_a_changed_answer_are_refused(runtime: Runtime, server: SftpServer) -> None:
+    sent = hand_over(runtime)
+    nowhere = build_answer(sent.id, "query", 2, fields=[{"pointer": "/units/9", "message": "Which?"}])
+    for name, body in [("a", build_answer(sent.id)), ("b", build_answer(sent.id, "rejected")), ("c", nowhere)]:
+        write_inbox_file(server, f"{name}.json", body)
+    assert read_inbox(runtime) == PollResult(recorded=1, refused=2)
+    reasons = [list_inbox(server)[f"refused/{name}.json.reason.txt"] for name in "bc"]
+    assert [reason.split(b";")[0] for reason in reasons] == [
+        b"the answer A-1 was recorded with another status",
+        b"/units/9 leads to no place of the plan",
+    ]
+    assert list_answers(runtime) == [("A-1", "accepted")]
+
+
 def test_recorded_but_unmoved_file_is_moved_without_effect(runtime: Runtime, server: SftpServer) -> None:
     sent = hand_over(runtime)
     for _ in range(2):

@@ -12,7 +12,7 @@ from sqlmodel import col, select
 
 from pipeline.accounts import secrets
 from pipeline.core.encryption import SecretBox
-from pipeline.core.errors import SecretUnreadable
+from pipeline.core.errors import InvalidState, SecretUnreadable
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import outbox, sender, signature, submissions
 from pipeline.deliveries.due_streams import take_due_streams
@@ -107,6 +107,34 @@ def test_repeated_answer_notifies_once_and_another_one_again(runtime: Runtime) -
         ("a-1", FIELDS[:1]),
         ("a-2", FIELDS[1:]),
     ]
+
+
+@pytest.mark.parametrize("pointer", ["/units/9/lines/99/nope", "/units/0/lines/99/htsCode", "/units/1", "/nope"])
+def test_answer_about_what_the_plan_lacks_is_refused_without_effect(harness: ApiHarness, pointer: str) -> None:
+    export, _ = hand_off(harness)
+    submission = harness.submission(export)
+    answer = {"id": "a", "status": "rejected", "fields": [FIELDS[0], {"pointer": pointer, "message": "Wrong."}]}
+    address = f"/api/broker-submissions/{submission.id}/acknowledgements"
+    refused = harness.client().post(address, json=answer)
+    problem = refused.json()
+    assert (refused.status_code, problem["errorCode"]) == (422, "NOT_IN_HANDOFF")
+    assert (problem["pointer"], problem["message"].split()[0]) == ("/fields/1/pointer", pointer)
+    assert list_operator_messages(harness.runtime) == []
+    assert harness.submission(export) == submission
+    assert harness.client().post(address, json=answer | {"fields": FIELDS}).json()["recorded"] is True
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [({"status": "accepted"}, "status"), ({"message": None}, "message"), ({"fields": FIELDS[:1]}, "fields")],
+)
+def test_answer_id_with_other_content_is_a_conflict(runtime: Runtime, change: dict[str, Any], named: str) -> None:
+    prepare_runtime(runtime)
+    facts = {"status": "query", "message": "Steel\r\nor\u202e tin?", "fields": FIELDS}
+    assert [record_answer(runtime, "a-1", **facts) for _ in range(2)] == [True, False]
+    with pytest.raises(InvalidState, match=f"a-1 was recorded with another {named}; send what is new with an id"):
+        record_answer(runtime, "a-1", **facts | change)
+    assert [each["status"] for each in list_operator_messages(runtime)] == ["query"]
 
 
 def test_late_answer_message_has_the_current_status(runtime: Runtime) -> None:

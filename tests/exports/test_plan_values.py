@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.exports.plan_values import MISSING, NoSuchPlace, read_value, set_value
+from pipeline.exports.plan_values import MISSING, NoSuchPlace, has_place, read_value, set_value
 
 PLAN: dict[str, Any] = {
     "units": [
@@ -40,6 +40,29 @@ def changed(pointer: str, value: Any) -> dict[str, Any]:
 )
 def test_pointer_leads_to_its_value(pointer: str, value: Any) -> None:
     assert read_value(PLAN, pointer) == value
+
+
+@pytest.mark.parametrize("pointer", ["/units", "/units/0/entry/bond/type", "/units/0/lines/0/spi/x", "/a~1b~0c/1"])
+def test_member_that_a_plan_may_have_is_a_place(pointer: str) -> None:
+    assert has_place(PLAN, pointer)
+
+
+@pytest.mark.parametrize(
+    "pointer",
+    [
+        "",
+        "/",
+        "/none",
+        "/units/",
+        "/units/1",
+        "/units/-",
+        "/units/x/lines/0",
+        "/units/0/lines/2",
+        "/units/0/lines/0/sku/0",
+    ],
+)
+def test_entry_that_a_plan_lacks_is_no_place(pointer: str) -> None:
+    assert not has_place(PLAN, pointer)
 
 
 @pytest.mark.parametrize(

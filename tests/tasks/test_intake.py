@@ -359,6 +359,7 @@ def test_old_signed_acknowledgement_advances_the_submission_once(harness: Intake
         (lambda body: body | {"submissionId": "sub_" + "0" * 32}, "INVALID_API_KEY"),
         (lambda body: body | {"status": "paid"}, "VALIDATION_ERROR"),
         (lambda body: body | {"submissionId": "../../x"}, "VALIDATION_ERROR"),
+        (lambda body: body | {"fields": [{"pointer": "/units/9", "message": "x"}]}, "NOT_IN_HANDOFF"),
     ],
 )
 def test_refused_acknowledgement_becomes_a_dead_letter_without_effect(

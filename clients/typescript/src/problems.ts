@@ -47,6 +47,8 @@ export const REMEDIES = {
     "Have the plan approved again, and send it with the new `approval.expiresAt`.",
   PLAN_NOT_EXECUTABLE:
     "Correct each finding of `details`: it has a pointer, a rule and a remedy. Preflight checks a plan without executing it.",
+  NOT_IN_HANDOFF:
+    "Name a unit, line or field that the handoff has; JSON Pointers count from 0.",
   UNKNOWN_PARTNER:
     "Register the partner, or correct its id in the plan. A test key may reach only test partners and the sandbox.",
   PARTNER_NOT_LIVE:

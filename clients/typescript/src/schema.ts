@@ -5884,7 +5884,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE */
+            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE or NOT_IN_HANDOFF */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -5983,7 +5983,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE */
+            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE or NOT_IN_HANDOFF */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6245,7 +6245,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE */
+            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE or NOT_IN_HANDOFF */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6353,7 +6353,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE */
+            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE or NOT_IN_HANDOFF */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6481,7 +6481,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE */
+            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE or NOT_IN_HANDOFF */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6623,7 +6623,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE */
+            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE or NOT_IN_HANDOFF */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6746,7 +6746,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE */
+            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE or NOT_IN_HANDOFF */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -6860,7 +6860,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE */
+            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE or NOT_IN_HANDOFF */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -7355,7 +7355,7 @@ export interface operations {
                     "application/problem+json": components["schemas"]["Problem"];
                 };
             };
-            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE */
+            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE or NOT_IN_HANDOFF */
             422: {
                 headers: {
                     [name: string]: unknown;
@@ -10203,6 +10203,15 @@ export interface operations {
             };
             /** @description `errorCode` is PAYLOAD_TOO_LARGE */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/problem+json": components["schemas"]["Problem"];
+                };
+            };
+            /** @description `errorCode` is IDEMPOTENCY_KEY_REUSED or PLAN_NOT_APPROVED or PLAN_EXPIRED or PLAN_NOT_EXECUTABLE or UNKNOWN_PARTNER or PARTNER_NOT_LIVE or NOT_IN_HANDOFF */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

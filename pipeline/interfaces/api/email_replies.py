@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from pipeline.core.clock import utc_now
-from pipeline.core.errors import NotFound, Purged, ValidationFailed
+from pipeline.core.errors import InvalidState, NotFound, NotInHandoff, Purged, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import SOURCES, render
 from pipeline.deliveries import answer_forms, email_replies
@@ -100,10 +100,12 @@ def _record_reply(runtime: Runtime, token: str, link: ReplyLink, handoff: Handof
         return _form_page(handoff, form, status=409)
     try:
         receipt = email_replies.record_reply(runtime, link, handoff, form)
-    except ValidationFailed as refused:
+    except (ValidationFailed, NotInHandoff) as refused:
         return _form_page(handoff, form, refusal=refused.message, status=400)
     except Purged:
         return _purged_page()
+    except InvalidState:
+        return _form_page(email_replies.load_handoff(runtime, link), form, status=409)
     if not receipt.recorded and form.status != "received":
         return _form_page(email_replies.load_handoff(runtime, link), form, status=409)
     return RedirectResponse(f"./{token}", 303, HEADERS)

@@ -27,6 +27,7 @@ REMEDIES: Final[Mapping[str, str]] = {
     "PLAN_NOT_APPROVED": "Have the plan approved, and send it with its `approval`.",
     "PLAN_EXPIRED": "Have the plan approved again, and send it with the new `approval.expiresAt`.",
     "PLAN_NOT_EXECUTABLE": "Correct each finding of `details`: it has a pointer, a rule and a remedy. Preflight checks a plan without executing it.",
+    "NOT_IN_HANDOFF": "Name a unit, line or field that the handoff has; JSON Pointers count from 0.",
     "UNKNOWN_PARTNER": "Register the partner, or correct its id in the plan. A test key may reach only test partners and the sandbox.",
     "PARTNER_NOT_LIVE": "Test the partner and activate it, or resume it if it is paused.",
     "RATE_LIMITED": "Wait as many seconds as `Retry-After` says, then send the request again.",

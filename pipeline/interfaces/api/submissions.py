@@ -30,7 +30,7 @@ MAX_BYTES: Final = 64 * 1024
 @router.post(
     "/{id}/acknowledgements",
     response_model=AcknowledgementReceipt,
-    responses=refusal_responses(400, 404, 409, 413),
+    responses=refusal_responses(400, 404, 409, 413, 422),
     openapi_extra=describe_body(AcknowledgementBody)
     | SIGNED_OR_BY_KEY
     | {"x-roles": list(roles_allowing(OPERATE, PARTNER))},

@@ -62,7 +62,11 @@ def prepare_export(runtime: Runtime, made: Mapping[str, Any] | None = None, *, t
     with runtime.db.write() as session:
         session.add(
             PlanSnapshot(
-                id=plan_id, account_id=plan.account_id, batch_id=plan.batch_id, plan_hash="sha256:00", document="{}"
+                id=plan_id,
+                account_id=plan.account_id,
+                batch_id=plan.batch_id,
+                plan_hash="sha256:00",
+                document=plan.model_dump_json(by_alias=True),
             )
         )
         session.flush()

@@ -229,6 +229,7 @@ def test_received_reply_keeps_the_link_valid(sent: SentReply) -> None:
         ({"status": "query", "message": " \r\n "}, "Write what is wrong"),
         ({"status": "query", "place0": "the colour", "wrong0": "x"}, "is not a field of this handoff"),
         ({"status": "query", "place0": "/units/0"}, "what is wrong or asked"),
+        ({"status": "query", "place0": "/units/9", "wrong0": "x"}, "/units/9 leads to no place of the plan"),
         ({"status": "query", "wrong0": "what?"}, "Choose the field"),
         ({"status": "accepted", "entryNumber": "<b>"}, "An entry number must have"),
         ({"status": "accepted", "message": "x" * 1001}, "more than 1,000 characters"),

@@ -18,8 +18,8 @@ from tests.support.people import sign_in_client
 PERSIAN = "\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645"
 DECEIVING = f"Line\t1\r\nof \u202eexe.gnp\u202c sta\u200binless \x1b[31m{PERSIAN}\x9b"
 SHOWN = f"Line 1\nof  exe.gnp  sta inless  [31m{PERSIAN} "
-POINTER = "/units/0\u2066/lines\n/\x1b[2J"
-SHOWN_POINTER = "/units/0 /lines / [2J"
+POINTER = "/units/0/a\u2066/lines\n/\x1b[2J"
+SHOWN_POINTER = "/units/0/a /lines / [2J"
 
 
 def reject_handoff(harness: ApiHarness) -> str:
