@@ -112,7 +112,7 @@ def _write_result(
     counted = _count_for_partner(session, claimed, len(taken))
     happened += _notified_event(claimed, taken, counted)
     if claimed.submission_id is not None and taken:
-        happened += _record_handover(session, settings, claimed.submission_id, stream.subject_id, sent.receipts)
+        happened += _record_handover(session, settings, claimed.submission_id, stream, sent)
     # Messages are enqueued under the same lock: what is enqueued later is published when the stream is free.
     recorded = RecordResult(left=counted.pending > 0)
     untried = claimed.deliveries[len(taken) :]
@@ -205,6 +205,7 @@ _DEAD: Final = _UPDATE_HELD.values(
 )
 
 #: Messages that may follow the regular ones of an export. They do not repeat the event that the partner was notified.
+#: The handoff has its own: its first channel counts, or an answer that came before; copies on other channels do not.
 _FOLLOW_UPS: Final = frozenset(
     {
         MessageType.DELIVERY_DEAD,
@@ -323,23 +324,26 @@ def _to_dead_delivery(claimed: StreamLease, failing: ClaimedDelivery, failure: E
 
 
 def _record_handover(
-    session: Session, settings: Settings, submission_id: str, export_id: str, receipts: Sequence[DeliveryReceipt]
+    session: Session, settings: Settings, submission_id: str, stream: DeliveryStream, sent: SendResult
 ) -> list[NewEvent]:
-    if not submissions.advance_status(session, settings, submission_id, SubmissionState.DELIVERED):
+    happened: list[NewEvent] = []
+    if submissions.advance_status(session, settings, submission_id, SubmissionState.DELIVERED):
+        happened.append(submissions.notified_event(stream.partner_id, stream.channel))
+    else:
         # The broker's own answer has moved the status already. The time of sending is recorded anyway.
         session.execute(_RECORD_SENT, {"of_submission": submission_id})
-    answers = [receipt.handoff for receipt in receipts if receipt.handoff is not None]
+    answers = [receipt.handoff for receipt in sent.receipts if receipt.handoff is not None]
     if answers:
         session.execute(
             update(BrokerSubmission)
             .where(col(BrokerSubmission.id) == submission_id)
             .values(handoff_id=answers[-1].handoff_id, polled_at=database_now())
         )
-    return [
-        event
-        for answer in answers
-        for event in submissions.record_answer(session, settings, submission_id, export_id, answer.acknowledgement)
-    ]
+    for answer in answers:
+        happened += submissions.record_answer(
+            session, settings, submission_id, stream.subject_id, answer.acknowledgement
+        )
+    return happened
 
 
 def _count_for_partner(session: Session, claimed: StreamLease, taken: int) -> _PartnerCounts:
@@ -354,9 +358,8 @@ def _count_for_partner(session: Session, claimed: StreamLease, taken: int) -> _P
 def _notified_event(claimed: StreamLease, taken: Sequence[ClaimedDelivery], counted: _PartnerCounts) -> list[NewEvent]:
     """Return the event that the partner was notified, if all messages of the export to it are delivered."""
     stream = claimed.stream
-    if not any(each.first_delivery and each.event_type not in _FOLLOW_UPS for each in taken):
-        return []
-    if counted.undelivered:
+    new = {each.event_type for each in taken if each.first_delivery}
+    if counted.undelivered or new <= {*_FOLLOW_UPS, MessageType.HANDOFF_READY}:
         return []
     data = {"partnerId": stream.partner_id, "channel": stream.channel, "messages": counted.messages}
     return [NewEvent(_NOTIFIED[claimed.audience], data)]

@@ -57,6 +57,9 @@ DELIVERED_NOW: Final[Mapping[str, Any]] = {
     "error_message": None,
 }
 
+#: The statuses before the customs broker is known to have the handoff.
+_UNDELIVERED: Final = frozenset(source_states(SUBMISSION_TRANSITIONS, SubmissionState.DELIVERED))
+
 #: How long a signed request is remembered: longer than it is valid, plus any difference of clocks.
 _SIGNATURE_SECONDS: Final = 3600
 
@@ -136,6 +139,15 @@ def _build_advance(status: SubmissionState, *, expects: bool, columns: tuple[str
     )
 
 
+def notified_event(partner_id: str, channel: str | None = None) -> NewEvent:
+    """Return the event that the customs broker has the handoff, by this channel if it is known.
+
+    It belongs to the transition from a status before `delivered`, which happens once.
+    """
+    by = {} if channel is None else {"channel": channel}
+    return NewEvent(EventType.BROKER_NOTIFIED, {"partnerId": partner_id, **by, "messages": 1})
+
+
 _INSERT_ANSWER: Final = {
     dialect: each.on_conflict_do_nothing().returning(table(Acknowledgement).c.id)
     for dialect, each in (
@@ -213,9 +225,17 @@ def receive_answer(
         submission = find_submission(session, submission_id)
         # Lock the export first, as each writer does. It keeps the log without gaps and serializes repeated answers.
         events.lock_export(session, submission.export_id)
-        if session.scalar(select(col(Export.purged_at)).where(col(Export.id) == submission.export_id)) is not None:
+        purged_at, before = session.execute(
+            select(col(Export.purged_at), col(BrokerSubmission.state))
+            .join_from(BrokerSubmission, Export, col(Export.id) == col(BrokerSubmission.export_id))
+            .where(col(BrokerSubmission.id) == submission_id)
+        ).one()
+        if purged_at is not None:
             raise Purged.for_export(submission.export_id, "the answer was not recorded")
         happened = record_answer(session, runtime.settings, submission_id, submission.export_id, body)
+        if happened and before in _UNDELIVERED:
+            # The broker answers before the result of sending is recorded: the answer proves that it has the handoff.
+            happened.insert(0, notified_event(submission.partner_id))
         if happened:
             events.append(session, submission.export_id, actor, happened)
         if not fetched:

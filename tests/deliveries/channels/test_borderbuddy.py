@@ -24,8 +24,9 @@ def answer_handoff(**facts: object) -> Script:
     return Script(200, json.dumps({"handoffId": "BB-1"} | facts).encode())
 
 
-def hand_over(runtime: Runtime, *, test: bool = False) -> exports.PreparedExport:
-    exports.register(runtime, factories.BROKER, "customs_broker", path="borderbuddy", test=test)
+def hand_over(runtime: Runtime, *copies: str, test: bool = False) -> exports.PreparedExport:
+    channels = [{"channel": each} for each in ("borderbuddy", *copies)]
+    exports.register(runtime, factories.BROKER, "customs_broker", path="borderbuddy", channels=channels, test=test)
     exports.register(runtime, factories.WAREHOUSE, "warehouse", test=test)
     export = exports.prepare_export(runtime, test=test)
     exports.hand_off(runtime, export)
@@ -65,7 +66,7 @@ def test_answer_moves_submission_and_is_logged(
     fields = [{"pointer": "/units/0/lines/0/htsCode", "message": "The code has expired."}]
     broker = endpoint(answer_handoff(status=status, reference="R-7", message="See the fields.", fields=fields))
     runtime = make_runtime(borderbuddy_url=broker.url)
-    export = hand_over(runtime)
+    export = hand_over(runtime, "queue")
     row = read_submission(runtime)
     assert (row.path, row.channel, row.state, row.sent_at is not None) == ("borderbuddy", "borderbuddy", status, True)
     assert exports.read_event_types(runtime, export.export_id) == ["HANDED_OFF", "BROKER_NOTIFIED", event]
