@@ -171,7 +171,11 @@ class Settings(BaseSettings):
         100,
         description="Maximum task messages that the sweeper keeps in a queue; a full queue still gets five a second",
     )
-    stalled_seconds: Seconds = Field(10, description="Age of a task message after which the sweeper publishes another")
+    stalled_seconds: Seconds = Field(
+        10,
+        description="Age of a task message after which the sweeper publishes another; ten times that for the first of a"
+        " step while the queues of steps hold messages",
+    )
 
     # Customs rules
     rules: Path | None = Field(None, description="Folder or signed bundle of customs rules; default: this version's")

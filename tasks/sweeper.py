@@ -159,7 +159,7 @@ def _publish_due(runtime: Runtime) -> int:
     settings = runtime.settings
     minimum = min(settings.sweep_limit, math.ceil(MIN_TASKS_PER_SECOND * settings.sweep_seconds))
     steps, streams = dispatch.queue_capacity(settings.sweep_limit, minimum, STEP_QUEUES, (DELIVERIES,))
-    due = sweeper.find_due(runtime, steps=steps, streams=streams)
+    due = sweeper.find_due(runtime, steps=steps, streams=streams, backlog=steps < settings.sweep_limit)
     failpoint("sweep.after")
     if due:
         log.info("due_tasks_published", count=len(due))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from datetime import timedelta
 from typing import Final
 
 from sqlalchemy import bindparam, func, literal_column, select, tuple_, update
@@ -41,8 +42,10 @@ _TAKE_DUE: Final = (
         due_at=database_now(bindparam("stalled_seconds")),
         stalled_since=func.coalesce(_steps.stalled_since, database_now()),
     )
-    .returning(*_step_key)
+    .returning(*_step_key, _steps.fence, _steps.due_at, _steps.stalled_since)
 )
+#: With a backlog, the first message of a step may be queued until it is this many times `stalled_seconds` old.
+_BACKLOG_FACTOR: Final = 10
 _is_lost = (
     # The literals are those of the index: other due steps are not read.
     _steps.state == index_constant(StepState.READY),
@@ -65,13 +68,17 @@ _STAGGER: Final = (
 )
 
 
-def find_due(runtime: Runtime, *, steps: int | None = None, streams: int | None = None) -> list[TaskMessage]:
+def find_due(
+    runtime: Runtime, *, steps: int | None = None, streams: int | None = None, backlog: bool = False
+) -> list[TaskMessage]:
     """Return the steps and deliveries that are due and not leased, oldest first; the sweeper publishes them.
 
     Returns at most `steps` and `streams` of them, by default `sweep_limit` of each. Includes steps with no attempts
     left; claiming one quarantines its export.
 
-    Moves the due time of each returned item by `stalled_seconds`, so that concurrent sweeps do not repeat each other.
+    Moves the due time of each item that it finds by `stalled_seconds`, so that concurrent sweeps do not repeat each
+    other. With a `backlog`, a queue of steps holds messages: steps whose first message may be there are not returned,
+    for ten times `stalled_seconds`. It may be lost instead.
     Leaves exports with other steps to the version of the service that accepted them.
     """
     settings = runtime.settings
@@ -79,11 +86,15 @@ def find_due(runtime: Runtime, *, steps: int | None = None, streams: int | None 
     with runtime.db.write() as session:
         stagger_lost_steps(session, settings)
         rows = session.execute(_TAKE_DUE, {"most": most, "stalled_seconds": settings.stalled_seconds}).all()
+        queued = timedelta(seconds=_BACKLOG_FACTOR * settings.stalled_seconds) if backlog else timedelta()
         found = take_due_streams(session, settings, settings.sweep_limit if streams is None else streams)
         failpoint("sweep.mid")
     # A new export whose first message is late usually waits in the backlog.
     return [
-        TaskMessage(export_id, unit_no, name, waits=name == STEPS[0].name) for export_id, unit_no, name in rows
+        TaskMessage(export_id, unit_no, name, waits=name == STEPS[0].name)
+        for export_id, unit_no, name, fence, due_at, stalled_since in rows
+        # The message of a step that was claimed is in no queue any more.
+        if fence or due_at - stalled_since >= queued
     ] + stream_tasks(found)
 
 

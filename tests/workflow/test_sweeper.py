@@ -78,6 +78,15 @@ def test_sweep_publishes_the_findings_of_all_parts(workflow: WorkflowHarness, se
     )
 
 
+def test_sweep_leaves_first_messages_while_a_queue_holds_some(
+    workflow: WorkflowHarness, sent: SentMessages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workflow.accept()
+    workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
+    monkeypatch.setattr(dispatch, "queue_capacity", lambda most, _, *places: [most - 1 for _ in places])
+    assert (sweeper.sweep(), sent.tasks) == (2, [])
+
+
 @pytest.mark.parametrize(
     ("part", "left"),
     [("sweeper.find_due", (0, 1, 1)), ("overdue.notify_overdue", (1, 0, 1)), ("polling.take_due_polls", (1, 1, 0))],

@@ -10,6 +10,8 @@ from celery import Celery
 from config import queues
 from config.settings import Settings
 from pipeline.workflow import dispatch
+from pipeline.workflow.step_leases import claim_step
+from pipeline.workflow.steps import STEPS, STEPS_BY_NAME
 from pipeline.workflow.sweeper import find_due
 from tests.conftest import SERVERS
 from tests.support import factories
@@ -58,3 +60,24 @@ def test_find_due_leaves_work_beyond_its_limit_due(workflow: WorkflowHarness) ->
     found = [find_due(workflow.runtime, steps=2, streams=0) for _ in range(3)]
     assert [len(tasks) for tasks in found] == [2, 1, 0]
     assert {task.export_id for tasks in found for task in tasks} == {*exports}
+
+
+def test_backlog_holds_back_messages_that_a_queue_may_hold_but_not_for_ever(workflow: WorkflowHarness) -> None:
+    retried, queued = (workflow.accept(factories.plan(batch=name, invoice=name)).export_id for name in ("R", "Q"))
+    names = tuple(STEPS_BY_NAME)
+    assert claim_step(workflow.runtime, retried, 1, STEPS[0].name, starts_export=True, step_names=names) is not None
+    stalled = workflow.runtime.settings.stalled_seconds
+    workflow.clock.pass_seconds(max(stalled, workflow.runtime.settings.lease_seconds))
+
+    def find_each() -> list[list[str]]:
+        """Sweep ten times, each time when what was found is due again."""
+        found = []
+        for _ in range(10):
+            found.append([task.export_id for task in find_due(workflow.runtime, backlog=True)])
+            workflow.clock.pass_seconds(stalled)
+        return found
+
+    assert find_each() == [[retried]] * 9 + [[retried, queued]]
+    assert {task.export_id for task in find_due(workflow.runtime)} == {retried, queued}, (
+        "without a backlog, both at once"
+    )
