@@ -55,7 +55,7 @@ class BrokerSubmission(SQLModel, table=True):
     export_id: str = Field(foreign_key="exports.id")
     account_id: str
     partner_id: str
-    submission_type: str
+    submission_type: str  # always `handoff`; readers get one that names path and channel
     path: str
     channel: str
     state: str

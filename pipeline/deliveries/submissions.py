@@ -19,6 +19,7 @@ from sqlmodel import select as sqlmodel_select
 from config.settings import Settings
 from pipeline.accounts import secrets as account_secrets
 from pipeline.accounts.models import UsedSignature
+from pipeline.accounts.recipients import BORDERBUDDY
 from pipeline.core import tenancy
 from pipeline.core.db import constants, database_now, table
 from pipeline.core.errors import InvalidApiKey, InvalidState, NotFound, NotInHandoff, Purged
@@ -365,7 +366,7 @@ def build_submission_views(
     return [
         BrokerSubmissionView(
             id=row.id,
-            submission_type=row.submission_type,
+            submission_type="borderbuddy_direct" if row.channel == BORDERBUDDY else f"{row.path}_{row.channel}",
             status=_SENDING_STATUS.get(SubmissionState(row.state), "sent"),  # type: ignore[arg-type]  # literals of the view
             recipient_email=row.recipient if row.channel == "email" else None,
             subject=row.subject,

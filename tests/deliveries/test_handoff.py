@@ -16,7 +16,7 @@ from pipeline.accounts.models import Partner, PartnerSecret
 from pipeline.core import installation
 from pipeline.core.errors import StepFailed
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import handoff, operator_messages, outbox, sender, streams
+from pipeline.deliveries import handoff, operator_messages, outbox, sender, streams, submissions
 from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.models import BrokerSubmission, Notification
 from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
@@ -246,8 +246,15 @@ def test_every_partner_is_notified_over_each_channel_in_order(runtime: Runtime) 
         "queue",
     ]
     with runtime.db.read() as session:
-        submission = session.exec(select(BrokerSubmission)).one()
-    assert (submission.path, submission.channel) == ("borderbuddy", "borderbuddy")
+        submission = submissions.read_submission(
+            session, factories.ACCOUNT, session.exec(select(BrokerSubmission.id)).one()
+        )
+    assert submission is not None
+    assert (submission.path, submission.channel, submission.submission_type) == (
+        "borderbuddy",
+        "borderbuddy",
+        "borderbuddy_direct",
+    )
 
 
 def test_active_operators_are_notified_and_paused_ones_keep_pending_messages(

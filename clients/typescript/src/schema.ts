@@ -1696,10 +1696,11 @@ export interface components {
          */
         BrokerSubmissionView: {
             id: string;
+            /** @description Path and channel: `borderbuddy_direct`, or for the merchant's own customs broker `byob_email`, `byob_webhook`, `byob_queue` or `byob_sftp` */
             submission_type: string;
             /**
              * Status
-             * @description Only whether it was sent; `submission_status` has the full status
+             * @description Only whether it was sent; `submission_status` has the customs broker's answers too
              * @enum {string}
              */
             status: "pending" | "sent" | "failed";

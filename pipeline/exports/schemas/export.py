@@ -185,9 +185,12 @@ class BrokerSubmissionView(View):
     """The handoff to the customs broker, and its status."""
 
     id: str
-    submission_type: str
+    submission_type: str = Field(
+        description="Path and channel: `borderbuddy_direct`, or for the merchant's own customs broker `byob_email`,"
+        " `byob_webhook`, `byob_queue` or `byob_sftp`"
+    )
     status: Literal["pending", "sent", "failed"] = Field(
-        description="Only whether it was sent; `submission_status` has the full status"
+        description="Only whether it was sent; `submission_status` has the customs broker's answers too"
     )
     recipient_email: str | None
     subject: str

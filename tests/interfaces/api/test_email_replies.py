@@ -153,11 +153,8 @@ def test_rejection_or_a_query_names_fields_by_pointer(sent: SentReply, status: s
     )
     submission = sent.read_submission()
     (reply,) = submission["acknowledgements"]
-    assert (submission["submission_status"], reply["message"], reply["entry_number"]) == (
-        status,
-        "Please look\nagain",
-        None,
-    )
+    shown = (submission["submission_type"], submission["submission_status"], reply["message"], reply["entry_number"])
+    assert shown == ("byob_email", status, "Please look\nagain", None)
     assert reply["fields"] == [
         {"pointer": "/units/0/lines/1/htsCode", "message": "The code has expired"},
         {"pointer": "/units/1/invoice/total", "message": "It does not add up"},
