@@ -172,9 +172,7 @@ class Settings(BaseSettings):
         description="Maximum task messages that the sweeper keeps in a queue; a full queue still gets five a second",
     )
     stalled_seconds: Seconds = Field(
-        10,
-        description="Age of a task message after which the sweeper publishes another; ten times that for the first of a"
-        " step while the queues of steps hold messages",
+        10, description="Age at which the sweeper replaces a task message; 10 x in a backlog"
     )
 
     # Customs rules

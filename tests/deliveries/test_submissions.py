@@ -130,7 +130,7 @@ def test_answer_about_what_the_plan_lacks_is_refused_without_effect(harness: Api
 )
 def test_answer_id_with_other_content_is_a_conflict(runtime: Runtime, change: dict[str, Any], named: str) -> None:
     prepare_runtime(runtime)
-    facts = {"status": "query", "message": "Steel\r\nor\u202e tin?", "fields": FIELDS}
+    facts: dict[str, Any] = {"status": "query", "message": "Steel\r\nor\u202e tin?", "fields": FIELDS}
     assert [record_answer(runtime, "a-1", **facts) for _ in range(2)] == [True, False]
     with pytest.raises(InvalidState, match=f"a-1 was recorded with another {named}; send what is new with an id"):
         record_answer(runtime, "a-1", **facts | change)

@@ -61,7 +61,7 @@ def test_member_that_a_plan_may_have_is_a_place(pointer: str) -> None:
         "/units/0/lines/0/sku/0",
     ],
 )
-def test_entry_that_a_plan_lacks_is_no_place(pointer: str) -> None:
+def test_pointer_past_the_entries_of_a_plan_leads_nowhere(pointer: str) -> None:
     assert not has_place(PLAN, pointer)
 
 
