@@ -267,7 +267,7 @@ def rotate_secret(
         older = secrets.load_older_secrets(session, runtime.settings, account_id, partner_id)
         secrets.store_secret(session, runtime.settings, account_id, partner_id, secret)
         detail = {"overlapHours": overlap_hours}
-        record_partner_act(session, account_id, actor, Action.PARTNER_SECRET_ROTATED, partner_id, detail)
+        record_partner_act(session, account_id, actor, Action.SIGNING_SECRET_ROTATED, partner_id, detail)
     return secrets.Rotation(partner_id, secret, ends_at, older)
 
 

@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, cast
 
-from sqlalchemy import exists, func, select, update
+from sqlalchemy import and_, exists, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import ADMIN, ROLES, Caller, Mode
-from pipeline.accounts.models import ApiKey, Credential, Membership, Person, PortalLink, SignedInSession
+from pipeline.accounts.models import ApiKey, Credential, Membership, Partner, Person, PortalLink, SignedInSession
 from pipeline.accounts.one_time_links import Purpose, end_links, write_link
 from pipeline.accounts.sessions import end_sessions
 from pipeline.core import tenancy
@@ -202,7 +202,7 @@ def name_actors(session: Session, ids: Collection[str]) -> dict[str, str]:
     """Return the names of those ids that are people's or API keys'.
 
     A person who has joined has a name, or the e-mail address if there is none; another account may have chosen the name
-    of any other person. A key is `API key` with its name, a portal link the partner's portal.
+    of any other person. A key is `API key` with its name, a portal link the portal of the partner's name, with the link's id.
     """
     joined = exists().where(col(Membership.person_id) == col(Person.id), col(Membership.joined_at).is_not(None))
     if (account_id := tenancy.current_account()) != ALL_ACCOUNTS:
@@ -215,13 +215,14 @@ def name_actors(session: Session, ids: Collection[str]) -> dict[str, str]:
     names = {row.id: (row.name if row.joined else "") or row.email for row in found}
     keys = session.execute(select(col(ApiKey.id), col(ApiKey.name)).where(col(ApiKey.id).in_({*ids} - names.keys())))
     links = {each.removeprefix(PORTAL_PREFIX) for each in ids if each.startswith(PORTAL_PREFIX)}
+    of_link = (col(Partner.account_id) == col(PortalLink.account_id), col(Partner.id) == col(PortalLink.partner_id))
     portals = session.execute(
-        select(col(PortalLink.id), col(PortalLink.partner_id)).where(col(PortalLink.id).in_(links))
+        select(col(PortalLink.id), col(Partner.name)).join(Partner, and_(*of_link)).where(col(PortalLink.id).in_(links))
     )
     return (
         names
         | {row.id: f"API key {row.name or row.id}" for row in keys}
-        | {f"{PORTAL_PREFIX}{row.id}": f"portal of {row.partner_id}" for row in portals}
+        | {f"{PORTAL_PREFIX}{row.id}": f"portal of {row.name} ({row.id})" for row in portals}
         | {COMMAND_LINE: "command line", PROVIDER: "OpenID provider"}
     )
 

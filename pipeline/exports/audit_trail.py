@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, timedelta
 from enum import StrEnum
 from typing import Any, Final
 
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import ColumnElement, bindparam, insert, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
+from pipeline.core.clock import midnight
 from pipeline.core.db import database_now, table
 from pipeline.exports.hash_chain import hash_act
 from pipeline.exports.models import Act, AuditTrail
@@ -23,7 +26,7 @@ PROVIDER: Final = "provider"
 PORTAL_PREFIX: Final = "portal:"
 
 #: A longer subject is cut: it may be what an attacker typed.
-_MAX_SUBJECT: Final = 256
+MAX_SUBJECT: Final = 256
 
 
 class Action(StrEnum):
@@ -68,7 +71,7 @@ class Action(StrEnum):
     PARTNER_ACTIVATED = "partner_activated"
     PARTNER_PAUSED = "partner_paused"
     PARTNER_RESUMED = "partner_resumed"
-    PARTNER_SECRET_ROTATED = "partner_secret_rotated"  # noqa: S105 - not a secret
+    SIGNING_SECRET_ROTATED = "signing_secret_rotated"  # noqa: S105 - not a secret
     ACCOUNT_CREATED = "account_created"
     MAIL_DOMAINS_CHANGED = "mail_domains_changed"
     NUMBERS_SKIPPED = "numbers_skipped"
@@ -119,7 +122,7 @@ def record_act(
         "at": numbered.at,
         "actor": actor,
         "action": action.value,
-        "subject": subject[:_MAX_SUBJECT],
+        "subject": subject[:MAX_SUBJECT],
         "detail": dict(detail or {}),
         "prev_hash": prev_hash,
     }
@@ -132,21 +135,37 @@ def name_decider(by: str, actor: str | None) -> dict[str, str]:
     return {} if actor is None else {"decidedBy": by}
 
 
+@dataclass(frozen=True)
+class ActFilter:
+    """Which acts a list has; None is no condition. Days are days of UTC, and both are included."""
+
+    actor: str | None = None
+    action: Action | None = None
+    subject: str | None = None
+    first_day: date | None = None
+    last_day: date | None = None
+
+    def build_conditions(self) -> list[ColumnElement[bool]]:
+        """Return the conditions for the query."""
+        equal = {_acts.actor: self.actor, _acts.action: self.action, _acts.subject: self.subject}
+        wanted = [column == value for column, value in equal.items() if value is not None]
+        if self.first_day is not None:
+            wanted.append(_acts.at >= midnight(self.first_day))
+        if self.last_day is not None:
+            wanted.append(_acts.at < midnight(self.last_day) + timedelta(days=1))
+        return wanted
+
+
 def list_acts(
     session: Session,
     account_id: str,
+    filters: ActFilter = ActFilter(),
     *,
-    actor: str | None = None,
-    action: Action | None = None,
     before: int | None = None,
     limit: int = 50,
 ) -> ActPage:
     """Return a page of the account's acts, newest first: those with a number below `before`."""
-    wanted = [_acts.account_id == account_id]
-    if actor is not None:
-        wanted.append(_acts.actor == actor)
-    if action is not None:
-        wanted.append(_acts.action == action.value)
+    wanted = [_acts.account_id == account_id, *filters.build_conditions()]
     if before is not None:
         wanted.append(_acts.seq < before)
     found = session.scalars(select(Act).where(*wanted).order_by(_acts.seq.desc()).limit(limit + 1)).all()

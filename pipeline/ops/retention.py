@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import MAXYEAR, UTC, date, datetime, time, timedelta
+from datetime import MAXYEAR, date, datetime, timedelta
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, Select, and_, delete, exists, func, litera
 from sqlalchemy.orm import Mapped
 from sqlmodel import Session, SQLModel, col
 
+from pipeline.core.clock import midnight
 from pipeline.core.db import row_count
 from pipeline.core.runtime import Runtime
 from pipeline.customs.models import OriginCertification
@@ -328,8 +329,8 @@ def _purge_orders(runtime: Runtime, on: date) -> int:
 
     A legal hold on the whole account keeps both.
     """
-    orders_until = datetime.combine(on, time(), UTC) - timedelta(days=runtime.settings.order_days)
-    responses_until = datetime.combine(on, time(), UTC) - timedelta(days=_RESPONSE_DAYS)
+    orders_until = midnight(on) - timedelta(days=runtime.settings.order_days)
+    responses_until = midnight(on) - timedelta(days=_RESPONSE_DAYS)
     held = select(col(LegalHold.account_id)).where(
         col(LegalHold.export_id).is_(None), col(LegalHold.released_at).is_(None)
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError
 
 from pipeline.core.db import table
-from pipeline.exports.audit_trail import Action, list_acts, record_act
+from pipeline.exports.audit_trail import ActFilter, Action, list_acts, record_act
 from pipeline.exports.hash_chain import hash_act
 from pipeline.exports.models import Act
 from pipeline.ops import audit
@@ -132,8 +132,8 @@ def test_list_filters_and_pages(workflow_on_both: WorkflowHarness) -> None:
     record(workflow_on_both, Action.SIGNED_OUT, "per_2")
     with workflow_on_both.runtime.db.read() as session:
 
-        def read_numbers(**wanted: Any) -> tuple[list[int], int | None]:
-            page = list_acts(session, factories.ACCOUNT, **wanted)
+        def read_numbers(*, limit: int = 50, before: int | None = None, **wanted: Any) -> tuple[list[int], int | None]:
+            page = list_acts(session, factories.ACCOUNT, ActFilter(**wanted), before=before, limit=limit)
             return [each.seq for each in page.items], page.next_before
 
         assert read_numbers(limit=2) == ([6, 5], 5)
@@ -141,6 +141,11 @@ def test_list_filters_and_pages(workflow_on_both: WorkflowHarness) -> None:
         assert read_numbers(actor="per_2") == ([6], None)
         assert read_numbers(action=Action.SIGNED_IN, limit=2) == ([5, 4], 4)
         assert read_numbers(actor="per_2", action=Action.SIGNED_IN) == ([], None)
+        assert read_numbers(subject="ses_1", actor="per_2") == ([6], None)
+        assert read_numbers(subject="ses_2") == ([], None)
+        day = read_rows(workflow_on_both)[0]["at"].date()
+        assert read_numbers(first_day=day, last_day=day + timedelta(days=1), limit=1) == ([6], 6)
+        assert read_numbers(last_day=day - timedelta(days=1)) == read_numbers(first_day=day + timedelta(days=2))
         assert list_acts(session, "acc_other").items == []
 
 

@@ -18,7 +18,7 @@ from pipeline.accounts.print_settings import (
     set_logo,
 )
 from pipeline.core.errors import NotFound, ValidationFailed
-from pipeline.exports.audit_trail import Action, list_acts
+from pipeline.exports.audit_trail import ActFilter, Action, list_acts
 from pipeline.exports.models import Artifact, Event, Export, LogoFile
 from pipeline.exports.step_context import build_context
 from pipeline.ops.rebuild.service import rebuild_exports
@@ -162,5 +162,5 @@ def test_unknown_account_is_not_found(workflow: WorkflowHarness) -> None:
 def test_change_is_in_the_audit_trail(workflow: WorkflowHarness) -> None:
     set_account(workflow, BOTH)
     with workflow.runtime.db.read() as session:
-        (act,) = list_acts(session, factories.ACCOUNT, action=Action.LANGUAGES_CHANGED).items
+        (act,) = list_acts(session, factories.ACCOUNT, ActFilter(action=Action.LANGUAGES_CHANGED)).items
     assert (act.actor, act.subject, act.detail) == ("test", factories.ACCOUNT, {"languages": "en, fr"})

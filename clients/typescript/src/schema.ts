@@ -1589,7 +1589,7 @@ export interface components {
          * @description What a person or a key did; the subject is the id of the noun.
          * @enum {string}
          */
-        Action: "signed_in" | "sign_in_failed" | "signed_out" | "session_ended" | "account_entered" | "credentials_set" | "credentials_ended" | "provider_connected" | "recovery_codes_created" | "person_invited" | "person_joined" | "person_removed" | "person_disabled" | "person_enabled" | "link_created" | "portal_link_created" | "portal_link_revoked" | "portal_opened" | "handoff_answered" | "roles_changed" | "export_amended" | "export_cancelled" | "export_retried" | "export_acknowledged" | "export_reopened" | "hold_placed" | "hold_released" | "document_downloaded" | "delivery_resent" | "delivery_acknowledged" | "delivery_reopened" | "order_deleted" | "deliveries_replayed" | "partner_created" | "partner_changed" | "partner_tested" | "partner_activated" | "partner_paused" | "partner_resumed" | "partner_secret_rotated" | "account_created" | "mail_domains_changed" | "numbers_skipped" | "key_created" | "key_rotated" | "key_revoked" | "waiver_granted" | "waiver_revoked" | "languages_changed" | "logo_changed" | "logo_removed";
+        Action: "signed_in" | "sign_in_failed" | "signed_out" | "session_ended" | "account_entered" | "credentials_set" | "credentials_ended" | "provider_connected" | "recovery_codes_created" | "person_invited" | "person_joined" | "person_removed" | "person_disabled" | "person_enabled" | "link_created" | "portal_link_created" | "portal_link_revoked" | "portal_opened" | "handoff_answered" | "roles_changed" | "export_amended" | "export_cancelled" | "export_retried" | "export_acknowledged" | "export_reopened" | "hold_placed" | "hold_released" | "document_downloaded" | "delivery_resent" | "delivery_acknowledged" | "delivery_reopened" | "order_deleted" | "deliveries_replayed" | "partner_created" | "partner_changed" | "partner_tested" | "partner_activated" | "partner_paused" | "partner_resumed" | "signing_secret_rotated" | "account_created" | "mail_domains_changed" | "numbers_skipped" | "key_created" | "key_rotated" | "key_revoked" | "waiver_granted" | "waiver_revoked" | "languages_changed" | "logo_changed" | "logo_removed";
         /**
          * ArtifactView
          * @description A document of a customs package.
@@ -10792,6 +10792,12 @@ export interface operations {
                 actor?: string;
                 /** @description Only acts of this kind */
                 action?: components["schemas"]["Action"];
+                /** @description The id of what was acted on */
+                subject?: string;
+                /** @description Since this day of UTC */
+                from?: string;
+                /** @description Until the end of this day of UTC */
+                to?: string;
                 /** @description `nextBefore` of the page before */
                 before?: number;
                 /** @description How many items a page has */

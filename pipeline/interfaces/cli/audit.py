@@ -6,14 +6,16 @@ import json
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from pydantic import ValidationError
 from rich.markup import escape
 from rich.text import Text
 
-from pipeline.exports.audit_trail import Action, list_acts
+from pipeline.accounts.people import name_actors
+from pipeline.core import tenancy
+from pipeline.exports.audit_trail import ActFilter, Action, list_acts
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
@@ -31,6 +33,8 @@ from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
 from pipeline.ops import audit
 
 app = typer.Typer(no_args_is_help=True, help="Show what people did; prove that the logs are unchanged.")
+
+_DAYS: Final = ["%Y-%m-%d"]
 
 Account = Annotated[str | None, typer.Option("--account", metavar="ID", help="Only this account's exports.")]
 
@@ -50,22 +54,32 @@ def print_acts(
     ],
     actor: Annotated[str | None, typer.Option("--actor", metavar="ID", help="Only this person or key.")] = None,
     action: Annotated[Action | None, typer.Option("--action", help="Only this action.", show_choices=False)] = None,
+    subject: Annotated[str | None, typer.Option("--subject", metavar="ID", help="Only acts on this.")] = None,
+    first_day: Annotated[
+        datetime | None, typer.Option("--from", formats=_DAYS, metavar="DAY", help="Since this day of UTC.")
+    ] = None,
+    last_day: Annotated[
+        datetime | None, typer.Option("--to", formats=_DAYS, metavar="DAY", help="Until the end of this day.")
+    ] = None,
     before: Annotated[int | None, typer.Option("--before", metavar="SEQ", min=1, help="Only older acts.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 50,
     as_json: Json = False,
 ) -> None:
     """Show what people and keys did on an account, newest first."""
+    first, last = (None if each is None else each.date() for each in (first_day, last_day))
+    filters = ActFilter(actor, action, subject, first, last)
     with open_current_runtime(must_exist=True) as runtime:
         ensure_account(runtime, account)
-        with runtime.db.read() as session:
-            page = list_acts(session, account, actor=actor, action=action, before=before, limit=limit)
+        with tenancy.account_scope(account), runtime.db.read() as session:
+            page = list_acts(session, account, filters, before=before, limit=limit)
+            names = name_actors(session, {each.actor for each in page.items})
     table = build_table(
         ("act", "at", "actor", "action", "subject", "detail"),
         (
             (
                 str(each.seq),
                 f"{each.at:%Y-%m-%d %H:%M:%S}",
-                each.actor,
+                names.get(each.actor, each.actor),
                 each.action,
                 each.subject,
                 json.dumps(each.detail, ensure_ascii=False) if each.detail else "",

@@ -11,8 +11,9 @@ from starlette.responses import Response
 from pipeline.accounts import people
 from pipeline.accounts.api_keys import ADMIN
 from pipeline.core.errors import ValidationFailed
-from pipeline.exports.audit_trail import Action, list_acts
+from pipeline.exports.audit_trail import MAX_SUBJECT, ActFilter, Action, list_acts
 from pipeline.interfaces.console import person_views
+from pipeline.interfaces.console.list_views import OptionalDay
 from pipeline.interfaces.console.pages import PAGE_SIZE, ConsoleRoute, Visitor
 
 router = APIRouter(prefix="/console/audit", include_in_schema=False, route_class=ConsoleRoute)
@@ -23,6 +24,9 @@ def show_audit_trail(
     visit: Visitor,
     actor: Annotated[str, Query(max_length=64)] = "",
     action: Annotated[str, Query(max_length=64)] = "",
+    subject: Annotated[str, Query(max_length=MAX_SUBJECT)] = "",
+    first_day: Annotated[OptionalDay, Query(alias="from")] = None,
+    last_day: Annotated[OptionalDay, Query(alias="to")] = None,
     before: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
 ) -> Response:
     """Show the acts, newest first; an empty filter shows all."""
@@ -30,18 +34,21 @@ def show_audit_trail(
     if action and action not in {*Action}:
         raise ValidationFailed(f"{action} is not an action; choose one of the list", field="/query/action")
     wanted = Action(action) if action else None
+    filters = ActFilter(actor or None, wanted, subject.strip() or None, first_day, last_day)
     with visit.runtime.db.read() as session:
-        page = list_acts(session, visit.account_id, actor=actor or None, action=wanted, before=before, limit=PAGE_SIZE)
+        page = list_acts(session, visit.account_id, filters, before=before, limit=PAGE_SIZE)
         members = people.list_members(session, visit.account_id)
         ids = {each.actor for each in page.items} | {each.subject for each in page.items} | {actor}
         names = people.name_actors(session, ids)
-    older = {"actor": actor, "action": wanted or "", "before": page.next_before}
+    older = {"actor": actor, "action": action, "subject": subject, "from": first_day or "", "to": last_day or ""}
     return visit.page(
         "console/audit.html",
         acts=[person_views.show_act(each, names) for each in page.items],
-        actor=actor,
+        filters=filters,
         actor_name=names.get(actor, actor),
         people=[person_views.show_member(each) for each in members],
         actions=person_views.build_act_filters(wanted),
-        next_link=None if page.next_before is None else f"/console/audit?{urlencode(older)}",
+        next_link=None
+        if page.next_before is None
+        else f"/console/audit?{urlencode(older | {'before': page.next_before})}",
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Annotated, Final
 from urllib.parse import urlencode
 
@@ -12,6 +12,7 @@ from fastapi import Query
 from pydantic import BeforeValidator
 
 from pipeline.accounts.lists import PartnerName
+from pipeline.core.clock import midnight
 from pipeline.core.field_types import BoundedDay, BoundedInstant
 from pipeline.exports.schemas.export import ExportSummary
 from pipeline.exports.states import NEEDS_PERSON, ExportState, Milestone, Outcome
@@ -73,8 +74,8 @@ class ListFilter:
             broker_id=self.broker or None,
             warehouse_id=self.warehouse or None,
             # The query leaves out the instants that bound it.
-            accepted_after=None if self.first_day is None else _midnight(self.first_day) - timedelta(microseconds=1),
-            accepted_before=None if self.last_day is None else _midnight(self.last_day) + timedelta(days=1),
+            accepted_after=None if self.first_day is None else midnight(self.first_day) - timedelta(microseconds=1),
+            accepted_before=None if self.last_day is None else midnight(self.last_day) + timedelta(days=1),
             quarantined=self.quarantined or None,
             outcomes=self.outcomes,
             reached=self.reached,
@@ -232,7 +233,3 @@ def mark_outcome(outcome: Outcome) -> str:
     if outcome in NEEDS_PERSON:
         return "bad"
     return "busy" if outcome in (Outcome.IN_PROGRESS, Outcome.WITH_BROKER) else "over"
-
-
-def _midnight(day: date) -> datetime:
-    return datetime.combine(day, time(), UTC)

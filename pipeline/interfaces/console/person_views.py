@@ -197,7 +197,8 @@ def show_act(act: ActView, names: Mapping[str, str]) -> ShownAct:
         who_link=f"/console/audit?actor={quote(act.actor)}",
         action=act.action.replace("_", " "),
         subject=names.get(act.subject, act.subject),
-        subject_link=f"/console/exports/{quote(act.subject)}" if act.subject.startswith("exp_") else "",
+        subject_link=("/console/exports/" if act.subject.startswith("exp_") else "/console/audit?subject=")
+        + quote(act.subject, safe=""),
         detail=detail,
     )
 

@@ -22,6 +22,14 @@ def test_trail_is_filtered_and_paged(harness: ApiHarness) -> None:
     assert page["items"][0]["prevHash"] == older["items"][0]["hash"]
     assert client.get("/api/audit", params={"actor": "per_3"}).json()["items"] == []
     assert len(client.get("/api/audit", params={"action": "signed_in"}).json()["items"]) == 2
+    day = page["items"][0]["at"][:10]
+    for wanted, count in (
+        ({"from": day}, 2),
+        ({"to": "2026-01-01"}, 0),
+        ({"subject": "ses_1"}, 2),
+        ({"subject": "x"}, 0),
+    ):
+        assert len(client.get("/api/audit", params=wanted).json()["items"]) == count, wanted
 
 
 def test_unknown_action_is_refused_by_name(harness: ApiHarness) -> None:

@@ -72,7 +72,7 @@ def test_each_command_that_changes_an_account_is_in_its_trail(commands: Commands
         "account_created", "mail_domains_changed", "languages_changed", "logo_changed", "logo_removed",
         "numbers_skipped", "person_invited", "link_created", "person_disabled", "person_enabled",
         "key_created", "key_rotated", "key_revoked",
-        "partner_created", "partner_paused", "partner_resumed", "partner_secret_rotated",
+        "partner_created", "partner_paused", "partner_resumed", "signing_secret_rotated",
         "portal_link_created", "portal_link_revoked",
         "waiver_granted", "waiver_revoked", "hold_placed", "hold_released",
     ]  # fmt: skip
@@ -93,6 +93,14 @@ def test_list_shows_acts_and_verify_counts_them(commands: Commands, tmp_path: Pa
     older = commands("audit", "list", "--account", factories.ACCOUNT, "--before", "3").stdout
     assert ("per_1" in older, "per_2" in older, "signed_in" in older) == (True, False, True)
     assert commands.json("audit", "list", "--account", factories.ACCOUNT, "--actor", "per_9")["items"] == []
+    for wanted, count in (
+        ("--subject=ses_1", 2),
+        ("--subject=ses_2", 0),
+        ("--from=2026-01-01", 3),
+        ("--to=2026-01-01", 0),
+    ):
+        found = commands.json("audit", "list", "--account", factories.ACCOUNT, wanted)["items"]
+        assert len(found) == count, wanted
     assert commands("audit", "list", "--account", "nobody").exit_code == ExitCode.NOT_FOUND
     assert commands.json("audit", "verify")["acts"] == 3
     with sqlite3.connect(url.removeprefix("sqlite:///")) as opened:

@@ -111,7 +111,7 @@ PRESSES: Final[Mapping[str, Press]] = {
         "/console/partners/wh_hook/secret",
         ADMIN,
         "partner_secrets",
-        "partner_secret_rotated",
+        "signing_secret_rotated",
     ),
     "/console/partners/{id}/portal-links": Press(
         "/console/partners/wh_hook/portal-links",

@@ -86,7 +86,7 @@ def test_wizard_leads_from_the_kind_to_a_live_partner(lab: ApiHarness) -> None:
         "partner_paused",
         "partner_resumed",
         "partner_changed",
-        "partner_secret_rotated",
+        "signing_secret_rotated",
     ]
     assert {each.actor[:4] for each in acts} == {"per_"}
     assert secret not in str(acts)

@@ -107,8 +107,12 @@ def test_forms_are_recorded_with_person_and_subject(harness: ApiHarness) -> None
     assert ("partner paused" in page, person.email in page) == (True, True)
     only = client.get(f"/console/audit?actor={person.id}&action=partner_paused").text
     assert only.count('data-label="What">') == 1
+    assert f'href="/console/audit?subject={factories.BROKER}"' in page
+    on_broker = client.get(f"/console/audit?subject={factories.BROKER}&from=2026-01-01&to=").text
+    assert (on_broker.count('data-label="What">'), 'value="2026-01-01"' in on_broker) == (1, True)
+    assert client.get("/console/audit?to=2026-01-01").text.count('data-label="What">') == 0
     assert client.get("/console/audit?before=1").text.count('data-label="What">') == 0
-    for wrong in ("before=0", "action=dance", "actor=%00"):
+    for wrong in ("before=0", "action=dance", "actor=%00", "from=2026-13-01"):
         assert client.get(f"/console/audit?{wrong}").status_code == 400
 
 

@@ -104,7 +104,7 @@ def test_both_secrets_are_shown_once(private_harness: ApiHarness, capsys: pytest
     assert "whsec_" not in page
     assert [each for each in shown if each in "".join(capsys.readouterr())] == []
     assert page.count("valid until") == 1
-    assert list_actions(private_harness)[0] == "partner_secret_rotated"
+    assert list_actions(private_harness)[0] == "signing_secret_rotated"
 
 
 def test_form_rotates_once(private_harness: ApiHarness) -> None:

@@ -79,7 +79,9 @@ def test_broker_answers_from_received_to_released(harness: ApiHarness) -> None:
     assert actors == {"portal:lnk_"}
     with harness.runtime.db.read() as session:
         acts = list_acts(session, factories.ACCOUNT).items
-        assert name_actors(session, {acts[0].actor})[acts[0].actor] == f"portal of {BROKER}"
+        actor = acts[0].actor
+        link_id = actor.removeprefix("portal:")
+        assert name_actors(session, {actor})[actor] == f"portal of Demo Brokers ({link_id})"
     assert [(act.action, act.subject, act.detail) for act in acts[:1]] == [
         ("handoff_answered", handoff, {"status": "released"})
     ]
