@@ -80,6 +80,7 @@ class Membership(SQLModel, table=True):
     mode: str  # live | test
     roles: list[str] = Field(sa_type=JSON_TYPE)
     invited_by: str
+    invited_name: str | None = None  # as the account chose it: until the person joins, it sees no other name
     invited_at: datetime = timestamp_column()
     joined_at: datetime | None = instant_column(nullable=True)
 

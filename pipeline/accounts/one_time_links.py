@@ -10,7 +10,7 @@ from typing import Final
 from sqlalchemy import delete, insert, select, update
 from sqlmodel import Session, col
 
-from pipeline.accounts.models import Credential, OneTimeLink, Person
+from pipeline.accounts.models import OneTimeLink, Person
 from pipeline.accounts.sessions import hash_token
 from pipeline.core.db import database_now, row_count
 from pipeline.core.errors import NotFound
@@ -30,7 +30,7 @@ class Purpose(StrEnum):
 
 @dataclass(frozen=True)
 class LinkView:
-    """A one-time link that can be used: whose it is, and whether the person has credentials."""
+    """A one-time link that can be used, and whose it is."""
 
     token_hash: str
     purpose: Purpose
@@ -38,15 +38,13 @@ class LinkView:
     person_id: str
     email: str
     name: str
-    has_credentials: bool
 
 
 def load_link(session: Session, token: str) -> LinkView:
     """Return the one-time link. Raises NotFound if it was used, has expired, or never existed."""
     row = session.execute(
-        select(OneTimeLink, Person, col(Credential.person_id).label("known"))
+        select(OneTimeLink, Person)
         .join(Person, col(Person.id) == col(OneTimeLink.person_id))
-        .join(Credential, col(Credential.person_id) == col(Person.id), isouter=True)
         .where(
             col(OneTimeLink.token_hash) == hash_token(token),
             col(OneTimeLink.used_at).is_(None),
@@ -58,7 +56,7 @@ def load_link(session: Session, token: str) -> LinkView:
         raise NotFound(
             "this link was used, has expired or is incomplete; ask an administrator of the account for a new one"
         )
-    link, person, known = row
+    link, person = row
     return LinkView(
         token_hash=link.token_hash,
         purpose=Purpose(link.purpose),
@@ -66,7 +64,6 @@ def load_link(session: Session, token: str) -> LinkView:
         person_id=person.id,
         email=person.email,
         name=person.name,
-        has_credentials=known is not None,
     )
 
 

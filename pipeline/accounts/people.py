@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, cast
 
-from sqlalchemy import and_, exists, func, select, update
+from sqlalchemy import and_, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
@@ -108,6 +108,7 @@ def invite_person(
         else:
             _check_may_manage(membership, test_only=test_only)
             membership.roles, membership.mode = wanted, mode
+        membership.invited_name = shown
         session.add(membership)
         session.flush()
         record_act(session, account_id, actor, Action.PERSON_INVITED, person.id, {"roles": wanted, "mode": mode})
@@ -201,18 +202,13 @@ def find_member_caller(runtime: Runtime, account_id: str, person_id: str) -> Cal
 def name_actors(session: Session, ids: Collection[str]) -> dict[str, str]:
     """Return the names of those ids that are people's or API keys'.
 
-    A person who has joined has a name, or the e-mail address if there is none; another account may have chosen the name
-    of any other person. A key is `API key` with its name, a portal link the portal of the partner's name, with the link's id.
+    A person has the name that the account of this context may see, or the e-mail address if there is none. A key is `API key` with its name, a portal link the portal of the partner's name, with the link's id.
     """
-    joined = exists().where(col(Membership.person_id) == col(Person.id), col(Membership.joined_at).is_not(None))
-    if (account_id := tenancy.current_account()) != ALL_ACCOUNTS:
-        joined = joined.where(col(Membership.account_id) == account_id)
+    of_account = (col(Membership.person_id) == col(Person.id), col(Membership.account_id) == tenancy.current_account())
     found = session.execute(
-        select(col(Person.id), col(Person.name), col(Person.email), joined.label("joined")).where(
-            col(Person.id).in_(ids)
-        )
+        select(Person, Membership).join(Membership, and_(*of_account), isouter=True).where(col(Person.id).in_(ids))
     )
-    names = {row.id: (row.name if row.joined else "") or row.email for row in found}
+    names = {person.id: _shown_name(person, membership) or person.email for person, membership in found}
     keys = session.execute(select(col(ApiKey.id), col(ApiKey.name)).where(col(ApiKey.id).in_({*ids} - names.keys())))
     links = {each.removeprefix(PORTAL_PREFIX) for each in ids if each.startswith(PORTAL_PREFIX)}
     of_link = (col(Partner.account_id) == col(PortalLink.account_id), col(Partner.id) == col(PortalLink.partner_id))
@@ -373,11 +369,20 @@ def build_member(person: Person, membership: Membership) -> Member:
     return Member(
         person_id=person.id,
         email=person.email,
-        # Another account may have chosen the name of a person who has not joined.
-        name="" if membership.joined_at is None else person.name,
+        name=_shown_name(person, membership),
         mode=cast("Mode", membership.mode),
         roles=membership.roles,
         invited_at=membership.invited_at,
         joined_at=membership.joined_at,
         disabled_at=person.disabled_at,
     )
+
+
+def _shown_name(person: Person, membership: Membership | None) -> str:
+    """Return the name that the account may see; empty without one.
+
+    Another account may have chosen the name of a person who has not joined: then it is that of the own invitation.
+    """
+    if membership is None:
+        return ""
+    return (membership.invited_name or "") if membership.joined_at is None else person.name

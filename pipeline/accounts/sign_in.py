@@ -101,7 +101,8 @@ def set_up_credentials(
         with runtime.db.read() as session:
             link = load_link(session, token)
             now: datetime = session.execute(select(database_now())).scalar_one()
-        _check_may_set(link)
+        if link.purpose is Purpose.ENTER:
+            raise InvalidState("this link signs in by itself; it sets no password")
         credentials.check_password(password, known=(link.email, link.name))
         secret = credentials.derive_totp_secret(runtime.settings, link.token_hash, browser)
         step = credentials.find_totp_step(secret, code, now)
@@ -113,7 +114,9 @@ def set_up_credentials(
         password_hash = credentials.hash_password(password)
         with runtime.db.write() as session:
             spend_link(session, link)
-            _check_may_set(load_link_person(session, link))
+            # After the code was checked: otherwise a try would say whether the person has credentials.
+            if link.purpose is Purpose.JOIN and session.get(Credential, link.person_id) is not None:
+                raise InvalidState(f"{link.email} signs in here already; join with that password and code")
             codes = credentials.store_password(session, runtime.settings, link.person_id, password_hash, secret, step)
             if link.purpose is Purpose.RESET:
                 end_sessions(session, col(SignedInSession.person_id) == link.person_id)
@@ -122,14 +125,6 @@ def set_up_credentials(
                 join_account(session, link.account_id, link.person_id)
             session_token = start_session(session, link.person_id, link.account_id, "password", client)
     return SetUp(SignedIn(session_token, guessing.create_device(runtime.settings, link.email)), codes)
-
-
-def load_link_person(session: Session, link: LinkView) -> LinkView:
-    """Return the link with the credentials as they are in this transaction."""
-    known = session.get(Credential, link.person_id, populate_existing=True) is not None
-    return LinkView(
-        link.token_hash, link.purpose, link.account_id, link.person_id, link.email, link.name, has_credentials=known
-    )
 
 
 def accept_invitation(runtime: Runtime, token: str, caller: Caller) -> LinkView:
@@ -248,13 +243,6 @@ def choose_account(session: Session, person_id: str) -> str:
         .limit(1)
     )
     return last if last is not None and last in joined else joined[0]
-
-
-def _check_may_set(link: LinkView) -> None:
-    if link.has_credentials and link.purpose is Purpose.JOIN:
-        raise InvalidState(f"{link.email} has a way to sign in; sign in, then open this link again")
-    if link.purpose is Purpose.ENTER:
-        raise InvalidState("this link signs in by itself; it sets no password")
 
 
 def _record_failure(

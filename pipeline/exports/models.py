@@ -327,10 +327,11 @@ class Act(SQLModel, table=True):
 
     __tablename__ = "acts"
     __table_args__ = (
-        # The list filters by each of these, and by both, in the order of numbers.
+        # The list filters by each of these, and by actor and action, in the order of numbers.
         Index("ix_acts_actor", "account_id", "actor", "seq"),
         Index("ix_acts_action", "account_id", "action", "seq"),
         Index("ix_acts_actor_action", "account_id", "actor", "action", "seq"),
+        Index("ix_acts_subject", "account_id", "subject", "seq"),
     )
 
     account_id: str = Field(primary_key=True, foreign_key="accounts.id")

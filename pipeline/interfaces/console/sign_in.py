@@ -131,8 +131,9 @@ def _use_link(runtime: Runtime, request: Request, token: str, link: LinkView, fo
     client = read_client(request)
     if link.purpose is Purpose.ENTER:
         return start_console(runtime, request, sign_in.enter_by_link(runtime, token, client))
-    if link.purpose is Purpose.JOIN and link.has_credentials:
-        return _accept_invitation(runtime, request, token, link, form)
+    known = link.purpose is Purpose.JOIN and _is_signed_in_as(runtime, request, link.person_id)
+    if known or form.get("known"):
+        return _accept_invitation(runtime, request, token, link, form, known=known)
     made = sign_in.set_up_credentials(
         runtime,
         token,
@@ -146,10 +147,12 @@ def _use_link(runtime: Runtime, request: Request, token: str, link: LinkView, fo
     return response
 
 
-def _accept_invitation(runtime: Runtime, request: Request, token: str, link: LinkView, form: Form) -> Response:
+def _accept_invitation(
+    runtime: Runtime, request: Request, token: str, link: LinkView, form: Form, *, known: bool
+) -> Response:
     session_token = read_token(runtime.settings, request)
     response = redirect_to("/console")
-    if not _is_signed_in_as(runtime, session_token, link.person_id):
+    if not known:
         signed_in = _check_password(runtime, request, link.email, form)
         begin_session(runtime, request, response, signed_in)
         session_token = signed_in.token
@@ -170,9 +173,10 @@ def _check_password(runtime: Runtime, request: Request, email: str, form: Form) 
     )
 
 
-def _is_signed_in_as(runtime: Runtime, session_token: str, person_id: str) -> bool:
+def _is_signed_in_as(runtime: Runtime, request: Request, person_id: str) -> bool:
     try:
-        return sessions.find_caller_by_session(runtime, session_token).actor == person_id
+        token = read_token(runtime.settings, request)
+        return sessions.find_caller_by_session(runtime, token).actor == person_id
     except SignInFailed:
         return False
 
@@ -210,14 +214,13 @@ def open_page(template: str, refused: Refused | None = None, **values: object) -
 def _link_page(runtime: Runtime, request: Request, token: str, link: LinkView, refused: Refused | None) -> Response:
     if link.purpose is Purpose.ENTER:
         return open_page("console/link_enter.html", refused, link=link)
-    provider = runtime.settings.oidc_issuer is not None and link.purpose is Purpose.JOIN
-    shown = {"link": link, "provider": provider, "token": token}
-    if link.purpose is Purpose.JOIN and link.has_credentials:
-        known = _is_signed_in_as(runtime, read_token(runtime.settings, request), link.person_id)
-        return open_page("console/link_join.html", refused, known=known, **shown)
+    joins = link.purpose is Purpose.JOIN
+    if joins and _is_signed_in_as(runtime, request, link.person_id):
+        return open_page("console/link_join.html", refused, link=link)
+    shown = {"link": link, "joins": joins, "provider": joins and runtime.settings.oidc_issuer is not None}
     mark = read_set_up_mark(request) or secrets.token_urlsafe(16)
     set_up = sign_in_views.build_set_up(runtime.settings, link, mark)
-    response = open_page("console/link_set_up.html", refused, set_up=set_up, **shown)
+    response = open_page("console/link_set_up.html", refused, set_up=set_up, token=token, **shown)
     set_set_up_mark(runtime.settings, response, mark)
     return response
 
