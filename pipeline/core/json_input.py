@@ -14,6 +14,7 @@ from pydantic_core import SchemaValidator
 
 from pipeline.core.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
 from pipeline.core.field_types import INCOMING
+from pipeline.core.pattern_words import describe_pattern
 from pipeline.core.problems import Issue
 
 M = TypeVar("M", bound=BaseModel)
@@ -56,7 +57,6 @@ _SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 _REMEDIES: Final = {
     "missing": "is required; add it",
     "extra_forbidden": "is not a field of the schema; remove it or correct its name",
-    "string_pattern_mismatch": "must match the pattern {pattern}",
     "literal_error": "must be {expected}",
     "string_type": "must be a string",
     "bool_type": "must be true or false",
@@ -75,9 +75,6 @@ _REMEDIES: Final = {
     "datetime_parsing": "must be an instant with its offset, such as 2026-11-24T15:04:05Z",
     "timezone_aware": "must say its offset, such as 2026-11-24T15:04:05Z",
 }
-#: A pattern of one kind of characters, with their number, and the kinds in words.
-_ONE_KIND: Final = re.compile(r"\^\[(0-9|A-Z|A-Z0-9)\](?:\{(\d+)(?:,(\d+))?\})?\$")
-_KINDS: Final = {"0-9": "digit", "A-Z": "capital letter", "A-Z0-9": "capital letter or digit"}
 #: The same if the limit is 1.
 _ONE: Final = {
     "too_short": "must have at least 1 entry",
@@ -345,12 +342,8 @@ def _remedy(issue: Any) -> str:  # pydantic's TypedDict; its context has any typ
     kind = issue["type"]
     is_one = 1 in (context.get("min_length"), context.get("max_length"))
     template = _ONE[kind] if is_one and kind in _ONE else _REMEDIES.get(kind)
-    if (known := _ONE_KIND.fullmatch(context.get("pattern", ""))) is not None:
-        least, most = known[2] or "1", known[3] or known[2] or "1"
-        words = _KINDS[known[1]] + ("" if most == "1" else "s")
-        return (
-            f"must be {least if least == most else f'{least} to {most}'} {words.replace(' or digits', 's or digits')}"
-        )
+    if kind == "string_pattern_mismatch":
+        return describe_pattern(context["pattern"])
     if template is not None:
         return template.format(**context)
     return error_phrase(str(issue["msg"]))

@@ -1,0 +1,54 @@
+"""What the patterns of fields mean, in words for people."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+#: A pattern of one kind of characters, with their number.
+_ONE_KIND: Final = re.compile(r"\^\[([^\]]+)\](?:\{(\d+)(?:,(\d+))?\})?\$")
+#: The kinds in words: for one character, and for several.
+_KINDS: Final = {
+    "0-9": ("digit", "digits"),
+    "A-Z": ("capital letter", "capital letters"),
+    "A-Z0-9": ("capital letter or digit", "capital letters or digits"),
+    "A-Z0-9-": ("capital letter, digit or hyphen", "capital letters, digits or hyphens"),
+    "A-Za-z0-9-": ("letter, digit or hyphen", "letters, digits or hyphens"),
+}
+_WORDS: Final = {
+    r"^[A-Z]{2}$": "two letters, such as CA",
+    r"^([A-Z]{2}|OTH)$": "two letters, such as CA, or OTH",
+    r"^(-(?=.*[1-9]))?(0|[1-9][0-9]*)(\.[0-9]+)?$": "a decimal number without a plus sign, spaces or leading zeros, such as 12.50",
+    r"^[1-9][0-9]{0,7}$": "a whole number from 1 to 99999999",
+    r"^[1-9][0-9]{0,2}$": "a whole number from 1 to 999",
+    r"^([2-9]|[1-9][0-9]{1,2})$": "a whole number from 2 to 999",
+    r"^(0[1-9]|1[0-2])$": "a month as two digits, such as 07",
+    r"^[0-9]{9}RM[0-9]{4}$": "9 digits, RM and 4 digits, such as 123456789RM0001",
+    r"^NDR[1-9][0-9]?$": "NDR and a number from 1 to 99, such as NDR2",
+    r"^98[0-9]{2}\.[0-9]{2}\.[0-9]{2}(\.[0-9]{2})?$": "8 or 10 digits with points that begin with 98, such as 9802.00.40",
+    r"^99[0-9]{2}\.[0-9]{2}\.[0-9]{2}$": "8 digits with points that begin with 99, such as 9903.81.87",
+    r"^[0-9]{3}\.[0-9]{3}$": "3 digits, a point and 3 digits, such as 081.001",
+    r'^[^\s@,;<>"]+@[^\s@,;<>"]+\.[^\s@,;<>".]+$': "one e-mail address, such as anna@maple.example",
+    r"^[A-Z0-9]{3}-?[0-9]{7}-?[0-9]$": "3 capital letters or digits, then 8 digits, such as ABC-1234567-8",
+    r"^[A-Z]{1,2}[+*]?$": "1 or 2 capital letters, then perhaps + or *, such as CA",
+    r"^[A-Z0-9][A-Z0-9 -]{0,14}$": "1 to 15 capital letters, digits, spaces or hyphens that begin with a letter or digit",
+    r"^[A-HJ-NPR-Z0-9]{17}$": "17 capital letters or digits without I, O and Q",
+    r"^sha256:[0-9a-f]{64}$": "sha256: and 64 digits or letters from a to f",
+    r"^[\x21-\x7e]+$": "ASCII characters without spaces",
+    r"^[A-Za-z][A-Za-z0-9_.-]{1,39}$": "2 to 40 letters, digits or . _ - that begin with a letter",
+    r"^(/[A-Za-z0-9_.~*-]{1,64}){1,12}$": "a JSON Pointer, such as /units/0/lines/1/htsCode",
+    r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$": "1 to 64 letters, digits or _ - that begin with a letter or digit",
+    r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$": "1 to 64 letters, digits or . _ : / - that begin with a letter or digit",
+    r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$": "1 to 128 letters, digits or . _ : - that begin with a letter or digit",
+}
+
+
+def describe_pattern(pattern: str) -> str:
+    """Return what a text must be to fit the pattern, as `must be 10 digits`; it names the pattern if no words are known."""
+    if (words := _WORDS.get(pattern)) is not None:
+        return f"must be {words}"
+    known = _ONE_KIND.fullmatch(pattern)
+    if known is None or known[1] not in _KINDS:
+        return f"must match the pattern {pattern}"
+    least, most = known[2] or "1", known[3] or known[2] or "1"
+    return f"must be {least if least == most else f'{least} to {most}'} {_KINDS[known[1]][most != '1']}"
