@@ -5,7 +5,11 @@ from __future__ import annotations
 from config.celery import app
 from pipeline.core.runtime import process_runtime
 from pipeline.deliveries import polling, sender
+from pipeline.deliveries.channels.registry import load_channels
 from pipeline.workflow import dispatch
+
+# Each worker imports this module at its start, and its steps send messages, too.
+load_channels()
 
 
 @app.task(name="exports.deliver")

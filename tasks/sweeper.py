@@ -37,7 +37,7 @@ from pipeline.exports.metrics import (
     SWEEP_SECONDS,
     SWEPT,
 )
-from pipeline.ops import work_counts
+from pipeline.ops import queue_samples, work_counts  # noqa: F401 - work_counts imports queue_samples in a call
 from pipeline.ops.stats import rollup
 from pipeline.workflow import clock_check, dispatch, sweeper
 from pipeline.workflow.steps import STEPS_BY_NAME

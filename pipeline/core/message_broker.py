@@ -96,12 +96,12 @@ def make_connection(settings: Settings, *, producer_only: bool = False, **option
         connect_timeout=_CONNECT_SECONDS,
         transport_options=transport_options(settings, producer_only=producer_only) | options,
         ssl=tls_options(settings),
-        transport=_find_transport(settings.message_broker),
+        transport=find_transport(settings.message_broker),
     )
 
 
-def _find_transport(message_broker: str) -> type[Transport]:
-    """Return the replacement of kombu's transport to that kind of message broker."""
+def find_transport(message_broker: str) -> type[Transport]:
+    """Return the replacement of kombu's transport to that kind of message broker, imported at the first call."""
     if message_broker == "redis":
         from pipeline.core.redis_transport import RedisTransport  # noqa: PLC0415 - redis takes long to import
 

@@ -98,7 +98,7 @@ def poll_folder(runtime: Runtime, account_id: str, partner_id: str) -> PollResul
             breaker = circuit_breaker.load_breaker_states(session, account_id, partner_id).get("sftp")
         if sealed is None:
             return PollResult()
-        # Here, because asyncssh takes long to import and most processes poll no folder.
+        # Here, because asyncssh takes long to import. A worker has imported it at its start.
         from pipeline.deliveries.channels.sftp_inbox import open_answer_folder  # noqa: PLC0415
 
         limits = replace(endpoint_limits(runtime.settings), per_destination=1)

@@ -14,10 +14,12 @@ from starlette.concurrency import run_in_threadpool
 
 from config.logs import configure_logs
 from pipeline.accounts.open_id import OpenIdProvider
+from pipeline.core.message_broker import find_transport
 from pipeline.core.metrics import build_registry
 from pipeline.core.metrics_folder import find_shared_folder
 from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.customs.reference.bundle import load_rules
+from pipeline.deliveries.channels.registry import load_channels
 from pipeline.interfaces.api import (
     audit,
     deliveries,
@@ -223,4 +225,7 @@ def app() -> FastAPI:
     load_rules()  # bad rules must stop the program, not a plan
     runtime = process_runtime()
     configure_logs(runtime.settings)
+    # Later, an upgrade may have replaced the files.
+    load_channels()
+    find_transport(runtime.settings.message_broker)
     return create_app(runtime, Publisher(runtime.settings.publish_backlog))

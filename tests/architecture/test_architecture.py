@@ -232,3 +232,22 @@ def test_templates_are_all_used() -> None:
     typst = [path.name for path in TEMPLATES.rglob("*.typ")]
     assert typst
     assert [name for name in typst if f'"{name}"' not in in_code] == []
+
+
+def test_modules_of_the_product_are_imported_in_calls_only_if_the_start_imports_them() -> None:
+    """An upgrade may replace the files of a process. A command ends soon; the start of each process imports these."""
+    found = {
+        f"{name_of(path)} imports {node.module}"
+        for path in list_sources(*SOURCE_FOLDERS)
+        if not name_of(path).startswith("pipeline/interfaces/cli/")
+        for outer in ast.walk(parse_source(path))
+        if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(outer)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] in SOURCE_FOLDERS
+    }
+    assert found == {
+        "pipeline/core/message_broker.py imports pipeline.core.redis_transport",
+        "pipeline/core/tracing.py imports pipeline.core.tracing_sdk",
+        "pipeline/deliveries/polling.py imports pipeline.deliveries.channels.sftp_inbox",
+        "pipeline/ops/work_counts.py imports pipeline.ops.queue_samples",
+    }

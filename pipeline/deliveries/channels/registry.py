@@ -12,7 +12,7 @@ from pipeline.deliveries.channels.protocol import Channel, ChannelFactory
 
 
 class _Channels(Mapping[str, Channel]):
-    """The channels by name. Each is loaded on first use: the library of SFTP takes longer to import than a delivery."""
+    """The channels by name. Each is loaded on first use: a command needs one, and the library of SFTP imports slowly."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
@@ -38,6 +38,12 @@ class _Channels(Mapping[str, Channel]):
 def open_channels(settings: Settings) -> Mapping[str, Channel]:
     """Return this process's channels by name. Each is loaded from the file of its name; nothing connects before a send."""
     return _Channels(settings)
+
+
+def load_channels() -> None:
+    """Import all channels. A process that runs on calls this at its start: an upgrade may change the files later."""
+    for name in CHANNELS:
+        _load_channel_factory(name)
 
 
 def _load_channel_factory(name: str) -> ChannelFactory:

@@ -12,15 +12,31 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
 
+import asyncssh
 import httpx
 import psutil
 import pytest
 
 from tests.support import factories
 from tests.support.command_line import ROOT, Commands, exports
+from tests.support.ports import free_port
 from tests.support.servers import Redis, poll
 
 CODE: Final = ("config", "pipeline", "tasks", "templates")
+
+
+#: Notes the modules of the product that each process imports.
+NOTE_IMPORTS: Final = """
+import os, sys
+from pathlib import Path
+
+def note(event, arguments):
+    if event == "import" and arguments[0].partition(".")[0] in {"config", "pipeline", "tasks"}:
+        with Path(__file__).with_name(f"{os.getpid()}.imports").open("a") as noted:
+            print(arguments[0], file=noted)
+
+sys.addaudithook(note)
+"""
 
 
 def write_version(installation: Path, version: str) -> None:
@@ -116,6 +132,68 @@ def test_processes_wait_for_their_restart(commands: Commands, installation: Path
                 process.send_signal(signal.SIGTERM)
                 process.communicate(timeout=60)
     assert [process.returncode for process in processes] == [-signal.SIGTERM] * 3
+
+
+def test_ready_processes_import_no_more_modules_of_the_product(
+    commands: Commands, installation: Path, tmp_path: Path
+) -> None:
+    """Whatever arrives: the files may be those of another version by then."""
+    commands.environment |= {"EXPORTS_ALLOW_PRIVATE_DESTINATIONS": "true", "EXPORTS_SECRET_KEY": "k" * 32}
+    (installation / "sitecustomize.py").write_text(NOTE_IMPORTS, encoding="utf-8")
+    commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
+    key = commands.json("keys", "create", "--account", factories.ACCOUNT, "--role", "admin")["key"]
+    (tmp_path / "password").write_text("secret", encoding="utf-8")
+    pin = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
+    files = ("--sftp", "sftp://us@127.0.0.1:9/in", "--host-key", pin, "--credential", str(tmp_path / "password"))
+    for partner, kind, channels in (
+        (factories.BROKER, "customs_broker", files),
+        (factories.WAREHOUSE, "warehouse", ("--webhook", "http://127.0.0.1:9/in", "--queue")),
+        ("op_1", "operator", ("--email", "desk@maple.example")),
+    ):
+        commands.json("partners", "add", partner, "--account", factories.ACCOUNT, "--kind", kind, "--name", partner, "--live", *channels)  # fmt: skip
+    with Redis() as redis:
+        environment = {
+            **commands.environment,
+            "BROKER_URL": redis.fresh_url(),
+            "EXPORTS_SMTP_URL": "smtp://127.0.0.1:9",
+            "EXPORTS_MAIL_FROM": "desk@maple.example",
+            "PYTHONPATH": str(installation),
+        }
+        port = free_port()
+        roles = (("worker",), ("deliveries",), ("intake",), ("web", "--host", "127.0.0.1", "--port", str(port)))
+        processes = [exports([*role, "--json"], environment, tmp_path) for role in roles]
+        try:
+            noted = {}
+            for process in processes:
+                assert process.stdout is not None
+                assert "pid" in (line := process.stdout.readline()), line + process.stdout.read()
+                noted[process.pid] = read_imports(installation, process.pid)
+                assert "pipeline.core.runtime" in noted[process.pid]
+            address = f"http://127.0.0.1:{port}"
+            with httpx.Client(base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=30) as client:
+                poll(is_in(client, execute(client, "batch_imports"), "executed"), 60, "the export is not executed")
+                poll(lambda: len(list_tried_channels(client)) == 4, 60, "a channel was not tried")
+                client.post(f"/api/partners/{factories.BROKER}/test")
+                client.get("/metrics")
+                client.get("/readyz")
+            found = {
+                process.args[1]: read_imports(installation, process.pid) - noted[process.pid] for process in processes
+            }  # type: ignore[index]
+            assert found == {"worker": set(), "deliveries": set(), "intake": set(), "web": set()}
+        finally:
+            for process in processes:
+                process.send_signal(signal.SIGTERM)
+                process.communicate(timeout=60)
+
+
+def read_imports(folder: Path, pid: int) -> set[str]:
+    """Return the modules of the product that the process has imported so far."""
+    return {*(folder / f"{pid}.imports").read_text(encoding="utf-8").split()}
+
+
+def list_tried_channels(client: httpx.Client) -> set[str]:
+    found = client.get("/api/deliveries").json()["items"]
+    return {each["channel"] for each in found if each["attempts"]}
 
 
 def execute(client: httpx.Client, batch: str) -> str:
