@@ -137,7 +137,7 @@ def name_decider(by: str, actor: str | None) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class ActFilter:
-    """Which acts a list has; None is no condition. Days are days of UTC, and both are included."""
+    """Which acts a list has; None asks for all. Days are days of UTC, and both are included."""
 
     actor: str | None = None
     action: Action | None = None

@@ -64,6 +64,10 @@ def read_services(profile: str, **variables: str) -> dict[str, dict[str, Any]]:
     assert done.returncode == 0, done.stderr
     # Compose escapes each dollar sign, so that it could read its own output.
     services: dict[str, dict[str, Any]] = json.loads(done.stdout.replace("$$", "$"))["services"]
+    for service in services.values():
+        # A container does not get a variable without a value.
+        given = service.get("environment", {})
+        service["environment"] = {name: value for name, value in given.items() if value is not None}
     return services
 
 

@@ -177,8 +177,9 @@ def test_ready_processes_import_no_more_modules_of_the_product(
                 client.get("/metrics")
                 client.get("/readyz")
             found = {
-                process.args[1]: read_imports(installation, process.pid) - noted[process.pid] for process in processes
-            }  # type: ignore[index]
+                role[0]: read_imports(installation, process.pid) - noted[process.pid]
+                for role, process in zip(roles, processes, strict=True)
+            }
             assert found == {"worker": set(), "deliveries": set(), "intake": set(), "web": set()}
         finally:
             for process in processes:
