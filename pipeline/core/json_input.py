@@ -14,7 +14,7 @@ from pydantic_core import SchemaValidator
 
 from pipeline.core.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
 from pipeline.core.field_types import INCOMING
-from pipeline.core.pattern_words import describe_pattern
+from pipeline.core.pattern_text import describe_pattern
 from pipeline.core.problems import Issue
 
 M = TypeVar("M", bound=BaseModel)

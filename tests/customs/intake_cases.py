@@ -33,6 +33,8 @@ def battery(**attributes: str) -> list[tuple[str, Any]]:
     return [*changed, (f"{PAN}/treatment/chapter99/-", heading("9903.94.06", "0"))]
 
 
+EXPORTED = f"{UNIT}/entry/exportDate"
+
 INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
     "V01 a maker of textiles is not coded exactly": (
         [(f"{MAKER}/0/mid", "XOMAPGOO12TOR")],
@@ -211,22 +213,10 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{CERTIFICATE}/blanketTo", "2027-12-31")],
         [("V30", "warn", f"{CERTIFICATE}/blanketTo")],
     ),
-    "V31 there before it left": (
-        [(f"{UNIT}/entry/exportDate", "2026-11-28")],
-        [("V31", "warn", f"{UNIT}/entry/exportDate")],
-    ),
-    "V31 three weeks in a truck": (
-        [(f"{UNIT}/entry/exportDate", "2026-11-05")],
-        [],
-    ),
-    "V31 more than three weeks in a truck": (
-        [(f"{UNIT}/entry/exportDate", "2026-11-04")],
-        [("V31", "warn", f"{UNIT}/entry/exportDate")],
-    ),
-    "V31 at sea for four months": (
-        [(f"{UNIT}/entry/exportDate", "2026-07-29"), (f"{UNIT}/entry/modeOfTransport", "vessel")],
-        [],
-    ),
+    "V31 there before it left": ([(EXPORTED, "2026-11-28")], [("V31", "warn", EXPORTED)]),
+    "V31 three weeks in a truck": ([(EXPORTED, "2026-11-05")], []),
+    "V31 more than three weeks in a truck": ([(EXPORTED, "2026-11-04")], [("V31", "warn", EXPORTED)]),
+    "V31 at sea for four months": ([(EXPORTED, "2026-07-29"), (f"{UNIT}/entry/modeOfTransport", "vessel")], []),
     "V31 invoiced after it crossed": (
         [(f"{UNIT}/invoice/date", "2026-11-27")],
         [("V31", "warn", f"{UNIT}/invoice/date")],
@@ -260,10 +250,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         ],
         [("V03", "block", f"{UNIT}/invoice/assistItems/0/amount")],
     ),
-    "V33 a sale without a day": (
-        [(f"{UNIT}/invoice/saleDate", None)],
-        [("V33", "block", f"{UNIT}/invoice/saleDate")],
-    ),
+    "V33 a sale without a day": ([(f"{UNIT}/invoice/saleDate", None)], [("V33", "block", f"{UNIT}/invoice/saleDate")]),
     "V33 a sale without a place": (
         [(f"{UNIT}/invoice/salePlace", None)],
         [("V33", "block", f"{UNIT}/invoice/salePlace")],
@@ -350,10 +337,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{UNIT}/parties/buyer/address/city", "Buffalo\u3164")],
         [("D02", "block", f"{UNIT}/parties/buyer/address/city")],
     ),
-    "D02 marks piled on a letter": (
-        [(f"{PAN}/sku", "PAN-Z" + "\u0300\u0301" * 20)],
-        [("D02", "block", f"{PAN}/sku")],
-    ),
+    "D02 marks piled on a letter": ([(f"{PAN}/sku", "PAN-Z" + "\u0300\u0301" * 20)], [("D02", "block", f"{PAN}/sku")]),
     "D02 an approver who reads backwards": (
         [("/approval/approvedBy", "ops\u202e moc.elpam")],
         [("D02", "block", "/approval/approvedBy")],

@@ -47,7 +47,7 @@ def show_audit_trail(
         filters=filters,
         actor_name=names.get(actor, actor),
         people=[person_views.show_member(each) for each in members],
-        actions=person_views.build_act_filters(wanted),
+        actions=person_views.build_action_choices(wanted),
         next_link=None
         if page.next_before is None
         else f"/console/audit?{urlencode(older | {'before': page.next_before})}",

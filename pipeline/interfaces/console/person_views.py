@@ -175,7 +175,7 @@ class ShownAct:
 
 
 @dataclass(frozen=True)
-class ActFilter:
+class ActionChoice:
     """A choice of the filter by action."""
 
     value: str
@@ -203,9 +203,9 @@ def show_act(act: ActView, names: Mapping[str, str]) -> ShownAct:
     )
 
 
-def build_act_filters(chosen: Action | None) -> Sequence[ActFilter]:
+def build_action_choices(chosen: Action | None) -> Sequence[ActionChoice]:
     """Return every action for the filter."""
-    return [ActFilter(each.value, each.value.replace("_", " "), each is chosen) for each in Action]
+    return [ActionChoice(each.value, each.value.replace("_", " "), each is chosen) for each in Action]
 
 
 def _format_detail(value: object) -> str:
