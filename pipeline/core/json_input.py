@@ -13,8 +13,8 @@ from pydantic import BaseModel, ValidationError
 from pydantic_core import SchemaValidator
 
 from pipeline.core.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
+from pipeline.core.field_text import describe_pattern
 from pipeline.core.field_types import INCOMING
-from pipeline.core.pattern_text import describe_pattern
 from pipeline.core.problems import Issue
 
 M = TypeVar("M", bound=BaseModel)

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.pattern_text import describe_pattern
+from pipeline.core.field_text import describe_pattern
 from tests.support.command_line import ROOT
 
 SCHEMAS = ROOT / "tests/interfaces/contracts/schemas"
