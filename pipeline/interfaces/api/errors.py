@@ -94,6 +94,11 @@ def internal_error() -> InternalError:
     )
 
 
+def build_busy(why: str, **headers: str) -> Busy:
+    """Return the refusal of a request for which this process has no room."""
+    return Busy(f"{why}; try again in 1 s", headers={"Retry-After": "1", **headers})
+
+
 def to_refusal(error: Exception) -> Refused:
     """Return the refusal that stands for an exception of a library or of ours."""
     if isinstance(error, Refused):
@@ -107,7 +112,7 @@ def to_refusal(error: Exception) -> Refused:
     if isinstance(error, DocumentMissing | ArtifactConflict):
         return ArtifactLost(f"{error}; ask the operator to run `exports artifacts check`, which says how to restore it")
     if isinstance(error, ServiceBusy):
-        return Busy("the service is busy with other requests; try again in 1 s", headers={"Retry-After": "1"})
+        return build_busy("the service is busy with other requests")
     if isinstance(error, Retryable):
         part = {DatabaseBusy: "the database", StoreUnavailable: "the artifact store"}.get(
             type(error), "a part of the service"

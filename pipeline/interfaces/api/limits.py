@@ -10,9 +10,9 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from pipeline.core import deadline
-from pipeline.core.errors import BodyTooSlow, InvalidRequest, NotFound, NotReady, PayloadTooLarge, Refused
-from pipeline.interfaces.api.errors import problem_response
-from pipeline.interfaces.api.places import BODY_SECONDS, busy_refusal
+from pipeline.core.errors import BodyTooSlow, Busy, InvalidRequest, NotFound, PayloadTooLarge, Refused
+from pipeline.interfaces.api.errors import build_busy, problem_response
+from pipeline.interfaces.api.places import BODY_SECONDS
 
 #: Short, so that a caller learns soon that the database is busy; the request's own work takes time as well.
 REQUEST_WAIT_SECONDS: Final = 3.0
@@ -133,8 +133,8 @@ class BodyLimit:
             f"the body is larger than {self.max_bytes} bytes; split the plan", headers={"Connection": "close"}
         )
 
-    def _too_many(self) -> NotReady:
-        return busy_refusal("this process holds its maximum of bytes of request bodies")
+    def _too_many(self) -> Busy:
+        return build_busy("this process holds its maximum of bytes of request bodies", Connection="close")
 
 
 def _receive_within(receive: Receive, seconds: float) -> Receive:

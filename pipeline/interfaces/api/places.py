@@ -11,8 +11,8 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from pipeline.accounts.sessions import find_network
-from pipeline.core.errors import NotReady, RateLimited
-from pipeline.interfaces.api.errors import problem_response
+from pipeline.core.errors import Busy, RateLimited
+from pipeline.interfaces.api.errors import build_busy, problem_response
 
 _STREAM: Final = "text/event-stream"
 
@@ -113,7 +113,7 @@ class RequestLimit:
 
     def _enter(
         self, door: Door | None, kind: str, scope: Scope, take: Callable[[str, int], bool]
-    ) -> NotReady | RateLimited | None:
+    ) -> Busy | RateLimited | None:
         """Take the places that need no knowledge of the sender; return why there is none."""
         places = self.max_requests
         if door is not None:
@@ -126,7 +126,7 @@ class RequestLimit:
                     f"your network has {most} {kind} in progress here; try again in 1 s", headers=headers
                 )
         if not take("", places):
-            return busy_refusal(f"this process has {places} {kind} in progress")
+            return build_busy(f"this process has {places} {kind} in progress", Connection="close")
         return None
 
 
@@ -141,8 +141,3 @@ def find_door(path: str, headers: Headers) -> Door | None:
 
 def _is_stream(path: str, headers: Headers) -> bool:
     return path == "/console/live" or (path.endswith("/events") and _STREAM in headers.get("accept", ""))
-
-
-def busy_refusal(why: str) -> NotReady:
-    """Return the refusal of a request for which the process has no room."""
-    return NotReady(f"{why}; try again in 1 s", headers={"Retry-After": "1", "Connection": "close"})

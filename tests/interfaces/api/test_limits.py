@@ -54,7 +54,7 @@ def hold_request(
 def is_busy(response: httpx.Response) -> bool:
     if response.status_code != 503:
         return False
-    assert response.json()["errorCode"] == "NOT_READY"
+    assert response.json()["errorCode"] == "BUSY"
     assert (response.headers["retry-after"], response.headers["connection"]) == ("1", "close")
     return True
 
