@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from pipeline.accounts import secrets
 from pipeline.core import tenancy
-from pipeline.core.errors import InvalidApiKey, NotReady
+from pipeline.core.errors import InvalidApiKey
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries import sandbox_broker
@@ -22,6 +22,7 @@ from pipeline.deliveries.schemas.views import SandboxPage
 from pipeline.deliveries.signature import check_signature, invalid_signature
 from pipeline.deliveries.submissions import Signer
 from pipeline.interfaces.api.dependencies import Cursor, Reader, RuntimeDep
+from pipeline.interfaces.api.errors import build_busy
 from pipeline.interfaces.api.openapi import BY_SANDBOX_TOKEN, LIST_REFUSALS, SIGNED, refusal_responses
 
 router = APIRouter(prefix="/sandbox", tags=["sandbox"])
@@ -37,17 +38,14 @@ class _UnverifiedBodies:
         self._held_bytes = 0
 
     async def read(self, request: Request, max_bytes: int) -> bytes:
-        """Return the body; raises NotReady if too many others are being read."""
+        """Return the body; raises Busy if too many others are being read."""
         body = bytearray()
         try:
             async for part in request.stream():
                 body += part
                 self._held_bytes += len(part)
                 if self._held_bytes > max_bytes:
-                    raise NotReady(
-                        "the sandbox broker reads its maximum of bytes; try again in 1 s",
-                        headers={"Retry-After": "1", "Connection": "close"},
-                    )
+                    raise build_busy("the sandbox broker reads its maximum of bytes", Connection="close")
         finally:
             self._held_bytes -= len(body)
         return bytes(body)
