@@ -24,7 +24,6 @@ from pipeline.interfaces.kind_text import describe_document_kind
 M = TypeVar("M", bound=BaseModel)
 
 _MAX_DEPTH: Final = 6
-_ID_FORM: Final = "must be up to 64 letters, digits, _ and -, such as br_1"
 
 
 @dataclass(frozen=True)
@@ -58,8 +57,6 @@ def build_new_form(
     """Return the form of a new partner of this kind with this channel, with what was typed."""
     placed = channels.place_errors([channel], errors)
     prefix = {"customs_broker": "br", "warehouse": "wh", "operator": "op"}[kind]
-    if "pattern" in placed.get("/id", ""):
-        placed = {**placed, "/id": _ID_FORM}
     inputs = [
         Input(
             "id",

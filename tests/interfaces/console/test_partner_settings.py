@@ -136,7 +136,7 @@ def test_each_channel_is_created_by_its_schema(
     [
         ("webhook", {"webhook.address": "partner.example"}, "webhook.address", "must look like https://"),
         ("webhook", {"webhook.address": ""}, "webhook.address", "is required"),
-        ("webhook", {"id": "br 1"}, "id", "must be up to 64 letters"),
+        ("webhook", {"id": "br 1"}, "id", "must be 1 to 64 letters"),
         ("webhook", {"id": factories.BROKER}, "id", "exists already"),
         ("webhook", {"id": "new"}, "id", "is reserved"),
         ("webhook", {"name": "a\u202eb"}, "name", "change the direction of writing"),
