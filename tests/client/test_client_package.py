@@ -38,19 +38,8 @@ def test_client_imports_nothing_of_the_service(client_package: Path) -> None:
     assert set(run_alone(client_package, f"{everything}\n{names}").split()) & SERVERS == set()
 
 
-def measure_import(folder: Path, names: str) -> tuple[float, int]:
-    """Return the processor seconds that the import of these modules takes, the least of five times, and how many modules it loads."""
-    program = f"import time; began = time.process_time(); import {names}; print(time.process_time() - began, len(sys.modules))"
-    printed = [run_alone(folder, program).split() for _ in range(5)]
-    return min(float(seconds) for seconds, _ in printed), int(printed[0][1])
-
-
-def test_client_is_imported_quickly(client_package: Path) -> None:
-    """At rest it takes 0.2 s. A busy machine is slower in all, so the libraries that it needs are the measure."""
-    needed, _ = measure_import(client_package, "httpx, pydantic, pydantic.main, standardwebhooks")
-    seconds, modules = measure_import(client_package, "exports_client")
-    assert modules < 340
-    assert seconds < max(0.3, 2.5 * needed)
+def test_client_imports_few_modules(client_package: Path) -> None:
+    assert int(run_alone(client_package, "import sys, exports_client; print(len(sys.modules))")) < 340
 
 
 def test_example_of_the_readme_executes_a_plan(client_package: Path, service: Commands, tmp_path: Path) -> None:

@@ -112,7 +112,7 @@ def test_calls_reject_dates_out_of_range(harness: ApiHarness) -> None:
                     for end in FINAL_EVENTS[kind]:
                         assert_refused(client.request(method, address, json=put(body, pointer, end)), pointer)
     # Exports accepted and milestones reached after and before; the day of a tariff number and of a decision.
-    assert parameters == 4 * len(FINAL_EVENTS["date-time"]) + 2 * len(FINAL_EVENTS["date"])
+    assert parameters == 4 * len(FINAL_EVENTS["date-time"]) + 4 * len(FINAL_EVENTS["date"])
     assert found.keys() == BODIES.keys()
     assert {path: count for path, count in found.items() if count < BODIES[path]} == {}
     assert harness.rows() == before
