@@ -39,6 +39,7 @@ _WORDS: Final = {
     r"^(/[A-Za-z0-9_.~*-]{1,64}){1,12}$": "a JSON Pointer, such as /units/0/lines/1/htsCode",
     r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$": "1 to 64 letters, digits or _ - that begin with a letter or digit",
     r"^[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}$": "1 to 64 letters, digits or . _ : / - that begin with a letter or digit",
+    r"^[A-Za-z0-9_-]+$": "`nextCursor` of the page before",
     r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$": "1 to 128 letters, digits or . _ : - that begin with a letter or digit",
 }
 

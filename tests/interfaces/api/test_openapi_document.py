@@ -145,11 +145,16 @@ def test_schemas_of_parameters_allow_only_what_the_service_reads(document: dict[
     assert [name for name, schema in parameters.items() if '"null"' in json.dumps(schema)] == []
     sequence = parameters["/api/exports/{id}/events", "Last-Event-ID"]
     assert (sequence["type"], sequence["minimum"], sequence["maximum"]) == ("integer", 0, 2**31)
+    accepted = {
+        "number": ["7323", "7323.93", "7323930045", "6115.94.00.00"],
+        "cursor": ["dlv_01m6szzha9tq0zeghjkmnpqrst", "ZXhwXzAxbTZzenpoYTl0cTB6ZWdoamttbnBxcnN0"],
+    }
+    refused = {"number": ["", "73", "73239", "7323.9", "x"], "cursor": ["", "ZXhw=", "a b", "exp_1/"]}
+    assert {*accepted} <= {name for _, name in parameters}
     for (path, name), schema in parameters.items():
-        if name == "number":
-            accepted = ["7323", "7323.93", "7323930045", "6115.94.00.00"]
-            assert all(re.search(schema["pattern"], each) for each in accepted), path
-            assert not any(re.search(schema["pattern"], each) for each in ["", "73", "73239", "7323.9", "x"]), path
+        if name in accepted:
+            assert all(re.search(schema["pattern"], each) for each in accepted[name]), path
+            assert not any(re.search(schema["pattern"], each) for each in refused[name]), path
 
 
 def test_optional_members_have_no_default_of_null(document: dict[str, Any]) -> None:
