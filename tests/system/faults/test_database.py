@@ -255,7 +255,7 @@ def test_two_hundred_requests_on_an_exhausted_pool(site: Site, case: OpenCase) -
         half, most = share(seconds, 0.5), share(seconds, 0.99)
         one.note("200 requests at once: p50 and p99 in seconds", f"{half:.2f} {most:.2f}")
         assert most <= CROWD_SECONDS * measure_load()
-        assert {None if answer is None else answer.status_code for answer in answers} <= {409, 503}
+        assert {None if answer is None else answer.status_code for answer in answers} <= {409, 429, 503}
         assert 503 in {answer.status_code for answer in answers if answer is not None}
         exports = [first, *(one.accepted(plan) for plan in plans)]
         site.start("worker")

@@ -269,7 +269,7 @@ class Exports(RuleBasedStateMachine):
         with self.world.runtime.db.read() as session:
             found = session.scalars(select(BrokerSubmission.id)).all()
         if found:
-            body = AcknowledgementBody.model_validate({"id": f"a{number}", "status": status})
+            body = AcknowledgementBody.model_validate({"id": f"{status}{number}", "status": status})
             submission = data.draw(st.sampled_from(sorted(found)))
             submissions.receive_answer(self.world.runtime, submission, body, "partner:br_sandbox")
 
