@@ -363,7 +363,7 @@ def run_scenarios(examples: int, steps: int, random_source: int) -> None:
 @pytest.mark.timeout(900)
 @pytest.mark.usefixtures("prepare_world")
 def test_promises_hold_in_random_scenarios(random_source: int) -> None:
-    run_scenarios(examples=30, steps=40, random_source=random_source)
+    run_scenarios(examples=20, steps=40, random_source=random_source)
 
 
 @pytest.mark.long
