@@ -17,8 +17,9 @@ from pipeline.exports.schemas.plan import Plan
 
 #: The members that the plan hash leaves out: the approval is for a hash, and the hash cannot contain itself.
 UNHASHED: Final = ("approval", "planHash")
-#: A caller's clock or zone may be wrong by so much: an approval that is later is none.
-CLOCKS_DIFFER: Final = timedelta(days=1)
+
+#: The clock or the time zone of the approver may be wrong by so much.
+_CLOCKS_DIFFER: Final = timedelta(days=1)
 
 _BEYOND_THE_BASIC_PLANE = re.compile("[\U00010000-\U0010ffff]")
 
@@ -100,7 +101,7 @@ def check_approval(plan: Plan, now: datetime) -> None:
     if plan.approval is None:
         raise PlanNotApproved("the plan has no approval; have it approved, then send it", field="/plan/approval")
     approved_at, expires_at = plan.approval.approved_at, plan.approval.expires_at
-    if approved_at - now > CLOCKS_DIFFER:
+    if approved_at - now > _CLOCKS_DIFFER:
         raise PlanNotApproved(
             f"approvedAt is {approved_at.isoformat()}, but now is {now.isoformat(timespec='seconds')}; send the time of the approval",
             field="/plan/approval/approvedAt",
