@@ -128,9 +128,10 @@ def _check_days(unit: Unit, pointer: str, entered_on: date, on: date) -> Iterato
             remedy="Correct the dates if the goods have not crossed yet; rules and rates depend on the day of entry.",
             source="19 CFR 141.68, 141.69",
         )
-    exported_on = unit.entry.export_date
+    exported_on, mode = unit.entry.export_date, unit.entry.mode_of_transport
+    days = (entered_on - exported_on).days
     # The arrival and the export date may use different UTC offsets, so one day of difference is allowed.
-    if (exported_on - entered_on).days > 1:
+    if days < -1:
         yield Finding(
             rule="V31",
             severity="warn",
@@ -139,7 +140,6 @@ def _check_days(unit: Unit, pointer: str, entered_on: date, on: date) -> Iterato
             remedy="Correct the export date or the arrival.",
             source="19 CFR 152.1(c)",
         )
-    days, mode = (entered_on - exported_on).days, unit.entry.mode_of_transport
     if days > _LONGEST_DAYS.get(mode, _LONGEST_DAYS_ELSE):
         yield Finding(
             rule="V31",

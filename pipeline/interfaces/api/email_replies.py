@@ -99,14 +99,14 @@ def _record_reply(runtime: Runtime, token: str, link: ReplyLink, handoff: Handof
     if handoff.final_reply is not None or handoff.replaced is not None:
         return _form_page(handoff, form, status=409)
     try:
-        receipt = email_replies.record_reply(runtime, link, handoff, form)
+        kept = email_replies.record_reply(runtime, link, handoff, form).recorded or form.status == "received"
     except (ValidationFailed, NotInHandoff) as refused:
         return _form_page(handoff, form, refusal=refused.message, status=400)
     except Purged:
         return _purged_page()
     except InvalidState:
-        return _form_page(email_replies.load_handoff(runtime, link), form, status=409)
-    if not receipt.recorded and form.status != "received":
+        kept = False
+    if not kept:
         return _form_page(email_replies.load_handoff(runtime, link), form, status=409)
     return RedirectResponse(f"./{token}", 303, HEADERS)
 
