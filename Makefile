@@ -55,7 +55,7 @@ OF_PLANS := $(addprefix tests/,customs deliveries exports interfaces ops orders 
 OTHERS   := tests $(addprefix --ignore=,$(OF_PLANS) $(addprefix tests/system/,acceptance faults soak))
 LEAP_DAY := tests.support.on_day 2028-02-29T23:59 Etc/GMT+12
 
-calendar: setup ## Run the tests that read the clock as if it were other days, two at a time; takes ten minutes
+calendar: setup ## Run the tests that read the clock as if it were other days, two at a time; takes a quarter of an hour
 	@$(MAKE) -j2 --output-sync --no-print-directory \
 	  $$($(VENV)/bin/python -m tests.support.calendar_days | sed 's/[^ ][^ ]*/on-&/g') leap-day leap-day-others
 

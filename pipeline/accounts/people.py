@@ -202,7 +202,8 @@ def find_member_caller(runtime: Runtime, account_id: str, person_id: str) -> Cal
 def name_actors(session: Session, ids: Collection[str]) -> dict[str, str]:
     """Return the names of those ids that are people's or API keys'.
 
-    A person has the name that the account of this context may see, or the e-mail address if there is none. A key is `API key` with its name, a portal link the portal of the partner's name, with the link's id.
+    A person has the name that the account of this context may see, or the e-mail address if there is none. A key is
+    `API key` with its name. A portal link is the portal of the partner's name, with the link's id.
     """
     of_account = (col(Membership.person_id) == col(Person.id), col(Membership.account_id) == tenancy.current_account())
     found = session.execute(

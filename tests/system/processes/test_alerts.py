@@ -243,8 +243,8 @@ def neglect(service: Service) -> None:
         service.wait(reached, "exports_outcomes_reached_total", "rejected")
 
     reject(1, first)
-    service.check(partial(reject, 1 + len(others), *others), "ExportsAccessDenied", "ExportsCertificationsExpire", "ExportsPrefixNearlyUsed",
-                  "ExportsRejections", "ExportsRulesRefused")  # fmt: skip
+    service.check(partial(reject, 1 + len(others), *others), "ExportsAccessDenied", "ExportsCertificationsExpire",
+                  "ExportsPrefixNearlyUsed", "ExportsRejections", "ExportsRulesRefused")  # fmt: skip
 
 
 def fail_documents(service: Service) -> None:
