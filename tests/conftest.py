@@ -18,10 +18,12 @@ import hypothesis
 import kombu.transport.redis
 import pytest
 import structlog
+from argon2 import PasswordHasher
 from kombu.transport import TRANSPORT_ALIASES, memory
 from psycopg import sql
 
 from config.settings import Settings
+from pipeline.accounts import credentials
 from pipeline.core import tenancy
 from pipeline.core.db import Database
 from pipeline.core.outbound import GuardedNetwork
@@ -66,6 +68,9 @@ def pytest_configure() -> None:
     # A consumer ends only after Redis has answered its last wait for a message.
     kombu.transport.redis.Transport.brpop_timeout = 0.05  # type: ignore[assignment]
     compiled_statements.share()
+    # A hash of the product takes a tenth of a second; a test of its own holds its cost.
+    credentials._HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)  # type: ignore[misc]
+    credentials._NOBODYS_HASH = credentials.hash_password("nobody's password")  # type: ignore[misc]
     # A thread that outlives its test must not write into output that another test reads as a command's answer.
     *processors, _ = structlog.get_config()["processors"]
     # rich would take a second of processor time for each traceback.

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.metadata import version
 from typing import Final
 
-from fastapi import Depends, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from prometheus_client import CollectorRegistry
 from starlette.concurrency import run_in_threadpool
+from starlette.routing import BaseRoute
 
 from config.logs import configure_logs
 from pipeline.accounts.open_id import OpenIdProvider
@@ -181,7 +183,6 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
         openapi_url="/openapi.json" if runtime.settings.docs else None,
         # A redirect would name the host of the request, and http even behind a proxy that speaks TLS.
         redirect_slashes=False,
-        dependencies=[Depends(check_query)],
         # Its own spans and logs would have the addresses of links, which are secret, and the texts of errors.
         telemetry={"tracing": False, "metrics": False, "logs": False},
     )
@@ -213,11 +214,23 @@ def create_app(runtime: Runtime, publisher: TaskPublisher) -> FastAPI:
     counted = RequestMetrics(registry if find_shared_folder() is None else CollectorRegistry())
     app.add_middleware(RequestContext, metrics=counted)
     add_problem_handlers(app)
-    routers = [router for router in ROUTERS if runtime.settings.docs or router not in _CONTRACT_ROUTERS]
-    for router in routers:
-        app.include_router(router)
+    routers = _find_routers(with_contract=runtime.settings.docs)
+    app.router.routes.extend(_build_routes(with_contract=runtime.settings.docs))
     add_contract(app, routers, runtime.settings.public_url)
     return app
+
+
+def _find_routers(*, with_contract: bool) -> Sequence[APIRouter]:
+    return [router for router in ROUTERS if with_contract or router not in _CONTRACT_ROUTERS]
+
+
+@cache
+def _build_routes(*, with_contract: bool) -> Sequence[BaseRoute]:
+    """Return the routes, which the apps of a process share: their parameters are read once, at the first request."""
+    together = APIRouter(dependencies=[Depends(check_query)])
+    for router in _find_routers(with_contract=with_contract):
+        together.include_router(router)
+    return together.routes
 
 
 def app() -> FastAPI:

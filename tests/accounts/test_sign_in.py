@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import runpy
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -39,6 +40,11 @@ def test_person_sets_up_signs_in_and_acts_with_their_roles(runtime: Runtime) -> 
         "person_invited", "credentials_set", "person_joined", "signed_in", "signed_in",
     ]  # fmt: skip
     assert audit.verify_chains(runtime).intact
+
+
+def test_a_hash_costs_what_owasp_recommends() -> None:
+    product = runpy.run_path(credentials.__file__)  # the tests' own copy takes less
+    assert product["hash_password"](PASSWORD).startswith("$argon2id$v=19$m=19456,t=2,p=1$")
 
 
 def test_nothing_secret_is_stored_in_clear(runtime: Runtime) -> None:
