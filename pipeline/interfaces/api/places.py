@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from pipeline.accounts.sessions import find_network
 from pipeline.core.errors import Busy, RateLimited
 from pipeline.interfaces.api.errors import build_busy, problem_response
+from pipeline.interfaces.api.fair_threads import DOOR
 
 _STREAM: Final = "text/event-stream"
 
@@ -22,7 +23,7 @@ _UNLIMITED_PATHS: Final = frozenset({"/livez", "/readyz"})
 
 @dataclass(frozen=True)
 class Door:
-    """Addresses that answer before the sender is known. They have places of their own, so a flood closes no other door.
+    """Addresses that answer before the sender is known. They have their own places and threads: a flood closes no other door.
 
     A request with the `credential` header takes no place here: its route checks that before it reads a body.
     """
@@ -117,6 +118,7 @@ class RequestLimit:
         """Take the places that need no knowledge of the sender; return why there is none."""
         places = self.max_requests
         if door is not None:
+            DOOR.set(door.name)
             scope[BODY_SECONDS] = door.body_seconds
             places = max(_MIN_PLACES, self.max_requests // door.part)
             client, most = scope.get("client"), max(1, places // _NETWORK_PART)

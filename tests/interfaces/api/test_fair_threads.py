@@ -14,9 +14,10 @@ from pipeline.accounts.api_keys import Caller, find_caller
 from pipeline.core import deadline, tenancy
 from pipeline.core.deadline import ServiceBusy
 from pipeline.core.runtime import Runtime
+from pipeline.core.tenancy import NO_ACCOUNT
 from pipeline.interfaces.api import dependencies, limits
 from pipeline.interfaces.api import exports as export_routes
-from pipeline.interfaces.api.fair_threads import SHARE, SHARED_SECONDS, THREADS, FairThreads
+from pipeline.interfaces.api.fair_threads import DOOR, SHARE, SHARED_SECONDS, THREADS, FairThreads
 from pipeline.workflow import acceptance
 from tests.interfaces.api.conftest import ApiHarness, execution
 from tests.interfaces.api.test_limits import EXECUTE
@@ -48,7 +49,9 @@ class Callers:
         await anyio.wait_all_tasks_blocked()
 
     async def _call(self, account: str) -> None:
-        with tenancy.account_scope(account):
+        at_door = account.startswith("/")
+        DOOR.set(account if at_door else NO_ACCOUNT)
+        with tenancy.account_scope(NO_ACCOUNT if at_door else account):
             async with self.threads:
                 ended = asyncio.Event()
                 self._ends.setdefault(account, []).append(ended)
@@ -85,18 +88,16 @@ async def test_account_with_many_calls_gets_a_share_while_another_has_some() -> 
     assert callers.threads.borrowed_tokens == 0
 
 
-async def test_free_thread_goes_to_the_account_with_the_fewest_in_turns() -> None:
+async def test_free_thread_goes_to_the_account_or_door_with_the_fewest_in_turns() -> None:
     callers = Callers(FairThreads(3, 2, lambda: 0.0))
-    await callers.call("a", 1)
-    await callers.call("b", 4)
-    for account in ("c", "d", "c"):
+    for account in ("a", "b", "b", "b", "b", "/sign-in", NO_ACCOUNT, "/sign-in"):
         await callers.call(account)
     order = []
     while len(callers.running) == 3:
         before = list(callers.running)
         await callers.end(before[0])
         order += callers.running[2:]
-    assert order == ["c", "d", "b", "c", "b"]
+    assert order == ["/sign-in", NO_ACCOUNT, "b", "/sign-in", "b"]
     for task in callers.tasks:
         task.cancel()
 
