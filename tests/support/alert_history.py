@@ -8,8 +8,8 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -36,25 +36,21 @@ class Page:
     samples: Mapping[str, float]
 
 
-@dataclass
 class AlertHistory:
     """The pages of the service's processes: port by instance. Web processes have names that begin with `web`."""
 
-    ports: Mapping[str, int]
-    client: httpx.Client = field(default_factory=lambda: httpx.Client(trust_env=False, timeout=30))
-    healthy: Page = field(init=False)
-
-    def __post_init__(self) -> None:
+    def __init__(self, ports: Mapping[str, int]) -> None:
+        self._ports, self._client = ports, httpx.Client(trust_env=False, timeout=30)
         self.healthy = self.read()
 
     def read(self) -> Page:
         """Read all processes, as Prometheus does: `up` is 0 for one that does not answer."""
         samples: dict[str, float] = {}
-        for instance, port in self.ports.items():
+        for instance, port in self._ports.items():
             job = "exports-web" if instance.startswith("web") else "exports-processes"
             target = {"job": job, "instance": instance}
             try:
-                answer = self.client.get(f"http://{LOOPBACK}:{port}/metrics").raise_for_status()
+                answer = self._client.get(f"http://{LOOPBACK}:{port}/metrics").raise_for_status()
             except httpx.HTTPError:
                 samples[_write_series("up", target)] = 0
                 continue
@@ -105,24 +101,17 @@ class AlertHistory:
 
     def _continue(self, series: str, first: Page, second: Page) -> str:
         """Return the values of a series, in promtool's words."""
-        return " ".join([*self._begin(series), *self._go_on(series, first, second)])
-
-    def _begin(self, series: str) -> Iterator[str]:
-        value = _read_value(series, self.healthy, minute=0)
-        rise = 60 if series.startswith(_LAST_SWEEP) else 0
-        yield f"_x{HEALTHY_MINUTES}" if value is None else f"{value:.6f}+{rise}x{HEALTHY_MINUTES - 1}"
-
-    def _go_on(self, series: str, first: Page, second: Page) -> Iterator[str]:
-        value, rise, minutes = _read_value(series, second, minute=HEALTHY_MINUTES), 0.0, LAST_MINUTE - HEALTHY_MINUTES
-        if value is None:
-            yield f"_x{minutes}"
-            return
         name = series.partition("{")[0]
-        if name.endswith(_RISING):
-            later = second.samples[series]
-            before = first.samples.get(series, later if name.endswith("_seconds") else 0)  # only a counter begins at 0
-            rise = max(0.0, (later - before) / (second.at - first.at) * 60)
-        yield f"{value:.6f}+{rise:.6f}x{minutes}"
+        healthy, later = _read_value(series, self.healthy, minute=0), second.samples.get(series, 0)
+        before = first.samples.get(series, later if name.endswith("_seconds") else 0)  # only a counter begins at 0
+        rise = max(0.0, (later - before) / (second.at - first.at) * 60) if name.endswith(_RISING) else 0
+        begun = _write_values(healthy, 60 if name == _LAST_SWEEP else 0, HEALTHY_MINUTES)
+        going_on = _read_value(series, second, minute=HEALTHY_MINUTES)
+        return f"{begun} {_write_values(going_on, rise, LAST_MINUTE - HEALTHY_MINUTES + 1)}"
+
+
+def _write_values(value: float | None, rise: float, minutes: int) -> str:
+    return f"_x{minutes}" if value is None else f"{value:.6f}+{rise:.6f}x{minutes - 1}"
 
 
 def _read_value(series: str, page: Page, *, minute: int) -> float | None:
