@@ -107,15 +107,12 @@ def main() -> None:
     console.print(", ".join(f"{name} {value}" for name, value in named.items()))
 
     def show(goal: Goal) -> None:
-        console.print(f"{goal.id:4}{_verdict(goal):13}{goal.goal}: {goal.figure}", highlight=False, soft_wrap=True)
+        verdict = {True: "met", False: "not met", None: "not measured"}[goal.met]
+        console.print(f"{goal.id:4}{verdict:13}{goal.goal}: {goal.figure}", highlight=False, soft_wrap=True)
 
     goals = run(QUICK if options.quick else Extent(), options.only, options.picture, show)
     if options.json:
         print(json.dumps({"machine": named, "goals": [asdict(goal) for goal in goals]}, indent=2))  # noqa: T201
-
-
-def _verdict(goal: Goal) -> str:
-    return {True: "met", False: "not met", None: "not measured"}[goal.met]
 
 
 if __name__ == "__main__":

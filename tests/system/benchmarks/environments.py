@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import tempfile
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar, cast
 
@@ -31,6 +32,7 @@ class BenchmarkServers:
     def __init__(self) -> None:
         self._open = ExitStack()
         self._servers: dict[type[Server], Server] = {}
+        self._prepared: dict[str, str] = {}  # by the kind of stack, the file or database to copy
         self.folder = Path(self._open.enter_context(tempfile.TemporaryDirectory(prefix="exports-benchmark-")))
 
     def __enter__(self) -> Self:
@@ -40,17 +42,24 @@ class BenchmarkServers:
         self._open.close()
 
     def stack(self, name: str) -> Stack:
-        """Return an empty stack of the kind, migrated, with its account and partners; raises MissingServer."""
+        """Return an empty stack with account and partners, a copy of the first of its kind; raises MissingServer."""
         folder = self.make_folder()
+        prepared = self._prepared.get(name)
         if name == EMBEDDED:
             database_url, broker_url = f"sqlite:///{folder / 'exports.db'}", "memory://"
+            if prepared:
+                shutil.copy(prepared, folder / "exports.db")
         else:
-            database_url, broker_url = self.start(PostgreSQL).fresh_url(owner=OWNER), self.start(Redis).fresh_url()
+            database_url = self.start(PostgreSQL).fresh_url(prepared or "template0", owner=OWNER)
+            broker_url = self.start(Redis).fresh_url()
         stack = Stack(name, database_url, broker_url, f"file:{folder / 'artifacts'}")
-        runtime = open_runtime(stack.settings)
-        prepare_database(runtime)
-        runtime.close()
-        return stack
+        if prepared:
+            return stack
+        with closing(open_runtime(stack.settings)) as runtime:
+            upgrade_database(runtime.db)
+            create_account(runtime, factories.ACCOUNT)
+        self._prepared[name] = str(folder / "exports.db") if name == EMBEDDED else database_url.rsplit("/", 1)[1]
+        return self.stack(name)
 
     def connect(self, stack: Stack) -> psycopg.Connection[Any]:
         """Return an administrator's connection to the stack's PostgreSQL; each statement is its own transaction."""
@@ -68,12 +77,6 @@ class BenchmarkServers:
         if kind not in self._servers:
             self._servers[kind] = self._open.enter_context(kind())
         return cast("S", self._servers[kind])
-
-
-def prepare_database(runtime: Runtime) -> None:
-    """Migrate the database; open the plans' account."""
-    upgrade_database(runtime.db)
-    create_account(runtime, factories.ACCOUNT)
 
 
 def create_account(runtime: Runtime, account_id: str) -> None:

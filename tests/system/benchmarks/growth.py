@@ -29,8 +29,7 @@ from tests.system.benchmarks.statements import run_export
 
 #: The exports of the almost empty database.
 FEW: Final = 1_000
-#: A probe is called so often, but not again once it took so many seconds.
-CALLS: Final = 15
+#: A probe is not called again once it took so many seconds.
 _ENOUGH_SECONDS: Final = 10.0
 #: A slow statement is a figure here, not an error.
 _SETTINGS: Final = {"database_timeout_seconds": 60.0}
@@ -79,19 +78,20 @@ def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
     with ExitStack() as open_:
         few = open_.enter_context(_Loaded(servers, FEW, _PAGE))
         many = open_.enter_context(_Loaded(servers, extent.stored, extent.queued))
-        filters = {name: _compare(partial(_list, wanted), few, many) for name, wanted in FILTERS.items()}
+        compare = partial(_compare, few, many, extent.calls)
+        filters = {name: compare(partial(_list, wanted)) for name, wanted in FILTERS.items()}
         slowest = max(filters, key=lambda name: filters[name][0])
         within = sum(ratio <= 1.2 for ratio, _ in filters.values())
         ratio, note = filters[slowest]
         lists = f"slowest of {len(filters)}, {within} within: {slowest}, {note}"
         found = {"list filters": (ratio, lists)}
-        found["search by batch id"] = _compare(None, few, many)
-        found["/metrics"] = _compare_metrics(few, many)
-        found["/readyz"] = _compare(readiness.check_parts, few, many)
-        found["accept"] = _compare(_accept, few, many)
+        found["search by batch id"] = compare(None)
+        found["/metrics"] = _compare_metrics(few, many, extent.calls)
+        found["/readyz"] = compare(readiness.check_parts)
+        found["accept"] = compare(_accept)
         # A sweep finds at most so many steps: the small database gets enough for all calls, so that both do the same work.
-        few.queue(few.runtime.settings.sweep_limit * CALLS)
-        found["sweep"] = _compare(_sweep, few, many)
+        few.queue(few.runtime.settings.sweep_limit * extent.calls)
+        found["sweep"] = compare(_sweep)
     return [at_most("S9", goal.format(name), 1.2, *each) for name, each in found.items()]
 
 
@@ -130,10 +130,10 @@ class _Loaded:
         copy_export(self._connection, template, count, changes=_QUEUED | {"steps.due_at": "due_at - interval '70 s'"})
 
 
-def _compare(probe: Probe | None, few: _Loaded, many: _Loaded) -> tuple[float, str]:
+def _compare(few: _Loaded, many: _Loaded, calls: int, probe: Probe | None) -> tuple[float, str]:
     """Return the ratio of the median seconds of a call on both databases, and both in milliseconds."""
     seconds: dict[int, list[float]] = {0: [], 1: []}
-    for _ in range(CALLS):
+    for _ in range(calls):
         for side, database in enumerate((few, many)):
             call = probe or partial(_search, database.batch_id)
             began = time.perf_counter()
@@ -166,7 +166,7 @@ def _collect(runtime: Runtime) -> None:
         raise RuntimeError("the database did not answer the metrics in time")
 
 
-def _compare_metrics(few: _Loaded, many: _Loaded) -> tuple[float, str]:
+def _compare_metrics(few: _Loaded, many: _Loaded, calls: int) -> tuple[float, str]:
     """Compare a scrape while a sweeper keeps the counts; the note also says how long the sweeper counts."""
     took = []
     for database in (few, many):
@@ -174,7 +174,7 @@ def _compare_metrics(few: _Loaded, many: _Loaded) -> tuple[float, str]:
         if not work_counts.keep_counts(database.runtime):
             raise RuntimeError("the counts were kept already")
         took.append((time.perf_counter() - began) * 1000)
-    ratio, note = _compare(_collect, few, many)
+    ratio, note = _compare(few, many, calls, _collect)
     counting = f"the sweeper counts for {took[1]:.0f} against {took[0]:.0f} ms every {work_counts.KEEP_SECONDS:.0f} s"
     return ratio, f"{note}; {counting}"
 

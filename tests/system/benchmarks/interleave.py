@@ -69,6 +69,8 @@ class Side:
         with contextlib.suppress(BrokenPipeError):
             _close(self._process.stdin)
         for each in self._workers:
+            each.terminate()  # so that all end at the same time
+        for each in self._workers:
             each.stop()
         try:
             self._process.wait(10)

@@ -20,8 +20,6 @@ from tests.system.benchmarks.throughput import make_workers
 from tests.system.faults.bounds import share
 
 _PAUSE_SECONDS: Final = 0.1
-#: So that each worker has executed some: the first one builds its statements.
-_WARM_UP: Final = 12
 
 
 def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
@@ -33,7 +31,7 @@ def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
             for worker in [] if name == EMBEDDED else make_workers(servers, stack, {}):
                 worker.start()
                 running.callback(worker.stop)
-            whole, alone = run_module(__name__, (extent.latencies,), stack)
+            whole, alone = run_module(__name__, (extent.latencies, extent.warm_up), stack)
         for percentile, most in ((50, 40), (99, 80)):
             beyond = (share(whole, percentile / 100) - median(alone)) * 1000
             times = f"{share(whole, percentile / 100) * 1000:.0f} ms, documents {median(alone) * 1000:.0f} ms"
@@ -42,12 +40,12 @@ def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
     return goals
 
 
-def main(count: int) -> None:
+def main(count: int, warm_up: int) -> None:
     """Print the seconds of `count` exports, and of as many units of documents."""
     runtime = start_runtime()
     whole: list[float] = []
     alone: list[float] = []
-    for _ in range(count + _WARM_UP):
+    for _ in range(count + warm_up):
         exports = accept_exports(runtime, 1)
         publish_export(exports[0], 1)
         wait_until_delivered(runtime, exports)
@@ -57,8 +55,8 @@ def main(count: int) -> None:
         began = time.perf_counter()
         store_unit(invoice)
         alone.append(time.perf_counter() - began)
-    sys.stdout.write(json.dumps([whole[_WARM_UP:], alone[_WARM_UP:]]))
+    sys.stdout.write(json.dumps([whole[warm_up:], alone[warm_up:]]))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]))
+    main(*map(int, sys.argv[1:]))

@@ -18,16 +18,13 @@ from tests.system.benchmarks.environments import REDIS, BenchmarkServers
 from tests.system.benchmarks.exports import accept
 from tests.system.benchmarks.goals import Extent, Goal, at_most
 
-#: The database prepares a statement at its fifth use, and answers other questions only once.
-WARM_UP = 6
 
-
-def measure(servers: BenchmarkServers, _: Extent) -> list[Goal]:
+def measure(servers: BenchmarkServers, extent: Extent) -> list[Goal]:
     """Count the traffic of an export of one unit, and of three further units of one with several."""
     # The lease must not be renewed meanwhile.
     settings = servers.stack(REDIS).settings
     with closing(open_runtime(settings.model_copy(update={"lease_seconds": 3600}))) as runtime:
-        for _round in range(WARM_UP):
+        for _round in range(extent.warm_up):
             count_export(runtime, 2)
         # An export of several units has a transaction more: its handoff waits for all of them.
         one, two, five = (count_export(runtime, units) for units in (1, 2, 5))
