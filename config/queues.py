@@ -13,13 +13,17 @@ from config.settings import Settings
 
 # Queues of task messages between the service's own processes. Task messages carry only ids.
 STEPS: Final = "exports.steps"
-#: The first steps of an account's exports, if the account has many active ones or the plan is large. Workers take turns
-#: between the queues, so that other accounts do not wait for all of them.
+#: The first steps of an account's exports, if the account has many active ones or the plan has many units. Workers take
+#: turns between the queues, so that other accounts do not wait for all of them.
 BACKLOG: Final = "exports.backlog"
+#: The steps of large units: their documents hold a process for long. A process that reads only this queue leaves the
+#: others free for small units.
+LARGE: Final = "exports.large"
 DOCUMENTS: Final = "exports.documents"
 DELIVERIES: Final = "exports.deliveries"
 #: The queues of the worker of steps.
-STEP_QUEUES: Final = (STEPS, BACKLOG, DOCUMENTS)
+SMALL_QUEUES: Final = (STEPS, BACKLOG, DOCUMENTS)
+STEP_QUEUES: Final = (*SMALL_QUEUES, LARGE)
 TASK_QUEUES: Final = (*STEP_QUEUES, DELIVERIES)
 
 #: The queues of task messages by task name; all others go to STEPS. A finished step shows readiness that a worker of its

@@ -80,5 +80,5 @@ class Commands:
         tracing.annotate(export_id=accepted.export_id, account_id=account_id, outcome=outcome)
         log.info("command_accepted", export_id=accepted.export_id, created=accepted.created)
         if accepted.created:
-            dispatch.publish_export(accepted.export_id, accepted.units, waits=accepted.waits)
+            dispatch.publish_export(accepted.export_id, accepted.queues)
         return accepted.body.encode()

@@ -7,7 +7,7 @@ from typing import Any
 from celery import Task
 
 from config.celery import app
-from config.queues import DOCUMENTS
+from config.queues import DOCUMENTS, LARGE
 from pipeline.core.runtime import process_runtime
 from pipeline.workflow import dispatch, engine
 
@@ -15,7 +15,7 @@ from pipeline.workflow import dispatch, engine
 def _run_step(task: Task[Any, Any], export_id: str, unit_no: int, step: str) -> None:
     redelivered = bool((task.request.delivery_info or {}).get("redelivered"))
     # A worker that does not consume the queue of documents leaves them to the machines that do.
-    renders = DOCUMENTS in app.amqp.queues.consume_from
+    renders = not {DOCUMENTS, LARGE}.isdisjoint(app.amqp.queues.consume_from)
     result = engine.run_step(process_runtime(), export_id, unit_no, step, redelivered=redelivered, renders=renders)
     dispatch.continue_chain(task.request, result)
 

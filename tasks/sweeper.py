@@ -16,7 +16,7 @@ from celery.signals import worker_init, worker_process_shutdown, worker_shutting
 
 from config.celery import app
 from config.celery_internals import ShutdownPoll, stop_workers
-from config.queues import DELIVERIES, STEP_QUEUES
+from config.queues import DELIVERIES, LARGE, SMALL_QUEUES
 from config.settings import Settings, get_settings
 from pipeline.core import heartbeats, process_version, shutdown, tracing
 from pipeline.core.clock import utc_now
@@ -158,8 +158,10 @@ def _queue_channel(settings: Settings) -> QueueChannel:
 def _publish_due(runtime: Runtime) -> int:
     settings = runtime.settings
     minimum = min(settings.sweep_limit, math.ceil(MIN_TASKS_PER_SECOND * settings.sweep_seconds))
-    steps, streams = dispatch.queue_capacity(settings.sweep_limit, minimum, STEP_QUEUES, (DELIVERIES,))
-    due = sweeper.find_due(runtime, steps=steps, streams=streams, backlog=steps < settings.sweep_limit)
+    most = settings.sweep_limit
+    steps, large, streams = dispatch.queue_capacity(most, minimum, SMALL_QUEUES, (LARGE,), (DELIVERIES,))
+    backlog, large_backlog = steps < most, large < most
+    due = sweeper.find_due(runtime, steps=steps, streams=streams, backlog=backlog, large_backlog=large_backlog)
     failpoint("sweep.after")
     if due:
         log.info("due_tasks_published", count=len(due))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Text, UniqueConstraint, text
+from sqlalchemy import BigInteger, ForeignKeyConstraint, Index, Text, UniqueConstraint, false, text
 from sqlmodel import Field, SQLModel
 
 from pipeline.core.columns import JSON_TYPE, instant_column, partial_index, text_column, timestamp_column
@@ -203,12 +203,19 @@ class Step(SQLModel, table=True):
         partial_index("ix_steps_stalled", "stalled_since", where=text("state = 'ready' AND stalled_since IS NOT NULL")),
         partial_index("ix_steps_retrying", "name", where=text("state = 'ready' AND error IS NOT NULL")),
         partial_index("ix_steps_finished_at", "finished_at", where=text("finished_at IS NOT NULL")),
+        Index(
+            "ix_steps_large",
+            "due_at",
+            postgresql_where=text("state = 'ready' AND large"),
+            sqlite_where=text("state = 'ready' AND large = 1"),
+        ),
     )
 
     export_id: str = Field(primary_key=True, foreign_key="exports.id")
     unit_no: int = Field(primary_key=True)
     name: str = Field(primary_key=True)
     position: int
+    large: bool = Field(default=False, sa_column_kwargs={"server_default": false()})  # of a unit with much on it
     state: str
     fence: int = 0
     attempts: int = 0

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, ScalarSelect, func, select
 from sqlmodel import Session, col
 
-from config.queues import DELIVERIES, DOCUMENTS, STEPS, TASK_ROUTES
+from config.queues import DELIVERIES, DOCUMENTS, LARGE, STEPS, TASK_ROUTES
 from pipeline.core.db import index_constant, statement_now, table
 from pipeline.deliveries.due_streams import is_claimable
 from pipeline.deliveries.models import Delivery
@@ -20,10 +20,11 @@ from pipeline.exports.states import DeliveryState, StepState
 from pipeline.workflow.step_leases import IS_LATER_STEP, export_is_active
 
 #: The queues; work of the backlog counts as that of the steps.
-QUEUES: Final = (STEPS, DOCUMENTS, DELIVERIES)
+QUEUES: Final = (STEPS, LARGE, DOCUMENTS, DELIVERIES)
 
 _steps = table(Step).c
 _READY: Final = _steps.state == index_constant(StepState.READY)
+_LARGE: Final = _steps.large
 #: No worker starts the other steps, such as those of a failed export: they are not late.
 _IS_STARTED: Final = export_is_active(_steps.export_id)
 _PENDING: Final = table(Delivery).c.state == index_constant(DeliveryState.PENDING)
@@ -47,22 +48,23 @@ def sample_queues(session: Session, now: datetime) -> Mapping[str, QueueSample]:
     A sweep moves the due time of what no worker takes, so work is late since the first sweep that found it.
     """
     # The first steps of all queued exports may be many. An index has all steps, and another those that are not first.
-    oldest = _find_oldest(Step, _READY, ~IS_LATER_STEP, _IS_STARTED)
+    oldest = _find_oldest(Step, _READY, ~IS_LATER_STEP, ~_LARGE, _IS_STARTED)
     count, *first_since = session.execute(select(func.count(), *oldest).select_from(table(Step)).where(_READY)).one()
-    later_since = (func.min(at).filter(_IS_STARTED) for at in (_steps.due_at, _steps.stalled_since))
+    later_since = [func.min(at).filter(_IS_STARTED) for at in (_steps.due_at, _steps.stalled_since)]
+    large = session.execute(select(func.count(), *later_since).where(_READY, _LARGE)).one()
     later = session.execute(
-        select(_steps.name, func.count(), *later_since).where(_READY, IS_LATER_STEP).group_by(_steps.name)
+        select(_steps.name, func.count(), *later_since).where(_READY, IS_LATER_STEP, ~_LARGE).group_by(_steps.name)
     ).all()
     # No worker sends a message of a paused partner, or one behind another that waits for its retry: it is not late.
     oldest = _find_oldest(Delivery, is_claimable(), is_stream_free())
     pending = select(func.count(), *oldest).select_from(table(Delivery)).where(_PENDING)
     samples = dict.fromkeys(QUEUES, QueueSample())
-    for name, depth, *since in (
-        ("record_packages", count - sum(each[1] for each in later), *first_since),
-        *later,
-        ("deliver", *session.execute(pending).one()),
+    for queue, depth, *since in (
+        (STEPS, count - large[0] - sum(each[1] for each in later), *first_since),
+        (LARGE, *large),
+        *((TASK_ROUTES.get(name, STEPS), *counted) for name, *counted in later),
+        (DELIVERIES, *session.execute(pending).one()),
     ):
-        queue = TASK_ROUTES.get(name, STEPS)
         late = max(((now - each).total_seconds() for each in since if each is not None), default=0)
         samples[queue] = samples[queue].add(depth, late)
     return samples

@@ -8,10 +8,10 @@ from typing import Final
 from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, SQLModel, col, select
 
-from config.queues import BACKLOG, DELIVERIES, DOCUMENTS, STEPS, TASK_ROUTES
+from config.queues import BACKLOG, DELIVERIES, DOCUMENTS, LARGE, STEPS, TASK_ROUTES
 from pipeline.accounts import recipients
 from pipeline.core import heartbeats, installation, process_version, tenancy
-from pipeline.core.db import database_now, index_constant, statement_now
+from pipeline.core.db import database_now, index_constant, statement_now, table
 from pipeline.core.errors import DatabaseBusy, MessageBrokerDown
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
@@ -30,6 +30,7 @@ from pipeline.workflow.step_leases import IS_LATER_STEP, export_is_active
 STALLED_AFTER_SECONDS: Final = 60
 
 
+_LARGE: Final = table(Step).c.large
 #: part -> its section of docs/runbook.md
 _RUNBOOK_SECTIONS: Final = {
     "database": "database-does-not-answer",
@@ -160,9 +161,9 @@ class _ProgressChecks:
 
     def check_steps(self, session: Session) -> ServicePart:
         """Check for each queue whether its workers finish steps."""
-        stuck = [queue for queue in (STEPS, DOCUMENTS) if self._has_stuck_steps(session, queue)]
+        stuck = [queue for queue in (STEPS, DOCUMENTS, LARGE) if self._has_stuck_steps(session, queue)]
         if stuck:
-            readers = [queue if queue == DOCUMENTS else f"{queue}, {BACKLOG}" for queue in stuck]
+            readers = [f"{queue}, {BACKLOG}" if queue == STEPS else queue for queue in stuck]
             return self._stuck_part("steps", f"a worker consumes {' and '.join(readers)}")
         return ServicePart("steps", ok=True, message="nothing is stuck")
 
@@ -190,9 +191,14 @@ class _ProgressChecks:
         # Only a finished step counts as progress: a delivery worker may have written any other fact of an export. It is
         # looked for first, because the steps of another queue may be many.
         finished = col(Step.finished_at) > statement_now(-self.stalled_after)
-        return not _any(session, Step, _is_routed_to(queue), finished) and self._is_any_stuck(
-            session, Step, _is_ready_step(), _is_routed_to(queue)
-        )
+        if _any(session, Step, _is_routed_to(queue), finished):
+            return False
+        # The documents of a large unit may take longer than `stalled_after`; its worker renews the lease meanwhile.
+        held = (col(Step.state) == index_constant(StepState.READY), col(Step.lease_until) > database_now())
+        # The due time, which finds them by an index, is the end of the lease.
+        if queue == LARGE and _any(session, Step, _LARGE, *held, col(Step.due_at) > statement_now()):
+            return False
+        return self._is_any_stuck(session, Step, _is_ready_step(), _is_routed_to(queue))
 
     def _stuck_part(self, name: str, remedy: str) -> ServicePart:
         message = f"{name} have been due without progress for {self.stalled_after:.0f} s; check that {remedy}"
@@ -257,10 +263,12 @@ def _is_ready_step() -> ColumnElement[bool]:
 
 
 def _is_routed_to(queue: str) -> ColumnElement[bool]:
+    if queue == LARGE:
+        return _LARGE
     if queue == STEPS:
-        return col(Step.name).not_in(TASK_ROUTES)
+        return and_(col(Step.name).not_in(TASK_ROUTES), ~_LARGE)
     routed = [name for name, target in TASK_ROUTES.items() if target == queue]
-    return and_(col(Step.name).in_(routed), IS_LATER_STEP)
+    return and_(col(Step.name).in_(routed), IS_LATER_STEP, ~_LARGE)
 
 
 def _any(session: Session, model: type[SQLModel], *conditions: ColumnElement[bool]) -> bool:

@@ -14,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.sql.schema import ScalarElementColumnDefault
 from sqlmodel import Session, SQLModel
 
+from config.queues import LARGE
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.print_settings import PrintSettings, find_print_settings
 from pipeline.core.db import blocked_by_same_key, table
@@ -80,7 +81,7 @@ class AmendedExport:
 
 @dataclass(frozen=True)
 class CheckedPlan:
-    """A plan that may be executed, its findings by these rules, and the database's time; `waits`: it is large, or its account has many.
+    """A plan that may be executed, its findings by these rules, the database's time, and the queue of each unit.
 
     `printing` holds the account's settings for printed documents.
     """
@@ -89,7 +90,7 @@ class CheckedPlan:
     found: Findings
     rules: RulesContent
     now: datetime
-    waits: bool
+    queues: tuple[str, ...]
     printing: PrintSettings
     planned: PlannedFacts | None = None  # its orders leave with the export
 
@@ -104,7 +105,7 @@ class NewExport:
     rows: read_model.ExportRows
     body: str
     document: str
-    waits: bool
+    queues: tuple[str, ...]
     planned: PlannedFacts | None = None
     certifications: Sequence[dict[str, Any]] = ()
 
@@ -128,10 +129,7 @@ class NewExport:
 
     def acceptance(self, streams: Sequence[DeliveryStream] = ()) -> Acceptance:
         """Return the response to the request."""
-        units = len(self.rows.units)
-        return Acceptance(
-            self.rows.export.id, 202, self.body, created=True, units=units, waits=self.waits, streams=tuple(streams)
-        )
+        return Acceptance(self.rows.export.id, 202, self.body, created=True, queues=self.queues, streams=tuple(streams))
 
 
 def accept_plan(
@@ -256,7 +254,7 @@ def check_new_plan(
     hashed = resolved if isinstance(resolved, HashedPlan) else load_snapshot(resolved)
     checked_at = runtime.clock()
     check_approval(hashed.plan, checked_at)
-    now, waits = check_active_exports(session, runtime, hashed.plan, caller.account_id)
+    now, queues = check_active_exports(session, runtime, hashed.plan, caller.account_id)
     with use_rules(rulesets.read_active(session)) as rules:  # the export keeps these rules until its end
         found = evaluate_plan(session, caller.account_id, hashed, on=checked_at.date(), amends=replaced)
     if found.blocking:
@@ -265,7 +263,7 @@ def check_new_plan(
     # of one after the acceptance: messages of a paused partner wait, and the handoff checks the file again.
     refuse_uncarried(check_partners(session, caller, hashed.plan), hashed.plan)
     printing = find_print_settings(session, caller.account_id, hashed.plan.broker.id)
-    return CheckedPlan(hashed, found, rules, now, waits, printing)
+    return CheckedPlan(hashed, found, rules, now, queues, printing)
 
 
 def build_export(
@@ -289,7 +287,7 @@ def build_export(
         rows,
         body,
         checked.hashed.document,
-        checked.waits,
+        checked.queues,
         checked.planned,
         certifications,
     )
@@ -364,7 +362,8 @@ def _build_rows(
     log = [_new_row(Event, **row) for row in chain_events(export.id, 1, caller.actor, now, happened)]
     # The task messages are sent at once; from `due_at` on the sweeper finds the steps.
     due_at = now + timedelta(seconds=stalled_seconds)
-    steps = [_new_row(Step, **row) for row in initial_steps(export.id, [unit.unit_no for unit in units], due_at)]
+    large = [queue == LARGE for queue in checked.queues]
+    steps = [_new_row(Step, **row) for row in initial_steps(export.id, large, due_at)]
     return read_model.ExportRows(export=export, units=units, steps=steps, events=log)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
@@ -43,12 +44,14 @@ _STANDALONE: Final = ("--without-mingle", "--without-gossip")
 UNSENT: Final = (OperationalError, CeleryOperationalError, ConnectionError, TimeoutError, OSError)
 
 
-def unit_chain(export_id: str, unit_no: int, first: str = STEPS[0].name, *, waits: bool = False) -> Signature:
+def unit_chain(export_id: str, unit_no: int, first: str = STEPS[0].name, queue: str | None = None) -> Signature:
     """Return the chain of a unit's steps from `first` on: one task for each step, with ids only."""
     names = [spec.name for spec in STEPS if spec.per_unit]
     links = [step_signature(name, export_id, unit_no) for name in names[names.index(first) :]]
-    if waits:
-        links[0].set(queue=queues.BACKLOG)
+    # What has begun does not wait in the backlog again. But each step of a large unit holds a process for long.
+    for link in links if queue == queues.LARGE else links[:1]:
+        if queue is not None:
+            link.set(queue=queue)
     return chain(*links)
 
 
@@ -60,14 +63,14 @@ def handoff_chain(export_id: str) -> Signature:
     )
 
 
-def publish_export(export_id: str, units: int, *, waits: bool = False) -> None:
+def publish_export(export_id: str, unit_queues: Sequence[str]) -> None:
     """Publish the chain of every unit of a new export; the sweeper sends later what cannot be sent now."""
-    publish(initial_tasks(export_id, units, waits=waits))
+    publish(initial_tasks(export_id, unit_queues))
 
 
-def initial_tasks(export_id: str, units: int, *, waits: bool = False) -> list[TaskMessage]:
-    """Return the task messages of a new export: the first step of each of its units."""
-    return [TaskMessage(export_id, unit_no, STEPS[0].name, waits=waits) for unit_no in range(1, units + 1)]
+def initial_tasks(export_id: str, unit_queues: Sequence[str]) -> list[TaskMessage]:
+    """Return the task messages of a new export: the first step of each of its units, in the unit's queue."""
+    return [TaskMessage(export_id, unit_no, STEPS[0].name, queue=name) for unit_no, name in enumerate(unit_queues, 1)]
 
 
 def publish(tasks: Iterable[TaskMessage]) -> None:
@@ -125,7 +128,8 @@ def _queued_messages(connection: Connection, name: str) -> int:
 def continue_chain(request: Any, result: StepResult) -> None:
     """Remove from the running task's chain what was done here already, and publish the tasks that were opened.
 
-    `request` is the task's own; its `chain` lists the remaining links, the next one last.
+    `request` is the task's own; its `chain` lists the remaining links, the next one last. A released step of a large unit
+    waits in the same queue again.
     """
     links = request.chain or []
     if result.halted:
@@ -135,14 +139,15 @@ def continue_chain(request: Any, result: StepResult) -> None:
     while links and links[-1]["task"] in done:
         links.pop()
     if not links:
-        publish(result.tasks)
+        in_large = (request.delivery_info or {}).get("routing_key") == queues.LARGE
+        publish(replace(task, queue=queues.LARGE) if in_large and task.unit_no else task for task in result.tasks)
 
 
 def _signature(task: TaskMessage) -> Signature:
     if task.step is None:
         return _task_signature("exports.deliver", task.export_id, task.partner_id, task.channel)
     if STEPS_BY_NAME[task.step].per_unit:
-        return unit_chain(task.export_id, task.unit_no, task.step, waits=task.waits)
+        return unit_chain(task.export_id, task.unit_no, task.step, task.queue)
     if task.step == "hand_off":
         return handoff_chain(task.export_id)
     return step_signature(task.step, task.export_id, EXPORT_LEVEL)

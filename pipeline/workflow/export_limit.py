@@ -1,4 +1,4 @@
-"""The limit of an account's active exports, and which of them wait behind those of other accounts."""
+"""The limit of an account's active exports, and the queues in which their units wait."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from weakref import WeakKeyDictionary
 from sqlalchemy import bindparam, exists, func, select
 from sqlmodel import Session
 
+from config.queues import BACKLOG, LARGE, STEPS
 from pipeline.core.db import Database, constants, database_now, table
 from pipeline.core.errors import RateLimited
 from pipeline.core.runtime import Runtime
@@ -21,8 +22,8 @@ _ROOM_PART: Final = 100
 
 #: The active exports of an account that go ahead; its further ones wait in the backlog.
 PROMPT_EXPORTS: Final = 4
-#: A plan with more lines and packages in all waits there at once: its documents hold a worker for long.
-PROMPT_SIZE: Final = 100
+#: A unit with more lines and packages in all is large. A plan with more waits in the backlog.
+_SMALL_SIZE: Final = 100
 
 _exports = table(Export).c
 _active = select(_exports.id).where(
@@ -37,8 +38,10 @@ _COUNT: Final = select(
 _uncounted: Final[WeakKeyDictionary[Database, dict[str, int]]] = WeakKeyDictionary()
 
 
-def check_active_exports(session: Session, runtime: Runtime, plan: Plan, account_id: str) -> tuple[datetime, bool]:
-    """Return the database's time, and whether a new export of the plan waits behind those of other accounts.
+def check_active_exports(
+    session: Session, runtime: Runtime, plan: Plan, account_id: str
+) -> tuple[datetime, tuple[str, ...]]:
+    """Return the database's time, and the queue in which each unit of a new export of the plan waits.
 
     Raises RateLimited if the account has its maximum of active exports.
 
@@ -54,4 +57,6 @@ def check_active_exports(session: Session, runtime: Runtime, plan: Plan, account
             headers={"Retry-After": "30"},
         )
     left[account_id] = (limit - active) // _ROOM_PART if counts else left[account_id] - 1
-    return now, waits or sum(len(unit.lines) + len(unit.packages) for unit in plan.units) > PROMPT_SIZE
+    sizes = [len(unit.lines) + len(unit.packages) for unit in plan.units]
+    queue = BACKLOG if waits or sum(sizes) > _SMALL_SIZE else STEPS
+    return now, tuple(LARGE if size > _SMALL_SIZE else queue for size in sizes)

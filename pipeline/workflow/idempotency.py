@@ -36,10 +36,9 @@ _INSERT_RECORD: Final = insert(table(IdempotencyRecord))
 
 @dataclass(frozen=True)
 class Acceptance:
-    """The response to a request to execute; `created` says that this request created the export, with `units` units.
+    """The response to a request to execute; `created` says that this request created the export.
 
-    `waits` says that the account has many active exports or the plan is large, so that the export waits behind those of other accounts.
-    `streams` are the delivery streams with new pending deliveries.
+    `queues` are those in which its units wait, one for each unit. `streams` are the delivery streams with new pending deliveries.
     """
 
     export_id: str
@@ -47,8 +46,7 @@ class Acceptance:
     body: str
     created: bool = False
     replayed: bool = False
-    units: int = 0
-    waits: bool = False
+    queues: tuple[str, ...] = ()
     streams: tuple[DeliveryStream, ...] = ()
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from sqlalchemy import select, update
 from sqlmodel import Session, col
 
+from config.queues import LARGE
 from pipeline.accounts.api_keys import Caller
 from pipeline.core.db import database_now
 from pipeline.core.errors import ASK_FOR_LIVE, InsufficientRole, InvalidState, NotFound, Purged
@@ -96,11 +97,11 @@ def retry_export(
                 finished_at=None,
                 due_at=database_now(runtime.settings.stalled_seconds),
             )
-            .returning(col(Step.unit_no), col(Step.name))
+            .returning(col(Step.unit_no), col(Step.name), col(Step.large))
         ).all()
         events.append(session, export_id, actor, [NewEvent(EventType.EXPORT_RESUMED)])
         record_act(session, account_id, actor, Action.EXPORT_RETRIED, export_id)
-    return [TaskMessage(export_id, row.unit_no, row.name) for row in rows]
+    return [TaskMessage(export_id, row.unit_no, row.name, queue=LARGE if row.large else None) for row in rows]
 
 
 def lock_export(session: Session, account_id: str, export_id: str, precondition: Precondition | None) -> Export:

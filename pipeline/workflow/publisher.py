@@ -44,9 +44,9 @@ class Publisher:
             return
         self._thread.join(timeout=5)
 
-    def publish_export(self, export_id: str, units: int, *, waits: bool = False) -> None:
+    def publish_export(self, export_id: str, queues: Sequence[str]) -> None:
         """Send the task messages of a new export soon."""
-        self.publish(initial_tasks(export_id, units, waits=waits))
+        self.publish(initial_tasks(export_id, queues))
 
     def publish(self, tasks: Sequence[TaskMessage]) -> None:
         """Send the task messages soon."""

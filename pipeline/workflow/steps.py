@@ -155,8 +155,8 @@ def write_step(session: Session, context: StepContext, prepared: Any) -> list[Ne
 class TaskMessage:
     """Work to publish: a step, or the delivery stream to one recipient over one channel.
 
-    `export_id` of a stream may also be the id of a registered plan, if the stream's messages are about it. `waits` says
-    that the step waits behind those of other accounts.
+    `export_id` of a stream may also be the id of a registered plan, if the stream's messages are about it. `queue` is
+    the one that the step waits in; None if it is that of its name.
     """
 
     export_id: str
@@ -164,7 +164,7 @@ class TaskMessage:
     step: str | None = None
     partner_id: str | None = None
     channel: str | None = None
-    waits: bool = field(default=False, compare=False)
+    queue: str | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -180,11 +180,14 @@ class StepResult:
     halted: bool = False
 
 
-def initial_steps(export_id: str, unit_nos: Sequence[int], due_at: datetime) -> list[dict[str, Any]]:
-    """Return the rows of all steps of a new export: the first of each unit is ready, due at `due_at`; the rest wait."""
+def initial_steps(export_id: str, large: Sequence[bool], due_at: datetime) -> list[dict[str, Any]]:
+    """Return the rows of all steps of a new export: the first of each unit is ready, due at `due_at`; the rest wait.
+
+    `large` says of each unit whether it is large.
+    """
     rows = []
     per_unit = [spec for spec in STEPS if spec.per_unit]
-    for unit_no in (*unit_nos, EXPORT_LEVEL):
+    for unit_no, is_large in (*enumerate(large, 1), (EXPORT_LEVEL, False)):
         for position, spec in enumerate(STEPS):
             if spec.per_unit == (unit_no == EXPORT_LEVEL):
                 continue
@@ -195,6 +198,7 @@ def initial_steps(export_id: str, unit_nos: Sequence[int], due_at: datetime) -> 
                     "unit_no": unit_no,
                     "name": spec.name,
                     "position": position,
+                    "large": is_large,
                     "state": (StepState.READY if ready else StepState.WAITING).value,
                     "due_at": due_at if ready else None,
                 }

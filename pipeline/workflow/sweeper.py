@@ -9,6 +9,7 @@ from typing import Final
 from sqlalchemy import bindparam, func, literal_column, select, tuple_, update
 from sqlmodel import Session
 
+from config.queues import BACKLOG, LARGE
 from config.settings import Settings
 from pipeline.core.db import database_now, index_constant, statement_now, table
 from pipeline.core.failpoints import failpoint
@@ -42,7 +43,7 @@ _TAKE_DUE: Final = (
         due_at=database_now(bindparam("stalled_seconds")),
         stalled_since=func.coalesce(_steps.stalled_since, database_now()),
     )
-    .returning(*_step_key, _steps.fence, _steps.due_at, _steps.stalled_since)
+    .returning(*_step_key, _steps.fence, _steps.due_at, _steps.stalled_since, _steps.large)
 )
 #: With a backlog, the first message of a step may be queued until it is this many times `stalled_seconds` old.
 _BACKLOG_FACTOR: Final = 10
@@ -69,7 +70,12 @@ _STAGGER: Final = (
 
 
 def find_due(
-    runtime: Runtime, *, steps: int | None = None, streams: int | None = None, backlog: bool = False
+    runtime: Runtime,
+    *,
+    steps: int | None = None,
+    streams: int | None = None,
+    backlog: bool = False,
+    large_backlog: bool = False,
 ) -> list[TaskMessage]:
     """Return the steps and deliveries that are due and not leased, oldest first; the sweeper publishes them.
 
@@ -77,8 +83,8 @@ def find_due(
     left; claiming one quarantines its export.
 
     Moves the due time of each item that it finds by `stalled_seconds`, so that concurrent sweeps do not repeat each
-    other. With a `backlog`, a queue of steps holds messages: steps whose first message may be there are not returned,
-    for ten times `stalled_seconds`. It may be lost instead.
+    other. With a `backlog`, a queue of steps holds messages, with a `large_backlog` that of large units does: steps whose
+    first message may be there are not returned, for ten times `stalled_seconds`. It may be lost instead.
     Leaves exports with other steps to the version of the service that accepted them.
     """
     settings = runtime.settings
@@ -86,15 +92,15 @@ def find_due(
     with runtime.db.write() as session:
         stagger_lost_steps(session, settings)
         rows = session.execute(_TAKE_DUE, {"most": most, "stalled_seconds": settings.stalled_seconds}).all()
-        queued = timedelta(seconds=_BACKLOG_FACTOR * settings.stalled_seconds) if backlog else timedelta()
+        queued = timedelta(seconds=_BACKLOG_FACTOR * settings.stalled_seconds)
         found = take_due_streams(session, settings, settings.sweep_limit if streams is None else streams)
         failpoint("sweep.mid")
     # A new export whose first message is late usually waits in the backlog.
     return [
-        TaskMessage(export_id, unit_no, name, waits=name == STEPS[0].name)
-        for export_id, unit_no, name, fence, due_at, stalled_since in rows
+        TaskMessage(export_id, unit_no, name, queue=LARGE if large else BACKLOG if name == STEPS[0].name else None)
+        for export_id, unit_no, name, fence, due_at, stalled_since, large in rows
         # The message of a step that was claimed is in no queue any more.
-        if fence or due_at - stalled_since >= queued
+        if fence or due_at - stalled_since >= queued or not (large_backlog if large else backlog)
     ] + stream_tasks(found)
 
 

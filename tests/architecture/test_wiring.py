@@ -90,8 +90,8 @@ def test_every_task_goes_to_a_task_queue() -> None:
     options = queues.celery_options(settings_for("memory://"))
     assert options["task_routes"].keys() <= list_tasks().keys()
     destinations = {route["queue"] for route in options["task_routes"].values()} | {options["task_default_queue"]}
-    # Only first steps go to the backlog, by the choice of the publisher.
-    assert destinations | {queues.BACKLOG} == set(queues.TASK_QUEUES)
+    # The publisher chooses these two.
+    assert destinations | {queues.BACKLOG, queues.LARGE} == set(queues.TASK_QUEUES)
 
 
 # Queues
@@ -103,18 +103,17 @@ def procfile() -> dict[str, list[str]]:
 
 
 def read_consumed_queues() -> set[str]:
-    """Return the queues that the Procfile's workers name after -Q."""
+    """Return the queues that the Procfile's workers read: those of -Q without those of -X, by the last of each."""
     found: set[str] = set()
-    for _, role, *_ in procfile().values():
-        for option, value in pairwise(WORKERS.get(role, ())):
-            if option in {"-Q", "--queues"}:
-                found |= set(value.split(","))
+    for _, role, *options in procfile().values():
+        given = {option: set(value.split(",")) for option, value in pairwise((*WORKERS.get(role, ()), *options))}
+        found |= given.get("-Q", set()) - given.get("-X", set())
     assert found, "no process of the Procfile consumes anything"
     return found
 
 
 def test_procfile_has_the_documented_processes() -> None:
-    assert list(procfile()) == ["release", "web", "worker", "deliveries", "intake"]
+    assert list(procfile()) == ["release", "web", "worker", "large-worker", "deliveries", "intake"]
 
 
 def test_every_task_message_has_a_consumer_in_the_procfile() -> None:

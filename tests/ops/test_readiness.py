@@ -26,7 +26,8 @@ from pipeline.ops import readiness
 from pipeline.ops.queue_samples import sample_queues
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.step_failures import MAX_RETRY_PAUSE_SECONDS
-from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, TaskMessage
+from pipeline.workflow.step_leases import claim_step
+from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, STEPS_BY_NAME, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.conftest import SERVERS
 from tests.support import factories
@@ -186,6 +187,22 @@ def test_queue_without_consumer_is_reported_while_others_progress(workflow: Work
     assert (part.name, "consumes exports.documents," in part.message) == ("steps", True), part
     assert read_delays(workflow) == {"exports.documents": 62}
     workflow.step(stuck, 1, "render_documents")
+    assert list_failing_parts(workflow) == []
+
+
+def test_large_units_without_a_worker_are_reported_while_small_ones_progress(workflow: WorkflowHarness) -> None:
+    held, waiting = (workflow.accept(factories.plan(1, 3, 98, batch=name)).export_id for name in ("held", "waiting"))
+    sweep_for(workflow, STALLED_AFTER + 12)
+    workflow.step(workflow.accept(factories.plan(batch="small")).export_id, 1, "record_packages")
+    (part,) = [part for part in readiness.check_parts(workflow.runtime) if not part.ok]
+    assert (part.name, "a worker consumes exports.large, and" in part.message) == ("steps", True), part
+    assert read_delays(workflow) == {"exports.large": 62}
+    names = tuple(STEPS_BY_NAME)
+    assert claim_step(workflow.runtime, held, 1, STEPS[0].name, starts_export=True, step_names=names) is not None
+    assert list_failing_parts(workflow) == [], "its worker works, for longer than a minute"
+    sweep_for(workflow, int(workflow.runtime.settings.lease_seconds) + 2)
+    assert list_failing_parts(workflow) == ["steps"]
+    workflow.step(waiting, 1, "record_packages")
     assert list_failing_parts(workflow) == []
 
 

@@ -32,7 +32,7 @@ SECRETS: Final[Mapping[str, str]] = {
 }
 
 #: The services that run a process of ours for good.
-PROCESSES: Final = ("web", "worker", "deliveries", "intake")
+PROCESSES: Final = ("web", "worker", "large-worker", "deliveries", "intake")
 
 
 #: Options of `exports web` and uvicorn, which are not settings.

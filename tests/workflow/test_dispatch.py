@@ -1,61 +1,63 @@
-"""The task messages of a new export, and the queue that they wait in."""
+"""The task messages of an export, and the queue that they wait in."""
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 
-from config import queues
 from config.celery import app
+from config.queues import BACKLOG, LARGE, STEPS
 from pipeline.workflow import dispatch
-from pipeline.workflow.dispatch import initial_tasks
 from pipeline.workflow.export_limit import PROMPT_EXPORTS
-from pipeline.workflow.steps import TaskMessage
+from pipeline.workflow.steps import StepResult, TaskMessage
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 
 
-def read_queues(monkeypatch: pytest.MonkeyPatch, export_id: str, units: int, *, waits: bool) -> list[tuple[str, str]]:
-    """Publish an export; return the task and the queue of each message."""
+@pytest.mark.parametrize("queue", [STEPS, BACKLOG, LARGE])
+def test_each_unit_is_published_to_its_queue(monkeypatch: pytest.MonkeyPatch, queue: str) -> None:
     sent: list[tuple[str, str]] = []
 
     def send_task(_: object, name: str, message: object, **options: object) -> None:
-        queue = options.get("queue") or app.amqp.router.route({}, name)["queue"]
-        sent.append((name, str(getattr(queue, "name", queue))))
+        sent.append((name, str(getattr(options["queue"], "name", options["queue"]))))
 
     monkeypatch.setattr(app.amqp, "send_task_message", send_task)
-    dispatch.publish_export(export_id, units, waits=waits)
-    return sent
-
-
-def test_new_export_has_a_task_message_for_the_first_step_of_each_unit() -> None:
-    assert initial_tasks("exp_1", 2) == [TaskMessage("exp_1", unit_no, "record_packages") for unit_no in (1, 2)]
-
-
-@pytest.mark.parametrize(("waits", "queue"), [(False, queues.STEPS), (True, queues.BACKLOG)])
-def test_export_that_waits_is_published_to_the_backlog(
-    monkeypatch: pytest.MonkeyPatch, queue: str, *, waits: bool
-) -> None:
-    assert read_queues(monkeypatch, "exp_1", 2, waits=waits) == [("exports.record_packages", queue)] * 2
+    dispatch.publish_export("exp_1", [STEPS, queue])
+    assert sent == [("exports.record_packages", STEPS), ("exports.record_packages", queue)]
+    rendering = dispatch.unit_chain("exp_1", 1, queue=queue).tasks[2]
+    assert rendering.options.get("queue") == (LARGE if queue == LARGE else None)
 
 
 def test_only_exports_of_an_account_with_many_active_ones_wait(workflow: WorkflowHarness) -> None:
     accepted = [workflow.accept(factories.plan(batch=f"batch_{number}")) for number in range(PROMPT_EXPORTS + 2)]
-    assert [each.waits for each in accepted] == [False] * PROMPT_EXPORTS + [True] * 2
+    assert [each.queues for each in accepted] == [(STEPS,)] * PROMPT_EXPORTS + [(BACKLOG,)] * 2
     workflow.finish(accepted[0].export_id)  # finishes all that are due
-    assert not workflow.accept(factories.plan(batch="batch_later")).waits
+    assert workflow.accept(factories.plan(batch="batch_later")).queues == (STEPS,)
 
 
 @pytest.mark.parametrize(
-    ("units", "lines", "packages", "waits"), [(1, 3, 97, False), (1, 3, 98, True), (2, 3, 48, True)]
+    ("units", "lines", "packages", "queue"), [(1, 3, 97, STEPS), (1, 3, 98, LARGE), (2, 3, 48, BACKLOG)]
 )
-def test_large_export_waits_at_once(
-    workflow: WorkflowHarness, units: int, lines: int, packages: int, *, waits: bool
+def test_large_unit_and_small_ones_of_a_large_plan_wait_apart(
+    workflow: WorkflowHarness, units: int, lines: int, packages: int, queue: str
 ) -> None:
-    assert workflow.accept(factories.plan(units, lines, packages)).waits is waits
+    accepted = workflow.accept(factories.plan(units, lines, packages))
+    assert accepted.queues == (queue,) * units
+    late = LARGE if queue == LARGE else BACKLOG
+    assert {(task.step, task.queue) for task in workflow.sweep()} == {("record_packages", late)}
 
 
-def test_late_first_step_goes_to_the_backlog_and_a_later_step_does_not(workflow: WorkflowHarness) -> None:
-    waiting = workflow.accept(factories.plan(batch="batch_waiting")).export_id
-    begun = workflow.accept(factories.plan(batch="batch_begun")).export_id
-    workflow.step(begun, 1, "record_packages")
-    assert {task.export_id: task.waits for task in workflow.sweep()} == {waiting: True, begun: False}
+def test_begun_step_waits_in_the_queue_of_its_name_but_that_of_a_large_unit(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = {workflow.accept(factories.plan(1, 3, size, batch=f"batch_{size}")).export_id: size for size in (3, 98)}
+    for export_id in begun:
+        workflow.step(export_id, 1, "record_packages")
+    assert {begun[task.export_id]: task.queue for task in workflow.sweep()} == {3: None, 98: LARGE}
+    published: list[TaskMessage] = []
+    monkeypatch.setattr(dispatch, "publish", published.extend)
+    released = StepResult(tasks=(TaskMessage("exp_1", 1, "render_documents"), TaskMessage("exp_1", 0, "hand_off")))
+    for queue in (LARGE, STEPS):
+        dispatch.continue_chain(SimpleNamespace(chain=None, delivery_info={"routing_key": queue}), released)
+    assert [task.queue for task in published] == [LARGE, None, None, None]

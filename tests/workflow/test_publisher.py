@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from config.queues import STEPS
 from pipeline.workflow import publisher
 from pipeline.workflow.dispatch import initial_tasks
 from pipeline.workflow.publisher import Publisher
@@ -24,14 +25,14 @@ def test_stop_sends_the_backlog_and_an_error_does_not_end_the_thread(monkeypatch
     running = Publisher(backlog=10)
     running.start()
     for export_id in ("exp_1", "exp_2"):
-        running.publish_export(export_id, 2)
+        running.publish_export(export_id, [STEPS] * 2)
     running.publish([])
     running.stop()
-    assert sent == [initial_tasks("exp_1", 2), initial_tasks("exp_2", 2)]
+    assert sent == [initial_tasks(export_id, [STEPS] * 2) for export_id in ("exp_1", "exp_2")]
 
 
 def test_messages_beyond_the_backlog_are_dropped() -> None:
     stopped = Publisher(backlog=1)
     for export_id in ("exp_1", "exp_2"):
-        stopped.publish_export(export_id, 1)  # must not wait
+        stopped.publish_export(export_id, [STEPS])  # must not wait
     assert stopped._backlog.qsize() == 1

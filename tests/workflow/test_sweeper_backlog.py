@@ -63,21 +63,23 @@ def test_find_due_leaves_work_beyond_its_limit_due(workflow: WorkflowHarness) ->
 
 
 def test_backlog_holds_back_messages_that_a_queue_may_hold_but_not_for_ever(workflow: WorkflowHarness) -> None:
-    retried, queued = (workflow.accept(factories.plan(batch=name, invoice=name)).export_id for name in ("R", "Q"))
+    plans = (factories.plan(1, 3, size, batch=name, invoice=name) for name, size in (("R", 3), ("Q", 3), ("L", 98)))
+    retried, queued, large = (workflow.accept(plan).export_id for plan in plans)
     names = tuple(STEPS_BY_NAME)
     assert claim_step(workflow.runtime, retried, 1, STEPS[0].name, starts_export=True, step_names=names) is not None
     stalled = workflow.runtime.settings.stalled_seconds
     workflow.clock.pass_seconds(max(stalled, workflow.runtime.settings.lease_seconds))
 
     def find_each() -> list[list[str]]:
-        """Sweep ten times, each time when what was found is due again."""
-        found = []
+        """Sweep ten times, each time when what was found is due again; the queue of large units fills after the first."""
+        found: list[list[str]] = []
         for _ in range(10):
-            found.append([task.export_id for task in find_due(workflow.runtime, backlog=True)])
+            due = find_due(workflow.runtime, backlog=True, large_backlog=bool(found))
+            found.append([task.export_id for task in due])
             workflow.clock.pass_seconds(stalled)
         return found
 
-    assert find_each() == [[retried]] * 9 + [[retried, queued]]
-    assert {task.export_id for task in find_due(workflow.runtime)} == {retried, queued}, (
-        "without a backlog, both at once"
+    assert find_each() == [[retried, large], *[[retried]] * 8, [retried, queued, large]]
+    assert {task.export_id for task in find_due(workflow.runtime)} == {retried, queued, large}, (
+        "without a backlog, all at once"
     )

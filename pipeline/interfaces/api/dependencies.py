@@ -53,7 +53,7 @@ class TaskPublisher(Protocol):
     def stop(self) -> None:
         """Stop for good."""
 
-    def publish_export(self, export_id: str, units: int, *, waits: bool = False) -> None:
+    def publish_export(self, export_id: str, queues: Sequence[str]) -> None:
         """Schedule the task messages of a new export and return at once."""
 
     def publish(self, tasks: Sequence[TaskMessage]) -> None:
@@ -63,7 +63,7 @@ class TaskPublisher(Protocol):
 def publish_acceptance(publisher: TaskPublisher, accepted: Acceptance) -> None:
     """Schedule the task messages of an accepted plan: those of a new export, and of the deliveries that it caused."""
     if accepted.created:
-        publisher.publish_export(accepted.export_id, accepted.units, waits=accepted.waits)
+        publisher.publish_export(accepted.export_id, accepted.queues)
     publisher.publish(stream_tasks(accepted.streams))
 
 

@@ -37,7 +37,7 @@ class RecordingPublisher:
     def stop(self) -> None:
         """Do nothing."""
 
-    def publish_export(self, export_id: str, units: int, *, waits: bool = False) -> None:
+    def publish_export(self, export_id: str, queues: Sequence[str]) -> None:
         """Do nothing."""
 
     def publish(self, tasks: Sequence[TaskMessage]) -> None:

@@ -54,8 +54,8 @@ class RecordingPublisher:
     def stop(self) -> None:
         self.running = False
 
-    def publish_export(self, export_id: str, units: int, *, waits: bool = False) -> None:
-        self.exports.append((export_id, units))
+    def publish_export(self, export_id: str, queues: Sequence[str]) -> None:
+        self.exports.append((export_id, len(queues)))
 
     def publish(self, tasks: Sequence[TaskMessage]) -> None:
         self.tasks.extend(tasks)

@@ -117,6 +117,7 @@ def test_depth_and_delay_of_queues_are_shown(harness: ApiHarness) -> None:
     families = parse(read_page(harness))
     assert {each.labels["queue"]: each.value for each in families["exports_queue_depth"].samples} == {
         "exports.steps": 3,
+        "exports.large": 0,
         "exports.documents": 0,
         "exports.deliveries": 0,
     }

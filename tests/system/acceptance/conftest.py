@@ -34,7 +34,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def fits_stack(item: pytest.Item) -> bool:
     """Return whether the test's stack is of the kind that the test asks for."""
     fixtures = set(getattr(item, "fixturenames", ()))
-    if "on_rabbitmq" in fixtures and "postgres-rabbitmq" not in item.name:
+    if any(f"on_{broker}" in fixtures and broker not in item.name for broker in ("redis", "rabbitmq")):
         return False
     asked = {"distributed", "embedded"} & fixtures
     in_process = "sqlite-memory" in item.name
@@ -74,6 +74,12 @@ def distributed(service: Service) -> Distributed:
     """The service with its message broker and workers in processes of their own."""
     assert isinstance(service, Distributed)
     return service
+
+
+@pytest.fixture
+def on_redis(distributed: Distributed) -> Distributed:
+    """The same with Redis as its message broker."""
+    return distributed
 
 
 @pytest.fixture

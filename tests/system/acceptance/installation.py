@@ -128,7 +128,7 @@ class Embedded(Service):
 
 
 class Distributed(Service):
-    """PostgreSQL and a separate message broker: a process for each line of the Procfile, and a second worker."""
+    """PostgreSQL and a separate message broker: a process for each line of the Procfile, but a second worker for large units."""
 
     def __init__(self, stack: Stack, folder: Path, message_broker: Redis | RabbitMQ) -> None:
         super().__init__(stack, folder)
@@ -138,7 +138,9 @@ class Distributed(Service):
         self.web, self.deliveries, self.intake = (
             Program(name, commands[name], self.environment, folder) for name in ("web", "deliveries", "intake")
         )
-        self.workers = [Program(f"worker-{n}", commands["worker"], self.environment, folder) for n in (1, 2)]
+        # The second one executes large units, too: without `-X` and `-Q`, a worker reads all queues of steps.
+        by_worker = enumerate((commands["worker"], "exports worker"), 1)
+        self.workers = [Program(f"worker-{n}", command, self.environment, folder) for n, command in by_worker]
         queue_client = f"{sys.executable} -m tests.system.acceptance.queue_client {folder}"
         self.queue_client = Program("queue-client", queue_client, self.environment, folder)
 

@@ -8,6 +8,7 @@ import sys
 from sqlmodel import col, select
 
 from config.logs import configure_logs
+from config.queues import STEPS
 from pipeline.core.runtime import Runtime, process_runtime
 from pipeline.documents.registry import render_documents
 from pipeline.exports.models import Artifact
@@ -41,7 +42,7 @@ def main(count: int) -> None:
 
     def run() -> None:
         for export_id in exports:
-            publish_export(export_id, 1)
+            publish_export(export_id, [STEPS])
         wait_until_delivered(runtime, exports)
 
     run_rounds(prepare, run)

@@ -50,7 +50,7 @@ def main(waiting: int, measured: int) -> None:
 
 def _start(runtime: Runtime, account: str) -> str:
     accepted = accept_new(runtime, make_plan(account=account))
-    publish_export(accepted.export_id, accepted.units, waits=accepted.waits)
+    publish_export(accepted.export_id, accepted.queues)
     return accepted.export_id
 
 

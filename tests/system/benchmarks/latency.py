@@ -9,6 +9,7 @@ from contextlib import ExitStack
 from statistics import median
 from typing import Final
 
+from config.queues import STEPS
 from pipeline.workflow.dispatch import publish_export
 from tests.system.benchmarks.dispatch import start_runtime
 from tests.system.benchmarks.documents import build_invoices, store_unit
@@ -47,7 +48,7 @@ def main(count: int, warm_up: int) -> None:
     alone: list[float] = []
     for _ in range(count + warm_up):
         exports = accept_exports(runtime, 1)
-        publish_export(exports[0], 1)
+        publish_export(exports[0], [STEPS])
         wait_until_delivered(runtime, exports)
         whole += read_latencies(runtime, exports)
         (invoice,) = build_invoices(1, LINES)

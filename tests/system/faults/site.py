@@ -174,7 +174,7 @@ class Site:
             **{f"EXPORTS_{name.upper()}": value for name, value in changes.items()},
         }
         commands = read_procfile()
-        everything = f"{commands['worker']} -Q {','.join(queues.TASK_QUEUES)}"
+        everything = f"exports worker -Q {','.join(queues.TASK_QUEUES)}"
         self.programs = {
             "serve": Program(self, "serve", f"exports serve --port {self.port}"),
             "web": Program(self, "web", commands["web"]),
@@ -183,7 +183,7 @@ class Site:
             "worker-3": Program(self, "worker-3", everything),
             "prefork": Program(self, "prefork", everything + " --concurrency 2"),
             # As in production: one runs the steps; the processes that deliver have sixteen threads each.
-            "steps": Program(self, "steps", commands["worker"]),
+            "steps": Program(self, "steps", "exports worker"),
             "deliveries": Program(self, "deliveries", commands["deliveries"]),
             "deliveries-2": Program(self, "deliveries-2", commands["deliveries"]),
             "intake": Program(self, "intake", commands["intake"]),

@@ -32,7 +32,7 @@ from tests.conftest import SERVERS, Stack
 from tests.interfaces.contracts.sent import check_notifications
 from tests.support import factories
 from tests.support.servers import poll
-from tests.system.acceptance.programs import Program, read_procfile
+from tests.system.acceptance.programs import Program
 from tests.system.faults import poison, poisoned_engine
 from tests.system.faults.bounds import MARGIN, NEXT_TARGET, measure_load
 from tests.system.faults.matrix import mark_own_stack
@@ -86,7 +86,7 @@ def workers(stack: Stack, folder: Path, *, takes_poison: bool, **settings: str) 
         module = poison.__name__ if takes_poison else "pipeline.interfaces.cli.main"
         command = f'{sys.executable} -c "from pipeline.interfaces.cli.main import main; import {module}; main()" serve --port 0'
         return [Program("serve", command, environment, folder)]
-    command = f"{read_procfile()['worker']} -Q {','.join(queues.TASK_QUEUES)}"
+    command = f"exports worker -Q {','.join(queues.TASK_QUEUES)}"
     if takes_poison:
         command = command.replace("exports", f"{sys.executable} -m {poison.__name__}", 1)
     return [Program(f"worker-{number}", command, environment, folder) for number in (1, 2)]

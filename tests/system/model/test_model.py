@@ -116,7 +116,8 @@ class Exports(RuleBasedStateMachine):
             world.batches[batch] = accepted.export_id
         if reaches_broker and accepted.created:
             world.messages += [
-                TaskMessage(accepted.export_id, unit_no, STEPS[0].name) for unit_no in range(1, accepted.units + 1)
+                TaskMessage(accepted.export_id, unit_no, STEPS[0].name)
+                for unit_no in range(1, len(accepted.queues) + 1)
             ]
 
     @precondition(lambda self: self.world.batches)
