@@ -26,6 +26,7 @@ from pipeline.interfaces.cli.output_schemas import OUTPUTS
 from pipeline.workflow.dispatch import WORKERS
 from pipeline.workflow.steps import STEPS, STEPS_BY_NAME
 from tests.interfaces.cli.test_cli_machine import list_commands
+from tests.system.acceptance.programs import read_procfile
 
 ROOT = Path(__file__).resolve().parents[2]
 BROKER_URLS = ("memory://", "redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//")
@@ -98,8 +99,7 @@ def test_every_task_goes_to_a_task_queue() -> None:
 
 
 def procfile() -> dict[str, list[str]]:
-    lines = (ROOT / "Procfile").read_text().splitlines()
-    return {name: shlex.split(command) for name, command in (line.split(": ", 1) for line in lines if line.strip())}
+    return {name: shlex.split(command) for name, command in read_procfile().items()}
 
 
 def read_consumed_queues() -> set[str]:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
+from itertools import product
 
 import pytest
 from pydantic import SecretStr
@@ -178,32 +179,32 @@ def test_consumer_that_takes_nothing_is_reported_although_its_worker_sweeps(work
     assert read_delays(workflow) == {}
 
 
-def test_queue_without_consumer_is_reported_while_others_progress(workflow: WorkflowHarness) -> None:
-    stuck = workflow.accept().export_id
-    workflow.step(stuck, 1, "record_packages")
+@pytest.mark.parametrize(
+    ("queue", "packages", "begun"), [("exports.documents", 3, ["record_packages"]), ("exports.large", 98, [])]
+)
+def test_queue_without_consumer_is_reported_while_others_progress(
+    workflow: WorkflowHarness, queue: str, packages: int, begun: list[str]
+) -> None:
+    stuck, *others = (workflow.accept(factories.plan(1, 3, packages, batch=name)).export_id for name in "ABC")
+    for export_id, name in product((stuck, *others), begun):
+        workflow.step(export_id, 1, name)
     sweep_for(workflow, STALLED_AFTER + 12)
     workflow.step(workflow.accept(factories.plan(batch="batch_2")).export_id, 1, "record_packages")
     (part,) = [part for part in readiness.check_parts(workflow.runtime) if not part.ok]
-    assert (part.name, "consumes exports.documents," in part.message) == ("steps", True), part
-    assert read_delays(workflow) == {"exports.documents": 62}
-    workflow.step(stuck, 1, "render_documents")
-    assert list_failing_parts(workflow) == []
+    assert (part.name, f"consumes {queue}," in part.message) == ("steps", True), part
+    assert read_delays(workflow) == {queue: 62}
+    workflow.step(stuck, 1, "render_documents" if begun else "record_packages")
+    assert list_failing_parts(workflow) == [], "a long queue with progress is ready"
 
 
-def test_large_units_without_a_worker_are_reported_while_small_ones_progress(workflow: WorkflowHarness) -> None:
-    held, waiting = (workflow.accept(factories.plan(1, 3, 98, batch=name)).export_id for name in ("held", "waiting"))
+def test_large_unit_that_takes_longer_than_a_minute_is_progress(workflow: WorkflowHarness) -> None:
+    held, _ = (workflow.accept(factories.plan(1, 3, 98, batch=name)).export_id for name in ("held", "waiting"))
     sweep_for(workflow, STALLED_AFTER + 12)
-    workflow.step(workflow.accept(factories.plan(batch="small")).export_id, 1, "record_packages")
-    (part,) = [part for part in readiness.check_parts(workflow.runtime) if not part.ok]
-    assert (part.name, "a worker consumes exports.large, and" in part.message) == ("steps", True), part
-    assert read_delays(workflow) == {"exports.large": 62}
     names = tuple(STEPS_BY_NAME)
     assert claim_step(workflow.runtime, held, 1, STEPS[0].name, starts_export=True, step_names=names) is not None
-    assert list_failing_parts(workflow) == [], "its worker works, for longer than a minute"
-    sweep_for(workflow, int(workflow.runtime.settings.lease_seconds) + 2)
-    assert list_failing_parts(workflow) == ["steps"]
-    workflow.step(waiting, 1, "record_packages")
     assert list_failing_parts(workflow) == []
+    workflow.clock.pass_seconds(workflow.runtime.settings.lease_seconds)
+    assert list_failing_parts(workflow) == ["steps"]
 
 
 def test_stalled_notify_steps_are_reported_while_documents_are_rendered(workflow: WorkflowHarness) -> None:
@@ -215,14 +216,6 @@ def test_stalled_notify_steps_are_reported_while_documents_are_rendered(workflow
     for name in ("record_packages", "render_documents"):
         workflow.step(other, 1, name)
     assert list_failing_parts(workflow) == ["deliveries"]
-
-
-def test_long_queue_with_progress_is_ready(workflow: WorkflowHarness) -> None:
-    exports = [workflow.accept(factories.plan(batch=f"batch_{number}")).export_id for number in range(3)]
-    sweep_for(workflow, STALLED_AFTER + 20)
-    assert list_failing_parts(workflow) == ["steps"]
-    workflow.step(exports[0], 1, "record_packages")
-    assert list_failing_parts(workflow) == []
 
 
 def test_stalled_steps_are_reported_while_messages_are_sent(workflow: WorkflowHarness) -> None:

@@ -67,63 +67,43 @@ def build_failing(error: Exception) -> Callable[..., NoReturn]:
     return broken
 
 
-def test_sweep_publishes_the_findings_of_all_parts(workflow: WorkflowHarness, sent: SentMessages) -> None:
+@pytest.mark.parametrize("holds", [False, True])
+def test_sweep_publishes_all_but_first_messages_that_a_queue_may_hold(
+    workflow: WorkflowHarness, sent: SentMessages, monkeypatch: pytest.MonkeyPatch, *, holds: bool
+) -> None:
     export_id = workflow.accept().export_id
     workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
-    assert sweeper.sweep() == 3
-    assert (sent.tasks, sent.streams, sent.polls) == (
-        [TaskMessage(export_id, 1, "record_packages")],
-        [LATE],
-        [DUE_POLL],
-    )
-
-
-def test_sweep_leaves_first_messages_while_a_queue_holds_some(
-    workflow: WorkflowHarness, sent: SentMessages, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    workflow.accept()
-    workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
-    monkeypatch.setattr(dispatch, "queue_capacity", lambda most, _, *places: [most - 1 for _ in places])
-    assert (sweeper.sweep(), sent.tasks) == (2, [])
+    monkeypatch.setattr(dispatch, "queue_capacity", lambda most, _, *places: [most - holds for _ in places])
+    tasks = [] if holds else [TaskMessage(export_id, 1, "record_packages")]
+    assert (sweeper.sweep(), sent.tasks, sent.streams, sent.polls) == (2 + len(tasks), tasks, [LATE], [DUE_POLL])
 
 
 @pytest.mark.parametrize(
-    ("part", "left"),
-    [("sweeper.find_due", (0, 1, 1)), ("overdue.notify_overdue", (1, 0, 1)), ("polling.take_due_polls", (1, 1, 0))],
+    ("part", "error", "left", "reports"),
+    [
+        ("sweeper.find_due", ValueError("of the test"), (0, 1, 1), {"error": "sweep_raised"}),
+        ("overdue.notify_overdue", ValueError("of the test"), (1, 0, 1), {"error": "sweep_raised"}),
+        ("polling.take_due_polls", ValueError("of the test"), (1, 1, 0), {"error": "sweep_raised"}),
+        ("overdue.notify_overdue", DatabaseBusy("locked"), (1, 0, 0), {"warning": "sweep_postponed"}),
+        ("polling.take_due_polls", DatabaseBusy("locked"), (1, 1, 0), {"warning": "sweep_postponed"}),
+    ],
 )
-def test_sweep_with_one_failing_part_publishes_the_others(
+def test_sweep_with_a_failing_part_publishes_the_others_unless_the_database_is_busy(
     workflow: WorkflowHarness,
     sent: SentMessages,
     monkeypatch: pytest.MonkeyPatch,
     part: str,
+    error: Exception,
     left: tuple[int, int, int],
+    reports: dict[str, str],
 ) -> None:
     workflow.accept()
     workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
-    monkeypatch.setattr(f"tasks.sweeper.{part}", build_failing(ValueError("this part is broken")))
-    with capture_own_logs() as lines:
-        assert sweeper.sweep() == 2
-    assert (len(sent.tasks), len(sent.streams), len(sent.polls)) == left
-    assert [line["event"] for line in lines if line["log_level"] == "error"] == ["sweep_raised"]
-
-
-@pytest.mark.parametrize(
-    ("part", "left"), [("overdue.notify_overdue", (1, 0, 0)), ("polling.take_due_polls", (1, 1, 0))]
-)
-def test_sweep_publishes_found_work_if_the_database_is_busy_afterwards(
-    workflow: WorkflowHarness,
-    sent: SentMessages,
-    monkeypatch: pytest.MonkeyPatch,
-    part: str,
-    left: tuple[int, int, int],
-) -> None:
-    workflow.accept()
-    workflow.clock.pass_seconds(workflow.runtime.settings.stalled_seconds)
-    monkeypatch.setattr(f"tasks.sweeper.{part}", build_failing(DatabaseBusy("locked")))
+    monkeypatch.setattr(f"tasks.sweeper.{part}", build_failing(error))
     with capture_own_logs() as lines:
         assert sweeper.sweep() == sum(left)
     assert (len(sent.tasks), len(sent.streams), len(sent.polls)) == left
-    assert [line["event"] for line in lines if line["log_level"] == "warning"] == ["sweep_postponed"]
+    assert {line["log_level"]: line["event"] for line in lines if line["log_level"] != "info"} == reports
 
 
 @pytest.mark.parametrize(
@@ -187,16 +167,15 @@ def sweep_with(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, publi
     return len(sweeps)
 
 
-def test_one_worker_of_several_sweeps(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    servers = {"broker_url": REDIS, "sweep_limit": 100}
-    assert sweep_with(workflow, monkeypatch, 99, **servers) == 1
-
-
-def test_all_workers_sweep_if_one_cannot_publish_everything(
-    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("published", "broker_url", "sweeps"),
+    [(99, REDIS, 1), (100, REDIS, 2), (1, SecretStr("memory://"), 2)],
+    ids=["one of several workers", "all, if one cannot publish everything", "always the embedded worker"],
+)
+def test_worker_sweeps_unless_another_did(
+    workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, published: int, broker_url: SecretStr, sweeps: int
 ) -> None:
-    servers = {"broker_url": REDIS, "sweep_limit": 100}
-    assert sweep_with(workflow, monkeypatch, 100, **servers) == 2
+    assert sweep_with(workflow, monkeypatch, published, broker_url=broker_url, sweep_limit=100) == sweeps
 
 
 def test_worker_with_other_steps_sweeps_too(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,10 +183,6 @@ def test_worker_with_other_steps_sweeps_too(workflow: WorkflowHarness, monkeypat
     assert sweep_with(workflow, monkeypatch, 1, **servers) == 1
     monkeypatch.setattr(sweeper, "STEPS_BY_NAME", {"other": None})
     assert sweep_with(workflow, monkeypatch, 1, **servers) == 1
-
-
-def test_embedded_worker_always_sweeps(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert sweep_with(workflow, monkeypatch, 1, broker_url=SecretStr("memory://")) == 2
 
 
 def test_find_due_neither_waits_for_the_renderer_nor_runs_steps(workflow: WorkflowHarness) -> None:

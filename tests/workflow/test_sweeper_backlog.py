@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 from celery import Celery
 
@@ -31,10 +29,9 @@ def broker_url(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def sender(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Celery]:
+def sender(broker_url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:
     """Return an app on the message broker, which replaces the sweeper's app."""
-    with use_broker(broker_url, monkeypatch) as app:
-        yield app
+    return use_broker(broker_url, monkeypatch)
 
 
 def use_broker(url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:

@@ -3,24 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from celery import Celery
 from kombu import Connection, Exchange, Producer, Queue
 from structlog.testing import capture_logs
 
-from config import queues
-from config.settings import Settings
 from pipeline.workflow import dispatch
 from tests.conftest import OwnServer
 from tests.support.servers import RabbitMQ, Redis
+from tests.workflow.test_sweeper_backlog import LEAST, MOST, use_broker
 
-MOST, LEAST, QUEUE = 20, 3, ("exports.room",)
-
-
-def use_broker(url: str, monkeypatch: pytest.MonkeyPatch) -> Celery:
-    app = Celery(broker=url, set_as_current=False)
-    app.conf.update(queues.celery_options(Settings.model_validate({"broker_url": url})))
-    monkeypatch.setattr(dispatch, "app", app)
-    return app
+QUEUE = ("exports.room",)
 
 
 @pytest.mark.servers
