@@ -10,6 +10,7 @@ from typing import Final
 from pipeline.core.findings import Finding
 from pipeline.core.money import format_plain
 from pipeline.customs.reference.pga import pga_rules
+from pipeline.customs.reference.ports import port_rules
 from pipeline.exports.schemas.plan import Line, Plan, Section232, Unit
 
 PLAN: Final = "plan"
@@ -109,7 +110,7 @@ def _plan_status(plan: Plan) -> dict[str, AgencyStatus]:
 def _unit_status(unit: Unit) -> dict[str, AgencyStatus]:
     invoice = unit.invoice
     present = [
-        f"entry {unit.entry.type} at {unit.entry.port_of_entry}",
+        f"entry {unit.entry.type} at {port_rules().ports.describe(unit.entry.port_of_entry)}",
         f"invoice {invoice.number}, {format_plain(invoice.total)} {invoice.currency} {invoice.incoterm}",
         f"{_count(unit.lines, 'line')} in {_count(unit.packages, 'package')}",
     ]

@@ -13,6 +13,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.customs import rulesets, treatment
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.pga.worksheet import build_worksheet
+from pipeline.customs.reference.ports import port_rules
 from pipeline.deliveries.entry_facts import add_estimate
 from pipeline.documents import repository
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
@@ -114,7 +115,9 @@ def render_invoice(invoice: Invoice, unit: Unit) -> Iterator[Document]:
 
 
 def _complete_invoice(invoice: Invoice, unit: Unit, tariff: str | None = None) -> Invoice:
-    """Return the invoice with the worksheet of its agencies, if it has any, and the estimate of the entry."""
+    """Return the invoice with the name of its port, the worksheet of its agencies, if it has any, and the estimate."""
+    port_shown = port_rules().ports.describe(invoice.transport.port_of_entry)
+    invoice = invoice.model_copy(update={"transport": invoice.transport.model_copy(update={"port_shown": port_shown})})
     if any(line.treatment.pga for line in invoice.lines):
         # Agencies ask for more than an invoice prints, so the worksheet is built from the plan's unit.
         digests = {line.line_ref: line.treatment_digest for line in invoice.lines}

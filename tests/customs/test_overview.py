@@ -34,7 +34,7 @@ def test_good_plan_is_complete_for_every_agency() -> None:
     shown = {(row.line_ref, row.agency): row.present for row in rows}
     assert shown["", PLAN] == ["batch batch_2026_1124_01", "rules us-ca-2026-12-01", "approved by ops@maple.example"]
     assert shown["", CBP] == [
-        "entry 01 at 0901",
+        "entry 01 at 0901 Buffalo-Niagara Falls NY",
         "invoice A-00001, 228.00 USD DAP",
         "3 lines in 2 packages",
     ]

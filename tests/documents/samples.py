@@ -278,7 +278,8 @@ def _finished(unit: Unit, *, test: bool = False, general: str | None = None) -> 
     groups = [line.line_numbers for line in invoice.entry_lines]
     tariff = None if general is None else keep_tariff(unit, general)
     estimate = build_estimate(unit, entry_date(unit), groups, tariff)
-    return invoice.model_copy(update={"worksheet": worksheet_rows, "estimate": estimate})
+    transport = invoice.transport.model_copy(update={"port_shown": "0901 Buffalo-Niagara Falls NY"})
+    return invoice.model_copy(update={"transport": transport, "worksheet": worksheet_rows, "estimate": estimate})
 
 
 def build_full_invoice() -> Invoice:

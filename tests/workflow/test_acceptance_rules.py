@@ -98,13 +98,13 @@ def find_active(runtime: Runtime) -> str:
         return rulesets.read_active(session).content_hash
 
 
-def read_layouts(of: WorkflowHarness | Process, export_id: str) -> str:
-    """Build the invoice of the export again in this process, and return the source of the layouts of its records."""
+def read_words(of: WorkflowHarness | Process, export_id: str) -> tuple[str, str]:
+    """Build the invoice of the export again in this process, and return the source of its records' layouts, and its port."""
     with of.runtime.db.read() as session:
         context = load_context(session, export_id, unit_no=1, step="render_documents", fence=1, attempt=1)
-    worksheet = load_invoice(of.runtime, context).worksheet
-    assert worksheet is not None
-    return worksheet.rules_source
+    invoice = load_invoice(of.runtime, context)
+    assert invoice.worksheet is not None
+    return invoice.worksheet.rules_source, invoice.transport.port_shown
 
 
 def batch(name: str) -> dict[str, Any]:
@@ -258,7 +258,9 @@ def test_export_in_flight_keeps_its_rules_and_an_amendment_takes_the_active_ones
     accepted = process.accept(harness, factories.plan())
     harness.step(accepted.id, 1, "record_packages")
     layouts = (record_rules().source, "The layouts of tomorrow")
-    new = read_folder(write_rules(folder, NEW, ("pga_records.yaml", *layouts))).content_hash
+    ports = ("Buffalo-Niagara Falls NY", "Port of tomorrow NY")
+    changes = ("pga_records.yaml", *layouts), ("ports.yaml", *ports)
+    new = read_folder(write_rules(folder, NEW, *changes)).content_hash
     process.look()
     later = process.accept(harness, batch("later"))
     for export_id in (accepted.id, later.id):
@@ -266,8 +268,8 @@ def test_export_in_flight_keeps_its_rules_and_an_amendment_takes_the_active_ones
             harness.step(export_id, int(spec.per_unit), spec.name)
         assert harness.state(export_id) == "executed"
     # Other processes, and a retry, render each of them by its own rules.
-    assert [read_layouts(harness, each.id) for each in (accepted, later)] == [*layouts]
-    assert [read_layouts(process, each.id) for each in (accepted, later)] == [*layouts]
+    words = [(layout, f"0901 {port}") for layout, port in zip(layouts, ports, strict=True)]
+    assert [[read_words(of, each.id) for each in (accepted, later)] for of in (harness, process)] == [words, words]
     assert read_export(harness.runtime, accepted.id).rules_hash == PACKAGED_HASH
     changed = factories.plan(lines=2)
     request = ExecuteRequest.model_validate(

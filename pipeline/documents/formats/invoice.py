@@ -64,6 +64,7 @@ _PARTY = {"address_lines", "contact_lines"}
 
 #: The fields of the model for people or for other documents, which repeat facts that the JSON has as data.
 WORDING: dict[str, Any] = {
+    "transport": {"port_shown"},
     "parties": {
         "seller": _PARTY,
         "buyer": _PARTY,
@@ -110,7 +111,7 @@ def invoice_consolidated(invoice: Invoice) -> bytes:
     return body.encode() + b"\n"
 
 
-HTML_VERSION = "10"
+HTML_VERSION = "11"
 
 
 def invoice_html(invoice: Invoice) -> bytes:

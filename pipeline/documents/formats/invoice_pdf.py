@@ -12,7 +12,7 @@ from pipeline.documents.formats.invoice import has_summary, invoice_json
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice, InvoiceLine
 
-VERSION = f"14/{ENGINE}"
+VERSION = f"15/{ENGINE}"
 
 #: The size of a line in addition to its wording, in characters.
 LINE_CHARACTERS = 500

@@ -12,7 +12,7 @@ from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts,
 from pipeline.documents.schemas.entry_filing import EntryConsignee
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice, PackageRow
 
-VERSION = f"3/{ENGINE}"
+VERSION = f"4/{ENGINE}"
 
 #: The size of a label in addition to its wording, in characters.
 LABEL_CHARACTERS = 1_000

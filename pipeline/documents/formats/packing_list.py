@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from pipeline.documents.formats.barcode import sscc_bars
+from pipeline.documents.invoice.code_wording import format_packed_unit
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
-from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice, PackageRow
+from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice, PackageRow, UnitTotal
 
 JSON_VERSION = "1"
 
@@ -41,7 +42,7 @@ def packing_list(invoice: Invoice) -> bytes:
     return invoice.model_dump_json(by_alias=True, include=SHOWN, indent=1).encode() + b"\n"
 
 
-PDF_VERSION = f"11/{ENGINE}"
+PDF_VERSION = f"12/{ENGINE}"
 
 #: The size of a package without its contents, of its barcode, and of each of its contents, in characters.
 PACKAGE_CHARACTERS, BARCODE_CHARACTERS, CONTENT_CHARACTERS = 250, 400, 100
@@ -66,8 +67,13 @@ def _size(package: PackageRow) -> int:
 
 
 def _facts(invoice: Invoice, cut: slice) -> bytes:
-    some = invoice.model_copy(update={"packages": invoice.packages[cut]})
+    totals = invoice.totals.model_copy(update={"quantities": tuple(map(_name_unit, invoice.totals.quantities))})
+    some = invoice.model_copy(update={"packages": invoice.packages[cut], "totals": totals})
     return some.model_dump_json(include=_PRINTED, context=FOR_PEOPLE).encode()
+
+
+def _name_unit(total: UnitTotal) -> UnitTotal:
+    return total.model_copy(update={"unit": format_packed_unit(total.unit).shown})
 
 
 def _remarks(invoice: Invoice, cut: slice) -> dict[str, Any]:

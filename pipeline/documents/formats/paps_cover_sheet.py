@@ -10,7 +10,7 @@ from pipeline.documents.formats.transport import describe_export, describe_trail
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 
-VERSION = f"5/{ENGINE}"
+VERSION = f"6/{ENGINE}"
 
 #: The most articles that the page names; of more it gives the number, and the invoice names them.
 MAX_ARTICLES: Final = 6

@@ -16,7 +16,7 @@ from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts,
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 from pipeline.exports.schemas.pga_worksheet import AgencyForm, FormLine, PgaWorksheet, WorksheetLine
 
-VERSION = f"14/{ENGINE}"
+VERSION = f"15/{ENGINE}"
 
 #: The sizes of a line, an answer and a datum in addition to their wording, in characters.
 LINE_CHARACTERS, ANSWER_CHARACTERS, DATUM_CHARACTERS = 300, 150, 60

@@ -9,7 +9,7 @@ from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts,
 from pipeline.documents.schemas.declarations import MetalRow
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
 
-VERSION = f"11/{ENGINE}"
+VERSION = f"12/{ENGINE}"
 
 #: The size of a metal row in addition to its wording, in characters.
 ROW_CHARACTERS = 420
@@ -18,7 +18,7 @@ _PRINTED: dict[str, Any] = {
     "test": True,
     "provenance": True,
     "header": {"number", "invoice_date", "currency"},
-    "transport": {"entry_type", "port_of_entry", "export_date"},
+    "transport": {"entry_type", "port_shown", "export_date"},
     "parties": {
         "seller": {"name", "address_lines", "contact_lines"},
         "importer_of_record": {"name", "address_lines", "contact_lines", "importer_number"},

@@ -171,7 +171,7 @@ def _add_package(made: TransactionSet, package: PackageRow) -> None:
 def _add_item(made: TransactionSet, item: PackedLine, line: InvoiceLine, envelope: X12Envelope) -> None:
     made.add("LIN", line.number, *list_products(line))
     quantity = x12.ensure_digits(item.quantity.decimal, x12.QUANTITY_DIGITS, f"a packed quantity of line {line.number}")
-    made.add("SN1", None, quantity, find_unit(item.unit, envelope))
+    made.add("SN1", None, quantity, find_unit(line.unit, envelope))
     made.add_texts("PID", ("F", "", "", ""), line.description, x12.DESCRIPTION, _MOST_DESCRIPTIONS)
     made.add_reference("LI", line.line_ref)
 

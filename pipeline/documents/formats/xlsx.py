@@ -122,7 +122,7 @@ class WorkbookWriter:
 __all__ = ["TOO_LONG", "VERSION", "invoice_xlsx"]
 
 #: The bytes also depend on the versions of the writer and the compressor.
-VERSION = f"17/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
+VERSION = f"18/xlsxwriter-{version('xlsxwriter')}/zlib-{zlib.ZLIB_RUNTIME_VERSION}"
 
 _WIDTHS = {
     "address": 34, "consignee_addr1": 26, "consignee_name": 28, "consignee_number": 16, "description": 48, "export_treatment_digest": 24, "manufacturer_addr1": 26, "manufacturer_name": 28,
@@ -209,7 +209,7 @@ def _package_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
         if not box.contents:
             yield (*about, None, None, None, None)
         for content in box.contents:
-            yield (*about, content.line_number, content.sku, content.quantity.exact, content.unit)
+            yield (*about, content.line_number, content.sku, content.quantity.exact, content.unit.exact)
 
 
 def _total_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:

@@ -192,6 +192,7 @@ def _transport(entry: plan.Entry) -> out.Transport:
         entry_part=None if entry.part is None else int(entry.part.number),
         entry_parts=None if entry.part is None else int(entry.part.of),
         port_of_entry=entry.port_of_entry,
+        port_shown=entry.port_of_entry,  # until a caller that knows the rules names the port
         mode_of_transport=wording.format_code(entry.mode_of_transport),
         carrier_scac=entry.carrier_scac,
         shipment_control_number=entry.shipment_control_number,

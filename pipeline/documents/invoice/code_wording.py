@@ -275,6 +275,64 @@ PACKAGE_TYPES: Final[Mapping[str, str]] = {
     "PLT": "pallet",
 }
 
+#: What a packer calls the units of the entry.
+PACKED_UNITS: Final[Mapping[str, str]] = {
+    "BBL": "barrels",
+    "CAR": "carats",
+    "CC": "cm³",
+    "CGM": "g of content",
+    "CKG": "kg of content",
+    "CM": "cm",
+    "CM2": "cm²",
+    "CM3": "cm³",
+    "CTN": "t of content",
+    "CYK": "kg clean yield",
+    "DOZ": "dozen",
+    "DPC": "dozen pcs",
+    "DPR": "dozen pairs",
+    "DS": "doses",
+    "FBM": "m of fiber",
+    "FT": "ft",
+    "G": "g",
+    "GAL": "gallons",
+    "GBQ": "GBq",
+    "GM": "g",
+    "GR": "gross",
+    "GRL": "gross lines",
+    "GRS": "gross",
+    "HUN": "hundred",
+    "JWL": "jewels",
+    "K": "thousand",
+    "KG": "kg",
+    "KM": "km",
+    "KM2": "thousand m²",
+    "KM3": "thousand m³",
+    "KWH": "kWh",
+    "L": "liters",
+    "LB": "lb",
+    "LNM": "m",
+    "M": "m",
+    "M2": "m²",
+    "M3": "m³",
+    "MBQ": "MBq",
+    "MG": "mg",
+    "ML": "ml",
+    "MWH": "MWh",
+    "NO": "pcs",
+    "OZ": "oz",
+    "PCS": "pcs",
+    "PFL": "proof liters",
+    "PK": "packs",
+    "PRS": "pairs",
+    "SFT": "sq ft",
+    "SQ": "squares",
+    "SYD": "sq yd",
+    "T": "t",
+    "THS": "thousand",
+    "W": "W",
+    "YD": "yd",
+}
+
 
 def format_program(code: str) -> str:
     """Return the name of a chapter 99 program, such as `Section 232, metals`."""
@@ -309,3 +367,8 @@ def name_agency_datum(key: str) -> str:
 def format_package_type(code: str) -> Printed:
     """Return a type of packages, such as `CTN` and `carton`."""
     return Printed(code, PACKAGE_TYPES.get(code, code))
+
+
+def format_packed_unit(code: str) -> Printed:
+    """Return a unit of quantity as a packer calls it, such as `NO` and `pcs`."""
+    return Printed(code, PACKED_UNITS.get(code, code))

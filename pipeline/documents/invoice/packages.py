@@ -35,7 +35,7 @@ def package_rows(unit: plan.Unit, ssccs: Mapping[str, str]) -> tuple[out.Package
                     sku=line.sku,
                     description=line.description,
                     quantity=wording.format_number(content.quantity),
-                    unit=line.unit,
+                    unit=code_wording.format_packed_unit(line.unit),
                 )
             )
         sscc = ssccs.get(package.package_ref) or package.sscc

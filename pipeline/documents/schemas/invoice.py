@@ -90,6 +90,7 @@ class Transport(DocumentModel):
 
     entry_type: Value
     port_of_entry: str
+    port_shown: Wording[str]
     mode_of_transport: Value
     carrier_scac: str | None
     shipment_control_number: str | None
@@ -246,7 +247,7 @@ class PackedLine(DocumentModel):
     sku: str
     description: str
     quantity: Value
-    unit: str
+    unit: Value
 
 
 class PackageRow(DocumentModel):

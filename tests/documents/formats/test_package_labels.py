@@ -109,7 +109,7 @@ def test_label_shows_package_and_destination() -> None:
         "Lakeside Kitchen",
         "Lackawanna NY 14218",
         "ABCD1234567",
-        "PAN-24",
+        "12 pcs PAN-24",
         "(00) ",
     ):
         assert fact in carton, fact

@@ -138,7 +138,7 @@ def test_packing_list_shows_contents_of_each_package() -> None:
         [], [("PAN-24", "12")], [("POT-05", "12")], [("SPAT-1", "12")],
     ]  # fmt: skip
     printed = _spaced(PdfReader(BytesIO(bodies["packing_list_pdf"])).pages[0].extract_text())
-    assert "12 NO Frying pan, stainless steel, for household cooking PAN-24· line 1" in printed
+    assert "12 pcs Frying pan, stainless steel, for household cooking PAN-24· line 1" in printed
 
 
 #: The names that `attributes.yaml` asks for first, in parts that one line can hold.

@@ -13,6 +13,7 @@ from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.filing import filing_rules
 from pipeline.customs.reference.pga import pga_rules
 from pipeline.customs.reference.ruleset import ruleset
+from pipeline.customs.reference.units import unit_rules
 from pipeline.documents.formats.invoice import invoice_html, invoice_json
 from pipeline.documents.formats.invoice_pdf import invoice_pdf
 from pipeline.documents.formats.pga_worksheet import pga_worksheet
@@ -30,6 +31,7 @@ def test_words_are_those_of_rules() -> None:
     filing = filing_rules()
     assert filing.bond_types.types == words.BOND_TYPES
     assert {code: each.name for code, each in filing.payment_types.types.items()} == words.PAYMENT_TYPES
+    assert {each.code for each in unit_rules().units} - {*unit_rules().without_quantity} == words.PACKED_UNITS.keys()
     shown = {key: words.name_agency_datum(key) for key in agencies.elements}
     assert shown == {key: element.label for key, element in agencies.elements.items()}
 
@@ -52,7 +54,7 @@ def test_pages_show_words(invoice: Invoice) -> None:
         "9903.05.29 Section 301, forced labor · 10 % of the full value",
         "Section 232, metals · 25 % of the full value",
         "FDA FD1 disclaimed A · Reason: not a food contact surface claim",
-        "01 consumption, formal; port 0901",
+        "01 consumption, formal; port 0901 Buffalo-Niagara Falls NY",
         "Business number",
         "EIN 12-3456789",
     ):
