@@ -84,7 +84,7 @@ CHANNEL_KINDS: Final = (
     ),
 )
 
-#: What a value looks like, for its help and its error.
+#: What a value looks like, for its help.
 _EXAMPLES: Final = {
     "webhook.address": "https://partner.example/exports",
     "email.addresses": "entries@broker.example",
@@ -175,9 +175,8 @@ def place_errors(chosen: Sequence[ChannelKind], errors: Mapping[str, str]) -> di
         aliases = {info.alias or name: f"{channel.name}.{name}" for name, info in _settings_of(channel)}
         first = next(iter(aliases.values()), "channel")
         key = aliases.get(parts[2], first) if len(parts) > 2 else first
-        text = f"must look like {_EXAMPLES[key]}" if "pattern" in message and key in _EXAMPLES else message
         line = f"line {int(parts[3]) + 1} " if len(parts) > 3 and parts[3].isdigit() else ""
-        placed.setdefault(key, line + text)
+        placed.setdefault(key, line + message)
     return placed
 
 

@@ -150,7 +150,7 @@ def test_message_is_set_up_previewed_and_explained(harness: ApiHarness) -> None:
         ({"c0.header": [""]}, "header is required"),
         ({"c0.words": ["NO"]}, "must not be empty"),
         ({"c1.header": ["Invoice"]}, "two columns have the header"),
-        ({"filename": ["import.exe"]}, "must match the pattern"),
+        ({"filename": ["import.exe"]}, "must be a file name without spaces that ends in .csv"),
         ({"filename": ["manifest.json"], "format": ["json"]}, "is the name of a document of the customs package"),
         ({"filename": ["import.csv"], "format": ["xlsx"]}, "must not end in .csv"),
         ({"rows": ["0"]}, "must have at least 1 entry"),

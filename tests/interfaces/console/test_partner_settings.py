@@ -134,15 +134,20 @@ def test_each_channel_is_created_by_its_schema(
 @pytest.mark.parametrize(
     ("channel", "typed", "place", "message"),
     [
-        ("webhook", {"webhook.address": "partner.example"}, "webhook.address", "must look like https://"),
+        ("webhook", {"webhook.address": "partner.example"}, "webhook.address", "such as https://"),
         ("webhook", {"webhook.address": ""}, "webhook.address", "is required"),
         ("webhook", {"id": "br 1"}, "id", "must be 1 to 64 letters"),
         ("webhook", {"id": factories.BROKER}, "id", "exists already"),
         ("webhook", {"id": "new"}, "id", "is reserved"),
         ("webhook", {"name": "a\u202eb"}, "name", "change the direction of writing"),
         ("webhook", {"artifact": "cci_nothing"}, "artifact", "is not a kind of document"),
-        ("email", {"email.addresses": "a@b.example\nno address"}, "email.addresses", "Line 2 must look like"),
-        ("sftp", {"sftp.host_keys": "what"}, "sftp.host_keys", "Line 1 must look like ssh-ed25519"),
+        (
+            "email",
+            {"email.addresses": "a@b.example\nno address"},
+            "email.addresses",
+            "Line 2 must be an e-mail address",
+        ),
+        ("sftp", {"sftp.host_keys": "what"}, "sftp.host_keys", "Line 1 must be a public key of an SSH server"),
         ("sftp", {"sftp.private_key": "-----BEGIN KEY-----"}, "sftp.address", "not both"),
         ("sftp", {"sftp.password": ""}, "sftp.address", "needs its own credential"),
     ],
