@@ -24,6 +24,7 @@ from pipeline.core.errors import (
     ChannelRefused,
     ChannelUnavailable,
     InvalidRequest,
+    InvalidState,
     NotFound,
     Purged,
     Refused,
@@ -132,7 +133,9 @@ def poll_endpoint(runtime: Runtime, submission_id: str) -> PollResult:
     """
     results = ENDPOINT_POLLERS.run(BORDERBUDDY, submission_id, _ONE, lambda each: _poll_submission(runtime, each))
     return PollResult(
-        recorded=sum(result.recorded for result in results), repeated=sum(result.repeated for result in results)
+        recorded=sum(result.recorded for result in results),
+        repeated=sum(result.repeated for result in results),
+        refused=sum(result.refused for result in results),
     )
 
 
@@ -155,16 +158,25 @@ def _poll_submission(runtime: Runtime, submission_id: str) -> PollResult:
         except (ChannelUnavailable, ChannelRefused, SecretUnreadable) as error:
             log.warning("answers_not_read", reason=str(error))
             return PollResult()
-        try:
-            receipts = [
-                submissions.receive_answer(runtime, row.id, each, f"partner:{row.partner_id}", fetched=True)
-                for each in answers
-            ]
-        except Purged as purged:
-            log.warning("answers_dropped", reason=str(purged))
-            return PollResult()
-    recorded = sum(receipt.recorded for receipt in receipts)
-    return PollResult(recorded=recorded, repeated=len(receipts) - recorded)
+        result = PollResult()
+        for each in answers:
+            try:
+                receipt = submissions.receive_answer(runtime, row.id, each, f"partner:{row.partner_id}", fetched=True)
+            except Purged as purged:
+                log.warning("answers_dropped", reason=str(purged))
+                return PollResult()
+            except InvalidState as refused:
+                log.warning("answer_refused", reason=str(refused))
+                result = replace(result, refused=result.refused + 1)
+            else:
+                result = _count_receipt(result, recorded=receipt.recorded)
+    return result
+
+
+def _count_receipt(result: PollResult, *, recorded: bool) -> PollResult:
+    if recorded:
+        return replace(result, recorded=result.recorded + 1)
+    return replace(result, repeated=result.repeated + 1)
 
 
 def _take_due_folders(session: Session, settings: Settings) -> list[Poll]:
@@ -268,9 +280,7 @@ def _process_file(runtime: Runtime, target: Target, folder: AnswerFolder, name: 
         _try_move(lambda: folder.move_to_refused(name, reason), name)
         return replace(result, refused=result.refused + 1)
     _try_move(lambda: folder.move_to_done(name), name)
-    if recorded:
-        return replace(result, recorded=result.recorded + 1)
-    return replace(result, repeated=result.repeated + 1)
+    return _count_receipt(result, recorded=recorded)
 
 
 def _record_file(runtime: Runtime, target: Target, file: AnswerFile) -> bool:

@@ -64,6 +64,9 @@ _UNDELIVERED: Final = frozenset(source_states(SUBMISSION_TRANSITIONS, Submission
 #: How long a signed request is remembered: longer than it is valid, plus any difference of clocks.
 _SIGNATURE_SECONDS: Final = 3600
 
+#: What the remark about a field says that the plan lacks; a remark has at most 1,000 characters.
+_STRAY: Final = " (The plan has no such place.)"
+
 #: Answers that notify the operators: a person must look.
 _NOTIFIED: Final = frozenset({SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD})
 
@@ -166,9 +169,10 @@ def record_answer(
     An answer that comes late or out of order is recorded but does not move the status. A rejection, a query and a hold
     notify the operators. The caller has locked the export's row.
 
-    Unsafe characters are replaced before recording. A refusal would lose the answer.
+    Unsafe characters are replaced before recording, and a field that the plan lacks says so. A refusal would lose the
+    answer.
     """
-    answer = _make_legible(answer)
+    answer = _mark_strays(session, export_id, _make_legible(answer))
     new = _build_row(submission_id, answer)
     if session.execute(_INSERT_ANSWER[session.get_bind().dialect.name], new).first() is None:
         return []
@@ -218,8 +222,8 @@ def receive_answer(
     """Record an answer from outside, in one transaction. Repeating it with the same id is harmless.
 
     An answer `by_person` is an act in the audit trail as well. Raises NotFound, Purged, NotInHandoff if a field is not
-    in the plan, and InvalidState if the id was recorded with other content; then nothing is recorded. The last two are
-    not for a `fetched` answer: nobody would read the refusal.
+    in the plan, and InvalidState if the id was recorded with other content; then nothing is recorded. A `fetched` answer
+    is recorded with such a field: its sender would not read the refusal.
     """
     body = _make_legible(body)
     with runtime.db.write() as session:
@@ -233,17 +237,16 @@ def receive_answer(
         ).one()
         if purged_at is not None:
             raise Purged.for_export(submission.export_id, "the answer was not recorded")
+        if not fetched:
+            _check_fields(session, submission.export_id, body)
         happened = record_answer(session, runtime.settings, submission_id, submission.export_id, body)
+        if not happened:
+            _check_repeated(session, submission_id, submission.export_id, body)
         if happened and before in _UNDELIVERED:
             # The broker answers before the result of sending is recorded: the answer proves that it has the handoff.
             happened.insert(0, notified_event(submission.partner_id))
         if happened:
             events.append(session, submission.export_id, actor, happened)
-        if not fetched:
-            if happened:
-                _check_fields(session, submission.export_id, body)
-            else:
-                _check_repeated(session, submission_id, body)
         status = session.scalar(select(col(BrokerSubmission.state)).where(col(BrokerSubmission.id) == submission_id))
         if happened and by_person:
             detail = {"status": body.status}
@@ -254,24 +257,37 @@ def receive_answer(
 
 
 def _check_fields(session: Session, export_id: str, answer: AcknowledgementBody) -> None:
+    for row in _find_strays(session, export_id, answer):
+        raise NotInHandoff(
+            f"{answer.fields[row].pointer} leads to no place of the plan; name a unit, line or field of the handoff, counted"
+            " from 0, such as /units/0/lines/0/htsCode",
+            field=f"/fields/{row}/pointer",
+        )
+
+
+def _mark_strays(session: Session, export_id: str, answer: AcknowledgementBody) -> AcknowledgementBody:
+    """Return the answer; each remark about a field that the plan lacks says so."""
+    fields = list(answer.fields)
+    for row in _find_strays(session, export_id, answer):
+        message = f"{fields[row].message[: 1000 - len(_STRAY)]}{_STRAY}"
+        fields[row] = fields[row].model_copy(update={"message": message})
+    return answer.model_copy(update={"fields": fields})
+
+
+def _find_strays(session: Session, export_id: str, answer: AcknowledgementBody) -> list[int]:
+    """Return the places of the answer's fields whose pointers lead to no place of the plan."""
     if not answer.fields:
-        return
+        return []
     of_export = select(col(Export.plan_id)).where(col(Export.id) == export_id).scalar_subquery()
     plan = json.loads(
         session.scalars(select(col(PlanSnapshot.document)).where(col(PlanSnapshot.id) == of_export)).one()
     )
-    for row, each in enumerate(answer.fields):
-        if not has_place(plan, each.pointer):
-            raise NotInHandoff(
-                f"{each.pointer} leads to no place of the plan; name a unit, line or field of the handoff, counted from"
-                " 0, such as /units/0/lines/0/htsCode",
-                field=f"/fields/{row}/pointer",
-            )
+    return [row for row, each in enumerate(answer.fields) if not has_place(plan, each.pointer)]
 
 
-def _check_repeated(session: Session, submission_id: str, answer: AcknowledgementBody) -> None:
+def _check_repeated(session: Session, submission_id: str, export_id: str, answer: AcknowledgementBody) -> None:
     row = session.get_one(Acknowledgement, (submission_id, answer.id))
-    sent = _build_row(submission_id, answer)
+    sent = _build_row(submission_id, _mark_strays(session, export_id, answer))
     changed = [name for name, value in sent.items() if value != getattr(row, name)]
     if changed:
         raise InvalidState(

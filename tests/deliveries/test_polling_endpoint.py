@@ -38,7 +38,7 @@ def encode_status(*answers: Mapping[str, Any], handoff_id: str = "BB/1") -> Scri
 
 
 RECEIVED = encode_answer({"handoffId": "BB/1", "status": "received"})
-FIRST = {"id": "BB/1:received", "status": "received"}
+FIRST, ACCEPTED = {"id": "BB/1:received", "status": "received"}, {"id": "n-1", "status": "accepted"}
 
 
 def hand_over(runtime: Runtime, *, test: bool = False) -> BrokerSubmission:
@@ -64,7 +64,7 @@ def test_endpoint_is_polled_by_its_handoff_id_and_each_answer_counts_once(
     make_runtime: OpenRuntime, endpoint: Start
 ) -> None:
     filed = {"id": "n-2", "status": "filed", "entryNumber": "ABC-1234567-8"}
-    broker = endpoint(RECEIVED, encode_status(FIRST), encode_status(FIRST, {"id": "n-1", "status": "accepted"}, filed))
+    broker = endpoint(RECEIVED, encode_status(FIRST), encode_status(FIRST, ACCEPTED, filed))
     runtime = make_runtime(borderbuddy_url=f"{broker.url}/v1/", borderbuddy_token=SecretStr("of-the-broker"))
     sent = hand_over(runtime)
     assert (sent.handoff_id, sent.state) == ("BB/1", "received")
@@ -102,6 +102,25 @@ def test_poll_answer_out_of_contract_is_only_logged(make_runtime: OpenRuntime, e
         assert polling.poll_endpoint(runtime, sent.id) == PollResult()
     assert [each["event"] for each in logs] == ["answers_not_read"]
     assert (list_recorded(runtime), read_submission(runtime).state) == (["BB/1:received"], "received")
+
+
+def test_fetched_answer_says_what_the_plan_lacks_and_a_changed_one_is_logged(
+    make_runtime: OpenRuntime, endpoint: Start
+) -> None:
+    fields = [{"pointer": f"/units/{unit}/lines/0", "message": "m" * 1000} for unit in (0, 9)]
+    asked, changed = {"id": "n-2", "status": "query", "fields": fields}, ACCEPTED | {"status": "rejected"}
+    runtime = make_runtime(
+        borderbuddy_url=endpoint(RECEIVED, encode_status(ACCEPTED), encode_status(changed, asked)).url
+    )
+    sent = hand_over(runtime)
+    assert polling.poll_endpoint(runtime, sent.id) == PollResult(recorded=1)
+    with capture_own_logs() as logs:
+        assert polling.poll_endpoint(runtime, sent.id) == PollResult(recorded=1, refused=1)
+        assert polling.poll_endpoint(runtime, sent.id) == PollResult(repeated=1, refused=1)
+    assert [each["reason"].split(";")[0] for each in logs] == ["the answer n-1 was recorded with another status"] * 2
+    with runtime.db.read() as session:
+        recorded = session.get_one(Acknowledgement, (sent.id, "n-2")).fields
+    assert recorded == [fields[0], fields[1] | {"message": "m" * 970 + " (The plan has no such place.)"}]
 
 
 def test_paused_partner_and_unknown_submission_are_not_polled(make_runtime: OpenRuntime, endpoint: Start) -> None:
