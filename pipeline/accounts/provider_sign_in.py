@@ -121,7 +121,8 @@ def _end_doubtful_credentials(
 ) -> None:
     """End credentials that only administrators of accounts which the person has joined vouch for.
 
-    Such an administrator may have opened the invitation in the person's place, so that the person cannot join `wanted`.
+    Such an administrator may have opened the invitation in the person's place, so that the person cannot join `wanted`,
+    and have connected an identity of their own: beside a password, the provider's identity and roles vouch for nothing.
     The memberships become invitations again: the provider speaks for the person, not for those accounts.
     Raises SignInFailed if the provider or the operator vouches for the credentials, or the person wants to join no other
     account; CredentialsInDoubt unless `replaces_password`.
@@ -130,9 +131,13 @@ def _end_doubtful_credentials(
     if credential is None:
         return
     joined = session.scalars(
-        select(Membership).where(col(Membership.person_id) == person.id, col(Membership.joined_at).is_not(None))
+        select(Membership).where(
+            col(Membership.person_id) == person.id,
+            col(Membership.joined_at).is_not(None),
+            col(Membership.invited_by) != PROVIDER,
+        )
     ).all()
-    is_vouched_for = credential.subject is not None or any(
+    is_vouched_for = credential.password_hash is None or any(
         not each.invited_by.startswith(PERSON_PREFIX) for each in joined
     )
     if is_vouched_for or {*wanted} <= {each.account_id for each in joined}:

@@ -100,9 +100,12 @@ def test_person_whom_two_accounts_invited_chooses_by_link(runtime: Runtime) -> N
     assert "person_joined" not in read_actions(runtime)
 
 
-def test_provider_ends_a_password_that_only_another_account_vouches_for(runtime: Runtime) -> None:
+@pytest.mark.parametrize("connected", [False, True])
+def test_provider_ends_a_password_that_only_another_account_vouches_for(runtime: Runtime, *, connected: bool) -> None:
     """An administrator who opens an invitation in the person's place must not keep the person from other accounts."""
     squatted = use_link(runtime, people.invite_person(runtime, OTHER, "per_squatter", email=EMAIL, roles=["admin"]))
+    if connected:
+        connect(runtime, squatted, ProvenIdentity(ISSUER, "sub-of-squatter", "squatter@other.example"))
     kept = people.create_reset_link(runtime, OTHER, "per_squatter", squatted.id, of_operator=False)
     identity, link = ProvenIdentity(ISSUER, "sub-1", EMAIL), invite(runtime)
     with pytest.raises(SignInFailed, match="signs in in another way"):
