@@ -116,7 +116,10 @@ def set_up_credentials(
             spend_link(session, link)
             # After the code was checked: otherwise a try would say whether the person has credentials.
             if link.purpose is Purpose.JOIN and session.get(Credential, link.person_id) is not None:
-                raise InvalidState(f"{link.email} signs in here already; join with that password and code")
+                raise InvalidState(
+                    f"{link.email} signs in here already; join with that password and code. If you did not set them, ask the"
+                    " operator of this installation for a link of `exports people link`, which ends them"
+                )
             codes = credentials.store_password(session, runtime.settings, link.person_id, password_hash, secret, step)
             if link.purpose is Purpose.RESET:
                 end_sessions(session, col(SignedInSession.person_id) == link.person_id)
