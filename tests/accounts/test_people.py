@@ -139,7 +139,7 @@ def test_invitation_of_another_account_needs_the_persons_own_sign_in(runtime: Ru
     caller = find(runtime, person.token)
     with pytest.raises(NotFound):
         sessions.enter_account(runtime, caller, OTHER)
-    with pytest.raises(InvalidState, match="already; join with .* If you did not set them, ask the operator"):
+    with pytest.raises(InvalidState, match=r"already; join with .* If you did not set them, ask the operator"):
         use_link(runtime, invited)
     stranger = add_person(runtime, email="bob@maple.example")
     with pytest.raises(InvalidState, match=r"is for anna@maple\.example"):

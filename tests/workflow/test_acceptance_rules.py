@@ -257,8 +257,7 @@ def test_export_in_flight_keeps_its_rules_and_an_amendment_takes_the_active_ones
     process = start_process(folder)
     accepted = process.accept(harness, factories.plan())
     harness.step(accepted.id, 1, "record_packages")
-    layouts = (record_rules().source, "The layouts of tomorrow")
-    ports = ("Buffalo-Niagara Falls NY", "Port of tomorrow NY")
+    layouts, ports = (record_rules().source, "Layouts of tomorrow"), ("Buffalo-Niagara Falls NY", "Tomorrow NY")
     changes = ("pga_records.yaml", *layouts), ("ports.yaml", *ports)
     new = read_folder(write_rules(folder, NEW, *changes)).content_hash
     process.look()

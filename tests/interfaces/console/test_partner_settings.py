@@ -141,12 +141,7 @@ def test_each_channel_is_created_by_its_schema(
         ("webhook", {"id": "new"}, "id", "is reserved"),
         ("webhook", {"name": "a\u202eb"}, "name", "change the direction of writing"),
         ("webhook", {"artifact": "cci_nothing"}, "artifact", "is not a kind of document"),
-        (
-            "email",
-            {"email.addresses": "a@b.example\nno address"},
-            "email.addresses",
-            "Line 2 must be an e-mail address",
-        ),
+        ("email", {"email.addresses": "a@b.example\nno"}, "email.addresses", "Line 2 must be an e-mail address"),
         ("sftp", {"sftp.host_keys": "what"}, "sftp.host_keys", "Line 1 must be a public key of an SSH server"),
         ("sftp", {"sftp.private_key": "-----BEGIN KEY-----"}, "sftp.address", "not both"),
         ("sftp", {"sftp.password": ""}, "sftp.address", "needs its own credential"),
