@@ -101,9 +101,7 @@ def test_poll_answer_out_of_contract_is_only_logged(make_runtime: OpenRuntime, e
     assert (list_recorded(runtime), read_submission(runtime).state) == (["BB/1:received"], "received")
 
 
-def test_fetched_answer_says_what_the_plan_lacks_and_a_changed_one_is_logged(
-    make_runtime: OpenRuntime, endpoint: Start
-) -> None:
+def test_fetched_answer_says_what_the_plan_lacks(make_runtime: OpenRuntime, endpoint: Start) -> None:
     asked = {"id": "n-2", "status": "query", "fields": [{"pointer": "/units/9/lines/0", "message": "m" * 1000}]}
     broker = endpoint(RECEIVED, encode_status(ACCEPTED), encode_status(ACCEPTED | {"status": "rejected"}, asked))
     runtime = make_runtime(borderbuddy_url=broker.url)

@@ -258,8 +258,7 @@ def test_export_in_flight_keeps_its_rules_and_an_amendment_takes_the_active_ones
     accepted = process.accept(harness, factories.plan())
     harness.step(accepted.id, 1, "record_packages")
     layouts, ports = (record_rules().source, "Layouts of tomorrow"), ("Buffalo-Niagara Falls NY", "Tomorrow NY")
-    changes = ("pga_records.yaml", *layouts), ("ports.yaml", *ports)
-    new = read_folder(write_rules(folder, NEW, *changes)).content_hash
+    new = read_folder(write_rules(folder, NEW, ("pga_records.yaml", *layouts), ("ports.yaml", *ports))).content_hash
     process.look()
     later = process.accept(harness, batch("later"))
     for export_id in (accepted.id, later.id):
