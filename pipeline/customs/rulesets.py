@@ -51,14 +51,10 @@ class ListedRuleset:
     activated_by: str | None
 
 
-def _check_complete(content: RulesContent) -> Ruleset:
-    return parse_rules(content)[0]
-
-
 def check_content(content: RulesContent, *, complete: bool = True) -> Ruleset:
     """Return the ruleset of chapter 99 of the rules after all their files were read. Raises what `parse_rules` does."""
     try:
-        return content.parse_once(_check_complete) if complete else parse_rules(content, complete=False)[0]
+        return (content.parse_once(parse_rules) if complete else parse_rules(content, complete=False))[0]
     except RecursionError as error:
         raise RulesInvalid(["a file of the rules is nested too deep. Reduce its depth."]) from error
 

@@ -11,7 +11,7 @@ from pipeline.core.errors import RulesInvalid
 from pipeline.customs.reference.base import ReferenceData
 from pipeline.customs.reference.chapter98 import Chapter98Rules
 from pipeline.customs.reference.chapter99 import RulesetManifest
-from pipeline.customs.reference.content import RulesContent, read_folder, rules_in_use, use_rules
+from pipeline.customs.reference.content import RulesContent, parse_file, read_folder, rules_in_use, use_rules
 from pipeline.customs.reference.entry import AttributeRules, DescriptionRules, EntryRules, MidRules
 from pipeline.customs.reference.filing import FilingRules
 from pipeline.customs.reference.loader import RulesReader
@@ -47,7 +47,9 @@ def load_rules(manifest: Path | None = None) -> tuple[Ruleset, Mapping[str, Refe
 
     Without a manifest they are those of the rules in use. Raises RulesInvalid with the errors of all files.
     """
-    return parse_rules(rules_in_use()) if manifest is None else parse_rules(read_folder(manifest.parent), manifest.name)
+    if manifest is None:
+        return rules_in_use().parse_once(parse_rules)
+    return parse_rules(read_folder(manifest.parent), manifest.name)
 
 
 def parse_rules(
@@ -81,9 +83,13 @@ def parse_rules(
             for name in sorted(REFERENCE.keys() - named_files if complete else ())
         ]
     reader.errors.clear()  # load_ruleset has already reported the errors of the manifest
-    reference = {
-        name: read for name in REFERENCE if name in named_files and (read := reader.read_as(REFERENCE[name][1], name))
-    }
+    reference: dict[str, ReferenceData] = {}
+    for name in (each for each in REFERENCE if each in named_files and reader.read_text(each) is not None):
+        try:
+            # The copy that judges is the one that is checked.
+            reference[name] = parse_file(content, REFERENCE[name][1], name)
+        except RulesInvalid as error:
+            reader.errors += error.errors
     errors += [message for message in reader.errors if message not in errors]
     if rules is None or errors:
         raise RulesInvalid(errors)

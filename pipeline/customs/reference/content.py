@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache, wraps
@@ -37,18 +37,19 @@ class RulesContent:
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self.files: Final[Mapping[str, bytes]] = MappingProxyType(dict(files))
         self.content_hash: Final = hash_files(files)
-        self._parsed: dict[Callable[[RulesContent], Any], Any] = {}
+        self._parsed: dict[Hashable, Any] = {}
         self._parsing = threading.RLock()
 
-    def parse_once(self, parse: Callable[[RulesContent], Parsed]) -> Parsed:
-        """Return what `parse` returned first; concurrent callers wait for the thread that parses.
+    def parse_once(self, parse: Callable[[RulesContent], Parsed], *key: Hashable) -> Parsed:
+        """Return what `parse` returned first, for the key if given; concurrent callers wait for the thread that parses.
 
         If each thread parsed its own copy, decisions made with one copy would not fit another.
         """
         with self._parsing:
-            if parse not in self._parsed:
-                self._parsed[parse] = parse(self)
-            parsed: Parsed = self._parsed[parse]
+            kept = key or parse
+            if kept not in self._parsed:
+                self._parsed[kept] = parse(self)
+            parsed: Parsed = self._parsed[kept]
             return parsed
 
 
@@ -139,8 +140,14 @@ def parse_file(content: RulesContent, model: type[Loaded], name: str) -> Loaded:
 
     Stored rules of an older version lack the files that later versions added; this version's are read for them.
     """
-    reader = RulesReader(content.files if name in content.files else packaged_rules().files)
-    loaded = reader.read_as(model, name)
-    if loaded is None:
-        raise RulesInvalid(reader.errors)
-    return loaded
+    if name not in content.files:
+        content = packaged_rules()
+
+    def parse(rules: RulesContent) -> Loaded:
+        reader = RulesReader(rules.files)
+        loaded = reader.read_as(model, name)
+        if loaded is None:
+            raise RulesInvalid(reader.errors)
+        return loaded
+
+    return content.parse_once(parse, model, name)
