@@ -13,6 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import ADMIN, ROLES, Caller, Mode
+from pipeline.accounts.endpoints import parse_mail_domain
 from pipeline.accounts.models import ApiKey, Credential, Membership, Partner, Person, PortalLink, SignedInSession
 from pipeline.accounts.one_time_links import Purpose, end_links, write_link
 from pipeline.accounts.sessions import end_sessions
@@ -90,13 +91,18 @@ def invite_person(
 ) -> Invitation:
     """Invite a person to the account and return the one-time link; an earlier link to the account ends.
 
-    Raises ValidationFailed; NotFound for an unknown account; InvalidState if the person is a member; InsufficientRole if
-    `test_only` and the person was invited to act on live exports.
+    The command line may invite people of any domain. Raises ValidationFailed; NotFound for an unknown account;
+    InvalidState if the person is a member; InsufficientRole if `test_only` and the person was invited to act on live
+    exports.
     """
     address, wanted, shown = normalize_email(email), _check_roles(roles), check_name(name)
     with tenancy.account_scope(ALL_ACCOUNTS), runtime.db.write() as session:
-        if session.get(Account, account_id) is None:
+        if (account := session.get(Account, account_id)) is None:
             raise NotFound(f"there is no account {account_id}")
+        allowed = account.people_domains
+        if actor != COMMAND_LINE and allowed is not None and parse_mail_domain(address) not in allowed:
+            text = f"this account may invite people of {', '.join(allowed) or 'no domain'}"
+            raise ValidationFailed(f"{text}; the installation's operator adds others", field="/email")
         person = write_person(session, address, shown)
         membership = session.get(Membership, (account_id, person.id))
         if membership is not None and membership.joined_at is not None and purpose is Purpose.JOIN:

@@ -1,10 +1,11 @@
-"""Accounts: creation, look-up, the mail domains that they may send to, and what a key of theirs may do."""
+"""Accounts: creation, look-up, the domains for their mail and people, and what a key of theirs may do."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Sequence
-from typing import cast
+from dataclasses import dataclass
+from typing import Final, cast
 
 from sqlalchemy import null, update
 from sqlalchemy.exc import IntegrityError
@@ -58,29 +59,42 @@ def _check_name(name: str) -> None:
         raise ValidationFailed(f"the name {error}", field="/name") from error
 
 
-def set_mail_domains(
-    runtime: Runtime, account_id: str, domains: Sequence[str] | None, *, actor: str | None = None
-) -> list[str] | None:
-    """Let the account send mail only to these domains, or to any if None. Return them as stored.
+@dataclass(frozen=True)
+class DomainUse:
+    """What an account may do only with some domains: the column that has them, and the act of changing them."""
 
-    A domain does not include its subdomains. Raises NotFound. Raises ValidationFailed if a domain is malformed, or a
-    partner of the account has a mailbox elsewhere.
+    column: str
+    field: str
+    action: Action
+
+
+MAIL: Final = DomainUse("mail_domains", "/mailDomains", Action.MAIL_DOMAINS_CHANGED)
+PEOPLE: Final = DomainUse("people_domains", "/peopleDomains", Action.PEOPLE_DOMAINS_CHANGED)
+
+
+def set_domains(
+    runtime: Runtime, account_id: str, use: DomainUse, domains: Sequence[str] | None, *, actor: str | None = None
+) -> list[str] | None:
+    """Let the account send mail only to these domains, or invite only people of them; any if None. Return them as stored.
+
+    A domain does not include its subdomains. Members stay. Raises NotFound. Raises ValidationFailed if a domain is
+    malformed, or a partner of the account has a mailbox elsewhere.
     """
     kept = None if domains is None else sorted({domain.lower() for domain in domains})
     for domain in kept or ():
         if not _DOMAIN.fullmatch(domain):
-            raise ValidationFailed(f"{domain} is not a domain; give one like broker.example", field="/mailDomains")
+            raise ValidationFailed(f"{domain} is not a domain; give one like broker.example", field=use.field)
     with runtime.db.write() as session:
         if session.scalar(select(col(Account.id)).where(col(Account.id) == account_id).with_for_update()) is None:
             raise NotFound(f"there is no account {account_id}", field="/accountId")
-        if kept is not None:
+        if use is MAIL and kept is not None:
             _check_existing_mailboxes(session, account_id, kept)
         session.execute(
-            update(Account).where(col(Account.id) == account_id).values(mail_domains=null() if kept is None else kept)
+            update(Account).where(col(Account.id) == account_id).values({use.column: null() if kept is None else kept})
         )
         if actor is not None:
             detail = {"domains": "any" if kept is None else ", ".join(kept)}
-            record_act(session, account_id, actor, Action.MAIL_DOMAINS_CHANGED, account_id, detail)
+            record_act(session, account_id, actor, use.action, account_id, detail)
     return kept
 
 
@@ -95,7 +109,7 @@ def _check_existing_mailboxes(session: Session, account_id: str, domains: Collec
         if elsewhere:
             raise ValidationFailed(
                 f"partner {partner_id} has the address {', '.join(elsewhere)}; give it other addresses first",
-                field="/mailDomains",
+                field=MAIL.field,
             )
 
 

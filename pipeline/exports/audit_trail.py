@@ -74,6 +74,7 @@ class Action(StrEnum):
     SIGNING_SECRET_ROTATED = "signing_secret_rotated"  # noqa: S105 - not a secret
     ACCOUNT_CREATED = "account_created"
     MAIL_DOMAINS_CHANGED = "mail_domains_changed"
+    PEOPLE_DOMAINS_CHANGED = "people_domains_changed"
     NUMBERS_SKIPPED = "numbers_skipped"
     KEY_CREATED = "key_created"
     KEY_ROTATED = "key_rotated"

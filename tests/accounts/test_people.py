@@ -7,7 +7,7 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.accounts import one_time_links, people, sessions, sign_in
+from pipeline.accounts import one_time_links, people, service, sessions, sign_in
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.models import OneTimeLink
 from pipeline.core import tenancy
@@ -129,6 +129,19 @@ def test_link_works_once_and_not_after_its_end(runtime: Runtime) -> None:
 def test_malformed_email_is_refused(runtime: Runtime, email: str) -> None:
     with pytest.raises(ValidationFailed):
         people.invite_person(runtime, factories.ACCOUNT, "cli", email=email, roles=["read"])
+
+
+def test_account_invites_only_people_of_its_domains(runtime: Runtime) -> None:
+    """An address of others cannot be taken by an account that invites it first; the operator may invite any."""
+    for domains, allowed in ((["Demo.example"], "demo.example"), ([], "no domain")):
+        service.set_domains(runtime, OTHER, service.PEOPLE, domains)
+        for email in ("anna@maple.example", "anna@sub.demo.example"):
+            with pytest.raises(ValidationFailed, match=f"may invite people of {allowed};"):
+                people.invite_person(runtime, OTHER, "per_1", email=email, roles=["read"])
+    people.invite_person(runtime, OTHER, "cli", email="anna@maple.example", roles=["read"])
+    service.set_domains(runtime, OTHER, service.PEOPLE, ["demo.example"])
+    people.invite_person(runtime, OTHER, "per_1", email="bob@demo.example", roles=["read"])
+    people.invite_person(runtime, factories.ACCOUNT, "per_2", email="bob@maple.example", roles=["read"])
 
 
 def test_invitation_of_another_account_needs_the_persons_own_sign_in(runtime: Runtime) -> None:

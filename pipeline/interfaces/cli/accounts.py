@@ -15,6 +15,8 @@ from pipeline.core.clock import utc_now
 from pipeline.customs import certifications
 from pipeline.documents.pdf.logos import MAX_BYTES
 from pipeline.exports.audit_trail import COMMAND_LINE
+from pipeline.interfaces.cli import account_domains
+from pipeline.interfaces.cli.account_domains import AccountId
 from pipeline.interfaces.cli.output import ExitCode, Failure, Json, build_table, print_result, report_errors
 from pipeline.interfaces.cli.profiles import default_account
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime
@@ -24,7 +26,6 @@ keys_app = typer.Typer(no_args_is_help=True, help="The bearer keys of an account
 
 _MAX_DAYS: Final = 36_500
 
-AccountId = Annotated[str, typer.Argument(metavar="ACCOUNT", help="The account's id, such as acc_demo.")]
 OfAccount = Annotated[
     str,
     typer.Option(
@@ -67,35 +68,8 @@ def create_account(
     )
 
 
-@app.command("mail-domains")
-@report_errors
-def mail_domains(
-    account: AccountId,
-    domains: Annotated[
-        list[str] | None,
-        typer.Argument(metavar="[DOMAIN]...", help="Such as broker.example; without any, no mail is sent."),
-    ] = None,
-    any_domain: Annotated[bool, typer.Option("--any", help="Allow mail to any domain, the default.")] = False,
-    as_json: Json = False,
-) -> None:
-    """Set the domains to which an account may send mail."""
-    if any_domain and domains:
-        raise Failure(
-            "--any must stand without domains: it allows every domain",
-            code=ExitCode.USAGE,
-            remedy="Leave out --any or the domains.",
-        )
-    with open_current_runtime() as runtime:
-        kept = service.set_mail_domains(runtime, account, None if any_domain else domains or [], actor=COMMAND_LINE)
-    print_result(
-        {"id": account, "mailDomains": kept},
-        f"[green]✓[/] account [bold]{escape(account)}[/] may send mail to {escape(_describe_mail_domains(kept))}",
-        as_json=as_json,
-    )
-
-
-def _describe_mail_domains(domains: list[str] | None) -> str:
-    return "any domain" if domains is None else ", ".join(domains) or "no domain"
+app.command("mail-domains")(account_domains.set_mail_domains)
+app.command("people-domains")(account_domains.set_people_domains)
 
 
 class Language(StrEnum):
@@ -237,18 +211,20 @@ def list_accounts(as_json: Json = False) -> None:
             "name": row.name,
             "gs1Prefix": row.gs1_prefix,
             "mailDomains": row.mail_domains,
+            "peopleDomains": row.people_domains,
             "languages": print_settings.PrintSettings(french=row.prints_french).languages,
         }
         for row in rows
     ]
     table = build_table(
-        ("account", "name", "GS1 prefix", "mail to", "created"),
+        ("account", "name", "GS1 prefix", "mail to", "people of", "created"),
         (
             (
                 row.id,
                 row.name,
                 row.gs1_prefix or "",
-                _describe_mail_domains(row.mail_domains),
+                account_domains.describe_domains(row.mail_domains),
+                account_domains.describe_domains(row.people_domains),
                 f"{row.created_at:%Y-%m-%d}",
             )
             for row in rows

@@ -50,6 +50,7 @@ class ListedAccount(AccountOutput):
     """An account in the list."""
 
     mail_domains: list[str] | None = Field(description="To which the account may send mail; null for any")
+    people_domains: list[str] | None = Field(description="Of the people whom it may invite; null for any")
     languages: list[str] = Field(description="Of the documents that new exports print")
 
 
@@ -79,6 +80,13 @@ class MailDomains(CommandOutput):
 
     id: str
     mail_domains: list[str] | None
+
+
+class PeopleDomains(CommandOutput):
+    """The domains of the people whom an account may invite; null for any."""
+
+    id: str
+    people_domains: list[str] | None
 
 
 class SkippedNumbers(CommandOutput):

@@ -233,6 +233,7 @@ OUTPUTS: Final[dict[str, Any]] = {
     "deliveries replay": models.ReplayTotal,
     "accounts create": models.AccountOutput,
     "accounts mail-domains": models.MailDomains,
+    "accounts people-domains": models.PeopleDomains,
     "accounts languages": models.AccountLanguages,
     "accounts logo": models.AccountLogo,
     "accounts skip-numbers": models.SkippedNumbers,

@@ -72,7 +72,7 @@ def test_active_exports_are_counted_once_for_a_hundredth_of_the_room(open_harnes
 
 def test_mail_goes_to_the_domains_that_the_account_may_send_to(harness: ApiHarness) -> None:
     client = harness.client("admin")
-    service.set_mail_domains(harness.runtime, factories.ACCOUNT, ["Broker.Example"])
+    service.set_domains(harness.runtime, factories.ACCOUNT, service.MAIL, ["Broker.Example"])
     for elsewhere in ("desk@other.example", "desk@broker.example.other.example", "desk@mail.broker.example"):
         refused = client.post("/api/partners", json=build_mail_partner("desk@broker.example", elsewhere))
         assert (refused.status_code, refused.json()["pointer"]) == (400, "/channels/0/addresses/1")
@@ -93,14 +93,16 @@ def test_mail_domains_that_exclude_a_partner_are_rejected(harness: ApiHarness) -
     assert client.post("/api/partners", json=build_mail_partner(*BOTH)).status_code == 201
     for domains in ([], ["other.example"]):
         with pytest.raises(ValidationFailed, match="br_mail has the address desk@broker"):
-            service.set_mail_domains(harness.runtime, factories.ACCOUNT, domains)
+            service.set_domains(harness.runtime, factories.ACCOUNT, service.MAIL, domains)
     for none in ("broker", "*.example", "a@b.example", "bröker.example", ""):
         with pytest.raises(ValidationFailed, match="is not a domain"):
-            service.set_mail_domains(harness.runtime, factories.ACCOUNT, [none])
+            service.set_domains(harness.runtime, factories.ACCOUNT, service.MAIL, [none])
     with pytest.raises(NotFound):
-        service.set_mail_domains(harness.runtime, "acc_none", None)
-    assert service.set_mail_domains(harness.runtime, factories.ACCOUNT, ["broker.example"]) == ["broker.example"]
-    assert service.set_mail_domains(harness.runtime, factories.ACCOUNT, None) is None
+        service.set_domains(harness.runtime, "acc_none", service.MAIL, None)
+    assert service.set_domains(harness.runtime, factories.ACCOUNT, service.MAIL, ["broker.example"]) == [
+        "broker.example"
+    ]
+    assert service.set_domains(harness.runtime, factories.ACCOUNT, service.MAIL, None) is None
     changed = client.patch(
         "/api/partners/br_mail", json={"channels": build_mail_partner("a@elsewhere.example")["channels"]}
     )

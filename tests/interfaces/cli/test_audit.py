@@ -46,6 +46,7 @@ def test_each_command_that_changes_an_account_is_in_its_trail(commands: Commands
     Image.new("RGB", (64, 64)).save(logo)
     commands.json("accounts", "create", factories.ACCOUNT, "--name", "Maple Goods Ltd")
     commands.json("accounts", "mail-domains", factories.ACCOUNT, "broker.example")
+    commands.json("accounts", "people-domains", factories.ACCOUNT, "maple.example")
     commands.json("accounts", "languages", factories.ACCOUNT, "en", "fr")
     commands.json("accounts", "logo", factories.ACCOUNT, str(logo))
     commands.json("accounts", "logo", factories.ACCOUNT, "--remove")
@@ -69,8 +70,8 @@ def test_each_command_that_changes_an_account_is_in_its_trail(commands: Commands
     commands.json("retention", "release", hold, "--by", "pat")
     acts = commands.json("audit", "list", *of_account)["items"][::-1]
     assert [each["action"] for each in acts] == [
-        "account_created", "mail_domains_changed", "languages_changed", "logo_changed", "logo_removed",
-        "numbers_skipped", "person_invited", "link_created", "person_disabled", "person_enabled",
+        "account_created", "mail_domains_changed", "people_domains_changed", "languages_changed", "logo_changed",
+        "logo_removed", "numbers_skipped", "person_invited", "link_created", "person_disabled", "person_enabled",
         "key_created", "key_rotated", "key_revoked",
         "partner_created", "partner_paused", "partner_resumed", "signing_secret_rotated",
         "portal_link_created", "portal_link_revoked",

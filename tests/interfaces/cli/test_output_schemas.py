@@ -31,6 +31,7 @@ doctor
 config show
 accounts create acc_1 --name Maple
 accounts mail-domains acc_1 broker.example
+accounts people-domains acc_1 maple.example
 accounts languages acc_1 en fr
 accounts logo acc_1 --remove
 accounts skip-numbers acc_1 --packages 2
