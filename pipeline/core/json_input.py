@@ -340,6 +340,8 @@ def _path_in_body(location: Sequence[str | int], body: Any) -> list[str | int]:
 def _remedy(issue: Any) -> str:  # pydantic's TypedDict; its context has any type
     context = issue.get("ctx", {})
     kind = issue["type"]
+    if kind in ("too_short", "too_long") and context["field_type"] == "Value":
+        kind = f"string_{kind}"  # of a secret text
     is_one = 1 in (context.get("min_length"), context.get("max_length"))
     template = _ONE[kind] if is_one and kind in _ONE else _REMEDIES.get(kind)
     if kind == "string_pattern_mismatch":

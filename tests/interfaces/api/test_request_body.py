@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline.accounts.schemas import SftpEndpoint
 from pipeline.core import json_input
 from pipeline.core.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
 from pipeline.core.json_input import check_shape, load_json, parse_json
@@ -138,6 +139,12 @@ def test_invalid_field_is_named_by_its_pointer(pointer: str, value: object, says
     assert first["message"].startswith(says)
     place = "/units/0/lines/0/treatment/pga/0/data/a~1b" if pointer.endswith("/pga") else pointer
     assert first["path"] == refused.value.field == place
+
+
+def test_length_of_a_secret_text_is_counted_in_characters() -> None:
+    with pytest.raises(ValidationFailed, match="must have at most 1000 characters"):
+        facts = {"address": "sftp://a@host.example", "hostKeys": ["ssh-ed25519 AAAA"], "password": "x" * 1001}
+        parse_json(json.dumps(facts).encode(), SftpEndpoint, max_depth=32)
 
 
 def test_python_field_names_are_rejected() -> None:

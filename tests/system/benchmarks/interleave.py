@@ -65,7 +65,7 @@ class Side:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         with contextlib.suppress(BrokenPipeError):
             _close(self._process.stdin)
         for each in self._workers:
@@ -78,6 +78,9 @@ class Side:
             self._process.kill()
             self._process.wait()
         _close(self._process.stdout)
+        # It checks at its end what the rounds made.
+        if kind is None and self._process.returncode:
+            raise RuntimeError(f"a side failed after its rounds:\n{self._read_ends()}")
 
     def run_round(self) -> tuple[float, Counter[str]]:
         """Prepare and run a round; return its seconds, and its processor seconds by kind of process."""
@@ -104,10 +107,12 @@ class Side:
             self._process.stdin.flush()
         line = self._process.stdout.readline() if self._process.stdout is not None else ""
         if not line:
-            logs = [self._log_file, *(each.log_file for each in self._workers)]
-            ends = [line for log in logs for line in log.read_text(errors="replace").splitlines()[-15:]]
-            raise RuntimeError("a side of the benchmark ended early:\n" + "\n".join(ends))
+            raise RuntimeError(f"a side of the benchmark ended early:\n{self._read_ends()}")
         return float(line)
+
+    def _read_ends(self) -> str:
+        logs = [self._log_file, *(each.log_file for each in self._workers)]
+        return "\n".join(line for log in logs for line in log.read_text(errors="replace").splitlines()[-15:])
 
 
 def _close(stream: IO[str] | None) -> None:
