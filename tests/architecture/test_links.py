@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(
     path
-    for folder in ("", "docs", "config/rules", "examples", "examples/*", "clients/*", "tests/system/*")
+    for folder in ("", "docs", "docs/*", "config/rules", "examples", "examples/*", "clients/*", "tests/system/*")
     for path in ROOT.glob(f"{folder}/*.md" if folder else "*.md")
 )
 FENCED = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)

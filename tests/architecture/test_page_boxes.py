@@ -41,7 +41,7 @@ KITS: Final = {"EXPORTS_WEBHOOK_SECRETS"}
 
 PAGES: Final = sorted(
     path
-    for folder in ("", "docs", "docs/start", "config/rules", "examples/*", "examples/*/*", "clients/*")
+    for folder in ("", "docs", "docs/*", "config/rules", "examples/*", "examples/*/*", "clients/*")
     for path in ROOT.glob(f"{folder}/*.md" if folder else "*.md")
     if "node_modules" not in path.parts
 )
