@@ -118,7 +118,8 @@ def set_up_credentials(
             if link.purpose is Purpose.JOIN and session.get(Credential, link.person_id) is not None:
                 raise InvalidState(
                     f"{link.email} signs in here already; join with that password and code. If you did not set them, ask the"
-                    " operator of this installation for a link of `exports people link`, which ends them"
+                    " operator of this installation for new ones:"
+                    f" `exports people link --account {link.account_id} --email {link.email}`"
                 )
             codes = credentials.store_password(session, runtime.settings, link.person_id, password_hash, secret, step)
             if link.purpose is Purpose.RESET:

@@ -19,6 +19,8 @@ from pipeline.core.errors import (
 )
 from pipeline.core.findings import SEVERITY_ORDER, top_findings
 from pipeline.core.runtime import Runtime
+from pipeline.customs import rulesets
+from pipeline.customs.reference.content import use_rules
 from pipeline.documents.formats import invoice, invoice_pdf
 from pipeline.documents.pdf.pictures import PICTURES, WIDTH
 from pipeline.documents.registry import Document
@@ -83,18 +85,20 @@ def render_proforma(
             )
         french = find_print_settings(session, caller.account_id).french
         logo = find_logo(session, caller.account_id)
+        rules = rulesets.read_active(session)
     unwaived = [finding for finding in findings if finding.waived_by is None]
-    made = build_plan_invoice(
-        hashed,
-        number,
-        package_number="not executed",
-        revision=0,
-        test=caller.test,
-        findings=sorted(top_findings(unwaived), key=lambda finding: SEVERITY_ORDER[finding.severity]),
-        kind="proforma",
-        french=french,
-        logo=None if logo is None else logo.picture,
-    )
+    with use_rules(rules):
+        made = build_plan_invoice(
+            hashed,
+            number,
+            package_number="not executed",
+            revision=0,
+            test=caller.test,
+            findings=sorted(top_findings(unwaived), key=lambda finding: SEVERITY_ORDER[finding.severity]),
+            kind="proforma",
+            french=french,
+            logo=None if logo is None else logo.picture,
+        )
     return _rendered.get((caller.account_id, hashed.plan_hash, number, file_format), lambda: _render(made, file_format))
 
 

@@ -77,7 +77,7 @@ def build_plan_invoice(
 ) -> Invoice:
     """Return the invoice of a unit of a plan that is not executed; its packages have only the labels that the plan gives.
 
-    `unit_no` counts from 1.
+    `unit_no` counts from 1. The rules in use name the port.
     """
     plan = hashed.plan
     unit = plan.units[unit_no - 1]
@@ -103,7 +103,7 @@ def build_plan_invoice(
         french=french,
         logo=logo,
     )
-    return build_invoice(unit, facts)
+    return _name_port(build_invoice(unit, facts))
 
 
 def render_invoice(invoice: Invoice, unit: Unit) -> Iterator[Document]:
@@ -116,13 +116,17 @@ def render_invoice(invoice: Invoice, unit: Unit) -> Iterator[Document]:
 
 def _complete_invoice(invoice: Invoice, unit: Unit, tariff: str | None = None) -> Invoice:
     """Return the invoice with the name of its port, the worksheet of its agencies, if it has any, and the estimate."""
-    port_shown = port_rules().ports.describe(invoice.transport.port_of_entry)
-    invoice = invoice.model_copy(update={"transport": invoice.transport.model_copy(update={"port_shown": port_shown})})
+    invoice = _name_port(invoice)
     if any(line.treatment.pga for line in invoice.lines):
         # Agencies ask for more than an invoice prints, so the worksheet is built from the plan's unit.
         digests = {line.line_ref: line.treatment_digest for line in invoice.lines}
         invoice = invoice.model_copy(update={"worksheet": build_worksheet(unit, entry_date(unit), digests)})
     return add_estimate(invoice, unit, tariff)
+
+
+def _name_port(invoice: Invoice) -> Invoice:
+    shown = port_rules().ports.describe(invoice.transport.port_of_entry)
+    return invoice.model_copy(update={"transport": invoice.transport.model_copy(update={"port_shown": shown})})
 
 
 def write(session: Session, context: StepContext, rendered: RenderedDocuments) -> list[NewEvent]:

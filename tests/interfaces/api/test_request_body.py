@@ -142,8 +142,8 @@ def test_invalid_field_is_named_by_its_pointer(pointer: str, value: object, says
 
 
 def test_length_of_a_secret_text_is_counted_in_characters() -> None:
+    facts = {"address": "sftp://a@host.example", "hostKeys": ["ssh-ed25519 AAAA"], "password": "x" * 1001}
     with pytest.raises(ValidationFailed, match="must have at most 1000 characters"):
-        facts = {"address": "sftp://a@host.example", "hostKeys": ["ssh-ed25519 AAAA"], "password": "x" * 1001}
         parse_json(json.dumps(facts).encode(), SftpEndpoint, max_depth=32)
 
 

@@ -45,7 +45,10 @@ TABLES: tuple[type[SQLModel], ...] = (
 BOOKKEEPING = {
     "exports": {"updated_at", "finished_at"},
     "units": {"created_at"},
-    "steps": {"fence", "attempts", "lease_until", "due_at", "stalled_since", "started_at", "finished_at", "error"},
+    "steps": {
+        *("fence", "attempts", "lease_until", "due_at", "stalled_since", "started_at", "finished_at", "error"),
+        "large",  # only a hint which worker takes it
+    },
     "artifacts": {"generated_at"},
     "broker_submissions": {
         *("recipient", "subject", "sent_at", "deadline_at", "handoff_id", "polled_at"),
