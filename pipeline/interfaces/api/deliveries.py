@@ -54,7 +54,7 @@ def list_deliveries(
 
 
 @router.get("/api/deliveries/{id}", response_model=DeliveryView, responses=READ_REFUSALS)
-def read_delivery(id: str, runtime: RuntimeDep, caller: Reader) -> DeliveryView:  # noqa: A002 - the contract's name
+def read_delivery(id: str, runtime: RuntimeDep, caller: Reader) -> DeliveryView:
     """Return one delivery with its latest attempts."""
     return queries.get_delivery(runtime, caller.account_id, id)
 
@@ -64,7 +64,7 @@ def read_delivery(id: str, runtime: RuntimeDep, caller: Reader) -> DeliveryView:
     response_class=Response,
     responses={200: {"content": {MEDIA_TYPE: {"schema": {"type": "object"}}}}, **refusal_responses(404, 409)},
 )
-def read_delivery_payload(id: str, runtime: RuntimeDep, caller: Operator) -> Response:  # noqa: A002 - the contract's name
+def read_delivery_payload(id: str, runtime: RuntimeDep, caller: Operator) -> Response:
     """Return the message of a delivery: the bytes that the partner receives. A test key reads those of test exports."""
     body = queries.read_payload(runtime, caller.account_id, id, test_only=caller.test)
     return Response(body, media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
@@ -73,12 +73,7 @@ def read_delivery_payload(id: str, runtime: RuntimeDep, caller: Operator) -> Res
 @router.post(
     "/api/deliveries/{id}/resend", status_code=202, response_model=DeliveryView, responses=refusal_responses(404, 409)
 )
-def resend_delivery(
-    id: str,  # noqa: A002 - the contract's name
-    runtime: RuntimeDep,
-    publisher: PublisherDep,
-    caller: Operator,
-) -> DeliveryView:
+def resend_delivery(id: str, runtime: RuntimeDep, publisher: PublisherDep, caller: Operator) -> DeliveryView:
     """Send a delivered or dead message again, with the same id; send a pending one now."""
     delivery, stream = sender.resend_delivery(runtime, caller.account_id, id, caller.actor, test_only=caller.test)
     publisher.publish(stream_tasks([stream]))
@@ -92,7 +87,7 @@ def resend_delivery(
     openapi_extra=describe_body(AcknowledgeRequest),
 )
 async def acknowledge_delivery(
-    id: str,  # noqa: A002 - the contract's name
+    id: str,
     runtime: RuntimeDep,
     caller: Operator,
     body: Annotated[Parsed[AcknowledgeRequest], json_body(AcknowledgeRequest)],
@@ -111,7 +106,7 @@ async def acknowledge_delivery(
 
 
 @router.post("/api/deliveries/{id}/reopen", response_model=DeliveryView, responses=refusal_responses(404, 409))
-def reopen_delivery(id: str, runtime: RuntimeDep, caller: Operator) -> DeliveryView:  # noqa: A002 - the contract's name
+def reopen_delivery(id: str, runtime: RuntimeDep, caller: Operator) -> DeliveryView:
     """Undo the acknowledgement of a dead message about a registered plan: it is in the inbox again."""
     acknowledgements.reopen_letter(runtime, caller.account_id, id, caller.actor, test_only=caller.test)
     return queries.get_delivery(runtime, caller.account_id, id)
@@ -125,7 +120,7 @@ def reopen_delivery(id: str, runtime: RuntimeDep, caller: Operator) -> DeliveryV
     openapi_extra=describe_body(ReplayRequest),
 )
 async def replay_messages(
-    id: str,  # noqa: A002 - the contract's name
+    id: str,
     runtime: RuntimeDep,
     publisher: PublisherDep,
     caller: Operator,
@@ -152,6 +147,6 @@ notifications_router = APIRouter(prefix="/api/notifications", tags=["deliveries"
 
 
 @notifications_router.get("/{id}", response_model=NotificationTrace, responses=READ_REFUSALS)
-def trace_message(id: str, runtime: RuntimeDep, caller: Reader) -> NotificationTrace:  # noqa: A002 - the contract's name
+def trace_message(id: str, runtime: RuntimeDep, caller: Reader) -> NotificationTrace:
     """Return what became of a message, by its CloudEvent id: each delivery, each attempt, and each response."""
     return queries.trace_notification(runtime, caller.account_id, id)

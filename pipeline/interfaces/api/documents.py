@@ -22,7 +22,7 @@ _NOT_MODIFIED: Final[Responses] = {304: {"description": "Not changed"}}
 
 
 @router.get("/customs-packages/{id}", response_model=CustomsPackageView, responses={**_NOT_MODIFIED, **READ_REFUSALS})
-def read_customs_package(id: str, request: Request, runtime: RuntimeDep, caller: Reader) -> Response:  # noqa: A002 - the contract's name
+def read_customs_package(id: str, request: Request, runtime: RuntimeDep, caller: Reader) -> Response:
     """Return a customs package with all of its documents, packages and treatment."""
     with runtime.db.read() as session:
         view = read_model.read_customs_package(session, caller.account_id, id)
@@ -39,7 +39,7 @@ def read_customs_package(id: str, request: Request, runtime: RuntimeDep, caller:
         **refusal_responses(410),
     },
 )
-def download_artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
+def download_artifact(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:
     """Return a document's bytes; the entity tag is their SHA-256. A customs broker's key may read those that its messages name."""
     with runtime.db.read() as session:
         row = links.find_readable(session, caller, id)
@@ -59,7 +59,7 @@ def download_artifact(id: str, request: Request, runtime: RuntimeDep, caller: Ke
     response_class=Response,
     responses={200: {"content": {"application/zip": FILE}}, **_NOT_MODIFIED, **refusal_responses(404, 409)},
 )
-def download_bundle(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:  # noqa: A002 - the contract's name
+def download_bundle(id: str, request: Request, runtime: RuntimeDep, caller: KeyHolder) -> Response:
     """Return an export's plan, broker message and documents as one zip file; its bytes are always the same.
 
     A customs broker's key gets the documents that its message names, and the plan only if these are all.

@@ -40,7 +40,7 @@ _PAGE_SIZE: Final = 500
     },
 )
 async def read_events(
-    id: str,  # noqa: A002 - the contract's name
+    id: str,
     request: Request,
     runtime: RuntimeDep,
     caller: Reader,

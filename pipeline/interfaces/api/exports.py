@@ -114,7 +114,7 @@ async def execute_export(
     openapi_extra=describe_body(ExecuteRequest),
 )
 async def amend_export(
-    id: str,  # noqa: A002 - the contract's name
+    id: str,
     request: Request,
     runtime: RuntimeDep,
     publisher: PublisherDep,
@@ -273,18 +273,14 @@ def list_exports(
 
 
 @router.get("/{id}", response_model=ExportView, responses={304: {"description": "Not changed"}, **READ_REFUSALS})
-def read_export(id: str, request: Request, runtime: RuntimeDep, caller: Reader) -> Response:  # noqa: A002 - the contract's name
+def read_export(id: str, request: Request, runtime: RuntimeDep, caller: Reader) -> Response:
     """Return an export, by its id or as the newest revision of a batch."""
     return conditional_response(request, _read_export_body(runtime, caller, id), JSON)
 
 
 @router.post("/{id}/cancel", response_model=ExportView, responses=CHANGE_REFUSALS)
 def cancel_export(
-    id: str,  # noqa: A002 - the contract's name
-    request: Request,
-    runtime: RuntimeDep,
-    publisher: PublisherDep,
-    caller: Operator,
+    id: str, request: Request, runtime: RuntimeDep, publisher: PublisherDep, caller: Operator
 ) -> Response:
     """Cancel an export that was not handed off yet, and notify its recipients; a repeat gets the same answer."""
     export_id = interventions.find_for_change(runtime, caller, id)
@@ -297,13 +293,7 @@ def cancel_export(
 
 
 @router.post("/{id}/retry", status_code=202, response_model=ExportView, responses=CHANGE_REFUSALS)
-def retry_export(
-    id: str,  # noqa: A002 - the contract's name
-    request: Request,
-    runtime: RuntimeDep,
-    publisher: PublisherDep,
-    caller: Operator,
-) -> Response:
+def retry_export(id: str, request: Request, runtime: RuntimeDep, publisher: PublisherDep, caller: Operator) -> Response:
     """Continue a failed export from the step that failed."""
     export_id = interventions.find_for_change(runtime, caller, id)
     publisher.publish(

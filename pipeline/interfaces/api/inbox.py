@@ -42,7 +42,7 @@ def read_inbox(
     openapi_extra=describe_body(AcknowledgeRequest),
 )
 async def acknowledge_export(
-    id: str,  # noqa: A002 - the contract's name
+    id: str,
     request: Request,
     runtime: RuntimeDep,
     caller: Operator,
@@ -69,7 +69,7 @@ async def acknowledge_export(
 
 
 @router.post("/exports/{id}/reopen", response_model=ExportView, responses=CHANGE_REFUSALS)
-def reopen_export(id: str, request: Request, runtime: RuntimeDep, caller: Operator) -> Response:  # noqa: A002 - the contract's name
+def reopen_export(id: str, request: Request, runtime: RuntimeDep, caller: Operator) -> Response:
     """Undo the acknowledgement of an export: it is in the inbox again."""
     export_id = find_for_change(runtime, caller, id)
     acknowledgements.reopen_export(

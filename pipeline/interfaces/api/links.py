@@ -42,7 +42,7 @@ _PAGE: Final = {
 
 
 @router.post("/api/artifacts/{id}/links", response_model=DocumentLink, responses=READ_REFUSALS)
-def create_document_link(id: str, runtime: RuntimeDep, caller: KeyHolder) -> DocumentLink:  # noqa: A002 - the contract's name
+def create_document_link(id: str, runtime: RuntimeDep, caller: KeyHolder) -> DocumentLink:
     """Return a link to a document; it works without a key for some minutes, and no longer than the caller's key."""
     with runtime.db.read() as session:
         row = links.find_readable(session, caller, id)
@@ -55,7 +55,7 @@ def create_document_link(id: str, runtime: RuntimeDep, caller: KeyHolder) -> Doc
     responses=refusal_responses(400, 404, 413),
     openapi_extra=SIGNED_OR_BY_KEY | {"x-roles": list(roles_allowing(READ, PARTNER))},
 )
-async def renew_document_links(id: str, request: Request, runtime: RuntimeDep) -> DocumentLinks:  # noqa: A002 - the contract's name
+async def renew_document_links(id: str, request: Request, runtime: RuntimeDep) -> DocumentLinks:
     """Return new links to the documents of a handoff, for a reader of its message whose links have expired.
 
     The call has no body. It carries a key that may read the documents, or the three Standard Webhooks headers made with

@@ -56,13 +56,13 @@ async def sync_orders(
 
 
 @router.get("/orders/{id:path}", response_model=OrderView, responses=READ_REFUSALS)
-def read_order(id: str, runtime: RuntimeDep, caller: Reader) -> OrderView:  # noqa: A002 - the contract's name
+def read_order(id: str, runtime: RuntimeDep, caller: Reader) -> OrderView:
     """Return a synced order, by its id or externalId."""
     return queries.read_order(runtime, Owner(caller.account_id, caller.test), id)
 
 
 @router.delete("/orders/{id:path}", response_model=OrderView, responses=refusal_responses(404, 409))
-def delete_order(id: str, runtime: RuntimeDep, caller: Admin) -> OrderView:  # noqa: A002 - the contract's name
+def delete_order(id: str, runtime: RuntimeDep, caller: Admin) -> OrderView:
     """Delete an order that was not exported, and return it as it was; exported ones are kept with their export."""
     return queries.delete_order(runtime, Owner(caller.account_id, caller.test), id, deleted_by=caller.actor)
 

@@ -60,7 +60,7 @@ def list_partners(
 
 
 @router.get("/{id}", response_model=PartnerView, responses=READ_REFUSALS)
-def read_partner(id: str, runtime: RuntimeDep, caller: Reader) -> PartnerView:  # noqa: A002 - the contract's name
+def read_partner(id: str, runtime: RuntimeDep, caller: Reader) -> PartnerView:
     """Return one partner."""
     return partners.get_partner(runtime, caller.account_id, id)
 
@@ -72,10 +72,7 @@ def read_partner(id: str, runtime: RuntimeDep, caller: Reader) -> PartnerView:  
     openapi_extra=describe_body(PartnerChanges),
 )
 async def change_partner(
-    id: str,  # noqa: A002 - the contract's name
-    runtime: RuntimeDep,
-    caller: Admin,
-    body: Annotated[Parsed[PartnerChanges], json_body(PartnerChanges)],
+    id: str, runtime: RuntimeDep, caller: Admin, body: Annotated[Parsed[PartnerChanges], json_body(PartnerChanges)]
 ) -> PartnerView:
     """Change the fields that the body names; all others, and the signing secret, stay."""
     return await run_in_threadpool(
@@ -84,7 +81,7 @@ async def change_partner(
 
 
 @router.post("/{id}/test", response_model=PartnerTested, responses=READ_REFUSALS)
-def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested:  # noqa: A002 - the contract's name
+def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested:
     """Test every endpoint of the partner in stages; the status is always 200, and `passed` says whether all passed.
 
     If all pass, the partner is verified and can be activated.
@@ -95,7 +92,7 @@ def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested: 
 
 
 @router.post("/{id}/activate", response_model=PartnerView, responses=refusal_responses(404, 409))
-def activate_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
+def activate_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:
     """Let live exports reach a verified partner."""
     return partners.activate_partner(runtime, caller.account_id, id, test_only=caller.test, actor=caller.actor)
 
@@ -107,7 +104,7 @@ def activate_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView
     openapi_extra=describe_body(SecretRotation),
 )
 async def rotate_partner_secret(
-    id: str,  # noqa: A002 - the contract's name
+    id: str,
     response: Response,
     runtime: RuntimeDep,
     caller: Admin,
@@ -128,12 +125,12 @@ async def rotate_partner_secret(
 
 
 @router.post("/{id}/pause", response_model=PartnerView, responses=refusal_responses(404, 409))
-def pause_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
+def pause_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:
     """Stop sending to the partner until it is resumed. Pending messages are kept."""
     return partners.pause_partner(runtime, caller.account_id, id, test_only=caller.test, actor=caller.actor)
 
 
 @router.post("/{id}/resume", response_model=PartnerView, responses=refusal_responses(404, 409))
-def resume_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:  # noqa: A002 - the contract's name
+def resume_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:
     """Send the partner its pending and new messages again."""
     return recovery.resume_partner(runtime, caller.account_id, id, test_only=caller.test, actor=caller.actor)

@@ -25,7 +25,7 @@ router = APIRouter(prefix="/api/partners/{id}/portal-links", tags=["partners"])
     openapi_extra=describe_body(NewPortalLink),
 )
 async def create_portal_link(
-    id: str,  # noqa: A002 - the contract's name
+    id: str,
     response: Response,
     runtime: RuntimeDep,
     caller: Admin,
@@ -45,13 +45,13 @@ async def create_portal_link(
 
 
 @router.get("", response_model=PortalLinkList, responses=READ_REFUSALS)
-def list_portal_links(id: str, runtime: RuntimeDep, caller: Admin) -> PortalLinkList:  # noqa: A002 - the contract's name
+def list_portal_links(id: str, runtime: RuntimeDep, caller: Admin) -> PortalLinkList:
     """List the partner's portal links, newest first, with their last use; ended ones stay on record."""
     return PortalLinkList(items=portal_links.list_portal_links(runtime, caller.account_id, id))
 
 
 @router.delete("", response_model=PortalLinkList, responses=READ_REFUSALS)
-def revoke_portal_links(id: str, runtime: RuntimeDep, caller: Admin) -> PortalLinkList:  # noqa: A002 - the contract's name
+def revoke_portal_links(id: str, runtime: RuntimeDep, caller: Admin) -> PortalLinkList:
     """Revoke all portal links of the partner and end their sessions now; the answer lists those that were valid."""
     return PortalLinkList(
         items=portal_links.revoke_portal_links(
@@ -61,7 +61,7 @@ def revoke_portal_links(id: str, runtime: RuntimeDep, caller: Admin) -> PortalLi
 
 
 @router.delete("/{link}", response_model=PortalLinkView, responses=READ_REFUSALS)
-def revoke_portal_link(id: str, link: str, runtime: RuntimeDep, caller: Admin) -> PortalLinkView:  # noqa: A002 - the contract's name
+def revoke_portal_link(id: str, link: str, runtime: RuntimeDep, caller: Admin) -> PortalLinkView:
     """Revoke one portal link and end its sessions now; repeats have no effect."""
     return portal_links.revoke_portal_link(
         runtime, caller.account_id, id, link, revoked_by=caller.actor, test_only=caller.test

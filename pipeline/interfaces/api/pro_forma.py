@@ -60,11 +60,7 @@ async def render_proforma(
 
 @router.get("/plans/{id}/proforma", response_class=Response, responses={**_PAGE, **refusal_responses(404, 409)})
 def render_registered_proforma(
-    id: str,  # noqa: A002 - the contract's name
-    runtime: RuntimeDep,
-    caller: Reader,
-    unit: UnitRef = None,
-    file_format: FileFormat = "pdf",
+    id: str, runtime: RuntimeDep, caller: Reader, unit: UnitRef = None, file_format: FileFormat = "pdf"
 ) -> Response:
     """Return the pro forma invoice of a registered plan, by the `planId` of its receipt."""
     hashed = pro_forma.load_registered_plan(runtime, caller, id)

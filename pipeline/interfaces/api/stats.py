@@ -18,7 +18,7 @@ router = APIRouter(prefix="/api/stats", tags=["exports"])
 def read_stats(
     runtime: RuntimeDep,
     caller: Reader,
-    range: Annotated[  # noqa: A002 - the contract's name
+    range: Annotated[
         StatsRange, Query(description="How far back: periods of 5 minutes, an hour, 6 hours or a day")
     ] = StatsRange.HOURS_24,
 ) -> StatsView:

@@ -35,7 +35,7 @@ MAX_BYTES: Final = 64 * 1024
     | SIGNED_OR_BY_KEY
     | {"x-roles": list(roles_allowing(OPERATE, PARTNER))},
 )
-async def acknowledge_handoff(id: str, request: Request, runtime: RuntimeDep) -> AcknowledgementReceipt:  # noqa: A002 - the contract's name
+async def acknowledge_handoff(id: str, request: Request, runtime: RuntimeDep) -> AcknowledgementReceipt:
     """Record the customs broker's answer, once by its `id`, and advance the submission's status; repeats have no effect.
 
     The call carries a key with the role `partner:<id>` or `operate`, or the three Standard Webhooks headers made with

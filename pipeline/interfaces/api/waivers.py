@@ -46,6 +46,6 @@ def list_waivers(runtime: RuntimeDep, caller: Admin) -> WaiverList:
 
 
 @router.delete("/{id}", response_model=WaiverView, responses=READ_REFUSALS)
-def revoke_waiver(id: str, runtime: RuntimeDep, caller: Admin) -> WaiverView:  # noqa: A002 - the contract's name
+def revoke_waiver(id: str, runtime: RuntimeDep, caller: Admin) -> WaiverView:
     """End a waiver now; exports accepted under it stay accepted."""
     return waivers.revoke_waiver(runtime, caller.account_id, id, revoked_by=caller.actor, test_only=caller.test)

@@ -47,7 +47,7 @@ PlanForm = Annotated[Form, Depends(limit_form(3 * MAX_TEXT + 512 * 1024, *AMENDI
 _CHECK_LASTS: Final = timedelta(days=1)
 
 
-def open_amendment(id: str, visit: Visitor) -> Visit:  # noqa: A002 - the contract's name
+def open_amendment(id: str, visit: Visitor) -> Visit:
     """Return the visit in the mode of the export."""
     with visit.runtime.db.read() as session:
         export = find_export(session, visit.account_id, id, test=visit.caller.test)
@@ -71,7 +71,7 @@ class _Typed:
 
 
 @router.get("")
-def show_amendment(id: str, visit: Amending) -> Response:  # noqa: A002 - the contract's name
+def show_amendment(id: str, visit: Amending) -> Response:
     """Show the plan at the places that the customs broker named."""
     visit.caller.require(*AMENDING_ROLES)
     find_amendable(visit.runtime, visit.caller, id)
@@ -84,7 +84,7 @@ def show_amendment(id: str, visit: Amending) -> Response:  # noqa: A002 - the co
 
 
 @router.get("/plan.json")
-def download_plan(id: str, visit: Amending) -> Response:  # noqa: A002 - the contract's name
+def download_plan(id: str, visit: Amending) -> Response:
     """Return the plan as a file, to edit it elsewhere."""
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     headers = HEADERS | {"Content-Disposition": 'attachment; filename="plan.json"'}
@@ -93,7 +93,7 @@ def download_plan(id: str, visit: Amending) -> Response:  # noqa: A002 - the con
 
 
 @router.post("")
-def add_place(id: str, form: PlanForm, visit: Amending) -> Response:  # noqa: A002 - the contract's name
+def add_place(id: str, form: PlanForm, visit: Amending) -> Response:
     """Show the form again as it was typed, with an input for one more place of the plan."""
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     typed, pointer = _read_typed(form), form.get("add")
@@ -107,14 +107,14 @@ def add_place(id: str, form: PlanForm, visit: Amending) -> Response:  # noqa: A0
 
 
 @router.post("/check")
-def check_plan(id: str, form: PlanForm, visit: Amending) -> Response:  # noqa: A002 - the contract's name
+def check_plan(id: str, form: PlanForm, visit: Amending) -> Response:
     """Show the findings of the corrected plan and what changes; nothing is written."""
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     return _check(visit, plan, _read_typed(form))
 
 
 @router.post("/proforma")
-def show_proforma(id: str, form: PlanForm, visit: Amending) -> Response:  # noqa: A002 - the contract's name
+def show_proforma(id: str, form: PlanForm, visit: Amending) -> Response:
     """Return the pro forma invoice of the corrected plan as a PDF; nothing is written."""
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     typed = _read_typed(form)
@@ -133,7 +133,7 @@ def show_proforma(id: str, form: PlanForm, visit: Amending) -> Response:  # noqa
 
 
 @router.post("/send")
-def send_amendment(id: str, form: PlanForm, visit: Amending) -> Response:  # noqa: A002 - the contract's name
+def send_amendment(id: str, form: PlanForm, visit: Amending) -> Response:
     """Amend the export with the plan that was checked, which approves it; then show the new revision."""
     plan = load_amendable_plan(visit.runtime, visit.caller, id)
     typed = _read_typed(form)

@@ -36,7 +36,7 @@ Source = Annotated[str, Query(max_length=64)]
 
 
 @router.get("/{id}/profile")
-def show_profile(id: str, visit: Visitor, source: Source = broker_profile_views.EXAMPLE) -> Response:  # noqa: A002
+def show_profile(id: str, visit: Visitor, source: Source = broker_profile_views.EXAMPLE) -> Response:
     """Show the broker's profile, and its file for an example plan or for one of the account's exports."""
     partner = _load_broker(visit, id)
     profile = partner.own_file
@@ -53,7 +53,7 @@ def show_profile(id: str, visit: Visitor, source: Source = broker_profile_views.
 
 
 @router.get("/{id}/profile/edit")
-def show_profile_form(id: str, visit: Visitor) -> Response:  # noqa: A002 - the path's name
+def show_profile_form(id: str, visit: Visitor) -> Response:
     """Show the form of the profile; without one, a form with its first columns."""
     visit.caller.require(ADMIN)
     partner = _load_broker(visit, id)
@@ -61,7 +61,7 @@ def show_profile_form(id: str, visit: Visitor) -> Response:  # noqa: A002 - the 
 
 
 @router.post("/{id}/profile/edit")
-def change_profile(id: str, visit: Visitor, fields: LargeFields) -> Response:  # noqa: A002 - the path's name
+def change_profile(id: str, visit: Visitor, fields: LargeFields) -> Response:
     """Save, remove or preview the profile, or show more rows, as the button says; a preview saves nothing."""
     partner = _load_broker(visit, id)
     act = fields.get("act")

@@ -40,7 +40,7 @@ _Progress = SimpleQueue[RunningStage | PartnerTested | ExportsError]
 
 
 @router.post("/{id}/test")
-def run_connection_test(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa: A002 - the token is checked
+def run_connection_test(id: str, visit: Visitor, fields: Fields) -> Response:
     """Run the connection test, and send the page while it runs. The result is stored if the browser leaves, too."""
     visit.caller.require(ADMIN)
     partner = partners.get_partner(visit.runtime, visit.account_id, id)

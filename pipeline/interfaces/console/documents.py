@@ -26,7 +26,7 @@ _SANDBOX: Final = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-s
 
 
 @router.get("/exports/{id}/documents/{artifact}")
-def show_document_page(id: str, artifact: str, visit: Visitor) -> Response:  # noqa: A002 - the contract's name
+def show_document_page(id: str, artifact: str, visit: Visitor) -> Response:
     """Show a document beside its data."""
     with visit.runtime.db.read() as session:
         place = queries.find_place(session, visit.account_id, id, artifact)
@@ -34,7 +34,7 @@ def show_document_page(id: str, artifact: str, visit: Visitor) -> Response:  # n
 
 
 @router.get("/artifacts/{id}")
-def download_artifact(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contract's name
+def download_artifact(id: str, visit: Visitor) -> Response:
     """Return a document of one of the account's exports, as a file to keep."""
     row = _find_row(visit, id)
     headers = download_headers(row.filename) | {"Cache-Control": "no-store"}
@@ -42,7 +42,7 @@ def download_artifact(id: str, visit: Visitor) -> Response:  # noqa: A002 - the 
 
 
 @router.get("/artifacts/{id}/content")
-def show_content(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contract's name
+def show_content(id: str, visit: Visitor) -> Response:
     """Return a document of HTML for the frame of its page. It runs no script and loads nothing."""
     row = _find_row(visit, id)
     if not row.media_type.startswith(HTML):
@@ -52,7 +52,7 @@ def show_content(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contr
 
 
 @router.get("/artifacts/{id}/pages/{page}")
-def draw_page(id: str, page: Annotated[int, Path(ge=1, le=100_000)], visit: Visitor) -> Response:  # noqa: A002
+def draw_page(id: str, page: Annotated[int, Path(ge=1, le=100_000)], visit: Visitor) -> Response:
     """Return a page of a PDF as a picture. The answer is text with the reason if it cannot be drawn."""
     row = _find_row(visit, id)
     if row.media_type != PDF or row.size > MAX_PDF_BYTES:
@@ -66,11 +66,7 @@ def draw_page(id: str, page: Annotated[int, Path(ge=1, le=100_000)], visit: Visi
 
 
 @router.get("/exports/{id}/bundle")
-def download_bundle(
-    id: str,  # noqa: A002 - the contract's name
-    visit: Visitor,
-    unit: Annotated[str, Query(max_length=128)] = "",
-) -> Response:
+def download_bundle(id: str, visit: Visitor, unit: Annotated[str, Query(max_length=128)] = "") -> Response:
     """Return the export's plan, broker message and documents as a zip file; with `unit`, the documents of that unit."""
     runtime = visit.runtime
     with runtime.db.read() as session:

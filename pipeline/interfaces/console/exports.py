@@ -137,7 +137,7 @@ def _may_hold(visit: Visit, export: Export) -> bool:
 
 
 @router.get("/exports/{id}")
-def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contract's name
+def show_export(id: str, visit: Visitor) -> Response:
     """Show one export: how it stands, what needs a person, and the beginning of everything else."""
     now = utc_now()
     with visit.runtime.db.read() as session:
@@ -193,11 +193,7 @@ def show_export(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contra
 
 
 @router.get("/exports/{id}/units")
-def show_all_units(
-    id: str,  # noqa: A002 - the contract's name
-    visit: Visitor,
-    after: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
-) -> Response:
+def show_all_units(id: str, visit: Visitor, after: Annotated[int, Query(ge=0, le=1_000_000)] = 0) -> Response:
     """Show the units after number `after`, with their steps and documents."""
     with visit.runtime.db.read() as session:
         row = find_export(session, visit.account_id, id, test=visit.caller.test)
@@ -215,9 +211,7 @@ def show_all_units(
 
 @router.get("/exports/{id}/lines")
 def show_all_lines(
-    id: str,  # noqa: A002 - the contract's name
-    visit: Visitor,
-    after: Annotated[str, Query(pattern=r"^[0-9]{1,9}\.[0-9]{1,9}$")] = "0.0",
+    id: str, visit: Visitor, after: Annotated[str, Query(pattern=r"^[0-9]{1,9}\.[0-9]{1,9}$")] = "0.0"
 ) -> Response:
     """Show the lines after unit and position `after`, such as 3.17, with the chips of their treatment."""
     unit_no, _, position = after.partition(".")
@@ -241,7 +235,7 @@ def show_all_lines(
 
 @router.get("/exports/{id}/findings")
 def show_all_findings(
-    id: str,  # noqa: A002 - the contract's name
+    id: str,
     visit: Visitor,
     notes: Annotated[bool, Query()] = False,  # noqa: FBT002 - a filter that is on or off
     after: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
@@ -268,7 +262,7 @@ def show_all_findings(
 
 @router.get("/exports/{id}/units/{unit_no}/lines/{position}")
 def show_line(
-    id: str,  # noqa: A002 - the contract's name
+    id: str,
     unit_no: Annotated[int, Path(ge=1, le=1_000_000)],
     position: Annotated[int, Path(ge=1, le=1_000_000)],
     visit: Visitor,
@@ -299,9 +293,7 @@ def _rules_of(visit: Visitor, row: Export) -> Iterator[None]:
 
 @router.get("/exports/{id}/deliveries")
 def show_all_deliveries(
-    id: str,  # noqa: A002 - the contract's name
-    visit: Visitor,
-    cursor: Annotated[str | None, Query(max_length=128)] = None,
+    id: str, visit: Visitor, cursor: Annotated[str | None, Query(max_length=128)] = None
 ) -> Response:
     """Show the deliveries of the export, newest first."""
     with visit.runtime.db.read() as session:
@@ -321,11 +313,7 @@ def show_all_deliveries(
 
 
 @router.get("/exports/{id}/events")
-def show_all_events(
-    id: str,  # noqa: A002 - the contract's name
-    visit: Visitor,
-    before: Annotated[int | None, Query(ge=1, le=2**62)] = None,
-) -> Response:
+def show_all_events(id: str, visit: Visitor, before: Annotated[int | None, Query(ge=1, le=2**62)] = None) -> Response:
     """Show the events before number `before`, newest first."""
     with visit.runtime.db.read() as session:
         row = find_export(session, visit.account_id, id, test=visit.caller.test)

@@ -98,7 +98,7 @@ def place_hold(visit: Visitor, fields: Fields) -> Response:
 
 
 @router.get("/{id}/release")
-def show_release(id: str, visit: Visitor) -> Response:  # noqa: A002 - the path's name
+def show_release(id: str, visit: Visitor) -> Response:
     """Say what a release does, and ask whether to do it."""
     visit.caller.require(ADMIN)
     hold = legal_holds.get_hold(visit.runtime, visit.account_id, id)
@@ -106,7 +106,7 @@ def show_release(id: str, visit: Visitor) -> Response:  # noqa: A002 - the path'
 
 
 @router.post("/{id}/release")
-def release_hold(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa: A002 - the token is checked
+def release_hold(id: str, visit: Visitor, fields: Fields) -> Response:
     """Release a hold of this account, and show the list."""
     visit.caller.require(ADMIN)
     _refuse_test_keys(visit)

@@ -19,10 +19,7 @@ router = APIRouter(prefix="/console", include_in_schema=False, route_class=Conso
 
 
 @router.get("")
-def show_home(
-    visit: Visitor,
-    range: Annotated[StatsRange, Query()] = StatsRange.HOURS_24,  # noqa: A002 - as in the API
-) -> Response:
+def show_home(visit: Visitor, range: Annotated[StatsRange, Query()] = StatsRange.HOURS_24) -> Response:
     """Show tiles that lead to lists of exports, and plots of what happened."""
     live_address = build_live_address(visit)
     return visit.page(

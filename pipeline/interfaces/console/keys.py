@@ -76,14 +76,14 @@ def create_key(visit: Visitor, fields: Fields) -> Response:
 
 
 @router.get("/{id}/rotate")
-def show_rotation(id: str, visit: Visitor) -> Response:  # noqa: A002 - the path's name
+def show_rotation(id: str, visit: Visitor) -> Response:
     """Say what a rotation does, and ask for the overlap."""
     visit.caller.require(ADMIN)
     return _rotation_page(visit, id, Form({"id": [api_keys.generate_key_id()]}), None)
 
 
 @router.post("/{id}/rotate")
-def rotate_key(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa: A002 - the path's name
+def rotate_key(id: str, visit: Visitor, fields: Fields) -> Response:
     """Create a key with the same roles, show it, and expire the old one when the overlap is over."""
     visit.caller.require(ADMIN)
     old = _load_key(visit, id)
@@ -104,7 +104,7 @@ def rotate_key(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa: A0
 
 
 @router.get("/{id}/revoke")
-def show_revocation(id: str, visit: Visitor) -> Response:  # noqa: A002 - the path's name
+def show_revocation(id: str, visit: Visitor) -> Response:
     """Say what a revocation does, and ask whether to do it."""
     visit.caller.require(ADMIN)
     key = _load_key(visit, id)
@@ -118,7 +118,7 @@ def show_revocation(id: str, visit: Visitor) -> Response:  # noqa: A002 - the pa
 
 
 @router.post("/{id}/revoke")
-def revoke_key(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa: A002 - the token is checked
+def revoke_key(id: str, visit: Visitor, fields: Fields) -> Response:
     """Revoke the key now, and show the list."""
     visit.caller.require(ADMIN)
     _load_key(visit, id)

@@ -29,7 +29,7 @@ def enter_account(visit: Visitor, form: Fields) -> Response:
 
 
 @router.post("/sessions/{id}/end")
-def end_session(id: str, visit: Visitor, form: Fields) -> Response:  # noqa: A002 - the path's name
+def end_session(id: str, visit: Visitor, form: Fields) -> Response:
     """End one of the person's own sessions."""
     sessions.end_session(visit.runtime, visit.caller, id)
     return redirect_to("/console/me")

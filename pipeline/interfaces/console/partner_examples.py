@@ -69,7 +69,7 @@ class ExampleFile:
 
 
 @router.get("/{id}/example")
-def show_example(id: str, visit: Visitor) -> Response:  # noqa: A002 - the path's name
+def show_example(id: str, visit: Visitor) -> Response:
     """Show the messages and documents that the partner gets, for an example plan."""
     partner = partners.get_partner(visit.runtime, visit.account_id, id)
     today = visit.runtime.clock().date()
@@ -88,10 +88,10 @@ def show_example(id: str, visit: Visitor) -> Response:  # noqa: A002 - the path'
 
 @router.get("/{id}/example/{artifact_type}")
 def read_document(
-    id: str,  # noqa: A002 - the path's name
+    id: str,
     artifact_type: str,
     visit: Visitor,
-    open: Annotated[bool, Query()] = False,  # noqa: A002, FBT002 - the word of the link
+    open: Annotated[bool, Query()] = False,  # noqa: FBT002 - the word of the link
 ) -> Response:
     """Return a document of the dossier, to keep, or with `open` to look at."""
     partner = partners.get_partner(visit.runtime, visit.account_id, id)

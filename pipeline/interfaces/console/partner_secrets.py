@@ -53,14 +53,14 @@ class RotationForm:
 
 
 @router.get("/{id}/secret")
-def show_secrets(id: str, visit: Visitor) -> Response:  # noqa: A002 - the path's name
+def show_secrets(id: str, visit: Visitor) -> Response:
     """Show which secrets of the partner are valid, and the form that rotates the newest."""
     visit.caller.require(ADMIN)
     return _secrets_page(visit, id, str(_DEFAULT_OVERLAP_HOURS), None)
 
 
 @router.post("/{id}/secret")
-def rotate_secret(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa: A002 - the path's name
+def rotate_secret(id: str, visit: Visitor, fields: Fields) -> Response:
     """Give the partner a new secret and show it; a second submission of the form rotates and shows nothing."""
     visit.caller.require(ADMIN)
     hours, newest = fields.get("overlap"), fields.get("newest")

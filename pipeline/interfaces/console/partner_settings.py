@@ -65,7 +65,7 @@ def create_partner(visit: Visitor, fields: Fields) -> Response:
 
 
 @router.get("/{id}/setup")
-def show_setup(id: str, visit: Visitor) -> Response:  # noqa: A002 - the path's name
+def show_setup(id: str, visit: Visitor) -> Response:
     """Show the steps until the partner is live: which are done, and the next one."""
     partner = partners.get_partner(visit.runtime, visit.account_id, id)
     return visit.page(
@@ -76,7 +76,7 @@ def show_setup(id: str, visit: Visitor) -> Response:  # noqa: A002 - the path's 
 
 
 @router.get("/{id}/settings")
-def show_settings(id: str, visit: Visitor) -> Response:  # noqa: A002 - the path's name
+def show_settings(id: str, visit: Visitor) -> Response:
     """Show the form that changes the partner, with what a change does to pending messages."""
     visit.caller.require(ADMIN)
     partner = partners.get_partner(visit.runtime, visit.account_id, id)
@@ -84,7 +84,7 @@ def show_settings(id: str, visit: Visitor) -> Response:  # noqa: A002 - the path
 
 
 @router.post("/{id}/settings")
-def change_partner(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa: A002 - the path's name
+def change_partner(id: str, visit: Visitor, fields: Fields) -> Response:
     """Save the changes, unless somebody else changed the partner since the form was opened."""
     visit.caller.require(ADMIN)
     partner = partners.get_partner(visit.runtime, visit.account_id, id)

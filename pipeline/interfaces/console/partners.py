@@ -56,17 +56,13 @@ def show_partners(visit: Visitor, after: Annotated[PartnerId, Query()] = "") -> 
 
 
 @router.get("/partners/{id}")
-def show_partner(
-    id: str,  # noqa: A002 - the contract's name
-    visit: Visitor,
-    replayed: Annotated[int | None, Query(ge=0)] = None,
-) -> Response:
+def show_partner(id: str, visit: Visitor, replayed: Annotated[int | None, Query(ge=0)] = None) -> Response:
     """Show one partner: each endpoint with the stages of its last test, and its dead letters."""
     return _partner_page(visit, id, notice=None if replayed is None else f"{replayed} messages are pending again.")
 
 
 @router.post("/partners/{id}/{action}")
-def run_action(id: str, action: str, visit: Visitor, form: Fields) -> Response:  # noqa: A002 - the contract's name
+def run_action(id: str, action: str, visit: Visitor, form: Fields) -> Response:
     """Run the action of a button on the partner's page, and show the page again."""
     if action not in {*_ACTIONS, "replay"}:
         raise NotFound("there is no such page")
@@ -108,13 +104,13 @@ def show_deliveries(
 
 
 @router.get("/deliveries/{id}")
-def show_delivery(id: str, visit: Visitor) -> Response:  # noqa: A002 - the contract's name
+def show_delivery(id: str, visit: Visitor) -> Response:
     """Show one delivery with its attempts: response and remedy of each."""
     return _delivery_page(visit, id)
 
 
 @router.post("/deliveries/{id}/resend")
-def resend_delivery(id: str, visit: Visitor, form: Fields) -> Response:  # noqa: A002 - the form is checked
+def resend_delivery(id: str, visit: Visitor, form: Fields) -> Response:
     """Resend the delivery, and show its page again."""
     try:
         visit.caller.require(OPERATE)

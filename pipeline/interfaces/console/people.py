@@ -54,7 +54,7 @@ def invite_person(visit: Visitor, form: Fields) -> Response:
 
 
 @router.post("/sessions/{id}/end")
-def end_session(id: str, visit: Visitor, form: Fields) -> Response:  # noqa: A002 - the path's name
+def end_session(id: str, visit: Visitor, form: Fields) -> Response:
     """End any session on the account."""
     visit.caller.require(ADMIN)
     sessions.end_session(visit.runtime, visit.caller, id, of_account=True)
@@ -62,14 +62,14 @@ def end_session(id: str, visit: Visitor, form: Fields) -> Response:  # noqa: A00
 
 
 @router.get("/{id}")
-def show_person(id: str, visit: Visitor) -> Response:  # noqa: A002 - the path's name
+def show_person(id: str, visit: Visitor) -> Response:
     """Show one person of the account: roles, a new link, and removal."""
     visit.caller.require(ADMIN)
     return _person_page(visit, id)
 
 
 @router.post("/{id}/roles")
-def change_roles(id: str, visit: Visitor, form: Fields) -> Response:  # noqa: A002 - the path's name
+def change_roles(id: str, visit: Visitor, form: Fields) -> Response:
     """Give the person other roles."""
     visit.caller.require(ADMIN)
     try:
@@ -80,7 +80,7 @@ def change_roles(id: str, visit: Visitor, form: Fields) -> Response:  # noqa: A0
 
 
 @router.post("/{id}/link")
-def create_link(id: str, visit: Visitor, form: Fields) -> Response:  # noqa: A002 - the path's name
+def create_link(id: str, visit: Visitor, form: Fields) -> Response:
     """Show a new one-time link for a person who lost the first one, the password or the app."""
     visit.caller.require(ADMIN)
     try:
@@ -98,7 +98,7 @@ def create_link(id: str, visit: Visitor, form: Fields) -> Response:  # noqa: A00
 
 
 @router.post("/{id}/remove")
-def remove_person(id: str, visit: Visitor, form: Fields) -> Response:  # noqa: A002 - the path's name
+def remove_person(id: str, visit: Visitor, form: Fields) -> Response:
     """Remove the person from the account; their sessions on it end now."""
     visit.caller.require(ADMIN)
     try:

@@ -51,14 +51,14 @@ class PortalLinkRow:
 
 
 @router.get("")
-def show_links(id: str, visit: Visitor, cursor: Cursor = None) -> Response:  # noqa: A002 - the contract's name
+def show_links(id: str, visit: Visitor, cursor: Cursor = None) -> Response:
     """Show the partner's portal links with their last use, and a form that creates one."""
     visit.caller.require(ADMIN)
     return _links_page(visit, id, cursor=cursor)
 
 
 @router.post("")
-def create_link(id: str, visit: Visitor, form: Fields) -> Response:  # noqa: A002 - the contract's name
+def create_link(id: str, visit: Visitor, form: Fields) -> Response:
     """Create a link, once for each loaded form; only this page shows it."""
     visit.caller.require(ADMIN)
     typed = form.get("days")
@@ -78,7 +78,7 @@ def create_link(id: str, visit: Visitor, form: Fields) -> Response:  # noqa: A00
 
 
 @router.post("/revoke")
-def revoke_links(id: str, visit: Visitor, form: Fields) -> Response:  # noqa: A002 - the contract's name
+def revoke_links(id: str, visit: Visitor, form: Fields) -> Response:
     """Revoke the link that the form names, or all links if it names none."""
     runtime, caller, link = visit.runtime, visit.caller, form.get("link")
     caller.require(ADMIN)

@@ -23,7 +23,7 @@ _MAX_DOCUMENTS = 5_000
 
 
 @router.get("/exports/{id}/compare/{other}")
-def compare_revisions(id: str, other: str, visit: Visitor) -> Response:  # noqa: A002 - the contract's name
+def compare_revisions(id: str, other: str, visit: Visitor) -> Response:
     """Show what differs between two revisions of a batch, and which fields the broker asked to correct."""
     with visit.runtime.db.read() as session:
         found = [find_export(session, visit.account_id, each, test=visit.caller.test) for each in (id, other)]

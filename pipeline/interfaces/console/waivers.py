@@ -77,11 +77,7 @@ def record_waiver(visit: Visitor, fields: Fields) -> Response:
 
 
 @router.get("/{id}")
-def show_waiver(
-    id: str,  # noqa: A002 - the path's name
-    visit: Visitor,
-    before: Annotated[str | None, Query(max_length=64)] = None,
-) -> Response:
+def show_waiver(id: str, visit: Visitor, before: Annotated[str | None, Query(max_length=64)] = None) -> Response:
     """Show one waiver, and the exports that used it."""
     visit.caller.require(ADMIN)
     waiver = waivers.get_waiver(visit.runtime, visit.account_id, id)
@@ -96,7 +92,7 @@ def show_waiver(
 
 
 @router.post("/{id}/revoke")
-def revoke_waiver(id: str, visit: Visitor, fields: Fields) -> Response:  # noqa: A002 - the token is checked
+def revoke_waiver(id: str, visit: Visitor, fields: Fields) -> Response:
     """Revoke the waiver now, and show its page."""
     visit.caller.require(ADMIN)
     waivers.revoke_waiver(

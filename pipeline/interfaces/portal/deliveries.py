@@ -51,13 +51,13 @@ def resend_dead_letters(visit: Holder, form: PortalFields) -> Response:
 
 
 @router.get("/{id}")
-def show_delivery(id: str, visit: Holder) -> Response:  # noqa: A002 - the contract's name
+def show_delivery(id: str, visit: Holder) -> Response:
     """Show one delivery: its message, and each attempt with its response and remedy."""
     return _delivery_page(visit, id)
 
 
 @router.get("/{id}/message.json")
-def download_message(id: str, visit: Holder) -> Response:  # noqa: A002 - the contract's name
+def download_message(id: str, visit: Holder) -> Response:
     """Return the exact bytes of the message of a delivery."""
     sent = portal.read_message(visit.runtime, visit.visitor, id)
     if sent.body is None:
@@ -69,7 +69,7 @@ def download_message(id: str, visit: Holder) -> Response:  # noqa: A002 - the co
 
 
 @router.post("/{id}/resend")
-def resend_delivery(id: str, visit: Holder, form: PortalFields) -> Response:  # noqa: A002 - the form is checked
+def resend_delivery(id: str, visit: Holder, form: PortalFields) -> Response:
     """Send a delivered or dead message again, with the same id; send a pending one now."""
     visitor = visit.visitor
     portal.check_delivery(visit.runtime, visitor, id)

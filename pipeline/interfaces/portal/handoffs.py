@@ -74,10 +74,7 @@ def show_handoffs(
 
 @router.get("/{id}")
 def show_handoff(
-    id: str,  # noqa: A002 - the contract's name
-    visit: Holder,
-    after: UnitsBefore = 0,
-    find: Annotated[str, Query(max_length=128)] = "",
+    id: str, visit: Holder, after: UnitsBefore = 0, find: Annotated[str, Query(max_length=128)] = ""
 ) -> Response:
     """Show one handoff: statuses and answers so far, the units after the first `after`, and a form to answer it.
 
@@ -91,7 +88,7 @@ def show_handoff(
 
 
 @router.get("/{id}/documents/{artifact}")
-def download_document(id: str, artifact: str, visit: Holder) -> Response:  # noqa: A002 - the contract's name
+def download_document(id: str, artifact: str, visit: Holder) -> Response:
     """Return a document of one handoff."""
     link, body = portal.read_document(visit.runtime, visit.visitor, id, artifact)
     visit.record(Action.DOCUMENT_DOWNLOADED, artifact)
@@ -100,7 +97,7 @@ def download_document(id: str, artifact: str, visit: Holder) -> Response:  # noq
 
 
 @router.get("/{id}/bundle")
-def download_bundle(id: str, visit: Holder) -> Response:  # noqa: A002 - the contract's name
+def download_bundle(id: str, visit: Holder) -> Response:
     """Return the message and all documents of one handoff as a zip file."""
     batch_id, parts = portal.pack_documents(visit.runtime, visit.visitor, id)
     visit.record(Action.DOCUMENT_DOWNLOADED, id)
@@ -109,12 +106,7 @@ def download_bundle(id: str, visit: Holder) -> Response:  # noqa: A002 - the con
 
 
 @router.post("/{id}/answer")
-def answer_handoff(
-    id: str,  # noqa: A002 - the contract's name
-    visit: Holder,
-    fields: PortalFields,
-    after: UnitsBefore = 0,
-) -> Response:
+def answer_handoff(id: str, visit: Holder, fields: PortalFields, after: UnitsBefore = 0) -> Response:
     """Record an answer; a form that is sent twice counts once, one that was changed meanwhile is another answer."""
     runtime, visitor = visit.runtime, visit.visitor
     form = _parse_form(fields)
