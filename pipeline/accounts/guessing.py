@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import hmac
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from pipeline.accounts.models import Guessing
 from pipeline.accounts.secrets import build_secret_box
 from pipeline.core.db import database_now
 from pipeline.core.errors import RateLimited
+from pipeline.core.signed_text import Signatures, sign_text
 
 log = structlog.get_logger(__name__)
 
@@ -107,22 +107,18 @@ def touch(session: Session, counter: Counter) -> None:
 def create_device(settings: Settings, email: str) -> str:
     """Return a mark for the browser in which the person has signed in."""
     nonce = secrets.token_urlsafe(16)
-    token = build_secret_box(settings).token(_DEVICE_PURPOSE)
-    return f"{nonce}.{_sign_device(token, nonce, email)}"
+    return f"{nonce}.{_sign_device(settings, nonce, email).newest}"
 
 
 def is_device_of(settings: Settings, device: str, email: str) -> bool:
     """Return whether the mark was made for this person, with a current or previous secret key."""
     nonce, _, signature = device.partition(".")
-    tokens = build_secret_box(settings).tokens(_DEVICE_PURPOSE)
-    return any(
-        hmac.compare_digest(_sign_device(token, nonce, email).encode(), signature.encode(errors="replace"))
-        for token in tokens
-    )
+    return _sign_device(settings, nonce, email).find_key(signature) is not None
 
 
-def _sign_device(token: str, nonce: str, email: str) -> str:
-    return hmac.new(token.encode(), f"{nonce}\n{email}".encode(errors="replace"), hashlib.sha256).hexdigest()
+def _sign_device(settings: Settings, nonce: str, email: str) -> Signatures:
+    text = f"{nonce}\n{email}".encode(errors="replace")
+    return sign_text(build_secret_box(settings), _DEVICE_PURPOSE, text)
 
 
 def _lock(session: Session, counter: Counter, now: datetime) -> Guessing:

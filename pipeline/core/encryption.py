@@ -43,6 +43,11 @@ class SecretBox:
         """The prefix of all texts sealed under the newest key."""
         return f"{_VERSION}:{self._keys[0].id}:"
 
+    @property
+    def key_id(self) -> str:
+        """The id of the newest key."""
+        return self._keys[0].id
+
     def seal(self, text: str, owner: str) -> str:
         """Return `text` encrypted. The same text gives a different result each time."""
         nonce = os.urandom(_NONCE_BYTES)

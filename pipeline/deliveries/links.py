@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 import json
 import math
 import re
@@ -22,6 +21,7 @@ from pipeline.accounts.people import PERSON_PREFIX, find_member_caller
 from pipeline.core import tenancy
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, NotFound
 from pipeline.core.runtime import Runtime
+from pipeline.core.signed_text import Signatures, sign_text
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.schemas.messages import ArtifactLink, HandedUnit, HandoffReady, MessageType
 from pipeline.deliveries.schemas.views import DocumentLink
@@ -62,10 +62,10 @@ def key_holder(key_id: str) -> str:
 
 def build_link_url(settings: Settings, account_id: str, artifact_id: str, holder: str, ends_at: datetime) -> str:
     """Return the URL where `holder` may fetch the document until `ends_at`. Each call returns the same URL."""
-    key_id, key = next(iter(_load_keys(settings).items()))
+    key_id = secrets.build_secret_box(settings).key_id
     claims = json.dumps([key_id, account_id, artifact_id, holder, int(ends_at.timestamp())], separators=(",", ":"))
     payload = _encode(claims.encode())
-    return f"{settings.public_url.rstrip('/')}/documents/{payload}.{_encode(_sign(key, payload))}"
+    return f"{settings.public_url.rstrip('/')}/documents/{payload}.{_sign(settings, payload).newest}"
 
 
 def verify_token(settings: Settings, token: str, now: datetime) -> LinkClaims:
@@ -74,17 +74,12 @@ def verify_token(settings: Settings, token: str, now: datetime) -> LinkClaims:
     if match is None:
         raise link_not_found()
     payload, given = match[1], match[2]
-    # Compare with all signatures, so that the time taken reveals nothing.
-    matching_keys = [
-        key_id
-        for key_id, key in _load_keys(settings).items()
-        if hmac.compare_digest(_encode(_sign(key, payload)), given)
-    ]
-    if not matching_keys:
+    signer = _sign(settings, payload).find_key(given)
+    if signer is None:
         raise link_not_found()
     key_id, account_id, artifact_id, holder, until = json.loads(_decode(payload))
     claims = LinkClaims(key_id, account_id, artifact_id, holder, datetime.fromtimestamp(until, UTC))
-    if matching_keys != [key_id] or now >= claims.ends_at:
+    if signer != key_id or now >= claims.ends_at:
         raise link_not_found()
     return claims
 
@@ -211,15 +206,10 @@ def _build_link(
     )
 
 
-def _load_keys(settings: Settings) -> dict[str, bytes]:
-    """Return the valid keys, newest first. A link is valid as long as its key is configured."""
-    return {
-        key_id: token.encode() for key_id, token in secrets.build_secret_box(settings).named_tokens(_PURPOSE).items()
-    }
-
-
-def _sign(key: bytes, payload: str) -> bytes:
-    return hmac.digest(key, f"exports link v1\n{METHOD}\n{payload}".encode(), "sha256")
+def _sign(settings: Settings, payload: str) -> Signatures:
+    """Return the valid signatures. A link is valid as long as its key is configured."""
+    text = f"exports link v1\n{METHOD}\n{payload}".encode()
+    return sign_text(secrets.build_secret_box(settings), _PURPOSE, text, _encode)
 
 
 def _encode(raw: bytes) -> str:

@@ -21,6 +21,7 @@ from pipeline.accounts.sessions import find_caller_by_session
 from pipeline.core import tenancy
 from pipeline.core.errors import DatabaseBusy, InsufficientRole, PayloadTooLarge, Refused, SignInFailed
 from pipeline.core.runtime import Runtime
+from pipeline.core.signed_text import Signatures
 from pipeline.core.templating import render, render_pieces
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime
 from pipeline.interfaces.api.errors import REFUSED, to_refusal
@@ -28,9 +29,9 @@ from pipeline.interfaces.api.places import COUNT, PERSON_PART
 from pipeline.interfaces.console.list_views import FilterLink
 from pipeline.interfaces.console.session import (
     check_csrf_token,
-    compute_csrf_token,
     keep_return_address,
     read_token,
+    sign_form,
 )
 from pipeline.ops import work_counts
 from pipeline.workflow.steps import TaskMessage
@@ -97,7 +98,7 @@ class Visit:
 
     request: Request
     caller: Caller
-    csrf_token: str
+    csrf_tokens: Signatures
 
     @property
     def runtime(self) -> Runtime:
@@ -148,7 +149,7 @@ class Visit:
             "waiting": self._count_inbox(),
             "account": self.account_id,
             "person": self.person_name,
-            "csrf_token": self.csrf_token,
+            "csrf_token": self.csrf_tokens.newest,
             "kept_for": self.caller.actor,
             "address": self.address,
             # Where a browser finds the page again; the answer to a form has no address of its own.
@@ -238,7 +239,7 @@ async def open_visit(request: Request) -> Visit:
     # Set here, in the context of the request: a thread's own context ends with its call.
     tenancy.set_account(caller.account_id)
     structlog.contextvars.bind_contextvars(account_id=caller.account_id, person_id=caller.actor)
-    visit = Visit(request, caller, compute_csrf_token(runtime, token, caller.account_id))
+    visit = Visit(request, caller, sign_form(runtime, token, caller.account_id))
     # Before the visit is kept: a page with its account's facts would cost a full process more than the refusal.
     request.scope[COUNT](caller.account_id, caller.actor, PERSON_PART)
     request.state.visit = visit
@@ -268,7 +269,7 @@ def limit_form(max_bytes: int, *roles: str) -> Callable[[Request, Visit], Corout
         if roles:
             visit.caller.require(*roles)
         form = await read_fields(request, max_bytes)
-        check_csrf_token(visit.csrf_token, form.get("csrf_token"))
+        check_csrf_token(visit.csrf_tokens, form.get("csrf_token"))
         return form
 
     return read_form

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 
@@ -12,11 +10,12 @@ from starlette.responses import Response
 
 from config.settings import Settings
 from pipeline.accounts.one_time_links import LINK_SECONDS
+from pipeline.accounts.secrets import build_secret_box
 from pipeline.accounts.sessions import LIFETIME_SECONDS, Client, describe_client, end_replaced_session
 from pipeline.accounts.sign_in import SignedIn
-from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import ForeignForm
 from pipeline.core.runtime import Runtime
+from pipeline.core.signed_text import Signatures, sign_text
 
 #: Over https the browser binds the cookie to this host: no other host of the domain can set it.
 _COOKIE: Final = "exports_console"
@@ -119,22 +118,21 @@ def forget_return_address(settings: Settings, request: Request, response: Respon
         response.delete_cookie(_RETURN_COOKIE, path="/", secure=is_secure(settings), httponly=True, samesite="lax")
 
 
-def compute_csrf_token(runtime: Runtime, token: str, account_id: str) -> str:
-    """Return the token that forms carry, so that only a page of this session can send them.
+def sign_form(runtime: Runtime, token: str, account_id: str) -> Signatures:
+    """Return the tokens that forms may carry, so that only a page of this session can send them.
 
-    It holds for one account: a page that was opened before the person entered another account cannot act there.
+    They hold for one account: a page that was opened before the person entered another account cannot act there.
     """
-    key = SecretBox(runtime.settings.secret_key).token("console-sessions").encode()
     text = f"form\n{account_id}\n{token}".encode(errors="replace")
-    return hmac.new(key, text, hashlib.sha256).hexdigest()
+    return sign_text(build_secret_box(runtime.settings), "console-sessions", text)
 
 
-def check_csrf_token(expected: str, given: str) -> None:
-    """Raise ForeignForm unless the form's token is that of the session and the account.
+def check_csrf_token(valid: Signatures, given: str) -> None:
+    """Raise ForeignForm unless the form's token is one of the session and the account.
 
     A page of another site in the same browser cannot know the token: it is not part of the cookie.
     """
-    if not hmac.compare_digest(given.encode(errors="replace"), expected.encode()):
+    if valid.find_key(given) is None:
         raise ForeignForm("this form does not belong to your session and account; load the page again")
 
 

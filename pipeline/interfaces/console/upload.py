@@ -13,6 +13,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.concurrency import run_in_threadpool
 
 from pipeline.core.errors import InvalidRequest
+from pipeline.core.signed_text import Signatures
 from pipeline.interfaces.console.pages import Form, Visit, Visitor, stream_body
 from pipeline.interfaces.console.session import check_csrf_token
 
@@ -41,7 +42,7 @@ def limit_upload(max_bytes: int, role: str) -> Callable[[Request, Visit], Corout
 
     async def read_upload(request: Request, visit: Visitor) -> Upload:
         visit.caller.require(role)
-        parser = UploadParser(request.headers.get("content-type", ""), visit.csrf_token)
+        parser = UploadParser(request.headers.get("content-type", ""), visit.csrf_tokens)
         async for piece in stream_body(request, max_bytes + _FORM_BYTES):
             await run_in_threadpool(parser.feed, piece)
         return parser.finish()
@@ -60,13 +61,13 @@ class _FormPart:
 class UploadParser:
     """Reads the parts of a form as its bytes arrive. A part that claims to hold parts is content as any other."""
 
-    def __init__(self, content_type: str, csrf_token: str) -> None:
+    def __init__(self, content_type: str, csrf_tokens: Signatures) -> None:
         # The library's time grows with the square of the parameters.
         kind, options = parse_options_header(content_type[:_HEADER_BYTES])
         boundary = options.get(b"boundary")
         if kind != b"multipart/form-data" or not boundary:
             raise _refuse("is not multipart/form-data")
-        self._csrf_token = csrf_token
+        self._csrf_tokens = csrf_tokens
         self._part = _FormPart()
         self._begun = 0
         self._ended = False
@@ -124,7 +125,7 @@ class UploadParser:
         elif content:
             self._files.setdefault(name, content)
         if self._begun == 1:
-            check_csrf_token(self._csrf_token, Form(self._values).get("csrf_token"))
+            check_csrf_token(self._csrf_tokens, Form(self._values).get("csrf_token"))
 
     def _end(self) -> None:
         self._ended = True

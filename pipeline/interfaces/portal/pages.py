@@ -18,6 +18,7 @@ from pipeline.accounts.schemas import PartnerView
 from pipeline.core import tenancy
 from pipeline.core.errors import ForeignForm, NotFound, Refused
 from pipeline.core.runtime import Runtime
+from pipeline.core.signed_text import Signatures
 from pipeline.core.templating import render
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.exports.audit_trail import Action, record_act
@@ -42,7 +43,7 @@ class PortalVisit:
 
     request: Request
     visitor: PortalVisitor
-    csrf_token: str
+    csrf_tokens: Signatures
 
     @property
     def runtime(self) -> Runtime:
@@ -67,7 +68,7 @@ class PortalVisit:
         partner = self.load_partner()
         base = {
             "partner": partner,
-            "csrf_token": self.csrf_token,
+            "csrf_token": self.csrf_tokens.newest,
             **self._name_page(),
             "nav": build_nav(partner, self.request.url.path),
         }
@@ -98,7 +99,7 @@ async def open_portal_visit(request: Request) -> PortalVisit:
     structlog.contextvars.bind_contextvars(account_id=visitor.account_id, portal_link_id=visitor.link_id)
     # Set here, in the context of the request: a thread's own context ends with its call.
     tenancy.set_account(visitor.account_id)
-    visit = PortalVisit(request, visitor, session.compute_csrf_token(runtime, cookie))
+    visit = PortalVisit(request, visitor, session.sign_form(runtime, cookie))
     request.state.visit = visit
     keys = request.app.state.keys
     _, wait = keys.take_token(visitor.link_id)
@@ -118,7 +119,7 @@ def limit_portal_form(max_bytes: int) -> Callable[[Request, PortalVisit], Corout
 
     async def read_form(request: Request, visit: Holder) -> Form:
         form = await read_fields(request, max_bytes)
-        if not session.is_equal(form.get("csrf_token"), visit.csrf_token):
+        if visit.csrf_tokens.find_key(form.get("csrf_token")) is None:
             raise ForeignForm("this form does not belong to your session; load the page again")
         return form
 

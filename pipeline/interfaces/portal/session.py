@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hmac
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -10,10 +9,11 @@ from starlette.responses import Response
 
 from pipeline.accounts import portal_links
 from pipeline.accounts.portal_links import PortalVisitor, portal_link_not_found
+from pipeline.accounts.secrets import build_secret_box
 from pipeline.core.clock import utc_now
-from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
+from pipeline.core.signed_text import Signatures, sign_text
 
 COOKIE: Final = "exports_portal"
 PATH: Final = "/portal"
@@ -31,7 +31,7 @@ def start_session(runtime: Runtime, response: Response, token: str) -> PortalVis
     payload = f"{visitor.link_id}.{int(ends_at.timestamp())}"
     response.set_cookie(
         COOKIE,
-        f"{payload}.{_sign(runtime, payload)}",
+        f"{payload}.{_sign(runtime, payload).newest}",
         max_age=int((ends_at - now).total_seconds()),
         path=PATH,
         secure=runtime.settings.public_url.startswith("https:"),
@@ -53,23 +53,17 @@ def authenticate(runtime: Runtime, cookie: str, *, now: datetime | None = None) 
     """
     payload, _, signature = cookie.rpartition(".")
     link_id, _, until = payload.partition(".")
-    if not is_equal(signature, _sign(runtime, payload)):
+    if _sign(runtime, payload).find_key(signature) is None:
         raise portal_link_not_found()
     if (now or utc_now()).timestamp() >= int(until):
         raise NotFound("your session has ended; open your link again")
     return portal_links.find_visitor(runtime, link_id)
 
 
-def compute_csrf_token(runtime: Runtime, cookie: str) -> str:
-    """Return the token that forms carry, so that only a page of this session can send them."""
+def sign_form(runtime: Runtime, cookie: str) -> Signatures:
+    """Return the tokens that forms may carry, so that only a page of this session can send them."""
     return _sign(runtime, f"form\n{cookie}")
 
 
-def is_equal(given: str, expected: str) -> bool:
-    """Return whether a given signature is the expected one, in constant time."""
-    return hmac.compare_digest(given.encode(), expected.encode())
-
-
-def _sign(runtime: Runtime, payload: str) -> str:
-    key = SecretBox(runtime.settings.secret_key).token("portal-sessions").encode()
-    return hmac.digest(key, payload.encode(), "sha256").hex()
+def _sign(runtime: Runtime, payload: str) -> Signatures:
+    return sign_text(build_secret_box(runtime.settings), "portal-sessions", payload.encode())

@@ -11,6 +11,7 @@ from PIL import Image
 
 from pipeline.accounts import print_settings
 from pipeline.core.errors import ForeignForm, InvalidRequest
+from pipeline.core.signed_text import Signatures
 from pipeline.interfaces.console.upload import Upload, UploadParser
 from tests.interfaces.api.conftest import OTHER, ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser
@@ -145,11 +146,12 @@ def build_body(*parts: tuple[str, bytes], boundary: str = "----b") -> bytes:
 
 TYPE = "multipart/form-data; boundary=----b"
 TOKEN = ("name=csrf_token", b"t")
+TOKENS = Signatures({"key": "t"})
 
 
 def parse(body: bytes, content_type: str = TYPE, pieces: int = 1) -> Upload:
     """Return what a form holds whose bytes arrive in pieces."""
-    parser = UploadParser(content_type, "t")
+    parser = UploadParser(content_type, TOKENS)
     for start in range(0, len(body), size := -(-len(body) // pieces) or 1):
         parser.feed(body[start : start + size])
     return parser.finish()
@@ -200,7 +202,7 @@ def test_damaged_form_or_one_beyond_a_bound_is_refused(content_type: str, body: 
 
 
 def test_token_comes_before_all_else() -> None:
-    parser = UploadParser(TYPE, "t")
+    parser = UploadParser(TYPE, TOKENS)
     with pytest.raises(ForeignForm):
         parser.feed(build_body(('name="logo"; filename="a"', b"picture"), TOKEN))
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import select, update
 from sqlmodel import col
 
@@ -17,7 +19,7 @@ from pipeline.accounts.models import SignedInSession
 from pipeline.accounts.sessions import IDLE_SECONDS
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import SignInFailed
-from pipeline.interfaces.console.session import compute_csrf_token
+from pipeline.interfaces.console.session import sign_form
 from pipeline.interfaces.console.sign_in_views import draw_qr_code
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.support import factories
@@ -251,7 +253,9 @@ def test_page_of_another_account_cannot_act_after_a_switch(harness: ApiHarness) 
     invited = people.invite_person(harness.runtime, OTHER, "cli", email=person.email, roles=["admin"])
     client.post(f"/console/links/{invited.token}")
     assert client.post("/console/sign-out", data={"csrf_token": before}).status_code == 403
-    assert before == compute_csrf_token(harness.runtime, person.token, factories.ACCOUNT)
+    keys = {"secret_key": SecretStr("k" * 40), "secret_keys_previous": [harness.runtime.settings.secret_key]}
+    rotated = replace(harness.runtime, settings=harness.runtime.settings.model_copy(update=keys))
+    assert sign_form(rotated, person.token, factories.ACCOUNT).find_key(before) is not None
     after = read_csrf_token(client.get("/console").text)
     assert client.post("/console/sign-out", data={"csrf_token": after}).status_code == 303
 

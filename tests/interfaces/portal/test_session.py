@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import httpx
 import pytest
+from pydantic import SecretStr
 from sqlalchemy import delete, update
 from sqlmodel import col
 
@@ -105,7 +107,10 @@ def test_session_ends_after_hours_and_never_after_its_link(harness: ApiHarness) 
     cookie, until = read_until()
     now = datetime.now(UTC)
     assert timedelta(hours=7, minutes=59) < until - now <= timedelta(hours=8)
-    assert authenticate(harness.runtime, cookie).partner_id == factories.WAREHOUSE
+    keys = {"secret_key": SecretStr("k" * 40), "secret_keys_previous": [harness.runtime.settings.secret_key]}
+    rotated = replace(harness.runtime, settings=harness.runtime.settings.model_copy(update=keys))
+    for runtime in (harness.runtime, rotated):
+        assert authenticate(runtime, cookie).partner_id == factories.WAREHOUSE
     with pytest.raises(NotFound, match="session has ended"):
         authenticate(harness.runtime, cookie, now=until)
     soon = now + timedelta(minutes=5)
