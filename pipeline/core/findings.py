@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import Final, Literal
+from typing import Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic.alias_generators import to_camel
@@ -53,6 +53,21 @@ class Finding(BaseModel):
         description="The whole list that the rules expect at this place, in its order, for programs",
         exclude_if=lambda value: value is None,
     )
+
+    @classmethod
+    def blocking(cls, rule: str, pointer: str, message: str, remedy: str, source: str | None = None) -> Self:
+        """Return a finding that prevents the plan's execution."""
+        return cls(rule=rule, severity="block", pointer=pointer, message=message, remedy=remedy, source=source)
+
+    @classmethod
+    def warning(cls, rule: str, pointer: str, message: str, remedy: str, source: str | None = None) -> Self:
+        """Return a finding that warns."""
+        return cls(rule=rule, severity="warn", pointer=pointer, message=message, remedy=remedy, source=source)
+
+    @classmethod
+    def note(cls, rule: str, pointer: str, message: str, remedy: str, source: str | None = None) -> Self:
+        """Return a finding that only informs."""
+        return cls(rule=rule, severity="note", pointer=pointer, message=message, remedy=remedy, source=source)
 
 
 class RuleCount(BaseModel):

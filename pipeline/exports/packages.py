@@ -62,13 +62,12 @@ def check_used_ssccs(session: Session, account_id: str, plan: Plan, amends: Expo
         if package.sscc is not None
     }
     found = [
-        Finding(
-            rule="P11",
-            severity="block",
-            pointer=pointers[sscc],
-            message=f"SSCC {sscc} is on a package of export {export_id}.",
-            remedy="Give the package another SSCC, or cancel the other export.",
-            source=_GS1,
+        Finding.blocking(
+            "P11",
+            pointers[sscc],
+            f"SSCC {sscc} is on a package of export {export_id}.",
+            "Give the package another SSCC, or cancel the other export.",
+            _GS1,
         )
         for sscc, export_id in sscc.find_carriers(session, account_id, pointers, plan.batch_id)
     ]
@@ -85,13 +84,12 @@ def check_packages(unit: Unit, unit_index: int) -> list[Finding]:
     for position, package in enumerate(unit.packages):
         if package.package_ref in by_ref:
             findings.append(
-                Finding(
-                    rule="P01",
-                    severity="block",
-                    pointer=f"{base}/packages/{position}/packageRef",
-                    message=f"Package {package.package_ref} is in the unit twice.",
-                    remedy="Give every package a different packageRef.",
-                    source=_PACKING,
+                Finding.blocking(
+                    "P01",
+                    f"{base}/packages/{position}/packageRef",
+                    f"Package {package.package_ref} is in the unit twice.",
+                    "Give every package a different packageRef.",
+                    _PACKING,
                 )
             )
         by_ref.setdefault(package.package_ref, package)
@@ -123,69 +121,62 @@ def _package_findings(
 ) -> Iterator[Finding]:
     ref = package.package_ref
     if package.parent_ref is not None and package.parent_ref not in by_ref:
-        yield Finding(
-            rule="P02",
-            severity="block",
-            pointer=f"{pointer}/parentRef",
-            message=f"Package {ref} is on or in {package.parent_ref}, which is not a package of the unit.",
-            remedy="Add the pallet or outer package to the unit's packages, or set parentRef to null.",
-            source=_PACKING,
+        yield Finding.blocking(
+            "P02",
+            f"{pointer}/parentRef",
+            f"Package {ref} is on or in {package.parent_ref}, which is not a package of the unit.",
+            "Add the pallet or outer package to the unit's packages, or set parentRef to null.",
+            _PACKING,
         )
     if in_cycle:
-        yield Finding(
-            rule="P03",
-            severity="block",
-            pointer=f"{pointer}/parentRef",
-            message=f"Package {ref} contains itself, through its parents.",
-            remedy="Let parentRef point outwards, from carton to pallet; the outermost package has no parent.",
-            source=_PACKING,
+        yield Finding.blocking(
+            "P03",
+            f"{pointer}/parentRef",
+            f"Package {ref} contains itself, through its parents.",
+            "Let parentRef point outwards, from carton to pallet; the outermost package has no parent.",
+            _PACKING,
         )
     if package.sscc is not None and not is_sscc(package.sscc):
-        yield Finding(
-            rule="P04",
-            severity="block",
-            pointer=f"{pointer}/sscc",
-            message=f"{package.sscc} is not an SSCC: its check digit should be {sscc_check_digit(package.sscc[:17])}.",
-            remedy="Read the number on the label again; put a number of your own that is not an SSCC into lpn.",
-            source=_GS1,
+        yield Finding.blocking(
+            "P04",
+            f"{pointer}/sscc",
+            f"{package.sscc} is not an SSCC: its check digit should be {sscc_check_digit(package.sscc[:17])}.",
+            "Read the number on the label again; put a number of your own that is not an SSCC into lpn.",
+            _GS1,
         )
     if package.tare_weight_kg > package.gross_weight_kg:
-        yield Finding(
-            rule="P06",
-            severity="block",
-            pointer=f"{pointer}/tareWeightKg",
-            message=f"Package {ref} weighs {format_plain(package.tare_weight_kg)} kg empty, "
+        yield Finding.blocking(
+            "P06",
+            f"{pointer}/tareWeightKg",
+            f"Package {ref} weighs {format_plain(package.tare_weight_kg)} kg empty, "
             f"more than its gross weight of {format_plain(package.gross_weight_kg)} kg.",
-            remedy="Correct the tare or the gross weight.",
+            "Correct the tare or the gross weight.",
         )
     if not package.contents and not is_holder:
-        yield Finding(
-            rule="P07",
-            severity="block",
-            pointer=f"{pointer}/contents",
-            message=f"Package {ref} holds no goods and no other package.",
-            remedy="Name the invoice lines that it holds, or remove the package.",
-            source=_PACKING,
+        yield Finding.blocking(
+            "P07",
+            f"{pointer}/contents",
+            f"Package {ref} holds no goods and no other package.",
+            "Name the invoice lines that it holds, or remove the package.",
+            _PACKING,
         )
     named: set[str] = set()
     for position, content in enumerate(package.contents):
         if content.line_ref not in lines:
-            yield Finding(
-                rule="P08",
-                severity="block",
-                pointer=f"{pointer}/contents/{position}/lineRef",
-                message=f"Package {ref} holds goods of line {content.line_ref}, which is not on the invoice.",
-                remedy="Add the line to the invoice, or remove the goods from the package.",
-                source=_PACKING,
+            yield Finding.blocking(
+                "P08",
+                f"{pointer}/contents/{position}/lineRef",
+                f"Package {ref} holds goods of line {content.line_ref}, which is not on the invoice.",
+                "Add the line to the invoice, or remove the goods from the package.",
+                _PACKING,
             )
         if content.line_ref in named:
-            yield Finding(
-                rule="P09",
-                severity="block",
-                pointer=f"{pointer}/contents/{position}/lineRef",
-                message=f"Package {ref} names line {content.line_ref} twice.",
-                remedy="Name each line once per package, with the whole quantity in it.",
-                source=_PACKING,
+            yield Finding.blocking(
+                "P09",
+                f"{pointer}/contents/{position}/lineRef",
+                f"Package {ref} names line {content.line_ref} twice.",
+                "Name each line once per package, with the whole quantity in it.",
+                _PACKING,
             )
         named.add(content.line_ref)
 
@@ -215,13 +206,12 @@ def _weight_findings(unit: Unit, base: str) -> Iterator[Finding]:
     for position, package in enumerate(unit.packages):
         inside = sum_exact(held.get(package.package_ref, ()))
         if inside > package.gross_weight_kg:
-            yield Finding(
-                rule="P06",
-                severity="block",
-                pointer=f"{base}/packages/{position}/grossWeightKg",
-                message=f"Package {package.package_ref} weighs {format_plain(package.gross_weight_kg)} kg, "
+            yield Finding.blocking(
+                "P06",
+                f"{base}/packages/{position}/grossWeightKg",
+                f"Package {package.package_ref} weighs {format_plain(package.gross_weight_kg)} kg, "
                 f"but the packages on or in it weigh {format_plain(inside)} kg.",
-                remedy="Give the gross weight with everything that is on or in the package.",
+                "Give the gross weight with everything that is on or in the package.",
             )
 
 
@@ -234,14 +224,13 @@ def _quantity_findings(unit: Unit, base: str) -> Iterator[Finding]:
         held = packed.get(line.line_ref, [])
         in_packages = sum_exact(quantity for _, quantity in held)
         if in_packages != line.quantity:
-            yield Finding(
-                rule="P10",
-                severity="block",
-                pointer=f"{base}/lines/{position}/quantity",
-                message=f"Line {line.line_ref} invoices {format_plain(line.quantity)} {line.unit} of {line.sku}, "
+            yield Finding.blocking(
+                "P10",
+                f"{base}/lines/{position}/quantity",
+                f"Line {line.line_ref} invoices {format_plain(line.quantity)} {line.unit} of {line.sku}, "
                 f"but the packages hold {format_plain(in_packages)}: {_describe_holders(held)}.",
-                remedy="Correct the line's quantity or the contents of the packages; they must be equal.",
-                source=_PACKING,
+                "Correct the line's quantity or the contents of the packages; they must be equal.",
+                _PACKING,
             )
 
 
@@ -255,13 +244,12 @@ def _describe_holders(held: Sequence[tuple[str, Decimal]]) -> str:
 
 
 def _duplicate_finding(kind: str, number: str, package: Package, pointer: str) -> Finding:
-    return Finding(
-        rule="P05",
-        severity="block",
-        pointer=pointer,
-        message=f"{kind} {number} of package {package.package_ref} is also on another package of the plan.",
-        remedy=f"Give every package a different {kind}.",
-        source=_GS1 if kind == "SSCC" else None,
+    return Finding.blocking(
+        "P05",
+        pointer,
+        f"{kind} {number} of package {package.package_ref} is also on another package of the plan.",
+        f"Give every package a different {kind}.",
+        _GS1 if kind == "SSCC" else None,
     )
 
 

@@ -101,13 +101,12 @@ def check_reused(session: Session, amends: Export, plan: Plan, pointers: Mapping
         reused = find_reused(session, amends, amends.revision + 1, unit)
         for ref, sscc in reused.items():
             if sscc in pointers:
-                yield Finding(
-                    rule="P11",
-                    severity="block",
-                    pointer=pointers[sscc],
-                    message=f"SSCC {sscc} was issued to package {ref} of {unit.unit_ref}, which has not changed and keeps it.",
-                    remedy=f"Give the package another SSCC, or give {ref} another one.",
-                    source="GS1 General Specifications, SSCC",
+                yield Finding.blocking(
+                    "P11",
+                    pointers[sscc],
+                    f"SSCC {sscc} was issued to package {ref} of {unit.unit_ref}, which has not changed and keeps it.",
+                    f"Give the package another SSCC, or give {ref} another one.",
+                    "GS1 General Specifications, SSCC",
                 )
 
 

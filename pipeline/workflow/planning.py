@@ -222,12 +222,11 @@ def _check(runtime: Runtime, caller: Caller, planned: _Planned) -> _Planned:
 def _to_findings(refused: Refused) -> Sequence[Finding]:
     """Return the issues of a plan that its schema refuses: data that are valid alone can exceed a limit together."""
     return [
-        Finding(
-            rule="SCHEMA",
-            severity="block",
-            pointer=issue["path"],
-            message=f"{issue['path']} {issue['message']}.",
-            remedy="Correct the order, product or plan template that it comes from.",
+        Finding.blocking(
+            "SCHEMA",
+            issue["path"],
+            f"{issue['path']} {issue['message']}.",
+            "Correct the order, product or plan template that it comes from.",
         )
         for issue in (refused.details or {}).get("issues", ())
     ]

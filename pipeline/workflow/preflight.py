@@ -191,12 +191,11 @@ def approval_findings(plan: Plan, now: datetime) -> list[Finding]:
 def _refusal_finding(rule: str, refused: Refused) -> Finding:
     # A refusal's message says what is wrong, then after a semicolon what to do.
     problem, _, remedy = refused.message.partition("; ")
-    return Finding(
-        rule=rule,
-        severity="block",
-        pointer=(refused.field or "").removeprefix("/plan"),
-        message=f"{problem[:1].upper()}{problem[1:]}.",
-        remedy=f"{remedy[:1].upper()}{remedy[1:]}.",
+    return Finding.blocking(
+        rule,
+        (refused.field or "").removeprefix("/plan"),
+        f"{problem[:1].upper()}{problem[1:]}.",
+        f"{remedy[:1].upper()}{remedy[1:]}.",
     )
 
 

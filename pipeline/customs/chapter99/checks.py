@@ -50,27 +50,19 @@ def _check_ruleset_version(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
     else:
         message = f"{by}, but this service checks it by {here}: ruleset_outdated."
         remedy = "Make and approve the plan again with the newer rules. Until then its treatment is used unchanged."
-    yield Finding(
-        rule="R01",
-        severity="warn",
-        pointer="/ruleset/asOf",
-        message=message,
-        remedy=remedy,
-        source=f"ruleset {rules.id}, {rules.content_hash}",
-    )
+    yield Finding.warning("R01", "/ruleset/asOf", message, remedy, f"ruleset {rules.id}, {rules.content_hash}")
 
 
 def _check_ruleset_age(plan: Plan, rules: Ruleset) -> Iterator[Finding]:
     entered_on, unit_ref = max((entry_date(unit), unit.unit_ref) for unit in plan.units)
     if rules.days_too_old(entered_on):
-        yield Finding(
-            rule="R02",
-            severity="warn",
-            pointer="/ruleset/asOf",
-            message=f"Unit {unit_ref} is expected to be entered on {entered_on}, {(entered_on - rules.as_of).days} days "
+        yield Finding.warning(
+            "R02",
+            "/ruleset/asOf",
+            f"Unit {unit_ref} is expected to be entered on {entered_on}, {(entered_on - rules.as_of).days} days "
             f"after the date of the rules of this service ({rules.as_of}). They may lack later changes.",
-            remedy="Update the rules of this installation, or ask the broker what has changed.",
-            source=f"ruleset {rules.id}; {rules.review.source}",
+            "Update the rules of this installation, or ask the broker what has changed.",
+            f"ruleset {rules.id}; {rules.review.source}",
         )
 
 
@@ -230,14 +222,13 @@ class _HeadingCheck:
             for item in choice.candidates:
                 least = item.row.when.us_metal_percent
                 if least is not None and item.row.heading in claimed and item.verdict is Verdict.UNKNOWN:
-                    yield Finding(
-                        rule="V09",
-                        severity="warn",
-                        pointer=f"{self.pointer}/section232",
-                        message=f"Line {self.line.line_ref} carries {item.row.heading}, for articles whose metal is "
+                    yield Finding.warning(
+                        "V09",
+                        f"{self.pointer}/section232",
+                        f"Line {self.line.line_ref} carries {item.row.heading}, for articles whose metal is "
                         f"at least {least} % US metal, but does not give that share.",
-                        remedy="Give usMetalPercent of every listed metal, or use the heading that does not need it.",
-                        source=combine_evidence(item.row).cited,
+                        "Give usMetalPercent of every listed metal, or use the heading that does not need it.",
+                        combine_evidence(item.row).cited,
                     )
 
     def find_missing(self, stack: HeadingStack) -> Iterator[Finding]:
@@ -320,14 +311,13 @@ class _HeadingCheck:
             if row is None or place in self.contested or carried.rate_percent is None or row.rate_percent is None:
                 continue
             if row.basis == "full_value" and carried.rate_percent != row.rate_percent:
-                yield Finding(
-                    rule="V11",
-                    severity="warn",
-                    pointer=f"{self.pointer}/chapter99/{place}/ratePercent",
-                    message=f"Line {self.line.line_ref} gives {format_plain(carried.rate_percent)} % for {row.heading}, "
+                yield Finding.warning(
+                    "V11",
+                    f"{self.pointer}/chapter99/{place}/ratePercent",
+                    f"Line {self.line.line_ref} gives {format_plain(carried.rate_percent)} % for {row.heading}, "
                     f"but its rate on {self.facts.on} is {format_plain(row.rate_percent)} %.",
-                    remedy="Correct the rate or the heading.",
-                    source=combine_evidence(row).cited,
+                    "Correct the rate or the heading.",
+                    combine_evidence(row).cited,
                 )
 
     def find_bans(self, pointer: str) -> Iterator[Finding]:

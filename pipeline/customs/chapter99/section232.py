@@ -136,27 +136,23 @@ class _MetalCheck:
                     source=needs.source,
                 )
             elif given == needs.unknown and not may_be_unknown:
-                yield Finding(
-                    rule="V09",
-                    severity="warn",
-                    pointer=f"{here}/{key}",
-                    message=f"{self._listed}, a list of articles and not of derivatives: "
+                yield needs.warning(
+                    "V09",
+                    f"{here}/{key}",
+                    f"{self._listed}, a list of articles and not of derivatives: "
                     f"customs may refuse {needs.unknown} for the {words} of its {row.metal}.",
-                    remedy=f"Give the {words} from the mill certificate.",
-                    source=needs.source,
+                    f"Give the {words} from the mill certificate.",
                 )
 
     def _check_unreportable(self, row: Section232, here: str, unreportable: UnreportableMetals) -> Iterator[Finding]:
         for name, (key, words) in _FIELDS.items():
             if getattr(row, name) is not None:
-                yield Finding(
-                    rule="V09",
-                    severity="warn",
-                    pointer=f"{here}/{key}",
-                    message=f"Line {self.line.line_ref} gives the {words} of its {row.metal}, which must not be reported "
+                yield unreportable.warning(
+                    "V09",
+                    f"{here}/{key}",
+                    f"Line {self.line.line_ref} gives the {words} of its {row.metal}, which must not be reported "
                     f"for goods of {self.line.country_of_origin}.",
-                    remedy=f"Remove the {words} from the line, or correct the origin.",
-                    source=unreportable.source,
+                    f"Remove the {words} from the line, or correct the origin.",
                 )
 
     def _severity(self, needs: MetalNeeds) -> Severity:
@@ -171,15 +167,13 @@ class _MetalCheck:
         if row.metal != "aluminum" or unknown.value not in countries or not unknown.in_force(self.on):
             return
         if self.carried.isdisjoint(unknown.headings):
-            yield Finding(
-                rule="V09",
-                severity=unknown.severity,
-                pointer=here,
-                message=f"Line {self.line.line_ref} gives {unknown.value}, not known, as a country of smelt or cast of its "
+            yield unknown.finding(
+                "V09",
+                here,
+                f"Line {self.line.line_ref} gives {unknown.value}, not known, as a country of smelt or cast of its "
                 "aluminum; customs may charge the 200 % rate of Russian aluminum.",
-                remedy="Ask the manufacturer for the countries of smelt and cast, or ask the broker "
+                "Ask the manufacturer for the countries of smelt and cast, or ask the broker "
                 f"whether customs accepts {unknown.value}.",
-                source=unknown.source,
             )
 
     def check_weights(self) -> Iterator[Finding]:
@@ -187,14 +181,13 @@ class _MetalCheck:
         line, test = self.line, self.rules.metals.find_weight_test(self.on)
         every_kg = sum_exact(row.metal_weight_kg for row in line.treatment.section232)
         if every_kg > line.net_weight_kg:
-            yield Finding(
-                rule="V10",
-                severity="block",
-                pointer=f"{self.pointer}/section232",
-                message=f"Line {line.line_ref} gives {format_plain(every_kg)} kg of metal "
+            yield Finding.blocking(
+                "V10",
+                f"{self.pointer}/section232",
+                f"Line {line.line_ref} gives {format_plain(every_kg)} kg of metal "
                 f"but only {format_plain(line.net_weight_kg)} kg net weight.",
-                remedy="Correct the metal weight or the net weight; both are for the whole line.",
-                source=(test or self.lists[0].version).source,
+                "Correct the metal weight or the net weight; both are for the whole line.",
+                (test or self.lists[0].version).source,
             )
         elif test is not None:
             yield from self._check_weight_test(test)
@@ -222,6 +215,4 @@ class _MetalCheck:
             else:
                 continue
             here = f"{self.pointer}/chapter99/{place}/heading"
-            yield Finding(
-                rule="V10", severity=test.severity, pointer=here, message=message, remedy=remedy, source=test.source
-            )
+            yield test.finding("V10", here, message, remedy)

@@ -34,60 +34,55 @@ def _check_scope(line: Line, here: str, cases: CasesOnDay, declared: list[Declar
     open_cases = [row for row in cases.list_in_scope(line.hts_code, line.country_of_origin) if row.root not in answered]
     if open_cases:
         named = [f"{format_case(row.case_number)} ({row.name})" for row in open_cases[:_MAX_NAMED]]
-        yield Finding(
-            rule="H30",
-            severity="warn",
-            pointer=f"{here}/attributes",
-            message=f"Line {line.line_ref}: goods of {line.country_of_origin} in {format_number(line.hts_code)} may be in the scope "
+        yield Finding.warning(
+            "H30",
+            f"{here}/attributes",
+            f"Line {line.line_ref}: goods of {line.country_of_origin} in {format_number(line.hts_code)} may be in the scope "
             f"of {join_words(named)}.",
-            remedy=f"Read the scope: its text decides, not the number. Give the case as attribute {CASES}, or say as attribute "
+            f"Read the scope: its text decides, not the number. Give the case as attribute {CASES}, or say as attribute "
             f"{DISCLAIMER} why the goods are outside.",
-            source=_cite(cases, open_cases[0]),
+            _cite(cases, open_cases[0]),
         )
 
 
 def _check_declared(line: Line, here: str, cases: CasesOnDay, case: DeclaredCase) -> Iterator[Finding]:
     row = None if case.number is None else cases.find_case(case.number)
     if row is None:
-        yield Finding(
-            rule="H31",
-            severity="warn",
-            pointer=f"{here}/attributes/{CASES}",
-            message=f"Line {line.line_ref}: edition {cases.edition.name} of the duty cases does not have {case.text[:40]}.",
-            remedy="Write the case as A-122-857-000, with the three digits of the company, or ask for a newer edition.",
-            source=_cite(cases),
+        yield Finding.warning(
+            "H31",
+            f"{here}/attributes/{CASES}",
+            f"Line {line.line_ref}: edition {cases.edition.name} of the duty cases does not have {case.text[:40]}.",
+            "Write the case as A-122-857-000, with the three digits of the company, or ask for a newer edition.",
+            _cite(cases),
         )
         return
     name = format_case(row.case_number)
     if row.status != "active":
-        yield Finding(
-            rule="H32",
-            severity="warn",
-            pointer=f"{here}/attributes/{CASES}",
-            message=f"Line {line.line_ref}: case {name} ({row.name}) is {row.status} since {row.effective_from}.",
-            remedy="Remove the case, or ask the broker which case covers the goods.",
-            source=_cite(cases, row),
+        yield Finding.warning(
+            "H32",
+            f"{here}/attributes/{CASES}",
+            f"Line {line.line_ref}: case {name} ({row.name}) is {row.status} since {row.effective_from}.",
+            "Remove the case, or ask the broker which case covers the goods.",
+            _cite(cases, row),
         )
         return
     if row.country != line.country_of_origin:
-        yield Finding(
-            rule="H33",
-            severity="warn",
-            pointer=f"{here}/attributes/{CASES}",
-            message=f"Line {line.line_ref}: case {name} is for goods of {row.country}, and the goods are of "
+        yield Finding.warning(
+            "H33",
+            f"{here}/attributes/{CASES}",
+            f"Line {line.line_ref}: case {name} is for goods of {row.country}, and the goods are of "
             f"{line.country_of_origin}.",
-            remedy="Correct the case or the country of origin.",
-            source=_cite(cases, row),
+            "Correct the case or the country of origin.",
+            _cite(cases, row),
         )
     if case.rate and parse_rate(case.rate) != parse_rate(row.rate):
-        yield Finding(
-            rule="H33",
-            severity="warn",
-            pointer=f"{here}/attributes/{RATES}",
-            message=f"Line {line.line_ref}: the deposit rate of {name} is {row.rate or 'not given'} since {row.effective_from}, but "
+        yield Finding.warning(
+            "H33",
+            f"{here}/attributes/{RATES}",
+            f"Line {line.line_ref}: the deposit rate of {name} is {row.rate or 'not given'} since {row.effective_from}, but "
             f"the plan has {case.rate[:40]}.",
-            remedy="Correct the rate, or give the case of the company that it is for.",
-            source=_cite(cases, row),
+            "Correct the rate, or give the case of the company that it is for.",
+            _cite(cases, row),
         )
 
 

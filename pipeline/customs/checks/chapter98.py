@@ -22,24 +22,22 @@ def check_chapter98(line: Line, here: str, on: date) -> Iterator[Finding]:
         return
     here = f"{here}/chapter98"
     if sum_exact((claim.exempt_value, claim.dutiable_value)) != line.line_value:
-        yield Finding(
-            rule="H11",
-            severity="block",
-            pointer=f"{here}/dutiableValue",
-            message=f"Line {line.line_ref}: the values without and with duty, {format_plain(claim.exempt_value)} and "
+        yield Finding.blocking(
+            "H11",
+            f"{here}/dutiableValue",
+            f"Line {line.line_ref}: the values without and with duty, {format_plain(claim.exempt_value)} and "
             f"{format_plain(claim.dutiable_value)}, are not the line value {format_plain(line.line_value)}.",
-            remedy="Divide the whole line value into exemptValue and dutiableValue.",
-            source=_LAW,
+            "Divide the whole line value into exemptValue and dutiableValue.",
+            _LAW,
         )
     row = chapter98_rules().find_provision(claim.provision, on)
     if row is None:
-        yield Finding(
-            rule="H10",
-            severity="note",
-            pointer=f"{here}/provision",
-            message=f"Line {line.line_ref}: these rules do not know what {claim.provision} requires.",
-            remedy="Check the provision, the division of the value and the proof by chapter 98 of the tariff.",
-            source=_LAW,
+        yield Finding.note(
+            "H10",
+            f"{here}/provision",
+            f"Line {line.line_ref}: these rules do not know what {claim.provision} requires.",
+            "Check the provision, the division of the value and the proof by chapter 98 of the tariff.",
+            _LAW,
         )
         return
     yield from _check_division(line, claim, row, here)
@@ -49,26 +47,22 @@ def check_chapter98(line: Line, here: str, on: date) -> Iterator[Finding]:
 def _check_division(line: Line, claim: Chapter98, row: Provision98, here: str) -> Iterator[Finding]:
     is_whole = row.duty_on == "nothing"
     if (is_whole and claim.dutiable_value) or (not is_whole and not (claim.dutiable_value and claim.exempt_value)):
-        yield Finding(
-            rule="H11",
-            severity="warn",
-            pointer=f"{here}/{'exemptValue' if not is_whole and not claim.exempt_value else 'dutiableValue'}",
-            message=f"Line {line.line_ref}: for {row.provision} ({row.name}) the value without duty is {row.parts.exempt}, "
+        yield row.warning(
+            "H11",
+            f"{here}/{'exemptValue' if not is_whole and not claim.exempt_value else 'dutiableValue'}",
+            f"Line {line.line_ref}: for {row.provision} ({row.name}) the value without duty is {row.parts.exempt}, "
             f"that with duty is {row.parts.dutiable}.",
-            remedy="Give both values so, or claim another provision.",
-            source=row.source,
+            "Give both values so, or claim another provision.",
         )
 
 
 def _check_proof(line: Line, claim: Chapter98, row: Provision98, here: str, on: date) -> Iterator[Finding]:
     if claim.proof is None:
-        yield Finding(
-            rule="H12",
-            severity="warn",
-            pointer=f"{here}/proof",
-            message=f"Line {line.line_ref} claims {row.provision} without a proof.",
-            remedy=f"Name the documents: {row.proof}.",
-            source=row.source,
+        yield row.warning(
+            "H12",
+            f"{here}/proof",
+            f"Line {line.line_ref} claims {row.provision} without a proof.",
+            f"Name the documents: {row.proof}.",
         )
     free_of_years = line.country_of_origin == entry_rules().destination and not row.years_of_all
     if row.years_abroad is None or free_of_years:

@@ -40,14 +40,13 @@ def check_flags(line: Line, here: str, flags: FlagsOnDay, on: date, entry_type: 
     for flag, place in answers.items():
         if flag not in {row.flag for row in carried}:
             known = join_words(row.flag for row in carried)
-            yield Finding(
-                rule="H21",
-                severity="note",
-                pointer=f"{here}/treatment/pga/{place}/flag",
-                message=f"Line {line.line_ref} answers flag {flag}, but {number} has {f'only {known}' if known else 'no flag'} in "
+            yield Finding.note(
+                "H21",
+                f"{here}/treatment/pga/{place}/flag",
+                f"Line {line.line_ref} answers flag {flag}, but {number} has {f'only {known}' if known else 'no flag'} in "
                 f"edition {flags.edition.name}.",
-                remedy="Correct the flag or the tariff number; an agency may also take data without a flag.",
-                source=source,
+                "Correct the flag or the tariff number; an agency may also take data without a flag.",
+                source,
             )
 
 

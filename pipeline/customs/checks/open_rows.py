@@ -21,22 +21,20 @@ def check_open_rows(line: Line, here: str, on: date) -> Iterator[Finding]:
     unknown = rules.list_unknown(row.heading for row in line.treatment.chapter99)
     maybe = f" It may be {join_words(unknown)}, which they do not know." if unknown else ""
     for duty in rules.find_open_duties(*goods):
-        yield Finding(
-            rule="V11-OPEN",
-            severity="warn",
-            pointer=f"{here}/htsCode",
-            message=f"{where} is under {duty.text} No text of these rules names its heading.{maybe}",
-            remedy="Ask the customs broker which heading customs has named for the duty, and add it to the line.",
-            source=combine_evidence(duty).cited,
+        yield Finding.warning(
+            "V11-OPEN",
+            f"{here}/htsCode",
+            f"{where} is under {duty.text} No text of these rules names its heading.{maybe}",
+            "Ask the customs broker which heading customs has named for the duty, and add it to the line.",
+            combine_evidence(duty).cited,
         )
     for question in rules.find_questions(*goods):
         if question.relief:
             continue
-        yield Finding(
-            rule="Q01",
-            severity="warn",
-            pointer=f"{here}/htsCode",
-            message=f"{where}: it is not known {question.unknown}.",
-            remedy=f"Ask before the goods are shipped: {question.decides}.",
-            source=combine_evidence(question).cited,
+        yield Finding.warning(
+            "Q01",
+            f"{here}/htsCode",
+            f"{where}: it is not known {question.unknown}.",
+            f"Ask before the goods are shipped: {question.decides}.",
+            combine_evidence(question).cited,
         )

@@ -83,48 +83,44 @@ def _check_coverage(tariff: Mapping[date, TariffOnDay]) -> Iterator[Finding]:
     ]
     if without:
         unknown = ["whether tariff numbers exist", "which quantities they need", "their rates", *tables]
-        yield Finding(
-            rule="H00",
-            severity="note",
-            pointer="",
-            message=f"The tariff was not checked: no edition of it is in force on {join_words(map(str, without[:_MAX_NAMED]))}. "
+        yield Finding.note(
+            "H00",
+            "",
+            f"The tariff was not checked: no edition of it is in force on {join_words(map(str, without[:_MAX_NAMED]))}. "
             f"Not known here: {join_words(unknown)}.",
-            remedy="Check them by the tariff, or ask the operator to import the edition: exports tariff import FILE --from DAY.",
-            source="HTSUS, as the USITC publishes it",
+            "Check them by the tariff, or ask the operator to import the edition: exports tariff import FILE --from DAY.",
+            "HTSUS, as the USITC publishes it",
         )
     elif tables:
-        yield Finding(
-            rule="H00",
-            severity="note",
-            pointer="",
-            message=f"Not checked: {join_words(tables)}, because no table of them is in force on each day of entry.",
-            remedy="Ask the broker, or ask the operator to import the table: exports tariff import FILE --kind KIND --from DAY.",
-            source="ACE agency tariff codes of CBP; cases of Commerce",
+        yield Finding.note(
+            "H00",
+            "",
+            f"Not checked: {join_words(tables)}, because no table of them is in force on each day of entry.",
+            "Ask the broker, or ask the operator to import the table: exports tariff import FILE --kind KIND --from DAY.",
+            "ACE agency tariff codes of CBP; cases of Commerce",
         )
     for known in tariff.values():
         chapters = sorted({number[:2] for number in known.wanted.numbers if not known.covers(number)})
         if known.edition is not None and chapters:
-            yield Finding(
-                rule="H00",
-                severity="note",
-                pointer="",
-                message=f"The tariff was not checked for chapter {join_words(chapters)}: edition {known.edition.name} does not "
+            yield Finding.note(
+                "H00",
+                "",
+                f"The tariff was not checked for chapter {join_words(chapters)}: edition {known.edition.name} does not "
                 "have it.",
-                remedy="Check these numbers by the tariff, or ask the operator to import a whole edition.",
-                source=_cite(known.edition),
+                "Check these numbers by the tariff, or ask the operator to import a whole edition.",
+                _cite(known.edition),
             )
 
 
 def _check_line(line: Line, here: str, tariff: TariffOnDay, edition: TariffEdition, on: date) -> Iterator[Finding]:
     for pointer, claimed in _list_claims(line):
         if tariff.covers(claimed) and not tariff.has_provision(without_dots(claimed)):
-            yield Finding(
-                rule="H01",
-                severity="warn",
-                pointer=f"{here}/{pointer}",
-                message=f"Line {line.line_ref}: edition {edition.name} of the tariff does not have {claimed}.",
-                remedy="Correct it, or ask the operator whether a newer edition has it.",
-                source=_cite(edition),
+            yield Finding.warning(
+                "H01",
+                f"{here}/{pointer}",
+                f"Line {line.line_ref}: edition {edition.name} of the tariff does not have {claimed}.",
+                "Correct it, or ask the operator whether a newer edition has it.",
+                _cite(edition),
             )
     if not tariff.covers(line.hts_code):
         return
@@ -133,14 +129,13 @@ def _check_line(line: Line, here: str, tariff: TariffOnDay, edition: TariffEditi
         yield _missing_number(line, here, tariff, edition, on)
         return
     if not number.has_suffix:
-        yield Finding(
-            rule="H01",
-            severity="note",
-            pointer=f"{here}/htsCode",
-            message=f"Line {line.line_ref}: edition {edition.name} has {format_number(number.row.number)} without statistical "
+        yield Finding.note(
+            "H01",
+            f"{here}/htsCode",
+            f"Line {line.line_ref}: edition {edition.name} has {format_number(number.row.number)} without statistical "
             "suffixes, so the last two digits were not checked.",
-            remedy="Check them by the statistical notes of the chapter.",
-            source=_cite(edition),
+            "Check them by the statistical notes of the chapter.",
+            _cite(edition),
         )
     yield from _check_quantities(line, here, number, edition)
     yield from _check_preference(line, here, number, edition)
@@ -180,14 +175,13 @@ def _check_quantities(line: Line, here: str, number: TariffNumber, edition: Tari
     units = [(name, rules.find_unit(name)) for name in number.row.units]
     unknown = [name for name, unit in units if unit is None]
     if unknown:
-        yield Finding(
-            rule="H03",
-            severity="note",
-            pointer=f"{here}/unit",
-            message=f"Line {line.line_ref}: the tariff asks for a quantity in {join_words(unknown)}, which this service does not "
+        yield Finding.note(
+            "H03",
+            f"{here}/unit",
+            f"Line {line.line_ref}: the tariff asks for a quantity in {join_words(unknown)}, which this service does not "
             "know.",
-            remedy="Check the quantities of the entry by the tariff.",
-            source=_cite(edition),
+            "Check the quantities of the entry by the tariff.",
+            _cite(edition),
         )
         return
     wanted = [unit.code for _, unit in units if unit is not None and unit.code not in rules.without_quantity]
@@ -195,14 +189,13 @@ def _check_quantities(line: Line, here: str, number: TariffNumber, edition: Tari
     if not wanted or _same_units(stated, wanted):
         return
     asked = join_words(f"{code} ({name})" for code, (name, _) in zip(wanted, units, strict=False))
-    yield Finding(
-        rule="H03",
-        severity="warn",
-        pointer=f"{here}/entryQuantities" if line.entry_quantities else f"{here}/unit",
-        message=f"Line {line.line_ref}: the entry needs {asked} for {format_number(line.hts_code)}, "
+    yield Finding.warning(
+        "H03",
+        f"{here}/entryQuantities" if line.entry_quantities else f"{here}/unit",
+        f"Line {line.line_ref}: the entry needs {asked} for {format_number(line.hts_code)}, "
         f"but the plan has {join_words(stated)}.",
-        remedy=" ".join(_propose(line, wanted)),
-        source=_cite(edition),
+        " ".join(_propose(line, wanted)),
+        _cite(edition),
     )
 
 

@@ -19,35 +19,29 @@ def check_units(line: Line, here: str) -> Iterator[Finding]:
     places |= {f"{here}/entryQuantities/{place}/unit": each.unit for place, each in enumerate(line.entry_quantities)}
     for pointer, code in places.items():
         if code not in rules.by_code:
-            yield Finding(
-                rule="H02",
-                severity="warn",
-                pointer=pointer,
-                message=f"Line {line.line_ref}: {code} is not a known unit of quantity.",
-                remedy="Write a unit as the entry does: " + join_words(sorted(rules.by_code)) + ".",
-                source=rules.source,
+            yield rules.warning(
+                "H02",
+                pointer,
+                f"Line {line.line_ref}: {code} is not a known unit of quantity.",
+                "Write a unit as the entry does: " + join_words(sorted(rules.by_code)) + ".",
             )
     seen: set[str] = set()
     for place, each in enumerate(line.entry_quantities):
         pointer = f"{here}/entryQuantities/{place}"
         if each.unit in seen:
-            yield Finding(
-                rule="H04",
-                severity="warn",
-                pointer=f"{pointer}/unit",
-                message=f"Line {line.line_ref} has two entry quantities in {each.unit}.",
-                remedy="Give one quantity for each unit of the tariff number.",
-                source=rules.source,
+            yield rules.warning(
+                "H04",
+                f"{pointer}/unit",
+                f"Line {line.line_ref} has two entry quantities in {each.unit}.",
+                "Give one quantity for each unit of the tariff number.",
             )
         seen.add(each.unit)
         exact = find_exact_quantity(line, each.unit, rules)
         if exact is not None and not rules.agrees(each.quantity, exact[0]):
-            yield Finding(
-                rule="H04",
-                severity="warn",
-                pointer=f"{pointer}/quantity",
-                message=f"Line {line.line_ref}: entry quantity {format_plain(each.quantity)} {each.unit} differs from "
+            yield rules.warning(
+                "H04",
+                f"{pointer}/quantity",
+                f"Line {line.line_ref}: entry quantity {format_plain(each.quantity)} {each.unit} differs from "
                 f"{exact[1]}, which are {format_plain(rules.round_quantity(exact[0]))} {each.unit}.",
-                remedy="Correct the entry quantity, the quantity of the line, or its net weight.",
-                source=rules.source,
+                "Correct the entry quantity, the quantity of the line, or its net weight.",
             )

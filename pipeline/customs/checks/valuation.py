@@ -44,24 +44,20 @@ def _check_side(unit: Unit, charge: Charge, here: str) -> Iterator[Finding]:
     rule = valuation_rules().find_charge(charge.code)
     named = charge.name or charge.code
     if charge.dutiable is None and not rule.decided:
-        yield Finding(
-            rule="V17-CHARGE",
-            severity="warn",
-            pointer=f"{here}/code",
-            message=f"The rules cannot decide whether a charge of invoice {unit.invoice.number} counts for the entered value: "
+        yield rule.warning(
+            "V17-CHARGE",
+            f"{here}/code",
+            f"The rules cannot decide whether a charge of invoice {unit.invoice.number} counts for the entered value: "
             f"{named}. The estimate counts it.",
-            remedy=f"Set its dutiable: false if {rule.unless}, otherwise true; or give it a code that says what it is for.",
-            source=rule.source,
+            f"Set its dutiable: false if {rule.unless}, otherwise true; or give it a code that says what it is for.",
         )
     elif charge.dutiable not in {None, rule.dutiable} and rule.unless is None:
-        yield Finding(
-            rule="V17-CHARGE",
-            severity="warn",
-            pointer=f"{here}/dutiable",
-            message=f"The plan says that a charge of invoice {unit.invoice.number} "
+        yield rule.warning(
+            "V17-CHARGE",
+            f"{here}/dutiable",
+            f"The plan says that a charge of invoice {unit.invoice.number} "
             f"{'counts' if charge.dutiable else 'does not count'} for the entered value: {named}. The rules say the opposite.",
-            remedy="Correct dutiable or the code of the charge; the estimate follows the rules.",
-            source=rule.source,
+            "Correct dutiable or the code of the charge; the estimate follows the rules.",
         )
 
 
@@ -70,12 +66,11 @@ def _check_sum(unit: Unit, pointer: str) -> Iterator[Finding]:
     adjustment = total_adjustment(tuple(list_adjustments(valuation_rules(), invoice)))
     goods = sum_exact(line.line_value for line in unit.lines)
     if sum_exact((goods, adjustment)) < 0:
-        yield Finding(
-            rule="V17-CHARGE",
-            severity="block",
-            pointer=f"{pointer}/invoice/charges",
-            message=f"The goods of invoice {invoice.number} are worth {format_plain(goods)} {invoice.currency}. Its charges and "
+        yield Finding.blocking(
+            "V17-CHARGE",
+            f"{pointer}/invoice/charges",
+            f"The goods of invoice {invoice.number} are worth {format_plain(goods)} {invoice.currency}. Its charges and "
             f"discounts lower that by {format_plain(abs(adjustment))}, and the entered value would be below zero.",
-            remedy="Correct the amounts, or set includedInPrices to false if the prices do not include the charges.",
-            source=valuation_rules().discount.source,
+            "Correct the amounts, or set includedInPrices to false if the prices do not include the charges.",
+            valuation_rules().discount.source,
         )

@@ -88,13 +88,11 @@ def _check_records(line: Line, answers: list[FlagAnswer], parties: UnitParties, 
             here += f"/{one.key}"
         elif one.key == "arrivalDatetime":
             here = f"{pointer.rpartition('/lines/')[0]}/entry/estimatedArrivalAt"
-        yield Finding(
-            rule="V14-RECORD",
-            severity="warn",
-            pointer=here,
-            message=f"Line {line.line_ref}, {named}: {one.note}.",
-            remedy="Write it in a form that the message set can carry, or have the filer key it.",
-            source=record_rules().source,
+        yield record_rules().warning(
+            "V14-RECORD",
+            here,
+            f"Line {line.line_ref}, {named}: {one.note}.",
+            "Write it in a form that the message set can carry, or have the filer key it.",
         )
 
 
@@ -105,14 +103,13 @@ def _check_keyed_by_hand(
         keys = {one.key for one in records.notes if one.by_hand and one.index == answer.index}
         labels = [asked.label for asked in answer.data if asked.key in keys]
         if labels:
-            yield Finding(
-                rule="V14-HAND",
-                severity="note",
-                pointer=f"{pointer}/treatment/pga/{answer.index}",
-                message=f"Line {line.line_ref}, {answer.row.agency} {answer.row.flag}: the agency records omit "
+            yield Finding.note(
+                "V14-HAND",
+                f"{pointer}/treatment/pga/{answer.index}",
+                f"Line {line.line_ref}, {answer.row.agency} {answer.row.flag}: the agency records omit "
                 f"{join_words(labels)}, because no place for it in them is known.",
-                remedy="Have the filer key it; pga_records.txt and pga_worksheet.pdf name it with its value.",
-                source=record_rules().source,
+                "Have the filer key it; pga_records.txt and pga_worksheet.pdf name it with its value.",
+                record_rules().source,
             )
 
 

@@ -115,10 +115,20 @@ class ReferenceRow(ReferenceData):
         """The severity of a breach: a rule with status `check` only warns, others block."""
         return "warn" if self.status == "check" else "block"
 
+    def finding(self, rule: str, pointer: str, message: str, remedy: str) -> Finding:
+        """Return a finding with the row's severity and source."""
+        return Finding(
+            rule=rule, severity=self.severity, pointer=pointer, message=message, remedy=remedy, source=self.source
+        )
+
+    def warning(self, rule: str, pointer: str, message: str, remedy: str) -> Finding:
+        """Return a finding that warns, whatever the certainty of the row, with its source."""
+        return Finding.warning(rule, pointer, message, remedy, self.source)
+
 
 def build_warning(rule: str, pointer: str, message: str, remedy: str, row: ReferenceRow) -> Finding:
     """Return a finding that warns, whatever the certainty of the row, with the row's source."""
-    return Finding(rule=rule, severity="warn", pointer=pointer, message=message, remedy=remedy, source=row.source)
+    return row.warning(rule, pointer, message, remedy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from typing import Final
 
 from pydantic.alias_generators import to_snake
 
-from pipeline.core.findings import Finding, Severity
+from pipeline.core.findings import Finding
 from pipeline.documents.formats import catair, universal_shipment, x12
 from pipeline.documents.formats.entry_records import MOST_LINES
 from pipeline.documents.formats.x12_invoice import MOST_ADJUSTMENTS, MOST_CONSIGNEES, MOST_NOTES, find_unit
@@ -55,8 +55,8 @@ def _check_shipment(profile: MessageProfile, unit: Unit, here: str) -> Iterator[
         ("importerOfRecord", parties.importer_of_record.name or parties.buyer.name),
     ):
         if name not in codes:
-            yield _make_finding(
-                LACKS, "note", f"{here}/parties/{member}",
+            yield Finding.note(
+                LACKS, f"{here}/parties/{member}",
                 f"The CargoWise file has no organization code of {name!r}; the broker's system must find it by name and address.",
                 "Ask the broker for the code, and add it to organizationCodes of its messageProfile.",
                 _CARGOWISE,
@@ -88,13 +88,13 @@ def _check_records(profile: MessageProfile, unit: Unit, here: str) -> Iterator[F
         yield _lacks(f"{here}/entry/modeOfTransport", file, "10 columns 36 to 37, SE10 columns 37 to 38")
     named = entry.filing is not None and (entry.filing.filer_code or entry.filing.entry_number)
     if profile.entry_records is not None and profile.entry_records.filer_code is None and not named:
-        yield _make_finding(
-            LACKS, "note", "/broker/id", "The file of entry records is without a filer code: 10 columns 4 to 6, SE10 columns 6 to 8.",
+        yield Finding.note(
+            LACKS, "/broker/id", "The file of entry records is without a filer code: 10 columns 4 to 6, SE10 columns 6 to 8.",
             "Set filerCode in the broker's messageProfile.", catair.SOURCE,
         )  # fmt: skip
     if len(unit.lines) > MOST_LINES:
-        yield _make_finding(
-            CHANGES, "warn", f"{here}/lines",
+        yield Finding.warning(
+            CHANGES, f"{here}/lines",
             f"The unit has {len(unit.lines)} lines, and an entry {MOST_LINES}: entry lines after these have no number.",
             "Divide the unit into several entries.", catair.SOURCE,
         )  # fmt: skip
@@ -171,8 +171,8 @@ def _check_units(profile: MessageProfile, unit: Unit, here: str) -> Iterator[Fin
         if find_unit(line.unit, profile.x12) == x12.MUTUALLY_DEFINED
     }
     for code, place in unknown.items():
-        yield _make_finding(
-            CHANGES, "note", f"{here}/lines/{place}/unit",
+        yield Finding.note(
+            CHANGES, f"{here}/lines/{place}/unit",
             f"X12 has no code of unit {code}: the file has {x12.MUTUALLY_DEFINED} in its place, and the unit as INVOICE UNIT.",
             f"Ask the broker for its code of {code}, and add it to x12.units of its messageProfile.",
             _X12,
@@ -186,8 +186,8 @@ def _check_lengths(
     if long:
         pointer, text, most = long[0]
         others = f" and {len(long) - 1} more" if len(long) > 1 else ""
-        yield _make_finding(
-            CHANGES, "warn", f"{here}{pointer}",
+        yield Finding.warning(
+            CHANGES, f"{here}{pointer}",
             f"{text!r}{others} is longer than its place in the {file}, which takes {most} characters: the rest is left out.",
             "Shorten it, or let the broker choose another format.",
             source,
@@ -273,8 +273,8 @@ def _check_characters(unit: Unit, here: str, file: str) -> Iterator[Finding]:
     if found:
         pointer, text = found[0]
         others = f" and in {len(found) - 1} more texts" if len(found) > 1 else ""
-        yield _make_finding(
-            CHANGES, "warn", f"{here}{pointer}",
+        yield Finding.warning(
+            CHANGES, f"{here}{pointer}",
             f"The {file} cannot carry all characters of {text!r}: it has a question mark for each of them there{others}.",
             "Give the text in Latin letters, or let the broker choose another format.",
             catair.SOURCE if "records" in file else _X12,
@@ -320,16 +320,12 @@ _CHECKS: Final[Mapping[str, Callable[[MessageProfile, Unit, str], Iterator[Findi
 
 def _lacks(pointer: str, file: str, places: str) -> Finding:
     name = pointer.rpartition("/")[2]
-    return _make_finding(
-        LACKS, "note", pointer, f"The {file} is without {places}, because the plan does not give {name}.",
+    return Finding.note(
+        LACKS, pointer, f"The {file} is without {places}, because the plan does not give {name}.",
         f"Give {name}, or agree with the broker that it is not needed.",
         catair.SOURCE if "records" in file else _X12,
     )  # fmt: skip
 
 
 def _refuse(pointer: str, message: str, remedy: str) -> Finding:
-    return _make_finding(CHANGES, "block", pointer, message, remedy, _X12)
-
-
-def _make_finding(rule: str, severity: Severity, pointer: str, message: str, remedy: str, source: str) -> Finding:
-    return Finding(rule=rule, severity=severity, pointer=pointer, message=message, remedy=remedy, source=source)
+    return Finding.blocking(CHANGES, pointer, message, remedy, _X12)
