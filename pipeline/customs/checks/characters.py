@@ -41,21 +41,14 @@ def _check_text(text: str, here: str) -> Iterator[Finding]:
         ),
     ):
         if characters:
-            yield Finding(
-                rule="D02",
-                severity="block",
-                pointer=here,
-                message=f"The text contains {describe_characters(characters)}, {why}.",
-                remedy=remedy,
-            )
+            yield Finding.blocking("D02", here, f"The text contains {describe_characters(characters)}, {why}.", remedy)
     lacking = unsupported_characters("".join(c for c in text if c not in turns and c not in hides))
     if lacking:
-        yield Finding(
-            rule="D01",
-            severity="warn",
-            pointer=here,
-            message=f"The fonts of the PDF documents lack {describe_characters(lacking)}; the PDF shows empty boxes.",
-            remedy="Add the text in Latin letters, or install a font that has the characters.",
+        yield Finding.warning(
+            "D01",
+            here,
+            f"The fonts of the PDF documents lack {describe_characters(lacking)}; the PDF shows empty boxes.",
+            "Add the text in Latin letters, or install a font that has the characters.",
         )
 
 

@@ -9,7 +9,6 @@ from datetime import date
 from functools import lru_cache
 
 from pipeline.core.findings import Finding
-from pipeline.customs.reference.base import build_warning
 from pipeline.customs.reference.content import RulesContent, rules_in_use, use_rules
 from pipeline.customs.reference.entry import ForeignWords, RequiredAttribute, attribute_rules, description_rules
 from pipeline.exports.schemas.plan import Line, Unit
@@ -23,25 +22,22 @@ def check_description(line: Line, here: str) -> Iterator[Finding]:
     rules = description_rules()
     words = _WORD.findall(line.description.lower())
     if _is_foreign_script(line.description) or _is_other_language(words, rules.foreign):
-        yield Finding(
-            rule="V34",
-            severity="warn",
-            pointer=f"{here}/description",
-            message=f"The description of line {line.line_ref} is not in English.",
-            remedy="Describe the goods in English; an invoice in another language needs a translation.",
-            source="19 CFR 141.86(d)",
+        yield Finding.warning(
+            "V34",
+            f"{here}/description",
+            f"The description of line {line.line_ref} is not in English.",
+            "Describe the goods in English; an invoice in another language needs a translation.",
+            "19 CFR 141.86(d)",
         )
         return
     telling = {word for word in words if len(word) > 2 and word.isalpha()} - rules.words
     if len(words) < rules.min_words or len(telling) < rules.min_telling_words:
         shown = line.description if len(line.description) <= _MAX_SHOWN else f"{line.description[:_MAX_SHOWN]}..."
-        yield Finding(
-            rule="V02",
-            severity=rules.severity,
-            pointer=f"{here}/description",
-            message=f'Line {line.line_ref}: "{shown}" is too vague for US customs.',
-            remedy="Say what the goods are, what they are made of and what they are for.",
-            source=rules.source,
+        yield rules.finding(
+            "V02",
+            f"{here}/description",
+            f'Line {line.line_ref}: "{shown}" is too vague for US customs.',
+            "Say what the goods are, what they are made of and what they are for.",
         )
 
 
@@ -57,13 +53,12 @@ def check_names(unit: Unit, pointer: str) -> Iterator[Finding]:
     for member, (kind, names) in kinds.items():
         for place, name in enumerate(names):
             if name is not None and _is_foreign_name(name):
-                yield Finding(
-                    rule="V34",
-                    severity="warn",
-                    pointer=f"{pointer}/invoice/{member}/{place}/name",
-                    message=f"The name of a {kind} of invoice {invoice.number} is not in English: {name[:_MAX_SHOWN]}.",
-                    remedy="Write the name in English, such as Launch discount.",
-                    source="19 CFR 141.86(d)",
+                yield Finding.warning(
+                    "V34",
+                    f"{pointer}/invoice/{member}/{place}/name",
+                    f"The name of a {kind} of invoice {invoice.number} is not in English: {name[:_MAX_SHOWN]}.",
+                    "Write the name in English, such as Launch discount.",
+                    "19 CFR 141.86(d)",
                 )
 
 
@@ -98,20 +93,18 @@ def check_attributes(line: Line, here: str, on: date) -> Iterator[Finding]:
             continue
         key = next((key for key in row.keys if key in line.attributes), None)
         if key is not None and row.form is not None and not row.form.search(line.attributes[key]):
-            yield build_warning(
+            yield row.warning(
                 "V23",
                 f"{here}/attributes/{key}",
                 f"Line {line.line_ref}: attribute {key} is not a valid {row.name}.",
                 f"Say {row.requirement}; the whole value must match {row.form.pattern}.",
-                row,
             )
         if key is None and not row.mentioned.search(described):
-            yield build_warning(
+            yield row.warning(
                 "V23",
                 f"{here}/attributes",
                 f"Line {line.line_ref}: for goods of {line.hts_code[:4]} the invoice must say {row.requirement}.",
                 f"Give it as attribute {row.keys[0]} or in the description.",
-                row,
             )
 
 

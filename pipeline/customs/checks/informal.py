@@ -187,12 +187,10 @@ def _read_others(
 
 def _build_finding(index: int, problem: str, usd: Decimal) -> Finding:
     informal, one = entry_rules().informal, transport_rules().one_entry
-    return Finding(
-        rule="V27-DAY",
-        severity="warn",
-        pointer=f"/units/{index}/entry/type",
-        message=f"{problem}, together worth about ${usd:,.2f}, above the ${informal.limit_usd:,} limit of informal entry.",
-        remedy="Put the goods on one formal entry (01), or ask the broker whether separate entries are allowed, such as for"
+    return one.warning(
+        "V27-DAY",
+        f"/units/{index}/entry/type",
+        f"{problem}, together worth about ${usd:,.2f}, above the ${informal.limit_usd:,} limit of informal entry.",
+        "Put the goods on one formal entry (01), or ask the broker whether separate entries are allowed, such as for"
         " separate bills of lading (19 CFR 141.52).",
-        source=one.source,
     )

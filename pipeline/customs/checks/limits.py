@@ -21,13 +21,12 @@ def check_limits(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     yield from _check_values(unit, pointer, on)
     part = unit.entry.part
     if part is not None and int(part.number) > int(part.of):
-        yield Finding(
-            rule="E04",
-            severity="block",
-            pointer=f"{pointer}/entry/part/number",
-            message=f"The entry of unit {unit.unit_ref} is part {part.number} of {part.of}.",
-            remedy="Number the parts from 1 to the number of parts.",
-            source=_one_entry_source(),
+        yield Finding.blocking(
+            "E04",
+            f"{pointer}/entry/part/number",
+            f"The entry of unit {unit.unit_ref} is part {part.number} of {part.of}.",
+            "Number the parts from 1 to the number of parts.",
+            _one_entry_source(),
         )
 
 
@@ -40,15 +39,13 @@ def _check_line_count(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     if count <= limit.most:
         return
     parts = -(-count // limit.most)
-    yield Finding(
-        rule="E01",
-        severity=limit.severity,
-        pointer=f"{pointer}/lines",
-        message=f"Unit {unit.unit_ref} has {count:,} entry lines, after lines with equal customs facts are merged. "
+    yield limit.finding(
+        "E01",
+        f"{pointer}/lines",
+        f"Unit {unit.unit_ref} has {count:,} entry lines, after lines with equal customs facts are merged. "
         f"One entry has at most {limit.most:,}.",
-        remedy=f"Make at least {parts} units of it, each with its own invoice and with entry.part from 1 of {parts} to "
+        f"Make at least {parts} units of it, each with its own invoice and with entry.part from 1 of {parts} to "
         f"{parts} of {parts}. Ask the broker which reason of 19 CFR 141.52 allows several entries.",
-        source=limit.source,
     )
 
 
@@ -59,14 +56,12 @@ def _check_tariff_numbers(unit: Unit, pointer: str, on: date) -> Iterator[Findin
     for place, line in enumerate(unit.lines):
         count = 1 + (line.chapter98 is not None) + len(line.treatment.chapter99)
         if count > limit.most:
-            yield Finding(
-                rule="E02",
-                severity=limit.severity,
-                pointer=f"{pointer}/lines/{place}/treatment/chapter99",
-                message=f"Line {line.line_ref} has {count} tariff numbers with those of chapters 98 and 99. An entry line "
+            yield limit.finding(
+                "E02",
+                f"{pointer}/lines/{place}/treatment/chapter99",
+                f"Line {line.line_ref} has {count} tariff numbers with those of chapters 98 and 99. An entry line "
                 f"has at most {limit.most}.",
-                remedy="Remove headings that do not apply. Otherwise ask the broker how to divide the line.",
-                source=limit.source,
+                "Remove headings that do not apply. Otherwise ask the broker how to divide the line.",
             )
 
 
@@ -77,15 +72,13 @@ def _check_values(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     for number, group in enumerate(group_entry_lines(unit), start=1):
         lines = [unit.lines[each - 1] for each in group]
         if _exceeds(unit, lines, limit.most):
-            yield Finding(
-                rule="E03",
-                severity=limit.severity,
-                pointer=f"{pointer}/lines/{group[0] - 1}/lineValue",
-                message=f"Entry line {number} of unit {unit.unit_ref}, from line {lines[0].line_ref}, is worth more US "
+            yield limit.finding(
+                "E03",
+                f"{pointer}/lines/{group[0] - 1}/lineValue",
+                f"Entry line {number} of unit {unit.unit_ref}, from line {lines[0].line_ref}, is worth more US "
                 f"dollars than the {limit.most} digits of its field hold.",
-                remedy="Correct the values, the currency or the exchange rate. Otherwise divide the goods among several "
+                "Correct the values, the currency or the exchange rate. Otherwise divide the goods among several "
                 "units, and number them in entry.part.",
-                source=limit.source,
             )
 
 
@@ -110,15 +103,14 @@ def check_parts(units: Sequence[Unit]) -> Iterator[Finding]:
         parts = [units[place] for place in places]
         numbers = sorted(int(each.entry.part.number) for each in parts if each.entry.part is not None)
         if numbers != list(range(1, of + 1)):
-            yield Finding(
-                rule="E04",
-                severity="warn",
-                pointer=f"/units/{places[0]}/entry/part",
-                message=f"The shipment of unit {parts[0].unit_ref} has {of} entries, but the plan has the parts "
+            yield Finding.warning(
+                "E04",
+                f"/units/{places[0]}/entry/part",
+                f"The shipment of unit {parts[0].unit_ref} has {of} entries, but the plan has the parts "
                 f"{', '.join(map(str, numbers))}.",
-                remedy="Give each part once, with the same shipment control number, port, importer and number of parts. If "
+                "Give each part once, with the same shipment control number, port, importer and number of parts. If "
                 "another plan has the other parts, tell the broker.",
-                source=_one_entry_source(),
+                _one_entry_source(),
             )
         yield from _check_informal_parts(parts, places)
 
@@ -130,15 +122,14 @@ def _check_informal_parts(parts: Sequence[Unit], places: Sequence[int]) -> Itera
     ]
     usd = sum_exact(value for value in values if value is not None)
     if len(values) > 1 and usd > informal.limit_usd:
-        yield Finding(
-            rule="V27",
-            severity="warn",
-            pointer=f"/units/{places[0]}/entry/part",
-            message=f"The informal entries of one shipment, from unit {parts[0].unit_ref}, are worth about ${usd:,.2f} "
+        yield Finding.warning(
+            "V27",
+            f"/units/{places[0]}/entry/part",
+            f"The informal entries of one shipment, from unit {parts[0].unit_ref}, are worth about ${usd:,.2f} "
             f"together, above the ${informal.limit_usd:,} limit.",
-            remedy="Use one formal entry (01). Several informal entries need a reason of 19 CFR 141.52, such as separate "
+            "Use one formal entry (01). Several informal entries need a reason of 19 CFR 141.52, such as separate "
             "bills of lading: ask the broker.",
-            source=_one_entry_source(),
+            _one_entry_source(),
         )
 
 

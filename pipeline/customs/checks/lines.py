@@ -18,7 +18,6 @@ from pipeline.customs.checks.usmca import check_claim, unit_claims
 from pipeline.customs.pga import checks
 from pipeline.customs.pga.disclaimers import check_plant_weight
 from pipeline.customs.pga.parties import UnitParties
-from pipeline.customs.reference.base import build_warning
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.tariff.facts import TariffFacts
 from pipeline.customs.tariff.goods import GoodsRates
@@ -60,23 +59,21 @@ def check_lines(unit: Unit, pointer: str, on: date, kept: TariffFacts | None = N
 
 def _check_references(line: Line, here: str, seen: set[str], makers: Mapping[str, Manufacturer]) -> Iterator[Finding]:
     if line.line_ref in seen:
-        yield Finding(
-            rule="V24",
-            severity="block",
-            pointer=f"{here}/lineRef",
-            message=f"Line {line.line_ref} is on the invoice twice.",
-            remedy="Give each line its own lineRef.",
-            source=REFERENCES,
+        yield Finding.blocking(
+            "V24",
+            f"{here}/lineRef",
+            f"Line {line.line_ref} is on the invoice twice.",
+            "Give each line its own lineRef.",
+            REFERENCES,
         )
     seen.add(line.line_ref)
     if line.manufacturer_ref not in makers:
-        yield Finding(
-            rule="V24",
-            severity="block",
-            pointer=f"{here}/manufacturerRef",
-            message=f"Line {line.line_ref} names manufacturer {line.manufacturer_ref}, which the unit does not have.",
-            remedy="Add the manufacturer to the unit's parties, or correct manufacturerRef.",
-            source=REFERENCES,
+        yield Finding.blocking(
+            "V24",
+            f"{here}/manufacturerRef",
+            f"Line {line.line_ref} names manufacturer {line.manufacturer_ref}, which the unit does not have.",
+            "Add the manufacturer to the unit's parties, or correct manufacturerRef.",
+            REFERENCES,
         )
 
 
@@ -87,13 +84,12 @@ def _check_repeated(line: Line, here: str, alike: dict[object, str]) -> Iterator
     goods = (line.order_id, line.sku, line.description, line.hts_code, line.quantity, line.unit_price)
     first = alike.setdefault(goods, line.line_ref)
     if first != line.line_ref:
-        yield Finding(
-            rule="V24",
-            severity="warn",
-            pointer=here,
-            message=f"Line {line.line_ref} repeats line {first}: the same goods, order, quantity and price.",
-            remedy="Remove it from the invoice, unless the goods were ordered twice.",
-            source="19 CFR 141.86(a)(4)",
+        yield Finding.warning(
+            "V24",
+            here,
+            f"Line {line.line_ref} repeats line {first}: the same goods, order, quantity and price.",
+            "Remove it from the invoice, unless the goods were ordered twice.",
+            "19 CFR 141.86(a)(4)",
         )
 
 
@@ -101,24 +97,20 @@ def _check_code(line: Line, here: str) -> Iterator[Finding]:
     tariff = entry_rules().tariff
     chapter = line.hts_code[:2]
     if chapter in tariff.reserved or (chapter > tariff.last_chapter and chapter not in tariff.additional):
-        yield Finding(
-            rule="V08",
-            severity=tariff.severity,
-            pointer=f"{here}/htsCode",
-            message=f"Line {line.line_ref}: {line.hts_code} is not a tariff number; the tariff has no chapter {chapter}.",
-            remedy="Correct the tariff number.",
-            source=tariff.source,
+        yield tariff.finding(
+            "V08",
+            f"{here}/htsCode",
+            f"Line {line.line_ref}: {line.hts_code} is not a tariff number; the tariff has no chapter {chapter}.",
+            "Correct the tariff number.",
         )
     elif chapter in tariff.additional:
-        yield Finding(
-            rule="V08",
-            severity="warn",
-            pointer=f"{here}/htsCode",
-            message=f"Line {line.line_ref}: {line.hts_code} is in chapter {chapter}. A number of that chapter is only "
+        yield tariff.warning(
+            "V08",
+            f"{here}/htsCode",
+            f"Line {line.line_ref}: {line.hts_code} is in chapter {chapter}. A number of that chapter is only "
             "claimed in addition to the number of the goods.",
-            remedy=f"Give the number of the goods as htsCode, and {line.hts_code} "
+            f"Give the number of the goods as htsCode, and {line.hts_code} "
             + ("as chapter98." if chapter == "98" else "in the treatment's chapter99."),
-            source=tariff.source,
         )
 
 
@@ -127,14 +119,13 @@ def _check_origin(line: Line, here: str, makers: Mapping[str, Manufacturer]) -> 
     if maker is None or line.country_of_origin != line.country_of_export:
         return
     if maker.address.country != line.country_of_origin:
-        yield Finding(
-            rule="V07",
-            severity="block",
-            pointer=f"{here}/countryOfOrigin",
-            message=f"Line {line.line_ref}: its origin {line.country_of_origin} is the country that ships it, but its "
+        yield Finding.blocking(
+            "V07",
+            f"{here}/countryOfOrigin",
+            f"Line {line.line_ref}: its origin {line.country_of_origin} is the country that ships it, but its "
             f"manufacturer {maker.name} is in {maker.address.country}.",
-            remedy=f"Set countryOfOrigin to where the goods were made, or name the manufacturer in {line.country_of_origin}.",
-            source="19 CFR 134.1(b), 141.86(a)(10); 19 CFR 102 appendix",
+            f"Set countryOfOrigin to where the goods were made, or name the manufacturer in {line.country_of_origin}.",
+            "19 CFR 134.1(b), 141.86(a)(10); 19 CFR 102 appendix",
         )
 
 
@@ -145,23 +136,21 @@ def _check_value(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[Find
     apart = EXACT.abs(EXACT.subtract(product, line.line_value))
     agrees = multiply(apart, _TWO).scaleb(minor_units(currency)) <= 1
     if not agrees or not fits_minor_unit(line.line_value, currency):
-        yield Finding(
-            rule="V03",
-            severity="block",
-            pointer=f"{here}/lineValue",
-            message=f"Line {line.line_ref}: {format_plain(line.quantity)} at {format_plain(line.unit_price)} {currency} are "
+        yield Finding.blocking(
+            "V03",
+            f"{here}/lineValue",
+            f"Line {line.line_ref}: {format_plain(line.quantity)} at {format_plain(line.unit_price)} {currency} are "
             f"{format_plain(round_amount(product, currency))}, but lineValue is {format_plain(line.line_value)}.",
-            remedy="Correct the quantity, the unit price or the line value.",
-            source="19 CFR 141.86(a)(4), (5)",
+            "Correct the quantity, the unit price or the line value.",
+            "19 CFR 141.86(a)(4), (5)",
         )
     if not line.line_value:
-        yield Finding(
-            rule="V15",
-            severity="warn",
-            pointer=f"{here}/lineValue",
-            message=f"Line {line.line_ref} has a lineValue of 0, which customs is likely to query.",
-            remedy="Give what a buyer would pay; samples and gifts also need a fair value.",
-            source="19 CFR 141.86(a)(6)",
+        yield Finding.warning(
+            "V15",
+            f"{here}/lineValue",
+            f"Line {line.line_ref} has a lineValue of 0, which customs is likely to query.",
+            "Give what a buyer would pay; samples and gifts also need a fair value.",
+            "19 CFR 141.86(a)(6)",
         )
 
     else:
@@ -172,56 +161,50 @@ def _check_low_value(line: Line, here: str, invoice: InvoiceHeader) -> Iterator[
     rules = entry_rules().value
     described = line.description.lower()
     if any(denial in described for denial in rules.denials):
-        yield build_warning(
+        yield rules.warning(
             "V15",
             f"{here}/description",
             f"The description of line {line.line_ref} says that the goods have no value, which customs is likely to query.",
             "Remove that from the description and give in lineValue what a buyer would pay; samples also need a fair value.",
-            rules,
         )
     price = in_usd(line.unit_price, invoice) if line.unit == "KG" else None
     if price is not None and price < rules.least_usd_per_kg:
-        yield build_warning(
+        yield rules.warning(
             "V15",
             f"{here}/unitPrice",
             f"Line {line.line_ref} costs only {format_plain(line.unit_price)} {invoice.currency} per kilogram, "
             "which customs is likely to query.",
             "Check price and unit; keep proof of the price paid ready.",
-            rules,
         )
 
 
 def _check_weights(line: Line, here: str) -> Iterator[Finding]:
     for name, weight in (("netWeightKg", line.net_weight_kg), ("grossWeightKg", line.gross_weight_kg)):
         if not weight:
-            yield Finding(
-                rule="V05",
-                severity="block",
-                pointer=f"{here}/{name}",
-                message=f"Line {line.line_ref}: {name} is 0.",
-                remedy="Give the weight of the whole line in kg.",
-                source="19 CFR 141.86(a)(4)",
+            yield Finding.blocking(
+                "V05",
+                f"{here}/{name}",
+                f"Line {line.line_ref}: {name} is 0.",
+                "Give the weight of the whole line in kg.",
+                "19 CFR 141.86(a)(4)",
             )
     if line.net_weight_kg > line.gross_weight_kg:
-        yield Finding(
-            rule="V05",
-            severity="block",
-            pointer=f"{here}/netWeightKg",
-            message=f"Line {line.line_ref}: its net weight, {format_plain(line.net_weight_kg)} kg, is more than its gross "
+        yield Finding.blocking(
+            "V05",
+            f"{here}/netWeightKg",
+            f"Line {line.line_ref}: its net weight, {format_plain(line.net_weight_kg)} kg, is more than its gross "
             f"weight, {format_plain(line.gross_weight_kg)} kg.",
-            remedy="Correct the net or the gross weight.",
-            source="19 CFR 141.86(a)(4)",
+            "Correct the net or the gross weight.",
+            "19 CFR 141.86(a)(4)",
         )
 
 
 def _check_undetermined(line: Line, here: str) -> Iterator[Finding]:
     if line.treatment.undetermined is not None:
-        yield Finding(
-            rule="T01",
-            severity="block",
-            pointer=f"{here}/treatment/undetermined",
-            message=f"Line {line.line_ref}: its customs treatment is undetermined: "
-            f"{line.treatment.undetermined.rstrip('.')}.",
-            remedy="Decide it in the plan and approve the plan again; this service does not guess.",
-            source="19 U.S.C. 1484(a)(1), reasonable care",
+        yield Finding.blocking(
+            "T01",
+            f"{here}/treatment/undetermined",
+            f"Line {line.line_ref}: its customs treatment is undetermined: {line.treatment.undetermined.rstrip('.')}.",
+            "Decide it in the plan and approve the plan again; this service does not guess.",
+            "19 U.S.C. 1484(a)(1), reasonable care",
         )

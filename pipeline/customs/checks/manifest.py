@@ -20,14 +20,13 @@ def check_carriage(unit: Unit, pointer: str) -> Iterator[Finding]:
     packed = sums.counted_weight_kg
     invoiced = sum_exact(line.gross_weight_kg for line in unit.lines)
     if _differ(packed, invoiced):
-        yield Finding(
-            rule="V04",
-            severity="block",
-            pointer=f"{pointer}/packages",
-            message=f"Gross weights of unit {unit.unit_ref} differ: its lines weigh {format_plain(invoiced)} kg, "
+        yield Finding.blocking(
+            "V04",
+            f"{pointer}/packages",
+            f"Gross weights of unit {unit.unit_ref} differ: its lines weigh {format_plain(invoiced)} kg, "
             f"its packages {format_plain(packed)} kg.",
-            remedy="Correct the gross weights of the lines or of the packages with goods; pallets do not count.",
-            source="19 CFR 141.86(a)(4), (e)",
+            "Correct the gross weights of the lines or of the packages with goods; pallets do not count.",
+            "19 CFR 141.86(a)(4), (e)",
         )
     yield from _check_manifest(unit, pointer, sums)
 
@@ -36,25 +35,22 @@ def _check_manifest(unit: Unit, pointer: str, sums: PackageSums) -> Iterator[Fin
     packed = sums.counted_weight_kg
     weighed = unit.entry.manifest_gross_weight_kg
     if weighed is not None and _differ(packed, weighed):
-        yield Finding(
-            rule="V04",
-            severity="block",
-            pointer=f"{pointer}/entry/manifestGrossWeightKg",
-            message=f"The packages of unit {unit.unit_ref} weigh {format_plain(packed)} kg, but the manifest says "
+        yield Finding.blocking(
+            "V04",
+            f"{pointer}/entry/manifestGrossWeightKg",
+            f"The packages of unit {unit.unit_ref} weigh {format_plain(packed)} kg, but the manifest says "
             f"{format_plain(weighed)} kg.",
-            remedy="Correct the weight in the plan or on the carrier's manifest; a difference stops the shipment.",
-            source="19 CFR 141.86(a)(4), (e)",
+            "Correct the weight in the plan or on the carrier's manifest; a difference stops the shipment.",
+            "19 CFR 141.86(a)(4), (e)",
         )
     counted = unit.entry.manifest_quantity
     rule = entry_rules().manifest
     if counted is not None and int(counted) != sums.counted:
-        yield Finding(
-            rule="V06",
-            severity=rule.severity,
-            pointer=f"{pointer}/entry/manifestQuantity",
-            message=f"Unit {unit.unit_ref} has {sums.counted} packages of goods, but the manifest says {counted}.",
-            remedy="Count the outermost packages with goods, not the pallets, and give the same number in both.",
-            source=rule.source,
+        yield rule.finding(
+            "V06",
+            f"{pointer}/entry/manifestQuantity",
+            f"Unit {unit.unit_ref} has {sums.counted} packages of goods, but the manifest says {counted}.",
+            "Count the outermost packages with goods, not the pallets, and give the same number in both.",
         )
 
 

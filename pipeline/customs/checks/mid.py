@@ -44,61 +44,52 @@ def check_mids(unit: Unit, pointer: str) -> Iterator[Finding]:
 
 def _check_mid(manufacturer: Manufacturer, here: str, origins: set[str], *, exactly: bool) -> Iterator[Finding]:
     rules = mid_rules()
-    severity, source = (rules.textiles.severity, rules.textiles.source) if exactly else ("warn", rules.source)
+    row = rules.textiles if exactly else rules
+    build = row.finding if exactly else row.warning
     mid, name = manufacturer.mid, manufacturer.name
     expected = derive_mid(name, manufacturer.address)
     if mid.startswith("CA"):
-        yield Finding(
-            rule="V01",
-            severity="block",
-            pointer=here,
-            message=f"MID {mid} of {name} begins with CA; the MID of a Canadian manufacturer begins with its province.",
-            remedy=f"Use {expected}."
-            if expected
-            else "Begin it with the code of the province, such as XO for Ontario.",
-            source=rules.source,
+        yield Finding.blocking(
+            "V01",
+            here,
+            f"MID {mid} of {name} begins with CA; the MID of a Canadian manufacturer begins with its province.",
+            f"Use {expected}." if expected else "Begin it with the code of the province, such as XO for Ontario.",
+            rules.source,
         )
         return
     if not mid[:2].isalpha():
-        yield Finding(
-            rule="V01",
-            severity="block",
-            pointer=here,
-            message=f"MID {mid} of {name} does not begin with a country code.",
-            remedy=f"Use {expected}." if expected else "Begin it with the two letters of the country of origin.",
-            source=rules.source,
+        yield Finding.blocking(
+            "V01",
+            here,
+            f"MID {mid} of {name} does not begin with a country code.",
+            f"Use {expected}." if expected else "Begin it with the two letters of the country of origin.",
+            rules.source,
         )
         return
     if expected is not None and mid != expected:
         # The regulation does not say how a number beside a letter counts, so the other reading only warns.
         unsure = mid == derive_mid(name, manufacturer.address, alone=True)
-        yield Finding(
-            rule="V01",
-            severity="warn" if unsure else severity,
-            pointer=here,
-            message=f"MID {mid} does not match manufacturer {name}; its name and address give {expected}.",
-            remedy=f"Use {expected}."
+        yield (row.warning if unsure else build)(
+            "V01",
+            here,
+            f"MID {mid} does not match manufacturer {name}; its name and address give {expected}.",
+            f"Use {expected}."
             if exactly and not unsure
             else f"Use {expected}, unless customs has registered the manufacturer as {mid}.",
-            source=source,
         )
     if expected is None:
-        yield Finding(
-            rule="V01",
-            severity="warn",
-            pointer=here,
-            message=f"MID {mid} of {name} cannot be checked: name and address are not sufficient to derive a MID.",
-            remedy="Give the province of a Canadian address, and write name and city in Latin letters.",
-            source=rules.source,
+        yield rules.warning(
+            "V01",
+            here,
+            f"MID {mid} of {name} cannot be checked: name and address are not sufficient to derive a MID.",
+            "Give the province of a Canadian address, and write name and city in Latin letters.",
         )
     for origin in sorted(origins - {country_of_mid(mid)}):
-        yield Finding(
-            rule="V01",
-            severity=severity,
-            pointer=here,
-            message=f"MID {mid} of {name} is for {country_of_mid(mid)}, but lines of this manufacturer originate in {origin}.",
-            remedy="Name the manufacturer in the country of origin, or correct the origin of the lines.",
-            source=source,
+        yield build(
+            "V01",
+            here,
+            f"MID {mid} of {name} is for {country_of_mid(mid)}, but lines of this manufacturer originate in {origin}.",
+            "Name the manufacturer in the country of origin, or correct the origin of the lines.",
         )
 
 

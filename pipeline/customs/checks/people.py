@@ -48,37 +48,32 @@ def check_people(unit: Unit, pointer: str) -> Iterator[Finding]:
     """Yield a contact or signer that is not a person's name (V19-NAME), and an importer's Social Security number (V20-SSN)."""
     contact = unit.parties.exporter_contact
     if names_no_person(contact.name) or contact.name.casefold() == unit.parties.seller.name.casefold():
-        yield Finding(
-            rule="V19-NAME",
-            severity="warn",
-            pointer=f"{pointer}/parties/exporterContact/name",
-            message=f"The responsible employee of unit {unit.unit_ref} is {contact.name}, which looks like a department, "
+        yield Finding.warning(
+            "V19-NAME",
+            f"{pointer}/parties/exporterContact/name",
+            f"The responsible employee of unit {unit.unit_ref} is {contact.name}, which looks like a department, "
             "not a person.",
-            remedy="Name the exporter's employee who knows the sale; give the department as the title.",
-            source="19 CFR 141.86(j)",
+            "Name the exporter's employee who knows the sale; give the department as the title.",
+            "19 CFR 141.86(j)",
         )
     for place, certificate in enumerate(unit.usmca_certificates):
         signer = certificate.certifier_contact
         if signer is not None and names_no_person(signer.name):
-            yield Finding(
-                rule="V19-NAME",
-                severity="warn",
-                pointer=f"{pointer}/usmcaCertificates/{place}/certifierContact/name",
-                message=f"The certifier of USMCA certification {certificate.ref} is {signer.name}, which looks like a "
+            yield entry_rules().usmca_elements.warning(
+                "V19-NAME",
+                f"{pointer}/usmcaCertificates/{place}/certifierContact/name",
+                f"The certifier of USMCA certification {certificate.ref} is {signer.name}, which looks like a "
                 "department, not a person.",
-                remedy="Name the person who signed the certification; give the department as the title.",
-                source=entry_rules().usmca_elements.source,
+                "Name the person who signed the certification; give the department as the title.",
             )
     if is_social_security_number(unit.parties.importer_of_record.importer_number):
         # A message must never repeat the number.
-        yield Finding(
-            rule="V20-SSN",
-            severity="warn",
-            pointer=f"{pointer}/parties/importerOfRecord/importerNumber",
-            message=f"The importer number of unit {unit.unit_ref} has the form of a Social Security number.",
-            remedy="Use the importer's IRS number, or one that CBP assigns (form 5106). Otherwise the broker's data contains "
+        yield entry_rules().importer_numbers.warning(
+            "V20-SSN",
+            f"{pointer}/parties/importerOfRecord/importerNumber",
+            f"The importer number of unit {unit.unit_ref} has the form of a Social Security number.",
+            "Use the importer's IRS number, or one that CBP assigns (form 5106). Otherwise the broker's data contains "
             "it in full; printed pages, e-mails and screens show only its last four digits.",
-            source=entry_rules().importer_numbers.source,
         )
 
 

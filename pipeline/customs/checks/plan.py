@@ -56,13 +56,12 @@ def check_approval_texts(plan: Plan) -> Iterator[Finding]:
 def _check_plan(plan: Plan, on: date, kept: Sequence[TariffFacts | None]) -> Iterator[Finding]:
     destination = entry_rules().destination
     if plan.destination_country != destination:
-        yield Finding(
-            rule="V25",
-            severity="block",
-            pointer="/destinationCountry",
-            message=f"The plan's destination is {plan.destination_country}; this service only knows the rules of {destination}.",
-            remedy=f"Set destinationCountry to {destination}, or do not execute the plan with this service.",
-            source=entry_rules().consignee.source,
+        yield Finding.blocking(
+            "V25",
+            "/destinationCountry",
+            f"The plan's destination is {plan.destination_country}; this service only knows the rules of {destination}.",
+            f"Set destinationCountry to {destination}, or do not execute the plan with this service.",
+            entry_rules().consignee.source,
         )
     if plan.export_country not in entry_rules().countries.codes:
         yield country_finding("/exportCountry", plan.export_country)
@@ -73,22 +72,19 @@ def _check_plan(plan: Plan, on: date, kept: Sequence[TariffFacts | None]) -> Ite
     for index, unit in enumerate(plan.units):
         pointer = f"/units/{index}"
         if unit.unit_ref in refs:
-            yield Finding(
-                rule="V24",
-                severity="block",
-                pointer=f"{pointer}/unitRef",
-                message=f"Unit {unit.unit_ref} is in the plan twice.",
-                remedy="Give each unit its own unitRef.",
-                source=REFERENCES,
+            yield Finding.blocking(
+                "V24",
+                f"{pointer}/unitRef",
+                f"Unit {unit.unit_ref} is in the plan twice.",
+                "Give each unit its own unitRef.",
+                REFERENCES,
             )
         if unit.invoice.number in numbers:
-            yield Finding(
-                rule="V24",
-                severity="warn",
-                pointer=f"{pointer}/invoice/number",
-                message=f"More than one unit uses invoice number {unit.invoice.number}.",
-                remedy="Give each commercial invoice its own number.",
-                source=entry_rules().invoice_number.source,
+            yield entry_rules().invoice_number.warning(
+                "V24",
+                f"{pointer}/invoice/number",
+                f"More than one unit uses invoice number {unit.invoice.number}.",
+                "Give each commercial invoice its own number.",
             )
         refs.add(unit.unit_ref)
         numbers.add(unit.invoice.number)

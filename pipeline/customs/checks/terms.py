@@ -27,14 +27,12 @@ def check_terms(unit: Unit, pointer: str) -> Iterator[Finding]:
 def _check_number(unit: Unit, here: str) -> Iterator[Finding]:
     written = entry_rules().invoice_number
     if not written.pattern.fullmatch(unit.invoice.number):
-        yield Finding(
-            rule="V21",
-            severity=written.severity,
-            pointer=f"{here}/number",
-            message=f"Invoice number {unit.invoice.number} is longer than 17 characters, or has characters other than "
+        yield written.finding(
+            "V21",
+            f"{here}/number",
+            f"Invoice number {unit.invoice.number} is longer than 17 characters, or has characters other than "
             "letters, digits and dashes.",
-            remedy="Use at most 17 letters, digits and dashes.",
-            source=written.source,
+            "Use at most 17 letters, digits and dashes.",
         )
 
 
@@ -44,31 +42,27 @@ def _check_sale(unit: Unit, here: str) -> Iterator[Finding]:
     if invoice.reason_for_export in sale.reasons:
         for name, value, word in (("saleDate", invoice.sale_date, "when"), ("salePlace", invoice.sale_place, "where")):
             if value is None:
-                yield Finding(
-                    rule="V33",
-                    severity=sale.severity,
-                    pointer=f"{here}/{name}",
-                    message=f"Invoice {invoice.number} does not say {word} its goods were sold.",
-                    remedy="Give saleDate and salePlace, or correct the reason for export.",
-                    source=sale.source,
+                yield sale.finding(
+                    "V33",
+                    f"{here}/{name}",
+                    f"Invoice {invoice.number} does not say {word} its goods were sold.",
+                    "Give saleDate and salePlace, or correct the reason for export.",
                 )
     elif invoice.valuation_basis is None:
-        yield Finding(
-            rule="V35",
-            severity="warn",
-            pointer=f"{here}/valuationBasis",
-            message=f"The goods of invoice {invoice.number} are not sold, and it does not say how their values were found.",
-            remedy="Say in valuationBasis what a buyer would have paid and how that is known, such as from a similar sale.",
-            source="19 CFR 141.86(a)(6)",
+        yield Finding.warning(
+            "V35",
+            f"{here}/valuationBasis",
+            f"The goods of invoice {invoice.number} are not sold, and it does not say how their values were found.",
+            "Say in valuationBasis what a buyer would have paid and how that is known, such as from a similar sale.",
+            "19 CFR 141.86(a)(6)",
         )
     if invoice.related_parties:
-        yield Finding(
-            rule="V18",
-            severity="note",
-            pointer=f"{here}/relatedParties",
-            message=f"Seller and buyer of invoice {invoice.number} are related.",
-            remedy="Keep proof ready of how the price was set; customs may ask.",
-            source="19 CFR 152.103(l)",
+        yield Finding.note(
+            "V18",
+            f"{here}/relatedParties",
+            f"Seller and buyer of invoice {invoice.number} are related.",
+            "Keep proof ready of how the price was set; customs may ask.",
+            "19 CFR 152.103(l)",
         )
     yield from _check_assists(unit, here)
 
@@ -78,34 +72,31 @@ def _check_assists(unit: Unit, here: str) -> Iterator[Finding]:
     source = "19 CFR 141.86(a)(11), 152.103(d)"
     if invoice.assists == "none":
         if invoice.assist_items:
-            yield Finding(
-                rule="V32",
-                severity="block",
-                pointer=f"{here}/assists",
-                message=f"Invoice {invoice.number} says that there were no assists, but lists some in assistItems.",
-                remedy="Correct assists, or remove assistItems.",
-                source=source,
+            yield Finding.blocking(
+                "V32",
+                f"{here}/assists",
+                f"Invoice {invoice.number} says that there were no assists, but lists some in assistItems.",
+                "Correct assists, or remove assistItems.",
+                source,
             )
         return
     if not invoice.assist_items:
-        yield Finding(
-            rule="V32",
-            severity="warn",
-            pointer=f"{here}/assists",
-            message=f"Invoice {invoice.number} declares assists (goods or services that the buyer gave for production) "
+        yield Finding.warning(
+            "V32",
+            f"{here}/assists",
+            f"Invoice {invoice.number} declares assists (goods or services that the buyer gave for production) "
             "but lists none.",
-            remedy="List each assist and its worth in assistItems; it is part of the customs value.",
-            source=source,
+            "List each assist and its worth in assistItems; it is part of the customs value.",
+            source,
         )
     for place, item in enumerate(invoice.assist_items):
         if item.amount is None:
-            yield Finding(
-                rule="V32",
-                severity="warn",
-                pointer=f"{here}/assistItems/{place}/amount",
-                message=f"Invoice {invoice.number} does not give the worth of an assist: {item.name}.",
-                remedy="Give its worth as amount, or have the broker ask the importer; it is part of the customs value.",
-                source=source,
+            yield Finding.warning(
+                "V32",
+                f"{here}/assistItems/{place}/amount",
+                f"Invoice {invoice.number} does not give the worth of an assist: {item.name}.",
+                "Give its worth as amount, or have the broker ask the importer; it is part of the customs value.",
+                source,
             )
 
 
@@ -122,35 +113,32 @@ def _check_incoterm(unit: Unit, here: str) -> Iterator[Finding]:
     if incoterm in terms.duty and "duty" not in charged:
         missing.append("duty")
     if missing:
-        yield Finding(
-            rule="V17",
-            severity="warn",
-            pointer=f"{here}/charges",
-            message=f"Invoice {invoice.number} is {incoterm} {invoice.incoterm_place} but shows no charge for "
+        yield Finding.warning(
+            "V17",
+            f"{here}/charges",
+            f"Invoice {invoice.number} is {incoterm} {invoice.incoterm_place} but shows no charge for "
             f"{join_words(missing)}.",
-            remedy="Itemise the charge, included in the prices or not; otherwise it stays part of the customs value.",
-            source="19 CFR 141.86(a)(8)",
+            "Itemise the charge, included in the prices or not; otherwise it stays part of the customs value.",
+            "19 CFR 141.86(a)(8)",
         )
     for place, charge in enumerate(invoice.charges):
         if charge.code == "freight" and charge.included_in_prices and incoterm in terms.without_freight:
-            yield Finding(
-                rule="V17",
-                severity="warn",
-                pointer=f"{here}/charges/{place}/includedInPrices",
-                message=f"Invoice {invoice.number} is {incoterm}: the buyer pays the carriage. "
+            yield Finding.warning(
+                "V17",
+                f"{here}/charges/{place}/includedInPrices",
+                f"Invoice {invoice.number} is {incoterm}: the buyer pays the carriage. "
                 "But it says that its prices include freight.",
-                remedy="Correct the incoterm, or set includedInPrices of the freight to false.",
-                source="Incoterms 2020; 19 CFR 141.86(a)(8)",
+                "Correct the incoterm, or set includedInPrices of the freight to false.",
+                "Incoterms 2020; 19 CFR 141.86(a)(8)",
             )
     if incoterm in terms.by_water and unit.entry.mode_of_transport != "vessel":
-        yield Finding(
-            rule="V17",
-            severity="warn",
-            pointer=f"{here}/incoterm",
-            message=f"Invoice {invoice.number} is {incoterm}, a term for transport by water, "
+        yield Finding.warning(
+            "V17",
+            f"{here}/incoterm",
+            f"Invoice {invoice.number} is {incoterm}, a term for transport by water, "
             f"but the goods go by {unit.entry.mode_of_transport}.",
-            remedy="Use FCA, CPT or CIP instead, or correct the mode of transport.",
-            source="Incoterms 2020",
+            "Use FCA, CPT or CIP instead, or correct the mode of transport.",
+            "Incoterms 2020",
         )
 
 
@@ -161,51 +149,47 @@ def _check_rate(unit: Unit, here: str) -> Iterator[Finding]:
     source = "19 CFR 141.86(a)(7), 152.1(c), 159.32"
     if invoice.currency == "USD":
         if rate not in (None, _ONE):
-            yield Finding(
-                rule="V16",
-                severity="warn",
-                pointer=pointer,
-                message=f"Invoice {invoice.number} is in USD but has the exchange rate {format_plain(rate)}, not 1.",
-                remedy="Set exchangeRate to null, or correct the currency.",
-                source=source,
+            yield Finding.warning(
+                "V16",
+                pointer,
+                f"Invoice {invoice.number} is in USD but has the exchange rate {format_plain(rate)}, not 1.",
+                "Set exchangeRate to null, or correct the currency.",
+                source,
             )
         return
     if rate is None:
-        yield Finding(
-            rule="V16",
-            severity="block",
-            pointer=pointer,
-            message=f"Invoice {invoice.number} is in {invoice.currency} but has no exchange rate.",
-            remedy=f"Give as exchangeRate the US dollars that one {invoice.currency} is worth on the day of export.",
-            source=source,
+        yield Finding.blocking(
+            "V16",
+            pointer,
+            f"Invoice {invoice.number} is in {invoice.currency} but has no exchange rate.",
+            f"Give as exchangeRate the US dollars that one {invoice.currency} is worth on the day of export.",
+            source,
         )
         return
     rules = entry_rules().exchange_rates
     usual = rules.usual.get(invoice.currency)
     if usual is not None and not usual.least <= rate <= usual.most:
-        yield Finding(
-            rule="V16",
-            severity="warn",
-            pointer=pointer,
-            message=f"Invoice {invoice.number} says that one {invoice.currency} is worth {format_plain(rate)} US dollars; "
+        yield Finding.warning(
+            "V16",
+            pointer,
+            f"Invoice {invoice.number} says that one {invoice.currency} is worth {format_plain(rate)} US dollars; "
             f"the usual range is {format_plain(usual.least)} to {format_plain(usual.most)}.",
-            remedy=f"Give the US dollars that one {invoice.currency} is worth, not the reverse.",
-            source=source,
+            f"Give the US dollars that one {invoice.currency} is worth, not the reverse.",
+            source,
         )
         return
     quarter = rules.find_quarter(unit.entry.export_date)
     known = None if quarter is None else quarter.per_dollar.get(invoice.currency)
     if quarter is not None and known is not None and _varies(rate, known, quarter.variance_percent):
-        yield Finding(
-            rule="V16",
-            severity="warn",
-            pointer=pointer,
-            message=f"Invoice {invoice.number} says that one {invoice.currency} is worth {format_plain(rate)} US dollars. "
+        yield Finding.warning(
+            "V16",
+            pointer,
+            f"Invoice {invoice.number} says that one {invoice.currency} is worth {format_plain(rate)} US dollars. "
             f"From {quarter.effective_from} to {quarter.known_to} one US dollar was {format_plain(known.least)} to "
             f"{format_plain(known.most)} {invoice.currency}: the rate differs by {format_plain(quarter.variance_percent)} % or more.",
-            remedy=f"Give the rate of the day of export, {unit.entry.export_date}. If it is that rate, the warning is only "
+            f"Give the rate of the day of export, {unit.entry.export_date}. If it is that rate, the warning is only "
             "the age of the known rates.",
-            source=f"{source}; {combine_evidence(quarter).cited}",
+            f"{source}; {combine_evidence(quarter).cited}",
         )
 
 
@@ -223,14 +207,13 @@ def _check_total(unit: Unit, here: str) -> Iterator[Finding]:
     discounts = sum_exact(discount.amount for discount in invoice.discounts)
     computed = EXACT.subtract(EXACT.add(goods, charges), discounts)
     if computed != invoice.total:
-        yield Finding(
-            rule="V03",
-            severity="block",
-            pointer=f"{here}/total",
-            message=f"Invoice {invoice.number}: lines, charges and discounts add up to {format_plain(computed)} "
+        yield Finding.blocking(
+            "V03",
+            f"{here}/total",
+            f"Invoice {invoice.number}: lines, charges and discounts add up to {format_plain(computed)} "
             f"{invoice.currency}, but its total is {format_plain(invoice.total)}.",
-            remedy="Correct the total, or the lines, charges or discounts.",
-            source="19 CFR 141.86(a)(5), (8), (9)",
+            "Correct the total, or the lines, charges or discounts.",
+            "19 CFR 141.86(a)(5), (8), (9)",
         )
     amounts = (
         *((f"charges/{place}/amount", charge.amount) for place, charge in enumerate(invoice.charges)),
@@ -244,11 +227,10 @@ def _check_total(unit: Unit, here: str) -> Iterator[Finding]:
     )
     for where, amount in amounts:
         if not fits_minor_unit(amount, invoice.currency):
-            yield Finding(
-                rule="V03",
-                severity="block",
-                pointer=f"{here}/{where}",
-                message=f"Invoice {invoice.number}: {format_plain(amount)} has more decimals than {invoice.currency} allows.",
-                remedy="Round the amount to the smallest unit of the currency.",
-                source="19 CFR 141.86(a)(7), (8)",
+            yield Finding.blocking(
+                "V03",
+                f"{here}/{where}",
+                f"Invoice {invoice.number}: {format_plain(amount)} has more decimals than {invoice.currency} allows.",
+                "Round the amount to the smallest unit of the currency.",
+                "19 CFR 141.86(a)(7), (8)",
             )
