@@ -35,23 +35,19 @@ def check_number(number: str, what: str, pointer: str, rule: str) -> Iterator[Fi
     rules = entry_rules()
     if rules.match_importer_number(number) is None:
         forms = join_words(f"{form.example} ({form.name})" for form in rules.importer_numbers.forms)
-        yield Finding(
-            rule=rule,
-            severity=rules.importer_numbers.severity,
-            pointer=pointer,
-            message=f"{what} has none of the forms that CBP accepts.",
-            remedy=f"Write it in one of these forms: {forms}. An IRS number ends in a two-character suffix, mostly 00.",
-            source=rules.importer_numbers.source,
+        yield rules.importer_numbers.finding(
+            rule,
+            pointer,
+            f"{what} has none of the forms that CBP accepts.",
+            f"Write it in one of these forms: {forms}. An IRS number ends in a two-character suffix, mostly 00.",
         )
     if is_social_security_number(number):
-        yield Finding(
-            rule="F01-SSN",
-            severity="warn",
-            pointer=pointer,
-            message=f"{what} has the form of a Social Security number.",
-            remedy="Use an IRS number, or one that CBP assigns (form 5106). Otherwise the broker's data contains it in full; "
+        yield rules.importer_numbers.warning(
+            "F01-SSN",
+            pointer,
+            f"{what} has the form of a Social Security number.",
+            "Use an IRS number, or one that CBP assigns (form 5106). Otherwise the broker's data contains it in full; "
             "printed pages, e-mails and screens show only its last four digits.",
-            source=rules.importer_numbers.source,
         )
 
 
@@ -59,38 +55,33 @@ def _check_number(unit: Unit, consignee: UltimateConsignee, here: str, on: date)
     if consignee.number is not None:
         yield from check_number(consignee.number, f"The number of consignee {consignee.name}", f"{here}/number", "F01")
         if consignee.same_as_importer and consignee.number != unit.parties.importer_of_record.importer_number:
-            yield Finding(
-                rule="F01",
-                severity="block",
-                pointer=f"{here}/number",
-                message=f"Consignee {consignee.name} is said to be the importer of record, but has another number.",
-                remedy="Remove the number, or set sameAsImporter to false.",
-                source=REFERENCES,
+            yield Finding.blocking(
+                "F01",
+                f"{here}/number",
+                f"Consignee {consignee.name} is said to be the importer of record, but has another number.",
+                "Remove the number, or set sameAsImporter to false.",
+                REFERENCES,
             )
         return
     needed = filing_rules().consignee_number
     if not consignee.same_as_importer and unit.entry.type in needed.entry_types and needed.in_force(on):
-        yield Finding(
-            rule="F01",
-            severity="warn",
-            pointer=f"{here}/number",
-            message=f"Consignee {consignee.name} has no number, and the entry type is {unit.entry.type}.",
-            remedy="Ask the consignee for its IRS number, or for the number that CBP assigned (form 5106). Set sameAsImporter "
+        yield needed.warning(
+            "F01",
+            f"{here}/number",
+            f"Consignee {consignee.name} has no number, and the entry type is {unit.entry.type}.",
+            "Ask the consignee for its IRS number, or for the number that CBP assigned (form 5106). Set sameAsImporter "
             "to true if it is the importer of record.",
-            source=needed.source,
         )
 
 
 def _check_country(consignee: UltimateConsignee, here: str) -> Iterator[Finding]:
     rules = entry_rules()
     if consignee.address.country != rules.destination:
-        yield Finding(
-            rule="F01",
-            severity="warn",
-            pointer=here,
-            message=f"Consignee {consignee.name} is in {consignee.address.country}, not in {rules.destination}.",
-            remedy="Name the party in the United States that receives the goods, or ask the broker whom to name.",
-            source=filing_rules().consignee_number.source,
+        yield filing_rules().consignee_number.warning(
+            "F01",
+            here,
+            f"Consignee {consignee.name} is in {consignee.address.country}, not in {rules.destination}.",
+            "Name the party in the United States that receives the goods, or ask the broker whom to name.",
         )
 
 
@@ -106,13 +97,12 @@ def _check_references(unit: Unit, here: str) -> Iterator[Finding]:
             for at, reference in enumerate(getattr(consignee, name)):
                 if reference not in known or reference in seen:
                     fault = "is named for two consignees" if reference in seen else f"is not in unit {unit.unit_ref}"
-                    yield Finding(
-                        rule="F02",
-                        severity="block",
-                        pointer=f"{here}/{place}/{key}/{at}",
-                        message=f"{noun.capitalize()} {reference} of consignee {consignee.name} {fault}.",
-                        remedy=f"Name each {noun} of the unit for one consignee.",
-                        source=REFERENCES,
+                    yield Finding.blocking(
+                        "F02",
+                        f"{here}/{place}/{key}/{at}",
+                        f"{noun.capitalize()} {reference} of consignee {consignee.name} {fault}.",
+                        f"Name each {noun} of the unit for one consignee.",
+                        REFERENCES,
                     )
                 seen.add(reference)
 
@@ -122,13 +112,11 @@ def _check_goods(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     recipients = list_recipients(unit)
     missing = [line.line_ref for line, each in zip(unit.lines, recipients, strict=True) if not each.complete]
     if missing:
-        yield Finding(
-            rule="F02",
-            severity="warn",
-            pointer=f"{pointer}/parties/ultimateConsignees",
-            message=f"Goods of {_name_some(missing)} have no ultimate consignee.",
-            remedy="Name their orders or packages for a consignee.",
-            source=several.source,
+        yield several.warning(
+            "F02",
+            f"{pointer}/parties/ultimateConsignees",
+            f"Goods of {_name_some(missing)} have no ultimate consignee.",
+            "Name their orders or packages for a consignee.",
         )
     yield from _check_shared_lines(unit, recipients, pointer, on)
 
@@ -139,14 +127,12 @@ def _check_shared_lines(unit: Unit, recipients: list[Recipients], pointer: str, 
         return
     shared = [place for place, each in enumerate(recipients) if len(each.places) > 1]
     if shared:
-        yield Finding(
-            rule="F02",
-            severity="warn",
-            pointer=f"{pointer}/lines/{shared[0]}",
-            message=f"Goods of {_name_some([unit.lines[place].line_ref for place in shared])} go to several consignees, and an "
+        yield several.warning(
+            "F02",
+            f"{pointer}/lines/{shared[0]}",
+            f"Goods of {_name_some([unit.lines[place].line_ref for place in shared])} go to several consignees, and an "
             "entry line names one.",
-            remedy="Divide the line by consignee, or ask the broker for separate entries.",
-            source=several.source,
+            "Divide the line by consignee, or ask the broker for separate entries.",
         )
 
 

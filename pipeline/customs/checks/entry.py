@@ -11,7 +11,7 @@ from pipeline.core.findings import Finding
 from pipeline.core.money import multiply, sum_exact, to_decimal
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.checks.declarations import check_declarations
-from pipeline.customs.reference.base import build_warning, join_words
+from pipeline.customs.reference.base import join_words
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.ports import port_rules
 from pipeline.exports.schemas.plan import InvoiceHeader, Unit
@@ -57,32 +57,28 @@ def _check_type(unit: Unit, here: str, entered_on: date) -> Iterator[Finding]:
     rules = entry_rules()
     ended = [each for each in rules.ended_entry_types if each.type == unit.entry.type and each.in_force(entered_on)]
     for each in ended:
-        yield Finding(
-            rule="V22",
-            severity=each.severity,
-            pointer=here,
-            message=f"Entry type {each.type} ({each.name}) ended on {each.effective_from}.",
-            remedy="Use informal entry (11) up to $2,500, or formal entry (01).",
-            source=each.source,
+        yield each.finding(
+            "V22",
+            here,
+            f"Entry type {each.type} ({each.name}) ended on {each.effective_from}.",
+            "Use informal entry (11) up to $2,500, or formal entry (01).",
         )
     if not ended and unit.entry.type not in rules.entry_types.types:
-        yield build_warning(
+        yield rules.entry_types.warning(
             "V22",
             here,
             f"Entry type {unit.entry.type} of unit {unit.unit_ref} is not known to these rules.",
             "Use formal entry (01) or informal entry (11), or ask the broker.",
-            rules.entry_types,
         )
     cases = rules.trade_remedy_cases
     case = next((line for line in unit.lines if cases.attribute in line.attributes), None)
     if case is not None and unit.entry.type not in cases.entry_types:
-        yield build_warning(
+        yield cases.warning(
             "V22",
             here,
             f"Line {case.line_ref} names an antidumping or countervailing duty case, "
             f"but the entry type is {unit.entry.type}.",
             f"Use an entry type for such goods ({join_words(sorted(cases.entry_types))}), or ask the broker.",
-            cases,
         )
     yield from _check_informal(unit, here)
 
@@ -92,12 +88,11 @@ def _check_port(unit: Unit, here: str) -> Iterator[Finding]:
     if port in rules.ports.ports:
         return
     similar = join_words(rules.ports.find_similar(port))
-    yield build_warning(
+    yield rules.ports.warning(
         "E05",
         here,
         f"Port {port} of unit {unit.unit_ref} is not a port of entry in the list of {rules.as_of} (Schedule D).",
         f"Correct it{f'; the most similar ones are {similar}' if similar else ''}. Ask the broker if the port is newer.",
-        rules.ports,
     )
 
 
@@ -107,58 +102,53 @@ def _check_informal(unit: Unit, here: str) -> Iterator[Finding]:
         return
     usd = goods_in_usd(unit)
     if usd is not None and usd > informal.limit_usd:
-        yield build_warning(
+        yield informal.warning(
             "V27",
             here,
             f"Unit {unit.unit_ref} is worth about ${usd:,.2f}, "
             f"above the ${informal.limit_usd:,} limit of informal entry ({informal.type}).",
             "Use formal entry (01). Several informal entries need a reason of 19 CFR 141.52, such as separate bills of "
             "lading: ask the broker.",
-            informal,
         )
 
 
 def _check_days(unit: Unit, pointer: str, entered_on: date, on: date) -> Iterator[Finding]:
     if entered_on < on:
-        yield Finding(
-            rule="V26",
-            severity="warn",
-            pointer=f"{pointer}/entry/estimatedArrivalAt",
-            message=f"Unit {unit.unit_ref} is expected to be entered on {entered_on}, which is in the past.",
-            remedy="Correct the dates if the goods have not crossed yet; rules and rates depend on the day of entry.",
-            source="19 CFR 141.68, 141.69",
+        yield Finding.warning(
+            "V26",
+            f"{pointer}/entry/estimatedArrivalAt",
+            f"Unit {unit.unit_ref} is expected to be entered on {entered_on}, which is in the past.",
+            "Correct the dates if the goods have not crossed yet; rules and rates depend on the day of entry.",
+            "19 CFR 141.68, 141.69",
         )
     exported_on, mode = unit.entry.export_date, unit.entry.mode_of_transport
     days = (entered_on - exported_on).days
     # The arrival and the export date may use different UTC offsets, so one day of difference is allowed.
     if days < -1:
-        yield Finding(
-            rule="V31",
-            severity="warn",
-            pointer=f"{pointer}/entry/exportDate",
-            message=f"Unit {unit.unit_ref} arrives on {entered_on}, before its export on {exported_on}.",
-            remedy="Correct the export date or the arrival.",
-            source="19 CFR 152.1(c)",
+        yield Finding.warning(
+            "V31",
+            f"{pointer}/entry/exportDate",
+            f"Unit {unit.unit_ref} arrives on {entered_on}, before its export on {exported_on}.",
+            "Correct the export date or the arrival.",
+            "19 CFR 152.1(c)",
         )
     if days > _LONGEST_DAYS.get(mode, _LONGEST_DAYS_ELSE):
-        yield Finding(
-            rule="V31",
-            severity="warn",
-            pointer=f"{pointer}/entry/exportDate",
-            message=f"Unit {unit.unit_ref} leaves on {exported_on}, {days} days before it arrives; its mode of transport is {mode}.",
-            remedy="Correct the export date or the arrival: the rate of exchange is that of the day of export.",
-            source="19 CFR 152.1(c), 159.32",
+        yield Finding.warning(
+            "V31",
+            f"{pointer}/entry/exportDate",
+            f"Unit {unit.unit_ref} leaves on {exported_on}, {days} days before it arrives; its mode of transport is {mode}.",
+            "Correct the export date or the arrival: the rate of exchange is that of the day of export.",
+            "19 CFR 152.1(c), 159.32",
         )
     invoice = unit.invoice
     for name, verb, day in (("date", "dated", invoice.date), ("saleDate", "sold on", invoice.sale_date)):
         if day is not None and day > max(exported_on, entered_on):
-            yield Finding(
-                rule="V31",
-                severity="warn",
-                pointer=f"{pointer}/invoice/{name}",
-                message=f"Invoice {invoice.number} is {verb} {day}, after its goods crossed the border.",
-                remedy="Correct the date; if the invoice will be issued later, send a pro forma invoice until then.",
-                source="19 CFR 141.83, 141.86(a)(2)",
+            yield Finding.warning(
+                "V31",
+                f"{pointer}/invoice/{name}",
+                f"Invoice {invoice.number} is {verb} {day}, after its goods crossed the border.",
+                "Correct the date; if the invoice will be issued later, send a pro forma invoice until then.",
+                "19 CFR 141.83, 141.86(a)(2)",
             )
 
 
@@ -170,13 +160,11 @@ def _check_importer(unit: Unit, pointer: str, entered_on: date) -> Iterator[Find
     form = rules.match_importer_number(importer.importer_number)
     if form is None:
         forms = join_words(f"{form.example} ({form.name})" for form in rules.importer_numbers.forms)
-        yield Finding(
-            rule="V20",
-            severity=rules.importer_numbers.severity,
-            pointer=here,
-            message=f"The importer number of unit {unit.unit_ref} has none of the forms that CBP accepts.",
-            remedy=f"Write it in one of these forms: {forms}. An IRS number ends in a two-character suffix, mostly 00.",
-            source=rules.importer_numbers.source,
+        yield rules.importer_numbers.finding(
+            "V20",
+            here,
+            f"The importer number of unit {unit.unit_ref} has none of the forms that CBP accepts.",
+            f"Write it in one of these forms: {forms}. An IRS number ends in a two-character suffix, mostly 00.",
         )
     if not is_foreign_importer(unit):
         return
@@ -193,12 +181,10 @@ def _check_importer(unit: Unit, pointer: str, entered_on: date) -> Iterator[Find
         )
     formal = rules.foreign_importer_formal
     if unit.entry.type in formal.entry_types and formal.in_force(entered_on):
-        yield Finding(
-            rule="V20",
-            severity=formal.severity,
-            pointer=here,
-            message=f"The importer of unit {unit.unit_ref} is outside the United States. Since {formal.effective_from} "
+        yield formal.finding(
+            "V20",
+            here,
+            f"The importer of unit {unit.unit_ref} is outside the United States. Since {formal.effective_from} "
             "its formal entries are said to require that the importer or its broker is CTPAT-validated.",
-            remedy="Ask the broker whether it is CTPAT-validated and which bond it will use.",
-            source=formal.source,
+            "Ask the broker whether it is CTPAT-validated and which bond it will use.",
         )

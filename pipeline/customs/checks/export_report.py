@@ -9,7 +9,6 @@ from decimal import Decimal
 from pipeline.core.findings import Finding
 from pipeline.core.money import sum_exact
 from pipeline.customs.checks.transport import is_shipment_number
-from pipeline.customs.reference.base import build_warning
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.transport import transport_rules
 from pipeline.exports.schemas.plan import Plan, Unit
@@ -33,12 +32,11 @@ def check_export_report(plan: Plan) -> Iterator[Finding]:
         if unit.canadian_export is not None:
             here = f"/units/{index}/canadianExport"
             if plan.export_country != _CANADA:
-                yield build_warning(
+                yield transport_rules().export_report.warning(
                     "C12",
                     here,
                     f"Unit {unit.unit_ref} has a Canadian export side, but the plan's goods leave {plan.export_country}.",
                     "Remove canadianExport, or correct exportCountry.",
-                    transport_rules().export_report,
                 )
             yield from _check_number(unit, unit.canadian_export.business_number, "exporter", f"{here}/businessNumber")
             yield from _check_cargo_number(unit, unit.canadian_export, here)
@@ -53,54 +51,50 @@ def _check_number(unit: Unit, number: str | None, whose: str, here: str) -> Iter
     # The number of a seller is free text: one without nine digits at its beginning is another number.
     digits = re.match(r"\d{9}(?!\d)", (number or "").replace(" ", ""))
     if digits is not None and not is_business_number(digits[0]):
-        yield build_warning(
+        yield transport_rules().business_number.warning(
             "C10",
             here,
             f"Business number {number} of unit {unit.unit_ref} has a wrong check digit.",
             f"Copy the {whose}'s number again: nine digits, two letters of the program such as RM, and four digits.",
-            transport_rules().business_number,
         )
 
 
 def _check_cargo_number(unit: Unit, side: CanadianExport, here: str) -> Iterator[Finding]:
     number, rules = side.cargo_control_number, transport_rules()
     if is_shipment_number(number, unit):
-        yield build_warning(
+        row = rules.cargo_control_number or rules.control_number
+        yield row.warning(
             "C14",
             f"{here}/cargoControlNumber",
             f"Unit {unit.unit_ref} has {number} as the number of its U.S. entry and as its Canadian cargo control number.",
             "Ask the carrier for both: the PAPS number begins with its SCAC, the cargo control number with the carrier code "
             "that Canada's customs gave it.",
-            rules.cargo_control_number or rules.control_number,
         )
 
 
 def _check_declaration(unit: Unit, side: CanadianExport, here: str) -> Iterator[Finding]:
     rule = transport_rules().export_report
     if side.business_number is None:
-        yield build_warning(
+        yield rule.warning(
             "C10",
             f"{here}/businessNumber",
             f"Unit {unit.unit_ref} has an export declaration, but not the exporter's business number.",
             "Give the number with which the exporter reports: nine digits, RM and four digits.",
-            rule,
         )
     if side.proof_of_report is None:
-        yield build_warning(
+        yield rule.warning(
             "C11",
             f"{here}/proofOfReport",
             f"Unit {unit.unit_ref} has an export declaration, but not the number that proves it.",
             "Give the number that CERS returns for the declaration, or that of the summary reporter; the carrier needs it.",
-            rule,
         )
     if side.no_declaration_code is not None:
-        yield build_warning(
+        yield rule.warning(
             "C12",
             f"{here}/noDeclarationCode",
             f"Unit {unit.unit_ref} has an export declaration, and also {side.no_declaration_code}, "
             "which says that none is required.",
             "Remove the code, or set declaration to not_required.",
-            rule,
         )
 
 
@@ -108,67 +102,60 @@ def _check_no_declaration(unit: Unit, side: CanadianExport, here: str) -> Iterat
     rule, code = transport_rules().no_declaration, side.no_declaration_code
     at = f"{here}/noDeclarationCode"
     if code is None and side.statement is None:
-        yield build_warning(
+        yield rule.warning(
             "C11",
             at,
             f"Unit {unit.unit_ref} does not say why no export declaration is required.",
             "Give the code for the carrier, such as NDR1 for unrestricted goods for the United States, or a statement.",
-            rule,
         )
     if code is not None and code not in rule.codes:
-        yield build_warning(
+        yield rule.warning(
             "C12",
             at,
             f"{code} of unit {unit.unit_ref} is not a code that these rules know.",
             "Compare it with the list of the Canada Border Services Agency.",
-            rule,
         )
     if code in rule.with_number and side.statement is None:
-        yield build_warning(
+        yield rule.warning(
             "C11",
             f"{here}/statement",
             f"{code} of unit {unit.unit_ref} needs the number of the carnet or of the temporary admission permit.",
             "Write the number in the statement.",
-            rule,
         )
     if code in rule.unrestricted and side.permits:
-        yield build_warning(
+        yield rule.warning(
             "C12",
             at,
             f"{code} is for goods that are not restricted, but unit {unit.unit_ref} names a permit, certificate or licence.",
             "Remove the code and say in the statement that restricted goods are exported under it.",
-            rule,
         )
     value = _value_in_cad(unit)
     if code == rule.low_value and value is not None and value >= rule.low_value_below_cad:
-        yield build_warning(
+        yield rule.warning(
             "C12",
             at,
             f"{code} is for goods worth less than {rule.low_value_below_cad} CAD, but unit {unit.unit_ref} "
             f"is worth {value:,.2f} CAD.",
             "Use another code, such as NDR1 for unrestricted goods for the United States, or declare the goods.",
-            rule,
         )
     if code == "NDR1" and unit.parties.ship_to.address.country != entry_rules().destination:
-        yield build_warning(
+        yield rule.warning(
             "C12",
             at,
             f"NDR1 is for goods for the United States, but unit {unit.unit_ref} goes elsewhere.",
             "Use another code, or declare the goods in CERS.",
-            rule,
         )
 
 
 def _check_permits(unit: Unit, side: CanadianExport, here: str) -> Iterator[Finding]:
     for place, permit in enumerate(side.permits):
         if permit.expires_on is not None and permit.expires_on < unit.entry.export_date:
-            yield build_warning(
+            yield transport_rules().export_report.warning(
                 "C13",
                 f"{here}/permits/{place}/expiresOn",
                 f"The {permit.kind} {permit.number} of unit {unit.unit_ref} expires on {permit.expires_on}, "
                 f"before the export on {unit.entry.export_date}.",
                 "Name one that is valid on the day of export.",
-                transport_rules().export_report,
             )
 
 

@@ -10,7 +10,7 @@ from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.checks.chapter98 import add_years
 from pipeline.customs.checks.consignees import check_number
 from pipeline.customs.checks.entry import is_foreign_importer
-from pipeline.customs.reference.base import build_warning, join_words
+from pipeline.customs.reference.base import join_words
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.filing import filing_rules
 from pipeline.customs.reference.ports import port_rules
@@ -53,22 +53,19 @@ def _check_entry_number(filing: Filing, here: str) -> Iterator[Finding]:
     number = filing.entry_number.replace("-", "")
     digit = entry_check_digit(number[:10])
     if number[10] != digit:
-        yield Finding(
-            rule="F08",
-            severity=row.severity,
-            pointer=f"{here}/entryNumber",
-            message=f"Entry number {format_entry_number(number)} ends in {number[10]}; its check digit is {digit}.",
-            remedy="Correct the entry number, or leave it out: the filer assigns it.",
-            source=row.source,
+        yield row.finding(
+            "F08",
+            f"{here}/entryNumber",
+            f"Entry number {format_entry_number(number)} ends in {number[10]}; its check digit is {digit}.",
+            "Correct the entry number, or leave it out: the filer assigns it.",
         )
     if filing.filer_code is not None and number[:3] != filing.filer_code:
-        yield Finding(
-            rule="F08",
-            severity="block",
-            pointer=f"{here}/filerCode",
-            message=f"Entry number {format_entry_number(number)} begins with {number[:3]}; the filer code is {filing.filer_code}.",
-            remedy="Correct one of them: an entry number begins with the code of its filer.",
-            source=row.source,
+        yield Finding.blocking(
+            "F08",
+            f"{here}/filerCode",
+            f"Entry number {format_entry_number(number)} begins with {number[:3]}; the filer code is {filing.filer_code}.",
+            "Correct one of them: an entry number begins with the code of its filer.",
+            row.source,
         )
 
 
@@ -78,35 +75,26 @@ def _check_bond(unit: Unit, bond: Bond | None, here: str, on: date) -> Iterator[
     is_needed = unit.entry.type in needed.entry_types and needed.in_force(on)
     if bond is None or bond.type == types.none:
         if is_needed:
-            yield build_warning(
+            yield needed.warning(
                 "F03",
                 here if bond is None else f"{here}/type",
                 f"Unit {unit.unit_ref} names no bond, and entry type {unit.entry.type} needs one.",
                 "Give the importer's continuous bond, or let the customs broker arrange a single transaction bond.",
-                needed,
             )
     elif bond.type not in types.types:
         names = join_words(f"{code} ({name})" for code, name in types.types.items())
-        yield Finding(
-            rule="F03",
-            severity=types.severity,
-            pointer=f"{here}/type",
-            message=f"{bond.type} is not a bond type.",
-            remedy=f"Use one of {names}.",
-            source=types.source,
-        )
+        yield types.finding("F03", f"{here}/type", f"{bond.type} is not a bond type.", f"Use one of {names}.")
         return
     if bond is None:
         return
     yield from _check_surety(unit, bond, here, on)
     if bond.type == types.continuous and is_foreign_importer(unit) and foreign.in_force(on):
-        yield build_warning(
+        yield foreign.warning(
             "F03",
             f"{here}/type",
             f"The importer of unit {unit.unit_ref} is outside the United States. Since {foreign.effective_from} it is said to "
             "need permission of CBP for a continuous bond.",
             "Ask the broker whether CBP gave permission, or use a single transaction bond (9).",
-            foreign,
         )
     yield from _check_bond_amount(unit, bond, f"{here}/amountUsd", on)
 
@@ -117,38 +105,33 @@ def _check_surety(unit: Unit, bond: Bond, here: str, on: date) -> Iterator[Findi
     code = bond.surety_code
     if bond.type == types.none:
         if code not in (None, sureties.none):
-            yield Finding(
-                rule="F03",
-                severity=sureties.severity,
-                pointer=f"{here}/suretyCode",
-                message=f"Surety code {code} stands with bond type {types.none}, which means that there is none.",
-                remedy=f"Use {sureties.none}, or give the type of the bond.",
-                source=sureties.source,
+            yield sureties.finding(
+                "F03",
+                f"{here}/suretyCode",
+                f"Surety code {code} stands with bond type {types.none}, which means that there is none.",
+                f"Use {sureties.none}, or give the type of the bond.",
             )
     elif code is None:
-        yield build_warning(
+        yield sureties.warning(
             "F03",
             f"{here}/suretyCode",
             f"The {types.types[bond.type]} bond has no surety code.",
             f"Add the three digits of the surety company from the bond (CBP Form 301), or {sureties.cash} for cash.",
-            sureties,
         )
     elif code == sureties.none and bond.type == types.continuous:
-        yield build_warning(
+        yield sureties.warning(
             "F03",
             f"{here}/suretyCode",
             f"Surety code {code} says that there is no surety, but the bond is continuous.",
             f"Give the code of the surety company, {sureties.cash} for cash, or bond type {types.none}.",
-            sureties,
         )
     elif code == sureties.cash and is_foreign_importer(unit) and rules.resident_agent.in_force(on):
-        yield build_warning(
+        yield rules.resident_agent.warning(
             "F03",
             f"{here}/suretyCode",
             f"Surety code {code} is cash. The importer of unit {unit.unit_ref} is outside the United States; a corporation there "
             "needs a surety company.",
             "Give the code of a surety company in the United States, or ask the broker.",
-            rules.resident_agent,
         )
 
 
@@ -158,24 +141,22 @@ def _check_bond_amount(unit: Unit, bond: Bond, here: str, on: date) -> Iterator[
     if amount is None:
         return
     if bond.type == rules.bond_types.continuous and amount < least.least_usd and least.in_force(on):
-        yield build_warning(
+        yield least.warning(
             "F04",
             here,
             f"The continuous bond is for ${amount:,.2f}, below the least amount of ${least.least_usd:,}.",
             "Correct the amount, or ask the surety.",
-            least,
         )
     if bond.type == rules.bond_types.single:
         hint = build_estimate(unit, on, group_entry_lines(unit)).bond
         if hint is not None and amount < hint.amount_usd:
-            yield Finding(
-                rule="F04",
-                severity="warn",
-                pointer=here,
-                message=f"The single transaction bond is for ${amount:,.2f}, below the ${hint.amount_usd:,.2f} that this entry "
+            yield Finding.warning(
+                "F04",
+                here,
+                f"The single transaction bond is for ${amount:,.2f}, below the ${hint.amount_usd:,.2f} that this entry "
                 "probably needs as far as its duties are known.",
-                remedy=f"Ask the broker for the amount. {hint.text}.",
-                source=hint.source,
+                f"Ask the broker for the amount. {hint.text}.",
+                hint.source,
             )
 
 
@@ -185,50 +166,43 @@ def _check_authority(
     rules = filing_rules()
     row, partnership = rules.power_of_attorney, rules.partnership_power
     if authority is None:
-        yield build_warning(
+        yield row.warning(
             "F05",
             here,
             f"Unit {unit.unit_ref} does not say that broker {plan.broker.id} has a power of attorney of the importer.",
             "Add who gave it and from when it is valid, or ask the broker for its form (CBP Form 5291).",
-            row,
         )
         return
     if authority.broker not in (None, plan.broker.id):
-        yield Finding(
-            rule="F05",
-            severity=row.severity,
-            pointer=f"{here}/broker",
-            message=f"The power of attorney is with {authority.broker}; the broker of the plan is {plan.broker.id}.",
-            remedy="Give the importer's power of attorney for this broker, or change the broker.",
-            source=row.source,
+        yield row.finding(
+            "F05",
+            f"{here}/broker",
+            f"The power of attorney is with {authority.broker}; the broker of the plan is {plan.broker.id}.",
+            "Give the importer's power of attorney for this broker, or change the broker.",
         )
     until = authority.valid_until
     if on < authority.valid_from or (until is not None and on > until):
         period = f"from {authority.valid_from}{'' if until is None else f' to {until}'}"
-        yield Finding(
-            rule="F05",
-            severity=row.severity,
-            pointer=f"{here}/{'validFrom' if on < authority.valid_from else 'validUntil'}",
-            message=f"Unit {unit.unit_ref} is expected to be entered on {on}; the power of attorney is valid {period}.",
-            remedy="Ask the importer for a power of attorney that is valid on that day.",
-            source=row.source,
+        yield row.finding(
+            "F05",
+            f"{here}/{'validFrom' if on < authority.valid_from else 'validUntil'}",
+            f"Unit {unit.unit_ref} is expected to be entered on {on}; the power of attorney is valid {period}.",
+            "Ask the importer for a power of attorney that is valid on that day.",
         )
     importer = unit.parties.importer_of_record.name or unit.parties.buyer.name
     if authority.grantor.casefold() != importer.casefold():
-        yield build_warning(
+        yield row.warning(
             "F05",
             f"{here}/grantor",
             f"{authority.grantor} gave the power of attorney; the importer of record is {importer}.",
             "Correct the name, or ask the importer for its own power of attorney.",
-            row,
         )
     if authority.by_partnership and on > add_years(authority.valid_from, partnership.years):
-        yield build_warning(
+        yield partnership.warning(
             "F05",
             f"{here}/validFrom",
             f"A partnership's power of attorney is valid for {partnership.years} years; this one began on {authority.valid_from}.",
             "Ask the partnership for a new power of attorney.",
-            partnership,
         )
 
 
@@ -238,13 +212,8 @@ def _check_payment(payment: Payment, here: str, on: date) -> Iterator[Finding]:
     kind = row.types.get(payment.type)
     if kind is None:
         names = join_words(f"{code} ({each.name})" for code, each in row.types.items())
-        yield Finding(
-            rule="F06",
-            severity=row.severity,
-            pointer=f"{here}/type",
-            message=f"{payment.type} is not a payment type of ACE.",
-            remedy=f"Use one of {names}.",
-            source=row.source,
+        yield row.finding(
+            "F06", f"{here}/type", f"{payment.type} is not a payment type of ACE.", f"Use one of {names}."
         )
         return
     named = f"Payment type {payment.type} ({kind.name})"
@@ -256,25 +225,23 @@ def _check_payment(payment: Payment, here: str, on: date) -> Iterator[Finding]:
         ("clientBranch", payment.client_branch, on_statement and payment.client_branch is not None, "branch"),
     ):
         if (value is not None) != is_due:
-            yield build_warning(
+            yield row.warning(
                 "F06",
                 f"{here}/{key}",
                 f"{named} {'needs a' if is_due else 'has no'} {what}.",
                 f"Add the {what}; the broker knows it."
                 if is_due
                 else f"Remove the {what}, or correct the payment type.",
-                row,
             )
     printed = payment.statement_date
     if printed is None:
         return
     if fault := _find_statement_fault(printed, on):
-        yield build_warning(
+        yield days.warning(
             "F06",
             f"{here}/statementDate",
             f"The preliminary statement would be printed on {printed}, {fault}.",
             "Choose a working day after the entry, not later than the last day for the entry summary.",
-            days,
         )
 
 
@@ -298,23 +265,21 @@ def _check_resident_agent(unit: Unit, here: str, on: date) -> Iterator[Finding]:
     agent = unit.parties.importer_of_record.resident_agent
     if agent is None:
         if is_foreign_importer(unit) and row.in_force(on):
-            yield build_warning(
+            yield row.warning(
                 "F07",
                 here,
                 f"The importer of unit {unit.unit_ref} is outside the United States, and the plan names no resident agent.",
                 "Name the agent in the State of the port of entry on whom process may be served, or ask the broker who it is.",
-                row,
             )
         return
     if agent.number is not None:
         yield from check_number(agent.number, f"The number of resident agent {agent.name}", f"{here}/number", "F07")
     if agent.address.country != entry_rules().destination:
-        yield build_warning(
+        yield row.warning(
             "F07",
             f"{here}/address/country",
             f"Resident agent {agent.name} is in {agent.address.country}, not in the United States.",
             "Name an agent who resides in the State of the port of entry.",
-            row,
         )
     elif row.in_force(on):
         yield from _check_agent_state(unit, agent, f"{here}/address/region")
@@ -337,11 +302,6 @@ def _check_agent_state(unit: Unit, agent: ResidentAgent, here: str) -> Iterator[
     else:
         problem = "has no State" if region is None else f"is in {region}, which is not the two letters of a State"
         remedy = f"Write the State as two letters; the port of entry is in {state}."
-    yield Finding(
-        rule="F07",
-        severity="warn",
-        pointer=here,
-        message=f"Resident agent {agent.name} {problem}.",
-        remedy=remedy,
-        source=f"{row.source}. {ports.source}",
+    yield Finding.warning(
+        "F07", here, f"Resident agent {agent.name} {problem}.", remedy, f"{row.source}. {ports.source}"
     )

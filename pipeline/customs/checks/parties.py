@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from datetime import date
 
 from pipeline.core.findings import Finding
-from pipeline.customs.reference.base import build_warning
 from pipeline.customs.reference.entry import entry_rules, mid_rules
 from pipeline.exports.schemas.plan import REFERENCES, Address, Line, Manufacturer, Unit
 
@@ -32,17 +31,15 @@ def country_finding(pointer: str, code: str) -> Finding:
     """Return the finding for a code that is not a country (V36)."""
     rules = entry_rules().countries
     province = code in mid_rules().provinces
-    return Finding(
-        rule="V36",
-        severity=rules.severity,
-        pointer=pointer,
-        message=f"{code} is not a country code; it is a MID's code for a Canadian province."
+    return rules.finding(
+        "V36",
+        pointer,
+        f"{code} is not a country code; it is a MID's code for a Canadian province."
         if province
         else f"{code} is not a country code.",
-        remedy="Use CA; only the manufacturer's MID names the province."
+        "Use CA; only the manufacturer's MID names the province."
         if province
         else "Use the two-letter ISO 3166-1 code of the country, such as CA, GB or KR.",
-        source=rules.source,
     )
 
 
@@ -94,24 +91,22 @@ def check_parties(unit: Unit, pointer: str, on: date) -> Iterator[Finding]:
     contact = unit.parties.exporter_contact
     for name, value in (("email", contact.email), ("phone", contact.phone)):
         if value is None:
-            yield Finding(
-                rule="V19",
-                severity="warn",
-                pointer=f"{pointer}/parties/exporterContact/{name}",
-                message=f"The exporter contact of unit {unit.unit_ref} has no {name}.",
-                remedy=f"Add the {name}, so that the broker can ask before customs holds the goods.",
-                source="19 CFR 141.86(j)",
+            yield Finding.warning(
+                "V19",
+                f"{pointer}/parties/exporterContact/{name}",
+                f"The exporter contact of unit {unit.unit_ref} has no {name}.",
+                f"Add the {name}, so that the broker can ask before customs holds the goods.",
+                "19 CFR 141.86(j)",
             )
     seen: set[str] = set()
     for place, manufacturer in enumerate(unit.parties.manufacturers):
         if manufacturer.ref in seen:
-            yield Finding(
-                rule="V24",
-                severity="block",
-                pointer=f"{pointer}/parties/manufacturers/{place}/ref",
-                message=f"Manufacturer {manufacturer.ref} is in unit {unit.unit_ref} twice.",
-                remedy="Give each manufacturer its own ref.",
-                source=REFERENCES,
+            yield Finding.blocking(
+                "V24",
+                f"{pointer}/parties/manufacturers/{place}/ref",
+                f"Manufacturer {manufacturer.ref} is in unit {unit.unit_ref} twice.",
+                "Give each manufacturer its own ref.",
+                REFERENCES,
             )
         seen.add(manufacturer.ref)
         yield from _check_maker_postal_code(
@@ -124,21 +119,19 @@ def _check_maker_postal_code(maker: Manufacturer, here: str, on: date) -> Iterat
     if row is None or not row.in_force(on) or maker.address.country != row.country:
         return
     if code is None or not row.form.fullmatch(code):
-        yield build_warning(
+        yield row.warning(
             "V37",
             here,
             f"Manufacturer {maker.ref} in {row.country} has {f'postal code {code[:20]}' if code else 'no postal code'}.",
             f"Give its postal code, which matches {row.form.pattern}: customs refuses the release of the cargo without a valid one.",
-            row,
         )
     elif row.alert.match(code):
-        yield build_warning(
+        yield row.warning(
             "V37",
             here,
             f"Manufacturer {maker.ref} has postal code {code}, of {row.alert_region}: customs presumes forced labor and may detain "
             "the goods.",
             "Correct the postal code, or ask the importer for its evidence before the goods leave.",
-            row,
         )
 
 
@@ -146,13 +139,12 @@ def _check_ship_to(unit: Unit, here: str) -> Iterator[Finding]:
     rules = entry_rules()
     address = unit.parties.ship_to.address
     if address.country != rules.destination:
-        yield Finding(
-            rule="V25",
-            severity="block",
-            pointer=f"{here}/country",
-            message=f"Unit {unit.unit_ref} is shipped to {address.country}, not to {rules.destination}.",
-            remedy="Correct the ship-to address, or remove the unit from the plan.",
-            source=rules.consignee.source,
+        yield Finding.blocking(
+            "V25",
+            f"{here}/country",
+            f"Unit {unit.unit_ref} is shipped to {address.country}, not to {rules.destination}.",
+            "Correct the ship-to address, or remove the unit from the plan.",
+            rules.consignee.source,
         )
     consignee = rules.consignee
     fields = (
@@ -166,19 +158,17 @@ def _check_ship_to(unit: Unit, here: str) -> Iterator[Finding]:
     )
     for name, value, label, known in fields:
         if value is None:
-            yield Finding(
-                rule="V25",
-                severity="block",
-                pointer=f"{here}/{name}",
-                message=f"The ship-to address of unit {unit.unit_ref} has no {label}.",
-                remedy=f"Add the {label} of the consignee.",
-                source="19 CFR 141.86(a)(2)",
+            yield Finding.blocking(
+                "V25",
+                f"{here}/{name}",
+                f"The ship-to address of unit {unit.unit_ref} has no {label}.",
+                f"Add the {label} of the consignee.",
+                "19 CFR 141.86(a)(2)",
             )
         elif not known and address.country == rules.destination:
-            yield build_warning(
+            yield consignee.warning(
                 "V25",
                 f"{here}/{name}",
                 f"{value} in the ship-to address of unit {unit.unit_ref} is not a known {label}.",
                 "Write the state as two letters and the ZIP code as digits, such as NY 14203.",
-                consignee,
             )

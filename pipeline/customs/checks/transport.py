@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from pipeline.core.findings import Finding, Severity
 from pipeline.customs.chapter99.facts import entry_date
-from pipeline.customs.reference.base import build_warning, join_words
+from pipeline.customs.reference.base import join_words
 from pipeline.customs.reference.ports import port_rules
 from pipeline.customs.reference.transport import CargoControlNumber, transport_rules
 from pipeline.exports.schemas.plan import Plan, Unit
@@ -47,12 +47,11 @@ def check_transport(unit: Unit, pointer: str) -> Iterator[Finding]:
         yield from _check_control_number(unit, here)
         yield from _check_port(unit, here)
     elif entry.trip is not None:
-        yield build_warning(
+        yield transport_rules().advance_data.warning(
             "C05",
             f"{here}/trip",
             f"Unit {unit.unit_ref} has a truck's trip, but it is carried by {entry.mode_of_transport}.",
             "Remove the trip, or correct the mode of transport.",
-            transport_rules().advance_data,
         )
     if entry.trip is not None:
         yield from _check_missing(unit, entry.trip, f"{here}/trip")
@@ -69,12 +68,11 @@ def check_trips(plan: Plan) -> Iterator[Finding]:
         if entry.shipment_control_number is not None and entry.part is None:
             first = numbers.setdefault((entry.carrier_scac, entry.shipment_control_number), unit.unit_ref)
             if first != unit.unit_ref and entry.mode_of_transport in transport_rules().advance_data.modes:
-                yield build_warning(
+                yield transport_rules().control_number.warning(
                     "C02",
                     f"{here}/shipmentControlNumber",
                     f"Units {first} and {unit.unit_ref} have one shipment control number.",
                     "Give each unit the number of its own shipment; an entry is found by it.",
-                    transport_rules().control_number,
                 )
         if entry.trip is None or entry.trip.number is None:
             continue
@@ -84,12 +82,11 @@ def check_trips(plan: Plan) -> Iterator[Finding]:
         names = ("carrier", "port", "arrival", "truck", "trailers", "crew")
         different = [name for name, one, other in zip(names, before, same, strict=True) if one != other]
         if different:
-            yield build_warning(
+            yield transport_rules().advance_data.warning(
                 "C05",
                 f"{here}/trip",
                 f"Units {unit_ref} and {unit.unit_ref} are on one trip, but differ in {join_words(different)}.",
                 "Give both units the same facts, or another trip number to one of them.",
-                transport_rules().advance_data,
             )
 
 
@@ -112,13 +109,12 @@ def _check_control_number(unit: Unit, here: str) -> Iterator[Finding]:
     if number is None:
         return
     if canadian is not None and not number.startswith(scac or " ") and _is_canadian(number, canadian):
-        yield build_warning(
+        yield canadian.warning(
             "C02",
             f"{here}/shipmentControlNumber",
             f"Shipment control number {number} of unit {unit.unit_ref} looks like a Canadian cargo control number "
             f"({canadian.label} number), which is for goods that enter Canada.",
             "Ask the carrier for the PAPS number: its SCAC and the number of this shipment on its manifest for the United States.",
-            canadian,
         )
         return
     if scac is None:
@@ -132,12 +128,11 @@ def _check_control_number(unit: Unit, here: str) -> Iterator[Finding]:
         problem = f"has {len(rest)} characters after the SCAC, more than {rule.longest_after_scac}"
     else:
         return
-    yield build_warning(
+    yield rule.warning(
         "C02",
         f"{here}/shipmentControlNumber",
         f"Shipment control number {number} of unit {unit.unit_ref} {problem}.",
         f"Write it as on the carrier's manifest: the SCAC and up to {rule.longest_after_scac} letters and digits.",
-        rule,
     )
 
 
@@ -165,12 +160,11 @@ def _check_port(unit: Unit, here: str) -> Iterator[Finding]:
         return
     elsewhere = any(port in others for others in rule.ports.values())
     where = "on another border" if elsewhere else "not known as one where trucks cross from there"
-    yield build_warning(
+    yield rule.warning(
         "C03",
         f"{here}/portOfEntry",
         f"Unit {unit.unit_ref} comes by truck from {country}, but port {port}, {known[port]}, is {where}.",
         "Correct the port. If the goods move in bond to an inland port, ask the broker.",
-        rule,
     )
 
 
@@ -193,49 +187,44 @@ def _check_missing(unit: Unit, trip: Trip, here: str) -> Iterator[Finding]:
         }
         missing += [f"the {member.role}'s {name}" for name, fact in of.items() if not fact]
     if missing:
-        yield build_warning(
+        yield transport_rules().advance_data.warning(
             "C04",
             here,
             f"The truck manifest of unit {unit.unit_ref} lacks {join_words(dict.fromkeys(missing))}.",
             "Ask the carrier; it sends the manifest to customs before the truck arrives.",
-            transport_rules().advance_data,
         )
 
 
 def _check_trip(unit: Unit, trip: Trip, here: str) -> Iterator[Finding]:
     rules, scac = transport_rules(), unit.entry.carrier_scac
     if trip.number is not None and scac is not None and not trip.number.startswith(scac):
-        yield build_warning(
+        yield rules.trip_number.warning(
             "C05",
             f"{here}/number",
             f"Trip number {trip.number} of unit {unit.unit_ref} does not begin with the carrier's SCAC, {scac}.",
             "Write it as on the carrier's manifest.",
-            rules.trip_number,
         )
     if is_shipment_number(trip.number, unit):
-        yield build_warning(
+        yield rules.trip_number.warning(
             "C05",
             f"{here}/number",
             f"Trip number {trip.number} of unit {unit.unit_ref} is also its shipment control number.",
             "Ask the carrier for both: a trip has one number, and each of its shipments has its own.",
-            rules.trip_number,
         )
     if trip.truck is not None and trip.truck.vin is not None and not is_vin(trip.truck.vin):
-        yield build_warning(
+        yield rules.vehicle_number.warning(
             "C05",
             f"{here}/truck/vin",
             f"The VIN of the truck of unit {unit.unit_ref} has a wrong check digit.",
             "Copy it again from the truck's papers.",
-            rules.vehicle_number,
         )
     drivers = sum(member.role == "driver" for member in trip.crew)
     if drivers > 1:
-        yield build_warning(
+        yield rules.crew.warning(
             "C05",
             f"{here}/crew",
             f"The trip of unit {unit.unit_ref} has {drivers} drivers.",
             "Name one driver; a second one has the role crew.",
-            rules.crew,
         )
     for place, member in enumerate(trip.crew):
         yield from _check_person(unit, member, f"{here}/crew/{place}")
@@ -245,23 +234,21 @@ def _check_person(unit: Unit, member: CrewMember, here: str) -> Iterator[Finding
     # A message must not repeat what identifies a person: it stands in logs, in documents and on pages.
     rule, born, on = transport_rules().crew, member.date_of_birth, entry_date(unit)
     if born is not None and (born > on or on.year - born.year > rule.oldest_years):
-        yield build_warning(
+        yield rule.warning(
             "C05",
             f"{here}/dateOfBirth",
             f"The day of birth of the {member.role} of unit {unit.unit_ref} is in the future, or more than "
             f"{rule.oldest_years} years ago.",
             "Correct it; customs refuses such a day.",
-            rule,
         )
     for place, document in enumerate(member.documents):
         if document.expires_on is not None and document.expires_on < on:
             kind = document.type.replace("_", " ")
-            yield build_warning(
+            yield rule.warning(
                 "C05",
                 f"{here}/documents/{place}/expiresOn",
                 f"The {member.role} of unit {unit.unit_ref} has a {kind} that expires before the arrival.",
                 "Name a document that is valid on the day of arrival.",
-                rule,
             )
 
 

@@ -13,7 +13,7 @@ from pipeline.core.findings import Finding
 from pipeline.core.money import sum_exact
 from pipeline.customs.checks.chapter98 import claims_by_place
 from pipeline.customs.checks.entry import in_usd
-from pipeline.customs.reference.base import build_warning, join_words
+from pipeline.customs.reference.base import join_words
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.exports.schemas.plan import REFERENCES, Contact, Line, Party, Unit, UsmcaCertificate
 
@@ -55,13 +55,11 @@ def check_claim(line: Line, here: str, on: date, claims: UsmcaClaimBasis) -> Ite
         return
     if line.spi not in usmca.programs:
         if ref is not None:
-            yield Finding(
-                rule="V12",
-                severity="warn",
-                pointer=f"{here}/spi",
-                message=f"Line {line.line_ref} names USMCA certification {ref} but does not claim USMCA.",
-                remedy="Set spi to S to claim USMCA, or remove usmcaCertificateRef from the line.",
-                source=usmca.source,
+            yield usmca.warning(
+                "V12",
+                f"{here}/spi",
+                f"Line {line.line_ref} names USMCA certification {ref} but does not claim USMCA.",
+                "Set spi to S to claim USMCA, or remove usmcaCertificateRef from the line.",
             )
         return
     certificate = claims.certificates.get(ref or "")
@@ -84,10 +82,7 @@ def check_claim(line: Line, here: str, on: date, claims: UsmcaClaimBasis) -> Ite
 
 
 def _claim_finding(pointer: str, message: str, remedy: str) -> Finding:
-    usmca = entry_rules().usmca
-    return Finding(
-        rule="V12", severity=usmca.severity, pointer=pointer, message=message, remedy=remedy, source=usmca.source
-    )
+    return entry_rules().usmca.finding("V12", pointer, message, remedy)
 
 
 def _uncovered_finding(line: Line, pointer: str, certificate: UsmcaCertificate | None, on: date) -> Finding:
@@ -108,14 +103,12 @@ def _compare_producer(line: Line, pointer: str, certificate: UsmcaCertificate, m
     if certificate.certifier_role == "producer":
         producer = certificate.certifier_name
     if producer is not None and maker is not None and not _is_one_of(producer, [maker]):
-        yield Finding(
-            rule="V12",
-            severity="warn",
-            pointer=pointer,
-            message=f"Line {line.line_ref} is made by {maker}, but its USMCA certification {certificate.ref} names the "
+        yield entry_rules().usmca_elements.warning(
+            "V12",
+            pointer,
+            f"Line {line.line_ref} is made by {maker}, but its USMCA certification {certificate.ref} names the "
             f"producer {producer}.",
-            remedy="Name the certification of this maker, or correct the producer or the line's manufacturerRef.",
-            source=entry_rules().usmca_elements.source,
+            "Name the certification of this maker, or correct the producer or the line's manufacturerRef.",
         )
 
 
@@ -157,13 +150,11 @@ def check_statement(unit: Unit, pointer: str) -> Iterator[Finding]:
     ):
         lacks.append("who certifies: the importer, the exporter or the producer")
     if lacks:
-        yield Finding(
-            rule="V12",
-            severity=rules.severity,
-            pointer=f"{pointer}/invoice/usmcaStatement",
-            message=f"The USMCA statement of invoice {unit.invoice.number} lacks {join_words(lacks)}.",
-            remedy="Have its signer certify under a name that the goods qualify as originating under USMCA.",
-            source=rules.source,
+        yield rules.finding(
+            "V12",
+            f"{pointer}/invoice/usmcaStatement",
+            f"The USMCA statement of invoice {unit.invoice.number} lacks {join_words(lacks)}.",
+            "Have its signer certify under a name that the goods qualify as originating under USMCA.",
         )
 
 
@@ -193,13 +184,12 @@ def check_certificates(unit: Unit, pointer: str) -> Iterator[Finding]:
     for place, certificate in enumerate(unit.usmca_certificates):
         here = f"{pointer}/usmcaCertificates/{place}"
         if certificate.ref in seen:
-            yield Finding(
-                rule="V24",
-                severity="block",
-                pointer=f"{here}/ref",
-                message=f"USMCA certification {certificate.ref} is in unit {unit.unit_ref} twice.",
-                remedy="Give each certification its own ref.",
-                source=REFERENCES,
+            yield Finding.blocking(
+                "V24",
+                f"{here}/ref",
+                f"USMCA certification {certificate.ref} is in unit {unit.unit_ref} twice.",
+                "Give each certification its own ref.",
+                REFERENCES,
             )
         seen.add(certificate.ref)
         for rule, (where, message, remedy) in (
@@ -207,9 +197,7 @@ def check_certificates(unit: Unit, pointer: str) -> Iterator[Finding]:
             *(("V30", each) for each in _period_errors(certificate, rules.longest_months)),
             *(("V30-PARTY", each) for each in _other_importer(unit, certificate)),
         ):
-            yield build_warning(
-                rule, f"{here}/{where}", f"USMCA certification {certificate.ref} {message}.", remedy, rules
-            )
+            yield rules.warning(rule, f"{here}/{where}", f"USMCA certification {certificate.ref} {message}.", remedy)
 
 
 _COMPLETE = "Complete the certification and have it signed again; customs refuses the claim if an element is missing."

@@ -126,11 +126,6 @@ class ReferenceRow(ReferenceData):
         return Finding.warning(rule, pointer, message, remedy, self.source)
 
 
-def build_warning(rule: str, pointer: str, message: str, remedy: str, row: ReferenceRow) -> Finding:
-    """Return a finding that warns, whatever the certainty of the row, with the row's source."""
-    return row.warning(rule, pointer, message, remedy)
-
-
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """The evidence for a finding of chapter 99: the status and the source of the rules."""
