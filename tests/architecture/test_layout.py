@@ -57,12 +57,12 @@ STANDARD_WORDS = frozenset(
     """
     app base builder cache catalog client compare consumer context db demo dependencies diff dispatch env environment examples
     facts failures field folder fonts forms headers history http init input interventions json judge loader main methods metrics
-    middleware model models network outbound output overview parameters parsers people policy processes probe projections protocol
+    middleware model models outbound output overview parameters parsers people policy processes probe projections protocol
     publisher queries read reader readers reference registry remedies render repair replies replay report repository runner runtime samples schema
     schemas filters saved secrets sender server session settings shutdown sign signature startup store system templating tenancy text trace transport upload validation
     values verifier verify view views watchdog worksheet
-    api asyncapi blob cloudevent encryption openapi redaction safety semaphore fair single flight smtp ssh svg xlsx ubl
-    archive assets attachments backup blocks body citations counts durability durations event gantt heartbeats home live pages picture pictures plots previews rollup stats inbox polling raw weak
+    api asyncapi blob cloudevent encryption openapi safety semaphore fair single flight smtp ssh svg xlsx ubl
+    archive assets attachments backup blocks body citations counts durability durations event gantt heartbeats home live pages picture pictures plots previews rollup stats inbox polling raw
     guessing own 232 chapter99 characters consolidation declarations goods layouts money packing pga profile sandbox section section232
     sdk spans tracing
     chapter98 fields conditions list lists parties usmca wording certification certifications
@@ -70,7 +70,7 @@ STANDARD_WORDS = frozenset(
     x12 catair notice message universal shipment
     cover paps sheet
     valuation
-    cases consignees deposits filing
+    cases consignees deposits domains filing
     """.split()
 )
 

@@ -19,6 +19,7 @@ import structlog
 from config.settings import Settings
 from pipeline.accounts import api_keys
 from pipeline.core.runtime import open_runtime
+from pipeline.interfaces.api import limits
 from tests.interfaces.api.conftest import RecordingPublisher, open_accounts, serve_api
 from tests.support import factories
 
@@ -27,12 +28,15 @@ LEFT_OUT = "positive_data_acceptance"
 
 
 @pytest.fixture
-def address_and_key(database_url: str) -> Iterator[tuple[str, str]]:
+def address_and_key(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[str, str]]:
     """The service on either database, and a key with every role."""
+    # On a busy machine a request may wait for seconds; how long it may wait is not asked here.
+    monkeypatch.setattr(limits, "REQUEST_WAIT_SECONDS", 60.0)
     as_before = structlog.get_config()
     structlog.configure(logger_factory=structlog.ReturnLoggerFactory())
     with ExitStack() as opened:
         facts = {"database_url": database_url, "artifacts_url": "memory:", "rate_limit_per_minute": 1_000_000}
+        facts |= {"database_timeout_seconds": 60}
         runtime = open_runtime(Settings.model_validate(facts))
         opened.callback(runtime.close)
         opened.callback(structlog.configure, **as_before)

@@ -130,7 +130,7 @@ def submit_plan(runtime: Runtime, name: str) -> str:
 def publish_export(stack: Stack, export_id: str) -> None:
     """Publish a new export's tasks as the API does; other processes cannot reach the embedded message broker."""
     if not stack.embedded:
-        sent = "import sys; from pipeline.workflow import dispatch; dispatch.publish_export(sys.argv[1], 1)"
+        sent = "import sys; from pipeline.workflow import dispatch; dispatch.publish_export(sys.argv[1], ['exports.steps'])"
         subprocess.run([sys.executable, "-c", sent, export_id], env={**os.environ, **stack.environment}, check=True)
 
 

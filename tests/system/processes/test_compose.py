@@ -51,6 +51,7 @@ ADDRESSES: Final = (
     "mail:1025",
     "web:8000",
     "worker:9100",
+    "large-worker:9100",
     "deliveries:9100",
     "intake:9100",
 )
