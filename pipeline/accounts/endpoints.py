@@ -11,6 +11,7 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline.accounts import secrets
+from pipeline.accounts.domains import MAIL, check_domain
 from pipeline.accounts.models import PartnerChannel
 from pipeline.accounts.recipients import BORDERBUDDY
 from pipeline.accounts.schemas import BorderBuddyEndpoint, Endpoint, QueueEndpoint
@@ -56,20 +57,9 @@ def check_mailboxes(session: Session, account_id: str, channels: Sequence[Endpoi
     allowed = session.scalar(
         select(col(Account.mail_domains)).where(col(Account.id) == account_id).with_for_update(read=True)
     )
-    if allowed is None:
-        return
     for position, endpoint in enumerate(channels):
         for index, address in enumerate(getattr(endpoint, "addresses", ())):
-            if parse_mail_domain(address) not in allowed:
-                raise ValidationFailed(
-                    f"this account may send mail to {', '.join(allowed) or 'no domain'}; the installation's operator adds others",
-                    field=f"{field}/{position}/addresses/{index}",
-                )
-
-
-def parse_mail_domain(mailbox: str) -> str:
-    """Return the domain of a mail address, in lower case."""
-    return mailbox.rpartition("@")[2].lower()
+            check_domain(MAIL, allowed, address, field=f"{field}/{position}/addresses/{index}")
 
 
 def _check_address(settings: Settings, address: str, field: str) -> None:

@@ -1,21 +1,18 @@
-"""Accounts: creation, look-up, the domains for their mail and people, and what a key of theirs may do."""
+"""Accounts: creation, look-up, and what a key of theirs may do."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
-from typing import Final, cast
+from collections.abc import Sequence
+from typing import cast
 
-from sqlalchemy import null, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from pipeline.accounts.api_keys import Caller, Mode
-from pipeline.accounts.endpoints import parse_mail_domain
-from pipeline.accounts.models import ApiKey, PartnerChannel
+from pipeline.accounts.models import ApiKey
 from pipeline.accounts.schemas import OwnKey
-from pipeline.core.errors import NotFound, ValidationFailed
+from pipeline.core.errors import ValidationFailed
 from pipeline.core.field_types import check_printable
 from pipeline.core.runtime import Runtime
 from pipeline.core.text_safety import check_readable
@@ -23,7 +20,6 @@ from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.models import Account
 
 _ACCOUNT_ID = re.compile(r"^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$")
-_DOMAIN = re.compile(r"^[a-z0-9-]{1,63}(\.[a-z0-9-]{1,63})+$")
 _GS1_PREFIX = re.compile(r"^[0-9]{4,12}$")
 
 
@@ -57,60 +53,6 @@ def _check_name(name: str) -> None:
         check_readable(check_printable(name))
     except ValueError as error:
         raise ValidationFailed(f"the name {error}", field="/name") from error
-
-
-@dataclass(frozen=True)
-class DomainUse:
-    """What an account may do only with some domains: the column that has them, and the act of changing them."""
-
-    column: str
-    field: str
-    action: Action
-
-
-MAIL: Final = DomainUse("mail_domains", "/mailDomains", Action.MAIL_DOMAINS_CHANGED)
-PEOPLE: Final = DomainUse("people_domains", "/peopleDomains", Action.PEOPLE_DOMAINS_CHANGED)
-
-
-def set_domains(
-    runtime: Runtime, account_id: str, use: DomainUse, domains: Sequence[str] | None, *, actor: str | None = None
-) -> list[str] | None:
-    """Let the account send mail only to these domains, or invite only people of them; any if None. Return them as stored.
-
-    A domain does not include its subdomains. Members stay. Raises NotFound. Raises ValidationFailed if a domain is
-    malformed, or a partner of the account has a mailbox elsewhere.
-    """
-    kept = None if domains is None else sorted({domain.lower() for domain in domains})
-    for domain in kept or ():
-        if not _DOMAIN.fullmatch(domain):
-            raise ValidationFailed(f"{domain} is not a domain; give one like broker.example", field=use.field)
-    with runtime.db.write() as session:
-        if session.scalar(select(col(Account.id)).where(col(Account.id) == account_id).with_for_update()) is None:
-            raise NotFound(f"there is no account {account_id}", field="/accountId")
-        if use is MAIL and kept is not None:
-            _check_existing_mailboxes(session, account_id, kept)
-        session.execute(
-            update(Account).where(col(Account.id) == account_id).values({use.column: null() if kept is None else kept})
-        )
-        if actor is not None:
-            detail = {"domains": "any" if kept is None else ", ".join(kept)}
-            record_act(session, account_id, actor, use.action, account_id, detail)
-    return kept
-
-
-def _check_existing_mailboxes(session: Session, account_id: str, domains: Collection[str]) -> None:
-    endpoints = session.execute(
-        select(col(PartnerChannel.partner_id), col(PartnerChannel.endpoint)).where(
-            col(PartnerChannel.account_id) == account_id, col(PartnerChannel.channel) == "email"
-        )
-    )
-    for partner_id, endpoint in endpoints:
-        elsewhere = [mailbox for mailbox in endpoint["addresses"] if parse_mail_domain(mailbox) not in domains]
-        if elsewhere:
-            raise ValidationFailed(
-                f"partner {partner_id} has the address {', '.join(elsewhere)}; give it other addresses first",
-                field=MAIL.field,
-            )
 
 
 def find_account(runtime: Runtime, account_id: str) -> Account | None:

@@ -7,8 +7,9 @@ from datetime import timedelta
 
 import pytest
 
-from pipeline.accounts import one_time_links, people, service, sessions, sign_in
+from pipeline.accounts import one_time_links, people, sessions, sign_in
 from pipeline.accounts.api_keys import Caller
+from pipeline.accounts.domains import PEOPLE, set_domains
 from pipeline.accounts.models import OneTimeLink
 from pipeline.core import tenancy
 from pipeline.core.clock import utc_now
@@ -134,12 +135,12 @@ def test_malformed_email_is_refused(runtime: Runtime, email: str) -> None:
 def test_account_invites_only_people_of_its_domains(runtime: Runtime) -> None:
     """An address of others cannot be taken by an account that invites it first; the operator may invite any."""
     for domains, allowed in ((["Demo.example"], "demo.example"), ([], "no domain")):
-        service.set_domains(runtime, OTHER, service.PEOPLE, domains)
+        set_domains(runtime, OTHER, PEOPLE, domains)
         for email in ("anna@maple.example", "anna@sub.demo.example"):
             with pytest.raises(ValidationFailed, match=f"may invite people of {allowed};"):
                 people.invite_person(runtime, OTHER, "per_1", email=email, roles=["read"])
     people.invite_person(runtime, OTHER, "cli", email="anna@maple.example", roles=["read"])
-    service.set_domains(runtime, OTHER, service.PEOPLE, ["demo.example"])
+    set_domains(runtime, OTHER, PEOPLE, ["demo.example"])
     people.invite_person(runtime, OTHER, "per_1", email="bob@demo.example", roles=["read"])
     people.invite_person(runtime, factories.ACCOUNT, "per_2", email="bob@maple.example", roles=["read"])
 

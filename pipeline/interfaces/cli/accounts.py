@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from pipeline.accounts import api_keys, numbers, print_settings, service
+from pipeline.accounts.domains import describe_domains
 from pipeline.core.clock import utc_now
 from pipeline.customs import certifications
 from pipeline.documents.pdf.logos import MAX_BYTES
@@ -223,8 +224,8 @@ def list_accounts(as_json: Json = False) -> None:
                 row.id,
                 row.name,
                 row.gs1_prefix or "",
-                account_domains.describe_domains(row.mail_domains),
-                account_domains.describe_domains(row.people_domains),
+                describe_domains(row.mail_domains),
+                describe_domains(row.people_domains),
                 f"{row.created_at:%Y-%m-%d}",
             )
             for row in rows

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import text
 
-from pipeline.accounts import service
+from pipeline.accounts.domains import MAIL, set_domains
 from pipeline.core.errors import NotFound, ValidationFailed
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open, execution
 from tests.support import factories
@@ -72,7 +72,7 @@ def test_active_exports_are_counted_once_for_a_hundredth_of_the_room(open_harnes
 
 def test_mail_goes_to_the_domains_that_the_account_may_send_to(harness: ApiHarness) -> None:
     client = harness.client("admin")
-    service.set_domains(harness.runtime, factories.ACCOUNT, service.MAIL, ["Broker.Example"])
+    set_domains(harness.runtime, factories.ACCOUNT, MAIL, ["Broker.Example"])
     for elsewhere in ("desk@other.example", "desk@broker.example.other.example", "desk@mail.broker.example"):
         refused = client.post("/api/partners", json=build_mail_partner("desk@broker.example", elsewhere))
         assert (refused.status_code, refused.json()["pointer"]) == (400, "/channels/0/addresses/1")
@@ -93,16 +93,14 @@ def test_mail_domains_that_exclude_a_partner_are_rejected(harness: ApiHarness) -
     assert client.post("/api/partners", json=build_mail_partner(*BOTH)).status_code == 201
     for domains in ([], ["other.example"]):
         with pytest.raises(ValidationFailed, match="br_mail has the address desk@broker"):
-            service.set_domains(harness.runtime, factories.ACCOUNT, service.MAIL, domains)
+            set_domains(harness.runtime, factories.ACCOUNT, MAIL, domains)
     for none in ("broker", "*.example", "a@b.example", "bröker.example", ""):
         with pytest.raises(ValidationFailed, match="is not a domain"):
-            service.set_domains(harness.runtime, factories.ACCOUNT, service.MAIL, [none])
+            set_domains(harness.runtime, factories.ACCOUNT, MAIL, [none])
     with pytest.raises(NotFound):
-        service.set_domains(harness.runtime, "acc_none", service.MAIL, None)
-    assert service.set_domains(harness.runtime, factories.ACCOUNT, service.MAIL, ["broker.example"]) == [
-        "broker.example"
-    ]
-    assert service.set_domains(harness.runtime, factories.ACCOUNT, service.MAIL, None) is None
+        set_domains(harness.runtime, "acc_none", MAIL, None)
+    assert set_domains(harness.runtime, factories.ACCOUNT, MAIL, ["broker.example"]) == ["broker.example"]
+    assert set_domains(harness.runtime, factories.ACCOUNT, MAIL, None) is None
     changed = client.patch(
         "/api/partners/br_mail", json={"channels": build_mail_partner("a@elsewhere.example")["channels"]}
     )
