@@ -172,7 +172,12 @@ def record_answer(
     Unsafe characters are replaced before recording, and a field that the plan lacks says so. A refusal would lose the
     answer.
     """
-    answer = _mark_strays(session, export_id, _make_legible(answer))
+    return _record_prepared(session, settings, submission_id, export_id, _prepare_answer(session, export_id, answer))
+
+
+def _record_prepared(
+    session: Session, settings: Settings, submission_id: str, export_id: str, answer: AcknowledgementBody
+) -> list[NewEvent]:
     new = _build_row(submission_id, answer)
     if session.execute(_INSERT_ANSWER[session.get_bind().dialect.name], new).first() is None:
         return []
@@ -225,7 +230,6 @@ def receive_answer(
     in the plan, and InvalidState if the id was recorded with other content; then nothing is recorded. A `fetched` answer
     is recorded with such a field: its sender would not read the refusal.
     """
-    body = _make_legible(body)
     with runtime.db.write() as session:
         submission = find_submission(session, submission_id)
         # Lock the export first, as each writer does. It keeps the log without gaps and serializes repeated answers.
@@ -237,11 +241,10 @@ def receive_answer(
         ).one()
         if purged_at is not None:
             raise Purged.for_export(submission.export_id, "the answer was not recorded")
-        if not fetched:
-            _check_fields(session, submission.export_id, body)
-        happened = record_answer(session, runtime.settings, submission_id, submission.export_id, body)
+        answer = _prepare_answer(session, submission.export_id, body, refuses=not fetched)
+        happened = _record_prepared(session, runtime.settings, submission_id, submission.export_id, answer)
         if not happened:
-            _check_repeated(session, submission_id, submission.export_id, body)
+            _check_repeated(session, submission_id, answer)
         if happened and before in _UNDELIVERED:
             # The broker answers before the result of sending is recorded: the answer proves that it has the handoff.
             happened.insert(0, notified_event(submission.partner_id))
@@ -256,38 +259,35 @@ def receive_answer(
     )
 
 
-def _check_fields(session: Session, export_id: str, answer: AcknowledgementBody) -> None:
-    for row in _find_strays(session, export_id, answer):
-        raise NotInHandoff(
-            f"{answer.fields[row].pointer} leads to no place of the plan; name a unit, line or field of the handoff, counted"
-            " from 0, such as /units/0/lines/0/htsCode",
-            field=f"/fields/{row}/pointer",
-        )
+def _prepare_answer(
+    session: Session, export_id: str, answer: AcknowledgementBody, *, refuses: bool = False
+) -> AcknowledgementBody:
+    """Return the answer as it is recorded: a remark about a field that the plan lacks says so.
 
-
-def _mark_strays(session: Session, export_id: str, answer: AcknowledgementBody) -> AcknowledgementBody:
-    """Return the answer; each remark about a field that the plan lacks says so."""
-    fields = list(answer.fields)
-    for row in _find_strays(session, export_id, answer):
-        message = f"{fields[row].message[: 1000 - len(_STRAY)]}{_STRAY}"
-        fields[row] = fields[row].model_copy(update={"message": message})
+    If the service `refuses` such a field, raises NotInHandoff.
+    """
+    answer = _make_legible(answer)
+    if not answer.fields:
+        return answer
+    of_export = select(col(Export.plan_id)).where(col(Export.id) == export_id).scalar_subquery()
+    document = session.scalars(select(col(PlanSnapshot.document)).where(col(PlanSnapshot.id) == of_export)).one()
+    plan, fields = json.loads(document), list(answer.fields)
+    for row, each in enumerate(answer.fields):
+        if has_place(plan, each.pointer):
+            continue
+        if refuses:
+            raise NotInHandoff(
+                f"{each.pointer} leads to no place of the plan; name a unit, line or field of the handoff, counted from"
+                " 0, such as /units/0/lines/0/htsCode",
+                field=f"/fields/{row}/pointer",
+            )
+        fields[row] = each.model_copy(update={"message": f"{each.message[: 1000 - len(_STRAY)]}{_STRAY}"})
     return answer.model_copy(update={"fields": fields})
 
 
-def _find_strays(session: Session, export_id: str, answer: AcknowledgementBody) -> list[int]:
-    """Return the places of the answer's fields whose pointers lead to no place of the plan."""
-    if not answer.fields:
-        return []
-    of_export = select(col(Export.plan_id)).where(col(Export.id) == export_id).scalar_subquery()
-    plan = json.loads(
-        session.scalars(select(col(PlanSnapshot.document)).where(col(PlanSnapshot.id) == of_export)).one()
-    )
-    return [row for row, each in enumerate(answer.fields) if not has_place(plan, each.pointer)]
-
-
-def _check_repeated(session: Session, submission_id: str, export_id: str, answer: AcknowledgementBody) -> None:
+def _check_repeated(session: Session, submission_id: str, answer: AcknowledgementBody) -> None:
     row = session.get_one(Acknowledgement, (submission_id, answer.id))
-    sent = _build_row(submission_id, _mark_strays(session, export_id, answer))
+    sent = _build_row(submission_id, answer)
     changed = [name for name, value in sent.items() if value != getattr(row, name)]
     if changed:
         raise InvalidState(
