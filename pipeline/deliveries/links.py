@@ -19,6 +19,7 @@ from pipeline.accounts import api_keys, secrets
 from pipeline.accounts.api_keys import READ, Caller
 from pipeline.accounts.people import PERSON_PREFIX, find_member_caller
 from pipeline.core import tenancy
+from pipeline.core.encryption import SecretBox
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.core.signed_text import Signatures, sign_text
@@ -62,10 +63,10 @@ def key_holder(key_id: str) -> str:
 
 def build_link_url(settings: Settings, account_id: str, artifact_id: str, holder: str, ends_at: datetime) -> str:
     """Return the URL where `holder` may fetch the document until `ends_at`. Each call returns the same URL."""
-    key_id = secrets.build_secret_box(settings).key_id
-    claims = json.dumps([key_id, account_id, artifact_id, holder, int(ends_at.timestamp())], separators=(",", ":"))
+    box = secrets.build_secret_box(settings)
+    claims = json.dumps([box.key_id, account_id, artifact_id, holder, int(ends_at.timestamp())], separators=(",", ":"))
     payload = _encode(claims.encode())
-    return f"{settings.public_url.rstrip('/')}/documents/{payload}.{_sign(settings, payload).newest}"
+    return f"{settings.public_url.rstrip('/')}/documents/{payload}.{_sign(box, payload).newest}"
 
 
 def verify_token(settings: Settings, token: str, now: datetime) -> LinkClaims:
@@ -74,7 +75,7 @@ def verify_token(settings: Settings, token: str, now: datetime) -> LinkClaims:
     if match is None:
         raise link_not_found()
     payload, given = match[1], match[2]
-    signer = _sign(settings, payload).find_key(given)
+    signer = _sign(secrets.build_secret_box(settings), payload).find_key(given)
     if signer is None:
         raise link_not_found()
     key_id, account_id, artifact_id, holder, until = json.loads(_decode(payload))
@@ -206,10 +207,10 @@ def _build_link(
     )
 
 
-def _sign(settings: Settings, payload: str) -> Signatures:
+def _sign(box: SecretBox, payload: str) -> Signatures:
     """Return the valid signatures. A link is valid as long as its key is configured."""
     text = f"exports link v1\n{METHOD}\n{payload}".encode()
-    return sign_text(secrets.build_secret_box(settings), _PURPOSE, text, _encode)
+    return sign_text(box, _PURPOSE, text, _encode)
 
 
 def _encode(raw: bytes) -> str:
