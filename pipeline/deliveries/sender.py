@@ -1,4 +1,4 @@
-"""Sends deliveries: claims a stream in order, sends outside a transaction, records each attempt. Also resends."""
+"""Sends deliveries: claims a stream in order, sends outside a transaction, records each attempt."""
 
 from __future__ import annotations
 
@@ -11,13 +11,11 @@ from typing import Any, Final, TypeVar
 
 import structlog
 from sqlalchemy import Select, and_, bindparam, func, select
-from sqlmodel import col
 
 from config.settings import Settings
 from pipeline.accounts.models import PartnerChannel
 from pipeline.accounts.recipients import QUEUE
-from pipeline.accounts.schemas import DeliveryView
-from pipeline.core import installation, shutdown
+from pipeline.core import installation, shutdown, tracing
 from pipeline.core.bulkhead import Bulkhead, BulkheadLimits
 from pipeline.core.db import table
 from pipeline.core.errors import (
@@ -26,31 +24,24 @@ from pipeline.core.errors import (
     DatabaseBusy,
     ExportsError,
     Fenced,
-    InvalidState,
     WorkerLost,
 )
 from pipeline.core.failpoints import failpoint
 from pipeline.core.leases import Lease
 from pipeline.core.metrics import count, observe
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import attempts, messages, outbox, queries, recovery, streams, submissions
-from pipeline.deliveries.attempt_spans import trace_attempts
+from pipeline.core.spans import Attributes
+from pipeline.deliveries import attempts, messages, streams
 from pipeline.deliveries.attempts import SendResult
 from pipeline.deliveries.channels.protocol import DeliveryReceipt
 from pipeline.deliveries.channels.registry import open_channels
 from pipeline.deliveries.circuit_breaker import EndpointKey
-from pipeline.deliveries.models import BrokerSubmission, Delivery
+from pipeline.deliveries.models import Delivery
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.retry_policy import Failure
-from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.deliveries.streams import StreamLease
-from pipeline.deliveries.subjects import lock_subject
-from pipeline.exports import events
-from pipeline.exports.audit_trail import Action, record_act
-from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.metrics import DELIVERED, DELIVERY, DELIVERY_SECONDS, FAILED, LEASES_LOST, REFUSED
-from pipeline.exports.models import Export
-from pipeline.exports.states import DELIVERY_TRANSITIONS, DeliveryState, SubmissionState, source_states
+from pipeline.exports.states import DeliveryState
 from pipeline.exports.step_context import StepContext
 
 #: Limits the sending threads at one destination, and at all unhealthy destinations together.
@@ -295,7 +286,7 @@ def _send_claimed(runtime: Runtime, claimed: StreamLease, lease: Lease) -> SendR
     failure: Failure | None = None
     began = before = time.monotonic()
     try:
-        sending = trace_attempts(claimed, messages.send_messages(runtime, claimed, check_lease))
+        sending = _trace_attempts(claimed, messages.send_messages(runtime, claimed, check_lease))
         # Check before each message: a process that was suspended for long may have lost its lease.
         while lease.is_valid() and (receipt := next(sending, None)) is not None:
             now = time.monotonic()
@@ -323,6 +314,32 @@ def _send_claimed(runtime: Runtime, claimed: StreamLease, lease: Lease) -> SendR
     return SendResult(receipts, durations, failure)
 
 
+def _trace_attempts(claimed: StreamLease, sending: Iterator[DeliveryReceipt]) -> Iterator[DeliveryReceipt]:
+    """Yield what `sending` yields and raise what it raises. Each attempt is the current span while its message is sent."""
+    for delivery in claimed.deliveries if tracing.is_tracing() else ():
+        described: Attributes = {
+            "plan_id" if claimed.about_plan else "export_id": claimed.stream.subject_id,
+            "account_id": claimed.account_id,
+            "partner_kind": claimed.audience,
+            "partner_id": claimed.stream.partner_id,
+            "channel": claimed.stream.channel,
+            "message_type": delivery.event_type,
+            "delivery_id": delivery.id,
+            "attempt": delivery.attempts + 1,
+        }
+        with tracing.open_span("deliver", claimed.trace, kind="producer", attributes=described) as span:
+            try:
+                receipt = next(sending, None)
+            except Exception as error:
+                span.fail(error, "refused" if isinstance(error, ChannelRefused) else "failed")
+                raise
+            span.set(outcome="untaken" if receipt is None else "delivered")
+        if receipt is None:
+            return
+        yield receipt
+    yield from sending
+
+
 def record_while_leased(lease: Lease, record: Callable[[], Recorded]) -> Recorded:
     """Return what `record` returns. Retry while the lease is valid, because unrecorded messages are sent again."""
     while True:
@@ -337,61 +354,3 @@ def record_while_leased(lease: Lease, record: Callable[[], Recorded]) -> Recorde
         else:
             failpoint("delivery.after")
             return recorded
-
-
-def resend_delivery(
-    runtime: Runtime, account_id: str, delivery_id: str, actor: str, *, test_only: bool = False
-) -> tuple[DeliveryView, DeliveryStream]:
-    """Requeue a delivered or dead delivery, with the same id. Return it and the stream to publish.
-
-    A pending one is due now, with the messages before it in its stream, and keeps its schedule. Raises NotFound and Purged.
-    Raises InvalidState if it is waiting or cancelled, or if a newer revision replaced its message. Raises
-    InsufficientRole if `test_only` and the export or plan is live.
-    """
-    with runtime.db.write() as session:
-        view = queries.load_delivery(session, account_id, delivery_id)
-        stream = DeliveryStream(view.export_id or view.plan_id or "", view.partner_id, view.channel)
-        # Lock before the checks, to wait for a running amendment or purge.
-        subject = lock_subject(session, stream.subject_id)
-        subject.check_kept("the text of its messages is gone")
-        subject.check_test(delivery_id, test_only=test_only)
-        newer = session.scalar(select(col(Export.id)).where(col(Export.supersedes_id) == stream.subject_id))
-        if newer is not None and view.event_type in HELD_UNTIL_SUPERSEDED:
-            raise InvalidState(
-                f"export {stream.subject_id} was superseded by {newer}, so its messages are no longer valid; resend those of {newer}"
-            )
-        is_requeued = outbox.requeue(session, col(Delivery.id) == delivery_id, col(Delivery.state).in_(RESENDABLE))
-        if not is_requeued and view.state is not DeliveryState.PENDING:
-            raise InvalidState(
-                f"the delivery is {view.state.value}; only a delivered, dead or pending one can be sent again"
-            )
-        # Also for a requeued one, because messages of its stream may wait for a retry.
-        moved = recovery.make_stream_due(session, runtime.settings, stream)
-        submission_id = session.scalar(
-            select(col(BrokerSubmission.id)).where(
-                col(BrokerSubmission.export_id) == stream.subject_id,
-                col(BrokerSubmission.partner_id) == stream.partner_id,
-                col(BrokerSubmission.channel) == stream.channel,
-            )
-        )
-        if submission_id is not None and is_requeued:
-            submissions.advance_status(
-                session, runtime.settings, submission_id, SubmissionState.PENDING, error_message=None
-            )
-        data = {"deliveryId": delivery_id, "notificationId": view.notification_id, "partnerId": view.partner_id}
-        if subject.plan_id is None and is_requeued:
-            events.append(session, subject.id, actor, [NewEvent(EventType.DELIVERY_RESENT, data)])
-        # A second click on the same button changes nothing.
-        if is_requeued or moved:
-            record_act(session, account_id, actor, Action.DELIVERY_RESENT, delivery_id)
-        session.expire_all()
-        return queries.load_delivery(session, account_id, delivery_id), stream
-
-
-#: The states from which a resend restarts the schedule. A waiting delivery is left out: only the completion of its export
-#: makes it pending.
-RESENDABLE: Final = [
-    state.value
-    for state in source_states(DELIVERY_TRANSITIONS, DeliveryState.PENDING)
-    if state is not DeliveryState.WAITING
-]

@@ -9,7 +9,7 @@ from pipeline.accounts import partners
 from pipeline.accounts.api_keys import ADMIN, OPERATE, Caller
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import recovery, sender
+from pipeline.deliveries import recovery, resend
 from pipeline.exports.schemas.inbox import Remedy
 from pipeline.workflow.acknowledgements import (
     acknowledge_export,
@@ -63,7 +63,7 @@ def apply_remedy(
         raise ValidationFailed(f"{remedy.value} cannot be applied to this item; choose another remedy")
     match remedy:
         case Remedy.RESEND:
-            _, stream = sender.resend_delivery(runtime, account_id, wanted, caller.actor, test_only=caller.test)
+            _, stream = resend.resend_delivery(runtime, account_id, wanted, caller.actor, test_only=caller.test)
             return stream_tasks([stream])
         case Remedy.RESUME:
             recovery.resume_partner(runtime, account_id, wanted, test_only=caller.test, actor=caller.actor)

@@ -22,7 +22,6 @@ SHORT_FILES = {
     "pipeline/core/shutdown.py": "a flag that every layer reads",
     "pipeline/core/startup.py": "main.py loads it before anything else",
     "pipeline/core/tenancy.py": "a context variable that every layer reads",
-    "pipeline/deliveries/attempt_spans.py": "the sender has its own length; steps have their spans apart, too",
     "pipeline/deliveries/entry_facts.py": "documents and customs do not know each other; their facts meet here",
     "pipeline/deliveries/retry_policy.py": "the retry schedule has one place",
     "pipeline/documents/formats/barcode.py": "the packing list and the package labels draw it",

@@ -17,7 +17,7 @@ from sqlmodel import select
 from config.settings import Settings
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import sender
+from pipeline.deliveries import resend, sender
 from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.deliveries.channels.protocol import Stage
 from pipeline.deliveries.models import BrokerSubmission
@@ -231,7 +231,7 @@ def test_taken_mail_is_delivered_and_resent_with_same_id_and_link(
     assert (submission.state, submission.channel, submission.recipient) == ("delivered", "email", f"{DESK}, {CLERK}")
     (sent,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
     assert [(each.status, each.answer) for each in attempts(runtime)] == [("250", "2.0.0 queued as 1")]
-    sender.resend_delivery(runtime, factories.ACCOUNT, sent.id, "key_1")
+    resend.resend_delivery(runtime, factories.ACCOUNT, sent.id, "key_1")
     sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email")
     first, second = smtp_server.mails
     assert first.parsed["Message-ID"] == second.parsed["Message-ID"] == f"<{sent.notification_id}@maple.example>"

@@ -10,7 +10,7 @@ from pipeline.accounts import partners
 from pipeline.accounts.schemas import PartnerChanges
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import connection_tests, due_streams, recovery, sender, streams
+from pipeline.deliveries import connection_tests, due_streams, recovery, resend, sender, streams
 from pipeline.deliveries.attempts import SendResult, record_attempts
 from pipeline.deliveries.models import Delivery
 from pipeline.deliveries.outbox import DeliveryStream
@@ -42,7 +42,7 @@ def pass_the_test(runtime: Runtime, partner_id: str, _: Delivery) -> None:
 
 
 def send_the_last_now(runtime: Runtime, _: str, last: Delivery) -> None:
-    view, stream = sender.resend_delivery(runtime, factories.ACCOUNT, last.id, "key_1")
+    view, stream = resend.resend_delivery(runtime, factories.ACCOUNT, last.id, "key_1")
     assert view.state == "pending"
     assert stream == DeliveryStream(last.subject_id, last.partner_id, last.channel)
 

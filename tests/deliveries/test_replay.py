@@ -12,7 +12,7 @@ from sqlmodel import col, select
 
 from pipeline.core.errors import InsufficientRole, InvalidState, NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import replay, sender
+from pipeline.deliveries import replay, resend, sender
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.deliveries.schemas.messages import MessageType
@@ -201,7 +201,7 @@ def test_superseded_message_is_neither_replayed_nor_resent(make_runtime: OpenRun
     assert (report.messages, {stream.subject_id for stream in streams}) == (3, {old, new})
     assert states(runtime, old, WAREHOUSE) == ["delivered", "pending"]
     with pytest.raises(InvalidState, match=f"superseded by {new}"):
-        sender.resend_delivery(
+        resend.resend_delivery(
             runtime, factories.ACCOUNT, exports.list_deliveries(runtime, old, BROKER)[0].id, "key_op"
         )
 
@@ -212,7 +212,7 @@ def test_test_key_cannot_replay_to_a_live_endpoint(make_runtime: OpenRuntime, en
     assert replay_to(runtime, WAREHOUSE, test_only=True)[0].messages == 0
     one = exports.list_deliveries(runtime, live, WAREHOUSE)[0].id
     with pytest.raises(InsufficientRole, match="use a live key"):
-        sender.resend_delivery(runtime, factories.ACCOUNT, one, "key_test", test_only=True)
+        resend.resend_delivery(runtime, factories.ACCOUNT, one, "key_test", test_only=True)
     assert states(runtime, live, WAREHOUSE) == ["delivered", "delivered"]
 
 

@@ -15,7 +15,7 @@ from pipeline.core.db import Database
 from pipeline.core.errors import Fenced
 from pipeline.core.failpoints import hooks
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import outbox, recovery, sender, streams
+from pipeline.deliveries import outbox, recovery, resend, sender, streams
 from pipeline.deliveries.attempts import SendResult, record_attempts
 from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessage
 from pipeline.deliveries.models import Delivery, Notification
@@ -309,11 +309,11 @@ def test_message_requeued_while_its_stream_is_leased_is_sent_by_the_holder(
 
     def requeue_second(name: str) -> None:
         if name == "delivery.sent" and len(claims) == 1:
-            sender.resend_delivery(runtime, factories.ACCOUNT, second.id, "key_test")
+            resend.resend_delivery(runtime, factories.ACCOUNT, second.id, "key_test")
             assert claim(runtime, stream_of(export)) is None, "its own task message finds the stream leased"
 
     monkeypatch.setattr(sender, "failpoint", requeue_second)
-    sender.resend_delivery(runtime, factories.ACCOUNT, first.id, "key_test")
+    resend.resend_delivery(runtime, factories.ACCOUNT, first.id, "key_test")
     assert deliver(runtime, export).delivered == 2
     assert states(runtime, export) == [("delivered", 2), ("delivered", 2), ("delivered", 1)]
     assert len(claims) == 2, "no claim after nothing is left"

@@ -16,7 +16,7 @@ from sqlmodel import col, select
 
 from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import messages, outbox, queries, sender, streams
+from pipeline.deliveries import messages, outbox, queries, resend, sender, streams
 from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessage
 from pipeline.deliveries.models import Delivery, Notification
 from tests.deliveries.conftest import Clock, OpenRuntime
@@ -223,7 +223,7 @@ def test_resent_poison_message_has_a_full_schedule_again(
     run_lives(runtime, export, clock, deaths=3)
     assert states(runtime, export) == [("dead", 1)]
     (dead,) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
-    sender.resend_delivery(runtime, factories.ACCOUNT, dead.id, "key_1")
+    resend.resend_delivery(runtime, factories.ACCOUNT, dead.id, "key_1")
     run_lives(runtime, export, clock, deaths=1)
     assert states(runtime, export) == [("delivered", 2)]
 

@@ -15,7 +15,17 @@ from sqlmodel import col, select
 from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, Purged
 from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import due_streams, history, operator_messages, portal, queries, replay, sender, streams
+from pipeline.deliveries import (
+    due_streams,
+    history,
+    operator_messages,
+    portal,
+    queries,
+    replay,
+    resend,
+    sender,
+    streams,
+)
 from pipeline.deliveries.models import Attempt, Delivery, Notification
 from pipeline.deliveries.operator_messages import ChangedFindings
 from pipeline.deliveries.outbox import DeliveryStream
@@ -137,7 +147,7 @@ def test_dead_letter_about_a_plan_is_in_the_inbox_and_resent(
     assert dead.remedies == (Remedy.RESEND, Remedy.TEST, Remedy.ACKNOWLEDGE)
     assert count_open(runtime) == 1
     delivery_id = str(dead.delivery_id)
-    resent, stream = sender.resend_delivery(runtime, factories.ACCOUNT, delivery_id, "key_op")
+    resent, stream = resend.resend_delivery(runtime, factories.ACCOUNT, delivery_id, "key_op")
     assert (resent.state, stream) == (DeliveryState.PENDING, DeliveryStream(PLAN_ID, DESK, "webhook"))
     assert deliver(runtime).delivered == 1
     assert load_inbox(runtime, factories.ACCOUNT).items == []
@@ -179,7 +189,7 @@ def test_dead_letter_about_a_plan_is_acknowledged_until_it_is_resent(
     with pytest.raises(InvalidState, match="nothing to undo"):
         reopen_letter(*who, first, "key_op")
     acknowledge_letter(*who, first, "key_op")
-    sender.resend_delivery(*who, first, "key_op")
+    resend.resend_delivery(*who, first, "key_op")
     with pytest.raises(InvalidState, match="only a dead one"):
         acknowledge_letter(*who, first, "key_op")
     deliver(runtime)
@@ -274,7 +284,7 @@ def test_live_partner_does_not_see_a_message_about_a_test_plan(
     with pytest.raises(InsufficientRole, match="live plan"):
         queries.read_payload(runtime, factories.ACCOUNT, live, test_only=True)
     with pytest.raises(InsufficientRole, match="live plan"):
-        sender.resend_delivery(runtime, factories.ACCOUNT, live, "key_op", test_only=True)
+        resend.resend_delivery(runtime, factories.ACCOUNT, live, "key_op", test_only=True)
     assert queries.read_payload(runtime, factories.ACCOUNT, read_one(runtime, "pln_test").id, test_only=True)
 
 
@@ -299,7 +309,7 @@ def test_purge_of_the_plan_removes_its_messages(make_runtime: OpenRuntime, endpo
     assert history.load_sent_message(runtime, factories.ACCOUNT, rows[0].id).body is None
     for refused in (
         lambda: queries.read_payload(runtime, factories.ACCOUNT, rows[0].id, test_only=False),
-        lambda: sender.resend_delivery(runtime, factories.ACCOUNT, rows[0].id, "key_op"),
+        lambda: resend.resend_delivery(runtime, factories.ACCOUNT, rows[0].id, "key_op"),
     ):
         with pytest.raises(Purged, match=f"plan {PLAN_ID} was purged"):
             refused()

@@ -13,7 +13,7 @@ from pipeline.accounts.models import UsedSignature
 from pipeline.accounts.schemas import NewPartner
 from pipeline.accounts.secrets import generate_secret
 from pipeline.core.db import database_now
-from pipeline.deliveries import outbox, polling, sandbox_broker, sender
+from pipeline.deliveries import outbox, polling, resend, sandbox_broker, sender
 from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import Acknowledgement, Notification, SandboxHandoff
 from pipeline.deliveries.polling import PollResult
@@ -64,7 +64,7 @@ def test_repeated_handoff_is_one_sandbox_entry_with_the_same_answer(harness: Api
     (done,) = [
         each for each in exports.list_deliveries(harness.runtime, export.export_id) if each.audience == "customs_broker"
     ]
-    sender.resend_delivery(harness.runtime, factories.ACCOUNT, done.id, "key_1")
+    resend.resend_delivery(harness.runtime, factories.ACCOUNT, done.id, "key_1")
     sender.notify_audience(harness.runtime, export.context, outbox.BROKER)
     with harness.runtime.db.read() as session:
         assert session.exec(select(func.count()).select_from(SandboxHandoff)).one() == 1

@@ -16,7 +16,7 @@ from pipeline.accounts import partners
 from pipeline.accounts.models import Partner
 from pipeline.core.db import table
 from pipeline.core.errors import Refused
-from pipeline.deliveries import operator_messages, recovery, replay, sender, submissions
+from pipeline.deliveries import operator_messages, recovery, replay, resend, submissions
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.operator_messages import ChangedFindings
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
@@ -107,7 +107,7 @@ def prepare_amend(workflow: WorkflowHarness) -> Press:
 def prepare_resend(workflow: WorkflowHarness) -> Press:
     execute_export(workflow)
     delivery_id = list_ids(workflow, col(Delivery.id))[0]
-    return lambda: sender.resend_delivery(workflow.runtime, factories.ACCOUNT, delivery_id, PERSON)
+    return lambda: resend.resend_delivery(workflow.runtime, factories.ACCOUNT, delivery_id, PERSON)
 
 
 def prepare_replay(workflow: WorkflowHarness) -> Press:

@@ -17,7 +17,7 @@ from pipeline.accounts import partners
 from pipeline.core import heartbeats
 from pipeline.core.db import database_now
 from pipeline.core.errors import ChannelUnavailable, RendererCrashed, StoreUnavailable
-from pipeline.deliveries import attempts, sender, streams
+from pipeline.deliveries import attempts, resend, sender, streams
 from pipeline.deliveries.channels.protocol import DeliveryReceipt
 from pipeline.deliveries.models import Delivery
 from pipeline.deliveries.outbox import DeliveryStream
@@ -296,7 +296,7 @@ def test_requeued_delivery_is_not_stalled(workflow: WorkflowHarness) -> None:
         workflow.runtime, claimed, attempts.SendResult([DeliveryReceipt("published")] * 2, [1, 1], None)
     )
     workflow.clock.pass_seconds(3600)
-    sender.resend_delivery(workflow.runtime, factories.ACCOUNT, claimed.deliveries[0].id, "key_1")
+    resend.resend_delivery(workflow.runtime, factories.ACCOUNT, claimed.deliveries[0].id, "key_1")
     assert "deliveries" not in list_failing_parts(workflow)
 
 

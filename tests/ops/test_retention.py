@@ -12,7 +12,7 @@ from sqlmodel import SQLModel, col
 
 from pipeline.accounts import partners
 from pipeline.core.errors import InvalidState, NotFound
-from pipeline.deliveries import handoff_bundle, queries, recovery, sender, streams
+from pipeline.deliveries import handoff_bundle, queries, recovery, resend, sender, streams
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import DeliveryStream
 from pipeline.documents import repository
@@ -332,7 +332,7 @@ def test_purged_export_can_only_be_inspected(workflow: WorkflowHarness, today: d
     with pytest.raises(InvalidState, match="was purged"):
         cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test")
     with pytest.raises(InvalidState, match="was purged"):
-        sender.resend_delivery(workflow.runtime, factories.ACCOUNT, delivery_id, "key_test")
+        resend.resend_delivery(workflow.runtime, factories.ACCOUNT, delivery_id, "key_test")
     changed = plan("gone")
     changed["units"][0]["parties"]["buyer"]["name"] = "Another buyer"
     request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "gone", "plan": changed})

@@ -18,7 +18,7 @@ from pipeline.accounts import partners
 from pipeline.core.db import database_now
 from pipeline.core.errors import InvalidState, NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import due_streams, outbox, queries, recovery, sender, streams
+from pipeline.deliveries import due_streams, outbox, queries, recovery, resend, sender, streams
 from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery
 from pipeline.deliveries.outbox import DeliveryStream
 from tasks.sweeper import Sweeper
@@ -164,7 +164,7 @@ def test_submission_status_follows_the_primary_channel(
     sender.notify_audience(runtime, export.context, outbox.BROKER)
     assert status() == "failed"
     (dead,) = [each for each in exports.list_deliveries(runtime, export.export_id) if each.state == "dead"]
-    sender.resend_delivery(runtime, factories.ACCOUNT, dead.id, "key_1")
+    resend.resend_delivery(runtime, factories.ACCOUNT, dead.id, "key_1")
     sender.notify_audience(runtime, export.context, outbox.BROKER)
     assert status() == "delivered"
 
@@ -178,7 +178,7 @@ def test_resend_keeps_the_id_and_restarts_the_schedule(
     clock.pass_seconds(1)
     deliver(runtime, export)
     (dead,) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
-    view, stream = sender.resend_delivery(runtime, factories.ACCOUNT, dead.id, "key_1")
+    view, stream = resend.resend_delivery(runtime, factories.ACCOUNT, dead.id, "key_1")
     assert (view.state, view.attempts, stream) == ("pending", 2, stream_of(export))
     assert deliver(runtime, export).retried == 1, "a failure must be retried again, not dead at once"
     assert {request.headers["webhook-id"] for request in hook.requests} == {dead.notification_id}
@@ -190,10 +190,10 @@ def test_resend_of_a_waiting_or_foreign_delivery_is_refused(make_runtime: OpenRu
     export = hand_off_by_webhook(runtime, endpoint().url, packages=1)
     (waiting,) = exports.list_deliveries(runtime, export.export_id, factories.OPERATOR)
     with pytest.raises(InvalidState, match="is waiting; only a delivered, dead or pending one"):
-        sender.resend_delivery(runtime, factories.ACCOUNT, waiting.id, "key_1")
+        resend.resend_delivery(runtime, factories.ACCOUNT, waiting.id, "key_1")
     (pending,) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
     with pytest.raises(NotFound):
-        sender.resend_delivery(runtime, "acc_other", pending.id, "key_1")
+        resend.resend_delivery(runtime, "acc_other", pending.id, "key_1")
     assert exports.read_event_types(runtime, export.export_id) == ["HANDED_OFF"]
 
 
@@ -202,7 +202,7 @@ def test_resent_delivered_message_writes_no_second_notified_event(make_runtime: 
     export = hand_off_by_webhook(runtime, hook.url, packages=1)
     deliver(runtime, export)
     (done,) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
-    sender.resend_delivery(runtime, factories.ACCOUNT, done.id, "key_1")
+    resend.resend_delivery(runtime, factories.ACCOUNT, done.id, "key_1")
     deliver(runtime, export)
     assert [request.headers["webhook-id"] for request in hook.requests] == [done.notification_id] * 2
     assert exports.read_event_types(runtime, export.export_id) == [
@@ -234,7 +234,7 @@ def test_list_reads_only_the_newest_attempts(make_runtime: OpenRuntime, endpoint
     deliver(runtime, export)
     (first, second) = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)
     for _ in range(22):
-        sender.resend_delivery(runtime, factories.ACCOUNT, first.id, "key_1")
+        resend.resend_delivery(runtime, factories.ACCOUNT, first.id, "key_1")
         deliver(runtime, export)
     read: list[int] = []
 

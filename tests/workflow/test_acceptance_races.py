@@ -11,7 +11,7 @@ from sqlmodel import Session, col
 
 from pipeline.core.errors import InvalidState, Retryable, Terminal
 from pipeline.core.failpoints import hooks
-from pipeline.deliveries import sender
+from pipeline.deliveries import resend
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports import events
 from pipeline.exports.models import Export, LineTreatment, Step
@@ -102,7 +102,7 @@ def test_resend_during_amendment_waits_and_is_refused(
     assert sent.state == "delivered"
     run_before_lock(monkeypatch, lambda: make_amendment(workflow, export_id))
     with pytest.raises(InvalidState, match="was superseded by"):
-        sender.resend_delivery(workflow.runtime, factories.ACCOUNT, sent.id, "key_test")
+        resend.resend_delivery(workflow.runtime, factories.ACCOUNT, sent.id, "key_test")
     (sent,) = [each for each in list_pending(workflow, export_id) if each.notification_id == handoff]
     assert sent.state == "delivered"
 

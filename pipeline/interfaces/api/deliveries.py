@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 
 from pipeline.accounts.schemas import DeliveryPage, DeliveryView
 from pipeline.core.json_input import Parsed
-from pipeline.deliveries import queries, sender
+from pipeline.deliveries import queries, resend
 from pipeline.deliveries import replay as delivery_replay
 from pipeline.deliveries.schemas.cloudevent import MEDIA_TYPE
 from pipeline.deliveries.schemas.views import NotificationTrace, ReplayReport, ReplayRequest
@@ -75,7 +75,7 @@ def read_delivery_payload(id: str, runtime: RuntimeDep, caller: Operator) -> Res
 )
 def resend_delivery(id: str, runtime: RuntimeDep, publisher: PublisherDep, caller: Operator) -> DeliveryView:
     """Send a delivered or dead message again, with the same id; send a pending one now."""
-    delivery, stream = sender.resend_delivery(runtime, caller.account_id, id, caller.actor, test_only=caller.test)
+    delivery, stream = resend.resend_delivery(runtime, caller.account_id, id, caller.actor, test_only=caller.test)
     publisher.publish(stream_tasks([stream]))
     return delivery
 

@@ -13,7 +13,7 @@ from pipeline.accounts import partners
 from pipeline.accounts.api_keys import ADMIN, OPERATE
 from pipeline.accounts.schemas import DeliveryView
 from pipeline.core.errors import NotFound, Refused
-from pipeline.deliveries import circuit_breaker, history, queries, recovery, replay, sender
+from pipeline.deliveries import circuit_breaker, history, queries, recovery, replay, resend
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.schemas.plan import PartnerId
 from pipeline.exports.states import DeliveryState
@@ -114,7 +114,7 @@ def resend_delivery(id: str, visit: Visitor, form: Fields) -> Response:
     """Resend the delivery, and show its page again."""
     try:
         visit.caller.require(OPERATE)
-        _, stream = sender.resend_delivery(
+        _, stream = resend.resend_delivery(
             visit.runtime, visit.account_id, id, visit.caller.actor, test_only=visit.caller.test
         )
     except Refused as refused:

@@ -11,7 +11,7 @@ from starlette.responses import Response
 
 from pipeline.accounts.schemas import name_subject
 from pipeline.core.errors import Purged, Refused, ValidationFailed
-from pipeline.deliveries import history, portal, replay, sender
+from pipeline.deliveries import history, portal, replay, resend
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.api.headers import download_headers
@@ -74,7 +74,7 @@ def resend_delivery(id: str, visit: Holder, form: PortalFields) -> Response:
     visitor = visit.visitor
     portal.check_delivery(visit.runtime, visitor, id)
     try:
-        _, stream = sender.resend_delivery(visit.runtime, visitor.account_id, id, visitor.actor)
+        _, stream = resend.resend_delivery(visit.runtime, visitor.account_id, id, visitor.actor)
     except Refused as refused:
         return _delivery_page(visit, id, refusal=refused)
     visit.publish([stream])

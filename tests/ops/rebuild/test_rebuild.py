@@ -13,7 +13,7 @@ from sqlmodel import SQLModel, col, select
 from pipeline.accounts.numbers import skip_numbers
 from pipeline.core.db import Instant, table
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, RendererCrashed
-from pipeline.deliveries import replay, sender, submissions
+from pipeline.deliveries import replay, resend, sender, submissions
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
@@ -133,7 +133,7 @@ def test_tables_agree_with_the_log_after_every_intervention(workflow_on_both: Wo
     export_id = run_answered_export(workflow_on_both)
     assert differences(workflow_on_both, export_id) == []
     first = list_pending(workflow_on_both, export_id)[0]
-    sender.resend_delivery(workflow_on_both.runtime, factories.ACCOUNT, first.id, "key_1")
+    resend.resend_delivery(workflow_on_both.runtime, factories.ACCOUNT, first.id, "key_1")
     assert differences(workflow_on_both, export_id) == []
     deliver_all(workflow_on_both, export_id)
     assert differences(workflow_on_both, export_id) == []
@@ -178,7 +178,7 @@ def test_resent_dead_letter_is_pending_until_delivered(
 
 
 def check_resent_untaken(workflow: WorkflowHarness, failing_queues: Answers, row: Delivery) -> None:
-    sender.resend_delivery(workflow.runtime, factories.ACCOUNT, row.id, "key_1")
+    resend.resend_delivery(workflow.runtime, factories.ACCOUNT, row.id, "key_1")
     assert differences(workflow, row.subject_id) == []
     with failing_queues(ChannelUnavailable("the endpoint is down")):
         assert sender.deliver_stream(workflow.runtime, row.subject_id, row.partner_id, row.channel).retried

@@ -26,7 +26,7 @@ from sqlmodel import col, select
 from pipeline.core.bulkhead import Bulkhead
 from pipeline.core.errors import AlreadyExecuted, InvalidState
 from pipeline.deliveries import replay as delivery_replay
-from pipeline.deliveries import sender, submissions
+from pipeline.deliveries import resend, sender, submissions
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
@@ -241,13 +241,13 @@ class Exports(RuleBasedStateMachine):
     def resend(self, data: st.DataObject) -> None:
         """An operator resends one message."""
         with self.world.runtime.db.read() as session:
-            states = (*sender.RESENDABLE, DeliveryState.PENDING.value)
+            states = (*resend.RESENDABLE, DeliveryState.PENDING.value)
             found = session.scalars(select(Delivery.id).where(col(Delivery.state).in_(states))).all()
         if not found:
             return
         chosen = data.draw(st.sampled_from(sorted(found)))
         try:
-            sender.resend_delivery(self.world.runtime, self.account, chosen, "key_test")
+            resend.resend_delivery(self.world.runtime, self.account, chosen, "key_test")
         except InvalidState:
             assert self._is_replaced(chosen), "a resend was rejected for an export without a newer revision"
             return
