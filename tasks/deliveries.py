@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from config.celery import app
 from pipeline.core.runtime import process_runtime
-from pipeline.deliveries import polling, sender
+from pipeline.deliveries import polling
 from pipeline.deliveries.channels.registry import load_channels
+from pipeline.deliveries.streams import sender
 from pipeline.workflow import dispatch
 
 # Each worker imports this module at its start, and its steps send messages, too.

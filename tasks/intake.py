@@ -34,10 +34,10 @@ from pipeline.core.message_broker import make_connection
 from pipeline.core.metrics import observe
 from pipeline.core.problems import problem_document
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import submissions
 from pipeline.deliveries.channels.protocol import OutgoingMessage
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.schemas.views import SentAcknowledgement
+from pipeline.deliveries.submissions import submissions
 from pipeline.exports import events
 from pipeline.exports.metrics import ACCEPTED, INTAKE_SECONDS, POSTPONED, REFUSED
 from pipeline.workflow import waiting_commands

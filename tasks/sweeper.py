@@ -25,8 +25,9 @@ from pipeline.core.failpoints import failpoint
 from pipeline.core.metrics import count, observe, set_gauge
 from pipeline.core.runtime import Runtime, process_runtime, reject_weak_credentials
 from pipeline.customs import rules_reader
-from pipeline.deliveries import overdue, polling
+from pipeline.deliveries import polling
 from pipeline.deliveries.channels.queue import QueueChannel
+from pipeline.deliveries.submissions import overdue
 from pipeline.exports.metrics import (
     DELIVERY,
     LAST_SWEEP,

@@ -24,10 +24,10 @@ from pipeline.core.db import database_now
 from pipeline.core.errors import ASK_FOR_LIVE, ExportsError, InsufficientRole, RateLimited, SecretUnreadable
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import recovery
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
 from pipeline.deliveries.channels.registry import open_channels
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTested
+from pipeline.deliveries.streams import recovery
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.schemas.plan import as_json
 

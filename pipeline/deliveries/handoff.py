@@ -20,15 +20,16 @@ from pipeline.core.columns import json_object_of
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import StepFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import outbox, submissions
-from pipeline.deliveries.email_content import build_handoff_subject
-from pipeline.deliveries.entry_facts import recorded_invoice
-from pipeline.deliveries.handoff_messages import ExportContents, build_notifications
-from pipeline.deliveries.held_streams import HeldStreams, hold_streams
+from pipeline.deliveries.email.content import build_handoff_subject
 from pipeline.deliveries.models import BrokerSubmission, Notification
-from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE
+from pipeline.deliveries.outbox import outbox
+from pipeline.deliveries.outbox.entry_facts import recorded_invoice
+from pipeline.deliveries.outbox.handoff_messages import ExportContents, build_notifications
+from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, WAREHOUSE
 from pipeline.deliveries.schemas import messages
 from pipeline.deliveries.schemas.messages import MAX_INLINE_LINES
+from pipeline.deliveries.streams.held_streams import HeldStreams, hold_streams
+from pipeline.deliveries.submissions import submissions
 from pipeline.documents import broker_profile as profiles
 from pipeline.documents import repository
 from pipeline.documents.repository import ArtifactRow

@@ -13,11 +13,11 @@ from config.settings import Settings
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.errors import InvalidState, NotFound, Purged
 from pipeline.core.trace_context import TraceContext
-from pipeline.deliveries.links import list_documents
-from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import Notification
-from pipeline.deliveries.outbox import BROKER
+from pipeline.deliveries.outbox.outbox import BROKER
 from pipeline.deliveries.schemas.messages import HandoffReady, MessageType
+from pipeline.deliveries.streams.messages import build_cloud_event
+from pipeline.deliveries.submissions.links import list_documents
 from pipeline.documents import bundle
 from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN, BundleMember, safe_filename
 from pipeline.exports.models import Artifact, Export, ExportUnit, PlanSnapshot

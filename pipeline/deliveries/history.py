@@ -13,10 +13,10 @@ from sqlmodel import Session, col
 
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import messages
 from pipeline.deliveries.models import Attempt, Delivery, Notification
+from pipeline.deliveries.outbox.subjects import read_subject
 from pipeline.deliveries.queries import MAX_ATTEMPTS_SHOWN
-from pipeline.deliveries.subjects import read_subject
+from pipeline.deliveries.streams import messages
 from pipeline.exports.states import DeliveryState
 
 #: The most deliveries of one export that are read: the first ones, which include its handoff.

@@ -32,11 +32,12 @@ from pipeline.core.errors import (
 )
 from pipeline.core.json_input import parse_json
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import circuit_breaker, submissions
 from pipeline.deliveries.channels.borderbuddy import BorderBuddyChannel
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.schemas.views import SentAcknowledgement
-from pipeline.deliveries.sender import endpoint_limits
+from pipeline.deliveries.streams import circuit_breaker
+from pipeline.deliveries.streams.sender import endpoint_limits
+from pipeline.deliveries.submissions import submissions
 from pipeline.exports.models import Export
 from pipeline.exports.states import UNANSWERED_STATES, SubmissionState
 

@@ -22,16 +22,16 @@ from pipeline.core.db import index_constant
 from pipeline.core.errors import NotFound, Purged
 from pipeline.core.json_input import iterate_entries
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries.answer_forms import MAX_DETAILED_LINES, AnswerableUnit, can_detail, list_fields
 from pipeline.deliveries.handoff_bundle import gather_bundle, stream_bundle
-from pipeline.deliveries.links import list_documents
-from pipeline.deliveries.messages import build_cloud_event
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.outbox.subjects import read_subject
 from pipeline.deliveries.outcomes import IS_UNDELIVERED
 from pipeline.deliveries.queries import MAX_COUNTED, build_delivery_views, comes_after
 from pipeline.deliveries.schemas.messages import ArtifactLink, HandedUnit, MessageType
-from pipeline.deliveries.subjects import read_subject
-from pipeline.deliveries.submissions import read_submission
+from pipeline.deliveries.streams.messages import build_cloud_event
+from pipeline.deliveries.submissions.answer_forms import MAX_DETAILED_LINES, AnswerableUnit, can_detail, list_fields
+from pipeline.deliveries.submissions.links import list_documents
+from pipeline.deliveries.submissions.submissions import read_submission
 from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.schemas.export import BrokerSubmissionView
 from pipeline.exports.states import DeliveryState, ExportState, SubmissionState

@@ -17,14 +17,16 @@ from pipeline.core.db import index_constant
 from pipeline.core.errors import NotFound
 from pipeline.core.pages import unknown_cursor
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import messages, sandbox_broker, submissions
+from pipeline.deliveries import sandbox_broker
 from pipeline.deliveries.models import Attempt, Delivery, Notification
+from pipeline.deliveries.outbox.subjects import read_subject
 from pipeline.deliveries.outcomes import IS_UNDELIVERED, delivery_is
 from pipeline.deliveries.remedies import find_remedy
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
 from pipeline.deliveries.schemas.messages import HandoffReady, MessageType
 from pipeline.deliveries.schemas.views import NotificationTrace
-from pipeline.deliveries.subjects import read_subject
+from pipeline.deliveries.streams import messages
+from pipeline.deliveries.submissions import submissions
 from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.states import DeliveryState
 

@@ -13,11 +13,12 @@ from pipeline.accounts.models import Partner
 from pipeline.core.db import database_now
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import outbox, submissions
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outbox import BROKER, DeliveryStream
+from pipeline.deliveries.outbox import outbox
+from pipeline.deliveries.outbox.outbox import BROKER, DeliveryStream
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED
 from pipeline.deliveries.schemas.views import ReplayReport, ReplayRequest
+from pipeline.deliveries.submissions import submissions
 from pipeline.documents.repository import PURGED
 from pipeline.exports import events
 from pipeline.exports.audit_trail import Action, record_act

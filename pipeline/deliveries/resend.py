@@ -10,11 +10,14 @@ from sqlmodel import col
 from pipeline.accounts.schemas import DeliveryView
 from pipeline.core.errors import InvalidState
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import outbox, queries, recovery, submissions
+from pipeline.deliveries import queries
 from pipeline.deliveries.models import BrokerSubmission, Delivery
-from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.deliveries.outbox import outbox
+from pipeline.deliveries.outbox.outbox import DeliveryStream
+from pipeline.deliveries.outbox.subjects import lock_subject
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED
-from pipeline.deliveries.subjects import lock_subject
+from pipeline.deliveries.streams import recovery
+from pipeline.deliveries.submissions import submissions
 from pipeline.exports import events
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent

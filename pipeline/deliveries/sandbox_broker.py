@@ -21,7 +21,6 @@ from pipeline.accounts import secrets as account_secrets
 from pipeline.core.db import Instant, database_now
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, InvalidRequest, NotFound, NotReady
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import submissions
 from pipeline.deliveries.channels.http_client import open_http_session
 from pipeline.deliveries.models import BrokerSubmission, SandboxHandoff
 from pipeline.deliveries.schemas.messages import (
@@ -33,8 +32,9 @@ from pipeline.deliveries.schemas.messages import (
     MessageType,
 )
 from pipeline.deliveries.schemas.views import SandboxHandoffView, SandboxPage
-from pipeline.deliveries.signature import build_signature_headers
-from pipeline.deliveries.submissions import Signer
+from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions.signature import build_signature_headers
+from pipeline.deliveries.submissions.submissions import Signer
 from pipeline.exports.schemas.plan import as_json
 
 log = structlog.get_logger(__name__)

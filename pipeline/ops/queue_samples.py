@@ -12,9 +12,9 @@ from sqlmodel import Session, col
 
 from config.queues import DELIVERIES, DOCUMENTS, LARGE, STEPS, TASK_ROUTES
 from pipeline.core.db import index_constant, statement_now, table
-from pipeline.deliveries.due_streams import is_claimable
 from pipeline.deliveries.models import Delivery
-from pipeline.deliveries.streams import is_stream_free
+from pipeline.deliveries.streams.due_streams import is_claimable
+from pipeline.deliveries.streams.streams import is_stream_free
 from pipeline.exports.models import Step
 from pipeline.exports.states import DeliveryState, StepState
 from pipeline.workflow.step_leases import IS_LATER_STEP, export_is_active

@@ -17,9 +17,9 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.customs import rules_reader, rulesets
 from pipeline.deliveries.channels import queue_durability
-from pipeline.deliveries.due_streams import is_claimable
 from pipeline.deliveries.models import Attempt, Delivery
-from pipeline.deliveries.streams import is_stream_free
+from pipeline.deliveries.streams.due_streams import is_claimable
+from pipeline.deliveries.streams.streams import is_stream_free
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.ops.migrations.runner import SchemaStatus, schema_status

@@ -18,8 +18,8 @@ from pipeline.core.db import row_count
 from pipeline.core.runtime import Runtime
 from pipeline.customs.models import OriginCertification
 from pipeline.customs.reference.entry import entry_rules
-from pipeline.deliveries import outbox
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification, SandboxHandoff
+from pipeline.deliveries.outbox import outbox
 from pipeline.documents import repository
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent

@@ -18,7 +18,7 @@ from pipeline.accounts import recipients
 from pipeline.core.blob_store import BlobCondition
 from pipeline.core.errors import OUTAGES, ExportsError, NotFound, StoreUnavailable
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries.entry_facts import recorded_invoice
+from pipeline.deliveries.outbox.entry_facts import recorded_invoice
 from pipeline.documents import broker_profile as profiles
 from pipeline.documents import repository
 from pipeline.documents.registry import Document

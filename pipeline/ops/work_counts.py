@@ -33,9 +33,9 @@ from pipeline.core.db import Database, database_now, index_constant, table
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.customs import certifications
-from pipeline.deliveries import circuit_breaker
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outcomes import IS_UNDELIVERED, OVERDUE, QUARANTINED, REACHED_AT, delivery_is, outcome_search
+from pipeline.deliveries.streams import circuit_breaker
 from pipeline.exports.models import Account, Export, Step
 from pipeline.exports.states import ACTIVE_STATES, DeliveryState, ExportState, Milestone, Outcome, StepState
 from pipeline.workflow.inbox import open_items

@@ -14,8 +14,8 @@ from pipeline.core.errors import InvalidState, PreconditionFailed
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries import queries
 from pipeline.deliveries.models import Delivery
+from pipeline.deliveries.outbox.subjects import lock_subject
 from pipeline.deliveries.outcomes import DEAD, read_outcome
-from pipeline.deliveries.subjects import lock_subject
 from pipeline.exports import events
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import REOPENING, EventType, NewEvent

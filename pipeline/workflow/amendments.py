@@ -16,8 +16,8 @@ from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
 from pipeline.core.trace_context import TraceContext
 from pipeline.customs.rules_reader import watch_rules
-from pipeline.deliveries import retractions
-from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.deliveries.outbox import retractions
+from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.deliveries.schemas.messages import RevisionRef
 from pipeline.exports import events, queries
 from pipeline.exports.audit_trail import Action, record_act

@@ -21,7 +21,7 @@ from config.celery_internals import keep_standard_output_clean, run_celery
 from config.queues import ANSWER_SECONDS
 from pipeline.core.metrics import count
 from pipeline.core.process_version import wait_for_restart
-from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.deliveries.polling import Poll
 from pipeline.exports.metrics import NOT_SENT, SENT, TASK_MESSAGES
 from pipeline.workflow.step_leases import EXPORT_LEVEL

@@ -23,10 +23,10 @@ from pipeline.core.failpoints import failpoint
 from pipeline.core.metrics import count, observe
 from pipeline.core.runtime import Runtime
 from pipeline.core.watchdog import WATCHDOG
-from pipeline.deliveries import attempts, sender, streams
-from pipeline.deliveries.held_streams import HeldStreams
-from pipeline.deliveries.sender import Sending
-from pipeline.deliveries.streams import StreamLease
+from pipeline.deliveries.streams import attempts, sender, streams
+from pipeline.deliveries.streams.held_streams import HeldStreams
+from pipeline.deliveries.streams.sender import Sending
+from pipeline.deliveries.streams.streams import StreamLease
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.metrics import FAILED, FENCED, LEASES_LOST, RELEASED, RETRIED, STEP, STEP_SECONDS

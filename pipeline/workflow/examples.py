@@ -27,13 +27,14 @@ from pipeline.core.errors import (
 )
 from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
-from pipeline.deliveries import email_content, messages
 from pipeline.deliveries.channels.protocol import Attachment, EmailBody
-from pipeline.deliveries.entry_facts import add_estimate, recorded_invoice
-from pipeline.deliveries.handoff_messages import ExportContents, build_notifications
+from pipeline.deliveries.email import content
 from pipeline.deliveries.models import Notification
-from pipeline.deliveries.outbox import NewNotification
+from pipeline.deliveries.outbox.entry_facts import add_estimate, recorded_invoice
+from pipeline.deliveries.outbox.handoff_messages import ExportContents, build_notifications
+from pipeline.deliveries.outbox.outbox import NewNotification
 from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.streams import messages
 from pipeline.documents import broker_profile as profiles
 from pipeline.documents.registry import Document, is_wanted
 from pipeline.documents.schemas.invoice import Invoice
@@ -169,7 +170,7 @@ def build_example_message(settings: Settings, account_id: str, partner: PartnerV
     )
     email = None
     if any(each.channel == "email" for each in partner.channels):
-        email = email_content.build_email_body(settings, row, _attach(documents, settings), sent_at=written_at)
+        email = content.build_email_body(settings, row, _attach(documents, settings), sent_at=written_at)
     return ExampleMessage(new.type.value, messages.build_cloud_event(settings, row, None), email)
 
 

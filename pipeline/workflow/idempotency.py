@@ -11,7 +11,7 @@ from sqlmodel import Session
 from pipeline.accounts.api_keys import Caller
 from pipeline.core.db import table
 from pipeline.core.errors import IdempotencyKeyReused
-from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.exports.models import Export, IdempotencyRecord
 from pipeline.exports.plans import UNHASHED, HashedPlan, hash_json
 from pipeline.exports.schemas.export import ExecuteRequest

@@ -12,7 +12,7 @@ from pipeline.accounts.api_keys import Caller
 from pipeline.core.db import database_now
 from pipeline.core.errors import ASK_FOR_LIVE, InsufficientRole, InvalidState, NotFound, Purged
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import retractions
+from pipeline.deliveries.outbox import retractions
 from pipeline.exports import events, queries
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent

@@ -30,8 +30,8 @@ from pipeline.customs.rules_reader import watch_rules
 from pipeline.customs.tariff.facts import TariffFacts, read_facts
 from pipeline.customs.tariff.in_force import StoredEditions, record_editions
 from pipeline.customs.tariff.lines import FindEditions, TariffOnDay
-from pipeline.deliveries import operator_messages
-from pipeline.deliveries.operator_messages import ChangedFindings
+from pipeline.deliveries.outbox import operator_messages
+from pipeline.deliveries.outbox.operator_messages import ChangedFindings
 from pipeline.documents.repository import PURGED
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent

@@ -9,7 +9,8 @@ from pipeline.accounts import partners
 from pipeline.accounts.api_keys import ADMIN, OPERATE, Caller
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import recovery, resend
+from pipeline.deliveries import resend
+from pipeline.deliveries.streams import recovery
 from pipeline.exports.schemas.inbox import Remedy
 from pipeline.workflow.acknowledgements import (
     acknowledge_export,

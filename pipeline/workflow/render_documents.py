@@ -14,7 +14,7 @@ from pipeline.customs import rulesets, treatment
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.pga.worksheet import build_worksheet
 from pipeline.customs.reference.ports import port_rules
-from pipeline.deliveries.entry_facts import add_estimate
+from pipeline.deliveries.outbox.entry_facts import add_estimate
 from pipeline.documents import repository
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.invoice.repository import recorded_unit

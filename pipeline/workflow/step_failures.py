@@ -16,8 +16,8 @@ from pipeline.core import shutdown
 from pipeline.core.db import database_now
 from pipeline.core.errors import OUTAGES, DatabaseBusy, ExportsError, RendererCrashed, Retryable, Terminal, WorkerLost
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import operator_messages
-from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.deliveries.outbox import operator_messages
+from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Step

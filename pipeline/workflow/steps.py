@@ -13,8 +13,9 @@ from sqlmodel import Session
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
-from pipeline.deliveries import handoff, sender
-from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.deliveries import handoff
+from pipeline.deliveries.outbox.outbox import DeliveryStream
+from pipeline.deliveries.streams import sender
 from pipeline.exports import packages
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.states import StepState

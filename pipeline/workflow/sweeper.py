@@ -15,7 +15,7 @@ from pipeline.core.db import database_now, index_constant, statement_now, table
 from pipeline.core.failpoints import failpoint
 from pipeline.core.lease_columns import LEASE_SECONDS, is_free
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries.due_streams import take_due_streams
+from pipeline.deliveries.streams.due_streams import take_due_streams
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.workflow.step_failures import WORKER_LOST

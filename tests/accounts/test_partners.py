@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from pipeline.client import Exports
-from pipeline.deliveries.signature import build_signature_headers
+from pipeline.deliveries.submissions.signature import build_signature_headers
 from tests.deliveries.conftest import Clock
 from tests.deliveries.support.scenario import OTHER, ApiHarness, hand_off
 from tests.support import factories

@@ -10,8 +10,8 @@ import pytest
 from pipeline.accounts import partners, secrets
 from pipeline.core.errors import InvalidApiKey
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import sender
-from pipeline.deliveries.signature import check_signature
+from pipeline.deliveries.streams import sender
+from pipeline.deliveries.submissions.signature import check_signature
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports, hooks
 from tests.deliveries.test_connection_tests_outcome import NAME, register_draft

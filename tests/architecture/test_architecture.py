@@ -33,7 +33,7 @@ CLOCKS = {
     "pipeline/deliveries/channels/email.py": "the mail carries the time of the attempt",
     "pipeline/deliveries/channels/http_client.py": "a Retry-After that is a date is measured from now",
     "pipeline/deliveries/channels/webhook.py": "a connection test signs an event an hour ago",
-    "pipeline/deliveries/signature.py": "the signature carries the time of the attempt",
+    "pipeline/deliveries/submissions/signature.py": "the signature carries the time of the attempt",
     "pipeline/workflow/step_spans.py": "a span carries the time of its end",
 }
 
@@ -44,7 +44,7 @@ FLOATS = {
     "pipeline/interfaces/api/dependencies.py": "seconds",
     "pipeline/deliveries/channels/http_client.py": "seconds",
     "pipeline/deliveries/channels/protocol.py": "milliseconds",
-    "pipeline/deliveries/sender.py": "seconds",
+    "pipeline/deliveries/streams/sender.py": "seconds",
     "pipeline/simulation/drill/report.py": "seconds",
     "pipeline/deliveries/connection_tests.py": "milliseconds",
     "pipeline/interfaces/console/home_views.py": "positions in a picture",
@@ -63,10 +63,10 @@ MACHINES = {
     "pipeline/workflow/step_leases.py": "steps: their leases",
     "pipeline/workflow/interventions.py": "exports and steps, by an operator",
     "pipeline/workflow/amendments.py": "steps of an export that a newer revision replaces",
-    "pipeline/deliveries/submissions.py": "broker submissions, by the broker's answers",
-    "pipeline/deliveries/outbox.py": "deliveries",
-    "pipeline/deliveries/streams.py": "deliveries: their leases",
-    "pipeline/deliveries/attempts.py": "deliveries: results of sending",
+    "pipeline/deliveries/submissions/submissions.py": "broker submissions, by the broker's answers",
+    "pipeline/deliveries/outbox/outbox.py": "deliveries",
+    "pipeline/deliveries/streams/streams.py": "deliveries: their leases",
+    "pipeline/deliveries/streams/attempts.py": "deliveries: results of sending",
     "pipeline/accounts/partners.py": "partners",
 }
 

@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.accounts.secrets import generate_secret
 from pipeline.client import Exports
-from pipeline.deliveries.signature import build_signature_headers
+from pipeline.deliveries.submissions.signature import build_signature_headers
 from pipeline.interfaces.contracts.examples.catalog import read_example
 from tests.support.command_line import ROOT, Commands
 

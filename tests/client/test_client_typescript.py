@@ -18,7 +18,7 @@ from standardwebhooks import Webhook
 from pipeline.accounts.secrets import generate_secret
 from pipeline.client.methods import ApiMethods, Operation
 from pipeline.client.request import RetryWhen
-from pipeline.deliveries.signature import build_signature_headers
+from pipeline.deliveries.submissions.signature import build_signature_headers
 from pipeline.interfaces.contracts.examples.catalog import read_example
 from tests.client.test_client_samples import iterate_samples
 from tests.conftest import skip_or_fail

@@ -12,7 +12,7 @@ import pytest
 from pipeline.accounts.secrets import generate_secret
 from pipeline.client import InvalidWebhook, read_message, verify_webhook
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES, PackageRecorded
-from pipeline.deliveries.signature import build_signature_headers
+from pipeline.deliveries.submissions.signature import build_signature_headers
 from pipeline.interfaces.contracts.examples.catalog import read_example
 
 OLD, NEW = generate_secret(), generate_secret()

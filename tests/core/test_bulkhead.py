@@ -16,8 +16,9 @@ from pipeline.accounts.models import PartnerChannel
 from pipeline.core.bulkhead import Bulkhead, BulkheadLimits
 from pipeline.core.errors import Fenced
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import outbox, sender, streams
-from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.deliveries.outbox import outbox
+from pipeline.deliveries.outbox.outbox import DeliveryStream
+from pipeline.deliveries.streams import sender, streams
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories

@@ -18,9 +18,10 @@ from pipeline.accounts.schemas import PartnerChanges, PartnerTested
 from pipeline.accounts.states import PARTNER_MOVES, PartnerState
 from pipeline.core.errors import InsufficientRole, InvalidState, NotFound, PartnerNotLive
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import connection_tests, recovery
+from pipeline.deliveries import connection_tests
 from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTested
+from pipeline.deliveries.streams import recovery
 from pipeline.exports.schemas.plan import Plan
 from pipeline.simulation.partners.http import ReceivedRequest, WebhookReceiver
 from pipeline.workflow import partner_checks

@@ -14,7 +14,8 @@ from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.core.tenancy import account_scope
-from pipeline.deliveries import connection_tests, sender
+from pipeline.deliveries import connection_tests
+from pipeline.deliveries.streams import sender
 from pipeline.exports.models import Account
 from tests.conftest import Stack
 from tests.deliveries.channels.test_queue import take_messages

@@ -16,10 +16,13 @@ from pipeline.accounts.models import Partner, PartnerSecret
 from pipeline.core import installation
 from pipeline.core.errors import StepFailed
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import handoff, operator_messages, outbox, sender, streams, submissions
+from pipeline.deliveries import handoff
 from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.models import BrokerSubmission, Notification
+from pipeline.deliveries.outbox import operator_messages, outbox
 from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
+from pipeline.deliveries.streams import sender, streams
+from pipeline.deliveries.submissions import submissions
 from pipeline.exports.states import DeliveryState
 from tests.customs.transport_cases import canadian_export, trip
 from tests.deliveries.conftest import OpenRuntime

@@ -14,9 +14,11 @@ from sqlmodel import col, select
 from pipeline.accounts import partners
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import outbox, polling, sandbox_broker, sender
+from pipeline.deliveries import polling, sandbox_broker
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, SandboxHandoff
+from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.polling import Poll, PollResult
+from pipeline.deliveries.streams import sender
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories

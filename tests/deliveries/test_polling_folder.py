@@ -20,11 +20,11 @@ from pipeline.accounts import partners
 from pipeline.accounts.models import PartnerChannel
 from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import outbox, polling, sender
+from pipeline.deliveries import polling
 from pipeline.deliveries.channels import sftp_inbox
-from pipeline.deliveries.channels.sftp_inbox import MAX_BYTES
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
-from pipeline.deliveries.polling import Poll, PollResult
+from pipeline.deliveries.outbox import outbox
+from pipeline.deliveries.streams import sender
 from pipeline.exports.models import Artifact, Event
 from pipeline.workflow import dispatch
 from tests.deliveries.conftest import Clock, OpenRuntime
@@ -86,7 +86,7 @@ def list_inbox(server: SftpServer) -> dict[str, bytes]:
     return {path.removeprefix("in/"): body for path, body in server.files().items() if path.startswith("in/")}
 
 
-def read_inbox(runtime: Runtime) -> PollResult:
+def read_inbox(runtime: Runtime) -> polling.PollResult:
     return polling.poll_folder(runtime, factories.ACCOUNT, factories.BROKER)
 
 
@@ -98,7 +98,7 @@ def test_handoff_is_uploaded_with_documents_and_its_answer_is_recorded(runtime: 
     assert {Path(each["name"]).name for each in manifest["files"]} >= {"cci_json.bin", "cci_pdf.bin", "message.json"}
     assert json.loads((folder / "message.json").read_bytes())["data"]["submissionId"] == sent.id
     write_inbox_file(server, "a1.json", build_answer(sent.id, "filed", entryNumber="ABC-1234567-8"))
-    assert read_inbox(runtime) == PollResult(recorded=1)
+    assert read_inbox(runtime) == polling.PollResult(recorded=1)
     assert read_submission(runtime).state == "filed"
     assert list_inbox(server) == {"done/a1.json": build_answer(sent.id, "filed", entryNumber="ABC-1234567-8")}
     with runtime.db.read() as session:
@@ -112,16 +112,16 @@ def test_folder_with_unreadable_credential_is_read_later(
     sent = hand_over(runtime)
     write_inbox_file(server, "a1.json", build_answer(sent.id))
     with capture_own_logs() as logs:
-        assert read_inbox(make_runtime(secret_key="lost")) == PollResult()
+        assert read_inbox(make_runtime(secret_key="lost")) == polling.PollResult()
     assert [(line["event"], "EXPORTS_SECRET_KEY " in line["reason"]) for line in logs] == [("answers_not_read", True)]
-    assert read_inbox(runtime) == PollResult(recorded=1)
+    assert read_inbox(runtime) == polling.PollResult(recorded=1)
 
 
 def test_answer_to_purged_export_is_moved_to_refused(runtime: Runtime, server: SftpServer) -> None:
     sent = hand_over(runtime)
     exports.purge(runtime, sent.export_id)
     write_inbox_file(server, "a1.json", build_answer(sent.id, "query", message="canary"))
-    assert read_inbox(runtime) == PollResult(refused=1)
+    assert read_inbox(runtime) == polling.PollResult(refused=1)
     assert b"was purged" in b"".join(list_inbox(server).values())
     assert list_answers(runtime) == []
 
@@ -140,7 +140,7 @@ def test_file_about_what_the_plan_lacks_and_a_changed_answer_are_refused(runtime
     nowhere = build_answer(sent.id, "query", 2, fields=[{"pointer": "/units/9", "message": "Which?"}])
     for name, body in [("a", build_answer(sent.id)), ("b", build_answer(sent.id, "rejected")), ("c", nowhere)]:
         write_inbox_file(server, f"{name}.json", body)
-    assert read_inbox(runtime) == PollResult(recorded=1, refused=2)
+    assert read_inbox(runtime) == polling.PollResult(recorded=1, refused=2)
     reasons = [list_inbox(server)[f"refused/{name}.json.reason.txt"].split(b";")[0] for name in "bc"]
     assert reasons == [b"the answer A-1 was recorded with another status", b"/units/9 leads to no place of the plan"]
 
@@ -164,8 +164,8 @@ def test_answers_in_a_read_only_folder_are_recorded(runtime: Runtime, server: Sf
     write_inbox_file(server, "b.json", build_answer(sent.id, "accepted", 2))
     (server.root / "in" / "done").write_text("a file where the folder should be")
     with capture_own_logs() as logs:
-        assert read_inbox(runtime) == PollResult(recorded=2)
-        assert read_inbox(runtime) == PollResult(repeated=2)
+        assert read_inbox(runtime) == polling.PollResult(recorded=2)
+        assert read_inbox(runtime) == polling.PollResult(repeated=2)
     assert [each["event"] for each in logs].count("answer_file_not_moved") == 4
     assert read_submission(runtime).state == "accepted"
 
@@ -174,7 +174,7 @@ def test_concurrent_polls_record_each_answer_once(runtime: Runtime, server: Sftp
     sent = hand_over(runtime)
     for number in range(5):
         write_inbox_file(server, f"a{number}.json", build_answer(sent.id, "received", number))
-    found: list[PollResult] = []
+    found: list[polling.PollResult] = []
     threads = [threading.Thread(target=lambda: found.append(read_inbox(runtime))) for _ in range(4)]
     for thread in threads:
         thread.start()
@@ -188,9 +188,9 @@ def test_concurrent_polls_record_each_answer_once(runtime: Runtime, server: Sftp
 def test_partial_file_is_left_until_it_is_renamed(runtime: Runtime, server: SftpServer) -> None:
     sent = hand_over(runtime)
     write_inbox_file(server, "a.json.part", build_answer(sent.id))
-    assert read_inbox(runtime) == PollResult()
+    assert read_inbox(runtime) == polling.PollResult()
     (server.root / "in" / "a.json.part").rename(server.root / "in" / "a.json")
-    assert read_inbox(runtime) == PollResult(recorded=1)
+    assert read_inbox(runtime) == polling.PollResult(recorded=1)
 
 
 BROKEN = {
@@ -205,7 +205,7 @@ BROKEN = {
     "nobody's": b'{"submissionId":"sub_%s","id":"A-1","status":"accepted"}' % (b"0" * 32),
     "deep": b"[" * 60_000,
     "twice": b'{"id":"A-1","id":"A-2","status":"accepted","submissionId":"sub_%s"}' % (b"0" * 32),
-    "huge": b" " * (MAX_BYTES + 1),
+    "huge": b" " * (sftp_inbox.MAX_BYTES + 1),
 }
 
 
@@ -215,7 +215,7 @@ def test_invalid_answer_file_is_moved_to_refused_and_logged(runtime: Runtime, se
     write_inbox_file(server, "a.json", body)
     write_inbox_file(server, "b.json", build_answer(sent.id))
     with capture_own_logs() as logs:
-        assert read_inbox(runtime) == PollResult(recorded=1, refused=1)
+        assert read_inbox(runtime) == polling.PollResult(recorded=1, refused=1)
     found = list_inbox(server)
     assert found.keys() == {"refused/a.json", "refused/a.json.reason.txt", "done/b.json"}
     assert found["refused/a.json"] == body, "it is not lost"
@@ -235,7 +235,7 @@ def test_answer_for_another_partner_is_refused_as_unknown(
     sent = hand_over(runtime)
     write_inbox_file(server, "theirs.json", build_answer(sent.id))
     write_inbox_file(server, "nobodys.json", build_answer("sub_" + "0" * 32))
-    assert polling.poll_folder(runtime, factories.ACCOUNT, "br_other") == PollResult(refused=2)
+    assert polling.poll_folder(runtime, factories.ACCOUNT, "br_other") == polling.PollResult(refused=2)
     assert list_answers(runtime) == []
     found = list_inbox(server)
     reason = found["refused/theirs.json.reason.txt"].decode().replace(sent.id, "X")
@@ -249,7 +249,7 @@ def test_links_and_folders_are_moved_to_refused_unread(runtime: Runtime, server:
     (server.root / "in" / "link.json").symlink_to(elsewhere)
     (server.root / "in" / "dangling.json").symlink_to(tmp_path / "nothing")
     (server.root / "in" / "folder.json").mkdir()
-    assert read_inbox(runtime) == PollResult(refused=3)
+    assert read_inbox(runtime) == polling.PollResult(refused=3)
     assert list_answers(runtime) == []
     assert {path.name for path in (server.root / "in" / "refused").iterdir()} == {
         name for stem in ("link", "dangling", "folder") for name in (f"{stem}.json", f"{stem}.json.reason.txt")
@@ -265,7 +265,7 @@ def test_unsafe_names_are_ignored_and_counted(runtime: Runtime, server: SftpServ
     write_inbox_file(server, "answer.txt", b"accepted")
     write_inbox_file(server, "réponse.json", build_answer(sent.id))
     with capture_own_logs() as logs:
-        assert read_inbox(runtime) == PollResult(ignored=len(tricks) - 1 + 2), (
+        assert read_inbox(runtime) == polling.PollResult(ignored=len(tricks) - 1 + 2), (
             "all but the entry that servers list themselves"
         )
     assert {"event": "answer_files_ignored", "count": 8, "log_level": "warning"}.items() <= logs[-1].items()
@@ -277,7 +277,7 @@ def test_file_gone_after_listing_is_skipped(runtime: Runtime, server: SftpServer
     sent = hand_over(runtime)
     server.faults.names = [b"gone.json"]
     write_inbox_file(server, "a.json", build_answer(sent.id))
-    assert read_inbox(runtime) == PollResult(recorded=1)
+    assert read_inbox(runtime) == polling.PollResult(recorded=1)
 
 
 def test_unreadable_file_is_moved_to_refused(runtime: Runtime, server: SftpServer) -> None:
@@ -289,7 +289,7 @@ def test_unreadable_file_is_moved_to_refused(runtime: Runtime, server: SftpServe
     server.faults.read = refuse
     write_inbox_file(server, "a.json", build_answer(sent.id))
     write_inbox_file(server, "b.json", build_answer(sent.id))
-    assert read_inbox(runtime) == PollResult(recorded=1, refused=1)
+    assert read_inbox(runtime) == polling.PollResult(recorded=1, refused=1)
     assert b"PermissionDenied" in list_inbox(server)["refused/a.json.reason.txt"]
 
 
@@ -302,9 +302,9 @@ def test_poll_takes_a_bounded_number_oldest_first(
         name = f"a{9 - number}.json"
         write_inbox_file(server, name, build_answer(sent.id, "received", number))
         os.utime(server.root / "in" / name, (number, number))
-    assert read_inbox(runtime) == PollResult(recorded=4)
+    assert read_inbox(runtime) == polling.PollResult(recorded=4)
     assert [number for number, _ in list_answers(runtime)] == ["A-0", "A-1", "A-2", "A-3"]
-    assert read_inbox(runtime) == PollResult(recorded=2)
+    assert read_inbox(runtime) == polling.PollResult(recorded=2)
 
 
 def test_unreachable_or_unpinned_server_is_only_logged(runtime: Runtime, server: SftpServer, tmp_path: Path) -> None:
@@ -312,14 +312,14 @@ def test_unreachable_or_unpinned_server_is_only_logged(runtime: Runtime, server:
     write_inbox_file(server, "a.json", build_answer(sent.id))
     server.password = PASSWORD[::-1]
     with capture_own_logs() as logs:
-        assert read_inbox(runtime) == PollResult()
+        assert read_inbox(runtime) == polling.PollResult()
     server.password = PASSWORD
     with runtime.db.write() as session:
         row = session.exec(select(PartnerChannel).where(col(PartnerChannel.channel) == "sftp")).one()
         key = asyncssh.generate_private_key("ssh-ed25519").export_public_key().decode().strip()
         row.endpoint = row.endpoint | {"hostKeys": [key]}
     with capture_own_logs() as more:
-        assert read_inbox(runtime) == PollResult()
+        assert read_inbox(runtime) == polling.PollResult()
     assert [each["event"] for each in [*logs, *more]] == ["answers_not_read", "answers_not_read"]
     assert "pinned" in more[0]["reason"]
     assert list(list_inbox(server)) == ["a.json"]
@@ -328,7 +328,7 @@ def test_unreachable_or_unpinned_server_is_only_logged(runtime: Runtime, server:
 # Which partners are polled, and when
 
 
-FOLDER = Poll(factories.ACCOUNT, factories.BROKER)
+FOLDER = polling.Poll(factories.ACCOUNT, factories.BROKER)
 
 
 def test_partner_is_polled_only_with_open_submissions_at_the_set_interval(runtime: Runtime, clock: Clock) -> None:
@@ -367,7 +367,7 @@ def test_paused_partner_or_open_breaker_is_not_polled(runtime: Runtime, server: 
         session.execute(update(PartnerChannel).values(open_until=None))
     partners.pause_partner(runtime, factories.ACCOUNT, factories.BROKER)
     assert polling.take_due_polls(runtime) == []
-    assert read_inbox(runtime) == PollResult()
+    assert read_inbox(runtime) == polling.PollResult()
 
 
 def test_concurrent_sweeps_poll_a_partner_once(
@@ -378,7 +378,7 @@ def test_concurrent_sweeps_poll_a_partner_once(
     exports.register(runtime, factories.BROKER, "customs_broker", path="byob", channels=[endpoint])
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     hand_over(runtime)
-    found: list[Poll] = []
+    found: list[polling.Poll] = []
     threads = [threading.Thread(target=lambda: found.extend(polling.take_due_polls(runtime))) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -390,7 +390,7 @@ def test_concurrent_sweeps_poll_a_partner_once(
 def test_each_poll_is_a_separate_task_on_the_deliveries_queue() -> None:
     with Connection("memory://") as connection, connection.SimpleQueue(queues.DELIVERIES) as waiting:
         waiting.clear()
-        dispatch.publish_polls([FOLDER, Poll(factories.ACCOUNT, factories.BROKER, "sub_1")])
+        dispatch.publish_polls([FOLDER, polling.Poll(factories.ACCOUNT, factories.BROKER, "sub_1")])
         sent = [waiting.get(timeout=1) for _ in range(2)]
         for each in sent:
             each.ack()

@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from pipeline.accounts import api_keys
 from pipeline.accounts.schemas import BorderBuddyEndpoint, QueueEndpoint, WebhookEndpoint
-from pipeline.deliveries import outbox, sender
+from pipeline.deliveries.outbox import outbox
+from pipeline.deliveries.streams import sender
 from pipeline.interfaces.cli.main import app
 from pipeline.interfaces.contracts.json_schemas import build_json_schema
 from tests.deliveries.conftest import Clock

@@ -12,11 +12,12 @@ from sqlmodel import col, select
 
 from pipeline.core.errors import InsufficientRole, InvalidState, NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import replay, resend, sender
+from pipeline.deliveries import replay, resend
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.views import ReplayReport, ReplayRequest
+from pipeline.deliveries.streams import sender
 from pipeline.exports.models import Event, Export
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports

@@ -16,11 +16,14 @@ from pipeline.accounts import partners
 from pipeline.accounts.models import Partner
 from pipeline.core.db import table
 from pipeline.core.errors import Refused
-from pipeline.deliveries import operator_messages, recovery, replay, resend, submissions
+from pipeline.deliveries import replay, resend
 from pipeline.deliveries.models import BrokerSubmission, Delivery
-from pipeline.deliveries.operator_messages import ChangedFindings
+from pipeline.deliveries.outbox import operator_messages
+from pipeline.deliveries.outbox.operator_messages import ChangedFindings
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
+from pipeline.deliveries.streams import recovery
+from pipeline.deliveries.submissions import submissions
 from pipeline.exports.models import Act, Event, Export
 from pipeline.exports.plans import hash_plan
 from pipeline.exports.schemas.plan import Plan

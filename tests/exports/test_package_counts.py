@@ -13,7 +13,7 @@ import pytest
 from lxml import etree
 from openpyxl import load_workbook
 
-from pipeline.deliveries.entry_facts import add_estimate
+from pipeline.deliveries.outbox.entry_facts import add_estimate
 from pipeline.documents.formats.invoice_columns import invoice_columns
 from pipeline.documents.registry import render_documents
 from pipeline.exports import examples

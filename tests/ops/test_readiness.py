@@ -17,10 +17,11 @@ from pipeline.accounts import partners
 from pipeline.core import heartbeats
 from pipeline.core.db import database_now
 from pipeline.core.errors import ChannelUnavailable, RendererCrashed, StoreUnavailable
-from pipeline.deliveries import attempts, resend, sender, streams
+from pipeline.deliveries import resend
 from pipeline.deliveries.channels.protocol import DeliveryReceipt
 from pipeline.deliveries.models import Delivery
-from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.deliveries.outbox.outbox import DeliveryStream
+from pipeline.deliveries.streams import attempts, sender, streams
 from pipeline.documents.pdf.supervisor import RENDERER
 from pipeline.exports.models import Step
 from pipeline.ops import readiness

@@ -12,9 +12,10 @@ from sqlmodel import SQLModel, col
 
 from pipeline.accounts import partners
 from pipeline.core.errors import InvalidState, NotFound
-from pipeline.deliveries import handoff_bundle, queries, recovery, resend, sender, streams
+from pipeline.deliveries import handoff_bundle, queries, resend
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.deliveries.outbox.outbox import DeliveryStream
+from pipeline.deliveries.streams import recovery, sender, streams
 from pipeline.documents import repository
 from pipeline.exports import models
 from pipeline.exports import plans as export_plans

@@ -15,9 +15,9 @@ from sqlmodel import col, select
 from pipeline.core.db import database_now
 from pipeline.core.errors import ChannelUnavailable, StoreUnavailable
 from pipeline.core.failpoints import hooks
-from pipeline.deliveries import attempts, sender, streams
 from pipeline.deliveries.models import Delivery
-from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.deliveries.outbox.outbox import DeliveryStream
+from pipeline.deliveries.streams import attempts, sender, streams
 from pipeline.documents import repository
 from pipeline.documents.registry import Document
 from pipeline.exports import plans as export_plans

@@ -19,11 +19,11 @@ from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.heartbeats import Heartbeat
 from pipeline.core.metrics import REGISTRY
 from pipeline.core.tenancy import ALL_ACCOUNTS
-from pipeline.deliveries import submissions
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.models import BrokerSubmission
-from pipeline.deliveries.overdue import notify_overdue
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions.overdue import notify_overdue
 from pipeline.exports import events
 from pipeline.exports.models import Event
 from pipeline.exports.states import Outcome

@@ -19,7 +19,7 @@ from pipeline.core.blob_store import ArtifactStore, BlobCondition
 from pipeline.core.db import database_now
 from pipeline.core.errors import NotFound, RendererCrashed, StoreUnavailable
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.deliveries import recovery
+from pipeline.deliveries.streams import recovery
 from pipeline.documents import repository
 from pipeline.documents.registry import Document
 from pipeline.exports.models import Artifact, ExportPackage, Step

@@ -8,7 +8,7 @@ from dataclasses import replace
 from unittest.mock import patch
 
 from pipeline.deliveries import handoff
-from pipeline.deliveries.held_streams import HeldStreams
+from pipeline.deliveries.streams.held_streams import HeldStreams
 from pipeline.workflow import steps
 from pipeline.workflow.steps import STEPS_BY_NAME
 

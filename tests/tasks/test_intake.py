@@ -20,7 +20,7 @@ from config import queues
 from pipeline.core.errors import DatabaseBusy, IdempotencyInProgress
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
-from pipeline.deliveries.signature import build_signature_headers
+from pipeline.deliveries.submissions.signature import build_signature_headers
 from pipeline.exports.models import Event, Export
 from pipeline.workflow.acceptance import accept_plan
 from tasks import intake

@@ -18,9 +18,11 @@ from pipeline.accounts import partners
 from pipeline.core.db import database_now
 from pipeline.core.errors import InvalidState, NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import due_streams, outbox, queries, recovery, resend, sender, streams
+from pipeline.deliveries import queries, resend
 from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery
-from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.deliveries.outbox import outbox
+from pipeline.deliveries.outbox.outbox import DeliveryStream
+from pipeline.deliveries.streams import due_streams, recovery, sender, streams
 from tasks.sweeper import Sweeper
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports

@@ -9,9 +9,9 @@ from sqlalchemy import select, update
 from sqlmodel import col
 
 from pipeline.core.errors import RendererCrashed
-from pipeline.deliveries import sender
 from pipeline.deliveries.models import Delivery, Notification
 from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
+from pipeline.deliveries.streams import sender
 from pipeline.exports.models import Export, ExportPackage, ExportUnit, Step
 from pipeline.exports.schemas.export import ExecuteRequest, ExportView
 from pipeline.workflow import read_model

@@ -20,10 +20,10 @@ from pipeline.core.errors import ChannelUnavailable, DatabaseBusy, Fenced, Rende
 from pipeline.core.failpoints import hooks
 from pipeline.core.leases import LEASE_RENEWER
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import sender
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.models import Delivery
-from pipeline.deliveries.streams import StreamLease
+from pipeline.deliveries.streams import sender
+from pipeline.deliveries.streams.streams import StreamLease
 from pipeline.workflow import engine
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import STEPS, StepResult, TaskMessage

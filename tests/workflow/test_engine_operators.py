@@ -10,10 +10,11 @@ from sqlmodel import col
 
 from pipeline.core.db import database_now
 from pipeline.core.failpoints import hooks
-from pipeline.deliveries import operator_messages, sender
 from pipeline.deliveries.models import Delivery
-from pipeline.deliveries.operator_messages import DeadDelivery
-from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.deliveries.outbox import operator_messages
+from pipeline.deliveries.outbox.operator_messages import DeadDelivery
+from pipeline.deliveries.outbox.outbox import DeliveryStream
+from pipeline.deliveries.streams import sender
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import TaskMessage
 from tests.support import factories

@@ -9,7 +9,7 @@ import pytest
 from pipeline.accounts.models import Partner
 from pipeline.core import shutdown
 from pipeline.core.failpoints import hooks
-from pipeline.deliveries import sender
+from pipeline.deliveries.streams import sender
 from pipeline.documents.registry import Document, render_documents
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.models import Artifact

@@ -12,7 +12,7 @@ from pipeline.accounts import partners
 from pipeline.accounts.schemas import PartnerChanges
 from pipeline.core.errors import PartnerNotLive, PlanNotExecutable
 from pipeline.core.failpoints import hooks
-from pipeline.deliveries import recovery
+from pipeline.deliveries.streams import recovery
 from pipeline.exports.models import Export
 from pipeline.workflow.interventions import retry_export
 from tests.support import factories

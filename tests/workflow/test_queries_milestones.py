@@ -13,10 +13,10 @@ from sqlmodel import col, select
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.errors import ValidationFailed
-from pipeline.deliveries import submissions
 from pipeline.deliveries.models import BrokerSubmission
-from pipeline.deliveries.overdue import notify_overdue
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions.overdue import notify_overdue
 from pipeline.exports.models import Export
 from pipeline.exports.states import ExportState, Milestone, Outcome
 from pipeline.ops.schemas import StatsRange, StatsView

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from pipeline.core.errors import ChannelUnavailable
-from pipeline.deliveries import recovery
-from pipeline.deliveries.attempts import SendResult, record_attempts
-from pipeline.deliveries.outbox import DeliveryStream
-from pipeline.deliveries.streams import claim_stream
+from pipeline.deliveries.outbox.outbox import DeliveryStream
+from pipeline.deliveries.streams import recovery
+from pipeline.deliveries.streams.attempts import SendResult, record_attempts
+from pipeline.deliveries.streams.streams import claim_stream
 from pipeline.workflow.read_model import read_export
 from tests.support import factories
 from tests.support.task_by_task import task_by_task

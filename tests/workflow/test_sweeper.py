@@ -13,10 +13,11 @@ from sqlalchemy import update
 from sqlmodel import col
 
 from pipeline.core.errors import DatabaseBusy
-from pipeline.deliveries import overdue, polling
-from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.deliveries import polling
+from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.deliveries.polling import Poll
-from pipeline.deliveries.streams import claim_stream
+from pipeline.deliveries.streams.streams import claim_stream
+from pipeline.deliveries.submissions import overdue
 from pipeline.exports.models import Step
 from pipeline.workflow import clock_check, dispatch, engine
 from pipeline.workflow.step_leases import claim_step

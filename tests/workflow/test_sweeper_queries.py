@@ -12,7 +12,9 @@ from sqlmodel import col
 
 from config.celery import app
 from pipeline.core.db import database_now
-from pipeline.deliveries import due_streams, overdue, polling
+from pipeline.deliveries import polling
+from pipeline.deliveries.streams import due_streams
+from pipeline.deliveries.submissions import overdue
 from pipeline.exports.models import Step
 from pipeline.workflow import clock_check, dispatch
 from pipeline.workflow.steps import STEPS, TaskMessage

@@ -13,7 +13,7 @@ from sqlmodel import col
 
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import parse_json
-from pipeline.deliveries import email_content
+from pipeline.deliveries.email import content
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports import plans as export_plans
@@ -82,7 +82,7 @@ def test_messages_of_plan_with_old_dates_can_be_emails(workflow: WorkflowHarness
         rows = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).all()
     assert {MessageType.HANDOFF_READY.value} < {row.event_type for row in rows}
     for row in rows:
-        assert email_content.build_email_body(workflow.runtime.settings, row, ()).text
+        assert content.build_email_body(workflow.runtime.settings, row, ()).text
 
 
 def test_registered_plan_with_old_dates_can_be_loaded(workflow: WorkflowHarness) -> None:

@@ -17,7 +17,7 @@ from pipeline.deliveries.channels.http_client import HttpSession, open_http_sess
 from pipeline.deliveries.channels.http_probe import Probe, ProbeResponse, expect_accepted, expect_refused, send_event
 from pipeline.deliveries.channels.protocol import ChannelFactory, DeliveryReceipt, OutgoingMessage, Stage, run_stages
 from pipeline.deliveries.schemas.cloudevent import CONTENT_TYPE
-from pipeline.deliveries.signature import build_signature_headers
+from pipeline.deliveries.submissions.signature import build_signature_headers
 
 _JSON: Final = {"content-type": CONTENT_TYPE}
 _LONG_AGO: Final = timedelta(hours=1)

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
 from pipeline.accounts.api_keys import READ
-from pipeline.deliveries import handoff_bundle, links
+from pipeline.deliveries import handoff_bundle
+from pipeline.deliveries.submissions import links
 from pipeline.exports import queries
 from pipeline.exports.schemas.export import CustomsPackageView
 from pipeline.interfaces.api.dependencies import KeyHolder, Reader, RuntimeDep

@@ -16,9 +16,9 @@ from pipeline.core.clock import utc_now
 from pipeline.core.errors import InvalidState, NotFound, NotInHandoff, Purged, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import SOURCES, render
-from pipeline.deliveries import answer_forms, email_replies
-from pipeline.deliveries.answer_forms import AnswerForm
-from pipeline.deliveries.email_replies import Handoff, PreviousReply, ReplyLink
+from pipeline.deliveries.submissions import answer_forms, email_replies
+from pipeline.deliveries.submissions.answer_forms import AnswerForm
+from pipeline.deliveries.submissions.email_replies import Handoff, PreviousReply, ReplyLink
 from pipeline.exports.field_text import describe_field
 from pipeline.interfaces.api.dependencies import ApiKeyCache, RuntimeDep, retry_after_header
 from pipeline.interfaces.api.request_body import read_body_up_to

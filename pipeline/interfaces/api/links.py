@@ -14,8 +14,8 @@ from pipeline.core.clock import utc_now
 from pipeline.core.errors import InvalidRequest, NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.core.templating import render
-from pipeline.deliveries import links
 from pipeline.deliveries.schemas.views import DocumentLink, DocumentLinks
+from pipeline.deliveries.submissions import links
 from pipeline.interfaces.api.dependencies import (
     PARTNER,
     ApiKeyCache,

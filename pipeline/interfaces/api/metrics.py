@@ -28,7 +28,7 @@ from pipeline.customs import rules_reader, rulesets
 from pipeline.customs.reference.content import packaged_rules, use_rules
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
 from pipeline.deliveries.channels import queue_reader
-from pipeline.deliveries.outbox import BROKER, OPERATOR, WAREHOUSE
+from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, WAREHOUSE
 from pipeline.exports.models import Step
 from pipeline.exports.numbers import find_most_used_prefix
 from pipeline.exports.states import StepState

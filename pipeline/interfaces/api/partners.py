@@ -19,7 +19,8 @@ from pipeline.accounts.schemas import (
     SecretRotation,
 )
 from pipeline.core.json_input import Parsed
-from pipeline.deliveries import connection_tests, recovery
+from pipeline.deliveries import connection_tests
+from pipeline.deliveries.streams import recovery
 from pipeline.exports.schemas.plan import PartnerId
 from pipeline.interfaces.api.dependencies import Admin, Reader, RuntimeDep
 from pipeline.interfaces.api.openapi import LIST_REFUSALS, READ_REFUSALS, refusal_responses

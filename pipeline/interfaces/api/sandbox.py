@@ -19,8 +19,8 @@ from pipeline.deliveries.channels.borderbuddy import SANDBOX_TOKEN
 from pipeline.deliveries.schemas.cloudevent import SIGNATURE_HEADERS
 from pipeline.deliveries.schemas.messages import HandoffAnswer, HandoffStatus
 from pipeline.deliveries.schemas.views import SandboxPage
-from pipeline.deliveries.signature import check_signature, invalid_signature
-from pipeline.deliveries.submissions import Signer
+from pipeline.deliveries.submissions.signature import check_signature, invalid_signature
+from pipeline.deliveries.submissions.submissions import Signer
 from pipeline.interfaces.api.dependencies import Cursor, Reader, RuntimeDep
 from pipeline.interfaces.api.errors import build_busy
 from pipeline.interfaces.api.openapi import BY_SANDBOX_TOKEN, LIST_REFUSALS, SIGNED, refusal_responses

@@ -12,10 +12,10 @@ from pipeline.core import tenancy
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, PayloadTooLarge
 from pipeline.core.json_input import parse_json
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import submissions
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import AcknowledgementReceipt
-from pipeline.deliveries.submissions import Signer, SubmissionOwner
+from pipeline.deliveries.submissions import submissions
+from pipeline.deliveries.submissions.submissions import Signer, SubmissionOwner
 from pipeline.exports.models import Export
 from pipeline.interfaces.api.dependencies import PARTNER, RuntimeDep, get_caller, roles_allowing
 from pipeline.interfaces.api.errors import ForeignObject

@@ -20,7 +20,7 @@ from pipeline.accounts.schemas import DeliveryView
 from pipeline.client import ApiProblem, ApiUnreachable, Exports
 from pipeline.deliveries.schemas.cloudevent import CONTENT_TYPE
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.deliveries.signature import build_signature_headers
+from pipeline.deliveries.submissions.signature import build_signature_headers
 from pipeline.interfaces.cli.connection import ApiKey, ApiUrl, connect
 from pipeline.interfaces.cli.output import (
     ExitCode,

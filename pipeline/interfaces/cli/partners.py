@@ -29,7 +29,8 @@ from pipeline.accounts.schemas import (
 from pipeline.accounts.states import PartnerState, describe_activation
 from pipeline.core.errors import Refused
 from pipeline.core.json_input import parse_json
-from pipeline.deliveries import connection_tests, recovery
+from pipeline.deliveries import connection_tests
+from pipeline.deliveries.streams import recovery
 from pipeline.documents.schemas.profile import BrokerProfile, MessageProfile, OwnFile
 from pipeline.exports.audit_trail import COMMAND_LINE
 from pipeline.interfaces.cli import portal_links

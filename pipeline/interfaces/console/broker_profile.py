@@ -14,7 +14,7 @@ from pipeline.accounts.api_keys import ADMIN
 from pipeline.accounts.partner_documents import choose_own_file
 from pipeline.accounts.schemas import PartnerChanges, PartnerView
 from pipeline.core.errors import NotFound, PreconditionFailed, Refused
-from pipeline.deliveries import recovery
+from pipeline.deliveries.streams import recovery
 from pipeline.documents.schemas.profile import OwnFile
 from pipeline.interfaces.console import broker_profile_views, partner_input
 from pipeline.interfaces.console.broker_profile_views import ProfilePreview

@@ -12,7 +12,7 @@ from pipeline.accounts import partners
 from pipeline.accounts.api_keys import ADMIN
 from pipeline.accounts.schemas import PartnerView
 from pipeline.core.errors import NotFound, PreconditionFailed, Refused
-from pipeline.deliveries import recovery
+from pipeline.deliveries.streams import recovery
 from pipeline.interfaces.console import channels, partner_input, partner_settings_views
 from pipeline.interfaces.console.channels import ChannelKind
 from pipeline.interfaces.console.input import read_errors

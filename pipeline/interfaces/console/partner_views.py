@@ -20,9 +20,9 @@ from pipeline.accounts.states import ACTIVATION_STEPS, PartnerState
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.field_types import check_year
 from pipeline.deliveries.channels.protocol import Stage
-from pipeline.deliveries.circuit_breaker import BreakerState
 from pipeline.deliveries.queries import MAX_COUNTED
 from pipeline.deliveries.remedies import omit_command
+from pipeline.deliveries.streams.circuit_breaker import BreakerState
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.console.instants import format_instant
 from pipeline.interfaces.console.list_views import FilterLink

@@ -13,8 +13,9 @@ from pipeline.accounts import partners
 from pipeline.accounts.api_keys import ADMIN, OPERATE
 from pipeline.accounts.schemas import DeliveryView
 from pipeline.core.errors import NotFound, Refused
-from pipeline.deliveries import circuit_breaker, history, queries, recovery, replay, resend
+from pipeline.deliveries import history, queries, replay, resend
 from pipeline.deliveries.schemas.views import ReplayRequest
+from pipeline.deliveries.streams import circuit_breaker, recovery
 from pipeline.exports.schemas.plan import PartnerId
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.console import partner_views

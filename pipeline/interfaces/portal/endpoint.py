@@ -11,7 +11,9 @@ from pipeline.accounts import partners, secrets
 from pipeline.accounts.secrets import Rotation
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import InvalidState, Refused, ValidationFailed
-from pipeline.deliveries import circuit_breaker, connection_tests, portal, signature_checks
+from pipeline.deliveries import connection_tests, portal
+from pipeline.deliveries.streams import circuit_breaker
+from pipeline.deliveries.submissions import signature_checks
 from pipeline.interfaces.console.pages import ConsoleRoute, Form, redirect_to
 from pipeline.interfaces.console.partner_secrets import show_older_secrets
 from pipeline.interfaces.portal import views

@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Final
 
 from pipeline.core.text_safety import make_legible
-from pipeline.deliveries.answer_forms import AnswerForm
 from pipeline.deliveries.portal import HandoffSummary, HandoffUnits, PartnerHandoff
+from pipeline.deliveries.submissions.answer_forms import AnswerForm
 from pipeline.exports.field_text import describe_field
 from pipeline.exports.states import SubmissionState
 from pipeline.interfaces.console.deadline_views import ShownDeadline, build_deadline

@@ -14,9 +14,10 @@ from starlette.responses import Response, StreamingResponse
 
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import NotFound, Refused, ValidationFailed
-from pipeline.deliveries import answer_forms, portal, submissions
-from pipeline.deliveries.answer_forms import AnswerForm
+from pipeline.deliveries import portal
 from pipeline.deliveries.portal import PartnerHandoff
+from pipeline.deliveries.submissions import answer_forms, submissions
+from pipeline.deliveries.submissions.answer_forms import AnswerForm
 from pipeline.exports.audit_trail import Action
 from pipeline.exports.schemas.plan import MAX_UNITS
 from pipeline.interfaces.api.headers import download_headers

@@ -8,7 +8,8 @@ from starlette.responses import Response
 
 from pipeline.core.errors import Refused
 from pipeline.core.templating import render
-from pipeline.deliveries import circuit_breaker, portal
+from pipeline.deliveries import portal
+from pipeline.deliveries.streams import circuit_breaker
 from pipeline.interfaces.api.dependencies import RuntimeDep
 from pipeline.interfaces.console.pages import ConsoleRoute, page_response, read_fields, redirect_to
 from pipeline.interfaces.console.session import check_same_origin

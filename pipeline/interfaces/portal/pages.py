@@ -20,7 +20,7 @@ from pipeline.core.errors import ForeignForm, NotFound, Refused
 from pipeline.core.runtime import Runtime
 from pipeline.core.signed_text import Signatures
 from pipeline.core.templating import render
-from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime, rate_limited
 from pipeline.interfaces.api.places import COUNT, PERSON_PART

@@ -12,12 +12,12 @@ from urllib.parse import urlencode
 from pipeline.accounts.schemas import DeliveryView, PartnerView, QueueEndpoint
 from pipeline.accounts.secrets import SecretRecord
 from pipeline.accounts.states import PartnerState
-from pipeline.deliveries.circuit_breaker import BreakerState
 from pipeline.deliveries.history import SentMessage
 from pipeline.deliveries.portal import SHOWN_STATES, DeliveredMessage
 from pipeline.deliveries.queries import MAX_COUNTED
 from pipeline.deliveries.remedies import find_partner_remedy
-from pipeline.deliveries.signature_checks import SignatureCheck
+from pipeline.deliveries.streams.circuit_breaker import BreakerState
+from pipeline.deliveries.submissions.signature_checks import SignatureCheck
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.console import message_views
 from pipeline.interfaces.console.instants import format_instant

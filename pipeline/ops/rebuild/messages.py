@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.deliveries.models import Attempt, BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.outbox import messages_digest
+from pipeline.deliveries.outbox.outbox import messages_digest
 from pipeline.deliveries.outcomes import derive_outcome
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.documents.repository import PURGED

@@ -11,7 +11,7 @@ from sqlmodel import SQLModel
 from pipeline.core.db import table
 from pipeline.customs import treatment
 from pipeline.customs.checks.informal import informal_columns
-from pipeline.deliveries.email_content import build_handoff_subject
+from pipeline.deliveries.email.content import build_handoff_subject
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.documents.repository import PURGED
 from pipeline.exports import packages

@@ -14,8 +14,10 @@ from sqlmodel import Session, SQLModel, col
 from config.settings import Settings
 from pipeline.core.db import database_now, table
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import handoff, outbox, submissions
+from pipeline.deliveries import handoff
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.outbox import outbox
+from pipeline.deliveries.submissions import submissions
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.models import Export, Step

@@ -19,7 +19,7 @@ from pipeline.core.db import constants, database_now, row_count, table
 from pipeline.core.heartbeats import Heartbeat
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
-from pipeline.deliveries.outbox import OPERATOR
+from pipeline.deliveries.outbox.outbox import OPERATOR
 from pipeline.exports.events import EventType
 from pipeline.exports.metrics import HANDOFF_SECONDS, OUTCOMES, STATUS_SECONDS
 from pipeline.exports.models import Event, Export, Step

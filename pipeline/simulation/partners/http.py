@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, Self
 
 from config.network import LOOPBACK
 from pipeline.core.errors import InvalidApiKey
-from pipeline.deliveries.signature import check_signature
+from pipeline.deliveries.submissions.signature import check_signature
 from pipeline.simulation.partners.server import create_self_signed
 
 #: The faults of a webhook receiver.

@@ -10,8 +10,9 @@ from pydantic import SecretStr
 from sqlmodel import select
 
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import outbox, sender
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
+from pipeline.deliveries.outbox import outbox
+from pipeline.deliveries.streams import sender
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories

@@ -23,7 +23,7 @@ from pipeline.core.errors import Fenced
 from pipeline.core.leases import Lease
 from pipeline.deliveries.channels.protocol import Channel, OutgoingMessage
 from pipeline.deliveries.channels.registry import open_channels
-from pipeline.deliveries.sender import DeliveryReport
+from pipeline.deliveries.streams.sender import DeliveryReport
 from tests.deliveries.channels import test_queue, test_sftp
 from tests.deliveries.conftest import OpenRuntime, empty_queues
 from tests.deliveries.support.hooks import attempts, deliver, hand_off_by_webhook, states

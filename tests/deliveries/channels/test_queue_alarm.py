@@ -7,8 +7,8 @@ import time
 import httpx
 from sqlmodel import col, select
 
-from pipeline.deliveries import sender
 from pipeline.deliveries.models import Attempt
+from pipeline.deliveries.streams import sender
 from tests.conftest import SERVERS
 from tests.deliveries.channels.test_queue import ids, take_messages
 from tests.deliveries.conftest import Clock, OpenRuntime

@@ -11,8 +11,10 @@ import pytest
 from sqlmodel import select
 
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import outbox, queries, sender
+from pipeline.deliveries import queries
 from pipeline.deliveries.models import BrokerSubmission
+from pipeline.deliveries.outbox import outbox
+from pipeline.deliveries.streams import sender
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories

@@ -21,7 +21,7 @@ from pipeline.core.outbound import is_public
 from pipeline.deliveries.channels.http_client import MAX_RESPONSE_BYTES
 from pipeline.deliveries.channels.protocol import DeliveryReceipt, OutgoingMessage
 from pipeline.deliveries.channels.webhook import WebhookChannel
-from pipeline.deliveries.signature import build_signature_headers, check_signature
+from pipeline.deliveries.submissions.signature import build_signature_headers, check_signature
 from tests.support.http_endpoint import Endpoint, Script
 from tests.system.faults.matrix import mark_own_stack
 

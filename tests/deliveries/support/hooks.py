@@ -6,9 +6,9 @@ from sqlmodel import col, select
 
 from pipeline.accounts import partners
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import sender
 from pipeline.deliveries.models import Attempt
-from pipeline.deliveries.outbox import DeliveryStream
+from pipeline.deliveries.outbox.outbox import DeliveryStream
+from pipeline.deliveries.streams import sender
 from tests.deliveries.support import exports
 from tests.support import factories
 

@@ -13,8 +13,9 @@ from sqlmodel import col, select
 
 from pipeline.accounts import api_keys, service
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import outbox, sender
 from pipeline.deliveries.models import BrokerSubmission
+from pipeline.deliveries.outbox import outbox
+from pipeline.deliveries.streams import sender
 from pipeline.interfaces.app import create_app
 from pipeline.workflow.steps import TaskMessage
 from tests.deliveries.support import exports

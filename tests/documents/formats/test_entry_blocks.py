@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 from pypdf import PdfReader
 
-from pipeline.deliveries.entry_facts import add_estimate
+from pipeline.deliveries.outbox.entry_facts import add_estimate
 from pipeline.documents.formats.entry_blocks import SUPPLIERS, divide_duties, list_blocks
 from pipeline.documents.formats.entry_import import find_estimate
 from pipeline.documents.formats.entry_worksheet import entry_worksheet

@@ -20,7 +20,7 @@ from pipeline.accounts import api_keys, service
 from pipeline.accounts.api_keys import Mode
 from pipeline.accounts.models import Partner
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.deliveries import sender
+from pipeline.deliveries.streams import sender
 from pipeline.exports import models
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState

@@ -25,7 +25,7 @@ from pipeline.customs import waivers
 from pipeline.customs.models import OriginCertification, Waiver
 from pipeline.deliveries import queries, sandbox_broker
 from pipeline.deliveries.models import SandboxHandoff
-from pipeline.deliveries.signature import build_signature_headers
+from pipeline.deliveries.submissions.signature import build_signature_headers
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.models import LegalHold, LogoFile, SavedFilter
 from pipeline.exports.numbers import SerialBlock, reserve_blocks

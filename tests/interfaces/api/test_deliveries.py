@@ -6,7 +6,7 @@ import json
 
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
-from pipeline.deliveries import sender
+from pipeline.deliveries.streams import sender
 from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.support import factories
 from tests.support.http_endpoint import Endpoint, Script

@@ -20,8 +20,8 @@ from pipeline.accounts.schemas import NewPartner
 from pipeline.core.clock import utc_now
 from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.deliveries import email_replies, links
 from pipeline.deliveries.models import Notification
+from pipeline.deliveries.submissions import email_replies, links
 from pipeline.interfaces.api import dependencies
 from pipeline.interfaces.api.dependencies import ApiKeyCache
 from tests.interfaces.api.conftest import ApiHarness, Open, RecordingPublisher, serve_api

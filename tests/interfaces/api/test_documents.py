@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from pipeline.accounts.schemas import PartnerChanges
 from pipeline.core.errors import StoreUnavailable
-from pipeline.deliveries import recovery
+from pipeline.deliveries.streams import recovery
 from pipeline.exports.schemas.export import CustomsPackageView, ExportView
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories

@@ -17,9 +17,10 @@ from sqlmodel import col, select
 
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
-from pipeline.deliveries import answer_forms, email_content, email_replies
-from pipeline.deliveries.answer_forms import AnswerForm
+from pipeline.deliveries.email import content
 from pipeline.deliveries.models import Acknowledgement, Notification
+from pipeline.deliveries.submissions import answer_forms, email_replies
+from pipeline.deliveries.submissions.answer_forms import AnswerForm
 from pipeline.exports.models import Export
 from pipeline.exports.states import ExportState
 from pipeline.interfaces.api.email_replies import MAX_FORM_BYTES, REQUESTS_PER_MINUTE
@@ -102,7 +103,7 @@ def test_page_and_email_show_the_last_four_digits_of_a_social_security_number(ha
         .get(f"/answers/{email_replies.build_reply_link(harness.runtime.settings, sent_notification).token}")
         .text
     )
-    body = email_content.build_email_body(harness.runtime.settings, sent_notification, [])
+    body = content.build_email_body(harness.runtime.settings, sent_notification, [])
     for text in (page, body.text, body.html):
         assert "XXX-XX-6789" in text
         assert "123-45-6789" not in text

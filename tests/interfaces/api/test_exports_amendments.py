@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from pipeline.deliveries import sender
+from pipeline.deliveries.streams import sender
 from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow.steps import TaskMessage
 from tests.interfaces.api.conftest import ApiHarness, Open, execution, post_until_not_busy

@@ -16,7 +16,7 @@ from config.logs import configure_logs
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core import tracing
-from pipeline.deliveries import sender
+from pipeline.deliveries.streams import sender
 from pipeline.exports.models import Export
 from pipeline.workflow.steps import STEPS
 from tests.interfaces.api.conftest import ApiHarness, Open, execution

@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from pipeline.core.clock import utc_now
-from pipeline.deliveries import links
+from pipeline.deliveries.submissions import links
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
 from tests.support.people import sign_in_client

@@ -21,8 +21,9 @@ from pipeline.accounts import api_keys, partners
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import NotFound
-from pipeline.deliveries import links, messages
 from pipeline.deliveries.models import Notification
+from pipeline.deliveries.streams import messages
+from pipeline.deliveries.submissions import links
 from pipeline.exports.schemas.export import ExportView
 from pipeline.interfaces.api.email_replies import REQUESTS_PER_MINUTE
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open

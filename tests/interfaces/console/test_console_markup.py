@@ -16,7 +16,7 @@ from pipeline.accounts.models import SignedInSession
 from pipeline.accounts.schemas import NewPartner
 from pipeline.customs import waivers
 from pipeline.customs.schemas import NewWaiver
-from pipeline.deliveries import sender
+from pipeline.deliveries.streams import sender
 from pipeline.exports.models import Export
 from pipeline.ops import legal_holds
 from tests.interfaces.api.conftest import ApiHarness, Open

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlmodel import col, select
 
-from pipeline.deliveries import email_content, email_replies
 from pipeline.deliveries.channels.protocol import Attachment
+from pipeline.deliveries.email import content
 from pipeline.deliveries.models import Notification
+from pipeline.deliveries.submissions import email_replies
 from pipeline.interfaces.api.headers import download_headers
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
@@ -60,7 +61,7 @@ def render_everywhere(harness: ApiHarness, made: dict[str, Any]) -> dict[str, st
         notification = session.scalars(select(Notification).where(*of_export)).one()
     settings = harness.runtime.settings
     paper = Attachment("CP-1/paper.pdf", "application/pdf", 10**9, "0" * 64, "http://127.0.0.1:8000/documents/x", bytes)
-    letter = email_content.build_email_body(settings, notification, [paper])
+    letter = content.build_email_body(settings, notification, [paper])
     assert letter.subject.isprintable()
     browser = harness.client_with_key(None)
     sign_in_client(browser, harness.runtime, "read", "operate")

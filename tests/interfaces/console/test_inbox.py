@@ -15,9 +15,9 @@ from pipeline.accounts import partners
 from pipeline.accounts.models import PartnerChannel
 from pipeline.core import tenancy
 from pipeline.core.db import database_now
-from pipeline.deliveries import overdue, submissions
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.submissions import overdue, submissions
 from pipeline.exports.audit_trail import list_acts
 from pipeline.exports.models import Event, Export
 from pipeline.exports.schemas.inbox import Cause

@@ -16,7 +16,7 @@ from pipeline.accounts.models import PartnerChannel, PartnerSecret
 from pipeline.accounts.partners import get_partner
 from pipeline.accounts.schemas import NewPartner, PartnerChanges
 from pipeline.core.errors import NotFound
-from pipeline.deliveries import recovery
+from pipeline.deliveries.streams import recovery
 from pipeline.exports.audit_trail import list_acts
 from pipeline.simulation.partners.http import WebhookReceiver
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open

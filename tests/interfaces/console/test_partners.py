@@ -14,7 +14,7 @@ from sqlalchemy import update
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.clock import utc_now
-from pipeline.deliveries import sender
+from pipeline.deliveries.streams import sender
 from pipeline.exports.models import Export
 from pipeline.interfaces.console import partners as partner_pages
 from pipeline.simulation.partners.http import WebhookReceiver

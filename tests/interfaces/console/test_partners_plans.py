@@ -10,8 +10,9 @@ import pytest
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.findings import Finding
-from pipeline.deliveries import operator_messages, sender
-from pipeline.deliveries.operator_messages import ChangedFindings
+from pipeline.deliveries.outbox import operator_messages
+from pipeline.deliveries.outbox.operator_messages import ChangedFindings
+from pipeline.deliveries.streams import sender
 from pipeline.interfaces.console.inbox_views import ChosenItem
 from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.interfaces.console.test_console import sign_in_browser

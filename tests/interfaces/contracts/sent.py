@@ -16,8 +16,8 @@ from sqlmodel import col, select
 
 from config.settings import Settings
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.deliveries import messages
 from pipeline.deliveries.models import Notification
+from pipeline.deliveries.streams import messages
 from tests.interfaces.contracts import published
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
-from pipeline.deliveries import sender
+from pipeline.deliveries.streams import sender
 from pipeline.exports.audit_trail import list_acts
 from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.interfaces.portal.conftest import find_ids, open_portal, submit

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.accounts import partners, secrets
 from pipeline.accounts.schemas import NewPartner
-from pipeline.deliveries.signature import build_signature_headers
+from pipeline.deliveries.submissions.signature import build_signature_headers
 from pipeline.exports.audit_trail import list_acts
 from pipeline.simulation.partners.http import WebhookReceiver
 from tests.interfaces.api.conftest import ApiHarness, Open

@@ -13,8 +13,9 @@ from sqlmodel import col, select
 
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
-from pipeline.deliveries import email_replies, sender
 from pipeline.deliveries.models import Notification
+from pipeline.deliveries.streams import sender
+from pipeline.deliveries.submissions import email_replies
 from tests.conftest import skip_or_fail
 from tests.deliveries.support import exports
 from tests.interfaces.api.conftest import ApiHarness, Open

@@ -13,7 +13,7 @@ from playwright.sync_api import Page, expect
 
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
-from pipeline.deliveries import sender
+from pipeline.deliveries.streams import sender
 from pipeline.simulation.partners.http import WebhookReceiver
 from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.interfaces.console.test_console_strangers import click

@@ -12,7 +12,7 @@ from sqlmodel import select
 from pipeline.core.db import table
 from pipeline.core.errors import ChannelRefused
 from pipeline.deliveries.models import BrokerSubmission
-from pipeline.deliveries.overdue import notify_overdue
+from pipeline.deliveries.submissions.overdue import notify_overdue
 from pipeline.exports.models import Export
 from pipeline.exports.states import Outcome
 from pipeline.ops.rebuild import service

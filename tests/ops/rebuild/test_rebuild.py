@@ -13,10 +13,12 @@ from sqlmodel import SQLModel, col, select
 from pipeline.accounts.numbers import skip_numbers
 from pipeline.core.db import Instant, table
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, RendererCrashed
-from pipeline.deliveries import replay, resend, sender, submissions
+from pipeline.deliveries import replay, resend
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
+from pipeline.deliveries.streams import sender
+from pipeline.deliveries.submissions import submissions
 from pipeline.exports.models import Account, Artifact, Export, ExportPackage, ExportUnit, LineTreatment, Step
 from pipeline.ops import audit
 from pipeline.ops.rebuild import service

@@ -11,8 +11,8 @@ import sqlalchemy as sa
 from sqlmodel import SQLModel, col, select
 
 from pipeline.core.db import table
-from pipeline.deliveries import sender
 from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
+from pipeline.deliveries.streams import sender
 from pipeline.exports.models import Artifact, Event, Export, ExportPackage, ExportUnit, LineTreatment, PlanSnapshot
 from pipeline.ops import audit, retention
 from pipeline.ops.rebuild import service

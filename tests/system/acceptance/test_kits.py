@@ -19,7 +19,7 @@ from kombu import Connection
 from config import queues
 from pipeline.accounts.secrets import generate_secret
 from pipeline.core.ids import new_id
-from pipeline.deliveries.signature import build_signature_headers
+from pipeline.deliveries.submissions.signature import build_signature_headers
 from tests.support.http_endpoint import Endpoint, Script
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import Redis, poll

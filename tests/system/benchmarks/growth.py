@@ -13,7 +13,7 @@ from typing import Final, Self
 
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.core.tenancy import account_scope
-from pipeline.deliveries.overdue import notify_overdue
+from pipeline.deliveries.submissions.overdue import notify_overdue
 from pipeline.exports.queries import find_export
 from pipeline.exports.states import ExportState, Milestone, Outcome
 from pipeline.interfaces.api.metrics import WorkCollector

@@ -18,7 +18,7 @@ from config.celery import app
 from config.logs import configure_logs
 from config.settings import get_settings
 from pipeline.core.runtime import open_runtime, process_runtime
-from pipeline.deliveries import sender
+from pipeline.deliveries.streams import sender
 from tests.deliveries.support import exports
 from tests.support import factories
 from tests.support.ports import LOOPBACK, accepts, free_port

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pipeline.core.ids import new_id
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.deliveries import sender
+from pipeline.deliveries.streams import sender
 from pipeline.workflow import read_model
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import STEPS, TaskMessage

@@ -14,7 +14,7 @@ from pipeline.accounts import secrets
 from pipeline.core import heartbeats
 from pipeline.core.heartbeats import Heartbeat
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
-from pipeline.deliveries.signature import build_signature_headers
+from pipeline.deliveries.submissions.signature import build_signature_headers
 from pipeline.exports.models import Export
 from tests.support import factories
 from tests.system.faults.case import SETTLE_SECONDS, Case

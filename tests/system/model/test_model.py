@@ -26,10 +26,11 @@ from sqlmodel import col, select
 from pipeline.core.bulkhead import Bulkhead
 from pipeline.core.errors import AlreadyExecuted, InvalidState
 from pipeline.deliveries import replay as delivery_replay
-from pipeline.deliveries import resend, sender, submissions
+from pipeline.deliveries import resend
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
+from pipeline.deliveries.submissions import submissions
 from pipeline.exports.events import EventType
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExecuteRequest
@@ -318,10 +319,10 @@ def prepare_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     renewer = ModelLeaseRenewer(_now)
     # A scenario must not depend on how long it really takes: Hypothesis repeats it.
     monkeypatch.setattr("pipeline.workflow.step_leases.LEASE_RENEWER", renewer)
-    monkeypatch.setattr("pipeline.deliveries.sender.SENDERS", Bulkhead(renewer.monotonic))
-    monkeypatch.setattr("pipeline.deliveries.streams.LEASE_RENEWER", renewer)
-    monkeypatch.setattr("pipeline.deliveries.streams.time", renewer)
-    monkeypatch.setattr("pipeline.deliveries.held_streams.time", renewer)
+    monkeypatch.setattr("pipeline.deliveries.streams.sender.SENDERS", Bulkhead(renewer.monotonic))
+    monkeypatch.setattr("pipeline.deliveries.streams.streams.LEASE_RENEWER", renewer)
+    monkeypatch.setattr("pipeline.deliveries.streams.streams.time", renewer)
+    monkeypatch.setattr("pipeline.deliveries.streams.held_streams.time", renewer)
     FOLDER.append(tmp_path)
     yield
     FOLDER.pop()

@@ -22,8 +22,10 @@ from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import Database
 from pipeline.core.errors import RendererCrashed, StoreUnavailable
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries import connection_tests, overdue, sender
+from pipeline.deliveries import connection_tests
 from pipeline.deliveries.models import Attempt, Delivery, Notification
+from pipeline.deliveries.streams import sender
+from pipeline.deliveries.submissions import overdue
 from pipeline.documents.registry import Document
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.models import Artifact, Event, Export

@@ -21,8 +21,8 @@ from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.errors import InvalidState
 from pipeline.core.runtime import Runtime, open_runtime
-from pipeline.deliveries import sender
 from pipeline.deliveries.models import Delivery, Notification
+from pipeline.deliveries.streams import sender
 from pipeline.exports.models import Artifact, Export
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.ops import audit, backup

@@ -1,0 +1,1 @@
+"""The text and the attachments of e-mail messages."""

@@ -1,0 +1,138 @@
+"""The parts of an e-mail's text, and the texts about late answers and about rechecked plans."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+
+from pipeline.core.findings import Finding
+from pipeline.deliveries.email.attachments import EmailDocuments
+from pipeline.deliveries.schemas.messages import ExportMessage, ExportRechecked, HandoffOverdue, PlanRechecked
+
+_REASON: Final = "new rules or editions change what is found"
+
+
+@dataclass(frozen=True)
+class Section:
+    """Facts under a title: pairs of name and text."""
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class ReplyUrl:
+    """The reply link and its end."""
+
+    url: str
+    ends_at: str
+
+
+@dataclass(frozen=True)
+class EmailContent:
+    """The text of an e-mail, in reading order."""
+
+    subject: str
+    heading: str
+    opening: Sequence[str]
+    sections: Sequence[Section] = ()
+    documents: EmailDocuments = field(default_factory=EmailDocuments)
+    reply: ReplyUrl | None = None
+    instructions: Sequence[str] = ()  # what to do, step by step
+    page: tuple[str, str] | None = None  # a page with more: label and address
+
+
+def build_overdue(message: HandoffOverdue, page: tuple[str, str]) -> EmailContent:
+    """Return the text about a customs broker that has not answered in time; `page` is the export's in the console."""
+    return EmailContent(
+        f"Export {message.batch_id}: {message.partner_id} has not answered in time",
+        "A customs broker has not answered in time",
+        [
+            (
+                f"The handoff to {message.partner_id} has the status “{message.submission_status}”. The next status"
+                f" was due by {format_moment(message.deadline_at)}. The shipment may arrive before an entry is filed."
+            )
+        ],
+        [
+            Section(
+                "The handoff",
+                [
+                    ("Customs broker", message.partner_id),
+                    ("Channel", message.channel),
+                    ("Status", message.submission_status),
+                    ("Next status due", format_moment(message.deadline_at)),
+                    ("Submission", message.submission_id),
+                ],
+            )
+        ],
+        instructions=["Call the customs broker. Ask whether the handoff can be read, and when the answer comes."],
+        page=page,
+    )
+
+
+def build_rechecked(message: ExportRechecked, page: tuple[str, str]) -> EmailContent:
+    """Return the text about an export in whose plan a recheck finds something else; `page` is its page in the console."""
+    return EmailContent(
+        f"Export {message.batch_id}: {_REASON} in its plan",
+        f"{_REASON.capitalize()} in a plan",
+        [
+            *_name_judges(message),
+            "The goods of this export have not crossed. Its documents stay as they are.",
+        ],
+        _list_changed(message),
+        instructions=["Ask the customs broker about the new findings. If the plan must change, amend the export."],
+        page=page,
+    )
+
+
+def build_plan_rechecked(message: PlanRechecked) -> EmailContent:
+    """Return the same text about a plan that is only registered."""
+    return EmailContent(
+        f"Plan of batch {message.batch_id}: {_REASON} in it",
+        f"{_REASON.capitalize()} in a plan",
+        [
+            *_name_judges(message),
+            "This plan is not executed yet. Its execution is judged by the rules and editions that are in force then.",
+        ],
+        _list_changed(message),
+        instructions=[
+            "Look at the findings. If the plan must change, register the changed plan, and execute that one."
+        ],
+    )
+
+
+def describe_origin(message: ExportMessage | PlanRechecked) -> list[str]:
+    """Return the lines at the end of an e-mail that name what it is about."""
+    if isinstance(message, PlanRechecked):
+        return [f"Plan {message.plan_id}, batch {message.batch_id}"]
+    return [
+        f"Export {message.export_id}, batch {message.batch_id}, revision {message.revision}",
+        f"Treatment digest {message.treatment_digest}",
+    ]
+
+
+def _name_judges(message: ExportRechecked | PlanRechecked) -> list[str]:
+    """Return what checked the plan, and what checked it before as far as that is known and differs."""
+    before = message.ruleset_before
+    rules = "" if before in {None, message.ruleset} else f"; before it was {before}"
+    said = [f"Checked by ruleset {message.ruleset}{rules}."]
+    if message.editions != message.editions_before and (message.editions or message.editions_before):
+        earlier = "" if message.editions_before is None else f"; before: {', '.join(message.editions_before) or 'none'}"
+        said.append(f"Checked by editions: {', '.join(message.editions) or 'none'}{earlier}.")
+    return said
+
+
+def _list_changed(message: ExportRechecked | PlanRechecked) -> list[Section]:
+    sections = (("New findings", message.appeared), ("Findings that are gone", message.gone))
+    return [Section(title, [_describe_finding(each) for each in found]) for title, found in sections if found]
+
+
+def _describe_finding(finding: Finding) -> tuple[str, str]:
+    return f"{finding.rule}, {finding.severity}", f"{finding.message} {finding.remedy}"
+
+
+def format_moment(at: datetime) -> str:
+    """Return the instant in UTC, by the minute."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,26 @@
+"""When a failed delivery is retried."""
+
+from __future__ import annotations
+
+import random
+
+from config.settings import Settings
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable, Terminal, WorkerLost
+from pipeline.deliveries.streams.streams import ClaimedDelivery
+
+#: Limits on the Retry-After of an endpoint.
+MIN_RETRY_AFTER_SECONDS, MAX_RETRY_AFTER_SECONDS = 1.0, 86_400.0
+
+
+Failure = ChannelUnavailable | ChannelRefused | WorkerLost
+
+
+def compute_retry_delay(settings: Settings, failing: ClaimedDelivery, failure: Failure) -> float | None:
+    """Return the seconds until the next attempt, with full jitter, or None if the delivery is dead."""
+    schedule = settings.delivery_schedule_seconds
+    if isinstance(failure, Terminal) or failing.counted_attempts >= len(schedule):
+        return None
+    requested = failure.retry_after_seconds
+    if requested is not None:
+        return min(max(requested, MIN_RETRY_AFTER_SECONDS), MAX_RETRY_AFTER_SECONDS)
+    return random.uniform(0, schedule[failing.counted_attempts])  # noqa: S311 - spreads load, not a secret

@@ -1,0 +1,1 @@
+"""A broker's answers: how they are asked for, checked and recorded."""

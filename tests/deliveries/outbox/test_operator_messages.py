@@ -1,0 +1,98 @@
+"""Messages to the operators, and the events of their causes, carry the outcome of the export at that moment."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from pipeline.core.runtime import Runtime
+from pipeline.deliveries.models import Notification
+from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
+from pipeline.deliveries.submissions import overdue
+from pipeline.exports.models import Event, Export
+from tests.deliveries.conftest import Clock
+from tests.deliveries.submissions.test_submissions import record_answer
+from tests.deliveries.support import exports
+from tests.support.query_counter import record_statements
+
+
+def hand_off(runtime: Runtime, *, executed: bool = True) -> exports.PreparedExport:
+    export = exports.prepare_export(runtime)
+    exports.hand_off(runtime, export)
+    if executed:
+        with runtime.db.write() as session:
+            session.execute(update(Export).values(state="executed"))
+    return export
+
+
+def read_last_event(runtime: Runtime) -> Event:
+    with runtime.db.read() as session:
+        return session.scalars(select(Event).order_by(col(Event.seq).desc()).limit(1)).one()
+
+
+def read_last_message(runtime: Runtime) -> Notification:
+    with runtime.db.read() as session:
+        return session.scalars(select(Notification).order_by(col(Notification.position).desc()).limit(1)).one()
+
+
+def read_outcomes(runtime: Runtime) -> tuple[Any, Any]:
+    """Return the outcome in the newest message and in the newest event."""
+    return json.loads(read_last_message(runtime).data).get("outcome"), read_last_event(runtime).data.get("outcome")
+
+
+@pytest.mark.parametrize("status", ["rejected", "query", "held"])
+def test_answer_that_needs_a_person_says_the_outcome(runtime: Runtime, status: str) -> None:
+    hand_off(runtime)
+    record_answer(runtime, "a-1", status)
+    assert read_outcomes(runtime) == (status, status)
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [("received", "with_broker"), ("accepted", "accepted"), ("filed", "filed"), ("released", "released")],
+)
+def test_event_of_each_answer_says_the_outcome(runtime: Runtime, status: str, outcome: str) -> None:
+    hand_off(runtime)
+    record_answer(runtime, "a-1", status)
+    assert read_last_event(runtime).data["outcome"] == outcome
+
+
+def test_late_answer_says_the_outcome_and_not_its_own_status(runtime: Runtime) -> None:
+    hand_off(runtime)
+    record_answer(runtime, "a-2", "released")
+    record_answer(runtime, "a-1", "query")
+    assert read_outcomes(runtime) == ("released", "released")
+
+
+def test_answer_before_the_end_of_the_execution_is_in_progress(runtime: Runtime) -> None:
+    hand_off(runtime, executed=False)
+    record_answer(runtime, "a-1", "rejected")
+    assert read_outcomes(runtime) == ("in_progress", "in_progress")
+
+
+def test_overdue_status_says_the_outcome(runtime: Runtime, clock: Clock) -> None:
+    hand_off(runtime)
+    clock.pass_seconds(3600)
+    overdue.notify_overdue(runtime)
+    assert read_outcomes(runtime) == ("overdue", "overdue")
+
+
+def test_outcome_costs_no_further_statement(runtime: Runtime) -> None:
+    hand_off(runtime)
+    record_answer(runtime, "a-1", "received")
+    with record_statements(runtime.db) as statements:
+        record_answer(runtime, "a-2", "accepted")
+    # The test's search; then: find, lock, is it purged, answer, status, outcome, number, event, read the status.
+    assert len([each for each in statements if not each.startswith("BEGIN")]) == 10, statements
+
+
+def test_message_of_an_earlier_version_is_valid(runtime: Runtime) -> None:
+    hand_off(runtime)
+    record_answer(runtime, "a-1", "rejected")
+    stored = read_last_message(runtime)
+    data = {name: value for name, value in json.loads(stored.data).items() if name != "outcome"}
+    assert MESSAGES[MessageType(stored.event_type)].model_validate(data).model_dump()["outcome"] is None
