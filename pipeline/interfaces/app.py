@@ -54,37 +54,29 @@ from pipeline.interfaces.api.openapi_document import add_contract
 from pipeline.interfaces.api.parameters import check_query
 from pipeline.interfaces.api.places import RequestLimit
 from pipeline.interfaces.api.single_flight import SingleFlight
-from pipeline.interfaces.console import (
-    amendments,
-    api_reference,
-    assets,
+from pipeline.interfaces.console import api_reference
+from pipeline.interfaces.console.exports import amendments, revisions
+from pipeline.interfaces.console.exports import documents as document_pages
+from pipeline.interfaces.console.exports import exports as console_exports
+from pipeline.interfaces.console.partners import (
     broker_profile,
-    certifications,
     connection_tests,
-    holds,
-    home,
-    keys,
-    live,
-    own_person,
     partner_examples,
     partner_secrets,
     partner_settings,
-    provider,
-    revisions,
-    search,
-    sign_in,
 )
-from pipeline.interfaces.console import audit as audit_pages
-from pipeline.interfaces.console import documents as document_pages
-from pipeline.interfaces.console import exports as console_exports
-from pipeline.interfaces.console import inbox as inbox_pages
-from pipeline.interfaces.console import partners as partner_pages
-from pipeline.interfaces.console import people as people_pages
-from pipeline.interfaces.console import portal_links as portal_link_pages
-from pipeline.interfaces.console import print_settings as print_settings_pages
-from pipeline.interfaces.console import rules as rule_pages
-from pipeline.interfaces.console import waivers as waiver_pages
-from pipeline.interfaces.console.pages import public_refusal
+from pipeline.interfaces.console.partners import partners as partner_pages
+from pipeline.interfaces.console.partners import portal_links as portal_link_pages
+from pipeline.interfaces.console.people import audit as audit_pages
+from pipeline.interfaces.console.people import keys, own_person, provider, sign_in
+from pipeline.interfaces.console.people import people as people_pages
+from pipeline.interfaces.console.people import print_settings as print_settings_pages
+from pipeline.interfaces.console.work import certifications, holds, home, search
+from pipeline.interfaces.console.work import inbox as inbox_pages
+from pipeline.interfaces.console.work import rules as rule_pages
+from pipeline.interfaces.console.work import waivers as waiver_pages
+from pipeline.interfaces.pages import assets, live
+from pipeline.interfaces.pages.pages import public_refusal
 from pipeline.interfaces.portal import deliveries as portal_deliveries
 from pipeline.interfaces.portal import endpoint, handoffs, samples
 from pipeline.interfaces.portal import home as portal_home

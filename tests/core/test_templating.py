@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pipeline.core.templating import SOURCES, environment
-from pipeline.interfaces.console.instants import format_instant
+from pipeline.interfaces.pages.instants import format_instant
 
 
 def apply(name: str, value: object) -> str:

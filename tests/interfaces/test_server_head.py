@@ -17,7 +17,7 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from pipeline.interfaces import server
-from pipeline.interfaces.console.assets import VIEWER
+from pipeline.interfaces.pages.assets import VIEWER
 from pipeline.interfaces.server import MAX_HEAD_BYTES, WEB_OPTIONS, BoundedHead
 from tests.architecture.test_wiring import procfile
 from tests.interfaces.api.conftest import ApiHarness

@@ -85,8 +85,12 @@ class Album:
 
     def find_missing(self, folder: str) -> set[str]:
         """Return the templates of a folder below templates/ that make a page but none of these pages."""
-        files = (TEMPLATES / folder).glob("*.html")
-        made = {f"{folder}/{each.name}" for each in files if each.read_text(encoding="utf-8").startswith("{% extends")}
+        files = (TEMPLATES / folder).rglob("*.html")
+        made = {
+            each.relative_to(TEMPLATES).as_posix()
+            for each in files
+            if each.read_text(encoding="utf-8").startswith("{% extends")
+        }
         assert made
         return made - self.templates
 

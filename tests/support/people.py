@@ -19,7 +19,7 @@ from pipeline.core.db import database_now
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.exports.audit_trail import list_acts
-from pipeline.interfaces.console.session import cookie_name
+from pipeline.interfaces.pages.session import cookie_name
 from tests.support import factories
 
 OTHER: Final = "acc_other"

@@ -11,7 +11,7 @@ from starlette.responses import Response
 from pipeline.core.templating import render
 from pipeline.interfaces.api.openapi import REFUSALS_BY_CODE
 from pipeline.interfaces.api.remedies import REMEDIES
-from pipeline.interfaces.console.pages import public_page
+from pipeline.interfaces.pages.pages import public_page
 
 router = APIRouter(include_in_schema=False)
 

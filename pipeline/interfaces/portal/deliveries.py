@@ -15,8 +15,8 @@ from pipeline.deliveries import history, portal, replay, resend
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.api.headers import download_headers
-from pipeline.interfaces.console.pages import ConsoleRoute, redirect_to
-from pipeline.interfaces.console.partner_views import parse_instant
+from pipeline.interfaces.console.partners.partner_views import parse_instant
+from pipeline.interfaces.pages.pages import ConsoleRoute, redirect_to
 from pipeline.interfaces.portal import views
 from pipeline.interfaces.portal.pages import PAGE_SIZE, Holder, PortalFields, PortalVisit
 

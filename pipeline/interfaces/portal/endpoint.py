@@ -14,8 +14,8 @@ from pipeline.core.errors import InvalidState, Refused, ValidationFailed
 from pipeline.deliveries import connection_tests, portal
 from pipeline.deliveries.streams import circuit_breaker
 from pipeline.deliveries.submissions import signature_checks
-from pipeline.interfaces.console.pages import ConsoleRoute, Form, redirect_to
-from pipeline.interfaces.console.partner_secrets import show_older_secrets
+from pipeline.interfaces.console.partners.partner_secrets import show_older_secrets
+from pipeline.interfaces.pages.pages import ConsoleRoute, Form, redirect_to
 from pipeline.interfaces.portal import views
 from pipeline.interfaces.portal.pages import Holder, PortalFields, PortalVisit, limit_portal_form
 

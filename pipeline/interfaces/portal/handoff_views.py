@@ -12,12 +12,12 @@ from pipeline.deliveries.portal import HandoffSummary, HandoffUnits, PartnerHand
 from pipeline.deliveries.submissions.answer_forms import AnswerForm
 from pipeline.exports.field_text import describe_field
 from pipeline.exports.states import SubmissionState
-from pipeline.interfaces.console.deadline_views import ShownDeadline, build_deadline
-from pipeline.interfaces.console.instants import format_instant
-from pipeline.interfaces.console.list_views import FilterLink
+from pipeline.interfaces.console.exports.deadline_views import ShownDeadline, build_deadline
 from pipeline.interfaces.event_text import format_size
 from pipeline.interfaces.handoff_units import ShownHandedUnit, show_handed_unit
 from pipeline.interfaces.kind_text import describe_document_kind
+from pipeline.interfaces.pages.instants import format_instant
+from pipeline.interfaces.pages.list_views import FilterLink
 
 #: The statuses of a handoff in their order, for the ladder on its page.
 _LADDER: Final = ("sent", "delivered", "received", "accepted", "filed", "released")

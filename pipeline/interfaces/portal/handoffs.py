@@ -21,7 +21,7 @@ from pipeline.deliveries.submissions.answer_forms import AnswerForm
 from pipeline.exports.audit_trail import Action
 from pipeline.exports.schemas.plan import MAX_UNITS
 from pipeline.interfaces.api.headers import download_headers
-from pipeline.interfaces.console.pages import ConsoleRoute, Form, build_next_link, redirect_to
+from pipeline.interfaces.pages.pages import ConsoleRoute, Form, build_next_link, redirect_to
 from pipeline.interfaces.portal import handoff_views
 from pipeline.interfaces.portal.pages import PAGE_SIZE, Holder, PortalFields, PortalVisit
 

@@ -11,8 +11,8 @@ from pipeline.core.templating import render
 from pipeline.deliveries import portal
 from pipeline.deliveries.streams import circuit_breaker
 from pipeline.interfaces.api.dependencies import RuntimeDep
-from pipeline.interfaces.console.pages import ConsoleRoute, page_response, read_fields, redirect_to
-from pipeline.interfaces.console.session import check_same_origin
+from pipeline.interfaces.pages.pages import ConsoleRoute, page_response, read_fields, redirect_to
+from pipeline.interfaces.pages.session import check_same_origin
 from pipeline.interfaces.portal import session, views
 from pipeline.interfaces.portal.pages import OPEN, Holder, PortalFields
 

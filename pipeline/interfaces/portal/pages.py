@@ -24,7 +24,7 @@ from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime, rate_limited
 from pipeline.interfaces.api.places import COUNT, PERSON_PART
-from pipeline.interfaces.console.pages import Form, SignedOut, describe_refusal, page_response, read_fields
+from pipeline.interfaces.pages.pages import Form, SignedOut, describe_refusal, page_response, read_fields
 from pipeline.interfaces.portal import session
 from pipeline.interfaces.portal.views import build_nav
 from pipeline.workflow.steps import stream_tasks

@@ -22,11 +22,11 @@ from pipeline.documents.registry import KINDS
 from pipeline.exports import examples
 from pipeline.exports.schemas.plan import Unit
 from pipeline.interfaces.api.headers import download_headers
-from pipeline.interfaces.console.pages import ConsoleRoute
 from pipeline.interfaces.contracts.asyncapi import QUEUES_BY_TYPE
 from pipeline.interfaces.contracts.examples.catalog import read_example
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
 from pipeline.interfaces.kind_text import describe_message_type
+from pipeline.interfaces.pages.pages import ConsoleRoute
 from pipeline.interfaces.portal.pages import Holder
 
 router = APIRouter(prefix="/portal", include_in_schema=False, route_class=ConsoleRoute)

@@ -19,12 +19,12 @@ from pipeline.deliveries.remedies import find_partner_remedy
 from pipeline.deliveries.streams.circuit_breaker import BreakerState
 from pipeline.deliveries.submissions.signature_checks import SignatureCheck
 from pipeline.exports.states import DeliveryState
-from pipeline.interfaces.console import message_views
-from pipeline.interfaces.console.instants import format_instant
-from pipeline.interfaces.console.list_views import FilterLink
-from pipeline.interfaces.console.message_views import ShownAttempt
-from pipeline.interfaces.console.partner_views import ShownDelivery, ShownEndpoint, show_delivery, show_partner
+from pipeline.interfaces.console.partners import message_views
+from pipeline.interfaces.console.partners.message_views import ShownAttempt
+from pipeline.interfaces.console.partners.partner_views import ShownDelivery, ShownEndpoint, show_delivery, show_partner
 from pipeline.interfaces.event_text import format_size
+from pipeline.interfaces.pages.instants import format_instant
+from pipeline.interfaces.pages.list_views import FilterLink
 
 #: A longer message is only offered as a file.
 MAX_SHOWN_BYTES: Final = 256 * 1024

@@ -6,7 +6,7 @@ import pytest
 
 from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.api.test_errors import assert_refused
-from tests.interfaces.console.test_inbox import answer, fail_exports
+from tests.interfaces.console.work.test_inbox import answer, fail_exports
 
 
 def test_inbox_lists_acknowledges_and_reopens(harness: ApiHarness) -> None:

@@ -14,7 +14,7 @@ from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import parse_json
 from pipeline.core.problems import format_name
 from pipeline.exports.schemas.plan import Plan
-from pipeline.interfaces.console import partner_views
+from pipeline.interfaces.console.partners import partner_views
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support import factories
 

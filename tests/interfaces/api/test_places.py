@@ -28,7 +28,7 @@ from pipeline.interfaces.api.places import (
     find_door,
 )
 from pipeline.interfaces.app import ROUTERS
-from pipeline.interfaces.console.pages import open_visit
+from pipeline.interfaces.pages.pages import open_visit
 from pipeline.interfaces.portal.pages import open_portal_visit
 
 #: The address of each door, and what stops there together in a process of 500 places.

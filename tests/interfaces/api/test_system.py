@@ -23,8 +23,8 @@ from pipeline.exports.models import Step
 from pipeline.interfaces.api import metrics, single_flight, system
 from pipeline.interfaces.api.metrics import WorkCollector
 from pipeline.interfaces.app import ROUTERS
-from pipeline.interfaces.console.assets import VIEWER
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED
+from pipeline.interfaces.pages.assets import VIEWER
 from pipeline.ops import readiness
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import STEPS

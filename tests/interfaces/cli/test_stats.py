@@ -9,7 +9,7 @@ from rich.console import Console
 
 from pipeline.interfaces.cli.stats import draw_trend, render_stats
 from pipeline.ops.schemas import StatsRange
-from tests.interfaces.console.test_home import build_stats
+from tests.interfaces.console.work.test_home import build_stats
 from tests.support.command_line import Commands
 
 

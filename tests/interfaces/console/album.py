@@ -17,9 +17,9 @@ from pipeline.core import tenancy
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.exports.models import Export
 from tests.interfaces.api.conftest import OTHER, ApiHarness
+from tests.interfaces.console.people.test_keys import read_form
+from tests.interfaces.console.people.test_sign_in import read_totp_secret
 from tests.interfaces.console.test_console import sign_in_browser
-from tests.interfaces.console.test_keys import read_form
-from tests.interfaces.console.test_sign_in import read_totp_secret
 from tests.support import factories
 from tests.support.browser import Album
 from tests.support.http_endpoint import Endpoint, Script

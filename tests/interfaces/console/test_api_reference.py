@@ -7,8 +7,8 @@ import pytest
 
 from pipeline.interfaces.api.openapi import REFUSALS_BY_CODE
 from pipeline.interfaces.api.remedies import REMEDIES
-from pipeline.interfaces.console import assets
-from pipeline.interfaces.console.assets import VIEWER
+from pipeline.interfaces.pages import assets
+from pipeline.interfaces.pages.assets import VIEWER
 from tests.interfaces.api.conftest import ApiHarness
 from tests.support.browser import find_violations, open_browser
 

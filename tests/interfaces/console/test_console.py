@@ -10,8 +10,8 @@ import pytest
 
 from pipeline.accounts.api_keys import Mode
 from pipeline.exports.states import NEEDS_PERSON, SubmissionState
-from pipeline.interfaces.console import exports
-from pipeline.interfaces.console.session import cookie_name
+from pipeline.interfaces.console.exports import exports
+from pipeline.interfaces.pages.session import cookie_name
 from tests.deliveries.test_outcomes import shape
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.interfaces.api.test_limits import hold_request

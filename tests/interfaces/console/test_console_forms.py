@@ -24,20 +24,14 @@ from pipeline.customs.schemas import NewWaiver
 from pipeline.exports.models import Act
 from pipeline.ops import legal_holds
 from tests.interfaces.api.conftest import ApiHarness, Open
-from tests.interfaces.console import (
-    test_amendments,
-    test_broker_profile,
-    test_inbox,
-    test_partner_settings,
-    test_people,
-    test_print_settings,
-    test_provider,
-    test_sign_in,
-)
+from tests.interfaces.console.exports import test_amendments
+from tests.interfaces.console.partners import test_broker_profile, test_partner_settings
+from tests.interfaces.console.partners.test_partners import HOOKED, make_dead_letter, register
+from tests.interfaces.console.people import test_people, test_print_settings, test_provider, test_sign_in
+from tests.interfaces.console.people.test_sign_in import read_csrf_token
 from tests.interfaces.console.test_console import sign_in_browser
 from tests.interfaces.console.test_console_layout import build_pages
-from tests.interfaces.console.test_partners import HOOKED, make_dead_letter, register
-from tests.interfaces.console.test_sign_in import read_csrf_token
+from tests.interfaces.console.work import test_inbox
 from tests.interfaces.portal import test_deliveries, test_endpoint, test_handoffs, test_session
 from tests.interfaces.portal.test_portal_layout import build_addresses
 from tests.support import factories

@@ -19,8 +19,8 @@ from pipeline.ops.stats import rollup
 from tests.deliveries.test_outcomes import shape
 from tests.interfaces.api.conftest import ApiHarness, Open, execution
 from tests.interfaces.console.album import build_album
-from tests.interfaces.console.test_certifications import keep
 from tests.interfaces.console.test_console import sign_in_browser
+from tests.interfaces.console.work.test_certifications import keep
 from tests.support import factories
 from tests.support.browser import FORMS, Scheme, find_violations, look_at_pages, measure_layout, open_browser
 from tests.support.open_id import CLIENT_ID, CLIENT_SECRET, run_provider

@@ -20,8 +20,8 @@ from pipeline.deliveries.streams import sender
 from pipeline.exports.models import Export
 from pipeline.ops import legal_holds
 from tests.interfaces.api.conftest import ApiHarness, Open
+from tests.interfaces.console.exports.test_exports_hostile import as_plan_text
 from tests.interfaces.console.test_console import sign_in_browser
-from tests.interfaces.console.test_exports_hostile import as_plan_text
 from tests.interfaces.portal.conftest import create_link, find_ids
 from tests.support import factories
 from tests.support.browser import open_browser

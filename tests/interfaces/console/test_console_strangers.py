@@ -17,7 +17,7 @@ from pipeline.simulation.partners.http import WebhookReceiver
 from tests.deliveries.test_outcomes import shape
 from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.interfaces.console.test_console import sign_in_browser
-from tests.interfaces.console.test_inbox import answer, answer_again, fail_exports
+from tests.interfaces.console.work.test_inbox import answer, answer_again, fail_exports
 from tests.support import factories
 from tests.support.browser import open_browser
 

@@ -43,7 +43,7 @@ LIBRARIES: Final = """
     psycopg_binary pydantic_settings pypdf redis rich.console sqlalchemy.dialects.postgresql.psycopg sqlmodel
     standardwebhooks structlog typer uvicorn.loops.uvloop uvicorn.main uvicorn.protocols.http.httptools_impl xlsxwriter
     pipeline.workflow.acceptance pipeline.workflow.amendments pipeline.interfaces.api.openapi pipeline.interfaces.api.exports pipeline.interfaces.api.system
-    pipeline.deliveries.handoff_bundle pipeline.interfaces.cli.server pipeline.deliveries.connection_tests pipeline.interfaces.console.exports pipeline.interfaces.console.api_reference
+    pipeline.deliveries.handoff_bundle pipeline.interfaces.cli.server pipeline.deliveries.connection_tests pipeline.interfaces.console.exports.exports pipeline.interfaces.console.api_reference
     pipeline.workflow.engine pipeline.ops.migrations.runner pipeline.deliveries.polling pipeline.ops.readiness pipeline.deliveries.replay pipeline.deliveries.sandbox_broker
 """.split()  # fmt: skip
 

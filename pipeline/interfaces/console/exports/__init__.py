@@ -1,0 +1,1 @@
+"""The pages about one export: its state, lines, documents, amendments and revisions."""

@@ -1,0 +1,238 @@
+"""Views of how an export stands: outcome, the broker's status, deadlines, and what needs a person."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Final
+from urllib.parse import quote, urlencode
+
+from pipeline.accounts.schemas import DeliveryView
+from pipeline.deliveries.remedies import omit_command
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.exports.field_text import NamedField, name_field
+from pipeline.exports.schemas.export import AcknowledgementView, BrokerSubmissionView, ExportView
+from pipeline.exports.schemas.inbox import Remedy
+from pipeline.exports.states import DeliveryState, ExportState, Outcome, SubmissionState
+from pipeline.interfaces.console.exports.deadline_views import ShownDeadline, show_deadline
+from pipeline.interfaces.console.exports.export_views import status_mark
+from pipeline.interfaces.console.work.inbox_views import ChosenItem
+from pipeline.interfaces.event_text import count_noun
+from pipeline.interfaces.kind_text import describe_message_type
+from pipeline.interfaces.pages.instants import format_instant, mark_instants
+from pipeline.interfaces.pages.list_views import mark_outcome
+
+#: The findings that are open at first, and the most on a page.
+_RETRY_OR_CANCEL: Final = ((Remedy.RETRY.value, "Retry"), (Remedy.CANCEL.value, "Cancel"))
+_RESEND: Final = (Remedy.RESEND.value, "Resend")
+_ACKNOWLEDGE: Final = ((Remedy.ACKNOWLEDGE.value, "Acknowledge"),)
+
+
+@dataclass(frozen=True)
+class ShownBrokerAnswer:
+    """One answer of the customs broker; each field has its place in the plan and the broker's remark."""
+
+    status: str
+    mark: str
+    at: str
+    message: str
+    entry_number: str
+    fields: list[tuple[NamedField, str]]
+
+
+@dataclass(frozen=True)
+class ShownSubmission:
+    """The handoff to the customs broker, with its newest answer first."""
+
+    partner_id: str
+    partner_link: str
+    status: str
+    mark: str
+    overdue: bool
+    subject: str
+    path: str
+    error: str
+    answers: list[ShownBrokerAnswer]
+
+
+@dataclass(frozen=True)
+class PersonTask:
+    """One thing that a person must do: why, what to do, and the link or the buttons for it.
+
+    The buttons act on the `targets`, or on the export if there are none. `tested` is the partner whose connection can
+    be tested.
+    """
+
+    reason: str
+    remedy: str
+    link: str = ""
+    link_text: str = ""
+    buttons: tuple[tuple[str, str], ...] = ()
+    targets: tuple[str, ...] = ()
+    tested: str = ""
+
+
+@dataclass(frozen=True)
+class ShownStatus:
+    """How an export stands; `target` is what the inbox's forms send for it."""
+
+    outcome: str
+    outcome_mark: str
+    sentence: str
+    must_change: bool  # an amendment is the remedy
+    submissions: list[ShownSubmission]
+    deadlines: list[ShownDeadline]
+    tasks: list[PersonTask]
+    target: str
+    acknowledged: str
+    accepted: str
+    updated: str
+
+
+def show_status(
+    export: ExportView,
+    now: datetime,
+    names: Mapping[str, str],
+    amend_link: str = "",
+    deliveries: Sequence[DeliveryView] = (),
+    dead_letters: Sequence[DeliveryView] = (),
+) -> ShownStatus:
+    """Return how the export stands at `now`; `names` are those of people by id.
+
+    Without an `amend_link`, its reader cannot amend it. A lost handoff is found in `deliveries`; `dead_letters` are
+    those that can be resent.
+    """
+    seen = _count_events(export)
+    deadlines = [show_deadline(each, now) for each in export.broker_submissions]
+    return ShownStatus(
+        export.outcome.words,
+        mark_outcome(export.outcome),
+        mark_instants(export.status),
+        export.outcome in (Outcome.REJECTED, Outcome.QUERY, Outcome.NEEDS_ATTENTION),
+        [_show_submission(each) for each in export.broker_submissions],
+        [each for each in deadlines if each is not None],
+        [
+            *_find_tasks(export, amend_link, deliveries),
+            *_find_dead_letter_tasks(export, dead_letters),
+        ],
+        urlencode({"export": export.export_id, "name": export.batch_id, "seen": seen}),
+        _describe_acknowledgement(export, names),
+        format_instant(export.accepted_at),
+        format_instant(export.updated_at),
+    )
+
+
+def _describe_acknowledgement(export: ExportView, names: Mapping[str, str]) -> str:
+    known = export.acknowledged
+    if known is None:
+        return ""
+    note = f": {known.note}" if known.note else ""
+    return format_instant(known.at, f"{names.get(known.by, known.by)} acknowledged this on ", note)
+
+
+def _show_submission(each: BrokerSubmissionView) -> ShownSubmission:
+    return ShownSubmission(
+        each.partner_id,
+        f"/console/partners/{quote(each.partner_id)}",
+        each.submission_status.value,
+        status_mark(each.submission_status),
+        each.overdue_at is not None,
+        each.subject,
+        each.channel,
+        each.error_message or "",
+        [_show_answer(answer) for answer in reversed(each.acknowledgements)],
+    )
+
+
+def _show_answer(answer: AcknowledgementView) -> ShownBrokerAnswer:
+    return ShownBrokerAnswer(
+        answer.status,
+        status_mark(SubmissionState(answer.status)),
+        format_instant(answer.received_at),
+        answer.message or "",
+        answer.entry_number or "",
+        [(name_field(str(field.get("pointer", ""))), str(field.get("message", ""))) for field in answer.fields],
+    )
+
+
+def _find_tasks(export: ExportView, amend_link: str, deliveries: Sequence[DeliveryView]) -> Iterator[PersonTask]:
+    if export.state is ExportState.FAILED:
+        why = (
+            "killed workers or raised an unknown error, so the export is quarantined"
+            if export.quarantined
+            else "failed"
+        )
+        yield PersonTask(
+            f"A step {why}: {export.failure or 'no reason was recorded'}",
+            "Remove the cause, then retry the export; or cancel it.",
+            buttons=_RETRY_OR_CANCEL,
+        )
+    for each in export.broker_submissions:
+        task = _find_broker_task(export, each, amend_link, deliveries)
+        if task is not None:
+            yield replace(task, buttons=(*task.buttons, *(() if export.acknowledged else _ACKNOWLEDGE)))
+
+
+def _count_events(export: ExportView) -> int:
+    return export.events[-1].seq if export.events else 0
+
+
+def _choose_delivery(export: ExportView, each: DeliveryView) -> str:
+    title = describe_message_type(each.event_type)
+    chosen = ChosenItem(export.export_id, each.id, seen_seq=_count_events(export), name=f"{title} to {each.partner_id}")
+    return chosen.value
+
+
+def _find_dead_letter_tasks(export: ExportView, dead_letters: Sequence[DeliveryView]) -> Iterator[PersonTask]:
+    """Yield a task for each partner, channel, error and remedy of the dead letters."""
+    groups: dict[tuple[str, str, str, str], list[DeliveryView]] = defaultdict(list)
+    for each in dead_letters:
+        error = each.error or "no attempt was possible"
+        groups[each.partner_id, each.channel, error, omit_command(each.remedy or "")].append(each)
+    for (partner_id, channel, error, remedy), letters in groups.items():
+        titles = dict.fromkeys(describe_message_type(each.event_type) for each in letters)
+        yield PersonTask(
+            f"{count_noun(len(letters), 'message')} ({', '.join(titles)}) did not reach {partner_id} by {channel}: {error}",
+            remedy or "Correct the partner's endpoint, then resend the message.",
+            f"/console/partners/{quote(partner_id)}",
+            "The partner",
+            (_RESEND,) if export.acknowledged else (_RESEND, *_ACKNOWLEDGE),
+            targets=tuple(_choose_delivery(export, each) for each in letters),
+            tested=partner_id,
+        )
+
+
+def _find_broker_task(
+    export: ExportView, each: BrokerSubmissionView, amend_link: str, deliveries: Sequence[DeliveryView]
+) -> PersonTask | None:
+    if export.state is ExportState.SUPERSEDED:
+        return None
+    broker, link = each.partner_id, f"/console/partners/{quote(each.partner_id)}"
+    match each.submission_status:
+        case SubmissionState.REJECTED:
+            remedy = "Correct the fields that the broker names, and send the plan again as an amendment."
+            return PersonTask(f"{broker} rejected the handoff.", remedy, amend_link, "Fix and amend")
+        case SubmissionState.QUERY:
+            remedy = "Answer the broker, or correct the plan and send it again as an amendment."
+            return PersonTask(f"{broker} asks a question.", remedy, amend_link, "Fix and amend")
+        case SubmissionState.HELD:
+            return PersonTask(
+                "Customs holds the goods.", f"Ask {broker} what customs needs.", link, "The customs broker"
+            )
+    if each.overdue_at is not None and each.deadline_at is not None:
+        handoffs = [
+            _choose_delivery(export, delivery)
+            for delivery in deliveries
+            if delivery.event_type == MessageType.HANDOFF_READY and delivery.state is DeliveryState.DELIVERED
+        ]
+        return PersonTask(
+            f"{broker} missed a deadline.",
+            "Ask the broker; if the handoff is lost, resend it.",
+            link,
+            "The customs broker",
+            (_RESEND,) if handoffs else (),
+            targets=tuple(handoffs),
+        )
+    return None

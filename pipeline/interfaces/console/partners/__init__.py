@@ -1,0 +1,1 @@
+"""The pages about partners: channels, secrets, examples, broker profiles and messages."""

@@ -1,0 +1,158 @@
+"""The console's pages of a partner's example dossier: the messages and documents that it will get, without an export."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Final
+from urllib.parse import quote
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from pipeline.accounts import partners
+from pipeline.accounts.schemas import PartnerView
+from pipeline.core.errors import NotFound
+from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
+from pipeline.documents.registry import Document
+from pipeline.interfaces.api.headers import download_headers
+from pipeline.interfaces.contracts.examples.catalog import read_example
+from pipeline.interfaces.event_text import format_size
+from pipeline.interfaces.pages.pages import ConsoleRoute, Visitor
+from pipeline.workflow.examples import ExampleMessage, build_example_message, list_documents
+
+router = APIRouter(prefix="/console/partners", include_in_schema=False, route_class=ConsoleRoute)
+
+#: A document that is opened runs no script and loads nothing.
+_SANDBOX: Final = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+
+#: The media types that a browser shows as they are, and those that it cannot show. It shows others as text.
+_SHOWN: Final = ("text/html", "application/pdf")
+_DOWNLOADED: Final = ("application/vnd.", "application/zip")
+
+#: The messages that each kind of partner may get after the first one.
+_LATER: Final = {
+    "customs_broker": (MessageType.HANDOFF_SUPERSEDED, MessageType.EXPORT_CANCELLED),
+    "warehouse": (MessageType.PACKAGE_SUPERSEDED, MessageType.EXPORT_CANCELLED),
+    "operator": (
+        MessageType.EXPORT_FAILED,
+        MessageType.HANDOFF_ANSWERED,
+        MessageType.HANDOFF_OVERDUE,
+        MessageType.DELIVERY_DEAD,
+        MessageType.EXPORT_RECHECKED,
+        MessageType.PLAN_RECHECKED,
+        MessageType.EXPORT_CANCELLED,
+    ),
+}
+
+
+@dataclass(frozen=True)
+class ExampleText:
+    """A message of the dossier. `purpose` is its first sentence; `email` is its subject and text, empty without e-mail."""
+
+    type: str
+    purpose: str
+    event: str
+    subject: str = ""
+    email: str = ""
+
+
+@dataclass(frozen=True)
+class ExampleFile:
+    """A document of the dossier; without `open_link` a browser can only keep it."""
+
+    filename: str
+    size: str
+    link: str
+    open_link: str
+
+
+@router.get("/{id}/example")
+def show_example(id: str, visit: Visitor) -> Response:
+    """Show the messages and documents that the partner gets, for an example plan."""
+    partner = partners.get_partner(visit.runtime, visit.account_id, id)
+    today = visit.runtime.clock().date()
+    first = build_example_message(visit.runtime.settings, visit.account_id, partner, today)
+    documents = list_documents(visit.account_id, partner, today)
+    return visit.page(
+        "console/partners/partner_example.html",
+        partner_id=partner.id,
+        name=partner.name,
+        link=f"/console/partners/{quote(partner.id)}",
+        messages=[_show_first(first), *(_show_later(each) for each in _LATER[partner.kind])],
+        documents=[_show_document(partner, each) for each in documents],
+        carries=_describe_documents(partner),
+    )
+
+
+@router.get("/{id}/example/{artifact_type}")
+def read_document(
+    id: str,
+    artifact_type: str,
+    visit: Visitor,
+    open: Annotated[bool, Query()] = False,  # noqa: FBT002 - the word of the link
+) -> Response:
+    """Return a document of the dossier, to keep, or with `open` to look at."""
+    partner = partners.get_partner(visit.runtime, visit.account_id, id)
+    found = [
+        each
+        for each in list_documents(visit.account_id, partner, visit.runtime.clock().date())
+        if each.artifact_type == artifact_type
+    ]
+    if not found:
+        raise NotFound(f"{id} gets no document {artifact_type}; open its example again")
+    document = found[0]
+    shown = open and not document.media_type.startswith(_DOWNLOADED)
+    media_type = document.media_type
+    if shown and not media_type.startswith(_SHOWN):
+        media_type = "text/plain; charset=utf-8"
+    headers = download_headers(document.filename) | {"Content-Security-Policy": _SANDBOX, "Cache-Control": "no-store"}
+    if shown:
+        headers["Content-Disposition"] = "inline"
+    return Response(document.body, headers=headers, media_type=media_type)
+
+
+def _show_first(message: ExampleMessage) -> ExampleText:
+    return ExampleText(
+        message.type,
+        _describe_type(MessageType(message.type)),
+        _format_json(json.loads(message.event)),
+        "" if message.email is None else message.email.subject,
+        "" if message.email is None else message.email.text,
+    )
+
+
+def _show_later(kind: MessageType) -> ExampleText:
+    return ExampleText(kind.value, _describe_type(kind), _format_json(read_example(kind.value)))
+
+
+def _describe_type(kind: MessageType) -> str:
+    text = (MESSAGES[kind].__doc__ or "").partition("\n")[0]
+    sentence = text.partition(": ")[2] or text
+    return sentence[:1].upper() + sentence[1:]
+
+
+def _format_json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=2)
+
+
+def _describe_documents(partner: PartnerView) -> str:
+    """Return how the documents reach the partner, empty if it gets none."""
+    if partner.kind != "customs_broker":
+        return ""
+    by_file: Sequence[str] = [each.channel for each in partner.channels if each.channel in ("email", "sftp")]
+    if by_file:
+        return f"They come with the message by {' and '.join(by_file)}; large ones are linked in an e-mail."
+    return "The message has a link to each of them."
+
+
+def _show_document(partner: PartnerView, document: Document) -> ExampleFile:
+    link = f"/console/partners/{quote(partner.id)}/example/{quote(document.artifact_type)}"
+    opens = not document.media_type.startswith(_DOWNLOADED)
+    return ExampleFile(
+        document.filename,
+        format_size(len(document.body)),
+        link,
+        f"{link}?open=true" if opens else "",
+    )

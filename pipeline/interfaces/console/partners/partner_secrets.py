@@ -1,0 +1,139 @@
+"""The console's page of a partner's signing secrets: which are valid, and their rotation."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from pipeline.accounts import partners, secrets
+from pipeline.accounts.api_keys import ADMIN
+from pipeline.accounts.secrets import OlderSecret, SecretRecord
+from pipeline.core.errors import Refused, ValidationFailed
+from pipeline.interfaces.pages.input import FormError, Input, list_errors, read_errors
+from pipeline.interfaces.pages.instants import format_instant
+from pipeline.interfaces.pages.pages import ConsoleRoute, Fields, Visit, Visitor
+
+router = APIRouter(prefix="/console/partners", include_in_schema=False, route_class=ConsoleRoute)
+
+_MAX_OVERLAP_HOURS: Final = 168
+_DEFAULT_OVERLAP_HOURS: Final = 24
+
+
+@dataclass(frozen=True)
+class ShownSecret:
+    """A valid secret, without the secret itself."""
+
+    number: int
+    created: str
+    state: str
+    mark: str
+
+
+@dataclass(frozen=True)
+class SecretOnce:
+    """An older secret that a page shows once, at the rotation; `text` is empty if it cannot be decrypted."""
+
+    number: int
+    text: str
+    until: str
+
+
+@dataclass(frozen=True)
+class RotationForm:
+    """The form of a rotation. `newest` is the number of the newest secret that its reader saw."""
+
+    newest: int
+    inputs: Sequence[Input]
+    errors: Sequence[FormError]
+
+
+@router.get("/{id}/secret")
+def show_secrets(id: str, visit: Visitor) -> Response:
+    """Show which secrets of the partner are valid, and the form that rotates the newest."""
+    visit.caller.require(ADMIN)
+    return _secrets_page(visit, id, str(_DEFAULT_OVERLAP_HOURS), None)
+
+
+@router.post("/{id}/secret")
+def rotate_secret(id: str, visit: Visitor, fields: Fields) -> Response:
+    """Give the partner a new secret and show it; a second submission of the form rotates and shows nothing."""
+    visit.caller.require(ADMIN)
+    hours, newest = fields.get("overlap"), fields.get("newest")
+    try:
+        overlap = _read_number(hours, _MAX_OVERLAP_HOURS, "/overlap")
+        rotated = partners.rotate_secret(
+            visit.runtime,
+            visit.account_id,
+            id,
+            overlap,
+            test_only=visit.caller.test,
+            actor=visit.caller.actor,
+            newest=_read_number(newest, 10**6, "/newest"),
+        )
+    except Refused as refused:
+        return _secrets_page(visit, id, hours, refused)
+    return visit.page(
+        "console/partners/secret_rotated.html",
+        partner_id=id,
+        link=f"/console/partners/{quote(id)}/secret",
+        secret=rotated.secret,
+        older=show_older_secrets(rotated.older),
+        secrets=_list_secrets(visit, id),
+    )
+
+
+def show_older_secrets(older: Sequence[OlderSecret]) -> list[SecretOnce]:
+    """Return the older secrets of a rotation for its page."""
+    return [SecretOnce(each.number, each.secret or "", format_instant(each.ends_at)) for each in older]
+
+
+def _secrets_page(visit: Visit, partner_id: str, hours: str, refused: Refused | None) -> Response:
+    partner = partners.get_partner(visit.runtime, visit.account_id, partner_id)
+    shown = _list_secrets(visit, partner_id)
+    errors = {} if refused is None else read_errors(refused)
+    inputs = [
+        Input(
+            "overlap",
+            "Hours that the older secrets stay valid",
+            "number",
+            hours,
+            f"0 to {_MAX_OVERLAP_HOURS}. With 0, they end at once: do that if one leaked.",
+            errors.get("/overlap", ""),
+            required=True,
+        )
+    ]
+    return visit.page(
+        "console/partners/partner_secret.html",
+        200 if refused is None else refused.status,
+        partner_id=partner.id,
+        name=partner.name,
+        link=f"/console/partners/{quote(partner.id)}",
+        secrets=shown,
+        changeable=partner.test or not visit.caller.test,
+        form=RotationForm(max((each.number for each in shown), default=0), inputs, list_errors(inputs, errors)),
+    )
+
+
+def _list_secrets(visit: Visit, partner_id: str) -> list[ShownSecret]:
+    with visit.runtime.db.read() as session:
+        found = secrets.list_secrets(session, visit.account_id, partner_id)
+    return [_show_secret(each) for each in found]
+
+
+def _show_secret(secret: SecretRecord) -> ShownSecret:
+    created = format_instant(secret.created_at)
+    if secret.ends_at is None:
+        return ShownSecret(secret.number, created, "valid, signs our messages", "good")
+    return ShownSecret(secret.number, created, format_instant(secret.ends_at, "valid until "), "busy")
+
+
+def _read_number(text: str, most: int, field: str) -> int:
+    """Return a whole number of a form. Raises ValidationFailed."""
+    if text.isascii() and text.isdigit() and len(text) < 9 and int(text) <= most:
+        return int(text)
+    raise ValidationFailed(f"must be a whole number from 0 to {most}", field=field)

@@ -1,0 +1,203 @@
+"""Views of a partner's set-up: kinds and channels to choose from, the steps until it is live, and what each does."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+from urllib.parse import quote
+
+from config.settings import Settings
+from pipeline.accounts.schemas import CreatedPartner, Endpoint, PartnerView, QueueEndpoint
+from pipeline.accounts.states import PartnerState
+from pipeline.interfaces.console.partners import channels
+from pipeline.interfaces.console.partners.partner_views import format_address
+from pipeline.interfaces.pages.instants import format_instant
+
+#: What each kind of partner is for, in one sentence.
+KIND_TEXTS: Final = {
+    "customs_broker": "Files entries with customs. It gets one handoff for each export, with all data and documents, and answers it.",
+    "warehouse": "Packs and ships the goods. It gets one message for each package, without prices.",
+    "operator": "Looks after the exports. It is notified when an export is executed or fails, or a broker does not answer.",
+}
+
+#: The states in which messages reach the partner, or are kept for it.
+REACHED: Final = frozenset({PartnerState.LIVE, PartnerState.PAUSED})
+
+
+@dataclass(frozen=True)
+class LinkedChoice:
+    """A choice that is a link to the next step."""
+
+    link: str
+    title: str
+    text: str
+
+
+@dataclass(frozen=True)
+class SetupStep:
+    """A step of the set-up. `mark` is done, next or later; `action` is the address of its form, empty if it has none."""
+
+    title: str
+    mark: str
+    texts: Sequence[str]
+    link: str = ""
+    link_text: str = ""
+    action: str = ""
+    button: str = ""
+
+
+@dataclass(frozen=True)
+class ShownSetup:
+    """The set-up of a partner."""
+
+    id: str
+    name: str
+    state: str
+    link: str
+    steps: Sequence[SetupStep]
+
+
+def list_partner_kinds() -> list[LinkedChoice]:
+    """Return the kinds of partners as links."""
+    return [
+        LinkedChoice(f"/console/partners/new?kind={kind}", kind.replace("_", " ").capitalize(), text)
+        for kind, text in KIND_TEXTS.items()
+    ]
+
+
+def list_channels(kind: str, settings: Settings) -> list[LinkedChoice]:
+    """Return the channels of a kind of partner as links, each with when to choose it."""
+    return [
+        LinkedChoice(
+            f"/console/partners/new?kind={kind}&channel={each.name}",
+            each.title,
+            " ".join(part for part in (each.when, _describe_lack(each.name, settings)) if part),
+        )
+        for each in channels.list_kinds(kind)
+    ]
+
+
+def _describe_lack(channel: str, settings: Settings) -> str:
+    """Return what the installation lacks for the channel, empty if nothing."""
+    if channel == "borderbuddy" and settings.borderbuddy_url is None:
+        return "This installation is not connected yet: its operator sets EXPORTS_BORDERBUDDY_URL."
+    if channel == "email" and settings.smtp_url is None:
+        return "This installation sends no e-mail yet: its operator sets EXPORTS_SMTP_URL."
+    return ""
+
+
+def describe_left_out(kind: str) -> str:
+    """Return why a channel is not in the list, empty if all are."""
+    return (
+        "A warehouse cannot be reached by e-mail: it gets one message for each package." if kind == "warehouse" else ""
+    )
+
+
+def describe_secret(partner: CreatedPartner) -> str:
+    """Return what the partner does with its signing secret."""
+    if any(each.channel == "webhook" for each in partner.channels):
+        return "The partner checks the signature of each webhook with it, and signs its own answers."
+    return "The partner signs the answers that it posts with it. Its channel needs no secret to receive."
+
+
+def describe_change(partner: PartnerView) -> list[str]:
+    """Return what a change of the settings does, one sentence each, before it is saved."""
+    effects = [
+        "Pending messages go to the new address or server from their next attempt on.",
+        "Pending messages of a channel that you remove are refused at their next attempt, and become dead letters.",
+        "A changed name, choice of documents or mark “test” takes effect with the next export.",
+    ]
+    if partner.state is PartnerState.VERIFIED:
+        effects.append("After a change of its channels the partner must pass its connection test again.")
+    if partner.state in REACHED:
+        effects.append(f"The partner stays {partner.state}. Run its connection test after you change its channels.")
+    return effects
+
+
+def show_setup(partner: PartnerView) -> ShownSetup:
+    """Return the steps of the partner's set-up."""
+    link = f"/console/partners/{quote(partner.id)}"
+    reached = partner.state in REACHED
+    passed = reached or partner.state is PartnerState.VERIFIED
+    by = ", ".join(f"{each.channel} {_short_address(partner, each)}".strip() for each in partner.channels)
+    settings = SetupStep(
+        "Kind, channel and settings",
+        "done",
+        [f"A {partner.kind.replace('_', ' ')}, {f'reached by {by}' if by else 'without a channel'}."],
+        f"{link}/settings",
+        "Change the settings",
+    )
+    example = SetupStep(
+        "Example dossier",
+        "done" if passed else "next",
+        ["The messages and documents that the partner will get, for an example plan. Show them to the partner."],
+        f"{link}/example",
+        "Look at the example",
+    )
+    return ShownSetup(
+        id=partner.id,
+        name=partner.name,
+        state=partner.state.value,
+        link=link,
+        steps=[
+            settings,
+            _build_test_step(partner, link, passed=passed),
+            example,
+            _build_live_step(partner, link, passed=passed),
+        ],
+    )
+
+
+def _build_test_step(partner: PartnerView, link: str, *, passed: bool) -> SetupStep:
+    texts = ["The test contacts each channel stage by stage, and sends one test event. The partner ignores it."]
+    test = partner.last_test
+    if test is None and passed:
+        texts.append("It was never tested: it was registered as live.")
+    if test is not None:
+        result = f"The last test {'passed' if test.passed else 'did not pass'}, "
+        outdated = ". The channels were changed after it." if test.outdated else "."
+        texts.append(format_instant(test.tested_at, result, outdated))
+        failed = [
+            f"{endpoint.channel}, {stage.name}: {stage.found}; {stage.remedy or 'test again'}."
+            for endpoint in test.endpoints
+            for stage in endpoint.stages
+            if not stage.passed
+        ]
+        texts += failed
+    button = "Run the connection test" if test is None else "Run the connection test again"
+    return SetupStep(
+        "Connection test",
+        "done" if passed and test is not None else "next",
+        texts,
+        action=f"{link}/test",
+        button=button,
+    )
+
+
+def _build_live_step(partner: PartnerView, link: str, *, passed: bool) -> SetupStep:
+    if partner.state in REACHED:
+        return SetupStep("Go live", "done", [f"The partner is {partner.state}."], link, "Open the partner")
+    if not passed:
+        return SetupStep("Go live", "later", ["Possible when the connection test has passed."])
+    return SetupStep("Go live", "next", _describe_live(partner), action=f"{link}/activate", button="Go live")
+
+
+def _describe_live(partner: PartnerView) -> list[str]:
+    """Return what happens when the partner goes live, one sentence each."""
+    first = partner.channels[0]
+    by = f"{first.channel} {_short_address(partner, first)}".strip()
+    happens = {
+        "customs_broker": f"From then on, live plans may name {partner.id}. Their handoffs go to it by {by}.",
+        "warehouse": f"From then on, live plans may name {partner.id}. It gets a message for each package by {by}.",
+        "operator": f"From then on, it is notified of every export of this account by {by}.",
+    }[partner.kind]
+    return [
+        happens,
+        "Plans that were refused because it was not live are not sent by themselves: execute them again.",
+        "You can pause it at any time. Then nothing is sent to it, and its messages are kept.",
+    ]
+
+
+def _short_address(partner: PartnerView, endpoint: Endpoint) -> str:
+    return "" if isinstance(endpoint, QueueEndpoint) else format_address(endpoint, partner)

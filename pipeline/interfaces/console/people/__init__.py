@@ -1,0 +1,1 @@
+"""The pages about people and keys: sign-in, own settings, audit trail."""
