@@ -14,8 +14,8 @@ from sqlmodel import Session
 
 from pipeline.core.clock import midnight
 from pipeline.core.db import database_now, table
+from pipeline.exports.event_models import Act, AuditTrail
 from pipeline.exports.hash_chain import hash_act
-from pipeline.exports.models import Act, AuditTrail
 from pipeline.exports.schemas.export import ActPage, ActView
 
 #: The actor of what the command line does on the database directly. The operating system knows who ran it.

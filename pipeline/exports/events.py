@@ -16,8 +16,9 @@ from sqlalchemy.sql.dml import ReturningUpdate
 from sqlmodel import Session
 
 from pipeline.core.db import Instant, database_now, table
+from pipeline.exports.event_models import Event
 from pipeline.exports.hash_chain import hash_event
-from pipeline.exports.models import Event, Export
+from pipeline.exports.models import Export
 from pipeline.exports.transitions import start_accepted
 
 

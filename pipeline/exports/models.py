@@ -1,4 +1,4 @@
-"""The tables of accounts, plans and exports, with their units, steps, packages, documents and events."""
+"""The tables of accounts, plans and exports, with their units, steps, packages and documents."""
 
 from __future__ import annotations
 
@@ -302,57 +302,6 @@ class Artifact(SQLModel, table=True):
     template_version: str
     generated_at: datetime = timestamp_column()
     purged_at: datetime | None = instant_column(nullable=True)  # since then its bytes are not in the store
-
-
-class Event(SQLModel, table=True):
-    """One event of an export's log, which is append-only and hash-chained."""
-
-    __tablename__ = "events"
-    __table_args__ = (
-        # A block range index costs a writer almost nothing. Summarised at once, so that the newest events are found too.
-        Index("ix_events_at", "at", postgresql_using="brin", postgresql_with={"autosummarize": "on"}),
-    )
-
-    export_id: str = Field(primary_key=True, foreign_key="exports.id")
-    seq: int = Field(primary_key=True)
-    type: str
-    at: datetime = timestamp_column()
-    actor: str
-    data: dict[str, Any] = Field(sa_type=JSON_TYPE)
-    prev_hash: str | None = None  # the hash of the event before it; see pipeline/exports/hash_chain.py
-    hash: str
-
-
-class AuditTrail(SQLModel, table=True):
-    """The audit trail of an account: its row is locked to number the next act. It exists from the first act on."""
-
-    __tablename__ = "audit_trails"
-
-    account_id: str = Field(primary_key=True, foreign_key="accounts.id")
-    next_seq: int
-
-
-class Act(SQLModel, table=True):
-    """One act of a person or a key on an account; the trail is append-only and hash-chained."""
-
-    __tablename__ = "acts"
-    __table_args__ = (
-        # The list filters by each of these, and by actor and action, in the order of numbers.
-        Index("ix_acts_actor", "account_id", "actor", "seq"),
-        Index("ix_acts_action", "account_id", "action", "seq"),
-        Index("ix_acts_actor_action", "account_id", "actor", "action", "seq"),
-        Index("ix_acts_subject", "account_id", "subject", "seq"),
-    )
-
-    account_id: str = Field(primary_key=True, foreign_key="accounts.id")
-    seq: int = Field(primary_key=True)
-    at: datetime = timestamp_column()
-    actor: str  # the id of a person or a key
-    action: str
-    subject: str  # the id of what the actor acted on
-    detail: dict[str, Any] = Field(sa_type=JSON_TYPE)
-    prev_hash: str | None = None  # the hash of the act before it; see pipeline/exports/hash_chain.py
-    hash: str
 
 
 class IdempotencyRecord(SQLModel, table=True):

@@ -13,7 +13,8 @@ from sqlalchemy.orm import defer
 from sqlmodel import Session, col, or_, select
 
 from pipeline.core.errors import NotFound
-from pipeline.exports.models import Act, Event, Export, ExportUnit, Step
+from pipeline.exports.event_models import Act, Event
+from pipeline.exports.models import Export, ExportUnit, Step
 from pipeline.exports.schemas.export import AcknowledgedView, EventView
 from pipeline.exports.states import ExportState, Outcome, StepState
 

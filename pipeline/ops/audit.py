@@ -21,8 +21,9 @@ from pipeline.accounts import secrets
 from pipeline.core.db import database_now, table
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
+from pipeline.exports.event_models import Act, AuditTrail, Event
 from pipeline.exports.hash_chain import canonical_bytes, format_instant, hash_act, hash_event
-from pipeline.exports.models import Account, Act, AuditTrail, Event, Export
+from pipeline.exports.models import Account, Export
 from pipeline.ops.raw_rows import MALFORMED, UNREADABLE, tolerant_column, undecoded_text_as_bytes, unreadable_columns
 
 #: A checkpoint ends this long before now, so that no transaction from before that instant is still open.

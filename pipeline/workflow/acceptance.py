@@ -35,8 +35,9 @@ from pipeline.customs.checks.informal import informal_columns
 from pipeline.customs.reference.content import RulesContent, use_rules
 from pipeline.customs.rules_reader import watch_rules
 from pipeline.deliveries.outbox.outbox import DeliveryStream
+from pipeline.exports.event_models import Event
 from pipeline.exports.events import EventType, NewEvent, chain_events
-from pipeline.exports.models import Event, Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
+from pipeline.exports.models import Export, ExportUnit, IdempotencyRecord, PlanSnapshot, Step
 from pipeline.exports.plans import HashedPlan, check_approval, hash_plan, plan_hash_mismatch
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.states import ExportState

@@ -18,8 +18,9 @@ from pipeline.deliveries.outbox.subjects import lock_subject
 from pipeline.deliveries.outcomes import DEAD, read_outcome
 from pipeline.exports import events
 from pipeline.exports.audit_trail import Action, record_act
+from pipeline.exports.event_models import Event
 from pipeline.exports.events import REOPENING, EventType, NewEvent
-from pipeline.exports.models import Event, Export
+from pipeline.exports.models import Export
 from pipeline.exports.states import NEEDS_PERSON, DeliveryState, InboxState, Outcome
 from pipeline.workflow.interventions import Precondition, lock_export
 

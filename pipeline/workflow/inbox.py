@@ -19,7 +19,8 @@ from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmissio
 from pipeline.deliveries.outcomes import HANDOFF, outcome_search
 from pipeline.deliveries.remedies import find_remedy
 from pipeline.deliveries.schemas.messages import HELD_UNTIL_SUPERSEDED, MessageType
-from pipeline.exports.models import Act, Event, Export, PlanSnapshot
+from pipeline.exports.event_models import Act, Event
+from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.queries import build_acknowledged, build_acknowledged_letter
 from pipeline.exports.schemas.export import AcknowledgedView
 from pipeline.exports.schemas.inbox import Cause, InboxItem, InboxView

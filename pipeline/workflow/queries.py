@@ -27,7 +27,8 @@ from pipeline.deliveries.outcomes import (
     outcome_search,
     state_search,
 )
-from pipeline.exports.models import Event, Export
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Export
 from pipeline.exports.queries import event_view
 from pipeline.exports.schemas.export import EventView, ExportPage, ExportSummary
 from pipeline.exports.states import ACTIVE_STATES, UNANSWERED_STATES, DeliveryState, ExportState, Milestone, Outcome

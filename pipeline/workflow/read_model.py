@@ -18,7 +18,8 @@ from pipeline.deliveries.outcomes import is_quarantined, read_outcome
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.streams.streams import WORKER_LOST
 from pipeline.deliveries.submissions.submissions import build_submission_views
-from pipeline.exports.models import Artifact, Event, Export, ExportPackage, ExportUnit, LineTreatment, Step
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment, Step
 from pipeline.exports.queries import build_acknowledged, event_view, find_export
 from pipeline.exports.schemas.export import (
     MAX_EVENTS_SHOWN,

@@ -12,7 +12,8 @@ from sqlmodel import Session, col
 
 from pipeline.core.ids import first_id
 from pipeline.customs.schemas import WaiverView
-from pipeline.exports.models import Event, Export
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Export
 
 #: The most exports that one search reads.
 MOST_SEARCHED: Final = 500

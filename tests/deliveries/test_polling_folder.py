@@ -25,7 +25,8 @@ from pipeline.deliveries.channels import sftp_inbox
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.streams import sender
-from pipeline.exports.models import Artifact, Event
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Artifact
 from pipeline.workflow import dispatch
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
@@ -70,8 +71,7 @@ def read_submission(runtime: Runtime) -> BrokerSubmission:
 
 def list_answers(runtime: Runtime) -> list[tuple[str, str]]:
     with runtime.db.read() as session:
-        rows = session.exec(select(Acknowledgement).order_by(col(Acknowledgement.id))).all()
-    return [(row.id, row.status) for row in rows]
+        return [(row.id, row.status) for row in session.exec(select(Acknowledgement).order_by(col(Acknowledgement.id)))]
 
 
 def build_answer(submission_id: str, status: str = "accepted", number: int = 1, **more: Any) -> bytes:

@@ -18,7 +18,8 @@ from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.views import ReplayReport, ReplayRequest
 from pipeline.deliveries.streams import sender
-from pipeline.exports.models import Event, Export
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Export
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories

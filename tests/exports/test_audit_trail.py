@@ -13,8 +13,8 @@ from sqlalchemy.exc import DBAPIError
 
 from pipeline.core.db import table
 from pipeline.exports.audit_trail import ActFilter, Action, list_acts, record_act
+from pipeline.exports.event_models import Act
 from pipeline.exports.hash_chain import hash_act
-from pipeline.exports.models import Act
 from pipeline.ops import audit
 from tests.ops.tampering import open_unguarded
 from tests.support import factories

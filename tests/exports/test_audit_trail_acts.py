@@ -24,7 +24,8 @@ from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.deliveries.streams import recovery
 from pipeline.deliveries.submissions import submissions
-from pipeline.exports.models import Act, Event, Export
+from pipeline.exports.event_models import Act, Event
+from pipeline.exports.models import Export
 from pipeline.exports.plans import hash_plan
 from pipeline.exports.schemas.plan import Plan
 from pipeline.ops import audit

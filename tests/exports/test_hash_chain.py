@@ -20,9 +20,9 @@ from sqlmodel import SQLModel
 from pipeline.core.db import Database, table
 from pipeline.deliveries.models import Attempt
 from pipeline.exports import events
+from pipeline.exports.event_models import Event
 from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.hash_chain import canonical_bytes, hash_event
-from pipeline.exports.models import Event
 from pipeline.ops import audit
 from tests.ops.tampering import open_unguarded
 from tests.support import factories

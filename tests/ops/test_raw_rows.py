@@ -11,9 +11,10 @@ import sqlalchemy as sa
 from sqlmodel import col, select
 
 from pipeline.core.db import table
+from pipeline.exports.event_models import Event
 from pipeline.exports.events import EventType, NewEvent, chain_events
 from pipeline.exports.hash_chain import hash_event
-from pipeline.exports.models import Event, Export, ExportPackage, PlanSnapshot
+from pipeline.exports.models import Export, ExportPackage, PlanSnapshot
 from pipeline.ops import audit
 from pipeline.ops.rebuild import service
 from tests.ops.rebuild.test_rebuild import content, run_answered_export

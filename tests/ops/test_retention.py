@@ -19,7 +19,8 @@ from pipeline.deliveries.streams import recovery, sender, streams
 from pipeline.documents import repository
 from pipeline.exports import models
 from pipeline.exports import plans as export_plans
-from pipeline.exports.models import Artifact, Event, Export, IdempotencyRecord, LineTreatment, PlanSnapshot
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Artifact, Export, IdempotencyRecord, LineTreatment, PlanSnapshot
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
 from pipeline.ops import audit, legal_holds, retention

@@ -25,7 +25,7 @@ from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.submissions import submissions
 from pipeline.deliveries.submissions.overdue import notify_overdue
 from pipeline.exports import events
-from pipeline.exports.models import Event
+from pipeline.exports.event_models import Event
 from pipeline.exports.states import Outcome
 from pipeline.ops.schemas import StatsRange, StatsView
 from pipeline.ops.stats import durations, queries, rollup

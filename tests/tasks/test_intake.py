@@ -21,7 +21,8 @@ from pipeline.core.errors import DatabaseBusy, IdempotencyInProgress
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.submissions.signature import build_signature_headers
-from pipeline.exports.models import Event, Export
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Export
 from pipeline.workflow.acceptance import accept_plan
 from tasks import intake
 from tests.conftest import SERVERS, OwnServer

@@ -21,7 +21,8 @@ from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.db import Database
 from pipeline.core.errors import RendererCrashed, StoreUnavailable
 from pipeline.core.runtime import Runtime
-from pipeline.exports.models import Event, Export, Step
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Export, Step
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.engine import run_step

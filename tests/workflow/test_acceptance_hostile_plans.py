@@ -16,7 +16,8 @@ from pipeline.core.errors import PlanNotExecutable, Refused, ValidationFailed
 from pipeline.core.json_input import parse_json
 from pipeline.customs.overview import plan_overview
 from pipeline.exports import plans as export_plans
-from pipeline.exports.models import Artifact, Event, Export, PlanSnapshot, Step
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Artifact, Export, PlanSnapshot, Step
 from pipeline.exports.schemas.plan import Plan
 from pipeline.workflow import preflight
 from tests.support.factories import TODAY, change_plan, read_pointer

@@ -19,7 +19,8 @@ from pipeline.accounts.print_settings import (
 )
 from pipeline.core.errors import NotFound, ValidationFailed
 from pipeline.exports.audit_trail import ActFilter, Action, list_acts
-from pipeline.exports.models import Artifact, Event, Export, LogoFile
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Artifact, Export, LogoFile
 from pipeline.exports.step_context import build_context
 from pipeline.ops.rebuild.service import rebuild_exports
 from pipeline.workflow.render_documents import render_unit

@@ -10,7 +10,8 @@ from zipfile import ZipFile
 from sqlmodel import col, select, update
 
 from pipeline.customs.tariff.editions import remove_edition
-from pipeline.exports.models import Event, Export, ExportUnit
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Export, ExportUnit
 from pipeline.exports.step_context import build_context
 from pipeline.ops.rebuild.service import rebuild_exports
 from pipeline.workflow.render_documents import render_unit

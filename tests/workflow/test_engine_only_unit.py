@@ -13,7 +13,8 @@ from pipeline.core.errors import StepFailed
 from pipeline.core.failpoints import hooks
 from pipeline.deliveries import handoff
 from pipeline.deliveries.models import BrokerSubmission
-from pipeline.exports.models import Artifact, Event, Export
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Artifact, Export
 from pipeline.exports.step_context import build_context
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.interventions import cancel_export

@@ -15,7 +15,8 @@ from pipeline.core.findings import Finding
 from pipeline.customs.tariff.editions import remove_edition
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.schemas.messages import ExportRechecked, MessageType, PlanRechecked
-from pipeline.exports.models import Event, PlanSnapshot
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import PlanSnapshot
 from pipeline.exports.plans import hash_plan
 from pipeline.exports.schemas.plan import Plan
 from pipeline.workflow.preflight import register_plan

@@ -9,7 +9,8 @@ from pypdf import PdfReader
 from sqlmodel import col, update
 
 from pipeline.accounts.models import Partner
-from pipeline.exports.models import Event, Export
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Export
 from pipeline.exports.step_context import build_context
 from pipeline.ops.rebuild.service import rebuild_exports
 from pipeline.workflow.render_documents import render_unit

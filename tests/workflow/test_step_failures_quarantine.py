@@ -18,7 +18,8 @@ from pipeline.customs import treatment
 from pipeline.deliveries.models import Notification
 from pipeline.documents.registry import Document, render_documents
 from pipeline.documents.schemas.invoice import Invoice
-from pipeline.exports.models import Event, ExportPackage, Step
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import ExportPackage, Step
 from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow import queries, read_model, step_failures, sweeper
 from pipeline.workflow import render_documents as workflow_render_documents

@@ -1,4 +1,4 @@
-"""Alembic's environment: it takes the database and the models from the service."""
+"""Alembic's environment: the database of the service, and the models, which row_security loads."""
 
 from __future__ import annotations
 
@@ -13,17 +13,9 @@ from sqlalchemy.engine import Connection
 from sqlmodel import AutoString, SQLModel
 
 from config.settings import get_settings
-from pipeline.accounts import models as account_models  # noqa: F401 - importing them is what fills the metadata
-from pipeline.core import heartbeats  # noqa: F401 - importing them is what fills the metadata
 from pipeline.core.db import Database, Instant
-from pipeline.customs import models as customs_models  # noqa: F401 - importing them is what fills the metadata
-from pipeline.deliveries import models as delivery_models  # noqa: F401 - importing them is what fills the metadata
-from pipeline.exports import models, numbers  # noqa: F401 - importing them is what fills the metadata
-from pipeline.ops import work_counts  # noqa: F401 - importing them is what fills the metadata
 from pipeline.ops.migrations import row_security
 from pipeline.ops.migrations.runner import compare_tables, open_schema_connection
-from pipeline.ops.stats import models as stat_models  # noqa: F401 - importing them is what fills the metadata
-from pipeline.orders import models as order_models  # noqa: F401 - importing them is what fills the metadata
 
 
 def _render_item(kind: str, item: Any, _: AutogenContext) -> str | Literal[False]:

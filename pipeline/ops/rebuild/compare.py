@@ -18,17 +18,9 @@ from pipeline.customs import rulesets
 from pipeline.customs.reference.content import use_rules
 from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.documents.repository import PURGED
+from pipeline.exports.event_models import Event
 from pipeline.exports.hash_chain import digest_rows
-from pipeline.exports.models import (
-    Artifact,
-    Event,
-    Export,
-    ExportPackage,
-    ExportUnit,
-    LineTreatment,
-    PlanSnapshot,
-    Step,
-)
+from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment, PlanSnapshot, Step
 from pipeline.exports.plans import HashedPlan
 from pipeline.exports.states import StepState
 from pipeline.ops import audit, raw_rows

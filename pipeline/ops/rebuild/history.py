@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
+from pipeline.exports.event_models import Event
 from pipeline.exports.events import REOPENING, EventType
-from pipeline.exports.models import Event
 from pipeline.exports.states import MILESTONES, ExportState, InboxState, Milestone, SubmissionState
 
 #: The events that carry an answer of the customs broker.

@@ -10,7 +10,8 @@ from sqlmodel import col
 
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime
-from pipeline.exports.models import Event, Export
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Export
 from pipeline.ops.rebuild.compare import Difference, RebuildResult, compare_export
 from pipeline.ops.rebuild.repair import restore_export
 

@@ -20,9 +20,10 @@ from pipeline.core.heartbeats import Heartbeat
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries.outbox.outbox import OPERATOR
+from pipeline.exports.event_models import Event
 from pipeline.exports.events import EventType
 from pipeline.exports.metrics import HANDOFF_SECONDS, OUTCOMES, STATUS_SECONDS
-from pipeline.exports.models import Event, Export, Step
+from pipeline.exports.models import Export, Step
 from pipeline.exports.states import MILESTONES, Milestone, Outcome, SubmissionState
 from pipeline.ops.queue_samples import sample_queues
 from pipeline.ops.stats.durations import bin_of

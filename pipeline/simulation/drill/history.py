@@ -12,7 +12,8 @@ from sqlmodel import col
 from pipeline.core.errors import ArtifactConflict, StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Delivery
-from pipeline.exports.models import Artifact, Event, Export
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Artifact, Export
 from pipeline.exports.states import ACTIVE_STATES, DeliveryState
 
 #: The last message that is sent for an export; it proves that the export ended well.

@@ -13,7 +13,8 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
 from pipeline.deliveries.submissions import overdue
-from pipeline.exports.models import Event, Export
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Export
 from tests.deliveries.conftest import Clock
 from tests.deliveries.submissions.test_submissions import record_answer
 from tests.deliveries.support import exports

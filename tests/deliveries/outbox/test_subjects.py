@@ -23,7 +23,8 @@ from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.deliveries.schemas.messages import PlanRechecked
 from pipeline.deliveries.schemas.views import ReplayReport, ReplayRequest
 from pipeline.deliveries.streams import due_streams, sender, streams
-from pipeline.exports.models import Act, PlanSnapshot
+from pipeline.exports.event_models import Act
+from pipeline.exports.models import PlanSnapshot
 from pipeline.exports.schemas.inbox import Cause, Remedy
 from pipeline.exports.states import DeliveryState
 from pipeline.ops import retention

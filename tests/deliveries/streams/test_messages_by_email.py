@@ -22,7 +22,7 @@ from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.deliveries.channels.protocol import Stage
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.streams import sender
-from pipeline.exports.models import Event
+from pipeline.exports.event_models import Event
 from pipeline.ops import doctor
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports

@@ -18,7 +18,8 @@ from pipeline.customs import treatment
 from pipeline.deliveries import handoff
 from pipeline.deliveries.models import Delivery, Notification
 from pipeline.exports import events, packages
-from pipeline.exports.models import Account, Artifact, Event, Export, ExportUnit, PlanSnapshot
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Account, Artifact, Export, ExportUnit, PlanSnapshot
 from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.step_context import StepContext, build_context
 from tests.support import factories

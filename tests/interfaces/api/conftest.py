@@ -22,6 +22,7 @@ from pipeline.accounts.models import Partner
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.deliveries.streams import sender
 from pipeline.exports import models
+from pipeline.exports.event_models import Event
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.interfaces.api import events, exports, limits
@@ -110,7 +111,7 @@ class ApiHarness:
 
     def rows(self) -> dict[str, int]:
         """Return the number of rows of each table that a request may write."""
-        written = (models.Export, models.PlanSnapshot, models.IdempotencyRecord, models.Event, models.Step)
+        written = (models.Export, models.PlanSnapshot, models.IdempotencyRecord, Event, models.Step)
         with self.runtime.db.read() as session:
             return {
                 str(model.__tablename__): session.exec(select(func.count()).select_from(model)).one()

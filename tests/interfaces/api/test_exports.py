@@ -10,7 +10,8 @@ import httpx
 import pytest
 from sqlmodel import col, select, update
 
-from pipeline.exports.models import Event, Export
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExportView
 from pipeline.workflow import read_model
 from tests.interfaces.api.conftest import ApiHarness, Open, execution, post_until_not_busy

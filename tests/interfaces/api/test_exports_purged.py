@@ -9,7 +9,7 @@ import pytest
 from sqlmodel import col, select
 
 from pipeline.deliveries.models import Acknowledgement, Notification
-from pipeline.exports.models import Event
+from pipeline.exports.event_models import Event
 from pipeline.ops import retention
 from tests.interfaces.api.conftest import ApiHarness, execution
 from tests.support import factories

@@ -21,7 +21,7 @@ from pipeline.core import tenancy
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.customs import waivers
 from pipeline.customs.schemas import NewWaiver
-from pipeline.exports.models import Act
+from pipeline.exports.event_models import Act
 from pipeline.ops import legal_holds
 from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.interfaces.console.exports import test_amendments

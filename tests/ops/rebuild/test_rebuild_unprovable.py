@@ -13,7 +13,8 @@ from sqlmodel import SQLModel, col, select
 from pipeline.core.db import table
 from pipeline.deliveries.models import Acknowledgement, Attempt, BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.streams import sender
-from pipeline.exports.models import Artifact, Event, Export, ExportPackage, ExportUnit, LineTreatment, PlanSnapshot
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit, LineTreatment, PlanSnapshot
 from pipeline.ops import audit, retention
 from pipeline.ops.rebuild import service
 from pipeline.workflow.steps import NOTIFY_STEPS

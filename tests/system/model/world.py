@@ -28,7 +28,8 @@ from pipeline.deliveries.streams import sender
 from pipeline.deliveries.submissions import overdue
 from pipeline.documents.registry import Document
 from pipeline.documents.schemas.invoice import Invoice
-from pipeline.exports.models import Artifact, Event, Export
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Artifact, Export
 from pipeline.exports.states import ACTIVE_STATES, EXPORT_TRANSITIONS, DeliveryState, ExportState
 from pipeline.ops.migrations.runner import upgrade_database
 from pipeline.ops.rebuild import service as rebuild_service

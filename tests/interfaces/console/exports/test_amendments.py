@@ -13,7 +13,8 @@ import pytest
 from sqlmodel import col, select
 
 from pipeline.accounts.models import Person
-from pipeline.exports.models import Event, Export, PlanSnapshot
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.interfaces.console.exports import amendments
 from tests.interfaces.api.conftest import ApiHarness
 from tests.interfaces.console.test_console import sign_in_browser

@@ -19,7 +19,8 @@ from pipeline.customs.reference.content import read_folder
 from pipeline.customs.tariff.editions import remove_edition
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.exports.models import Event, Export, Step
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Export, Step
 from pipeline.exports.states import ExportState, SubmissionState
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.read_model import build_view, load_export_rows

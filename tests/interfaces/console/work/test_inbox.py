@@ -19,7 +19,8 @@ from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.schemas.messages import AcknowledgementBody
 from pipeline.deliveries.submissions import overdue, submissions
 from pipeline.exports.audit_trail import list_acts
-from pipeline.exports.models import Event, Export
+from pipeline.exports.event_models import Event
+from pipeline.exports.models import Export
 from pipeline.exports.schemas.inbox import Cause
 from pipeline.interfaces.console.work import inbox as inbox_pages
 from pipeline.interfaces.console.work.inbox_views import ChosenItem
