@@ -146,12 +146,6 @@ def prepare_steps(runtime: Runtime, context: StepContext) -> dict[str, Any]:
     return prepared
 
 
-def write_step(session: Session, context: StepContext, prepared: Any) -> list[NewEvent]:
-    """Write the result of the context's step, in the transaction that ends it, and return its events."""
-    written = STEPS_BY_NAME[context.step].write(session, context, prepared)
-    return [replace(event, actor=context.step) for event in written]
-
-
 @dataclass(frozen=True)
 class TaskMessage:
     """Work to publish: a step, or the delivery stream to one recipient over one channel.

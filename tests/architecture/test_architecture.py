@@ -34,7 +34,7 @@ CLOCKS = {
     "pipeline/deliveries/channels/http_client.py": "a Retry-After that is a date is measured from now",
     "pipeline/deliveries/channels/webhook.py": "a connection test signs an event an hour ago",
     "pipeline/deliveries/submissions/signature.py": "the signature carries the time of the attempt",
-    "pipeline/workflow/step_spans.py": "a span carries the time of its end",
+    "pipeline/workflow/step_transaction.py": "a span carries the time of its end",
 }
 
 #: Files that make a float, and what the float is; it is never money.
@@ -53,7 +53,7 @@ FLOATS = {
     "pipeline/interfaces/durations.py": "seconds",
     "pipeline/ops/stats/durations.py": "seconds",
     "pipeline/ops/queue_samples.py": "seconds",
-    "pipeline/workflow/step_spans.py": "nanoseconds",
+    "pipeline/workflow/step_transaction.py": "nanoseconds",
 }
 
 #: Files that change a state, and of what.

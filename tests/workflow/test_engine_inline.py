@@ -24,8 +24,8 @@ from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.models import Delivery
 from pipeline.deliveries.streams import sender
 from pipeline.deliveries.streams.streams import StreamLease
-from pipeline.workflow import engine
 from pipeline.workflow.engine import run_step
+from pipeline.workflow.step_transaction import RENDERER
 from pipeline.workflow.steps import STEPS, StepResult, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tasks import steps
@@ -67,12 +67,12 @@ def test_last_unit_continues_with_the_handoff(workflow: WorkflowHarness) -> None
 
 def test_worker_leaves_documents_to_their_task_while_the_renderer_is_in_use(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
-    with engine._RENDERER, ThreadPoolExecutor(1) as other:
+    with RENDERER, ThreadPoolExecutor(1) as other:
         result = other.submit(run_step, workflow.runtime, export_id, 1, "record_packages").result(timeout=30)
     assert (result.completed, result.halted) == (("record_packages", "attach_customs"), False)
     assert workflow.step_states(export_id)[1, "render_documents"] == "ready"
-    assert engine._RENDERER.acquire(blocking=False), "nobody holds it any more"
-    engine._RENDERER.release()
+    assert RENDERER.acquire(blocking=False), "nobody holds it any more"
+    RENDERER.release()
     assert "render_documents" in run_step(workflow.runtime, export_id, 1, "render_documents").completed
 
 

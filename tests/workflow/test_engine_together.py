@@ -62,7 +62,7 @@ def test_step_whose_end_fails_is_tried_once_more_by_itself(
         tries.append(workflow.state(export_id))
         raise InvalidState("a test refuses it")
 
-    monkeypatch.setattr("pipeline.workflow.engine.transition_export", fail)
+    monkeypatch.setattr("pipeline.workflow.step_transaction.transition_export", fail)
     assert workflow.step(export_id, 0, "notify_warehouse") == ()
     assert tries == ["executing"] * 2
     assert workflow.step_states(export_id)[0, "notify_warehouse"] == "ready"

@@ -19,8 +19,9 @@ from pipeline.deliveries.polling import Poll
 from pipeline.deliveries.streams.streams import claim_stream
 from pipeline.deliveries.submissions import overdue
 from pipeline.exports.models import Step
-from pipeline.workflow import clock_check, dispatch, engine
+from pipeline.workflow import clock_check, dispatch
 from pipeline.workflow.step_leases import claim_step
+from pipeline.workflow.step_transaction import RENDERER
 from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage, stream_tasks
 from pipeline.workflow.sweeper import find_due
 from tasks import sweeper
@@ -198,7 +199,7 @@ def test_find_due_neither_waits_for_the_renderer_nor_runs_steps(workflow: Workfl
         )
     workflow.clock.pass_seconds(3600)
     # Another thread of this process holds the renderer.
-    with engine._RENDERER, ThreadPoolExecutor(1) as sweeper:
+    with RENDERER, ThreadPoolExecutor(1) as sweeper:
         found = sweeper.submit(find_due, workflow.runtime).result(timeout=30)
     assert set(found) == {TaskMessage(spent, 1, "render_documents"), TaskMessage(sound, 1, "record_packages")}
     assert workflow.state(spent) == "executing"
