@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -26,18 +25,8 @@ SMALL_QUEUES: Final = (STEPS, BACKLOG, DOCUMENTS)
 STEP_QUEUES: Final = (*SMALL_QUEUES, LARGE)
 TASK_QUEUES: Final = (*STEP_QUEUES, DELIVERIES)
 
-#: The queues of task messages by task name; all others go to STEPS. A finished step shows readiness that a worker of its
-#: queue makes progress.
-TASK_ROUTES: Final[Mapping[str, str]] = {
-    "render_documents": DOCUMENTS,
-    "close_unit": DOCUMENTS,
-    "notify_operator": DOCUMENTS,
-    "notify_broker": DELIVERIES,
-    "notify_warehouse": DELIVERIES,
-    "deliver": DELIVERIES,
-    "poll_folder": DELIVERIES,
-    "poll_endpoint": DELIVERIES,
-}
+#: The tasks that run no step. The table of steps has the queue of each step.
+DELIVERY_TASKS: Final = ("deliver", "poll_folder", "poll_endpoint")
 
 # The queues of the contract. Upstream services write to the first and customs brokers to the second; they read the others.
 EXECUTE: Final = "exports.execute"
@@ -172,7 +161,7 @@ def celery_options(settings: Settings) -> dict[str, Any]:
             "interval_step": 0,
             "interval_max": 0,
         },
-        "task_routes": {f"exports.{name}": {"queue": queue} for name, queue in TASK_ROUTES.items()},
+        "task_routes": {f"exports.{name}": {"queue": DELIVERIES} for name in DELIVERY_TASKS},
         "worker_prefetch_multiplier": 1,
         "worker_consumer": "tasks.consumer:Consumer",
         "worker_max_memory_per_child": 400_000,

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, ScalarSelect, func, select
 from sqlmodel import Session, col
 
-from config.queues import DELIVERIES, DOCUMENTS, LARGE, STEPS, TASK_ROUTES
+from config.queues import DELIVERIES, DOCUMENTS, LARGE, STEPS
 from pipeline.core.db import index_constant, statement_now, table
 from pipeline.deliveries.models import Delivery
 from pipeline.deliveries.streams.due_streams import is_claimable
@@ -18,6 +18,7 @@ from pipeline.deliveries.streams.streams import is_stream_free
 from pipeline.exports.models import Step
 from pipeline.exports.states import DeliveryState, StepState
 from pipeline.workflow.step_leases import IS_LATER_STEP, export_is_active
+from pipeline.workflow.steps import STEPS_BY_NAME
 
 #: The queues; work of the backlog counts as that of the steps.
 QUEUES: Final = (STEPS, LARGE, DOCUMENTS, DELIVERIES)
@@ -62,7 +63,7 @@ def sample_queues(session: Session, now: datetime) -> Mapping[str, QueueSample]:
     for queue, depth, *since in (
         (STEPS, count - large[0] - sum(each[1] for each in later), *first_since),
         (LARGE, *large),
-        *((TASK_ROUTES.get(name, STEPS), *counted) for name, *counted in later),
+        *((STEPS_BY_NAME[name].queue if name in STEPS_BY_NAME else STEPS, *counted) for name, *counted in later),
         (DELIVERIES, *session.execute(pending).one()),
     ):
         late = max(((now - each).total_seconds() for each in since if each is not None), default=0)

@@ -8,7 +8,7 @@ from typing import Final
 from sqlalchemy import ColumnElement, and_, func, or_
 from sqlmodel import Session, SQLModel, col, select
 
-from config.queues import BACKLOG, DELIVERIES, DOCUMENTS, LARGE, STEPS, TASK_ROUTES
+from config.queues import BACKLOG, DELIVERIES, DOCUMENTS, LARGE, STEPS
 from pipeline.accounts import recipients
 from pipeline.core import heartbeats, installation, process_version, tenancy
 from pipeline.core.db import database_now, index_constant, statement_now, table
@@ -25,6 +25,7 @@ from pipeline.exports.states import StepState
 from pipeline.ops.migrations.runner import SchemaStatus, schema_status
 from pipeline.workflow.step_failures import MAX_RETRY_PAUSE_SECONDS
 from pipeline.workflow.step_leases import IS_LATER_STEP, export_is_active
+from pipeline.workflow.steps import STEPS_BY_NAME
 
 #: How long due work may make no progress before the service reports that it is not ready.
 STALLED_AFTER_SECONDS: Final = 60
@@ -266,8 +267,10 @@ def _is_routed_to(queue: str) -> ColumnElement[bool]:
     if queue == LARGE:
         return _LARGE
     if queue == STEPS:
-        return and_(col(Step.name).not_in(TASK_ROUTES), ~_LARGE)
-    routed = [name for name, target in TASK_ROUTES.items() if target == queue]
+        return and_(
+            col(Step.name).not_in([name for name, spec in STEPS_BY_NAME.items() if spec.queue != queue]), ~_LARGE
+        )
+    routed = [name for name, spec in STEPS_BY_NAME.items() if spec.queue == queue]
     return and_(col(Step.name).in_(routed), IS_LATER_STEP, ~_LARGE)
 
 

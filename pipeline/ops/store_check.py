@@ -25,6 +25,7 @@ from pipeline.documents.registry import Document
 from pipeline.exports.models import Artifact, Export
 from pipeline.exports.step_context import StepContext, build_context
 from pipeline.workflow import render_documents
+from pipeline.workflow.steps import RENDER_DOCUMENTS
 
 #: The rows read at a time, and the threads that read documents from the store.
 _PAGE_SIZE: Final = 200
@@ -232,7 +233,7 @@ def _restore_unit(
 
 def _context(session: Session, export_id: str, unit_no: int) -> StepContext:
     export = session.get_one(Export, export_id)
-    return build_context(export, unit_no=unit_no, step="render_documents", fence=0, attempt=0)
+    return build_context(export, unit_no=unit_no, step=RENDER_DOCUMENTS.name, fence=0, attempt=0)
 
 
 def _render_again(runtime: Runtime, context: StepContext, only_profile: bool) -> Iterator[Document]:  # noqa: FBT001

@@ -25,7 +25,7 @@ from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.deliveries.polling import Poll
 from pipeline.exports.metrics import NOT_SENT, SENT, TASK_MESSAGES
 from pipeline.workflow.step_leases import EXPORT_LEVEL
-from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, STEPS_BY_NAME, StepResult, TaskMessage, stream_tasks
+from pipeline.workflow.steps import HAND_OFF, NOTIFY_STEPS, STEPS, STEPS_BY_NAME, StepResult, TaskMessage, stream_tasks
 
 log = structlog.get_logger(__name__)
 
@@ -58,7 +58,7 @@ def unit_chain(export_id: str, unit_no: int, first: str = STEPS[0].name, queue: 
 def handoff_chain(export_id: str) -> Signature:
     """Return the end of an export: the handoff, then all notify steps at once, without a chord: the database counts."""
     return chain(
-        step_signature("hand_off", export_id, EXPORT_LEVEL),
+        step_signature(HAND_OFF.name, export_id, EXPORT_LEVEL),
         group(step_signature(n, export_id, EXPORT_LEVEL) for n in NOTIFY_STEPS),
     )
 
@@ -135,8 +135,7 @@ def continue_chain(request: Any, result: StepResult) -> None:
     if result.halted:
         # The chain ends here: the worker that holds the step, or the sweeper, sends what follows.
         links.clear()
-    done = {f"exports.{name}" for name in result.completed}
-    while links and links[-1]["task"] in done:
+    while links and step_name(links[-1]["task"]) in result.completed:
         links.pop()
     if not links:
         in_large = (request.delivery_info or {}).get("routing_key") == queues.LARGE
@@ -148,14 +147,24 @@ def _signature(task: TaskMessage) -> Signature:
         return _task_signature("exports.deliver", task.export_id, task.partner_id, task.channel)
     if STEPS_BY_NAME[task.step].per_unit:
         return unit_chain(task.export_id, task.unit_no, task.step, task.queue)
-    if task.step == "hand_off":
+    if task.step == HAND_OFF.name:
         return handoff_chain(task.export_id)
     return step_signature(task.step, task.export_id, EXPORT_LEVEL)
 
 
 def step_signature(name: str, export_id: str, unit_no: int) -> Signature:
     """Return the message that runs a step."""
-    return _task_signature(f"exports.{name}", export_id, unit_no)
+    return _task_signature(task_name(name), export_id, unit_no).set(queue=STEPS_BY_NAME[name].queue)
+
+
+def task_name(step: str) -> str:
+    """Return the name of the task that runs a step."""
+    return f"exports.{step}"
+
+
+def step_name(task: str) -> str:
+    """Return the step that a task runs."""
+    return task.removeprefix("exports.")
 
 
 def _task_signature(name: str, *arguments: Any) -> Signature:
@@ -177,7 +186,7 @@ def try_send(signature: Signature) -> bool:
 
 def _first_task(signature: Signature) -> str:
     links = getattr(signature, "tasks", None)
-    return str((links[0] if links else signature)["task"]).removeprefix("exports.")
+    return step_name((links[0] if links else signature)["task"])
 
 
 def run_worker(role: str, options: Sequence[str] = (), on_ready: Callable[[], None] | None = None) -> None:

@@ -45,6 +45,7 @@ from pipeline.exports.schemas.plan import Plan, Unit
 from pipeline.exports.step_context import StepContext, build_context
 from pipeline.workflow.preflight import check_plan_alone
 from pipeline.workflow.render_documents import build_plan_invoice, render_invoice
+from pipeline.workflow.steps import HAND_OFF, RENDER_DOCUMENTS
 
 _EXPORT_ID: Final = "exp_example"
 _SUBMISSION_ID: Final = "sub_example"
@@ -125,7 +126,7 @@ def load_invoice(runtime: Runtime, account_id: str, export_id: str) -> Invoice:
             raise NotFound(f"there is no export {export_id} in this account; choose one of the list")
         if export.purged_at is not None:
             raise Purged.for_export(export_id, "choose another export")
-        context = build_context(export, unit_no=_UNIT_NO, step="render_documents", fence=0, attempt=0)
+        context = build_context(export, unit_no=_UNIT_NO, step=RENDER_DOCUMENTS.name, fence=0, attempt=0)
     try:
         return recorded_invoice(runtime, context)
     except StepFailed as error:
@@ -193,7 +194,7 @@ def _build_notifications(
         treatment_digest=provenance.treatment_digest,
         units=1,
         unit_no=0,
-        step="hand_off",
+        step=HAND_OFF.name,
         fence=0,
         attempt=0,
     )

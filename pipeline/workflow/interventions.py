@@ -22,7 +22,7 @@ from pipeline.exports.states import STEP_TRANSITIONS, ExportState, StepState, so
 from pipeline.exports.transitions import transition_export
 from pipeline.workflow import read_model
 from pipeline.workflow.step_leases import EXPORT_LEVEL, step_where
-from pipeline.workflow.steps import TaskMessage
+from pipeline.workflow.steps import HAND_OFF, TaskMessage
 
 #: Raises PreconditionFailed if the export changed since the caller last read it.
 Precondition = Callable[[ExportView], None]
@@ -52,7 +52,7 @@ def cancel_export(
         if export.state == ExportState.CANCELLED.value:
             return []
         _check_precondition(session, export, precondition)
-        handed_off = session.scalar(select(col(Step.state)).where(*step_where(export_id, EXPORT_LEVEL, "hand_off")))
+        handed_off = session.scalar(select(col(Step.state)).where(*step_where(export_id, EXPORT_LEVEL, HAND_OFF.name)))
         if handed_off == StepState.DONE.value:
             raise InvalidState("the export was handed off already and cannot be cancelled; amend it")
         transition_export(session, export_id, ExportState.CANCELLED)

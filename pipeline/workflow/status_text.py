@@ -9,17 +9,7 @@ from typing import Final
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import ExportState, StepState, SubmissionState
-
-_STEP_TEXTS: Final = {
-    "record_packages": "Recording packages",
-    "attach_customs": "Attaching customs treatment",
-    "render_documents": "Rendering documents",
-    "close_unit": "Closing customs packages",
-    "hand_off": "Handing off to {broker}",
-    "notify_broker": "Notifying the customs broker {broker}",
-    "notify_warehouse": "Notifying the warehouse {warehouse}",
-    "notify_operator": "Notifying the operators",
-}
+from pipeline.workflow.steps import STEPS_BY_NAME
 
 _SUBMISSION_TEXTS: Final = {
     SubmissionState.PENDING: "the handoff to {partner} is pending",
@@ -94,7 +84,8 @@ def _describe_executing(export: Export, unit_refs: Mapping[int, str], steps: Seq
         return "Executing; waiting for the next step"
     # The step that is furthest behind delays the export.
     step = min(open_steps, key=lambda step: (step.position, step.unit_no))
-    doing = _STEP_TEXTS.get(step.name, step.name).format(broker=export.broker_id, warehouse=export.warehouse_id)
+    spec = STEPS_BY_NAME.get(step.name)
+    doing = (spec.text if spec else step.name).format(broker=export.broker_id, warehouse=export.warehouse_id)
     sentence = f"{doing}: {export.units_closed} of {export.units_total} units are closed" if step.unit_no else doing
     if step.error:
         where = f" of {unit_refs[step.unit_no]}" if step.unit_no else ""

@@ -10,6 +10,7 @@ from typing import Any, Final
 import structlog
 from sqlmodel import Session
 
+from config import queues
 from pipeline.core.failpoints import failpoint
 from pipeline.core.runtime import Runtime
 from pipeline.customs import treatment
@@ -38,11 +39,12 @@ def _never(_: Any) -> bool:
     return False
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StepSpec:
-    """One row of the pipeline.
+    """All that is known of one step; a task, a metric and a row of each export are made from it.
 
-    `prepare` does slow or external work outside a transaction, and may run more than once. `write` records its result
+    `text` says to people what the step does, and `queue` is where its task messages wait. `event` is written by each
+    step of a unit: the log shows by it that the step is done. `prepare` does slow or external work outside a transaction, and may run more than once. `write` records its result
     in the transaction that also marks the step done, so it takes effect exactly once. `opens` names the steps that may
     start then; those without `prepare` are done in the same transaction. `continues` says, from what `prepare`
     returned, whether the worker runs the others itself: that is cheaper than a message. It never waits for the
@@ -50,15 +52,15 @@ class StepSpec:
     """
 
     name: str
-    per_unit: bool
+    text: str
+    per_unit: bool = False
+    queue: str = queues.STEPS
+    event: EventType | None = None
     write: Write
     prepare: Prepare | None = None
     opens: tuple[str, ...] = ()
     continues: Continues = _never
     needs_renderer: bool = False
-
-
-NOTIFY_STEPS: Final = ("notify_broker", "notify_warehouse", "notify_operator")
 
 
 def _write_nothing(_: Session, __: StepContext, ___: Any) -> Sequence[NewEvent]:
@@ -77,36 +79,77 @@ def _close_unit(_: Session, context: StepContext, __: Any) -> Sequence[NewEvent]
 
 
 STEPS: Final[tuple[StepSpec, ...]] = (
-    StepSpec("record_packages", True, packages.record_packages, opens=("attach_customs",), continues=_always),
-    StepSpec("attach_customs", True, treatment.attach_treatment, opens=("render_documents",), continues=_always),
     StepSpec(
-        "render_documents",
-        True,
-        render_documents.write,
+        name="record_packages",
+        text="Recording packages",
+        per_unit=True,
+        event=EventType.PACKAGES_RECORDED,
+        write=packages.record_packages,
+        opens=("attach_customs",),
+        continues=_always,
+    ),
+    StepSpec(
+        name="attach_customs",
+        text="Attaching customs treatment",
+        per_unit=True,
+        event=EventType.TREATMENT_ATTACHED,
+        write=treatment.attach_treatment,
+        opens=("render_documents",),
+        continues=_always,
+    ),
+    StepSpec(
+        name="render_documents",
+        text="Rendering documents",
+        per_unit=True,
+        queue=queues.DOCUMENTS,
+        event=EventType.CUSTOMS_ARTIFACT_GENERATED,
+        write=render_documents.write,
         prepare=render_documents.prepare,
         opens=("close_unit",),
         continues=_always,
         needs_renderer=True,
     ),
     # The last unit to close opens the handoff; the database counts to find the last one.
-    StepSpec("close_unit", True, _close_unit, opens=("hand_off",), continues=_always),
     StepSpec(
-        "hand_off",
-        False,
-        handoff.write_handoff,
+        name="close_unit",
+        text="Closing customs packages",
+        per_unit=True,
+        queue=queues.DOCUMENTS,
+        event=EventType.CUSTOMS_PACKAGE_CLOSED,
+        write=_close_unit,
+        opens=("hand_off",),
+        continues=_always,
+    ),
+    StepSpec(
+        name="hand_off",
+        text="Handing off to {broker}",
+        write=handoff.write_handoff,
         prepare=handoff.prepare_handoff,
-        opens=NOTIFY_STEPS,
+        opens=("notify_broker", "notify_warehouse", "notify_operator"),
         continues=handoff.holds_streams,
     ),
-    StepSpec("notify_broker", False, _write_nothing, prepare=_notify("customs_broker")),
-    StepSpec("notify_warehouse", False, _write_nothing, prepare=_notify("warehouse")),
+    StepSpec(
+        name="notify_broker",
+        text="Notifying the customs broker {broker}",
+        queue=queues.DELIVERIES,
+        write=_write_nothing,
+        prepare=_notify("customs_broker"),
+    ),
+    StepSpec(
+        name="notify_warehouse",
+        text="Notifying the warehouse {warehouse}",
+        queue=queues.DELIVERIES,
+        write=_write_nothing,
+        prepare=_notify("warehouse"),
+    ),
     # The operators are notified only of an executed export: the last of the three steps releases their notification.
-    StepSpec("notify_operator", False, _write_nothing),
+    StepSpec(name="notify_operator", text="Notifying the operators", queue=queues.DOCUMENTS, write=_write_nothing),
 )
 STEPS_BY_NAME: Final = {spec.name: spec for spec in STEPS}
 RENDER_DOCUMENTS: Final = STEPS_BY_NAME["render_documents"]
 CLOSE_UNIT: Final = STEPS_BY_NAME["close_unit"]
 HAND_OFF: Final = STEPS_BY_NAME["hand_off"]
+NOTIFY_STEPS: Final = HAND_OFF.opens
 
 
 def steps_at_once(spec: StepSpec, prepared: Collection[str] = ()) -> list[StepSpec]:
@@ -151,7 +194,7 @@ class TaskMessage:
     """Work to publish: a step, or the delivery stream to one recipient over one channel.
 
     `export_id` of a stream may also be the id of a registered plan, if the stream's messages are about it. `queue` is
-    the one that the step waits in; None if it is that of its name.
+    the one that the step waits in; None if it is the step's own.
     """
 
     export_id: str

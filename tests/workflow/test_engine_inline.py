@@ -26,9 +26,8 @@ from pipeline.deliveries.streams import sender
 from pipeline.deliveries.streams.streams import StreamLease
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.step_transaction import RENDERER
-from pipeline.workflow.steps import STEPS, StepResult, TaskMessage
+from pipeline.workflow.steps import STEPS, STEPS_BY_NAME, StepResult, TaskMessage
 from pipeline.workflow.sweeper import find_due
-from tasks import steps
 from tests.conftest import SERVERS
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
@@ -87,17 +86,18 @@ def test_process_that_must_not_render_leaves_documents_to_their_task(workflow: W
 def test_worker_goes_on_with_documents_only_if_it_consumes_their_queue(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch, queue: str
 ) -> None:
-    calls: list[dict[str, object]] = []
+    calls: list[tuple[object, ...]] = []
 
-    def run(*_: object, **options: object) -> StepResult:
-        calls.append(options)
+    def run(_: object, *given: object, redelivered: bool, renders: bool) -> StepResult:
+        calls.append((*given, redelivered, renders))
         return StepResult(halted=True)
 
     monkeypatch.setattr("tasks.steps.engine.run_step", run)
     monkeypatch.setattr("tasks.steps.process_runtime", lambda: workflow.runtime)
     monkeypatch.setattr(app.amqp.queues, "_consume_from", {queue: None})  # as `-Q` does
-    steps.record_packages("exp_1", 1)
-    assert calls == [{"redelivered": False, "renders": queue == DOCUMENTS}]
+    for name in STEPS_BY_NAME:
+        app.tasks[f"exports.{name}"]("exp_1", 1)
+    assert calls == [("exp_1", 1, name, False, queue == DOCUMENTS) for name in STEPS_BY_NAME]
 
 
 def test_partner_that_may_delay_its_messages_is_notified_by_a_task_of_its_own(workflow: WorkflowHarness) -> None:

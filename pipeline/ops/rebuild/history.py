@@ -10,6 +10,7 @@ from typing import Any, Final
 from pipeline.exports.event_models import Event
 from pipeline.exports.events import REOPENING, EventType
 from pipeline.exports.states import MILESTONES, ExportState, InboxState, Milestone, SubmissionState
+from pipeline.workflow.steps import STEPS_BY_NAME
 
 #: The events that carry an answer of the customs broker.
 BROKER_ANSWERS: Final = frozenset(
@@ -46,8 +47,8 @@ class UnitHistory:
     recorded: EventData | None = None
     treated: EventData | None = None
     documents: list[tuple[datetime, EventData]] = field(default_factory=list)
-    rendered: bool = False  # by its own step; a broker's profile adds documents at the handoff
-    closed: bool = False
+    #: The steps that are done.
+    done: set[str] = field(default_factory=set)
 
 
 @dataclass
@@ -137,6 +138,10 @@ def _find_milestone(kind: EventType, data: EventData) -> Milestone | None:
 
 
 def _apply_event(folded: ExportHistory, kind: EventType, data: EventData, event: Event) -> None:
+    # A broker's profile adds documents at the handoff: these do not show that the step of documents is done.
+    step = STEPS_BY_NAME.get(event.actor)
+    if step is not None and step.event is kind:
+        folded.unit(data).done.add(step.name)
     match kind:
         case EventType.EXPORT_ACCEPTED:
             folded.accepted_at, folded.accepted = event.at, data
@@ -145,11 +150,7 @@ def _apply_event(folded: ExportHistory, kind: EventType, data: EventData, event:
         case EventType.TREATMENT_ATTACHED:
             folded.unit(data).treated = data
         case EventType.CUSTOMS_ARTIFACT_GENERATED:
-            unit = folded.unit(data)
-            unit.documents.append((event.at, data))
-            unit.rendered = unit.rendered or event.actor == "render_documents"
-        case EventType.CUSTOMS_PACKAGE_CLOSED:
-            folded.unit(data).closed = True
+            folded.unit(data).documents.append((event.at, data))
         case EventType.EXPORT_PURGED:
             # A purge cancels unsent deliveries.
             folded.purged_at, folded.unsent_cancelled_seq = event.at, event.seq

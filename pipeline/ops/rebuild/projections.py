@@ -20,7 +20,7 @@ from pipeline.exports.plans import HashedPlan, canonical_json
 from pipeline.exports.states import ExportState, StepState
 from pipeline.ops.rebuild.history import ExportHistory, MissingFact, UnitHistory
 from pipeline.workflow.step_leases import EXPORT_LEVEL
-from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
+from pipeline.workflow.steps import CLOSE_UNIT, HAND_OFF, NOTIFY_STEPS, STEPS
 
 _PER_UNIT = [spec.name for spec in STEPS if spec.per_unit]
 
@@ -130,7 +130,7 @@ def _export_row(facts: ExportFacts) -> ExpectedRow:
         "plan_hash": _accepted_fact(facts, "planHash"),
         "test": _accepted_fact(facts, "test"),
         "units_total": _accepted_fact(facts, "units"),
-        "units_closed": sum(unit.closed for unit in history.units.values()),
+        "units_closed": sum(CLOSE_UNIT.name in unit.done for unit in history.units.values()),
         "next_seq": history.events + 1,
         "rules_hash": history.accepted.get("rulesHash"),
         "trace_parent": history.accepted.get("traceParent"),
@@ -209,15 +209,15 @@ def _step_rows(facts: ExportFacts) -> Iterator[ExpectedRow]:
     history = facts.history
     for unit_no in range(1, _accepted_fact(facts, "units") + 1):
         unit = history.units.get(unit_no, UnitHistory())
-        done = [unit.recorded is not None, unit.treated is not None, unit.rendered, unit.closed]
         opened = True
-        for name, is_done in zip(_PER_UNIT, done, strict=True):
+        for name in _PER_UNIT:
+            is_done = name in unit.done
             yield _step_row(history, unit_no, name, (_step_state(history, unit_no, name, done=is_done, opened=opened),))
             opened = opened and is_done
     handed_off = history.handed_off is not None
-    closed = sum(unit.closed for unit in history.units.values()) == _accepted_fact(facts, "units")
-    state = _step_state(history, EXPORT_LEVEL, "hand_off", done=handed_off, opened=closed)
-    yield _step_row(history, EXPORT_LEVEL, "hand_off", (state,))
+    closed = sum(CLOSE_UNIT.name in unit.done for unit in history.units.values()) == _accepted_fact(facts, "units")
+    state = _step_state(history, EXPORT_LEVEL, HAND_OFF.name, done=handed_off, opened=closed)
+    yield _step_row(history, EXPORT_LEVEL, HAND_OFF.name, (state,))
     for name in NOTIFY_STEPS:
         undone = _step_state(history, EXPORT_LEVEL, name, done=history.executed, opened=handed_off)
         # The log records the end of these three steps only when all have ended. Running one again sends nothing twice.

@@ -27,6 +27,7 @@ from pipeline.ops.raw_rows import MALFORMED
 from pipeline.ops.rebuild.compare import Difference, RebuildResult, compare_export
 from pipeline.ops.rebuild.projections import ExpectedRow
 from pipeline.workflow.step_leases import EXPORT_LEVEL
+from pipeline.workflow.steps import HAND_OFF
 
 ACTOR: Final = "rebuild"
 
@@ -135,7 +136,7 @@ def _rewrite_handoff_messages(runtime: Runtime, export_id: str) -> None:
     """Rebuild the messages of the handoff, if they fit the digest in the log."""
     with runtime.db.read() as session:
         export = session.get_one(Export, export_id)
-    context = build_context(export, unit_no=EXPORT_LEVEL, step="hand_off", fence=0, attempt=0)
+    context = build_context(export, unit_no=EXPORT_LEVEL, step=HAND_OFF.name, fence=0, attempt=0)
     prepared = handoff.prepare_handoff(runtime, context)
     with runtime.db.write() as session:
         events.lock_export(session, export_id)
