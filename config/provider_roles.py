@@ -1,12 +1,15 @@
-"""The roles that an OpenID provider gives people, as the setting that maps the values of a claim to them."""
+"""The settings of an OpenID provider, and the roles that values of its claim give people."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
+
+from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
+from pydantic_settings import NoDecode
 
 from config.network import is_loopback
 
@@ -94,7 +97,7 @@ def _check_roles(roles: object, claim: str, account: str) -> tuple[str, ...]:
     return tuple(sorted(set(roles)))
 
 
-def check_provider(issuer: str | None, client_id: str | None, scopes: str, roles: ProviderRoles) -> None:
+def _check_provider(issuer: str | None, client_id: str | None, scopes: str, roles: ProviderRoles) -> None:
     """Raise ValueError unless the settings of the OpenID provider fit together; without an issuer there is none."""
     if issuer is None:
         if roles.given:
@@ -107,3 +110,33 @@ def check_provider(issuer: str | None, client_id: str | None, scopes: str, roles
         raise ValueError("EXPORTS_OIDC_ISSUER needs a client; set EXPORTS_OIDC_CLIENT_ID too")
     if not {"openid", "email"} <= {*scopes.split()}:
         raise ValueError("EXPORTS_OIDC_SCOPES must contain openid and email")
+
+
+class ProviderSettings(BaseModel):
+    """Sign-in by an OpenID provider."""
+
+    oidc_issuer: str | None = Field(
+        None, description="OpenID provider by which people may sign in, such as https://id.maple.example"
+    )
+    oidc_client_id: str | None = Field(None, description="Client id of this installation at that provider")
+    oidc_client_secret: SecretStr | None = Field(None, description="Client secret there; none for a public client")
+    oidc_scopes: str = Field(
+        "openid email profile", description="Scopes to ask for; some providers send groups only for one"
+    )
+    oidc_roles_claim: str = Field(
+        "groups", min_length=1, description="Claim with a text or a list, such as the groups of a person"
+    )
+    oidc_roles: Annotated[ProviderRoles, NoDecode] = Field(
+        ProviderRoles(),
+        description='Roles on accounts by value of that claim, as in {"export-desk": {"acc_1": ["operate"]}}',
+    )
+
+    @field_validator("oidc_roles", mode="before")
+    @classmethod
+    def _parse_roles(cls, given: object) -> ProviderRoles:
+        return parse_provider_roles(given)
+
+    @model_validator(mode="after")
+    def _check_settings(self) -> Self:
+        _check_provider(self.oidc_issuer, self.oidc_client_id, self.oidc_scopes, self.oidc_roles)
+        return self

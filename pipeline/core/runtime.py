@@ -10,7 +10,8 @@ from typing import Final
 from sqlalchemy import column, inspect, select
 from sqlalchemy import table as named_table
 
-from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
+from config.addresses import SECRET_KEY_CHARACTERS
+from config.settings import Settings, get_settings
 from pipeline.core import tenancy, tracing
 from pipeline.core.blob_store import ArtifactStore
 from pipeline.core.clock import Clock, utc_now

@@ -11,7 +11,8 @@ import typer
 from pydantic import SecretStr
 from rich.markup import escape
 
-from config.settings import SECRET_KEY_CHARACTERS, Settings, get_settings
+from config.addresses import SECRET_KEY_CHARACTERS
+from config.settings import Settings, get_settings
 from pipeline.accounts import api_keys, partners, service
 from pipeline.core import installation
 from pipeline.core.runtime import Runtime, reject_weak_credentials

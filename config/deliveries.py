@@ -1,0 +1,127 @@
+"""The settings of deliveries: attempts, deadlines, retention, partners, e-mail, SFTP and links."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Self
+
+from pydantic import BaseModel, Field, SecretStr, model_validator
+
+from config.execution import Count, Seconds
+
+_SMTP_URL = re.compile(
+    r"(?P<scheme>smtp|smtp\+starttls|smtps)://(?P<user>[^\s:@/]+:[^\s@/]+@)?([A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?/?"
+)
+_MAILBOX = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+"
+_MAIL_FROM = re.compile(rf'[^\x00-\x1f\x7f<>"]+ <{_MAILBOX}>|{_MAILBOX}')
+
+
+def _check_mail(mail_from: str | None, smtp_url: str | None) -> None:
+    """Raise ValueError if the sender or the mail server's URL is invalid, or if the server has no sender."""
+    sender = "" if mail_from is None else mail_from
+    if sender and not _MAIL_FROM.fullmatch(sender):
+        raise ValueError("EXPORTS_MAIL_FROM must be an address, as in `Export desk <exports@maple.example>`")
+    if smtp_url is None:
+        return
+    server = _SMTP_URL.fullmatch(smtp_url)
+    if server is None:
+        raise ValueError("EXPORTS_SMTP_URL must be a mail server's URL, as in smtp+starttls://user:password@host:587")
+    if server["user"] and server["scheme"] == "smtp":
+        raise ValueError("EXPORTS_SMTP_URL would send its password unencrypted; use smtp+starttls:// or smtps://")
+    if not sender:
+        raise ValueError("EXPORTS_SMTP_URL needs a sender; set EXPORTS_MAIL_FROM too")
+
+
+class DeliverySettings(BaseModel):
+    """Deliveries to partners, and how long records are kept."""
+
+    delivery_timeout_seconds: Seconds = Field(20, description="Total time of one delivery attempt")
+    delivery_senders: Count = Field(
+        3, description="Threads of a process that send to one destination at a time; always fewer than all"
+    )
+    delivery_unhealthy_max: Count = Field(
+        4,
+        description="Threads of a process that send to unhealthy destinations, together; at most half of all",
+    )
+    delivery_batch: Count = Field(500, description="Maximum messages to one recipient in one attempt")
+    delivery_schedule_seconds: tuple[Seconds, ...] = Field(
+        (5, 300, 1800, 7200, 18000, 36000, 50400, 72000, 86400),
+        description="Pauses after failed attempts (the example of Standard Webhooks); after the last, the delivery is dead",
+    )
+    breaker_failures: Count = Field(10, description="Consecutive failures that open an endpoint's circuit breaker")
+    breaker_failure_rate: float = Field(
+        0.7,
+        gt=0,
+        le=1,
+        description="Failure rate that also opens it, after at least as many attempts within the window",
+    )
+    breaker_window_seconds: Seconds = Field(300, description="Length of that window")
+    breaker_open_seconds: Seconds = Field(30, description="How long the breaker stays open before the next attempt")
+
+    # Deadlines of submission statuses; the operators are notified of an overdue one once
+    deadline_delivered_seconds: Seconds = Field(900, description="From the handoff until its delivery to the broker")
+    deadline_received_seconds: Seconds = Field(3600, description="From then until the broker can read it")
+    deadline_answered_seconds: Seconds = Field(86_400, description="From then until the broker answers it")
+    deadline_filed_seconds: Seconds = Field(172_800, description="From acceptance until the entry is filed")
+    deadline_released_seconds: Seconds = Field(432_000, description="From then until customs releases or holds")
+
+    # Retention
+    retention_years: tuple[tuple[Annotated[str, Field(pattern="^[A-Z]{2}$")], Count], ...] = Field(
+        (("US", 5), ("CA", 6)),
+        description="Years from the day of entry that records are kept, by country; the longest applies",
+    )
+
+    order_days: Count = Field(
+        90, description="Days that synced orders without an export are kept; the purge deletes them"
+    )
+
+    # Where partners may be reached
+    allow_private_destinations: bool = Field(
+        False, description="Whether partners may have loopback or private addresses"
+    )
+    destination_ports: tuple[Count, ...] = Field(
+        (22, 443, 2022, 2222, 8022, 8443),
+        description="Ports of partners; any if private destinations are allowed",
+    )
+    borderbuddy_url: str | None = Field(None, description="Endpoint for handoffs on the borderbuddy path")
+    borderbuddy_token: SecretStr | None = Field(None, description="Bearer token for that endpoint")
+    borderbuddy_sandbox_url: str | None = Field(
+        None, description="The same for test exports; default: the sandbox broker at EXPORTS_INTERNAL_URL"
+    )
+
+    # E-mail
+    smtp_url: SecretStr | None = Field(
+        None,
+        description="Mail server: smtp+starttls://, smtps:// or smtp://, as in smtp+starttls://user:password@host:587",
+    )
+    mail_from: str | None = Field(
+        None, description="Sender of every e-mail, as in `Export desk <exports@maple.example>`; people may reply"
+    )
+    mail_attach_max_bytes: Count = Field(
+        10_000_000, description="Maximum size of an e-mail's attachments, before encoding; other documents become links"
+    )
+    mail_link_days: Count = Field(7, description="Days that document links in an e-mail work")
+    reply_link_days: Count = Field(7, description="Days that the reply link in a handoff's e-mail works")
+
+    connection_test_seconds: Seconds = Field(30, description="Total time of the connection test of one endpoint")
+
+    # SFTP, and polling for answers
+    sftp_timeout_seconds: Seconds = Field(
+        120, description="Total time to write one message with its documents to an SFTP server"
+    )
+    partner_poll_seconds: Seconds = Field(
+        60, description="Interval at which a customs broker's SFTP folder or endpoint is polled for answers"
+    )
+    partner_poll_days: Count = Field(
+        30, description="Days of polling after the last news of a handoff that is not released"
+    )
+
+    # Links to documents
+    document_link_seconds: Seconds = Field(
+        900, description="How long a document link works that is requested or in a message to a program"
+    )
+
+    @model_validator(mode="after")
+    def _check_sender(self) -> Self:
+        _check_mail(self.mail_from, None if self.smtp_url is None else self.smtp_url.get_secret_value())
+        return self
