@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from base64 import b64decode, b64encode
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from sqlalchemy import Row, select
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col
 
+from pipeline.core.cache import Kept
 from pipeline.core.db import table
 from pipeline.core.errors import NotFound, RulesInvalid, RulesUnreadable
 from pipeline.core.runtime import Runtime
@@ -26,7 +26,7 @@ from pipeline.customs.reference.ruleset import Ruleset
 
 #: The rulesets that a process keeps in memory, each with its parsed rows: the active one, and those of older exports.
 _MAX_LOADED: Final = 6
-_loaded: OrderedDict[str, RulesContent] = OrderedDict()
+_loaded: Final[Kept[str, RulesContent]] = Kept(_MAX_LOADED)
 _loading: Final = threading.Lock()
 
 #: How often an activation starts over when another process activates rules at the same moment.
@@ -89,9 +89,8 @@ def read_stored(session: Session, content_hash: str | None) -> RulesContent:
     content = _parse_stored(session, content_hash)
     with _loading:
         # Another thread may have parsed a copy; all decisions are made with one.
-        content = _loaded.setdefault(content.content_hash, content)
-        while len(_loaded) > _MAX_LOADED:
-            _loaded.popitem(last=False)
+        content = _loaded.get(content.content_hash) or content
+        _loaded.put(content.content_hash, content)
     return content
 
 
@@ -108,11 +107,7 @@ def _find_loaded(content_hash: str | None) -> RulesContent | None:
     packaged = packaged_rules()
     if content_hash is None or content_hash == packaged.content_hash:
         return packaged
-    with _loading:
-        content = _loaded.get(content_hash)
-        if content is not None:
-            _loaded.move_to_end(content_hash)
-        return content
+    return _loaded.get(content_hash)
 
 
 @contextmanager

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
-from threading import Lock
 from typing import Any, Final, cast
 
 from sqlalchemy import bindparam, case, select
@@ -15,6 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col
 
 from pipeline.accounts.api_keys import Caller
+from pipeline.core.cache import Kept
 from pipeline.core.db import table
 from pipeline.core.errors import (
     AlreadyExecuted,
@@ -57,9 +56,8 @@ from pipeline.workflow.partner_checks import check_partners, list_file_findings
 
 #: The findings of the plans that this process checked last, by plan hash, day, rules, and edition of the tariff of each unit.
 #: The hash covers all but the approval.
-_known_findings: OrderedDict[tuple[str, date, str, tuple[KeptEdition | None, ...]], list[Finding]] = OrderedDict()
-_known_lock: Final = Lock()
 _MAX_PLANS: Final = 256
+_known_findings: Final[Kept[tuple[str, date, str, tuple[KeptEdition | None, ...]], list[Finding]]] = Kept(_MAX_PLANS)
 #: The public protocol has no shorter batch ids. Older plans of this service may have them.
 _MIN_BATCH_ID: Final = 3
 #: Longer lists are not kept, because they need much memory.
@@ -112,15 +110,11 @@ def _check_alone_once(hashed: HashedPlan, on: date, kept: Sequence[TariffFacts |
     """
     editions = tuple(None if each is None else each.edition for each in kept)
     key = (hashed.plan_hash, on, rules_in_use().content_hash, editions)
-    with _known_lock:
-        found = _known_findings.get(key)
+    found = _known_findings.get(key)
     if found is None:
         found = [*packages.check_plan(hashed.plan), *check_hashed_part(hashed.plan, on=on, kept=kept)]
         if len(found) <= _MAX_FINDINGS:
-            with _known_lock:
-                _known_findings[key] = found
-                if len(_known_findings) > _MAX_PLANS:
-                    _known_findings.popitem(last=False)
+            _known_findings.put(key, found)
     return [*found, *check_approval_texts(hashed.plan)]
 
 

@@ -1,4 +1,4 @@
-"""Values that take long to build: built once each, one at a time, and waited for by a few threads only."""
+"""Kept values: those used last stay, and those that take long are built once each, waited for by a few threads only."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipeline.core.cache import BuildCache
+from pipeline.core.cache import BuildCache, Kept
 from pipeline.core.errors import NotReady
 
 
@@ -59,3 +59,14 @@ def test_failed_build_keeps_nothing_and_the_oldest_value_leaves() -> None:
     first = [cache.get(number, lambda number=number: [number]) for number in range(3)]  # type: ignore[misc]
     assert cache.get(2, list) is first[2]
     assert cache.get(0, lambda: [7]) == [7]
+
+
+def test_values_used_last_are_kept_up_to_their_size() -> None:
+    kept: Kept[str, bytes] = Kept(5, size=len)
+    for key, size in (("a", 2), ("b", 1), ("c", 2)):
+        kept.put(key, bytes(size))
+    assert kept.get("a") == bytes(2)  # so that b was used longest ago
+    kept.put("c", bytes(3))
+    assert [kept.get(key) for key in "abc"] == [bytes(2), None, bytes(3)]
+    kept.put("d", bytes(6))
+    assert [kept.get(key) for key in "acd"] == [None, None, None]

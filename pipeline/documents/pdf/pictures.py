@@ -5,10 +5,10 @@ from __future__ import annotations
 import atexit
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
 
+from pipeline.core.cache import Kept
 from pipeline.core.errors import RendererUnavailable
 from pipeline.documents.pdf.supervisor import Renderer, RendererLimits
 from pipeline.documents.pdf.worker import EngineMessage
@@ -35,10 +35,14 @@ class PictureRenderer(Renderer):
 
     def __init__(self, limits: RendererLimits = _LIMITS) -> None:
         super().__init__(limits, "pipeline.documents.pdf.picture_worker")
+        self._keep_nothing()
+
+    def _keep_nothing(self) -> None:
+        # A fork may copy a lock that another thread holds, so that the child needs new ones.
         self._waiting = 0
-        self._kept: OrderedDict[tuple[str, int], bytes] = OrderedDict()
-        self._page_counts: OrderedDict[str, int] = OrderedDict()
-        self._keeping = threading.Lock()
+        self._pictures: Kept[tuple[str, int], bytes] = Kept(MAX_KEPT_BYTES, size=len)
+        self._page_counts: Kept[str, int] = Kept(MAX_WAITING * 100)
+        self._counting = threading.Lock()
 
     @property
     def waiting(self) -> int:
@@ -51,21 +55,15 @@ class PictureRenderer(Renderer):
         Raises StepFailed if it is not a readable PDF, RendererCrashed if it kills the process or takes too long, and
         RendererUnavailable if the process does not start or too many threads wait.
         """
-        with self._keeping:
-            known = self._page_counts.get(sha256)
+        known = self._page_counts.get(sha256)
         return known if known is not None else int(self._ask(sha256, read, {"task": "count"}).head["pages"])
 
     def draw_page(self, sha256: str, page: int, read: Callable[[], bytes]) -> bytes:
         """Return the page, counted from 1, as a PNG. Raises the same errors as `count_pdf_pages`."""
-        with self._keeping:
-            if (kept := self._kept.get((sha256, page))) is not None:
-                self._kept.move_to_end((sha256, page))
-                return kept
-        picture = self._ask(sha256, read, {"task": "draw", "page": page, "width": WIDTH}).bodies[0]
-        with self._keeping:
-            self._kept[sha256, page] = picture
-            while sum(map(len, self._kept.values())) > MAX_KEPT_BYTES:
-                self._kept.popitem(last=False)
+        picture = self._pictures.get((sha256, page))
+        if picture is None:
+            picture = self._ask(sha256, read, {"task": "draw", "page": page, "width": WIDTH}).bodies[0]
+            self._pictures.put((sha256, page), picture)
         return picture
 
     def draw_first_page(self, pdf: bytes, width: int) -> bytes:
@@ -73,7 +71,7 @@ class PictureRenderer(Renderer):
         return self._request(EngineMessage({"task": "draw", "page": 1, "width": width}, [pdf])).bodies[0]
 
     def _ask(self, sha256: str, read: Callable[[], bytes], head: dict[str, str | int]) -> EngineMessage:
-        with self._keeping:
+        with self._counting:
             if self._waiting >= MAX_WAITING:
                 raise RendererUnavailable(
                     "too many pictures are drawn at this moment; load the page again in some seconds"
@@ -82,18 +80,15 @@ class PictureRenderer(Renderer):
         try:
             response = self._request(EngineMessage(head, [read()]))
         finally:
-            with self._keeping:
+            with self._counting:
                 self._waiting -= 1
-        with self._keeping:
-            self._page_counts[sha256] = int(response.head["pages"])
-            while len(self._page_counts) > MAX_WAITING * 100:
-                self._page_counts.popitem(last=False)
+        self._page_counts.put(sha256, int(response.head["pages"]))
         return response
 
     def detach(self) -> None:
         """Forget the process after a fork. See Renderer."""
         super().detach()
-        self._keeping, self._waiting = threading.Lock(), 0
+        self._keep_nothing()
 
 
 #: The renderer of pictures of this operating system process; it starts with the first picture.

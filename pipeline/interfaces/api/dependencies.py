@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
@@ -30,6 +29,7 @@ from pipeline.accounts.api_keys import (
     role_implies,
 )
 from pipeline.core import tenancy
+from pipeline.core.cache import Kept
 from pipeline.core.errors import InvalidApiKey, RateLimited
 from pipeline.core.runtime import Runtime
 from pipeline.interfaces.api.places import COUNT, KEY_PART
@@ -68,47 +68,35 @@ def publish_acceptance(publisher: TaskPublisher, accepted: Acceptance) -> None:
 
 
 @dataclass
-class _CachedCaller:
-    caller: Caller
-    until: float
-
-
-@dataclass
 class ApiKeyCache:
     """The valid keys of the last second, and the request tokens left to each key."""
 
     per_minute: int
     clock: Monotonic = time.monotonic
     asking: dict[str, asyncio.Task[Caller]] = field(default_factory=dict)
-    _callers: OrderedDict[str, _CachedCaller] = field(default_factory=OrderedDict)
-    _buckets: OrderedDict[str, tuple[float, float]] = field(default_factory=OrderedDict)
-    _touched: OrderedDict[str, float] = field(default_factory=OrderedDict)
+    #: By key: its caller, and until when that is known.
+    _callers: Kept[str, tuple[Caller, float]] = field(default_factory=lambda: Kept(_MAX_KEYS))
+    _buckets: Kept[str, tuple[float, float]] = field(default_factory=lambda: Kept(_MAX_KEYS))
+    _touched: Kept[str, float] = field(default_factory=lambda: Kept(_MAX_KEYS))
     _lock: Lock = field(default_factory=Lock)
 
     def get(self, bearer: str) -> Caller | None:
         """Return the key's caller, or None if the key was not found valid within the last second."""
-        with self._lock:
-            cached = self._callers.get(bearer)
-            return cached.caller if cached is not None and cached.until > self.clock() else None
+        caller, until = self._callers.get(bearer) or (None, -math.inf)
+        return caller if until > self.clock() else None
 
     def put(self, bearer: str, caller: Caller) -> None:
         """Cache for a second that the key is valid."""
-        with self._lock:
-            self._callers[bearer] = _CachedCaller(caller, self.clock() + _CACHE_SECONDS)
-            self._callers.move_to_end(bearer)
-            if len(self._callers) > _MAX_KEYS:
-                self._callers.popitem(last=False)
+        self._callers.put(bearer, (caller, self.clock() + _CACHE_SECONDS))
 
     def should_touch(self, key_id: str) -> bool:
         """Return whether the use of the key must be recorded now: once a minute."""
         with self._lock:
             now = self.clock()
-            if now < self._touched.get(key_id, -math.inf) + LAST_USED_PRECISION_SECONDS:
+            touched = self._touched.get(key_id)
+            if touched is not None and now < touched + LAST_USED_PRECISION_SECONDS:
                 return False
-            self._touched[key_id] = now
-            self._touched.move_to_end(key_id)
-            if len(self._touched) > _MAX_KEYS:
-                self._touched.popitem(last=False)
+            self._touched.put(key_id, now)
             return True
 
     def take_token(self, key_id: str) -> tuple[int, float]:
@@ -119,13 +107,10 @@ class ApiKeyCache:
         per_second = self.per_minute / 60
         with self._lock:
             now = self.clock()
-            tokens, at = self._buckets.get(key_id, (float(self.per_minute), now))
+            tokens, at = self._buckets.get(key_id) or (float(self.per_minute), now)
             tokens = min(float(self.per_minute), tokens + (now - at) * per_second)
             allowed = tokens >= 1
-            self._buckets[key_id] = (tokens - 1 if allowed else tokens, now)
-            self._buckets.move_to_end(key_id)
-            if len(self._buckets) > _MAX_KEYS:
-                self._buckets.popitem(last=False)
+            self._buckets.put(key_id, (tokens - 1 if allowed else tokens, now))
         return (int(tokens - 1), 0.0) if allowed else (0, (1 - tokens) / per_second)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from rich.text import Text
 from config.queues import BINDINGS, CUSTOMS_BROKER, OPERATOR, WAREHOUSE
 from config.settings import Settings, get_settings
 from pipeline.client import InvalidWebhook, read_message
+from pipeline.core.cache import Kept
 from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.channels.queue_reader import QueueEntry
 from pipeline.interfaces.cli.export_view import shorten
@@ -55,12 +55,12 @@ class _MessageView:
     as_json: bool
     shown: int = 0
     repeated: int = 0
-    _ids: OrderedDict[str, None] = field(default_factory=OrderedDict)
+    _ids: Kept[str, bool] = field(default_factory=lambda: Kept(MAX_REMEMBERED_IDS))
 
     def show(self, entry: QueueEntry) -> None:
         """Print a message unless it was printed before; it is written out when this returns."""
         identity = str(entry.event.get("id", ""))
-        if identity and identity in self._ids:
+        if identity and self._ids.get(identity):
             self.repeated += 1
             return
         if self.as_json:
@@ -71,9 +71,7 @@ class _MessageView:
             stdout_console().print(_format_entry(entry), soft_wrap=True)
         self.shown += 1
         if identity:
-            self._ids[identity] = None
-            if len(self._ids) > MAX_REMEMBERED_IDS:
-                self._ids.popitem(last=False)
+            self._ids.put(identity, True)
 
 
 @app.command(epilog="Example: exports consume warehouse --peek --follow")

@@ -12,6 +12,7 @@ from hashlib import sha256
 
 import pytest
 
+from pipeline.core.cache import Kept
 from pipeline.core.errors import RendererCrashed, RendererUnavailable, StepFailed
 from pipeline.documents.formats.invoice_pdf import invoice_pdf
 from pipeline.documents.pdf import pictures
@@ -166,8 +167,9 @@ def test_too_many_waiting_threads_are_refused_at_once(renderer: PictureRenderer,
 def test_kept_pictures_are_bounded(renderer: PictureRenderer, pdf: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     read = Reader(pdf)
     size = len(renderer.draw_page(read.sha256, 1, read))
-    monkeypatch.setattr(pictures, "MAX_KEPT_BYTES", size + 10)
-    renderer.draw_page(read.sha256, 2, read)
+    monkeypatch.setattr(renderer, "_pictures", Kept(size + 10, size=len))
+    for page in (1, 2):
+        renderer.draw_page(read.sha256, page, read)
     reads = read.reads
     renderer.draw_page(read.sha256, 1, read)
     assert read.reads == reads + 1
