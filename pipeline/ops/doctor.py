@@ -18,7 +18,8 @@ from config.weak_credentials import find_weakness
 from pipeline.accounts import recipients, secrets
 from pipeline.core import fonts, installation
 from pipeline.core.clock import utc_now
-from pipeline.core.db import Database, database_now, is_behind_pooler, translate_errors
+from pipeline.core.db import Database, database_now, translate_errors
+from pipeline.core.db_engines import is_behind_pooler
 from pipeline.core.errors import DatabaseBusy, ExportsError, MessageBrokerDown, RulesInvalid, SchemaMismatch
 from pipeline.core.runtime import open_store
 from pipeline.customs import rulesets

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 from sqlalchemy import text
 
-from pipeline.core import db
+from pipeline.core import db_engines
 from pipeline.core.db import Database
 from tests.conftest import OwnServer
 from tests.support.servers import PostgreSQL
@@ -41,7 +41,7 @@ def test_connection_just_used_is_not_pinged(
     first = process_id(database)
     assert process_id(database) == first
     assert sent == []
-    monkeypatch.setattr(db, "_TRUSTED_SECONDS", 0)
+    monkeypatch.setattr(db_engines, "_TRUSTED_SECONDS", 0)
     assert process_id(database) == first
     assert len(sent) == 1
 
@@ -73,7 +73,7 @@ def test_default_isolation_of_the_server_changes_no_transaction(postgres_server:
 def test_restarted_server_is_used_again_at_once(
     own_server: OwnServer, monkeypatch: pytest.MonkeyPatch, trusted_seconds: int
 ) -> None:
-    monkeypatch.setattr(db, "_TRUSTED_SECONDS", trusted_seconds)
+    monkeypatch.setattr(db_engines, "_TRUSTED_SECONDS", trusted_seconds)
     server = own_server(PostgreSQL)
     database = Database(server.url)
     process_id(database)

@@ -12,7 +12,7 @@ from sqlalchemy.exc import ArgumentError
 
 from config.settings import get_settings
 from pipeline.core import installation
-from pipeline.core.db import sqlite_file
+from pipeline.core.db_engines import sqlite_file
 from pipeline.core.errors import NotFound
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.exports.models import Account
