@@ -22,7 +22,7 @@ from pipeline.accounts.schemas import (
 )
 from pipeline.client.request import Call, ResultPage, RetryWhen, encode_segment, get, parse_as, to_request_body
 from pipeline.customs.schemas import LineDecision, NewWaiver, TariffNumberView, WaiverList, WaiverView
-from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.schemas.views import (
     AcknowledgementReceipt,
     DocumentLinks,

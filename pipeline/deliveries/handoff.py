@@ -26,8 +26,7 @@ from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.outbox.entry_facts import recorded_invoice
 from pipeline.deliveries.outbox.handoff_messages import ExportContents, build_notifications
 from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, WAREHOUSE
-from pipeline.deliveries.schemas import messages
-from pipeline.deliveries.schemas.messages import MAX_INLINE_LINES
+from pipeline.deliveries.schemas.to_broker import MAX_INLINE_LINES, SupersededHandoff
 from pipeline.deliveries.streams.held_streams import HeldStreams, hold_streams
 from pipeline.deliveries.submissions import submissions
 from pipeline.documents import broker_profile as profiles
@@ -235,7 +234,7 @@ def _load_contents(session: Session, context: StepContext, *, with_artifacts: bo
     )
 
 
-def _find_superseded(session: Session, context: StepContext) -> messages.SupersededHandoff | None:
+def _find_superseded(session: Session, context: StepContext) -> SupersededHandoff | None:
     """Return the newest handoff of an earlier revision to the same customs broker."""
     row = session.execute(
         select(col(Export.id), col(Export.revision), col(BrokerSubmission.id))
@@ -253,4 +252,4 @@ def _find_superseded(session: Session, context: StepContext) -> messages.Superse
     if row is None:
         return None
     export_id, revision, submission_id = row
-    return messages.SupersededHandoff(export_id=export_id, revision=revision, submission_id=submission_id)
+    return SupersededHandoff(export_id=export_id, revision=revision, submission_id=submission_id)

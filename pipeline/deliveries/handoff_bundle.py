@@ -15,7 +15,8 @@ from pipeline.core.errors import InvalidState, NotFound, Purged
 from pipeline.core.trace_context import TraceContext
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox.outbox import BROKER
-from pipeline.deliveries.schemas.messages import HandoffReady, MessageType
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.to_broker import HandoffReady
 from pipeline.deliveries.streams.messages import build_cloud_event
 from pipeline.deliveries.submissions.links import list_documents
 from pipeline.documents import bundle

@@ -27,7 +27,8 @@ from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox.subjects import read_subject
 from pipeline.deliveries.outcomes import IS_UNDELIVERED
 from pipeline.deliveries.queries import MAX_COUNTED, build_delivery_views, comes_after
-from pipeline.deliveries.schemas.messages import ArtifactLink, HandedUnit, MessageType
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.to_broker import ArtifactLink, HandedUnit
 from pipeline.deliveries.streams.messages import build_cloud_event
 from pipeline.deliveries.submissions.answer_forms import MAX_DETAILED_LINES, AnswerableUnit, can_detail, list_fields
 from pipeline.deliveries.submissions.links import list_documents

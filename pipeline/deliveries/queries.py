@@ -23,7 +23,8 @@ from pipeline.deliveries.outbox.subjects import read_subject
 from pipeline.deliveries.outcomes import IS_UNDELIVERED, delivery_is
 from pipeline.deliveries.remedies import find_remedy
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
-from pipeline.deliveries.schemas.messages import HandoffReady, MessageType
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.to_broker import HandoffReady
 from pipeline.deliveries.schemas.views import NotificationTrace
 from pipeline.deliveries.streams import messages
 from pipeline.deliveries.submissions import submissions

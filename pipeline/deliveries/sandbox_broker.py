@@ -23,14 +23,9 @@ from pipeline.core.errors import ChannelRefused, ChannelUnavailable, InvalidRequ
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.channels.http_client import open_http_session
 from pipeline.deliveries.models import BrokerSubmission, SandboxHandoff
-from pipeline.deliveries.schemas.messages import (
-    AcknowledgementBody,
-    FieldAnswer,
-    HandoffAnswer,
-    HandoffReady,
-    HandoffStatus,
-    MessageType,
-)
+from pipeline.deliveries.schemas.answers import AcknowledgementBody, FieldAnswer, HandoffAnswer, HandoffStatus
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.to_broker import HandoffReady
 from pipeline.deliveries.schemas.views import SandboxHandoffView, SandboxPage
 from pipeline.deliveries.submissions import submissions
 from pipeline.deliveries.submissions.signature import build_signature_headers

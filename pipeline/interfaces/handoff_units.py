@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from pipeline.core.money import format_amount
 from pipeline.customs.reference.ports import port_rules
-from pipeline.deliveries.schemas.messages import HandedUnit
+from pipeline.deliveries.schemas.to_broker import HandedUnit
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from pipeline.core.trace_context import TraceContext
 from pipeline.customs.rules_reader import watch_rules
 from pipeline.deliveries.outbox import retractions
 from pipeline.deliveries.outbox.outbox import DeliveryStream
-from pipeline.deliveries.schemas.messages import RevisionRef
+from pipeline.deliveries.schemas.cloudevent import RevisionRef
 from pipeline.exports import events, queries
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.events import EventType, NewEvent

@@ -15,7 +15,7 @@ import pytest
 from pipeline.accounts.schemas import NewPartner, PartnerChanges, PrintSettingsChanges, QueueEndpoint
 from pipeline.client import ApiProblem, Execution
 from pipeline.customs.schemas import NewWaiver
-from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
 from tests.client.conftest import AsyncClient, Client, SyncClient
 from tests.interfaces.api.conftest import ALL_ROLES, ApiHarness

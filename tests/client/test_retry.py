@@ -14,7 +14,7 @@ from pipeline.accounts.schemas import NewPartner, PartnerChanges, PrintSettingsC
 from pipeline.client import ApiProblem, ApiUnreachable, Corrupted, Exports, InvalidArgument, Retries, safe_name
 from pipeline.client.request import Call, RetryWhen, encode_segment
 from pipeline.client.retry import RetryState, parse_refusal
-from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.schemas.export import ArtifactView
 from pipeline.interfaces.contracts.examples.catalog import read_example

@@ -11,7 +11,8 @@ import pytest
 
 from pipeline.accounts.secrets import generate_secret
 from pipeline.client import InvalidWebhook, read_message, verify_webhook
-from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES, PackageRecorded
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES
+from pipeline.deliveries.schemas.to_warehouse import PackageRecorded
 from pipeline.deliveries.submissions.signature import build_signature_headers
 from pipeline.interfaces.contracts.examples.catalog import read_example
 

@@ -20,7 +20,7 @@ from pipeline.deliveries import replay, resend
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.deliveries.outbox import operator_messages
 from pipeline.deliveries.outbox.operator_messages import ChangedFindings
-from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.deliveries.streams import recovery
 from pipeline.deliveries.submissions import submissions

@@ -18,7 +18,7 @@ from sqlmodel import col, select
 from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
 from pipeline.deliveries.models import BrokerSubmission, Delivery
-from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.streams import sender
 from pipeline.deliveries.submissions import submissions
 from pipeline.exports import plans as export_plans

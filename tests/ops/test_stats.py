@@ -21,7 +21,7 @@ from pipeline.core.metrics import REGISTRY
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.models import BrokerSubmission
-from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.submissions import submissions
 from pipeline.deliveries.submissions.overdue import notify_overdue
 from pipeline.exports import events

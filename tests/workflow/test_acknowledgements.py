@@ -14,7 +14,7 @@ from sqlmodel import Session, col
 from pipeline.core.db import table
 from pipeline.core.errors import InvalidState, NotFound, PreconditionFailed, Purged
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.submissions import submissions
 from pipeline.exports import events
 from pipeline.exports.events import EventType, NewEvent

@@ -14,7 +14,7 @@ from pipeline.accounts import partners
 from pipeline.accounts.schemas import NewPartner
 from pipeline.core.errors import ValidationFailed
 from pipeline.deliveries.models import BrokerSubmission
-from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.submissions import submissions
 from pipeline.deliveries.submissions.overdue import notify_overdue
 from pipeline.exports.models import Export

@@ -15,7 +15,7 @@ from pipeline.customs.reference.archive import RulesFiles
 from pipeline.customs.reference.content import read_folder
 from pipeline.customs.tariff.editions import remove_edition
 from pipeline.deliveries.models import Delivery, Notification
-from pipeline.deliveries.schemas.messages import ExportRechecked, PlanRechecked
+from pipeline.deliveries.schemas.to_operator import ExportRechecked, PlanRechecked
 from pipeline.exports.models import Export, PlanSnapshot
 from pipeline.exports.plans import hash_plan
 from pipeline.exports.schemas.plan import Plan

@@ -14,7 +14,8 @@ from sqlmodel import col
 from pipeline.core.findings import Finding
 from pipeline.customs.tariff.editions import remove_edition
 from pipeline.deliveries.models import Notification
-from pipeline.deliveries.schemas.messages import ExportRechecked, MessageType, PlanRechecked
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.to_operator import ExportRechecked, PlanRechecked
 from pipeline.exports.event_models import Event
 from pipeline.exports.models import PlanSnapshot
 from pipeline.exports.plans import hash_plan

@@ -25,8 +25,8 @@ from pipeline.deliveries.channels.protocol import (
     excerpt,
     run_stages,
 )
+from pipeline.deliveries.schemas.answers import AcknowledgementBody, HandoffAnswer, HandoffStatus
 from pipeline.deliveries.schemas.cloudevent import CONTENT_TYPE
-from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffAnswer, HandoffStatus
 
 M = TypeVar("M", bound=BaseModel)
 

@@ -13,7 +13,7 @@ from pipeline.accounts.recipients import SealedTarget, Target
 from pipeline.core import tracing
 from pipeline.core.errors import ExportsError
 from pipeline.core.trace_context import TraceContext
-from pipeline.deliveries.schemas.messages import HandoffAnswer
+from pipeline.deliveries.schemas.answers import HandoffAnswer
 
 
 @dataclass(frozen=True)

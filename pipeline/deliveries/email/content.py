@@ -26,21 +26,17 @@ from pipeline.deliveries.email.text import (
 )
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox.outbox import OPERATOR
-from pipeline.deliveries.schemas.messages import (
-    MESSAGES,
-    CustomsPackageRef,
+from pipeline.deliveries.schemas.cloudevent import CustomsPackageRef, ExportMessage
+from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
+from pipeline.deliveries.schemas.to_broker import HandedUnit, HandoffReady, HandoffSuperseded
+from pipeline.deliveries.schemas.to_operator import (
     DeliveryDead,
     ExportCancelled,
     ExportExecuted,
     ExportFailed,
-    ExportMessage,
     ExportRechecked,
-    HandedUnit,
     HandoffAnswered,
     HandoffOverdue,
-    HandoffReady,
-    HandoffSuperseded,
-    MessageType,
     PlanRechecked,
 )
 from pipeline.deliveries.submissions import email_replies, links

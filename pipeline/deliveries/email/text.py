@@ -9,7 +9,8 @@ from typing import Final
 
 from pipeline.core.findings import Finding
 from pipeline.deliveries.email.attachments import EmailDocuments
-from pipeline.deliveries.schemas.messages import ExportMessage, ExportRechecked, HandoffOverdue, PlanRechecked
+from pipeline.deliveries.schemas.cloudevent import ExportMessage
+from pipeline.deliveries.schemas.to_operator import ExportRechecked, HandoffOverdue, PlanRechecked
 
 _REASON: Final = "new rules or editions change what is found"
 

@@ -14,8 +14,18 @@ from pipeline.core import money
 from pipeline.core.errors import StepFailed
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, WAREHOUSE, NewNotification
-from pipeline.deliveries.schemas import messages
+from pipeline.deliveries.schemas.cloudevent import CustomsPackageRef
 from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.to_broker import (
+    ArtifactLink,
+    HandedLine,
+    HandedUnit,
+    HandoffReady,
+    InvoiceTotals,
+    SupersededHandoff,
+)
+from pipeline.deliveries.schemas.to_operator import ExportExecuted
+from pipeline.deliveries.schemas.to_warehouse import PackageRecorded, PackedContent, ShipTo
 from pipeline.documents import broker_profile as profiles
 from pipeline.documents.registry import is_wanted
 from pipeline.exports.models import Artifact
@@ -33,7 +43,7 @@ class ExportContents:
     packages: Sequence[tuple[int, str, str | None]]  # unit_no, package_ref, sscc; in the order of the plan
     digests: Mapping[tuple[int, str], str]  # by unit_no, line_ref; empty if the lines are not inline
     inline: bool
-    supersedes: messages.SupersededHandoff | None
+    supersedes: SupersededHandoff | None
     first_position: int  # not 1 if operators were notified of a failure before
     read_at: datetime  # the database's time
 
@@ -45,7 +55,7 @@ def build_notifications(
 
     Raises StepFailed if a customs package has no number.
     """
-    ready = messages.HandoffReady(
+    ready = HandoffReady(
         **outbox.describe_export(context),
         submission_id=submission_id,
         supersedes=contents.supersedes,
@@ -55,10 +65,10 @@ def build_notifications(
     )
     yield NewNotification(BROKER, MessageType.HANDOFF_READY, submission_id, ready)
     yield from _build_package_notifications(context, contents)
-    executed = messages.ExportExecuted(
+    executed = ExportExecuted(
         **outbox.describe_export(context),
         customs_packages=[
-            messages.CustomsPackageRef(
+            CustomsPackageRef(
                 unit_ref=row.unit_ref,
                 customs_package_id=row.customs_package_id,
                 package_number=_package_number(row),
@@ -72,11 +82,9 @@ def build_notifications(
     yield NewNotification(OPERATOR, MessageType.EXPORT_EXECUTED, "executed", executed)
 
 
-def _build_unit(
-    row: Row[Any], unit: plan.Unit, contents: ExportContents, broker: Recipient, base: str
-) -> messages.HandedUnit:
+def _build_unit(row: Row[Any], unit: plan.Unit, contents: ExportContents, broker: Recipient, base: str) -> HandedUnit:
     links = [_build_link(artifact, base) for artifact in contents.artifacts.get(row.unit_no, ())]
-    return messages.HandedUnit(
+    return HandedUnit(
         unit_ref=row.unit_ref,
         customs_package_id=row.customs_package_id,
         package_number=_package_number(row),
@@ -84,7 +92,7 @@ def _build_unit(
         entry=unit.entry.hide_personal_data(),
         parties=unit.parties,
         invoice=unit.invoice,
-        totals=messages.InvoiceTotals(
+        totals=InvoiceTotals(
             line_count=len(unit.lines),
             package_count=sum_packages(unit).packages,
             goods_value=money.sum_exact(line.line_value for line in unit.lines),
@@ -95,7 +103,7 @@ def _build_unit(
         usmca_certificates=unit.usmca_certificates if contents.inline else None,
         canadian_export=unit.canadian_export,
         lines=[
-            messages.HandedLine(**dict(line), treatment_digest=contents.digests[row.unit_no, line.line_ref])
+            HandedLine(**dict(line), treatment_digest=contents.digests[row.unit_no, line.line_ref])
             for line in unit.lines
         ]
         if contents.inline
@@ -110,8 +118,8 @@ def _build_unit(
     )
 
 
-def _build_link(artifact: Artifact | Row[Any], base: str) -> messages.ArtifactLink:
-    return messages.ArtifactLink(
+def _build_link(artifact: Artifact | Row[Any], base: str) -> ArtifactLink:
+    return ArtifactLink(
         id=artifact.id,
         artifact_type=artifact.artifact_type,
         filename=artifact.filename,
@@ -127,14 +135,14 @@ def _build_package_notifications(context: StepContext, contents: ExportContents)
     skus = {(row.unit_no, line.line_ref): line.sku for row, unit in contents.units for line in unit.lines}
     rows = {row.unit_no: row for row, _ in contents.units}
     ship_to = {
-        row.unit_no: messages.ShipTo(name=unit.parties.ship_to.name, address=unit.parties.ship_to.address)
+        row.unit_no: ShipTo(name=unit.parties.ship_to.name, address=unit.parties.ship_to.address)
         for row, unit in contents.units
     }
     trips = {row.unit_no: unit.entry.trip for row, unit in contents.units}
     for unit_no, package_ref, sscc in contents.packages:
         trip = trips[unit_no]
         row, package = rows[unit_no], planned[unit_no, package_ref]
-        message = messages.PackageRecorded(
+        message = PackageRecorded(
             **outbox.describe_export(context),
             version=context.revision,
             unit_ref=row.unit_ref,
@@ -153,9 +161,7 @@ def _build_package_notifications(context: StepContext, contents: ExportContents)
             order_id=package.order_id,
             tracking_number=package.tracking_number,
             contents=[
-                messages.PackedContent(
-                    line_ref=content.line_ref, sku=skus[unit_no, content.line_ref], quantity=content.quantity
-                )
+                PackedContent(line_ref=content.line_ref, sku=skus[unit_no, content.line_ref], quantity=content.quantity)
                 for content in package.contents
             ],
             ship_to=ship_to[unit_no],

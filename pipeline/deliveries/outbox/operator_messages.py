@@ -16,14 +16,14 @@ from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.outbox.outbox import OPERATOR, DeliveryStream, Enqueued, NewNotification
 from pipeline.deliveries.outcomes import read_outcome
-from pipeline.deliveries.schemas.messages import (
-    AcknowledgementBody,
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.to_operator import (
     DeliveryDead,
     ExportFailed,
     ExportRechecked,
     HandoffAnswered,
     HandoffOverdue,
-    MessageType,
     PlanRechecked,
 )
 from pipeline.exports.models import Export, PlanSnapshot

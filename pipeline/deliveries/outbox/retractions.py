@@ -13,8 +13,11 @@ from pipeline.accounts import recipients
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.outbox.outbox import BROKER, OPERATOR, WAREHOUSE, Enqueued, NewNotification
-from pipeline.deliveries.schemas import messages
+from pipeline.deliveries.schemas.cloudevent import CustomsPackageRef, RevisionRef
 from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.to_broker import HandoffSuperseded
+from pipeline.deliveries.schemas.to_operator import ExportCancelled
+from pipeline.deliveries.schemas.to_warehouse import PackageSuperseded
 from pipeline.exports.models import Export, ExportPackage, ExportUnit
 from pipeline.exports.states import Outcome
 
@@ -30,7 +33,7 @@ class _Notified:
 
 
 def retract_superseded(
-    session: Session, old: Export, by: messages.RevisionRef, planned: Collection[tuple[str, str]]
+    session: Session, old: Export, by: RevisionRef, planned: Collection[tuple[str, str]]
 ) -> Enqueued:
     """Notify all partners that may know `old` that it is superseded, and cancel its undelivered messages.
 
@@ -70,10 +73,10 @@ def retract_cancelled(session: Session, export: Export) -> Enqueued:
     for audience, partner_id in earlier:
         partners.setdefault(audience, set()).add(partner_id)
     before = None if export.supersedes_id is None else session.get_one(Export, export.supersedes_id)
-    message = messages.ExportCancelled(
+    message = ExportCancelled(
         outcome=Outcome.CANCELLED,
         **outbox.describe_export(export),
-        supersedes=None if before is None else messages.RevisionRef(export_id=before.id, revision=before.revision),
+        supersedes=None if before is None else RevisionRef(export_id=before.id, revision=before.revision),
         inspect=f"/api/exports/{export.id}",
     )
     notifications = [
@@ -119,7 +122,7 @@ def _enqueue(
 
 
 def _handoff_notifications(
-    session: Session, old: Export, by: messages.RevisionRef, notified: _Notified
+    session: Session, old: Export, by: RevisionRef, notified: _Notified
 ) -> Iterator[NewNotification]:
     if not notified.messages[BROKER]:
         return
@@ -127,7 +130,7 @@ def _handoff_notifications(
     for submission_id in session.scalars(
         select(col(BrokerSubmission.id)).where(col(BrokerSubmission.export_id) == old.id)
     ):
-        message = messages.HandoffSuperseded(
+        message = HandoffSuperseded(
             **outbox.describe_export(old),
             submission_id=submission_id,
             notification_ids=sorted(notified.messages[BROKER]),
@@ -138,7 +141,7 @@ def _handoff_notifications(
 
 
 def _package_notifications(
-    session: Session, old: Export, by: messages.RevisionRef, notified: _Notified, planned: Collection[tuple[str, str]]
+    session: Session, old: Export, by: RevisionRef, notified: _Notified, planned: Collection[tuple[str, str]]
 ) -> Iterator[NewNotification]:
     if not notified.messages[WAREHOUSE]:
         return
@@ -155,7 +158,7 @@ def _package_notifications(
         recorded = outbox.derive_notification_id(old.id, old.revision, WAREHOUSE, MessageType.PACKAGE_RECORDED, subject)
         if recorded not in notified.messages[WAREHOUSE]:
             continue
-        message = messages.PackageSuperseded(
+        message = PackageSuperseded(
             **outbox.describe_export(old),
             version=old.revision,
             notification_ids=[recorded],
@@ -171,7 +174,7 @@ def _package_notifications(
         yield NewNotification(WAREHOUSE, MessageType.PACKAGE_SUPERSEDED, subject, message)
 
 
-def _load_units(session: Session, export_id: str) -> dict[int, messages.CustomsPackageRef]:
+def _load_units(session: Session, export_id: str) -> dict[int, CustomsPackageRef]:
     rows = session.execute(
         select(
             col(ExportUnit.unit_no),
@@ -183,6 +186,6 @@ def _load_units(session: Session, export_id: str) -> dict[int, messages.CustomsP
         .order_by(col(ExportUnit.unit_no))
     )
     return {
-        unit_no: messages.CustomsPackageRef(unit_ref=ref, customs_package_id=package_id, package_number=number)
+        unit_no: CustomsPackageRef(unit_ref=ref, customs_package_id=package_id, package_number=number)
         for unit_no, ref, package_id, number in rows
     }

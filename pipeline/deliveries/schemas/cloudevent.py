@@ -72,3 +72,34 @@ class OutboxMessage(StrictModel):
     def about(self) -> Mapping[str, str]:
         """The column of `notifications` that says what it is about, and its value."""
         return {self.named_by[0]: self.subject_id}
+
+
+Digest = Annotated[str, Field(description="Digest over the treatment of the whole export, the same on every document")]
+
+
+class ExportMessage(OutboxMessage):
+    """The fields about the export in every message."""
+
+    named_by = ("export_id", "revision")
+
+    export_id: str
+    batch_id: str
+    revision: int
+    test: bool
+    plan_hash: str
+    treatment_digest: Digest
+
+
+class CustomsPackageRef(StrictModel):
+    """The identifiers of a customs package."""
+
+    unit_ref: str
+    customs_package_id: str
+    package_number: str
+
+
+class RevisionRef(StrictModel):
+    """A revision. Each revision is an export with its own id."""
+
+    export_id: str
+    revision: int

@@ -9,8 +9,9 @@ from pydantic import AwareDatetime, Field, StringConstraints, ValidationInfo, fi
 
 from pipeline.accounts.schemas import DeliveryView
 from pipeline.core.field_types import BoundedInstant
+from pipeline.deliveries.schemas.answers import AcknowledgementBody, HandoffAnswer
 from pipeline.deliveries.schemas.cloudevent import CloudEventEnvelope
-from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffAnswer, MessageType
+from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.schemas.export import BrokerSubmissionView
 from pipeline.exports.schemas.plan import StrictModel
 from pipeline.exports.states import SubmissionState

@@ -23,7 +23,8 @@ from pipeline.deliveries.channels.protocol import Attachment, Channel, DeliveryR
 from pipeline.deliveries.channels.registry import open_channels
 from pipeline.deliveries.email import content
 from pipeline.deliveries.models import Notification
-from pipeline.deliveries.schemas.messages import HandoffReady, MessageType
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.to_broker import HandoffReady
 from pipeline.deliveries.streams.streams import WORKER_LOST, ClaimedDelivery, StreamLease
 from pipeline.deliveries.submissions import links
 

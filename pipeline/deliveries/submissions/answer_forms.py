@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.problems import Issue
 from pipeline.core.text_safety import make_legible
-from pipeline.deliveries.schemas.messages import AcknowledgementBody, FieldAnswer
+from pipeline.deliveries.schemas.answers import AcknowledgementBody, FieldAnswer
 from pipeline.exports.field_text import LINE_FIELDS, UNIT_FIELDS
 
 #: With more lines than this, the list of fields names whole lines, not their fields.

@@ -21,7 +21,9 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.signed_text import Signatures, sign_text
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Notification
-from pipeline.deliveries.schemas.messages import FieldAnswer, HandoffReady, MessageType
+from pipeline.deliveries.schemas.answers import FieldAnswer
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.to_broker import HandoffReady
 from pipeline.deliveries.schemas.views import AcknowledgementReceipt
 from pipeline.deliveries.submissions import answer_forms, links, submissions
 from pipeline.deliveries.submissions.answer_forms import AnswerableUnit, AnswerForm

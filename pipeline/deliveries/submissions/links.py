@@ -24,7 +24,8 @@ from pipeline.core.errors import InsufficientRole, InvalidApiKey, NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.core.signed_text import Signatures, sign_text
 from pipeline.deliveries.models import Notification
-from pipeline.deliveries.schemas.messages import ArtifactLink, HandedUnit, HandoffReady, MessageType
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.to_broker import ArtifactLink, HandedUnit, HandoffReady
 from pipeline.deliveries.schemas.views import DocumentLink
 from pipeline.deliveries.submissions.submissions import SubmissionOwner
 from pipeline.documents import repository

@@ -29,7 +29,7 @@ from pipeline.core.text_safety import make_legible
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission
 from pipeline.deliveries.outbox import operator_messages
 from pipeline.deliveries.outcomes import read_outcome
-from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.schemas.views import AcknowledgementReceipt
 from pipeline.deliveries.submissions.signature import check_signature, digest_signed
 from pipeline.exports import events

@@ -16,8 +16,8 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.deliveries import sandbox_broker
 from pipeline.deliveries.channels.borderbuddy import SANDBOX_TOKEN
+from pipeline.deliveries.schemas.answers import HandoffAnswer, HandoffStatus
 from pipeline.deliveries.schemas.cloudevent import SIGNATURE_HEADERS
-from pipeline.deliveries.schemas.messages import HandoffAnswer, HandoffStatus
 from pipeline.deliveries.schemas.views import SandboxPage
 from pipeline.deliveries.submissions.signature import check_signature, invalid_signature
 from pipeline.deliveries.submissions.submissions import Signer

@@ -12,7 +12,7 @@ from pipeline.core import tenancy
 from pipeline.core.errors import InsufficientRole, InvalidApiKey, PayloadTooLarge
 from pipeline.core.json_input import parse_json
 from pipeline.core.runtime import Runtime
-from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.schemas.views import AcknowledgementReceipt
 from pipeline.deliveries.submissions import submissions
 from pipeline.deliveries.submissions.submissions import Signer, SubmissionOwner

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from pipeline.accounts import schemas as account_schemas
 from pipeline.core import problems
 from pipeline.customs import schemas
-from pipeline.deliveries.schemas import cloudevent, messages, views
+from pipeline.deliveries.schemas import answers, cloudevent, messages, views
 from pipeline.documents.schemas import invoice, profile
 from pipeline.exports.schemas import export, inbox, plan
 from pipeline.ops import schemas as ops_schemas
@@ -47,10 +47,10 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         plan=plan.Plan,
         execute_request=export.ExecuteRequest,
         acknowledge_request=export.AcknowledgeRequest,
-        acknowledgement=messages.AcknowledgementBody,
+        acknowledgement=answers.AcknowledgementBody,
         sent_acknowledgement=views.SentAcknowledgement,
-        handoff_answer=messages.HandoffAnswer,
-        handoff_status=messages.HandoffStatus,
+        handoff_answer=answers.HandoffAnswer,
+        handoff_status=answers.HandoffStatus,
         new_partner=account_schemas.NewPartner,
         partner_changes=account_schemas.PartnerChanges,
         broker_profile=profile.BrokerProfile,

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from pipeline.core.errors import ExportsError
 from pipeline.customs import treatment
-from pipeline.deliveries.schemas.messages import HandedUnit, HandoffReady, MessageType
+from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.to_broker import HandedUnit, HandoffReady
 from pipeline.documents import broker_profile, bundle, registry
 from pipeline.documents.bundle import MANIFEST, MESSAGE, PLAN
 from pipeline.exports.plans import UNHASHED, canonical_json, hash_json

@@ -20,7 +20,7 @@ from pipeline.deliveries.models import Attempt, Delivery, Notification
 from pipeline.deliveries.outbox import operator_messages
 from pipeline.deliveries.outbox.operator_messages import ChangedFindings
 from pipeline.deliveries.outbox.outbox import DeliveryStream
-from pipeline.deliveries.schemas.messages import PlanRechecked
+from pipeline.deliveries.schemas.to_operator import PlanRechecked
 from pipeline.deliveries.schemas.views import ReplayReport, ReplayRequest
 from pipeline.deliveries.streams import due_streams, sender, streams
 from pipeline.exports.event_models import Act

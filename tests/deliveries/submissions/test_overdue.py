@@ -15,7 +15,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import operator_messages, outbox
 from pipeline.deliveries.outbox.outbox import DeliveryStream
-from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.streams import sender
 from pipeline.deliveries.submissions import overdue, submissions
 from pipeline.exports.models import Export

@@ -16,7 +16,7 @@ from pipeline.core.errors import InvalidState, SecretUnreadable
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.outbox import outbox
-from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.streams import sender
 from pipeline.deliveries.streams.due_streams import take_due_streams
 from pipeline.deliveries.streams.streams import release_and_claim

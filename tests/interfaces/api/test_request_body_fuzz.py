@@ -24,7 +24,7 @@ from pipeline.customs.reference.content import read_folder
 from pipeline.customs.reference.loader import RulesReader
 from pipeline.deliveries.channels import borderbuddy
 from pipeline.deliveries.sandbox_broker import _parse_event
-from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffStatus
+from pipeline.deliveries.schemas.answers import AcknowledgementBody, HandoffStatus
 from pipeline.deliveries.schemas.views import SentAcknowledgement
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExecuteRequest

@@ -9,7 +9,7 @@ import pytest
 from pipeline.core.errors import ChannelUnavailable, ValidationFailed
 from pipeline.core.json_input import has_zero_character, parse_json
 from pipeline.deliveries.channels import borderbuddy
-from pipeline.deliveries.schemas.messages import AcknowledgementBody, HandoffStatus
+from pipeline.deliveries.schemas.answers import AcknowledgementBody, HandoffStatus
 from pipeline.deliveries.schemas.views import SentAcknowledgement
 from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.support import factories

@@ -15,7 +15,7 @@ from pipeline.core.db import Instant, table
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, RendererCrashed
 from pipeline.deliveries import replay, resend
 from pipeline.deliveries.models import Acknowledgement, BrokerSubmission, Delivery, Notification
-from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.deliveries.streams import sender
 from pipeline.deliveries.submissions import submissions

@@ -28,7 +28,7 @@ from pipeline.core.errors import AlreadyExecuted, InvalidState
 from pipeline.deliveries import replay as delivery_replay
 from pipeline.deliveries import resend
 from pipeline.deliveries.models import BrokerSubmission, Delivery
-from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.deliveries.submissions import submissions
 from pipeline.exports.events import EventType

@@ -16,7 +16,7 @@ from pipeline.accounts.models import PartnerChannel
 from pipeline.core import tenancy
 from pipeline.core.db import database_now
 from pipeline.deliveries.models import BrokerSubmission, Delivery
-from pipeline.deliveries.schemas.messages import AcknowledgementBody
+from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.submissions import overdue, submissions
 from pipeline.exports.audit_trail import list_acts
 from pipeline.exports.event_models import Event

@@ -1,0 +1,95 @@
+"""Messages to customs brokers: a handoff, and that one is no longer valid. Closed, camelCase."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from pydantic import AwareDatetime, Field
+
+from pipeline.deliveries.schemas.cloudevent import CustomsPackageRef, ExportMessage, RevisionRef
+from pipeline.exports.schemas import plan
+from pipeline.exports.schemas.plan import StrictModel
+
+#: The maximum number of invoice lines, of all units together, inside a handoff. With more lines it has links instead.
+MAX_INLINE_LINES: Final = 500
+
+
+class ArtifactLink(StrictModel):
+    """A document: its kind, size and hash, and where to fetch it."""
+
+    id: str
+    artifact_type: str
+    filename: str
+    media_type: str
+    size: int = Field(description="Bytes")
+    sha256: str
+    download_url: str = Field(description="Needs an API key; does not end")
+    # Created when the message is sent, and not stored: it allows access without a key.
+    signed_url: str | None = Field(
+        None,
+        exclude_if=lambda value: value is None,
+        description="The same document without a key, until `signedUntil`; POST .../links returns a new link",
+    )
+    signed_until: AwareDatetime | None = Field(None, exclude_if=lambda value: value is None)
+
+
+class HandedLine(plan.Line):
+    """A line of the invoice as in the plan, with the digest of its treatment."""
+
+    treatment_digest: str
+
+
+class InvoiceTotals(StrictModel):
+    """The totals of one invoice. Weights are in kg."""
+
+    line_count: int
+    package_count: int
+    goods_value: plan.Number
+    invoice_total: plan.Number
+    net_weight_kg: plan.Number
+    gross_weight_kg: plan.Number
+
+
+class HandedUnit(StrictModel):
+    """One customs package: entry, parties, and the invoice as data."""
+
+    unit_ref: str
+    customs_package_id: str
+    package_number: str
+    treatment_digest: str = Field(description="Digest over the treatment of this unit")
+    entry: plan.Entry
+    parties: plan.Parties
+    invoice: plan.InvoiceHeader
+    totals: InvoiceTotals
+    usmca_certificates: list[plan.UsmcaCertificate] | None
+    canadian_export: plan.PlannedExport = None
+    lines: list[HandedLine] | None = Field(description=f"Null above {MAX_INLINE_LINES} lines: fetch `invoiceData`")
+    invoice_data: ArtifactLink | None = Field(description="The whole invoice as JSON (artifact type cci_json)")
+    artifacts: list[ArtifactLink]
+
+
+class SupersededHandoff(RevisionRef):
+    """An earlier handoff to the customs broker that is no longer valid."""
+
+    submission_id: str
+
+
+class HandoffReady(ExportMessage):
+    """To the customs broker: an export is ready to be filed. One message per export."""
+
+    submission_id: str
+    supersedes: SupersededHandoff | None = Field(
+        None, description="The newest earlier handoff of the batch to this customs broker; this one replaces it"
+    )
+    acknowledgement_url: str = Field(description="Where to post the broker's answers")
+    ruleset: plan.RulesetRef
+    units: list[HandedUnit]
+
+
+class HandoffSuperseded(ExportMessage):
+    """To the customs broker: a handoff is no longer valid. The handoff of a newer revision follows and replaces it."""
+
+    submission_id: str
+    notification_ids: list[str] = Field(description="CloudEvent ids of the messages that are no longer valid")
+    customs_packages: list[CustomsPackageRef]
+    superseded_by: RevisionRef

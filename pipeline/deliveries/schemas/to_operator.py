@@ -1,0 +1,127 @@
+"""Messages to operators; a cancellation also goes to recipients of an earlier revision. Closed, camelCase."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field
+
+from pipeline.core.findings import Finding
+from pipeline.deliveries.schemas.answers import FieldAnswer
+from pipeline.deliveries.schemas.cloudevent import CustomsPackageRef, ExportMessage, OutboxMessage, RevisionRef
+from pipeline.exports.schemas.plan import StrictModel
+from pipeline.exports.states import Outcome
+
+Relative = Annotated[str, Field(description="Relative to the API's address")]
+
+
+AtThisMoment = Annotated[
+    Outcome | None,
+    Field(
+        description="The outcome of the export when the message was written; null in messages of earlier versions."
+        " `GET /api/exports/{id}` has the current one"
+    ),
+]
+
+
+class ExportExecuted(ExportMessage):
+    """To the operator: all steps are done, and all messages are delivered or pending."""
+
+    customs_packages: list[CustomsPackageRef]
+    package_count: int
+    submission_id: str
+    inspect: Relative
+
+
+class ExportFailed(ExportMessage):
+    """To the operator: a step failed and a person must look."""
+
+    outcome: AtThisMoment = None
+    step: str
+    reason: str
+    attempts: int | None = Field(None, description="How many times the step was started")
+    quarantined: bool = Field(
+        False, description="Whether the export is quarantined until an operator retries or cancels it"
+    )
+    inspect: Relative
+
+
+class HandoffOverdue(ExportMessage):
+    """To the operator: the submission's next status is overdue. Ask the customs broker."""
+
+    outcome: AtThisMoment = None
+    submission_id: str
+    partner_id: str
+    channel: str
+    submission_status: str = Field(description="The submission's current status; the next one is overdue")
+    deadline_at: AwareDatetime
+    inspect: Relative
+
+
+class HandoffAnswered(ExportMessage):
+    """To the operator: a broker rejects a handoff or asks about it, or customs holds the goods. A person must act."""
+
+    outcome: AtThisMoment = None
+    submission_id: str
+    partner_id: str
+    channel: str
+    answer_id: str = Field(description="The customs broker's id of this answer")
+    status: Literal["rejected", "query", "held"]
+    submission_status: str = Field(
+        description="The submission's status after the answer; it differs from `status` if the answer came late"
+    )
+    reference: str | None
+    message: str | None
+    fields: list[FieldAnswer]
+    inspect: Relative
+
+
+class ExportCancelled(ExportMessage):
+    """To the operator, and to recipients of an earlier revision: the export was cancelled, and no message follows."""
+
+    outcome: AtThisMoment = None
+    supersedes: RevisionRef | None = Field(description="The revision that it was to replace, which is no longer valid")
+    inspect: Relative
+
+
+class DeliveryDead(ExportMessage):
+    """To the operator: a message could not be delivered. An operator can resend it."""
+
+    outcome: AtThisMoment = None
+    delivery_id: str
+    notification_id: str
+    audience: str
+    partner_id: str
+    channel: str
+    event_type: str
+    attempts: int
+    reason: str
+    resend: Relative
+
+
+class Rechecked(StrictModel):
+    """What a recheck found, and which rules and editions checked the plan now and before."""
+
+    ruleset: str
+    ruleset_before: str | None = Field(description="The id of the rules before; null if they cannot be read any more")
+    editions: list[str] = Field([], description="Names of the editions of the tariff, agency flags and duty cases")
+    editions_before: list[str] | None = Field(None, description="Those before; null if one is not known any more")
+    appeared: list[Finding] = Field(description="What is found only now; at most fifty")
+    gone: list[Finding] = Field(description="What was found only before; at most fifty")
+
+
+class ExportRechecked(Rechecked, ExportMessage):
+    """To the operator: new rules or editions find something else in the plan of an export that has not crossed."""
+
+    outcome: AtThisMoment = None
+    inspect: Relative
+
+
+class PlanRechecked(Rechecked, OutboxMessage):
+    """To the operator: new rules or editions find something else in a registered plan that is not executed yet."""
+
+    named_by = ("plan_id",)
+    plan_id: str
+    batch_id: str
+    test: bool
+    plan_hash: str
