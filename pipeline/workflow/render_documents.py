@@ -13,8 +13,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.customs import rulesets, treatment
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.pga.worksheet import build_worksheet
-from pipeline.customs.reference.ports import port_rules
-from pipeline.deliveries.outbox.entry_facts import add_estimate
+from pipeline.deliveries.outbox.entry_facts import add_estimate, rule_words
 from pipeline.documents import repository
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.invoice.repository import recorded_unit
@@ -57,9 +56,9 @@ def load_invoice(runtime: Runtime, context: StepContext) -> Invoice:
 
     Raises RulesUnreadable and StepFailed.
     """
-    recorded = recorded_unit(runtime, context)
     # Whenever and wherever the export is rendered, it is by the rules with which it was accepted.
     with rulesets.use_stored(runtime, context.rules_hash):
+        recorded = recorded_unit(runtime, context, rule_words())
         return _complete_invoice(recorded.invoice, recorded.unit, recorded.tariff)
 
 
@@ -77,7 +76,7 @@ def build_plan_invoice(
 ) -> Invoice:
     """Return the invoice of a unit of a plan that is not executed; its packages have only the labels that the plan gives.
 
-    `unit_no` counts from 1. The rules in use name the port.
+    `unit_no` counts from 1. Its words are those of the rules in use.
     """
     plan = hashed.plan
     unit = plan.units[unit_no - 1]
@@ -95,6 +94,7 @@ def build_plan_invoice(
         line_digests=digests[unit.unit_ref],
         unit_digest=by_unit[unit.unit_ref],
         treatment_digest=treatment.export_digest(by_unit),
+        words=rule_words(),
         test=test,
         unit_no=unit_no,
         customs_broker=plan.broker.id,
@@ -103,7 +103,7 @@ def build_plan_invoice(
         french=french,
         logo=logo,
     )
-    return _name_port(build_invoice(unit, facts))
+    return build_invoice(unit, facts)
 
 
 def render_invoice(invoice: Invoice, unit: Unit) -> Iterator[Document]:
@@ -115,18 +115,12 @@ def render_invoice(invoice: Invoice, unit: Unit) -> Iterator[Document]:
 
 
 def _complete_invoice(invoice: Invoice, unit: Unit, tariff: str | None = None) -> Invoice:
-    """Return the invoice with the name of its port, the worksheet of its agencies, if it has any, and the estimate."""
-    invoice = _name_port(invoice)
+    """Return the invoice with the worksheet of its agencies, if it has any, and the estimate."""
     if any(line.treatment.pga for line in invoice.lines):
         # Agencies ask for more than an invoice prints, so the worksheet is built from the plan's unit.
         digests = {line.line_ref: line.treatment_digest for line in invoice.lines}
         invoice = invoice.model_copy(update={"worksheet": build_worksheet(unit, entry_date(unit), digests)})
     return add_estimate(invoice, unit, tariff)
-
-
-def _name_port(invoice: Invoice) -> Invoice:
-    shown = port_rules().ports.describe(invoice.transport.port_of_entry)
-    return invoice.model_copy(update={"transport": invoice.transport.model_copy(update={"port_shown": shown})})
 
 
 def write(session: Session, context: StepContext, rendered: RenderedDocuments) -> list[NewEvent]:

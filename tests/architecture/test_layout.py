@@ -22,7 +22,6 @@ SHORT_FILES = {
     "pipeline/core/shutdown.py": "a flag that every layer reads",
     "pipeline/core/startup.py": "main.py loads it before anything else",
     "pipeline/core/tenancy.py": "a context variable that every layer reads",
-    "pipeline/deliveries/outbox/entry_facts.py": "documents and customs do not know each other; their facts meet here",
     "pipeline/deliveries/streams/retry_policy.py": "the retry schedule has one place",
     "pipeline/documents/formats/barcode.py": "the packing list and the package labels draw it",
     "pipeline/interfaces/api/audit.py": "each group of calls has its file",

@@ -12,6 +12,7 @@ from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.pga.worksheet import build_worksheet
 from pipeline.customs.tariff.facts import KeptEdition, KeptRate, TariffFacts, list_pairs
 from pipeline.customs.valuation.estimate import build_estimate
+from pipeline.deliveries.outbox.entry_facts import rule_words
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.registry import artifact_types
 from pipeline.documents.schemas.invoice import Invoice
@@ -232,6 +233,7 @@ def build_facts(unit: Unit, *, test: bool = False) -> InvoiceFacts:
         line_digests={line.line_ref: digest(line.line_ref) for line in unit.lines},
         unit_digest=digest("unit"),
         treatment_digest=digest("treatment"),
+        words=rule_words(),
         test=test,
     )
 
@@ -278,8 +280,7 @@ def _finished(unit: Unit, *, test: bool = False, general: str | None = None) -> 
     groups = [line.line_numbers for line in invoice.entry_lines]
     tariff = None if general is None else keep_tariff(unit, general)
     estimate = build_estimate(unit, entry_date(unit), groups, tariff)
-    transport = invoice.transport.model_copy(update={"port_shown": "0901 Buffalo-Niagara Falls NY"})
-    return invoice.model_copy(update={"transport": transport, "worksheet": worksheet_rows, "estimate": estimate})
+    return invoice.model_copy(update={"worksheet": worksheet_rows, "estimate": estimate})
 
 
 def build_full_invoice() -> Invoice:

@@ -98,13 +98,37 @@ def find_active(runtime: Runtime) -> str:
         return rulesets.read_active(session).content_hash
 
 
-def read_words(of: WorkflowHarness | Process, export_id: str) -> tuple[str, str]:
-    """Build the invoice of the export again in this process, and return the source of its records' layouts, and its port."""
+#: Words of the rules on documents: the file, the words of this version's rules, and others.
+WORDS = (
+    ("pga_records.yaml", record_rules().source, "Layouts of tomorrow"),
+    ("ports.yaml", "Buffalo-Niagara Falls NY", "Tomorrow NY"),
+    ("ruleset.yaml", "Section 232, metals", "Metals of tomorrow"),
+    ("entry.yaml", "consumption, formal", "formal tomorrow"),
+    ("filing.yaml", "single transaction", "bond of tomorrow"),
+    ("filing.yaml", "individual payment", "payment of tomorrow"),
+    ("pga.yaml", "Reason without an EPA registration number", "Reason of tomorrow"),
+)
+
+
+def name_every_code(plan: dict[str, Any]) -> dict[str, Any]:
+    """Return the plan with a code for each of WORDS."""
+    plan["units"][0]["entry"]["filing"] = {"bond": {"type": "9"}, "payment": {"type": "1"}}
+    plan["units"][0]["lines"][0]["treatment"]["pga"][0]["data"] = {"unregisteredReason": "none"}
+    return plan
+
+
+def read_words(of: WorkflowHarness | Process, export_id: str) -> list[str]:
+    """Build the invoice of the export again in this process, and return its texts that have words of the rules."""
     with of.runtime.db.read() as session:
         context = load_context(session, export_id, unit_no=1, step="render_documents", fence=1, attempt=1)
     invoice = load_invoice(of.runtime, context)
+    transport, filing = invoice.transport, invoice.filing
     assert invoice.worksheet is not None
-    return invoice.worksheet.rules_source, invoice.transport.port_shown
+    assert filing is not None
+    assert filing.bond_type is not None
+    assert filing.payment_type is not None
+    texts = [invoice.worksheet.rules_source, transport.port_shown, transport.entry_type.shown, filing.bond_type.shown]
+    return [*texts, filing.payment_type.shown, *(mark.text for mark in invoice.lines[0].marks)]
 
 
 def batch(name: str) -> dict[str, Any]:
@@ -255,19 +279,21 @@ def test_export_in_flight_keeps_its_rules_and_an_amendment_takes_the_active_ones
 ) -> None:
     folder = Path(shutil.copytree(RULES, tmp_path / "rules"))
     process = start_process(folder)
-    accepted = process.accept(harness, factories.plan())
+    accepted = process.accept(harness, name_every_code(factories.plan()))
     harness.step(accepted.id, 1, "record_packages")
-    layouts, ports = (record_rules().source, "Layouts of tomorrow"), ("Buffalo-Niagara Falls NY", "Tomorrow NY")
-    new = read_folder(write_rules(folder, NEW, ("pga_records.yaml", *layouts), ("ports.yaml", *ports))).content_hash
+    new = read_folder(write_rules(folder, NEW, *WORDS)).content_hash
     process.look()
-    later = process.accept(harness, batch("later"))
+    later = process.accept(harness, name_every_code(batch("later")))
     for export_id in (accepted.id, later.id):
         for spec in STEPS:
             harness.step(export_id, int(spec.per_unit), spec.name)
         assert harness.state(export_id) == "executed"
     # Other processes, and a retry, render each of them by its own rules.
-    words = [(layout, f"0901 {port}") for layout, port in zip(layouts, ports, strict=True)]
-    assert [[read_words(of, each.id) for each in (accepted, later)] for of in (harness, process)] == [words, words]
+    words = [read_words(harness, each.id) for each in (accepted, later)]
+    assert [read_words(process, each.id) for each in (accepted, later)] == words
+    for number, texts in enumerate(words, start=1):
+        lacking = [row for row in WORDS if row[number] not in " ".join(texts) or row[3 - number] in " ".join(texts)]
+        assert lacking == []
     assert read_export(harness.runtime, accepted.id).rules_hash == PACKAGED_HASH
     changed = factories.plan(lines=2)
     request = ExecuteRequest.model_validate(

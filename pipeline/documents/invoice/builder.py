@@ -9,9 +9,10 @@ from datetime import date
 from pipeline.core import money
 from pipeline.core.field_types import mask_number
 from pipeline.core.findings import Finding
-from pipeline.documents.invoice import code_wording, declarations, wording
+from pipeline.documents.invoice import declarations, wording
 from pipeline.documents.invoice import lines as rows
 from pipeline.documents.invoice import packages as boxes
+from pipeline.documents.invoice.code_wording import RuleWords
 from pipeline.documents.invoice.consolidation import consolidate_lines, merge_lines
 from pipeline.documents.invoice.declarations import certificate_rows
 from pipeline.documents.invoice.filing import build_filing
@@ -66,6 +67,7 @@ class InvoiceFacts:
     line_digests: Mapping[str, str]
     unit_digest: str
     treatment_digest: str
+    words: RuleWords
     test: bool
     unit_no: int = 1
     customs_broker: str | None = None
@@ -81,11 +83,11 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
     Raises StepFailed if the unit refers to a line, package, manufacturer or certificate that it does not have.
     """
     packages = boxes.package_rows(unit, facts.ssccs)
-    lines = rows.line_rows(unit, facts.line_digests, packages)
+    lines = rows.line_rows(unit, facts.line_digests, packages, facts.words)
     header = unit.invoice
     currency = header.currency
     merged = merge_lines(lines, group_entry_lines(unit), currency)
-    filing = build_filing(unit)
+    filing = build_filing(unit, facts.words)
     return out.Invoice(
         kind=facts.kind,
         test=facts.test,
@@ -102,7 +104,7 @@ def build_invoice(unit: plan.Unit, facts: InvoiceFacts) -> out.Invoice:
             ruleset_as_of=facts.ruleset_as_of,
         ),
         header=_header(header),
-        transport=_transport(unit.entry),
+        transport=_transport(unit.entry, facts.words),
         parties=_parties(unit, () if filing is None else filing.consignees),
         lines=lines,
         charges=tuple(
@@ -182,9 +184,9 @@ def _header(header: plan.InvoiceHeader) -> out.Header:
     )
 
 
-def _transport(entry: plan.Entry) -> out.Transport:
+def _transport(entry: plan.Entry, words: RuleWords) -> out.Transport:
     arrival, trip = entry.estimated_arrival_at, entry.trip or Trip()
-    entry_type = code_wording.format_entry_type(entry.type)
+    entry_type = words.format_entry_type(entry.type)
     if entry.part is not None:
         entry_type = Printed(entry_type.exact, f"{entry_type.shown}, entry {entry.part.number} of {entry.part.of}")
     return out.Transport(
@@ -192,7 +194,7 @@ def _transport(entry: plan.Entry) -> out.Transport:
         entry_part=None if entry.part is None else int(entry.part.number),
         entry_parts=None if entry.part is None else int(entry.part.of),
         port_of_entry=entry.port_of_entry,
-        port_shown=entry.port_of_entry,  # until a caller that knows the rules names the port
+        port_shown=words.describe_port(entry.port_of_entry),
         mode_of_transport=wording.format_code(entry.mode_of_transport),
         carrier_scac=entry.carrier_scac,
         shipment_control_number=entry.shipment_control_number,

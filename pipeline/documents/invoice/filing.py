@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from pipeline.documents.invoice import code_wording, wording
+from pipeline.documents.invoice import wording
+from pipeline.documents.invoice.code_wording import RuleWords
 from pipeline.documents.schemas.entry_filing import EntryConsignee, EntryFiling, EntryParty
 from pipeline.documents.schemas.invoice import Printed
 from pipeline.exports.consignees import list_recipients
@@ -17,7 +18,7 @@ from pipeline.exports.schemas.plan import Unit
 _PRIOR_NOTICE: Final = "priorNoticeConfirmation"
 
 
-def build_filing(unit: Unit) -> EntryFiling | None:
+def build_filing(unit: Unit, words: RuleWords) -> EntryFiling | None:
     """Return the filing of the unit's entry; None if the plan names neither it, nor consignees, nor a resident agent."""
     parties, given = unit.parties, unit.entry.filing
     agent = parties.importer_of_record.resident_agent
@@ -31,7 +32,7 @@ def build_filing(unit: Unit) -> EntryFiling | None:
         team_number=filing.team_number,
         firms_code=filing.firms_code,
         location_of_goods=filing.location_of_goods,
-        bond_type=None if bond is None else code_wording.format_bond_type(bond.type),
+        bond_type=None if bond is None else words.format_bond_type(bond.type),
         surety_code=None if bond is None else bond.surety_code,
         bond_number=None if bond is None else bond.number,
         bond_amount_usd=None
@@ -41,7 +42,7 @@ def build_filing(unit: Unit) -> EntryFiling | None:
         authority_grantor=None if authority is None else authority.grantor,
         authority_from=None if authority is None else authority.valid_from,
         authority_until=None if authority is None else authority.valid_until,
-        payment_type=None if payment is None else code_wording.format_payment_type(payment.type),
+        payment_type=None if payment is None else words.format_payment_type(payment.type),
         statement_date=None if payment is None else payment.statement_date,
         statement_month=None if payment is None else payment.statement_month,
         client_branch=None if payment is None else payment.client_branch,

@@ -6,13 +6,14 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from pipeline.core import money
-from pipeline.documents.invoice import code_wording, wording
+from pipeline.documents.invoice import wording
+from pipeline.documents.invoice.code_wording import RuleWords, format_basis
 from pipeline.documents.schemas import invoice as out
 from pipeline.exports.schemas import plan
 
 
 def line_rows(
-    unit: plan.Unit, digests: Mapping[str, str], packages: Sequence[out.PackageRow]
+    unit: plan.Unit, digests: Mapping[str, str], packages: Sequence[out.PackageRow], words: RuleWords
 ) -> tuple[out.InvoiceLine, ...]:
     """Return the lines in the order of the plan, each with its packages.
 
@@ -63,7 +64,7 @@ def line_rows(
                 attributes_shown=wording.spell_names(wording.sorted_pairs(line.attributes)),
                 treatment=_sorted_data(line.treatment),
                 treatment_digest=wording.look_up(digests, line.line_ref, "treatment digest", line.line_ref),
-                marks=tuple(_marks(line, currency)),
+                marks=tuple(_marks(line, currency, words)),
                 package_refs=tuple(box.package_ref for box in boxes),
                 packages_shown=wording.format_ranges(sorted({box.number for box in boxes})),
             )
@@ -90,7 +91,7 @@ def _sorted_data(treatment: plan.Treatment) -> plan.Treatment:
     return treatment.model_copy(update={"pga": pga})
 
 
-def _marks(line: plan.Line, currency: str) -> Iterator[out.Mark]:
+def _marks(line: plan.Line, currency: str, words: RuleWords) -> Iterator[out.Mark]:
     treatment = line.treatment
     if line.entry_quantities:
         stated = [f"{wording.group_digits(each.quantity)} {each.unit}" for each in line.entry_quantities]
@@ -106,10 +107,10 @@ def _marks(line: plan.Line, currency: str) -> Iterator[out.Mark]:
             claim.proof,
         )
     for heading in treatment.chapter99:
-        basis = code_wording.format_basis(heading.basis).shown
+        basis = format_basis(heading.basis).shown
         if heading.rate_percent is not None:
             basis = f"{money.format_plain(heading.rate_percent)} % {basis}"
-        yield _mark("chapter99", heading.heading, code_wording.format_program(heading.program), basis)
+        yield _mark("chapter99", heading.heading, words.name_program(heading.program), basis)
     for metal in treatment.section232:
         yield _mark(
             "metal",
@@ -124,7 +125,7 @@ def _marks(line: plan.Line, currency: str) -> Iterator[out.Mark]:
     for row in treatment.pga:
         codes = "/".join(code for code in (row.program, row.processing) if code)
         data = [
-            f"{code_wording.name_agency_datum(name)}: {value if isinstance(value, str) else ', '.join(value)}"
+            f"{words.name_agency_datum(name)}: {value if isinstance(value, str) else ', '.join(value)}"
             for name, value in sorted(row.data.items())
         ]
         yield _mark(

@@ -13,6 +13,7 @@ from pipeline.core.errors import StepFailed
 from pipeline.core.findings import Finding
 from pipeline.core.runtime import Runtime
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
+from pipeline.documents.invoice.code_wording import RuleWords
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.models import Export, ExportPackage, ExportUnit, LineTreatment, LogoFile
 from pipeline.exports.schemas.plan import Unit
@@ -49,7 +50,7 @@ class RecordedUnit:
     tariff: str | None
 
 
-def recorded_unit(runtime: Runtime, context: StepContext) -> RecordedUnit:
+def recorded_unit(runtime: Runtime, context: StepContext, words: RuleWords) -> RecordedUnit:
     """Return the invoice of the context's unit with its facts; raise StepFailed if its packages were never recorded."""
     with runtime.db.read() as session:
         row = session.execute(_FIND_UNIT, {"of_export": context.export_id, "of_unit": context.unit_no}).one()
@@ -67,6 +68,7 @@ def recorded_unit(runtime: Runtime, context: StepContext) -> RecordedUnit:
         line_digests=row.digests or {},
         unit_digest=row.unit_digest,
         treatment_digest=context.treatment_digest,
+        words=words,
         test=context.test,
         unit_no=context.unit_no,
         customs_broker=row.broker_name or context.broker_id,

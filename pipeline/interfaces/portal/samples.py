@@ -15,6 +15,7 @@ from starlette.responses import Response
 from config import queues
 from pipeline.core.cache import BuildCache
 from pipeline.core.errors import NotFound
+from pipeline.deliveries.outbox.entry_facts import rule_words
 from pipeline.deliveries.schemas.views import DeliveredFile, FileManifest
 from pipeline.documents.bundle import BundleMember, bundle_member, zip_members
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
@@ -171,6 +172,7 @@ def _render_documents(data: Mapping[str, Any], unit: Mapping[str, Any], today: d
         line_digests={line["lineRef"]: line["treatmentDigest"] for line in unit["lines"]},
         unit_digest=unit["treatmentDigest"],
         treatment_digest=data["treatmentDigest"],
+        words=rule_words(),
         test=True,
     )
     plan = examples.load_plan(_PLAN, today)

@@ -9,11 +9,9 @@ from typing import Any
 import pytest
 from pypdf import PdfReader
 
-from pipeline.customs.reference.entry import entry_rules
-from pipeline.customs.reference.filing import filing_rules
-from pipeline.customs.reference.pga import pga_rules
 from pipeline.customs.reference.ruleset import ruleset
 from pipeline.customs.reference.units import unit_rules
+from pipeline.deliveries.outbox.entry_facts import rule_words
 from pipeline.documents.formats.invoice import invoice_html, invoice_json
 from pipeline.documents.formats.invoice_pdf import invoice_pdf
 from pipeline.documents.formats.pga_worksheet import pga_worksheet
@@ -24,17 +22,9 @@ from pipeline.documents.schemas.invoice import Invoice
 from tests.documents.samples import sample
 
 
-def test_words_are_those_of_rules() -> None:
-    rules, agencies = ruleset(), pga_rules()
-    assert {program.id: program.name for program in rules.programs} == words.PROGRAMS
-    assert {row.basis for row in rules.rows} <= words.BASES.keys()
-    assert entry_rules().entry_types.types == words.ENTRY_TYPES
-    filing = filing_rules()
-    assert filing.bond_types.types == words.BOND_TYPES
-    assert {code: each.name for code, each in filing.payment_types.types.items()} == words.PAYMENT_TYPES
+def test_every_basis_and_unit_of_the_rules_has_words() -> None:
+    assert {row.basis for row in ruleset().rows} <= words.BASES.keys()
     assert {each.code for each in unit_rules().units} - {*unit_rules().without_quantity} == words.PACKED_UNITS.keys()
-    shown = {key: words.name_agency_datum(key) for key in agencies.elements}
-    assert shown == {key: element.label for key, element in agencies.elements.items()}
 
 
 @pytest.fixture
@@ -74,10 +64,12 @@ def test_data_keep_codes(invoice: Invoice) -> None:
 
 
 def test_unknown_codes_stay() -> None:
-    assert words.format_program("OWN_PROGRAM") == "OWN_PROGRAM"
+    of_rules = rule_words()
+    assert of_rules.name_program("OWN_PROGRAM") == "OWN_PROGRAM"
     assert words.format_basis("own_basis").shown == "of the own basis"
-    assert words.format_entry_type("99").shown == "99"
-    assert words.name_agency_datum("ownDatum") == "Own datum"
+    assert of_rules.format_entry_type("99").shown == "99"
+    assert of_rules.name_agency_datum("ownDatum") == "Own datum"
+    assert of_rules.describe_port("9999") == "9999"
     assert words.format_package_type("ZZ").shown == "ZZ"
 
 

@@ -15,7 +15,7 @@ from pipeline.customs.pga.answers import flag_answers
 from pipeline.customs.queries import LineInPlan, TreatedLine
 from pipeline.customs.reference.pga import pga_rules
 from pipeline.customs.reference.ruleset import ruleset
-from pipeline.documents.invoice.code_wording import format_program
+from pipeline.deliveries.outbox.entry_facts import rule_words
 from pipeline.exports.models import Export, LineTreatment
 from pipeline.interfaces.console.exports.citations import ShownSource, link_tariff, show_evidence, show_source
 from pipeline.interfaces.console.exports.finding_views import ShownFinding
@@ -138,7 +138,7 @@ def _show_heading(carried: Mapping[str, Any], on: date) -> ShownChip:
     elif family is not None:
         source = show_source(family.name, family)
     rate = carried.get("ratePercent")
-    text = ", ".join(filter(None, (format_program(carried["program"]), "" if rate is None else f"{rate} %")))
+    text = ", ".join(filter(None, (rule_words().name_program(carried["program"]), "" if rate is None else f"{rate} %")))
     return ShownChip(heading, text, "chapter 99", source, link_tariff(heading))
 
 
@@ -209,7 +209,7 @@ def _show_step(step: DecisionStep, carried: set[str]) -> ShownStepOfDecision:
         step.heading,
         step.description,
         "" if step.rate_percent is None else f"{format_plain(step.rate_percent)} %",
-        format_program(step.program),
+        rule_words().name_program(step.program),
         verdict,
         mark,
         step.heading in carried,

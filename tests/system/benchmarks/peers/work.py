@@ -15,7 +15,7 @@ from pipeline.core.blob_store import ArtifactStore
 from pipeline.customs import treatment
 from pipeline.customs.chapter99.facts import entry_date
 from pipeline.customs.pga.worksheet import build_worksheet
-from pipeline.deliveries.outbox.entry_facts import add_estimate
+from pipeline.deliveries.outbox.entry_facts import add_estimate, rule_words
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.registry import render_documents
 from pipeline.documents.schemas.invoice import Invoice
@@ -72,6 +72,7 @@ def build_peer_invoice(export_id: str, unit: Unit) -> Invoice:
         line_digests=digests,
         unit_digest=whole,
         treatment_digest=whole,
+        words=rule_words(),
         test=False,
     )
     invoice = build_invoice(unit, facts)
