@@ -33,7 +33,7 @@ QUIETLY := --metrics=off --disable-version-check
 # The tools that build the TypeScript client.
 NPM_READY := clients/typescript/node_modules/.package-lock.json
 
-.PHONY: help setup demo kits wheel test pictures readme calendar leap-day leap-day-others coverage system lint fix semgrep audit sbom release fuzz contracts client docs site money model faults soak bench ci clean
+.PHONY: help setup demo kits wheel test pictures readme calendar leap-day leap-day-others coverage system lint fix semgrep audit sbom release fuzz contracts client fonts site money model faults soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -128,16 +128,15 @@ contracts: setup ## Publish additions to the schemas of messages, bodies and ans
 client: setup ## Write the types of the TypeScript client from the OpenAPI document; needs Node.js and `make kits`
 	$(VENV)/bin/python -m tests.support.typescript_client
 
-docs: setup ## Write the tables of docs/ that come from settings, commands, exit codes and customs rules; and the list of printable characters
-	$(VENV)/bin/python -m tests.support.doc_tables
+fonts: setup ## Write the list of the characters that the fonts of the documents can print
 	$(VENV)/bin/python -m tests.support.font_characters
 
 SITE_FILES := LICENSE Procfile '*.md' 'docs/*' 'examples/*' 'clients/*' 'config/rules/*' 'config/monitoring/*' ':!templates' ':!tests/documents' ':!tests/interfaces'
 
-site: setup ## Write the documentation as a site to var/site
+site: setup ## Write the documentation as a site to var/site, with the tables that come from settings, commands and customs rules
 	rm -rf var/site-source && mkdir -p var/site-source
 	git ls-files -z -- $(SITE_FILES) | xargs -0 cp --parents --target-directory=var/site-source
-	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/python -m mkdocs build --quiet
 
 money: setup ## Check 10,000 random invoices against the rules of money and weight; takes nine minutes on one processor
 	$(VENV)/bin/pytest -m long tests/system/money

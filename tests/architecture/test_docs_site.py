@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from html.parser import HTMLParser
 from pathlib import Path
@@ -60,5 +61,16 @@ def test_site_loads_only_its_own_files(site: Path) -> None:
         assert [each.name for each in files if not each.is_file()] == [], page
 
 
-def test_site_is_searched_without_a_server(site: Path) -> None:
+def test_site_has_the_tables_and_is_searched_without_a_server(site: Path) -> None:
     assert "EXPORTS_SECRET_KEY" in (site / "search" / "search_index.json").read_text(encoding="utf-8")
+    # A row of each table.
+    for page, row in {
+        ("docs/configuration.html", "EXPORTS_LEASE_SECONDS (30): "),
+        ("docs/cli.html", "partners rotate-secret: Give a partner a new signing secret, shown once"),
+        ("docs/cli.html", "130: ended by Ctrl-C"),
+        ("docs/agency-data.html", "required: fdaProductCode, "),
+        ("docs/agency-data.html", "PG05 27-48: species (APH, FWS)"),
+        ("docs/agency-data.html", "A Facility is out of business"),
+        ("config/rules/open-questions.html", "9903.91.13"),
+    }:
+        assert row in re.sub("<[^>]+>", "", (site / page).read_text(encoding="utf-8")), page

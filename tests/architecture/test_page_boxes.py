@@ -14,6 +14,8 @@ import yaml
 from typer.core import TyperGroup
 from typer.main import get_command
 
+from config.settings import Settings
+from pipeline.interfaces.cli.config import build_setting_views
 from pipeline.interfaces.cli.main import app, load_command
 from tests.architecture.sources import ROOT
 from tests.system.acceptance.pages import Box, parse_boxes
@@ -96,7 +98,7 @@ def list_unknown(line: str) -> Iterator[str]:
     yield from (
         f"make {target}: no such target" for target in re.findall(r"\bmake ([a-z-]+)", line) if target not in targets
     )
-    known = {*re.findall(r"EXPORTS_[A-Z_]+", (ROOT / "docs/configuration.md").read_text(encoding="utf-8"))}
+    known = {view.name for view in build_setting_views(Settings.model_construct())}
     yield from (
         f"{name} is not a setting" for name in re.findall(r"\bEXPORTS_[A-Z_]+", line) if name not in known | KITS
     )

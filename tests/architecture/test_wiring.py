@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from enum import StrEnum
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +13,6 @@ import pytest
 from celery import Celery, Task
 from celery.app.defaults import NAMESPACES, flatten
 from kombu import Queue
-from pydantic import AliasChoices
 
 from config import queues
 from config.celery import app
@@ -132,22 +130,6 @@ def test_contract_queues_are_durable_and_bound(broker_url: str) -> None:
 def test_contract_queues_are_documented() -> None:
     page = (ROOT / "docs" / "queues.md").read_text()
     assert [name for name in [*queues.BINDINGS, queues.DEAD] if f"`{name}`" not in page] == []
-
-
-# Settings
-
-
-def variables() -> Iterator[str]:
-    for name, field in Settings.model_fields.items():
-        alias = field.validation_alias
-        yield str(alias.choices[0]) if isinstance(alias, AliasChoices) else f"EXPORTS_{name.upper()}"
-
-
-def test_documented_settings_are_the_settings() -> None:
-    page = (ROOT / "docs" / "configuration.md").read_text()
-    documented = set(re.findall(r"^- `([A-Z_]+)`(?: \(|:)", page, re.MULTILINE))
-    assert documented == set(variables())
-    assert all(field.description for field in Settings.model_fields.values())
 
 
 # States

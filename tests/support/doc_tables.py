@@ -1,6 +1,6 @@
-"""The tables of docs/ that come from the code. `make docs` writes them; people write the text around them.
+"""The tables of the site that come from the code: `make site` puts each in the place of its marker.
 
-A table stands between `<!--KIND:NAMES-->` and `<!--end-->`:
+A marker is a line of a page, `<!--KIND-->` or `<!--KIND:NAMES-->`:
 
 - `settings:NAME` lists the settings from NAME on, up to the first setting of another list.
 - `commands:NAME,NAME` lists these commands of `exports`, and every command of these groups, without the word `exports`.
@@ -14,9 +14,7 @@ A table stands between `<!--KIND:NAMES-->` and `<!--end-->`:
 from __future__ import annotations
 
 import re
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from typer.core import TyperGroup
@@ -32,21 +30,16 @@ from pipeline.interfaces.cli.config import build_setting_views
 from pipeline.interfaces.cli.main import app, load_command
 from pipeline.interfaces.cli.output import ExitCode
 
-FOLDER: Final = Path(__file__).resolve().parents[2] / "docs"
-PAGES: Final = ("agency-data.md", "cli.md", "configuration.md", "../config/rules/open-questions.md")
-
-REMEDY: Final = "run `make docs`"
-
-_TABLE: Final = re.compile(r"(?P<head><!--(?P<kind>[a-z-]+)(?::(?P<names>\S+))?-->\n).*?(?P<end><!--end-->)", re.DOTALL)
+_MARKER: Final = re.compile(r"^<!--(?P<kind>[a-z-]+)(?::(?P<names>\S+))?-->$", re.MULTILINE)
 
 
-def read(page: str) -> str:
-    """Return a page's text."""
-    return (FOLDER / page).read_text(encoding="utf-8")
+def on_page_markdown(markdown: str, **_: object) -> str:
+    """Return a page with its tables; MkDocs calls this for each page of the site."""
+    return with_tables(markdown)
 
 
 def with_tables(text: str) -> str:
-    """Return a page with current tables; raises LookupError for a name that the code does not have."""
+    """Return a page with a table for each marker; raises LookupError for a name that the code does not have."""
     starts = names_of(text, "settings")
 
     def table(found: re.Match[str]) -> str:
@@ -68,9 +61,10 @@ def with_tables(text: str) -> str:
                 lines = [_value_table(each) for each in pga_rules().values]
             case unknown:
                 raise LookupError(f"unknown table: {unknown}")
-        return "\n".join([found["head"], *lines, "", found["end"]])
+        # The comment keeps a list that follows apart from the table.
+        return "\n".join([*lines, "", "<!-- -->"])
 
-    return _TABLE.sub(table, text)
+    return _MARKER.sub(table, text)
 
 
 def _programs() -> Iterator[str]:
@@ -141,8 +135,8 @@ def _value_table(table: ValueTable) -> str:
 
 
 def names_of(text: str, kind: str) -> list[str]:
-    """Return the names of the page's tables of a kind, in order."""
-    return [name for found in _TABLE.finditer(text) if found["kind"] == kind for name in found["names"].split(",")]
+    """Return the names of the page's markers of a kind, in order."""
+    return [name for found in _MARKER.finditer(text) if found["kind"] == kind for name in found["names"].split(",")]
 
 
 def _settings(first: str, starts: Sequence[str]) -> list[str]:
@@ -178,17 +172,3 @@ def _rows(command: Any, path: str) -> Iterator[tuple[str, str]]:
     if is_group:
         for name in command.list_commands(None):
             yield from _rows(command.get_command(None, name), f"{path} {name}")
-
-
-def write() -> int:
-    """Write the current tables into the pages; return the exit code."""
-    for page in PAGES:
-        text = read(page)
-        if (new := with_tables(text)) != text:
-            (FOLDER / page).write_text(new, encoding="utf-8")
-            sys.stdout.write(f"wrote {page}\n")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(write())

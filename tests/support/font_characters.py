@@ -1,4 +1,4 @@
-"""The list of characters beside the fonts, made from the fonts. `make docs` writes it."""
+"""The list of characters beside the fonts, made from the fonts. `make fonts` writes it."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.core.fonts import FONTS, font_files
 
 CHARACTERS: Final = FONTS / "characters.json"
 
-REMEDY: Final = "run `make docs`"
+REMEDY: Final = "run `make fonts`"
 
 #: Fonts that the templates use only for some of their characters (`covers` in templates/documents/page.typ).
 FONT_RANGES: Final = {"NanumSquareR.ttf": (range(0x1100, 0x1200), range(0x3130, 0x3190), range(0xAC00, 0xD7A4))}

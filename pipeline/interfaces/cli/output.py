@@ -32,7 +32,7 @@ R = TypeVar("R")
 
 
 class ExitCode(IntEnum):
-    """The exit codes of a command with their meanings; `make docs` copies them to docs/cli.md."""
+    """The exit codes of a command with their meanings; the site's page of the command line lists them."""
 
     meaning: str
 

@@ -1,21 +1,12 @@
-"""The page of open questions has every row with status `check`, with its source."""
+"""The catalog lists every dated row, and what changes between days and rulesets."""
 
 from __future__ import annotations
 
 from datetime import date
-from pathlib import Path
 
-from pipeline.customs.reference.catalog import all_rows, chapter99_rows, format_markdown_list
+from pipeline.customs.reference.catalog import all_rows, chapter99_rows
 from pipeline.customs.reference.diff import diff_days, diff_rulesets
 from pipeline.customs.reference.ruleset import ruleset
-
-PAGE = Path(__file__).parents[3] / "config" / "rules" / "open-questions.md"
-
-
-def test_every_unconfirmed_row_is_an_open_question() -> None:
-    rows = [row for row in all_rows() if row.status == "check"]
-    written = PAGE.read_text(encoding="utf-8").split("<!--open-questions-->")[1].split("<!--end-->")[0]
-    assert written.strip() == format_markdown_list(rows), "run `make docs`"
 
 
 def test_every_unconfirmed_row_has_source() -> None:
