@@ -112,11 +112,12 @@ wheel: setup ## Build what an installation by pip needs into dist: the wheel, an
 	$(VENV)/bin/python -m hatchling build --target wheel --directory $(CURDIR)/dist
 	$(UV) export --quiet --locked --no-default-groups --no-emit-project --no-header --output-file dist/requirements.txt
 
-release: wheel $(NPM_READY) ## Build what a release publishes into dist: packages for pip and npm, bill of materials, checksums
+release: wheel site $(NPM_READY) ## Build what a release publishes into dist: packages for pip and npm, documentation, bill of materials, checksums
 	$(VENV)/bin/python -m hatchling build --target sdist --directory $(CURDIR)/dist
 	cd clients/python && $(CURDIR)/$(VENV)/bin/python -m hatchling build --directory $(CURDIR)/dist
 	cd clients/typescript && npm run build && npm pack --ignore-scripts --pack-destination $(CURDIR)/dist
 	$(VENV)/bin/cyclonedx-py requirements --pyproject pyproject.toml --output-format JSON --output-file dist/sbom.json dist/requirements.txt
+	tar --create --gzip --file dist/exports-docs.tar.gz --directory var site
 	cd dist && sha256sum * > SHA256SUMS
 
 fuzz: setup ## Search for inputs that break the API and its parsers; takes half an hour
