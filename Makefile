@@ -30,8 +30,9 @@ BY_STACK := -n 3 --dist loadgroup
 SEMGREP := SEMGREP_SETTINGS_FILE=.semgrep/settings.yml SEMGREP_LOG_FILE=.semgrep/log .semgrep/bin/semgrep
 QUIETLY := --metrics=off --disable-version-check
 
-# The tools that build the TypeScript client.
-NPM_READY := clients/typescript/node_modules/.package-lock.json
+# The folder of the TypeScript client, and the tools that build it.
+CLIENT    := clients/typescript
+NPM_READY := $(CLIENT)/node_modules/.package-lock.json
 
 .PHONY: help setup demo kits wheel test pictures readme calendar leap-day leap-day-others coverage system lint fix semgrep audit sbom release fuzz contracts client fonts site money model faults soak bench ci clean
 .DEFAULT_GOAL := help
@@ -112,7 +113,7 @@ wheel: setup ## Build what an installation by pip needs into dist: the wheel, an
 	$(VENV)/bin/python -m hatchling build --target wheel --directory $(CURDIR)/dist
 	$(UV) export --quiet --locked --no-default-groups --no-emit-project --no-header --output-file dist/requirements.txt
 
-release: wheel site $(NPM_READY) ## Build what a release publishes into dist: packages for pip and npm, documentation, bill of materials, checksums
+release: wheel site client ## Build what a release publishes into dist: packages for pip and npm, documentation, bill of materials, checksums
 	$(VENV)/bin/python -m hatchling build --target sdist --directory $(CURDIR)/dist
 	cd clients/python && $(CURDIR)/$(VENV)/bin/python -m hatchling build --directory $(CURDIR)/dist
 	cd clients/typescript && npm run build && npm pack --ignore-scripts --pack-destination $(CURDIR)/dist
@@ -126,8 +127,8 @@ fuzz: setup ## Search for inputs that break the API and its parsers; takes half 
 contracts: setup ## Publish additions to the schemas of messages, bodies and answers; rejects breaking changes
 	$(VENV)/bin/python -m tests.interfaces.contracts.published
 
-client: setup ## Write the types of the TypeScript client from the OpenAPI document; needs Node.js and `make kits`
-	$(VENV)/bin/python -m tests.support.typescript_client
+client: setup $(NPM_READY) ## Write the types and error codes of the TypeScript client, which git does not hold; needs Node.js
+	$(VENV)/bin/python -m tests.support.typescript_client $(CLIENT)
 
 fonts: setup ## Write the list of the characters that the fonts of the documents can print
 	$(VENV)/bin/python -m tests.support.font_characters
@@ -159,15 +160,15 @@ ci: ## Run all checks that must pass before a change lands (installs missing ser
 	.ci/run
 
 clean: ## Remove what the targets above created
-	rm -rf dist clients/*/node_modules clients/*/dist examples/consumers/node/node_modules tests/interfaces/*/javascript/node_modules .venv .venv-* .uv .semgrep .generators sbom.json .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	rm -rf dist clients/typescript/src/schema.ts clients/typescript/src/problems.ts clients/*/node_modules clients/*/dist examples/consumers/node/node_modules tests/interfaces/*/javascript/node_modules .venv .venv-* .uv .semgrep .generators sbom.json .coverage* .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 
 $(VENV)/ready: pyproject.toml uv.lock $(if $(filter .uv/%,$(UV)),.uv/bin/uv)
 	@$(need_python)
 	$(UV) sync --locked $(if $(CI),--group charts) --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')"
 	@touch $@
 
-$(NPM_READY): clients/typescript/package-lock.json
-	cd clients/typescript && npm ci --ignore-scripts
+$(NPM_READY): $(CLIENT)/package-lock.json
+	cd $(CLIENT) && npm ci --ignore-scripts
 	@touch $@
 
 .generators/ready: .ci/generators/requirements.txt $(if $(filter .uv/%,$(UV)),.uv/bin/uv)

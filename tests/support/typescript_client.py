@@ -1,6 +1,6 @@
 """The generated files of clients/typescript: types from the OpenAPI document, and the remedy of each error code.
 
-`make client` writes them.
+`make client` writes them into a folder of the client; git does not hold them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from pipeline.interfaces.api.remedies import REMEDIES
 from pipeline.interfaces.app import ROUTERS
 
 FOLDER: Final = Path(__file__).resolve().parents[2] / "clients" / "typescript"
-REMEDY: Final = "run `make client`"
 
 _GENERATOR: Final = "openapi-typescript/bin/cli.js"
 #: Members with a default are optional in bodies, and each schema is a type by its name.
@@ -40,15 +39,15 @@ export type ErrorCode = keyof typeof REMEDIES;
 """
 
 
-def generate() -> Mapping[str, str]:
-    """Return the text of each generated file, by its path in FOLDER; needs Node.js and `make kits`."""
+def generate(folder: Path) -> Mapping[str, str]:
+    """Return the text of each generated file, by its path in the client's folder; needs Node.js and the folder's packages."""
     remedies = "".join(f"  {code}:\n    {json.dumps(text)},\n" for code, text in REMEDIES.items())
-    return {"src/schema.ts": _generate_types(), "src/problems.ts": _PROBLEMS.format(remedies=remedies)}
+    return {"src/schema.ts": _generate_types(folder), "src/problems.ts": _PROBLEMS.format(remedies=remedies)}
 
 
-def _generate_types() -> str:
+def _generate_types(client: Path) -> str:
     node = shutil.which("node")
-    script = FOLDER / "node_modules" / _GENERATOR
+    script = client / "node_modules" / _GENERATOR
     if node is None or not script.is_file():
         raise FileNotFoundError("Node.js and its packages must be installed; install nodejs, then run `make kits`")
     with tempfile.TemporaryDirectory() as folder:
@@ -63,17 +62,17 @@ def _generate_types() -> str:
         return target.read_text(encoding="utf-8")
 
 
-def write() -> int:
-    """Write the files; return the exit code."""
+def write(folder: Path) -> int:
+    """Write the files into the client's folder; return the exit code."""
     try:
-        texts = generate()
+        texts = generate(folder)
     except FileNotFoundError as error:
         sys.stderr.write(f"{error}\n")
         return 1
     for name, text in texts.items():
-        (FOLDER / name).write_text(text, encoding="utf-8")
+        (folder / name).write_text(text, encoding="utf-8")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(write())
+    sys.exit(write(Path(sys.argv[1])))
