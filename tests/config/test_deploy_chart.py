@@ -310,8 +310,6 @@ def test_network_policy_lets_out_what_the_service_needs(manifests: dict[str, lis
 
 
 def test_workers_scale_by_the_age_of_their_queues(manifests: dict[str, list[Json]], tmp_path: Path) -> None:
-    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8")
-    assert "`exports_queue_oldest_due_seconds`" in page
     for option in ("hpa", "keda"):
         assert "replicas" not in find(manifests[option], "Deployment", "-worker")["spec"]
     metrics = [each["external"] for each in find(manifests["hpa"], "HorizontalPodAutoscaler")["spec"]["metrics"]]

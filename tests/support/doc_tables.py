@@ -9,6 +9,7 @@ A marker is a line of a page, `<!--KIND-->` or `<!--KIND:NAMES-->`:
 - `agency-data` lists the data of each agency program; programs of one agency with the same data share a row.
 - `agency-places` lists the places of these data in the records.
 - `agency-values` lists the values that agencies accept.
+- `findings` lists what the checks of a plan find, `metrics:PART` the metrics of a part of docs/metrics.yaml, `faults` the faults that tests make.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final
 
+import yaml
 from typer.core import TyperGroup
 from typer.main import get_command
 
@@ -29,6 +31,7 @@ from pipeline.customs.reference.pga_values import ValueTable
 from pipeline.interfaces.cli.config import build_setting_views
 from pipeline.interfaces.cli.main import app, load_command
 from pipeline.interfaces.cli.output import ExitCode
+from tests.architecture.sources import ROOT
 
 _MARKER: Final = re.compile(r"^<!--(?P<kind>[a-z-]+)(?::(?P<names>\S+))?-->$", re.MULTILINE)
 
@@ -59,12 +62,35 @@ def with_tables(text: str) -> str:
                 lines = list(_places())
             case "agency-values":
                 lines = [_value_table(each) for each in pga_rules().values]
+            case "findings":
+                lines = list(_findings())
+            case "metrics":
+                lines = list(_metrics(names[0]))
+            case "faults":
+                lines = [f"- **{name}**: {text}" for name, text in read_yaml("tests/system/faults/faults.yaml").items()]
             case unknown:
                 raise LookupError(f"unknown table: {unknown}")
         # The comment keeps a list that follows apart from the table.
         return "\n".join([*lines, "", "<!-- -->"])
 
     return _MARKER.sub(table, text)
+
+
+def read_yaml(path: str) -> dict[str, Any]:
+    """Return the content of a YAML file of the repository."""
+    found: dict[str, Any] = yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
+    return found
+
+
+def _findings() -> Iterator[str]:
+    for rule, finds in read_yaml("docs/findings.yaml").items():
+        yield f"- **{rule}**: " + "; ".join(f"{text} (*{severity}*)" for severity, text in finds)
+
+
+def _metrics(part: str) -> Iterator[str]:
+    yield from ("|Metric|Type|Labels|What it counts|", "|---|---|---|---|")
+    for name, each in read_yaml("docs/metrics.yaml")[part].items():
+        yield f"|`{name}`|{each['type']}|{' '.join(f'`{label}`' for label in each['labels'])}|{each['counts']}|"
 
 
 def _programs() -> Iterator[str]:

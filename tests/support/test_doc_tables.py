@@ -63,6 +63,21 @@ def test_each_unconfirmed_row_is_an_open_question() -> None:
     assert format_markdown_list(rows) in read_filled("config/rules/open-questions.md")
 
 
+@pytest.mark.parametrize(
+    ("page", "data"),
+    [
+        ("config/rules/README.md", "docs/findings.yaml"),
+        ("docs/metrics.md", "docs/metrics.yaml"),
+        ("tests/system/faults/README.md", "tests/system/faults/faults.yaml"),
+    ],
+)
+def test_each_text_of_a_data_file_is_on_its_page(page: str, data: str) -> None:
+    texts = re.findall(r'"((?:[^"\\]|\\.)*)"', (ROOT / data).read_text(encoding="utf-8"))
+    filled = read_filled(page)
+    assert len(texts) > 30
+    assert [text for text in texts if text.replace('\\"', '"') not in filled] == []
+
+
 @pytest.mark.parametrize("marker", ["settings:EXPORTS_NONE", "commands:none", "none"])
 def test_unknown_name_is_rejected(marker: str) -> None:
     with pytest.raises(LookupError, match="unknown"):

@@ -12,10 +12,10 @@ from pipeline.core.findings import Finding
 from tests.customs.cases import BREACHES, findings, with_changes
 from tests.customs.filing_cases import FILINGS
 from tests.customs.intake_cases import INTAKE
+from tests.support.doc_tables import read_yaml
 from tests.support.factories import Json, plan, read_pointer
 
 ROOT = Path(__file__).parents[3]
-PAGE = ROOT / "config" / "rules" / "README.md"
 
 #: Rules of the service, not of customs: the characters of its fonts, and the characters that it accepts.
 OURS = {"D01", "D02"}
@@ -34,8 +34,7 @@ FOUND = list(every_finding())
 
 
 def read_rules_on_page() -> set[str]:
-    rows = re.findall(r"^\| ([A-Z0-9, -]+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
-    listed = [rule.strip() for row in rows for rule in row.split(",")]
+    listed = [rule.strip() for row in read_yaml("docs/findings.yaml") for rule in row.split(",")]
     named = set(listed)
     assert len(listed) == len(named), "two rows of the page have one rule id"
     (packing,) = (rule for rule in named if rule.startswith("P01-P"))

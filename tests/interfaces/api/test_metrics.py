@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,13 +22,10 @@ from pipeline.ops import work_counts
 from pipeline.workflow.steps import STEPS
 from tests.interfaces.api.conftest import ApiHarness, Open, RecordingPublisher, serve_api
 from tests.support import factories
+from tests.support.doc_tables import read_yaml
 from tests.support.metrics_text import check_by_promtool, parse, value
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.query_counter import record_statements
-
-PAGE = Path(__file__).resolve().parents[3] / "docs" / "metrics.md"
-
-_ROW = re.compile(r"^\|`(exports\w*)`\|(\w+)\|([^|]*)\|", re.MULTILINE)
 
 
 def read_page(harness: ApiHarness) -> str:
@@ -49,7 +45,9 @@ def executed(harness: ApiHarness) -> ApiHarness:
 
 def test_page_has_the_documented_metrics_with_their_labels(executed: ApiHarness) -> None:
     documented = {
-        name: (kind, set(re.findall(r"\w+", labels))) for name, kind, labels in _ROW.findall(PAGE.read_text())
+        name: (each["type"], set(each["labels"]))
+        for part in read_yaml("docs/metrics.yaml").values()
+        for name, each in part.items()
     }
     families = {name: each for name, each in parse(read_page(executed)).items() if not name.startswith("process_")}
     # A family has no sample before its first event.
