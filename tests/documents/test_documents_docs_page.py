@@ -8,10 +8,10 @@ from pathlib import Path
 from pipeline.documents import broker_profile
 from pipeline.documents.registry import ARTIFACT_TYPES, KINDS, MANIFEST
 from pipeline.documents.schemas.profile import BrokerProfile, ProfileColumn
-from tests.support.doc_tables import read_yaml
+from tests.support.doc_tables import read_yaml, with_tables
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
-PAGE, PROFILES = ((DOCS / name).read_text(encoding="utf-8") for name in ("customs.md", "broker-profiles.md"))
+PAGE, PROFILES = (with_tables((DOCS / name).read_text("utf-8")) for name in ("customs.md", "broker-profiles.md"))
 
 
 def section(title: str) -> str:

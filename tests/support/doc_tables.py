@@ -10,12 +10,13 @@ A marker is a line of a page, `<!--KIND-->` or `<!--KIND:NAMES-->`:
 - `agency-places` lists the places of these data in the records.
 - `agency-values` lists the values that agencies accept.
 - `findings` lists what the checks of a plan find, `metrics:PART` the metrics of a part of docs/metrics.yaml, `faults` the faults that tests make.
+- `rows:FILE#PART` lists the names and texts of a part of a YAML file.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import yaml
@@ -33,6 +34,8 @@ from pipeline.interfaces.cli.main import app, load_command
 from pipeline.interfaces.cli.output import ExitCode
 from tests.architecture.sources import ROOT
 
+_FAULTS: Final = "tests/system/faults/faults.yaml"
+
 _MARKER: Final = re.compile(r"^<!--(?P<kind>[a-z-]+)(?::(?P<names>\S+))?-->$", re.MULTILINE)
 
 
@@ -47,31 +50,23 @@ def with_tables(text: str) -> str:
 
     def table(found: re.Match[str]) -> str:
         names = (found["names"] or "").split(",")
-        match found["kind"]:
-            case "settings":
-                lines = _settings(names[0], starts)
-            case "commands":
-                lines = [f"- `{path}`: {help_text}" for path, help_text in _commands(names)]
-            case "exit-codes":
-                lines = [f"- {int(code)}: {code.meaning}" for code in ExitCode]
-            case "open-questions":
-                lines = [format_markdown_list([row for row in all_rows() if row.status == "check"])]
-            case "agency-data":
-                lines = list(_programs())
-            case "agency-places":
-                lines = list(_places())
-            case "agency-values":
-                lines = [_value_table(each) for each in pga_rules().values]
-            case "findings":
-                lines = list(_findings())
-            case "metrics":
-                lines = list(_metrics(names[0]))
-            case "faults":
-                lines = [f"- **{name}**: {text}" for name, text in read_yaml("tests/system/faults/faults.yaml").items()]
-            case unknown:
-                raise LookupError(f"unknown table: {unknown}")
+        tables: dict[str, Callable[[], Iterable[str]]] = {
+            "settings": lambda: _settings(names[0], starts),
+            "commands": lambda: (f"- `{path}`: {help_text}" for path, help_text in _commands(names)),
+            "exit-codes": lambda: (f"- {int(code)}: {code.meaning}" for code in ExitCode),
+            "open-questions": lambda: [format_markdown_list([row for row in all_rows() if row.status == "check"])],
+            "agency-data": _programs,
+            "agency-places": _places,
+            "agency-values": lambda: map(_value_table, pga_rules().values),
+            "findings": _findings,
+            "metrics": lambda: _metrics(names[0]),
+            "faults": lambda: (f"- **{name}**: {text}" for name, text in read_yaml(_FAULTS).items()),
+            "rows": lambda: _rows_of(*names[0].split("#")),
+        }
+        if found["kind"] not in tables:
+            raise LookupError(f"unknown table: {found['kind']}")
         # The comment keeps a list that follows apart from the table.
-        return "\n".join([*lines, "", "<!-- -->"])
+        return "\n".join([*tables[found["kind"]](), "", "<!-- -->"])
 
     return _MARKER.sub(table, text)
 
@@ -80,6 +75,11 @@ def read_yaml(path: str) -> dict[str, Any]:
     """Return the content of a YAML file of the repository."""
     found: dict[str, Any] = yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
     return found
+
+
+def _rows_of(file: str, part: str) -> Iterator[str]:
+    for names, text in read_yaml(file)[part].items():
+        yield f"- {' '.join(f'`{name}`' for name in names.split())}: {text}"
 
 
 def _findings() -> Iterator[str]:

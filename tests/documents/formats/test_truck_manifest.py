@@ -17,7 +17,7 @@ from pipeline.documents.schemas.invoice import Invoice
 from tests.customs.transport_cases import member, trip
 from tests.documents.samples import build_truck_invoice, sample
 
-#: The columns of each file, as docs/transport.md describes them.
+#: The columns of each file.
 COLUMNS = {
     "trip.csv": "trip_number carrier_scac port_of_entry estimated_arrival truck_plate truck_plate_state truck_plate_country"
     " truck_vin truck_transponder loading_city loading_state loading_country trailers crew batch_id package_no revision"
