@@ -24,6 +24,7 @@ from pipeline.interfaces.cli.output_schemas import OUTPUTS
 from pipeline.workflow.dispatch import WORKERS
 from pipeline.workflow.steps import STEPS, STEPS_BY_NAME
 from tests.interfaces.cli.test_cli_machine import list_commands
+from tests.support.doc_tables import with_tables
 from tests.system.acceptance.programs import read_procfile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -128,7 +129,7 @@ def test_contract_queues_are_durable_and_bound(broker_url: str) -> None:
 
 
 def test_contract_queues_are_documented() -> None:
-    page = (ROOT / "docs" / "queues.md").read_text()
+    page = with_tables((ROOT / "docs" / "queues.md").read_text())
     assert [name for name in [*queues.BINDINGS, queues.DEAD] if f"`{name}`" not in page] == []
 
 

@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 
 from pipeline.accounts.secrets import generate_secret
-from pipeline.client import Exports
 from pipeline.deliveries.submissions.signature import build_signature_headers
 from pipeline.interfaces.contracts.examples.catalog import read_example
 from tests.support.command_line import ROOT, Commands
@@ -50,8 +49,3 @@ def test_every_snippet_runs_one_after_another(
         for each in ([old], [new, old], [generate_secret()])
     ]
     assert (answers, space["seen"]) == ([204, 204, 401], {event["id"]})
-
-
-def test_every_method_is_on_the_page() -> None:
-    listed = set(re.findall(r"`(\w+)`", PAGE.partition("## Every call")[2].partition("How it is made")[0]))
-    assert listed == {name for name in dir(Exports) if not name.startswith("_")} - {"perform", "iterate"}

@@ -26,7 +26,7 @@ def listed_names(text: str) -> list[str]:
 def test_every_document_kind_is_documented() -> None:
     assert sorted(listed_names(section("The files"))) == sorted([*ARTIFACT_TYPES, broker_profile.ARTIFACT_TYPE])
     for kind, filename in [*((kind.artifact_type, kind.filename) for kind in KINDS), MANIFEST[:2]]:
-        assert f"- `{kind}`, {filename}: " in PAGE
+        assert f"- `{kind}`: {filename}: " in PAGE
 
 
 def test_every_column_is_documented_once() -> None:
@@ -48,4 +48,4 @@ def test_every_documented_rule_exists() -> None:
 
 def test_page_fits_two_pages() -> None:
     """US Letter, 8.5 points and 12 mm margins, printed by a browser: the measured number of characters fits two pages."""
-    assert len(PAGE) < 9_000
+    assert len(PAGE.replace("<!-- -->\n", "")) < 9_000

@@ -10,6 +10,7 @@ A marker is a line of a page, `<!--KIND-->` or `<!--KIND:NAMES-->`:
 - `agency-places` lists the places of these data in the records.
 - `agency-values` lists the values that agencies accept.
 - `findings` lists what the checks of a plan find, `metrics:PART` the metrics of a part of docs/metrics.yaml, `faults` the faults that tests make.
+- `queues` and `messages` list what the AsyncAPI document describes, `client-calls` the methods of the Python client.
 - `rows:FILE#PART` lists the names and texts of a part of a YAML file.
 """
 
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from importlib.metadata import version
 from typing import Any, Final
 
 import yaml
@@ -24,6 +26,7 @@ from typer.core import TyperGroup
 from typer.main import get_command
 
 from config.settings import Settings
+from pipeline.client import Exports
 from pipeline.customs.pga.records import describe_position
 from pipeline.customs.reference.catalog import all_rows, format_markdown_list
 from pipeline.customs.reference.pga import AgencyProgram, pga_rules
@@ -32,8 +35,11 @@ from pipeline.customs.reference.pga_values import ValueTable
 from pipeline.interfaces.cli.config import build_setting_views
 from pipeline.interfaces.cli.main import app, load_command
 from pipeline.interfaces.cli.output import ExitCode
+from pipeline.interfaces.contracts.asyncapi import build_document as build_asyncapi
 from tests.architecture.sources import ROOT
 
+#: Public methods of the client that its own calls use.
+_INNER: Final = {"perform", "iterate"}
 _FAULTS: Final = "tests/system/faults/faults.yaml"
 
 _MARKER: Final = re.compile(r"^<!--(?P<kind>[a-z-]+)(?::(?P<names>\S+))?-->$", re.MULTILINE)
@@ -58,6 +64,11 @@ def with_tables(text: str) -> str:
             "agency-data": _programs,
             "agency-places": _places,
             "agency-values": lambda: map(_value_table, pga_rules().values),
+            "queues": _queues,
+            "messages": _messages,
+            "client-calls": lambda: [
+                " ".join(f"`{name}`" for name in dir(Exports) if name not in _INNER and name[0] != "_")
+            ],
             "findings": _findings,
             "metrics": lambda: _metrics(names[0]),
             "faults": lambda: (f"- **{name}**: {text}" for name, text in read_yaml(_FAULTS).items()),
@@ -75,6 +86,19 @@ def read_yaml(path: str) -> dict[str, Any]:
     """Return the content of a YAML file of the repository."""
     found: dict[str, Any] = yaml.safe_load((ROOT / path).read_text(encoding="utf-8"))
     return found
+
+
+def _queues() -> Iterator[str]:
+    for name, channel in build_asyncapi(version("exports"))["channels"].items():
+        if "x-bound-with" in channel:
+            keys = ", ".join(f"`{each['routingKey']}`" for each in channel["x-bound-with"])
+            yield f"- `{name}`{f' ({keys})' if keys else ''}: {channel['description']}"
+
+
+def _messages() -> Iterator[str]:
+    for name, message in build_asyncapi(version("exports"))["components"]["messages"].items():
+        if name.startswith("exports."):
+            yield f"- `{name}`: {message['title']}"
 
 
 def _rows_of(file: str, part: str) -> Iterator[str]:

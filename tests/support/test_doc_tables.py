@@ -10,6 +10,7 @@ from config.settings import Settings
 from pipeline.customs.pga.records import describe_position
 from pipeline.customs.reference.catalog import all_rows, format_markdown_list
 from pipeline.customs.reference.pga import pga_rules
+from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.states import Outcome
 from pipeline.interfaces.cli.config import build_setting_views
 from pipeline.interfaces.cli.output import ExitCode
@@ -61,6 +62,13 @@ def test_each_agency_program_datum_and_value_has_a_row() -> None:
 def test_each_unconfirmed_row_is_an_open_question() -> None:
     rows = [row for row in all_rows() if row.status == "check"]
     assert format_markdown_list(rows) in read_filled("config/rules/open-questions.md")
+
+
+def test_each_message_and_call_of_the_client_is_listed() -> None:
+    page = read_filled("docs/queues.md")
+    assert [each.value for each in MessageType if f"- `{each.value}`: To the " not in page] == []
+    calls = read_filled("docs/client.md").partition("## Every call")[2]
+    assert {"execute_registered", "follow", "tariff_number"} <= set(re.findall(r"`(\w+)`", calls))
 
 
 @pytest.mark.parametrize(
