@@ -285,7 +285,8 @@ class PostgreSQL(Server):
             if not connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [owner]).fetchall():
                 connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(owner)))
             named = (sql.Identifier(each) for each in (name, template, owner))
-            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {}").format(*named))
+            # To copy the files costs a quarter of what it costs to write them all to the log.
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy").format(*named))
         return self.database_url(name, owner)
 
 
