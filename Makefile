@@ -18,11 +18,11 @@ $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
   { echo "$(PYTHON) must be Python 3.11 or later; name another: make $(MAKECMDGOALS) PYTHON=python3.12" >&2; exit 1; }
 endef
 
-# The tests of the whole service; `make test` runs all others, a file at a time on each of two processes.
+# The tests of the whole service; those of the parts are divided by their marks, which pyproject.toml describes.
 SYSTEM := tests/system
-PARTS  := --ignore=$(SYSTEM)
-# In the order of tests/conftest.py: xdist would put files with few tests last, and those in a browser take minutes.
-ON_TWO := -n 2 --dist loadfile --no-loadscope-reorder
+PARTS  := --ignore=$(SYSTEM) -m "not (pages or system or twins)"
+# A process that has nothing left takes tests from the other.
+ON_TWO := -n 2 --dist worksteal
 # Each stack has a process of its own: most of these tests wait for leases and deadlines.
 BY_STACK := -n 3 --dist loadgroup
 
@@ -34,7 +34,7 @@ QUIETLY := --metrics=off --disable-version-check
 CLIENT    := clients/typescript
 NPM_READY := $(CLIENT)/node_modules/.package-lock.json
 
-.PHONY: help setup demo kits wheel test pictures readme calendar leap-day leap-day-others coverage system lint fix semgrep audit sbom release fuzz contracts client fonts site money model faults soak bench ci clean
+.PHONY: help setup demo kits wheel test pages pictures readme calendar leap-day leap-day-others coverage system lint fix semgrep audit sbom release fuzz contracts client fonts site money model faults soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -47,6 +47,9 @@ demo: setup ## Run three example plans through every part on this machine and sh
 
 test: setup ## Run the tests of all parts (tests of servers that are not installed are skipped, unless CI is set)
 	$(VENV)/bin/pytest $(ON_TWO) $(PARTS)
+
+pages: setup ## Run the tests of console and portal in a browser; takes three minutes
+	$(VENV)/bin/pytest $(ON_TWO) -m pages tests/interfaces
 
 # The tests that read the clock. Those of plans, also with a server's clock, on the coming days on which a fixed date of a
 # fixture matters; all without a server over the end of a leap day in the last time zone. How cost grows with the plan's
@@ -79,6 +82,7 @@ readme: setup ## Make the pictures of the README, with the data of the demo
 	$(VENV)/bin/python -m tests.support.readme_pictures
 
 system: setup ## Run the tests of the whole service: its processes on every stack, every fault, random scenarios and benchmarks; takes half an hour
+	$(VENV)/bin/pytest $(ON_TWO) --ignore=$(SYSTEM) -m "(system or twins) and not pages"
 	$(VENV)/bin/pytest $(BY_STACK) $(SYSTEM)
 
 kits: .generators/ready $(NPM_READY) ## Install what the tests in Node.js and of generated clients need (without it they are skipped, unless CI is set)

@@ -42,6 +42,10 @@ SERVER_FIXTURES: Final = frozenset(
 )
 SERVERS = pytest.mark.servers
 
+#: The fixtures that run a test on each supported database. Its parameters other than those on SQLite make twins.
+DATABASE_FIXTURES: Final = frozenset({"database_url", "bare_database_url", "stack"})
+ON_SQLITE: Final = frozenset({"sqlite", "sqlite-memory"})
+
 #: Finds test modules that read the clock directly. Tests of code that reads it carry the mark themselves.
 _CLOCK: Final = re.compile(r"\b(datetime\.now|utc_now|time\.time)\(")
 
@@ -57,6 +61,7 @@ SECRET_KEY: Final = "the tests' own secret key, known to all"  # noqa: S105 - it
 
 def pytest_configure() -> None:
     """Give the tests their own settings and keep them on this machine."""
+    gc.disable()  # until the tests are collected
     for name in [*os.environ]:
         if name.startswith("EXPORTS_") or name in {"DATABASE_URL", "BROKER_URL", "ARTIFACTS_URL"}:
             del os.environ[name]
@@ -91,7 +96,11 @@ def _loopback_only(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 def pytest_itemcollected(item: pytest.Item) -> None:
-    """Mark tests that need a server or read the clock, for `-m "not servers"` and `-m clock`."""
+    """Mark tests that need a server, read the clock, open a browser or repeat a test on another database, for `-m`."""
+    if _opens_browser(item.path):
+        item.add_marker(pytest.mark.pages)
+    if _is_twin(item) and item.get_closest_marker("databases") is None:
+        item.add_marker(pytest.mark.twins)
     if SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
         item.add_marker(SERVERS)
     # PostgreSQL has the machine's clock, also in a test that has a clock of its own.
@@ -109,10 +118,17 @@ def _opens_browser(path: Path) -> bool:
     return "tests.support.browser" in path.read_text(encoding="utf-8")
 
 
+def _is_twin(item: pytest.Item) -> bool:
+    """Return whether the same test also runs on SQLite."""
+    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
+        return False
+    own = {each.args[0] for each in item.iter_markers("parametrize")}  # a test that chooses its database has no twin
+    params = item.callspec.params
+    return any(params[each] not in ON_SQLITE for each in DATABASE_FIXTURES - own if each in params)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put tests in a browser first, and leave out tests that take minutes, unless `-m` asks for them."""
-    # One of them looks at all pages and takes minutes. Last, it would leave one process alone.
-    items.sort(key=lambda item: not _opens_browser(item.path))
+    """Leave out tests that take minutes, unless `-m` asks for them."""
     if "long" in str(config.option.markexpr):
         return
     left_out = [item for item in items if item.get_closest_marker("long")]
@@ -123,6 +139,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def pytest_collection_finish() -> None:
     """Keep the garbage collector from looking again and again at a million objects that live until the end."""
     gc.freeze()
+    gc.enable()
     gc.set_threshold(20_000, 20, 50)
 
 

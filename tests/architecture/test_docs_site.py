@@ -12,6 +12,8 @@ import pytest
 
 from tests.architecture.sources import ROOT
 
+pytestmark = pytest.mark.system
+
 #: The attributes by which a page loads a file, by tag. `a` only leads there.
 LOADED: Final = {"script": "src", "link": "href", "img": "src", "source": "srcset", "iframe": "src"}
 NOT_LOADED: Final = {"canonical", "next", "prev", "alternate"}

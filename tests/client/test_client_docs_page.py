@@ -14,6 +14,8 @@ from pipeline.deliveries.submissions.signature import build_signature_headers
 from pipeline.interfaces.contracts.examples.catalog import read_example
 from tests.support.command_line import ROOT, Commands
 
+pytestmark = pytest.mark.system
+
 PAGE = (ROOT / "docs" / "client.md").read_text()
 SNIPPETS = re.findall(r"^```python\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 

@@ -22,7 +22,7 @@ PYTHON: Final = ROOT / ".generators" / "bin"
 NODE_MODULES: Final = ROOT / "tests" / "interfaces" / "api" / "javascript" / "node_modules"
 
 #: On a machine with much work, the generators and the compiler take minutes.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.system]
 
 #: openapi-python-client reads no other media types than these by itself.
 PYTHON_OPTIONS: Final = """\

@@ -16,6 +16,8 @@ import pytest
 from tests.support.client_package import SOURCE, build
 from tests.support.command_line import ROOT, Commands
 
+pytestmark = pytest.mark.system
+
 #: Packages of the service that the client must not need.
 SERVERS: Final = {"celery", "kombu", "sqlalchemy", "sqlmodel", "fastapi", "starlette", "typst", "config", "pipeline"}
 

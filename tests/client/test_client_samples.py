@@ -16,6 +16,8 @@ from pipeline.interfaces.api.openapi_document import build_document
 from pipeline.interfaces.app import ROUTERS
 from tests.support.command_line import Commands
 
+pytestmark = pytest.mark.system
+
 URL: Final = "https://exports.example"
 
 #: The calls that the service refuses after an export was executed, or without such a delivery.

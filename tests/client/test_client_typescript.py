@@ -27,7 +27,7 @@ from tests.support.command_line import ROOT, Commands, run_program
 from tests.support.typescript_client import FOLDER
 
 #: On a machine with much work, the compiler takes minutes.
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.timeout(600), pytest.mark.system]
 
 #: The files of the package, as npm packs them.
 PACKED: Final = {"package.json", "README.md", "LICENSE"} | {

@@ -19,6 +19,7 @@ from tests.support.ports import free_port
 from tests.support.servers import RabbitMQ, Redis, poll
 
 pytestmark = [
+    pytest.mark.system,
     SERVERS,
     # Celery's client leaves its connection to the garbage collector.
     pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),

@@ -22,6 +22,8 @@ from tests.support.compose import DEPLOY, PROCESSES, ROOT, WEB_VARIABLES, list_v
 from tests.support.monitoring import check_expressions
 from tests.system.acceptance.programs import read_procfile
 
+pytestmark = pytest.mark.system
+
 CHART: Final = DEPLOY / "chart"
 RENDERER: Final = ROOT / "tests" / "support" / "chart_renderer.py"
 KUBERNETES: Final = ("1.30", "1.37")  # the oldest of Chart.yaml, and the newest that the schemas know

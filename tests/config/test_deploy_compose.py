@@ -35,6 +35,8 @@ from tests.support.compose import (
 from tests.support.monitoring import run_promtool
 from tests.system.acceptance.programs import read_procfile
 
+pytestmark = pytest.mark.system
+
 BROKERS = ("rabbitmq", "redis")
 REDIS_URL = f"redis://exports:{SECRETS['BROKER_PASSWORD']}@redis:6379/0"
 

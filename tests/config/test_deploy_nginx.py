@@ -28,6 +28,8 @@ from tests.support.people import PASSWORD, add_person
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import poll
 
+pytestmark = pytest.mark.system
+
 #: Another address of this machine than the one that may read the metrics.
 STRANGER: Final = "127.7.7.7"
 MEGABYTE: Final = 1 << 20

@@ -19,6 +19,8 @@ from tests.support.compose import PROCESSES, ROOT, WEB_VARIABLES, list_variables
 from tests.support.units import HARDENING, UNITS, read_lines, read_options
 from tests.system.acceptance.programs import read_procfile
 
+pytestmark = pytest.mark.system
+
 #: How exposed a unit may be: ten times what `systemd-analyze security` prints, which begins at 96 without any measure.
 EXPOSURE: Final = 13
 INSTALLED: Final = "/opt/exports/bin/exports"

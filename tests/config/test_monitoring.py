@@ -52,15 +52,18 @@ def list_alerts() -> list[dict[str, Any]]:
 # Rules
 
 
+@pytest.mark.system
 def test_promtool_accepts_configuration_and_rules() -> None:
     run_promtool("check", "config", FOLDER / "prometheus.yml")
     run_promtool("check", "rules", "--lint=all", "--lint-fatal", FOLDER / "alerts.yml")
 
 
+@pytest.mark.system
 def test_alerts_fire_and_stay_quiet_as_their_tests_expect() -> None:
     assert "SUCCESS" in run_promtool("test", "rules", FOLDER / "alerts_test.yml")
 
 
+@pytest.mark.system
 def test_promtool_notices_an_alert_that_does_not_fire(tmp_path: Path) -> None:
     document = yaml.safe_load((FOLDER / "alerts.yml").read_text(encoding="utf-8"))
     for rule in (rule for group in document["groups"] for rule in group["rules"]):
@@ -257,6 +260,7 @@ def test_dashboards_have_own_ids_and_a_data_source_to_choose() -> None:
         assert (chosen["name"], chosen["type"], chosen["query"]) == ("datasource", "datasource", "prometheus")
 
 
+@pytest.mark.system
 def test_promtool_parses_each_query_of_the_dashboards(tmp_path: Path) -> None:
     queries = [query for path in DASHBOARDS for query in list_queries(read_dashboard(path))]
     assert len(queries) > 50

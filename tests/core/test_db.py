@@ -24,6 +24,8 @@ from pipeline.core.errors import DatabaseBusy
 from tests.support.interpreter import run_interpreter
 from tests.support.servers import PostgreSQL
 
+pytestmark = pytest.mark.databases
+
 
 def test_reader_sees_one_snapshot_while_others_write(bare_database_url: str) -> None:
     database = Database(bare_database_url)

@@ -15,6 +15,8 @@ from pipeline.core import heartbeats
 from pipeline.core.db import database_now, table
 from pipeline.core.runtime import Runtime, open_runtime
 
+pytestmark = pytest.mark.databases
+
 
 @pytest.fixture
 def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:

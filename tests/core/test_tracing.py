@@ -38,6 +38,7 @@ print(tracing.is_tracing(), tracing.current_trace(), any(name.startswith("opente
 """
 
 
+@pytest.mark.system
 def test_nothing_is_imported_without_a_collector(tmp_path: Path) -> None:
     ended = run_interpreter(EVERYTHING.format(before=""), tmp_path)
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "False None False\n", "")

@@ -26,6 +26,8 @@ from pipeline.exports.schemas.plan import Unit
 from tests.documents.samples import sample, unit_data
 from tests.support.hostile_inputs import BREAKING, DECEIVING, FORBIDDEN, ODD
 
+pytestmark = pytest.mark.system
+
 #: Hostile texts for documents, in addition to those for a whole plan.
 MARKUP = {
     "page": "<script>alert(1)</script><img src=x onerror=alert(1)>",

@@ -20,6 +20,8 @@ from tests.ops.tampering import open_unguarded
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 
+pytestmark = pytest.mark.databases
+
 _ACTS = table(Act)
 
 

@@ -32,6 +32,8 @@ from pipeline.ops.migrations.runner import (
 )
 from tests.support.command_line import ROOT
 
+pytestmark = pytest.mark.databases
+
 #: Later revisions must let processes of an older version go on working.
 INITIAL = "0001"
 

@@ -33,6 +33,8 @@ from tests.ops.test_retention import execute_export, plan
 from tests.support import factories
 from tests.workflow.conftest import Answers, WorkflowHarness
 
+pytestmark = pytest.mark.databases
+
 DAY = date(2032, 11, 27)
 #: An unhindered purge or hold ends in far less time.
 WAITS_SECONDS = 0.2

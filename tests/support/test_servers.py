@@ -15,6 +15,8 @@ from pipeline.exports.models import Account
 from tests.conftest import OwnServer, Stack
 from tests.support.servers import Redis, find
 
+pytestmark = pytest.mark.databases
+
 
 def test_database_is_migrated_and_empty(database_url: str) -> None:
     database = Database(database_url)

@@ -25,6 +25,8 @@ from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export, list_pending, make_amendment, read_messages
 
+pytestmark = pytest.mark.databases
+
 ON_POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect=True)
 
 

@@ -18,6 +18,8 @@ from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export, list_pending, make_amendment, packages, units
 
+pytestmark = pytest.mark.databases
+
 
 def test_concurrent_amendments_with_one_plan_create_one_revision(
     make_workflow: Callable[[str], WorkflowHarness], database_url: str

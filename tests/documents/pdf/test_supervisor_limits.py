@@ -26,6 +26,8 @@ from pipeline.documents.pdf.worker import (
 from tests.support.interpreter import ROOT
 from tests.system.faults import silent_engine
 
+pytestmark = pytest.mark.system
+
 #: A program that sets an invoice, and prints the limits of the engine and whether it is kept for the next document.
 SETS: Final = """
 import json, psutil

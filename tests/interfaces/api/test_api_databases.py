@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from pipeline.exports.schemas.export import ExportView
 from tests.interfaces.api.conftest import Open
 from tests.support import factories
+
+pytestmark = pytest.mark.databases
 
 
 def test_all_read_calls_work_on_each_database(open_harness: Open, database_url: str) -> None:

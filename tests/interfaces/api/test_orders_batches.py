@@ -12,6 +12,8 @@ from tests.interfaces.api.test_orders import EXECUTE, PLAN, execute, plan, reaso
 from tests.support import factories, orders
 from tests.support.factories import Json
 
+pytestmark = pytest.mark.databases
+
 
 @pytest.fixture
 def on_both(open_harness: Open, database_url: str) -> ApiHarness:

@@ -14,6 +14,8 @@ from pipeline.deliveries.schemas.views import SentAcknowledgement
 from tests.interfaces.api.conftest import ApiHarness, Open
 from tests.support import factories
 
+pytestmark = pytest.mark.databases
+
 ANSWER = {"id": "1", "status": "query", "message": "a", "fields": [{"pointer": "/a", "message": "b"}]}
 
 

@@ -234,6 +234,7 @@ def read_values(command: str, printed: Any, folder: Path) -> dict[str, str]:
     return {}
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("words", split_lines(UNTIL_STOPPED), ids=" ".join)
 def test_commands_that_run_until_they_are_stopped(service: Commands, tmp_path: Path, words: list[str]) -> None:
     # The key of the service: `listen` needs it; `serve` takes a database of its own.

@@ -18,6 +18,8 @@ from tests.support.command_output import read_validator
 from tests.support.ports import free_port
 from tests.support.servers import Redis
 
+pytestmark = pytest.mark.system
+
 PROCESSES = [["web"], ["worker"], ["worker", "-c", "2"], ["deliveries"], ["intake"]]
 
 

@@ -21,6 +21,8 @@ from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_sch
 from pipeline.workflow.publisher import Publisher
 from tests.conftest import skip_or_fail
 
+pytestmark = pytest.mark.system
+
 FOLDER: Final = Path(__file__).parent / "javascript"
 
 

@@ -36,7 +36,8 @@ POINTS: Final = (
 def find_points() -> Iterator[tuple[str, str]]:
     """Yield every failpoint that the product calls, and the file; one for each step if it is named after the step."""
     for path in sorted(path for folder in SOURCE_FOLDERS for path in (ROOT / folder).rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text())):
+        text = path.read_text()
+        for node in ast.walk(ast.parse(text)) if "failpoint(" in text else ():
             if isinstance(node, ast.Call) and ast.unparse(node.func) == "failpoint":
                 (argument,) = node.args
                 for point in _read_argument(argument):
