@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -159,15 +158,6 @@ def open_accounts(runtime: Runtime) -> None:
                     account_id=factories.ACCOUNT, id=partner_id, kind=kind, name="of a test", state="live", test=test
                 )
             )
-
-
-def post_until_not_busy(url: str, body: factories.Json, headers: Mapping[str, str]) -> httpx.Response:
-    """Return the first answer that is not 503: on a slow machine, many concurrent requests may exceed their deadline."""
-    while True:
-        answer = httpx.post(url, json=body, headers=headers, timeout=120, trust_env=False)
-        if answer.status_code != 503:
-            return answer
-        time.sleep(int(answer.headers["retry-after"]))
 
 
 @pytest.fixture
