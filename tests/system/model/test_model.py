@@ -314,7 +314,7 @@ def prepare_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[N
     monkeypatch.setattr("pipeline.core.ids.secrets", ids)
     monkeypatch.setattr("pipeline.core.ids.time", ids)
     monkeypatch.setattr("pipeline.workflow.render_documents.render_documents", documents)
-    for sends in ("messages", "connection_tests"):
+    for sends in ("streams.messages", "connection_tests"):
         monkeypatch.setattr(f"pipeline.deliveries.{sends}.open_channels", lambda _: _Everything())
     renewer = ModelLeaseRenewer(_now)
     # A scenario must not depend on how long it really takes: Hypothesis repeats it.
