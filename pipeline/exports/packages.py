@@ -50,10 +50,10 @@ def check_plan(plan: Plan) -> list[Finding]:
     return findings
 
 
-def check_used_ssccs(session: Session, account_id: str, plan: Plan, amends: Export | None = None) -> list[Finding]:
+def check_used_ssccs(session: Session, account_id: str, plan: Plan, replaced: Export | None = None) -> list[Finding]:
     """Return findings for the plan's SSCCs that another export of the account carries.
 
-    A cancelled export has released its SSCCs. A plan that `amends` an export takes over its SSCCs.
+    A cancelled export has released its SSCCs. The plan takes over those of the `replaced` export.
     """
     pointers = {
         package.sscc: f"/units/{index}/packages/{position}/sscc"
@@ -71,8 +71,8 @@ def check_used_ssccs(session: Session, account_id: str, plan: Plan, amends: Expo
         )
         for sscc, export_id in sscc.find_carriers(session, account_id, pointers, plan.batch_id)
     ]
-    if amends is not None:
-        found += sscc.check_reused(session, amends, plan, pointers)
+    if replaced is not None:
+        found += sscc.check_reused(session, replaced, plan, pointers)
     return found
 
 

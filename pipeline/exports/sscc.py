@@ -92,13 +92,13 @@ def find_carriers(
         yield from session.execute(query).all()
 
 
-def check_reused(session: Session, amends: Export, plan: Plan, pointers: Mapping[str, str]) -> Iterator[Finding]:
+def check_reused(session: Session, replaced: Export, plan: Plan, pointers: Mapping[str, str]) -> Iterator[Finding]:
     """Yield findings for SSCCs of the plan that another of its packages keeps; `pointers` are their places in the plan."""
-    issued = _units_with_issued(session, amends, list(pointers))
+    issued = _units_with_issued(session, replaced, list(pointers))
     for unit in plan.units:
         if unit.unit_ref not in issued:
             continue
-        reused = find_reused(session, amends, amends.revision + 1, unit)
+        reused = find_reused(session, replaced, replaced.revision + 1, unit)
         for ref, sscc in reused.items():
             if sscc in pointers:
                 yield Finding.blocking(
@@ -110,7 +110,7 @@ def check_reused(session: Session, amends: Export, plan: Plan, pointers: Mapping
                 )
 
 
-def _units_with_issued(session: Session, amends: Export, numbers: list[str]) -> set[str]:
+def _units_with_issued(session: Session, replaced: Export, numbers: list[str]) -> set[str]:
     """Return the unitRefs of the units to which a revision of the batch issued any of these SSCCs."""
     found: set[str] = set()
     for first in range(0, len(numbers), _IN_ONE_QUERY):
@@ -124,9 +124,9 @@ def _units_with_issued(session: Session, amends: Export, numbers: list[str]) -> 
                 )
                 .join(Export, col(Export.id) == col(ExportUnit.export_id))
                 .where(
-                    col(Export.account_id) == amends.account_id,
-                    col(Export.batch_id) == amends.batch_id,
-                    col(Export.test) == amends.test,
+                    col(Export.account_id) == replaced.account_id,
+                    col(Export.batch_id) == replaced.batch_id,
+                    col(Export.test) == replaced.test,
                     col(ExportPackage.sscc).in_(numbers[first : first + _IN_ONE_QUERY]),
                     col(ExportPackage.sscc_issued).is_(True),
                 )

@@ -248,16 +248,19 @@ def check_new_plan(
 ) -> CheckedPlan:
     """Return the plan with its findings if it may be executed; `replaced` is the export that it amends.
 
-    Raises PlanNotApproved, PlanExpired, PlanNotExecutable also if the broker's own file cannot carry the plan,
-    UnknownPartner or PartnerNotLive if a partner cannot be used, InvalidState if the plan was purged, and RateLimited if
-    the account has its maximum of active exports.
+    Raises:
+    - PlanNotApproved or PlanExpired if the approval is not valid now,
+    - PlanNotExecutable if a finding blocks it, or if the broker's own file cannot carry it,
+    - UnknownPartner or PartnerNotLive if a partner cannot be used,
+    - InvalidState if the plan was purged,
+    - RateLimited if the account has its maximum of active exports.
     """
     hashed = resolved if isinstance(resolved, HashedPlan) else load_snapshot(resolved)
     checked_at = runtime.clock()
     check_approval(hashed.plan, checked_at)
     now, queues = check_active_exports(session, runtime, hashed.plan, caller.account_id)
     with use_rules(rulesets.read_active(session)) as rules:  # the export keeps these rules until its end
-        found = evaluate_plan(session, caller.account_id, hashed, on=checked_at.date(), amends=replaced)
+        found = evaluate_plan(session, caller.account_id, hashed, on=checked_at.date(), replaced=replaced)
     if found.blocking:
         raise PlanNotExecutable(top_findings(found.all), count_by_rule(found.all))
     # Not in the transaction that writes: this may take a second for a large plan. A later change of a partner has the effect
@@ -272,12 +275,12 @@ def build_export(
     caller: Caller,
     checked: CheckedPlan,
     trace: TraceContext | None,
-    amends: AmendedExport | None = None,
+    amended: AmendedExport | None = None,
 ) -> NewExport:
-    """Return everything that acceptance writes; `amends` is the export that it replaces."""
+    """Return everything that acceptance writes; `amended` is the export that it replaces."""
     # Digests, canonical texts and the response are built before the transaction: SQLite has only one writer.
     with use_rules(checked.rules):
-        rows = _build_rows(caller, checked, trace, runtime.settings.stalled_seconds, amends)
+        rows = _build_rows(caller, checked, trace, runtime.settings.stalled_seconds, amended)
         # A test plan may certify anything, so only live exports are remembered.
         certifications = [] if rows.export.test else list_used(checked.hashed.plan, rows.export.id)
     body = read_model.build_view(rows).model_dump_json(by_alias=True)
@@ -299,20 +302,20 @@ def _build_rows(
     checked: CheckedPlan,
     trace: TraceContext | None,
     stalled_seconds: float,
-    amends: AmendedExport | None,
+    amended: AmendedExport | None,
 ) -> read_model.ExportRows:
     """Return the rows of a new export; `plan_id` stays empty until the snapshot is written."""
     hashed, found, now = checked.hashed, checked.found, checked.now
     plan = hashed.plan
-    numbers = {} if amends is None else amends.package_numbers
+    numbers = {} if amended is None else amended.package_numbers
     digests = {unit.unit_ref: treatment.unit_digest(treatment.line_digests(unit)) for unit in plan.units}
     export = _new_row(
         Export,
         id=new_id("exp", now),  # so that lists find instants of acceptance by the id
         account_id=caller.account_id,
         batch_id=plan.batch_id,
-        revision=1 if amends is None else amends.export.revision + 1,
-        supersedes_id=None if amends is None else amends.export.id,
+        revision=1 if amended is None else amended.export.revision + 1,
+        supersedes_id=None if amended is None else amended.export.id,
         plan_id="",
         plan_hash=hashed.plan_hash,
         test=caller.mode == "test",
@@ -355,9 +358,9 @@ def _build_rows(
     happened = [describe_acceptance(export, units, found, checked.printing, trace)]
     if checked.planned is not None:
         happened += describe_planning(checked.planned)
-    if amends is not None:
+    if amended is not None:
         happened.append(
-            NewEvent(EventType.EXPORT_AMENDED, {"supersedes": amends.export.id, "revision": export.revision})
+            NewEvent(EventType.EXPORT_AMENDED, {"supersedes": amended.export.id, "revision": export.revision})
         )
     export.next_seq = len(happened) + 1
     log = [_new_row(Event, **row) for row in chain_events(export.id, 1, caller.actor, now, happened)]

@@ -117,7 +117,7 @@ def preflight_amendment(runtime: Runtime, caller: Caller, export_or_batch_id: st
     """
     old = find_amendable(runtime, caller, export_or_batch_id)
     _check_belongs(caller, hashed.plan.batch_id, old)
-    return preflight(runtime, caller, hashed, amends=True)
+    return preflight(runtime, caller, hashed, may_replace=True)
 
 
 def can_amend(caller: Caller, export: Export) -> bool:

@@ -83,17 +83,17 @@ class Findings:
 
 
 def evaluate_plan(
-    session: Session, account_id: str, hashed: HashedPlan, *, on: date, amends: Export | None = None
+    session: Session, account_id: str, hashed: HashedPlan, *, on: date, replaced: Export | None = None
 ) -> Findings:
     """Return all findings of the plan: rules apply by the dates of its entries, waivers by `on`.
 
-    `on` is the day of the check. `amends` is the export that the plan replaces.
+    `on` is the day of the check. `replaced` is the export that the plan amends.
     """
     plan = hashed.plan
     tariff = load_tariff(session, plan)
     kept = keep_tariff(plan, tariff)
     found = [*_check_alone_once(hashed, on, kept), *check_tariff(plan, tariff)]
-    found += packages.check_used_ssccs(session, account_id, plan, amends)
+    found += packages.check_used_ssccs(session, account_id, plan, replaced)
     editions = record_editions({on: known.editions for on, known in tariff.items()})
     return Findings(*waivers.apply_waivers(session, account_id, plan, found, on=on), kept, editions)
 
@@ -135,23 +135,25 @@ def build_report(
     )
 
 
-def preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan, *, amends: bool = False) -> list[Finding]:
+def preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan, *, may_replace: bool = False) -> list[Finding]:
     """Return the findings and refusals that an execution would return, by the same checks; nothing is written.
 
-    If it `amends`, the plan may replace the executed one of its batch.
+    With `may_replace`, the plan may replace the executed one of its batch.
 
     Raises InvalidAccountScope if the plan belongs to another account.
     """
-    return _preflight(runtime, caller, hashed, amends=amends)[0]
+    return _preflight(runtime, caller, hashed, may_replace=may_replace)[0]
 
 
 def preflight_report(runtime: Runtime, caller: Caller, hashed: HashedPlan) -> PreflightReport:
     """Return what `preflight` finds as a report, with the rules that checked the plan."""
-    found, rules = _preflight(runtime, caller, hashed, amends=False)
+    found, rules = _preflight(runtime, caller, hashed, may_replace=False)
     return build_report(hashed, found, rules, runtime.clock().date())
 
 
-def _preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan, *, amends: bool) -> tuple[list[Finding], Ruleset]:
+def _preflight(
+    runtime: Runtime, caller: Caller, hashed: HashedPlan, *, may_replace: bool
+) -> tuple[list[Finding], Ruleset]:
     check_account(caller, hashed.plan.account_id, "/plan/accountId")
     # Findings about the whole plan come first, because a very long list is cut at its end.
     now = runtime.clock()
@@ -164,10 +166,10 @@ def _preflight(runtime: Runtime, caller: Caller, hashed: HashedPlan, *, amends: 
         except (UnknownPartner, PartnerNotLive) as unreached:
             refused.append(_refusal_finding("A01", unreached))
         executed = find_executed_export(session, caller, hashed.plan.batch_id)
-        if not amends and executed is not None and executed.plan_hash != hashed.plan_hash:
+        if not may_replace and executed is not None and executed.plan_hash != hashed.plan_hash:
             refused.append(_refusal_finding("A03", already_executed(executed)))
         # A changed plan replaces the batch's own export, so its labels are free for it.
-        found = evaluate_plan(session, caller.account_id, hashed, on=now.date(), amends=executed)
+        found = evaluate_plan(session, caller.account_id, hashed, on=now.date(), replaced=executed)
         others = check_other_exports(session, caller.account_id, hashed.plan, test=caller.test)
         marked, _ = waivers.apply_waivers(session, caller.account_id, hashed.plan, others, on=now.date())
         return [*refused, *found.all, *marked, *about_file], ruleset()

@@ -66,17 +66,17 @@ def render_proforma(
     *,
     unit_ref: str | None = None,
     file_format: ProformaFormat = "pdf",
-    amends: bool = False,
+    may_replace: bool = False,
 ) -> Document:
     """Return the pro forma invoice of a plan's unit; nothing is stored or sent. A plan of one unit needs no `unit_ref`.
 
-    If it `amends`, the plan may replace the executed one of its batch.
+    With `may_replace`, the plan may replace the executed one of its batch.
 
     Raises InvalidAccountScope, NotFound and InvalidRequest for a wrong unit, InvalidState if the plan was executed, and
     NotReady if the renderer does not work now, or if too many requests wait for it.
     """
     number = _find_unit(hashed, unit_ref)
-    findings = preflight(runtime, caller, hashed, amends=amends)
+    findings = preflight(runtime, caller, hashed, may_replace=may_replace)
     with runtime.db.read() as session:
         executed = find_executed_export(session, caller, hashed.plan.batch_id)
         if executed is not None and executed.plan_hash == hashed.plan_hash:

@@ -124,7 +124,7 @@ def show_proforma(id: str, form: PlanForm, visit: Amending) -> Response:
     deadline.set_deadline(REQUEST_WAIT_SECONDS)  # reading a long plan takes a second
     try:
         document = render_proforma(
-            visit.runtime, visit.caller, corrected.hashed, unit_ref=form.get("unit") or None, amends=True
+            visit.runtime, visit.caller, corrected.hashed, unit_ref=form.get("unit") or None, may_replace=True
         )
     except Refused as refused:
         return _check(visit, plan, typed, refusal=f"No pro forma invoice: {refused.message}", status=refused.status)
