@@ -20,10 +20,10 @@ class Account(SQLModel, table=True):
     id: str = Field(primary_key=True)
     name: str
     gs1_prefix: str | None = None
-    mail_domains: list[str] | None = Field(default=None, sa_type=JSON_TYPE)  # None: mail may go to any domain
-    people_domains: list[str] | None = Field(
-        default=None, sa_type=JSON_TYPE
-    )  # None: people of any domain may be invited
+    #: None: mail may go to any domain.
+    mail_domains: list[str] | None = Field(default=None, sa_type=JSON_TYPE)
+    #: None: people of any domain may be invited.
+    people_domains: list[str] | None = Field(default=None, sa_type=JSON_TYPE)
     packages_numbered: int = Field(default=0, sa_type=BigInteger)
     ssccs_issued: int = Field(default=0, sa_type=BigInteger)
     blocks_dropped_to: int = Field(default=0, sa_type=BigInteger)  # blocks up to this package number give none

@@ -75,9 +75,8 @@ class PlannedBatch(SQLModel, table=True):
     batch_id: str = Field(primary_key=True)
     plan_hash: str
     orders: int
-    versions: str = (
-        text_column()
-    )  # JSON: the versions of the products and of the plan template that its plan is made from
+    #: JSON: the versions of the products and of the plan template that its plan is made from.
+    versions: str = text_column()
     created_at: datetime = timestamp_column()
     planned_at: datetime = timestamp_column()
 

@@ -46,9 +46,8 @@ class LinkClaims:
     key_id: str
     account_id: str
     artifact_id: str
-    holder: (
-        str  # partner:ID or key:ID, also for a person; the link is valid only while the holder may read the document
-    )
+    #: partner:ID or key:ID, also for a person. The link is valid only while the holder may read the document.
+    holder: str
     ends_at: datetime
 
 

@@ -53,7 +53,7 @@ class Difference(BaseModel):
 
     table: str
     key: dict[str, Any]
-    kind: Literal["missing", "changed", "added"]
+    kind: Kind
     columns: list[str] = []
     message: str
     restorable: bool = True
@@ -67,10 +67,10 @@ class RebuildResult:
     differences: list[Difference] = field(default_factory=list)
     refusal: str | None = None
     repairs: list[tuple[Difference, ExpectedRow | None]] = field(default_factory=list, repr=False)
-    handed_off: MessageBatch | None = field(
-        default=None, repr=False
-    )  # the messages that the handoff enqueued, as they are now
-    after_restore: RebuildResult | None = None  # the differences that remain after the restore
+    #: The messages that the handoff enqueued, as they are now.
+    handed_off: MessageBatch | None = field(default=None, repr=False)
+    #: The differences that remain after the restore.
+    after_restore: RebuildResult | None = None
 
     @property
     def refusal_reason(self) -> str | None:
