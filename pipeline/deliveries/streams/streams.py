@@ -98,37 +98,37 @@ def _is_worker_lost(delivery: Any) -> ColumnElement[bool]:
 
 
 _deliveries, _other = table(Delivery).c, table(Delivery).alias().c
-_first_worker_lost = (
+_FIRST_WORKER_LOST = (
     select(func.min(_other.position))
     .where(*pending_in_stream(_STREAM_PARAMS, _other), _is_worker_lost(_other))
     .scalar_subquery()
 )
 # Deliveries of a lost worker are sent one by one, to find the poison message and deliver the others.
-_batch = (
+_BATCH = (
     select(_deliveries.id)
     .where(
         *pending_in_stream(_STREAM_PARAMS, _deliveries),
-        _deliveries.position <= func.coalesce(_first_worker_lost, _deliveries.position),
+        _deliveries.position <= func.coalesce(_FIRST_WORKER_LOST, _deliveries.position),
     )
     .order_by(_deliveries.position)
     .limit(bindparam("most"))
 )
 # No message overtakes one that is being sent or waits for its retry.
-_is_stream_blocked = exists().where(*pending_in_stream(_STREAM_PARAMS, _other), is_blocked(_other, LEASE_SECONDS))
-_lease_end = database_now(LEASE_SECONDS)
+_STREAM_IS_BLOCKED = exists().where(*pending_in_stream(_STREAM_PARAMS, _other), is_blocked(_other, LEASE_SECONDS))
+_LEASE_END = database_now(LEASE_SECONDS)
 
 _CLAIM: Final = (
     update(table(Delivery))
     .where(
-        _deliveries.id.in_(_batch),
+        _deliveries.id.in_(_BATCH),
         _deliveries.state == _PENDING,
         is_free(_deliveries, LEASE_SECONDS),
-        ~_is_stream_blocked,
+        ~_STREAM_IS_BLOCKED,
     )
     .values(
         fence=_deliveries.fence + 1,
-        lease_until=_lease_end,
-        due_at=_lease_end,
+        lease_until=_LEASE_END,
+        due_at=_LEASE_END,
         stalled_since=None,
         # A lost attempt counts in the schedule, although it may not have been made.
         attempts_not_counted=_deliveries.attempts_not_counted - case((_is_worker_lost(_deliveries), 1), else_=0),
@@ -153,12 +153,12 @@ _RENEW: Final = (
         _deliveries.fence == bindparam("held_fence"),
         _deliveries.state == _PENDING,
     )
-    .values(lease_until=_lease_end, due_at=_lease_end)
+    .values(lease_until=_LEASE_END, due_at=_LEASE_END)
 )
 
 _submissions = table(BrokerSubmission).c
 _notifications = table(Notification).c
-_submission_id = (
+_SUBMISSION_ID = (
     select(_submissions.id)
     .where(
         _submissions.export_id == _notifications.export_id,
@@ -169,7 +169,7 @@ _submission_id = (
     )
     .scalar_subquery()
 )
-_FIND_NOTIFICATIONS: Final = select(table(Notification), _submission_id.label("submission_id")).where(
+_FIND_NOTIFICATIONS: Final = select(table(Notification), _SUBMISSION_ID.label("submission_id")).where(
     _notifications.id.in_(bindparam("ids", expanding=True))
 )
 
@@ -239,12 +239,12 @@ def is_stream_free(
     return ~exists().where(*pending_in_stream(deliveries, _other), is_before)
 
 
-_is_held = and_(
+_IS_HELD = and_(
     _deliveries.partner_id.in_(bindparam("of_partners", expanding=True)),
     _deliveries.channel == recipients.QUEUE,
     is_stream_free(_deliveries, LEASE_SECONDS),
 )
-_count_to_operators = (
+_COUNT_TO_OPERATORS = (
     select(func.count())
     .where(_other.subject_id == bindparam("of_export"), _other.audience == OPERATOR)
     .scalar_subquery()
@@ -254,15 +254,15 @@ _RELEASE_AND_CLAIM: Final = (
     .where(_deliveries.subject_id == bindparam("of_export"), _deliveries.state == DeliveryState.WAITING.value)
     .values(
         state=_PENDING,
-        fence=_deliveries.fence + case((_is_held, 1), else_=0),
-        lease_until=case((_is_held, _lease_end)),
-        due_at=case((_is_held, _lease_end), else_=database_now()),
+        fence=_deliveries.fence + case((_IS_HELD, 1), else_=0),
+        lease_until=case((_IS_HELD, _LEASE_END)),
+        due_at=case((_IS_HELD, _LEASE_END), else_=database_now()),
     )
     .returning(
         _deliveries.partner_id,
         _deliveries.channel,
         _deliveries.lease_until.is_not(None).label("claimed"),
-        _count_to_operators.label("to_operators"),
+        _COUNT_TO_OPERATORS.label("to_operators"),
     )
 )
 
