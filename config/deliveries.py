@@ -121,6 +121,11 @@ class DeliverySettings(BaseModel):
         900, description="How long a document link works that is requested or in a message to a program"
     )
 
+    @property
+    def delivery_retries(self) -> int:
+        """The attempts that a delivery has after its first one."""
+        return len(self.delivery_schedule_seconds)
+
     @model_validator(mode="after")
     def _check_sender(self) -> Self:
         _check_mail(self.mail_from, None if self.smtp_url is None else self.smtp_url.get_secret_value())

@@ -307,7 +307,7 @@ def _leave_last_attempts(session: Session, stream: DeliveryStream, settings: Set
     session.execute(
         update(Delivery)
         .where(*pending_in_stream(stream))
-        .values(attempts_not_counted=col(Delivery.attempts) - len(settings.delivery_schedule_seconds))
+        .values(attempts_not_counted=col(Delivery.attempts) - settings.delivery_retries)
         .execution_options(synchronize_session=False)
     )
 

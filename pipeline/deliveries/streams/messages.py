@@ -63,9 +63,8 @@ def send_messages(runtime: Runtime, claimed: StreamLease, check_lease: Callable[
 
 
 def _check_worker_losses(settings: Settings, delivery: ClaimedDelivery) -> None:
-    # One more than the schedule: at the first loss, another message may have been the one being sent.
-    max_attempts = len(settings.delivery_schedule_seconds) + 2
-    if delivery.counted_attempts >= max_attempts:
+    # One more than others have: at the first loss, another message may have been the one being sent.
+    if delivery.counted_attempts > settings.delivery_retries + 1:
         raise WorkerLost(
             f"{WORKER_LOST}, at the last of {delivery.counted_attempts} attempts: it was killed, crashed, ran out of memory, or could"
             " not write the result; see the logs of that time",

@@ -17,10 +17,9 @@ Failure = ChannelUnavailable | ChannelRefused | WorkerLost
 
 def compute_retry_delay(settings: Settings, failing: ClaimedDelivery, failure: Failure) -> float | None:
     """Return the seconds until the next attempt, with full jitter, or None if the delivery is dead."""
-    schedule = settings.delivery_schedule_seconds
-    if isinstance(failure, Terminal) or failing.counted_attempts >= len(schedule):
+    if isinstance(failure, Terminal) or failing.counted_attempts >= settings.delivery_retries:
         return None
     requested = failure.retry_after_seconds
     if requested is not None:
         return min(max(requested, MIN_RETRY_AFTER_SECONDS), MAX_RETRY_AFTER_SECONDS)
-    return random.uniform(0, schedule[failing.counted_attempts])  # noqa: S311 - spreads load, not a secret
+    return random.uniform(0, settings.delivery_schedule_seconds[failing.counted_attempts])  # noqa: S311 - spreads load, not a secret
