@@ -58,7 +58,7 @@ def _check_number(unit: Unit, consignee: UltimateConsignee, here: str, on: date)
             yield Finding.blocking(
                 "F01",
                 f"{here}/number",
-                f"Consignee {consignee.name} is said to be the importer of record, but has another number.",
+                f"The plan marks consignee {consignee.name} as importer of record; its number differs.",
                 "Remove the number, or set sameAsImporter to false.",
                 REFERENCES,
             )

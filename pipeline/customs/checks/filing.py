@@ -92,8 +92,8 @@ def _check_bond(unit: Unit, bond: Bond | None, here: str, on: date) -> Iterator[
         yield foreign.warning(
             "F03",
             f"{here}/type",
-            f"The importer of unit {unit.unit_ref} is outside the United States. Since {foreign.effective_from} it is said to "
-            "need permission of CBP for a continuous bond.",
+            f"The importer of unit {unit.unit_ref} is outside the United States. Since {foreign.effective_from} CBP "
+            "reportedly requires its permission for a continuous bond.",
             "Ask the broker whether CBP gave permission, or use a single transaction bond (9).",
         )
     yield from _check_bond_amount(unit, bond, f"{here}/amountUsd", on)
@@ -108,7 +108,7 @@ def _check_surety(unit: Unit, bond: Bond, here: str, on: date) -> Iterator[Findi
             yield sureties.finding(
                 "F03",
                 f"{here}/suretyCode",
-                f"Surety code {code} stands with bond type {types.none}, which means that there is none.",
+                f"Bond type {types.none} (none) takes no surety code; the plan gives {code}.",
                 f"Use {sureties.none}, or give the type of the bond.",
             )
     elif code is None:
