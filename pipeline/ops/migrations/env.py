@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any, Literal
 
 import sqlalchemy as sa
@@ -14,7 +14,7 @@ from sqlmodel import AutoString, SQLModel
 
 from config.settings import get_settings
 from pipeline.core.db import Database, Instant
-from pipeline.ops.migrations import row_security
+from pipeline.ops.migrations import row_security, runner
 from pipeline.ops.migrations.runner import compare_tables, open_schema_connection
 
 
@@ -28,6 +28,10 @@ def _render_item(kind: str, item: Any, _: AutogenContext) -> str | Literal[False
     return False
 
 
+def _is_used(name: str | None, kind: str, parents: Mapping[Any, str | None]) -> bool:
+    return kind != "column" or f"{parents['table_name']}.{name}" not in runner.UNUSED
+
+
 def _run(**target: Any) -> None:
     reached: set[str] = set()
 
@@ -38,6 +42,7 @@ def _run(**target: Any) -> None:
     context.configure(
         target_metadata=SQLModel.metadata,
         render_item=_render_item,
+        include_name=_is_used,
         transaction_per_migration=True,
         on_version_apply=note_version,
         **target,

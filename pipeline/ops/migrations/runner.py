@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 VERSIONS: Final = Path(__file__).parent / "versions"
 
+#: Columns such as `exports.note` that no model of this version has; a later version drops them.
+UNUSED: Final = frozenset[str]()
+
 #: The table in which Alembic keeps the database's revision.
 _REVISION_TABLE: Final = table("alembic_version", column("version_num"))
 
