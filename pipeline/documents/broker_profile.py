@@ -16,11 +16,12 @@ from pipeline.core.json_input import validation_failed
 from pipeline.core.money import format_plain, sum_exact
 from pipeline.core.problems import Issue
 from pipeline.documents.formats import broker_message
-from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
-from pipeline.documents.formats.entry_filing import ADDRESS_COLUMNS, filing_columns, party_columns
-from pipeline.documents.formats.entry_import import list_entry_rows
-from pipeline.documents.formats.invoice_columns import INVOICE_FIELDS, invoice_columns
-from pipeline.documents.formats.transport import transport_columns
+from pipeline.documents.formats.cells import Cell, Columns, escape_formula, read_columns
+from pipeline.documents.formats.columns import ENTRY_COLUMNS, LINE_COLUMNS, list_entry_rows
+from pipeline.documents.formats.entry_filing import FILING_COLUMNS, PARTY_COLUMNS
+from pipeline.documents.formats.facts import FactsOfLine, list_line_facts
+from pipeline.documents.formats.invoice_columns import INVOICE_COLUMNS, RECORD_COLUMNS
+from pipeline.documents.formats.transport import TRANSPORT_COLUMNS
 from pipeline.documents.formats.xlsx import VERSION as WORKBOOK_VERSION
 from pipeline.documents.formats.xlsx import WorkbookWriter
 from pipeline.documents.registry import KINDS, MANIFEST, Document
@@ -36,72 +37,28 @@ _MEDIA_TYPES: Final = {
     "json": "application/json",
 }
 
-#: The columns of the flat table, which a profile may name as fields; a test compares them with the table.
-LINE_FIELDS: Final = tuple(
-    """invoice_no invoice_date line_no sku description hts10 ch99_1 ch99_2 ch99_3 ch99_4 ch99_5 ch98 ch98_exempt_value ch98_dutiable_value ch98_exported_on ch98_proof
-    spi origin export_country mid
-    manufacturer_name manufacturer_addr1 manufacturer_city manufacturer_state manufacturer_zip manufacturer_country qty uom
-    entry_qty entry_uom qty2 uom2 qty3 uom3 unit_price line_value currency fx_rate line_value_usd charges_usd gross_kg net_kg metal_type metal_kg
-    melt_pour_country primary_smelt secondary_smelt cast_country us_metal_pct pga_flags pga_agency pga_program
-    pga_processing pga_disclaim pga_data_ref related_party po_no package_ids sscc_list usmca_criterion usmca_cert_ref
-    fda_product_code fcc_id cpsc_product_id cpsc_version ad_cvd_case notes line_ref order_id manufacturer_addr2 ch99_more
-    ch99_rates ch99_programs ch99_bases pga_intended_use pga_data treatment_undetermined attributes treatment_digest
-    export_treatment_digest batch_id package_no revision plan_hash test entry_line""".split()
-)
-
-_ROLES: Final = {"seller": "seller", "buyer": "buyer", "ship_to": "ship_to", "importer": "importer_of_record"}
-
-_LINE: Final[Mapping[str, Callable[[InvoiceLine], Cell]]] = {
-    "hts_dotted": lambda line: line.hts_code.shown,
-    "steel_kg": lambda line: _metal(line, "steel"),
-    "aluminum_kg": lambda line: _metal(line, "aluminum"),
-    "copper_kg": lambda line: _metal(line, "copper"),
+#: The fields of a profile of invoice lines: the columns of the flat table, and facts of the line in another form.
+_LINE_FIELDS: Final[Columns[FactsOfLine]] = {
+    **LINE_COLUMNS,
+    "hts_dotted": lambda row: row.line.hts_code.shown,
+    "steel_kg": lambda row: _metal(row.line, "steel"),
+    "aluminum_kg": lambda row: _metal(row.line, "aluminum"),
+    "copper_kg": lambda row: _metal(row.line, "copper"),
 }
 
-#: The columns of an entry line, which a profile of entry lines may name as fields; a test compares them with the table.
-ENTRY_FIELDS: Final = tuple(
-    """entry_line invoice_lines description hts10 ch99_1 ch99_2 ch99_3 ch99_4 ch99_5 ch99_more ch99_rates ch99_programs
-    ch99_bases ch98 ch98_exempt_value ch98_dutiable_value ch98_exported_on ch98_proof spi usmca_cert_ref origin
-    export_country mid manufacturer_name qty uom entry_qty entry_uom qty2 uom2 qty3 uom3 gross_kg net_kg line_value currency
-    adjustment dutiable_value fx_rate dutiable_value_usd entered_value_usd charges_usd metal_type metal_kg
-    melt_pour_country primary_smelt secondary_smelt cast_country us_metal_pct pga_flags pga_agency pga_program
-    pga_processing pga_disclaim pga_intended_use pga_data ad_cvd_case license_type license_number softwood_price_usd
-    softwood_charge_usd softwood_declaration treatment_digests""".split()
-)
-#: The columns of the flat table that are equal in every row, so that a row of entry lines has them too.
-_SHARED_FIELDS: Final = (
-    "invoice_no", "invoice_date", "related_party", "po_no", "export_treatment_digest", "batch_id", "package_no",
-    "revision", "plan_hash", "test",
-)  # fmt: skip
+#: The fields that are equal in every row.
+_INVOICE_FIELDS: Final[Columns[Invoice]] = {
+    **RECORD_COLUMNS,
+    **INVOICE_COLUMNS,
+    **FILING_COLUMNS,
+    **TRANSPORT_COLUMNS,
+    **{name: get for columns in PARTY_COLUMNS.values() for name, get in columns.items()},
+}
 
-#: The columns of `filing.csv`, equal in every row; a test compares them with the table.
-FILING_FIELDS: Final = tuple(
-    """filer_code entry_number team_number firms_code location_of_goods bond_type surety_code bond_number bond_amount_usd
-    poa_broker poa_grantor poa_from poa_until payment_type statement_date statement_month client_branch consignee_numbers
-    prior_notices agent_number agent_name agent_addr1 agent_addr2 agent_city agent_state agent_zip agent_country""".split()
-)
-
-#: The columns of `transport.csv`, equal in every row; a test compares them with the table.
-TRANSPORT_FIELDS: Final = tuple(
-    """trip_number truck_plate truck_plate_state truck_plate_country truck_vin truck_transponder loading_city loading_state
-    loading_country trailers trailer_plates seals driver_name export_declaration exporter_bn proof_of_report cargo_control_number
-    no_declaration_code export_statement province_of_origin export_permits""".split()
-)
-
-#: The fields beyond the flat table: facts of the line in another form, and facts of the invoice, equal in every row.
-OTHER_FIELDS: Final = (
-    *_LINE,
-    *INVOICE_FIELDS,
-    *FILING_FIELDS,
-    *TRANSPORT_FIELDS,
-    *(f"{role}_{part}" for role in _ROLES for part in ("name", *ADDRESS_COLUMNS.values())),
-)
-
-FIELDS: Final = frozenset((*LINE_FIELDS, *OTHER_FIELDS))
 #: The fields of a profile by its `rows`.
 FIELDS_OF_ROWS: Final[Mapping[str, frozenset[str]]] = {
-    "lines": FIELDS,
-    "entry_lines": frozenset((*ENTRY_FIELDS, *_SHARED_FIELDS, *OTHER_FIELDS)) - {*_LINE},
+    "lines": frozenset((*_INVOICE_FIELDS, *_LINE_FIELDS)),
+    "entry_lines": frozenset((*_INVOICE_FIELDS, *ENTRY_COLUMNS)),
 }
 DATES: Final = frozenset({"invoice_date", "export_date", "sale_date", "statement_date", "poa_from", "poa_until"})
 
@@ -217,23 +174,10 @@ _MAKERS: Final[Mapping[str, Callable[[BrokerProfile, Invoice], bytes]]] = {"csv"
 
 
 def _rows(profile: BrokerProfile, invoice: Invoice) -> Iterator[tuple[Cell, ...]]:
-    shared = invoice_columns(invoice) | filing_columns(invoice) | transport_columns(invoice)
-    for role, attribute in _ROLES.items():
-        shared |= party_columns(role, getattr(invoice.parties, attribute))
-    for facts in _line_facts(invoice) if profile.rows == "lines" else _entry_facts(invoice):
+    shared = read_columns(_INVOICE_FIELDS, invoice)
+    lines = (read_columns(_LINE_FIELDS, row) for row in list_line_facts(invoice))
+    for facts in lines if profile.rows == "lines" else list_entry_rows(invoice):
         yield tuple(_cell(column, shared | facts) for column in profile.columns)
-
-
-def _line_facts(invoice: Invoice) -> Iterator[dict[str, Cell]]:
-    for line, row in zip(invoice.lines, table_rows(invoice), strict=True):
-        yield row | {name: fact(line) for name, fact in _LINE.items()}
-
-
-def _entry_facts(invoice: Invoice) -> Iterator[dict[str, Cell]]:
-    first = next(iter(table_rows(invoice)))
-    shared = {name: first[name] for name in _SHARED_FIELDS}
-    for row in list_entry_rows(invoice):
-        yield shared | row
 
 
 def _cell(column: ProfileColumn, facts: Mapping[str, Cell]) -> Cell:

@@ -13,6 +13,7 @@ from pipeline.core.metrics import observe
 from pipeline.documents.formats import (
     entry_import,
     entry_worksheet,
+    facts,
     invoice,
     invoice_pdf,
     manifest,
@@ -177,7 +178,7 @@ KINDS: tuple[DocumentKind, ...] = (
         "application/json",
         entry_import.JSON_VERSION,
         entry_import.entry_estimate,
-        entry_import.has_estimate,
+        facts.has_estimate,
     ),
     DocumentKind(
         "entry_import",
@@ -185,7 +186,7 @@ KINDS: tuple[DocumentKind, ...] = (
         "application/zip",
         entry_import.ZIP_VERSION,
         entry_import.entry_import,
-        entry_import.has_estimate,
+        facts.has_estimate,
     ),
     DocumentKind(
         "entry_worksheet",
@@ -193,7 +194,7 @@ KINDS: tuple[DocumentKind, ...] = (
         "application/pdf",
         entry_worksheet.VERSION,
         entry_worksheet.entry_worksheet,
-        entry_import.has_estimate,
+        facts.has_estimate,
     ),
 )
 

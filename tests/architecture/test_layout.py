@@ -55,7 +55,7 @@ CORE_EXCEPTIONS = {
 STANDARD_WORDS = frozenset(
     """
     app base builder cache catalog client compare consumer context db demo dependencies diff dispatch env environment examples
-    facts failures field folder fonts forms headers history http init input interventions json judge loader main methods metrics
+    cells facts failures field folder fonts forms headers history http init input interventions json judge loader main methods metrics
     middleware model models outbound output overview parameters parsers people policy processes probe projections protocol
     publisher queries read reader readers reference registry remedies render repair replies replay report repository runner runtime samples schema
     schemas filters saved secrets sender server session settings shutdown sign signature startup store system templating tenancy text trace transport upload validation

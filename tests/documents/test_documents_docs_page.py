@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 from pipeline.documents import broker_profile
+from pipeline.documents.formats.columns import LINE_COLUMNS
 from pipeline.documents.registry import ARTIFACT_TYPES, KINDS, MANIFEST
 from pipeline.documents.schemas.profile import BrokerProfile, ProfileColumn
 from tests.support.doc_tables import read_yaml, with_tables
@@ -30,13 +31,13 @@ def test_every_document_kind_is_documented() -> None:
 
 
 def test_every_column_is_documented_once() -> None:
-    assert sorted(listed_names(section("The table, field by field"))) == sorted(broker_profile.LINE_FIELDS)
+    assert sorted(listed_names(section("The table, field by field"))) == sorted(LINE_COLUMNS)
 
 
 def test_every_profile_field_and_setting_is_documented() -> None:
     named = listed_names(PROFILES)
     settings = {field.alias or name for name, field in BrokerProfile.model_fields.items()} - {"name"}
-    assert sorted(named) == sorted([*broker_profile.OTHER_FIELDS, *settings])
+    assert sorted(named) == sorted([*(broker_profile.FIELDS_OF_ROWS["lines"] - LINE_COLUMNS.keys()), *settings])
     of_columns = {field.alias or name for name, field in ProfileColumn.model_fields.items()}
     assert of_columns <= set(re.findall(r"`([^`]+)`", PROFILES))
 

@@ -15,7 +15,7 @@ from lxml import etree
 from lxml.html import fromstring
 from openpyxl import load_workbook
 
-from pipeline.documents.formats.entry_import import list_entry_rows
+from pipeline.documents.formats.columns import list_entry_rows
 from pipeline.documents.formats.ubl import NAMESPACE, read_treatment
 from pipeline.documents.registry import Document, render_documents
 from pipeline.documents.schemas.invoice import Invoice

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from pypdf import PdfReader
 
 from pipeline.core.fonts import unsupported_characters
-from pipeline.documents.formats.columns import escape_formula
+from pipeline.documents.formats.cells import escape_formula
 from pipeline.documents.registry import KINDS, render_documents
 from pipeline.exports.schemas.plan import Unit
 from tests.documents.samples import sample, unit_data

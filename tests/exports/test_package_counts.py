@@ -14,7 +14,7 @@ from lxml import etree
 from openpyxl import load_workbook
 
 from pipeline.deliveries.outbox.entry_facts import add_estimate
-from pipeline.documents.formats.invoice_columns import invoice_columns
+from pipeline.documents.formats.invoice_columns import INVOICE_COLUMNS
 from pipeline.documents.registry import render_documents
 from pipeline.exports import examples
 from pipeline.exports.plans import hash_plan
@@ -52,7 +52,7 @@ def test_cartons_on_pallets_have_one_count_and_one_weight(*, stated: bool) -> No
     paper = read_printed_document(made["paps_cover_sheet"]).text()
     assert "PACKAGES45" in paper, paper
     assert "GROSSWEIGHT49.115kg" in paper, paper
-    assert invoice_columns(invoice)["package_count"] == 45
+    assert INVOICE_COLUMNS["package_count"](invoice) == 45
     shipment = etree.fromstring(made["cci_ubl"]).find(f".//{_CAC}Shipment")
     assert shipment.findtext(f"{_CBC}TotalTransportHandlingUnitQuantity") == "3"
     pallets = shipment.findall(f"{_CAC}TransportHandlingUnit")

@@ -12,17 +12,16 @@ from decimal import Decimal
 from typing import Final, Literal, NamedTuple
 
 from pipeline.core.money import format_amount, sum_exact
-from pipeline.documents.formats.columns import Cell
+from pipeline.documents.formats.cells import Cell
 from pipeline.documents.formats.entry_filing import (
     SAME,
     describe_bond_type,
     describe_consignee,
     describe_filing,
     describe_location,
-    find_certificate,
-    has_antidumping_case,
 )
-from pipeline.documents.formats.line_declarations import find_lumber, list_licenses
+from pipeline.documents.formats.facts import list_entry_facts
+from pipeline.documents.formats.line_declarations import DECLARATIONS, find_certificate, has_antidumping_case
 from pipeline.documents.formats.transport import describe_transport
 from pipeline.documents.schemas.entry_filing import EntryFiling
 from pipeline.documents.schemas.invoice import Invoice, Transport
@@ -38,8 +37,6 @@ IF_OTHER_METAL: Final = f"{IMPORTER}, if of aluminum or copper"
 IF_IN_CASE: Final = f"{IMPORTER}, if a case covers the goods"
 BY_TARIFF: Final = f"{FILER}, by the tariff"
 IF_TAXED: Final = f"{FILER}, if taxed"
-IF_LICENSED: Final = f"{IMPORTER}, if the goods need one"
-IF_LUMBER: Final = f"{IMPORTER}, if of softwood lumber"
 IF_VISA: Final = f"{FILER}, if the goods need a visa"
 IF_OTHER_PAYER: Final = f"{FILER}, if a CBP Form 4811 is on file"
 VESSEL: Final = f"{CARRIER}: name of the vessel"
@@ -48,7 +45,7 @@ AIRLINE: Final = f"{CARRIER}: IATA code of the airline"
 #: Each party that may supply a value, as the worksheet names it.
 SUPPLIERS: Final = (
     FILER, IMPORTER, CARRIER, AGENT, IF_MISSING, IF_IN_BOND, IF_BY_VESSEL, IF_STEEL, IF_OTHER_METAL, IF_IN_CASE, BY_TARIFF,
-    IF_TAXED, IF_LICENSED, IF_LUMBER, IF_VISA, IF_OTHER_PAYER, VESSEL, AIRLINE,
+    IF_TAXED, IF_VISA, IF_OTHER_PAYER, VESSEL, AIRLINE, *(each.supplier for each in DECLARATIONS),
 )  # fmt: skip
 
 _SEVERAL: Final = "MULTI, see consignees"
@@ -178,10 +175,10 @@ def _of_lines(invoice: Invoice, estimate: EntryEstimate, duties: DividedDuties) 
     known = "; ".join(dict.fromkeys(each for each in taxed if each is not None))
     yield _block("37C", "IRC rate", None if None in taxed else known or None, FILER if taxed else IF_TAXED, "foot")
     yield EntryBlock("37D", "Visa number", None, IF_VISA, "foot")
-    licensed = any(list_licenses(line, invoice) for line in invoice.entry_lines)
-    yield _block("", "License or certificate number", _LINES if licensed else None, IF_LICENSED, "foot")
-    lumber = any(find_lumber(line, invoice) for line in invoice.entry_lines)
-    yield _block("", "Softwood lumber declaration", _LINES if lumber else None, IF_LUMBER, "foot")
+    rows = list(list_entry_facts(invoice))
+    for each in DECLARATIONS:
+        declared = any(each.list_words(row) for row in rows)
+        yield _block("", each.block, _LINES if declared else None, each.supplier, "foot")
     amounts = [*(row.amount_usd for row in (*rates, *deposits)), *(tax.amount_usd for tax in estimate.taxes)]
     priced = _all_known(amounts)
     yield _block("38", "Duty and IR tax", "estimate.csv: estimated_usd" if priced else None, FILER, "lines")

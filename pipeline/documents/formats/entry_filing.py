@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 
-from pipeline.documents.formats.columns import Cell, read_attributes
+from pipeline.documents.formats.cells import Cell, Columns, of_part, read_columns
 from pipeline.documents.invoice import wording
 from pipeline.documents.schemas.entry_filing import EntryConsignee, EntryFiling, EntryParty
-from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, ManufacturerBlock, PartyBlock
+from pipeline.documents.schemas.invoice import Invoice, ManufacturerBlock, PartyBlock
 from pipeline.documents.schemas.values import Printed
-from pipeline.exports.line_declarations import CASES, NOT_REIMBURSED, is_antidumping, split_cases
+
+Party = PartyBlock | EntryParty | ManufacturerBlock
 
 #: The end of a column's name for each part of an address.
 ADDRESS_COLUMNS: Final = {
@@ -26,59 +27,55 @@ ADDRESS_COLUMNS: Final = {
 SAME: Final = "SAME"
 
 
-def find_certificate(line: InvoiceLine) -> str | None:
-    """Return `Y` if the importer certifies that nobody reimburses the line's antidumping duty; None if it does not."""
-    return "Y" if read_attributes(line).get(NOT_REIMBURSED) == "Y" else None
-
-
-def has_antidumping_case(line: InvoiceLine) -> bool:
-    """Return whether the line declares an antidumping case: its number begins with A."""
-    return any(map(is_antidumping, split_cases(read_attributes(line).get(CASES, ""))))
-
-
 def has_filing(invoice: Invoice) -> bool:
     """Return whether the plan says anything of how the entry is filed, of its consignees or of a resident agent."""
     return invoice.filing is not None
 
 
-def party_columns(role: str, party: PartyBlock | EntryParty | ManufacturerBlock | None) -> dict[str, Cell]:
-    """Return the name and address of a party, each column with `role` before its name; None for what is not given."""
-    address = None if party is None else party.address
-    parts = {f"{role}_{column}": getattr(address, part, None) for part, column in ADDRESS_COLUMNS.items()}
-    return {f"{role}_name": None if party is None else party.name, **parts}
+def party_columns(role: str) -> Columns[Party]:
+    """Return the columns of a party's name and address, each with `role` before its name."""
+
+    def bind(part: str) -> Callable[[Party], Cell]:
+        return lambda party: getattr(party.address, part, None)
+
+    parts = {f"{role}_{column}": bind(part) for part, column in ADDRESS_COLUMNS.items()}
+    return {f"{role}_name": lambda party: party.name, **parts}
 
 
-def filing_columns(invoice: Invoice) -> dict[str, Cell]:
-    """Return the filing of the entry as column name to value, always with the same columns in the same order.
+#: The parties of the invoice by their role: name and address.
+PARTY_COLUMNS: Final[Mapping[str, Columns[Invoice]]] = {
+    "seller": of_part(lambda invoice: invoice.parties.seller, party_columns("seller")),
+    "buyer": of_part(lambda invoice: invoice.parties.buyer, party_columns("buyer")),
+    "ship_to": of_part(lambda invoice: invoice.parties.ship_to, party_columns("ship_to")),
+    "importer": of_part(lambda invoice: invoice.parties.importer_of_record, party_columns("importer")),
+}
 
-    `|` joins the numbers of several consignees and of several prior notices.
-    """
-    filing = invoice.filing or EntryFiling()
-    agent = filing.resident_agent
-    numbers = [each.number for each in filing.consignees]
-    return {
-        "filer_code": filing.filer_code,
-        "entry_number": filing.entry_number,
-        "team_number": filing.team_number,
-        "firms_code": filing.firms_code,
-        "location_of_goods": filing.location_of_goods,
-        "bond_type": _exact(filing.bond_type),
-        "surety_code": filing.surety_code,
-        "bond_number": filing.bond_number,
-        "bond_amount_usd": _exact(filing.bond_amount_usd),
-        "poa_broker": filing.authority_broker,
-        "poa_grantor": filing.authority_grantor,
-        "poa_from": filing.authority_from,
-        "poa_until": filing.authority_until,
-        "payment_type": _exact(filing.payment_type),
-        "statement_date": filing.statement_date,
-        "statement_month": filing.statement_month,
-        "client_branch": filing.client_branch,
-        "consignee_numbers": "|".join(str(_exact(number) or "") for number in numbers) or None,
-        "prior_notices": "|".join(filing.prior_notices) or None,
-        "agent_number": None if agent is None else _exact(agent.number),
-        **party_columns("agent", agent),
-    }
+_FILING: Final[Columns[EntryFiling]] = {
+    "filer_code": lambda filing: filing.filer_code,
+    "entry_number": lambda filing: filing.entry_number,
+    "team_number": lambda filing: filing.team_number,
+    "firms_code": lambda filing: filing.firms_code,
+    "location_of_goods": lambda filing: filing.location_of_goods,
+    "bond_type": lambda filing: _exact(filing.bond_type),
+    "surety_code": lambda filing: filing.surety_code,
+    "bond_number": lambda filing: filing.bond_number,
+    "bond_amount_usd": lambda filing: _exact(filing.bond_amount_usd),
+    "poa_broker": lambda filing: filing.authority_broker,
+    "poa_grantor": lambda filing: filing.authority_grantor,
+    "poa_from": lambda filing: filing.authority_from,
+    "poa_until": lambda filing: filing.authority_until,
+    "payment_type": lambda filing: _exact(filing.payment_type),
+    "statement_date": lambda filing: filing.statement_date,
+    "statement_month": lambda filing: filing.statement_month,
+    "client_branch": lambda filing: filing.client_branch,
+    "consignee_numbers": lambda filing: "|".join(str(_exact(each.number) or "") for each in filing.consignees) or None,
+    "prior_notices": lambda filing: "|".join(filing.prior_notices) or None,
+    "agent_number": lambda filing: None if filing.resident_agent is None else _exact(filing.resident_agent.number),
+    **of_part(lambda filing: filing.resident_agent, party_columns("agent")),
+}
+
+#: The filing of the entry; `|` joins the numbers of several consignees and of several prior notices.
+FILING_COLUMNS: Final[Columns[Invoice]] = of_part(lambda invoice: invoice.filing, _FILING)
 
 
 def list_consignee_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
@@ -89,7 +86,7 @@ def list_consignee_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             "consignee": place,
             "consignee_number": _exact(consignee.number),
             "same_as_importer": "Y" if consignee.same_as_importer else "N",
-            **party_columns("consignee", consignee),
+            **read_columns(party_columns("consignee"), consignee),
             "invoice_lines": "|".join(map(str, consignee.line_numbers)),
             "entry_lines": "|".join(
                 str(line.number) for line in invoice.entry_lines if receives & set(line.line_numbers)

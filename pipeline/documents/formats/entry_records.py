@@ -12,9 +12,8 @@ from pipeline.core.money import sum_exact, to_decimal
 from pipeline.documents.formats import catair
 from pipeline.documents.formats.catair import WIDTH, Datum, write_record
 from pipeline.documents.formats.entry_blocks import divide_duties
-from pipeline.documents.formats.entry_filing import find_certificate, has_antidumping_case
-from pipeline.documents.formats.entry_import import find_estimate
-from pipeline.documents.formats.line_declarations import find_lumber, list_licenses
+from pipeline.documents.formats.facts import FactsOfEntry, find_estimate, list_entry_facts
+from pipeline.documents.formats.line_declarations import DECLARATIONS, find_certificate, has_antidumping_case
 from pipeline.documents.formats.pga_records import REMARK
 from pipeline.documents.formats.x12 import spell_text, split_text
 from pipeline.documents.schemas.declarations import MergedLine
@@ -122,8 +121,8 @@ def _write_summary(settings: EntryRecordSettings, invoice: Invoice) -> Iterator[
         "31", bond_type=_exact(filing.bond_type), surety_code=filing.surety_code,
         bond_amount=None if filing.bond_amount_usd is None else filing.bond_amount_usd.decimal,
     )  # fmt: skip
-    for line, entry in zip(invoice.entry_lines, estimate.lines, strict=True):
-        _add_line(made, line, entry, invoice, records)
+    for row in list_entry_facts(invoice):
+        _add_line(made, row, records)
     fees = [(fee.code, fee.amount_usd) for fee in estimate.fees]
     for start in range(0, len(fees), _FEES_OF_RECORD):
         part = fees[start : start + _FEES_OF_RECORD]
@@ -147,16 +146,13 @@ def _write_summary(settings: EntryRecordSettings, invoice: Invoice) -> Iterator[
     )
 
 
-def _add_line(
-    made: _MessageRecords, line: MergedLine, entry: EntryLine, invoice: Invoice, records: Mapping[int, Sequence[str]]
-) -> None:
-    header, goods = invoice.header, invoice.lines[line.line_numbers[0] - 1]
+def _add_line(made: _MessageRecords, row: FactsOfEntry, records: Mapping[int, Sequence[str]]) -> None:
+    invoice, line, entry, header = row.invoice, row.goods, row.entry, row.invoice.header
     made.add(
         "40", line=_number_line(line), origin=line.country_of_origin, export_country=line.country_of_export,
         export_date=invoice.transport.export_date, spi=line.spi, charges=entry.charges_usd,
         gross_kg=line.gross_weight_kg.decimal, related_parties="Y" if header.related_parties else "N",
-        # Merged lines have equal attributes.
-        non_reimbursement=find_certificate(goods) if has_antidumping_case(goods) else None,
+        non_reimbursement=find_certificate(row.line) if has_antidumping_case(row.line) else None,
     )  # fmt: skip
     ranges = [*_list_ranges(line.line_numbers)]
     for start in range(0, len(ranges), _RANGES_OF_RECORD):
@@ -177,13 +173,9 @@ def _add_line(
             made.add("50", hts=hts, duty=duties.get(_dotted(hts)), value=value)
     for number in line.line_numbers:
         made.lines += records.get(number, ())
-    for license_, license_number in list_licenses(line, invoice):
-        made.add("52", license_type=license_.type, license_number=license_number)
-    lumber = find_lumber(line, invoice)
-    if lumber is not None:
-        made.add(
-            "5401", declared="P" if lumber.declared else None, export_price=lumber.price, export_charge=lumber.charge
-        )
+    for each in DECLARATIONS:
+        for record, values in each.list_records(row):
+            made.add(record, **values)
     for metal in line.treatment.section232:
         made.add("54", declaration_type=_DECLARATIONS[metal.metal], information=_declare_metal(metal))
 

@@ -13,8 +13,8 @@ from typing import Any, Final
 from pipeline.core.money import format_amount, format_plain
 from pipeline.documents.formats.entry_blocks import divide_duties, list_blocks
 from pipeline.documents.formats.entry_filing import list_consignee_facts
-from pipeline.documents.formats.entry_import import find_estimate
-from pipeline.documents.formats.line_declarations import describe_declarations
+from pipeline.documents.formats.facts import FactsOfEntry, find_estimate, list_entry_facts
+from pipeline.documents.formats.line_declarations import DECLARATIONS
 from pipeline.documents.pdf.typesetter import ENGINE, TypstTemplate, plan_parts, typeset
 from pipeline.documents.schemas.declarations import MergedLine
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Invoice
@@ -40,9 +40,9 @@ _PRINTED: dict[str, Any] = {
 
 def entry_worksheet(invoice: Invoice) -> bytes:
     """Return the PDF."""
-    rows = list(zip(invoice.entry_lines, find_estimate(invoice).lines, strict=True))
+    rows = list(list_entry_facts(invoice))
     template = TypstTemplate("entry_worksheet.typ", partial(_facts, rows), _remarks)
-    return typeset(invoice, template, plan_parts(_size(merged, entry) for merged, entry in rows))
+    return typeset(invoice, template, plan_parts(_size(row.goods, row.entry) for row in rows))
 
 
 def _size(merged: MergedLine, entry: EntryLine) -> int:
@@ -54,7 +54,7 @@ def _describe(merged: MergedLine) -> str:
     return text if len(text) <= LONGEST_DESCRIPTION else f"{text[:LONGEST_DESCRIPTION]}…"
 
 
-def _facts(rows: list[tuple[MergedLine, EntryLine]], invoice: Invoice, cut: slice) -> bytes:
+def _facts(rows: list[FactsOfEntry], invoice: Invoice, cut: slice) -> bytes:
     facts = invoice.model_dump(mode="json", include=_PRINTED, context=FOR_PEOPLE)
     estimate, currency = find_estimate(invoice), invoice.header.currency
     blocks = list(list_blocks(invoice, estimate))
@@ -65,12 +65,12 @@ def _facts(rows: list[tuple[MergedLine, EntryLine]], invoice: Invoice, cut: slic
     )
     several_exports = len({merged.country_of_export for merged in invoice.entry_lines}) > 1
     facts["lines"] = [
-        _line_facts(merged, entry, currency)
+        _line_facts(row.goods, row.entry, currency)
         | {
-            "exported_from": merged.country_of_export if several_exports else None,
-            "declared": list(describe_declarations(merged, invoice)),
+            "exported_from": row.goods.country_of_export if several_exports else None,
+            "declared": [words for each in DECLARATIONS for words in each.list_words(row)],
         }
-        for merged, entry in rows[cut]
+        for row in rows[cut]
     ]
     facts["adjustments"] = [
         {
@@ -120,8 +120,8 @@ def _facts(rows: list[tuple[MergedLine, EntryLine]], invoice: Invoice, cut: slic
     }
     digests = sorted(
         (number, digest)
-        for merged, _ in rows[cut]
-        for number, digest in zip(merged.line_numbers, merged.treatment_digests, strict=True)
+        for row in rows[cut]
+        for number, digest in zip(row.goods.line_numbers, row.goods.treatment_digests, strict=True)
     )
     facts["digests"] = digests
     return json.dumps(facts, ensure_ascii=False).encode()

@@ -13,7 +13,8 @@ from zipfile import ZIP_STORED, ZipFile, ZipInfo
 
 from pipeline.core.money import format_plain
 from pipeline.core.templating import render
-from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
+from pipeline.documents.formats.cells import Cell, escape_formula
+from pipeline.documents.formats.columns import list_line_rows
 from pipeline.documents.formats.french import choose_words
 from pipeline.documents.schemas.invoice import Invoice
 
@@ -22,7 +23,7 @@ CSV_VERSION = "7"
 
 def invoice_csv(invoice: Invoice) -> bytes:
     """Return the table with one row per line; text that a spreadsheet would run as a formula gets an apostrophe."""
-    return write_table(table_rows(invoice))
+    return write_table(list_line_rows(invoice))
 
 
 def write_table(rows: Iterable[Mapping[str, Cell]]) -> bytes:

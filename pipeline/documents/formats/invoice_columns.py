@@ -1,15 +1,29 @@
-"""The facts of an invoice that are equal for all its lines, as columns of a broker's own file."""
+"""The facts of an invoice that are equal for all its lines, as columns."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Final
 
 from pipeline.core.money import sum_exact
-from pipeline.documents.formats.columns import Cell
+from pipeline.documents.formats.cells import Columns
 from pipeline.documents.schemas.invoice import Invoice
 
-_COLUMNS: Final[Mapping[str, Callable[[Invoice], Cell]]] = {
+#: The columns that prove of which invoice a row is.
+RECORD_COLUMNS: Final[Columns[Invoice]] = {
+    "invoice_no": lambda invoice: invoice.header.number,
+    "invoice_date": lambda invoice: invoice.header.invoice_date,
+    "related_party": lambda invoice: "Y" if invoice.header.related_parties else "N",
+    "po_no": lambda invoice: invoice.header.purchase_order,
+    "export_treatment_digest": lambda invoice: invoice.provenance.treatment_digest,
+    "batch_id": lambda invoice: invoice.provenance.batch_id,
+    "package_no": lambda invoice: invoice.provenance.package_number,
+    "revision": lambda invoice: invoice.provenance.revision,
+    "plan_hash": lambda invoice: invoice.provenance.plan_hash,
+    "test": lambda invoice: "Y" if invoice.test else "N",
+}
+
+#: The other columns, in the order in which messages name them.
+INVOICE_COLUMNS: Final[Columns[Invoice]] = {
     "unit_ref": lambda invoice: invoice.provenance.unit_ref,
     "entry_type": lambda invoice: invoice.transport.entry_type.exact,
     "entry_part": lambda invoice: invoice.transport.entry_part,
@@ -45,11 +59,3 @@ _COLUMNS: Final[Mapping[str, Callable[[Invoice], Cell]]] = {
     "total_gross_kg": lambda invoice: invoice.totals.gross_weight_kg.exact,
     "total_net_kg": lambda invoice: invoice.totals.net_weight_kg.exact,
 }
-
-#: The names of the columns, in order.
-INVOICE_FIELDS: Final = tuple(_COLUMNS)
-
-
-def invoice_columns(invoice: Invoice) -> dict[str, Cell]:
-    """Return the facts as column name to value, always with the same columns in the same order."""
-    return {name: fact(invoice) for name, fact in _COLUMNS.items()}

@@ -6,9 +6,9 @@ import re
 from collections.abc import Iterator
 from typing import Final
 
-from pipeline.documents.formats.columns import Cell, join_values
+from pipeline.documents.formats.cells import Cell, Columns, join_values, of_part
 from pipeline.documents.schemas.invoice import Invoice
-from pipeline.exports.schemas.transport import CanadianExport, Trip, Truck
+from pipeline.exports.schemas.transport import CanadianExport, LoadingPlace, Trip, Truck
 
 _DECLARED: Final = {"cers": "Declared in CERS", "summary_report": "Summary report"}
 
@@ -18,42 +18,54 @@ def has_transport(invoice: Invoice) -> bool:
     return invoice.trip is not None or invoice.canadian_export is not None
 
 
-def truck_columns(trip: Trip) -> dict[str, Cell]:
-    """Return the truck's plate and numbers and the place of loading; None for what is not given."""
-    truck, loaded_at = trip.truck or Truck(), trip.loaded_at
-    place: dict[str, Cell] = dict.fromkeys(("loading_city", "loading_state", "loading_country"))
-    if loaded_at is not None:
-        place = dict(zip(place, (loaded_at.city, loaded_at.region, loaded_at.country), strict=True))
-    return {
-        "truck_plate": truck.license_plate,
-        "truck_plate_state": truck.plate_region,
-        "truck_plate_country": truck.plate_country,
-        "truck_vin": truck.vin,
-        "truck_transponder": truck.transponder,
-        **place,
-    }
+_TRUCK: Final[Columns[Truck]] = {
+    "truck_plate": lambda truck: truck.license_plate,
+    "truck_plate_state": lambda truck: truck.plate_region,
+    "truck_plate_country": lambda truck: truck.plate_country,
+    "truck_vin": lambda truck: truck.vin,
+    "truck_transponder": lambda truck: truck.transponder,
+}
+_LOADING: Final[Columns[LoadingPlace]] = {
+    "loading_city": lambda place: place.city,
+    "loading_state": lambda place: place.region,
+    "loading_country": lambda place: place.country,
+}
+_EXPORT: Final[Columns[CanadianExport]] = {
+    "export_declaration": lambda side: side.declaration,
+    "exporter_bn": lambda side: side.business_number,
+    "proof_of_report": lambda side: side.proof_of_report,
+    "cargo_control_number": lambda side: side.cargo_control_number,
+    "no_declaration_code": lambda side: side.no_declaration_code,
+    "export_statement": lambda side: side.statement,
+    "province_of_origin": lambda side: side.province_of_origin,
+    "export_permits": lambda side: join_values(permit.number for permit in side.permits),
+}
+
+#: Where the truck was loaded, and its plate and numbers.
+LOADING_COLUMNS: Final[Columns[Trip]] = of_part(lambda trip: trip.loaded_at, _LOADING)
+TRUCK_COLUMNS: Final[Columns[Trip]] = {
+    **of_part(lambda trip: trip.truck, _TRUCK),
+    **LOADING_COLUMNS,
+}
+_TRIP: Final[Columns[Trip]] = {
+    "trip_number": lambda trip: trip.number,
+    **TRUCK_COLUMNS,
+    "trailers": lambda trip: join_values(trailer.number for trailer in trip.trailers),
+    "trailer_plates": lambda trip: join_values(trailer.license_plate for trailer in trip.trailers),
+    "seals": lambda trip: join_values(seal for trailer in trip.trailers for seal in trailer.seals),
+    "driver_name": lambda trip: None if trip.driver is None else trip.driver.name,
+}
+#: The trip and the export side; of the crew only the driver's name.
+TRANSPORT_COLUMNS: Final[Columns[Invoice]] = {
+    **of_part(lambda invoice: invoice.trip, _TRIP),
+    **of_part(lambda invoice: invoice.canadian_export, _EXPORT),
+}
 
 
-def transport_columns(invoice: Invoice) -> dict[str, Cell]:
-    """Return the trip and the export side as column name to value; of the crew it has only the driver's name."""
-    trip = invoice.trip or Trip()
-    side = invoice.canadian_export
-    return {
-        "trip_number": trip.number,
-        **truck_columns(trip),
-        "trailers": join_values(trailer.number for trailer in trip.trailers),
-        "trailer_plates": join_values(trailer.license_plate for trailer in trip.trailers),
-        "seals": join_values(seal for trailer in trip.trailers for seal in trailer.seals),
-        "driver_name": None if trip.driver is None else trip.driver.name,
-        "export_declaration": None if side is None else side.declaration,
-        "exporter_bn": None if side is None else side.business_number,
-        "proof_of_report": None if side is None else side.proof_of_report,
-        "cargo_control_number": None if side is None else side.cargo_control_number,
-        "no_declaration_code": None if side is None else side.no_declaration_code,
-        "export_statement": None if side is None else side.statement,
-        "province_of_origin": None if side is None else side.province_of_origin,
-        "export_permits": None if side is None else join_values(permit.number for permit in side.permits),
-    }
+def find_arrival(invoice: Invoice) -> Cell:
+    """Return when the goods are expected at the border, in UTC; None if the plan does not say."""
+    arrival = invoice.transport.estimated_arrival_at
+    return None if arrival is None else arrival.exact
 
 
 def describe_truck(trip: Trip) -> str | None:
@@ -103,14 +115,3 @@ def describe_transport(invoice: Invoice) -> Iterator[tuple[str, str]]:
         yield "Canadian export", describe_export(side)
         if side.business_number is not None:
             yield "Exporter's business number", side.business_number
-
-
-__all__ = [
-    "describe_export",
-    "describe_trailers",
-    "describe_transport",
-    "describe_truck",
-    "has_transport",
-    "transport_columns",
-    "truck_columns",
-]

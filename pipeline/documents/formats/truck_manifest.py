@@ -5,16 +5,25 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from pipeline.documents.formats.columns import Cell, join_values, table_rows
+from pipeline.documents.formats.cells import Cell, choose, join_values, read_columns
+from pipeline.documents.formats.columns import LINE_COLUMNS
 from pipeline.documents.formats.consignees import list_line_consignees
 from pipeline.documents.formats.entry_filing import party_columns
+from pipeline.documents.formats.facts import list_line_facts
 from pipeline.documents.formats.invoice import zip_tables
+from pipeline.documents.formats.invoice_columns import RECORD_COLUMNS
+from pipeline.documents.formats.line_declarations import read_attribute
 from pipeline.documents.formats.paps_cover_sheet import paps_number
-from pipeline.documents.formats.transport import truck_columns
+from pipeline.documents.formats.transport import LOADING_COLUMNS, TRUCK_COLUMNS, find_arrival
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.transport import Trip
 
 VERSION: Final = "3"
+
+_RECORD: Final = choose(
+    RECORD_COLUMNS, "batch_id", "package_no", "revision", "plan_hash", "export_treatment_digest", "test"
+)
+_PACKED: Final = choose(LINE_COLUMNS, "package_ids", "sscc_list")
 
 #: The attribute of a line with the number of dangerous goods.
 _UN_NUMBER: Final = "unNumber"
@@ -46,21 +55,16 @@ def find_trip(invoice: Invoice) -> Trip:
 
 
 def _trip_row(invoice: Invoice, trip: Trip) -> dict[str, Cell]:
-    transport, provenance = invoice.transport, invoice.provenance
+    transport = invoice.transport
     return {
         "trip_number": trip.number,
         "carrier_scac": transport.carrier_scac,
         "port_of_entry": transport.port_of_entry,
-        "estimated_arrival": None if transport.estimated_arrival_at is None else transport.estimated_arrival_at.exact,
-        **truck_columns(trip),
+        "estimated_arrival": find_arrival(invoice),
+        **read_columns(TRUCK_COLUMNS, trip),
         "trailers": len(trip.trailers),
         "crew": len(trip.crew),
-        "batch_id": provenance.batch_id,
-        "package_no": provenance.package_number,
-        "revision": provenance.revision,
-        "plan_hash": provenance.plan_hash,
-        "export_treatment_digest": provenance.treatment_digest,
-        "test": "Y" if invoice.test else "N",
+        **read_columns(_RECORD, invoice),
     }
 
 
@@ -100,22 +104,22 @@ def _crew_rows(trip: Trip) -> Iterator[dict[str, Cell]]:
 
 def _shipment_row(invoice: Invoice, trip: Trip) -> dict[str, Cell]:
     transport, totals, summary = invoice.transport, invoice.totals, invoice.package_summary
-    place, side = truck_columns(trip), invoice.canadian_export
+    side = invoice.canadian_export
     return {
         "trip_number": trip.number,
         "shipment_control_number": paps_number(invoice) if transport.shipment_control_number else None,
         "shipment_type": "PAPS",
         "entry_type": str(transport.entry_type.exact),
         "port_of_entry": transport.port_of_entry,
-        **party_columns("shipper", invoice.parties.seller),
-        **party_columns("consignee", invoice.parties.ship_to),
+        **read_columns(party_columns("shipper"), invoice.parties.seller),
+        **read_columns(party_columns("consignee"), invoice.parties.ship_to),
         "customs_broker": invoice.customs_broker,
         "quantity": summary.manifest_count,
         "quantity_unit": "packages",
         "gross_weight_kg": summary.manifest_weight_kg.exact,
         "value": totals.goods_value.exact,
         "currency": totals.currency,
-        **{name: place[name] for name in ("loading_city", "loading_state", "loading_country")},
+        **read_columns(LOADING_COLUMNS, trip),
         "invoice_no": invoice.header.number,
         "no_declaration_code": None if side is None else side.no_declaration_code,
         "proof_of_report": None if side is None else side.proof_of_report,
@@ -125,7 +129,8 @@ def _shipment_row(invoice: Invoice, trip: Trip) -> dict[str, Cell]:
 
 def _commodity_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
     number = paps_number(invoice) if invoice.transport.shipment_control_number else None
-    for line, row in zip(invoice.lines, table_rows(invoice), strict=True):
+    for row in list_line_facts(invoice):
+        line = row.line
         yield {
             "shipment_control_number": number,
             "line_no": line.number,
@@ -137,9 +142,8 @@ def _commodity_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             "gross_weight_kg": line.gross_weight_kg.exact,
             "value": line.line_value.exact,
             "currency": invoice.header.currency,
-            "un_number": next((each.value for each in line.attributes if each.name == _UN_NUMBER), None),
-            "package_ids": row["package_ids"],
-            "sscc_list": row["sscc_list"],
+            "un_number": read_attribute(line, _UN_NUMBER),
+            **read_columns(_PACKED, row),
             "consignees": join_values(each.name for each in list_line_consignees(invoice, line)),
         }
 

@@ -7,10 +7,10 @@ from decimal import Decimal
 from typing import Final
 from xml.etree.ElementTree import Element, indent, tostring
 
-from pipeline.documents.formats.columns import Cell, join_values
-from pipeline.documents.formats.entry_filing import filing_columns, party_columns
-from pipeline.documents.formats.invoice_columns import invoice_columns
-from pipeline.documents.formats.transport import transport_columns
+from pipeline.documents.formats.cells import Cell, join_values, read_columns
+from pipeline.documents.formats.entry_filing import FILING_COLUMNS, party_columns
+from pipeline.documents.formats.invoice_columns import INVOICE_COLUMNS
+from pipeline.documents.formats.transport import TRANSPORT_COLUMNS
 from pipeline.documents.schemas.declarations import UnitTotal
 from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, ManufacturerBlock, PartyBlock
 from pipeline.documents.schemas.profile import UniversalShipmentSettings
@@ -118,9 +118,9 @@ def _list_header_facts(invoice: Invoice) -> Iterator[tuple[str, str | None]]:
         None if transport.estimated_arrival_at is None else str(transport.estimated_arrival_at.exact),
     )
     yield "ImporterNumber", str(invoice.parties.importer_of_record.importer_number.exact)
-    columns = invoice_columns(invoice) | transport_columns(invoice)
-    others = {name: value for name, value in columns.items() if name not in _PLACED}
-    yield from _name_facts(filing_columns(invoice) | _list_truck(invoice) | others)
+    others = {name: get for name, get in {**INVOICE_COLUMNS, **TRANSPORT_COLUMNS}.items() if name not in _PLACED}
+    filed = read_columns(FILING_COLUMNS, invoice)
+    yield from _name_facts(filed | _list_truck(invoice) | read_columns(others, invoice))
     yield "RelatedParties", "Y" if header.related_parties else "N"
     yield "IncoTermPlace", header.incoterm_place
     yield "ExchangeRate", None if header.exchange_rate is None else _plain(header.exchange_rate)
@@ -138,7 +138,7 @@ def _list_header_facts(invoice: Invoice) -> Iterator[tuple[str, str | None]]:
         number = None if consignee.number is None else str(consignee.number.exact)
         yield f"UltimateConsignee{at}Number", number
         yield f"UltimateConsignee{at}Lines", join_values(consignee.line_numbers)
-        yield from _name_facts(party_columns(f"ultimate_consignee{at}", consignee))
+        yield from _name_facts(read_columns(party_columns(f"ultimate_consignee{at}"), consignee))
     for identifier in invoice.parties.seller.identifiers:
         yield f"SellerIdentifier.{identifier.name.exact}", str(identifier.value.exact)
     yield "CustomsPackage", provenance.package_number
@@ -167,7 +167,7 @@ def _name_facts(columns: Mapping[str, Cell]) -> Iterator[tuple[str, str | None]]
 def _list_line_facts(line: InvoiceLine, maker: ManufacturerBlock) -> Iterator[tuple[str, str | None]]:
     """Yield the facts of a line for which the schema has no element, or one whose codes are not public."""
     yield "ManufacturerID", line.mid
-    yield from _name_facts(party_columns("manufacturer", maker))
+    yield from _name_facts(read_columns(party_columns("manufacturer"), maker))
     yield "USMCACertificate", line.usmca_certificate_ref
     if line.chapter98 is not None:
         yield "Chapter98", line.chapter98.provision

@@ -9,9 +9,9 @@ from typing import Final
 
 from pipeline.core.errors import ValidationFailed
 from pipeline.documents.formats import x12
-from pipeline.documents.formats.columns import join_values
-from pipeline.documents.formats.entry_filing import filing_columns
-from pipeline.documents.formats.transport import transport_columns
+from pipeline.documents.formats.cells import join_values, read_columns
+from pipeline.documents.formats.entry_filing import FILING_COLUMNS
+from pipeline.documents.formats.transport import TRANSPORT_COLUMNS
 from pipeline.documents.formats.x12 import MUTUALLY_DEFINED, TransactionSet, format_cents
 from pipeline.documents.schemas.invoice import Invoice, InvoiceLine, ManufacturerBlock, PartyBlock, Transport
 from pipeline.documents.schemas.profile import X12Envelope
@@ -95,7 +95,7 @@ def _add_header(made: TransactionSet, invoice: Invoice) -> None:
 def _list_notes(invoice: Invoice) -> list[str]:
     header = invoice.header
     sale = ", ".join(str(each) for each in (header.sale_date, header.sale_place) if each is not None)
-    columns = filing_columns(invoice) | transport_columns(invoice)
+    columns = read_columns({**FILING_COLUMNS, **TRANSPORT_COLUMNS}, invoice)
     # Each consignee has its number in its own N1, each line its prior notice in a REF.
     del columns["consignee_numbers"], columns["prior_notices"]
     texts = [

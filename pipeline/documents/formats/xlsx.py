@@ -11,9 +11,10 @@ from io import BytesIO
 from typing import TYPE_CHECKING
 
 from pipeline.core.money import format_plain
-from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
+from pipeline.documents.formats.cells import Cell, escape_formula
+from pipeline.documents.formats.columns import list_entry_rows, list_line_rows
 from pipeline.documents.formats.entry_filing import list_consignee_rows
-from pipeline.documents.formats.entry_import import has_estimate, list_entry_rows
+from pipeline.documents.formats.facts import has_estimate
 from pipeline.documents.schemas.invoice import FOR_PEOPLE, Certificate, Invoice, PartyBlock
 
 if TYPE_CHECKING:
@@ -135,9 +136,9 @@ def invoice_xlsx(invoice: Invoice) -> bytes:
     """Return the workbook; none of its texts can become a formula or a link."""
     rows = len(invoice.lines) + len(invoice.packages) + len(invoice.entry_lines)
     book = WorkbookWriter(f"Commercial invoice {invoice.header.number}", invoice.header.invoice_date, rows)
-    book.add_sheet("Lines", _line_table(invoice), _WIDTHS, frozen_columns=3)
+    book.add_sheet("Lines", _with_names(list_line_rows(invoice)), _WIDTHS, frozen_columns=3)
     if has_estimate(invoice):
-        book.add_sheet("Entry lines", _entry_table(invoice), _WIDTHS, frozen_columns=2)
+        book.add_sheet("Entry lines", _with_names(list_entry_rows(invoice)), _WIDTHS, frozen_columns=2)
     book.add_sheet("Parties", _party_table(invoice), _WIDTHS, frozen_columns=2)
     if invoice.parties.ultimate_consignees:
         book.add_sheet("Consignees", _with_names(list_consignee_rows(invoice)), _WIDTHS, frozen_columns=2)
@@ -146,14 +147,6 @@ def invoice_xlsx(invoice: Invoice) -> bytes:
     book.add_sheet("Findings", _finding_table(invoice), _WIDTHS)
     book.add_sheet("Invoice", _head_table(invoice), _WIDTHS)
     return book.close()
-
-
-def _line_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
-    return _with_names(table_rows(invoice))
-
-
-def _entry_table(invoice: Invoice) -> Iterator[Sequence[Cell]]:
-    return _with_names(list_entry_rows(invoice))
 
 
 def _with_names(rows: Iterable[Mapping[str, Cell]]) -> Iterator[Sequence[Cell]]:

@@ -15,7 +15,8 @@ from pypdf import PdfReader
 from pipeline.core.errors import Refused
 from pipeline.core.json_input import check_shape, load_json
 from pipeline.documents.formats import ubl
-from pipeline.documents.formats.columns import read_treatment, unescape_formula
+from pipeline.documents.formats.cells import unescape_formula
+from pipeline.documents.formats.treatment_columns import read_treatment
 from pipeline.documents.formats.xlsx import TOO_LONG
 from pipeline.exports.schemas.plan import Treatment
 from pipeline.ops.verification import parsers

@@ -14,22 +14,13 @@ from hypothesis import strategies as st
 from openpyxl import load_workbook
 
 from pipeline.core.findings import Finding
-from pipeline.documents.formats.columns import escape_formula, unescape_formula
+from pipeline.documents.formats.cells import escape_formula, unescape_formula
 from pipeline.documents.formats.invoice import invoice_csv
 from pipeline.documents.formats.xlsx import invoice_xlsx
 from pipeline.documents.invoice.builder import build_invoice
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Unit
 from tests.documents.samples import build_facts, sample, unit_data
-
-#: The columns that a broker's import mapper needs, in its order.
-COLUMNS = """invoice_no invoice_date line_no sku description hts10 ch99_1 ch99_2 ch99_3 ch99_4 ch99_5 ch98 ch98_exempt_value ch98_dutiable_value ch98_exported_on ch98_proof
-spi origin export_country
-mid manufacturer_name manufacturer_addr1 manufacturer_city manufacturer_state manufacturer_zip manufacturer_country qty uom
-entry_qty entry_uom qty2 uom2 qty3 uom3 unit_price line_value currency fx_rate line_value_usd charges_usd gross_kg net_kg metal_type metal_kg
-melt_pour_country primary_smelt secondary_smelt cast_country us_metal_pct pga_flags pga_agency pga_program pga_processing
-pga_disclaim pga_data_ref related_party po_no package_ids sscc_list usmca_criterion usmca_cert_ref fda_product_code fcc_id
-cpsc_product_id cpsc_version ad_cvd_case notes""".split()
 
 #: Texts that a spreadsheet runs: functions, other programs (DDE), other books and sheets, with each of the signs.
 FORMULAS = (
@@ -91,13 +82,6 @@ def test_csv_parses_back_to_exact_values() -> None:
     assert (first["pga_flags"], first["pga_disclaim"]) == ("FD1", "A")
     assert first["pga_data"] == "FD1.reason=not a food contact surface claim"
     assert (first["package_ids"], first["sscc_list"]) == ("CTN-00001|CTN-00002", "")
-
-
-def test_columns_for_import_mappers_precede_columns_of_proof() -> None:
-    invoice = sample(2)
-    names = list(csv_rows(invoice)[0])
-    assert names[: len(COLUMNS)] == COLUMNS
-    assert {"line_ref", "pga_data", "treatment_digest", "export_treatment_digest"} <= {*names[len(COLUMNS) :]}
 
 
 def test_facts_of_attributes_and_agencies_have_columns() -> None:

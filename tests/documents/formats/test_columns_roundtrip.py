@@ -10,14 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline.core.money import format_plain
-from pipeline.documents.formats.columns import (
-    agency_columns,
-    chapter99_columns,
-    escape_formula,
-    metal_columns,
-    read_treatment,
-    unescape_formula,
-)
+from pipeline.documents.formats import treatment_columns as written
+from pipeline.documents.formats.cells import escape_formula, read_columns, unescape_formula
+from pipeline.documents.formats.treatment_columns import read_treatment
 from pipeline.exports.schemas.plan import Treatment, as_json
 
 TEXTS = st.text(st.sampled_from("a|\\=,#[]. '=+é漢"), min_size=1, max_size=12).map(str.strip).filter(bool)
@@ -65,19 +60,18 @@ TREATMENTS = st.fixed_dictionaries(
 ).map(Treatment.model_validate)
 
 
-def build_columns(treatment: Treatment) -> dict[str, str | None]:
-    metals = metal_columns(treatment.section232)
-    return {
-        **chapter99_columns(treatment.chapter99),
-        **{name: format_plain(cell) if isinstance(cell, Decimal) else cell for name, cell in metals.items()},
-        **agency_columns(treatment.pga),
-        "treatment_undetermined": treatment.undetermined,
-    }
+COLUMNS = {
+    **written.FIRST_HEADINGS, **written.HEADINGS, **written.METALS, **written.AGENCIES, **written.AGENCY_DATA,
+}  # fmt: skip
 
 
 @given(TREATMENTS)
 def test_columns_round_trip_treatment(treatment: Treatment) -> None:
-    cells = {name: escape_formula(cell or "") for name, cell in build_columns(treatment).items()}
+    columns = read_columns(COLUMNS, treatment) | {"treatment_undetermined": treatment.undetermined}
+    texts = {
+        name: format_plain(cell) if isinstance(cell, Decimal) else str(cell or "") for name, cell in columns.items()
+    }
+    cells = {name: escape_formula(text) for name, text in texts.items()}
     read = read_treatment({name: unescape_formula(cell) for name, cell in cells.items()})
     assert as_json(read) == as_json(treatment)
 

@@ -15,8 +15,8 @@ from pypdf import PdfReader
 
 from pipeline.deliveries.outbox.entry_facts import add_estimate
 from pipeline.documents.formats.entry_blocks import SUPPLIERS, divide_duties, list_blocks
-from pipeline.documents.formats.entry_import import find_estimate
 from pipeline.documents.formats.entry_worksheet import entry_worksheet
+from pipeline.documents.formats.facts import find_estimate
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports import examples
 from pipeline.exports.plans import hash_plan

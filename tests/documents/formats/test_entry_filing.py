@@ -13,10 +13,12 @@ from openpyxl import load_workbook
 from pypdf import PdfReader
 
 from pipeline.documents import broker_profile
+from pipeline.documents.formats.cells import read_columns
 from pipeline.documents.formats.entry_blocks import list_blocks
-from pipeline.documents.formats.entry_filing import filing_columns, has_filing, list_consignee_rows
-from pipeline.documents.formats.entry_import import entry_estimate, entry_import, find_estimate
+from pipeline.documents.formats.entry_filing import FILING_COLUMNS, has_filing, list_consignee_rows
+from pipeline.documents.formats.entry_import import entry_estimate, entry_import
 from pipeline.documents.formats.entry_worksheet import entry_worksheet
+from pipeline.documents.formats.facts import find_estimate
 from pipeline.documents.formats.invoice import invoice_json
 from pipeline.documents.formats.xlsx import invoice_xlsx
 from pipeline.documents.registry import render_documents
@@ -142,7 +144,7 @@ def test_invoice_without_filing_has_neither_tables_nor_blocks() -> None:
         assert "filing.csv" not in archive.namelist()
     beyond = [each.name for each in list_blocks(invoice, find_estimate(invoice)) if each.place == "beyond"]
     assert beyond == ["Summary due, computed", "Carrier (SCAC)"]
-    assert set(filing_columns(invoice).values()) == {None}
+    assert set(read_columns(FILING_COLUMNS, invoice).values()) == {None}
 
 
 @pytest.mark.pdf_engine
@@ -207,7 +209,6 @@ def test_only_entry_data_has_consignees_social_security_number() -> None:
 
 
 def test_profile_has_columns_of_filing() -> None:
-    assert tuple(filing_columns(sample(1))) == broker_profile.FILING_FIELDS
     profile = {
         "name": "Entry import",
         "filename": "entry.csv",

@@ -14,7 +14,7 @@ from pypdf import PdfReader
 
 from pipeline.core.templating import TEMPLATES
 from pipeline.documents.formats.entry_blocks import SUPPLIERS, list_blocks
-from pipeline.documents.formats.entry_import import find_estimate
+from pipeline.documents.formats.facts import find_estimate
 from pipeline.documents.formats.french import choose_words, read_catalogue
 from pipeline.documents.formats.invoice import invoice_html
 from pipeline.documents.formats.invoice_pdf import invoice_pdf

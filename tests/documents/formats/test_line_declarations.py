@@ -15,8 +15,9 @@ from pypdf import PdfReader
 from pipeline.documents import broker_profile as profiles
 from pipeline.documents.formats import catair
 from pipeline.documents.formats.entry_blocks import list_blocks
-from pipeline.documents.formats.entry_import import entry_import, find_estimate
+from pipeline.documents.formats.entry_import import entry_import
 from pipeline.documents.formats.entry_worksheet import entry_worksheet
+from pipeline.documents.formats.facts import find_estimate, list_entry_facts
 from pipeline.documents.formats.line_declarations import Lumber, find_lumber, list_licenses
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.documents.schemas.profile import MessageProfile
@@ -112,14 +113,14 @@ def test_line_without_a_declaration_names_who_supplies_it() -> None:
 
 def test_amounts_of_merged_lines_are_added_and_their_license_stands_once() -> None:
     invoice = merge(LUMBER | {"steelImportLicense": "S1"}, LUMBER | {"steelImportLicense": "S1"})
-    (line,) = invoice.entry_lines
-    assert find_lumber(line, invoice) == Lumber(Decimal("2500.00"), Decimal("1.0"), declared=True)
-    assert [number for _, number in list_licenses(line, invoice)] == ["S1"]
+    (line,) = list_entry_facts(invoice)
+    assert find_lumber(line) == Lumber(Decimal("2500.00"), Decimal("1.0"), declared=True)
+    assert [number for _, number in list_licenses(line)] == ["S1"]
 
 
 def test_lines_under_two_licenses_are_two_entry_lines() -> None:
     invoice = merge({"steelImportLicense": "S1"}, {"steelImportLicense": "S2"})
-    assert [number for line in invoice.entry_lines for _, number in list_licenses(line, invoice)] == ["S1", "S2"]
+    assert [number for line in list_entry_facts(invoice) for _, number in list_licenses(line)] == ["S1", "S2"]
 
 
 @pytest.mark.parametrize(
@@ -132,7 +133,7 @@ def test_lines_under_two_licenses_are_two_entry_lines() -> None:
 )
 def test_value_of_another_form_is_not_a_figure(change: dict[str, str], lumber: Lumber) -> None:
     invoice = declare(LUMBER | change)
-    assert find_lumber(invoice.entry_lines[0], invoice) == lumber
+    assert find_lumber(next(list_entry_facts(invoice))) == lumber
     (record,) = list_records(invoice, "5401")
     assert [*record.values()].count("") == 1
 

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from pipeline.customs.treatment import digest_treatment
-from pipeline.documents.formats.columns import Cell, escape_formula, table_rows
+from pipeline.documents.formats.cells import Cell, escape_formula
+from pipeline.documents.formats.columns import list_line_rows
 from pipeline.documents.formats.invoice import invoice_csv
 from pipeline.documents.formats.xlsx import WorkbookWriter, invoice_xlsx
 from pipeline.documents.schemas.invoice import Invoice
@@ -31,9 +32,10 @@ def build_cold_store_invoice() -> Invoice:
 
 def workbook(invoice: Invoice, written: Any) -> bytes:
     book = WorkbookWriter("Lines", date(2026, 11, 24), rows=10_000)
-    table: list[tuple[Cell, ...]] = [tuple(next(table_rows(invoice)))]
+    table: list[tuple[Cell, ...]] = [tuple(next(list_line_rows(invoice)))]
     table += [
-        tuple(written(cell) if isinstance(cell, str) else cell for cell in row.values()) for row in table_rows(invoice)
+        tuple(written(cell) if isinstance(cell, str) else cell for cell in row.values())
+        for row in list_line_rows(invoice)
     ]
     book.add_sheet("Lines", table, {})
     return book.close()
