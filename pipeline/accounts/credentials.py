@@ -131,11 +131,6 @@ def find_totp_step(secret: str, code: str, now: datetime) -> int | None:
     return found
 
 
-def generate_code(secret: str, now: datetime) -> str:
-    """Return the code of an authenticator app at the instant."""
-    return _totp(secret).generate(int(now.timestamp())).decode()
-
-
 def use_code(session: Session, settings: Settings, row: Credential, code: str, now: datetime) -> bool:
     """Accept a TOTP code or a recovery code once, in the caller's transaction; return whether it was accepted."""
     if row.totp_secret is None:

@@ -195,10 +195,6 @@ class RecordRules(ReferenceRow):
         """Return the place of a datum in the records of the agency, or None if none is known."""
         return next((place for place in self.elements.get(element, ()) if place.takes(agency)), None)
 
-    def find_hand_reason(self, element: str, agency: str) -> str | None:
-        """Return why a datum of the agency has no place in the records, or None if it has one or is not known."""
-        return next((one.reason for one in self.by_hand.get(element, ()) if one.takes(agency)), None)
-
     @cached_property
     def _fields(self) -> Mapping[str, tuple[RecordField, ...]]:
         return {record: tuple(map(_parse_field, fields, fields.values())) for record, fields in self.layouts.items()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
@@ -19,10 +19,11 @@ STATUS: Final = "probable"
 
 WIDTH: Final = 80
 
-# `name first-last kind need`: both columns inclusive and counted from 1. Kind X is text, left-aligned; N, N2: a number with
-# that many implied decimals, right-aligned with zeros; D: a date, MMDDYY; R: columns that are laid out already. Need M: the chapter says mandatory. Columns without
-# a field are filler. Fields that a plan never has are left out, unless they are mandatory: those are blanks with a name.
-_LAYOUTS: Final[Mapping[str, str]] = {
+#: The layouts: `name first-last kind need`, both columns inclusive and counted from 1. Kind X is text, left-aligned; N, N2: a
+#: number with that many implied decimals, right-aligned with zeros; D: a date, MMDDYY; R: columns that are laid out
+#: already. Need M: the chapter says mandatory. Columns without a field are filler. Fields that a plan never has are left
+#: out, unless they are mandatory: those are blanks with a name.
+LAYOUTS: Final[Mapping[str, str]] = {
     "10": "action 3-3 X M, filer_code 4-6 X M, entry_number 9-16 X M, port_of_entry 18-21 X M, entry_type 34-35 X M,"
     " mode_of_transport 36-37 X C, electronic_signature 39-39 X M, payment_type 51-51 X M, statement_date 52-57 D C,"
     " statement_month 58-59 X C, client_branch 60-61 X C, pga_data 68-68 X C",
@@ -87,15 +88,10 @@ class Column:
 @cache
 def list_columns(record: str) -> tuple[Column, ...]:
     """Return the fields of a record in order."""
-    found = [_FIELD.fullmatch(part.strip()) for part in _LAYOUTS[record].split(",")]
+    found = [_FIELD.fullmatch(part.strip()) for part in LAYOUTS[record].split(",")]
     return tuple(
         Column(each[1], int(each[2]), int(each[3]), each[4], each[5] == "M") for each in found if each is not None
     )
-
-
-def list_records() -> Iterator[str]:
-    """Yield the identifiers of all records."""
-    yield from _LAYOUTS
 
 
 @dataclass(frozen=True)
@@ -120,12 +116,6 @@ def write_record(record: str, **values: Datum) -> WrittenRecord:
             blank.append(f"{record} {column.name} {column.first}-{column.last}")
         line[column.first - 1 : column.first - 1 + len(text)] = text
     return WrittenRecord("".join(line), tuple(blank), tuple(cut))
-
-
-def read_record(line: str) -> dict[str, str]:
-    """Return the fields of a record by name, without the spaces around them; raises KeyError for an unknown record."""
-    record = next(name for name in sorted(_LAYOUTS, key=len, reverse=True) if line.startswith(name))
-    return {column.name: line[column.first - 1 : column.last].strip() for column in list_columns(record)}
 
 
 def _format_datum(value: Datum, column: Column) -> str:

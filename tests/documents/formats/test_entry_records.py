@@ -37,8 +37,14 @@ def pick(lines: list[str], record: str) -> list[str]:
     return [line for line in lines if line.startswith(record) and not line.startswith("*")]
 
 
+def read_record(line: str) -> dict[str, str]:
+    """Return the fields of a record by name, without the spaces around them."""
+    record = next(name for name in sorted(catair.LAYOUTS, key=len, reverse=True) if line.startswith(name))
+    return {column.name: line[column.first - 1 : column.last].strip() for column in catair.list_columns(record)}
+
+
 def test_layouts_do_not_overlap() -> None:
-    for record in catair.list_records():
+    for record in catair.LAYOUTS:
         columns = catair.list_columns(record)
         assert columns, record
         ends = [len(record), *(column.last for column in columns)]
@@ -53,7 +59,7 @@ def test_fields_come_back_from_their_columns() -> None:
     )
     assert (written.blank, written.cut) == ((), ())
     assert written.text == "507323930045 0000001235 0000000988 000000002400NO " + " " * 30
-    assert catair.read_record(written.text)["duty"] == "0000001235"
+    assert read_record(written.text)["duty"] == "0000001235"
 
 
 def test_blank_and_long_fields_are_named() -> None:
@@ -68,7 +74,7 @@ def test_blank_and_long_fields_are_named() -> None:
 def test_entry_summary_is_read_back_by_columns() -> None:
     invoice = build_full_invoice()
     lines = render(invoice, transactions=["AE"])
-    (header,) = map(catair.read_record, pick(lines, "10"))
+    (header,) = map(read_record, pick(lines, "10"))
     assert (header["action"], header["filer_code"], header["port_of_entry"], header["entry_type"]) == (
         "A",
         "XYZ",
@@ -76,18 +82,18 @@ def test_entry_summary_is_read_back_by_columns() -> None:
         "01",
     )
     assert (header["mode_of_transport"], header["entry_number"]) == ("30", "")
-    (content,) = map(catair.read_record, pick(lines, "11"))
+    (content,) = map(read_record, pick(lines, "11"))
     assert (content["importer_number"], content["state_of_destination"]) == ("12-3456789XX", "NY")
-    (bill,) = map(catair.read_record, pick(lines, "23"))
+    (bill,) = map(read_record, pick(lines, "23"))
     assert (bill["bill_issuer"], bill["bill_number"], bill["bill_type"]) == ("ABCD", "1234567", "")
-    items = [catair.read_record(line) for line in pick(lines, "40")]
+    items = [read_record(line) for line in pick(lines, "40")]
     assert [item["line"] for item in items] == ["001", "002", "003", "004"]
     assert [item["origin"] for item in items] == [line.country_of_origin for line in invoice.entry_lines]
-    merged = [catair.read_record(line) for line in pick(lines, "42")][1]
+    merged = [read_record(line) for line in pick(lines, "42")][1]
     assert (merged["range_1_first"], merged["range_1_last"], merged["range_2_first"]) == ("0002", "0002", "0005")
     estimate = invoice.estimate
     assert estimate is not None
-    tariff = [catair.read_record(line) for line in pick(lines, "50")]
+    tariff = [read_record(line) for line in pick(lines, "50")]
     numbers = Counter(row["hts"] for row in tariff)
     assert numbers == Counter(
         [
@@ -98,7 +104,7 @@ def test_entry_summary_is_read_back_by_columns() -> None:
     entered = sum(int(row["value"] or 0) for row in tariff)
     assert entered == estimate.total_entered_value_usd
     assert {line[2:9] for line in pick(lines, "54")} == {"08CA   "}
-    (totals,) = map(catair.read_record, pick(lines, "90"))
+    (totals,) = map(read_record, pick(lines, "90"))
     assert Decimal(totals["fees"]) / 100 == sum(fee.amount_usd for fee in estimate.fees)
     # The known part of a duty is not its total.
     assert (totals["duty"], bool(estimate.missing)) == ("", True)
@@ -124,9 +130,9 @@ def test_totals_with_a_fee_on_goods_have_the_duty_and_no_fees() -> None:
     (cotton,) = estimate.unpriced_fees
     only = estimate.model_copy(update={"missing": (cotton.text,), "duty_usd": Decimal("554.40")})
     lines = render(invoice.model_copy(update={"estimate": only}), transactions=["AE"])
-    totals = catair.read_record(pick(lines, "90")[0])
+    totals = read_record(pick(lines, "90")[0])
     assert (totals["duty"], totals["fees"]) == ("00000055440", "")
-    assert catair.read_record(pick(lines, "89")[0])["class_1"] == "499"
+    assert read_record(pick(lines, "89")[0])["class_1"] == "499"
     remarks = " ".join(line[2:].strip() for line in lines if line.startswith("*"))
     assert "estimate without the cotton fee (056)" in remarks
 
@@ -137,7 +143,7 @@ def test_known_duty_is_in_the_totals() -> None:
     assert estimate is not None
     known = estimate.model_copy(update={"missing": (), "duty_usd": Decimal("554.40")})
     lines = render(invoice.model_copy(update={"estimate": known}), transactions=["AE"])
-    assert catair.read_record(pick(lines, "90")[0])["duty"] == "00000055440"
+    assert read_record(pick(lines, "90")[0])["duty"] == "00000055440"
 
 
 def test_duties_of_the_lines_are_those_of_the_totals() -> None:
@@ -149,14 +155,14 @@ def test_duties_of_the_lines_are_those_of_the_totals() -> None:
         fourth["treatment"]["chapter99"] = [total]
 
     lines = render(sample(4, change=change, general="2%"), transactions=["AE"])
-    rows = [catair.read_record(line) for line in pick(lines, "50")]
+    rows = [read_record(line) for line in pick(lines, "50")]
     duties = {(row["hts"], row["duty"]) for row in rows if row["hts"][:2] != "99"}
     # The heading of the fourth line has its whole duty.
     assert duties == {
         ("98020050", ""), ("7323930045", "0000000040"), ("7323930060", "0000000000"), ("3924102000", "0000000100"),
         ("7323930045", ""),
     }  # fmt: skip
-    (totals,) = map(catair.read_record, pick(lines, "90"))
+    (totals,) = map(read_record, pick(lines, "90"))
     assert sum(int(row["duty"] or 0) for row in rows) == int(totals["duty"]) == 218_50
 
 
@@ -164,19 +170,19 @@ def test_cargo_release_is_read_back_by_columns() -> None:
     invoice = build_full_invoice()
     lines = render(invoice, transactions=["SE"])
     assert not pick(lines, "10")
-    (header,) = map(catair.read_record, pick(lines, "SE10"))
+    (header,) = map(read_record, pick(lines, "SE10"))
     assert (header["importer_type"], header["importer_number"], header["port_of_entry"]) == (
         "EI",
         "12-3456789XX",
         "0901",
     )
-    assert [catair.read_record(line)["entity"] for line in pick(lines, "SE30")] == ["SE", "BY", "CN"]
-    (_, buyer, _) = map(catair.read_record, pick(lines, "SE36"))
+    assert [read_record(line)["entity"] for line in pick(lines, "SE30")] == ["SE", "BY", "CN"]
+    (_, buyer, _) = map(read_record, pick(lines, "SE36"))
     assert (buyer["city"], buyer["region"], buyer["country"]) == ("BUFFALO", "NY", "US")
-    makers = [catair.read_record(line) for line in pick(lines, "SE50")]
+    makers = [read_record(line) for line in pick(lines, "SE50")]
     assert len(makers) == len(pick(lines, "SE40")) == len(invoice.entry_lines)
     assert makers[0]["name"] == "MAPLE GOODS LTD"
-    values = [int(catair.read_record(line)["value"] or 0) for line in pick(lines, "SE60")]
+    values = [int(read_record(line)["value"] or 0) for line in pick(lines, "SE60")]
     assert sum(values) == int(header["value"])
 
 
@@ -189,7 +195,7 @@ def test_agencies_records_follow_the_number_of_their_line() -> None:
     found = [line for line in lines if line[:2] in ("OI", "PG")]
     assert Counter(found) == Counter(f"{record:80}" for record in expected)
     assert lines[lines.index(found[0]) - 1].startswith("50")
-    assert catair.read_record(pick(lines, "10")[0])["pga_data"] == "Y"
+    assert read_record(pick(lines, "10")[0])["pga_data"] == "Y"
 
 
 def test_entry_of_500_lines_and_without_transport_facts() -> None:
@@ -198,8 +204,8 @@ def test_entry_of_500_lines_and_without_transport_facts() -> None:
         data["entry"] |= {"modeOfTransport": "other"}
 
     lines = render(sample(500, change=change))
-    assert catair.read_record(pick(lines, "10")[0])["mode_of_transport"] == ""
-    assert catair.read_record(pick(lines, "23")[0])["bill_number"] == ""
+    assert read_record(pick(lines, "10")[0])["mode_of_transport"] == ""
+    assert read_record(pick(lines, "23")[0])["bill_number"] == ""
     assert "23 bill_number 8-19" in " ".join(line[2:].strip() for line in lines if line.startswith("*"))
 
 
@@ -241,25 +247,23 @@ def use_filing(data: dict[str, Any]) -> None:
 
 def test_filing_consignees_and_trip_stand_in_their_columns() -> None:
     lines = render(sample(3, change=use_filing))
-    header = catair.read_record(pick(lines, "10")[0])
+    header = read_record(pick(lines, "10")[0])
     # The number of the entry names its filer, whatever the profile says.
     assert (header["filer_code"], header["entry_number"], header["payment_type"], header["statement_month"]) == (
         "ABC", "12345676", "7", "12",
     )  # fmt: skip
-    bond = catair.read_record(pick(lines, "31")[0])
+    bond = read_record(pick(lines, "31")[0])
     assert (bond["bond_type"], bond["surety_code"], bond["bond_amount"]) == ("9", "123", "0000002000")
-    assert catair.read_record(pick(lines, "20")[0])["location_of_goods"] == "F123"
-    assert catair.read_record(pick(lines, "21")[0])["trip"] == "T1234"
-    consignees = [
-        row["party_number"] for line in pick(lines, "47") if (row := catair.read_record(line))["party_type"] == "C"
-    ]
+    assert read_record(pick(lines, "20")[0])["location_of_goods"] == "F123"
+    assert read_record(pick(lines, "21")[0])["trip"] == "T1234"
+    consignees = [row["party_number"] for line in pick(lines, "47") if (row := read_record(line))["party_type"] == "C"]
     assert consignees == ["11-1111111AA", "22-2222222BB", "22-2222222BB"]
-    release = catair.read_record(pick(lines, "SE10")[0])
+    release = read_record(pick(lines, "SE10")[0])
     assert (release["filer_code"], release["entry_number"], release["bond_type"]) == ("ABC", "12345676", "9")
-    assert catair.read_record(pick(lines, "SE11")[0]) == {"location_of_goods": "F123", "trip": "T1234"}
-    assert catair.read_record(pick(lines, "SE17")[0]) == {"equipment": "TRL1"}
-    assert [catair.read_record(line)["entity"] for line in pick(lines, "SE30")] == ["SE", "BY"]
-    named = [catair.read_record(line) for line in pick(lines, "SE50")]
+    assert read_record(pick(lines, "SE11")[0]) == {"location_of_goods": "F123", "trip": "T1234"}
+    assert read_record(pick(lines, "SE17")[0]) == {"equipment": "TRL1"}
+    assert [read_record(line)["entity"] for line in pick(lines, "SE30")] == ["SE", "BY"]
+    named = [read_record(line) for line in pick(lines, "SE50")]
     numbers = [(row["number_type"], row["number"]) for row in named if row["entity"] == "CN"]
     assert numbers == [("EI", "11-1111111AA"), *[("EI", "22-2222222BB")] * 2]
 
@@ -271,8 +275,8 @@ def test_only_consignee_stands_in_the_header() -> None:
         data["parties"]["ultimateConsignees"] = [only | {"orderIds": []}]
 
     lines = render(sample(3, change=change))
-    assert catair.read_record(pick(lines, "11")[0])["consignee_number"] == "11-1111111AA"
-    entities = [catair.read_record(line) for line in pick(lines, "SE30")]
+    assert read_record(pick(lines, "11")[0])["consignee_number"] == "11-1111111AA"
+    entities = [read_record(line) for line in pick(lines, "SE30")]
     assert [(row["entity"], row["number"]) for row in entities] == [("SE", ""), ("BY", ""), ("CN", "11-1111111AA")]
 
 
@@ -299,7 +303,7 @@ def test_line_record_has_the_statement_for_an_antidumping_case(attributes: dict[
         data["lines"][0]["attributes"] |= attributes
 
     (line,) = pick(render(sample(1, change=change)), "40")
-    assert (line[59].strip(), catair.read_record(line)["non_reimbursement"]) == (column, column)
+    assert (line[59].strip(), read_record(line)["non_reimbursement"]) == (column, column)
 
 
 def test_missing_facts_of_the_records_are_findings() -> None:
@@ -349,7 +353,7 @@ def test_line_after_the_last_number_has_none() -> None:
     invoice = sample(1)
     late = invoice.entry_lines[0].model_copy(update={"number": 1000})
     lines = render(invoice.model_copy(update={"entry_lines": (late,)}), transactions=["AE"])
-    assert catair.read_record(pick(lines, "40")[0])["line"] == ""
+    assert read_record(pick(lines, "40")[0])["line"] == ""
     assert "40 line 5-7" in " ".join(line[2:].strip() for line in lines if line.startswith("*"))
 
 
@@ -361,7 +365,7 @@ def test_divided_value_stands_on_both_numbers() -> None:
     assert invoice.estimate is not None
     parts = invoice.estimate.lines[0].division
     assert parts is not None
-    values = {read["hts"]: int(read["value"] or 0) for read in map(catair.read_record, pick(render(invoice), "50"))}
+    values = {read["hts"]: int(read["value"] or 0) for read in map(read_record, pick(render(invoice), "50"))}
     assert values == {
         "98020050": parts.exempt_value_usd, "99038209": 0, "99030529": 0, "7323930045": parts.dutiable_value_usd,
     }  # fmt: skip

@@ -13,7 +13,6 @@ import pytest
 from pypdf import PdfReader
 
 from pipeline.documents import broker_profile as profiles
-from pipeline.documents.formats import catair
 from pipeline.documents.formats.entry_blocks import list_blocks
 from pipeline.documents.formats.entry_import import entry_import
 from pipeline.documents.formats.entry_worksheet import entry_worksheet
@@ -21,6 +20,7 @@ from pipeline.documents.formats.facts import find_estimate, list_entry_facts
 from pipeline.documents.formats.line_declarations import Lumber, find_lumber, list_licenses
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.documents.schemas.profile import MessageProfile
+from tests.documents.formats.test_entry_records import read_record
 from tests.documents.samples import sample
 
 RECORDS = Path(__file__).resolve().parents[3] / "examples" / "profiles" / "entry-records.json"
@@ -49,7 +49,7 @@ def merge(first: dict[str, str], second: dict[str, str]) -> Invoice:
 def list_records(invoice: Invoice, record: str) -> list[dict[str, str]]:
     profile = MessageProfile.model_validate_json(RECORDS.read_bytes())
     lines = profiles.profile_document(profile, invoice).body.decode("ascii").split("\r\n")
-    return [catair.read_record(line) for line in lines if line.startswith(record)]
+    return [read_record(line) for line in lines if line.startswith(record)]
 
 
 def read_lines(invoice: Invoice) -> list[dict[str, str]]:

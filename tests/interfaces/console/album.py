@@ -11,7 +11,7 @@ import httpx
 from sqlalchemy import update
 from sqlmodel import col
 
-from pipeline.accounts import credentials, people
+from pipeline.accounts import people
 from pipeline.accounts.one_time_links import Purpose
 from pipeline.core import tenancy
 from pipeline.core.tenancy import ALL_ACCOUNTS
@@ -24,7 +24,7 @@ from tests.support import factories
 from tests.support.browser import Album
 from tests.support.http_endpoint import Endpoint, Script
 from tests.support.logos import draw_logo
-from tests.support.people import PASSWORD, read_now, sign_in_client
+from tests.support.people import PASSWORD, generate_code, read_now, sign_in_client
 
 EMPTY: Final = {
     "home": "",
@@ -152,7 +152,7 @@ def add_sign_in(album: Album, harness: ApiHarness) -> None:
     link = invite(harness, "carl@maple.example")
     shown = album.add("sign-in set-up", lambda: stranger.get(link)).text
     album.add("sign-in set-up refused", lambda: stranger.post(link, data={"password": "short", "code": "1"}))
-    code = credentials.generate_code(read_totp_secret(shown), read_now(harness.runtime))
+    code = generate_code(read_totp_secret(shown), read_now(harness.runtime))
     album.add("recovery codes", lambda: stranger.post(link, data={"password": PASSWORD, "code": code}))
     album.add("used link", lambda: stranger.get(link))
     joins = invite(harness, "carl@maple.example", OTHER)

@@ -23,7 +23,16 @@ from pipeline.interfaces.console.people.sign_in_views import draw_qr_code
 from pipeline.interfaces.pages.session import sign_form
 from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.support import factories
-from tests.support.people import PASSWORD, TestPerson, add_person, find, read_actions, read_now, sign_in_client
+from tests.support.people import (
+    PASSWORD,
+    TestPerson,
+    add_person,
+    find,
+    generate_code,
+    read_actions,
+    read_now,
+    sign_in_client,
+)
 
 NAME = "exports_console"
 
@@ -179,7 +188,7 @@ def test_invited_person_sets_up_and_gets_recovery_codes(harness: ApiHarness) -> 
     assert (page.status_code, page.headers["referrer-policy"]) == (200, "same-origin")
     secret = read_totp_secret(page.text)
     assert client.get(address).text == page.text, "looking at a link does not use it"
-    right = {"password": PASSWORD, "code": credentials.generate_code(secret, read_now(harness.runtime))}
+    right = {"password": PASSWORD, "code": generate_code(secret, read_now(harness.runtime))}
     for wrong, message in (({"code": "000000"}, "The code is not"), ({"password": "short"}, "12 to 256 characters")):
         refused = client.post(address, data=right | wrong)
         assert (refused.status_code, message in refused.text) == (400, True)
