@@ -11,6 +11,13 @@ from pipeline.exports.schemas.plan import Line, Treatment, Unit
 #: The attribute of a line with the number that the account knows its order by. It says nothing about the goods.
 ORDER_NUMBER: Final = "orderNumber"
 
+#: What the lines of an entry line may differ in, and what only a part of must be equal. All other fields must be equal.
+_DIFFERENT: Final = frozenset(
+    "line_ref order_id sku description quantity unit_price line_value net_weight_kg gross_weight_kg".split()
+)
+_COMPARED_IN_PART: Final = frozenset({"entry_quantities", "chapter98", "attributes", "treatment"})
+_EQUAL: Final = tuple(name for name in Line.model_fields if name not in _DIFFERENT | _COMPARED_IN_PART)
+
 
 def group_entry_lines(unit: Unit) -> tuple[tuple[int, ...], ...]:
     """Return the numbers of the invoice lines of each entry line; both count from 1, in the order of the invoice.
@@ -28,15 +35,9 @@ def group_entry_lines(unit: Unit) -> tuple[tuple[int, ...], ...]:
 def _merge_key(line: Line) -> tuple[object, ...]:
     claim = line.chapter98
     return (
-        line.hts_code,
-        line.country_of_origin,
-        line.country_of_export,
-        line.manufacturer_ref,
-        line.unit,
+        *(getattr(line, name) for name in _EQUAL),
         tuple(each.unit for each in line.entry_quantities),
         claim and (claim.provision, claim.exported_on, claim.proof),
-        line.spi,
-        line.usmca_certificate_ref,
         tuple(sorted(each for each in line.attributes.items() if each[0] != ORDER_NUMBER)),
         _without_weights(line.treatment).model_dump_json(),
     )
