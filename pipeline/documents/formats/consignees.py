@@ -58,6 +58,3 @@ def _list_refs(package: PackageRow, by_number: Mapping[int, PackageRow]) -> Iter
     while current is not None:
         yield current.package_ref
         current = None if current.parent_number is None else by_number.get(current.parent_number)
-
-
-__all__ = ["describe_place", "find_package_consignees", "list_line_consignees"]

@@ -126,46 +126,24 @@ def _charge_rows(estimate: EntryEstimate) -> Iterator[dict[str, Cell]]:
 
 
 def _estimate_rows(estimate: EntryEstimate) -> Iterator[dict[str, Cell]]:
+    names = ("of", "code", "rate", "base_usd", "estimated_usd", "note", "source")
+    return (dict(zip(names, cells, strict=True)) for cells in _list_amounts(estimate))
+
+
+def _list_amounts(estimate: EntryEstimate) -> Iterator[tuple[Cell, ...]]:
     sources = {row.heading: f"{row.source} ({row.status})" for row in estimate.heading_sources}
     for line in estimate.lines:
         for duty in line.duties:
             edition = None if duty.source is None else "; ".join((duty.source, *estimate.editions))
-            yield {
-                "of": f"line {line.number}",
-                "code": duty.heading,
-                "rate": duty.rate,
-                "base_usd": line.entered_value_usd if duty.base_usd is None else duty.base_usd,
-                "estimated_usd": duty.amount_usd,
-                "note": "; ".join(each for each in (duty.note, duty.arithmetic) if each) or None,
-                "source": sources.get(duty.heading, edition),
-            }
+            base = line.entered_value_usd if duty.base_usd is None else duty.base_usd
+            note = "; ".join(each for each in (duty.note, duty.arithmetic) if each) or None
+            source = sources.get(duty.heading, edition)
+            yield f"line {line.number}", duty.heading, duty.rate, base, duty.amount_usd, note, source
     for tax in estimate.taxes:
-        yield {
-            "of": f"line {tax.line}",
-            "code": tax.section,
-            "rate": tax.rate,
-            "base_usd": None,
-            "estimated_usd": tax.amount_usd,
-            "note": f"tax on {tax.name}: {tax.arithmetic}" if tax.text is None else tax.text,
-            "source": f"{tax.source} ({tax.status})",
-        }
+        note = f"tax on {tax.name}: {tax.arithmetic}" if tax.text is None else tax.text
+        yield f"line {tax.line}", tax.section, tax.rate, None, tax.amount_usd, note, f"{tax.source} ({tax.status})"
     for fee in estimate.fees:
-        yield {
-            "of": "entry",
-            "code": fee.code,
-            "rate": fee.rate,
-            "base_usd": fee.base_usd,
-            "estimated_usd": fee.amount_usd,
-            "note": f"{fee.name}: {fee.arithmetic}",
-            "source": f"{fee.source} ({fee.status})",
-        }
-    for unpriced in estimate.unpriced_fees:
-        yield {
-            "of": "entry",
-            "code": unpriced.code,
-            "rate": None,
-            "base_usd": None,
-            "estimated_usd": None,
-            "note": unpriced.text,
-            "source": f"{unpriced.source} ({unpriced.status})",
-        }
+        note = f"{fee.name}: {fee.arithmetic}"
+        yield "entry", fee.code, fee.rate, fee.base_usd, fee.amount_usd, note, f"{fee.source} ({fee.status})"
+    for open_fee in estimate.unpriced_fees:
+        yield "entry", open_fee.code, None, None, None, open_fee.text, f"{open_fee.source} ({open_fee.status})"

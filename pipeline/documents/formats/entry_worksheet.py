@@ -194,6 +194,3 @@ def _in_cents(amount: Decimal) -> str:
 
 def _remarks(_invoice: Invoice, _cut: slice) -> dict[str, Any]:
     return {}
-
-
-__all__ = ["VERSION", "entry_worksheet"]

@@ -146,6 +146,3 @@ def _commodity_rows(invoice: Invoice) -> Iterator[dict[str, Cell]]:
             **read_columns(_PACKED, row),
             "consignees": join_values(each.name for each in list_line_consignees(invoice, line)),
         }
-
-
-__all__ = ["VERSION", "find_trip", "has_trip", "truck_manifest"]
