@@ -46,6 +46,9 @@ SERVERS = pytest.mark.servers
 DATABASE_FIXTURES: Final = frozenset({"database_url", "bare_database_url", "stack"})
 ON_SQLITE: Final = frozenset({"sqlite", "sqlite-memory"})
 
+#: Parameters of tests on RabbitMQ, which takes seconds of processor to start in each process.
+RABBITMQ: Final = frozenset({"rabbitmq", "rabbitmq_server", "postgres-rabbitmq"})
+
 #: Finds test modules that read the clock directly. Tests of code that reads it carry the mark themselves.
 _CLOCK: Final = re.compile(r"\b(datetime\.now|utc_now|time\.time)\(")
 
@@ -99,6 +102,10 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     """Mark tests that need a server, read the clock, open a browser or repeat a test on another database, for `-m`."""
     if _opens_browser(item.path):
         item.add_marker(pytest.mark.pages)
+    if "rabbitmq_server" in getattr(item, "fixturenames", ()) or RABBITMQ & {
+        str(each) for each in _params(item).values()
+    }:
+        item.add_marker(pytest.mark.system)
     if _is_twin(item) and item.get_closest_marker("databases") is None:
         item.add_marker(pytest.mark.twins)
     if SERVER_FIXTURES & set(getattr(item, "fixturenames", ())):
@@ -120,11 +127,13 @@ def _opens_browser(path: Path) -> bool:
 
 def _is_twin(item: pytest.Item) -> bool:
     """Return whether the same test also runs on SQLite."""
-    if not isinstance(item, pytest.Function) or not hasattr(item, "callspec"):
-        return False
     own = {each.args[0] for each in item.iter_markers("parametrize")}  # a test that chooses its database has no twin
-    params = item.callspec.params
+    params = _params(item)
     return any(params[each] not in ON_SQLITE for each in DATABASE_FIXTURES - own if each in params)
+
+
+def _params(item: pytest.Item) -> Mapping[str, object]:
+    return item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

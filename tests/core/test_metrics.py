@@ -86,6 +86,7 @@ print(folder.exists())
 """
 
 
+@pytest.mark.system
 def test_killed_children_stay_in_the_sums_and_their_files_go(run_program: Run) -> None:
     ran = run_program(POOL)
     assert ran.returncode == 0, ran.stderr

@@ -44,6 +44,7 @@ def test_nothing_is_imported_without_a_collector(tmp_path: Path) -> None:
     assert (ended.returncode, ended.stdout, ended.stderr) == (0, "False None False\n", "")
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("missing", ["opentelemetry.sdk", "opentelemetry.exporter"])
 def test_service_works_without_the_extra_and_says_so(missing: str, tmp_path: Path) -> None:
     before = f"sys.modules[{missing!r}] = None"

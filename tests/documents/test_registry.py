@@ -106,6 +106,7 @@ def _members(body: bytes) -> str:
     return summed.hexdigest()
 
 
+@pytest.mark.system
 def test_other_process_makes_same_bytes(documents: dict[str, Document]) -> None:
     script = (
         "from tests.documents.samples import build_full_invoice\n"

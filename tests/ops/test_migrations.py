@@ -106,6 +106,7 @@ def test_printed_upgrade_leads_to_the_models(bare_database: Database) -> None:
     assert nothing.getvalue() == ""
 
 
+@pytest.mark.system
 def test_alembic_works_on_the_database_of_the_settings(bare_database_url: str) -> None:
     def run(*arguments: str) -> str:
         command = [sys.executable, "-m", "alembic", *arguments]

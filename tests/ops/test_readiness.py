@@ -313,6 +313,7 @@ def list_document_attempts(workflow: WorkflowHarness) -> int:
         return session.scalars(select(col(Step.attempts)).where(col(Step.name) == "render_documents")).one()
 
 
+@pytest.mark.system
 @pytest.mark.pdf_engine
 def test_pdf_engine_that_does_not_start_is_reported_as_outage(
     workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch

@@ -15,7 +15,7 @@ from pipeline.exports.models import Account
 from tests.conftest import OwnServer, Stack
 from tests.support.servers import Redis, find
 
-pytestmark = pytest.mark.databases
+pytestmark = pytest.mark.system
 
 
 def test_database_is_migrated_and_empty(database_url: str) -> None:

@@ -86,6 +86,7 @@ def load_dictionary(language: str) -> Mapping[str, float]:
     return {word: counts[word] / counts.total_words for word in counts if counts[word] > UNSEEN}
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("member", ["foreign", "names"])
 def test_words_of_descriptions_and_charges_are_of_the_language_that_they_show(member: str) -> None:
     table: ForeignWords = getattr(description_rules(), member)

@@ -130,6 +130,7 @@ def read_printed(kind: str, invoice: Invoice) -> PrintedDocument:
     return read_printed_document(next(each.make(invoice) for each in KINDS if each.artifact_type == kind))
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", INVOICES)
 def test_text_never_leaves_margins_or_overlaps(name: str) -> None:
     invoice = INVOICES[name]()

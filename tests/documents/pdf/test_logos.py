@@ -119,6 +119,7 @@ def test_bombs_do_no_harm() -> None:
     assert prepare_logo(draw_logo()).width == 576, "the processes still work"
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("print_it", [invoice_pdf, packing_list_pdf])
 @pytest.mark.parametrize("lines", [1, 5, 60])
 @pytest.mark.parametrize("french", [False, True])

@@ -122,6 +122,7 @@ def test_facts_of_invoice_are_on_page() -> None:
         assert fact in text, fact
 
 
+@pytest.mark.system
 def test_document_in_parts_has_continuous_pages_and_all_rows(renderer: Renderer) -> None:
     invoice = sample(60)
     body = typeset(invoice, invoice_kind.TEMPLATE, split_rows([1] * 60, limit=25), renderer)

@@ -223,6 +223,7 @@ def test_account_scope_needs_no_extra_round_trip(harness: ApiHarness) -> None:
     ]
 
 
+@pytest.mark.system
 def test_owner_can_dump_and_restore_everything(harness: ApiHarness, own_url: str, postgres_server: PostgreSQL) -> None:
     dump = [str(Path(postgres_server.program).with_name("pg_dump")), "--enable-row-security", "--column-inserts"]
     plain = own_url.replace("+psycopg", "")

@@ -104,6 +104,7 @@ def _kilobytes(name: str) -> int:
     return int(found[1])
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("name", BODIES)
 def test_body_of_any_shape_needs_at_most_three_times_its_size(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     for limit in QUARTERED:

@@ -196,6 +196,7 @@ def test_skip_numbers_after_a_restore(commands: Commands) -> None:
     }
 
 
+@pytest.mark.system
 def test_log_lines_of_a_command_are_not_on_standard_output(commands: Commands, tmp_path: Path) -> None:
     commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
     skip = exports(["accounts", "skip-numbers", "acc_1", "--packages", "3", "--json"], commands.environment, tmp_path)

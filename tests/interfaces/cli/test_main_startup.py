@@ -70,6 +70,7 @@ def test_list_of_commands_loads_no_command(arguments: tuple[str, ...]) -> None:
     assert len(modules) < 400
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -102,6 +103,7 @@ def test_list_of_commands_has_their_help() -> None:
         assert exports.get_command(None, name).help == " ".join(first_paragraph.split())
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     ("words", "completed"),
     [

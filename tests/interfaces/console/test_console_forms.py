@@ -363,6 +363,7 @@ def find_token(client: httpx.Client) -> str:
     return read_csrf_token(client.get("/console/me").text)
 
 
+@pytest.mark.system
 def test_forms_change_the_database_only_for_the_roles_that_may(open_harness: Open) -> None:
     harness = open_harness(allow_private_destinations=True, delivery_schedule_seconds=(0.001,))
     world = build_world(harness)

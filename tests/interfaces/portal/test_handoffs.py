@@ -280,6 +280,7 @@ def test_purged_handoff_cannot_be_answered(harness: ApiHarness) -> None:
     assert browser.get(document).status_code == 409
 
 
+@pytest.mark.system
 def test_packages_of_a_large_handoff_are_paged_found_and_answered(harness: ApiHarness) -> None:
     export_id = hand_off(harness, units=23)
     browser = open_portal(harness, BROKER)

@@ -76,6 +76,7 @@ def test_change_of_any_byte_of_a_zip_is_reported(tmp_path: Path) -> None:
     assert [at for at in range(len(raw) + 1) if not is_reported(raw[:at] + b"\0" + raw[at:])] == []
 
 
+@pytest.mark.system
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None)
 @given(st.data())
 def test_changed_byte_is_reported_for_its_member(raw_bundle: bytes, verify_bytes: Verify, data: st.DataObject) -> None:

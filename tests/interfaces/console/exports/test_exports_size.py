@@ -63,6 +63,7 @@ def measure_page(harness: ApiHarness, client: httpx.Client, address: str) -> Cos
     return Cost([each for each in statements if not each.startswith("BEGIN")], sum(rows), len(page.content))
 
 
+@pytest.mark.system
 @pytest.mark.timeout(300)
 def test_pages_do_not_grow_with_the_units(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     # As for 500 units: their plan is not shown as a text, and each list has more rows than its page.
