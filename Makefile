@@ -34,7 +34,7 @@ QUIETLY := --metrics=off --disable-version-check
 CLIENT    := clients/typescript
 NPM_READY := $(CLIENT)/node_modules/.package-lock.json
 
-.PHONY: help setup demo kits wheel test pages pictures readme calendar leap-day leap-day-others coverage system lint fix semgrep audit sbom release fuzz contracts client fonts site money model faults soak bench ci clean
+.PHONY: help setup demo kits wheel test reached pages pictures readme calendar leap-day leap-day-others coverage system lint fix semgrep audit sbom release fuzz contracts client fonts site money model faults soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -47,6 +47,9 @@ demo: setup ## Run three example plans through every part on this machine and sh
 
 test: setup ## Run the tests of all parts (tests of servers that are not installed are skipped, unless CI is set)
 	$(VENV)/bin/pytest $(ON_TWO) $(PARTS)
+
+reached: setup ## Run the tests that a change reaches by imports, the nearest first; takes at most two minutes
+	$(VENV)/bin/python -m tests.support.reached $(ON_TWO) $(PARTS)
 
 pages: setup ## Run the tests of console and portal in a browser; takes three minutes
 	$(VENV)/bin/pytest $(ON_TWO) -m pages tests/interfaces
