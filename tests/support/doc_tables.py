@@ -9,9 +9,9 @@ A marker is a line of a page, `<!--KIND-->` or `<!--KIND:NAMES-->`:
 - `agency-data` lists the data of each agency program; programs of one agency with the same data share a row.
 - `agency-places` lists the places of these data in the records.
 - `agency-values` lists the values that agencies accept.
-- `findings` lists what the checks of a plan find, `metrics:PART` the metrics of a part of docs/metrics.yaml, `faults` the faults that tests make.
+- `findings` lists what the checks of a plan find, `metrics:PART` the metrics of a part of docs/metrics.yaml.
 - `queues` and `messages` list what the AsyncAPI document describes, `client-calls` the methods of the Python client.
-- `rows:FILE#PART` lists the names and texts of a part of a YAML file.
+- `rows:FILE#PART` and `texts:FILE#PART` list the names and texts of a YAML file, or of a part of it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ from tests.architecture.sources import ROOT
 
 #: Public methods of the client that its own calls use.
 _INNER: Final = {"perform", "iterate"}
-_FAULTS: Final = "tests/system/faults/faults.yaml"
 
 _MARKER: Final = re.compile(r"^<!--(?P<kind>[a-z-]+)(?::(?P<names>\S+))?-->$", re.MULTILINE)
 
@@ -71,8 +70,8 @@ def with_tables(text: str) -> str:
             ],
             "findings": _findings,
             "metrics": lambda: _metrics(names[0]),
-            "faults": lambda: (f"- **{name}**: {text}" for name, text in read_yaml(_FAULTS).items()),
-            "rows": lambda: _rows_of(*names[0].split("#")),
+            "rows": lambda: (f"- {_to_code(each)}: {text}" for each, text in _read_part(names[0]).items()),
+            "texts": lambda: (f"- **{each}**: {text}" for each, text in _read_part(names[0]).items()),
         }
         if found["kind"] not in tables:
             raise LookupError(f"unknown table: {found['kind']}")
@@ -101,9 +100,14 @@ def _messages() -> Iterator[str]:
             yield f"- `{name}`: {message['title']}"
 
 
-def _rows_of(file: str, part: str) -> Iterator[str]:
-    for names, text in read_yaml(file)[part].items():
-        yield f"- {' '.join(f'`{name}`' for name in names.split())}: {text}"
+def _read_part(place: str) -> dict[str, Any]:
+    file, _, part = place.partition("#")
+    found: dict[str, Any] = read_yaml(file)[part] if part else read_yaml(file)
+    return found
+
+
+def _to_code(names: str) -> str:
+    return " ".join(f"`{name}`" for name in names.split())
 
 
 def _findings() -> Iterator[str]:
