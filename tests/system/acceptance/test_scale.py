@@ -71,9 +71,9 @@ def test_small_export_does_not_wait_for_large_ones_of_another_account(
 
 @mark_own_stack("F30")
 def test_large_plan_is_executed_in_bounded_memory(
-    account: AccountClient, service: Service, record_property: Callable[[str, object], None]
+    account: AccountClient, on_redis: Distributed, record_property: Callable[[str, object], None]
 ) -> None:
-    record_property("megabytes", check_large(account, service, 2_000, 1_000, 240, LARGE_RESIDENT))
+    record_property("megabytes", check_large(account, on_redis, 2_000, 1_000, 240, LARGE_RESIDENT))
 
 
 @mark_own_stack("F30")

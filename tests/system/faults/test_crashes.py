@@ -208,7 +208,7 @@ def test_worker_killed_six_times_outside_a_step_completes_the_export(site: Site,
 def test_worker_killed_in_a_large_plan_records_nothing_twice(site: Site, case: OpenCase) -> None:
     with case() as one:
         one.arm("worker", set_kills(*LARGE), **LONG_LEASE)
-        export_id = one.accepted(one.client.plan(lines=400, packages=1_000))
+        export_id = one.accepted(one.client.plan(lines=120, packages=300))
         one.wait_until_finished([export_id])
         check_all_killed(one, LARGE, 1)
         assert one.list_states() == ["executed"]
@@ -216,7 +216,7 @@ def test_worker_killed_in_a_large_plan_records_nothing_twice(site: Site, case: O
         with site.runtime.db.read() as session:
             packages = select(col(ExportPackage.package_ref)).where(col(ExportPackage.export_id) == export_id)
             treated = select(col(LineTreatment.line_ref)).where(col(LineTreatment.export_id) == export_id)
-            for found, count in ((session.scalars(packages).all(), 1_000), (session.scalars(treated).all(), 400)):
+            for found, count in ((session.scalars(packages).all(), 300), (session.scalars(treated).all(), 120)):
                 assert len({*found}) == len(found) == count
 
 
