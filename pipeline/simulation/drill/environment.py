@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -180,9 +181,9 @@ def run_instance(
     environment: DrillEnvironment,
     lease_seconds: float,
     rng: random.Random,
-    on_request: Callable[[ReceivedRequest], None],
+    on_request: Callable[[str, ReceivedRequest], None],
 ) -> Iterator[ServiceInstance]:
-    """Yield an instance whose simulated partners pass every message to `on_request`; end all its processes afterwards.
+    """Yield an instance whose simulated partners pass their id and every message to `on_request`; end its processes afterwards.
 
     Raises DrillFailed if the instance does not start.
     """
@@ -237,13 +238,13 @@ def _settings(values: Mapping[str, Any]) -> Settings:
     return Settings.model_construct(**given)
 
 
-def _prepare_account(runtime: Runtime, stack: ExitStack, on_request: Callable[[ReceivedRequest], None]) -> str:
+def _prepare_account(runtime: Runtime, stack: ExitStack, on_request: Callable[[str, ReceivedRequest], None]) -> str:
     """Create the tables, the account and its partners, each with an endpoint here; return an API key of the account."""
     upgrade_database(runtime.db)
     service.create_account(runtime, ACCOUNT, "Drill", gs1_prefix=_GS1_PREFIX)
     for partner_id, kind in PARTNERS.items():
         signing_secrets: list[str] = []
-        receiver = stack.enter_context(WebhookReceiver(signing_secrets, on_request=on_request))
+        receiver = stack.enter_context(WebhookReceiver(signing_secrets, on_request=partial(on_request, partner_id)))
         partner = NewPartner(
             id=partner_id,
             kind=kind,

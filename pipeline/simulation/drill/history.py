@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
 from sqlalchemy import or_, select
 from sqlmodel import col
@@ -12,9 +12,9 @@ from sqlmodel import col
 from pipeline.core.errors import ArtifactConflict, StoreUnavailable
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Delivery
-from pipeline.exports.event_models import Event
-from pipeline.exports.models import Artifact, Export
+from pipeline.exports.models import Export
 from pipeline.exports.states import ACTIVE_STATES, DeliveryState
+from pipeline.simulation.evidence import ReceivedMessage, RunEvidence, Tables
 
 #: The last message that is sent for an export; it proves that the export ended well.
 EXPORT_EXECUTED: Final = "exports.export.executed.v1"
@@ -39,13 +39,11 @@ class SubmittedPlan:
 
 
 @dataclass(frozen=True)
-class PartnerMessage:
+class PartnerMessage(ReceivedMessage):
     """One message that a partner's endpoint accepted."""
 
-    received_at: float
-    message_id: str
-    event_type: str
-    export_id: str
+    event_type: str = ""
+    received_at: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -58,63 +56,26 @@ class Kill:
 
 
 @dataclass(frozen=True)
-class StoredExport:
-    """An export in the database; `failure` is the reason if it failed."""
-
-    export_id: str
-    batch_id: str
-    state: str
-    failure: str | None = None
-
-
-@dataclass(frozen=True)
-class StoredEvent:
-    """An event of the log; `subject` (unit, document) separates repeated events of the same type."""
-
-    export_id: str
-    seq: int
-    type: str
-    subject: str = ""
-
-
-@dataclass(frozen=True)
-class StoredDocument:
-    """A document's row; `is_intact` says whether the store holds exactly its bytes."""
-
-    export_id: str
-    name: str
-    is_intact: bool
-
-
-@dataclass(frozen=True)
-class StoredDelivery:
-    """A delivery in the database, with its state."""
-
-    export_id: str
-    message_id: str
-    state: str
-
-
-@dataclass(frozen=True)
-class StoredState:
-    """The contents of the database and the document store when no work is left."""
-
-    exports: Sequence[StoredExport]
-    events: Sequence[StoredEvent]
-    documents: Sequence[StoredDocument]
-    deliveries: Sequence[StoredDelivery]
-
-
-@dataclass(frozen=True)
 class DrillHistory:
-    """Everything that the judge uses; `inspected` maps each export to its final state in the API."""
+    """Everything that the judge uses; `inspected` maps each export to its final state in the API.
+
+    `tables` are the rows when no work is left, `intact` the SHA-256 of each document that the store holds unchanged, and
+    `tries` the number of attempts before a message is a dead letter.
+    """
 
     submissions: Sequence[SubmittedPlan]
     received: Sequence[PartnerMessage]
     kills: Sequence[Kill]
-    stored: StoredState
+    tables: Tables
+    intact: Collection[str]
+    tries: int
     inspected: Mapping[str, str]
     seconds: float
+
+    def evidence(self) -> RunEvidence:
+        """Return the part that the judge of every run reads."""
+        answers = [(each.batch_id, export_id) for each in self.submissions for export_id in each.export_ids]
+        return RunEvidence(self.tables, answers, self.received, self.intact, self.tries)
 
 
 _UNDELIVERED: Final = (DeliveryState.WAITING.value, DeliveryState.PENDING.value)
@@ -130,34 +91,9 @@ def is_unsettled(runtime: Runtime) -> bool:
         return bool(session.scalar(select(remaining)))
 
 
-def read_stored_state(runtime: Runtime) -> StoredState:
-    """Return the stored state for the judge."""
-    with runtime.db.read() as session:
-        exports = session.execute(select(col(Export.id), col(Export.batch_id), col(Export.state), col(Export.failure)))
-        stored_exports = [StoredExport(*row) for row in exports]
-        events = session.execute(select(col(Event.export_id), col(Event.seq), col(Event.type), col(Event.data)))
-        stored_events = [StoredEvent(export_id, seq, kind, _subject(data)) for export_id, seq, kind, data in events]
-        documents = session.execute(
-            select(col(Artifact.export_id), col(Artifact.unit_no), col(Artifact.artifact_type), col(Artifact.sha256))
-        ).all()
-        deliveries = session.execute(
-            select(col(Delivery.subject_id), col(Delivery.notification_id), col(Delivery.state))
-        )
-        stored_deliveries = [StoredDelivery(*row) for row in deliveries]
-    intact = {sha256: _is_intact(runtime, sha256) for sha256 in {row.sha256 for row in documents}}
-    return StoredState(
-        stored_exports,
-        stored_events,
-        [
-            StoredDocument(row.export_id, f"{row.artifact_type} of unit {row.unit_no}", intact[row.sha256])
-            for row in documents
-        ],
-        stored_deliveries,
-    )
-
-
-def _subject(data: dict[str, Any]) -> str:
-    return " ".join(str(data[name]) for name in ("unitNo", "artifactType") if name in data)
+def read_intact(runtime: Runtime, tables: Tables) -> Collection[str]:
+    """Return the SHA-256 of each recorded document that the store holds unchanged."""
+    return {sha256 for sha256 in {row["sha256"] for row in tables["artifacts"]} if _is_intact(runtime, sha256)}
 
 
 def _is_intact(runtime: Runtime, sha256: str) -> bool:

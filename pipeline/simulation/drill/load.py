@@ -91,12 +91,13 @@ class DrillLog:
         """Return the seconds since the start of the drill."""
         return time.monotonic() - self._started_at
 
-    def record_request(self, request: ReceivedRequest) -> None:
-        """Record a message that a partner's endpoint accepted; ignore a refused one."""
+    def record_request(self, partner_id: str, request: ReceivedRequest) -> None:
+        """Record a message that the partner's endpoint accepted; ignore a refused one."""
         if not 200 <= request.status < 300:
             return
         with self._lock:
-            self.receipts.append(PartnerMessage(self.elapsed(), request.event_id, request.event_type, request.subject))
+            about = (request.event_id, request.subject, partner_id, "webhook")
+            self.receipts.append(PartnerMessage(*about, event_type=request.event_type, received_at=self.elapsed()))
             if request.event_type == EXPORT_EXECUTED:
                 self._executed.add(request.subject)
 

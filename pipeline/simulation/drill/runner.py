@@ -16,6 +16,7 @@ from pipeline.simulation.drill.history import DrillHistory, Kill
 from pipeline.simulation.drill.judge import judge_history
 from pipeline.simulation.drill.load import DrillLog, LoadGenerator
 from pipeline.simulation.drill.report import DrillReport
+from pipeline.simulation.evidence import read_tables
 
 #: Small plans, of one unit and of several.
 PLANS: Final = ("cookware", "three-units")
@@ -59,8 +60,17 @@ def run_drill(
             load.stop()
         seconds = log.elapsed()
         inspected = {export.export_id: str(export.state) for export in instance.api.exports()}
-        stored = drill_history.read_stored_state(instance.runtime)
-        history = DrillHistory(log.submissions, [*log.receipts], done_kills, stored, inspected, seconds)
+        tables = read_tables(instance.runtime, ACCOUNT)
+        history = DrillHistory(
+            log.submissions,
+            [*log.receipts],
+            done_kills,
+            tables,
+            drill_history.read_intact(instance.runtime, tables),
+            len(instance.runtime.settings.delivery_schedule_seconds),
+            inspected,
+            seconds,
+        )
     return DrillReport(environment.stack, seed, lease_seconds, history, judge_history(history))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -32,13 +32,26 @@ EVENTS = (
 )
 
 
-def rows() -> Rows:
-    """Return the tables of one export that was executed without a fault."""
+def rows(export: str = EXPORT, batch: str = "batch_1", messages: Sequence[str] = (MESSAGE,)) -> Rows:
+    """Return the tables of one export that was executed without a fault, with a delivery of each message."""
+    steps = {"export_id": export, "state": "done", "fence": 1, "attempts": 1, "lease_until": None}
+    delivery = {
+        "subject_id": export,
+        "partner_id": PARTNER,
+        "channel": CHANNEL,
+        "state": "delivered",
+        "fence": 2,
+        "attempts": 1,
+        "attempts_not_counted": 0,
+        "lease_until": None,
+        "delivered_at": NOW + timedelta(seconds=2),
+    }
+    ids = {message: message.replace("msg_", "del_") for message in messages}
     return {
         "exports": [
             {
-                "id": EXPORT,
-                "batch_id": "batch_1",
+                "id": export,
+                "batch_id": batch,
                 "revision": 1,
                 "state": "executed",
                 "units_total": 1,
@@ -47,42 +60,17 @@ def rows() -> Rows:
                 "failure": None,
             }
         ],
-        "units": [{"export_id": EXPORT, "unit_no": 1}],
-        "steps": [
-            {
-                "export_id": EXPORT,
-                "unit_no": int(spec.per_unit),
-                "name": spec.name,
-                "state": "done",
-                "fence": 1,
-                "attempts": 1,
-                "lease_until": None,
-            }
-            for spec in STEPS
-        ],
-        "events": chain_events(EXPORT, 1, "worker", NOW, EVENTS),
-        "artifacts": [{"export_id": EXPORT, "unit_no": 1, "artifact_type": "cci_json", "sha256": BODY}],
-        "notifications": [{"id": MESSAGE, "export_id": EXPORT}],
-        "deliveries": [
-            {
-                "id": "del_1",
-                "subject_id": EXPORT,
-                "notification_id": MESSAGE,
-                "partner_id": PARTNER,
-                "channel": CHANNEL,
-                "state": "delivered",
-                "fence": 2,
-                "attempts": 1,
-                "attempts_not_counted": 0,
-                "lease_until": None,
-                "delivered_at": NOW + timedelta(seconds=2),
-            }
-        ],
-        "attempts": [{"delivery_id": "del_1", "number": 1, "outcome": "delivered"}],
+        "units": [{"export_id": export, "unit_no": 1}],
+        "steps": [{**steps, "unit_no": int(spec.per_unit), "name": spec.name} for spec in STEPS],
+        "events": chain_events(export, 1, "worker", NOW, EVENTS),
+        "artifacts": [{"export_id": export, "unit_no": 1, "artifact_type": "cci_json", "sha256": BODY}],
+        "notifications": [{"id": message, "export_id": export} for message in messages],
+        "deliveries": [{**delivery, "id": ids[message], "notification_id": message} for message in messages],
+        "attempts": [{"delivery_id": ids[message], "number": 1, "outcome": "delivered"} for message in messages],
     }
 
 
-RECEIPT = Receipt(MESSAGE, EXPORT, PARTNER, CHANNEL, NOW + timedelta(seconds=1), open_transactions=0)
+RECEIPT = Receipt(MESSAGE, EXPORT, PARTNER, CHANNEL, at=NOW + timedelta(seconds=1), open_transactions=0)
 
 
 def history() -> History:

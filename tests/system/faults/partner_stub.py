@@ -73,7 +73,7 @@ def start_partner_stub() -> Iterator[PartnerStub]:
                     json.loads(body)["subject"],
                     self.path.strip("/"),
                     "webhook",
-                    at,
+                    at=at,
                     taken=status is not None and 200 <= status < 300,
                     open_transactions=open_now,
                 )

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Final
 
+from pipeline.simulation.evidence import ReceivedMessage, RunEvidence, Tables
 from tests.system.faults.bounds import Recovery
 
-Row = Mapping[str, Any]
-
-#: The tables that the judge reads, each row as a mapping of its columns.
-TABLES = ("exports", "units", "steps", "events", "artifacts", "notifications", "deliveries", "attempts")
+#: The path of a document in the artifact store.
+KEPT_AT: Final = re.compile(r"sha256/(?P<a>[0-9a-f]{2})/(?P<b>[0-9a-f]{2})/(?P<sha256>(?P=a)(?P=b)[0-9a-f]{60})")
 
 
 @dataclass(frozen=True)
@@ -34,20 +34,15 @@ class Call:
 
 
 @dataclass(frozen=True)
-class Receipt:
-    """One message that the partner stub received, by `partner_id` and `channel`.
+class Receipt(ReceivedMessage):
+    """One message that the partner stub received.
 
     `at` is the time of receipt; None if the message waited in a queue. `taken` says whether the partner stub accepted
     it. `open_transactions` is the sender's own count (see `open_transactions.py`) or, if higher, the number that were
     open during the whole pause of the stub; None if unknown.
     """
 
-    message_id: str
-    export_id: str
-    partner_id: str
-    channel: str
     at: datetime | None = None
-    taken: bool = True
     open_transactions: int | None = None
 
 
@@ -59,7 +54,7 @@ class Snapshot:
     a run of the same plan without a fault, by export, unit and kind.
     """
 
-    tables: Mapping[str, Sequence[Row]]
+    tables: Tables
     files: Mapping[str, str] = field(default_factory=dict)
     reference: Mapping[tuple[str, int, str], str] = field(default_factory=dict)
     processes_left: Sequence[str] = ()
@@ -79,3 +74,18 @@ class History:
     canaries: Sequence[str] = ()
     tries: int = 1
     recoveries: Sequence[Recovery] = ()
+
+    def evidence(self) -> RunEvidence:
+        """Return the part that the product's judge reads."""
+        kept = {path: KEPT_AT.fullmatch(path) for path in self.snapshot.files}
+        return RunEvidence(
+            self.snapshot.tables,
+            [
+                (call.batch, call.export_id)
+                for call in self.calls
+                if call.method == "POST" and call.status in {200, 202} and call.export_id is not None
+            ],
+            self.receipts,
+            {match["sha256"] for path, match in kept.items() if match and self.snapshot.files[path] == match["sha256"]},
+            self.tries,
+        )

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from sqlalchemy import select, update
 from sqlmodel import SQLModel
@@ -17,29 +16,15 @@ from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export
 from pipeline.exports.states import ACTIVE_STATES
 from pipeline.exports.step_context import build_context
+from pipeline.simulation.evidence import read_tables
 from pipeline.workflow import render_documents
-from tests.system.faults.records import TABLES, Row, Snapshot
+from tests.system.faults.records import Snapshot
 
 
 def snapshot(runtime: Runtime, account_id: str, store: Path, *, again: Sequence[str] = ()) -> Snapshot:
     """Return the account's rows and the store's files; render documents of the exports in `again` to compare."""
-    tables: dict[str, Sequence[Row]] = {}
-    with runtime.db.read() as session:
-        of_account: dict[str, Any] = {}
-        for name in TABLES:
-            table = SQLModel.metadata.tables[name]
-            match name:
-                case "exports":
-                    wanted = table.c.account_id == account_id
-                case "attempts":
-                    wanted = table.c.delivery_id.in_([row["id"] for row in tables["deliveries"]])
-                case "deliveries":
-                    wanted = table.c.subject_id.in_(of_account)
-                case _:
-                    wanted = table.c.export_id.in_(of_account)
-            tables[name] = [dict(row) for row in session.execute(select(table).where(wanted)).mappings()]
-            if name == "exports":
-                of_account = {row["id"]: row for row in tables[name]}
+    tables = read_tables(runtime, account_id)
+    of_account = {row["id"]: row for row in tables["exports"]}
     reference: dict[tuple[str, int, str], str] = {}
     for export_id in again:
         reference |= _render_again(runtime, export_id, of_account[export_id]["units_total"])

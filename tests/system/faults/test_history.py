@@ -8,6 +8,7 @@ from datetime import timedelta
 import pytest
 
 from pipeline.exports.events import EventType, NewEvent
+from pipeline.simulation.judge import Violation
 from tests.system.faults.bounds import Recovery
 from tests.system.faults.forged import (
     ATTACHED,
@@ -36,7 +37,7 @@ from tests.system.faults.forged import (
     with_more,
     with_rows,
 )
-from tests.system.faults.history import INVARIANTS, Violation, violations
+from tests.system.faults.history import violations
 from tests.system.faults.records import Call, History
 
 EXECUTE, INSPECT = "/api/exports/execute", f"/api/exports/{EXPORT}"
@@ -228,7 +229,7 @@ def test_history_without_a_fault_has_no_violation() -> None:
 
 
 def test_each_invariant_has_forgeries() -> None:
-    assert list(FORGERIES) == list(INVARIANTS) == [f"I{number}" for number in range(1, 11)]
+    assert list(FORGERIES) == [f"I{number}" for number in range(1, 11)]
 
 
 @pytest.mark.parametrize(
@@ -241,7 +242,7 @@ def test_each_invariant_has_forgeries() -> None:
 )
 def test_forgery_breaks_its_invariant(invariant: str, forgery: History) -> None:
     """Some forgeries break other invariants too, as a missing event breaks the hash chain."""
-    assert invariant in {violation.invariant for violation in violations(forgery)}
+    assert invariant in {violation.promise for violation in violations(forgery)}
 
 
 def test_resent_message_may_be_received_again() -> None:
@@ -265,7 +266,7 @@ def test_resent_message_may_be_received_again() -> None:
     ],
 )
 def test_dead_letter_after_all_attempts_is_not_a_violation(given_up: History) -> None:
-    assert [each for each in violations(given_up) if each.invariant == "I5"] == []
+    assert [each for each in violations(given_up) if each.promise == "I5"] == []
 
 
 @pytest.mark.parametrize(
@@ -280,19 +281,19 @@ def test_dead_letter_after_all_attempts_is_not_a_violation(given_up: History) ->
     ],
 )
 def test_steps_of_a_claim_are_not_late(happened: list[NewEvent]) -> None:
-    assert [each for each in violations(build_stopped_history(*happened)) if each.invariant == "I3"] == []
+    assert [each for each in violations(build_stopped_history(*happened)) if each.promise == "I3"] == []
 
 
 def test_parallel_messages_may_each_be_retried_after_a_failure() -> None:
     failed = NewEvent(EventType.EXPORT_FAILED, {"step": "notify_broker", "unitNo": 0})
     held = [build_retry_event(step, 0) for step in ("notify_warehouse", "notify_operator")]
-    assert [each for each in violations(build_stopped_history(failed, *held)) if each.invariant == "I3"] == []
-    assert {each.invariant for each in violations(build_stopped_history(failed, held[0], held[0]))} >= {"I3"}
+    assert [each for each in violations(build_stopped_history(failed, *held)) if each.promise == "I3"] == []
+    assert {each.promise for each in violations(build_stopped_history(failed, held[0], held[0]))} >= {"I3"}
 
 
 def test_violation_names_the_invariant_and_the_message() -> None:
     found = violations(replace(history(), receipts=[]))
-    assert found == [Violation("I5", f"{(MESSAGE, PARTNER, CHANNEL)} is delivered but was not received")]
+    assert found == [Violation("I5", f"{(MESSAGE, PARTNER, CHANNEL)} is delivered but was not received", EXPORT)]
     assert str(found[0]).startswith("I5: ('msg_1', 'wh_1', 'webhook') is delivered")
 
 

@@ -11,13 +11,13 @@ from signal import SIGCONT, SIGSTOP
 
 import pytest
 
+from pipeline.simulation.evidence import Row
 from tests.support import factories
 from tests.support.on_day import library
 from tests.system.faults.case import Case
 from tests.system.faults.conftest import OpenCase
 from tests.system.faults.fork_server import ForkServer, start_fork_server
 from tests.system.faults.matrix import RABBITMQ, REDIS, SERVED, STACKS, fault
-from tests.system.faults.records import Row
 from tests.system.faults.site import Site
 
 #: The messages that one process holds: for each of two exports the customs broker's and the warehouse's.

@@ -16,6 +16,7 @@ from kombu import Connection
 
 from config.queues import EXECUTE
 from pipeline.core.runtime import Runtime
+from pipeline.simulation.evidence import Row
 from pipeline.workflow.steps import NOTIFY_STEPS
 from tests.conftest import SERVERS, Stack
 from tests.support.ports import LOOPBACK
@@ -26,7 +27,6 @@ from tests.system.faults.case import Case
 from tests.system.faults.conftest import OpenCase
 from tests.system.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, fault
 from tests.system.faults.proxy import proxy
-from tests.system.faults.records import Row
 from tests.system.faults.site import FAST_SETTINGS, Site
 from tests.system.faults.test_crashes import send_command
 from tests.system.faults.test_database import postgres

@@ -33,11 +33,11 @@ from pipeline.exports.models import Artifact, Export
 from pipeline.exports.states import ACTIVE_STATES, EXPORT_TRANSITIONS, DeliveryState, ExportState
 from pipeline.ops.migrations.runner import upgrade_database
 from pipeline.ops.rebuild import service as rebuild_service
+from pipeline.simulation.judge import find_early_dead_letters
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, STEPS_BY_NAME, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories
-from tests.system.faults.history import find_early_dead_letters
 from tests.system.model.endpoints import Endpoints
 
 PER_UNIT: Final = [spec.name for spec in STEPS if spec.per_unit]

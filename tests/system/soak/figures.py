@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from tests.system.faults.history import Violation
-from tests.system.faults.records import Row
+from pipeline.simulation.evidence import Row
+from pipeline.simulation.judge import Violation
 from tests.system.soak.gauges import find_maximum, kilobytes_a_minute, open_files
 from tests.system.soak.history import Record
 

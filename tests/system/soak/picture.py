@@ -30,7 +30,7 @@ from pipeline.simulation.drill.svg import (
     to_text,
     x_position,
 )
-from tests.system.faults.records import Row
+from pipeline.simulation.evidence import Row
 from tests.system.soak.history import Fault, Record
 
 OUTAGE: Final = "#c9d1db"

@@ -18,6 +18,7 @@ from pipeline.core import tenancy
 from pipeline.core.db import Database
 from pipeline.core.errors import DatabaseBusy
 from pipeline.ops.migrations.runner import upgrade_database
+from pipeline.simulation.judge import Violation
 from tests.conftest import Stack
 from tests.interfaces.contracts.sent import check_notifications
 from tests.support.ports import LOOPBACK, free_port
@@ -26,7 +27,7 @@ from tests.system.acceptance.programs import read_procfile
 from tests.system.faults.case import PERSONAL
 from tests.system.faults.client import Client
 from tests.system.faults.fork_server import start_fork_server
-from tests.system.faults.history import Violation, violations
+from tests.system.faults.history import violations
 from tests.system.faults.records import History
 from tests.system.faults.site import START_SECONDS, Program, Site, answers
 from tests.system.faults.snapshots import list_unfinished, snapshot

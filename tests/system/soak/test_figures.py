@@ -13,7 +13,7 @@ import pytest
 from lxml.etree import fromstring
 
 from pipeline.simulation.drill.svg import HEIGHT, WIDTH
-from tests.system.faults.history import Violation
+from pipeline.simulation.judge import Violation
 from tests.system.soak import partner_responses, task_messages
 from tests.system.soak.figures import Figure, Targets, figures
 from tests.system.soak.gauges import WARM_SECONDS
