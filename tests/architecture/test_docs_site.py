@@ -79,3 +79,12 @@ def test_site_has_the_tables_and_is_searched_without_a_server(site: Path) -> Non
         ("tests/system/faults/index.html", "A pool child is killed."),
     }:
         assert row in re.sub("<[^>]+>", "", (site / page).read_text(encoding="utf-8")), page
+
+
+def test_pages_that_people_write_stay_short() -> None:
+    """A word has a letter or a digit; code samples count. Tables that come from the code stand only in the site."""
+    listed = subprocess.run(["git", "ls-files", "*.md"], cwd=ROOT, check=True, capture_output=True, text=True).stdout
+    pages = [page for page in listed.split() if not page.startswith((".github", "CHANGELOG", "CODE_OF_CONDUCT"))]
+    words = {page: len(re.findall(r"\S*\w\S*", (ROOT / page).read_text(encoding="utf-8"))) for page in pages}
+    assert sum(count for page, count in words.items() if page.startswith(("README", "docs/"))) <= 24_000
+    assert sum(words.values()) <= 29_500
