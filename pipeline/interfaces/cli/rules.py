@@ -68,7 +68,7 @@ def list_rows(
     program: Annotated[str | None, typer.Option("--program", help="Only this program, such as S232_METALS.")] = None,
     on: Annotated[str | None, typer.Option("--on", metavar="DAY", help="Only rows in force on this day.")] = None,
     every: Annotated[bool, typer.Option("--all", help="Also rows of the entry and the agencies.")] = False,
-    markdown: Annotated[bool, typer.Option("--markdown", help="Print as in config/rules/open-questions.md.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print as a list in Markdown.")] = False,
     as_json: Json = False,
 ) -> None:
     """List the rows of chapter 99; with --all or --status also of the entry and the agencies."""
