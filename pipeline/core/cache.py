@@ -1,4 +1,4 @@
-"""Values that a process keeps: those used last, and those that take long to build, of which each is built once."""
+"""Values that a process keeps: those used last, and those that take long to build, each of them built once."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from pipeline.core.money import sum_exact
 from pipeline.documents.formats.cells import Columns
 from pipeline.documents.schemas.invoice import Invoice
 
-#: The columns that prove of which invoice a row is.
+#: The columns that prove to which invoice a row belongs.
 RECORD_COLUMNS: Final[Columns[Invoice]] = {
     "invoice_no": lambda invoice: invoice.header.number,
     "invoice_date": lambda invoice: invoice.header.invoice_date,
