@@ -74,7 +74,7 @@ def _find_unexecuted(history: DrillHistory) -> Iterator[Violation]:
 
 
 def _find_miscounted(history: DrillHistory) -> Iterator[Violation]:
-    """Yield a violation for each export and kind of message of which other than the plan's number arrived."""
+    """Yield a violation for each export and kind of message if another number than the plan's arrived."""
     ids: dict[tuple[str, str], set[str]] = defaultdict(set)
     for receipt in history.received:
         ids[receipt.export_id, receipt.event_type].add(receipt.message_id)
