@@ -17,8 +17,8 @@ from openpyxl import load_workbook
 from pypdf import PdfReader
 
 from pipeline.core.templating import environment, render
-from pipeline.documents.registry import ARTIFACT_TYPES, Document, artifact_types, render_documents
-from tests.documents.samples import build_full_invoice, build_truck_invoice, digest, sample
+from pipeline.documents.registry import ARTIFACT_TYPES, KINDS, Document, artifact_types, render_documents
+from tests.documents.samples import build_full_invoice, build_truck_invoice, digest, file_entry, sample
 
 NAMES = {
     "cci_json": "commercial_customs_invoice.json",
@@ -95,6 +95,16 @@ def test_bytes_match_golden_hashes(documents: dict[str, Document]) -> None:
     got = {kind: hashlib.sha256(document.body).hexdigest() for kind, document in documents.items() if kind in GOLDEN}
     got["cci_xlsx"] = _members(documents["cci_xlsx"].body)
     assert got == GOLDEN
+
+
+def test_bytes_of_a_filed_entry_by_truck_match_golden_hashes() -> None:
+    invoice = build_truck_invoice(file_entry)
+    assert {
+        kind.artifact_type: _members(kind.make(invoice)) for kind in KINDS if kind.media_type == "application/zip"
+    } == {
+        "entry_import": "e126dec9b52a2b7902a0ee791b7ec86db20878c0f56810b7adb55199a2cc193f",
+        "truck_manifest": "4493f6f2584815b6e647eaa352a97f067d93c203bb520f5299f990fdee0d56ad",
+    }
 
 
 def _members(body: bytes) -> str:

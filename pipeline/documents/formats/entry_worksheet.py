@@ -87,32 +87,25 @@ def _facts(rows: list[FactsOfEntry], invoice: Invoice, cut: slice) -> bytes:
     ]
     duties = divide_duties(invoice, estimate)
     facts["fees"] = [
-        {
-            "name": f"{row.name} ({row.code})",
-            "arithmetic": row.arithmetic,
-            "amount": _in_cents(row.amount_usd),
-            "source": f"{row.source} ({row.status})",
-        }
-        for row in estimate.fees
-    ] + [
-        {
-            "name": row.heading,
-            "arithmetic": row.arithmetic or row.rate,
-            "amount": _in_cents(row.amount_usd),
-            "source": row.note or row.source,
-        }
-        for row in duties.deposits
-        if row.amount_usd is not None
-    ]
-    facts["fees"] += [
-        {
-            "name": f"Tax on {row.name} of line {row.line} ({row.section})",
-            "arithmetic": row.arithmetic,
-            "amount": _in_cents(row.amount_usd),
-            "source": f"{row.source} ({row.status})",
-        }
-        for row in estimate.taxes
-        if row.amount_usd is not None
+        *(
+            _fee(f"{row.name} ({row.code})", row.arithmetic, row.amount_usd, f"{row.source} ({row.status})")
+            for row in estimate.fees
+        ),
+        *(
+            _fee(row.heading, row.arithmetic or row.rate, row.amount_usd, row.note or row.source)
+            for row in duties.deposits
+            if row.amount_usd is not None
+        ),
+        *(
+            _fee(
+                f"Tax on {row.name} of line {row.line} ({row.section})",
+                row.arithmetic,
+                row.amount_usd,
+                f"{row.source} ({row.status})",
+            )
+            for row in estimate.taxes
+            if row.amount_usd is not None
+        ),
     ]
     facts["estimate"] = _total_facts(estimate) | {
         "duty": None if duties.duty is None else _in_cents(duties.duty),
@@ -125,6 +118,10 @@ def _facts(rows: list[FactsOfEntry], invoice: Invoice, cut: slice) -> bytes:
     )
     facts["digests"] = digests
     return json.dumps(facts, ensure_ascii=False).encode()
+
+
+def _fee(name: str, arithmetic: str | None, amount: Decimal, source: str | None) -> dict[str, Any]:
+    return {"name": name, "arithmetic": arithmetic, "amount": _in_cents(amount), "source": source}
 
 
 def _line_facts(merged: MergedLine, entry: EntryLine, currency: str) -> dict[str, Any]:
