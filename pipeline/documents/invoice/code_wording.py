@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from functools import cache
 
+from pipeline.core.templating import SOURCES
 from pipeline.documents.invoice import wording
 from pipeline.documents.schemas.invoice import Printed
 
@@ -54,97 +56,23 @@ def _add_name(code: str, names: Mapping[str, str]) -> str:
     return f"{code} {names[code]}" if code in names else code
 
 
-#: What the rate of a chapter 99 heading applies to.
-BASES: Final[Mapping[str, str]] = {
-    "full_value": "of the full value",
-    "metal_content": "of the value of the metal",
-    "non_metal_content": "of the value without the metal",
-    "non_us_content": "of the value without the U.S. content",
-    "special_rate_only": "with the special rate only",
-    "total_with_column_1": "in all with the column 1 rate",
-    "us_content": "of the value of the U.S. content",
-}
-
-PACKAGE_TYPES: Final[Mapping[str, str]] = {
-    "BAG": "bag",
-    "BDL": "bundle",
-    "BOX": "box",
-    "CRT": "crate",
-    "CTN": "carton",
-    "DRM": "drum",
-    "PKG": "package",
-    "PLT": "pallet",
-}
-
-#: What a packer calls the units of the entry.
-PACKED_UNITS: Final[Mapping[str, str]] = {
-    "BBL": "barrels",
-    "CAR": "carats",
-    "CC": "cm³",
-    "CGM": "g of content",
-    "CKG": "kg of content",
-    "CM": "cm",
-    "CM2": "cm²",
-    "CM3": "cm³",
-    "CTN": "t of content",
-    "CYK": "kg clean yield",
-    "DOZ": "dozen",
-    "DPC": "dozen pcs",
-    "DPR": "dozen pairs",
-    "DS": "doses",
-    "FBM": "m of fiber",
-    "FT": "ft",
-    "G": "g",
-    "GAL": "gallons",
-    "GBQ": "GBq",
-    "GM": "g",
-    "GR": "gross",
-    "GRL": "gross lines",
-    "GRS": "gross",
-    "HUN": "hundred",
-    "JWL": "jewels",
-    "K": "thousand",
-    "KG": "kg",
-    "KM": "km",
-    "KM2": "thousand m²",
-    "KM3": "thousand m³",
-    "KWH": "kWh",
-    "L": "liters",
-    "LB": "lb",
-    "LNM": "m",
-    "M": "m",
-    "M2": "m²",
-    "M3": "m³",
-    "MBQ": "MBq",
-    "MG": "mg",
-    "ML": "ml",
-    "MWH": "MWh",
-    "NO": "pcs",
-    "OZ": "oz",
-    "PCS": "pcs",
-    "PFL": "proof liters",
-    "PK": "packs",
-    "PRS": "pairs",
-    "SFT": "sq ft",
-    "SQ": "squares",
-    "SYD": "sq yd",
-    "T": "t",
-    "THS": "thousand",
-    "W": "W",
-    "YD": "yd",
-}
+@cache
+def read_words() -> Mapping[str, Mapping[str, str]]:
+    """Return the words of `templates/documents/words.json`: of bases of rates, and what a packer calls packages and units."""
+    words: dict[str, dict[str, str]] = json.loads(SOURCES["documents/words.json"])
+    return words
 
 
 def format_basis(code: str) -> Printed:
     """Return what a rate applies to, such as `full_value` and `of the full value`."""
-    return Printed(code, BASES.get(code) or f"of the {wording.space_words(code)}")
+    return Printed(code, read_words()["bases"].get(code) or f"of the {wording.space_words(code)}")
 
 
 def format_package_type(code: str) -> Printed:
     """Return a type of packages, such as `CTN` and `carton`."""
-    return Printed(code, PACKAGE_TYPES.get(code, code))
+    return Printed(code, read_words()["package_types"].get(code, code))
 
 
 def format_packed_unit(code: str) -> Printed:
     """Return a unit of quantity as a packer calls it, such as `NO` and `pcs`."""
-    return Printed(code, PACKED_UNITS.get(code, code))
+    return Printed(code, read_words()["packed_units"].get(code, code))

@@ -23,8 +23,10 @@ from tests.documents.samples import sample
 
 
 def test_every_basis_and_unit_of_the_rules_has_words() -> None:
-    assert {row.basis for row in ruleset().rows} <= words.BASES.keys()
-    assert {each.code for each in unit_rules().units} - {*unit_rules().without_quantity} == words.PACKED_UNITS.keys()
+    assert {row.basis for row in ruleset().rows} <= words.read_words()["bases"].keys()
+    assert {each.code for each in unit_rules().units} - {*unit_rules().without_quantity} == words.read_words()[
+        "packed_units"
+    ].keys()
 
 
 @pytest.fixture
