@@ -82,7 +82,7 @@ def parse_rules(
             f"{manifest}: `reference` does not name {name}. Add it."
             for name in sorted(REFERENCE.keys() - named_files if complete else ())
         ]
-    reader.errors.clear()  # load_ruleset has already reported the errors of the manifest
+    reader.errors.clear()  # the ruleset has already reported the errors of the manifest
     reference: dict[str, ReferenceData] = {}
     for name in (each for each in REFERENCE if each in named_files and reader.read_text(each) is not None):
         try:

@@ -6,7 +6,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
 from functools import cached_property, lru_cache
-from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar
 
@@ -25,7 +24,7 @@ from pipeline.customs.reference.chapter99 import (
     RulesetManifest,
     in_ranges,
 )
-from pipeline.customs.reference.content import RulesContent, load_once, read_folder
+from pipeline.customs.reference.content import RulesContent, load_once
 from pipeline.customs.reference.hts_lists import (
     HtsList,
     ListFile,
@@ -169,11 +168,6 @@ def _find_lists(rules: Ruleset, hts_code: str, on: date) -> tuple[ListMatch, ...
 def ruleset(rules: RulesContent) -> Ruleset:
     """Return the ruleset of chapter 99 by which this context judges."""
     return parse_ruleset(rules)
-
-
-def load_ruleset(manifest: Path) -> Ruleset:
-    """Return the ruleset of a manifest and of the files that it names in the same folder. Raises what `parse_ruleset` does."""
-    return parse_ruleset(read_folder(manifest.parent), manifest.name)
 
 
 def parse_ruleset(rules: RulesContent, manifest: str = MANIFEST) -> Ruleset:

@@ -13,8 +13,8 @@ from pipeline.core.errors import RulesInvalid
 from pipeline.customs.reference.base import ReferenceRow
 from pipeline.customs.reference.bundle import REFERENCE, load_rules
 from pipeline.customs.reference.catalog import all_rows
-from pipeline.customs.reference.content import RULES
-from pipeline.customs.reference.ruleset import load_ruleset, ruleset
+from pipeline.customs.reference.content import RULES, read_folder
+from pipeline.customs.reference.ruleset import ruleset
 
 METALS = "headings/section232-metals.yaml"
 CANADA = "headings/section338-canada.yaml"
@@ -105,7 +105,7 @@ def test_every_heading_is_in_family_of_its_program() -> None:
 
 
 def test_content_hash_of_a_copy_is_the_same(folder: Path) -> None:
-    assert load_ruleset(folder / "ruleset.yaml").content_hash == ruleset().content_hash
+    assert read_folder(folder).content_hash == ruleset().content_hash
 
 
 @pytest.mark.parametrize("name", sorted(
@@ -114,7 +114,7 @@ def test_content_hash_of_a_copy_is_the_same(folder: Path) -> None:
 def test_content_hash_covers_every_file(folder: Path, name: str) -> None:
     with (folder / name).open("a", encoding="utf-8") as file:
         file.write("\n")
-    assert load_ruleset(folder / "ruleset.yaml").content_hash != ruleset().content_hash
+    assert read_folder(folder).content_hash != ruleset().content_hash
 
 
 class Slip(NamedTuple):

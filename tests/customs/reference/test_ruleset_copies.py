@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from types import CodeType
 from typing import Any
 
@@ -13,8 +12,6 @@ from pipeline.customs.chapter99.facts import LineFacts
 from pipeline.customs.chapter99.stack import decide_headings
 from pipeline.customs.reference import content, entry, pga, pga_layouts, ruleset
 from tests.support import factories
-
-MANIFEST = Path(content.RULES / ruleset.MANIFEST)
 
 
 def code(function: Any) -> CodeType:
@@ -58,14 +55,15 @@ def test_all_rules_load_once() -> None:
 
 def test_second_copy_decides_like_first() -> None:
     facts = LineFacts("7323930045", "CA", factories.TODAY, "S", claimed=frozenset({"9903.82.09", "9903.05.90"}))
+    first, second = (ruleset.parse_ruleset(content.read_folder(content.RULES)) for _ in range(2))
     choices = [
         [
             (choice.program.id, choice.yields_to, [item.verdict for item in choice.verdicts])
             for choice in decide_headings(facts, copy).choices
         ]
-        for copy in (ruleset.load_ruleset(MANIFEST), ruleset.load_ruleset(MANIFEST))
+        for copy in (first, second)
     ]
     assert choices[0] == choices[1]
-    for copy in (ruleset.load_ruleset(MANIFEST), ruleset.load_ruleset(MANIFEST)):
+    for copy in (first, second):
         for choice in decide_headings(facts, copy).choices:
             assert copy.programs_by_id[choice.program.id] is choice.program
