@@ -19,6 +19,7 @@ from tests.architecture.sources import (
     name_of,
     parse_source,
 )
+from tests.support.tables import table
 
 TEMPLATES = ROOT / "templates"
 JINJA_SUFFIXES = {".html", ".txt", ".xml", ".md"}
@@ -212,7 +213,7 @@ def test_templates_reject_missing_values_and_escape() -> None:
         assert escapes == (not name.endswith(".txt")), name
 
 
-@pytest.mark.parametrize("name", jinja_templates())
+@table("name", jinja_templates())
 def test_template_compiles_and_fails_without_values(name: str) -> None:
     template = templating.environment().get_template(name)
     if meta.find_undeclared_variables(parse_template(name)):
@@ -220,7 +221,7 @@ def test_template_compiles_and_fails_without_values(name: str) -> None:
             template.render()
 
 
-@pytest.mark.parametrize("name", jinja_templates())
+@table("name", jinja_templates())
 def test_template_does_not_calculate(name: str) -> None:
     arithmetic = (nodes.Add, nodes.Sub, nodes.Mul, nodes.Div, nodes.FloorDiv, nodes.Mod, nodes.Pow)
     calculations = [node.lineno for node in parse_template(name).find_all(arithmetic)]

@@ -14,8 +14,6 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
-
 from tests.architecture.sources import (
     ROOT,
     SOURCE_FOLDERS,
@@ -25,6 +23,7 @@ from tests.architecture.sources import (
     name_of,
     parse_source,
 )
+from tests.support.tables import table
 
 #: (file, bandit's rule) -> why it may stay. Remove an entry that bandit does not find any more.
 ACCEPTED: Final = {
@@ -153,7 +152,7 @@ def test_secrets_use_compare_digest() -> None:
     assert safely >= 5
 
 
-@pytest.mark.parametrize("template", sorted((ROOT / "templates").rglob("*.html")), ids=lambda path: path.name)
+@table("template", sorted((ROOT / "templates").rglob("*.html")))
 def test_template_has_no_unescaped_value_or_script(template: Path) -> None:
     # A script of the service itself is a file, never part of a page.
     text = re.sub(r'<script src="/console/assets/[a-z0-9.-]+" defer></script>', "", template.read_text())

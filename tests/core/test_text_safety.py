@@ -15,6 +15,7 @@ from pipeline.core.text_safety import (
     stacked_marks,
 )
 from tests.support.hostile_inputs import BREAKING, DECEIVING, ODD
+from tests.support.tables import table
 
 #: Texts with joiners, marks or shapes that their language needs.
 SPELLINGS = {
@@ -48,7 +49,7 @@ SPELLINGS = {
 }
 
 
-@pytest.mark.parametrize("language", SPELLINGS)
+@table("language", SPELLINGS)
 def test_spelling_of_every_language_is_readable(language: str) -> None:
     assert check_readable(SPELLINGS[language]) == SPELLINGS[language]
 
@@ -64,7 +65,7 @@ def test_deceptive_text_is_refused(trick: str) -> None:
         check_readable(DECEIVING[trick])
 
 
-@pytest.mark.parametrize(
+@table(
     ("text", "why"),
     [
         ("a\u202eb", "must not hold characters that change the direction of writing: U+202E (right-to-left override)"),
@@ -138,7 +139,7 @@ def test_make_legible_removes_deception_and_keeps_length(text: str) -> None:
     assert len(shown) == len(text.replace("\r\n", "\n"))
 
 
-@pytest.mark.parametrize("language", SPELLINGS)
+@table("language", SPELLINGS)
 def test_make_legible_keeps_spelling_of_every_language(language: str) -> None:
     assert make_legible(SPELLINGS[language]).replace(" ", "") == SPELLINGS[language].replace(" ", "").replace(
         "\u00a0", ""

@@ -11,6 +11,7 @@ from pipeline.customs.chapter99.section232 import data_needed
 from pipeline.customs.reference.content import RulesContent, packaged_rules, use_rules
 from tests.customs.cases import BAG, PAN, SHIRT, enter_on, findings, heading, list_findings, metal_row, with_changes
 from tests.support.factories import Json
+from tests.support.tables import table
 
 STACK = f"{PAN}/treatment/chapter99"
 Changes = list[tuple[str, Any]]
@@ -164,13 +165,13 @@ BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("breach", BREACHES)
+@table("breach", BREACHES)
 def test_difference_gives_one_finding_at_its_place(breach: str) -> None:
     changes, expected = BREACHES[breach]
     assert chapter99(with_changes(*changes)) == expected
 
 
-@pytest.mark.parametrize("breach", BREACHES)
+@table("breach", BREACHES)
 def test_difference_has_source_and_remedy(breach: str) -> None:
     for finding in findings(with_changes(*BREACHES[breach][0])):
         if finding.rule in RULES:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from datetime import date
 
-import pytest
-
 from pipeline.customs.chapter99.facts import LineFacts
 from pipeline.customs.chapter99.stack import ProgramChoice, decide_headings, explain_headings
 from pipeline.customs.reference.ruleset import ruleset
+from tests.support.tables import table
 
 AUTUMN = date(2026, 11, 24)
 CAR, VAN, BRAKE, BUS, TRUCK, SERVER, TABLET, DRONE, PLASTIC, BOLT = (
@@ -91,7 +90,7 @@ OFFERED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("program", "hts_code", "origin", "on", "spi", "headings"), OFFERED)
+@table(("program", "hts_code", "origin", "on", "spi", "headings"), OFFERED)
 def test_headings_are_offered_by_goods_origin_and_day(
     program: str, hts_code: str, origin: str, on: date, spi: str | None, headings: list[str]
 ) -> None:

@@ -11,6 +11,7 @@ from pipeline.customs.chapter99.facts import LineFacts, MetalFacts
 from pipeline.customs.chapter99.stack import decide_headings, explain_headings
 from pipeline.customs.reference.base import Metal
 from pipeline.customs.reference.ruleset import ruleset
+from tests.support.tables import table
 
 MARCH = date(2026, 3, 2)
 AUTUMN = date(2026, 11, 24)
@@ -221,7 +222,7 @@ DECIDED: dict[str, tuple[LineFacts, list[str]]] = {
 }
 
 
-@pytest.mark.parametrize("case", DECIDED)
+@table("case", DECIDED)
 def test_line_is_decided_by_rules_of_its_day(case: str) -> None:
     facts, expected = DECIDED[case]
     assert headings(facts) == expected

@@ -13,6 +13,7 @@ from pipeline.customs.reference.chapter99 import HeadingRow
 from pipeline.customs.reference.ruleset import ruleset
 from tests.customs.cases import heading, with_changes
 from tests.customs.chapter99.test_checks import STACK, chapter99, with_goods
+from tests.support.tables import table
 
 AUTUMN = date(2026, 11, 24)
 
@@ -69,7 +70,7 @@ def are_lists_disjoint(excepted: HeadingRow, row: HeadingRow) -> bool:
     return certified is not None and not excepted.when.lists and set(row.when.lists) <= set(certified.not_lists)
 
 
-@pytest.mark.parametrize(("general", "exceptions"), PAIRS, ids=EXCEPT)
+@table(("general", "exceptions"), PAIRS)
 def test_excepted_headings_are_decided_first(general: str, exceptions: tuple[str, ...]) -> None:
     rules = ruleset()
     place = {row: number for number, row in enumerate(rules.rows)}

@@ -27,6 +27,7 @@ from tests.customs.cases import (
 from tests.customs.foreign_importer import RESIDENT_AGENT
 from tests.support.factories import change_plan, plan
 from tests.support.memory import LINEAR, measure_cost_ratio
+from tests.support.tables import table
 
 
 @pytest.mark.parametrize(("units", "lines", "packages"), [(1, 3, 2), (1, 2, 5), (3, 7, 4)])
@@ -34,13 +35,13 @@ def test_good_plan_has_no_finding(units: int, lines: int, packages: int) -> None
     assert findings(plan(units, lines, packages)) == []
 
 
-@pytest.mark.parametrize("breach", BREACHES)
+@table("breach", BREACHES)
 def test_breach_gives_one_finding_at_its_place(breach: str) -> None:
     changes, expected = BREACHES[breach]
     assert list_findings(with_changes(*changes)) == expected
 
 
-@pytest.mark.parametrize("breach", BREACHES)
+@table("breach", BREACHES)
 def test_finding_has_remedy(breach: str) -> None:
     for finding in findings(with_changes(*BREACHES[breach][0])):
         assert finding.message.endswith((".", ":")) or finding.rule == "T01"

@@ -13,6 +13,7 @@ from pipeline.exports.schemas.plan import Plan
 from tests.customs.cases import UNIT, findings, list_findings, with_changes
 from tests.customs.transport_cases import canadian_export
 from tests.support.factories import Json
+from tests.support.tables import table
 
 SIDE = f"{UNIT}/canadianExport"
 PERMIT = {"kind": "permit", "number": "EIPA-100", "issuedBy": "Global Affairs Canada", "expiresOn": "2026-12-31"}
@@ -119,6 +120,6 @@ def test_business_number_has_check_digit(digits: str, *, valid: bool) -> None:
     assert is_business_number(digits) is valid
 
 
-@pytest.mark.parametrize("digits", [f"{number:09d}" for number in range(123456700, 123456800)])
+@table("digits", [f"{number:09d}" for number in range(123456700, 123456800)])
 def test_business_number_is_checked_as_by_an_independent_library(digits: str) -> None:
     assert is_business_number(digits) == bn.is_valid(digits)

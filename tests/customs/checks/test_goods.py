@@ -7,6 +7,7 @@ import pytest
 from pipeline.customs.reference.entry import attribute_rules
 from tests.customs.cases import PAN, UNIT, findings, list_findings, with_changes
 from tests.customs.intake_cases import goods
+from tests.support.tables import table
 
 PLACE = f"{UNIT}/invoice/discounts/1/name"
 FOREIGN = (
@@ -23,13 +24,13 @@ ENGLISH = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("name", FOREIGN)
+@table("name", FOREIGN)
 def test_name_in_another_language_has_finding(name: str) -> None:
     changes = with_changes((f"{UNIT}/invoice/discounts/-", {"name": name, "amount": "0"}))
     assert list_findings(changes) == [("V34", "warn", PLACE)]
 
 
-@pytest.mark.parametrize("name", ENGLISH)
+@table("name", ENGLISH)
 def test_name_in_english_has_no_finding(name: str) -> None:
     changes = with_changes((f"{UNIT}/invoice/discounts/-", {"name": name, "amount": "0"}))
     assert list_findings(changes) == []
@@ -97,7 +98,7 @@ DESCRIBED = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("number", "description", "rows", "words"), DESCRIBED, ids=[each[0] for each in DESCRIBED])
+@table(("number", "description", "rows", "words"), DESCRIBED)
 def test_class_is_asked_for_what_its_description_lacks(
     number: str, description: str, rows: set[str], words: str
 ) -> None:

@@ -7,6 +7,7 @@ import pytest
 from pipeline.customs.checks.mid import country_of_mid, derive_mid
 from pipeline.exports.schemas.plan import Address
 from tests.customs.cases import BAG, SHIRT, UNIT, findings, list_findings, with_changes
+from tests.support.tables import table
 
 MAKER = f"{UNIT}/parties/manufacturers/0"
 
@@ -89,7 +90,7 @@ def test_city_gives_three_letters(city: str, part: str) -> None:
     assert derive_mid("Bergstrom", address("1 Main Street", city)) == f"USBER1{part}"
 
 
-@pytest.mark.parametrize(
+@table(
     ("line1", "line2", "number"),
     [
         ("Suite 1000, 236 Main Street", None, "1000"),

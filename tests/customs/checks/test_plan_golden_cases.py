@@ -12,15 +12,16 @@ from pipeline.customs.reference.entry import RequiredAttribute, attribute_rules
 from tests.customs.cases import PAN, UNIT, findings, list_findings, with_changes
 from tests.customs.intake_cases import CERTIFICATE, INTAKE, SPECIFIC_DESCRIPTIONS
 from tests.support.factories import change_plan, plan
+from tests.support.tables import table
 
 
-@pytest.mark.parametrize("breach", INTAKE)
+@table("breach", INTAKE)
 def test_breach_gives_finding_at_its_place(breach: str) -> None:
     changes, expected = INTAKE[breach]
     assert list_findings(with_changes(*changes)) == expected
 
 
-@pytest.mark.parametrize("breach", INTAKE)
+@table("breach", INTAKE)
 def test_finding_is_sentence_with_remedy(breach: str) -> None:
     for finding in findings(with_changes(*INTAKE[breach][0])):
         assert finding.message.endswith(".")
@@ -50,7 +51,7 @@ CONDITIONS = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("row", attribute_rules().rows, ids=lambda row: row.name)
+@table("row", attribute_rules().rows)
 def test_required_attribute_is_accepted_from_attributes_or_description(row: RequiredAttribute) -> None:
     code = (row.prefixes[0] + "0" * 10)[:10]
     wording = f"Thing painted blue, {CONDITIONS.get(row.name, 'boxed')}"

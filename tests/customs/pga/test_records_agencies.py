@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
 
 from pipeline.customs.reference.pga import pga_rules
 from pipeline.customs.reference.pga_layouts import record_rules
 from tests.customs.cases import pga_row
 from tests.customs.pga.test_records import build_records
+from tests.support.tables import table
 
 MESSAGES: list[dict[str, Any]] = yaml.safe_load(Path(__file__).with_name("agency_messages.yaml").read_text("utf-8"))
 AGENCIES = {message["agency"] for message in MESSAGES}
@@ -26,9 +26,7 @@ ELSEWHERE = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "message", MESSAGES, ids=lambda each: "-".join((each["agency"], each["record"], *each["data"]))
-)
+@table("message", MESSAGES)
 def test_datum_stands_at_columns_of_message(message: dict[str, Any]) -> None:
     agency = message["agency"]
     flag, program = next(

@@ -15,6 +15,7 @@ from pipeline.customs.reference.pga_layouts import record_rules
 from pipeline.exports.schemas.plan import Pga, Plan
 from tests.customs.cases import PAN, pga_row, with_changes
 from tests.support.factories import Json
+from tests.support.tables import table
 
 ENTERED = date(2026, 11, 26)
 
@@ -104,7 +105,7 @@ ROWS = [
 WITHOUT_DATA = {("DEA", "MAC")}
 
 
-@pytest.mark.parametrize(("agency", "program", "key", "record"), ROWS)
+@table(("agency", "program", "key", "record"), ROWS)
 def test_datum_of_sources_is_built(agency: str, program: str, key: str, record: str) -> None:
     found = pga_rules().find_program(agency, program, ENTERED)
     assert found is not None
@@ -123,14 +124,10 @@ def test_every_program_is_in_the_list() -> None:
         assert required <= {key for agency, program, key, _ in ROWS if (agency, program) == (each.agency, each.program)}
 
 
-PROGRAM_DATA = [
-    pytest.param(program, key, id=f"{program.agency}-{program.program}-{key}")
-    for program in pga_rules().programs
-    for key in program.all_keys()
-]
+PROGRAM_DATA = [(program, key) for program in pga_rules().programs for key in program.all_keys()]
 
 
-@pytest.mark.parametrize(("program", "key"), PROGRAM_DATA)
+@table(("program", "key"), PROGRAM_DATA)
 def test_datum_has_columns_or_a_reason_and_a_line_on_worksheet(program: AgencyProgram, key: str) -> None:
     rules, agency = record_rules(), program.agency
     position, reasons = (
@@ -174,15 +171,15 @@ def test_every_known_key_belongs_to_a_program() -> None:
 
 
 def test_value_tables_fit_their_fields() -> None:
-    for table in pga_rules().values:
-        for agency in table.agencies or pga_rules().agencies:
-            for key in table.elements:
+    for values in pga_rules().values:
+        for agency in values.agencies or pga_rules().agencies:
+            for key in values.elements:
                 position = record_rules().find_position(key, agency)
                 if position is None or position.field is None:
                     continue
                 field = record_rules().find_field(position.record, position.field)
-                assert all(len(value.code) <= field.width for value in table.allowed), (table.name, agency)
-                assert position.codes.keys() <= {value.code for value in table.allowed}
+                assert all(len(value.code) <= field.width for value in values.allowed), (values.name, agency)
+                assert position.codes.keys() <= {value.code for value in values.allowed}
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from pipeline.customs.reference.pga import pga_rules
 from pipeline.customs.reference.pga_layouts import RecordField, RecordRules, record_rules
+from tests.support.tables import table
 
 RULES = record_rules()
 FIELDS = [(record, field) for record in RULES.layouts for field in RULES.fields_of(record)]
@@ -70,7 +71,7 @@ def sample(field: RecordField) -> str:
     return ("ABCDEFGHIJ" * 8)[:length] if field.kind == "A" else ("A1B2C3D4E5" * 8)[:length]
 
 
-@pytest.mark.parametrize("record", CHAPTER)
+@table("record", CHAPTER)
 def test_fields_match_columns_class_and_need_of_chapter(record: str) -> None:
     got = [
         f"{field.first}-{field.last} {field.kind}{field.decimals or ''} {'M' if field.mandatory else 'C'}"
@@ -83,7 +84,7 @@ def test_every_record_of_chapter_has_layout() -> None:
     assert RULES.layouts.keys() == CHAPTER.keys()
 
 
-@pytest.mark.parametrize(("record", "field"), FIELDS, ids=lambda each: getattr(each, "name", each))
+@table(("record", "field"), FIELDS)
 def test_field_fills_only_its_columns(record: str, field: RecordField) -> None:
     value = sample(field)
     text = RULES.format_record(record, {field.name: value}).text
@@ -97,14 +98,14 @@ def test_field_fills_only_its_columns(record: str, field: RecordField) -> None:
     assert text[field.last :].strip() == ""
 
 
-@pytest.mark.parametrize(("record", "field"), FIELDS, ids=lambda each: getattr(each, "name", each))
+@table(("record", "field"), FIELDS)
 def test_empty_field_is_blank_and_reported_if_mandatory(record: str, field: RecordField) -> None:
     written = RULES.format_record(record, {})
     assert written.text == record.ljust(80)
     assert (field.name in {trouble.field for trouble in written.problems}) is field.mandatory
 
 
-@pytest.mark.parametrize(("record", "field"), FIELDS, ids=lambda each: getattr(each, "name", each))
+@table(("record", "field"), FIELDS)
 def test_value_one_column_too_long_is_reported(record: str, field: RecordField) -> None:
     long = "1" * (field.width + 1)
     written = RULES.format_record(record, {field.name: "A" * len(long) if field.kind == "A" else long})
@@ -183,7 +184,7 @@ MARKS = {
 }
 
 
-@pytest.mark.parametrize(("character", "written"), RULES.characters.items())
+@table(("character", "written"), RULES.characters.items())
 def test_replacement_follows_from_the_name_of_the_character(character: str, written: str) -> None:
     name = unicodedata.name(character)
     if "QUOTATION MARK" in name:

@@ -5,8 +5,6 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Any
 
-import pytest
-
 from pipeline.customs.reference.pga import AgencyProgram
 from pipeline.documents.formats.pga_records import pga_records
 from pipeline.documents.schemas.invoice import Invoice
@@ -14,6 +12,7 @@ from pipeline.exports.schemas.pga_worksheet import Datum
 from tests.customs.cases import pga_row
 from tests.documents.formats.test_pga_records_complete import CASES, CODES, PARTIES, build_complete_row
 from tests.documents.samples import sample
+from tests.support.tables import table
 
 Json = dict[str, Any]
 
@@ -100,7 +99,7 @@ def read_file(row: Json) -> tuple[list[str], tuple[Datum, ...]]:
     return [line for line in lines if not line.startswith("*")], answer.data
 
 
-@pytest.mark.parametrize(("program", "processing"), CASES)
+@table(("program", "processing"), CASES)
 def test_every_value_stands_in_columns_of_worksheet(program: AgencyProgram, processing: str | None) -> None:
     row = build_complete_row(program, processing)
     records, data = read_file(row)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
 import yaml
 
 from pipeline.customs.reference.pga_layouts import RecordField, record_rules
+from tests.support.tables import table
 
 RULES = record_rules()
 SECOND: dict[str, str] = yaml.safe_load(Path(__file__).with_name("record_layouts.yaml").read_text("utf-8"))
@@ -37,7 +37,7 @@ def ours(record: str) -> dict[str, RecordField]:
     return {span(field): field for field in RULES.fields_of(record)}
 
 
-@pytest.mark.parametrize("record", SECOND)
+@table("record", SECOND)
 def test_columns_agree(record: str) -> None:
     expected = [part for each in ours(record) for part in PARTS.get(f"{record} {each}", [each])]
     assert [*second(record)] == expected
@@ -47,7 +47,7 @@ def test_both_have_the_same_records() -> None:
     assert SECOND.keys() == RULES.layouts.keys()
 
 
-@pytest.mark.parametrize("record", SECOND)
+@table("record", SECOND)
 def test_numbers_and_their_decimals_agree(record: str) -> None:
     theirs = second(record)
     for each, field in ours(record).items():
@@ -57,7 +57,7 @@ def test_numbers_and_their_decimals_agree(record: str) -> None:
         assert field.decimals == int(theirs[each]["decimals"] or 0), each
 
 
-@pytest.mark.parametrize("record", SECOND)
+@table("record", SECOND)
 def test_needs_agree(record: str) -> None:
     theirs = second(record)
     for each, field in ours(record).items():

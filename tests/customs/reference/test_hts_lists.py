@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from pipeline.customs.reference.hts_lists import HtsList, ListVersion, find_matching_lists, resolve_versions
 from pipeline.customs.reference.ruleset import ruleset
+from tests.support.tables import table
 
 APRIL, JUNE, AUTUMN, LATER = date(2026, 4, 6), date(2026, 6, 8), date(2026, 11, 24), date(2028, 1, 1)
 SOURCED = {"source": "a note", "confidence": "high", "status": "confirmed"}
@@ -83,7 +84,7 @@ def test_june_moves_provisions_to_lower_tier_and_own_list() -> None:
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(
+@table(
     ("hts_code", "on", "lists"),
     [
         ("7323930045", AUTUMN, ["(vii)"]),

@@ -6,9 +6,8 @@ import csv
 from datetime import date
 from pathlib import Path
 
-import pytest
-
 from pipeline.customs.reference.pga import AgencyFlag, pga_rules
+from tests.support.tables import table
 
 #: The Agency Tariff Code Reference of 2026-03-04 (a work of the US government), in the order of its table.
 TABLE = Path(__file__).with_name("agency_tariff_codes_2026_03_04.csv")
@@ -30,7 +29,7 @@ def find_flag(code: str) -> AgencyFlag:
     return found
 
 
-@pytest.mark.parametrize("row", read_table(), ids=lambda row: row["flag"])
+@table("row", read_table())
 def test_flag_is_that_of_the_table(row: dict[str, str]) -> None:
     flag = find_flag(row["flag"])
     assert flag.agency == row["agency"]
@@ -38,7 +37,7 @@ def test_flag_is_that_of_the_table(row: dict[str, str]) -> None:
     assert {*(flag.programs or pga_rules().find_programs(flag.agency, TODAY))} == {*row["programs"].split()}
 
 
-@pytest.mark.parametrize("row", [row for row in read_table() if row["need"] == "M"], ids=lambda row: row["flag"])
+@table("row", [row for row in read_table() if row["need"] == "M"])
 def test_disclaimers_are_those_of_the_table_or_of_the_agency(row: dict[str, str]) -> None:
     flag, limits = find_flag(row["flag"]), row["disclaimers"].split()
     if limits == ["none"]:

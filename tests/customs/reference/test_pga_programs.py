@@ -6,10 +6,10 @@ from datetime import date
 from pathlib import Path
 from typing import Any, Final
 
-import pytest
 import yaml
 
 from pipeline.customs.reference.pga import pga_rules
+from tests.support.tables import table
 
 TEXTS: Final[list[dict[str, Any]]] = yaml.safe_load(Path(__file__).with_name("agency_programs.yaml").read_text("utf-8"))
 TODAY: Final = date(2026, 11, 24)
@@ -30,13 +30,11 @@ def required_keys(row: dict[str, Any], condition: str | dict[str, str]) -> set[s
 
 
 CASES: Final = [
-    pytest.param(row, case, id=f"{row['program']} {case or ''}")
-    for row in TEXTS
-    for case in (row["if"] if isinstance(row.get("if"), list) else [row.get("if", {})])
+    (row, case) for row in TEXTS for case in (row["if"] if isinstance(row.get("if"), list) else [row.get("if", {})])
 ]
 
 
-@pytest.mark.parametrize(("row", "case"), CASES)
+@table(("row", "case"), CASES)
 def test_program_requires_what_the_paragraphs_ask_for(row: dict[str, Any], case: str | dict[str, str]) -> None:
     asked = {key for keys in row["paragraphs"].values() for key in keys}
     required = required_keys(row, case)
@@ -45,7 +43,7 @@ def test_program_requires_what_the_paragraphs_ask_for(row: dict[str, Any], case:
         assert required == asked, row["text"]
 
 
-@pytest.mark.parametrize("row", [row for row in TEXTS if "optional" in row], ids=lambda row: row["program"])
+@table("row", [row for row in TEXTS if "optional" in row])
 def test_program_takes_what_only_some_goods_need(row: dict[str, Any]) -> None:
     agency, program = row["program"].split()
     found = pga_rules().find_program(agency, program, TODAY)

@@ -12,6 +12,7 @@ import pytest
 from yaml import safe_load
 
 from pipeline.customs.reference.entry import RequiredAttribute, attribute_rules, description_rules, mid_rules
+from tests.support.tables import table
 
 #: The classes of goods of 19 CFR 141.89(a): numbers and what the invoice must say, in the words of the regulation.
 CLASSES = Path(__file__).parent / "cfr_19_141_89.yaml"
@@ -42,13 +43,13 @@ def list_numbers(name: str) -> list[str]:
     return [*one.get("codes", ()), *one.get("now", ()), *one.get("headings", ())]
 
 
-@pytest.mark.parametrize("row", OF_A_CLASS, ids=lambda row: row.name)
+@table("row", OF_A_CLASS)
 def test_required_attribute_is_asked_for_goods_of_its_class(row: RequiredAttribute) -> None:
     numbers = tuple(number for name in list_classes(row) for number in list_numbers(name))
     assert [prefix for prefix in row.prefixes if not prefix.startswith(numbers)] == []
 
 
-@pytest.mark.parametrize("row", OF_A_CLASS, ids=lambda row: row.name)
+@table("row", OF_A_CLASS)
 def test_required_attribute_says_what_the_regulation_asks(row: RequiredAttribute) -> None:
     texts = " ".join(read_classes()["classes"][name]["text"] for name in list_classes(row))
     assert stems(row.requirement) - stems(texts) - stems(GRAMMAR) == set()

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.customs.reference.units import UnitOfQuantity, unit_rules
+from tests.support.tables import table
 
 #: What each code means in the words of three lists: CATAIR Appendix C (2016-02-22), the code key of the USITC's tariff database,
 #: and the unit codes of Schedule B in a carrier's manual. `tariff` has the units that the USITC's export of HTSUS 2025
@@ -69,13 +70,13 @@ def test_codes_are_those_of_the_lists() -> None:
     assert {code for code, row in UNITS.items() if not row["appendix_c"]} == {"DS", "GM", "GRS", "MWH", "THS"}
 
 
-@pytest.mark.parametrize("row", read_lists(), ids=lambda row: row["code"] or "none")
+@table("row", read_lists())
 def test_units_of_the_tariff_have_their_code(row: dict[str, str]) -> None:
     found = [unit_rules().find_unit(name) for name in list_printed(row)]
     assert {unit and unit.code for unit in found} <= {row["code"] or None}
 
 
-@pytest.mark.parametrize("unit", unit_rules().units, ids=lambda unit: unit.code)
+@table("unit", unit_rules().units)
 def test_names_are_printed_in_the_tariff_or_say_what_the_lists_say(unit: UnitOfQuantity) -> None:
     row = UNITS[unit.code]
     printed = {re.sub(r"[.\s]+", " ", name.lower()).strip() for name in list_printed(row)}

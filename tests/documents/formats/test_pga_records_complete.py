@@ -15,6 +15,7 @@ from pipeline.documents.formats.pga_records import pga_records
 from pipeline.exports.schemas.plan import Pga, Plan
 from tests.customs.cases import PAN, pga_row, with_changes
 from tests.documents.samples import sample
+from tests.support.tables import table
 
 Json = dict[str, Any]
 
@@ -171,14 +172,10 @@ def build_complete_row(program: AgencyProgram, processing: str | None, **more: A
     return pga_row(flag, program.agency, **codes, data=data, **more)
 
 
-CASES = [
-    pytest.param(program, processing, id=f"{program.agency}-{program.program}-{processing}")
-    for program in pga_rules().programs
-    for processing in (*program.processing, None)
-]
+CASES = [(program, processing) for program in pga_rules().programs for processing in (*program.processing, None)]
 
 
-@pytest.mark.parametrize(("program", "processing"), CASES)
+@table(("program", "processing"), CASES)
 def test_every_answer_is_in_records_or_named_as_omitted(program: AgencyProgram, processing: str | None) -> None:
     row = build_complete_row(program, processing)
     records, remarks = read_text(row)

@@ -21,6 +21,7 @@ from pipeline.deliveries import remedies
 from pipeline.interfaces.cli.main import COMMANDS, NOUNS, app
 from tests.support import factories
 from tests.support.command_line import ROOT, Commands
+from tests.support.tables import table
 
 NAMES = "|".join((*COMMANDS, *NOUNS))
 #: A command stands in backticks, after a colon, or on its own line; two spaces or the end of a style follow it.
@@ -103,12 +104,12 @@ def test_every_printed_command_is_collected() -> None:
     assert len(PRINTED_COMMANDS) > 25
 
 
-@pytest.mark.parametrize("command", sorted(command for command, explains in PRINTED_COMMANDS.items() if not explains))
+@table("command", sorted(command for command, explains in PRINTED_COMMANDS.items() if not explains))
 def test_printed_command_parses(command: str) -> None:
     parse(command)
 
 
-@pytest.mark.parametrize("command", sorted(command for command, explains in PRINTED_COMMANDS.items() if explains))
+@table("command", sorted(command for command, explains in PRINTED_COMMANDS.items() if explains))
 def test_command_named_in_an_explanation_exists_with_its_options(command: str) -> None:
     with suppress(
         click.exceptions.MissingParameter, click.exceptions.BadOptionUsage, click.exceptions.NoArgsIsHelpError

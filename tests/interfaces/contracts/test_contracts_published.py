@@ -16,11 +16,12 @@ from pipeline.interfaces.contracts.asyncapi import QUEUES_BY_TYPE
 from pipeline.interfaces.contracts.examples.catalog import read_example
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
 from tests.interfaces.contracts import published, sent
+from tests.support.tables import table
 
 SENT = {*MESSAGES, CONNECTION_TEST}
 
 
-@pytest.mark.parametrize("name", published.names())
+@table("name", published.names())
 def test_schema_does_not_break_the_published_one(name: str) -> None:
     assert published.list_breaks(name) == [], published.REMEDY
 
@@ -32,7 +33,7 @@ def test_additions_are_published() -> None:
     assert differing == [], "run `make contracts`: it publishes what only adds, and refuses the rest"
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@table("name", PUBLISHED)
 def test_example_fits_its_schema(name: str) -> None:
     jsonschema_rs.meta.validate(build_json_schema(name))
     published_one = PUBLISHED[name]

@@ -10,6 +10,7 @@ import pytest
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED
 from tests.interfaces.contracts import published
 from tests.interfaces.contracts.compatibility import Json, find_breaks
+from tests.support.tables import table
 
 SCHEMA: Json = {
     "type": "object",
@@ -136,7 +137,7 @@ def test_new_union_member_breaks_only_readers() -> None:
     assert find_breaks(after, before, outbound=False) == ['/way/channel: may no longer be "email"']
 
 
-@pytest.mark.parametrize("name", published.names())
+@table("name", published.names())
 def test_break_of_every_published_schema_is_detected(name: str) -> None:
     """For each published schema: remove its first member, and make its required members optional, or require all."""
     schema, outbound = published.read(name), PUBLISHED[name].outbound
