@@ -29,6 +29,7 @@ from pipeline.deliveries.channels.webhook import WebhookChannel
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories
+from tests.support.tables import table
 
 ORACLE = Policy()
 
@@ -94,7 +95,7 @@ def resolve_to(*addresses: str) -> Any:
     return ask
 
 
-@pytest.mark.parametrize("host", HOSTILE)
+@table("host", HOSTILE)
 def test_webhook_to_hostile_host_does_not_connect(
     make_runtime: OpenRuntime, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -131,7 +132,7 @@ def test_neighbours_of_cloud_metadata_addresses_are_private(address: str) -> Non
     assert resolve_allowed(address, 25, 2, private=True) == [address]
 
 
-@pytest.mark.parametrize("host", [host for host in HOSTILE if "%" not in host and host != "0"])
+@table("host", [host for host in HOSTILE if "%" not in host and host != "0"])
 def test_sftp_to_hostile_host_does_not_connect(
     make_runtime: OpenRuntime, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

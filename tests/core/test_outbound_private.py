@@ -7,6 +7,7 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from pipeline.deliveries.channels.sftp import SftpChannel
 from pipeline.deliveries.channels.webhook import WebhookChannel
 from tests.core.test_outbound import HOSTILE, ORACLE
 from tests.support.certificates import Authority
+from tests.support.tables import table
 
 #: More spellings of reserved addresses: metadata services through IPv6, multicast, old anycast blocks.
 MORE = """
@@ -105,11 +107,11 @@ def connection_attempts(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return tried
 
 
-@pytest.mark.parametrize("host", PRIVATE_HOSTS)
-@pytest.mark.parametrize("channel", CHANNELS)
+@table(("channel", "host"), product(CHANNELS, PRIVATE_HOSTS))
 def test_reserved_address_is_not_reached_if_private_addresses_are_allowed(
     channel: str, host: str, connection_attempts: list[str]
 ) -> None:
+    connection_attempts.clear()
     if channel == "file" and host == "0":
         host = "0.0.0.0"  # noqa: S104 - the schema of such addresses refuses the short form
     with pytest.raises(ChannelUnavailable):
