@@ -34,7 +34,7 @@ QUIETLY := --metrics=off --disable-version-check
 CLIENT    := clients/typescript
 NPM_READY := $(CLIENT)/node_modules/.package-lock.json
 
-.PHONY: help setup demo kits wheel test reached pages pictures readme calendar leap-day leap-day-others coverage system lint fix semgrep audit sbom release fuzz contracts client fonts site money model faults soak bench ci clean
+.PHONY: help setup demo kits wheel test reached pages pictures readme calendar leap-day leap-day-others coverage system lint fix semgrep audit sbom release fuzz contracts rules-id client fonts site money model faults soak bench ci clean
 .DEFAULT_GOAL := help
 
 help: ## Print this list
@@ -134,6 +134,11 @@ fuzz: setup ## Search for inputs that break the API and its parsers; takes half 
 
 contracts: setup ## Publish additions to the schemas of messages, bodies and answers; rejects breaking changes
 	$(VENV)/bin/python -m tests.interfaces.contracts.published
+
+rules-id: setup
+	@test -n "$(ID)" || { echo "Name the new id: make rules-id ID=us-ca-2027-01-01 (and AS_OF=2027-01-01)" >&2; exit 2; }
+	$(VENV)/bin/python -m tests.support.rules_id $(ID) $(AS_OF)
+	@$(MAKE) --no-print-directory contracts
 
 client: setup $(NPM_READY) ## Write the types and error codes of the TypeScript client, which git does not hold; needs Node.js
 	$(VENV)/bin/python -m tests.support.typescript_client $(CLIENT)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pipeline.customs.overview import CBP, DUTIES, PLAN, USMCA, plan_overview
 from pipeline.exports.schemas.plan import Plan
 from tests.customs.cases import DEAR, PAN, SHIRT, UNIT, findings, pga_row, with_changes
-from tests.support.factories import plan
+from tests.support.factories import RULESET, plan
 from tests.support.memory import LINEAR, measure_cost_ratio
 
 
@@ -32,7 +32,7 @@ def test_good_plan_is_complete_for_every_agency() -> None:
         ("L3", DUTIES),
     ]
     shown = {(row.line_ref, row.agency): row.present for row in rows}
-    assert shown["", PLAN] == ["batch batch_2026_1124_01", "rules us-ca-2026-12-01", "approved by ops@maple.example"]
+    assert shown["", PLAN] == ["batch batch_2026_1124_01", f"rules {RULESET}", "approved by ops@maple.example"]
     assert shown["", CBP] == [
         "entry 01 at 0901 Buffalo-Niagara Falls NY",
         "invoice A-00001, 228.00 USD DAP",

@@ -9,6 +9,8 @@ from typing import Any, Final, cast
 
 import rfc8785
 
+from tests.support.rules_id import read_id
+
 ACCOUNT = "acc_demo"
 BROKER = "br_sandbox"
 WAREHOUSE = "wh_demo"
@@ -18,6 +20,9 @@ BATCH = "batch_2026_1124_01"
 #: The time at which tests check the plans: after the approval, two days before the entries.
 NOW: Final = datetime(2026, 11, 24, 16, tzinfo=UTC)
 TODAY: Final[date] = NOW.date()
+
+#: The rules of this version.
+RULESET, RULES_AS_OF = read_id()
 
 PIECES = 4
 NET_GRAMS = 900
@@ -53,7 +58,7 @@ def plan(
         "exportCountry": "CA",
         "warehouse": {"id": warehouse},
         "broker": {"id": broker},
-        "ruleset": {"id": "us-ca-2026-12-01", "asOf": "2026-10-07"},
+        "ruleset": {"id": RULESET, "asOf": RULES_AS_OF},
         "units": [unit(n, lines=lines, packages=packages, invoice=invoice) for n in range(units)],
     }
     return made | changes

@@ -17,6 +17,7 @@ from pipeline.customs.reference.bundle import load_rules
 from pipeline.customs.reference.content import RULES
 from pipeline.customs.reference.diff import diff_days, diff_rulesets
 from pipeline.customs.reference.ruleset import Ruleset, ruleset
+from tests.support.rules_id import read_id
 
 EVE, DAY = date(2027, 2, 28), date(2027, 3, 1)
 PAN, SPOON, HINGE = "7323930045", "8215993000", "8302416015"
@@ -74,11 +75,10 @@ def rules_after_proclamation(tmp_path: Path) -> Ruleset:
     needs.write_text(text.replace(old, ended + new), encoding="utf-8")
 
     manifest = folder / "ruleset.yaml"
-    text = manifest.read_text(encoding="utf-8")
-    text = text.replace("id: us-ca-2026-12-01", "id: us-ca-2027-03-01").replace(
-        "as_of: 2026-10-07", "as_of: 2027-03-01"
-    )
-    manifest.write_text(text.replace("predecessors: [", "predecessors: [us-ca-2026-12-01, "), encoding="utf-8")
+    old, as_of = read_id()
+    head = f"id: us-ca-2027-03-01\nas_of: 2027-03-01\npredecessors: [{old}, "
+    text = manifest.read_text(encoding="utf-8").replace(f"id: {old}\nas_of: {as_of}\npredecessors: [", head)
+    manifest.write_text(text, encoding="utf-8")
     changed = manifest.read_text(encoding="utf-8").replace(
         'headings: ["9903.82.20-9903.82.26"], program: S232_METALS',
         'headings: ["9903.82.20-9903.82.30"], program: S232_METALS',

@@ -20,6 +20,7 @@ from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
 from pipeline.documents.registry import render_documents
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.schemas.plan import Unit
+from tests.support import factories
 
 #: Set for peers that also make the documents.
 VARIABLE: Final = "BENCHMARK_PEER_DOCUMENTS"
@@ -66,8 +67,8 @@ def build_peer_invoice(export_id: str, unit: Unit) -> Invoice:
         plan_hash="sha256:" + "0" * 64,
         revision=1,
         package_number="CP-000001",
-        ruleset_id="us-ca-2026-12-01",
-        ruleset_as_of=date(2026, 10, 7),
+        ruleset_id=factories.RULESET,
+        ruleset_as_of=date.fromisoformat(factories.RULES_AS_OF),
         ssccs={each.package_ref: f"{number:018}" for number, each in enumerate(unit.packages)},
         line_digests=digests,
         unit_digest=whole,
