@@ -51,22 +51,6 @@ def _check_broker_servers(broker: str) -> None:
         raise ValueError(f"BROKER_URL names several servers by commas; {_OF_SEVERAL[kind]}")
 
 
-def _check_addresses(database: str, broker: str, artifacts: str, collector: str | None) -> None:
-    """Raise ValueError if an address has a scheme that the service does not know; an empty collector means none."""
-    _check_broker_servers(broker)
-    checks = (
-        ("DATABASE_URL", database, ("sqlite:", "postgresql:", "postgres:", "postgresql+psycopg:")),
-        ("BROKER_URL", broker, ("memory:", "redis:", "rediss:", "amqp:", "amqps:")),
-        ("ARTIFACTS_URL", artifacts, ("file:", "memory:", "s3:", "gs:", "az:")),
-    )
-    for name, url, schemes in checks:
-        if not url.startswith(schemes):
-            given = url.split(":", 1)[0]
-            raise ValueError(f"{name} must begin with one of {', '.join(schemes)}, not with {given!r}")
-    if collector is not None and not re.match("https?://.|$", collector):
-        raise ValueError("OTEL_EXPORTER_OTLP_ENDPOINT must begin with http:// or https://")
-
-
 def _unprefixed(name: str) -> AliasChoices:
     # Hosting platforms set these addresses under names without a prefix; all other variables have the EXPORTS_ prefix.
     return AliasChoices(name.upper(), f"EXPORTS_{name.upper()}", name)
@@ -139,10 +123,27 @@ class AddressSettings(BaseModel):
 
     @model_validator(mode="after")
     def _check_schemes(self) -> Self:
-        endpoint = self.otel_exporter_otlp_endpoint
-        collector = None if endpoint is None else endpoint.get_secret_value()
-        _check_addresses(self.database_url, self.broker_url.get_secret_value(), self.artifacts_url, collector)
+        broker = self.broker_url.get_secret_value()
+        _check_broker_servers(broker)
+        for name, url, schemes in (
+            ("DATABASE_URL", self.database_url, ("sqlite:", "postgresql:", "postgres:", "postgresql+psycopg:")),
+            ("BROKER_URL", broker, ("memory:", "redis:", "rediss:", "amqp:", "amqps:")),
+            ("ARTIFACTS_URL", self.artifacts_url, ("file:", "memory:", "s3:", "gs:", "az:")),
+        ):
+            if not url.startswith(schemes):
+                given = url.split(":", 1)[0]
+                raise ValueError(f"{name} must begin with one of {', '.join(schemes)}, not with {given!r}")
+        collector = self.otel_exporter_otlp_endpoint
+        if collector is not None and not re.match("https?://.|$", collector.get_secret_value()):
+            raise ValueError("OTEL_EXPORTER_OTLP_ENDPOINT must begin with http:// or https://")
         return self
+
+    @property
+    def is_traced(self) -> bool:
+        """Whether the service sends traces; the OpenTelemetry SDK reads the same variables."""
+        endpoint, off = self.otel_exporter_otlp_endpoint, self.otel_sdk_disabled.strip().lower() == "true"
+        off = off or self.otel_traces_exporter.strip().lower() == "none"
+        return endpoint is not None and endpoint.get_secret_value() != "" and not off
 
     @property
     def message_broker(self) -> str:

@@ -16,22 +16,6 @@ _MAILBOX = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]+@[A-Za-z0-9.-]+"
 _MAIL_FROM = re.compile(rf'[^\x00-\x1f\x7f<>"]+ <{_MAILBOX}>|{_MAILBOX}')
 
 
-def _check_mail(mail_from: str | None, smtp_url: str | None) -> None:
-    """Raise ValueError if the sender or the mail server's URL is invalid, or if the server has no sender."""
-    sender = "" if mail_from is None else mail_from
-    if sender and not _MAIL_FROM.fullmatch(sender):
-        raise ValueError("EXPORTS_MAIL_FROM must be an address, as in `Export desk <exports@maple.example>`")
-    if smtp_url is None:
-        return
-    server = _SMTP_URL.fullmatch(smtp_url)
-    if server is None:
-        raise ValueError("EXPORTS_SMTP_URL must be a mail server's URL, as in smtp+starttls://user:password@host:587")
-    if server["user"] and server["scheme"] == "smtp":
-        raise ValueError("EXPORTS_SMTP_URL would send its password unencrypted; use smtp+starttls:// or smtps://")
-    if not sender:
-        raise ValueError("EXPORTS_SMTP_URL needs a sender; set EXPORTS_MAIL_FROM too")
-
-
 class DeliverySettings(BaseModel):
     """Deliveries to partners, and how long records are kept."""
 
@@ -127,6 +111,18 @@ class DeliverySettings(BaseModel):
         return len(self.delivery_schedule_seconds)
 
     @model_validator(mode="after")
-    def _check_sender(self) -> Self:
-        _check_mail(self.mail_from, None if self.smtp_url is None else self.smtp_url.get_secret_value())
+    def _check_mail(self) -> Self:
+        if self.mail_from and not _MAIL_FROM.fullmatch(self.mail_from):
+            raise ValueError("EXPORTS_MAIL_FROM must be an address, as in `Export desk <exports@maple.example>`")
+        if self.smtp_url is None:
+            return self
+        server = _SMTP_URL.fullmatch(self.smtp_url.get_secret_value())
+        if server is None:
+            raise ValueError(
+                "EXPORTS_SMTP_URL must be a mail server's URL, as in smtp+starttls://user:password@host:587"
+            )
+        if server["user"] and server["scheme"] == "smtp":
+            raise ValueError("EXPORTS_SMTP_URL would send its password unencrypted; use smtp+starttls:// or smtps://")
+        if not self.mail_from:
+            raise ValueError("EXPORTS_SMTP_URL needs a sender; set EXPORTS_MAIL_FROM too")
         return self

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Annotated, Any, Final, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, Field, SecretStr, field_validator, model_validator
+from pydantic import BaseModel, BeforeValidator, Field, SecretStr, model_validator
 from pydantic_settings import NoDecode
 
 from config.network import is_loopback
@@ -97,21 +97,6 @@ def _check_roles(roles: object, claim: str, account: str) -> tuple[str, ...]:
     return tuple(sorted(set(roles)))
 
 
-def _check_provider(issuer: str | None, client_id: str | None, scopes: str, roles: ProviderRoles) -> None:
-    """Raise ValueError unless the settings of the OpenID provider fit together; without an issuer there is none."""
-    if issuer is None:
-        if roles.given:
-            raise ValueError("EXPORTS_OIDC_ROLES needs a provider; set EXPORTS_OIDC_ISSUER too")
-        return
-    address = urlsplit(issuer)
-    if address.scheme != "https" and not (address.scheme == "http" and is_loopback(address.hostname)):
-        raise ValueError("EXPORTS_OIDC_ISSUER must begin with https://, because it proves who people are")
-    if not client_id:
-        raise ValueError("EXPORTS_OIDC_ISSUER needs a client; set EXPORTS_OIDC_CLIENT_ID too")
-    if not {"openid", "email"} <= {*scopes.split()}:
-        raise ValueError("EXPORTS_OIDC_SCOPES must contain openid and email")
-
-
 class ProviderSettings(BaseModel):
     """Sign-in by an OpenID provider."""
 
@@ -126,17 +111,22 @@ class ProviderSettings(BaseModel):
     oidc_roles_claim: str = Field(
         "groups", min_length=1, description="Claim with a text or a list, such as the groups of a person"
     )
-    oidc_roles: Annotated[ProviderRoles, NoDecode] = Field(
+    oidc_roles: Annotated[ProviderRoles, NoDecode, BeforeValidator(parse_provider_roles)] = Field(
         ProviderRoles(),
         description='Roles on accounts by value of that claim, as in {"export-desk": {"acc_1": ["operate"]}}',
     )
 
-    @field_validator("oidc_roles", mode="before")
-    @classmethod
-    def _parse_roles(cls, given: object) -> ProviderRoles:
-        return parse_provider_roles(given)
-
     @model_validator(mode="after")
-    def _check_settings(self) -> Self:
-        _check_provider(self.oidc_issuer, self.oidc_client_id, self.oidc_scopes, self.oidc_roles)
+    def _check_provider(self) -> Self:
+        if self.oidc_issuer is None:
+            if self.oidc_roles.given:
+                raise ValueError("EXPORTS_OIDC_ROLES needs a provider; set EXPORTS_OIDC_ISSUER too")
+            return self
+        address = urlsplit(self.oidc_issuer)
+        if address.scheme != "https" and not (address.scheme == "http" and is_loopback(address.hostname)):
+            raise ValueError("EXPORTS_OIDC_ISSUER must begin with https://, because it proves who people are")
+        if not self.oidc_client_id:
+            raise ValueError("EXPORTS_OIDC_ISSUER needs a client; set EXPORTS_OIDC_CLIENT_ID too")
+        if not {"openid", "email"} <= {*self.oidc_scopes.split()}:
+            raise ValueError("EXPORTS_OIDC_SCOPES must contain openid and email")
         return self

@@ -13,7 +13,6 @@ from typing import Final
 import structlog
 
 from config.settings import Settings
-from config.telemetry import is_traced
 from pipeline.core.spans import Attribute, Attributes, Span, SpanKind, Tracer
 from pipeline.core.trace_context import TraceContext
 
@@ -32,7 +31,7 @@ _starting = threading.Lock()
 def start_tracing(settings: Settings) -> None:
     """Trace the work of this process from now on, if the settings name a collector and the extra `otel` is installed."""
     global _on  # noqa: PLW0603 - one state of the whole process
-    if _on or not is_traced(settings):
+    if _on or not settings.is_traced:
         return
     # FastAPI brings `opentelemetry` itself, which is only an interface.
     if find_spec("opentelemetry.sdk") is None or find_spec("opentelemetry.exporter") is None:

@@ -16,7 +16,6 @@ from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from config.settings import Settings
-from config.telemetry import is_traced
 from pipeline.core import tracing
 from pipeline.core.trace_context import TraceContext
 from tests.support.collector import Collector, traced
@@ -66,10 +65,10 @@ def test_standard_variables_turn_traces_off(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:4318")
-    assert is_traced(Settings())
+    assert Settings().is_traced
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    assert not is_traced(Settings())
+    assert not Settings().is_traced
     tracing.start_tracing(Settings())
     assert not tracing.is_tracing()
 
@@ -77,7 +76,7 @@ def test_standard_variables_turn_traces_off(
 def test_endpoint_of_traces_alone_turns_them_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://collector.example/v1/traces")
-    assert is_traced(Settings())
+    assert Settings().is_traced
 
 
 def test_endpoint_without_a_scheme_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
