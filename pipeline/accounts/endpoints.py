@@ -11,17 +11,21 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline.accounts import secrets
+from pipeline.accounts.channels import (
+    CHANNEL_KINDS,
+    CHANNELS,
+    BorderBuddyEndpoint,
+    ChannelKind,
+    Endpoint,
+    QueueEndpoint,
+)
 from pipeline.accounts.domains import MAIL, check_domain
 from pipeline.accounts.models import PartnerChannel
 from pipeline.accounts.recipients import BORDERBUDDY
-from pipeline.accounts.schemas import BorderBuddyEndpoint, Endpoint, QueueEndpoint
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.outbound import format_ports, is_public
 from pipeline.core.text_safety import check_readable
 from pipeline.exports.models import Account
-
-#: The default ports of addresses without one.
-_PORTS: Final = {"https": 443, "sftp": 22}
 
 #: The fields of an endpoint that are encrypted and never shown.
 CREDENTIAL_FIELDS: Final = {"password", "private_key"}
@@ -36,20 +40,28 @@ def check_endpoints(
         raise ValidationFailed("a channel is repeated; give each channel once", field=field)
     if path is not None and kind != "customs_broker":
         raise ValidationFailed("only a customs broker has a handoff path; leave path out", field="/path")
-    if "email" in names and kind == "warehouse":
-        raise ValidationFailed(
-            "channel email is not supported for warehouses (one message per package); use queue, webhook or sftp",
-            field=field,
-        )
     if "borderbuddy" in names and path != "borderbuddy":
         raise ValidationFailed(
             "channel borderbuddy is only for customs brokers on path borderbuddy; set path too", field=field
         )
     if names and path == "borderbuddy" and "borderbuddy" not in names:
         raise ValidationFailed("path borderbuddy needs channel borderbuddy; add it", field=field)
+    for name in names:
+        _check_partner_kind(CHANNEL_KINDS[name], kind, field)
     for position, endpoint in enumerate(channels):
         if isinstance(address := getattr(endpoint, "address", None), str):
-            _check_address(settings, address, f"{field}/{position}/address")
+            _check_address(settings, CHANNEL_KINDS[endpoint.channel], address, f"{field}/{position}/address")
+
+
+def _check_partner_kind(channel: ChannelKind, kind: str, field: str) -> None:
+    if kind in channel.partner_kinds:
+        return
+    others = [name for name in CHANNELS if kind in CHANNEL_KINDS[name].partner_kinds]
+    reason = f" ({channel.why_not})" if channel.why_not else ""
+    raise ValidationFailed(
+        f"channel {channel.name} is not supported for {kind.replace('_', ' ')}s{reason}; use {', '.join(others[:-1])} or {others[-1]}",
+        field=field,
+    )
 
 
 def check_mailboxes(session: Session, account_id: str, channels: Sequence[Endpoint], *, field: str) -> None:
@@ -62,7 +74,7 @@ def check_mailboxes(session: Session, account_id: str, channels: Sequence[Endpoi
             check_domain(MAIL, allowed, address, field=f"{field}/{position}/addresses/{index}")
 
 
-def _check_address(settings: Settings, address: str, field: str) -> None:
+def _check_address(settings: Settings, channel: ChannelKind, address: str, field: str) -> None:
     """Check the address itself. The addresses behind its host name are checked at every connection."""
     try:
         parts = urlsplit(address)
@@ -79,9 +91,13 @@ def _check_address(settings: Settings, address: str, field: str) -> None:
     if parts.scheme == "http":
         raise ValidationFailed("a webhook must be https://, because messages hold personal data", field=field)
     try:
-        port = _PORTS[parts.scheme] if parts.port is None else parts.port
+        port = channel.ports.get(parts.scheme) if parts.port is None else parts.port
     except ValueError as error:
         raise ValidationFailed("the port must be a number from 1 to 65535", field=field) from error
+    if port is None:
+        raise ValidationFailed(
+            f"the address has no port, and channel {channel.name} has no default one for it; add the port", field=field
+        )
     if port not in settings.destination_ports:
         raise ValidationFailed(
             f"port {port} is not allowed; use one of {format_ports(settings.destination_ports)}",

@@ -13,8 +13,8 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline.accounts import secrets as account_secrets
+from pipeline.accounts.channels import BorderBuddyEndpoint, Endpoint, QueueEndpoint
 from pipeline.accounts.models import Partner, PartnerChannel
-from pipeline.accounts.schemas import BorderBuddyEndpoint, Endpoint, QueueEndpoint
 from pipeline.accounts.states import PartnerState
 from pipeline.core.db import table
 from pipeline.documents.schemas.profile import OwnFile, read_own_file

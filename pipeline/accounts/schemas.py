@@ -3,103 +3,16 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Final, Literal, get_args
+from typing import Final, Literal
 
-from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic import Field
 
+from pipeline.accounts.channels import Endpoint, Endpoints, PartnerKind
 from pipeline.accounts.states import PartnerState
 from pipeline.documents.schemas.profile import BrokerProfile, MessageProfile, OwnFile
 from pipeline.exports.schemas.plan import PartnerId, ReadableText, StrictModel
 from pipeline.exports.states import DeliveryState
 
-Url = Annotated[str, StringConstraints(max_length=2000, pattern=r"^https?://[^\s@/?#]+([/?][^\s#]*)?$")]
-Mailbox = Annotated[
-    str,
-    StringConstraints(
-        max_length=254, pattern=r"^[A-Za-z0-9!#$%&'*+/=?^_`{|}~.-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+$"
-    ),
-]
-SftpUrl = Annotated[
-    str,
-    StringConstraints(
-        max_length=500,
-        pattern=r"^sftp://[A-Za-z0-9._-]{1,64}@(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9.-]+)(:[0-9]{1,5})?(/[A-Za-z0-9._/-]*)?$",
-    ),
-]
-HostKey = Annotated[
-    str,
-    StringConstraints(
-        max_length=1000,
-        pattern=r"^(ssh-ed25519|ecdsa-sha2-nistp(256|384|521)|rsa-sha2-(256|512)|ssh-rsa) [A-Za-z0-9+/=]+( .*)?$",
-    ),
-]
-
-
-class QueueEndpoint(StrictModel):
-    """The queues of the contract. There is nothing to set."""
-
-    channel: Literal["queue"] = "queue"
-
-
-class WebhookEndpoint(StrictModel):
-    """Signed webhooks (Standard Webhooks) to one URL."""
-
-    channel: Literal["webhook"] = "webhook"
-    address: Url = Field(description="Where messages are posted")
-
-
-class EmailEndpoint(StrictModel):
-    """E-mail with documents attached, or linked if they are large. For customs brokers and operators."""
-
-    channel: Literal["email"] = "email"
-    addresses: list[Mailbox] = Field(
-        min_length=1, max_length=10, description="Recipients of each message, all on one e-mail"
-    )
-
-
-class SftpEndpoint(StrictModel):
-    """Files on the partner's SFTP server, with a pinned host key and one credential."""
-
-    channel: Literal["sftp"] = "sftp"
-    address: SftpUrl = Field(description="For example sftp://user@host:22/folder; the folder holds out/ and in/")
-    host_keys: list[HostKey] = Field(
-        min_length=1,
-        max_length=4,
-        description="Public host keys in OpenSSH format; give two while the server changes its key",
-    )
-    password: SecretStr | None = Field(None, max_length=1000, description="Stored encrypted; never shown")
-    private_key: SecretStr | None = Field(
-        None, max_length=10_000, description="OpenSSH or PEM, without a passphrase; stored encrypted; never shown"
-    )
-
-    @model_validator(mode="after")
-    def _one_credential(self) -> SftpEndpoint:
-        if self.password is not None and self.private_key is not None:
-            raise ValueError("give a password or a private key, not both")
-        return self
-
-
-class BorderBuddyEndpoint(StrictModel):
-    """Handoffs over HTTPS in our published contract. The installation sets the endpoint."""
-
-    channel: Literal["borderbuddy"] = "borderbuddy"
-
-
-#: One schema per channel. The file of that name in pipeline/deliveries/channels opens it.
-_AnyEndpoint = QueueEndpoint | WebhookEndpoint | EmailEndpoint | SftpEndpoint | BorderBuddyEndpoint
-
-Endpoint = Annotated[_AnyEndpoint, Field(discriminator="channel")]
-Endpoints = Annotated[
-    list[Endpoint],
-    Field(max_length=5, description="The first is the primary channel: its outcome is the handoff's outcome"),
-]
-
-#: The names of the channels.
-CHANNELS: Final[tuple[str, ...]] = tuple(
-    endpoint.model_fields["channel"].default for endpoint in get_args(_AnyEndpoint)
-)
-
-PartnerKind = Literal["customs_broker", "warehouse", "operator"]
 HandoffPath = Literal["borderbuddy", "byob"]
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final, cast
 from sqlalchemy import Row
 
 from config.settings import Settings
+from pipeline.accounts.channels import CHANNEL_KINDS
 from pipeline.accounts.recipients import Recipient
 from pipeline.accounts.schemas import PartnerView
 from pipeline.core.cache import BuildCache
@@ -170,7 +171,7 @@ def build_example_message(settings: Settings, account_id: str, partner: PartnerV
         created_at=written_at,
     )
     email = None
-    if any(each.channel == "email" for each in partner.channels):
+    if any(CHANNEL_KINDS[each.channel].read_by_people for each in partner.channels):
         email = content.build_email_body(settings, row, _attach(documents, settings), sent_at=written_at)
     return ExampleMessage(new.type.value, messages.build_cloud_event(settings, row, None), email)
 

@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.accounts.schemas import NewPartner, PartnerChanges, PrintSettingsChanges, QueueEndpoint
+from pipeline.accounts.channels import QueueEndpoint
+from pipeline.accounts.schemas import NewPartner, PartnerChanges, PrintSettingsChanges
 from pipeline.client import ApiProblem, Execution
 from pipeline.customs.schemas import NewWaiver
 from pipeline.deliveries.schemas.answers import AcknowledgementBody

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from pipeline.accounts.schemas import NewPartner, PartnerChanges, PrintSettingsChanges, QueueEndpoint, SftpEndpoint
+from pipeline.accounts.channels import QueueEndpoint, SftpEndpoint
+from pipeline.accounts.schemas import NewPartner, PartnerChanges, PrintSettingsChanges
 from pipeline.client import ApiProblem, ApiUnreachable, Corrupted, Exports, InvalidArgument, Retries, safe_name
 from pipeline.client.request import Call, RetryWhen, encode_segment
 from pipeline.client.retry import RetryState, parse_refusal

@@ -11,7 +11,6 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
-from config.settings import Settings
 from pipeline.accounts.models import PartnerChannel
 from pipeline.core.bulkhead import Bulkhead, BulkheadLimits
 from pipeline.core.errors import Fenced
@@ -74,19 +73,8 @@ def test_silent_partner_holds_three_threads_while_another_gets_all_messages(
             poll(lambda: len(dead.requests) == patient_runtime.settings.delivery_senders == 3)
             assert len(alive.requests) == 4 * 2, "each package of each export must be sent once"
             stream = DeliveryStream(waiting[0].export_id, "wh_dead", "webhook")
-            queued = sender.SENDERS.queued(
-                sender.resolve_destination(patient_runtime.settings, factories.ACCOUNT, stream)
-            )
-            poll(
-                lambda: (
-                    len(
-                        sender.SENDERS.queued(
-                            sender.resolve_destination(patient_runtime.settings, factories.ACCOUNT, stream)
-                        )
-                    )
-                    == 9
-                )
-            )
+            queued = sender.SENDERS.queued(sender.resolve_destination(factories.ACCOUNT, stream))
+            poll(lambda: len(sender.SENDERS.queued(sender.resolve_destination(factories.ACCOUNT, stream))) == 9)
             assert set(queued) <= {DeliveryStream(each.export_id, "wh_dead", "webhook") for each in waiting}
         finally:
             answers.set()
@@ -126,11 +114,10 @@ def test_step_that_raises_passes_on_the_queued_stream_and_releases_its_slot(
 ) -> None:
     broken = endpoint()
     export, queued = hand_off_exports(patient_runtime, "wh_broken", broken.url, 2)
-    settings = patient_runtime.settings
     waiting = DeliveryStream(queued.export_id, "wh_broken", "webhook")
 
     def lose_lease(*_: object) -> None:
-        where = sender.resolve_destination(settings, factories.ACCOUNT, waiting)
+        where = sender.resolve_destination(factories.ACCOUNT, waiting)
         limits = BulkheadLimits(per_destination=1, unhealthy=1)
         assert sender.SENDERS.run(where, waiting, limits, lambda _: sender.DeliveryReport()) == []
         raise Fenced
@@ -144,16 +131,14 @@ def test_step_that_raises_passes_on_the_queued_stream_and_releases_its_slot(
 
 def test_partners_of_two_accounts_with_same_id_are_different_destinations() -> None:
     stream = DeliveryStream("exp_1", "br_1", "webhook")
-    assert sender.resolve_destination(Settings(), "acc_1", stream) != sender.resolve_destination(
-        Settings(), "acc_2", stream
-    )
+    assert sender.resolve_destination("acc_1", stream) != sender.resolve_destination("acc_2", stream)
 
 
 @pytest.mark.parametrize("channel", ["email", "borderbuddy"])
 def test_channel_through_installation_server_is_one_destination_for_all_accounts(channel: str) -> None:
-    assert sender.resolve_destination(
-        Settings(), "acc_1", DeliveryStream("exp_1", "br_1", channel)
-    ) == sender.resolve_destination(Settings(), "acc_2", DeliveryStream("exp_2", "br_2", channel))
+    assert sender.resolve_destination("acc_1", DeliveryStream("exp_1", "br_1", channel)) == sender.resolve_destination(
+        "acc_2", DeliveryStream("exp_2", "br_2", channel)
+    )
 
 
 def test_queued_items_run_once_and_in_order() -> None:

@@ -17,8 +17,9 @@ from ssrfguard import Policy
 from ssrfguard._registry import Block
 
 from pipeline.accounts import partners
+from pipeline.accounts.channels import SftpEndpoint, WebhookEndpoint
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import NewPartner, SftpEndpoint, WebhookEndpoint
+from pipeline.accounts.schemas import NewPartner
 from pipeline.accounts.secrets import generate_secret
 from pipeline.core import outbound
 from pipeline.core.errors import ChannelUnavailable, ValidationFailed

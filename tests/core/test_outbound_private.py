@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from config.queues import celery_options
 from config.settings import Settings
+from pipeline.accounts.channels import EmailEndpoint, SftpEndpoint, WebhookEndpoint
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import EmailEndpoint, SftpEndpoint, WebhookEndpoint
 from pipeline.accounts.secrets import generate_secret
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.core.outbound import is_private, is_public

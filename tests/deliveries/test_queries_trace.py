@@ -10,7 +10,7 @@ from jsonschema_rs import Draft202012Validator
 from typer.testing import CliRunner
 
 from pipeline.accounts import api_keys
-from pipeline.accounts.schemas import BorderBuddyEndpoint, QueueEndpoint, WebhookEndpoint
+from pipeline.accounts.channels import BorderBuddyEndpoint, QueueEndpoint, WebhookEndpoint
 from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.streams import sender
 from pipeline.interfaces.cli.main import app

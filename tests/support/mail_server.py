@@ -16,8 +16,8 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from config.settings import Settings
+from pipeline.accounts.channels import EmailEndpoint
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import EmailEndpoint
 from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.deliveries.channels.protocol import DeliveryReceipt, EmailBody, OutgoingMessage
 from pipeline.simulation.partners.server import create_self_signed

@@ -12,8 +12,8 @@ from typing import Any, Final, Self
 
 import asyncssh
 
+from pipeline.accounts.channels import SftpEndpoint
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import SftpEndpoint
 
 USERNAME: Final = "exports"
 PASSWORD: Final = "of-the-partner"  # noqa: S105 - only for this server

@@ -42,10 +42,6 @@ _CHECK: Final = "make the endpoint check the bearer token first, and answer 401 
 class BorderBuddyChannel:
     """Posts each handoff to the configured endpoint. Handoffs of test exports and test partners go to the sandbox."""
 
-    carries_documents = False
-    read_by_people = False
-    shared = True
-
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 

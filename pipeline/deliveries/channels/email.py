@@ -14,8 +14,8 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from config.settings import Settings
+from pipeline.accounts.channels import EmailEndpoint
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import EmailEndpoint
 from pipeline.core.errors import ArtifactConflict, ChannelRefused, ChannelUnavailable, ExportsError, StoreUnavailable
 from pipeline.core.outbound import describe_address, trusted_certificates
 from pipeline.deliveries.channels import protocol
@@ -77,10 +77,6 @@ def attachment_filename(attachment: Attachment) -> str:
 
 class EmailChannel:
     """Sends each message through the installation's mail server, as one e-mail to all addresses of the partner."""
-
-    carries_documents = True
-    read_by_people = True
-    shared = True
 
     def __init__(self, settings: Settings, *, trusted: Callable[[], ssl.SSLContext] = trusted_certificates) -> None:
         self._settings = settings

@@ -125,17 +125,10 @@ class DeliveryReceipt:
 
 
 class Channel(Protocol):
-    """One kind of endpoint: a file in this folder, and a schema in pipeline/accounts/schemas.py.
+    """One kind of endpoint: a file in this folder, and a schema and a `ChannelKind` in pipeline/accounts/channels.py.
 
     The schema defines the channel's name, which is also the file's, and its settings. The file defines `CHANNEL`.
     """
-
-    #: Whether it carries documents. Other channels send links.
-    carries_documents: bool
-    #: Whether people read it, so that each message needs an e-mail.
-    read_by_people: bool
-    #: Whether all partners share the installation's server. Then one partner's failure does not make it unhealthy.
-    shared: bool
 
     def send(self, messages: Sequence[OutgoingMessage], target: Target) -> Iterator[DeliveryReceipt]:
         """Send the messages in order and yield a receipt for each one that is taken.

@@ -40,10 +40,6 @@ _AT_ONCE_SECONDS = 0.4
 class QueueChannel:
     """Publishes to the topic exchange through the process's pool of producers."""
 
-    carries_documents = False
-    read_by_people = False
-    shared = False
-
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._embedded = settings.embedded

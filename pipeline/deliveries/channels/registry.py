@@ -7,7 +7,7 @@ from functools import lru_cache
 from importlib import import_module
 
 from config.settings import Settings
-from pipeline.accounts.schemas import CHANNELS
+from pipeline.accounts.channels import CHANNELS
 from pipeline.deliveries.channels.protocol import Channel, ChannelFactory
 
 

@@ -33,10 +33,6 @@ from pipeline.deliveries.channels.ssh_session import NO_SESSION, SshServer, SshS
 class SftpChannel:
     """Writes each message to the partner's server, with the documents that it links to."""
 
-    carries_documents = True
-    read_by_people = False
-    shared = False
-
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
 

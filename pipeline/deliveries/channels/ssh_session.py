@@ -17,8 +17,8 @@ from asyncssh.public_key import get_default_public_key_algs
 from httpcore import ConnectError, ConnectTimeout
 
 from config.settings import Settings
+from pipeline.accounts.channels import SftpEndpoint
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import SftpEndpoint
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.core.outbound import resolve_allowed
 from pipeline.deliveries.channels.protocol import excerpt

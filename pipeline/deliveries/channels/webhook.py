@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Final
 
 from config.settings import Settings
+from pipeline.accounts.channels import WebhookEndpoint
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import WebhookEndpoint
 from pipeline.core.errors import ChannelRefused
 from pipeline.deliveries.channels.http_client import HttpSession, open_http_session
 from pipeline.deliveries.channels.http_probe import Probe, ProbeResponse, expect_accepted, expect_refused, send_event
@@ -29,10 +29,6 @@ _VERIFY_REMEDY: Final = "make it verify webhook-signature first, and answer 401 
 
 class WebhookChannel:
     """Posts each message, signed with the partner's secret, to the partner's URL."""
-
-    carries_documents = False
-    read_by_people = False
-    shared = False
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

@@ -15,11 +15,12 @@ from cloudevents.core.v1.event import CloudEvent
 
 from config.settings import Settings
 from pipeline.accounts import recipients
+from pipeline.accounts.channels import CHANNEL_KINDS
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import ChannelUnavailable, SecretUnreadable, WorkerLost
 from pipeline.core.runtime import Runtime
 from pipeline.core.trace_context import TraceContext
-from pipeline.deliveries.channels.protocol import Attachment, Channel, DeliveryReceipt, OutgoingMessage
+from pipeline.deliveries.channels.protocol import Attachment, DeliveryReceipt, OutgoingMessage
 from pipeline.deliveries.channels.registry import open_channels
 from pipeline.deliveries.email import content
 from pipeline.deliveries.models import Notification
@@ -51,7 +52,7 @@ def send_messages(runtime: Runtime, claimed: StreamLease, check_lease: Callable[
     not_built: ChannelUnavailable | None = None
     for delivery in claimed.deliveries:
         try:
-            messages.append(_build_message(runtime, claimed, delivery.notification, channel))
+            messages.append(_build_message(runtime, claimed, delivery.notification))
         except Exception as error:
             log.exception("message_not_built", notification_id=delivery.notification_id)
             not_built = ChannelUnavailable(f"building the message failed: {type(error).__name__}", status=NOT_BUILT)
@@ -72,10 +73,8 @@ def _check_worker_losses(settings: Settings, delivery: ClaimedDelivery) -> None:
         )
 
 
-def _build_message(
-    runtime: Runtime, claimed: StreamLease, notification: Notification, channel: Channel
-) -> OutgoingMessage:
-    target, now = claimed.target, utc_now()
+def _build_message(runtime: Runtime, claimed: StreamLease, notification: Notification) -> OutgoingMessage:
+    channel, target, now = CHANNEL_KINDS[claimed.stream.channel], claimed.target, utc_now()
     attachments = (
         _list_attachments(runtime, notification, claimed.stream.partner_id, now) if channel.carries_documents else []
     )

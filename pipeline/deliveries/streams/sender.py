@@ -13,6 +13,7 @@ import structlog
 from sqlalchemy import Select, and_, bindparam, func, select
 
 from config.settings import Settings
+from pipeline.accounts.channels import CHANNEL_KINDS
 from pipeline.accounts.models import PartnerChannel
 from pipeline.accounts.recipients import QUEUE
 from pipeline.core import installation, shutdown, tracing
@@ -32,7 +33,6 @@ from pipeline.core.metrics import count, observe
 from pipeline.core.runtime import Runtime
 from pipeline.core.spans import Attributes
 from pipeline.deliveries.channels.protocol import DeliveryReceipt
-from pipeline.deliveries.channels.registry import open_channels
 from pipeline.deliveries.models import Delivery
 from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.deliveries.streams import attempts, messages, streams
@@ -78,19 +78,19 @@ def endpoint_limits(settings: Settings) -> BulkheadLimits:
     )
 
 
-def resolve_destination(settings: Settings, account_id: str, stream: DeliveryStream) -> EndpointKey:
+def resolve_destination(account_id: str, stream: DeliveryStream) -> EndpointKey:
     """Return the bulkhead's destination of the stream: the endpoint, or the shared server of its channel."""
-    if open_channels(settings)[stream.channel].shared:
+    if CHANNEL_KINDS[stream.channel].shared:
         return EndpointKey("", "", stream.channel)
     return EndpointKey(account_id, stream.partner_id, stream.channel)
 
 
-def is_unhealthy(settings: Settings, channel: str, failures: int) -> bool:
+def is_unhealthy(channel: str, failures: int) -> bool:
     """Return whether an endpoint with so many consecutive failures is an unhealthy destination.
 
     A channel with a shared server is not: one partner's failures say nothing about that server.
     """
-    return failures > 0 and not open_channels(settings)[channel].shared
+    return failures > 0 and not CHANNEL_KINDS[channel].shared
 
 
 log = structlog.get_logger(__name__)
@@ -165,11 +165,11 @@ def _send_within_limits(
             reports.append(send(runtime, stream))
             continue
         reports += SENDERS.run(
-            resolve_destination(runtime.settings, account_id, stream),
+            resolve_destination(account_id, stream),
             stream,
             endpoint_limits(runtime.settings),
             partial(send, runtime),
-            unhealthy=is_unhealthy(runtime.settings, channel, failures),
+            unhealthy=is_unhealthy(channel, failures),
             pass_on=pass_on,
         )
     return DeliveryReport(

@@ -25,8 +25,9 @@ from config.logs import configure_logs
 from config.queues import CUSTOMS_BROKER, OPERATOR, WAREHOUSE
 from config.settings import Settings, use_settings
 from pipeline.accounts import api_keys, partners, people, service
+from pipeline.accounts.channels import BorderBuddyEndpoint, QueueEndpoint
 from pipeline.accounts.one_time_links import Purpose
-from pipeline.accounts.schemas import BorderBuddyEndpoint, NewPartner, QueueEndpoint
+from pipeline.accounts.schemas import NewPartner
 from pipeline.client import Exports
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import ExportsError

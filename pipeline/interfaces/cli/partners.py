@@ -6,26 +6,15 @@ import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
-from pydantic import SecretStr
 from rich.markup import escape
 from rich.text import Text
 
 from pipeline.accounts import partners
-from pipeline.accounts.schemas import (
-    BorderBuddyEndpoint,
-    EmailEndpoint,
-    Endpoint,
-    HandoffPath,
-    NewPartner,
-    PartnerKind,
-    PartnerView,
-    QueueEndpoint,
-    SftpEndpoint,
-    WebhookEndpoint,
-)
+from pipeline.accounts.channels import BorderBuddyEndpoint, Endpoint, PartnerKind, QueueEndpoint, is_for_people
+from pipeline.accounts.schemas import HandoffPath, NewPartner, PartnerView
 from pipeline.accounts.states import PartnerState, describe_activation
 from pipeline.core.errors import Refused
 from pipeline.core.json_input import parse_json
@@ -34,6 +23,7 @@ from pipeline.deliveries.streams import recovery
 from pipeline.documents.schemas.profile import BrokerProfile, MessageProfile, OwnFile
 from pipeline.exports.audit_trail import COMMAND_LINE
 from pipeline.interfaces.cli import portal_links
+from pipeline.interfaces.cli.channel_options import add_channel_options, read_endpoints, read_file
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
@@ -65,28 +55,13 @@ _ALLOW_PRIVATE: Final = "  EXPORTS_ALLOW_PRIVATE_DESTINATIONS=true lets the conn
     epilog="Example: exports partners add br_123 --account acc_1 --kind customs_broker --name Broker --webhook https://hooks.example/in",
 )
 @report_errors
+@add_channel_options
 def add(
     partner: Annotated[str, typer.Argument(metavar="ID", help="The partner's id in plans, such as br_123 or wh_123.")],
     account: OfAccount,
     kind: Annotated[PartnerKind, typer.Option(help="Kind of partner.")],
     name: Annotated[str, typer.Option(help="Its name for people.")],
     path: Annotated[HandoffPath | None, typer.Option(help="Handoff path of a customs broker. [default: byob]")] = None,
-    queue: Annotated[bool, typer.Option("--queue", help="Deliver to the contract's queues, the default.")] = False,
-    webhook: Annotated[str | None, typer.Option(metavar="URL", help="Deliver signed webhooks to this address.")] = None,
-    email: Annotated[
-        list[str] | None, typer.Option(metavar="ADDRESS", help="Deliver by e-mail to this address; repeatable.")
-    ] = None,
-    sftp: Annotated[
-        str | None,
-        typer.Option(metavar="URL", help="Deliver files to this server, such as sftp://user@host/folder."),
-    ] = None,
-    host_key: Annotated[
-        list[str] | None,
-        typer.Option(metavar="KEY", help="The SFTP server's public key in OpenSSH format, quoted; repeatable."),
-    ] = None,
-    credential: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="File with the password or private key for the SFTP server.")
-    ] = None,
     profile: Annotated[
         Path | None,
         typer.Option(
@@ -96,18 +71,10 @@ def add(
     test: Annotated[bool, typer.Option("--test", help="A test partner that test exports may reach.")] = False,
     live: Annotated[bool, typer.Option("--live", help="Let live exports reach it without a connection test.")] = False,
     as_json: Json = False,
+    **given: Any,
 ) -> None:
     """Register a partner; its signing secret is shown once."""
-    for option, given in (("--webhook", webhook), ("--sftp", sftp)):
-        if given == "":  # as from an unset variable; ignored, it would leave the partner only the queue
-            raise Failure(
-                f"{option} must not be empty", code=ExitCode.USAGE, remedy="Give an address or leave the option out."
-            )
     channels: list[Endpoint] = [BorderBuddyEndpoint()] if path == "borderbuddy" else []
-    channels += [QueueEndpoint()] if queue else []
-    channels += [WebhookEndpoint(address=webhook)] if webhook else []
-    channels += [EmailEndpoint(addresses=email)] if email else []
-    channels += [_read_sftp_options(sftp, host_key or [], credential)] if sftp else []
     own_file = None if profile is None else _read_profile(profile)
     new = NewPartner(
         id=partner,
@@ -117,7 +84,7 @@ def add(
         path=path,
         profile=own_file if isinstance(own_file, BrokerProfile) else None,
         message_profile=own_file if isinstance(own_file, MessageProfile) else None,
-        channels=channels,
+        channels=[*channels, *read_endpoints(given)],
         live=live,
     )
     with open_current_runtime() as runtime:
@@ -130,7 +97,7 @@ def add(
     if QueueEndpoint() in result.channels:
         lines.append(f"  bind its own queue with {escape(result.queue_binding)}")
     hint = "  Give the secret to the partner now; it is not shown again."
-    if {channel.channel for channel in result.channels} == {"email"}:
+    if is_for_people(result.channels):
         hint = "  A partner with e-mail alone needs no secret: it answers by the link in each e-mail."
     if result.state == PartnerState.DRAFT:
         steps = describe_activation(account, result.id, result.state)
@@ -138,28 +105,8 @@ def add(
     print_result(result, *lines, hint=hint, as_json=as_json)
 
 
-def _read_sftp_options(address: str, host_keys: list[str], credential: Path | None) -> SftpEndpoint:
-    if credential is None:
-        raise Failure("--sftp needs a credential", code=ExitCode.USAGE, remedy="Give a file by --credential.")
-    # A private key ends with its last line break; a password's file may end with one that is not part of the password.
-    try:
-        text = _read_text(credential).decode().rstrip("\r\n")
-    except UnicodeDecodeError as error:
-        raise Failure(f"--credential {credential} must be UTF-8 text", code=ExitCode.USAGE) from error
-    if text.lstrip().startswith("-----BEGIN"):
-        return SftpEndpoint(address=address, host_keys=host_keys, private_key=SecretStr(text + "\n"))
-    return SftpEndpoint(address=address, host_keys=host_keys, password=SecretStr(text))
-
-
-def _read_text(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise Failure(f"{path} cannot be read: {error.strerror}", code=ExitCode.NOT_FOUND) from error
-
-
 def _read_profile(path: Path) -> OwnFile:
-    text = _read_text(path)
+    text = read_file(path)
     model: type[OwnFile] = BrokerProfile if b'"format"' in text or b'"columns"' in text else MessageProfile
     try:
         return parse_json(text, model, max_depth=MAX_DEPTH).model
@@ -193,9 +140,7 @@ def list_partners(account: OfAccount, as_json: Json = False) -> None:
 
 
 def _format_address(endpoint: Endpoint) -> str:
-    return (
-        " ".join(endpoint.addresses) if isinstance(endpoint, EmailEndpoint) else str(getattr(endpoint, "address", ""))
-    )
+    return getattr(endpoint, "address", "") or " ".join(getattr(endpoint, "addresses", ()))
 
 
 def _format_test_result(partner: PartnerView) -> str:

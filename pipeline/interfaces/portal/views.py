@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
-from pipeline.accounts.schemas import DeliveryView, PartnerView, QueueEndpoint
+from pipeline.accounts.channels import QueueEndpoint, find_channel, is_for_people
+from pipeline.accounts.schemas import DeliveryView, PartnerView
 from pipeline.accounts.secrets import SecretRecord
 from pipeline.accounts.states import PartnerState
 from pipeline.deliveries.history import SentMessage
@@ -28,11 +29,6 @@ from pipeline.interfaces.pages.list_views import FilterLink
 
 #: A longer message is only offered as a file.
 MAX_SHOWN_BYTES: Final = 256 * 1024
-
-#: Channels whose server belongs to the partner. What a test finds about other servers concerns only the exporter.
-_OWN_SERVERS: Final = frozenset({"webhook", "sftp"})
-#: Channels that a partner may test: the message of the test reaches the partner itself.
-_TESTABLE: Final = _OWN_SERVERS | {"email"}
 
 _NEXT: Final[Mapping[PartnerState, str]] = {
     PartnerState.DRAFT: "You are not live yet: no live export reaches you. Test your endpoint; then the exporter makes you live.",
@@ -111,7 +107,7 @@ def build_nav(partner: PartnerView, path: str) -> list[FilterLink]:
     """Return the links to the pages for this partner; the one of `path` is chosen."""
     pages = [("Overview", "/portal"), *_PAGES]
     hidden = set() if partner.kind == "customs_broker" else {"Handoffs"}
-    if {each.channel for each in partner.channels} == {"email"}:
+    if is_for_people(partner.channels):
         # It signs nothing, and its program reads no message.
         hidden |= {"Secret", "Verify", "Samples"}
     return [
@@ -143,7 +139,7 @@ def show_endpoint_page(partner: PartnerView, breakers: Mapping[str, BreakerState
         tested=shown.tested,
         testable=can_test(partner),
         binding=partner.queue_binding if any(isinstance(each, QueueEndpoint) for each in partner.channels) else "",
-        endpoints=[each if each.channel in _OWN_SERVERS else _hide_findings(each) for each in shown.endpoints],
+        endpoints=[each if find_channel(each.channel).own_server else _hide_findings(each) for each in shown.endpoints],
     )
 
 
@@ -179,7 +175,7 @@ def build_tiles(counts: Mapping[DeliveryState, int]) -> list[PortalTile]:
 
 def can_test(partner: PartnerView) -> bool:
     """Return whether a test reaches the partner itself, and not only a server of the exporter."""
-    return any(each.channel in _TESTABLE for each in partner.channels)
+    return any(find_channel(each.channel).test_reaches_partner for each in partner.channels)
 
 
 def show_message(each: DeliveryView) -> ShownDelivery:
@@ -194,7 +190,7 @@ def show_message(each: DeliveryView) -> ShownDelivery:
 
 def find_test_link(each: DeliveryView) -> str:
     """Return the address of the page that tests the endpoint of a delivery that failed; empty if it cannot help."""
-    return "/portal/endpoint" if each.error and each.channel in _OWN_SERVERS else ""
+    return "/portal/endpoint" if each.error and find_channel(each.channel).own_server else ""
 
 
 def format_input(at: datetime) -> str:
@@ -204,24 +200,20 @@ def format_input(at: datetime) -> str:
 
 def show_attempts(sent: DeliveredMessage, exchanges: Mapping[int, Mapping[str, Any]]) -> list[ShownAttempt]:
     """Return the attempts of a delivery; those by servers of the exporter without what was exchanged."""
-    known = exchanges if sent.delivery.channel in _OWN_SERVERS else {}
+    known = exchanges if find_channel(sent.delivery.channel).own_server else {}
     return message_views.show_message(sent.delivery, SentMessage(None, known)).attempts
 
 
 def show_payload(sent: DeliveredMessage) -> ShownPayload:
     """Return the message of a delivery: its properties on a queue or its file, and its body as indented JSON."""
     delivery = sent.delivery
-    headers = {
-        "queue": [
-            ("content_type", "application/cloudevents+json"),
-            ("message_id", delivery.notification_id),
-            ("type", delivery.event_type),
-        ],
-        "sftp": [("file", f"out/{delivery.notification_id}/message.json")],
-    }
+    headers = [
+        (name, value.format(id=delivery.notification_id, type=delivery.event_type))
+        for name, value in find_channel(delivery.channel).properties
+    ]
     body = sent.body or b""
     shown = json.dumps(json.loads(body), ensure_ascii=False, indent=2) if 0 < len(body) <= MAX_SHOWN_BYTES else ""
-    return ShownPayload(headers.get(delivery.channel, []), shown, format_size(len(body)), purged=sent.body is None)
+    return ShownPayload(headers, shown, format_size(len(body)), purged=sent.body is None)
 
 
 def build_state_links(chosen: DeliveryState | None) -> list[FilterLink]:

@@ -27,7 +27,8 @@ from config.network import LOOPBACK
 from config.queues import BINDINGS, DEAD, HEARTBEAT, TASK_QUEUES
 from config.settings import Settings
 from pipeline.accounts import api_keys, partners, service
-from pipeline.accounts.schemas import NewPartner, PartnerKind, WebhookEndpoint
+from pipeline.accounts.channels import PartnerKind, WebhookEndpoint
+from pipeline.accounts.schemas import NewPartner
 from pipeline.client import NO_RETRIES, Exports
 from pipeline.core.errors import MessageBrokerDown
 from pipeline.core.message_broker import make_connection

@@ -12,8 +12,8 @@ from typing import Any, get_args
 import pytest
 
 from config.settings import Settings
+from pipeline.accounts.channels import WebhookEndpoint
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import WebhookEndpoint
 from pipeline.accounts.secrets import generate_secret
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.deliveries.channels import http_client, http_probe, webhook

@@ -16,8 +16,8 @@ import pytest
 from kombu import Connection
 
 from config.settings import Settings
+from pipeline.accounts.channels import CHANNELS, WebhookEndpoint
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import CHANNELS, WebhookEndpoint
 from pipeline.accounts.secrets import generate_secret
 from pipeline.core.errors import Fenced
 from pipeline.core.leases import Lease

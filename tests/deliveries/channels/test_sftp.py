@@ -14,8 +14,8 @@ import asyncssh
 import pytest
 
 from config.settings import Settings
+from pipeline.accounts.channels import SftpEndpoint
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import SftpEndpoint
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
 from pipeline.deliveries.channels.protocol import Attachment, DeliveryReceipt, OutgoingMessage
 from pipeline.deliveries.channels.sftp import SftpChannel

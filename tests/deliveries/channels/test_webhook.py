@@ -13,8 +13,8 @@ import pytest
 from standardwebhooks import Webhook
 
 from config.settings import Settings
+from pipeline.accounts.channels import WebhookEndpoint
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import WebhookEndpoint
 from pipeline.accounts.secrets import generate_secret
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, InvalidApiKey
 from pipeline.core.outbound import is_public

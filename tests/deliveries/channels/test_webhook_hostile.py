@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from config.settings import Settings
+from pipeline.accounts.channels import WebhookEndpoint
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import WebhookEndpoint
 from pipeline.accounts.secrets import generate_secret
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable
 from pipeline.deliveries.channels.http_client import open_http_session

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.accounts.schemas import SftpEndpoint
+from pipeline.accounts.channels import SftpEndpoint
 from pipeline.core import json_input
 from pipeline.core.errors import InvalidRequest, PayloadTooLarge, ValidationFailed
 from pipeline.core.json_input import check_shape, load_json, parse_json

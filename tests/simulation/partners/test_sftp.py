@@ -8,8 +8,8 @@ from typing import get_args
 import pytest
 
 from config.settings import Settings
+from pipeline.accounts.channels import SftpEndpoint
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import SftpEndpoint
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
 from pipeline.deliveries.channels.sftp import SftpChannel
 from pipeline.simulation.partners.sftp import FileFault, FileReceiver

@@ -11,8 +11,8 @@ from typing import get_args
 import pytest
 
 from config.settings import Settings
+from pipeline.accounts.channels import EmailEndpoint
 from pipeline.accounts.recipients import Target
-from pipeline.accounts.schemas import EmailEndpoint
 from pipeline.deliveries.channels.email import EmailChannel
 from pipeline.deliveries.channels.protocol import OutgoingMessage, Stage
 from pipeline.simulation.partners.smtp import MailFault, MailReceiver

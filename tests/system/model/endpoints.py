@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from math import inf
-from typing import Any, ClassVar
+from typing import Any
 
 from sqlmodel import col, select
 
@@ -26,10 +26,6 @@ class Endpoints:
 
     A violation is only recorded here, because a sender treats an exception as an error of the channel.
     """
-
-    carries_documents: ClassVar[bool] = False
-    read_by_people: ClassVar[bool] = False
-    shared: ClassVar[bool] = False
 
     runtime: Runtime
     answers: dict[str, str] = field(default_factory=dict)

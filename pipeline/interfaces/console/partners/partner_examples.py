@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final
 from urllib.parse import quote
@@ -12,6 +11,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from pipeline.accounts import partners
+from pipeline.accounts.channels import CHANNEL_KINDS
 from pipeline.accounts.schemas import PartnerView
 from pipeline.core.errors import NotFound
 from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
@@ -141,7 +141,7 @@ def _describe_documents(partner: PartnerView) -> str:
     """Return how the documents reach the partner, empty if it gets none."""
     if partner.kind != "customs_broker":
         return ""
-    by_file: Sequence[str] = [each.channel for each in partner.channels if each.channel in ("email", "sftp")]
+    by_file = [each.channel for each in partner.channels if CHANNEL_KINDS[each.channel].carries_documents]
     if by_file:
         return f"They come with the message by {' and '.join(by_file)}; large ones are linked in an e-mail."
     return "The message has a link to each of them."

@@ -10,13 +10,14 @@ from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel
 
+from pipeline.accounts.channels import ChannelKind
 from pipeline.accounts.schemas import NewPartner, PartnerChanges, PartnerView
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import parse_json
 from pipeline.documents.registry import ARTIFACT_TYPES
 from pipeline.exports.schemas.plan import as_json
 from pipeline.interfaces.console.partners import channels
-from pipeline.interfaces.console.partners.channels import SANDBOX, ChannelKind
+from pipeline.interfaces.console.partners.channels import SANDBOX
 from pipeline.interfaces.kind_text import describe_document_kind
 from pipeline.interfaces.pages.input import Choice, FormError, Input, list_errors
 from pipeline.interfaces.pages.pages import Form

@@ -10,11 +10,11 @@ from starlette.responses import Response
 
 from pipeline.accounts import partners
 from pipeline.accounts.api_keys import ADMIN
+from pipeline.accounts.channels import ChannelKind
 from pipeline.accounts.schemas import PartnerView
 from pipeline.core.errors import NotFound, PreconditionFailed, Refused
 from pipeline.deliveries.streams import recovery
 from pipeline.interfaces.console.partners import channels, partner_input, partner_settings_views
-from pipeline.interfaces.console.partners.channels import ChannelKind
 from pipeline.interfaces.pages.input import read_errors
 from pipeline.interfaces.pages.pages import ConsoleRoute, Fields, Form, Visit, Visitor, redirect_to
 

@@ -8,7 +8,8 @@ from typing import Final
 from urllib.parse import quote
 
 from config.settings import Settings
-from pipeline.accounts.schemas import CreatedPartner, Endpoint, PartnerView, QueueEndpoint
+from pipeline.accounts.channels import CHANNEL_KINDS, ChannelKind, Endpoint, QueueEndpoint
+from pipeline.accounts.schemas import CreatedPartner, PartnerView
 from pipeline.accounts.states import PartnerState
 from pipeline.interfaces.console.partners import channels
 from pipeline.interfaces.console.partners.partner_views import format_address
@@ -72,32 +73,35 @@ def list_channels(kind: str, settings: Settings) -> list[LinkedChoice]:
         LinkedChoice(
             f"/console/partners/new?kind={kind}&channel={each.name}",
             each.title,
-            " ".join(part for part in (each.when, _describe_lack(each.name, settings)) if part),
+            " ".join(part for part in (each.when, _describe_lack(each, settings)) if part),
         )
         for each in channels.list_kinds(kind)
     ]
 
 
-def _describe_lack(channel: str, settings: Settings) -> str:
+def _describe_lack(channel: ChannelKind, settings: Settings) -> str:
     """Return what the installation lacks for the channel, empty if nothing."""
-    if channel == "borderbuddy" and settings.borderbuddy_url is None:
-        return "This installation is not connected yet: its operator sets EXPORTS_BORDERBUDDY_URL."
-    if channel == "email" and settings.smtp_url is None:
-        return "This installation sends no e-mail yet: its operator sets EXPORTS_SMTP_URL."
-    return ""
+    if channel.needs is None:
+        return ""
+    setting, lack = channel.needs
+    return lack if getattr(settings, setting) is None else ""
 
 
 def describe_left_out(kind: str) -> str:
-    """Return why a channel is not in the list, empty if all are."""
-    return (
-        "A warehouse cannot be reached by e-mail: it gets one message for each package." if kind == "warehouse" else ""
+    """Return why channels are not in the list, empty if all are."""
+    name = kind.replace("_", " ")
+    return " ".join(
+        f"A {name} cannot be reached by {each.title.lower()}: it gets {each.why_not}."
+        for each in CHANNEL_KINDS.values()
+        if each.why_not and kind not in each.partner_kinds
     )
 
 
 def describe_secret(partner: CreatedPartner) -> str:
     """Return what the partner does with its signing secret."""
-    if any(each.channel == "webhook" for each in partner.channels):
-        return "The partner checks the signature of each webhook with it, and signs its own answers."
+    signed = next((kind for each in partner.channels if (kind := CHANNEL_KINDS[each.channel]).signed), None)
+    if signed is not None:
+        return f"The partner checks the signature of each {signed.title.lower()} with it, and signs its own answers."
     return "The partner signs the answers that it posts with it. Its channel needs no secret to receive."
 
 

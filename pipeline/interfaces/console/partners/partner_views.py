@@ -8,14 +8,8 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote, urlencode
 
-from pipeline.accounts.schemas import (
-    ConnectionTestView,
-    DeliveryView,
-    Endpoint,
-    PartnerView,
-    QueueEndpoint,
-    StageView,
-)
+from pipeline.accounts.channels import Endpoint, QueueEndpoint
+from pipeline.accounts.schemas import ConnectionTestView, DeliveryView, PartnerView, StageView
 from pipeline.accounts.states import ACTIVATION_STEPS, PartnerState
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.field_types import check_year
