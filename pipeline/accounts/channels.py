@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal, get_args
 
-from pydantic import Field, SecretStr, StringConstraints, model_validator
+from pydantic import BeforeValidator, Field, SecretStr, StringConstraints, model_validator
 from pydantic.fields import FieldInfo
 
 from pipeline.exports.schemas.plan import StrictModel
@@ -103,6 +103,16 @@ CHANNELS: Final[tuple[str, ...]] = tuple(
 
 #: In place of a setting: the file of an option holds the password or the private key.
 CREDENTIAL: Final = "credential"
+
+
+def _leave_out_unknown(endpoints: object) -> object:
+    if not isinstance(endpoints, list):
+        return endpoints
+    return [each for each in endpoints if not isinstance(each, dict) or each.get("channel") in CHANNELS]
+
+
+#: Endpoints of an answer. A reader ignores channels that its version does not know.
+KnownEndpoints = Annotated[list[Endpoint], BeforeValidator(_leave_out_unknown)]
 
 
 @dataclass(frozen=True)

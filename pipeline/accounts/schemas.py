@@ -7,7 +7,7 @@ from typing import Final, Literal
 
 from pydantic import Field
 
-from pipeline.accounts.channels import Endpoint, Endpoints, PartnerKind
+from pipeline.accounts.channels import Endpoints, KnownEndpoints, PartnerKind
 from pipeline.accounts.states import PartnerState
 from pipeline.documents.schemas.profile import BrokerProfile, MessageProfile, OwnFile
 from pipeline.exports.schemas.plan import PartnerId, ReadableText, StrictModel
@@ -95,7 +95,7 @@ class PartnerView(StrictModel):
     artifact_types: list[str] | None
     profile: BrokerProfile | None
     message_profile: MessageProfile | None
-    channels: list[Endpoint] = Field(description="Without their credentials")
+    channels: KnownEndpoints = Field(description="Without their credentials")
     queue_binding: str = Field(description="The binding key of a queue that holds only this partner's messages")
     last_test: ConnectionTestView | None = Field(description="Its newest connection test")
     created_at: datetime

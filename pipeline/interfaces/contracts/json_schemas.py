@@ -26,7 +26,8 @@ Json = dict[str, Any]
 class PublishedSchema:
     """A published model: the service writes `outbound` ones and reads the others.
 
-    Outbound documents may gain members in the same version: their schema is open, and readers ignore unknown members.
+    Outbound documents may gain members and members of unions in the same version: their schema is open, and readers
+    ignore what they do not know.
     Inbound documents are closed: a member that we would ignore is a mistake, and we report it.
     """
 
@@ -122,11 +123,24 @@ def build_json_schema(name: str) -> Json:
 
 
 def allow_more_members(schema: Any) -> Any:
-    """Return an outbound schema that allows members of later versions."""
+    """Return an outbound schema that allows members of later versions, also in unions with a discriminator."""
     if isinstance(schema, dict):
-        return {
+        opened = {
             key: allow_more_members(value)
             for key, value in schema.items()
             if not (key == "additionalProperties" and value is False and "properties" in schema)
         }
+        return _open_union(opened) if "oneOf" in schema and "discriminator" in schema else opened
     return [allow_more_members(each) for each in schema] if isinstance(schema, list) else schema
+
+
+def _open_union(union: Json) -> Json:
+    """Return the union with one more alternative: an object whose discriminator has none of the known values."""
+    name, known = union["discriminator"]["propertyName"], sorted(union["discriminator"]["mapping"])
+    unknown = {
+        "description": "A later version may add others: ignore them",
+        "type": "object",
+        "required": [name],
+        "properties": {name: {"type": "string", "not": {"enum": known}}},
+    }
+    return union | {"oneOf": [*union["oneOf"], unknown]}

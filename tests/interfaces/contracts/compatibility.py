@@ -39,7 +39,7 @@ _STRUCTURE: Final = frozenset(
         "additionalProperties",
         "items",
     }
-    | {"prefixItems", "patternProperties", "propertyNames", "default"}
+    | {"prefixItems", "patternProperties", "propertyNames", "default", "not"}
 )
 _KNOWN: Final = _WORDS | _STRUCTURE | {*_AT_LEAST, *_AT_MOST, *_SAME}
 
@@ -126,6 +126,11 @@ class _Fit:
         if unknown:
             yield f"{at}: differs in {', '.join(sorted(unknown))}, which cannot be compared"
         values, allowed = _values(inner), _values(outer)
+        taken = [each for each in _excluded(outer) if each in (values if values is not None else _others(inner, outer))]
+        if taken or ("not" in outer and not _excluded(outer) and inner.get("not") != outer["not"]):
+            verb = "may now be" if self.inner_is_new else "may no longer be"
+            yield f"{at}: {verb} {', '.join(map(json.dumps, taken)) or 'what it must not be'}"
+            return
         if allowed is not None:
             if values is None:
                 yield self._describe(at, "one of a list", "any value")
@@ -228,6 +233,16 @@ def _values(schema: Mapping[str, Any]) -> list[Any] | None:
     if "enum" in schema:
         return list(schema["enum"])
     return [None] if schema.get("type") == "null" else None
+
+
+def _excluded(schema: Json) -> list[Any]:
+    """Return the values that a schema excludes by `not` and `enum`."""
+    return list(schema.get("not", {}).get("enum", ()))
+
+
+def _others(inner: Json, outer: Json) -> list[Any]:
+    """Return the values that `outer` excludes, and `inner` does not."""
+    return [each for each in _excluded(outer) if each not in _excluded(inner)]
 
 
 def _narrower_type(inner: Json, outer: Json) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline.interfaces.contracts.json_schemas import PUBLISHED
+from pipeline.interfaces.contracts.json_schemas import PUBLISHED, allow_more_members
 from tests.interfaces.contracts import published
 from tests.interfaces.contracts.compatibility import Json, find_breaks
 from tests.support.tables import table
@@ -125,13 +125,44 @@ def test_closing_an_open_inbound_schema_is_a_break() -> None:
     assert find_breaks(before, SCHEMA, outbound=True) == []
 
 
-def test_new_union_member_breaks_only_readers() -> None:
+def build_union(**settings: str) -> Json:
+    """Return the schema of a union of channels, each with one setting."""
     ways = [
-        {"type": "object", "required": ["channel"], "properties": {"channel": {"const": name}}}
-        for name in ("queue", "email")
+        {
+            "type": "object",
+            "required": ["channel", setting],
+            "properties": {"channel": {"type": "string", "const": name}, setting: {"type": "string"}},
+        }
+        for name, setting in settings.items()
     ]
-    before = {"type": "object", "properties": {"way": {"oneOf": ways[:1]}}}
-    after = {"type": "object", "properties": {"way": {"oneOf": ways}}}
+    names = {"propertyName": "channel", "mapping": dict.fromkeys(settings, "")}
+    return {"type": "object", "properties": {"way": {"oneOf": ways, "discriminator": names}}}
+
+
+@pytest.mark.parametrize(
+    ("after", "reasons"),
+    [
+        ({"queue": "name", "email": "to", "folder": "path"}, []),
+        ({"queue": "name"}, ["/way: may now be object", "/way/to: is no longer there"]),
+        ({"queue": "name", "email": "address"}, ["/way: may now be object", "/way/to: is no longer there"]),
+        ({"queue": "name", "folder": "to"}, ["/way: may now be object"]),
+    ],
+    ids=["added", "removed", "changed", "renamed"],
+)
+def test_open_union_takes_new_members_and_keeps_the_published_ones(after: dict[str, str], reasons: list[str]) -> None:
+    published = allow_more_members(build_union(queue="name", email="to"))
+    assert find_breaks(published, allow_more_members(build_union(**after)), outbound=True) == reasons
+
+
+def test_excluding_fewer_values_is_a_break() -> None:
+    wide, narrow = ({"type": "string", "not": {"enum": values}} for values in (["a"], ["a", "b"]))
+    assert find_breaks(narrow, wide, outbound=True) == ['/: may now be "b"']
+    assert find_breaks(wide, narrow, outbound=True) == []
+    assert find_breaks({"type": "string", "not": {}}, wide, outbound=True) == ["/: may now be what it must not be"]
+
+
+def test_new_member_of_a_closed_union_breaks_only_readers() -> None:
+    before, after = (build_union(**dict.fromkeys(names, "to")) for names in (["queue"], ["queue", "email"]))
     assert find_breaks(before, after, outbound=True) == ['/way/channel: may now be "email"']
     assert find_breaks(before, after, outbound=False) == []
     assert find_breaks(after, before, outbound=False) == ['/way/channel: may no longer be "email"']
