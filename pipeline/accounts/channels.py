@@ -321,6 +321,12 @@ def is_for_people(channels: Sequence[Endpoint]) -> bool:
     return bool(channels) and all(CHANNEL_KINDS[each.channel].read_by_people for each in channels)
 
 
+def format_address(endpoint: Endpoint, separator: str = ", ") -> str:
+    """Return where an endpoint is: its first setting, empty if it has none."""
+    value = next((value for name, value in endpoint if name != "channel"), "")
+    return separator.join(value) if isinstance(value, list) else str(value)
+
+
 def is_list(setting: FieldInfo) -> bool:
     """Return whether a setting is a list of texts."""
     return "list[" in str(setting.annotation)

@@ -13,7 +13,14 @@ from rich.markup import escape
 from rich.text import Text
 
 from pipeline.accounts import partners
-from pipeline.accounts.channels import BorderBuddyEndpoint, Endpoint, PartnerKind, QueueEndpoint, is_for_people
+from pipeline.accounts.channels import (
+    BorderBuddyEndpoint,
+    Endpoint,
+    PartnerKind,
+    QueueEndpoint,
+    format_address,
+    is_for_people,
+)
 from pipeline.accounts.schemas import HandoffPath, NewPartner, PartnerView
 from pipeline.accounts.states import PartnerState, describe_activation
 from pipeline.core.errors import Refused
@@ -130,17 +137,13 @@ def list_partners(account: OfAccount, as_json: Json = False) -> None:
                 row.kind.replace("_", " "),
                 row.name,
                 row.path or "",
-                ", ".join(f"{endpoint.channel} {_format_address(endpoint)}".strip() for endpoint in row.channels),
+                ", ".join(f"{endpoint.channel} {format_address(endpoint, ' ')}".strip() for endpoint in row.channels),
                 f"{row.state}{', test' if row.test else ''}{_format_test_result(row)}",
             )
             for row in rows
         ),
     )
     print_result(rows, table, as_json=as_json)
-
-
-def _format_address(endpoint: Endpoint) -> str:
-    return getattr(endpoint, "address", "") or " ".join(getattr(endpoint, "addresses", ()))
 
 
 def _format_test_result(partner: PartnerView) -> str:

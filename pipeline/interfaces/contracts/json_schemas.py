@@ -140,7 +140,6 @@ def _open_union(union: Json) -> Json:
     unknown = {
         "description": "A later version may add others: ignore them",
         "type": "object",
-        "required": [name],
         "properties": {name: {"type": "string", "not": {"enum": known}}},
     }
     return union | {"oneOf": [*union["oneOf"], unknown]}

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote, urlencode
 
+from pipeline.accounts import channels
 from pipeline.accounts.channels import Endpoint, QueueEndpoint
 from pipeline.accounts.schemas import ConnectionTestView, DeliveryView, PartnerView, StageView
 from pipeline.accounts.states import ACTIVATION_STEPS, PartnerState
@@ -188,7 +189,7 @@ def format_address(endpoint: Endpoint, partner: PartnerView) -> str:
     """Return where the endpoint is: its address or addresses, or the binding key of a queue."""
     if isinstance(endpoint, QueueEndpoint):
         return f"bind its own queue with {partner.queue_binding}"
-    return getattr(endpoint, "address", "") or ", ".join(getattr(endpoint, "addresses", ()))
+    return channels.format_address(endpoint)
 
 
 def show_delivery(each: DeliveryView) -> ShownDelivery:
