@@ -11,10 +11,10 @@ from standardwebhooks import Webhook, WebhookVerificationError
 
 from pipeline.client.errors import InvalidWebhook
 from pipeline.deliveries.schemas.cloudevent import SIGNATURE_HEADERS, CloudEventEnvelope
-from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES, ConnectionTested
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, ConnectionTested, MessageType
 
 _MODELS: Final[Mapping[str, type[BaseModel]]] = {
-    **{kind.value: model for kind, model in MESSAGES.items()},
+    **{kind.value: kind.model for kind in MessageType},
     CONNECTION_TEST: ConnectionTested,
 }
 

@@ -29,21 +29,6 @@ _DOCUMENTS: Final[Mapping[str, str]] = {
     "entry_worksheet": "entry worksheet, PDF",
     "manifest": "manifest of the documents",
 }
-_MESSAGES: Final[Mapping[str, str]] = {
-    MessageType.HANDOFF_READY: "Handoff",
-    MessageType.HANDOFF_SUPERSEDED: "Handoff superseded",
-    MessageType.PACKAGE_RECORDED: "Package",
-    MessageType.PACKAGE_SUPERSEDED: "Package superseded",
-    MessageType.EXPORT_EXECUTED: "Export executed",
-    MessageType.EXPORT_FAILED: "Export failed",
-    MessageType.EXPORT_CANCELLED: "Export cancelled",
-    MessageType.HANDOFF_OVERDUE: "Handoff overdue",
-    MessageType.HANDOFF_ANSWERED: "Handoff answered",
-    MessageType.DELIVERY_DEAD: "Delivery dead",
-    MessageType.EXPORT_RECHECKED: "Export rechecked",
-    MessageType.PLAN_RECHECKED: "Plan rechecked",
-    CONNECTION_TEST: "Connection test",
-}
 
 
 def describe_document_kind(kind: str) -> str:
@@ -53,4 +38,6 @@ def describe_document_kind(kind: str) -> str:
 
 def describe_message_type(event_type: str) -> str:
     """Return the type of a message in words. A type that this version does not know is returned as it is."""
-    return _MESSAGES.get(event_type, event_type)
+    if event_type == CONNECTION_TEST:
+        return "Connection test"
+    return next((each.label for each in MessageType if each == event_type), event_type)

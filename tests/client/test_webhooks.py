@@ -11,7 +11,7 @@ import pytest
 
 from pipeline.accounts.secrets import generate_secret
 from pipeline.client import InvalidWebhook, read_message, verify_webhook
-from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MessageType
 from pipeline.deliveries.schemas.to_warehouse import PackageRecorded
 from pipeline.deliveries.submissions.signature import build_signature_headers
 from pipeline.interfaces.contracts.examples.catalog import read_example
@@ -28,7 +28,7 @@ def test_signed_message_is_parsed_by_its_type() -> None:
     assert message.data.package_ref == EVENT["data"]["packageRef"]
 
 
-@pytest.mark.parametrize("name", [*(kind.value for kind in MESSAGES), CONNECTION_TEST])
+@pytest.mark.parametrize("name", [*(kind.value for kind in MessageType), CONNECTION_TEST])
 def test_every_message_has_a_type(name: str) -> None:
     message = read_message(json.dumps(read_example(name)))
     assert message.data is not None

@@ -20,7 +20,7 @@ from pipeline.deliveries import handoff
 from pipeline.deliveries.channels import queue_reader
 from pipeline.deliveries.models import BrokerSubmission, Notification
 from pipeline.deliveries.outbox import operator_messages, outbox
-from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
+from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.streams import sender, streams
 from pipeline.deliveries.submissions import submissions
 from pipeline.exports.states import DeliveryState
@@ -92,7 +92,7 @@ def test_every_message_matches_its_schema_and_has_the_treatment_digest(runtime: 
         messages = read_message_data(runtime, export.export_id, message_type)
         assert messages
         for message in messages:
-            MESSAGES[message_type].model_validate_json(json.dumps(message))
+            message_type.model.model_validate_json(json.dumps(message))
             assert message["treatmentDigest"] == export.context.treatment_digest
 
 

@@ -10,7 +10,7 @@ from sqlmodel import col
 
 from pipeline.core.errors import RendererCrashed
 from pipeline.deliveries.models import Delivery, Notification
-from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
+from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.streams import sender
 from pipeline.exports.models import Export, ExportPackage, ExportUnit, Step
 from pipeline.exports.schemas.export import ExecuteRequest, ExportView
@@ -69,7 +69,7 @@ def read_messages(workflow: WorkflowHarness, export_id: str, event_type: Message
             .order_by(col(Notification.position))
         ).all()
     for row in rows:
-        MESSAGES[event_type].model_validate_json(row.data)
+        event_type.model.model_validate_json(row.data)
     return [{"id": row.id} | json.loads(row.data) for row in rows]
 
 

@@ -27,7 +27,7 @@ from pipeline.deliveries.email.text import (
 from pipeline.deliveries.models import Notification
 from pipeline.deliveries.outbox.outbox import OPERATOR
 from pipeline.deliveries.schemas.cloudevent import CustomsPackageRef, ExportMessage
-from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
+from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.schemas.to_broker import HandedUnit, HandoffReady, HandoffSuperseded
 from pipeline.deliveries.schemas.to_operator import (
     DeliveryDead,
@@ -62,7 +62,7 @@ def build_email_body(
     sent_at: datetime | None = None,
 ) -> EmailBody:
     """Return the notification as an e-mail, the same each time. Its links are valid when it is sent, at `sent_at`."""
-    message = MESSAGES[MessageType(notification.event_type)].model_validate_json(notification.data)
+    message = MessageType(notification.event_type).model.model_validate_json(notification.data)
     if isinstance(message, HandoffReady):
         content = _build_handoff(settings, notification, message, attachments, sent_at or notification.created_at)
     elif isinstance(message, PlanRechecked):
@@ -111,11 +111,11 @@ def _build_content(settings: Settings, notification: Notification, message: Expo
         case HandoffOverdue():
             return build_overdue(message, page)
         case _:
-            title = _split_words(notification.event_type.removeprefix("exports.").rpartition(".v")[0])
+            kind = MessageType(notification.event_type)
             return EmailContent(
-                f"Export {message.batch_id}: {title}",
-                title.capitalize(),
-                ["There is news about an export. The attached data has all of it."],
+                f"Export {message.batch_id}: {kind.label.lower()}",
+                kind.label,
+                [kind.purpose, "The attached data has all of it."],
                 [Section("Message", _list_facts(message))],
                 page=page,
             )

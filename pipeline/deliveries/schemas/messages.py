@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final
+from typing import Final, Self
 
 from pipeline.deliveries.schemas.cloudevent import ExportMessage
 from pipeline.deliveries.schemas.to_broker import HandoffReady, HandoffSuperseded
@@ -20,38 +20,60 @@ from pipeline.deliveries.schemas.to_operator import (
 from pipeline.deliveries.schemas.to_warehouse import PackageRecorded, PackageSuperseded
 from pipeline.exports.schemas.plan import StrictModel
 
+_BROKER: Final = "customs_broker"
+_WAREHOUSE: Final = "warehouse"
+_OPERATOR: Final = "operator"
+
 
 class MessageType(StrEnum):
     """The CloudEvent types that we send."""
 
-    HANDOFF_READY = "exports.handoff.ready.v1"
-    HANDOFF_SUPERSEDED = "exports.handoff.superseded.v1"
-    PACKAGE_RECORDED = "exports.package.recorded.v1"
-    PACKAGE_SUPERSEDED = "exports.package.superseded.v1"
-    EXPORT_EXECUTED = "exports.export.executed.v1"
-    EXPORT_FAILED = "exports.export.failed.v1"
-    HANDOFF_OVERDUE = "exports.handoff.overdue.v1"
-    HANDOFF_ANSWERED = "exports.handoff.answered.v1"
-    EXPORT_CANCELLED = "exports.export.cancelled.v1"
-    DELIVERY_DEAD = "exports.delivery.dead.v1"
-    EXPORT_RECHECKED = "exports.export.rechecked.v1"
-    PLAN_RECHECKED = "exports.plan.rechecked.v1"
+    #: Its name for people.
+    label: str
+    model: type[ExportMessage | PlanRechecked]
+    #: The kinds of partners that get it.
+    receivers: tuple[str, ...]
+    #: Whether it may come after the regular messages of an export. Then it does not repeat that the partner was notified.
+    follows_up: bool
 
+    def __new__(
+        cls,
+        value: str,
+        label: str = "",
+        model: type[ExportMessage | PlanRechecked] = ExportMessage,
+        receivers: tuple[str, ...] = (),
+        follows_up: bool = False,  # noqa: FBT001, FBT002 - the last column of the table
+    ) -> Self:
+        """Return the type with what is known of it."""
+        member = str.__new__(cls, value)
+        member._value_ = value
+        member.label, member.model, member.receivers, member.follows_up = label, model, receivers, follows_up
+        return member
 
-MESSAGES: Final[dict[MessageType, type[ExportMessage | PlanRechecked]]] = {
-    MessageType.HANDOFF_READY: HandoffReady,
-    MessageType.HANDOFF_SUPERSEDED: HandoffSuperseded,
-    MessageType.PACKAGE_RECORDED: PackageRecorded,
-    MessageType.PACKAGE_SUPERSEDED: PackageSuperseded,
-    MessageType.EXPORT_EXECUTED: ExportExecuted,
-    MessageType.EXPORT_FAILED: ExportFailed,
-    MessageType.HANDOFF_OVERDUE: HandoffOverdue,
-    MessageType.HANDOFF_ANSWERED: HandoffAnswered,
-    MessageType.EXPORT_CANCELLED: ExportCancelled,
-    MessageType.DELIVERY_DEAD: DeliveryDead,
-    MessageType.EXPORT_RECHECKED: ExportRechecked,
-    MessageType.PLAN_RECHECKED: PlanRechecked,
-}
+    HANDOFF_READY = "exports.handoff.ready.v1", "Handoff", HandoffReady, (_BROKER,)
+    HANDOFF_SUPERSEDED = "exports.handoff.superseded.v1", "Handoff superseded", HandoffSuperseded, (_BROKER,)
+    PACKAGE_RECORDED = "exports.package.recorded.v1", "Package", PackageRecorded, (_WAREHOUSE,)
+    PACKAGE_SUPERSEDED = "exports.package.superseded.v1", "Package superseded", PackageSuperseded, (_WAREHOUSE,)
+    EXPORT_EXECUTED = "exports.export.executed.v1", "Export executed", ExportExecuted, (_OPERATOR,)
+    EXPORT_FAILED = "exports.export.failed.v1", "Export failed", ExportFailed, (_OPERATOR,)
+    HANDOFF_OVERDUE = "exports.handoff.overdue.v1", "Handoff overdue", HandoffOverdue, (_OPERATOR,), True
+    HANDOFF_ANSWERED = "exports.handoff.answered.v1", "Handoff answered", HandoffAnswered, (_OPERATOR,), True
+    EXPORT_CANCELLED = (
+        "exports.export.cancelled.v1",
+        "Export cancelled",
+        ExportCancelled,
+        (_OPERATOR, _BROKER, _WAREHOUSE),
+    )
+    DELIVERY_DEAD = "exports.delivery.dead.v1", "Delivery dead", DeliveryDead, (_OPERATOR,), True
+    EXPORT_RECHECKED = "exports.export.rechecked.v1", "Export rechecked", ExportRechecked, (_OPERATOR,), True
+    PLAN_RECHECKED = "exports.plan.rechecked.v1", "Plan rechecked", PlanRechecked, (_OPERATOR,), True
+
+    @property
+    def purpose(self) -> str:
+        """What the message says, in the first sentence of its schema."""
+        text = (self.model.__doc__ or "").partition("\n")[0]
+        sentence = text.partition(": ")[2] or text
+        return sentence[:1].upper() + sentence[1:]
 
 
 #: Messages that a newer revision replaces. They must not be resent after that, because recipients would believe them.

@@ -204,17 +204,8 @@ _DEAD: Final = _UPDATE_HELD.values(
     due_at=None,
 )
 
-#: Messages that may follow the regular ones of an export. They do not repeat the event that the partner was notified.
-#: The handoff has its own: its first channel counts, or an answer that came before; copies on other channels do not.
-_FOLLOW_UPS: Final = frozenset(
-    {
-        MessageType.DELIVERY_DEAD,
-        MessageType.HANDOFF_OVERDUE,
-        MessageType.HANDOFF_ANSWERED,
-        MessageType.EXPORT_RECHECKED,
-        MessageType.PLAN_RECHECKED,
-    }
-)
+#: The handoff has an event of its own: its first channel counts, or an answer that came before; copies do not.
+_FOLLOW_UPS: Final = frozenset(each for each in MessageType if each.follows_up)
 
 _notifications = table(Notification).c
 _is_regular = _notifications.event_type.not_in(constants(sorted(_FOLLOW_UPS)))

@@ -18,21 +18,16 @@ VERSION: Final = "3.0.0"
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
 
+_QUEUES: Final = {
+    "customs_broker": queues.CUSTOMS_BROKER,
+    "warehouse": queues.WAREHOUSE,
+    "operator": queues.OPERATOR,
+}
+
 #: The queues that receive a message, by its type.
 QUEUES_BY_TYPE: Final[Mapping[str, tuple[str, ...]]] = {
-    MessageType.HANDOFF_READY: (queues.CUSTOMS_BROKER,),
-    MessageType.HANDOFF_SUPERSEDED: (queues.CUSTOMS_BROKER,),
-    MessageType.PACKAGE_RECORDED: (queues.WAREHOUSE,),
-    MessageType.PACKAGE_SUPERSEDED: (queues.WAREHOUSE,),
-    MessageType.EXPORT_EXECUTED: (queues.OPERATOR,),
-    MessageType.EXPORT_FAILED: (queues.OPERATOR,),
-    MessageType.HANDOFF_OVERDUE: (queues.OPERATOR,),
-    MessageType.HANDOFF_ANSWERED: (queues.OPERATOR,),
-    MessageType.EXPORT_CANCELLED: (queues.OPERATOR, queues.CUSTOMS_BROKER, queues.WAREHOUSE),
-    MessageType.DELIVERY_DEAD: (queues.OPERATOR,),
-    MessageType.EXPORT_RECHECKED: (queues.OPERATOR,),
-    MessageType.PLAN_RECHECKED: (queues.OPERATOR,),
-    CONNECTION_TEST: (queues.CUSTOMS_BROKER, queues.WAREHOUSE, queues.OPERATOR),
+    **{each: tuple(map(_QUEUES.__getitem__, each.receivers)) for each in MessageType},
+    CONNECTION_TEST: tuple(_QUEUES.values()),
 }
 
 #: Inbound messages and our answers: message -> published schema, media type, one sentence.

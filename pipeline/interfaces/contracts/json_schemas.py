@@ -108,7 +108,7 @@ PUBLISHED: Final[dict[str, PublishedSchema]] = {
         cloud_event=cloudevent.CloudEventEnvelope,
     ),
     # The `dataschema` of each CloudEvent, by its type.
-    **{kind.value: PublishedSchema(model, outbound=True) for kind, model in messages.MESSAGES.items()},
+    **{kind.value: PublishedSchema(kind.model, outbound=True) for kind in messages.MessageType},
     messages.CONNECTION_TEST: PublishedSchema(messages.ConnectionTested, outbound=True),
 }
 

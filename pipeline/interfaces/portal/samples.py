@@ -12,10 +12,10 @@ from typing import Any, Final
 from fastapi import APIRouter
 from starlette.responses import Response
 
-from config import queues
 from pipeline.core.cache import BuildCache
 from pipeline.core.errors import NotFound
 from pipeline.deliveries.outbox.entry_facts import rule_words
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MessageType
 from pipeline.deliveries.schemas.views import DeliveredFile, FileManifest
 from pipeline.documents.bundle import BundleMember, bundle_member, zip_members
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
@@ -23,7 +23,6 @@ from pipeline.documents.registry import KINDS
 from pipeline.exports import examples
 from pipeline.exports.schemas.plan import Unit
 from pipeline.interfaces.api.headers import download_headers
-from pipeline.interfaces.contracts.asyncapi import QUEUES_BY_TYPE
 from pipeline.interfaces.contracts.examples.catalog import read_example
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
 from pipeline.interfaces.kind_text import describe_message_type
@@ -31,12 +30,6 @@ from pipeline.interfaces.pages.pages import ConsoleRoute
 from pipeline.interfaces.portal.pages import Holder
 
 router = APIRouter(prefix="/portal", include_in_schema=False, route_class=ConsoleRoute)
-
-_QUEUES: Final = {
-    "customs_broker": queues.CUSTOMS_BROKER,
-    "warehouse": queues.WAREHOUSE,
-    "operator": queues.OPERATOR,
-}
 
 #: What a customs broker sends, and what it gets back.
 _TITLES: Final = {
@@ -103,7 +96,7 @@ def download_samples(visit: Holder) -> Response:
 
 
 def _list_messages(kind: str) -> list[str]:
-    return [str(name) for name, receivers in QUEUES_BY_TYPE.items() if _QUEUES[kind] in receivers]
+    return [*(each.value for each in MessageType if kind in each.receivers), CONNECTION_TEST]
 
 
 def _list_answers(kind: str) -> Sequence[str]:

@@ -11,7 +11,7 @@ from sqlmodel import col, select
 
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.models import Notification
-from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
+from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.deliveries.submissions import overdue
 from pipeline.exports.event_models import Event
 from pipeline.exports.models import Export
@@ -96,4 +96,4 @@ def test_message_of_an_earlier_version_is_valid(runtime: Runtime) -> None:
     record_answer(runtime, "a-1", "rejected")
     stored = read_last_message(runtime)
     data = {name: value for name, value in json.loads(stored.data).items() if name != "outcome"}
-    assert MESSAGES[MessageType(stored.event_type)].model_validate(data).model_dump()["outcome"] is None
+    assert MessageType(stored.event_type).model.model_validate(data).model_dump()["outcome"] is None

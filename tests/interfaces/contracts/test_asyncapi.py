@@ -12,7 +12,7 @@ from jsonschema_rs import Draft7Validator
 
 from config import queues
 from config.settings import Settings
-from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MessageType
 from pipeline.interfaces.contracts import asyncapi
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
 from tests.interfaces.api.conftest import ApiHarness
@@ -114,12 +114,12 @@ def test_service_sends_what_partners_read_and_receives_what_they_write(document:
         for name in ("send.broker", "send.warehouse", "send.operator")
         for each in document["operations"][name]["messages"]
     }
-    assert by_webhook == by_queue == {*MESSAGES, CONNECTION_TEST}
+    assert by_webhook == by_queue == {*MessageType, CONNECTION_TEST}
 
 
 def test_every_message_has_an_example_that_fits_its_payload(document: Json) -> None:
     messages = document["components"]["messages"]
-    assert {*MESSAGES, CONNECTION_TEST} <= messages.keys()
+    assert {*MessageType, CONNECTION_TEST} <= messages.keys()
     for name, message in messages.items():
         payload = message["payload"]
         (example,) = message["examples"]

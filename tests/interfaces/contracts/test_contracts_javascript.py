@@ -13,7 +13,7 @@ import pytest
 
 from config.settings import Settings
 from pipeline.core.runtime import open_runtime
-from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MESSAGES
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MessageType
 from pipeline.interfaces.app import create_app
 from pipeline.interfaces.contracts import asyncapi
 from pipeline.interfaces.contracts.examples.catalog import read_example
@@ -38,7 +38,7 @@ def write_published(folder: Path) -> dict[str, Any]:
     return {
         "schemas": {name: build_json_schema(name) for name in PUBLISHED},
         "examples": {
-            name: each["data"] if name in {*MESSAGES, CONNECTION_TEST} else each for name, each in shown.items()
+            name: each["data"] if name in {*MessageType, CONNECTION_TEST} else each for name, each in shown.items()
         },
         "documents": {"openapi": openapi, "asyncapi": asyncapi.build_document(version("exports"))},
     }

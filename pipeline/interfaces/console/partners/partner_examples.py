@@ -14,7 +14,7 @@ from pipeline.accounts import partners
 from pipeline.accounts.channels import CHANNEL_KINDS
 from pipeline.accounts.schemas import PartnerView
 from pipeline.core.errors import NotFound
-from pipeline.deliveries.schemas.messages import MESSAGES, MessageType
+from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.documents.registry import Document
 from pipeline.interfaces.api.headers import download_headers
 from pipeline.interfaces.contracts.examples.catalog import read_example
@@ -30,21 +30,6 @@ _SANDBOX: Final = "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-s
 #: The media types that a browser shows as they are, and those that it cannot show. It shows others as text.
 _SHOWN: Final = ("text/html", "application/pdf")
 _DOWNLOADED: Final = ("application/vnd.", "application/zip")
-
-#: The messages that each kind of partner may get after the first one.
-_LATER: Final = {
-    "customs_broker": (MessageType.HANDOFF_SUPERSEDED, MessageType.EXPORT_CANCELLED),
-    "warehouse": (MessageType.PACKAGE_SUPERSEDED, MessageType.EXPORT_CANCELLED),
-    "operator": (
-        MessageType.EXPORT_FAILED,
-        MessageType.HANDOFF_ANSWERED,
-        MessageType.HANDOFF_OVERDUE,
-        MessageType.DELIVERY_DEAD,
-        MessageType.EXPORT_RECHECKED,
-        MessageType.PLAN_RECHECKED,
-        MessageType.EXPORT_CANCELLED,
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -80,7 +65,10 @@ def show_example(id: str, visit: Visitor) -> Response:
         partner_id=partner.id,
         name=partner.name,
         link=f"/console/partners/{quote(partner.id)}",
-        messages=[_show_first(first), *(_show_later(each) for each in _LATER[partner.kind])],
+        messages=[
+            _show_first(first),
+            *(_show_later(each) for each in MessageType if partner.kind in each.receivers and each != first.type),
+        ],
         documents=[_show_document(partner, each) for each in documents],
         carries=_describe_documents(partner),
     )
@@ -116,7 +104,7 @@ def read_document(
 def _show_first(message: ExampleMessage) -> ExampleText:
     return ExampleText(
         message.type,
-        _describe_type(MessageType(message.type)),
+        MessageType(message.type).purpose,
         _format_json(json.loads(message.event)),
         "" if message.email is None else message.email.subject,
         "" if message.email is None else message.email.text,
@@ -124,13 +112,7 @@ def _show_first(message: ExampleMessage) -> ExampleText:
 
 
 def _show_later(kind: MessageType) -> ExampleText:
-    return ExampleText(kind.value, _describe_type(kind), _format_json(read_example(kind.value)))
-
-
-def _describe_type(kind: MessageType) -> str:
-    text = (MESSAGES[kind].__doc__ or "").partition("\n")[0]
-    sentence = text.partition(": ")[2] or text
-    return sentence[:1].upper() + sentence[1:]
+    return ExampleText(kind.value, kind.purpose, _format_json(read_example(kind.value)))
 
 
 def _format_json(value: object) -> str:
