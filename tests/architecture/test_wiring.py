@@ -24,7 +24,6 @@ from pipeline.interfaces.cli.output_schemas import OUTPUTS
 from pipeline.workflow.dispatch import WORKERS
 from pipeline.workflow.steps import STEPS, STEPS_BY_NAME
 from tests.interfaces.cli.test_cli_machine import list_commands
-from tests.support.doc_tables import with_tables
 from tests.system.acceptance.programs import read_procfile
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -126,11 +125,6 @@ def test_contract_queues_are_durable_and_bound(broker_url: str) -> None:
     declared: list[Queue] = queues.contract_queues(settings_for(broker_url))
     assert {queue.name for queue in declared} == {*queues.BINDINGS, queues.DEAD}
     assert all(queue.durable and queue.exchange.name for queue in declared)
-
-
-def test_contract_queues_are_documented() -> None:
-    page = with_tables((ROOT / "docs" / "queues.md").read_text())
-    assert [name for name in [*queues.BINDINGS, queues.DEAD] if f"`{name}`" not in page] == []
 
 
 # States

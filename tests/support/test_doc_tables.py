@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from config import queues
 from config.settings import Settings
 from pipeline.customs.pga.records import describe_position
 from pipeline.customs.reference.catalog import all_rows, format_markdown_list
@@ -65,8 +66,9 @@ def test_each_unconfirmed_row_is_an_open_question() -> None:
     assert format_markdown_list(rows) in read_filled("config/rules/open-questions.md")
 
 
-def test_each_message_and_call_of_the_client_is_listed() -> None:
+def test_each_queue_message_and_call_of_the_client_is_listed() -> None:
     page = read_filled("docs/queues.md")
+    assert [name for name in [*queues.BINDINGS, queues.DEAD] if f"- `{name}`" not in page] == []
     assert [each.value for each in MessageType if f"- `{each.value}`: To the " not in page] == []
     calls = read_filled("docs/client.md").partition("## Every call")[2]
     assert {"execute_registered", "follow", "tariff_number"} <= set(re.findall(r"`(\w+)`", calls))
