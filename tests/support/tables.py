@@ -6,6 +6,8 @@ import inspect
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import pytest
+
 
 def table(names: str | tuple[str, ...], rows: Iterable[Any]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Return a decorator that calls the test for each row, as `parametrize` does, and raises the errors of all rows at the end.
@@ -18,16 +20,18 @@ def table(names: str | tuple[str, ...], rows: Iterable[Any]) -> Callable[[Callab
 
     def decorate(test: Callable[..., None]) -> Callable[..., None]:
         def check_table(**fixtures: Any) -> None:
-            failed = []
+            failed: list[tuple[str, BaseException]] = []
             for row in table_rows:
                 values = {names: row} if isinstance(names, str) else dict(zip(names, row, strict=True))
                 try:
                     test(**fixtures, **values)
-                except Exception as error:  # noqa: BLE001 - all are raised below
-                    error.add_note("the row: " + ", ".join(f"{name}={value!r:.200}" for name, value in values.items()))
-                    failed.append(error)
+                except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001 - all are raised below
+                    shown = ", ".join(f"{name}={value!r:.200}" for name, value in values.items())
+                    failed.append((f"{shown}: {type(error).__name__}: {error}", error))
             if failed:
-                raise ExceptionGroup(f"{len(failed)} of {len(table_rows)} rows failed", failed)
+                # pytest shows one error of an ExceptionGroup.
+                summary = f"{len(failed)} of {len(table_rows)} rows failed"
+                raise AssertionError("\n\n".join([summary, *(text for text, _ in failed)])) from failed[0][1]
 
         given = inspect.signature(test)
         columns = {names} if isinstance(names, str) else {*names}
