@@ -31,7 +31,7 @@ from pipeline.core.outbound import GuardedNetwork
 from pipeline.documents.pdf.supervisor import RENDERER
 from pipeline.ops.migrations.runner import upgrade_database
 from tests.interfaces.contracts import sent
-from tests.support import compiled_statements, fake_pdf
+from tests.support import compiled_statements, fake_pdf, parsed_rules
 from tests.support.pooler import PgBouncer
 from tests.support.servers import MissingServer, PostgreSQL, RabbitMQ, Redis, Server
 
@@ -77,6 +77,7 @@ def pytest_configure() -> None:
     # A consumer ends only after Redis has answered its last wait for a message.
     kombu.transport.redis.Transport.brpop_timeout = 0.05  # type: ignore[assignment]
     compiled_statements.share()
+    parsed_rules.share()
     # A hash of the product takes a tenth of a second; a test of its own holds its cost.
     credentials._HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)  # type: ignore[misc]
     credentials._NOBODYS_HASH = credentials.hash_password("nobody's password")  # type: ignore[misc]
