@@ -15,7 +15,6 @@ from lxml import etree
 from lxml.html import fromstring
 from openpyxl import load_workbook
 
-from pipeline.documents.formats.columns import list_entry_rows
 from pipeline.documents.formats.ubl import NAMESPACE, read_treatment
 from pipeline.documents.registry import Document, render_documents
 from pipeline.documents.schemas.invoice import Invoice
@@ -144,13 +143,6 @@ def test_pages_without_merged_lines_do_not_repeat_the_numbers() -> None:
     pages = {document.artifact_type: document.body for document in render_documents(sample(3))}
     for kind in ("cci_pdf", "pga_worksheet", "section_232_statement"):
         assert "ntryline" not in read_printed_document(pages[kind]).text(), kind
-
-
-def test_sheet_of_entry_lines_has_the_rows_of_the_import(invoice: Invoice, documents: dict[str, Document]) -> None:
-    rows = read_sheet(documents["cci_xlsx"].body, "Entry lines")
-    for row, expected in zip(rows, list_entry_rows(invoice), strict=True):
-        assert list(row) == list(expected)
-        assert (row["entered_value_usd"], row["hts10"]) == (expected["entered_value_usd"], expected["hts10"])
 
 
 def test_sheet_of_entry_lines_runs_no_text_as_a_formula() -> None:

@@ -138,12 +138,6 @@ def test_every_sheet_freezes_head_and_totals_match_invoice() -> None:
     ]  # fmt: skip
 
 
-def test_csv_has_byte_order_mark_and_crlf() -> None:
-    body = invoice_csv(sample(2))
-    assert body.startswith(b"\xef\xbb\xbfinvoice_no,")
-    assert body.count(b"\r\n") == 3
-
-
 def test_headings_after_fifth_are_kept() -> None:
     def change(data: dict[str, Any]) -> None:
         data["lines"][0]["treatment"]["chapter99"] = [
