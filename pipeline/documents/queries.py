@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
 
 from sqlalchemy import tuple_
 from sqlmodel import Session, col, select
 
 from pipeline.core.errors import NotFound
-from pipeline.documents import repository
+from pipeline.documents import registry, repository
 from pipeline.exports.models import Artifact, Export, ExportUnit
-
-#: The document whose JSON holds the facts that another one prints.
-_DATA_OF: Final[Mapping[str, str]] = {
-    "cci_pdf": "cci_json",
-    "cci_human_readable": "cci_json",
-    "cci_csv": "cci_json",
-    "cci_xlsx": "cci_json",
-    "cci_ubl": "cci_json",
-    "packing_list_pdf": "packing_list",
-    "package_labels": "packing_list",
-    "paps_cover_sheet": "cci_json",
-    "truck_manifest": "cci_json",
-    "pga_worksheet": "cci_json",
-    "pga_records": "cci_json",
-    "section_232_statement": "cci_json",
-    "usmca_certification": "cci_json",
-    "entry_import": "entry_estimate",
-    "entry_worksheet": "entry_estimate",
-}
 
 
 @dataclass(frozen=True)
@@ -59,7 +38,7 @@ def find_place(session: Session, account_id: str, export_id: str, artifact_id: s
     order = tuple_(col(Artifact.unit_no), col(Artifact.artifact_type))
     here = artifact.unit_no, artifact.artifact_type
     others = select(Artifact).where(col(Artifact.export_id) == export_id).limit(1)
-    data_type = _DATA_OF.get(artifact.artifact_type)
+    data_type = registry.find_data_kind(artifact.artifact_type)
     return DocumentPlace(
         artifact,
         batch_id,

@@ -7,13 +7,13 @@ from collections.abc import Callable, Sequence
 import pytest
 
 from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MessageType
-from pipeline.documents.registry import ARTIFACT_TYPES
-from pipeline.interfaces.kind_text import describe_document_kind, describe_message_type
+from pipeline.documents.registry import ARTIFACT_TYPES, describe_kind
+from pipeline.interfaces.kind_text import describe_message_type
 
 
 @pytest.mark.parametrize(
     ("describe", "names"),
-    [(describe_document_kind, ARTIFACT_TYPES), (describe_message_type, [*MessageType, CONNECTION_TEST])],
+    [(describe_kind, ARTIFACT_TYPES), (describe_message_type, [*MessageType, CONNECTION_TEST])],
 )
 def test_each_name_has_words(describe: Callable[[str], str], names: Sequence[str]) -> None:
     words = [describe(str(name)) for name in names]
@@ -22,5 +22,5 @@ def test_each_name_has_words(describe: Callable[[str], str], names: Sequence[str
 
 
 def test_unknown_name_stays_readable() -> None:
-    assert describe_document_kind("cii_xml") == "cii xml"
+    assert describe_kind("cii_xml") == "cii xml"
     assert describe_message_type("exports.new.v1") == "exports.new.v1"

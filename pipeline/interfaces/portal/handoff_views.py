@@ -10,12 +10,12 @@ from typing import Final
 from pipeline.core.text_safety import make_legible
 from pipeline.deliveries.portal import HandoffSummary, HandoffUnits, PartnerHandoff
 from pipeline.deliveries.submissions.answer_forms import AnswerForm
+from pipeline.documents.registry import describe_kind
 from pipeline.exports.field_text import describe_field
 from pipeline.exports.states import SubmissionState
 from pipeline.interfaces.console.exports.deadline_views import ShownDeadline, build_deadline
 from pipeline.interfaces.event_text import format_size
 from pipeline.interfaces.handoff_units import ShownHandedUnit, show_handed_unit
-from pipeline.interfaces.kind_text import describe_document_kind
 from pipeline.interfaces.pages.instants import format_instant
 from pipeline.interfaces.pages.list_views import FilterLink
 
@@ -189,7 +189,7 @@ def show_handoff(handoff: PartnerHandoff, some: HandoffUnits, after: int, now: d
                 f"{link}/documents/{each.id}",
                 make_legible(each.filename),
                 packages[each.id],
-                describe_document_kind(each.artifact_type),
+                describe_kind(each.artifact_type),
                 format_size(each.size),
             )
             for each in some.documents

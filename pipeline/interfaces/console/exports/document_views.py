@@ -10,9 +10,9 @@ from pipeline.core.errors import ArtifactConflict, ExportsError, StoreUnavailabl
 from pipeline.core.runtime import Runtime
 from pipeline.documents.pdf.pictures import MAX_PDF_BYTES, PICTURES, WIDTH
 from pipeline.documents.queries import DocumentPlace
+from pipeline.documents.registry import describe_kind
 from pipeline.exports.models import Artifact
 from pipeline.interfaces.event_text import count_noun, format_size
-from pipeline.interfaces.kind_text import describe_document_kind
 from pipeline.interfaces.pages import previews
 from pipeline.interfaces.pages.instants import format_instant
 from pipeline.interfaces.pages.previews import HTML, PDF, Preview, PreviewFailed, TreeNode
@@ -78,7 +78,7 @@ def show_document(runtime: Runtime, place: DocumentPlace) -> ShownDocument:
         export_link=f"/console/exports/{row.export_id}",
         batch_id=place.batch_id,
         title=row.filename,
-        kind=describe_document_kind(row.artifact_type),
+        kind=describe_kind(row.artifact_type),
         unit_ref=place.unit_ref,
         package_number=place.package_number or "no number yet",
         size=format_size(row.size),

@@ -10,13 +10,13 @@ from typing import Any, Final
 
 from pipeline.core.field_types import mask_numbers
 from pipeline.core.money import sum_exact, to_decimal
+from pipeline.documents.registry import describe_kind
 from pipeline.exports.field_text import LINE_FIELDS, NamedField, describe_members, name_field
 from pipeline.exports.models import Export
 from pipeline.exports.revision_diff import FieldChange, PlanPart
 from pipeline.interfaces.console.exports.document_views import document_link
 from pipeline.interfaces.console.exports.line_views import is_below
 from pipeline.interfaces.event_text import count_noun
-from pipeline.interfaces.kind_text import describe_document_kind
 from pipeline.interfaces.pages.instants import format_instant
 
 #: The fields whose values are amounts in the currency of the unit's invoice.
@@ -262,7 +262,7 @@ def _changed_documents(older: RevisionFacts, newer: RevisionFacts) -> Iterator[C
         if old is None or not _is_same(new, old):
             yield ChangedDocument(
                 unit_ref,
-                describe_document_kind(kind),
+                describe_kind(kind),
                 "" if old is None else document_link(older.export.id, old.artifact_id),
                 "" if new is None else document_link(newer.export.id, new.artifact_id),
             )

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
+from pipeline.documents.registry import describe_kind
 from pipeline.exports.schemas.export import ArtifactView, ExportView, StepView
 from pipeline.interfaces.console.exports.document_views import document_link
 from pipeline.interfaces.durations import format_duration
 from pipeline.interfaces.event_text import format_size
-from pipeline.interfaces.kind_text import describe_document_kind
 
 #: The units on a page of an export's units.
 UNITS_ON_A_PAGE: Final = 20
@@ -81,7 +81,7 @@ def show_step(step: StepView) -> ShownStep:
 def _show_artifact(export_id: str, artifact: ArtifactView) -> ShownArtifact:
     return ShownArtifact(
         artifact.filename,
-        describe_document_kind(artifact.artifact_type),
+        describe_kind(artifact.artifact_type),
         format_size(artifact.size),
         document_link(export_id, artifact.id),
     )

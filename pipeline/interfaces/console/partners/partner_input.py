@@ -14,11 +14,10 @@ from pipeline.accounts.channels import ChannelKind
 from pipeline.accounts.schemas import NewPartner, PartnerChanges, PartnerView
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import parse_json
-from pipeline.documents.registry import ARTIFACT_TYPES
+from pipeline.documents.registry import ARTIFACT_TYPES, describe_kind
 from pipeline.exports.schemas.plan import as_json
 from pipeline.interfaces.console.partners import channels
 from pipeline.interfaces.console.partners.channels import SANDBOX
-from pipeline.interfaces.kind_text import describe_document_kind
 from pipeline.interfaces.pages.input import Choice, FormError, Input, list_errors
 from pipeline.interfaces.pages.pages import Form
 
@@ -215,7 +214,7 @@ def _common_inputs(kind: str, fields: Form, errors: Mapping[str, str], *, test_k
                 "checkboxes",
                 help="Choose none to send all.",
                 error=next((text for at, text in errors.items() if at.startswith("/artifactTypes")), ""),
-                choices=[Choice(name, describe_document_kind(name), "", name in wanted) for name in ARTIFACT_TYPES],
+                choices=[Choice(name, describe_kind(name), "", name in wanted) for name in ARTIFACT_TYPES],
             )
         )
     return inputs

@@ -18,9 +18,10 @@ from pipeline.deliveries.channels.protocol import Stage
 from pipeline.deliveries.queries import MAX_COUNTED
 from pipeline.deliveries.remedies import omit_command
 from pipeline.deliveries.streams.circuit_breaker import BreakerState
+from pipeline.documents.registry import describe_kind
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.event_text import count_noun
-from pipeline.interfaces.kind_text import describe_document_kind, describe_message_type
+from pipeline.interfaces.kind_text import describe_message_type
 from pipeline.interfaces.pages.instants import format_instant
 from pipeline.interfaces.pages.list_views import FilterLink
 
@@ -153,9 +154,7 @@ def show_partner(shown: PartnerView, breakers: Mapping[str, BreakerState]) -> Sh
         kind=shown.kind.replace("_", " "),
         state=shown.state.value,
         test=shown.test,
-        artifacts="all"
-        if shown.artifact_types is None
-        else "; ".join(map(describe_document_kind, shown.artifact_types)),
+        artifacts="all" if shown.artifact_types is None else "; ".join(map(describe_kind, shown.artifact_types)),
         next="" if shown.state is PartnerState.LIVE else ACTIVATION_STEPS[shown.state],
         tested=_describe_test(shown.last_test),
         endpoints=[
