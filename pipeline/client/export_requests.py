@@ -7,9 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypedDict, Unpack, cast
 
 import httpx
+from pydantic.alias_generators import to_camel
 
 from pipeline.client.errors import Corrupted
 from pipeline.client.files import safe_name
@@ -174,72 +175,42 @@ def inspect_if_changed(export: str, etag: str) -> Call[ExportVersion | None]:
     )
 
 
-def export_page(
-    *,
-    state: str | None = None,
-    outcomes: Sequence[str] = (),
-    broker: str | None = None,
-    warehouse: str | None = None,
-    accepted_after: datetime | None = None,
-    accepted_before: datetime | None = None,
-    reached: str | None = None,
-    reached_after: datetime | None = None,
-    reached_before: datetime | None = None,
-    quarantined: bool | None = None,
-    cursor: str | None = None,
-    limit: int = 50,
-) -> Call[ExportPage]:
+class ExportFilters(TypedDict, total=False):
+    """The filter of exports. What is left out matches all."""
+
+    state: str | None
+    outcomes: Sequence[str]
+    broker: str | None
+    warehouse: str | None
+    accepted_after: datetime | None
+    accepted_before: datetime | None
+    reached: str | None
+    reached_after: datetime | None
+    reached_before: datetime | None
+    quarantined: bool | None
+
+
+def export_page(*, cursor: str | None = None, limit: int = 50, **filters: Unpack[ExportFilters]) -> Call[ExportPage]:
     """Return one page of the account's exports, newest first, after `cursor`."""
-    return get(
-        "api/exports",
-        parse_as(ExportPage),
-        state=state,
-        outcome=list(outcomes) or None,
-        broker=broker,
-        warehouse=warehouse,
-        acceptedAfter=None if accepted_after is None else accepted_after.isoformat(),
-        acceptedBefore=None if accepted_before is None else accepted_before.isoformat(),
-        reached=reached,
-        reachedAfter=None if reached_after is None else reached_after.isoformat(),
-        reachedBefore=None if reached_before is None else reached_before.isoformat(),
-        quarantined=None if quarantined is None else str(quarantined).lower(),
-        cursor=cursor,
-        limit=limit,
-    )
+    given = {to_camel(name): _to_parameter(value) for name, value in filters.items()}
+    outcome = given.pop("outcomes", None)
+    return get("api/exports", parse_as(ExportPage), outcome=outcome or None, **given, cursor=cursor, limit=limit)
 
 
-def exports(
-    *,
-    state: str | None = None,
-    outcomes: Sequence[str] = (),
-    broker: str | None = None,
-    warehouse: str | None = None,
-    accepted_after: datetime | None = None,
-    accepted_before: datetime | None = None,
-    reached: str | None = None,
-    reached_after: datetime | None = None,
-    reached_before: datetime | None = None,
-    quarantined: bool | None = None,
-    page_size: int = 200,
-) -> ResultPage[ExportSummary]:
+def _to_parameter(value: object) -> str | list[str] | None:
+    """Return the value of a filter as a parameter of the query, None if it is left out."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, bool):
+        return str(value).lower()
+    return value if value is None or isinstance(value, str) else [*cast(Sequence[str], value)]
+
+
+def exports(*, page_size: int = 200, **filters: Unpack[ExportFilters]) -> ResultPage[ExportSummary]:
     """Yield the account's exports, newest first, from all pages."""
 
     def page_call(cursor: str | None) -> Call[ResultPage[ExportSummary]]:
-        call = export_page(
-            state=state,
-            outcomes=outcomes,
-            broker=broker,
-            warehouse=warehouse,
-            accepted_after=accepted_after,
-            accepted_before=accepted_before,
-            reached=reached,
-            reached_after=reached_after,
-            reached_before=reached_before,
-            quarantined=quarantined,
-            cursor=cursor,
-            limit=page_size,
-        )
-        return call.map(
+        return export_page(cursor=cursor, limit=page_size, **filters).map(
             lambda found: ResultPage(found.items, page_call(found.next_cursor) if found.next_cursor else None)
         )
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -31,23 +31,8 @@ from pipeline.exports.event_models import Event
 from pipeline.exports.models import Export
 from pipeline.exports.queries import event_view
 from pipeline.exports.schemas.export import EventView, ExportPage, ExportSummary
+from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.exports.states import ACTIVE_STATES, UNANSWERED_STATES, DeliveryState, ExportState, Milestone, Outcome
-
-
-@dataclass(frozen=True)
-class ExportFilter:
-    """The wanted exports; None, or an empty `outcomes`, matches all."""
-
-    state: ExportState | None = None
-    broker_id: str | None = None
-    warehouse_id: str | None = None
-    accepted_after: datetime | None = None
-    accepted_before: datetime | None = None
-    quarantined: bool | None = None
-    outcomes: Collection[Outcome] = ()
-    reached: Milestone | None = None
-    reached_after: datetime | None = None
-    reached_before: datetime | None = None
 
 
 def list_exports(
@@ -105,16 +90,16 @@ def _choose_search(
     )
     if filters.state is not None:
         search = state_search(filters.state)
-    elif not elsewhere and filters.broker_id is not None:
-        search = Search([col(Export.broker_id), col(Export.id)], [filters.broker_id])
-        left = replace(filters, broker_id=None)
-    elif not elsewhere and filters.warehouse_id is not None:
-        search = Search([col(Export.warehouse_id), col(Export.id)], [filters.warehouse_id])
-        left = replace(filters, warehouse_id=None)
+    elif not elsewhere and filters.broker is not None:
+        search = Search([col(Export.broker_id), col(Export.id)], [filters.broker])
+        left = filters.model_copy(update={"broker": None})
+    elif not elsewhere and filters.warehouse is not None:
+        search = Search([col(Export.warehouse_id), col(Export.id)], [filters.warehouse])
+        left = filters.model_copy(update={"warehouse": None})
     elif not elsewhere:
         search, account = account_search(account_id), []
-    if left.broker_id is not None:
-        account.append(col(Export.broker_id) == left.broker_id)
+    if left.broker is not None:
+        account.append(col(Export.broker_id) == left.broker)
     return search, select(Export).where(*account, *_build_conditions(left))
 
 
@@ -122,8 +107,8 @@ def _build_conditions(filters: ExportFilter) -> Iterator[ColumnElement[bool]]:
     """Yield the conditions on the row of an export that no index bounds alone."""
     if filters.quarantined is not None:
         yield QUARANTINED if filters.quarantined else not_(QUARANTINED)
-    if filters.warehouse_id is not None:
-        yield col(Export.warehouse_id) == filters.warehouse_id
+    if filters.warehouse is not None:
+        yield col(Export.warehouse_id) == filters.warehouse
     if filters.accepted_after is not None:
         yield col(Export.accepted_at) > _require_offset(filters.accepted_after, "acceptedAfter")
     if filters.accepted_before is not None:
@@ -140,8 +125,8 @@ def _list_reached(
     at, export_id = REACHED_AT[reached], col(BrokerSubmission.export_id)
     query = select(Export, at).join(Export, col(Export.id) == export_id)
     query = query.where(at.is_not(None), col(BrokerSubmission.account_id) == account_id)
-    if filters.broker_id is not None:
-        query = query.where(col(BrokerSubmission.partner_id) == filters.broker_id)
+    if filters.broker is not None:
+        query = query.where(col(BrokerSubmission.partner_id) == filters.broker)
     if filters.reached_after is not None:
         query = query.where(at > _require_offset(filters.reached_after, "reachedAfter"))
     if filters.reached_before is not None:
@@ -151,8 +136,8 @@ def _list_reached(
         query = query.where(at <= after_at, tuple_(at, export_id) < (after_at, after_id))
     if filters.state is not None:
         query = query.where(col(Export.state) == filters.state.value)
-    if filters.outcomes:
-        query = query.where(col(Export.outcome).in_(sorted(filters.outcomes)))
+    if filters.outcome:
+        query = query.where(col(Export.outcome).in_(sorted(filters.outcome)))
     for condition in _build_conditions(filters):
         query = query.where(condition)
     rows = session.execute(query.order_by(at.desc(), export_id.desc()).limit(limit + 1)).all()
@@ -166,7 +151,7 @@ def _list_reached(
 def _find_searched_outcomes(filters: ExportFilter) -> Sequence[Outcome] | None:
     """Return the outcomes to search for, without those that the other filters exclude; None if each outcome is wanted."""
     state = ExportState.FAILED if filters.quarantined else filters.state
-    wanted = {*filters.outcomes} or {*Outcome}
+    wanted = {*filters.outcome} or {*Outcome}
     possible = {each for each in Outcome if state is None or can_have_outcome(state, each)}
     return None if possible <= wanted else sorted(possible & wanted)
 

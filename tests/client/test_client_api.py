@@ -15,9 +15,11 @@ import pytest
 from pipeline.accounts.channels import QueueEndpoint
 from pipeline.accounts.schemas import NewPartner, PartnerChanges, PrintSettingsChanges
 from pipeline.client import ApiProblem, Execution
+from pipeline.client.export_requests import ExportFilters
 from pipeline.customs.schemas import NewWaiver
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.schemas.views import ReplayRequest
+from pipeline.exports.schemas.filters import ExportFilter
 from tests.client.conftest import AsyncClient, Client, SyncClient
 from tests.interfaces.api.conftest import ALL_ROLES, ApiHarness
 from tests.support import factories
@@ -127,6 +129,10 @@ def test_lists_yield_all_pages(harness: ApiHarness, api: ClientAtHarness) -> Non
     assert api.call("delivery", sent[0].id) == sent[0]
     assert api.call("trace", sent[0].notification_id).deliveries == [sent[0]]
     assert api.collect("sandbox_handoffs") == []
+
+
+def test_filters_are_those_of_the_api() -> None:
+    assert {each.removesuffix("s") for each in ExportFilters.__annotations__} == ExportFilter.model_fields.keys()
 
 
 def test_follow_yields_the_whole_log(harness: ApiHarness, api: ClientAtHarness) -> None:

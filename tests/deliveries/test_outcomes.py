@@ -15,9 +15,9 @@ from pipeline.deliveries import outcomes
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExportSummary
+from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.exports.states import NEEDS_PERSON, DeliveryState, ExportState, Outcome, SubmissionState
 from pipeline.workflow import queries, read_model
-from pipeline.workflow.queries import ExportFilter
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories
@@ -95,7 +95,7 @@ def read_outcome(runtime: Runtime, export_id: str) -> Outcome:
 
 
 def count_exports(session: Session, *outcomes: Outcome) -> list[ExportSummary]:
-    return queries.list_exports(session, factories.ACCOUNT, ExportFilter(outcomes=outcomes), cursor=None, limit=9).items
+    return queries.list_exports(session, factories.ACCOUNT, ExportFilter(outcome=outcomes), cursor=None, limit=9).items
 
 
 def hand_off(runtime: Runtime, batch: str = factories.BATCH) -> str:
@@ -178,10 +178,10 @@ def test_filtered_list_is_one_statement_that_uses_an_index(runtime: Runtime) -> 
     """An account has a million exports, and the filter may match none of them."""
     hand_off(runtime)
     filters = [ExportFilter(state=state) for state in ExportState]
-    filters += [ExportFilter(outcomes=(outcome,)) for outcome in Outcome]
-    filters += [ExportFilter(), ExportFilter(quarantined=True), ExportFilter(outcomes=tuple(Outcome))]
-    filters += [ExportFilter(broker_id="br_none"), ExportFilter(warehouse_id="wh_none")]
-    filters += [ExportFilter(outcomes=tuple(NEEDS_PERSON), broker_id="br_none", accepted_after=LATE)]
+    filters += [ExportFilter(outcome=(outcome,)) for outcome in Outcome]
+    filters += [ExportFilter(), ExportFilter(quarantined=True), ExportFilter(outcome=tuple(Outcome))]
+    filters += [ExportFilter(broker="br_none"), ExportFilter(warehouse="wh_none")]
+    filters += [ExportFilter(outcome=tuple(NEEDS_PERSON), broker="br_none", accepted_after=LATE)]
     for wanted in filters:
         with record_statements(runtime.db) as asked, record_plans(runtime.db) as plans, runtime.db.read() as session:
             queries.list_exports(session, factories.ACCOUNT, wanted, cursor=None, limit=50)
@@ -195,11 +195,11 @@ def test_filtered_list_is_one_statement_that_uses_an_index(runtime: Runtime) -> 
     [
         (ExportFilter(), "ix_exports_account_id_id"),
         (ExportFilter(state=ExportState.EXECUTED), "ix_exports_state"),
-        *((ExportFilter(outcomes=(outcome,)), "ix_exports_outcome") for outcome in Outcome),
-        (ExportFilter(outcomes=(Outcome.HELD,), state=ExportState.EXECUTED), "ix_exports_outcome"),
-        (ExportFilter(outcomes=(Outcome.HELD,), accepted_after=LATE, accepted_before=LATE), "ix_exports_outcome"),
-        (ExportFilter(outcomes=(Outcome.HELD,), broker_id=factories.BROKER), "ix_exports_broker_outcome"),
-        (ExportFilter(outcomes=(Outcome.HELD,), warehouse_id=factories.WAREHOUSE), "ix_exports_warehouse_outcome"),
+        *((ExportFilter(outcome=(outcome,)), "ix_exports_outcome") for outcome in Outcome),
+        (ExportFilter(outcome=(Outcome.HELD,), state=ExportState.EXECUTED), "ix_exports_outcome"),
+        (ExportFilter(outcome=(Outcome.HELD,), accepted_after=LATE, accepted_before=LATE), "ix_exports_outcome"),
+        (ExportFilter(outcome=(Outcome.HELD,), broker=factories.BROKER), "ix_exports_broker_outcome"),
+        (ExportFilter(outcome=(Outcome.HELD,), warehouse=factories.WAREHOUSE), "ix_exports_warehouse_outcome"),
     ],
 )
 def test_filter_has_its_index(runtime: Runtime, wanted: ExportFilter, index: str) -> None:
@@ -213,9 +213,9 @@ def test_filter_has_its_index(runtime: Runtime, wanted: ExportFilter, index: str
     # Without a filter PostgreSQL uses any index that begins with the account if it has few rows.
     [
         ExportFilter(state=ExportState.EXECUTED),
-        ExportFilter(outcomes=(Outcome.HELD,)),
-        ExportFilter(outcomes=(Outcome.UNDELIVERABLE,), broker_id=factories.BROKER),
-        ExportFilter(outcomes=(Outcome.OVERDUE,), accepted_after=LATE),
+        ExportFilter(outcome=(Outcome.HELD,)),
+        ExportFilter(outcome=(Outcome.UNDELIVERABLE,), broker=factories.BROKER),
+        ExportFilter(outcome=(Outcome.OVERDUE,), accepted_after=LATE),
     ],
 )
 def test_later_page_does_not_read_the_pages_before_it(runtime: Runtime, wanted: ExportFilter) -> None:
@@ -226,7 +226,7 @@ def test_later_page_does_not_read_the_pages_before_it(runtime: Runtime, wanted: 
 
 
 def test_days_and_outcome_bound_the_index_together(runtime: Runtime) -> None:
-    wanted = ExportFilter(outcomes=(Outcome.UNDELIVERABLE,), accepted_after=LATE, accepted_before=LATE)
+    wanted = ExportFilter(outcome=(Outcome.UNDELIVERABLE,), accepted_after=LATE, accepted_before=LATE)
     with record_plans(runtime.db) as plans, runtime.db.read() as session:
         queries.list_exports(session, factories.ACCOUNT, wanted, cursor=None, limit=50)
     both = r"\(outcome,id\)>\(\?,\?\) AND \(outcome,id\)<\(\?,\?\)|ROW\(.*>= ROW\(.*<= ROW\("
@@ -236,18 +236,18 @@ def test_days_and_outcome_bound_the_index_together(runtime: Runtime) -> None:
 @pytest.mark.parametrize(
     ("wanted", "found"),
     [
-        (ExportFilter(state=ExportState.EXECUTED, outcomes=(Outcome.REJECTED, Outcome.NEEDS_ATTENTION)), ["B"]),
-        (ExportFilter(state=ExportState.FAILED, outcomes=(Outcome.REJECTED, Outcome.NEEDS_ATTENTION)), ["A"]),
-        (ExportFilter(state=ExportState.FAILED, outcomes=(Outcome.REJECTED,)), []),
-        (ExportFilter(quarantined=True, outcomes=(Outcome.REJECTED,)), []),
-        (ExportFilter(quarantined=True, outcomes=(Outcome.NEEDS_ATTENTION,)), []),
-        (ExportFilter(quarantined=False, outcomes=(Outcome.NEEDS_ATTENTION,)), ["A"]),
-        (ExportFilter(outcomes=(Outcome.REJECTED,), accepted_after=FUTURE), []),
-        (ExportFilter(outcomes=(Outcome.REJECTED,), accepted_before=FUTURE), ["B"]),
-        (ExportFilter(outcomes=(Outcome.REJECTED,), accepted_after=PAST, accepted_before=FUTURE), ["B"]),
-        (ExportFilter(outcomes=(Outcome.REJECTED,), accepted_before=PAST), []),
-        (ExportFilter(outcomes=(Outcome.REJECTED,), broker_id="br_none"), []),
-        (ExportFilter(outcomes=(Outcome.REJECTED,), warehouse_id=factories.WAREHOUSE), ["B"]),
+        (ExportFilter(state=ExportState.EXECUTED, outcome=(Outcome.REJECTED, Outcome.NEEDS_ATTENTION)), ["B"]),
+        (ExportFilter(state=ExportState.FAILED, outcome=(Outcome.REJECTED, Outcome.NEEDS_ATTENTION)), ["A"]),
+        (ExportFilter(state=ExportState.FAILED, outcome=(Outcome.REJECTED,)), []),
+        (ExportFilter(quarantined=True, outcome=(Outcome.REJECTED,)), []),
+        (ExportFilter(quarantined=True, outcome=(Outcome.NEEDS_ATTENTION,)), []),
+        (ExportFilter(quarantined=False, outcome=(Outcome.NEEDS_ATTENTION,)), ["A"]),
+        (ExportFilter(outcome=(Outcome.REJECTED,), accepted_after=FUTURE), []),
+        (ExportFilter(outcome=(Outcome.REJECTED,), accepted_before=FUTURE), ["B"]),
+        (ExportFilter(outcome=(Outcome.REJECTED,), accepted_after=PAST, accepted_before=FUTURE), ["B"]),
+        (ExportFilter(outcome=(Outcome.REJECTED,), accepted_before=PAST), []),
+        (ExportFilter(outcome=(Outcome.REJECTED,), broker="br_none"), []),
+        (ExportFilter(outcome=(Outcome.REJECTED,), warehouse=factories.WAREHOUSE), ["B"]),
     ],
 )
 def test_outcome_and_other_filters_both_hold(runtime: Runtime, wanted: ExportFilter, found: list[str]) -> None:
@@ -263,7 +263,7 @@ def test_page_after_a_cursor_stays_within_the_days(runtime: Runtime) -> None:
     older, newer = hand_off(runtime, "A"), hand_off(runtime, "B")
     for each in (older, newer):
         shape(runtime, each, status=SubmissionState.HELD)
-    future, past = (ExportFilter(outcomes=(Outcome.HELD,), accepted_before=each) for each in (FUTURE, PAST))
+    future, past = (ExportFilter(outcome=(Outcome.HELD,), accepted_before=each) for each in (FUTURE, PAST))
     for wanted, cursor, found in (
         (future, newer, [older]),
         (future, older, []),

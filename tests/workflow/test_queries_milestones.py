@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -18,13 +17,13 @@ from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.submissions import submissions
 from pipeline.deliveries.submissions.overdue import notify_overdue
 from pipeline.exports.models import Export
+from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.exports.states import ExportState, Milestone, Outcome
 from pipeline.ops.schemas import StatsRange, StatsView
 from pipeline.ops.stats import queries as stats_queries
 from pipeline.ops.stats import rollup
 from pipeline.workflow import queries
 from pipeline.workflow.engine import run_step
-from pipeline.workflow.queries import ExportFilter
 from tests.support import factories
 from tests.support.query_counter import record_plans
 from tests.workflow.conftest import WorkflowHarness
@@ -94,8 +93,8 @@ def test_handoff_reaches_each_milestone_once_and_the_newest_stands_first(workflo
         page = queries.list_exports(session, factories.ACCOUNT, SENT_BACK, cursor=None, limit=9)
     sent_back_at = page.items[1].reached_at
     assert sent_back_at is not None
-    assert list_batches(workflow, replace(SENT_BACK, reached_after=sent_back_at)) == ["A"]
-    assert list_batches(workflow, replace(SENT_BACK, reached_before=sent_back_at)) == []
+    assert list_batches(workflow, SENT_BACK.model_copy(update={"reached_after": sent_back_at})) == ["A"]
+    assert list_batches(workflow, SENT_BACK.model_copy(update={"reached_before": sent_back_at})) == []
 
 
 def test_late_answer_that_does_not_move_the_status_reaches_nothing(workflow: WorkflowHarness) -> None:
@@ -115,11 +114,11 @@ def test_pages_have_every_export_once(workflow: WorkflowHarness) -> None:
 @pytest.mark.parametrize(
     ("others", "found"),
     [
-        (ExportFilter(broker_id="br_2"), ["B"]),
-        (ExportFilter(outcomes=(Outcome.ACCEPTED,)), ["B"]),
-        (ExportFilter(outcomes=(Outcome.REJECTED, Outcome.ACCEPTED)), ["B", "A"]),
+        (ExportFilter(broker="br_2"), ["B"]),
+        (ExportFilter(outcome=(Outcome.ACCEPTED,)), ["B"]),
+        (ExportFilter(outcome=(Outcome.REJECTED, Outcome.ACCEPTED)), ["B", "A"]),
         (ExportFilter(state=ExportState.FAILED), []),
-        (ExportFilter(warehouse_id="wh_none"), []),
+        (ExportFilter(warehouse="wh_none"), []),
         (ExportFilter(quarantined=True), []),
     ],
 )
@@ -130,13 +129,13 @@ def test_milestone_and_other_filters_both_hold(
     hand_off(workflow, "B", broker="br_2")
     answer(workflow, "A", "rejected")
     answer(workflow, "B", "rejected", "accepted")
-    assert list_batches(workflow, replace(others, reached=Milestone.SENT_BACK)) == found
+    assert list_batches(workflow, others.model_copy(update={"reached": Milestone.SENT_BACK})) == found
 
 
 @pytest.mark.parametrize("broker", [None, "br_2"])
 @pytest.mark.parametrize("reached", Milestone)
 def test_each_milestone_has_its_index(workflow: WorkflowHarness, reached: Milestone, broker: str | None) -> None:
-    wanted = ExportFilter(reached=reached, broker_id=broker, reached_after=workflow.clock.now - timedelta(days=1))
+    wanted = ExportFilter(reached=reached, broker=broker, reached_after=workflow.clock.now - timedelta(days=1))
     with record_plans(workflow.runtime.db) as plans:
         list_batches(workflow, wanted)
     index = f"ix_broker_submissions_{'' if broker is None else 'partner_'}first_{reached}"
@@ -146,7 +145,7 @@ def test_each_milestone_has_its_index(workflow: WorkflowHarness, reached: Milest
 
 @pytest.mark.parametrize("name", ["reached_after", "reached_before"])
 def test_time_of_a_milestone_needs_the_milestone(workflow: WorkflowHarness, name: str) -> None:
-    wanted = replace(ExportFilter(), **{name: workflow.clock.now})  # type: ignore[arg-type]  # both are instants
+    wanted = ExportFilter.model_validate({name: workflow.clock.now})
     with pytest.raises(ValidationFailed, match="needs reached: one of accepted, sent_back, overdue"):
         list_batches(workflow, wanted)
 

@@ -21,11 +21,11 @@ from pipeline.documents.schemas.invoice import Invoice
 from pipeline.exports.event_models import Event
 from pipeline.exports.models import ExportPackage, Step
 from pipeline.exports.schemas.export import ExportView
+from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.workflow import queries, read_model, step_failures, sweeper
 from pipeline.workflow import render_documents as workflow_render_documents
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.interventions import retry_export
-from pipeline.workflow.queries import ExportFilter
 from pipeline.workflow.steps import TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.support import factories

@@ -9,13 +9,13 @@ from typing import Annotated, Final
 
 import anyio
 from fastapi import APIRouter, Header, Query, Request
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from pipeline.accounts.api_keys import Caller
 from pipeline.core import deadline, tracing
 from pipeline.core.errors import Refused
-from pipeline.core.field_types import BoundedInstant
 from pipeline.core.json_input import Parsed
 from pipeline.core.runtime import Runtime
 from pipeline.exports import plans as export_plans
@@ -27,8 +27,9 @@ from pipeline.exports.schemas.export import (
     PlanReceipt,
     PreflightReport,
 )
+from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.exports.schemas.plan import Plan
-from pipeline.exports.states import ACTIVE_STATES, ExportState, Milestone, Outcome
+from pipeline.exports.states import ACTIVE_STATES
 from pipeline.interfaces.api.dependencies import (
     Amender,
     Cursor,
@@ -223,53 +224,22 @@ async def preflight_plan(
     return await run_in_threadpool(check)
 
 
+class ExportListQuery(ExportFilter):
+    """The filter and the page of a list of exports."""
+
+    cursor: Cursor = None
+    limit: int = Field(50, ge=1, le=200, description="How many items a page has")
+
+
 @router.get("", response_model=ExportPage, responses=LIST_REFUSALS)
 def list_exports(
     runtime: RuntimeDep,
     caller: Reader,
-    state: Annotated[ExportState | None, Query(description="Only exports in this state")] = None,
-    outcome: Annotated[
-        list[Outcome],
-        Query(max_length=len(Outcome), description="Only exports with this outcome; repeat it for any of several"),
-    ] = [],  # noqa: B006 - never changed
-    broker: Annotated[str | None, Query(max_length=64, description="Id of the customs broker")] = None,
-    warehouse: Annotated[str | None, Query(max_length=64, description="Id of the warehouse")] = None,
-    accepted_after: Annotated[
-        BoundedInstant | None, Query(alias="acceptedAfter", description="An instant with its offset")
-    ] = None,
-    accepted_before: Annotated[
-        BoundedInstant | None, Query(alias="acceptedBefore", description="An instant with its offset")
-    ] = None,
-    reached: Annotated[
-        Milestone | None,
-        Query(description="Only exports whose handoff reached this; those that reached it last come first"),
-    ] = None,
-    reached_after: Annotated[
-        BoundedInstant | None,
-        Query(alias="reachedAfter", description="When it reached it for the first time: an instant with its offset"),
-    ] = None,
-    reached_before: Annotated[
-        BoundedInstant | None, Query(alias="reachedBefore", description="An instant with its offset")
-    ] = None,
-    quarantined: Annotated[bool | None, Query(description="Only exports that are, or are not, quarantined")] = None,
-    cursor: Cursor = None,
-    limit: Annotated[int, Query(ge=1, le=200, description="How many items a page has")] = 50,
+    query: Annotated[ExportListQuery, Query()],
 ) -> ExportPage:
     """List the account's exports, newest first."""
-    requested = workflow_queries.ExportFilter(
-        state,
-        broker,
-        warehouse,
-        accepted_after,
-        accepted_before,
-        quarantined,
-        outcome,
-        reached,
-        reached_after,
-        reached_before,
-    )
     with runtime.db.read() as session:
-        return workflow_queries.list_exports(session, caller.account_id, requested, cursor=cursor, limit=limit)
+        return workflow_queries.list_exports(session, caller.account_id, query, cursor=query.cursor, limit=query.limit)
 
 
 @router.get("/{id}", response_model=ExportView, responses={304: {"description": "Not changed"}, **READ_REFUSALS})

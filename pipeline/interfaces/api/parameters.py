@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
+from inspect import isclass
 from itertools import islice
 from typing import Final
 
 from fastapi import Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
+from pydantic import BaseModel
 
 from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
@@ -36,7 +38,12 @@ async def check_query(request: Request) -> None:
 
 
 def _iterate_parameters(dependant: Dependant) -> Iterator[str]:
-    yield from (field.alias for field in dependant.query_params)
+    for field in dependant.query_params:
+        model = field.field_info.annotation
+        if isclass(model) and issubclass(model, BaseModel):
+            yield from (info.alias or name for name, info in model.model_fields.items())
+        else:
+            yield field.alias
     for each in dependant.dependencies:
         yield from _iterate_parameters(each)
 

@@ -11,11 +11,11 @@ from sqlalchemy import update
 from pipeline.core.db import database_now
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.submissions import overdue
+from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.exports.states import Outcome
 from pipeline.interfaces.api.metrics import WorkCollector
 from pipeline.ops import retention
 from pipeline.workflow import queries
-from pipeline.workflow.queries import ExportFilter
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export, make_amendment
@@ -31,7 +31,7 @@ def count_late(workflow: WorkflowHarness) -> tuple[float, list[str]]:
     """Return the gauge's number of overdue handoffs, and the exports listed as overdue."""
     families = {family.name: family for family in WorkCollector(workflow.runtime).collect()}
     late = sum(sample.value for sample in families["exports_handoffs_overdue"].samples)
-    wanted = ExportFilter(outcomes=(Outcome.OVERDUE,))
+    wanted = ExportFilter(outcome=(Outcome.OVERDUE,))
     with workflow.runtime.db.read() as session:
         listed = queries.list_exports(session, factories.ACCOUNT, wanted, cursor=None, limit=9).items
     return late, [each.export_id for each in listed]

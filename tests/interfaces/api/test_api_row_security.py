@@ -29,6 +29,7 @@ from pipeline.deliveries.submissions.signature import build_signature_headers
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.exports.models import LegalHold, LogoFile, SavedFilter
 from pipeline.exports.numbers import SerialBlock, reserve_blocks
+from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.ops import doctor, work_counts
 from pipeline.ops.migrations import row_security
 from pipeline.ops.migrations.runner import upgrade_database
@@ -263,9 +264,7 @@ def test_use_case_with_a_wrong_account_id_sees_nothing(harness: ApiHarness) -> N
 
     def exports(whose: str) -> object:
         with runtime.db.read() as session:
-            return workflow_queries.list_exports(
-                session, whose, workflow_queries.ExportFilter(), cursor=None, limit=50
-            ).items
+            return workflow_queries.list_exports(session, whose, ExportFilter(), cursor=None, limit=50).items
 
     asked: list[Callable[[str], object]] = [
         exports,

@@ -15,11 +15,11 @@ from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.core.tenancy import account_scope
 from pipeline.deliveries.submissions.overdue import notify_overdue
 from pipeline.exports.queries import find_export
+from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.exports.states import ExportState, Milestone, Outcome
 from pipeline.interfaces.api.metrics import WorkCollector
 from pipeline.ops import readiness, work_counts
 from pipeline.workflow import queries, sweeper
-from pipeline.workflow.queries import ExportFilter
 from tests.support import factories
 from tests.system.benchmarks.bulk import copy_export, copy_id
 from tests.system.benchmarks.environments import REDIS, BenchmarkServers
@@ -55,15 +55,15 @@ FILTERS: Final[Mapping[str, ExportFilter]] = {
     "state failed": ExportFilter(state=ExportState.FAILED),
     "state cancelled": ExportFilter(state=ExportState.CANCELLED),
     "quarantined": ExportFilter(quarantined=True),
-    "customs broker": ExportFilter(broker_id=factories.BROKER),
-    "warehouse": ExportFilter(warehouse_id=factories.WAREHOUSE),
-    "unknown customs broker": ExportFilter(broker_id="br_unknown"),
-    "unknown warehouse": ExportFilter(warehouse_id="wh_unknown"),
+    "customs broker": ExportFilter(broker=factories.BROKER),
+    "warehouse": ExportFilter(warehouse=factories.WAREHOUSE),
+    "unknown customs broker": ExportFilter(broker="br_unknown"),
+    "unknown warehouse": ExportFilter(warehouse="wh_unknown"),
     "accepted long ago": ExportFilter(accepted_before=_LONG_AGO),
     "accepted from now on": ExportFilter(accepted_after=datetime.now(UTC) + timedelta(days=1)),
-    **{f"outcome {outcome.value}": ExportFilter(outcomes=(outcome,)) for outcome in Outcome},
+    **{f"outcome {outcome.value}": ExportFilter(outcome=(outcome,)) for outcome in Outcome},
     **{f"reached {each.value}": ExportFilter(reached=each) for each in Milestone},
-    "accepted by one customs broker": ExportFilter(reached=Milestone.ACCEPTED, broker_id=factories.BROKER),
+    "accepted by one customs broker": ExportFilter(reached=Milestone.ACCEPTED, broker=factories.BROKER),
     "accepted by none since tomorrow": ExportFilter(
         reached=Milestone.ACCEPTED, reached_after=datetime.now(UTC) + timedelta(days=1)
     ),

@@ -22,12 +22,12 @@ from pipeline.accounts.schemas import NewPartner
 from pipeline.core.runtime import Runtime, open_runtime
 from pipeline.exports import queries
 from pipeline.exports.schemas.export import ExecuteRequest, ExportView
+from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.exports.states import ACTIVE_STATES
 from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow import read_model
 from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.interventions import retry_export
-from pipeline.workflow.queries import ExportFilter
 from tests.conftest import SERVERS, Stack
 from tests.interfaces.contracts.sent import check_notifications
 from tests.support import factories

@@ -16,12 +16,12 @@ from pipeline.accounts.schemas import PartnerChanges, PartnerView
 from pipeline.core.errors import NotFound, PreconditionFailed, Refused
 from pipeline.deliveries.streams import recovery
 from pipeline.documents.schemas.profile import OwnFile
+from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.interfaces.console.partners import broker_profile_views, partner_input
 from pipeline.interfaces.console.partners.broker_profile_views import ProfilePreview
 from pipeline.interfaces.pages.input import read_errors
 from pipeline.interfaces.pages.pages import ConsoleRoute, Form, Visit, Visitor, limit_form, redirect_to
 from pipeline.workflow import examples, queries
-from pipeline.workflow.queries import ExportFilter
 
 router = APIRouter(prefix="/console/partners", include_in_schema=False, route_class=ConsoleRoute)
 
