@@ -47,6 +47,10 @@ class PartnerChanges(StrictModel):
     channels: Endpoints | None = None
 
 
+#: What a stage finds that had nothing to test begins with it.
+_SKIPPED: Final = "skipped: "
+
+
 class StageView(StrictModel):
     """One stage of the connection test of one endpoint."""
 
@@ -55,6 +59,18 @@ class StageView(StrictModel):
     duration_ms: int
     found: str = Field(description="What the stage found, in one sentence")
     remedy: str | None = Field(description="What to do if it did not pass")
+
+    @property
+    def outcome(self) -> str:
+        """Whether it passed, failed, or was skipped because there was nothing to test."""
+        if not self.passed:
+            return "failed"
+        return "skipped" if self.found.startswith(_SKIPPED) else "passed"
+
+    @property
+    def result(self) -> str:
+        """What it found, without the word that it was skipped."""
+        return self.found.removeprefix(_SKIPPED)
 
 
 class EndpointTestView(StrictModel):
@@ -106,6 +122,11 @@ class PartnerView(StrictModel):
         """The profile of a customs broker's own file, None without one."""
         return self.profile or self.message_profile
 
+    def list_stages(self, channel: str) -> list[StageView]:
+        """Return the stages of a channel's last test; empty if it was not tested."""
+        tested = () if self.last_test is None else self.last_test.endpoints
+        return next((each.stages for each in tested if each.channel == channel), [])
+
 
 class CreatedPartner(PartnerView):
     """A new partner with its signing secret, which is never shown again."""
@@ -145,6 +166,10 @@ class PortalLinkView(StrictModel):
     expires_at: datetime
     revoked_at: datetime | None
     last_used_at: datetime | None = Field(description="Accurate to a minute")
+
+    def is_valid(self, now: datetime) -> bool:
+        """Return whether it still opens the portal."""
+        return self.revoked_at is None and self.expires_at > now
 
 
 class CreatedPortalLink(PortalLinkView):

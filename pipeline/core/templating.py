@@ -6,7 +6,7 @@ They are read when this module loads: an upgrade may change the files while the 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from functools import cache
 from pathlib import Path
@@ -78,6 +78,21 @@ def _allow_breaks(name: object) -> PageText:
     return PageText(_BREAKS.sub(r"\1<wbr>", str(escape(name))))
 
 
+#: Filters by their names; packages that know more words add theirs.
+_FILTERS: Final[dict[str, Callable[..., Any]]] = {
+    "exact": _exact_digits,
+    "code": _mark_code,
+    "sentence": _format_sentence,
+    "breakable": _allow_breaks,
+}
+
+
+def add_filters(filters: Mapping[str, Callable[..., Any]]) -> None:
+    """Let every template use these filters. A filter returns text, and PageText if it contains markup."""
+    _FILTERS.update(filters)
+    environment.cache_clear()
+
+
 @cache
 def environment() -> Environment:
     """Return the environment: a missing value is an error, and every value is escaped except in `.txt` files."""
@@ -90,12 +105,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
         keep_trailing_newline=True,
     )
-    env.filters |= {
-        "exact": _exact_digits,
-        "code": _mark_code,
-        "sentence": _format_sentence,
-        "breakable": _allow_breaks,
-    }
+    env.filters |= _FILTERS
     return env
 
 

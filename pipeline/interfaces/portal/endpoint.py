@@ -14,7 +14,6 @@ from pipeline.core.errors import InvalidState, Refused, ValidationFailed
 from pipeline.deliveries import connection_tests, portal
 from pipeline.deliveries.streams import circuit_breaker
 from pipeline.deliveries.submissions import signature_checks
-from pipeline.interfaces.console.partners.partner_secrets import show_older_secrets
 from pipeline.interfaces.pages.pages import ConsoleRoute, Form, redirect_to
 from pipeline.interfaces.portal import views
 from pipeline.interfaces.portal.pages import Holder, PortalFields, PortalVisit, limit_portal_form
@@ -109,7 +108,9 @@ def _endpoint_page(visit: PortalVisit, *, refusal: Refused | None = None) -> Res
     return visit.page(
         "portal/endpoint.html",
         200 if refusal is None else refusal.status,
-        page=views.show_endpoint_page(partner, breakers),
+        partner=views.hide_findings(partner),
+        breakers=breakers,
+        testable=views.can_test(partner),
         refusal=None if refusal is None else refusal.message,
     )
 
@@ -120,10 +121,10 @@ def _secret_page(
     with visit.runtime.db.read() as reading:
         records = secrets.list_secrets(reading, visit.visitor.account_id, visit.visitor.partner_id)
     values: dict[str, Any] = {
-        "secrets": views.show_secrets(records),
+        "secrets": records,
         "newest": records[0].number if records else 0,
         "secret": None if rotated is None else rotated.secret,
-        "older": [] if rotated is None else show_older_secrets(rotated.older),
+        "older": [] if rotated is None else rotated.older,
         "overlap": overlap,
         "refusal": None if refusal is None else refusal.message,
     }

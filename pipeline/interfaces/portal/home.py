@@ -54,7 +54,9 @@ def show_overview(visit: Holder) -> Response:
         breakers = circuit_breaker.load_breaker_states(reading, visitor.account_id, visitor.partner_id)
     return visit.page(
         "portal/overview.html",
-        page=views.show_overview(partner, breakers, visitor.expires_at),
+        breakers=breakers,
+        notice=views.NOTICES[partner.state],
+        link_ends_at=visitor.expires_at,
         tiles=[
             *(
                 [views.build_due_tile(portal.count_due_handoffs(visit.runtime, visitor))]

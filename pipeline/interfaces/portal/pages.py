@@ -66,13 +66,13 @@ class PortalVisit:
     def page(self, template: str, status: int = 200, **values: object) -> Response:
         """Return a page of the portal."""
         partner = self.load_partner()
-        base = {
+        base: dict[str, object] = {
             "partner": partner,
             "csrf_token": self.csrf_tokens.newest,
             **self._name_page(),
             "nav": build_nav(partner, self.request.url.path),
         }
-        return page_response(render(template, **base, **values), status)
+        return page_response(render(template, **(base | values)), status)
 
     def _name_page(self) -> dict[str, str | None]:
         """Return who a browser keeps a form for that was not sent, and where it finds the page again."""

@@ -35,7 +35,6 @@ from pipeline.interfaces.console.exports.line_views import is_below, show_decisi
 from pipeline.interfaces.console.exports.revision_views import show_revisions
 from pipeline.interfaces.console.exports.status_views import show_status
 from pipeline.interfaces.console.exports.unit_views import UNITS_ON_A_PAGE, show_step, show_units
-from pipeline.interfaces.console.partners import partner_views
 from pipeline.interfaces.kind_text import describe_message_type
 from pipeline.interfaces.pages import list_views
 from pipeline.interfaces.pages.list_views import FilterLink, ListFilter
@@ -184,7 +183,7 @@ def show_export(id: str, visit: Visitor) -> Response:
         lines=shown_lines,
         all_lines=f"{link}/lines" if export.treatment.line_count > len(lines) else None,
         sent_messages=[(describe_message_type(each.event_type), each) for each in export.notifications],
-        deliveries=[partner_views.show_delivery(each) for each in deliveries.items],
+        deliveries=deliveries.items,
         all_deliveries=f"{link}/deliveries" if deliveries.next_cursor else None,
         revisions=show_revisions(row, revisions),
         events=[show_event(event, names) for event in reversed(export.events)],
@@ -309,7 +308,7 @@ def show_all_deliveries(
         partner=None,
         wanted="",
         states=[],
-        deliveries=[partner_views.show_delivery(each) for each in found.items],
+        deliveries=found.items,
         next_link=None if following is None else f"{link}?cursor={quote(following)}",
     )
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from queue import SimpleQueue
 from urllib.parse import quote
 
@@ -13,12 +13,11 @@ from starlette.responses import Response
 
 from pipeline.accounts import partners
 from pipeline.accounts.api_keys import ADMIN
-from pipeline.accounts.schemas import PartnerTested
+from pipeline.accounts.schemas import PartnerTested, StageView
 from pipeline.core import tenancy
 from pipeline.core.errors import ExportsError, Refused
 from pipeline.deliveries import connection_tests
 from pipeline.deliveries.channels.protocol import Stage
-from pipeline.interfaces.console.partners.partner_views import show_stage
 from pipeline.interfaces.pages.pages import ConsoleRoute, Fields, Visit, Visitor
 
 router = APIRouter(prefix="/console/partners", include_in_schema=False, route_class=ConsoleRoute)
@@ -107,5 +106,6 @@ def _follow(first: RunningStage | PartnerTested | ExportsError, progress: _Progr
 def _show_stage(channel: str, stage: Stage | None) -> RunningStage:
     if stage is None:
         return RunningStage(channel, "begin", "begun", "", "The test of this channel has begun.")
-    shown = show_stage(stage)
-    return RunningStage(channel, shown.name, shown.mark, shown.took, shown.found, shown.remedy)
+    shown = StageView(**asdict(stage))
+    took = f"{shown.duration_ms:,} ms"
+    return RunningStage(channel, shown.name, shown.outcome, took, shown.result, shown.remedy or "")

@@ -12,35 +12,15 @@ from starlette.responses import Response
 
 from pipeline.accounts import partners, secrets
 from pipeline.accounts.api_keys import ADMIN
-from pipeline.accounts.secrets import OlderSecret, SecretRecord
+from pipeline.accounts.secrets import SecretRecord
 from pipeline.core.errors import Refused, ValidationFailed
 from pipeline.interfaces.pages.input import FormError, Input, list_errors, read_errors
-from pipeline.interfaces.pages.instants import format_instant
 from pipeline.interfaces.pages.pages import ConsoleRoute, Fields, Visit, Visitor
 
 router = APIRouter(prefix="/console/partners", include_in_schema=False, route_class=ConsoleRoute)
 
 _MAX_OVERLAP_HOURS: Final = 168
 _DEFAULT_OVERLAP_HOURS: Final = 24
-
-
-@dataclass(frozen=True)
-class ShownSecret:
-    """A valid secret, without the secret itself."""
-
-    number: int
-    created: str
-    state: str
-    mark: str
-
-
-@dataclass(frozen=True)
-class SecretOnce:
-    """An older secret that a page shows once, at the rotation; `text` is empty if it cannot be decrypted."""
-
-    number: int
-    text: str
-    until: str
 
 
 @dataclass(frozen=True)
@@ -82,14 +62,9 @@ def rotate_secret(id: str, visit: Visitor, fields: Fields) -> Response:
         partner_id=id,
         link=f"/console/partners/{quote(id)}/secret",
         secret=rotated.secret,
-        older=show_older_secrets(rotated.older),
+        older=rotated.older,
         secrets=_list_secrets(visit, id),
     )
-
-
-def show_older_secrets(older: Sequence[OlderSecret]) -> list[SecretOnce]:
-    """Return the older secrets of a rotation for its page."""
-    return [SecretOnce(each.number, each.secret or "", format_instant(each.ends_at)) for each in older]
 
 
 def _secrets_page(visit: Visit, partner_id: str, hours: str, refused: Refused | None) -> Response:
@@ -119,17 +94,9 @@ def _secrets_page(visit: Visit, partner_id: str, hours: str, refused: Refused | 
     )
 
 
-def _list_secrets(visit: Visit, partner_id: str) -> list[ShownSecret]:
+def _list_secrets(visit: Visit, partner_id: str) -> list[SecretRecord]:
     with visit.runtime.db.read() as session:
-        found = secrets.list_secrets(session, visit.account_id, partner_id)
-    return [_show_secret(each) for each in found]
-
-
-def _show_secret(secret: SecretRecord) -> ShownSecret:
-    created = format_instant(secret.created_at)
-    if secret.ends_at is None:
-        return ShownSecret(secret.number, created, "valid, signs our messages", "good")
-    return ShownSecret(secret.number, created, format_instant(secret.ends_at, "valid until "), "busy")
+        return secrets.list_secrets(session, visit.account_id, partner_id)
 
 
 def _read_number(text: str, most: int, field: str) -> int:

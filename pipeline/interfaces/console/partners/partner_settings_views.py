@@ -12,7 +12,7 @@ from pipeline.accounts.channels import CHANNEL_KINDS, ChannelKind, Endpoint, Que
 from pipeline.accounts.schemas import CreatedPartner, PartnerView
 from pipeline.accounts.states import PartnerState
 from pipeline.interfaces.console.partners import channels
-from pipeline.interfaces.console.partners.partner_views import format_address
+from pipeline.interfaces.pages.filters import format_address
 from pipeline.interfaces.pages.instants import format_instant
 
 #: What each kind of partner is for, in one sentence.

@@ -12,16 +12,17 @@ from starlette.responses import Response
 from pipeline.accounts import partners
 from pipeline.accounts.api_keys import ADMIN, OPERATE
 from pipeline.accounts.schemas import DeliveryView
+from pipeline.accounts.states import ACTIVATION_STEPS, PartnerState
 from pipeline.core.errors import NotFound, Refused
 from pipeline.deliveries import history, queries, replay, resend
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.deliveries.streams import circuit_breaker, recovery
 from pipeline.exports.schemas.plan import PartnerId
 from pipeline.exports.states import DeliveryState
-from pipeline.interfaces.console.partners import partner_views
-from pipeline.interfaces.console.partners.message_views import show_message
+from pipeline.interfaces.console.partners import message_views, partner_views
 from pipeline.interfaces.pages.live import build_live_address
 from pipeline.interfaces.pages.pages import PAGE_SIZE, ConsoleRoute, Fields, Visit, Visitor, redirect_to
+from pipeline.interfaces.pages.previews import read_tree
 from pipeline.workflow.steps import stream_tasks
 
 router = APIRouter(prefix="/console", include_in_schema=False, route_class=ConsoleRoute)
@@ -46,10 +47,11 @@ def show_partners(visit: Visitor, after: Annotated[PartnerId, Query()] = "") -> 
     live_address = build_live_address(visit)
     found = partners.list_partners(visit.runtime, visit.account_id, after=after, limit=PAGE_SIZE + 1)
     shown = found[:PAGE_SIZE]
-    dead = queries.count_dead_letters(visit.runtime, visit.account_id, [each.id for each in shown])
     return visit.page(
         "console/partners/partners.html",
-        partners=[partner_views.show_row(each, dead.get(each.id, 0)) for each in shown],
+        partners=shown,
+        dead=queries.count_dead_letters(visit.runtime, visit.account_id, [each.id for each in shown]),
+        most_counted=queries.MAX_COUNTED,
         next_link=f"/console/partners?{urlencode({'after': shown[-1].id})}" if len(found) > PAGE_SIZE else None,
         administers=visit.caller.has_role(ADMIN),
         live=live_address,
@@ -98,7 +100,7 @@ def show_deliveries(
         partner=partner,
         wanted="" if state is None else state.value,
         states=partner_views.build_state_links(state, partner),
-        deliveries=[partner_views.show_delivery(each) for each in found.items],
+        deliveries=found.items,
         next_link=None if following is None else partner_views.build_deliveries_link(state, partner, following),
         live=live_address,
     )
@@ -150,10 +152,14 @@ def _partner_page(
     return visit.page(
         "console/partners/partner.html",
         200 if refusal is None else refusal.status,
-        partner=partner_views.show_partner(shown, breakers),
+        partner=shown,
+        breakers=breakers,
+        next_step=None if shown.state is PartnerState.LIVE else ACTIVATION_STEPS[shown.state],
+        links=partner_views.list_links(shown),
+        actions=partner_views.list_actions(shown.state),
         administers=visit.caller.has_role(ADMIN),
         operates=visit.caller.has_role(OPERATE),
-        dead=[partner_views.show_delivery(each) for each in dead.items],
+        dead=dead.items,
         more=partner_views.build_deliveries_link(DeliveryState.DEAD, partner_id, None) if dead.next_cursor else None,
         notice=notice,
         refusal=None if refusal is None else refusal.message,
@@ -173,14 +179,15 @@ def _may_test(visit: Visit, delivery: DeliveryView) -> bool:
 
 def _delivery_page(visit: Visit, delivery_id: str, *, refusal: Refused | None = None) -> Response:
     delivery = queries.get_delivery(visit.runtime, visit.account_id, delivery_id)
-    shown = partner_views.show_delivery(delivery)
     message = history.load_sent_message(visit.runtime, visit.account_id, delivery_id)
     return visit.page(
         "console/partners/delivery.html",
         200 if refusal is None else refusal.status,
-        delivery=shown,
-        message=show_message(delivery, message),
-        resendable=shown.resendable and visit.caller.has_role(OPERATE),
-        test_link=f"{shown.partner_link}/test" if _may_test(visit, delivery) else None,
+        delivery=delivery,
+        attempts=message_views.show_attempts(delivery, message.exchanges),
+        body=None if message.body is None else read_tree(message.body),
+        body_note=message_views.describe_body(delivery, message.body),
+        resendable=delivery.state in partner_views.RESENDABLE and visit.caller.has_role(OPERATE),
+        testable=_may_test(visit, delivery),
         refusal=None if refusal is None else refusal.message,
     )

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 from urllib.parse import quote
 
@@ -15,11 +12,10 @@ from pipeline.accounts import lists, partners, portal_links
 from pipeline.accounts.api_keys import ADMIN
 from pipeline.accounts.people import name_actors
 from pipeline.accounts.portal_links import generate_link_id
-from pipeline.accounts.schemas import CreatedPortalLink, PortalLinkView
+from pipeline.accounts.schemas import CreatedPortalLink
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import Refused, ValidationFailed
 from pipeline.interfaces.pages.input import read_whole_number
-from pipeline.interfaces.pages.instants import format_instant
 from pipeline.interfaces.pages.pages import (
     PAGE_SIZE,
     ConsoleRoute,
@@ -35,19 +31,6 @@ router = APIRouter(prefix="/console/partners/{id}/portal-links", include_in_sche
 
 _MAX_DAYS: Final = 90
 _DEFAULT_DAYS: Final = "7"
-
-
-@dataclass(frozen=True)
-class PortalLinkRow:
-    """A portal link in the list."""
-
-    id: str
-    created: str
-    created_by: str
-    last_used: str
-    state: str
-    mark: str
-    valid: bool
 
 
 @router.get("")
@@ -107,13 +90,14 @@ def _links_page(
         found = lists.list_link_page(session, visit.account_id, partner_id, after=cursor, limit=PAGE_SIZE)
         revocable = lists.has_valid_link(session, visit.account_id, partner_id)
         names = name_actors(session, {row.created_by for row in found.items})
-    now = utc_now()
     return visit.page(
         "console/partners/portal_links.html",
         200 if refusal is None else refusal.status,
         partner=partner,
         url=None if created is None else created.url,
-        links=[_show_link(row, now, names) for row in found.items],
+        links=found.items,
+        names=names,
+        now=utc_now(),
         next_link=build_next_link(f"/console/partners/{quote(partner_id)}/portal-links", found.next_cursor),
         revocable=revocable,
         link_id=generate_link_id(),
@@ -127,20 +111,3 @@ def _parse_days(text: str) -> int:
     if days is None:
         raise ValidationFailed(f"the link must work for 1 to {_MAX_DAYS} days", field="days")
     return days
-
-
-def _show_link(row: PortalLinkView, now: datetime, names: Mapping[str, str]) -> PortalLinkRow:
-    valid = row.revoked_at is None and row.expires_at > now
-    if row.revoked_at is not None:
-        state = format_instant(row.revoked_at, "revoked ")
-    else:
-        state = format_instant(row.expires_at, "until " if valid else "expired ")
-    return PortalLinkRow(
-        id=row.id,
-        created=format_instant(row.created_at),
-        created_by=names.get(row.created_by, row.created_by),
-        last_used="never" if row.last_used_at is None else format_instant(row.last_used_at),
-        state=state,
-        mark="good" if valid else "",
-        valid=valid,
-    )

@@ -19,7 +19,6 @@ from pipeline.deliveries import connection_tests
 from pipeline.exports.schemas.inbox import Cause, Remedy
 from pipeline.exports.schemas.plan import LongText
 from pipeline.interfaces.api.limits import REQUEST_WAIT_SECONDS
-from pipeline.interfaces.console.partners import partner_views
 from pipeline.interfaces.console.work import inbox_views
 from pipeline.interfaces.console.work.inbox_views import ChosenItem, Result
 from pipeline.interfaces.pages.live import build_live_address
@@ -109,7 +108,7 @@ def test_connection(visit: Visitor, form: ChosenItems) -> Response:
     items = _read_items(form)
     return visit.page(
         "console/work/inbox_test.html",
-        partner=partner_views.show_partner(partners.get_partner(visit.runtime, visit.account_id, partner_id), {}),
+        partner=partners.get_partner(visit.runtime, visit.account_id, partner_id),
         resend=inbox_views.build_review(Remedy.RESEND, items) if any(each.delivery_id for each in items) else None,
     )
 
