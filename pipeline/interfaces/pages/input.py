@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.core.errors import Refused
+from pipeline.interfaces.pages.pages import Form
 
 # Messages of validation follow the pointer of their field, and have no subject of their own.
 _PREDICATE = re.compile(r"(?:is|are|must|has|have|needs|exists|cannot|may|does)\b")
@@ -27,6 +28,7 @@ class Input:
     """One input of a form. `kind` is text, area, password, secret (several lines), number, date, checkbox, checkboxes, radio or select.
 
     `value` is what was typed, or what is stored; it is always empty for a credential. `error` is empty if there is none.
+    `at` is the JSON Pointer of its errors, if that is not its name.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Input:
     error: str = ""
     required: bool = False
     choices: Sequence[Choice] = ()
+    at: str = ""
 
     @property
     def problem(self) -> str:
@@ -57,6 +60,31 @@ class FormError:
     input: str = ""
 
 
+@dataclass(frozen=True)
+class InputForm:
+    """The inputs of a form with what was typed, and its errors."""
+
+    inputs: Sequence[Input]
+    errors: Sequence[FormError]
+
+
+def fill_form(declared: Sequence[Input], fields: Form, errors: Mapping[str, str]) -> InputForm:
+    """Return the form with what was typed, and with each error at its input."""
+    inputs = fill_inputs(declared, fields, errors)
+    return InputForm(inputs, list_errors(inputs, errors))
+
+
+def fill_inputs(declared: Sequence[Input], fields: Form, errors: Mapping[str, str]) -> list[Input]:
+    """Return the inputs with what was typed and their errors. The declared value counts if nothing was typed."""
+    filled = []
+    for each in declared:
+        typed = fields.get_all(each.name) or [each.value]
+        choices = [replace(choice, chosen=choice.value in typed) for choice in each.choices]
+        error = errors.get(each.at or f"/{each.name}", "")
+        filled.append(replace(each, value="" if choices else typed[0], choices=choices, error=error))
+    return filled
+
+
 def read_text_lines(text: str) -> list[str]:
     """Return the lines of a text that are not empty, without the spaces around them."""
     return [line.strip() for line in text.splitlines() if line.strip()]
@@ -70,8 +98,10 @@ def read_whole_number(text: str, least: int, most: int) -> int | None:
     return None
 
 
-def read_errors(refused: Refused) -> dict[str, str]:
+def read_errors(refused: Refused | None) -> dict[str, str]:
     """Return the messages of a refusal by JSON Pointer; one that names no place has the pointer `""`."""
+    if refused is None:
+        return {}
     issues = (refused.details or {}).get("issues", ())
     if issues:
         return {str(issue["path"]): str(issue["message"]) for issue in issues}

@@ -126,15 +126,28 @@ class Visit:
         """Schedule task messages and return at once."""
         get_publisher(self.request).publish(tasks)
 
-    def page(self, template: str, status: int = 200, *, live: str | None = None, **values: object) -> Response:
-        """Return a page of the console; with `live`, an address of events, it follows what changes."""
-        return page_response(render(template, **self._base(live), **values), status)
+    def page(
+        self,
+        template: str,
+        status: int = 200,
+        *,
+        refused: Refused | None = None,
+        live: str | None = None,
+        **values: object,
+    ) -> Response:
+        """Return a page of the console, with the status of what was `refused`; with `live`, it follows these changes."""
+        return refusable_page(template, status, refused, self._base(live) | values)
 
     def refusal(self, refused: Refused) -> Response:
         """Return a page that only says why the request was refused."""
-        facts = {"title": refused.title, "message": describe_refusal(refused), "request_id": ""}
-        way_back = _find_list(self.request.url.path, allowed=not isinstance(refused, InsufficientRole))
-        return self.page("console/missing.html", refused.status, way_back=way_back, **facts)
+        return self.page(
+            "console/missing.html",
+            refused=refused,
+            title=refused.title,
+            message=describe_refusal(refused),
+            request_id="",
+            way_back=_find_list(self.request.url.path, allowed=not isinstance(refused, InsufficientRole)),
+        )
 
     def page_in_pieces(self, template: str, **values: object) -> Response:
         """Return a page that is sent while it is made: a loop over an iterator of `values` sends a row at each step."""
@@ -325,6 +338,13 @@ def describe_refusal(refused: Refused) -> str:
 def public_page(template: str, status: int = 200, **values: object) -> Response:
     """Return a page for everybody, without menu and account."""
     return page_response(render(template, **dict.fromkeys(_OF_VISIT), **values), status)
+
+
+def refusable_page(template: str, status: int, refused: Refused | None, values: Mapping[str, object]) -> Response:
+    """Return a page with the status and the message of what was refused; the message is None if nothing was."""
+    refusal = None if refused is None else refused.message
+    page = render(template, **({"refusal": refusal} | dict(values)))
+    return page_response(page, status if refused is None else refused.status)
 
 
 def page_response(html: str, status: int = 200) -> Response:

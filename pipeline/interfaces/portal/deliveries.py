@@ -111,12 +111,11 @@ def _list_page(
     following = found.next_cursor
     return visit.page(
         "portal/deliveries.html",
-        200 if refusal is None else refusal.status,
+        refused=refusal,
         states=views.build_state_links(state),
         deliveries=[views.show_message(each) for each in found.items],
         next_link=None if following is None else views.build_deliveries_link(state, following),
         notice=notice,
-        refusal=None if refusal is None else refusal.message,
         since=views.format_input(visit.runtime.clock() - _RESENT_DAYS) if since is None else since,
     )
 
@@ -127,7 +126,7 @@ def _delivery_page(visit: PortalVisit, delivery_id: str, *, refusal: Refused | N
     exchanges = history.load_sent_message(runtime, visitor.account_id, delivery_id).exchanges
     return visit.page(
         "portal/delivery.html",
-        200 if refusal is None else refusal.status,
+        refused=refusal,
         delivery=views.show_message(sent.delivery),
         testable=views.can_test_failure(sent.delivery),
         resendable=sent.delivery.state in RESENDABLE and sent.body is not None,
@@ -135,5 +134,4 @@ def _delivery_page(visit: PortalVisit, delivery_id: str, *, refusal: Refused | N
         body=sent.body,
         text=views.format_body(sent.body),
         attempts=views.show_attempts(sent, exchanges),
-        refusal=None if refusal is None else refusal.message,
     )

@@ -107,11 +107,10 @@ def _endpoint_page(visit: PortalVisit, *, refusal: Refused | None = None) -> Res
         breakers = circuit_breaker.load_breaker_states(reading, visitor.account_id, visitor.partner_id)
     return visit.page(
         "portal/endpoint.html",
-        200 if refusal is None else refusal.status,
+        refused=refusal,
         partner=views.hide_findings(partner),
         breakers=breakers,
         testable=views.can_test(partner),
-        refusal=None if refusal is None else refusal.message,
     )
 
 
@@ -126,6 +125,5 @@ def _secret_page(
         "secret": None if rotated is None else rotated.secret,
         "older": [] if rotated is None else rotated.older,
         "overlap": overlap,
-        "refusal": None if refusal is None else refusal.message,
     }
-    return visit.page("portal/secret.html", 200 if refusal is None else refusal.status, **values)
+    return visit.page("portal/secret.html", refused=refusal, **values)

@@ -145,13 +145,13 @@ def _handoff_page(
     some = handoff.read_units(shown)
     return visit.page(
         "portal/handoff.html",
-        404 if missed else 200 if refusal is None else refusal.status,
+        404 if missed else 200,
+        refused=refusal,
         handoff=handoff_views.show_handoff(handoff, some, after, utc_now()),
         form=handoff_views.show_answer_form(form, ANSWERS, FIELD_ROWS, _list_errors(refusal)),
         form_id=form_id,
         places=list(some.fields),
         missed=missed,
-        refusal=None if refusal is None else refusal.message,
         answerable=handoff.message is not None,
         max_message=answer_forms.MAX_MESSAGE,
     )

@@ -19,12 +19,11 @@ from pipeline.core import tenancy
 from pipeline.core.errors import ForeignForm, NotFound, Refused
 from pipeline.core.runtime import Runtime
 from pipeline.core.signed_text import Signatures
-from pipeline.core.templating import render
 from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.exports.audit_trail import Action, record_act
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime, rate_limited
 from pipeline.interfaces.api.places import COUNT, PERSON_PART
-from pipeline.interfaces.pages.pages import Form, SignedOut, describe_refusal, page_response, read_fields
+from pipeline.interfaces.pages.pages import Form, SignedOut, describe_refusal, read_fields, refusable_page
 from pipeline.interfaces.portal import session
 from pipeline.interfaces.portal.views import build_nav
 from pipeline.workflow.steps import stream_tasks
@@ -63,8 +62,8 @@ class PortalVisit:
         with self.runtime.db.write() as transaction:
             record_act(transaction, self.visitor.account_id, self.visitor.actor, action, subject, detail)
 
-    def page(self, template: str, status: int = 200, **values: object) -> Response:
-        """Return a page of the portal."""
+    def page(self, template: str, status: int = 200, *, refused: Refused | None = None, **values: object) -> Response:
+        """Return a page of the portal, which says what was `refused`."""
         partner = self.load_partner()
         base: dict[str, object] = {
             "partner": partner,
@@ -72,7 +71,7 @@ class PortalVisit:
             **self._name_page(),
             "nav": build_nav(partner, self.request.url.path),
         }
-        return page_response(render(template, **(base | values)), status)
+        return refusable_page(template, status, refused, base | values)
 
     def _name_page(self) -> dict[str, str | None]:
         """Return who a browser keeps a form for that was not sent, and where it finds the page again."""
@@ -86,7 +85,7 @@ class PortalVisit:
 
     def refusal(self, refused: Refused) -> Response:
         """Return a page that only says why the request was refused."""
-        return self.page("portal/refused.html", refused.status, title=refused.title, message=describe_refusal(refused))
+        return self.page("portal/refused.html", refused=refused, title=refused.title, message=describe_refusal(refused))
 
 
 async def open_portal_visit(request: Request) -> PortalVisit:

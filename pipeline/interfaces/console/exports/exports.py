@@ -104,7 +104,7 @@ def _list_page(visit: Visit, chosen: ListFilter, cursor: str | None, *, refusal:
     known = lists.list_partner_names(visit.runtime, visit.account_id)
     return visit.page(
         "console/exports/exports.html",
-        200 if refusal is None else refusal.status,
+        refused=refusal,
         chosen=chosen,
         query=chosen.encode(),
         outcomes=list_views.build_outcome_links(chosen),
@@ -115,7 +115,6 @@ def _list_page(visit: Visit, chosen: ListFilter, cursor: str | None, *, refusal:
         warehouses=list_views.build_partner_choices(known, "warehouse", chosen.warehouse),
         operates=visit.caller.has_role(OPERATE),
         saved=list_views.build_saved_links(saved_filters.list_filters(visit.runtime, visit.account_id), chosen),
-        refusal=None if refusal is None else refusal.message,
         exports=[list_views.show_row(item) for item in found.items],
         next_link=None if found.next_cursor is None else chosen.link(found.next_cursor),
         live=live_address,

@@ -128,12 +128,12 @@ def _edit_page(
     preview: ProfilePreview | None = None,
     more: bool = False,
 ) -> Response:
-    errors = {} if refused is None else read_errors(refused)
+    errors = read_errors(refused)
     # After a refusal because of another person's change, the form goes on with the version that it shows now.
     keep = not isinstance(refused, PreconditionFailed) and fields.get("read_at")
     return visit.page(
         "console/partners/broker_profile_edit.html",
-        200 if refused is None else refused.status,
+        refused=refused,
         partner_id=partner.id,
         link=f"/console/partners/{quote(partner.id)}/profile",
         exists=partner.own_file is not None,

@@ -16,7 +16,15 @@ from pipeline.documents.schemas.invoice import Invoice
 from pipeline.documents.schemas.profile import MAX_COLUMNS, MessageProfile, OwnFile, ProfileColumn
 from pipeline.interfaces.console.partners import message_fields
 from pipeline.interfaces.console.partners.message_fields import InputGroup
-from pipeline.interfaces.pages.input import Choice, FormError, Input, list_errors, read_text_lines, read_whole_number
+from pipeline.interfaces.pages.input import (
+    Choice,
+    FormError,
+    Input,
+    fill_inputs,
+    list_errors,
+    read_text_lines,
+    read_whole_number,
+)
 from pipeline.interfaces.pages.pages import Form
 
 #: The source of a preview that is not one of the account's exports.
@@ -54,6 +62,48 @@ _CELLS: Final = {
     "default": "default",
     "date_format": "dateFormat",
 }
+_FILE_HELP: Final = (
+    "Such as entry-import.csv. Its end must suit the format: .csv, .txt, .xlsx, .json, .x12, .edi or .xml."
+)
+_ALL_FORMATS: Final = [Choice(*each) for each in {**_FORMATS, **message_fields.FORMATS}.items()]
+_INPUTS: Final = (
+    Input(
+        "name",
+        "Name",
+        help="It tells people what the file is, such as Entry import.",
+        required=True,
+        at="/profile/name",
+    ),
+    Input("filename", "File name", help=_FILE_HELP, required=True, at="/profile/filename"),
+    Input("format", "Format", "select", "csv", required=True, choices=_ALL_FORMATS, at="/profile/format"),
+    Input(
+        "delimiter",
+        "For CSV: separated by",
+        "select",
+        "comma",
+        choices=[Choice(name, name) for name in _DELIMITERS],
+        at="/profile/delimiter",
+    ),
+    Input("header_row", "For CSV: the first row names the columns", "checkbox"),
+    Input(
+        "byte_order_mark",
+        "For CSV: begin with a byte order mark",
+        "checkbox",
+        help="Without it Excel does not recognise UTF-8.",
+    ),
+    Input(
+        "sheet", "For Excel: name of the sheet", help="If it is empty, the sheet is named Lines.", at="/profile/sheet"
+    ),
+    Input(
+        "row_kind",
+        "Rows",
+        "select",
+        "lines",
+        "The file has one row for each of them.",
+        choices=[Choice(*each) for each in _ROWS.items()],
+        at="/profile/rows",
+    ),
+)
 
 
 @dataclass(frozen=True)
@@ -207,78 +257,11 @@ def build_form(fields: Form, errors: Mapping[str, str], *, more: bool = False) -
     count = min(len(order) + blank, MAX_COLUMNS)
     rows = [_build_row(fields, name, place, at_rows.get(place, "")) for place, name in enumerate(order)]
     rows += [_build_row(Form({}), "", place, "") for place in range(len(order), count)]
-    inputs = _build_inputs(fields, placed)
+    inputs = fill_inputs(_INPUTS, fields, placed)
     groups = message_fields.build_message_groups(fields, placed)
     every = [*inputs, *(each for group in groups for each in group.inputs)]
     listed = [FormError(f"Column {row.number}: {row.error}", f"{row.name}.header") for row in rows if row.error]
     return ProfileForm(inputs, groups, rows, count, [*list_errors(every, placed), *listed])
-
-
-def _build_inputs(fields: Form, errors: Mapping[str, str]) -> list[Input]:
-    def error_of(member: str) -> str:
-        return errors.get(f"/profile/{member}", "")
-
-    chosen, delimiter = fields.get("format", "csv"), fields.get("delimiter", "comma")
-    row_kind = fields.get("row_kind", "lines")
-    return [
-        Input(
-            "name",
-            "Name",
-            value=fields.get("name"),
-            help="It tells people what the file is, such as Entry import.",
-            error=error_of("name"),
-            required=True,
-        ),
-        Input(
-            "filename",
-            "File name",
-            value=fields.get("filename"),
-            help="Such as entry-import.csv. Its end must suit the format: .csv, .txt, .xlsx, .json, .x12, .edi or .xml.",
-            error=error_of("filename"),
-            required=True,
-        ),
-        Input(
-            "format",
-            "Format",
-            "select",
-            error=error_of("format"),
-            required=True,
-            choices=[
-                Choice(value, text, chosen=value == chosen)
-                for value, text in {**_FORMATS, **message_fields.FORMATS}.items()
-            ],
-        ),
-        Input(
-            "delimiter",
-            "For CSV: separated by",
-            "select",
-            error=error_of("delimiter"),
-            choices=[Choice(name, name, chosen=name == delimiter) for name in _DELIMITERS],
-        ),
-        Input("header_row", "For CSV: the first row names the columns", "checkbox", fields.get("header_row")),
-        Input(
-            "byte_order_mark",
-            "For CSV: begin with a byte order mark",
-            "checkbox",
-            fields.get("byte_order_mark"),
-            "Without it Excel does not recognise UTF-8.",
-        ),
-        Input(
-            "sheet",
-            "For Excel: name of the sheet",
-            value=fields.get("sheet"),
-            help="If it is empty, the sheet is named Lines.",
-            error=error_of("sheet"),
-        ),
-        Input(
-            "row_kind",
-            "Rows",
-            "select",
-            help="The file has one row for each of them.",
-            error=error_of("rows"),
-            choices=[Choice(value, text, chosen=value == row_kind) for value, text in _ROWS.items()],
-        ),
-    ]
 
 
 def _build_row(fields: Form, name: str, place: int, error: str) -> ColumnRow:

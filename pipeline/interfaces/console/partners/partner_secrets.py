@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote
 
@@ -14,8 +12,8 @@ from pipeline.accounts import partners, secrets
 from pipeline.accounts.api_keys import ADMIN
 from pipeline.accounts.secrets import SecretRecord
 from pipeline.core.errors import Refused, ValidationFailed
-from pipeline.interfaces.pages.input import FormError, Input, list_errors, read_errors
-from pipeline.interfaces.pages.pages import ConsoleRoute, Fields, Visit, Visitor
+from pipeline.interfaces.pages.input import Input, fill_form, read_errors
+from pipeline.interfaces.pages.pages import ConsoleRoute, Fields, Form, Visit, Visitor
 
 router = APIRouter(prefix="/console/partners", include_in_schema=False, route_class=ConsoleRoute)
 
@@ -23,29 +21,31 @@ _MAX_OVERLAP_HOURS: Final = 168
 _DEFAULT_OVERLAP_HOURS: Final = 24
 
 
-@dataclass(frozen=True)
-class RotationForm:
-    """The form of a rotation. `newest` is the number of the newest secret that its reader saw."""
-
-    newest: int
-    inputs: Sequence[Input]
-    errors: Sequence[FormError]
+_INPUTS: Final = (
+    Input(
+        "overlap",
+        "Hours that the older secrets stay valid",
+        "number",
+        str(_DEFAULT_OVERLAP_HOURS),
+        f"0 to {_MAX_OVERLAP_HOURS}. With 0, they end at once: do that if one leaked.",
+        required=True,
+    ),
+)
 
 
 @router.get("/{id}/secret")
 def show_secrets(id: str, visit: Visitor) -> Response:
     """Show which secrets of the partner are valid, and the form that rotates the newest."""
     visit.caller.require(ADMIN)
-    return _secrets_page(visit, id, str(_DEFAULT_OVERLAP_HOURS), None)
+    return _secrets_page(visit, id, Form({}), None)
 
 
 @router.post("/{id}/secret")
 def rotate_secret(id: str, visit: Visitor, fields: Fields) -> Response:
     """Give the partner a new secret and show it; a second submission of the form rotates and shows nothing."""
     visit.caller.require(ADMIN)
-    hours, newest = fields.get("overlap"), fields.get("newest")
     try:
-        overlap = _read_number(hours, _MAX_OVERLAP_HOURS, "/overlap")
+        overlap = _read_number(fields.get("overlap"), _MAX_OVERLAP_HOURS, "/overlap")
         rotated = partners.rotate_secret(
             visit.runtime,
             visit.account_id,
@@ -53,10 +53,10 @@ def rotate_secret(id: str, visit: Visitor, fields: Fields) -> Response:
             overlap,
             test_only=visit.caller.test,
             actor=visit.caller.actor,
-            newest=_read_number(newest, 10**6, "/newest"),
+            newest=_read_number(fields.get("newest"), 10**6, "/newest"),
         )
     except Refused as refused:
-        return _secrets_page(visit, id, hours, refused)
+        return _secrets_page(visit, id, fields, refused)
     return visit.page(
         "console/partners/secret_rotated.html",
         partner_id=id,
@@ -67,30 +67,19 @@ def rotate_secret(id: str, visit: Visitor, fields: Fields) -> Response:
     )
 
 
-def _secrets_page(visit: Visit, partner_id: str, hours: str, refused: Refused | None) -> Response:
+def _secrets_page(visit: Visit, partner_id: str, fields: Form, refused: Refused | None) -> Response:
     partner = partners.get_partner(visit.runtime, visit.account_id, partner_id)
     shown = _list_secrets(visit, partner_id)
-    errors = {} if refused is None else read_errors(refused)
-    inputs = [
-        Input(
-            "overlap",
-            "Hours that the older secrets stay valid",
-            "number",
-            hours,
-            f"0 to {_MAX_OVERLAP_HOURS}. With 0, they end at once: do that if one leaked.",
-            errors.get("/overlap", ""),
-            required=True,
-        )
-    ]
     return visit.page(
         "console/partners/partner_secret.html",
-        200 if refused is None else refused.status,
+        refused=refused,
         partner_id=partner.id,
         name=partner.name,
         link=f"/console/partners/{quote(partner.id)}",
         secrets=shown,
         changeable=partner.test or not visit.caller.test,
-        form=RotationForm(max((each.number for each in shown), default=0), inputs, list_errors(inputs, errors)),
+        newest=max((each.number for each in shown), default=0),
+        form=fill_form(_INPUTS, fields, read_errors(refused)),
     )
 
 

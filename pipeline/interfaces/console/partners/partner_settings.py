@@ -108,22 +108,22 @@ def change_partner(id: str, visit: Visitor, fields: Fields) -> Response:
 
 
 def _new_page(visit: Visit, kind: str, channel: ChannelKind, fields: Form, refused: Refused | None) -> Response:
-    errors = {} if refused is None else read_errors(refused)
+    errors = read_errors(refused)
     form = partner_input.build_new_form(kind, channel, fields, errors, test_key=visit.caller.test)
-    return visit.page("console/partners/partner_new.html", 200 if refused is None else refused.status, form=form)
+    return visit.page("console/partners/partner_new.html", refused=refused, form=form)
 
 
 def _edit_page(visit: Visit, partner: PartnerView, fields: Form, refused: Refused | None) -> Response:
     form = partner_input.build_edit_form(
         partner,
         fields,
-        {} if refused is None else read_errors(refused),
+        read_errors(refused),
         test_key=visit.caller.test,
         changed=partner_input.list_changed(partner, fields) if isinstance(refused, PreconditionFailed) else (),
     )
     return visit.page(
         "console/partners/partner_edit.html",
-        200 if refused is None else refused.status,
+        refused=refused,
         partner_id=partner.id,
         form=form,
         effects=partner_settings_views.describe_change(partner),

@@ -151,7 +151,7 @@ def _partner_page(
     )
     return visit.page(
         "console/partners/partner.html",
-        200 if refusal is None else refusal.status,
+        refused=refusal,
         partner=shown,
         breakers=breakers,
         next_step=None if shown.state is PartnerState.LIVE else ACTIVATION_STEPS[shown.state],
@@ -162,7 +162,6 @@ def _partner_page(
         dead=dead.items,
         more=partner_views.build_deliveries_link(DeliveryState.DEAD, partner_id, None) if dead.next_cursor else None,
         notice=notice,
-        refusal=None if refusal is None else refusal.message,
     )
 
 
@@ -182,12 +181,11 @@ def _delivery_page(visit: Visit, delivery_id: str, *, refusal: Refused | None = 
     message = history.load_sent_message(visit.runtime, visit.account_id, delivery_id)
     return visit.page(
         "console/partners/delivery.html",
-        200 if refusal is None else refusal.status,
+        refused=refusal,
         delivery=delivery,
         attempts=message_views.show_attempts(delivery, message.exchanges),
         body=None if message.body is None else read_tree(message.body),
         body_note=message_views.describe_body(delivery, message.body),
         resendable=delivery.state in partner_views.RESENDABLE and visit.caller.has_role(OPERATE),
         testable=_may_test(visit, delivery),
-        refusal=None if refusal is None else refusal.message,
     )

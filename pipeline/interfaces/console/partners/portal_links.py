@@ -92,7 +92,7 @@ def _links_page(
         names = name_actors(session, {row.created_by for row in found.items})
     return visit.page(
         "console/partners/portal_links.html",
-        200 if refusal is None else refusal.status,
+        refused=refusal,
         partner=partner,
         url=None if created is None else created.url,
         links=found.items,
@@ -102,7 +102,6 @@ def _links_page(
         revocable=revocable,
         link_id=generate_link_id(),
         days=days,
-        refusal=None if refusal is None else refusal.message,
     )
 
 
