@@ -223,7 +223,7 @@ def test_template_compiles_and_fails_without_values(name: str) -> None:
 
 
 #: The methods that a template may call: they read what a value says of itself, or write it.
-READING = {"get", "is_valid", "isoformat", "items", "list_stages", "ljust"}
+READING = {"get", "get_all", "has_ended", "is_valid", "isoformat", "items", "list_stages", "ljust", "startswith"}
 
 
 @table("name", jinja_templates())

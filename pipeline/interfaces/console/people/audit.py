@@ -12,7 +12,7 @@ from pipeline.accounts import people
 from pipeline.accounts.api_keys import ADMIN
 from pipeline.core.errors import ValidationFailed
 from pipeline.exports.audit_trail import MAX_SUBJECT, ActFilter, Action, list_acts
-from pipeline.interfaces.console.people import person_views
+from pipeline.interfaces.console.people.person_views import describe_detail
 from pipeline.interfaces.pages.list_views import OptionalDay
 from pipeline.interfaces.pages.pages import PAGE_SIZE, ConsoleRoute, Visitor
 
@@ -43,11 +43,11 @@ def show_audit_trail(
     older = {"actor": actor, "action": action, "subject": subject, "from": first_day or "", "to": last_day or ""}
     return visit.page(
         "console/people/audit.html",
-        acts=[person_views.show_act(each, names) for each in page.items],
+        acts=[(each, describe_detail(each)) for each in page.items],
+        names=names,
         filters=filters,
-        actor_name=names.get(actor, actor),
-        people=[person_views.show_member(each) for each in members],
-        actions=person_views.build_action_choices(wanted),
+        people=members,
+        actions=[*Action],
         next_link=None
         if page.next_before is None
         else f"/console/audit?{urlencode(older | {'before': page.next_before})}",

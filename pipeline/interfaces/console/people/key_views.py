@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
-from urllib.parse import quote
 
 from pipeline.accounts.api_keys import ADMIN, EXECUTE, OPERATE, READ, ApiKeyRecord, Caller, Mode
 from pipeline.accounts.lists import PartnerName
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
-from pipeline.interfaces.pages.input import Choice, FormError, Input, list_errors, read_whole_number
+from pipeline.interfaces.pages.input import Choice, Input, read_whole_number
 from pipeline.interfaces.pages.instants import format_instant
 from pipeline.interfaces.pages.pages import Form
 
@@ -32,29 +31,37 @@ DEFAULT_DAYS: Final = 90
 _DEFAULT_OVERLAP_HOURS: Final = 24
 
 
+_DAYS: Final = Input("days", "Days until it expires", "number", help="Leave it empty for a key that does not expire.")
+_MODES: Final = (
+    Choice("test", "test", "Its exports never reach a live partner."),
+    Choice("live", "live", "Its exports reach live partners."),
+)
+ROTATION: Final = (
+    Input(
+        "overlap",
+        "Hours that the old key stays valid",
+        "number",
+        str(_DEFAULT_OVERLAP_HOURS),
+        f"0 to {_MAX_OVERLAP_HOURS}. With 0, the old key ends at once: do that if it leaked.",
+        required=True,
+    ),
+    Input(
+        "days",
+        "Days until the new key expires",
+        "number",
+        help="Leave it empty to keep the day on which the old key was to expire.",
+    ),
+)
+
+
 @dataclass(frozen=True)
 class ShownKey:
     """A key on a page. `changeable` if it is still valid, and the caller may change it."""
 
-    link: str
-    id: str
-    name: str
-    mode: str
-    roles: Sequence[str]
+    key: ApiKeyRecord
     state: str
     mark: str
-    created: str
-    used: str
     changeable: bool
-
-
-@dataclass(frozen=True)
-class KeyForm:
-    """A form about a key: its inputs, its errors, and the id of the new key, which makes it work once."""
-
-    new_id: str
-    inputs: Sequence[Input]
-    errors: Sequence[FormError]
 
 
 @dataclass(frozen=True)
@@ -92,18 +99,7 @@ def show_key(key: ApiKeyRecord, caller: Caller, now: datetime) -> ShownKey:
         ended = key.expires_at <= now
         state = format_instant(key.expires_at, "expired " if ended else "valid until ")
         mark = "bad" if ended else "busy" if key.expires_at - now < timedelta(days=14) else "good"
-    return ShownKey(
-        link=f"/console/keys/{quote(key.id)}",
-        id=key.id,
-        name=key.name,
-        mode=key.mode,
-        roles=sorted(key.roles),
-        state=state,
-        mark=mark,
-        created=format_instant(key.created_at),
-        used="never" if key.last_used_at is None else format_instant(key.last_used_at),
-        changeable=not has_ended(key, now) and not (caller.test and key.mode == "live"),
-    )
+    return ShownKey(key, state, mark, not has_ended(key, now) and not (caller.test and key.mode == "live"))
 
 
 def describe_revocation(key: ApiKeyRecord, others: Sequence[ApiKeyRecord], now: datetime) -> Sequence[str]:
@@ -120,79 +116,34 @@ def describe_revocation(key: ApiKeyRecord, others: Sequence[ApiKeyRecord], now: 
     return effects
 
 
-def build_new_form(fields: Form, partners: Sequence[PartnerName], errors: Mapping[str, str]) -> KeyForm:
-    """Return the form of a new key, with what was typed."""
-    roles, mode = fields.get_all("role"), fields.get("mode") or "test"
-    inputs = [
+def list_inputs(partners: Sequence[PartnerName]) -> list[Input]:
+    """Return the inputs of a new key, which may answer for these partners."""
+    for_partners = "A key for a partner records its answers and fetches its documents, and does nothing else."
+    return [
         Input(
             "name",
             "Name",
-            value=fields.get("name"),
             help="What the key is for, such as “warehouse system”. It is shown in logs and lists.",
-            error=errors.get("/name", ""),
             required=True,
         ),
         Input(
             "role",
             "Roles",
             "checkboxes",
-            error=errors.get("/roles", ""),
-            choices=[Choice(role, role, text, role in roles) for role, text in ROLE_TEXTS.items()],
+            choices=[Choice(role, role, text) for role, text in ROLE_TEXTS.items()],
+            at="/roles",
         ),
         Input(
             "partner",
             "Answers for partners",
             "checkboxes",
-            help="A key for a partner records its answers and fetches its documents, and does nothing else."
-            if partners
-            else "There is no partner yet.",
-            error=errors.get("/partners", ""),
-            choices=[Choice(each.id, each.id, each.name, each.id in fields.get_all("partner")) for each in partners],
+            help=for_partners if partners else "There is no partner yet.",
+            choices=[Choice(each.id, each.id, each.name) for each in partners],
+            at="/partners",
         ),
-        Input(
-            "mode",
-            "Mode",
-            "radio",
-            error=errors.get("/mode", ""),
-            choices=[
-                Choice("test", "test", "Its exports never reach a live partner.", mode == "test"),
-                Choice("live", "live", "Its exports reach live partners.", mode == "live"),
-            ],
-        ),
-        Input(
-            "days",
-            "Days until it expires",
-            "number",
-            fields.get("days"),
-            "Leave it empty for a key that does not expire.",
-            errors.get("/days", ""),
-        ),
+        Input("mode", "Mode", "radio", "test", choices=_MODES),
+        _DAYS,
     ]
-    return KeyForm(fields.get("id"), inputs, list_errors(inputs, errors))
-
-
-def build_rotation_form(fields: Form, errors: Mapping[str, str]) -> KeyForm:
-    """Return the form of a rotation, with what was typed."""
-    inputs = [
-        Input(
-            "overlap",
-            "Hours that the old key stays valid",
-            "number",
-            fields.get("overlap") or str(_DEFAULT_OVERLAP_HOURS),
-            f"0 to {_MAX_OVERLAP_HOURS}. With 0, the old key ends at once: do that if it leaked.",
-            errors.get("/overlap", ""),
-            required=True,
-        ),
-        Input(
-            "days",
-            "Days until the new key expires",
-            "number",
-            fields.get("days"),
-            "Leave it empty to keep the day on which the old key was to expire.",
-            errors.get("/days", ""),
-        ),
-    ]
-    return KeyForm(fields.get("id"), inputs, list_errors(inputs, errors))
 
 
 def read_new_key(fields: Form, now: datetime) -> NewKey:

@@ -13,7 +13,7 @@ from pipeline.accounts.api_keys import ADMIN, ApiKeyRecord, CreatedKey
 from pipeline.core.clock import utc_now
 from pipeline.core.errors import InsufficientRole, Refused
 from pipeline.interfaces.console.people import key_views
-from pipeline.interfaces.pages.input import read_errors
+from pipeline.interfaces.pages.input import fill_form, read_errors
 from pipeline.interfaces.pages.pages import (
     PAGE_SIZE,
     ConsoleRoute,
@@ -143,18 +143,14 @@ def _check_mode(visit: Visit, mode: api_keys.Mode) -> None:
 
 def _new_page(visit: Visit, fields: Form, refused: Refused | None) -> Response:
     known = lists.list_partner_names(visit.runtime, visit.account_id)
-    errors = {} if refused is None else read_errors(refused)
-    form = key_views.build_new_form(fields, known, errors)
-    return visit.page("console/people/key_new.html", 200 if refused is None else refused.status, form=form)
+    form = fill_form(key_views.list_inputs(known), fields, read_errors(refused))
+    return visit.page("console/people/key_new.html", refused=refused, form=form, new_id=fields.get("id"))
 
 
 def _rotation_page(visit: Visit, key_id: str, fields: Form, refused: Refused | None) -> Response:
     key = _load_key(visit, key_id)
-    form = key_views.build_rotation_form(fields, {} if refused is None else read_errors(refused))
-    shown = key_views.show_key(key, visit.caller, utc_now())
-    return visit.page(
-        "console/people/key_rotate.html", 200 if refused is None else refused.status, key=shown, form=form
-    )
+    form = fill_form(key_views.ROTATION, fields, read_errors(refused))
+    return visit.page("console/people/key_rotate.html", refused=refused, key=key, form=form, new_id=fields.get("id"))
 
 
 def _created_page(visit: Visit, created: CreatedKey, old: ApiKeyRecord | None) -> Response:

@@ -9,7 +9,6 @@ from pipeline.accounts import credentials, people, sessions, sign_in
 from pipeline.core import tenancy
 from pipeline.core.errors import Refused
 from pipeline.core.tenancy import ALL_ACCOUNTS
-from pipeline.interfaces.console.people import person_views
 from pipeline.interfaces.pages.pages import ConsoleRoute, Fields, Visit, Visitor, redirect_to
 
 router = APIRouter(prefix="/console/me", include_in_schema=False, route_class=ConsoleRoute)
@@ -68,13 +67,17 @@ def show_own_page(visit: Visit, refused: Refused | None = None, notice: str | No
     caller = visit.caller
     with tenancy.account_scope(ALL_ACCOUNTS), visit.runtime.db.read() as session:
         credential = credentials.describe_credential(session, caller.actor)
-        page = person_views.build_own_page(
-            caller,
-            accounts=people.list_accounts_of(session, caller.actor),
-            found=sessions.list_sessions(session, person_id=caller.actor),
-            credential=credential,
-        )
-    provider = visit.runtime.settings.oidc_issuer is not None
-    refusal = None if refused is None else refused.message
-    status = 200 if refused is None else refused.status
-    return visit.page("console/people/me.html", status, page=page, refusal=refusal, notice=notice, provider=provider)
+        accounts = people.list_accounts_of(session, caller.actor)
+        found = sessions.list_sessions(session, person_id=caller.actor)
+    return visit.page(
+        "console/people/me.html",
+        refused=refused,
+        own=caller.person,
+        roles=caller.roles,
+        test=caller.test,
+        accounts=accounts,
+        sessions=found,
+        credential=credential,
+        notice=notice,
+        provider=visit.runtime.settings.oidc_issuer is not None,
+    )

@@ -6,10 +6,10 @@ from fastapi import APIRouter
 from starlette.responses import Response
 
 from pipeline.accounts import lists, people, sessions
-from pipeline.accounts.api_keys import ADMIN
+from pipeline.accounts.api_keys import ADMIN, READ
 from pipeline.accounts.people import Invitation
 from pipeline.core.errors import Refused
-from pipeline.interfaces.console.people import person_views
+from pipeline.interfaces.console.people.person_views import ROLE_TEXTS
 from pipeline.interfaces.pages.pages import (
     PAGE_SIZE,
     ConsoleRoute,
@@ -116,12 +116,14 @@ def _people_page(
         found = sessions.list_sessions(session, account_id=visit.account_id, test_only=visit.caller.test)
     return visit.page(
         "console/people/people.html",
-        200 if refused is None else refused.status,
-        people=[person_views.show_member(each) for each in members.items],
+        refused=refused,
+        people=members.items,
         next_link=build_next_link("/console/people", members.next_cursor),
-        sessions=[person_views.show_session(each, visit.caller) for each in found],
-        form=person_views.build_invitation_form(form, visit.caller),
-        refusal=None if refused is None else refused.message,
+        sessions=found,
+        own_session=visit.caller.person.session_id if visit.caller.person else "",
+        form=form or Form({"role": [READ]}),
+        roles=ROLE_TEXTS,
+        test_only=visit.caller.test,
     )
 
 
@@ -130,10 +132,9 @@ def _person_page(visit: Visit, person_id: str, refused: Refused | None = None) -
         member = people.get_member(session, visit.account_id, person_id)
     return visit.page(
         "console/people/person.html",
-        200 if refused is None else refused.status,
-        member=person_views.show_member(member),
-        roles=person_views.build_role_choices(member.roles),
-        refusal=None if refused is None else refused.message,
+        refused=refused,
+        member=member,
+        roles=ROLE_TEXTS,
     )
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Depends
@@ -23,17 +22,6 @@ router = APIRouter(prefix="/console/print-settings", include_in_schema=False, ro
 _HERE = "/console/print-settings"
 #: One byte more: a picture that is too large is refused as such, and not as a form.
 LogoForm = Annotated[Upload, Depends(limit_upload(MAX_BYTES + 64 * 1024, ADMIN))]
-
-
-@dataclass(frozen=True)
-class ShownPrintSettings:
-    """The settings on their page."""
-
-    french: bool
-    logo_width: int
-    logo_height: int
-    has_logo: bool
-    why_not: str  # it may not be changed; empty if it may
 
 
 @router.get("")
@@ -114,17 +102,11 @@ def _page(visit: Visit, refused: Refused | None = None) -> Response:
         why_not = "An administrator of the account can change them."
     elif visit.caller.test:
         why_not = f"Test mode must not change them: they are those of live exports, too; {ASK_FOR_LIVE}."
-    shown = ShownPrintSettings(
-        french=settings.french,
-        has_logo=logo is not None,
-        logo_width=0 if logo is None else logo.width,
-        logo_height=0 if logo is None else logo.height,
-        why_not=why_not,
-    )
-    errors = {} if refused is None else read_errors(refused)
     return visit.page(
         "console/people/print_settings.html",
-        200 if refused is None else refused.status,
-        settings=shown,
-        error=" ".join(errors.values()),
+        refused=refused,
+        french=settings.french,
+        logo=logo,
+        why_not=why_not,
+        error=" ".join(read_errors(refused).values()),
     )
