@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -45,6 +45,10 @@ class WaiverView(StrictModel):
     created_at: datetime
     revoked_by: str | None
     revoked_at: datetime | None
+
+    def has_ended(self, on: date) -> bool:
+        """Return whether it ended before this day, or was revoked."""
+        return self.revoked_at is not None or (self.ends_on is not None and self.ends_on < on)
 
 
 class WaiverList(StrictModel):

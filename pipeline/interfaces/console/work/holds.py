@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Annotated, Final
-from urllib.parse import quote
 
 from fastapi import APIRouter, Query
 from starlette.responses import Response
@@ -18,8 +16,7 @@ from pipeline.core.json_input import validation_failed
 from pipeline.core.problems import Issue
 from pipeline.core.text_safety import check_readable
 from pipeline.exports.models import LegalHold
-from pipeline.interfaces.pages.input import Choice, FormError, Input, list_errors, read_errors
-from pipeline.interfaces.pages.instants import format_instant
+from pipeline.interfaces.pages.input import Choice, Input, fill_form, read_errors
 from pipeline.interfaces.pages.pages import (
     PAGE_SIZE,
     ConsoleRoute,
@@ -38,25 +35,17 @@ router = APIRouter(prefix="/console/holds", include_in_schema=False, route_class
 _MAX_REASON: Final = 1000
 
 
-@dataclass(frozen=True)
-class ShownHold:
-    """A legal hold on a page."""
-
-    link: str
-    id: str
-    export_link: str
-    export_id: str
-    reason: str
-    placed: str
-    released: str
-
-
-@dataclass(frozen=True)
-class HoldForm:
-    """The form that places a hold."""
-
-    inputs: Sequence[Input]
-    errors: Sequence[FormError]
+_SCOPES: Final = (
+    Choice("export", "One export", "Its records, and those of all revisions of its batch."),
+    Choice("account", "The whole account", "Every record of this account, also future ones."),
+)
+_INPUTS: Final = (
+    Input("scope", "What is kept", "radio", choices=_SCOPES),
+    Input("export", "Export", help="Its id, for one export."),
+    Input(
+        "reason", "Reason", "area", help="Who asked to keep the records, and why. It stays on record.", required=True
+    ),
+)
 
 
 @router.get("")
@@ -68,7 +57,8 @@ def show_holds(visit: Visitor, released: Annotated[bool, Query()] = False, curso
     )
     return visit.page(
         "console/work/holds.html",
-        holds=_show_holds(visit, found.items),
+        holds=found.items,
+        names=_name_actors(visit, found.items),
         released=released,
         next_link=build_next_link("/console/holds", found.next_cursor, released=released),
         changeable=not visit.caller.test,
@@ -102,7 +92,7 @@ def show_release(id: str, visit: Visitor) -> Response:
     """Say what a release does, and ask whether to do it."""
     visit.caller.require(ADMIN)
     hold = legal_holds.get_hold(visit.runtime, visit.account_id, id)
-    return visit.page("console/work/hold_release.html", hold=_show_holds(visit, [hold])[0])
+    return visit.page("console/work/hold_release.html", hold=hold, names=_name_actors(visit, [hold]))
 
 
 @router.post("/{id}/release")
@@ -141,71 +131,17 @@ def _read_hold(fields: Form) -> tuple[str, str | None]:
 
 
 def _new_page(visit: Visit, fields: Form, refused: Refused | None) -> Response:
-    errors: Mapping[str, str] = {} if refused is None else read_errors(refused)
+    errors = read_errors(refused)
     if isinstance(refused, NotFound) or (refused is not None and refused.status == 409):
         errors = {"/export": refused.message}
-    form = _build_form(fields, errors)
-    return visit.page("console/work/hold_new.html", 200 if refused is None else refused.status, form=form)
+    if fields.get("export") and not fields.get("scope"):
+        fields = Form({**fields.values, "scope": ["export"]})
+    form = fill_form(_INPUTS, fields, errors)
+    return visit.page("console/work/hold_new.html", refused=refused, form=form)
 
 
-def _build_form(fields: Form, errors: Mapping[str, str]) -> HoldForm:
-    scope = fields.get("scope", "export" if fields.get("export") else "")
-    inputs = [
-        Input(
-            "scope",
-            "What is kept",
-            "radio",
-            error=errors.get("/scope", ""),
-            choices=[
-                Choice(
-                    "export", "One export", "Its records, and those of all revisions of its batch.", scope == "export"
-                ),
-                Choice(
-                    "account",
-                    "The whole account",
-                    "Every record of this account, also future ones.",
-                    scope == "account",
-                ),
-            ],
-        ),
-        Input(
-            "export",
-            "Export",
-            value=fields.get("export"),
-            help="Its id, for one export.",
-            error=errors.get("/export", ""),
-        ),
-        Input(
-            "reason",
-            "Reason",
-            "area",
-            fields.get("reason"),
-            "Who asked to keep the records, and why. It stays on record.",
-            errors.get("/reason", ""),
-            required=True,
-        ),
-    ]
-    return HoldForm(inputs, list_errors(inputs, errors))
-
-
-def _show_holds(visit: Visit, holds: Sequence[LegalHold]) -> list[ShownHold]:
+def _name_actors(visit: Visit, holds: Sequence[LegalHold]) -> Mapping[str, str]:
+    """Return the names of those who placed and released the holds, by id."""
     ids = {by for each in holds for by in (each.placed_by, each.released_by) if by}
     with visit.runtime.db.read() as session:
-        names = people.name_actors(session, ids)
-    return [_show_hold(each, names) for each in holds]
-
-
-def _show_hold(hold: LegalHold, names: Mapping[str, str]) -> ShownHold:
-    placed_by, released_by = (
-        names.get(hold.placed_by, hold.placed_by),
-        names.get(hold.released_by or "", hold.released_by),
-    )
-    return ShownHold(
-        link=f"/console/holds/{quote(hold.id)}",
-        id=hold.id,
-        export_link="" if hold.export_id is None else f"/console/exports/{quote(hold.export_id)}",
-        export_id=hold.export_id or "",
-        reason=hold.reason,
-        placed=format_instant(hold.placed_at, after=f" by {placed_by}"),
-        released="" if hold.released_at is None else format_instant(hold.released_at, after=f" by {released_by}"),
-    )
+        return people.name_actors(session, ids)

@@ -14,7 +14,7 @@ from pipeline.core.errors import Refused
 from pipeline.customs import waivers
 from pipeline.customs.schemas import WaiverView
 from pipeline.interfaces.console.work import waiver_views
-from pipeline.interfaces.pages.input import read_errors
+from pipeline.interfaces.pages.input import fill_form, read_errors
 from pipeline.interfaces.pages.pages import (
     PAGE_SIZE,
     ConsoleRoute,
@@ -39,10 +39,11 @@ def show_waivers(visit: Visitor, ended: Annotated[bool, Query()] = False, cursor
     found = waivers.list_waiver_page(
         visit.runtime, visit.account_id, ended=ended, on=today, after=cursor, limit=PAGE_SIZE
     )
-    names = _name_actors(visit, found.items)
     return visit.page(
         "console/work/waivers.html",
-        waivers=[waiver_views.show_waiver(each, today, names) for each in found.items],
+        waivers=found.items,
+        names=_name_actors(visit, found.items),
+        today=today,
         ended=ended,
         next_link=build_next_link("/console/waivers", found.next_cursor, ended=ended),
     )
@@ -85,8 +86,11 @@ def show_waiver(id: str, visit: Visitor, before: Annotated[str | None, Query(max
         uses = find_waiver_uses(session, visit.account_id, waiver, before=before)
     return visit.page(
         "console/work/waiver.html",
-        waiver=waiver_views.show_waiver(waiver, visit.runtime.clock().date(), _name_actors(visit, [waiver])),
-        uses=waiver_views.show_uses(waiver, uses, continued=before is not None),
+        waiver=waiver,
+        names=_name_actors(visit, [waiver]),
+        today=visit.runtime.clock().date(),
+        uses=uses,
+        continued=before is not None,
         changeable=not visit.caller.test,
     )
 
@@ -109,6 +113,5 @@ def _name_actors(visit: Visit, found: Sequence[WaiverView]) -> Mapping[str, str]
 
 def _new_page(visit: Visit, fields: Form, refused: Refused | None) -> Response:
     known = lists.list_partner_names(visit.runtime, visit.account_id)
-    errors = {} if refused is None else read_errors(refused)
-    form = waiver_views.build_form(fields, known, errors)
-    return visit.page("console/work/waiver_new.html", 200 if refused is None else refused.status, form=form)
+    form = fill_form(waiver_views.list_inputs(known), fields, read_errors(refused))
+    return visit.page("console/work/waiver_new.html", refused=refused, form=form)
