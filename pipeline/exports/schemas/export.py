@@ -63,6 +63,13 @@ class StepView(View):
     finished_at: datetime | None = Field(None, alias="finishedAt")
     error: str | None = Field(None, description="Why the last attempt failed")
 
+    @property
+    def seconds(self) -> float | None:
+        """How long it took, None if it has not ended."""
+        if self.started_at is None or self.finished_at is None:
+            return None
+        return (self.finished_at - self.started_at).total_seconds()
+
 
 class UnitView(View):
     """One unit of the plan and its steps."""

@@ -9,10 +9,35 @@ from pipeline.accounts import channels
 from pipeline.accounts.channels import Endpoint, QueueEndpoint
 from pipeline.accounts.schemas import PartnerView
 from pipeline.deliveries.remedies import omit_command
+from pipeline.exports.field_text import name_field
+from pipeline.exports.states import NEEDS_PERSON, Outcome, SubmissionState
 from pipeline.interfaces.durations import format_duration
 from pipeline.interfaces.event_text import count_noun, format_size
-from pipeline.interfaces.kind_text import describe_document_kind, describe_message_type
+from pipeline.documents.registry import describe_kind
+from pipeline.interfaces.kind_text import describe_message_type
 from pipeline.interfaces.pages.instants import format_instant
+
+_GOOD_OUTCOMES: Final = frozenset({Outcome.ACCEPTED, Outcome.FILED, Outcome.RELEASED})
+_BUSY_OUTCOMES: Final = frozenset({Outcome.IN_PROGRESS, Outcome.WITH_BROKER})
+_BAD_STATUSES: Final = frozenset(
+    {SubmissionState.REJECTED, SubmissionState.QUERY, SubmissionState.HELD, SubmissionState.FAILED}
+)
+
+
+def mark_outcome(outcome: Outcome) -> str:
+    """Return the class of an outcome's colour."""
+    if outcome in _GOOD_OUTCOMES:
+        return "good"
+    if outcome in NEEDS_PERSON:
+        return "bad"
+    return "busy" if outcome in _BUSY_OUTCOMES else "over"
+
+
+def mark_status(status: str) -> str:
+    """Return the class of the colour of a submission's status."""
+    if status in _BAD_STATUSES:
+        return "bad"
+    return "good" if status in _GOOD_OUTCOMES else "busy"
 
 
 def format_address(endpoint: Endpoint, partner: PartnerView) -> str:
@@ -31,12 +56,15 @@ def _format_number(number: int) -> str:
     return f"{number:,}"
 
 
-FILTERS: Final[Mapping[str, Callable[..., str]]] = {
+FILTERS: Final[Mapping[str, Callable[..., object]]] = {
     "address": format_address,
     "counted": count_noun,
-    "document_kind": describe_document_kind,
+    "document_kind": describe_kind,
     "duration": format_duration,
+    "field": name_field,
     "instant": format_instant,
+    "outcome_mark": mark_outcome,
+    "status_mark": mark_status,
     "message_type": describe_message_type,
     "number": _format_number,
     "size": format_size,

@@ -14,15 +14,12 @@ from pydantic import BeforeValidator
 from pipeline.accounts.lists import PartnerName
 from pipeline.core.clock import midnight
 from pipeline.core.field_types import BoundedDay, BoundedInstant
-from pipeline.exports.schemas.export import ExportSummary
-from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.exports.states import NEEDS_PERSON, ExportState, Milestone, Outcome
 from pipeline.interfaces.pages.instants import format_instant
+from pipeline.workflow.queries import ExportFilter
 from pipeline.workflow.saved_filters import SavedFilterView
 
 _LIST: Final = "/console/exports"
-GOOD_OUTCOMES: Final = frozenset({Outcome.ACCEPTED, Outcome.FILED, Outcome.RELEASED})
-
 
 #: The filters by a milestone, as the page names them.
 _MILESTONES: Final = {
@@ -45,15 +42,6 @@ class FilterLink:
 
 
 @dataclass(frozen=True)
-class FilterOption:
-    """An option of a list of the form."""
-
-    value: str
-    text: str
-    chosen: bool
-
-
-@dataclass(frozen=True)
 class ListFilter:
     """The filters of the list, as its address has them. Days are days of UTC, and both are included."""
 
@@ -71,13 +59,13 @@ class ListFilter:
         """Return the conditions for the query."""
         return ExportFilter(
             state=self.state,
-            broker=self.broker or None,
-            warehouse=self.warehouse or None,
+            broker_id=self.broker or None,
+            warehouse_id=self.warehouse or None,
             # The query leaves out the instants that bound it.
             accepted_after=None if self.first_day is None else midnight(self.first_day) - timedelta(microseconds=1),
             accepted_before=None if self.last_day is None else midnight(self.last_day) + timedelta(days=1),
             quarantined=self.quarantined or None,
-            outcome=sorted(self.outcomes),
+            outcomes=self.outcomes,
             reached=self.reached,
             reached_after=None if self.reached_since is None else self.reached_since - timedelta(microseconds=1),
         )
@@ -171,65 +159,15 @@ def show_chosen_milestone(chosen: ListFilter) -> ChosenMilestone | None:
     return ChosenMilestone(name[0].upper() + name[1:], since, replace(chosen, reached_since=None).link())
 
 
-def build_partner_choices(partners: Sequence[PartnerName], kind: str, chosen: str) -> list[FilterOption]:
-    """Return the partners of one kind as options; one that does not exist any more stays an option while it is chosen."""
+def build_partner_choices(partners: Sequence[PartnerName], kind: str, chosen: str) -> list[tuple[str, str]]:
+    """Return the ids and names of the partners of one kind; one that does not exist any more stays an option while it is chosen."""
     names = {each.id: f"{each.name} ({each.id})" for each in partners if each.kind == kind}
     if chosen:
         names.setdefault(chosen, chosen)
-    return [
-        FilterOption("", "any", not chosen),
-        *(FilterOption(each, text, each == chosen) for each, text in names.items()),
-    ]
+    return [("", "any"), *names.items()]
 
 
 def build_saved_links(saved: Sequence[SavedFilterView], chosen: ListFilter) -> list[FilterLink]:
     """Return the account's saved filters as links."""
     query = chosen.encode()
     return [FilterLink(each.name, f"{_LIST}?{each.query}", each.query == query) for each in saved]
-
-
-@dataclass(frozen=True)
-class ExportRow:
-    """An export in the list; `at` is when its handoff reached the milestone of the filter, else when it was accepted."""
-
-    link: str
-    batch_id: str
-    export_id: str
-    state: str
-    outcome: str
-    outcome_mark: str
-    units: str
-    broker: str
-    warehouse: str
-    at: str
-    test: bool
-    revision: int
-    quarantined: bool
-
-
-def show_row(export: ExportSummary) -> ExportRow:
-    """Return an export as a row of the list."""
-    return ExportRow(
-        link=f"{_LIST}/{export.export_id}",
-        batch_id=export.batch_id,
-        export_id=export.export_id,
-        state=export.state.value,
-        outcome=export.outcome.words,
-        outcome_mark=mark_outcome(export.outcome),
-        units=f"{export.units_closed} of {export.units_total}",
-        broker=export.broker_id,
-        warehouse=export.warehouse_id,
-        at=format_instant(export.reached_at or export.accepted_at),
-        test=export.test,
-        revision=export.revision,
-        quarantined=export.quarantined,
-    )
-
-
-def mark_outcome(outcome: Outcome) -> str:
-    """Return the class of an outcome's colour."""
-    if outcome in GOOD_OUTCOMES:
-        return "good"
-    if outcome in NEEDS_PERSON:
-        return "bad"
-    return "busy" if outcome in (Outcome.IN_PROGRESS, Outcome.WITH_BROKER) else "over"

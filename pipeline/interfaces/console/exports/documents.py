@@ -15,7 +15,7 @@ from pipeline.documents.pdf.pictures import MAX_PDF_BYTES, PICTURES
 from pipeline.exports.models import Artifact
 from pipeline.exports.queries import find_export
 from pipeline.interfaces.api.headers import download_headers
-from pipeline.interfaces.console.exports.document_views import show_document
+from pipeline.interfaces.console.exports.document_views import PICTURE_SIZE, show_document
 from pipeline.interfaces.pages.pages import ConsoleRoute, Visit, Visitor
 from pipeline.interfaces.pages.previews import HTML, PDF
 
@@ -30,7 +30,9 @@ def show_document_page(id: str, artifact: str, visit: Visitor) -> Response:
     """Show a document beside its data."""
     with visit.runtime.db.read() as session:
         place = queries.find_place(session, visit.account_id, id, artifact)
-    return visit.page("console/exports/document.html", document=show_document(visit.runtime, place))
+    return visit.page(
+        "console/exports/document.html", place=place, size=PICTURE_SIZE, document=show_document(visit.runtime, place)
+    )
 
 
 @router.get("/artifacts/{id}")

@@ -27,15 +27,12 @@ from pipeline.exports.models import Export
 from pipeline.exports.queries import find_export, list_events_before, list_revisions, list_unit_groups
 from pipeline.exports.schemas.export import ExportView
 from pipeline.exports.states import DeliveryState, ExportState
-from pipeline.interfaces.console.exports import export_views
 from pipeline.interfaces.console.exports.event_views import show_event
 from pipeline.interfaces.console.exports.finding_views import fold_findings, show_findings
 from pipeline.interfaces.console.exports.gantt_views import MAX_UNIT_ROWS, build_gantt
 from pipeline.interfaces.console.exports.line_views import is_below, show_decision, show_lines
-from pipeline.interfaces.console.exports.revision_views import show_revisions
 from pipeline.interfaces.console.exports.status_views import show_status
-from pipeline.interfaces.console.exports.unit_views import UNITS_ON_A_PAGE, show_step, show_units
-from pipeline.interfaces.kind_text import describe_message_type
+from pipeline.interfaces.console.exports.unit_views import UNITS_ON_A_PAGE, show_units
 from pipeline.interfaces.pages import list_views
 from pipeline.interfaces.pages.list_views import FilterLink, ListFilter
 from pipeline.interfaces.pages.live import build_export_live_address, build_live_address
@@ -115,7 +112,7 @@ def _list_page(visit: Visit, chosen: ListFilter, cursor: str | None, *, refusal:
         warehouses=list_views.build_partner_choices(known, "warehouse", chosen.warehouse),
         operates=visit.caller.has_role(OPERATE),
         saved=list_views.build_saved_links(saved_filters.list_filters(visit.runtime, visit.account_id), chosen),
-        exports=[list_views.show_row(item) for item in found.items],
+        exports=found.items,
         next_link=None if found.next_cursor is None else chosen.link(found.next_cursor),
         live=live_address,
     )
@@ -163,7 +160,8 @@ def show_export(id: str, visit: Visitor) -> Response:
     return visit.page(
         "console/exports/export.html",
         export=export,
-        shown=show_status(export, now, names, amend_link, deliveries.items, dead_letters),
+        names=names,
+        shown=show_status(export, now, amend_link, deliveries.items, dead_letters),
         tests=visit.caller.has_role(ADMIN),
         hold_link=f"/console/holds/new?export={quote(row.id)}" if _may_hold(visit, row) else None,
         amend_link=amend_link,
@@ -178,13 +176,12 @@ def show_export(id: str, visit: Visitor) -> Response:
         units_total=row.units_total,
         bundle_link=f"{link}/bundle" if export.broker_submission is not None and row.purged_at is None else "",
         all_units=f"{link}/units" if row.units_total > _UNITS else None,
-        steps=[show_step(step) for step in export.steps],
+        steps=export.steps,
         lines=shown_lines,
         all_lines=f"{link}/lines" if export.treatment.line_count > len(lines) else None,
-        sent_messages=[(describe_message_type(each.event_type), each) for each in export.notifications],
         deliveries=deliveries.items,
         all_deliveries=f"{link}/deliveries" if deliveries.next_cursor else None,
-        revisions=show_revisions(row, revisions),
+        revisions=revisions,
         events=[show_event(event, names) for event in reversed(export.events)],
         all_events=f"{link}/events" if row.next_seq - 1 > len(export.events) else None,
         operates=visit.caller.has_role(OPERATE),
@@ -335,6 +332,6 @@ def show_sandbox(visit: Visitor, cursor: Annotated[str | None, Query(max_length=
     found = sandbox_broker.list_handoffs(visit.runtime, visit.account_id, after=cursor, limit=PAGE_SIZE)
     return visit.page(
         "console/exports/sandbox.html",
-        handoffs=[export_views.show_handoff(item) for item in found.items],
+        handoffs=found.items,
         next_link=None if found.next_cursor is None else f"/console/sandbox?cursor={quote(found.next_cursor)}",
     )

@@ -1,4 +1,4 @@
-"""Views of revisions: the list of a batch, and two of them side by side."""
+"""Views of two revisions of a batch side by side."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ from typing import Any, Final
 
 from pipeline.core.field_types import mask_numbers
 from pipeline.core.money import sum_exact, to_decimal
-from pipeline.documents.registry import describe_kind
 from pipeline.exports.field_text import LINE_FIELDS, NamedField, describe_members, name_field
 from pipeline.exports.models import Export
 from pipeline.exports.revision_diff import FieldChange, PlanPart
-from pipeline.interfaces.console.exports.document_views import document_link
 from pipeline.interfaces.console.exports.line_views import is_below
-from pipeline.interfaces.event_text import count_noun
-from pipeline.interfaces.pages.instants import format_instant
 
 #: The fields whose values are amounts in the currency of the unit's invoice.
 _AMOUNTS: Final = frozenset({"invoice total", "value", "unit price"})
@@ -35,18 +31,6 @@ _TITLES: Final = {
     PlanPart.PACKAGES: "Packages",
     PlanPart.CERTIFICATES: "Certificates",
 }
-
-
-@dataclass(frozen=True)
-class ShownRevision:
-    """A revision in the list of its batch; without `compare` it is the page's own."""
-
-    revision: int
-    export_id: str
-    link: str
-    state: str
-    accepted: str
-    compare: str
 
 
 @dataclass(frozen=True)
@@ -81,63 +65,28 @@ class ChangeRow:
 
 
 @dataclass(frozen=True)
-class ChangeGroup:
-    """The differences of one part of the plan."""
-
-    title: str
-    changes: list[ChangeRow]
-
-
-@dataclass(frozen=True)
-class ShownTotal:
-    """A figure of both revisions."""
-
-    name: str
-    old: str
-    new: str
-    differs: bool
-
-
-@dataclass(frozen=True)
 class ChangedDocument:
-    """A document that differs, with the pages of both."""
+    """A document that differs: its unit, its type, and its id in both, None if a revision lacks it."""
 
     unit_ref: str
     kind: str
-    old_link: str
-    new_link: str
+    old: str | None
+    new: str | None
 
 
 @dataclass(frozen=True)
 class ShownComparison:
     """Two revisions side by side; `left` are the broker's remarks whose fields did not change."""
 
-    batch_id: str
-    older: ShownRevision
-    newer: ShownRevision
-    groups: list[ChangeGroup]
-    more: str
+    older: Export
+    newer: Export
+    groups: list[tuple[str, list[ChangeRow]]]
+    more: int
     corrected: list[tuple[NamedField, str]]
     left: list[tuple[NamedField, str]]
-    totals: list[ShownTotal]
+    totals: list[tuple[str, str, str]]
     documents: list[ChangedDocument]
-    same_documents: str
-
-
-def show_revisions(export: Export, revisions: Sequence[Export]) -> list[ShownRevision]:
-    """Return the revisions of the export's batch, the newest first."""
-    return [_show_revision(each, "" if each.id == export.id else _compare_link(each, export)) for each in revisions]
-
-
-def _show_revision(each: Export, compare: str = "") -> ShownRevision:
-    return ShownRevision(
-        each.revision, each.id, f"/console/exports/{each.id}", each.state, format_instant(each.accepted_at), compare
-    )
-
-
-def _compare_link(one: Export, other: Export) -> str:
-    older, newer = sorted((one, other), key=lambda each: each.revision)
-    return f"/console/exports/{older.id}/compare/{newer.id}"
+    same_documents: int
 
 
 def show_comparison(
@@ -154,22 +103,19 @@ def show_comparison(
         if any(each.pointer is not None and _touches(each.pointer, pointer) for each in shown)
     }
     return ShownComparison(
-        newer.export.batch_id,
-        _show_revision(older.export),
-        _show_revision(newer.export),
+        older.export,
+        newer.export,
         [
-            ChangeGroup(_TITLES[part], rows)
+            (_TITLES[part], rows)
             for part in PlanPart
             if (rows := [_show_change(each, remarks, *currencies) for each in shown if each.part is part])
         ],
-        f"{count_noun(more, 'difference')} not shown" if more else "",
+        more,
         [(name_field(pointer, older.plan), remark) for pointer, remark in touched.items()],
         [(name_field(pointer, older.plan), remark) for pointer, remark in remarks.items() if pointer not in touched],
         [*_show_totals(older, newer)],
         [*islice(_changed_documents(older, newer), MAX_CHANGES)],
-        count_noun(
-            sum(1 for key, each in older.documents.items() if _is_same(newer.documents.get(key), each)), "document"
-        ),
+        sum(1 for key, each in older.documents.items() if _is_same(newer.documents.get(key), each)),
     )
 
 
@@ -227,7 +173,7 @@ def _describe_value(value: Any, members: Sequence[str]) -> Iterator[str]:
         yield f"{describe_members(members, LINE_FIELDS)}: {text}" if members else text
 
 
-def _show_totals(older: RevisionFacts, newer: RevisionFacts) -> Iterator[ShownTotal]:
+def _show_totals(older: RevisionFacts, newer: RevisionFacts) -> Iterator[tuple[str, str, str]]:
     before, after = _sum_plan(older.plan), _sum_plan(newer.plan)
     before["Treatment digest"], after["Treatment digest"] = (
         older.export.treatment_digest,
@@ -235,8 +181,7 @@ def _show_totals(older: RevisionFacts, newer: RevisionFacts) -> Iterator[ShownTo
     )
     before["Ruleset"], after["Ruleset"] = older.export.ruleset_id, newer.export.ruleset_id
     for name in dict.fromkeys([*before, *after]):
-        old, new = before.get(name, ""), after.get(name, "")
-        yield ShownTotal(name, old, new, old != new)
+        yield name, before.get(name, ""), after.get(name, "")
 
 
 def _sum_plan(plan: Mapping[str, Any]) -> dict[str, str]:
@@ -261,8 +206,5 @@ def _changed_documents(older: RevisionFacts, newer: RevisionFacts) -> Iterator[C
         old, new = older.documents.get((unit_ref, kind)), newer.documents.get((unit_ref, kind))
         if old is None or not _is_same(new, old):
             yield ChangedDocument(
-                unit_ref,
-                describe_kind(kind),
-                "" if old is None else document_link(older.export.id, old.artifact_id),
-                "" if new is None else document_link(newer.export.id, new.artifact_id),
+                unit_ref, kind, None if old is None else old.artifact_id, None if new is None else new.artifact_id
             )

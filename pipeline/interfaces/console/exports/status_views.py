@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -12,49 +12,19 @@ from urllib.parse import quote, urlencode
 from pipeline.accounts.schemas import DeliveryView
 from pipeline.deliveries.remedies import omit_command
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.exports.field_text import NamedField, name_field
-from pipeline.exports.schemas.export import AcknowledgementView, BrokerSubmissionView, ExportView
+from pipeline.exports.schemas.export import BrokerSubmissionView, ExportView
 from pipeline.exports.schemas.inbox import Remedy
 from pipeline.exports.states import DeliveryState, ExportState, Outcome, SubmissionState
 from pipeline.interfaces.console.exports.deadline_views import ShownDeadline, show_deadline
-from pipeline.interfaces.console.exports.export_views import status_mark
 from pipeline.interfaces.console.work.inbox_views import ChosenItem
 from pipeline.interfaces.event_text import count_noun
 from pipeline.interfaces.kind_text import describe_message_type
-from pipeline.interfaces.pages.instants import format_instant, mark_instants
-from pipeline.interfaces.pages.list_views import mark_outcome
+from pipeline.interfaces.pages.instants import mark_instants
 
 #: The findings that are open at first, and the most on a page.
 _RETRY_OR_CANCEL: Final = ((Remedy.RETRY.value, "Retry"), (Remedy.CANCEL.value, "Cancel"))
 _RESEND: Final = (Remedy.RESEND.value, "Resend")
 _ACKNOWLEDGE: Final = ((Remedy.ACKNOWLEDGE.value, "Acknowledge"),)
-
-
-@dataclass(frozen=True)
-class ShownBrokerAnswer:
-    """One answer of the customs broker; each field has its place in the plan and the broker's remark."""
-
-    status: str
-    mark: str
-    at: str
-    message: str
-    entry_number: str
-    fields: list[tuple[NamedField, str]]
-
-
-@dataclass(frozen=True)
-class ShownSubmission:
-    """The handoff to the customs broker, with its newest answer first."""
-
-    partner_id: str
-    partner_link: str
-    status: str
-    mark: str
-    overdue: bool
-    subject: str
-    path: str
-    error: str
-    answers: list[ShownBrokerAnswer]
 
 
 @dataclass(frozen=True)
@@ -78,28 +48,21 @@ class PersonTask:
 class ShownStatus:
     """How an export stands; `target` is what the inbox's forms send for it."""
 
-    outcome: str
-    outcome_mark: str
     sentence: str
     must_change: bool  # an amendment is the remedy
-    submissions: list[ShownSubmission]
     deadlines: list[ShownDeadline]
     tasks: list[PersonTask]
     target: str
-    acknowledged: str
-    accepted: str
-    updated: str
 
 
 def show_status(
     export: ExportView,
     now: datetime,
-    names: Mapping[str, str],
     amend_link: str = "",
     deliveries: Sequence[DeliveryView] = (),
     dead_letters: Sequence[DeliveryView] = (),
 ) -> ShownStatus:
-    """Return how the export stands at `now`; `names` are those of people by id.
+    """Return how the export stands at `now`.
 
     Without an `amend_link`, its reader cannot amend it. A lost handoff is found in `deliveries`; `dead_letters` are
     those that can be resent.
@@ -107,53 +70,14 @@ def show_status(
     seen = _count_events(export)
     deadlines = [show_deadline(each, now) for each in export.broker_submissions]
     return ShownStatus(
-        export.outcome.words,
-        mark_outcome(export.outcome),
         mark_instants(export.status),
         export.outcome in (Outcome.REJECTED, Outcome.QUERY, Outcome.NEEDS_ATTENTION),
-        [_show_submission(each) for each in export.broker_submissions],
         [each for each in deadlines if each is not None],
         [
             *_find_tasks(export, amend_link, deliveries),
             *_find_dead_letter_tasks(export, dead_letters),
         ],
         urlencode({"export": export.export_id, "name": export.batch_id, "seen": seen}),
-        _describe_acknowledgement(export, names),
-        format_instant(export.accepted_at),
-        format_instant(export.updated_at),
-    )
-
-
-def _describe_acknowledgement(export: ExportView, names: Mapping[str, str]) -> str:
-    known = export.acknowledged
-    if known is None:
-        return ""
-    note = f": {known.note}" if known.note else ""
-    return format_instant(known.at, f"{names.get(known.by, known.by)} acknowledged this on ", note)
-
-
-def _show_submission(each: BrokerSubmissionView) -> ShownSubmission:
-    return ShownSubmission(
-        each.partner_id,
-        f"/console/partners/{quote(each.partner_id)}",
-        each.submission_status.value,
-        status_mark(each.submission_status),
-        each.overdue_at is not None,
-        each.subject,
-        each.channel,
-        each.error_message or "",
-        [_show_answer(answer) for answer in reversed(each.acknowledgements)],
-    )
-
-
-def _show_answer(answer: AcknowledgementView) -> ShownBrokerAnswer:
-    return ShownBrokerAnswer(
-        answer.status,
-        status_mark(SubmissionState(answer.status)),
-        format_instant(answer.received_at),
-        answer.message or "",
-        answer.entry_number or "",
-        [(name_field(str(field.get("pointer", ""))), str(field.get("message", ""))) for field in answer.fields],
     )
 
 
