@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
 from typing import Final
 
 from pipeline.accounts import channels
 from pipeline.accounts.channels import Endpoint, QueueEndpoint
 from pipeline.accounts.schemas import PartnerView
+from pipeline.core.text_safety import make_legible
 from pipeline.deliveries.remedies import omit_command
 from pipeline.exports.field_text import name_field
 from pipeline.exports.states import NEEDS_PERSON, Outcome, SubmissionState
-from pipeline.interfaces.durations import format_duration
+from pipeline.interfaces.durations import format_countdown, format_duration
 from pipeline.interfaces.event_text import count_noun, format_size
 from pipeline.documents.registry import describe_kind
 from pipeline.interfaces.kind_text import describe_message_type
@@ -47,6 +49,12 @@ def format_address(endpoint: Endpoint, partner: PartnerView) -> str:
     return channels.format_address(endpoint)
 
 
+def count_down(at: datetime, now: datetime) -> str:
+    """Return the time left or passed, such as `due in 3 h 12 min`. A script of the browser then counts on, in minutes."""
+    seconds = (at - now).total_seconds()
+    return f"due in {format_countdown(seconds)}" if seconds > 0 else f"overdue for {format_countdown(-seconds)}"
+
+
 def format_words(name: str) -> str:
     """Return a name of the code as words."""
     return name.replace("_", " ")
@@ -58,10 +66,12 @@ def _format_number(number: int) -> str:
 
 FILTERS: Final[Mapping[str, Callable[..., object]]] = {
     "address": format_address,
+    "count_down": count_down,
     "counted": count_noun,
     "document_kind": describe_kind,
     "duration": format_duration,
     "field": name_field,
+    "legible": make_legible,
     "instant": format_instant,
     "outcome_mark": mark_outcome,
     "status_mark": mark_status,

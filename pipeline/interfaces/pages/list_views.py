@@ -16,7 +16,7 @@ from pipeline.core.clock import midnight
 from pipeline.core.field_types import BoundedDay, BoundedInstant
 from pipeline.exports.states import NEEDS_PERSON, ExportState, Milestone, Outcome
 from pipeline.interfaces.pages.instants import format_instant
-from pipeline.workflow.queries import ExportFilter
+from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.workflow.saved_filters import SavedFilterView
 
 _LIST: Final = "/console/exports"

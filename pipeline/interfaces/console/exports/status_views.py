@@ -15,7 +15,7 @@ from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports.schemas.export import BrokerSubmissionView, ExportView
 from pipeline.exports.schemas.inbox import Remedy
 from pipeline.exports.states import DeliveryState, ExportState, Outcome, SubmissionState
-from pipeline.interfaces.console.exports.deadline_views import ShownDeadline, show_deadline
+from pipeline.interfaces.console.exports.deadline_views import find_deadline
 from pipeline.interfaces.console.work.inbox_views import ChosenItem
 from pipeline.interfaces.event_text import count_noun
 from pipeline.interfaces.kind_text import describe_message_type
@@ -50,25 +50,24 @@ class ShownStatus:
 
     sentence: str
     must_change: bool  # an amendment is the remedy
-    deadlines: list[ShownDeadline]
+    deadlines: list[tuple[str, datetime, bool]]
     tasks: list[PersonTask]
     target: str
 
 
 def show_status(
     export: ExportView,
-    now: datetime,
     amend_link: str = "",
     deliveries: Sequence[DeliveryView] = (),
     dead_letters: Sequence[DeliveryView] = (),
 ) -> ShownStatus:
-    """Return how the export stands at `now`.
+    """Return how the export stands.
 
     Without an `amend_link`, its reader cannot amend it. A lost handoff is found in `deliveries`; `dead_letters` are
     those that can be resent.
     """
     seen = _count_events(export)
-    deadlines = [show_deadline(each, now) for each in export.broker_submissions]
+    deadlines = [find_deadline(each) for each in export.broker_submissions]
     return ShownStatus(
         mark_instants(export.status),
         export.outcome in (Outcome.REJECTED, Outcome.QUERY, Outcome.NEEDS_ATTENTION),

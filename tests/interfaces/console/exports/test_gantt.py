@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline.interfaces.console.exports.deadline_views import count_down
 from pipeline.interfaces.console.exports.gantt import LEFT, RIGHT, WIDTH, ChartRow, Stretch, TimeScale, draw_gantt
 from pipeline.interfaces.durations import format_countdown
+from pipeline.interfaces.pages.filters import count_down
 
 NOW = datetime(2026, 11, 28, 12, 0, tzinfo=UTC)
 
