@@ -15,7 +15,7 @@ from pipeline.accounts.partner_documents import choose_own_file
 from pipeline.accounts.schemas import PartnerChanges, PartnerView
 from pipeline.core.errors import NotFound, PreconditionFailed, Refused
 from pipeline.deliveries.streams import recovery
-from pipeline.documents.schemas.profile import OwnFile
+from pipeline.documents.schemas.profile import BrokerProfile, OwnFile
 from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.interfaces.console.partners import broker_profile_views, partner_input
 from pipeline.interfaces.console.partners.broker_profile_views import ProfilePreview
@@ -45,7 +45,9 @@ def show_profile(id: str, visit: Visitor, source: Source = broker_profile_views.
         partner_id=partner.id,
         name=partner.name,
         link=f"/console/partners/{quote(partner.id)}",
-        profile=None if profile is None else broker_profile_views.show_profile(profile),
+        profile=profile,
+        form=None if profile is None else broker_profile_views.describe_form(profile),
+        columns=profile.columns if isinstance(profile, BrokerProfile) else (),
         preview=None if profile is None else _build_preview(visit, profile, source),
         sources=_list_sources(visit, source),
         administers=visit.caller.has_role(ADMIN),

@@ -13,7 +13,7 @@ from pipeline.accounts.schemas import PartnerChanges
 from pipeline.core.json_input import parse_json
 from pipeline.documents.broker_profile import FIELDS_OF_ROWS, list_rows
 from pipeline.documents.schemas.invoice import Invoice
-from pipeline.documents.schemas.profile import MAX_COLUMNS, MessageProfile, OwnFile, ProfileColumn
+from pipeline.documents.schemas.profile import MAX_COLUMNS, MessageProfile, OwnFile
 from pipeline.interfaces.console.partners import message_fields
 from pipeline.interfaces.console.partners.message_fields import InputGroup
 from pipeline.interfaces.pages.input import (
@@ -107,27 +107,6 @@ _INPUTS: Final = (
 
 
 @dataclass(frozen=True)
-class ShownColumn:
-    """A column of a profile, in words."""
-
-    number: int
-    header: str
-    source: str
-    empty: str
-    words: str
-
-
-@dataclass(frozen=True)
-class ShownProfile:
-    """A profile on its page."""
-
-    name: str
-    filename: str
-    form: str
-    columns: Sequence[ShownColumn]
-
-
-@dataclass(frozen=True)
 class ProfilePreview:
     """The file of one unit as a table, or the lines of a message. `refusal` says why there is none."""
 
@@ -166,27 +145,17 @@ class ProfileForm:
     errors: Sequence[FormError]
 
 
-def show_profile(profile: OwnFile) -> ShownProfile:
-    """Return a profile for its page."""
+def describe_form(profile: OwnFile) -> str:
+    """Return the form of a profile's file in words."""
     if isinstance(profile, MessageProfile):
-        return ShownProfile(profile.name, profile.filename, message_fields.describe_message(profile), ())
+        return message_fields.describe_message(profile)
     form = _FORMATS[profile.format]
     if profile.format == "csv":
         delimiter = next(name for name, sign in _DELIMITERS.items() if sign == profile.delimiter)
         form += f", separated by {delimiter}" + ("" if profile.header_row else ", without a row of headers")
     if profile.format == "xlsx":
         form += f", sheet {profile.sheet}"
-    form += f", {_ROWS[profile.rows]}"
-    columns = [_show_column(number, each) for number, each in enumerate(profile.columns, 1)]
-    return ShownProfile(profile.name, profile.filename, form, columns)
-
-
-def _show_column(number: int, column: ProfileColumn) -> ShownColumn:
-    source = f"always “{column.constant}”" if column.field is None else column.field
-    if column.date_format is not None:
-        source += f", as {column.date_format}"
-    words = ", ".join(f"{value} → {word}" for value, word in column.values.items())
-    return ShownColumn(number, column.header, source, column.default or "", words)
+    return f"{form}, {_ROWS[profile.rows]}"
 
 
 def build_preview(profile: OwnFile, invoice: Invoice, source: str) -> ProfilePreview:

@@ -15,10 +15,8 @@ from pipeline.accounts.channels import CHANNEL_KINDS
 from pipeline.accounts.schemas import PartnerView
 from pipeline.core.errors import NotFound
 from pipeline.deliveries.schemas.messages import MessageType
-from pipeline.documents.registry import Document
 from pipeline.interfaces.api.headers import download_headers
 from pipeline.interfaces.contracts.examples.catalog import read_example
-from pipeline.interfaces.event_text import format_size
 from pipeline.interfaces.pages.pages import ConsoleRoute, Visitor
 from pipeline.workflow.examples import ExampleMessage, build_example_message, list_documents
 
@@ -43,16 +41,6 @@ class ExampleText:
     email: str = ""
 
 
-@dataclass(frozen=True)
-class ExampleFile:
-    """A document of the dossier; without `open_link` a browser can only keep it."""
-
-    filename: str
-    size: str
-    link: str
-    open_link: str
-
-
 @router.get("/{id}/example")
 def show_example(id: str, visit: Visitor) -> Response:
     """Show the messages and documents that the partner gets, for an example plan."""
@@ -69,7 +57,7 @@ def show_example(id: str, visit: Visitor) -> Response:
             _show_first(first),
             *(_show_later(each) for each in MessageType if partner.kind in each.receivers and each != first.type),
         ],
-        documents=[_show_document(partner, each) for each in documents],
+        documents=[(each, not each.media_type.startswith(_DOWNLOADED)) for each in documents],
         carries=_describe_documents(partner),
     )
 
@@ -127,14 +115,3 @@ def _describe_documents(partner: PartnerView) -> str:
     if by_file:
         return f"They come with the message by {' and '.join(by_file)}; large ones are linked in an e-mail."
     return "The message has a link to each of them."
-
-
-def _show_document(partner: PartnerView, document: Document) -> ExampleFile:
-    link = f"/console/partners/{quote(partner.id)}/example/{quote(document.artifact_type)}"
-    opens = not document.media_type.startswith(_DOWNLOADED)
-    return ExampleFile(
-        document.filename,
-        format_size(len(document.body)),
-        link,
-        f"{link}?open=true" if opens else "",
-    )

@@ -14,16 +14,18 @@ from pipeline.accounts.channels import ChannelKind
 from pipeline.accounts.schemas import NewPartner, PartnerChanges, PartnerView
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import parse_json
-from pipeline.documents.registry import ARTIFACT_TYPES, describe_kind
+from pipeline.documents.registry import ARTIFACT_TYPES
 from pipeline.exports.schemas.plan import as_json
 from pipeline.interfaces.console.partners import channels
 from pipeline.interfaces.console.partners.channels import SANDBOX
-from pipeline.interfaces.pages.input import Choice, FormError, Input, list_errors
+from pipeline.interfaces.pages.input import Choice, FormError, Input, fill_inputs, list_errors
 from pipeline.interfaces.pages.pages import Form
 
 M = TypeVar("M", bound=BaseModel)
 
 _MAX_DEPTH: Final = 6
+#: The place of errors about the choice of documents.
+_TYPES: Final = "/artifactTypes"
 
 
 @dataclass(frozen=True)
@@ -57,15 +59,14 @@ def build_new_form(
     """Return the form of a new partner of this kind with this channel, with what was typed."""
     placed = channels.place_errors([channel], errors)
     prefix = {"customs_broker": "br", "warehouse": "wh", "operator": "op"}[kind]
+    key = Input(
+        "id",
+        "Id",
+        help=f"Plans name the partner by it, such as {prefix}_1. It cannot be changed later.",
+        required=True,
+    )
     inputs = [
-        Input(
-            "id",
-            "Id",
-            value=fields.get("id"),
-            help=f"Plans name the partner by it, such as {prefix}_1. It cannot be changed later.",
-            error=placed.get("/id", ""),
-            required=True,
-        ),
+        *fill_inputs([key], fields, placed),
         *_common_inputs(kind, fields, placed, test_key=test_key, sandbox=channel.name == SANDBOX),
     ]
     settings = channels.build_inputs(channel, fields, placed)
@@ -183,41 +184,20 @@ def read_instant(fields: Form) -> datetime:
 
 
 def _common_inputs(kind: str, fields: Form, errors: Mapping[str, str], *, test_key: bool, sandbox: bool) -> list[Input]:
-    inputs = [
-        Input(
-            "name",
-            "Name",
-            value=fields.get("name"),
-            help="For people.",
-            error=errors.get("/name", ""),
-            required=True,
-        )
-    ]
+    inputs = [Input("name", "Name", help="For people.", required=True)]
     if not sandbox:
         forced = " You may only act on test partners, so you can only register test partners." if test_key else ""
-        inputs.append(
-            Input(
-                "test",
-                "Test partner",
-                "checkbox",
-                "yes" if test_key or fields.get("test") else "",
-                "Test exports reach it. Without this mark, the sandbox gets the messages of test exports." + forced,
-                errors.get("/test", ""),
-            )
-        )
+        text = "Test exports reach it. Without this mark, the sandbox gets the messages of test exports." + forced
+        inputs.append(Input("test", "Test partner", "checkbox", "yes" if test_key else "", text))
     if kind == "customs_broker":
-        wanted = fields.get_all("artifact")
-        inputs.append(
-            Input(
-                "artifact",
-                "Documents",
-                "checkboxes",
-                help="Choose none to send all.",
-                error=next((text for at, text in errors.items() if at.startswith("/artifactTypes")), ""),
-                choices=[Choice(name, describe_kind(name), "", name in wanted) for name in ARTIFACT_TYPES],
-            )
+        choices = [Choice(name, describe_kind(name)) for name in ARTIFACT_TYPES]
+        documents = Input(
+            "artifact", "Documents", "checkboxes", help="Choose none to send all.", choices=choices, at=_TYPES
         )
-    return inputs
+        inputs.append(documents)
+        wrong = next((text for at, text in errors.items() if at.startswith(_TYPES)), "")
+        errors = {**errors, _TYPES: wrong}
+    return fill_inputs(inputs, fields, errors)
 
 
 def _are_equal(given: Sequence[Mapping[str, Any]], stored: Sequence[Mapping[str, Any]]) -> bool:

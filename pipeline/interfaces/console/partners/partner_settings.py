@@ -28,14 +28,17 @@ def show_new_partner(visit: Visitor, kind: Kind = "", channel: Kind = "") -> Res
     """Show the next step of a new partner: its kind, then its channel, then its settings."""
     visit.caller.require(ADMIN)
     if kind not in partner_settings_views.KIND_TEXTS:
-        return visit.page("console/partners/partner_kind.html", kinds=partner_settings_views.list_partner_kinds())
+        return visit.page("console/partners/partner_kind.html", kinds=partner_settings_views.KIND_TEXTS)
     found = channels.find_kind(kind, channel)
     if found is None:
         return visit.page(
             "console/partners/partner_channel.html",
-            kind=kind.replace("_", " "),
-            channels=partner_settings_views.list_channels(kind, visit.runtime.settings),
+            kind=kind,
             left_out=partner_settings_views.describe_left_out(kind),
+            channels=[
+                (each, partner_settings_views.describe_lack(each, visit.runtime.settings))
+                for each in channels.list_kinds(kind)
+            ],
         )
     return _new_page(visit, kind, found, Form({}), None)
 
@@ -70,7 +73,8 @@ def show_setup(id: str, visit: Visitor) -> Response:
     partner = partners.get_partner(visit.runtime, visit.account_id, id)
     return visit.page(
         "console/partners/partner_setup.html",
-        setup=partner_settings_views.show_setup(partner),
+        partner=partner,
+        steps=partner_settings_views.list_setup_steps(partner),
         administers=visit.caller.has_role(ADMIN),
     )
 

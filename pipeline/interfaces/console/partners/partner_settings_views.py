@@ -11,7 +11,6 @@ from config.settings import Settings
 from pipeline.accounts.channels import CHANNEL_KINDS, ChannelKind, Endpoint, QueueEndpoint
 from pipeline.accounts.schemas import CreatedPartner, PartnerView
 from pipeline.accounts.states import PartnerState
-from pipeline.interfaces.console.partners import channels
 from pipeline.interfaces.pages.filters import format_address
 from pipeline.interfaces.pages.instants import format_instant
 
@@ -27,15 +26,6 @@ REACHED: Final = frozenset({PartnerState.LIVE, PartnerState.PAUSED})
 
 
 @dataclass(frozen=True)
-class LinkedChoice:
-    """A choice that is a link to the next step."""
-
-    link: str
-    title: str
-    text: str
-
-
-@dataclass(frozen=True)
 class SetupStep:
     """A step of the set-up. `mark` is done, next or later; `action` is the address of its form, empty if it has none."""
 
@@ -48,38 +38,7 @@ class SetupStep:
     button: str = ""
 
 
-@dataclass(frozen=True)
-class ShownSetup:
-    """The set-up of a partner."""
-
-    id: str
-    name: str
-    state: str
-    link: str
-    steps: Sequence[SetupStep]
-
-
-def list_partner_kinds() -> list[LinkedChoice]:
-    """Return the kinds of partners as links."""
-    return [
-        LinkedChoice(f"/console/partners/new?kind={kind}", kind.replace("_", " ").capitalize(), text)
-        for kind, text in KIND_TEXTS.items()
-    ]
-
-
-def list_channels(kind: str, settings: Settings) -> list[LinkedChoice]:
-    """Return the channels of a kind of partner as links, each with when to choose it."""
-    return [
-        LinkedChoice(
-            f"/console/partners/new?kind={kind}&channel={each.name}",
-            each.title,
-            " ".join(part for part in (each.when, _describe_lack(each, settings)) if part),
-        )
-        for each in channels.list_kinds(kind)
-    ]
-
-
-def _describe_lack(channel: ChannelKind, settings: Settings) -> str:
+def describe_lack(channel: ChannelKind, settings: Settings) -> str:
     """Return what the installation lacks for the channel, empty if nothing."""
     if channel.needs is None:
         return ""
@@ -119,7 +78,7 @@ def describe_change(partner: PartnerView) -> list[str]:
     return effects
 
 
-def show_setup(partner: PartnerView) -> ShownSetup:
+def list_setup_steps(partner: PartnerView) -> list[SetupStep]:
     """Return the steps of the partner's set-up."""
     link = f"/console/partners/{quote(partner.id)}"
     reached = partner.state in REACHED
@@ -139,18 +98,12 @@ def show_setup(partner: PartnerView) -> ShownSetup:
         f"{link}/example",
         "Look at the example",
     )
-    return ShownSetup(
-        id=partner.id,
-        name=partner.name,
-        state=partner.state.value,
-        link=link,
-        steps=[
-            settings,
-            _build_test_step(partner, link, passed=passed),
-            example,
-            _build_live_step(partner, link, passed=passed),
-        ],
-    )
+    return [
+        settings,
+        _build_test_step(partner, link, passed=passed),
+        example,
+        _build_live_step(partner, link, passed=passed),
+    ]
 
 
 def _build_test_step(partner: PartnerView, link: str, *, passed: bool) -> SetupStep:
