@@ -9,7 +9,6 @@ from typing import Final
 
 from pipeline.exports.schemas.export import EventView
 from pipeline.interfaces.event_text import ATTENTION, BAD, GOOD, describe_event
-from pipeline.interfaces.pages.instants import format_instant
 from pipeline.workflow.steps import STEPS_BY_NAME
 
 _MARKS: Final = {GOOD: "good", BAD: "bad", ATTENTION: "busy"}
@@ -19,11 +18,9 @@ _MARKS: Final = {GOOD: "good", BAD: "bad", ATTENTION: "busy"}
 class ShownEvent:
     """An event as a sentence, with the class of its colour, and its data as JSON."""
 
-    seq: int
-    type: str
+    event: EventView
     mark: str
     text: str
-    at: str
     actor: str
     data: str
 
@@ -39,11 +36,9 @@ def show_event(event: EventView, names: Mapping[str, str]) -> ShownEvent:
     """Return an event for a page; `names` are those of people and keys by id."""
     mark, text = describe_event(event)
     return ShownEvent(
-        event.seq,
-        event.type,
+        event,
         _MARKS.get(mark, "over"),
         f"{text[:1].upper()}{text[1:]}.",
-        format_instant(event.at),
         describe_actor(event.actor, names),
         json.dumps(event.data, ensure_ascii=False, indent=1),
     )

@@ -64,10 +64,11 @@ def show_inbox(
         names = name_actors(session, {each.acknowledged.by for each in found.items if each.acknowledged is not None})
     return visit.page(
         "console/work/inbox.html",
-        groups=[inbox_views.show_group(each, remedies, names, visit.caller) for each in inbox.group_items(found)],
+        groups=[inbox_views.show_group(each, remedies, visit.caller) for each in inbox.group_items(found)],
         more_links=[] if cause else inbox_views.build_more_links(found.cut, acknowledged=acknowledged),
         cause="" if cause is None else inbox_views.describe_cause(cause),
         acknowledged=acknowledged,
+        names=names,
         live=live_address,
     )
 

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, urlencode
 
 from pipeline.accounts.api_keys import Caller
 from pipeline.deliveries.remedies import omit_command
-from pipeline.exports.field_text import NamedField, name_field
 from pipeline.exports.schemas.inbox import REMEDIES, Cause, InboxItem, Remedy
 from pipeline.interfaces.event_text import count_noun
-from pipeline.interfaces.kind_text import describe_message_type
-from pipeline.interfaces.pages.instants import format_instant
 from pipeline.workflow.inbox import InboxGroup
 
 _TITLES: Final = {
@@ -116,20 +113,12 @@ class ChosenItem:
 class ShownItem:
     """One row; without a `value` it has no checkbox. Its `key` is its own among all rows, now and later."""
 
+    item: InboxItem
     key: str
     value: str
     link: str
-    name: str
-    id: str
-    text: str
-    text_title: str
     text_link: str
-    remarks: Sequence[tuple[NamedField, str]]
-    since: str
-    deadline: str
     amend_link: str
-    acknowledged: str
-    note: str
 
 
 @dataclass(frozen=True)
@@ -185,8 +174,8 @@ class Results:
     cannot_undo: str
 
 
-def show_group(group: InboxGroup, allowed: Collection[Remedy], names: Mapping[str, str], reader: Caller) -> ShownGroup:
-    """Return a group for the page, with the remedies that the reader may apply; `names` are those of people by id."""
+def show_group(group: InboxGroup, allowed: Collection[Remedy], reader: Caller) -> ShownGroup:
+    """Return a group for the page, with the remedies that the reader may apply."""
     count = len(group.items)
     changeable = [each for each in group.items if each.test or not reader.test]
     remedies = [
@@ -205,7 +194,6 @@ def show_group(group: InboxGroup, allowed: Collection[Remedy], names: Mapping[st
             _show_item(
                 group,
                 each,
-                names,
                 has_box=has_boxes and each in changeable,
                 amends=Remedy.AMEND in remedies and reader.may_change(test=each.test),
             )
@@ -228,9 +216,7 @@ def build_more_links(cut: Sequence[Cause], *, acknowledged: bool) -> list[tuple[
     return [(describe_cause(cause), f"/console/inbox?{urlencode(filters | {'cause': cause.value})}") for cause in cut]
 
 
-def _show_item(
-    group: InboxGroup, item: InboxItem, names: Mapping[str, str], *, has_box: bool, amends: bool
-) -> ShownItem:
+def _show_item(group: InboxGroup, item: InboxItem, *, has_box: bool, amends: bool) -> ShownItem:
     chosen = ChosenItem(
         export_id=item.export_id or "",
         delivery_id=item.delivery_id or "",
@@ -238,31 +224,16 @@ def _show_item(
         seen_seq=item.seen_seq if item.export_id is not None else None,
         name=item.batch_id or "",
     )
-    seen = item.acknowledged
     letter = item.delivery_id if group.cause is Cause.DEAD_LETTER else None
     return ShownItem(
+        item,
         key=f"{group.cause.value}-{item.delivery_id or item.export_id or item.partner_id}",
         value=chosen.value if has_box else "",
         link=chosen.link,
-        name=item.batch_id or item.partner_id or "",
-        id=item.export_id or "",
-        text=item.text if letter is None else describe_message_type(item.text),
-        text_title="" if letter is None else item.text,
         # Two packages of one export differ only in their messages.
         text_link="" if letter is None else f"/console/deliveries/{quote(letter, safe='')}",
-        remarks=[(name_field(each["pointer"]), each["message"]) for each in item.fields],
-        since=format_instant(item.since),
-        deadline=_format_deadline(item),
         amend_link=f"{chosen.link}/amend" if amends and item.export_id is not None else "",
-        acknowledged="" if seen is None else format_instant(seen.at, f"by {names.get(seen.by, seen.by)}, "),
-        note="" if seen is None else seen.note or "",
     )
-
-
-def _format_deadline(item: InboxItem) -> str:
-    if item.deadline_at is not None:
-        return format_instant(item.deadline_at, "answer due ")
-    return "" if item.entry_on is None else f"entry on {item.entry_on.isoformat()}"
 
 
 def build_review(remedy: Remedy, items: Sequence[ChosenItem], note: str = "") -> Review:
