@@ -12,7 +12,6 @@ from pydantic import TypeAdapter, ValidationError
 from pipeline.accounts.api_keys import ADMIN, Caller
 from pipeline.core.findings import Finding
 from pipeline.customs.schemas import Scope
-from pipeline.exports.field_text import NamedField, name_field
 
 _OPEN_FINDINGS: Final = 3
 _MAX_FINDINGS: Final = 20
@@ -23,11 +22,7 @@ _SCOPE: Final[TypeAdapter[str]] = TypeAdapter(Scope)
 class ShownFinding:
     """A finding on a page. The links are empty if its reader may not waive it, or if it is not waived."""
 
-    rule: str
-    severity: str
-    field: NamedField
-    message: str
-    remedy: str
+    finding: Finding
     waive_link: str
     waiver_link: str
 
@@ -63,15 +58,7 @@ def _show_finding(finding: Finding, *, waives: bool) -> ShownFinding:
         waiver_link = f"/console/waivers/{quote(finding.waived_by, safe='')}"
     elif waives and finding.severity != "block" and _is_scope(finding.pointer):
         waive_link = "/console/waivers/new?" + urlencode({"rule": finding.rule, "pointer": finding.pointer})
-    return ShownFinding(
-        finding.rule,
-        finding.severity,
-        name_field(finding.pointer),
-        finding.message,
-        finding.remedy,
-        waive_link,
-        waiver_link,
-    )
+    return ShownFinding(finding, waive_link, waiver_link)
 
 
 def _is_scope(pointer: str) -> bool:

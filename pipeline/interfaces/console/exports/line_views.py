@@ -11,7 +11,7 @@ from pipeline.core.money import format_plain
 from pipeline.customs.chapter99.facts import entry_date, line_facts
 from pipeline.customs.chapter99.section232 import data_needed
 from pipeline.customs.chapter99.stack import DecisionStep, explain_headings
-from pipeline.customs.pga.answers import flag_answers
+from pipeline.customs.pga.answers import FlagAnswer, flag_answers
 from pipeline.customs.queries import LineInPlan, TreatedLine
 from pipeline.customs.reference.pga import pga_rules
 from pipeline.customs.reference.ruleset import ruleset
@@ -56,26 +56,11 @@ class ShownLine:
 class ShownStepOfDecision:
     """One heading that was considered. `carried` says that the plan carries it."""
 
-    heading: str
-    description: str
-    rate: str
+    step: DecisionStep
     program: str
     verdict: str
     mark: str
     carried: bool
-    reasons: list[str]
-    source: ShownSource | None
-
-
-@dataclass(frozen=True)
-class FlagAnswerView:
-    """The answer to an agency's flag: each datum with its values."""
-
-    flag: str
-    agency: str
-    program: str
-    disclaimer: str
-    data: list[tuple[str, str]]
     source: ShownSource | None
 
 
@@ -84,16 +69,13 @@ class ShownDecision:
     """The reasons for a line's treatment; `rules_note` says by which rules, `same_rules` if those of the export."""
 
     line: ShownLine
-    description: str
+    found: LineInPlan
     facts: list[tuple[str, str]]
-    undetermined: str
-    digest: str
     rules_note: str
     same_rules: bool
     steps: list[ShownStepOfDecision]
     other_steps: list[ShownStepOfDecision]
-    other_count: int
-    answers: list[FlagAnswerView]
+    answers: list[tuple[FlagAnswer, ShownSource | None]]
     findings: Sequence[ShownFinding]
 
 
@@ -179,7 +161,7 @@ def show_decision(export: Export, found: LineInPlan, line_findings: Sequence[Sho
         note = f"The plan was made by ruleset {export.ruleset_id}. {note}"
     return ShownDecision(
         _show_line(export.id, found.unit.unit_ref, found.treatment, on),
-        line.description,
+        found,
         [
             ("Day of entry", on.isoformat()),
             ("Country of export", line.country_of_export),
@@ -187,14 +169,14 @@ def show_decision(export: Export, found: LineInPlan, line_findings: Sequence[Sho
             ("Quantity", f"{format_plain(line.quantity)} {line.unit}"),
             ("Net weight", f"{format_plain(line.net_weight_kg)} kg"),
         ],
-        line.treatment.undetermined or "",
-        found.treatment.digest,
         note,
         same,
         [each for each in steps if each.mark == "good" or each.carried],
         others,
-        len(others),
-        _show_answers(found, on),
+        [
+            (each, None if each.flag is None else show_source("", each.flag))
+            for each in flag_answers(found.unit, found.line, on)
+        ],
         line_findings,
     )
 
@@ -206,30 +188,13 @@ def _show_step(step: DecisionStep, carried: set[str]) -> ShownStepOfDecision:
         verdict = "would apply; another heading of the program is chosen"
         mark = "over"
     return ShownStepOfDecision(
-        step.heading,
-        step.description,
-        "" if step.rate_percent is None else f"{format_plain(step.rate_percent)} %",
+        step,
         rule_words().name_program(step.program),
         verdict,
         mark,
         step.heading in carried,
-        [*step.reasons],
         show_evidence("", step.source, step.status) if step.source else None,
     )
-
-
-def _show_answers(found: LineInPlan, on: date) -> list[FlagAnswerView]:
-    return [
-        FlagAnswerView(
-            each.row.flag,
-            each.row.agency,
-            each.program_code or "",
-            each.row.disclaimer or "",
-            [(datum.label, ", ".join(datum.values) or "missing") for datum in each.data],
-            None if each.flag is None else show_source("", each.flag),
-        )
-        for each in flag_answers(found.unit, found.line, on)
-    ]
 
 
 def _dotted(code: str) -> str:
