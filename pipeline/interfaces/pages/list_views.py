@@ -14,9 +14,9 @@ from pydantic import BeforeValidator
 from pipeline.accounts.lists import PartnerName
 from pipeline.core.clock import midnight
 from pipeline.core.field_types import BoundedDay, BoundedInstant
+from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.exports.states import NEEDS_PERSON, ExportState, Milestone, Outcome
 from pipeline.interfaces.pages.instants import format_instant
-from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.workflow.saved_filters import SavedFilterView
 
 _LIST: Final = "/console/exports"
@@ -59,13 +59,13 @@ class ListFilter:
         """Return the conditions for the query."""
         return ExportFilter(
             state=self.state,
-            broker_id=self.broker or None,
-            warehouse_id=self.warehouse or None,
+            broker=self.broker or None,
+            warehouse=self.warehouse or None,
             # The query leaves out the instants that bound it.
             accepted_after=None if self.first_day is None else midnight(self.first_day) - timedelta(microseconds=1),
             accepted_before=None if self.last_day is None else midnight(self.last_day) + timedelta(days=1),
             quarantined=self.quarantined or None,
-            outcomes=self.outcomes,
+            outcome=sorted(self.outcomes),
             reached=self.reached,
             reached_after=None if self.reached_since is None else self.reached_since - timedelta(microseconds=1),
         )

@@ -14,7 +14,7 @@ from pipeline.accounts.channels import ChannelKind
 from pipeline.accounts.schemas import NewPartner, PartnerChanges, PartnerView
 from pipeline.core.errors import ValidationFailed
 from pipeline.core.json_input import parse_json
-from pipeline.documents.registry import ARTIFACT_TYPES
+from pipeline.documents.registry import ARTIFACT_TYPES, describe_kind
 from pipeline.exports.schemas.plan import as_json
 from pipeline.interfaces.console.partners import channels
 from pipeline.interfaces.console.partners.channels import SANDBOX
