@@ -33,7 +33,7 @@ from tests.support.servers import PostgreSQL
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export, make_amendment, packages
 
-pytestmark = pytest.mark.servers
+pytestmark = [pytest.mark.servers, pytest.mark.system]
 
 IN_FORCE = text("SELECT name, setting FROM pg_settings WHERE name = ANY(:names)")
 

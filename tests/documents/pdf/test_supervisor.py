@@ -36,6 +36,8 @@ from pipeline.documents.pdf.worker import EngineMessage, write_message
 from tests.documents.samples import WHOLE, sample
 from tests.support.servers import lives, poll
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def renderer() -> Iterator[Renderer]:
@@ -122,7 +124,6 @@ def test_facts_of_invoice_are_on_page() -> None:
         assert fact in text, fact
 
 
-@pytest.mark.system
 def test_document_in_parts_has_continuous_pages_and_all_rows(renderer: Renderer) -> None:
     invoice = sample(60)
     body = typeset(invoice, invoice_kind.TEMPLATE, split_rows([1] * 60, limit=25), renderer)

@@ -16,6 +16,8 @@ from pipeline.documents.pdf.worker import PROGRAM, EngineMessage, write_message
 from tests.documents.samples import WHOLE, sample
 from tests.system.faults import late_engine
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def renderer() -> Iterator[Renderer]:

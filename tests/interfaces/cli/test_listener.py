@@ -17,6 +17,8 @@ from tests.support import factories
 from tests.support.command_line import Commands, exports
 from tests.support.http_endpoint import Endpoint, Script
 
+pytestmark = pytest.mark.system
+
 SECRET = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="  # noqa: S105 - of this test
 READY = "exports.handoff.ready.v1"
 

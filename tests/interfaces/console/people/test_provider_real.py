@@ -24,6 +24,8 @@ from tests.interfaces.console.people.test_provider import read_address
 from tests.support import factories
 from tests.support.open_id import CLIENT_ID, CLIENT_SECRET
 
+pytestmark = pytest.mark.system
+
 FOLDER: Final = Path(__file__).parents[1] / "javascript"
 PUBLIC_URL: Final = "http://127.0.0.1:8000"
 ANNA: Final = {"email": "anna@maple.example", "email_verified": True, "name": "Anna"}
