@@ -24,8 +24,16 @@ from pipeline.core.process_version import wait_for_restart
 from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.deliveries.polling import Poll
 from pipeline.exports.metrics import NOT_SENT, SENT, TASK_MESSAGES
-from pipeline.workflow.step_leases import EXPORT_LEVEL
-from pipeline.workflow.steps import HAND_OFF, NOTIFY_STEPS, STEPS, STEPS_BY_NAME, StepResult, TaskMessage, stream_tasks
+from pipeline.workflow.steps import (
+    EXPORT_LEVEL,
+    HAND_OFF,
+    NOTIFY_STEPS,
+    STEPS,
+    STEPS_BY_NAME,
+    StepResult,
+    TaskMessage,
+    stream_tasks,
+)
 
 log = structlog.get_logger(__name__)
 

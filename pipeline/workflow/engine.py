@@ -85,7 +85,7 @@ def run_step(
         begins = starts and not redelivered and not shutdown.is_requested()
         total = begin_unit(runtime, export_id, unit_no, renderer) if begins else None
         if total is None:
-            context = claim_step(runtime, export_id, unit_no, name, starts_export=starts, step_names=STEPS_BY_NAME)
+            context = claim_step(runtime, export_id, unit_no, name)
             if context is None:
                 return StepResult(halted=True)
             total = Committed(following=(context,))

@@ -21,8 +21,8 @@ from pipeline.exports.schemas.export import ExportView
 from pipeline.exports.states import STEP_TRANSITIONS, ExportState, StepState, source_states
 from pipeline.exports.transitions import transition_export
 from pipeline.workflow import read_model
-from pipeline.workflow.step_leases import EXPORT_LEVEL, step_where
-from pipeline.workflow.steps import HAND_OFF, TaskMessage
+from pipeline.workflow.step_leases import step_where
+from pipeline.workflow.steps import EXPORT_LEVEL, HAND_OFF, TaskMessage
 
 #: Raises PreconditionFailed if the export changed since the caller last read it.
 Precondition = Callable[[ExportView], None]

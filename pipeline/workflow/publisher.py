@@ -16,8 +16,7 @@ from pipeline.core import shutdown
 from pipeline.core.metrics import count
 from pipeline.exports.metrics import DELIVER, DROPPED, TASK_MESSAGES
 from pipeline.workflow.dispatch import initial_tasks, publish, step_signature, try_send
-from pipeline.workflow.step_leases import EXPORT_LEVEL
-from pipeline.workflow.steps import STEPS, TaskMessage
+from pipeline.workflow.steps import EXPORT_LEVEL, STEPS, TaskMessage
 
 log = structlog.get_logger(__name__)
 

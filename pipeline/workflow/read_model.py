@@ -40,7 +40,7 @@ from pipeline.exports.schemas.export import (
 )
 from pipeline.exports.states import DeliveryState, ExportState, Outcome, StepState
 from pipeline.workflow.status_text import describe_export
-from pipeline.workflow.step_leases import EXPORT_LEVEL, FIRST_UNIT
+from pipeline.workflow.steps import EXPORT_LEVEL, FIRST_UNIT
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import cache
 from typing import Any, Final, Self
 
 import structlog
-from sqlalchemy import ColumnElement, Select, Update, and_, bindparam, exists, func, literal_column, or_, select, update
-from sqlalchemy.sql.dml import ReturningUpdate
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, literal_column, or_, select, update
 from sqlmodel import Session, col
 
 from pipeline.core.db import constants, database_now, row_count, table
@@ -21,12 +19,9 @@ from pipeline.core.runtime import Runtime
 from pipeline.exports.models import Export, Step
 from pipeline.exports.states import ACTIVE_STATES, ExportState, StepState
 from pipeline.exports.step_context import FIND_CONTEXT, StepContext, load_context, read_context
+from pipeline.workflow.steps import EXPORT_LEVEL, FIRST_UNIT, STEPS, STEPS_BY_NAME
 
 log = structlog.get_logger(__name__)
-
-#: The unit number of the steps that belong to the export as a whole.
-EXPORT_LEVEL: Final = 0
-FIRST_UNIT: Final = 1
 
 _exports, _steps = table(Export).c, table(Step).c
 _lease_end = database_now(LEASE_SECONDS)
@@ -40,11 +35,11 @@ THIS_STEP: Final = (
 
 
 #: Not the first step of its unit: all queued exports may wait for that. An index finds only these.
-IS_LATER_STEP: Final = _steps.name != literal_column("'record_packages'")
+IS_LATER_STEP: Final = _steps.name != literal_column(f"'{STEPS[0].name}'")
 
 
-def has_steps(export_id: Any, names: Collection[str]) -> ColumnElement[bool]:
-    """Return the condition that an export consists of exactly the steps with these names.
+def has_own_steps(export_id: Any) -> ColumnElement[bool]:
+    """Return the condition that an export consists of exactly the steps of this version.
 
     It is false if another version of the service accepted the export. A worker that claimed such a step would open the
     next one by its own table, and skip steps that it does not know. All units have the same steps, so one unit is
@@ -54,7 +49,7 @@ def has_steps(export_id: Any, names: Collection[str]) -> ColumnElement[bool]:
     unit_no = other.c.unit_no
     here = and_(other.c.export_id == export_id, or_(unit_no == EXPORT_LEVEL, unit_no == FIRST_UNIT))
     counted = select(func.count()).select_from(other).where(here).scalar_subquery()
-    return and_(counted == len(names), ~exists().where(here, other.c.name.not_in(constants(names))))
+    return and_(counted == len(STEPS), ~exists().where(here, other.c.name.not_in(constants(STEPS_BY_NAME))))
 
 
 def export_is_active(export_id: Any) -> ColumnElement[bool]:
@@ -62,60 +57,52 @@ def export_is_active(export_id: Any) -> ColumnElement[bool]:
     return exists().where(_exports.id == export_id, _exports.state.in_(constants(ACTIVE_STATES)))
 
 
-@cache
-def _build_start(step_names: tuple[str, ...]) -> Update:
-    """Return the UPDATE that begins the execution of an export with these steps."""
-    accepted = _exports.state == ExportState.ACCEPTED.value
-    return (
-        update(table(Export))
-        .where(_exports.id == bindparam("at_export"), accepted, has_steps(bindparam("at_export"), step_names))
-        .values(state=ExportState.EXECUTING.value, updated_at=database_now())
+_START: Final = (
+    update(table(Export))
+    .where(
+        _exports.id == bindparam("at_export"),
+        _exports.state == ExportState.ACCEPTED.value,
+        has_own_steps(bindparam("at_export")),
     )
+    .values(state=ExportState.EXECUTING.value, updated_at=database_now())
+)
 
-
-@cache
-def _build_claim(step_names: tuple[str, ...]) -> ReturningUpdate[Any]:
-    """Return the conditional UPDATE that claims a step of an export with these steps."""
-    return (
-        update(table(Step))
-        .where(
-            *THIS_STEP,
-            _steps.state == StepState.READY.value,
-            is_free(_steps, LEASE_SECONDS),
-            ~waits_for_retry(_steps),
-            export_is_active(bindparam("at_export")),
-            has_steps(bindparam("at_export"), step_names),
-        )
-        .values(
-            fence=_steps.fence + 1,
-            attempts=_steps.attempts + 1,
-            started_at=func.coalesce(_steps.started_at, database_now()),
-            lease_until=_lease_end,
-            due_at=_lease_end,
-            stalled_since=None,
-            error=None,
-        )
-        .returning(_steps.fence, _steps.attempts)
+_CLAIM: Final = (
+    update(table(Step))
+    .where(
+        *THIS_STEP,
+        _steps.state == StepState.READY.value,
+        is_free(_steps, LEASE_SECONDS),
+        ~waits_for_retry(_steps),
+        export_is_active(bindparam("at_export")),
+        has_own_steps(bindparam("at_export")),
     )
-
-
-@cache
-def _build_find(step_names: tuple[str, ...]) -> Select[Any]:
-    """Return the SELECT that finds a step of an export with these steps that nobody has tried yet."""
-    return (
-        FIND_CONTEXT.add_columns(_steps.fence)
-        .join(table(Step), _steps.export_id == _exports.id)
-        .where(
-            *THIS_STEP,
-            _steps.state == StepState.READY.value,
-            _steps.attempts == 0,
-            _steps.lease_until.is_(None),
-            _steps.stalled_since.is_(None),
-            _steps.error.is_(None),
-            _exports.state.in_(constants(ACTIVE_STATES)),
-            has_steps(bindparam("at_export"), step_names),
-        )
+    .values(
+        fence=_steps.fence + 1,
+        attempts=_steps.attempts + 1,
+        started_at=func.coalesce(_steps.started_at, database_now()),
+        lease_until=_lease_end,
+        due_at=_lease_end,
+        stalled_since=None,
+        error=None,
     )
+    .returning(_steps.fence, _steps.attempts)
+)
+
+_FIND_UNTRIED: Final = (
+    FIND_CONTEXT.add_columns(_steps.fence)
+    .join(table(Step), _steps.export_id == _exports.id)
+    .where(
+        *THIS_STEP,
+        _steps.state == StepState.READY.value,
+        _steps.attempts == 0,
+        _steps.lease_until.is_(None),
+        _steps.stalled_since.is_(None),
+        _steps.error.is_(None),
+        _exports.state.in_(constants(ACTIVE_STATES)),
+        has_own_steps(bindparam("at_export")),
+    )
+)
 
 
 # Their values, because psycopg would write the name of a member of an enum.
@@ -192,32 +179,27 @@ def change_steps(session: Session, export_id: str, changes: Sequence[StepChange]
         raise Fenced
 
 
-def find_untried_step(
-    session: Session, export_id: str, unit_no: int, name: str, step_names: Collection[str]
-) -> StepContext | None:
+def find_untried_step(session: Session, export_id: str, unit_no: int, name: str) -> StepContext | None:
     """Return a step that may be done in this transaction without a claim; None if it was tried, or is not ready.
 
     Nothing is locked: `change_steps` raises Fenced if another worker was faster.
     """
     here = {"of_export": export_id, "of_unit": unit_no} | step_params(export_id, unit_no, name)
-    row = session.execute(_build_find(tuple(step_names)), here).first()
+    row = session.execute(_FIND_UNTRIED, here).first()
     return None if row is None else read_context(row, step=name, fence=row.fence, attempt=0)
 
 
-def claim_step(
-    runtime: Runtime, export_id: str, unit_no: int, name: str, *, starts_export: bool, step_names: Collection[str]
-) -> StepContext | None:
+def claim_step(runtime: Runtime, export_id: str, unit_no: int, name: str) -> StepContext | None:
     """Claim the step's lease (database time). Return None if the step is done, leased or not due, or its export ended.
 
-    `starts_export` says that this is the first step of its unit, so that the export is executing from now on.
-    `step_names` are the steps of an export in this version. An export with other steps is left to workers of its
-    version.
+    With the first step of a unit, the export is executing from now on. An export with other steps than this version's is
+    left to workers of its version.
     """
-    here, names = step_params(export_id, unit_no, name), tuple(step_names)
+    here = step_params(export_id, unit_no, name)
     with runtime.db.write() as session:
-        if starts_export:
-            session.execute(_build_start(names), here)
-        row = session.execute(_build_claim(names), here | {"lease_seconds": runtime.settings.lease_seconds}).first()
+        if name == STEPS[0].name:
+            session.execute(_START, here)
+        row = session.execute(_CLAIM, here | {"lease_seconds": runtime.settings.lease_seconds}).first()
         if row is None:
             return None
         return load_context(session, export_id, unit_no=unit_no, step=name, fence=row.fence, attempt=row.attempts)

@@ -28,9 +28,10 @@ from pipeline.exports.models import Step
 from pipeline.exports.states import ACTIVE_STATES, ExportState, StepState
 from pipeline.exports.step_context import StepContext
 from pipeline.exports.transitions import transition_export
-from pipeline.workflow.step_leases import EXPORT_LEVEL, StepChange, change_steps
+from pipeline.workflow.step_leases import StepChange, change_steps
 from pipeline.workflow.steps import (
     CLOSE_UNIT,
+    EXPORT_LEVEL,
     HAND_OFF,
     NOTIFY_STEPS,
     STEPS,

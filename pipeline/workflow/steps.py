@@ -22,9 +22,12 @@ from pipeline.exports.events import EventType, NewEvent
 from pipeline.exports.states import StepState
 from pipeline.exports.step_context import StepContext
 from pipeline.workflow import render_documents
-from pipeline.workflow.step_leases import EXPORT_LEVEL
 
 log = structlog.get_logger(__name__)
+
+#: The unit number of the steps that belong to the export as a whole.
+EXPORT_LEVEL: Final = 0
+FIRST_UNIT: Final = 1
 
 Prepare = Callable[[Runtime, StepContext], Any]
 Write = Callable[[Session, StepContext, Any], Sequence[NewEvent]]

@@ -19,8 +19,8 @@ from pipeline.deliveries.streams.due_streams import take_due_streams
 from pipeline.exports.models import Step
 from pipeline.exports.states import StepState
 from pipeline.workflow.step_failures import WORKER_LOST
-from pipeline.workflow.step_leases import THIS_STEP, export_is_active, has_steps, step_params
-from pipeline.workflow.steps import STEPS, STEPS_BY_NAME, TaskMessage, stream_tasks
+from pipeline.workflow.step_leases import THIS_STEP, export_is_active, has_own_steps, step_params
+from pipeline.workflow.steps import STEPS, TaskMessage, stream_tasks
 
 _steps = table(Step).c
 _step_key = (_steps.export_id, _steps.unit_no, _steps.name)
@@ -30,7 +30,7 @@ _due = (
         _steps.state == StepState.READY.value,
         _steps.due_at <= statement_now(),
         export_is_active(_steps.export_id),
-        has_steps(_steps.export_id, STEPS_BY_NAME),
+        has_own_steps(_steps.export_id),
     )
     .order_by(_steps.due_at)
     .limit(bindparam("most"))

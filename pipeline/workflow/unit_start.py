@@ -17,7 +17,7 @@ from pipeline.workflow.step_transaction import (
     trace_step,
     write_step,
 )
-from pipeline.workflow.steps import STEPS, STEPS_BY_NAME, begin_step, steps_at_once
+from pipeline.workflow.steps import STEPS, begin_step, steps_at_once
 
 log = structlog.get_logger(__name__)
 
@@ -48,7 +48,7 @@ def _commit_first_steps(runtime: Runtime, export_id: str, unit_no: int, renderer
         WATCHDOG.limit(runtime.settings.step_timeout_seconds),
         runtime.db.write() as session,
     ):
-        context = find_untried_step(session, export_id, unit_no, _FIRST.name, STEPS_BY_NAME)
+        context = find_untried_step(session, export_id, unit_no, _FIRST.name)
         if context is None:
             return None
         span.enter_context(trace_step(context))

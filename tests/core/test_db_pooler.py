@@ -182,15 +182,7 @@ def test_concurrent_claims_give_each_step_one_holder(pooled_workflow: WorkflowHa
         won.extend(
             unit_no
             for unit_no in range(1, 21)
-            if claim_step(
-                pooled_workflow.runtime,
-                export_id,
-                unit_no,
-                "record_packages",
-                starts_export=True,
-                step_names=STEPS_BY_NAME,
-            )
-            is not None
+            if claim_step(pooled_workflow.runtime, export_id, unit_no, "record_packages") is not None
         )
 
     run_together(race)

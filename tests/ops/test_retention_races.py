@@ -28,7 +28,6 @@ from pipeline.exports.step_context import StepContext, build_context
 from pipeline.ops import legal_holds, retention
 from pipeline.workflow import preflight
 from pipeline.workflow.step_leases import claim_step
-from pipeline.workflow.steps import STEPS_BY_NAME
 from tests.ops.test_retention import execute_export, plan
 from tests.support import factories
 from tests.workflow.conftest import Answers, WorkflowHarness
@@ -55,9 +54,7 @@ def start_rendering(workflow: WorkflowHarness) -> StepContext:
     record(workflow, repository.store_document(workflow.runtime, old, 1, SHARED))
     export_id = workflow.accept(plan("new", arrival="2026-12-20T12:00:00Z")).export_id
     workflow.step(export_id, 1, "record_packages")
-    context = claim_step(
-        workflow.runtime, export_id, 1, "render_documents", starts_export=False, step_names=STEPS_BY_NAME
-    )
+    context = claim_step(workflow.runtime, export_id, 1, "render_documents")
     assert context is not None
     return context
 

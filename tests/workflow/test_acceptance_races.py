@@ -20,7 +20,7 @@ from pipeline.exports.step_context import StepContext
 from pipeline.workflow import step_failures
 from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.step_leases import claim_step, holds_lease
-from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage
+from pipeline.workflow.steps import TaskMessage
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export, list_pending, make_amendment, read_messages
@@ -31,9 +31,7 @@ ON_POSTGRESQL = pytest.mark.parametrize("database_url", ["postgresql"], indirect
 
 
 def take_step(workflow: WorkflowHarness, export_id: str, unit_no: int = 1) -> StepContext:
-    context = claim_step(
-        workflow.runtime, export_id, unit_no, "record_packages", starts_export=True, step_names=STEPS_BY_NAME
-    )
+    context = claim_step(workflow.runtime, export_id, unit_no, "record_packages")
     assert context is not None
     return context
 

@@ -34,7 +34,7 @@ from pipeline.workflow.engine import run_step
 from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.step_failures import MAX_RETRY_PAUSE_SECONDS
 from pipeline.workflow.step_leases import claim_step
-from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, STEPS_BY_NAME, TaskMessage
+from pipeline.workflow.steps import NOTIFY_STEPS, STEPS, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.documents.samples import list_kinds
 from tests.support import factories
@@ -156,10 +156,7 @@ def test_claim_step_by_sixteen_threads_gives_each_step_one_holder(
         won.extend(
             unit_no
             for unit_no in range(1, 51)
-            if claim_step(
-                workflow.runtime, export_id, unit_no, UNIT_STEPS[0], starts_export=True, step_names=STEPS_BY_NAME
-            )
-            is not None
+            if claim_step(workflow.runtime, export_id, unit_no, UNIT_STEPS[0]) is not None
         )
 
     racers = [threading.Thread(target=race) for _ in range(16)]

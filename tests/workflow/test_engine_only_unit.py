@@ -109,8 +109,7 @@ def test_second_attempt_at_the_documents_leaves_the_handoff_alone(
     """A worker that dies of a handoff must not let the documents be quarantined."""
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
-    names = [*STEPS_BY_NAME]
-    assert claim_step(workflow.runtime, export_id, 1, "render_documents", starts_export=False, step_names=names)
+    assert claim_step(workflow.runtime, export_id, 1, "render_documents")
     workflow.clock.pass_seconds(3600)
     seen: list[int] = []
     monkeypatch.setitem(hooks, "hand_off.mid", lambda: seen.append(workflow.count(Artifact)))

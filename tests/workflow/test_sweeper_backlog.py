@@ -9,7 +9,7 @@ from config import queues
 from config.settings import Settings
 from pipeline.workflow import dispatch
 from pipeline.workflow.step_leases import claim_step
-from pipeline.workflow.steps import STEPS, STEPS_BY_NAME
+from pipeline.workflow.steps import STEPS
 from pipeline.workflow.sweeper import find_due
 from tests.conftest import SERVERS
 from tests.support import factories
@@ -62,8 +62,7 @@ def test_find_due_leaves_work_beyond_its_limit_due(workflow: WorkflowHarness) ->
 def test_backlog_holds_back_messages_that_a_queue_may_hold_but_not_for_ever(workflow: WorkflowHarness) -> None:
     plans = (factories.plan(1, 3, size, batch=name, invoice=name) for name, size in (("R", 3), ("Q", 3), ("L", 98)))
     retried, queued, large = (workflow.accept(plan).export_id for plan in plans)
-    names = tuple(STEPS_BY_NAME)
-    assert claim_step(workflow.runtime, retried, 1, STEPS[0].name, starts_export=True, step_names=names) is not None
+    assert claim_step(workflow.runtime, retried, 1, STEPS[0].name) is not None
     stalled = workflow.runtime.settings.stalled_seconds
     workflow.clock.pass_seconds(max(stalled, workflow.runtime.settings.lease_seconds))
 

@@ -19,8 +19,7 @@ from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit,
 from pipeline.exports.plans import HashedPlan, canonical_json
 from pipeline.exports.states import ExportState, StepState
 from pipeline.ops.rebuild.history import ExportHistory, MissingFact, UnitHistory
-from pipeline.workflow.step_leases import EXPORT_LEVEL
-from pipeline.workflow.steps import CLOSE_UNIT, HAND_OFF, NOTIFY_STEPS, STEPS
+from pipeline.workflow.steps import CLOSE_UNIT, EXPORT_LEVEL, HAND_OFF, NOTIFY_STEPS, STEPS
 
 _PER_UNIT = [spec.name for spec in STEPS if spec.per_unit]
 

@@ -26,8 +26,7 @@ from pipeline.exports.step_context import build_context
 from pipeline.ops.raw_rows import MALFORMED
 from pipeline.ops.rebuild.compare import Difference, RebuildResult, compare_export
 from pipeline.ops.rebuild.projections import ExpectedRow
-from pipeline.workflow.step_leases import EXPORT_LEVEL
-from pipeline.workflow.steps import HAND_OFF
+from pipeline.workflow.steps import EXPORT_LEVEL, HAND_OFF
 
 ACTOR: Final = "rebuild"
 

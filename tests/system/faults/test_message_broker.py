@@ -13,8 +13,7 @@ from celery import Celery
 from kombu import Connection, Producer
 
 from config import queues
-from pipeline.workflow.step_leases import EXPORT_LEVEL
-from pipeline.workflow.steps import STEPS
+from pipeline.workflow.steps import EXPORT_LEVEL, STEPS
 from tests.support import factories
 from tests.support.ports import LOOPBACK
 from tests.support.servers import RabbitMQ, Redis

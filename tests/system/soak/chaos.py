@@ -20,8 +20,7 @@ from kombu.exceptions import KombuError
 from redis import RedisError
 
 from config import queues
-from pipeline.workflow.step_leases import EXPORT_LEVEL
-from pipeline.workflow.steps import STEPS
+from pipeline.workflow.steps import EXPORT_LEVEL, STEPS
 from tests.support import factories
 from tests.support.ports import LOOPBACK
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
