@@ -25,9 +25,6 @@ SMALL_QUEUES: Final = (STEPS, BACKLOG, DOCUMENTS)
 STEP_QUEUES: Final = (*SMALL_QUEUES, LARGE)
 TASK_QUEUES: Final = (*STEP_QUEUES, DELIVERIES)
 
-#: The tasks that run no step. The table of steps has the queue of each step.
-DELIVERY_TASKS: Final = ("deliver", "poll_folder", "poll_endpoint")
-
 # The queues of the contract. Upstream services write to the first and customs brokers to the second; they read the others.
 EXECUTE: Final = "exports.execute"
 ACKNOWLEDGEMENTS: Final = "exports.acknowledgements"
@@ -161,7 +158,7 @@ def celery_options(settings: Settings) -> dict[str, Any]:
             "interval_step": 0,
             "interval_max": 0,
         },
-        "task_routes": {f"exports.{name}": {"queue": DELIVERIES} for name in DELIVERY_TASKS},
+        "task_routes": "pipeline.workflow.dispatch:route_task",
         "worker_prefetch_multiplier": 1,
         "worker_consumer": "tasks.consumer:Consumer",
         "worker_max_memory_per_child": 400_000,

@@ -162,7 +162,13 @@ def _signature(task: TaskMessage) -> Signature:
 
 def step_signature(name: str, export_id: str, unit_no: int) -> Signature:
     """Return the message that runs a step."""
-    return _task_signature(task_name(name), export_id, unit_no).set(queue=STEPS_BY_NAME[name].queue)
+    return _task_signature(task_name(name), export_id, unit_no)
+
+
+def route_task(name: str, *_: Any, **__: Any) -> Mapping[str, str]:
+    """Return the queue of a task, for Celery: that of its step, or that of deliveries."""
+    spec = STEPS_BY_NAME.get(step_name(name))
+    return {"queue": queues.DELIVERIES if spec is None else spec.queue}
 
 
 def task_name(step: str) -> str:

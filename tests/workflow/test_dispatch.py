@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from config.celery import app
-from config.queues import BACKLOG, DOCUMENTS, LARGE, STEPS
+from config.queues import BACKLOG, LARGE, STEPS
 from pipeline.workflow import dispatch
 from pipeline.workflow.export_limit import PROMPT_EXPORTS
 from pipeline.workflow.steps import StepResult, TaskMessage
@@ -26,7 +26,7 @@ def test_each_unit_is_published_to_its_queue(monkeypatch: pytest.MonkeyPatch, qu
     dispatch.publish_export("exp_1", [STEPS, queue])
     assert sent == [("exports.record_packages", STEPS), ("exports.record_packages", queue)]
     rendering = dispatch.unit_chain("exp_1", 1, queue=queue).tasks[2]
-    assert rendering.options.get("queue") == (LARGE if queue == LARGE else DOCUMENTS)
+    assert rendering.options.get("queue") == (LARGE if queue == LARGE else None)
 
 
 def test_only_exports_of_an_account_with_many_active_ones_wait(workflow: WorkflowHarness) -> None:
