@@ -24,13 +24,13 @@ from pipeline.core.process_version import wait_for_restart
 from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.deliveries.polling import Poll
 from pipeline.exports.metrics import NOT_SENT, SENT, TASK_MESSAGES
+from pipeline.workflow.step_transaction import Committed
 from pipeline.workflow.steps import (
     EXPORT_LEVEL,
     HAND_OFF,
     NOTIFY_STEPS,
     STEPS,
     STEPS_BY_NAME,
-    StepResult,
     TaskMessage,
     stream_tasks,
 )
@@ -133,7 +133,7 @@ def _queued_messages(connection: Connection, name: str) -> int:
             return 0  # the queue does not exist yet; on Redis an empty queue does not exist
 
 
-def continue_chain(request: Any, result: StepResult) -> None:
+def continue_chain(request: Any, result: Committed) -> None:
     """Remove from the running task's chain what was done here already, and publish the tasks that were opened.
 
     `request` is the task's own; its `chain` lists the remaining links, the next one last. A released step of a large unit

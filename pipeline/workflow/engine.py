@@ -42,7 +42,6 @@ from pipeline.workflow.step_transaction import (
     ExportEnded,
     before_commit,
     commit_steps,
-    record_passed,
     report_done,
     trace_step,
     write_step,
@@ -51,7 +50,6 @@ from pipeline.workflow.steps import (
     NOTIFY_STEPS,
     STEPS,
     STEPS_BY_NAME,
-    StepResult,
     TaskMessage,
     begin_step,
     prepare_steps,
@@ -65,7 +63,7 @@ log = structlog.get_logger(__name__)
 
 def run_step(
     runtime: Runtime, export_id: str, unit_no: int, name: str, *, redelivered: bool = False, renders: bool = True
-) -> StepResult:
+) -> Committed:
     """Run the step `name` and the cheap ones after it; return what was done.
 
     Does nothing if the step is done, leased, not yet opened, or its export has ended. So a lost, doubled or reordered
@@ -87,12 +85,12 @@ def run_step(
         if total is None:
             context = claim_step(runtime, export_id, unit_no, name)
             if context is None:
-                return StepResult(halted=True)
+                return Committed(halted=True)
             total = Committed(following=(context,))
         while total.following:
             context, *later = total.following
             total = replace(total, following=tuple(later)) + _attempt(runtime, context, renderer)
-    return StepResult(tuple(each.context.step for each in total.done), total.tasks, halted=total.halted)
+    return total
 
 
 def _attempt(runtime: Runtime, context: StepContext, renderer: ExitStack | None) -> Committed:
@@ -152,8 +150,7 @@ def _execute(runtime: Runtime, context: StepContext, renderer: ExitStack | None)
     first, *passed = committed.done
     # The first step also took the time of its preparation and of the commit.
     first = first._replace(seconds=time.monotonic() - began - sum(each.seconds for each in passed))
-    record_passed(passed)
-    report_done((first, *passed), context.attempt)
+    report_done((first, *passed), context.attempt, traced=1)
     return committed
 
 
@@ -203,7 +200,6 @@ def _notify(runtime: Runtime, opened: Committed) -> Committed:
     except Exception:
         log.warning("steps_separated", exc_info=True)
         return opened
-    record_passed(done)
     report_done(done, 1)
     tasks += stream_tasks(sender.deliver_claimed(runtime, claims))
     return replace(opened, following=()) + Committed(done, tuple(tasks))

@@ -83,7 +83,8 @@ class DoneStep(NamedTuple):
 class Committed:
     """The steps that took effect, the tasks that they opened, and the claimed steps that the worker runs next.
 
-    `held` are the claimed streams of the notify steps among those. `halted` says that the next step must not be tried now.
+    `tasks` is the work beyond the caller's own chain. `held` are the claimed streams of the notify steps that follow.
+    `halted` says that the next step must not be tried now.
     """
 
     done: tuple[DoneStep, ...] = ()
@@ -91,6 +92,11 @@ class Committed:
     following: tuple[StepContext, ...] = ()
     held: HeldStreams = _NONE_HELD
     halted: bool = False
+
+    @property
+    def completed(self) -> tuple[str, ...]:
+        """The names of the steps that took effect, in order."""
+        return tuple(each.context.step for each in self.done)
 
     def __add__(self, later: Committed) -> Committed:
         """Return both, without the streams that the first held."""
@@ -210,19 +216,9 @@ def trace_step(context: StepContext) -> Iterator[Span]:
             raise
 
 
-def report_done(steps: Iterable[DoneStep], attempt: int) -> None:
-    """Count and log steps that took effect. Call it after the commit."""
-    for step in steps:
-        observe(STEP_SECONDS, step.seconds, step.context.step, DONE)
-        failpoint(f"{step.context.step}.after")
-        log.info("step_done", step=step.context.step, attempt=attempt)
-
-
-def record_passed(steps: Iterable[DoneStep]) -> None:
-    """Record the spans of steps that took effect in the transaction of another. Call it after the commit."""
-    if not tracing.is_tracing():
-        return
-    for step in steps:
+def report_done(steps: Sequence[DoneStep], attempt: int, *, traced: int = 0) -> None:
+    """Count and log steps that took effect, after the commit. The first `traced` of them have a span of their own."""
+    for step in steps[traced:] if tracing.is_tracing() else ():
         tracing.record_span(
             step.context.step,
             step.context.trace,
@@ -230,6 +226,10 @@ def record_passed(steps: Iterable[DoneStep]) -> None:
             started_ns=step.ended_ns - round(step.seconds * 1e9),
             ended_ns=step.ended_ns,
         )
+    for step in steps:
+        observe(STEP_SECONDS, step.seconds, step.context.step, DONE)
+        failpoint(f"{step.context.step}.after")
+        log.info("step_done", step=step.context.step, attempt=attempt)
 
 
 def _describe_step(context: StepContext, outcome: str) -> Attributes:

@@ -38,36 +38,37 @@ def _always(_: Any) -> bool:
     return True
 
 
-def _never(_: Any) -> bool:
-    return False
+def _write_nothing(_: Session, __: StepContext, ___: Any) -> Sequence[NewEvent]:
+    return ()
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepSpec:
     """All that is known of one step; a task, a metric and a row of each export are made from it.
 
-    `text` says to people what the step does, and `queue` is where its task messages wait. `event` is written by each
-    step of a unit: the log shows by it that the step is done. `prepare` does slow or external work outside a transaction, and may run more than once. `write` records its result
-    in the transaction that also marks the step done, so it takes effect exactly once. `opens` names the steps that may
-    start then; those without `prepare` are done in the same transaction. `continues` says, from what `prepare`
-    returned, whether the worker runs the others itself: that is cheaper than a message. It never waits for the
-    renderer. `needs_renderer` says that the step needs the process's renderer.
+    `text` says to people what the step does, and `queue` is where its task messages wait. Each step of a unit writes its
+    `event`: the log shows by it that the step is done. `prepare` does slow or external work outside a transaction, and
+    may run more than once. `write` records its result in the transaction that also marks the step done, so it takes
+    effect exactly once. `opens` names the steps that may start then; those without `prepare` are done in the same
+    transaction. `continues` says, from what `prepare` returned, whether the worker runs the others itself: that is
+    cheaper than a message. It never waits for the renderer. `needs_renderer` says that the step needs the process's
+    renderer.
     """
 
     name: str
     text: str
-    per_unit: bool = False
     queue: str = queues.STEPS
     event: EventType | None = None
-    write: Write
+    write: Write = _write_nothing
     prepare: Prepare | None = None
     opens: tuple[str, ...] = ()
-    continues: Continues = _never
+    continues: Continues = _always
     needs_renderer: bool = False
 
-
-def _write_nothing(_: Session, __: StepContext, ___: Any) -> Sequence[NewEvent]:
-    return ()
+    @property
+    def per_unit(self) -> bool:
+        """Whether each unit has the step; otherwise the export has it once."""
+        return self.event is not None
 
 
 def _notify(audience: str) -> Prepare:
@@ -85,43 +86,35 @@ STEPS: Final[tuple[StepSpec, ...]] = (
     StepSpec(
         name="record_packages",
         text="Recording packages",
-        per_unit=True,
         event=EventType.PACKAGES_RECORDED,
         write=packages.record_packages,
         opens=("attach_customs",),
-        continues=_always,
     ),
     StepSpec(
         name="attach_customs",
         text="Attaching customs treatment",
-        per_unit=True,
         event=EventType.TREATMENT_ATTACHED,
         write=treatment.attach_treatment,
         opens=("render_documents",),
-        continues=_always,
     ),
     StepSpec(
         name="render_documents",
         text="Rendering documents",
-        per_unit=True,
         queue=queues.DOCUMENTS,
         event=EventType.CUSTOMS_ARTIFACT_GENERATED,
         write=render_documents.write,
         prepare=render_documents.prepare,
         opens=("close_unit",),
-        continues=_always,
         needs_renderer=True,
     ),
     # The last unit to close opens the handoff; the database counts to find the last one.
     StepSpec(
         name="close_unit",
         text="Closing customs packages",
-        per_unit=True,
         queue=queues.DOCUMENTS,
         event=EventType.CUSTOMS_PACKAGE_CLOSED,
         write=_close_unit,
         opens=("hand_off",),
-        continues=_always,
     ),
     StepSpec(
         name="hand_off",
@@ -135,18 +128,16 @@ STEPS: Final[tuple[StepSpec, ...]] = (
         name="notify_broker",
         text="Notifying the customs broker {broker}",
         queue=queues.DELIVERIES,
-        write=_write_nothing,
         prepare=_notify("customs_broker"),
     ),
     StepSpec(
         name="notify_warehouse",
         text="Notifying the warehouse {warehouse}",
         queue=queues.DELIVERIES,
-        write=_write_nothing,
         prepare=_notify("warehouse"),
     ),
     # The operators are notified only of an executed export: the last of the three steps releases their notification.
-    StepSpec(name="notify_operator", text="Notifying the operators", queue=queues.DOCUMENTS, write=_write_nothing),
+    StepSpec(name="notify_operator", text="Notifying the operators", queue=queues.DOCUMENTS),
 )
 STEPS_BY_NAME: Final = {spec.name: spec for spec in STEPS}
 RENDER_DOCUMENTS: Final = STEPS_BY_NAME["render_documents"]
@@ -206,19 +197,6 @@ class TaskMessage:
     partner_id: str | None = None
     channel: str | None = None
     queue: str | None = field(default=None, compare=False)
-
-
-@dataclass(frozen=True)
-class StepResult:
-    """The result of one call of run_step().
-
-    `completed` are the steps done here, in order; `tasks` is the work that they opened beyond the caller's own chain.
-    `halted` says that the next step must not be tried now.
-    """
-
-    completed: tuple[str, ...] = ()
-    tasks: tuple[TaskMessage, ...] = ()
-    halted: bool = False
 
 
 def initial_steps(export_id: str, large: Sequence[bool], due_at: datetime) -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ from pipeline.workflow.step_leases import find_untried_step
 from pipeline.workflow.step_transaction import (
     Committed,
     commit_steps,
-    record_passed,
     report_done,
     trace_step,
     write_step,
@@ -37,8 +36,7 @@ def begin_unit(runtime: Runtime, export_id: str, unit_no: int, renderer: ExitSta
             log.info("step_will_be_claimed", reason=type(error).__name__)
             return None
         if committed is not None:
-            record_passed(committed.done[1:])
-            report_done(committed.done, 1)
+            report_done(committed.done, 1, traced=1)
         return committed
 
 

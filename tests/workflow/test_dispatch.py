@@ -10,7 +10,8 @@ from config.celery import app
 from config.queues import BACKLOG, LARGE, STEPS
 from pipeline.workflow import dispatch
 from pipeline.workflow.export_limit import PROMPT_EXPORTS
-from pipeline.workflow.steps import StepResult, TaskMessage
+from pipeline.workflow.step_transaction import Committed
+from pipeline.workflow.steps import TaskMessage
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 
@@ -57,7 +58,7 @@ def test_begun_step_waits_in_the_queue_of_its_name_but_that_of_a_large_unit(
     assert {begun[task.export_id]: task.queue for task in workflow.sweep()} == {3: None, 98: LARGE}
     published: list[TaskMessage] = []
     monkeypatch.setattr(dispatch, "publish", published.extend)
-    released = StepResult(tasks=(TaskMessage("exp_1", 1, "render_documents"), TaskMessage("exp_1", 0, "hand_off")))
+    released = Committed(tasks=(TaskMessage("exp_1", 1, "render_documents"), TaskMessage("exp_1", 0, "hand_off")))
     for queue in (LARGE, STEPS):
         dispatch.continue_chain(SimpleNamespace(chain=None, delivery_info={"routing_key": queue}), released)
     assert [task.queue for task in published] == [LARGE, None, None, None]

@@ -25,8 +25,8 @@ from pipeline.deliveries.models import Delivery
 from pipeline.deliveries.streams import sender
 from pipeline.deliveries.streams.streams import StreamLease
 from pipeline.workflow.engine import run_step
-from pipeline.workflow.step_transaction import RENDERER
-from pipeline.workflow.steps import STEPS, STEPS_BY_NAME, StepResult, TaskMessage
+from pipeline.workflow.step_transaction import RENDERER, Committed
+from pipeline.workflow.steps import STEPS, STEPS_BY_NAME, TaskMessage
 from pipeline.workflow.sweeper import find_due
 from tests.conftest import SERVERS
 from tests.support import factories
@@ -88,9 +88,9 @@ def test_worker_goes_on_with_documents_only_if_it_consumes_their_queue(
 ) -> None:
     calls: list[tuple[object, ...]] = []
 
-    def run(_: object, *given: object, redelivered: bool, renders: bool) -> StepResult:
+    def run(_: object, *given: object, redelivered: bool, renders: bool) -> Committed:
         calls.append((*given, redelivered, renders))
-        return StepResult(halted=True)
+        return Committed(halted=True)
 
     monkeypatch.setattr("tasks.steps.engine.run_step", run)
     monkeypatch.setattr("tasks.steps.process_runtime", lambda: workflow.runtime)
