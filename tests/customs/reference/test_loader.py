@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 import shutil
-from datetime import date
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,7 +14,7 @@ from pipeline.customs.reference.bundle import REFERENCE, load_rules
 from pipeline.customs.reference.catalog import all_rows
 from pipeline.customs.reference.content import RULES, read_folder
 from pipeline.customs.reference.ruleset import ruleset
-from tests.support.rules_id import MANIFEST, PLACES, ROOT, read_id, rename_rules
+from tests.support.rules_id import read_id
 
 METALS = "headings/section232-metals.yaml"
 CANADA = "headings/section338-canada.yaml"
@@ -64,20 +62,6 @@ def test_rules_that_changed_since_a_release_have_another_id() -> None:
     rules = ruleset()
     assert RELEASED.get(rules.id, rules.content_hash) == rules.content_hash, "give the changed rules a new id"
     assert {rules.id, *rules.predecessors} >= RELEASED.keys()
-
-
-def test_new_id_reaches_all_files_that_name_the_old_one(tmp_path: Path) -> None:
-    for place in ("config/rules", *PLACES):
-        shutil.copytree(ROOT / place, tmp_path / place)
-    old, _ = read_id()
-    changed = rename_rules(tmp_path, "of-2027", "2027-01-02")
-    assert {"docs/rules.md", "examples/plans/cookware.json", "templates/plans/plan.jsonc"} < {*changed}
-    naming = [path for path in tmp_path.rglob("*.*") if old.encode() in path.read_bytes()]
-    assert naming == [tmp_path / MANIFEST]
-    rules, _ = load_rules(tmp_path / MANIFEST)
-    assert (rules.id, rules.as_of, rules.predecessors[0]) == ("of-2027", date(2027, 1, 2), old)
-    for plan in (tmp_path / "examples/plans").rglob("*.json"):
-        assert json.loads(plan.read_text(encoding="utf-8"))["ruleset"] == {"id": "of-2027", "asOf": "2027-01-02"}
 
 
 def test_every_row_has_source_confidence_status_and_first_day() -> None:
