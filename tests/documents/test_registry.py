@@ -17,7 +17,7 @@ from openpyxl import load_workbook
 from pypdf import PdfReader
 
 from pipeline.core.templating import environment, render
-from pipeline.documents.registry import ARTIFACT_TYPES, KINDS, Document, artifact_types, render_documents
+from pipeline.documents.registry import ARTIFACT_TYPES, KINDS, Document, artifact_types, describe_kind, render_documents
 from tests.documents.samples import build_full_invoice, build_truck_invoice, digest, file_entry, sample
 
 NAMES = {
@@ -201,6 +201,13 @@ def test_page_loads_nothing_external(documents: dict[str, Document]) -> None:
     assert "default-src 'none'" in page
     for loader in ("<script", "<link", "<img", "src=", "url(", "@import", "http://", "https://"):
         assert loader not in page, loader
+
+
+def test_each_kind_has_words_of_its_own() -> None:
+    words = [describe_kind(each) for each in ARTIFACT_TYPES]
+    assert len({*words}) == len(words)
+    assert not [each for each in words if "_" in each or each.startswith("cci")]
+    assert describe_kind("cii_xml") == "cii xml"
 
 
 def _text(document: Document) -> str:

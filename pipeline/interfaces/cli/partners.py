@@ -30,7 +30,6 @@ from pipeline.deliveries.streams import recovery
 from pipeline.documents.schemas.profile import BrokerProfile, MessageProfile, OwnFile
 from pipeline.exports.audit_trail import COMMAND_LINE
 from pipeline.interfaces.cli import portal_links
-from pipeline.interfaces.cli.channel_options import add_channel_options, read_endpoints, read_file
 from pipeline.interfaces.cli.output import (
     ExitCode,
     Failure,
@@ -41,6 +40,7 @@ from pipeline.interfaces.cli.output import (
     show_progress,
     with_remedy,
 )
+from pipeline.interfaces.cli.partner_channels import add_channel_options, read_endpoints, read_file
 from pipeline.interfaces.cli.portal_links import OfAccount, Partner
 from pipeline.interfaces.cli.server import watch_stop_signals
 from pipeline.interfaces.cli.session import ensure_account, open_current_runtime

@@ -11,12 +11,12 @@ from pipeline.accounts.channels import Endpoint, QueueEndpoint
 from pipeline.accounts.schemas import PartnerView
 from pipeline.core.text_safety import make_legible
 from pipeline.deliveries.remedies import omit_command
+from pipeline.deliveries.schemas.messages import describe_message_type
 from pipeline.documents.registry import describe_kind
 from pipeline.exports.field_text import name_field
 from pipeline.exports.states import NEEDS_PERSON, Outcome, SubmissionState
 from pipeline.interfaces.durations import format_countdown, format_duration
 from pipeline.interfaces.event_text import count_noun, format_size
-from pipeline.interfaces.kind_text import describe_message_type
 from pipeline.interfaces.pages.instants import format_instant
 
 _GOOD_OUTCOMES: Final = frozenset({Outcome.ACCEPTED, Outcome.FILED, Outcome.RELEASED})

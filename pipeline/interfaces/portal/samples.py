@@ -15,7 +15,7 @@ from starlette.responses import Response
 from pipeline.core.cache import BuildCache
 from pipeline.core.errors import NotFound
 from pipeline.deliveries.outbox.entry_facts import rule_words
-from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MessageType
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MessageType, describe_message_type
 from pipeline.deliveries.schemas.views import DeliveredFile, FileManifest
 from pipeline.documents.bundle import BundleMember, bundle_member, zip_members
 from pipeline.documents.invoice.builder import InvoiceFacts, build_invoice
@@ -25,7 +25,6 @@ from pipeline.exports.schemas.plan import Unit
 from pipeline.interfaces.api.headers import download_headers
 from pipeline.interfaces.contracts.examples.catalog import read_example
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
-from pipeline.interfaces.kind_text import describe_message_type
 from pipeline.interfaces.pages.pages import ConsoleRoute
 from pipeline.interfaces.portal.pages import Holder
 

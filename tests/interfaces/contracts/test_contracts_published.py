@@ -11,7 +11,7 @@ from jsonschema_rs import Draft202012Validator
 from config import queues
 from pipeline.deliveries.channels.queue import CONTENT_TYPE
 from pipeline.deliveries.schemas.cloudevent import MEDIA_TYPE
-from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MessageType
+from pipeline.deliveries.schemas.messages import CONNECTION_TEST, MessageType, describe_message_type
 from pipeline.interfaces.contracts.asyncapi import QUEUES_BY_TYPE
 from pipeline.interfaces.contracts.examples.catalog import read_example
 from pipeline.interfaces.contracts.json_schemas import PUBLISHED, build_json_schema
@@ -96,3 +96,10 @@ def test_message_that_differs_from_its_schema_is_detected() -> None:
     ):
         with pytest.raises(sent.SchemaMismatch):
             sent.check(wrong)
+
+
+def test_each_message_has_words_of_its_own() -> None:
+    words = [describe_message_type(each) for each in (*MessageType, CONNECTION_TEST)]
+    assert len({*words}) == len(words)
+    assert not [each for each in words if each.startswith("exports.")]
+    assert describe_message_type("exports.new.v1") == "exports.new.v1"

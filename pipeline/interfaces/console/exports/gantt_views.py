@@ -8,12 +8,12 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from pipeline.deliveries.history import PastDelivery
+from pipeline.deliveries.schemas.messages import describe_message_type
 from pipeline.exports.queries import UnitGroup
 from pipeline.exports.schemas.export import BrokerSubmissionView, ExportView, StepView, UnitView
 from pipeline.exports.states import DeliveryState, StepState, SubmissionState
 from pipeline.interfaces.console.exports.gantt import ChartRow, Gantt, Stretch, draw_gantt, since
 from pipeline.interfaces.event_text import count_noun
-from pipeline.interfaces.kind_text import describe_message_type
 
 #: Up to so many units have a row for each step; up to so many have one row; more units share rows.
 _UNITS_IN_STEPS: Final = 2

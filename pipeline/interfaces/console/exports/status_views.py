@@ -11,14 +11,13 @@ from urllib.parse import quote, urlencode
 
 from pipeline.accounts.schemas import DeliveryView
 from pipeline.deliveries.remedies import omit_command
-from pipeline.deliveries.schemas.messages import MessageType
+from pipeline.deliveries.schemas.messages import MessageType, describe_message_type
 from pipeline.exports.schemas.export import BrokerSubmissionView, ExportView
 from pipeline.exports.schemas.inbox import Remedy
 from pipeline.exports.states import DeliveryState, ExportState, Outcome, SubmissionState
 from pipeline.interfaces.console.exports.deadline_views import find_deadline
 from pipeline.interfaces.console.work.inbox_views import ChosenItem
 from pipeline.interfaces.event_text import count_noun
-from pipeline.interfaces.kind_text import describe_message_type
 from pipeline.interfaces.pages.instants import mark_instants
 
 #: The findings that are open at first, and the most on a page.
