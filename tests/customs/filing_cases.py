@@ -39,7 +39,7 @@ def consignee(**changes: Any) -> Json:
     return {"name": "Demo Stores Inc", "address": RESIDENT_AGENT[1]["address"], "number": "12-345678902"} | changes
 
 
-SINGLE = {"type": "9", "amountUsd": "500"}
+SINGLE = {"type": "9", "amountUsd": "212.33"}
 FILINGS: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
     "F09 a dumping case without the importer's statement": (
         [(f"{UNIT}/entry/type", "03"), (f"{PAN}/attributes", {"adCvdCase": "A570930000, C570931000"})],
@@ -111,7 +111,7 @@ FILINGS: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [("F04", "warn", f"{FILING}/bond/amountUsd")],
     ),
     "F04 a single bond below the estimate": (
-        filed(bond=SINGLE | {"amountUsd": "100"}),
+        filed(bond=SINGLE | {"amountUsd": "212.32"}),
         [("F04", "warn", f"{FILING}/bond/amountUsd")],
     ),
     "F05 no power of attorney": (filed(powerOfAttorney=None), [("F05", "warn", f"{FILING}/powerOfAttorney")]),
@@ -210,7 +210,7 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
         *filed(bond={"type": "0", "suretyCode": "999", "amountUsd": None}),
     ],
     "cash instead of a surety": filed(bond={"suretyCode": "998"}),
-    "a single bond above the estimate": filed(bond=SINGLE),
+    "a single bond of exactly the estimate": filed(bond=SINGLE),
     "a single bond of unknown amount": filed(bond=SINGLE | {"amountUsd": None}),
     "an individual payment": filed(payment={"type": "1", "statementDate": None, "statementMonth": None}),
     "a payment for all suffixes of the importer's number": filed(payment={"type": "8"}),

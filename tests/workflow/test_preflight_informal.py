@@ -64,10 +64,16 @@ def test_only_other_batches_days_types_and_modes_count(workflow: WorkflowHarness
     assert find_split(workflow, informal_plan("one")) == []
     assert find_split(workflow, informal_plan("two", estimatedArrivalAt="2026-11-27T18:00:00Z")) == []
     assert find_split(workflow, informal_plan("two", type="01")) == []
-    assert find_split(workflow, informal_plan("two", value="100.00")) == []
+    assert find_split(workflow, informal_plan("two", value="794.00")) == []
+    assert len(find_split(workflow, informal_plan("two", value="794.01"))) == 1
     other = informal_plan("two")
     other["units"][0]["parties"]["shipTo"]["address"]["line1"] = "2 Other Road"
     assert find_split(workflow, other) == []
+    same = Plan.model_validate(informal_plan("two"))
+    owners = (factories.ACCOUNT, False), (factories.ACCOUNT, True), ("acc_other", False)
+    with workflow.runtime.db.read() as session:
+        found = [informal.check_other_exports(session, owner, same, test=test) for owner, test in owners]
+    assert [len(each) for each in found] == [1, 0, 0]
 
 
 def test_ultimate_consignee_counts_not_ship_to(workflow: WorkflowHarness) -> None:

