@@ -72,7 +72,11 @@ def test_last_administrator_stays(runtime: Runtime) -> None:
         people.change_roles(runtime, admin, anna.id, [])
     assert find(runtime, anna.token).roles == {"admin"}
     people.remove_person(runtime, admin, invited.person_id)
-    add_person(runtime, email="carla@maple.example")
+    carla = add_person(runtime, email="carla@maple.example")
+    people.disable_person(runtime, "cli", carla.email)
+    with pytest.raises(InvalidState, match="last administrator"):
+        people.remove_person(runtime, admin, anna.id)
+    people.disable_person(runtime, "cli", carla.email, disabled=False)
     people.change_roles(runtime, admin, anna.id, ["read"])
 
 
@@ -202,6 +206,14 @@ def test_reset_link_ends_when_the_person_joins_another_account(runtime: Runtime)
     link = people.create_reset_link(runtime, factories.ACCOUNT, "per_admin", person.id, of_operator=False)
     invited = people.invite_person(runtime, OTHER, "cli", email=person.email, roles=["admin"])
     sign_in.accept_invitation(runtime, invited.token, find(runtime, person.token))
+    with pytest.raises(NotFound):
+        use_link(runtime, link)
+
+
+def test_disabled_person_cannot_use_a_link_made_after_that(runtime: Runtime) -> None:
+    person = add_person(runtime)
+    people.disable_person(runtime, "cli", person.email)
+    link = people.create_reset_link(runtime, factories.ACCOUNT, "cli", person.id, of_operator=True)
     with pytest.raises(NotFound):
         use_link(runtime, link)
 

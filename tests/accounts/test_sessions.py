@@ -12,7 +12,7 @@ from pipeline.core.clock import utc_now
 from pipeline.core.errors import NotFound, SignInFailed
 from pipeline.core.runtime import Runtime
 from tests.support import factories
-from tests.support.people import add_person, age, find, read_actions, try_sign_in
+from tests.support.people import OTHER, add_person, age, find, read_actions, try_sign_in
 
 ISSUER = "https://id.example"
 
@@ -60,8 +60,11 @@ def test_session_of_another_person_cannot_be_ended(runtime: Runtime) -> None:
     anna, bob = add_person(runtime), add_person(runtime, "read", email="bob@maple.example")
     of_anna = find(runtime, anna.token).person
     assert of_anna is not None
-    with pytest.raises(NotFound):
-        sessions.end_session(runtime, find(runtime, bob.token), of_anna.session_id)
+    other = add_person(runtime, email="carla@demo.example", account=OTHER)
+    for stranger, of_account in ((bob, False), (other, True)):
+        with pytest.raises(NotFound):
+            sessions.end_session(runtime, find(runtime, stranger.token), of_anna.session_id, of_account=of_account)
+    find(runtime, anna.token)
     of_bob = find(runtime, bob.token).person
     assert of_bob is not None
     sessions.end_session(runtime, find(runtime, anna.token), of_bob.session_id, of_account=True)

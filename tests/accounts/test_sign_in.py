@@ -103,6 +103,9 @@ def test_unknown_person_costs_a_hash_too(runtime: Runtime, monkeypatch: pytest.M
 
 def test_code_and_recovery_code_work_once(runtime: Runtime) -> None:
     person = add_person(runtime)
+    for steps in (-2, 2):
+        with pytest.raises(SignInFailed):
+            try_sign_in(runtime, person, code=person.code(runtime, steps=steps))
     code = person.code(runtime)
     find(runtime, try_sign_in(runtime, person, code=f"{code[:3]} {code[3:]}"))
     with pytest.raises(SignInFailed):

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from ssl import CERT_REQUIRED
+from typing import Any
+
 import pytest
 
+from config.queues import celery_options
 from config.settings import Settings
 from config.weak_credentials import find_weakness
 from pipeline.core.errors import UnsafeSettings
@@ -92,6 +96,19 @@ def test_message_broker_without_password_is_refused_and_named_by_doctor(url: str
         reject_weak_credentials(settings(broker_url=url))
     (found,) = (check for check in run_checks(settings(broker_url=url)) if check.name == "message broker")
     assert (found.ok, "without a password" in found.found) == (False, True)
+
+
+@pytest.mark.parametrize(
+    ("url", "options"),
+    [
+        ("amqps://mq.example//", {"cert_reqs": CERT_REQUIRED, "server_hostname": "mq.example"}),
+        ("rediss://mq.example/0", {"ssl_cert_reqs": CERT_REQUIRED, "ssl_check_hostname": True}),
+        ("redis://mq.example/0", False),
+        ("memory://", False),
+    ],
+)
+def test_certificate_of_the_message_broker_is_checked(url: str, options: Any) -> None:
+    assert celery_options(settings(broker_url=url))["broker_use_ssl"] == options
 
 
 @pytest.mark.parametrize(

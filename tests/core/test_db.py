@@ -168,6 +168,15 @@ def test_several_waiting_writers_wait_at_most_the_timeout(tmp_path: Path, apart_
     database.dispose()
 
 
+def test_commit_on_sqlite_survives_a_power_cut(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path}/exports.db")
+    with database.write() as session:
+        # SQLite's number of FULL is 2.
+        found = [session.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "foreign_keys")]
+    assert found == ["wal", 2, 1]
+    database.dispose()
+
+
 def test_nested_writer_raises_database_busy() -> None:
     database = Database("sqlite://", timeout_seconds=0.1)
     with database.write() as session:

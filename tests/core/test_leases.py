@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import ExitStack
+from types import SimpleNamespace
 
 import pytest
 
-from pipeline.core import deadline
+from pipeline.core import deadline, leases
 from pipeline.core.errors import DatabaseBusy
 from pipeline.core.leases import LeaseRenewer
 
@@ -128,6 +129,21 @@ def test_renewal_extends_the_lease_unless_another_holder_has_it() -> None:
         assert renewed.since > before + SECONDS / 3
         assert lost.lost
         assert not lost.is_valid()
+
+
+def test_renewed_lease_counts_from_before_the_renewal(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(leases, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def renew_slowly() -> bool:
+        now[0] += 20
+        return True
+
+    lease = leases.Lease(renew_slowly, seconds=30, since=80, due=90, log_fields={})
+    lease.renew_unless_ended()
+    valid = [lease.is_valid()]
+    now[0] = 130
+    assert [*valid, lease.is_valid()] == [True, False]
 
 
 def test_holder_waits_for_a_running_renewal() -> None:

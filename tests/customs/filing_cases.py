@@ -46,10 +46,7 @@ FILINGS: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [("F09", "warn", f"{PAN}/attributes/adNonReimbursement")],
     ),
     "F09 a statement that does not say yes": (
-        [
-            (f"{UNIT}/entry/type", "03"),
-            (f"{PAN}/attributes", {"adCvdCase": "A570930000", "adNonReimbursement": "N"}),
-        ],
+        [(f"{UNIT}/entry/type", "03"), (f"{PAN}/attributes", {"adCvdCase": "A570930000", "adNonReimbursement": "N"})],
         [("F09", "warn", f"{PAN}/attributes/adNonReimbursement")],
     ),
     "F01 a consignee's number of no form": (
@@ -80,10 +77,7 @@ FILINGS: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(CONSIGNEES, [consignee(packageRefs=["P1", "P2"]), consignee(packageRefs=["P2"])])],
         [("F02", "block", f"{CONSIGNEES}/1/packageRefs/0")],
     ),
-    "F02 goods of nobody": (
-        [(CONSIGNEES, [consignee(packageRefs=["P2"])])],
-        [("F02", "warn", CONSIGNEES)],
-    ),
+    "F02 goods of nobody": ([(CONSIGNEES, [consignee(packageRefs=["P2"])])], [("F02", "warn", CONSIGNEES)]),
     "F03 no bond for formal entry": (filed(bond=None), [("F03", "warn", f"{FILING}/bond")]),
     "F03 formal entry with type 0": (
         filed(bond={"type": "0", "suretyCode": "999", "amountUsd": None}),
@@ -98,10 +92,7 @@ FILINGS: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{IMPORTER}/importerNumber", "261127-12345"), RESIDENT_AGENT, *filed(bond={"suretyCode": "998"})],
         [("F03", "warn", f"{FILING}/bond/suretyCode")],
     ),
-    "F03 a bond without a surety": (
-        filed(bond={"suretyCode": None}),
-        [("F03", "warn", f"{FILING}/bond/suretyCode")],
-    ),
+    "F03 a bond without a surety": (filed(bond={"suretyCode": None}), [("F03", "warn", f"{FILING}/bond/suretyCode")]),
     "F03 a continuous bond with a waived surety": (
         filed(bond={"suretyCode": "999"}),
         [("F03", "warn", f"{FILING}/bond/suretyCode")],
@@ -169,10 +160,7 @@ FILINGS: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [("F07", "warn", AGENT)],
     ),
     "F07 an agent abroad": (
-        [
-            (f"{IMPORTER}/importerNumber", "261127-12345"),
-            (AGENT, RESIDENT_AGENT[1] | {"address": FOREIGN_ADDRESS}),
-        ],
+        [(f"{IMPORTER}/importerNumber", "261127-12345"), (AGENT, RESIDENT_AGENT[1] | {"address": FOREIGN_ADDRESS})],
         [("F07", "warn", f"{AGENT}/address/country")],
     ),
     "F07 an agent in another State than the port": (
@@ -191,10 +179,7 @@ FILINGS: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(AGENT, RESIDENT_AGENT[1] | {"number": "1"})],
         [("F07", "block", f"{AGENT}/number")],
     ),
-    "F08 a wrong check digit": (
-        filed(entryNumber="ABC-1234567-5"),
-        [("F08", "block", f"{FILING}/entryNumber")],
-    ),
+    "F08 a wrong check digit": (filed(entryNumber="ABC-1234567-5"), [("F08", "block", f"{FILING}/entryNumber")]),
     "F08 the number of another filer": (filed(filerCode="XYZ"), [("F08", "block", f"{FILING}/filerCode")]),
 }
 
@@ -231,7 +216,7 @@ ACCEPTED: dict[str, list[tuple[str, Any]]] = {
         (AGENT, RESIDENT_AGENT[1] | {"address": RESIDENT_AGENT[1]["address"] | {"region": "NJ"}}),
     ],
     "consignees by package": [
-        (CONSIGNEES, [consignee(packageRefs=["P1"]), consignee(packageRefs=["P2"], number="12-345678903")]),
+        (CONSIGNEES, [consignee(packageRefs=["P1"]), consignee(packageRefs=["P2"], number="12-345678903")])
     ],
     "consignees by order": [
         (f"{PAN}/orderId", "ord_1"),

@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from datetime import date
+from decimal import Decimal
 from io import BytesIO, StringIO
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from pydantic import ValidationError
 from pipeline.core.errors import ValidationFailed
 from pipeline.documents import broker_profile as profiles
 from pipeline.documents.formats.cells import unescape_formula
+from pipeline.documents.formats.xlsx import WorkbookWriter
 from pipeline.documents.schemas.profile import BrokerProfile
 from tests.documents.samples import build_full_invoice, file_entry, sample
 from tests.support.hostile_inputs import BREAKING, DECEIVING, ODD
@@ -124,6 +126,13 @@ def test_xlsx_has_typed_cells_on_named_sheet() -> None:
     value, day, text = first
     assert (value, text) == (300, "24/11/2026")
     assert str(day).startswith(str(date(2026, 11, 24)))
+
+
+def test_number_with_more_digits_than_a_float_keeps_is_text() -> None:
+    writer = WorkbookWriter("Digits", date(2026, 11, 24), 1)
+    writer.add_sheet("S", [("a", "b"), (Decimal("12345678901.2345"), Decimal("12345678901.23456"))], {})
+    head, numbers = load_workbook(BytesIO(writer.close()))["S"].iter_rows(values_only=True)
+    assert (head, numbers) == (("a", "b"), (12345678901.2345, "12345678901.23456"))
 
 
 def test_text_of_profile_or_plan_is_never_formula() -> None:

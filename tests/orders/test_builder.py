@@ -75,12 +75,18 @@ def test_lines_and_cartons_add_up() -> None:
     assert unit.lines[2].attributes == {"orderNumber": "2"}
 
 
+@pytest.mark.parametrize(("included", "total"), [(True, "255.00"), (False, "267.00")])
+def test_charge_in_the_prices_is_not_in_the_total_again(*, included: bool, total: str) -> None:
+    template = orders.template()
+    template["invoice"]["charges"] = []
+    freight = {"code": "freight", "amount": "12.00", "includedInPrices": included, "dutiable": False}
+    (unit,) = read(build(orders.order("1", items=[of("pan")], charges=[freight]), template=template)).units
+    assert unit.invoice.total == Decimal(total)
+
+
 def test_weight_of_a_mixed_carton_is_shared_by_the_goods() -> None:
     carton = {name: value for name, value in orders.PACKING.items() if name != "piecesPerCarton"}
-    packed = carton | {
-        "grossWeightKg": "10.0001",
-        "contents": [{"item": 0, "quantity": 2}, {"item": 1, "quantity": 1}],
-    }
+    packed = carton | {"grossWeightKg": "10.0001", "contents": [{"item": 0, "quantity": 2}, {"item": 1, "quantity": 1}]}
     plan = read(build(orders.order("1", items=[of("pan", 2), of("shirt", 1)], packages=[packed])))
     (unit,) = plan.units
     weights = [each.gross_weight_kg for each in unit.lines]
@@ -264,8 +270,7 @@ def test_unit_has_the_certifications_of_its_goods_alone() -> None:
     other = own | {"ref": "OTHER", "goods": [{"description": "Chairs", "hsCode": "940161"}]}
     renewed = own | {"ref": "NEXT", "blanketFrom": "2027-01-01", "blanketTo": "2027-12-31", "signedOn": "2026-11-20"}
     draft = build(
-        orders.order("1", items=[of("shirt")]),
-        template=orders.template(usmcaCertificates=[other, own, renewed]),
+        orders.order("1", items=[of("shirt")]), template=orders.template(usmcaCertificates=[other, own, renewed])
     )
     (unit,) = read(draft).units
     assert [each.ref for each in unit.usmca_certificates] == [own["ref"], "NEXT"]

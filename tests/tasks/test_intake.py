@@ -33,6 +33,7 @@ from tests.support.servers import RabbitMQ, Redis, poll
 
 Json = dict[str, Any]
 OLD = datetime(2026, 1, 1, tzinfo=UTC)
+MOST_BYTES = 64 * 1024
 
 
 @pytest.fixture(params=["memory", pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
@@ -51,7 +52,7 @@ def harness(
     monkeypatch.setattr("tasks.commands.dispatch.publish_export", lambda *_, **__: None)
     monkeypatch.setattr(intake, "PAUSE_SECONDS", 0.01)
     monkeypatch.setattr(intake, "HEARTBEAT_SECONDS", 0.05)
-    runtime = make_runtime(broker_url=url)
+    runtime = make_runtime(broker_url=url, max_body_bytes=MOST_BYTES)
     secret = exports.register(runtime, factories.BROKER, "customs_broker").secret
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     with run_intake(runtime):
@@ -313,13 +314,16 @@ def test_reply_to_a_service_queue_is_not_sent(harness: IntakeHarness, own: str) 
 
 
 def test_poison_messages_are_refused_and_the_next_command_is_accepted(harness: IntakeHarness) -> None:
-    poison = (b"", b"\x80\x04N.", b"null", b"[" * 5000, b'{"a":1,"a":2}', b"\xff\xfe")
+    large = (b" " * MOST_BYTES, b" " * (MOST_BYTES + 1))
+    poison = (b"", b"\x80\x04N.", b"null", b"[" * 5000, b'{"a":1,"a":2}', b"\xff\xfe", *large)
     for each in poison:
         harness.command(each)
     harness.command(request(), reply_to="answers")
     assert len(harness.take_messages("answers")) == 1
-    codes = [json.loads(each.body)["errorCode"] for each in harness.take_messages(queues.REFUSED, len(poison))]
+    refused = [json.loads(each.body) for each in harness.take_messages(queues.REFUSED, len(poison))]
+    codes = [each["errorCode"] for each in refused]
     assert (len(codes), set(codes)) == (len(poison), {"INVALID_REQUEST", "PAYLOAD_TOO_LARGE"})
+    assert ["at most 65536 bytes" in each["message"] for each in refused].count(True) == 1
     assert len(harness.rows(Export)) == 1
 
 

@@ -15,12 +15,12 @@ from pipeline.deliveries import resend
 from pipeline.deliveries.schemas.messages import MessageType
 from pipeline.exports import events
 from pipeline.exports.models import Export, LineTreatment, Step
-from pipeline.exports.states import StepState
+from pipeline.exports.states import ACTIVE_STATES, ExportState, StepState
 from pipeline.exports.step_context import StepContext
-from pipeline.workflow import step_failures
+from pipeline.workflow import step_failures, step_leases
 from pipeline.workflow.interventions import cancel_export, retry_export
-from pipeline.workflow.step_leases import claim_step, holds_lease
-from pipeline.workflow.steps import TaskMessage
+from pipeline.workflow.step_leases import claim_step, hold_lease, holds_lease
+from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export, list_pending, make_amendment, read_messages
@@ -131,9 +131,7 @@ def test_step_of_other_unit_when_export_fails_is_recorded_and_continues_after_re
     assert workflow.state(export_id) == "executed"
 
 
-def test_record_failure_in_failed_export_records_no_second_failure(
-    workflow: WorkflowHarness,
-) -> None:
+def test_record_failure_in_failed_export_records_no_second_failure(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept(factories.plan(units=2)).export_id
     first, second = take_step(workflow, export_id, 1), take_step(workflow, export_id, 2)
     assert step_failures.record_failure(workflow.runtime, first, Terminal("it cannot be done")) != []
@@ -144,6 +142,18 @@ def test_record_failure_in_failed_export_records_no_second_failure(
     assert (step.state, step.lease_until, step.error) == ("ready", None, "nor can this")
 
 
+@pytest.mark.parametrize("state", ExportState)
+def test_steps_are_claimed_only_while_their_export_is_active(workflow: WorkflowHarness, state: ExportState) -> None:
+    export_id = workflow.accept().export_id
+    with workflow.runtime.db.write() as session:
+        session.execute(update(Export).values(state=state.value))
+        found = step_leases.find_untried_step(session, export_id, 1, "record_packages", STEPS_BY_NAME)
+    claimed = claim_step(
+        workflow.runtime, export_id, 1, "record_packages", starts_export=False, step_names=STEPS_BY_NAME
+    )
+    assert (found is not None, claimed is not None) == (state in ACTIVE_STATES,) * 2
+
+
 def test_holds_lease_is_true_until_step_is_claimed_again_or_done(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     first = take_step(workflow, export_id)
@@ -151,6 +161,8 @@ def test_holds_lease_is_true_until_step_is_claimed_again_or_done(workflow: Workf
     workflow.clock.pass_seconds(workflow.runtime.settings.lease_seconds + 1)
     second = take_step(workflow, export_id)
     assert (holds_lease(workflow.runtime, first), holds_lease(workflow.runtime, second)) == (False, True)
+    with hold_lease(workflow.runtime, first) as former, hold_lease(workflow.runtime, second) as present:
+        assert (former.renew(), present.renew()) == (False, True)
     with workflow.runtime.db.write() as session:
         session.execute(update(Step).where(col(Step.export_id) == export_id).values(state=StepState.DONE.value))
     assert not holds_lease(workflow.runtime, second)

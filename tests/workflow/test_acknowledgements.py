@@ -13,6 +13,7 @@ from sqlmodel import Session, col
 
 from pipeline.core.db import table
 from pipeline.core.errors import InvalidState, NotFound, PreconditionFailed, Purged
+from pipeline.deliveries import resend
 from pipeline.deliveries.models import BrokerSubmission, Delivery, Notification
 from pipeline.deliveries.schemas.answers import AcknowledgementBody
 from pipeline.deliveries.submissions import submissions
@@ -156,6 +157,16 @@ def test_amendment_ends_the_acknowledgement(workflow: WorkflowHarness) -> None:
     make_amendment(workflow, export_id, factories.plan(lines=4))
     assert read(workflow, export_id).acknowledged is None
     assert_rows_follow_from_log(workflow, export_id)
+
+
+def test_resend_ends_the_acknowledgement(workflow: WorkflowHarness) -> None:
+    export_id = query_export(workflow)
+    kill_messages(workflow, export_id)
+    acknowledge(workflow, export_id)
+    with workflow.runtime.db.read() as session:
+        delivery_id = session.scalars(select(col(Delivery.id)).where(col(Delivery.state) == "dead")).first()
+    resend.resend_delivery(workflow.runtime, factories.ACCOUNT, str(delivery_id), KEY)
+    assert read_marks(workflow, export_id) == ({"open"}, {"open"})
 
 
 def test_undone_acknowledgement_is_open_again(workflow_on_both: WorkflowHarness) -> None:

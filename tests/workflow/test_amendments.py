@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from sqlalchemy import select, update
 from sqlmodel import col
 
+from pipeline.accounts.api_keys import Mode
 from pipeline.core.errors import (
     AlreadyExecuted,
     IdempotencyKeyReused,
@@ -311,9 +314,15 @@ def test_amendment_with_invalid_plan_is_refused(workflow: WorkflowHarness) -> No
     assert refused.value.field == "/batchId"
     with pytest.raises(NotFound):
         make_amendment(workflow, "exp_unknown")
-    test = workflow.caller.__class__(factories.ACCOUNT, "key_test", "test", workflow.caller.roles)
-    workflow.caller, live = test, workflow.caller
-    with pytest.raises(InsufficientRole, match="use a live key"):
+    assert (workflow.state(old), workflow.count(Export)) == ("executed", 1)
+
+
+@pytest.mark.parametrize(("mode", "other"), [("live", "test"), ("test", "live")])
+def test_key_amends_only_exports_of_its_mode(workflow: WorkflowHarness, mode: Mode, other: Mode) -> None:
+    old = execute_export(workflow)
+    with workflow.runtime.db.write() as session:
+        session.execute(update(Export).values(test=mode == "test"))
+    workflow.caller = replace(workflow.caller, mode=other)
+    with pytest.raises(InsufficientRole, match=f"use a {mode} key"):
         make_amendment(workflow, old)
-    workflow.caller = live
     assert (workflow.state(old), workflow.count(Export)) == ("executed", 1)

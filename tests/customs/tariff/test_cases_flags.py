@@ -226,13 +226,7 @@ def test_products_of_a_number_have_one_case_each(runtime: Runtime, tmp_path: Pat
 
     def state(case: str, country: str, number: str, status: str, first_day: str) -> dict[str, Any]:
         texts = {"name": "Cookware", "rate": "5%", "source": "a test, not a rate in force"}
-        return texts | {
-            "case": case,
-            "country": country,
-            "numbers": [number],
-            "status": status,
-            "from": first_day,
-        }
+        return texts | {"case": case, "country": country, "numbers": [number], "status": status, "from": first_day}
 
     rows = [
         state("A-570-901-000", "CN", "7323.93", "revoked", "2026-01-01"),

@@ -6,15 +6,20 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import update
+from sqlmodel import col
 
-from pipeline.core.errors import DatabaseBusy
+from pipeline.accounts import partners
+from pipeline.core.errors import ChannelRefused, DatabaseBusy
 from pipeline.core.leases import Lease
-from pipeline.deliveries.streams import attempts, sender
+from pipeline.deliveries.models import Delivery
+from pipeline.deliveries.streams import attempts, sender, streams
 from pipeline.deliveries.streams.attempts import RecordResult
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts as tried
-from tests.deliveries.support.hooks import deliver, hand_off_by_webhook, states
+from tests.deliveries.support.hooks import deliver, hand_off_by_webhook, states, stream_of
+from tests.support import factories
 from tests.support.http_endpoint import Endpoint, Script
 
 Start = Callable[..., Endpoint]
@@ -65,6 +70,26 @@ def test_nothing_is_recorded_after_the_lease_ended(
         deliver(runtime, export)
     assert asked == [2]
     assert states(runtime, export) == [("pending", 0)] * 3
+
+
+def test_refused_message_leaves_its_partner_live(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    runtime = make_runtime()
+    stream = stream_of(hand_off_by_webhook(runtime, endpoint().url))
+    claimed = streams.claim_stream(runtime, stream)
+    assert claimed is not None
+    refused = ChannelRefused("no such mailbox", status="550")
+    assert attempts.record_attempts(runtime, claimed, attempts.SendResult([], [1], refused)).dead
+    assert partners.get_partner(runtime, factories.ACCOUNT, stream.partner_id).state == "live"
+
+
+def test_partner_is_notified_beside_a_cancelled_message(make_runtime: OpenRuntime, endpoint: Start) -> None:
+    runtime = make_runtime()
+    export = hand_off_by_webhook(runtime, endpoint().url)
+    first = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)[0]
+    with runtime.db.write() as session:
+        session.execute(update(Delivery).where(col(Delivery.id) == first.id).values(state="cancelled"))
+    assert deliver(runtime, export).delivered == 2
+    assert exports.read_event_types(runtime, export.export_id).count("WAREHOUSE_NOTIFIED") == 1
 
 
 @pytest.mark.parametrize(

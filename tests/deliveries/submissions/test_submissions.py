@@ -89,7 +89,8 @@ def test_answer_that_needs_a_person_reaches_operator_queue_and_inspect(
     assert data["fields"] == FIELDS
     with runtime.db.read() as session:
         view = read_model.read_export(session, factories.ACCOUNT, export.export_id)
-    assert view.broker_submission is not None
+        assert view.broker_submission is not None
+        assert submissions.read_submission(session, "acc_other", view.broker_submission.id) is None
     (shown,) = view.broker_submission.acknowledgements
     assert shown.fields == FIELDS
 

@@ -147,7 +147,8 @@ def test_shipment_has_the_facts_of_the_invoice() -> None:
         "7323930045", "300.00", "PAN-24-0001",
     )  # fmt: skip
     assert (first["CountryOfOrigin"][0].text, first["CountryOfExport"][0].text) == ("CN", "CA")
-    assert first["UnitPrice"].text == "25.00"
+    figures = {name: first[name].text for name in ("UnitPrice", "InvoiceQuantity", "NetWeight", "Weight")}
+    assert figures == {"UnitPrice": "25.00", "InvoiceQuantity": "12", "NetWeight": "14.4", "Weight": "15.4"}
     facts = read_facts(lines[0])
     assert facts["ManufacturerID"] == "XOMAPGOO400TOR"
     assert (facts["AdditionalTariff1"], facts["AdditionalTariff2"]) == ("9903.05.29", "9903.82.09")

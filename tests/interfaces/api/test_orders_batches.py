@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from tests.interfaces.api.conftest import ApiHarness, Open
+from tests.interfaces.api.conftest import OTHER, ApiHarness, Open
 from tests.interfaces.api.test_orders import EXECUTE, PLAN, execute, plan, reasons, sync, sync_everything
 from tests.support import factories, orders
 from tests.support.factories import Json
@@ -81,8 +81,10 @@ def test_changed_product_or_template_must_be_planned_again(on_both: ApiHarness) 
         assert (refused.status_code, refused.json()["errorCode"]) == (409, "INVALID_STATE")
         assert refused.json()["message"].startswith(f"{name} has changed since batch {batch_id} was planned; plan it")
         assert plan(client, order_ids)["batch_id"] == batch_id
-    # The same data again, and a product that the plan does not have, change nothing.
+    # The same data again, a product that the plan does not have, and another account's of this name change nothing.
     sync(client, "products", changes[0][1], orders.product(1, externalId="another"))
+    body = {"accountId": OTHER, "items": [orders.product(description="Frying pan of aluminum, for household use")]}
+    on_both.client("execute", account=OTHER).post("/api/products/sync", json=body).raise_for_status()
     assert execute(client, batch_id).status_code == 202
 
 
@@ -127,8 +129,15 @@ def test_test_key_has_its_own_orders(harness: ApiHarness) -> None:
     live, test = harness.client("execute"), harness.client("execute", mode="test")
     order_ids = sync_everything(live)
     assert reasons(plan(test, order_ids)) == {order_ids[0]: "UNKNOWN_ORDER"}
-    (own,) = sync(test, "orders", orders.order())
-    assert own["id"] != order_ids[0]
+    (own,) = sync_everything(test)
+    assert own != order_ids[0]
+    dry = plan(test, [own], dryRun=True, brokerId="br_test", warehouseId="wh_test")["plan"]
+    for line in dry["units"][0]["lines"]:
+        line["orderId"] = order_ids[0]
+    body = {"accountId": factories.ACCOUNT, "batchId": dry["batchId"], "plan": dry}
+    accepted = test.post(EXECUTE, json=body)
+    assert accepted.status_code == 202, accepted.text
+    assert live.get("/api/orders/1001").json()["exportId"] is None
 
 
 def test_concurrent_plans_of_one_batch_leave_one_of_them(on_both: ApiHarness) -> None:

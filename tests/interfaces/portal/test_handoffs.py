@@ -138,10 +138,16 @@ def test_broker_downloads_all_documents_that_its_message_names(harness: ApiHarne
     handoff = find_handoff(browser)
     page = browser.get(f"/portal/handoffs/{handoff}").text
     (link,) = re.findall(r'href="([^"]+)">Download all<', page)
+    one = re.findall(r'href="([^"]+/documents/[^"]+)"', page)[0]
+    browser.get(one).raise_for_status()
     with zipfile.ZipFile(io.BytesIO(browser.get(link).content)) as archive:
         documents = {name.rpartition("/")[2] for name in archive.namelist() if "/" in name}
     assert documents == set(re.findall(r'/documents/[^"]+">([^<]+)<', page))
     assert open_portal(harness, factories.WAREHOUSE).get(link).status_code == 404
+    with harness.runtime.db.read() as session:
+        acts = [(act.action, act.subject) for act in list_acts(session, factories.ACCOUNT).items]
+    taken = [("document_downloaded", handoff), ("document_downloaded", one.rpartition("/")[2])]
+    assert [act for act in acts if act[0] == "document_downloaded"] == taken
 
 
 def test_partner_with_email_alone_sees_no_pages_of_integrators(harness: ApiHarness) -> None:
