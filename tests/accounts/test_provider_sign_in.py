@@ -11,16 +11,7 @@ from pipeline.core.errors import CredentialsInDoubt, InvalidState, NotFound, Sig
 from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from tests.support import factories
-from tests.support.people import (
-    CLIENT,
-    OTHER,
-    TestPerson,
-    add_person,
-    find,
-    read_actions,
-    try_sign_in,
-    use_link,
-)
+from tests.support.people import CLIENT, OTHER, TestPerson, add_person, find, read_actions, try_sign_in, use_link
 
 ISSUER = "https://id.example"
 EMAIL = "anna@maple.example"

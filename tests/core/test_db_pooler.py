@@ -125,9 +125,7 @@ def test_waits_are_bounded_through_the_pooler(pooled_url: str) -> None:
         database.dispose()
 
 
-def test_account_on_shared_connections_sees_only_its_own_rows(
-    pooled_workflow: WorkflowHarness,
-) -> None:
+def test_account_on_shared_connections_sees_only_its_own_rows(pooled_workflow: WorkflowHarness) -> None:
     """If a transaction left its account on the connection, the next one would see rows of another account."""
     others = [f"acc_{number}" for number in range(7)]
     for other in others:

@@ -87,9 +87,7 @@ def test_endpoint_without_a_scheme_is_refused(tmp_path: Path, monkeypatch: pytes
     assert "password" not in str(refused.value)
 
 
-def test_invalid_variable_turns_traces_off_and_ends_no_work(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_invalid_variable_turns_traces_off_and_ends_no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "8")  # fewer than a batch
     with Collector() as collector, traced(monkeypatch, collector.url), capture_logs() as logged:
         for _ in range(2):

@@ -104,22 +104,13 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [(f"{PAN}/lineValue", "50.01"), (f"{UNIT}/invoice/total", "228.01")],
         [("V03", "block", f"{PAN}/lineValue")],
     ),
-    "V03 the total is a cent off": (
-        [(f"{UNIT}/invoice/total", "228.01")],
-        [("V03", "block", f"{UNIT}/invoice/total")],
-    ),
+    "V03 the total is a cent off": ([(f"{UNIT}/invoice/total", "228.01")], [("V03", "block", f"{UNIT}/invoice/total")]),
     "V04 lines and packages differ in weight": (
         [(f"{UNIT}/packages/0/grossWeightKg", "8.200")],
         [("V04", "block", f"{UNIT}/packages")],
     ),
-    "V05 a line weighs nothing": (
-        [(f"{SHIRT}/netWeightKg", "0")],
-        [("V05", "block", f"{SHIRT}/netWeightKg")],
-    ),
-    "V05 net is more than gross": (
-        [(f"{SHIRT}/netWeightKg", "4.001")],
-        [("V05", "block", f"{SHIRT}/netWeightKg")],
-    ),
+    "V05 a line weighs nothing": ([(f"{SHIRT}/netWeightKg", "0")], [("V05", "block", f"{SHIRT}/netWeightKg")]),
+    "V05 net is more than gross": ([(f"{SHIRT}/netWeightKg", "4.001")], [("V05", "block", f"{SHIRT}/netWeightKg")]),
     "V09 a listed code has no metal": (
         [(f"{PAN}/treatment/section232", [])],
         [("V09", "block", f"{PAN}/treatment/section232")],
@@ -243,20 +234,9 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
                 f"{PAN}/treatment/pga/0",
                 pga_row("TB1", "TTB", program="DSP", processing="XYZ", data={"permit": "1", "cola": "2"}),
             ),
-            (
-                f"{PAN}/treatment/pga/-",
-                pga_row(
-                    "FD1",
-                    "FDA",
-                    program="RAD",
-                    processing="XYZ",
-                    data=RADIATION,
-                ),
-            ),
+            (f"{PAN}/treatment/pga/-", pga_row("FD1", "FDA", program="RAD", processing="XYZ", data=RADIATION)),
         ],
-        [
-            ("V14-PROCESSING", "warn", f"{PAN}/treatment/pga/1/processing"),
-        ],
+        [("V14-PROCESSING", "warn", f"{PAN}/treatment/pga/1/processing")],
     ),
     "V14 a value that the agency's table does not have": (
         [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="RAD", processing="REP", data=WRONG_FORM))],
@@ -300,11 +280,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [("V14-FLAG", "note", f"{PAN}/treatment/pga/0/flag")],
     ),
     "V15 goods without a value": (
-        [
-            (f"{PAN}/unitPrice", "0"),
-            (f"{PAN}/lineValue", "0"),
-            (f"{UNIT}/invoice/total", "178.00"),
-        ],
+        [(f"{PAN}/unitPrice", "0"), (f"{PAN}/lineValue", "0"), (f"{UNIT}/invoice/total", "178.00")],
         [("V15", "warn", f"{PAN}/lineValue")],
     ),
     "V16 Canadian dollars without a rate": (

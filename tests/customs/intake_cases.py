@@ -107,10 +107,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{UNIT}/invoice/currency", "CAD"), (f"{UNIT}/invoice/exchangeRate", "1.3986")],
         [("V16", "warn", f"{UNIT}/invoice/exchangeRate")],
     ),
-    "V17 duty paid without duty": (
-        [(f"{UNIT}/invoice/incoterm", "DDP")],
-        [("V17", "warn", f"{UNIT}/invoice/charges")],
-    ),
+    "V17 duty paid without duty": ([(f"{UNIT}/invoice/incoterm", "DDP")], [("V17", "warn", f"{UNIT}/invoice/charges")]),
     "V17 freight in a price without it": (
         [
             (f"{UNIT}/invoice/incoterm", "EXW"),
@@ -158,10 +155,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         goods("4419909000", "Salad bowl, wooden, turned by hand"),
         [("V23", "warn", f"{PAN}/attributes")],
     ),
-    "V23 a battery without its number": (
-        battery(),
-        [("V23", "warn", f"{PAN}/attributes")],
-    ),
+    "V23 a battery without its number": (battery(), [("V23", "warn", f"{PAN}/attributes")]),
     "V23 a battery with a number of no form": (
         battery(unNumber="class 9"),
         [("V23", "warn", f"{PAN}/attributes/unNumber")],
@@ -265,10 +259,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
     ),
     "V36 goods of a province": (
         [(f"{BAG}/countryOfOrigin", "XO"), (f"{BAG}/treatment/chapter99", [])],
-        [
-            ("V36", "block", f"{BAG}/countryOfOrigin"),
-            ("V01", "block", f"{UNIT}/parties/manufacturers/1/mid"),
-        ],
+        [("V36", "block", f"{BAG}/countryOfOrigin"), ("V01", "block", f"{UNIT}/parties/manufacturers/1/mid")],
     ),
     "V36 steel of no country": (
         [(f"{PAN}/treatment/section232/0/countryOfMeltAndPour", "UK")],
@@ -320,10 +311,7 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
             (f"{UNIT}/invoice/assists", "declared"),
             (f"{UNIT}/invoice/assistItems", [{"name": "Outillage pour emboutissage", "amount": "1.00"}]),
         ],
-        [
-            ("V34", "warn", f"{UNIT}/invoice/rebates/0/name"),
-            ("V34", "warn", f"{UNIT}/invoice/assistItems/0/name"),
-        ],
+        [("V34", "warn", f"{UNIT}/invoice/rebates/0/name"), ("V34", "warn", f"{UNIT}/invoice/assistItems/0/name")],
     ),
     "D02 a name that reads backwards": (
         [(f"{UNIT}/parties/buyer/name", "Demo \u202egnp.exe\u202c Inc")],
@@ -375,7 +363,7 @@ SPECIFIC_DESCRIPTIONS: dict[str, list[tuple[str, Any]]] = {
         (f"{UNIT}/invoice/assistItems", [{"name": "Die", "amount": "350.00"}]),
     ],
     "what the export is allowed": [
-        (f"{UNIT}/invoice/rebates", [{"name": "Excise refunded on export", "amount": "3.20"}]),
+        (f"{UNIT}/invoice/rebates", [{"name": "Excise refunded on export", "amount": "3.20"}])
     ],
     "a dumping case on its own type": [
         (f"{UNIT}/entry/type", "03"),

@@ -29,12 +29,7 @@ from pipeline.exports.models import Export
 from pipeline.exports.plans import hash_plan
 from pipeline.exports.schemas.plan import Plan
 from pipeline.ops import audit
-from pipeline.workflow.acknowledgements import (
-    acknowledge_export,
-    acknowledge_letter,
-    reopen_export,
-    reopen_letter,
-)
+from pipeline.workflow.acknowledgements import acknowledge_export, acknowledge_letter, reopen_export, reopen_letter
 from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.preflight import register_plan
 from tests.support import factories

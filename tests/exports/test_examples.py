@@ -49,9 +49,7 @@ def test_example_plan_is_approved_yesterday_and_entered_from_tomorrow(today: dat
 
 
 @pytest.mark.parametrize("today", DAYS, ids=str)
-def test_example_plan_has_no_findings_but_outdated_rules_on_every_day(
-    today: date,
-) -> None:
+def test_example_plan_has_no_findings_but_outdated_rules_on_every_day(today: date) -> None:
     for name, made in plans(today).items():
         plan = Plan.model_validate(made)
         entered_on = max(entry_date(unit) for unit in plan.units)

@@ -74,19 +74,13 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str]]]] = {
     ),
     "P05 an LPN twice": ([(f"{P}/1/lpn", "LPN-001-00001")], [("P05", f"{P}/1/lpn")]),
     "P06 heavier empty than full": ([(f"{P}/0/tareWeightKg", "8.001")], [("P06", f"{P}/0/tareWeightKg")]),
-    "P07 an empty carton": (
-        [(f"{P}/-", PALLET | {"type": "CTN", "packageRef": "P9"})],
-        [("P07", f"{P}/2/contents")],
-    ),
+    "P07 an empty carton": ([(f"{P}/-", PALLET | {"type": "CTN", "packageRef": "P9"})], [("P07", f"{P}/2/contents")]),
     "P08 goods of no line": (
         [(f"{P}/0/contents/-", {"lineRef": "L9", "quantity": "1"})],
         [("P08", f"{P}/0/contents/2/lineRef")],
     ),
     "P09 a line twice in one carton": (
-        [
-            (f"{P}/0/contents/0/quantity", "3"),
-            (f"{P}/0/contents/-", {"lineRef": "L1", "quantity": "1"}),
-        ],
+        [(f"{P}/0/contents/0/quantity", "3"), (f"{P}/0/contents/-", {"lineRef": "L1", "quantity": "1"})],
         [("P09", f"{P}/0/contents/2/lineRef")],
     ),
     "P10 a piece too few": ([(f"{P}/0/contents/0/quantity", "3")], [("P10", "/units/0/lines/0/quantity")]),

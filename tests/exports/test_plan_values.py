@@ -10,9 +10,7 @@ import pytest
 from pipeline.exports.plan_values import MISSING, NoSuchPlace, has_place, read_value, set_value
 
 PLAN: dict[str, Any] = {
-    "units": [
-        {"unitRef": "U1", "lines": [{"lineRef": "L1", "sku": "A", "spi": None}, {"lineRef": "L2", "sku": "B"}]},
-    ],
+    "units": [{"unitRef": "U1", "lines": [{"lineRef": "L1", "sku": "A", "spi": None}, {"lineRef": "L2", "sku": "B"}]}],
     "a/b~c": ["x", "y"],
     "related": False,
 }
@@ -67,12 +65,7 @@ def test_pointer_past_the_entries_of_a_plan_leads_nowhere(pointer: str) -> None:
 
 @pytest.mark.parametrize(
     ("pointer", "old"),
-    [
-        ("/units/0/lines/1/sku", "B"),
-        ("/a~1b~0c/0", "x"),
-        ("/units/0/lines/1/spi", MISSING),
-        ("/a~1b~0c/2", MISSING),
-    ],
+    [("/units/0/lines/1/sku", "B"), ("/a~1b~0c/0", "x"), ("/units/0/lines/1/spi", MISSING), ("/a~1b~0c/2", MISSING)],
 )
 def test_written_value_is_the_only_change(pointer: str, old: Any) -> None:
     plan = changed(pointer, "new")

@@ -10,8 +10,7 @@ from pipeline.exports.sscc import is_sscc, issue_sscc, sscc_check_digit
 
 
 @pytest.mark.parametrize(
-    ("extension", "serial", "sscc"),
-    [(1, 234567890, "106141412345678908"), (0, 123456789, "006141411234567890")],
+    ("extension", "serial", "sscc"), [(1, 234567890, "106141412345678908"), (0, 123456789, "006141411234567890")]
 )
 def test_issue_sscc_returns_the_published_examples(extension: int, serial: int, sscc: str) -> None:
     assert issue_sscc("0614141", serial, extension) == sscc

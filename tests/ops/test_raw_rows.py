@@ -78,8 +78,7 @@ def write_garbage(workflow: WorkflowHarness, export_id: str, name: str, column: 
     statement = f"UPDATE {name} SET {column} = {given} WHERE rowid = (SELECT min(rowid) FROM {name} WHERE {which})"  # noqa: S608
     with open_unguarded(workflow.runtime.db) as connection:
         done = connection.execute(
-            sa.text(statement),
-            {"export_id": export_id} | ({} if value is NO_TEXT else {"value": value}),
+            sa.text(statement), {"export_id": export_id} | ({} if value is NO_TEXT else {"value": value})
         )
         assert done.rowcount == 1
 

@@ -362,9 +362,7 @@ def test_plan_that_crashes_the_pdf_engine_is_not_an_outage(workflow: WorkflowHar
     assert (workflow.state(export_id), list_failing_parts(workflow)) == ("failed", [])
 
 
-def test_intake_without_heartbeat_is_reported_unless_it_ended_on_request(
-    workflow: WorkflowHarness,
-) -> None:
+def test_intake_without_heartbeat_is_reported_unless_it_ended_on_request(workflow: WorkflowHarness) -> None:
     settings = workflow.runtime.settings.model_copy(update={"broker_url": SecretStr("amqp://127.0.0.1:1//")})
     runtime = replace(workflow.runtime, settings=settings)
     (part,) = [part for part in readiness.check_parts(runtime) if part.name == "intake"]

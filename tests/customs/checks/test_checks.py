@@ -80,10 +80,7 @@ ALLOWED: dict[str, list[tuple[str, Any]]] = {
         (f"{UNIT}/usmcaCertificates/0/signedOn", "2026-11-24"),
     ],
     "a certification on its last day": [(f"{UNIT}/usmcaCertificates/0/blanketTo", "2026-11-26")],
-    "Canadian dollars with a rate": [
-        (f"{UNIT}/invoice/currency", "CAD"),
-        (f"{UNIT}/invoice/exchangeRate", "0.7150"),
-    ],
+    "Canadian dollars with a rate": [(f"{UNIT}/invoice/currency", "CAD"), (f"{UNIT}/invoice/exchangeRate", "0.7150")],
     "informal entry of an importer at home": [
         (f"{UNIT}/entry/type", "11"),
         (f"{UNIT}/entry/estimatedArrivalAt", "2026-12-01T12:00:00Z"),

@@ -20,17 +20,7 @@ from pipeline.customs.reference.ports import port_rules
 from pipeline.exports.schemas.entry_filing import entry_check_digit, format_entry_number
 from pipeline.exports.schemas.plan import Plan
 from tests.customs.cases import UNIT, enter_on, findings, list_findings, with_changes
-from tests.customs.filing_cases import (
-    ACCEPTED,
-    AGENT,
-    CONSIGNEES,
-    FILING,
-    FILINGS,
-    GOOD,
-    IMPORTER,
-    consignee,
-    filed,
-)
+from tests.customs.filing_cases import ACCEPTED, AGENT, CONSIGNEES, FILING, FILINGS, GOOD, IMPORTER, consignee, filed
 from tests.customs.foreign_importer import RESIDENT_AGENT
 
 

@@ -76,8 +76,7 @@ def test_groups_are_the_lines_of_the_documents() -> None:
 
 
 @pytest.mark.parametrize(
-    ("on", "headings", "count"),
-    [("2025-06-27", 7, 0), ("2025-06-27", 8, 1), ("2025-06-28", 12, 0)],
+    ("on", "headings", "count"), [("2025-06-27", 7, 0), ("2025-06-27", 8, 1), ("2025-06-28", 12, 0)]
 )
 def test_line_has_as_many_tariff_numbers_as_its_day_allows(on: str, headings: int, count: int) -> None:
     rows = [heading(f"9903.82.{at:02}") for at in range(headings)]
@@ -96,8 +95,7 @@ def test_provision_of_chapter_98_is_a_tariff_number_too() -> None:
 
 
 @pytest.mark.parametrize(
-    ("value", "places"),
-    [("9999999999.49", []), ("9999999999.50", [1]), ("4999999999.00", []), ("12345678901.00", [1])],
+    ("value", "places"), [("9999999999.49", []), ("9999999999.50", [1]), ("4999999999.00", []), ("12345678901.00", [1])]
 )
 def test_value_fits_its_field(value: str, places: list[int]) -> None:
     data = unit_data(3)

@@ -76,10 +76,7 @@ def test_vehicles_have_a_row_each_in_hs7() -> None:
         "HS-7",
         "2B: Certified to Canadian standards, for personal use (591.5(g))",
     )
-    assert line.rows == (
-        ("Maple", "Trail", "2024", "1HGCM82633A004352", ""),
-        ("Maple", "Trail", "2024", "2", ""),
-    )
+    assert line.rows == (("Maple", "Trail", "2024", "1HGCM82633A004352", ""), ("Maple", "Trail", "2024", "2", ""))
 
 
 def test_equipment_has_brand_and_no_vehicle() -> None:

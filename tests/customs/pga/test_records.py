@@ -161,13 +161,7 @@ def test_answers_of_one_agency_are_grouped_and_numbered() -> None:
         pga_row("AL1", "APH", disclaimer="G"),
     ]
     heads = [record[:16] for record in build_records(rows).records if record.startswith("PG01")]
-    assert heads == [
-        "PG01001FDAFOOPRO",
-        "PG01002FDACOS   ",
-        "PG01001EPATS1   ",
-        "PG01001APHAPQ   ",
-        "PG01002APHAPL   ",
-    ]
+    assert heads == ["PG01001FDAFOOPRO", "PG01002FDACOS   ", "PG01001EPATS1   ", "PG01001APHAPQ   ", "PG01002APHAPL   "]
     assert kinds(build_records(rows).records).count("OI") == 1
 
 
@@ -212,11 +206,7 @@ def test_species_precedes_all_of_its_countries() -> None:
 def test_each_affirmation_of_compliance_has_own_record() -> None:
     data = {"fdaProductCode": "80FMF--", "deviceListing": ["D123456", "D654321"], "establishmentRegistration": "3009"}
     got = build_records([pga_row("FD1", "FDA", program="DEV", processing="NED", data=data)])
-    assert got.records[3:] == [
-        "PG23LST  D123456".ljust(80),
-        "PG23LST  D654321".ljust(80),
-        "PG23DEV  3009".ljust(80),
-    ]
+    assert got.records[3:] == ["PG23LST  D123456".ljust(80), "PG23LST  D654321".ljust(80), "PG23DEV  3009".ljust(80)]
     assert got.places[0, "establishmentRegistration"] == "PG23 10-79"
 
 

@@ -11,12 +11,7 @@ from pipeline.customs.reference.ruleset import ruleset
 
 
 def test_every_rules_file_loads() -> None:
-    for load in (
-        ruleset,
-        pga.pga_rules,
-        entry.entry_rules,
-        entry.mid_rules,
-    ):
+    for load in (ruleset, pga.pga_rules, entry.entry_rules, entry.mid_rules):
         assert load() is load()
 
 

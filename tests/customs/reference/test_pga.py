@@ -151,9 +151,5 @@ def test_food_with_prior_notice_needs_more_data() -> None:
     assert food is not None
     plain = food.required_keys("PRO", {}, prior_notice=False)
     noticed = food.required_keys("PRO", {}, prior_notice=True)
-    assert noticed[len(plain) :] == (
-        "arrivalDatetime",
-        "arrivalPort",
-        "foodFacilityRegistration|foodFacilityExemption",
-    )
+    assert noticed[len(plain) :] == ("arrivalDatetime", "arrivalPort", "foodFacilityRegistration|foodFacilityExemption")
     assert food.required_keys("NSF", {}, prior_notice=False) == (*plain, "sourceType")

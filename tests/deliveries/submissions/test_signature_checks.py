@@ -37,9 +37,7 @@ def failed(checks: Sequence[SignatureCheck]) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    ("secret", "words"),
-    [(NEW, "secret 3, the newest one"), (OLD, "secret 2, which is valid")],
-    ids=["newest", "older"],
+    ("secret", "words"), [(NEW, "secret 3, the newest one"), (OLD, "secret 2, which is valid")], ids=["newest", "older"]
 )
 def test_right_message_passes_every_check(secret: str, words: str) -> None:
     checks = check(sign(secret=secret))

@@ -151,14 +151,7 @@ def test_invoice_without_filing_has_neither_tables_nor_blocks() -> None:
 def test_worksheet_prints_filing_and_consignees() -> None:
     text = "".join(page.extract_text() for page in PdfReader(BytesIO(entry_worksheet(build_filed()))).pages)
     printed = "".join(text.replace("\u200b", "").split())
-    for fact in (
-        "ABC-1234567-6",
-        "9singletransaction",
-        "DemoStoresInc,55LakeAvenue",
-        SHOWN,
-        "SAME",
-        "DemoAgentsLLC",
-    ):
+    for fact in ("ABC-1234567-6", "9singletransaction", "DemoStoresInc,55LakeAvenue", SHOWN, "SAME", "DemoAgentsLLC"):
         assert fact in printed, fact
     assert NUMBER not in text
 

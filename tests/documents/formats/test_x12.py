@@ -200,10 +200,7 @@ def test_filing_consignee_and_trip_come_back() -> None:
 
 @pytest.mark.parametrize(
     ("case", "structure", "levels"),
-    [
-        ("one order", "0001", "SOTPIPIPI"),
-        ("several orders in a carton", "0003", "STPOIOIPOIPOI"),
-    ],
+    [("one order", "0001", "SOTPIPIPI"), ("several orders in a carton", "0003", "STPOIOIPOIPOI")],
 )
 def test_ship_notice_has_the_tree_of_packages(case: str, structure: str, levels: str) -> None:
     invoice = CASES[case]()

@@ -46,11 +46,7 @@ def test_marks_follow_order_of_plan() -> None:
         Mark(kind="chapter99", code="9903.05.29", text="S301_FORCED_LABOUR · 10 % of the full value"),
         Mark(kind="chapter99", code="9903.82.09", text="Section 232, metals · 25 % of the full value"),
         Mark(kind="metal", code="Steel", text="70.000 kg · melted and poured CA · US metal 0 %"),
-        Mark(
-            kind="pga",
-            code="FDA FD1",
-            text="disclaimed A · Reason: not a food contact surface claim",
-        ),
+        Mark(kind="pga", code="FDA FD1", text="disclaimed A · Reason: not a food contact surface claim"),
         Mark(kind="preference", code="SPI S", text="USMCA certificate CERT-1"),
     )
     assert sample(3).lines[2].marks == ()

@@ -25,13 +25,7 @@ from pipeline.documents.formats.invoice_pdf import invoice_pdf
 from pipeline.documents.formats.packing_list import packing_list_pdf
 from pipeline.documents.pdf import supervisor
 from pipeline.documents.pdf.supervisor import ROOT, Renderer, RendererLimits
-from pipeline.documents.pdf.typesetter import (
-    PART_CHARACTERS,
-    WHOLE_CHARACTERS,
-    plan_parts,
-    split_rows,
-    typeset,
-)
+from pipeline.documents.pdf.typesetter import PART_CHARACTERS, WHOLE_CHARACTERS, plan_parts, split_rows, typeset
 from pipeline.documents.pdf.worker import EngineMessage, write_message
 from tests.documents.samples import WHOLE, sample
 from tests.support.servers import lives, poll
