@@ -31,6 +31,7 @@ from pipeline.interfaces.server import BoundedHead
 from pipeline.workflow.engine import run_step
 from pipeline.workflow.steps import TaskMessage
 from tests.support import factories
+from tests.support.account_conditions import watch_statements
 from tests.support.api_server import run_server
 from tests.support.ports import LOOPBACK
 
@@ -139,6 +140,13 @@ def serve_api(runtime: Runtime, publisher: RecordingPublisher, keys: ApiKeyCache
         )
         with run_server(config, [listener]):
             yield f"http://{LOOPBACK}:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def account_conditions() -> Iterator[None]:
+    """Fail each statement of a request that could reach rows of another account."""
+    with watch_statements():
+        yield
 
 
 def open_accounts(runtime: Runtime) -> None:

@@ -19,7 +19,7 @@ from tests.support import factories
 from tests.support.query_counter import record_statements
 from tests.support.servers import poll
 
-pytestmark = pytest.mark.clock
+pytestmark = [pytest.mark.clock, pytest.mark.usefixtures("account_conditions")]
 
 PLAN = factories.plan()
 EXECUTE = "/api/exports/execute"
