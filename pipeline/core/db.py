@@ -6,7 +6,6 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
-from enum import StrEnum
 from typing import Any, Final, cast
 
 from sqlalchemy import (
@@ -217,9 +216,12 @@ def constants(values: Iterable[str]) -> list[BindParameter[str]]:
     return [literal(str(value), String()) for value in values]  # psycopg would write the name of a member of an enum
 
 
-def index_constant(value: StrEnum) -> ColumnElement[str]:
-    """Return a state as a part of the statement's text: with a bound value, a database may not use a partial index."""
-    return literal_column(f"'{value.value}'")
+def index_constant(value: str) -> ColumnElement[str]:
+    """Return a state, or another constant of ours, as a part of the statement's text.
+
+    With a bound value, a database may not use a partial index.
+    """
+    return literal_column(f"'{value}'")
 
 
 def row_count(result: Result[Any]) -> int:

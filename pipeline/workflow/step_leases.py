@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 import structlog
-from sqlalchemy import ColumnElement, and_, bindparam, exists, func, literal_column, or_, select, update
+from sqlalchemy import ColumnElement, and_, bindparam, exists, func, or_, select, update
 from sqlmodel import Session, col
 
-from pipeline.core.db import constants, database_now, row_count, table
+from pipeline.core.db import constants, database_now, index_constant, row_count, table
 from pipeline.core.errors import DatabaseBusy, Fenced
 from pipeline.core.lease_columns import LEASE_SECONDS, is_free, waits_for_retry
 from pipeline.core.leases import LEASE_RENEWER, Lease
@@ -35,7 +35,7 @@ THIS_STEP: Final = (
 
 
 #: Not the first step of its unit: all queued exports may wait for that. An index finds only these.
-IS_LATER_STEP: Final = _steps.name != literal_column(f"'{STEPS[0].name}'")
+IS_LATER_STEP: Final = _steps.name != index_constant(STEPS[0].name)
 
 
 def has_own_steps(export_id: Any) -> ColumnElement[bool]:

@@ -14,7 +14,7 @@ KINDS = ("*.md", "*.json", "*.jsonc")
 
 
 def read_id(root: Path = ROOT) -> tuple[str, str]:
-    """Return the id of the rules, and the day as of which they hold."""
+    """Return the id of the rules, and the day on which they were true."""
     found = re.search(r"^id: (\S+)\nas_of: (\S+)$", (root / MANIFEST).read_text(encoding="utf-8"), re.MULTILINE)
     assert found is not None, f"{MANIFEST} has no id with as_of below it"
     return found[1], found[2]

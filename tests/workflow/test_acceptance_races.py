@@ -20,7 +20,7 @@ from pipeline.exports.step_context import StepContext
 from pipeline.workflow import step_failures, step_leases
 from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.step_leases import claim_step, hold_lease, holds_lease
-from pipeline.workflow.steps import STEPS_BY_NAME, TaskMessage
+from pipeline.workflow.steps import TaskMessage
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export, list_pending, make_amendment, read_messages
@@ -147,10 +147,8 @@ def test_steps_are_claimed_only_while_their_export_is_active(workflow: WorkflowH
     export_id = workflow.accept().export_id
     with workflow.runtime.db.write() as session:
         session.execute(update(Export).values(state=state.value))
-        found = step_leases.find_untried_step(session, export_id, 1, "record_packages", STEPS_BY_NAME)
-    claimed = claim_step(
-        workflow.runtime, export_id, 1, "record_packages", starts_export=False, step_names=STEPS_BY_NAME
-    )
+        found = step_leases.find_untried_step(session, export_id, 1, "record_packages")
+    claimed = claim_step(workflow.runtime, export_id, 1, "record_packages")
     assert (found is not None, claimed is not None) == (state in ACTIVE_STATES,) * 2
 
 

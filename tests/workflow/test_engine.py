@@ -215,7 +215,7 @@ def test_worker_without_lease_writes_nothing(workflow: WorkflowHarness, *, ended
         if ended:
             assert workflow.step(export_id, 1, name) == (name, "close_unit", "hand_off")
         else:
-            assert claim_step(workflow.runtime, export_id, 1, name, starts_export=False, step_names=STEPS_BY_NAME)
+            assert claim_step(workflow.runtime, export_id, 1, name)
         return workflow.store.put_all(bodies)
 
     workflow.store.put_all = put_after_lease_expired  # type: ignore[method-assign]

@@ -66,9 +66,7 @@ class StepView(View):
     @property
     def seconds(self) -> float | None:
         """How long it took, None if it has not ended."""
-        if self.started_at is None or self.finished_at is None:
-            return None
-        return (self.finished_at - self.started_at).total_seconds()
+        return (self.finished_at - self.started_at).total_seconds() if self.started_at and self.finished_at else None
 
 
 class UnitView(View):

@@ -22,10 +22,11 @@ from pipeline.core import tenancy
 from pipeline.core.errors import DatabaseBusy, InsufficientRole, PayloadTooLarge, Refused, SignInFailed
 from pipeline.core.runtime import Runtime
 from pipeline.core.signed_text import Signatures
-from pipeline.core.templating import render, render_pieces
+from pipeline.core.templating import add_filters, render, render_pieces
 from pipeline.interfaces.api.dependencies import get_publisher, get_runtime
 from pipeline.interfaces.api.errors import REFUSED, to_refusal
 from pipeline.interfaces.api.places import COUNT, PERSON_PART
+from pipeline.interfaces.pages.filters import FILTERS
 from pipeline.interfaces.pages.list_views import FilterLink
 from pipeline.interfaces.pages.session import (
     check_csrf_token,
@@ -35,6 +36,8 @@ from pipeline.interfaces.pages.session import (
 )
 from pipeline.ops import work_counts
 from pipeline.workflow.steps import TaskMessage
+
+add_filters(FILTERS)
 
 #: Pages load only what this service serves. Neither script nor style may stand in a page.
 HEADERS: Final = {

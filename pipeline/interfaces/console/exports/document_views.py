@@ -28,7 +28,7 @@ PICTURE_SIZE: Final = (WIDTH, WIDTH * 11 * 2 // 17)
 class ShownDocument:
     """The preview of a document and its data; `failure` says why the preview is missing, `data_failure` why the data is.
 
-    `pages` is the number of its pages if it is a PDF, of which the first `shown_pages` are drawn.
+    `pages` is the number of its pages if it is a PDF; the first `shown_pages` are drawn.
     """
 
     pages: int = 0

@@ -15,7 +15,6 @@ from pipeline.deliveries.schemas.messages import MessageType, describe_message_t
 from pipeline.exports.schemas.export import BrokerSubmissionView, ExportView
 from pipeline.exports.schemas.inbox import Remedy
 from pipeline.exports.states import DeliveryState, ExportState, Outcome, SubmissionState
-from pipeline.interfaces.console.exports.deadline_views import find_deadline
 from pipeline.interfaces.console.work.inbox_views import ChosenItem
 from pipeline.interfaces.event_text import count_noun
 from pipeline.interfaces.pages.instants import mark_instants
@@ -24,6 +23,17 @@ from pipeline.interfaces.pages.instants import mark_instants
 _RETRY_OR_CANCEL: Final = ((Remedy.RETRY.value, "Retry"), (Remedy.CANCEL.value, "Cancel"))
 _RESEND: Final = (Remedy.RESEND.value, "Resend")
 _ACKNOWLEDGE: Final = ((Remedy.ACKNOWLEDGE.value, "Acknowledge"),)
+
+
+#: What must happen next, by the status of a handoff.
+_TASKS: Final = {
+    SubmissionState.PENDING: "This service delivers the handoff to {partner}",
+    SubmissionState.SENT: "This service delivers the handoff to {partner}",
+    SubmissionState.DELIVERED: "{partner} answers the handoff",
+    SubmissionState.RECEIVED: "{partner} accepts or rejects the handoff",
+    SubmissionState.ACCEPTED: "{partner} files the entry",
+    SubmissionState.FILED: "Customs releases the goods",
+}
 
 
 @dataclass(frozen=True)
@@ -158,3 +168,11 @@ def _find_broker_task(
             targets=tuple(handoffs),
         )
     return None
+
+
+def find_deadline(submission: BrokerSubmissionView) -> tuple[str, datetime, bool] | None:
+    """Return what must happen, by when, and whether operators know that it is overdue; None if no status is awaited."""
+    task = _TASKS.get(submission.submission_status)
+    if submission.deadline_at is None or task is None:
+        return None
+    return task.format(partner=submission.partner_id), submission.deadline_at, submission.overdue_at is not None

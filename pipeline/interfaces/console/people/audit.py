@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query
@@ -12,9 +12,12 @@ from pipeline.accounts import people
 from pipeline.accounts.api_keys import ADMIN
 from pipeline.core.errors import ValidationFailed
 from pipeline.exports.audit_trail import MAX_SUBJECT, ActFilter, Action, list_acts
-from pipeline.interfaces.console.people.person_views import describe_detail
+from pipeline.exports.schemas.export import ActView
 from pipeline.interfaces.pages.list_views import OptionalDay
 from pipeline.interfaces.pages.pages import PAGE_SIZE, ConsoleRoute, Visitor
+
+#: Members of an act's detail whose names do not say well what they are.
+_DETAILS: Final = {"by": "superseded by"}
 
 router = APIRouter(prefix="/console/audit", include_in_schema=False, route_class=ConsoleRoute)
 
@@ -52,3 +55,12 @@ def show_audit_trail(
         if page.next_before is None
         else f"/console/audit?{urlencode(older | {'before': page.next_before})}",
     )
+
+
+def describe_detail(act: ActView) -> str:
+    """Return the details of an act as one line, empty if it has none."""
+    return ", ".join(f"{_DETAILS.get(key, key)}: {_format_detail(value)}" for key, value in act.detail.items())
+
+
+def _format_detail(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from fastapi import APIRouter
 from starlette.responses import Response
 
 from pipeline.accounts import lists, people, sessions
-from pipeline.accounts.api_keys import ADMIN, READ
+from pipeline.accounts.api_keys import ADMIN, EXECUTE, OPERATE, READ
 from pipeline.accounts.people import Invitation
 from pipeline.core.errors import Refused
-from pipeline.interfaces.console.people.person_views import ROLE_TEXTS
 from pipeline.interfaces.pages.pages import (
     PAGE_SIZE,
     ConsoleRoute,
@@ -21,6 +22,14 @@ from pipeline.interfaces.pages.pages import (
     build_next_link,
     redirect_to,
 )
+
+#: What each role allows a person.
+ROLE_TEXTS: Final = {
+    READ: "sees everything of the account",
+    OPERATE: "also retries, cancels and resends",
+    EXECUTE: "also executes plans",
+    ADMIN: "does all of this, and manages partners, keys and people",
+}
 
 router = APIRouter(prefix="/console/people", include_in_schema=False, route_class=ConsoleRoute)
 
