@@ -298,11 +298,7 @@ def test_unknown_partner_is_not_found(runtime: Runtime) -> None:
 @pytest.mark.parametrize(
     ("stands", "live", "test"),
     [
-        (
-            "draft",
-            "is draft; run its connection test, and activate it when the test has passed:" + ACTIVATE,
-            None,
-        ),
+        ("draft", "is draft; run its connection test, and activate it when the test has passed:" + ACTIVATE, None),
         (
             "testing",
             "is testing; fix what its last connection test found, test it again, and activate it:" + ACTIVATE,

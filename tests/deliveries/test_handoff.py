@@ -67,9 +67,7 @@ def keys(value: Any) -> Iterator[str]:
             yield from keys(inner)
 
 
-def test_handoff_enqueues_messages_for_broker_packages_and_operator(
-    runtime: Runtime,
-) -> None:
+def test_handoff_enqueues_messages_for_broker_packages_and_operator(runtime: Runtime) -> None:
     export = exports.prepare_export(runtime, factories.plan(units=2, packages=3))
     exports.hand_off(runtime, export)
     deliveries = exports.list_deliveries(runtime, export.export_id)
@@ -260,9 +258,7 @@ def test_every_partner_is_notified_over_each_channel_in_order(runtime: Runtime) 
     )
 
 
-def test_active_operators_are_notified_and_paused_ones_keep_pending_messages(
-    make_runtime: OpenRuntime,
-) -> None:
+def test_active_operators_are_notified_and_paused_ones_keep_pending_messages(make_runtime: OpenRuntime) -> None:
     runtime = make_runtime()
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")

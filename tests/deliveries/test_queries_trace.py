@@ -42,11 +42,7 @@ def read_trace(harness: ApiHarness, message: str) -> Any:
 def by_three_channels(harness: ApiHarness, clock: Clock) -> Any:
     """A handoff by webhook (refused once), by queue and to the sandbox broker, with the webhook's endpoint."""
     with Endpoint((Script(503, b"not [b]now[/b]"), Script(204))) as endpoint:
-        endpoints = [
-            BorderBuddyEndpoint(),
-            WebhookEndpoint(address=endpoint.url),
-            QueueEndpoint(),
-        ]
+        endpoints = [BorderBuddyEndpoint(), WebhookEndpoint(address=endpoint.url), QueueEndpoint()]
         exports.register(
             harness.runtime, "br_three", "customs_broker", path="borderbuddy", test=True, channels=endpoints
         )

@@ -156,11 +156,7 @@ def make_workflow(tmp_path: Path) -> Iterator[Callable[[str], WorkflowHarness]]:
     def make(database_url: str) -> WorkflowHarness:
         clock = FakeClock()
         settings = Settings.model_validate(
-            {
-                "database_url": database_url,
-                "artifacts_url": f"file:{tmp_path / 'artifacts'}",
-                "lease_seconds": 30,
-            }
+            {"database_url": database_url, "artifacts_url": f"file:{tmp_path / 'artifacts'}", "lease_seconds": 30}
         )
         store = UnsteadyStore(settings.artifacts_url)
         runtime = Runtime(settings, Database(database_url, clock=clock), store, clock)

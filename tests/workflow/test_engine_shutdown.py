@@ -70,12 +70,7 @@ def test_rendering_stops_between_documents_and_another_worker_finishes(
 
 
 def test_profile_documents_stop_between_units(workflow: WorkflowHarness, monkeypatch: pytest.MonkeyPatch) -> None:
-    words = {
-        "name": "Demo",
-        "filename": "a.csv",
-        "format": "csv",
-        "columns": [{"header": "a", "field": "invoice_no"}],
-    }
+    words = {"name": "Demo", "filename": "a.csv", "format": "csv", "columns": [{"header": "a", "field": "invoice_no"}]}
     with workflow.runtime.db.write() as session:
         session.get_one(Partner, (factories.ACCOUNT, factories.BROKER)).profile = words
     export_id = workflow.accept(factories.plan(units=2)).export_id

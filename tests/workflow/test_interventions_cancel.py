@@ -47,9 +47,7 @@ def test_cancel_notifies_only_operators(workflow: WorkflowHarness) -> None:
     assert workflow.events(export_id)[-2:] == ["EXPORT_CANCELLED", "OPERATOR_NOTIFIED"]
 
 
-def test_cancel_replaces_unsent_failure_notice(
-    workflow: WorkflowHarness,
-) -> None:
+def test_cancel_replaces_unsent_failure_notice(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     fail(workflow, export_id)
     run_cancel(workflow, export_id)

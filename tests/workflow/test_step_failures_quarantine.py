@@ -96,9 +96,7 @@ def fail_rendering(error: Exception) -> Callable[[Invoice], Iterator[Document]]:
     return render
 
 
-def test_step_that_killed_its_workers_is_quarantined_without_another_attempt(
-    workflow: WorkflowHarness,
-) -> None:
+def test_step_that_killed_its_workers_is_quarantined_without_another_attempt(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
     for attempts in range(1, ATTEMPTS):

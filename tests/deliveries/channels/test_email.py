@@ -18,18 +18,7 @@ from pipeline.accounts.recipients import Target
 from pipeline.core.errors import ChannelRefused, ChannelUnavailable, StoreUnavailable
 from pipeline.deliveries.channels.email import EmailChannel, split_attachments
 from pipeline.deliveries.channels.protocol import Attachment, EmailBody
-from tests.support.mail_server import (
-    CLERK,
-    DESK,
-    LETTER,
-    MESSAGE,
-    Mail,
-    MailServer,
-    Script,
-    channel,
-    send,
-    to,
-)
+from tests.support.mail_server import CLERK, DESK, LETTER, MESSAGE, Mail, MailServer, Script, channel, send, to
 from tests.system.faults.matrix import mark_own_stack
 
 

@@ -116,9 +116,7 @@ def test_partner_with_own_queue_gets_only_its_messages(broker_url: str) -> None:
 @pytest.mark.parametrize(
     "broker_url", [pytest.param(each, marks=SERVERS) for each in ("redis", "rabbitmq")], indirect=True
 )
-def test_unacknowledged_message_returns_although_another_queue_acknowledged_its_copy(
-    broker_url: str,
-) -> None:
+def test_unacknowledged_message_returns_although_another_queue_acknowledged_its_copy(broker_url: str) -> None:
     channel = open_channel(broker_url)
     own = Queue(
         "own-of-wh_demo",
@@ -142,9 +140,7 @@ def test_rabbitmq_message_is_confirmed(rabbitmq_server: RabbitMQ) -> None:
 
 
 @mark_own_stack("F25")
-def test_rabbitmq_unroutable_message_fails_and_the_next_is_taken(
-    rabbitmq_server: RabbitMQ,
-) -> None:
+def test_rabbitmq_unroutable_message_fails_and_the_next_is_taken(rabbitmq_server: RabbitMQ) -> None:
     url = rabbitmq_server.fresh_url()
     channel = open_channel(url)
     taken = channel.send([message(1), message(2, "nobody.listens"), message(3)], TARGET)
@@ -156,9 +152,7 @@ def test_rabbitmq_unroutable_message_fails_and_the_next_is_taken(
 
 
 @mark_own_stack("F25")
-def test_rabbitmq_message_rejected_by_full_queue_fails_and_is_taken_later(
-    rabbitmq_server: RabbitMQ,
-) -> None:
+def test_rabbitmq_message_rejected_by_full_queue_fails_and_is_taken_later(rabbitmq_server: RabbitMQ) -> None:
     url = rabbitmq_server.fresh_url()
     channel = open_channel(url)
     send(channel, message(0))

@@ -259,9 +259,7 @@ def test_slow_sftp_server_is_bounded_by_total_time(server: SftpServer) -> None:
     assert list_final_files(server) == []
 
 
-def test_silent_port_is_bounded_by_sign_in_time(
-    server: SftpServer,
-) -> None:
+def test_silent_port_is_bounded_by_sign_in_time(server: SftpServer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         server.port = silent.getsockname()[1]
         began = time.monotonic()

@@ -18,15 +18,7 @@ from pipeline.deliveries.channels.sftp import SftpChannel
 from pipeline.deliveries.remedies import find_remedy
 from tests.support.sftp_server import SftpServer
 
-STAGES = (
-    "resolve",
-    "connect",
-    "host key",
-    "sign in",
-    "write, rename, read, delete",
-    "read answers",
-    "test event",
-)
+STAGES = ("resolve", "connect", "host key", "sign in", "write, rename, read, delete", "read answers", "test event")
 MESSAGE = OutgoingMessage("ntf_test", "exports.connection.tested.v1", "broker.br.connection.tested.v1", b"{}", "")
 
 

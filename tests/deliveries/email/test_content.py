@@ -55,10 +55,7 @@ MESSAGE_DATA: Mapping[str, Mapping[str, Any]] = {
         "reason": "the endpoint answered 503",
         "resend": "/api/deliveries/dlv_1/resend",
     },
-    MessageType.EXPORT_CANCELLED: {
-        "supersedes": {"exportId": "exp_0", "revision": 1},
-        "inspect": "/api/exports/exp_1",
-    },
+    MessageType.EXPORT_CANCELLED: {"supersedes": {"exportId": "exp_0", "revision": 1}, "inspect": "/api/exports/exp_1"},
     MessageType.HANDOFF_SUPERSEDED: {
         "submissionId": "sub_1",
         "notificationIds": ["n-1"],

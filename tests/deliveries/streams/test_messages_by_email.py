@@ -28,18 +28,7 @@ from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts
 from tests.support import factories
-from tests.support.mail_server import (
-    CLERK,
-    DESK,
-    MESSAGE,
-    USER,
-    MailServer,
-    Script,
-    certificate,
-    channel,
-    send,
-    to,
-)
+from tests.support.mail_server import CLERK, DESK, MESSAGE, USER, MailServer, Script, certificate, channel, send, to
 from tests.support.ports import LOOPBACK, free_port
 
 PUBLIC = "https://exports.maple.example"

@@ -15,13 +15,7 @@ from tests.support.http_endpoint import Endpoint
 
 @pytest.mark.parametrize(
     ("recorded", "given", "sends"),
-    [
-        (None, None, True),
-        (None, "live", True),
-        ("live", "live", True),
-        ("live", "drill", False),
-        ("live", None, False),
-    ],
+    [(None, None, True), (None, "live", True), ("live", "live", True), ("live", "drill", False), ("live", None, False)],
 )
 def test_only_the_installation_of_the_database_sends(
     make_runtime: OpenRuntime,

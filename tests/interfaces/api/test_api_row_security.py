@@ -244,10 +244,7 @@ def test_doctor_reports_the_state_of_row_security(own_url: str, postgres_server:
 
     assert found(own_url) == (True, "row-level security applies to this role")
     administrator = own_url.replace(f"{OWNER}@", "postgres@")
-    assert found(administrator) == (
-        True,
-        "active, but this role is a superuser or has BYPASSRLS, so it does not apply",
-    )
+    assert found(administrator) == (True, "active, but this role is a superuser or has BYPASSRLS, so it does not apply")
     database = Database(own_url)
     with database.engine.begin() as connection:
         connection.execute(sa.text("ALTER TABLE plans NO FORCE ROW LEVEL SECURITY"))

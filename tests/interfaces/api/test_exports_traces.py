@@ -102,11 +102,7 @@ def test_one_trace_leads_from_the_request_to_the_delivery(open_local: ApiHarness
     assert {span.parent_id for span in attempts} == {request.span_id}
     assert [
         (each.attributes["exports.attempt"], each.attributes["exports.outcome"], each.failed) for each in attempts
-    ] == [
-        (1, "failed", True),
-        (2, "delivered", False),
-        (1, "delivered", False),
-    ]
+    ] == [(1, "failed", True), (2, "delivered", False), (1, "delivered", False)]
     for attempt, got in zip(attempts, hook.requests, strict=True):
         event = json.loads(got.body)
         assert (event["traceparent"], event["tracestate"]) == (stored, "vendor=1")

@@ -82,9 +82,7 @@ def in_five_minutes() -> datetime:
     return utc_now() + timedelta(minutes=5)
 
 
-def test_created_link_opens_one_document_for_fifteen_minutes(
-    handed_off: HandedOff,
-) -> None:
+def test_created_link_opens_one_document_for_fifteen_minutes(handed_off: HandedOff) -> None:
     artifact = handed_off.export.artifacts[0]
     before = utc_now()
     made = handed_off.harness.client("read").post(f"/api/artifacts/{artifact.id}/links").json()

@@ -300,10 +300,7 @@ def test_fact_that_a_rule_misses_is_missing_data_of_its_product(harness: ApiHarn
     answer = plan(client, order_ids, dryRun=True)
     name = orders.product()["externalId"]
     facts = [(each["subject"], each["id"], each["field"], each["orders"]) for each in answer["missing_data"]]
-    assert facts == [
-        ("plan_template", "US", "approvedBy", []),
-        ("product", name, "treatment.section232", order_ids),
-    ]
+    assert facts == [("plan_template", "US", "approvedBy", []), ("product", name, "treatment.section232", order_ids)]
     assert "MISSING_DATA" in answer["flags"]
     # The finding itself is the message: it is not repeated.
     paths = [each["path"] for each in answer["validationMessages"] if each["severity"] == "block"]

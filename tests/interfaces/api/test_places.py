@@ -19,14 +19,7 @@ from pipeline.core.errors import BodyTooSlow, RateLimited
 from pipeline.interfaces.api import limits
 from pipeline.interfaces.api.dependencies import get_caller
 from pipeline.interfaces.api.fair_threads import DOOR
-from pipeline.interfaces.api.places import (
-    BODY_SECONDS,
-    COUNT,
-    KEY_PART,
-    PERSON_PART,
-    RequestLimit,
-    find_door,
-)
+from pipeline.interfaces.api.places import BODY_SECONDS, COUNT, KEY_PART, PERSON_PART, RequestLimit, find_door
 from pipeline.interfaces.app import ROUTERS
 from pipeline.interfaces.pages.pages import open_visit
 from pipeline.interfaces.portal.pages import open_portal_visit

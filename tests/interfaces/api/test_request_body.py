@@ -123,11 +123,7 @@ def test_small_body_with_too_many_values_is_rejected() -> None:
         ("/units/0/lines", {}, "must be a list"),
         ("/units/0/lines", [], "must have at least 1 entry"),
         ("/units/0/invoice/incoterm", "XXX", "must be 'EXW', "),
-        (
-            "/units/0/lines/0/treatment/pga",
-            [{"flag": "FD1", "agency": "FDA", "data": {"a/b": 1}}],
-            "must be a string",
-        ),
+        ("/units/0/lines/0/treatment/pga", [{"flag": "FD1", "agency": "FDA", "data": {"a/b": 1}}], "must be a string"),
     ],
 )
 def test_invalid_field_is_named_by_its_pointer(pointer: str, value: object, says: str) -> None:
@@ -194,13 +190,7 @@ def test_large_valid_plan_is_parsed() -> None:
 
 
 @pytest.mark.parametrize(
-    "raw",
-    [
-        b'"' + b'\\"' * 2_000_000,
-        b'{"a": "' + b'\\"' * 2_000_000,
-        b'"\\\\' * 1_000_000 + b"\\",
-        b"\\" * 2_000_000,
-    ],
+    "raw", [b'"' + b'\\"' * 2_000_000, b'{"a": "' + b'\\"' * 2_000_000, b'"\\\\' * 1_000_000 + b"\\", b"\\" * 2_000_000]
 )
 def test_unterminated_string_is_scanned_once(raw: bytes) -> None:
     """If each quote started another scan of the rest, this would take hours."""

@@ -77,10 +77,7 @@ def test_hostile_characters_of_older_records_are_not_printed(harness: ApiHarness
     client = harness.client()
     if seen == "inspect":
         found = client.get(f"/api/exports/{export_id}").json()["broker_submission"]
-        found["acknowledgements"][-1] |= {
-            "message": DECEIVING,
-            "fields": [{"pointer": POINTER, "message": DECEIVING}],
-        }
+        found["acknowledgements"][-1] |= {"message": DECEIVING, "fields": [{"pointer": POINTER, "message": DECEIVING}]}
         text = export_view.format_submission(BrokerSubmissionView.model_validate(found)).plain
     else:
         event = client.get(f"/api/exports/{export_id}/events").json()["items"][-1]

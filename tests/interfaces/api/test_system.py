@@ -277,9 +277,7 @@ def test_openapi_example_is_a_bundled_plan_that_passes_preflight(harness: ApiHar
     assert blocking <= {"/broker/id", "/warehouse/id"}
 
 
-def test_every_openapi_body_and_answer_is_published_with_a_valid_example(
-    harness: ApiHarness,
-) -> None:
+def test_every_openapi_body_and_answer_is_published_with_a_valid_example(harness: ApiHarness) -> None:
     document = harness.client_with_key(None).get("/openapi.json").json()
     assert document["openapi"].startswith("3.1.")
     published = {each.model.__name__ for each in PUBLISHED.values()}
@@ -303,12 +301,7 @@ def test_every_openapi_body_and_answer_is_published_with_a_valid_example(
     assert refusals >= 100
 
 
-WITHOUT_A_MODEL: Final = {
-    "/readyz",
-    "/asyncapi.json",
-    "/api/schemas/{name}.json",
-    "/api/deliveries/{id}/payload",
-}
+WITHOUT_A_MODEL: Final = {"/readyz", "/asyncapi.json", "/api/schemas/{name}.json", "/api/deliveries/{id}/payload"}
 
 
 def _contents(document: dict[str, Any]) -> Iterator[tuple[str, str, str, dict[str, Any]]]:

@@ -269,9 +269,7 @@ def test_keys_rotate_ends_the_older_key_after_the_overlap(commands: Commands) ->
     assert commands("keys", "rotate", "abcdefghij", "--account", "acc_1").exit_code == 3
 
 
-def test_keys_rotate_keeps_the_expiry_or_takes_the_given_days(
-    commands: Commands,
-) -> None:
+def test_keys_rotate_keeps_the_expiry_or_takes_the_given_days(commands: Commands) -> None:
     commands.json("accounts", "create", "acc_1", "--name", "Maple Goods Ltd")
     old = commands.json("keys", "create", "--account", "acc_1", "--days", "30")
     (kept,) = commands.json("keys", "list", "--account", "acc_1")

@@ -95,10 +95,7 @@ def test_rejected_plan_names_field_and_problem(service: Commands, plan_file: Pla
 def test_outcome_is_taken_as_people_read_it(service: Commands) -> None:
     assert service.json("list", "--outcome", "failed") == service.json("list", "--outcome", "needs_attention")
     wrong = service("list", "--outcome", "fine")
-    assert (wrong.exit_code, "is not one of in_progress" in wrong.output) == (
-        2,
-        True,
-    )
+    assert (wrong.exit_code, "is not one of in_progress" in wrong.output) == (2, True)
 
 
 def test_invalid_field_is_named(service: Commands, plan_file: PlanFile) -> None:
@@ -150,11 +147,7 @@ def test_since_takes_the_instants_that_the_api_takes(service: Commands, given: s
 
 @pytest.mark.parametrize(
     ("invoice", "code", "headline"),
-    [
-        ("P", 0, "· executed, with broker"),
-        ("R", 6, "✗ executed, rejected"),
-        ("Q", 6, "! executed, query"),
-    ],
+    [("P", 0, "· executed, with broker"), ("R", 6, "✗ executed, rejected"), ("Q", 6, "! executed, query")],
 )
 def test_wait_exits_with_the_code_of_the_brokers_answer(
     service: Commands, tmp_path: Path, invoice: str, code: int, headline: str

@@ -37,10 +37,7 @@ def test_all_issues_of_a_profile_are_reported_and_nothing_is_registered(
     account_commands: Commands, tmp_path: Path
 ) -> None:
     path = tmp_path / "profile.json"
-    columns = [
-        {"header": "a", "field": "hts_10"},
-        {"header": "b", "field": "sku", "dateFormat": "DD/MM/YYYY"},
-    ]
+    columns = [{"header": "a", "field": "hts_10"}, {"header": "b", "field": "sku", "dateFormat": "DD/MM/YYYY"}]
     path.write_text(json.dumps({"name": "x", "filename": "manifest.json", "format": "json", "columns": columns}))
     refused = add_partner(account_commands, path)
     assert refused.exit_code == 1

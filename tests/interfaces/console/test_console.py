@@ -66,10 +66,7 @@ def test_search_leads_to_the_export_or_lists_several(harness: ApiHarness) -> Non
     export_id = harness.execute(factories.plan(batch="one"))
     found = client.get("/console/search", params={"q": "one"})
     assert (found.status_code, found.headers["location"]) == (303, f"/console/exports/{export_id}")
-    leads = {
-        "2026-11-24": "/console/exports?from=2026-11-24&to=2026-11-24",
-        "op_demo": "/console/partners/op_demo",
-    }
+    leads = {"2026-11-24": "/console/exports?from=2026-11-24&to=2026-11-24", "op_demo": "/console/partners/op_demo"}
     for wanted, link in leads.items():
         assert client.get("/console/search", params={"q": wanted}).headers["location"] == link
     several = client.get("/console/search", params={"q": factories.BROKER.upper()}).text
@@ -232,9 +229,7 @@ def test_first_page_redirects_relatively(harness: ApiHarness) -> None:
     assert (response.status_code, response.headers["location"]) == (308, "/console")
 
 
-def test_a_browser_gets_a_page_where_a_program_gets_a_problem_document(
-    open_harness: Open,
-) -> None:
+def test_a_browser_gets_a_page_where_a_program_gets_a_problem_document(open_harness: Open) -> None:
     harness = open_harness(max_requests=1)
     client, html = sign_in_browser(harness, "read"), {"Accept": "text/html,*/*;q=0.8"}
     for address in ("/console/nothing", "/portal/nothing", "/console/exports/a/b/c/d"):

@@ -120,16 +120,10 @@ def answer_twice() -> DrillHistory:
 
 
 DUPLICATED: dict[str, tuple[Callable[[], DrillHistory], list[str]]] = {
-    "two rows of a batch": (
-        lambda: change_row("exports", batch_id="batch-2"),
-        ["I1: batch-2 has revision 1 2 times"],
-    ),
+    "two rows of a batch": (lambda: change_row("exports", batch_id="batch-2"), ["I1: batch-2 has revision 1 2 times"]),
     "two exports for a batch": (answer_twice, ["I1: batch batch-2 got the answers ['ex_1', 'ex_2']"]),
     "message under two ids": (notify_twice, [f"I5: ex_2 sent 2 of 1 {HANDOFF_READY}"]),
-    "message not in the database": (
-        send_unknown,
-        ["I5: ('m9', 'wh_1', 'webhook') was received but has no delivery"],
-    ),
+    "message not in the database": (send_unknown, ["I5: ('m9', 'wh_1', 'webhook') was received but has no delivery"]),
 }
 
 

@@ -45,8 +45,7 @@ def test_broken_stream_resumes_after_its_last_event(account: AccountClient) -> N
     account.wait_executed(export_id, seconds=1)
     assert [event for _, event in received] == account.events(export_id)
     ended = account.http.get(
-        f"/api/exports/{export_id}/events",
-        headers={"accept": "text/event-stream", "last-event-id": str(len(received))},
+        f"/api/exports/{export_id}/events", headers={"accept": "text/event-stream", "last-event-id": str(len(received))}
     )
     assert (ended.status_code, ended.content) == (204, b"")
 

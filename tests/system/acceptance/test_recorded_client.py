@@ -63,17 +63,10 @@ def fill_in(text: str, known: dict[str, str]) -> str:
 
 
 def test_recorded_client_runs_unchanged(account: AccountClient) -> None:
-    for what, items in (
-        ("products", PRODUCTS),
-        ("plan-templates", [orders.template()]),
-    ):
+    for what, items in (("products", PRODUCTS), ("plan-templates", [orders.template()])):
         body = {"accountId": account.account_id, "items": items}
         account.http.post(f"/api/{what}/sync", json=body).raise_for_status()
-    known = {
-        "accountId": account.account_id,
-        "warehouseId": factories.WAREHOUSE,
-        "brokerId": factories.BROKER,
-    }
+    known = {"accountId": account.account_id, "warehouseId": factories.WAREHOUSE, "brokerId": factories.BROKER}
     requests = read_requests(RECORDED.read_text(encoding="utf-8"))
     assert len(requests) == 12
     for request in requests:

@@ -130,10 +130,7 @@ def _measure_client(servers: BenchmarkServers, name: str, extent: Extent) -> Com
                 )
             return {PROCESSOR: (time.process_time() - began) / len(bodies) * 1000}
 
-        sides: dict[str, Round] = {
-            ACCEPT: partial(run_round, checked=False),
-            CHECKED: partial(run_round, checked=True),
-        }
+        sides: dict[str, Round] = {ACCEPT: partial(run_round, checked=False), CHECKED: partial(run_round, checked=True)}
         return compare(sides, extent.rounds)
 
 

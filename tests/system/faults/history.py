@@ -14,14 +14,7 @@ from pipeline.simulation.judge import Violation, find_violations
 from tests.system.faults.records import KEPT_AT, History, Receipt
 
 #: The order of states for a reader. States of one rank end an export, or resume it after a failure.
-RANK: Final = {
-    "accepted": 0,
-    "executing": 1,
-    "failed": 1,
-    "executed": 2,
-    "cancelled": 2,
-    "superseded": 3,
-}
+RANK: Final = {"accepted": 0, "executing": 1, "failed": 1, "executed": 2, "cancelled": 2, "superseded": 3}
 #: The largest difference between the clocks of the database and the partner stub on one machine.
 SAME_INSTANT: Final = timedelta(seconds=0.05)
 

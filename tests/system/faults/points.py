@@ -23,14 +23,7 @@ ACCEPT_POINTS: Final = tuple(f"accept.{moment}" for moment in MOMENTS)
 AMEND_POINTS: Final = tuple(f"amend.{moment}" for moment in MOMENTS)
 INTAKE_POINTS: Final = tuple(f"intake.{moment}" for moment in MOMENTS)
 
-POINTS: Final = (
-    *STEP_POINTS,
-    *DELIVERY_POINTS,
-    *SWEEP_POINTS,
-    *ACCEPT_POINTS,
-    *AMEND_POINTS,
-    *INTAKE_POINTS,
-)
+POINTS: Final = (*STEP_POINTS, *DELIVERY_POINTS, *SWEEP_POINTS, *ACCEPT_POINTS, *AMEND_POINTS, *INTAKE_POINTS)
 
 
 def find_points() -> Iterator[tuple[str, str]]:

@@ -121,10 +121,7 @@ def resend_message(tables: Rows) -> None:
 FORGERIES: dict[str, list[tuple[str, History]]] = {
     "I1": [
         ("accepted and not stored", with_more(calls=[Call("POST", EXECUTE, 202, batch="batch_2", export_id="exp_2")])),
-        (
-            "one batch, two exports",
-            with_more(calls=[Call("POST", EXECUTE, 202, batch="batch_1", export_id="exp_2")]),
-        ),
+        ("one batch, two exports", with_more(calls=[Call("POST", EXECUTE, 202, batch="batch_1", export_id="exp_2")])),
         ("one revision twice", with_rows(lambda tables: duplicate_row(tables, "exports"))),
     ],
     "I2": [
@@ -154,10 +151,7 @@ FORGERIES: dict[str, list[tuple[str, History]]] = {
         ("failed twice", build_stopped_history(FAILED, FAILED)),
         ("executed although failed", build_stopped_history(FAILED, EVENTS[-1])),
         ("handed off although failed", build_stopped_history(FAILED, EVENTS[5])),
-        (
-            "a step of another unit began afterwards",
-            build_stopped_history(FAILED, RECORDED, ATTACHED, RENDERED),
-        ),
+        ("a step of another unit began afterwards", build_stopped_history(FAILED, RECORDED, ATTACHED, RENDERED)),
         (
             "a retry of another unit afterwards",
             build_stopped_history(FAILED, build_retry_event("record_packages", 2), RECORDED),
@@ -181,10 +175,7 @@ FORGERIES: dict[str, list[tuple[str, History]]] = {
         ("delivered but refused", replace(history(), receipts=[replace(RECEIPT, taken=False)])),
         ("received under an unknown id", with_more(receipts=[replace(RECEIPT, message_id="msg_2")])),
         ("received by the wrong partner", with_more(receipts=[replace(RECEIPT, partner_id="wh_2")])),
-        (
-            "dead without an attempt",
-            with_rows(remove_attempts),
-        ),
+        ("dead without an attempt", with_rows(remove_attempts)),
         ("dead although delivered", build_dead_letter("failed", "delivered")),
         ("given up too early", build_dead_letter("failed")),
         ("given up too early after a resend", build_dead_letter("failed", "failed", "failed", not_counted=2)),
@@ -197,10 +188,7 @@ FORGERIES: dict[str, list[tuple[str, History]]] = {
         ("received after the delivery", with_more(receipts=[replace(RECEIPT, at=NOW + timedelta(seconds=3))])),
         ("an attempt is not recorded", change_rows("deliveries", attempts=2)),
         ("an attempt is recorded twice", with_rows(lambda tables: duplicate_row(tables, "attempts"))),
-        (
-            "delivered twice",
-            with_rows(deliver_again),
-        ),
+        ("delivered twice", with_rows(deliver_again)),
         ("a step without a claim", change_rows("steps", fence=0)),
     ],
     "I7": [

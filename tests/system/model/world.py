@@ -55,11 +55,7 @@ SCHEDULE_SECONDS: Final = (5.0, 43_200.0)
 #: How long after a repair all is executed and delivered: two leases of dead workers and two pauses of a step, with margin.
 REPAIRED_AFTER_SECONDS: Final = 300
 SWEEP_SECONDS: Final = 10
-PARTNERS: Final = {
-    factories.BROKER: "customs_broker",
-    factories.WAREHOUSE: "warehouse",
-    factories.OPERATOR: "operator",
-}
+PARTNERS: Final = {factories.BROKER: "customs_broker", factories.WAREHOUSE: "warehouse", factories.OPERATOR: "operator"}
 
 
 class Crash(BaseException):

@@ -81,11 +81,11 @@ def assert_refused(plan: Plan) -> None:
         wrong: dict[str, dict[str, object]] = {
             "/units/0/invoice/total": {"invoice": unit.invoice.model_copy(update={"total": unit.invoice.total + coin})},
             "/units/0/lines/0/quantity": {
-                "lines": [line.model_copy(update={"quantity": line.quantity + grain}), *lines],
+                "lines": [line.model_copy(update={"quantity": line.quantity + grain}), *lines]
             },
             "/units/0/lines/0/lineValue": {
                 # One coin may be within the rounding of a value.
-                "lines": [line.model_copy(update={"line_value": line.line_value + 2 * coin}), *lines],
+                "lines": [line.model_copy(update={"line_value": line.line_value + 2 * coin}), *lines]
             },
         }
     for pointer, update in wrong.items():

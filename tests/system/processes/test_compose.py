@@ -24,15 +24,7 @@ import pytest
 from kombu import Connection
 
 from tests.conftest import OwnServer, skip_or_fail
-from tests.support.compose import (
-    DEPLOY,
-    PROCESSES,
-    ROOT,
-    SECRETS,
-    read_services,
-    read_stages,
-    read_variables,
-)
+from tests.support.compose import DEPLOY, PROCESSES, ROOT, SECRETS, read_services, read_stages, read_variables
 from tests.support.mail_server import MailServer
 from tests.support.on_day import clock_environment
 from tests.support.ports import LOOPBACK, free_port

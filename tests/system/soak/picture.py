@@ -121,9 +121,7 @@ def _times(svg: Element, spans: Sequence[Span], end: float) -> None:
             for each in stretches
         )
         SubElement(
-            svg,
-            "polyline",
-            {"points": " ".join(points), "fill": "none", "stroke": colour, "stroke-width": "1.5"},
+            svg, "polyline", {"points": " ".join(points), "fill": "none", "stroke": colour, "stroke-width": "1.5"}
         )
     draw_label(
         svg, (LEFT + RIGHT) / 2, bottom + 44, "seconds since the soak began", size=13, fill=SOFT, anchor="middle"

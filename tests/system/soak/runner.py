@@ -151,12 +151,7 @@ def run_soak(
         picture = draw_soak(record, exports, stack=site.stack.name, violations=len(broken), figures=values)
         (folder / "soak.svg").write_text(picture, encoding="utf-8")
         return SoakResult(
-            record,
-            site.stack.name,
-            measured,
-            broken,
-            extras(record, exports, len(kept.receipts)),
-            site.logs_end(),
+            record, site.stack.name, measured, broken, extras(record, exports, len(kept.receipts)), site.logs_end()
         )
 
 

@@ -127,10 +127,7 @@ MISSED: dict[str, tuple[Callable[[Record, list[dict[str, Any]]], object], set[st
     "refused": (lambda record, _: record.refused.append("422"), {"requests refused"}),
     "ended": (lambda record, _: record.ended.append("web ended with 1"), {"programs that ended by themselves"}),
     "failed": (lambda _, exports: exports.append(export(300, 301, "failed")), {"exports that failed"}),
-    "slow answers": (
-        lambda record, _: record.acceptances.append(Acceptance(300.0, 0.2)),
-        {ACCEPTANCE},
-    ),
+    "slow answers": (lambda record, _: record.acceptances.append(Acceptance(300.0, 0.2)), {ACCEPTANCE}),
     "much memory": (
         lambda record, _: record.samples.append(Sample(5.0, "prefork", 9, 5.0, 1_500_000_000, 40, 3)),
         {"highest resident memory of a process, MB"},

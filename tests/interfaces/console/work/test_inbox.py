@@ -108,12 +108,7 @@ def test_reader_sees_no_button_and_may_apply_nothing(harness: ApiHarness) -> Non
 @pytest.mark.parametrize("step", ["review", "apply"])
 @pytest.mark.parametrize(
     ("changes", "status"),
-    [
-        ({"csrf_token": "0" * 64}, 403),
-        ({"remedy": "delete"}, 400),
-        ({"remedy": ""}, 400),
-        ({"target": []}, 400),
-    ],
+    [({"csrf_token": "0" * 64}, 403), ({"remedy": "delete"}, 400), ({"remedy": ""}, 400), ({"target": []}, 400)],
 )
 def test_hostile_form_changes_nothing(
     harness: ApiHarness, step: str, changes: dict[str, str | list[str]], status: int
