@@ -14,15 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-from tests.architecture.sources import (
-    ROOT,
-    SOURCE_FOLDERS,
-    find_calls,
-    list_sources,
-    locate,
-    name_of,
-    parse_source,
-)
+from tests.architecture.sources import ROOT, SOURCE_FOLDERS, find_calls, list_sources, locate, name_of, parse_source
 from tests.support.tables import table
 
 #: (file, bandit's rule) -> why it may stay. Remove an entry that bandit does not find any more.
@@ -35,27 +27,15 @@ ACCEPTED: Final = {
     ("pipeline/exports/audit_trail.py", "B105"): "the name of an act, not a secret",
     ("pipeline/deliveries/channels/borderbuddy.py", "B105"): "the purpose of a derived token, not a token",
     ("pipeline/interfaces/cli/init.py", "B105"): "the comment above a key in a file, not a key",
-    (
-        "pipeline/interfaces/cli/processes.py",
-        "B104",
-    ): "the default of the Procfile's web; `HOST` changes it",
+    ("pipeline/interfaces/cli/processes.py", "B104"): "the default of the Procfile's web; `HOST` changes it",
     ("pipeline/interfaces/cli/server.py", "B104"): "an address to compare with, not to listen on",
-    (
-        "pipeline/customs/reference/loader.py",
-        "B506",
-    ): "our loader is a SafeLoader that also rejects duplicate keys",
+    ("pipeline/customs/reference/loader.py", "B506"): "our loader is a SafeLoader that also rejects duplicate keys",
     (
         "pipeline/core/templating.py",
         "B701",
     ): "autoescape is a function: on for all but plain text; test_architecture checks it",
-    (
-        "pipeline/documents/pdf/supervisor.py",
-        "B404",
-    ): "the PDF engine has its own process, so that we can stop it",
-    (
-        "pipeline/documents/pdf/supervisor.py",
-        "B603",
-    ): "our own Python and module; it contains no text of a caller",
+    ("pipeline/documents/pdf/supervisor.py", "B404"): "the PDF engine has its own process, so that we can stop it",
+    ("pipeline/documents/pdf/supervisor.py", "B603"): "our own Python and module; it contains no text of a caller",
     ("pipeline/simulation/drill/load.py", "B311"): "the seed repeats a drill; it need not be secret",
     ("pipeline/simulation/drill/runner.py", "B311"): "the same",
     ("pipeline/simulation/drill/processes.py", "B404"): "the drill starts our own processes and kills them",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import partial
 from typing import Any
 
 from pipeline.core.findings import Finding
@@ -73,18 +74,31 @@ COSMETIC = dict.fromkeys(("manufacturer", "shipper", "fdaImporter", "deliveredTo
 RADIATION = COSMETIC | {"form2877Declaration": "RA1"}
 WRONG_FORM = COSMETIC | {"form2877Declaration": "RA8"}
 
-BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
-    "V01 a Canadian MID begins with CA": (
-        [(f"{UNIT}/parties/manufacturers/0/mid", "CAMAPGOO120TOR")],
-        [("V01", "block", f"{UNIT}/parties/manufacturers/0/mid")],
-    ),
-    "V01 a MID begins with digits": (
-        [(f"{UNIT}/parties/manufacturers/0/mid", "12MAPGOO120TOR")],
-        [("V01", "block", f"{UNIT}/parties/manufacturers/0/mid")],
-    ),
-    "V01 a MID is not the one that name and address give": (
-        [(f"{UNIT}/parties/manufacturers/1/mid", "CNDEMBAG8SHE")],
-        [("V01", "block", f"{UNIT}/parties/manufacturers/1/mid")],
+#: The changes that make a breach, and the findings that they cause: rule, severity and pointer.
+Breach = tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]
+
+
+def _breach(severity: str, pointer: str, changes: list[tuple[str, Any]] | None = None, *, to: Any = None) -> Breach:
+    """Return a breach with one finding, of the rule that its name begins with; by default the change is `to` there."""
+    return [(pointer, to)] if changes is None else changes, [("", severity, pointer)]
+
+
+block, warn, note = (partial(_breach, severity) for severity in ("block", "warn", "note"))
+
+
+def name_rules(breaches: dict[str, Breach]) -> dict[str, Breach]:
+    """Return the breaches with the rule of each finding."""
+    return {
+        name: (changes, [(rule or name.split()[0], severity, pointer) for rule, severity, pointer in found])
+        for name, (changes, found) in breaches.items()
+    }
+
+
+_BREACHES: dict[str, Breach] = {
+    "V01 a Canadian MID begins with CA": block(f"{UNIT}/parties/manufacturers/0/mid", to="CAMAPGOO120TOR"),
+    "V01 a MID begins with digits": block(f"{UNIT}/parties/manufacturers/0/mid", to="12MAPGOO120TOR"),
+    "V01 a MID is not the one that name and address give": block(
+        f"{UNIT}/parties/manufacturers/1/mid", to="CNDEMBAG8SHE"
     ),
     "V01 a maker is of another country than its goods": (
         [(f"{BAG}/countryOfOrigin", "VN")],
@@ -94,31 +108,21 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
             ("V11", "warn", f"{BAG}/treatment/chapter99/1/heading"),
         ],
     ),
-    "V02 two words": ([(f"{PAN}/description", "Frying pan")], [("V02", "block", f"{PAN}/description")]),
-    "V02 words that say nothing": (
-        [(f"{PAN}/description", "Various household goods, 12 items")],
-        [("V02", "block", f"{PAN}/description")],
-    ),
+    "V02 two words": block(f"{PAN}/description", to="Frying pan"),
+    "V02 words that say nothing": block(f"{PAN}/description", to="Various household goods, 12 items"),
     "V03 a line value is not quantity by price": (
         # The total equals the sum of the lines, so that only the line is wrong.
         [(f"{PAN}/lineValue", "50.01"), (f"{UNIT}/invoice/total", "228.01")],
         [("V03", "block", f"{PAN}/lineValue")],
     ),
-    "V03 the total is a cent off": ([(f"{UNIT}/invoice/total", "228.01")], [("V03", "block", f"{UNIT}/invoice/total")]),
-    "V04 lines and packages differ in weight": (
-        [(f"{UNIT}/packages/0/grossWeightKg", "8.200")],
-        [("V04", "block", f"{UNIT}/packages")],
+    "V03 the total is a cent off": block(f"{UNIT}/invoice/total", to="228.01"),
+    "V04 lines and packages differ in weight": block(
+        f"{UNIT}/packages", [(f"{UNIT}/packages/0/grossWeightKg", "8.200")]
     ),
-    "V05 a line weighs nothing": ([(f"{SHIRT}/netWeightKg", "0")], [("V05", "block", f"{SHIRT}/netWeightKg")]),
-    "V05 net is more than gross": ([(f"{SHIRT}/netWeightKg", "4.001")], [("V05", "block", f"{SHIRT}/netWeightKg")]),
-    "V09 a listed code has no metal": (
-        [(f"{PAN}/treatment/section232", [])],
-        [("V09", "block", f"{PAN}/treatment/section232")],
-    ),
-    "V09 steel without melt and pour": (
-        [(f"{PAN}/treatment/section232/0/countryOfMeltAndPour", None)],
-        [("V09", "block", f"{PAN}/treatment/section232/0/countryOfMeltAndPour")],
-    ),
+    "V05 a line weighs nothing": block(f"{SHIRT}/netWeightKg", to="0"),
+    "V05 net is more than gross": block(f"{SHIRT}/netWeightKg", to="4.001"),
+    "V09 a listed code has no metal": block(f"{PAN}/treatment/section232", to=[]),
+    "V09 steel without melt and pour": block(f"{PAN}/treatment/section232/0/countryOfMeltAndPour", to=None),
     "V09 aluminum without smelt and cast": (
         [(f"{PAN}/htsCode", "7615107180"), (f"{PAN}/treatment/section232/0", metal_row("aluminum", "3.200"))],
         [
@@ -126,7 +130,8 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
             ("V09", "block", f"{PAN}/treatment/section232/0/countryOfCast"),
         ],
     ),
-    "V09 aluminum of unknown origin": (
+    "V09 aluminum of unknown origin": warn(
+        f"{PAN}/treatment/section232/0",
         [
             (f"{PAN}/htsCode", "7615107180"),
             (
@@ -134,7 +139,6 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
                 metal_row("aluminum", "3.200", primaryCountryOfSmelt="OTH", countryOfCast="CA"),
             ),
         ],
-        [("V09", "warn", f"{PAN}/treatment/section232/0")],
     ),
     "V09 copper cable without smelt and cast": (
         [(f"{PAN}/htsCode", "8544429090"), (f"{PAN}/treatment/section232/0", metal_row("copper", "3.200"))],
@@ -143,61 +147,48 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
             ("V09", "block", f"{PAN}/treatment/section232/0/countryOfCast"),
         ],
     ),
-    "V10 more metal than goods": (
-        [(f"{PAN}/treatment/section232/0/metalWeightKg", "3.601")],
-        [("V10", "block", f"{PAN}/treatment/section232")],
+    "V10 more metal than goods": block(
+        f"{PAN}/treatment/section232", [(f"{PAN}/treatment/section232/0/metalWeightKg", "3.601")]
     ),
-    "V10 a duty heading below fifteen percent": (
+    "V10 a duty heading below fifteen percent": block(
+        f"{PAN}/treatment/chapter99/1/heading",
         [(f"{PAN}/htsCode", "8302416015"), (f"{PAN}/treatment/section232/0/metalWeightKg", "0.539")],
-        [("V10", "block", f"{PAN}/treatment/chapter99/1/heading")],
     ),
-    "V10 the light heading on an article of chapter 73": (
-        [(f"{PAN}/treatment/chapter99/1/heading", "9903.82.03")],
-        [("V10", "block", f"{PAN}/treatment/chapter99/1/heading")],
+    "V10 the light heading on an article of chapter 73": block(f"{PAN}/treatment/chapter99/1/heading", to="9903.82.03"),
+    "V11 two metals headings": block(
+        f"{PAN}/treatment/chapter99/2/heading", [(f"{PAN}/treatment/chapter99/-", heading("9903.82.06"))]
     ),
-    "V11 two metals headings": (
-        [(f"{PAN}/treatment/chapter99/-", heading("9903.82.06"))],
-        [("V11", "block", f"{PAN}/treatment/chapter99/2/heading")],
+    "V11 an IEEPA heading after its end": block(
+        f"{BAG}/treatment/chapter99/2/heading", [(f"{BAG}/treatment/chapter99/-", heading("9903.01.25"))]
     ),
-    "V11 an IEEPA heading after its end": (
-        [(f"{BAG}/treatment/chapter99/-", heading("9903.01.25"))],
-        [("V11", "block", f"{BAG}/treatment/chapter99/2/heading")],
-    ),
-    "V11 a surcharge after its end": (
-        [(f"{BAG}/treatment/chapter99/-", heading("9903.03.01"))],
-        [("V11", "block", f"{BAG}/treatment/chapter99/2/heading")],
+    "V11 a surcharge after its end": block(
+        f"{BAG}/treatment/chapter99/2/heading", [(f"{BAG}/treatment/chapter99/-", heading("9903.03.01"))]
     ),
     "V11 a listed code with no metals heading": (
         [(f"{PAN}/treatment/chapter99", [])],
         [("V11", "block", f"{PAN}/treatment/chapter99"), ("V11", "warn", f"{PAN}/treatment/chapter99")],
     ),
-    "V12 a claim without a certification": (
-        [*DEAR, (f"{SHIRT}/usmcaCertificateRef", None)],
-        [("V12", "block", f"{SHIRT}/usmcaCertificateRef")],
+    "V12 a claim without a certification": block(
+        f"{SHIRT}/usmcaCertificateRef", [*DEAR, (f"{SHIRT}/usmcaCertificateRef", None)]
     ),
-    "V12 a certification that the unit does not carry": (
-        [(f"{SHIRT}/usmcaCertificateRef", "C9")],
-        [("V12", "block", f"{SHIRT}/usmcaCertificateRef")],
+    "V12 a certification that the unit does not carry": block(f"{SHIRT}/usmcaCertificateRef", to="C9"),
+    "V12 a certification that ran out": block(
+        f"{SHIRT}/usmcaCertificateRef", [*DEAR, (f"{UNIT}/usmcaCertificates/0/blanketTo", "2026-11-25")]
     ),
-    "V12 a certification that ran out": (
-        [*DEAR, (f"{UNIT}/usmcaCertificates/0/blanketTo", "2026-11-25")],
-        [("V12", "block", f"{SHIRT}/usmcaCertificateRef")],
-    ),
-    "V12 a claim for goods of another country": (
+    "V12 a claim for goods of another country": block(
+        f"{BAG}/spi",
         [
             (f"{BAG}/spi", "S"),
             (f"{BAG}/usmcaCertificateRef", "C1"),
             (f"{UNIT}/usmcaCertificates/0/goods/-", {"description": "Backpacks of polyester", "hsCode": "420292"}),
         ],
-        [("V12", "block", f"{BAG}/spi")],
     ),
     "V12 a certification and no claim": (
         [(f"{SHIRT}/spi", None)],
         [("V12", "warn", f"{SHIRT}/spi"), ("V11", "warn", f"{SHIRT}/treatment/chapter99/0/heading")],
     ),
-    "V14 a flag with neither data nor disclaimer": (
-        [(f"{PAN}/treatment/pga/0/disclaimer", None)],
-        [("V14", "block", f"{PAN}/treatment/pga/0")],
+    "V14 a flag with neither data nor disclaimer": block(
+        f"{PAN}/treatment/pga/0", [(f"{PAN}/treatment/pga/0/disclaimer", None)]
     ),
     "V14 a disclaimer that the flag does not allow": (
         [(f"{PAN}/treatment/pga/0", pga_row("EH1", "EPA", disclaimer="B"))],
@@ -215,10 +206,7 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [(f"{PAN}/treatment/pga/0", pga_row("FD1", "EPA", disclaimer="A"))],
         [("V14-AGENCY", "block", f"{PAN}/treatment/pga/0/agency")],
     ),
-    "V14 consumer product safety only advises": (
-        [(f"{PAN}/treatment/pga/0", pga_row("CP1", "CPS"))],
-        [("V14", "warn", f"{PAN}/treatment/pga/0")],
-    ),
+    "V14 consumer product safety only advises": warn(f"{PAN}/treatment/pga/0", to=pga_row("CP1", "CPS")),
     "V14 data that lacks a part": (
         [
             (
@@ -279,85 +267,46 @@ BREACHES: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = 
         [(f"{PAN}/treatment/pga/0", pga_row("ZZ1", "FDA"))],
         [("V14-FLAG", "note", f"{PAN}/treatment/pga/0/flag")],
     ),
-    "V15 goods without a value": (
-        [(f"{PAN}/unitPrice", "0"), (f"{PAN}/lineValue", "0"), (f"{UNIT}/invoice/total", "178.00")],
-        [("V15", "warn", f"{PAN}/lineValue")],
+    "V15 goods without a value": warn(
+        f"{PAN}/lineValue", [(f"{PAN}/unitPrice", "0"), (f"{PAN}/lineValue", "0"), (f"{UNIT}/invoice/total", "178.00")]
     ),
-    "V16 Canadian dollars without a rate": (
-        [(f"{UNIT}/invoice/currency", "CAD")],
-        [("V16", "block", f"{UNIT}/invoice/exchangeRate")],
-    ),
-    "V16 US dollars with a rate": (
-        [(f"{UNIT}/invoice/exchangeRate", "0.7150")],
-        [("V16", "warn", f"{UNIT}/invoice/exchangeRate")],
-    ),
-    "V17 delivered without freight": (
-        [(f"{UNIT}/invoice/charges/0/code", "handling")],
-        [("V17", "warn", f"{UNIT}/invoice/charges")],
-    ),
-    "V17 insured without insurance": (
-        [(f"{UNIT}/invoice/incoterm", "CIP")],
-        [("V17", "warn", f"{UNIT}/invoice/charges")],
-    ),
-    "V18 related parties": (
-        [(f"{UNIT}/invoice/relatedParties", True)],
-        [("V18", "note", f"{UNIT}/invoice/relatedParties")],
-    ),
-    "V19 a contact without a telephone": (
-        [(f"{UNIT}/parties/exporterContact/phone", None)],
-        [("V19", "warn", f"{UNIT}/parties/exporterContact/phone")],
-    ),
-    "V20 a number of no form": (
-        [(f"{UNIT}/parties/importerOfRecord/importerNumber", "12-3456789")],
-        [("V20", "block", f"{UNIT}/parties/importerOfRecord/importerNumber")],
-    ),
-    "V20 a foreign importer on informal entry": (
+    "V16 Canadian dollars without a rate": block(f"{UNIT}/invoice/exchangeRate", [(f"{UNIT}/invoice/currency", "CAD")]),
+    "V16 US dollars with a rate": warn(f"{UNIT}/invoice/exchangeRate", to="0.7150"),
+    "V17 delivered without freight": warn(f"{UNIT}/invoice/charges", [(f"{UNIT}/invoice/charges/0/code", "handling")]),
+    "V17 insured without insurance": warn(f"{UNIT}/invoice/charges", [(f"{UNIT}/invoice/incoterm", "CIP")]),
+    "V18 related parties": note(f"{UNIT}/invoice/relatedParties", to=True),
+    "V19 a contact without a telephone": warn(f"{UNIT}/parties/exporterContact/phone", to=None),
+    "V20 a number of no form": block(f"{UNIT}/parties/importerOfRecord/importerNumber", to="12-3456789"),
+    "V20 a foreign importer on informal entry": warn(
+        f"{UNIT}/parties/importerOfRecord/importerNumber",
         [
             (f"{UNIT}/entry/type", "11"),
             (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-30T00:30:00-05:00"),
             (f"{UNIT}/parties/importerOfRecord/address", FOREIGN_ADDRESS),
             RESIDENT_AGENT,
         ],
-        [("V20", "warn", f"{UNIT}/parties/importerOfRecord/importerNumber")],
     ),
-    "V21 a long invoice number": (
-        [(f"{UNIT}/invoice/number", "A-2026-11-24-00017")],
-        [("V21", "block", f"{UNIT}/invoice/number")],
-    ),
-    "V21 an invoice number with a stroke": (
-        [(f"{UNIT}/invoice/number", "A/17")],
-        [("V21", "block", f"{UNIT}/invoice/number")],
-    ),
-    "V22 de minimis entry": ([(f"{UNIT}/entry/type", "86")], [("V22", "block", f"{UNIT}/entry/type")]),
-    "V24 a line twice": ([(f"{SHIRT}/lineRef", "L1")], [("V24", "block", f"{SHIRT}/lineRef")]),
-    "V24 a maker that is not there": (
-        [(f"{SHIRT}/manufacturerRef", "M9")],
-        [("V24", "block", f"{SHIRT}/manufacturerRef")],
-    ),
-    "V24 a maker twice": (
+    "V21 a long invoice number": block(f"{UNIT}/invoice/number", to="A-2026-11-24-00017"),
+    "V21 an invoice number with a stroke": block(f"{UNIT}/invoice/number", to="A/17"),
+    "V22 de minimis entry": block(f"{UNIT}/entry/type", to="86"),
+    "V24 a line twice": block(f"{SHIRT}/lineRef", to="L1"),
+    "V24 a maker that is not there": block(f"{SHIRT}/manufacturerRef", to="M9"),
+    "V24 a maker twice": block(
+        f"{UNIT}/parties/manufacturers/2/ref",
         [(f"{UNIT}/parties/manufacturers/-", factories.PARTIES["manufacturers"][0])],
-        [("V24", "block", f"{UNIT}/parties/manufacturers/2/ref")],
     ),
-    "V25 another destination": ([("/destinationCountry", "MX")], [("V25", "block", "/destinationCountry")]),
-    "V25 shipped elsewhere": (
-        [(f"{UNIT}/parties/shipTo/address/country", "CA")],
-        [("V25", "block", f"{UNIT}/parties/shipTo/address/country")],
-    ),
-    "V25 no ZIP code": (
-        [(f"{UNIT}/parties/shipTo/address/postalCode", None)],
-        [("V25", "block", f"{UNIT}/parties/shipTo/address/postalCode")],
-    ),
-    "V27 informal entry above the limit": (
+    "V25 another destination": block("/destinationCountry", to="MX"),
+    "V25 shipped elsewhere": block(f"{UNIT}/parties/shipTo/address/country", to="CA"),
+    "V25 no ZIP code": block(f"{UNIT}/parties/shipTo/address/postalCode", to=None),
+    "V27 informal entry above the limit": warn(
+        f"{UNIT}/entry/type",
         [
             (f"{UNIT}/entry/type", "11"),
             (f"{PAN}/unitPrice", "700.00"),
             (f"{PAN}/lineValue", "2800.00"),
             (f"{UNIT}/invoice/total", "2978.00"),
         ],
-        [("V27", "warn", f"{UNIT}/entry/type")],
     ),
-    "T01 an undetermined treatment": (
-        [(f"{BAG}/treatment/undetermined", "The outer surface is not known.")],
-        [("T01", "block", f"{BAG}/treatment/undetermined")],
-    ),
+    "T01 an undetermined treatment": block(f"{BAG}/treatment/undetermined", to="The outer surface is not known."),
 }
+BREACHES = name_rules(_BREACHES)

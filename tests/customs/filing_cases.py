@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.customs.cases import PAN, SHIRT, UNIT
+from tests.customs.cases import PAN, SHIRT, UNIT, Breach, block, name_rules, warn
 from tests.customs.foreign_importer import FOREIGN_ADDRESS, RESIDENT_AGENT
 from tests.support.factories import Json
 
@@ -40,148 +40,111 @@ def consignee(**changes: Any) -> Json:
 
 
 SINGLE = {"type": "9", "amountUsd": "212.33"}
-FILINGS: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
-    "F09 a dumping case without the importer's statement": (
+_FILINGS: dict[str, Breach] = {
+    "F09 a dumping case without the importer's statement": warn(
+        f"{PAN}/attributes/adNonReimbursement",
         [(f"{UNIT}/entry/type", "03"), (f"{PAN}/attributes", {"adCvdCase": "A570930000, C570931000"})],
-        [("F09", "warn", f"{PAN}/attributes/adNonReimbursement")],
     ),
-    "F09 a statement that does not say yes": (
+    "F09 a statement that does not say yes": warn(
+        f"{PAN}/attributes/adNonReimbursement",
         [(f"{UNIT}/entry/type", "03"), (f"{PAN}/attributes", {"adCvdCase": "A570930000", "adNonReimbursement": "N"})],
-        [("F09", "warn", f"{PAN}/attributes/adNonReimbursement")],
     ),
-    "F01 a consignee's number of no form": (
-        [(CONSIGNEES, [consignee(number="12-3456789")])],
-        [("F01", "block", f"{CONSIGNEES}/0/number")],
+    "F01 a consignee's number of no form": block(
+        f"{CONSIGNEES}/0/number", [(CONSIGNEES, [consignee(number="12-3456789")])]
     ),
-    "F01 a consignee without a number": (
-        [(CONSIGNEES, [consignee(number=None)])],
-        [("F01", "warn", f"{CONSIGNEES}/0/number")],
+    "F01 a consignee without a number": warn(f"{CONSIGNEES}/0/number", [(CONSIGNEES, [consignee(number=None)])]),
+    "F01 the importer with another number": block(
+        f"{CONSIGNEES}/0/number", [(CONSIGNEES, [consignee(sameAsImporter=True)])]
     ),
-    "F01 the importer with another number": (
-        [(CONSIGNEES, [consignee(sameAsImporter=True)])],
-        [("F01", "block", f"{CONSIGNEES}/0/number")],
-    ),
-    "F01 a consignee abroad": (
-        [(CONSIGNEES, [consignee(address=FOREIGN_ADDRESS)])],
-        [("F01", "warn", f"{CONSIGNEES}/0/address/country")],
+    "F01 a consignee abroad": warn(
+        f"{CONSIGNEES}/0/address/country", [(CONSIGNEES, [consignee(address=FOREIGN_ADDRESS)])]
     ),
     "F01 a Social Security number": (
         [(CONSIGNEES, [consignee(number="123-45-6789")])],
         [("F01-SSN", "warn", f"{CONSIGNEES}/0/number")],
     ),
-    "F02 an order of no line": (
-        [(CONSIGNEES, [consignee(packageRefs=["P1", "P2"], orderIds=["ord_x"])])],
-        [("F02", "block", f"{CONSIGNEES}/0/orderIds/0")],
+    "F02 an order of no line": block(
+        f"{CONSIGNEES}/0/orderIds/0", [(CONSIGNEES, [consignee(packageRefs=["P1", "P2"], orderIds=["ord_x"])])]
     ),
-    "F02 a package for two": (
+    "F02 a package for two": block(
+        f"{CONSIGNEES}/1/packageRefs/0",
         [(CONSIGNEES, [consignee(packageRefs=["P1", "P2"]), consignee(packageRefs=["P2"])])],
-        [("F02", "block", f"{CONSIGNEES}/1/packageRefs/0")],
     ),
-    "F02 goods of nobody": ([(CONSIGNEES, [consignee(packageRefs=["P2"])])], [("F02", "warn", CONSIGNEES)]),
-    "F03 no bond for formal entry": (filed(bond=None), [("F03", "warn", f"{FILING}/bond")]),
-    "F03 formal entry with type 0": (
-        filed(bond={"type": "0", "suretyCode": "999", "amountUsd": None}),
-        [("F03", "warn", f"{FILING}/bond/type")],
+    "F02 goods of nobody": warn(CONSIGNEES, to=[consignee(packageRefs=["P2"])]),
+    "F03 no bond for formal entry": warn(f"{FILING}/bond", filed(bond=None)),
+    "F03 formal entry with type 0": warn(
+        f"{FILING}/bond/type", filed(bond={"type": "0", "suretyCode": "999", "amountUsd": None})
     ),
-    "F03 an unknown type": (filed(bond={"type": "5"}), [("F03", "block", f"{FILING}/bond/type")]),
-    "F03 a surety without a bond": (
+    "F03 an unknown type": block(f"{FILING}/bond/type", filed(bond={"type": "5"})),
+    "F03 a surety without a bond": block(
+        f"{FILING}/bond/suretyCode",
         [(f"{UNIT}/entry/type", "11"), *filed(bond={"type": "0", "suretyCode": "036", "amountUsd": None})],
-        [("F03", "block", f"{FILING}/bond/suretyCode")],
     ),
-    "F03 a foreign importer's bond of cash": (
+    "F03 a foreign importer's bond of cash": warn(
+        f"{FILING}/bond/suretyCode",
         [(f"{IMPORTER}/importerNumber", "261127-12345"), RESIDENT_AGENT, *filed(bond={"suretyCode": "998"})],
-        [("F03", "warn", f"{FILING}/bond/suretyCode")],
     ),
-    "F03 a bond without a surety": (filed(bond={"suretyCode": None}), [("F03", "warn", f"{FILING}/bond/suretyCode")]),
-    "F03 a continuous bond with a waived surety": (
-        filed(bond={"suretyCode": "999"}),
-        [("F03", "warn", f"{FILING}/bond/suretyCode")],
+    "F03 a bond without a surety": warn(f"{FILING}/bond/suretyCode", filed(bond={"suretyCode": None})),
+    "F03 a continuous bond with a waived surety": warn(f"{FILING}/bond/suretyCode", filed(bond={"suretyCode": "999"})),
+    "F04 a small continuous bond": warn(f"{FILING}/bond/amountUsd", filed(bond={"amountUsd": "49999.99"})),
+    "F04 a single bond below the estimate": warn(
+        f"{FILING}/bond/amountUsd", filed(bond=SINGLE | {"amountUsd": "212.32"})
     ),
-    "F04 a small continuous bond": (
-        filed(bond={"amountUsd": "49999.99"}),
-        [("F04", "warn", f"{FILING}/bond/amountUsd")],
+    "F05 no power of attorney": warn(f"{FILING}/powerOfAttorney", filed(powerOfAttorney=None)),
+    "F05 with another broker": block(f"{FILING}/powerOfAttorney/broker", filed(powerOfAttorney={"broker": "br_other"})),
+    "F05 not valid yet": block(
+        f"{FILING}/powerOfAttorney/validFrom", filed(powerOfAttorney={"validFrom": "2026-11-27"})
     ),
-    "F04 a single bond below the estimate": (
-        filed(bond=SINGLE | {"amountUsd": "212.32"}),
-        [("F04", "warn", f"{FILING}/bond/amountUsd")],
+    "F05 no longer valid": block(
+        f"{FILING}/powerOfAttorney/validUntil", filed(powerOfAttorney={"validUntil": "2026-11-25"})
     ),
-    "F05 no power of attorney": (filed(powerOfAttorney=None), [("F05", "warn", f"{FILING}/powerOfAttorney")]),
-    "F05 with another broker": (
-        filed(powerOfAttorney={"broker": "br_other"}),
-        [("F05", "block", f"{FILING}/powerOfAttorney/broker")],
+    "F05 of another party": warn(
+        f"{FILING}/powerOfAttorney/grantor", filed(powerOfAttorney={"grantor": "Maple Goods Ltd"})
     ),
-    "F05 not valid yet": (
-        filed(powerOfAttorney={"validFrom": "2026-11-27"}),
-        [("F05", "block", f"{FILING}/powerOfAttorney/validFrom")],
+    "F05 of a partnership, three years old": warn(
+        f"{FILING}/powerOfAttorney/validFrom", filed(powerOfAttorney={"byPartnership": True, "validFrom": "2023-11-25"})
     ),
-    "F05 no longer valid": (
-        filed(powerOfAttorney={"validUntil": "2026-11-25"}),
-        [("F05", "block", f"{FILING}/powerOfAttorney/validUntil")],
-    ),
-    "F05 of another party": (
-        filed(powerOfAttorney={"grantor": "Maple Goods Ltd"}),
-        [("F05", "warn", f"{FILING}/powerOfAttorney/grantor")],
-    ),
-    "F05 of a partnership, three years old": (
-        filed(powerOfAttorney={"byPartnership": True, "validFrom": "2023-11-25"}),
-        [("F05", "warn", f"{FILING}/powerOfAttorney/validFrom")],
-    ),
-    "F06 an unknown payment type": (filed(payment={"type": "4"}), [("F06", "block", f"{FILING}/payment/type")]),
-    "F06 a statement without its date": (
-        filed(payment={"statementDate": None}),
-        [("F06", "warn", f"{FILING}/payment/statementDate")],
-    ),
-    "F06 a daily statement with a month": (
-        filed(payment={"type": "3"}),
-        [("F06", "warn", f"{FILING}/payment/statementMonth")],
-    ),
-    "F06 an individual payment with a branch": (
+    "F06 an unknown payment type": block(f"{FILING}/payment/type", filed(payment={"type": "4"})),
+    "F06 a statement without its date": warn(f"{FILING}/payment/statementDate", filed(payment={"statementDate": None})),
+    "F06 a daily statement with a month": warn(f"{FILING}/payment/statementMonth", filed(payment={"type": "3"})),
+    "F06 an individual payment with a branch": warn(
+        f"{FILING}/payment/clientBranch",
         filed(payment={"type": "1", "statementDate": None, "statementMonth": None, "clientBranch": "01"}),
-        [("F06", "warn", f"{FILING}/payment/clientBranch")],
     ),
-    "F06 printed on a Saturday": (
-        filed(payment={"statementDate": "2026-12-05"}),
-        [("F06", "warn", f"{FILING}/payment/statementDate")],
+    "F06 printed on a Saturday": warn(
+        f"{FILING}/payment/statementDate", filed(payment={"statementDate": "2026-12-05"})
     ),
-    "F06 printed on Christmas Day": (
-        filed(payment={"statementDate": "2026-12-25"}),
-        [("F06", "warn", f"{FILING}/payment/statementDate")],
+    "F06 printed on Christmas Day": warn(
+        f"{FILING}/payment/statementDate", filed(payment={"statementDate": "2026-12-25"})
     ),
-    "F06 printed later than ten working days after the entry": (
-        filed(payment={"statementDate": "2026-12-11"}),
-        [("F06", "warn", f"{FILING}/payment/statementDate")],
+    "F06 printed later than ten working days after the entry": warn(
+        f"{FILING}/payment/statementDate", filed(payment={"statementDate": "2026-12-11"})
     ),
-    "F06 printed before the entry": (
-        filed(payment={"statementDate": "2026-11-25"}),
-        [("F06", "warn", f"{FILING}/payment/statementDate")],
+    "F06 printed before the entry": warn(
+        f"{FILING}/payment/statementDate", filed(payment={"statementDate": "2026-11-25"})
     ),
-    "F07 a foreign importer without an agent": (
-        [(f"{IMPORTER}/importerNumber", "261127-12345")],
-        [("F07", "warn", AGENT)],
-    ),
-    "F07 an agent abroad": (
+    "F07 a foreign importer without an agent": warn(AGENT, [(f"{IMPORTER}/importerNumber", "261127-12345")]),
+    "F07 an agent abroad": warn(
+        f"{AGENT}/address/country",
         [(f"{IMPORTER}/importerNumber", "261127-12345"), (AGENT, RESIDENT_AGENT[1] | {"address": FOREIGN_ADDRESS})],
-        [("F07", "warn", f"{AGENT}/address/country")],
     ),
-    "F07 an agent in another State than the port": (
+    "F07 an agent in another State than the port": warn(
+        f"{AGENT}/address/region",
         [(AGENT, RESIDENT_AGENT[1] | {"address": RESIDENT_AGENT[1]["address"] | {"region": "WA"}})],
-        [("F07", "warn", f"{AGENT}/address/region")],
     ),
-    "F07 an agent without a State": (
+    "F07 an agent without a State": warn(
+        f"{AGENT}/address/region",
         [(AGENT, RESIDENT_AGENT[1] | {"address": RESIDENT_AGENT[1]["address"] | {"region": None}})],
-        [("F07", "warn", f"{AGENT}/address/region")],
     ),
-    "F07 an agent's State in words": (
+    "F07 an agent's State in words": warn(
+        f"{AGENT}/address/region",
         [(AGENT, RESIDENT_AGENT[1] | {"address": RESIDENT_AGENT[1]["address"] | {"region": "New York"}})],
-        [("F07", "warn", f"{AGENT}/address/region")],
     ),
-    "F07 an agent's number of no form": (
-        [(AGENT, RESIDENT_AGENT[1] | {"number": "1"})],
-        [("F07", "block", f"{AGENT}/number")],
-    ),
-    "F08 a wrong check digit": (filed(entryNumber="ABC-1234567-5"), [("F08", "block", f"{FILING}/entryNumber")]),
-    "F08 the number of another filer": (filed(filerCode="XYZ"), [("F08", "block", f"{FILING}/filerCode")]),
+    "F07 an agent's number of no form": block(f"{AGENT}/number", [(AGENT, RESIDENT_AGENT[1] | {"number": "1"})]),
+    "F08 a wrong check digit": block(f"{FILING}/entryNumber", filed(entryNumber="ABC-1234567-5")),
+    "F08 the number of another filer": block(f"{FILING}/filerCode", filed(filerCode="XYZ")),
 }
+FILINGS = name_rules(_FILINGS)
 
 #: Filings that a filer accepts.
 ACCEPTED: dict[str, list[tuple[str, Any]]] = {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.customs.cases import BAG, DEAR, PAN, SHIRT, UNIT, heading
+from tests.customs.cases import BAG, DEAR, PAN, SHIRT, UNIT, Breach, block, heading, name_rules, warn
 from tests.customs.foreign_importer import FOREIGN_ADDRESS, RESIDENT_AGENT
 
 CERTIFICATE = f"{UNIT}/usmcaCertificates/0"
@@ -35,35 +35,17 @@ def battery(**attributes: str) -> list[tuple[str, Any]]:
 
 EXPORTED = f"{UNIT}/entry/exportDate"
 
-INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
-    "V01 a maker of textiles is not coded exactly": (
-        [(f"{MAKER}/0/mid", "XOMAPGOO12TOR")],
-        [("V01", "block", f"{MAKER}/0/mid")],
-    ),
-    "V01 a Canadian maker without a province": (
-        [(f"{MAKER}/0/address/region", None)],
-        [("V01", "warn", f"{MAKER}/0/mid")],
-    ),
-    "V02 a code and a colour": (
-        [(f"{PAN}/description", "SKU 8841 X9 red 24")],
-        [("V02", "block", f"{PAN}/description")],
-    ),
-    "V02 consolidated daily necessities": (
-        [(f"{PAN}/description", "Consolidated daily necessities and gifts")],
-        [("V02", "block", f"{PAN}/description")],
-    ),
-    "V03 a charge finer than a cent": (
+_INTAKE: dict[str, Breach] = {
+    "V01 a maker of textiles is not coded exactly": block(f"{MAKER}/0/mid", to="XOMAPGOO12TOR"),
+    "V01 a Canadian maker without a province": warn(f"{MAKER}/0/mid", [(f"{MAKER}/0/address/region", None)]),
+    "V02 a code and a colour": block(f"{PAN}/description", to="SKU 8841 X9 red 24"),
+    "V02 consolidated daily necessities": block(f"{PAN}/description", to="Consolidated daily necessities and gifts"),
+    "V03 a charge finer than a cent": block(
+        f"{UNIT}/invoice/charges/0/amount",
         [(f"{UNIT}/invoice/charges/0/amount", "80.001"), (f"{UNIT}/invoice/total", "228.001")],
-        [("V03", "block", f"{UNIT}/invoice/charges/0/amount")],
     ),
-    "V04 the manifest has another weight": (
-        [(f"{UNIT}/entry/manifestGrossWeightKg", "12.500")],
-        [("V04", "block", f"{UNIT}/entry/manifestGrossWeightKg")],
-    ),
-    "V06 the manifest has another count": (
-        [(f"{UNIT}/entry/manifestQuantity", "3")],
-        [("V06", "block", f"{UNIT}/entry/manifestQuantity")],
-    ),
+    "V04 the manifest has another weight": block(f"{UNIT}/entry/manifestGrossWeightKg", to="12.500"),
+    "V06 the manifest has another count": block(f"{UNIT}/entry/manifestQuantity", to="3"),
     "V07 the origin is where it is shipped from": (
         [(f"{BAG}/countryOfOrigin", "CA")],
         [
@@ -82,66 +64,60 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         [(f"{BAG}/htsCode", "9801001012")],
         [("V08", "warn", f"{BAG}/htsCode"), ("V11", "warn", f"{BAG}/treatment/chapter99/0/heading")],
     ),
-    "V12 a certification that is signed after the entry": (
-        [*DEAR, (f"{CERTIFICATE}/signedOn", "2026-11-27")],
-        [("V12", "block", f"{SHIRT}/usmcaCertificateRef")],
+    "V12 a certification that is signed after the entry": block(
+        f"{SHIRT}/usmcaCertificateRef", [*DEAR, (f"{CERTIFICATE}/signedOn", "2026-11-27")]
     ),
-    "V12 a certification of other goods": (
-        [*DEAR, (f"{CERTIFICATE}/goods/0/hsCode", "610610")],
-        [("V12", "block", f"{SHIRT}/usmcaCertificateRef")],
+    "V12 a certification of other goods": block(
+        f"{SHIRT}/usmcaCertificateRef", [*DEAR, (f"{CERTIFICATE}/goods/0/hsCode", "610610")]
     ),
-    "V15 no commercial value": (
-        [(f"{BAG}/description", "Backpack, woven polyester, no commercial value")],
-        [("V15", "warn", f"{BAG}/description")],
-    ),
-    "V15 a kilogram for less than a dollar": (
+    "V15 no commercial value": warn(f"{BAG}/description", to="Backpack, woven polyester, no commercial value"),
+    "V15 a kilogram for less than a dollar": warn(
+        f"{BAG}/unitPrice",
         [
             (f"{BAG}/unit", "KG"),
             (f"{BAG}/unitPrice", "0.99"),
             (f"{BAG}/lineValue", "3.96"),
             (f"{UNIT}/invoice/total", "179.96"),
         ],
-        [("V15", "warn", f"{BAG}/unitPrice")],
     ),
-    "V16 a rate upside down": (
+    "V16 a rate upside down": warn(
+        f"{UNIT}/invoice/exchangeRate",
         [(f"{UNIT}/invoice/currency", "CAD"), (f"{UNIT}/invoice/exchangeRate", "1.3986")],
-        [("V16", "warn", f"{UNIT}/invoice/exchangeRate")],
     ),
-    "V17 duty paid without duty": ([(f"{UNIT}/invoice/incoterm", "DDP")], [("V17", "warn", f"{UNIT}/invoice/charges")]),
-    "V17 freight in a price without it": (
+    "V17 duty paid without duty": warn(f"{UNIT}/invoice/charges", [(f"{UNIT}/invoice/incoterm", "DDP")]),
+    "V17 freight in a price without it": warn(
+        f"{UNIT}/invoice/charges/0/includedInPrices",
         [
             (f"{UNIT}/invoice/incoterm", "EXW"),
             (f"{UNIT}/invoice/charges/0/includedInPrices", True),
             (f"{UNIT}/invoice/total", "148.00"),
         ],
-        [("V17", "warn", f"{UNIT}/invoice/charges/0/includedInPrices")],
     ),
-    "V17 a sea term by truck": ([(f"{UNIT}/invoice/incoterm", "FOB")], [("V17", "warn", f"{UNIT}/invoice/incoterm")]),
-    "V20 a foreign importer's formal entry": (
+    "V17 a sea term by truck": warn(f"{UNIT}/invoice/incoterm", to="FOB"),
+    "V20 a foreign importer's formal entry": warn(
+        f"{UNIT}/parties/importerOfRecord/importerNumber",
         [
             (f"{UNIT}/entry/estimatedArrivalAt", "2026-12-01T12:00:00Z"),
             (f"{UNIT}/parties/importerOfRecord/importerNumber", "261127-12345"),
             RESIDENT_AGENT,
         ],
-        [("V20", "warn", f"{UNIT}/parties/importerOfRecord/importerNumber")],
     ),
-    "V20 a buyer abroad who imports": (
+    "V20 a buyer abroad who imports": warn(
+        f"{UNIT}/parties/importerOfRecord/importerNumber",
         [
             (f"{UNIT}/entry/type", "11"),
             (f"{UNIT}/entry/estimatedArrivalAt", "2026-12-01T12:00:00Z"),
             (f"{UNIT}/parties/buyer/address", FOREIGN_ADDRESS),
             RESIDENT_AGENT,
         ],
-        [("V20", "warn", f"{UNIT}/parties/importerOfRecord/importerNumber")],
     ),
-    "V22 a type that is not known": ([(f"{UNIT}/entry/type", "99")], [("V22", "warn", f"{UNIT}/entry/type")]),
-    "V22 a dumping case on plain consumption": (
-        [(f"{PAN}/attributes", {"adCvdCase": "A570930000", "adNonReimbursement": "Y"})],
-        [("V22", "warn", f"{UNIT}/entry/type")],
+    "V22 a type that is not known": warn(f"{UNIT}/entry/type", to="99"),
+    "V22 a dumping case on plain consumption": warn(
+        f"{UNIT}/entry/type", [(f"{PAN}/attributes", {"adCvdCase": "A570930000", "adNonReimbursement": "Y"})]
     ),
-    "V22 a dumping case on a withdrawal of another type": (
+    "V22 a dumping case on a withdrawal of another type": warn(
+        f"{UNIT}/entry/type",
         [(f"{UNIT}/entry/type", "31"), (f"{PAN}/attributes", {"adCvdCase": "A570930000", "adNonReimbursement": "Y"})],
-        [("V22", "warn", f"{UNIT}/entry/type")],
     ),
     "V23 a shirt without fibre and wearer": (
         [(f"{SHIRT}/description", "Polo shirt for daily outdoor life")],
@@ -151,79 +127,40 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         goods("6403996075", "Hiking shoes, waterproof, ankle high"),
         [("V23", "warn", f"{PAN}/attributes")] * 3,
     ),
-    "V23 wood without a species": (
-        goods("4419909000", "Salad bowl, wooden, turned by hand"),
-        [("V23", "warn", f"{PAN}/attributes")],
-    ),
-    "V23 a battery without its number": (battery(), [("V23", "warn", f"{PAN}/attributes")]),
-    "V23 a battery with a number of no form": (
-        battery(unNumber="class 9"),
-        [("V23", "warn", f"{PAN}/attributes/unNumber")],
-    ),
-    "V25 an unknown state": (
-        [(f"{UNIT}/parties/shipTo/address/region", "New York")],
-        [("V25", "warn", f"{UNIT}/parties/shipTo/address/region")],
-    ),
-    "V25 a Canadian postal code": (
-        [(f"{UNIT}/parties/shipTo/address/postalCode", "M5J 1H8")],
-        [("V25", "warn", f"{UNIT}/parties/shipTo/address/postalCode")],
-    ),
-    "V30 a certifier without contact": (
-        [(f"{CERTIFICATE}/certifierContact", None)],
-        [("V30", "warn", f"{CERTIFICATE}/certifierContact")],
-    ),
-    "V30 a certifier without an address": (
-        [(f"{CERTIFICATE}/certifierAddress", None)],
-        [("V30", "warn", f"{CERTIFICATE}/certifierAddress")],
-    ),
+    "V23 wood without a species": warn(f"{PAN}/attributes", goods("4419909000", "Salad bowl, wooden, turned by hand")),
+    "V23 a battery without its number": warn(f"{PAN}/attributes", battery()),
+    "V23 a battery with a number of no form": warn(f"{PAN}/attributes/unNumber", battery(unNumber="class 9")),
+    "V25 an unknown state": warn(f"{UNIT}/parties/shipTo/address/region", to="New York"),
+    "V25 a Canadian postal code": warn(f"{UNIT}/parties/shipTo/address/postalCode", to="M5J 1H8"),
+    "V30 a certifier without contact": warn(f"{CERTIFICATE}/certifierContact", to=None),
+    "V30 a certifier without an address": warn(f"{CERTIFICATE}/certifierAddress", to=None),
     "V30 an importer certifies and names no exporter": (
         [(f"{CERTIFICATE}/certifierRole", "importer")],
         [("V30", "warn", f"{CERTIFICATE}/exporter"), ("V30-PARTY", "warn", f"{CERTIFICATE}/certifierName")],
     ),
-    "V30 an exporter certifies and names no producer": (
-        [(f"{CERTIFICATE}/producerOnRequest", False)],
-        [("V30", "warn", f"{CERTIFICATE}/producer")],
+    "V30 an exporter certifies and names no producer": warn(
+        f"{CERTIFICATE}/producer", [(f"{CERTIFICATE}/producerOnRequest", False)]
     ),
-    "V30 no importer": ([(f"{CERTIFICATE}/importer", None)], [("V30", "warn", f"{CERTIFICATE}/importer")]),
-    "V30-PARTY another importer": (
-        [(f"{CERTIFICATE}/importer/name", "Demo Toy Shop LLC")],
-        [("V30-PARTY", "warn", f"{CERTIFICATE}/importer/name")],
-    ),
+    "V30 no importer": warn(f"{CERTIFICATE}/importer", to=None),
+    "V30-PARTY another importer": warn(f"{CERTIFICATE}/importer/name", to="Demo Toy Shop LLC"),
     "V30-PARTY various importers": ([(f"{CERTIFICATE}/importer/name", "Various importers")], []),
     "V30-PARTY the importer's name in another spelling": (
         [(f"{CERTIFICATE}/importer/name", "DEMO HOUSEWARES, Incorporated")],
         [],
     ),
-    "V19-NAME a department certifies": (
-        [(f"{CERTIFICATE}/certifierContact/name", "Bureau des exportations")],
-        [("V19-NAME", "warn", f"{CERTIFICATE}/certifierContact/name")],
-    ),
-    "V30 no goods": ([(f"{CERTIFICATE}/goods", [])], [("V30", "warn", f"{CERTIFICATE}/goods")]),
-    "V30 a period without an end": (
-        [(f"{CERTIFICATE}/blanketTo", None)],
-        [("V30", "warn", f"{CERTIFICATE}/blanketTo")],
-    ),
-    "V30 a period of two years": (
-        [(f"{CERTIFICATE}/blanketTo", "2027-12-31")],
-        [("V30", "warn", f"{CERTIFICATE}/blanketTo")],
-    ),
-    "V31 there before it left": ([(EXPORTED, "2026-11-28")], [("V31", "warn", EXPORTED)]),
+    "V19-NAME a department certifies": warn(f"{CERTIFICATE}/certifierContact/name", to="Bureau des exportations"),
+    "V30 no goods": warn(f"{CERTIFICATE}/goods", to=[]),
+    "V30 a period without an end": warn(f"{CERTIFICATE}/blanketTo", to=None),
+    "V30 a period of two years": warn(f"{CERTIFICATE}/blanketTo", to="2027-12-31"),
+    "V31 there before it left": warn(EXPORTED, to="2026-11-28"),
     "V31 three weeks in a truck": ([(EXPORTED, "2026-11-05")], []),
-    "V31 more than three weeks in a truck": ([(EXPORTED, "2026-11-04")], [("V31", "warn", EXPORTED)]),
+    "V31 more than three weeks in a truck": warn(EXPORTED, to="2026-11-04"),
     "V31 at sea for four months": ([(EXPORTED, "2026-07-29"), (f"{UNIT}/entry/modeOfTransport", "vessel")], []),
-    "V31 invoiced after it crossed": (
-        [(f"{UNIT}/invoice/date", "2026-11-27")],
-        [("V31", "warn", f"{UNIT}/invoice/date")],
-    ),
-    "V31 sold after it crossed": (
-        [(f"{UNIT}/invoice/saleDate", "2026-11-27")],
-        [("V31", "warn", f"{UNIT}/invoice/saleDate")],
-    ),
-    "V32 assists without a list": (
-        [(f"{UNIT}/invoice/assists", "declared")],
-        [("V32", "warn", f"{UNIT}/invoice/assists")],
-    ),
-    "V32 an assist without a worth": (
+    "V31 invoiced after it crossed": warn(f"{UNIT}/invoice/date", to="2026-11-27"),
+    "V31 sold after it crossed": warn(f"{UNIT}/invoice/saleDate", to="2026-11-27"),
+    "V32 assists without a list": warn(f"{UNIT}/invoice/assists", to="declared"),
+    "V32 an assist without a worth": warn(
+        f"{UNIT}/invoice/assistItems/1/amount",
         [
             (f"{UNIT}/invoice/assists", "declared"),
             (
@@ -231,71 +168,50 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
                 [{"name": "Die", "amount": "350.00"}, {"name": "Drawings", "amount": None}],
             ),
         ],
-        [("V32", "warn", f"{UNIT}/invoice/assistItems/1/amount")],
     ),
-    "V32 assists that are said to be none": (
-        [(f"{UNIT}/invoice/assistItems", [{"name": "Die", "amount": "350.00"}])],
-        [("V32", "block", f"{UNIT}/invoice/assists")],
+    "V32 assists that are said to be none": block(
+        f"{UNIT}/invoice/assists", [(f"{UNIT}/invoice/assistItems", [{"name": "Die", "amount": "350.00"}])]
     ),
-    "V03 an assist finer than a cent": (
+    "V03 an assist finer than a cent": block(
+        f"{UNIT}/invoice/assistItems/0/amount",
         [
             (f"{UNIT}/invoice/assists", "declared"),
             (f"{UNIT}/invoice/assistItems", [{"name": "Die", "amount": "350.001"}]),
         ],
-        [("V03", "block", f"{UNIT}/invoice/assistItems/0/amount")],
     ),
-    "V33 a sale without a day": ([(f"{UNIT}/invoice/saleDate", None)], [("V33", "block", f"{UNIT}/invoice/saleDate")]),
-    "V33 a sale without a place": (
-        [(f"{UNIT}/invoice/salePlace", None)],
-        [("V33", "block", f"{UNIT}/invoice/salePlace")],
-    ),
-    "V03 a rebate finer than a cent": (
+    "V33 a sale without a day": block(f"{UNIT}/invoice/saleDate", to=None),
+    "V33 a sale without a place": block(f"{UNIT}/invoice/salePlace", to=None),
+    "V03 a rebate finer than a cent": block(
+        f"{UNIT}/invoice/rebates/0/amount",
         [(f"{UNIT}/invoice/rebates", [{"name": "Excise refunded on export", "amount": "3.201"}])],
-        [("V03", "block", f"{UNIT}/invoice/rebates/0/amount")],
     ),
-    "V35 a gift without a basis of value": (
-        [(f"{UNIT}/invoice/reasonForExport", "gift")],
-        [("V35", "warn", f"{UNIT}/invoice/valuationBasis")],
+    "V35 a gift without a basis of value": warn(
+        f"{UNIT}/invoice/valuationBasis", [(f"{UNIT}/invoice/reasonForExport", "gift")]
     ),
     "V36 goods of a province": (
         [(f"{BAG}/countryOfOrigin", "XO"), (f"{BAG}/treatment/chapter99", [])],
         [("V36", "block", f"{BAG}/countryOfOrigin"), ("V01", "block", f"{UNIT}/parties/manufacturers/1/mid")],
     ),
-    "V36 steel of no country": (
-        [(f"{PAN}/treatment/section232/0/countryOfMeltAndPour", "UK")],
-        [("V36", "block", f"{PAN}/treatment/section232/0/countryOfMeltAndPour")],
-    ),
-    "V36 a seller of no country": (
-        [(f"{UNIT}/parties/seller/address/country", "EN")],
-        [("V36", "block", f"{UNIT}/parties/seller/address/country")],
-    ),
-    "V36 a certifier of no country": (
-        [(f"{CERTIFICATE}/certifierAddress/country", "QC")],
-        [("V36", "block", f"{CERTIFICATE}/certifierAddress/country")],
-    ),
-    "V36 an export from no country": ([("/exportCountry", "ON")], [("V36", "block", "/exportCountry")]),
-    "E04 a part of a shipment without the other": (
-        [(f"{UNIT}/entry/part", {"number": "1", "of": "2"})],
-        [("E04", "warn", f"{UNIT}/entry/part")],
-    ),
+    "V36 steel of no country": block(f"{PAN}/treatment/section232/0/countryOfMeltAndPour", to="UK"),
+    "V36 a seller of no country": block(f"{UNIT}/parties/seller/address/country", to="EN"),
+    "V36 a certifier of no country": block(f"{CERTIFICATE}/certifierAddress/country", to="QC"),
+    "V36 an export from no country": block("/exportCountry", to="ON"),
+    "E04 a part of a shipment without the other": warn(f"{UNIT}/entry/part", to={"number": "1", "of": "2"}),
     "E04 a third part of two": (
         [(f"{UNIT}/entry/part", {"number": "3", "of": "2"})],
         [("E04", "block", f"{UNIT}/entry/part/number"), ("E04", "warn", f"{UNIT}/entry/part")],
     ),
-    "V34 a description in Chinese": (
+    "V34 a description in Chinese": warn(
+        f"{BAG}/description",
         [
             (f"{BAG}/attributes", {"material": "polyester"}),
             (f"{BAG}/description", "\u4e0d\u9508\u94a2 \u714e\u9505 \u5bb6\u7528 24 cm"),
         ],
-        [("V34", "warn", f"{BAG}/description")],
     ),
-    "V34 a description in French": (
-        [(f"{PAN}/description", "Poêle en acier inoxydable pour la cuisine, 24 cm")],
-        [("V34", "warn", f"{PAN}/description")],
-    ),
-    "V34 a discount in French": (
+    "V34 a description in French": warn(f"{PAN}/description", to="Poêle en acier inoxydable pour la cuisine, 24 cm"),
+    "V34 a discount in French": warn(
+        f"{UNIT}/invoice/discounts/1/name",
         [(f"{UNIT}/invoice/discounts/-", {"name": "Remise de lancement", "amount": "0"})],
-        [("V34", "warn", f"{UNIT}/invoice/discounts/1/name")],
     ),
     "V34 a charge in Spanish, another in Chinese": (
         [
@@ -313,24 +229,15 @@ INTAKE: dict[str, tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]] = {
         ],
         [("V34", "warn", f"{UNIT}/invoice/rebates/0/name"), ("V34", "warn", f"{UNIT}/invoice/assistItems/0/name")],
     ),
-    "D02 a name that reads backwards": (
-        [(f"{UNIT}/parties/buyer/name", "Demo \u202egnp.exe\u202c Inc")],
-        [("D02", "block", f"{UNIT}/parties/buyer/name")],
+    "D02 a name that reads backwards": block(f"{UNIT}/parties/buyer/name", to="Demo \u202egnp.exe\u202c Inc"),
+    "D02 an invisible space": block(
+        f"{PAN}/attributes/material", [(f"{PAN}/attributes", {"material": "stainless\u200b steel"})]
     ),
-    "D02 an invisible space": (
-        [(f"{PAN}/attributes", {"material": "stainless\u200b steel"})],
-        [("D02", "block", f"{PAN}/attributes/material")],
-    ),
-    "D02 an invisible filler": (
-        [(f"{UNIT}/parties/buyer/address/city", "Buffalo\u3164")],
-        [("D02", "block", f"{UNIT}/parties/buyer/address/city")],
-    ),
-    "D02 marks piled on a letter": ([(f"{PAN}/sku", "PAN-Z" + "\u0300\u0301" * 20)], [("D02", "block", f"{PAN}/sku")]),
-    "D02 an approver who reads backwards": (
-        [("/approval/approvedBy", "ops\u202e moc.elpam")],
-        [("D02", "block", "/approval/approvedBy")],
-    ),
+    "D02 an invisible filler": block(f"{UNIT}/parties/buyer/address/city", to="Buffalo\u3164"),
+    "D02 marks piled on a letter": block(f"{PAN}/sku", to="PAN-Z" + "\u0300\u0301" * 20),
+    "D02 an approver who reads backwards": block("/approval/approvedBy", to="ops\u202e moc.elpam"),
 }
+INTAKE = name_rules(_INTAKE)
 
 SPECIFIC_DESCRIPTIONS: dict[str, list[tuple[str, Any]]] = {
     "discounts and charges in English, with names of places and brands": [

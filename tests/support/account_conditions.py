@@ -11,17 +11,7 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Any, Final
 
-from sqlalchemy import (
-    Connection,
-    Delete,
-    Engine,
-    PrimaryKeyConstraint,
-    Select,
-    Table,
-    UniqueConstraint,
-    Update,
-    event,
-)
+from sqlalchemy import Connection, Delete, Engine, PrimaryKeyConstraint, Select, Table, UniqueConstraint, Update, event
 from sqlalchemy.dialects.sqlite import dialect
 from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import BinaryExpression, BooleanClauseList, Grouping, Tuple

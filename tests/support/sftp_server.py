@@ -66,11 +66,7 @@ class SftpServer:
     def endpoint(self, folder: str = "", *, pinned: asyncssh.SSHKey | None = None) -> dict[str, Any]:
         """Return the endpoint as a partner registers it, without a credential."""
         key = (pinned or self.host_key).export_public_key().decode().strip()
-        return {
-            "channel": "sftp",
-            "address": f"sftp://{USERNAME}@127.0.0.1:{self.port}{folder}",
-            "hostKeys": [key],
-        }
+        return {"channel": "sftp", "address": f"sftp://{USERNAME}@127.0.0.1:{self.port}{folder}", "hostKeys": [key]}
 
     def target(
         self, folder: str = "", *, pinned: asyncssh.SSHKey | None = None, credential: str | None = PASSWORD

@@ -38,10 +38,7 @@ def import_table(runtime: Runtime, path: Path, first_day: date, last_day: date |
 
 
 def import_revision(
-    runtime: Runtime,
-    path: Path = REVISION_6,
-    first_day: date = date(2026, 1, 1),
-    last_day: date | None = None,
+    runtime: Runtime, path: Path = REVISION_6, first_day: date = date(2026, 1, 1), last_day: date | None = None
 ) -> TariffEdition:
     """Import an edition and return it."""
     return import_edition(

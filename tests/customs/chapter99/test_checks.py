@@ -38,130 +38,101 @@ EXEMPT = heading("9903.05.86", "0")
 BREACHES: dict[str, tuple[Changes, list[tuple[str, str, str]]]] = {
     "V11 the tier of another list": (
         [(f"{STACK}/1", heading("9903.82.02", "50"))],
-        [("V11", "block", f"{STACK}/1/heading")],
-    ),
+        [("V11", "block", f"{STACK}/1/heading")]),
     "V11 the lower tier on an article of steel, read at first hand": (
         with_goods("7208390015", FREE, heading("9903.82.09"), metals=[steel()]),
-        [("V11", "block", f"{STACK}/1/heading")],
-    ),
+        [("V11", "block", f"{STACK}/1/heading")]),
     "V11 no metal at all, on a pan of steel": (
         [(f"{STACK}/1", heading("9903.82.01", "0"))],
-        [("V11", "block", f"{STACK}/1/heading")],
-    ),
+        [("V11", "block", f"{STACK}/1/heading")]),
     "V11 equipment of partners, transcribed, for what confirmed law demands": (
         [(f"{STACK}/1", heading("9903.82.22", "15"))],
-        [("V11", "block", f"{STACK}/1/heading")],
-    ),
+        [("V11", "block", f"{STACK}/1/heading")]),
     "V11 parts for equipment, heard of, for what confirmed law demands": (
         [(f"{STACK}/1", heading("9903.82.25", "15"))],
-        [("V11", "block", f"{STACK}/1/heading")],
-    ),
+        [("V11", "block", f"{STACK}/1/heading")]),
     "V11 Russian aluminum on a pan of Canadian steel": (
         [(f"{STACK}/1", heading("9903.85.68", "200"))],
-        [("V11", "block", f"{STACK}/1/heading")],
-    ),
+        [("V11", "block", f"{STACK}/1/heading")]),
     "V11 no metal at all, beside the heading that is demanded": (
         [(STACK, [FREE, heading("9903.82.01", "0"), heading("9903.82.09")])],
-        [("V11", "block", f"{STACK}/1/heading")],
-    ),
+        [("V11", "block", f"{STACK}/1/heading")]),
     "V11 no metal at all, where a transcription put the goods on the list": (
         with_goods("9403200075", FREE, heading("9903.03.14", "50"), heading("9903.82.01", "0"), metals=[steel()]),
-        [("V11", "warn", f"{STACK}/2/heading")],
-    ),
+        [("V11", "warn", f"{STACK}/2/heading")]),
     "V11 an exclusion without a row for China's list": (
         [(f"{BAG}/treatment/chapter99/0", heading("9903.88.67", "0"))],
-        [("V11", "warn", f"{BAG}/treatment/chapter99")],
-    ),
+        [("V11", "warn", f"{BAG}/treatment/chapter99")]),
     "V11 a metals heading on a code of no list": (
         [(f"{SHIRT}/treatment/chapter99/-", heading("9903.82.09"))],
-        [("V11", "warn", f"{SHIRT}/treatment/chapter99/1/heading")],
-    ),
+        [("V11", "warn", f"{SHIRT}/treatment/chapter99/1/heading")]),
     "V11 a British heading on Canadian goods": (
         [(f"{STACK}/1", heading("9903.82.05", "15"))],
-        [("V11", "block", f"{STACK}/1/heading")],
-    ),
+        [("V11", "block", f"{STACK}/1/heading")]),
     "V11 forced labor of another country": (
         [(f"{BAG}/treatment/chapter99/1", heading("9903.05.29", "10"))],
-        [("V11", "warn", f"{BAG}/treatment/chapter99/1/heading")],
-    ),
+        [("V11", "warn", f"{BAG}/treatment/chapter99/1/heading")]),
     "V11 the wrong list of China": (
         [(f"{BAG}/treatment/chapter99/0", heading("9903.88.15", "7.5"))],
-        [("V11", "block", f"{BAG}/treatment/chapter99/0/heading")],
-    ),
+        [("V11", "block", f"{BAG}/treatment/chapter99/0/heading")]),
     "V11 China's list is missing": (
         [(f"{BAG}/treatment/chapter99", [heading("9903.05.31", "12.5")])],
-        [("V11", "block", f"{BAG}/treatment/chapter99")],
-    ),
+        [("V11", "block", f"{BAG}/treatment/chapter99")]),
     "V11 an exclusion after its end": (
         [(f"{BAG}/treatment/chapter99/0", heading("9903.88.69", "0"))],
-        [("V11", "block", f"{BAG}/treatment/chapter99/0/heading")],
-    ),
+        [("V11", "block", f"{BAG}/treatment/chapter99/0/heading")]),
     "V11 a metals heading of before April": (
         [(f"{STACK}/1", heading("9903.81.91", "50"))],
-        [("V11", "block", f"{STACK}/1/heading"), ("V11", "block", STACK)],
-    ),
+        [("V11", "block", f"{STACK}/1/heading"), ("V11", "block", STACK)]),
     "V11 232 before 301": ([(STACK, [heading("9903.82.09"), FREE])], [("V11", "warn", f"{STACK}/1/heading")]),
     "V11 338 behind 232": (
         with_goods("9403200075", FREE, heading("9903.82.09"), heading("9903.03.14", "50"), metals=[steel()]),
-        [("V11", "warn", f"{STACK}/2/heading")],
-    ),
+        [("V11", "warn", f"{STACK}/2/heading")]),
     "V11 a rate of another day": ([(f"{STACK}/1/ratePercent", "50")], [("V11", "warn", f"{STACK}/1/ratePercent")]),
     "V11 338's carve-out without dairy": (
         with_goods("9403200075", FREE, heading("9903.03.15", "0"), heading("9903.82.09"), metals=[steel()]),
-        [("V11", "warn", f"{STACK}/1/heading")],
-    ),
+        [("V11", "warn", f"{STACK}/1/heading")]),
     "V11 one of two is missing, and one applies": (
         with_goods("8428700000", FREE, metals=[steel()]),
-        [("V11", "block", STACK)],
-    ),
+        [("V11", "block", STACK)]),
     "V11 the content of a loader twice": (
         [
             *with_goods("8429515090", FREE, heading("9903.82.20"), heading("9903.82.20"), metals=[steel()]),
             (f"{PAN}/spi", "S"),
         ],
-        [("V11", "block", f"{STACK}/2/heading")],
-    ),
+        [("V11", "block", f"{STACK}/2/heading")]),
     "V11 an unknown heading": (
         [(f"{BAG}/treatment/chapter99/-", heading("9903.99.99"))],
-        [("V11", "note", f"{BAG}/treatment/chapter99/2/heading")],
-    ),
+        [("V11", "note", f"{BAG}/treatment/chapter99/2/heading")]),
     "V11 forced labor on goods of its list": (
         with_goods("0901110015", TEN),
-        [("V11", "warn", f"{STACK}/0/heading")],
-    ),
+        [("V11", "warn", f"{STACK}/0/heading")]),
     "V11 a part that may be one of a vehicle": (with_goods("8708304000", TEN), [("V11", "warn", STACK)]),
     "V11 a medicament that may be a patented one": (with_goods("3004909276", EXEMPT), [("V11", "warn", STACK)]),
     "V11 two headings of pharmaceuticals": (
         with_goods("3004909276", EXEMPT, heading("9903.04.67", "0"), heading("9903.04.69", "0")),
-        [("V11", "warn", f"{STACK}/2/heading")],
-    ),
+        [("V11", "warn", f"{STACK}/2/heading")]),
     "V11 certified parts of a chapter of metals, and the metals forgotten": (
         with_goods("7318155000", FREE, heading("9903.94.07"), metals=[steel()]),
-        [("V11", "warn", f"{STACK}/1/heading"), ("V11", "block", STACK)],
-    ),
+        [("V11", "warn", f"{STACK}/1/heading"), ("V11", "block", STACK)]),
     "V11 certified parts that are on the list of parts": (
         with_goods("8708305040", FREE, heading("9903.94.07"), heading("9903.74.11", "0")),
-        [("V11", "warn", f"{STACK}/1/heading")],
-    ),
+        [("V11", "warn", f"{STACK}/1/heading")]),
     "V09 US metal without its share": (
         [(f"{STACK}/1", heading("9903.82.06", "10"))],
-        [("V09", "warn", f"{PAN}/treatment/section232")],
-    ),
+        [("V09", "warn", f"{PAN}/treatment/section232")]),
     "V09 an article of steel of unknown origin": (
         with_goods("7208390015", FREE, heading("9903.82.02", "50"), metals=[steel(countryOfMeltAndPour="OTH")]),
-        [("V09", "warn", f"{PAN}/treatment/section232/0/countryOfMeltAndPour")],
-    ),
+        [("V09", "warn", f"{PAN}/treatment/section232/0/countryOfMeltAndPour")]),
     "V13 a listed candle without 338": (with_goods("3406000000", TEN), [("V13", "warn", STACK)]),
     "V13 a mattress that came on the list in September": (with_goods("9404210013", TEN), [("V13", "warn", STACK)]),
     "V13 whey": (with_goods("0404101100", TEN, heading("9903.03.13", "50")), [("V13", "warn", f"{PAN}/htsCode")]),
     "V13 a large motorcycle": (
         with_goods("8711500060", TEN, heading("9903.03.14", "50")),
-        [("V13", "warn", f"{PAN}/htsCode")],
-    ),
+        [("V13", "warn", f"{PAN}/htsCode")]),
     "V13 beer, if it is packaged": (
         with_goods("2203000030", TEN, heading("9903.03.12", "50")),
-        [("V13", "warn", f"{PAN}/htsCode")],
-    ),
+        [("V13", "warn", f"{PAN}/htsCode")]),
 }  # fmt: skip
 
 
@@ -363,10 +334,9 @@ def test_copper_wire_needs_smelt_and_cast_by_own_rule(on: str, severities: list[
     wire = with_goods("8544429090", FREE, heading("9903.82.09"), metals=[metal_row("copper", "3.200")])
     asked = [item for item in list_findings(with_changes(*enter_on(on), *wire)) if item[0] == "V09"]
     assert [severity for _, severity, _ in asked] == severities
-    assert [pointer.rpartition("/")[2] for _, _, pointer in asked] == [
-        "primaryCountryOfSmelt",
-        "countryOfCast",
-    ][: len(severities)]
+    assert [pointer.rpartition("/")[2] for _, _, pointer in asked] == ["primaryCountryOfSmelt", "countryOfCast"][
+        : len(severities)
+    ]
 
 
 def test_other_copper_needs_only_weight() -> None:

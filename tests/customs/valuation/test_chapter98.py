@@ -171,8 +171,7 @@ def test_rate_on_an_unknown_quantity_names_it() -> None:
         (divided_unit("9802.00.50", "280.00", "10.00"), "2%", "chapter 98 divides the value, and the filer decides"),
         (
             divided_unit("9802.00.50", "280.00", "20.00", currency="CAD"), "2%",
-            "chapter 98 divides the value, and the filer decides",
-        ),
+            "chapter 98 divides the value, and the filer decides"),
         (divided_unit("9802.00.50", "280.00", "20.00"), None, "look the rate up in the tariff"),
         (divided_unit("9802.00.50", "280.00", "20.00"), "See 9903.01", "check: a person must read the rate"),
     ],

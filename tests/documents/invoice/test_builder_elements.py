@@ -37,42 +37,34 @@ ELEMENTS: dict[str, tuple[Sequence[str], Sequence[str]]] = {
     "141.86(a)(10) origin": (["7323.93.0045 CN"], ["CN"]),
     "141.86(a)(11) assists": (
         ["ASSISTS Declared", "Die lent by the buyer assist, not in the total 350.00", "Drawings assist, not in the total not stated"],
-        ["declared", "Die lent by the buyer", "350", "Drawings"],
-    ),
+        ["declared", "Die lent by the buyer", "350", "Drawings"]),
     "141.86(b) how unsold goods of another maker were bought": (
         ["bought: 2026-03-02, Foshan, of the maker, at CNY 80.00 each"],
-        ["2026-03-02, Foshan, of the maker, at CNY 80.00 each"],
-    ),
+        ["2026-03-02, Foshan, of the maker, at CNY 80.00 each"]),
     "141.86(g) discounts of the invoice": (["Early order −12.50"], ["Early order"]),  # noqa: RUF001
     "141.86(g) discounts from the list price": (
         ["list price: 30.00", "trade discount: 16.67 % of the list price"],
-        ["30.00", "16.67 % of the list price"],
-    ),
+        ["30.00", "16.67 % of the list price"]),
     "141.86(j) responsible employee": (
         ["RESPONSIBLE EMPLOYEE OF THE EXPORTER Export desk Trade compliance"],
-        ["Export desk", "compliance@maple-goods.example"],
-    ),
+        ["Export desk", "compliance@maple-goods.example"]),
     "142.6(a) classification": (["7323.93.0045"], ["7323930045"]),
     "142.6(a) manufacturer with address": (
         ["CNFOSHOU88FOS", "88 Jihua Road, Foshan GD 528000, CN"],
-        ["CNFOSHOU88FOS", "88 Jihua Road", "528000"],
-    ),
+        ["CNFOSHOU88FOS", "88 Jihua Road", "528000"]),
     "importer of record": (["IMPORTER OF RECORD", "Importer number 12-3456789XX"], ["12-3456789XX"]),
     "related parties": (["RELATED PARTIES Yes"], []),
     "terms of sale": (["INCOTERMS 2020 DAP Buffalo NY", "PAYMENT Net 30 days"], ["DAP", "Net 30 days"]),
     "182 appendix A: certifier": (
         ["Certifier: 1 Origin Street, Toronto ON M5J 2M2, CA, Origin desk, +1 416 555 0199"],
-        ["exporter", "1 Origin Street", "Origin desk", "+1 416 555 0199"],
-    ),
+        ["exporter", "1 Origin Street", "Origin desk", "+1 416 555 0199"]),
     "182 appendix A: producer and importer": (
         ["Producer: Maple Foundry Ltd, 2 Origin Street", "Importer: Lakeside Kitchen Supply Inc., 45 Delaware"],
-        ["Maple Foundry Ltd", "2 Origin Street", "Lakeside Kitchen Supply Inc."],
-    ),
+        ["Maple Foundry Ltd", "2 Origin Street", "Lakeside Kitchen Supply Inc."]),
     "182 appendix A: goods": (["Goods: 7323.93 Pots of stainless steel"], ["Pots of stainless steel"]),
     "182 appendix A: criterion, period, signature": (
         ["criterion B", "signed 2026-01-02", "blanket period 2026-01-01 to 2026-12-31"],
-        ["2026-01-02", "2026-01-01", "2026-12-31"],
-    ),
+        ["2026-01-02", "2026-01-01", "2026-12-31"]),
     "preference": (["SPI S USMCA certificate CERT-1", "criterion B"], ["CERT-1"]),
 }  # fmt: skip
 

@@ -59,20 +59,16 @@ def parsers(folder: Path) -> dict[str, Parser]:
         "plan": (_json("plan"), lambda raw: parse_json(raw, Plan, max_depth=32), (Refused,)),
         "command": (_json("execute-request"), lambda raw: parse_json(raw, ExecuteRequest, max_depth=32), (Refused,)),
         "acknowledgement": (
-            _json("acknowledgement"), lambda raw: parse_json(raw, AcknowledgementBody, max_depth=32), (Refused,),
-        ),
+            _json("acknowledgement"), lambda raw: parse_json(raw, AcknowledgementBody, max_depth=32), (Refused,)),
         "answer by queue or file": (
-            _json("acknowledgement", **SENT), lambda raw: parse_json(raw, SentAcknowledgement, max_depth=32), (Refused,),
-        ),
+            _json("acknowledgement", **SENT), lambda raw: parse_json(raw, SentAcknowledgement, max_depth=32), (Refused,)),
         "answer of an endpoint": (
             _json("handoff-status"),
             lambda raw: borderbuddy._parse_contract(HandoffStatus, raw),
-            (ChannelUnavailable,),
-        ),
+            (ChannelUnavailable,)),
         "CloudEvent": (_json("exports.handoff.ready.v1"), _parse_event, (InvalidRequest,)),
         "rules": (
-            (ROOT / "config/rules/mid.yaml").read_bytes()[:1500], lambda raw: _rules(raw, folder), (),
-        ),
+            (ROOT / "config/rules/mid.yaml").read_bytes()[:1500], lambda raw: _rules(raw, folder), ()),
         "cursor": (b"ZXhwXzAx", lambda raw: queries._decode_cursor(raw.decode("latin-1")), (Refused,)),
         "key": (b"exp_live_", lambda raw: parse_key_id(raw.decode("latin-1")), (Refused,)),
     }  # fmt: skip

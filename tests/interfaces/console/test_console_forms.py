@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, Final
 
@@ -46,22 +45,20 @@ OPERATE: Final = ("admin", "operate")
 NOISE: Final = frozenset({"last_used_at", "used_at"})
 
 
-@dataclass(frozen=True)
 class Press:
     """A form: the page that has it, its address, who may send it, and the table and the act that it then writes."""
 
-    page: str
-    action: str
-    roles: Sequence[str]
-    table: str
-    act: str | None
-    fields: Mapping[str, str] = field(default_factory=dict)
+    def __init__(
+        self, page: str, action: str, roles: Sequence[str], table: str, act: str | None, fields: Any = None
+    ) -> None:
+        self.page, self.action, self.roles, self.table, self.act = page, action or page, roles, table, act
+        self.fields: Mapping[str, str] = fields or {}
 
 
 PAPER: Final = test_print_settings.PAGE
-#: route -> its form; names in braces are ids of the world that `build_world` makes. In order: a press may need the last.
-PRESSES: Final[Mapping[str, Press]] = {
-    "/console/exports/filters": Press(
+#: The forms; names in braces are ids of the world that `build_world` makes. In order: a press may need the last.
+_PRESSES: Final = (
+    Press(
         "/console/exports?outcome=rejected",
         "/console/exports/filters?outcome=rejected",
         OPERATE,
@@ -69,22 +66,14 @@ PRESSES: Final[Mapping[str, Press]] = {
         None,
         {"name": "Mine"},
     ),
-    "/console/deliveries/{id}/resend": Press(
+    Press(
         "/console/deliveries/{letter}", "/console/deliveries/{letter}/resend", OPERATE, "deliveries", "delivery_resent"
     ),
-    "/console/partners/{id}/activate": Press(
-        "/console/partners/wh_new", "/console/partners/wh_new/activate", ADMIN, "partners", "partner_activated"
-    ),
-    "/console/partners/{id}/pause": Press(
-        "/console/partners/wh_new", "/console/partners/wh_new/pause", ADMIN, "partners", "partner_paused"
-    ),
-    "/console/partners/{id}/resume": Press(
-        "/console/partners/wh_new", "/console/partners/wh_new/resume", ADMIN, "partners", "partner_resumed"
-    ),
-    "/console/partners/{id}/test": Press(
-        "/console/partners/wh_hook", "/console/partners/wh_hook/test", ADMIN, "connection_tests", "partner_tested"
-    ),
-    "/console/partners/{id}/replay": Press(
+    Press("/console/partners/wh_new", "/console/partners/wh_new/activate", ADMIN, "partners", "partner_activated"),
+    Press("/console/partners/wh_new", "/console/partners/wh_new/pause", ADMIN, "partners", "partner_paused"),
+    Press("/console/partners/wh_new", "/console/partners/wh_new/resume", ADMIN, "partners", "partner_resumed"),
+    Press("/console/partners/wh_hook", "/console/partners/wh_hook/test", ADMIN, "connection_tests", "partner_tested"),
+    Press(
         "/console/partners/{broker}",
         "/console/partners/{broker}/replay",
         OPERATE,
@@ -92,36 +81,17 @@ PRESSES: Final[Mapping[str, Press]] = {
         "deliveries_replayed",
         {"since": "2026-01-01T00:00"},
     ),
-    "/console/partners/{id}/settings": Press(
-        "/console/partners/wh_hook/settings",
-        "/console/partners/wh_hook/settings",
-        ADMIN,
-        "partners",
-        "partner_changed",
-        {"name": "Another name"},
-    ),
-    "/console/partners/{id}/secret": Press(
-        "/console/partners/wh_hook/secret",
-        "/console/partners/wh_hook/secret",
-        ADMIN,
-        "partner_secrets",
-        "signing_secret_rotated",
-    ),
-    "/console/partners/{id}/portal-links": Press(
-        "/console/partners/wh_hook/portal-links",
-        "/console/partners/wh_hook/portal-links",
-        ADMIN,
-        "portal_links",
-        "portal_link_created",
-    ),
-    "/console/partners/{id}/portal-links/revoke": Press(
+    Press("/console/partners/wh_hook/settings", "", ADMIN, "partners", "partner_changed", {"name": "Another name"}),
+    Press("/console/partners/wh_hook/secret", "", ADMIN, "partner_secrets", "signing_secret_rotated"),
+    Press("/console/partners/wh_hook/portal-links", "", ADMIN, "portal_links", "portal_link_created"),
+    Press(
         "/console/partners/wh_hook/portal-links",
         "/console/partners/wh_hook/portal-links/revoke",
         ADMIN,
         "portal_links",
         "portal_link_revoked",
     ),
-    "/console/keys": Press(
+    Press(
         "/console/keys/new",
         "/console/keys",
         ADMIN,
@@ -129,13 +99,9 @@ PRESSES: Final[Mapping[str, Press]] = {
         "key_created",
         {"name": "A key", "mode": "live", "role": "read"},
     ),
-    "/console/keys/{id}/rotate": Press(
-        "/console/keys/{key}/rotate", "/console/keys/{key}/rotate", ADMIN, "api_keys", "key_rotated"
-    ),
-    "/console/keys/{id}/revoke": Press(
-        "/console/keys/{key}/revoke", "/console/keys/{key}/revoke", ADMIN, "api_keys", "key_revoked"
-    ),
-    "/console/waivers": Press(
+    Press("/console/keys/{key}/rotate", "", ADMIN, "api_keys", "key_rotated"),
+    Press("/console/keys/{key}/revoke", "", ADMIN, "api_keys", "key_revoked"),
+    Press(
         "/console/waivers/new",
         "/console/waivers",
         ADMIN,
@@ -143,11 +109,9 @@ PRESSES: Final[Mapping[str, Press]] = {
         "waiver_granted",
         {"rule": "V17", "reason": "On the bill"},
     ),
-    "/console/waivers/{id}/revoke": Press(
-        "/console/waivers/{waiver}", "/console/waivers/{waiver}/revoke", ADMIN, "waivers", "waiver_revoked"
-    ),
-    PAPER: Press(PAPER, PAPER, ADMIN, "accounts", "languages_changed", {"french": "yes"}),
-    "/console/holds": Press(
+    Press("/console/waivers/{waiver}", "/console/waivers/{waiver}/revoke", ADMIN, "waivers", "waiver_revoked"),
+    Press(PAPER, "", ADMIN, "accounts", "languages_changed", {"french": "yes"}),
+    Press(
         "/console/holds/new",
         "/console/holds",
         ADMIN,
@@ -155,18 +119,16 @@ PRESSES: Final[Mapping[str, Press]] = {
         "hold_placed",
         {"scope": "account", "reason": "An audit"},
     ),
-    "/console/holds/{id}/release": Press(
-        "/console/holds/{hold}/release", "/console/holds/{hold}/release", ADMIN, "legal_holds", "hold_released"
-    ),
-    "/console/people": Press(
+    Press("/console/holds/{hold}/release", "", ADMIN, "legal_holds", "hold_released"),
+    Press(
         "/console/people",
-        "/console/people",
+        "",
         ADMIN,
         "people",
         "person_invited",
         {"email": "new@maple.example", "name": "New", "role": "read"},
     ),
-    "/console/people/{id}/roles": Press(
+    Press(
         "/console/people/{person}",
         "/console/people/{person}/roles",
         ADMIN,
@@ -174,16 +136,12 @@ PRESSES: Final[Mapping[str, Press]] = {
         "roles_changed",
         {"role": "operate"},
     ),
-    "/console/people/{id}/link": Press(
-        "/console/people/{person}", "/console/people/{person}/link", ADMIN, "one_time_links", "link_created"
-    ),
-    "/console/people/sessions/{id}/end": Press(
-        "/console/people", "/console/people/sessions/{session}/end", ADMIN, "sessions", "session_ended"
-    ),
-    "/console/people/{id}/remove": Press(
-        "/console/people/{person}", "/console/people/{person}/remove", ADMIN, "memberships", "person_removed"
-    ),
-}
+    Press("/console/people/{person}", "/console/people/{person}/link", ADMIN, "one_time_links", "link_created"),
+    Press("/console/people", "/console/people/sessions/{session}/end", ADMIN, "sessions", "session_ended"),
+    Press("/console/people/{person}", "/console/people/{person}/remove", ADMIN, "memberships", "person_removed"),
+)
+#: route -> its form
+PRESSES: Final = {re.sub(r"\{\w+\}|wh_new|wh_hook", "{id}", each.action.split("?")[0]): each for each in _PRESSES}
 
 Test = Callable[..., object]
 OF_LOGO: Final[Sequence[Test]] = [

@@ -56,19 +56,16 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
     "words": (lambda s: s.update(title="New", description="Other words"), "", ""),
     "member removed": (lambda s: s["properties"].pop("note"), "/note: is no longer there", "/note: is no longer taken"),
     "required member removed": (
-        lambda s: (s["properties"].pop("id"), s["required"].remove("id")), "/id: is no longer always there", "/id: is no longer taken",
-    ),
+        lambda s: (s["properties"].pop("id"), s["required"].remove("id")), "/id: is no longer always there", "/id: is no longer taken"),
     "member of a line removed": (lambda s: line(s)["properties"].pop("within"), "/lines/[]/within: is no longer there", "/lines/[]/within: is no longer taken"),
     "member renamed": (
-        lambda s: s["properties"].update(remark=s["properties"].pop("note")), "/note: is no longer there", "/note: is no longer taken",
-    ),
+        lambda s: s["properties"].update(remark=s["properties"].pop("note")), "/note: is no longer there", "/note: is no longer taken"),
     "member newly required": (lambda s: s["required"].append("note"), "", "/note: is now required"),
     "member no longer required": (lambda s: s["required"].remove("state"), "/state: is no longer always there", ""),
     "new member": (lambda s: s["properties"].update(extra={"type": "string"}), "/extra: is new, and the published schema is closed", ""),
     "new required member": (
         lambda s: (s["properties"].update(extra={"type": "string"}), s["required"].append("extra")),
-        "/extra: is new, and the published schema is closed", "/extra: is now required",
-    ),
+        "/extra: is new, and the published schema is closed", "/extra: is now required"),
     "value added": (lambda s: s["properties"]["state"]["enum"].append("ajar"), '/state: may now be "ajar"', ""),
     "value removed": (lambda s: s["properties"]["state"]["enum"].remove("shut"), "", '/state: may no longer be "shut"'),
     "values let go": (lambda s: s["properties"]["state"].pop("enum"), "/state: was one of a list, is now any value", ""),
@@ -88,8 +85,7 @@ CHANGES: dict[str, tuple[Change, str, str]] = {
     "opened": (lambda s: s.pop("additionalProperties"), "/: was closed, is now open", ""),
     "members of another kind": (
         lambda s: s["properties"]["weights"].update(additionalProperties={"type": "integer"}),
-        "/weights/*: was of type string, is now of type integer", "/weights/*: was of type string, is now of type integer",
-    ),
+        "/weights/*: was of type string, is now of type integer", "/weights/*: was of type string, is now of type integer"),
     "another default": (lambda s: s["properties"]["count"].update(default=2), "", "/count: left out, it meant 1"),
     "unknown keyword": (lambda s: s["properties"]["id"].update(dependentRequired={}), "/id: differs in dependentRequired", "/id: differs in dependentRequired"),
 }  # fmt: skip

@@ -52,12 +52,7 @@ def client(harness: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> httpx.Client
     with tenancy.account_scope(ALL_ACCOUNTS):
         for number in range(ROWS - 1):  # the administrator is one of the people
             people.invite_person(
-                harness.runtime,
-                factories.ACCOUNT,
-                "cli",
-                email=f"p{number}@maple.example",
-                roles=["read"],
-                mode="live",
+                harness.runtime, factories.ACCOUNT, "cli", email=f"p{number}@maple.example", roles=["read"], mode="live"
             )
     return signed_in
 

@@ -101,8 +101,7 @@ def build_unit_invoice(unit: Unit) -> Invoice:
         InvoiceFacts(
             batch_id="batch_1", account_id="acc_demo", plan_hash="sha256:" + "1" * 64, revision=1,
             package_number="CP-000001", ruleset_id="us-1", ruleset_as_of=TODAY, ssccs={}, line_digests=digests,
-            unit_digest=treatment.unit_digest(digests), treatment_digest="sha256:" + "2" * 64, words=rule_words(), test=False,
-        ),
+            unit_digest=treatment.unit_digest(digests), treatment_digest="sha256:" + "2" * 64, words=rule_words(), test=False),
     )  # fmt: skip
 
 
