@@ -14,6 +14,8 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+import pytest
+
 from tests.architecture.sources import ROOT, SOURCE_FOLDERS, find_calls, list_sources, locate, name_of, parse_source
 from tests.support.tables import table
 
@@ -52,6 +54,7 @@ def run_semgrep(*paths: str) -> Any:
     return json.loads(subprocess.run(scan, cwd=ROOT, capture_output=True, text=True, check=False).stdout)
 
 
+@pytest.mark.system
 def test_bandit_findings_all_have_a_reason() -> None:
     report = run_semgrep(*SOURCE_FOLDERS)
     assert report["errors"] == []

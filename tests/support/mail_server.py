@@ -98,6 +98,7 @@ class MailServer:
         self.dropped: list[Mail] = []
         self.signed_in: list[str] = []
         self.connections = 0
+        self._connected: list[SMTP] = []
         self.script = script or Script()
         secured: dict[str, Any] = {"ssl_context": tls} if implicit else {"tls_context": tls}
         if tls is not None:
@@ -111,12 +112,21 @@ class MailServer:
         return self
 
     def __exit__(self, *_: object) -> None:
+        # The loop ends at once: a connection that is open then would be reported in another test.
+        asyncio.run_coroutine_threadsafe(self._disconnect(), self._controller.loop).result(60)
         self._controller.stop()
+
+    async def _disconnect(self) -> None:
+        for each in self._connected:
+            if each.transport is not None:
+                each.transport.close()
+        await asyncio.sleep(0)  # the loop closes them in its next turn
 
     async def handle_EHLO(  # noqa: N802 - aiosmtpd's name
         self, server: SMTP, session: Session, envelope: Envelope, hostname: str, answers: list[str]
     ) -> list[str]:
         self.connections += 1
+        self._connected.append(server)
         session.host_name = hostname
         return answers
 

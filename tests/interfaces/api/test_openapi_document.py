@@ -195,6 +195,7 @@ def lint_by_spectral(document: dict[str, Any], folder: Path) -> list[str]:
     return [f"{each['code']}: {each['path']}" for each in report]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("lint_document", [lint_by_redocly, lint_by_spectral])
 def test_linters_find_nothing_but_what_is_wrong(lint_document: Any, document: dict[str, Any], tmp_path: Path) -> None:
     assert lint_document(document, tmp_path) == []
