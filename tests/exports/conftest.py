@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.workflow.conftest import make_workflow, workflow
+from tests.workflow.conftest import make_workflow, workflow, workflow_on_both
 
-__all__ = ["make_workflow", "workflow"]
+__all__ = ["make_workflow", "workflow", "workflow_on_both"]

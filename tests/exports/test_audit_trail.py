@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -23,12 +22,6 @@ from tests.workflow.conftest import WorkflowHarness
 pytestmark = pytest.mark.databases
 
 _ACTS = table(Act)
-
-
-@pytest.fixture
-def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
-    """A workflow harness on each of the databases."""
-    return make_workflow(database_url)
 
 
 def record(workflow: WorkflowHarness, action: Action = Action.SIGNED_IN, actor: str = "per_1", **detail: Any) -> None:

@@ -48,12 +48,6 @@ class CrashError(Exception):
     """Stands for the end of the process."""
 
 
-@pytest.fixture
-def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
-    """A workflow harness on each of the databases."""
-    return make_workflow(database_url)
-
-
 def prepare_cancel(workflow: WorkflowHarness) -> Press:
     export_id = workflow.accept().export_id
     return lambda: cancel_export(workflow.runtime, factories.ACCOUNT, export_id, PERSON)

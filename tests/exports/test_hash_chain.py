@@ -39,12 +39,6 @@ JSON = st.recursive(
 )  # fmt: skip
 
 
-@pytest.fixture
-def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
-    """A workflow harness on each of the databases."""
-    return make_workflow(database_url)
-
-
 @given(st.dictionaries(st.text(st.characters(codec="utf-8")), JSON, max_size=5))
 def test_canonical_bytes_equal_rfc_8785(value: dict[str, Any]) -> None:
     assert canonical_bytes(value) == rfc8785.dumps(value)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from tests.workflow.conftest import failing_queues, make_workflow, workflow
+from tests.workflow.conftest import failing_queues, make_workflow, workflow, workflow_on_both
 
-__all__ = ["failing_queues", "make_workflow", "workflow"]
+__all__ = ["failing_queues", "make_workflow", "workflow", "workflow_on_both"]

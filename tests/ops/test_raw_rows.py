@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,13 +21,6 @@ from tests.ops.tampering import open_unguarded
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import deliver_all, execute_export
-
-
-@pytest.fixture
-def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
-    """Return a workflow harness on each database."""
-    return make_workflow(database_url)
-
 
 #: Bytes that are not UTF-8, stored as text.
 NO_TEXT = sa.text("CAST(x'ff' AS TEXT)")

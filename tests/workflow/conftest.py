@@ -203,6 +203,12 @@ def workflow(make_workflow: Callable[[str], WorkflowHarness], sqlite_url: str) -
     return make_workflow(sqlite_url)
 
 
+@pytest.fixture
+def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
+    """A workflow harness on each of the databases."""
+    return make_workflow(database_url)
+
+
 Answers = Callable[[Exception], AbstractContextManager[None]]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
@@ -32,12 +31,6 @@ from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export, make_amendment
 
 KEY = "key_person"
-
-
-@pytest.fixture
-def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
-    """Return a workflow harness on each database."""
-    return make_workflow(database_url)
 
 
 def answer(workflow: WorkflowHarness, export_id: str, answer_id: str, status: str) -> None:

@@ -21,12 +21,6 @@ from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export, make_amendment
 
 
-@pytest.fixture
-def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
-    """A workflow harness on each of the databases."""
-    return make_workflow(database_url)
-
-
 def count_late(workflow: WorkflowHarness) -> tuple[float, list[str]]:
     """Return the gauge's number of overdue handoffs, and the exports listed as overdue."""
     families = {family.name: family for family in WorkCollector(workflow.runtime).collect()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 
 import pytest
@@ -20,12 +19,6 @@ from tests.ops.rebuild.test_rebuild import content, differences, record_answer, 
 from tests.ops.tampering import open_unguarded
 from tests.workflow.conftest import Answers, WorkflowHarness
 from tests.workflow.revisions import execute_export
-
-
-@pytest.fixture
-def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
-    """Return a workflow harness on each database."""
-    return make_workflow(database_url)
 
 
 def read_outcomes(workflow: WorkflowHarness) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -64,12 +63,6 @@ BOOKKEEPING = {
         *("error", "created_at"),
     },
 }
-
-
-@pytest.fixture
-def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
-    """Return a workflow harness on each database."""
-    return make_workflow(database_url)
 
 
 def differences(workflow: WorkflowHarness, export_id: str) -> list[tuple[str, str, list[str]]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -23,12 +22,6 @@ from tests.ops.tampering import open_unguarded
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
 from tests.workflow.revisions import execute_export, list_pending
-
-
-@pytest.fixture
-def workflow_on_both(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
-    """Return a workflow harness on each database."""
-    return make_workflow(database_url)
 
 
 def test_rebuild_without_apply_writes_nothing(workflow: WorkflowHarness) -> None:
