@@ -24,8 +24,7 @@ class DeliverySettings(BaseModel):
         3, description="Threads of a process that send to one destination at a time; always fewer than all"
     )
     delivery_unhealthy_max: Count = Field(
-        4,
-        description="Threads of a process that send to unhealthy destinations, together; at most half of all",
+        4, description="Threads of a process that send to unhealthy destinations, together; at most half of all"
     )
     delivery_batch: Count = Field(500, description="Maximum messages to one recipient in one attempt")
     delivery_schedule_seconds: tuple[Seconds, ...] = Field(
@@ -64,8 +63,7 @@ class DeliverySettings(BaseModel):
         False, description="Whether partners may have loopback or private addresses"
     )
     destination_ports: tuple[Count, ...] = Field(
-        (22, 443, 2022, 2222, 8022, 8443),
-        description="Ports of partners; any if private destinations are allowed",
+        (22, 443, 2022, 2222, 8022, 8443), description="Ports of partners; any if private destinations are allowed"
     )
     borderbuddy_url: str | None = Field(None, description="Endpoint for handoffs on the borderbuddy path")
     borderbuddy_token: SecretStr | None = Field(None, description="Bearer token for that endpoint")

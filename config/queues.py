@@ -95,11 +95,7 @@ def transport_options(settings: Settings, *, producer_only: bool = False) -> dic
         return {}
     if settings.message_broker == "amqp":
         # Closing a connection waits for RabbitMQ's answer; without a timeout it would wait until an alarm of RabbitMQ ends.
-        return {
-            "confirm_publish": True,
-            "read_timeout": ANSWER_SECONDS,
-            "connect_timeout": 0.5 if producer_only else 2,
-        }
+        return {"confirm_publish": True, "read_timeout": ANSWER_SECONDS, "connect_timeout": 0.5 if producer_only else 2}
     # A worker's timeout must exceed the transport's own blocking pop of one second.
     timeout = 0.5 if producer_only else 2
     return {
@@ -152,12 +148,7 @@ def celery_options(settings: Settings) -> dict[str, Any]:
         "task_create_missing_queues": True,
         "task_publish_retry": True,
         # One attempt: with `task_publish_retry: False` a publish hangs for seconds, with this it returns at once (measured).
-        "task_publish_retry_policy": {
-            "max_retries": 0,
-            "interval_start": 0,
-            "interval_step": 0,
-            "interval_max": 0,
-        },
+        "task_publish_retry_policy": {"max_retries": 0, "interval_start": 0, "interval_step": 0, "interval_max": 0},
         "task_routes": "pipeline.workflow.dispatch:route_task",
         "worker_prefetch_multiplier": 1,
         "worker_consumer": "tasks.consumer:Consumer",

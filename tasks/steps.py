@@ -18,12 +18,7 @@ def _run_step(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
     # A worker that does not consume the queue of documents leaves them to the machines that do.
     renders = not {DOCUMENTS, LARGE}.isdisjoint(app.amqp.queues.consume_from)
     result = engine.run_step(
-        process_runtime(),
-        export_id,
-        unit_no,
-        dispatch.step_name(self.name),
-        redelivered=redelivered,
-        renders=renders,
+        process_runtime(), export_id, unit_no, dispatch.step_name(self.name), redelivered=redelivered, renders=renders
     )
     dispatch.continue_chain(self.request, result)
 

@@ -28,16 +28,7 @@ from pipeline.customs import rules_reader
 from pipeline.deliveries import polling
 from pipeline.deliveries.channels.queue import QueueChannel
 from pipeline.deliveries.submissions import overdue
-from pipeline.exports.metrics import (
-    DELIVERY,
-    LAST_SWEEP,
-    OVERDUE,
-    POLL,
-    STEP,
-    SWEEP_ERRORS,
-    SWEEP_SECONDS,
-    SWEPT,
-)
+from pipeline.exports.metrics import DELIVERY, LAST_SWEEP, OVERDUE, POLL, STEP, SWEEP_ERRORS, SWEEP_SECONDS, SWEPT
 from pipeline.ops import queue_samples, work_counts  # noqa: F401 - work_counts imports queue_samples in a call
 from pipeline.ops.stats import rollup
 from pipeline.workflow import clock_check, dispatch, sweeper

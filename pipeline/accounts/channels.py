@@ -279,13 +279,9 @@ CHANNEL_KINDS: Final[Mapping[str, ChannelKind]] = {
             "The partner's software reads your message broker, and binds a queue of its own.",
             QueueEndpoint,
             options=(ChannelOption("--queue", "Deliver to the contract's queues, the default."),),
-            properties=(
-                ("content_type", "application/cloudevents+json"),
-                ("message_id", "{id}"),
-                ("type", "{type}"),
-            ),
+            properties=(("content_type", "application/cloudevents+json"), ("message_id", "{id}"), ("type", "{type}")),
             remedies={
-                "MessageNacked": "a queue of the message broker is full: let its consumer take messages, then resend the message",
+                "MessageNacked": "a queue of the message broker is full: let its consumer take messages, then resend the message"
             },
         ),
         ChannelKind(

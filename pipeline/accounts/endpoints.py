@@ -100,8 +100,7 @@ def _check_address(settings: Settings, channel: ChannelKind, address: str, field
         )
     if port not in settings.destination_ports:
         raise ValidationFailed(
-            f"port {port} is not allowed; use one of {format_ports(settings.destination_ports)}",
-            field=field,
+            f"port {port} is not allowed; use one of {format_ports(settings.destination_ports)}", field=field
         )
     if _is_private(parts.hostname or ""):
         raise ValidationFailed("the address is in a private network; give a public one", field=field)
@@ -115,12 +114,7 @@ def _is_private(host: str) -> bool:
 
 
 def replace_endpoints(
-    session: Session,
-    settings: Settings,
-    account_id: str,
-    partner_id: str,
-    channels: Sequence[Endpoint],
-    default: str,
+    session: Session, settings: Settings, account_id: str, partner_id: str, channels: Sequence[Endpoint], default: str
 ) -> None:
     """Replace the partner's endpoints by these, in the caller's transaction. An empty list means the default endpoint.
 

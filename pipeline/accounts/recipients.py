@@ -259,12 +259,7 @@ def resolve_target(
     reached = None if row.endpoint is None else SealedEndpoint(channel, row.endpoint, row.credential)
     test = test_export or row.partner_test
     target = SealedTarget(
-        account_id,
-        partner_id,
-        test,
-        endpoint=reached,
-        routing_name=row.routing_name,
-        failures=row.failures or 0,
+        account_id, partner_id, test, endpoint=reached, routing_name=row.routing_name, failures=row.failures or 0
     )
     return _add_secrets(session, target, channel)
 

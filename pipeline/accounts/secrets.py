@@ -175,11 +175,7 @@ def load_sealed_secrets(session: Session, account_id: str, partner_id: str) -> l
     """Return the partner's valid secrets, still encrypted, the newest first."""
     found = session.scalars(
         select(col(PartnerSecret.sealed))
-        .where(
-            col(PartnerSecret.account_id) == account_id,
-            col(PartnerSecret.partner_id) == partner_id,
-            _is_valid(),
-        )
+        .where(col(PartnerSecret.account_id) == account_id, col(PartnerSecret.partner_id) == partner_id, _is_valid())
         .order_by(col(PartnerSecret.number).desc())
     )
     return list(found)

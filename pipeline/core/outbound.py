@@ -157,10 +157,7 @@ class _DeadlineStream(NetworkStream):
         self._inner.close()
 
     def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
     ) -> NetworkStream:
         secured = self._inner.start_tls(ssl_context, server_hostname, self._network.remaining())
         return _DeadlineStream(secured, self._network)

@@ -88,15 +88,10 @@ def list_certifications(session: Session, account_id: str, on: date) -> Sequence
     rows = session.execute(
         select(OriginCertification, _has_next())
         .where(
-            col(OriginCertification.account_id) == account_id,
-            col(OriginCertification.sku) != ANY_PRODUCT,
-            ends >= on,
+            col(OriginCertification.account_id) == account_id, col(OriginCertification.sku) != ANY_PRODUCT, ends >= on
         )
         .order_by(
-            ends,
-            col(OriginCertification.sku),
-            col(OriginCertification.hs_code),
-            col(OriginCertification.blanket_from),
+            ends, col(OriginCertification.sku), col(OriginCertification.hs_code), col(OriginCertification.blanket_from)
         )
         .limit(MOST_LISTED)
     )

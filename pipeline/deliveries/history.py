@@ -114,8 +114,7 @@ def load_sent_message(runtime: Runtime, account_id: str, delivery_id: str) -> Se
             body = messages.build_cloud_event(runtime.settings, notification, subject.trace)
         rows = session.execute(
             select(col(Attempt.number), col(Attempt.exchange)).where(
-                col(Attempt.delivery_id) == delivery_id,
-                col(Attempt.number) > delivery.attempts - MAX_ATTEMPTS_SHOWN,
+                col(Attempt.delivery_id) == delivery_id, col(Attempt.number) > delivery.attempts - MAX_ATTEMPTS_SHOWN
             )
         )
         return SentMessage(body, {number: exchange for number, exchange in rows if exchange})

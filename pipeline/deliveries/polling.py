@@ -259,10 +259,7 @@ def _take_submissions(settings: Settings) -> ReturningUpdate[str, str, str]:
 def _is_open(settings: Settings) -> ColumnElement[bool]:
     """Return the condition that a submission was sent and can still be answered."""
     ended = (SubmissionState.PENDING.value, SubmissionState.RELEASED.value)
-    return and_(
-        col(BrokerSubmission.state).not_in(ended),
-        col(BrokerSubmission.updated_at) > _poll_cutoff(settings),
-    )
+    return and_(col(BrokerSubmission.state).not_in(ended), col(BrokerSubmission.updated_at) > _poll_cutoff(settings))
 
 
 def _poll_cutoff(settings: Settings) -> statement_now:

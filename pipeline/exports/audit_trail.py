@@ -92,12 +92,7 @@ _WRITE: Final = insert(table(Act))
 
 
 def record_act(
-    session: Session,
-    account_id: str,
-    actor: str,
-    action: Action,
-    subject: str,
-    detail: Mapping[str, Any] | None = None,
+    session: Session, account_id: str, actor: str, action: Action, subject: str, detail: Mapping[str, Any] | None = None
 ) -> int:
     """Write one act to the account's audit trail, in the transaction of what it changed, and return its number.
 
@@ -158,12 +153,7 @@ class ActFilter:
 
 
 def list_acts(
-    session: Session,
-    account_id: str,
-    filters: ActFilter = ActFilter(),
-    *,
-    before: int | None = None,
-    limit: int = 50,
+    session: Session, account_id: str, filters: ActFilter = ActFilter(), *, before: int | None = None, limit: int = 50
 ) -> ActPage:
     """Return a page of the account's acts, newest first: those with a number below `before`."""
     wanted = [_acts.account_id == account_id, *filters.build_conditions()]

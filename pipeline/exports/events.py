@@ -164,9 +164,7 @@ def append(
         return lock_export(session, export_id)
     types = {each.type for each in events}
     number = _build_number(
-        starts=starts,
-        reopens=not types.isdisjoint(REOPENING),
-        acknowledges=types == {EventType.OUTCOME_ACKNOWLEDGED},
+        starts=starts, reopens=not types.isdisjoint(REOPENING), acknowledges=types == {EventType.OUTCOME_ACKNOWLEDGED}
     )
     row = session.execute(number, {"of_export": export_id, "count": count, "closed": closed_units, "at": at}).one()
     first = row.next_seq - count

@@ -67,8 +67,7 @@ _TAKE_FROM_ACCOUNT: Final = (
     .values(
         packages_numbered=_accounts.packages_numbered + bindparam("packages"),
         ssccs_issued=case(
-            (_accounts.gs1_prefix.is_(None), _accounts.ssccs_issued),
-            else_=_accounts.ssccs_issued + bindparam("ssccs"),
+            (_accounts.gs1_prefix.is_(None), _accounts.ssccs_issued), else_=_accounts.ssccs_issued + bindparam("ssccs")
         ),
     )
     .returning(_accounts.packages_numbered, _accounts.ssccs_issued, _accounts.gs1_prefix)

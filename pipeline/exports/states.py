@@ -114,14 +114,7 @@ class Milestone(StrEnum):
 
 #: The outcomes that need a person.
 NEEDS_PERSON: Final = frozenset(
-    {
-        Outcome.NEEDS_ATTENTION,
-        Outcome.REJECTED,
-        Outcome.QUERY,
-        Outcome.HELD,
-        Outcome.OVERDUE,
-        Outcome.UNDELIVERABLE,
-    }
+    {Outcome.NEEDS_ATTENTION, Outcome.REJECTED, Outcome.QUERY, Outcome.HELD, Outcome.OVERDUE, Outcome.UNDELIVERABLE}
 )
 
 

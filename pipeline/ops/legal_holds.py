@@ -16,13 +16,7 @@ from pipeline.exports.models import Account, Export, LegalHold, PlanSnapshot
 
 
 def place_hold(
-    runtime: Runtime,
-    account_id: str,
-    *,
-    export_id: str | None,
-    reason: str,
-    placed_by: str,
-    actor: str | None = None,
+    runtime: Runtime, account_id: str, *, export_id: str | None, reason: str, placed_by: str, actor: str | None = None
 ) -> LegalHold:
     """Place a hold on an export's whole batch, or on a whole account; raise NotFound, or InvalidState if purged.
 

@@ -162,11 +162,7 @@ def _ended_exports(entered_by: date) -> Select[*tuple[Any, ...]]:
             legal_holds.oldest_hold_of_export(),
         )
         .join(PlanSnapshot, col(Export.plan_id) == _PLAN)
-        .where(
-            col(Export.purged_at).is_(None),
-            col(Export.state).not_in(ACTIVE_STATES),
-            _may_be_entered(entered_by),
-        )
+        .where(col(Export.purged_at).is_(None), col(Export.state).not_in(ACTIVE_STATES), _may_be_entered(entered_by))
     )
 
 
@@ -180,11 +176,7 @@ def _plans_without_export(entered_by: date) -> Select[*tuple[Any, ...]]:
         col(PlanSnapshot.document),
         literal(None),  # a plan has no answer of a customs broker
         legal_holds.oldest_hold_of_plan(),
-    ).where(
-        col(PlanSnapshot.document) != repository.PURGED,
-        _may_be_entered(entered_by),
-        ~_export_is_kept(_PLAN),
-    )
+    ).where(col(PlanSnapshot.document) != repository.PURGED, _may_be_entered(entered_by), ~_export_is_kept(_PLAN))
 
 
 def _may_be_entered(by: date) -> ColumnElement[bool]:

@@ -230,11 +230,7 @@ def _find_missing_facts(shipment: Shipment, orders: Sequence[KnownOrder]) -> Ite
         country = shipment.destination_country
         yield _missing_fact(shipment, "", f"no plan template for {country} is synced", f"sync it {_BY_TEMPLATES}")
         return
-    for source, names in (
-        (template, _OF_TEMPLATE),
-        (template.entry, _OF_ENTRY),
-        (template.invoice, _OF_INVOICE),
-    ):
+    for source, names in ((template, _OF_TEMPLATE), (template.entry, _OF_ENTRY), (template.invoice, _OF_INVOICE)):
         for member, name in names.items():
             if getattr(source, member) is None:
                 yield _missing_fact(shipment, name)

@@ -18,12 +18,7 @@ from config.queues import LARGE
 from pipeline.accounts.api_keys import Caller
 from pipeline.accounts.print_settings import PrintSettings, find_print_settings
 from pipeline.core.db import blocked_by_same_key, table
-from pipeline.core.errors import (
-    DatabaseBusy,
-    IdempotencyInProgress,
-    PlanNotExecutable,
-    ValidationFailed,
-)
+from pipeline.core.errors import DatabaseBusy, IdempotencyInProgress, PlanNotExecutable, ValidationFailed
 from pipeline.core.failpoints import failpoint
 from pipeline.core.findings import count_by_rule, top_findings
 from pipeline.core.ids import new_id
@@ -224,11 +219,7 @@ def resolve_plan(
 
 
 def _write_new(
-    runtime: Runtime,
-    caller: Caller,
-    checked: CheckedPlan,
-    idempotent: IdempotentRequest,
-    trace: TraceContext | None,
+    runtime: Runtime, caller: Caller, checked: CheckedPlan, idempotent: IdempotentRequest, trace: TraceContext | None
 ) -> Acceptance:
     new = build_export(runtime, caller, checked, trace)
     failpoint("accept.before")

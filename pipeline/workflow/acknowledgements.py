@@ -73,13 +73,7 @@ def reopen_export(
 
 
 def acknowledge_letter(
-    runtime: Runtime,
-    account_id: str,
-    delivery_id: str,
-    actor: str,
-    note: str | None = None,
-    *,
-    test_only: bool = False,
+    runtime: Runtime, account_id: str, delivery_id: str, actor: str, note: str | None = None, *, test_only: bool = False
 ) -> None:
     """Record that a person has seen a dead letter about a registered plan. Does nothing if that is recorded already.
 

@@ -27,14 +27,7 @@ from pipeline.exports.states import ExportState
 from pipeline.exports.step_context import StepContext
 from pipeline.exports.transitions import transition_export
 from pipeline.workflow import step_failures
-from pipeline.workflow.step_leases import (
-    StepChange,
-    change_steps,
-    claim_step,
-    hold_lease,
-    holds_lease,
-    release_step,
-)
+from pipeline.workflow.step_leases import StepChange, change_steps, claim_step, hold_lease, holds_lease, release_step
 from pipeline.workflow.step_transaction import (
     RENDERER,
     Committed,

@@ -23,8 +23,7 @@ _FIND_RECORD: Final = select(_records.fingerprint, _records.export_id, _records.
 )
 _earlier = FIND_EXECUTED.subquery()
 _FIND_EARLIER: Final = select(
-    *_earlier.c,
-    *(_records[name].label(f"key_{name}") for name in ("fingerprint", "export_id", "status", "body")),
+    *_earlier.c, *(_records[name].label(f"key_{name}") for name in ("fingerprint", "export_id", "status", "body"))
 ).select_from(
     select(literal(1))
     .subquery()

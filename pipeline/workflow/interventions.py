@@ -85,8 +85,7 @@ def retry_export(
         rows = session.execute(
             update(Step)
             .where(
-                col(Step.export_id) == export_id,
-                col(Step.state).in_((StepState.FAILED.value, StepState.READY.value)),
+                col(Step.export_id) == export_id, col(Step.state).in_((StepState.FAILED.value, StepState.READY.value))
             )
             .values(
                 state=StepState.READY.value,

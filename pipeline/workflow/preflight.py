@@ -252,8 +252,7 @@ def find_registered_plan(session: Session, caller: Caller, request: ExecuteReque
         )
     if stored is None:
         raise NotFound(
-            f"no plan is registered for batch {request.batch_id}; register one, or send it as `plan`",
-            field="/batchId",
+            f"no plan is registered for batch {request.batch_id}; register one, or send it as `plan`", field="/batchId"
         )
     return stored
 

@@ -139,8 +139,7 @@ def recheck_plans(
         size = BATCH if left is None else min(BATCH, left)
         with runtime.db.read() as session:
             rows = session.execute(
-                _FIND_UNCHECKED,
-                {"after_on": after[0], "after_id": after[1], "most": size, **unchecked},
+                _FIND_UNCHECKED, {"after_on": after[0], "after_id": after[1], "most": size, **unchecked}
             ).all()
             exports = [_find_export(session, row) for row in rows]
         if not rows:
@@ -240,12 +239,7 @@ class _Recheck:
             if claimed is None:
                 return False
             change = ChangedFindings(
-                self._name_before(),
-                found.ruleset,
-                found.appeared,
-                found.gone,
-                found.editions_before,
-                found.editions,
+                self._name_before(), found.ruleset, found.appeared, found.gone, found.editions_before, found.editions
             )
             if export is None:
                 operator_messages.enqueue_plan_rechecked(session, row.id, change)

@@ -12,12 +12,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.deliveries import resend
 from pipeline.deliveries.streams import recovery
 from pipeline.exports.schemas.inbox import Remedy
-from pipeline.workflow.acknowledgements import (
-    acknowledge_export,
-    acknowledge_letter,
-    reopen_export,
-    reopen_letter,
-)
+from pipeline.workflow.acknowledgements import acknowledge_export, acknowledge_letter, reopen_export, reopen_letter
 from pipeline.workflow.amendments import AMENDING_ROLES
 from pipeline.workflow.interventions import cancel_export, find_for_change, retry_export
 from pipeline.workflow.steps import TaskMessage, stream_tasks

@@ -9,13 +9,7 @@ import structlog
 from pipeline.core.runtime import Runtime
 from pipeline.core.watchdog import WATCHDOG
 from pipeline.workflow.step_leases import find_untried_step
-from pipeline.workflow.step_transaction import (
-    Committed,
-    commit_steps,
-    report_done,
-    trace_step,
-    write_step,
-)
+from pipeline.workflow.step_transaction import Committed, commit_steps, report_done, trace_step, write_step
 from pipeline.workflow.steps import STEPS, begin_step, steps_at_once
 
 log = structlog.get_logger(__name__)

@@ -99,13 +99,7 @@ def _requested_use(rules: PgaRules, row: Pga, *, asks: bool) -> Iterator[Request
 
 
 def _requested_data(
-    rules: PgaRules,
-    unit: Unit,
-    line: Line,
-    row: Pga,
-    flag: AgencyFlag | None,
-    program: AgencyProgram | None,
-    on: date,
+    rules: PgaRules, unit: Unit, line: Line, row: Pga, flag: AgencyFlag | None, program: AgencyProgram | None, on: date
 ) -> Iterator[RequestedDatum]:
     given = dict(row.data)
     countries = entry_rules().countries.codes

@@ -9,12 +9,7 @@ from functools import lru_cache
 
 from pipeline.customs.pga.parties import NamedParty
 from pipeline.customs.reference.content import RulesContent, rules_in_use, use_rules
-from pipeline.customs.reference.pga_layouts import (
-    FormattedRecord,
-    RecordPosition,
-    RecordRules,
-    record_rules,
-)
+from pipeline.customs.reference.pga_layouts import FormattedRecord, RecordPosition, RecordRules, record_rules
 
 
 @dataclass(frozen=True)

@@ -23,14 +23,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 
 from pipeline.core.errors import RulesInvalid
-from pipeline.customs.reference.content import (
-    ENDINGS,
-    MAX_BYTES,
-    MAX_FILES,
-    RulesContent,
-    list_hashes,
-    read_folder,
-)
+from pipeline.customs.reference.content import ENDINGS, MAX_BYTES, MAX_FILES, RulesContent, list_hashes, read_folder
 
 #: The file that holds the signature, in a folder and in a bundle: `ed25519 PUBLIC_KEY SIGNATURE`, in base64.
 SIGNATURE: Final = "rules.sig"

@@ -27,11 +27,7 @@ from pipeline.customs.tariff.rows import RATE_DIGITS, check_size
 
 EditionKind = Literal["tariff", "agency-flags", "duty-cases"]
 #: The table of the rows of each kind.
-MODELS: Final[Mapping[str, type[SQLModel]]] = {
-    "tariff": TariffRow,
-    "agency-flags": NumberFlag,
-    "duty-cases": DutyCase,
-}
+MODELS: Final[Mapping[str, type[SQLModel]]] = {"tariff": TariffRow, "agency-flags": NumberFlag, "duty-cases": DutyCase}
 
 _REMEDIES: Final = {"tariff": reader.SHAPE.remedy, "agency-flags": flags.SHAPE.remedy, "duty-cases": cases.SHAPE.remedy}
 _BATCH: Final = 1_000

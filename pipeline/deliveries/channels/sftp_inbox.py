@@ -9,14 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
-from asyncssh import (
-    SFTPClient,
-    SFTPConnectionLost,
-    SFTPError,
-    SFTPNoConnection,
-    SFTPNoSuchFile,
-    SFTPNoSuchPath,
-)
+from asyncssh import SFTPClient, SFTPConnectionLost, SFTPError, SFTPNoConnection, SFTPNoSuchFile, SFTPNoSuchPath
 from asyncssh.constants import FILEXFER_TYPE_REGULAR, FILEXFER_TYPE_UNKNOWN
 
 from config.settings import Settings

@@ -55,11 +55,7 @@ async def upload_message(
     written.append(await _ensure_file(client, f"{folder}/{MESSAGE}", own.size, own.sha256, lambda: message.body))
     files = [DeliveredFile(name=each.name, size=each.size, sha256=each.sha256) for each in message.attachments]
     manifest = FileManifest(
-        id=message.id,
-        type=message.type,
-        export_id=message.export_id,
-        plan_id=message.plan_id,
-        files=[*files, own],
+        id=message.id, type=message.type, export_id=message.export_id, plan_id=message.plan_id, files=[*files, own]
     )
     before_send()
     await write_atomically(client, f"{folder}/{MANIFEST}", _encode_manifest(manifest))

@@ -78,10 +78,7 @@ def build_rechecked(message: ExportRechecked, page: tuple[str, str]) -> EmailCon
     return EmailContent(
         f"Export {message.batch_id}: {_REASON} in its plan",
         f"{_REASON.capitalize()} in a plan",
-        [
-            *_name_judges(message),
-            "The goods of this export have not crossed. Its documents stay as they are.",
-        ],
+        [*_name_judges(message), "The goods of this export have not crossed. Its documents stay as they are."],
         _list_changed(message),
         instructions=["Ask the customs broker about the new findings. If the plan must change, amend the export."],
         page=page,

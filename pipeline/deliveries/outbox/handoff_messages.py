@@ -69,9 +69,7 @@ def build_notifications(
         **outbox.describe_export(context),
         customs_packages=[
             CustomsPackageRef(
-                unit_ref=row.unit_ref,
-                customs_package_id=row.customs_package_id,
-                package_number=_package_number(row),
+                unit_ref=row.unit_ref, customs_package_id=row.customs_package_id, package_number=_package_number(row)
             )
             for row, _ in contents.units
         ],

@@ -186,10 +186,7 @@ def enqueue_export_rechecked(session: Session, export_id: str, change: ChangedFi
     """Enqueue a message to the operators that a recheck finds something else. The next sweep publishes the streams."""
     export, outcome = session.get_one(Export, export_id), read_outcome(session, export_id)
     message = ExportRechecked(
-        **outbox.describe_export(export),
-        outcome=outcome,
-        **change.describe(),
-        inspect=f"/api/exports/{export.id}",
+        **outbox.describe_export(export), outcome=outcome, **change.describe(), inspect=f"/api/exports/{export.id}"
     )
     # Rules may go back and forth; the number of the next event makes the id of each message unique.
     subject = f"{change.ruleset}/{export.next_seq}"
@@ -200,10 +197,7 @@ def enqueue_export_rechecked(session: Session, export_id: str, change: ChangedFi
 def enqueue_plan_rechecked(session: Session, plan_id: str, change: ChangedFindings) -> Enqueued:
     """Enqueue the same message about a plan without an export, whose row the caller holds."""
     plan = session.get_one(PlanSnapshot, plan_id, options=[defer(PlanSnapshot.document)])  # type: ignore[arg-type]
-    message = PlanRechecked(
-        **outbox.describe_plan(plan),
-        **change.describe(),
-    )
+    message = PlanRechecked(**outbox.describe_plan(plan), **change.describe())
     # Rules may go back and forth; the position of the message makes its id unique.
     subject = f"{change.ruleset}/{outbox.next_position(session, message.about)}"
     notification = NewNotification(OPERATOR, MessageType.PLAN_RECHECKED, subject, message)

@@ -133,11 +133,7 @@ def build_rows(
             common
             | written
             | {"export_id": None, "plan_id": None, **message.about}
-            | {
-                "id": identity,
-                "event_type": notification.type.value,
-                "data": message.model_dump_json(by_alias=True),
-            }
+            | {"id": identity, "event_type": notification.type.value, "data": message.model_dump_json(by_alias=True)}
         )
         state = DeliveryState.WAITING if notification.type is MessageType.EXPORT_EXECUTED else DeliveryState.PENDING
         delivery_rows[state].extend(

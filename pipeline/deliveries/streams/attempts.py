@@ -197,11 +197,7 @@ _RELEASED: Final = _UPDATE_HELD.values(lease_until=None, due_at=_retry_at)
 # With an error and a later time, it waits for its retry and blocks the stream: no message overtakes the failed one.
 _RETRY: Final = _RELEASED.values(attempts=_next_attempt, error=bindparam("reason"))
 _DEAD: Final = _UPDATE_HELD.values(
-    state=DeliveryState.DEAD.value,
-    attempts=_next_attempt,
-    error=bindparam("reason"),
-    lease_until=None,
-    due_at=None,
+    state=DeliveryState.DEAD.value, attempts=_next_attempt, error=bindparam("reason"), lease_until=None, due_at=None
 )
 
 #: The handoff has an event of its own: its first channel counts, or an answer that came before; copies do not.

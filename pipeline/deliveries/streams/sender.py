@@ -19,14 +19,7 @@ from pipeline.accounts.recipients import QUEUE
 from pipeline.core import installation, shutdown, tracing
 from pipeline.core.bulkhead import Bulkhead, BulkheadLimits
 from pipeline.core.db import table
-from pipeline.core.errors import (
-    ChannelRefused,
-    ChannelUnavailable,
-    DatabaseBusy,
-    ExportsError,
-    Fenced,
-    WorkerLost,
-)
+from pipeline.core.errors import ChannelRefused, ChannelUnavailable, DatabaseBusy, ExportsError, Fenced, WorkerLost
 from pipeline.core.failpoints import failpoint
 from pipeline.core.leases import Lease
 from pipeline.core.metrics import count, observe

@@ -128,8 +128,7 @@ def _load_message(session: Session, export_id: str) -> str | None:
     """Return the JSON of the message to the customs broker. None before the handoff."""
     return session.scalars(
         select(col(Notification.data)).where(
-            col(Notification.export_id) == export_id,
-            col(Notification.event_type) == MessageType.HANDOFF_READY.value,
+            col(Notification.export_id) == export_id, col(Notification.event_type) == MessageType.HANDOFF_READY.value
         )
     ).first()
 

@@ -43,10 +43,7 @@ _EXPORT: Final[Columns[CanadianExport]] = {
 
 #: Where the truck was loaded, and its plate and numbers.
 LOADING_COLUMNS: Final[Columns[Trip]] = of_part(lambda trip: trip.loaded_at, _LOADING)
-TRUCK_COLUMNS: Final[Columns[Trip]] = {
-    **of_part(lambda trip: trip.truck, _TRUCK),
-    **LOADING_COLUMNS,
-}
+TRUCK_COLUMNS: Final[Columns[Trip]] = {**of_part(lambda trip: trip.truck, _TRUCK), **LOADING_COLUMNS}
 _TRIP: Final[Columns[Trip]] = {
     "trip_number": lambda trip: trip.number,
     **TRUCK_COLUMNS,

@@ -112,13 +112,7 @@ def _certification_facts(invoice: Invoice, place: int, rows: list[GoodsRow]) -> 
 def _party_facts(certificate: Certificate, role: str, party: Party | None, seller: str) -> dict[str, Any]:
     """Return what is `said` in place of the party's facts, or its `facts`, each None if the plan does not have it."""
     if party is not None:
-        return {
-            "facts": {
-                "name": party.name,
-                "address": _join_address(party.address),
-                **_contact_facts(party.contact),
-            }
-        }
+        return {"facts": {"name": party.name, "address": _join_address(party.address), **_contact_facts(party.contact)}}
     exports = certificate.certifier_role == "producer" and certificate.certifier_name.casefold() == seller.casefold()
     if certificate.certifier_role == role or (role == "exporter" and exports):
         return {"said": "certifier"}

@@ -20,10 +20,7 @@ def consolidate_lines(
     if len(merged) == line_count:
         return None
     return declarations.Consolidation(
-        line_count=line_count,
-        merged_line_count=len(merged),
-        lines_saved=line_count - len(merged),
-        lines=merged,
+        line_count=line_count, merged_line_count=len(merged), lines_saved=line_count - len(merged), lines=merged
     )
 
 

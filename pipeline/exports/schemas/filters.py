@@ -18,9 +18,7 @@ class ExportFilter(BaseModel):
 
     state: ExportState | None = Field(None, description="Only exports in this state")
     outcome: Sequence[Outcome] = Field(
-        (),
-        max_length=len(Outcome),
-        description="Only exports with this outcome; repeat it for any of several",
+        (), max_length=len(Outcome), description="Only exports with this outcome; repeat it for any of several"
     )
     broker: str | None = Field(None, max_length=64, description="Id of the customs broker")
     warehouse: str | None = Field(None, max_length=64, description="Id of the warehouse")

@@ -152,6 +152,5 @@ PlannedTrip = Annotated[
     Trip | None, Field(exclude_if=lambda value: value is None, description="For a truck: what its manifest says")
 ]
 PlannedExport = Annotated[
-    CanadianExport | None,
-    Field(exclude_if=lambda value: value is None, description="The Canadian side of the export"),
+    CanadianExport | None, Field(exclude_if=lambda value: value is None, description="The Canadian side of the export")
 ]

@@ -43,13 +43,7 @@ def list_deliveries(
 ) -> DeliveryPage:
     """List the account's deliveries, newest first, each with its latest attempts."""
     return queries.list_deliveries(
-        runtime,
-        caller.account_id,
-        state=state,
-        export_id=export_id,
-        partner_id=partner_id,
-        after=cursor,
-        limit=limit,
+        runtime, caller.account_id, state=state, export_id=export_id, partner_id=partner_id, after=cursor, limit=limit
     )
 
 
@@ -131,13 +125,7 @@ async def replay_messages(
     If `next` is not null, there is more: send it as `after`, with the answer's `until`. A test key replays test exports.
     """
     report, streams = await run_in_threadpool(
-        delivery_replay.replay_messages,
-        runtime,
-        caller.account_id,
-        id,
-        body.model,
-        caller.actor,
-        test_only=caller.test,
+        delivery_replay.replay_messages, runtime, caller.account_id, id, body.model, caller.actor, test_only=caller.test
     )
     publisher.publish(stream_tasks(streams))
     return report

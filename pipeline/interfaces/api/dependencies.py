@@ -272,6 +272,5 @@ Admin = Annotated[Caller, require(ADMIN)]
 
 #: Where a page of a list begins.
 Cursor = Annotated[
-    str | None,
-    Query(max_length=128, pattern=r"^[A-Za-z0-9_-]+$", description="`nextCursor` of the page before"),
+    str | None, Query(max_length=128, pattern=r"^[A-Za-z0-9_-]+$", description="`nextCursor` of the page before")
 ]

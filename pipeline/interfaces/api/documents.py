@@ -46,13 +46,7 @@ def download_artifact(id: str, request: Request, runtime: RuntimeDep, caller: Ke
         row = links.find_readable(session, caller, id)
     etag = f'"{row.sha256}"'
     content = b"" if has_current_version(request, etag) else runtime.store.get(row.sha256)
-    return conditional_response(
-        request,
-        content,
-        row.media_type,
-        etag=etag,
-        headers=download_headers(row.filename),
-    )
+    return conditional_response(request, content, row.media_type, etag=etag, headers=download_headers(row.filename))
 
 
 @router.get(
@@ -70,11 +64,7 @@ def download_bundle(id: str, request: Request, runtime: RuntimeDep, caller: KeyH
         links.check_may_read(caller, export.broker_id, f"there is no export or batch {id} in this account")
         bundle = handoff_bundle.gather_bundle(session, runtime.settings, export, to_partner=not caller.has_role(READ))
     etag = f'"{bundle.digest}"'
-    headers = {
-        "ETag": etag,
-        "Cache-Control": "private, no-cache",
-        **download_headers(f"{export.batch_id}.zip"),
-    }
+    headers = {"ETag": etag, "Cache-Control": "private, no-cache", **download_headers(f"{export.batch_id}.zip")}
     if has_current_version(request, etag):
         return Response(status_code=304, headers=headers)
     return StreamingResponse(

@@ -47,8 +47,7 @@ async def read_events(
     after: Annotated[int, Query(ge=0, le=2**31, description="Only events after this `seq`")] = 0,
     limit: Annotated[int, Query(ge=1, le=1000, description="How many events a page has; a stream has all")] = 200,
     named: Annotated[  # noqa: FBT002 - an option that is on or off
-        bool,
-        Query(description="Whether a stream names each event by its `type`; without names, `onmessage` hears all"),
+        bool, Query(description="Whether a stream names each event by its `type`; without names, `onmessage` hears all")
     ] = False,
     last_event_id: Annotated[
         int | None,
@@ -88,13 +87,7 @@ async def read_events(
 
 
 async def _stream_events(
-    request: Request,
-    runtime: Runtime,
-    export_id: str,
-    last_seq: int,
-    page: workflow_queries.EventBatch,
-    *,
-    named: bool,
+    request: Request, runtime: Runtime, export_id: str, last_seq: int, page: workflow_queries.EventBatch, *, named: bool
 ) -> AsyncIterator[bytes]:
     """Yield the events while the key is valid; between reads it holds neither a thread nor a connection."""
 

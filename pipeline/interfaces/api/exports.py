@@ -20,13 +20,7 @@ from pipeline.core.json_input import Parsed
 from pipeline.core.runtime import Runtime
 from pipeline.exports import plans as export_plans
 from pipeline.exports import queries
-from pipeline.exports.schemas.export import (
-    ExecuteRequest,
-    ExportPage,
-    ExportView,
-    PlanReceipt,
-    PreflightReport,
-)
+from pipeline.exports.schemas.export import ExecuteRequest, ExportPage, ExportView, PlanReceipt, PreflightReport
 from pipeline.exports.schemas.filters import ExportFilter
 from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.states import ACTIVE_STATES
@@ -232,11 +226,7 @@ class ExportListQuery(ExportFilter):
 
 
 @router.get("", response_model=ExportPage, responses=LIST_REFUSALS)
-def list_exports(
-    runtime: RuntimeDep,
-    caller: Reader,
-    query: Annotated[ExportListQuery, Query()],
-) -> ExportPage:
+def list_exports(runtime: RuntimeDep, caller: Reader, query: Annotated[ExportListQuery, Query()]) -> ExportPage:
     """List the account's exports, newest first."""
     with runtime.db.read() as session:
         return workflow_queries.list_exports(session, caller.account_id, query, cursor=query.cursor, limit=query.limit)

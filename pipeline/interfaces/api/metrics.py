@@ -67,11 +67,7 @@ _WHOLE: Final = (
 )
 _QUEUES: Final = (
     ("exports_queue_depth", "Work of the queue that waits or is running", work_counts.QUEUE_DEPTH),
-    (
-        "exports_queue_oldest_due_seconds",
-        "How long the oldest work of the queue has been due",
-        work_counts.QUEUE_DELAY,
-    ),
+    ("exports_queue_oldest_due_seconds", "How long the oldest work of the queue has been due", work_counts.QUEUE_DELAY),
 )
 _MESSAGE_QUEUES: Final = (*TASK_QUEUES, *BINDINGS, DEAD)
 _PREFIX_HELP: Final = "Used part of the GS1 company prefix of the account that has used the most of its own"

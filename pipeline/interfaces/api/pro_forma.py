@@ -22,9 +22,7 @@ from pipeline.workflow.pro_forma import ProformaFormat
 
 router = APIRouter(prefix="/api/exports", tags=["exports"])
 
-_PAGE: Final[Responses] = {
-    200: {"content": ANY_FILE, "description": "The page, as PDF or HTML"},
-}
+_PAGE: Final[Responses] = {200: {"content": ANY_FILE, "description": "The page, as PDF or HTML"}}
 
 UnitRef = Annotated[
     str | None, Query(max_length=64, description="`unitRef` of the unit; a plan of one unit needs none")
@@ -33,10 +31,7 @@ FileFormat = Annotated[ProformaFormat, Query(alias="format", description="The ki
 
 
 @router.post(
-    "/proforma",
-    response_class=Response,
-    responses={**_PAGE, **EXECUTE_REFUSALS},
-    openapi_extra=describe_body(Plan),
+    "/proforma", response_class=Response, responses={**_PAGE, **EXECUTE_REFUSALS}, openapi_extra=describe_body(Plan)
 )
 async def render_proforma(
     runtime: RuntimeDep,

@@ -81,8 +81,7 @@ def decide_headings(
         ),
     ] = None,
     claim: Annotated[
-        list[_Heading],
-        Query(max_length=20, description="A heading that the line carries; repeat it"),
+        list[_Heading], Query(max_length=20, description="A heading that the line carries; repeat it")
     ] = [],  # noqa: B006 - never changed
 ) -> LineDecision:
     """Return the chapter 99 headings that the active rules decide for a line, with reasons, open questions and sources."""

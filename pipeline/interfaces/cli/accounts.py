@@ -151,13 +151,7 @@ def skip_numbers(
     """
     with open_current_runtime(must_exist=True) as runtime:
         following = numbers.skip_numbers(
-            runtime,
-            account,
-            packages=packages,
-            ssccs=ssccs,
-            above=above,
-            above_sscc=above_sscc,
-            actor=COMMAND_LINE,
+            runtime, account, packages=packages, ssccs=ssccs, above=above, above_sscc=above_sscc, actor=COMMAND_LINE
         )
     value = {
         "id": account,

@@ -41,8 +41,7 @@ app = typer.Typer(
 app.command(DEFAULT_COMMAND)(exports.list_artifacts)
 
 JsonLines = Annotated[
-    bool,
-    typer.Option("--json", help="Print JSON: a line for each bad document, then one with the counts."),
+    bool, typer.Option("--json", help="Print JSON: a line for each bad document, then one with the counts.")
 ]
 ExportOption = Annotated[str | None, typer.Option("--export", metavar="ID", help="Only this export's.")]
 
@@ -113,10 +112,7 @@ def _count_conditions(report: StoreReport) -> dict[str, int]:
     return (
         {"documents": report.documents, "bytes": report.size}
         | conditions
-        | {
-            "restored": report.restored,
-            "left": report.unrestored,
-        }
+        | {"restored": report.restored, "left": report.unrestored}
     )
 
 

@@ -53,8 +53,7 @@ _TRANSIENT_STATUSES: Final = frozenset({429, 500, 502, 503, 504})
 @report_errors
 def listen(
     forward_to: Annotated[
-        str,
-        typer.Option("--forward-to", metavar="URL", help="Your receiver, such as http://localhost:3000/events."),
+        str, typer.Option("--forward-to", metavar="URL", help="Your receiver, such as http://localhost:3000/events.")
     ],
     partner: Annotated[
         str | None, typer.Option("--partner", metavar="ID", help="Only messages to this partner.")

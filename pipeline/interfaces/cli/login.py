@@ -169,9 +169,4 @@ def remove_profile(profile: ProfileName, as_json: Json = False) -> None:
 
 def _view_profile(found: ProfileFile, name: str) -> dict[str, Any]:
     profile = found.profiles[name]
-    return {
-        "profile": name,
-        "apiUrl": profile.api_url,
-        "account": profile.account,
-        "current": name == found.current,
-    }
+    return {"profile": name, "apiUrl": profile.api_url, "account": profile.account, "current": name == found.current}

@@ -61,10 +61,7 @@ COMMANDS: Final = {
     "verify": ("verify", "Prove offline that a bundle is unchanged and that its formats carry the plan's treatment."),
     "rebuild": ("rebuild", "Derive every table from log and plan; name each row that is missing, changed or added."),
     "backup": ("backup", "Copy the SQLite database and its documents into a folder while the service runs."),
-    "drill": (
-        "drill",
-        "Kill a scratch instance at random under load; exit code 1 if anything is lost or duplicated.",
-    ),
+    "drill": ("drill", "Kill a scratch instance at random under load; exit code 1 if anything is lost or duplicated."),
     "schema": (
         "schema",
         "Print a JSON Schema of the API; also the documents `asyncapi` and `openapi`, `http` (calls as an .http file) and `cli` (what commands print with --json).",
@@ -205,8 +202,7 @@ def _exports(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
     profile: Annotated[
-        str | None,
-        typer.Option(metavar="PROFILE", help="Use this profile of `exports login`. [EXPORTS_PROFILE]"),
+        str | None, typer.Option(metavar="PROFILE", help="Use this profile of `exports login`. [EXPORTS_PROFILE]")
     ] = None,
     insecure: Annotated[
         bool,

@@ -280,15 +280,7 @@ OUTPUTS: Final[dict[str, Any]] = {
 }
 
 LINES: Final = frozenset(
-    {
-        "acknowledge",
-        "artifacts check",
-        "artifacts restore",
-        "consume",
-        "events",
-        "listen",
-        "partners receiver",
-    }
+    {"acknowledge", "artifacts check", "artifacts restore", "consume", "events", "listen", "partners receiver"}
 )
 
 

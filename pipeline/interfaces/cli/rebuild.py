@@ -55,11 +55,7 @@ def rebuild(
 
 
 def _to_json(one: RebuildResult) -> dict[str, Any]:
-    shown: dict[str, Any] = {
-        "exportId": one.export_id,
-        "refused": one.refusal_reason,
-        "differences": one.differences,
-    }
+    shown: dict[str, Any] = {"exportId": one.export_id, "refused": one.refusal_reason, "differences": one.differences}
     if one.after_restore is not None:
         shown["left"] = one.after_restore.differences
     return shown

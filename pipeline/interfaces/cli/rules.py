@@ -24,12 +24,7 @@ from pipeline.customs.reference.base import CHAPTERS, Metal, ReferenceData, Stat
 from pipeline.customs.reference.bundle import load_rules, parse_rules
 from pipeline.customs.reference.catalog import all_rows, chapter99_rows, format_markdown_list
 from pipeline.customs.reference.content import ENDINGS
-from pipeline.customs.reference.diff import (
-    diff_days,
-    diff_reference_days,
-    diff_references,
-    diff_rulesets,
-)
+from pipeline.customs.reference.diff import diff_days, diff_reference_days, diff_references, diff_rulesets
 from pipeline.customs.reference.entry import entry_rules
 from pipeline.customs.reference.ruleset import MANIFEST, Ruleset, ruleset
 from pipeline.customs.schemas import LineDecision, OpenQuestion, ReasonedStep

@@ -174,14 +174,7 @@ def stored(as_json: Json = False) -> None:
     table = build_table(
         ("ruleset", "as of", "state", "from", "signed by", "content hash"),
         (
-            (
-                row.ruleset_id,
-                str(row.as_of),
-                _describe_state(row),
-                row.place,
-                row.signed_by or "",
-                row.content_hash,
-            )
+            (row.ruleset_id, str(row.as_of), _describe_state(row), row.place, row.signed_by or "", row.content_hash)
             for row in rows
         ),
     )

@@ -45,12 +45,7 @@ class DocumentedProblem:
 def read_problems() -> Response:
     """Show every error code; the `help` of a problem document leads to its section."""
     problems = [
-        DocumentedProblem(
-            code,
-            kind.status,
-            (kind.__doc__ or "").split("\n")[0],
-            REMEDIES[code],
-        )
+        DocumentedProblem(code, kind.status, (kind.__doc__ or "").split("\n")[0], REMEDIES[code])
         for code, kind in sorted(REFUSALS_BY_CODE.items())
     ]
     return public_page("console/problems.html", problems=problems)

@@ -18,11 +18,7 @@ VERSION: Final = "3.0.0"
 JSON: Final = "application/json"
 PROBLEM: Final = "application/problem+json"
 
-_QUEUES: Final = {
-    "customs_broker": queues.CUSTOMS_BROKER,
-    "warehouse": queues.WAREHOUSE,
-    "operator": queues.OPERATOR,
-}
+_QUEUES: Final = {"customs_broker": queues.CUSTOMS_BROKER, "warehouse": queues.WAREHOUSE, "operator": queues.OPERATOR}
 
 #: The queues that receive a message, by its type.
 QUEUES_BY_TYPE: Final[Mapping[str, tuple[str, ...]]] = {

@@ -28,12 +28,7 @@ from pipeline.interfaces.api.errors import REFUSED, to_refusal
 from pipeline.interfaces.api.places import COUNT, PERSON_PART
 from pipeline.interfaces.pages.filters import FILTERS
 from pipeline.interfaces.pages.list_views import FilterLink
-from pipeline.interfaces.pages.session import (
-    check_csrf_token,
-    keep_return_address,
-    read_token,
-    sign_form,
-)
+from pipeline.interfaces.pages.session import check_csrf_token, keep_return_address, read_token, sign_form
 from pipeline.ops import work_counts
 from pipeline.workflow.steps import TaskMessage
 

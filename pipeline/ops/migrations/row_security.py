@@ -37,15 +37,7 @@ _IMPLICIT_KEYS: Final[Mapping[str, tuple[str, str]]] = {
 
 #: Tables without an account, which every transaction may see.
 SHARED: Final[frozenset[str]] = frozenset(
-    {
-        "heartbeats",
-        "rulesets",
-        "ruleset_activations",
-        "tariff_editions",
-        "tariff_rows",
-        "tariff_flags",
-        "duty_cases",
-    }
+    {"heartbeats", "rulesets", "ruleset_activations", "tariff_editions", "tariff_rows", "tariff_flags", "duty_cases"}
 )
 
 #: Tables that only a transaction over all accounts sees: those that prove who a person is.

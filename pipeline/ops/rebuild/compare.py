@@ -122,10 +122,7 @@ def _compare_with_log(session: Session, result: RebuildResult) -> None:
     message_rows = read_message_rows(session, export_id)
     with use_rules(rulesets.read_stored(session, history.accepted.get("rulesHash"))):
         rows = [*projections.expected_rows(facts)]
-    derived = [
-        *rows,
-        *messages.expected_message_rows(history, message_rows, facts.account_id),
-    ]
+    derived = [*rows, *messages.expected_message_rows(history, message_rows, facts.account_id)]
     derived.append(messages.expected_outcome(history, message_rows, derived))
     _compare_tables(session, result, _merge_rows(derived), facts, _attempted_ids(message_rows))
     if not facts.purged:
@@ -292,12 +289,7 @@ def _compare_row(result: RebuildResult, row: ExpectedRow, actual: SQLModel | Non
     def add_difference(kind: Kind, message: str, columns: Sequence[str] = (), *, restorable: bool = True) -> None:
         result.add_difference(
             Difference(
-                table=name,
-                key=dict(row.key),
-                kind=kind,
-                columns=list(columns),
-                message=message,
-                restorable=restorable,
+                table=name, key=dict(row.key), kind=kind, columns=list(columns), message=message, restorable=restorable
             ),
             row,
         )

@@ -14,12 +14,7 @@ from pipeline.workflow.steps import STEPS_BY_NAME
 
 #: The events that carry an answer of the customs broker.
 BROKER_ANSWERS: Final = frozenset(
-    {
-        EventType.BROKER_ACKNOWLEDGED,
-        EventType.BROKER_REJECTED,
-        EventType.BROKER_QUERIED,
-        EventType.BROKER_RELEASED,
-    }
+    {EventType.BROKER_ACKNOWLEDGED, EventType.BROKER_REJECTED, EventType.BROKER_QUERIED, EventType.BROKER_RELEASED}
 )
 
 _EVENT_TYPES: Final = frozenset(each.value for each in EventType)

@@ -75,11 +75,7 @@ def run_drill(
 
 
 def _kill_process(
-    instance: ServiceInstance,
-    load: LoadGenerator,
-    log: DrillLog,
-    rng: random.Random,
-    last_kill_at: float,
+    instance: ServiceInstance, load: LoadGenerator, log: DrillLog, rng: random.Random, last_kill_at: float
 ) -> Kill:
     """Kill one process at a random moment, start it again, and return when the API answers."""
     if rng.randrange(IMMEDIATE_ONE_IN):

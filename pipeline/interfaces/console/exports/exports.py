@@ -36,15 +36,7 @@ from pipeline.interfaces.console.exports.unit_views import UNITS_ON_A_PAGE, show
 from pipeline.interfaces.pages import list_views
 from pipeline.interfaces.pages.list_views import FilterLink, ListFilter
 from pipeline.interfaces.pages.live import build_export_live_address, build_live_address
-from pipeline.interfaces.pages.pages import (
-    HEADERS,
-    PAGE_SIZE,
-    ConsoleRoute,
-    Fields,
-    Visit,
-    Visitor,
-    redirect_to,
-)
+from pipeline.interfaces.pages.pages import HEADERS, PAGE_SIZE, ConsoleRoute, Fields, Visit, Visitor, redirect_to
 from pipeline.workflow import queries as workflow_queries
 from pipeline.workflow import saved_filters
 from pipeline.workflow.amendments import can_amend

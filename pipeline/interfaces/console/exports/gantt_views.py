@@ -94,10 +94,7 @@ def _delivery_rows(deliveries: Sequence[PastDelivery], began: datetime, now: dat
         if each.state is not DeliveryState.CANCELLED or each.attempts:
             groups[each.event_type, each.partner_id, each.channel].append(each)
     rows = [
-        ChartRow(
-            f"{describe_message_type(event_type)} to {partner_id}",
-            [*_delivery_bars(same, channel, began, now)],
-        )
+        ChartRow(f"{describe_message_type(event_type)} to {partner_id}", [*_delivery_bars(same, channel, began, now)])
         for (event_type, partner_id, channel), same in groups.items()
     ]
     # Those with failed attempts say the most.

@@ -81,10 +81,7 @@ def show_status(
         mark_instants(export.status),
         export.outcome in (Outcome.REJECTED, Outcome.QUERY, Outcome.NEEDS_ATTENTION),
         [each for each in deadlines if each is not None],
-        [
-            *_find_tasks(export, amend_link, deliveries),
-            *_find_dead_letter_tasks(export, dead_letters),
-        ],
+        [*_find_tasks(export, amend_link, deliveries), *_find_dead_letter_tasks(export, dead_letters)],
         urlencode({"export": export.export_id, "name": export.batch_id, "seen": seen}),
     )
 

@@ -60,10 +60,7 @@ def build_new_form(
     placed = channels.place_errors([channel], errors)
     prefix = {"customs_broker": "br", "warehouse": "wh", "operator": "op"}[kind]
     key = Input(
-        "id",
-        "Id",
-        help=f"Plans name the partner by it, such as {prefix}_1. It cannot be changed later.",
-        required=True,
+        "id", "Id", help=f"Plans name the partner by it, such as {prefix}_1. It cannot be changed later.", required=True
     )
     inputs = [
         *fill_inputs([key], fields, placed),

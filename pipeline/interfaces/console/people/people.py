@@ -94,12 +94,7 @@ def create_link(id: str, visit: Visitor, form: Fields) -> Response:
     visit.caller.require(ADMIN)
     try:
         invited = people.create_reset_link(
-            visit.runtime,
-            visit.account_id,
-            visit.caller.actor,
-            id,
-            of_operator=False,
-            test_only=visit.caller.test,
+            visit.runtime, visit.account_id, visit.caller.actor, id, of_operator=False, test_only=visit.caller.test
         )
     except Refused as refused:
         return _person_page(visit, id, refused)
@@ -139,12 +134,7 @@ def _people_page(
 def _person_page(visit: Visit, person_id: str, refused: Refused | None = None) -> Response:
     with visit.runtime.db.read() as session:
         member = people.get_member(session, visit.account_id, person_id)
-    return visit.page(
-        "console/people/person.html",
-        refused=refused,
-        member=member,
-        roles=ROLE_TEXTS,
-    )
+    return visit.page("console/people/person.html", refused=refused, member=member, roles=ROLE_TEXTS)
 
 
 def _link_page(visit: Visit, invited: Invitation) -> Response:

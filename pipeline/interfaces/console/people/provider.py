@@ -82,11 +82,7 @@ def finish_sign_in(request: Request, runtime: RuntimeDep) -> Response:
             response = redirect_to("/console/me")
         else:
             signed_in = provider_sign_in.sign_in_by_provider(
-                runtime,
-                identity,
-                read_client(request),
-                link_token=link or None,
-                replaces_password=kept["replace"],
+                runtime, identity, read_client(request), link_token=link or None, replaces_password=kept["replace"]
             )
             response = start_console(runtime, request, signed_in)
     except CredentialsInDoubt as refused:

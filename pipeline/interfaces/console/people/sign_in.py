@@ -20,15 +20,7 @@ from pipeline.core.runtime import Runtime
 from pipeline.core.tenancy import ALL_ACCOUNTS
 from pipeline.interfaces.api.dependencies import RuntimeDep
 from pipeline.interfaces.console.people import sign_in_views
-from pipeline.interfaces.pages.pages import (
-    ConsoleRoute,
-    Fields,
-    Form,
-    Visitor,
-    public_page,
-    read_fields,
-    redirect_to,
-)
+from pipeline.interfaces.pages.pages import ConsoleRoute, Fields, Form, Visitor, public_page, read_fields, redirect_to
 from pipeline.interfaces.pages.session import (
     begin_session,
     check_same_origin,

@@ -16,13 +16,7 @@ from pipeline.interfaces.pages.pages import Form
 
 _MAX_DEPTH: Final = 2
 #: The inputs of the form, and the fields of a new waiver.
-_FIELDS: Final = {
-    "rule": "rule",
-    "pointer": "pointer",
-    "partner": "partnerId",
-    "reason": "reason",
-    "ends_on": "endsOn",
-}
+_FIELDS: Final = {"rule": "rule", "pointer": "pointer", "partner": "partnerId", "reason": "reason", "ends_on": "endsOn"}
 
 
 def list_inputs(partners: Sequence[PartnerName]) -> list[Input]:

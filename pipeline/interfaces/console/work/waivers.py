@@ -51,9 +51,7 @@ def show_waivers(visit: Visitor, ended: Annotated[bool, Query()] = False, cursor
 
 @router.get("/new")
 def show_new_waiver(
-    visit: Visitor,
-    rule: Annotated[str, Query(max_length=64)] = "",
-    pointer: Annotated[str, Query(max_length=512)] = "",
+    visit: Visitor, rule: Annotated[str, Query(max_length=64)] = "", pointer: Annotated[str, Query(max_length=512)] = ""
 ) -> Response:
     """Show the form that records a waiver; a link from a finding fills in its rule and place."""
     visit.caller.require(ADMIN)
