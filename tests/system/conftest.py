@@ -14,4 +14,5 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
             params = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-            item.add_marker(pytest.mark.xdist_group(str(params.get("site", item.path.relative_to(HERE)))))
+            shared = {name: params[name] for name in ("site", "running_service") if name in params}
+            item.add_marker(pytest.mark.xdist_group(str(shared or item.path.relative_to(HERE))))

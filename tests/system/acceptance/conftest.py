@@ -102,6 +102,20 @@ def account(service: Service) -> Iterator[AccountClient]:
         yield account
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    """Stop a service that no test of this process needs next: its processes sweep all the time."""
+    service = item.stash.get(SERVICE, None)
+    if service is not None and (nextitem is None or find_group(nextitem) != find_group(item)):
+        service.stop()
+
+
+def find_group(item: pytest.Item) -> object:
+    """Return what keeps a test with others in one process; None if nothing does."""
+    marker = item.get_closest_marker("xdist_group")
+    return None if marker is None else marker.args
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item, call: pytest.CallInfo[None]
