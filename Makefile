@@ -51,7 +51,7 @@ test: setup ## Run the tests of all parts (tests of servers that are not install
 reached: setup ## Run the tests that a change reaches by imports, the nearest first; takes at most two minutes
 	$(VENV)/bin/python -m tests.support.reached $(ON_TWO) $(PARTS)
 
-pages: setup ## Run the tests of console and portal in a browser; takes three minutes
+pages: setup ## Run the tests of console and portal in a browser; takes five minutes
 	$(VENV)/bin/pytest $(ON_TWO) -m pages tests/interfaces
 
 # The tests that read the clock, but those of programs and browsers. Those of plans, also with a server's clock, on the coming
@@ -85,7 +85,7 @@ pictures: setup ## Keep a picture of each page of console and portal in var/pict
 readme: setup ## Make the pictures of the README, with the data of the demo
 	$(VENV)/bin/python -m tests.support.readme_pictures
 
-system: setup ## Run the tests of the whole service: its processes on every stack, every fault, random scenarios and benchmarks; takes half an hour
+system: setup ## Run the tests of the whole service: its processes on every stack, every fault, random scenarios and benchmarks; takes three quarters of an hour
 	$(VENV)/bin/pytest $(ON_TWO) --ignore=$(SYSTEM) -m "(system or twins) and not pages"
 	$(VENV)/bin/pytest $(BY_STACK) $(SYSTEM)
 
