@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 from collections import Counter
 from collections.abc import Iterator
@@ -26,15 +25,15 @@ LONG_LEASE = {"lease_seconds": "20"}
 #: The step that only the newer version has, in the middle of a unit's chain.
 NEW = "screen_parties"
 
-STEP = f"""
-    StepSpec("attach_customs", True, treatment.attach_treatment, opens=("{NEW}",)),
-    StepSpec("{NEW}", True, _write_nothing, opens=("render_documents",)),
+#: The end of the row of the step before, and the new row after it.
+BEFORE = """        write=treatment.attach_treatment,
+        opens=("render_documents",),
+    ),
 """
-TASK = f"""
-
-@app.task(name="exports.{NEW}", bind=True)
-def {NEW}(self: Task[Any, Any], export_id: str, unit_no: int) -> None:
-    _run_step(self, export_id, unit_no, "{NEW}")
+STEP = f"""        write=treatment.attach_treatment,
+        opens=("{NEW}",),
+    ),
+    StepSpec(name="{NEW}", text="Screening", event=EventType.TREATMENT_ATTACHED, opens=("render_documents",)),
 """
 MIGRATION = """
 import sqlalchemy as sa
@@ -54,16 +53,14 @@ def upgrade():
 
 @pytest.fixture(scope="module")
 def newer_version(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
-    """The processes of a version with one more step, task and migration."""
+    """The processes of a version with one more step and migration."""
     root = tmp_path_factory.mktemp("newer")
     for folder in ("config", "pipeline", "tasks", "templates", "tests"):
         shutil.copytree(ROOT / folder, root / folder, ignore=shutil.ignore_patterns("__pycache__"))
     steps = root / "pipeline/workflow/steps.py"
     before = steps.read_text()
-    (row,) = re.findall(r"^    StepSpec\(\"attach_customs\".*\n", before, re.MULTILINE)
-    steps.write_text(before.replace(row, STEP.lstrip("\n")))
-    with (root / "tasks/steps.py").open("a") as out:
-        out.write(TASK)
+    assert before.count(BEFORE) == 1
+    steps.write_text(before.replace(BEFORE, STEP))
     newest = max(path.name for path in (root / "pipeline/ops/migrations/versions").glob("0*.py"))[:4]
     (root / "pipeline/ops/migrations/versions/9999_newer.py").write_text(MIGRATION.format(newest=newest))
     with start_fork_server(tmp_path_factory.mktemp("newer-fork-server"), root=root) as parent:
