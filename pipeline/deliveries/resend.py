@@ -26,11 +26,13 @@ from pipeline.exports.states import DELIVERY_TRANSITIONS, DeliveryState, Submiss
 
 #: The states from which a resend restarts the schedule. A waiting delivery is left out: only the completion of its export
 #: makes it pending.
-RESENDABLE: Final = [
+_REQUEUED: Final = [
     state.value
     for state in source_states(DELIVERY_TRANSITIONS, DeliveryState.PENDING)
     if state is not DeliveryState.WAITING
 ]
+#: The states from which a delivery can be sent again, or now.
+RESENDABLE: Final = (*_REQUEUED, DeliveryState.PENDING.value)
 
 
 def resend_delivery(
@@ -54,7 +56,7 @@ def resend_delivery(
             raise InvalidState(
                 f"export {stream.subject_id} was superseded by {newer}, so its messages are no longer valid; resend those of {newer}"
             )
-        is_requeued = outbox.requeue(session, col(Delivery.id) == delivery_id, col(Delivery.state).in_(RESENDABLE))
+        is_requeued = outbox.requeue(session, col(Delivery.id) == delivery_id, col(Delivery.state).in_(_REQUEUED))
         if not is_requeued and view.state is not DeliveryState.PENDING:
             raise InvalidState(
                 f"the delivery is {view.state.value}; only a delivered, dead or pending one can be sent again"

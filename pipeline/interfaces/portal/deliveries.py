@@ -15,7 +15,7 @@ from pipeline.deliveries import history, portal, replay, resend
 from pipeline.deliveries.schemas.views import ReplayRequest
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.api.headers import download_headers
-from pipeline.interfaces.console.partners.partner_views import RESENDABLE, parse_instant
+from pipeline.interfaces.console.partners.partner_views import parse_instant
 from pipeline.interfaces.pages.pages import ConsoleRoute, redirect_to
 from pipeline.interfaces.portal import views
 from pipeline.interfaces.portal.pages import PAGE_SIZE, Holder, PortalFields, PortalVisit
@@ -129,7 +129,7 @@ def _delivery_page(visit: PortalVisit, delivery_id: str, *, refusal: Refused | N
         refused=refusal,
         delivery=views.show_message(sent.delivery),
         testable=views.can_test_failure(sent.delivery),
-        resendable=sent.delivery.state in RESENDABLE and sent.body is not None,
+        resendable=sent.delivery.state in resend.RESENDABLE and sent.body is not None,
         headers=views.list_properties(sent.delivery),
         body=sent.body,
         text=views.format_body(sent.body),

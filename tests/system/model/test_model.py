@@ -34,7 +34,7 @@ from pipeline.deliveries.submissions import submissions
 from pipeline.exports.events import EventType
 from pipeline.exports.models import Export
 from pipeline.exports.schemas.export import ExecuteRequest
-from pipeline.exports.states import DeliveryState, ExportState
+from pipeline.exports.states import ExportState
 from pipeline.workflow.acceptance import accept_plan
 from pipeline.workflow.amendments import amend_export
 from pipeline.workflow.interventions import cancel_export, retry_export
@@ -242,8 +242,7 @@ class Exports(RuleBasedStateMachine):
     def resend(self, data: st.DataObject) -> None:
         """An operator resends one message."""
         with self.world.runtime.db.read() as session:
-            states = (*resend.RESENDABLE, DeliveryState.PENDING.value)
-            found = session.scalars(select(Delivery.id).where(col(Delivery.state).in_(states))).all()
+            found = session.scalars(select(Delivery.id).where(col(Delivery.state).in_(resend.RESENDABLE))).all()
         if not found:
             return
         chosen = data.draw(st.sampled_from(sorted(found)))

@@ -13,8 +13,6 @@ from pipeline.core.field_types import check_year
 from pipeline.exports.states import DeliveryState
 from pipeline.interfaces.pages.list_views import FilterLink
 
-#: The states from which a delivery can be sent again, or now.
-RESENDABLE: Final = frozenset({DeliveryState.DELIVERED, DeliveryState.DEAD, DeliveryState.PENDING})
 _NEXT_ACTIONS: Final = {PartnerState.VERIFIED: "activate", PartnerState.LIVE: "pause", PartnerState.PAUSED: "resume"}
 
 

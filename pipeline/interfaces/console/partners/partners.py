@@ -186,6 +186,6 @@ def _delivery_page(visit: Visit, delivery_id: str, *, refusal: Refused | None = 
         attempts=message_views.show_attempts(delivery, message.exchanges),
         body=None if message.body is None else read_tree(message.body),
         body_note=message_views.describe_body(delivery, message.body),
-        resendable=delivery.state in partner_views.RESENDABLE and visit.caller.has_role(OPERATE),
+        resendable=delivery.state in resend.RESENDABLE and visit.caller.has_role(OPERATE),
         testable=_may_test(visit, delivery),
     )
