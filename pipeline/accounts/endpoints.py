@@ -18,6 +18,7 @@ from pipeline.accounts.channels import (
     ChannelKind,
     Endpoint,
     QueueEndpoint,
+    is_credential,
 )
 from pipeline.accounts.domains import MAIL, check_domain
 from pipeline.accounts.models import PartnerChannel
@@ -28,7 +29,9 @@ from pipeline.core.text_safety import check_readable
 from pipeline.exports.models import Account
 
 #: The fields of an endpoint that are encrypted and never shown.
-CREDENTIAL_FIELDS: Final = {"password", "private_key"}
+_CREDENTIALS: Final = {
+    name for kind in CHANNEL_KINDS.values() for name, info in kind.schema.model_fields.items() if is_credential(info)
+}
 
 
 def check_endpoints(
@@ -134,7 +137,7 @@ def replace_endpoints(
                 "account_id": account_id,
                 "partner_id": partner_id,
                 "channel": endpoint.channel,
-                "endpoint": endpoint.model_dump(mode="json", by_alias=True, exclude=CREDENTIAL_FIELDS),
+                "endpoint": endpoint.model_dump(mode="json", by_alias=True, exclude=_CREDENTIALS),
                 "credential": _seal_credential(settings, account_id, partner_id, endpoint, kept, position),
                 "position": position,
             }
@@ -152,7 +155,7 @@ def _seal_credential(
     position: int,
 ) -> str | None:
     """Return the encrypted credential: the given one, else the stored one if the address is the same."""
-    holds = CREDENTIAL_FIELDS & type(endpoint).model_fields.keys()
+    holds = _CREDENTIALS & type(endpoint).model_fields.keys()
     if not holds:
         return None
     given = next((secret for name in holds if (secret := getattr(endpoint, name)) is not None), None)
