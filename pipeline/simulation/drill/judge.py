@@ -57,15 +57,16 @@ def judge_history(history: DrillHistory) -> Judgement:
 
 def _find_unexecuted(history: DrillHistory) -> Iterator[Violation]:
     """Yield a violation for each plan that is not executed, or not reported so by the API, and each dead letter."""
-    states = {export["id"]: export for export in history.tables["exports"]}
+    stored = {export["id"]: export for export in history.tables["exports"]}
     for submission in history.submissions:
         batch = submission.batch_id
         if not submission.export_ids:
             yield Violation("I1", f"{batch} was never accepted, in {submission.requests} requests", batch)
-        for export_id in {*submission.export_ids} & states.keys():
-            state, shown = states[export_id]["state"], history.inspected.get(export_id)
+        for export_id in [each for each in dict.fromkeys(submission.export_ids) if each in stored]:
+            state, shown = stored[export_id]["state"], history.inspected.get(export_id)
             if state != ExportState.EXECUTED:
-                yield Violation("I2", f"{export_id} is {state}: {states[export_id]['failure']}", export_id)
+                reason = stored[export_id]["failure"] or "no reason is recorded"
+                yield Violation("I2", f"{export_id} is {state}: {reason}", export_id)
             elif shown != ExportState.EXECUTED:
                 yield Violation("I7", f"{export_id} is executed but the API says {shown}", export_id)
     for row in history.tables["deliveries"]:

@@ -77,7 +77,6 @@ class History:
 
     def evidence(self) -> RunEvidence:
         """Return the part that the product's judge reads."""
-        kept = {path: KEPT_AT.fullmatch(path) for path in self.snapshot.files}
         return RunEvidence(
             self.snapshot.tables,
             [
@@ -86,6 +85,10 @@ class History:
                 if call.method == "POST" and call.status in {200, 202} and call.export_id is not None
             ],
             self.receipts,
-            {match["sha256"] for path, match in kept.items() if match and self.snapshot.files[path] == match["sha256"]},
+            {
+                match["sha256"]
+                for path, sha256 in self.snapshot.files.items()
+                if (match := KEPT_AT.fullmatch(path)) and match["sha256"] == sha256
+            },
             self.tries,
         )
