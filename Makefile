@@ -58,7 +58,7 @@ pages: setup ## Run the tests of console and portal in a browser; takes five min
 # days on which a fixed date of a fixture matters; all without a server over the end of a leap day in the last time zone.
 # How cost grows with the plan's size does not depend on the day. On PostgreSQL, the repetitions of workflow stand for all.
 CALENDAR := -k "not times_as_much and (workflow or not twins)" -m
-HERE     := clock and not pages and not system
+BY_CLOCK := clock and not pages and not system
 OF_PLANS := $(addprefix tests/,customs deliveries exports interfaces ops orders simulation workflow)
 OTHERS   := tests $(addprefix --ignore=,$(OF_PLANS) $(addprefix tests/system/,acceptance faults soak))
 LEAP_DAY := tests.support.on_day 2028-02-29T23:59 Etc/GMT+12
@@ -68,13 +68,13 @@ calendar: setup ## Run the tests that read the clock as if it were other days, t
 	  $$($(VENV)/bin/python -m tests.support.calendar_days | sed 's/[^ ][^ ]*/on-&/g') leap-day leap-day-others
 
 leap-day: setup
-	$(VENV)/bin/python -m $(LEAP_DAY) $(OF_PLANS) $(CALENDAR) "$(HERE) and not servers"
+	$(VENV)/bin/python -m $(LEAP_DAY) $(OF_PLANS) $(CALENDAR) "$(BY_CLOCK) and not servers"
 
 leap-day-others: setup
-	$(VENV)/bin/python -m $(LEAP_DAY) $(OTHERS) $(CALENDAR) "$(HERE) and not servers"
+	$(VENV)/bin/python -m $(LEAP_DAY) $(OTHERS) $(CALENDAR) "$(BY_CLOCK) and not servers"
 
 on-%: setup
-	$(VENV)/bin/python -m tests.support.on_day $*T12:00 UTC $(OF_PLANS) $(CALENDAR) "$(HERE)"
+	$(VENV)/bin/python -m tests.support.on_day $*T12:00 UTC $(OF_PLANS) $(CALENDAR) "$(BY_CLOCK)"
 
 coverage: setup ## Run the same tests with line coverage; takes twice as long
 	$(VENV)/bin/pytest $(ON_TWO) $(PARTS) --cov --cov-report=term:skip-covered

@@ -1,4 +1,4 @@
-"""Messages to customs brokers: a handoff, and that one is no longer valid. Closed, camelCase."""
+"""Messages to customs brokers: a handoff, and its retraction. Closed, camelCase."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Messages to warehouses: a package, and that one is no longer valid. Closed, camelCase."""
+"""Messages to warehouses: a package, and its retraction. Closed, camelCase."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ from pipeline.interfaces.console.work.inbox_views import ChosenItem
 from pipeline.interfaces.event_text import count_noun
 from pipeline.interfaces.pages.instants import mark_instants
 
-#: The findings that are open at first, and the most on a page.
+#: The buttons of a task: the remedy, and its words.
 _RETRY_OR_CANCEL: Final = ((Remedy.RETRY.value, "Retry"), (Remedy.CANCEL.value, "Cancel"))
 _RESEND: Final = (Remedy.RESEND.value, "Resend")
 _ACKNOWLEDGE: Final = ((Remedy.ACKNOWLEDGE.value, "Acknowledge"),)
