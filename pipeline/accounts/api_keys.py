@@ -1,7 +1,5 @@
 """API keys of accounts: creation, rotation, revocation, and the caller that a key identifies."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import re
@@ -90,7 +88,7 @@ class Caller:
         """Return whether the caller may change test or live exports: a person with access to live ones also test ones."""
         return self.test == test or (test and self.person is not None)
 
-    def in_mode(self, *, test: bool) -> Caller:
+    def in_mode(self, *, test: bool) -> "Caller":
         """Return the caller as one who changes test or live exports; the same if they may not."""
         return replace(self, mode="test" if test else "live") if self.may_change(test=test) else self
 

@@ -1,7 +1,5 @@
 """The channels: for each one the settings of an endpoint, and one record of what is known of it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal, get_args
@@ -74,7 +72,7 @@ class SftpEndpoint(StrictModel):
     )
 
     @model_validator(mode="after")
-    def _one_credential(self) -> SftpEndpoint:
+    def _one_credential(self) -> "SftpEndpoint":
         if self.password is not None and self.private_key is not None:
             raise ValueError("give a password or a private key, not both")
         return self

@@ -1,7 +1,5 @@
 """How a person proves who they are: password, time-based codes (TOTP), recovery codes."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import secrets

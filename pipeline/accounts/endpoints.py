@@ -1,7 +1,5 @@
 """The endpoints of a partner: validation and storage, with encrypted credentials."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Final
 from urllib.parse import urlsplit

@@ -1,7 +1,5 @@
 """Bounds on guessing passwords and codes: failed sign-ins are counted, and slow down those that follow."""
 
-from __future__ import annotations
-
 import hashlib
 import secrets
 from collections.abc import Sequence

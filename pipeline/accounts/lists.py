@@ -1,7 +1,5 @@
 """Pages of an account's keys, people and portal links, newest first; and the names of its partners."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Tables of API keys, of people with their sessions, and of partners with their endpoints, secrets, portal links and connection tests."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Numbers that an account issues only once. After a restore or a failover, skip some so that none is issued twice."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 from typing import Final

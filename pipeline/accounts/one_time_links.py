@@ -1,7 +1,5 @@
 """One-time links: each lets one person join an account, set new credentials, or enter the demo."""
 
-from __future__ import annotations
-
 import secrets
 from dataclasses import dataclass
 from enum import StrEnum

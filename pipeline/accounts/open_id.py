@@ -1,7 +1,5 @@
 """Sign-in by an OpenID provider: authorization code with PKCE, and the proof of who the person is."""
 
-from __future__ import annotations
-
 import json
 import re
 import threading

@@ -1,7 +1,5 @@
 """The documents that a partner receives: the kinds that it wants, and a customs broker's own file."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Partners of an account: customs brokers, warehouses and operators, and the endpoints of each."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime

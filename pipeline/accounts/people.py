@@ -1,7 +1,5 @@
 """People and their memberships of accounts: invitations by one-time links, roles, removal."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Portal links: each opens the portal of one partner until it expires or is revoked. Only the hash of its token is stored."""
 
-from __future__ import annotations
-
 import hmac
 import re
 import secrets

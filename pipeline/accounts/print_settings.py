@@ -1,7 +1,5 @@
 """An account's settings for printed documents: an export keeps those of its acceptance, so that its documents never change."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from collections.abc import Sequence

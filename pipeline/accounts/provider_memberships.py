@@ -1,7 +1,5 @@
 """The memberships that an OpenID provider gives and takes: at each sign-in they become what its claim says."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 

@@ -1,7 +1,5 @@
 """Sign-in of the person whom an OpenID provider has named: who it is here, and which accounts they join."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 

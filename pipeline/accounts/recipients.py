@@ -1,7 +1,5 @@
 """Partners as a sender sees them: recipients, their channels, and the targets of messages."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace

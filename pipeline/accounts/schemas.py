@@ -1,7 +1,5 @@
 """Requests and responses about partners and deliveries. Closed schemas, in camelCase."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Final, Literal
 

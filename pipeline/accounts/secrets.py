@@ -1,7 +1,5 @@
 """Secrets that are stored encrypted; those of partners are rotated with an overlap during which both are valid."""
 
-from __future__ import annotations
-
 import secrets
 from base64 import b64encode
 from collections.abc import Iterator, Sequence

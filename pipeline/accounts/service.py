@@ -1,7 +1,5 @@
 """Accounts: creation, look-up, and what a key of theirs may do."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import cast

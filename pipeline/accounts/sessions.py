@@ -1,7 +1,5 @@
 """Sessions of people: started at sign-in, checked at each request, listed and ended."""
 
-from __future__ import annotations
-
 import hashlib
 import secrets
 from collections.abc import Sequence

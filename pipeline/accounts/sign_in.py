@@ -1,7 +1,5 @@
 """How a person signs in: by password and code, by a one-time link, or by an OpenID provider."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The states of a partner, the moves between them, and what makes a partner live."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final

@@ -1,7 +1,5 @@
 """A typed client of the HTTP API, for programs and for the command line: `Exports`, and `AsyncExports` for asyncio."""
 
-from __future__ import annotations
-
 from pipeline.client.client import AsyncExports, Exports
 from pipeline.client.errors import (
     ApiProblem,

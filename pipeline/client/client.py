@@ -1,7 +1,5 @@
 """The two clients: the same calls over a connection pool, one blocking and one for asyncio."""
 
-from __future__ import annotations
-
 import ssl
 import time
 from collections.abc import AsyncIterator, Iterator

@@ -9,8 +9,6 @@ ClientError
 └── InvalidWebhook   a request is not a webhook of the service: answer it with `status` and do nothing
 """
 
-from __future__ import annotations
-
 from pipeline.core.problems import Problem
 
 

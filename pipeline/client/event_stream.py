@@ -1,7 +1,5 @@
 """Following an export's log as server-sent events: the position in the log, and how to handle a broken stream."""
 
-from __future__ import annotations
-
 import time
 from typing import Any, Final
 

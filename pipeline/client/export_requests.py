@@ -1,7 +1,5 @@
 """The calls about exports: execute, amend, inspect, change, and download documents."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Documents on disk: names that stay in their folder, and files that are complete or absent."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

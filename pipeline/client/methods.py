@@ -1,7 +1,5 @@
 """The methods of both clients, each named once: a call is a value, and a transport performs it."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from functools import wraps

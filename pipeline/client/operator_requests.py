@@ -1,7 +1,5 @@
 """The calls about partners, their messages and answers, the account and its key, waivers, the tariff, and the service's health."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import date
 

@@ -1,7 +1,5 @@
 """The calls about orders: sync products, orders and plan templates, and plan a batch."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Calls as values: what is sent, whether it may be sent twice, and how the answer is parsed; this module sends nothing."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, auto
@@ -50,7 +48,7 @@ class Call(Generic[T]):
         timeout = httpx.Timeout(timeout_seconds, read=timeout_seconds + self.extra_seconds)
         return {"params": dict(self.params), "headers": dict(self.headers), "timeout": timeout, **body}
 
-    def map(self, transform: Callable[[T], U]) -> Call[U]:
+    def map(self, transform: Callable[[T], U]) -> "Call[U]":
         """Return the same call with its result transformed."""
         parse = self.parse
         return Call(
@@ -75,7 +73,7 @@ class ResultPage(Generic[T]):
     """Some items of a list, and the call for the next page; None after the last page."""
 
     items: Sequence[T] = ()
-    next_call: Call[ResultPage[T]] | None = None
+    next_call: "Call[ResultPage[T]] | None" = None
 
 
 def parse_as(model: type[M]) -> Callable[[httpx.Response], M]:

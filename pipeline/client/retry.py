@@ -1,7 +1,5 @@
 """Retries of failed calls: bounded in number and time, at random times, and never sooner than the service asks."""
 
-from __future__ import annotations
-
 import random
 import time
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Webhooks of the service, for their receivers: verifies the signature and parses the message."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final

@@ -1,7 +1,5 @@
 """Bulkheads: a slow destination holds only a limited number of a process's threads."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Hashable

@@ -1,7 +1,5 @@
 """Values that a process keeps: those used last, and those that take long to build, each of them built once."""
 
-from __future__ import annotations
-
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable

@@ -1,7 +1,5 @@
 """The clock of this machine."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time
 

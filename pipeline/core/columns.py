@@ -1,7 +1,5 @@
 """Column types of the tables: instants, JSON, long texts; rows as JSON; and the naming of constraints."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sqlalchemy import JSON, ColumnElement, Index, Text, TextClause

@@ -1,7 +1,5 @@
 """Database sessions for reading and writing, and the database's clock."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext

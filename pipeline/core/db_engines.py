@@ -1,7 +1,5 @@
 """Engines of both databases with our settings: files, connections, and how a transaction begins."""
 
-from __future__ import annotations
-
 import select
 import time
 from collections.abc import Mapping

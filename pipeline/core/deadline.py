@@ -4,8 +4,6 @@ Workers, sweeps and the command line have no deadline: each of their waits may t
 has a deadline, which also counts its wait for a thread. After the deadline it still takes what is free, but does not wait.
 """
 
-from __future__ import annotations
-
 import math
 import time
 from contextvars import ContextVar

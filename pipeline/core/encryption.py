@@ -1,7 +1,5 @@
 """Encryption of partners' secrets at rest: AES-GCM under the installation's secret key; each sealed text holds the key's id."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import os

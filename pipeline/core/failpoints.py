@@ -1,7 +1,5 @@
 """Failpoints: named places at which a test can break this process, to prove what happens after a crash."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Final
 

@@ -1,7 +1,5 @@
 """A semaphore that serves threads in the order of their requests."""
 
-from __future__ import annotations
-
 import threading
 from collections import deque
 

@@ -1,7 +1,5 @@
 """What the patterns of fields mean, in words for people."""
 
-from __future__ import annotations
-
 import re
 from typing import Final
 

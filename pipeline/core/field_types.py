@@ -4,8 +4,6 @@ Pydantic reads a string of digits as seconds since 1970, so these types parse da
 dates and datetimes, because strict validation does not accept a string after a validator function has run.
 """
 
-from __future__ import annotations
-
 import re
 from datetime import date, datetime
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """Findings: the problems of a plan that the checks report, and how many of them are listed."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from typing import Final, Literal, Self

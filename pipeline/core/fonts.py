@@ -1,7 +1,5 @@
 """The characters that the vendored fonts can print. A missing one becomes a finding instead of an empty box."""
 
-from __future__ import annotations
-
 import json
 import unicodedata
 from functools import cache

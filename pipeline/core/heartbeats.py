@@ -4,8 +4,6 @@ The same table gives turns to processes that do the same work: each turn goes to
 last done.
 """
 
-from __future__ import annotations
-
 from contextlib import suppress
 from datetime import datetime
 from typing import Final

@@ -1,7 +1,5 @@
 """Time-ordered ids: later ids sort after earlier ones, which keeps inserts at the end of every index."""
 
-from __future__ import annotations
-
 import re
 import secrets
 import time

@@ -3,8 +3,6 @@
 The table of heartbeats has its name, so that each copy has it too.
 """
 
-from __future__ import annotations
-
 from typing import Final
 from weakref import WeakSet
 

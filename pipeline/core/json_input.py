@@ -1,7 +1,5 @@
 """Strict parsing of JSON into a model: it rejects what lenient parsers accept, and names every invalid field."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -7,8 +7,6 @@ No lease ends later than `lease_seconds` from now. One that does was written bef
 and holds nothing. Readers that have no such limit leave it out: the next sweep ends that lease.
 """
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from sqlalchemy import BindParameter, ColumnElement, and_, bindparam, or_

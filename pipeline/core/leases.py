@@ -1,7 +1,5 @@
 """Renewal of leases while their holders work: one thread of the process renews all of them."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Kombu's transport in memory, without its polling; `message_broker` says what else stands against kombu's bugs."""
 
-from __future__ import annotations
-
 import threading
 import time
 from queue import Empty

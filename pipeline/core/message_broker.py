@@ -6,8 +6,6 @@ These three files have all uses of the private parts of kombu and amqp. `config.
 Each part names the upstream bug. A test in `tests/core/test_message_broker.py` fails when the library has fixed it.
 """
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from amqp.transport import SSLTransport, TCPTransport

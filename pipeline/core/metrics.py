@@ -1,7 +1,5 @@
 """The metrics of this process: how it counts, and how a page shows what it and the other processes of its pool counted."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import threading

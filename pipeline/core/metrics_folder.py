@@ -1,7 +1,5 @@
 """The folder through which the processes of a pool share their metrics."""
 
-from __future__ import annotations
-
 import fcntl
 import os
 import shutil

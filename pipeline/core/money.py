@@ -1,7 +1,5 @@
 """Decimal money and weight: the only file that creates, rounds or formats decimals."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from decimal import ROUND_HALF_EVEN, ROUND_HALF_UP, Context, Decimal, InvalidOperation, localcontext
 

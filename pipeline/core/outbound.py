@@ -1,7 +1,5 @@
 """The addresses at which partners may be reached. The check is on the connected address, not on the name."""
 
-from __future__ import annotations
-
 import ipaddress
 import socket
 import ssl

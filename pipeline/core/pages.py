@@ -1,7 +1,5 @@
 """Pages of a list, newest first: each is read by an index, and begins after the last row of the page before."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar

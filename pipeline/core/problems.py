@@ -1,7 +1,5 @@
 """Problem documents: the errors of a request, over HTTP and on queues."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Final
 

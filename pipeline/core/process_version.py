@@ -4,8 +4,6 @@ What such a process imports next would be of another version, so it takes no mor
 would start the new version, maybe before `exports migrate` has run.
 """
 
-from __future__ import annotations
-
 import signal
 from importlib.metadata import PackageNotFoundError, version
 from typing import Final

@@ -3,8 +3,6 @@
 Only a process whose message broker is Redis loads this file. Each part names the upstream bug, as in `message_broker`.
 """
 
-from __future__ import annotations
-
 from typing import Any
 from uuid import uuid4
 

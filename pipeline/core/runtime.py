@@ -1,7 +1,5 @@
 """The open resources of a process: its settings, the database and the artifact store."""
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """The shutdown request of this process. Long work checks it between two pieces and releases the rest."""
 
-from __future__ import annotations
-
 from pipeline.core.errors import Stopped
 
 # A plain value, because a signal handler sets it and must not take a lock.

@@ -3,8 +3,6 @@
 A signature holds for one purpose. Each valid secret key makes one, so a text stays valid after its key is replaced.
 """
 
-from __future__ import annotations
-
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

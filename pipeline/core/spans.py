@@ -1,7 +1,5 @@
 """Spans, the pieces of work in a trace, and what a tracer of them does."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from typing import Literal, Protocol

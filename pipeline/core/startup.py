@@ -1,7 +1,5 @@
 """The start of a process: its time, and imports without garbage collection."""
 
-from __future__ import annotations
-
 import gc
 import time
 from collections.abc import Iterator

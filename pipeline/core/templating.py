@@ -3,8 +3,6 @@
 They are read when this module loads: an upgrade may change the files while the process runs the code of before.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal

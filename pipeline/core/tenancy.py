@@ -4,8 +4,6 @@ PostgreSQL enforces it with row-level security (pipeline/ops/migrations/row_secu
 line see the rows of all accounts. A request sees no rows until its credential has named the account.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar

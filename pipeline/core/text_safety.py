@@ -1,7 +1,5 @@
 """Characters that make people read a text differently than programs do: bidi controls, invisible ones, stacked marks."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from typing import Final

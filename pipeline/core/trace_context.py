@@ -1,7 +1,5 @@
 """W3C Trace Context: the trace that a request belongs to, as its headers `traceparent` and `tracestate` say."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass

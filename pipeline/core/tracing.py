@@ -1,7 +1,5 @@
 """Makes spans of OpenTelemetry traces. Without a collector in the settings, nothing is imported and nothing happens."""
 
-from __future__ import annotations
-
 import atexit
 import os
 import threading

@@ -1,7 +1,5 @@
 """Spans by the OpenTelemetry SDK, sent in batches by OTLP over HTTP. Only traced processes import this."""
 
-from __future__ import annotations
-
 import logging
 import threading
 from collections.abc import Iterator

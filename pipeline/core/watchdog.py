@@ -1,7 +1,5 @@
 """A watchdog: a limit on the time of one piece of work; it ends the process when the limit passes."""
 
-from __future__ import annotations
-
 import faulthandler
 import signal
 import threading

@@ -1,7 +1,5 @@
 """The USMCA certifications that an account's live exports use, by product and period, and those that soon end."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any, Final

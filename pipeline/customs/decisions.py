@@ -1,7 +1,5 @@
 """The decision of the rules for one line: the headings of chapter 99 with reasons, open questions and sources."""
 
-from __future__ import annotations
-
 from dataclasses import asdict, replace
 from decimal import Decimal
 from typing import Any

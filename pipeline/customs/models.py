@@ -1,7 +1,5 @@
 """The tables of customs: waivers and certifications of origin of accounts; editions of the tariff, and rulesets, which all accounts share."""
 
-from __future__ import annotations
-
 from datetime import date, datetime
 
 from sqlalchemy import Index, UniqueConstraint

@@ -1,7 +1,5 @@
 """The overview of a plan for a filer: per line and agency, what is present, what is missing and what needs a person."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

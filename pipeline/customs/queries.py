@@ -1,7 +1,5 @@
 """Reads of the treatment of lines: a page of an export's lines, and one line with its unit."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -5,8 +5,6 @@ of work. It activates rules that the installation has never stored, and rules to
 another process has activated them since. So neither a machine with older files nor a restart undoes what an operator did.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from pathlib import Path

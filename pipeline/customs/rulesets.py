@@ -1,7 +1,5 @@
 """The rulesets of the installation: each is stored once, by its content, and one of them is active for all processes."""
 
-from __future__ import annotations
-
 import threading
 from base64 import b64decode, b64encode
 from collections.abc import Iterator, Sequence

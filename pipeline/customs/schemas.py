@@ -1,7 +1,5 @@
 """The requests and responses for waivers and the tariff, and what the rules decide; closed, camelCase, decimals as strings."""
 
-from __future__ import annotations
-
 from datetime import date, datetime
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """The treatment of each line: its canonical form, its digests, and the rows that store it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Waivers: recorded acceptances of warnings by an account. A finding that blocks cannot be waived."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import date
 from typing import Final, cast

@@ -1,7 +1,5 @@
 """Makes a customs broker's own file: the lines of an invoice in the columns and words of the broker's import template."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import json

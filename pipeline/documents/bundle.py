@@ -1,7 +1,5 @@
 """The bundle as bytes: its members, its manifest, and a zip whose bytes depend only on the members."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

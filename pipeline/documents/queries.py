@@ -1,7 +1,5 @@
 """Reads of a document's row with its unit, its neighbours in the export, and the data that it shows."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from sqlalchemy import tuple_

@@ -1,7 +1,5 @@
 """The registry of document kinds, and the function that renders all documents of a unit in order."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Exports share the bytes of equal documents. A purge could delete bytes that anot
 and is about to record. So both lock a row with the hash first, and the second sees what the first has done.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final

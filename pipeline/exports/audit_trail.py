@@ -1,7 +1,5 @@
 """The audit trail of an account: what people and keys did, numbered without gaps and hash-chained like an export's log."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, timedelta

@@ -1,7 +1,5 @@
 """Which ultimate consignees receive the goods of each line: by the packages that hold them, and by their orders."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 

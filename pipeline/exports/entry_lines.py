@@ -1,7 +1,5 @@
 """Groups the lines of an invoice into entry lines: the one numbering that all documents and checks use."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from pipeline.core.money import ZERO

@@ -1,7 +1,5 @@
 """The tables of what happened: the events of exports and plans, and the audit trail of accounts."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

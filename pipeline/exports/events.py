@@ -1,7 +1,5 @@
 """The append-only event log of an export: numbered without gaps and hash-chained, under the lock of the export's row."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar

@@ -1,7 +1,5 @@
 """The example plans that ship with the service, with dates around today."""
 
-from __future__ import annotations
-
 import json
 import re
 from datetime import date, timedelta

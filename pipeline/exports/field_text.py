@@ -1,7 +1,5 @@
 """The fields of a plan in words: those that a customs broker may name, and any other place by its JSON Pointer."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The hash chain of a log: how the hash of an event or an act is computed, so that anyone can check it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """What a line declares for the entry summary in its attributes: duty cases, an import license, softwood lumber."""
 
-from __future__ import annotations
-
 import re
 from decimal import Decimal
 from typing import Final, NamedTuple

@@ -1,7 +1,5 @@
 """What the processes count while they work: each metric with its labels and buckets. docs/metrics.md explains them."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from pipeline.core.metrics import make_counter, make_gauge, make_histogram

@@ -1,7 +1,5 @@
 """The tables of accounts, plans and exports, with their units, steps, packages and documents."""
 
-from __future__ import annotations
-
 from datetime import date, datetime
 from typing import Any
 

@@ -7,8 +7,6 @@ blocks, and what a block has left goes to later units. So no number is lost, but
 get theirs out of order. A rollback releases all that was taken.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 

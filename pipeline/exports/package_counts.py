@@ -1,7 +1,5 @@
 """The number and weight of a unit's packages, as every paper, message and file states them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """Package records: the checks of a plan's packages, their SSCCs, and their rows."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal

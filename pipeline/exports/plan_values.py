@@ -1,7 +1,5 @@
 """The values of a plan by JSON Pointer: read them and set them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """The canonical form, the hash and the approval of a plan."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Reads of an export: its row, its state and its events."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

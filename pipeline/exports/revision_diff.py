@@ -1,7 +1,5 @@
 """The differences of two plans: entries of lists are compared by their id, so that a new line does not shift all others."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -81,7 +79,7 @@ class _Place:
     steps: tuple[str, ...] = ()
     pointer: str | None = ""
 
-    def enter(self, step: str, place: str | int | None) -> _Place:
+    def enter(self, step: str, place: str | int | None) -> "_Place":
         inner = None if self.pointer is None or place is None else self.pointer + json_pointer([place])
         return _Place((*self.steps, step), inner)
 

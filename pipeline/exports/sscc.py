@@ -1,7 +1,5 @@
 """SSCCs: how they are issued and checked, and how an unchanged package keeps its SSCC in a newer revision."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal

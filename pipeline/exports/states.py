@@ -1,7 +1,5 @@
 """The states of an export, a step, a delivery and a submission, and their legal transitions."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, TypeVar
@@ -95,7 +93,7 @@ class Outcome(StrEnum):
     SUPERSEDED = "superseded"
 
     @classmethod
-    def _missing_(cls, value: object) -> Outcome | None:
+    def _missing_(cls, value: object) -> "Outcome | None":
         return cls.NEEDS_ATTENTION if value == cls.NEEDS_ATTENTION.words else None
 
     @property

@@ -1,7 +1,5 @@
 """The context of a step: the facts that it works with."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from datetime import date
 from functools import lru_cache

@@ -1,7 +1,5 @@
 """The transitions of an export, each guarded by the table of legal ones."""
 
-from __future__ import annotations
-
 from functools import cache
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Batches of orders: reads what a plan is built from, and holds or claims the orders of a batch."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass

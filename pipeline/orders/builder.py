@@ -1,7 +1,5 @@
 """Builds a plan from orders, products and a plan template. It guesses nothing: what no datum says is named as missing."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, time, timedelta

@@ -1,7 +1,5 @@
 """Which product, order, plan template or member of the request a place of a built plan comes from."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal

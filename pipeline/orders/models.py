@@ -1,7 +1,5 @@
 """The tables of synced products, orders and plan templates, and of the batches that were planned from them."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 from sqlalchemy import UniqueConstraint, text

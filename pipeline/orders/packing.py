@@ -1,7 +1,5 @@
 """Packages of an order: its own cartons as packed, else each line in cartons of its product's packing."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from decimal import ROUND_CEILING, Decimal

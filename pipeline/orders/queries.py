@@ -1,7 +1,5 @@
 """Reads and deletes single orders, by their id or external id."""
 
-from __future__ import annotations
-
 import json
 
 from sqlalchemy import delete, or_, select

@@ -1,7 +1,5 @@
 """The requests to sync products, orders and plan templates and to plan a batch; camelCase, unknown fields are refused."""
 
-from __future__ import annotations
-
 import json
 from decimal import Decimal
 from typing import Annotated, Any, Final, Literal, Self

@@ -1,7 +1,5 @@
 """Syncs products, orders and plan templates: creates or replaces them by their external ids, once for each content."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -64,7 +62,7 @@ class StoredRequest:
     fingerprint: str
 
     @classmethod
-    def create(cls, owner: Owner, call: str, key: str | None, body: StrictModel) -> StoredRequest:
+    def create(cls, owner: Owner, call: str, key: str | None, body: StrictModel) -> "StoredRequest":
         """Return the stored request; keys count for one call, and those of test keys are separate."""
         # A key has no space, so the parts cannot be confused.
         scoped = None if key is None else f"{'test ' if owner.test else ''}{call} {key}"

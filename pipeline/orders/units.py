@@ -1,7 +1,5 @@
 """The units of a plan that is built from orders: entry, parties, invoice, lines and packages."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 from collections.abc import Mapping, Sequence

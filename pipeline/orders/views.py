@@ -1,7 +1,5 @@
 """The answers to requests about orders: what a sync changed, a synced order, and the plan of a batch."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any, Literal
 

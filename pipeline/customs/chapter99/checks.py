@@ -1,7 +1,5 @@
 """Checks of the chapter 99 headings on a line against the dated rules: one finding per difference, with its source."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
@@ -80,7 +78,7 @@ def check_headings(line: Line, pointer: str, on: date, rate: GoodsRate | None = 
     yield from check.find_bans(f"{pointer}/htsCode")
 
 
-def _find_all(check: _HeadingCheck) -> Iterator[Finding]:
+def _find_all(check: "_HeadingCheck") -> Iterator[Finding]:
     stack = decide_headings(check.facts, check.rules)
     yield from check.find_conflicts()
     yield from check.find_wrong(stack)

@@ -1,7 +1,5 @@
 """Judges whether a heading's conditions hold for a line: yes, no, unknown or needs a person, each with its reason."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass

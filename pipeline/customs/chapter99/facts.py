@@ -1,7 +1,5 @@
 """The facts of one line, on its day of entry, from which the chapter 99 headings are decided."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import date

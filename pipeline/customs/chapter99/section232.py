@@ -1,7 +1,5 @@
 """Checks of the metals of a line that is on a Section 232 list: missing data (V09) and impossible weights (V10)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date

@@ -1,7 +1,5 @@
 """Decides the chapter 99 headings of a line, program by program, from the dated rules, each decision with its reasons."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
@@ -73,7 +71,7 @@ class ProgramChoice:
         return any(item.listed for item in self.candidates)
 
     @property
-    def outcomes(self) -> tuple[HeadingOutcome, ...]:
+    def outcomes(self) -> "tuple[HeadingOutcome, ...]":
         """The possible headings and what each depends on, in the order of deciding; empty if the heading is decided.
 
         If the last row certainly applies, the exceptions that a person must claim are left out.

@@ -1,7 +1,5 @@
 """Checks of a line against the cases of antidumping and countervailing duty of the imported table."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Checks of a line's claim of chapter 98: a known provision, the division of the value, and what proves it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import date
 from typing import Final

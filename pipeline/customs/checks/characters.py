@@ -1,7 +1,5 @@
 """Checks every text of a plan for characters that a customs document must not contain (D02) or cannot print (D01)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from pydantic import BaseModel

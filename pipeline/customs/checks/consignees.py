@@ -1,7 +1,5 @@
 """Checks of the entry's ultimate consignees: their numbers, and which goods each of them receives (F01, F02)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import date
 

@@ -1,7 +1,5 @@
 """Checks of what lines declare for the entry summary: non-reimbursement, the number of a license, softwood lumber."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import date
 

@@ -1,7 +1,5 @@
 """Checks of the entry of a unit: its type, its dates, and its importer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal

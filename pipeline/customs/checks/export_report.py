@@ -1,7 +1,5 @@
 """Checks of the Canadian side of the export: the declaration or why none is required, the business number, the permits."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """Checks of how an entry is filed: its number, bond, power of attorney, payment, and a foreign importer's agent (F03 to F08)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import date
 

@@ -1,7 +1,5 @@
 """Checks of a line against the flags of agencies that its tariff number carries by the imported table."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import date
 

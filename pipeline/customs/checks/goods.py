@@ -1,7 +1,5 @@
 """Checks of descriptions, names and attributes: specific enough, in English, and with what the invoice must say."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """Checks of informal entries to one consignee on one day: in the plan, and in other exports of the account."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Iterator, Sequence

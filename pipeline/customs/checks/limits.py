@@ -1,7 +1,5 @@
 """Checks of the limits of an entry: its lines, its fields, and the parts of a shipment with several entries."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from datetime import date
 

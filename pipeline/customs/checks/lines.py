@@ -1,7 +1,5 @@
 """Checks of each invoice line: its references, description, code, origin, value, weights, claims and treatment."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from datetime import date
 

@@ -1,7 +1,5 @@
 """Checks of packages against the invoice and the carrier's manifest: gross weights and the number of packages."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from decimal import Decimal
 

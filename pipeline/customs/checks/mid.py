@@ -1,7 +1,5 @@
 """The manufacturer identification code (MID), derived from name and address, and its checks (19 CFR 102 appendix)."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Checks goods against law that is not a heading yet: duties whose heading no text names, and open questions."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import date
 

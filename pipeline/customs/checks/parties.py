@@ -1,7 +1,5 @@
 """Checks of a unit's parties, and of its country codes: only a MID may use the code of a Canadian province."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import date
 

@@ -1,7 +1,5 @@
 """Checks of the people that a unit names: the responsible employee, and an importer with a Social Security number."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Final

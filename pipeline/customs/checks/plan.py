@@ -1,7 +1,5 @@
 """Runs all customs checks on a plan before it is executed: one finding per problem, with its remedy."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from datetime import date
 

@@ -1,7 +1,5 @@
 """Checks of a plan against the edition of the tariff that is in force on each unit's day of entry."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from typing import Final

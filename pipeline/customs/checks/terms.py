@@ -1,7 +1,5 @@
 """Checks of the head of a commercial invoice: number, sale, terms, currency and total."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from decimal import Decimal
 

@@ -1,7 +1,5 @@
 """Checks of a truck at the border: the carrier's numbers, the port, and the trip as the carrier's manifest has it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from typing import Any, Final

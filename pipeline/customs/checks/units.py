@@ -1,7 +1,5 @@
 """Checks of a line's units of quantity, without the tariff: known units, and quantities that agree with one another."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from pipeline.core.findings import Finding

@@ -1,7 +1,5 @@
 """Checks of a line's USMCA claim, and of its certification: in force, for these goods, and complete."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Checks of the invoice's charges: which of them count for the entered value, and whether that value is below zero."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from pipeline.core.findings import Finding

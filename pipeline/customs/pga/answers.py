@@ -1,7 +1,5 @@
 """The answer of a line to each agency flag, compared with what the flag's program asks for."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

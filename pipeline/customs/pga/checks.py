@@ -1,7 +1,5 @@
 """Checks that a line answers each flag of a partner government agency with data or with an allowed disclaimer."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -38,7 +36,7 @@ def check_agencies(unit: Unit, line: Line, parties: UnitParties, pointer: str, o
     yield from _check_records(line, answers, parties, pointer)
 
 
-def _check_answer(context: _FindingContext, entry_type: str, on: date) -> Iterator[Finding]:
+def _check_answer(context: "_FindingContext", entry_type: str, on: date) -> Iterator[Finding]:
     row, rules = context.answer.row, context.rules
     rows = rules.flag_rows(row.flag)
     if not rows:
@@ -113,7 +111,7 @@ def _check_keyed_by_hand(
             )
 
 
-def _check_values(context: _FindingContext) -> Iterator[Finding]:
+def _check_values(context: "_FindingContext") -> Iterator[Finding]:
     agency, flag = context.answer.row.agency, context.answer.row.flag
     for asked in context.answer.data:
         if asked.shape is not None:
@@ -138,7 +136,7 @@ def _check_values(context: _FindingContext) -> Iterator[Finding]:
             )
 
 
-def _check_lists(context: _FindingContext, on: date) -> Iterator[Finding]:
+def _check_lists(context: "_FindingContext", on: date) -> Iterator[Finding]:
     uneven = find_uneven_lists(context.answer, on)
     if uneven is None:
         return
@@ -156,7 +154,7 @@ def _check_lists(context: _FindingContext, on: date) -> Iterator[Finding]:
     )
 
 
-def _check_arrival(context: _FindingContext, entry: Entry) -> Iterator[Finding]:
+def _check_arrival(context: "_FindingContext", entry: Entry) -> Iterator[Finding]:
     # The agency and CBP must hear of one arrival.
     own = context.answer.row.data  # what the answer does not give is the entry's
     given = {asked.key: asked.values for asked in context.answer.data if asked.key in own}
@@ -177,7 +175,7 @@ def _differs(text: str, expected: datetime) -> bool:
     return instant.date() != expected.date() if instant.tzinfo is None else instant != expected
 
 
-def _arrival_finding(context: _FindingContext, key: str, given: str, expected: str) -> Finding:
+def _arrival_finding(context: "_FindingContext", key: str, given: str, expected: str) -> Finding:
     agency = context.answer.row.agency
     return context.finding(
         "V14-ARRIVAL",

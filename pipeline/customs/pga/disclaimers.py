@@ -1,7 +1,5 @@
 """Checks disclaimers that are only for little goods: plant material under the Lacey Act (disclaimer G)."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date

@@ -1,7 +1,5 @@
 """Fills in the agencies' forms of a unit, so that a filer can copy them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from itertools import zip_longest

@@ -1,7 +1,5 @@
 """Finds the party of a unit that an agency's datum names, with its address."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

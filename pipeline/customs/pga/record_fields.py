@@ -1,7 +1,5 @@
 """Records of the message set while they are filled, and the notes of those that do not fit."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field

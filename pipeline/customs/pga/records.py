@@ -1,7 +1,5 @@
 """Writes a line's agency answers as message-set records: OI once, then each PG01 with its records in order."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest

@@ -1,7 +1,5 @@
 """Reads the values of agency data as fields of a record: dates, quantities with units, scientific names."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from datetime import date, datetime

@@ -1,7 +1,5 @@
 """Builds the PGA worksheet of a unit: per line and agency what the filer must key, and whether the plan has it."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import date

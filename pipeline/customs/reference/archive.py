@@ -1,7 +1,5 @@
 """Signed rules: a folder with a signature file, or a bundle, which is a zip of the same files. The signature is Ed25519."""
 
-from __future__ import annotations
-
 import stat
 import zlib
 from base64 import b64decode, b64encode

@@ -1,7 +1,5 @@
 """The base types of the dated reference data in config/rules. A file is read once and validated before its first use."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -100,12 +98,12 @@ class ReferenceRow(ReferenceData):
         """Return whether the row ended before the day."""
         return self.effective_to is not None and self.effective_to < on
 
-    def lies_within(self, other: ReferenceRow) -> bool:
+    def lies_within(self, other: "ReferenceRow") -> bool:
         """Return whether the other row is in force on every day on which this row is."""
         begins = (self.effective_from or date.min) >= (other.effective_from or date.min)
         return begins and (self.effective_to or date.max) <= (other.effective_to or date.max)
 
-    def overlaps(self, other: ReferenceRow) -> bool:
+    def overlaps(self, other: "ReferenceRow") -> bool:
         """Return whether both rows are in force on at least one day."""
         begins = max(self.effective_from or date.min, other.effective_from or date.min)
         return begins <= min(self.effective_to or date.max, other.effective_to or date.max)
@@ -143,7 +141,7 @@ class Evidence:
         """The status and the source."""
         return f"{self.status}: {self.source}"
 
-    def rest_on(self, status: Status, source: str) -> Evidence:
+    def rest_on(self, status: Status, source: str) -> "Evidence":
         """Return the evidence that also rests on another source, and is at most as certain."""
         return Evidence(max(self.status, status, key=_BY_CERTAINTY.index), f"{self.source}; {source}")
 

@@ -1,7 +1,5 @@
 """Loads all rules: the ruleset of chapter 99 and the other rules. An error in one file rejects all of them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType

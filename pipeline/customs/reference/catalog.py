@@ -1,7 +1,5 @@
 """Lists every row of the reference data by name, with its period, its source and its certainty."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date

@@ -1,7 +1,5 @@
 """The provisions of chapter 98 that a line claims beside the number of its goods, and which duties are on a part of the value."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Annotated, Literal, Self
 

@@ -1,7 +1,5 @@
 """The models of a ruleset of chapter 99: programs, dated headings with their conditions, and ranges."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date

@@ -1,7 +1,5 @@
 """The files of a ruleset in memory, and the ruleset by which the present piece of work judges."""
 
-from __future__ import annotations
-
 import hashlib
 import threading
 from collections.abc import Callable, Hashable, Iterator, Mapping
@@ -40,7 +38,7 @@ class RulesContent:
         self._parsed: dict[Hashable, Any] = {}
         self._parsing = threading.RLock()
 
-    def parse_once(self, parse: Callable[[RulesContent], Parsed], *key: Hashable) -> Parsed:
+    def parse_once(self, parse: "Callable[[RulesContent], Parsed]", *key: Hashable) -> Parsed:
         """Return what `parse` returned first, for the key if given; concurrent callers wait for the thread that parses.
 
         If each thread parsed its own copy, decisions made with one copy would not fit another.

@@ -1,7 +1,5 @@
 """Finds the changes between two days of a ruleset, or between two rulesets: headings, lists and all other dated rows."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The dated reference data of the entry header, the invoice and its lines: the models, and functions that load them."""
 
-from __future__ import annotations
-
 import re
 from datetime import date
 from itertools import combinations

@@ -1,7 +1,5 @@
 """The dated reference data of how an entry is filed: numbers, bond, power of attorney, payment, resident agent."""
 
-from __future__ import annotations
-
 from calendar import monthcalendar
 from collections.abc import Mapping
 from datetime import MAXYEAR, date, timedelta

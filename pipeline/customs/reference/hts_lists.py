@@ -1,7 +1,5 @@
 """Dated lists of HTS provisions: their content on a day, and the lists that a code is on by its longest prefix."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

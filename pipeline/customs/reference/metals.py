@@ -1,7 +1,5 @@
 """The models of the metal rules: what a line on a list of U.S. note 16(c) must say of its metals, and the weight test."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """The dated reference data of partner government agencies: the models, their consistency, and the function that loads it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Mapping
 from datetime import date

@@ -1,7 +1,5 @@
 """The agencies' forms that filers still fill in: their blocks as printed, and what of the plan stands in each."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator

@@ -1,7 +1,5 @@
 """The layouts of the message-set records, and the formatting of one record, which reports every value that does not fit."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The values that agencies accept for a datum: dated tables of codes with their meanings and sources."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
 from functools import cached_property

@@ -1,7 +1,5 @@
 """The dated codes of ports of entry and of modes of transport."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Annotated, Final, Literal
 

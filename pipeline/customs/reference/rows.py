@@ -1,7 +1,5 @@
 """The models of the headings files: rows of headings, import bans, duties without a heading, and open questions."""
 
-from __future__ import annotations
-
 import re
 from datetime import date
 from functools import cached_property

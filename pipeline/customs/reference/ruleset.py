@@ -1,7 +1,5 @@
 """The ruleset of chapter 99: read once, immutable, and identified by an id and a content hash."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date

@@ -1,7 +1,5 @@
 """The dated reference data of trucks at the border, of their manifests, and of Canada's export reporting."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """Units of quantity: the codes of the entry, how the tariff writes them, and exact conversions between them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from datetime import date

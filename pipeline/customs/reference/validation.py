@@ -1,7 +1,5 @@
 """Finds contradictions between rules that match their schema: undefined names, missing first days, overlapping periods."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations

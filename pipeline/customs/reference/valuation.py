@@ -1,7 +1,5 @@
 """The dated reference data of the entered value: what each charge does to it, and the fees of an entry."""
 
-from __future__ import annotations
-
 from datetime import date
 from functools import cached_property
 from itertools import combinations

@@ -1,7 +1,5 @@
 """Cases of antidumping and countervailing duty: their file, and those that may concern a plan on a day."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

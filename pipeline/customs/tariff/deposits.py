@@ -1,7 +1,5 @@
 """The cases of antidumping and countervailing duty that a line declares, and the deposits that an export keeps of them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final

@@ -1,7 +1,5 @@
 """Compares two editions of one kind: what was added, removed and changed, by tariff number or by case."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import merge

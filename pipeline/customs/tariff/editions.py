@@ -1,7 +1,5 @@
 """Editions of the tariff: import, list, remove and compare them, and find the one that is in force on a day."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """What an export keeps of the tariff from its acceptance, so that its documents never depend on a later edition."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Sequence
 from datetime import date

@@ -1,7 +1,5 @@
 """Flags of partner government agencies by tariff number: their file, and those of a plan's numbers on a day."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The rate of column 1 that goods take, as a percentage of their value, on which headings of chapter 99 depend."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -44,7 +42,7 @@ class GoodsRates:
     rates: Mapping[tuple[str, str | None], KeptRate | None]
 
     @classmethod
-    def of_unit(cls, unit: Unit, kept: TariffFacts | None) -> GoodsRates:
+    def of_unit(cls, unit: Unit, kept: TariffFacts | None) -> "GoodsRates":
         """Return the rates of the unit; without an edition none is known."""
         return cls(None, {}) if kept is None else cls(kept.edition, kept.map_rates(unit))
 

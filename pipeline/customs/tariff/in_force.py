@@ -1,7 +1,5 @@
 """Which editions check a plan: their ids by day of entry, as the row of the plan records them."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What the tariff says of a plan's lines on their days of entry."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date

@@ -1,7 +1,5 @@
 """Quantities in the units of the tariff: those that the plan gives, and those that follow exactly from it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Final

@@ -1,7 +1,5 @@
 """Reads numbers of the tariff: a number with its rates and descriptions on a day."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import date
 

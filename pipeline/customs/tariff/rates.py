@@ -1,7 +1,5 @@
 """Reads rates of duty: free, ad valorem, specific and compound ones; any other text stays text."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

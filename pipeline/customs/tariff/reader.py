@@ -1,7 +1,5 @@
 """Reads the official tariff file of the USITC, as JSON or CSV, row by row; a wrong row is an error with its number."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping

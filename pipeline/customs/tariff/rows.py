@@ -1,7 +1,5 @@
 """Reads the rows of a table that is imported, as a JSON array of objects or as CSV; a wrong row is an error with its number."""
 
-from __future__ import annotations
-
 import csv
 import html
 import json

@@ -1,7 +1,5 @@
 """Divides the entered value of a claim of chapter 98, and finds which duties are on its part with duty."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date

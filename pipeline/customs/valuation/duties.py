@@ -1,7 +1,5 @@
 """The duty of column 1 for an entry line: the general rate, or the special rate of the program that the line claims."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """Apportions the invoice's charges, discounts and assists over the entry lines; exact until the last rounding."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """Builds the estimate of an entry: entered values by entry line, duties by heading, fees, and the bond."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,7 +56,7 @@ class _KeptByLine:
     deposits: Mapping[DeclaredCase, str | None]
 
     @classmethod
-    def of_unit(cls, unit: Unit, tariff: TariffFacts | None) -> _KeptByLine:
+    def of_unit(cls, unit: Unit, tariff: TariffFacts | None) -> "_KeptByLine":
         """Return what is kept for the lines of the unit; empty without an edition."""
         return cls({}, {}) if tariff is None else cls(tariff.map_rates(unit), tariff.map_deposits(unit))
 

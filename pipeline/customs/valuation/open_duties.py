@@ -1,7 +1,5 @@
 """The duties of an entry line whose heading no text names yet: rates in percent, and price floors as arithmetic."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from datetime import date
 from decimal import Decimal

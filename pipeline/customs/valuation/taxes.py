@@ -1,7 +1,5 @@
 """The internal revenue taxes of an entry: on alcohol and tobacco, by the rules and by the footnotes of the tariff."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 

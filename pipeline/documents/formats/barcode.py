@@ -1,7 +1,5 @@
 """Barcodes as paths that the templates draw: GS1-128 for packages, Code 128 for trucks."""
 
-from __future__ import annotations
-
 from itertools import groupby
 from typing import Final
 

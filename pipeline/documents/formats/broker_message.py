@@ -1,7 +1,5 @@
 """Makes a customs broker's own message: the facts of an invoice in the form of a standard, by the broker's settings."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The 80-column records of an entry summary (AE) and a cargo release (SE): their layouts, and the writer that obeys them."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Cells of tables: columns as names with getters, joined values, and no text that a spreadsheet runs as a formula."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date

@@ -1,7 +1,5 @@
 """The columns of an invoice line and of an entry line: each is one name with its getter."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Final
 

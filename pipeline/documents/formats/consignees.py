@@ -1,7 +1,5 @@
 """Which ultimate consignee receives a package, and which receive a line, if the entry has several."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 from pipeline.documents.schemas.entry_filing import EntryConsignee

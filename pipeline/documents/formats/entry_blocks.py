@@ -5,8 +5,6 @@ abbreviations; 45 to 47 are in public transcriptions (probable). Blocks 21 to 24
 47 were 21 to 43 before.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from typing import Final, Literal, NamedTuple

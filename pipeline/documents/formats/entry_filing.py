@@ -1,7 +1,5 @@
 """The filing of an entry: its columns for the import files and the broker's own file, its blocks for the worksheet."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Final
 

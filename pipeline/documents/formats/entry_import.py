@@ -1,7 +1,5 @@
 """The entry as data: the estimate in JSON, and header and entry lines as CSV files in one ZIP, to open an entry by import."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """The facts of an entry in the records of an entry summary (AE) and a cargo release (SE), for a filer to compare."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal

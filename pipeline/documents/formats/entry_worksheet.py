@@ -3,8 +3,6 @@
 Each block has its value, or the name of the party that must supply it.
 """
 
-from __future__ import annotations
-
 import json
 from decimal import Decimal
 from functools import partial

@@ -1,7 +1,5 @@
 """What one row of a table has: an invoice line or an entry line, with all that its columns read."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 

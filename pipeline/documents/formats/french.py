@@ -1,7 +1,5 @@
 """The French words that stand beside the English ones of a page, from the catalogue `templates/documents/french.json`."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from functools import cache

@@ -1,7 +1,5 @@
 """The commercial invoice as CSV (RFC 4180, UTF-8 with byte order mark, exact numbers), JSON and HTML."""
 
-from __future__ import annotations
-
 import csv
 from base64 import b64encode
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """The facts of an invoice that are equal for all its lines, as columns."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from pipeline.core.money import sum_exact

@@ -3,8 +3,6 @@
 A pro forma invoice is the same page with its own title, without JSON, and with what its plan still misses.
 """
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What an entry line declares by attributes of its lines, one record each: for tables, entry records and the worksheet."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """The manifest of a unit: its documents with their digests and sizes. It is made last."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

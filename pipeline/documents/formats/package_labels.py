@@ -1,7 +1,5 @@
 """The labels of packages that have an SSCC, one 4 by 6 inch page each, with the SSCC as a GS1-128 barcode."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from functools import partial
 from typing import Any

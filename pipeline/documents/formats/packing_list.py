@@ -1,7 +1,5 @@
 """The packing list as JSON, and as a printed page in US Letter with the same facts."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from pipeline.documents.formats.barcode import sscc_bars

@@ -1,7 +1,5 @@
 """The PAPS cover sheet of a truck: one page with the shipment control number as the barcode that CBP scans at the border."""
 
-from __future__ import annotations
-
 import json
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """The agency records of a unit as text for a broker's system, 80 columns per line."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import groupby
 from textwrap import wrap

@@ -3,8 +3,6 @@
 Lines with equal answers to the agencies are printed once, with their line numbers. The agencies' forms follow, filled in.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

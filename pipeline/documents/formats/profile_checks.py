@@ -1,7 +1,5 @@
 """The findings about a broker's own file: facts of a plan that its format lacks, shortens, respells or cannot carry."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from typing import Final

@@ -1,7 +1,5 @@
 """The Section 232 statement as a printed page in US Letter: what the importer declares per line and metal."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The truck's trip and the Canadian side of the export as columns of a table, and in words for printed pages."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Final

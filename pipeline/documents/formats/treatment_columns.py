@@ -1,7 +1,5 @@
 """The treatment of a line as columns of a table, in a form that can be read back exactly."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """The truck manifest as data: what the carrier keys into ACE for one shipment, as CSV files in one ZIP."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Final
 

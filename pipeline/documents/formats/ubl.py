@@ -1,7 +1,5 @@
 """The commercial invoice as UBL 2.1, with an extension for all data that has no UBL element."""
 
-from __future__ import annotations
-
 from typing import Final
 from xml.etree.ElementTree import Element
 

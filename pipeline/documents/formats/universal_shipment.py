@@ -1,7 +1,5 @@
 """The invoice as CargoWise Universal Shipment XML, by the schema of 2019-11; this project is not affiliated."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from typing import Final

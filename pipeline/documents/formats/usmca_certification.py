@@ -3,8 +3,6 @@
 An element that the plan does not have is an empty box with its label; a finding (V30) names it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """ANSI X12 004010: segments, the texts and numbers that they can carry, and the envelope of an interchange."""
 
-from __future__ import annotations
-
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -97,7 +95,7 @@ class Control:
     group: str
 
     @classmethod
-    def of_package(cls, package_number: str, revision: int) -> Control:
+    def of_package(cls, package_number: str, revision: int) -> "Control":
         """Return the control numbers of a customs package: its serial, then two digits of the revision."""
         serial = int("".join(sign for sign in package_number if sign.isdecimal()) or "0")
         part = revision % 100

@@ -1,7 +1,5 @@
 """The commercial invoice as an X12 810, with the customs facts of each line."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import datetime
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """The ship notice as an X12 856: shipment, orders, packages with their SSCC, and items."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +25,7 @@ class _Level:
     package: PackageRow | None = None
     item: PackedLine | None = None
     order: str | None = None
-    below: list[_Level] = field(default_factory=list)
+    below: "list[_Level]" = field(default_factory=list)
 
 
 def build_notice_set(envelope: X12Envelope, invoice: Invoice) -> TransactionSet:

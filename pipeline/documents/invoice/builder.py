@@ -1,7 +1,5 @@
 """Builds the invoice of a unit: looks up names, computes sums, and formats all values, once for all documents."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date

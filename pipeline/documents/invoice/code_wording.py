@@ -1,7 +1,5 @@
 """The words that printed documents show for codes of the plan. A code without words here is printed as it is."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Merges lines with the same customs data into one line; values, weights and quantities add up exactly."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 

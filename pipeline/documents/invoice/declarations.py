@@ -1,7 +1,5 @@
 """The declared Section 232 metals (one row per line and metal, sums by metal), and the USMCA certifications."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from decimal import Decimal
 

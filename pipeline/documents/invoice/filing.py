@@ -1,7 +1,5 @@
 """Builds the filing of a unit's entry for the entry's documents."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The lines of an invoice: with looked-up names and the treatment in words, and sums by classification."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 

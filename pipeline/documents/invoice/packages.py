@@ -1,7 +1,5 @@
 """The packages of an invoice: numbered with each pallet before its contents, and their sums."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 
 from pipeline.core import money

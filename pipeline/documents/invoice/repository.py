@@ -1,7 +1,5 @@
 """Builds the invoice of a unit from its recorded plan, package labels, digests and findings."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

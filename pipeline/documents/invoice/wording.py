@@ -1,7 +1,5 @@
 """Formats amounts, numbers, codes and addresses of an invoice for people."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime

@@ -4,8 +4,6 @@ Only PNG and JPEG are taken: SVG can hold scripts, and name files and addresses 
 picture has no metadata, no transparency and no colour profile, so it fits PDF/A and reveals nothing of its maker.
 """
 
-from __future__ import annotations
-
 import json
 import struct
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ PDFium is native code that reads whole files, so it runs in no process that answ
 the document, and no setting or secret.
 """
 
-from __future__ import annotations
-
 import struct
 import zlib
 from typing import Final

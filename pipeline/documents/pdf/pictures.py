@@ -1,7 +1,5 @@
 """Pictures of the pages of PDFs, drawn by a process of their own, a limited number at a time, and kept for a while."""
 
-from __future__ import annotations
-
 import atexit
 import os
 import threading

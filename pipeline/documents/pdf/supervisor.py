@@ -1,7 +1,5 @@
 """Supervises the process of the PDF engine: starts it on first use, replaces it, and survives its death."""
 
-from __future__ import annotations
-
 import atexit
 import os
 import signal

@@ -1,7 +1,5 @@
 """Sets printed documents of any length: a document that is too long for the engine's memory is set in parts and joined."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass

@@ -4,8 +4,6 @@ Values reach Typst as data (JSON in a file), never as source, so Typst never eva
 (ISO 19005-3): all fonts and colour profiles are embedded, and files of data may be attached. Tagged ones are also PDF/UA-1.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import re
@@ -154,7 +152,7 @@ class TypstEngine:
             body = self._compile(template, request.head["timestamp"], ("1.7",), tagged=tagged)
         return EngineMessage({}, [body])
 
-    def _write_sources(self, request: EngineMessage) -> _MemoryFile:
+    def _write_sources(self, request: EngineMessage) -> "_MemoryFile":
         """Write all files of the document and return that of its template."""
         given = dict(zip(request.head["files"], request.bodies, strict=True))
         for name in _FILES:
@@ -168,7 +166,7 @@ class TypstEngine:
         template.write(self._import("page.typ") + given[name])
         return template
 
-    def _open_source(self, name: str) -> _MemoryFile:
+    def _open_source(self, name: str) -> "_MemoryFile":
         if name not in self._sources:
             self._sources[name] = _MemoryFile(name)
         return self._sources[name]
@@ -176,7 +174,9 @@ class TypstEngine:
     def _import(self, name: str) -> bytes:
         return f'#import "{self._open_source(name).path}": *\n'.encode()
 
-    def _compile(self, source: _MemoryFile, timestamp: int, standards: tuple[_Standard, ...], *, tagged: bool) -> bytes:
+    def _compile(
+        self, source: "_MemoryFile", timestamp: int, standards: tuple[_Standard, ...], *, tagged: bool
+    ) -> bytes:
         # A compiler keeps what it has parsed, and reads files again that have changed.
         if source.path not in self._compilers:
             self._compilers[source.path] = self._new_compiler(source)
@@ -187,7 +187,7 @@ class TypstEngine:
             raise RuntimeError("Typst must return a single document, but returned several")
         return body
 
-    def _new_compiler(self, source: _MemoryFile) -> typst.Compiler:
+    def _new_compiler(self, source: "_MemoryFile") -> typst.Compiler:
         # Typst keeps the layouts of texts that do not change from document to document, but only if the places of the
         # sources and the inputs do not change either. A document can read only the files that this process has open.
         return typst.Compiler(
@@ -201,7 +201,7 @@ class TypstEngine:
         )
 
 
-def _include(source: _MemoryFile) -> bytes:
+def _include(source: "_MemoryFile") -> bytes:
     return f'#include "{source.path}"'.encode()
 
 

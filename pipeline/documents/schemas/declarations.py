@@ -1,7 +1,5 @@
 """The models of an invoice beyond its lines: certifications, metals, merged lines and findings."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Literal
 

@@ -1,7 +1,5 @@
 """How the entry of an invoice is filed: what the entry's documents print in addition to the invoice."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Annotated
 

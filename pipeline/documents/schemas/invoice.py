@@ -1,7 +1,5 @@
 """The invoice: one frozen model, ready to print, from which every document of a unit is rendered."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """The configuration of a customs broker's own file: its columns, their order and their words; closed, camelCase."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Final, Literal, Self
@@ -49,7 +47,7 @@ class ProfileColumn(StrictModel):
     )
 
     @model_validator(mode="after")
-    def _one_source(self) -> ProfileColumn:
+    def _one_source(self) -> "ProfileColumn":
         if (self.field is None) == (self.constant is None):
             raise ValueError("a column must have either a field or a constant; give exactly one of them")
         if self.constant is not None and (self.default or self.date_format or self.values):
@@ -77,7 +75,7 @@ class BrokerProfile(StrictModel):
     columns: list[ProfileColumn] = Field(min_length=1, max_length=MAX_COLUMNS)
 
     @model_validator(mode="after")
-    def _is_consistent(self) -> BrokerProfile:
+    def _is_consistent(self) -> "BrokerProfile":
         ending = self.filename.rpartition(".")[2]
         if ending != self.format and (self.format, ending) != ("csv", "txt"):
             raise ValueError(f"filename must not end in .{ending} for format {self.format}; change one of them")

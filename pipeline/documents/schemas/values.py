@@ -1,7 +1,5 @@
 """The base types of a document's facts: frozen objects, and values with their wording for people."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from decimal import Decimal
 from typing import Annotated

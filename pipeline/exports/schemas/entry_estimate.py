@@ -4,8 +4,6 @@ Amounts are decimals as strings: those in the invoice's currency have no suffix,
 is a decision: the filer decides the entered value, and CBP the duty.
 """
 
-from __future__ import annotations
-
 from datetime import date
 from decimal import Decimal
 from typing import Annotated, Final, Literal

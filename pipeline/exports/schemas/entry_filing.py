@@ -1,7 +1,5 @@
 """What a plan knows of how its entry is filed: filer, entry number, place of the goods, bond, authority and payment."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Final
 

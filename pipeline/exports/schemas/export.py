@@ -1,7 +1,5 @@
 """The request to execute a plan, and the views of an export in responses."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import date, datetime
 from typing import Any, Literal

@@ -1,7 +1,5 @@
 """The filter of exports, as the query of a list."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from pydantic import BaseModel, ConfigDict, Field

@@ -1,7 +1,5 @@
 """What needs a person, as items of the inbox: why, since when, until when, and what can be done about it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, time
 from enum import StrEnum

@@ -1,7 +1,5 @@
 """The parties of a plan's unit: of the sale, of the carriage and of the entry."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from pydantic import AfterValidator, Field

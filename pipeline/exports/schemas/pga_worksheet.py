@@ -1,7 +1,5 @@
 """The PGA worksheet of a unit: the data that the filer must enter for the agencies, and its 80-column records."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """The export plan that an upstream service sends, schema version 1; unknown fields are refused."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
@@ -92,7 +90,7 @@ class Entry(StrictModel):
     filing: Filing | None = Field(default=None, exclude_if=lambda value: value is None)
     trip: PlannedTrip = None
 
-    def hide_personal_data(self) -> Entry:
+    def hide_personal_data(self) -> "Entry":
         """Return the entry with only roles and names of the truck's crew."""
         return self if self.trip is None else self.model_copy(update={"trip": self.trip.hide_personal_data()})
 

@@ -1,7 +1,5 @@
 """The types of the fields of plans and requests: frozen objects, decimals, texts, references and codes."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 from typing import Annotated, Final
 

@@ -1,7 +1,5 @@
 """The truck that brings a unit over the border, its crew, and the Canadian side of the export, as a plan gives them."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Annotated, Final, Literal
 
@@ -91,7 +89,7 @@ class Trip(StrictModel):
         """The driver; None if the plan names none."""
         return next((each for each in self.crew if each.role == "driver"), None)
 
-    def describe_truck(self) -> LoadedTruck:
+    def describe_truck(self) -> "LoadedTruck":
         """Return the truck and its trailers without the crew."""
         return LoadedTruck(
             trip_number=self.number,
@@ -99,7 +97,7 @@ class Trip(StrictModel):
             trailer_numbers=[trailer.number for trailer in self.trailers],
         )
 
-    def hide_personal_data(self) -> Trip:
+    def hide_personal_data(self) -> "Trip":
         """Return the trip with only roles and names of its crew."""
         names = [
             CrewMember(role=each.role, given_name=each.given_name, family_name=each.family_name) for each in self.crew
