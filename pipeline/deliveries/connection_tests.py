@@ -1,7 +1,5 @@
 """Connection tests: test each endpoint of a partner in stages, store the result, and move the partner's state."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """The handoff of a finished export: the messages to customs broker, warehouse and operators, written at once."""
 
-from __future__ import annotations
-
 import uuid
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The handoff of an export as one zip: the approved plan, the customs broker's message, and all documents."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What was sent: when the messages of an export were attempted and delivered, and what each attempt exchanged."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

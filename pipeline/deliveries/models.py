@@ -1,7 +1,5 @@
 """Tables of submissions, answers, notifications, deliveries and attempts."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Any
 

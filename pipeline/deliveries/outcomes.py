@@ -1,7 +1,5 @@
 """The outcome of exports, which triggers keep in their rows, and the searches that an index bounds."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime

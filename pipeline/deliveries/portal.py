@@ -4,8 +4,6 @@ Every query is by the visitor's account and partner. Messages that were not sent
 test exports that the sandbox receives in the partner's place.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """Views of deliveries: each with its newest attempts, and a remedy for a failed one."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence

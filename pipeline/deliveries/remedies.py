@@ -1,7 +1,5 @@
 """What to do about a message that a partner did not take, by channel and status of the last attempt."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Final
 

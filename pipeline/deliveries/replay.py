@@ -1,7 +1,5 @@
 """Replays: enqueue a partner's messages again with the same ids, if the partner lost them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Final
 

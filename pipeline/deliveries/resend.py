@@ -1,7 +1,5 @@
 """Sends a delivered or dead delivery again, on request."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from sqlalchemy import select

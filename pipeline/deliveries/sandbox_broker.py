@@ -1,7 +1,5 @@
 """The built-in sandbox broker: it takes handoffs and answers as the invoice number says."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable

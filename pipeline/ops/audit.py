@@ -1,7 +1,5 @@
 """The audit: it verifies every hash chain of events and acts, and signed checkpoints reveal missing ones."""
 
-from __future__ import annotations
-
 import hashlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterator, Mapping

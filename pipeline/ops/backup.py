@@ -1,7 +1,5 @@
 """A backup of the data of one machine, taken while the service runs: first the database, then its documents."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sqlite3

@@ -1,7 +1,5 @@
 """The doctor: it checks everything that the service needs on this machine, and names a remedy for each failure."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress

@@ -1,7 +1,5 @@
 """Legal holds: marks that keep records from the purge, whatever their age, until a person releases them."""
 
-from __future__ import annotations
-
 from sqlalchemy import ColumnElement, func, or_, select, update
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col

@@ -1,7 +1,5 @@
 """How much work is due in each queue, and since when: counted in the database, because messages may be lost or repeated."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -38,7 +36,7 @@ class QueueSample:
     depth: int = 0
     seconds_late: int = 0
 
-    def add(self, depth: int, seconds_late: float) -> QueueSample:
+    def add(self, depth: int, seconds_late: float) -> "QueueSample":
         """Return the sample with other work of the queue."""
         return QueueSample(self.depth + depth, max(self.seconds_late, round(seconds_late)))
 

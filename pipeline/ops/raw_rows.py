@@ -1,7 +1,5 @@
 """Rows read from tables that may be damaged: an unreadable cell is marked and does not hide the others."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import date, datetime

@@ -1,7 +1,5 @@
 """Readiness: whether due work makes progress, judged by the database, its tables and the workers' progress."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

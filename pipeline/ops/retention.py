@@ -1,7 +1,5 @@
 """Retention: which records have expired, and the purge that removes their payload and keeps the hashes."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass

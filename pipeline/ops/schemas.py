@@ -1,7 +1,5 @@
 """The health of the service and the statistics of an account, as the API returns them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum

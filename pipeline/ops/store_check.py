@@ -1,7 +1,5 @@
 """The check of the document store: each recorded document must be there unchanged; a damaged one can be restored."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Counts of open work by account, which the sweeper keeps so that no request has to count."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """What a run left behind, for the judge: answers to callers, messages to partners, and the rows of one account."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

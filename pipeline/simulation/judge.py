@@ -1,7 +1,5 @@
 """The judge of lost and doubled work: pure functions that check the promises I1 to I5 of docs/reliability.md."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Acceptance: a plan is checked, then written as an export in one transaction, once for each account and batch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """The first events of an export's log: what acceptance records, so that a rebuild can restore the tables."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from datetime import UTC

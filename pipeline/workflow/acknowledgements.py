@@ -3,8 +3,6 @@
 A registered plan has no log and no outcome: each dead letter about it is acknowledged by itself.
 """
 
-from __future__ import annotations
-
 from typing import Final
 
 from sqlalchemy import select

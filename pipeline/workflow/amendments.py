@@ -1,7 +1,5 @@
 """Amendments: a changed plan replaces an export with a new revision, in the transaction that supersedes the old one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 

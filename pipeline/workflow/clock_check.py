@@ -1,7 +1,5 @@
 """Checks the database's clock: after it was set back, times that were written before would hold work for as long."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import structlog

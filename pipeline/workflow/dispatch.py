@@ -1,7 +1,5 @@
 """Task messages: how due work becomes Celery messages and chains, composed from STEPS. Only this file names tasks."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The engine: run_step() executes one step of STEPS exactly once, and the cheap steps after it."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, nullcontext

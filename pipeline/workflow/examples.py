@@ -1,7 +1,5 @@
 """An example export that is never executed: the documents and messages that a partner would get for an example plan."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The limit of an account's active exports, and the queues in which their units wait."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Final
 from weakref import WeakKeyDictionary

@@ -1,7 +1,5 @@
 """Idempotency records: the stored responses to requests to execute or amend, by idempotency key."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Final, Self, cast
 

@@ -1,7 +1,5 @@
 """Everything that needs a person, grouped by cause, and the remedies that the service can apply."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """What a person may do with an active or failed export: cancel it, or retry it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 from sqlalchemy import select, update

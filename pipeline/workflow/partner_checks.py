@@ -1,7 +1,5 @@
 """The checks of a plan against its partners: that both can be reached, and that the broker's own file carries its facts."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 

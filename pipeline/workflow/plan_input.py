@@ -1,7 +1,5 @@
 """A plan to correct: the plan of an export, the places that its customs broker named, and what a person typed there."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Collection, Mapping, Sequence

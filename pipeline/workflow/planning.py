@@ -1,7 +1,5 @@
 """Planning: builds a batch's plan from synced orders, judges it by preflight, and registers it for execution."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

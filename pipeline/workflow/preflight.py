@@ -1,7 +1,5 @@
 """Preflight of approved plans: all checks before execution, and the plan snapshots."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The pro forma invoice of a plan that is not executed: the page of the commercial invoice, and what is still missing."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Final, Literal
 

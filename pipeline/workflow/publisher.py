@@ -1,7 +1,5 @@
 """The publisher thread and the embedded workers of this process."""
 
-from __future__ import annotations
-
 import queue
 import threading
 import time

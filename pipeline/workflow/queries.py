@@ -1,7 +1,5 @@
 """Lists of an account's exports, newest first, with a cursor that new exports do not move."""
 
-from __future__ import annotations
-
 import base64
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The read model of an export: it builds from rows the one view that every response shows."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

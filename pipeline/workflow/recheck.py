@@ -5,8 +5,6 @@ that was interrupted continues where it ended, and a second one by the same rule
 also be tried, which records nothing.
 """
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence

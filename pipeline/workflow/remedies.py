@@ -1,7 +1,5 @@
 """Applies the remedies of the inbox, one item at a time."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The render_documents step: it renders every document of a unit from its records and stores it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 

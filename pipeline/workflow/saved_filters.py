@@ -1,7 +1,5 @@
 """Filters of the list of exports that the people of an account saved under a name, for all of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final

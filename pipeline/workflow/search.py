@@ -1,7 +1,5 @@
 """Finds exports by any number that a person may have in hand; each search reads an index."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The status text of an export: one sentence about what it does, what it waits for, or why it stopped."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from datetime import UTC
 from typing import Final

@@ -1,7 +1,5 @@
 """Failed attempts at a step: a retry later, or the failure of its export."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from datetime import datetime

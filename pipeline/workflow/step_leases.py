@@ -1,7 +1,5 @@
 """Step leases: who holds a step until when, on the database's clock, with a fence that rejects former holders."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The transaction in which steps take effect, and the spans, figures and log records of these steps."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -74,7 +72,7 @@ class DoneStep(NamedTuple):
     happened: Sequence[NewEvent] = ()
 
     @classmethod
-    def end_now(cls, context: StepContext, began: float, happened: Sequence[NewEvent] = ()) -> DoneStep:
+    def end_now(cls, context: StepContext, began: float, happened: Sequence[NewEvent] = ()) -> "DoneStep":
         """Return the step that ends now; it began at `began` on the monotonic clock."""
         return cls(context, time.monotonic() - began, time.time_ns(), happened)
 
@@ -98,7 +96,7 @@ class Committed:
         """The names of the steps that took effect, in order."""
         return tuple(each.context.step for each in self.done)
 
-    def __add__(self, later: Committed) -> Committed:
+    def __add__(self, later: "Committed") -> "Committed":
         """Return both, without the streams that the first held."""
         return Committed(
             self.done + later.done,

@@ -1,7 +1,5 @@
 """The steps of an export, in their order, and the rows and task messages made from them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime

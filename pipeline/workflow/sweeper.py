@@ -1,7 +1,5 @@
 """The sweeper's search for due work that no lease holds."""
 
-from __future__ import annotations
-
 import random
 from datetime import timedelta
 from typing import Final

@@ -1,7 +1,5 @@
 """The first steps of a unit, in one transaction and without a claim before it."""
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 
 import structlog

@@ -3,8 +3,6 @@
 The message broker cannot keep them: while they stay at the head of its queue, the commands of other accounts wait too.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """The exports that a waiver was used for, read from the log of their acceptance."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """The borderbuddy channel: handoffs over HTTPS in our published contract (docs/borderbuddy.md)."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager

@@ -1,7 +1,5 @@
 """The e-mail channel: a readable body, the message as JSON, and the documents up to a size limit."""
 
-from __future__ import annotations
-
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """HTTP requests of deliveries: no redirects, no proxy, one total deadline, a bounded answer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Connection tests over HTTP: resolve the name, connect, check the certificate, and check the endpoint's answers."""
 
-from __future__ import annotations
-
 import socket
 import ssl
 from collections.abc import Callable, Collection, Mapping, Sequence

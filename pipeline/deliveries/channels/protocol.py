@@ -1,7 +1,5 @@
 """The interface of channels: messages are sent in order, and each one is taken or an error says why not."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The queue channel: one topic exchange, persistent messages, confirmed if the message broker supports it."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Callable, Iterator, Sequence

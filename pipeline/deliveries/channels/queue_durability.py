@@ -1,7 +1,5 @@
 """Checks whether Redis keeps the messages in its queues, as far as INFO shows it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

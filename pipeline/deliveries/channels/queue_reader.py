@@ -1,7 +1,5 @@
 """Reads a queue for a person: shows messages one by one, and removes them after that or leaves them."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -41,7 +39,7 @@ class QueueEntry:
 
 
 @contextmanager
-def open_queue(settings: Settings, name: str) -> Iterator[_RedisReader | _ChannelReader]:
+def open_queue(settings: Settings, name: str) -> "Iterator[_RedisReader | _ChannelReader]":
     """Open the queue `name` for reading. Messages that were taken but not removed are back in it at the end.
 
     Raises NotFound if the queue does not exist. Raises MessageBrokerDown, also inside the block.
@@ -66,7 +64,7 @@ def browse_queue(settings: Settings, name: str) -> Iterator[Callable[[], Iterato
 
 
 @contextmanager
-def open_copy_queue(settings: Settings, binding: str) -> Iterator[_ChannelReader]:
+def open_copy_queue(settings: Settings, binding: str) -> "Iterator[_ChannelReader]":
     """Open a RabbitMQ queue that gets a copy of each message published under `binding` until the block ends."""
     with _open_connection(settings) as connection:
         channel: Any = connection.channel()
@@ -75,7 +73,7 @@ def open_copy_queue(settings: Settings, binding: str) -> Iterator[_ChannelReader
         yield _ChannelReader(channel, own.name)
 
 
-def take_messages(reader: _RedisReader | _ChannelReader, quiet_seconds: float | None) -> Iterator[QueueEntry]:
+def take_messages(reader: "_RedisReader | _ChannelReader", quiet_seconds: float | None) -> Iterator[QueueEntry]:
     """Yield the messages as they come. If `quiet_seconds` is given, end when none came for that time."""
     since = time.monotonic()
     while True:

@@ -1,7 +1,5 @@
 """The channels of a process, by name."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from importlib import import_module

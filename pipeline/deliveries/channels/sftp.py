@@ -1,7 +1,5 @@
 """The SFTP channel: messages and documents go to `out/`, a customs broker's answers come from `in/`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Reads the answers that a customs broker writes to `in/` on its SFTP server, within limits, and moves them away."""
 
-from __future__ import annotations
-
 import re
 import secrets
 from collections.abc import Iterator

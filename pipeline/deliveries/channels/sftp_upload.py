@@ -4,8 +4,6 @@ The partner's folder `out/<message id>/` gets the documents, `message.json` and,
 message is sent again, the files stay and only the date of the manifest changes.
 """
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import json

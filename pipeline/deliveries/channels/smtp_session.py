@@ -1,7 +1,5 @@
 """A session with the installation's mail server: one connection per e-mail, under one total time limit."""
 
-from __future__ import annotations
-
 import re
 import smtplib
 import socket

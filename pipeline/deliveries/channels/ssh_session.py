@@ -1,7 +1,5 @@
 """SSH sessions with a partner's SFTP server: only with a pinned host key, and only with the partner's credential."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import time

@@ -1,7 +1,5 @@
 """The webhook channel, after Standard Webhooks 1.0: the exact bytes are signed again for each attempt."""
 
-from __future__ import annotations
-
 import secrets
 from base64 import b64encode
 from collections.abc import Iterator, Sequence

@@ -1,7 +1,5 @@
 """The list of documents in an e-mail: which are attached, and where to fetch the others."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """The text of e-mails, built once for plain text and HTML."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime

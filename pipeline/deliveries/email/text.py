@@ -1,7 +1,5 @@
 """The parts of an e-mail's text, and the texts about late answers and about rechecked plans."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime

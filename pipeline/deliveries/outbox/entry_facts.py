@@ -1,7 +1,5 @@
 """The invoice of a unit with the words of the rules and the estimate of its entry: what documents take from customs."""
 
-from __future__ import annotations
-
 from pipeline.core.runtime import Runtime
 from pipeline.customs import rulesets
 from pipeline.customs.chapter99.facts import entry_date

@@ -1,7 +1,5 @@
 """The messages of a handoff: to the customs broker, the warehouse and the operators, built from the export's results."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime

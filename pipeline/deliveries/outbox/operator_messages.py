@@ -1,7 +1,5 @@
 """Messages to the operators: a person must look at an export. Each carries the outcome at the moment of its event."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime

@@ -1,7 +1,5 @@
 """The outbox: writes notifications, and their deliveries to recipients over channels."""
 
-from __future__ import annotations
-
 import hashlib
 import uuid
 from collections import defaultdict

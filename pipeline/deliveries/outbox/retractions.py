@@ -1,7 +1,5 @@
 """Retractions: notify an export's recipients that it was superseded or cancelled."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from typing import Final

@@ -1,7 +1,5 @@
 """What a message is about: an export, or a registered plan without one."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final

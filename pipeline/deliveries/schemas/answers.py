@@ -1,7 +1,5 @@
 """Answers of customs brokers to handoffs. Closed, camelCase."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
@@ -36,7 +34,7 @@ class HandoffAnswer(StrictModel):
     fields: list[FieldAnswer] = Field(default_factory=list, max_length=200)
 
     @property
-    def acknowledgement(self) -> AcknowledgementBody:
+    def acknowledgement(self) -> "AcknowledgementBody":
         """The answer to record. The endpoint uses the same id for it later."""
         return AcknowledgementBody(
             id=f"{self.handoff_id}:{self.status}",

@@ -1,7 +1,5 @@
 """The envelope of all messages: a CloudEvent 1.0 in structured JSON, the same bytes on every attempt and channel."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, ClassVar, Final, Literal

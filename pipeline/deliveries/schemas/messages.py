@@ -1,7 +1,5 @@
 """The messages that we send, by their CloudEvent type."""
 
-from __future__ import annotations
-
 from enum import StrEnum
 from typing import Final, Self
 

@@ -1,7 +1,5 @@
 """Messages to customs brokers: a handoff, and its retraction. Closed, camelCase."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from pydantic import AwareDatetime, Field

@@ -1,7 +1,5 @@
 """Messages to operators; a cancellation also goes to recipients of an earlier revision. Closed, camelCase."""
 
-from __future__ import annotations
-
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, Field

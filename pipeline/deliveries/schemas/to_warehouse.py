@@ -1,7 +1,5 @@
 """Messages to warehouses: a package, and its retraction. Closed, camelCase."""
 
-from __future__ import annotations
-
 from pydantic import Field
 
 from pipeline.deliveries.schemas.cloudevent import ExportMessage, RevisionRef

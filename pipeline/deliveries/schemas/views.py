@@ -1,7 +1,5 @@
 """Requests and responses about sandbox, replays, traces, links, files and answers. Closed schemas, in camelCase."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated, Literal
 

@@ -1,7 +1,5 @@
 """Records the result of sending: attempts, states, events and submission status, in one transaction."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

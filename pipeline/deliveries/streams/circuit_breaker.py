@@ -4,8 +4,6 @@ The defaults are those of Convoy (circuit_breaker_manager.go). It opens after te
 attempts fail within five minutes, and stays open for half a minute.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final

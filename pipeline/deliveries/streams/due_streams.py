@@ -1,7 +1,5 @@
 """The sweeper's search for due deliveries, by their streams."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Integer, and_, bindparam, case, exists, func, or_, select, tuple_, update

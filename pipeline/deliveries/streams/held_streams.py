@@ -1,7 +1,5 @@
 """Streams that the writer of a handoff holds from the start: it sends them without claiming them first."""
 
-from __future__ import annotations
-
 import time
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence

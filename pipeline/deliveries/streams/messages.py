@@ -1,7 +1,5 @@
 """Builds messages from the deliveries of a stream, and passes them to its channel."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace

@@ -3,8 +3,6 @@
 The circuit breaker and the sweep's limit spread the messages over time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
 

@@ -1,7 +1,5 @@
 """When a failed delivery is retried."""
 
-from __future__ import annotations
-
 import random
 
 from config.settings import Settings

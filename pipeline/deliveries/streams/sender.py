@@ -1,7 +1,5 @@
 """Sends deliveries: claims a stream in order, sends outside a transaction, records each attempt."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager

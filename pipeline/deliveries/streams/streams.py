@@ -1,7 +1,5 @@
 """Delivery streams: claims the pending deliveries of a stream in order, under a lease."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager

@@ -1,7 +1,5 @@
 """Forms in which a person of a customs broker answers a handoff: the fields that it may name, and its validation."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

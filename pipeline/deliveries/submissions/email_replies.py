@@ -1,7 +1,5 @@
 """Answers by the reply link of an e-mail. The link's holder may read one handoff and answer it once, until it ends."""
 
-from __future__ import annotations
-
 import re
 import uuid
 from base64 import urlsafe_b64decode, urlsafe_b64encode

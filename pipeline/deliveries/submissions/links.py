@@ -1,7 +1,5 @@
 """Links to documents. A link allows one document to be fetched without an API key, for a limited time."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

@@ -1,7 +1,5 @@
 """Notifies the operators once of each overdue submission status."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Standard Webhooks signatures: the three headers of a signed body, and whether they sign it."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import re

@@ -1,7 +1,5 @@
 """Checks of a signed message that a partner pastes: each says what is wrong with it, and no secret is shown."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence

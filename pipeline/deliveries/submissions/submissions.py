@@ -1,7 +1,5 @@
 """The status of broker submissions. Deliveries and answers advance it; late answers never move it back."""
 
-from __future__ import annotations
-
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """Alembic's environment: the database of the service, and the models, which row_security loads."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping
 from typing import Any, Literal
 

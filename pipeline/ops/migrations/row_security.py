@@ -4,8 +4,6 @@ A table with `account_id` has its own policy. A table without it uses the accoun
 sees the tables of credentials. A new table without a path to an account stops the migration until a developer adds one.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """One export's tables compared with its log: what is missing, changed or added, and the row that repairs it."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -70,7 +68,7 @@ class RebuildResult:
     #: The messages that the handoff enqueued, as they are now.
     handed_off: MessageBatch | None = field(default=None, repr=False)
     #: The differences that remain after the restore.
-    after_restore: RebuildResult | None = None
+    after_restore: "RebuildResult | None" = None
 
     @property
     def refusal_reason(self) -> str | None:

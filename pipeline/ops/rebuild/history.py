@@ -1,7 +1,5 @@
 """The history of one export, folded from its log event by event: the facts that its tables must agree with."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime

@@ -1,7 +1,5 @@
 """An export's messages, compared with their digests in the log; attempts decide the states of deliveries."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace

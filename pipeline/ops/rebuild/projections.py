@@ -1,7 +1,5 @@
 """The rows that an export's tables must hold, derived only from its log and its plan."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -38,7 +36,7 @@ class ExpectedRow:
     allowed: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
     defaults: Mapping[str, Any] = field(default_factory=dict)
 
-    def merged_with(self, other: ExpectedRow) -> ExpectedRow:
+    def merged_with(self, other: "ExpectedRow") -> "ExpectedRow":
         """Return the row with the columns that another part derives for it."""
         return replace(
             self,

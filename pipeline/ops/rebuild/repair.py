@@ -1,7 +1,5 @@
 """The restore of damaged rows from the log only, in the transaction that records the repair in the log."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """The rebuild: it derives every table of an export from its log and plan, compares, and restores."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, field
 

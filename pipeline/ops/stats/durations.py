@@ -1,7 +1,5 @@
 """Durations in logarithmic bins: counts of several periods add up, and give percentiles within a tenth."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Final

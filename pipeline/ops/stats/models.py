@@ -1,7 +1,5 @@
 """The table of statistics, and the periods that it keeps."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from typing import Final
 

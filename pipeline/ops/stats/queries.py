@@ -1,7 +1,5 @@
 """Reads the statistics of an account: a few rows for each period, however many exports there are."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """The rollup: the sweeper counts new events and finished steps once, and adds them to the statistics."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """A bundle from an untrusted source: safely opened, its members read one at a time."""
 
-from __future__ import annotations
-
 import os
 import struct
 import zipfile

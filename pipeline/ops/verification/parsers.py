@@ -1,7 +1,5 @@
 """Parsers of XML elements and of workbook sheets, limited to what our own documents use."""
 
-from __future__ import annotations
-
 import re
 import zipfile
 import zlib

@@ -1,7 +1,5 @@
 """One reader for each format: it reads from a document's bytes the treatment of each line."""
 
-from __future__ import annotations
-
 import csv
 import logging
 from collections.abc import Callable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """The treatment that a document carries for each line, and the first difference from the plan's."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """The proof, without service or database, that a bundle is complete and every format carries the plan's treatment."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass

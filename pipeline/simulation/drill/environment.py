@@ -1,7 +1,5 @@
 """A scratch instance of the service on this machine, with its own database, documents and processes."""
 
-from __future__ import annotations
-
 import json
 import random
 import secrets

@@ -1,7 +1,5 @@
 """The history of a drill: requests and answers, messages to partners, kills, and the stored state."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final

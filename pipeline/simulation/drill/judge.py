@@ -1,7 +1,5 @@
 """The judge of a drill: what was lost and what was done twice, as a pure function of its history."""
 
-from __future__ import annotations
-
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Callers that submit plans under load, and repeat a request under the same key if no answer comes."""
 
-from __future__ import annotations
-
 import copy
 import random
 import threading

@@ -1,7 +1,5 @@
 """The processes of a scratch instance, which the drill kills without warning and starts again."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random

@@ -1,7 +1,5 @@
 """The figures of a drill: the judge's findings, and the recovery time after each kill."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

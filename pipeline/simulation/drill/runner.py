@@ -1,7 +1,5 @@
 """The course of a drill: load, kills at random moments, a quiet end, judgement."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The parts of a chart over time as SVG: sheet, tiles with figures, axes and step curves. It loads nothing external."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final

@@ -1,7 +1,5 @@
 """A simulated HTTP endpoint of a partner: a webhook, or the endpoint of the borderbuddy channel."""
 
-from __future__ import annotations
-
 import hmac
 import json
 import ssl

@@ -1,7 +1,5 @@
 """Self-signed certificates and a server base class for simulated partners on loopback."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import ssl

@@ -1,7 +1,5 @@
 """A simulated SFTP server of a partner, over a folder."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import AsyncIterator
 from pathlib import Path

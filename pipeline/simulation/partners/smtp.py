@@ -1,7 +1,5 @@
 """A simulated mail server of the installation: it stores every mail in a folder and forwards none."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import secrets
