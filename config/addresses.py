@@ -1,7 +1,5 @@
 """The settings that say where things are, and the secrets by which they are reached."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, ClassVar, Final, Literal, Self
 from urllib.parse import urlsplit

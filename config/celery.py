@@ -1,7 +1,5 @@
 """The Celery app, built from queues.py and settings.py."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from celery import Celery

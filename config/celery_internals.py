@@ -5,8 +5,6 @@
 Each part names the upstream bug. A test in `tests/config/test_celery_internals.py` fails when Celery has fixed it.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import sys

@@ -1,7 +1,5 @@
 """The settings of deliveries: attempts, deadlines, retention, partners, e-mail, SFTP and links."""
 
-from __future__ import annotations
-
 import re
 from typing import Annotated, Self
 

@@ -1,7 +1,5 @@
 """The settings of the command line, of steps and of customs rules."""
 
-from __future__ import annotations
-
 from base64 import b64decode
 from pathlib import Path
 from typing import Annotated

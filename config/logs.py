@@ -1,7 +1,5 @@
 """The structlog setup: constant event names, the export's id on every line, and no secrets or personal data."""
 
-from __future__ import annotations
-
 import logging
 import re
 import sys

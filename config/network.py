@@ -1,7 +1,5 @@
 """Loopback addresses, which only their own machine can reach."""
 
-from __future__ import annotations
-
 from ipaddress import ip_address
 from typing import Final
 

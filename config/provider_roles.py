@@ -1,7 +1,5 @@
 """The settings of an OpenID provider, and the roles that values of its claim give people."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass

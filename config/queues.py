@@ -1,7 +1,5 @@
 """All exchanges, queues, routing keys and Celery options."""
 
-from __future__ import annotations
-
 import ssl
 from typing import Any, Final
 from urllib.parse import urlsplit

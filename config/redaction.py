@@ -1,7 +1,5 @@
 """Redaction of logs: it hides secrets, found by their names and by their form, at any depth."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Collection, Mapping, MutableMapping
 from functools import lru_cache

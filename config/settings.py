@@ -1,7 +1,5 @@
 """The settings of an installation; the only module that reads the environment."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

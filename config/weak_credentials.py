@@ -1,7 +1,5 @@
 """Weak credentials: defaults of servers, passwords of manuals, and none at all."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import parse_qs, unquote, urlsplit

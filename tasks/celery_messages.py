@@ -1,7 +1,5 @@
 """Commands that another Celery app sends with `send_task`, and their results in the form that Celery reads (task protocol 2)."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import Any, Final

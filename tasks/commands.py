@@ -1,7 +1,5 @@
 """Commands by queue: how one is read, accepted, or waits for room in its account."""
 
-from __future__ import annotations
-
 import structlog
 from kombu import Message
 

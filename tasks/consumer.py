@@ -1,7 +1,5 @@
 """The worker's consumer: it accepts only messages in the form of the service's tasks and survives all others."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The tasks that send deliveries and poll partners; each works on one partner and one channel."""
 
-from __future__ import annotations
-
 from config.celery import app
 from pipeline.core.runtime import process_runtime
 from pipeline.deliveries import polling

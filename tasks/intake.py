@@ -1,7 +1,5 @@
 """The intake: it consumes commands of upstream services and acknowledgements of customs brokers from queues."""
 
-from __future__ import annotations
-
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence

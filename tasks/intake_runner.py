@@ -1,7 +1,5 @@
 """How an intake runs: as a process of its own, or as a thread of an embedded worker."""
 
-from __future__ import annotations
-
 import faulthandler
 import signal
 import threading

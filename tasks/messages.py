@@ -1,7 +1,5 @@
 """The properties of a queue message, and the reply to it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self

@@ -1,7 +1,5 @@
 """The tasks of the steps: each runs its step and publishes the steps that became ready."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from celery import Task

@@ -1,7 +1,5 @@
 """The sweep: every few seconds, one of the workers searches for stalled work and publishes it again."""
 
-from __future__ import annotations
-
 import math
 import random
 import threading

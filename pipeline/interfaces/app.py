@@ -1,7 +1,5 @@
 """Builds the ASGI app from the settings; the Procfile starts it."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager

@@ -1,7 +1,5 @@
 """Durations as text, for pages and terminals."""
 
-from __future__ import annotations
-
 from typing import Final
 
 _UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))

@@ -1,7 +1,5 @@
 """The events of an export as sentences, for pages and terminals."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 

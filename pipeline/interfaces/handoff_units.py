@@ -1,7 +1,5 @@
 """The customs packages of a handoff as rows of a table, in the portal and on the page of a reply link."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from pipeline.core.money import format_amount

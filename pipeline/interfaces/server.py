@@ -1,7 +1,5 @@
 """The service in one process: the API in a thread and, if the message broker is in the process, a worker."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import threading

@@ -1,7 +1,5 @@
 """The audit trail of an account: what people and keys did."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -15,7 +13,7 @@ from pipeline.interfaces.api.openapi import LIST_REFUSALS
 router = APIRouter(prefix="/api/audit", tags=["system"])
 
 
-@router.get("", response_model=ActPage, responses=LIST_REFUSALS)
+@router.get("", responses=LIST_REFUSALS)
 def list_audit_trail(
     runtime: RuntimeDep,
     caller: Admin,

@@ -1,7 +1,5 @@
 """Samples of the main calls for the API reference (`x-codeSamples`): with curl, the Python client and the TypeScript client."""
 
-from __future__ import annotations
-
 import re
 from textwrap import indent
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """The delivery log; resending one message, and replaying a partner's messages of a time span."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -24,7 +22,7 @@ from pipeline.workflow.steps import stream_tasks
 router = APIRouter(tags=["deliveries"])
 
 
-@router.get("/api/deliveries", response_model=DeliveryPage, responses=LIST_REFUSALS)
+@router.get("/api/deliveries", responses=LIST_REFUSALS)
 def list_deliveries(
     runtime: RuntimeDep,
     caller: Reader,
@@ -47,7 +45,7 @@ def list_deliveries(
     )
 
 
-@router.get("/api/deliveries/{id}", response_model=DeliveryView, responses=READ_REFUSALS)
+@router.get("/api/deliveries/{id}", responses=READ_REFUSALS)
 def read_delivery(id: str, runtime: RuntimeDep, caller: Reader) -> DeliveryView:
     """Return one delivery with its latest attempts."""
     return queries.get_delivery(runtime, caller.account_id, id)
@@ -64,9 +62,7 @@ def read_delivery_payload(id: str, runtime: RuntimeDep, caller: Operator) -> Res
     return Response(body, media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 
 
-@router.post(
-    "/api/deliveries/{id}/resend", status_code=202, response_model=DeliveryView, responses=refusal_responses(404, 409)
-)
+@router.post("/api/deliveries/{id}/resend", status_code=202, responses=refusal_responses(404, 409))
 def resend_delivery(id: str, runtime: RuntimeDep, publisher: PublisherDep, caller: Operator) -> DeliveryView:
     """Send a delivered or dead message again, with the same id; send a pending one now."""
     delivery, stream = resend.resend_delivery(runtime, caller.account_id, id, caller.actor, test_only=caller.test)
@@ -76,7 +72,6 @@ def resend_delivery(id: str, runtime: RuntimeDep, publisher: PublisherDep, calle
 
 @router.post(
     "/api/deliveries/{id}/acknowledge",
-    response_model=DeliveryView,
     responses=refusal_responses(400, 404, 409, 413),
     openapi_extra=describe_body(AcknowledgeRequest),
 )
@@ -99,7 +94,7 @@ async def acknowledge_delivery(
     return await run_in_threadpool(change)
 
 
-@router.post("/api/deliveries/{id}/reopen", response_model=DeliveryView, responses=refusal_responses(404, 409))
+@router.post("/api/deliveries/{id}/reopen", responses=refusal_responses(404, 409))
 def reopen_delivery(id: str, runtime: RuntimeDep, caller: Operator) -> DeliveryView:
     """Undo the acknowledgement of a dead message about a registered plan: it is in the inbox again."""
     acknowledgements.reopen_letter(runtime, caller.account_id, id, caller.actor, test_only=caller.test)
@@ -109,7 +104,6 @@ def reopen_delivery(id: str, runtime: RuntimeDep, caller: Operator) -> DeliveryV
 @router.post(
     "/api/partners/{id}/replay",
     status_code=202,
-    response_model=ReplayReport,
     responses=refusal_responses(400, 404, 413),
     openapi_extra=describe_body(ReplayRequest),
 )
@@ -134,7 +128,7 @@ async def replay_messages(
 notifications_router = APIRouter(prefix="/api/notifications", tags=["deliveries"])
 
 
-@notifications_router.get("/{id}", response_model=NotificationTrace, responses=READ_REFUSALS)
+@notifications_router.get("/{id}", responses=READ_REFUSALS)
 def trace_message(id: str, runtime: RuntimeDep, caller: Reader) -> NotificationTrace:
     """Return what became of a message, by its CloudEvent id: each delivery, each attempt, and each response."""
     return queries.trace_notification(runtime, caller.account_id, id)

@@ -1,7 +1,5 @@
 """Refusals for want of authority: each is counted, and leaves a line in the log that says who was refused what."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import structlog

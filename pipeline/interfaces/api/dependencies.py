@@ -1,7 +1,5 @@
 """The dependencies of the routes: the runtime, the caller, and what the caller's key allows."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

@@ -1,7 +1,5 @@
 """Customs packages, their documents, and the whole handoff as one zip file."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from fastapi import APIRouter, Request

@@ -1,7 +1,5 @@
 """The page behind the link in an e-mail: a handoff and a form to answer it, without account or script."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Errors as RFC 9457 problem documents: one format for every rejected, unavailable or failed request."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """The log of an export: in pages, or live as server-sent events."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Final

@@ -1,7 +1,5 @@
 """Execute, preflight, inspect, list, amend, cancel and retry exports."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -179,7 +177,6 @@ async def _accepted_response(
 @router.post(
     "/plans",
     status_code=201,
-    response_model=PlanReceipt,
     responses={200: {"model": PlanReceipt, "description": "The plan was already registered"}, **EXECUTE_REFUSALS},
     openapi_extra=describe_body(Plan),
 )
@@ -202,9 +199,7 @@ async def register_plan(
     )
 
 
-@router.post(
-    "/preflight", response_model=PreflightReport, responses=EXECUTE_REFUSALS, openapi_extra=describe_body(Plan)
-)
+@router.post("/preflight", responses=EXECUTE_REFUSALS, openapi_extra=describe_body(Plan))
 async def preflight_plan(
     runtime: RuntimeDep, caller: Reader, body: Annotated[Parsed[Plan], json_body(Plan)]
 ) -> PreflightReport:
@@ -225,7 +220,7 @@ class ExportListQuery(ExportFilter):
     limit: int = Field(50, ge=1, le=200, description="How many items a page has")
 
 
-@router.get("", response_model=ExportPage, responses=LIST_REFUSALS)
+@router.get("", responses=LIST_REFUSALS)
 def list_exports(runtime: RuntimeDep, caller: Reader, query: Annotated[ExportListQuery, Query()]) -> ExportPage:
     """List the account's exports, newest first."""
     with runtime.db.read() as session:

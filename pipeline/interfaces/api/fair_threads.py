@@ -1,7 +1,5 @@
 """The threads of the process that serves requests: accounts share them fairly, and a wait for one ends with its request."""
 
-from __future__ import annotations
-
 import asyncio
 import math
 import time

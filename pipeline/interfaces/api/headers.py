@@ -1,7 +1,5 @@
 """Headers of requests and answers: entity tags, `Prefer: wait` (RFC 7240), trace context, and headers of downloads."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """What needs a person: list it, acknowledge it, undo that."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -21,7 +19,7 @@ from pipeline.workflow.interventions import find_for_change
 router = APIRouter(prefix="/api", tags=["exports"])
 
 
-@router.get("/inbox", response_model=InboxView, responses=LIST_REFUSALS)
+@router.get("/inbox", responses=LIST_REFUSALS)
 def read_inbox(
     runtime: RuntimeDep,
     caller: Reader,

@@ -1,7 +1,5 @@
 """Limits of one process: how long a request waits, and bytes of bodies."""
 
-from __future__ import annotations
-
 import time
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Links to documents: callers that may read a document create them, and a link's holder follows it without a key."""
 
-from __future__ import annotations
-
 from typing import Final
 
 import structlog
@@ -41,7 +39,7 @@ _PAGE: Final = {
 }
 
 
-@router.post("/api/artifacts/{id}/links", response_model=DocumentLink, responses=READ_REFUSALS)
+@router.post("/api/artifacts/{id}/links", responses=READ_REFUSALS)
 def create_document_link(id: str, runtime: RuntimeDep, caller: KeyHolder) -> DocumentLink:
     """Return a link to a document; it works without a key for some minutes, and no longer than the caller's key."""
     with runtime.db.read() as session:
@@ -51,7 +49,6 @@ def create_document_link(id: str, runtime: RuntimeDep, caller: KeyHolder) -> Doc
 
 @router.post(
     "/api/broker-submissions/{id}/links",
-    response_model=DocumentLinks,
     responses=refusal_responses(400, 404, 413),
     openapi_extra=SIGNED_OR_BY_KEY | {"x-roles": list(roles_allowing(READ, PARTNER))},
 )

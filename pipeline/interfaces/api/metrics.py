@@ -1,7 +1,5 @@
 """Metrics of the work in the database, of the customs rules, and of the disks that the service fills."""
 
-from __future__ import annotations
-
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence

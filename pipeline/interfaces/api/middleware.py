@@ -1,7 +1,5 @@
 """The outermost middleware: each request's id and metrics, and an answer if the code failed."""
 
-from __future__ import annotations
-
 import time
 from asyncio import CancelledError
 from contextlib import AbstractContextManager, nullcontext

@@ -1,7 +1,5 @@
 """What the routes say about themselves in the OpenAPI document: who may call, and which refusals answer."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from pipeline.core.errors import Refused

@@ -1,7 +1,5 @@
 """The OpenAPI document: FastAPI's description of the routes, and what FastAPI does not know about them."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from typing import Any, Final

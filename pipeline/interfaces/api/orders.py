@@ -1,7 +1,5 @@
 """Sync products, orders and plan templates, and plan a batch from orders."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Annotated, TypeVar
 
@@ -29,9 +27,7 @@ Items = TypeVar("Items", ProductSync, OrderSync, TemplateSync)
 _SYNC_REFUSALS = refusal_responses(400, 413, 422)
 
 
-@router.post(
-    "/products/sync", response_model=SyncReceipt, responses=_SYNC_REFUSALS, openapi_extra=describe_body(ProductSync)
-)
+@router.post("/products/sync", responses=_SYNC_REFUSALS, openapi_extra=describe_body(ProductSync))
 async def sync_products(
     runtime: RuntimeDep,
     caller: Executor,
@@ -42,9 +38,7 @@ async def sync_products(
     return await _store(sync.sync_products, runtime, caller, body.model, idempotency_key)
 
 
-@router.post(
-    "/orders/sync", response_model=SyncReceipt, responses=_SYNC_REFUSALS, openapi_extra=describe_body(OrderSync)
-)
+@router.post("/orders/sync", responses=_SYNC_REFUSALS, openapi_extra=describe_body(OrderSync))
 async def sync_orders(
     runtime: RuntimeDep,
     caller: Executor,
@@ -55,24 +49,19 @@ async def sync_orders(
     return await _store(sync.sync_orders, runtime, caller, body.model, idempotency_key)
 
 
-@router.get("/orders/{id:path}", response_model=OrderView, responses=READ_REFUSALS)
+@router.get("/orders/{id:path}", responses=READ_REFUSALS)
 def read_order(id: str, runtime: RuntimeDep, caller: Reader) -> OrderView:
     """Return a synced order, by its id or externalId."""
     return queries.read_order(runtime, Owner(caller.account_id, caller.test), id)
 
 
-@router.delete("/orders/{id:path}", response_model=OrderView, responses=refusal_responses(404, 409))
+@router.delete("/orders/{id:path}", responses=refusal_responses(404, 409))
 def delete_order(id: str, runtime: RuntimeDep, caller: Admin) -> OrderView:
     """Delete an order that was not exported, and return it as it was; exported ones are kept with their export."""
     return queries.delete_order(runtime, Owner(caller.account_id, caller.test), id, deleted_by=caller.actor)
 
 
-@router.post(
-    "/plan-templates/sync",
-    response_model=SyncReceipt,
-    responses=_SYNC_REFUSALS,
-    openapi_extra=describe_body(TemplateSync),
-)
+@router.post("/plan-templates/sync", responses=_SYNC_REFUSALS, openapi_extra=describe_body(TemplateSync))
 async def sync_plan_templates(
     runtime: RuntimeDep,
     caller: Executor,
@@ -83,12 +72,7 @@ async def sync_plan_templates(
     return await _store(sync.sync_templates, runtime, caller, body.model, idempotency_key)
 
 
-@router.post(
-    "/exports/plan",
-    response_model=PlanAnswer,
-    responses=refusal_responses(400, 409, 413, 422),
-    openapi_extra=describe_body(PlanRequest),
-)
+@router.post("/exports/plan", responses=refusal_responses(400, 409, 413, 422), openapi_extra=describe_body(PlanRequest))
 async def plan_batch(
     runtime: RuntimeDep,
     caller: Executor,

@@ -1,7 +1,5 @@
 """Query parameters: a call rejects unknown ones, because an ignored filter would show too much."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 from inspect import isclass

@@ -1,7 +1,5 @@
 """Partners: create, list, read, change, test, activate, rotate the secret, pause and resume."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
@@ -29,13 +27,7 @@ from pipeline.interfaces.api.request_body import describe_body, json_body
 router = APIRouter(prefix="/api/partners", tags=["partners"])
 
 
-@router.post(
-    "",
-    status_code=201,
-    response_model=CreatedPartner,
-    responses=refusal_responses(400, 413),
-    openapi_extra=describe_body(NewPartner),
-)
+@router.post("", status_code=201, responses=refusal_responses(400, 413), openapi_extra=describe_body(NewPartner))
 async def create_partner(
     response: Response, runtime: RuntimeDep, caller: Admin, body: Annotated[Parsed[NewPartner], json_body(NewPartner)]
 ) -> CreatedPartner:
@@ -48,7 +40,7 @@ async def create_partner(
     return created
 
 
-@router.get("", response_model=PartnerList, responses=LIST_REFUSALS)
+@router.get("", responses=LIST_REFUSALS)
 def list_partners(
     runtime: RuntimeDep,
     caller: Reader,
@@ -60,18 +52,13 @@ def list_partners(
     return PartnerList(items=found[:limit], next_cursor=found[limit - 1].id if len(found) > limit else None)
 
 
-@router.get("/{id}", response_model=PartnerView, responses=READ_REFUSALS)
+@router.get("/{id}", responses=READ_REFUSALS)
 def read_partner(id: str, runtime: RuntimeDep, caller: Reader) -> PartnerView:
     """Return one partner."""
     return partners.get_partner(runtime, caller.account_id, id)
 
 
-@router.patch(
-    "/{id}",
-    response_model=PartnerView,
-    responses=refusal_responses(400, 404, 413),
-    openapi_extra=describe_body(PartnerChanges),
-)
+@router.patch("/{id}", responses=refusal_responses(400, 404, 413), openapi_extra=describe_body(PartnerChanges))
 async def change_partner(
     id: str, runtime: RuntimeDep, caller: Admin, body: Annotated[Parsed[PartnerChanges], json_body(PartnerChanges)]
 ) -> PartnerView:
@@ -81,7 +68,7 @@ async def change_partner(
     )
 
 
-@router.post("/{id}/test", response_model=PartnerTested, responses=READ_REFUSALS)
+@router.post("/{id}/test", responses=READ_REFUSALS)
 def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested:
     """Test every endpoint of the partner in stages; the status is always 200, and `passed` says whether all passed.
 
@@ -92,17 +79,14 @@ def test_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerTested:
     )
 
 
-@router.post("/{id}/activate", response_model=PartnerView, responses=refusal_responses(404, 409))
+@router.post("/{id}/activate", responses=refusal_responses(404, 409))
 def activate_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:
     """Let live exports reach a verified partner."""
     return partners.activate_partner(runtime, caller.account_id, id, test_only=caller.test, actor=caller.actor)
 
 
 @router.post(
-    "/{id}/rotate-secret",
-    response_model=RotatedSecret,
-    responses=refusal_responses(400, 404, 413),
-    openapi_extra=describe_body(SecretRotation),
+    "/{id}/rotate-secret", responses=refusal_responses(400, 404, 413), openapi_extra=describe_body(SecretRotation)
 )
 async def rotate_partner_secret(
     id: str,
@@ -125,13 +109,13 @@ async def rotate_partner_secret(
     return rotation.to_view()
 
 
-@router.post("/{id}/pause", response_model=PartnerView, responses=refusal_responses(404, 409))
+@router.post("/{id}/pause", responses=refusal_responses(404, 409))
 def pause_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:
     """Stop sending to the partner until it is resumed. Pending messages are kept."""
     return partners.pause_partner(runtime, caller.account_id, id, test_only=caller.test, actor=caller.actor)
 
 
-@router.post("/{id}/resume", response_model=PartnerView, responses=refusal_responses(404, 409))
+@router.post("/{id}/resume", responses=refusal_responses(404, 409))
 def resume_partner(id: str, runtime: RuntimeDep, caller: Admin) -> PartnerView:
     """Send the partner its pending and new messages again."""
     return recovery.resume_partner(runtime, caller.account_id, id, test_only=caller.test, actor=caller.actor)

@@ -1,7 +1,5 @@
 """The places of a process: how many requests may be in progress, by what they ask for and by who sends them."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass

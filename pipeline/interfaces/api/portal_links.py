@@ -1,7 +1,5 @@
 """The links by which a partner opens its portal: create, list, revoke one or all."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from fastapi import APIRouter, Response
@@ -18,11 +16,7 @@ router = APIRouter(prefix="/api/partners/{id}/portal-links", tags=["partners"])
 
 
 @router.post(
-    "",
-    status_code=201,
-    response_model=CreatedPortalLink,
-    responses=refusal_responses(400, 404, 409, 413),
-    openapi_extra=describe_body(NewPortalLink),
+    "", status_code=201, responses=refusal_responses(400, 404, 409, 413), openapi_extra=describe_body(NewPortalLink)
 )
 async def create_portal_link(
     id: str,
@@ -44,13 +38,13 @@ async def create_portal_link(
     return created
 
 
-@router.get("", response_model=PortalLinkList, responses=READ_REFUSALS)
+@router.get("", responses=READ_REFUSALS)
 def list_portal_links(id: str, runtime: RuntimeDep, caller: Admin) -> PortalLinkList:
     """List the partner's portal links, newest first, with their last use; ended ones stay on record."""
     return PortalLinkList(items=portal_links.list_portal_links(runtime, caller.account_id, id))
 
 
-@router.delete("", response_model=PortalLinkList, responses=READ_REFUSALS)
+@router.delete("", responses=READ_REFUSALS)
 def revoke_portal_links(id: str, runtime: RuntimeDep, caller: Admin) -> PortalLinkList:
     """Revoke all portal links of the partner and end their sessions now; the answer lists those that were valid."""
     return PortalLinkList(
@@ -60,7 +54,7 @@ def revoke_portal_links(id: str, runtime: RuntimeDep, caller: Admin) -> PortalLi
     )
 
 
-@router.delete("/{link}", response_model=PortalLinkView, responses=READ_REFUSALS)
+@router.delete("/{link}", responses=READ_REFUSALS)
 def revoke_portal_link(id: str, link: str, runtime: RuntimeDep, caller: Admin) -> PortalLinkView:
     """Revoke one portal link and end its sessions now; repeats have no effect."""
     return portal_links.revoke_portal_link(

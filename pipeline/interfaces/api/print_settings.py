@@ -1,7 +1,5 @@
 """The account's settings for printed documents: languages and logo."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from fastapi import APIRouter
@@ -17,18 +15,13 @@ from pipeline.interfaces.api.request_body import describe_body, json_body
 router = APIRouter(prefix="/api/print-settings", tags=["packages"])
 
 
-@router.get("", response_model=PrintSettingsView, responses=LIST_REFUSALS)
+@router.get("", responses=LIST_REFUSALS)
 def read_print_settings(runtime: RuntimeDep, caller: Reader) -> PrintSettingsView:
     """Return the languages and the logo that new exports print."""
     return print_settings.show_print_settings(runtime, caller.account_id)
 
 
-@router.patch(
-    "",
-    response_model=PrintSettingsView,
-    responses=refusal_responses(400, 413),
-    openapi_extra=describe_body(PrintSettingsChanges),
-)
+@router.patch("", responses=refusal_responses(400, 413), openapi_extra=describe_body(PrintSettingsChanges))
 async def change_print_settings(
     runtime: RuntimeDep, caller: Admin, body: Annotated[Parsed[PrintSettingsChanges], json_body(PrintSettingsChanges)]
 ) -> PrintSettingsView:

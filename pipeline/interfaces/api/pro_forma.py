@@ -1,7 +1,5 @@
 """The pro forma invoice of a plan before its execution; nothing is stored or sent."""
 
-from __future__ import annotations
-
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query

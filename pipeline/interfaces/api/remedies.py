@@ -1,7 +1,5 @@
 """What to do about each error code; the page `/docs/problems` shows it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Final
 

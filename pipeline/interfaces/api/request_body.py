@@ -1,7 +1,5 @@
 """Request bodies: read after the caller is known, and validated off the event loop if large."""
 
-from __future__ import annotations
-
 from typing import Any, Final, TypeVar
 
 from fastapi import Depends, Request

@@ -1,7 +1,5 @@
 """The customs rules: what they decide for a line."""
 
-from __future__ import annotations
-
 import re
 from datetime import date
 from decimal import Decimal
@@ -57,7 +55,7 @@ _MetalWeight = Annotated[
 ]
 
 
-@router.get("/decide", response_model=LineDecision, response_model_by_alias=True, responses=LIST_REFUSALS)
+@router.get("/decide", response_model_by_alias=True, responses=LIST_REFUSALS)
 def decide_headings(
     runtime: RuntimeDep,
     caller: Reader,

@@ -1,7 +1,5 @@
 """The built-in sandbox broker's two endpoints: the borderbuddy contract, and webhooks."""
 
-from __future__ import annotations
-
 import hmac
 from typing import Annotated, Final
 
@@ -71,12 +69,7 @@ async def take_sandbox_handoff(request: Request, runtime: RuntimeDep) -> Respons
     return Response(answer.model_dump_json(by_alias=True), media_type="application/json")
 
 
-@router.get(
-    "/borderbuddy/handoffs/{handoff_id}",
-    response_model=HandoffStatus,
-    responses=refusal_responses(404),
-    openapi_extra=BY_SANDBOX_TOKEN,
-)
+@router.get("/borderbuddy/handoffs/{handoff_id}", responses=refusal_responses(404), openapi_extra=BY_SANDBOX_TOKEN)
 async def list_sandbox_answers(handoff_id: str, request: Request, runtime: RuntimeDep) -> HandoffStatus:
     """Return the answers to a handoff so far, as the borderbuddy contract describes."""
     _check_sandbox_token(request, runtime)
@@ -102,7 +95,7 @@ async def take_sandbox_webhook(account_id: str, partner_id: str, request: Reques
     return Response(status_code=204)
 
 
-@router.get("/handoffs", response_model=SandboxPage, responses=LIST_REFUSALS)
+@router.get("/handoffs", responses=LIST_REFUSALS)
 def list_sandbox_handoffs(
     runtime: RuntimeDep,
     caller: Reader,

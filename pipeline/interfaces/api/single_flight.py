@@ -1,7 +1,5 @@
 """A cached value with one loader at a time: more frequent calls cost the database no more."""
 
-from __future__ import annotations
-
 import math
 import threading
 import time

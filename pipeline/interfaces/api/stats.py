@@ -1,7 +1,5 @@
 """The statistics of an account."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from fastapi import APIRouter, Query
@@ -14,7 +12,7 @@ from pipeline.ops.stats import queries
 router = APIRouter(prefix="/api/stats", tags=["exports"])
 
 
-@router.get("", response_model=StatsView, responses=refusal_responses(400))
+@router.get("", responses=refusal_responses(400))
 def read_stats(
     runtime: RuntimeDep,
     caller: Reader,

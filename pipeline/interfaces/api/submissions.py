@@ -1,7 +1,5 @@
 """The customs broker's answers to a handoff, authenticated by a key or by the partner's signature."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from fastapi import APIRouter, Request
@@ -29,7 +27,6 @@ MAX_BYTES: Final = 64 * 1024
 
 @router.post(
     "/{id}/acknowledgements",
-    response_model=AcknowledgementReceipt,
     responses=refusal_responses(400, 404, 409, 413, 422),
     openapi_extra=describe_body(AcknowledgementBody)
     | SIGNED_OR_BY_KEY

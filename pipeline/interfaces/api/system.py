@@ -1,7 +1,5 @@
 """Liveness, readiness, health and metrics, the key of a request, and the published contracts."""
 
-from __future__ import annotations
-
 from importlib.metadata import version
 from typing import Any, Final
 
@@ -51,7 +49,7 @@ def read_readiness(request: Request) -> dict[str, str]:
     return {"status": "ok", **{part.name: part.message for part in parts if part.name == "rules"}}
 
 
-@router.get("/api/system/health", response_model=Health, responses=refusal_responses())
+@router.get("/api/system/health", responses=refusal_responses())
 def read_health(runtime: RuntimeDep, _: Reader) -> Health:
     """Return the state of every part of the service."""
     parts = readiness.check_parts(runtime)
@@ -70,7 +68,7 @@ def read_health(runtime: RuntimeDep, _: Reader) -> Health:
     )
 
 
-@router.get("/api/key", response_model=OwnKey, responses=refusal_responses())
+@router.get("/api/key", responses=refusal_responses())
 def read_own_key(runtime: RuntimeDep, caller: KeyHolder) -> OwnKey:
     """Return what the key of the request may do, and until when; any key may ask."""
     return describe_own_key(runtime, caller)

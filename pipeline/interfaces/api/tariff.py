@@ -1,7 +1,5 @@
 """The tariff by day: one number with its units of quantity and rates."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query
@@ -15,7 +13,7 @@ from pipeline.interfaces.api.openapi import refusal_responses
 router = APIRouter(prefix="/api/tariff", tags=["tariff"])
 
 
-@router.get("/{number}", response_model=TariffNumberView, responses=refusal_responses(400, 404))
+@router.get("/{number}", responses=refusal_responses(400, 404))
 def read_number(
     number: Annotated[
         str,

@@ -1,7 +1,5 @@
 """Waivers: record, list, revoke."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from fastapi import APIRouter, Response
@@ -17,13 +15,7 @@ from pipeline.interfaces.api.request_body import describe_body, json_body
 router = APIRouter(prefix="/api/waivers", tags=["waivers"])
 
 
-@router.post(
-    "",
-    status_code=201,
-    response_model=WaiverView,
-    responses=refusal_responses(400, 413),
-    openapi_extra=describe_body(NewWaiver),
-)
+@router.post("", status_code=201, responses=refusal_responses(400, 413), openapi_extra=describe_body(NewWaiver))
 async def create_waiver(
     response: Response, runtime: RuntimeDep, caller: Admin, body: Annotated[Parsed[NewWaiver], json_body(NewWaiver)]
 ) -> WaiverView:
@@ -39,13 +31,13 @@ async def create_waiver(
     return waiver
 
 
-@router.get("", response_model=WaiverList, responses=LIST_REFUSALS)
+@router.get("", responses=LIST_REFUSALS)
 def list_waivers(runtime: RuntimeDep, caller: Admin) -> WaiverList:
     """List the account's waivers, oldest first; revoked ones stay on record."""
     return WaiverList(items=waivers.list_waivers(runtime, caller.account_id))
 
 
-@router.delete("/{id}", response_model=WaiverView, responses=READ_REFUSALS)
+@router.delete("/{id}", responses=READ_REFUSALS)
 def revoke_waiver(id: str, runtime: RuntimeDep, caller: Admin) -> WaiverView:
     """End a waiver now; exports accepted under it stay accepted."""
     return waivers.revoke_waiver(runtime, caller.account_id, id, revoked_by=caller.actor, test_only=caller.test)

@@ -1,7 +1,5 @@
 """The domains to which an account may send mail, and of the people whom it may invite."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

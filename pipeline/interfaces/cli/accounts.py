@@ -1,7 +1,5 @@
 """`exports accounts` and `exports keys`: accounts and their keys; on the database directly, because the first key needs no key."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from enum import StrEnum
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`exports audit`: what people did; the proof that the logs are unchanged, and signed checkpoints that show missing entries."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from datetime import datetime

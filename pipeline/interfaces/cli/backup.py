@@ -1,7 +1,5 @@
 """`exports backup`: a copy of the database and the documents, made while the service runs."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`exports config`: every setting with its value, source and meaning; secrets are masked."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """How the commands reach the API: by options, else by settings."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Annotated, Any, Final
 from urllib.parse import urlsplit

@@ -1,7 +1,5 @@
 """`exports consume`: prints the messages in partners' queues, and removes them or only looks."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """`exports deliveries`: the delivery log; resending one message, and replaying a partner's messages of a time span."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

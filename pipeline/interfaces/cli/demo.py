@@ -1,7 +1,5 @@
 """`exports demo`: runs example plans through the service and prints what happens."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import socket

@@ -1,7 +1,5 @@
 """Exports, their messages and their events, formatted for a terminal."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator
 from typing import Any, Final

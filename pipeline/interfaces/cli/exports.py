@@ -1,7 +1,5 @@
 """The commands about exports: execute, amend, cancel, retry, list, inspect, events, artifacts."""
 
-from __future__ import annotations
-
 import time
 import webbrowser
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The commands about what needs a person: list it, acknowledge it."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """`exports init`: creates an account, sandbox partners, a test key and a `.env` file."""
 
-from __future__ import annotations
-
 import secrets
 from collections.abc import Sequence
 from pathlib import Path

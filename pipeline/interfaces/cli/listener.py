@@ -1,7 +1,5 @@
 """`exports listen`: forwards new messages to a receiver on this machine, signed as the service signs them."""
 
-from __future__ import annotations
-
 import json
 import secrets
 import time

@@ -1,7 +1,5 @@
 """`exports login`, `whoami` and `profiles`: make, show, list, choose and remove named connections to the API."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from typing import Annotated, Any, Final

@@ -1,7 +1,5 @@
 """The `exports` command, combined from pipeline/interfaces/cli; a command's module loads when it is called."""
 
-from __future__ import annotations
-
 import json
 import re
 import sys

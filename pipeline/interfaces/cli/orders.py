@@ -1,7 +1,5 @@
 """`exports orders`, `exports products` and `exports plan-templates`: sync them from a file, and plan a batch."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any

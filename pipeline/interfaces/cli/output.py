@@ -1,7 +1,5 @@
 """What all commands share: output, errors, and exit codes."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import json

@@ -1,7 +1,5 @@
 """The objects that commands print with `--json` and that the API does not have."""
 
-from __future__ import annotations
-
 from datetime import date, datetime
 from typing import Any, Literal
 

@@ -1,7 +1,5 @@
 """The JSON Schema of what each command prints with `--json`; `exports schema cli` prints them."""
 
-from __future__ import annotations
-
 from datetime import date, datetime
 from typing import Any, Final
 

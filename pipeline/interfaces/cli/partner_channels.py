@@ -1,7 +1,5 @@
 """The options of `exports partners add` for the channels, and the endpoints that they ask for."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """`exports partners`: the customs brokers, warehouses and operators of an account."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

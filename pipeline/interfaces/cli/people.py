@@ -1,7 +1,5 @@
 """`exports people`: who may sign in to the console; on the database directly, because the first person needs no person."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 import typer

@@ -1,7 +1,5 @@
 """`exports plans`, and reading a plan from a file: JSON, or JSON with comments."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

@@ -1,7 +1,5 @@
 """`exports partners link`, `links` and `unlink`: the links by which a partner opens its portal."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Annotated, Final
 

@@ -1,7 +1,5 @@
 """`exports preflight`: checks whether a plan can be executed, as a table by line and agency."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """The commands that each run one process of the service: web, worker and intake; `exports deliveries` runs the fourth."""
 
-from __future__ import annotations
-
 import json
 import logging
 import os

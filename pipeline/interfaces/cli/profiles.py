@@ -1,7 +1,5 @@
 """Named connections to the API, in a file that only the user can read; and the account that commands use by default."""
 
-from __future__ import annotations
-
 import os
 from contextlib import suppress
 from pathlib import Path

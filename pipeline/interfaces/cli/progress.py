@@ -1,7 +1,5 @@
 """The progress of an export, line by line from its events."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final

@@ -1,7 +1,5 @@
 """`exports rebuild`: derives the tables from the log, compares them, and restores damaged rows."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, Any
 

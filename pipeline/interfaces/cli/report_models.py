@@ -1,7 +1,5 @@
 """The objects that the commands for checks and repairs print with `--json`."""
 
-from __future__ import annotations
-
 from typing import Literal
 
 from pydantic import Field

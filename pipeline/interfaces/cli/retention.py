@@ -1,7 +1,5 @@
 """`exports retention`: expired records, legal holds, and the purge."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from datetime import date, datetime

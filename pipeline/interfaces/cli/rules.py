@@ -1,7 +1,5 @@
 """`exports rules`: lists the dated rules, explains them for a line, and compares days."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping
 from dataclasses import asdict

@@ -1,7 +1,5 @@
 """The commands of `exports rules` that sign, store and activate rulesets, and the option `--rules`."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """`exports schema`: JSON Schemas of the API and the commands, the AsyncAPI and OpenAPI documents, an `.http` file."""
 
-from __future__ import annotations
-
 import json
 from importlib.metadata import version
 from typing import Annotated, Final

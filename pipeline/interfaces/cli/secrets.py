@@ -1,7 +1,5 @@
 """`exports secrets`: the partners' encrypted secrets and credentials, and their key."""
 
-from __future__ import annotations
-
 import typer
 
 from pipeline.accounts import secrets

@@ -1,7 +1,5 @@
 """The commands that run the service on this machine: serve, migrate, doctor."""
 
-from __future__ import annotations
-
 import signal
 import sys
 from contextlib import closing

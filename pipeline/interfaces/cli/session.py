@@ -1,7 +1,5 @@
 """How the commands open the database: at this version's revision, or with a message on how to get there."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The command `exports stats`."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """`exports tariff`: imports editions of the tariff and its tables, shows numbers on a day, and compares editions."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from datetime import date, datetime
 from enum import StrEnum

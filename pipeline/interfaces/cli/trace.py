@@ -1,7 +1,5 @@
 """`exports trace`: one message on all of its channels, with attempts and responses."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Annotated, Final
 

@@ -1,7 +1,5 @@
 """`exports verify`: checks that a bundle is complete and that every format in it carries the plan's treatment."""
 
-from __future__ import annotations
-
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path

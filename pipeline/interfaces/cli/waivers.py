@@ -1,7 +1,5 @@
 """`exports waivers`: the warnings that an account accepts."""
 
-from __future__ import annotations
-
 from datetime import datetime
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """The API reference: a viewer of the OpenAPI document, which loads nothing from other hosts, and the error codes."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

@@ -1,7 +1,5 @@
 """The AsyncAPI 3.0 document: queues, the webhook, and every message in and out, built from the same models."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 

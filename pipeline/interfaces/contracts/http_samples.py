@@ -1,7 +1,5 @@
 """The calls of the OpenAPI document as an `.http` file, which editors with an HTTP client and httpyac send."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Every published JSON Schema by its name, inbound and outbound."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """The `webhooks` of the OpenAPI document: each message that the service posts to a partner, from the AsyncAPI document's models."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from pydantic.json_schema import models_json_schema

@@ -1,7 +1,5 @@
 """The style sheet and the scripts of the console; its pages load nothing from other hosts."""
 
-from __future__ import annotations
-
 import gzip
 from functools import cache
 from typing import Final

@@ -1,7 +1,5 @@
 """The filters of the pages' templates: each returns how a page says a value of the trade."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Final

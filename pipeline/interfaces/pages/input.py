@@ -1,7 +1,5 @@
 """The inputs of the console's forms: label, help, what was typed, and the error beside it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Instants as the pages show them: in UTC, until a script of the browser shows the local time."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime
 from typing import Final

@@ -1,7 +1,5 @@
 """The list of exports for its page: its filters as links, and its rows."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta

@@ -1,7 +1,5 @@
 """The stream that says when an open page of the console is out of date."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import AsyncIterator
 from typing import Annotated, Final

@@ -1,7 +1,5 @@
 """The base of every page of the console: its route class, and the visit and the form that a route receives."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Plots as positions in an SVG: the templates only draw them."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Previews of documents: the bytes of a file as tables, a tree, text or a list of contents, each of a limited size."""
 
-from __future__ import annotations
-
 import csv
 import json
 import zipfile
@@ -62,7 +60,7 @@ class TreeNode:
     kind: str
     text: str = ""
     summary: str = ""
-    children: list[TreeNode] = field(default_factory=list)
+    children: "list[TreeNode]" = field(default_factory=list)
     more: str = ""
     opened: bool = False
 

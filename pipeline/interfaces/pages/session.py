@@ -1,7 +1,5 @@
 """The cookies of a session of the console, the CSRF tokens of its forms, and the client that it comes from."""
 
-from __future__ import annotations
-
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
 

@@ -1,7 +1,5 @@
 """Forms with a file: the fields and the file that a browser sends as multipart/form-data."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """The portal's pages of deliveries: list, message and attempts; resend one, or the dead letters from an instant on."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Annotated, Final
 from urllib.parse import quote

@@ -1,7 +1,5 @@
 """The portal's pages of the partner's endpoint: its connection test, its signing secrets, and checks of a signature."""
 
-from __future__ import annotations
-
 from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends

@@ -1,7 +1,5 @@
 """Views of a customs broker's handoffs in the portal: statuses, answers, documents, and the form of an answer."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final

@@ -1,7 +1,5 @@
 """The portal's pages of a customs broker's handoffs: list, documents, and a form to answer one."""
 
-from __future__ import annotations
-
 import hashlib
 import re
 import secrets

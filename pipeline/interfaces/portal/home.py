@@ -1,7 +1,5 @@
 """The portal's entrance, which a link's token opens, and its first page."""
 
-from __future__ import annotations
-
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response

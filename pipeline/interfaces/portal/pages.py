@@ -1,7 +1,5 @@
 """The base of every page of the portal: the visit and the form that a route receives."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass

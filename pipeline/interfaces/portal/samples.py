@@ -1,7 +1,5 @@
 """The portal's page of samples: examples and schemas of a partner's messages, and a sample handoff, also as one zip."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass

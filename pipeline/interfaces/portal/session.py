@@ -1,7 +1,5 @@
 """Sessions of the portal: a link's token starts one, and a signed cookie holds the link's id and the session's end."""
 
-from __future__ import annotations
-
 from datetime import datetime, timedelta
 from typing import Final
 

@@ -1,7 +1,5 @@
 """Views of the portal's pages: what a partner may see and do, as text."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Views of an amendment: the inputs of the named places, the findings of the corrected plan, and what changes."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

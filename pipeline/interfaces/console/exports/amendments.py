@@ -1,7 +1,5 @@
 """The console's page that corrects a plan and amends its export: the named places, the JSON, preflight and the changes."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace

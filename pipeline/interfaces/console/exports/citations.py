@@ -1,7 +1,5 @@
 """Citations of the customs rules as links: a source names laws and bulletins, and most of them have a public address."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Views of a document and its place in an export: the preview, the data beside it, and the ways to its neighbours."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Final, TypeVar

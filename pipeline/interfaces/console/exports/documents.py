@@ -1,7 +1,5 @@
 """The console's pages of documents: each with its preview, its pages as pictures, its content and its download."""
 
-from __future__ import annotations
-
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Path, Query

@@ -1,7 +1,5 @@
 """Views of events: each as a sentence, its data folded."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The console's pages of exports: the list, one export, and its units, lines, deliveries and events."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Annotated, Final

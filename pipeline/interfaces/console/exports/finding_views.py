@@ -1,7 +1,5 @@
 """Views of findings: each with the link that waives it, or the waiver that accepts it already."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final

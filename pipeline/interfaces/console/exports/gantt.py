@@ -1,7 +1,5 @@
 """The Gantt chart of an export: its steps, deliveries and the broker's answers on a scale that shortens long waits."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass

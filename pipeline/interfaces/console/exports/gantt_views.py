@@ -1,7 +1,5 @@
 """The rows of an export's Gantt chart: steps of units and of the export, deliveries with each attempt, broker's answers."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta

@@ -1,7 +1,5 @@
 """Views of invoice lines: the treatment as chips with their sources, and the reasons for each heading."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date

@@ -1,7 +1,5 @@
 """The console's page of two revisions side by side."""
 
-from __future__ import annotations
-
 import json
 
 from fastapi import APIRouter

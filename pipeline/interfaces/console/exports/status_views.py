@@ -1,7 +1,5 @@
 """Views of how an export stands: outcome, the broker's status, deadlines, and what needs a person."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,7 +1,5 @@
 """Views of units: each with its steps and documents."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final

@@ -1,7 +1,5 @@
 """The console's pages of a customs broker's own import file: its columns, a preview, and the form that changes it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Annotated, Final
 from urllib.parse import quote

@@ -1,7 +1,5 @@
 """Views and the form of a customs broker's profile: its columns as rows, and its file as a table."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence

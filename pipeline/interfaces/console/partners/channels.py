@@ -1,7 +1,5 @@
 """The channels as inputs of a form: what each kind of partner may have, when to choose it, and its settings by its schema."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """The console's page of a running connection test: each stage is sent to the browser as it ends."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass

@@ -1,7 +1,5 @@
 """The inputs of a broker's profile whose file is a message and not a table: the settings of each format."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """Views of sent messages: the request and the response of each attempt, and what the body is."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """The console's pages of a partner's example dossier: the messages and documents that it will get, without an export."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass
 from typing import Annotated, Final

@@ -1,7 +1,5 @@
 """The form of a partner's settings: its inputs, what was typed, and the errors at their place."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The console's page of a partner's signing secrets: which are valid, and their rotation."""
 
-from __future__ import annotations
-
 from typing import Final
 from urllib.parse import quote
 

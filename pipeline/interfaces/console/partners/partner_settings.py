@@ -1,7 +1,5 @@
 """The console's wizard of a new partner, the steps of its set-up, and the form that changes its settings."""
 
-from __future__ import annotations
-
 from typing import Annotated
 from urllib.parse import quote
 

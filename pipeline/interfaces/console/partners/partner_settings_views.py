@@ -1,7 +1,5 @@
 """Views of a partner's set-up: kinds and channels to choose from, the steps until it is live, and what each does."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final

@@ -1,7 +1,5 @@
 """The links, actions and filters of the pages of partners and deliveries."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Final
 from urllib.parse import quote, urlencode

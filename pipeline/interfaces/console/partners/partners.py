@@ -1,7 +1,5 @@
 """The console's pages of partners and their deliveries: activate, pause, resend, replay."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Annotated, Any, Final
 from urllib.parse import quote, urlencode

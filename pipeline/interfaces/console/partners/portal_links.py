@@ -1,7 +1,5 @@
 """The console's page of a partner's portal links: create, list with the last use, revoke one or all."""
 
-from __future__ import annotations
-
 from typing import Final
 from urllib.parse import quote
 

@@ -1,7 +1,5 @@
 """The page of the audit trail: what people and keys did on the account."""
 
-from __future__ import annotations
-
 from typing import Annotated, Final
 from urllib.parse import urlencode
 

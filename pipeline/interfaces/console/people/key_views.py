@@ -1,7 +1,5 @@
 """Views and forms of API keys: states, roles with a sentence each, and what a revocation does."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta

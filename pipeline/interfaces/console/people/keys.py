@@ -1,7 +1,5 @@
 """The console's pages of API keys: list, create, rotate and revoke. An administrator uses them."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Annotated
 

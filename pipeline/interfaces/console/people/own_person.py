@@ -1,7 +1,5 @@
 """The page of the person who is signed in: sessions, accounts, password and recovery codes."""
 
-from __future__ import annotations
-
 from fastapi import APIRouter
 from starlette.responses import Response
 

@@ -1,7 +1,5 @@
 """The pages of an account's people: who they are, what they may do, and their sessions."""
 
-from __future__ import annotations
-
 from typing import Final
 
 from fastapi import APIRouter

@@ -1,7 +1,5 @@
 """The console's page of printed pages: languages and logo of new exports, with an example of what they print."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from fastapi import APIRouter, Depends

@@ -1,7 +1,5 @@
 """Sign-in by an OpenID provider: the way to it, and back."""
 
-from __future__ import annotations
-
 import json
 from typing import Annotated, Any, Final
 from urllib.parse import urlencode

@@ -1,7 +1,5 @@
 """The pages that begin and end a session: sign-in by password and code, one-time links, sign-out."""
 
-from __future__ import annotations
-
 import secrets
 from typing import Annotated
 from urllib.parse import urlsplit

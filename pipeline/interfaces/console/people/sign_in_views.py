@@ -1,7 +1,5 @@
 """What the pages of one-time links show: the TOTP secret as a QR code and as text."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby

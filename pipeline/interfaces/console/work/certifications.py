@@ -1,7 +1,5 @@
 """The console's page of the USMCA certifications in use: for which product, until when, and whether the next one is there."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from urllib.parse import quote
 

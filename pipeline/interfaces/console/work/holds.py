@@ -1,7 +1,5 @@
 """The console's pages of legal holds: which records are kept from the purge, and why. An administrator uses them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Final
 

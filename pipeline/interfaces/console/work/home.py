@@ -1,7 +1,5 @@
 """The console's first page: what needs a person, and what happened."""
 
-from __future__ import annotations
-
 from typing import Annotated
 
 from fastapi import APIRouter, Query

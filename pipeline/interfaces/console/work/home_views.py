@@ -1,7 +1,5 @@
 """Views of statistics for the first page: tiles, plots and tables as text and positions."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass

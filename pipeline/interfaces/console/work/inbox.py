@@ -1,7 +1,5 @@
 """The console's inbox: everything that needs a person, with the remedies as buttons, one by one and in bulk."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass
 from typing import Annotated, Final

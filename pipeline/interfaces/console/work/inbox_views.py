@@ -1,7 +1,5 @@
 """Views of the inbox: groups, the review of a choice, and its results, as text."""
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Final

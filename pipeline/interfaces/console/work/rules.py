@@ -1,7 +1,5 @@
 """The console's page of the customs rules that judge new work: which they are, how old, and what to do when they are old."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from fastapi import APIRouter

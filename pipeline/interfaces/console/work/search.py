@@ -1,7 +1,5 @@
 """The console's search: exports by any of their numbers, and places by the name of a partner or by a day."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date

@@ -1,7 +1,5 @@
 """The form of waivers: which findings one lifts, for whom, and until when."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection, Sequence
 from datetime import date

@@ -1,7 +1,5 @@
 """The console's pages of waivers: list, record, the exports that used one, and revoke. An administrator uses them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Annotated
 

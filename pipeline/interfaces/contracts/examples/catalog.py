@@ -1,7 +1,5 @@
 """Reads the examples of the published schemas."""
 
-from __future__ import annotations
-
 import json
 from copy import deepcopy
 from functools import cache
