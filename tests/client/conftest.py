@@ -1,7 +1,5 @@
 """A server with scripted answers, and each client connected to it."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import threading

@@ -1,7 +1,5 @@
 """Both clients against the real API: every call and its effects."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import zipfile

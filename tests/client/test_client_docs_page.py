@@ -1,7 +1,5 @@
 """docs/client.md: its snippets run."""
 
-from __future__ import annotations
-
 import json
 import re
 from pathlib import Path

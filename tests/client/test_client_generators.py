@@ -3,8 +3,6 @@
 `clients/typescript` is such a client by openapi-typescript, and has its own tests.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -1,7 +1,5 @@
 """The distribution `exports-client`: the client alone, from the service's own source."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

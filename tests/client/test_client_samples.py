@@ -1,7 +1,5 @@
 """The samples of the API reference: Python runs on the real service, curl is a command of its call, TypeScript compiles."""
 
-from __future__ import annotations
-
 import importlib
 import json
 import re

@@ -1,7 +1,5 @@
 """The TLS settings of the clients: certificates are always checked, and loaded once for all clients."""
 
-from __future__ import annotations
-
 import ssl
 
 import pytest

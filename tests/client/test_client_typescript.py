@@ -1,7 +1,5 @@
 """clients/typescript: generated, strict, packed as others install it, and on the real service."""
 
-from __future__ import annotations
-
 import inspect
 import json
 import re

@@ -1,7 +1,5 @@
 """Following the log: a broken stream continues after the last event, and waiting has an end."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

@@ -1,7 +1,5 @@
 """The clients' types as a type checker sees them; mypy checks this file, and the test only shows that it runs."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Iterator, Sequence
 from typing import assert_type

@@ -1,7 +1,5 @@
 """Retries of the clients after errors, broken connections and misbehaving servers: which, when, and what is raised."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path

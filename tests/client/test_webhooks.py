@@ -1,7 +1,5 @@
 """Webhooks as their receivers verify them: only messages of the service are accepted."""
 
-from __future__ import annotations
-
 import json
 from base64 import b64encode
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """Changes to a good plan, and the findings that the customs checks must yield for each."""
 
-from __future__ import annotations
-
 from datetime import date
 from functools import partial
 from typing import Any

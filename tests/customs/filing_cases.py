@@ -1,7 +1,5 @@
 """Changes to how a good plan's entry is filed, and the findings that they must yield."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tests.customs.cases import PAN, SHIRT, UNIT, Breach, block, name_rules, warn

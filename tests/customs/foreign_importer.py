@@ -1,7 +1,5 @@
 """An address outside the United States, and the resident agent of an importer who is there."""
 
-from __future__ import annotations
-
 from typing import Any
 
 FOREIGN_ADDRESS = {

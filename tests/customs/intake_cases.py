@@ -1,7 +1,5 @@
 """More changes to a good plan, each with the finding that replaces a question of the broker."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tests.customs.cases import BAG, DEAR, PAN, SHIRT, UNIT, Breach, block, heading, name_rules, warn

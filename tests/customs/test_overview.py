@@ -1,7 +1,5 @@
 """The overview of a plan per line and agency: what is present, what is missing, what needs a person."""
 
-from __future__ import annotations
-
 from pipeline.customs.overview import CBP, DUTIES, PLAN, USMCA, plan_overview
 from pipeline.exports.schemas.plan import Plan
 from tests.customs.cases import DEAR, PAN, SHIRT, UNIT, findings, pga_row, with_changes

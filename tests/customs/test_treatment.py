@@ -1,7 +1,5 @@
 """The digest of a treatment (which changes it depends on), and the step that stores the treatment."""
 
-from __future__ import annotations
-
 import json
 import re
 import subprocess

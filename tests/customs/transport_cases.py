@@ -1,7 +1,5 @@
 """A complete trip and a complete Canadian side of an export, of invented people."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from tests.support.factories import Json

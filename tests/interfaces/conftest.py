@@ -1,7 +1,5 @@
 """Fixtures shared with other tests."""
 
-from __future__ import annotations
-
 from tests.interfaces.api.conftest import harness, open_harness
 
 __all__ = ["harness", "open_harness"]

@@ -1,7 +1,5 @@
 """Tests of the sentences of events."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import pytest

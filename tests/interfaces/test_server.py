@@ -1,7 +1,5 @@
 """The errors of a start of `exports serve`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """The bounds of a connection: on the heads that it sends, and on the answers that it does not take."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import socket

@@ -1,7 +1,5 @@
 """Checks of chapter 99: each difference from the rules gives one finding, with the right pointer and severity."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Any
 

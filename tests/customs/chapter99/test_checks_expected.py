@@ -1,7 +1,5 @@
 """A finding about headings carries the whole list that the rules expect, so that a planner can correct itself."""
 
-from __future__ import annotations
-
 from pipeline.customs.chapter99.facts import line_facts
 from pipeline.customs.decisions import decide_line
 from pipeline.exports.schemas.plan import Plan

@@ -1,7 +1,5 @@
 """Vehicles and similar goods without a Section 232 heading: blocked if the law has a heading for a whole list."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.core.findings import Finding

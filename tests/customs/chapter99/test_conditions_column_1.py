@@ -1,7 +1,5 @@
 """Headings that depend on the rate of column 1: decided by the edition of the tariff, else left to a person."""
 
-from __future__ import annotations
-
 import re
 from datetime import date, timedelta
 from decimal import Decimal

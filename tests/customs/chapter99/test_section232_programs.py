@@ -1,7 +1,5 @@
 """Section 232 without metals: the headings that vehicles, parts, wood, chips, medicaments and drones may need, by day."""
 
-from __future__ import annotations
-
 from datetime import date
 
 from pipeline.customs.chapter99.facts import LineFacts

@@ -1,7 +1,5 @@
 """The headings of a line by the dated rules: lists, weight, tier, origin, US metal, and headings that exclude others."""
 
-from __future__ import annotations
-
 from datetime import date
 
 import pytest

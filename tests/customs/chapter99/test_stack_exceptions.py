@@ -1,7 +1,5 @@
 """If a heading says "Except for products described in headings ...", the rules except the same goods."""
 
-from __future__ import annotations
-
 from datetime import date
 from itertools import product
 

@@ -1,7 +1,5 @@
 """A plan against the tables of agency flags and duty cases on its day of entry."""
 
-from __future__ import annotations
-
 from datetime import date
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Claims of chapter 98: known provisions, the division of the line value, and the proof."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Each rule gives a finding for its breach, with the right pointer and severity, and none for a good plan."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What the entry summary needs of a line: the number of its license, and the declaration of softwood lumber."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

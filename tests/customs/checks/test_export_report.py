@@ -1,7 +1,5 @@
 """The Canadian side of an export: a declaration with its proof, or the reason why none is required."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """How an entry is filed: each breach gives a finding at its place, and entry numbers agree with an independent library."""
 
-from __future__ import annotations
-
 from calendar import isleap
 from datetime import date, timedelta
 

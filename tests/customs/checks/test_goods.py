@@ -1,7 +1,5 @@
 """Names in another language, and what the invoice must say of goods of each class: findings, and none for what suffices."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.customs.reference.entry import attribute_rules

@@ -1,7 +1,5 @@
 """Informal entries of a plan to one consignee on one day are added up."""
 
-from __future__ import annotations
-
 from tests.customs.cases import findings, list_findings
 from tests.customs.filing_cases import consignee
 from tests.customs.foreign_importer import FOREIGN_ADDRESS

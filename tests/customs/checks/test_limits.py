@@ -1,7 +1,5 @@
 """What one entry holds: its lines, tariff numbers and digits; and the parts of a shipment with several entries."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The manufacturer identification code (MID), with the examples of the regulation and of customs guides."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.customs.checks.mid import country_of_mid, derive_mid

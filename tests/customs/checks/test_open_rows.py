@@ -1,7 +1,5 @@
 """Law that is not a heading yet: the duties on polysilicon with their price floors, and the questions about goods."""
 
-from __future__ import annotations
-
 from datetime import date
 from decimal import Decimal
 from typing import Any

@@ -1,7 +1,5 @@
 """A manufacturer in China has a valid postal code; one in Xinjiang is named before the goods leave."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.customs.cases import UNIT, enter_on, findings, with_changes

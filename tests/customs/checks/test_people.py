@@ -1,7 +1,5 @@
 """The contact of an invoice must be a person; an importer's Social Security number is reported but not repeated."""
 
-from __future__ import annotations
-
 from importlib import import_module
 
 import pytest

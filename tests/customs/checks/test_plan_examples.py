@@ -1,7 +1,5 @@
 """The bundled example plans are valid and complete, and have no findings."""
 
-from __future__ import annotations
-
 import csv
 import json
 from datetime import date

@@ -1,7 +1,5 @@
 """Each finding has a known rule id, a place in the plan, a sentence, a remedy and a source; one page names all rules."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from datetime import date

@@ -1,7 +1,5 @@
 """What brokers must otherwise ask for: each breach gives a finding, and each remedy is accepted."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

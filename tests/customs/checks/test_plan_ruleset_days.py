@@ -1,7 +1,5 @@
 """The ruleset of a plan and the day of entry, compared with the rules of this service (R01, R02)."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import pytest

@@ -1,7 +1,5 @@
 """The commented plan that `exports plans new` prints: without its comments it is a valid plan without findings."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A plan against the edition of the tariff on its day of entry: numbers, quantities, preferences, and what is not covered."""
 
-from __future__ import annotations
-
 from datetime import date
 
 import pytest

@@ -1,7 +1,5 @@
 """A truck's numbers, its port and its trip: what is missing or contradictory is a warning that repeats no personal data."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

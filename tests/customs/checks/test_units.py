@@ -1,7 +1,5 @@
 """Units of quantity: known ones, exact conversions, and entry quantities that agree with the line."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 
 import pytest

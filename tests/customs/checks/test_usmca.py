@@ -1,7 +1,5 @@
 """A USMCA claim needs a certification above $2,500, and a signed statement on the invoice up to $2,500."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from datetime import date
 from typing import Any

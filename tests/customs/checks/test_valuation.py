@@ -1,7 +1,5 @@
 """Freight inside and between countries, and charges that count or do not count for the entered value."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 from typing import Any, get_args
 

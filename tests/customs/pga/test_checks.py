@@ -1,7 +1,5 @@
 """Findings about agency answers: the pointer names the datum, the severity fits the evidence, and a remedy is given."""
 
-from __future__ import annotations
-
 from datetime import date
 from decimal import Decimal
 from typing import Any

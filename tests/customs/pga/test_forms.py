@@ -1,7 +1,5 @@
 """The agencies' forms on the worksheet: each block as printed, with the plan's value, the filer's, or nothing."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Any
 

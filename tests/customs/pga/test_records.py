@@ -1,7 +1,5 @@
 """A line's agency answers as 80-column records: their number and order, and the notes on values that do not fit."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Any
 

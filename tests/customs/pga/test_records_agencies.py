@@ -1,7 +1,5 @@
 """Data of FWS, FSIS, NMFS, OMC, ATF, TTB, DEA and AMS stand at the columns, and with the codes, of filed messages."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Every datum of every agency program has a key in the plan, columns in the records or a reason, and a line on the worksheet."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The layouts of message-set records: 80 columns without overlap, and each field padded by its class."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 from copy import deepcopy

@@ -1,7 +1,5 @@
 """The agency records read back: an independent reader finds each value of a plan in the columns that the worksheet names."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 from typing import Any
 

@@ -4,8 +4,6 @@
 a datum of the plan, and the columns of the sample's record. Values that a sample hides stand in as other values.
 """
 
-from __future__ import annotations
-
 import csv
 from itertools import groupby
 from pathlib import Path

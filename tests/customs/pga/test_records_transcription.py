@@ -1,7 +1,5 @@
 """The layouts of the records agree with a second transcription of the chapter, and what is sent fits its classes."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The reference data of config/rules: complete, dated, with sources, and rejected if it is inconsistent."""
 
-from __future__ import annotations
-
 from datetime import date
 
 import pytest

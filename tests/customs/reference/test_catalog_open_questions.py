@@ -1,7 +1,5 @@
 """The catalog lists every dated row, and what changes between days and rulesets."""
 
-from __future__ import annotations
-
 from datetime import date
 
 from pipeline.customs.reference.catalog import all_rows, chapter99_rows

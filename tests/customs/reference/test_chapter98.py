@@ -1,7 +1,5 @@
 """The provisions of chapter 98 agree with the words of the tariff, and their duties with the notes of chapter 99."""
 
-from __future__ import annotations
-
 import csv
 import re
 from datetime import date

@@ -1,7 +1,5 @@
 """The rows of chapter 99 agree with the tariff's own words: rates, origins, notes, limits of column 1 and exceptions."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The tables of the entry header and the invoice agree with regulations, forms and layouts, in the words of their copies."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, date, datetime, timedelta
 from string import ascii_uppercase, digits, printable

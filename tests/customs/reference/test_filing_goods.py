@@ -1,7 +1,5 @@
 """The goods that need a license or a softwood declaration are those of the proclamation, the law and the agencies."""
 
-from __future__ import annotations
-
 import csv
 from datetime import date
 from pathlib import Path

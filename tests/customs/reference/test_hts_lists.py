@@ -1,7 +1,5 @@
 """The dated lists of provisions: their content by day, and the errors for which they are rejected."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A new proclamation needs only a change of data: rows, lists and weight tests of changed rules decide lines."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from datetime import date

@@ -1,7 +1,5 @@
 """An error in the rules rejects all of them; the message names the file, the row and the remedy."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 from typing import NamedTuple

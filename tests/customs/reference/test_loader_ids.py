@@ -1,7 +1,5 @@
 """A new id of the rules stands in all files that name them."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from datetime import date

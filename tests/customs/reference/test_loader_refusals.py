@@ -1,7 +1,5 @@
 """Inconsistent reference data of the entry is rejected; the message names the row and the reason."""
 
-from __future__ import annotations
-
 from importlib.resources import files
 from typing import Any
 

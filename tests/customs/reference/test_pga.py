@@ -1,7 +1,5 @@
 """The reference data of partner government agencies: inconsistent data is rejected."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from copy import deepcopy
 from datetime import date

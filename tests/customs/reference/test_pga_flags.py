@@ -1,7 +1,5 @@
 """The agencies' flags are those of CBP's table: agency, programs, whether data is required, and the disclaimers."""
 
-from __future__ import annotations
-
 import csv
 from datetime import date
 from pathlib import Path

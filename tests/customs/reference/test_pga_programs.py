@@ -1,7 +1,5 @@
 """The data that agencies' programs require are those of the regulations: CFR by its paragraphs."""
 
-from __future__ import annotations
-
 from datetime import date
 from pathlib import Path
 from typing import Any, Final

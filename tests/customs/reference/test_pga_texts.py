@@ -1,7 +1,5 @@
 """The codes of agency data mean what the agencies' own texts say: CFR, CBP's messages, forms, guides, and the library `pint`."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """The values of agencies' data mean what a second text says: forms, regulations, brokers' lists and a second program."""
 
-from __future__ import annotations
-
 import re
 from itertools import pairwise
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Each port of entry stands in a second copy of Schedule D or of appendix E of ACE, or is named as in neither."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The tables of entry and filing agree with independent texts: a form's instructions, regulations, rulings, layouts, rates."""
 
-from __future__ import annotations
-
 import csv
 import re
 from datetime import date, timedelta

@@ -1,7 +1,5 @@
 """Tables that were written by hand agree with independent ones: ISO 3166, ISO 4217, GS1 and the text of the HTSUS."""
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Mapping
 from datetime import date, timedelta

@@ -1,7 +1,5 @@
 """Tables of goods agree with texts that the tables were not typed from: 19 CFR 102, 123.92 and 141.89(a), and the HTSUS."""
 
-from __future__ import annotations
-
 import csv
 import re
 from functools import cache

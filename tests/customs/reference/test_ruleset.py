@@ -1,7 +1,5 @@
 """The programs, families and groups of the ruleset agree with notes, proclamations and editions of the tariff."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from datetime import date, datetime, timedelta

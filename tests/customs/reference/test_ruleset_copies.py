@@ -1,7 +1,5 @@
 """A process has one copy of the rules, and each copy decides only with its own rows."""
 
-from __future__ import annotations
-
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor

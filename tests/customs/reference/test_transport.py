@@ -1,7 +1,5 @@
 """The tables of trucks and of the Canadian side agree with notices, traffic counts, makers' manuals and Canada's own texts."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """Units of quantity have the codes, names and sizes of customs' lists, of the tariff and of an independent library."""
 
-from __future__ import annotations
-
 import csv
 import re
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """The table of values and fees agrees with the law's amounts and CBP's factor, both in their own words."""
 
-from __future__ import annotations
-
 import re
 from datetime import date
 from decimal import Decimal

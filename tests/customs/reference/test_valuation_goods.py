@@ -1,7 +1,5 @@
 """The fees on goods are those of title 7 of the CFR, with the codes of CBP's table."""
 
-from __future__ import annotations
-
 import csv
 from pathlib import Path
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """Tables of agency flags and duty cases: read whole or refused, in force by day beside the tariff, and compared."""
 
-from __future__ import annotations
-
 import csv
 import json
 from datetime import date

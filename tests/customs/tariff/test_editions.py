@@ -1,7 +1,5 @@
 """Editions of the tariff in the database: imported whole or not at all, in force by day, compared and removed."""
 
-from __future__ import annotations
-
 import json
 from datetime import date
 from pathlib import Path

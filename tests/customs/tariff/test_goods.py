@@ -1,7 +1,5 @@
 """The rate of column 1 that goods take: only in percent of the value, from the edition, and never guessed."""
 
-from __future__ import annotations
-
 from datetime import date
 from decimal import Decimal
 

@@ -1,7 +1,5 @@
 """The editions that are read once for many plans are those that one query finds for a day."""
 
-from __future__ import annotations
-
 from datetime import date, timedelta
 
 import pytest

@@ -1,7 +1,5 @@
 """Rates of duty: what is understood, and what stays text."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 
 import pytest

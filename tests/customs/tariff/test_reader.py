@@ -1,7 +1,5 @@
 """The official tariff file: its two forms, its oddities, and files that are not one."""
 
-from __future__ import annotations
-
 import json
 import tracemalloc
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The duty of a claim of chapter 98: on its part with duty as far as a rule says so, with the arithmetic, and never guessed."""
 
-from __future__ import annotations
-
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction

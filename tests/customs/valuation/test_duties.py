@@ -1,7 +1,5 @@
 """The duty of column 1: by the general rate or the claimed program's, with its arithmetic, and never guessed."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import date
 from decimal import Decimal

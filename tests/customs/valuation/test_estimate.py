@@ -1,7 +1,5 @@
 """The entered value and the estimate, beside sums in fractions that were made another way."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from datetime import date, timedelta

@@ -1,7 +1,5 @@
 """The fees on goods that an entry may have: each is named once, with the lines that it concerns."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from datetime import date

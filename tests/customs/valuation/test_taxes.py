@@ -1,7 +1,5 @@
 """The internal revenue tax of alcohol and tobacco: by the rules where the plan has the quantity, and never forgotten."""
 
-from __future__ import annotations
-
 from datetime import date
 from decimal import Decimal
 from typing import Any

@@ -1,7 +1,5 @@
 """A real API server on the test's own database, with keys, partners and a publisher that records its messages."""
 
-from __future__ import annotations
-
 import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence

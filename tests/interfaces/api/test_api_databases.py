@@ -1,7 +1,5 @@
 """The API on each supported database: the same calls, the same answers."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.exports.schemas.export import ExportView

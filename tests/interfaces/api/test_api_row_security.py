@@ -1,7 +1,5 @@
 """Row-level security on PostgreSQL: an account sees only its rows, whatever a query asks; the service runs with it."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 from collections.abc import Callable

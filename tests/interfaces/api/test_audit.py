@@ -1,7 +1,5 @@
 """The audit trail over HTTP: filters, pages, and other accounts."""
 
-from __future__ import annotations
-
 from pipeline.exports.audit_trail import Action, record_act
 from tests.interfaces.api.conftest import OTHER, ApiHarness
 from tests.support import factories

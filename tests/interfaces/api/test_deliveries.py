@@ -1,7 +1,5 @@
 """The payload of a delivery: the bytes that the partner receives, for the keys that may act on deliveries."""
 
-from __future__ import annotations
-
 import json
 
 from pipeline.accounts import partners

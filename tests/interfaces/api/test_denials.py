@@ -1,7 +1,5 @@
 """Refusals for want of authority: each kind is counted and logged with who was refused what, and a flood is cut off."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Final
 

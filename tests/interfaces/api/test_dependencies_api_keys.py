@@ -1,7 +1,5 @@
 """API keys: what is stored, what they allow, and how they end."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime, timedelta
 

@@ -4,8 +4,6 @@ A call's roles are declared at its route and published as `x-roles`. The test fa
 know: add the object of the first account that the path is about.
 """
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

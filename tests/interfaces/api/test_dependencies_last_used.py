@@ -1,7 +1,5 @@
 """When keys were last used, how far a revocation reaches, and that a copy of the database gives no access."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack

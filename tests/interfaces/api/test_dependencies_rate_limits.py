@@ -1,7 +1,5 @@
 """Limits of one account: active exports, and the domains of its mail."""
 
-from __future__ import annotations
-
 import pytest
 from sqlalchemy import text
 

@@ -1,7 +1,5 @@
 """Customs packages, documents and the bundle, over HTTP."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

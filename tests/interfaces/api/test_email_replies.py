@@ -1,7 +1,5 @@
 """The link in an e-mail: one handoff, one answer, no account; and what invalid and expired links get."""
 
-from __future__ import annotations
-
 import re
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """Every error of the contract: its status and envelope, and that nothing was written."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The log over HTTP: in pages and live."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Execute, register, preflight, inspect and list, over HTTP."""
 
-from __future__ import annotations
-
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta

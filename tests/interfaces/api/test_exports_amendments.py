@@ -1,7 +1,5 @@
 """Amend, cancel and replay over HTTP: roles, `If-Match`, and published messages."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx

@@ -1,7 +1,5 @@
 """Test and live keys are separate: both may use the same batch, plan, label and idempotency key."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sqlmodel import col, select

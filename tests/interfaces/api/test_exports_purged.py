@@ -1,7 +1,5 @@
 """What each call answers for a purged export: the remaining data, or that it was purged; never 500."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Any
 

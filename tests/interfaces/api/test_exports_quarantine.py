@@ -1,7 +1,5 @@
 """Quarantined exports: visible in inspect, list, pages and metrics, and retried."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.core.errors import RendererCrashed

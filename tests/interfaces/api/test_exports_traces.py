@@ -1,7 +1,5 @@
 """The trace of an export, from the HTTP request through steps and documents to the delivery attempts."""
 
-from __future__ import annotations
-
 import json
 import logging
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Accounts share the threads of the API: one that sends many requests, or slow ones, does not hold up another."""
 
-from __future__ import annotations
-
 import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Every kind of answer has its content type, cannot be framed by another site, and is not cached."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import timedelta
 

@@ -1,7 +1,5 @@
 """The inbox over HTTP: what needs a person, acknowledged and put back."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.interfaces.api.conftest import ApiHarness

@@ -1,7 +1,5 @@
 """Limits of a process: requests, live streams, bytes of all bodies together, and how long a request waits."""
 
-from __future__ import annotations
-
 import json
 import socket
 from collections.abc import Iterator, Mapping

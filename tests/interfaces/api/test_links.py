@@ -1,7 +1,5 @@
 """Links to documents: what they open, for whom and how long, and that all invalid links get the same answer."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import re

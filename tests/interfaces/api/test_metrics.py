@@ -1,7 +1,5 @@
 """The page /metrics: every metric is documented, promtool accepts it, and it names the customs brokers that are silent."""
 
-from __future__ import annotations
-
 import shutil
 from datetime import UTC, datetime
 from pathlib import Path

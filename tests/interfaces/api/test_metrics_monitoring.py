@@ -1,7 +1,5 @@
 """Each metric and label that the rules and dashboards of config/monitoring name is one that the processes show."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 

@@ -1,7 +1,5 @@
 """The OpenAPI document: built once a process, complete for people and for generators, and clean by two linters."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

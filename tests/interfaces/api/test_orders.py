@@ -1,7 +1,5 @@
 """The planning half of the public protocol: sync products and orders, plan a batch, and execute it."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 from urllib.parse import quote

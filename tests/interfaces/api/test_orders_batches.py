@@ -1,7 +1,5 @@
 """Orders are in one batch at a time, and leave with one export: plans again, changes, dry runs, concurrent requests."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx

@@ -1,7 +1,5 @@
 """Orders with claims of chapter 98, discounts, charges, rebates and assists: they reach the plan, the estimate and the log."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """URLs: unknown parameters, trailing slashes, and reserved names in the place of ids."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

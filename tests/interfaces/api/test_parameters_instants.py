@@ -1,7 +1,5 @@
 """Dates out of range: every place of the contract rejects them by name, and none causes an internal error."""
 
-from __future__ import annotations
-
 import copy
 import json
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """A customs broker's import template over HTTP: stored, changed, and rejected if it names unknown data."""
 
-from __future__ import annotations
-
 import csv
 import json
 from io import StringIO

@@ -1,7 +1,5 @@
 """The places of a process: each door has its own, and one network, key or person has only a part."""
 
-from __future__ import annotations
-
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Any, Final

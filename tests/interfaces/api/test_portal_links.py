@@ -1,7 +1,5 @@
 """The API's portal links: created with a URL that is shown once, listed, revoked, and kept apart by account."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.interfaces.api.conftest import OTHER, ApiHarness

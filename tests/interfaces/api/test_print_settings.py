@@ -1,7 +1,5 @@
 """The print settings by API: what new exports print, who may change it, and what is refused."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 

@@ -1,7 +1,5 @@
 """The pro forma invoice of a plan: the facts and the page of its commercial invoice, marked as none, with what is missing."""
 
-from __future__ import annotations
-
 import re
 from io import BytesIO
 from typing import Any

@@ -1,7 +1,5 @@
 """Limits of request bodies, and invalid JSON."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time

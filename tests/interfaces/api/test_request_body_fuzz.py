@@ -1,7 +1,5 @@
 """Each parser accepts any bytes or rejects them with its own error; the long tests run for minutes."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import re

@@ -1,7 +1,5 @@
 """Memory for reading one body: no shape of JSON needs more than three times its size."""
 
-from __future__ import annotations
-
 import ctypes
 import gc
 import os

@@ -1,7 +1,5 @@
 """Zero characters: PostgreSQL cannot store them, so an accepted one would cause an internal error."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

@@ -1,7 +1,5 @@
 """A planner asks by HTTP which headings the active rules decide for a line, and gets what `exports rules why` prints."""
 
-from __future__ import annotations
-
 from datetime import date
 from pathlib import Path
 from typing import Any

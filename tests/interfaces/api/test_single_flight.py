@@ -1,7 +1,5 @@
 """SingleFlight: one caller loads a value, all get it for a while, and errors are not cached."""
 
-from __future__ import annotations
-
 import itertools
 import threading
 from collections.abc import Callable, Iterator

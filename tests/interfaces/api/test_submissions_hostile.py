@@ -1,7 +1,5 @@
 """A customs broker's answer with deceiving characters is accepted, and shown only in a legible form."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

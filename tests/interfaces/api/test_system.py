@@ -1,7 +1,5 @@
 """Liveness, readiness, metrics and contracts of the service, over HTTP."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Iterator

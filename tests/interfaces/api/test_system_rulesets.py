@@ -1,7 +1,5 @@
 """The ruleset of a plan over HTTP: an older one is flagged, and the plan is executed as approved."""
 
-from __future__ import annotations
-
 import pytest
 
 from tests.interfaces.api.conftest import ApiHarness

@@ -1,7 +1,5 @@
 """`GET /api/tariff/{number}`: a number of the tariff on a day, for every account."""
 
-from __future__ import annotations
-
 from datetime import date
 
 from tests.interfaces.api.conftest import OTHER, ApiHarness

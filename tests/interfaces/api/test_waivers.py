@@ -1,7 +1,5 @@
 """Warnings that an account accepts: recorded, in their scope, and never for blocking findings."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The docs name only existing settings, commands and files."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

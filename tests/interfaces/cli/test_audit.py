@@ -1,7 +1,5 @@
 """`exports audit`: the log verified and checkpointed on the command line."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from pathlib import Path

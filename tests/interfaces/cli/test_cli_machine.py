@@ -1,7 +1,5 @@
 """The commands about this machine: settings, database, doctor, accounts, keys, partners, schemas, serve."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from contextlib import closing

@@ -1,7 +1,5 @@
 """Every command that the product prints parses as printed, and the remedies of dead letters run."""
 
-from __future__ import annotations
-
 import ast
 import json
 import re

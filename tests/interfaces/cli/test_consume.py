@@ -1,7 +1,5 @@
 """`exports consume` on real message brokers: shown first and then removed, or only shown; nothing is lost."""
 
-from __future__ import annotations
-
 import json
 from typing import Any, cast
 

@@ -1,7 +1,5 @@
 """`exports drill`: its figures are printed even if the picture fails."""
 
-from __future__ import annotations
-
 import json
 import signal
 import tempfile

@@ -1,7 +1,5 @@
 """`exports init` and `exports plans new`: their results execute, and existing data is not changed."""
 
-from __future__ import annotations
-
 import json
 import stat
 from pathlib import Path

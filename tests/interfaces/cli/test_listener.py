@@ -1,7 +1,5 @@
 """`exports listen`, against a running service and a receiver with scripted answers."""
 
-from __future__ import annotations
-
 import json
 import signal
 import subprocess

@@ -1,7 +1,5 @@
 """`exports login`, the profiles that it keeps, and which address, key and account a command then uses."""
 
-from __future__ import annotations
-
 import json
 import stat
 from pathlib import Path

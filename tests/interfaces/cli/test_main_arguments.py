@@ -1,7 +1,5 @@
 """Mistakes of a person or a script, such as an unset variable: a message and an exit code, never a traceback."""
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

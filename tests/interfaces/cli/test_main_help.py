@@ -1,7 +1,5 @@
 """The help: its panels, `exports help`, the examples, and completion in real shells."""
 
-from __future__ import annotations
-
 import os
 import re
 import shlex

@@ -1,7 +1,5 @@
 """What a command imports before it runs: a command that lists commands, or calls the API, loads no part of the service."""
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """Tables, colours and progress, in terminals of every width and in pipes."""
 
-from __future__ import annotations
-
 import fcntl
 import io
 import os

@@ -1,7 +1,5 @@
 """The progress of long commands: a bar in a terminal, a line at intervals elsewhere, always on standard error."""
 
-from __future__ import annotations
-
 import io
 import os
 import pty

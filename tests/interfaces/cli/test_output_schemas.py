@@ -1,7 +1,5 @@
 """Every command prints with `--json` what its schema says; `Commands` checks each output of all tests of commands."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal

@@ -1,7 +1,5 @@
 """Onboarding a partner from the command line: its states, secret and credential."""
 
-from __future__ import annotations
-
 from contextlib import closing
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A broker's profile from a file: the bundled ones are accepted, and all issues of another are reported at once."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`exports people`: the first person of an account, a new link, and the end of access."""
 
-from __future__ import annotations
-
 import re
 
 from pipeline.interfaces.cli.output import ExitCode

@@ -1,7 +1,5 @@
 """`exports plans proforma` writes the page of a plan's file, or of a registered plan."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """`exports partners link`, `links` and `unlink`: a portal link from its creation to its end."""
 
-from __future__ import annotations
-
 import re
 
 from tests.support.command_line import Commands

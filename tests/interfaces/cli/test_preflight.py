@@ -1,7 +1,5 @@
 """`exports preflight`: a table by line and agency, with a service and without one."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """The commands that each run one process of the service, as far as they need no server; the Procfile starts them."""
 
-from __future__ import annotations
-
 from importlib.metadata import version
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The processes of the service with `--json`: one line once they take requests or messages, and a log of JSON lines."""
 
-from __future__ import annotations
-
 import json
 import signal
 import socket

@@ -1,7 +1,5 @@
 """`--wait` after a retry: the log still holds the earlier failure."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any, Final

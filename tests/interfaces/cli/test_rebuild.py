@@ -1,7 +1,5 @@
 """`exports rebuild`: names damaged rows, restores them with --apply, and its exit code says whether damage is left."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from dataclasses import dataclass

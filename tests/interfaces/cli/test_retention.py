@@ -1,7 +1,5 @@
 """`exports retention`, `backup` and `artifacts check`: records kept, held, purged, copied and restored."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

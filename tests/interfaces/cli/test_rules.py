@@ -1,7 +1,5 @@
 """`exports rules`: the rules printed for people and as JSON, and their errors reported at once."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The commands that sign, store and activate rules, and the rules that `--rules` names."""
 
-from __future__ import annotations
-
 import json
 import stat
 from pathlib import Path

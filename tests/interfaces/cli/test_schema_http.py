@@ -1,7 +1,5 @@
 """`exports schema http`: each call once with its variables, sent as it is by httpyac to the real service."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

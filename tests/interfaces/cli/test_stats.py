@@ -1,7 +1,5 @@
 """The command `exports stats`."""
 
-from __future__ import annotations
-
 import re
 from io import StringIO
 

@@ -1,7 +1,5 @@
 """`exports tariff`: editions imported, listed, shown, compared and removed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pipeline.interfaces.cli.output import ExitCode

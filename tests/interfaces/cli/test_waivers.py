@@ -1,7 +1,5 @@
 """`exports waivers`: recorded, listed and revoked."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

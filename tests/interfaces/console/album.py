@@ -1,7 +1,5 @@
 """Every page of the console, in each of its states and with the longest texts, for the tests of its layout."""
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Mapping

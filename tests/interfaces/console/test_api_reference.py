@@ -1,7 +1,5 @@
 """The API reference in a real browser: whole, on a desktop and a phone, and without one request to another host."""
 
-from __future__ import annotations
-
 import httpx
 import pytest
 

@@ -1,7 +1,5 @@
 """The console: who may use it, what it shows, and that typed text does not become markup."""
 
-from __future__ import annotations
-
 import re
 from datetime import datetime
 

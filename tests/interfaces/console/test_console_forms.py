@@ -1,7 +1,5 @@
 """Every form of the console and the portal is pressed by every role, and changes the database only for those who may."""
 
-from __future__ import annotations
-
 import inspect
 import re
 from collections.abc import Callable, Mapping, Sequence

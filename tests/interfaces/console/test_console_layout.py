@@ -1,7 +1,5 @@
 """Every page of the console in a real browser, on a desktop and a phone, light and dark: readable and accessible."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import httpx

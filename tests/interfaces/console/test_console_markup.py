@@ -1,7 +1,5 @@
 """No text of a plan, a partner or a person becomes markup on a page, even if the browser has no content security policy."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from typing import Any

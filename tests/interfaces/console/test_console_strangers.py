@@ -1,7 +1,5 @@
 """What a stranger does without the documentation, in a real browser: they read, click what is visible, and reach the end."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 

@@ -7,8 +7,6 @@ the published one. Both are one question: whether every value of one schema fits
 It knows the JSON Schema keywords that the models use, and treats a difference in any other keyword as a break.
 """
 
-from __future__ import annotations
-
 import json
 import operator
 from collections.abc import Iterator, Mapping, Sequence

@@ -4,8 +4,6 @@
 beside the old one.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Checks every message that the tests send against the published schemas."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager

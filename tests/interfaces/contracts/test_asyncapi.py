@@ -1,7 +1,5 @@
 """The AsyncAPI document: valid by the AsyncAPI project's schema, complete, and about the existing queues and messages."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Every published schema in JavaScript: Ajv compiles it, and each pattern is valid with the `u` flag."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

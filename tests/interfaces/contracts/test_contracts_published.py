@@ -1,7 +1,5 @@
 """Published schemas stay: no current one breaks its users, and every example fits its schema."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import jsonschema_rs

@@ -1,7 +1,5 @@
 """The compatibility check: it finds each kind of break with its place, and rejects nothing harmless."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """The list's filters: links keep the other filters, a form's empty fields count as none, days are whole."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, date, datetime, timedelta
 from html import unescape

@@ -1,7 +1,5 @@
 """The stream of changes: pages follow it, and it ends with the session."""
 
-from __future__ import annotations
-
 import pytest
 from sqlmodel import col
 

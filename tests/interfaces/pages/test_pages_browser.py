@@ -1,7 +1,5 @@
 """The pages in a real browser: they follow changes and obey the keyboard."""
 
-from __future__ import annotations
-
 import re
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime

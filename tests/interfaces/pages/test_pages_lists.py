@@ -1,7 +1,5 @@
 """The pages of keys, people, portal links, waivers and legal holds: links to older rows, and what a wrong cursor shows."""
 
-from __future__ import annotations
-
 import html
 import re
 from typing import Final

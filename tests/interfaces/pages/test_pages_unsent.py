@@ -1,7 +1,5 @@
 """A form that was not sent, because the session had ended or the service refused it, comes back to the same person."""
 
-from __future__ import annotations
-
 import httpx
 import pytest
 from playwright.sync_api import Page

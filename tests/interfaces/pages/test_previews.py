@@ -1,7 +1,5 @@
 """Previews of documents: what is shown of each kind, and a clear reason for what cannot be shown."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from io import BytesIO

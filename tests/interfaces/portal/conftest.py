@@ -1,7 +1,5 @@
 """Fixtures shared with other tests, and visitors with an open portal."""
 
-from __future__ import annotations
-
 import re
 
 import httpx

@@ -1,7 +1,5 @@
 """The portal's deliveries: message, attempts, remedies, and resending one's own messages only."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

@@ -1,7 +1,5 @@
 """The portal's endpoint: its connection test, the rotation of its secret, and the check of a pasted signature."""
 
-from __future__ import annotations
-
 import html
 import re
 

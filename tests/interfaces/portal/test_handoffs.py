@@ -1,7 +1,5 @@
 """The portal's handoffs: a customs broker answers its own by form, under the rules of the API."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import re

@@ -1,7 +1,5 @@
 """Every page of the portal in a real browser, on a desktop and a phone, light and dark; and its entrance with a script."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from itertools import pairwise

@@ -1,7 +1,5 @@
 """What a customs broker does from its link alone, in a real browser: it clicks what is visible, and reaches the end."""
 
-from __future__ import annotations
-
 import json
 import zipfile
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """The portal's samples: only those of the partner's kind, valid against their schemas, and one consistent handoff."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """Sessions of the portal: how a link opens one, what its cookie allows, and how it ends."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The console's page that corrects a plan at the customs broker's pointers, checks it, and amends its export once."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

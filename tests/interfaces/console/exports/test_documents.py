@@ -1,7 +1,5 @@
 """The pages of documents: previews beside their data, pictures, frames, and what is missing or forbidden."""
 
-from __future__ import annotations
-
 import io
 import re
 import zipfile

@@ -1,7 +1,5 @@
 """Pages and e-mails show any text of a plan as text, and every download has a safe name."""
 
-from __future__ import annotations
-
 import re
 from html.parser import HTMLParser
 from typing import Any

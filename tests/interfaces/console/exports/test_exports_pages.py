@@ -1,7 +1,5 @@
 """The pages of one export: order, deadlines, chart, lines with sources and reasons, and bounds for large exports."""
 
-from __future__ import annotations
-
 import re
 from datetime import timedelta
 from html import unescape

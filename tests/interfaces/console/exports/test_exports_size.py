@@ -1,7 +1,5 @@
 """Pages of a large export: what they ask the database, and their size, do not grow with its units."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Final
 

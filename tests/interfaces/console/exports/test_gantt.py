@@ -1,7 +1,5 @@
 """The Gantt chart: long waits do not hide short work, nothing overlaps its axis, and the table says the same."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 

@@ -1,7 +1,5 @@
 """The pages of a broker's import file: preview from an example and from an export, and the form with its errors."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

@@ -1,7 +1,5 @@
 """The example dossier of a partner: what each kind gets, and that documents are shown without harm."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

@@ -1,7 +1,5 @@
 """The wizard of a new partner and the form of its settings: steps, refusals at their place, and concurrent changes."""
 
-from __future__ import annotations
-
 import html
 import re
 import socket

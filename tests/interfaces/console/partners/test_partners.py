@@ -1,7 +1,5 @@
 """The console's pages of partners and dead letters: content, roles, and that only their own forms are accepted."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack

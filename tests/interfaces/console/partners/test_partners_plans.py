@@ -1,7 +1,5 @@
 """The pages, calls and commands about deliveries show a message about a registered plan, which has no export."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import httpx

@@ -1,7 +1,5 @@
 """The console's page of portal links: an administrator creates, lists and revokes them, each form once."""
 
-from __future__ import annotations
-
 import html
 import re
 

@@ -1,7 +1,5 @@
 """The pages of API keys: who may use them, that a key is shown once, and what each form refuses."""
 
-from __future__ import annotations
-
 import re
 
 import httpx

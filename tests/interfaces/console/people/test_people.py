@@ -1,7 +1,5 @@
 """The pages of people and of the audit trail: invitations, roles, sessions, and what was recorded."""
 
-from __future__ import annotations
-
 import re
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The page of printed pages: logo and languages of new exports, an example, and who may change them."""
 
-from __future__ import annotations
-
 import random
 from io import BytesIO
 

@@ -1,7 +1,5 @@
 """Sign-in by an OpenID provider: who gets in, and that no forged or broken answer does."""
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Iterator

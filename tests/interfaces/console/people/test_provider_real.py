@@ -1,7 +1,5 @@
 """Sign-in by a real OpenID provider: discovery, PKCE, claims, roles, changed keys and sign-out, by HTTP on loopback."""
 
-from __future__ import annotations
-
 import html
 import json
 import re

@@ -1,7 +1,5 @@
 """The pages of sign-in and one-time links: who gets a session, with which cookies, and from which site."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import replace
 from datetime import timedelta

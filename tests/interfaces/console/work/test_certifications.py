@@ -1,7 +1,5 @@
 """The console's page of USMCA certifications, and the line of the first page that leads to it before one ends."""
 
-from __future__ import annotations
-
 from datetime import date, timedelta
 from typing import Any
 

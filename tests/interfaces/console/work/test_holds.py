@@ -1,7 +1,5 @@
 """The pages of legal holds: placing, releasing, what is refused, and what the audit trail keeps."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

@@ -1,7 +1,5 @@
 """The console's first page: tiles that lead to lists, and plots of what happened."""
 
-from __future__ import annotations
-
 import re
 from datetime import UTC, datetime, timedelta
 from html import unescape

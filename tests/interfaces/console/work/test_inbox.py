@@ -1,7 +1,5 @@
 """The console's inbox: what needs a person is grouped by cause, and a remedy is applied only after it was reviewed."""
 
-from __future__ import annotations
-
 import html
 import re
 from typing import Any

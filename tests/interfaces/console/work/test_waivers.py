@@ -1,7 +1,5 @@
 """The pages of waivers: recording, what is refused, the exports that used one, and revocation."""
 
-from __future__ import annotations
-
 import html
 import re
 from typing import Any
