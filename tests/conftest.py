@@ -1,7 +1,5 @@
 """Fixtures for all tests: servers, a migrated database, a whole stack. A guard keeps the tests on this machine."""
 
-from __future__ import annotations
-
 import gc
 import os
 import re

@@ -1,7 +1,5 @@
 """Fixtures shared with other tests."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """Endpoints of a partner: channels that do not fit it, and addresses that are not allowed."""
 
-from __future__ import annotations
-
 import pytest
 
 from config.settings import Settings

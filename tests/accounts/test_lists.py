@@ -1,7 +1,5 @@
 """The pages of keys, people, portal links, waivers and legal holds: each row once, by an index, and of one account only."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from datetime import timedelta
 from typing import Any, Final

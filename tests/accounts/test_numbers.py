@@ -1,7 +1,5 @@
 """Skipped numbers after a restore: none is issued twice, and a rebuild from the log does not issue them again."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Partners over real HTTP: registration, changes, connection tests, activation, rotated secrets."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """People of an account: invitations, roles, removal, and that no account reaches into another."""
 
-from __future__ import annotations
-
 import threading
 from datetime import timedelta
 

@@ -1,7 +1,5 @@
 """Portal links: shown once, stored as a hash, bounded, and ended by their date, by hand, or with the partner."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Logos are stored and read alike on each database, for the own account alone."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.accounts.print_settings import find_logo, remove_logo, set_logo

@@ -1,7 +1,5 @@
 """Memberships that an OpenID provider gives: they follow its claim at each sign-in, and nothing keeps what it takes away."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 
 import pytest

@@ -1,7 +1,5 @@
 """Sign-in by an OpenID provider: who is known, which account they join, and that no address alone opens an account."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.accounts import people, provider_sign_in, sessions

@@ -1,7 +1,5 @@
 """A partner's signing secrets: both are valid during a rotation, and webhooks carry a signature of each."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """Sessions: how they end, whose they are, and what is kept of the client."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import pytest

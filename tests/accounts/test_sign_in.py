@@ -1,7 +1,5 @@
 """Signing in: what proves a person, and that guessing is bounded without locking anybody out."""
 
-from __future__ import annotations
-
 import runpy
 import threading
 from collections.abc import Callable

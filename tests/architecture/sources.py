@@ -1,7 +1,5 @@
 """The source files that the architecture tests read."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Sequence
 from functools import cache

@@ -1,7 +1,5 @@
 """Rules of the code base that a reading of the source can check. Each test also fails if there is nothing to read."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterable
 

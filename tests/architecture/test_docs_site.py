@@ -1,7 +1,5 @@
 """The documentation as a site: complete, without a broken link, and without a file of another server."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 from html.parser import HTMLParser

@@ -1,7 +1,5 @@
 """Failpoints: one before, in and after every important action. The product only calls them."""
 
-from __future__ import annotations
-
 import ast
 import timeit
 from collections import Counter

@@ -1,7 +1,5 @@
 """The layout rules of docs/architecture.md: sizes and names of files, names of classes, and where tests stand."""
 
-from __future__ import annotations
-
 import ast
 import re
 from collections import defaultdict

@@ -1,7 +1,5 @@
 """Every link of a Markdown page leads to an existing file, and to an existing heading of it."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

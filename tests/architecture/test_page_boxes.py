@@ -1,7 +1,5 @@
 """Every box of every page is checked: a test runs it, or its form and each command in it are checked here."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

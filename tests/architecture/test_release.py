@@ -1,7 +1,5 @@
 """What a release publishes has one version, and the changelog names it."""
 
-from __future__ import annotations
-
 import json
 import re
 import tomllib

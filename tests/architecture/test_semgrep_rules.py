@@ -4,8 +4,6 @@ The rules read the syntax tree and run offline with the tests. Semgrep (`make se
 value from place to place.
 """
 
-from __future__ import annotations
-
 import ast
 import json
 import re

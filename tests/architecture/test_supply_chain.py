@@ -1,7 +1,5 @@
 """The service's packages: locked by hash, from one registry, and without known holes."""
 
-from __future__ import annotations
-
 import re
 import tomllib
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Names agree between files: task options, queues and consumers, settings and their page, states and transitions."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping
 from enum import StrEnum

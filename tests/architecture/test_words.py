@@ -1,7 +1,5 @@
 """The word rule of CONTRIBUTING.md: no text in the project has a private or old-fashioned word."""
 
-from __future__ import annotations
-
 import ast
 import io
 import re

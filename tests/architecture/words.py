@@ -1,7 +1,5 @@
 """Words that the project does not use; docs/glossary.md has the field's terms."""
 
-from __future__ import annotations
-
 #: Neither a text nor a name has these.
 FORBIDDEN_WORDS = ("anew", "lain", "mend", "mended", "mends", "owe", "owed", "owes", "told", "whoever")
 

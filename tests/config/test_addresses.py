@@ -1,7 +1,5 @@
 """Addresses of several servers: understood, or refused with what to write instead."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

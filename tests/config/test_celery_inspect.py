@@ -1,7 +1,5 @@
 """Tests of EXPORTS_CELERY_INSPECT: Celery's tools see the workers, and cannot end them."""
 
-from __future__ import annotations
-
 import secrets
 import subprocess
 import sys

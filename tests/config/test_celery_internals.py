@@ -3,8 +3,6 @@
 If a test fails after an update of Celery, the bug may be fixed: remove the workaround, or change it.
 """
 
-from __future__ import annotations
-
 import inspect
 import logging
 import sys

@@ -1,7 +1,5 @@
 """config/deploy/chart: Helm lints and renders it with each option, and each manifest matches the schemas of Kubernetes."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 import re

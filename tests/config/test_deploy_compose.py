@@ -1,7 +1,5 @@
 """config/deploy: the image and the compose file, as linters and Docker Compose read them."""
 
-from __future__ import annotations
-
 import json
 import re
 import shlex

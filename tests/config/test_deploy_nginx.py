@@ -1,7 +1,5 @@
 """config/deploy/nginx.conf in front of a real service: TLS, limits, live streams, and who the service sees."""
 
-from __future__ import annotations
-
 import re
 import socket
 import time

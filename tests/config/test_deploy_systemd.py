@@ -1,7 +1,5 @@
 """config/deploy/systemd: systemd accepts the units and finds them hardened."""
 
-from __future__ import annotations
-
 import re
 import shlex
 import shutil

@@ -1,7 +1,5 @@
 """Tests of the log of a process: records of the service and of libraries hold no secrets and take one line each."""
 
-from __future__ import annotations
-
 import io
 import json
 import logging

@@ -1,7 +1,5 @@
 """The files of config/monitoring: promtool accepts them, each alert is tested and has a section of the runbook."""
 
-from __future__ import annotations
-
 import copy
 import json
 import re

@@ -1,7 +1,5 @@
 """The setting that maps the values of a claim to roles: what it refuses, and that each error names it."""
 
-from __future__ import annotations
-
 import pytest
 from pydantic import ValidationError
 

@@ -1,7 +1,5 @@
 """Tests of redaction: secrets are hidden under every name, in every spelling and at every depth; the rest is unchanged."""
 
-from __future__ import annotations
-
 import time
 from collections import UserDict
 from pathlib import Path

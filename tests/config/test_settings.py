@@ -1,7 +1,5 @@
 """Tests of the names of settings: a misspelt name is refused in the environment and in `.env`."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

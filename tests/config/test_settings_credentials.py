@@ -1,7 +1,5 @@
 """Tests of credentials: no process starts with well-known credentials that other machines can use."""
 
-from __future__ import annotations
-
 from ssl import CERT_REQUIRED
 from typing import Any
 

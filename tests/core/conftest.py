@@ -1,7 +1,5 @@
 """Fixtures shared with other test folders."""
 
-from __future__ import annotations
-
 from tests.deliveries.conftest import clock, endpoint, full_pauses, make_runtime
 from tests.workflow.conftest import make_workflow
 

@@ -1,7 +1,5 @@
 """Tests of the document store: stored documents survive a power cut, and changes of them are found."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import socket

@@ -1,7 +1,5 @@
 """Tests of the bulkhead: a silent destination holds only some threads, and other deliveries do not wait for it."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Callable

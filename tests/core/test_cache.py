@@ -1,7 +1,5 @@
 """Kept values: those used last stay, and those that take long are built once each, waited for by a few threads only."""
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 

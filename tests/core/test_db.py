@@ -1,7 +1,5 @@
 """Tests of database sessions: snapshots, timeouts, deadlines and forks."""
 
-from __future__ import annotations
-
 import os
 import secrets
 import socket

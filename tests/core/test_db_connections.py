@@ -1,7 +1,5 @@
 """Connections to PostgreSQL that the server has ended are replaced before their next use."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

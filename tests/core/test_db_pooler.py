@@ -1,7 +1,5 @@
 """Tests of the service behind a transaction pooler, PgBouncer with its default settings."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Tests of secrets at rest and of the keys that they are sealed under."""
 
-from __future__ import annotations
-
 import hashlib
 import hmac
 import os

@@ -1,7 +1,5 @@
 """Tests of the fair semaphore: permits are given in the order of requests, and none is lost or given twice."""
 
-from __future__ import annotations
-
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Each pattern of the published bodies has words, and the examples of the words fit it."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from typing import Any

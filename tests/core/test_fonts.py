@@ -1,7 +1,5 @@
 """Tests of the fonts: characters that cannot be printed are found before printing."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.core.fonts import FONTS, font_files, printable_characters, unsupported_characters

@@ -1,7 +1,5 @@
 """Tests of turns: each goes to one of the processes that ask for it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing

@@ -1,7 +1,5 @@
 """Ids are ordered by the instant that they begin with."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime, timedelta
 
 from pipeline.core.ids import first_id, is_own_id, last_id, new_id

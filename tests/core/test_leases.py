@@ -1,7 +1,5 @@
 """Tests of leases: one thread renews them while they are held, and never afterwards."""
 
-from __future__ import annotations
-
 import threading
 import time
 from contextlib import ExitStack

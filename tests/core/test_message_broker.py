@@ -3,8 +3,6 @@
 If a test fails after an update of a library, the bug may be fixed: remove the workaround, or change it.
 """
 
-from __future__ import annotations
-
 import socket
 import threading
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Metrics of one process, and of processes that share a folder and may be killed."""
 
-from __future__ import annotations
-
 import os
 import socket
 import subprocess

@@ -1,7 +1,5 @@
 """Tests of outgoing addresses: hostile addresses are never connected to, and another library agrees."""
 
-from __future__ import annotations
-
 import ipaddress
 import random
 import socket

@@ -1,7 +1,5 @@
 """Tests of addresses with private ones allowed: each channel connects only to checked addresses, and TLS checks the name."""
 
-from __future__ import annotations
-
 import ipaddress
 import socket
 import threading

@@ -1,7 +1,5 @@
 """Problem documents: the names of fields beside their JSON Pointers."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.core.errors import ValidationFailed

@@ -1,7 +1,5 @@
 """The version of a running process against the installed one."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.core import process_version

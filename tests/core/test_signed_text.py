@@ -1,7 +1,5 @@
 """Signed texts: what a signature holds for, and that it outlives its key's replacement."""
 
-from __future__ import annotations
-
 import pytest
 from pydantic import SecretStr
 

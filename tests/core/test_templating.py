@@ -1,7 +1,5 @@
 """Messages on pages: sentences, code and file names, always escaped."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import pytest

@@ -1,7 +1,5 @@
 """Tests of text safety: deceptive characters are named, and the spelling of every language is accepted."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

@@ -1,7 +1,5 @@
 """Tests of W3C Trace Context: valid headers are kept as they are, invalid ones are ignored as the standard says."""
 
-from __future__ import annotations
-
 import re
 
 import pytest

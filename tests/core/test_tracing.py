@@ -1,7 +1,5 @@
 """Tests of tracing: without a collector or the extra nothing happens; a collector that is dead costs nothing."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

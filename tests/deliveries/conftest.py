@@ -1,7 +1,5 @@
 """A runtime on the test's own database, emptied queues, and endpoints with scripted answers."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field

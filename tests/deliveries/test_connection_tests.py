@@ -1,7 +1,5 @@
 """The number of parallel connection tests: each holds a thread while its endpoints do not answer."""
 
-from __future__ import annotations
-
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any

@@ -1,7 +1,5 @@
 """From draft to live: stored connection tests, the states that they set, and which partners exports may reach."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """Two accounts whose partners have the same ids and their own queues: neither reads the other's messages."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from typing import Any

@@ -1,7 +1,5 @@
 """The messages of a handoff by recipient, and its number of statements, which does not depend on the size."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from dataclasses import replace

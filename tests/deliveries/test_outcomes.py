@@ -1,7 +1,5 @@
 """The outcome of an export: the same in the list, its filter and the export itself."""
 
-from __future__ import annotations
-
 import itertools
 import re
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """Polls of the borderbuddy endpoint, and the sandbox broker's answers to polls."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Polls of in/ on a customs broker's SFTP server: each file is recorded once and moved, whatever it contains."""
 
-from __future__ import annotations
-
 import json
 import os
 import threading

@@ -1,7 +1,5 @@
 """What a partner sees of its deliveries and handoffs: its own, sent ones only, read by index, page by page."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """Lists of an account's deliveries: each page by an index, each delivery once, and no page for a hostile cursor."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

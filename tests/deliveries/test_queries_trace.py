@@ -1,7 +1,5 @@
 """The trace of one message over all its channels, by HTTP and on the command line."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

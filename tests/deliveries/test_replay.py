@@ -1,7 +1,5 @@
 """A partner that lost its messages gets them again with the same ids. Other partners do not."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any

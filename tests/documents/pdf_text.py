@@ -1,7 +1,5 @@
 """Reads printed pages back: each text with its place and width, and texts that overlap."""
 
-from __future__ import annotations
-
 import re
 from collections import defaultdict
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Units of a plan to render: a small fixed unit, and units of any size and wording."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from datetime import date
 from decimal import Decimal

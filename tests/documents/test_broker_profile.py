@@ -1,7 +1,5 @@
 """A broker's own file: its columns, order, words and dates follow the profile, and no text is run as a formula."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

@@ -1,7 +1,5 @@
 """Clock changes, leap days, and days beyond 32 bits: the documents show the same days as the plan."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """The docs page for customs brokers names exactly the documents, columns and fields that exist."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 

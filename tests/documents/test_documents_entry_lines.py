@@ -1,7 +1,5 @@
 """One numbering of entry lines: each document that names them gives every invoice line the same entry line."""
 
-from __future__ import annotations
-
 import csv
 import json
 import re

@@ -1,7 +1,5 @@
 """Any text in a plan stays text in every format."""
 
-from __future__ import annotations
-
 import copy
 import csv
 import json

@@ -1,7 +1,5 @@
 """The invoice's JSON matches its published schema, and the schema accepts nothing else."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

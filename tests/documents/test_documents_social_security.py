@@ -1,7 +1,5 @@
 """A Social Security number as importer number: complete in the broker's data, elsewhere only its last four digits."""
 
-from __future__ import annotations
-
 from io import BytesIO
 from typing import Any
 from zipfile import ZipFile

@@ -1,7 +1,5 @@
 """Each document of a unit: its exact name, its bytes, and the digests in it."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import subprocess

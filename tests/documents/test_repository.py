@@ -1,7 +1,5 @@
 """The documents of a unit are stored together, but no more of them than a few megabytes."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from datetime import date
 from types import SimpleNamespace

@@ -1,7 +1,5 @@
 """Accepted exports, written directly into a database: the rows that the steps of a unit need."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

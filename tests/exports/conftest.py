@@ -1,7 +1,5 @@
 """Fixtures shared with other test folders."""
 
-from __future__ import annotations
-
 from tests.workflow.conftest import make_workflow, workflow, workflow_on_both
 
 __all__ = ["make_workflow", "workflow", "workflow_on_both"]

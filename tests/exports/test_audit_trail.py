@@ -1,7 +1,5 @@
 """The audit trail: numbered and chained by account, also by concurrent writers; every change of it is found."""
 
-from __future__ import annotations
-
 import threading
 from datetime import datetime, timedelta
 from typing import Any

@@ -1,7 +1,5 @@
 """An act on an export, a delivery or a partner and its line in the audit trail exist both, or neither; once for one act."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

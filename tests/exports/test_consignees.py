@@ -1,7 +1,5 @@
 """Who receives the goods of a line: by package, by the package around it, by order, or all."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Tests of the example plans: on every day of use their goods are about to cross the border."""
 
-from __future__ import annotations
-
 import json
 from datetime import date, timedelta
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The places of a plan in words."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.exports.field_text import LINE_FIELDS, UNIT_FIELDS, describe_field

@@ -1,7 +1,5 @@
 """Tests of the hash chain: each change of the log in the database is found at its event."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

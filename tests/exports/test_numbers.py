@@ -1,7 +1,5 @@
 """Tests of an account's numbers on PostgreSQL: transactions do not wait for each other, and no number is given twice."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager

@@ -1,7 +1,5 @@
 """One number and one weight of a unit's packages in each paper and file, whether or not they stand on pallets."""
 
-from __future__ import annotations
-
 import csv
 import json
 from datetime import date

@@ -1,7 +1,5 @@
 """Tests of the step that records packages: numbers are unique, and rows equal the plan."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 

@@ -1,7 +1,5 @@
 """Tests of the packing rules: each rule finds its breach at the pointer, and a valid plan has no findings."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Values of a plan by JSON Pointer."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

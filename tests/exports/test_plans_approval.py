@@ -1,7 +1,5 @@
 """Only a plan whose approval is given, is not in the future, and has not expired, is executed."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 
 import pytest

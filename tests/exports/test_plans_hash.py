@@ -1,7 +1,5 @@
 """Tests of the plan hash: both encoders write the canonical form of RFC 8785."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

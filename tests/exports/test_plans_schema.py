@@ -1,7 +1,5 @@
 """Tests of the plan schema: it accepts valid plans and refuses invalid fields."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -1,7 +1,5 @@
 """Differences of two plans: entries by id, pointers into the older plan, and nothing that a reorder alone causes."""
 
-from __future__ import annotations
-
 import copy
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Tests of serial shipping container codes: the check digit, and the serials of a company prefix."""
 
-from __future__ import annotations
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st

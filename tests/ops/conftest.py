@@ -1,7 +1,5 @@
 """Fixtures shared with other tests."""
 
-from __future__ import annotations
-
 from tests.workflow.conftest import failing_queues, make_workflow, workflow, workflow_on_both
 
 __all__ = ["failing_queues", "make_workflow", "workflow", "workflow_on_both"]

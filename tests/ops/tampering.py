@@ -1,7 +1,5 @@
 """An attacker with full access to the database: its guards are turned off, and turned on again afterwards."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

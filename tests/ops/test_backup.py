@@ -1,7 +1,5 @@
 """A backup: what it copies and lists, where it refuses to write, and who may read it."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The doctor's warning about a database connection, without a server."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.ops.doctor import _unverified_tls_warning

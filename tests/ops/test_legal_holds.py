@@ -1,7 +1,5 @@
 """A legal hold keeps a whole batch or account, whatever its age, and its record is kept."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import date
 

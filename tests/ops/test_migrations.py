@@ -1,7 +1,5 @@
 """Migrations lead to the tables of the models and back, on both databases."""
 
-from __future__ import annotations
-
 import ast
 import os
 import re

@@ -1,7 +1,5 @@
 """Unreadable values are reported without hiding others, and restored if the log or the plan holds them."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Ready means that due work makes progress: a stalled part is reported within a minute, a waiting one is not."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from dataclasses import replace

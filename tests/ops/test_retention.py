@@ -1,7 +1,5 @@
 """Records are purged when their retention period is over, never earlier and never under a hold; proofs remain."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path

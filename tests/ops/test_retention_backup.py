@@ -1,7 +1,5 @@
 """A purge before a backup, and one while a backup is taken."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import date

@@ -1,7 +1,5 @@
 """A unique word in every text of an export: after its purge it remains only where docs/security.md says."""
 
-from __future__ import annotations
-
 import re
 import sqlite3
 from collections.abc import Mapping

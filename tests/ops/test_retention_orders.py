@@ -1,7 +1,5 @@
 """Synced orders hold personal data: the purge deletes them with their export, or some time after their last sync."""
 
-from __future__ import annotations
-
 from datetime import date, timedelta
 
 import pytest

@@ -1,7 +1,5 @@
 """A purge during running exports never deletes bytes that another export is about to record, nor a plan in use."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Tests of the statistics: each event and step counts once, in the right period, and old periods are deleted."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

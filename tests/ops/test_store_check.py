@@ -1,7 +1,5 @@
 """Documents that the store has lost are found and rendered again, only if the bytes have the recorded hash."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections.abc import Callable, Iterator

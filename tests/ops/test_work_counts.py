@@ -1,7 +1,5 @@
 """Tests of the counts of open work: the sweeper keeps them, and readers count only if it does not."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace

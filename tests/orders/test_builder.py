@@ -1,7 +1,5 @@
 """A plan from orders: its units, its arithmetic, and what it names as missing."""
 
-from __future__ import annotations
-
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any

@@ -1,7 +1,5 @@
 """Each place of a built plan leads back to the datum that the caller can correct."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

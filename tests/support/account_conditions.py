@@ -4,8 +4,6 @@ PostgreSQL shows a request only the rows of its account. SQLite has no such poli
 accounts, and a test with one account does not notice a missing condition.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import cache

@@ -1,7 +1,5 @@
 """Reads the metrics of running processes before and during a fault, and lets promtool continue them for an hour."""
 
-from __future__ import annotations
-
 import json
 import math
 import re

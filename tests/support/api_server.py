@@ -1,7 +1,5 @@
 """Runs uvicorn in a thread of the test, without the pauses in which uvicorn itself looks whether it should end."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import threading

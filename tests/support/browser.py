@@ -1,7 +1,5 @@
 """Pages in Chromium: an album of all, what is wrong with their layout, and a browser for a person who is signed in."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

@@ -1,7 +1,5 @@
 """A bucket of S3 on loopback, in memory, which records its requests."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -4,8 +4,6 @@ A rule compares some dates with the day of the clock: a certification's end, wit
 customs rules. Between two of these days nothing changes.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import suppress

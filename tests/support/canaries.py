@@ -1,7 +1,5 @@
 """Unique words ("canaries") for every text of a plan, to find the places that a text reaches."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Final

@@ -1,7 +1,5 @@
 """A certificate authority for tests: issues good and bad certificates for servers on loopback."""
 
-from __future__ import annotations
-
 import ssl
 from datetime import UTC, datetime, timedelta
 from ipaddress import ip_address

@@ -3,8 +3,6 @@
 It reads one JSON list from standard input, of values to render the chart with, and prints a list of the results.
 """
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Mapping

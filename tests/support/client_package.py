@@ -1,7 +1,5 @@
 """The distribution `exports-client`, built from this checkout, and a folder with only it and what it needs."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 import zipfile

@@ -1,7 +1,5 @@
 """An OpenTelemetry collector on loopback: it takes spans by OTLP over HTTP (protobuf) and keeps them."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator

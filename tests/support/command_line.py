@@ -1,7 +1,5 @@
 """The command line, in this process or its own, and a running service for it."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Checks what a command printed with `--json` by the command's own schema."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from functools import cache

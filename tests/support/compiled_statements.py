@@ -1,7 +1,5 @@
 """Shares compiled SQL statements among the databases of all tests, which would each compile the same statements again."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """config/deploy/compose.yaml as Docker Compose reads it, and the stages of the Containerfile."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

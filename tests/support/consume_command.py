@@ -1,7 +1,5 @@
 """The command `exports consume` on each message broker that another process can read."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from typing import Any

@@ -14,8 +14,6 @@ A marker is a line of a page, `<!--KIND-->` or `<!--KIND:NAMES-->`:
 - `rows:FILE#PART` and `texts:FILE#PART` list the names and texts of a YAML file, or of a part of it.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from importlib.metadata import version

@@ -1,7 +1,5 @@
 """Approved export plans for tests: valid and exact at any size, JSON-ready, equal on every call."""
 
-from __future__ import annotations
-
 import copy
 import hashlib
 from datetime import UTC, date, datetime

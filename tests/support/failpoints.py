@@ -3,8 +3,6 @@
 `hand_off.mid=kill*2 sweep.after=sleep:500` kills the process at two handoffs, and delays one sweep by half a second.
 """
 
-from __future__ import annotations
-
 import errno
 import os
 import re

@@ -1,7 +1,5 @@
 """Answers requests for PDFs without the PDF engine, for tests of what happens to documents, not of what they show."""
 
-from __future__ import annotations
-
 import json
 from hashlib import sha256
 from typing import Final

@@ -1,7 +1,5 @@
 """The list of characters beside the fonts, made from the fonts. `make fonts` writes it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Final

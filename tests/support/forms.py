@@ -1,7 +1,5 @@
 """The pages that links lead to, and their forms."""
 
-from __future__ import annotations
-
 import html
 import re
 from collections.abc import Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Texts that could break a plan's readers or programs, and every place of a plan that takes a text."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """An HTTP endpoint on loopback with scripted answers, which records its requests."""
 
-from __future__ import annotations
-
 import contextlib
 import threading
 from collections.abc import Mapping, Sequence

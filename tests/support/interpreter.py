@@ -1,7 +1,5 @@
 """Programs with an interpreter of their own: to fork, to hang, or to start without imports."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from pathlib import Path

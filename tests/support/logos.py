@@ -1,7 +1,5 @@
 """Pictures for logos."""
 
-from __future__ import annotations
-
 from io import BytesIO
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A mail server on loopback with scripted answers, which records the e-mails that it took."""
 
-from __future__ import annotations
-
 import asyncio
 import ssl
 from asyncio import WriteTransport

@@ -1,7 +1,5 @@
 """The cost of work as its input grows, as a ratio within one run: a limit in seconds would measure the machine."""
 
-from __future__ import annotations
-
 import gc
 import time
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The text of a metrics page: its families, read by the parser of prometheus_client, and checked by promtool."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 

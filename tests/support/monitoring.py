@@ -1,7 +1,5 @@
 """The files of config/monitoring: their expressions, the metrics and labels that those name, and promtool."""
 
-from __future__ import annotations
-
 import json
 import re
 import shutil

@@ -1,7 +1,5 @@
 """config/deploy/nginx.conf as a running server."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final

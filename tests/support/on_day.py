@@ -4,8 +4,6 @@ The time is local time of the zone, and the clock runs on from there. The proces
 clock.
 """
 
-from __future__ import annotations
-
 import importlib.util
 import os
 import sys

@@ -1,7 +1,5 @@
 """An OpenID provider on loopback: it checks the client and PKCE as a real one does, and can be made to do one thing wrong."""
 
-from __future__ import annotations
-
 import base64
 import hashlib
 import json

@@ -1,7 +1,5 @@
 """Products, orders and a plan template for tests, in the shapes of the public protocol; equal on every call."""
 
-from __future__ import annotations
-
 import copy
 from collections.abc import Sequence
 from typing import Any

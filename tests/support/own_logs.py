@@ -1,7 +1,5 @@
 """Captures what this thread logs: threads of earlier tests may still log, such as the answers of the sandbox broker."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractContextManager

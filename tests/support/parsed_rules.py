@@ -1,7 +1,5 @@
 """Parses each text of rules once for all tests: a test that changes one file of rules reads sixty others again."""
 
-from __future__ import annotations
-
 import pickle
 from functools import lru_cache
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """People of tests: set up with a password and TOTP, as by a one-time link, and signed in."""
 
-from __future__ import annotations
-
 import secrets
 from base64 import b32decode
 from collections.abc import Collection

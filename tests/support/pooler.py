@@ -1,7 +1,5 @@
 """PgBouncer in front of a PostgreSQL, both only for the tests."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Free ports of this machine, and which process listens on a port."""
 
-from __future__ import annotations
-
 import contextlib
 import secrets
 import socket

@@ -1,7 +1,5 @@
 """The statements that a database receives, and their query plans."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

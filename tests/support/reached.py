@@ -1,7 +1,5 @@
 """Runs the tests that a change reaches by imports, the nearest first: `python -m tests.support.reached`, and pytest's options."""
 
-from __future__ import annotations
-
 import ast
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """Make the pictures of the README: the console's first page after the demo, light and dark, and an invoice."""
 
-from __future__ import annotations
-
 import re
 import subprocess
 import sys

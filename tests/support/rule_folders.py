@@ -1,7 +1,5 @@
 """Folders of customs rules that differ from those of this version."""
 
-from __future__ import annotations
-
 import shutil
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """Gives the customs rules another id, in their manifest and in all files that name it. Run by `make rules-id`."""
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Redis, RabbitMQ and PostgreSQL for the tests: on free loopback ports, in temporary folders, checked to be ours."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import pwd

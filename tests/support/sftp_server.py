@@ -1,7 +1,5 @@
 """An SFTP server on loopback over a test's folder, with configurable faults, which records operations."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import threading

@@ -1,7 +1,5 @@
 """Tables of cases as one test: hundreds of rows that cost nothing each would cost more as tests of their own."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Iterable
 from typing import Any

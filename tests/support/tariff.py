@@ -1,7 +1,5 @@
 """Two small editions of the tariff in the shape of the USITC's files, their import, and goods that depend on a rate."""
 
-from __future__ import annotations
-
 from datetime import date
 from pathlib import Path
 from typing import Final

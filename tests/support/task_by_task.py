@@ -1,7 +1,5 @@
 """Workers that end their run of steps where the next one has a task message of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace

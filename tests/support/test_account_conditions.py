@@ -1,7 +1,5 @@
 """The watch over statements finds tables whose rows no account and no id limits, and no others."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

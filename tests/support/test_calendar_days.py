@@ -1,7 +1,5 @@
 """The tests run on each coming day on which a fixed date of a fixture could fail one."""
 
-from __future__ import annotations
-
 from datetime import date, timedelta
 
 import pytest

@@ -1,7 +1,5 @@
 """The tables of the site's pages hold what the code has, all of it."""
 
-from __future__ import annotations
-
 import json
 import re
 

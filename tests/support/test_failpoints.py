@@ -1,7 +1,5 @@
 """The actions at failpoints: each acts as set, in this process and in a child."""
 
-from __future__ import annotations
-
 import errno
 import threading
 import time

@@ -1,7 +1,5 @@
 """The marks that divide the tests between `make test`, `make pages` and `make system`: each test runs in one of them."""
 
-from __future__ import annotations
-
 import re
 from itertools import product
 from pathlib import Path

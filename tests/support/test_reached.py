@@ -1,7 +1,5 @@
 """The tests that a change reaches: by imports, the nearest first."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The test servers: each test gets an empty part, and only servers of this machine."""
 
-from __future__ import annotations
-
 import socket
 from queue import Empty
 

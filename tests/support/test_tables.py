@@ -1,7 +1,5 @@
 """A table of cases as one test: each row is checked, and each failure is listed."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

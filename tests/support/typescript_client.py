@@ -3,8 +3,6 @@
 `make client` writes them into a folder of the client; git does not hold them.
 """
 
-from __future__ import annotations
-
 import json
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The units of config/deploy/systemd, and the filter of system calls that they ask for."""
 
-from __future__ import annotations
-
 import subprocess
 from pathlib import Path
 from typing import Final

@@ -1,7 +1,5 @@
 """Keeps the tests that share a stack, and those of one file, in one process when several processes run the tests."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 import pytest

@@ -1,7 +1,5 @@
 """Fixtures shared with other test folders."""
 
-from __future__ import annotations
-
 from tests.deliveries.conftest import clock, endpoint, full_pauses, make_runtime, runtime
 
 __all__ = ["clock", "endpoint", "full_pauses", "make_runtime", "runtime"]

@@ -1,7 +1,5 @@
 """Tests of commands from another Celery app: `send_task` executes a plan, and its result says how."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from contextlib import suppress

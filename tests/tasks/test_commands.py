@@ -1,7 +1,5 @@
 """A command of an account with its maximum of active exports waits until there is room; others do not wait for it."""
 
-from __future__ import annotations
-
 import json
 from datetime import timedelta
 

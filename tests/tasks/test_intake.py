@@ -1,7 +1,5 @@
 """Tests of the intake: it processes each message once, replies if asked, and no message blocks the next."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time
@@ -39,7 +37,7 @@ MOST_BYTES = 64 * 1024
 @pytest.fixture(params=["memory", pytest.param("redis", marks=SERVERS), pytest.param("rabbitmq", marks=SERVERS)])
 def harness(
     request: pytest.FixtureRequest, make_runtime: OpenRuntime, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[IntakeHarness]:
+) -> "Iterator[IntakeHarness]":
     """A running intake on each message broker; it publishes no task messages."""
     url = "memory://"
     if request.param == "memory":

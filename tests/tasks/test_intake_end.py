@@ -1,7 +1,5 @@
 """An intake ends at any moment, as a signal handler ends it."""
 
-from __future__ import annotations
-
 import sys
 from typing import Any, NoReturn
 

@@ -1,7 +1,5 @@
 """Tests of the intake's heartbeat: it binds its queues again, and readiness shows an intake that receives nothing."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Callable, Iterator

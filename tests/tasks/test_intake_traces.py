@@ -1,7 +1,5 @@
 """The trace of an export that came by a queue message, through its steps to its messages."""
 
-from __future__ import annotations
-
 import json
 
 import pytest

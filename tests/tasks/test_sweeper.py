@@ -1,7 +1,5 @@
 """Tests of deliveries after the handoff: the sweep, pauses, resending, and their list."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace

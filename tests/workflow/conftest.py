@@ -1,7 +1,5 @@
 """The workflow harness: one process with its own database and a clock that moves only on request."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """What the tests of the engine read and change of partners' deliveries."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 
 from sqlmodel import col, select

@@ -1,7 +1,5 @@
 """Helpers to execute, fail and amend exports, and to read the result."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The USMCA certifications that live exports use are kept by product, and those that soon end are counted."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import date, timedelta

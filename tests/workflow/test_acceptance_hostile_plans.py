@@ -1,7 +1,5 @@
 """Hostile texts in a plan are refused with the field's name, or the plan is executed completely; nothing crashes."""
 
-from __future__ import annotations
-
 import json
 import re
 from typing import Any

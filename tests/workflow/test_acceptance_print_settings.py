@@ -1,7 +1,5 @@
 """An export prints as its account did when it was accepted: later changes of the account do not change its documents."""
 
-from __future__ import annotations
-
 from base64 import b64encode
 from hashlib import sha256
 from typing import Final

@@ -1,7 +1,5 @@
 """Decisions about a step or a delivery use its state at the time of the write, not an earlier state."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

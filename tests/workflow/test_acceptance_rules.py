@@ -1,7 +1,5 @@
 """New rules reach every process without a restart, and no export is ever judged or rendered by two rulesets."""
 
-from __future__ import annotations
-
 import math
 import shutil
 import time

@@ -1,7 +1,5 @@
 """An export estimates duty by the tariff of its acceptance: later editions never change its documents."""
 
-from __future__ import annotations
-
 import json
 from datetime import date
 from io import BytesIO

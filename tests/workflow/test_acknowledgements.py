@@ -1,7 +1,5 @@
 """A person acknowledges what an export needs; a new fact or the undoing brings it back, and the log says who and why."""
 
-from __future__ import annotations
-
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any

@@ -1,7 +1,5 @@
 """An amendment creates one new revision, however often it is repeated, and notifies the old export's recipients."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pytest

@@ -1,7 +1,5 @@
 """An amended export keeps the numbers of packages with the same goods, and no others."""
 
-from __future__ import annotations
-
 import copy
 
 import pytest

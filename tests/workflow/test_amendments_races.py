@@ -1,7 +1,5 @@
 """Concurrent or failing amendments: exactly one revision is created, completely or not at all."""
 
-from __future__ import annotations
-
 import threading
 from collections import Counter
 from collections.abc import Callable

@@ -1,7 +1,5 @@
 """The task messages of an export, and the queue that they wait in."""
 
-from __future__ import annotations
-
 from types import SimpleNamespace
 
 import pytest

@@ -1,7 +1,5 @@
 """Every step takes effect once, even if messages are lost or repeated and workers die."""
 
-from __future__ import annotations
-
 import random
 import threading
 from collections import Counter

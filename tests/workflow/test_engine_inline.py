@@ -1,7 +1,5 @@
 """The engine runs what follows a step itself, as far as nothing else decides how long that takes."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace

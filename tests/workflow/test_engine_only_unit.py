@@ -1,7 +1,5 @@
 """The worker that makes the documents of an export's only unit hands it off in the same transaction, if it can."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import Any, NoReturn
 

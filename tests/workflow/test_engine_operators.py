@@ -1,7 +1,5 @@
 """The worker that ends an export notifies the operators, unless their messages may be delayed."""
 
-from __future__ import annotations
-
 from functools import partial
 
 import pytest

@@ -1,7 +1,5 @@
 """A process that is asked to stop releases its steps without counting an attempt."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 import pytest

@@ -1,7 +1,5 @@
 """The engine does a step and the cheap steps after it in one transaction."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import NoReturn
 

@@ -1,7 +1,5 @@
 """Cancelling stops an export before its handoff and notifies the recipients that expect it."""
 
-from __future__ import annotations
-
 import pytest
 from sqlalchemy import select
 from sqlmodel import col

@@ -1,7 +1,5 @@
 """Partners are checked before the transaction that writes the export; the handoff meets their later changes."""
 
-from __future__ import annotations
-
 import json
 from pathlib import Path
 from typing import Final

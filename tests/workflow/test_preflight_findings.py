@@ -1,7 +1,5 @@
 """Tests of findings that an execution takes over from the preflight of the same plan."""
 
-from __future__ import annotations
-
 from datetime import timedelta
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The preflight adds up informal entries of other exports to the same consignee on the same day."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import date
 from typing import Any

@@ -1,7 +1,5 @@
 """The publisher thread sends the task messages of new exports."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 import pytest

@@ -1,7 +1,5 @@
 """The list of exports whose handoff reached a milestone: each once, the newest milestone first, by an index."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from datetime import timedelta

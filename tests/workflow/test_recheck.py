@@ -1,7 +1,5 @@
 """A recheck finds each plan that new rules change, once, and notifies the operators."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """A recheck finds each plan that an imported or removed edition changes, once, and names the editions."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Sequence
 from datetime import date

@@ -1,7 +1,5 @@
 """The documents of a unit are rendered with what its account knew at acceptance: the name of the customs broker."""
 
-from __future__ import annotations
-
 from io import BytesIO
 
 import pytest

@@ -1,7 +1,5 @@
 """Saved filters: by name, for one account, bounded."""
 
-from __future__ import annotations
-
 import pytest
 
 from pipeline.core.errors import InvalidState, ValidationFailed

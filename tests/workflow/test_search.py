@@ -1,7 +1,5 @@
 """Tests of the search: an export is found by each of its numbers, and only by its own account."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

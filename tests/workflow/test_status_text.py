@@ -1,7 +1,5 @@
 """The status text says what is true of the handoff while its customs broker does not take it."""
 
-from __future__ import annotations
-
 from pipeline.core.errors import ChannelUnavailable
 from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.deliveries.streams import recovery

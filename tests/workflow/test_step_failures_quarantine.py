@@ -1,7 +1,5 @@
 """An export that kills its workers is quarantined after five attempts, with the reason, until an operator retries it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """The table of steps: exactly one step opens each, and every state has a transition or is terminal."""
 
-from __future__ import annotations
-
 from sqlmodel import col, select
 
 from pipeline.exports.models import ExportUnit

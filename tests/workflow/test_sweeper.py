@@ -1,7 +1,5 @@
 """An error in one part of a sweep does not stop the others: everything that the others found is published."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace

@@ -1,7 +1,5 @@
 """How many task messages a sweep adds to a queue: enough to keep workers busy, but without flooding them."""
 
-from __future__ import annotations
-
 import pytest
 from celery import Celery
 

@@ -1,7 +1,5 @@
 """The cost of a sweep and of a task message: a fixed number of statements, and a message size independent of the plan."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """Plans with dates that only older versions accepted: they are executed to the end and stay readable."""
 
-from __future__ import annotations
-
 import json
 from datetime import date
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The borderbuddy contract: what is sent to which endpoint, and how an answer moves the submission."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 

@@ -1,7 +1,5 @@
 """E-mail over a real mail server: what arrives, what is refused, and how hostile servers are handled."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import time

@@ -1,7 +1,5 @@
 """Each stage of a connection test: a good receiver passes it, a receiver with that fault fails it."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack

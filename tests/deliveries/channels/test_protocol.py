@@ -1,7 +1,5 @@
 """A channel is one file and one schema: they match, and no other code must change for a new one."""
 
-from __future__ import annotations
-
 import inspect
 import json
 from pathlib import Path

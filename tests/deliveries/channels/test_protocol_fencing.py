@@ -3,8 +3,6 @@
 A process can be suspended and resume after its lease has ended, when another worker has already sent the messages.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace

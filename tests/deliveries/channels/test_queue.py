@@ -1,7 +1,5 @@
 """The queues of the contract on each message broker: messages arrive once, or the failure is reported."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Sequence

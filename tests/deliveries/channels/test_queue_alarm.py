@@ -1,7 +1,5 @@
 """RabbitMQ with its memory alarm on does not read from publishers: no send hangs, and no message is lost."""
 
-from __future__ import annotations
-
 import time
 
 import httpx

@@ -1,7 +1,5 @@
 """Durability of queued messages: checks report a Redis that may remove them if partners read from it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import Any
 

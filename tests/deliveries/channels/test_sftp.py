@@ -1,7 +1,5 @@
 """Messages as files on a partner's SFTP server: complete or absent, and only on the pinned server."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import socket

@@ -1,7 +1,5 @@
 """The connection test of an SFTP server: a good server passes all stages, and each failure has a remedy."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Deliveries by SFTP: delivered, retried while the server cannot take them, dead if its host key is not pinned."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NoReturn

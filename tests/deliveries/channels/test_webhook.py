@@ -1,7 +1,5 @@
 """Webhooks after Standard Webhooks, and how hostile endpoints are handled."""
 
-from __future__ import annotations
-
 import socket
 import threading
 import time

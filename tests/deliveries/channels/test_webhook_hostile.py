@@ -1,7 +1,5 @@
 """Endpoints with broken HTTP: a 2xx status line takes the message, everything else is a failure, nothing hangs."""
 
-from __future__ import annotations
-
 import contextlib
 import socket
 import struct

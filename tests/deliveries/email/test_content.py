@@ -1,7 +1,5 @@
 """E-mails: each message is readable, says what to do, and carries only text."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Mapping

@@ -1,7 +1,5 @@
 """The e-mail about a rechecked plan."""
 
-from __future__ import annotations
-
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.email import content
 from pipeline.deliveries.schemas.messages import MessageType

@@ -1,7 +1,5 @@
 """Messages to the operators, and the events of their causes, carry the outcome of the export at that moment."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

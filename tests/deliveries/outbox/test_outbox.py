@@ -1,7 +1,5 @@
 """Tests check each enqueued message of any process against its published schema."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A message about a registered plan is delivered, retried, resent, replayed and purged as one about an export is."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime

@@ -1,7 +1,5 @@
 """The result of sending is recorded once, while the lease is valid, even if the database often does not answer."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A failing endpoint gets one sender at a time, then a pause. Other endpoints' deliveries do not wait."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta

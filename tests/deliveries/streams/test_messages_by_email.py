@@ -1,7 +1,5 @@
 """Sessions with the mail server: encrypted, limited in time, and tested in stages."""
 
-from __future__ import annotations
-
 import smtplib
 import socket
 import threading

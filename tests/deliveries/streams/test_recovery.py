@@ -1,7 +1,5 @@
 """What waits for a partner is sent once the partner can take it: after each act that repairs it, and after a success."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

@@ -1,7 +1,5 @@
 """Claims, order, retries, dead letters and their records: on the database's clock, with scripted endpoints."""
 
-from __future__ import annotations
-
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """A copy of a database sends nothing beside the live one, and works as before if no installation is recorded."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 
 import pytest

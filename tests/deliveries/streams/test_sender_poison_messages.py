@@ -3,8 +3,6 @@
 Each message is delivered or becomes a visible dead letter, and blocks others of its stream only for a limited time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any

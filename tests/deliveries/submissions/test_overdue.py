@@ -1,7 +1,5 @@
 """Overdue submissions: a missing answer notifies the operators once per status; an answer in time does not."""
 
-from __future__ import annotations
-
 import json
 import threading
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """A handoff is not overdue any more when its answer is no longer expected."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from datetime import date
 

@@ -1,7 +1,5 @@
 """A pasted message is judged exactly: what is missing, altered, too old, or signed with another secret."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta

@@ -1,7 +1,5 @@
 """Rejections, queries and holds notify the operators once, with the fields."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime, timedelta
 from typing import Any

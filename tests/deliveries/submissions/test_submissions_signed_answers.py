@@ -1,7 +1,5 @@
 """Deliveries, broker answers and the sandbox broker over real HTTP."""
 
-from __future__ import annotations
-
 import json
 import threading
 

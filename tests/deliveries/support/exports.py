@@ -1,7 +1,5 @@
 """Rows of exports just before their handoff: the results of the earlier steps."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

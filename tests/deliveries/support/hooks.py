@@ -1,7 +1,5 @@
 """Exports whose warehouse receives webhooks, and the state of their deliveries."""
 
-from __future__ import annotations
-
 from sqlmodel import col, select
 
 from pipeline.accounts import partners

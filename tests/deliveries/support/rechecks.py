@@ -1,7 +1,5 @@
 """The data of messages about rechecked plans."""
 
-from __future__ import annotations
-
 from typing import Any, Final
 
 from pipeline.deliveries.schemas.messages import MessageType

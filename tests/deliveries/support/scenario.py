@@ -1,7 +1,5 @@
 """The API on loopback with its runtime, and handoffs to the sandbox broker over it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """CSV and XLSX: the same columns, exact numbers, and no text that a spreadsheet would run."""
 
-from __future__ import annotations
-
 import csv
 from dataclasses import replace
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """A treatment can be read back from its flat columns, for any text in it."""
 
-from __future__ import annotations
-
 import re
 from decimal import Decimal
 

@@ -1,7 +1,5 @@
 """A filer of CBP Form 7501 finds each of its blocks for every example plan: the value, or who supplies it."""
 
-from __future__ import annotations
-
 import csv
 from datetime import date
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """How the entry is filed: in the import files, in JSON, on the worksheet and in the broker's file, as far as the plan says."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from io import BytesIO

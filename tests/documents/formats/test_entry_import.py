@@ -1,7 +1,5 @@
 """The entry's documents: every entry line with its values in JSON, CSV and on paper."""
 
-from __future__ import annotations
-
 import csv
 import json
 from io import BytesIO, StringIO

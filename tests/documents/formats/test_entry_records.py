@@ -1,7 +1,5 @@
 """The records of entry summary and cargo release: read back by their columns, and what a filer must add is named."""
 
-from __future__ import annotations
-
 import json
 from collections import Counter
 from decimal import Decimal

@@ -1,7 +1,5 @@
 """French stands beside English on each printed page, if the export asks for it: complete, marked as French, in its place."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Iterator

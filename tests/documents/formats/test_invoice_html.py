@@ -1,7 +1,5 @@
 """The invoice as a web page: on a phone each cell of a table says what it is, and no table repeats another one."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pytest

@@ -3,8 +3,6 @@
 Short ones are also PDF/UA-1, for screen readers.
 """
 
-from __future__ import annotations
-
 import re
 from io import BytesIO
 from pathlib import Path

@@ -1,7 +1,5 @@
 """No text of a printed page leaves the margins or overlaps other text, for any length, script and sum."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable
 from decimal import Decimal

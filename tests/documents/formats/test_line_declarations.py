@@ -1,7 +1,5 @@
 """What an entry line declares is in the records, the tables and the worksheet; amounts of merged lines are added."""
 
-from __future__ import annotations
-
 import csv
 from decimal import Decimal
 from io import BytesIO, TextIOWrapper

@@ -1,7 +1,5 @@
 """Barcodes of SSCCs: an independent reader reads them from the pages, and each package with an SSCC has a label."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO

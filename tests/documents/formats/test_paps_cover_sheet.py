@@ -1,7 +1,5 @@
 """The PAPS cover sheet of a truck: a reader reads its barcode, and it is one page with the facts of the arrival."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any

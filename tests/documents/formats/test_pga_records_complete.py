@@ -1,7 +1,5 @@
 """No agency answer of a plan is silently dropped: it is in the records file, or named there as omitted."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Any
 

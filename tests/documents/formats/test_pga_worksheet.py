@@ -1,7 +1,5 @@
 """The PGA worksheet and records as documents: their content, and none of them for a unit without agency flags."""
 
-from __future__ import annotations
-
 import json
 from io import BytesIO
 from typing import Any

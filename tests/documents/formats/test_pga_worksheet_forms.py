@@ -1,7 +1,5 @@
 """The agencies' forms on the printed worksheet: complete, in parts too, and none without such an agency."""
 
-from __future__ import annotations
-
 from io import BytesIO
 from typing import Any
 

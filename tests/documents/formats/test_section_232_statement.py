@@ -1,7 +1,5 @@
 """The Section 232 statement: one row per line and metal, sums by metal, and no statement without metals."""
 
-from __future__ import annotations
-
 from decimal import Decimal
 from io import BytesIO
 from typing import Any

@@ -1,7 +1,5 @@
 """The truck manifest as CSV files: trip, equipment, crew, shipment and goods; other documents have no data of the crew."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """UBL 2.1: valid against the OASIS schema for any plan, and the treatment can be read back from it."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path

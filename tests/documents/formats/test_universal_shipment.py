@@ -1,7 +1,5 @@
 """The CargoWise shipment: valid by the schema of 2019-11, and with every fact of the invoice."""
 
-from __future__ import annotations
-
 import csv
 import re
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """The printed USMCA certification: its nine elements, empty boxes for what the plan lacks, and one page for each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from io import BytesIO
 from typing import Any

@@ -1,7 +1,5 @@
 """The X12 interchange: two readers of others find no error, and every fact of the invoice comes back from its segments."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable

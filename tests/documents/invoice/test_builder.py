@@ -1,7 +1,5 @@
 """The invoice model: sums, wording and look-ups are right, and equal for equal plans."""
 
-from __future__ import annotations
-
 import json
 from decimal import Decimal
 from typing import Any

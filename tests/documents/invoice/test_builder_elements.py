@@ -1,7 +1,5 @@
 """Each element that 19 CFR requires of an invoice is on the page, in the JSON, in the table and in UBL."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from io import BytesIO

@@ -1,7 +1,5 @@
 """The words of printed codes: those of the rules, and the plan's own code if the rules do not know it."""
 
-from __future__ import annotations
-
 import json
 from io import BytesIO
 from typing import Any

@@ -1,7 +1,5 @@
 """Merged lines have equal customs data, keep every digit, and name the lines that they replace."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from decimal import Decimal

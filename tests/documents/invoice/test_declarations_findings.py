@@ -1,7 +1,5 @@
 """The findings of the checks are on the invoice of their unit."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import replace
 

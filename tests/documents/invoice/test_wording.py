@@ -1,7 +1,5 @@
 """Names of the plan's data as words, and times with the zone that the plan gives."""
 
-from __future__ import annotations
-
 from datetime import datetime
 
 import pytest

@@ -1,7 +1,5 @@
 """Logos: a small plain PNG is stored of any honest picture, a hostile one is refused, and pages show it within PDF/A and PDF/UA."""
 
-from __future__ import annotations
-
 import base64
 import re
 import struct

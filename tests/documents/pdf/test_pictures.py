@@ -1,7 +1,5 @@
 """Pictures of the pages of PDFs: right, kept, limited, and harmless if the file is not."""
 
-from __future__ import annotations
-
 import os
 import signal
 import struct

@@ -1,7 +1,5 @@
 """The printed documents: complete, numbered, small, in the vendored fonts, set by a process that may die."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """A response of the PDF engine belongs to its request: a stream that is out of step is never used again."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from typing import Any, BinaryIO

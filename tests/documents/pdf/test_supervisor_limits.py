@@ -1,7 +1,5 @@
 """The limits of the machine for the PDF engine: lower limits are kept; too little memory is an outage, not a crash."""
 
-from __future__ import annotations
-
 import json
 import resource
 import shutil

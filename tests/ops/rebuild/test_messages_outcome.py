@@ -1,7 +1,5 @@
 """The outcome, compared with the log: what a forged column, a missed deadline and a dead letter make of it."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 
 import pytest

@@ -1,7 +1,5 @@
 """Every table can be derived from the log at any moment; damaged rows are reported and restored."""
 
-from __future__ import annotations
-
 from datetime import UTC, datetime
 from typing import Any
 

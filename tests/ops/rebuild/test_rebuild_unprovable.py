@@ -1,7 +1,5 @@
 """The rebuild changes nothing that it cannot prove: it rejects a broken log, and reports what it leaves."""
 
-from __future__ import annotations
-
 from datetime import UTC, date, datetime
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Bundles that the service packs, and changed copies of them."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 from collections.abc import Mapping
@@ -86,7 +84,7 @@ class Bundle:
     members: Mapping[str, bytes]
 
     @classmethod
-    def from_zip(cls, raw: bytes) -> Bundle:
+    def from_zip(cls, raw: bytes) -> "Bundle":
         """Return the members of a zip file."""
         with zipfile.ZipFile(io.BytesIO(raw)) as archive:
             return cls({name: archive.read(name) for name in archive.namelist()})

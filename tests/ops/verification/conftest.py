@@ -1,7 +1,5 @@
 """One executed export and its bundle, shared by all tests that change it."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import closing

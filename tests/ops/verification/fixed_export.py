@@ -1,7 +1,5 @@
 """A program that executes one export with a fixed clock and fixed ids, and writes its bundle into a folder."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import secrets

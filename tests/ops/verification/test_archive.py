@@ -1,7 +1,5 @@
 """The zip itself: changes, hidden data and other packing are reported."""
 
-from __future__ import annotations
-
 import io
 import shutil
 import struct

@@ -1,7 +1,5 @@
 """A hostile file is refused with a sentence, in bounded time and memory."""
 
-from __future__ import annotations
-
 import io
 import zipfile
 from contextlib import nullcontext

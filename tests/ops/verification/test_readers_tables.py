@@ -1,7 +1,5 @@
 """The treatment can be read from tables, also of an older release, which put an apostrophe before every formula sign."""
 
-from __future__ import annotations
-
 from datetime import date
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A bundle proves itself: an unchanged one passes, a changed byte fails, and the first different line is named."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

@@ -1,7 +1,5 @@
 """A changed bundle with corrected hashes: only the contents of the formats reveal the change."""
 
-from __future__ import annotations
-
 import hashlib
 import io
 import json

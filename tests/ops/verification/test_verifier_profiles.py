@@ -1,7 +1,5 @@
 """A document of a broker's profile in the bundle: only the message names it, and its hash is checked."""
 
-from __future__ import annotations
-
 import json
 from contextlib import closing
 from pathlib import Path

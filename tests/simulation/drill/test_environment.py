@@ -1,7 +1,5 @@
 """A drill uses only databases and message brokers that nothing else uses, and leaves nothing behind."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from pathlib import Path
 

@@ -1,7 +1,5 @@
 """The judge of a drill finds each single fault in a history, and nothing else; `test_history.py` forges the faults of any run."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """The figures and the chart of a drill with a known history."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """The connection test passes the good simulated SFTP server, and stops at the right stage for each fault."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import get_args
 

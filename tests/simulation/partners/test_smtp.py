@@ -1,7 +1,5 @@
 """The connection test passes the good simulated mail server, and stops at the right stage for each fault."""
 
-from __future__ import annotations
-
 import ssl
 from email import message_from_bytes
 from email.policy import default

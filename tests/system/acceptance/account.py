@@ -1,7 +1,5 @@
 """A test's own account, and its HTTP requests with its key."""
 
-from __future__ import annotations
-
 import itertools
 import secrets
 import time

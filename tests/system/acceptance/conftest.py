@@ -1,7 +1,5 @@
 """The service on each of the three stacks: started once, used by every test under the test's own account."""
 
-from __future__ import annotations
-
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 

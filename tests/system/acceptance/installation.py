@@ -1,7 +1,5 @@
 """The whole service on one of the three stacks, as in production, and the faults that tests cause in it."""
 
-from __future__ import annotations
-
 import contextlib
 import sys
 from abc import ABC, abstractmethod

@@ -1,7 +1,5 @@
 """The consumer kits of examples/consumers, run as a partner would: each with its process, its output and its store."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """The code boxes of a Markdown page: parse them, run them as a reader would, compare shown and real output."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

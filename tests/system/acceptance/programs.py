@@ -1,7 +1,5 @@
 """The service's processes with the commands of the Procfile; each has a log and a process group of its own."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import shutil

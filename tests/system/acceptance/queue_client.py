@@ -4,8 +4,6 @@ Alone it is a process beside the service. As `serve` it is a thread inside `expo
 reach the embedded message broker.
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import signal

@@ -4,8 +4,6 @@ The short form runs every example and some generated requests, the same at each 
 for half an hour, with other requests at each run and with sequences of dependent calls.
 """
 
-from __future__ import annotations
-
 import os
 import subprocess
 import sys

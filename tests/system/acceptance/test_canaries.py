@@ -1,7 +1,5 @@
 """A unique word in every text of a plan; the whole service executes it, and no word may reach a wrong place."""
 
-from __future__ import annotations
-
 import json
 import re
 import threading

@@ -1,7 +1,5 @@
 """Commands on the queue: the same body as over HTTP, executed once; a rejected command gets an answer."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

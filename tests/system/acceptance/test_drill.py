@@ -1,7 +1,5 @@
 """`exports drill` on this machine: it kills a service and leaves nothing running."""
 
-from __future__ import annotations
-
 import json
 import signal
 from pathlib import Path

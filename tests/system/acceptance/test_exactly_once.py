@@ -1,7 +1,5 @@
 """Exactly once: a plan that is sent repeatedly and in parallel becomes one export with one set of messages."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor

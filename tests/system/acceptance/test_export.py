@@ -1,7 +1,5 @@
 """An approved plan becomes an executed export: state, log, documents, treatment, handoff and messages agree."""
 
-from __future__ import annotations
-
 import csv
 import hashlib
 import io

@@ -1,7 +1,5 @@
 """Accepted exports are executed although processes are killed, messages lost, or the message broker down."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 

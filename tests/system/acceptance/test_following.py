@@ -1,7 +1,5 @@
 """Following an export: live, with a resume after the stream broke, or by waiting for the answer."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The consumer kits against the running service: killed and restarted midway, with repeated and forged messages."""
 
-from __future__ import annotations
-
 import json
 import sqlite3
 from collections import Counter

@@ -1,7 +1,5 @@
 """docs/partners.md, run box by box against the running service, as its readers would."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import sqlite3

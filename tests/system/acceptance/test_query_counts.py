@@ -1,7 +1,5 @@
 """The number of SQL statements of an export is small, and grows with its units but not with their lines and packages."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import astuple
 from pathlib import Path

@@ -1,7 +1,5 @@
 """README.md, followed literally: its service of one process, and the requests to a service."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

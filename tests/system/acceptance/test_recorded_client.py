@@ -1,7 +1,5 @@
 """A recorded client of the public EntryGo protocol runs its steps unchanged against the service."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass, field

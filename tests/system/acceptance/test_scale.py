@@ -1,7 +1,5 @@
 """Many units at once and one large unit: executed in parallel, completely, and in bounded memory."""
 
-from __future__ import annotations
-
 import json
 import threading
 import time

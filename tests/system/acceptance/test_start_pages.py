@@ -1,7 +1,5 @@
 """docs/start: each page, followed word for word from its first line, leads to its reader's first result."""
 
-from __future__ import annotations
-
 import os
 import re
 import shutil

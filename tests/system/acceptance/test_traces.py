@@ -1,7 +1,5 @@
 """The trace of an export through the real processes, with forked workers on the distributed stack; a dead collector."""
 
-from __future__ import annotations
-
 import json
 import time
 from collections.abc import Iterator

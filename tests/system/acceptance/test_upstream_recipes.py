@@ -1,7 +1,5 @@
 """The recipes of examples/upstream, run as an upstream service would: each sends a command and prints the export's id."""
 
-from __future__ import annotations
-
 import json
 import os
 import runpy

@@ -1,7 +1,5 @@
 """The byob path by webhook: the customs broker's endpoint gets the signed handoff, and answers over HTTP."""
 
-from __future__ import annotations
-
 import json
 from datetime import UTC, datetime
 

@@ -1,7 +1,5 @@
 """Measure the goals of speed here, as ratios within one run: `python -m tests.system.benchmarks` or `make bench`."""
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -1,7 +1,5 @@
 """S5: the cost of acceptance, and its speed over HTTP against a route of the same process that only parses and answers."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import shlex

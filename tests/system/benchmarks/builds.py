@@ -5,8 +5,6 @@ its own process: it runs the same `run_step` over the same tables. Run as a modu
 build.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Sequence
 from dataclasses import replace

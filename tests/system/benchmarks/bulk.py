@@ -1,7 +1,5 @@
 """Copies one export many times inside PostgreSQL; the copies have other ids and, if asked, older times."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any, Final
 

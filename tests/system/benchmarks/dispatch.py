@@ -1,7 +1,5 @@
 """The side of the service: exports are published as the API publishes them, and workers execute them."""
 
-from __future__ import annotations
-
 import os
 import sys
 

@@ -1,7 +1,5 @@
 """S6 and S7: the processor time of a unit's documents, of an invoice PDF, and the memory of the PDF engine."""
 
-from __future__ import annotations
-
 from contextlib import ExitStack
 from functools import partial
 

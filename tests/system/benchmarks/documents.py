@@ -1,7 +1,5 @@
 """The side that only makes documents: all of a unit, kept in the store; or an invoice PDF, ours or a plain one."""
 
-from __future__ import annotations
-
 import json
 import sys
 import threading

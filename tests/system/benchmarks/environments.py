@@ -1,7 +1,5 @@
 """The benchmark's own servers, and databases on them with an account that may execute."""
 
-from __future__ import annotations
-
 import shutil
 import tempfile
 from contextlib import ExitStack, closing

@@ -1,7 +1,5 @@
 """Exports to measure with: accepted directly into the database, and watched until all deliveries are made."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Sequence
 from typing import Final, Literal

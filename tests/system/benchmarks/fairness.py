@@ -1,7 +1,5 @@
 """S11: how long one account's exports take beside another account that has many exports waiting."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

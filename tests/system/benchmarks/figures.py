@@ -1,7 +1,5 @@
 """Comparisons: the sides take turns, so that other load on the machine affects all of them alike."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field

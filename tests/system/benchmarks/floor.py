@@ -1,7 +1,5 @@
 """The API with one more route that only parses, validates and answers: the floor for acceptance."""
 
-from __future__ import annotations
-
 from fastapi import FastAPI, Request
 from starlette.responses import Response
 

@@ -1,7 +1,5 @@
 """The goals of a run: each has a sentence, the figure of this run, and whether the figure meets it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 

@@ -1,7 +1,5 @@
 """S9: what reads, sweeps and acceptance cost on a large database, against an almost empty one."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Callable, Mapping

@@ -5,8 +5,6 @@ connections. So the processor of this machine limits the rate as late as possibl
 which a proxy would also do, but would need more processor time than the database.
 """
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -3,8 +3,6 @@
 The workers of a side that waits for its turn are frozen, so that they use no processor time of another side.
 """
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """S8: how long one export takes on an idle service, beyond the time that its documents take alone."""
 
-from __future__ import annotations
-
 import json
 import sys
 import time

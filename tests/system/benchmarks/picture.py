@@ -1,7 +1,5 @@
 """The picture of a run: where an export's processor time goes, drawn as SVG from the figures of S2 and S3."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any, Final
 

@@ -1,7 +1,5 @@
 """Processor time by kind of process. Other work on the machine hardly changes it, although it can double the seconds."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections import Counter

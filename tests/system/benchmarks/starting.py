@@ -1,7 +1,5 @@
 """S12: what it costs to start commands, to make a first delivery, and to wait for work."""
 
-from __future__ import annotations
-
 import resource
 import subprocess
 import sys

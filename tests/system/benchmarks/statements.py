@@ -1,7 +1,5 @@
 """S4: what one export and each further unit cost the database, and how often psycopg waits for an answer."""
 
-from __future__ import annotations
-
 from contextlib import closing
 from dataclasses import astuple
 from typing import Literal

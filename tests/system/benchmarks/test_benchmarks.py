@@ -1,7 +1,5 @@
 """The benchmark still runs: one short round. Tests make no claim about speed."""
 
-from __future__ import annotations
-
 import json
 import os
 import subprocess

@@ -1,7 +1,5 @@
 """S1 to S3: whole exports against real peers in the same run, and against their documents alone."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack

@@ -1,7 +1,5 @@
 """How soon all work must be done after a fault: the targets, and the bounds that a busy machine must keep."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass

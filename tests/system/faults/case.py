@@ -1,7 +1,5 @@
 """One test of a fault: its account on a site, and the judgement at its end."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress

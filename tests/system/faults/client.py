@@ -1,7 +1,5 @@
 """A caller over HTTP that keeps a log: it repeats a request with the same key until answered, and reads the results."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import time

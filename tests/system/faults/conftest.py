@@ -1,7 +1,5 @@
 """The three stacks, with servers only for these tests, which kill, freeze and disconnect them."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import partial

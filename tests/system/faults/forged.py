@@ -1,7 +1,5 @@
 """A small history by hand without a violation, and functions that forge one."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace

@@ -5,8 +5,6 @@ the fork. Run as a module it is the parent: it reads one program a line, and wri
 after its process id.
 """
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import gc

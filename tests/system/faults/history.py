@@ -3,8 +3,6 @@
 I1 to I5 are those of the product's judge, which also decides what a drill lost or doubled.
 """
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from datetime import timedelta

@@ -1,7 +1,5 @@
 """A PDF engine that is one answer late: each answer belongs to the request before."""
 
-from __future__ import annotations
-
 import sys
 
 from pipeline.documents.pdf.worker import PROGRAM, EngineMessage, read_message, write_message

@@ -1,7 +1,5 @@
 """The stacks of each fault: `fault` names the row of README.md that a test shows."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Callable, Iterator
 from pathlib import Path

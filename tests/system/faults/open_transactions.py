@@ -4,8 +4,6 @@ Seen from outside, a transaction of another thread or one that is about to end s
 knows. Processes that are forked for the tests send the number in a header that partners ignore.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 from collections.abc import Callable, Mapping

@@ -1,7 +1,5 @@
 """The partners' webhook endpoint: it records requests, and gives the answers and pauses that a test sets."""
 
-from __future__ import annotations
-
 import json
 import socket
 import struct

@@ -1,7 +1,5 @@
 """Every failpoint of the product, read from its source, and the tests that crash there."""
 
-from __future__ import annotations
-
 import ast
 from collections.abc import Iterator
 from pathlib import Path

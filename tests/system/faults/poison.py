@@ -3,8 +3,6 @@
 For Celery this is the app; run as a module it is the `exports` command with such a worker.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import sys

@@ -1,7 +1,5 @@
 """The PDF engine's process, with plans that break it, selected by invoice number; the poisoned worker starts it."""
 
-from __future__ import annotations
-
 import os
 import re
 import signal

@@ -1,7 +1,5 @@
 """Leftover processes: those that an ended program left running, and zombies whose parent does not wait for them."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Collection, Iterator

@@ -1,7 +1,5 @@
 """A TCP proxy on loopback with the faults of networks: delay, swallow, reset and cut within a message."""
 
-from __future__ import annotations
-
 import asyncio
 import socket
 import struct

@@ -1,7 +1,5 @@
 """The evidence after a test: the client's calls, the partner stub's receipts, and the database."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """A shorter limit for readiness: a process reports stalled work after some seconds instead of a minute."""
 
-from __future__ import annotations
-
 import os
 from typing import Final
 

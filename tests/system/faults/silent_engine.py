@@ -1,7 +1,5 @@
 """A PDF engine that never becomes ready, until its stdin ends."""
 
-from __future__ import annotations
-
 import sys
 
 if __name__ == "__main__":

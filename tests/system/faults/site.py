@@ -1,7 +1,5 @@
 """The whole service on one of the three stacks, made to be broken: its processes die often and restart at once."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import secrets
@@ -54,7 +52,7 @@ FAST_SETTINGS: Final[Mapping[str, str]] = {
 class Program:
     """One process of the service; all its starts write to one log."""
 
-    def __init__(self, site: Site, name: str, command: str) -> None:
+    def __init__(self, site: "Site", name: str, command: str) -> None:
         self.name = name
         self.command = command
         self.log_file = site.folder / f"{name}.log"

@@ -1,7 +1,5 @@
 """The rows and files of one account, as the judge needs them."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Mapping, Sequence
 from contextlib import suppress

@@ -1,7 +1,5 @@
 """Faults are contained: the PDF engine's process dies only for its document, and a worker that hangs ends itself."""
 
-from __future__ import annotations
-
 import signal
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Killed at any point, however often: accepted exports end once, and partners get no false message."""
 
-from __future__ import annotations
-
 from collections import Counter
 
 import pytest

@@ -1,7 +1,5 @@
 """The database is restarted, killed, locked or disconnected, even during a commit: an answer is true, or a 503."""
 
-from __future__ import annotations
-
 import sqlite3
 import threading
 import time

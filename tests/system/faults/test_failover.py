@@ -1,7 +1,5 @@
 """A standby that lacks the last commits is promoted; after the documented recipe no number is given twice."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """PostgreSQL's disk is full: requests get 503, no write is partial, and all continues when there is space."""
 
-from __future__ import annotations
-
 import time
 from contextlib import suppress
 from pathlib import Path

@@ -1,7 +1,5 @@
 """The judge works: a history without a fault has no violation, and each forgery breaks its invariant."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from datetime import timedelta
 

@@ -1,7 +1,5 @@
 """Two holders of one lease: a worker that paused past its lease finds it lost, and does nothing more."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """External limits: a full disk, a slow partner, a supervisor that stops processes; the promises hold."""
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import subprocess

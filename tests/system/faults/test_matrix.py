@@ -1,7 +1,5 @@
 """The matrix equals the tests: no row without a test, no test without a row, and each row runs every day."""
 
-from __future__ import annotations
-
 import ast
 import re
 from pathlib import Path

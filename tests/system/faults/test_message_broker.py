@@ -1,7 +1,5 @@
 """The message broker loses, doubles or delays messages, is killed, frozen or disconnected: no work is lost."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections.abc import Callable

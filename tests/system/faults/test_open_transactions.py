@@ -1,7 +1,5 @@
 """The header with the sender's open transactions is right, by webhook and by queue, for its own thread only."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Poison plans with real workers that are killed, hang and restart, while other plans are executed."""
 
-from __future__ import annotations
-
 import os
 import signal
 import subprocess

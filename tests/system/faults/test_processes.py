@@ -1,7 +1,5 @@
 """Leftovers of a program are found: a child that outlives it, and a zombie that it does not wait for."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 

@@ -1,7 +1,5 @@
 """Faults that only RabbitMQ has: it cancels a consumer, drops a message, and ends while it confirms."""
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from contextlib import suppress
 from signal import SIGTERM

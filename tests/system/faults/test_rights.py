@@ -1,7 +1,5 @@
 """A message broker user with the rights of docs/security.md: the service works, and everything else is denied."""
 
-from __future__ import annotations
-
 import re
 import secrets
 import shlex

@@ -1,7 +1,5 @@
 """Every process of the service ends soon after SIGTERM, idle or in the middle of work that does not end."""
 
-from __future__ import annotations
-
 import signal
 import threading
 import time

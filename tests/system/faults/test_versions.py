@@ -1,7 +1,5 @@
 """An older and a newer version side by side, as in every upgrade: each runs only the steps that it knows."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from collections import Counter

@@ -1,7 +1,5 @@
 """A sender by queue while the service is broken: it sends commands and answers, and declares no service queue."""
 
-from __future__ import annotations
-
 import json
 from datetime import datetime
 from typing import Any

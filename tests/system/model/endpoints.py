@@ -1,7 +1,5 @@
 """The partners' endpoints in the model: each gives the answers that a test sets, and checks its senders."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager

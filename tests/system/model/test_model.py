@@ -1,7 +1,5 @@
 """Thousands of random scenarios with crashes, losses, duplicates and refusals; every promise holds after each step."""
 
-from __future__ import annotations
-
 import secrets
 import shutil
 import tempfile

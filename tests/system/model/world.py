@@ -1,7 +1,5 @@
 """The real state code in one process with a simulated clock, message broker and endpoints, and with crashes."""
 
-from __future__ import annotations
-
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Random approved plans, exact to the last digit: any currency, fractions, charges, cartons and pallets."""
 
-from __future__ import annotations
-
 import copy
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 

@@ -1,7 +1,5 @@
 """No document loses a digit of an invoice, makes one up or rounds twice."""
 
-from __future__ import annotations
-
 import csv
 import json
 from collections import Counter, defaultdict

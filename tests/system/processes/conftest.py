@@ -1,7 +1,5 @@
 """The command line on an empty database."""
 
-from __future__ import annotations
-
 from tests.support.command_line import commands, commands_with_account
 from tests.support.consume_command import broker_url, consume
 

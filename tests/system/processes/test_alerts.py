@@ -1,7 +1,5 @@
 """Each alert fires after its fault was made with real processes, and is quiet before."""
 
-from __future__ import annotations
-
 import json
 import resource
 import time

@@ -1,7 +1,5 @@
 """A backup taken while exports run: after a restore each export ends, and its messages keep their ids."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import subprocess

@@ -1,7 +1,5 @@
 """The services of compose.yaml as processes of this machine: their commands, variables and health checks as written."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os

@@ -1,7 +1,5 @@
 """`exports consume` in its own process: its end and the end of the message broker lose no message."""
 
-from __future__ import annotations
-
 import json
 import signal
 from pathlib import Path

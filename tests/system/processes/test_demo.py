@@ -1,7 +1,5 @@
 """The whole demo, as `make demo` runs it."""
 
-from __future__ import annotations
-
 import json
 import re
 import signal

@@ -1,7 +1,5 @@
 """`exports doctor` under the limits of its process."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path

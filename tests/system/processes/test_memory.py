@@ -1,7 +1,5 @@
 """A process under many large bodies: it answers each, limits its memory, and continues."""
 
-from __future__ import annotations
-
 import socket
 import threading
 from collections import Counter

@@ -1,7 +1,5 @@
 """The metrics of real processes: of a pool of workers from which one is killed, of two API processes, and of the others."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import signal

@@ -1,7 +1,5 @@
 """The recipe of CONTRIBUTING adds a channel: a copy of the project with it offers the channel everywhere."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys
@@ -12,8 +10,6 @@ ROOT = Path(__file__).resolve().parents[3]
 
 FILE = '''
 """A channel that writes to a local folder, for this test."""
-
-from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -67,8 +63,6 @@ KIND = """
 
 TEST = '''
 """A partner with the new channel: by API and console, tested, notified of an export, and shown in its portal."""
-
-from __future__ import annotations
 
 import json
 
@@ -124,8 +118,6 @@ def test_remedies_and_contracts():
 
 COMMANDS = '''
 """The command line registers and lists a partner with the new channel."""
-
-from __future__ import annotations
 
 
 def test_new(commands_with_account, tmp_path):

@@ -1,7 +1,5 @@
 """Onboarding a partner against the receivers of the service, each in its own process."""
 
-from __future__ import annotations
-
 import json
 import signal
 from collections.abc import Iterator

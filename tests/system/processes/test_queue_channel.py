@@ -1,7 +1,5 @@
 """The queue channel while its message broker restarts, hangs or loses its connections."""
 
-from __future__ import annotations
-
 import json
 import time
 

@@ -1,7 +1,5 @@
 """Two web processes behind nginx are restarted one after the other while callers execute plans: no request is lost."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import threading

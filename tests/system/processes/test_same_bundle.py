@@ -1,7 +1,5 @@
 """One export gives the same bundle, byte by byte, at any time, in any process and with any Python version."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 import subprocess

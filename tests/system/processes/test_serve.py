@@ -1,7 +1,5 @@
 """`exports serve` in its own process: what it prints, and its end."""
 
-from __future__ import annotations
-
 import signal
 from pathlib import Path
 from typing import Final

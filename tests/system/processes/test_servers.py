@@ -1,7 +1,5 @@
 """The test servers: a killed one comes back on its port, a closed one leaves nothing, a foreign one is rejected."""
 
-from __future__ import annotations
-
 import socket
 
 import psutil

@@ -1,7 +1,5 @@
 """One process for everything: a partner that never answers delays neither the steps nor other partners."""
 
-from __future__ import annotations
-
 import threading
 from contextlib import ExitStack
 from pathlib import Path

@@ -1,7 +1,5 @@
 """How many task messages a sweep adds to a queue while the message broker is down, and after its restart."""
 
-from __future__ import annotations
-
 import pytest
 from kombu import Connection, Exchange, Producer, Queue
 from structlog.testing import capture_logs

@@ -1,7 +1,5 @@
 """The service under the filter of system calls of its systemd units, and without memory that is writable and executable."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

@@ -1,7 +1,5 @@
 """The files of running processes are replaced by those of another version, as `pip install` does it."""
 
-from __future__ import annotations
-
 import json
 import shutil
 import signal

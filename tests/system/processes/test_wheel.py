@@ -1,7 +1,5 @@
 """The wheel in an empty environment works in a folder with foreign `config` and `tasks` modules."""
 
-from __future__ import annotations
-
 import json
 import os
 import shutil

@@ -3,8 +3,6 @@
 The exit code is 1 if a target is missed.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import secrets

@@ -1,7 +1,5 @@
 """The faults of a soak: every second or two one fault of the matrix at random, repaired after its time."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import random

@@ -1,7 +1,5 @@
 """The targets of a soak, and its figures."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

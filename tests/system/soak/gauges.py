@@ -1,7 +1,5 @@
 """Samples of every process during a soak, and whether its memory or files grow."""
 
-from __future__ import annotations
-
 import contextlib
 from collections import defaultdict
 from collections.abc import Sequence

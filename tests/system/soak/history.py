@@ -1,7 +1,5 @@
 """The record of a soak: faults with their ends, requests with their times, and samples of every process."""
 
-from __future__ import annotations
-
 import time
 from dataclasses import dataclass, field
 from threading import Lock

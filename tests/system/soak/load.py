@@ -1,7 +1,5 @@
 """Callers that execute plans through either API the whole time, retry until answered, and check the results."""
 
-from __future__ import annotations
-
 import random
 from collections.abc import Sequence
 from typing import Final

@@ -1,7 +1,5 @@
 """Realistic answers of partners' endpoints: most accept, some fail, some are slow, some redirect, some hang up."""
 
-from __future__ import annotations
-
 import itertools
 import random
 import threading

@@ -1,7 +1,5 @@
 """Draws a soak: exports over time, every fault with its duration, and the exports' times to the end."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """The course of a soak: start everything, apply load and faults for a time, repair, and judge."""
 
-from __future__ import annotations
-
 import dataclasses
 import json
 import random

@@ -1,7 +1,5 @@
 """A parent of processes with unreliable task messages: one in ten is never sent, and all others are sent twice."""
 
-from __future__ import annotations
-
 import os
 import random
 import sys

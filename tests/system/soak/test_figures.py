@@ -1,7 +1,5 @@
 """The figures of a soak, from known records: each target can be missed, and a miss is reported."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections import Counter

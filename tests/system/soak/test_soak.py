@@ -1,7 +1,5 @@
 """A minute of the soak on each message broker, every day: faults under load break no promise and slow nothing much."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable
 from pathlib import Path

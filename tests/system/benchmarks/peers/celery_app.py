@@ -1,7 +1,5 @@
 """The peer on Celery: one task and one PostgreSQL transaction a step, and the next task is published after the commit."""
 
-from __future__ import annotations
-
 import os
 from functools import cache
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """The side of a peer: it inserts a round's exports, sends their first tasks, and waits until all are done."""
 
-from __future__ import annotations
-
 import os
 import sys
 import time

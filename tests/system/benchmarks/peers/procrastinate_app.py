@@ -1,7 +1,5 @@
 """The peer on Procrastinate, whose queue is PostgreSQL: a job a step, which defers the next one."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 from typing import Any, Final

@@ -1,7 +1,5 @@
 """A worker of the peer on Procrastinate; with the argument `schema` it only creates the tables of the queue."""
 
-from __future__ import annotations
-
 import asyncio
 import sys
 

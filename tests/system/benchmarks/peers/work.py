@@ -5,8 +5,6 @@ treatments and artifacts, and each notification publishes as many messages as ou
 keeps no lease or attempt, chains no hash, and numbers nothing.
 """
 
-from __future__ import annotations
-
 import os
 from datetime import date
 from typing import Any, Final
