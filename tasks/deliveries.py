@@ -18,9 +18,9 @@ def deliver(subject_id: str, partner_id: str, channel: str) -> None:
 
 
 @app.task(name="exports.poll_folder")
-def poll_folder(account_id: str, partner_id: str) -> None:
-    """Read the customs broker's answers from its SFTP server."""
-    polling.poll_folder(process_runtime(), account_id, partner_id)
+def poll_folder(account_id: str, partner_id: str, channel: str = "sftp") -> None:  # the default is of older messages
+    """Read the customs broker's answers from its server."""
+    polling.poll_folder(process_runtime(), account_id, partner_id, channel)
 
 
 @app.task(name="exports.poll_endpoint")

@@ -156,6 +156,8 @@ class ChannelKind:
     signed: bool = False
     #: Whether all partners share one server. Then one partner's failure does not make it unhealthy.
     shared: bool = False
+    #: Whether the service reads answers from the partner's server. Its file then defines a `PollableChannel`.
+    pollable: bool = False
     #: Whether the server belongs to the partner. What a test finds about other servers concerns only the exporter.
     own_server: bool = False
     #: Whether a connection test sends the partner a message.
@@ -249,6 +251,7 @@ CHANNEL_KINDS: Final[Mapping[str, ChannelKind]] = {
             ),
             ports={"sftp": 22},
             carries_documents=True,
+            pollable=True,
             own_server=True,
             test_reaches_partner=True,
             properties=(("file", "out/{id}/message.json"),),

@@ -1,11 +1,9 @@
 """Polls customs brokers for answers: files on their SFTP servers, and the borderbuddy endpoint."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import structlog
 from sqlalchemy import ColumnElement, Select, and_, case, exists, or_, select, tuple_, update
@@ -14,6 +12,7 @@ from sqlmodel import Session, col
 
 from config.settings import Settings
 from pipeline.accounts import recipients
+from pipeline.accounts.channels import CHANNEL_KINDS
 from pipeline.accounts.models import Partner, PartnerChannel
 from pipeline.accounts.recipients import BORDERBUDDY, Target
 from pipeline.accounts.states import PartnerState
@@ -33,6 +32,8 @@ from pipeline.core.errors import (
 from pipeline.core.json_input import parse_json
 from pipeline.core.runtime import Runtime
 from pipeline.deliveries.channels.borderbuddy import BorderBuddyChannel
+from pipeline.deliveries.channels.protocol import AnswerFile, Answers, PollableChannel
+from pipeline.deliveries.channels.registry import open_channels
 from pipeline.deliveries.models import BrokerSubmission
 from pipeline.deliveries.schemas.views import SentAcknowledgement
 from pipeline.deliveries.streams import circuit_breaker
@@ -40,9 +41,6 @@ from pipeline.deliveries.streams.sender import endpoint_limits
 from pipeline.deliveries.submissions import submissions
 from pipeline.exports.models import Export
 from pipeline.exports.states import UNANSWERED_STATES, SubmissionState
-
-if TYPE_CHECKING:
-    from pipeline.deliveries.channels.sftp_inbox import AnswerFile, AnswerFolder
 
 log = structlog.get_logger(__name__)
 
@@ -61,10 +59,11 @@ FOLDER_POLLERS: Final[Bulkhead[tuple[str, str], None]] = Bulkhead()
 
 @dataclass(frozen=True)
 class Poll:
-    """What to poll: a partner's SFTP server, or the borderbuddy endpoint for one submission."""
+    """What to poll: a partner's server by one of its channels, or the borderbuddy endpoint for one submission."""
 
     account_id: str
     partner_id: str
+    channel: str
     submission_id: str | None = None
 
 
@@ -86,23 +85,21 @@ def take_due_polls(runtime: Runtime) -> list[Poll]:
         return _take_due_folders(session, runtime.settings) + _take_due_submissions(session, runtime.settings)
 
 
-def poll_folder(runtime: Runtime, account_id: str, partner_id: str) -> PollResult:
-    """Record the answers in the partner's in/ on its SFTP server, and move each file away.
+def poll_folder(runtime: Runtime, account_id: str, partner_id: str, name: str) -> PollResult:
+    """Record the answers on the partner's server, which the channel `name` reads, and move each file away.
 
     Nothing is read while another thread of this process reads the folder, or if unhealthy servers hold all their
     threads. Only answers to submissions of this account and partner are accepted. A file that was recorded but not
-    moved, because the process died, is recorded again without effect. A file that is not an answer is moved to
-    in/refused/ with the reason. It raises only DatabaseBusy: an unreachable server is polled again later.
+    moved, because the process died, is recorded again without effect. A file that is not an answer is refused
+    with the reason. It raises only DatabaseBusy: an unreachable server is polled again later.
     """
-    with structlog.contextvars.bound_contextvars(partner_id=partner_id, channel="sftp"):
+    with structlog.contextvars.bound_contextvars(partner_id=partner_id, channel=name):
         with runtime.db.read() as session:
-            sealed = recipients.find_sealed_target(session, account_id, partner_id, "sftp", test_export=False)
-            breaker = circuit_breaker.load_breaker_states(session, account_id, partner_id).get("sftp")
-        if sealed is None:
+            sealed = recipients.find_sealed_target(session, account_id, partner_id, name, test_export=False)
+            breaker = circuit_breaker.load_breaker_states(session, account_id, partner_id).get(name)
+        channel = open_channels(runtime.settings).get(name)
+        if sealed is None or not isinstance(channel, PollableChannel):
             return PollResult()
-        # Here, because asyncssh takes long to import. A worker has imported it at its start.
-        from pipeline.deliveries.channels.sftp_inbox import open_answer_folder  # noqa: PLC0415
-
         limits = replace(endpoint_limits(runtime.settings), per_destination=1)
         unhealthy = breaker is not None and breaker.failures > 0
         slot = FOLDER_POLLERS.acquire((account_id, partner_id), limits, unhealthy=unhealthy)
@@ -111,11 +108,11 @@ def poll_folder(runtime: Runtime, account_id: str, partner_id: str) -> PollResul
         result = PollResult()
         try:
             target = sealed.unseal(runtime.settings)
-            with open_answer_folder(runtime.settings, target) as folder:
+            with channel.open_answers(target) as folder:
                 listed = folder.list_files()
                 result = PollResult(ignored=listed.ignored)
-                for name in listed.names:
-                    result = _process_file(runtime, target, folder, name, result)
+                for each in listed.names:
+                    result = _process_file(runtime, target, folder, each, result)
         except (ChannelUnavailable, ChannelRefused, SecretUnreadable) as error:
             log.warning("answers_not_read", reason=str(error))
         finally:
@@ -183,12 +180,12 @@ def _count_receipt(result: PollResult, *, recorded: bool) -> PollResult:
 def _take_due_folders(session: Session, settings: Settings) -> list[Poll]:
     found = session.execute(_take_folders(settings)).all()
     # Checked once per poll, not once per sweep: most partners rarely have open submissions.
-    return [Poll(*row) for row in found if session.scalar(_select_open_submission(settings, *row)) is not None]
+    return [Poll(*row) for row in found if session.scalar(_select_open_submission(settings, *row[:2])) is not None]
 
 
 @lru_cache(maxsize=1)
-def _take_folders(settings: Settings) -> ReturningUpdate[str, str]:
-    """Return the statement that marks the due folders as polled and returns their accounts and partners."""
+def _take_folders(settings: Settings) -> ReturningUpdate[str, str, str]:
+    """Return the statement that marks the due folders as polled and returns their accounts, partners and channels."""
     key_columns = (col(PartnerChannel.account_id), col(PartnerChannel.partner_id), col(PartnerChannel.channel))
     sent_to = exists().where(
         col(Partner.account_id) == col(PartnerChannel.account_id),
@@ -197,7 +194,7 @@ def _take_folders(settings: Settings) -> ReturningUpdate[str, str]:
     )
     polled_at = col(PartnerChannel.polled_at)
     ready = and_(
-        col(PartnerChannel.channel) == "sftp",
+        col(PartnerChannel.channel).in_([each.name for each in CHANNEL_KINDS.values() if each.pollable]),
         or_(polled_at.is_(None), polled_at <= database_now(-settings.partner_poll_seconds)),
         or_(col(PartnerChannel.open_until).is_(None), ~circuit_breaker.is_open()),
         sent_to,
@@ -206,7 +203,7 @@ def _take_folders(settings: Settings) -> ReturningUpdate[str, str]:
         update(PartnerChannel)
         .where(tuple_(*key_columns).in_(select(*key_columns).where(ready).limit(settings.sweep_limit)), ready)
         .values(polled_at=database_now())
-        .returning(col(PartnerChannel.account_id), col(PartnerChannel.partner_id))
+        .returning(*key_columns)
         .execution_options(synchronize_session=False)
     )
 
@@ -228,8 +225,8 @@ def _take_due_submissions(session: Session, settings: Settings) -> list[Poll]:
 
 
 @lru_cache(maxsize=1)
-def _take_submissions(settings: Settings) -> ReturningUpdate[str, str, str]:
-    """Return the statement that marks the due submissions as polled and returns their accounts, partners and ids."""
+def _take_submissions(settings: Settings) -> ReturningUpdate[str, str, str, str]:
+    """Return the statement that marks the due submissions as polled and returns the columns of a `Poll`."""
     often = col(BrokerSubmission.state).in_(UNANSWERED_STATES)
     lately = statement_now(-settings.partner_poll_seconds)
     since = case((often, lately), else_=statement_now(-settings.partner_poll_seconds * _SLOW_FACTOR))
@@ -251,7 +248,12 @@ def _take_submissions(settings: Settings) -> ReturningUpdate[str, str, str]:
             ready,
         )
         .values(polled_at=database_now())
-        .returning(col(BrokerSubmission.account_id), col(BrokerSubmission.partner_id), col(BrokerSubmission.id))
+        .returning(
+            col(BrokerSubmission.account_id),
+            col(BrokerSubmission.partner_id),
+            col(BrokerSubmission.channel),
+            col(BrokerSubmission.id),
+        )
         .execution_options(synchronize_session=False)
     )
 
@@ -266,7 +268,7 @@ def _poll_cutoff(settings: Settings) -> statement_now:
     return statement_now(-settings.partner_poll_days * _DAY_SECONDS)
 
 
-def _process_file(runtime: Runtime, target: Target, folder: AnswerFolder, name: str, result: PollResult) -> PollResult:
+def _process_file(runtime: Runtime, target: Target, folder: Answers, name: str, result: PollResult) -> PollResult:
     file = folder.read_file(name)
     if file is None:
         return result

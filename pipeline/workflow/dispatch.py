@@ -95,7 +95,7 @@ def publish_polls(polls: Iterable[Poll]) -> None:
     """Send a message for each poll until one cannot be sent; an unsent poll is due again soon."""
     for each in polls:
         if each.submission_id is None:
-            signature = _task_signature("exports.poll_folder", each.account_id, each.partner_id)
+            signature = _task_signature("exports.poll_folder", each.account_id, each.partner_id, each.channel)
         else:
             signature = _task_signature("exports.poll_endpoint", each.submission_id)
         if not try_send(signature):

@@ -268,6 +268,5 @@ def test_modules_of_the_product_are_imported_in_calls_only_if_the_start_imports_
     assert found == {
         "pipeline/core/message_broker.py imports pipeline.core.redis_transport",
         "pipeline/core/tracing.py imports pipeline.core.tracing_sdk",
-        "pipeline/deliveries/polling.py imports pipeline.deliveries.channels.sftp_inbox",
         "pipeline/ops/work_counts.py imports pipeline.ops.queue_samples",
     }

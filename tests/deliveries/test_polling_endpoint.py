@@ -142,7 +142,7 @@ def test_endpoint_is_polled_less_often_after_the_first_answer(
 ) -> None:
     runtime = make_runtime(borderbuddy_url=endpoint(RECEIVED).url, partner_poll_seconds=10)
     sent = hand_over(runtime)
-    asked = [Poll(factories.ACCOUNT, factories.BROKER, sent.id)]
+    asked = [Poll(factories.ACCOUNT, factories.BROKER, "borderbuddy", sent.id)]
     assert polling.take_due_polls(runtime) == []
     clock.pass_seconds(10)
     assert polling.take_due_polls(runtime) == asked

@@ -85,7 +85,7 @@ def list_inbox(server: SftpServer) -> dict[str, bytes]:
 
 
 def read_inbox(runtime: Runtime) -> polling.PollResult:
-    return polling.poll_folder(runtime, factories.ACCOUNT, factories.BROKER)
+    return polling.poll_folder(runtime, factories.ACCOUNT, factories.BROKER, "sftp")
 
 
 def test_handoff_is_uploaded_with_documents_and_its_answer_is_recorded(runtime: Runtime, server: SftpServer) -> None:
@@ -233,7 +233,7 @@ def test_answer_for_another_partner_is_refused_as_unknown(
     sent = hand_over(runtime)
     write_inbox_file(server, "theirs.json", build_answer(sent.id))
     write_inbox_file(server, "nobodys.json", build_answer("sub_" + "0" * 32))
-    assert polling.poll_folder(runtime, factories.ACCOUNT, "br_other") == polling.PollResult(refused=2)
+    assert polling.poll_folder(runtime, factories.ACCOUNT, "br_other", "sftp") == polling.PollResult(refused=2)
     assert list_answers(runtime) == []
     found = list_inbox(server)
     reason = found["refused/theirs.json.reason.txt"].decode().replace(sent.id, "X")
@@ -326,7 +326,7 @@ def test_unreachable_or_unpinned_server_is_only_logged(runtime: Runtime, server:
 # Which partners are polled, and when
 
 
-FOLDER = polling.Poll(factories.ACCOUNT, factories.BROKER)
+FOLDER = polling.Poll(factories.ACCOUNT, factories.BROKER, "sftp")
 
 
 def test_partner_is_polled_only_with_open_submissions_at_the_set_interval(runtime: Runtime, clock: Clock) -> None:
@@ -388,11 +388,11 @@ def test_concurrent_sweeps_poll_a_partner_once(
 def test_each_poll_is_a_separate_task_on_the_deliveries_queue() -> None:
     with Connection("memory://") as connection, connection.SimpleQueue(queues.DELIVERIES) as waiting:
         waiting.clear()
-        dispatch.publish_polls([FOLDER, polling.Poll(factories.ACCOUNT, factories.BROKER, "sub_1")])
+        dispatch.publish_polls([FOLDER, polling.Poll(factories.ACCOUNT, factories.BROKER, "borderbuddy", "sub_1")])
         sent = [waiting.get(timeout=1) for _ in range(2)]
         for each in sent:
             each.ack()
     assert [(each.headers["task"], each.payload[0]) for each in sent] == [
-        ("exports.poll_folder", [factories.ACCOUNT, factories.BROKER]),
+        ("exports.poll_folder", [factories.ACCOUNT, factories.BROKER, "sftp"]),
         ("exports.poll_endpoint", ["sub_1"]),
     ]

@@ -30,7 +30,7 @@ from tests.workflow.conftest import WorkflowHarness
 
 LATE = DeliveryStream("exp_late", factories.OPERATOR, "queue")
 REDIS = SecretStr("redis://127.0.0.1:1/0")
-DUE_POLL = Poll(factories.ACCOUNT, factories.BROKER)
+DUE_POLL = Poll(factories.ACCOUNT, factories.BROKER, "sftp")
 
 
 @dataclass

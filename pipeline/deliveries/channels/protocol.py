@@ -2,8 +2,9 @@
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from config.redaction import hide_secrets
 from config.settings import Settings
@@ -142,6 +143,52 @@ class Channel(Protocol):
 
         The first failed stage is the last. Raises ChannelRefused if the registered endpoint cannot be used.
         """
+        ...
+
+
+@dataclass(frozen=True)
+class AnswerFile:
+    """A file with an answer: its bytes, or why it cannot be read."""
+
+    name: str
+    body: bytes = b""
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class AnswerListing:
+    """The files to read, the oldest first, and the number of ignored entries."""
+
+    names: list[str]
+    ignored: int
+
+
+class Answers(Protocol):
+    """The files with answers on a partner's server."""
+
+    def list_files(self) -> AnswerListing:
+        """Return what the server has now."""
+        ...
+
+    def read_file(self, name: str) -> AnswerFile | None:
+        """Return the file, or None if it is gone."""
+        ...
+
+    def move_to_done(self, name: str) -> None:
+        """Move a recorded file away."""
+        ...
+
+    def move_to_refused(self, name: str, reason: str) -> None:
+        """Move a refused file away, and write the reason beside it."""
+        ...
+
+
+@runtime_checkable
+class PollableChannel(Channel, Protocol):
+    """A channel whose `ChannelKind` is pollable."""
+
+    def open_answers(self, target: Target) -> AbstractContextManager[Answers]:
+        """Open the partner's answers; raises ChannelUnavailable, or ChannelRefused if the endpoint cannot be used."""
         ...
 
 

@@ -1,6 +1,7 @@
 """The SFTP channel: messages and documents go to `out/`, a customs broker's answers come from `in/`."""
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from typing import Final
 
 from asyncssh import SFTPClient
@@ -17,7 +18,7 @@ from pipeline.deliveries.channels.protocol import (
     StageFailed,
     run_stages,
 )
-from pipeline.deliveries.channels.sftp_inbox import DONE, INBOX, REFUSED, AnswerFolder
+from pipeline.deliveries.channels.sftp_inbox import DONE, INBOX, REFUSED, SftpAnswers, open_answers
 from pipeline.deliveries.channels.sftp_upload import (
     OUTBOX,
     ensure_folder,
@@ -52,6 +53,10 @@ class SftpChannel:
             return
         with self._open_session(server) as session:
             yield from run_stages(_SftpTest(session, self._settings, message).stages())
+
+    def open_answers(self, target: Target) -> AbstractContextManager[SftpAnswers]:
+        """Open the folder in/ of the partner's server. See PollableChannel."""
+        return open_answers(self._settings, target)
 
     def _open_session(self, server: SshServer) -> SshSession:
         return SshSession(server, self._settings)
@@ -144,7 +149,7 @@ class _SftpTest:
                 await expect_accepted(path, ensure_folder(client, path))
 
         self._session.run(work(self._signed_in_client))
-        listed = AnswerFolder(self._session, self._signed_in_client).list_files()
+        listed = SftpAnswers(self._session, self._signed_in_client).list_files()
         return f"in/ can be read and sorted; waiting answers: {len(listed.names)}"
 
     def _send_event(self) -> str:

@@ -4,7 +4,6 @@ import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 from asyncssh import SFTPClient, SFTPConnectionLost, SFTPError, SFTPNoConnection, SFTPNoSuchFile, SFTPNoSuchPath
@@ -12,6 +11,7 @@ from asyncssh.constants import FILEXFER_TYPE_REGULAR, FILEXFER_TYPE_UNKNOWN
 
 from config.settings import Settings
 from pipeline.accounts.recipients import Target
+from pipeline.deliveries.channels.protocol import AnswerFile, AnswerListing, Answers
 from pipeline.deliveries.channels.sftp_upload import ensure_folder, read_beginning
 from pipeline.deliveries.channels.ssh_session import SshSession, parse_server
 
@@ -27,24 +27,7 @@ _PART: Final = b".part"
 _GONE: Final = (SFTPNoSuchFile, SFTPNoSuchPath)
 
 
-@dataclass(frozen=True)
-class AnswerFile:
-    """A file of in/: its bytes, or why it cannot be read."""
-
-    name: str
-    body: bytes = b""
-    problem: str | None = None
-
-
-@dataclass(frozen=True)
-class FolderListing:
-    """The contents of in/: the files to read, the oldest first, and the number of ignored entries."""
-
-    names: list[str]
-    ignored: int
-
-
-class AnswerFolder:
+class SftpAnswers(Answers):
     """The folder in/ of a server. For one thread, within the timeout of its session."""
 
     def __init__(self, session: SshSession, client: SFTPClient) -> None:
@@ -52,7 +35,7 @@ class AnswerFolder:
         self._client = client
         self._path = f"{session.server.folder}{INBOX}"
 
-    def list_files(self) -> FolderListing:
+    def list_files(self) -> AnswerListing:
         """Return the contents of the folder. A server without the folder has none."""
         return self._session.run(self._list_files())
 
@@ -68,7 +51,7 @@ class AnswerFolder:
         """Move a refused file to in/refused/, and write the reason beside it."""
         self._session.run(self._move_to_refused(name, reason))
 
-    async def _list_files(self) -> FolderListing:
+    async def _list_files(self) -> AnswerListing:
         found: list[tuple[int, str]] = []
         seen = ignored = 0
         try:
@@ -82,9 +65,9 @@ class AnswerFolder:
                 elif not _is_expected(name):
                     ignored += 1
         except _GONE:
-            return FolderListing([], 0)
+            return AnswerListing([], 0)
         found.sort()
-        return FolderListing([name for _, name in found[:MAX_FILES]], ignored)
+        return AnswerListing([name for _, name in found[:MAX_FILES]], ignored)
 
     async def _read_file(self, name: str) -> AnswerFile | None:
         path = f"{self._path}/{name}"
@@ -124,7 +107,7 @@ class AnswerFolder:
 
 
 @contextmanager
-def open_answer_folder(settings: Settings, target: Target) -> Iterator[AnswerFolder]:
+def open_answers(settings: Settings, target: Target) -> Iterator[SftpAnswers]:
     """Open the folder in/ of the target's server.
 
     Raises ChannelUnavailable if the server cannot be reached, ChannelRefused if its host key is not the pinned one.
@@ -133,7 +116,7 @@ def open_answer_folder(settings: Settings, target: Target) -> Iterator[AnswerFol
         session.set_timeout(settings.delivery_timeout_seconds)
         client = session.sign_in()
         session.set_timeout(settings.sftp_timeout_seconds)
-        yield AnswerFolder(session, client)
+        yield SftpAnswers(session, client)
 
 
 def _to_bytes(name: str | bytes) -> bytes:
