@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 VENV   ?= .venv
+SHARE  ?= 40
 
 UV_VERSION := $(shell sed -n 's/^uv==\([0-9.]*\).*/\1/p' .ci/uv.txt)
 UV         := $(shell uv --version 2>/dev/null | grep -q '^uv $(UV_VERSION)\b' && echo uv || echo .uv/bin/uv)
@@ -50,6 +51,9 @@ test: setup ## Run the tests of all parts (tests of servers that are not install
 
 reached: setup ## Run the tests that a change reaches by imports, the nearest first; takes at most two minutes
 	$(VENV)/bin/python -m tests.support.reached $(ON_TWO) $(PARTS)
+
+mutants: setup ## Put small faults into one in SHARE places of six packages, and name those that no test sees
+	$(VENV)/bin/python -m tests.support.mutants $(SHARE)
 
 pages: setup ## Run the tests of console and portal in a browser; takes five minutes
 	$(VENV)/bin/pytest $(ON_TWO) -m pages tests/interfaces
