@@ -108,7 +108,7 @@ class AccountClient:
             last = [(event["seq"], event["type"], event["data"]) for event in view["events"][-8:]]
             assert now < deadline, f"after {seconds:g} s it is {view['state']}: {view['status']}\n{last}"
             # A large view costs the service more; pause longer, so that the test's requests do not keep it busy.
-            time.sleep(max(0.03, 4 * (now - began)))
+            time.sleep(max(0.1, 4 * (now - began)))
 
     def wait_executed(self, export_id: str, seconds: float = SECONDS) -> Json:
         """Return the export when it is executed, all partners are notified, and the customs broker has answered."""
@@ -121,7 +121,7 @@ class AccountClient:
         poll(
             lambda: len(self.service.received_messages(export_id)) >= count,
             SECONDS,
-            f"{len(self.service.received_messages(export_id))} of {count} messages about {export_id} received",
+            f"the partners did not receive {count} messages about {export_id}",
         )
         return self.service.received_messages(export_id)
 

@@ -56,11 +56,18 @@ class Files:
         self.commands = folder / "commands.jsonl"
         self.commands.touch()
         self.taken.touch()
+        self._received: list[ReceivedMessage] = []
+        self._read_to = 0
 
     def received_messages(self) -> list[ReceivedMessage]:
         """Return every message received so far, in order."""
-        lines = self.taken.read_text(encoding="utf-8").split("\n")
-        return [ReceivedMessage(**json.loads(line)) for line in lines[:-1]]  # the last line may be incomplete
+        with self.taken.open("rb") as lines:
+            lines.seek(self._read_to)
+            for line in lines:
+                if line.endswith(b"\n"):  # the last line may be incomplete
+                    self._received.append(ReceivedMessage(**json.loads(line)))
+                    self._read_to += len(line)
+        return [*self._received]
 
     def post(self, body: bytes, **properties: Any) -> None:
         """Have a command published with the given properties."""
