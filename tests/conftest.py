@@ -51,7 +51,14 @@ RABBITMQ: Final = frozenset({"rabbitmq", "rabbitmq_server", "postgres-rabbitmq"}
 _CLOCK: Final = re.compile(r"\b(datetime\.now|utc_now|time\.time)\(")
 
 #: The folders whose tests use the real PDF engine; other tests ask for it with the mark `pdf_engine`.
-PDF_ENGINE_FOLDERS: Final = [Path(__file__).parent / name for name in ("documents", "ops/verification", "system")]
+PDF_ENGINE_FOLDERS: Final = [
+    Path(__file__).parent / name
+    for name in (
+        "documents",
+        "ops/verification",
+        *map("system/{}".format, ("acceptance", "benchmarks", "model", "processes", "soak")),
+    )
+]
 
 #: The role that owns a stack's tables.
 OWNER: Final = "exports"

@@ -9,6 +9,7 @@ from config import queues
 from tests.conftest import SERVERS, _start_own_server
 from tests.interfaces.contracts import sent
 from tests.support.client_package import client_package, client_wheel  # noqa: F401 - fixtures of others
+from tests.support.fork_server import ForkServer, start_fork_server
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
 from tests.system.acceptance.account import AccountClient, open_account
 from tests.system.acceptance.installation import Distributed, Embedded, Service, open_distributed, open_embedded
@@ -39,18 +40,28 @@ def fits_stack(item: pytest.Item) -> bool:
     return not asked or asked == {"embedded" if in_process else "distributed"}
 
 
+@pytest.fixture(scope="session")
+def fork_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
+    """The parent of the service's processes."""
+    with start_fork_server(tmp_path_factory.mktemp("fork-server")) as running:
+        yield running
+
+
 @pytest.fixture(scope="session", params=STACKS)
-def running_service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+def running_service(
+    request: pytest.FixtureRequest, fork_server: ForkServer, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     """The service on one stack. No other test uses its message broker, so tests may break it."""
     folder = tmp_path_factory.mktemp(request.param)
     with ExitStack() as end:
         if request.param == "sqlite-memory":
-            service = end.enter_context(open_embedded(f"sqlite:///{folder / 'exports.db'}", folder))
+            service = end.enter_context(open_embedded(f"sqlite:///{folder / 'exports.db'}", folder, fork_server))
         else:
             kind: type[Redis | RabbitMQ] = Redis if request.param == "postgres-redis" else RabbitMQ
             postgres: PostgreSQL = request.getfixturevalue("postgres_server")
             message_broker = end.enter_context(_start_own_server(kind))
-            service = end.enter_context(open_distributed(postgres.fresh_url(owner="exports"), message_broker, folder))
+            url = postgres.fresh_url(owner="exports")
+            service = end.enter_context(open_distributed(url, message_broker, folder, fork_server))
         yield service
         for message in service.files.received_messages():
             if message.queue == queues.REFUSED:

@@ -1,7 +1,6 @@
 """The whole service on one of the three stacks, as in production, and the faults that tests cause in it."""
 
 import contextlib
-import sys
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -14,12 +13,14 @@ from config.queues import TASK_QUEUES
 from pipeline.core.runtime import Runtime, open_runtime
 from tests.conftest import Stack
 from tests.interfaces.contracts.sent import check_notifications
+from tests.support.fork_server import ForkServer
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import RabbitMQ, Redis, poll
 from tests.system.acceptance.programs import Program, read_procfile
 from tests.system.acceptance.queue_client import Files, ReceivedMessage
 
 START_SECONDS = 120.0
+QUEUE_CLIENT = "python -m tests.system.acceptance.queue_client"
 
 #: Shorter than in production: a lost step or delivery becomes due again after seconds.
 FAST_SETTINGS: Mapping[str, str] = {
@@ -35,9 +36,10 @@ FAST_SETTINGS: Mapping[str, str] = {
 class Service(ABC):
     """A running service: its address, its database, and the messages that partners receive."""
 
-    def __init__(self, stack: Stack, folder: Path) -> None:
+    def __init__(self, stack: Stack, folder: Path, fork_server: ForkServer | None) -> None:
         self.stack = stack
         self.folder = folder
+        self._fork_server = fork_server
         self.port = free_port()
         self.url = f"http://{LOOPBACK}:{self.port}"
         self.files = Files(folder)
@@ -50,6 +52,9 @@ class Service(ABC):
             "EXPORTS_PUBLIC_URL": self.url,
             "EXPORTS_ALLOW_PRIVATE_DESTINATIONS": "true",
         }
+
+    def _program(self, name: str, command: str) -> Program:
+        return Program(name, command, self.environment, self.folder, self._fork_server)
 
     @abstractmethod
     def programs(self) -> list[Program]:
@@ -107,11 +112,9 @@ class Service(ABC):
 class Embedded(Service):
     """SQLite and the message broker inside one process, `exports serve`."""
 
-    def __init__(self, stack: Stack, folder: Path) -> None:
-        super().__init__(stack, folder)
-        module = "tests.system.acceptance.queue_client"
-        serve = f"{sys.executable} -m {module} {folder} serve --port {self.port}"
-        self.all = Program("serve", serve, self.environment, folder)
+    def __init__(self, stack: Stack, folder: Path, fork_server: ForkServer | None) -> None:
+        super().__init__(stack, folder, fork_server)
+        self.all = self._program("serve", f"{QUEUE_CLIENT} {folder} serve --port {self.port}")
 
     def programs(self) -> list[Program]:
         return [self.all]
@@ -128,19 +131,19 @@ class Embedded(Service):
 class Distributed(Service):
     """PostgreSQL and a separate message broker: a process for each line of the Procfile, but a second worker for large units."""
 
-    def __init__(self, stack: Stack, folder: Path, message_broker: Redis | RabbitMQ) -> None:
-        super().__init__(stack, folder)
+    def __init__(
+        self, stack: Stack, folder: Path, message_broker: Redis | RabbitMQ, fork_server: ForkServer | None
+    ) -> None:
+        super().__init__(stack, folder, fork_server)
         self.message_broker = message_broker
         commands = read_procfile()
-        self.release = Program("release", commands["release"], self.environment, folder)
-        self.web, self.deliveries, self.intake = (
-            Program(name, commands[name], self.environment, folder) for name in ("web", "deliveries", "intake")
+        self.release, self.web, self.deliveries, self.intake = (
+            self._program(name, commands[name]) for name in ("release", "web", "deliveries", "intake")
         )
         # The second one executes large units, too: without `-X` and `-Q`, a worker reads all queues of steps.
         by_worker = enumerate((commands["worker"], "exports worker"), 1)
-        self.workers = [Program(f"worker-{n}", command, self.environment, folder) for n, command in by_worker]
-        queue_client = f"{sys.executable} -m tests.system.acceptance.queue_client {folder}"
-        self.queue_client = Program("queue-client", queue_client, self.environment, folder)
+        self.workers = [self._program(f"worker-{n}", command) for n, command in by_worker]
+        self.queue_client = self._program("queue-client", f"{QUEUE_CLIENT} {folder}")
 
     def programs(self) -> list[Program]:
         return [self.release, self.web, *self.workers, self.deliveries, self.intake, self.queue_client]
@@ -190,19 +193,21 @@ class Distributed(Service):
 
 
 @contextmanager
-def open_embedded(database_url: str, folder: Path) -> Iterator[Service]:
+def open_embedded(database_url: str, folder: Path, fork_server: ForkServer | None = None) -> Iterator[Service]:
     """Yield the service on the embedded default."""
     stack = Stack("sqlite-memory", database_url, "memory://", f"file:{folder / 'artifacts'}")
-    with run_service(Embedded(stack, folder)) as service:
+    with run_service(Embedded(stack, folder, fork_server)) as service:
         yield service
 
 
 @contextmanager
-def open_distributed(database_url: str, message_broker: Redis | RabbitMQ, folder: Path) -> Iterator[Service]:
+def open_distributed(
+    database_url: str, message_broker: Redis | RabbitMQ, folder: Path, fork_server: ForkServer | None = None
+) -> Iterator[Service]:
     """Yield the service on PostgreSQL and its own message broker, which a test may kill and flush."""
     name = f"postgres-{message_broker.name}"
     stack = Stack(name, database_url, message_broker.fresh_url(), f"file:{folder / 'artifacts'}")
-    with run_service(Distributed(stack, folder, message_broker)) as service:
+    with run_service(Distributed(stack, folder, message_broker, fork_server)) as service:
         yield service
 
 

@@ -1,4 +1,7 @@
-"""The service's processes with the commands of the Procfile; each has a log and a process group of its own."""
+"""The service's processes with the commands of the Procfile; each has a log and a process group of its own.
+
+They are forked from a parent that has imported their libraries, or started as a shell would start them.
+"""
 
 import contextlib
 import os
@@ -11,6 +14,7 @@ from pathlib import Path
 
 import psutil
 
+from tests.support.fork_server import ForkedProcess, ForkServer
 from tests.support.servers import poll
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -26,18 +30,29 @@ def read_procfile() -> dict[str, str]:
 class Program:
     """One process: `start`, `stop` politely, `kill` at once, `freeze` and `thaw`; all starts write to one log."""
 
-    def __init__(self, name: str, command: str, environment: Mapping[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        command: str,
+        environment: Mapping[str, str],
+        folder: Path,
+        fork_server: ForkServer | None = None,
+    ) -> None:
         self.name = name
         self.command = command
         self.environment = environment
         self.folder = folder
         self.log_file = folder / f"{name}.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | ForkedProcess | None = None
+        self._fork_server = fork_server
 
     def start(self) -> None:
-        """Start it as a shell would; it dies with the tests even if those are killed."""
+        """Fork it, or start it as a shell would; it dies with the tests even if those are killed."""
         if self.process is not None:
             raise RuntimeError(f"{self.name} is already running")
+        if self._fork_server is not None:
+            self.process = self._fork_server.fork(self.command, self.environment, self.folder, self.log_file)
+            return
         wrapper = [setpriv, "--pdeathsig=KILL", "--"] if (setpriv := shutil.which("setpriv")) else []
         path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))
         with self.log_file.open("ab") as log:
@@ -51,7 +66,7 @@ class Program:
                 start_new_session=True,
             )
 
-    def running(self) -> subprocess.Popen[bytes]:
+    def running(self) -> subprocess.Popen[bytes] | ForkedProcess:
         """Return the process; RuntimeError if there is none."""
         if self.process is None:
             raise RuntimeError(f"{self.name} is not running")
@@ -73,7 +88,7 @@ class Program:
         """Stop it as its supervisor would, then kill the rest of its group."""
         self.terminate()
         process = self.running()
-        with contextlib.suppress(subprocess.TimeoutExpired):
+        with contextlib.suppress(subprocess.TimeoutExpired, TimeoutError):
             process.wait(STOP_SECONDS)
         # The group id is the pid of our first process, so it cannot mean another's group.
         with contextlib.suppress(ProcessLookupError):

@@ -1,5 +1,6 @@
 """One test of a fault: its account on a site, and the judgement at its end."""
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -71,13 +72,14 @@ class Case:
         return answered[0]
 
     def wait_until_finished(self, exports: Sequence[str], seconds: float = SETTLE_SECONDS) -> None:
-        """Return when the account has no pending work; read the exports over HTTP meanwhile.
+        """Return when the account has no pending work; read the exports over HTTP meanwhile, one a look.
 
         The first call after the end of a fault measures the recovery.
         """
+        in_turn = itertools.cycle(exports)
 
         def is_finished() -> bool:
-            for export_id in exports:
+            if export_id := next(in_turn, None):
                 self.client.inspect(export_id)
             return not self.list_unfinished()
 

@@ -14,9 +14,10 @@ from pipeline.core.db import Database
 from pipeline.core.message_broker import make_connection
 from pipeline.ops.migrations.runner import upgrade_database
 from tests.conftest import Stack, _start_own_server
+from tests.support.fork_server import ForkServer, start_fork_server
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
 from tests.system.faults.case import Case, open_case
-from tests.system.faults.fork_server import ForkServer, start_fork_server
+from tests.system.faults.fork_server import ENGINE, MODULE, QUICK
 from tests.system.faults.matrix import EMBEDDED, REDIS, read_rows
 from tests.system.faults.site import Site
 
@@ -38,7 +39,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="session")
 def parent(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServer]:
     """The process from which all others are forked."""
-    with start_fork_server(tmp_path_factory.mktemp("fork-server")) as running:
+    with start_fork_server(tmp_path_factory.mktemp("fork-server"), module=MODULE) as running:
         yield running
 
 
@@ -114,7 +115,13 @@ def declare_queues(settings: Settings) -> None:
 
 @pytest.fixture
 def case(request: pytest.FixtureRequest, tmp_path: Path, record_property: Callable[[str, object], None]) -> OpenCase:
-    """Opens the test's account on its stack, with the bounds of its rows."""
+    """Opens the test's account on its stack, with the bounds of its rows.
+
+    Only a test with the mark `pdf_engine` has documents of the real engine.
+    """
     (on,) = STACKED & {*request.fixturenames}
     site: Site = request.getfixturevalue(on)
+    site.environment |= QUICK
+    if request.node.get_closest_marker("pdf_engine"):
+        del site.environment[ENGINE]
     return partial(open_case, site, tmp_path, rows=read_rows(request.node), note=record_property)

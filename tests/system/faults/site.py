@@ -20,12 +20,13 @@ from pipeline.accounts.api_keys import ADMIN
 from pipeline.core.runtime import Runtime, open_runtime
 from tests.conftest import Stack
 from tests.support import factories
+from tests.support.fork_server import ForkedProcess, ForkServer
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis, poll
 from tests.system.acceptance.programs import read_procfile
 from tests.system.faults import open_transactions
 from tests.system.faults.client import Client
-from tests.system.faults.fork_server import ForkedProcess, ForkServer
+from tests.system.faults.fork_server import QUICK
 from tests.system.faults.partner_stub import PartnerStub, start_partner_stub
 from tests.system.faults.processes import find_left
 from tests.system.faults.records import Receipt
@@ -104,7 +105,7 @@ class Program:
     def send(self, number: Signals) -> None:
         """Send it a signal."""
         assert self.child is not None
-        self.child.send(number)
+        self.child.send_signal(number)
 
     def terminate(self) -> None:
         """Send SIGTERM as its supervisor would; its end is then not an error."""
@@ -115,12 +116,12 @@ class Program:
         """Send it a signal; return how it ended."""
         if self.child is None:
             return 0
-        self.child.send(SIGCONT)
-        self.child.send(number)
+        self.child.send_signal(SIGCONT)
+        self.child.send_signal(number)
         try:
             return self.child.wait(seconds)
         except TimeoutError:
-            self.child.send(SIGKILL)
+            self.child.send_signal(SIGKILL)
             self.child.wait(seconds)
             raise
         finally:
@@ -166,6 +167,7 @@ class Site:
             # By the longer names, so that a program can be started with another address.
             **{f"EXPORTS_{name.removeprefix('EXPORTS_')}": value for name, value in stack.environment.items()},
             **FAST_SETTINGS,
+            **QUICK,
             "HOST": LOOPBACK,
             "PORT": str(self.port),
             "EXPORTS_PUBLIC_URL": self.url,
@@ -257,7 +259,7 @@ class Site:
         while not condition():
             self.restart_killed()
             assert time.monotonic() < deadline, f"{otherwise} within {seconds:g} s\n{self.logs_end()}"
-            time.sleep(0.03)
+            time.sleep(0.05)
 
     def logs(self) -> dict[str, str]:
         """Return every program's log."""

@@ -56,6 +56,7 @@ def check_all_killed(one: Case, points: tuple[str, ...], times: int) -> None:
 # A worker
 
 
+@pytest.mark.pdf_engine
 @fault("F1", everyday=STACKS)
 def test_worker_killed_at_every_point(site: Site, case: OpenCase) -> None:
     """Nothing is repeated except messages that were sent and not recorded."""

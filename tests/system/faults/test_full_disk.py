@@ -11,10 +11,10 @@ import pytest
 from pipeline.core.db import Database
 from pipeline.ops.migrations.runner import upgrade_database
 from tests.conftest import SERVERS, OwnServer, Stack
+from tests.support.fork_server import ForkServer
 from tests.support.servers import ForeignServer, PostgreSQL, Redis, poll
 from tests.system.faults.case import Case, open_case
 from tests.system.faults.client import export_id_of
-from tests.system.faults.fork_server import ForkServer
 from tests.system.faults.matrix import REDIS, mark_own_stack
 from tests.system.faults.site import Site
 from tests.system.faults.test_limits import fill_disk, mount_small_disk, needs_mount

@@ -11,10 +11,11 @@ import pytest
 
 from pipeline.simulation.evidence import Row
 from tests.support import factories
+from tests.support.fork_server import ForkServer, start_fork_server
 from tests.support.on_day import library
 from tests.system.faults.case import Case
 from tests.system.faults.conftest import OpenCase
-from tests.system.faults.fork_server import ForkServer, start_fork_server
+from tests.system.faults.fork_server import MODULE
 from tests.system.faults.matrix import RABBITMQ, REDIS, SERVED, STACKS, fault
 from tests.system.faults.site import Site
 
@@ -77,9 +78,7 @@ def test_deliveries_process_paused_past_its_leases_sends_nothing(site: Site, cas
 
 
 @contextmanager
-def fork_with_wrong_clock(
-    folder: Path, shift: Path, module: str = "tests.system.faults.fork_server"
-) -> Iterator[ForkServer]:
+def fork_with_wrong_clock(folder: Path, shift: Path, module: str = MODULE) -> Iterator[ForkServer]:
     """Yield the parent of processes with a wrong wall clock, off by the value in the file, and a right monotonic clock."""
     with start_fork_server(
         folder,

@@ -17,11 +17,11 @@ from pipeline.ops import readiness
 from pipeline.ops.migrations.runner import upgrade_database
 from pipeline.workflow.steps import STEPS
 from tests.conftest import Stack
+from tests.support.fork_server import ForkServer
 from tests.system.faults import short_timeouts
 from tests.system.faults.bounds import measure_load
 from tests.system.faults.case import Case, open_case
 from tests.system.faults.conftest import OpenCase
-from tests.system.faults.fork_server import ForkServer
 from tests.system.faults.matrix import EMBEDDED, RABBITMQ, REDIS, SERVED, STACKS, fault, mark_own_stack
 from tests.system.faults.site import Site
 

@@ -15,9 +15,9 @@ from redis.exceptions import NoPermissionError
 
 from config import queues
 from tests.conftest import SERVERS
+from tests.support.fork_server import ROOT
 from tests.support.servers import RabbitMQ, Redis, poll
 from tests.system.faults.case import Case, open_case
-from tests.system.faults.fork_server import ROOT
 from tests.system.faults.matrix import REDIS, SERVED
 from tests.system.faults.site import PARTNERS, Site
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support.fork_server import ROOT, ForkServer, start_fork_server
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import poll
 from tests.system.faults.case import Case, open_case
-from tests.system.faults.fork_server import ROOT, ForkServer, start_fork_server
+from tests.system.faults.fork_server import MODULE
 from tests.system.faults.matrix import REDIS, SERVED, fault
 from tests.system.faults.site import START_SECONDS, Program, Site, answers
 
@@ -61,7 +62,7 @@ def newer_version(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ForkServ
     steps.write_text(before.replace(BEFORE, STEP))
     newest = max(path.name for path in (root / "pipeline/ops/migrations/versions").glob("0*.py"))[:4]
     (root / "pipeline/ops/migrations/versions/9999_newer.py").write_text(MIGRATION.format(newest=newest))
-    with start_fork_server(tmp_path_factory.mktemp("newer-fork-server"), root=root) as parent:
+    with start_fork_server(tmp_path_factory.mktemp("newer-fork-server"), module=MODULE, root=root) as parent:
         yield parent
 
 

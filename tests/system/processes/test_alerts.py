@@ -25,11 +25,12 @@ from tests.support import factories
 from tests.support.alert_history import AlertHistory, Page
 from tests.support.command_line import Commands
 from tests.support.failpoints import build_variables
+from tests.support.fork_server import ForkedProcess, start_fork_server
 from tests.support.monitoring import read_rules
 from tests.support.ports import LOOPBACK, accepts, free_port
 from tests.support.rule_folders import write_rules
 from tests.support.servers import PostgreSQL, Redis, poll
-from tests.system.faults.fork_server import ForkedProcess, start_fork_server
+from tests.system.faults.fork_server import MODULE, QUICK
 from tests.system.faults.partner_stub import start_partner_stub
 from tests.system.faults.short_timeouts import STALLED_AFTER
 from tests.system.faults.test_limits import fill_disk, mount_small_disk, needs_mount
@@ -45,7 +46,8 @@ class Service:
 
     def __init__(self, commands: Commands, folder: Path, postgres: PostgreSQL, redis: Redis, ending: ExitStack) -> None:
         self.commands, self.folder, self.postgres, self.redis = commands, folder, postgres, redis
-        self.parent = ending.enter_context(start_fork_server(folder, PROMETHEUS_MULTIPROC_DIR=self._count_in("parent")))
+        counts = self._count_in("parent")
+        self.parent = ending.enter_context(start_fork_server(folder, module=MODULE, PROMETHEUS_MULTIPROC_DIR=counts))
         self.taking, self.refusing = (ending.enter_context(start_partner_stub()) for _ in range(2))
         self.artifacts = ending.enter_context(mount_small_disk(folder / "artifacts", 32 * 1024))
         self.api = ending.enter_context(httpx.Client(trust_env=False, timeout=60))
@@ -95,7 +97,7 @@ class Service:
     def stop(self, *names: str) -> None:
         """Kill processes."""
         for name in names:
-            self.processes[name].send(SIGKILL)
+            self.processes[name].send_signal(SIGKILL)
             self.processes[name].wait()
 
     def execute(self, count: int, *, certified_until: date | None = None) -> None:
@@ -167,6 +169,7 @@ def service(commands: Commands, own_server: OwnServer, tmp_path: Path) -> Iterat
         "EXPORTS_STEP_RETRY_SECONDS": "1",
         "EXPORTS_RULES": str(write_dated_rules(tmp_path / "rules", "us-ca-own", datetime.now(UTC).date())),
         STALLED_AFTER: "20",
+        **QUICK,
     }
     with ExitStack() as ending:
         yield Service(commands, tmp_path, postgres, redis, ending)
@@ -247,13 +250,13 @@ def hang_worker(service: Service) -> None:
     service.execute(1)
     poll((service.folder / "marks/hand_off.before.1").exists, 60, "the worker does not hand off")
     break_rules(service)
-    service.processes["worker"].send(SIGSTOP)
+    service.processes["worker"].send_signal(SIGSTOP)
     service.query("UPDATE exports SET accepted_at = accepted_at - interval '10 minutes' WHERE state = 'executing'")
     service.query("UPDATE broker_submissions SET deadline_at = now() - interval '1 minute'")
     service.run("worker-2")
     service.wait_for_handoffs()
     (service.folder / "open").touch()
-    service.processes["worker"].send(SIGCONT)
+    service.processes["worker"].send_signal(SIGCONT)
 
 
 def break_rules(service: Service) -> None:

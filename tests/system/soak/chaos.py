@@ -150,7 +150,7 @@ class Chaos:
 
     def _kill_program(self, program: Program) -> tuple[str, Repair]:
         assert program.child is not None
-        program.child.send(SIGKILL)
+        program.child.send_signal(SIGKILL)
         return f"kill -9 {program.name}", _repair_nothing
 
     def _kill_worker(self) -> tuple[str, Repair]:
@@ -183,8 +183,8 @@ class Chaos:
         program = self._program(WORKER, DELIVERIES, *SPARED[:1])
         assert program.child is not None
         child = program.child
-        child.send(SIGSTOP)
-        return f"SIGSTOP {program.name}", lambda: child.send(SIGCONT)
+        child.send_signal(SIGSTOP)
+        return f"SIGSTOP {program.name}", lambda: child.send_signal(SIGCONT)
 
     def _terminate(self) -> tuple[str, Repair]:
         programs = [self.site.programs[name] for name in (WORKER, POOL, DELIVERIES)]

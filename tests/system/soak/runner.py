@@ -19,12 +19,13 @@ from pipeline.ops.migrations.runner import upgrade_database
 from pipeline.simulation.judge import Violation
 from tests.conftest import Stack
 from tests.interfaces.contracts.sent import check_notifications
+from tests.support.fork_server import start_fork_server
 from tests.support.ports import LOOPBACK, free_port
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis
 from tests.system.acceptance.programs import read_procfile
 from tests.system.faults.case import PERSONAL
 from tests.system.faults.client import Client
-from tests.system.faults.fork_server import start_fork_server
+from tests.system.faults.fork_server import ENGINE
 from tests.system.faults.history import violations
 from tests.system.faults.records import History
 from tests.system.faults.site import START_SECONDS, Program, Site, answers
@@ -178,6 +179,7 @@ def _site(end: ExitStack, folder: Path, seed: int, shift: Path) -> Site:
     migrated.dispose()
     site = Site(stack, folder, parent, message_broker=message_broker, database=database, **LONG_LEASE)
     end.callback(site.close)
+    del site.environment[ENGINE]  # as in production
     port = free_port()
     command = f"{read_procfile()['web']} --port {port}"
     site.programs[SPARED[1]] = Program(site, SPARED[1], command)
