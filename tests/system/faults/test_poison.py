@@ -29,6 +29,7 @@ from pipeline.workflow.interventions import retry_export
 from tests.conftest import SERVERS, Stack
 from tests.interfaces.contracts.sent import check_notifications
 from tests.support import factories
+from tests.support.fork_server import ForkServer
 from tests.support.servers import poll
 from tests.system.acceptance.programs import Program
 from tests.system.faults import poison, poisoned_engine
@@ -77,17 +78,14 @@ def runtime(stack: Stack) -> Iterator[Runtime]:
     runtime.close()
 
 
-def workers(stack: Stack, folder: Path, *, takes_poison: bool, **settings: str) -> list[Program]:
+def workers(stack: Stack, folder: Path, parent: ForkServer, *, takes_poison: bool, **settings: str) -> list[Program]:
     """Return the programs that run steps: two workers, or the embedded service."""
     environment = {**stack.environment, **FAST_SETTINGS, **settings}
+    exports = f"python -m {poison.__name__}" if takes_poison else "exports"
     if stack.embedded:
-        module = poison.__name__ if takes_poison else "pipeline.interfaces.cli.main"
-        command = f'{sys.executable} -c "from pipeline.interfaces.cli.main import main; import {module}; main()" serve --port 0'
-        return [Program("serve", command, environment, folder)]
-    command = f"exports worker -Q {','.join(queues.TASK_QUEUES)}"
-    if takes_poison:
-        command = command.replace("exports", f"{sys.executable} -m {poison.__name__}", 1)
-    return [Program(f"worker-{number}", command, environment, folder) for number in (1, 2)]
+        return [Program("serve", f"{exports} serve --port 0", environment, folder, parent)]
+    command = f"{exports} worker -Q {','.join(queues.TASK_QUEUES)}"
+    return [Program(f"worker-{number}", command, environment, folder, parent) for number in (1, 2)]
 
 
 @contextmanager
@@ -150,9 +148,9 @@ def are_at_rest(runtime: Runtime, exports: Sequence[str]) -> bool:
     indirect=True,
 )
 def test_poison_is_quarantined_after_five_attempts_and_others_complete(
-    stack: Stack, runtime: Runtime, tmp_path: Path, record_property: Callable[[str, object], None]
+    stack: Stack, runtime: Runtime, parent: ForkServer, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
-    programs = workers(stack, tmp_path, takes_poison=True)
+    programs = workers(stack, tmp_path, parent, takes_poison=True)
     with supervise(programs) as ended:
         # The embedded service has one worker, and every death restarts all of it: two kinds are enough load.
         kinds = (poison.RAISES, poison.DIES) if stack.embedded else (*REASONS,)
@@ -186,7 +184,7 @@ def test_poison_is_quarantined_after_five_attempts_and_others_complete(
         aside = workflow_queries.list_exports(session, factories.ACCOUNT, wanted, cursor=None, limit=50).items
     assert {each.export_id for each in aside} == set(poisoned)
 
-    with supervise(workers(stack, tmp_path, takes_poison=False)):  # the cause is repaired
+    with supervise(workers(stack, tmp_path, parent, takes_poison=False)):  # the cause is repaired
         for export_id in poisoned:
             retry_export(runtime, factories.ACCOUNT, export_id, CALLER.actor)
         poll(lambda: are_at_rest(runtime, [*poisoned]), SECONDS, "the retried exports did not complete")
@@ -203,9 +201,11 @@ def test_poison_is_quarantined_after_five_attempts_and_others_complete(
 @mark_own_stack("F28")
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("stack", ["sqlite-memory"], indirect=True)
-def test_hanging_worker_ends_itself_and_its_plan_is_quarantined(stack: Stack, runtime: Runtime, tmp_path: Path) -> None:
+def test_hanging_worker_ends_itself_and_its_plan_is_quarantined(
+    stack: Stack, runtime: Runtime, parent: ForkServer, tmp_path: Path
+) -> None:
     haste = {"EXPORTS_STEP_TIMEOUT_SECONDS": "10", "EXPORTS_STEP_MAX_ATTEMPTS": "3", "EXPORTS_LEASE_SECONDS": "3"}
-    programs = workers(stack, tmp_path, takes_poison=True, **haste)
+    programs = workers(stack, tmp_path, parent, takes_poison=True, **haste)
     with supervise(programs) as ended:
         export_id, sound = submit_plan(runtime, poison.HANGS), submit_plan(runtime, "A1")
         poll(lambda: are_at_rest(runtime, [export_id, sound]), SECONDS, "exports are still pending")
