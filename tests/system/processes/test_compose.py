@@ -25,7 +25,7 @@ from tests.conftest import OwnServer, skip_or_fail
 from tests.support.compose import DEPLOY, PROCESSES, ROOT, SECRETS, read_services, read_stages, read_variables
 from tests.support.mail_server import MailServer
 from tests.support.on_day import clock_environment
-from tests.support.ports import LOOPBACK, free_port
+from tests.support.ports import LOOPBACK, accepts, free_port
 from tests.support.servers import PostgreSQL, RabbitMQ, Redis, poll
 
 pytestmark = pytest.mark.servers
@@ -266,6 +266,8 @@ def topology(
             assert not started.is_healthy(name)
             started.start_service(name)
         for name in PROCESSES:
+            # Each look by the container's own check starts a Python.
+            poll(lambda name=name: accepts(started.port(name)), SECONDS, f"{name} did not start\n{started.log(name)}")  # type: ignore[misc]
             poll(lambda name=name: started.is_healthy(name), SECONDS, f"{name} is not healthy")  # type: ignore[misc]
         yield started, mail
 
