@@ -108,8 +108,10 @@ def test_deliveries_process_stops_while_partners_hang(site: Site, case: OpenCase
     with case() as one:
         one.partner_stub.hold_seconds = 600
         site["steps"].start(**LONG_LEASE)
-        site["deliveries"].start(**LONG_LEASE)
         exports = [one.accepted(one.client.plan(packages=3)) for _ in range(3)]
+        # Its first attempts begin together: after a timeout it sends to one partner at a time.
+        site.wait_until(lambda: one.list_event_types().count("HANDED_OFF") == 3, 300, "the exports are not handed off")
+        site["deliveries"].start(**LONG_LEASE)
         site.wait_until(
             lambda: len({row["partner_id"] for row in list_under_way(one)}) >= 2, 300, "no partner is being waited for"
         )
