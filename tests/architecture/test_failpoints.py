@@ -1,6 +1,7 @@
 """Failpoints: one before, in and after every important action. The product only calls them."""
 
 import ast
+import re
 import timeit
 from collections import Counter
 from collections.abc import Iterator
@@ -9,7 +10,8 @@ from typing import Final
 
 from pipeline.core.failpoints import failpoint, hooks
 from pipeline.workflow.steps import STEPS
-from tests.system.faults.points import MOMENTS, POINTS, ROOT, SOURCE_FOLDERS, find_points
+from tests.architecture.sources import SOURCE_FOLDERS, list_nodes, list_sources, name_of, read_source
+from tests.system.faults.points import MOMENTS, POINTS, find_points
 
 CALL: Final = "pipeline.core.failpoints.failpoint"
 
@@ -26,9 +28,9 @@ def test_every_failpoint_has_a_crash_test() -> None:
 def test_product_uses_only_the_failpoint_call() -> None:
     """No product code sets a hook or imports a test."""
     odd = [
-        (path.relative_to(ROOT).as_posix(), name)
-        for folder in SOURCE_FOLDERS
-        for path in (ROOT / folder).rglob("*.py")
+        (name_of(path), name)
+        for path in list_sources(*SOURCE_FOLDERS)
+        if re.search(r"import.*(tests|pytest|failpoints)|from .*(tests|pytest|failpoints)", read_source(path))
         for name in list_imports(path)
         if name.split(".")[0] in {"tests", "pytest"} or ("failpoints" in name and name != CALL)
     ]
@@ -37,7 +39,7 @@ def test_product_uses_only_the_failpoint_call() -> None:
 
 def list_imports(path: Path) -> Iterator[str]:
     """Yield the dotted names that a file imports."""
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in list_nodes(path):
         if isinstance(node, ast.Import | ast.ImportFrom):
             prefix = f"{node.module}." if isinstance(node, ast.ImportFrom) else ""
             yield from (prefix + each.name for each in node.names)

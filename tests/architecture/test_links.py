@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).resolve().parents[2]
+from tests.architecture.sources import ROOT
+
 PAGES = sorted(
     path
     for folder in ("", "docs", "docs/*", "config/rules", "examples", "examples/*", "clients/*", "tests/system/*")

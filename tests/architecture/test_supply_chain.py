@@ -2,12 +2,12 @@
 
 import re
 import tomllib
-from pathlib import Path
+from functools import cache
 from typing import Any, Final
 
 import pytest
 
-ROOT: Final = Path(__file__).resolve().parents[2]
+from tests.architecture.sources import ROOT
 
 #: package -> the first version without the hole, and the hole.
 FIXED_IN: Final = {
@@ -28,6 +28,7 @@ FIXED_IN: Final = {
 }
 
 
+@cache
 def read_locked() -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = tomllib.loads((ROOT / "uv.lock").read_text())["package"]
     assert len(found) > 50

@@ -4,7 +4,6 @@ import shlex
 from collections.abc import Mapping
 from enum import StrEnum
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -24,7 +23,6 @@ from pipeline.workflow.steps import STEPS, STEPS_BY_NAME
 from tests.interfaces.cli.test_cli_machine import list_commands
 from tests.system.acceptance.programs import read_procfile
 
-ROOT = Path(__file__).resolve().parents[2]
 BROKER_URLS = ("memory://", "redis://127.0.0.1:1/0", "amqp://127.0.0.1:1//")
 
 
