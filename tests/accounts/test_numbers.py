@@ -17,6 +17,7 @@ from pipeline.exports.packages import package_number, record_packages
 from pipeline.exports.sscc import issue_sscc
 from pipeline.exports.step_context import StepContext
 from tests.exports.accepted import accept, open_account
+from tests.support import stored
 from tests.support.factories import ACCOUNT, plan
 
 PREFIX = "0614141"
@@ -68,8 +69,7 @@ def test_skipped_counts_include_what_blocks_may_have_had(runtime: Runtime) -> No
         ["CP-000001", package_number(package)],
         [issue_sscc(PREFIX, each) for each in (1, 2, serial, serial + 1)],
     )
-    with runtime.db.read() as session:
-        assert session.get_one(Account, "acc_other").packages_numbered == 0
+    assert stored.get(runtime, Account, "acc_other").packages_numbered == 0
 
 
 @pytest.mark.parametrize(("above", "above_sscc"), [("CP-000202", "006141410000003013"), ("202", "301")])

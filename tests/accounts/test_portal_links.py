@@ -16,7 +16,7 @@ from pipeline.core.errors import InsufficientRole, InvalidState, NotFound
 from pipeline.core.runtime import Runtime
 from pipeline.exports.audit_trail import list_acts
 from tests.deliveries.support import exports
-from tests.support import factories
+from tests.support import factories, stored
 
 PARTNER = "wh_portal"
 
@@ -40,8 +40,7 @@ def test_url_carries_the_token_in_its_fragment_and_only_the_hash_is_stored(regis
     created = create(registered)
     token = token_of(created)
     assert created.url == f"{registered.settings.public_url}/portal/open#{token}"
-    with registered.db.read() as session:
-        row = session.scalars(select(PortalLink)).one()
+    row = stored.one(registered, select(PortalLink))
     assert token.partition(".")[2] not in str(row.model_dump())
     assert row.expires_at - row.created_at == timedelta(days=7)
     (listed,) = portal_links.list_portal_links(registered, factories.ACCOUNT, PARTNER)

@@ -17,7 +17,7 @@ from pipeline.core.clock import utc_now
 from pipeline.core.errors import RateLimited, SignInFailed, ValidationFailed
 from pipeline.core.runtime import Runtime
 from pipeline.ops import audit
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.people import BROWSER, CLIENT, PASSWORD, add_person, age, find, read_actions, try_sign_in
 
 
@@ -167,8 +167,7 @@ def test_guessing_pauses_and_the_pause_ends(runtime: Runtime) -> None:
     assert refused.value.headers["Retry-After"] == "30"
     age(runtime, Guessing, locked_until=utc_now() - timedelta(seconds=1))
     find(runtime, try_sign_in(runtime, person))
-    with runtime.db.read() as session:
-        assert [row.failures for row in session.scalars(select(Guessing))] == [guessing.FREE_OF_PERSON]
+    assert [row.failures for row in stored.rows(runtime, select(Guessing))] == [guessing.FREE_OF_PERSON]
 
 
 def test_pauses_double_up_to_the_longest(runtime: Runtime) -> None:
@@ -177,8 +176,7 @@ def test_pauses_double_up_to_the_longest(runtime: Runtime) -> None:
     for _ in range(9):
         with runtime.db.write() as session:
             guessing.take_attempt(session, [counter])
-        with runtime.db.read() as session:
-            row = session.get_one(Guessing, "k")
+        row = stored.get(runtime, Guessing, "k")
         assert row.locked_until is not None
         pauses.append((row.locked_until - row.last_at).total_seconds())
         age(runtime, Guessing, locked_until=utc_now() - timedelta(seconds=1))

@@ -18,7 +18,7 @@ from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.deliveries.streams import sender, streams
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.http_endpoint import Endpoint, Script
 from tests.support.servers import poll
 from tests.system.faults.matrix import mark_own_stack
@@ -263,8 +263,9 @@ def test_hanging_partners_leave_half_of_the_threads_to_a_healthy_one(patient_run
     waiting = [
         each for n in range(THREADS) for each in hand_off_exports(patient_runtime, f"wh_unhealthy_{n}", hanging.url, 1)
     ]
-    with patient_runtime.db.write() as session:
-        session.execute(update(PartnerChannel).where(col(PartnerChannel.channel) == "webhook").values(failures=1))
+    stored.change(
+        patient_runtime, update(PartnerChannel).where(col(PartnerChannel.channel) == "webhook").values(failures=1)
+    )
     delivered = hand_off_exports(patient_runtime, "wh_alive", alive.url, 4)
     with ThreadPoolExecutor(THREADS) as workers:
         for export in [*waiting, *delivered]:

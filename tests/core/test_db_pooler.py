@@ -25,7 +25,7 @@ from pipeline.workflow.step_leases import claim_step
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS_BY_NAME
 from pipeline.workflow.sweeper import find_due
 from tests.conftest import OWNER, OwnServer
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.pooler import PgBouncer
 from tests.support.servers import PostgreSQL
 from tests.workflow.conftest import WorkflowHarness
@@ -187,8 +187,10 @@ def test_concurrent_claims_give_each_step_one_holder(pooled_workflow: WorkflowHa
 
 def test_concurrent_sweeps_find_stalled_step_once_and_amendment_works(pooled_workflow: WorkflowHarness) -> None:
     export_id = pooled_workflow.accept(factories.plan(units=3)).export_id
-    with pooled_workflow.runtime.db.write() as session:
-        session.execute(update(Step).where(col(Step.due_at).is_not(None)).values(due_at=pooled_workflow.clock()))
+    stored.change(
+        pooled_workflow.runtime,
+        update(Step).where(col(Step.due_at).is_not(None)).values(due_at=pooled_workflow.clock()),
+    )
     found: list[tuple[str, int, str | None]] = []
     run_together(lambda _: found.extend((w.export_id, w.unit_no, w.step) for w in find_due(pooled_workflow.runtime)))
     assert sorted(found) == [(export_id, unit_no, "record_packages") for unit_no in (1, 2, 3)]

@@ -12,6 +12,7 @@ from config.settings import Settings
 from pipeline.core import heartbeats
 from pipeline.core.db import database_now, table
 from pipeline.core.runtime import Runtime, open_runtime
+from tests.support import stored
 
 pytestmark = pytest.mark.databases
 
@@ -24,8 +25,7 @@ def runtime(database_url: str, tmp_path: Path) -> Iterator[Runtime]:
 
 
 def make_older(runtime: Runtime, seconds: float) -> None:
-    with runtime.db.write() as session:
-        session.execute(update(table(heartbeats.Heartbeat)).values(arrived_at=database_now(-seconds)))
+    stored.change(runtime, update(table(heartbeats.Heartbeat)).values(arrived_at=database_now(-seconds)))
 
 
 def test_turn_is_free_again_only_after_its_seconds(runtime: Runtime) -> None:

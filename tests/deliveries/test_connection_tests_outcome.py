@@ -25,7 +25,7 @@ from pipeline.simulation.partners.http import ReceivedRequest, WebhookReceiver
 from pipeline.workflow import partner_checks
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.mail_server import MailServer
 from tests.support.ports import LOOPBACK
 from tests.support.sftp_server import SftpServer
@@ -234,8 +234,7 @@ def test_each_test_is_stored_and_the_partner_shows_the_newest(runtime: Runtime, 
     first = run_test(runtime)
     set_channels(runtime)
     second = run_test(runtime)
-    with runtime.db.read() as session:
-        rows = session.scalars(select(ConnectionTest).order_by(col(ConnectionTest.id))).all()
+    rows = stored.rows(runtime, select(ConnectionTest).order_by(col(ConnectionTest.id)))
     assert [(row.id, row.passed) for row in rows] == [(first.id, False), (second.id, True)]
     view = partners.get_partner(runtime, factories.ACCOUNT, NAME)
     assert view.last_test is not None

@@ -25,7 +25,7 @@ from pipeline.exports.states import DeliveryState
 from tests.customs.transport_cases import canadian_export, trip
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.query_counter import record_statements
 
 FORBIDDEN = (
@@ -46,12 +46,12 @@ FORBIDDEN = (
 
 
 def read_message_data(runtime: Runtime, export_id: str, event_type: MessageType) -> list[Any]:
-    with runtime.db.read() as session:
-        rows = session.exec(
-            select(Notification)
-            .where(col(Notification.export_id) == export_id, col(Notification.event_type) == event_type.value)
-            .order_by(col(Notification.position))
-        ).all()
+    rows = stored.rows(
+        runtime,
+        select(Notification)
+        .where(col(Notification.export_id) == export_id, col(Notification.event_type) == event_type.value)
+        .order_by(col(Notification.position)),
+    )
     return [json.loads(row.data) for row in rows]
 
 
@@ -75,8 +75,7 @@ def test_handoff_enqueues_messages_for_broker_packages_and_operator(runtime: Run
         ("operator", factories.OPERATOR, "queue", DeliveryState.WAITING),
     ]
     assert exports.read_event_types(runtime, export.export_id) == ["HANDED_OFF"]
-    with runtime.db.read() as session:
-        submission = session.exec(select(BrokerSubmission)).one()
+    submission = stored.one(runtime, select(BrokerSubmission))
     assert (submission.path, submission.channel, submission.state) == ("byob", "queue", "pending")
     assert submission.subject == f"Export {factories.BATCH}: invoices A-00001, A-00002"
 
@@ -108,9 +107,8 @@ def test_messages_have_truck_and_export_side_without_personal_data(runtime: Runt
     truck = {"tripNumber": "DEMO261126A", "licensePlate": "DEMO 100", "trailerNumbers": ["DT53001"]}
     assert [message["truck"] for message in recorded] == [truck] * 2
     assert not {key for message in recorded for key in keys(message) if any(word in key for word in FORBIDDEN)}
-    with runtime.db.read() as session:
-        stored = "".join(row.data for row in session.exec(select(Notification)))
-    assert not [word for word in ("1961-02-03", "DEMO41999") if word in stored]
+    written = "".join(row.data for row in stored.rows(runtime, select(Notification)))
+    assert not [word for word in ("1961-02-03", "DEMO41999") if word in written]
 
 
 def test_messages_without_trip_have_no_member_for_it(runtime: Runtime) -> None:
@@ -318,14 +316,12 @@ def test_profile_with_unknown_field_fails_the_step_and_writes_nothing(runtime: R
         session.get_one(Partner, (factories.ACCOUNT, factories.BROKER)).profile = gone
     with pytest.raises(StepFailed, match=f"the profile of {factories.BROKER} does not fit: /profile/columns/0/field"):
         handoff.prepare_handoff(runtime, made.context)
-    with runtime.db.read() as session:
-        assert session.exec(select(BrokerSubmission)).all() == []
+    assert stored.rows(runtime, select(BrokerSubmission)) == []
 
 
 def test_partners_secret_is_encrypted_in_the_database(runtime: Runtime) -> None:
     made = exports.register(runtime, "br_hook", "customs_broker")
-    with runtime.db.read() as session:
-        kept = session.exec(select(PartnerSecret.sealed).where(col(PartnerSecret.partner_id) == "br_hook")).one()
+    kept = stored.one(runtime, select(PartnerSecret.sealed).where(col(PartnerSecret.partner_id) == "br_hook"))
     assert made.secret.startswith("whsec_")
     assert made.secret not in kept
     assert made.secret.removeprefix("whsec_") not in kept

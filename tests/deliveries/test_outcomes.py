@@ -18,7 +18,7 @@ from pipeline.exports.states import NEEDS_PERSON, DeliveryState, ExportState, Ou
 from pipeline.workflow import queries, read_model
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.query_counter import record_plans, record_statements
 
 LATE = datetime(2026, 11, 24, 16, 0, tzinfo=UTC)
@@ -288,6 +288,5 @@ def test_outcome_of_a_removed_dead_letter_is_that_of_the_handoff(runtime: Runtim
     export_id = hand_off(runtime)
     shape(runtime, export_id, status=SubmissionState.FILED, dead="warehouse")
     assert read_outcome(runtime, export_id) is Outcome.UNDELIVERABLE
-    with runtime.db.write() as session:
-        session.execute(delete(Delivery).where(col(Delivery.state) == DeliveryState.DEAD.value))
+    stored.change(runtime, delete(Delivery).where(col(Delivery.state) == DeliveryState.DEAD.value))
     assert read_outcome(runtime, export_id) is Outcome.FILED

@@ -19,7 +19,7 @@ from pipeline.deliveries.polling import Poll, PollResult
 from pipeline.deliveries.streams import sender
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.http_endpoint import Endpoint, Script
 from tests.support.own_logs import capture_own_logs
 
@@ -48,13 +48,11 @@ def hand_over(runtime: Runtime, *, test: bool = False) -> BrokerSubmission:
 
 
 def read_submission(runtime: Runtime) -> BrokerSubmission:
-    with runtime.db.read() as session:
-        return session.exec(select(BrokerSubmission)).one()
+    return stored.one(runtime, select(BrokerSubmission))
 
 
 def list_recorded(runtime: Runtime) -> list[str]:
-    with runtime.db.read() as session:
-        return list(session.exec(select(Acknowledgement.id).order_by(col(Acknowledgement.id))).all())
+    return list(stored.rows(runtime, select(Acknowledgement.id).order_by(col(Acknowledgement.id))))
 
 
 def test_endpoint_is_polled_by_its_handoff_id_and_each_answer_counts_once(
@@ -110,8 +108,7 @@ def test_fetched_answer_says_what_the_plan_lacks(make_runtime: OpenRuntime, endp
         counted = [polling.poll_endpoint(runtime, sent.id) for _ in range(3)]
     assert [(each.recorded, each.repeated, each.refused) for each in counted] == [(1, 0, 0), (1, 0, 1), (0, 1, 1)]
     assert [each["reason"].split(";")[0] for each in logs] == ["the answer n-1 was recorded with another status"] * 2
-    with runtime.db.read() as session:
-        (field,) = session.get_one(Acknowledgement, (sent.id, "n-2")).fields
+    (field,) = stored.get(runtime, Acknowledgement, (sent.id, "n-2")).fields
     assert field == {"pointer": "/units/9/lines/0", "message": "m" * 970 + " (The plan has no such place.)"}
 
 
@@ -147,8 +144,7 @@ def test_endpoint_is_polled_less_often_after_the_first_answer(
     clock.pass_seconds(10)
     assert polling.take_due_polls(runtime) == asked
     assert polling.take_due_polls(runtime) == []
-    with runtime.db.write() as session:
-        session.execute(update(BrokerSubmission).values(state="accepted"))
+    stored.change(runtime, update(BrokerSubmission).values(state="accepted"))
     clock.pass_seconds(599)
     assert polling.take_due_polls(runtime) == []
     clock.pass_seconds(1)

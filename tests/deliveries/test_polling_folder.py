@@ -28,7 +28,7 @@ from pipeline.exports.models import Artifact
 from pipeline.workflow import dispatch
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.own_logs import capture_own_logs
 from tests.support.sftp_server import PASSWORD, SftpServer
 
@@ -55,21 +55,20 @@ def runtime(make_runtime: OpenRuntime, server: SftpServer) -> Runtime:
 def hand_over(runtime: Runtime) -> BrokerSubmission:
     """Hand off an export and return its submission."""
     export = exports.prepare_export(runtime)
-    with runtime.db.write() as session:
-        session.execute(update(Artifact).values(sha256=runtime.store.put(b"doc")))
+    stored.change(runtime, update(Artifact).values(sha256=runtime.store.put(b"doc")))
     exports.hand_off(runtime, export)
     sender.notify_audience(runtime, export.context, outbox.BROKER)
     return read_submission(runtime)
 
 
 def read_submission(runtime: Runtime) -> BrokerSubmission:
-    with runtime.db.read() as session:
-        return session.exec(select(BrokerSubmission)).one()
+    return stored.one(runtime, select(BrokerSubmission))
 
 
 def list_answers(runtime: Runtime) -> list[tuple[str, str]]:
-    with runtime.db.read() as session:
-        return [(row.id, row.status) for row in session.exec(select(Acknowledgement).order_by(col(Acknowledgement.id)))]
+    return [
+        (row.id, row.status) for row in stored.rows(runtime, select(Acknowledgement).order_by(col(Acknowledgement.id)))
+    ]
 
 
 def build_answer(submission_id: str, status: str = "accepted", number: int = 1, **more: Any) -> bytes:
@@ -99,8 +98,7 @@ def test_handoff_is_uploaded_with_documents_and_its_answer_is_recorded(runtime: 
     assert read_inbox(runtime) == polling.PollResult(recorded=1)
     assert read_submission(runtime).state == "filed"
     assert list_inbox(server) == {"done/a1.json": build_answer(sent.id, "filed", entryNumber="ABC-1234567-8")}
-    with runtime.db.read() as session:
-        event = session.exec(select(Event).where(col(Event.type) == "BROKER_ACKNOWLEDGED")).one()
+    event = stored.one(runtime, select(Event).where(col(Event.type) == "BROKER_ACKNOWLEDGED"))
     assert (event.actor, event.data["entryNumber"]) == (f"partner:{factories.BROKER}", "ABC-1234567-8")
 
 
@@ -128,8 +126,7 @@ def test_rejection_file_names_its_fields(runtime: Runtime, server: SftpServer) -
     fields = [{"pointer": "/units/0/lines/0/htsCode", "message": "The code has expired."}]
     write_inbox_file(server, "a.json", build_answer(hand_over(runtime).id, "rejected", fields=fields))
     read_inbox(runtime)
-    with runtime.db.read() as session:
-        assert session.exec(select(Acknowledgement)).one().fields == fields
+    assert stored.one(runtime, select(Acknowledgement)).fields == fields
     assert read_submission(runtime).state == "rejected"
 
 
@@ -344,8 +341,7 @@ def test_partner_is_polled_only_with_open_submissions_at_the_set_interval(runtim
 @pytest.mark.parametrize(("state", "asked"), [("accepted", True), ("filed", True), ("held", True), ("released", False)])
 def test_partner_is_polled_until_release(runtime: Runtime, state: str, *, asked: bool) -> None:
     hand_over(runtime)
-    with runtime.db.write() as session:
-        session.execute(update(BrokerSubmission).values(state=state))
+    stored.change(runtime, update(BrokerSubmission).values(state=state))
     assert polling.take_due_polls(runtime) == [FOLDER] * asked
 
 
@@ -358,11 +354,9 @@ def test_submission_without_change_for_a_month_is_not_polled(runtime: Runtime, c
 def test_paused_partner_or_open_breaker_is_not_polled(runtime: Runtime, server: SftpServer) -> None:
     sent = hand_over(runtime)
     write_inbox_file(server, "a.json", build_answer(sent.id))
-    with runtime.db.write() as session:
-        session.execute(update(PartnerChannel).values(open_until=database_now(30)))
+    stored.change(runtime, update(PartnerChannel).values(open_until=database_now(30)))
     assert polling.take_due_polls(runtime) == []
-    with runtime.db.write() as session:
-        session.execute(update(PartnerChannel).values(open_until=None))
+    stored.change(runtime, update(PartnerChannel).values(open_until=None))
     partners.pause_partner(runtime, factories.ACCOUNT, factories.BROKER)
     assert polling.take_due_polls(runtime) == []
     assert read_inbox(runtime) == polling.PollResult()

@@ -16,7 +16,7 @@ from pipeline.deliveries import portal
 from pipeline.deliveries.models import BrokerSubmission, Delivery
 from pipeline.exports.states import DeliveryState
 from tests.deliveries.support import exports
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.people import read_now
 from tests.support.query_counter import record_plans
 from tests.workflow.conftest import WorkflowHarness
@@ -45,12 +45,12 @@ def hand_off(runtime: Runtime, batch: str, *, test: bool = False) -> str:
 
 
 def set_state(runtime: Runtime, export_id: str, partner_id: str, state: DeliveryState) -> None:
-    with runtime.db.write() as session:
-        session.execute(
-            update(Delivery)
-            .where(col(Delivery.subject_id) == export_id, col(Delivery.partner_id) == partner_id)
-            .values({"state": state.value})
-        )
+    stored.change(
+        runtime,
+        update(Delivery)
+        .where(col(Delivery.subject_id) == export_id, col(Delivery.partner_id) == partner_id)
+        .values({"state": state.value}),
+    )
 
 
 def listed(runtime: Runtime, visitor: PortalVisitor, state: DeliveryState | None = None, limit: int = 50) -> list[str]:
@@ -212,8 +212,7 @@ def test_handoffs_with_an_answer_due_are_paged_the_earliest_deadline_first(runti
     second = portal.list_handoffs(runtime_on_both, BROKER, after=first.next_cursor, limit=2, due=True)
     assert [each.batch_id for each in (*first.items, *second.items)] == ["b1", "b2", "b0"]
     assert second.next_cursor is None
-    with runtime_on_both.db.write() as session:
-        session.execute(update(BrokerSubmission).values(deadline_at=None))
+    stored.change(runtime_on_both, update(BrokerSubmission).values(deadline_at=None))
     assert portal.count_due_handoffs(runtime_on_both, BROKER) == 0
     again = portal.list_handoffs(runtime_on_both, BROKER, after=first.next_cursor, limit=2, due=True)
     assert again.items == []

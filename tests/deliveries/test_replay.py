@@ -20,7 +20,7 @@ from pipeline.exports.event_models import Event
 from pipeline.exports.models import Export
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.http_endpoint import Endpoint, Script
 from tests.support.query_counter import record_statements
 
@@ -108,8 +108,7 @@ def test_failing_recipient_does_not_resend_to_others(make_runtime: OpenRuntime, 
 
 
 def read_submission(runtime: Runtime) -> str:
-    with runtime.db.read() as session:
-        return session.exec(select(BrokerSubmission.state)).one()
+    return stored.one(runtime, select(BrokerSubmission.state))
 
 
 def test_replay_skips_pending_and_cancelled(make_runtime: OpenRuntime, endpoint: Start) -> None:
@@ -138,8 +137,7 @@ def test_replay_span_uses_delivery_time_or_enqueue_time_of_dead(
 
     def found(partner_id: str, **span: Any) -> list[str]:
         _, streams = replay_to(runtime, partner_id, **span)
-        with runtime.db.write() as session:
-            session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(state="delivered"))
+        stored.change(runtime, update(Delivery).where(col(Delivery.state) == "pending").values(state="delivered"))
         return [stream.subject_id for stream in streams]
 
     after = began + timedelta(seconds=601)

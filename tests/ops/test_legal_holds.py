@@ -1,6 +1,5 @@
 """A legal hold keeps a whole batch or account, whatever its age, and its record is kept."""
 
-from collections.abc import Callable
 from datetime import date
 
 import pytest
@@ -18,9 +17,8 @@ __all__ = ["today"]
 
 
 def test_hold_on_one_revision_keeps_all_revisions_and_plans_of_its_batch(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str
+    workflow: WorkflowHarness, database_url: str
 ) -> None:
-    workflow = make_workflow(database_url)
     first, other = execute_export(workflow, plan("one")), execute_export(workflow, plan("two"))
     changed = plan("one", arrival="2026-11-27T18:00:00Z")
     request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one", "plan": changed})

@@ -150,38 +150,38 @@ def test_rebuild_with_unreadable_attempt_refuses_only_its_export(workflow: Workf
     assert (one.export_id, "at of attempt 1 of" in one.refusal, other != export_id) == (export_id, True, True)
 
 
-def test_rebuild_with_event_of_newer_version_refuses_only_its_export(workflow_on_both: WorkflowHarness) -> None:
-    export_id, other = (
-        execute_export(workflow_on_both),
-        execute_export(workflow_on_both, factories.plan(batch="batch_2")),
-    )
-    seq = len(workflow_on_both.events(export_id)) + 1
-    with workflow_on_both.runtime.db.read() as session:
+def test_rebuild_with_event_of_newer_version_refuses_only_its_export(
+    workflow: WorkflowHarness, database_url: str
+) -> None:
+    export_id, other = (execute_export(workflow), execute_export(workflow, factories.plan(batch="batch_2")))
+    seq = len(workflow.events(export_id)) + 1
+    with workflow.runtime.db.read() as session:
         last = session.scalars(select(Event.hash).where(Event.export_id == export_id, Event.seq == seq - 1)).one()
         at = session.scalars(sa.select(sa.func.max(col(Event.at)))).one()
     (row,) = chain_events(export_id, seq, "somebody", at, [NewEvent(EventType.STEP_RETRIED)], last)
     row["type"] = "EXPORT_BLESSED"
     row["hash"] = hash_event(row)
-    with workflow_on_both.runtime.db.write() as session:
-        session.execute(sa.insert(Event).values(**row))
-        session.execute(sa.update(Export).where(col(Export.id) == export_id).values(next_seq=seq + 1))
-        session.execute(sa.update(ExportPackage).where(col(ExportPackage.export_id) == other).values(type="PLT"))
-    found = {one.export_id: one for one in service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged}
+    workflow.change(
+        sa.insert(Event).values(**row),
+        sa.update(Export).where(col(Export.id) == export_id).values(next_seq=seq + 1),
+        sa.update(ExportPackage).where(col(ExportPackage.export_id) == other).values(type="PLT"),
+    )
+    found = {one.export_id: one for one in service.rebuild_exports(workflow.runtime, apply=True).damaged}
     refused = found.pop(export_id).refusal
     assert refused is not None
     assert "EXPORT_BLESSED, which this version does not know" in refused
-    assert audit.verify_chains(workflow_on_both.runtime).intact
+    assert audit.verify_chains(workflow.runtime).intact
     left = found.pop(other).after_restore
     assert left is not None
     assert (left.intact, found) == (True, {})
 
 
-def test_rebuild_reports_columns_that_only_a_backup_has(workflow_on_both: WorkflowHarness) -> None:
-    export_id = run_answered_export(workflow_on_both)
-    with open_unguarded(workflow_on_both.runtime.db) as connection:
+def test_rebuild_reports_columns_that_only_a_backup_has(workflow: WorkflowHarness, database_url: str) -> None:
+    export_id = run_answered_export(workflow)
+    with open_unguarded(workflow.runtime.db) as connection:
         connection.execute(sa.update(table(PlanSnapshot)).values(document="garbage"))
         connection.execute(sa.delete(table(Export)))
-    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
     wanting = next(d for d in one.differences if d.table == "exports")
     assert (one.export_id, wanting.kind, wanting.restorable) == (export_id, "missing", False)
     assert "not its broker_id, warehouse_id" in wanting.message

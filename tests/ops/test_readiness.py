@@ -1,7 +1,6 @@
 """Ready means that due work makes progress: a stalled part is reported within a minute, a waiting one is not."""
 
 import re
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime
 from itertools import product
@@ -97,9 +96,10 @@ def hand_off(workflow: WorkflowHarness) -> str:
 def make_pending_for_warehouse(workflow: WorkflowHarness) -> str:
     """Return an export whose steps are done, with pending deliveries only to the warehouse."""
     export_id = hand_off(workflow)
-    with workflow.runtime.db.write() as session:
-        session.execute(update(Step).where(col(Step.name).in_(NOTIFY_STEPS)).values(state="done", due_at=None))
-        session.execute(update(Delivery).where(col(Delivery.partner_id) == factories.BROKER).values(state="cancelled"))
+    workflow.change(
+        update(Step).where(col(Step.name).in_(NOTIFY_STEPS)).values(state="done", due_at=None),
+        update(Delivery).where(col(Delivery.partner_id) == factories.BROKER).values(state="cancelled"),
+    )
     return export_id
 
 
@@ -112,9 +112,8 @@ def make_pending_for_hour(workflow: WorkflowHarness) -> None:
             session.execute(update(model).where(col(model.due_at).is_not(None)).values(due_at=database_now(-3600)))
 
 
-def test_progress_checks_use_indexes(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> None:
+def test_progress_checks_use_indexes(workflow: WorkflowHarness, database_url: str) -> None:
     """Anyone who reaches the port can ask this, while much work waits, of tables that grow for years."""
-    workflow = make_workflow(database_url)
     make_pending_for_hour(workflow)
     with record_plans(workflow.runtime.db) as plans:
         list_failing_parts(workflow)
@@ -122,8 +121,7 @@ def test_progress_checks_use_indexes(make_workflow: Callable[[str], WorkflowHarn
     assert searches(plans, "ix_attempts_at", "at >"), plans
 
 
-def test_check_parts_reads_only_due_rows(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> None:
-    workflow = make_workflow(database_url)
+def test_check_parts_reads_only_due_rows(workflow: WorkflowHarness, database_url: str) -> None:
     make_pending_for_hour(workflow)
     with record_plans(workflow.runtime.db) as plans:
         assert "sweep" in list_failing_parts(workflow)
@@ -137,14 +135,14 @@ def test_check_parts_reads_only_due_rows(make_workflow: Callable[[str], Workflow
 
 @pytest.mark.parametrize("database_url", [pytest.param("postgresql", marks=SERVERS)], indirect=True)
 def test_first_steps_of_queued_exports_are_not_read_for_later_steps(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str
+    workflow: WorkflowHarness, database_url: str
 ) -> None:
-    workflow = make_workflow(database_url)
     workflow.accept()
-    with workflow.runtime.db.write() as session:
-        session.execute(text(_QUEUE_FIRST_STEPS))
-        session.execute(update(Step).where(col(Step.due_at).is_not(None)).values(due_at=database_now(-3600)))
-        session.execute(text("ANALYZE steps"))
+    workflow.change(
+        text(_QUEUE_FIRST_STEPS),
+        update(Step).where(col(Step.due_at).is_not(None)).values(due_at=database_now(-3600)),
+        text("ANALYZE steps"),
+    )
     with record_plans(workflow.runtime.db) as plans:
         assert "steps" in list_failing_parts(workflow)
     assert searches(plans, "ix_steps_due_later", "due_at <="), plans
@@ -207,8 +205,7 @@ def test_large_unit_that_takes_longer_than_a_minute_is_progress(workflow: Workfl
 
 def test_stalled_notify_steps_are_reported_while_documents_are_rendered(workflow: WorkflowHarness) -> None:
     hand_off(workflow)
-    with workflow.runtime.db.write() as session:
-        session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=None))
+    workflow.change(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=None))
     sweep_for(workflow, STALLED_AFTER + 12)
     other = workflow.accept(factories.plan(batch="batch_2")).export_id
     for name in ("record_packages", "render_documents"):
@@ -239,8 +236,7 @@ def test_deliveries_to_paused_partner_are_not_stalled(workflow: WorkflowHarness)
         partners.pause_partner(workflow.runtime, factories.ACCOUNT, partner_id)
     for name in ("notify_broker", "notify_warehouse", "notify_operator"):
         workflow.step(export_id, 0, name)
-    with workflow.runtime.db.write() as session:
-        session.execute(update(Delivery).where(col(Delivery.audience) == "operator").values(state="cancelled"))
+    workflow.change(update(Delivery).where(col(Delivery.audience) == "operator").values(state="cancelled"))
     sweep_for(workflow, 5 * STALLED_AFTER)
     workflow.clock.pass_seconds(STALLED_AFTER)
     assert list_failing_parts(workflow) == []
@@ -306,8 +302,7 @@ def make_documents_pending(workflow: WorkflowHarness) -> str:
 
 
 def list_document_attempts(workflow: WorkflowHarness) -> int:
-    with workflow.runtime.db.read() as session:
-        return session.scalars(select(col(Step.attempts)).where(col(Step.name) == "render_documents")).one()
+    return workflow.one(select(col(Step.attempts)).where(col(Step.name) == "render_documents"))
 
 
 @pytest.mark.system

@@ -1,6 +1,6 @@
 """Records are purged when their retention period is over, never earlier and never under a hold; proofs remain."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -121,9 +121,8 @@ def test_retention_of_leap_day_ends_after_the_last_of_february() -> None:
 
 @pytest.mark.parametrize("status", ["filed", "released", "held"])
 def test_retention_of_late_shipment_starts_on_the_day_of_its_entry(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str, status: str
+    workflow: WorkflowHarness, database_url: str, status: str
 ) -> None:
-    workflow = make_workflow(database_url)
     late, other = execute_export(workflow, plan("late")), execute_export(workflow, plan("other"))
     record_answer(
         workflow, late, status, datetime(2027, 4, 6, 3, 0, tzinfo=UTC)
@@ -139,9 +138,8 @@ def test_retention_of_late_shipment_starts_on_the_day_of_its_entry(
 
 @pytest.mark.parametrize("known", [True, False])
 def test_retention_of_old_entry_ends_by_its_day_of_entry(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str, *, known: bool
+    workflow: WorkflowHarness, database_url: str, *, known: bool
 ) -> None:
-    workflow = make_workflow(database_url)
     old = register_plan(workflow, plan("old", arrival="2020-02-29T18:00:00Z", export_country="MX"))
     register_plan(workflow, plan("new", export_country="MX"))
     export_id = execute_export(workflow, plan("executed", export_country="MX"))
@@ -163,8 +161,7 @@ def test_retention_of_old_entry_ends_by_its_day_of_entry(
 def test_find_expired_reads_only_plans_that_can_be_expired(workflow: WorkflowHarness) -> None:
     for name in ("one", "two"):
         register_plan(workflow, plan(name))
-    with workflow.runtime.db.write() as session:
-        session.execute(update(PlanSnapshot).values(document="garbage"))
+    workflow.change(update(PlanSnapshot).values(document="garbage"))
     assert list(retention.find_expired(workflow.runtime, date(2031, 11, 25))) == []
     assert len(list(retention.find_expired(workflow.runtime, date(2031, 11, 26)))) == 2
 
@@ -179,9 +176,8 @@ def record_answer(workflow: WorkflowHarness, export_id: str, status: str, at: da
 
 
 def test_purge_removes_payload_and_keeps_hashes_and_log(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str, tmp_path: Path
+    workflow: WorkflowHarness, database_url: str, tmp_path: Path
 ) -> None:
-    workflow = make_workflow(database_url)
     export_id, kept_id = (
         execute_export(workflow, plan("gone")),
         execute_export(workflow, plan("kept", arrival="2026-12-20T12:00:00Z")),
@@ -207,8 +203,7 @@ def test_purge_removes_payload_and_keeps_hashes_and_log(
         export = session.get_one(Export, export_id)
     assert facts == {"planHash": export.plan_hash, "entryOn": "2026-11-26", "jurisdiction": "CA", "years": 6}
     # The store holds the documents of the kept export and none of the purged one.
-    with workflow.runtime.db.read() as session:
-        kept = set(session.scalars(select(col(Artifact.sha256)).where(col(Artifact.export_id) == kept_id)))
+    kept = set(workflow.rows(select(col(Artifact.sha256)).where(col(Artifact.export_id) == kept_id)))
     assert {path.name for path in (tmp_path / "artifacts" / "sha256").rglob("*") if path.is_file()} == kept
 
 
@@ -220,14 +215,12 @@ def register_plan(workflow: WorkflowHarness, plan_json: Json) -> str:
 
 def documents(workflow: WorkflowHarness) -> dict[str, bool]:
     """Return for each plan id whether its payload is there."""
-    with workflow.runtime.db.read() as session:
-        return {row.id: row.document != "{}" for row in session.scalars(select(PlanSnapshot))}
+    return {row.id: row.document != "{}" for row in workflow.rows(select(PlanSnapshot))}
 
 
 def test_purge_of_registered_plan_follows_its_entry_unless_executed_or_held(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str
+    workflow: WorkflowHarness, database_url: str
 ) -> None:
-    workflow = make_workflow(database_url)
     us5, later = register_plan(workflow, plan("us5", export_country="MX")), register_plan(workflow, plan("ca6"))
     # Another plan of an executed batch is kept while the batch is held.
     beside = register_plan(workflow, plan("batch", arrival="2026-11-26T19:00:00Z", export_country="MX"))
@@ -309,8 +302,7 @@ def test_purge_cancels_unsent_deliveries(workflow: WorkflowHarness, today: date)
     workflow.clock.pass_seconds(86_400)
     assert [task for task in find_due(workflow.runtime) if task.export_id == export_id] == []
     # Not even if a row is pending, as after a purge by an older version.
-    with workflow.runtime.db.write() as session:
-        session.execute(update(Delivery).values(state="pending"))
+    workflow.change(update(Delivery).values(state="pending"))
     assert streams.claim_stream(workflow.runtime, stream) is None
 
 

@@ -71,8 +71,7 @@ def refuse_handoff_mail(workflow: WorkflowHarness, export_id: str) -> None:
 
 def query_handoff(workflow: WorkflowHarness, export_id: str) -> None:
     """Record a question of the customs broker, which notifies the operators too."""
-    with workflow.runtime.db.read() as session:
-        submission = session.exec(select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id)).one()
+    submission = workflow.one(select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id))
     body = AcknowledgementBody.model_validate(ANSWER)
     assert submissions.receive_answer(workflow.runtime, submission, body, f"partner:{BROKER}").recorded
 
@@ -105,8 +104,7 @@ def test_purged_plan_leaves_words_only_in_documented_places(mail_workflow: Workf
     export_id = execute_export(mail_workflow, laid)
     refuse_handoff_mail(mail_workflow, export_id)
     query_handoff(mail_workflow, export_id)
-    with mail_workflow.runtime.db.read() as session:
-        states = session.exec(select(Delivery.state).where(col(Delivery.subject_id) == export_id)).all()
+    states = mail_workflow.rows(select(Delivery.state).where(col(Delivery.subject_id) == export_id))
     assert {"dead", "pending"} <= {*states}
     before = list_remaining_canaries(mail_workflow)
     # Every table that the purge empties must hold canaries before, or this test proves nothing.

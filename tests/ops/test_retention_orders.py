@@ -32,8 +32,7 @@ def order_id(workflow: WorkflowHarness) -> str:
 
 
 def count(workflow: WorkflowHarness, table: type[SQLModel]) -> int:
-    with workflow.runtime.db.read() as session:
-        return session.exec(select(func.count()).select_from(table)).one()
+    return workflow.one(select(func.count()).select_from(table))
 
 
 def purge(workflow: WorkflowHarness, days: int) -> retention.PurgeResult:

@@ -47,8 +47,7 @@ def workflow(make_workflow: Callable[[str], WorkflowHarness], database_url: str)
 def start_rendering(workflow: WorkflowHarness) -> StepContext:
     """Return the step of an export that renders a document which an expired export has too."""
     old_id = execute_export(workflow, plan("old"))
-    with workflow.runtime.db.read() as session:
-        old = build_context(session.get_one(Export, old_id), unit_no=1, step="render_documents", fence=1, attempt=1)
+    old = build_context(workflow.get(Export, old_id), unit_no=1, step="render_documents", fence=1, attempt=1)
     record(workflow, repository.store_document(workflow.runtime, old, 1, SHARED))
     export_id = workflow.accept(plan("new", arrival="2026-12-20T12:00:00Z")).export_id
     workflow.step(export_id, 1, "record_packages")
@@ -112,8 +111,7 @@ def test_purge_waits_for_writer_of_same_bytes_and_keeps_them(workflow: WorkflowH
         thread.join(WAITS_SECONDS)
         assert thread.is_alive(), "the purge did not wait"
     assert workflow.store.get(row["sha256"]) == SHARED.body
-    with workflow.runtime.db.read() as session:
-        found = session.exec(select(Artifact.purged_at).where(col(Artifact.sha256) == row["sha256"])).all()
+    found = workflow.rows(select(col(Artifact.purged_at)).where(col(Artifact.sha256) == row["sha256"]))
     assert sorted(each is None for each in found) == [False, True]
 
 
@@ -189,10 +187,8 @@ def place_under_hold(workflow: WorkflowHarness, *, registered: bool) -> str:
             workflow.runtime, workflow.caller, export_plans.hash_plan(Plan.model_validate(plan_json), plan_json)
         ).plan_id
     export_id = execute_export(workflow, plan_json)
-    with workflow.runtime.db.read() as session:
-        return session.get_one(Export, export_id).plan_id
+    return workflow.get(Export, export_id).plan_id
 
 
 def is_whole(workflow: WorkflowHarness, plan_id: str) -> bool:
-    with workflow.runtime.db.read() as session:
-        return session.get_one(PlanSnapshot, plan_id).document != repository.PURGED
+    return workflow.get(PlanSnapshot, plan_id).document != repository.PURGED

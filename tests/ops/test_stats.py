@@ -1,7 +1,6 @@
 """Tests of the statistics: each event and step counts once, in the right period, and old periods are deleted."""
 
 from collections import Counter
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
@@ -124,8 +123,7 @@ def test_event_counts_only_when_every_transaction_of_its_time_has_ended(workflow
     assert reached(read(workflow)) == {"in_progress": 1}
 
 
-def test_concurrent_sweepers_count_once(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> None:
-    workflow = make_workflow(database_url)
+def test_concurrent_sweepers_count_once(workflow: WorkflowHarness, database_url: str) -> None:
     execute(workflow)
     past = timedelta(seconds=rollup.UNCOMMITTED_SECONDS + 60)
     with tenancy.account_scope(ALL_ACCOUNTS), workflow.runtime.db.write() as session:
@@ -261,8 +259,7 @@ def test_queues_show_their_most_due_work_and_longest_delay(
     depth, delay = found["exports.steps"]
     assert depth == 3
     assert 90 <= delay <= 140
-    with workflow.runtime.db.read() as session:
-        assert set(session.scalars(select(Stat.account_id).where(col(Stat.name) == QUEUE_DEPTH))) == {ALL}
+    assert set(workflow.rows(select(Stat.account_id).where(col(Stat.name) == QUEUE_DEPTH))) == {ALL}
 
 
 def test_old_periods_are_deleted_and_long_ones_stay(workflow: WorkflowHarness) -> None:
@@ -272,8 +269,7 @@ def test_old_periods_are_deleted_and_long_ones_stay(workflow: WorkflowHarness) -
     with tenancy.account_scope(ALL_ACCOUNTS), workflow.runtime.db.write() as session:
         session.execute(update(Heartbeat).values(arrived_at=workflow.clock.now - timedelta(minutes=2)))
     roll_up(workflow)
-    with workflow.runtime.db.read() as session:
-        assert set(session.scalars(select(Stat.seconds).where(col(Stat.name) == OUTCOME))) == {86_400, 604_800}
+    assert set(workflow.rows(select(Stat.seconds).where(col(Stat.name) == OUTCOME))) == {86_400, 604_800}
     assert reached(read(workflow, StatsRange.DAYS_7)) == {}
     assert reached(read(workflow, StatsRange.DAYS_90)) == {"in_progress": 1}
 
@@ -287,15 +283,13 @@ def test_idle_rollup_catches_up_in_windows(workflow: WorkflowHarness) -> None:
     assert reached(read(workflow)) == {"in_progress": 2}
 
 
-def test_hostile_pointer_is_cut_and_counted(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> None:
-    workflow = make_workflow(database_url)
+def test_hostile_pointer_is_cut_and_counted(workflow: WorkflowHarness, database_url: str) -> None:
     export_id = execute(workflow)
     answer(workflow, export_id, "rejected", "/" + "\U0001f4e6" * 255)
     with tenancy.account_scope(ALL_ACCOUNTS):
         ends = utc_now() + timedelta(days=1) if database_url.startswith("postgresql") else workflow.clock.now
         assert rollup.count_until(workflow.runtime, ends - timedelta(days=3650), ends)
-    with workflow.runtime.db.read() as session:
-        labels = set(session.scalars(select(Stat.label).where(col(Stat.name) == CORRECTION)))
+    labels = set(workflow.rows(select(Stat.label).where(col(Stat.name) == CORRECTION)))
     assert {len(label) for label in labels} == {200}
 
 

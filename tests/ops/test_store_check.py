@@ -319,8 +319,7 @@ def test_missing_folder_of_used_store_is_not_created(
     export_id = workflow.accept(factories.plan(batch="b", invoice="B")).export_id
     reopened_workflow.step(export_id, 1, "record_packages")
     assert reopened_workflow.step(export_id, 1, "render_documents") == ()
-    with workflow.runtime.db.read() as session:
-        row = session.scalars(select(Step).where(*count_at_documents(export_id))).one()
+    row = workflow.one(select(Step).where(*count_at_documents(export_id)))
     assert row.attempts == 0
     for ask in (
         reopened_workflow.runtime.store.check,
@@ -370,8 +369,7 @@ def test_folder_of_new_service_is_created_with_the_first_document(
 
 def test_restore_reports_changed_records(workflow: WorkflowHarness) -> None:
     export_id = execute_export(workflow)
-    with workflow.runtime.db.write() as session:
-        session.execute(update(ExportPackage).where(col(ExportPackage.export_id) == export_id).values(sscc=None))
+    workflow.change(update(ExportPackage).where(col(ExportPackage.export_id) == export_id).values(sscc=None))
     blob_path(workflow, rows(workflow)[export_id, 1, "packing_list"]).unlink()
     report, bad = check_store(workflow.runtime, restore=True)
     (one,) = bad.values()

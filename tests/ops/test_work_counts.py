@@ -1,6 +1,6 @@
 """Tests of the counts of open work: the sweeper keeps them, and readers count only if it does not."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
@@ -110,10 +110,7 @@ def test_oldest_message_to_an_endpoint_that_fails_is_counted_by_kind_of_partner(
     assert CountKey(work_counts.ALL, work_counts.FAILING_ENDPOINT, "warehouse") not in read_counts(workflow)
 
 
-def test_several_sweepers_keep_counts_at_once(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str
-) -> None:
-    workflow = make_workflow(database_url)
+def test_several_sweepers_keep_counts_at_once(workflow: WorkflowHarness, database_url: str) -> None:
     # Goods without a certification: its end is near on some days of the server's clock.
     workflow.accept(factories.plan(lines=1))
     with ThreadPoolExecutor(8) as pool:

@@ -26,7 +26,7 @@ from tasks import intake
 from tests.conftest import SERVERS, OwnServer
 from tests.deliveries.conftest import OpenRuntime, empty_queues
 from tests.deliveries.support import exports
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.servers import RabbitMQ, Redis, poll
 
 Json = dict[str, Any]
@@ -133,8 +133,7 @@ class IntakeHarness:
         return found
 
     def rows(self, model: type[Any]) -> list[Any]:
-        with self.runtime.db.read() as session:
-            return list(session.exec(select(model)).all())
+        return [*stored.rows(self.runtime, select(model))]
 
     def submission(self) -> BrokerSubmission:
         export = exports.prepare_export(self.runtime)

@@ -25,7 +25,7 @@ from tasks.sweeper import Sweeper
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts, deliver, hand_off_by_webhook, stream_of
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.http_endpoint import Endpoint, Script
 
 Start = Callable[..., Endpoint]
@@ -52,8 +52,7 @@ def test_concurrent_sweeps_publish_a_stream_once(make_runtime: OpenRuntime, endp
     runtime = make_runtime(database_url=database_url, stalled_seconds=0.001)
     hand_off_by_webhook(runtime, endpoint().url)
     long_stalled = replace(runtime, settings=runtime.settings.model_copy(update={"stalled_seconds": 60.0}))
-    with runtime.db.write() as session:
-        session.execute(update(Delivery).where(col(Delivery.state) == "pending").values(due_at=database_now(-1)))
+    stored.change(runtime, update(Delivery).where(col(Delivery.state) == "pending").values(due_at=database_now(-1)))
     found: list[DeliveryStream] = []
     threads = [threading.Thread(target=lambda: found.extend(list_due(long_stalled))) for _ in range(8)]
     for thread in threads:
@@ -92,8 +91,7 @@ def test_stream_under_lease_is_not_due(
     before = list_due_instants(runtime, export)
     assert stream_of(export) not in list_due(runtime)
     assert list_due_instants(runtime, export) == [before[0]] * 3, "the others are due again when the lease ends"
-    with runtime.db.write() as session:
-        session.execute(update(Delivery).values(lease_until=database_now(-1), due_at=database_now(-1)))
+    stored.change(runtime, update(Delivery).values(lease_until=database_now(-1), due_at=database_now(-1)))
     assert stream_of(export) in list_due(runtime), "the lease has expired"
 
 
@@ -154,8 +152,7 @@ def test_submission_status_follows_the_primary_channel(
     exports.hand_off(runtime, export)
 
     def status() -> str:
-        with runtime.db.read() as session:
-            return session.exec(select(BrokerSubmission.state)).one()
+        return stored.one(runtime, select(BrokerSubmission.state))
 
     assert status() == "pending"
     sender.notify_audience(runtime, export.context, outbox.BROKER)
@@ -254,8 +251,7 @@ def test_list_reads_only_the_newest_attempts(make_runtime: OpenRuntime, endpoint
 def test_cancelled_delivery_is_not_sent(make_runtime: OpenRuntime, endpoint: Start) -> None:
     runtime, hook = make_runtime(), endpoint()
     export = hand_off_by_webhook(runtime, hook.url)
-    with runtime.db.write() as session:
-        session.execute(update(Delivery).values(state="cancelled"))
+    stored.change(runtime, update(Delivery).values(state="cancelled"))
     assert deliver(runtime, export) == sender.DeliveryReport()
     assert hook.requests == []
 

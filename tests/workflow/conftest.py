@@ -5,10 +5,11 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import Executable, func, select
+from sqlalchemy.sql.selectable import TypedReturnsRows
 from sqlmodel import SQLModel, col
 
 from config.settings import Settings
@@ -27,8 +28,10 @@ from pipeline.workflow.engine import run_step
 from pipeline.workflow.idempotency import Acceptance
 from pipeline.workflow.steps import TaskMessage
 from pipeline.workflow.sweeper import find_due
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.task_by_task import task_by_task
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -87,8 +90,7 @@ class WorkflowHarness:
 
     def read_step(self, export_id: str, name: str, unit_no: int = 1) -> Step:
         """Return the row of a step."""
-        with self.runtime.db.read() as session:
-            return session.get_one(Step, (export_id, unit_no, name))
+        return self.get(Step, (export_id, unit_no, name))
 
     def run(self, tasks: list[TaskMessage]) -> None:
         """Run steps of task messages, and of those that follow, until none is left; delivery messages are dropped."""
@@ -122,23 +124,30 @@ class WorkflowHarness:
 
     def state(self, export_id: str) -> str:
         """Return the export's state."""
-        with self.runtime.db.read() as session:
-            return session.get_one(Export, export_id).state
+        return self.get(Export, export_id).state
 
     def step_states(self, export_id: str) -> dict[tuple[int, str], str]:
         """Return the state of every step."""
-        with self.runtime.db.read() as session:
-            rows = session.scalars(select(Step).where(col(Step.export_id) == export_id))
-            return {(row.unit_no, row.name): row.state for row in rows}
+        rows = self.rows(select(Step).where(col(Step.export_id) == export_id))
+        return {(row.unit_no, row.name): row.state for row in rows}
 
     def events(self, export_id: str) -> list[str]:
         """Return the types of the events in order, after checking that their numbers have no gap."""
-        with self.runtime.db.read() as session:
-            rows = session.scalars(
-                select(Event).where(col(Event.export_id) == export_id).order_by(col(Event.seq))
-            ).all()
+        rows = self.rows(select(Event).where(col(Event.export_id) == export_id).order_by(col(Event.seq)))
         assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
         return [row.type for row in rows]
+
+    def rows(self, query: TypedReturnsRows[T]) -> Sequence[T]:
+        return stored.rows(self.runtime, query)
+
+    def one(self, query: TypedReturnsRows[T]) -> T:
+        return stored.one(self.runtime, query)
+
+    def get(self, model: type[T], key: Any) -> T:
+        return stored.get(self.runtime, model, key)
+
+    def change(self, *statements: Executable) -> None:
+        stored.change(self.runtime, *statements)
 
     def count(self, table: type[SQLModel]) -> int:
         """Return the number of rows in a table."""
@@ -160,33 +169,13 @@ def make_workflow(tmp_path: Path) -> Iterator[Callable[[str], WorkflowHarness]]:
         runtime = Runtime(settings, Database(database_url, clock=clock), store, clock)
         opened.append(runtime)
         service.create_account(runtime, factories.ACCOUNT, "Maple Goods Ltd", gs1_prefix="0614141")
-        partners.create_partner(
-            runtime,
-            factories.ACCOUNT,
-            NewPartner.model_validate(
-                {
-                    "id": factories.BROKER,
-                    "kind": "customs_broker",
-                    "name": "Sandbox broker",
-                    "path": "byob",
-                    "live": True,
-                }
-            ),
-        )
-        partners.create_partner(
-            runtime,
-            factories.ACCOUNT,
-            NewPartner.model_validate(
-                {"id": factories.WAREHOUSE, "kind": "warehouse", "name": "Demo warehouse", "live": True}
-            ),
-        )
-        partners.create_partner(
-            runtime,
-            factories.ACCOUNT,
-            NewPartner.model_validate(
-                {"id": factories.OPERATOR, "kind": "operator", "name": "Export desk", "live": True}
-            ),
-        )
+        for kind, partner_id, name, more in (
+            ("customs_broker", factories.BROKER, "Sandbox broker", {"path": "byob"}),
+            ("warehouse", factories.WAREHOUSE, "Demo warehouse", {}),
+            ("operator", factories.OPERATOR, "Export desk", {}),
+        ):
+            new = NewPartner.model_validate({"id": partner_id, "kind": kind, "name": name, "live": True, **more})
+            partners.create_partner(runtime, factories.ACCOUNT, new)
         caller = Caller(factories.ACCOUNT, "key_test", "live", frozenset({"execute", "read", "operate"}))
         return WorkflowHarness(runtime, clock, store, caller)
 
@@ -196,9 +185,10 @@ def make_workflow(tmp_path: Path) -> Iterator[Callable[[str], WorkflowHarness]]:
 
 
 @pytest.fixture
-def workflow(make_workflow: Callable[[str], WorkflowHarness], sqlite_url: str) -> WorkflowHarness:
-    """A workflow harness on SQLite."""
-    return make_workflow(sqlite_url)
+def workflow(request: pytest.FixtureRequest, make_workflow: Callable[[str], WorkflowHarness]) -> WorkflowHarness:
+    """A workflow harness on SQLite, or on each of the databases for a test that takes `database_url`."""
+    url = "database_url" if "database_url" in request.fixturenames else "sqlite_url"
+    return make_workflow(request.getfixturevalue(url))
 
 
 @pytest.fixture

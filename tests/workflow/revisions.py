@@ -41,9 +41,10 @@ def execute_export(workflow: WorkflowHarness, plan: factories.Json | None = None
             workflow.step(export_id, 0, name)
     else:
         # As if every endpoint had been unreachable: the notify steps are done, but nothing was delivered.
-        with workflow.runtime.db.write() as session:
-            session.execute(update(Step).where(col(Step.name).in_(NOTIFY_STEPS)).values(state="done"))
-            session.execute(update(Export).where(col(Export.id) == export_id).values(state="executed"))
+        workflow.change(
+            update(Step).where(col(Step.name).in_(NOTIFY_STEPS)).values(state="done"),
+            update(Export).where(col(Export.id) == export_id).values(state="executed"),
+        )
     assert workflow.state(export_id) == "executed"
     return export_id
 
@@ -60,12 +61,11 @@ def list_pending(workflow: WorkflowHarness, export_id: str) -> list[Delivery]:
 
 
 def read_messages(workflow: WorkflowHarness, export_id: str, event_type: MessageType) -> list[dict[str, Any]]:
-    with workflow.runtime.db.read() as session:
-        rows = session.scalars(
-            select(Notification)
-            .where(col(Notification.export_id) == export_id, col(Notification.event_type) == event_type.value)
-            .order_by(col(Notification.position))
-        ).all()
+    rows = workflow.rows(
+        select(Notification)
+        .where(col(Notification.export_id) == export_id, col(Notification.event_type) == event_type.value)
+        .order_by(col(Notification.position))
+    )
     for row in rows:
         event_type.model.model_validate_json(row.data)
     return [{"id": row.id} | json.loads(row.data) for row in rows]

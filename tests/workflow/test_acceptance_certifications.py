@@ -100,11 +100,9 @@ def test_same_certification_of_another_export_is_kept_once(workflow: WorkflowHar
 @pytest.mark.parametrize("mode", ["live", "test"])
 def test_acceptance_keeps_those_of_live_exports(workflow: WorkflowHarness, mode: Literal["live", "test"]) -> None:
     workflow.caller = replace(workflow.caller, mode=mode)
-    with workflow.runtime.db.write() as session:
-        session.execute(update(Partner).values(test=mode == "test"))
+    workflow.change(update(Partner).values(test=mode == "test"))
     export_ids = [workflow.accept(factories.plan(batch=batch, invoice=batch)).export_id for batch in ("B1", "B2")]
-    with workflow.runtime.db.read() as session:
-        kept = session.scalars(select(OriginCertification)).all()
+    kept = workflow.rows(select(OriginCertification))
     assert [row.export_id for row in kept] == ([export_ids[0]] if mode == "live" else [])
 
 

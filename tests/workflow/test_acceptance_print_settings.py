@@ -68,15 +68,12 @@ def test_change_of_account_does_not_change_accepted_exports(workflow: WorkflowHa
 def test_log_keeps_the_settings_and_a_rebuild_restores_them(workflow: WorkflowHarness) -> None:
     set_account(workflow, BOTH)
     export_id = workflow.accept().export_id
-    with workflow.runtime.db.read() as session:
-        accepted = session.get_one(Event, (export_id, 1))
+    accepted = workflow.get(Event, (export_id, 1))
     assert accepted.data["printsFrench"] is True
-    with workflow.runtime.db.write() as session:
-        session.execute(update(Export).where(col(Export.id) == export_id).values(prints_french=False))
+    workflow.change(update(Export).where(col(Export.id) == export_id).values(prints_french=False))
     (result,) = rebuild_exports(workflow.runtime, export_id=export_id, apply=True).damaged
     assert [each.columns for each in result.differences] == [["prints_french"]]
-    with workflow.runtime.db.read() as session:
-        assert session.get_one(Export, export_id).prints_french is True
+    assert workflow.get(Export, export_id).prints_french is True
 
 
 @pytest.mark.pdf_engine

@@ -50,12 +50,8 @@ def run_before_lock(monkeypatch: pytest.MonkeyPatch, happens: Callable[[], objec
 @ON_POSTGRESQL
 @pytest.mark.parametrize("error", [Retryable("not now"), Terminal("never")])
 def test_record_failure_during_cancellation_leaves_export_cancelled(
-    make_workflow: Callable[[str], WorkflowHarness],
-    database_url: str,
-    monkeypatch: pytest.MonkeyPatch,
-    error: Exception,
+    workflow: WorkflowHarness, database_url: str, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    workflow = make_workflow(database_url)
     export_id = workflow.accept().export_id
     context = take_step(workflow, export_id)
     run_before_lock(monkeypatch, lambda: cancel_export(workflow.runtime, factories.ACCOUNT, export_id, "key_test"))
@@ -68,18 +64,13 @@ def test_record_failure_during_cancellation_leaves_export_cancelled(
 @ON_POSTGRESQL
 @pytest.mark.parametrize("error", [Retryable("not now"), Terminal("never")])
 def test_record_failure_after_step_was_claimed_again_records_nothing(
-    make_workflow: Callable[[str], WorkflowHarness],
-    database_url: str,
-    monkeypatch: pytest.MonkeyPatch,
-    error: Exception,
+    workflow: WorkflowHarness, database_url: str, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    workflow = make_workflow(database_url)
     export_id = workflow.accept().export_id
     context = take_step(workflow, export_id)
 
     def taken_over() -> None:
-        with workflow.runtime.db.write() as session:
-            session.execute(update(Step).where(col(Step.lease_until).is_not(None)).values(lease_until=None))
+        workflow.change(update(Step).where(col(Step.lease_until).is_not(None)).values(lease_until=None))
         assert take_step(workflow, export_id).fence == context.fence + 1
 
     run_before_lock(monkeypatch, taken_over)
@@ -91,9 +82,8 @@ def test_record_failure_after_step_was_claimed_again_records_nothing(
 
 @ON_POSTGRESQL
 def test_resend_during_amendment_waits_and_is_refused(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str, monkeypatch: pytest.MonkeyPatch
+    workflow: WorkflowHarness, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workflow = make_workflow(database_url)
     export_id = execute_export(workflow)
     (handoff,) = [each["id"] for each in read_messages(workflow, export_id, MessageType.HANDOFF_READY)]
     (sent,) = [each for each in list_pending(workflow, export_id) if each.notification_id == handoff]
@@ -159,8 +149,7 @@ def test_holds_lease_is_true_until_step_is_claimed_again_or_done(workflow: Workf
     assert (holds_lease(workflow.runtime, first), holds_lease(workflow.runtime, second)) == (False, True)
     with hold_lease(workflow.runtime, first) as former, hold_lease(workflow.runtime, second) as present:
         assert (former.renew(), present.renew()) == (False, True)
-    with workflow.runtime.db.write() as session:
-        session.execute(update(Step).where(col(Step.export_id) == export_id).values(state=StepState.DONE.value))
+    workflow.change(update(Step).where(col(Step.export_id) == export_id).values(state=StepState.DONE.value))
     assert not holds_lease(workflow.runtime, second)
 
 
@@ -168,11 +157,9 @@ def test_step_with_facts_that_collide_fails_export_with_reason(workflow: Workflo
     """A retry would collide again, so there is none."""
     export_id, other = workflow.accept().export_id, workflow.accept(factories.plan(batch="other")).export_id
     workflow.step(other, 1, "record_packages")
-    with workflow.runtime.db.write() as session:
-        session.execute(update(LineTreatment).where(col(LineTreatment.export_id) == other).values(export_id=export_id))
+    workflow.change(update(LineTreatment).where(col(LineTreatment.export_id) == other).values(export_id=export_id))
     assert workflow.step(export_id, 1, "record_packages") == ("record_packages",)
-    with workflow.runtime.db.read() as session:
-        failed = session.get_one(Export, export_id)
+    failed = workflow.get(Export, export_id)
     assert failed.state == "failed"
     assert str(failed.failure).startswith("attach_customs: attach_customs collides with recorded data: ")
     assert workflow.events(export_id).count("STEP_RETRIED") == 0

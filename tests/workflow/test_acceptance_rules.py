@@ -32,7 +32,7 @@ from pipeline.workflow.amendments import amend_export
 from pipeline.workflow.preflight import preflight
 from pipeline.workflow.render_documents import load_invoice
 from pipeline.workflow.steps import STEPS
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.rule_folders import PACKAGED_HASH, PACKAGED_ID, replace_text, write_rules
 from tests.workflow.conftest import WorkflowHarness
 
@@ -87,8 +87,7 @@ def start_process(harness: WorkflowHarness) -> Iterator[Callable[..., Process]]:
 
 
 def read_export(runtime: Runtime, export_id: str) -> Export:
-    with runtime.db.read() as session:
-        return session.get_one(Export, export_id)
+    return stored.get(runtime, Export, export_id)
 
 
 def find_active(runtime: Runtime) -> str:

@@ -64,8 +64,7 @@ def test_export_without_edition_keeps_nothing_and_gains_nothing_later(workflow: 
     import_revision(workflow.runtime, REVISION_6, date(2026, 10, 1))
     assert render(workflow, export_id) == before
     assert kept(workflow, export_id) is None
-    with workflow.runtime.db.read() as session:
-        (package,) = session.get_one(Event, (export_id, 1)).data["customsPackages"]
+    (package,) = workflow.get(Event, (export_id, 1)).data["customsPackages"]
     assert "tariff" not in package
 
 
@@ -81,12 +80,10 @@ def test_rebuild_restores_the_tariff_from_the_log(workflow: WorkflowHarness) -> 
     ] == rows
     assert "7323930045" not in json.dumps(data), "the log outlives the plan, so it has no number of it"
     assert rebuild_exports(workflow.runtime).intact
-    with workflow.runtime.db.write() as session:
-        session.execute(update(ExportUnit).where(col(ExportUnit.unit_no) == 2).values(tariff=None))
+    workflow.change(update(ExportUnit).where(col(ExportUnit.unit_no) == 2).values(tariff=None))
     (result,) = rebuild_exports(workflow.runtime, export_id=export_id, apply=True).damaged
     assert [each.columns for each in result.differences] == [["tariff"]]
-    with workflow.runtime.db.read() as session:
-        assert list(session.scalars(select(ExportUnit.tariff).order_by(col(ExportUnit.unit_no)))) == rows
+    assert list(workflow.rows(select(col(ExportUnit.tariff)).order_by(col(ExportUnit.unit_no)))) == rows
 
 
 def test_deposits_are_those_of_the_acceptance(workflow: WorkflowHarness) -> None:

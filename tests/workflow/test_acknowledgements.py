@@ -87,8 +87,7 @@ def assert_rows_follow_from_log(workflow: WorkflowHarness, export_id: str) -> No
     assert (found.refusal, found.differences) == (None, [])
 
 
-def test_acknowledgement_names_person_time_and_note(workflow_on_both: WorkflowHarness) -> None:
-    workflow = workflow_on_both
+def test_acknowledgement_names_person_time_and_note(workflow: WorkflowHarness, database_url: str) -> None:
     export_id = query_export(workflow)
     acknowledge(workflow, export_id, "asked the importer")
     view = read(workflow, export_id)
@@ -123,8 +122,7 @@ def test_repeated_acknowledgement_changes_nothing(workflow: WorkflowHarness) -> 
     assert view.acknowledged.note == "first"
 
 
-def test_concurrent_acknowledgements_are_one_event(workflow_on_both: WorkflowHarness) -> None:
-    workflow = workflow_on_both
+def test_concurrent_acknowledgements_are_one_event(workflow: WorkflowHarness, database_url: str) -> None:
     export_id = query_export(workflow)
     with ThreadPoolExecutor(6) as pool:
         list(pool.map(lambda _: acknowledge(workflow, export_id), range(6)))
@@ -132,8 +130,7 @@ def test_concurrent_acknowledgements_are_one_event(workflow_on_both: WorkflowHar
 
 
 @pytest.mark.parametrize("status", ["query", "rejected", "received", "released"])
-def test_each_answer_ends_the_acknowledgement(workflow_on_both: WorkflowHarness, status: str) -> None:
-    workflow = workflow_on_both
+def test_each_answer_ends_the_acknowledgement(workflow: WorkflowHarness, database_url: str, status: str) -> None:
     export_id = query_export(workflow)
     acknowledge(workflow, export_id)
     answer(workflow, export_id, "a-2", status)
@@ -160,8 +157,7 @@ def test_resend_ends_the_acknowledgement(workflow: WorkflowHarness) -> None:
     assert read_marks(workflow, export_id) == ({"open"}, {"open"})
 
 
-def test_undone_acknowledgement_is_open_again(workflow_on_both: WorkflowHarness) -> None:
-    workflow = workflow_on_both
+def test_undone_acknowledgement_is_open_again(workflow: WorkflowHarness, database_url: str) -> None:
     export_id = query_export(workflow)
     acknowledge(workflow, export_id)
     reopen_export(workflow.runtime, factories.ACCOUNT, export_id, KEY)
@@ -194,15 +190,13 @@ def test_export_that_needs_nobody_is_refused(workflow: WorkflowHarness) -> None:
 
 def test_purged_export_is_not_in_the_inbox(workflow: WorkflowHarness) -> None:
     export_id = query_export(workflow)
-    with workflow.runtime.db.write() as session:
-        session.execute(update(Export).values(purged_at=workflow.clock()))
+    workflow.change(update(Export).values(purged_at=workflow.clock()))
     assert list_items(workflow) == []
     with pytest.raises(Purged):
         acknowledge(workflow, export_id)
 
 
-def test_marks_follow_each_change_of_the_export(workflow_on_both: WorkflowHarness) -> None:
-    workflow = workflow_on_both
+def test_marks_follow_each_change_of_the_export(workflow: WorkflowHarness, database_url: str) -> None:
     export_id, other = query_export(workflow), execute_export(workflow, factories.plan(batch="other"))
     for each in (export_id, other):
         kill_messages(workflow, each)
@@ -221,14 +215,12 @@ def test_marks_follow_each_change_of_the_export(workflow_on_both: WorkflowHarnes
     assert read_marks(workflow, export_id) == (set(), {"open"}), "a message to the warehouse can still be sent"
     acknowledge(workflow, export_id)
     assert read_marks(workflow, export_id) == (set(), {"acknowledged"})
-    with workflow.runtime.db.write() as session:
-        session.execute(update(Export).where(col(Export.id) == export_id).values(purged_at=workflow.clock()))
+    workflow.change(update(Export).where(col(Export.id) == export_id).values(purged_at=workflow.clock()))
     assert read_marks(workflow, export_id) == (set(), {"closed"})
     assert read_marks(workflow, other) == (set(), {"open"})
 
 
-def test_refused_acknowledgement_leaves_the_marks(workflow_on_both: WorkflowHarness) -> None:
-    workflow = workflow_on_both
+def test_refused_acknowledgement_leaves_the_marks(workflow: WorkflowHarness, database_url: str) -> None:
     export_id = query_export(workflow)
     with suppress(PreconditionFailed), workflow.runtime.db.write() as session:
         events.append(session, export_id, KEY, [NewEvent(EventType.OUTCOME_ACKNOWLEDGED, {"outcome": "query"})])
@@ -236,8 +228,7 @@ def test_refused_acknowledgement_leaves_the_marks(workflow_on_both: WorkflowHarn
     assert (read_marks(workflow, export_id)[0], len(list_items(workflow))) == ({"open"}, 1)
 
 
-def test_answer_after_an_early_acknowledgement_is_open(workflow_on_both: WorkflowHarness) -> None:
-    workflow = workflow_on_both
+def test_answer_after_an_early_acknowledgement_is_open(workflow: WorkflowHarness, database_url: str) -> None:
     export_id = workflow.accept().export_id
     with workflow.runtime.db.write() as session:
         events.append(session, export_id, KEY, [NewEvent(EventType.OUTCOME_ACKNOWLEDGED, {"outcome": "undeliverable"})])
@@ -263,8 +254,9 @@ def copy_export(session: Session, export_id: str, count: int) -> None:
 
 
 @pytest.mark.parametrize("acknowledged", [False, True])
-def test_inbox_reads_no_item_of_the_other_list(workflow_on_both: WorkflowHarness, *, acknowledged: bool) -> None:
-    workflow = workflow_on_both
+def test_inbox_reads_no_item_of_the_other_list(
+    workflow: WorkflowHarness, database_url: str, *, acknowledged: bool
+) -> None:
     export_id, other = query_export(workflow), execute_export(workflow, factories.plan(batch="other"))
     for each in (export_id, other):
         kill_messages(workflow, each)

@@ -141,8 +141,7 @@ def test_amendment_of_unsent_export_cancels_deliveries_and_notifies_no_recipient
 def test_amendment_retracts_only_attempted_packages(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow, factories.plan(packages=3), deliver=False)
     first = next(each for each in list_pending(workflow, old) if each.audience == "warehouse")
-    with workflow.runtime.db.write() as session:
-        session.execute(update(Delivery).where(col(Delivery.id) == first.id).values(attempts=1, error="no answer"))
+    workflow.change(update(Delivery).where(col(Delivery.id) == first.id).values(attempts=1, error="no answer"))
     make_amendment(workflow, old, factories.plan(packages=2))
     assert [each["packageRef"] for each in read_messages(workflow, old, MessageType.PACKAGE_SUPERSEDED)] == ["P1"]
     assert read_messages(workflow, old, MessageType.HANDOFF_SUPERSEDED) == []
@@ -150,12 +149,11 @@ def test_amendment_retracts_only_attempted_packages(workflow: WorkflowHarness) -
 
 def test_amendment_during_send_retracts_and_cancels_the_delivery(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow, deliver=False)
-    with workflow.runtime.db.write() as session:
-        session.execute(
-            update(Delivery)
-            .where(col(Delivery.subject_id) == old, col(Delivery.audience) == "customs_broker")
-            .values(fence=1, lease_until=workflow.clock.now.replace(hour=23))
-        )
+    workflow.change(
+        update(Delivery)
+        .where(col(Delivery.subject_id) == old, col(Delivery.audience) == "customs_broker")
+        .values(fence=1, lease_until=workflow.clock.now.replace(hour=23))
+    )
     make_amendment(workflow, old)
     (notice,) = read_messages(workflow, old, MessageType.HANDOFF_SUPERSEDED)
     (ready,) = read_messages(workflow, old, MessageType.HANDOFF_READY)
@@ -167,19 +165,17 @@ def test_amendment_during_send_retracts_and_cancels_the_delivery(workflow: Workf
 
 def test_retraction_delivery_does_not_change_submission_status(workflow: WorkflowHarness) -> None:
     old = execute_export(workflow, deliver=False)
-    with workflow.runtime.db.write() as session:
-        session.execute(
-            update(Delivery).where(col(Delivery.audience) == "customs_broker").values(state="dead", attempts=3)
-        )
-        session.execute(update(BrokerSubmission).values(state="failed"))
+    workflow.change(
+        update(Delivery).where(col(Delivery.audience) == "customs_broker").values(state="dead", attempts=3),
+        update(BrokerSubmission).values(state="failed"),
+    )
     make_amendment(workflow, old)
     deliver_all(workflow, old)
     assert [each.state for each in list_pending(workflow, old) if each.audience == "customs_broker"] == [
         "dead",
         "delivered",
     ]
-    with workflow.runtime.db.read() as session:
-        row = session.scalars(select(BrokerSubmission)).one()
+    row = workflow.one(select(BrokerSubmission))
     assert (row.state, row.deadline_at) == ("failed", None)
 
 
@@ -318,8 +314,7 @@ def test_amendment_with_invalid_plan_is_refused(workflow: WorkflowHarness) -> No
 @pytest.mark.parametrize(("mode", "other"), [("live", "test"), ("test", "live")])
 def test_key_amends_only_exports_of_its_mode(workflow: WorkflowHarness, mode: Mode, other: Mode) -> None:
     old = execute_export(workflow)
-    with workflow.runtime.db.write() as session:
-        session.execute(update(Export).values(test=mode == "test"))
+    workflow.change(update(Export).values(test=mode == "test"))
     workflow.caller = replace(workflow.caller, mode=other)
     with pytest.raises(InsufficientRole, match=f"use a {mode} key"):
         make_amendment(workflow, old)

@@ -2,7 +2,6 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable
 from typing import NoReturn
 
 import pytest
@@ -19,10 +18,7 @@ from tests.workflow.revisions import execute_export, list_pending, make_amendmen
 pytestmark = pytest.mark.databases
 
 
-def test_concurrent_amendments_with_one_plan_create_one_revision(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str
-) -> None:
-    workflow = make_workflow(database_url)
+def test_concurrent_amendments_with_one_plan_create_one_revision(workflow: WorkflowHarness, database_url: str) -> None:
     old = execute_export(workflow)
     accepted: list[Acceptance] = []
     threads = [threading.Thread(target=lambda: accepted.append(make_amendment(workflow, old))) for _ in range(8)]
@@ -38,9 +34,8 @@ def test_concurrent_amendments_with_one_plan_create_one_revision(
 
 
 def test_concurrent_amendments_with_different_plans_create_one_revision(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str
+    workflow: WorkflowHarness, database_url: str
 ) -> None:
-    workflow = make_workflow(database_url)
     old = execute_export(workflow)
     won: list[str] = []
     lost: list[InvalidState] = []
@@ -63,9 +58,8 @@ def test_concurrent_amendments_with_different_plans_create_one_revision(
 
 
 def test_amendment_that_fails_late_changes_nothing(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str, monkeypatch: pytest.MonkeyPatch
+    workflow: WorkflowHarness, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workflow = make_workflow(database_url)
     old = execute_export(workflow)
     log, numbers, labels = workflow.events(old), units(workflow, old), packages(workflow, old)
     pending = [(each.id, each.state) for each in list_pending(workflow, old)]

@@ -3,7 +3,7 @@
 import random
 import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -104,10 +104,7 @@ def test_task_messages_in_any_order_and_number_give_the_same_result(workflow: Wo
     assert Counter(workflow.events(export_id))["HANDED_OFF"] == 1
 
 
-def test_concurrent_workers_run_each_step_once(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str
-) -> None:
-    workflow = make_workflow(database_url)
+def test_concurrent_workers_run_each_step_once(workflow: WorkflowHarness, database_url: str) -> None:
     export_id = workflow.accept(factories.plan(units=4)).export_id
     completed: list[tuple[int, str]] = []
     barrier = threading.Barrier(8)
@@ -140,10 +137,7 @@ def test_concurrent_workers_run_each_step_once(
 
 
 @mark_own_stack("F18")
-def test_claim_step_by_sixteen_threads_gives_each_step_one_holder(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str
-) -> None:
-    workflow = make_workflow(database_url)
+def test_claim_step_by_sixteen_threads_gives_each_step_one_holder(workflow: WorkflowHarness, database_url: str) -> None:
     export_id = workflow.accept(factories.plan(units=50)).export_id
     together = threading.Barrier(16)
     won: list[int] = []
@@ -226,8 +220,7 @@ def test_worker_without_lease_writes_nothing(workflow: WorkflowHarness, *, ended
 def test_lease_holds_a_step_for_at_most_its_length(workflow: WorkflowHarness, ahead: float, *, claims: bool) -> None:
     """One further ahead was written before the database's clock was set back."""
     export_id = workflow.accept().export_id
-    with workflow.runtime.db.write() as session:
-        session.execute(update(Step).where(col(Step.state) == "ready").values(lease_until=database_now(ahead)))
+    workflow.change(update(Step).where(col(Step.state) == "ready").values(lease_until=database_now(ahead)))
     assert (workflow.step(export_id, 1, "record_packages") != ()) is claims
 
 
@@ -254,8 +247,7 @@ def test_outage_does_not_count_as_attempt(workflow: WorkflowHarness, outage: Exp
     assert workflow.step(export_id, 1, "render_documents") == ()
     pauses: list[float] = []
     for _ in range(tries):
-        with workflow.runtime.db.read() as session:
-            due_at = session.scalars(select(col(Step.due_at)).where(col(Step.name) == "render_documents")).one()
+        due_at = workflow.one(select(col(Step.due_at)).where(col(Step.name) == "render_documents"))
         assert due_at is not None
         pauses.append((due_at - workflow.clock.now).total_seconds())
         workflow.clock.pass_seconds(pauses[-1] - 1)
@@ -302,8 +294,7 @@ def test_record_failure_waits_for_the_database(
         patched.setattr(events, "lock_export", seldom)
         patched.setattr(shutdown, "is_requested", lambda: notice)
         assert workflow.step(export_id, 1, "render_documents") == ()
-    with workflow.runtime.db.read() as session:
-        row = session.scalars(select(Step).where(col(Step.name) == "render_documents")).one()
+    row = workflow.one(select(Step).where(col(Step.name) == "render_documents"))
     # A worker that is asked to stop does not wait; the sweep finds the step later.
     assert (len(pauses), row.attempts, row.error is None) == ((0, 1, True) if notice else (7, 0, False))
     workflow.finish(export_id)

@@ -1,6 +1,6 @@
 """The engine runs what follows a step itself, as far as nothing else decides how long that takes."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import NoReturn
@@ -202,8 +202,7 @@ def test_message_broker_that_fails_delays_the_messages_but_not_the_end_of_the_ex
         run_step(workflow.runtime, export_id, 1, "record_packages")
     assert workflow.state(export_id) == "executed"
     assert tried == [0, 1], "one attempt for broker and warehouse together, one for the operator"
-    with workflow.runtime.db.read() as session:
-        attempted = session.scalars(select(col(Delivery.audience)).where(col(Delivery.attempts) > 0)).all()
+    attempted = workflow.rows(select(col(Delivery.audience)).where(col(Delivery.attempts) > 0))
     assert sorted(attempted) == ["customs_broker", "operator"]
     workflow.clock.pass_seconds(3600)
     for task in find_due(workflow.runtime):
@@ -332,9 +331,8 @@ def test_failure_without_a_claim_is_recorded_by_the_claimed_attempt(
 
 @pytest.mark.parametrize("database_url", [pytest.param("postgresql", marks=SERVERS)], indirect=True)
 def test_worker_that_was_slower_writes_nothing(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str, monkeypatch: pytest.MonkeyPatch
+    workflow: WorkflowHarness, database_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    workflow = make_workflow(database_url)
     export_id = workflow.accept().export_id
 
     def let_other_finish() -> None:
@@ -347,11 +345,8 @@ def test_worker_that_was_slower_writes_nothing(
 
 
 @pytest.mark.parametrize("database_url", [pytest.param("postgresql", marks=SERVERS)], indirect=True)
-def test_statements_of_an_export_stay_prepared(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str
-) -> None:
+def test_statements_of_an_export_stay_prepared(workflow: WorkflowHarness, database_url: str) -> None:
     """PostgreSQL would take longer to plan them for each export than to execute them."""
-    workflow = make_workflow(database_url)
     for number in range(8):
         export_id = workflow.accept(factories.plan(batch=f"batch_{number}")).export_id
         workflow.run([TaskMessage(export_id, 1, "record_packages")])

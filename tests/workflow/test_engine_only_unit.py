@@ -45,8 +45,7 @@ def test_documents_and_handoff_become_visible_together(
     assert seen == [("waiting", 0, 0)]
     assert workflow.state(export_id) == "executed"
     assert_all_delivered_once(workflow, export_id)
-    with workflow.runtime.db.read() as session:
-        listed = session.scalars(select(BrokerSubmission)).one()
+    listed = workflow.one(select(BrokerSubmission))
     assert listed.state == "delivered"
 
 

@@ -70,8 +70,7 @@ def test_cancel_of_revision_notifies_recipients_of_the_old_one(workflow: Workflo
     assert {each.state for each in list_pending(workflow, new)} == {"delivered"}
     assert workflow.state(old) == "superseded"
     assert all(released for _, released in packages(workflow, new).values())
-    with workflow.runtime.db.read() as session:
-        (submission,) = session.scalars(select(BrokerSubmission)).all()
+    (submission,) = workflow.rows(select(BrokerSubmission))
     assert submission.export_id == old, "a retraction to a customs broker is not a handoff"
 
 

@@ -121,8 +121,7 @@ def test_finding_can_be_waived(workflow: WorkflowHarness) -> None:
 def test_unit_keeps_day_consignee_and_value_only_of_informal_entry(workflow: WorkflowHarness) -> None:
     first = workflow.accept(informal_plan("one"))
     formal = workflow.accept(informal_plan("two", type="01"))
-    with workflow.runtime.db.read() as session:
-        rows = {row.export_id: row for row in session.scalars(select(ExportUnit))}
+    rows = {row.export_id: row for row in workflow.rows(select(ExportUnit))}
     row = rows[first.export_id]
     assert row.informal_key is not None
     assert row.informal_key.startswith(f"{date(2026, 11, 26)} ")

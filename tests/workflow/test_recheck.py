@@ -125,8 +125,7 @@ def test_registered_plan_that_changed_notifies_the_operators_once(
     assert (message.ruleset, message.ruleset_before) == (NEW, PACKAGED_ID)
     assert ({each.rule for each in message.appeared}, message.gone) == ({"V21"}, [])
     assert (row.export_id, row.plan_id, list_messages(harness)) == (None, changed.plan_id, [])
-    with harness.runtime.db.read() as session:
-        deliveries = session.scalars(select(Delivery)).all()
+    deliveries = harness.rows(select(Delivery))
     assert [(each.subject_id, each.partner_id, each.state) for each in deliveries] == [
         (changed.plan_id, factories.OPERATOR, "pending")
     ]
@@ -162,8 +161,7 @@ def test_export_that_is_over_is_not_checked(
     harness: WorkflowHarness, activate: Callable[..., str], outcome: str
 ) -> None:
     harness.accept(named("b1", "LONG"))
-    with harness.runtime.db.write() as session:
-        session.execute(update(Export).values(outcome=outcome))
+    harness.change(update(Export).values(outcome=outcome))
     activate(NEW, SHORTER)
     assert list(recheck_plans(harness.runtime)) == []
 
@@ -209,8 +207,7 @@ def test_plan_that_cannot_be_read_does_not_stop_the_others(
 ) -> None:
     harness.accept(named("b1", "LONG"))
     harness.accept(named("b2", "LONG2"))
-    with harness.runtime.db.write() as session:
-        session.execute(update(PlanSnapshot).where(col(PlanSnapshot.batch_id) == "b1").values(document="{}x"))
+    harness.change(update(PlanSnapshot).where(col(PlanSnapshot.batch_id) == "b1").values(document="{}x"))
     activate(NEW, SHORTER)
     found = {each.batch_id: each for each in recheck_plans(harness.runtime)}
     assert (found["b1"].problem is not None, found["b2"].changed) == (True, True)

@@ -64,8 +64,7 @@ def read_messages(harness: WorkflowHarness) -> list[ExportRechecked | PlanRechec
         MessageType.EXPORT_RECHECKED: ExportRechecked,
         MessageType.PLAN_RECHECKED: PlanRechecked,
     }
-    with harness.runtime.db.read() as session:
-        rows = session.scalars(select(Notification).where(col(Notification.event_type).in_(models))).all()
+    rows = harness.rows(select(Notification).where(col(Notification.event_type).in_(models)))
     return [models[row.event_type].model_validate_json(row.data) for row in rows]
 
 
@@ -86,8 +85,7 @@ def test_edition_that_ends_a_number_is_found_once(harness: WorkflowHarness, tmp_
         assert (message.ruleset, message.ruleset_before) == (PACKAGED_ID, PACKAGED_ID)
         assert (message.editions, message.editions_before) == (["ended"], [REVISION_6.stem])
         assert "does not in edition ended of the tariff" in message.appeared[0].message
-    with harness.runtime.db.read() as session:
-        event = session.scalars(select(Event).where(col(Event.type) == "EXPORT_RECHECKED")).one()
+    event = harness.one(select(Event).where(col(Event.type) == "EXPORT_RECHECKED"))
     assert (event.export_id, event.data["editions"]) == (export.export_id, ["ended"])
     assert recheck(harness) == {}
     assert len(read_messages(harness)) == 2
@@ -129,8 +127,7 @@ def test_only_plans_of_an_older_version_and_of_changed_days_are_checked(harness:
     import_revision(harness.runtime, REVISION_7, date(2026, 11, 27))  # the day after the entry
     for batch in ("older", "newer"):
         register(harness, factories.plan(batch=batch))
-    with harness.runtime.db.write() as session:
-        session.execute(update(PlanSnapshot).where(col(PlanSnapshot.batch_id) == "older").values(editions=None))
+    harness.change(update(PlanSnapshot).where(col(PlanSnapshot.batch_id) == "older").values(editions=None))
     found = recheck(harness)
     assert list(found) == ["older"]
     assert read_messages(harness)[0].editions_before is None

@@ -49,5 +49,4 @@ def test_log_keeps_broker_name_and_a_rebuild_restores_it(workflow: WorkflowHarne
         session.execute(update(Export).where(col(Export.id) == export_id).values(broker_name="Other"))
     (result,) = rebuild_exports(workflow.runtime, export_id=export_id, apply=True).damaged
     assert [each.columns for each in result.differences] == [["broker_name"]]
-    with workflow.runtime.db.read() as session:
-        assert session.get_one(Export, export_id).broker_name == "Sandbox broker"
+    assert workflow.get(Export, export_id).broker_name == "Sandbox broker"

@@ -1,7 +1,5 @@
 """Tests of the search: an export is found by each of its numbers, and only by its own account."""
 
-from collections.abc import Callable
-
 import pytest
 from sqlalchemy import update
 from sqlmodel import col, select
@@ -67,8 +65,7 @@ def test_sscc_is_found_as_labels_write_it(workflow: WorkflowHarness, numbers: di
 
 
 def test_released_sscc_is_found(workflow: WorkflowHarness, numbers: dict[str, str]) -> None:
-    with workflow.runtime.db.write() as session:
-        session.execute(update(ExportPackage).values(released=True))
+    workflow.change(update(ExportPackage).values(released=True))
     (hit,) = search(workflow, numbers["SSCC"])
     assert (hit.kind, hit.export_id) == ("SSCC", numbers["export"])
 
@@ -83,8 +80,7 @@ def test_other_texts_find_nothing(workflow: WorkflowHarness, numbers: dict[str, 
     assert search(workflow, wanted) == []
 
 
-def test_search_reads_indexes(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> None:
-    workflow = make_workflow(database_url)
+def test_search_reads_indexes(workflow: WorkflowHarness, database_url: str) -> None:
     with record_plans(workflow.runtime.db) as plans:
         search(workflow, "006141410000000012")
     text = "\n".join(plans)

@@ -53,18 +53,17 @@ def list_exports(workflow: WorkflowHarness, *, quarantined: bool) -> list[str]:
 
 def fail_silently(workflow: WorkflowHarness, export_id: str, name: str) -> None:
     """Claim the step and leave its row as a worker does that is killed right afterwards."""
-    with workflow.runtime.db.write() as session:
-        session.execute(
-            update(Step)
-            .where(col(Step.export_id) == export_id, col(Step.name) == name)
-            .values(
-                attempts=col(Step.attempts) + 1,
-                fence=col(Step.fence) + 1,
-                lease_until=database_now(30),
-                due_at=database_now(30),
-                error=None,
-            )
+    workflow.change(
+        update(Step)
+        .where(col(Step.export_id) == export_id, col(Step.name) == name)
+        .values(
+            attempts=col(Step.attempts) + 1,
+            fence=col(Step.fence) + 1,
+            lease_until=database_now(30),
+            due_at=database_now(30),
+            error=None,
         )
+    )
 
 
 def read_failure(workflow: WorkflowHarness, export_id: str) -> dict[str, Any]:
@@ -78,8 +77,7 @@ def read_failure(workflow: WorkflowHarness, export_id: str) -> dict[str, Any]:
 
 def list_operator_messages(workflow: WorkflowHarness, export_id: str) -> dict[str, Any]:
     """Return the message to the operators."""
-    with workflow.runtime.db.read() as session:
-        (notice,) = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).all()
+    (notice,) = workflow.rows(select(Notification).where(col(Notification.export_id) == export_id))
     assert (notice.audience, notice.event_type) == ("operator", "exports.export.failed.v1")
     facts: dict[str, Any] = json.loads(notice.data)
     return facts
@@ -143,8 +141,7 @@ def test_steps_that_died_together_are_retried_apart(workflow: WorkflowHarness) -
     )
     die_together()
     assert find_due(workflow.runtime) == []
-    with workflow.runtime.db.read() as session:
-        due = session.scalars(select(col(Step.due_at)).where(col(Step.name) == "record_packages")).all()
+    due = workflow.rows(select(col(Step.due_at)).where(col(Step.name) == "record_packages"))
     assert len(set(due)) == len(exports)
     assert all(workflow.clock.now <= each <= workflow.clock.now + timedelta(seconds=30) for each in due if each)
     assert {step.error for step in view(workflow, exports[0]).units[0].steps} == {None, step_failures.WORKER_LOST}
@@ -164,23 +161,18 @@ def test_stagger_lost_steps_skips_step_of_a_slow_worker(
     export_id = workflow.accept().export_id
     step = update(Step).where(col(Step.export_id) == export_id, col(Step.name) == "record_packages")
     long_ago = database_now(-1)
-    with workflow.runtime.db.write() as session:
-        session.execute(step.values(attempts=2, fence=2, lease_until=long_ago, due_at=long_ago, error=None))
+    workflow.change(step.values(attempts=2, fence=2, lease_until=long_ago, due_at=long_ago, error=None))
     done = {"state": "done", "lease_until": None, "due_at": None}
     renewed = {"lease_until": database_now(30), "due_at": database_now(30)}
 
     def meanwhile(least: float, _: float) -> float:
-        with workflow.runtime.db.write() as session:
-            session.execute(step.values(done if what == "ends" else renewed))
+        workflow.change(step.values(done if what == "ends" else renewed))
         return least
 
     monkeypatch.setattr("pipeline.workflow.sweeper.random.uniform", meanwhile)
     with workflow.runtime.db.write() as session:
         sweeper.stagger_lost_steps(session, workflow.runtime.settings)
-    with workflow.runtime.db.read() as session:
-        (row,) = session.scalars(
-            select(Step).where(col(Step.export_id) == export_id, col(Step.name) == "record_packages")
-        ).all()
+    (row,) = workflow.rows(select(Step).where(col(Step.export_id) == export_id, col(Step.name) == "record_packages"))
     assert row.error is None
     if what == "ends":
         assert (row.state, row.lease_until, row.due_at) == ("done", None, None)
@@ -228,12 +220,11 @@ def test_step_continued_inline_has_all_its_attempts(workflow: WorkflowHarness, m
     monkeypatch.setattr(treatment, "line_digests", break_off)
     assert workflow.step(export_id, 1, "record_packages") == ("record_packages",)
     workflow.finish(export_id)
-    with workflow.runtime.db.read() as session:
-        retried = session.scalars(
-            select(Event)
-            .where(col(Event.export_id) == export_id, col(Event.type) == "STEP_RETRIED")
-            .order_by(col(Event.seq))
-        ).all()
+    retried = workflow.rows(
+        select(Event)
+        .where(col(Event.export_id) == export_id, col(Event.type) == "STEP_RETRIED")
+        .order_by(col(Event.seq))
+    )
     assert [(event.data["step"], event.data["attempt"]) for event in retried] == [
         ("attach_customs", number) for number in range(1, ATTEMPTS)
     ]

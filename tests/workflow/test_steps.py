@@ -12,8 +12,7 @@ from tests.workflow.conftest import WorkflowHarness
 def test_no_step_changes_the_unit_that_all_steps_share(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept(factories.plan(units=2)).export_id
     workflow.finish(export_id)
-    with workflow.runtime.db.read() as session:
-        rows = session.scalars(select(ExportUnit).where(col(ExportUnit.export_id) == export_id)).all()
+    rows = workflow.rows(select(ExportUnit).where(col(ExportUnit.export_id) == export_id))
     for row in rows:
         assert parse_unit(row) is parse_unit(row)
         assert parse_unit(row) == Unit.model_validate_json(row.document)
@@ -21,6 +20,5 @@ def test_no_step_changes_the_unit_that_all_steps_share(workflow: WorkflowHarness
 
 def test_large_unit_is_not_remembered(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept(factories.plan(lines=400, packages=1)).export_id
-    with workflow.runtime.db.read() as session:
-        row = session.scalars(select(ExportUnit).where(col(ExportUnit.export_id) == export_id)).one()
+    row = workflow.one(select(ExportUnit).where(col(ExportUnit.export_id) == export_id))
     assert parse_unit(row) is not parse_unit(row)

@@ -188,12 +188,11 @@ def test_find_due_neither_waits_for_the_renderer_nor_runs_steps(workflow: Workfl
     spent, sound = (workflow.accept(factories.plan(batch=name, invoice=name)).export_id for name in ("spent", "sound"))
     workflow.step(spent, 1, "record_packages")
     attempts = workflow.runtime.settings.step_max_attempts
-    with workflow.runtime.db.write() as session:
-        session.execute(
-            update(Step)
-            .where(col(Step.export_id) == spent, col(Step.name) == "render_documents")
-            .values(attempts=attempts, fence=attempts)
-        )
+    workflow.change(
+        update(Step)
+        .where(col(Step.export_id) == spent, col(Step.name) == "render_documents")
+        .values(attempts=attempts, fence=attempts)
+    )
     workflow.clock.pass_seconds(3600)
     # Another thread of this process holds the renderer.
     with RENDERER, ThreadPoolExecutor(1) as sweeper:

@@ -85,10 +85,9 @@ def test_sweep_runs_the_same_number_of_statements_however_much_is_due(workflow: 
     ],
 )
 def test_sweep_reads_only_due_rows_by_index(
-    make_workflow: Callable[[str], WorkflowHarness], database_url: str, table: str, column: str
+    workflow: WorkflowHarness, database_url: str, table: str, column: str
 ) -> None:
     """A paused partner may have a hundred thousand pending messages, so the index is searched only up to now."""
-    workflow = make_workflow(database_url)
     with record_plans(workflow.runtime.db) as plans:
         sweep(workflow)
     assert searches(plans, f"ix_{table}_{column}", f"{column} <="), plans

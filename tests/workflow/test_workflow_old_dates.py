@@ -76,8 +76,7 @@ def test_plan_with_entry_in_year_9999_never_expires(workflow: WorkflowHarness) -
 @pytest.mark.parametrize("end", ACCEPTED_BEFORE)
 def test_messages_of_plan_with_old_dates_can_be_emails(workflow: WorkflowHarness, end: str) -> None:
     export_id = execute_export(workflow, old_plan(end))
-    with workflow.runtime.db.read() as session:
-        rows = session.scalars(select(Notification).where(col(Notification.export_id) == export_id)).all()
+    rows = workflow.rows(select(Notification).where(col(Notification.export_id) == export_id))
     assert {MessageType.HANDOFF_READY.value} < {row.event_type for row in rows}
     for row in rows:
         assert content.build_email_body(workflow.runtime.settings, row, ()).text

@@ -13,7 +13,7 @@ from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.streams import sender
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.http_endpoint import Endpoint, Script
 
 Start = Callable[..., Endpoint]
@@ -34,8 +34,7 @@ def hand_over(runtime: Runtime, *copies: str, test: bool = False) -> exports.Pre
 
 
 def read_submission(runtime: Runtime) -> BrokerSubmission:
-    with runtime.db.read() as session:
-        return session.exec(select(BrokerSubmission)).one()
+    return stored.one(runtime, select(BrokerSubmission))
 
 
 def test_handoff_is_posted_with_token_and_idempotency_key(make_runtime: OpenRuntime, endpoint: Start) -> None:
@@ -69,8 +68,7 @@ def test_answer_moves_submission_and_is_logged(
     row = read_submission(runtime)
     assert (row.path, row.channel, row.state, row.sent_at is not None) == ("borderbuddy", "borderbuddy", status, True)
     assert exports.read_event_types(runtime, export.export_id) == ["HANDED_OFF", "BROKER_NOTIFIED", event]
-    with runtime.db.read() as session:
-        known = session.exec(select(Acknowledgement)).one()
+    known = stored.one(runtime, select(Acknowledgement))
     assert (known.id, known.status, known.reference, known.fields) == (f"BB-1:{status}", status, "R-7", fields)
 
 

@@ -11,7 +11,7 @@ from tests.conftest import SERVERS
 from tests.deliveries.channels.test_queue import ids, take_messages
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.servers import START_SECONDS, RabbitMQ, poll
 from tests.system.faults.matrix import mark_own_stack
 
@@ -58,8 +58,7 @@ def test_send_to_blocked_rabbitmq_fails_in_time_and_is_retried(
         set_alarm(rabbitmq_server, on=False)
     assert (report.delivered, report.dead, report.retried > 0) == (0, 0, True)
     assert took < 60, "one attempt's time, plus a margin for a busy machine"
-    with runtime.db.read() as session:
-        (attempt,) = session.scalars(select(Attempt)).all()
+    (attempt,) = stored.rows(runtime, select(Attempt))
     assert (attempt.outcome, attempt.error_class) == ("failed", "ChannelUnavailable")
 
     clock.pass_seconds(3600)
@@ -70,6 +69,5 @@ def test_send_to_blocked_rabbitmq_fails_in_time_and_is_retried(
     ]
     # Messages in the blocked connection may have been taken anyway: delivery is at least once.
     assert sorted(set(ids(take_messages(url, "exports.warehouse", 4, seconds=10)))) == sorted(message_ids)
-    with runtime.db.read() as session:
-        made = session.scalars(select(Attempt).order_by(col(Attempt.number))).all()
+    made = stored.rows(runtime, select(Attempt).order_by(col(Attempt.number)))
     assert sorted(each.outcome for each in made) == ["delivered"] * 3 + ["failed"]

@@ -15,7 +15,7 @@ from pipeline.deliveries.outbox import outbox
 from pipeline.deliveries.streams import sender
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.sftp_server import PASSWORD, SftpServer
 
 
@@ -102,5 +102,4 @@ def test_test_export_writes_nothing_to_a_live_server(make_runtime: OpenRuntime, 
     for audience in (outbox.BROKER, outbox.WAREHOUSE):
         sender.notify_audience(runtime, export.context, audience)
     assert (server.sign_ins, server.files()) == (0, {})
-    with runtime.db.read() as session:
-        assert session.exec(select(BrokerSubmission)).one().channel != "sftp"
+    assert stored.one(runtime, select(BrokerSubmission)).channel != "sftp"

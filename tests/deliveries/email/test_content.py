@@ -17,7 +17,7 @@ from pipeline.deliveries.submissions import email_replies
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.rechecks import RECHECKED
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.mail_server import CLERK, DESK
 
 PUBLIC = "https://exports.maple.example"
@@ -322,8 +322,7 @@ def test_replacing_handoff_names_the_replaced_revision(mail_runtime: Runtime) ->
 def test_message_type_without_own_text_lists_its_facts(mail_runtime: Runtime) -> None:
     export = exports.prepare_export(mail_runtime)
     exports.hand_off(mail_runtime, export)
-    with mail_runtime.db.read() as session:
-        package = session.exec(select(Notification).where(col(Notification.audience) == "warehouse").limit(1)).one()
+    package = stored.one(mail_runtime, select(Notification).where(col(Notification.audience) == "warehouse").limit(1))
     body = content.build_email_body(mail_runtime.settings, package, [])
     assert (body.subject, "One package. It has no price" in body.text) == (f"Export {factories.BATCH}: package", True)
     assert "Customs package number CP-000001" in " ".join(body.text.split())

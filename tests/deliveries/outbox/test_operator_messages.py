@@ -16,6 +16,7 @@ from pipeline.exports.models import Export
 from tests.deliveries.conftest import Clock
 from tests.deliveries.submissions.test_submissions import record_answer
 from tests.deliveries.support import exports
+from tests.support import stored
 from tests.support.query_counter import record_statements
 
 
@@ -23,19 +24,16 @@ def hand_off(runtime: Runtime, *, executed: bool = True) -> exports.PreparedExpo
     export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
     if executed:
-        with runtime.db.write() as session:
-            session.execute(update(Export).values(state="executed"))
+        stored.change(runtime, update(Export).values(state="executed"))
     return export
 
 
 def read_last_event(runtime: Runtime) -> Event:
-    with runtime.db.read() as session:
-        return session.scalars(select(Event).order_by(col(Event.seq).desc()).limit(1)).one()
+    return stored.one(runtime, select(Event).order_by(col(Event.seq).desc()).limit(1))
 
 
 def read_last_message(runtime: Runtime) -> Notification:
-    with runtime.db.read() as session:
-        return session.scalars(select(Notification).order_by(col(Notification.position).desc()).limit(1)).one()
+    return stored.one(runtime, select(Notification).order_by(col(Notification.position).desc()).limit(1))
 
 
 def read_outcomes(runtime: Runtime) -> tuple[Any, Any]:

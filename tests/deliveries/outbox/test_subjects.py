@@ -31,7 +31,7 @@ from pipeline.workflow.inbox import load_inbox, open_items
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.test_portal import visitor_of
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.http_endpoint import Endpoint, Script
 
 Start = Callable[..., Endpoint]
@@ -71,8 +71,7 @@ def deliver(runtime: Runtime, plan_id: str = PLAN_ID) -> sender.DeliveryReport:
 
 
 def read_one(runtime: Runtime, plan_id: str = PLAN_ID) -> Delivery:
-    with runtime.db.read() as session:
-        return session.exec(select(Delivery).where(col(Delivery.subject_id) == plan_id)).one()
+    return stored.one(runtime, select(Delivery).where(col(Delivery.subject_id) == plan_id))
 
 
 def replay_to_desk(runtime: Runtime, **wanted: Any) -> tuple[ReplayReport, list[DeliveryStream]]:
@@ -173,8 +172,7 @@ def test_dead_letter_about_a_plan_is_acknowledged_until_it_is_resent(
     assert seen.acknowledged is not None
     noted = seen.acknowledged
     assert (noted.by, noted.note, noted.outcome) == ("key_op", "The desk has it.", "undeliverable")
-    with runtime.db.read() as session:
-        assert session.get_one(Act, (factories.ACCOUNT, noted.seq)).action == "delivery_acknowledged"
+    assert stored.get(runtime, Act, (factories.ACCOUNT, noted.seq)).action == "delivery_acknowledged"
     reopen_letter(*who, first, "key_op")
     assert (len(load_inbox(*who).items), load_inbox(*who, acknowledged=True).items) == (2, [])
     with pytest.raises(InvalidState, match="nothing to undo"):
@@ -225,8 +223,7 @@ def test_replay_sends_messages_about_exports_and_plans_again(
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     export = exports.prepare_export(runtime)
     exports.hand_off(runtime, export)
-    with runtime.db.write() as session:
-        session.execute(update(Delivery).where(col(Delivery.partner_id) == DESK).values(state="delivered"))
+    stored.change(runtime, update(Delivery).where(col(Delivery.partner_id) == DESK).values(state="delivered"))
     register_plan(runtime, "pln_test", test=True)
     for plan_id in (PLAN_ID, "pln_test"):
         notify(runtime, plan_id)
@@ -307,8 +304,7 @@ def test_purge_of_the_plan_removes_its_messages(make_runtime: OpenRuntime, endpo
     with pytest.raises(NotFound, match=f"plan {PLAN_ID}"):
         queries.trace_notification(runtime, factories.ACCOUNT, rows[0].notification_id)
     # Not even if a row is pending, as after a restore of older rows.
-    with runtime.db.write() as session:
-        session.execute(update(Delivery).values(state="pending"))
+    stored.change(runtime, update(Delivery).values(state="pending"))
     assert streams.claim_stream(runtime, DeliveryStream(PLAN_ID, DESK, "webhook")) is None
 
 

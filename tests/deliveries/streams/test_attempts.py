@@ -17,7 +17,7 @@ from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts as tried
 from tests.deliveries.support.hooks import deliver, hand_off_by_webhook, states, stream_of
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.http_endpoint import Endpoint, Script
 
 Start = Callable[..., Endpoint]
@@ -84,8 +84,7 @@ def test_partner_is_notified_beside_a_cancelled_message(make_runtime: OpenRuntim
     runtime = make_runtime()
     export = hand_off_by_webhook(runtime, endpoint().url)
     first = exports.list_deliveries(runtime, export.export_id, stream_of(export).partner_id)[0]
-    with runtime.db.write() as session:
-        session.execute(update(Delivery).where(col(Delivery.id) == first.id).values(state="cancelled"))
+    stored.change(runtime, update(Delivery).where(col(Delivery.id) == first.id).values(state="cancelled"))
     assert deliver(runtime, export).delivered == 2
     assert exports.read_event_types(runtime, export.export_id).count("WAREHOUSE_NOTIFIED") == 1
 

@@ -12,7 +12,7 @@ from pipeline.deliveries.streams.due_streams import take_due_streams
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts, stream_of
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.http_endpoint import Endpoint, Script
 from tests.support.servers import poll
 
@@ -161,5 +161,4 @@ def list_due(runtime: Runtime, made: list[exports.PreparedExport]) -> list[str]:
 
 
 def list_reached(runtime: Runtime) -> PartnerChannel:
-    with runtime.db.read() as session:
-        return session.get_one(PartnerChannel, (factories.ACCOUNT, "wh_hook", "webhook"))
+    return stored.get(runtime, PartnerChannel, (factories.ACCOUNT, "wh_hook", "webhook"))

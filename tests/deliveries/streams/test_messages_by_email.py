@@ -25,7 +25,7 @@ from pipeline.ops import doctor
 from tests.deliveries.conftest import OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.mail_server import CLERK, DESK, MESSAGE, USER, MailServer, Script, certificate, channel, send, to
 from tests.support.ports import LOOPBACK, free_port
 
@@ -214,8 +214,7 @@ def test_taken_mail_is_delivered_and_resent_with_same_id_and_link(
 ) -> None:
     runtime, export = hand_off_by_email(make_runtime, smtp_server, artifactTypes=["cci_ubl"])
     assert sender.deliver_stream(runtime, export.export_id, factories.BROKER, "email").delivered == 1
-    with runtime.db.read() as session:
-        submission = session.exec(select(BrokerSubmission)).one()
+    submission = stored.one(runtime, select(BrokerSubmission))
     assert (submission.state, submission.channel, submission.recipient) == ("delivered", "email", f"{DESK}, {CLERK}")
     (sent,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
     assert [(each.status, each.answer) for each in attempts(runtime)] == [("250", "2.0.0 queued as 1")]
@@ -241,8 +240,7 @@ def test_refused_mail_is_dead_and_the_operator_is_notified(make_runtime: OpenRun
     assert (report.dead, [stream.channel for stream in report.pending_streams]) == (1, ["queue"])
     (dead,) = exports.list_deliveries(runtime, export.export_id, factories.BROKER)
     refused = "the mail server did not take recipient 1 of 2: 550 5.1.1 (address): no such user"
-    with runtime.db.read() as session:
-        log = str(session.exec(select(Event.data)).all())
+    log = str(stored.rows(runtime, select(Event.data)))
     assert (dead.state, dead.error, refused in log, "@" in log) == ("dead", refused, True, False)
 
 

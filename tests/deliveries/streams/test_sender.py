@@ -23,7 +23,7 @@ from pipeline.deliveries.streams.attempts import SendResult, record_attempts
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts, deliver, hand_off_by_webhook, states, stream_of
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.http_endpoint import Endpoint, Script
 from tests.system.faults.matrix import mark_own_stack
 
@@ -167,10 +167,9 @@ def test_dead_letter_notifies_the_operator_once(make_runtime: OpenRuntime, endpo
     deliver(runtime, export)
     clock.pass_seconds(1)
     deliver(runtime, export)
-    with runtime.db.read() as session:
-        notices = session.exec(
-            select(Notification).where(col(Notification.event_type) == "exports.delivery.dead.v1")
-        ).all()
+    notices = stored.rows(
+        runtime, select(Notification).where(col(Notification.event_type) == "exports.delivery.dead.v1")
+    )
     assert [(each.audience, each.position) for each in notices] == [("operator", 4)]
 
 

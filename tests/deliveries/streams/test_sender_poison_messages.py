@@ -22,7 +22,7 @@ from pipeline.deliveries.streams import messages, sender, streams
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.hooks import attempts, deliver, hand_off_by_webhook, states, stream_of
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.http_endpoint import Endpoint
 from tests.system.faults.matrix import mark_own_stack
 
@@ -170,10 +170,9 @@ def test_poison_message_becomes_dead_and_the_others_are_delivered(
     for _ in range(4):
         with pytest.raises(Crash):
             deliver(runtime, export)
-        with runtime.db.write() as session:
-            session.execute(
-                update(Delivery).values(lease_until=database_now(-1)).where(col(Delivery.lease_until).is_not(None))
-            )
+        stored.change(
+            runtime, update(Delivery).values(lease_until=database_now(-1)).where(col(Delivery.lease_until).is_not(None))
+        )
     deliver(runtime, export)
     # Together at first; then one by one, because the poison message is unknown.
     assert sent == [ids[:3], ids[:1], ids[1:2], *[ids[2:3]] * 3, ids[3:4], ids[4:5]]
@@ -193,10 +192,9 @@ def test_poison_message_becomes_dead_and_the_others_are_delivered(
     assert str(view.error).startswith(f"{streams.WORKER_LOST}, at the last of 4 attempts: it was killed, crashed")
     assert [(each.outcome, each.error_class) for each in view.tries] == [("failed", "WorkerLost")]
     assert str(view.remedy).startswith("see in the logs of the sending process")
-    with runtime.db.read() as session:
-        notices = session.exec(
-            select(Notification).where(col(Notification.event_type) == "exports.delivery.dead.v1")
-        ).all()
+    notices = stored.rows(
+        runtime, select(Notification).where(col(Notification.event_type) == "exports.delivery.dead.v1")
+    )
     assert len(notices) == 1
 
 

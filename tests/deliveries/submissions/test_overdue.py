@@ -20,7 +20,7 @@ from pipeline.exports.models import Export
 from pipeline.workflow import read_model
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
-from tests.support import factories
+from tests.support import factories, stored
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86_400.0
 
@@ -32,8 +32,7 @@ def hand_off(runtime: Runtime) -> exports.PreparedExport:
 
 
 def read_submission(runtime: Runtime) -> BrokerSubmission:
-    with runtime.db.read() as session:
-        return session.exec(select(BrokerSubmission)).one()
+    return stored.one(runtime, select(BrokerSubmission))
 
 
 def record_answer(runtime: Runtime, status: str) -> None:
@@ -69,12 +68,12 @@ def test_failed_overdue_notification_does_not_block_others(
 
 
 def list_alarms(runtime: Runtime) -> list[dict[str, str]]:
-    with runtime.db.read() as session:
-        rows = session.exec(
-            select(Notification)
-            .where(col(Notification.event_type) == "exports.handoff.overdue.v1")
-            .order_by(col(Notification.position))
-        ).all()
+    rows = stored.rows(
+        runtime,
+        select(Notification)
+        .where(col(Notification.event_type) == "exports.handoff.overdue.v1")
+        .order_by(col(Notification.position)),
+    )
     return [json.loads(row.data) for row in rows]
 
 
@@ -136,8 +135,7 @@ def test_concurrent_sweeps_notify_once(make_runtime: OpenRuntime, database_url: 
     exports.register(runtime, factories.BROKER, "customs_broker")
     exports.register(runtime, factories.WAREHOUSE, "warehouse")
     export = hand_off(runtime)
-    with runtime.db.write() as session:
-        session.execute(update(BrokerSubmission).values(deadline_at=database_now(-1)))
+    stored.change(runtime, update(BrokerSubmission).values(deadline_at=database_now(-1)))
     threads = [threading.Thread(target=overdue.notify_overdue, args=(runtime,)) for _ in range(6)]
     for thread in threads:
         thread.start()
@@ -149,8 +147,7 @@ def test_concurrent_sweeps_notify_once(make_runtime: OpenRuntime, database_url: 
 
 def test_superseded_handoff_is_not_overdue(runtime: Runtime, clock: Clock) -> None:
     hand_off(runtime)
-    with runtime.db.write() as session:
-        session.execute(update(Export).values(state="superseded"))
+    stored.change(runtime, update(Export).values(state="superseded"))
     clock.pass_seconds(365 * DAY)
     assert overdue.notify_overdue(runtime) == []
 

@@ -39,13 +39,12 @@ def purge(workflow: WorkflowHarness, _: str) -> None:
 
 @pytest.mark.parametrize("end", [amend, purge])
 def test_overdue_handoff_counts_until_amendment_or_purge(
-    workflow_on_both: WorkflowHarness, end: Callable[[WorkflowHarness, str], None]
+    workflow: WorkflowHarness, database_url: str, end: Callable[[WorkflowHarness, str], None]
 ) -> None:
-    export_id = execute_export(workflow_on_both)
-    assert count_late(workflow_on_both) == (0, [])
-    with workflow_on_both.runtime.db.write() as session:
-        session.execute(update(BrokerSubmission).values(deadline_at=database_now(-1)))
-    overdue.notify_overdue(workflow_on_both.runtime)
-    assert count_late(workflow_on_both) == (1, [export_id])
-    end(workflow_on_both, export_id)
-    assert count_late(workflow_on_both) == (0, [])
+    export_id = execute_export(workflow)
+    assert count_late(workflow) == (0, [])
+    workflow.change(update(BrokerSubmission).values(deadline_at=database_now(-1)))
+    overdue.notify_overdue(workflow.runtime)
+    assert count_late(workflow) == (1, [export_id])
+    end(workflow, export_id)
+    assert count_late(workflow) == (0, [])

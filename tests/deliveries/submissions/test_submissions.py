@@ -24,7 +24,7 @@ from tests.deliveries.channels.test_queue import take_messages
 from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.deliveries.support.scenario import ApiHarness, hand_off
-from tests.support import factories
+from tests.support import factories, stored
 from tests.system.faults.matrix import mark_own_stack
 
 FIELDS = [
@@ -40,20 +40,19 @@ def prepare_runtime(runtime: Runtime) -> exports.PreparedExport:
 
 
 def record_answer(runtime: Runtime, answer_id: str, status: str, **facts: Any) -> bool:
-    with runtime.db.read() as session:
-        submission_id = session.exec(select(BrokerSubmission.id)).one()
+    submission_id = stored.one(runtime, select(BrokerSubmission.id))
     body = AcknowledgementBody.model_validate({"id": answer_id, "status": status} | facts)
     return submissions.receive_answer(runtime, submission_id, body, "partner:br").recorded
 
 
 def list_operator_messages(runtime: Runtime) -> list[dict[str, Any]]:
     """Return the operators' pending messages about answers, in order."""
-    with runtime.db.read() as session:
-        rows = session.exec(
-            select(Notification)
-            .where(col(Notification.event_type) == "exports.handoff.answered.v1")
-            .order_by(col(Notification.position))
-        ).all()
+    rows = stored.rows(
+        runtime,
+        select(Notification)
+        .where(col(Notification.event_type) == "exports.handoff.answered.v1")
+        .order_by(col(Notification.position)),
+    )
     assert {row.audience for row in rows} <= {"operator"}
     return [json.loads(row.data) for row in rows]
 
@@ -227,6 +226,5 @@ def test_operator_message_neither_repeats_nor_prevents_the_notified_event(make_r
     record_answer(runtime, "a-2", "rejected", message="Not steel.")
     assert sender.deliver_stream(runtime, *stream).delivered == 2
     assert exports.read_event_types(runtime, export.export_id).count("OPERATOR_NOTIFIED") == 1
-    with runtime.db.read() as session:
-        states = session.exec(select(Delivery.state).where(col(Delivery.audience) == "operator")).all()
+    states = stored.rows(runtime, select(Delivery.state).where(col(Delivery.audience) == "operator"))
     assert list(states) == ["delivered"] * 3

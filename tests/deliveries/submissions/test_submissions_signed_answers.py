@@ -20,7 +20,7 @@ from pipeline.deliveries.streams.messages import build_cloud_event
 from pipeline.deliveries.submissions.signature import build_signature_headers
 from tests.deliveries.support import exports
 from tests.deliveries.support.scenario import OTHER, ApiHarness, hand_off
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.people import sign_in_client
 from tests.support.servers import poll
 
@@ -37,8 +37,7 @@ def test_sandbox_broker_answers_as_the_invoice_number_says(
     monkeypatch.setattr(sandbox_broker, "_schedule", lambda seconds, action: schedule(seconds / 10, action))
     export, _ = hand_off(harness, invoice=invoice, via=via)
     poll(lambda: harness.submission(export).state == status)
-    with harness.runtime.db.read() as session:
-        answers = session.exec(select(Acknowledgement)).all()
+    answers = stored.rows(harness.runtime, select(Acknowledgement))
     final = next(each for each in answers if each.status == status)
     if status == "rejected":
         assert [each["pointer"] for each in final.fields] == [
@@ -115,8 +114,9 @@ def test_sandbox_answers_only_handoffs_of_the_signer(harness: ApiHarness) -> Non
     (done,) = [
         each for each in exports.list_deliveries(harness.runtime, export.export_id) if each.audience == "customs_broker"
     ]
-    with harness.runtime.db.read() as session:
-        body = build_cloud_event(harness.runtime.settings, session.get_one(Notification, done.notification_id), None)
+    body = build_cloud_event(
+        harness.runtime.settings, stored.get(harness.runtime, Notification, done.notification_id), None
+    )
     broker = harness.submission(export).partner_id
     beside = exports.register(harness.runtime, "wh_beside", "warehouse").secret
     elsewhere = partners.create_partner(
@@ -132,8 +132,7 @@ def test_sandbox_answers_only_handoffs_of_the_signer(harness: ApiHarness) -> Non
         return plain.post(address, content=asked, headers=build_signature_headers("1", asked, secret)).status_code
 
     assert post(factories.ACCOUNT, "wh_beside", beside) == post(OTHER, broker, elsewhere) == 404
-    with harness.runtime.db.read() as session:
-        assert session.exec(select(func.count()).select_from(SandboxHandoff)).one() == 1
+    assert stored.one(harness.runtime, select(func.count()).select_from(SandboxHandoff)) == 1
     assert harness.submission(export).state == "rejected"
     assert post(factories.ACCOUNT, broker, secret) == 204
     poll(lambda: harness.submission(export).state == "accepted")
@@ -175,8 +174,9 @@ def test_signature_is_valid_for_one_submission(harness: ApiHarness) -> None:
         assert session.exec(select(func.count()).select_from(UsedSignature)).one() == 4
         session.execute(update(UsedSignature).values(used_at=database_now(-7200)))
     assert say(second, "links", b"", build_signature_headers("a-3", b"", secret)) == 200
-    with harness.runtime.db.read() as session:
-        assert session.exec(select(func.count()).select_from(UsedSignature)).one() == 1, "old signatures are deleted"
+    assert stored.one(harness.runtime, select(func.count()).select_from(UsedSignature)) == 1, (
+        "old signatures are deleted"
+    )
 
 
 def test_answers_out_of_order_are_recorded_and_never_move_back(harness: ApiHarness) -> None:

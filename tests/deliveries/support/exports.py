@@ -20,7 +20,7 @@ from pipeline.exports.event_models import Event
 from pipeline.exports.models import Account, Artifact, Export, ExportUnit, PlanSnapshot
 from pipeline.exports.schemas.plan import Plan
 from pipeline.exports.step_context import StepContext, build_context
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.task_by_task import task_by_task
 
 KINDS = ("cci_json", "cci_pdf", "packing_list")
@@ -136,15 +136,16 @@ def hand_off(runtime: Runtime, export: PreparedExport) -> None:
 
 def purge(runtime: Runtime, export_id: str) -> None:
     """Mark the export as purged, enough for tests of answers."""
-    with runtime.db.write() as session:
-        session.execute(update(Export).where(col(Export.id) == export_id).values(purged_at=database_now()))
-        session.execute(update(Notification).where(col(Notification.export_id) == export_id).values(data="{}"))
+    stored.change(
+        runtime,
+        update(Export).where(col(Export.id) == export_id).values(purged_at=database_now()),
+        update(Notification).where(col(Notification.export_id) == export_id).values(data="{}"),
+    )
 
 
 def read_event_types(runtime: Runtime, export_id: str) -> list[str]:
     """Return the types of the export's events, in order. The numbers must not have gaps."""
-    with runtime.db.read() as session:
-        rows = session.exec(select(Event).where(col(Event.export_id) == export_id).order_by(col(Event.seq))).all()
+    rows = stored.rows(runtime, select(Event).where(col(Event.export_id) == export_id).order_by(col(Event.seq)))
     assert [row.seq for row in rows] == list(range(1, len(rows) + 1))
     return [row.type for row in rows]
 

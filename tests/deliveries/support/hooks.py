@@ -8,7 +8,7 @@ from pipeline.deliveries.models import Attempt
 from pipeline.deliveries.outbox.outbox import DeliveryStream
 from pipeline.deliveries.streams import sender
 from tests.deliveries.support import exports
-from tests.support import factories
+from tests.support import factories, stored
 
 
 def hand_off_by_webhook(
@@ -46,5 +46,4 @@ def states(runtime: Runtime, export: exports.PreparedExport) -> list[tuple[str, 
 
 
 def attempts(runtime: Runtime) -> list[Attempt]:
-    with runtime.db.read() as session:
-        return list(session.exec(select(Attempt).order_by(col(Attempt.at), col(Attempt.number))).all())
+    return list(stored.rows(runtime, select(Attempt).order_by(col(Attempt.at), col(Attempt.number))))

@@ -17,7 +17,7 @@ from pipeline.deliveries.streams import sender
 from pipeline.interfaces.app import create_app
 from pipeline.workflow.steps import TaskMessage
 from tests.deliveries.support import exports
-from tests.support import factories
+from tests.support import factories, stored
 from tests.support.api_server import run_server
 from tests.support.ports import LOOPBACK
 
@@ -66,10 +66,9 @@ class ApiHarness:
 
     def submission(self, export: exports.PreparedExport) -> BrokerSubmission:
         """Return the export's current submission."""
-        with self.runtime.db.read() as session:
-            return session.exec(
-                select(BrokerSubmission).where(col(BrokerSubmission.export_id) == export.export_id)
-            ).one()
+        return stored.one(
+            self.runtime, select(BrokerSubmission).where(col(BrokerSubmission.export_id) == export.export_id)
+        )
 
 
 @contextmanager

@@ -15,62 +15,58 @@ from pipeline.exports.states import Outcome
 from pipeline.ops.rebuild import service
 from tests.ops.rebuild.test_rebuild import content, differences, record_answer, run_answered_export
 from tests.ops.tampering import open_unguarded
+from tests.support import stored
 from tests.workflow.conftest import Answers, WorkflowHarness
 from tests.workflow.revisions import execute_export
 
 
 def read_outcomes(workflow: WorkflowHarness) -> list[str]:
-    with workflow.runtime.db.read() as session:
-        return [*session.scalars(select(Export.outcome))]
+    return [*workflow.rows(select(Export.outcome))]
 
 
 @pytest.mark.parametrize("forged", [Outcome.RELEASED, Outcome.OVERDUE, Outcome.IN_PROGRESS])
-def test_forged_outcome_is_reported_and_restored(workflow_on_both: WorkflowHarness, forged: Outcome) -> None:
-    export_id = run_answered_export(workflow_on_both)
-    before = content(workflow_on_both)
+def test_forged_outcome_is_reported_and_restored(workflow: WorkflowHarness, database_url: str, forged: Outcome) -> None:
+    export_id = run_answered_export(workflow)
+    before = content(workflow)
     # No trigger looks at the outcome itself, so that each account's own connection can write it.
-    with workflow_on_both.runtime.db.write() as session:
-        session.execute(sa.update(Export).values(outcome=forged.value))
-    assert differences(workflow_on_both, export_id) == [("exports", "changed", ["outcome"])]
-    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
+    workflow.change(sa.update(Export).values(outcome=forged.value))
+    assert differences(workflow, export_id) == [("exports", "changed", ["outcome"])]
+    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
     assert one.after_restore is not None
     assert one.after_restore.intact
-    assert content(workflow_on_both) == before
+    assert content(workflow) == before
 
 
-def test_missed_deadline_counts_only_if_the_log_says_so(workflow_on_both: WorkflowHarness) -> None:
-    runtime, export_id = workflow_on_both.runtime, execute_export(workflow_on_both)
+def test_missed_deadline_counts_only_if_the_log_says_so(workflow: WorkflowHarness, database_url: str) -> None:
+    runtime, export_id = workflow.runtime, execute_export(workflow)
     past = datetime(2001, 1, 1, tzinfo=UTC)
-    with runtime.db.write() as session:
-        session.execute(sa.update(BrokerSubmission).values(overdue_at=past))
-    assert read_outcomes(workflow_on_both) == [Outcome.OVERDUE], "a trigger took the forged column for a fact"
-    assert differences(workflow_on_both, export_id) == [
+    stored.change(runtime, sa.update(BrokerSubmission).values(overdue_at=past))
+    assert read_outcomes(workflow) == [Outcome.OVERDUE], "a trigger took the forged column for a fact"
+    assert differences(workflow, export_id) == [
         ("exports", "changed", ["outcome"]),
         ("broker_submissions", "changed", ["overdue_at"]),
     ]
     service.rebuild_exports(runtime, apply=True)
-    assert (differences(workflow_on_both, export_id), read_outcomes(workflow_on_both)) == ([], [Outcome.WITH_BROKER])
-    with runtime.db.write() as session:
-        session.execute(sa.update(BrokerSubmission).values(deadline_at=past))
+    assert (differences(workflow, export_id), read_outcomes(workflow)) == ([], [Outcome.WITH_BROKER])
+    stored.change(runtime, sa.update(BrokerSubmission).values(deadline_at=past))
     notify_overdue(runtime)
-    assert (differences(workflow_on_both, export_id), read_outcomes(workflow_on_both)) == ([], [Outcome.OVERDUE])
-    with runtime.db.write() as session:
-        session.execute(sa.update(Export).values(outcome=Outcome.WITH_BROKER.value))
+    assert (differences(workflow, export_id), read_outcomes(workflow)) == ([], [Outcome.OVERDUE])
+    stored.change(runtime, sa.update(Export).values(outcome=Outcome.WITH_BROKER.value))
     service.rebuild_exports(runtime, apply=True)
-    assert read_outcomes(workflow_on_both) == [Outcome.OVERDUE]
-    record_answer(workflow_on_both, export_id, "a1", "accepted")
-    assert (differences(workflow_on_both, export_id), read_outcomes(workflow_on_both)) == ([], [Outcome.ACCEPTED])
+    assert read_outcomes(workflow) == [Outcome.OVERDUE]
+    record_answer(workflow, export_id, "a1", "accepted")
+    assert (differences(workflow, export_id), read_outcomes(workflow)) == ([], [Outcome.ACCEPTED])
 
 
 def test_dead_letter_to_the_warehouse_makes_the_outcome(
-    workflow_on_both: WorkflowHarness, failing_queues: Answers
+    workflow: WorkflowHarness, database_url: str, failing_queues: Answers
 ) -> None:
     with failing_queues(ChannelRefused("not this one")):
-        export_id = execute_export(workflow_on_both)
-    record_answer(workflow_on_both, export_id, "a1", "accepted")
-    assert (differences(workflow_on_both, export_id), read_outcomes(workflow_on_both)) == ([], [Outcome.UNDELIVERABLE])
-    with open_unguarded(workflow_on_both.runtime.db) as connection:
+        export_id = execute_export(workflow)
+    record_answer(workflow, export_id, "a1", "accepted")
+    assert (differences(workflow, export_id), read_outcomes(workflow)) == ([], [Outcome.UNDELIVERABLE])
+    with open_unguarded(workflow.runtime.db) as connection:
         connection.execute(sa.update(table(Export)).values(outcome=Outcome.ACCEPTED.value))
-    assert differences(workflow_on_both, export_id) == [("exports", "changed", ["outcome"])]
-    service.rebuild_exports(workflow_on_both.runtime, apply=True)
-    assert read_outcomes(workflow_on_both) == [Outcome.UNDELIVERABLE]
+    assert differences(workflow, export_id) == [("exports", "changed", ["outcome"])]
+    service.rebuild_exports(workflow.runtime, apply=True)
+    assert read_outcomes(workflow) == [Outcome.UNDELIVERABLE]

@@ -85,10 +85,7 @@ def content(workflow: WorkflowHarness) -> dict[str, list[dict[str, Any]]]:
 
 
 def record_answer(workflow: WorkflowHarness, export_id: str, answer: str, status: str, **extra: Any) -> None:
-    with workflow.runtime.db.read() as session:
-        submission = session.scalars(
-            select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id)
-        ).one()
+    submission = workflow.one(select(BrokerSubmission.id).where(col(BrokerSubmission.export_id) == export_id))
     body = AcknowledgementBody.model_validate({"id": answer, "status": status, **extra})
     submissions.receive_answer(workflow.runtime, submission, body, "partner:br_sandbox")
 
@@ -107,48 +104,48 @@ def run_answered_export(workflow: WorkflowHarness) -> str:
 # The tables agree with the log at any moment
 
 
-def test_tables_agree_with_the_log_after_every_step(workflow_on_both: WorkflowHarness) -> None:
-    export_id = workflow_on_both.accept(factories.plan(units=2)).export_id
-    assert differences(workflow_on_both, export_id) == []
+def test_tables_agree_with_the_log_after_every_step(workflow: WorkflowHarness, database_url: str) -> None:
+    export_id = workflow.accept(factories.plan(units=2)).export_id
+    assert differences(workflow, export_id) == []
     for unit_no in (1, 2):
         for name in (spec.name for spec in STEPS if spec.per_unit):
-            workflow_on_both.step(export_id, unit_no, name)
-            assert differences(workflow_on_both, export_id) == [], name
+            workflow.step(export_id, unit_no, name)
+            assert differences(workflow, export_id) == [], name
     for name in ("hand_off", *NOTIFY_STEPS):
-        workflow_on_both.step(export_id, 0, name)
-        assert differences(workflow_on_both, export_id) == [], name
-    assert workflow_on_both.state(export_id) == "executed"
-    deliver_all(workflow_on_both, export_id)
-    assert differences(workflow_on_both, export_id) == []
+        workflow.step(export_id, 0, name)
+        assert differences(workflow, export_id) == [], name
+    assert workflow.state(export_id) == "executed"
+    deliver_all(workflow, export_id)
+    assert differences(workflow, export_id) == []
 
 
-def test_tables_agree_with_the_log_after_every_intervention(workflow_on_both: WorkflowHarness) -> None:
-    export_id = run_answered_export(workflow_on_both)
-    assert differences(workflow_on_both, export_id) == []
-    first = list_pending(workflow_on_both, export_id)[0]
-    resend.resend_delivery(workflow_on_both.runtime, factories.ACCOUNT, first.id, "key_1")
-    assert differences(workflow_on_both, export_id) == []
-    deliver_all(workflow_on_both, export_id)
-    assert differences(workflow_on_both, export_id) == []
+def test_tables_agree_with_the_log_after_every_intervention(workflow: WorkflowHarness, database_url: str) -> None:
+    export_id = run_answered_export(workflow)
+    assert differences(workflow, export_id) == []
+    first = list_pending(workflow, export_id)[0]
+    resend.resend_delivery(workflow.runtime, factories.ACCOUNT, first.id, "key_1")
+    assert differences(workflow, export_id) == []
+    deliver_all(workflow, export_id)
+    assert differences(workflow, export_id) == []
     since = ReplayRequest.model_validate({"since": "2026-11-24T00:00:00Z"})
-    replay.replay_messages(workflow_on_both.runtime, factories.ACCOUNT, factories.WAREHOUSE, since, "key_1")
-    assert differences(workflow_on_both, export_id) == []
-    new = make_amendment(workflow_on_both, export_id, factories.plan(units=2, lines=4)).export_id
-    assert (differences(workflow_on_both, export_id), differences(workflow_on_both, new)) == ([], [])
+    replay.replay_messages(workflow.runtime, factories.ACCOUNT, factories.WAREHOUSE, since, "key_1")
+    assert differences(workflow, export_id) == []
+    new = make_amendment(workflow, export_id, factories.plan(units=2, lines=4)).export_id
+    assert (differences(workflow, export_id), differences(workflow, new)) == ([], [])
     for unit_no in (1, 2):
-        workflow_on_both.step(new, unit_no, "record_packages")
-    assert differences(workflow_on_both, new) == []
-    cancel_export(workflow_on_both.runtime, factories.ACCOUNT, new, "key_1")
-    assert (differences(workflow_on_both, export_id), differences(workflow_on_both, new)) == ([], [])
+        workflow.step(new, unit_no, "record_packages")
+    assert differences(workflow, new) == []
+    cancel_export(workflow.runtime, factories.ACCOUNT, new, "key_1")
+    assert (differences(workflow, export_id), differences(workflow, new)) == ([], [])
 
 
 def test_resent_delivery_of_superseded_export_is_pending_until_delivered(
-    workflow_on_both: WorkflowHarness, failing_queues: Answers
+    workflow: WorkflowHarness, database_url: str, failing_queues: Answers
 ) -> None:
-    export_id = execute_export(workflow_on_both)
-    deliver_all(workflow_on_both, export_id)
-    make_amendment(workflow_on_both, export_id)
-    with workflow_on_both.runtime.db.read() as session:
+    export_id = execute_export(workflow)
+    deliver_all(workflow, export_id)
+    make_amendment(workflow, export_id)
+    with workflow.runtime.db.read() as session:
         delivery = session.scalars(
             select(Delivery).where(
                 col(Delivery.subject_id) == export_id,
@@ -157,17 +154,17 @@ def test_resent_delivery_of_superseded_export_is_pending_until_delivered(
             )
         ).first()
     assert delivery is not None
-    check_resent_untaken(workflow_on_both, failing_queues, delivery)
+    check_resent_untaken(workflow, failing_queues, delivery)
 
 
 def test_resent_dead_letter_is_pending_until_delivered(
-    workflow_on_both: WorkflowHarness, failing_queues: Answers
+    workflow: WorkflowHarness, database_url: str, failing_queues: Answers
 ) -> None:
     with failing_queues(ChannelRefused("not this one")):
-        export_id = execute_export(workflow_on_both)
-    dead = next(each for each in list_pending(workflow_on_both, export_id) if each.partner_id == factories.WAREHOUSE)
+        export_id = execute_export(workflow)
+    dead = next(each for each in list_pending(workflow, export_id) if each.partner_id == factories.WAREHOUSE)
     assert dead.state == "dead"
-    check_resent_untaken(workflow_on_both, failing_queues, dead)
+    check_resent_untaken(workflow, failing_queues, dead)
 
 
 def check_resent_untaken(workflow: WorkflowHarness, failing_queues: Answers, row: Delivery) -> None:
@@ -180,19 +177,19 @@ def check_resent_untaken(workflow: WorkflowHarness, failing_queues: Answers, row
 
 
 def test_handoff_has_not_failed_if_only_its_retraction_is_dead(
-    workflow_on_both: WorkflowHarness, failing_queues: Answers
+    workflow: WorkflowHarness, database_url: str, failing_queues: Answers
 ) -> None:
     with failing_queues(ChannelUnavailable("the endpoint is down")):
-        export_id = execute_export(workflow_on_both)
-    make_amendment(workflow_on_both, export_id)
-    news = [each for each in list_pending(workflow_on_both, export_id) if each.audience == "customs_broker"][-1]
+        export_id = execute_export(workflow)
+    make_amendment(workflow, export_id)
+    news = [each for each in list_pending(workflow, export_id) if each.audience == "customs_broker"][-1]
     with failing_queues(ChannelRefused("not this one")):
-        sender.deliver_stream(workflow_on_both.runtime, export_id, news.partner_id, news.channel)
-    assert [each.state for each in list_pending(workflow_on_both, export_id) if each.audience == "customs_broker"] == [
+        sender.deliver_stream(workflow.runtime, export_id, news.partner_id, news.channel)
+    assert [each.state for each in list_pending(workflow, export_id) if each.audience == "customs_broker"] == [
         "cancelled",
         "dead",
     ]
-    assert differences(workflow_on_both, export_id) == []
+    assert differences(workflow, export_id) == []
 
 
 def test_tables_agree_with_the_log_after_failure_and_retry(workflow: WorkflowHarness) -> None:
@@ -216,10 +213,10 @@ def test_tables_agree_with_the_log_after_failure_and_retry(workflow: WorkflowHar
     "model", [model for model in TABLES if model is not Notification], ids=lambda m: m.__tablename__
 )
 def test_every_changed_column_is_reported_and_restored(
-    model: type[SQLModel], workflow_on_both: WorkflowHarness
+    model: type[SQLModel], workflow: WorkflowHarness, database_url: str
 ) -> None:
-    run_answered_export(workflow_on_both)
-    before = content(workflow_on_both)
+    run_answered_export(workflow)
+    before = content(workflow)
     name = str(model.__tablename__)
     keys = {column.name for column in table(model).primary_key}
     bookkeeping = BOOKKEEPING.get(name, set()) | keys | {"findings", "next_seq"}
@@ -228,15 +225,15 @@ def test_every_changed_column_is_reported_and_restored(
         columns = ["state", "attempts"]
     assert columns
     for column in columns:
-        with open_unguarded(workflow_on_both.runtime.db) as connection:
+        with open_unguarded(workflow.runtime.db) as connection:
             changed = _damage(connection, model, column)
-        found = service.rebuild_exports(workflow_on_both.runtime, apply=True)
+        found = service.rebuild_exports(workflow.runtime, apply=True)
         (one,) = found.damaged
         # SQLite's triggers cannot be switched off: with the customs broker, they change the outcome.
         assert column in {each for d in one.differences if d.table == name for each in d.columns}, column
         assert one.after_restore is not None
         assert one.after_restore.intact, (column, changed, one.after_restore)
-        assert content(workflow_on_both) == before, column
+        assert content(workflow) == before, column
 
 
 def _damage(connection: sa.Connection, model: type[SQLModel], column: str) -> Any:
@@ -270,16 +267,18 @@ def _damage(connection: sa.Connection, model: type[SQLModel], column: str) -> An
 @pytest.mark.parametrize(
     "model", [ExportPackage, LineTreatment, Artifact, Step, Acknowledgement], ids=lambda m: m.__tablename__
 )
-def test_every_missing_row_is_reported_and_restored(model: type[SQLModel], workflow_on_both: WorkflowHarness) -> None:
-    run_answered_export(workflow_on_both)
-    before = content(workflow_on_both)
-    with open_unguarded(workflow_on_both.runtime.db) as connection:
+def test_every_missing_row_is_reported_and_restored(
+    model: type[SQLModel], workflow: WorkflowHarness, database_url: str
+) -> None:
+    run_answered_export(workflow)
+    before = content(workflow)
+    with open_unguarded(workflow.runtime.db) as connection:
         gone = connection.execute(sa.delete(table(model))).rowcount
-    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
     assert [(d.table, d.kind) for d in one.differences] == [(str(model.__tablename__), "missing")] * gone
     assert one.after_restore is not None
     assert one.after_restore.intact
-    assert content(workflow_on_both) == before
+    assert content(workflow) == before
 
 
 def test_rebuild_does_not_reuse_skipped_numbers(workflow: WorkflowHarness) -> None:
@@ -302,37 +301,39 @@ def test_rebuild_does_not_reuse_skipped_numbers(workflow: WorkflowHarness) -> No
     assert audit.verify_chains(workflow.runtime).intact
 
 
-def test_row_that_the_log_does_not_mention_is_reported_and_removed(workflow_on_both: WorkflowHarness) -> None:
-    export_id = run_answered_export(workflow_on_both)
-    before = content(workflow_on_both)
-    with open_unguarded(workflow_on_both.runtime.db) as connection:
+def test_row_that_the_log_does_not_mention_is_reported_and_removed(
+    workflow: WorkflowHarness, database_url: str
+) -> None:
+    export_id = run_answered_export(workflow)
+    before = content(workflow)
+    with open_unguarded(workflow.runtime.db) as connection:
         row = connection.execute(sa.select(*table(ExportPackage).c)).mappings().first()
         assert row is not None
         connection.execute(sa.insert(table(ExportPackage)).values({**row, "package_ref": "forged", "sscc": None}))
-    assert differences(workflow_on_both, export_id) == [("packages", "added", [])]
-    service.rebuild_exports(workflow_on_both.runtime, apply=True)
-    assert content(workflow_on_both) == before
+    assert differences(workflow, export_id) == [("packages", "added", [])]
+    service.rebuild_exports(workflow.runtime, apply=True)
+    assert content(workflow) == before
 
 
-def test_missing_message_is_restored_and_sent_once(workflow_on_both: WorkflowHarness) -> None:
-    export_id = execute_export(workflow_on_both, deliver=False)
-    before = content(workflow_on_both)
-    with open_unguarded(workflow_on_both.runtime.db) as connection:
+def test_missing_message_is_restored_and_sent_once(workflow: WorkflowHarness, database_url: str) -> None:
+    export_id = execute_export(workflow, deliver=False)
+    before = content(workflow)
+    with open_unguarded(workflow.runtime.db) as connection:
         connection.execute(sa.delete(table(Delivery)).where(col(Delivery.audience) == "warehouse"))
         connection.execute(sa.delete(table(Notification)).where(col(Notification.audience) == "warehouse"))
         connection.execute(
             sa.update(table(Notification)).where(col(Notification.audience) == "customs_broker").values(data="{}")
         )
-    with workflow_on_both.runtime.db.read() as session:
+    with workflow.runtime.db.read() as session:
         found = service.compare_export(session, export_id)
     assert [(d.table, d.restorable) for d in found.differences if d.table == "notifications"] == [
         ("notifications", True)
     ]
-    service.restore_export(workflow_on_both.runtime, export_id)
-    assert content(workflow_on_both)["notifications"] == before["notifications"]
-    assert len(content(workflow_on_both)["deliveries"]) == len(before["deliveries"])
-    deliver_all(workflow_on_both, export_id)
-    with workflow_on_both.runtime.db.read() as session:
+    service.restore_export(workflow.runtime, export_id)
+    assert content(workflow)["notifications"] == before["notifications"]
+    assert len(content(workflow)["deliveries"]) == len(before["deliveries"])
+    deliver_all(workflow, export_id)
+    with workflow.runtime.db.read() as session:
         sayings = read_message_rows(session, export_id)
     assert {each.attempts for each in sayings.deliveries if each.audience == "warehouse"} == {1}
 
@@ -340,8 +341,7 @@ def test_missing_message_is_restored_and_sent_once(workflow_on_both: WorkflowHar
 def test_step_marked_done_but_not_in_the_log_is_ready_again(workflow: WorkflowHarness) -> None:
     export_id = workflow.accept().export_id
     workflow.step(export_id, 1, "record_packages")
-    with workflow.runtime.db.write() as session:
-        session.execute(sa.update(Step).where(col(Step.name) == "render_documents").values(state="done"))
+    workflow.change(sa.update(Step).where(col(Step.name) == "render_documents").values(state="done"))
     assert workflow.sweep() == []
     (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
     assert [(d.table, d.columns) for d in one.differences] == [("steps", ["state"])]

@@ -24,90 +24,87 @@ from tests.workflow.revisions import execute_export, list_pending
 
 def test_rebuild_without_apply_writes_nothing(workflow: WorkflowHarness) -> None:
     export_id = run_answered_export(workflow)
-    with workflow.runtime.db.write() as session:
-        session.execute(sa.update(ExportPackage).values(sscc=None))
+    workflow.change(sa.update(ExportPackage).values(sscc=None))
     before, log = content(workflow), workflow.events(export_id)
     assert not service.rebuild_exports(workflow.runtime).intact
     assert (content(workflow), workflow.events(export_id)) == (before, log)
 
 
-def test_rebuild_with_broken_log_restores_nothing(workflow_on_both: WorkflowHarness) -> None:
-    run_answered_export(workflow_on_both)
-    with open_unguarded(workflow_on_both.runtime.db) as connection:
+def test_rebuild_with_broken_log_restores_nothing(workflow: WorkflowHarness, database_url: str) -> None:
+    run_answered_export(workflow)
+    with open_unguarded(workflow.runtime.db) as connection:
         connection.execute(sa.update(table(Event)).where(col(Event.seq) == 2).values(actor="another"))
         connection.execute(sa.update(table(ExportPackage)).values(type="PLT"))
-    before = content(workflow_on_both)
-    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
+    before = content(workflow)
+    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
     assert one.refusal == "its log is broken: event 2 is changed"
-    assert content(workflow_on_both) == before
+    assert content(workflow) == before
 
 
 @pytest.mark.parametrize("gone", ["BROKER_ACKNOWLEDGED", "EXPORT_EXECUTED", "HANDED_OFF"])
-def test_rebuild_with_cut_off_log_restores_nothing(workflow_on_both: WorkflowHarness, gone: str) -> None:
-    export_id = run_answered_export(workflow_on_both)
-    last = workflow_on_both.events(export_id).index(gone)
-    with open_unguarded(workflow_on_both.runtime.db) as connection:
+def test_rebuild_with_cut_off_log_restores_nothing(workflow: WorkflowHarness, database_url: str, gone: str) -> None:
+    export_id = run_answered_export(workflow)
+    last = workflow.events(export_id).index(gone)
+    with open_unguarded(workflow.runtime.db) as connection:
         connection.execute(sa.delete(table(Event)).where(col(Event.seq) > last))
-    before = content(workflow_on_both)
-    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
+    before = content(workflow)
+    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
     assert one.refusal == f"its log is broken: event {last + 1} is missing"
-    assert (content(workflow_on_both), len(workflow_on_both.events(export_id))) == (before, last)
-    assert not audit.verify_chains(workflow_on_both.runtime).intact
+    assert (content(workflow), len(workflow.events(export_id))) == (before, last)
+    assert not audit.verify_chains(workflow.runtime).intact
 
 
-def test_rebuild_restores_event_number_that_is_too_low(workflow_on_both: WorkflowHarness) -> None:
-    export_id = run_answered_export(workflow_on_both)
-    events = len(workflow_on_both.events(export_id))
-    with open_unguarded(workflow_on_both.runtime.db) as connection:
+def test_rebuild_restores_event_number_that_is_too_low(workflow: WorkflowHarness, database_url: str) -> None:
+    export_id = run_answered_export(workflow)
+    events = len(workflow.events(export_id))
+    with open_unguarded(workflow.runtime.db) as connection:
         connection.execute(sa.update(table(Export)).values(next_seq=3))
-    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
     assert [(d.table, d.columns) for d in one.differences] == [("exports", ["next_seq"])]
     assert one.after_restore is not None
     assert one.after_restore.intact
-    assert len(workflow_on_both.events(export_id)) == events + 1
-    assert audit.verify_chains(workflow_on_both.runtime).intact
+    assert len(workflow.events(export_id)) == events + 1
+    assert audit.verify_chains(workflow.runtime).intact
 
 
-def test_rebuild_removes_added_rows_but_keeps_attempted_messages(workflow_on_both: WorkflowHarness) -> None:
+def test_rebuild_removes_added_rows_but_keeps_attempted_messages(workflow: WorkflowHarness, database_url: str) -> None:
     """The end of the log and the export's last number are gone, so only the remaining events count."""
-    export_id = execute_export(workflow_on_both, factories.plan(), deliver=False)
-    (first, *_) = list_pending(workflow_on_both, export_id)
-    assert sender.deliver_stream(workflow_on_both.runtime, export_id, first.partner_id, first.channel).delivered
-    handed_off = workflow_on_both.events(export_id).index("HANDED_OFF") + 1
-    with open_unguarded(workflow_on_both.runtime.db) as connection:
+    export_id = execute_export(workflow, factories.plan(), deliver=False)
+    (first, *_) = list_pending(workflow, export_id)
+    assert sender.deliver_stream(workflow.runtime, export_id, first.partner_id, first.channel).delivered
+    handed_off = workflow.events(export_id).index("HANDED_OFF") + 1
+    with open_unguarded(workflow.runtime.db) as connection:
         connection.execute(sa.delete(table(Event)).where(col(Event.seq) >= handed_off))
         connection.execute(sa.update(table(Export)).values(next_seq=handed_off))
-    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
     assert one.after_restore is not None
     assert {(d.table, d.kind, d.restorable) for d in one.after_restore.differences} == {
         ("notifications", "added", False),
         ("deliveries", "added", False),
     }
-    tried = [each for each in list_pending(workflow_on_both, export_id) if each.attempts]
-    assert [each.id for each in list_pending(workflow_on_both, export_id)] == [each.id for each in tried]
+    tried = [each for each in list_pending(workflow, export_id) if each.attempts]
+    assert [each.id for each in list_pending(workflow, export_id)] == [each.id for each in tried]
     assert tried
 
 
-def test_export_end_missing_in_the_log_is_repeated(workflow_on_both: WorkflowHarness) -> None:
-    export_id = execute_export(workflow_on_both, deliver=False)
-    assert workflow_on_both.events(export_id)[-1] == "HANDED_OFF"
-    service.restore_export(workflow_on_both.runtime, export_id)
-    assert differences(workflow_on_both, export_id) == []
-    states = workflow_on_both.step_states(export_id)
+def test_export_end_missing_in_the_log_is_repeated(workflow: WorkflowHarness, database_url: str) -> None:
+    export_id = execute_export(workflow, deliver=False)
+    assert workflow.events(export_id)[-1] == "HANDED_OFF"
+    service.restore_export(workflow.runtime, export_id)
+    assert differences(workflow, export_id) == []
+    states = workflow.step_states(export_id)
     assert {states[0, name] for name in NOTIFY_STEPS} == {"ready"}
-    workflow_on_both.finish(export_id)
-    assert (workflow_on_both.state(export_id), workflow_on_both.events(export_id).count("EXPORT_EXECUTED")) == (
-        "executed",
-        1,
-    )
+    workflow.finish(export_id)
+    assert (workflow.state(export_id), workflow.events(export_id).count("EXPORT_EXECUTED")) == ("executed", 1)
 
 
 def test_rebuild_without_plan_leaves_plan_tables_unchanged(workflow: WorkflowHarness) -> None:
     export_id = run_answered_export(workflow)
-    with workflow.runtime.db.write() as session:
-        session.execute(sa.update(PlanSnapshot).values(document=sa.func.replace(PlanSnapshot.document, "CA", "MX")))
-        session.execute(sa.update(Artifact).values(size=1))
-        session.execute(sa.update(ExportPackage).values(type="PLT"))
+    workflow.change(
+        sa.update(PlanSnapshot).values(document=sa.func.replace(PlanSnapshot.document, "CA", "MX")),
+        sa.update(Artifact).values(size=1),
+        sa.update(ExportPackage).values(type="PLT"),
+    )
     found = service.restore_export(workflow.runtime, export_id)
     assert [(d.table, d.kind, d.restorable) for d in found.differences] == [("plans", "changed", False)]
     with workflow.runtime.db.read() as session:
@@ -117,8 +114,7 @@ def test_rebuild_without_plan_leaves_plan_tables_unchanged(workflow: WorkflowHar
 
 def test_rebuild_compares_findings_with_their_digest(workflow: WorkflowHarness) -> None:
     export_id = run_answered_export(workflow)
-    with workflow.runtime.db.write() as session:
-        session.execute(sa.update(Export).values(findings=[{"rule": "V01"}]))
+    workflow.change(sa.update(Export).values(findings=[{"rule": "V01"}]))
     with workflow.runtime.db.read() as session:
         (found,) = service.compare_export(session, export_id).differences
     assert (found.columns, found.restorable) == (["findings"], False)
@@ -130,8 +126,7 @@ def test_restore_is_recorded_in_the_log(workflow: WorkflowHarness) -> None:
         session.execute(sa.update(ExportPackage).values(type="PLT"))
         packages = session.scalar(sa.select(sa.func.count()).select_from(ExportPackage))
     service.restore_export(workflow.runtime, export_id)
-    with workflow.runtime.db.read() as session:
-        event = session.scalars(select(Event).where(col(Event.type) == "ROWS_RESTORED")).one()
+    event = workflow.one(select(Event).where(col(Event.type) == "ROWS_RESTORED"))
     assert (event.actor, event.data) == ("rebuild", {"tables": {"packages": {"changed": packages}}})
     assert differences(workflow, export_id) == []
 
@@ -155,18 +150,20 @@ def add_messages(workflow: WorkflowHarness, export_id: str, *, messages: int, tr
 
 
 @pytest.mark.parametrize("tried", [False, True])
-def test_added_message_is_removed_unless_it_was_attempted(workflow_on_both: WorkflowHarness, *, tried: bool) -> None:
-    export_id = run_answered_export(workflow_on_both)
-    before = content(workflow_on_both)
-    add_messages(workflow_on_both, export_id, messages=1, tried=tried)
-    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
+def test_added_message_is_removed_unless_it_was_attempted(
+    workflow: WorkflowHarness, database_url: str, *, tried: bool
+) -> None:
+    export_id = run_answered_export(workflow)
+    before = content(workflow)
+    add_messages(workflow, export_id, messages=1, tried=tried)
+    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
     assert {(d.table, d.kind, d.restorable) for d in one.differences} == {
         ("notifications", "added", not tried),
         ("deliveries", "added", not tried),
     }
     assert one.after_restore is not None
     assert one.after_restore.intact != tried
-    assert (content(workflow_on_both) == before) != tried
+    assert (content(workflow) == before) != tried
     assert all("it was attempted, and attempts are never deleted" in d.message for d in one.after_restore.differences)
 
 
@@ -211,28 +208,28 @@ KEPT: tuple[tuple[type[SQLModel], str, Any], ...] = (
 )
 
 
-def test_rows_of_purged_export_are_compared_and_restored(workflow_on_both: WorkflowHarness) -> None:
-    run_purged_export(workflow_on_both)
-    before = content(workflow_on_both)
+def test_rows_of_purged_export_are_compared_and_restored(workflow: WorkflowHarness, database_url: str) -> None:
+    run_purged_export(workflow)
+    before = content(workflow)
     for model, column, value in KEPT:
         rows = table(model)
-        with open_unguarded(workflow_on_both.runtime.db) as connection:
+        with open_unguarded(workflow.runtime.db) as connection:
             first = connection.execute(sa.select(*rows.primary_key).order_by(*rows.primary_key)).first()
             assert first is not None
             here = [key == held for key, held in zip(rows.primary_key, first, strict=True)]
             connection.execute(sa.update(rows).where(*here).values({column: value}))
-        (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
+        (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
         (changed,) = [found.columns for found in one.differences if found.table == rows.name]
         # On SQLite the outcome follows the state, by a trigger.
         assert {column} <= {*changed} <= {column, "outcome"}, changed
         assert one.after_restore is not None
         assert one.after_restore.intact, (column, one.after_restore)
-        assert content(workflow_on_both) == before, column
+        assert content(workflow) == before, column
 
 
-def test_missing_and_added_rows_of_purged_export_are_reported(workflow_on_both: WorkflowHarness) -> None:
+def test_missing_and_added_rows_of_purged_export_are_reported(workflow: WorkflowHarness, database_url: str) -> None:
     treated: dict[str, Any] = {
-        "export_id": run_purged_export(workflow_on_both),
+        "export_id": run_purged_export(workflow),
         "unit_no": 1,
         "line_ref": "1",
         "position": 1,
@@ -240,27 +237,27 @@ def test_missing_and_added_rows_of_purged_export_are_reported(workflow_on_both: 
         "country_of_origin": "CA",
         "digest": "sha256:0",
     } | {name: [] for name in ("chapter99", "section232", "pga")}
-    with open_unguarded(workflow_on_both.runtime.db) as connection:
+    with open_unguarded(workflow.runtime.db) as connection:
         gone = connection.execute(sa.delete(table(Artifact))).rowcount
         connection.execute(sa.insert(table(LineTreatment)).values(treated))
-    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
     assert {(d.table, d.kind) for d in one.differences} == {("artifacts", "missing"), ("treatments", "added")}
     assert len(one.differences) == gone + 1
     assert one.after_restore is not None
     assert one.after_restore.intact
 
 
-def test_missing_row_of_purged_export_is_reported(workflow_on_both: WorkflowHarness) -> None:
-    export_id = run_purged_export(workflow_on_both)
-    kept = execute_export(workflow_on_both, factories.plan(batch="batch_2"))
-    with open_unguarded(workflow_on_both.runtime.db) as connection:
+def test_missing_row_of_purged_export_is_reported(workflow: WorkflowHarness, database_url: str) -> None:
+    export_id = run_purged_export(workflow)
+    kept = execute_export(workflow, factories.plan(batch="batch_2"))
+    with open_unguarded(workflow.runtime.db) as connection:
         connection.execute(sa.delete(table(Export)).where(col(Export.id) == export_id))
-    found = audit.verify_chains(workflow_on_both.runtime)
+    found = audit.verify_chains(workflow.runtime)
     (fault,) = found.breaks
     assert (found.exports, found.broken, fault.export_id, fault.kind) == (2, 1, export_id, "missing")
     assert "the export's row is missing" in fault.message
-    (only,) = audit.verify_chains(workflow_on_both.runtime, export_id=export_id).breaks
+    (only,) = audit.verify_chains(workflow.runtime, export_id=export_id).breaks
     assert only == fault
-    (one,) = service.rebuild_exports(workflow_on_both.runtime, apply=True).damaged
+    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
     (row,) = (d for d in one.differences if d.table == "exports")
     assert (one.export_id, row.kind, row.restorable, kept != export_id) == (export_id, "missing", False, True)
