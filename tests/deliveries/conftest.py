@@ -18,7 +18,7 @@ from tests.deliveries.support.scenario import ApiHarness, serve_api
 from tests.support import factories
 from tests.support.http_endpoint import Endpoint, Script
 from tests.support.ports import LOOPBACK, free_port
-from tests.workflow.conftest import make_workflow, workflow_on_both  # noqa: F401 - fixtures of other tests
+from tests.workflow.conftest import make_workflow, workflow  # noqa: F401 - fixtures of other tests
 
 
 @dataclass

@@ -13,7 +13,7 @@ from pipeline.deliveries.submissions.overdue import notify_overdue
 from pipeline.exports.models import Export
 from pipeline.exports.states import Outcome
 from pipeline.ops.rebuild import service
-from tests.ops.rebuild.test_rebuild import content, differences, record_answer, run_answered_export
+from tests.ops.rebuild.test_rebuild import content, differences, record_answer, restore_all, run_answered_export
 from tests.ops.tampering import open_unguarded
 from tests.support import stored
 from tests.workflow.conftest import Answers, WorkflowHarness
@@ -31,10 +31,7 @@ def test_forged_outcome_is_reported_and_restored(workflow: WorkflowHarness, data
     # No trigger looks at the outcome itself, so that each account's own connection can write it.
     workflow.change(sa.update(Export).values(outcome=forged.value))
     assert differences(workflow, export_id) == [("exports", "changed", ["outcome"])]
-    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
-    assert one.after_restore is not None
-    assert one.after_restore.intact
-    assert content(workflow) == before
+    restore_all(workflow, before)
 
 
 def test_missed_deadline_counts_only_if_the_log_says_so(workflow: WorkflowHarness, database_url: str) -> None:

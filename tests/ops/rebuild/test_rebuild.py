@@ -1,9 +1,9 @@
 """Every table can be derived from the log at any moment; damaged rows are reported and restored."""
 
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-import pytest
 import sqlalchemy as sa
 from sqlmodel import SQLModel, col, select
 
@@ -19,7 +19,7 @@ from pipeline.deliveries.submissions import submissions
 from pipeline.exports.models import Account, Artifact, Export, ExportPackage, ExportUnit, LineTreatment, Step
 from pipeline.ops import audit
 from pipeline.ops.rebuild import service
-from pipeline.ops.rebuild.compare import read_message_rows
+from pipeline.ops.rebuild.compare import RebuildResult, read_message_rows
 from pipeline.workflow.interventions import cancel_export, retry_export
 from pipeline.workflow.steps import NOTIFY_STEPS, STEPS
 from tests.ops.tampering import open_unguarded
@@ -81,6 +81,21 @@ def content(workflow: WorkflowHarness) -> dict[str, list[dict[str, Any]]]:
     # Each restore adds an event to the log.
     for row in found["exports"]:
         del row["next_seq"]
+    return found
+
+
+def restore(workflow: WorkflowHarness) -> tuple[RebuildResult, RebuildResult]:
+    """Restore the only damaged export; return what was found, and what is left."""
+    (found,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
+    assert found.after_restore is not None
+    return found, found.after_restore
+
+
+def restore_all(workflow: WorkflowHarness, before: Mapping[str, Any]) -> RebuildResult:
+    """Restore the only damaged export to the content that it had before; return what was found."""
+    found, left = restore(workflow)
+    assert left.intact, left
+    assert content(workflow) == before
     return found
 
 
@@ -209,76 +224,65 @@ def test_tables_agree_with_the_log_after_failure_and_retry(workflow: WorkflowHar
 # Every damage is reported and restored
 
 
-@pytest.mark.parametrize(
-    "model", [model for model in TABLES if model is not Notification], ids=lambda m: m.__tablename__
-)
-def test_every_changed_column_is_reported_and_restored(
-    model: type[SQLModel], workflow: WorkflowHarness, database_url: str
-) -> None:
+def test_every_changed_column_is_reported_and_restored(workflow: WorkflowHarness, database_url: str) -> None:
     run_answered_export(workflow)
     before = content(workflow)
-    name = str(model.__tablename__)
-    keys = {column.name for column in table(model).primary_key}
-    bookkeeping = BOOKKEEPING.get(name, set()) | keys | {"findings", "next_seq"}
-    columns = [column.name for column in table(model).columns if column.name not in bookkeeping]
-    if model is Delivery:
-        columns = ["state", "attempts"]
-    assert columns
-    for column in columns:
+    for model in (model for model in TABLES if model is not Notification):
+        name, columns = str(model.__tablename__), list_compared(model)
         with open_unguarded(workflow.runtime.db) as connection:
-            changed = _damage(connection, model, column)
-        found = service.rebuild_exports(workflow.runtime, apply=True)
-        (one,) = found.damaged
+            damage(connection, model, columns)
+        found = restore_all(workflow, before)
         # SQLite's triggers cannot be switched off: with the customs broker, they change the outcome.
-        assert column in {each for d in one.differences if d.table == name for each in d.columns}, column
-        assert one.after_restore is not None
-        assert one.after_restore.intact, (column, changed, one.after_restore)
-        assert content(workflow) == before, column
+        assert {each for d in found.differences if d.table == name for each in d.columns} >= {*columns}, name
 
 
-def _damage(connection: sa.Connection, model: type[SQLModel], column: str) -> Any:
-    columns = table(model).c
+def list_compared(model: type[SQLModel]) -> list[str]:
+    """Return the columns of a table that follow from the log."""
+    if model is Delivery:
+        return ["state", "attempts"]
+    keys = {column.name for column in table(model).primary_key}
+    others = BOOKKEEPING.get(str(model.__tablename__), set()) | keys | {"findings", "next_seq"}
+    return [column.name for column in table(model).columns if column.name not in others]
+
+
+def damage(connection: sa.Connection, model: type[SQLModel], columns: Sequence[str]) -> None:
+    """Change these columns of the table's first row."""
     keys = list(table(model).primary_key)
-    row = connection.execute(sa.select(*columns).order_by(*keys)).mappings().first()
+    row = connection.execute(sa.select(*table(model).c).order_by(*keys)).mappings().first()
     assert row is not None
-    was = row[column]
-    others: dict[str, Any] = {"state": "waiting"}
-    if isinstance(was, bool):
-        value: Any = not was
-    elif isinstance(was, int):
-        value = was + 7
-    elif isinstance(was, list):
-        value = [*was, {"metal": "steel"}]
-    elif was is None and isinstance(columns[column].type, sa.Integer):
-        value = 7
-    elif isinstance(columns[column].type, Instant) and was is None:
-        value = datetime(2001, 1, 1, tzinfo=UTC)
-    elif was is None or isinstance(was, str):
-        value = others.get(column, "another")
-    else:
-        value = was.replace(year=2001)
-    if column == "state" and was == "waiting":
-        value = "done"
-    here = [key == row[key.name] for key in keys]
-    connection.execute(sa.update(table(model)).where(*here).values({column: value}))
-    return value
+    values = {name: find_other(table(model).c[name], row[name]) for name in columns}
+    connection.execute(sa.update(table(model)).where(*(key == row[key.name] for key in keys)).values(values))
 
 
-@pytest.mark.parametrize(
-    "model", [ExportPackage, LineTreatment, Artifact, Step, Acknowledgement], ids=lambda m: m.__tablename__
-)
-def test_every_missing_row_is_reported_and_restored(
-    model: type[SQLModel], workflow: WorkflowHarness, database_url: str
-) -> None:
+def find_other(column: sa.Column[Any], was: Any) -> Any:
+    """Return another value that fits the column."""
+    match was:
+        case bool():
+            return not was
+        case int():
+            return was + 7
+        case list():
+            return [*was, {"metal": "steel"}]
+        case str() if column.name == "state":
+            return "done" if was == "waiting" else "waiting"
+        case str():
+            return "another"
+        case None if isinstance(column.type, sa.Integer):
+            return 7
+        case None:
+            return datetime(2001, 1, 1, tzinfo=UTC) if isinstance(column.type, Instant) else "another"
+        case _:
+            return was.replace(year=2001)
+
+
+def test_every_missing_row_is_reported_and_restored(workflow: WorkflowHarness, database_url: str) -> None:
     run_answered_export(workflow)
     before = content(workflow)
-    with open_unguarded(workflow.runtime.db) as connection:
-        gone = connection.execute(sa.delete(table(model))).rowcount
-    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
-    assert [(d.table, d.kind) for d in one.differences] == [(str(model.__tablename__), "missing")] * gone
-    assert one.after_restore is not None
-    assert one.after_restore.intact
-    assert content(workflow) == before
+    for model in (ExportPackage, LineTreatment, Artifact, Step, Acknowledgement):
+        with open_unguarded(workflow.runtime.db) as connection:
+            gone = connection.execute(sa.delete(table(model))).rowcount
+        found = [(d.table, d.kind) for d in restore_all(workflow, before).differences]
+        assert found == [(str(model.__tablename__), "missing")] * gone
 
 
 def test_rebuild_does_not_reuse_skipped_numbers(workflow: WorkflowHarness) -> None:
@@ -311,8 +315,7 @@ def test_row_that_the_log_does_not_mention_is_reported_and_removed(
         assert row is not None
         connection.execute(sa.insert(table(ExportPackage)).values({**row, "package_ref": "forged", "sscc": None}))
     assert differences(workflow, export_id) == [("packages", "added", [])]
-    service.rebuild_exports(workflow.runtime, apply=True)
-    assert content(workflow) == before
+    restore_all(workflow, before)
 
 
 def test_missing_message_is_restored_and_sent_once(workflow: WorkflowHarness, database_url: str) -> None:
@@ -343,7 +346,6 @@ def test_step_marked_done_but_not_in_the_log_is_ready_again(workflow: WorkflowHa
     workflow.step(export_id, 1, "record_packages")
     workflow.change(sa.update(Step).where(col(Step.name) == "render_documents").values(state="done"))
     assert workflow.sweep() == []
-    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
-    assert [(d.table, d.columns) for d in one.differences] == [("steps", ["state"])]
+    assert [(d.table, d.columns) for d in restore(workflow)[0].differences] == [("steps", ["state"])]
     workflow.finish(export_id)
     assert workflow.state(export_id) == "executed"

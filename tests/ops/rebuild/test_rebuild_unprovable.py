@@ -15,7 +15,7 @@ from pipeline.exports.models import Artifact, Export, ExportPackage, ExportUnit,
 from pipeline.ops import audit, retention
 from pipeline.ops.rebuild import service
 from pipeline.workflow.steps import NOTIFY_STEPS
-from tests.ops.rebuild.test_rebuild import content, differences, run_answered_export
+from tests.ops.rebuild.test_rebuild import content, differences, restore, restore_all, run_answered_export
 from tests.ops.tampering import open_unguarded
 from tests.support import factories
 from tests.workflow.conftest import WorkflowHarness
@@ -59,10 +59,8 @@ def test_rebuild_restores_event_number_that_is_too_low(workflow: WorkflowHarness
     events = len(workflow.events(export_id))
     with open_unguarded(workflow.runtime.db) as connection:
         connection.execute(sa.update(table(Export)).values(next_seq=3))
-    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
-    assert [(d.table, d.columns) for d in one.differences] == [("exports", ["next_seq"])]
-    assert one.after_restore is not None
-    assert one.after_restore.intact
+    found, left = restore(workflow)
+    assert ([(d.table, d.columns) for d in found.differences], left.intact) == ([("exports", ["next_seq"])], True)
     assert len(workflow.events(export_id)) == events + 1
     assert audit.verify_chains(workflow.runtime).intact
 
@@ -76,9 +74,7 @@ def test_rebuild_removes_added_rows_but_keeps_attempted_messages(workflow: Workf
     with open_unguarded(workflow.runtime.db) as connection:
         connection.execute(sa.delete(table(Event)).where(col(Event.seq) >= handed_off))
         connection.execute(sa.update(table(Export)).values(next_seq=handed_off))
-    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
-    assert one.after_restore is not None
-    assert {(d.table, d.kind, d.restorable) for d in one.after_restore.differences} == {
+    assert {(d.table, d.kind, d.restorable) for d in restore(workflow)[1].differences} == {
         ("notifications", "added", False),
         ("deliveries", "added", False),
     }
@@ -156,23 +152,17 @@ def test_added_message_is_removed_unless_it_was_attempted(
     export_id = run_answered_export(workflow)
     before = content(workflow)
     add_messages(workflow, export_id, messages=1, tried=tried)
-    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
-    assert {(d.table, d.kind, d.restorable) for d in one.differences} == {
-        ("notifications", "added", not tried),
-        ("deliveries", "added", not tried),
-    }
-    assert one.after_restore is not None
-    assert one.after_restore.intact != tried
-    assert (content(workflow) == before) != tried
-    assert all("it was attempted, and attempts are never deleted" in d.message for d in one.after_restore.differences)
+    found, left = restore(workflow)
+    expected = {(name, "added", not tried) for name in ("notifications", "deliveries")}
+    assert {(d.table, d.kind, d.restorable) for d in found.differences} == expected
+    assert (left.intact, content(workflow) == before) == (not tried, not tried)
+    assert all("it was attempted, and attempts are never deleted" in d.message for d in left.differences)
 
 
 def test_added_messages_that_cannot_be_identified_stay(workflow: WorkflowHarness) -> None:
     export_id = run_answered_export(workflow)
     add_messages(workflow, export_id, messages=2)
-    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
-    assert one.after_restore is not None
-    (left,) = (d for d in one.after_restore.differences if d.table == "notifications")
+    (left,) = (d for d in restore(workflow)[1].differences if d.table == "notifications")
     assert "the added ones are unknown" in left.message
 
 
@@ -218,13 +208,9 @@ def test_rows_of_purged_export_are_compared_and_restored(workflow: WorkflowHarne
             assert first is not None
             here = [key == held for key, held in zip(rows.primary_key, first, strict=True)]
             connection.execute(sa.update(rows).where(*here).values({column: value}))
-        (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
-        (changed,) = [found.columns for found in one.differences if found.table == rows.name]
+        (changed,) = [d.columns for d in restore_all(workflow, before).differences if d.table == rows.name]
         # On SQLite the outcome follows the state, by a trigger.
         assert {column} <= {*changed} <= {column, "outcome"}, changed
-        assert one.after_restore is not None
-        assert one.after_restore.intact, (column, one.after_restore)
-        assert content(workflow) == before, column
 
 
 def test_missing_and_added_rows_of_purged_export_are_reported(workflow: WorkflowHarness, database_url: str) -> None:
@@ -240,11 +226,9 @@ def test_missing_and_added_rows_of_purged_export_are_reported(workflow: Workflow
     with open_unguarded(workflow.runtime.db) as connection:
         gone = connection.execute(sa.delete(table(Artifact))).rowcount
         connection.execute(sa.insert(table(LineTreatment)).values(treated))
-    (one,) = service.rebuild_exports(workflow.runtime, apply=True).damaged
-    assert {(d.table, d.kind) for d in one.differences} == {("artifacts", "missing"), ("treatments", "added")}
-    assert len(one.differences) == gone + 1
-    assert one.after_restore is not None
-    assert one.after_restore.intact
+    found, left = restore(workflow)
+    assert {(d.table, d.kind) for d in found.differences} == {("artifacts", "missing"), ("treatments", "added")}
+    assert (len(found.differences), left.intact) == (gone + 1, True)
 
 
 def test_missing_row_of_purged_export_is_reported(workflow: WorkflowHarness, database_url: str) -> None:
