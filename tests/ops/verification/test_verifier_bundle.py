@@ -157,6 +157,7 @@ def test_changed_manifest_is_reported_even_if_its_list_is_right(bundle: Bundle, 
     }
 
 
+@pytest.mark.system
 def test_large_export_with_linked_lines_is_verified_by_documents(
     sqlite_url: str, tmp_path: Path, verify_bytes: Verify
 ) -> None:
