@@ -18,6 +18,7 @@ from tests.deliveries.support.scenario import ApiHarness, serve_api
 from tests.support import factories
 from tests.support.http_endpoint import Endpoint, Script
 from tests.support.ports import LOOPBACK, free_port
+from tests.support.sftp_server import SftpServer
 from tests.workflow.conftest import make_workflow, workflow  # noqa: F401 - fixtures of other tests
 
 
@@ -86,6 +87,15 @@ def endpoint() -> Iterator[Callable[..., Endpoint]]:
     """Starts HTTP endpoints on loopback with scripted answers."""
     with ExitStack() as running:
         yield lambda *script: running.enter_context(Endpoint(script or (Script(),)))
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[SftpServer]:
+    """A partner's SFTP server with an empty folder."""
+    root = tmp_path / "partner"
+    root.mkdir()
+    with SftpServer(root) as running:
+        yield running
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """A purge during running exports never deletes bytes that another export is about to record, nor a plan in use."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import date
 from typing import Any
@@ -30,18 +30,12 @@ from tests.ops.test_retention import execute_export, plan
 from tests.support import factories
 from tests.workflow.conftest import Answers, WorkflowHarness
 
-pytestmark = pytest.mark.databases
+pytestmark = [pytest.mark.databases, pytest.mark.usefixtures("database_url")]
 
 DAY = date(2032, 11, 27)
 #: An unhindered purge or hold ends in far less time.
 WAITS_SECONDS = 0.2
 SHARED = Document("shared", "shared.csv", "text/csv", "1", b"the same bytes in both")
-
-
-@pytest.fixture
-def workflow(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
-    """Return a workflow harness on each database."""
-    return make_workflow(database_url)
 
 
 def start_rendering(workflow: WorkflowHarness) -> StepContext:

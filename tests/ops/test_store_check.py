@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -30,14 +30,10 @@ from tests.support import factories
 from tests.support.bucket import serve_bucket
 from tests.workflow.conftest import WorkflowHarness
 
+pytestmark = pytest.mark.usefixtures("database_url")
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 PROFILE: Final = json.loads((ROOT / "examples/profiles/entry-import.json").read_text())
-
-
-@pytest.fixture
-def workflow(make_workflow: Callable[[str], WorkflowHarness], database_url: str) -> WorkflowHarness:
-    """Return a workflow harness on each database."""
-    return make_workflow(database_url)
 
 
 def with_profile(workflow: WorkflowHarness, profile: object = PROFILE) -> None:

@@ -36,8 +36,9 @@ from tests.support import factories, stored
 from tests.support.rule_folders import PACKAGED_HASH, PACKAGED_ID, replace_text, write_rules
 from tests.workflow.conftest import WorkflowHarness
 
+pytestmark = pytest.mark.usefixtures("database_url")
+
 NEW = "us-ca-2027-01-01"
-Make = Callable[[str], WorkflowHarness]
 
 
 @dataclass
@@ -55,27 +56,22 @@ class Process:
             self.now += pause
             watch_rules(self.runtime, now=self.now)
 
-    def accept(self, harness: WorkflowHarness, plan: dict[str, Any]) -> Export:
+    def accept(self, workflow: WorkflowHarness, plan: dict[str, Any]) -> Export:
         """Accept a plan in this process, and return its row."""
         request = ExecuteRequest.model_validate(
             {"accountId": plan["accountId"], "batchId": plan["batchId"], "plan": plan}
         )
-        accepted = accept_plan(self.runtime, harness.caller, request, raw_plan=plan, idempotency_key=None)
+        accepted = accept_plan(self.runtime, workflow.caller, request, raw_plan=plan, idempotency_key=None)
         return read_export(self.runtime, accepted.export_id)
 
 
 @pytest.fixture
-def harness(make_workflow: Make, database_url: str) -> WorkflowHarness:
-    return make_workflow(database_url)
-
-
-@pytest.fixture
-def start_process(harness: WorkflowHarness) -> Iterator[Callable[..., Process]]:
+def start_process(workflow: WorkflowHarness) -> Iterator[Callable[..., Process]]:
     """Return a function that starts a process with these settings on the harness's database."""
     started: list[Process] = []
 
     def start(rules: Path | None = None, *keys: str) -> Process:
-        base = harness.runtime
+        base = workflow.runtime
         settings = base.settings.model_copy(update={"rules": rules, "rules_keys": keys})
         database = Database(settings.database_url, clock=base.clock)
         started.append(Process(replace(base, settings=settings, db=database)))
@@ -132,32 +128,32 @@ def batch(name: str) -> dict[str, Any]:
     return factories.plan(batch=name, invoice=name)
 
 
-def test_rules_of_this_version_are_stored_and_active_after_the_first_acceptance(harness: WorkflowHarness) -> None:
-    accepted = harness.accept()
-    assert read_export(harness.runtime, accepted.export_id).rules_hash == PACKAGED_HASH
-    with harness.runtime.db.read() as session:
+def test_rules_of_this_version_are_stored_and_active_after_the_first_acceptance(workflow: WorkflowHarness) -> None:
+    accepted = workflow.accept()
+    assert read_export(workflow.runtime, accepted.export_id).rules_hash == PACKAGED_HASH
+    with workflow.runtime.db.read() as session:
         (listed,) = rulesets.list_stored(session)
     assert (listed.ruleset_id, listed.active, listed.content_hash) == (PACKAGED_ID, True, PACKAGED_HASH)
-    harness.accept(batch("second"))
-    assert (harness.count(StoredRuleset), harness.count(RulesetActivation)) == (1, 1)
+    workflow.accept(batch("second"))
+    assert (workflow.count(StoredRuleset), workflow.count(RulesetActivation)) == (1, 1)
 
 
 def test_new_rules_are_seen_by_two_processes_without_a_restart(
-    harness: WorkflowHarness, start_process: Callable[..., Process], tmp_path: Path
+    workflow: WorkflowHarness, start_process: Callable[..., Process], tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(RULES, tmp_path / "rules"))
     first, second = start_process(folder), start_process(folder)
-    before = [first.accept(harness, batch("b1")), second.accept(harness, batch("b2"))]
+    before = [first.accept(workflow, batch("b1")), second.accept(workflow, batch("b2"))]
     assert {each.rules_hash for each in before} == {PACKAGED_HASH}
     new = read_folder(write_rules(folder, NEW)).content_hash
     first.look()
     # The second process has not looked at the folder: the database says which rules are active.
-    after = [first.accept(harness, batch("b3")), second.accept(harness, batch("b4"))]
+    after = [first.accept(workflow, batch("b3")), second.accept(workflow, batch("b4"))]
     assert {each.rules_hash for each in after} == {new}
     assert all(any(found["rule"] == "R01" for found in each.findings) for each in after)
     assert not any(found["rule"] == "R01" for each in before for found in each.findings)
     second.look()
-    assert harness.count(RulesetActivation) == 2
+    assert workflow.count(RulesetActivation) == 2
 
 
 def test_half_written_folder_is_not_read_until_it_rests_and_is_whole(
@@ -210,7 +206,7 @@ def test_folder_needs_a_signature_if_a_key_is_trusted(start_process: Callable[..
 
 
 def test_bad_bundle_is_refused_and_the_old_rules_stay(
-    harness: WorkflowHarness, start_process: Callable[..., Process], tmp_path: Path
+    workflow: WorkflowHarness, start_process: Callable[..., Process], tmp_path: Path
 ) -> None:
     key, other, bundle = create_private_key(), create_private_key(), tmp_path / "rules.zip"
     rules = read_folder(write_rules(tmp_path / "new", NEW))
@@ -229,7 +225,7 @@ def test_bad_bundle_is_refused_and_the_old_rules_stay(
         bundle.write_bytes(packed)
         process.look()
         assert problem in (find_problem(process.runtime) or ""), problem
-        assert process.accept(harness, batch(f"bad{number}")).rules_hash == PACKAGED_HASH
+        assert process.accept(workflow, batch(f"bad{number}")).rules_hash == PACKAGED_HASH
     bundle.write_bytes(pack_rules(rules, sign_rules(rules, key)))
     process.look()
     assert (find_active(process.runtime), find_problem(process.runtime)) == (rules.content_hash, None)
@@ -272,47 +268,47 @@ def test_process_that_sees_a_change_late_does_not_undo_a_rollback(
 
 
 def test_export_in_flight_keeps_its_rules_and_an_amendment_takes_the_active_ones(
-    harness: WorkflowHarness, start_process: Callable[..., Process], tmp_path: Path
+    workflow: WorkflowHarness, start_process: Callable[..., Process], tmp_path: Path
 ) -> None:
     folder = Path(shutil.copytree(RULES, tmp_path / "rules"))
     process = start_process(folder)
-    accepted = process.accept(harness, name_every_code(factories.plan()))
-    harness.step(accepted.id, 1, "record_packages")
+    accepted = process.accept(workflow, name_every_code(factories.plan()))
+    workflow.step(accepted.id, 1, "record_packages")
     new = read_folder(write_rules(folder, NEW, *WORDS)).content_hash
     process.look()
-    later = process.accept(harness, name_every_code(batch("later")))
+    later = process.accept(workflow, name_every_code(batch("later")))
     for export_id in (accepted.id, later.id):
         for spec in STEPS:
-            harness.step(export_id, int(spec.per_unit), spec.name)
-        assert harness.state(export_id) == "executed"
+            workflow.step(export_id, int(spec.per_unit), spec.name)
+        assert workflow.state(export_id) == "executed"
     # Other processes, and a retry, render each of them by its own rules.
-    words = [read_words(harness, each.id) for each in (accepted, later)]
+    words = [read_words(workflow, each.id) for each in (accepted, later)]
     assert [read_words(process, each.id) for each in (accepted, later)] == words
     for number, texts in enumerate(words, start=1):
         lacking = [row for row in WORDS if row[number] not in " ".join(texts) or row[3 - number] in " ".join(texts)]
         assert lacking == []
-    assert read_export(harness.runtime, accepted.id).rules_hash == PACKAGED_HASH
+    assert read_export(workflow.runtime, accepted.id).rules_hash == PACKAGED_HASH
     changed = factories.plan(lines=2)
     request = ExecuteRequest.model_validate(
         {"accountId": changed["accountId"], "batchId": changed["batchId"], "plan": changed}
     )
     amended = amend_export(
-        harness.runtime, harness.caller, accepted.id, request, raw_plan=changed, idempotency_key=None
+        workflow.runtime, workflow.caller, accepted.id, request, raw_plan=changed, idempotency_key=None
     )
-    assert read_export(harness.runtime, amended.export_id).rules_hash == new
-    assert read_export(harness.runtime, accepted.id).rules_hash == PACKAGED_HASH
+    assert read_export(workflow.runtime, amended.export_id).rules_hash == new
+    assert read_export(workflow.runtime, accepted.id).rules_hash == PACKAGED_HASH
 
 
 def test_rows_of_an_export_and_their_rebuild_follow_its_rules(
-    harness: WorkflowHarness, start_process: Callable[..., Process], tmp_path: Path
+    workflow: WorkflowHarness, start_process: Callable[..., Process], tmp_path: Path
 ) -> None:
     zones = ("zone: America/New_York", "zone: Pacific/Kiritimati")
     process = start_process(write_rules(tmp_path / "rules", NEW, ("entry.yaml", *zones)))
     process.look()
     plan = batch("informal")
     plan["units"][0]["entry"] |= {"type": "11", "estimatedArrivalAt": "2026-11-26T18:00:00Z"}
-    export = process.accept(harness, plan)
-    with harness.runtime.db.read() as session:
+    export = process.accept(workflow, plan)
+    with workflow.runtime.db.read() as session:
         key = session.scalars(select(ExportUnit.informal_key)).one()
         assert compare_export(session, export.id).intact
     assert key is not None
@@ -320,29 +316,29 @@ def test_rows_of_an_export_and_their_rebuild_follow_its_rules(
 
 
 def test_preflight_and_repeated_findings_follow_the_active_rules(
-    harness: WorkflowHarness, start_process: Callable[..., Process], tmp_path: Path
+    workflow: WorkflowHarness, start_process: Callable[..., Process], tmp_path: Path
 ) -> None:
     raw = factories.plan()
     hashed = hash_plan(Plan.model_validate(raw), raw)
 
     def list_rules() -> list[str]:
-        found: list[Finding] = preflight(harness.runtime, harness.caller, hashed)
+        found: list[Finding] = preflight(workflow.runtime, workflow.caller, hashed)
         return [each.rule for each in found]
 
     assert "R01" not in list_rules()
     start_process(write_rules(tmp_path / "rules", NEW)).look()
     assert "R01" in list_rules()  # what this process remembers of the plan is of the other rules
-    rulesets.switch_rules(harness.runtime, PACKAGED_ID, "me@maple.example")
+    rulesets.switch_rules(workflow.runtime, PACKAGED_ID, "me@maple.example")
     assert "R01" not in list_rules()
 
 
 def test_rules_that_this_version_cannot_read_are_an_outage(
-    harness: WorkflowHarness, start_process: Callable[..., Process], tmp_path: Path
+    workflow: WorkflowHarness, start_process: Callable[..., Process], tmp_path: Path
 ) -> None:
-    harness.accept()
+    workflow.accept()
     rules = read_folder(write_rules(tmp_path / "rules", NEW))
     start_process(tmp_path / "rules").look()
-    with harness.runtime.db.write() as session:
+    with workflow.runtime.db.write() as session:
         session.get_one(StoredRuleset, rules.content_hash).files = "AAAA"
         session.add(
             StoredRuleset(content_hash="sha256:other", ruleset_id="x", as_of=factories.TODAY, files="AAAA", place="x")
@@ -350,7 +346,7 @@ def test_rules_that_this_version_cannot_read_are_an_outage(
         session.flush()
         session.add(RulesetActivation(number=9, content_hash="sha256:other", activated_by="me@maple.example"))
     with pytest.raises(RulesUnreadable, match="not a bundle"):
-        harness.accept(batch("second"))
+        workflow.accept(batch("second"))
 
 
 def test_first_start_with_bad_rules_stops(start_process: Callable[..., Process], tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ import hashlib
 import json
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -22,14 +22,6 @@ from tests.system.faults.matrix import mark_own_stack
 
 BODY = b'{"id": "ntf_1"}'
 INVOICE, LIST = b"%PDF-1.7 " + bytes(range(256)) * 1500, b"[]"
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[SftpServer]:
-    root = tmp_path / "partner"
-    root.mkdir()
-    with SftpServer(root) as running:
-        yield running
 
 
 def attachment(name: str, body: bytes, read: Callable[[], bytes] | None = None) -> Attachment:

@@ -1,7 +1,7 @@
 """The connection test of an SFTP server: a good server passes all stages, and each failure has a remedy."""
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,6 @@ from tests.support.sftp_server import SftpServer
 
 STAGES = ("resolve", "connect", "host key", "sign in", "write, rename, read, delete", "read answers", "test event")
 MESSAGE = OutgoingMessage("ntf_test", "exports.connection.tested.v1", "broker.br.connection.tested.v1", b"{}", "")
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[SftpServer]:
-    root = tmp_path / "partner"
-    root.mkdir()
-    with SftpServer(root) as running:
-        yield running
 
 
 def run_trial(target: Target, **settings: Any) -> list[Stage]:

@@ -1,7 +1,6 @@
 """Deliveries by SFTP: delivered, retried while the server cannot take them, dead if its host key is not pinned."""
 
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import NoReturn
 
 import asyncssh
@@ -17,14 +16,6 @@ from tests.deliveries.conftest import Clock, OpenRuntime
 from tests.deliveries.support import exports
 from tests.support import factories, stored
 from tests.support.sftp_server import PASSWORD, SftpServer
-
-
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[SftpServer]:
-    root = tmp_path / "partner"
-    root.mkdir()
-    with SftpServer(root) as running:
-        yield running
 
 
 @pytest.fixture
