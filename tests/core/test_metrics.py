@@ -137,6 +137,7 @@ print("ended")
 """
 
 
+@pytest.mark.system
 def test_child_that_was_forked_during_an_update_can_count(run_program: Run) -> None:
     ran = run_program(FORKS)
     assert (ran.returncode, ran.stdout) == (0, "ended\n"), ran.stderr
