@@ -6,12 +6,20 @@ import pytest
 
 from pipeline.core.errors import InvalidState, NotFound
 from pipeline.exports.models import ExportPackage
-from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.ops import legal_holds, retention
-from pipeline.workflow.amendments import amend_export
-from tests.ops.test_retention import documents, end_export, execute_export, list_due, plan, register_plan, rows, today
-from tests.support import factories
+from tests.ops.test_retention import (
+    documents,
+    end_export,
+    execute_export,
+    list_due,
+    place_hold,
+    plan,
+    register_plan,
+    rows,
+    today,
+)
 from tests.workflow.conftest import WorkflowHarness
+from tests.workflow.revisions import make_amendment
 
 __all__ = ["today"]
 
@@ -21,17 +29,9 @@ def test_hold_on_one_revision_keeps_all_revisions_and_plans_of_its_batch(
 ) -> None:
     first, other = execute_export(workflow, plan("one")), execute_export(workflow, plan("two"))
     changed = plan("one", arrival="2026-11-27T18:00:00Z")
-    request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one", "plan": changed})
-    second = end_export(
-        workflow,
-        amend_export(
-            workflow.runtime, workflow.caller, first, request, raw_plan=changed, idempotency_key=None
-        ).export_id,
-    )
+    second = end_export(workflow, make_amendment(workflow, first, changed).export_id)
     for held_id in (first, second):
-        held = legal_holds.place_hold(
-            workflow.runtime, factories.ACCOUNT, export_id=held_id, reason="audit", placed_by="Legal"
-        )
+        held = place_hold(workflow, held_id, "audit")
         found = list_due(workflow, date(2040, 1, 1))
         assert (found[first][1], found[second][1]) == (held.id, held.id)
         assert retention.purge_expired(workflow.runtime, date(2040, 1, 1)).exports == (held_id == first)
@@ -47,7 +47,7 @@ def test_hold_placed_during_purge_keeps_a_plan(
 ) -> None:
     one = register_plan(workflow, plan("one"))
     found = list(retention.find_expired(workflow.runtime, date(2032, 11, 27)))
-    legal_holds.place_hold(workflow.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal")
+    place_hold(workflow, None, "a dispute")
     monkeypatch.setattr(retention, "find_expired", lambda *_: iter(found))
     assert retention.purge_expired(workflow.runtime, date(2032, 11, 27)).plans == 0
     assert documents(workflow) == {one: True}
@@ -56,20 +56,14 @@ def test_hold_placed_during_purge_keeps_a_plan(
 def test_hold_keeps_export_or_account_and_stays_on_record(workflow: WorkflowHarness, today: date) -> None:
     one, other = execute_export(workflow, plan("one")), execute_export(workflow, plan("two"))
     day = date(2032, 11, 27)
-    held = legal_holds.place_hold(
-        workflow.runtime, factories.ACCOUNT, export_id=one, reason="audit of 2026", placed_by="Legal"
-    )
+    held = place_hold(workflow, one, "audit of 2026")
     assert list_due(workflow, day) == {one: ("CA", held.id), other: ("CA", None)}
     assert retention.purge_expired(workflow.runtime, day).exports == 1
     assert rows(workflow, ExportPackage, one)
     with pytest.raises(InvalidState, match="nothing is left"):
-        legal_holds.place_hold(
-            workflow.runtime, factories.ACCOUNT, export_id=other, reason="too late", placed_by="Legal"
-        )
+        place_hold(workflow, other, "too late")
 
-    whole = legal_holds.place_hold(
-        workflow.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal"
-    )
+    whole = place_hold(workflow, None, "a dispute")
     legal_holds.release_hold(workflow.runtime, held.id, released_by="Counsel")
     assert list_due(workflow, day) == {one: ("CA", whole.id)}
     assert retention.purge_expired(workflow.runtime, day).exports == 0

@@ -18,7 +18,7 @@ from pipeline.documents import repository
 from pipeline.exports import models
 from pipeline.exports import plans as export_plans
 from pipeline.exports.event_models import Event
-from pipeline.exports.models import Artifact, Export, IdempotencyRecord, LineTreatment, PlanSnapshot
+from pipeline.exports.models import Artifact, Export, IdempotencyRecord, LegalHold, LineTreatment, PlanSnapshot
 from pipeline.exports.schemas.export import ExecuteRequest
 from pipeline.exports.schemas.plan import Plan
 from pipeline.ops import audit, legal_holds, retention
@@ -33,6 +33,7 @@ from tests.support import factories
 from tests.support.factories import Json
 from tests.system.faults.matrix import mark_own_stack
 from tests.workflow.conftest import WorkflowHarness
+from tests.workflow.revisions import make_amendment
 
 #: A text in a plan that must not be found anywhere after the purge.
 CANARY = "Canary Orchard Holdings"
@@ -66,6 +67,13 @@ def list_due(workflow: WorkflowHarness, on: date) -> dict[str, tuple[str, str | 
         for each in found
         if isinstance(each, retention.ExpiredRecord)
     }
+
+
+def place_hold(workflow: WorkflowHarness, export_id: str | None, reason: str) -> LegalHold:
+    """Place a hold on the export and its batch, or on the whole account."""
+    return legal_holds.place_hold(
+        workflow.runtime, factories.ACCOUNT, export_id=export_id, reason=reason, placed_by="Legal"
+    )
 
 
 def rows(workflow: WorkflowHarness, table: type[SQLModel], export_id: str) -> Sequence[SQLModel]:
@@ -225,9 +233,7 @@ def test_purge_of_registered_plan_follows_its_entry_unless_executed_or_held(
     # Another plan of an executed batch is kept while the batch is held.
     beside = register_plan(workflow, plan("batch", arrival="2026-11-26T19:00:00Z", export_country="MX"))
     export_id = execute_export(workflow, plan("batch"))
-    held = legal_holds.place_hold(
-        workflow.runtime, factories.ACCOUNT, export_id=export_id, reason="an audit", placed_by="Legal"
-    )
+    held = place_hold(workflow, export_id, "an audit")
     day = date(2031, 11, 27)
     assert list_due(workflow, date(2031, 11, 26)) == {}
     assert list_due(workflow, day) == {us5: ("US", None), beside: ("US", held.id)}
@@ -235,9 +241,7 @@ def test_purge_of_registered_plan_follows_its_entry_unless_executed_or_held(
     kept = documents(workflow)
     assert (kept.pop(us5), all(kept.values())) == (False, True)
 
-    whole = legal_holds.place_hold(
-        workflow.runtime, factories.ACCOUNT, export_id=None, reason="claim", placed_by="Legal"
-    )
+    whole = place_hold(workflow, None, "claim")
     legal_holds.release_hold(workflow.runtime, held.id, released_by="Counsel")
     assert list_due(workflow, date(2033, 1, 1)) == {each: (law, whole.id) for each, law in (
         (export_id, "CA"), (later, "CA"), (beside, "US"),
@@ -273,17 +277,11 @@ def test_purged_plan_is_refused_and_stored_again_if_sent_again(workflow: Workflo
 
 
 def test_revision_with_plan_of_purged_revision_has_its_payload(workflow: WorkflowHarness, today: date) -> None:
-    def run_amendment(export_id: str, plan_json: Json) -> str:
-        request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "one", "plan": plan_json})
-        return amend_export(
-            workflow.runtime, workflow.caller, export_id, request, raw_plan=plan_json, idempotency_key=None
-        ).export_id
-
     first = execute_export(workflow, plan("one"))
-    second = run_amendment(first, plan("one", arrival="2026-12-20T12:00:00Z"))
+    second = make_amendment(workflow, first, plan("one", arrival="2026-12-20T12:00:00Z")).export_id
     workflow.finish(second)
     assert retention.purge_expired(workflow.runtime, date(2032, 11, 27)).exports == 1
-    third = run_amendment(second, plan("one"))
+    third = make_amendment(workflow, second, plan("one")).export_id
     with workflow.runtime.db.read() as session:
         kept = session.get_one(PlanSnapshot, session.get_one(Export, third).plan_id).document
     assert kept == export_plans.canonical_json(plan("one"))
@@ -327,9 +325,8 @@ def test_purged_export_can_only_be_inspected(workflow: WorkflowHarness, today: d
         resend.resend_delivery(workflow.runtime, factories.ACCOUNT, delivery_id, "key_test")
     changed = plan("gone")
     changed["units"][0]["parties"]["buyer"]["name"] = "Another buyer"
-    request = ExecuteRequest.model_validate({"accountId": factories.ACCOUNT, "batchId": "gone", "plan": changed})
     with pytest.raises(InvalidState, match="was purged"):
-        amend_export(workflow.runtime, workflow.caller, export_id, request, raw_plan=changed, idempotency_key=None)
+        make_amendment(workflow, export_id, changed)
     assert workflow.accept(plan("gone"), key="another").export_id == export_id, (
         "the same plan still returns the same export"
     )

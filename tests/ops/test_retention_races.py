@@ -26,7 +26,7 @@ from pipeline.exports.step_context import StepContext, build_context
 from pipeline.ops import legal_holds, retention
 from pipeline.workflow import preflight
 from pipeline.workflow.step_leases import claim_step
-from tests.ops.test_retention import execute_export, plan
+from tests.ops.test_retention import execute_export, place_hold, plan
 from tests.support import factories
 from tests.workflow.conftest import Answers, WorkflowHarness
 
@@ -161,12 +161,8 @@ def test_hold_on_account_waits_for_running_purge(
         placed.append(not holding.is_alive())
         return original(*arguments)
 
-    def hold() -> None:
-        legal_holds.place_hold(
-            workflow.runtime, factories.ACCOUNT, export_id=None, reason="a dispute", placed_by="Legal"
-        )
-
-    holding, original = threading.Thread(target=hold), retention._clear_plan
+    holding = threading.Thread(target=place_hold, args=(workflow, None, "a dispute"))
+    original = retention._clear_plan
     monkeypatch.setattr(retention, "_clear_plan", clear_during_hold)
     retention.purge_expired(workflow.runtime, DAY)
     holding.join(20)
