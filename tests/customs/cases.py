@@ -1,5 +1,6 @@
 """Changes to a good plan, and the findings that the customs checks must yield for each."""
 
+from collections.abc import Callable
 from datetime import date
 from functools import partial
 from typing import Any
@@ -15,13 +16,25 @@ from tests.support.factories import Json, change_plan, plan
 
 TODAY = date(2026, 11, 24)
 UNIT = "/units/0"
+
+
 PAN, SHIRT, BAG = (f"{UNIT}/lines/{place}" for place in range(3))
+ENTRY, INVOICE, PARTIES = (f"{UNIT}/{name}" for name in ("entry", "invoice", "parties"))
+IMPORTER, MAKER, CERTIFICATE = f"{PARTIES}/importerOfRecord", f"{PARTIES}/manufacturers", f"{UNIT}/usmcaCertificates/0"
+
+
+#: Of the pan: its headings, its metal, and its answer to an agency.
+STACK, METAL, PGA = (f"{PAN}/treatment/{name}" for name in ("chapter99", "section232/0", "pga/0"))
+REF = f"{SHIRT}/usmcaCertificateRef"
+
+
+Change = tuple[str, Any]
 
 #: The shirts at $2,800: above $2,500 a USMCA claim needs a certification.
-DEAR: list[tuple[str, Any]] = [
+DEAR: list[Change] = [
     (f"{SHIRT}/unitPrice", "700.00"),
     (f"{SHIRT}/lineValue", "2800.00"),
-    (f"{UNIT}/invoice/total", "2977.00"),
+    (f"{INVOICE}/total", "2977.00"),
 ]
 
 
@@ -46,8 +59,8 @@ def check_by_tariff(runtime: Runtime, *changes: tuple[str, Any]) -> list[Finding
         return check_tariff(changed, load_tariff(session, changed))
 
 
-def enter_on(on: str) -> list[tuple[str, Any]]:
-    return [(f"{UNIT}/entry/exportDate", on), (f"{UNIT}/entry/estimatedArrivalAt", f"{on}T18:00:00Z")]
+def enter_on(on: str) -> list[Change]:
+    return [(f"{ENTRY}/exportDate", on), (f"{ENTRY}/estimatedArrivalAt", f"{on}T18:00:00Z")]
 
 
 def heading(code: str, rate: str = "25") -> Json:
@@ -72,13 +85,17 @@ COSMETIC = dict.fromkeys(("manufacturer", "shipper", "fdaImporter", "deliveredTo
 RADIATION = COSMETIC | {"form2877Declaration": "RA1"}
 WRONG_FORM = COSMETIC | {"form2877Declaration": "RA8"}
 
+
 #: The changes that make a breach, and the findings that they cause: rule, severity and pointer.
-Breach = tuple[list[tuple[str, Any]], list[tuple[str, str, str]]]
+Breach = tuple[list[Change], list[tuple[str, str, str]]]
 
 
-def _breach(severity: str, pointer: str, changes: list[tuple[str, Any]] | None = None, *, to: Any = None) -> Breach:
-    """Return a breach with one finding, of the rule that its name begins with; by default the change is `to` there."""
-    return [(pointer, to)] if changes is None else changes, [("", severity, pointer)]
+def _breach(severity: str, pointer: str, *changes: Change, to: Any = None, also: str = "") -> Breach:
+    """Return a breach with findings of the rule that its name begins with, at the pointer and at the pointer `also`.
+
+    By default the change is `to` at the pointer.
+    """
+    return [*changes] or [(pointer, to)], [("", severity, place) for place in (pointer, also) if place]
 
 
 block, warn, note = (partial(_breach, severity) for severity in ("block", "warn", "note"))
@@ -92,219 +109,145 @@ def name_rules(breaches: dict[str, Breach]) -> dict[str, Breach]:
     }
 
 
+def _answer(kind: Callable[..., Breach], place: str, flag: str, agency: str, **row: Any) -> Breach:
+    """Return the breach of an answer to an agency's flag, with a finding at this place of it."""
+    return kind(f"{PGA}{place}", (PGA, pga_row(flag, agency, **row)))
+
+
 _BREACHES: dict[str, Breach] = {
-    "V01 a Canadian MID begins with CA": block(f"{UNIT}/parties/manufacturers/0/mid", to="CAMAPGOO120TOR"),
-    "V01 a MID begins with digits": block(f"{UNIT}/parties/manufacturers/0/mid", to="12MAPGOO120TOR"),
-    "V01 a MID is not the one that name and address give": block(
-        f"{UNIT}/parties/manufacturers/1/mid", to="CNDEMBAG8SHE"
-    ),
+    "V01 a Canadian MID begins with CA": block(f"{MAKER}/0/mid", to="CAMAPGOO120TOR"),
+    "V01 a MID begins with digits": block(f"{MAKER}/0/mid", to="12MAPGOO120TOR"),
+    "V01 a MID is not the one that name and address give": block(f"{MAKER}/1/mid", to="CNDEMBAG8SHE"),
     "V01 a maker is of another country than its goods": (
         [(f"{BAG}/countryOfOrigin", "VN")],
         [
-            ("V01", "block", f"{UNIT}/parties/manufacturers/1/mid"),
-            ("V11", "warn", f"{BAG}/treatment/chapter99/0/heading"),
-            ("V11", "warn", f"{BAG}/treatment/chapter99/1/heading"),
+            ("V01", "block", f"{MAKER}/1/mid"),
+            *(("V11", "warn", f"{BAG}/treatment/chapter99/{at}/heading") for at in (0, 1)),
         ],
     ),
     "V02 two words": block(f"{PAN}/description", to="Frying pan"),
     "V02 words that say nothing": block(f"{PAN}/description", to="Various household goods, 12 items"),
-    "V03 a line value is not quantity by price": (
-        # The total equals the sum of the lines, so that only the line is wrong.
-        [(f"{PAN}/lineValue", "50.01"), (f"{UNIT}/invoice/total", "228.01")],
-        [("V03", "block", f"{PAN}/lineValue")],
+    # The total equals the sum of the lines, so that only the line is wrong.
+    "V03 a line value is not quantity by price": block(
+        f"{PAN}/lineValue", (f"{PAN}/lineValue", "50.01"), (f"{INVOICE}/total", "228.01")
     ),
-    "V03 the total is a cent off": block(f"{UNIT}/invoice/total", to="228.01"),
-    "V04 lines and packages differ in weight": block(
-        f"{UNIT}/packages", [(f"{UNIT}/packages/0/grossWeightKg", "8.200")]
-    ),
+    "V03 the total is a cent off": block(f"{INVOICE}/total", to="228.01"),
+    "V04 lines and packages differ in weight": block(f"{UNIT}/packages", (f"{UNIT}/packages/0/grossWeightKg", "8.200")),
     "V05 a line weighs nothing": block(f"{SHIRT}/netWeightKg", to="0"),
     "V05 net is more than gross": block(f"{SHIRT}/netWeightKg", to="4.001"),
     "V09 a listed code has no metal": block(f"{PAN}/treatment/section232", to=[]),
-    "V09 steel without melt and pour": block(f"{PAN}/treatment/section232/0/countryOfMeltAndPour", to=None),
-    "V09 aluminum without smelt and cast": (
-        [(f"{PAN}/htsCode", "7615107180"), (f"{PAN}/treatment/section232/0", metal_row("aluminum", "3.200"))],
-        [
-            ("V09", "block", f"{PAN}/treatment/section232/0/primaryCountryOfSmelt"),
-            ("V09", "block", f"{PAN}/treatment/section232/0/countryOfCast"),
-        ],
+    "V09 steel without melt and pour": block(f"{METAL}/countryOfMeltAndPour", to=None),
+    "V09 aluminum without smelt and cast": block(
+        f"{METAL}/primaryCountryOfSmelt",
+        (f"{PAN}/htsCode", "7615107180"),
+        (METAL, metal_row("aluminum", "3.200")),
+        also=f"{METAL}/countryOfCast",
     ),
     "V09 aluminum of unknown origin": warn(
-        f"{PAN}/treatment/section232/0",
-        [
-            (f"{PAN}/htsCode", "7615107180"),
-            (
-                f"{PAN}/treatment/section232/0",
-                metal_row("aluminum", "3.200", primaryCountryOfSmelt="OTH", countryOfCast="CA"),
-            ),
-        ],
+        METAL,
+        (f"{PAN}/htsCode", "7615107180"),
+        (METAL, metal_row("aluminum", "3.200", primaryCountryOfSmelt="OTH", countryOfCast="CA")),
     ),
-    "V09 copper cable without smelt and cast": (
-        [(f"{PAN}/htsCode", "8544429090"), (f"{PAN}/treatment/section232/0", metal_row("copper", "3.200"))],
-        [
-            ("V09", "block", f"{PAN}/treatment/section232/0/primaryCountryOfSmelt"),
-            ("V09", "block", f"{PAN}/treatment/section232/0/countryOfCast"),
-        ],
+    "V09 copper cable without smelt and cast": block(
+        f"{METAL}/primaryCountryOfSmelt",
+        (f"{PAN}/htsCode", "8544429090"),
+        (METAL, metal_row("copper", "3.200")),
+        also=f"{METAL}/countryOfCast",
     ),
-    "V10 more metal than goods": block(
-        f"{PAN}/treatment/section232", [(f"{PAN}/treatment/section232/0/metalWeightKg", "3.601")]
-    ),
+    "V10 more metal than goods": block(f"{PAN}/treatment/section232", (f"{METAL}/metalWeightKg", "3.601")),
     "V10 a duty heading below fifteen percent": block(
-        f"{PAN}/treatment/chapter99/1/heading",
-        [(f"{PAN}/htsCode", "8302416015"), (f"{PAN}/treatment/section232/0/metalWeightKg", "0.539")],
+        f"{STACK}/1/heading", (f"{PAN}/htsCode", "8302416015"), (f"{METAL}/metalWeightKg", "0.539")
     ),
-    "V10 the light heading on an article of chapter 73": block(f"{PAN}/treatment/chapter99/1/heading", to="9903.82.03"),
-    "V11 two metals headings": block(
-        f"{PAN}/treatment/chapter99/2/heading", [(f"{PAN}/treatment/chapter99/-", heading("9903.82.06"))]
-    ),
+    "V10 the light heading on an article of chapter 73": block(f"{STACK}/1/heading", to="9903.82.03"),
+    "V11 two metals headings": block(f"{STACK}/2/heading", (f"{STACK}/-", heading("9903.82.06"))),
     "V11 an IEEPA heading after its end": block(
-        f"{BAG}/treatment/chapter99/2/heading", [(f"{BAG}/treatment/chapter99/-", heading("9903.01.25"))]
+        f"{BAG}/treatment/chapter99/2/heading", (f"{BAG}/treatment/chapter99/-", heading("9903.01.25"))
     ),
     "V11 a surcharge after its end": block(
-        f"{BAG}/treatment/chapter99/2/heading", [(f"{BAG}/treatment/chapter99/-", heading("9903.03.01"))]
+        f"{BAG}/treatment/chapter99/2/heading", (f"{BAG}/treatment/chapter99/-", heading("9903.03.01"))
     ),
-    "V11 a listed code with no metals heading": (
-        [(f"{PAN}/treatment/chapter99", [])],
-        [("V11", "block", f"{PAN}/treatment/chapter99"), ("V11", "warn", f"{PAN}/treatment/chapter99")],
-    ),
-    "V12 a claim without a certification": block(
-        f"{SHIRT}/usmcaCertificateRef", [*DEAR, (f"{SHIRT}/usmcaCertificateRef", None)]
-    ),
-    "V12 a certification that the unit does not carry": block(f"{SHIRT}/usmcaCertificateRef", to="C9"),
-    "V12 a certification that ran out": block(
-        f"{SHIRT}/usmcaCertificateRef", [*DEAR, (f"{UNIT}/usmcaCertificates/0/blanketTo", "2026-11-25")]
-    ),
+    "V11 a listed code with no metals heading": ([(STACK, [])], [("V11", "block", STACK), ("V11", "warn", STACK)]),
+    "V12 a claim without a certification": block(REF, *DEAR, (REF, None)),
+    "V12 a certification that the unit does not carry": block(REF, to="C9"),
+    "V12 a certification that ran out": block(REF, *DEAR, (f"{CERTIFICATE}/blanketTo", "2026-11-25")),
     "V12 a claim for goods of another country": block(
         f"{BAG}/spi",
-        [
-            (f"{BAG}/spi", "S"),
-            (f"{BAG}/usmcaCertificateRef", "C1"),
-            (f"{UNIT}/usmcaCertificates/0/goods/-", {"description": "Backpacks of polyester", "hsCode": "420292"}),
-        ],
+        (f"{BAG}/spi", "S"),
+        (f"{BAG}/usmcaCertificateRef", "C1"),
+        (f"{CERTIFICATE}/goods/-", {"description": "Backpacks of polyester", "hsCode": "420292"}),
     ),
     "V12 a certification and no claim": (
         [(f"{SHIRT}/spi", None)],
         [("V12", "warn", f"{SHIRT}/spi"), ("V11", "warn", f"{SHIRT}/treatment/chapter99/0/heading")],
     ),
-    "V14 a flag with neither data nor disclaimer": block(
-        f"{PAN}/treatment/pga/0", [(f"{PAN}/treatment/pga/0/disclaimer", None)]
+    "V14 a flag with neither data nor disclaimer": block(PGA, (f"{PGA}/disclaimer", None)),
+    "V14-DISCLAIMER that the flag does not allow": _answer(block, "/disclaimer", "EH1", "EPA", disclaimer="B"),
+    "V14-DISCLAIMER of another agency": _answer(block, "/disclaimer", "FD1", "FDA", program="FOO", disclaimer="G"),
+    "V14-DISCLAIMER of a flag that has none": _answer(
+        block, "/disclaimer", "FD2", "FDA", program="FOO", disclaimer="A"
     ),
-    "V14 a disclaimer that the flag does not allow": (
-        [(f"{PAN}/treatment/pga/0", pga_row("EH1", "EPA", disclaimer="B"))],
-        [("V14-DISCLAIMER", "block", f"{PAN}/treatment/pga/0/disclaimer")],
+    "V14-AGENCY of another flag": _answer(block, "/agency", "FD1", "EPA", disclaimer="A"),
+    "V14 consumer product safety only advises": warn(PGA, to=pga_row("CP1", "CPS")),
+    "V14-DATA that lacks a part": _answer(
+        warn, "/data/certifierId", "CP1", "CPS", processing="REF", data={"productId": "1", "versionId": "1"}
     ),
-    "V14 a disclaimer of another agency": (
-        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="FOO", disclaimer="G"))],
-        [("V14-DISCLAIMER", "block", f"{PAN}/treatment/pga/0/disclaimer")],
+    "V14-PROCESSING of no program": warn(
+        f"{PAN}/treatment/pga/1/processing",
+        (PGA, pga_row("TB1", "TTB", program="DSP", processing="XYZ", data={"permit": "1", "cola": "2"})),
+        (f"{PAN}/treatment/pga/-", pga_row("FD1", "FDA", program="RAD", processing="XYZ", data=RADIATION)),
     ),
-    "V14 a flag that cannot be disclaimed": (
-        [(f"{PAN}/treatment/pga/0", pga_row("FD2", "FDA", program="FOO", disclaimer="A"))],
-        [("V14-DISCLAIMER", "block", f"{PAN}/treatment/pga/0/disclaimer")],
+    "V14-VALUE that the agency's table does not have": _answer(
+        warn, "/data/form2877Declaration", "FD1", "FDA", program="RAD", processing="REP", data=WRONG_FORM
     ),
-    "V14 a flag of another agency": (
-        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "EPA", disclaimer="A"))],
-        [("V14-AGENCY", "block", f"{PAN}/treatment/pga/0/agency")],
+    "V14-PROGRAM that is not known": _answer(
+        warn, "/program", "FD1", "FDA", program="ZZZ", data={"fdaProductCode": "53L--04"}
     ),
-    "V14 consumer product safety only advises": warn(f"{PAN}/treatment/pga/0", to=pga_row("CP1", "CPS")),
-    "V14 data that lacks a part": (
-        [
-            (
-                f"{PAN}/treatment/pga/0",
-                pga_row("CP1", "CPS", processing="REF", data={"productId": "1", "versionId": "1"}),
-            )
-        ],
-        [("V14-DATA", "warn", f"{PAN}/treatment/pga/0/data/certifierId")],
+    "V14-PROGRAM missing beside a disclaimer": warn(f"{PGA}/program", to=None),
+    "V14-PROGRAM of another flag": _answer(warn, "/program", "EP7", "EPA", program="ODS", disclaimer="A"),
+    "V14-DISCLAIMER of another entry type": _answer(block, "/disclaimer", "FD1", "FDA", program="DRU", disclaimer="F"),
+    "V14-DISCLAIMER that the program does not allow": _answer(
+        block, "/disclaimer", "FD1", "FDA", program="DRU", disclaimer="B"
     ),
-    "V14 a processing code of no program": (
-        [
-            (
-                f"{PAN}/treatment/pga/0",
-                pga_row("TB1", "TTB", program="DSP", processing="XYZ", data={"permit": "1", "cola": "2"}),
-            ),
-            (f"{PAN}/treatment/pga/-", pga_row("FD1", "FDA", program="RAD", processing="XYZ", data=RADIATION)),
-        ],
-        [("V14-PROCESSING", "warn", f"{PAN}/treatment/pga/1/processing")],
+    "V14-USE missing beside data": _answer(block, "/intendedUse", "FD1", "FDA", program="COS", data=COSMETIC),
+    "V14-BOTH a disclaimer and data": _answer(
+        warn, "/data", "FD1", "FDA", program="FOO", disclaimer="A", data={"fdaProductCode": "53L--04"}
     ),
-    "V14 a value that the agency's table does not have": (
-        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="RAD", processing="REP", data=WRONG_FORM))],
-        [("V14-VALUE", "warn", f"{PAN}/treatment/pga/0/data/form2877Declaration")],
-    ),
-    "V14 a program that is not known": (
-        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="ZZZ", data={"fdaProductCode": "53L--04"}))],
-        [("V14-PROGRAM", "warn", f"{PAN}/treatment/pga/0/program")],
-    ),
-    "V14 a disclaimer without a program": (
-        [(f"{PAN}/treatment/pga/0/program", None)],
-        [("V14-PROGRAM", "warn", f"{PAN}/treatment/pga/0/program")],
-    ),
-    "V14 a disclaimer of another flag's program": (
-        [(f"{PAN}/treatment/pga/0", pga_row("EP7", "EPA", program="ODS", disclaimer="A"))],
-        [("V14-PROGRAM", "warn", f"{PAN}/treatment/pga/0/program")],
-    ),
-    "V14 a disclaimer of another entry type": (
-        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="DRU", disclaimer="F"))],
-        [("V14-DISCLAIMER", "block", f"{PAN}/treatment/pga/0/disclaimer")],
-    ),
-    "V14 a disclaimer that the program does not allow": (
-        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="DRU", disclaimer="B"))],
-        [("V14-DISCLAIMER", "block", f"{PAN}/treatment/pga/0/disclaimer")],
-    ),
-    "V14 data without the intended use": (
-        [(f"{PAN}/treatment/pga/0", pga_row("FD1", "FDA", program="COS", data=COSMETIC))],
-        [("V14-USE", "block", f"{PAN}/treatment/pga/0/intendedUse")],
-    ),
-    "V14 a disclaimer and data": (
-        [
-            (
-                f"{PAN}/treatment/pga/0",
-                pga_row("FD1", "FDA", program="FOO", disclaimer="A", data={"fdaProductCode": "53L--04"}),
-            )
-        ],
-        [("V14-BOTH", "warn", f"{PAN}/treatment/pga/0/data")],
-    ),
-    "V14 a flag that is not known": (
-        [(f"{PAN}/treatment/pga/0", pga_row("ZZ1", "FDA"))],
-        [("V14-FLAG", "note", f"{PAN}/treatment/pga/0/flag")],
-    ),
+    "V14-FLAG that is not known": _answer(note, "/flag", "ZZ1", "FDA"),
     "V15 goods without a value": warn(
-        f"{PAN}/lineValue", [(f"{PAN}/unitPrice", "0"), (f"{PAN}/lineValue", "0"), (f"{UNIT}/invoice/total", "178.00")]
+        f"{PAN}/lineValue", (f"{PAN}/unitPrice", "0"), (f"{PAN}/lineValue", "0"), (f"{INVOICE}/total", "178.00")
     ),
-    "V16 Canadian dollars without a rate": block(f"{UNIT}/invoice/exchangeRate", [(f"{UNIT}/invoice/currency", "CAD")]),
-    "V16 US dollars with a rate": warn(f"{UNIT}/invoice/exchangeRate", to="0.7150"),
-    "V17 delivered without freight": warn(f"{UNIT}/invoice/charges", [(f"{UNIT}/invoice/charges/0/code", "handling")]),
-    "V17 insured without insurance": warn(f"{UNIT}/invoice/charges", [(f"{UNIT}/invoice/incoterm", "CIP")]),
-    "V18 related parties": note(f"{UNIT}/invoice/relatedParties", to=True),
-    "V19 a contact without a telephone": warn(f"{UNIT}/parties/exporterContact/phone", to=None),
-    "V20 a number of no form": block(f"{UNIT}/parties/importerOfRecord/importerNumber", to="12-3456789"),
+    "V16 Canadian dollars without a rate": block(f"{INVOICE}/exchangeRate", (f"{INVOICE}/currency", "CAD")),
+    "V16 US dollars with a rate": warn(f"{INVOICE}/exchangeRate", to="0.7150"),
+    "V17 delivered without freight": warn(f"{INVOICE}/charges", (f"{INVOICE}/charges/0/code", "handling")),
+    "V17 insured without insurance": warn(f"{INVOICE}/charges", (f"{INVOICE}/incoterm", "CIP")),
+    "V18 related parties": note(f"{INVOICE}/relatedParties", to=True),
+    "V19 a contact without a telephone": warn(f"{PARTIES}/exporterContact/phone", to=None),
+    "V20 a number of no form": block(f"{IMPORTER}/importerNumber", to="12-3456789"),
     "V20 a foreign importer on informal entry": warn(
-        f"{UNIT}/parties/importerOfRecord/importerNumber",
-        [
-            (f"{UNIT}/entry/type", "11"),
-            (f"{UNIT}/entry/estimatedArrivalAt", "2026-11-30T00:30:00-05:00"),
-            (f"{UNIT}/parties/importerOfRecord/address", FOREIGN_ADDRESS),
-            RESIDENT_AGENT,
-        ],
+        f"{IMPORTER}/importerNumber",
+        (f"{ENTRY}/type", "11"),
+        (f"{ENTRY}/estimatedArrivalAt", "2026-11-30T00:30:00-05:00"),
+        (f"{IMPORTER}/address", FOREIGN_ADDRESS),
+        RESIDENT_AGENT,
     ),
-    "V21 a long invoice number": block(f"{UNIT}/invoice/number", to="A-2026-11-24-00017"),
-    "V21 an invoice number with a stroke": block(f"{UNIT}/invoice/number", to="A/17"),
-    "V22 de minimis entry": block(f"{UNIT}/entry/type", to="86"),
+    "V21 a long invoice number": block(f"{INVOICE}/number", to="A-2026-11-24-00017"),
+    "V21 an invoice number with a stroke": block(f"{INVOICE}/number", to="A/17"),
+    "V22 de minimis entry": block(f"{ENTRY}/type", to="86"),
     "V24 a line twice": block(f"{SHIRT}/lineRef", to="L1"),
     "V24 a maker that is not there": block(f"{SHIRT}/manufacturerRef", to="M9"),
-    "V24 a maker twice": block(
-        f"{UNIT}/parties/manufacturers/2/ref",
-        [(f"{UNIT}/parties/manufacturers/-", factories.PARTIES["manufacturers"][0])],
-    ),
+    "V24 a maker twice": block(f"{MAKER}/2/ref", (f"{MAKER}/-", factories.PARTIES["manufacturers"][0])),
     "V25 another destination": block("/destinationCountry", to="MX"),
-    "V25 shipped elsewhere": block(f"{UNIT}/parties/shipTo/address/country", to="CA"),
-    "V25 no ZIP code": block(f"{UNIT}/parties/shipTo/address/postalCode", to=None),
+    "V25 shipped elsewhere": block(f"{PARTIES}/shipTo/address/country", to="CA"),
+    "V25 no ZIP code": block(f"{PARTIES}/shipTo/address/postalCode", to=None),
     "V27 informal entry above the limit": warn(
-        f"{UNIT}/entry/type",
-        [
-            (f"{UNIT}/entry/type", "11"),
-            (f"{PAN}/unitPrice", "700.00"),
-            (f"{PAN}/lineValue", "2800.00"),
-            (f"{UNIT}/invoice/total", "2978.00"),
-        ],
+        f"{ENTRY}/type",
+        (f"{ENTRY}/type", "11"),
+        (f"{PAN}/unitPrice", "700.00"),
+        (f"{PAN}/lineValue", "2800.00"),
+        (f"{INVOICE}/total", "2978.00"),
     ),
     "T01 an undetermined treatment": block(f"{BAG}/treatment/undetermined", to="The outer surface is not known."),
 }
+
+
 BREACHES = name_rules(_BREACHES)

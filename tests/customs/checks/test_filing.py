@@ -2,6 +2,7 @@
 
 from calendar import isleap
 from datetime import date, timedelta
+from string import ascii_uppercase
 
 import holidays
 import pytest
@@ -9,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 from stdnum import luhn
-from stdnum.us import ein, ssn
 
 from pipeline.core.findings import Finding
 from pipeline.customs.reference.entry import entry_rules
@@ -17,18 +17,19 @@ from pipeline.customs.reference.filing import filing_rules
 from pipeline.customs.reference.ports import port_rules
 from pipeline.exports.schemas.entry_filing import entry_check_digit, format_entry_number
 from pipeline.exports.schemas.plan import Plan
-from tests.customs.cases import UNIT, enter_on, findings, list_findings, with_changes
-from tests.customs.filing_cases import ACCEPTED, AGENT, CONSIGNEES, FILING, FILINGS, GOOD, IMPORTER, consignee, filed
+from tests.customs.cases import IMPORTER, UNIT, enter_on, findings, list_findings, with_changes
+from tests.customs.filing_cases import ACCEPTED, AGENT, CONSIGNEES, FILING, FILINGS, GOOD, consignee, filed, reside
 from tests.customs.foreign_importer import RESIDENT_AGENT
+from tests.support.tables import table
 
 
-@pytest.mark.parametrize("breach", FILINGS)
+@table("breach", FILINGS)
 def test_breach_gives_finding_at_its_place(breach: str) -> None:
     changes, expected = FILINGS[breach]
     assert list_findings(with_changes(*changes)) == expected
 
 
-@pytest.mark.parametrize("case", ACCEPTED)
+@table("case", ACCEPTED)
 def test_accepted_filing_has_no_finding(case: str) -> None:
     assert list_findings(with_changes(*ACCEPTED[case])) == []
 
@@ -56,26 +57,22 @@ def test_number_is_never_repeated() -> None:
 
 
 def test_finding_names_state_of_port_for_agent_in_another() -> None:
-    address = RESIDENT_AGENT[1]["address"] | {"region": "WA"}
-    (finding,) = findings(with_changes((AGENT, RESIDENT_AGENT[1] | {"address": address})))
+    (finding,) = findings(with_changes(reside(region="WA")))
     assert finding.message == "Resident agent Demo Agents LLC is in WA, but port 0901 is Buffalo-Niagara Falls NY."
     assert "an agent who resides in NY" in finding.remedy
-    assert finding.source is not None
-    assert "141.18" in finding.source
-    assert "Schedule D" in finding.source
+    assert all(source in (finding.source or "") for source in ("141.18", "Schedule D"))
+
+
+def test_agent_may_be_in_any_state_of_a_port() -> None:
+    for region, rules in (("MN", []), ("WI", []), ("NY", ["F07"])):
+        port = [(f"{UNIT}/entry/portOfEntry", "3510"), (f"{UNIT}/entry/modeOfTransport", "air")]
+        found = findings(with_changes(reside(region=region), *port))
+        assert [each.rule for each in found if each.rule == "F07"] == rules
 
 
 def test_every_port_names_its_states() -> None:
     ports = port_rules().ports
     assert {state for code in ports.ports for state in ports.find_states(code)} <= entry_rules().consignee.regions
-
-
-def test_agent_may_be_in_any_state_of_a_port() -> None:
-    address = RESIDENT_AGENT[1]["address"]
-    for region, rules in (("MN", []), ("WI", []), ("NY", ["F07"])):
-        agent = (AGENT, RESIDENT_AGENT[1] | {"address": address | {"region": region}})
-        port = [(f"{UNIT}/entry/portOfEntry", "3510"), (f"{UNIT}/entry/modeOfTransport", "air")]
-        assert [each.rule for each in findings(with_changes(agent, *port)) if each.rule == "F07"] == rules
 
 
 def foreign(on: str) -> list[Finding]:
@@ -91,12 +88,7 @@ def test_foreign_importer_needs_permission_for_continuous_bond_from_its_day() ->
     (finding,) = foreign("2026-11-30")
     assert (finding.rule, finding.severity, finding.pointer) == ("F03", "warn", f"{FILING}/bond/type")
     assert "2026-11-30" in finding.message
-    assert finding.source is not None
-    assert "Executive Order 14411" in finding.source
-
-
-def test_import_without_filing_has_no_finding_of_it() -> None:
-    assert [each for each in findings(with_changes()) if each.rule.startswith("F")] == []
+    assert "Executive Order 14411" in (finding.source or "")
 
 
 @pytest.mark.parametrize(
@@ -122,9 +114,7 @@ def test_malformed_member_is_refused_and_named(member: str, value: object) -> No
     assert member in {str(part) for error in refused.value.errors() for part in error["loc"]}
 
 
-LETTERS = {
-    letter: (place % 9) + 1 if letter < "S" else place - 16 for place, letter in enumerate("ABCDEFGHIJKLMNOPQRSTUVWXYZ")
-}
+LETTERS = {each: (at % 9) + 1 if each < "S" else at - 16 for at, each in enumerate(ascii_uppercase)}
 
 
 @given(st.from_regex(r"[A-Z0-9]{3}[0-9]{7}", fullmatch=True))
@@ -145,21 +135,6 @@ def test_check_digit_agrees_with_published_example() -> None:
 )
 def test_entry_number_is_shown_with_dashes(number: str, shown: str) -> None:
     assert format_entry_number(number) == shown
-
-
-@pytest.mark.parametrize("number", ["12-3456789", "91-1144442"])
-def test_irs_number_is_an_ein_with_a_suffix(number: str) -> None:
-    assert ein.is_valid(number)
-    form = entry_rules().match_importer_number(f"{number}00")
-    assert form is not None
-    assert form.name == "IRS number"
-
-
-def test_social_security_number_has_the_form_of_the_library() -> None:
-    assert ssn.is_valid("536-90-4399")
-    form = entry_rules().match_importer_number("536-90-4399")
-    assert form is not None
-    assert form.name == "Social Security number"
 
 
 @pytest.mark.parametrize("year", range(2021, 2060))

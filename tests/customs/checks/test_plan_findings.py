@@ -58,6 +58,7 @@ def test_every_finding_has_sentence_remedy_and_source() -> None:
     for _, finding in FOUND:
         assert re.fullmatch(r"[^a-z].*[.]", finding.message), finding
         assert re.fullmatch(r"[A-Z].*[.]", finding.remedy), finding
+        assert "None" not in finding.message + finding.remedy
         assert finding.source or finding.rule in OURS, finding
 
 

@@ -5,58 +5,40 @@ from datetime import timedelta
 import pytest
 
 from pipeline.customs.reference.ruleset import ruleset
-from tests.customs.cases import enter_on, findings, list_findings, with_changes
+from tests.customs.cases import enter_on, findings, with_changes
+from tests.support.tables import table
+
+AS_OF = ruleset().as_of.isoformat()  # a correction keeps the day
 
 
-@pytest.mark.parametrize(
-    ("ruleset_id", "as_of", "severity"),
+NEWER = "which is newer than the rules of this service"
+UNKNOWN = "which this service does not know. It may be newer"
+
+
+OUTDATED = "ruleset_outdated."
+
+
+@table(
+    ("ruleset_id", "as_of", "said"),
     [
-        ("us-ca-2026-04-06", "2026-04-06", "warn"),
-        ("us-ca-2026-10-07", "2026-10-07", "warn"),
-        ("us-ca-2026-11-27", "2026-10-07", "warn"),
-        ("us-ca-2026-11-27.2", "2026-10-07", "warn"),
-        ("us-ca-2026-11-29", "2026-10-06", "warn"),
-        ("of-my-own", "2026-10-07", "warn"),
-        ("us-ca-2027-01-01", "2027-01-01", "warn"),
+        ("us-ca-2026-04-06", "2026-04-06", OUTDATED),
+        ("us-ca-2026-10-07", "2026-10-07", OUTDATED),
+        ("us-ca-2026-11-27.2", "2026-10-07", OUTDATED),
+        ("us-ca-2026-11-29", "2026-10-06", OUTDATED),
+        ("of-my-own", "2026-10-06", OUTDATED),
+        ("us-ca-2027-04-01", "2027-04-01", NEWER),
+        ("us-ca-of-a-later-correction", AS_OF, UNKNOWN),
+        ("of-my-own", AS_OF, UNKNOWN),
     ],
 )
-def test_plan_of_other_ruleset_gives_warning_and_keeps_treatment(ruleset_id: str, as_of: str, severity: str) -> None:
-    changed = with_changes(("/ruleset", {"id": ruleset_id, "asOf": as_of}))
-    assert list_findings(changed) == [("R01", severity, "/ruleset/asOf")]
-    (finding,) = findings(changed)
-    assert ruleset_id in finding.message
+def test_plan_of_other_ruleset_gives_one_warning(ruleset_id: str, as_of: str, said: str) -> None:
+    (finding,) = findings(with_changes(("/ruleset", {"id": ruleset_id, "asOf": as_of})))
+    assert (finding.rule, finding.severity, finding.pointer) == ("R01", "warn", "/ruleset/asOf")
+    assert f"{ruleset_id} as of {as_of}" in finding.message
+    assert [each for each in (OUTDATED, NEWER, UNKNOWN) if each in finding.message] == [said]
+    remedy = "Make and approve the plan again" if said == OUTDATED else "Update the rules of this installation"
+    assert finding.remedy.startswith(remedy)
     assert finding.source == f"ruleset {ruleset().id}, {ruleset().content_hash}"
-
-
-def test_plan_of_newer_ruleset_reports_outdated_service() -> None:
-    (finding,) = findings(with_changes(("/ruleset", {"id": "us-ca-2027-04-01", "asOf": "2027-04-01"})))
-    assert "us-ca-2027-04-01 as of 2027-04-01, which is newer than the rules of this service" in finding.message
-    assert "ruleset_outdated" not in finding.message
-    assert finding.remedy == "Update the rules of this installation before the plan is executed."
-
-
-@pytest.mark.parametrize("ruleset_id", ["us-ca-of-a-later-correction", "of-my-own"])
-def test_unknown_correction_is_not_called_outdated(ruleset_id: str) -> None:
-    as_of = ruleset().as_of.isoformat()  # a correction keeps the day
-    (finding,) = findings(with_changes(("/ruleset", {"id": ruleset_id, "asOf": as_of})))
-    assert f"{ruleset_id} as of {as_of}, which this service does not know. It may be newer" in finding.message
-    assert "ruleset_outdated" not in finding.message
-    assert finding.remedy.startswith("Update the rules of this installation")
-
-
-@pytest.mark.parametrize(
-    ("ruleset_id", "as_of"),
-    [
-        ("us-ca-2026-10-07", "2026-10-07"),
-        ("us-ca-2026-11-27", "2026-10-07"),
-        ("us-ca-2026-11-29", "2026-10-06"),
-        ("of-my-own", "2026-10-06"),
-    ],
-)
-def test_plan_of_older_ruleset_is_called_outdated(ruleset_id: str, as_of: str) -> None:
-    (finding,) = findings(with_changes(("/ruleset", {"id": ruleset_id, "asOf": as_of})))
-    assert finding.message.endswith("ruleset_outdated.")
-    assert "Make and approve the plan again with the newer rules" in finding.remedy
 
 
 @pytest.mark.parametrize(("days", "found"), [(60, []), (61, ["R02"]), (603, ["R02"])])
