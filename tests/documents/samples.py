@@ -236,21 +236,38 @@ def build_facts(unit: Unit, *, test: bool = False) -> InvoiceFacts:
     )
 
 
+def put(data: dict[str, Any], values: Mapping[str, Any]) -> None:
+    """Put each value at its place in a unit's JSON, such as `lines/0/sku`; a final `-` appends."""
+    for pointer, value in values.items():
+        *path, last = pointer.split("/")
+        place: Any = data
+        for name in path:
+            place = place[int(name) if isinstance(place, list) else name]
+        if last == "-":
+            place.append(value)
+        else:
+            place[int(last) if isinstance(place, list) else last] = value
+
+
 def sample(
     lines: int = 3,
     packages: int | None = None,
     *,
     test: bool = False,
-    change: Callable[[dict[str, Any]], None] | None = None,
+    change: Callable[[dict[str, Any]], None] | Mapping[str, Any] | None = None,
     general: str | None = None,
 ) -> Invoice:
-    """Return the invoice of a unit of `lines` lines; `change` may edit the unit's JSON first.
+    """Return the invoice of a unit of `lines` lines.
+
+    `change` may edit the unit's JSON first, or give values that `put` puts into it.
 
     With `general`, an edition of the tariff has that rate for each number, and is free for goods that claim `S`.
     """
     data = unit_data(lines, packages)
-    if change:
+    if callable(change):
         change(data)
+    else:
+        put(data, change or {})
     unit = Unit.model_validate(data)
     return _finished(unit, test=test, general=general)
 

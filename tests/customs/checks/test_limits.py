@@ -173,9 +173,6 @@ def test_every_limit_says_how_certain_it_is() -> None:
 
 
 def test_documents_number_the_parts() -> None:
-    def change(data: dict[str, Any]) -> None:
-        data["entry"]["part"] = {"number": "1", "of": "2"}
-
-    transport = sample(1, change=change).transport
+    transport = sample(1, change={"entry/part": {"number": "1", "of": "2"}}).transport
     assert transport.entry_type.shown.endswith(", entry 1 of 2")
     assert (transport.entry_type.exact, transport.entry_part, transport.entry_parts) == ("01", 1, 2)

@@ -3,7 +3,6 @@
 import csv
 import json
 from io import BytesIO, StringIO
-from typing import Any
 from zipfile import ZipFile
 
 import pytest
@@ -66,57 +65,37 @@ def test_json_and_tables_have_the_same_values() -> None:
     assert "estimate" in body["estimate"]["disclaimer"].lower()
 
 
-def change_to_cotton(data: dict[str, Any]) -> None:
-    data["lines"][0]["htsCode"] = "6109100012"
-
-
+@pytest.mark.pdf_engine
 def test_fee_on_goods_has_a_row_without_an_amount() -> None:
-    tables = read_tables(sample(2, change=change_to_cotton))
+    invoice = sample(2, change={"lines/0/htsCode": "6109100012"})
+    tables = read_tables(invoice)
     row = tables["estimate.csv"][-1]
     assert (row["of"], row["code"], row["rate"], row["estimated_usd"]) == ("entry", "056", "", "")
-    assert row["note"] == "the cotton fee (056), which 1 line may have: look it up in 7 CFR 1205.510(b)"
+    note = "the cotton fee (056), which 1 line may have: look it up in 7 CFR 1205.510(b)"
+    assert row["note"] == note
     assert row["source"].startswith("7 CFR 1205.510(b)")
     assert row["source"].endswith("(probable)")
     totals = {each["block"]: (each["value"], each["supplier"]) for each in tables["blocks.csv"]}
     # The processing fee is known, but it is not all of block 43.
     assert [totals[number] for number in ("43", "44")] == [("", "the filer")] * 2
-
-
-@pytest.mark.pdf_engine
-def test_page_names_a_fee_on_goods_with_its_source() -> None:
-    text = read_page(sample(2, change=change_to_cotton))
-    assert "thecottonfee(056),which1linemayhave:lookitupin7CFR1205.510(b)" in text
-    assert "056:7CFR1205.510(b)(3)" in text
-
-
-def test_same_invoice_gives_the_same_bytes() -> None:
-    assert entry_import(build_full_invoice()) == entry_import(build_full_invoice())
+    page = read_page(invoice)
+    assert note.replace(" ", "") in page
+    assert "056:7CFR1205.510(b)(3)" in page
 
 
 def test_formulas_in_texts_are_escaped() -> None:
-    def change(data: dict[str, Any]) -> None:
-        data["lines"][0]["description"] = '=HYPERLINK("http://x.example")'
-        data["parties"]["seller"]["name"] = "@SUM(A1)"
-
-    tables = read_tables(sample(1, change=change))
+    tables = read_tables(
+        sample(1, change={"lines/0/description": '=HYPERLINK("http://x.example")', "parties/seller/name": "@SUM(A1)"})
+    )
     assert tables["lines.csv"][0]["description"].startswith("'=")
     assert tables["header.csv"][0]["seller_name"].startswith("'@")
 
 
 @pytest.mark.pdf_engine
 def test_page_has_every_value() -> None:
-    invoice = build_full_invoice()
-    text = read_page(invoice)
-    for fact in (
-        "9903.82.0925%=247.00",
-        "988.44",
-        "1,635",
-        "34.58",
-        "19USC1401a(b)(4)(B)",
-        "Sourcesoftherates9903.05.29:",
-        "Anestimatefrom",
-    ):
-        assert fact in text, fact
+    text = read_page(build_full_invoice())
+    facts = "9903.82.0925%=247.00 988.44 1,635 34.58 19USC1401a(b)(4)(B) Sourcesoftherates9903.05.29: Anestimatefrom"
+    assert [fact for fact in facts.split() if fact not in text] == []
 
 
 def test_invoice_without_estimate_has_no_entry_documents() -> None:
@@ -128,72 +107,60 @@ def test_invoice_without_estimate_has_no_entry_documents() -> None:
 
 @pytest.mark.pdf_engine
 def test_unknown_rate_is_shown_as_unknown() -> None:
-    def change(data: dict[str, Any]) -> None:
-        data["invoice"] |= {"currency": "CAD", "exchangeRate": None}
-
-    assert "theexchangerateofCAD" in read_page(sample(2, change=change))
+    assert "theexchangerateofCAD" in read_page(
+        sample(2, change={"invoice/currency": "CAD", "invoice/exchangeRate": None})
+    )
 
 
 def build_repaired() -> Invoice:
-    def change(data: dict[str, Any]) -> None:
-        data["lines"][0]["chapter98"] = {"provision": "9802.00.50", "exemptValue": "280.00", "dutiableValue": "20.00"}
-
-    return sample(2, change=change)
-
-
-def test_divided_value_is_the_base_of_its_duties() -> None:
-    bases = {row["code"]: (row["base_usd"], row["estimated_usd"]) for row in _rows_of_line_1(build_repaired())}
-    assert bases == {"9903.82.09": ("20", "5.00"), "9903.05.29": ("295", ""), "column 1": ("295", "")}
-    line = json.loads(entry_estimate(build_repaired()))["estimate"]["lines"][0]
-    assert (line["division"]["exemptValueUsd"], line["division"]["dutiableValueUsd"]) == ("275", "20")
-    assert "division" not in json.loads(entry_estimate(build_repaired()))["estimate"]["lines"][1]
-
-
-def _rows_of_line_1(invoice: Invoice) -> list[dict[str, str]]:
-    return [row for row in read_tables(invoice)["estimate.csv"] if row["of"] == "line 1"]
+    return sample(
+        2, change={"lines/0/chapter98": {"provision": "9802.00.50", "exemptValue": "280.00", "dutiableValue": "20.00"}}
+    )
 
 
 @pytest.mark.pdf_engine
-def test_page_has_the_arithmetic_of_a_divided_value() -> None:
-    text = read_page(build_repaired())
+def test_divided_value_is_the_base_of_its_duties() -> None:
+    invoice = build_repaired()
+    rows = [row for row in read_tables(invoice)["estimate.csv"] if row["of"] == "line 1"]
+    assert {row["code"]: (row["base_usd"], row["estimated_usd"]) for row in rows} == {
+        "9903.82.09": ("20", "5.00"), "9903.05.29": ("295", ""), "column 1": ("295", ""),
+    }  # fmt: skip
+    first, second = json.loads(entry_estimate(invoice))["estimate"]["lines"]
+    assert (first["division"]["exemptValueUsd"], first["division"]["dutiableValueUsd"]) == ("275", "20")
+    assert "division" not in second
+    text = read_page(invoice)
     for fact in ("295x280.00/300.00=275withoutduty,295-275=20withduty", "20x25%=5.00", "9903.82.0925%=5.00"):
         assert fact in text, fact
 
 
 def test_trip_and_export_side_are_a_table_of_their_own() -> None:
     tables = read_tables(build_truck_invoice())
-    assert [*tables] == ["header.csv", "lines.csv", "charges.csv", "estimate.csv", "blocks.csv", "transport.csv"]
+    names = ("header", "lines", "charges", "estimate", "blocks", "transport")
+    assert [*tables] == [f"{name}.csv" for name in names]
     (row,) = tables["transport.csv"]
-    assert (row["trip_number"], row["truck_plate"], row["seals"]) == ("ABCD261126A", "DEMO 100", "SEAL-1|SEAL-2")
-    assert (row["driver_name"], row["no_declaration_code"]) == ("Example Driver", "NDR1")
-    assert (row["export_declaration"], row["exporter_bn"]) == ("not_required", "123456782RM0001")
+    expected = {
+        "trip_number": "ABCD261126A", "truck_plate": "DEMO 100", "seals": "SEAL-1|SEAL-2", "driver_name": "Example Driver",
+        "no_declaration_code": "NDR1", "export_declaration": "not_required", "exporter_bn": "123456782RM0001",
+    }  # fmt: skip
+    assert expected.items() <= row.items()
     page = read_page(build_truck_invoice())
     assert "Nodeclarationrequired,NDR1" in page
     assert "DEMO100ON" in page
-
-
-def declare_in_cers(data: dict[str, Any]) -> None:
-    declared = {"declaration": "cers", "proofOfReport": CERS, "noDeclarationCode": None, "statement": None}
-    data["canadianExport"] |= {**declared, "cargoControlNumber": CARGO}
+    (row,) = read_tables(build_truck_invoice(lambda data: data["entry"].pop("trip")))["transport.csv"]
+    assert (row["trip_number"], row["trailers"], row["no_declaration_code"]) == ("", "", "NDR1")
 
 
 def test_declaration_in_cers_is_on_every_document_of_the_export_side() -> None:
-    invoice = build_truck_invoice(declare_in_cers)
+    declared = {"declaration": "cers", "proofOfReport": CERS, "noDeclarationCode": None, "cargoControlNumber": CARGO}
+    invoice = build_truck_invoice(lambda data: data["canadianExport"].update(declared))
+    names = ("proof_of_report", "no_declaration_code", "cargo_control_number")
     (row,) = read_tables(invoice)["transport.csv"]
-    assert (row["export_declaration"], row["proof_of_report"], row["no_declaration_code"]) == ("cers", CERS, "")
-    assert row["cargo_control_number"] == CARGO
-    assert f"DeclaredinCERS,{CERS},cargocontrolnumber{CARGO}" in read_page(invoice)
-    sheet = PdfReader(BytesIO(paps_cover_sheet(invoice))).pages[0].extract_text()
-    assert f"DeclaredinCERS,{CERS},cargocontrolnumber{CARGO}" in "".join(sheet.replace("\u200b", "").split())
+    assert row["export_declaration"] == "cers"
     with ZipFile(BytesIO(truck_manifest(invoice))) as archive:
         (shipment,) = csv.DictReader(archive.read("shipments.csv").decode("utf-8-sig").splitlines())
-    assert (shipment["proof_of_report"], shipment["no_declaration_code"]) == (CERS, "")
-    assert shipment["cargo_control_number"] == CARGO
+    assert [[each[name] for name in names] for each in (row, shipment)] == [[CERS, "", CARGO]] * 2
+    sheet = PdfReader(BytesIO(paps_cover_sheet(invoice))).pages[0].extract_text()
+    for page in (read_page(invoice), "".join(sheet.replace("\u200b", "").split())):
+        assert f"DeclaredinCERS,{CERS},cargocontrolnumber{CARGO}" in page
     side = json.loads(invoice.model_dump_json(by_alias=True))["canadianExport"]
     assert (side["proofOfReport"], side["cargoControlNumber"]) == (CERS, CARGO)
-
-
-def test_export_side_without_trip_is_carried_too() -> None:
-    invoice = build_truck_invoice(lambda data: data["entry"].pop("trip"))
-    (row,) = read_tables(invoice)["transport.csv"]
-    assert (row["trip_number"], row["trailers"], row["no_declaration_code"]) == ("", "", "NDR1")

@@ -149,10 +149,7 @@ def test_invoice_has_json_attached_byte_for_byte(print_it: Any) -> None:
 
 
 def test_missing_character_is_box_and_page_is_pdf_a() -> None:
-    def change(data: dict[str, Any]) -> None:
-        data["lines"][0]["description"] = "pan \U0001f600 \U000f0000 cafe\u0301"
-
-    body = invoice_pdf(sample(1, change=change))
+    body = invoice_pdf(sample(1, change={"lines/0/description": "pan \U0001f600 \U000f0000 cafe\u0301"}))
     assert_archivable(body)
     text = PdfReader(BytesIO(body)).pages[0].extract_text()
     assert "pan \u25a1 \u25a1 caf" in text

@@ -210,11 +210,9 @@ def test_running_head_is_clipped_only_at_end() -> None:
 
 
 def test_right_to_left_value_keeps_direction_of_neighbours() -> None:
-    def change(data: dict[str, Any]) -> None:
-        data["lines"][0]["sku"] = "\u202ePAN-24"
-        data["parties"]["buyer"]["name"] = "חברה 24 Maple"
-
-    text = read_printed("cci_pdf", sample(1, change=change)).text()
+    text = read_printed(
+        "cci_pdf", sample(1, change={"lines/0/sku": "\u202ePAN-24", "parties/buyer/name": "חברה 24 Maple"})
+    ).text()
     assert "SKUPAN-24·orderord_1000" in text
     assert "\u202e" not in text
 

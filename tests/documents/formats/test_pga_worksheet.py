@@ -253,11 +253,7 @@ def test_worksheet_is_not_in_published_invoice() -> None:
 
 
 def find_agency_state(key: str, *rows: Json, entry_type: str = "01") -> str:
-    def change(data: Json) -> None:
-        data["entry"]["type"] = entry_type
-        data["lines"][0]["treatment"]["pga"] = list(rows)
-
-    worksheet = sample(1, change=change).worksheet
+    worksheet = sample(1, change={"entry/type": entry_type, "lines/0/treatment/pga": list(rows)}).worksheet
     assert worksheet is not None
     (state,) = [datum.state for answer in worksheet.lines[0].answers for datum in answer.data if datum.key == key]
     return state

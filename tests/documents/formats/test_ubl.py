@@ -170,10 +170,7 @@ def test_ubl_amounts_add_up_to_total() -> None:
 
 
 def test_unit_outside_recommendation_20_keeps_own_list() -> None:
-    def change(data: dict[str, Any]) -> None:
-        data["lines"][0]["unit"] = "PFL"
-
-    quantity = parsed(sample(1, change=change)).find(f"{CAC}InvoiceLine/{CBC}InvoicedQuantity")
+    quantity = parsed(sample(1, change={"lines/0/unit": "PFL"})).find(f"{CAC}InvoiceLine/{CBC}InvoicedQuantity")
     assert (quantity.get("unitCode"), quantity.get("unitCodeListID")) == ("PFL", "HTSUS unit of quantity")
 
 

@@ -117,9 +117,7 @@ def test_goods_of_many_parts_are_all_listed_once(monkeypatch: pytest.MonkeyPatch
 
 
 def test_unit_without_certification_has_no_page() -> None:
-    def change(data: dict[str, Any]) -> None:
-        data["usmcaCertificates"] = []
-        data["lines"][1] |= {"spi": None, "usmcaCertificateRef": None}
-
     assert has_certifications(sample())
-    assert not has_certifications(sample(change=change))
+    assert not has_certifications(
+        sample(change={"usmcaCertificates": [], "lines/1/spi": None, "lines/1/usmcaCertificateRef": None})
+    )

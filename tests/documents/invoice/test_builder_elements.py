@@ -140,10 +140,10 @@ def test_chapter_attributes_are_shown_if_given(keys: list[str]) -> None:
     assert {"fibre", "construction", "upper", "sole", "species"} <= set(ASKED)
     facts = {key: f"fact {place}" for place, key in enumerate(keys)}
 
-    def change(data: dict[str, Any]) -> None:
-        data["lines"][0]["attributes"] = facts
-
-    bodies = {document.artifact_type: document.body for document in render_documents(sample(1, change=change))}
+    bodies = {
+        document.artifact_type: document.body
+        for document in render_documents(sample(1, change={"lines/0/attributes": facts}))
+    }
     printed = "".join("".join(page.extract_text() for page in PdfReader(BytesIO(bodies["cci_pdf"])).pages).split())
     for key, fact in facts.items():
         assert f":{fact}".replace(" ", "") in printed, key

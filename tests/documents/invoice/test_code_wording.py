@@ -2,7 +2,6 @@
 
 import json
 from io import BytesIO
-from typing import Any
 
 import pytest
 from pypdf import PdfReader
@@ -29,10 +28,7 @@ def test_every_basis_and_unit_of_the_rules_has_words() -> None:
 
 @pytest.fixture
 def invoice() -> Invoice:
-    def change(data: dict[str, Any]) -> None:
-        data["lines"][0]["treatment"]["chapter99"][0]["program"] = "S301_FL"
-
-    return sample(2, change=change)
+    return sample(2, change={"lines/0/treatment/chapter99/0/program": "S301_FL"})
 
 
 def test_pages_show_words(invoice: Invoice) -> None:
