@@ -37,8 +37,7 @@ def test_good_plan_is_complete_for_every_agency() -> None:
         "3 lines in 2 packages",
     ]
     assert shown["L1", DUTIES] == ["9903.05.90", "9903.82.09", "steel 3.200 kg, melt CA"]
-    assert shown["L1", "FDA"] == ["FD1 FOO disclaimed A"]
-    assert shown["L2", USMCA] == ["claim S", "certification C1"]
+    assert (shown["L1", "FDA"], shown["L2", USMCA]) == (["FD1 FOO disclaimed A"], ["claim S", "certification C1"])
 
 
 def test_blocking_finding_is_missing_at_its_agency() -> None:

@@ -214,8 +214,7 @@ def test_step_stores_treatment_and_digest_of_every_line(database: Database) -> N
     _, context = accept(database, changed)
     with database.write() as session:
         (happened,) = attach_treatment(session, context)
-    unit = Unit.model_validate(changed["units"][1])
-    digests = line_digests(unit)
+    digests = line_digests(Unit.model_validate(changed["units"][1]))
     assert happened.type == "TREATMENT_ATTACHED"
     assert happened.data == {"unitNo": 2, "unitRef": "U2", "lines": 3, "digest": unit_digest(digests)}
     with database.read() as session:

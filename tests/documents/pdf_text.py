@@ -74,8 +74,7 @@ def read_printed_document(body: bytes) -> PrintedDocument:
             turned = abs(tm[1] * cm[0] + tm[0] * cm[1]) > 0.01
             x, y = tm[4] * cm[0] + tm[5] * cm[2] + cm[4], tm[4] * cm[1] + tm[5] * cm[3] + cm[5]
             if text.strip() and font and not turned and y < top - 40:
-                scale = abs(tm[0] * cm[0]) * size
-                width = _width(str(font["/BaseFont"]), text.strip()) * scale
+                width = _width(str(font["/BaseFont"]), text.strip()) * (abs(tm[0] * cm[0]) * size)
                 found.append(Piece(page, round(x, 1), round(y, 1), round(width, 1), text.strip()))
 
         return record_text
@@ -88,8 +87,7 @@ def read_printed_document(body: bytes) -> PrintedDocument:
 
 def _width(font: str, text: str) -> float:
     # In em. A character that the font lacks, such as a joining or direction mark, takes no room.
-    name = font.rsplit("+", maxsplit=1)[-1].removesuffix("-Identity-H")
-    widths = _advances(name)
+    widths = _advances(font.rsplit("+", maxsplit=1)[-1].removesuffix("-Identity-H"))
     return sum(widths.get(character, 0.0) for character in text)
 
 

@@ -268,8 +268,7 @@ def sample(
         change(data)
     else:
         put(data, change or {})
-    unit = Unit.model_validate(data)
-    return _finished(unit, test=test, general=general)
+    return _finished(Unit.model_validate(data), test=test, general=general)
 
 
 def list_kinds(data: dict[str, Any]) -> tuple[str, ...]:

@@ -57,8 +57,7 @@ def test_dates_are_exactly_the_date_fields() -> None:
 def test_shipped_profile_gives_exact_template() -> None:
     shipped = BrokerProfile.model_validate_json(EXAMPLE.read_bytes())
     profiles.check_profile(shipped, "")
-    body = render_profile(shipped).decode("utf-8-sig")
-    table = list(csv.reader(StringIO(body, newline="")))
+    table = list(csv.reader(StringIO(render_profile(shipped).decode("utf-8-sig"), newline="")))
     assert table[0] == [column.header for column in shipped.columns]
     assert table[1][:-1] == [
         "12-3456789XX", "01", "0901", "ABCD", "ABCD1234567", "INV-10045", "11/24/2026", "11/26/2026", "1", "PAN-24",
@@ -118,8 +117,7 @@ def test_xlsx_has_typed_cells_on_named_sheet() -> None:
         format="xlsx",
         sheet="Entry lines",
     )
-    sheet = load_workbook(BytesIO(render_profile(of, 1)))["Entry lines"]
-    head, first = list(sheet.iter_rows(values_only=True))
+    head, first = list(load_workbook(BytesIO(render_profile(of, 1)))["Entry lines"].iter_rows(values_only=True))
     assert head == ("Value", "Date", "Text date")
     value, day, text = first
     assert (value, text) == (300, "24/11/2026")
@@ -246,8 +244,7 @@ def test_hostile_text_of_plan_and_profile_stays_text(trick: str) -> None:
     invoice = sample(1, change={"lines/0/description": text, "lines/0/unit": "NO"})
     expected = [text, "constant", "default", "value", *[text] * 4]
     for delimiter in (",", ";", "\t", "|"):
-        of = profile(*columns, delimiter=delimiter)
-        body = profiles.profile_document(of, invoice).body.decode("utf-8-sig")
+        body = profiles.profile_document(profile(*columns, delimiter=delimiter), invoice).body.decode("utf-8-sig")
         others = ";,".replace(delimiter, "")
         cells = [
             (unescape_formula(cell, others, first=place == 0), cell)
@@ -299,8 +296,7 @@ def entry_profile(**changes: Any) -> BrokerProfile:
 
 
 def test_rows_of_entry_lines_have_every_field_and_merged_sums() -> None:
-    invoice = build_full_invoice()
-    headers, *rows = profiles.list_rows(entry_profile(), invoice)
+    headers, *rows = profiles.list_rows(entry_profile(), build_full_invoice())
     merged = dict(zip(headers, rows[1], strict=True))
     assert (merged["invoice_lines"], merged["qty"], merged["entered_value_usd"]) == ("2|5", "24", "988")
     assert (merged["invoice_no"], merged["port_of_entry"]) == ("INV-10045", "0901")

@@ -44,8 +44,7 @@ def read_objects(body: bytes) -> Numbers:
 
 
 def read_estimate(body: bytes) -> Numbers:
-    rows = json.loads(body)["estimate"]["lines"]
-    return {number: row["number"] for row in rows for number in row["lineNumbers"]}
+    return {number: row["number"] for row in json.loads(body)["estimate"]["lines"] for number in row["lineNumbers"]}
 
 
 def read_flat_table(body: bytes) -> Numbers:

@@ -61,8 +61,7 @@ def fill_free_texts(text: str) -> Any:
     def change(data: dict[str, Any]) -> None:
         add_free_texts(data)
         for _, holder, key in free_texts(data):
-            limit = {"region": 64, "postalCode": 16, "phone": 40}.get(str(key), 256)
-            holder[key] = text[:limit].strip()
+            holder[key] = text[: {"region": 64, "postalCode": 16, "phone": 40}.get(str(key), 256)].strip()
 
     return change
 

@@ -117,8 +117,7 @@ def test_other_process_makes_same_bytes(documents: dict[str, Document]) -> None:
         "from pipeline.documents.registry import render_documents\n"
         "for document in render_documents(build_full_invoice()): print(document.artifact_type, document.digest)\n"
     )
-    folder = Path(__file__).parent
-    environ = {"PYTHONPATH": str(folder.parents[1]), "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
+    environ = {"PYTHONPATH": str(Path(__file__).parent.parents[1]), "PYTHONHASHSEED": "7", "TZ": "Asia/Tokyo"}
     ran = subprocess.run([sys.executable, "-c", script], env=environ, capture_output=True, text=True, check=True)
     assert ran.stdout.splitlines() == [f"{kind} {document.digest}" for kind, document in documents.items()]
 

@@ -97,8 +97,7 @@ def test_transaction_waits_for_the_account_only_to_reserve_a_block(database: Dat
 
 def test_transactions_with_a_block_each_do_not_wait(database: Database) -> None:
     open_account(database, ACCOUNT, PREFIX)
-    starts = [reserve(database) for _ in range(3)]
-    assert [each.package for each in starts] == [1, 101, 201]
+    assert [each.package for each in [reserve(database) for _ in range(3)]] == [1, 101, 201]
     with ExitStack() as stack:
         taken = [stack.enter_context(held(database)) for _ in range(3)]
     assert sorted((each.package, each.sscc) for each in taken) == [(2, 4), (102, 204), (202, 404)]

@@ -49,8 +49,7 @@ def test_plan_and_units_have_the_canonical_text() -> None:
 
 
 def test_request_schema_has_no_numbers() -> None:
-    schema = ExecuteRequest.model_json_schema()
-    types = set(_types(schema))
+    types = set(_types(ExecuteRequest.model_json_schema()))
     assert {"string", "boolean", "object", "array", "null"} <= types
     assert not {"number", "integer"} & types
 

@@ -79,8 +79,7 @@ def test_missing_and_empty_are_the_same() -> None:
 @pytest.mark.parametrize("refs", [["L1", "L1"], ["L1", None], ["L1", {"a": 1}]])
 def test_entries_without_unique_ids_are_compared_as_a_whole(refs: list[Any]) -> None:
     old = {"units": [{"unitRef": "U1", "lines": [{"lineRef": ref} for ref in refs]}]}
-    new = {"units": [{"unitRef": "U1", "lines": [{"lineRef": "L1"}]}]}
-    found = [*compare_plans(old, new)]
+    found = [*compare_plans(old, {"units": [{"unitRef": "U1", "lines": [{"lineRef": "L1"}]}]})]
     assert found
     assert {each.part for each in found} == {PlanPart.LINES}
 

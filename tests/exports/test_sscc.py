@@ -33,8 +33,7 @@ def test_issued_sscc_is_valid_and_has_the_prefix(issued: tuple[str, int]) -> Non
 @given(st.text("0123456789", min_size=17, max_size=17), st.integers(0, 16), st.integers(1, 9))
 def test_sscc_with_one_wrong_digit_is_invalid(body: str, place: int, more: int) -> None:
     sscc = body + sscc_check_digit(body)
-    wrong = sscc[:place] + str((int(sscc[place]) + more) % 10) + sscc[place + 1 :]
-    assert not is_sscc(wrong)
+    assert not is_sscc(sscc[:place] + str((int(sscc[place]) + more) % 10) + sscc[place + 1 :])
 
 
 @pytest.mark.parametrize(

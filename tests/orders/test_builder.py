@@ -236,8 +236,7 @@ def test_missing_member_of_a_product_is_named(member: str) -> None:
 
 
 def test_order_that_would_make_the_plan_too_large_is_left_out() -> None:
-    single = orders.PACKING | {"piecesPerCarton": 1}
-    huge = orders.order("huge", items=[of("pan", 10**9, packing=single)])
+    huge = orders.order("huge", items=[of("pan", 10**9, packing=(orders.PACKING | {"piecesPerCarton": 1}))])
     draft = build(huge, orders.order("1", items=[of("pan")]))
     assert [(each.external_id, each.reason) for each in draft.excluded] == [("huge", "TOO_MANY_LINES")]
     assert [each.external_id for each in draft.included] == ["1"]
@@ -263,8 +262,7 @@ def test_order_with_more_packages_than_a_plan_may_have_is_to_be_split() -> None:
 
 
 def test_unit_has_the_certifications_of_its_goods_alone() -> None:
-    template = orders.template()
-    (own,) = template["usmcaCertificates"]
+    (own,) = orders.template()["usmcaCertificates"]
     other = own | {"ref": "OTHER", "goods": [{"description": "Chairs", "hsCode": "940161"}]}
     renewed = own | {"ref": "NEXT", "blanketFrom": "2027-01-01", "blanketTo": "2027-12-31", "signedOn": "2026-11-20"}
     draft = build(

@@ -122,8 +122,7 @@ def test_other_findings_are_not_missing_data() -> None:
 def test_terms_of_an_order_stand_behind_those_of_the_template() -> None:
     template = orders.template()
     charges = template["invoice"]["charges"]
-    assist = {"name": "Mould"}
-    order = orders.order("1", items=[of("pan")], charges=charges, assistItems=[assist])
+    order = orders.order("1", items=[of("pan")], charges=charges, assistItems=[{"name": "Mould"}])
     facts = read_facts(build(order, template=template))
     last = len(charges)
     found = {

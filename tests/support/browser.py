@@ -156,8 +156,7 @@ def _take_pictures(page: Page, folder: Path, name: str) -> None:
     schemes: tuple[Scheme, ...] = ("light", "dark")
     for scheme in schemes:
         page.emulate_media(color_scheme=scheme)
-        file = re.sub(r"\W+", "-", f"{name} {scheme}") + ".png"
-        page.screenshot(path=folder / file, full_page=True)
+        page.screenshot(path=folder / (re.sub(r"\W+", "-", f"{name} {scheme}") + ".png"), full_page=True)
 
 
 def list_cookies(client: httpx.Client) -> Sequence[Any]:

@@ -48,7 +48,6 @@ def read_documents(text: str) -> Iterator[Any]:
 @cache
 def read_validator(command: str) -> Draft202012Validator:
     """Return the validator of what this version prints: unlike the published schema, it allows no unknown member."""
-    schema = TypeAdapter(OUTPUTS[command]).json_schema(mode="serialization")
-    found = validator_for(schema)
+    found = validator_for(TypeAdapter(OUTPUTS[command]).json_schema(mode="serialization"))
     assert isinstance(found, Draft202012Validator)
     return found

@@ -146,8 +146,7 @@ def _data_of(program: AgencyProgram) -> Iterator[str]:
 
 
 def _by_number(code: str) -> tuple[int, str]:
-    digits = "".join(filter(str.isdigit, code))
-    return int(digits or 0), code
+    return int("".join(filter(str.isdigit, code)) or 0), code
 
 
 def _places() -> Iterator[str]:

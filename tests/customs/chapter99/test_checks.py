@@ -165,8 +165,7 @@ LISTED_METALS: dict[str, tuple[str, Json]] = {
 def test_listed_metal_without_heading_blocks_even_with_usmca(lacked: str) -> None:
     code, metal = LISTED_METALS[lacked]
     claimed = [(f"{PAN}/spi", "S"), (f"{PAN}/usmcaCertificateRef", "C1")]
-    free = heading("9903.05.93", "0")
-    changed = with_changes(*with_goods(code, free, metals=[metal]), *claimed)
+    changed = with_changes(*with_goods(code, heading("9903.05.93", "0"), metals=[metal]), *claimed)
     (found,) = [each for each in findings(changed) if each.rule == "V11" and each.severity == "block"]
     assert found.pointer == STACK
     assert f"carries no {lacked}" in found.message
@@ -277,8 +276,7 @@ def test_goods_on_no_list_of_metals_need_no_heading() -> None:
 
 
 def test_steel_and_copper_before_april_follow_their_lists() -> None:
-    right = (STACK, [heading("9903.03.06", "0"), heading("9903.81.90", "50")])
-    assert list_findings_on(MARCH, right) == []
+    assert list_findings_on(MARCH, (STACK, [heading("9903.03.06", "0"), heading("9903.81.90", "50")])) == []
     assert list_findings_on(SUMMER, (STACK, [heading("9903.81.90", "50")])) == []
     text = (
         "7323930045 of CA (on list 16(m) until April 2026) carries no 9903.81.90 "

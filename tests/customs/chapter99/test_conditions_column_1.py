@@ -69,10 +69,8 @@ def test_without_a_rate_in_percent_a_person_decides_as_before(general: str | Non
 
 
 def test_claimed_program_decides_only_if_both_rates_agree() -> None:
-    agree = facts(CAR, "KR", "2.5%", "KR", "Free (KR)")
-    assert decide("S232_AUTOS", agree) == ["9903.94.61"]
-    differ = facts(CAR, "KR", "25%", "KR", "Free (KR)")
-    assert decide("S232_AUTOS", differ)[-2:] == ["9903.94.60", "9903.94.61"]
+    assert decide("S232_AUTOS", facts(CAR, "KR", "2.5%", "KR", "Free (KR)")) == ["9903.94.61"]
+    assert decide("S232_AUTOS", facts(CAR, "KR", "25%", "KR", "Free (KR)"))[-2:] == ["9903.94.60", "9903.94.61"]
 
 
 def test_reasons_have_rate_number_and_edition() -> None:

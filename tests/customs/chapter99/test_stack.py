@@ -240,8 +240,7 @@ def test_metal_without_country_leaves_heading_open() -> None:
 
 def test_vehicle_heading_excludes_metal_headings() -> None:
     part = line("8708106000", "VN", AUTUMN, ALUMINUM, claimed=("9903.94.05",))
-    stack = decide_headings(part)
-    choice = stack.find_choice("S232_METALS")
+    choice = decide_headings(part).find_choice("S232_METALS")
     assert choice is not None
     assert (choice.yields_to, choice.candidates) == (("9903.94.05",), ())
     assert headings(part) == ["9903.05.90"]
@@ -260,8 +259,7 @@ def test_thousands_of_codes_are_decided() -> None:
 
 def test_decision_explains_each_rule() -> None:
     steps = {step.heading: step for step in explain_headings(line(PAN, "CA", AUTUMN, STEEL))}
-    applied = [heading for heading, step in steps.items() if step.applies]
-    assert applied == ["9903.05.90", "9903.82.09"]
+    assert [heading for heading, step in steps.items() if step.applies] == ["9903.05.90", "9903.82.09"]
     duty = steps["9903.82.09"]
     assert duty.verdict == "yes"
     assert "7323.93.00 is on list 16(c)(vii)" in duty.reasons[0]

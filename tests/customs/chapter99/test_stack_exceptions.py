@@ -103,17 +103,14 @@ AGREED = [
 
 
 def choose_headings(general: str, code: str, origin: str, on: date = AUTUMN) -> ProgramChoice:
-    rules = ruleset()
-    program = rules.by_heading[general][0].program
-    choice = decide_headings(LineFacts(code, origin, on)).find_choice(program)
+    choice = decide_headings(LineFacts(code, origin, on)).find_choice(ruleset().by_heading[general][0].program)
     assert choice is not None
     return choice
 
 
 @pytest.mark.parametrize(("general", "code", "origin", "instead"), AGREED)
 def test_agreement_goods_get_agreement_heading_only(general: str, code: str, origin: str, instead: list[str]) -> None:
-    choice = choose_headings(general, code, origin)
-    offered = [item.row.heading for item in choice.candidates]
+    offered = [item.row.heading for item in choose_headings(general, code, origin).candidates]
     assert general not in offered
     assert [name for name in offered if name in instead] == instead
     assert general in [item.row.heading for item in choose_headings(general, code, "VN").candidates]

@@ -114,12 +114,10 @@ def test_number_and_origin_of_a_case_may_be_in_its_scope(runtime: Runtime) -> No
     one = (f"{PAN}/attributes", {"adCvdCase": "A-122-857-012"})
     (rest,) = [each for each in check_by_tariff(runtime, *WOOD, one) if each.rule == "H30"]
     assert "A-122-857" not in rest.message
-    both = (f"{PAN}/attributes", {"adCvdCase": "A-122-857-000, C122858000"})
-    assert about(runtime, PAN, *WOOD, both) == []
+    assert about(runtime, PAN, *WOOD, (f"{PAN}/attributes", {"adCvdCase": "A-122-857-000, C122858000"})) == []
     disclaimed = (f"{PAN}/attributes", {"adCvdDisclaimer": "Drilled frame parts, outside the scope"})
     assert about(runtime, PAN, *WOOD, disclaimed) == []
-    other = [(f"{PAN}/htsCode", "4407110013"), (f"{PAN}/countryOfOrigin", "DE")]
-    assert about(runtime, PAN, *other) == []
+    assert about(runtime, PAN, *[(f"{PAN}/htsCode", "4407110013"), (f"{PAN}/countryOfOrigin", "DE")]) == []
 
 
 def test_revoked_case_covers_nothing(runtime: Runtime) -> None:

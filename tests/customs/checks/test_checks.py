@@ -132,8 +132,7 @@ def test_entry_day_uses_eastern_time_at_any_port(arrival: str, count: int) -> No
         (f"{UNIT}/parties/importerOfRecord/importerNumber", "261127-12345"),
         RESIDENT_AGENT,
     )
-    found = [("V20", "warn", f"{UNIT}/parties/importerOfRecord/importerNumber")]
-    assert list_findings(changed) == count * found
+    assert list_findings(changed) == count * [("V20", "warn", f"{UNIT}/parties/importerOfRecord/importerNumber")]
 
 
 def test_export_day_counts_without_arrival() -> None:

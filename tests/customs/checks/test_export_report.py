@@ -69,8 +69,7 @@ def test_cargo_control_number_is_another_than_that_of_the_entry(number: str) -> 
     entered = (f"{UNIT}/entry/shipmentControlNumber", "DEMO1234567")
     short = (f"{UNIT}/entry/shipmentControlNumber", number)
     assert list_findings(with_side(entered, cargoControlNumber="1234DEMO5678")) == []
-    found = findings(with_side(short, cargoControlNumber="DEMO1234567"))
-    (same,) = [each for each in found if each.rule == "C14"]
+    (same,) = [each for each in findings(with_side(short, cargoControlNumber="DEMO1234567")) if each.rule == "C14"]
     assert (same.severity, same.pointer) == ("warn", f"{SIDE}/cargoControlNumber")
     assert "DEMO1234567" in same.message
 
@@ -102,8 +101,7 @@ def test_low_value_is_compared_in_canadian_dollars() -> None:
     dollars = [(f"{UNIT}/invoice/currency", "CAD"), (f"{UNIT}/invoice/exchangeRate", "0.7150")]
     assert list_findings(with_side(*dollars, noDeclarationCode="NDR2")) == []
     dear = [(f"{UNIT}/lines/0/unitPrice", "500.00"), (f"{UNIT}/lines/0/lineValue", "2000.00")]
-    total = (f"{UNIT}/invoice/total", "2178.00")
-    (found,) = findings(with_side(*dollars, *dear, total, noDeclarationCode="NDR2"))
+    (found,) = findings(with_side(*dollars, *dear, (f"{UNIT}/invoice/total", "2178.00"), noDeclarationCode="NDR2"))
     assert (found.rule, found.pointer) == ("C12", f"{SIDE}/noDeclarationCode")
     assert found.message.endswith("worth less than 2000 CAD, but unit U1 is worth 2,103.00 CAD.")
 

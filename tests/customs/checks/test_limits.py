@@ -19,8 +19,7 @@ PART = f"{UNIT}/entry/part"
 
 
 def limits(data: Json, on: date = ON) -> list[tuple[str, str, str]]:
-    found = check_limits(Unit.model_validate(data), UNIT, on)
-    return [(each.rule, each.severity, each.pointer) for each in found]
+    return [(each.rule, each.severity, each.pointer) for each in check_limits(Unit.model_validate(data), UNIT, on)]
 
 
 def different_lines(count: int) -> Json:
@@ -127,8 +126,7 @@ def test_parts_of_two_shipments_do_not_complete_one_another() -> None:
 
 
 def test_part_beyond_the_number_of_parts_is_refused() -> None:
-    made = split((3, 2))
-    assert ("E04", "block", f"{PART}/number") in list_findings(made)
+    assert ("E04", "block", f"{PART}/number") in list_findings(split((3, 2)))
 
 
 @pytest.mark.parametrize(
@@ -155,13 +153,11 @@ def test_informal_parts_are_added_up() -> None:
 
 
 def test_plan_without_part_is_unchanged() -> None:
-    made = plan()
-    assert "part" not in Plan.model_validate(made).model_dump(by_alias=True)["units"][0]["entry"]
+    assert "part" not in Plan.model_validate(plan()).model_dump(by_alias=True)["units"][0]["entry"]
 
 
 def test_rules_of_an_older_folder_have_no_limits() -> None:
-    older = entry_rules().model_copy(update={"limits": (), "one_entry": None})
-    assert older.find_limit("entry lines", ON) is None
+    assert entry_rules().model_copy(update={"limits": (), "one_entry": None}).find_limit("entry lines", ON) is None
 
 
 def test_every_limit_says_how_certain_it_is() -> None:

@@ -43,8 +43,7 @@ def test_plan_of_other_ruleset_gives_one_warning(ruleset_id: str, as_of: str, sa
 
 @pytest.mark.parametrize(("days", "found"), [(60, []), (61, ["R02"]), (603, ["R02"])])
 def test_rules_too_old_on_entry_day_give_one_finding(days: int, found: list[str]) -> None:
-    entered_on = ruleset().as_of + timedelta(days=days)
-    changed = with_changes(*enter_on(entered_on.isoformat()))
+    changed = with_changes(*enter_on((ruleset().as_of + timedelta(days=days)).isoformat()))
     of_rules = [each for each in findings(changed) if each.rule.startswith("R")]
     assert [each.rule for each in of_rules] == found
     assert all(each.severity == "warn" and f"{days} days after" in each.message for each in of_rules)

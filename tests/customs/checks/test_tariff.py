@@ -122,8 +122,7 @@ def test_number_without_suffixes_is_noted(runtime: Runtime) -> None:
 
 def test_unknown_unit_of_the_tariff_is_noted(runtime: Runtime) -> None:
     import_revision(runtime, REVISION_6, RECENT)
-    found = check_by_tariff(runtime, (f"{PAN}/htsCode", "9801001012"))
-    assert about(found, PAN) == [("H03", "note", "/unit")]
+    assert about(check_by_tariff(runtime, (f"{PAN}/htsCode", "9801001012")), PAN) == [("H03", "note", "/unit")]
 
 
 def test_heading_of_chapter_99_that_does_not_exist_is_a_warning(runtime: Runtime) -> None:

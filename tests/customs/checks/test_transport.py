@@ -211,8 +211,7 @@ def test_invalid_personal_data_are_not_repeated_in_errors() -> None:
 
 
 def test_trip_of_another_mode_is_a_contradiction() -> None:
-    changed = change_plan(with_trip(), f"{ENTRY}/modeOfTransport", "rail")
-    assert list_findings(changed) == [("C05", "warn", TRIP)]
+    assert list_findings(change_plan(with_trip(), f"{ENTRY}/modeOfTransport", "rail")) == [("C05", "warn", TRIP)]
 
 
 def test_units_of_one_trip_have_one_truck_and_own_numbers() -> None:

@@ -40,8 +40,7 @@ def quantities(**by_unit: str) -> list[Json]:
     ],
 )
 def test_only_exact_conversions_are_made(quantity: str, unit: str, to: str, result: str | None) -> None:
-    converted = unit_rules().convert(Decimal(quantity), unit, to)
-    assert converted == (None if result is None else Decimal(result))
+    assert unit_rules().convert(Decimal(quantity), unit, to) == (None if result is None else Decimal(result))
 
 
 @pytest.mark.parametrize(

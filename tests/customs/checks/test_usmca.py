@@ -87,8 +87,7 @@ def test_only_claiming_lines_count_for_limit() -> None:
     bag = f"{UNIT}/lines/2"
     dear_bag = [(f"{bag}/unitPrice", "700.00"), (f"{bag}/lineValue", "2800.00"), (f"{UNIT}/invoice/total", "2976.00")]
     assert list_findings(with_changes(*dear_bag, *NO_CERTIFICATE)) == [("V12", "warn", REF)]
-    claimed = with_changes(*dear_bag, *NO_CERTIFICATE, (f"{bag}/spi", "S"))
-    assert ("V12", "block", REF) in list_findings(claimed)
+    assert ("V12", "block", REF) in list_findings(with_changes(*dear_bag, *NO_CERTIFICATE, (f"{bag}/spi", "S")))
 
 
 @pytest.mark.parametrize(
@@ -168,8 +167,7 @@ def test_certifications_are_read_once_per_unit() -> None:
 @pytest.mark.pdf_engine
 @pytest.mark.parametrize("kind", ["cci_pdf", "cci_human_readable", "cci_json", "cci_ubl"])
 def test_statement_is_printed_only_if_plan_has_it(kind: str) -> None:
-    words = "".join(STATEMENT.split())
-    assert words in _words(kind, sample(1, change={"invoice/usmcaStatement": STATEMENT}))
+    assert "".join(STATEMENT.split()) in _words(kind, sample(1, change={"invoice/usmcaStatement": STATEMENT}))
     bare = _words(kind, sample(1))
     assert "statementoforigin" not in bare
     assert "usmcaStatement" not in bare

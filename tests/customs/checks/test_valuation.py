@@ -22,8 +22,7 @@ def charge(code: str, amount: str = "80.00", **more: Any) -> Json:
 
 
 def list_charge_findings(*charges: Json) -> list[tuple[str, str, str]]:
-    found = list_findings(with_changes((CHARGES, list(charges))))
-    return [each for each in found if each[0].startswith("V17-")]
+    return [each for each in list_findings(with_changes((CHARGES, list(charges)))) if each[0].startswith("V17-")]
 
 
 def test_freight_alone_may_hold_inland_freight() -> None:
@@ -63,8 +62,7 @@ def test_charge_without_a_side_needs_a_person(code: str) -> None:
     ("code", "stated"), [("packing", False), ("freight", True), ("insurance", True), ("duty", True)]
 )
 def test_statement_against_a_rule_is_found_and_not_followed(code: str, *, stated: bool) -> None:
-    row = charge(code, dutiable=stated)
-    assert ("V17-CHARGE", "warn", f"{CHARGES}/0/dutiable") in list_charge_findings(row)
+    assert ("V17-CHARGE", "warn", f"{CHARGES}/0/dutiable") in list_charge_findings(charge(code, dutiable=stated))
     rule = valuation_rules().find_charge(code)
     assert rule.counts(stated) == rule.dutiable
 

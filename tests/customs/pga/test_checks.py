@@ -283,8 +283,7 @@ def test_small_plant_disclaimer_is_for_the_weight_of_the_code_in_the_entry(
 ) -> None:
     changed = with_changes((ROW, pga_row("AL2", "APH", program="APL", disclaimer="G")), (f"{PAN}/htsCode", hts_code))
     first = changed["units"][0]["lines"][0] | {"netWeightKg": "1"}
-    rest = {**first, "lineRef": "L9", "netWeightKg": str(Decimal(net) - 1)}
-    changed["units"][0]["lines"] = [first, rest]
+    changed["units"][0]["lines"] = [first, {**first, "lineRef": "L9", "netWeightKg": str(Decimal(net) - 1)}]
     found = [each for each in findings(changed) if each.rule == "V14-DISCLAIMER"]
     assert [(each.severity, each.pointer) for each in found] == [(each, f"{ROW}/disclaimer") for each in severities]
     assert all(f"goods of {hts_code} in the entry weigh {net} kg" in each.message for each in found)

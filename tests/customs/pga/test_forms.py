@@ -31,8 +31,7 @@ OAK: Json = {
 
 def forms_of(*rows: Json) -> list[AgencyForm]:
     unit = Plan.model_validate(with_changes((f"{PAN}/treatment/pga", list(rows)))).units[0]
-    answers = [list(flag_answers(unit, line, ENTERED)) for line in unit.lines]
-    return list(build_forms(unit, answers, ENTERED))
+    return list(build_forms(unit, [list(flag_answers(unit, line, ENTERED)) for line in unit.lines], ENTERED))
 
 
 def test_lacey_declaration_has_each_block_of_ppq_505() -> None:
@@ -120,8 +119,7 @@ def test_one_species_may_have_several_countries() -> None:
 
 
 def dump_layout(**changes: Any) -> Json:
-    layout = next(each for each in pga_rules().forms if each.name == "HS-7")
-    return layout.model_dump(by_alias=True) | changes
+    return next(each for each in pga_rules().forms if each.name == "HS-7").model_dump(by_alias=True) | changes
 
 
 @pytest.mark.parametrize(
@@ -144,8 +142,7 @@ def test_inconsistent_form_is_refused(changes: Json, message: str) -> None:
     ],
 )
 def test_form_of_unknown_parts_is_refused(changes: Json, message: str) -> None:
-    rules = pga_rules()
-    document = rules.model_dump(by_alias=True) | {"forms": [dump_layout(**changes) | {"source": "hs7_form"}]}
+    document = pga_rules().model_dump(by_alias=True) | {"forms": [dump_layout(**changes) | {"source": "hs7_form"}]}
     tables = ("disclaimers", "intended_uses", "roles", "flags", "programs", "values")
     for table in tables:
         document[table] = [row | {"source": "message_set"} for row in document[table]]

@@ -209,8 +209,7 @@ def test_each_affirmation_of_compliance_has_own_record() -> None:
 
 
 def test_packing_has_at_most_six_levels() -> None:
-    levels = ["1 PLT", "10 CTN", "20 BX", "40 PK", "80 BG", "160 CAN", "320 KG"]
-    got = build_records([food(quantityBaseUom=levels)])
+    got = build_records([food(quantityBaseUom=["1 PLT", "10 CTN", "20 BX", "40 PK", "80 BG", "160 CAN", "320 KG"])])
     assert [record[4] for record in got.records if record.startswith("PG26")] == list("123456")
     (remark,) = [one for one in got.notes if one.key == "quantityBaseUom"]
     assert remark.unfit
@@ -262,8 +261,7 @@ def test_long_name_and_address_overflow_after_party_records() -> None:
 
 
 def test_name_longer_than_overflow_is_reported() -> None:
-    name = "Maple " * 13 + "Ltd"
-    row = pga_row("FD1", "FDA", program="TOB", processing="CSU", data={"manufacturer": name})
+    row = pga_row("FD1", "FDA", program="TOB", processing="CSU", data={"manufacturer": ("Maple " * 13 + "Ltd")})
     got = build_records([row])
     assert [one.key for one in got.notes] == ["manufacturer", "manufacturer"]
     assert got.notes[1].note == "longer than the 32 characters of PG19 26-57"

@@ -105,8 +105,7 @@ def test_every_value_stands_in_columns_of_worksheet(program: AgencyProgram, proc
     seen = set()
     for datum in (datum for datum in data if datum.key in given and datum.place is not None):
         assert datum.place in KNOWN, datum.key
-        value = given[datum.key]
-        expected = READ.get(datum.key, CODES.get(datum.key, value))
+        expected = READ.get(datum.key, CODES.get(datum.key, given[datum.key]))
         if isinstance(expected, dict):
             expected = expected[datum.place]
         if datum.place in DECIMALS:

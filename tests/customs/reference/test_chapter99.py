@@ -179,8 +179,7 @@ def test_limits_of_column_1_are_those_of_the_text() -> None:
 def excepted_headings(article: str) -> Iterator[str]:
     clause = re.match(r"Except (?:for|as)[^A-Z]*", article)
     for first, last in re.findall(r"(9903\.\d\d\.\d\d)(?:-(9903\.\d\d\.\d\d))?", clause[0] if clause else ""):
-        known = sorted(ruleset().by_heading)
-        yield from (heading for heading in known if first <= heading <= (last or first))
+        yield from (heading for heading in sorted(ruleset().by_heading) if first <= heading <= (last or first))
 
 
 def test_exceptions_of_the_text_are_decided_before_the_heading() -> None:
@@ -231,8 +230,7 @@ def test_safeguard_spares_the_countries_of_its_proclamation(countries: dict[str,
     )
     row = ruleset().find_row("9903.45.30", date(2026, 10, 8))
     assert row is not None
-    spared = {code for name in named.split(", ") for code in countries[name]}
-    assert spared < set(row.when.not_origins)
+    assert {code for name in named.split(", ") for code in countries[name]} < set(row.when.not_origins)
     assert not {"CN", "IN", "TH", "TW", "US", "VN"} & set(row.when.not_origins)
 
 

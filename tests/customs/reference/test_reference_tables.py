@@ -46,8 +46,7 @@ def test_provinces_have_the_codes_and_names_of_iso_3166() -> None:
 
 def test_states_are_those_of_iso_3166_in_the_customs_territory() -> None:
     theirs = {each.code[3:] for each in pycountry.subdivisions if each.country_code == "US"}
-    islands = {"AS", "GU", "MP", "UM", "VI"}
-    assert entry_rules().consignee.regions == theirs - islands
+    assert entry_rules().consignee.regions == theirs - {"AS", "GU", "MP", "UM", "VI"}
 
 
 def test_territories_whose_metals_have_no_country_are_those_of_iso_3166() -> None:

@@ -195,8 +195,7 @@ def test_exception_of_canada_needs_the_heading_that_customs_names() -> None:
     # A trade newspaper: "CBP says that, as of September 15, only goods subject to 9903.03.13 are eligible to claim it",
     # 9903.03.15.
     (row,) = ruleset().companions
-    assert (row.headings, row.needs) == (("9903.03.15",), ("9903.03.13",))
-    assert row.effective_from == date(2026, 9, 15)
+    assert (row.headings, row.needs, row.effective_from) == (("9903.03.15",), ("9903.03.13",), date(2026, 9, 15))
 
 
 def test_lists_of_headings_that_exclude_each_other_share_no_provision() -> None:

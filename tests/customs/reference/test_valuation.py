@@ -229,8 +229,7 @@ def test_bond_is_that_of_the_answers_of_broker_examinations() -> None:
 def test_bond_of_temporary_importation_is_that_of_the_message() -> None:
     # CSMS 53992279, as nnrglobal.com has it: "equal to 2x the estimated duties, including fees"; "9813.00.20 ... 9813.00.25 ...
     # 9813.00.50 ...: 110 percent". The instructions of Form 7501 have type 23 for it.
-    rules = valuation_rules()
-    (row,) = filter(None, map(rules.find_other_bond, ("01", "03", "11", "21", "22", "23", "31", "52")))
+    (row,) = filter(None, map(valuation_rules().find_other_bond, ("01", "03", "11", "21", "22", "23", "31", "52")))
     assert row.entry_types == {"23"}
     assert set(re.findall(r"\d[\d.]+\d", row.text)) == {"110", "9813.00.20", "9813.00.25", "9813.00.50"}
     assert "twice the duties and fees" in row.text

@@ -21,8 +21,7 @@ def bare(number: str) -> str:
 
 def numbers_of(fee: GoodsFee) -> set[str]:
     """Return the numbers of the fee's section, as printed and as replaced."""
-    section = fee.section.removeprefix("7 CFR ").partition("(")[0]
-    printed = PRINTED["sections"][section].split()
+    printed = PRINTED["sections"][fee.section.removeprefix("7 CFR ").partition("(")[0]].split()
     return {bare(each) for each in (*printed, *(PRINTED["replaced"].get(number, number) for number in printed))}
 
 

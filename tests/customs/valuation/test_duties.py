@@ -102,8 +102,7 @@ def test_entry_quantities_of_merged_lines_are_added() -> None:
     rate = KeptRate(suffix=True, general="10¢/doz. pr. + 2%")
     merged = column_1_duty(lines(2, unit="PRS", entryQuantities=stated), Decimal(100), rate)
     assert merged.arithmetic == "2.5 x $0.10/doz. pr. + 100 x 2 % = 2.25"
-    unstated = [*lines(1, unit="PRS"), *lines(1, unit="M2")]
-    assert column_1_duty(unstated, Decimal(100), rate).amount_usd is None
+    assert column_1_duty([*lines(1, unit="PRS"), *lines(1, unit="M2")], Decimal(100), rate).amount_usd is None
 
 
 def test_value_without_exchange_rate_has_no_duty() -> None:
@@ -115,8 +114,7 @@ def test_value_without_exchange_rate_has_no_duty() -> None:
 def test_duty_is_the_nearest_cent(entered: int, percent: Decimal) -> None:
     row = duty(f"{percent}%", entered)
     assert row.amount_usd is not None
-    exact = Fraction(entered) * Fraction(percent) / 100
-    assert abs(Fraction(row.amount_usd) - exact) <= Fraction(1, 200)
+    assert abs(Fraction(row.amount_usd) - (Fraction(entered) * Fraction(percent) / 100)) <= Fraction(1, 200)
 
 
 def estimate(
@@ -184,8 +182,7 @@ def test_total_with_column_1_and_exempt_values_take_no_second_duty() -> None:
 def test_deposit_takes_the_kept_rate_before_the_declared_one(
     kept: str | None, declared: str | None, amount: str | None, note: str
 ) -> None:
-    case = DeclaredCase("A-122-857-000", "A122857000", declared)
-    row = deposit_duty(case, lines(), Decimal(100), kept)
+    row = deposit_duty(DeclaredCase("A-122-857-000", "A122857000", declared), lines(), Decimal(100), kept)
     assert (row.heading, row.note) == ("A-122-857-000", note)
     assert row.amount_usd == (None if amount is None else Decimal(amount))
 

@@ -75,8 +75,7 @@ def test_entered_value_is_the_nearest_whole_dollar(values: list[Decimal], rate: 
     ],
 )
 def test_each_charge_counts_as_its_rule_says(code: str, *, included: bool, effect: str, total: str) -> None:
-    charge = {"code": code, "amount": "100.00", "includedInPrices": included}
-    found = estimate(invoice(charges=[charge]))
+    found = estimate(invoice(charges=[{"code": code, "amount": "100.00", "includedInPrices": included}]))
     assert [row.effect for row in found.adjustments] == [effect]
     # 12 pans at 25.00, 12 pots at 41.50 and 12 spatulas at 4.25 are 849.00.
     assert found.total_dutiable_value == Decimal(total)
@@ -111,8 +110,7 @@ def test_shipping_charges_are_apportioned_in_whole_dollars_and_do_not_count() ->
 def test_unknown_worth_and_missing_list_of_assists_are_named() -> None:
     found = estimate(invoice(assists="declared", assistItems=[{"name": "Mould"}]))
     assert "the value of the assist Mould" in found.missing
-    unlisted = estimate(invoice(assists="declared"))
-    assert any("declares but does not list" in each for each in unlisted.missing)
+    assert any("declares but does not list" in each for each in estimate(invoice(assists="declared")).missing)
 
 
 def test_currency_without_rate_gives_no_dollars() -> None:
@@ -197,8 +195,7 @@ def test_originating_lines_do_not_count_for_the_processing_fee() -> None:
     [("S", True), ("KR", True), ("IL", True), ("P+", True), ("JO", False), ("MA", False), ("JP", False), ("A", False)],
 )
 def test_processing_fee_spares_the_agreements_that_the_law_names(spi: str, *, exempt: bool) -> None:
-    found = estimate(lambda data: data["lines"][0].update(spi=spi), lines=1)
-    assert (found.fees == ()) == exempt
+    assert (estimate(lambda data: data["lines"][0].update(spi=spi), lines=1).fees == ()) == exempt
 
 
 @pytest.mark.parametrize(

@@ -72,8 +72,7 @@ def test_line_may_have_two_fees_of_different_rows() -> None:
 
 @pytest.mark.parametrize(("entry_type", "codes"), [("01", ["056", "106"]), ("03", ["056", "106"]), ("11", ["106"])])
 def test_informal_entry_has_no_cotton_fee(entry_type: str, codes: list[str]) -> None:
-    found = estimate("6109100012", "0810400029", entry_type=entry_type)
-    assert [fee.code for fee in found.unpriced_fees] == codes
+    assert [fee.code for fee in estimate("6109100012", "0810400029", entry_type=entry_type).unpriced_fees] == codes
 
 
 @pytest.mark.parametrize(
@@ -81,8 +80,7 @@ def test_informal_entry_has_no_cotton_fee(entry_type: str, codes: list[str]) -> 
     [("9802.00.40", []), ("9802.00.50", []), ("9813.00.05", []), ("9801.00.10", ["056"]), ("9802.00.80", ["056"])],
 )
 def test_claims_of_chapter_98_that_the_section_names_have_no_fee(provision: str, codes: list[str]) -> None:
-    found = estimate("6109100012", chapter98=claim(provision))
-    assert [fee.code for fee in found.unpriced_fees] == codes
+    assert [fee.code for fee in estimate("6109100012", chapter98=claim(provision)).unpriced_fees] == codes
 
 
 def test_fee_is_named_also_without_an_exchange_rate() -> None:

@@ -50,8 +50,7 @@ def test_tax_is_computed_from_the_quantity(number: str, quantity: str, unit: str
         1, Decimal(amount), arithmetic, None, "probable",
     )  # fmt: skip
     assert (found.tax_usd, found.missing) == (Decimal(amount), ())
-    fees = sum(fee.amount_usd for fee in found.fees)
-    assert found.total_usd == Decimal("6.00") + fees + Decimal(amount)
+    assert found.total_usd == Decimal("6.00") + sum(fee.amount_usd for fee in found.fees) + Decimal(amount)
     assert found.bond is not None
     assert found.bond.amount_usd == Decimal(300) + found.total_usd
 

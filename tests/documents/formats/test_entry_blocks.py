@@ -168,8 +168,7 @@ def test_values_are_those_of_the_plan(name: str, place: int) -> None:
     assert values["10"] == only({line["countryOfOrigin"] for line in lines})
     assert values["12"] == entry["shipmentControlNumber"]
     assert values["13"] == only({makers[line["manufacturerRef"]] for line in lines})
-    assert values["14"] == only({line["countryOfExport"] for line in lines})
-    assert values["15"] == entry["exportDate"]
+    assert (values["14"], values["15"]) == (only({line["countryOfExport"] for line in lines}), entry["exportDate"])
     assert values["27"] == parties["importerOfRecord"]["importerNumber"]
     assert values["34B"] == str(entry["manifestQuantity"])
     assert values["36C"] == ("Y, related" if unit["invoice"]["relatedParties"] else "N, not related")

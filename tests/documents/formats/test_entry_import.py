@@ -33,8 +33,7 @@ def read_page(invoice: Invoice) -> str:
 
 
 def test_merged_lines_are_one_row_with_their_sums() -> None:
-    invoice = build_full_invoice()
-    tables = read_tables(invoice)
+    tables = read_tables(build_full_invoice())
     assert [*tables] == ["header.csv", "lines.csv", "charges.csv", "estimate.csv", "blocks.csv"]
     assert [row["invoice_lines"] for row in tables["lines.csv"]] == ["1", "2|5", "3", "4"]
     merged = tables["lines.csv"][1]

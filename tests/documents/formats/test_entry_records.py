@@ -239,8 +239,7 @@ def test_filing_consignees_and_trip_stand_in_their_columns() -> None:
 def test_only_consignee_stands_in_the_header() -> None:
     def change(data: dict[str, Any]) -> None:
         use_filing(data)
-        only = data["parties"]["ultimateConsignees"][0]
-        data["parties"]["ultimateConsignees"] = [only | {"orderIds": []}]
+        data["parties"]["ultimateConsignees"] = [data["parties"]["ultimateConsignees"][0] | {"orderIds": []}]
 
     lines = render(sample(3, change=change))
     assert read_all(lines, "11")[0]["consignee_number"] == "11-1111111AA"

@@ -110,8 +110,7 @@ def read_words(text: str) -> set[str]:
 @pytest.mark.parametrize("kind", PDFS, ids=lambda kind: kind.artifact_type)
 def test_page_prints_no_english_word_that_is_neither_data_nor_in_the_catalogue(kind: DocumentKind) -> None:
     invoice = build_full_invoice()
-    reader = PdfReader(BytesIO(kind.make(invoice)))
-    text = " ".join(page.extract_text() for page in reader.pages)
+    text = " ".join(page.extract_text() for page in PdfReader(BytesIO(kind.make(invoice))).pages)
     printed = read_words(re.sub("(?<=[a-z])(?=[A-Z])", " ", text))  # the words of two cells come without a space
     assert invoice.worksheet is not None
     data = invoice.model_dump_json(context=FOR_PEOPLE) + invoice.worksheet.model_dump_json()
@@ -215,6 +214,5 @@ def test_data_files_stay_as_they_are_and_long_documents_in_parts_have_french() -
 
 
 def test_word_without_french_stays_english() -> None:
-    catalogue = json.loads((FOLDER / "french.json").read_bytes())
-    assert "No such word" not in catalogue
+    assert "No such word" not in json.loads((FOLDER / "french.json").read_bytes())
     assert choose_words(french=True)("No such word") == "No such word"

@@ -144,8 +144,7 @@ def test_invoice_of_three_lines_has_one_page() -> None:
 
 
 def test_hundred_charges_and_discounts_are_printed_before_total() -> None:
-    printed = read_printed("cci_pdf", sample(3, change=with_every_charge))
-    text = printed.text()
+    text = read_printed("cci_pdf", sample(3, change=with_every_charge)).text()
     for leg in range(50):
         assert f"Freightleg{leg}" in text
         assert f"Earlyorder{leg}\u2212{leg}.10" in text

@@ -96,8 +96,7 @@ def test_sheet_of_many_long_articles_is_one_archivable_page() -> None:
         data["parties"]["shipTo"]["name"] = "Very long name of a receiver" * 7
 
     body = paps_cover_sheet(sample(60, change=change))
-    page = read_page(body)
-    assert f"and {60 - MAX_ARTICLES} more on the invoice" in page
+    assert f"and {60 - MAX_ARTICLES} more on the invoice" in read_page(body)
     assert is_tagged(body)
     assert_archivable(body)
 
@@ -124,8 +123,7 @@ def test_permit_of_the_statement_is_printed_once(number: str, times: int) -> Non
         side |= {"noDeclarationCode": None, "statement": "Restricted goods, exported under permit DEMO-EP-20124"}
         side["permits"] = [{"kind": "permit", "number": number}]
 
-    page = read_page(paps_cover_sheet(build_truck_invoice(change)))
-    assert page.count("DEMO-EP-201") == times
+    assert read_page(paps_cover_sheet(build_truck_invoice(change))).count("DEMO-EP-201") == times
 
 
 def test_sheet_of_longest_trip_and_export_is_one_archivable_page() -> None:

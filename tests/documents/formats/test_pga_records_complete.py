@@ -132,8 +132,7 @@ CARRIED: Json = (
 
 
 def make_value(key: str) -> str | list[str]:
-    unique = f"Q{sorted(pga_rules().elements).index(key):03d}X"
-    return TABLED.get(key) or SHAPED.get(key) or unique
+    return TABLED.get(key) or SHAPED.get(key) or f"Q{sorted(pga_rules().elements).index(key):03d}X"
 
 
 def list_keys(program: AgencyProgram) -> list[str]:

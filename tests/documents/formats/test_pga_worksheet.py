@@ -68,8 +68,7 @@ def test_unit_without_agency_has_neither_document() -> None:
     assert {"pga_worksheet", "pga_records"} <= {*ARTIFACT_TYPES}
     result = list(render_documents(invoice))
     assert tuple(document.artifact_type for document in result) == kinds
-    manifest = json.loads(result[-1].body)
-    assert [each["artifactType"] for each in manifest["documents"]] == list(kinds[:-1])
+    assert [each["artifactType"] for each in json.loads(result[-1].body)["documents"]] == list(kinds[:-1])
 
 
 def test_worksheet_shows_present_missing_and_person() -> None:
@@ -170,8 +169,7 @@ def test_answers_of_line_are_on_page_of_its_head() -> None:
 
 
 def test_worksheet_of_many_like_lines_is_short() -> None:
-    body = pga_worksheet(build_invoice(food(), lines=300))
-    assert len(PdfReader(BytesIO(body)).pages) <= 4
+    assert len(PdfReader(BytesIO(pga_worksheet(build_invoice(food(), lines=300)))).pages) <= 4
 
 
 def test_long_and_foreign_text_is_printed_completely() -> None:
@@ -247,8 +245,7 @@ def test_worksheet_is_tagged() -> None:
 
 
 def test_worksheet_is_not_in_published_invoice() -> None:
-    invoice = build_invoice(food())
-    assert "worksheet" not in invoice.model_dump_json()
+    assert "worksheet" not in build_invoice(food()).model_dump_json()
     assert "worksheet" not in json.dumps(Invoice.model_json_schema(mode="serialization"))
 
 

@@ -65,8 +65,7 @@ def test_trip_truck_and_crew_are_as_in_the_plan() -> None:
 
 
 def test_shipment_and_goods_are_those_of_the_invoice() -> None:
-    invoice = build_truck_invoice()
-    tables = read_tables(invoice)
+    tables = read_tables(build_truck_invoice())
     (shipment,) = tables["shipments.csv"]
     assert shipment["shipment_control_number"] == "ABCD1234567"
     assert (shipment["quantity"], shipment["gross_weight_kg"]) == ("6", "74.400")
@@ -135,13 +134,11 @@ def test_no_other_document_identifies_the_crew_beyond_the_name() -> None:
 def test_goods_name_their_consignees() -> None:
     def change(data: dict[str, Any]) -> None:
         address = data["parties"]["shipTo"]["address"]
-        first = data["lines"][0]
-        first["orderId"] = "PO-1"
+        data["lines"][0]["orderId"] = "PO-1"
         data["parties"]["ultimateConsignees"] = [
             {"name": "North Shop", "address": address, "orderIds": ["PO-1"]},
             {"name": "South Shop", "address": address, "orderIds": ["PO-2"]},
         ]
 
-    goods = read_tables(build_truck_invoice(change))["commodities.csv"]
-    assert goods[0]["consignees"] == "North Shop"
+    assert read_tables(build_truck_invoice(change))["commodities.csv"][0]["consignees"] == "North Shop"
     assert {row["consignees"] for row in read_tables(build_truck_invoice())["commodities.csv"]} == {""}

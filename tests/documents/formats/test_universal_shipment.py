@@ -51,8 +51,7 @@ def find_all(root: etree._Element, path: str) -> list[etree._Element]:
 
 def read_facts(parent: etree._Element) -> dict[str, str]:
     """Return the facts of the AddInfo rows directly below an element."""
-    rows = find_all(parent, "AddInfoCollection/AddInfo")
-    return {row[0].text: row[1].text for row in rows}
+    return {row[0].text: row[1].text for row in find_all(parent, "AddInfoCollection/AddInfo")}
 
 
 @cache
@@ -115,8 +114,7 @@ def test_limits_are_those_of_the_schema() -> None:
 
 
 def test_long_value_goes_on_in_the_next_row_of_its_key() -> None:
-    root = render(sample(1, change=give_long_texts))
-    rows = find_all(root, f"{LINES}/AddInfoCollection/AddInfo")
+    rows = find_all(render(sample(1, change=give_long_texts)), f"{LINES}/AddInfoCollection/AddInfo")
     assert "".join(row[1].text for row in rows if row[0].text == f"PGA1.{'r' * 64}") == "V" * 1000 + "|" + "W" * 1000
 
 

@@ -39,8 +39,7 @@ def certify(**changes: Any) -> Change:
 
 
 def read_pages(body: bytes) -> list[str]:
-    pages = PdfReader(BytesIO(body)).pages
-    return [" ".join(page.extract_text().replace("\u200b", "").split()) for page in pages]
+    return [" ".join(page.extract_text().replace("\u200b", "").split()) for page in PdfReader(BytesIO(body)).pages]
 
 
 def test_page_has_nine_elements() -> None:

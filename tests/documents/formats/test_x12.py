@@ -140,8 +140,7 @@ CASES: dict[str, Callable[[], Invoice]] = {
 @pytest.mark.parametrize("case", CASES)
 def test_two_readers_of_others_find_no_error(case: str, tmp_path: Path) -> None:
     text = render(CASES[case]())
-    segments = read_segments(text)
-    assert [each[1] for each in segments if each[0] == "ST"] == ["810", "856"]
+    assert [each[1] for each in read_segments(text) if each[0] == "ST"] == ["810", "856"]
     assert list_grammar_errors(text, tmp_path) == []
     assert len(text.partition("~")[0]) == 105
 
@@ -320,8 +319,7 @@ def test_facts_of_a_line_without_a_place_of_their_own_come_back() -> None:
 
     segments = read_segments(render(sample(1, change=change), "810"))
     named = {name: value for value, name in pick(segments, "REF", "ZZ")}
-    assert named["ATTRIBUTE adCvdCase"] == "A-122-857, C-122-858"
-    assert named["CHAPTER 98 EXPORTED ON"] == "20260615"
+    assert (named["ATTRIBUTE adCvdCase"], named["CHAPTER 98 EXPORTED ON"]) == ("A-122-857, C-122-858", "20260615")
     assert (named["PGA FD4 fdaProductCode"], named["PGA FD4 lots"]) == ("21HGT07", "one|two")
     assert named["INVOICE UNIT"] == "X"
     long = pick(segments, "REF", "ZZ", "CHAPTER 98 PROOF")

@@ -15,10 +15,8 @@ from tests.documents.samples import build_facts, digest, sample, unit_data
 
 def test_totals_are_exact_sums_of_lines() -> None:
     totals = sample(3).totals
-    assert totals.goods_value.exact == Decimal("849.00")
-    assert totals.goods_value.shown == "849.00"
-    assert totals.invoice_total.exact == Decimal("916.50")
-    assert totals.net_weight_kg.exact == Decimal("44.4")
+    assert (totals.goods_value.exact, totals.goods_value.shown) == (Decimal("849.00"), "849.00")
+    assert (totals.invoice_total.exact, totals.net_weight_kg.exact) == (Decimal("916.50"), Decimal("44.4"))
     assert totals.gross_weight_kg.exact == Decimal("47.4")
     assert [(row.unit, row.quantity.shown) for row in totals.quantities] == [("NO", "36")]
 
@@ -59,16 +57,13 @@ def test_pallet_precedes_its_cartons_and_has_issued_sscc() -> None:
         (3, "CTN-00002", 1, 1),
         (4, "CTN-00003", 1, 1),
     ]
-    assert packages[0].mark.shown == "SSCC 106141412345678908"
-    assert packages[1].mark.shown == "LPN C-00001"
+    assert (packages[0].mark.shown, packages[1].mark.shown) == ("SSCC 106141412345678908", "LPN C-00001")
 
 
 def test_packages_count_once_and_outermost_are_weighed() -> None:
     summary = sample(20).package_summary
-    assert (summary.count, summary.outermost_count) == (22, 2)
-    assert summary.gross_weight_kg.exact == Decimal("421.000")
-    assert summary.volume_m3.shown == "0.389"
-    assert summary.shown == "20 cartons, 2 pallets; 2 handling units to load"
+    assert (summary.count, summary.outermost_count, summary.gross_weight_kg.exact) == (22, 2, Decimal("421.000"))
+    assert (summary.volume_m3.shown, summary.shown) == ("0.389", "20 cartons, 2 pallets; 2 handling units to load")
 
 
 def test_line_names_its_packages() -> None:

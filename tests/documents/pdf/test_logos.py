@@ -138,8 +138,7 @@ def test_logo_is_on_the_first_page_with_its_alternative(
 
 
 def test_document_in_parts_has_one_logo() -> None:
-    invoice = with_logo(sample(30))
-    body = typeset(invoice, TEMPLATE, split_rows([1] * 30, limit=10))
+    body = typeset(with_logo(sample(30)), TEMPLATE, split_rows([1] * 30, limit=10))
     pages = PdfReader(BytesIO(body)).pages
     assert [len(page.images) for page in pages] == [1] + [0] * (len(pages) - 1)
 

@@ -164,8 +164,7 @@ def test_too_many_waiting_threads_are_refused_at_once(renderer: PictureRenderer,
 
 def test_kept_pictures_are_bounded(renderer: PictureRenderer, pdf: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     read = Reader(pdf)
-    size = len(renderer.draw_page(read.sha256, 1, read))
-    monkeypatch.setattr(renderer, "_pictures", Kept(size + 10, size=len))
+    monkeypatch.setattr(renderer, "_pictures", Kept(len(renderer.draw_page(read.sha256, 1, read)) + 10, size=len))
     for page in (1, 2):
         renderer.draw_page(read.sha256, page, read)
     reads = read.reads

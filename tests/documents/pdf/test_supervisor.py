@@ -44,8 +44,7 @@ def reader(body: bytes) -> PdfReader:
 
 def remove_spaces(body: bytes) -> str:
     """Return the text of a PDF without spaces, so that line breaks do not matter."""
-    text = "".join(page.extract_text() for page in reader(body).pages)
-    return "".join(text.replace("\u200b", "").split())
+    return "".join("".join(page.extract_text() for page in reader(body).pages).replace("\u200b", "").split())
 
 
 def fonts(body: bytes) -> dict[str, bool]:
@@ -55,8 +54,7 @@ def fonts(body: bytes) -> dict[str, bool]:
         resources: Any = page["/Resources"]
         for font in resources["/Font"].values():
             whole = font.get_object()
-            inner = whole["/DescendantFonts"][0].get_object()
-            descriptor = inner["/FontDescriptor"].get_object()
+            descriptor = whole["/DescendantFonts"][0].get_object()["/FontDescriptor"].get_object()
             embedded = any(key in descriptor for key in ("/FontFile", "/FontFile2", "/FontFile3"))
             found[str(whole["/BaseFont"]).split("+")[-1]] = embedded
     return found
@@ -166,8 +164,7 @@ def test_missing_fact_fails_template(renderer: Renderer) -> None:
 
 
 def test_killed_engine_is_reported_and_replaced(renderer: Renderer, monkeypatch: pytest.MonkeyPatch) -> None:
-    invoice = sample(3)
-    facts = invoice_kind.TEMPLATE.facts(invoice, slice(0, 3))
+    facts = invoice_kind.TEMPLATE.facts(sample(3), slice(0, 3))
     before = renderer.set_document(invoice_kind.TEMPLATE.name, facts, WHOLE, 0)
     pid = renderer.pid
     assert pid is not None
