@@ -127,9 +127,11 @@ def test_postal_code_has_the_forms_of_the_postal_service() -> None:
 def test_usmca_has_its_parties_programs_and_figures() -> None:
     rules = entry_rules()
     # The United States of America, the United Mexican States and Canada; 19 CFR 182.11(b): "the letters 'S' or 'S+'".
-    assert (rules.usmca.countries, rules.usmca.programs) == ({"US", "MX", "CA"}, {"S", "S+"})
+    assert rules.usmca.countries == {"US", "MX", "CA"}
+    assert rules.usmca.programs == {"S", "S+"}
     # 19 CFR 182.14(a)(2), CBP Dec. 21-10, 86 FR 35585, July 6, 2021: "does not exceed $2,500 in U.S. dollars".
-    assert (rules.usmca_low_value.limit_usd, rules.usmca_low_value.effective_from) == (2500, date(2021, 7, 6))
+    assert rules.usmca_low_value.limit_usd == 2500
+    assert rules.usmca_low_value.effective_from == date(2021, 7, 6)
     # CBP's instructions, as opportimes.com has them: identical products "within a maximum period of 12 months".
     assert rules.usmca_elements.longest_months == 12
 

@@ -1,23 +1,19 @@
 """What an entry line declares is in the records, the tables and the worksheet; amounts of merged lines are added."""
 
-import csv
 from decimal import Decimal
-from io import BytesIO, TextIOWrapper
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import pytest
-from pypdf import PdfReader
 
 from pipeline.documents import broker_profile as profiles
 from pipeline.documents.formats.entry_blocks import list_blocks
-from pipeline.documents.formats.entry_import import entry_import
 from pipeline.documents.formats.entry_worksheet import entry_worksheet
 from pipeline.documents.formats.facts import find_estimate, list_entry_facts
 from pipeline.documents.formats.line_declarations import Lumber, find_lumber, list_licenses
 from pipeline.documents.schemas.invoice import Invoice
 from pipeline.documents.schemas.profile import MessageProfile
+from tests.documents.formats.test_entry_import import read_page, read_tables
 from tests.documents.formats.test_entry_records import read_record
 from tests.documents.samples import sample
 
@@ -51,18 +47,12 @@ def list_records(invoice: Invoice, record: str) -> list[dict[str, str]]:
 
 
 def read_lines(invoice: Invoice) -> list[dict[str, str]]:
-    with ZipFile(BytesIO(entry_import(invoice))) as archive, archive.open("lines.csv") as file:
-        return list(csv.DictReader(TextIOWrapper(file, "utf-8-sig", newline="")))
+    return read_tables(invoice)["lines.csv"]
 
 
 def read_foot(invoice: Invoice) -> dict[str, tuple[str | None, str | None]]:
     blocks = list_blocks(invoice, find_estimate(invoice))
     return {each.name: (each.value, each.supplier) for each in blocks if each.place == "foot" and not each.number}
-
-
-def read_worksheet(invoice: Invoice) -> str:
-    text = "".join(page.extract_text() for page in PdfReader(BytesIO(entry_worksheet(invoice))).pages)
-    return "".join(text.replace("\u200b", "").split())
 
 
 @pytest.mark.pdf_engine
@@ -79,23 +69,19 @@ def test_license_is_in_record_table_and_worksheet(name: str, number: str, code: 
     assert list_records(invoice, "52") == [{"license_type": code, "license_number": number}]
     (row,) = read_lines(invoice)
     assert (row["license_type"], row["license_number"]) == (code, number)
-    assert "".join(f"{words} (type {code}) {number}".split()) in read_worksheet(invoice)
+    assert "".join(f"{words} (type {code}) {number}".split()) in read_page(invoice)
     assert read_foot(invoice)["License or certificate number"] == ("see lines", None)
 
 
 @pytest.mark.pdf_engine
 def test_lumber_is_in_record_table_and_worksheet() -> None:
     invoice = declare(LUMBER)
-    assert list_records(invoice, "5401") == [
-        {"declared": "P", "export_price": "00000125000", "export_charge": "00000000050"}
-    ]
+    record = {"declared": "P", "export_price": "00000125000", "export_charge": "00000000050"}
+    assert list_records(invoice, "5401") == [record]
     (row,) = read_lines(invoice)
-    assert (row["softwood_price_usd"], row["softwood_charge_usd"], row["softwood_declaration"]) == (
-        "1250.00",
-        "0.5",
-        "Y",
-    )
-    assert "Softwoodlumber:exportpriceUSD1,250.00,exportchargeUSD0.50,declarationY" in read_worksheet(invoice)
+    names = ("softwood_price_usd", "softwood_charge_usd", "softwood_declaration")
+    assert [row[name] for name in names] == ["1250.00", "0.5", "Y"]
+    assert "Softwoodlumber:exportpriceUSD1,250.00,exportchargeUSD0.50,declarationY" in read_page(invoice)
     assert read_foot(invoice)["Softwood lumber declaration"] == ("see lines", None)
 
 

@@ -49,10 +49,7 @@ def test_metal_totals_count_line_with_two_metals_in_both() -> None:
 
 @pytest.mark.parametrize(("net", "shown"), [("14.4", "75.00"), ("0", None), ("10.8001", "100.00")])
 def test_share_is_of_net_weight_and_none_without_weight(net: str, shown: str | None) -> None:
-    def change(data: dict[str, Any]) -> None:
-        two_metals(data)
-        data["lines"][0]["netWeightKg"] = net
-
+    change = {"lines/0/treatment/section232/0/metalWeightKg": "10.8", "lines/0/netWeightKg": net}
     share = sample(3, change=change).metals[0].share_percent
     assert (share and share.shown) == shown
 
@@ -67,11 +64,7 @@ def test_description_is_below_heading_beside_three_countries() -> None:
 
 
 def test_unit_without_metals_has_no_statement() -> None:
-    def change(data: dict[str, Any]) -> None:
-        for line in data["lines"]:
-            line["treatment"] = {}
-
-    assert not has_metals(sample(3, change=change))
+    assert not has_metals(sample(3, change={f"lines/{at}/treatment": {} for at in range(3)}))
     assert has_metals(sample(3))
 
 

@@ -171,17 +171,9 @@ def test_every_text_comes_back_unchanged(text: str) -> None:
     assert found.text == text
 
 
-def test_filing_and_trip_are_facts_of_the_shipment() -> None:
-    def change(data: dict[str, Any]) -> None:
-        data["entry"]["filing"] = {"entryNumber": "ABC-1234567-6", "bond": {"type": "8", "suretyCode": "123"}}
-        data["entry"]["trip"] = {"number": "T1234", "truck": {"licensePlate": "PLATE1"}, "trailers": [], "crew": []}
-
-    facts = read_facts(find_all(render(sample(1, change=change)), "Shipment")[0])
-    assert (facts["EntryNumber"], facts["BondType"], facts["SuretyCode"]) == ("ABC-1234567-6", "8", "123")
-    assert (facts["TripNumber"], facts["TruckLicensePlate"]) == ("T1234", "PLATE1")
-
-
 def test_facts_without_an_element_are_facts_of_shipment_and_line() -> None:
+    claim = {"provision": "9801.00.10", "exemptValue": "300.00", "dutiableValue": "0", "exportedOn": "2026-06-15"}
+
     def change(data: dict[str, Any]) -> None:
         file_entry(data)
         data["invoice"] |= {
@@ -191,15 +183,7 @@ def test_facts_without_an_element_are_facts_of_shipment_and_line() -> None:
         }
         data["invoice"]["assistItems"] = [{"name": "Mould", "amount": "450.00"}]
         data["invoice"]["rebates"] = [{"name": "Drawback", "amount": "3.10"}]
-        line = data["lines"][0]
-        line["attributes"] = {"adCvdCase": "A-122-857"}
-        line["chapter98"] = {
-            "provision": "9801.00.10",
-            "exemptValue": "300.00",
-            "dutiableValue": "0",
-            "proof": "Form 3311",
-        }
-        line["chapter98"]["exportedOn"] = "2026-06-15"
+        data["lines"][0] |= {"attributes": {"adCvdCase": "A-122-857"}, "chapter98": claim | {"proof": "Form 3311"}}
 
     root = render(build_truck_invoice(change))
     header = read_facts(find_all(root, "Shipment")[0])
@@ -208,7 +192,8 @@ def test_facts_without_an_element_are_facts_of_shipment_and_line() -> None:
         "Assist1": "Mould=450.00", "Rebate1": "Drawback=3.10", "PaymentTerms": "Net 30 days", "SaleDate": "2026-11-20",
         "ReasonForExport": "sale", "Charge1Code": "freight", "SellerIdentifier.businessNumber": "123456789RM0001",
         "UltimateConsignee1Name": "Lakeside Kitchen Supply Inc.", "UltimateConsignee1City": "Rochester",
-        "UltimateConsignee1Lines": "1", "SuretyCode": "036",
+        "UltimateConsignee1Lines": "1", "EntryNumber": "ABC-1234567-6", "BondType": "9", "SuretyCode": "036",
+        "TripNumber": "ABCD261126A", "TruckLicensePlate": "DEMO 100",
     }.items() <= header.items()  # fmt: skip
     assert header["ExportDeclaration"]
     assert header["Seals"]

@@ -22,18 +22,15 @@ def certify(**changes: Any) -> Change:
     """Return the change that completes the certification of the sample, and then changes it."""
 
     def change(data: dict[str, Any]) -> None:
-        parties = data["parties"]
-        complete = {
-            "certifierAddress": parties["seller"]["address"],
+        contact = {"name": "Dock", "email": "dock@kitchen.example", "phone": "555"}
+        data["usmcaCertificates"][0] |= {
+            "certifierAddress": data["parties"]["seller"]["address"],
             "certifierContact": CONTACT,
-            "importer": {
-                **parties["buyer"],
-                "contact": {"name": "Dock", "email": "dock@kitchen.example", "phone": "555"},
-            },
+            "importer": {**data["parties"]["buyer"], "contact": contact},
             "producerOnRequest": True,
             "goods": GOODS,
+            **changes,
         }
-        data["usmcaCertificates"][0] |= complete | changes
 
     return change
 
@@ -67,13 +64,10 @@ def test_page_has_nine_elements() -> None:
 
 
 def test_missing_elements_are_empty_boxes_with_their_labels() -> None:
-    def change(data: dict[str, Any]) -> None:
-        data["usmcaCertificates"][0] |= {"certifierRole": "importer", "blanketFrom": None, "blanketTo": None}
-
-    (page,) = read_pages(usmca_certification(sample(change=change)))
-    assert (
-        "3 EXPORTER NAME ADDRESS TELEPHONE E-MAIL 4 PRODUCER NAME ADDRESS TELEPHONE E-MAIL 5 IMPORTER The cert" in page
-    )
+    missing = {"certifierRole": "importer", "blanketFrom": None, "blanketTo": None}
+    (page,) = read_pages(usmca_certification(sample(change=lambda data: data["usmcaCertificates"][0].update(missing))))
+    boxes = "NAME ADDRESS TELEPHONE E-MAIL"
+    assert f"3 EXPORTER {boxes} 4 PRODUCER {boxes} 5 IMPORTER The cert" in page
     assert "8 BLANKET PERIOD none: a single shipment" in page
     assert "HS, 6 DIGITS DESCRIPTION OF THE GOODS 7 ORIGIN CRITERION" in page
 
@@ -117,6 +111,5 @@ def test_goods_of_many_parts_are_all_listed_once(monkeypatch: pytest.MonkeyPatch
 
 def test_unit_without_certification_has_no_page() -> None:
     assert has_certifications(sample())
-    assert not has_certifications(
-        sample(change={"usmcaCertificates": [], "lines/1/spi": None, "lines/1/usmcaCertificateRef": None})
-    )
+    bare: dict[str, Any] = {"usmcaCertificates": [], "lines/1/spi": None, "lines/1/usmcaCertificateRef": None}
+    assert not has_certifications(sample(change=bare))
